@@ -1,0 +1,44 @@
+# make demo | test | test-long | check | bench | docs: each sets itself up on a machine with Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-long check bench docs format clean
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[postgres,demo]'
+	touch $@
+
+.venv/ready-dev: .venv/ready
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,check,docs,torch]'
+	touch $@
+
+demo: .venv/ready          ## a federation of hospitals on this machine, on real patients
+	$(BIN)/consilium demo $(ARGS)
+
+test: .venv/ready-dev      ## all tests that finish within 15 minutes
+	$(BIN)/pytest -m "not long" $(ARGS)
+
+test-long: .venv/ready-dev ## all tests
+	$(BIN)/pytest $(ARGS)
+
+check: .venv/ready-dev     ## format, lint, types, import contracts, docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/mkdocs build -q --strict --site-dir site-docs
+
+bench: .venv/ready-dev     ## performance, beside the hardware's floor
+	$(BIN)/python bench/round.py $(ARGS)
+
+docs: .venv/ready-dev      ## the documentation site, on http://127.0.0.1:8000
+	$(BIN)/mkdocs serve
+
+format: .venv/ready-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv build dist site-docs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

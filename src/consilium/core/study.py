@@ -1,0 +1,213 @@
+"""The study: purpose, contract, model, strategy, privacy, rounds; and the plan, its immutable form named by its hash."""
+
+import json
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from consilium.core.errors import StudyInvalid
+from consilium.core.ids import DIGEST, SLUG, Digest, canonical, digest
+
+Slug = Annotated[str, StringConstraints(pattern=SLUG)]
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4000, strip_whitespace=True)]
+Json = dict[str, Any]
+
+
+class Part(BaseModel):
+    """A part of the study file: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Purpose(Part):
+    """What the model is for and who asks; a hospital's policy decides by `code`."""
+
+    code: Literal["research", "quality", "public-health", "education"] = Field(description="kind of purpose")
+    text: Text = Field(description="what the model is for, in one or two sentences")
+    requester: Text = Field(description="who asks: name and institution")
+    expires: date | None = Field(None, description="last day on which the study may run")
+
+
+class Feature(Part):
+    """One input: its meaning, type, unit (UCUM) and range, or its categories."""
+
+    id: Identifier
+    meaning: Text
+    type: Literal["number", "category"]
+    unit: str | None = Field(None, description="UCUM unit of a number; '1' for a pure number")
+    range: tuple[float, float] | None = Field(None, description="smallest and largest plausible value, in `unit`")
+    categories: dict[Identifier, str] | None = Field(None, description="code: meaning")
+    missing: Literal["allowed", "forbidden"] = "allowed"
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> "Feature":
+        if self.type == "number":
+            if self.unit is None or self.range is None or self.categories is not None:
+                raise ValueError("a number needs `unit` and `range` and has no `categories`")
+            if not self.range[0] < self.range[1]:
+                raise ValueError("`range` must be [smaller, larger]")
+        elif self.categories is None or len(self.categories) < 2 or self.unit or self.range:
+            raise ValueError("a category needs at least two `categories` and has neither `unit` nor `range`")
+        return self
+
+
+class Label(Part):
+    """What the model predicts."""
+
+    id: Identifier
+    meaning: Text
+    type: Literal["binary", "number", "count"]
+    unit: str | None = None
+    range: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> "Label":
+        if self.type == "number" and (self.unit is None or self.range is None):
+            raise ValueError("a label of type number needs `unit` and `range`")
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError("`range` must be [smaller, larger]")
+        return self
+
+
+class Contract(Part):
+    """What the data must mean, for tables (version 1)."""
+
+    id: Slug
+    version: Literal[1] = 1
+    features: tuple[Feature, ...] = Field(min_length=1, max_length=10_000)
+    label: Label
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "Contract":
+        names = [feature.id for feature in self.features] + [self.label.id]
+        double = sorted({name for name in names if names.count(name) > 1})
+        if double:
+            raise ValueError(f"named twice: {', '.join(double)}")
+        return self
+
+
+class Model(Part):
+    """The kind of model; `torch` takes an architecture of the catalogue or of a wheel named by its digest."""
+
+    kind: Slug
+    l2: float = Field(0.0, ge=0, description="L2 penalty on the weights, not on the intercept")
+    architecture: str | None = Field(None, description="name in the catalogue, or in the wheel")
+    options: Json = Field(default_factory=dict)
+    wheel: Annotated[str, StringConstraints(pattern=DIGEST)] | None = Field(
+        None, description="digest of a wheel with the study's own code; each site must approve it"
+    )
+
+    initial: Annotated[str, StringConstraints(pattern=DIGEST)] | None = Field(
+        None, description="digest of the initial weights (safetensors); `study submit` fills it in"
+    )
+
+    @model_validator(mode="after")
+    def _architecture_for_torch(self) -> "Model":
+        if (self.kind == "torch") != (self.architecture is not None):
+            raise ValueError("`architecture` belongs to kind torch, and kind torch needs one")
+        if self.wheel is not None and self.kind != "torch":
+            raise ValueError("`wheel` belongs to kind torch")
+        return self
+
+
+class Strategy(Part):
+    """The federated algorithm and its options."""
+
+    name: Slug = "fedavg"
+    options: Json = Field(default_factory=dict)
+
+
+class Training(Part):
+    """Local training within one round."""
+
+    epochs: int = Field(1, ge=1, le=10_000, description="passes over the site's training patients")
+    batch_size: int = Field(0, ge=0, description="patients per step; 0 takes all")
+    learning_rate: float = Field(0.1, gt=0)
+    seed: int = Field(1, ge=0, lt=2**31)
+
+
+class Privacy(Part):
+    """How updates are protected. `plain` protects nothing: each site must sign that it accepts it."""
+
+    recipe: Literal["plain"] = "plain"
+
+
+class Deadlines(Part):
+    """How long a phase waits, in seconds."""
+
+    round_s: float = Field(3600.0, gt=0, le=30 * 86400)
+
+
+class Evaluation(Part):
+    """Held-out patients at each site, chosen by a hash of the patient and this seed."""
+
+    test_fraction: float = Field(0.3, gt=0, lt=0.9)
+    split_seed: int = Field(1, ge=0, lt=2**31)
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+
+
+class Study(Part):
+    """One study file, whole."""
+
+    consilium: Literal[1] = Field(description="version of this format")
+    name: Slug
+    title: Text
+    purpose: Purpose
+    contract: Contract
+    model: Model
+    strategy: Strategy = Strategy()
+    training: Training = Training()
+    privacy: Privacy = Privacy()
+    rounds: int = Field(ge=1, le=100_000)
+    quorum: int = Field(ge=1, description="answers that let a round close at its deadline; with fewer the run pauses")
+    min_patients: int = Field(10, ge=1, description="a site with fewer training patients takes no part")
+    deadlines: Deadlines = Deadlines()
+    evaluation: Evaluation = Evaluation()
+    sites: tuple[Slug, ...] = Field((), description="invited sites; empty invites all")
+
+    @model_validator(mode="after")
+    def _quorum_can_be_met(self) -> "Study":
+        if self.sites and self.quorum > len(self.sites):
+            raise ValueError(f"`quorum` {self.quorum} is more than the {len(self.sites)} invited `sites`")
+        if len(set(self.sites)) != len(self.sites):
+            raise ValueError("`sites` names a site twice")
+        return self
+
+    @model_validator(mode="after")
+    def _model_fits_label(self) -> "Study":
+        wanted = {"logistic": "binary", "linear": "number", "poisson": "count"}.get(self.model.kind)
+        if wanted is not None and self.contract.label.type != wanted:
+            raise ValueError(
+                f"`model.kind` {self.model.kind} predicts a {wanted} label, but the label is {self.contract.label.type}"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An immutable study. `payload` is canonical JSON: the bytes that travel, are approved and are hashed."""
+
+    payload: bytes
+    digest: Digest
+    study: Study
+
+    @classmethod
+    def of(cls, study: Study) -> "Plan":
+        """Freeze a study."""
+        payload = canonical(study.model_dump(mode="json"))
+        return cls(payload, digest(payload), study)
+
+    @classmethod
+    def load(cls, payload: bytes) -> "Plan":
+        """Read a plan's bytes.
+
+        Raises: StudyInvalid: the bytes are no plan of this format.
+        """
+        try:
+            study = Study.model_validate(json.loads(payload))
+        except (ValidationError, ValueError, RecursionError) as error:
+            raise StudyInvalid("these bytes are not a plan of format 1", "ask the study's owner for it") from error
+        return cls(payload, digest(payload), study)

@@ -1,0 +1,62 @@
+"""Named arrays: flatten and unflatten in sorted order, and safetensors in and out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load as _load
+from safetensors.numpy import save as _save
+
+from consilium.core.errors import Invalid
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.floating[Any]]
+Tensors = dict[str, Array]
+
+
+def flatten(tensors: Mapping[str, Array]) -> Vector:
+    """One vector (d,) of all values, by sorted name, row-major; the dtype is the widest of the parts."""
+    if not tensors:
+        return np.zeros(0)
+    return np.concatenate([np.ravel(tensors[name]) for name in sorted(tensors)])
+
+
+def unflatten(vector: Vector, like: Mapping[str, Array]) -> Tensors:
+    """Give `vector` (d,) the names, shapes and dtypes of `like`.
+
+    Raises: Invalid: the sizes differ.
+    """
+    size = sum(array.size for array in like.values())
+    if vector.shape != (size,):
+        raise Invalid(f"a vector of shape {vector.shape} does not fit {size} parameters", "use the model of this plan")
+    parts: Tensors = {}
+    at = 0
+    for name in sorted(like):
+        array = like[name]
+        parts[name] = vector[at : at + array.size].reshape(array.shape).astype(array.dtype, copy=True)
+        at += array.size
+    return parts
+
+
+def to_safetensors(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Serialise named arrays; the same arrays and metadata give the same bytes."""
+    ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    return bytes(_save(ordered, dict(sorted(metadata.items())) if metadata else None))
+
+
+def from_safetensors(data: bytes) -> Tensors:
+    """Parse safetensors bytes.
+
+    Raises: Invalid: the bytes are not safetensors.
+    """
+    try:
+        return dict(_load(data))
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise Invalid("these bytes are not a safetensors file", "send what `consilium` wrote") from error
+
+
+def norm(tensors: Mapping[str, Array]) -> float:
+    """Euclidean norm over all values, in float64."""
+    return float(np.sqrt(sum(float(np.sum(np.square(array, dtype=np.float64))) for array in tensors.values())))

@@ -1,0 +1,258 @@
+"""Every message on the wire, as frozen models; unknown keys are refused, and protocol messages are signed as bytes.
+
+A protocol message (`Task`, `Closed`, `Answer`, ...) travels inside a DSSE envelope whose payload type is its `TYPE`.
+What is signed and hashed is the payload's bytes as they travelled, never a re-serialisation.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from consilium.core.errors import EnvelopeInvalid, ProtocolMismatch
+from consilium.core.ids import DIGEST, SLUG, canonical
+
+PROTOCOL = 1
+"""Version that this release speaks by choice."""
+PROTOCOLS = (1,)
+"""All versions that this release understands."""
+HEADER = "Consilium-Protocol"
+MAX_MESSAGE = 1 << 20
+"""Largest JSON body, in bytes; bulk travels as blobs."""
+
+Name = Annotated[str, StringConstraints(pattern=SLUG)]
+Hash = Annotated[str, StringConstraints(pattern=DIGEST)]
+Short = Annotated[str, StringConstraints(max_length=200)]
+Long = Annotated[str, StringConstraints(max_length=4000)]
+Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
+
+
+class Message(BaseModel):
+    """A message: frozen, strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def encode(self) -> bytes:
+        """The bytes that travel and are signed."""
+        return canonical(self.model_dump(mode="json"))
+
+
+class Signed(Message):
+    """A message that travels inside an envelope."""
+
+    TYPE: ClassVar[str]
+    protocol: int = PROTOCOL
+
+    @classmethod
+    def decode(cls, payload: bytes) -> "Any":
+        """Read a payload.
+
+        Raises: EnvelopeInvalid: not of this form.   ProtocolMismatch: of a version not understood here.
+        """
+        try:
+            message = cls.model_validate_json(payload)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "payload"
+            raise EnvelopeInvalid(f"{cls.__name__.lower()}: {where}: {first['msg']}") from error
+        if message.protocol not in PROTOCOLS:
+            raise ProtocolMismatch(*mismatch(message.protocol))
+        return message
+
+
+def mismatch(theirs: int | str) -> tuple[str, str]:
+    """The one sentence for two releases that cannot talk, and its remedy."""
+    ours = ", ".join(str(version) for version in PROTOCOLS)
+    older = isinstance(theirs, int) and theirs < min(PROTOCOLS)
+    return (
+        f"this side speaks protocol {ours} and the other side speaks {theirs}",
+        f"update {'the other' if older else 'this'} side",
+    )
+
+
+class Blob(Message):
+    """Bytes by name and size."""
+
+    digest: Hash
+    size: int = Field(ge=0)
+
+
+# from the coordinator to a site, through its inbox
+
+
+class Offer(Signed):
+    """A study is offered to the site; its plan is a blob named by `plan`."""
+
+    TYPE: ClassVar[str] = "application/vnd.consilium.offer+json"
+    study: Name
+    plan: Blob
+    title: Long
+
+
+class Task(Signed):
+    """One phase of one round is asked of the site."""
+
+    TYPE: ClassVar[str] = "application/vnd.consilium.task+json"
+    study: Name
+    run: Name
+    plan: Hash
+    round: int = Field(ge=1)
+    kind: Literal["TRAIN", "EVALUATE"]
+    phase: Literal["SUBMIT"]
+    roster: tuple[Name, ...]
+    state: Blob = Field(description="state at which to train: the site computes it itself and compares")
+    initial: Blob = Field(description="the initial model of the plan")
+    aggregate: Blob | None = Field(description="sums of the round that led to `state`; None at the first round")
+    deadline: datetime
+
+
+class Closed(Signed):
+    """A round closed: who took part, and which state follows."""
+
+    TYPE: ClassVar[str] = "application/vnd.consilium.closed+json"
+    study: Name
+    run: Name
+    round: int
+    kind: Literal["TRAIN", "EVALUATE"]
+    took_part: tuple[Name, ...]
+    aggregate: Blob
+    state: Blob
+
+
+class Ended(Signed):
+    """A run ended."""
+
+    TYPE: ClassVar[str] = "application/vnd.consilium.ended+json"
+    study: Name
+    run: Name
+    status: Literal["finished", "stopped", "failed"]
+    reason: Long
+    state: Blob | None
+
+
+class Checkpoint(Signed):
+    """Head of an audit log at a moment; each end keeps the other's."""
+
+    TYPE: ClassVar[str] = "application/vnd.consilium.checkpoint+json"
+    log: Name
+    seq: int = Field(ge=0)
+    head: Hash
+    at: datetime
+
+
+# from a site to the coordinator
+
+
+class Answer(Signed):
+    """The site's answer to a task: the contribution is a blob that the coordinator has received."""
+
+    TYPE: ClassVar[str] = "application/vnd.consilium.answer+json"
+    study: Name
+    run: Name
+    plan: Hash
+    round: int
+    kind: Literal["TRAIN", "EVALUATE"]
+    phase: Literal["SUBMIT"]
+    state: Hash
+    contribution: Blob
+    recipe: Literal["plain"]
+
+
+class Refusal(Signed):
+    """The site will not do it. `reason` is a stable code for the study's owner; `text` holds no patient data."""
+
+    TYPE: ClassVar[str] = "application/vnd.consilium.refusal+json"
+    study: Name
+    plan: Hash
+    run: Name | None = None
+    round: int | None = None
+    reason: Annotated[str, StringConstraints(pattern=SLUG)]
+    text: Long
+
+
+class Decision(Signed):
+    """Approval, refusal or withdrawal of a study by a person at the site; binds the plan's hash."""
+
+    TYPE: ClassVar[str] = "application/vnd.consilium.approval+json"
+    site: Name
+    study: Name
+    plan: Hash
+    decision: Literal["approve", "decline", "revoke"]
+    person: Short
+    accepts: tuple[Name, ...] = Field((), description="weaker modes accepted, such as the recipe `plain`")
+    expires: datetime | None = None
+    at: datetime
+    reason: Long = ""
+
+
+SITE_MESSAGES: dict[str, type[Signed]] = {m.TYPE: m for m in (Answer, Refusal, Decision, Checkpoint)}
+INBOX_MESSAGES: dict[str, type[Signed]] = {m.TYPE: m for m in (Offer, Task, Closed, Ended, Checkpoint)}
+
+# plain requests and answers
+
+
+class Hello(Message):
+    """Who answers here, and which protocols it speaks."""
+
+    name: str
+    version: str
+    protocols: tuple[int, ...]
+    public_key: Key
+    now: datetime
+
+
+class Join(Message):
+    """A site asks to join with a one-time token and its public key."""
+
+    protocol: int
+    token: Annotated[str, StringConstraints(min_length=16, max_length=200)]
+    site: Name
+    public_key: Key
+    about: Long = ""
+
+
+class Joined(Message):
+    """The site is known; a person admits it after comparing the fingerprint."""
+
+    site: Name
+    state: Literal["pending", "admitted"]
+    coordinator_key: Key
+
+
+class AccessToken(Message):
+    """A short-lived bearer token."""
+
+    access_token: str
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105
+    expires_in: int
+
+
+class InboxItem(Message):
+    """One envelope for the site, in the order of `seq`."""
+
+    seq: int
+    envelope: dict[str, Any]
+
+
+class Inbox(Message):
+    """What has arrived after the sequence number that was asked for."""
+
+    items: tuple[InboxItem, ...]
+
+
+class Heartbeat(Message):
+    """The site lives. Independent of training."""
+
+    version: Short
+    activity: Short = "idle"
+    run: Name | None = None
+    round: int | None = None
+
+
+class Problem(Message):
+    """An error on the wire."""
+
+    code: Short
+    message: Long
+    remedy: Long = ""
+    reason: Short = ""

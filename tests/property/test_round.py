@@ -1,0 +1,87 @@
+"""The laws of the round, over 10,000 event sequences."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consilium.core import round as machine
+from consilium.core.errors import ConsiliumError, Equivocation, OutOfPhase, UnknownSite
+from consilium.core.ids import COORDINATOR, SiteId, digest
+from consilium.core.round import PLAIN, Answered, Ask, Cancelled, Close, DeadlinePassed, Event, Kind, Phase, Withdrew
+
+SITES = [SiteId(name) for name in ("a", "b", "c", "d", "e")]
+BYTES = [digest(b"x"), digest(b"y")]
+
+answers = st.builds(
+    Answered, st.sampled_from([*SITES, COORDINATOR, SiteId("stranger")]), st.sampled_from(Phase), st.sampled_from(BYTES)
+)
+events: st.SearchStrategy[Event] = st.one_of(
+    answers,
+    answers,
+    st.builds(Withdrew, st.sampled_from(SITES), st.just("revoked")),
+    st.builds(DeadlinePassed, st.sampled_from(Phase)),
+    st.builds(Cancelled, st.just("stopped")),
+)
+
+
+@settings(max_examples=10_000, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 5), st.lists(events, max_size=25))
+def test_laws_of_the_round(members: int, quorum: int, sequence: list[Event]) -> None:
+    quorum = min(quorum, members)
+    state, effects = machine.begin(1, Kind.TRAIN, PLAIN, frozenset(SITES[:members]), quorum)
+    assert effects == [Ask(Phase.SUBMIT, state.roster)]
+    for event in sequence:
+        try:
+            after, effects = machine.step(state, event)
+        except (OutOfPhase, UnknownSite, Equivocation):
+            continue  # a refusal changes nothing: `state` is still the round
+        assert after.roster <= state.roster, "rosters only shrink"
+        for phase, given_answers in state.answers.items():
+            assert given_answers.items() <= after.answered(phase).items(), "answers are append-only"
+        for index in range(state.at, after.at):
+            passed = after.phases[index]
+            assert len(after.answered(passed)) >= after.needed(passed), "every passed phase had quorum"
+        if isinstance(event, Answered):
+            assert machine.step(after, event) == (after, []), "a retry is a no-op"
+        closing = [effect for effect in effects if isinstance(effect, Close)]
+        assert bool(closing) == (after.closed and not state.closed), "a round closes once, and says so"
+        if closing and closing[0].outcome is not None:
+            assert len(after.answered(Phase.SUBMIT)) >= quorum and after.answered(Phase.APPLY)
+        state = after
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.permutations(SITES))
+def test_the_order_of_answers_does_not_matter(order: list[SiteId]) -> None:
+    state, _ = machine.begin(1, Kind.TRAIN, PLAIN, frozenset(SITES), 3)
+    for site in order:
+        state, effects = machine.step(state, Answered(site, Phase.SUBMIT, BYTES[0]))
+    assert effects == [Ask(Phase.APPLY, frozenset({COORDINATOR}))]
+    assert set(state.answered(Phase.SUBMIT)) == set(SITES)
+
+
+def test_below_quorum_the_round_waits_and_goes_on_when_the_site_returns() -> None:
+    state, _ = machine.begin(1, Kind.TRAIN, PLAIN, frozenset(SITES), 2)
+    state, _ = machine.step(state, Answered(SITES[0], Phase.SUBMIT, BYTES[0]))
+    state, effects = machine.step(state, DeadlinePassed(Phase.SUBMIT))
+    assert effects == [machine.Wait(Phase.SUBMIT, 1, 2)]
+    state, effects = machine.step(state, Answered(SITES[4], Phase.SUBMIT, BYTES[0]))
+    assert effects == [Ask(Phase.APPLY, frozenset({COORDINATOR}))]
+
+
+def test_a_slow_site_is_not_dropped_before_the_deadline() -> None:
+    state, _ = machine.begin(1, Kind.TRAIN, PLAIN, frozenset(SITES), 2)
+    for site in SITES[:4]:
+        state, effects = machine.step(state, Answered(site, Phase.SUBMIT, BYTES[0]))
+        assert effects == []
+    assert state.phase is Phase.SUBMIT
+
+
+def test_other_bytes_than_before_are_equivocation() -> None:
+    state, _ = machine.begin(1, Kind.TRAIN, PLAIN, frozenset(SITES), 2)
+    state, _ = machine.step(state, Answered(SITES[0], Phase.SUBMIT, BYTES[0]))
+    try:
+        machine.step(state, Answered(SITES[0], Phase.SUBMIT, BYTES[1]))
+    except ConsiliumError as error:
+        assert isinstance(error, Equivocation)
+    else:
+        raise AssertionError("accepted")
