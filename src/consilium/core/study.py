@@ -1,4 +1,4 @@
-"""The study: purpose, contract, model, strategy, privacy, rounds; and the plan, its immutable form named by its hash."""
+"""The study: purpose, contract, model, strategy, privacy, rounds; and the plan, its immutable form named by a hash."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""An update and its fate: Update (raw, stays at the site), Contribution (protected, may leave), Aggregate (opened sums)."""
+"""An update and its fate: Update (raw, stays), Contribution (protected, may leave), Aggregate (the opened sums)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

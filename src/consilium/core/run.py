@@ -1,0 +1,141 @@
+"""Rounds in a row: which round comes next, when the run pauses, when it ends."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+
+from consilium.core import round as machine
+from consilium.core.errors import Conflict, OutOfPhase
+from consilium.core.ids import Digest, SiteId
+from consilium.core.round import Kind, Roster, Round
+
+
+class Status(StrEnum):
+    """Where a run stands. `paused` goes on by itself once enough sites are back."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+OVER = frozenset({Status.FINISHED, Status.STOPPED, Status.FAILED})
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A round begins with this roster; `attempt` counts openings of the same number."""
+
+    number: int
+    kind: Kind
+    roster: tuple[SiteId, ...]
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """Too few sites approve the plan to open the next round."""
+
+    present: int
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A person ended the run, or it cannot go on (`failed`)."""
+
+    reason: str
+    failed: bool = False
+
+
+RunEvent = Opened | Lacking | Stopped | machine.Event
+
+
+@dataclass(frozen=True)
+class Run:
+    """A fold of its events. `state` names the newest state of the chain; `took_part` who made which round."""
+
+    rounds: int
+    quorum: int
+    status: Status = Status.PAUSED
+    reason: str = "not begun"
+    number: int = 0
+    attempt: int = 0
+    round: Round | None = None
+    state: Digest | None = None
+    took_part: Mapping[int, tuple[SiteId, ...]] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def following(self) -> tuple[int, Kind] | None:
+        """The round to open now; None while one is open or when the run is over."""
+        if self.status in OVER or (self.round is not None and not self.round.closed):
+            return None
+        number = self.number + 1 if self.number in self.took_part or self.number == 0 else self.number
+        return number, Kind.TRAIN if number <= self.rounds else Kind.EVALUATE
+
+
+def step(before: Run, event: RunEvent) -> tuple[Run, list[machine.Effect]]:
+    """The run after `event`, and the effects of its round. A refused event raises and changes nothing.
+
+    Raises: Conflict and its kinds: the event does not fit.   Invalid: a roster below quorum.
+    """
+    if before.status in OVER:
+        return _after_the_end(before, event)
+    match event:
+        case Opened():
+            return _opened(before, event)
+        case Lacking():
+            reason = f"{event.present} sites approve this plan and are admitted; {before.quorum} are needed"
+            return replace(before, status=Status.PAUSED, reason=reason), []
+        case Stopped():
+            status = Status.FAILED if event.failed else Status.STOPPED
+            return replace(before, status=status, reason=event.reason), []
+        case _:
+            if before.round is None:
+                raise OutOfPhase("no round is open", "wait for a task")
+            inner, effects = machine.step(before.round, event)
+            return _settled(replace(before, round=inner), effects), effects
+
+
+def _after_the_end(before: Run, event: RunEvent) -> tuple[Run, list[machine.Effect]]:
+    if isinstance(event, machine.Answered) and before.round is not None:
+        if before.round.answered(event.phase).get(event.site) == event.digest:
+            return before, []
+        raise OutOfPhase(f"the run is {before.status}", "nothing is left to do")
+    if isinstance(event, Opened):
+        raise Conflict(f"the run is {before.status}", "start a new run")
+    return before, []
+
+
+def _opened(before: Run, event: Opened) -> tuple[Run, list[machine.Effect]]:
+    if before.following != (event.number, event.kind):
+        raise Conflict(f"round {event.number} is not the next one", "open the round that `following` names")
+    roster: Roster = frozenset(event.roster)
+    fresh, effects = machine.begin(event.number, event.kind, machine.PLAIN, roster, before.quorum)
+    opened = replace(before, round=fresh, number=event.number, attempt=event.attempt)
+    return replace(opened, status=Status.RUNNING, reason=""), effects
+
+
+def _settled(run: Run, effects: list[machine.Effect]) -> Run:
+    for effect in effects:
+        match effect:
+            case machine.Wait():
+                reason = f"round {run.number}: {effect.answered} of the {effect.quorum} needed sites have answered"
+                return replace(run, status=Status.PAUSED, reason=reason)
+            case machine.Ask():
+                return replace(run, status=Status.RUNNING, reason="")
+            case machine.Close(outcome=None):
+                return replace(run, status=Status.PAUSED, reason=effect.reason)
+            case machine.Close():
+                return _completed(run, effect)
+    return run
+
+
+def _completed(run: Run, effect: machine.Close) -> Run:
+    assert run.round is not None
+    took_part = tuple(sorted(run.round.answered(machine.Phase.SUBMIT)))
+    done = replace(run, took_part=MappingProxyType({**run.took_part, run.number: took_part}))
+    if run.round.kind is Kind.EVALUATE:
+        return replace(done, status=Status.FINISHED, reason="")
+    return replace(done, state=effect.outcome)

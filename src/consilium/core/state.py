@@ -1,0 +1,195 @@
+"""The state chain: model and optimiser arrays on file, advanced element by element, named by the digest of its bytes.
+
+A state file is safetensors: 1-D arrays (`model` first among them, and the strategy's own), with metadata that names the
+run, the round and the parent state. The coordinator and every site compute the next file themselves from the state
+before and the opened sums, chunk by chunk in fixed order, and compare digests; so memory does not grow with the number
+of sites, and a replay gives the same bits.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+
+from consilium.core.errors import Invalid
+from consilium.core.ids import Digest
+from consilium.core.tensors import Array, Tensors, flatten, from_safetensors
+
+CHUNK = 1 << 18
+"""Elements per step: 1 MiB of float32, 2 MiB of float64; small enough for the processor's cache."""
+MAX_HEADER = 1 << 20
+_DTYPES: dict[str, np.dtype[Any]] = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+class Advances(Protocol):
+    """What the state chain needs of a strategy."""
+
+    def init(self, model: Array) -> Tensors:
+        """The state at round 0 for a flat model (d,)."""
+        ...
+
+    def apply_chunk(self, state: Tensors, update: Array, weight: float) -> Tensors:
+        """The next state of one chunk; element-wise."""
+        ...
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """1-D arrays of one safetensors file, mapped and not read; and its metadata."""
+
+    arrays: Mapping[str, Array]
+    metadata: Mapping[str, str]
+
+    @property
+    def shape(self) -> dict[str, tuple[str, int]]:
+        """Name: (dtype, length); equal for files that may be summed."""
+        return {name: (_NAMES[array.dtype], array.size) for name, array in self.arrays.items()}
+
+
+def header(shape: Mapping[str, tuple[str, int]], metadata: Mapping[str, str] | None = None) -> bytes:
+    """The first bytes of a safetensors file of 1-D arrays, by sorted name."""
+    described: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    at = 0
+    for name in sorted(shape):
+        dtype, size = shape[name]
+        end = at + size * _DTYPES[dtype].itemsize
+        described[name] = {"dtype": dtype, "shape": [size], "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(described, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def read(path: Path) -> Vectors:
+    """Map a file of 1-D arrays without reading them.
+
+    Raises: Invalid: not a safetensors file of 1-D float64, float32 or int64 arrays, or values lie outside the file.
+    """
+    refusal = Invalid("this file is not a safetensors file of 1-D arrays", "send what `consilium` wrote")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(MAX_HEADER, size - 8):
+            raise refusal
+        text = file.read(length)
+    try:
+        described = json.loads(text)
+        metadata = described.pop("__metadata__", {})
+        arrays: dict[str, Array] = {}
+        end_of_all = 0
+        data = np.memmap(path, dtype=np.uint8, mode="r")[8 + length :]
+        for name, entry in described.items():
+            start, end = entry["data_offsets"]
+            dtype, (count,) = _DTYPES[entry["dtype"]], entry["shape"]
+            if not (
+                isinstance(start, int) and 0 <= start <= end <= data.size and end - start == count * dtype.itemsize
+            ):
+                raise refusal
+            arrays[name] = data[start:end].view(dtype)
+            end_of_all = max(end_of_all, end)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise refusal from error
+    if end_of_all != data.size or not all(isinstance(value, str) for value in metadata.values()):
+        raise refusal
+    return Vectors(arrays, metadata)
+
+
+class Writer:
+    """Write bytes to a file and hash them on the way."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append `data`."""
+        self._file.write(data)
+        self._hash.update(data)
+        self.size += len(data)
+
+    def digest(self) -> Digest:
+        """Digest of all that was written."""
+        return Digest("sha256:" + self._hash.hexdigest())
+
+
+def _raw(array: Array) -> memoryview:
+    return np.ascontiguousarray(array).data.cast("B")
+
+
+def write(vectors: Mapping[str, Array], metadata: Mapping[str, str], out: IO[bytes]) -> tuple[Digest, int]:
+    """Write 1-D arrays; the same arrays and metadata give the same bytes. Returns digest and size."""
+    writer = Writer(out)
+    writer.write(header({name: (_NAMES[array.dtype], array.size) for name, array in vectors.items()}, metadata))
+    for name in sorted(vectors):
+        array = vectors[name]
+        for start in range(0, array.size, CHUNK):
+            writer.write(_raw(array[start : start + CHUNK]))
+    return writer.digest(), writer.size
+
+
+def begin(strategy: Advances, initial: bytes, run: str, out: IO[bytes]) -> tuple[Digest, int]:
+    """Write the state at round 0 from the plan's initial model (safetensors bytes)."""
+    model = flatten(from_safetensors(initial))
+    return write(strategy.init(model), {"run": run, "round": "0", "parent": ""}, out)
+
+
+def advance(
+    strategy: Advances, before: Path, parent: Digest, aggregate: Path, run: str, number: int, out: IO[bytes]
+) -> tuple[Digest, int]:
+    """Write the state that follows `before` (whose digest is `parent`) under the sums in `aggregate`.
+
+    Raises: Invalid: the sums do not fit the state, or their weight is not positive.
+    """
+    state, sums = read(before), read(aggregate)
+    weight = sums.arrays.get("weight")
+    if weight is None or weight.size != 1 or not float(weight[0]) > 0:
+        raise Invalid("the sums have no positive weight", "check that every site has training patients")
+    update, model = sums.arrays.get("update"), state.arrays["model"]
+    if update is None or update.size != model.size:
+        raise Invalid("the summed update does not fit the model", "check that every site trains the same plan")
+    writer = Writer(out)
+    writer.write(header(state.shape, {"run": run, "round": str(number), "parent": parent}))
+    for name in sorted(state.arrays):
+        for piece in _advanced(strategy, state, update, float(weight[0]), name):
+            writer.write(_raw(piece))
+    return writer.digest(), writer.size
+
+
+def _advanced(strategy: Advances, state: Vectors, update: Array, weight: float, name: str) -> Iterator[Array]:
+    # A state of k arrays is computed k times, array by array: the file is written front to back and hashed once.
+    size = state.arrays["model"].size
+    for start in range(0, size, CHUNK):
+        part = slice(start, min(start + CHUNK, size))
+        chunk = {key: array[part] for key, array in state.arrays.items()}
+        yield strategy.apply_chunk(chunk, update[part], weight)[name]
+
+
+def fold(contributions: Sequence[Path], metadata: Mapping[str, str], out: IO[bytes]) -> tuple[Digest, int]:
+    """Sum files of equal layout, chunk by chunk, in the order given (sort by site: a replay must give the same bits).
+
+    Memory: one chunk, whatever the number of files and their size.
+
+    Raises: Invalid: no files, unequal layouts, or a value is not finite.
+    """
+    files = [read(path) for path in contributions]
+    if not files or any(file.shape != files[0].shape for file in files):
+        raise Invalid(
+            "the contributions of this round do not have one layout", "check that every site runs one release"
+        )
+    writer = Writer(out)
+    writer.write(header(files[0].shape, metadata))
+    for name, (_, size) in sorted(files[0].shape.items()):
+        for start in range(0, size, CHUNK):
+            total = np.array(files[0].arrays[name][start : start + CHUNK])
+            for file in files[1:]:
+                total += file.arrays[name][start : start + CHUNK]
+            if not np.all(np.isfinite(total)):
+                raise Invalid(f"the sum of segment {name!r} is not finite", "lower the learning rate of the study")
+            writer.write(_raw(total))
+    return writer.digest(), writer.size

@@ -1,0 +1,1 @@
+"""The coordinator's store: SQLite or PostgreSQL, and blobs by digest."""

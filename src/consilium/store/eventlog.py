@@ -1,0 +1,90 @@
+"""A run as a fold of its events: append with a version check, load by replay, remember the newest fold."""
+
+import json
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, select, update
+
+from consilium.core import round as machine
+from consilium.core import run as runs
+from consilium.core.errors import NotFound, Unavailable
+from consilium.core.ids import RunId, canonical
+from consilium.core.study import Plan
+from consilium.store.database import Transaction
+from consilium.store.schema import events, studies
+from consilium.store.schema import runs as table
+
+_KINDS: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (
+        machine.Answered,
+        machine.Withdrew,
+        machine.DeadlinePassed,
+        machine.Cancelled,
+        runs.Opened,
+        runs.Lacking,
+        runs.Stopped,
+    )
+}
+_folds: dict[RunId, tuple[int, runs.Run]] = {}
+"""Newest fold by run. Only ever a cache: the version is compared with the database's before use."""
+
+
+def decode(kind: str, body: str) -> runs.RunEvent:
+    """An event from its stored form."""
+    values = json.loads(body)
+    match kind:
+        case "Answered" | "DeadlinePassed":
+            values["phase"] = machine.Phase(values["phase"])
+        case "Opened":
+            values |= {"kind": machine.Kind(values["kind"]), "roster": tuple(values["roster"])}
+    event: runs.RunEvent = _KINDS[kind](**values)
+    return event
+
+
+def load(tx: Transaction, run: RunId) -> tuple[int, runs.Run]:
+    """The run and its version.
+
+    Raises: NotFound: there is no such run.
+    """
+    row = tx.row(select(table.c.version, studies.c.payload).join(studies).where(table.c.run == run))
+    if row is None:
+        raise NotFound(f"there is no run {run}", "`consilium study list` shows what there is")
+    known, fold = _folds.get(run, (0, None))
+    if fold is None or known > row.version:
+        study = Plan.load(row.payload).study
+        known, fold = 0, runs.Run(rounds=study.rounds, quorum=study.quorum)
+    for event in tx.rows(select(events).where(events.c.run == run, events.c.seq > known).order_by(events.c.seq)):
+        fold, _ = runs.step(fold, decode(event.kind, event.body))
+    return row.version, fold
+
+
+def append(
+    tx: Transaction, run: RunId, version: int, before: runs.Run, event: runs.RunEvent, now: datetime
+) -> tuple[int, runs.Run, list[machine.Effect]]:
+    """Step the run and record the event; a step that changes nothing records nothing.
+
+    Raises: Conflict: the round refuses the event.   Unavailable: another process was faster; try again.
+    """
+    after, effects = runs.step(before, event)
+    if after == before:
+        return version, before, effects
+    changed = tx.do(
+        update(table)
+        .where(table.c.run == run, table.c.version == version)
+        .values(version=version + 1, status=after.status.value)
+    )
+    if changed != 1:
+        raise Unavailable(f"run {run} was changed by another process", "try again")
+    body = canonical(asdict(event)).decode()
+    tx.do(insert(events).values(run=run, seq=version + 1, at=now, kind=type(event).__name__, body=body))
+    tx.ring(f"run:{run}")
+    return version + 1, after, effects
+
+
+def remember(run: RunId, version: int, fold: runs.Run) -> None:
+    """Keep a fold that is committed; call it after the commit."""
+    if version >= _folds.get(run, (0, None))[0]:
+        _folds[run] = (version, fold)

@@ -1,0 +1,175 @@
+"""The tables of the coordinator. Invariants stand here as constraints wherever the database can hold them."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+people = Table(
+    "people",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("role", String(20), nullable=False),
+    Column("password", Text, nullable=False),  # scrypt$salt$hash
+    Column("since", DateTime(timezone=True), nullable=False),
+)
+sites = Table(
+    "sites",
+    metadata,
+    Column("site", String(63), primary_key=True),
+    Column("state", String(20), nullable=False),  # pending -> admitted -> removed
+    Column("public_key", String(43), nullable=False, unique=True),
+    Column("about", Text, nullable=False),
+    Column("since", DateTime(timezone=True), nullable=False),
+    Column("last_seen", Float, nullable=False),  # seconds since the epoch
+    Column("activity", String(200), nullable=False),
+)
+join_tokens = Table(
+    "join_tokens",
+    metadata,
+    Column("secret", String(64), primary_key=True),  # SHA-256 of the token
+    Column("site", String(63), nullable=False),
+    Column("expires", Float, nullable=False),
+    Column("used", Float),
+)
+access_tokens = Table(
+    "access_tokens",
+    metadata,
+    Column("secret", String(64), primary_key=True),  # SHA-256 of the token
+    Column("subject", String(70), nullable=False),  # site:NAME or person:NAME
+    Column("role", String(20), nullable=False),
+    Column("expires", Float, nullable=False),
+)
+assertions = Table(
+    "assertions",  # a private_key_jwt serves once
+    metadata,
+    Column("jti", String(64), primary_key=True),
+    Column("expires", Float, nullable=False),
+)
+studies = Table(
+    "studies",
+    metadata,
+    Column("study", String(63), primary_key=True),
+    Column("plan", String(71), nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("owner", String(63), nullable=False),
+    Column("since", DateTime(timezone=True), nullable=False),
+)
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("site", ForeignKey("sites.site"), nullable=False),
+    Column("study", ForeignKey("studies.study"), nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("digest", String(71), nullable=False, unique=True),  # of the envelope: the same decision twice is one
+)
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("site", ForeignKey("sites.site"), nullable=False),
+    Column("study", ForeignKey("studies.study"), nullable=False),
+    Column("run", String(70)),
+    Column("round", Integer),
+    Column("reason", String(63), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+)
+runs = Table(
+    "runs",
+    metadata,
+    Column("run", String(70), primary_key=True),
+    Column("study", ForeignKey("studies.study"), nullable=False),
+    Column("version", Integer, nullable=False),  # = number of events; every write checks it
+    Column("status", String(20), nullable=False),
+)
+events = Table(
+    "events",
+    metadata,
+    Column("run", ForeignKey("runs.run"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("kind", String(30), nullable=False),
+    Column("body", Text, nullable=False),
+)
+effects = Table(
+    "effects",
+    metadata,
+    Column("key", String(160), primary_key=True),  # one effect is recorded once
+    Column("run", ForeignKey("runs.run"), nullable=False),
+    Column("kind", String(20), nullable=False),  # begin, apply, deadline
+    Column("body", Text, nullable=False),
+    Column("due", Float, nullable=False),
+    Column("leased_by", String(64)),
+    Column("leased_until", Float, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("done", Float),
+    Index("effects_open", "done", "due"),
+)
+results = Table(
+    "results",
+    metadata,
+    Column("run", ForeignKey("runs.run"), primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("kind", String(10), nullable=False),
+    Column("aggregate", String(71)),
+    Column("state", String(71), nullable=False),
+    Column("figures", Text, nullable=False),
+    Column("performed_by", String(64), nullable=False),
+)
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("site", ForeignKey("sites.site"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("envelope", LargeBinary, nullable=False),
+)
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("digest", String(71), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+)
+grants = Table(
+    "grants",  # who may read a blob: site:NAME and person:NAME (who sent it), study:NAME (all of the study)
+    metadata,
+    Column("digest", String(71), primary_key=True),
+    Column("subject", String(70), primary_key=True),
+)
+contributions = Table(
+    "contributions",
+    metadata,
+    Column("run", ForeignKey("runs.run"), primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("site", ForeignKey("sites.site"), primary_key=True),
+    Column("digest", String(71), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+)
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("entry", LargeBinary, nullable=False),
+)
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("site", ForeignKey("sites.site"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("envelope", LargeBinary, nullable=False),
+)
