@@ -1,0 +1,58 @@
+"""Waiting that wakes at once: a topic is rung when something is committed, here or in another process."""
+
+import asyncio
+from collections import defaultdict
+
+
+class Bell:
+    """Topics such as ``inbox:NAME`` and ``run:ID``; ``*`` rings all."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+
+    def hang(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Say which loop the waiters live in."""
+        self._loop = loop
+
+    def ring(self, topic: str) -> None:
+        """Wake the waiters of `topic`; may be called from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._ring, topic)
+
+    def _ring(self, topic: str) -> None:
+        topics = list(self._waiting) if topic == "*" else [topic]
+        for name in topics:
+            for event in self._waiting.get(name, ()):
+                event.set()
+
+    def listen(self, *topics: str) -> "Listening":
+        """A context; begin to listen, then look, then wait: nothing is missed."""
+        return Listening(self._waiting, topics)
+
+
+class Listening:
+    """One waiter."""
+
+    def __init__(self, waiting: dict[str, set[asyncio.Event]], topics: tuple[str, ...]) -> None:
+        self._waiting, self._topics, self._event = waiting, topics, asyncio.Event()
+
+    def __enter__(self) -> "Listening":
+        for topic in self._topics:
+            self._waiting[topic].add(self._event)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for topic in self._topics:
+            self._waiting[topic].discard(self._event)
+            if not self._waiting[topic]:
+                del self._waiting[topic]
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait until rung, at most `seconds`. Whether it rang."""
+        try:
+            await asyncio.wait_for(self._event.wait(), seconds)
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True

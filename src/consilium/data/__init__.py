@@ -1,0 +1,1 @@
+"""The hospital's tables, read at the site only."""

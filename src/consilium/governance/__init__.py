@@ -1,0 +1,1 @@
+"""Policy, approvals and audit, pure."""

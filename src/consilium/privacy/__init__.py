@@ -1,0 +1,1 @@
+"""Privacy recipes, pure: files in the order in which the data goes."""

@@ -1,0 +1,1 @@
+"""The site agent: outbound only; the hospital holds the veto."""

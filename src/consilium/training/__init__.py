@@ -1,0 +1,1 @@
+"""Trainers, run in the site's child process only."""

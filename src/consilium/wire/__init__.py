@@ -1,0 +1,1 @@
+"""Messages, signatures and transport."""
