@@ -1,0 +1,150 @@
+"""Who is there: people with passwords, sites with keys, one-time join tokens, short-lived access tokens.
+
+Tokens are random, kept as hashes, and shared by all coordinator processes through the database. OpenID Connect has its
+place here: a second way to a person's access token, with the same roles.
+"""
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import delete, insert, select, update
+
+from consilium.core.errors import Conflict, NotFound, Refused, Unauthenticated
+from consilium.core.ids import SiteId
+from consilium.store.database import Transaction
+from consilium.store.schema import access_tokens, assertions, join_tokens, people, sites
+from consilium.wire.identity import subject_of, verify_assertion
+
+AUDIENCE = "consilium-coordinator"
+SITE_TOKEN_S = 300
+PERSON_TOKEN_S = 12 * 3600
+JOIN_TOKEN_S = 7 * 86400
+ROLES_OF_PEOPLE = ("researcher", "auditor", "admin")
+
+
+@dataclass(frozen=True)
+class Who:
+    """An authenticated subject."""
+
+    name: str
+    role: str
+
+    @property
+    def subject(self) -> str:
+        """How grants name it."""
+        return f"{'site' if self.role in ('site', 'pending') else 'person'}:{self.name}"
+
+
+NOBODY = Who("", "anyone")
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _stretch(password: str, salt: bytes) -> str:
+    return base64.b64encode(hashlib.scrypt(password.encode(), salt=salt, n=1 << 14, r=8, p=1)).decode()
+
+
+def add_person(tx: Transaction, name: str, role: str, password: str, now: datetime) -> None:
+    """Add an account, or change its role and password."""
+    if role not in ROLES_OF_PEOPLE or len(password) < 8:
+        raise Refused(
+            "a person needs a role of researcher, auditor or admin, and a password of at least 8 characters",
+            "choose both again",
+            reason="account",
+        )
+    salt = os.urandom(16)
+    row = {"role": role, "password": f"scrypt${base64.b64encode(salt).decode()}${_stretch(password, salt)}"}
+    if tx.do(update(people).where(people.c.name == name).values(**row)) == 0:
+        tx.do(insert(people).values(name=name, since=now, **row))
+
+
+def login(tx: Transaction, name: str, password: str, now: float) -> tuple[str, int]:
+    """A token for a person. Raises: Unauthenticated."""
+    row = tx.row(select(people).where(people.c.name == name))
+    _, salt, known = (row.password if row else "scrypt$AAAA$AAAA").split("$")
+    good = hmac.compare_digest(_stretch(password, base64.b64decode(salt)), known)
+    if row is None or not good:
+        raise Unauthenticated("name or password is wrong", "try again, or ask the coordinator's admin")
+    return _issue(tx, f"person:{name}", row.role, now, PERSON_TOKEN_S), PERSON_TOKEN_S
+
+
+def _issue(tx: Transaction, subject: str, role: str, now: float, seconds: int) -> str:
+    secret = secrets.token_urlsafe(32)
+    tx.do(delete(access_tokens).where(access_tokens.c.expires < now))
+    row = {"secret": _hash(secret), "subject": subject, "role": role, "expires": now + seconds}
+    tx.do(insert(access_tokens).values(**row))
+    return secret
+
+
+def site_token(tx: Transaction, assertion: str, now: float) -> tuple[str, int]:
+    """A token for a site that proves its key (RFC 7523). Raises: Unauthenticated."""
+    refusal = Unauthenticated("the assertion is not valid", "check the site's key and clock")
+    name = subject_of(assertion)
+    row = tx.row(select(sites).where(sites.c.site == name))
+    if row is None or row.state == "removed":
+        raise refusal
+    claims = verify_assertion(assertion, row.public_key, AUDIENCE, datetime.fromtimestamp(now, UTC))
+    tx.do(delete(assertions).where(assertions.c.expires < now))
+    jti = _hash(f"{name}/{claims['jti']}")
+    if tx.scalar(select(assertions.c.jti).where(assertions.c.jti == jti)) is not None:
+        raise refusal
+    tx.do(insert(assertions).values(jti=jti, expires=now + 600))
+    return _issue(tx, f"site:{name}", "site", now, SITE_TOKEN_S), SITE_TOKEN_S
+
+
+def who(tx: Transaction, secret: str, now: float) -> Who:
+    """Whose token this is; the role is looked up anew. Raises: Unauthenticated."""
+    row = tx.row(select(access_tokens).where(access_tokens.c.secret == _hash(secret), access_tokens.c.expires > now))
+    if row is None:
+        raise Unauthenticated("the token is unknown or has expired", "log in again")
+    kind, name = row.subject.split(":", 1)
+    if kind == "person":
+        role = tx.scalar(select(people.c.role).where(people.c.name == name))
+    else:
+        state = tx.scalar(select(sites.c.state).where(sites.c.site == name))
+        role = {"admitted": "site", "pending": "pending"}.get(state)
+    if role is None:
+        raise Unauthenticated("the account was removed", "ask the coordinator's admin")
+    return Who(name, role)
+
+
+def join_token(tx: Transaction, site: str, now: float) -> tuple[str, float]:
+    """A one-time token with which `site` may join. Raises: Conflict: the name is taken."""
+    if tx.scalar(select(sites.c.site).where(sites.c.site == site)) is not None:
+        raise Conflict(f"a site named {site} has joined already", "choose another name")
+    secret = secrets.token_urlsafe(32)
+    tx.do(insert(join_tokens).values(secret=_hash(secret), site=site, expires=now + JOIN_TOKEN_S))
+    return secret, now + JOIN_TOKEN_S
+
+
+def join(tx: Transaction, token: str, site: str, public_key: str, about: str, now: float) -> str:
+    """Make a site known, pending admission; the same request again is a no-op. Returns its state.
+
+    Raises: Refused: the token is unknown, expired, used by another key, or for another name.
+    """
+    row = tx.row(select(join_tokens).where(join_tokens.c.secret == _hash(token)))
+    known = tx.row(select(sites).where(sites.c.site == site))
+    if row is not None and row.site == site and known is not None and known.public_key == public_key:
+        return str(known.state)
+    if row is None or row.used is not None or row.expires < now or row.site != site or known is not None:
+        raise Refused("this join token does not serve", "ask the coordinator's admin for a new one", reason="token")
+    if tx.scalar(select(sites.c.site).where(sites.c.public_key == public_key)) is not None:
+        raise Refused("this key belongs to another site", "make a key of its own for each site", reason="key")
+    tx.do(update(join_tokens).where(join_tokens.c.secret == row.secret).values(used=now))
+    since = datetime.fromtimestamp(now, UTC)
+    row = {"site": site, "state": "pending", "public_key": public_key, "about": about, "since": since}
+    tx.do(insert(sites).values(**row, last_seen=now, activity="joined"))
+    return "pending"
+
+
+def set_state(tx: Transaction, site: SiteId, state: str) -> None:
+    """Admit or remove a site. Raises: NotFound."""
+    if tx.do(update(sites).where(sites.c.site == site).values(state=state)) == 0:
+        raise NotFound(f"there is no site {site}", "`consilium sites list` shows all")

@@ -1,0 +1,274 @@
+"""The HTTP API: one list of endpoints, from which the routes and the OpenAPI document are made.
+
+Order for every request: protocol version, who asks, may they (access.py), is the body right, then the endpoint.
+Errors are `messages.Problem`; nothing that a caller sends leads to a 5xx.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+from pydantic import BaseModel, ValidationError
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from consilium import __version__
+from consilium.coordinator import access, accounts, endpoints, transfers
+from consilium.coordinator.endpoints import Act, Call
+from consilium.coordinator.services import Services
+from consilium.core.errors import (
+    Conflict,
+    ConsiliumError,
+    Invalid,
+    NotFound,
+    ProtocolMismatch,
+    Refused,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
+from consilium.wire import messages
+from consilium.wire.messages import HEADER, MAX_MESSAGE, PROTOCOL, PROTOCOLS, Problem
+
+log = logging.getLogger(__name__)
+STATUS: tuple[tuple[type[ConsiliumError], int], ...] = (
+    (Invalid, 422),
+    (Unauthenticated, 401),
+    (Refused, 403),
+    (NotFound, 404),
+    (Conflict, 409),
+    (TooLarge, 413),
+    (ProtocolMismatch, 426),
+    (Unavailable, 503),
+)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One line of the API. `name` is its key in access.ACCESS."""
+
+    name: str
+    act: Act
+    body: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    reply: type[BaseModel] | None = None
+    form: bool = False
+    raw: bool = False  # the body is an envelope, or bytes that the endpoint reads itself
+
+    @property
+    def method(self) -> str:
+        """HTTP method."""
+        return self.name.split(" ")[0]
+
+    @property
+    def path(self) -> str:
+        """Path template."""
+        return self.name.split(" ")[1]
+
+
+async def openapi(call: Call) -> Any:
+    """This document."""
+    return document()
+
+
+E = endpoints
+ENDPOINTS = (
+    Endpoint("GET /v1/hello", E.hello, reply=messages.Hello),
+    Endpoint("GET /v1/ca", E.ca),
+    Endpoint("GET /v1/openapi.json", openapi),
+    Endpoint("POST /v1/join", E.join, messages.Join, reply=messages.Joined),
+    Endpoint("POST /v1/token", E.token, E.TokenRequest, reply=messages.AccessToken, form=True),
+    Endpoint("POST /v1/login", E.login, E.Login, reply=messages.AccessToken),
+    Endpoint("GET /v1/site", E.site_self, reply=messages.Joined),
+    Endpoint("GET /v1/inbox", E.read_inbox, query=E.After, reply=messages.Inbox),
+    Endpoint("POST /v1/envelopes", E.envelope, raw=True),
+    Endpoint("POST /v1/heartbeat", E.heartbeat, messages.Heartbeat),
+    Endpoint("HEAD /v1/blobs/{digest}", transfers.head),
+    Endpoint("PATCH /v1/blobs/{digest}", transfers.append, raw=True),
+    Endpoint("GET /v1/blobs/{digest}", transfers.read),
+    Endpoint("POST /v1/people", E.add_person, E.Person),
+    Endpoint("POST /v1/tokens", E.join_token, E.ForSite),
+    Endpoint("GET /v1/sites", E.site_list),
+    Endpoint("POST /v1/sites/{site}/admit", E.admit, E.Admission),
+    Endpoint("POST /v1/sites/{site}/remove", E.remove, E.Nothing),
+    Endpoint("POST /v1/studies", E.submit, E.Submission),
+    Endpoint("GET /v1/studies", E.study_list),
+    Endpoint("GET /v1/studies/{study}", E.study),
+    Endpoint("GET /v1/studies/{study}/plan", E.study_plan),
+    Endpoint("POST /v1/studies/{study}/runs", E.start, E.Nothing),
+    Endpoint("POST /v1/runs/{run}/stop", E.stop, E.Reason),
+    Endpoint("GET /v1/runs/{run}", E.run),
+    Endpoint("GET /v1/runs/{run}/events", E.run_events, query=E.After),
+    Endpoint("GET /v1/runs/{run}/result", E.run_result),
+    Endpoint("GET /v1/audit", E.read_audit, query=E.After),
+    Endpoint("GET /v1/checkpoints", E.read_checkpoints),
+)
+
+
+def application(services: Services, lifespan: Any = None) -> Starlette:
+    """The ASGI application."""
+    # HEAD stands before GET of the same path, for Starlette answers HEAD from GET routes.
+    routes = [Route(e.path, _route(e, services), methods=[e.method]) for e in ENDPOINTS]
+    return Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        exception_handlers={404: _no_such_address, 405: _no_such_address, 500: _broken},
+    )
+
+
+def _route(endpoint: Endpoint, services: Services) -> Callable[[Request], Any]:
+    async def serve(request: Request) -> Response:
+        try:
+            call = await _admit(endpoint, services, request)
+            reply = await endpoint.act(call)
+        except ConsiliumError as error:
+            return problem(error)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        return _response(reply)
+
+    return serve
+
+
+async def _admit(endpoint: Endpoint, services: Services, request: Request) -> Call:
+    _protocol(request)
+    who = accounts.NOBODY
+    secret = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+    if secret:
+        who = await services.database.run(lambda tx: accounts.who(tx, secret, services.seconds()))
+    access.check(endpoint.name, who.role)
+    key = next(iter(request.path_params.values()), "")
+    query = _validated(endpoint.query, dict(request.query_params)) if endpoint.query else None
+    return Call(request, services, who, key, await _body(endpoint, request), query)
+
+
+def _protocol(request: Request) -> None:
+    spoken = request.headers.get(HEADER)
+    if spoken is None or spoken in {str(version) for version in PROTOCOLS}:
+        return
+    theirs: int | str = (
+        int(spoken) if spoken.isascii() and spoken.isdigit() and len(spoken) < 6 else "an unknown protocol"
+    )
+    raise ProtocolMismatch(*messages.mismatch(theirs))
+
+
+async def _body(endpoint: Endpoint, request: Request) -> Any:
+    if endpoint.method == "PATCH" or (endpoint.body is None and not endpoint.raw):
+        return None
+    data = bytearray()
+    async for piece in request.stream():
+        data += piece
+        if len(data) > MAX_MESSAGE:
+            raise TooLarge(f"a message holds at most {MAX_MESSAGE} bytes", "send bulk as a blob")
+    if endpoint.raw:
+        return bytes(data)
+    assert endpoint.body is not None
+    try:
+        values = _form(bytes(data)) if endpoint.form else json.loads(bytes(data) or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise Invalid("the body is not valid JSON", "send a JSON object") from error
+    return _validated(endpoint.body, values)
+
+
+def _form(data: bytes) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(data.decode(), max_num_fields=20).items()}
+
+
+def _validated(model: type[BaseModel], values: Any) -> BaseModel:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "body"
+        raise Invalid(f"{where}: {first['msg']}", "the OpenAPI document shows the form") from error
+
+
+def _response(reply: Any) -> Response:
+    if isinstance(reply, Response):
+        reply.headers[HEADER] = str(PROTOCOL)
+        return reply
+    content = reply.model_dump(mode="json") if isinstance(reply, BaseModel) else reply
+    return JSONResponse(content, headers={HEADER: str(PROTOCOL), "Cache-Control": "no-store"})
+
+
+def problem(error: ConsiliumError) -> Response:
+    """An error on the wire, with the status of its kind."""
+    status = next((status for kind, status in STATUS if isinstance(error, kind)), 400)
+    told = Problem(
+        code=error.code, message=error.message[:4000], remedy=error.remedy[:4000], reason=getattr(error, "reason", "")
+    )
+    headers = {HEADER: str(PROTOCOL)} | ({"WWW-Authenticate": "Bearer"} if status == 401 else {})
+    return JSONResponse(told.model_dump(), status_code=status, headers=headers)
+
+
+async def _no_such_address(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    told = Problem(code="not-found", message="there is nothing at this address", remedy="see /v1/openapi.json")
+    return JSONResponse(told.model_dump(), status_code=status, headers=dict(getattr(error, "headers", None) or {}))
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    told = Problem(code="error", message="the coordinator failed on this request", remedy="its log says why")
+    return JSONResponse(told.model_dump(), status_code=500)
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI document, from the same list and the same models that serve."""
+    schemas: dict[str, Any] = {}
+    paths: dict[str, Any] = {}
+    for endpoint in ENDPOINTS:
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, schemas)
+    _schema(Problem, schemas)
+    bearer = {"type": "http", "scheme": "bearer"}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Consilium coordinator", "version": __version__},
+        "paths": paths,
+        "components": {"schemas": schemas, "securitySchemes": {"bearer": bearer}},
+    }
+
+
+def _schema(model: type[BaseModel], schemas: dict[str, Any]) -> dict[str, str]:
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= schema.pop("$defs", {})
+    schemas[model.__name__] = schema
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def _operation(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
+    names = [part[1:-1] for part in endpoint.path.split("/") if part.startswith("{")]
+    parameters = [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]
+    if endpoint.query is not None:
+        for name, schema in endpoint.query.model_json_schema()["properties"].items():
+            parameters.append({"name": name, "in": "query", "required": False, "schema": schema})
+    if endpoint.method == "PATCH":
+        for name in ("Upload-Offset", "Upload-Length"):
+            number = {"type": "integer", "minimum": 0}
+            parameters.append({"name": name, "in": "header", "required": True, "schema": number})
+    good = {"description": "done"}
+    if endpoint.reply is not None:
+        good["content"] = {"application/json": {"schema": _schema(endpoint.reply, schemas)}}  # type: ignore[assignment]
+    wrong = {
+        "description": "refused",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    operation: dict[str, Any] = {
+        "summary": (endpoint.act.__doc__ or "").strip().splitlines()[0],
+        "parameters": parameters,
+        "responses": {"2XX": good, "4XX": wrong},
+    }
+    if access.ANYONE not in access.ACCESS[endpoint.name]:
+        operation["security"] = [{"bearer": []}]
+    kind = "application/x-www-form-urlencoded" if endpoint.form else "application/json"
+    if endpoint.body is not None:
+        operation["requestBody"] = {"required": True, "content": {kind: {"schema": _schema(endpoint.body, schemas)}}}
+    elif endpoint.raw:
+        kind = "application/octet-stream" if endpoint.method == "PATCH" else "application/json"
+        operation["requestBody"] = {"required": True, "content": {kind: {"schema": {}}}}
+    return operation

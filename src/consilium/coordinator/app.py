@@ -1,0 +1,91 @@
+"""One coordinator process: API and driver on one HTTPS port."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+
+from consilium.coordinator.api import application
+from consilium.coordinator.bell import Bell
+from consilium.coordinator.driver import Driver
+from consilium.coordinator.ingest import Ingest
+from consilium.coordinator.perform import Performer
+from consilium.coordinator.services import Services
+from consilium.store.blobs import Directory
+from consilium.store.database import Database
+from consilium.wire.identity import Identity
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the coordinator lives and how it is reached. `url` is what sites dial."""
+
+    home: Path
+    host: str
+    port: int
+    url: str
+    database: str
+    blobs: Path
+    certificate: Path
+    key: Path
+    ca: Path | None
+    lease_s: float = 30.0
+
+
+def make_services(settings: Settings) -> Services:
+    """Open the database (and migrate it), the blobs and the identity."""
+    bell = Bell()
+    database = Database(settings.database, bell.ring)
+    database.prepare()
+    identity = Identity.load(settings.home / "identity.key")
+    blobs = Directory(settings.blobs)
+    ca = settings.ca.read_bytes() if settings.ca else None
+    name = f"{socket.gethostname()}-{os.getpid()}"
+    return Services(name, database, blobs, bell, identity, Ingest(identity, blobs), settings.url, ca)
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    services = make_services(settings)
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    services.bell.hang(loop)
+    server = Server(
+        application(services),
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        websockets=False,
+        log_enabled=False,
+        ssl_cert=settings.certificate,
+        ssl_key=settings.key,
+        http1_settings=HTTP1Settings(max_buffer_size=1 << 20),
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    performer = Performer(services.identity, services.blobs, services.name)
+    driver = Driver(services.database, services.bell, services.identity, performer, services.name, settings.lease_s)
+    driving = asyncio.create_task(driver.drive(stop))
+    serving = asyncio.create_task(server.serve())
+    stopping = asyncio.create_task(stop.wait())
+    log.info("listening on https://%s:%s", settings.host, settings.port)
+    done, _ = await asyncio.wait({driving, serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    server.stop()
+    driving.cancel()
+    for task in (driving, serving):
+        with contextlib.suppress(asyncio.CancelledError, TimeoutError):
+            await asyncio.wait_for(task, 10)
+    services.database.close()
+    for task in done - {stopping}:
+        task.result()  # an error of the driver or of the server ends the process with it

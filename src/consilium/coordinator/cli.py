@@ -1,0 +1,117 @@
+"""`consilium coordinator`: init, run, person."""
+
+import asyncio
+import json
+import logging
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+
+from consilium.config import Homes
+from consilium.coordinator import accounts
+from consilium.coordinator.app import Settings, make_services, serve
+from consilium.core.errors import Conflict, NotFound
+from consilium.wire.identity import Identity
+from consilium.wire.tls import make_authority
+
+home_option = click.option(
+    "--home", type=click.Path(path_type=Path), default=Homes.coordinator, show_default="~/.consilium/coordinator",
+    help="Folder of the coordinator.",
+)  # fmt: skip
+
+
+@click.group()
+def coordinator() -> None:
+    """Run a coordinator: one HTTPS port, a database, a folder of blobs."""
+
+
+@coordinator.command()
+@home_option
+@click.option("--url", required=True, help="Address that sites and people dial, such as https://fl.example.org:8443.")
+@click.option("--database", envvar="CONSILIUM_DATABASE", help="PostgreSQL URL. Default: SQLite in the folder.")
+@click.option("--blobs", type=click.Path(path_type=Path), help="Folder of blobs. Default: in the folder.")
+@click.option("--certificate", type=click.Path(path_type=Path, exists=True), help="Server certificate (PEM).")
+@click.option("--key", type=click.Path(path_type=Path, exists=True), help="Its private key (PEM).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def init(
+    home: Path, url: str, database: str | None, blobs: Path | None, certificate: Path | None, key: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Make the folder: signing key, private CA and certificate (unless given), settings."""
+    if (home / "coordinator.json").exists():
+        raise Conflict(f"{home} holds a coordinator already", "choose another --home, or run it")
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    identity = Identity.create(home / "identity.key")
+    host = urlsplit(url).hostname or "localhost"
+    if certificate is None or key is None:
+        make_authority(home / "tls", [host, "localhost", "127.0.0.1"], datetime.now(UTC))
+    settings = {
+        "url": url.rstrip("/"),
+        "database": database or f"sqlite:///{home.resolve() / 'coordinator.sqlite'}",
+        "blobs": str((blobs or home / "blobs").resolve()),
+        "certificate": str((certificate or home / "tls" / "server.pem").resolve()),
+        "key": str((key or home / "tls" / "server.key").resolve()),
+        "ca": None if certificate else str((home / "tls" / "ca.pem").resolve()),
+    }
+    path = home / "coordinator.json"
+    path.write_text(json.dumps(settings, indent=2) + "\n")
+    path.chmod(0o600)  # a database URL may hold a password
+    told = {"home": str(home), "url": settings["url"], "fingerprint": identity.fingerprint}
+    click.echo(json.dumps(told) if as_json else f"coordinator in {home}\nfingerprint: {identity.fingerprint}")
+
+
+def load(home: Path, host: str = "", port: int = 0, lease_s: float = 30.0) -> Settings:
+    """Settings of the coordinator in `home`. Raises: NotFound."""
+    path = home / "coordinator.json"
+    if not path.exists():
+        raise NotFound(f"{home} holds no coordinator", "make one with `consilium coordinator init`")
+    values = json.loads(path.read_text())
+    address = urlsplit(values["url"])
+    return Settings(
+        home=home,
+        host=host or "0.0.0.0",  # noqa: S104  a server that sites reach
+        port=port or address.port or 443,
+        url=values["url"],
+        database=os.environ.get("CONSILIUM_DATABASE", values["database"]),
+        blobs=Path(values["blobs"]),
+        certificate=Path(values["certificate"]),
+        key=Path(values["key"]),
+        ca=Path(values["ca"]) if values["ca"] else None,
+        lease_s=lease_s,
+    )
+
+
+@coordinator.command()
+@home_option
+@click.option("--host", default="", help="Address to listen on. Default: all.")
+@click.option("--port", type=int, default=0, help="Port to listen on. Default: the one in the URL.")
+@click.option(
+    "--lease",
+    "lease_s",
+    type=float,
+    default=30.0,
+    show_default=True,
+    help="Seconds after which the work of a dead process is taken over.",
+)
+def run(home: Path, host: str, port: int, lease_s: float) -> None:
+    """Serve until SIGTERM. Several processes may share one PostgreSQL and one folder of blobs."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    asyncio.run(serve(load(home, host, port, lease_s)))
+
+
+@coordinator.command()
+@home_option
+@click.argument("name")
+@click.option("--role", type=click.Choice(accounts.ROLES_OF_PEOPLE), required=True)
+@click.option("--password", envvar="CONSILIUM_PASSWORD", prompt=True, hide_input=True, confirmation_prompt=True)
+def person(home: Path, name: str, role: str, password: str) -> None:
+    """Add a person, or change role and password; on the coordinator's own machine."""
+    services = make_services(load(home))
+    now = datetime.now(UTC)
+    services.database.run_here(lambda tx: accounts.add_person(tx, name, role, password, now))
+    services.database.close()
+    click.echo(f"{name} is {role}")

@@ -1,0 +1,250 @@
+"""From events to rows: apply one event to a run, and turn its effects into inbox messages and due work.
+
+Everything here happens inside one transaction: the event, the state it leads to and what is to be done are committed
+together or not at all. Work that touches files (`begin`, `apply`) becomes a row that the driver leases afterwards.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import insert, select
+
+from consilium.coordinator.ledgers import post, record
+from consilium.core import round as machine
+from consilium.core import run as runs
+from consilium.core.ids import COORDINATOR, Digest, RunId, SiteId, canonical
+from consilium.core.study import Plan
+from consilium.store import eventlog
+from consilium.store.database import Transaction
+from consilium.store.schema import blobs, decisions, effects, events, grants, results, sites, studies
+from consilium.store.schema import runs as run_table
+from consilium.wire.identity import Identity
+from consilium.wire.messages import Blob, Closed, Decision, Ended, Task
+
+
+@dataclass
+class Conduct:
+    """One run inside one transaction."""
+
+    tx: Transaction
+    identity: Identity
+    run: RunId
+    plan: Plan
+    version: int
+    fold: runs.Run
+    now: datetime
+
+    @classmethod
+    def load(cls, tx: Transaction, identity: Identity, run: RunId, now: datetime) -> "Conduct":
+        """Load a run by replay. Raises: NotFound."""
+        version, fold = eventlog.load(tx, run)
+        payload = tx.scalar(select(studies.c.payload).join(run_table).where(run_table.c.run == run))
+        return cls(tx, identity, run, Plan.load(payload), version, fold, now)
+
+    @property
+    def study(self) -> str:
+        """Name of the study."""
+        return self.plan.study.name
+
+    def take(self, event: runs.RunEvent) -> None:
+        """Apply one event and record what follows from it.
+
+        Raises: Conflict and its kinds: the event is refused; nothing was changed.
+        """
+        before = self.fold
+        self.version, self.fold, following = eventlog.append(self.tx, self.run, self.version, before, event, self.now)
+        for effect in following:
+            self._plan_effect(effect)
+        if self.fold.status in runs.OVER and before.status not in runs.OVER:
+            self._end()
+
+    def _plan_effect(self, effect: machine.Effect) -> None:
+        match effect:
+            case machine.Ask(phase=machine.Phase.APPLY):
+                self.due("apply", f"{self.fold.number}", self.now)
+            case machine.Ask():
+                self._ask(effect)
+            case machine.Wait():
+                record(self.tx, "run-waits", {"run": self.run, "reason": self.fold.reason}, self.now)
+            case machine.Close(outcome=None):
+                self.open_next()
+            case machine.Close():
+                self._closed()
+
+    def due(self, kind: str, what: str, at: datetime) -> None:
+        """Record work for the driver, once per key."""
+        key = f"{self.run}/{kind}/{what}"
+        if self.tx.scalar(select(effects.c.key).where(effects.c.key == key)) is None:
+            row = {"key": key, "run": self.run, "kind": kind, "body": json.dumps({"what": what}), "due": at.timestamp()}
+            self.tx.do(insert(effects).values(**row, leased_until=0.0, attempts=0))
+        self.tx.ring("effects")
+
+    def approving(self) -> list[SiteId]:
+        """Admitted sites whose newest decision approves exactly this plan and has not expired, sorted."""
+        invited = set(self.plan.study.sites)
+        newest: dict[str, Decision] = {}
+        admitted = select(sites.c.site).where(sites.c.state == "admitted")
+        statement = select(decisions).where(decisions.c.study == self.study, decisions.c.site.in_(admitted))
+        for row in self.tx.rows(statement.order_by(decisions.c.id)):
+            newest[row.site] = Decision.decode(row.payload)
+        good = [
+            SiteId(site)
+            for site, decision in newest.items()
+            if decision.decision == "approve"
+            and decision.plan == self.plan.digest
+            and (decision.expires is None or decision.expires > self.now)
+            and (not invited or site in invited)
+        ]
+        return sorted(good)
+
+    def _present(self) -> list[SiteId]:
+        """Approving sites, less those that missed the last round's deadline and have not been heard of since.
+
+        A slow site that still speaks to the coordinator is asked again; so is everybody when a quorum needs it.
+        """
+        approving = self.approving()
+        last = self.fold.round
+        if last is None:
+            return approving
+        missed = last.roster - set(self.fold.took_part.get(last.number, ()))
+        closed_at = self.tx.scalar(
+            select(events.c.at).where(events.c.run == self.run).order_by(events.c.seq.desc()).limit(1)
+        )
+        seen = {row.site: row.last_seen for row in self.tx.rows(select(sites.c.site, sites.c.last_seen))}
+        since = _aware(closed_at).timestamp() - self.plan.study.deadlines.round_s
+        present = [site for site in approving if site not in missed or seen.get(site, 0.0) > since]
+        return present if len(present) >= self.fold.quorum else approving
+
+    def open_next(self) -> None:
+        """Open the next round if enough sites approve; else say why the run pauses."""
+        following = self.fold.following
+        if following is None:
+            return
+        roster = self._present()
+        if len(roster) < self.fold.quorum:
+            self.take(runs.Lacking(len(roster)))
+            return
+        number, kind = following
+        attempt = self.fold.attempt + 1 if number == self.fold.number else 1
+        self.take(runs.Opened(number, kind, tuple(roster), attempt))
+
+    def _ask(self, effect: machine.Ask) -> None:
+        number, deadline = self.fold.number, self.now + timedelta(seconds=self.plan.study.deadlines.round_s)
+        state, aggregate = self._state(number - 1)
+        task = Task(
+            study=self.study, run=self.run, plan=self.plan.digest, round=number, kind=self._kind(), phase="SUBMIT",
+            roster=tuple(sorted(effect.roster)), state=state, aggregate=aggregate, initial=self._initial(),
+            deadline=deadline,
+        )  # fmt: skip
+        for site in sorted(effect.roster):
+            post(self.tx, self.identity, site, task)
+        self.due("deadline", f"{number}/{self.fold.attempt}", deadline)
+        record(self.tx, "round-opened", {"run": self.run, "round": number, "roster": sorted(effect.roster)}, self.now)
+
+    def _kind(self) -> Any:
+        assert self.fold.round is not None
+        return self.fold.round.kind.value
+
+    def _initial(self) -> Blob:
+        assert self.plan.study.model.initial is not None
+        return self.blob(Digest(self.plan.study.model.initial))
+
+    def blob(self, digest: Digest) -> Blob:
+        """A stored blob's name and size."""
+        return Blob(digest=digest, size=self.tx.scalar(select(blobs.c.size).where(blobs.c.digest == digest)))
+
+    def _state(self, number: int) -> tuple[Blob, Blob | None]:
+        """The state after TRAIN round `number`, and the sums that led to it."""
+        row = self.tx.row(select(results).where(results.c.run == self.run, results.c.round == number))
+        return self.blob(row.state), self.blob(row.aggregate) if row.aggregate else None
+
+    def _closed(self) -> None:
+        number = self.fold.number
+        state, aggregate = self._state(number)
+        took_part = self.fold.took_part[number]
+        assert aggregate is not None
+        closed = Closed(
+            study=self.study, run=self.run, round=number, kind=self._kind(), took_part=took_part,
+            aggregate=aggregate, state=state,
+        )  # fmt: skip
+        for site in self._everyone():
+            post(self.tx, self.identity, site, closed)
+        body = {"run": self.run, "round": number, "took_part": list(took_part), "state": state.digest}
+        record(self.tx, "round-closed", body, self.now)
+        self.open_next()
+
+    def _everyone(self) -> list[SiteId]:
+        """Admitted sites that ever decided on this study, sorted."""
+        decided = select(decisions.c.site).where(decisions.c.study == self.study).distinct()
+        admitted = select(sites.c.site).where(sites.c.state == "admitted", sites.c.site.in_(decided))
+        return sorted(row.site for row in self.tx.rows(admitted))
+
+    def _end(self) -> None:
+        state = None
+        if self.fold.state is not None:
+            state = self.blob(self.fold.state)
+        ended = Ended(
+            study=self.study, run=self.run, status=self.fold.status.value, reason=self.fold.reason, state=state,
+        )  # fmt: skip
+        for site in self._everyone():
+            post(self.tx, self.identity, site, ended)
+        body = {"run": self.run, "status": self.fold.status.value, "reason": self.fold.reason}
+        record(self.tx, "run-ended", body, self.now)
+
+    def withdraw(self, site: SiteId, reason: str) -> None:
+        """A site will not answer in the open round, if any."""
+        if self.fold.round is not None and not self.fold.round.closed and self.fold.status not in runs.OVER:
+            self.take(machine.Withdrew(site, reason))
+
+    def refresh(self) -> None:
+        """A site came, or came back: open what could not be opened, or open again what can no longer close."""
+        round_ = self.fold.round
+        if self.fold.status in runs.OVER or (self.fold.state is None and not self._begun()):
+            return
+        if round_ is not None and not round_.closed:
+            stuck = len(round_.roster) < self.fold.quorum <= len(self.approving())
+            if stuck and round_.phase is machine.Phase.SUBMIT:
+                self.take(machine.Cancelled(f"round {round_.number} lost its quorum and is opened again"))
+            return
+        self.open_next()
+
+    def _begun(self) -> bool:
+        return self.tx.scalar(select(results.c.round).where(results.c.run == self.run)) is not None
+
+    def performed(self, number: int, kind: str, state: Digest, aggregate: Digest | None, figures: Any, by: str) -> None:
+        """Record what the driver computed: the state after round `number`. The first record stands."""
+        known = self.tx.row(select(results).where(results.c.run == self.run, results.c.round == number))
+        if known is None:
+            row = {"run": self.run, "round": number, "kind": kind, "state": state, "aggregate": aggregate}
+            self.tx.do(insert(results).values(**row, figures=canonical(figures).decode(), performed_by=by))
+        for digest in filter(None, (state, aggregate)):
+            grant(self.tx, digest, [f"study:{self.study}"])
+        if number == 0:
+            self.open_next()
+        else:
+            self.take(machine.Answered(COORDINATOR, machine.Phase.APPLY, state))
+
+    def remember(self) -> None:
+        """Keep the fold for the next time; call it after the commit."""
+        eventlog.remember(self.run, self.version, self.fold)
+
+
+def grant(tx: Transaction, digest: str, subjects: Iterable[str]) -> None:
+    """Let these subjects read a blob."""
+    for subject in subjects:
+        row = {"digest": digest, "subject": subject}
+        if tx.row(select(grants).filter_by(**row)) is None:
+            tx.do(insert(grants).values(**row))
+
+
+def keep_blob(tx: Transaction, digest: str, size: int) -> None:
+    """Record a blob that is durable."""
+    if tx.scalar(select(blobs.c.digest).where(blobs.c.digest == digest)) is None:
+        tx.do(insert(blobs).values(digest=digest, size=size))
+
+
+def _aware(at: datetime) -> datetime:
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -1,0 +1,158 @@
+"""The driver: leases due effects and performs them, at least once each; any process may die at any line.
+
+Several coordinator processes share the work: a lease is a row update that only one of them wins, and it runs out by
+itself when its holder dies. Performing twice is harmless: the same bytes, and the round takes the same answer once.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from sqlalchemy import case, func, select, update
+
+from consilium.coordinator.bell import Bell
+from consilium.coordinator.conduct import Conduct
+from consilium.coordinator.perform import Needs, Performer
+from consilium.core import round as machine
+from consilium.core import run as runs
+from consilium.core.errors import ConsiliumError, Invalid, Unavailable
+from consilium.core.ids import RunId
+from consilium.store.database import Database, Transaction
+from consilium.store.schema import effects
+from consilium.wire.identity import Identity
+
+log = logging.getLogger(__name__)
+IDLE_S = 30.0
+
+
+@dataclass
+class Driver:
+    """One per process. `lease_s`: after this long the work of a dead process is taken over."""
+
+    database: Database
+    bell: Bell
+    identity: Identity
+    performer: Performer
+    name: str
+    lease_s: float = 30.0
+    clock: Callable[[], float] = time.time
+
+    async def drive(self, stop: asyncio.Event) -> None:
+        """Lease and perform until `stop`."""
+        while not stop.is_set():
+            with self.bell.listen("effects") as bell:
+                try:
+                    busy, wait = await self._round_trip()
+                except (Unavailable, OSError) as error:
+                    log.warning("the driver waits: %s", error)
+                    busy, wait = False, 1.0
+                if not busy:
+                    await bell.wait(wait)
+
+    async def _round_trip(self) -> tuple[bool, float]:
+        leased = await self.database.run(self._lease)
+        if leased is None:
+            return False, await self.database.run(self._until_next)
+        await self._perform(leased)
+        return True, 0.0
+
+    def _lease(self, tx: Transaction) -> Any:
+        now = self.clock()
+        open_ = select(effects).where(effects.c.done.is_(None), effects.c.due <= now, effects.c.leased_until <= now)
+        row = tx.row(open_.order_by(effects.c.due).limit(1).with_for_update(skip_locked=True))
+        if row is not None:
+            lease = {"leased_by": self.name, "leased_until": now + self.lease_s, "attempts": row.attempts + 1}
+            tx.do(update(effects).where(effects.c.key == row.key).values(**lease))
+        return row
+
+    def _until_next(self, tx: Transaction) -> float:
+        soonest = select(func.min(_later())).where(effects.c.done.is_(None))
+        at = tx.scalar(soonest)
+        return IDLE_S if at is None else min(max(float(at) - self.clock(), 0.05), IDLE_S)
+
+    async def _perform(self, effect: Any) -> None:
+        renewing = asyncio.create_task(self._renew(effect.key))
+        try:
+            await self._act(effect)
+        except Invalid as error:  # it will not become right by trying again
+            await self.database.run(partial(self._fail, effect=effect, reason=str(error)))
+        except ConsiliumError as error:
+            log.warning("%s is tried again: %s", effect.key, error)
+            await self.database.run(lambda tx: self._postpone(tx, effect))
+        finally:
+            renewing.cancel()
+
+    async def _renew(self, key: str) -> None:
+        while True:
+            await asyncio.sleep(self.lease_s / 3)
+            mine = (effects.c.key == key) & (effects.c.leased_by == self.name)
+            longer = update(effects).where(mine).values(leased_until=self.clock() + self.lease_s)
+            await self.database.run(partial(_do, longer))
+
+    async def _act(self, effect: Any) -> None:
+        run = RunId(effect.run)
+        if effect.kind == "deadline":
+            (await self.database.run(lambda tx: self._deadline(tx, effect))).remember()
+            return
+        conduct, needs = await self.database.run(lambda tx: self._needs(tx, effect))
+        if effect.kind == "apply" and needs is None:
+            await self.database.run(lambda tx: self._done(tx, effect))
+            return
+        loop, plan = asyncio.get_running_loop(), conduct.plan
+        if needs is None:
+            done = await loop.run_in_executor(None, self.performer.begin, plan, run)
+        else:
+            done = await loop.run_in_executor(None, self.performer.apply, plan, run, needs)
+
+        def commit(tx: Transaction) -> Conduct:
+            after = self.performer.commit(tx, done, _now(self.clock))
+            self._done(tx, effect)
+            return after
+
+        (await self.database.run(commit)).remember()
+
+    def _needs(self, tx: Transaction, effect: Any) -> tuple[Conduct, Needs | None]:
+        conduct = Conduct.load(tx, self.identity, RunId(effect.run), _now(self.clock))
+        round_ = conduct.fold.round
+        wanted = effect.kind == "apply" and round_ is not None and round_.phase is machine.Phase.APPLY
+        return conduct, Needs(tx, conduct) if wanted else None
+
+    def _deadline(self, tx: Transaction, effect: Any) -> Conduct:
+        conduct = Conduct.load(tx, self.identity, RunId(effect.run), _now(self.clock))
+        number, attempt = effect.key.split("/")[-2:]
+        current = (conduct.fold.number, conduct.fold.attempt) == (int(number), int(attempt))
+        if current and conduct.fold.status not in runs.OVER:
+            conduct.take(machine.DeadlinePassed(machine.Phase.SUBMIT))
+        self._done(tx, effect)
+        return conduct
+
+    def _done(self, tx: Transaction, effect: Any) -> None:
+        tx.do(update(effects).where(effects.c.key == effect.key).values(done=self.clock()))
+
+    def _postpone(self, tx: Transaction, effect: Any) -> None:
+        later = self.clock() + min(0.05 * 2 ** min(effect.attempts, 10), 30.0)
+        tx.do(update(effects).where(effects.c.key == effect.key).values(due=later, leased_until=0.0))
+
+    def _fail(self, tx: Transaction, effect: Any, reason: str) -> None:
+        conduct = Conduct.load(tx, self.identity, RunId(effect.run), _now(self.clock))
+        if conduct.fold.status not in runs.OVER:
+            conduct.take(runs.Stopped(reason, failed=True))
+        self._done(tx, effect)
+
+
+def _later() -> Any:
+    """When an effect may be leased: when it is due, or when the present lease runs out."""
+    return case((effects.c.leased_until > effects.c.due, effects.c.leased_until), else_=effects.c.due)
+
+
+def _do(statement: Any, tx: Transaction) -> None:
+    tx.do(statement)
+
+
+def _now(clock: Callable[[], float]) -> datetime:
+    return datetime.fromtimestamp(clock(), UTC)

@@ -1,0 +1,429 @@
+"""The endpoints: what each takes, does and gives. Who may call them stands in access.py; the wire in api.py."""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import func, insert, select, update
+from starlette.requests import Request
+from starlette.responses import Response
+
+from consilium import __version__
+from consilium.coordinator import accounts, views
+from consilium.coordinator.accounts import Who
+from consilium.coordinator.conduct import Conduct, grant, keep_blob
+from consilium.coordinator.ledgers import checkpoint, post, record
+from consilium.coordinator.services import Services
+from consilium.core import run as run_machine
+from consilium.core.errors import Conflict, Invalid, NotFound, ProtocolMismatch, Refused
+from consilium.core.ids import RunId, SiteId
+from consilium.core.study import Plan
+from consilium.store.database import Transaction
+from consilium.store.schema import audit, checkpoints, events, grants, inbox, runs, sites, studies
+from consilium.wire import messages
+from consilium.wire.identity import fingerprint
+
+MAX_WAIT_S = 60.0
+PAGE = 1000
+Result = TypeVar("Result")
+
+
+@dataclass
+class Call:
+    """One request, authenticated and validated. `key` is what stands in the path."""
+
+    request: Request
+    services: Services
+    who: Who
+    key: str
+    body: Any
+    query: Any
+
+    async def store(self, act: Callable[[Transaction], Result]) -> Result:
+        """Run `act` in one transaction."""
+        return await self.services.database.run(act)
+
+
+class Body(BaseModel):
+    """A request body of people's endpoints."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class After(Body):
+    """Long-poll: what has come after `after`; wait at most `wait` seconds for it."""
+
+    after: int = Field(0, ge=0, lt=2**31)
+    wait: float = Field(0.0, ge=0, le=MAX_WAIT_S)
+
+
+class Login(Body):
+    """A person's name and password."""
+
+    name: messages.Name
+    password: str = Field(max_length=200)
+
+
+class Person(Login):
+    """An account."""
+
+    role: str = Field(max_length=20)
+
+
+class ForSite(Body):
+    """The site that is to join."""
+
+    site: messages.Name
+
+
+class Admission(Body):
+    """The fingerprint that a person compared with the one the site shows."""
+
+    fingerprint: str = Field(max_length=200)
+
+
+class Submission(Body):
+    """A plan: canonical JSON of the study."""
+
+    plan: str = Field(max_length=messages.MAX_MESSAGE)
+
+
+class Nothing(Body):
+    """An empty object."""
+
+
+class Reason(Body):
+    """Why."""
+
+    reason: str = Field("", max_length=1000)
+
+
+class TokenRequest(Body):
+    """RFC 7523, section 2.2."""
+
+    grant_type: str = Field(pattern="^client_credentials$")
+    client_assertion_type: str = Field(pattern="^urn:ietf:params:oauth:client-assertion-type:jwt-bearer$")
+    client_assertion: str = Field(max_length=4000)
+
+
+Act = Callable[[Call], Awaitable[Any]]
+
+
+async def hello(call: Call) -> Any:
+    """Who answers here, and which protocols it speaks."""
+    services = call.services
+    key = services.identity.public
+    return messages.Hello(
+        name="consilium-coordinator", version=__version__, protocols=messages.PROTOCOLS, public_key=key,
+        now=services.now(),
+    )  # fmt: skip
+
+
+async def ca(call: Call) -> Any:
+    """The private CA that the coordinator made for itself (PEM), to be compared with the hash in the join token."""
+    if call.services.ca is None:
+        raise NotFound("this coordinator uses a certificate of a public or institutional CA", "trust that CA")
+    return Response(call.services.ca, media_type="application/x-pem-file")
+
+
+async def join(call: Call) -> Any:
+    """A site asks to join with its one-time token."""
+    ask: messages.Join = call.body
+    if ask.protocol not in messages.PROTOCOLS:
+        raise ProtocolMismatch(*messages.mismatch(ask.protocol))
+    now = call.services.seconds()
+
+    def act(tx: Transaction) -> str:
+        state = accounts.join(tx, ask.token, ask.site, ask.public_key, ask.about, now)
+        record(tx, "join", {"site": ask.site, "public_key": ask.public_key}, call.services.now())
+        return state
+
+    state = await call.store(act)
+    return messages.Joined(site=ask.site, state=state, coordinator_key=call.services.identity.public)
+
+
+async def token(call: Call) -> Any:
+    """A site's access token for a signed assertion."""
+    secret, seconds = await call.store(
+        lambda tx: accounts.site_token(tx, call.body.client_assertion, call.services.seconds())
+    )
+    return messages.AccessToken(access_token=secret, expires_in=seconds)
+
+
+async def login(call: Call) -> Any:
+    """A person's access token."""
+    ask: Login = call.body
+    secret, seconds = await call.store(lambda tx: accounts.login(tx, ask.name, ask.password, call.services.seconds()))
+    return messages.AccessToken(access_token=secret, expires_in=seconds)
+
+
+async def site_self(call: Call) -> Any:
+    """How the coordinator knows this site."""
+    state = "admitted" if call.who.role == "site" else "pending"
+    return messages.Joined(site=call.who.name, state=state, coordinator_key=call.services.identity.public)
+
+
+def _seen(tx: Transaction, call: Call, **more: Any) -> None:
+    tx.do(update(sites).where(sites.c.site == call.who.name).values(last_seen=call.services.seconds(), **more))
+
+
+async def read_inbox(call: Call) -> Any:
+    """Messages after a sequence number; waits for them, and wakes at once."""
+    page = select(inbox).where(inbox.c.site == call.who.name, inbox.c.seq > call.query.after)
+    statement = page.order_by(inbox.c.seq).limit(50)
+
+    def act(tx: Transaction) -> Any:
+        _seen(tx, call)
+        return tx.rows(statement)
+
+    rows = await _when_there(call, f"inbox:{call.who.name}", act)
+    items = [messages.InboxItem(seq=row.seq, envelope=json.loads(row.envelope)) for row in rows]
+    return messages.Inbox(items=tuple(items))
+
+
+async def _when_there(call: Call, topic: str, act: Callable[[Transaction], list[Any]]) -> list[Any]:
+    deadline = call.services.seconds() + call.query.wait
+    with call.services.bell.listen(topic) as bell:
+        while True:
+            rows = await call.store(act)
+            left = deadline - call.services.seconds()
+            if rows or left <= 0 or not await bell.wait(left):
+                return rows
+
+
+async def envelope(call: Call) -> Any:
+    """A signed message of a site: decision, answer, refusal, checkpoint."""
+    services = call.services
+
+    def act(tx: Transaction) -> list[Conduct]:
+        _seen(tx, call)
+        return services.ingest.take(tx, SiteId(call.who.name), call.body, services.now())
+
+    for conduct in await call.store(act):
+        conduct.remember()
+    return {"status": "accepted"}
+
+
+async def heartbeat(call: Call) -> Any:
+    """The site lives."""
+    await call.store(lambda tx: _seen(tx, call, activity=call.body.activity))
+    return {}
+
+
+async def add_person(call: Call) -> Any:
+    """Add an account."""
+    ask: Person = call.body
+
+    def act(tx: Transaction) -> None:
+        accounts.add_person(tx, ask.name, ask.role, ask.password, call.services.now())
+        record(tx, "person", {"name": ask.name, "role": ask.role, "by": call.who.name}, call.services.now())
+
+    await call.store(act)
+    return {"name": ask.name, "role": ask.role}
+
+
+async def join_token(call: Call) -> Any:
+    """A one-time token for a site, as the secret; the command line makes the join string of it."""
+    site = call.body.site
+
+    def act(tx: Transaction) -> tuple[str, float]:
+        record(tx, "join-token", {"site": site, "by": call.who.name}, call.services.now())
+        return accounts.join_token(tx, site, call.services.seconds())
+
+    secret, expires = await call.store(act)
+    return {"token": call.services.join_string(site, secret), "expires": expires}
+
+
+async def site_list(call: Call) -> Any:
+    """All sites."""
+    return await call.store(views.site_list)
+
+
+async def admit(call: Call) -> Any:
+    """Admit a site whose fingerprint a person has compared; offer it the studies that invite it."""
+
+    def act(tx: Transaction) -> None:
+        row = tx.row(select(sites).where(sites.c.site == call.key))
+        if row is None:
+            raise NotFound(f"there is no site {call.key}", "`consilium sites list` shows all")
+        if fingerprint(row.public_key) != call.body.fingerprint.strip():
+            raise Refused(
+                "the fingerprint differs from this site's key", "compare again, word by word", reason="fingerprint"
+            )
+        if row.state == "admitted":
+            return
+        accounts.set_state(tx, SiteId(call.key), "admitted")
+        record(tx, "admit", {"site": call.key, "by": call.who.name}, call.services.now())
+        for study in tx.rows(select(studies).order_by(studies.c.since)):
+            offer(tx, call.services, Plan.load(study.payload), [SiteId(call.key)])
+
+    await call.store(act)
+    return {"site": call.key, "state": "admitted"}
+
+
+async def remove(call: Call) -> Any:
+    """Remove a site: its tokens end at once, and no round asks it again."""
+
+    def act(tx: Transaction) -> list[Conduct]:
+        accounts.set_state(tx, SiteId(call.key), "removed")
+        record(tx, "remove", {"site": call.key, "by": call.who.name}, call.services.now())
+        found = []
+        for row in tx.rows(select(runs.c.run)):
+            conduct = Conduct.load(tx, call.services.identity, RunId(row.run), call.services.now())
+            conduct.withdraw(SiteId(call.key), "removed")
+            found.append(conduct)
+        return found
+
+    for conduct in await call.store(act):
+        conduct.remember()
+    return {"site": call.key, "state": "removed"}
+
+
+def offer(tx: Transaction, services: Services, plan: Plan, to: list[SiteId]) -> None:
+    """Offer a study to those of `to` that it invites."""
+    invited = set(plan.study.sites)
+    blob = messages.Blob(digest=plan.digest, size=len(plan.payload))
+    for site in sorted(to):
+        if not invited or site in invited:
+            post(tx, services.identity, site, messages.Offer(study=plan.study.name, plan=blob, title=plan.study.title))
+            readable = [plan.digest, plan.study.model.initial, plan.study.model.wheel]
+            for digest in filter(None, readable):
+                grant(tx, digest, [f"site:{site}"])
+
+
+async def submit(call: Call) -> Any:
+    """Submit a study; its plan is immutable, and is offered to the sites."""
+    services = call.services
+    plan = Plan.load(call.body.plan.encode())
+    if plan.study.model.initial is None:
+        raise Invalid("the plan names no initial model", "submit it with `consilium study submit`")
+    stored = await services.to_thread(lambda: services.blobs.make_bytes(plan.payload))
+
+    def act(tx: Transaction) -> None:
+        known = tx.row(select(studies).where(studies.c.study == plan.study.name))
+        if known is not None and known.plan == plan.digest and known.owner == call.who.name:
+            return
+        if known is not None:
+            raise Conflict(f"a study named {plan.study.name} exists with another plan", "choose another name")
+        for needed in filter(None, (plan.study.model.initial, plan.study.model.wheel)):
+            if tx.row(select(grants).where(grants.c.digest == needed, grants.c.subject == call.who.subject)) is None:
+                raise Invalid(f"the plan names {needed}, which you have not sent", "send the blob first")
+        keep_blob(tx, stored.digest, stored.size)
+        row = {"study": plan.study.name, "plan": plan.digest, "payload": plan.payload, "owner": call.who.name}
+        tx.do(insert(studies).values(**row, since=services.now()))
+        record(tx, "study", {"study": plan.study.name, "plan": plan.digest, "by": call.who.name}, services.now())
+        admitted = tx.rows(select(sites.c.site).where(sites.c.state == "admitted"))
+        offer(tx, services, plan, [SiteId(row.site) for row in admitted])
+
+    await call.store(act)
+    return {"study": plan.study.name, "plan": plan.digest}
+
+
+async def study_list(call: Call) -> Any:
+    """All studies."""
+    return await call.store(views.study_list)
+
+
+async def study(call: Call) -> Any:
+    """One study."""
+    return await call.store(lambda tx: views.study_view(tx, call.key))
+
+
+async def study_plan(call: Call) -> Any:
+    """The plan's bytes."""
+    row = await call.store(lambda tx: views.study_row(tx, call.key))
+    return Response(row.payload, media_type="application/json")
+
+
+def _own(tx: Transaction, call: Call, study: str) -> None:
+    if call.who.role != "admin" and views.study_row(tx, study).owner != call.who.name:
+        raise Refused("this study belongs to another researcher", "ask its owner", reason="owner")
+
+
+async def start(call: Call) -> Any:
+    """Start a run. It begins when a quorum of sites approves; until then it is paused and says why."""
+    services = call.services
+
+    def act(tx: Transaction) -> tuple[str, Conduct | None]:
+        row = views.study_row(tx, call.key)
+        _own(tx, call, call.key)
+        count = tx.scalar(select(func.count()).select_from(runs).where(runs.c.study == call.key))
+        going = tx.scalar(select(runs.c.run).where(runs.c.study == call.key, runs.c.status.in_(["running", "paused"])))
+        if going is not None:
+            return going, None
+        run = f"{row.study}-{count + 1}"
+        tx.do(insert(runs).values(run=run, study=call.key, version=0, status=run_machine.Status.PAUSED.value))
+        conduct = Conduct.load(tx, services.identity, RunId(run), services.now())
+        conduct.due("begin", "0", services.now())
+        record(tx, "run", {"run": run, "plan": row.plan, "by": call.who.name}, services.now())
+        return run, conduct
+
+    run, conduct = await call.store(act)
+    if conduct is not None:
+        conduct.remember()
+    return {"run": run}
+
+
+async def stop(call: Call) -> Any:
+    """Stop a run; what it has so far stays."""
+    services = call.services
+
+    def act(tx: Transaction) -> Conduct:
+        conduct = Conduct.load(tx, services.identity, RunId(call.key), services.now())
+        _own(tx, call, conduct.study)
+        if conduct.fold.status not in run_machine.OVER:
+            conduct.take(run_machine.Stopped(call.body.reason or f"stopped by {call.who.name}"))
+        return conduct
+
+    conduct = await call.store(act)
+    conduct.remember()
+    return {"run": call.key, "status": conduct.fold.status.value}
+
+
+async def run(call: Call) -> Any:
+    """One run."""
+    return await call.store(lambda tx: views.run_view(tx, RunId(call.key)))
+
+
+async def run_events(call: Call) -> Any:
+    """Events of a run after a sequence number; waits for them."""
+    statement = select(events).where(events.c.run == call.key, events.c.seq > call.query.after)
+
+    def act(tx: Transaction) -> list[Any]:
+        if tx.row(select(runs.c.run).where(runs.c.run == call.key)) is None:
+            raise NotFound(f"there is no run {call.key}", "`consilium study list` shows what there is")
+        return tx.rows(statement.order_by(events.c.seq).limit(PAGE))
+
+    rows = await _when_there(call, f"run:{call.key}", act)
+    told = [{"seq": row.seq, "at": row.at.isoformat(), "kind": row.kind, "body": json.loads(row.body)} for row in rows]
+    return {"events": told}
+
+
+async def run_result(call: Call) -> Any:
+    """The model and figures of a run."""
+    return await call.store(lambda tx: views.result_view(tx, RunId(call.key)))
+
+
+async def read_audit(call: Call) -> Any:
+    """Entries of the audit log after a sequence number, with a signed checkpoint."""
+    services = call.services
+
+    def act(tx: Transaction) -> Any:
+        page = select(audit).where(audit.c.seq > call.query.after).order_by(audit.c.seq).limit(PAGE)
+        entries = [row.entry.decode() for row in tx.rows(page)]
+        mark = checkpoint(tx, services.identity, services.now())
+        return {"entries": entries, "checkpoint": json.loads(mark) if mark else None, "key": services.identity.public}
+
+    return await call.store(act)
+
+
+async def read_checkpoints(call: Call) -> Any:
+    """The sites' checkpoints that this coordinator keeps."""
+
+    def act(tx: Transaction) -> Any:
+        rows = tx.rows(select(checkpoints).order_by(checkpoints.c.site, checkpoints.c.seq))
+        return {"checkpoints": [{"site": row.site, "envelope": json.loads(row.envelope)} for row in rows]}
+
+    return await call.store(act)

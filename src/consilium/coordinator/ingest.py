@@ -1,0 +1,157 @@
+"""What sites send: check the envelope, commit the event with what follows from it, acknowledge. Retries are no-ops."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, select
+
+from consilium.coordinator.conduct import Conduct
+from consilium.coordinator.ledgers import record
+from consilium.core import round as machine
+from consilium.core import run as runs
+from consilium.core import state as chain
+from consilium.core.errors import Conflict, EnvelopeInvalid, Invalid, NotFound, OutOfPhase, Refused
+from consilium.core.ids import Digest, RunId, SiteId, digest
+from consilium.core.study import Plan
+from consilium.store.blobs import Directory
+from consilium.store.database import Transaction
+from consilium.store.schema import checkpoints, contributions, decisions, grants, refusals, results, sites, studies
+from consilium.store.schema import runs as run_table
+from consilium.wire.envelope import peek, unseal
+from consilium.wire.identity import Identity
+from consilium.wire.messages import SITE_MESSAGES, Answer, Checkpoint, Decision, Refusal, Signed
+
+
+@dataclass
+class Ingest:
+    """Takes envelopes of one authenticated site."""
+
+    identity: Identity
+    blobs: Directory
+
+    def take(self, tx: Transaction, site: SiteId, data: bytes, now: datetime) -> list[Conduct]:
+        """Accept one envelope.
+
+        Raises: EnvelopeInvalid: not signed by this site, or malformed.   Conflict: it does not fit the round.
+                Invalid: what it refers to is missing or wrong.
+        """
+        row = tx.row(select(sites).where(sites.c.site == site))
+        if row is None or row.state != "admitted":
+            raise Refused("this site is not admitted", "ask the coordinator's admin", reason="not-admitted")
+        kind = SITE_MESSAGES.get(peek(data))
+        if kind is None:
+            raise EnvelopeInvalid("a site does not send messages of this type", "update the agent")
+        message = kind.decode(unseal(data, kind.TYPE, [row.public_key]))
+        take: dict[type[Signed], Callable[..., list[Conduct]]] = {
+            Answer: self._answer,
+            Refusal: self._refusal,
+            Decision: self._decision,
+            Checkpoint: self._checkpoint,
+        }
+        return take[kind](tx, site, message, data, now)
+
+    def _answer(self, tx: Transaction, site: SiteId, answer: Answer, data: bytes, now: datetime) -> list[Conduct]:
+        conduct = Conduct.load(tx, self.identity, RunId(answer.run), now)
+        round_ = conduct.fold.round
+        if answer.plan != conduct.plan.digest or answer.study != conduct.study:
+            raise Conflict("the answer is for another plan", "take the next task")
+        sent = Digest(answer.contribution.digest)
+        event = machine.Answered(site, machine.Phase(answer.phase), sent)
+        if round_ is None or (answer.round, answer.kind) != (round_.number, round_.kind.value):
+            if self._same_as_before(tx, site, answer):
+                return []
+            raise OutOfPhase(f"round {answer.round} is over or has not begun", "take the next task")
+        if round_.answered(machine.Phase.SUBMIT).get(site) == sent:
+            return []
+        self._check(tx, site, answer, conduct)
+        conduct.take(event)
+        row = {"run": answer.run, "round": answer.round, "site": site, "digest": sent}
+        tx.do(insert(contributions).values(**row, size=answer.contribution.size, envelope=data))
+        body = {"run": answer.run, "round": answer.round, "site": site, "contribution": sent}
+        record(tx, "answer", body, now)
+        return [conduct]
+
+    def _same_as_before(self, tx: Transaction, site: SiteId, answer: Answer) -> bool:
+        key = (contributions.c.run == answer.run) & (contributions.c.round == answer.round)
+        before = tx.scalar(select(contributions.c.digest).where(key, contributions.c.site == site))
+        return bool(before == answer.contribution.digest)
+
+    def _check(self, tx: Transaction, site: SiteId, answer: Answer, conduct: Conduct) -> None:
+        """(1) it was trained at our state (2) the bytes are here, sent by this site (3) their layout fits the model."""
+        state = tx.scalar(
+            select(results.c.state).where(results.c.run == answer.run, results.c.round == answer.round - 1)
+        )
+        if answer.state != state:
+            raise Conflict("the answer was trained at another state", "take the task again")
+        mine = select(grants.c.digest).where(
+            grants.c.digest == answer.contribution.digest, grants.c.subject == f"site:{site}"
+        )
+        if tx.scalar(mine) is None:
+            raise NotFound(f"{answer.contribution.digest} was not sent by this site", "send the blob, then the answer")
+        layout(self.blobs, Digest(answer.contribution.digest), Digest(state), answer.kind)
+
+    def _refusal(self, tx: Transaction, site: SiteId, refusal: Refusal, data: bytes, now: datetime) -> list[Conduct]:
+        if tx.scalar(select(studies.c.plan).where(studies.c.study == refusal.study)) is None:
+            raise NotFound(f"there is no study {refusal.study}", "check the name")
+        about = {"site": site, "study": refusal.study, "run": refusal.run, "round": refusal.round}
+        known = tx.row(select(refusals).filter_by(**about, reason=refusal.reason))
+        if known is None:
+            tx.do(insert(refusals).values(**about, reason=refusal.reason, text=refusal.text, at=now))
+            record(tx, "refusal", {**about, "reason": refusal.reason}, now)
+        if refusal.run is None:
+            return []
+        conduct = Conduct.load(tx, self.identity, RunId(refusal.run), now)
+        if conduct.fold.number == refusal.round and conduct.study == refusal.study:
+            conduct.withdraw(site, refusal.reason)
+        return [conduct]
+
+    def _decision(self, tx: Transaction, site: SiteId, decision: Decision, data: bytes, now: datetime) -> list[Conduct]:
+        if decision.site != site:
+            raise EnvelopeInvalid("the decision names another site", "sign with your own site's name")
+        if tx.scalar(select(decisions.c.id).where(decisions.c.digest == digest(data))) is not None:
+            return []
+        plan = tx.scalar(select(studies.c.payload).where(studies.c.study == decision.study))
+        if plan is None or Plan.load(plan).digest != decision.plan:
+            raise NotFound(f"study {decision.study} has no such plan", "review the study again")
+        payload = unseal(data, Decision.TYPE, [tx.scalar(select(sites.c.public_key).where(sites.c.site == site))])
+        row = {"site": site, "study": decision.study, "payload": payload, "envelope": data, "digest": digest(data)}
+        tx.do(insert(decisions).values(**row))
+        body = {"site": site, "study": decision.study, "plan": decision.plan, "decision": decision.decision}
+        record(tx, "decision", body, now)
+        moved = []
+        for run in tx.rows(select(run_table.c.run).where(run_table.c.study == decision.study)):
+            conduct = Conduct.load(tx, self.identity, RunId(run.run), now)
+            if conduct.fold.status in runs.OVER:
+                continue
+            if decision.decision == "approve":
+                conduct.refresh()
+            else:
+                conduct.withdraw(site, f"{decision.decision}d")
+            moved.append(conduct)
+        return moved
+
+    def _checkpoint(self, tx: Transaction, site: SiteId, mark: Checkpoint, data: bytes, _: datetime) -> list[Conduct]:
+        known = tx.row(select(checkpoints).where(checkpoints.c.site == site, checkpoints.c.seq == mark.seq))
+        if known is None:
+            tx.do(insert(checkpoints).values(site=site, seq=mark.seq, envelope=data))
+        return []
+
+
+def layout(blobs: Directory, contribution: Digest, state: Digest, kind: str) -> None:
+    """Refuse a contribution that cannot be summed.
+
+    Raises: Invalid: not a file of named segments, or they do not fit the model.
+    """
+    vectors = chain.read(blobs.path(contribution))
+    shape, model = vectors.shape, chain.read(blobs.path(state)).shape["model"]
+    allowed = {"update", "weight"} if kind == "TRAIN" else {"weight"}
+    strange = [name for name in shape if name not in allowed and not name.startswith("metrics/")]
+    if strange or not allowed <= shape.keys() or shape["weight"] != ("F64", 1):
+        raise Invalid(f"the contribution's segments do not fit a round of kind {kind}", "update the agent")
+    if kind == "TRAIN" and shape["update"] != model:
+        raise Invalid("the contribution's update does not fit the model", "update the agent")
+    weight: Any = vectors.arrays["weight"][0]
+    if not 0 < weight < 1e12:
+        raise Invalid("the contribution's weight is not a positive number", "update the agent")

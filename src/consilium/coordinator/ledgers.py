@@ -1,0 +1,45 @@
+"""What the coordinator writes beside a run: its audit log and the sites' inboxes. One transaction with their cause."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, insert, select, text
+
+from consilium.core.ids import SiteId
+from consilium.governance import audit as chain
+from consilium.store.database import Transaction
+from consilium.store.schema import audit, inbox, sites
+from consilium.wire.envelope import seal
+from consilium.wire.identity import Identity
+from consilium.wire.messages import Checkpoint, Signed
+
+LOG = "coordinator"
+
+
+def record(tx: Transaction, kind: str, body: dict[str, Any], now: datetime) -> None:
+    """Append one entry to the audit log."""
+    if tx.connection.dialect.name == "postgresql":
+        tx.connection.execute(text("LOCK TABLE audit IN SHARE ROW EXCLUSIVE MODE"))
+    last = tx.row(select(audit).order_by(audit.c.seq.desc()).limit(1))
+    head = chain.START if last is None else chain.head_of(last.entry)
+    entry = chain.append(head, kind=kind, body=body, at=now)
+    tx.do(insert(audit).values(seq=entry.seq, entry=entry.data))
+
+
+def checkpoint(tx: Transaction, identity: Identity, now: datetime) -> bytes | None:
+    """The signed head of the audit log; None while it is empty."""
+    last = tx.row(select(audit).order_by(audit.c.seq.desc()).limit(1))
+    if last is None:
+        return None
+    head = chain.head_of(last.entry)
+    message = Checkpoint(log=LOG, seq=head.seq, head=head.digest, at=now)
+    return seal(Checkpoint.TYPE, message.encode(), identity)
+
+
+def post(tx: Transaction, identity: Identity, site: SiteId, message: Signed) -> None:
+    """Put a signed message into a site's inbox."""
+    tx.scalar(select(sites.c.site).where(sites.c.site == site).with_for_update())  # one writer per inbox
+    last = tx.scalar(select(func.max(inbox.c.seq)).where(inbox.c.site == site)) or 0
+    envelope = seal(type(message).TYPE, message.encode(), identity)
+    tx.do(insert(inbox).values(site=site, seq=last + 1, envelope=envelope))
+    tx.ring(f"inbox:{site}")

@@ -1,0 +1,110 @@
+"""Due work that touches files: the first state, and APPLY. Each is idempotent: the same inputs give the same bytes."""
+
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from consilium import plugins
+from consilium.algorithms import metrics
+from consilium.coordinator.conduct import Conduct, keep_blob
+from consilium.core import round as machine
+from consilium.core import state as chain
+from consilium.core.ids import Digest, RunId
+from consilium.core.study import Plan, Study
+from consilium.store.blobs import Directory, Stored
+from consilium.store.database import Transaction
+from consilium.store.schema import contributions, results
+from consilium.wire.identity import Identity
+
+
+class Performer:
+    """Computes with the blobs on file; what it found is committed by `commit`."""
+
+    def __init__(self, identity: Identity, blobs: Directory, name: str) -> None:
+        self._identity, self._blobs, self._name = identity, blobs, name
+
+    def begin(self, plan: Plan, run: RunId) -> "Done":
+        """The state at round 0, from the plan's initial model."""
+        assert plan.study.model.initial is not None
+        initial = self._blobs.path(Digest(plan.study.model.initial)).read_bytes()
+        state = self._blobs.make(partial(chain.begin, strategy(plan.study), initial, run))
+        return Done(run, 0, "TRAIN", state, None, {})
+
+    def apply(self, plan: Plan, run: RunId, needs: "Needs") -> "Done":
+        """Sum the contributions in sorted order of sites, and advance the state."""
+        paths = [self._blobs.path(digest) for _, digest in needs.contributions]
+        stamp = {"run": run, "round": str(needs.number), "kind": needs.kind.value}
+        aggregate = self._blobs.make(lambda out: chain.fold(paths, stamp, out))
+        sums = self._blobs.path(aggregate.digest)
+        state = Stored(needs.state, self._blobs.path(needs.state).stat().st_size)
+        if needs.kind is machine.Kind.TRAIN:
+            before = self._blobs.path(needs.state)
+            step = partial(chain.advance, strategy(plan.study), before, needs.state, sums, run, needs.number)
+            state = self._blobs.make(step)
+        figures = self._figures(
+            plan.study, sums, dict(zip((site for site, _ in needs.contributions), paths, strict=True))
+        )
+        return Done(run, needs.number, needs.kind.value, state, aggregate, figures)
+
+    def _figures(self, study: Study, sums: Path, singles: dict[str, Path]) -> dict[str, Any]:
+        # `plain` shows each hospital's sums to the coordinator, and each hospital signed that it knows.
+        read = partial(read_figures, study)
+        return {"all": read(sums), "sites": {site: read(path) for site, path in singles.items()}}
+
+    def commit(self, tx: Transaction, done: "Done", now: datetime) -> Conduct:
+        """Record what was done, in the transaction that closes the round and opens the next."""
+        conduct = Conduct.load(tx, self._identity, done.run, now)
+        for stored in filter(None, (done.state, done.aggregate)):
+            keep_blob(tx, stored.digest, stored.size)
+        outcome = done.aggregate.digest if done.aggregate else None
+        conduct.performed(done.number, done.kind, done.state.digest, outcome, done.figures, self._name)
+        return conduct
+
+
+class Done:
+    """What an effect computed."""
+
+    def __init__(
+        self, run: RunId, number: int, kind: str, state: Stored, aggregate: Stored | None, figures: dict[str, Any]
+    ) -> None:
+        self.run, self.number, self.kind = run, number, kind
+        self.state, self.aggregate, self.figures = state, aggregate, figures
+
+
+class Needs:
+    """What APPLY of the open round works on. Raises: Conflict by `machine.step` later, if the round has moved on."""
+
+    def __init__(self, tx: Transaction, conduct: Conduct) -> None:
+        round_ = conduct.fold.round
+        assert round_ is not None
+        self.number, self.kind = round_.number, round_.kind
+        statement = select(contributions).where(
+            contributions.c.run == conduct.run, contributions.c.round == self.number
+        )
+        answered = round_.answered(machine.Phase.SUBMIT)
+        found = {row.site: row.digest for row in tx.rows(statement) if row.site in answered}
+        assert found.keys() == answered.keys()
+        self.contributions = sorted(found.items())
+        self.state: Digest = tx.scalar(
+            select(results.c.state).where(results.c.run == conduct.run, results.c.round == self.number - 1)
+        )
+
+
+def strategy(study: Study) -> Any:
+    """The study's strategy, with its options."""
+    return plugins.load("consilium.strategies", study.strategy.name)(study.strategy.options)
+
+
+def read_figures(study: Study, path: Path) -> dict[str, Any]:
+    """Figures from the metrics segments of a file of sums; empty when it holds none."""
+    arrays = chain.read(path).arrays
+    sums = {name.removeprefix("metrics/"): array for name, array in arrays.items() if name.startswith("metrics/")}
+    if not sums:
+        return {}
+    found: dict[str, Any] = metrics.to_json(
+        metrics.figures(study.contract.label.type, sums, study.evaluation.confidence)
+    )
+    return found

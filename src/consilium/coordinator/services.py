@@ -1,0 +1,52 @@
+"""What every endpoint needs, made once per process."""
+
+import asyncio
+import base64
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from consilium.coordinator.bell import Bell
+from consilium.coordinator.ingest import Ingest
+from consilium.core.ids import canonical
+from consilium.store.blobs import Directory
+from consilium.store.database import Database
+from consilium.wire.identity import Identity
+
+JOIN_PREFIX = "consilium-join:"
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Services:
+    """Database, blobs, bell, identity, and the PEM of the private CA if the coordinator made one."""
+
+    name: str
+    database: Database
+    blobs: Directory
+    bell: Bell
+    identity: Identity
+    ingest: Ingest
+    url: str
+    ca: bytes | None
+
+    def seconds(self) -> float:
+        """Now, in seconds since the epoch."""
+        return time.time()
+
+    def now(self) -> datetime:
+        """Now, with time zone."""
+        return datetime.now(UTC)
+
+    async def to_thread(self, act: Callable[[], Result]) -> Result:
+        """Run `act`, which touches files, outside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(None, act)
+
+    def join_string(self, site: str, secret: str) -> str:
+        """What a person gives to a site: where to dial, whom to trust, and a secret that serves once."""
+        ca = hashlib.sha256(self.ca).hexdigest() if self.ca else ""
+        told = {"url": self.url, "ca": ca, "key": self.identity.public, "site": site, "secret": secret}
+        return JOIN_PREFIX + base64.urlsafe_b64encode(canonical(told)).decode()

@@ -1,0 +1,105 @@
+"""Blobs on the wire: ask for the offset, append pieces, read with Range."""
+
+from sqlalchemy import or_, select
+from starlette.responses import FileResponse, Response
+
+from consilium.coordinator.conduct import grant, keep_blob
+from consilium.coordinator.endpoints import Call
+from consilium.core.errors import Conflict, Invalid, NotFound, TooLarge
+from consilium.core.ids import Digest, is_digest
+from consilium.store.blobs import Stored
+from consilium.store.database import Transaction
+from consilium.store.schema import blobs, grants, studies
+
+PIECE = 1 << 20
+MAX_BLOB = 64 << 30
+
+
+def _digest(call: Call) -> Digest:
+    if not is_digest(call.key):
+        raise Invalid("a blob is named sha256:<64 hex digits>", "correct the address")
+    return Digest(call.key)
+
+
+def _readable(tx: Transaction, call: Call, digest: Digest) -> int | None:
+    """Size of the blob if this subject may read it: sent by or granted to it, or of a study that it may see."""
+    subjects = [grants.c.subject == call.who.subject]
+    if call.who.role in ("admin", "auditor"):
+        subjects.append(grants.c.subject.like("study:%"))
+    elif call.who.role == "researcher":
+        owned = [
+            f"study:{row.study}" for row in tx.rows(select(studies.c.study).where(studies.c.owner == call.who.name))
+        ]
+        subjects.append(grants.c.subject.in_(owned))
+    else:
+        offered = select(studies.c.study).join(grants, grants.c.digest == studies.c.plan)
+        offered = offered.where(grants.c.subject == call.who.subject)
+        subjects.append(grants.c.subject.in_([f"study:{row.study}" for row in tx.rows(offered)]))
+    statement = select(blobs.c.size).join(grants, grants.c.digest == blobs.c.digest)
+    size: int | None = tx.scalar(statement.where(blobs.c.digest == digest, or_(*subjects)))
+    return size
+
+
+async def head(call: Call) -> Response:
+    """Whether a blob is here whole (200, Content-Length); else 404 with Upload-Offset, from where to go on."""
+    digest = _digest(call)
+    size = await call.store(lambda tx: _readable(tx, call, digest))
+    if size is not None:
+        return Response(headers={"Content-Length": str(size), "Upload-Offset": str(size)})
+    offset = call.services.blobs.offset(call.who.subject, digest)
+    return Response(status_code=404, headers={"Upload-Offset": str(offset)})
+
+
+async def read(call: Call) -> Response:
+    """A blob's bytes, with Range."""
+    digest = _digest(call)
+    if await call.store(lambda tx: _readable(tx, call, digest)) is None:
+        raise NotFound(f"blob {digest} is not here, or is not yours to read", "check the digest")
+    path = call.services.blobs.path(digest)
+    return FileResponse(path, media_type="application/octet-stream", headers={"ETag": f'"{digest}"'})
+
+
+async def append(call: Call) -> Response:
+    """Append bytes at Upload-Offset of Upload-Length; the last piece completes the blob."""
+    digest, (offset, length) = _digest(call), _numbers(call)
+    store, sender = call.services.blobs, call.who.subject
+    if length > MAX_BLOB:
+        raise TooLarge(f"a blob holds at most {MAX_BLOB} bytes", "split it")
+    if await call.store(lambda tx: _readable(tx, call, digest)) is not None:
+        return Response(status_code=204, headers={"Upload-Offset": str(length)})
+    try:
+        with store.append(sender, digest, offset, length) as write:
+            waiting = bytearray()
+            async for piece in call.request.stream():
+                waiting += piece
+                if len(waiting) >= PIECE:
+                    full, waiting = bytes(waiting), bytearray()
+                    await call.services.to_thread(lambda data=full: write(data))  # type: ignore[misc]
+            write(bytes(waiting))
+    except Conflict as error:
+        where = {"Upload-Offset": str(store.offset(sender, digest))}
+        return Response(status_code=409, headers=where, content=error.message.encode())
+    stored = await call.services.to_thread(lambda: store.complete(sender, digest))
+    if stored is not None:
+        await call.store(lambda tx: _keep(tx, call, stored))
+    return Response(status_code=204, headers={"Upload-Offset": str(store_offset(call, digest, stored))})
+
+
+def store_offset(call: Call, digest: Digest, stored: Stored | None) -> int:
+    """Where the upload stands."""
+    return stored.size if stored else call.services.blobs.offset(call.who.subject, digest)
+
+
+def _keep(tx: Transaction, call: Call, stored: Stored) -> None:
+    keep_blob(tx, stored.digest, stored.size)
+    grant(tx, stored.digest, [call.who.subject])
+
+
+def _numbers(call: Call) -> tuple[int, int]:
+    try:
+        offset, length = (int(call.request.headers[name]) for name in ("Upload-Offset", "Upload-Length"))
+    except (KeyError, ValueError) as error:
+        raise Invalid("the headers Upload-Offset and Upload-Length are needed, as numbers", "send both") from error
+    if not 0 <= offset <= length:
+        raise Invalid("Upload-Offset must lie between 0 and Upload-Length", "ask for the offset with HEAD")
+    return offset, length

@@ -1,0 +1,169 @@
+"""What people see of sites, studies and runs: plain JSON from rows."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+
+from consilium.core import round as machine
+from consilium.core import run as runs
+from consilium.core.errors import NotFound
+from consilium.core.ids import Digest, RunId
+from consilium.core.study import Plan
+from consilium.store import eventlog
+from consilium.store.database import Transaction
+from consilium.store.schema import blobs, contributions, decisions, events, refusals, results, sites, studies
+from consilium.store.schema import runs as run_table
+from consilium.wire.identity import fingerprint
+from consilium.wire.messages import Decision
+
+Json = dict[str, Any]
+
+
+def site_list(tx: Transaction) -> list[Json]:
+    """All sites, with the fingerprint that a person compares."""
+    return [
+        {
+            "site": row.site,
+            "state": row.state,
+            "fingerprint": fingerprint(row.public_key),
+            "public_key": row.public_key,
+            "about": row.about,
+            "last_seen": row.last_seen,
+            "activity": row.activity,
+        }
+        for row in tx.rows(select(sites).order_by(sites.c.site))
+    ]
+
+
+def study_list(tx: Transaction) -> list[Json]:
+    """All studies, shortly."""
+    found = []
+    for row in tx.rows(select(studies).order_by(studies.c.study)):
+        title = Plan.load(row.payload).study.title
+        found.append(
+            {"study": row.study, "plan": row.plan, "title": title, "owner": row.owner, "runs": _runs(tx, row.study)}
+        )
+    return found
+
+
+def _runs(tx: Transaction, study: str) -> list[Json]:
+    rows = tx.rows(select(run_table).where(run_table.c.study == study).order_by(run_table.c.run))
+    return [{"run": row.run, "status": row.status} for row in rows]
+
+
+def study_view(tx: Transaction, study: str) -> Json:
+    """One study: who decided what, who refused why, which runs there are. Raises: NotFound."""
+    row = study_row(tx, study)
+    plan = Plan.load(row.payload)
+    standing: dict[str, Json] = {}
+    for said in tx.rows(select(decisions).where(decisions.c.study == study).order_by(decisions.c.id)):
+        decision = Decision.decode(said.payload)
+        standing[said.site] = decision.model_dump(
+            mode="json", include={"decision", "person", "at", "expires", "reason"}
+        )
+    refused = [
+        {"site": r.site, "run": r.run, "round": r.round, "reason": r.reason, "text": r.text}
+        for r in tx.rows(select(refusals).where(refusals.c.study == study).order_by(refusals.c.id))
+    ]
+    return {
+        "study": study, "plan": row.plan, "title": plan.study.title, "owner": row.owner,
+        "sites": standing, "refusals": refused, "runs": _runs(tx, study),
+    }  # fmt: skip
+
+
+def study_row(tx: Transaction, study: str) -> Any:
+    """The row of a study. Raises: NotFound."""
+    row = tx.row(select(studies).where(studies.c.study == study))
+    if row is None:
+        raise NotFound(f"there is no study {study}", "`consilium study list` shows all")
+    return row
+
+
+def run_view(tx: Transaction, run: RunId) -> Json:
+    """One run: where it stands, and who took part in what. Raises: NotFound."""
+    _, fold = eventlog.load(tx, run)
+    row = tx.row(select(run_table.c.study, studies.c.plan).join(studies).where(run_table.c.run == run))
+    return {
+        "run": run, "study": row.study, "plan": row.plan, "status": fold.status.value, "reason": fold.reason,
+        "round": fold.number, "rounds": fold.rounds, "kind": fold.round.kind.value if fold.round else None,
+        "waiting_for": _waiting_for(fold), "state": blob_of(tx, fold.state) if fold.state else None,
+        "participation": participation(tx, run), "sites": _site_totals(tx, run),
+    }  # fmt: skip
+
+
+def _waiting_for(fold: runs.Run) -> list[str]:
+    round_ = fold.round
+    if round_ is None or round_.closed or round_.phase is not machine.Phase.SUBMIT:
+        return []
+    return sorted(round_.roster - round_.answered(machine.Phase.SUBMIT).keys())
+
+
+def blob_of(tx: Transaction, digest: Digest | str) -> Json:
+    """Digest and size."""
+    return {"digest": digest, "size": tx.scalar(select(blobs.c.size).where(blobs.c.digest == digest))}
+
+
+def participation(tx: Transaction, run: RunId) -> list[Json]:
+    """Per round: asked, took part, refused, figures."""
+    told = {row.round: row for row in tx.rows(select(results).where(results.c.run == run))}
+    refused: dict[int, dict[str, str]] = {}
+    for row in tx.rows(select(refusals).where(refusals.c.run == run)):
+        refused.setdefault(row.round, {})[row.site] = row.reason
+    found: dict[tuple[int, int], Json] = {}
+    current: Json = {}
+    for event in tx.rows(select(events).where(events.c.run == run).order_by(events.c.seq)):
+        body = json.loads(event.body)
+        if event.kind == "Opened":
+            current = {
+                "round": body["number"], "kind": body["kind"], "attempt": body["attempt"], "roster": body["roster"],
+                "opened": _text(event.at), "took_part": [], "refused": refused.get(body["number"], {}), "closed": None,
+            }  # fmt: skip
+            found[(body["number"], body["attempt"])] = current
+        elif event.kind == "Answered" and body["phase"] == "SUBMIT":
+            current["took_part"] = sorted([*current["took_part"], body["site"]])
+        elif event.kind == "Answered":
+            row = told[current["round"]]
+            done = {"closed": _text(event.at), "state": row.state, "aggregate": row.aggregate}
+            current |= {**done, "figures": json.loads(row.figures), "performed_by": row.performed_by}
+        elif event.kind == "Cancelled":
+            current |= {"closed": _text(event.at), "cancelled": body["reason"]}
+    return [found[key] for key in sorted(found)]
+
+
+def _site_totals(tx: Transaction, run: RunId) -> Json:
+    grouped = (
+        select(contributions.c.site, func.count().label("rounds"), func.sum(contributions.c.size).label("bytes"))
+        .where(contributions.c.run == run)
+        .group_by(contributions.c.site)
+    )
+    seen = {row.site: row for row in tx.rows(select(sites))}
+    return {
+        row.site: {
+            "rounds": row.rounds,
+            "bytes": int(row.bytes),
+            "last_seen": seen[row.site].last_seen,
+            "activity": seen[row.site].activity,
+        }
+        for row in tx.rows(grouped)
+    }
+
+
+def result_view(tx: Transaction, run: RunId) -> Json:
+    """The result of a run that has a state: where the model is, and its figures. Raises: NotFound."""
+    view = run_view(tx, run)
+    if view["state"] is None:
+        raise NotFound(f"run {run} has no model yet", "wait for its first round")
+    plan = Plan.load(study_row(tx, view["study"]).payload)
+    last = [entry for entry in view["participation"] if entry["kind"] == "EVALUATE" and entry.get("figures")]
+    return {
+        **view,
+        "initial": blob_of(tx, str(plan.study.model.initial)),
+        "figures": last[-1]["figures"] if last else None,
+        "privacy": "plain: the coordinator saw each hospital's update and figures; each site signed that it accepts it",
+    }
+
+
+def _text(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "") + "Z"
