@@ -1,0 +1,188 @@
+"""Outbound HTTPS to the coordinator: proxy and private CAs honoured, tokens renewed, errors by their code.
+
+A dead line must be noticed: every wait has a time limit, and TCP keepalive finds peers that vanished silently.
+"""
+
+import json
+import os
+import random
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+from urllib3.connection import HTTPConnection
+
+from consilium.core.errors import ConsiliumError, Refused, Unauthenticated, Unavailable, every
+from consilium.wire.messages import HEADER, PROTOCOL
+
+Result = TypeVar("Result")
+CONNECT_S, READ_S = 10.0, 30.0
+STALLED_S = 5.0
+"""An upload or download that moves no byte for this long is taken for dead and resumed on a new connection."""
+PIECE = 1 << 20
+KEEPALIVE = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+]
+USER_TIMEOUT = [(socket.IPPROTO_TCP, 18, int(STALLED_S * 1000))]  # TCP_USER_TIMEOUT: unacknowledged bytes
+
+
+class Connection:
+    """Requests to one coordinator; may be used from several threads."""
+
+    def __init__(
+        self, url: str, ca: Path | None = None, token: Callable[[], str] | None = None, *, verify: bool = True
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._token = token
+        self._secret: str | None = None
+        self._lock = threading.Lock()
+        self._pool = _pool(self.url, trust(ca) if verify else _blind())
+
+    def get(self, path: str, query: Mapping[str, Any] | None = None, *, wait: float = 0.0) -> Any:
+        """GET JSON; `wait` is added to the time limit (long-polling). Raises: ConsiliumError by code; Unavailable."""
+        text = "&".join(f"{name}={quote(str(value))}" for name, value in (query or {}).items())
+        return self._json("GET", f"{path}?{text}" if text else path, None, {}, wait)
+
+    def post(self, path: str, body: Any = None, *, raw: bytes | None = None, form: bool = False) -> Any:
+        """POST JSON, bytes as they are (`raw`), or a form. Raises: ConsiliumError by code; Unavailable."""
+        if form:
+            data = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in body.items()).encode()
+            return self._json("POST", path, data, {"Content-Type": "application/x-www-form-urlencoded"}, 0.0)
+        data = raw if raw is not None else json.dumps({} if body is None else body).encode()
+        return self._json("POST", path, data, {"Content-Type": "application/json"}, 0.0)
+
+    def _json(self, method: str, path: str, data: bytes | None, headers: dict[str, str], wait: float) -> Any:
+        response = self.request(method, path, data, headers, read_s=READ_S + wait)
+        try:
+            if "json" not in response.headers.get("Content-Type", ""):
+                return response.data
+            return json.loads(response.data)
+        except (ValueError, urllib3.exceptions.HTTPError, OSError) as error:
+            raise Unavailable(f"{self.url} sent an answer that cannot be read", "try again") from error
+
+    def request(
+        self, method: str, path: str, data: Any = None, headers: Mapping[str, str] | None = None, *,
+        read_s: float = READ_S, stream: bool = False, passing: tuple[int, ...] = (),
+    ) -> urllib3.BaseHTTPResponse:  # fmt: skip
+        """One request; the token is renewed once when it has expired.
+
+        Args:    passing: statuses that are given back rather than raised.
+        Raises:  ConsiliumError by the code of the answer; Unavailable: no answer, or one that is not the coordinator's.
+        """
+        for renewed in (False, True):
+            response = self._once(method, path, data, dict(headers or {}), read_s, stream, renew=renewed)
+            if response.status == 401 and self._token is not None and not renewed and not hasattr(data, "read"):
+                response.drain_conn()
+                continue
+            break
+        if response.status < 400 or response.status in passing:
+            return response
+        raise _problem(response, self.url)
+
+    def _once(
+        self, method: str, path: str, data: Any, headers: dict[str, str], read_s: float, stream: bool, *, renew: bool
+    ) -> urllib3.BaseHTTPResponse:
+        headers[HEADER] = str(PROTOCOL)
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._bearer(renew)}"
+        limit = urllib3.Timeout(connect=CONNECT_S, read=read_s)
+        try:
+            return self._pool.request(
+                method, self.url + path, body=data, headers=headers, timeout=limit, retries=False,
+                preload_content=not stream, redirect=False,
+            )  # fmt: skip
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Unavailable(f"{self.url} cannot be reached: {_why(error)}", "check network, proxy and CA") from error
+
+    def _bearer(self, renew: bool) -> str:
+        assert self._token is not None
+        with self._lock:
+            if self._secret is None or renew:
+                self._secret = self._token()
+            return self._secret
+
+
+def trust(ca: Path | None) -> ssl.SSLContext:
+    """Trust the system's CAs, the institution's (SSL_CERT_FILE) and the coordinator's own."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    for extra in (os.environ.get("SSL_CERT_FILE"), ca):
+        if extra:
+            try:
+                context.load_verify_locations(extra)
+            except (OSError, ssl.SSLError) as error:
+                raise Refused(f"the CA file {extra} cannot be read", "give a PEM file", reason="ca") from error
+    return context
+
+
+def _blind() -> ssl.SSLContext:
+    # Used once, to fetch the CA that is then accepted by its hash alone.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _pool(url: str, context: ssl.SSLContext) -> urllib3.PoolManager:
+    options = [*HTTPConnection.default_socket_options, *KEEPALIVE, *USER_TIMEOUT]
+    shared: dict[str, Any] = {
+        "ssl_context": context, "socket_options": options, "maxsize": 8, "blocksize": PIECE, "retries": False,
+    }  # fmt: skip
+    proxy = proxy_for(url)
+    if proxy is None:
+        return urllib3.PoolManager(**shared)
+    headers = None
+    parts = urlsplit(proxy)
+    if parts.username:
+        headers = urllib3.make_headers(proxy_basic_auth=f"{parts.username}:{parts.password or ''}")
+    return urllib3.ProxyManager(proxy, proxy_headers=headers, proxy_ssl_context=context, **shared)
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that HTTPS_PROXY and NO_PROXY name for this address."""
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    proxies = getproxies()
+    if "https" not in proxies or proxy_bypass(host):
+        return None
+    return proxies["https"]
+
+
+def _why(error: Exception) -> str:
+    text = str(error).rpartition(": ")[2] if isinstance(error, urllib3.exceptions.HTTPError) else str(error)
+    return text[:200] or type(error).__name__
+
+
+def _problem(response: urllib3.BaseHTTPResponse, url: str) -> ConsiliumError:
+    try:
+        told = json.loads(response.data)
+        kind, message, remedy = every()[told["code"]], str(told["message"]), str(told.get("remedy", ""))
+    except (ValueError, KeyError, TypeError, AttributeError, urllib3.exceptions.HTTPError, OSError):
+        where = "a proxy, or the coordinator behind it" if response.status in (407, 502, 503, 504) else url
+        return Unavailable(f"{where} answered with status {response.status}", "try again; check the proxy")
+    if kind is Refused:
+        return Refused(message, remedy, reason=str(told.get("reason") or "refused"))
+    return kind(message, remedy)
+
+
+def retrying(act: Callable[[], Result], stop: threading.Event, *, first_s: float = 0.1, most_s: float = 5.0) -> Result:
+    """Repeat `act` while the coordinator is out of reach, with growing, jittered pauses, until `stop`.
+
+    Raises: what `act` raises other than Unavailable; Unavailable: stopped.
+    """
+    pause = first_s
+    while True:
+        try:
+            return act()
+        except (Unavailable, Unauthenticated):
+            if stop.wait(pause * random.uniform(0.5, 1.0)):  # noqa: S311  jitter, not a secret
+                raise
+            pause = min(pause * 2, most_s)

@@ -1,0 +1,144 @@
+"""Bulk bytes: resumable uploads and ranged downloads. A cut costs what it lost and no more."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import IO
+
+import urllib3
+
+from consilium.core.errors import DigestMismatch, Unavailable
+from consilium.core.ids import Digest
+from consilium.wire.connection import PIECE, STALLED_S, Connection, retrying
+
+REQUEST = 64 << 20
+"""Bytes of one PATCH. Bytes of a request that was cut are kept, so this bounds nothing but the time of one request."""
+
+
+class _Window:
+    """`length` bytes of a file from where it stands, for one request."""
+
+    def __init__(self, file: IO[bytes], length: int) -> None:
+        self._file, self._left = file, length
+
+    def read(self, size: int = -1) -> bytes:
+        """At most `size` bytes."""
+        size = self._left if size < 0 else min(size, self._left)
+        data = self._file.read(size)
+        self._left -= len(data)
+        return data
+
+
+def upload(connection: Connection, path: Path, digest: Digest, stop: Event) -> int:
+    """Send a file until the coordinator has all of it; returns the bytes that were sent. Resumes after every cut.
+
+    Raises: DigestMismatch: the file is not what its name says.   Unavailable: stopped.   Others: refused by code.
+    """
+    sent = 0
+
+    def go_on() -> None:
+        nonlocal sent
+        offset, whole = standing(connection, digest)
+        size = path.stat().st_size
+        while not whole:
+            length = min(REQUEST, size - offset)
+            after = _patch(connection, path, digest, offset, length, size)
+            sent += max(after - offset, 0)
+            offset, whole = after, after == size
+
+    retrying(go_on, stop)
+    return sent
+
+
+def standing(connection: Connection, digest: Digest) -> tuple[int, bool]:
+    """How many bytes of a blob the coordinator has of us, and whether that is all."""
+    response = connection.request("HEAD", f"/v1/blobs/{digest}", read_s=STALLED_S, passing=(404,))
+    if response.status == 404 and "Upload-Offset" not in response.headers:
+        raise Unavailable("something between here and the coordinator answered for it", "check the proxy")
+    return int(response.headers["Upload-Offset"]), response.status == 200
+
+
+def _patch(connection: Connection, path: Path, digest: Digest, offset: int, length: int, size: int) -> int:
+    headers = {
+        "Upload-Offset": str(offset),
+        "Upload-Length": str(size),
+        "Content-Length": str(length),
+        "Content-Type": "application/octet-stream",
+    }
+    with path.open("rb") as file:
+        file.seek(offset)
+        response = connection.request(
+            "PATCH", f"/v1/blobs/{digest}", _Window(file, length), headers, read_s=STALLED_S, passing=(409, 401)
+        )
+    if response.status == 401:
+        raise Unavailable("the token expired during the upload", "it goes on with a new one")
+    if response.status == 409:  # another connection of ours still holds the upload, or we were wrong about the offset
+        raise Unavailable("the upload stands elsewhere than thought", "it goes on from there")
+    return int(response.headers["Upload-Offset"])
+
+
+def download(
+    connection: Connection, digest: Digest, path: Path, stop: Event, moved: Callable[[int], None] = lambda n: None
+) -> int:
+    """Fetch a blob into `path`, durable and checked; returns the bytes received. Resumes after every cut.
+
+    Raises: NotFound: it is not there for us.   DigestMismatch: the coordinator sent other bytes.
+    """
+    part = path.with_name(path.name + ".part")
+    received = 0
+
+    def go_on() -> None:
+        nonlocal received
+        for data in _ranged(connection, digest, part):
+            received += data
+            moved(data)
+
+    retrying(go_on, stop)
+    if file_digest(part) != digest:
+        part.unlink()
+        raise DigestMismatch(f"the coordinator sent other bytes than {digest}", "report this: it may be an attack")
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(path)
+    return received
+
+
+def _ranged(connection: Connection, digest: Digest, part: Path) -> "list[int]":
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    response = connection.request(
+        "GET", f"/v1/blobs/{digest}", None, headers, read_s=STALLED_S, stream=True, passing=(416,)
+    )
+    moved: list[int] = []
+    try:
+        if response.status == 416:  # all bytes are here
+            return moved
+        whole = have + int(response.headers.get("Content-Length", "0"))
+        with part.open("ab" if response.status == 206 else "wb") as file:
+            while data := response.read(PIECE):
+                file.write(data)
+                moved.append(len(data))
+        if part.stat().st_size < whole and response.status == 206:
+            raise Unavailable("the download was cut", "it goes on")
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise Unavailable("the download was cut", "it goes on") from error
+    finally:
+        response.release_conn()
+    return moved
+
+
+def file_digest(path: Path) -> Digest:
+    """Digest of a file's bytes."""
+    with path.open("rb") as file:
+        return Digest("sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def fetch(connection: Connection, digest: Digest) -> bytes:
+    """A small blob into memory, checked. Raises: NotFound; DigestMismatch; Unavailable."""
+    response = connection.request("GET", f"/v1/blobs/{digest}")
+    data = response.data
+    if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
+        raise DigestMismatch(f"the coordinator sent other bytes than {digest}", "report this: it may be an attack")
+    return data
