@@ -1,0 +1,30 @@
+"""What a trainer is: it makes an initial model, trains it on one site's matrix, and predicts."""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium.algorithms.base import LocalObjective
+from consilium.core.study import Study
+from consilium.core.tensors import Tensors
+
+Floats = npt.NDArray[np.float64]
+
+
+class Trainer(Protocol):
+    """One kind of model. Deterministic: the same inputs give the same bytes."""
+
+    def initial(self, study: Study, names: list[str]) -> Tensors:
+        """The initial model for the encoded columns `names`, from the plan's seed."""
+        ...
+
+    def train(
+        self, study: Study, model: Tensors, x: Floats, y: Floats, objective: LocalObjective, number: int
+    ) -> Tensors:
+        """The model after local training in round `number`. x: (n, p), y: (n,). Raises: TrainingFailed."""
+        ...
+
+    def predict(self, study: Study, model: Tensors, x: Floats) -> Floats:
+        """Probabilities, values or rates (n,)."""
+        ...

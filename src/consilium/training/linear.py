@@ -1,0 +1,85 @@
+"""Linear, logistic and Poisson regression in numpy, by gradient descent on the mean loss."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from consilium.algorithms.base import LocalObjective
+from consilium.core.errors import TrainingFailed
+from consilium.core.study import Study
+from consilium.core.tensors import Tensors, flatten, unflatten
+from consilium.training.base import Floats
+
+Mean = Callable[[Floats], Floats]
+
+
+def _logistic(z: Floats) -> Floats:
+    return 0.5 * (1.0 + np.tanh(0.5 * z))
+
+
+def _rate(z: Floats) -> Floats:
+    return np.exp(np.minimum(z, 50.0))
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A generalised linear model with its canonical link: the gradient of its loss is x' (mean(x w) - y) / n."""
+
+    mean: Mean
+
+    def initial(self, study: Study, names: list[str]) -> Tensors:
+        """All zeros."""
+        return {"weights": np.zeros(len(names)), "intercept": np.zeros(1)}
+
+    def train(
+        self, study: Study, model: Tensors, x: Floats, y: Floats, objective: LocalObjective, number: int
+    ) -> Tensors:
+        """Gradient steps of the plan's rate over the plan's batches; the L2 penalty spares the intercept.
+
+        Raises: TrainingFailed: the parameters ran away.
+        """
+        w = flatten(model)  # by sorted name: intercept first, then weights
+        design = np.column_stack([np.ones(len(x)), x])
+        penalty = np.full(w.size, study.model.l2)
+        penalty[0] = 0.0
+        for batch in _batches(study, len(y), number):
+            part = design if batch is None else design[batch]
+            label = y if batch is None else y[batch]
+            gradient = part.T @ (self.mean(part @ w) - label) / len(label) + penalty * w
+            w = w - study.training.learning_rate * (gradient + objective.gradient(w))
+        if not np.all(np.isfinite(w)):
+            raise TrainingFailed("the parameters grew without bound", "lower training.learning_rate in the study")
+        return unflatten(w, model)
+
+    def predict(self, study: Study, model: Tensors, x: Floats) -> Floats:
+        """The mean of the label given x."""
+        return self.mean(x @ model["weights"] + model["intercept"][0])
+
+
+def _batches(study: Study, n: int, number: int) -> "Iterator[np.ndarray | None]":
+    """Index arrays, or None for all patients; the order follows from the plan's seed and the round alone."""
+    size = study.training.batch_size
+    rng = np.random.default_rng([study.training.seed, number])
+    for _ in range(study.training.epochs):
+        if size == 0 or size >= n:
+            yield None
+            continue
+        order = rng.permutation(n)
+        for start in range(0, n, size):
+            yield order[start : start + size]
+
+
+def Linear() -> Regression:
+    """Least squares."""
+    return Regression(lambda z: z)
+
+
+def Logistic() -> Regression:
+    """Logistic regression."""
+    return Regression(_logistic)
+
+
+def Poisson() -> Regression:
+    """Poisson regression with log link."""
+    return Regression(_rate)

@@ -1,0 +1,79 @@
+"""Training and evaluation of one site's examples: from a state file to an update's segments. Runs in the child."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from consilium import plugins
+from consilium.algorithms import encode, metrics
+from consilium.core import state as chain
+from consilium.core.errors import DataUnusable, DigestMismatch
+from consilium.core.ids import digest
+from consilium.core.study import Plan
+from consilium.core.tensors import Tensors, flatten, from_safetensors, unflatten
+from consilium.core.update import Update
+from consilium.training.base import Floats, Trainer
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Encoded patients: x (n, p), label y (n,), and which of them are held out for testing (n,)."""
+
+    x: Floats
+    y: Floats
+    test: np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One plan at one site."""
+
+    plan: Plan
+    trainer: Trainer
+    strategy: Any
+    like: Tensors
+    examples: Examples
+
+    @classmethod
+    def load(cls, plan: Path, initial: Path, table: Path) -> "Work":
+        """Read the plan, the initial model (its digest must be the plan's) and the table that the site prepared.
+
+        Raises: DigestMismatch: the initial model is not the plan's.   DataUnusable: no training patients.
+        """
+        known = Plan.load(plan.read_bytes())
+        study = known.study
+        model = initial.read_bytes()
+        if digest(model) != study.model.initial:
+            raise DigestMismatch("the initial model is not the one the plan names", "fetch it again")
+        with np.load(table, allow_pickle=False) as found:
+            columns = {feature.id: found[f"feature/{feature.id}"] for feature in study.contract.features}
+            examples = Examples(encode.encode(study.contract, columns), found["label"], found["test"])
+        if not np.any(~examples.test):
+            raise DataUnusable("no patient is left for training", "check the mapping with `consilium site check`")
+        strategy = plugins.load("consilium.strategies", study.strategy.name)(study.strategy.options)
+        trainer: Trainer = plugins.load("consilium.trainers", study.model.kind)()
+        return cls(known, trainer, strategy, from_safetensors(model), examples)
+
+    def train(self, state: Path, number: int) -> Update:
+        """Train at the state's model; its metrics on held-out patients travel along."""
+        vector = np.array(chain.read(state).arrays["model"])
+        training = ~self.examples.test
+        x, y = self.examples.x[training], self.examples.y[training]
+        objective = self.strategy.objective(vector)
+        after = self.trainer.train(self.plan.study, unflatten(vector, self.like), x, y, objective, number)
+        segments = self.strategy.contribution(vector, flatten(after), float(len(y)))
+        return Update({**segments, **self._metrics(vector)})
+
+    def evaluate(self, state: Path) -> Update:
+        """Metrics of the state's model on held-out patients."""
+        vector = np.array(chain.read(state).arrays["model"])
+        weight = np.array([float(np.sum(~self.examples.test))])
+        return Update({"weight": weight, **self._metrics(vector)})
+
+    def _metrics(self, vector: Floats) -> Tensors:
+        test = self.examples.test
+        score = self.trainer.predict(self.plan.study, unflatten(vector, self.like), self.examples.x[test])
+        found = metrics.sums(self.plan.study.contract.label.type, score.astype(np.float64), self.examples.y[test])
+        return {f"metrics/{name}": array for name, array in found.items()}
