@@ -1,0 +1,186 @@
+"""Write the generated pages of the reference: `python docs/generate.py`, after a change of anything they describe."""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from consilium import studyfile
+from consilium.config import SETTINGS
+from consilium.console.cli.app import EXIT_CODES, exit_code, root
+from consilium.console.cli.plugins import listed
+from consilium.core import errors
+from consilium.core import round as machine
+from consilium.plugins import GROUPS
+
+HERE = Path(__file__).parent
+NOTE = "<!-- Written by docs/generate.py: change the code and run it again. -->\n"
+
+
+def commands(
+    command: click.Command, ctx: click.Context, path: str
+) -> Iterator[tuple[str, click.Command, click.Context]]:
+    """Every command with its full name, groups before their members."""
+    yield path, command, ctx
+    if isinstance(command, click.Group):
+        for name in command.list_commands(ctx):
+            member = command.get_command(ctx, name)
+            if member is not None and not member.hidden:
+                yield from commands(member, click.Context(member, info_name=name, parent=ctx), f"{path} {name}")
+
+
+def every_command() -> list[tuple[str, click.Command, click.Context]]:
+    """Every command of the command line."""
+    return list(commands(root, click.Context(root, info_name="consilium"), "consilium"))
+
+
+def commands_page() -> str:
+    """docs/reference/commands.md."""
+    parts = [f"# Commands\n\n{NOTE}\nEvery command takes `--help`. [Exit codes](exit-codes.md) are the same for all.\n"]
+    for path, command, ctx in every_command():
+        parts.append(f"{'##' if path.count(' ') < 2 else '###'} `{path}`\n\n```text\n{_help(command, ctx)}\n```\n")
+    return "\n".join(parts)
+
+
+def _help(command: click.Command, ctx: click.Context) -> str:
+    formatter = click.HelpFormatter(width=100)
+    command.format_help(ctx, formatter)
+    return "\n".join(line.rstrip() for line in formatter.getvalue().rstrip().splitlines())
+
+
+def errors_page() -> str:
+    """docs/reference/errors.md."""
+    rows = [
+        f"| `{code}` | {(kind.__doc__ or '').strip().splitlines()[0]} | {exit_code(kind('', ''))} |"
+        for code, kind in sorted(errors.every().items())
+    ]
+    head = (
+        f"# Errors\n\n{NOTE}\nEvery error has a stable code, says what happened and what to do next, and never "
+        "carries patient data. On the wire it is JSON with `code`, `message`, `remedy` and `reason`; commands print "
+        "it, as JSON with `--json`.\n\n| Code | Meaning | Exit code |\n|---|---|---|\n"
+    )
+    return head + "\n".join(rows) + "\n"
+
+
+def exit_codes_page() -> str:
+    """docs/reference/exit-codes.md."""
+    rows = "\n".join(f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items())
+    return f"# Exit codes\n\n{NOTE}\nThe same for every command.\n\n| Code | Meaning |\n|---|---|\n{rows}\n"
+
+
+def settings_page() -> str:
+    """docs/reference/settings.md."""
+    rows = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in sorted(SETTINGS.items()))
+    return (
+        f"# Settings\n\n{NOTE}\nSettings are options of [commands](commands.md); these environment variables stand for "
+        f"options, or reach all commands.\n\n| Variable | Meaning |\n|---|---|\n{rows}\n"
+    )
+
+
+def plugins_page() -> str:
+    """docs/reference/plug-ins.md."""
+    parts = [
+        f"# Plug-ins\n\n{NOTE}\nA package offers a plug-in as an entry point in one of these groups; "
+        "`consilium plugins` lists what is installed.\n"
+    ]
+    for group, purpose in GROUPS.items():
+        rows = "\n".join(
+            f"| `{row['name']}` | `{row['object']}` |"
+            for row in listed()
+            if f"consilium.{row['group']}" == group and row["package"] == "consilium"
+        )
+        parts.append(f"## `{group}`\n\n{purpose[0].upper()}{purpose[1:]}.\n\n| Name | Object |\n|---|---|\n{rows}\n")
+    return "\n".join(parts)
+
+
+def schema_page(what: str) -> str:
+    """docs/reference/<what>.md: every key of a file that people write."""
+    schema = studyfile.json_schema(what)
+    title = f"The {what} file"
+    parts = [
+        f"# {title}\n\n{NOTE}\n{_sentence(schema)}\n\n"
+        f"JSON Schema, for editors: [{what}.schema.json]({what}.schema.json)."
+    ]
+    if what == "study":
+        parts.append(f"\n\nA study to start from (`consilium study new`):\n\n```yaml\n{studyfile.template()}```\n")
+    parts.append("\n\n" + _keys("Top level", schema))
+    parts.extend("\n" + _keys(name, part) for name, part in schema.get("$defs", {}).items() if "properties" in part)
+    return "".join(parts)
+
+
+def _keys(title: str, part: dict[str, Any]) -> str:
+    rows = []
+    for name, key in part.get("properties", {}).items():
+        need = "required" if name in part.get("required", []) else f"default `{json.dumps(key.get('default'))}`"
+        words = str(key.get("description", "")).replace("\n", " ").replace("|", "\\|")
+        rows.append(f"| `{name}` | {_kind(key)} | {need} | {words} |")
+    table = "\n".join(rows)
+    return f"## {title}\n\n{_sentence(part)}\n\n| Key | Value | Need | Meaning |\n|---|---|---|---|\n{table}\n"
+
+
+def _sentence(part: dict[str, Any]) -> str:
+    return " ".join(str(part.get("description", "")).split("\n\n")[0].split())
+
+
+def _kind(key: dict[str, Any]) -> str:
+    if "$ref" in key:
+        return f"[{key['$ref'].split('/')[-1]}](#{key['$ref'].split('/')[-1].lower()})"
+    if "anyOf" in key or "oneOf" in key:
+        kinds = [_kind(option) for option in key.get("anyOf", key.get("oneOf", []))]
+        return " or ".join(dict.fromkeys(kind for kind in kinds if kind != "null")) or "null"
+    if "const" in key or "enum" in key:
+        return ", ".join(f"`{value}`" for value in key.get("enum", [key.get("const")]))
+    if key.get("type") == "array":
+        return f"list of {_kind(key['items'])}" if key.get("items") else "list"
+    limits = {"minimum": "from ", "exclusiveMinimum": "above ", "maximum": "up to ", "exclusiveMaximum": "below "}
+    words = " ".join(f"{word}{key[name]:g}" for name, word in limits.items() if name in key)
+    return f"{key.get('type', 'any')} {words}".strip()
+
+
+def round_block() -> str:
+    """The diagram of a round, for explanation/the-round.md."""
+    return f"```mermaid\n{machine.diagram(machine.PLAIN)}\n```"
+
+
+def with_block(page: str, name: str, text: str) -> str:
+    """Put `text` between the markers `name` of a page."""
+    begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    replaced, count = pattern.subn(lambda _: f"{begin}\n{text}\n{end}", page)
+    assert count == 1, f"the page has {count} blocks {name}"
+    return replaced
+
+
+def pages() -> dict[Path, str]:
+    """Every generated file with its text."""
+    reference = HERE / "reference"
+    the_round = HERE / "explanation" / "the-round.md"
+    made = {
+        reference / "commands.md": commands_page(),
+        reference / "errors.md": errors_page(),
+        reference / "exit-codes.md": exit_codes_page(),
+        reference / "settings.md": settings_page(),
+        reference / "plug-ins.md": plugins_page(),
+        the_round: with_block(the_round.read_text(), "round", round_block()),
+    }
+    for what in studyfile.SCHEMAS:
+        made[reference / f"{what}-file.md"] = schema_page(what)
+        made[reference / f"{what}.schema.json"] = json.dumps(studyfile.json_schema(what), indent=2) + "\n"
+    return made
+
+
+def main() -> None:
+    """Write what has changed."""
+    for path, text in pages().items():
+        if not path.exists() or path.read_text() != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            sys.stdout.write(f"wrote {path.relative_to(HERE.parent)}\n")
+
+
+if __name__ == "__main__":
+    main()

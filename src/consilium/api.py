@@ -1,0 +1,252 @@
+"""The Python API, of the same shape as the command line, for notebooks and scripts.
+
+::
+
+    from consilium.api import Federation
+
+    federation = Federation.login("https://coordinator.example.org:8443", "nora", password, ca="ca.pem")
+    run = federation.submit("study.yaml").start()
+    result = run.watch().result()
+    print(result.figures["all"]["auroc"])
+    result.save("model.safetensors")
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from consilium import studyfile
+from consilium.core import state as chain
+from consilium.core.errors import Conflict, DigestMismatch, NotFound
+from consilium.core.ids import Digest, canonical, digest
+from consilium.core.run import OVER
+from consilium.core.study import Plan, Study
+from consilium.core.tensors import Tensors, from_safetensors, to_safetensors, unflatten
+from consilium.training.initial import initial_model
+from consilium.wire.connection import Connection
+from consilium.wire.transfer import download, file_digest, upload
+
+Json = dict[str, Any]
+WAIT_S = 25.0
+"""How long one long-poll waits for something new, in seconds."""
+
+
+def freeze(study: Study) -> tuple[Plan, bytes]:
+    """The plan of a study, and the initial model (safetensors bytes) that the plan names by its digest."""
+    # A plan is canonical JSON, whose keys are sorted: what follows from the order of keys is made from the plan.
+    sorted_ = Plan.load(Plan.of(study).payload).study
+    weights = initial_model(sorted_)
+    model = sorted_.model.model_copy(update={"initial": digest(weights)})
+    return Plan.of(sorted_.model_copy(update={"model": model})), weights
+
+
+class Federation:
+    """A coordinator, as one person sees it."""
+
+    def __init__(self, url: str, *, token: str, ca: str | Path | None = None) -> None:
+        self.url = url
+        self.token = token
+        self.connection = Connection(url, Path(ca) if ca else None, lambda: self.token)
+
+    @classmethod
+    def login(cls, url: str, name: str, password: str, *, ca: str | Path | None = None) -> "Federation":
+        """Log in with a local account.
+
+        Raises: Unauthenticated: unknown name or wrong password.   Unavailable: out of reach.
+        """
+        anonymous = Connection(url, Path(ca) if ca else None)
+        answer = anonymous.post("/v1/login", {"name": name, "password": password})
+        return cls(url, token=str(answer["access_token"]), ca=ca)
+
+    def get(self, path: str, **query: Any) -> Json:
+        """GET a JSON document under `path`; errors come back as errors of `consilium.core.errors`."""
+        return dict(self.connection.get(path, query, wait=float(query.get("wait", 0.0))))
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Json:
+        """POST JSON to `path`."""
+        return dict(self.connection.post(path, dict(body or {})))
+
+    def submit(self, study: Study | str | Path, *, wheel: Path | None = None) -> "RemoteStudy":
+        """Freeze a study into a plan, send its initial model (and its wheel, if it has one), then the plan.
+
+        Raises: StudyInvalid: the file breaks a rule.   Conflict: the name is taken by another plan.
+        """
+        self.studies()  # whoever may not do this should hear it before anything is sent
+        plan, weights = freeze(study if isinstance(study, Study) else studyfile.read(Path(study)))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "initial.safetensors"
+            path.write_bytes(weights)
+            upload(self.connection, path, digest(weights), Event())
+        if wheel is not None:
+            upload(self.connection, wheel, file_digest(wheel), Event())
+        answer = self.post("/v1/studies", {"plan": plan.payload.decode()})
+        return RemoteStudy(self, str(answer["study"]), plan)
+
+    def studies(self) -> list[Json]:
+        """All studies that this account may see."""
+        return list(self.connection.get("/v1/studies"))
+
+    def study(self, name: str) -> "RemoteStudy":
+        """A study that was submitted before.
+
+        Raises: NotFound.
+        """
+        self.get(f"/v1/studies/{name}")
+        return RemoteStudy(self, name)
+
+    def run(self, name: str) -> "RemoteRun":
+        """A run by its own name, or the newest run of the study of that name.
+
+        Raises: NotFound: neither is known.   Conflict: the study has not been started.
+        """
+        try:
+            return RemoteRun(self, str(self.get(f"/v1/runs/{name}")["run"]))
+        except NotFound:
+            return self.study(name).newest()
+
+    def sites(self) -> list[Json]:
+        """All sites, with their state and when they were last seen."""
+        return list(self.connection.get("/v1/sites"))
+
+
+@dataclass(frozen=True)
+class RemoteStudy:
+    """A study at the coordinator."""
+
+    federation: Federation
+    name: str
+    plan: Plan | None = None
+
+    def show(self) -> Json:
+        """Its plan's digest, owner, status, each site's decision, and its runs."""
+        return self.federation.get(f"/v1/studies/{self.name}")
+
+    def approved(self) -> Plan:
+        """The plan as the hospitals got it, checked against the digest that the study names.
+
+        Raises: DigestMismatch: the coordinator gave other bytes.
+        """
+        plan = Plan.load(self.federation.connection.request("GET", f"/v1/studies/{self.name}/plan").data)
+        if plan.digest != self.show()["plan"]:
+            raise DigestMismatch(
+                f"the plan of {self.name} is not the one it is named by", "tell the coordinator's admin"
+            )
+        return plan
+
+    def start(self) -> "RemoteRun":
+        """Start a run. Below the study's quorum of approvals it is paused, says why, and goes on when they come."""
+        answer = self.federation.post(f"/v1/studies/{self.name}/runs")
+        return RemoteRun(self.federation, str(answer["run"]))
+
+    def newest(self) -> "RemoteRun":
+        """Its newest run.
+
+        Raises: Conflict: it has none.
+        """
+        runs = self.show().get("runs") or []
+        if not runs:
+            raise Conflict(f"study {self.name} has not been started", f"run `consilium study start {self.name}`")
+        newest = max((str(run["run"]) for run in runs), key=lambda run: int(run.rpartition("-")[2]))
+        return RemoteRun(self.federation, newest)
+
+
+@dataclass(frozen=True)
+class RemoteRun:
+    """One run of a study at the coordinator."""
+
+    federation: Federation
+    name: str
+
+    def show(self) -> Json:
+        """Status, round, participation per round, and what each site does."""
+        return self.federation.get(f"/v1/runs/{self.name}")
+
+    def stop(self, reason: str) -> None:
+        """End the run; what it has reached stays."""
+        self.federation.post(f"/v1/runs/{self.name}/stop", {"reason": reason})
+
+    def views(self, wait_s: float = WAIT_S) -> Iterator[Json]:
+        """Each new view of the run until it is over: `show()`, with the `events` since the view before.
+
+        Wakes as soon as something happens, and at the latest after `wait_s` seconds (sites' activity changes too).
+        """
+        after = 0
+        while True:
+            answer = self.federation.get(f"/v1/runs/{self.name}/events", after=after, wait=0 if after == 0 else wait_s)
+            events = list(answer["events"])
+            after = max([after, *(int(event["seq"]) for event in events)])
+            view = self.show()
+            yield {**view, "events": events}
+            if view["status"] in OVER:
+                return
+
+    def watch(self, each: Callable[[Json], None] | None = None) -> "RemoteRun":
+        """Wait for the end of the run and call `each` with every view on the way."""
+        for view in self.views():
+            if each is not None:
+                each(view)
+        return self
+
+    def result(self) -> "Result":
+        """What the run gave: figures pooled and per hospital, and the model.
+
+        Raises: NotFound: the run has no model yet.
+        """
+        return Result(self.federation, self.federation.get(f"/v1/runs/{self.name}/result"))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave. `document` is the coordinator's answer: the run's view, its figures, and where the model is."""
+
+    federation: Federation
+    document: Json
+
+    @property
+    def figures(self) -> Json:
+        """``{"all": {metric: figure}, "sites": {site: {metric: figure}}}`` of the final model on held-out patients."""
+        return dict(self.document.get("figures") or {})
+
+    @property
+    def sites(self) -> Json:
+        """Per hospital: rounds taken part in, bytes sent, last seen."""
+        return dict(self.document.get("sites") or {})
+
+    def fetch(self, folder: Path) -> tuple[Path, Path]:
+        """Download the final state and the initial model into `folder`; both are checked against their digests."""
+        paths = []
+        for part in ("state", "initial"):
+            path = folder / f"{part}.safetensors"
+            download(self.federation.connection, Digest(self.document[part]["digest"]), path, Event())
+            paths.append(path)
+        return paths[0], paths[1]
+
+    def model(self) -> Tensors:
+        """The final model as named arrays, shaped as the trainer made them."""
+        with tempfile.TemporaryDirectory() as folder:
+            state, initial = self.fetch(Path(folder))
+            like = from_safetensors(initial.read_bytes())
+            return unflatten(chain.read(state).arrays["model"], like)
+
+    def metadata(self) -> dict[str, str]:
+        """Where the model comes from: plan, contract, run, and the state's digest."""
+        plan = RemoteStudy(self.federation, str(self.document["study"])).approved()
+        contract = canonical(plan.study.contract.model_dump(mode="json"))
+        return {
+            "consilium": "1",
+            "study": str(self.document["study"]),
+            "run": str(self.document["run"]),
+            "plan": plan.digest,
+            "contract": digest(contract),
+            "state": str(self.document["state"]["digest"]),
+            "kind": plan.study.model.kind,
+        }
+
+    def save(self, path: str | Path) -> Digest:
+        """Write the model as safetensors, with its origin as metadata; returns the digest of the file."""
+        data = to_safetensors(self.model(), self.metadata())
+        Path(path).write_bytes(data)
+        return digest(data)

@@ -1,0 +1,141 @@
+"""`consilium audit`: take a log home, and check it offline."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from consilium.console.cli import output
+from consilium.console.cli.session import federation
+from consilium.core.errors import AuditBroken, EnvelopeInvalid, Invalid
+from consilium.core.ids import Digest
+from consilium.governance import audit as chain
+from consilium.wire.envelope import unseal
+from consilium.wire.identity import Identity, fingerprint
+from consilium.wire.messages import Checkpoint
+
+Existing = click.Path(exists=True, path_type=Path)
+
+
+@dataclass(frozen=True)
+class Log:
+    """A log to be checked. `marks` are the owner's own signed heads; `kept` are those it keeps of others."""
+
+    name: str
+    key: str
+    entries: tuple[bytes, ...]
+    marks: tuple[bytes, ...]
+    kept: tuple[bytes, ...]
+
+
+@click.group()
+def audit() -> None:
+    """Export and check the audit logs of the coordinator and of a hospital."""
+
+
+@audit.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@output.as_json
+def export(file: Path, as_json: bool) -> None:
+    """Write the coordinator's whole audit log to FILE, with its signed head and the hospitals' checkpoints it keeps."""
+    here = federation()
+    entries: list[str] = []
+    while True:
+        page = here.get("/v1/audit", after=len(entries))
+        entries += page["entries"]
+        if not page["entries"]:
+            break
+    kept = here.get("/v1/checkpoints")["checkpoints"]
+    log = {
+        "log": "coordinator",
+        "key": page["key"],
+        "entries": entries,
+        "checkpoints": [page["checkpoint"]] if page["checkpoint"] else [],
+        "kept": [one["envelope"] for one in kept],
+    }
+    file.write_text(json.dumps(log, indent=1, ensure_ascii=False) + "\n")
+    fact = {"file": str(file), "entries": len(entries), "fingerprint": fingerprint(page["key"])}
+    output.say(fact, as_json, f"Wrote {len(entries)} entries to {file}.")
+
+
+@audit.command()
+@click.option("--file", type=Existing, help="An exported log.")
+@click.option("--home", type=Existing, help="Folder of a site agent or of a coordinator on SQLite.")
+@click.option("--against", type=Existing, multiple=True, help="Export of the other end: its checkpoints of this log.")
+@click.option("--key", help="Public key that the log's owner must have; without it compare the fingerprint shown.")
+@output.as_json
+def verify(file: Path | None, home: Path | None, against: tuple[Path, ...], key: str | None, as_json: bool) -> None:
+    """Check a log offline: no entry edited, removed or reordered, and none missing that the other end has seen.
+
+    Exit code 1: it was altered; the message names the first entry that does not fit.
+    """
+    if (file is None) == (home is None):
+        raise click.UsageError("give either --file or --home")
+    log = _home(home) if home is not None else _file(Path(file or ""))
+    if key is not None and key != log.key:
+        raise AuditBroken(f"the log is not signed by the key {key}", "ask its owner for the key, by another way")
+    others = [envelope for path in against for envelope in _file(path).kept]
+    own, seen = list(_heads(log, log.marks)), list(_heads(log, others))
+    head = chain.verify(log.entries, [*own, *seen])
+    fact = {
+        "log": log.name,
+        "entries": head.seq,
+        "head": head.digest,
+        "checkpoints": len(own),
+        "checkpoints_of_the_other_end": len(seen),
+        "fingerprint": fingerprint(log.key),
+        "intact": True,
+    }
+    words = (
+        f"The audit log of {log.name} is intact: {head.seq} entries, {len(own)} of its signed heads and "
+        f"{len(seen)} heads that the other end kept agree.\nIts key: {fact['fingerprint']}"
+    )
+    output.say(fact, as_json, words)
+
+
+def _heads(log: Log, envelopes: Iterable[bytes]) -> Iterable[chain.Head]:
+    """The heads of this log that its owner signed; a signature by another key belongs to another log."""
+    for envelope in envelopes:
+        try:
+            mark = Checkpoint.decode(unseal(envelope, Checkpoint.TYPE, [log.key]))
+        except EnvelopeInvalid as error:
+            if error.message == "no signature is by a known key":
+                continue
+            raise AuditBroken(f"a checkpoint of the log is damaged: {error.message}") from error
+        if mark.log == log.name:
+            yield chain.Head(mark.seq, Digest(mark.head))
+
+
+def _file(path: Path) -> Log:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+        return Log(
+            str(found["log"]),
+            str(found["key"]),
+            tuple(str(entry).encode() for entry in found["entries"]),
+            tuple(json.dumps(one).encode() for one in found["checkpoints"]),
+            tuple(json.dumps(one).encode() for one in found["kept"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise Invalid(f"{path} is not an exported audit log", "make one with `consilium audit export`") from error
+
+
+def _home(home: Path) -> Log:
+    """The log in the folder of a site agent, or of a coordinator on SQLite; read, never written."""
+    for name, file in (("coordinator", "coordinator.sqlite"), ("", "journal.sqlite")):
+        if (home / file).exists():
+            return _database(home, home / file, name)
+    raise Invalid(f"{home} holds no audit log", "give the folder of a site, or of a coordinator on SQLite")
+
+
+def _database(home: Path, path: Path, name: str) -> Log:
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        try:
+            entries = [bytes(row[0]) for row in database.execute("SELECT entry FROM audit ORDER BY seq")]
+            kept = [bytes(row[0]) for row in database.execute("SELECT envelope FROM checkpoints ORDER BY seq")]
+        except sqlite3.DatabaseError as error:
+            raise AuditBroken(f"{path} cannot be read: {error}", "restore it from your backup") from error
+    return Log(name, Identity.load(home / "identity.key").public, tuple(entries), (), tuple(kept))

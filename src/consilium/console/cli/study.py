@@ -1,0 +1,170 @@
+"""`consilium study`: write a study, send it, start it, watch it, take the model home."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from consilium import studyfile
+from consilium.console.cli import output, watching
+from consilium.console.cli.session import federation
+from consilium.core.errors import Invalid, TrainingFailed
+from consilium.core.study import Plan
+
+File = click.Path(dir_okay=False, path_type=Path)
+Existing = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.group()
+def study() -> None:
+    """Write a study, submit it, watch it, and take the model home."""
+
+
+@study.command()
+@click.argument("file", type=File, default=Path("study.yaml"))
+@click.option("--name", default="my-study", show_default=True, help="Name of the study: a-z, 0-9 and hyphens.")
+@output.as_json
+def new(file: Path, name: str, as_json: bool) -> None:
+    """Write a commented study file to FILE, to be edited."""
+    if file.exists():
+        raise Invalid(f"{file} exists", "choose another name; nothing was written")
+    file.write_text(studyfile.template(name))
+    output.say(
+        {"file": str(file)}, as_json, f"Wrote {file}. Edit it, then check it with `consilium study validate {file}`."
+    )
+
+
+@study.command()
+@click.argument("file", type=Existing)
+@output.as_json
+def validate(file: Path, as_json: bool) -> None:
+    """Check the study in FILE; errors name the line, the value and the remedy."""
+    read = studyfile.read(file)
+    fact = {
+        "valid": True,
+        "study": read.name,
+        "features": len(read.contract.features),
+        "rounds": read.rounds,
+        "plan": Plan.of(read).digest,
+    }
+    words = f"{file} is a valid study: {read.name}, {len(read.contract.features)} features, {read.rounds} rounds."
+    output.say(fact, as_json, words)
+
+
+@study.command()
+@click.argument("what", type=click.Choice(tuple(studyfile.SCHEMAS)), default="study")
+@output.as_json
+def schema(what: str, as_json: bool) -> None:
+    """Print the JSON Schema of a study, mapping or policy file, for editors."""
+    output.say(studyfile.json_schema(what), True)
+
+
+@study.command()
+@click.argument("file", type=Existing)
+@click.option("--wheel", type=Existing, help="Wheel with the study's own code, as named by `model.wheel`.")
+@output.as_json
+def submit(file: Path, wheel: Path | None, as_json: bool) -> None:
+    """Send the study in FILE, with its initial model; every invited hospital then decides on it."""
+    sent = federation().submit(file, wheel=wheel)
+    assert sent.plan is not None
+    fact = {"study": sent.name, "plan": sent.plan.digest, "initial": sent.plan.study.model.initial}
+    output.say(fact, as_json, f"Submitted {sent.name} as plan {sent.plan.digest}. Hospitals can now review it.")
+
+
+@study.command("list")
+@output.as_json
+def list_(as_json: bool) -> None:
+    """List the studies that you may see."""
+    found = federation().studies()
+    rows = found if as_json else [{**one, "runs": _runs(one)} for one in found]
+    output.table(rows, as_json, ("study", "title", "owner", "plan", "runs"))
+
+
+@study.command()
+@click.argument("name")
+@output.as_json
+def show(name: str, as_json: bool) -> None:
+    """Show one study: its plan, each hospital's decision, its runs."""
+    fact = federation().study(name).show()
+    if as_json:
+        output.say(fact, True)
+        return
+    click.echo(f"{fact['study']}: {fact['title']}\nplan {fact['plan']}\nowner {fact['owner']}\nruns {_runs(fact)}\n")
+    rows = [{"site": site, **decision} for site, decision in sorted(fact["sites"].items())]
+    output.table(rows, False, ("site", "decision", "person", "at", "expires", "reason"))
+    if fact.get("refusals"):
+        click.echo("\nRefusals")
+        output.table(fact["refusals"], False, ("site", "run", "round", "reason", "text"))
+
+
+def _runs(fact: dict[str, Any]) -> str:
+    return ", ".join(f"{run['run']} ({run['status']})" for run in fact["runs"]) or "none"
+
+
+@study.command()
+@click.argument("name")
+@output.as_json
+def start(name: str, as_json: bool) -> None:
+    """Start a run of study NAME; below its quorum of approvals it waits and says for what."""
+    run = federation().study(name).start()
+    output.say({"study": name, "run": run.name}, as_json, f"Started {run.name}. Watch it: consilium study watch {name}")
+
+
+@study.command()
+@click.argument("name")
+@output.as_json
+def watch(name: str, as_json: bool) -> None:
+    """Watch a run (or the newest run of a study) until it ends; --json prints one line per change.
+
+    Ctrl-C ends the watching and not the run. Exit code 1: the run was stopped or has failed.
+    """
+    last = watching.watch(federation().run(name), as_json)
+    if last["status"] == "failed":
+        raise TrainingFailed(
+            f"run {last['run']} failed: {last.get('reason', '')}", f"see `consilium study show {name}`"
+        )
+    if last["status"] == "stopped":
+        raise click.exceptions.Exit(1)
+
+
+@study.command()
+@click.argument("name")
+@click.option("--reason", required=True, help="Why; every hospital reads it.")
+@output.as_json
+def stop(name: str, reason: str, as_json: bool) -> None:
+    """End a run (or the newest run of a study). What it has reached stays."""
+    run = federation().run(name)
+    run.stop(reason)
+    output.say({"run": run.name, "status": "stopped"}, as_json, f"Stopped {run.name}.")
+
+
+@study.command()
+@click.argument("name")
+@click.option("--model", type=File, help="Also write the model to this file, as safetensors.")
+@output.as_json
+def result(name: str, model: Path | None, as_json: bool) -> None:
+    """Show what a run gave: pooled over and per hospital, with confidence intervals."""
+    run = federation().run(name)
+    found = run.result()
+    saved = {"model": {"file": str(model), "digest": found.save(model)}} if model is not None else {}
+    if as_json:
+        output.say({**found.document, **saved}, True)
+        return
+    rows = watching.result_rows(found)
+    output.table(rows, False, tuple(rows[0]))
+    click.echo(f"\nPrivacy: {found.document['privacy']}.")
+    if model is not None:
+        click.echo(f"Model written to {model}, {saved['model']['digest']}.")
+
+
+@study.command()
+@click.argument("name")
+@click.option("--format", "form", type=click.Choice(["safetensors"]), default="safetensors", show_default=True)
+@click.option("--output", "-o", "file", type=File, required=True, help="File to write.")
+@output.as_json
+def export(name: str, form: str, file: Path, as_json: bool) -> None:
+    """Write the model of a run (or of the newest run of a study), with its origin as metadata."""
+    found = federation().run(name).result()
+    written = found.save(file)
+    fact = {"file": str(file), "format": form, "digest": written, "metadata": found.metadata()}
+    output.say(fact, as_json, f"Wrote {file}, {written}.")

@@ -1,0 +1,92 @@
+"""The study file: read it with errors that name line, value and remedy; its JSON Schema; a template to start from."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from consilium import yamlfile
+from consilium.core.errors import NotFound, StudyInvalid
+from consilium.core.study import Study
+
+SCHEMAS: dict[str, str] = {
+    "study": "consilium.core.study:Study",
+    "mapping": "consilium.data.mapping:Mapping",
+    "policy": "consilium.governance.policy:Policy",
+}
+"""Files that people write, and the model each is checked by."""
+
+
+def read(path: Path) -> Study:
+    """Read a study file.
+
+    Raises: StudyInvalid: names the line, the value and the remedy of every problem.
+    """
+    return yamlfile.load(path, Study, StudyInvalid)
+
+
+def template(name: str = "my-study") -> str:
+    """A commented study file that is valid as it stands."""
+    return TEMPLATE.replace("NAME", name)
+
+
+TEMPLATE = """\
+# A study: what is trained, on what meaning of the data, for what purpose. Check it: consilium study validate FILE
+consilium: 1                        # version of this format
+name: NAME
+title: Coronary disease from routine findings
+purpose:                            # hospitals decide by this, and their policy by `code`
+  code: research                    # research | quality | public-health | education
+  text: Learn whether routine findings predict coronary disease in several hospitals alike.
+  requester: "Name, Institution"
+  # expires: 2030-12-31             # last day on which the study may run
+
+contract:                           # what the data must mean; each hospital maps its own tables to it
+  id: NAME
+  version: 1
+  features:
+    - id: age
+      meaning: age at examination
+      type: number
+      unit: a                       # UCUM: a = years, mg/dL, mm[Hg], Cel, 1 = pure number
+      range: [18, 110]              # outside of it a value counts as missing, and is reported
+      missing: forbidden            # allowed | forbidden
+    - id: sex
+      meaning: administrative sex
+      type: category
+      categories: {female: female, male: male}
+    - id: chol
+      meaning: serum cholesterol
+      type: number
+      unit: mg/dL
+      range: [50, 700]
+  label: {id: disease, meaning: any narrowing above half of a vessel, type: binary}   # binary | number | count
+
+model: {kind: logistic, l2: 0.001}  # linear | logistic | poisson | torch with `architecture: mlp`
+strategy: {name: fedavg}            # fedavg | fedprox | fedavgm | fedadagrad | fedadam | fedyogi
+training: {epochs: 1, batch_size: 0, learning_rate: 0.5, seed: 1}   # batch_size 0: all patients at once
+privacy: {recipe: plain}            # updates travel as they are: each hospital must sign that it accepts this
+rounds: 20
+quorum: 3                           # answers that let a round close at its deadline; with fewer the run pauses
+min_patients: 10                    # a hospital's own policy may ask for more, never for less
+deadlines: {round_s: 3600}
+evaluation: {test_fraction: 0.3, split_seed: 1, confidence: 0.95}
+sites: []                           # invited hospitals by name; empty: all
+"""
+
+
+def json_schema(what: str = "study") -> dict[str, Any]:
+    """JSON Schema of a file that people write: `study`, `mapping` or `policy`.
+
+    Raises: NotFound: of another name.
+    """
+    if what not in SCHEMAS:
+        raise NotFound(f"there is no schema named {what}", f"choose one of: {', '.join(SCHEMAS)}")
+    module, _, name = SCHEMAS[what].partition(":")
+    model: type[BaseModel] = getattr(import_module(module), name)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:consilium:{what}:1",
+        **model.model_json_schema(),
+    }

@@ -1,0 +1,85 @@
+"""Every command, setting, error code and plug-in is documented; the generated pages are up to date."""
+
+import importlib.util
+import re
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+
+from consilium.console.cli.app import EXIT_CODES
+from consilium.core import errors
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "reference"
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["generate"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_pages_are_up_to_date(generate: ModuleType) -> None:
+    stale = [path.name for path, text in generate.pages().items() if not path.exists() or path.read_text() != text]
+    assert not stale, f"run `.venv/bin/python docs/generate.py`: {stale}"
+
+
+def test_every_command_and_option_is_documented_and_explained(generate: ModuleType) -> None:
+    page = (REFERENCE / "commands.md").read_text()
+    for path, command, _ in generate.every_command():
+        assert f"`{path}`" in page, path
+        assert command.help, f"{path} has no help"
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert option.opts[0] in page, (path, option.opts)
+
+
+def test_no_command_lacks_a_module(generate: ModuleType) -> None:
+    lacking = [path for path, command, _ in generate.every_command() if "Not available here" in (command.help or "")]
+    assert not lacking
+
+
+def test_every_error_code_is_documented() -> None:
+    page = (REFERENCE / "errors.md").read_text()
+    for code, kind in errors.every().items():
+        assert f"`{code}`" in page and (kind.__doc__ or "").strip(), code
+
+
+def test_every_exit_code_is_documented() -> None:
+    page = (REFERENCE / "exit-codes.md").read_text()
+    for code in EXIT_CODES:
+        assert f"| {code} |" in page
+
+
+def test_every_plugin_is_documented() -> None:
+    page = (REFERENCE / "plug-ins.md").read_text()
+    for group in ("consilium.strategies", "consilium.trainers", "consilium.sources", "consilium.commands"):
+        for point in entry_points(group=group):
+            if point.dist is not None and point.dist.name == "consilium":
+                assert f"`{point.name}` | `{point.value}`" in page, point
+
+
+def test_every_setting_is_documented() -> None:
+    page = (REFERENCE / "settings.md").read_text()
+    read = {
+        name
+        for path in (ROOT / "src").rglob("*.py")
+        for name in re.findall(r"\bCONSILIUM_[A-Z][A-Z_]*\b", path.read_text())
+    }
+    assert read, "the pattern finds nothing"
+    missing = sorted(name for name in read if f"`{name}`" not in page)
+    assert not missing
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    assert [page for page in pages if page not in navigation] == []

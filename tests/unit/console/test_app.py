@@ -1,0 +1,90 @@
+"""The command line: one sentence per error, JSON with --json, and the exit codes that are documented."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from consilium.console.cli import app
+from consilium.core import errors
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("CONSILIUM_URL", "CONSILIUM_TOKEN", "CONSILIUM_CA", "CONSILIUM_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CONSILIUM_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+def test_every_error_has_a_documented_exit_code() -> None:
+    for kind in errors.every().values():
+        code = app.exit_code(kind("what", "what next"))
+        assert code in app.EXIT_CODES and code != 0, kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (errors.AuditBroken, 1),
+        (errors.Refused, 3),
+        (errors.Unauthenticated, 3),
+        (errors.Unavailable, 4),
+        (errors.StudyInvalid, 5),
+        (errors.Equivocation, 6),
+    ],
+)
+def test_exit_codes_tell_errors_apart(kind: type[errors.ConsiliumError], code: int) -> None:
+    assert app.exit_code(kind("x")) == code
+
+
+def test_a_good_command_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["plugins", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {"group", "name", "object", "package"} <= listed[0].keys()
+    assert ("strategies", "fedavg") in {(row["group"], row["name"]) for row in listed}
+
+
+def test_a_mistyped_command_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["study", "validate", "--no-such-option"]) == 2
+    assert app.run(["no-such-command"]) == 2
+
+
+def test_who_is_not_logged_in_is_told_how_to(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["study", "list"]) == 3
+    told = capsys.readouterr()
+    assert told.out == "" and "consilium login" in told.err and "Traceback" not in told.err
+
+
+def test_with_json_an_error_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["study", "list", "--json"]) == 3
+    error = json.loads(capsys.readouterr().err)["error"]
+    assert error["code"] == "unauthenticated" and error["remedy"]
+
+
+def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("consilium.console.cli.plugins.listed", interrupted)
+    assert app.run(["plugins"]) == 130
+
+
+def test_an_unreachable_coordinator_ends_with_4(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CONSILIUM_URL", "https://127.0.0.1:9")
+    monkeypatch.setenv("CONSILIUM_TOKEN", "x" * 20)
+    assert app.run(["study", "list"]) == 4
+
+
+def test_groups_are_imported_only_when_asked_for() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from consilium.console.cli import app; app.run(['plugins', '--json']); "
+        "sys.exit(any(name.startswith(('consilium.coordinator', 'consilium.site', 'consilium.simulation', 'torch')) "
+        "for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

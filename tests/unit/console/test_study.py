@@ -1,0 +1,91 @@
+"""`study new|validate|schema`: errors name line, value and remedy; the template is valid as it stands."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from consilium import studyfile
+from consilium.console.cli import app
+from consilium.core.errors import StudyInvalid
+
+GOOD = studyfile.template("heart")
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(text)
+    return path
+
+
+def line_of(text: str, part: str) -> int:
+    return next(number for number, line in enumerate(text.splitlines(), 1) if part in line)
+
+
+def test_the_template_is_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "study.yaml"
+    assert app.run(["study", "new", str(path), "--name", "heart"]) == 0
+    assert app.run(["study", "validate", str(path), "--json"]) == 0
+    said = capsys.readouterr().out
+    assert '"valid": true' in said and '"study": "heart"' in said
+
+
+def test_new_never_overwrites(tmp_path: Path) -> None:
+    path = write(tmp_path, "mine")
+    assert app.run(["study", "new", str(path)]) == 5
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("rounds: 20", "rounds: 0", ["rounds", "0"]),
+        ("rounds: 20", "rounds: many", ["rounds", "many"]),
+        ("quorum: 3 ", "quorom: 3 ", ["quorom", "unknown key", "quorum", "is missing"]),
+        ("range: [50, 700]", "range: [700, 50]", ["range"]),
+        ("code: research ", "code: profit ", ["code", "profit", "research"]),
+        ("kind: logistic", "kind: linear", ["linear", "binary"]),
+        ("recipe: plain", "recipe: none", ["recipe", "none", "plain"]),
+        ("label: {id: disease", "label: {id: age", ["age"]),
+    ],
+)
+def test_an_error_names_line_value_and_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, named: list[str]
+) -> None:
+    text = GOOD.replace(old, new, 1)
+    assert text != GOOD
+    path = write(tmp_path, text)
+    assert app.run(["study", "validate", str(path), "--json"]) == 5
+    error = json.loads(capsys.readouterr().err)["error"]
+    assert error["code"] == "study-invalid"
+    for word in named:
+        assert word in error["message"], error
+    assert re.match(r"study\.yaml:\d+: \S+: .{10}", error["message"]), error
+
+
+@pytest.mark.parametrize("part", ["rounds: 0", "code: profit"])
+def test_the_line_is_the_right_one(tmp_path: Path, part: str) -> None:
+    key = part.split(":")[0]
+    old = {"rounds": "rounds: 20", "code": "code: research"}[key]
+    text = GOOD.replace(old, part, 1)
+    with pytest.raises(StudyInvalid, match=rf"study\.yaml:{line_of(text, part)}: "):
+        studyfile.read(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "a: [1,\n", "a: 1\na: 2\n", "a: &x [*x]\n", "\x00"])
+def test_what_is_no_study_at_all_is_refused_in_words(tmp_path: Path, text: str) -> None:
+    with pytest.raises(StudyInvalid):
+        studyfile.read(write(tmp_path, text))
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    assert app.run(["study", "validate", str(tmp_path / "none.yaml")]) == 2
+
+
+@pytest.mark.parametrize("what", list(studyfile.SCHEMAS))
+def test_schemas_are_json_schema(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["study", "schema", what]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema["$schema"].endswith("2020-12/schema") and schema["properties"]
+    assert schema["additionalProperties"] is False
