@@ -1,0 +1,50 @@
+"""What a data source gives: rows of text by column; and the table that a contract makes of them."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Raw columns as a source holds them: text, or None where there is nothing. All of one length."""
+
+    columns: dict[str, list[str | None]]
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.columns.values()), []))
+
+
+class Source(Protocol):
+    """One hospital table."""
+
+    def count(self) -> int:
+        """Number of rows; equals len(rows())."""
+        ...
+
+    def rows(self) -> Rows:
+        """All rows, as text."""
+        ...
+
+
+@dataclass(frozen=True)
+class Table:
+    """Patients as the contract means them, one row each.
+
+    columns: per feature (n,): numbers in the contract's unit, or the category's index; NaN is missing.
+    label: (n,).   test: (n,) held out for testing.
+    """
+
+    columns: dict[str, Floats]
+    label: Floats
+    test: npt.NDArray[np.bool_]
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What the child process gets: no identifier of a patient is among it."""
+        features = {f"feature/{name}": values for name, values in self.columns.items()}
+        return {**features, "label": self.label, "test": self.test}

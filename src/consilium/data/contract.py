@@ -1,0 +1,154 @@
+"""Apply a mapping: from the hospital's rows to the contract's table, counting everything that did not fit."""
+
+import difflib
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from consilium.core.errors import DataUnusable, MappingInvalid
+from consilium.core.study import Contract, Evaluation, Feature, Label
+from consilium.data.base import Floats, Rows, Table
+from consilium.data.cohort import held_out
+from consilium.data.mapping import FeatureMap, LabelMap, Mapping, normal
+from consilium.data.units import conversion
+
+NAN = float("nan")
+
+
+@dataclass
+class Column:
+    """What became of one column: every row is usable, missing, out of range, unmapped or not a number."""
+
+    usable: int = 0
+    missing: int = 0
+    out_of_range: int = 0
+    not_a_number: int = 0
+    unmapped: Counter[str] = field(default_factory=Counter)
+    converted: str = ""
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A table, and what happened on the way: kept + without_label + incomplete == read."""
+
+    table: Table
+    read: int
+    without_label: int
+    incomplete: int
+    features: dict[str, Column]
+    label: Column
+
+
+def apply(mapping: Mapping, contract: Contract, evaluation: Evaluation, rows: Rows) -> Mapped:
+    """Map rows.
+
+    Raises: MappingInvalid: a column is not there.   DataUnusable: a patient stands twice, or a patient has no key.
+    """
+    patients = _patients(mapping, rows)
+    always = frozenset(mapping.missing)
+    counts = {feature.id: Column() for feature in contract.features}
+    columns = {f.id: _feature(f, mapping.features[f.id], rows, always, counts[f.id]) for f in contract.features}
+    told = Column()
+    label = _label(contract.label, mapping.label, rows, always, told)
+    labelled = ~np.isnan(label)
+    complete = np.ones(len(rows), dtype=bool)
+    for feature in contract.features:
+        if feature.missing == "forbidden":
+            complete &= ~np.isnan(columns[feature.id])
+    kept = labelled & complete
+    test = np.array([held_out(p, evaluation.split_seed, evaluation.test_fraction) for p in patients], dtype=bool)
+    table = Table({name: values[kept] for name, values in columns.items()}, label[kept], test[kept])
+    return Mapped(table, len(rows), int((~labelled).sum()), int((labelled & ~complete).sum()), counts, told)
+
+
+def _patients(mapping: Mapping, rows: Rows) -> list[str]:
+    if mapping.patient.column is None:
+        return [str(number) for number in range(len(rows))]
+    keys = _column(rows, mapping.patient.column, "patient.column")
+    if any(key is None or not key.strip() for key in keys):
+        raise DataUnusable("some rows have no patient key", "complete the column, or write `patient: {row: true}`")
+    known = [str(key).strip() for key in keys]
+    double = sum(1 for count in Counter(known).values() if count > 1)
+    if double:
+        raise DataUnusable(f"{double} patients have more than one row", "give one row per patient, such as by a view")
+    return known
+
+
+def _column(rows: Rows, name: str, where: str) -> list[str | None]:
+    if name in rows.columns:
+        return rows.columns[name]
+    near = difflib.get_close_matches(name, rows.columns, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(list(rows.columns)[:30])}"
+    raise MappingInvalid(f"{where}: the table has no column {name!r}", hint)
+
+
+def _feature(feature: Feature, given: FeatureMap | str, rows: Rows, always: frozenset[str], told: Column) -> Floats:
+    if isinstance(given, str):
+        told.missing = len(rows)
+        return np.full(len(rows), NAN)
+    texts = _column(rows, given.column, f"features.{feature.id}.column")
+    gone = always | frozenset(given.missing)
+    if feature.type == "number":
+        assert feature.unit is not None and given.unit is not None
+        return _numbers(texts, gone, (given.unit, feature.unit, given.analyte), feature.range, told)
+    assert feature.categories is not None and given.codes is not None
+    index = {code: float(number) for number, code in enumerate(feature.categories)}
+    return _codes(texts, gone, {code: index[meaning] for code, meaning in given.codes.items()}, told)
+
+
+def _label(label: Label, given: LabelMap, rows: Rows, always: frozenset[str], told: Column) -> Floats:
+    texts, gone = _column(rows, given.column, "label.column"), always | frozenset(given.missing)
+    if given.codes is not None:
+        values = _codes(texts, gone, given.codes, told)
+    else:
+        units = (given.unit or "1", label.unit or given.unit or "1", given.analyte)
+        values = _numbers(texts, gone, units, label.range, told)
+    known = values[~np.isnan(values)]
+    if label.type == "binary" and not np.all(np.isin(known, (0.0, 1.0))):
+        raise MappingInvalid("label: a binary label is 0 or 1", "map each code to 0 or 1 in label.codes")
+    if label.type == "count" and not np.all((known >= 0) & (known == np.floor(known))):
+        raise MappingInvalid("label: a count is a whole number, 0 or more", "correct the column or the mapping")
+    return values
+
+
+def _numbers(
+    texts: list[str | None], gone: frozenset[str], units: tuple[str, str, str | None],
+    allowed: tuple[float, float] | None, told: Column,
+) -> Floats:  # fmt: skip
+    factor, offset = conversion(*units)
+    if units[0] != units[1]:
+        told.converted = f"{units[0]} to {units[1]}"
+    found = np.full(len(texts), NAN)
+    for row, text in enumerate(texts):
+        if text is None or normal(text) in gone:
+            told.missing += 1
+            continue
+        try:
+            value = float(text) * factor + offset
+        except ValueError:
+            told.not_a_number += 1
+            continue
+        if not math.isfinite(value):
+            told.not_a_number += 1
+        elif allowed is not None and not allowed[0] <= value <= allowed[1]:
+            told.out_of_range += 1
+        else:
+            found[row] = value
+            told.usable += 1
+    return found
+
+
+def _codes(texts: list[str | None], gone: frozenset[str], codes: dict[str, float], told: Column) -> Floats:
+    found = np.full(len(texts), NAN)
+    for row, text in enumerate(texts):
+        code = None if text is None else normal(text)
+        if code is None or (code in gone and code not in codes):
+            told.missing += 1
+        elif code in codes:
+            found[row] = codes[code]
+            told.usable += 1
+        else:
+            told.unmapped[code] += 1
+    return found

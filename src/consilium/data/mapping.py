@@ -1,0 +1,138 @@
+"""The hospital's mapping: from its own columns, units and codes to a study's contract. Owned by the hospital."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from consilium import yamlfile
+from consilium.core.errors import MappingInvalid
+from consilium.core.study import Contract, Identifier, Slug
+
+
+def normal(text: str) -> str:
+    """Codes as they are compared: no blanks around, and `1.0`, `01` and `1` are one code.
+
+    >>> [normal(code) for code in (" 1.0 ", "01", "M", ".7", "-0")]
+    ['1', '1', 'M', '0.7', '0']
+    """
+    text = text.strip()
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    if number != number or number in (float("inf"), float("-inf")):
+        return text
+    return f"{number + 0.0:.15g}" if number else "0"
+
+
+Code = Annotated[str, BeforeValidator(str), AfterValidator(normal)]
+
+
+class Part(BaseModel):
+    """A part of the mapping: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TableSource(Part):
+    """Where the table is. csv and parquet: `path`; sql: `url` (or a DuckDB file as `path`) and `query`."""
+
+    type: Slug
+    path: str | None = Field(None, description="file, relative to the mapping")
+    url: str | None = Field(None, description="SQLAlchemy URL; ${NAME} is taken from the environment")
+    query: str | None = Field(None, description="one SELECT statement")
+    header: bool = Field(True, description="whether the first line of a CSV file names the columns")
+    columns: tuple[str, ...] = Field((), description="names of the columns of a CSV file without header")
+    delimiter: str = Field(",", min_length=1, max_length=1)
+    encoding: str = "utf-8"
+
+
+class Patient(Part):
+    """Which column names the patient; or `row: true` where each row is one patient and there is no key."""
+
+    column: str | None = None
+    row: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "Patient":
+        if (self.column is None) == (not self.row):
+            raise ValueError("give `column: NAME`, or `row: true` where each row is one patient")
+        return self
+
+
+class FeatureMap(Part):
+    """Where a feature comes from: column, unit of a number or codes of a category, and codes for missing."""
+
+    column: str
+    unit: str | None = Field(None, description="UCUM unit in this hospital's table")
+    analyte: str | None = Field(None, description="substance, to convert between mass and amount")
+    codes: dict[Code, Identifier] | None = None
+    missing: tuple[Code, ...] = ()
+
+
+class LabelMap(Part):
+    """Where the label comes from; `codes` maps the hospital's codes to numbers."""
+
+    column: str
+    unit: str | None = None
+    analyte: str | None = None
+    codes: dict[Code, float] | None = None
+    missing: tuple[Code, ...] = ()
+
+
+class Mapping(Part):
+    """One hospital's mapping to one contract."""
+
+    mapping: Literal[1] = Field(description="version of this format")
+    contract: Slug
+    source: TableSource
+    patient: Patient
+    missing: tuple[Code, ...] = Field(("",), description="codes for missing, in every column")
+    features: dict[Identifier, FeatureMap | Literal["absent"]]
+    label: LabelMap
+
+
+def load(path: Path, contract: Contract) -> Mapping:
+    """Read a mapping and check that it fits the contract.
+
+    Raises: MappingInvalid: names line, value and remedy.
+    """
+    mapping = yamlfile.load(path, Mapping, MappingInvalid)
+    problems = list(_problems(mapping, contract))
+    if problems:
+        raise MappingInvalid("\n".join(f"{path.name}: {problem}" for problem in problems))
+    return mapping
+
+
+def _problems(mapping: Mapping, contract: Contract) -> "list[str]":
+    found = []
+    if mapping.contract != contract.id:
+        found.append(f"contract: this mapping is for {mapping.contract!r}, the study needs {contract.id!r}")
+    known = {feature.id: feature for feature in contract.features}
+    found += [
+        f"features.{name}: the contract has no such feature; remove it"
+        for name in mapping.features
+        if name not in known
+    ]
+    for name, feature in known.items():
+        given = mapping.features.get(name)
+        if given is None:
+            found.append(f"features.{name}: is missing; map it, or write `{name}: absent`")
+        elif given == "absent":
+            if feature.missing == "forbidden":
+                found.append(f"features.{name}: the contract does not allow this feature to be absent")
+        elif feature.type == "number" and given.unit is None:
+            found.append(f"features.{name}.unit: give the unit of this column; the contract wants {feature.unit}")
+        elif feature.type == "category":
+            wanted = feature.categories or {}
+            if given.codes is None:
+                found.append(f"features.{name}.codes: say which code means which of {', '.join(wanted)}")
+            else:
+                strange = sorted({str(v) for v in given.codes.values() if v not in wanted})
+                found += [f"features.{name}.codes: {s!r} is none of {', '.join(wanted)}" for s in strange]
+    if contract.label.type == "number" and mapping.label.unit is None:
+        found.append(f"label.unit: give the unit of this column; the contract wants {contract.label.unit}")
+    if contract.label.type == "binary" and mapping.label.codes is None:
+        found.append("label.codes: say which code means 0 and which means 1")
+    return found

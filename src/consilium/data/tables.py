@@ -1,0 +1,150 @@
+"""CSV, Parquet and SQL tables, read as text through DuckDB or SQLAlchemy. Read-only: one SELECT, nothing else."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from consilium.core.errors import DataUnusable, MappingInvalid
+from consilium.data.base import Rows, Source
+from consilium.data.mapping import TableSource
+
+MAX_ROWS = 50_000_000
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _rows(names: list[str], found: list[tuple[Any, ...]]) -> Rows:
+    return Rows({name: [_text(row[index]) for row in found] for index, name in enumerate(names)})
+
+
+def _file(source: TableSource, folder: Path) -> Path:
+    if source.path is None:
+        raise MappingInvalid(f"source.path: a source of type {source.type} needs the path of its file")
+    path = (folder / source.path).resolve()
+    if not path.is_file():
+        raise DataUnusable(f"there is no file {source.path} beside the mapping", "correct source.path")
+    return path
+
+
+class CsvSource:
+    """A CSV file, with or without a header line."""
+
+    def __init__(self, source: TableSource, folder: Path) -> None:
+        self._path, self._source = _file(source, folder), source
+        if not source.header and not source.columns:
+            raise MappingInvalid("source.columns: name the columns of a file without header")
+
+    def _query(self, what: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        given = self._source
+        options = "all_varchar=true, nullstr='', delim=?, header=?, encoding=?, strict_mode=true, sample_size=-1"
+        values: list[Any] = [str(self._path), given.delimiter, given.header, given.encoding]
+        if given.columns:
+            options += ", names=?"
+            values.append(list(given.columns))
+        return _duckdb(f"SELECT {what} FROM read_csv(?, {options})", values, given.path)  # noqa: S608  both are ours
+
+    def count(self) -> int:
+        """Number of rows."""
+        return int(self._query("count(*)")[1][0][0])
+
+    def rows(self) -> Rows:
+        """All rows, as text."""
+        return _rows(*self._query("*"))
+
+
+class ParquetSource:
+    """A Parquet file."""
+
+    def __init__(self, source: TableSource, folder: Path) -> None:
+        self._path, self._name = _file(source, folder), source.path
+
+    def count(self) -> int:
+        """Number of rows."""
+        return int(_duckdb("SELECT count(*) FROM read_parquet(?)", [str(self._path)], self._name)[1][0][0])
+
+    def rows(self) -> Rows:
+        """All rows, as text."""
+        return _rows(*_duckdb("SELECT * FROM read_parquet(?)", [str(self._path)], self._name))
+
+
+def _duckdb(
+    query: str, values: list[Any], name: str | None, database: str = ":memory:"
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    try:
+        with duckdb.connect(database, read_only=database != ":memory:") as connection:
+            answer = connection.execute(query, values)
+            return [column[0] for column in answer.description], answer.fetchall()
+    except duckdb.Error as error:
+        kind = type(error).__name__
+        raise DataUnusable(
+            f"{name or 'the query'} cannot be read ({kind})", "check path, delimiter, header and query"
+        ) from error
+
+
+class SqlSource:
+    """One SELECT on a DuckDB file (`path`) or on a database (`url`, SQLAlchemy)."""
+
+    def __init__(self, source: TableSource, folder: Path) -> None:
+        if not source.query:
+            raise MappingInvalid("source.query: a source of type sql needs one SELECT statement")
+        self._query = _select(source.query)
+        self._file = str(_file(source, folder)) if source.url is None else None
+        self._url = _expanded(source.url) if source.url else None
+
+    def _fetch(self, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        if self._file is not None:
+            return _duckdb(query, [], None, self._file)
+        from sqlalchemy import create_engine, text
+        from sqlalchemy.exc import SQLAlchemyError
+
+        assert self._url is not None
+        try:
+            engine = create_engine(self._url)
+            with engine.connect() as connection:  # closed without commit: whatever it was, it is rolled back
+                answer = connection.execute(text(query))
+                return list(answer.keys()), [tuple(row) for row in answer]
+        except (SQLAlchemyError, ImportError) as error:
+            kind = type(error).__name__
+            raise DataUnusable(
+                f"the database cannot be read ({kind})", "check source.url, its driver and the query"
+            ) from error
+
+    def count(self) -> int:
+        """Number of rows."""
+        return int(self._fetch(f"SELECT count(*) FROM ({self._query}) AS counted")[1][0][0])  # noqa: S608  the hospital's own query
+
+    def rows(self) -> Rows:
+        """All rows, as text."""
+        return _rows(*self._fetch(self._query))
+
+
+def _select(query: str) -> str:
+    bare = query.strip().rstrip(";").strip()
+    if not re.match(r"(?is)^(select|with)\b", bare) or ";" in bare:
+        raise MappingInvalid(
+            "source.query: only one SELECT statement is allowed", "write a view in your database if it needs more"
+        )
+    return bare
+
+
+def _expanded(url: str) -> str:
+    def value(found: re.Match[str]) -> str:
+        name = found.group(1)
+        if name not in os.environ:
+            raise MappingInvalid(f"source.url: the environment has no {name}", "set it for the agent")
+        return os.environ[name]
+
+    return re.sub(r"\$\{(\w+)\}", value, url)
+
+
+def source(given: TableSource, folder: Path, kinds: "dict[str, Any]") -> Source:
+    """The source that a mapping names. Raises: MappingInvalid: no such kind."""
+    if given.type not in kinds:
+        raise MappingInvalid(f"source.type: {given.type!r} is none of {', '.join(sorted(kinds))}")
+    made: Source = kinds[given.type](given, folder)
+    return made

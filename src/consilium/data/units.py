@@ -1,0 +1,65 @@
+"""Units: UCUM through ucumvert and pint, with the spellings of real tables, and molar masses of common analytes."""
+
+from functools import lru_cache
+from typing import Any
+
+from consilium.core.errors import MappingInvalid
+
+ALIASES = {
+    "mEq/L": "meq/L", "mmHg": "mm[Hg]", "mm Hg": "mm[Hg]", "bpm": "/min", "K/uL": "10*3/uL", "years": "a", "year": "a",
+    "yr": "a", "C": "Cel", "F": "[degF]", "degC": "Cel", "degF": "[degF]", "µm": "um", "μm": "um", "µmol/L": "umol/L",
+    "°C": "Cel", "°F": "[degF]", "percent": "%",
+}  # fmt: skip
+MOLAR_MASS = {
+    "glucose": 180.16, "creatinine": 113.12, "bilirubin": 584.66, "urea": 60.06, "bun": 28.01, "cholesterol": 386.65,
+    "calcium": 40.08, "lactate": 90.08, "triglycerides": 885.4, "uric acid": 168.11,
+}  # fmt: skip
+"""g/mol; for BUN the two nitrogen atoms of urea count."""
+
+
+@lru_cache(maxsize=1)
+def _registry() -> Any:
+    from ucumvert import PintUcumRegistry
+
+    return PintUcumRegistry()
+
+
+@lru_cache(maxsize=512)
+def conversion(unit: str, wanted: str, analyte: str | None) -> tuple[float, float]:
+    """Factor and offset: value in `wanted` = factor * value in `unit` + offset.
+
+    Raises: MappingInvalid: a unit is not UCUM, or one cannot be converted into the other.
+    """
+    source, target = ALIASES.get(unit, unit), ALIASES.get(wanted, wanted)
+    if source == target:
+        return 1.0, 0.0
+    registry = _registry()
+    first, second = _parse(registry, source), _parse(registry, target)
+    try:
+        zero, one = (_converted(registry, value, first, second, analyte) for value in (0.0, 1.0))
+    except Exception as error:
+        raise MappingInvalid(
+            f"{unit!r} cannot be converted into {wanted!r}",
+            f"check the unit; between mass and amount name the `analyte`, one of {', '.join(MOLAR_MASS)}",
+        ) from error
+    return one - zero, zero
+
+
+def _converted(registry: Any, value: float, first: Any, second: Any, analyte: str | None) -> float:
+    amount = registry.Quantity(value, first)
+    if first.dimensionality == second.dimensionality or analyte is None:
+        return float(amount.to(second).magnitude)
+    molar = registry.Quantity(MOLAR_MASS[analyte], "g/mol")
+    per_mole = amount / molar
+    if per_mole.dimensionality == second.dimensionality:
+        return float(per_mole.to(second).magnitude)
+    return float((amount * molar).to(second).magnitude)
+
+
+def _parse(registry: Any, unit: str) -> Any:
+    try:
+        return registry.from_ucum(unit).units
+    except Exception as error:
+        raise MappingInvalid(
+            f"{unit!r} is not a UCUM unit", "write it as in UCUM, such as mg/dL, mm[Hg], Cel"
+        ) from error

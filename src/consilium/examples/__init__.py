@@ -1,0 +1,1 @@
+"""Example studies and mappings, as package data."""
