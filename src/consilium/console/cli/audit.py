@@ -1,7 +1,9 @@
 """`consilium audit`: take a log home, and check it offline."""
 
 import json
+import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

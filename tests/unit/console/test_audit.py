@@ -1,0 +1,128 @@
+"""`audit verify` finds any edited, removed, repeated or reordered entry, and what the other end saw and is missing."""
+
+import copy
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consilium.console.cli import app
+from consilium.core.ids import digest
+from consilium.governance import audit as chain
+from consilium.wire.envelope import seal
+from consilium.wire.identity import Identity
+from consilium.wire.messages import Checkpoint
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+Json = dict[str, Any]
+
+
+@pytest.fixture
+def identity(tmp_path: Path) -> Identity:
+    return Identity.create(tmp_path / "identity.key")
+
+
+def entries_of(count: int) -> list[str]:
+    head, found = chain.START, []
+    for number in range(count):
+        entry = chain.append(head, kind="test", body={"number": number}, at=NOW)
+        head = chain.head_of(entry.data)
+        found.append(entry.data.decode())
+    return found
+
+
+def mark(entries: list[str], seq: int, identity: Identity) -> Json:
+    head = digest(entries[seq - 1].encode())
+    message = Checkpoint(log="coordinator", seq=seq, head=head, at=NOW)
+    sealed: Json = json.loads(seal(Checkpoint.TYPE, message.encode(), identity))
+    return sealed
+
+
+@pytest.fixture
+def log(identity: Identity) -> Json:
+    entries = entries_of(6)
+    return {
+        "log": "coordinator",
+        "key": identity.public,
+        "entries": entries,
+        "checkpoints": [mark(entries, 6, identity)],
+        "kept": [],
+    }
+
+
+def verify(folder: Path, log: Json, *more: str) -> int:
+    path = folder / "audit.json"
+    path.write_text(json.dumps(log))
+    return app.run(["audit", "verify", "--file", str(path), "--json", *more])
+
+
+def test_a_whole_log_is_intact(tmp_path: Path, log: Json, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify(tmp_path, log) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["intact"] and said["entries"] == 6 and said["checkpoints"] == 1
+
+
+def edit(log: Json) -> None:
+    log["entries"][2] = log["entries"][2].replace('"number":2', '"number":7')
+
+
+def remove(log: Json) -> None:
+    del log["entries"][2]
+
+
+def reorder(log: Json) -> None:
+    log["entries"][2:4] = reversed(log["entries"][2:4])
+
+
+def repeat(log: Json) -> None:
+    log["entries"].insert(2, log["entries"][2])
+
+
+def shorten(log: Json) -> None:
+    log["entries"].pop()
+
+
+def rewrite(log: Json) -> None:
+    head = chain.START
+    for index, old in enumerate(list(log["entries"])):
+        body = json.loads(old)["body"]
+        entry = chain.append(head, kind="test", body={**body, "forged": True}, at=NOW)
+        head = chain.head_of(entry.data)
+        log["entries"][index] = entry.data.decode()
+
+
+def forge(log: Json) -> None:
+    log["checkpoints"][0]["payload"] = log["checkpoints"][0]["payload"][:-8] + "AAAAAAA="
+
+
+@pytest.mark.parametrize("alter", [edit, remove, reorder, repeat, shorten, rewrite, forge])
+def test_every_alteration_ends_with_1(
+    tmp_path: Path, log: Json, alter: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = copy.deepcopy(log)
+    alter(log)
+    assert log != before
+    assert verify(tmp_path, log) == 1
+    assert json.loads(capsys.readouterr().err)["error"]["code"] == "audit-broken"
+
+
+def test_what_the_other_end_saw_must_be_there(tmp_path: Path, log: Json, identity: Identity) -> None:
+    other = {"log": "north", "key": Identity.create(tmp_path / "n").public, "entries": [], "checkpoints": []}
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps({**other, "kept": [mark(log["entries"], 4, identity)]}))
+    assert verify(tmp_path, log, "--against", str(path)) == 0
+    cut = {**log, "entries": log["entries"][:3], "checkpoints": [mark(log["entries"], 3, identity)]}
+    assert verify(tmp_path, cut) == 0, "a log that was cut is whole in itself"
+    assert verify(tmp_path, cut, "--against", str(path)) == 1
+
+
+def test_another_key_than_the_known_one_is_refused(tmp_path: Path, log: Json) -> None:
+    assert verify(tmp_path, log, "--key", log["key"]) == 0
+    assert verify(tmp_path, log, "--key", Identity.create(tmp_path / "n").public) == 1
+
+
+def test_a_file_that_is_no_log_is_said(tmp_path: Path) -> None:
+    assert verify(tmp_path, {"entries": []}) == 5
+    assert app.run(["audit", "verify"]) == 2
