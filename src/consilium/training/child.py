@@ -51,8 +51,8 @@ def _act(work: Work, ask: dict[str, Any]) -> dict[str, Any]:
     state, out = Path(ask["state"]), Path(ask["out"])
     update: Update = work.train(state, int(ask["round"])) if ask["do"] == "train" else work.evaluate(state)
     with out.open("wb") as file:
-        chain.write(update.segments, {}, file)
-    return {"ok": True}
+        digest, size = chain.write(update.segments, {}, file)
+    return {"ok": True, "digest": digest, "size": size}
 
 
 if __name__ == "__main__":

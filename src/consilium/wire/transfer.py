@@ -142,3 +142,10 @@ def fetch(connection: Connection, digest: Digest) -> bytes:
     if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
         raise DigestMismatch(f"the coordinator sent other bytes than {digest}", "report this: it may be an attack")
     return data
+
+
+def durable_digest(path: Path, known: Digest | None) -> tuple[Digest, int]:
+    """Make a file durable; its digest (computed unless `known`) and size in bytes."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return known or file_digest(path), path.stat().st_size
