@@ -43,7 +43,7 @@ class Regression:
         design = np.column_stack([np.ones(len(x)), x])
         penalty = np.full(w.size, study.model.l2)
         penalty[0] = 0.0
-        for batch in _batches(study, len(y), number):
+        for batch in batches(study, len(y), number):
             part = design if batch is None else design[batch]
             label = y if batch is None else y[batch]
             gradient = part.T @ (self.mean(part @ w) - label) / len(label) + penalty * w
@@ -57,7 +57,7 @@ class Regression:
         return self.mean(x @ model["weights"] + model["intercept"][0])
 
 
-def _batches(study: Study, n: int, number: int) -> "Iterator[np.ndarray | None]":
+def batches(study: Study, n: int, number: int) -> "Iterator[np.ndarray | None]":
     """Index arrays, or None for all patients; the order follows from the plan's seed and the round alone."""
     size = study.training.batch_size
     rng = np.random.default_rng([study.training.seed, number])

@@ -1,0 +1,172 @@
+"""Torch models, on the processor: plain gradient descent on the mean loss, with the strategy's terms beside it.
+
+The model that is averaged is what the module names: its parameters and its floating-point buffers, all float32. They
+lie in one flat vector, in the order of `core.tensors.flatten`, so that one step is one operation on that vector. No
+file of torch's own format is read or written: values come and go as named arrays, and nothing is unpickled.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from consilium.algorithms.base import LocalObjective
+from consilium.core.errors import Refused, StudyInvalid, TrainingFailed
+from consilium.core.study import Study
+from consilium.core.tensors import Tensors
+from consilium.training.base import Floats
+from consilium.training.linear import batches
+
+try:
+    import torch
+
+    from consilium.training.catalogue import Architecture, named
+except ImportError as error:
+    raise Refused("torch models need the extra", "pip install 'consilium[torch]'", reason="extra") from error
+
+PIECE = 65_536
+"""Patients per step of prediction: a bound on memory that does not depend on the study."""
+MAX_RATE = 50.0
+
+
+@contextmanager
+def _settled(*seed: int) -> Iterator[None]:
+    """One thread, deterministic operations and chance from `seed` alone; torch's own state is as before afterwards."""
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[]):
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True)
+        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(strict)
+            torch.set_num_threads(threads)
+
+
+def _parts(module: Any) -> dict[str, Any]:
+    """Parameters and floating-point buffers by sorted name."""
+    parts = dict(module.named_parameters()) | dict(module.named_buffers())
+    return {name: parts[name] for name in sorted(parts) if parts[name].is_floating_point()}
+
+
+class _Flat:
+    """A module whose parts are views of one vector, and their gradients views of another."""
+
+    def __init__(self, module: Any, model: Tensors) -> None:
+        self.module = module.float()
+        parts = _parts(self.module)
+        if {name: tuple(part.shape) for name, part in parts.items()} != {k: v.shape for k, v in model.items()}:
+            raise TrainingFailed(
+                "the architecture's parameters are not those of the initial model",
+                "submit the study again: its architecture has changed since",
+            )
+        size = sum(part.numel() for part in parts.values())
+        self.values = torch.empty(size)
+        self.gradient = torch.zeros(size)
+        self.moves = torch.zeros(size)
+        self.decays = torch.zeros(size)
+        at = 0
+        for name, part in parts.items():
+            here = slice(at, at + part.numel())
+            at = here.stop
+            self.values[here] = torch.from_numpy(np.ravel(model[name]).astype(np.float32))
+            part.data = self.values[here].view(part.shape)
+            if part.requires_grad:
+                part.grad = self.gradient[here].view(part.shape)
+                self.moves[here] = 1.0
+                self.decays[here] = float(part.dim() > 1)
+
+    def tensors(self) -> Tensors:
+        """Values as named arrays. Read from the module: a layer may have replaced a buffer."""
+        return {name: part.detach().numpy().copy() for name, part in _parts(self.module).items()}
+
+
+@dataclass(frozen=True)
+class TorchTrainer:
+    """Trains the architecture that the study names: one of the catalogue, or `build`, which came with its wheel."""
+
+    build: Architecture | None = None
+
+    def initial(self, study: Study, names: list[str]) -> Tensors:
+        """The architecture's own initial values, drawn from the plan's seed.
+
+        Raises: StudyInvalid: unknown architecture or option.
+        """
+        with _settled(study.training.seed):
+            parts = _parts(self._module(study, len(names)).float())
+        if not parts:
+            raise StudyInvalid(f"the architecture {study.model.architecture!r} has no parameters", "give it some")
+        return {name: part.detach().numpy().copy() for name, part in parts.items()}
+
+    def train(
+        self, study: Study, model: Tensors, x: Floats, y: Floats, objective: LocalObjective, number: int
+    ) -> Tensors:
+        """SGD at the plan's rate over the plan's batches. The L2 penalty is on weights (two or more dimensions), and
+        spares biases and scales.
+
+        Raises: TrainingFailed: the parameters ran away, or the architecture does not fit the initial model.
+        """
+        beside = objective.linear is not None or (objective.mu != 0 and objective.anchor is not None)
+        inputs, labels = torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y.astype(np.float32))
+        with _settled(study.training.seed, number):
+            flat = _Flat(self._module(study, x.shape[1]), model)
+            flat.module.train()
+            penalty = study.model.l2 * flat.decays
+            for batch in batches(study, len(y), number):
+                part = slice(None) if batch is None else torch.from_numpy(batch)
+                flat.gradient.zero_()
+                _loss(study, _scores(flat.module, inputs[part]), labels[part]).backward()
+                step = flat.gradient + penalty * flat.values
+                if beside:
+                    more = np.asarray(objective.gradient(flat.values.numpy()), dtype=np.float32)
+                    step += torch.from_numpy(more) * flat.moves
+                flat.values -= study.training.learning_rate * step
+            found = flat.tensors()
+        if not all(np.all(np.isfinite(array)) for array in found.values()):
+            raise TrainingFailed("the parameters grew without bound", "lower training.learning_rate in the study")
+        return found
+
+    def predict(self, study: Study, model: Tensors, x: Floats) -> Floats:
+        """The mean of the label given x: a probability, a value or a rate."""
+        inputs = torch.from_numpy(x.astype(np.float32))
+        with _settled(study.training.seed), torch.no_grad():
+            module = _Flat(self._module(study, x.shape[1]), model).module.eval()
+            scores = [_scores(module, inputs[at : at + PIECE]) for at in range(0, len(x), PIECE)]
+            score = torch.cat(scores).double() if scores else torch.zeros(0).double()
+            match study.contract.label.type:
+                case "binary":
+                    score = torch.sigmoid(score)
+                case "count":
+                    score = torch.exp(score.clamp(max=MAX_RATE))
+        found: Floats = score.numpy()
+        return found
+
+    def _module(self, study: Study, inputs: int) -> Any:
+        if study.model.wheel is not None and self.build is None:
+            raise StudyInvalid("the architecture is in a wheel, which is not here", "submit with --wheel FILE")
+        build = self.build or named(str(study.model.architecture))
+        return build(inputs, dict(study.model.options))
+
+
+def _scores(module: Any, x: Any) -> Any:
+    """One number per patient (n,)."""
+    found = module(x)
+    if not isinstance(found, torch.Tensor) or tuple(found.shape) not in {(len(x),), (len(x), 1)}:
+        raise TrainingFailed(
+            "the architecture does not give one number per patient", "its output must have the shape (n,) or (n, 1)"
+        )
+    return found.reshape(len(x))
+
+
+def _loss(study: Study, score: Any, label: Any) -> Any:
+    """Mean loss of scores and labels (n,): the negative log-likelihood of the label's type."""
+    match study.contract.label.type:
+        case "binary":
+            return torch.nn.functional.binary_cross_entropy_with_logits(score, label)
+        case "number":
+            return torch.nn.functional.mse_loss(score, label)
+        case "count":
+            return torch.nn.functional.poisson_nll_loss(score.clamp(max=MAX_RATE), label, log_input=True)

@@ -1,0 +1,187 @@
+"""Torch models: equal inputs give equal bytes, objectives pull, toys are learnt, and unknown options are refused."""
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from consilium.algorithms.base import LocalObjective
+from consilium.core.errors import StudyInvalid, TrainingFailed
+from consilium.core.study import Study
+from consilium.core.tensors import Tensors, flatten, to_safetensors
+
+pytest.importorskip("torch")
+
+import torch
+
+from consilium.training.initial import initial_model
+from consilium.training.linear import Logistic
+from consilium.training.torch import TorchTrainer
+
+PLAIN = LocalObjective()
+BINARY = {"id": "ill", "meaning": "is ill", "type": "binary"}
+NUMBER = {"id": "days", "meaning": "days in hospital", "type": "number", "unit": "d", "range": [0, 100]}
+COUNT = {"id": "visits", "meaning": "visits in a year", "type": "count"}
+
+
+def study(
+    architecture: str | None = "mlp",
+    options: dict[str, Any] | None = None,
+    *,
+    label: dict[str, Any] = BINARY,
+    l2: float = 0.0,
+    kind: str = "torch",
+    **training: Any,
+) -> Study:
+    feature = {"meaning": "x", "type": "number", "unit": "1", "range": [-1, 1], "missing": "forbidden"}
+    return Study.model_validate({
+        "consilium": 1, "name": "toy", "title": "Toy",
+        "purpose": {"code": "research", "text": "test", "requester": "test"},
+        "contract": {"id": "toy", "features": [{"id": name, **feature} for name in ("a", "b")], "label": label},
+        "model": {"kind": kind, "architecture": architecture, "options": options or {}, "l2": l2},
+        "training": {"epochs": 3, "batch_size": 16, "learning_rate": 0.1, "seed": 5} | training,
+        "rounds": 1, "quorum": 1,
+    })  # fmt: skip
+
+
+@pytest.fixture
+def toy() -> tuple[np.ndarray, np.ndarray]:
+    """Patients whose label is the sign of a product: no linear model learns it."""
+    x = np.random.default_rng(3).uniform(-1, 1, size=(400, 2))
+    return x, (x[:, 0] * x[:, 1] > 0).astype(float)
+
+
+def begin(a_study: Study) -> Tensors:
+    return TorchTrainer().initial(a_study, ["a", "b"])
+
+
+def bytes_of(tensors: Tensors) -> bytes:
+    return to_safetensors(tensors)
+
+
+@pytest.mark.parametrize("options", [{}, {"dropout": 0.3}], ids=["plain", "with dropout"])
+@pytest.mark.parametrize("architecture", ["mlp", "residual-mlp"])
+def test_the_same_inputs_give_the_same_bytes(toy: Any, architecture: str, options: dict[str, Any]) -> None:
+    a_study = study(architecture, options)
+    model = begin(a_study)
+    assert bytes_of(model) == bytes_of(begin(a_study))
+    first = TorchTrainer().train(a_study, model, *toy, PLAIN, 2)
+    torch.rand(7)  # chance that others draw in this process changes nothing
+    assert bytes_of(first) == bytes_of(TorchTrainer().train(a_study, model, *toy, PLAIN, 2))
+    assert bytes_of(first) != bytes_of(TorchTrainer().train(a_study, model, *toy, PLAIN, 3)), "rounds draw anew"
+    assert {array.dtype for array in first.values()} == {np.dtype(np.float32)}
+
+
+def test_the_chance_of_others_in_this_process_is_left_as_it_was(toy: Any) -> None:
+    torch.manual_seed(1)
+    wanted = torch.rand(3)
+    torch.manual_seed(1)
+    TorchTrainer().train(study("mlp", {"dropout": 0.5}), begin(study()), *toy, PLAIN, 1)
+    assert torch.equal(torch.rand(3), wanted)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "residual-mlp"])
+def test_what_no_line_separates_is_learnt(toy: Any, architecture: str) -> None:
+    x, y = toy
+    a_study = study(architecture, epochs=60, learning_rate=0.1)
+    after = TorchTrainer().train(a_study, begin(a_study), x, y, PLAIN, 1)
+    score = TorchTrainer().predict(a_study, after, x)
+    assert score.dtype == np.float64 and np.all((score > 0) & (score < 1))
+    assert np.mean((score > 0.5) == (y > 0.5)) > 0.95
+
+
+@pytest.mark.parametrize("batch_size", [0, 32])
+@pytest.mark.parametrize("objective", [PLAIN, LocalObjective(np.ones(3), 0.7, np.array([0.1, -0.2, 0.3]))])
+def test_one_linear_layer_is_the_logistic_regression_in_numpy(
+    toy: Any, objective: LocalObjective, batch_size: int
+) -> None:
+    """Same batches, same penalty, same objective: `bias` and `weight` sort as `intercept` and `weights` do."""
+    x, y = toy
+    mine = study("logistic", l2=0.05, batch_size=batch_size, epochs=5)
+    theirs = study(None, kind="logistic", l2=0.05, batch_size=batch_size, epochs=5)
+    zeros = {name: np.zeros_like(array) for name, array in begin(mine).items()}
+    got = TorchTrainer().train(mine, zeros, x, y, objective, 4)
+    want = Logistic().train(theirs, Logistic().initial(theirs, ["a", "b"]), x, y, objective, 4)
+    np.testing.assert_allclose(flatten(got), flatten(want), atol=1e-6)
+    np.testing.assert_allclose(TorchTrainer().predict(mine, got, x), Logistic().predict(theirs, want, x), atol=1e-6)
+
+
+def test_a_proximal_term_holds_the_model_near_its_anchor(toy: Any) -> None:
+    a_study = study(epochs=20)
+    model = begin(a_study)
+    anchor = flatten(model)
+    far = [
+        float(
+            np.linalg.norm(flatten(TorchTrainer().train(a_study, model, *toy, LocalObjective(anchor, mu), 1)) - anchor)
+        )
+        for mu in (0.0, 0.5, 5.0)
+    ]
+    assert far[0] > far[1] > far[2] > 0
+
+
+def test_the_penalty_spares_biases_and_scales(toy: Any) -> None:
+    x, y = toy
+    model = begin(study("residual-mlp"))
+    model = {name: np.full_like(array, 0.5) if array.ndim == 1 else array for name, array in model.items()}
+    after = TorchTrainer().train(study("residual-mlp", l2=1e-9, epochs=1, batch_size=0), model, x, y, PLAIN, 1)
+    more = TorchTrainer().train(study("residual-mlp", l2=1.0, epochs=1, batch_size=0), model, x, y, PLAIN, 1)
+    for name in model:
+        assert np.array_equal(after[name], more[name]) == (model[name].ndim == 1), name
+
+
+def test_numbers_and_counts_are_learnt_on_their_own_scale() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.uniform(-1, 1, size=(2000, 2))
+    number = study("logistic", label=NUMBER, epochs=30)
+    after = TorchTrainer().train(number, begin(number), x, 3 + 2 * x[:, 0], PLAIN, 1)
+    np.testing.assert_allclose(flatten(after), [3, 2, 0], atol=1e-3)
+    count = study("logistic", label=COUNT, epochs=30)
+    after = TorchTrainer().train(count, begin(count), x, rng.poisson(np.exp(0.5 + x[:, 1])).astype(float), PLAIN, 1)
+    np.testing.assert_allclose(flatten(after), [0.5, 0, 1], atol=0.15)
+    assert np.mean(TorchTrainer().predict(count, after, x)) == pytest.approx(np.mean(np.exp(0.5 + x[:, 1])), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options", "named"),
+    [
+        ("mlp", {"hiden": [3]}, ["model.options.hiden", "hidden, dropout"]),
+        ("mlp", {"hidden": [0]}, ["model.options.hidden.0"]),
+        ("mlp", {"hidden": []}, ["model.options.hidden"]),
+        ("logistic", {"width": 3}, ["model.options.width", "options of logistic are: none"]),
+        ("residual-mlp", {"dropout": 1.0, "blocks": 0}, ["model.options.dropout", "model.options.blocks"]),
+        ("transformer", {}, ["transformer", "logistic, mlp, residual-mlp"]),
+    ],
+)
+def test_what_the_catalogue_does_not_know_is_refused_by_name(
+    architecture: str, options: dict[str, Any], named: list[str]
+) -> None:
+    with pytest.raises(StudyInvalid) as refusal:
+        initial_model(study(architecture, options))
+    assert all(word in str(refusal.value) for word in named), str(refusal.value)
+
+
+def test_a_model_that_runs_away_is_no_update(toy: Any) -> None:
+    a_study = study(label=NUMBER, learning_rate=1e6)
+    with pytest.raises(TrainingFailed, match="learning_rate"):
+        TorchTrainer().train(a_study, begin(a_study), *toy, PLAIN, 1)
+
+
+def test_a_model_of_another_layout_is_refused(toy: Any) -> None:
+    with pytest.raises(TrainingFailed, match="not those of the initial model"):
+        TorchTrainer().train(study(), begin(study("logistic")), *toy, PLAIN, 1)
+
+
+def test_without_torch_the_remedy_is_named() -> None:
+    """In a process of its own, in which torch cannot be found."""
+    program = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from consilium.core.errors import Refused\n"
+        "from consilium import plugins\n"
+        "try:\n    plugins.load('consilium.trainers', 'torch')\n"
+        "except Refused as error:\n    print(error.reason, '|', error)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout.startswith("extra | ") and "pip install 'consilium[torch]'" in told.stdout
