@@ -34,11 +34,14 @@ WAIT_S = 25.0
 """How long one long-poll waits for something new, in seconds."""
 
 
-def freeze(study: Study) -> tuple[Plan, bytes]:
-    """The plan of a study, and the initial model (safetensors bytes) that the plan names by its digest."""
+def freeze(study: Study, wheel: Path | None = None) -> tuple[Plan, bytes]:
+    """The plan of a study, and the initial model (safetensors bytes) that the plan names by its digest.
+
+    The architecture of `wheel` runs here, in this process, to make the initial model.
+    """
     # A plan is canonical JSON, whose keys are sorted: what follows from the order of keys is made from the plan.
     sorted_ = Plan.load(Plan.of(study).payload).study
-    weights = initial_model(sorted_)
+    weights = initial_model(sorted_, wheel)
     model = sorted_.model.model_copy(update={"initial": digest(weights)})
     return Plan.of(sorted_.model_copy(update={"model": model})), weights
 
@@ -75,7 +78,7 @@ class Federation:
         Raises: StudyInvalid: the file breaks a rule.   Conflict: the name is taken by another plan.
         """
         self.studies()  # whoever may not do this should hear it before anything is sent
-        plan, weights = freeze(study if isinstance(study, Study) else studyfile.read(Path(study)))
+        plan, weights = freeze(study if isinstance(study, Study) else studyfile.read(Path(study)), wheel)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "initial.safetensors"
             path.write_bytes(weights)

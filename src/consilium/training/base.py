@@ -1,6 +1,7 @@
 """What a trainer is: it makes an initial model, trains it on one site's matrix, and predicts."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,8 @@ from consilium.core.study import Study
 from consilium.core.tensors import Tensors
 
 Floats = npt.NDArray[np.float64]
+Architecture = Callable[[int, dict[str, Any]], Any]
+"""f(inputs, options) -> torch.nn.Module that maps (n, inputs) to one number per patient, (n,) or (n, 1)."""
 
 
 class Trainer(Protocol):

@@ -10,10 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from consilium.core.errors import StudyInvalid
+from consilium.training.base import Architecture
 
 Width = Annotated[int, Field(ge=1, le=65_536)]
-Architecture = Callable[[int, dict[str, Any]], Any]
-"""f(inputs, options) -> torch.nn.Module that maps (n, inputs) to one number per patient, (n,) or (n, 1)."""
 
 
 class Options(BaseModel):

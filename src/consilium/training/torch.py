@@ -16,13 +16,13 @@ from consilium.algorithms.base import LocalObjective
 from consilium.core.errors import Refused, StudyInvalid, TrainingFailed
 from consilium.core.study import Study
 from consilium.core.tensors import Tensors
-from consilium.training.base import Floats
+from consilium.training.base import Architecture, Floats
 from consilium.training.linear import batches
 
 try:
     import torch
 
-    from consilium.training.catalogue import Architecture, named
+    from consilium.training.catalogue import named
 except ImportError as error:
     raise Refused("torch models need the extra", "pip install 'consilium[torch]'", reason="extra") from error
 
