@@ -14,9 +14,9 @@ import urllib3
 from consilium.core.errors import ConsiliumError, Unavailable
 from consilium.core.ids import Digest, digest
 from consilium.wire.connection import Connection, trust
-from consilium.wire.envelope import seal
+from consilium.wire.envelope import seal, unseal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import PROTOCOL, Signed
+from consilium.wire.messages import INBOX_MESSAGES, PROTOCOL, Signed
 from e2e.processes import CONSILIUM, Process, consilium, free_port
 
 PASSWORD = "correct horse battery"
@@ -56,6 +56,15 @@ class Site(Party):
     def send(self, message: Signed) -> Any:
         """Sign a message and send it."""
         return self.connection.post("/v1/envelopes", raw=self.seal(message))
+
+    def inbox(self, after: int = 0) -> list[Signed]:
+        """All messages in the inbox, their signatures checked."""
+        key = self.connection.get("/v1/hello")["public_key"]
+        found = []
+        for item in self.connection.get("/v1/inbox", {"after": after})["items"]:
+            kind = INBOX_MESSAGES[item["envelope"]["payloadType"]]
+            found.append(kind.decode(unseal(json.dumps(item["envelope"]).encode(), kind.TYPE, [key])))
+        return found
 
 
 class Coordinator:
