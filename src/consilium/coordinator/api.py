@@ -143,6 +143,8 @@ async def _admit(endpoint: Endpoint, services: Services, request: Request) -> Ca
         who = await services.database.run(lambda tx: accounts.who(tx, secret, services.seconds()))
     access.check(endpoint.name, who.role)
     key = next(iter(request.path_params.values()), "")
+    if not key.isprintable():
+        raise NotFound("there is nothing at this address", "see /v1/openapi.json")
     query = _validated(endpoint.query, dict(request.query_params)) if endpoint.query else None
     return Call(request, services, who, key, await _body(endpoint, request), query)
 

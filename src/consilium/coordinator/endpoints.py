@@ -97,7 +97,7 @@ class Nothing(Body):
 class Reason(Body):
     """Why."""
 
-    reason: str = Field("", max_length=1000)
+    reason: messages.Long = ""
 
 
 class TokenRequest(Body):

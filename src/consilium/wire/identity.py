@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import json
 import os
+import re
 import stat
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from consilium.core.errors import Conflict, Invalid, NotFound, Refused, Unauthenticated
+from consilium.core.ids import SLUG
 from consilium.wire.words import WORDS
 
 ALGORITHM = "Ed25519"
@@ -134,7 +136,7 @@ def subject_of(assertion: str) -> str:
         subject = claims["sub"]
     except (IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise Unauthenticated("the assertion is not a JWT", "send a signed private_key_jwt") from error
-    if not isinstance(subject, str):
+    if not isinstance(subject, str) or re.fullmatch(SLUG, subject) is None:
         raise Unauthenticated("the assertion names no subject", "send a signed private_key_jwt")
     return subject
 
@@ -152,7 +154,7 @@ def verify_assertion(assertion: str, public_key: str, audience: str, now: dateti
         claims = jwt.decode(assertion, key, algorithms=[ALGORITHM]).claims
         issued, expires = int(claims["iat"]), int(claims["exp"])
         whole = claims["iss"] == claims["sub"] and claims["aud"] == audience and isinstance(claims["jti"], str)
-    except (JoseError, KeyError, TypeError, ValueError) as error:
+    except (JoseError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise refusal from error
     seconds, skew = now.timestamp(), SKEW.total_seconds()
     fresh = issued - skew <= seconds <= expires + skew and 0 <= expires - issued <= 300

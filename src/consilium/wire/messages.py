@@ -19,11 +19,13 @@ PROTOCOLS = (1,)
 HEADER = "Consilium-Protocol"
 MAX_MESSAGE = 1 << 20
 """Largest JSON body, in bytes; bulk travels as blobs."""
+TEXT = r"^[^\x00]*$"
+"""Any text but NUL, which PostgreSQL cannot keep."""
 
 Name = Annotated[str, StringConstraints(pattern=SLUG)]
 Hash = Annotated[str, StringConstraints(pattern=DIGEST)]
-Short = Annotated[str, StringConstraints(max_length=200)]
-Long = Annotated[str, StringConstraints(max_length=4000)]
+Short = Annotated[str, StringConstraints(max_length=200, pattern=TEXT)]
+Long = Annotated[str, StringConstraints(max_length=4000, pattern=TEXT)]
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
 
 
