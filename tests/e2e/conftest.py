@@ -9,6 +9,7 @@ import pytest
 from e2e.coordinator import Coordinator
 from e2e.postgres import Postgres, missing
 from e2e.processes import environment
+from e2e.victim import Victim
 
 Make = Callable[[str | None], Coordinator]
 
@@ -61,3 +62,13 @@ def postgres() -> Iterator[Postgres]:
         yield server
     finally:
         server.close()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def victim(request: pytest.FixtureRequest, make_coordinator: Make) -> Iterator[Victim]:
+    """A coordinator on each database, to be asked for what it must refuse; nothing breaks inside."""
+    postgres: Postgres | None = request.getfixturevalue("postgres") if request.param == "postgresql" else None
+    made = make_coordinator(postgres() if postgres else None)
+    yield Victim(made)
+    assert made.stop() == 0
+    assert "Traceback" not in made.process.said, made.process.said[-3000:]

@@ -4,58 +4,18 @@ import base64
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from consilium.wire.identity import Identity
-from consilium.wire.messages import MAX_MESSAGE, PROTOCOL, Problem
-from e2e import studies
-from e2e.coordinator import AUDIENCE, GRANT, Coordinator, Party
-from e2e.postgres import Postgres
-
-Make = Callable[[str | None], Coordinator]
-Told = tuple[int, Problem]
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def victim(request: pytest.FixtureRequest, make_coordinator: Make) -> Iterator["Victim"]:
-    postgres: Postgres | None = request.getfixturevalue("postgres") if request.param == "postgresql" else None
-    made = make_coordinator(postgres() if postgres else None)
-    yield Victim(made)
-    assert made.stop() == 0
-    assert "Traceback" not in made.process.said, made.process.said[-3000:]
-
-
-class Victim:
-    """A coordinator with one site, asked by bare HTTP."""
-
-    def __init__(self, coordinator: Coordinator) -> None:
-        self.coordinator = coordinator
-        self.pool = coordinator.pool()
-        self.site, self.admin = coordinator.join("north"), coordinator.admin
-        self.plan = studies.submit(self.admin, studies.study("heart"))
-        self.tokens = {party.name: party.token() for party in (self.site, self.admin)}
-
-    def ask(self, method: str, path: str, body: Any = None, *, by: Party | None = None, **headers: str) -> Told:
-        """One request that must be refused: status and Problem."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        if by is not None:
-            named["Authorization"] = f"Bearer {self.tokens[by.name]}"
-        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        told = self.pool.request(method, self.coordinator.url + path, body=data, headers=named)
-        assert 400 <= told.status < 500, (told.status, told.data[:500])
-        problem = Problem.model_validate_json(told.data)
-        assert problem.message and "\n" not in problem.message
-        return told.status, problem
-
-    def token(self, assertion: str) -> Told:
-        """Ask for a site's token."""
-        body = "&".join(f"{name}={value}" for name, value in (GRANT | {"client_assertion": assertion}).items())
-        return self.ask("POST", "/v1/token", body.encode())
+from consilium.wire.messages import HEADER, MAX_MESSAGE, PROTOCOL, Problem
+from e2e.coordinator import AUDIENCE, GRANT, Party
+from e2e.victim import Victim
 
 
 def signed(identity: Identity, header: dict[str, Any] | None = None, **claims: Any) -> str:
@@ -190,3 +150,92 @@ def test_a_path_that_names_nothing_is_refused(victim: Victim, key: str) -> None:
 def test_a_query_out_of_bounds_is_refused(victim: Victim, query: str) -> None:
     assert victim.ask("GET", f"/v1/inbox?{query}", by=victim.site)[0] == 422
     assert victim.ask("GET", f"/v1/audit?{query}", by=victim.admin)[0] == 422
+
+
+@pytest.mark.parametrize("spoken", ["2", "0", "999999", "-1", "1.0", "one", "1, 2", "٣", "1" * 5000])
+def test_another_protocol_is_refused_with_one_clear_sentence(victim: Victim, spoken: str) -> None:
+    headers = {HEADER: spoken.encode()}
+    told = victim.pool.request("GET", f"{victim.coordinator.url}/v1/hello", headers=headers)  # type: ignore[arg-type]
+    problem = Problem.model_validate_json(told.data)
+    assert (told.status, problem.code) == (426, "protocol-mismatch")
+    assert problem.message.startswith("this side speaks protocol 1 and the other side speaks ")
+    assert problem.remedy in ("update the other side", "update this side")
+
+
+def test_an_older_and_a_newer_side_are_told_who_must_update(victim: Victim) -> None:
+    remedies = []
+    for spoken in ("0", "2"):
+        told = victim.pool.request("GET", f"{victim.coordinator.url}/v1/hello", headers={HEADER: spoken})
+        remedies.append(Problem.model_validate_json(told.data).remedy)
+    assert remedies == ["update the other side", "update this side"]
+
+
+@pytest.mark.parametrize(
+    "value", ["Bearer", "Bearer ", "Basic bm9yYTpub3Jh", "Bearer x y", "Bearer " + "x" * 8000, "\xff"]
+)
+def test_an_authorization_that_is_no_token_is_refused(victim: Victim, value: str) -> None:
+    status, problem = victim.ask("GET", "/v1/sites", Authorization=value)
+    assert (status, problem.code) == (401, "unauthenticated")
+
+
+def test_headers_larger_than_any_client_sends_are_refused(victim: Victim) -> None:
+    for headers in ({"X-Long": "x" * (2 << 20)}, {f"X-{n}": "x" for n in range(5000)}):
+        try:
+            told = victim.pool.request("GET", f"{victim.coordinator.url}/v1/hello", headers=headers)
+            assert 400 <= told.status < 500  # by the HTTP server, before there is a request to answer
+        except urllib3.exceptions.HTTPError:
+            pass  # it closed the connection
+    assert victim.coordinator.connection().get("/v1/hello")["protocols"] == [PROTOCOL]
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v2/hello", "/v1/hello/x", "//v1/hello", "/v1/blobs", "/favicon.ico"])
+def test_an_address_without_an_endpoint_is_refused(victim: Victim, path: str) -> None:
+    assert victim.ask("GET", path)[0] == 404
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "TRACE", "BREW", "PATCH"])
+def test_a_method_without_an_endpoint_is_refused(victim: Victim, method: str) -> None:
+    assert victim.ask(method, "/v1/sites", by=victim.admin)[0] == 405
+
+
+def join(victim: Victim, ticket: str, identity: Identity, site: str) -> dict[str, Any]:
+    return {"protocol": PROTOCOL, "token": ticket, "site": site, "public_key": identity.public, "about": ""}
+
+
+def test_a_join_token_serves_one_key_and_one_name(victim: Victim, tmp_path: Path) -> None:
+    first, second = Identity.create(tmp_path / "a"), Identity.create(tmp_path / "b")
+    ticket = victim.coordinator.ticket("east")["secret"]
+    open_ = victim.coordinator.connection()
+    assert victim.ask("POST", "/v1/join", join(victim, ticket, first, "west"))[0] == 403
+    assert victim.ask("POST", "/v1/join", join(victim, ticket, victim.site.identity, "east"))[1].reason == "key"
+    assert victim.ask("POST", "/v1/join", join(victim, ticket, first, "east") | {"protocol": 9})[0] == 426
+    assert open_.post("/v1/join", join(victim, ticket, first, "east"))["state"] == "pending"
+    assert open_.post("/v1/join", join(victim, ticket, first, "east"))["state"] == "pending", "a retry after a cut"
+    told = [json.loads(entry) for entry in victim.admin.connection.get("/v1/audit")["entries"]]
+    assert sum(entry["kind"] == "join" and entry["body"]["site"] == "east" for entry in told) == 1
+    status, problem = victim.ask("POST", "/v1/join", join(victim, ticket, second, "east"))
+    assert (status, problem.reason) == (403, "token")
+    assert victim.ask("POST", "/v1/tokens", {"site": "east"}, by=victim.admin)[0] == 409
+    victim.admin.connection.post("/v1/sites/east/remove")
+    assert victim.ask("POST", "/v1/join", join(victim, ticket, first, "east"))[0] == 403, "it was removed"
+
+
+def test_a_join_token_that_has_expired_serves_nobody(victim: Victim, tmp_path: Path) -> None:
+    ticket = victim.coordinator.ticket("late")["secret"]
+    victim.coordinator.in_database("UPDATE join_tokens SET expires = 1 WHERE site = 'late'")
+    status, problem = victim.ask("POST", "/v1/join", join(victim, ticket, Identity.create(tmp_path / "a"), "late"))
+    assert (status, problem.reason) == (403, "token")
+
+
+def test_an_access_token_that_has_expired_is_refused(victim: Victim) -> None:
+    brief = victim.coordinator.person("brief", "auditor")
+    victim.tokens["brief"] = brief.token()
+    victim.coordinator.in_database("UPDATE access_tokens SET expires = 1 WHERE subject = 'person:brief'")
+    assert victim.ask("GET", "/v1/sites", by=brief)[0] == 401
+
+
+def test_a_site_is_admitted_by_the_words_of_its_key_alone(victim: Victim) -> None:
+    victim.coordinator.join("shy", admit=False)
+    for words in ("", "one two three", victim.site.identity.fingerprint):
+        status, problem = victim.ask("POST", "/v1/sites/shy/admit", {"fingerprint": words}, by=victim.admin)
+        assert (status, problem.reason) == (403, "fingerprint")

@@ -127,11 +127,12 @@ def join_token(tx: Transaction, site: str, now: float) -> tuple[str, float]:
 def join(tx: Transaction, token: str, site: str, public_key: str, about: str, now: float) -> str:
     """Make a site known, pending admission; the same request again is a no-op. Returns its state.
 
-    Raises: Refused: the token is unknown, expired, used by another key, or for another name.
+    Raises: Refused: the token is unknown, expired, used by another key, or for another name; or the site was removed.
     """
     row = tx.row(select(join_tokens).where(join_tokens.c.secret == _hash(token)))
     known = tx.row(select(sites).where(sites.c.site == site))
-    if row is not None and row.site == site and known is not None and known.public_key == public_key:
+    same = row is not None and row.site == site and known is not None and known.public_key == public_key
+    if same and known.state != "removed":
         return str(known.state)
     if row is None or row.used is not None or row.expires < now or row.site != site or known is not None:
         raise Refused("this join token does not serve", "ask the coordinator's admin for a new one", reason="token")

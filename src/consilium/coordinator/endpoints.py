@@ -136,8 +136,10 @@ async def join(call: Call) -> Any:
     now = call.services.seconds()
 
     def act(tx: Transaction) -> str:
+        known = tx.scalar(select(sites.c.site).where(sites.c.site == ask.site))
         state = accounts.join(tx, ask.token, ask.site, ask.public_key, ask.about, now)
-        record(tx, "join", {"site": ask.site, "public_key": ask.public_key}, call.services.now())
+        if known is None:
+            record(tx, "join", {"site": ask.site, "public_key": ask.public_key}, call.services.now())
         return state
 
     state = await call.store(act)
