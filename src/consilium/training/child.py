@@ -2,18 +2,23 @@
 
 Commands: ``load`` {plan, initial, table}, ``train`` {state, round, out}, ``evaluate`` {state, out}. What goes back is
 ``{"ok": true}`` or a safe error {"code", "message", "remedy"}: never a value of a patient, never a traceback.
+
+A study with code of its own adds to ``load`` {wheel, confine: {read: [folder], write: [folder]}}: states are read from
+the one, and ``out`` lies in the other. Whoever asks must believe nothing that this process says from there on, and must
+start it with ``python -P``, so that no file in a folder that foreign code wrote is taken for a module.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from consilium.core import state as chain
-from consilium.core.errors import ConsiliumError
+from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.update import Update
 from consilium.training.limits import limit
-from consilium.training.work import Work
+from consilium.training.work import Foreign, Work
 
 MEMORY_BYTES, FILE_BYTES = 64 << 30, 64 << 30
 
@@ -21,26 +26,36 @@ MEMORY_BYTES, FILE_BYTES = 64 << 30, 64 << 30
 def serve(memory_bytes: int = MEMORY_BYTES, file_bytes: int = FILE_BYTES) -> None:
     """Answer commands until stdin ends, as it does when the agent dies."""
     limit(memory_bytes, file_bytes)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a model prints goes to the site's log, and is not taken for an answer
     work: Work | None = None
     for line in sys.stdin:
         try:
             ask = json.loads(line)
             if ask["do"] == "load":
-                work = Work.load(Path(ask["plan"]), Path(ask["initial"]), Path(ask["table"]))
+                work = Work.load(Path(ask["plan"]), Path(ask["initial"]), Path(ask["table"]), _foreign(ask))
                 told: dict[str, Any] = {"ok": True}
             else:
                 assert work is not None
                 told = _act(work, ask)
         except ConsiliumError as error:
             told = {"code": error.code, "message": error.message, "remedy": error.remedy}
+            told |= {"reason": error.reason} if isinstance(error, Refused) else {}
         except MemoryError:
             told = _failed("training needs more memory than the site allows", "lower training.batch_size")
         except Exception as error:
             told = _failed(
                 f"training failed ({type(error).__name__})", "run `consilium site check`; the cause is local"
             )
-        sys.stdout.write(json.dumps(told) + "\n")
-        sys.stdout.flush()
+        answers.write(json.dumps(told) + "\n")
+        answers.flush()
+
+
+def _foreign(ask: dict[str, Any]) -> Foreign | None:
+    if "wheel" not in ask:
+        return None
+    read, write = (tuple(Path(folder) for folder in ask["confine"][name]) for name in ("read", "write"))
+    return Foreign(Path(ask["wheel"]), read, write)
 
 
 def _failed(message: str, remedy: str) -> dict[str, Any]:

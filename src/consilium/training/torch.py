@@ -34,15 +34,15 @@ MAX_RATE = 50.0
 @contextmanager
 def _settled(*seed: int) -> Iterator[None]:
     """One thread, deterministic operations and chance from `seed` alone; torch's own state is as before afterwards."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, strictness = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     with torch.random.fork_rng(devices=[]):
         torch.set_num_threads(1)
-        torch.use_deterministic_algorithms(True)
+        torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True), without loading a compiler
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(strict)
+            torch.set_deterministic_debug_mode(strictness)
             torch.set_num_threads(threads)
 
 

@@ -1,5 +1,6 @@
 """Training and evaluation of one site's examples: from a state file to an update's segments. Runs in the child."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ import numpy as np
 from consilium import plugins
 from consilium.algorithms import encode, metrics
 from consilium.core import state as chain
-from consilium.core.errors import DataUnusable, DigestMismatch
+from consilium.core.errors import DataUnusable, DigestMismatch, StudyInvalid
 from consilium.core.ids import digest
-from consilium.core.study import Plan
+from consilium.core.study import Plan, Study
 from consilium.core.tensors import Tensors, flatten, from_safetensors, unflatten
 from consilium.core.update import Update
+from consilium.training import sandbox, wheels
 from consilium.training.base import Floats, Trainer
 
 
@@ -27,6 +29,15 @@ class Examples:
 
 
 @dataclass(frozen=True)
+class Foreign:
+    """Code of the study's own, in a wheel, and the folders to which this process is confined before it runs."""
+
+    wheel: Path
+    read: tuple[Path, ...]
+    write: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
 class Work:
     """One plan at one site."""
 
@@ -37,10 +48,13 @@ class Work:
     examples: Examples
 
     @classmethod
-    def load(cls, plan: Path, initial: Path, table: Path) -> "Work":
+    def load(cls, plan: Path, initial: Path, table: Path, foreign: Foreign | None = None) -> "Work":
         """Read the plan, the initial model (its digest must be the plan's) and the table that the site prepared.
 
-        Raises: DigestMismatch: the initial model is not the plan's.   DataUnusable: no training patients.
+        With `foreign`, this process is confined for good, once all else is read.
+
+        Raises: DigestMismatch: the initial model or the wheel is not the plan's.   DataUnusable: no training patients.
+                Refused: this host cannot confine foreign code (`cannot-confine`).
         """
         known = Plan.load(plan.read_bytes())
         study = known.study
@@ -53,8 +67,7 @@ class Work:
         if not np.any(~examples.test):
             raise DataUnusable("no patient is left for training", "check the mapping with `consilium site check`")
         strategy = plugins.load("consilium.strategies", study.strategy.name)(study.strategy.options)
-        trainer: Trainer = plugins.load("consilium.trainers", study.model.kind)()
-        return cls(known, trainer, strategy, from_safetensors(model), examples)
+        return cls(known, _trainer(study, foreign), strategy, from_safetensors(model), examples)
 
     def train(self, state: Path, number: int) -> Update:
         """Train at the state's model; its metrics on held-out patients travel along."""
@@ -77,3 +90,18 @@ class Work:
         score = self.trainer.predict(self.plan.study, unflatten(vector, self.like), self.examples.x[test])
         found = metrics.sums(self.plan.study.contract.label.type, score.astype(np.float64), self.examples.y[test])
         return {f"metrics/{name}": array for name, array in found.items()}
+
+
+def _trainer(study: Study, foreign: Foreign | None) -> Trainer:
+    kind = plugins.load("consilium.trainers", study.model.kind)
+    if foreign is None and study.model.wheel is None:
+        plain: Trainer = kind()
+        return plain
+    if foreign is None or study.model.wheel is None:
+        raise StudyInvalid("the plan names a wheel and none is here, or the reverse", "fetch the study again")
+    folder = foreign.wheel.with_suffix("")
+    shutil.rmtree(folder, ignore_errors=True)
+    code = wheels.unpack(foreign.wheel, study.model.wheel, folder)
+    sandbox.confine([*foreign.read, code], foreign.write)
+    own: Trainer = kind(wheels.architecture(code, str(study.model.architecture)))
+    return own

@@ -19,7 +19,11 @@ import consilium
 from consilium.core.errors import Refused
 from consilium.training.sandbox import landlock, seccomp
 
-SYSTEM = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo", "/dev/urandom")
+SYSTEM = (
+    "/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo", "/dev/urandom",
+    "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu",
+)  # fmt: skip
+"""Libraries, and what the processor can do: a library that cannot see it computes more slowly, and otherwise."""
 NOWHERE = Path("/dev/null")
 PROBE_S = 60.0
 """How long the probe may take, in seconds."""
