@@ -20,32 +20,13 @@ from starlette.routing import Route
 from consilium import __version__
 from consilium.coordinator import access, accounts, endpoints, transfers
 from consilium.coordinator.endpoints import Act, Call
+from consilium.coordinator.problems import problem
 from consilium.coordinator.services import Services
-from consilium.core.errors import (
-    Conflict,
-    ConsiliumError,
-    Invalid,
-    NotFound,
-    ProtocolMismatch,
-    Refused,
-    TooLarge,
-    Unauthenticated,
-    Unavailable,
-)
+from consilium.core.errors import ConsiliumError, Invalid, NotFound, ProtocolMismatch, TooLarge
 from consilium.wire import messages
 from consilium.wire.messages import HEADER, MAX_MESSAGE, PROTOCOL, PROTOCOLS, Problem
 
 log = logging.getLogger(__name__)
-STATUS: tuple[tuple[type[ConsiliumError], int], ...] = (
-    (Invalid, 422),
-    (Unauthenticated, 401),
-    (Refused, 403),
-    (NotFound, 404),
-    (Conflict, 409),
-    (TooLarge, 413),
-    (ProtocolMismatch, 426),
-    (Unavailable, 503),
-)
 
 
 @dataclass(frozen=True)
@@ -196,16 +177,6 @@ def _response(reply: Any) -> Response:
         return reply
     content = reply.model_dump(mode="json") if isinstance(reply, BaseModel) else reply
     return JSONResponse(content, headers={HEADER: str(PROTOCOL), "Cache-Control": "no-store"})
-
-
-def problem(error: ConsiliumError) -> Response:
-    """An error on the wire, with the status of its kind."""
-    status = next((status for kind, status in STATUS if isinstance(error, kind)), 400)
-    told = Problem(
-        code=error.code, message=error.message[:4000], remedy=error.remedy[:4000], reason=getattr(error, "reason", "")
-    )
-    headers = {HEADER: str(PROTOCOL)} | ({"WWW-Authenticate": "Bearer"} if status == 401 else {})
-    return JSONResponse(told.model_dump(), status_code=status, headers=headers)
 
 
 async def _no_such_address(request: Request, error: Exception) -> Response:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import insert, select
 
-from consilium.coordinator.ledgers import post, record
+from consilium.coordinator.ledgers import checkpoint, post, record
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core.ids import COORDINATOR, Digest, RunId, SiteId, canonical
@@ -23,6 +23,9 @@ from consilium.store.schema import blobs, decisions, effects, events, grants, re
 from consilium.store.schema import runs as run_table
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Blob, Closed, Decision, Ended, Task
+
+CHECKPOINT_EVERY = 10
+"""Rounds between two checkpoints of the audit log that sites keep; one more goes at the end of a run."""
 
 
 @dataclass
@@ -174,7 +177,14 @@ class Conduct:
             post(self.tx, self.identity, site, closed)
         body = {"run": self.run, "round": number, "took_part": list(took_part), "state": state.digest}
         record(self.tx, "round-closed", body, self.now)
+        if number % CHECKPOINT_EVERY == 0:
+            self._mark()
         self.open_next()
+
+    def _mark(self) -> None:
+        """Let every site keep the head of our audit log, signed: what it holds so far cannot be written anew."""
+        for site in self._everyone():
+            post(self.tx, self.identity, site, checkpoint(self.tx, self.now))
 
     def _everyone(self) -> list[SiteId]:
         """Admitted sites that ever decided on this study, sorted."""
@@ -193,6 +203,7 @@ class Conduct:
             post(self.tx, self.identity, site, ended)
         body = {"run": self.run, "status": self.fold.status.value, "reason": self.fold.reason}
         record(self.tx, "run-ended", body, self.now)
+        self._mark()
 
     def withdraw(self, site: SiteId, reason: str) -> None:
         """A site will not answer in the open round, if any."""

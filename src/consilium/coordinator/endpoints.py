@@ -23,6 +23,7 @@ from consilium.core.study import Plan
 from consilium.store.database import Transaction
 from consilium.store.schema import audit, checkpoints, events, grants, inbox, runs, sites, studies
 from consilium.wire import messages
+from consilium.wire.envelope import seal
 from consilium.wire.identity import fingerprint
 
 MAX_WAIT_S = 60.0
@@ -415,8 +416,9 @@ async def read_audit(call: Call) -> Any:
     def act(tx: Transaction) -> Any:
         page = select(audit).where(audit.c.seq > call.query.after).order_by(audit.c.seq).limit(PAGE)
         entries = [row.entry.decode() for row in tx.rows(page)]
-        mark = checkpoint(tx, services.identity, services.now())
-        return {"entries": entries, "checkpoint": json.loads(mark) if mark else None, "key": services.identity.public}
+        mark = checkpoint(tx, services.now())
+        envelope = json.loads(seal(mark.TYPE, mark.encode(), services.identity))
+        return {"entries": entries, "checkpoint": envelope, "key": services.identity.public}
 
     return await call.store(act)
 

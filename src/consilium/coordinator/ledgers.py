@@ -26,14 +26,11 @@ def record(tx: Transaction, kind: str, body: dict[str, Any], now: datetime) -> N
     tx.do(insert(audit).values(seq=entry.seq, entry=entry.data))
 
 
-def checkpoint(tx: Transaction, identity: Identity, now: datetime) -> bytes | None:
-    """The signed head of the audit log; None while it is empty."""
+def checkpoint(tx: Transaction, now: datetime) -> Checkpoint:
+    """The head of the audit log, to be signed."""
     last = tx.row(select(audit).order_by(audit.c.seq.desc()).limit(1))
-    if last is None:
-        return None
-    head = chain.head_of(last.entry)
-    message = Checkpoint(log=LOG, seq=head.seq, head=head.digest, at=now)
-    return seal(Checkpoint.TYPE, message.encode(), identity)
+    head = chain.START if last is None else chain.head_of(last.entry)
+    return Checkpoint(log=LOG, seq=head.seq, head=head.digest, at=now)
 
 
 def post(tx: Transaction, identity: Identity, site: SiteId, message: Signed) -> None:

@@ -1,10 +1,13 @@
 """Blobs on the wire: ask for the offset, append pieces, read with Range."""
 
+import re
+
 from sqlalchemy import or_, select
 from starlette.responses import FileResponse, Response
 
 from consilium.coordinator.conduct import grant, keep_blob
 from consilium.coordinator.endpoints import Call
+from consilium.coordinator.problems import problem
 from consilium.core.errors import Conflict, Invalid, NotFound, TooLarge
 from consilium.core.ids import Digest, is_digest
 from consilium.store.blobs import Stored
@@ -53,10 +56,21 @@ async def head(call: Call) -> Response:
 async def read(call: Call) -> Response:
     """A blob's bytes, with Range."""
     digest = _digest(call)
-    if await call.store(lambda tx: _readable(tx, call, digest)) is None:
+    size = await call.store(lambda tx: _readable(tx, call, digest))
+    if size is None:
         raise NotFound(f"blob {digest} is not here, or is not yours to read", "check the digest")
+    asked = call.request.headers.get("range")
+    if asked is not None and not _inside(asked, size):
+        error = Invalid(f"the range {asked[:100]!r} does not lie in a blob of {size} bytes", "ask for bytes=FROM-")
+        return problem(error, 416, {"Content-Range": f"bytes */{size}"})
     path = call.services.blobs.path(digest)
     return FileResponse(path, media_type="application/octet-stream", headers={"ETag": f'"{digest}"'})
+
+
+def _inside(asked: str, size: int) -> bool:
+    """Whether this is one range `bytes=FROM-` or `bytes=FROM-TO` that begins in the blob."""
+    parts = re.fullmatch("bytes=([0-9]{1,18})-([0-9]{0,18})", asked)
+    return parts is not None and int(parts[1]) < size and int(parts[2] or size) >= int(parts[1])
 
 
 async def append(call: Call) -> Response:
@@ -77,8 +91,7 @@ async def append(call: Call) -> Response:
                     await call.services.to_thread(lambda data=full: write(data))  # type: ignore[misc]
             write(bytes(waiting))
     except Conflict as error:
-        where = {"Upload-Offset": str(store.offset(sender, digest))}
-        return Response(status_code=409, headers=where, content=error.message.encode())
+        return problem(error, headers={"Upload-Offset": str(store.offset(sender, digest))})
     stored = await call.services.to_thread(lambda: store.complete(sender, digest))
     if stored is not None:
         await call.store(lambda tx: _keep(tx, call, stored))

@@ -11,20 +11,23 @@ start it with ``python -P``, so that no file in a folder that foreign code wrote
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 from consilium.core import state as chain
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.update import Update
-from consilium.training.limits import limit
+from consilium.training.limits import end_with, limit
 from consilium.training.work import Foreign, Work
 
 MEMORY_BYTES, FILE_BYTES = 64 << 30, 64 << 30
 
 
-def serve(memory_bytes: int = MEMORY_BYTES, file_bytes: int = FILE_BYTES) -> None:
-    """Answer commands until stdin ends, as it does when the agent dies."""
+def serve(memory_bytes: int = MEMORY_BYTES, file_bytes: int = FILE_BYTES, parent: int = 0) -> None:
+    """Answer commands until stdin ends; the process dies with the agent, whose id is `parent` (0: with nobody)."""
+    if parent:
+        end_with(parent)
     limit(memory_bytes, file_bytes)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a model prints goes to the site's log, and is not taken for an answer
@@ -44,6 +47,7 @@ def serve(memory_bytes: int = MEMORY_BYTES, file_bytes: int = FILE_BYTES) -> Non
         except MemoryError:
             told = _failed("training needs more memory than the site allows", "lower training.batch_size")
         except Exception as error:
+            traceback.print_tb(error.__traceback__)  # to the site's log: where, and no value of anything
             told = _failed(
                 f"training failed ({type(error).__name__})", "run `consilium site check`; the cause is local"
             )
@@ -71,4 +75,4 @@ def _act(work: Work, ask: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    serve(*(int(value) for value in sys.argv[1:3]))
+    serve(*(int(value) for value in sys.argv[1:4]))

@@ -22,7 +22,7 @@ from consilium.core.errors import ConsiliumError, Refused, Unauthenticated, Unav
 from consilium.wire.messages import HEADER, PROTOCOL
 
 Result = TypeVar("Result")
-CONNECT_S, READ_S = 10.0, 30.0
+CONNECT_S, READ_S = 3.0, 30.0
 STALLED_S = 5.0
 """An upload or download that moves no byte for this long is taken for dead and resumed on a new connection."""
 PIECE = 1 << 20
@@ -47,21 +47,26 @@ class Connection:
         self._lock = threading.Lock()
         self._pool = _pool(self.url, trust(ca) if verify else _blind())
 
-    def get(self, path: str, query: Mapping[str, Any] | None = None, *, wait: float = 0.0) -> Any:
-        """GET JSON; `wait` is added to the time limit (long-polling). Raises: ConsiliumError by code; Unavailable."""
+    def get(
+        self, path: str, query: Mapping[str, Any] | None = None, *, wait: float = 0.0, limit_s: float | None = None
+    ) -> Any:
+        """GET JSON; `wait` is added to the time limit (long-polling), or `limit_s` is the limit.
+
+        Raises: ConsiliumError by code; Unavailable.
+        """
         text = "&".join(f"{name}={quote(str(value))}" for name, value in (query or {}).items())
-        return self._json("GET", f"{path}?{text}" if text else path, None, {}, wait)
+        return self._json("GET", f"{path}?{text}" if text else path, None, {}, limit_s or READ_S + wait)
 
     def post(self, path: str, body: Any = None, *, raw: bytes | None = None, form: bool = False) -> Any:
         """POST JSON, bytes as they are (`raw`), or a form. Raises: ConsiliumError by code; Unavailable."""
         if form:
             data = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in body.items()).encode()
-            return self._json("POST", path, data, {"Content-Type": "application/x-www-form-urlencoded"}, 0.0)
+            return self._json("POST", path, data, {"Content-Type": "application/x-www-form-urlencoded"}, READ_S)
         data = raw if raw is not None else json.dumps({} if body is None else body).encode()
-        return self._json("POST", path, data, {"Content-Type": "application/json"}, 0.0)
+        return self._json("POST", path, data, {"Content-Type": "application/json"}, READ_S)
 
-    def _json(self, method: str, path: str, data: bytes | None, headers: dict[str, str], wait: float) -> Any:
-        response = self.request(method, path, data, headers, read_s=READ_S + wait)
+    def _json(self, method: str, path: str, data: bytes | None, headers: dict[str, str], read_s: float) -> Any:
+        response = self.request(method, path, data, headers, read_s=read_s)
         try:
             if "json" not in response.headers.get("Content-Type", ""):
                 return response.data
@@ -126,6 +131,7 @@ def trust(ca: Path | None) -> ssl.SSLContext:
 
 def _blind() -> ssl.SSLContext:
     # Used once, to fetch the CA that is then accepted by its hash alone.
+    urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -173,7 +179,7 @@ def _problem(response: urllib3.BaseHTTPResponse, url: str) -> ConsiliumError:
     return kind(message, remedy)
 
 
-def retrying(act: Callable[[], Result], stop: threading.Event, *, first_s: float = 0.1, most_s: float = 5.0) -> Result:
+def retrying(act: Callable[[], Result], stop: threading.Event, *, first_s: float = 0.1, most_s: float = 1.0) -> Result:
     """Repeat `act` while the coordinator is out of reach, with growing, jittered pauses, until `stop`.
 
     Raises: what `act` raises other than Unavailable; Unavailable: stopped.

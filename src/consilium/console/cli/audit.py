@@ -127,17 +127,23 @@ def _file(path: Path) -> Log:
 
 def _home(home: Path) -> Log:
     """The log in the folder of a site agent, or of a coordinator on SQLite; read, never written."""
-    for name, file in (("coordinator", "coordinator.sqlite"), ("", "journal.sqlite")):
-        if (home / file).exists():
-            return _database(home, home / file, name)
+    if (home / "coordinator.sqlite").exists():
+        return _database(home, home / "coordinator.sqlite", "coordinator", "SELECT envelope FROM checkpoints")
+    if (home / "journal.sqlite").exists():
+        member = home / "site.json"
+        name = str(json.loads(member.read_text())["site"]) if member.exists() else "site"
+        own = "SELECT envelope FROM outbox WHERE type = 'checkpoint'"
+        return _database(home, home / "journal.sqlite", name, "SELECT envelope FROM marks", own)
     raise Invalid(f"{home} holds no audit log", "give the folder of a site, or of a coordinator on SQLite")
 
 
-def _database(home: Path, path: Path, name: str) -> Log:
+def _database(home: Path, path: Path, name: str, kept: str, own: str = "") -> Log:
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
         try:
-            entries = [bytes(row[0]) for row in database.execute("SELECT entry FROM audit ORDER BY seq")]
-            kept = [bytes(row[0]) for row in database.execute("SELECT envelope FROM checkpoints ORDER BY seq")]
+            entries, others, marks = (
+                tuple(bytes(row[0]) for row in database.execute(query)) if query else ()
+                for query in ("SELECT entry FROM audit ORDER BY seq", kept, own)
+            )
         except sqlite3.DatabaseError as error:
             raise AuditBroken(f"{path} cannot be read: {error}", "restore it from your backup") from error
-    return Log(name, Identity.load(home / "identity.key").public, tuple(entries), (), tuple(kept))
+    return Log(name, Identity.load(home / "identity.key").public, entries, marks, others)

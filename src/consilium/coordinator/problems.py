@@ -1,0 +1,37 @@
+"""Errors on the wire: `messages.Problem`, with the status of its kind."""
+
+from starlette.responses import JSONResponse, Response
+
+from consilium.core.errors import (
+    Conflict,
+    ConsiliumError,
+    Invalid,
+    NotFound,
+    ProtocolMismatch,
+    Refused,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
+from consilium.wire.messages import HEADER, PROTOCOL, Problem
+
+STATUS: tuple[tuple[type[ConsiliumError], int], ...] = (
+    (Invalid, 422),
+    (Unauthenticated, 401),
+    (Refused, 403),
+    (NotFound, 404),
+    (Conflict, 409),
+    (TooLarge, 413),
+    (ProtocolMismatch, 426),
+    (Unavailable, 503),
+)
+
+
+def problem(error: ConsiliumError, status: int = 0, headers: dict[str, str] | None = None) -> Response:
+    """An error on the wire, with `headers` of its own. `status`: another than that of its kind."""
+    status = status or next((status for kind, status in STATUS if isinstance(error, kind)), 400)
+    told = Problem(
+        code=error.code, message=error.message[:4000], remedy=error.remedy[:4000], reason=getattr(error, "reason", "")
+    )
+    common = {HEADER: str(PROTOCOL)} | ({"WWW-Authenticate": "Bearer"} if status == 401 else {})
+    return JSONResponse(told.model_dump(), status_code=status, headers=common | (headers or {}))

@@ -1,0 +1,60 @@
+"""Approvals: what people at a site decided on a plan, and what stands now. Signed, bound to its hash, revocable."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from consilium.core.errors import Refused
+from consilium.core.ids import Digest
+from consilium.core.study import Plan
+
+WEAKER: dict[str, str] = {
+    "plain": (
+        "The recipe `plain` protects nothing: the coordinator sees this hospital's update and its figures on its own, "
+        "and may be able to reconstruct something of its patients from them."
+    )
+}
+"""Modes that a hospital must accept by name, and what it accepts with them."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """One decision, its signature checked."""
+
+    plan: Digest
+    decision: Literal["approve", "decline", "revoke"]
+    person: str
+    accepts: tuple[str, ...]
+    expires: datetime | None
+    at: datetime
+
+
+def standing(plan: Plan, said: Iterable[Said], now: datetime) -> Said:
+    """The approval that stands for a plan; `said` are the site's decisions on this study, oldest first.
+
+    Raises: Refused: `reason` is one of not-approved, plan-changed, declined, revoked, approval-expired, recipe.
+    """
+    ask = "a person at the hospital decides with `consilium site review` and `consilium site approve`"
+    newest: Said | None = None
+    for one in said:
+        newest = one
+    if newest is None:
+        raise Refused("no person at this hospital has approved the study", ask, reason="not-approved")
+    if newest.plan != plan.digest:
+        raise Refused("what was approved is another plan than this one", ask, reason="plan-changed")
+    if newest.decision != "approve":
+        word = {"decline": "declined", "revoke": "revoked"}[newest.decision]
+        raise Refused(f"the study was {word} at this hospital", ask, reason=word)
+    if newest.expires is not None and now >= newest.expires:
+        raise Refused(f"the approval ended at {newest.expires:%Y-%m-%d %H:%M} UTC", ask, reason="approval-expired")
+    missing = [mode for mode in weaker(plan) if mode not in newest.accepts]
+    if missing:
+        raise Refused(f"the hospital has not accepted {', '.join(missing)}", ask, reason="recipe")
+    return newest
+
+
+def weaker(plan: Plan) -> tuple[str, ...]:
+    """The modes of a plan that each hospital must accept by name."""
+    recipe = plan.study.privacy.recipe
+    return (recipe,) if recipe in WEAKER else ()

@@ -1,0 +1,117 @@
+"""The hospital's policy: what may be done with its data at all. A file that the hospital owns; it signs nothing away.
+
+Nothing that a coordinator sends can lower what stands here: a study may only ask for more.
+"""
+
+from datetime import date
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from consilium.core.errors import Refused
+from consilium.core.ids import DIGEST, SLUG
+from consilium.core.study import Study
+
+Slug = Annotated[str, StringConstraints(pattern=SLUG)]
+
+
+class Part(BaseModel):
+    """A part of the policy: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Code(Part):
+    """Foreign code: wheels that a study brings along. They run confined, without network, keys or journal."""
+
+    allowed: bool = Field(False, description="whether wheels may run here at all")
+    wheels: tuple[Annotated[str, StringConstraints(pattern=DIGEST)], ...] = Field(
+        (), description="wheels approved by digest; empty: whichever a person approves with the study"
+    )
+
+
+class Limits(Part):
+    """What training may use."""
+
+    memory_gb: float = Field(16.0, gt=0)
+    file_gb: float = Field(16.0, gt=0)
+    round_minutes: float = Field(24 * 60.0, gt=0, description="training of one round is ended after this long")
+
+
+class Policy(Part):
+    """One policy file, whole."""
+
+    policy: Literal[1] = Field(description="version of this format")
+    purposes: tuple[Literal["research", "quality", "public-health", "education"], ...] = ("research", "quality")
+    models: tuple[Slug, ...] = ("linear", "logistic", "poisson", "torch")
+    strategies: tuple[Slug, ...] = ("fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi")
+    min_patients: int = Field(20, ge=1, description="fewest training patients, counted here")
+    max_rounds: int = Field(500, ge=1, description="most training rounds of one study")
+    max_approval_days: int = Field(365, ge=1, description="an approval ends after this long at the latest")
+    expires: date | None = Field(None, description="last day of this policy; the hospital then renews it")
+    code: Code = Code()
+    limits: Limits = Limits()
+
+    def check(self, study: Study, today: date) -> None:
+        """Whether this policy allows a study at all.
+
+        Raises: Refused: `reason` is one of policy-expired, study-expired, purpose, algorithm, rounds, code.
+        """
+        if self.expires is not None and today > self.expires:
+            raise Refused(
+                f"the hospital's policy ended on {self.expires}", "the hospital renews it", reason="policy-expired"
+            )
+        if study.purpose.expires is not None and today > study.purpose.expires:
+            raise Refused(f"the study ended on {study.purpose.expires}", "submit a new one", reason="study-expired")
+        if study.purpose.code not in self.purposes:
+            raise Refused(
+                f"the purpose {study.purpose.code} is not one of {', '.join(self.purposes) or 'none'}",
+                "ask the hospital",
+                reason="purpose",
+            )
+        self._check_algorithm(study)
+        if study.rounds > self.max_rounds:
+            raise Refused(
+                f"{study.rounds} rounds are more than the {self.max_rounds} that the hospital allows",
+                "ask for fewer rounds",
+                reason="rounds",
+            )
+        self._check_code(study)
+
+    def _check_algorithm(self, study: Study) -> None:
+        for what, name, allowed in (
+            ("model", study.model.kind, self.models),
+            ("strategy", study.strategy.name, self.strategies),
+        ):
+            if name not in allowed:
+                raise Refused(
+                    f"the {what} {name} is not one of {', '.join(allowed) or 'none'}",
+                    "ask the hospital",
+                    reason="algorithm",
+                )
+
+    def _check_code(self, study: Study) -> None:
+        wheel = study.model.wheel
+        if wheel is None:
+            return
+        if not self.code.allowed or (self.code.wheels and wheel not in self.code.wheels):
+            raise Refused(f"the hospital does not run the wheel {wheel}", "ask the hospital", reason="code")
+
+    def threshold(self, study: Study) -> int:
+        """Fewest training patients: the larger of the hospital's and the study's number."""
+        return max(self.min_patients, study.min_patients)
+
+
+TEMPLATE = """\
+# What may be done with this hospital's data at all. Owned by the hospital; read anew before every round.
+policy: 1
+purposes: [research, quality]       # research | quality | public-health | education
+models: [linear, logistic, poisson, torch]
+strategies: [fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi]
+min_patients: 20                    # fewest training patients, counted here; a study may ask for more, never for less
+max_rounds: 500                     # most training rounds of one study
+max_approval_days: 365              # an approval ends after this long at the latest
+# expires: 2030-12-31               # last day of this policy
+code: {allowed: false, wheels: []}  # foreign code, by digest of its wheel; it runs confined
+limits: {memory_gb: 16, file_gb: 16, round_minutes: 1440}
+"""

@@ -1,0 +1,49 @@
+"""A plan in plain words: what a data steward reads before deciding."""
+
+from consilium.core.study import Feature, Plan
+from consilium.governance.approvals import WEAKER, weaker
+
+
+def explain(plan: Plan) -> str:
+    """The whole plan, in words."""
+    study = plan.study
+    lines = [
+        f"{study.title}",
+        f"Study {study.name}, asked by {study.purpose.requester}, for {study.purpose.code}.",
+        f"Purpose: {study.purpose.text}",
+        "",
+        "What is read here, and stays here:",
+        *(f"  - {_feature(feature)}" for feature in study.contract.features),
+        f"  - {study.contract.label.id}: {study.contract.label.meaning} (what the model learns to predict)",
+        "",
+        "What is done here:",
+        f"  {_model(plan)}",
+        f"  At most {study.rounds} rounds of training, {study.training.epochs} passes over the patients each, and "
+        "one round that judges the final model.",
+        f"  {study.evaluation.test_fraction:.0%} of the patients are held out; the model is judged on them alone.",
+        f"  With fewer than {study.min_patients} training patients this hospital takes no part.",
+        "",
+        "What leaves, once per round:",
+        "  The change of the model's parameters, the number of training patients, and histograms of the model's "
+        "scores on held-out patients. No record of a patient leaves.",
+        *(f"  {WEAKER[mode]}" for mode in weaker(plan)),
+        "",
+        f"The study ends {f'on {study.purpose.expires}' if study.purpose.expires else 'when its rounds are done'}.",
+        f"Plan {plan.digest}",
+    ]
+    return "\n".join(lines)
+
+
+def _feature(feature: Feature) -> str:
+    if feature.type == "number":
+        assert feature.range is not None
+        low, high = feature.range
+        return f"{feature.id}: {feature.meaning}, {low:g} to {high:g} {feature.unit}"
+    return f"{feature.id}: {feature.meaning}, one of {', '.join((feature.categories or {}).values())}"
+
+
+def _model(plan: Plan) -> str:
+    model, strategy = plan.study.model, plan.study.strategy.name
+    named = f"{model.kind} ({model.architecture})" if model.architecture else model.kind
+    code = f", with foreign code from the wheel {model.wheel}" if model.wheel else ""
+    return f"A model of kind {named} is trained by {strategy}{code}."

@@ -1,0 +1,202 @@
+"""The site agent: plain threads that receive, work, send and beat; all they share is the journal.
+
+Any of them may die at any line with the process: what was received is in the journal before it is acknowledged, and
+what is to be sent is in the journal before it leaves.
+"""
+
+import fcntl
+import logging
+import os
+import select
+import threading
+import traceback
+import uuid
+from collections.abc import Callable
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from consilium import __version__
+from consilium.core.errors import Conflict, ConsiliumError, Refused, Unauthenticated, Unavailable
+from consilium.site.folder import Folder
+from consilium.site.inbox import Inbox
+from consilium.site.journal import Journal
+from consilium.site.outbox import Outbox
+from consilium.site.states import States
+from consilium.site.worker import Worker
+from consilium.wire.connection import Connection
+from consilium.wire.identity import Identity
+
+log = logging.getLogger(__name__)
+AUDIENCE = "consilium-coordinator"
+GRANT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+HEARTBEAT_S = 10.0
+WAIT_S, IDLE_WAIT_S, SLACK_S = 3.0, 25.0, 2.0
+"""Long-polls: while a run is on (a dead line must be noticed soon), when idle, and what a good line may need beyond."""
+ADMISSION_S = 2.0
+
+
+def connect(folder: Folder, identity: Identity) -> Connection:
+    """A connection that gets its tokens by the site's key."""
+    member = folder.membership()
+    anonymous = Connection(member.url, folder.authority())
+
+    def token() -> str:
+        now = datetime.now(UTC)
+        assertion = identity.assertion(member.site, AUDIENCE, now, uuid.uuid4().hex)
+        form = {"grant_type": "client_credentials", "client_assertion_type": GRANT, "client_assertion": assertion}
+        return str(anonymous.post("/v1/token", form, form=True)["access_token"])
+
+    return Connection(member.url, folder.authority(), token)
+
+
+class Agent:
+    """One agent per folder."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.stop = threading.Event()
+        self._failed = False
+        self._identity = folder.identity()
+        self._member = folder.membership()
+        self._connection = connect(folder, self._identity)
+        self._journal = Journal(folder.journal)
+        states = States(folder, self._journal, self._connection, self.stop)
+        self._outbox = Outbox(self._journal, self._connection, self.stop)
+        self._worker = Worker(
+            folder, self._member.site, self._identity, self._journal, states, self.stop, self._outbox.wake
+        )
+        self._inbox = Inbox(
+            self._member.site, self._member.coordinator_key, self._identity, self._journal, self._connection, states,
+            self._worker.wake, self._outbox,
+        )  # fmt: skip
+
+    def run(self) -> bool:
+        """Work until `stop` is set. Whether it ended because of that, and not of a failure that its log tells.
+
+        Raises: Conflict: another agent runs in this folder.
+        """
+        with _alone(self.folder.lock), _doorbell(self.folder.bell) as bell:
+            self._admitted()
+            beats = (self._receive, self._worker.run, self._outbox.run, self._heartbeat)
+            threads = [threading.Thread(target=self._guarded, args=(beat,), name=beat.__name__) for beat in beats]
+            for thread in threads:
+                thread.start()
+            self._listen(bell)
+            for thread in threads:
+                thread.join()
+        self._worker.close()
+        self._journal.close()
+        return not self._failed
+
+    def _guarded(self, beat: Callable[[], None]) -> None:
+        try:
+            beat()
+        except Exception as error:
+            if self.stop.is_set() and isinstance(error, Unavailable):
+                return  # stopped while it waited for the coordinator
+            log.error("the agent ends: %s\n%s", type(error).__name__, where(error))
+            self._failed = True
+            self.stop.set()
+
+    def _admitted(self) -> None:
+        said = False
+        while not self.stop.is_set():
+            try:
+                state = self._connection.get("/v1/site")["state"]
+            except (Unavailable, Unauthenticated) as error:
+                log.warning("%s", error)
+                state = ""
+            if state == "admitted":
+                log.info("%s is admitted at %s", self._member.site, self._member.url)
+                return
+            if state == "pending" and not said:
+                log.info("waiting for admission; read this to the admin: %s", self._identity.fingerprint)
+                said = True
+            self.stop.wait(ADMISSION_S)
+
+    def _receive(self) -> None:
+        after = int(self._journal.meta("inbox", "0"))
+        pause = 0.1
+        while not self.stop.is_set():
+            wait = WAIT_S if self._worker.active else IDLE_WAIT_S
+            try:
+                answer = self._connection.get("/v1/inbox", {"after": after, "wait": wait}, limit_s=wait + SLACK_S)
+                for item in answer["items"]:
+                    self._inbox.take(int(item["seq"]), item["envelope"], datetime.now(UTC))
+                    after = int(item["seq"])
+                pause = 0.1
+            except (Unavailable, Unauthenticated, Refused) as error:
+                log.warning("the coordinator does not answer: %s", error.message)
+                self.stop.wait(pause)
+                pause = min(pause * 2, 1.0)
+
+    def _heartbeat(self) -> None:
+        while not self.stop.is_set():
+            try:
+                body = {"version": __version__, "activity": self._worker.activity}
+                self._connection.post("/v1/heartbeat", body)
+            except ConsiliumError as error:
+                log.debug("heartbeat: %s", error.message)
+            self._worker.changed.wait(HEARTBEAT_S)
+            self._worker.changed.clear()
+
+    def _listen(self, bell: IO[bytes]) -> None:
+        while not self.stop.is_set():
+            ready, _, _ = select.select([bell], [], [], 1.0)
+            if ready and bell.read(4096):
+                self._outbox.recheck()
+                self._outbox.wake.set()
+                self._worker.wake.set()
+        for event in (self._outbox.wake, self._worker.wake, self._worker.changed):
+            event.set()
+
+
+def where(error: BaseException) -> str:
+    """Where an error came from: frames without the values of anything."""
+    return "".join(traceback.format_tb(error.__traceback__))
+
+
+def running(folder: Folder) -> bool:
+    """Whether an agent runs in this folder."""
+    if not folder.lock.exists():
+        return False
+    with folder.lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+@contextmanager
+def _alone(path: Path):  # type: ignore[no-untyped-def]
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Conflict(f"an agent already runs in {path.parent}", "stop it first") from error
+        yield
+
+
+@contextmanager
+def _doorbell(path: Path):  # type: ignore[no-untyped-def]
+    # A named pipe, opened for both ends: it never reports end of file, and its path may be of any length.
+    path.unlink(missing_ok=True)
+    os.mkfifo(path, 0o600)
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_NONBLOCK), "rb", buffering=0) as bell:
+        yield bell
+    path.unlink(missing_ok=True)
+
+
+def ring(folder: Folder) -> None:
+    """Wake the agent of a folder, if one runs."""
+    try:
+        handle = os.open(folder.bell, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return
+    try:
+        os.write(handle, b"!")
+    finally:
+        os.close(handle)

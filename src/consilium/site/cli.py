@@ -1,0 +1,254 @@
+"""`consilium site`: what people at a hospital do. Nothing here needs root, and nothing listens."""
+
+import json
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from consilium import studyfile
+from consilium.config import Homes
+from consilium.core.errors import Conflict
+from consilium.governance.words import explain
+from consilium.site import doctor as checks
+from consilium.site import joining, showing, tables
+from consilium.site.agent import Agent, ring, running
+from consilium.site.deciding import Desk
+from consilium.site.folder import Folder
+from consilium.site.journal import Journal
+from consilium.wire.messages import Decision
+
+File = click.Path(dir_okay=False, path_type=Path)
+Existing = click.Path(exists=True, dir_okay=False, path_type=Path)
+home_option = click.option(
+    "--home", type=click.Path(path_type=Path), default=Homes.site, show_default="~/.consilium/site",
+    help="Folder of the site.",
+)  # fmt: skip
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of words.")
+person_option = click.option("--person", required=True, help="Who decides: a name that stands in the signed decision.")
+reason_option = click.option("--reason", default="", help="Why; the study's owner reads it.")
+
+
+def now() -> datetime:
+    """Now, with time zone."""
+    return datetime.now(UTC)
+
+
+def say(fact: Any, as_json: bool, words: str) -> None:
+    """Print one fact, as JSON or in words."""
+    click.echo(json.dumps(fact, indent=2, ensure_ascii=False, default=str) if as_json else words)
+
+
+@click.group()
+def site() -> None:
+    """Take part with a hospital's data: join, check, decide, run. The data stay here."""
+
+
+@site.command()
+@home_option
+@json_option
+def init(home: Path, as_json: bool) -> None:
+    """Make the site's folder: its key, and a policy to be edited."""
+    folder = Folder.create(home)
+    with closing(Journal(folder.journal)) as journal, journal.write() as tx:
+        tx.record("init", {"public_key": folder.identity().public}, now())
+    fact = {"home": str(home), "policy": str(folder.policy_file), "fingerprint": folder.identity().fingerprint}
+    words = f"Site in {home}. Fingerprint of its key: {fact['fingerprint']}\n"
+    say(fact, as_json, words + f"Next: edit {folder.policy_file}, then `consilium site join TOKEN`.")
+
+
+@site.command()
+@click.argument("token")
+@click.option("--about", default="", help="Institution and contact, for the coordinator's admin.")
+@click.option("--ca", type=Existing, help="PEM file of the coordinator's CA, where a proxy hides it.")
+@home_option
+@json_option
+def join(token: str, about: str, ca: Path | None, home: Path, as_json: bool) -> None:
+    """Join the federation that TOKEN names; then read the fingerprint to its admin."""
+    folder = Folder.open(home)
+    state = joining.join(folder, token, about, ca, now())
+    member, fingerprint = folder.membership(), folder.identity().fingerprint
+    fact = {"site": member.site, "url": member.url, "state": state, "fingerprint": fingerprint}
+    words = f"Joined {member.url} as {member.site} ({state}).\n"
+    if state != "admitted":
+        words += f"Read this to the coordinator's admin, who admits the site: {fingerprint}\n"
+    say(fact, as_json, words + "Next: `consilium site run`.")
+
+
+@site.command()
+@home_option
+def run(home: Path) -> None:
+    """Run the agent until it is ended (Ctrl-C or SIGTERM). It dials out and listens on nothing."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    agent = Agent(Folder.open(home))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.stop.set())
+    if not agent.run():
+        raise Conflict("the agent ended by itself", "its log says why")
+
+
+@site.command()
+@click.argument("study", required=False)
+@click.option("--study-file", type=Existing, help="A study file, instead of a study that was offered here.")
+@click.option("--mapping", type=Existing, help="Mapping file. Default: the one of the contract, in the site's folder.")
+@home_option
+@json_option
+@click.pass_context
+def check(
+    ctx: click.Context, study: str | None, study_file: Path | None, mapping: Path | None, home: Path, as_json: bool
+) -> None:
+    """Check how the hospital's data fit STUDY, and say what to do. Small counts are hidden; nothing leaves.
+
+    Exit code 1: something stands in the way of training.
+    """
+    if (study is None) == (study_file is None):
+        raise click.UsageError("give either STUDY or --study-file")
+    with _desk(home) as desk:
+        wanted = studyfile.read(study_file) if study_file is not None else desk.plan(str(study)).study
+        path = desk.folder.mapping(wanted.contract.id, mapping) if mapping or study is None else desk.mapping(study)
+    report = tables.check(wanted, path)
+    say(report.to_json(), as_json, "") if as_json else showing.report(report)
+    if not report.usable:
+        ctx.exit(1)
+
+
+@site.command()
+@click.argument("study")
+@home_option
+@json_option
+def review(study: str, home: Path, as_json: bool) -> None:
+    """Show STUDY in plain words: purpose, what is read, what is done, what leaves, and what the policy says."""
+    with _desk(home) as desk:
+        standing = desk.standing(study, now())
+    plan = standing.plan
+    fact = {
+        "study": study, "plan": plan.digest, "standing": standing.word, "policy": standing.policy or "allowed",
+        "words": explain(plan), "content": plan.study.model_dump(mode="json"),
+    }  # fmt: skip
+    verdict = f"forbids this study: {standing.policy}" if standing.policy else "allows this study"
+    words = f"{explain(plan)}\n\nThe hospital's policy {verdict}.\nDecided here so far: {standing.word}."
+    say(fact, as_json, words)
+
+
+@site.command()
+@click.argument("study")
+@person_option
+@click.option("--accept", "accepts", multiple=True, help="A weaker mode that the hospital accepts, such as plain.")
+@click.option("--until", help="Last day of the approval, as 2030-12-31. Default: the longest that the policy allows.")
+@click.option("--mapping", type=Existing, help="Mapping file. Default: the one of the contract, in the site's folder.")
+@home_option
+@json_option
+def approve(
+    study: str, person: str, accepts: tuple[str, ...], until: str | None, mapping: Path | None, home: Path,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Approve STUDY: a signed decision, bound to the hash of exactly this plan."""
+    with _desk(home) as desk:
+        decision = desk.approve(study, person, accepts, _day(until), mapping, now())
+    _decided(decision, home, as_json)
+
+
+@site.command()
+@click.argument("study")
+@person_option
+@reason_option
+@home_option
+@json_option
+def decline(study: str, person: str, reason: str, home: Path, as_json: bool) -> None:
+    """Decline STUDY."""
+    with _desk(home) as desk:
+        decision = desk.decline(study, person, reason, now())
+    _decided(decision, home, as_json)
+
+
+@site.command()
+@click.argument("study", required=False)
+@click.option("--all", "everything", is_flag=True, help="Revoke every approval of this hospital.")
+@person_option
+@reason_option
+@home_option
+@json_option
+def revoke(study: str | None, everything: bool, person: str, reason: str, home: Path, as_json: bool) -> None:
+    """Revoke the approval of STUDY: no further round is trained here, and what still waits is not sent."""
+    if (study is None) != everything:
+        raise click.UsageError("give either STUDY or --all")
+    with _desk(home) as desk:
+        chosen = [study] if study else [s for s in desk.offered() if desk.standing(s, now()).word == "approved"]
+        decisions = [desk.revoke(name, person, reason, now()) for name in chosen]
+    for decision in decisions:
+        _decided(decision, home, as_json)
+
+
+@site.command()
+@home_option
+@json_option
+def status(home: Path, as_json: bool) -> None:
+    """Show where this site belongs, whether its agent runs, its studies, and what it does."""
+    with _desk(home) as desk:
+        fact = showing.status(desk, running(desk.folder), now())
+    say(fact, as_json, "") if as_json else showing.status_words(fact)
+
+
+@site.command()
+@click.option("--study", help="Only what was sent for this study.")
+@home_option
+@json_option
+def sent(study: str | None, home: Path, as_json: bool) -> None:
+    """List everything that ever left this hospital: hash, size, study, round, and what became of it."""
+    with _desk(home) as desk:
+        rows = [row for row in showing.sent(desk.journal) if study in (None, row.get("study"))]
+    say(rows, as_json, "") if as_json else showing.sent_words(rows)
+
+
+@site.command()
+@home_option
+@json_option
+@click.pass_context
+def doctor(ctx: click.Context, home: Path, as_json: bool) -> None:
+    """Check everything this site needs: key, policy, disk, proxy, TLS, clock, versions, journal, data.
+
+    Exit code 1: a problem was found.
+    """
+    found = []
+    for finding in checks.examine(Folder.open(home), now()):
+        found.append(finding)
+        if not as_json:
+            showing.finding(finding)
+    if as_json:
+        say([finding.to_json() for finding in found], True, "")
+    if any(finding.level == "problem" for finding in found):
+        ctx.exit(1)
+
+
+@contextmanager
+def _desk(home: Path) -> Iterator[Desk]:
+    folder = Folder.open(home)
+    with closing(Journal(folder.journal)) as journal:
+        yield Desk(folder, journal)
+
+
+def _decided(decision: Decision, home: Path, as_json: bool) -> None:
+    folder = Folder.open(home)
+    ring(folder)
+    fact = decision.model_dump(mode="json", include={"study", "plan", "decision", "person", "accepts", "expires"})
+    done = {"approve": "approved", "decline": "declined", "revoke": "revoked"}[decision.decision]
+    words = f"{decision.study} is {done} by {decision.person}, for the plan {decision.plan}"
+    if decision.expires is not None:
+        words += f", until {decision.expires:%Y-%m-%d}"
+    if not running(folder):
+        words += "\nThe coordinator hears of it when the agent runs (`consilium site run`)."
+    say(fact, as_json, words)
+
+
+def _day(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return datetime.combine(date.fromisoformat(text), time.max, UTC)
+    except ValueError as error:
+        raise click.BadParameter("write the day as 2030-12-31", param_hint="--until") from error

@@ -1,0 +1,170 @@
+"""A person at the hospital decides on a study: what was offered, what the policy says, and the signed decision."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from sqlite3 import Row
+
+from consilium.core.errors import NotFound, Refused
+from consilium.core.study import Plan
+from consilium.governance.approvals import WEAKER, Said, weaker
+from consilium.governance.policy import Policy
+from consilium.site.folder import Folder
+from consilium.site.guard import Guard
+from consilium.site.journal import Journal
+from consilium.wire.envelope import seal
+from consilium.wire.messages import Decision
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a study stands at this hospital. `word`: open, approved, declined, revoked or expired."""
+
+    study: str
+    title: str
+    plan: Plan
+    word: str
+    said: Said | None
+    policy: str
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a data steward works with: the site's folder and its journal."""
+
+    folder: Folder
+    journal: Journal
+
+    def offered(self) -> list[str]:
+        """Names of all studies that were ever offered here, oldest first."""
+        rows = self.journal.rows("SELECT study FROM studies GROUP BY study ORDER BY min(id)")
+        return [str(row["study"]) for row in rows]
+
+    def plan(self, study: str) -> Plan:
+        """The newest plan offered under a name. Raises: NotFound."""
+        row = self.journal.row("SELECT payload FROM studies WHERE study = ? ORDER BY id DESC LIMIT 1", study)
+        if row is None:
+            known = ", ".join(self.offered())
+            raise NotFound(
+                f"no study {study} was offered to this hospital",
+                f"offered are: {known}" if known else "let the agent run (`consilium site run`), then look again",
+            )
+        return Plan.load(bytes(row["payload"]))
+
+    def standing(self, study: str, now: datetime) -> Standing:
+        """Where a study stands. Raises: NotFound."""
+        plan = self.plan(study)
+        said = self._said(study)
+        newest = said[-1] if said else None
+        word = "open"
+        if newest is not None and newest.plan == plan.digest:
+            word = {"approve": "approved", "decline": "declined", "revoke": "revoked"}[newest.decision]
+            if word == "approved" and newest.expires is not None and now >= newest.expires:
+                word = "expired"
+        return Standing(study, plan.study.title, plan, word, newest, self.objection(plan, now))
+
+    def objection(self, plan: Plan, now: datetime) -> str:
+        """What in the hospital's policy forbids the plan; empty when nothing does."""
+        try:
+            self.folder.policy().check(plan.study, now.date())
+        except Refused as error:
+            return error.message
+        return ""
+
+    def _said(self, study: str) -> list[Said]:
+        rows: list[Row] = self.journal.rows("SELECT envelope FROM decisions WHERE study = ? ORDER BY id", study)
+        identity, policy = self.folder.identity(), Policy(policy=1)
+        guard = Guard(self.folder.membership().site, identity.public, policy)
+        return guard.said([bytes(row["envelope"]) for row in rows])
+
+    def approve(
+        self, study: str, person: str, accepts: tuple[str, ...], until: datetime | None, mapping: Path | None,
+        now: datetime,
+    ) -> Decision:  # fmt: skip
+        """Approve the newest plan of a study, at the longest until the policy's last day for it.
+
+        Raises: Refused: the policy forbids it, or a weaker mode was not accepted by name.   NotFound: no mapping.
+        """
+        plan, policy = self.plan(study), self.folder.policy()
+        policy.check(plan.study, now.date())
+        missing = [mode for mode in weaker(plan) if mode not in accepts]
+        if missing:
+            raise Refused(
+                f"this study needs {', '.join(missing)}. {' '.join(WEAKER[mode] for mode in missing)}",
+                f"if the hospital accepts that, say so: {' '.join('--accept ' + mode for mode in missing)}",
+                reason="recipe",
+            )
+        chosen = self.folder.mapping(plan.study.contract.id, mapping)
+        expires = self._expiry(plan, policy, until, now)
+        decision = self._decision("approve", study, person, now, accepts=weaker(plan), expires=expires)
+        self._keep(decision, now, chosen if mapping else None)
+        return decision
+
+    def decline(self, study: str, person: str, reason: str, now: datetime) -> Decision:
+        """Decline a study."""
+        decision = self._decision("decline", study, person, now, reason=reason)
+        self._keep(decision, now)
+        return decision
+
+    def revoke(self, study: str, person: str, reason: str, now: datetime) -> Decision:
+        """Revoke an approval: no further round is trained here, and what still waits is not sent.
+
+        Raises: Refused: there is no approval to revoke.
+        """
+        if self.standing(study, now).word not in ("approved", "expired"):
+            raise Refused(
+                f"{study} is not approved here", "`consilium site status` shows what is", reason="not-approved"
+            )
+        decision = self._decision("revoke", study, person, now, reason=reason)
+        self._keep(decision, now)
+        return decision
+
+    def _expiry(self, plan: Plan, policy: Policy, until: datetime | None, now: datetime) -> datetime:
+        latest = now + timedelta(days=policy.max_approval_days)
+        for day in (policy.expires, plan.study.purpose.expires):
+            if day is not None:
+                latest = min(latest, datetime.combine(day, time.max, UTC))
+        if until is not None and until <= now:
+            raise Refused(f"{until:%Y-%m-%d} is past", "choose a later day", reason="approval-expired")
+        if until is not None and until > latest:
+            raise Refused(
+                f"the policy allows an approval until {latest:%Y-%m-%d}",
+                "choose an earlier day",
+                reason="approval-days",
+            )
+        return until or latest
+
+    def _decision(
+        self, word: str, study: str, person: str, now: datetime, *, accepts: tuple[str, ...] = (),
+        expires: datetime | None = None, reason: str = "",
+    ) -> Decision:  # fmt: skip
+        return Decision.model_validate({
+            "site": self.folder.membership().site, "study": study, "plan": self.plan(study).digest, "decision": word,
+            "person": person, "accepts": accepts, "expires": expires, "at": now, "reason": reason,
+        })  # fmt: skip
+
+    def _keep(self, decision: Decision, now: datetime, mapping: Path | None = None) -> None:
+        envelope = seal(Decision.TYPE, decision.encode(), self.folder.identity())
+        with self.journal.write() as tx:
+            tx.do(
+                "INSERT INTO decisions (study, plan, envelope) VALUES (?, ?, ?)",
+                decision.study, decision.plan, envelope,
+            )  # fmt: skip
+            if mapping is not None:
+                tx.do("INSERT OR REPLACE INTO mappings VALUES (?, ?)", decision.plan, str(mapping))
+            body = {"study": decision.study, "plan": decision.plan, "person": decision.person}
+            tx.record(decision.decision, {**body, "accepts": list(decision.accepts), "reason": decision.reason}, now)
+            tx.send("decision", envelope, {"study": decision.study}, now)
+            if decision.decision != "approve":
+                mine = "run IN (SELECT run FROM tasks WHERE plan = ?)"
+                tx.do(
+                    f"UPDATE outbox SET status = 'withdrawn' WHERE status = 'waiting' AND type = 'answer' AND {mine}",  # noqa: S608
+                    decision.plan,
+                )
+                tx.do("UPDATE tasks SET status = 'withdrawn' WHERE status = 'todo' AND plan = ?", decision.plan)
+
+    def mapping(self, study: str) -> Path:
+        """The mapping that the study would be trained with. Raises: NotFound."""
+        plan = self.plan(study)
+        row = self.journal.row("SELECT path FROM mappings WHERE plan = ?", plan.digest)
+        return self.folder.mapping(plan.study.contract.id, Path(row["path"]) if row else None)

@@ -1,0 +1,233 @@
+"""`consilium site doctor`: everything that must be right for this site to take part, and what to do where it is not."""
+
+import os
+import shutil
+import socket
+import ssl
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from cryptography import x509
+
+from consilium import __version__
+from consilium.core.errors import ConsiliumError
+from consilium.governance import audit
+from consilium.site import tables
+from consilium.site.agent import connect, running
+from consilium.site.deciding import Desk
+from consilium.site.folder import Folder
+from consilium.site.journal import Journal
+from consilium.training import sandbox
+from consilium.wire.connection import Connection, proxy_for, trust
+from consilium.wire.messages import PROTOCOLS, Hello, mismatch
+
+Level = Literal["ok", "warning", "problem"]
+CLOCK_S = 30.0
+"""Beyond this the coordinator does not accept the site's assertions."""
+DISK_BYTES = 2 << 30
+CERTIFICATE_DAYS, KEY_DAYS = 30, 730
+LIMIT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, how it is, and what to do."""
+
+    check: str
+    level: Level
+    words: str
+    remedy: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def examine(folder: Folder, now: datetime) -> Iterator[Finding]:
+    """Every check, one after the other; one that breaks is itself a finding."""
+    for check in CHECKS:
+        name = check.__name__.strip("_").replace("_", " ")
+        try:
+            yield from (Finding(name, *found) for found in check(folder, now))
+        except ConsiliumError as error:
+            yield Finding(name, "problem", error.message, error.remedy)
+        except OSError as error:
+            yield Finding(name, "problem", f"{error.strerror or type(error).__name__}", "look at the folder")
+
+
+Found = tuple[Level, str, str]
+
+
+def _versions(folder: Folder, now: datetime) -> Iterator[Found]:
+    torch = "with torch" if find_spec("torch") else "without torch: studies of kind torch are refused"
+    python = ".".join(map(str, sys.version_info[:3]))
+    yield "ok", f"Consilium {__version__}, Python {python}, {torch}; protocol {', '.join(map(str, PROTOCOLS))}", ""
+    if os.geteuid() == 0:
+        yield "warning", "this runs as root, which nothing here needs", "run the agent as a user of its own"
+
+
+def _permissions(folder: Folder, now: datetime) -> Iterator[Found]:
+    folder.identity()  # refuses a key that others may read
+    for path, most in ((folder.home, 0o700), (folder.journal, 0o600), (folder.work, 0o700)):
+        if path.exists() and stat.S_IMODE(path.stat().st_mode) & ~most:
+            yield "problem", f"others may read {path}", f"chmod {most:o} {path}"
+            return
+    if not os.access(folder.home, os.W_OK):
+        yield "problem", f"{folder.home} cannot be written", "give it to the user that runs the agent"
+        return
+    yield "ok", f"{folder.home} and its key are this user's alone", ""
+
+
+def _key(folder: Folder, now: datetime) -> Iterator[Found]:
+    made = datetime.fromtimestamp(folder.key.stat().st_mtime, UTC)
+    until = made + timedelta(days=KEY_DAYS)
+    words = f"made on {made:%Y-%m-%d}, fingerprint {folder.identity().fingerprint}"
+    if now > until:
+        yield "warning", f"{words}; it is older than two years", "join anew with a fresh key (`consilium site init`)"
+    else:
+        yield "ok", f"{words}; renew it by {until:%Y-%m-%d}", ""
+
+
+def _disk(folder: Folder, now: datetime) -> Iterator[Found]:
+    free = shutil.disk_usage(folder.home).free
+    enough = free >= DISK_BYTES
+    words = f"{free / (1 << 30):.1f} GiB are free where {folder.home} lies"
+    yield "ok" if enough else "problem", words, "" if enough else "make room: models and journals need 2 GiB and more"
+
+
+def _policy(folder: Folder, now: datetime) -> Iterator[Found]:
+    policy = folder.policy()
+    if policy.expires is not None and now.date() > policy.expires:
+        yield "problem", f"the policy ended on {policy.expires}", f"renew it in {folder.policy_file}"
+        return
+    code = "foreign code is allowed" if policy.code.allowed else "foreign code is not allowed"
+    yield "ok", f"purposes {', '.join(policy.purposes)}; at least {policy.min_patients} patients; {code}", ""
+
+
+def _confinement(folder: Folder, now: datetime) -> Iterator[Found]:
+    why = sandbox.available()
+    if why is None:
+        yield "ok", "foreign code can be confined here (Landlock and seccomp)", ""
+    elif folder.policy().code.allowed:
+        yield "problem", f"the policy allows foreign code, but it cannot be confined here: {why}", "use a newer kernel"
+    else:
+        yield "ok", f"foreign code cannot be confined here and would be refused: {why}", ""
+
+
+def _journal(folder: Folder, now: datetime) -> Iterator[Found]:
+    journal = Journal(folder.journal)
+    try:
+        if not journal.sound():
+            yield "problem", "the journal is damaged", "restore it from your backup; keep the damaged file"
+            return
+        head = audit.verify(journal.entries())
+        yield "ok", f"whole; its audit log has {head.seq} entries and no gap", ""
+    finally:
+        journal.close()
+
+
+def _proxy(folder: Folder, now: datetime) -> Iterator[Found]:
+    url = folder.membership().url
+    proxy = proxy_for(url)
+    if proxy is None:
+        yield "ok", f"none for {url}", ""
+        return
+    parts = urlsplit(proxy)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 80), LIMIT_S).close()
+    except OSError as error:
+        yield "problem", f"{parts.hostname}:{parts.port} does not answer ({error})", "correct HTTPS_PROXY or NO_PROXY"
+        return
+    yield "ok", f"{parts.hostname}:{parts.port} answers", ""
+
+
+def _coordinator(folder: Folder, now: datetime) -> Iterator[Found]:
+    member = folder.membership()
+    before = datetime.now(UTC)
+    hello = Hello.model_validate(Connection(member.url, folder.authority()).get("/v1/hello", limit_s=LIMIT_S))
+    skew = (hello.now - (before + (datetime.now(UTC) - before) / 2)).total_seconds()
+    if hello.public_key != member.coordinator_key:
+        yield "problem", "it has another key than when this site joined", "ask its admin before anything else"
+        return
+    common = set(PROTOCOLS) & set(hello.protocols)
+    if not common:
+        yield "problem", *mismatch(max(hello.protocols))
+        return
+    yield "ok", f"{member.url} answers over TLS with its pinned key; release {hello.version}", ""
+    if abs(skew) > CLOCK_S:
+        yield "problem", f"this clock differs by {skew:.0f} s from the coordinator's", "set the clock by NTP"
+    else:
+        yield "ok", f"the clocks differ by {abs(skew):.1f} s", ""
+    state = connect(folder, folder.identity()).get("/v1/site", limit_s=LIMIT_S)["state"]
+    remedy = "" if state == "admitted" else "read the fingerprint to the coordinator's admin"
+    yield "ok" if state == "admitted" else "warning", f"this site is {state} as {member.site}", remedy
+
+
+def _certificate(folder: Folder, now: datetime) -> Iterator[Found]:
+    member = folder.membership()
+    if proxy_for(member.url):
+        yield "ok", "not looked at: a proxy stands between", ""
+        return
+    parts = urlsplit(member.url)
+    address = (parts.hostname or "", parts.port or 443)
+    try:
+        with (
+            socket.create_connection(address, LIMIT_S) as raw,
+            trust(folder.authority()).wrap_socket(raw, server_hostname=parts.hostname) as line,
+        ):
+            found = line.getpeercert(binary_form=True)
+            version = line.version()
+    except (OSError, ssl.SSLError) as error:
+        yield "problem", f"TLS fails: {error}", "check the address, the CA and SSL_CERT_FILE"
+        return
+    ends = x509.load_der_x509_certificate(found or b"").not_valid_after_utc
+    authority = folder.authority()
+    if authority is not None:
+        ends = min(ends, x509.load_pem_x509_certificate(authority.read_bytes()).not_valid_after_utc)
+    soon = ends - now < timedelta(days=CERTIFICATE_DAYS)
+    words = f"{version}; the coordinator's certificate ends on {ends:%Y-%m-%d}"
+    yield "warning" if soon else "ok", words, "tell the coordinator's admin" if soon else ""
+
+
+def _data(folder: Folder, now: datetime) -> Iterator[Found]:
+    journal = Journal(folder.journal)
+    try:
+        desk = Desk(folder, journal)
+        studies = [desk.standing(name, now) for name in desk.offered()]
+        approved = [one for one in studies if one.word == "approved"]
+        if not approved:
+            yield "ok", f"{len(studies)} studies offered, none approved: no table is read", ""
+        for one in approved:
+            yield _read(desk, one.study, one.plan.study.min_patients, folder)
+    finally:
+        journal.close()
+
+
+def _read(desk: Desk, study: str, wanted: int, folder: Folder) -> Found:
+    try:
+        report = tables.check(desk.plan(study).study, desk.mapping(study))
+    except ConsiliumError as error:
+        return "problem", f"{study}: {error.message}", error.remedy
+    least = max(wanted, folder.policy().min_patients)
+    if isinstance(report.training, str) or report.training < least:
+        return "problem", f"{study}: fewer than {least} training patients", f"`consilium site check {study}` says why"
+    return "ok", f"{study}: {report.read} rows read, {report.training} training patients", ""
+
+
+def _agent(folder: Folder, now: datetime) -> Iterator[Found]:
+    if running(folder):
+        yield "ok", "the agent runs", ""
+    else:
+        yield "warning", "no agent runs in this folder", "start it with `consilium site run`"
+
+
+CHECKS: tuple[Callable[[Folder, datetime], Iterator[Found]], ...] = (
+    _versions, _permissions, _key, _disk, _policy, _confinement, _journal, _proxy, _certificate, _coordinator, _data,
+    _agent,
+)  # fmt: skip

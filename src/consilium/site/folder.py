@@ -1,0 +1,144 @@
+"""The site's folder: key, policy, mappings, journal, work. Everything in it belongs to the hospital."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from consilium import yamlfile
+from consilium.core.errors import Conflict, NotFound, PolicyInvalid
+from consilium.governance.policy import TEMPLATE, Policy
+from consilium.wire.identity import Identity
+
+
+@dataclass(frozen=True)
+class Membership:
+    """To whom this site belongs: its name there, the coordinator's address and its signing key."""
+
+    site: str
+    url: str
+    coordinator_key: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Paths under `home`."""
+
+    home: Path
+
+    @classmethod
+    def create(cls, home: Path) -> "Folder":
+        """Make the folder, its key and a policy to be edited.
+
+        Raises: Conflict: there is a site here already; nothing is changed.
+        """
+        folder = cls(home.absolute())
+        if folder.key.exists():
+            raise Conflict(f"{home} holds a site already", "use it, or choose another --home")
+        for path in (folder.home, folder.mappings, folder.work):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not folder.policy_file.exists():
+            folder.policy_file.write_text(TEMPLATE)
+        Identity.create(folder.key)
+        return folder
+
+    @classmethod
+    def open(cls, home: Path) -> "Folder":
+        """An existing folder. Raises: NotFound."""
+        folder = cls(home.absolute())
+        if not folder.key.exists():
+            raise NotFound(f"{home} holds no site", "make one with `consilium site init`")
+        return folder
+
+    @property
+    def key(self) -> Path:
+        """Private key."""
+        return self.home / "identity.key"
+
+    @property
+    def policy_file(self) -> Path:
+        """The hospital's policy."""
+        return self.home / "policy.yaml"
+
+    @property
+    def mappings(self) -> Path:
+        """Mappings, one file per contract: CONTRACT.yaml."""
+        return self.home / "mappings"
+
+    @property
+    def work(self) -> Path:
+        """States, updates and permits of runs."""
+        return self.home / "work"
+
+    @property
+    def journal(self) -> Path:
+        """Durable journal."""
+        return self.home / "journal.sqlite"
+
+    @property
+    def bell(self) -> Path:
+        """Named pipe on which the agent is woken by commands."""
+        return self.home / "agent.bell"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one agent of this folder."""
+        return self.home / "agent.lock"
+
+    def identity(self) -> Identity:
+        """The site's key."""
+        return Identity.load(self.key)
+
+    def policy(self) -> Policy:
+        """The policy as it stands now. Raises: PolicyInvalid."""
+        return yamlfile.load(self.policy_file, Policy, PolicyInvalid)
+
+    def joined(self) -> bool:
+        """Whether this site belongs to a federation."""
+        return (self.home / "site.json").exists()
+
+    def membership(self) -> Membership:
+        """Where this site belongs. Raises: NotFound: it has not joined."""
+        if not self.joined():
+            raise NotFound("this site has not joined a federation", "join with `consilium site join TOKEN`")
+        return Membership(**json.loads((self.home / "site.json").read_text()))
+
+    def keep_membership(self, membership: Membership) -> None:
+        """Record where this site belongs."""
+        durable(self.home / "site.json", json.dumps(asdict(membership), indent=2).encode() + b"\n")
+
+    def authority(self) -> Path | None:
+        """The coordinator's own CA (PEM), where it has one."""
+        path = self.home / "coordinator-ca.pem"
+        return path if path.exists() else None
+
+    def keep_authority(self, pem: bytes | None) -> None:
+        """Record the coordinator's own CA."""
+        if pem is not None:
+            durable(self.home / "coordinator-ca.pem", pem)
+
+    def mapping(self, contract: str, chosen: Path | None) -> Path:
+        """The mapping file for a contract. Raises: NotFound."""
+        path = chosen or self.mappings / f"{contract}.yaml"
+        if not path.is_file():
+            raise NotFound(
+                f"there is no mapping {path}",
+                f"write one for the contract {contract}, there or elsewhere, and name it with --mapping",
+            )
+        return path.resolve()
+
+    def run(self, run: str) -> Path:
+        """Folder of one run."""
+        path = self.work / run
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return path
+
+
+def durable(path: Path, data: bytes) -> None:
+    """Write a small file so that it is there whole, or as it was before, whatever happens."""
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

@@ -1,0 +1,92 @@
+"""The guard: the hospital's veto. It gives a Permit, signed and on file, or refuses with a stable reason.
+
+(1) the plan's bytes have the digest that the task names   (2) a person here approved exactly this plan, signed with
+this site's key, not expired, not revoked   (3) the policy, read anew, allows purpose, algorithm, rounds, code   (4) the
+round is one of the plan's   (5) the site is on the roster. The number of patients is counted in the pipeline, where the
+data are, against the threshold in the permit. Nothing that the coordinator sends can lower that threshold.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+from consilium.core.errors import ConsiliumError, Refused
+from consilium.core.ids import digest
+from consilium.core.study import Plan
+from consilium.governance import approvals
+from consilium.governance.policy import Policy
+from consilium.wire.envelope import unseal
+from consilium.wire.messages import Decision, Hash, Name, Signed, Task
+
+
+class Permit(Signed):
+    """What the pipeline may do, once: this task, under this plan, from this state, with at least so many patients."""
+
+    TYPE: ClassVar[str] = "application/vnd.consilium.permit+json"
+    site: Name
+    study: Name
+    run: Name
+    round: int
+    kind: str
+    plan: Hash
+    state: Hash
+    recipe: Name
+    wheel: Hash | None
+    min_patients: int
+    issued: datetime
+
+
+@dataclass(frozen=True)
+class Guard:
+    """The veto of one site."""
+
+    site: str
+    public_key: str
+    policy: Policy
+
+    def check(self, task: Task, payload: bytes, decisions: Iterable[bytes], now: datetime) -> Permit:
+        """The permit for a task.
+
+        Args:    payload: the plan's bytes.   decisions: envelopes of this site's decisions on the study, oldest first.
+        Raises:  Refused: `reason` is a stable code; the study's owner reads it.
+        """
+        if digest(payload) != task.plan:
+            raise Refused(
+                "the plan here is not the one that the task names", "ask the study's owner", reason="plan-changed"
+            )
+        plan = Plan.load(payload)
+        if plan.study.name != task.study:
+            raise Refused("the plan is of another study", "ask the study's owner", reason="plan-changed")
+        approvals.standing(plan, self.said(decisions), now)
+        self.policy.check(plan.study, now.date())
+        last = plan.study.rounds + (task.kind == "EVALUATE")
+        if not 1 <= task.round <= last:
+            raise Refused(
+                f"round {task.round} is beyond the {last} of the plan", "ask the study's owner", reason="rounds"
+            )
+        if self.site not in task.roster:
+            raise Refused("this site is not on the roster", "tell the coordinator's admin", reason="roster")
+        return Permit(
+            site=self.site, study=task.study, run=task.run, round=task.round, kind=task.kind, plan=task.plan,
+            state=task.state.digest, recipe=plan.study.privacy.recipe, wheel=plan.study.model.wheel,
+            min_patients=self.policy.threshold(plan.study), issued=now,
+        )  # fmt: skip
+
+    def said(self, decisions: Iterable[bytes]) -> list[approvals.Said]:
+        """The decisions whose signature is this site's.
+
+        Raises: Refused: one of them is not; the journal was tampered with.
+        """
+        found = []
+        for envelope in decisions:
+            try:
+                told = Decision.decode(unseal(envelope, Decision.TYPE, [self.public_key]))
+            except ConsiliumError as error:
+                raise Refused(
+                    "a decision in the journal is not signed by this site", "look into the journal", reason="tampered"
+                ) from error
+            if told.site != self.site:
+                raise Refused("a decision in the journal is of another site", "look into it", reason="tampered")
+            found.append(approvals.Said(told.plan, told.decision, told.person, told.accepts, told.expires, told.at))
+        return found

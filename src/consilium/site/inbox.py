@@ -1,0 +1,133 @@
+"""What the coordinator says: checked, written to the journal in one transaction with its number, then acted upon."""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Event
+from typing import Any
+
+from consilium.core.errors import ConsiliumError, Unavailable
+from consilium.core.ids import Digest
+from consilium.core.study import Plan
+from consilium.governance.audit import Head
+from consilium.site.journal import Journal, Writing
+from consilium.site.outbox import Outbox
+from consilium.site.states import States
+from consilium.wire.connection import Connection
+from consilium.wire.envelope import peek, seal, unseal
+from consilium.wire.identity import Identity
+from consilium.wire.messages import INBOX_MESSAGES, Checkpoint, Closed, Ended, Offer, Signed, Task
+from consilium.wire.transfer import fetch
+
+log = logging.getLogger(__name__)
+CHECKPOINT_EVERY = 10
+"""Rounds between two checkpoints of the audit log; one more goes at the end of a run."""
+
+
+@dataclass
+class Inbox:
+    """Takes messages in the order in which the coordinator numbered them."""
+
+    site: str
+    coordinator_key: str
+    identity: Identity
+    journal: Journal
+    connection: Connection
+    states: States
+    work: Event
+    outbox: Outbox
+
+    def take(self, seq: int, envelope: dict[str, Any], now: datetime) -> None:
+        """Take one message; what cannot be read is recorded and passed over, and never stops the agent.
+
+        Raises: Unavailable: stopped while fetching a plan.
+        """
+        data = json.dumps(envelope).encode()
+        try:
+            kind = INBOX_MESSAGES[peek(data)]
+            message = kind.decode(unseal(data, kind.TYPE, [self.coordinator_key]))
+        except (ConsiliumError, KeyError) as error:
+            log.error("message %s of the coordinator is not understood: %s", seq, error)
+            with self.journal.write() as tx:
+                tx.record("unreadable", {"seq": seq, "why": getattr(error, "code", "unknown-type")}, now)
+                tx.keep("inbox", str(seq))
+            return
+        takes: dict[type[Signed], Callable[..., None]] = {
+            Offer: self._offer, Task: self._task, Closed: self._closed, Ended: self._ended, Checkpoint: self._mark,
+        }  # fmt: skip
+        payload = self._plan(message) if isinstance(message, Offer) else b""
+        with self.journal.write() as tx:
+            takes[kind](tx, seq, message, data, payload, now)
+            tx.keep("inbox", str(seq))
+        self._after(message)
+
+    def _plan(self, offer: Offer) -> bytes:
+        try:
+            payload = fetch(self.connection, Digest(offer.plan.digest))
+            Plan.load(payload)
+        except Unavailable:
+            raise
+        except ConsiliumError as error:
+            log.error("the plan of %s cannot be used: %s", offer.study, error)
+            return b""
+        return payload
+
+    def _after(self, message: Signed) -> None:
+        match message:
+            case Task():
+                self.work.set()
+            case Closed():
+                self.outbox.late(message.run, message.round)
+                self.states.forget(message.run, message.round)
+                self.outbox.wake.set()
+            case Ended():
+                self.outbox.late(message.run, 1 << 30)
+                self.work.set()
+                self.outbox.wake.set()
+
+    def _offer(self, tx: Writing, seq: int, offer: Offer, data: bytes, payload: bytes, now: datetime) -> None:
+        if not payload:
+            return
+        tx.do(
+            "INSERT OR IGNORE INTO studies (study, plan, payload, title, at) VALUES (?, ?, ?, ?, ?)",
+            offer.study, offer.plan.digest, payload, offer.title, now.isoformat(),
+        )  # fmt: skip
+        tx.record("offer", {"study": offer.study, "plan": offer.plan.digest}, now)
+        log.info("study %s is offered; look at it with `consilium site review %s`", offer.study, offer.study)
+
+    def _task(self, tx: Writing, seq: int, task: Task, data: bytes, payload: bytes, now: datetime) -> None:
+        tx.do("UPDATE tasks SET status = 'over' WHERE run = ? AND status = 'todo'", task.run)
+        tx.do(
+            "INSERT OR IGNORE INTO tasks (seq, plan, run, round, kind, payload, status)"
+            " VALUES (?, ?, ?, ?, ?, ?, 'todo')",
+            seq, task.plan, task.run, task.round, task.kind, task.encode(),
+        )  # fmt: skip
+
+    def _closed(self, tx: Writing, seq: int, closed: Closed, data: bytes, payload: bytes, now: datetime) -> None:
+        tx.do(
+            "UPDATE tasks SET status = 'over' WHERE run = ? AND round <= ? AND status = 'todo'",
+            closed.run,
+            closed.round,
+        )
+        body = {"study": closed.study, "run": closed.run, "round": closed.round, "took_part": list(closed.took_part)}
+        tx.record("round-closed", {**body, "state": closed.state.digest}, now)
+        if closed.round % CHECKPOINT_EVERY == 0:
+            self._checkpoint(tx, closed.study, closed.run, now)
+
+    def _ended(self, tx: Writing, seq: int, ended: Ended, data: bytes, payload: bytes, now: datetime) -> None:
+        tx.do("UPDATE tasks SET status = 'over' WHERE run = ? AND status = 'todo'", ended.run)
+        body = {"study": ended.study, "run": ended.run, "status": ended.status, "reason": ended.reason}
+        tx.record("run-ended", {**body, "state": ended.state.digest if ended.state else None}, now)
+        self._checkpoint(tx, ended.study, ended.run, now)
+        tx.do("INSERT OR REPLACE INTO meta VALUES (?, 'ended')", f"run/{ended.run}")
+        log.info("run %s %s", ended.run, ended.status)
+
+    def _mark(self, tx: Writing, seq: int, mark: Checkpoint, data: bytes, payload: bytes, now: datetime) -> None:
+        tx.do("INSERT OR REPLACE INTO marks VALUES (?, ?)", mark.seq, data)
+
+    def _checkpoint(self, tx: Writing, study: str, run: str, now: datetime) -> None:
+        head: Head = tx.head()
+        message = Checkpoint(log=self.site, seq=head.seq, head=head.digest, at=now)
+        tx.send("checkpoint", seal(Checkpoint.TYPE, message.encode(), self.identity), {"study": study, "run": run}, now)

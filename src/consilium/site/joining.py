@@ -1,0 +1,96 @@
+"""Joining a federation: a one-time token says where to dial and whom to trust; a person compares the fingerprint."""
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from consilium.core.errors import Conflict, Invalid, Refused
+from consilium.core.ids import digest
+from consilium.site.folder import Folder, Membership
+from consilium.site.journal import Journal
+from consilium.wire.connection import Connection
+from consilium.wire.messages import PROTOCOL, Hello, Join, Joined
+
+PREFIX = "consilium-join:"
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What stands in a join token. `ca`: SHA-256 of the coordinator's own CA (PEM), or empty where it has none."""
+
+    url: str
+    ca: str
+    key: str
+    site: str
+    secret: str
+
+    @classmethod
+    def parse(cls, token: str) -> "Ticket":
+        """Read a token. Raises: Invalid: it is not one, or was cut when it was copied."""
+        try:
+            values = json.loads(base64.urlsafe_b64decode(token.strip().removeprefix(PREFIX)))
+            ticket = cls(**values)
+            whole = token.strip().startswith(PREFIX) and all(isinstance(value, str) for value in values.values())
+        except (ValueError, TypeError) as error:
+            raise Invalid("this is not a join token", "copy the whole line that begins with " + PREFIX) from error
+        if not whole or not ticket.url.startswith("https://"):
+            raise Invalid("this is not a join token", "copy the whole line that begins with " + PREFIX)
+        return ticket
+
+
+def join(folder: Folder, token: str, about: str, ca: Path | None, now: datetime) -> str:
+    """Join; the same token again is a no-op. Returns the site's state: pending or admitted.
+
+    Args:    ca: PEM file of the coordinator's CA, where the token does not vouch for one.
+    Raises:  Invalid: no token.   Conflict: this folder belongs to another federation.   Refused: the coordinator's CA
+             or key is not the one in the token, or the token does not serve.   Unavailable.
+    """
+    ticket, identity = Ticket.parse(token), folder.identity()
+    if folder.joined():
+        known = folder.membership()
+        if (known.site, known.url, known.coordinator_key) != (ticket.site, ticket.url, ticket.key):
+            raise Conflict(
+                f"this folder belongs to {known.url} already, as {known.site}", "use another --home for another site"
+            )
+    pem = _authority(ticket) if ca is None and ticket.ca else None
+    folder.keep_authority(pem or (ca.read_bytes() if ca else None))
+    connection = Connection(ticket.url, folder.authority())
+    hello = Hello.model_validate(connection.get("/v1/hello"))
+    _same_key(hello.public_key, ticket)
+    body = Join(protocol=PROTOCOL, token=ticket.secret, site=ticket.site, public_key=identity.public, about=about)
+    answer = Joined.model_validate(connection.post("/v1/join", raw=body.encode()))
+    _same_key(answer.coordinator_key, ticket)
+    if not folder.joined():
+        journal = Journal(folder.journal)
+        with journal.write() as tx:
+            tx.record("join", {"site": ticket.site, "url": ticket.url, "coordinator_key": ticket.key}, now)
+            tx.record("send", {"what": "join", "digest": digest(body.encode()), "size": len(body.encode())}, now)
+        journal.close()
+    folder.keep_membership(Membership(ticket.site, ticket.url, ticket.key))
+    return answer.state
+
+
+def _authority(ticket: Ticket) -> bytes:
+    """The coordinator's own CA, fetched from whoever answers and believed only for its hash, which the token names."""
+    blind = Connection(ticket.url, verify=False)
+    pem = bytes(blind.request("GET", "/v1/ca").data)
+    if hashlib.sha256(pem).hexdigest() != ticket.ca:
+        raise Refused(
+            "the CA that answers is not the one in the join token",
+            "something between here and the coordinator answers for it; behind an intercepting proxy, name the proxy's "
+            "CA in SSL_CERT_FILE and give the coordinator's CA with --ca",
+            reason="ca",
+        )
+    return pem
+
+
+def _same_key(key: str, ticket: Ticket) -> None:
+    if key != ticket.key:
+        raise Refused(
+            "the coordinator that answers does not have the key in the join token",
+            "compare its fingerprint with its admin, by another way",
+            reason="coordinator-key",
+        )

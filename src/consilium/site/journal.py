@@ -1,0 +1,144 @@
+"""The site's durable journal (SQLite): offers, decisions, tasks, states, answers, the outbox, and the audit log.
+
+Several processes use it: the agent, and the commands of people. Everything that leaves is in the audit log, durable,
+before the first byte is sent.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from consilium.core.ids import digest
+from consilium.governance import audit
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS studies (
+    id INTEGER PRIMARY KEY, study TEXT NOT NULL, plan TEXT NOT NULL UNIQUE, payload BLOB, title TEXT NOT NULL,
+    at TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS mappings (plan TEXT PRIMARY KEY, path TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS decisions (
+    id INTEGER PRIMARY KEY, study TEXT NOT NULL, plan TEXT NOT NULL, envelope BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS tasks (
+    seq INTEGER PRIMARY KEY, plan TEXT NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL, kind TEXT NOT NULL,
+    payload BLOB NOT NULL, status TEXT NOT NULL, note TEXT NOT NULL DEFAULT '');
+CREATE TABLE IF NOT EXISTS states (
+    run TEXT NOT NULL, round INTEGER NOT NULL, digest TEXT NOT NULL, path TEXT NOT NULL, PRIMARY KEY (run, round));
+CREATE TABLE IF NOT EXISTS answers (
+    run TEXT NOT NULL, round INTEGER NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL, digest TEXT NOT NULL,
+    size INTEGER NOT NULL, path TEXT NOT NULL, recipe TEXT NOT NULL, PRIMARY KEY (run, round, kind, state));
+CREATE TABLE IF NOT EXISTS outbox (
+    id INTEGER PRIMARY KEY, type TEXT NOT NULL, envelope BLOB NOT NULL, digest TEXT, path TEXT,
+    run TEXT, round INTEGER, status TEXT NOT NULL DEFAULT 'waiting', note TEXT NOT NULL DEFAULT '');
+CREATE INDEX IF NOT EXISTS outbox_waiting ON outbox (status, id);
+CREATE TABLE IF NOT EXISTS audit (seq INTEGER PRIMARY KEY, entry BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS marks (seq INTEGER PRIMARY KEY, envelope BLOB NOT NULL);
+"""
+
+
+class Journal:
+    """One connection, one writer at a time; `synchronous=FULL`: what is committed survives a power cut."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        self._db.row_factory = sqlite3.Row
+        self._lock = threading.RLock()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            self._db.execute(f"PRAGMA {pragma}")
+        self._db.executescript(SCHEMA)
+        path.chmod(0o600)
+
+    @contextmanager
+    def write(self) -> Iterator["Writing"]:
+        """One transaction: all of it is kept, or nothing."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield Writing(self._db)
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        """All rows of a query."""
+        with self._lock:
+            return self._db.execute(query, values).fetchall()
+
+    def row(self, query: str, *values: Any) -> sqlite3.Row | None:
+        """The first row, or None."""
+        found = self.rows(query, *values)
+        return found[0] if found else None
+
+    def meta(self, key: str, default: str = "") -> str:
+        """A kept value."""
+        row = self.row("SELECT value FROM meta WHERE key = ?", key)
+        return str(row["value"]) if row else default
+
+    def entries(self) -> list[bytes]:
+        """The audit log, oldest first."""
+        return [bytes(row["entry"]) for row in self.rows("SELECT entry FROM audit ORDER BY seq")]
+
+    def sound(self) -> bool:
+        """Whether SQLite finds the file whole."""
+        row = self.row("PRAGMA quick_check")
+        return row is not None and row[0] == "ok"
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._db.close()
+
+
+class Writing:
+    """An open transaction."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def do(self, statement: str, *values: Any) -> int:
+        """Execute; the number of rows that changed."""
+        return self._db.execute(statement, values).rowcount
+
+    def row(self, query: str, *values: Any) -> sqlite3.Row | None:
+        """The first row, or None, as this transaction sees it."""
+        found: sqlite3.Row | None = self._db.execute(query, values).fetchone()
+        return found
+
+    def keep(self, key: str, value: str) -> None:
+        """Set a kept value."""
+        self.do("INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, value)
+
+    def record(self, kind: str, body: Mapping[str, Any], now: datetime) -> None:
+        """Append to the audit log."""
+        last = self.row("SELECT entry FROM audit ORDER BY seq DESC LIMIT 1")
+        head = audit.START if last is None else audit.head_of(bytes(last["entry"]))
+        entry = audit.append(head, kind=kind, body=body, at=now)
+        self.do("INSERT INTO audit VALUES (?, ?)", entry.seq, entry.data)
+
+    def head(self) -> audit.Head:
+        """Head of the audit log."""
+        last = self.row("SELECT entry FROM audit ORDER BY seq DESC LIMIT 1")
+        return audit.START if last is None else audit.head_of(bytes(last["entry"]))
+
+    def send(
+        self, kind: str, envelope: bytes, about: Mapping[str, Any], now: datetime, blob: Mapping[str, Any] | None = None
+    ) -> None:
+        """Put something into the outbox and, in the same transaction, into the audit log.
+
+        Args:    about: study, run, round; what is known of them.   blob: digest, size and path of bulk that goes first.
+        """
+        told = {key: about.get(key) for key in ("study", "run", "round")}
+        if blob is not None:
+            body = {"what": "contribution", "digest": blob["digest"], "size": blob["size"], **told}
+            self.record("send", body, now)
+        self.record("send", {"what": kind, "digest": digest(envelope), "size": len(envelope), **told}, now)
+        self.do(
+            "INSERT INTO outbox (type, envelope, digest, path, run, round) VALUES (?, ?, ?, ?, ?, ?)",
+            kind, envelope, blob["digest"] if blob else None, blob["path"] if blob else None,
+            about.get("run"), about.get("round"),
+        )  # fmt: skip

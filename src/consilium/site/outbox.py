@@ -1,0 +1,99 @@
+"""What leaves the site: bulk first, then the signed message; in the order of the journal, until it is acknowledged."""
+
+import logging
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from sqlite3 import Row
+from threading import Event
+
+from consilium.core.errors import ConsiliumError, Unauthenticated, Unavailable
+from consilium.core.ids import Digest
+from consilium.site.journal import Journal
+from consilium.wire.connection import Connection, retrying
+from consilium.wire.transfer import upload
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Outbox:
+    """Sends what the journal holds; `wake` says that there is more."""
+
+    journal: Journal
+    connection: Connection
+    stop: Event
+    wake: Event = field(default_factory=Event)
+    _sending: tuple[str, int, Event, int] | None = None
+
+    def run(self) -> None:
+        """Send until `stop`."""
+        while not self.stop.is_set():
+            self.wake.clear()
+            row = self.journal.row("SELECT * FROM outbox WHERE status = 'waiting' ORDER BY id LIMIT 1")
+            if row is None:
+                self.wake.wait()
+                continue
+            self._send(row)
+
+    def late(self, run: str, number: int) -> None:
+        """Rounds of `run` up to `number` are over: what still waits for them is not sent any more."""
+        with self.journal.write() as tx:
+            tx.do(
+                "UPDATE outbox SET status = 'late' WHERE status = 'waiting' AND run = ? AND round <= ?"
+                " AND type = 'answer'",
+                run, number,
+            )  # fmt: skip
+        sending = self._sending
+        if sending is not None and sending[0] == run and sending[1] <= number:
+            sending[2].set()
+
+    def recheck(self) -> None:
+        """A person may have withdrawn what is being sent: give it up, in the middle of its bytes."""
+        sending = self._sending
+        if sending is not None and not self._waits(sending[3]):
+            sending[2].set()
+
+    def _waits(self, number: int) -> bool:
+        return self.journal.row("SELECT id FROM outbox WHERE id = ? AND status = 'waiting'", number) is not None
+
+    def _send(self, row: Row) -> None:
+        given_up = _Either(self.stop)
+        self._sending = (row["run"] or "", row["round"] or 0, given_up, row["id"])
+        try:
+            if row["digest"]:
+                upload(self.connection, Path(row["path"]), Digest(row["digest"]), given_up)
+            if not self._waits(row["id"]):
+                return
+            retrying(lambda: self.connection.post("/v1/envelopes", raw=bytes(row["envelope"])), given_up)
+            self._settle(row, "sent", "")
+        except (Unavailable, Unauthenticated):
+            if not given_up.is_set():
+                raise
+        except (ConsiliumError, OSError) as error:
+            told = error.message if isinstance(error, ConsiliumError) else "its file is gone"
+            log.warning("%s of %s was not taken: %s", row["type"], row["run"], told)
+            self._settle(row, "refused", told)
+        finally:
+            self._sending = None
+
+    def _settle(self, row: Row, status: str, note: str) -> None:
+        with self.journal.write() as tx:
+            tx.do("UPDATE outbox SET status = ?, note = ? WHERE id = ?", status, note, row["id"])
+            if status == "refused":
+                body = {"what": row["type"], "run": row["run"], "round": row["round"], "why": note[:200]}
+                tx.record("not-taken", body, datetime.now(UTC))
+
+
+class _Either(Event):
+    """Set when it is set itself, or when the agent stops."""
+
+    def __init__(self, other: Event) -> None:
+        super().__init__()
+        self._other = other
+
+    def is_set(self) -> bool:
+        return super().is_set() or self._other.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return super().wait(timeout) or self._other.is_set()

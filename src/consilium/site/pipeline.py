@@ -1,0 +1,134 @@
+"""The pipeline: from a permit to a contribution. It believes nothing but what it reads from disk and verifies itself.
+
+(1) the permit is signed by this site's key   (2) the plan on disk has the digest in the permit   (3) the permit is for
+the state that is to be trained   (4) enough training patients, counted here. Then the child trains, and the recipe
+makes of the update the contribution that may leave.
+"""
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from consilium.core.errors import Refused
+from consilium.core.ids import Digest, digest
+from consilium.core.study import Plan
+from consilium.core.update import Contribution
+from consilium.governance.policy import Limits
+from consilium.privacy.recipe import protect
+from consilium.site import tables
+from consilium.site.child import Child, Died
+from consilium.site.guard import Permit
+from consilium.wire.envelope import unseal
+from consilium.wire.transfer import durable_digest
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Files of one task. `wheel` is foreign code, or None."""
+
+    folder: Path
+    permit: Path
+    plan: Path
+    initial: Path
+    state: Path
+    state_digest: str
+    mapping: Path
+    wheel: Path | None = None
+
+
+@dataclass
+class Pipeline:
+    """Runs permits; keeps one warm child between rounds."""
+
+    public_key: str
+    limits: Limits
+    _warm: tuple[Any, Child] | None = field(default=None, repr=False)
+    _training: int = 0
+
+    def run(self, paths: Paths) -> Contribution:
+        """Perform one permitted task.
+
+        Raises: Refused: the permit, plan or state is not what it should be, or there are too few patients.
+                DataUnusable, MappingInvalid, TrainingFailed: the hospital's side cannot do it.
+        """
+        permit: Permit = Permit.decode(unseal(paths.permit.read_bytes(), Permit.TYPE, [self.public_key]))
+        payload = paths.plan.read_bytes()
+        if digest(payload) != permit.plan:
+            raise Refused("the plan on disk is not the permitted one", "ask the study's owner", reason="plan-changed")
+        if permit.state != paths.state_digest:
+            raise Refused("the permit is for another state", "take the task again", reason="state-mismatch")
+        plan = Plan.load(payload)
+        try:
+            return self._trained(plan, permit, paths)
+        except Died:  # once more: what killed it may not have been its own doing
+            return self._trained(plan, permit, paths)
+
+    def _trained(self, plan: Plan, permit: Permit, paths: Paths) -> Contribution:
+        child = self._child(plan, permit, paths)
+        self._enough(permit)
+        out = paths.folder / f"update-{permit.round}.safetensors"
+        command: dict[str, Any] = {"do": "train" if permit.kind == "TRAIN" else "evaluate", "round": permit.round}
+        made = paths.folder / "out" / out.name if permit.wheel else out
+        try:
+            told = child.ask({**command, "state": str(paths.state), "out": str(made)})
+        except BaseException:
+            self.close()
+            raise
+        if permit.wheel:  # foreign code may hold its own file open: what is hashed and sent is a copy beyond its reach
+            shutil.copyfile(made, out, follow_symlinks=False)
+            made.unlink()
+        named = None if permit.wheel else told  # what foreign code says of its own bytes is not believed
+        found, size = durable_digest(out, Digest(str(named["digest"])) if named else None)
+        return protect(permit.recipe, out, found, size)
+
+    def _child(self, plan: Plan, permit: Permit, paths: Paths) -> Child:
+        key = (plan.digest, permit.run, _stamp(paths.mapping))
+        if self._warm is not None and self._warm[0] == key:
+            return self._warm[1]
+        self.close()
+        prepared = tables.prepare(plan.study, paths.mapping, paths.folder)
+        self._training = prepared.training
+        try:
+            self._enough(permit)
+        except Refused:
+            prepared.path.unlink()
+            raise
+        child = Child(paths.folder, self.limits)
+        self._warm = (key, child)
+        load: dict[str, Any] = {
+            "do": "load",
+            "plan": str(paths.plan),
+            "initial": str(paths.initial),
+            "table": str(prepared.path),
+        }
+        if paths.wheel:
+            out = paths.folder / "out"
+            out.mkdir(exist_ok=True)
+            load |= {"wheel": str(paths.wheel), "confine": {"read": [str(paths.folder)], "write": [str(out)]}}
+        try:
+            child.ask(load)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            prepared.path.unlink(missing_ok=True)
+        return child
+
+    def _enough(self, permit: Permit) -> None:
+        if self._training < permit.min_patients:
+            raise Refused(
+                f"this hospital has fewer than {permit.min_patients} patients for training",
+                "the hospital's policy and the study ask for more",
+                reason="too-few-patients",
+            )
+
+    def close(self) -> None:
+        """End the child."""
+        if self._warm is not None:
+            self._warm[1].close()
+            self._warm = None
+
+
+def _stamp(mapping: Path) -> tuple[str, int]:
+    return str(mapping), mapping.stat().st_mtime_ns

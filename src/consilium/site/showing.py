@@ -1,0 +1,125 @@
+"""What the commands of a site print for people, and the facts behind it."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from consilium.core.ids import digest
+from consilium.data.quality import Report
+from consilium.site.deciding import Desk
+from consilium.site.doctor import Finding
+from consilium.site.journal import Journal
+
+Json = dict[str, Any]
+SIGNS = {
+    "ok": ("ok", "green"),
+    "note": ("note", "yellow"),
+    "warning": ("warning", "yellow"),
+    "problem": ("problem", "red"),
+}
+
+
+def _console() -> Console:
+    terminal = Console(highlight=False)
+    return terminal if terminal.is_terminal else Console(highlight=False, width=200)
+
+
+def _table(rows: list[Json], columns: tuple[str, ...]) -> None:
+    if not rows:
+        click.echo("None.")
+        return
+    shown = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        shown.add_row(*("" if row.get(name) is None else str(row[name]) for name in columns))
+    _console().print(shown)
+
+
+def sent(journal: Journal) -> list[Json]:
+    """Everything that ever left, oldest first, from the audit log; with what became of it, from the outbox."""
+    became: dict[str, str] = {}
+    for row in journal.rows("SELECT digest, envelope, status FROM outbox"):
+        became[digest(bytes(row["envelope"]))] = became[str(row["digest"])] = str(row["status"])
+    entries = (json.loads(entry) for entry in journal.entries())
+    return [
+        {"at": entry["at"], **entry["body"], "became": became.get(entry["body"]["digest"], "sent")}
+        for entry in entries
+        if entry["kind"] == "send"
+    ]
+
+
+def sent_words(rows: list[Json]) -> None:
+    """As a table, with the sum at its end."""
+    _table(
+        [{**row, "at": row["at"][:19]} for row in rows],
+        ("at", "what", "study", "run", "round", "size", "became", "digest"),
+    )
+    click.echo(
+        f"\n{len(rows)} things, {sum(row['size'] for row in rows):,} bytes. No record of a patient is among them."
+    )
+
+
+def status(desk: Desk, runs: bool, now: datetime) -> Json:
+    """Membership, agent, studies, open tasks, and what waits to be sent."""
+    folder, journal = desk.folder, desk.journal
+    member = folder.membership() if folder.joined() else None
+    studies = [desk.standing(name, now) for name in desk.offered()] if member else []
+    tasks = journal.rows("SELECT run, round, kind, status, note FROM tasks ORDER BY seq DESC LIMIT 5")
+    waiting = journal.row("SELECT count(*) AS n FROM outbox WHERE status = 'waiting'")
+    return {
+        "home": str(folder.home),
+        "site": member.site if member else None,
+        "coordinator": member.url if member else None,
+        "fingerprint": folder.identity().fingerprint,
+        "agent": "runs" if runs else "does not run",
+        "studies": [
+            {
+                "study": one.study, "title": one.title, "plan": one.plan.digest, "standing": one.word,
+                "expires": one.said.expires if one.said else None, "policy": one.policy or "allowed",
+            }
+            for one in studies
+        ],
+        "tasks": [dict(row) for row in tasks],
+        "waiting": int(waiting["n"]) if waiting else 0,
+    }  # fmt: skip
+
+
+def status_words(fact: Json) -> None:
+    """The same, for people."""
+    where = f"{fact['site']} at {fact['coordinator']}" if fact["site"] else "not joined yet"
+    click.echo(f"{where}; the agent {fact['agent']}; {fact['waiting']} messages wait to be sent")
+    click.echo(f"key {fact['fingerprint']}\n")
+    _table(fact["studies"], ("study", "standing", "expires", "policy", "title"))
+    if fact["tasks"]:
+        click.echo("\nNewest tasks")
+        _table(fact["tasks"], ("run", "round", "kind", "status", "note"))
+
+
+def finding(found: Finding) -> None:
+    """One line of the doctor, and what to do."""
+    sign, colour = SIGNS[found.level]
+    click.echo(f"{click.style(f'{sign:<8}', fg=colour)} {found.check:<12} {found.words}")
+    if found.remedy:
+        click.echo(f"{'':<22}Next: {found.remedy}")
+
+
+def report(found: Report) -> None:
+    """How the data fit, feature by feature, and what to do."""
+    click.echo(f"{found.study}, contract {found.contract}: {found.read} rows read, {found.kept} patients usable")
+    click.echo(f"training {found.training}, held out {found.test}, prevalence {found.prevalence}")
+    click.echo(f"left out: {found.without_label} without the label, {found.incomplete} incomplete\n")
+    rows = []
+    for one in (*found.features, found.label):
+        unmapped = ", ".join(f"{code} ({count})" for code, count in one.unmapped.items())
+        rows.append({
+            "feature": one.id, "coverage": one.coverage, "missing": one.missing, "out of range": one.out_of_range,
+            "not a number": one.not_a_number, "unmapped": unmapped, "unit": one.converted, "verdict": one.level,
+        })  # fmt: skip
+    _table(rows, tuple(rows[0]))
+    advice = [f"{one.id}: {text}" for one in (*found.features, found.label) for text in one.advice]
+    for text in (*found.advice, *advice):
+        click.echo(f"  - {text}")
+    click.echo("\nReady for training." if found.usable else "\nNot ready: mend what is marked as a problem.")

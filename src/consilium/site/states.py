@@ -1,0 +1,143 @@
+"""The state chain at the site: it computes the state after each round itself and compares its digest.
+
+A site that missed rounds adopts the coordinator's snapshot, says so in its audit log, and goes on from there.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from threading import Event
+from typing import IO
+
+from consilium import plugins
+from consilium.core import state as chain
+from consilium.core.errors import Refused
+from consilium.core.ids import Digest
+from consilium.core.study import Plan
+from consilium.site.folder import Folder
+from consilium.site.journal import Journal
+from consilium.wire.connection import Connection
+from consilium.wire.messages import Task
+from consilium.wire.transfer import download, file_digest
+
+Write = Callable[[IO[bytes]], tuple[Digest, int]]
+
+
+@dataclass
+class States:
+    """States of runs, on file."""
+
+    folder: Folder
+    journal: Journal
+    connection: Connection
+    stop: Event
+    _seen: set[Path] = field(default_factory=set, repr=False)
+
+    def ensure(self, task: Task, plan: Plan, now: datetime) -> Path:
+        """The file of the state at which the task trains.
+
+        Raises: Refused: the state that the coordinator names is not the one that follows (`state-mismatch`).
+        """
+        number, wanted = task.round - 1, Digest(task.state.digest)
+        known = self._known(task.run, number)
+        if known is None:
+            known = self._computed(task, plan)
+            how = "computed" if known is not None else "adopted"
+            known = known or self._adopted(task)
+            self._keep(task, number, known[0], known[1], how, now)
+        if known[0] != wanted:
+            raise Refused(
+                f"the state after round {number} is {known[0]} here, but the coordinator says {wanted}",
+                "one of the two computed wrongly, or lies: compare both audit logs",
+                reason="state-mismatch",
+            )
+        return known[1]
+
+    def _known(self, run: str, number: int) -> tuple[Digest, Path] | None:
+        row = self.journal.row("SELECT digest, path FROM states WHERE run = ? AND round = ?", run, number)
+        if row is None or not Path(row["path"]).exists():
+            return None
+        found = Digest(row["digest"]), Path(row["path"])
+        if found[1] not in self._seen and file_digest(found[1]) != found[0]:
+            return None  # the disk changed it since an earlier process wrote it
+        self._seen.add(found[1])
+        return found
+
+    def _computed(self, task: Task, plan: Plan) -> tuple[Digest, Path] | None:
+        strategy = plugins.load("consilium.strategies", plan.study.strategy.name)(plan.study.strategy.options)
+        path = self.folder.run(task.run) / f"state-{task.round - 1}.safetensors"
+        if task.round == 1:
+            initial = self.initial(task, plan).read_bytes()
+            return self._written(path, lambda out: chain.begin(strategy, initial, task.run, out))
+        before = self._known(task.run, task.round - 2)
+        if before is None or task.aggregate is None:
+            return None
+        sums = self._sums(task)
+        step: Write = lambda out: chain.advance(  # noqa: E731
+            strategy, before[1], before[0], sums, task.run, task.round - 1, out
+        )
+        return self._written(path, step)
+
+    def _sums(self, task: Task) -> Path:
+        assert task.aggregate is not None
+        path = self.folder.run(task.run) / f"sums-{task.round - 1}.safetensors"
+        if not path.exists():
+            download(self.connection, Digest(task.aggregate.digest), path, self.stop)
+        stamp = chain.read(path).metadata
+        if (stamp.get("run"), stamp.get("round")) != (task.run, str(task.round - 1)):
+            raise Refused(
+                "the sums that the coordinator sent are of another round", "report this", reason="state-mismatch"
+            )
+        return path
+
+    def _adopted(self, task: Task) -> tuple[Digest, Path]:
+        path = self.folder.run(task.run) / f"state-{task.round - 1}.safetensors"
+        download(self.connection, Digest(task.state.digest), path, self.stop)
+        stamp = chain.read(path).metadata
+        if (stamp.get("run"), stamp.get("round")) != (task.run, str(task.round - 1)):
+            raise Refused(
+                "the state that the coordinator sent is of another round", "report this", reason="state-mismatch"
+            )
+        return Digest(task.state.digest), path
+
+    def initial(self, task: Task, plan: Plan) -> Path:
+        """The initial model that the plan names."""
+        return self.blob(task.run, "initial.safetensors", Digest(str(plan.study.model.initial)))
+
+    def blob(self, run: str, name: str, digest: Digest) -> Path:
+        """A blob of the plan in the run's folder; `download` checks its digest."""
+        path = self.folder.run(run) / name
+        if not path.exists():
+            download(self.connection, digest, path, self.stop)
+        return path
+
+    def _written(self, path: Path, write: Write) -> tuple[Digest, Path]:
+        fresh = path.with_suffix(".new")
+        with fresh.open("wb", buffering=1 << 20) as file:
+            digest, _ = write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        self._seen.add(path)
+        return digest, path
+
+    def _keep(self, task: Task, number: int, digest: Digest, path: Path, how: str, now: datetime) -> None:
+        with self.journal.write() as tx:
+            tx.do("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)", task.run, number, digest, str(path))
+            body = {"run": task.run, "study": task.study, "round": number, "state": digest, "how": how}
+            tx.record("state", body, now)
+
+    def forget(self, run: str, before: int) -> None:
+        """Remove states, sums, updates and permits of rounds that nothing needs any more."""
+        folder = self.folder.run(run)
+        for row in self.journal.rows("SELECT round, path FROM states WHERE run = ? AND round < ?", run, before - 1):
+            Path(row["path"]).unlink(missing_ok=True)
+            (folder / f"sums-{row['round']}.safetensors").unlink(missing_ok=True)
+        with self.journal.write() as tx:
+            tx.do("DELETE FROM states WHERE run = ? AND round < ?", run, before - 1)
+        for pattern in ("update", "permit"):
+            for path in folder.glob(f"{pattern}-*"):
+                if int(path.stem.split("-")[1]) < before:
+                    path.unlink(missing_ok=True)

@@ -1,0 +1,184 @@
+"""From a task to an answer: guard, state chain, pipeline, journal. Refusals reach the study's owner by their reason."""
+
+import logging
+import shutil
+import traceback
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from sqlite3 import Row
+from threading import Event
+
+from consilium.core.errors import ConsiliumError, Refused, Unauthenticated, Unavailable
+from consilium.core.ids import Digest
+from consilium.core.study import Plan
+from consilium.core.update import Contribution
+from consilium.site.folder import Folder, durable
+from consilium.site.guard import Guard, Permit
+from consilium.site.journal import Journal
+from consilium.site.pipeline import Paths, Pipeline
+from consilium.site.states import States
+from consilium.wire.envelope import seal
+from consilium.wire.identity import Identity
+from consilium.wire.messages import Answer, Blob, Refusal, Task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Worker:
+    """Performs one task at a time. `activity` is what heartbeats tell."""
+
+    folder: Folder
+    site: str
+    identity: Identity
+    journal: Journal
+    states: States
+    stop: Event
+    outgoing: Event
+    wake: Event = field(default_factory=Event)
+    changed: Event = field(default_factory=Event)
+    activity: str = "idle"
+    _pipeline: Pipeline | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether a run is on at this site."""
+        return self._pipeline is not None
+
+    def run(self) -> None:
+        """Work until `stop`."""
+        while not self.stop.is_set():
+            self.wake.clear()
+            self._clean()
+            row = self.journal.row("SELECT * FROM tasks WHERE status = 'todo' ORDER BY seq LIMIT 1")
+            if row is None:
+                self.wake.wait()
+                continue
+            task = Task.decode(bytes(row["payload"]))
+            self._say(f"round {task.round} of {task.run}: {'training' if task.kind == 'TRAIN' else 'evaluating'}")
+            self._perform(row, task)
+            self._say("idle")
+
+    def close(self) -> None:
+        """End the child process."""
+        if self._pipeline is not None:
+            self._pipeline.close()
+            self._pipeline = None
+
+    def _say(self, activity: str) -> None:
+        self.activity = activity
+
+    def _perform(self, row: Row, task: Task) -> None:
+        now = datetime.now(UTC)
+        try:
+            contribution = self._known(task) or self._made(task, now)
+            self._answer(row, task, contribution, datetime.now(UTC))
+        except (Unavailable, Unauthenticated):
+            if not self.stop.is_set():
+                log.warning("round %s of %s is tried again: the coordinator is out of reach", task.round, task.run)
+                self.stop.wait(1.0)
+        except ConsiliumError as error:
+            reason = error.reason if isinstance(error, Refused) else error.code
+            self._refuse(row, task, reason, error.message, datetime.now(UTC))
+        except Exception as error:
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            log.error("round %s of %s: %s\n%s", task.round, task.run, type(error).__name__, frames)
+            text = f"the agent failed ({type(error).__name__}); its log says where"
+            self._refuse(row, task, "site-failure", text, datetime.now(UTC))
+
+    def _known(self, task: Task) -> Contribution | None:
+        """The contribution that was made for exactly this before: a retry sends the same bytes."""
+        row = self.journal.row(
+            "SELECT * FROM answers WHERE run = ? AND round = ? AND kind = ? AND state = ?",
+            task.run, task.round, task.kind, task.state.digest,
+        )  # fmt: skip
+        if row is None or not Path(row["path"]).exists():
+            return None
+        self._permit(task, datetime.now(UTC))  # a revocation holds for what was trained before it, too
+        return Contribution(Path(row["path"]), Digest(row["digest"]), row["size"], row["recipe"])
+
+    def _permit(self, task: Task, now: datetime) -> tuple[Permit, Plan]:
+        study = self.journal.row("SELECT payload FROM studies WHERE plan = ?", task.plan)
+        if study is None:
+            raise Refused(
+                "this plan was never offered to this hospital", "submit the study anew", reason="not-approved"
+            )
+        payload = bytes(study["payload"])
+        said = self.journal.rows("SELECT envelope FROM decisions WHERE study = ? ORDER BY id", task.study)
+        guard = Guard(self.site, self.identity.public, self.folder.policy())
+        permit = guard.check(task, payload, [bytes(row["envelope"]) for row in said], now)
+        return permit, Plan.load(payload)
+
+    def _made(self, task: Task, now: datetime) -> Contribution:
+        permit, plan = self._permit(task, now)
+        state = self.states.ensure(task, plan, now)
+        folder = self.folder.run(task.run)
+        signed = _kept(folder / f"permit-{task.round}.json", seal(Permit.TYPE, permit.encode(), self.identity))
+        wheel = plan.study.model.wheel
+        mapping = self.journal.row("SELECT path FROM mappings WHERE plan = ?", task.plan)
+        paths = Paths(
+            folder=folder,
+            permit=signed,
+            plan=_kept(folder / "plan.json", plan.payload),
+            initial=self.states.initial(task, plan),
+            state=state,
+            state_digest=task.state.digest,
+            mapping=self.folder.mapping(plan.study.contract.id, Path(mapping["path"]) if mapping else None),
+            wheel=self.states.blob(task.run, "code.whl", Digest(wheel)) if wheel else None,
+        )
+        limits = self.folder.policy().limits
+        if self._pipeline is None or self._pipeline.limits != limits:
+            self.close()
+            self._pipeline = Pipeline(self.identity.public, limits)
+        return self._pipeline.run(paths)
+
+    def _answer(self, row: Row, task: Task, made: Contribution, now: datetime) -> None:
+        answer = Answer(
+            study=task.study, run=task.run, plan=task.plan, round=task.round, kind=task.kind, phase=task.phase,
+            state=task.state.digest, contribution=Blob(digest=made.digest, size=made.size), recipe="plain",
+        )  # fmt: skip
+        envelope = seal(Answer.TYPE, answer.encode(), self.identity)
+        about = {"study": task.study, "run": task.run, "round": task.round}
+        with self.journal.write() as tx:
+            now_todo = tx.row("SELECT status FROM tasks WHERE seq = ?", row["seq"])
+            tx.do(
+                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                task.run, task.round, task.kind, task.state.digest, made.digest, made.size, str(made.path), made.recipe,
+            )  # fmt: skip
+            if now_todo is not None and now_todo["status"] == "todo":
+                blob = {"digest": made.digest, "size": made.size, "path": str(made.path)}
+                tx.send("answer", envelope, about, now, blob)
+                tx.do("UPDATE tasks SET status = 'done' WHERE seq = ?", row["seq"])
+        self.outgoing.set()
+
+    def _refuse(self, row: Row, task: Task, reason: str, text: str, now: datetime) -> None:
+        log.warning("round %s of %s is refused (%s): %s", task.round, task.run, reason, text)
+        refusal = Refusal(
+            study=task.study, plan=task.plan, run=task.run, round=task.round, reason=reason, text=text[:4000]
+        )
+        envelope = seal(Refusal.TYPE, refusal.encode(), self.identity)
+        about = {"study": task.study, "run": task.run, "round": task.round}
+        with self.journal.write() as tx:
+            tx.record("refusal", {**about, "reason": reason}, now)
+            tx.send("refusal", envelope, about, now)
+            tx.do("UPDATE tasks SET status = 'refused', note = ? WHERE seq = ?", reason, row["seq"])
+        self.outgoing.set()
+
+    def _clean(self) -> None:
+        """Remove the files of runs that are over."""
+        for row in self.journal.rows("SELECT key FROM meta WHERE value = 'ended'"):
+            run = row["key"].removeprefix("run/")
+            self.close()
+            shutil.rmtree(self.folder.work / run, ignore_errors=True)
+            with self.journal.write() as tx:
+                tx.do("DELETE FROM states WHERE run = ?", run)
+                tx.keep(row["key"], "removed")
+                tx.record("removed", {"run": run}, datetime.now(UTC))
+
+
+def _kept(path: Path, data: bytes) -> Path:
+    """Write a small file, durable, unless it is there with these bytes."""
+    if not path.exists() or path.read_bytes() != data:
+        durable(path, data)
+    return path
