@@ -9,6 +9,7 @@ import logging
 import os
 import select
 import threading
+import time
 import traceback
 import uuid
 from collections.abc import Callable
@@ -35,6 +36,8 @@ HEARTBEAT_S = 10.0
 WAIT_S, IDLE_WAIT_S, SLACK_S = 3.0, 25.0, 2.0
 """Long-polls: while a run is on (a dead line must be noticed soon), when idle, and what a good line may need beyond."""
 ADMISSION_S = 2.0
+END_S = 3.0
+"""What threads get to end by themselves. Any of them may be cut at any line: the journal holds what they did."""
 
 
 def connect(folder: Folder, identity: Identity) -> Connection:
@@ -80,14 +83,16 @@ class Agent:
         with _alone(self.folder.lock), _doorbell(self.folder.bell) as bell:
             self._admitted()
             beats = (self._receive, self._worker.run, self._outbox.run, self._heartbeat)
-            threads = [threading.Thread(target=self._guarded, args=(beat,), name=beat.__name__) for beat in beats]
+            threads = [
+                threading.Thread(target=self._guarded, args=(beat,), name=beat.__name__, daemon=True) for beat in beats
+            ]
             for thread in threads:
                 thread.start()
             self._listen(bell)
-            for thread in threads:
-                thread.join()
-        self._worker.close()
-        self._journal.close()
+            self._worker.close()
+            ends = time.monotonic() + END_S
+            for thread in threads[1:]:  # not the one that receives: it may wait for news, and loses nothing
+                thread.join(max(ends - time.monotonic(), 0.0))
         return not self._failed
 
     def _guarded(self, beat: Callable[[], None]) -> None:

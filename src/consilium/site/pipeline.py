@@ -8,6 +8,7 @@ makes of the update the contribution that may leave.
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from consilium.core.errors import Refused
@@ -43,6 +44,7 @@ class Pipeline:
 
     public_key: str
     limits: Limits
+    stop: Event
     _warm: tuple[Any, Child] | None = field(default=None, repr=False)
     _training: int = 0
 
@@ -62,6 +64,8 @@ class Pipeline:
         try:
             return self._trained(plan, permit, paths)
         except Died:  # once more: what killed it may not have been its own doing
+            if self.stop.is_set():
+                raise
             return self._trained(plan, permit, paths)
 
     def _trained(self, plan: Plan, permit: Permit, paths: Paths) -> Contribution:

@@ -13,6 +13,7 @@ from consilium.core.errors import ConsiliumError, Refused, Unauthenticated, Unav
 from consilium.core.ids import Digest
 from consilium.core.study import Plan
 from consilium.core.update import Contribution
+from consilium.site.child import Died
 from consilium.site.folder import Folder, durable
 from consilium.site.guard import Guard, Permit
 from consilium.site.journal import Journal
@@ -62,9 +63,9 @@ class Worker:
 
     def close(self) -> None:
         """End the child process."""
-        if self._pipeline is not None:
-            self._pipeline.close()
-            self._pipeline = None
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            pipeline.close()
 
     def _say(self, activity: str) -> None:
         self.activity = activity
@@ -79,9 +80,13 @@ class Worker:
                 log.warning("round %s of %s is tried again: the coordinator is out of reach", task.round, task.run)
                 self.stop.wait(1.0)
         except ConsiliumError as error:
+            if self.stop.is_set() and isinstance(error, Died):
+                return  # ended with the agent; the task is done when it is back
             reason = error.reason if isinstance(error, Refused) else error.code
             self._refuse(row, task, reason, error.message, datetime.now(UTC))
         except Exception as error:
+            if self.stop.is_set():
+                return
             frames = "".join(traceback.format_tb(error.__traceback__))
             log.error("round %s of %s: %s\n%s", task.round, task.run, type(error).__name__, frames)
             text = f"the agent failed ({type(error).__name__}); its log says where"
@@ -130,7 +135,7 @@ class Worker:
         limits = self.folder.policy().limits
         if self._pipeline is None or self._pipeline.limits != limits:
             self.close()
-            self._pipeline = Pipeline(self.identity.public, limits)
+            self._pipeline = Pipeline(self.identity.public, limits, self.stop)
         return self._pipeline.run(paths)
 
     def _answer(self, row: Row, task: Task, made: Contribution, now: datetime) -> None:

@@ -1,0 +1,169 @@
+"""A whole federation of real processes: a coordinator, and hospitals with tables of their own, by public commands."""
+
+import contextlib
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from consilium.core.study import Plan, Study
+from e2e import studies
+from e2e.coordinator import Coordinator, Party
+from e2e.processes import CONSILIUM, Process, consilium, until
+
+Json = dict[str, Any]
+POLICY = "policy: 1\nmin_patients: 10\n"
+
+
+def study(name: str, **changes: Any) -> Study:
+    """Whether x + y is large, by logistic regression; two rounds, a quorum of two, and `changes` to top-level keys."""
+    number = {"type": "number", "unit": "1", "range": [-10, 10], "missing": "forbidden"}
+    values = {
+        "consilium": 1, "name": name, "title": f"Study {name}",
+        "purpose": {"code": "research", "text": "a test", "requester": "the tests"},
+        "contract": {
+            "id": "sums", "features": [{"id": "x", "meaning": "x", **number}, {"id": "y", "meaning": "y", **number}],
+            "label": {"id": "large", "meaning": "the sum is large", "type": "binary"},
+        },
+        "model": {"kind": "logistic"}, "training": {"epochs": 2, "learning_rate": 0.5, "seed": 1},
+        "rounds": 2, "quorum": 2, "min_patients": 10, "deadlines": {"round_s": 600},
+    }  # fmt: skip
+    return Study.model_validate({**values, **changes})
+
+
+def table(folder: Path, seed: int, patients: int = 80) -> Path:
+    """Patients of one hospital, and its mapping, in `folder`; the mapping's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(patients, 2))
+    large = values.sum(axis=1) + rng.normal(scale=0.5, size=patients) > 0
+    with (folder / "table.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "x", "y", "large"])
+        writer.writerows([f"p{i}", *map(repr, map(float, row)), int(large[i])] for i, row in enumerate(values))
+    (folder / "mapping.yaml").write_text(
+        "mapping: 1\ncontract: sums\nsource: {type: csv, path: table.csv}\npatient: {column: id}\n"
+        "features: {x: {column: x, unit: '1'}, y: {column: y, unit: '1'}}\n"
+        "label: {column: large, codes: {'0': 0, '1': 1}}\n"
+    )
+    return folder / "mapping.yaml"
+
+
+@dataclass
+class Hospital:
+    """One site: its folder, its table, and the process of its agent."""
+
+    name: str
+    home: Path
+    mapping: Path
+    process: Process
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def command(self, *words: str | Path) -> str:
+        """One `consilium site` command to its end; its output."""
+        return consilium("site", *words, "--home", self.home, **self.variables)
+
+    def told(self, *words: str | Path) -> Any:
+        """The same, as JSON."""
+        return json.loads(self.command(*words, "--json"))
+
+    def offered(self, plan: Plan) -> bool:
+        """Whether the study has reached the hospital."""
+        return any(one["plan"] == plan.digest for one in self.told("status")["studies"])
+
+    def approve(self, plan: Plan, *more: str) -> None:
+        """Wait for the offer, then approve it."""
+        until(lambda: self.offered(plan), f"{self.name} is offered {plan.study.name}")
+        words = ("approve", plan.study.name, "--person", "Vera", "--accept", "plain", "--mapping", self.mapping)
+        self.command(*words, *more)
+
+
+class Federation:
+    """A coordinator and its hospitals; `owner` is a researcher. Close it: every process is ended."""
+
+    def __init__(self, folder: Path, database: str | None = None) -> None:
+        self.folder = folder
+        (folder / "coordinator").mkdir(parents=True)
+        self.coordinator = Coordinator(folder / "coordinator", database)
+        self.coordinator.start()
+        self.owner: Party = self.coordinator.person("olga", "researcher")
+        self.hospitals: dict[str, Hospital] = {}
+
+    def add(
+        self, name: str, *, patients: int = 80, policy: str = POLICY, start: bool = True, **variables: str
+    ) -> Hospital:
+        """A hospital that joined and was admitted; `variables` are the environment of its commands and agent."""
+        home = self.folder / name / "site"
+        mapping = table(self.folder / name, seed=len(self.hospitals) + 1, patients=patients)
+        words = [CONSILIUM, "site", "run", "--home", home]
+        hospital = Hospital(name, home, mapping, Process(words, self.folder / f"{name}.log", variables), variables)
+        hospital.command("init")
+        (home / "policy.yaml").write_text(policy)
+        token = self.coordinator.admin.connection.post("/v1/tokens", {"site": name})["token"]
+        fingerprint = hospital.told("join", token)["fingerprint"]
+        self.coordinator.admin.connection.post(f"/v1/sites/{name}/admit", {"fingerprint": fingerprint})
+        if start:
+            hospital.process.start()
+        self.hospitals[name] = hospital
+        return hospital
+
+    def submit(self, wanted: Study) -> Plan:
+        """Submit a study; the hospitals are offered it."""
+        return studies.submit(self.owner, wanted)
+
+    def approved(self, wanted: Study) -> Plan:
+        """Submit a study, and let every hospital approve it."""
+        plan = self.submit(wanted)
+        for hospital in self.hospitals.values():
+            hospital.approve(plan)
+        return plan
+
+    def start(self, plan: Plan) -> str:
+        """Start a run; its name."""
+        return studies.start(self.owner, plan)
+
+    def view(self, run: str) -> Json:
+        """The run as its owner sees it."""
+        return dict(self.owner.connection.get(f"/v1/runs/{run}"))
+
+    def until(self, run: str, status: str, seconds: float = 60.0) -> Json:
+        """Wait until the run has this status; the view."""
+        found: Json = {}
+
+        def there() -> bool:
+            found.clear()
+            found.update(self.view(run))
+            return bool(found["status"] == status)
+
+        try:
+            until(there, f"{run} is {status}", seconds)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; it is {found.get('status')}: {found.get('reason')}") from None
+        return found
+
+    def model(self, run: str) -> bytes:
+        """The bytes of the run's newest state."""
+        state = self.owner.connection.get(f"/v1/runs/{run}/result")["state"]["digest"]
+        return bytes(self.owner.connection.request("GET", f"/v1/blobs/{state}").data)
+
+    def close(self) -> None:
+        """End every process."""
+        for hospital in self.hospitals.values():
+            hospital.process.kill()
+        self.coordinator.process.kill()
+
+
+@contextlib.contextmanager
+def federation(folder: Path, database: str | None = None, hospitals: tuple[str, ...] = ()) -> Iterator[Federation]:
+    """A federation with these hospitals, for one test or one file of tests."""
+    made = Federation(folder, database)
+    try:
+        for name in hospitals:
+            made.add(name)
+        yield made
+    finally:
+        made.close()
