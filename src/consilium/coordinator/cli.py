@@ -13,7 +13,9 @@ import click
 from consilium.config import Homes
 from consilium.coordinator import accounts
 from consilium.coordinator.app import Settings, make_services, serve
+from consilium.coordinator.ledgers import record
 from consilium.core.errors import Conflict, NotFound
+from consilium.store.database import Transaction
 from consilium.wire.identity import Identity
 from consilium.wire.tls import make_authority
 
@@ -106,12 +108,25 @@ def run(home: Path, host: str, port: int, lease_s: float) -> None:
 @coordinator.command()
 @home_option
 @click.argument("name")
-@click.option("--role", type=click.Choice(accounts.ROLES_OF_PEOPLE), required=True)
-@click.option("--password", envvar="CONSILIUM_PASSWORD", prompt=True, hide_input=True, confirmation_prompt=True)
-def person(home: Path, name: str, role: str, password: str) -> None:
+@click.option("--role", type=click.Choice(accounts.ROLES_OF_PEOPLE), required=True, help="What it may do.")
+@click.option(
+    "--password",
+    envvar="CONSILIUM_PASSWORD",
+    prompt=True,
+    hide_input=True,
+    confirmation_prompt=True,
+    help="Better left out: it is then asked for, or read from CONSILIUM_PASSWORD.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def person(home: Path, name: str, role: str, password: str, as_json: bool) -> None:
     """Add a person, or change role and password; on the coordinator's own machine."""
     services = make_services(load(home))
     now = datetime.now(UTC)
-    services.database.run_here(lambda tx: accounts.add_person(tx, name, role, password, now))
+
+    def act(tx: Transaction) -> None:
+        accounts.add_person(tx, name, role, password, now)
+        record(tx, "person", {"name": name, "role": role, "by": "the coordinator's machine"}, now)
+
+    services.database.run_here(act)
     services.database.close()
-    click.echo(f"{name} is {role}")
+    click.echo(json.dumps({"name": name, "role": role}) if as_json else f"{name} is {role}")

@@ -18,6 +18,7 @@ from consilium.governance.words import explain
 from consilium.site import doctor as checks
 from consilium.site import joining, showing, tables
 from consilium.site.agent import Agent, ring, running
+from consilium.site.code import fetch_code
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal
@@ -119,12 +120,15 @@ def check(
 
 @site.command()
 @click.argument("study")
+@click.option("--code", type=click.Path(path_type=Path), help="Unpack the study's wheel into this new folder, to read.")
 @home_option
 @json_option
-def review(study: str, home: Path, as_json: bool) -> None:
+def review(study: str, code: Path | None, home: Path, as_json: bool) -> None:
     """Show STUDY in plain words: purpose, what is read, what is done, what leaves, and what the policy says."""
     with _desk(home) as desk:
         standing = desk.standing(study, now())
+        if code is not None:
+            fetch_code(desk.folder, standing.plan, code)
     plan = standing.plan
     fact = {
         "study": study, "plan": plan.digest, "standing": standing.word, "policy": standing.policy or "allowed",
@@ -132,6 +136,8 @@ def review(study: str, home: Path, as_json: bool) -> None:
     }  # fmt: skip
     verdict = f"forbids this study: {standing.policy}" if standing.policy else "allows this study"
     words = f"{explain(plan)}\n\nThe hospital's policy {verdict}.\nDecided here so far: {standing.word}."
+    if code is not None:
+        words += f"\nThe study's code is in {code}. Nothing of it has run here."
     say(fact, as_json, words)
 
 

@@ -159,7 +159,14 @@ def result(name: str, model: Path | None, as_json: bool) -> None:
 
 @study.command()
 @click.argument("name")
-@click.option("--format", "form", type=click.Choice(["safetensors"]), default="safetensors", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["safetensors"]),
+    default="safetensors",
+    show_default=True,
+    help="File format.",
+)
 @click.option("--output", "-o", "file", type=File, required=True, help="File to write.")
 @output.as_json
 def export(name: str, form: str, file: Path, as_json: bool) -> None:
