@@ -1,0 +1,170 @@
+"""One training round of the shipped coordinator and four agents, beside the floor of the same bytes.
+
+    make bench ARGS="--sizes 0.1 10 100 400"
+
+The model goes down to four sites over TLS, each adds a constant, it comes back, is summed and committed; all processes
+are started by public commands, with default durability. A round is the time between two events `Opened` of the run; the
+first round is left out, since processes start in it. Run beside it: a floor that moves and adds the same bytes over bare
+TCP with TLS, and one that also hashes and fsyncs them.
+"""
+
+import argparse
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import floor
+import numpy as np
+import place
+
+SITES, PATIENTS = 4, 40
+POLICY = "policy: 1\nmin_patients: 10\nmodels: [add-constant]\n"
+ROUNDS = {0.1: 30, 10.0: 10, 100.0: 5, 400.0: 3}
+
+
+class Peak:
+    """The most anonymous memory that processes were seen to use, in bytes."""
+
+    def __init__(self, pids: dict[str, int]) -> None:
+        self.most = dict.fromkeys(pids, 0)
+        self._pids, self._stop = pids, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.01):
+            for name, pid in self._pids.items():
+                self.most[name] = max(self.most[name], place.memory(pid))
+
+    def end(self) -> dict[str, int]:
+        """Stop looking."""
+        self._stop.set()
+        self._thread.join()
+        return self.most
+
+
+def wanted(size: int, rounds: int, sites: int):
+    """A study whose model is `size` float32."""
+    from e2e.federation import study
+
+    model = {"kind": "add-constant", "options": {"size": size}}
+    return study("bench", model=model, rounds=rounds, quorum=sites, deadlines={"round_s": 3600})
+
+
+def table(folder: Path, number: int) -> None:
+    """Patients whose first column is the site's number: what its trainer adds is a tenth of it."""
+    lines = [f"p{i},{number},{i % 7},{i % 2}" for i in range(PATIENTS)]
+    (folder / "table.csv").write_text("\n".join(["id,x,y,large", *lines]) + "\n")
+
+
+@contextmanager
+def federation(folder: Path) -> Iterator:
+    """A coordinator and four agents with tables of their own."""
+    from e2e.federation import Federation
+
+    made = Federation(folder)
+    try:
+        for number in range(1, SITES + 1):
+            made.add(f"site-{number}", policy=POLICY)
+            table(folder / f"site-{number}", number)
+        yield made
+    finally:
+        made.close()
+
+
+def opened(events: list[dict]) -> list[float]:
+    """When each round was opened, in seconds."""
+    return [datetime.fromisoformat(one["at"]).timestamp() for one in events if one["kind"] == "Opened"]
+
+
+def finished(made, run: str, limit_s: float) -> list[dict]:
+    """The run's events, once it has ended."""
+    deadline, events = time.monotonic() + limit_s, []
+    while time.monotonic() < deadline:
+        after = events[-1]["seq"] if events else 0
+        events += made.owner.connection.get(f"/v1/runs/{run}/events", {"after": after, "wait": 20}, wait=25)["events"]
+        if made.view(run)["status"] != "running" and len(opened(events)) > 1:
+            break
+    view = made.view(run)
+    assert view["status"] == "finished", f"the run is {view['status']}: {view['reason']}"
+    return events
+
+
+def check(made, run: str, size: int, rounds: int) -> None:
+    """The model is the initial one plus, per round, the mean of the constants."""
+    from consilium.core.tensors import from_safetensors
+
+    view = made.owner.connection.get(f"/v1/runs/{run}/result")
+    read = lambda blob: from_safetensors(made.owner.connection.request("GET", f"/v1/blobs/{blob['digest']}").data)  # noqa: E731
+    first, last = read(view["initial"])["vector"], read(view["state"])["model"]
+    mean = sum(range(1, SITES + 1)) / SITES / 10
+    assert last.dtype == np.float32 and last.size == size
+    assert np.allclose(last - first, rounds * mean, atol=1e-4), "the federation computed another mean"
+
+
+def ours(folder: Path, size: int, rounds: int) -> dict[str, object]:
+    """Rounds of the shipped coordinator and agents."""
+    with federation(folder) as made:
+        plan = made.approved(wanted(size, rounds + 1, SITES))
+        pids = {"coordinator": made.coordinator.process.pid}
+        pids |= {name: hospital.process.pid for name, hospital in made.hospitals.items()}
+        peak = Peak(pids)
+        run = made.start(plan)
+        times = opened(finished(made, run, 600))
+        most = peak.end()
+        check(made, run, size, rounds + 1)
+        seconds = [after - before for before, after in zip(times, times[1:], strict=False)]
+        blobs = sum(path.stat().st_size for path in (made.coordinator.home).rglob("*") if path.is_file())
+    agents = max(most[name] for name in most if name != "coordinator")
+    return {
+        "round_s": place.spread(seconds[1:]), "first_round_s": seconds[0], "all_s": seconds,
+        "coordinator_mb": most["coordinator"] / place.MB, "agent_mb": agents / place.MB, "disk_mb": blobs / place.MB,
+    }  # fmt: skip
+
+
+def measure(folder: Path, megabytes: float, rounds: int) -> dict[str, object]:
+    """Both floors and the product at one size."""
+    size = int(megabytes * place.MB / place.MODEL_BYTES)
+    found: dict[str, object] = {"model_mb": megabytes}
+    for name, durable in (("floor_s", False), ("durable_floor_s", True)):
+        found[name] = place.spread(floor.measure(folder / name, size, rounds, durable=durable))
+        shutil.rmtree(folder / name)
+    found |= ours(folder / "federation", size, rounds)
+    shutil.rmtree(folder / "federation")
+    return found
+
+
+def tell(found: dict) -> None:
+    """One line."""
+    own, bare, durable = (found[name]["median"] for name in ("round_s", "floor_s", "durable_floor_s"))
+    print(
+        f"{found['model_mb']:>6g} MB   round {own:8.3f} s [{found['round_s']['least']:.3f}-{found['round_s']['most']:.3f}]"
+        f"   floor {bare:.4f} s ({own / bare:.1f}x)   hashed, fsynced {durable:.4f} s ({own / durable:.2f}x)"
+        f"   overhead {1000 * (own - bare):.0f} ms   first {found['first_round_s']:.1f} s"
+        f"   coordinator {found['coordinator_mb']:.0f} MB   agent {found['agent_mb']:.0f} MB",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Measure, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=float, nargs="+", default=[0.1, 10.0], help="model in MB")
+    parser.add_argument("--rounds", type=int, help="rounds that count; chosen by size unless given")
+    parser.add_argument("--json", type=Path, help="file that keeps the results")
+    ask = parser.parse_args()
+    folder = place.enter()
+    sizes = []
+    for megabytes in ask.sizes:
+        rounds = ask.rounds or next(count for size, count in ROUNDS.items() if megabytes <= size or size == 400.0)
+        sizes.append(measure(folder / f"{megabytes:g}", megabytes, rounds))
+        tell(sizes[-1])
+    place.keep(ask.json and ask.json.resolve(), "round", {"machine": place.machine(), "sites": SITES, "sizes": sizes})
+
+
+if __name__ == "__main__":
+    main()
