@@ -6,47 +6,91 @@ from hypothesis import strategies as st
 from consilium.core import round as machine
 from consilium.core.errors import ConsiliumError, Equivocation, OutOfPhase, UnknownSite
 from consilium.core.ids import COORDINATOR, SiteId, digest
-from consilium.core.round import PLAIN, Answered, Ask, Cancelled, Close, DeadlinePassed, Event, Kind, Phase, Withdrew
+from consilium.core.round import (
+    PLAIN,
+    Answered,
+    Ask,
+    Cancelled,
+    Close,
+    DeadlinePassed,
+    Effect,
+    Event,
+    Kind,
+    Phase,
+    Round,
+    Withdrew,
+)
 
 SITES = [SiteId(name) for name in ("a", "b", "c", "d", "e")]
 BYTES = [digest(b"x"), digest(b"y")]
 
-answers = st.builds(
-    Answered, st.sampled_from([*SITES, COORDINATOR, SiteId("stranger")]), st.sampled_from(Phase), st.sampled_from(BYTES)
-)
-events: st.SearchStrategy[Event] = st.one_of(
-    answers,
-    answers,
-    st.builds(Withdrew, st.sampled_from(SITES), st.just("revoked")),
-    st.builds(DeadlinePassed, st.sampled_from(Phase)),
-    st.builds(Cancelled, st.just("stopped")),
-)
+ANSWERS: list[Event] = [
+    Answered(site, phase, bytes_)
+    for site in (*SITES, COORDINATOR, SiteId("stranger"))
+    for phase in Phase
+    for bytes_ in BYTES
+]
+OTHERS: list[Event] = [
+    *(Withdrew(site, "revoked") for site in SITES),
+    *(DeadlinePassed(phase) for phase in Phase),
+    Cancelled("stopped"),
+]
+EVENTS = ANSWERS * 3 + OTHERS * 2
+assert len(EVENTS) <= 256
+# One byte is one event: a sequence is one draw, so that 10,000 of them take seconds, and shrink as well.
+sequences = st.binary(max_size=25).map(lambda drawn: [EVENTS[byte % len(EVENTS)] for byte in drawn])
+
+
+def seen(state: Round) -> tuple[object, ...]:
+    """All that a round holds, copied."""
+    answers = {phase: dict(given) for phase, given in state.answers.items()}
+    return state.at, set(state.roster), answers, state.overdue, state.closed
 
 
 @settings(max_examples=10_000, deadline=None)
-@given(st.integers(1, 5), st.integers(1, 5), st.lists(events, max_size=25))
+@given(st.integers(1, 5), st.integers(1, 5), sequences)
 def test_laws_of_the_round(members: int, quorum: int, sequence: list[Event]) -> None:
     quorum = min(quorum, members)
-    state, effects = machine.begin(1, Kind.TRAIN, PLAIN, frozenset(SITES[:members]), quorum)
-    assert effects == [Ask(Phase.SUBMIT, state.roster)]
+    first, effects = machine.begin(1, Kind.TRAIN, PLAIN, frozenset(SITES[:members]), quorum)
+    assert effects == [Ask(Phase.SUBMIT, first.roster)]
+    state, accepted = first, []
     for event in sequence:
+        before = seen(state)
         try:
             after, effects = machine.step(state, event)
         except (OutOfPhase, UnknownSite, Equivocation):
-            continue  # a refusal changes nothing: `state` is still the round
-        assert after.roster <= state.roster, "rosters only shrink"
-        for phase, given_answers in state.answers.items():
-            assert given_answers.items() <= after.answered(phase).items(), "answers are append-only"
-        for index in range(state.at, after.at):
-            passed = after.phases[index]
-            assert len(after.answered(passed)) >= after.needed(passed), "every passed phase had quorum"
-        if isinstance(event, Answered):
-            assert machine.step(after, event) == (after, []), "a retry is a no-op"
-        closing = [effect for effect in effects if isinstance(effect, Close)]
-        assert bool(closing) == (after.closed and not state.closed), "a round closes once, and says so"
-        if closing and closing[0].outcome is not None:
-            assert len(after.answered(Phase.SUBMIT)) >= quorum and after.answered(Phase.APPLY)
+            assert seen(state) == before, "a refusal changes nothing"
+            continue
+        assert seen(state) == before, "a round is replaced, never changed"
+        accepted.append(event)
+        follows(state, event, after, effects, quorum)
         state = after
+    again = first
+    for event in accepted:
+        again, _ = machine.step(again, event)
+    assert again == state, "state is a fold of the events"
+
+
+def follows(state: Round, event: Event, after: Round, effects: list[Effect], quorum: int) -> None:
+    assert after.roster <= state.roster, "rosters only shrink"
+    for phase, given_answers in state.answers.items():
+        assert given_answers.items() <= after.answered(phase).items(), "answers are append-only"
+    for index in range(state.at, after.at):
+        passed = after.phases[index]
+        assert len(after.answered(passed)) >= after.needed(passed), "every passed phase had quorum"
+    if isinstance(event, Answered):
+        assert machine.step(after, event) == (after, []), "a retry is a no-op"
+        assert event.site in after.asked(event.phase) | state.asked(event.phase), "a stranger is not heard"
+    if isinstance(event, DeadlinePassed | Cancelled):
+        assert machine.step(after, event) == (after, []), "what has passed passes once"
+    if state.closed:
+        assert after == state and effects == [], "a closed round stays as it is"
+    closing = [effect for effect in effects if isinstance(effect, Close)]
+    assert bool(closing) == (after.closed and not state.closed), "a round closes once, and says so"
+    if closing and closing[0].outcome is not None:
+        assert len(after.answered(Phase.SUBMIT)) >= quorum and after.answered(Phase.APPLY)
+    asking = [effect.phase for effect in effects if isinstance(effect, Ask)]
+    assert asking == ([after.phase] if after.at > state.at else []), "a phase is asked once, when it opens"
 
 
 @settings(max_examples=300, deadline=None)

@@ -1,5 +1,8 @@
 """The laws of a run: rounds follow one another, nothing is counted twice, and a replay gives the same run."""
 
+import random
+from collections import Counter
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,42 +15,76 @@ from consilium.core.round import Kind, Phase
 SITES = tuple(SiteId(name) for name in "abcd")
 BYTES = [digest(b"x"), digest(b"y")]
 
-events: st.SearchStrategy[runs.RunEvent] = st.one_of(
-    st.builds(
-        runs.Opened,
-        st.integers(1, 4),
-        st.sampled_from(Kind),
-        st.lists(st.sampled_from(SITES), min_size=1, unique=True).map(tuple),
-        st.just(1),
-    ),
-    st.builds(machine.Answered, st.sampled_from([*SITES, COORDINATOR]), st.sampled_from(Phase), st.sampled_from(BYTES)),
-    st.builds(machine.DeadlinePassed, st.sampled_from(Phase)),
-    st.builds(machine.Cancelled, st.just("lost its quorum")),
-    st.builds(machine.Withdrew, st.sampled_from(SITES), st.just("revoked")),
-    st.builds(runs.Lacking, st.integers(0, 1)),
-    st.builds(runs.Stopped, st.just("enough"), st.booleans()),
-)
+ROSTERS = (SITES, SITES[:2], SITES[1:], SITES[:1])
+OPENED: list[runs.RunEvent] = [
+    runs.Opened(number, kind, roster, 1) for number in (1, 2, 3, 4) for kind in Kind for roster in ROSTERS
+]
+ANSWERS: list[runs.RunEvent] = [
+    machine.Answered(site, phase, digest_) for site in (*SITES, COORDINATOR) for phase in Phase for digest_ in BYTES
+]
+OTHERS: list[runs.RunEvent] = [
+    *(machine.DeadlinePassed(phase) for phase in Phase),
+    *(machine.Withdrew(site, "revoked") for site in SITES),
+    machine.Cancelled("lost its quorum"),
+    runs.Lacking(1),
+    runs.Stopped("enough"),
+    runs.Stopped("it broke", failed=True),
+]
+EVENTS = OPENED + ANSWERS * 3 + OTHERS
+sequences = st.binary(max_size=40).map(lambda drawn: [EVENTS[byte % len(EVENTS)] for byte in drawn])
 
 
-@settings(max_examples=2000, deadline=None)
-@given(st.lists(events, max_size=40))
+@settings(max_examples=3000, deadline=None)
+@given(sequences)
 def test_laws_of_the_run(sequence: list[runs.RunEvent]) -> None:
     run, accepted = runs.Run(rounds=2, quorum=2), []
     for event in sequence:
         try:
-            after, _ = runs.step(run, event)
+            after, effects = runs.step(run, event)
         except ConsiliumError:
             continue
         accepted.append(event)
         assert after.number in (run.number, run.number + 1), "no round is skipped"
         assert run.took_part.items() <= after.took_part.items(), "what was done stays done"
+        for number in after.took_part.keys() - run.took_part.keys():
+            assert len(after.took_part[number]) >= run.quorum, "a round that counts had its quorum"
         if run.status in runs.OVER:
-            assert after == run, "a run that is over stays as it is"
+            assert after == run and effects == [], "a run that is over stays as it is"
+        if after.status is runs.Status.PAUSED:
+            assert after.reason, "a paused run says why"
+        assert isinstance(event, machine.Answered) or after.state == run.state, "only an answer moves the state"
         run = after
     replayed = runs.Run(rounds=2, quorum=2)
     for event in accepted:
         replayed, _ = runs.step(replayed, event)
     assert replayed == run, "state is a fold of the events"
+
+
+def test_runs_that_go_on_end_and_count_every_round() -> None:
+    """Random bytes rarely finish a run; here each event is drawn from those that move it."""
+    ends: Counter[runs.Status] = Counter()
+    for seed in range(400):
+        chance = random.Random(seed)
+        run = runs.Run(rounds=3, quorum=2)
+        for _ in range(25):
+            run, _ = runs.step(run, moving(run, chance))
+            if run.status in runs.OVER:
+                break
+        ends[run.status] += 1
+        assert sorted(run.took_part) == list(range(1, len(run.took_part) + 1)), "rounds follow one another"
+    assert ends[runs.Status.FINISHED] > 50 and ends[runs.Status.STOPPED] > 10, ends
+
+
+def moving(run: runs.Run, chance: random.Random) -> runs.RunEvent:
+    if chance.random() < 0.01:
+        return runs.Stopped("enough")
+    following = run.following
+    if following is not None:
+        return runs.Opened(*following, tuple(chance.sample(SITES, 2)), run.attempt + 1)
+    assert run.round is not None and run.round.phase is not None
+    phase = run.round.phase
+    waited = sorted(run.round.asked(phase) - run.round.answered(phase).keys())
+    return machine.Answered(chance.choice(waited), phase, chance.choice(BYTES))
 
 
 def test_a_whole_run() -> None:
