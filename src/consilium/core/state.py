@@ -77,26 +77,28 @@ def read(path: Path) -> Vectors:
         if size < 8 or length > min(MAX_HEADER, size - 8):
             raise refusal
         text = file.read(length)
+    data = np.memmap(path, dtype=np.uint8, mode="r")[8 + length :]
     try:
         described = json.loads(text)
         metadata = described.pop("__metadata__", {})
-        arrays: dict[str, Array] = {}
-        end_of_all = 0
-        data = np.memmap(path, dtype=np.uint8, mode="r")[8 + length :]
-        for name, entry in described.items():
-            start, end = entry["data_offsets"]
-            dtype, (count,) = _DTYPES[entry["dtype"]], entry["shape"]
-            if not (
-                isinstance(start, int) and 0 <= start <= end <= data.size and end - start == count * dtype.itemsize
-            ):
-                raise refusal
-            arrays[name] = data[start:end].view(dtype)
-            end_of_all = max(end_of_all, end)
+        whole = all(isinstance(value, str) for value in metadata.values())
+        arrays = {name: _mapped(data, entry) for name, entry in described.items()}
+        spans = sorted(entry["data_offsets"] for entry in described.values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise refusal from error
-    if end_of_all != data.size or not all(isinstance(value, str) for value in metadata.values()):
-        raise refusal
+    ends = [0, *(end for _, end in spans)]
+    if not whole or ends[-1] != data.size or [start for start, _ in spans] != ends[:-1]:
+        raise refusal  # a hole or an overlap: bytes that no segment names, or that two do
     return Vectors(arrays, metadata)
+
+
+def _mapped(data: Array, entry: Any) -> Array:
+    (start, end), (count,), dtype = entry["data_offsets"], entry["shape"], _DTYPES[entry["dtype"]]
+    if {type(start), type(end), type(count)} != {int} or not 0 <= start <= end <= data.size:
+        raise ValueError("offsets outside the file")
+    if end - start != count * dtype.itemsize:
+        raise ValueError("offsets that do not fit the shape")
+    return data[start:end].view(dtype)
 
 
 class Writer:
@@ -134,8 +136,15 @@ def write(vectors: Mapping[str, Array], metadata: Mapping[str, str], out: IO[byt
 
 
 def begin(strategy: Advances, initial: bytes, run: str, out: IO[bytes]) -> tuple[Digest, int]:
-    """Write the state at round 0 from the plan's initial model (safetensors bytes)."""
+    """Write the state at round 0 from the plan's initial model (safetensors bytes).
+
+    Raises: Invalid: not a model of float64 or float32 values, all finite.
+    """
     model = flatten(from_safetensors(initial))
+    if _NAMES.get(model.dtype) not in ("F64", "F32") or not model.size or not np.all(np.isfinite(model)):
+        raise Invalid(
+            "the initial model does not consist of finite values of float32 or float64", "submit the study again"
+        )
     return write(strategy.init(model), {"run": run, "round": "0", "parent": ""}, out)
 
 
@@ -150,7 +159,9 @@ def advance(
     weight = sums.arrays.get("weight")
     if weight is None or weight.size != 1 or not float(weight[0]) > 0:
         raise Invalid("the sums have no positive weight", "check that every site has training patients")
-    update, model = sums.arrays.get("update"), state.arrays["model"]
+    update, model = sums.arrays.get("update"), state.arrays.get("model")
+    if model is None or any(array.size != model.size for array in state.arrays.values()):
+        raise Invalid("the state has no model, or arrays of another length beside it", "fetch the state again")
     if update is None or update.size != model.size:
         raise Invalid("the summed update does not fit the model", "check that every site trains the same plan")
     writer = Writer(out)
