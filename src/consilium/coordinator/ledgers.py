@@ -11,7 +11,7 @@ from consilium.store.database import Transaction
 from consilium.store.schema import audit, inbox, sites
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import Checkpoint, Signed
+from consilium.wire.messages import Checkpoint, Delivered
 
 LOG = "coordinator"
 
@@ -33,10 +33,11 @@ def checkpoint(tx: Transaction, now: datetime) -> Checkpoint:
     return Checkpoint(log=LOG, seq=head.seq, head=head.digest, at=now)
 
 
-def post(tx: Transaction, identity: Identity, site: SiteId, message: Signed) -> None:
-    """Put a signed message into a site's inbox."""
+def post(tx: Transaction, identity: Identity, site: SiteId, message: Delivered) -> None:
+    """Put a signed message into a site's inbox; whose, and its number there, are signed with it."""
     tx.scalar(select(sites.c.site).where(sites.c.site == site).with_for_update())  # one writer per inbox
     last = tx.scalar(select(func.max(inbox.c.seq)).where(inbox.c.site == site)) or 0
-    envelope = seal(type(message).TYPE, message.encode(), identity)
+    placed = message.model_copy(update={"to": site, "number": last + 1})
+    envelope = seal(type(message).TYPE, placed.encode(), identity)
     tx.do(insert(inbox).values(site=site, seq=last + 1, envelope=envelope))
     tx.ring(f"inbox:{site}")

@@ -1,6 +1,8 @@
 """Blobs on the wire: ask for the offset, append pieces, read with Range."""
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
 
 from sqlalchemy import or_, select
 from starlette.responses import FileResponse, Response
@@ -8,7 +10,7 @@ from starlette.responses import FileResponse, Response
 from consilium.coordinator.conduct import grant, keep_blob
 from consilium.coordinator.endpoints import Call
 from consilium.coordinator.problems import problem
-from consilium.core.errors import Conflict, Invalid, NotFound, TooLarge
+from consilium.core.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 from consilium.core.ids import Digest, is_digest
 from consilium.store.blobs import Stored
 from consilium.store.database import Transaction
@@ -16,6 +18,8 @@ from consilium.store.schema import blobs, grants, studies
 
 PIECE = 1 << 20
 MAX_BLOB = 64 << 30
+STALLED_S = 30.0
+"""A sender of whom no byte comes for this long has gone without a word: its request ends, what it sent stays."""
 
 
 def _digest(call: Call) -> Digest:
@@ -84,7 +88,7 @@ async def append(call: Call) -> Response:
     try:
         with store.append(sender, digest, offset, length) as write:
             waiting = bytearray()
-            async for piece in call.request.stream():
+            async for piece in _flowing(call):
                 waiting += piece
                 if len(waiting) >= PIECE:
                     full, waiting = bytes(waiting), bytearray()
@@ -96,6 +100,20 @@ async def append(call: Call) -> Response:
     if stored is not None:
         await call.store(lambda tx: _keep(tx, call, stored))
     return Response(status_code=204, headers={"Upload-Offset": str(store_offset(call, digest, stored))})
+
+
+async def _flowing(call: Call) -> AsyncIterator[bytes]:
+    """The body's pieces. Raises: Unavailable: none came for so long that the line must be dead."""
+    pieces = aiter(call.request.stream())
+    while True:
+        try:
+            async with asyncio.timeout(STALLED_S):
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise Unavailable("the upload stalled", "ask for the offset, then go on") from error
+        yield piece
 
 
 def store_offset(call: Call, digest: Digest, stored: Stored | None) -> int:

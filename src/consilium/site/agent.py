@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from pydantic import ValidationError
+
 from consilium import __version__
 from consilium.core.errors import Conflict, ConsiliumError, Refused, Unauthenticated, Unavailable
 from consilium.site.folder import Folder
@@ -25,9 +27,11 @@ from consilium.site.inbox import Inbox
 from consilium.site.journal import Journal
 from consilium.site.outbox import Outbox
 from consilium.site.states import States
+from consilium.site.veto import Veto
 from consilium.site.worker import Worker
-from consilium.wire.connection import Connection
+from consilium.wire.connection import SOON_S, Connection
 from consilium.wire.identity import Identity
+from consilium.wire.messages import AccessToken, Joined
 
 log = logging.getLogger(__name__)
 AUDIENCE = "consilium-coordinator"
@@ -43,15 +47,18 @@ END_S = 3.0
 def connect(folder: Folder, identity: Identity) -> Connection:
     """A connection that gets its tokens by the site's key."""
     member = folder.membership()
-    anonymous = Connection(member.url, folder.authority())
+    anonymous = Connection(member.url, folder.authority(), limit_s=SOON_S)
 
     def token() -> str:
         now = datetime.now(UTC)
         assertion = identity.assertion(member.site, AUDIENCE, now, uuid.uuid4().hex)
         form = {"grant_type": "client_credentials", "client_assertion_type": GRANT, "client_assertion": assertion}
-        return str(anonymous.post("/v1/token", form, form=True)["access_token"])
+        try:
+            return AccessToken.model_validate(anonymous.post("/v1/token", form, form=True)).access_token
+        except ValidationError as error:
+            raise Unavailable("what came is not an access token", "check the proxy") from error
 
-    return Connection(member.url, folder.authority(), token)
+    return Connection(member.url, folder.authority(), token, limit_s=SOON_S)
 
 
 class Agent:
@@ -66,10 +73,10 @@ class Agent:
         self._connection = connect(folder, self._identity)
         self._journal = Journal(folder.journal)
         states = States(folder, self._journal, self._connection, self.stop)
-        self._outbox = Outbox(self._journal, self._connection, self.stop)
-        self._worker = Worker(
-            folder, self._member.site, self._identity, self._journal, states, self.stop, self._outbox.wake
-        )
+        outgoing = threading.Event()
+        veto = Veto(self._member.site, self._identity, folder, self._journal, outgoing)
+        self._outbox = Outbox(self._journal, self._connection, veto, self.stop, outgoing)
+        self._worker = Worker(folder, self._identity, self._journal, states, veto, self.stop)
         self._inbox = Inbox(
             self._member.site, self._member.coordinator_key, self._identity, self._journal, self._connection, states,
             self._worker.wake, self._outbox,
@@ -109,10 +116,10 @@ class Agent:
         said = False
         while not self.stop.is_set():
             try:
-                state = self._connection.get("/v1/site")["state"]
-            except (Unavailable, Unauthenticated) as error:
+                state = Joined.model_validate(self._connection.get("/v1/site")).state
+            except (Unavailable, Unauthenticated, ValidationError) as error:
                 log.warning("%s", error)
-                state = ""
+                state = None
             if state == "admitted":
                 log.info("%s is admitted at %s", self._member.site, self._member.url)
                 return
@@ -128,12 +135,12 @@ class Agent:
             wait = WAIT_S if self._worker.active else IDLE_WAIT_S
             try:
                 answer = self._connection.get("/v1/inbox", {"after": after, "wait": wait}, limit_s=wait + SLACK_S)
-                for item in answer["items"]:
-                    self._inbox.take(int(item["seq"]), item["envelope"], datetime.now(UTC))
-                    after = int(item["seq"])
+                for number, envelope in self._inbox.read(answer, after):
+                    self._inbox.take(number, envelope, datetime.now(UTC))
+                    after = number
                 pause = 0.1
             except (Unavailable, Unauthenticated, Refused) as error:
-                log.warning("the coordinator does not answer: %s", error.message)
+                log.warning("the coordinator is out of reach: %s", error.message)
                 self.stop.wait(pause)
                 pause = min(pause * 2, 1.0)
 

@@ -8,6 +8,8 @@ from datetime import datetime
 from threading import Event
 from typing import Any
 
+from pydantic import ValidationError
+
 from consilium.core.errors import ConsiliumError, Unavailable
 from consilium.core.ids import Digest
 from consilium.core.study import Plan
@@ -19,6 +21,7 @@ from consilium.wire.connection import Connection
 from consilium.wire.envelope import peek, seal, unseal
 from consilium.wire.identity import Identity
 from consilium.wire.messages import INBOX_MESSAGES, Checkpoint, Closed, Ended, Offer, Signed, Task
+from consilium.wire.messages import Inbox as Page
 from consilium.wire.transfer import fetch
 
 log = logging.getLogger(__name__)
@@ -38,16 +41,34 @@ class Inbox:
     states: States
     work: Event
     outbox: Outbox
+    _altered: dict[str, Any] | None = None
+
+    def read(self, answer: Any, after: int) -> list[tuple[int, dict[str, Any]]]:
+        """The messages in an answer of the coordinator: those that follow `after`, without a gap.
+
+        Raises: Unavailable: it is not such an answer.
+        """
+        try:
+            items = Page.model_validate(answer).items
+        except ValidationError as error:
+            raise Unavailable("what came is not an inbox", "check the proxy") from error
+        if [item.seq for item in items] != list(range(after + 1, after + 1 + len(items))):
+            raise Unavailable("messages are missing", "something between here and the coordinator holds them back")
+        return [(item.seq, item.envelope) for item in items]
 
     def take(self, seq: int, envelope: dict[str, Any], now: datetime) -> None:
-        """Take one message; what cannot be read is recorded and passed over, and never stops the agent.
+        """Take one message.
 
-        Raises: Unavailable: stopped while fetching a plan.
+        What the coordinator signed but cannot be read is recorded and passed over, and never stops the agent. What it
+        did not sign, or not for this place, is recorded and not believed: the true message may still come.
+
+        Raises: Unavailable: not signed for this place; or stopped while fetching a plan.
         """
         data = json.dumps(envelope).encode()
+        payload = self._signed(seq, data, now)
         try:
             kind = INBOX_MESSAGES[peek(data)]
-            message = kind.decode(unseal(data, kind.TYPE, [self.coordinator_key]))
+            message = kind.decode(payload)
         except (ConsiliumError, KeyError) as error:
             log.error("message %s of the coordinator is not understood: %s", seq, error)
             with self.journal.write() as tx:
@@ -57,11 +78,31 @@ class Inbox:
         takes: dict[type[Signed], Callable[..., None]] = {
             Offer: self._offer, Task: self._task, Closed: self._closed, Ended: self._ended, Checkpoint: self._mark,
         }  # fmt: skip
-        payload = self._plan(message) if isinstance(message, Offer) else b""
+        plan = self._plan(message) if isinstance(message, Offer) else b""
         with self.journal.write() as tx:
-            takes[kind](tx, seq, message, data, payload, now)
+            takes[kind](tx, seq, message, data, plan, now)
             tx.keep("inbox", str(seq))
         self._after(message)
+
+    def _signed(self, seq: int, data: bytes, now: datetime) -> bytes:
+        """The payload. (1) the coordinator's pinned key signed it   (2) for this site   (3) under this number."""
+        why, payload = "not-signed", b""
+        try:
+            payload = unseal(data, peek(data), [self.coordinator_key])
+            place = json.loads(payload)
+            why = "" if (place.get("to"), place.get("number")) == (self.site, seq) else "out-of-place"
+        except (ConsiliumError, ValueError, AttributeError) as error:
+            log.debug("message %s: %s", seq, error)
+        if not why:
+            return payload
+        words = "is not signed by the coordinator" if why == "not-signed" else "is another message, or was for another"
+        log.error("what came as message %s %s: something in between altered it; it is not believed", seq, words)
+        body = {"seq": seq, "why": why}
+        if self._altered != body:
+            self._altered = body
+            with self.journal.write() as tx:
+                tx.record("altered", body, now)
+        raise Unavailable(f"message {seq} {words}", "something between here and the coordinator alters what it says")
 
     def _plan(self, offer: Offer) -> bytes:
         try:
@@ -89,6 +130,7 @@ class Inbox:
 
     def _offer(self, tx: Writing, seq: int, offer: Offer, data: bytes, payload: bytes, now: datetime) -> None:
         if not payload:
+            tx.record("unreadable", {"seq": seq, "why": "plan", "study": offer.study, "plan": offer.plan.digest}, now)
             return
         tx.do(
             "INSERT OR IGNORE INTO studies (study, plan, payload, title, at) VALUES (?, ?, ?, ?, ?)",

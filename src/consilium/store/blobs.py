@@ -55,17 +55,43 @@ class Incoming:
         self.size = path.stat().st_size if path.exists() else 0
         self._hash = hashlib.sha256()
         self._hashed = 0
+        self._turn = 0
+        self._whole = False
         self.lock = threading.Lock()
 
-    def write(self, file: IO[bytes], data: bytes) -> None:
-        """Append `data` durably enough for a restart; the fsync comes with the last byte."""
-        if self.size + len(data) > self.length:
-            raise TooLarge(f"more than the announced {self.length} bytes were sent", "send the blob again")
-        if self._hashed == self.size:
-            self._hash.update(data)
-            self._hashed += len(data)
-        file.write(data)
-        self.size += len(data)
+    def take_over(self) -> int:
+        """The turn of a new request: an older one, whose line may be dead without anybody knowing, writes no more.
+
+        Raises: Conflict: all bytes are here and being made durable.
+        """
+        with self.lock:
+            if self._whole:
+                raise Conflict("all bytes of this blob are here, and are being made durable", "ask again soon")
+            self._turn += 1
+            return self._turn
+
+    def close(self) -> bool:
+        """Whether all bytes are here and nobody else completes them; from then on nobody writes."""
+        with self.lock:
+            first = self.size >= self.length and not self._whole
+            self._whole = self._whole or first
+            return first
+
+    def write(self, file: IO[bytes], data: bytes, turn: int) -> None:
+        """Append `data` durably enough for a restart; the fsync comes with the last byte.
+
+        Raises: Conflict: a newer request goes on with this upload.   TooLarge.
+        """
+        with self.lock:
+            if turn != self._turn or self._whole:
+                raise Conflict("a newer request goes on with this upload", "leave it to that one")
+            if self.size + len(data) > self.length:
+                raise TooLarge(f"more than the announced {self.length} bytes were sent", "send the blob again")
+            if self._hashed == self.size:
+                self._hash.update(data)
+                self._hashed += len(data)
+            file.write(data)
+            self.size += len(data)
 
     def digest(self) -> Digest:
         """Digest of all bytes; what was written before a restart is read again."""
@@ -151,23 +177,23 @@ class Directory:
     def append(self, sender: str, digest: Digest, offset: int, length: int) -> Iterator[Callable[[bytes], None]]:
         """A context that gives a function which appends pieces; afterwards `complete` may be called.
 
-        Raises: Conflict: `offset` is not where the upload stands, or another request is sending it now.
+        The newest request of a sender has the upload: a line that died silently holds nothing up.
+
+        Raises: Conflict: `offset` is not where the upload stands, or all of it is here already.
         """
         piece = self._piece(sender, digest)
         with self._lock:
-            incoming = self._incoming.setdefault(piece, Incoming(piece, length))
-        if not incoming.lock.acquire(blocking=False):
-            raise Conflict("this blob is being sent by another request", "ask for the offset, then go on")
-        try:
+            incoming = self._incoming.get(piece)
+            if incoming is None:
+                incoming = self._incoming[piece] = Incoming(piece, length)
+            turn = incoming.take_over()
             if incoming.size != self.offset(sender, digest):  # another process of this coordinator went on with it
                 incoming = self._incoming[piece] = Incoming(piece, length)
-                incoming.lock.acquire()
-            if offset != incoming.size or length != incoming.length:
-                raise Conflict(f"the upload stands at byte {incoming.size}, not {offset}", "go on from there")
-            with piece.open("ab", buffering=0) as file:
-                yield lambda data: incoming.write(file, data)
-        finally:
-            incoming.lock.release()
+                turn = incoming.take_over()
+        if offset != incoming.size or length != incoming.length:
+            raise Conflict(f"the upload stands at byte {incoming.size}, not {offset}", "go on from there")
+        with piece.open("ab", buffering=0) as file:
+            yield lambda data: incoming.write(file, data, turn)
 
     def complete(self, sender: str, digest: Digest) -> Stored | None:
         """If all bytes have come: check the digest, make it durable. None while bytes are missing.
@@ -176,16 +202,18 @@ class Directory:
         """
         piece = self._piece(sender, digest)
         incoming = self._incoming.get(piece)
-        if incoming is None or incoming.size < incoming.length:
+        if incoming is None or not incoming.close():
             return None
-        with self._lock:
-            self._incoming.pop(piece, None)
-        if incoming.digest() != digest:
-            piece.unlink()
-            raise DigestMismatch(f"the bytes sent are not {digest}", "send the blob again from the start")
-        with piece.open("rb") as file:
-            os.fsync(file.fileno())
-        self._keep(piece, digest)
+        try:
+            if incoming.digest() != digest:
+                piece.unlink()
+                raise DigestMismatch(f"the bytes sent are not {digest}", "send the blob again from the start")
+            with piece.open("rb") as file:
+                os.fsync(file.fileno())
+            self._keep(piece, digest)
+        finally:
+            with self._lock:
+                self._incoming.pop(piece, None)
         return Stored(digest, incoming.size)
 
     def drop(self, digest: Digest) -> None:

@@ -23,6 +23,9 @@ from consilium.wire.messages import HEADER, PROTOCOL
 
 Result = TypeVar("Result")
 CONNECT_S, READ_S = 3.0, 30.0
+SOON_S = 4.0
+"""What a program that repeats its requests (the agent) waits for an answer: a line that died with the request on it
+costs this much. Every such request may be repeated, and the answer to a repetition is the same."""
 STALLED_S = 5.0
 """An upload or download that moves no byte for this long is taken for dead and resumed on a new connection."""
 PIECE = 1 << 20
@@ -39,9 +42,11 @@ class Connection:
     """Requests to one coordinator; may be used from several threads."""
 
     def __init__(
-        self, url: str, ca: Path | None = None, token: Callable[[], str] | None = None, *, verify: bool = True
-    ) -> None:
+        self, url: str, ca: Path | None = None, token: Callable[[], str] | None = None, *, verify: bool = True,
+        limit_s: float = READ_S,
+    ) -> None:  # fmt: skip
         self.url = url.rstrip("/")
+        self._limit_s = limit_s
         self._token = token
         self._secret: str | None = None
         self._lock = threading.Lock()
@@ -55,28 +60,28 @@ class Connection:
         Raises: ConsiliumError by code; Unavailable.
         """
         text = "&".join(f"{name}={quote(str(value))}" for name, value in (query or {}).items())
-        return self._json("GET", f"{path}?{text}" if text else path, None, {}, limit_s or READ_S + wait)
+        return self._json("GET", f"{path}?{text}" if text else path, None, {}, limit_s or self._limit_s + wait)
 
     def post(self, path: str, body: Any = None, *, raw: bytes | None = None, form: bool = False) -> Any:
         """POST JSON, bytes as they are (`raw`), or a form. Raises: ConsiliumError by code; Unavailable."""
         if form:
             data = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in body.items()).encode()
-            return self._json("POST", path, data, {"Content-Type": "application/x-www-form-urlencoded"}, READ_S)
+            return self._json("POST", path, data, {"Content-Type": "application/x-www-form-urlencoded"})
         data = raw if raw is not None else json.dumps({} if body is None else body).encode()
-        return self._json("POST", path, data, {"Content-Type": "application/json"}, READ_S)
+        return self._json("POST", path, data, {"Content-Type": "application/json"})
 
-    def _json(self, method: str, path: str, data: bytes | None, headers: dict[str, str], read_s: float) -> Any:
+    def _json(
+        self, method: str, path: str, data: bytes | None, headers: dict[str, str], read_s: float | None = None
+    ) -> Any:
         response = self.request(method, path, data, headers, read_s=read_s)
         try:
-            if "json" not in response.headers.get("Content-Type", ""):
-                return response.data
             return json.loads(response.data)
         except (ValueError, urllib3.exceptions.HTTPError, OSError) as error:
             raise Unavailable(f"{self.url} sent an answer that cannot be read", "try again") from error
 
     def request(
         self, method: str, path: str, data: Any = None, headers: Mapping[str, str] | None = None, *,
-        read_s: float = READ_S, stream: bool = False, passing: tuple[int, ...] = (),
+        read_s: float | None = None, stream: bool = False, passing: tuple[int, ...] = (),
     ) -> urllib3.BaseHTTPResponse:  # fmt: skip
         """One request; the token is renewed once when it has expired.
 
@@ -84,13 +89,17 @@ class Connection:
         Raises:  ConsiliumError by the code of the answer; Unavailable: no answer, or one that is not the coordinator's.
         """
         for renewed in (False, True):
-            response = self._once(method, path, data, dict(headers or {}), read_s, stream, renew=renewed)
+            limit_s = read_s or self._limit_s
+            response = self._once(method, path, data, dict(headers or {}), limit_s, stream, renew=renewed)
             if response.status == 401 and self._token is not None and not renewed and not hasattr(data, "read"):
                 response.drain_conn()
                 continue
             break
         if response.status < 400 or response.status in passing:
-            return response
+            if HEADER in response.headers:
+                return response
+            response.close()  # a portal that wants a login, a filter's page: never an answer to what was asked
+            raise Unavailable("something between here and the coordinator answered for it", "check the proxy")
         raise _problem(response, self.url)
 
     def _once(
@@ -106,7 +115,8 @@ class Connection:
                 preload_content=not stream, redirect=False,
             )  # fmt: skip
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Unavailable(f"{self.url} cannot be reached: {_why(error)}", "check network, proxy and CA") from error
+            self._pool.clear()  # what broke one connection may have broken the idle ones, without a word
+            raise Unavailable(f"{self.url} cannot be reached: {_why(error)}", _remedy(error)) from error
 
     def _bearer(self, renew: bool) -> str:
         assert self._token is not None
@@ -165,6 +175,14 @@ def proxy_for(url: str) -> str | None:
 def _why(error: Exception) -> str:
     text = str(error).rpartition(": ")[2] if isinstance(error, urllib3.exceptions.HTTPError) else str(error)
     return text[:200] or type(error).__name__
+
+
+def _remedy(error: Exception) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return "if a proxy of your institution opens TLS, name its CA in SSL_CERT_FILE; else trust nothing here"
+    if "407" in str(error):
+        return "the proxy wants a name and a password: HTTPS_PROXY=http://NAME:PASSWORD@HOST:PORT"
+    return "check network, proxy and CA"
 
 
 def _problem(response: urllib3.BaseHTTPResponse, url: str) -> ConsiliumError:

@@ -82,7 +82,14 @@ class Blob(Message):
 # from the coordinator to a site, through its inbox
 
 
-class Offer(Signed):
+class Delivered(Signed):
+    """A message in an inbox. Its place is signed with it, so that nobody in between can replay, swap or drop one."""
+
+    to: Name | None = None
+    number: int = Field(0, ge=0, description="its number in the inbox of `to`; each is one more than the one before")
+
+
+class Offer(Delivered):
     """A study is offered to the site; its plan is a blob named by `plan`."""
 
     TYPE: ClassVar[str] = "application/vnd.consilium.offer+json"
@@ -91,7 +98,7 @@ class Offer(Signed):
     title: Long
 
 
-class Task(Signed):
+class Task(Delivered):
     """One phase of one round is asked of the site."""
 
     TYPE: ClassVar[str] = "application/vnd.consilium.task+json"
@@ -108,7 +115,7 @@ class Task(Signed):
     deadline: datetime
 
 
-class Closed(Signed):
+class Closed(Delivered):
     """A round closed: who took part, and which state follows."""
 
     TYPE: ClassVar[str] = "application/vnd.consilium.closed+json"
@@ -121,7 +128,7 @@ class Closed(Signed):
     state: Blob
 
 
-class Ended(Signed):
+class Ended(Delivered):
     """A run ended."""
 
     TYPE: ClassVar[str] = "application/vnd.consilium.ended+json"
@@ -132,7 +139,7 @@ class Ended(Signed):
     state: Blob | None
 
 
-class Checkpoint(Signed):
+class Checkpoint(Delivered):
     """Head of an audit log at a moment; each end keeps the other's."""
 
     TYPE: ClassVar[str] = "application/vnd.consilium.checkpoint+json"

@@ -11,8 +11,10 @@ import urllib3
 
 from consilium.core.errors import DigestMismatch, Unavailable
 from consilium.core.ids import Digest
-from consilium.wire.connection import PIECE, STALLED_S, Connection, retrying
+from consilium.wire.connection import PIECE, SOON_S, STALLED_S, Connection, retrying
 
+ALTERED = 3
+"""Times that bytes which were changed on the way are moved again, before somebody has to look into it."""
 REQUEST = 64 << 20
 """Bytes of one PATCH. Bytes of a request that was cut are kept, so this bounds nothing but the time of one request."""
 
@@ -20,11 +22,13 @@ REQUEST = 64 << 20
 class _Window:
     """`length` bytes of a file from where it stands, for one request."""
 
-    def __init__(self, file: IO[bytes], length: int) -> None:
-        self._file, self._left = file, length
+    def __init__(self, file: IO[bytes], length: int, stop: Event) -> None:
+        self._file, self._left, self._stop = file, length, stop
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes."""
+        """At most `size` bytes. Raises: Unavailable: stopped; what is given up must not leave to its last byte."""
+        if self._stop.is_set():
+            raise Unavailable("the upload was given up", "nothing more of it is sent")
         size = self._left if size < 0 else min(size, self._left)
         data = self._file.read(size)
         self._left -= len(data)
@@ -36,17 +40,25 @@ def upload(connection: Connection, path: Path, digest: Digest, stop: Event) -> i
 
     Raises: DigestMismatch: the file is not what its name says.   Unavailable: stopped.   Others: refused by code.
     """
-    sent = 0
+    sent = altered = 0
 
     def go_on() -> None:
-        nonlocal sent
+        nonlocal sent, altered
         offset, whole = standing(connection, digest)
         size = path.stat().st_size
         while not whole:
             length = min(REQUEST, size - offset)
-            after = _patch(connection, path, digest, offset, length, size)
+            try:
+                after, taken = _patch(connection, path, digest, offset, length, size, stop)
+            except DigestMismatch as error:
+                altered += 1
+                if altered == ALTERED or file_digest(path) != digest:
+                    raise
+                raise Unavailable("something on the way altered the upload", "it is sent again") from error
+            if not taken and after in (offset, size):
+                raise Unavailable("the upload cannot go on yet", "it is tried again")
             sent += max(after - offset, 0)
-            offset, whole = after, after == size
+            offset, whole = after, taken and after == size
 
     retrying(go_on, stop)
     return sent
@@ -54,13 +66,16 @@ def upload(connection: Connection, path: Path, digest: Digest, stop: Event) -> i
 
 def standing(connection: Connection, digest: Digest) -> tuple[int, bool]:
     """How many bytes of a blob the coordinator has of us, and whether that is all."""
-    response = connection.request("HEAD", f"/v1/blobs/{digest}", read_s=STALLED_S, passing=(404,))
+    response = connection.request("HEAD", f"/v1/blobs/{digest}", read_s=SOON_S, passing=(404,))
     if response.status == 404 and "Upload-Offset" not in response.headers:
         raise Unavailable("something between here and the coordinator answered for it", "check the proxy")
     return int(response.headers["Upload-Offset"]), response.status == 200
 
 
-def _patch(connection: Connection, path: Path, digest: Digest, offset: int, length: int, size: int) -> int:
+def _patch(
+    connection: Connection, path: Path, digest: Digest, offset: int, length: int, size: int, stop: Event
+) -> tuple[int, bool]:
+    """Where the upload stands now, and whether what was sent was taken."""
     headers = {
         "Upload-Offset": str(offset),
         "Upload-Length": str(size),
@@ -70,13 +85,12 @@ def _patch(connection: Connection, path: Path, digest: Digest, offset: int, leng
     with path.open("rb") as file:
         file.seek(offset)
         response = connection.request(
-            "PATCH", f"/v1/blobs/{digest}", _Window(file, length), headers, read_s=STALLED_S, passing=(409, 401)
+            "PATCH", f"/v1/blobs/{digest}", _Window(file, length, stop), headers, read_s=STALLED_S, passing=(409, 401)
         )
     if response.status == 401:
         raise Unavailable("the token expired during the upload", "it goes on with a new one")
-    if response.status == 409:  # another connection of ours still holds the upload, or we were wrong about the offset
-        raise Unavailable("the upload stands elsewhere than thought", "it goes on from there")
-    return int(response.headers["Upload-Offset"])
+    # 409: bytes of a request that we gave up came after all, so that the upload stands further than we thought.
+    return int(response.headers["Upload-Offset"]), response.status != 409
 
 
 def download(
@@ -87,18 +101,21 @@ def download(
     Raises: NotFound: it is not there for us.   DigestMismatch: the coordinator sent other bytes.
     """
     part = path.with_name(path.name + ".part")
-    received = 0
+    received = altered = 0
 
     def go_on() -> None:
-        nonlocal received
+        nonlocal received, altered
         for data in _ranged(connection, digest, part):
             received += data
             moved(data)
+        if file_digest(part) != digest:
+            part.unlink()
+            altered += 1
+            if altered == ALTERED:
+                raise DigestMismatch(f"other bytes than {digest} came", "report this: it may be an attack")
+            raise Unavailable("something on the way altered the download", "it is fetched again")
 
     retrying(go_on, stop)
-    if file_digest(part) != digest:
-        part.unlink()
-        raise DigestMismatch(f"the coordinator sent other bytes than {digest}", "report this: it may be an attack")
     with part.open("rb") as file:
         os.fsync(file.fileno())
     part.replace(path)
