@@ -18,6 +18,8 @@ from consilium.core.tensors import Array
 
 BINS = 1000
 """Bins of [0, 1] for scores: an AUROC from them differs from the exact one in the fifth decimal."""
+LARGEST = 1e100
+"""No sum over patients is beyond this; its square is still a number."""
 Floats = npt.NDArray[np.float64]
 Sums = dict[str, Array]
 
@@ -59,6 +61,31 @@ def sums(kind: str, predicted: Floats, label: Floats) -> Sums:
         ratio = np.where(label > 0, label * np.log(np.maximum(label, 1e-12) / rate), 0.0)
         return {**found, "deviance": _total(2.0 * (ratio - (label - rate)))}
     raise Invalid(f"there are no metrics for a label of type {kind!r}", "use binary, number or count")
+
+
+def check(kind: str, given: Mapping[str, Array]) -> None:
+    """Refuse sums of one site that `sums` cannot have given: another name, size or type, or counts that contradict.
+
+    Figures from whatever passes here, and from sums of such, are numbers.
+
+    Raises: Invalid.
+    """
+    refusal = Invalid("the metrics of this contribution are not sums over patients", "update the agent")
+    nothing = sums(kind, np.zeros(0), np.zeros(0))
+    if {name: (array.dtype, array.shape) for name, array in given.items()} != {
+        name: (array.dtype, array.shape) for name, array in nothing.items()
+    }:
+        raise refusal
+    counts = [given[name] for name in ("n", "positives", "negatives") if name in given]
+    never_below_zero = [*counts, *(given[name] for name in ("brier", "sse", "sae", "syy") if name in given)]
+    sizes = [float(array.sum()) for array in counts]
+    if (
+        any(not np.all(np.abs(array) <= LARGEST) for array in given.values())
+        or any(np.any(array < 0) for array in never_below_zero)
+        or any(np.any(array != np.floor(array)) for array in counts)
+        or (kind == "binary" and sizes[0] != sizes[1] + sizes[2])
+    ):
+        raise refusal
 
 
 def _total(values: Floats) -> Floats:

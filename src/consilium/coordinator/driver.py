@@ -84,6 +84,9 @@ class Driver:
         except ConsiliumError as error:
             log.warning("%s is tried again: %s", effect.key, error)
             await self.database.run(lambda tx: self._postpone(tx, effect))
+        except Exception:  # of one run: the others go on, and this one is tried again until it is mended
+            log.exception("%s failed and is tried again", effect.key)
+            await self.database.run(lambda tx: self._postpone(tx, effect))
         finally:
             renewing.cancel()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import insert, select
 
+from consilium.algorithms import metrics
 from consilium.coordinator.conduct import Conduct
 from consilium.coordinator.ledgers import record
 from consilium.core import round as machine
@@ -22,6 +23,8 @@ from consilium.store.schema import runs as run_table
 from consilium.wire.envelope import peek, unseal
 from consilium.wire.identity import Identity
 from consilium.wire.messages import SITE_MESSAGES, Answer, Checkpoint, Decision, Refusal, Signed
+
+METRICS = "metrics/"
 
 
 @dataclass
@@ -90,7 +93,8 @@ class Ingest:
         )
         if tx.scalar(mine) is None:
             raise NotFound(f"{answer.contribution.digest} was not sent by this site", "send the blob, then the answer")
-        layout(self.blobs, Digest(answer.contribution.digest), Digest(state), answer.kind)
+        label = conduct.plan.study.contract.label.type
+        layout(self.blobs, Digest(answer.contribution.digest), Digest(state), answer.kind, label)
 
     def _refusal(self, tx: Transaction, site: SiteId, refusal: Refusal, data: bytes, now: datetime) -> list[Conduct]:
         if tx.scalar(select(studies.c.plan).where(studies.c.study == refusal.study)) is None:
@@ -139,19 +143,22 @@ class Ingest:
         return []
 
 
-def layout(blobs: Directory, contribution: Digest, state: Digest, kind: str) -> None:
-    """Refuse a contribution that cannot be summed.
+def layout(blobs: Directory, contribution: Digest, state: Digest, kind: str, label: str) -> None:
+    """Refuse a contribution that cannot be summed, or whose metrics give no figures for this type of `label`.
 
-    Raises: Invalid: not a file of named segments, or they do not fit the model.
+    Raises: Invalid: not a file of named segments, or they do not fit the model or the label.
     """
     vectors = chain.read(blobs.path(contribution))
     shape, model = vectors.shape, chain.read(blobs.path(state)).shape["model"]
     allowed = {"update", "weight"} if kind == "TRAIN" else {"weight"}
-    strange = [name for name in shape if name not in allowed and not name.startswith("metrics/")]
+    strange = [name for name in shape if name not in allowed and not name.startswith(METRICS)]
     if strange or not allowed <= shape.keys() or shape["weight"] != ("F64", 1):
         raise Invalid(f"the contribution's segments do not fit a round of kind {kind}", "update the agent")
     if kind == "TRAIN" and shape["update"] != model:
         raise Invalid("the contribution's update does not fit the model", "update the agent")
+    told = {name.removeprefix(METRICS): array for name, array in vectors.arrays.items() if name.startswith(METRICS)}
+    if told:
+        metrics.check(label, told)
     weight: Any = vectors.arrays["weight"][0]
     if not 0 < weight < 1e12:
         raise Invalid("the contribution's weight is not a positive number", "update the agent")
