@@ -2,18 +2,26 @@
 
 import contextlib
 import csv
+import io
 import json
+import os
+import signal
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
+from consilium.console.cli import app
 from consilium.core.study import Plan, Study
+from consilium.store.database import Database
+from consilium.wire.identity import Identity
 from e2e import studies
 from e2e.coordinator import Coordinator, Party
-from e2e.processes import CONSILIUM, Process, consilium, until
+from e2e.processes import CONSILIUM, Process, until
 
 Json = dict[str, Any]
 POLICY = "policy: 1\nmin_patients: 10\n"
@@ -63,13 +71,60 @@ class Hospital:
     process: Process
     variables: dict[str, str] = field(default_factory=dict)
 
+    def says(self, *words: str | Path) -> tuple[int, str]:
+        """One `consilium site` command to its end: exit code, and all that it said.
+
+        It runs in this process: the same code, and a second less for each of the hundreds of commands.
+        """
+        said = io.StringIO()
+        typed = ["site", *map(str, words), "--home", str(self.home)]
+        said_to = (contextlib.redirect_stdout(said), contextlib.redirect_stderr(said))
+        with mock.patch.dict(os.environ, self.variables), said_to[0], said_to[1]:
+            code = app.run(typed)
+        return code, said.getvalue()
+
     def command(self, *words: str | Path) -> str:
-        """One `consilium site` command to its end; its output."""
-        return consilium("site", *words, "--home", self.home, **self.variables)
+        """The same, of which nothing but success is expected; its output."""
+        code, said = self.says(*words)
+        assert code == 0, f"consilium site {' '.join(map(str, words))}: {said}"
+        return said
 
     def told(self, *words: str | Path) -> Any:
         """The same, as JSON."""
         return json.loads(self.command(*words, "--json"))
+
+    @property
+    def identity(self) -> Identity:
+        """The site's key."""
+        return Identity.load(self.home / "identity.key")
+
+    def journal(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """One SQL statement in its journal, as somebody at the machine could type it; the rows."""
+        with contextlib.closing(sqlite3.connect(self.home / "journal.sqlite", timeout=30)) as database, database:
+            return database.execute(statement, values).fetchall()
+
+    def policy(self, text: str) -> None:
+        """Write the hospital's policy anew."""
+        (self.home / "policy.yaml").write_text(text)
+
+    def child(self) -> int:
+        """Wait until its agent has a child process in which it trains; the child's process id."""
+        found: list[int] = []
+
+        def there() -> bool:
+            for tasks in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+                with contextlib.suppress(OSError):
+                    found.extend(map(int, tasks.read_text().split()))
+            return bool(found)
+
+        self.process.until(there, f"{self.name} trains")
+        return found[0]
+
+    def halt(self) -> int:
+        """Wait until its child process begins, and stop it: a hospital in the middle of a round, until SIGCONT."""
+        child = self.child()
+        os.kill(child, signal.SIGSTOP)
+        return child
 
     def offered(self, plan: Plan) -> bool:
         """Whether the study has reached the hospital."""
@@ -149,6 +204,20 @@ class Federation:
         """The bytes of the run's newest state."""
         state = self.owner.connection.get(f"/v1/runs/{run}/result")["state"]["digest"]
         return bytes(self.owner.connection.request("GET", f"/v1/blobs/{state}").data)
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """What stands in the coordinator's database."""
+        about = json.loads((self.coordinator.home / "coordinator.json").read_text())
+        database = Database(about["database"], lambda topic: None)
+        try:
+            return database.run_here(lambda tx: [tuple(row) for row in tx.connection.exec_driver_sql(statement)])
+        finally:
+            database.close()
+
+    def refusals(self, plan: Plan) -> set[tuple[str, str]]:
+        """Which site refused the study for which reason, as its owner sees it."""
+        told = self.owner.connection.get(f"/v1/studies/{plan.study.name}")["refusals"]
+        return {(one["site"], one["reason"]) for one in told}
 
     def close(self) -> None:
         """End every process."""

@@ -24,6 +24,8 @@ from consilium.store.schema import runs as run_table
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Blob, Closed, Decision, Ended, Task
 
+AWAY_S = 60.0
+"""Sites beat every ten seconds: one that missed a round and has been silent for this long before its end is away."""
 CHECKPOINT_EVERY = 10
 """Rounds between two checkpoints of the audit log that sites keep; one more goes at the end of a run."""
 
@@ -104,21 +106,22 @@ class Conduct:
         return sorted(good)
 
     def _present(self) -> list[SiteId]:
-        """Approving sites, less those that missed the last round's deadline and have not been heard of since.
+        """Approving sites, less those that took no part in the last round and were not heard of at its end.
 
-        A slow site that still speaks to the coordinator is asked again; so is everybody when a quorum needs it.
+        A slow site that still speaks to the coordinator is asked again; so is everybody when a quorum needs it. One
+        that is away costs the run a deadline or two, not one in every other round; it is asked again once it speaks.
         """
         approving = self.approving()
         last = self.fold.round
         if last is None:
             return approving
-        missed = last.roster - set(self.fold.took_part.get(last.number, ()))
+        took_part = self.fold.took_part.get(last.number, ())
         closed_at = self.tx.scalar(
             select(events.c.at).where(events.c.run == self.run).order_by(events.c.seq.desc()).limit(1)
         )
         seen = {row.site: row.last_seen for row in self.tx.rows(select(sites.c.site, sites.c.last_seen))}
-        since = _aware(closed_at).timestamp() - self.plan.study.deadlines.round_s
-        present = [site for site in approving if site not in missed or seen.get(site, 0.0) > since]
+        since = _aware(closed_at).timestamp() - min(self.plan.study.deadlines.round_s, AWAY_S)
+        present = [site for site in approving if site in took_part or seen.get(site, 0.0) > since]
         return present if len(present) >= self.fold.quorum else approving
 
     def open_next(self) -> None:
@@ -211,13 +214,17 @@ class Conduct:
             self.take(machine.Withdrew(site, reason))
 
     def refresh(self) -> None:
-        """A site came, or came back: open what could not be opened, or open again what can no longer close."""
+        """A site came, or came back: open what could not be opened, or open again what is paused without it.
+
+        Sites that have answered send the same bytes again when the round is opened again.
+        """
         round_ = self.fold.round
         if self.fold.status in runs.OVER or (self.fold.state is None and not self._begun()):
             return
         if round_ is not None and not round_.closed:
-            stuck = len(round_.roster) < self.fold.quorum <= len(self.approving())
-            if stuck and round_.phase is machine.Phase.SUBMIT:
+            approving = self.approving()
+            new = self.fold.status is runs.Status.PAUSED and not round_.roster.issuperset(approving)
+            if new and self.fold.quorum <= len(approving) and round_.phase is machine.Phase.SUBMIT:
                 self.take(machine.Cancelled(f"round {round_.number} lost its quorum and is opened again"))
             return
         self.open_next()

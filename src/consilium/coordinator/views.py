@@ -85,12 +85,20 @@ def run_view(tx: Transaction, run: RunId) -> Json:
     """One run: where it stands, and who took part in what. Raises: NotFound."""
     _, fold = eventlog.load(tx, run)
     row = tx.row(select(run_table.c.study, studies.c.plan).join(studies).where(run_table.c.run == run))
+    rounds = participation(tx, run)
     return {
-        "run": run, "study": row.study, "plan": row.plan, "status": fold.status.value, "reason": fold.reason,
+        "run": run, "study": row.study, "plan": row.plan, "status": fold.status.value, "reason": _reason(fold, rounds),
         "round": fold.number, "rounds": fold.rounds, "kind": fold.round.kind.value if fold.round else None,
         "waiting_for": _waiting_for(fold), "state": blob_of(tx, fold.state) if fold.state else None,
-        "participation": participation(tx, run), "sites": _site_totals(tx, run),
+        "participation": rounds, "sites": _site_totals(tx, run),
     }  # fmt: skip
+
+
+def _reason(fold: runs.Run, rounds: list[Json]) -> str:
+    """Why the run stands where it stands, with those that refused the round in which it is paused."""
+    refused = rounds[-1]["refused"] if rounds and fold.status is runs.Status.PAUSED else {}
+    told = ", ".join(f"{site} ({reason})" for site, reason in sorted(refused.items()))
+    return f"{fold.reason}; it was refused by {told}" if told else fold.reason
 
 
 def _waiting_for(fold: runs.Run) -> list[str]:
@@ -106,11 +114,8 @@ def blob_of(tx: Transaction, digest: Digest | str) -> Json:
 
 
 def participation(tx: Transaction, run: RunId) -> list[Json]:
-    """Per round: asked, took part, refused, figures."""
+    """Per round, and per attempt at it: who was asked, took part, withdrew and why; figures."""
     told = {row.round: row for row in tx.rows(select(results).where(results.c.run == run))}
-    refused: dict[int, dict[str, str]] = {}
-    for row in tx.rows(select(refusals).where(refusals.c.run == run)):
-        refused.setdefault(row.round, {})[row.site] = row.reason
     found: dict[tuple[int, int], Json] = {}
     current: Json = {}
     for event in tx.rows(select(events).where(events.c.run == run).order_by(events.c.seq)):
@@ -118,7 +123,7 @@ def participation(tx: Transaction, run: RunId) -> list[Json]:
         if event.kind == "Opened":
             current = {
                 "round": body["number"], "kind": body["kind"], "attempt": body["attempt"], "roster": body["roster"],
-                "opened": _text(event.at), "took_part": [], "refused": refused.get(body["number"], {}), "closed": None,
+                "opened": _text(event.at), "took_part": [], "refused": {}, "closed": None,
             }  # fmt: skip
             found[(body["number"], body["attempt"])] = current
         elif event.kind == "Answered" and body["phase"] == "SUBMIT":
@@ -127,6 +132,8 @@ def participation(tx: Transaction, run: RunId) -> list[Json]:
             row = told[current["round"]]
             done = {"closed": _text(event.at), "state": row.state, "aggregate": row.aggregate}
             current |= {**done, "figures": json.loads(row.figures), "performed_by": row.performed_by}
+        elif event.kind == "Withdrew":
+            current["refused"] = {**current["refused"], body["site"]: body["reason"]}
         elif event.kind == "Cancelled":
             current |= {"closed": _text(event.at), "cancelled": body["reason"]}
     return [found[key] for key in sorted(found)]

@@ -60,10 +60,13 @@ class Guard:
             raise Refused("the plan is of another study", "ask the study's owner", reason="plan-changed")
         approvals.standing(plan, self.said(decisions), now)
         self.policy.check(plan.study, now.date())
-        last = plan.study.rounds + (task.kind == "EVALUATE")
-        if not 1 <= task.round <= last:
+        last = plan.study.rounds
+        if not (1 <= task.round <= last if task.kind == "TRAIN" else task.round == last + 1):
             raise Refused(
-                f"round {task.round} is beyond the {last} of the plan", "ask the study's owner", reason="rounds"
+                f"round {task.round} of kind {task.kind} is not in the plan: it has {last} of training, then one that "
+                "judges the final model",
+                "ask the study's owner",
+                reason="rounds",
             )
         if self.site not in task.roster:
             raise Refused("this site is not on the roster", "tell the coordinator's admin", reason="roster")

@@ -1,7 +1,7 @@
 """What leaves the site: bulk first, then the signed message; in the order of the journal, until it is acknowledged."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from sqlite3 import Row
@@ -10,6 +10,7 @@ from threading import Event
 from consilium.core.errors import ConsiliumError, Unauthenticated, Unavailable
 from consilium.core.ids import Digest
 from consilium.site.journal import Journal
+from consilium.site.veto import Veto
 from consilium.wire.connection import Connection, retrying
 from consilium.wire.transfer import upload
 
@@ -22,8 +23,9 @@ class Outbox:
 
     journal: Journal
     connection: Connection
+    veto: Veto
     stop: Event
-    wake: Event = field(default_factory=Event)
+    wake: Event
     _sending: tuple[str, int, Event, int] | None = None
 
     def run(self) -> None:
@@ -57,13 +59,21 @@ class Outbox:
     def _waits(self, number: int) -> bool:
         return self.journal.row("SELECT id FROM outbox WHERE id = ? AND status = 'waiting'", number) is not None
 
+    def _may_leave(self, row: Row) -> bool:
+        """Whether it still waits and, for an answer, approval and policy still stand; asked before each step."""
+        if not self._waits(row["id"]):
+            return False
+        return row["type"] != "answer" or self.veto.stands(row["run"], row["round"], datetime.now(UTC))
+
     def _send(self, row: Row) -> None:
         given_up = _Either(self.stop)
         self._sending = (row["run"] or "", row["round"] or 0, given_up, row["id"])
         try:
+            if not self._may_leave(row):
+                return
             if row["digest"]:
                 upload(self.connection, Path(row["path"]), Digest(row["digest"]), given_up)
-            if not self._waits(row["id"]):
+            if not self._may_leave(row):
                 return
             retrying(lambda: self.connection.post("/v1/envelopes", raw=bytes(row["envelope"])), given_up)
             self._settle(row, "sent", "")

@@ -11,17 +11,17 @@ from threading import Event
 
 from consilium.core.errors import ConsiliumError, Refused, Unauthenticated, Unavailable
 from consilium.core.ids import Digest
-from consilium.core.study import Plan
 from consilium.core.update import Contribution
 from consilium.site.child import Died
 from consilium.site.folder import Folder, durable
-from consilium.site.guard import Guard, Permit
+from consilium.site.guard import Permit
 from consilium.site.journal import Journal
 from consilium.site.pipeline import Paths, Pipeline
 from consilium.site.states import States
+from consilium.site.veto import Veto, reason_of
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import Answer, Blob, Refusal, Task
+from consilium.wire.messages import Answer, Blob, Task
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +31,11 @@ class Worker:
     """Performs one task at a time. `activity` is what heartbeats tell."""
 
     folder: Folder
-    site: str
     identity: Identity
     journal: Journal
     states: States
+    veto: Veto
     stop: Event
-    outgoing: Event
     wake: Event = field(default_factory=Event)
     changed: Event = field(default_factory=Event)
     activity: str = "idle"
@@ -82,41 +81,36 @@ class Worker:
         except ConsiliumError as error:
             if self.stop.is_set() and isinstance(error, Died):
                 return  # ended with the agent; the task is done when it is back
-            reason = error.reason if isinstance(error, Refused) else error.code
-            self._refuse(row, task, reason, error.message, datetime.now(UTC))
+            self.veto.refuse(task, row["seq"], reason_of(error), error.message, datetime.now(UTC))
         except Exception as error:
             if self.stop.is_set():
                 return
             frames = "".join(traceback.format_tb(error.__traceback__))
             log.error("round %s of %s: %s\n%s", task.round, task.run, type(error).__name__, frames)
             text = f"the agent failed ({type(error).__name__}); its log says where"
-            self._refuse(row, task, "site-failure", text, datetime.now(UTC))
+            self.veto.refuse(task, row["seq"], "site-failure", text, datetime.now(UTC))
 
     def _known(self, task: Task) -> Contribution | None:
-        """The contribution that was made for exactly this before: a retry sends the same bytes."""
+        """The contribution that was made for exactly this before: a retry sends the same bytes.
+
+        Raises: Refused: this round was answered at another state, and a round has but one (`state-mismatch`).
+        """
         row = self.journal.row(
-            "SELECT * FROM answers WHERE run = ? AND round = ? AND kind = ? AND state = ?",
-            task.run, task.round, task.kind, task.state.digest,
-        )  # fmt: skip
+            "SELECT * FROM answers WHERE run = ? AND round = ? AND kind = ?", task.run, task.round, task.kind
+        )
+        if row is not None and row["state"] != task.state.digest:
+            raise Refused(
+                f"round {task.round} was answered here at another state than the coordinator now names",
+                "compare both audit logs",
+                reason="state-mismatch",
+            )
         if row is None or not Path(row["path"]).exists():
             return None
-        self._permit(task, datetime.now(UTC))  # a revocation holds for what was trained before it, too
+        self.veto.permit(task, datetime.now(UTC))  # a revocation holds for what was trained before it, too
         return Contribution(Path(row["path"]), Digest(row["digest"]), row["size"], row["recipe"])
 
-    def _permit(self, task: Task, now: datetime) -> tuple[Permit, Plan]:
-        study = self.journal.row("SELECT payload FROM studies WHERE plan = ?", task.plan)
-        if study is None:
-            raise Refused(
-                "this plan was never offered to this hospital", "submit the study anew", reason="not-approved"
-            )
-        payload = bytes(study["payload"])
-        said = self.journal.rows("SELECT envelope FROM decisions WHERE study = ? ORDER BY id", task.study)
-        guard = Guard(self.site, self.identity.public, self.folder.policy())
-        permit = guard.check(task, payload, [bytes(row["envelope"]) for row in said], now)
-        return permit, Plan.load(payload)
-
     def _made(self, task: Task, now: datetime) -> Contribution:
-        permit, plan = self._permit(task, now)
+        permit, plan = self.veto.permit(task, now)
         state = self.states.ensure(task, plan, now)
         folder = self.folder.run(task.run)
         signed = _kept(folder / f"permit-{task.round}.json", seal(Permit.TYPE, permit.encode(), self.identity))
@@ -155,20 +149,7 @@ class Worker:
                 blob = {"digest": made.digest, "size": made.size, "path": str(made.path)}
                 tx.send("answer", envelope, about, now, blob)
                 tx.do("UPDATE tasks SET status = 'done' WHERE seq = ?", row["seq"])
-        self.outgoing.set()
-
-    def _refuse(self, row: Row, task: Task, reason: str, text: str, now: datetime) -> None:
-        log.warning("round %s of %s is refused (%s): %s", task.round, task.run, reason, text)
-        refusal = Refusal(
-            study=task.study, plan=task.plan, run=task.run, round=task.round, reason=reason, text=text[:4000]
-        )
-        envelope = seal(Refusal.TYPE, refusal.encode(), self.identity)
-        about = {"study": task.study, "run": task.run, "round": task.round}
-        with self.journal.write() as tx:
-            tx.record("refusal", {**about, "reason": reason}, now)
-            tx.send("refusal", envelope, about, now)
-            tx.do("UPDATE tasks SET status = 'refused', note = ? WHERE seq = ?", reason, row["seq"])
-        self.outgoing.set()
+        self.veto.outgoing.set()
 
     def _clean(self) -> None:
         """Remove the files of runs that are over."""

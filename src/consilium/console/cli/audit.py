@@ -66,7 +66,9 @@ def export(file: Path, as_json: bool) -> None:
 @audit.command()
 @click.option("--file", type=Existing, help="An exported log.")
 @click.option("--home", type=Existing, help="Folder of a site agent or of a coordinator on SQLite.")
-@click.option("--against", type=Existing, multiple=True, help="Export of the other end: its checkpoints of this log.")
+@click.option(
+    "--against", type=Existing, multiple=True, help="Export or folder of the other end: its checkpoints of this log."
+)
 @click.option("--key", help="Public key that the log's owner must have; without it compare the fingerprint shown.")
 @output.as_json
 def verify(file: Path | None, home: Path | None, against: tuple[Path, ...], key: str | None, as_json: bool) -> None:
@@ -79,7 +81,7 @@ def verify(file: Path | None, home: Path | None, against: tuple[Path, ...], key:
     log = _home(home) if home is not None else _file(Path(file or ""))
     if key is not None and key != log.key:
         raise AuditBroken(f"the log is not signed by the key {key}", "ask its owner for the key, by another way")
-    others = [envelope for path in against for envelope in _file(path).kept]
+    others = [envelope for path in against for envelope in (_home(path) if path.is_dir() else _file(path)).kept]
     own, seen = list(_heads(log, log.marks)), list(_heads(log, others))
     head = chain.verify(log.entries, [*own, *seen])
     fact = {

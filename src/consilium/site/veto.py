@@ -1,0 +1,80 @@
+"""The guard with what it needs, read anew each time; and the refusal, which reaches the study's owner by its reason."""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Event
+
+from consilium.core.errors import ConsiliumError, Refused
+from consilium.core.study import Plan
+from consilium.site.folder import Folder
+from consilium.site.guard import Guard, Permit
+from consilium.site.journal import Journal
+from consilium.wire.envelope import seal
+from consilium.wire.identity import Identity
+from consilium.wire.messages import Refusal, Task
+
+log = logging.getLogger(__name__)
+
+
+def reason_of(error: ConsiliumError) -> str:
+    """The stable code by which the study's owner hears of it."""
+    return error.reason if isinstance(error, Refused) else error.code
+
+
+@dataclass
+class Veto:
+    """Policy from its file, plan and decisions from the journal. `outgoing` wakes what sends."""
+
+    site: str
+    identity: Identity
+    folder: Folder
+    journal: Journal
+    outgoing: Event
+
+    def permit(self, task: Task, now: datetime) -> tuple[Permit, Plan]:
+        """The permit for a task. Raises: Refused, PolicyInvalid."""
+        study = self.journal.row("SELECT payload FROM studies WHERE plan = ?", task.plan)
+        if study is None:
+            raise Refused(
+                "this plan was never offered to this hospital", "submit the study anew", reason="not-approved"
+            )
+        payload = bytes(study["payload"])
+        said = self.journal.rows("SELECT envelope FROM decisions WHERE study = ? ORDER BY id", task.study)
+        guard = Guard(self.site, self.identity.public, self.folder.policy())
+        permit = guard.check(task, payload, [bytes(row["envelope"]) for row in said], now)
+        return permit, Plan.load(payload)
+
+    def stands(self, run: str, number: int, now: datetime) -> bool:
+        """Whether what was made for a round may still leave; if not, it is refused here."""
+        row = self.journal.row(
+            "SELECT seq, payload FROM tasks WHERE run = ? AND round = ? ORDER BY seq DESC LIMIT 1", run, number
+        )
+        if row is None:
+            return False
+        task = Task.decode(bytes(row["payload"]))
+        try:
+            self.permit(task, now)
+        except ConsiliumError as error:
+            self.refuse(task, row["seq"], reason_of(error), error.message, now)
+            return False
+        return True
+
+    def refuse(self, task: Task, seq: int, reason: str, text: str, now: datetime) -> None:
+        """Record a refusal and send it; nothing that was made for this task leaves any more."""
+        log.warning("round %s of %s is refused (%s): %s", task.round, task.run, reason, text)
+        refusal = Refusal(
+            study=task.study, plan=task.plan, run=task.run, round=task.round, reason=reason, text=text[:4000]
+        )
+        envelope = seal(Refusal.TYPE, refusal.encode(), self.identity)
+        about = {"study": task.study, "run": task.run, "round": task.round}
+        with self.journal.write() as tx:
+            tx.record("refusal", {**about, "reason": reason}, now)
+            tx.send("refusal", envelope, about, now)
+            tx.do("UPDATE tasks SET status = 'refused', note = ? WHERE seq = ?", reason, seq)
+            tx.do(
+                "UPDATE outbox SET status = 'withdrawn', note = ?"
+                " WHERE status = 'waiting' AND type = 'answer' AND run = ? AND round = ?",
+                reason, task.run, task.round,
+            )  # fmt: skip
+        self.outgoing.set()
