@@ -51,15 +51,22 @@ def _json_line(view: Json) -> str:
 
 
 def _line(view: Json) -> str:
-    parts = [f"{view['run']}: {view['status']}, round {view['round']} of {view['rounds']}"]
+    parts = [f"{view['run']}: {view['status']}, {_where(view)}"]
     if view.get("reason"):
         parts.append(str(view["reason"]))
     figures = latest(view)
     parts += [f"{name} {output.figure(figures[name])}" for name in HEADLINE[:2] if name in figures]
     done = [entry for entry in view.get("participation") or [] if entry.get("took_part")]
     if done:
-        parts.append(f"last round: {', '.join(done[-1]['took_part'])}")
+        parts.append(f"answered: {', '.join(done[-1]['took_part'])}")
     return " · ".join(parts)
+
+
+def _where(view: Json) -> str:
+    """The round; the one after the last judges the final model."""
+    if view["round"] > view["rounds"]:
+        return "final model judged" if view["status"] == "finished" else "judging the final model"
+    return f"round {view['round']} of {view['rounds']}"
 
 
 def latest(view: Json) -> Json:
