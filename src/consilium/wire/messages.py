@@ -4,6 +4,7 @@ A protocol message (`Task`, `Closed`, `Answer`, ...) travels inside a DSSE envel
 What is signed and hashed is the payload's bytes as they travelled, never a re-serialisation.
 """
 
+import json
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -54,6 +55,9 @@ class Signed(Message):
         try:
             message = cls.model_validate_json(payload)
         except ValidationError as error:
+            spoken = _spoken(payload)  # another protocol has other keys: the version is what explains them
+            if spoken is not None and spoken not in PROTOCOLS:
+                raise ProtocolMismatch(*mismatch(spoken)) from error
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"]) or "payload"
             raise EnvelopeInvalid(f"{cls.__name__.lower()}: {where}: {first['msg']}") from error
@@ -62,14 +66,21 @@ class Signed(Message):
         return message
 
 
+def _spoken(payload: bytes) -> int | None:
+    try:
+        spoken = json.loads(payload)["protocol"]
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return None
+    return spoken if type(spoken) is int else None
+
+
 def mismatch(theirs: int | str) -> tuple[str, str]:
-    """The one sentence for two releases that cannot talk, and its remedy."""
+    """The one sentence for two releases that cannot talk, and its remedy; the same at either end, for it travels."""
     ours = ", ".join(str(version) for version in PROTOCOLS)
-    older = isinstance(theirs, int) and theirs < min(PROTOCOLS)
-    return (
-        f"this side speaks protocol {ours} and the other side speaks {theirs}",
-        f"update {'the other' if older else 'this'} side",
-    )
+    told = f"one side speaks protocol {ours} and the other side speaks {theirs}"
+    if isinstance(theirs, str):
+        return told, "check that both are releases of Consilium"
+    return told, f"update the side that speaks {theirs if theirs < min(PROTOCOLS) else ours}"
 
 
 class Blob(Message):
