@@ -1,0 +1,248 @@
+"""A federation whose processes die at named points, and come back at once, as a service supervisor would see to."""
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from consilium.core.errors import ConsiliumError
+from consilium.core.ids import digest
+from consilium.core.study import Study
+from consilium.governance import audit
+from consilium.wire.envelope import peek, unseal
+from consilium.wire.messages import Checkpoint
+from e2e import federation as harness
+from e2e.federation import Federation, federation
+from e2e.processes import Process
+
+BENCH = Path(__file__).parent / "faults"
+HOSPITALS = ("north", "south", "west")
+PIECE = 8 << 10
+"""Bytes of one step of an upload or download here, so that a small model takes several."""
+
+COORDINATOR = {
+    "upload": ("upload", "upload.fsync", "upload.rename", "upload.renamed"),
+    "commit": ("answer.before-commit", "answer.commit", "answer.committed"),
+    "apply": ("leased", "apply", "applied"),
+    "model save": ("save.write", "save.fsync", "save.rename", "save.renamed"),
+    "commit of a round": ("apply.before-commit", "apply.commit", "apply.committed"),
+    "download": ("deliver",),
+}
+SITE = {
+    "training": ("training", "loading", "trained"),
+    "commit": ("received", "journal.before-commit", "journal.committed"),
+    "upload": ("upload", "uploaded", "acknowledged"),
+    "model save": ("state.fsync", "state.rename", "state.renamed"),
+    "download": ("download", "download.fsync", "download.rename", "download.renamed"),
+}
+CHILD = {"training": ("child.training", "child.loading")}
+IN_THE_MIDDLE = {"answer.commit": 0.003, "apply.commit": 0.003, "training": 0.02, "child.training": 0.0}
+"""Points at which the kill comes up to so many seconds later: while SQLite or PostgreSQL writes, while a child trains."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`process` is to die the `nth` time it comes to `point`, `delay` seconds later."""
+
+    process: str
+    phase: str
+    point: str
+    nth: int = 1
+    delay: float = 0.0
+
+
+@dataclass
+class Target:
+    """A process with the bench of faults in it. `left` are the faults that it has yet to meet."""
+
+    name: str
+    process: Process
+    folder: Path
+    left: list[Fault] = field(default_factory=list)
+    now: Fault | None = None
+
+    def arm(self) -> None:
+        """Set up the next fault."""
+        self.now = self.left.pop(0)
+        armed = {"point": self.now.point, "nth": self.now.nth, "delay": self.now.delay}
+        fresh = self.folder / "armed.new"
+        fresh.write_text(json.dumps(armed))
+        fresh.replace(self.folder / "armed")
+
+    @property
+    def met(self) -> bool:
+        """Whether the fault that was set up has happened."""
+        return self.now is not None and not (self.folder / "armed").exists()
+
+    @property
+    def last(self) -> str:
+        """The last point that it passed."""
+        path = self.folder / "last"
+        return path.read_text().strip() if path.exists() else "start"
+
+
+class Chaos:
+    """Kills by plan, restarts what died, and keeps the log of what was hit."""
+
+    def __init__(self, made: Federation) -> None:
+        self.made = made
+        self.targets: dict[str, Target] = {}
+        self.hits: list[Fault] = []
+        self.deaths: dict[str, int] = {}
+
+    def plan(self, faults: list[Fault]) -> None:
+        """Let each process meet its faults, one after another."""
+        for fault in faults:
+            self.targets[fault.process.removesuffix("'s child")].left.append(fault)
+
+    def step(self) -> bool:
+        """Set up what comes next, and restart what has died. Whether everything planned has happened."""
+        for target in self.targets.values():
+            if target.met:
+                assert target.now is not None
+                self.hits.append(target.now)
+                target.now = None
+            if target.now is None and target.left:
+                target.arm()
+            self.revive(target)
+        return not any(target.now or target.left for target in self.targets.values())
+
+    def revive(self, target: Target) -> None:
+        """Restart a process that was killed, as systemd would; it must not have ended in any other way."""
+        if not target.process.alive:
+            status = target.process.stop()
+            assert status == -signal.SIGKILL, f"{target.name} ended with {status}: {target.process.said[-3000:]}"
+            self.deaths[target.name] = self.deaths.get(target.name, 0) + 1
+            target.process.start()
+
+    def kill(self, name: str) -> None:
+        """Kill a process from outside, wherever it is."""
+        target = self.targets[name]
+        if target.process.alive:
+            self.hits.append(Fault(name, "any time", f"after {target.last}"))
+            target.process.kill()
+
+    def until(self, true: Callable[[], bool], what: str, seconds: float) -> None:
+        """Keep the federation going until something is true."""
+        end = time.monotonic() + seconds
+        while True:
+            done = self.step()
+            if done and true():
+                return
+            if time.monotonic() > end:
+                open_ = {one.name: (one.now, len(one.left), one.last) for one in self.targets.values()}
+                raise TimeoutError(f"{what}: not within {seconds:g} s; {open_}; it is {self.status()}")
+            time.sleep(0.01)
+
+    def status(self) -> str:
+        """Status of the newest run, or empty while the coordinator is away."""
+        try:
+            return str(self.made.view("chaos-1")["status"])
+        except ConsiliumError:
+            return ""
+
+    def table(self) -> str:
+        """What was hit, how often."""
+        counted: dict[tuple[str, str, str], int] = {}
+        for hit in self.hits:
+            key = (hit.process, hit.phase, hit.point)
+            counted[key] = counted.get(key, 0) + 1
+        lines = [f"{who:16} {phase:18} {point:24} {n:3}" for (who, phase, point), n in sorted(counted.items())]
+        return "\n".join([f"{len(self.hits)} kills", *lines])
+
+
+def study(rounds: int) -> Study:
+    """A model of 5000 parameters of two inputs and a code with many values: 40 kB, and some seconds of rounds."""
+    plain = harness.study("chaos").model_dump(mode="json", exclude_none=True)
+    ward = {"id": "ward", "meaning": "the ward", "type": "category", "missing": "forbidden"}
+    ward["categories"] = {f"w{number}": f"ward {number}" for number in range(5000)}
+    plain["contract"]["features"].append(ward)
+    return Study.model_validate({**plain, "rounds": rounds, "deadlines": {"round_s": 86_400}})
+
+
+@contextmanager
+def chaotic(folder: Path, database: str | None = None) -> Iterator[Chaos]:
+    """A federation of three hospitals with the bench of faults in every process."""
+    with federation(folder, database) as made:
+        chaos = Chaos(made)
+        for name in HOSPITALS:
+            variables = bench(folder / f"faults-{name}")
+            hospital = made.add(name, start=False, **variables)
+            text = hospital.mapping.read_text().replace(
+                "features: {", "features: {ward: {column: large, codes: {'0': w7, '1': w4321}}, "
+            )
+            hospital.mapping.write_text(text)
+            hospital.process.start()
+            chaos.targets[name] = Target(name, hospital.process, folder / f"faults-{name}")
+        coordinator = made.coordinator
+        assert coordinator.stop() == 0
+        variables = bench(folder / "faults-coordinator")
+        coordinator.process.command[:0] = ["env", *(f"{name}={value}" for name, value in variables.items())]
+        coordinator.start()
+        chaos.targets["coordinator"] = Target("coordinator", coordinator.process, folder / "faults-coordinator")
+        yield chaos
+
+
+def bench(folder: Path) -> dict[str, str]:
+    """Environment of a process that is to die."""
+    folder.mkdir()
+    return {"PYTHONPATH": str(BENCH), "FAULTS": str(folder), "FAULTS_PIECE": str(PIECE)}
+
+
+def some(rng: Random, process: str, phases: dict[str, tuple[str, ...]], *, every: bool = False) -> list[Fault]:
+    """One point of each phase, or `every` point, at a seeded time."""
+    found = []
+    for phase, points in phases.items():
+        for point in points if every else [rng.choice(points)]:
+            delay = rng.uniform(0, IN_THE_MIDDLE.get(point, 0.0))
+            nth = rng.choice((1, 2)) if point in ("upload", "save.write", "download", "deliver") else 1
+            found.append(Fault(process, phase, point, nth, delay))
+    rng.shuffle(found)
+    return found
+
+
+def sound(chaos: Chaos, run: str, undisturbed: bytes) -> None:
+    """Nothing was lost: every law that holds when a run has ended, whatever died on the way."""
+    made = chaos.made
+    view = made.view(run)
+    rounds = len(view["participation"])
+    assert [entry["took_part"] for entry in view["participation"]] == [list(HOSPITALS)] * rounds
+    model = made.model(run)
+    assert digest(model) == view["state"]["digest"]
+    assert model == undisturbed, "the model differs from that of an undisturbed run"
+    assert made.rows("SELECT count(*) FROM results")[0][0] == rounds + 1
+    assert made.rows("SELECT key FROM effects WHERE done IS NULL AND kind <> 'deadline'") == []
+    logs(made)
+
+
+def logs(made: Federation) -> None:
+    """Both ends' audit logs are whole, and hold every head that the other end kept; nothing waits to be sent."""
+    coordinator: list[bytes] = []
+    while page := made.coordinator.admin.connection.get("/v1/audit", {"after": len(coordinator)})["entries"]:
+        coordinator += [entry.encode() for entry in page]
+    key = made.coordinator.admin.connection.get("/v1/hello")["public_key"]
+    kept = made.coordinator.admin.connection.get("/v1/checkpoints")["checkpoints"]
+    for hospital in made.hospitals.values():
+        marks = [mark(bytes(row[0]), key) for row in hospital.journal("SELECT envelope FROM marks")]
+        assert marks
+        audit.verify(coordinator, marks)
+        seen = [json.dumps(one["envelope"]).encode() for one in kept if one["site"] == hospital.name]
+        assert seen
+        entries = [bytes(row[0]) for row in hospital.journal("SELECT entry FROM audit ORDER BY seq")]
+        audit.verify(entries, [mark(one, hospital.identity.public) for one in seen])
+        told = hospital.journal("SELECT type, status, note FROM outbox WHERE status <> 'sent'")
+        assert told == [], f"{hospital.name}: {told}"
+        assert hospital.journal("PRAGMA quick_check") == [("ok",)]
+        assert "Traceback" not in hospital.process.said, hospital.process.said[-3000:]
+
+
+def mark(envelope: bytes, key: str) -> audit.Head:
+    """The head in a signed checkpoint."""
+    assert peek(envelope) == Checkpoint.TYPE
+    told: Any = Checkpoint.decode(unseal(envelope, Checkpoint.TYPE, [key]))
+    return audit.Head(told.seq, told.head)

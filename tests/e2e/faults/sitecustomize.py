@@ -1,0 +1,244 @@
+"""A bench of faults: Python loads this at start when its folder is on PYTHONPATH. The product holds none of it.
+
+It wraps functions of the product, so that the process ends itself by SIGKILL at a named point. Which point stands in
+the file `armed` in the folder $FAULTS: {"point": name, "nth": which time, "delay": seconds until the kill}. Every point
+that is passed is noted in `last`, so that a kill from outside can tell what it hit; every hit is a line in `hits`.
+"""
+
+import functools
+import importlib.util
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+FOLDER = Path(os.environ.get("FAULTS", ""))
+PRODUCT = str(Path(importlib.util.find_spec("consilium").origin).parent) + os.sep
+lock = threading.Lock()
+passed: dict[str, int] = {}
+
+
+def reach(point):
+    """The process is at `point`. What is armed, if it is due here and now."""
+    os.pwrite(LAST, point.ljust(40).encode(), 0)
+    try:
+        text = (FOLDER / "armed").read_text()
+    except FileNotFoundError:
+        return None
+    armed = json.loads(text)
+    if armed["point"] != point:
+        return None
+    with lock:
+        passed[text] = passed.get(text, 0) + 1
+        return armed if passed[text] == armed["nth"] else None
+
+
+def kill(armed, pid=None):
+    with (FOLDER / "hits").open("a") as file:
+        file.write(json.dumps({**armed, "pid": os.getpid()}) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    (FOLDER / "armed").unlink()
+    if armed.get("delay"):  # the process goes on, and is hit in the middle of what comes next
+        threading.Thread(target=lambda: (time.sleep(armed["delay"]), os.kill(os.getpid(), signal.SIGKILL))).start()
+    else:
+        os.kill(pid or os.getpid(), signal.SIGKILL)
+
+
+def at(point):
+    if armed := reach(point):
+        kill(armed)
+
+
+def around(owner, name, before=None, after=None):
+    """Call `before(*args)` and `after(result, *args)` around a function."""
+    real = getattr(owner, name)
+
+    @functools.wraps(real)
+    def wrapped(*args, **more):
+        if before:
+            before(*args)
+        result = real(*args, **more)
+        if after:
+            after(result, *args)
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def stack():
+    """Names of the product's functions that are being executed in this thread, innermost first."""
+    found, frame = [], sys._getframe(2)
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(PRODUCT):
+            found.append((Path(frame.f_code.co_filename).stem, frame.f_code.co_name))
+        frame = frame.f_back
+    return found
+
+
+class Torn:
+    """A file, request body or answer: half of the data of the fatal step goes through before the process dies."""
+
+    def __init__(self, real, point):
+        self._real, self._point = real, point
+
+    def __getattr__(self, name):
+        return getattr(self._real, name)
+
+    def write(self, data):
+        if armed := reach(self._point):
+            self._real.write(bytes(data)[: len(data) // 2])
+            getattr(self._real, "flush", lambda: None)()
+            kill(armed)
+        return self._real.write(data)
+
+    def read(self, *size):
+        at(self._point)
+        return self._real.read(*size)
+
+
+def coordinator():
+    from contextlib import contextmanager
+
+    from starlette.responses import FileResponse
+
+    from consilium.coordinator import transfers
+    from consilium.coordinator.perform import Performer
+    from consilium.store.blobs import Directory
+    from consilium.store.database import Database
+
+    transfers.PIECE = int(os.environ.get("FAULTS_PIECE", transfers.PIECE))
+    around(Performer, "begin", before=lambda *_: at("begin"))
+    around(Performer, "apply", before=lambda *_: at("apply"), after=lambda *_: at("applied"))
+
+    append, make, run_here = Directory.append, Directory.make, Database.run_here
+
+    @contextmanager
+    def torn_append(self, *args, **more):
+        with append(self, *args, **more) as write:
+            file = type("Upload", (), {"write": staticmethod(write)})
+            yield Torn(file, "upload").write
+
+    def torn_make(self, write):
+        return make(self, lambda file: write(Torn(file, "save.write")))
+
+    def kind(act):
+        return getattr(getattr(act, "func", act), "__qualname__", "").replace(".<locals>", "")
+
+    def run(self, act):
+        what = {"envelope.act": "answer", "Driver._act.commit": "apply"}.get(kind(act))
+
+        def inside(tx):
+            result = act(tx)
+            if what:
+                at(f"{what}.before-commit")
+                at(f"{what}.commit")  # with a delay: somewhere in the commit
+            return result
+
+        result = run_here(self, inside)
+        if what:
+            at(f"{what}.committed")
+        if kind(act) == "Driver._lease" and result is not None and result.kind == "apply":
+            at("leased")
+        return result
+
+    Directory.append, Directory.make, Database.run_here = torn_append, torn_make, run
+    files("blobs", lambda names: "upload" if "complete" in names else "save" if "make" in names else None)
+    answer = FileResponse.__call__
+
+    async def deliver(self, scope, receive, send):
+        async def torn(message):
+            await send(message)
+            if message["type"] != "http.response.start":
+                at("deliver")
+
+        await answer(self, scope, receive, torn)
+
+    FileResponse.__call__ = deliver
+
+
+def files(module, purpose):
+    """Points around fsync and rename in one module of the product; `purpose` of the functions' names names them."""
+    fsync, replace = os.fsync, Path.replace
+
+    def named(what):
+        where = stack()
+        if not where or where[0][0] != module:
+            return None
+        of = purpose({name for _, name in where})
+        return f"{of}.{what}" if of else None
+
+    def torn_fsync(number):
+        if point := named("fsync"):
+            at(point)
+        return fsync(number)
+
+    def torn_replace(self, target):
+        point = named("rename")
+        if point:
+            at(point)
+        result = replace(self, target)
+        if point:
+            at(point + "d")
+        return result
+
+    os.fsync, Path.replace = torn_fsync, torn_replace
+
+
+def site():
+    from consilium.site.child import Child
+    from consilium.site.inbox import Inbox
+    from consilium.site.journal import Writing
+    from consilium.site.outbox import Outbox
+    from consilium.site.worker import Worker
+    from consilium.wire import connection, transfer
+    from consilium.wire.connection import Connection
+
+    connection.PIECE = transfer.PIECE = int(os.environ.get("FAULTS_PIECE", connection.PIECE))
+    around(Inbox, "_after", before=lambda *_: at("received"))
+    around(Writing, "send", after=lambda _, tx, kind, *more: kind == "answer" and at("journal.before-commit"))
+    around(Worker, "_answer", after=lambda *_: at("journal.committed"))
+    around(Outbox, "_settle", before=lambda *_: at("acknowledged"))
+    around(Connection, "post", before=lambda self, path, *_: path == "/v1/envelopes" and at("uploaded"))
+
+    request, ask, line = Connection.request, Child.ask, Child._line
+
+    def torn_request(self, method, path, data=None, *args, **more):
+        if method == "PATCH":
+            return request(self, method, path, Torn(data, "upload"), *args, **more)
+        response = request(self, method, path, data, *args, **more)
+        if more.get("stream"):
+            real = response.read
+
+            def read(*size, **rest):
+                found = real(*size, **rest)
+                at("download")
+                return found
+
+            response.read = read
+        return response
+
+    def noted_ask(self, command):
+        self.doing = command["do"]
+        told = ask(self, command)
+        if self.doing != "load":
+            at("trained")
+        return told
+
+    def torn_line(self, stdout):
+        at("loading" if self.doing == "load" else "training")
+        if armed := reach(f"child.{'loading' if self.doing == 'load' else 'training'}"):
+            kill(armed, self._process.pid)
+        return line(self, stdout)
+
+    Connection.request, Child.ask, Child._line = torn_request, noted_ask, torn_line
+    files("states", lambda names: "state" if "_written" in names else None)
+    files("transfer", lambda names: "download" if "download" in names else None)
+
+
+if "FAULTS" in os.environ and "run" in sys.orig_argv:
+    LAST = os.open(FOLDER / "last", os.O_RDWR | os.O_CREAT, 0o600)
+    site() if "site" in sys.orig_argv else coordinator()
