@@ -1,0 +1,64 @@
+"""Integers that can be summed without overflow, and back: the encoding of one named segment.
+
+Values are clamped to [-limit, limit] and scaled so that n sites, each at the limit, still fit the ring of 2^bits.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium.core.errors import Invalid
+from consilium.privacy.masks import Integers
+
+Floats = npt.NDArray[np.floating[Any]]
+DTYPES: dict[int, np.dtype[Any]] = {16: np.dtype("<u2"), 32: np.dtype("<u4"), 64: np.dtype("<u8")}
+EXACT = 53
+"""Bits of a float64: a wider sum of scaled values would not come back exactly."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a segment's values become integers. `limit`: the largest absolute value that one site may add."""
+
+    bits: Literal[16, 32, 64]
+    limit: float
+    sites: int
+
+    def __post_init__(self) -> None:
+        """Refuse what could overflow. Raises: Invalid."""
+        if self.sites < 1 or not 0 < self.limit < float("inf"):
+            raise Invalid("an encoding needs a positive limit and at least one site", "correct privacy in the study")
+        if self.top < 1:
+            raise Invalid(f"{self.bits} bits are too few for {self.sites} sites", "use 32 or 64 bits")
+
+    @property
+    def top(self) -> int:
+        """The largest integer of one site: `sites` of them are less than half of the ring."""
+        return int(((1 << (min(self.bits, EXACT) - 1)) - 1) // self.sites)
+
+    @property
+    def scale(self) -> float:
+        """Integers per unit: the largest power of two that keeps the limit below `top`, so that scaling is exact."""
+        return float(2.0 ** np.floor(np.log2(self.top / self.limit)))
+
+    def encode(self, values: Floats, chance: Floats) -> tuple[Integers, int]:
+        """Integers modulo 2^bits, two's complement, and how many values were clamped.
+
+        Args:    values: (n,) finite.   chance: (n,) in [0, 1): rounds up with the probability of the remainder, so
+                 that rounding adds no bias; 0.5 everywhere rounds to the nearest.
+        Raises:  Invalid: a value is not finite.
+        """
+        wide = values.astype(np.float64)
+        if not np.all(np.isfinite(wide)):
+            raise Invalid("a value is not finite", "lower the learning rate of the study")
+        clamped = int(np.count_nonzero(np.abs(wide) > self.limit))
+        whole = np.floor(np.clip(wide, -self.limit, self.limit) * self.scale + chance).astype(np.int64)
+        np.clip(whole, -self.top, self.top, out=whole)
+        return whole.astype(DTYPES[self.bits]), clamped
+
+    def decode(self, total: Integers) -> npt.NDArray[np.float64]:
+        """The sum's values, (n,) float64."""
+        signed = total.view(total.dtype.str.replace("u", "i"))
+        return signed.astype(np.float64) / self.scale

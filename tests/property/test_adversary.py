@@ -1,0 +1,52 @@
+"""Against any coordinator and as many colluding sites as the threshold tolerates: one sum of a round opens, or none."""
+
+import random
+
+import pytest
+
+from consilium.privacy.secagg import threshold
+from property.adversary import Adversary
+
+
+def tolerated(count: int) -> int:
+    """Sites that may collude: 2t > n + n_C, and an opened sum keeps two honest sites at least."""
+    return max(min(2 * threshold(count) - count - 1, threshold(count) - 2), 0)
+
+
+def judge(count: int, colluding: int, seed: int, steps: int) -> int:
+    """Run one schedule; how many sums could be opened."""
+    made = Adversary(count, colluding, seed)
+    made.go(steps)
+    t, openable = threshold(count), 0
+    rounds: dict[int, int] = {}
+    for (number, _, survivors), honest in made.openings().items():
+        assert len(survivors) >= max(t, 3), "an opened sum has enough sites"
+        assert len(survivors - made.bad.keys()) >= t - colluding, "and enough honest ones"
+        if len(honest) + colluding >= t:
+            openable += 1
+            rounds[number] = rounds.get(number, 0) + 1
+    assert all(number == 1 for number in rounds.values()), f"two sums of one round open: seed {seed}"
+    for site in made.honest.values():
+        numbers = [asked.round for asked, *_ in site.sent]
+        assert len(set(numbers)) == len(numbers), f"{site.name} opened a round twice: seed {seed}"
+        for _, _, survivors, answer in site.sent:
+            lost = {one for parts in answer.pairs.values() for one in parts}
+            assert not lost & survivors, "never both masks of one site"
+            assert answer.own.keys() <= survivors
+    return openable
+
+
+@pytest.mark.parametrize(("schedules", "first"), [(600, 0), pytest.param(5000, 10_000, marks=pytest.mark.long)])
+def test_no_schedule_opens_two_sums_of_a_round(schedules: int, first: int) -> None:
+    opened = 0
+    for seed in range(first, first + schedules):
+        count = random.Random(seed).randint(3, 7)
+        opened += judge(count, random.Random(seed).randint(0, tolerated(count)), seed, steps=24) > 0
+    assert opened > schedules // 20, "the adversary also gets somewhere, or this shows nothing"
+
+
+@pytest.mark.parametrize(("schedules", "most"), [(4, 14), pytest.param(100, 60, marks=pytest.mark.long)])
+def test_nor_with_many_sites(schedules: int, most: int) -> None:
+    for seed in range(schedules):
+        count = random.Random(seed).randint(10, most)
+        judge(count, random.Random(seed).randint(0, tolerated(count)), seed, steps=16)
