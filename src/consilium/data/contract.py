@@ -46,6 +46,7 @@ def apply(mapping: Mapping, contract: Contract, evaluation: Evaluation, rows: Ro
 
     Raises: MappingInvalid: a column is not there.   DataUnusable: a patient stands twice, or a patient has no key.
     """
+    _check_header(mapping, rows)
     patients = _patients(mapping, rows)
     always = frozenset(mapping.missing)
     counts = {feature.id: Column() for feature in contract.features}
@@ -70,10 +71,20 @@ def _patients(mapping: Mapping, rows: Rows) -> list[str]:
     if any(key is None or not key.strip() for key in keys):
         raise DataUnusable("some rows have no patient key", "complete the column, or write `patient: {row: true}`")
     known = [str(key).strip() for key in keys]
-    double = sum(1 for count in Counter(known).values() if count > 1)
-    if double:
-        raise DataUnusable(f"{double} patients have more than one row", "give one row per patient, such as by a view")
+    if len(set(known)) < len(known):
+        raise DataUnusable("some patients have more than one row", "give one row per patient, such as by a view")
     return known
+
+
+def _check_header(mapping: Mapping, rows: Rows) -> None:
+    # Where not one name fits, the first line may be a patient and no header: nothing of it stands in the message.
+    wanted = [given.column for given in mapping.features.values() if not isinstance(given, str)]
+    wanted += [mapping.label.column, *filter(None, [mapping.patient.column])]
+    if not {name.casefold() for name in wanted} & {name.casefold() for name in rows.columns}:
+        raise MappingInvalid(
+            "the table has none of the columns of this mapping",
+            "correct their names, or write `header: false` and `columns` if its first line is a patient",
+        )
 
 
 def _column(rows: Rows, name: str, where: str) -> list[str | None]:

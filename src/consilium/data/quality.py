@@ -1,6 +1,7 @@
 """`consilium site check`: how well a hospital's data fit a contract, per feature, in words that say what to do.
 
-Counts below ten are hidden, and so is the count that would give them away by subtraction.
+Counts below ten are hidden, and so is every count that would give one away by subtraction: what is shown leaves at
+least two possible values for each that is not. ``<10`` is 1 to 9; ``hidden`` is any number.
 """
 
 from dataclasses import asdict, dataclass
@@ -15,10 +16,10 @@ Count = int | str
 
 @dataclass(frozen=True)
 class Finding:
-    """One feature, or the label. Counts are numbers, or ``<10``."""
+    """One feature, or the label. Counts are numbers, ``<10`` or ``hidden``."""
 
     id: str
-    rows: int
+    rows: Count
     usable: Count
     coverage: str
     missing: Count
@@ -36,8 +37,8 @@ class Report:
 
     study: str
     contract: str
-    read: int
-    kept: int
+    read: Count
+    kept: Count
     training: Count
     test: Count
     without_label: Count
@@ -70,10 +71,12 @@ def check(study: Study, mapped: Mapped) -> Report:
     advice = []
     if training < study.min_patients:
         advice.append(f"{hidden(training)} training patients; the study wants at least {study.min_patients}")
+    shown = shown_counts([training, test, mapped.without_label, mapped.incomplete])
     findings = tuple(_finding(name, column, mapped.read) for name, column in mapped.features.items())
     return Report(
-        study=study.name, contract=contract.id, read=mapped.read, kept=kept, training=hidden(training),
-        test=hidden(test), without_label=hidden(mapped.without_label), incomplete=hidden(mapped.incomplete),
+        study=study.name, contract=contract.id, read=hidden(mapped.read),
+        kept=kept if isinstance(shown[0], int) and isinstance(shown[1], int) else "hidden",
+        training=shown[0], test=shown[1], without_label=shown[2], incomplete=shown[3],
         prevalence=_prevalence(contract, mapped), features=findings,
         label=_finding(contract.label.id, mapped.label, mapped.read), advice=tuple(advice),
     )  # fmt: skip
@@ -91,51 +94,75 @@ def _prevalence(contract: Contract, mapped: Mapped) -> str:
 
 def _finding(name: str, told: Column, rows: int) -> Finding:
     counts = [told.usable, told.missing, told.out_of_range, told.not_a_number, sum(told.unmapped.values())]
-    shown = _shown(counts)
+    shown = shown_counts(counts, whole=0)
     share = told.usable / rows if rows else 0.0
-    masked = isinstance(shown[0], str) and told.usable > 0
+    masked = isinstance(shown[0], str)
     advice, level = _advice(told, rows)
     return Finding(
-        id=name, rows=rows, usable=shown[0], coverage="hidden" if masked else f"{share:.0%}", missing=shown[1],
+        id=name, rows=hidden(rows), usable=shown[0], coverage="hidden" if masked else f"{share:.0%}", missing=shown[1],
         out_of_range=shown[2], not_a_number=shown[3], unmapped=_unmapped(told, shown[4]), converted=told.converted,
         level=level, advice=advice,
     )  # fmt: skip
 
 
-def _shown(counts: list[int]) -> list[Count]:
-    """Hide small counts; where just one is hidden, the next smallest one is hidden too, or it could be subtracted."""
-    small = [index for index, count in enumerate(counts) if 0 < count < MIN_CELL]
-    if len(small) == 1:
-        others = [index for index, count in enumerate(counts) if count and index not in small]
-        small += sorted(others, key=lambda index: counts[index])[:1]
+def shown_counts(counts: list[int], whole: int | None = None) -> list[Count]:
+    """What may be shown of counts whose sum is known.
+
+    Args:    whole: index of the count that is the complement of all others together, if one is.
+    """
+    total = sum(counts)
+    if total < MIN_CELL:
+        return [hidden(count) for count in counts]
+    small = {index for index, count in enumerate(counts) if 0 < count < MIN_CELL}
+    away = set(small)
+    if whole is not None and 0 < total - counts[whole] < MIN_CELL:
+        away.add(whole)
+    others = sorted((count, index) for index, count in enumerate(counts) if count and index not in away)
+    while small and _determined(counts, small, away):
+        if not others:
+            return ["hidden"] * len(counts)
+        away.add(others.pop(0)[1])
     return [
-        ("hidden" if count >= MIN_CELL else f"<{MIN_CELL}") if index in small else count
+        count if index not in away else f"<{MIN_CELL}" if index in small else "hidden"
         for index, count in enumerate(counts)
     ]
 
 
+def _determined(counts: list[int], small: set[int], away: set[int]) -> bool:
+    """Whether the small counts follow from the sum of what is not shown: all must be 1, or all must be 9."""
+    rest, large = sum(counts[index] for index in away), len(away) - len(small)
+    least, most = len(small), (MIN_CELL - 1) * len(small)
+    if large:  # each of them is at least MIN_CELL
+        return rest - MIN_CELL * large == least
+    return least == 1 or rest in (least, most)
+
+
 def _unmapped(told: Column, total: Count) -> dict[str, Count]:
-    shown: dict[str, Count] = {code: count for code, count in told.unmapped.items() if count >= MIN_CELL}
-    if isinstance(total, str):
-        shown = {}
-    rest = sum(told.unmapped.values()) - sum(count for count in shown.values() if isinstance(count, int))
-    return {**shown, "(rare codes)": f"<{MIN_CELL}" if rest < MIN_CELL else "hidden"} if rest else shown
+    """Counts by code; rare codes go together, with as many others as it takes to have ten patients or none in all."""
+    known = sorted(((count, code) for code, count in told.unmapped.items()), reverse=True)
+    shown = [(count, code) for count, code in known if count >= MIN_CELL] if isinstance(total, int) else []
+    rest = sum(told.unmapped.values()) - sum(count for count, _ in shown)
+    while 0 < rest < MIN_CELL and shown:
+        rest += shown.pop()[0]
+    found: dict[str, Count] = {code: count for count, code in shown}
+    return {**found, "(rare codes)": "hidden" if rest >= MIN_CELL else f"<{MIN_CELL}"} if rest else found
 
 
 def _advice(told: Column, rows: int) -> tuple[tuple[str, ...], str]:
-    found, level = [], "ok"
-    if told.unmapped:
-        found.append("some codes are not mapped: add them to `codes`, or to `missing` if they mean nothing is known")
-        level = "problem" if sum(told.unmapped.values()) > 0.05 * rows else "note"
-    if told.not_a_number:
-        found.append("some values are not numbers: add their code to `missing`, or correct the column")
-        level = "problem" if told.not_a_number > 0.05 * rows else "note"
-    if told.out_of_range:
-        found.append(
-            "some values lie outside the contract's range and count as missing: check the unit, and codes such as 0"
-        )
-        level = "problem" if told.out_of_range > 0.2 * rows else "note"
+    found, levels = [], ["ok"]
+
+    def tell(count: int, share: float, words: str) -> None:
+        if count:  # a small count is never more than a note: the level would give it away
+            found.append(words)
+            levels.append("problem" if count >= MIN_CELL and count > share * rows else "note")
+
+    mend = "some codes are not mapped: add them to `codes`, or to `missing` if they mean nothing is known"
+    tell(sum(told.unmapped.values()), 0.05, mend)
+    mend = "some values are not numbers: add their code to `missing`, or correct the column"
+    tell(told.not_a_number, 0.05, mend)
+    mend = "some values lie outside the contract's range and count as missing: check the unit, and codes such as 0"
+    tell(told.out_of_range, 0.2, mend)
     if told.usable == 0:
+        levels.append("note")
         found.append("this hospital has no value: fine where the contract allows it; write `absent` to say so")
-        level = "note" if level == "ok" else level
-    return tuple(found), level
+    return tuple(found), max(levels, key=("ok", "note", "problem").index)

@@ -11,7 +11,8 @@ from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.data.base import Rows, Source
 from consilium.data.mapping import TableSource
 
-MAX_ROWS = 50_000_000
+READ_ONLY = {"sqlite": "PRAGMA query_only = ON", "postgresql": "SET TRANSACTION READ ONLY"}
+"""Said before the query: WITH may begin a DELETE, which SQLite's driver would commit by itself."""
 
 
 def _text(value: Any) -> str | None:
@@ -106,6 +107,8 @@ class SqlSource:
         try:
             engine = create_engine(self._url)
             with engine.connect() as connection:  # closed without commit: whatever it was, it is rolled back
+                if connection.dialect.name in READ_ONLY:
+                    connection.execute(text(READ_ONLY[connection.dialect.name]))
                 answer = connection.execute(text(query))
                 return list(answer.keys()), [tuple(row) for row in answer]
         except (SQLAlchemyError, ImportError) as error:
