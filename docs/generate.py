@@ -1,5 +1,6 @@
 """Write the generated pages of the reference: `python docs/generate.py`, after a change of anything they describe."""
 
+import ast
 import json
 import re
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 
 import click
 
+import consilium
 from consilium import studyfile
 from consilium.config import SETTINGS
 from consilium.console.cli.app import EXIT_CODES, exit_code, root
@@ -63,7 +65,33 @@ def errors_page() -> str:
         "carries patient data. On the wire it is JSON with `code`, `message`, `remedy` and `reason`; commands print "
         "it, as JSON with `--json`.\n\n| Code | Meaning | Exit code |\n|---|---|---|\n"
     )
-    return head + "\n".join(rows) + "\n"
+    refusals = "\n".join(f"| `{reason}` | {words} |" for reason, words in sorted(reasons().items()))
+    tail = (
+        "\n## Reasons of `refused`\n\nA refusal carries a stable reason code; a hospital's reasons reach the study's "
+        "owner (`consilium study show`). Others are `declined`, `revoked`, `site-failure` and the codes above. `…` "
+        "stands for what differs.\n\n| Reason | What it says |\n|---|---|\n"
+    )
+    return head + "\n".join(rows) + "\n" + tail + refusals + "\n"
+
+
+def reasons() -> dict[str, str]:
+    """Every reason code that the package raises, with what is said where it is raised."""
+    found: dict[str, dict[str, None]] = {}
+    for path in sorted(Path(consilium.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            for key in node.keywords if isinstance(node, ast.Call) else ():
+                if key.arg == "reason" and isinstance(key.value, ast.Constant) and key.value.value and node.args:
+                    found.setdefault(str(key.value.value), {})[_said(node.args[0])] = None
+    return {reason: "; ".join(words).replace("|", "\\|") for reason, words in found.items()}
+
+
+def _said(node: ast.AST) -> str:
+    """The text of a literal, with … for what is filled in."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_said(part) for part in node.values)
+    return "…"
 
 
 def exit_codes_page() -> str:

@@ -1,0 +1,164 @@
+"""How-tos on a real federation: the notebook, a study with a wheel, and a hospital restored from an older copy."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from consilium.console.cli import app
+from consilium.training import sandbox
+from docs.pages import ROOT, Block, blocks
+from e2e.coordinator import PASSWORD
+from e2e.federation import POLICY, Federation, federation, study
+from e2e.processes import environment, until
+
+HOW_TO = ROOT / "docs" / "how-to"
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    with federation(tmp_path_factory.mktemp("howtos"), hospitals=("north", "south")) as made:
+        yield made
+
+
+@pytest.fixture
+def person(here: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the researcher olga, who is logged in; commands run in it."""
+    for name, value in {"HOME": tmp_path / "session", "PASSWORD": PASSWORD, "CA": here.coordinator.ca}.items():
+        monkeypatch.setenv(f"CONSILIUM_{name}", str(value))
+    monkeypatch.chdir(tmp_path)
+    assert app.run(["login", here.coordinator.url, "--name", "olga"]) == 0
+    return tmp_path
+
+
+def written(wanted: Any, path: Path = Path("study.yaml")) -> None:
+    path.write_text(yaml.safe_dump(wanted.model_dump(mode="json")))
+
+
+def test_the_notebook_runs_as_it_is_written(here: Federation, person: Path) -> None:
+    cells = [block.text for block in blocks(HOW_TO / "work-from-a-notebook.md") if block.language == "python"]
+    cells[0] = cells[0].replace("https://fl.example.org:8443", here.coordinator.url).replace('"nora"', '"olga"')
+    cells[0] = cells[0].replace('"ca.pem"', repr(str(here.coordinator.ca)))
+    written(study("my-study"))
+    notebook: dict[str, Any] = {"password": PASSWORD}
+    exec(compile(cells[0], "cell 1", "exec"), notebook)
+    plan = notebook["study"].plan
+    deciding = [threading.Thread(target=here.hospitals[name].approve, args=(plan,)) for name in ("north", "south")]
+    for one in deciding:
+        one.start()
+    for number, cell in enumerate(cells[1:], start=2):
+        exec(compile(cell, f"cell {number}", "exec"), notebook)
+    for one in deciding:
+        one.join()
+    assert notebook["result"].figures["sites"]["north"]["auroc"]["n"] > 0
+    assert (person / "model.safetensors").stat().st_size > 0
+
+
+def test_a_wheel_is_built_read_allowed_and_trained(here: Federation, person: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("setuptools")
+    if why := sandbox.available():
+        pytest.skip(why)
+    page = blocks(HOW_TO / "approve-a-wheel.md")
+    wheel, digest = built(page)
+    model = yaml.safe_load(next(block.text for block in page if "architecture" in block.text and not block.title))
+    written(study("with-code", model={**model["model"], "wheel": digest}, quorum=2))
+    assert app.run(["study", "submit", "study.yaml", "--wheel", str(wheel)]) == 0
+    hospitals = [here.hospitals[name] for name in ("north", "south")]
+    for hospital in hospitals:
+        until(lambda hospital=hospital: hospital.says("review", "with-code")[0] == 0, "the study is offered")
+        refused, said = hospital.says("approve", "with-code", "--person", "Vera", "--accept", "plain")
+        assert refused == 3 and digest in said
+        code = person / f"{hospital.name}-code"
+        hospital.command("review", "with-code", "--code", code)
+        assert (code / "heartnet.py").read_text() == next(b.text for b in page if b.title.endswith("heartnet.py"))
+        policy = next(block.text for block in page if block.title == "policy.yaml")
+        hospital.policy(re.sub("sha256:0+", digest, policy))
+        words = ("approve", "with-code", "--person", "Vera", "--accept", "plain", "--mapping", hospital.mapping)
+        hospital.command(*words)
+    assert app.run(["study", "start", "with-code"]) == 0
+    here.until("with-code-1", "finished")
+    for hospital in hospitals:
+        hospital.policy(POLICY)
+
+
+def built(page: list[Block]) -> tuple[Path, str]:
+    """The wheel of the page, built by the page's command; its path and digest."""
+    for block in page:
+        if block.title.startswith("heartnet/"):
+            Path(block.title).parent.mkdir(exist_ok=True)
+            Path(block.title).write_text(block.text)
+    command = next(block.text for block in page if "pip wheel" in block.text)
+    offline = command.replace("pip wheel", f"{sys.executable} -m pip wheel --no-build-isolation -q")
+    done = subprocess.run(["bash", "-ec", offline], env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    name, _, digest = (*done.stdout.split()[::-1], "", "")[:3]
+    return Path(name), f"sha256:{_ or digest}"
+
+
+def test_a_hospital_restored_from_an_older_copy(here: Federation, person: Path) -> None:
+    north = here.hospitals["north"]
+    plan = here.approved(study("restored"))
+    copy = person / "copy"
+    assert north.process.stop() == 0
+    shutil.copytree(north.home, copy)
+    north.process.start()
+    here.until(here.start(plan), "finished")
+    north.command("revoke", "restored", "--person", "Vera")
+    until(lambda: decided(here, "north") == "revoke", "the coordinator hears of it")
+    assert north.process.stop() == 0
+    shutil.rmtree(north.home)
+    shutil.copytree(copy, north.home)
+    north.process.start()
+
+    assert standing(here) == "approved", "the site has forgotten the revocation"
+    run = here.start(plan)
+    assert here.until(run, "paused")["participation"] == [], "the coordinator has not, and asks it for nothing"
+    assert decided(here, "north") == "revoke"
+    log = export(here, person)
+    assert north.says("doctor")[0] == 0, "its log is whole in itself"
+    assert app.run(["audit", "verify", "--home", str(north.home)]) == 0
+    assert app.run(["audit", "verify", "--home", str(north.home), "--against", str(log)]) == 1
+
+    north.command("revoke", "restored", "--person", "Vera")
+    north.approve(plan)
+    took_part = [entry["took_part"] for entry in here.until(run, "finished")["participation"]]
+    assert took_part == [["north", "south"]] * 3, "it is whole again, and its numbers are where they were"
+
+
+def decided(here: Federation, site: str) -> str:
+    return str(here.owner.connection.get("/v1/studies/restored")["sites"][site]["decision"])
+
+
+def standing(here: Federation) -> str:
+    told = here.hospitals["north"].told("status")["studies"]
+    return str(next(one["standing"] for one in told if one["study"] == "restored"))
+
+
+def export(here: Federation, folder: Path) -> Path:
+    """The coordinator's log, exported by its admin."""
+    assert app.run(["login", here.coordinator.url, "--name", "admin"]) == 0
+    assert app.run(["audit", "export", str(folder / "audit.json")]) == 0
+    return folder / "audit.json"
+
+
+def test_the_script_that_reads_the_log_reads_it(here: Federation, tmp_path: Path) -> None:
+    (script,) = (block.text for block in blocks(HOW_TO / "read-the-audit-log.md") if block.language == "python")
+    (tmp_path / ".consilium").mkdir()
+    (tmp_path / ".consilium" / "site").symlink_to(here.hospitals["south"].home)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment(HOME=str(tmp_path)), capture_output=True, text=True, timeout=30
+    )
+    entries = here.hospitals["south"].journal("SELECT entry FROM audit ORDER BY seq")
+    kinds = [json.loads(entry)["kind"] for (entry,) in entries]
+    assert [line.split(" ")[2] for line in done.stdout.splitlines()] == kinds and kinds[:2] == ["init", "join"]
+    assert os.environ.get("HOME") != str(tmp_path)
