@@ -83,16 +83,24 @@ def heart_disease(folder: Path, raw: Path) -> list[str]:
 
     Raises: DataUnusable: a raw file is missing.
     """
+    demand_raw(raw)
     folder.mkdir(parents=True, exist_ok=True)
     _copy("heart_disease/study.yaml", folder / "study.yaml")
     for hospital in UCI:
         source = raw / f"processed.{hospital}.data"
-        if not source.exists():
-            raise DataUnusable(f"{raw} has no {source.name}", "give the folder with the four processed.*.data files")
         (folder / hospital).mkdir(exist_ok=True)
         (folder / hospital / source.name).write_bytes(source.read_bytes())
         _copy(f"heart_disease/{hospital}.yaml", folder / hospital / "mapping.yaml")
     return list(UCI)
+
+
+def demand_raw(raw: Path) -> None:
+    """Raises: DataUnusable: a raw file of UCI Heart Disease is missing in `raw`."""
+    for hospital in UCI:
+        if not (raw / f"processed.{hospital}.data").is_file():
+            raise DataUnusable(
+                f"{raw} has no processed.{hospital}.data", "give the folder with the four processed.*.data files"
+            )
 
 
 def _copy(name: str, to: Path) -> None:

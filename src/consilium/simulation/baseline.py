@@ -1,0 +1,122 @@
+"""`consilium baseline`: what each hospital's own model is worth, and one of all records side by side.
+
+Trained in one process, outside of any federation, by the trainer, split and seeds of the study. Whoever runs this must
+be allowed to hold all these records together; a federation needs nobody who is.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from consilium import studyfile
+from consilium.algorithms import metrics
+from consilium.algorithms.base import LocalObjective
+from consilium.api import freeze
+from consilium.console.cli import output
+from consilium.core.study import Study
+from consilium.core.tensors import Tensors
+from consilium.simulation import local, report
+from consilium.training.base import Floats, Trainer
+from consilium.training.work import Work
+
+Json = dict[str, Any]
+LABEL = "trained in one process outside of any federation, from records that lie side by side"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where models are trained and judged: by the study's trainer, from its initial model."""
+
+    study: Study
+    trainer: Trainer
+    initial: Tensors
+
+    def trained(self, x: Floats, y: Floats) -> Tensors:
+        """The model after as many passes over (x, y) as the federation makes in all."""
+        model = self.initial
+        for number in range(1, self.study.rounds + 1):
+            model = self.trainer.train(self.study, model, x, y, LocalObjective(), number)
+        return model
+
+    def judged(self, model: Tensors, x: Floats, y: Floats) -> Json:
+        """Figures of a model on these patients."""
+        kind = self.study.contract.label.type
+        sums = metrics.sums(kind, self.trainer.predict(self.study, model, x).astype(np.float64), y)
+        return metrics.to_json(metrics.figures(kind, sums, self.study.evaluation.confidence))
+
+
+def compare(study: Study, hospitals: Mapping[str, Path]) -> Json:
+    """Baselines of a study.
+
+    Args:    hospitals: the mapping file of each hospital, by name.
+    Returns: per hospital the number of its patients, its own model judged on its own held-out patients (`own`) and on
+             everybody's (`own_on_all`), and the pooled model judged on its held-out patients; and the pooled model
+             judged on everybody's (`all`).
+    Raises:  MappingInvalid, DataUnusable: a hospital's data do not serve.   TrainingFailed.
+    """
+    plan, weights = freeze(study)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        works = local.works(plan, weights, local.tables(plan.study, hospitals, folder), folder)
+    return {
+        "study": study.name,
+        "label": LABEL,
+        "epochs": study.rounds * study.training.epochs,
+        "split_seed": study.evaluation.split_seed,
+        **_figures(plan.study, works),
+    }
+
+
+def _figures(study: Study, works: Mapping[str, Work]) -> Json:
+    first = next(iter(works.values()))
+    bench = Bench(study, first.trainer, first.like)
+    training, test = _patients(works, held_out=False), _patients(works, held_out=True)
+    everybody = (np.concatenate([x for x, _ in test.values()]), np.concatenate([y for _, y in test.values()]))
+    pooled = bench.trained(*(np.concatenate(parts) for parts in zip(*training.values(), strict=True)))
+    found: Json = {"hospitals": {}, "all": {"pooled": bench.judged(pooled, *everybody)}}
+    for site in works:
+        own = bench.trained(*training[site])
+        found["hospitals"][site] = {
+            "training": len(training[site][1]),
+            "test": len(test[site][1]),
+            "own": bench.judged(own, *test[site]),
+            "own_on_all": bench.judged(own, *everybody),
+            "pooled": bench.judged(pooled, *test[site]),
+        }
+    return found
+
+
+def _patients(works: Mapping[str, Work], *, held_out: bool) -> dict[str, tuple[Floats, Floats]]:
+    chosen = {}
+    for site, work in works.items():
+        rows = work.examples.test == held_out
+        chosen[site] = (work.examples.x[rows], work.examples.y[rows])
+    return chosen
+
+
+@click.command()
+@click.argument("study", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--hospitals", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with one folder per hospital, each with its table and its mapping.yaml.",
+)  # fmt: skip
+@output.as_json
+def baseline(study: Path, hospitals: Path, as_json: bool) -> None:
+    """Train what the study file STUDY is compared with: each hospital's own model, and one of all records together.
+
+    This happens in one process, outside of any federation, with the study's trainer, split and seeds, and with as many
+    passes over the training patients as the federation makes. It is for data that may lie side by side.
+    """
+    found = compare(studyfile.read(study), local.mappings(hospitals))
+    if as_json:
+        output.say(found, True)
+        return
+    rows = [{"hospital": name, **facts} for name, facts in found["hospitals"].items()]
+    columns = {"own": "own model", "own_on_all": "own, on all", "pooled": "pooled"}
+    report.show([*rows, {"hospital": "all", **found["all"]}], columns)
+    click.echo(f"\nBaselines, {LABEL}; {found['epochs']} epochs each.")
