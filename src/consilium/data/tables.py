@@ -11,6 +11,8 @@ from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.data.base import Rows, Source
 from consilium.data.mapping import TableSource
 
+OFFLINE = {"autoinstall_known_extensions": "false"}
+"""DuckDB fetches nothing from the network."""
 READ_ONLY = {"sqlite": "PRAGMA query_only = ON", "postgresql": "SET TRANSACTION READ ONLY"}
 """Said before the query: WITH may begin a DELETE, which SQLite's driver would commit by itself."""
 
@@ -43,6 +45,8 @@ class CsvSource:
     def _query(self, what: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         given = self._source
         options = "all_varchar=true, nullstr='', delim=?, header=?, encoding=?, strict_mode=true, sample_size=-1"
+        # Said, lest they be guessed: what does not fit a guess is skipped in silence, and a skipped line is a patient.
+        options += """, quote='"', escape='"', comment='', skip=0, null_padding=false, ignore_errors=false"""
         values: list[Any] = [str(self._path), given.delimiter, given.header, given.encoding]
         if given.columns:
             options += ", names=?"
@@ -77,7 +81,7 @@ def _duckdb(
     query: str, values: list[Any], name: str | None, database: str = ":memory:"
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     try:
-        with duckdb.connect(database, read_only=database != ":memory:") as connection:
+        with duckdb.connect(database, read_only=database != ":memory:", config=OFFLINE) as connection:
             answer = connection.execute(query, values)
             return [column[0] for column in answer.description], answer.fetchall()
     except duckdb.Error as error:

@@ -1,0 +1,235 @@
+"""CSV, Parquet and SQL tables give one and the same rows; a query that is no SELECT is refused and changes nothing."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
+from consilium.data.base import Rows
+from consilium.data.mapping import TableSource
+from consilium.data.tables import CsvSource, ParquetSource, SqlSource, source
+
+ROWS = {"id": ["p1", "p2", "p3"], "age": ["50", "61", None], "note": ["a,b", 'say "no"', "line\nbreak"]}
+
+
+def csv(folder: Path, text: str, encoding: str = "utf-8", **given_: Any) -> Rows:
+    (folder / "t.csv").write_bytes(text.encode(encoding))
+    found = CsvSource(TableSource(type="csv", path="t.csv", encoding=encoding, **given_), folder)
+    table = found.rows()
+    assert found.count() == len(table)
+    return table
+
+
+def sqlite(folder: Path) -> Path:
+    path = folder / "t.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE patients (id TEXT, age INTEGER, note TEXT)")
+        database.executemany("INSERT INTO patients VALUES (?, ?, ?)", list(zip(*ROWS.values(), strict=True)))
+    database.close()
+    return path
+
+
+def duck(folder: Path) -> Path:
+    path = folder / "t.duckdb"
+    with duckdb.connect(str(path)) as database:
+        database.execute("CREATE TABLE patients (id TEXT, age INTEGER, note TEXT)")
+        database.executemany("INSERT INTO patients VALUES (?, ?, ?)", list(zip(*ROWS.values(), strict=True)))
+    return path
+
+
+def by_url(folder: Path, query: str) -> SqlSource:
+    return SqlSource(TableSource(type="sql", url=f"sqlite:///{folder / 't.sqlite'}", query=query), folder)
+
+
+def by_path(folder: Path, query: str) -> SqlSource:
+    return SqlSource(TableSource(type="sql", path="t.duckdb", query=query), folder)
+
+
+def test_every_kind_of_source_gives_the_same_rows(tmp_path: Path) -> None:
+    text = 'id,age,note\np1,50,"a,b"\np2,61,"say ""no"""\np3,,"line\nbreak"\n'
+    of_csv = csv(tmp_path, text).columns
+    assert of_csv == ROWS
+    pq.write_table(pa.table({"id": ROWS["id"], "age": [50, 61, None], "note": ROWS["note"]}), tmp_path / "t.parquet")
+    sqlite(tmp_path), duck(tmp_path)
+    query = "SELECT * FROM patients ORDER BY id;"
+    sources = [
+        ParquetSource(TableSource(type="parquet", path="t.parquet"), tmp_path),
+        by_url(tmp_path, query),
+        by_path(tmp_path, query),
+        by_path(tmp_path, "with p as (select * from patients) select * from p order by id"),
+    ]
+    for one in sources:
+        assert one.rows().columns == ROWS and one.count() == 3
+
+
+DIALECTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "semicolon": ("id;age\np1;50\n", {"delimiter": ";"}),
+    "tab": ("id\tage\np1\t50\n", {"delimiter": "\t"}),
+    "windows lines": ("id,age\r\np1,50\r\n", {}),
+    "no last line break": ("id,age\np1,50", {}),
+    "no header": ("p1,50\n", {"header": False, "columns": ("id", "age")}),
+    "byte order mark": ("\ufeffid,age\np1,50\n", {}),
+    "latin-1": ("id,age\np1,50\n", {"encoding": "latin-1"}),
+}
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_dialects_of_csv(tmp_path: Path, name: str) -> None:
+    text, given_ = DIALECTS[name]
+    assert csv(tmp_path, text, **given_).columns == {"id": ["p1"], "age": ["50"]}
+
+
+def test_letters_of_another_encoding_are_read(tmp_path: Path) -> None:
+    assert csv(tmp_path, "id,town\np1,Zürich\n", "latin-1").columns["town"] == ["Zürich"]
+    with pytest.raises(DataUnusable):  # the same bytes are no UTF-8
+        CsvSource(TableSource(type="csv", path="t.csv"), tmp_path).rows()
+
+
+def test_text_stays_text(tmp_path: Path) -> None:
+    """Nothing is guessed: leading zeros, dates, NULL and booleans reach the mapping as they stand."""
+    cells = ["007", "2024-01-02", "NULL", "true", "1e3", " x ", "NaN"]
+    assert csv(tmp_path, "v\n" + "".join(f"{cell}\n" for cell in cells)).columns["v"] == cells
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=15)
+@given(
+    st.lists(st.tuples(st.text("ab 1,;\"'\n\té.", max_size=6), st.text("019.-", max_size=4)), min_size=1, max_size=6)
+)
+def test_what_a_csv_writer_writes_is_read_back(tmp_path: Path, cells: list[tuple[str, str]]) -> None:
+    import csv as writer
+    import io
+
+    out = io.StringIO()
+    told = writer.writer(out, quoting=writer.QUOTE_ALL, lineterminator="\n")
+    told.writerow(["first", "second"])
+    told.writerows(cells)
+    found = csv(tmp_path, out.getvalue()).columns
+    assert found == {"first": [a or None for a, _ in cells], "second": [b or None for _, b in cells]}
+
+
+CHANGES = [
+    "DELETE FROM patients",
+    "DROP TABLE patients",
+    "UPDATE patients SET age = 1",
+    "INSERT INTO patients VALUES ('x', 1, '')",
+    "SELECT 1; DELETE FROM patients",
+    "ATTACH 'other' AS o",
+    "PRAGMA writable_schema = 1",
+    "COPY patients TO 'stolen.csv'",
+    "EXPLAIN DELETE FROM patients",
+    "-- SELECT\nDELETE FROM patients",
+    "/* SELECT */ DELETE FROM patients",
+    "selection FROM patients",
+    "",
+]
+
+
+@pytest.mark.parametrize("query", CHANGES)
+def test_what_is_not_one_select_is_refused_before_it_runs(tmp_path: Path, query: str) -> None:
+    sqlite(tmp_path), duck(tmp_path)
+    for make in (by_url, by_path):
+        with pytest.raises(MappingInvalid):
+            make(tmp_path, query)
+
+
+SLY = [
+    "WITH gone AS (SELECT 1) DELETE FROM patients",
+    "WITH gone AS (SELECT 1) DELETE FROM patients RETURNING *",
+    "WITH gone AS (SELECT 1) UPDATE patients SET age = 0",
+    "WITH gone AS (SELECT 1) INSERT INTO patients SELECT 'x', 1, ''",
+    "SELECT * INTO stolen FROM patients",
+    "WITH gone AS (DELETE FROM patients RETURNING *) SELECT * FROM gone",
+    "SELECT * FROM patients) AS counted; DELETE FROM patients --",
+]
+
+
+@pytest.mark.parametrize("query", SLY)
+def test_what_looks_like_a_select_changes_nothing(tmp_path: Path, query: str) -> None:
+    paths = sqlite(tmp_path), duck(tmp_path)
+    before = [path.read_bytes() for path in paths]
+    for make in (by_url, by_path):
+        for act in ("rows", "count"):
+            with pytest.raises((DataUnusable, MappingInvalid)):
+                getattr(make(tmp_path, query), act)()
+    assert [path.read_bytes() for path in paths] == before
+
+
+RAGGED = {
+    "a line too long at the end": "id,age\np1,50\np2,61,x\n",
+    "a line too long": "id,age\np1,50\np2,61,x\np3,5\n",
+    "a line too short": "id,age\np1\np2,6\n",
+    "a title before the header": "Export of 2024\nid,age\np1,5\n",
+    "a quote left open": 'id,age\n"p1,50\n',
+}
+
+
+@pytest.mark.parametrize("name", RAGGED)
+def test_a_line_that_does_not_fit_is_refused_and_no_patient_is_skipped(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataUnusable):
+        csv(tmp_path, RAGGED[name])
+
+
+def test_nothing_is_guessed_about_quotes_and_comments(tmp_path: Path) -> None:
+    assert csv(tmp_path, "id,age\n#p1,50\n'p2',61\n").columns["id"] == ["#p1", "'p2'"]
+
+
+MARK = "MUSTERMANN-4711"
+BROKEN: dict[str, Callable[[Path], object]] = {
+    "csv with a line too long": lambda folder: csv(folder, f"id,age\np1,50\np2,61,{MARK}\n"),
+    "csv with a quote left open": lambda folder: csv(folder, f'id,age\n"{MARK},50\n'),
+    "csv with text after a quote": lambda folder: csv(folder, f'id,age\n"{MARK}"x,50\n'),
+    "csv of an unknown encoding": lambda folder: csv(folder, f"id,age\n{MARK},50\n").columns and CsvSource(
+        TableSource(type="csv", path="t.csv", encoding="klingon"), folder).rows(),
+    "a file that is no parquet": lambda folder: (folder / "t.parquet").write_text(MARK) and ParquetSource(
+        TableSource(type="parquet", path="t.parquet"), folder).rows(),
+    "a cast that fails": lambda folder: duck(folder) and by_path(
+        folder, f"SELECT CAST(id || '{MARK}' AS INTEGER) AS n FROM patients").rows(),
+    "a column that is not there": lambda folder: sqlite(folder) and by_url(folder, "SELECT none FROM patients").rows(),
+    "a database that is not there": lambda folder: by_url(folder / "nowhere", "SELECT 1 AS one").rows(),
+    "a driver that is not there": lambda folder: SqlSource(
+        TableSource(type="sql", url=f"oracle://{MARK}@h/d", query="SELECT 1 AS one"), folder).rows(),
+    "a URL that is none": lambda folder: SqlSource(
+        TableSource(type="sql", url=f"::{MARK}", query="SELECT 1 AS one"), folder).rows(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_source_that_cannot_be_read_says_so_without_a_cell_or_a_password(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConsiliumError) as told:
+        BROKEN[name](tmp_path)
+    assert MARK not in str(told.value) and told.value.remedy
+
+
+def test_a_password_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sqlite(tmp_path)
+    given_ = TableSource(type="sql", url="sqlite:///${TABLES}/t.sqlite", query="SELECT id FROM patients")
+    monkeypatch.delenv("TABLES", raising=False)
+    with pytest.raises(MappingInvalid, match="the environment has no TABLES"):
+        SqlSource(given_, tmp_path)
+    monkeypatch.setenv("TABLES", str(tmp_path))
+    assert SqlSource(given_, tmp_path).count() == 3
+
+
+def test_a_source_without_its_parts_says_which(tmp_path: Path) -> None:
+    bad = [
+        (CsvSource, {"type": "csv"}, "needs the path"),
+        (CsvSource, {"type": "csv", "path": "none.csv"}, "no file none.csv"),
+        (SqlSource, {"type": "sql", "path": "none.duckdb"}, "needs one SELECT"),
+        (SqlSource, {"type": "sql", "query": "SELECT 1"}, "needs the path"),
+    ]
+    for kind, given_, words in bad:
+        with pytest.raises(ConsiliumError, match=words):
+            kind(TableSource(**given_), tmp_path)
+    (tmp_path / "t.csv").write_text("1,2\n")
+    with pytest.raises(MappingInvalid, match="name the columns"):
+        CsvSource(TableSource(type="csv", path="t.csv", header=False), tmp_path)
+    with pytest.raises(MappingInvalid, match="'excel' is none of csv"):
+        source(TableSource(type="excel"), tmp_path, {"csv": CsvSource})

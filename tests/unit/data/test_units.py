@@ -1,0 +1,85 @@
+"""Units: known conversions of the laboratory, spellings of real tables, and refusals that say what to do."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consilium.core.errors import MappingInvalid
+from consilium.data.units import ALIASES, conversion
+
+# What laboratories use: value in the second unit for 1 (or for the given value) in the first.
+KNOWN: list[tuple[float, str, str, str | None, float]] = [
+    (1, "mmol/L", "mg/dL", "glucose", 18.016),
+    (100, "mg/dL", "mmol/L", "glucose", 5.5506),
+    (1, "mg/dL", "umol/L", "creatinine", 88.40),
+    (1, "mg/dL", "umol/L", "bilirubin", 17.104),
+    (1, "mmol/L", "mg/dL", "cholesterol", 38.665),
+    (1, "mmol/L", "mg/dL", "triglycerides", 88.54),
+    (1, "mmol/L", "mg/dL", "bun", 2.801),
+    (1, "mmol/L", "mg/dL", "calcium", 4.008),
+    (1, "mmol/L", "mg/dL", "lactate", 9.008),
+    (98.6, "[degF]", "Cel", None, 37.0),
+    (37, "Cel", "[degF]", None, 98.6),
+    (310.15, "K", "Cel", None, 37.0),
+    (120, "mm[Hg]", "kPa", None, 15.9987),
+    (1, "g/L", "mg/dL", None, 100.0),
+    (1, "[lb_av]", "kg", None, 0.45359237),
+    (1, "[in_i]", "cm", None, 2.54),
+    (24, "mo", "a", None, 2.0),
+    (50, "%", "1", None, 0.5),
+]
+
+
+@pytest.mark.parametrize(("value", "unit", "wanted", "analyte", "known"), KNOWN)
+def test_known_conversions(value: float, unit: str, wanted: str, analyte: str | None, known: float) -> None:
+    factor, offset = conversion(unit, wanted, analyte)
+    assert value * factor + offset == pytest.approx(known, rel=2e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(KNOWN), st.floats(-1e3, 1e3))
+def test_there_and_back_is_the_same_value(case: tuple[float, str, str, str | None, float], value: float) -> None:
+    _, unit, wanted, analyte, _ = case
+    (there, start), (back, end) = conversion(unit, wanted, analyte), conversion(wanted, unit, analyte)
+    assert (value * there + start) * back + end == pytest.approx(value, rel=1e-9, abs=1e-6)
+
+
+@pytest.mark.parametrize("sloppy", sorted(ALIASES))
+def test_spellings_of_real_tables_mean_their_ucum_unit(sloppy: str) -> None:
+    assert conversion(sloppy, ALIASES[sloppy], None) == (1.0, 0.0)
+    assert conversion(ALIASES[sloppy], sloppy, None) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("unit", "wanted", "analyte", "words"),
+    [
+        ("mmol/L", "mg/dL", None, "name the `analyte`"),
+        ("mmol/L", "mg/dL", "unobtainium", "one of glucose"),
+        ("mg/dL", "mm[Hg]", None, "cannot be converted"),
+        ("mg/dL", "Cel", "glucose", "cannot be converted"),
+        ("furlong-ish", "mg/dL", None, "not a UCUM unit"),
+        ("", "mg/dL", None, "not a UCUM unit"),
+    ],
+)
+def test_what_cannot_be_converted_is_refused_with_what_to_do(
+    unit: str, wanted: str, analyte: str | None, words: str
+) -> None:
+    with pytest.raises(MappingInvalid, match=words):
+        conversion(unit, wanted, analyte)
+
+
+ESSENCE = Path(__file__).parents[4] / "shared/suites/ucum_tests/ucum-essence.xml"
+
+
+@pytest.mark.skipif(not ESSENCE.exists(), reason="the UCUM suite is not here")
+def test_metric_prefixes_of_the_ucum_essence() -> None:
+    name = "{http://unitsofmeasure.org/ucum-essence}"
+    for prefix in ElementTree.parse(ESSENCE).getroot().iter(f"{name}prefix"):
+        code, value = prefix.attrib["Code"], prefix.find(f"{name}value")
+        assert value is not None
+        if code in ("Ki", "Mi", "Gi", "Ti", "d", "da", "h"):
+            continue
+        assert conversion(f"{code}g", "g", None)[0] == pytest.approx(float(value.attrib["value"]), rel=1e-12), code
