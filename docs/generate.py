@@ -2,7 +2,6 @@
 
 import ast
 import json
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,9 @@ from consilium.core import round as machine
 from consilium.plugins import GROUPS
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+from drawing import drawn  # noqa: E402
+
 NOTE = "<!-- Written by docs/generate.py: change the code and run it again. -->\n"
 
 
@@ -169,31 +171,16 @@ def _kind(key: dict[str, Any]) -> str:
     return f"{key.get('type', 'any')} {words}".strip()
 
 
-def round_block() -> str:
-    """The diagram of a round, for explanation/the-round.md."""
-    return f"```mermaid\n{machine.diagram(machine.PLAIN)}\n```"
-
-
-def with_block(page: str, name: str, text: str) -> str:
-    """Put `text` between the markers `name` of a page."""
-    begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
-    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-    replaced, count = pattern.subn(lambda _: f"{begin}\n{text}\n{end}", page)
-    assert count == 1, f"the page has {count} blocks {name}"
-    return replaced
-
-
 def pages() -> dict[Path, str]:
     """Every generated file with its text."""
     reference = HERE / "reference"
-    the_round = HERE / "explanation" / "the-round.md"
     made = {
         reference / "commands.md": commands_page(),
         reference / "errors.md": errors_page(),
         reference / "exit-codes.md": exit_codes_page(),
         reference / "settings.md": settings_page(),
         reference / "plug-ins.md": plugins_page(),
-        the_round: with_block(the_round.read_text(), "round", round_block()),
+        HERE / "images" / "round.svg": drawn(machine.diagram(machine.PLAIN)),
     }
     for what in studyfile.SCHEMAS:
         made[reference / f"{what}-file.md"] = schema_page(what)

@@ -23,7 +23,7 @@ from consilium.governance.policy import Policy
 from consilium.studyfile import read
 from docs.pages import ROOT, Block, blocks, pages
 
-KNOWN = {"sh", "yaml", "python", "toml", "ini", "sql", "text", "mermaid"}
+KNOWN = {"sh", "yaml", "python", "toml", "ini", "sql", "text"}
 FORMATS: dict[str, type[BaseModel]] = {"consilium": Study, "mapping": Mapping, "policy": Policy}
 PARTS: dict[str, type[BaseModel]] = {"source": TableSource, "model": Model}
 OPERATORS = re.compile(r"[|;&<>()]+")
