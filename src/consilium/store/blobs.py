@@ -29,10 +29,6 @@ class Store(Protocol):
         """A file with the blob's bytes. Raises: NotFound."""
         ...
 
-    def has(self, digest: Digest) -> bool:
-        """Whether the blob is here, whole."""
-        ...
-
     def make(self, write: Callable[[IO[bytes]], tuple[Digest, int]]) -> Stored:
         """Write a blob whose digest is known when it is written."""
         ...
@@ -43,6 +39,10 @@ class Store(Protocol):
 
     def append(self, sender: str, digest: Digest, offset: int, length: int) -> Any:
         """A context in which pieces are appended; see `Directory.append`."""
+        ...
+
+    def complete(self, sender: str, digest: Digest) -> Stored | None:
+        """The blob, durable, if all its bytes have come; None while some are missing. Raises: DigestMismatch."""
         ...
 
 

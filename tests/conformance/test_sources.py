@@ -1,0 +1,76 @@
+"""Every kind of source that is installed keeps every law; and each law finds a source that breaks it."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from consilium import plugins
+from consilium.data.base import Rows
+from consilium.data.mapping import TableSource
+from consilium.testing import sources
+from consilium.testing.sources import LAWS
+
+GIVEN: dict[str, dict[str, Any]] = {
+    "csv": {"path": "t.csv"},
+    "parquet": {"path": "t.parquet"},
+    "sql": {"path": "t.duckdb", "query": "SELECT * FROM t ORDER BY id"},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One table of three patients, in every form."""
+    made = tmp_path_factory.mktemp("tables")
+    table = {"id": ["p1", "p2", "p3"], "age": [50, None, 61], "ratio": [0.5, 1.0, None], "sick": [True, False, None]}
+    pq.write_table(pa.table(table), made / "t.parquet")
+    with duckdb.connect(str(made / "t.duckdb")) as database:
+        database.execute("CREATE TABLE t AS SELECT * FROM read_parquet(?)", [str(made / "t.parquet")])
+        database.execute(f"COPY t TO '{made / 't.csv'}' (HEADER)")
+    return made
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("name", plugins.names("consilium.sources"))
+def test_every_source_keeps_every_law(folder: Path, name: str, law: Any) -> None:
+    kind, given = plugins.load("consilium.sources", name), TableSource(type=name, **GIVEN[name])
+    law(lambda: kind(given, folder))
+
+
+class Fixed:
+    """A source of these columns."""
+
+    def __init__(self, columns: dict[str, Any], count: int) -> None:
+        self.columns, self.number = columns, count
+
+    def count(self) -> int:
+        return self.number
+
+    def rows(self) -> Rows:
+        return Rows(self.columns)
+
+
+turn = itertools.count()
+WRONG: list[tuple[Any, Any]] = [
+    (sources.counts_its_rows, lambda: Fixed({"a": ["1", "2"]}, 3)),
+    (sources.counts_its_rows, lambda: Fixed({"a": []}, 0)),
+    (sources.gives_columns_of_one_length, lambda: Fixed({"a": ["1"], "b": []}, 1)),
+    (sources.gives_columns_of_one_length, lambda: Fixed({"": ["1"]}, 1)),
+    (sources.gives_text_or_nothing, lambda: Fixed({"a": [1]}, 1)),
+    (sources.gives_text_or_nothing, lambda: Fixed({"a": [float("nan")]}, 1)),
+    (sources.gives_the_same_rows_again, lambda: Fixed({"a": [str(next(turn))]}, 1)),
+]
+
+
+@pytest.mark.parametrize(("law", "wrong"), WRONG)
+def test_each_law_finds_a_source_that_breaks_it(law: Any, wrong: Any) -> None:
+    with pytest.raises(AssertionError):
+        law(wrong)
+
+
+def test_no_law_goes_without_a_source_that_breaks_it() -> None:
+    assert {law for law, _ in WRONG} == set(LAWS)
