@@ -25,7 +25,15 @@ def show(rows: Sequence[Json], columns: Mapping[str, str]) -> None:
     terminal = Console(highlight=False)
     if not terminal.is_terminal:
         terminal = Console(highlight=False, width=max(terminal.width, WIDE))
-    wide, notes = terminal.width >= WIDE, list[str]()
+    table, notes = drawn(rows, columns, terminal.width)
+    terminal.print(table)
+    for number, note in enumerate(notes, 1):
+        click.echo(f"{'*' * number} {note}")
+
+
+def drawn(rows: Sequence[Json], columns: Mapping[str, str], width: int) -> tuple[Table, list[str]]:
+    """The table for a terminal of `width` columns, 80 or more; and the notes behind its asterisks."""
+    wide, notes = width >= WIDE, list[str]()
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2 if wide else 1, 0, 0))
     metrics = [name for name, _ in HEADLINE if any(name in (row.get(key) or {}) for row in rows for key in columns)]
     headings = ["hospital", *(["part"] if any("rounds" in row for row in rows) else []), "", *columns.values()]
@@ -34,16 +42,10 @@ def show(rows: Sequence[Json], columns: Mapping[str, str]) -> None:
     for row in rows:
         if row is not rows[0]:
             table.add_row()
-        cells = [
-            _who(row),
-            *([_part(row)] if "part" in headings else []),
-            "\n".join(dict(HEADLINE)[m] for m in metrics),
-        ]
+        part = [_part(row)] if "part" in headings else []
         figures = ["\n".join(cell((row.get(key) or {}).get(m), wide, notes) for m in metrics) for key in columns]
-        table.add_row(*cells, *figures)
-    terminal.print(table)
-    for number, note in enumerate(notes, 1):
-        click.echo(f"{'*' * number} {note}")
+        table.add_row(_who(row), *part, "\n".join(dict(HEADLINE)[m] for m in metrics), *figures)
+    return table, notes
 
 
 def say(key: str, text: str) -> None:
@@ -55,7 +57,7 @@ def say(key: str, text: str) -> None:
 def _who(row: Json) -> str:
     if "training" not in row:
         return f"[bold]{row['hospital']}[/]"
-    return f"[bold]{row['hospital']}[/]\n{row['training'] + row['test']}, {row['test']} held out"
+    return f"[bold]{row['hospital']}[/]\n{row['training'] + row['test']}, {row['test']} tested"
 
 
 def _part(row: Json) -> str:

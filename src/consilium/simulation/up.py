@@ -74,9 +74,18 @@ def up(hospitals: str | None, home: Path, port: int | None, as_json: bool) -> No
         else:
             chosen = _again(shell, url, chosen)
         _ready(home, url, chosen, as_json)
+        _stay(shell, as_json)
+
+
+def _stay(shell: Shell, as_json: bool) -> None:
+    """Until Ctrl-C or SIGTERM, which is how this is meant to end. Raises: Unavailable: a process has ended."""
+    try:
         while True:
             shell.children.check()
             time.sleep(0.5)
+    except KeyboardInterrupt:
+        if not as_json:
+            click.echo("\nEnding the agents, then the coordinator.")
 
 
 def _again(shell: Shell, url: str, wanted: list[str]) -> list[str]:
@@ -108,18 +117,22 @@ def _ready(home: Path, url: str, sites: list[str], as_json: bool) -> None:
         return
     click.secho(f"A coordinator and {len(sites)} hospitals run on this machine", bold=True, nl=False)
     click.echo(f", at {url}:\n  {', '.join(sites)}\n\nGo on in another terminal:")
-    example = sites[0] if sites else "NAME"
+    example = set(CASE_MIX) <= set(sites)
+    study, files = ("breast-cancer", "hospitals/study.yaml") if example else ("my-study", "study.yaml")
+    site = sites[0]
     for line, why in (
         (f"cd {federation.quoted(home)}", ""),
         (f"export CONSILIUM_HOME={federation.quoted(person)}", "logged in as admin, for 12 hours"),
         ("consilium sites list", "who is there"),
-        ("consilium demo --prepare hospitals", "example patients; or tables and mappings of your own"),
-        ("consilium study submit hospitals/study.yaml", "send a study to the hospitals"),
-        (f"consilium site review breast-cancer --home sites/{example}", "as each hospital reads it"),
-        (f"consilium site approve breast-cancer --home sites/{example} --person YOU --accept plain \\", ""),
-        (f"    --mapping hospitals/{example}/mapping.yaml", "at each hospital"),
-        ("consilium study start breast-cancer", ""),
-        ("consilium study watch breast-cancer", ""),
+        ("consilium demo --prepare hospitals", "real patients for these hospitals, and a study")
+        if example
+        else ("consilium study new study.yaml", "then edit it, and map each hospital's table to it"),
+        (f"consilium study submit {files}", "send the study to the hospitals"),
+        (f"consilium site review {study} --home sites/{site}", "as each hospital reads it"),
+        (f"consilium site approve {study} --home sites/{site} --person YOU --accept plain \\", ""),
+        (f"    --mapping hospitals/{site}/mapping.yaml", "at each hospital"),
+        (f"consilium study start {study}", ""),
+        (f"consilium study watch {study}", ""),
     ):
         remark = click.style(f"  # {why}", dim=True) if why else ""
         click.echo(f"  {click.style(line, fg='cyan')}{remark}")

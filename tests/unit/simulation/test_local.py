@@ -1,0 +1,80 @@
+"""A federation in one process: laws of what it gives. tests/e2e/test_demo.py compares its bytes with a real one."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from consilium.api import freeze
+from consilium.core import state as chain
+from consilium.core.errors import Conflict, DataUnusable
+from consilium.core.study import Study
+from consilium.core.tensors import flatten
+from consilium.simulation import local
+from consilium.simulation.baseline import Bench
+
+Make = Callable[..., dict[str, Path]]
+
+
+def ran(study: Study, hospitals: dict[str, Path], folder: Path) -> local.Outcome:
+    folder.mkdir()
+    plan, weights = freeze(study)
+    return local.run(plan, weights, local.tables(plan.study, hospitals, folder), folder, "sums-1")
+
+
+def test_the_order_of_hospitals_does_not_matter(study: Study, make: Make, tmp_path: Path) -> None:
+    hospitals = make(north=(90, None), south=(70, None), west=(130, None))
+    outcomes = [
+        ran(study, dict(order), tmp_path / str(number))
+        for number, order in enumerate(itertools.permutations(hospitals.items()))
+    ]
+    assert len({outcome.digest for outcome in outcomes}) == 1
+    assert len({outcome.state.read_bytes() for outcome in outcomes}) == 1
+    assert all(outcome.figures == outcomes[0].figures for outcome in outcomes)
+
+
+def test_a_hospital_alone_gets_its_own_model(study: Study, make: Make, tmp_path: Path) -> None:
+    alone = study.model_copy(update={"quorum": 1})
+    hospitals = make(north=(120, None))
+    outcome = ran(alone, hospitals, tmp_path / "run")
+    plan, weights = freeze(alone)
+    (work,) = local.works(plan, weights, local.tables(plan.study, hospitals, tmp_path / "run"), tmp_path).values()
+    rows = ~work.examples.test
+    own = Bench(plan.study, work.trainer, work.like).trained(work.examples.x[rows], work.examples.y[rows])
+    np.testing.assert_allclose(chain.read(outcome.state).arrays["model"], flatten(own), rtol=1e-9)
+
+
+def test_every_hospital_counts_by_its_training_patients(study: Study, make: Make, tmp_path: Path) -> None:
+    """One round of one pass from zero: the weighted mean of gradients is the gradient over all patients."""
+    one = study.model_copy(
+        update={"rounds": 1, "training": study.training.model_copy(update={"epochs": 1}), "quorum": 2}
+    )
+    hospitals = make(north=(200, None), south=(40, None))
+    outcome = ran(one, hospitals, tmp_path / "run")
+    plan, weights = freeze(one)
+    works = local.works(plan, weights, local.tables(plan.study, hospitals, tmp_path / "run"), tmp_path).values()
+    x = np.concatenate([work.examples.x[~work.examples.test] for work in works])
+    y = np.concatenate([work.examples.y[~work.examples.test] for work in works])
+    gradient = np.column_stack([np.ones(len(x)), x]).T @ (0.5 - y) / len(y)
+    step = -one.training.learning_rate * gradient
+    np.testing.assert_allclose(chain.read(outcome.state).arrays["model"], step, rtol=1e-12)
+
+
+def test_a_hospital_with_too_few_patients_takes_no_part(study: Study, make: Make, tmp_path: Path) -> None:
+    hospitals = make(north=(90, None), south=(70, None), tiny=(12, None))
+    asked = study.model_copy(update={"min_patients": 20})
+    assert ran(asked, hospitals, tmp_path / "with").took_part == ("north", "south")
+    del hospitals["tiny"]
+    assert ran(asked, hospitals, tmp_path / "without").took_part == ("north", "south")
+
+
+def test_below_quorum_nothing_is_trained(study: Study, make: Make, tmp_path: Path) -> None:
+    with pytest.raises(Conflict, match="1 hospitals have enough patients; 2 are needed"):
+        ran(study, make(north=(90, None), tiny=(8, None)), tmp_path / "run")
+
+
+def test_a_folder_without_hospitals_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataUnusable, match="holds no hospital"):
+        local.mappings(tmp_path)
