@@ -227,10 +227,10 @@ def _operation(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
     good = {"description": "done"}
     if endpoint.reply is not None:
         good["content"] = {"application/json": {"schema": _schema(endpoint.reply, schemas)}}  # type: ignore[assignment]
-    wrong = {
-        "description": "refused",
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
+    wrong = {"description": "refused"}
+    if endpoint.method != "HEAD":  # which never has a body
+        problem_ = {"$ref": "#/components/schemas/Problem"}
+        wrong["content"] = {"application/json": {"schema": problem_}}  # type: ignore[assignment]
     operation: dict[str, Any] = {
         "summary": (endpoint.act.__doc__ or "").strip().splitlines()[0],
         "parameters": parameters,

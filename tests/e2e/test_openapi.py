@@ -1,0 +1,119 @@
+"""The OpenAPI document, asked of a real coordinator by every kind of role, with what fits it and with what does not.
+
+Whatever is asked: never a 5xx, and every answer is one that the document describes.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from consilium.coordinator.api import ENDPOINTS
+from e2e import studies
+from e2e.coordinator import Coordinator, Party
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+EXAMPLES = {GenerationMode.POSITIVE: 6, GenerationMode.NEGATIVE: 8}
+ROLES = ("anyone", "site", "researcher", "admin")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A coordinator with one study that runs, its document, who asks, and the names that mean something there."""
+
+    coordinator: Coordinator
+    document: Any
+    parties: dict[str, Party]
+    places: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def asked(coordinator: Coordinator) -> Iterator[Asked]:
+    researcher, north = coordinator.person("nora", "researcher"), coordinator.join("north")
+    plan = studies.submit(researcher, studies.study("heart"))
+    run = studies.start(researcher, plan)
+    north.send(studies.decision(north, plan))
+    studies.task(north, run)
+    coordinator.join("spare", admit=False)
+    document = coordinator.connection().get("/v1/openapi.json")
+    parties = {"site": north, "researcher": researcher, "admin": coordinator.admin}
+    places = {"site": "spare", "study": "heart", "run": run, "digest": plan.digest}
+    yield Asked(coordinator, schemathesis.openapi.from_dict(document), parties, places)
+    assert "Traceback" not in coordinator.process.said, coordinator.process.said[-3000:]
+
+
+def test_the_document_describes_every_endpoint(asked: Asked) -> None:
+    asked.document.validate()
+    described = {operation.ok().label for operation in asked.document.get_all_operations()}
+    assert described == {endpoint.name for endpoint in ENDPOINTS}
+
+
+@pytest.mark.parametrize("mode", GenerationMode, ids=lambda mode: mode.value)
+@pytest.mark.parametrize("role", ROLES)
+def test_every_answer_is_one_that_the_document_describes(asked: Asked, role: str, mode: GenerationMode) -> None:
+    session = requests.Session()
+    session.trust_env = False
+    if role != "anyone":
+        session.headers["Authorization"] = f"Bearer {asked.parties[role].token()}"
+    tried, wrong = 0, []
+    for operation in asked.document.get_all_operations():
+        for places in (None, asked.places):
+            try:
+                tried += ask(operation.ok(), session, asked.coordinator, mode, places)
+            except FailureGroup as found:
+                wrong += [f"{operation.ok().label}: {one}" for one in found.exceptions]
+    assert not wrong, "\n\n".join(wrong)
+    assert tried > 3 * len(ENDPOINTS), "almost nothing was asked"
+
+
+def ask(
+    operation: Any,
+    session: requests.Session,
+    coordinator: Coordinator,
+    mode: GenerationMode,
+    places: dict[str, str] | None,
+) -> int:
+    """Ask one endpoint several times, of any thing or (`places`) of things that are there; how often it was asked."""
+    named = {parameter.name for parameter in operation.path_parameters}
+    if places is not None and not named:
+        return 0
+    kept = {name: places[name] for name in named} if places else None
+    tried = 0
+
+    @settings(
+        max_examples=EXAMPLES[mode], deadline=None, database=None, derandomize=True, phases=[Phase.generate],
+        report_multiple_bugs=False, suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(case=operation.as_strategy(generation_mode=mode, path_parameters=kept))
+    def once(case: Case) -> None:
+        nonlocal tried
+        tried += 1
+        if isinstance(case.query, dict) and "wait" in case.query:
+            case.query["wait"] = min(case.query["wait"], 0.01) if isinstance(case.query["wait"], int | float) else "x"
+        response = case.call(base_url=coordinator.url, session=session, timeout=20, verify=str(coordinator.ca))
+        case.validate_response(response, checks=CHECKS)
+
+    with contextlib.suppress(Unsatisfiable):  # there is nothing about this endpoint that could be wrong
+        once()
+    return tried
