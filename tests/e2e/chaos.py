@@ -42,7 +42,7 @@ SITE = {
 }
 CHILD = {"training": ("child.training", "child.loading")}
 IN_THE_MIDDLE = {"answer.commit": 0.003, "apply.commit": 0.003, "training": 0.02, "child.training": 0.0}
-"""Points at which the kill comes up to so many seconds later: while SQLite or PostgreSQL writes, while a child trains."""
+"""Points at which the kill comes up to so many seconds later: while a database writes, while a child trains."""
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from sqlalchemy import insert, select
 from consilium.coordinator.ledgers import checkpoint, post, record
 from consilium.core import round as machine
 from consilium.core import run as runs
+from consilium.core.errors import OutOfPhase
 from consilium.core.ids import COORDINATOR, Digest, RunId, SiteId, canonical
 from consilium.core.study import Plan
 from consilium.store import eventlog
 from consilium.store.database import Transaction
-from consilium.store.schema import blobs, decisions, effects, events, grants, results, sites, studies
+from consilium.store.schema import blobs, decisions, effects, events, grants, refusals, results, sites, studies
 from consilium.store.schema import runs as run_table
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Blob, Closed, Decision, Ended, Task
@@ -209,22 +210,28 @@ class Conduct:
         self._mark()
 
     def withdraw(self, site: SiteId, reason: str) -> None:
-        """A site will not answer in the open round, if any."""
-        if self.fold.round is not None and not self.fold.round.closed and self.fold.status not in runs.OVER:
+        """A site will not answer in the open round, if any; others may have come after it was opened."""
+        if self.fold.status in runs.OVER:
+            return
+        if self.fold.round is not None and not self.fold.round.closed:
             self.take(machine.Withdrew(site, reason))
+        self.refresh()
 
-    def refresh(self) -> None:
-        """A site came, or came back: open what could not be opened, or open again what is paused without it.
+    def refresh(self, came: SiteId | None = None) -> None:
+        """A site came or left: open what could not be opened, or open again what is paused without those who would.
 
-        Sites that have answered send the same bytes again when the round is opened again.
+        Sites that have answered send the same bytes again when the round is opened again. When one left, those that
+        refused this round are not counted upon, so that it is not opened again without end; when one `came`, all are.
         """
         round_ = self.fold.round
         if self.fold.status in runs.OVER or (self.fold.state is None and not self._begun()):
             return
         if round_ is not None and not round_.closed:
-            approving = self.approving()
-            new = self.fold.status is runs.Status.PAUSED and not round_.roster.issuperset(approving)
-            if new and self.fold.quorum <= len(approving) and round_.phase is machine.Phase.SUBMIT:
+            key = (refusals.c.run == self.run) & (refusals.c.round == round_.number)
+            refused = set() if came else {row.site for row in self.tx.rows(select(refusals.c.site).where(key))}
+            willing = [site for site in self.approving() if site not in refused]
+            new = self.fold.status is runs.Status.PAUSED and not round_.roster.issuperset(willing)
+            if new and self.fold.quorum <= len(willing) and round_.phase is machine.Phase.SUBMIT:
                 self.take(machine.Cancelled(f"round {round_.number} lost its quorum and is opened again"))
             return
         self.open_next()
@@ -232,8 +239,18 @@ class Conduct:
     def _begun(self) -> bool:
         return self.tx.scalar(select(results.c.round).where(results.c.run == self.run)) is not None
 
+    def applies(self, number: int) -> bool:
+        """Whether round `number` is the open one, and waits for APPLY."""
+        round_ = self.fold.round
+        return round_ is not None and round_.number == number and round_.phase is machine.Phase.APPLY
+
     def performed(self, number: int, kind: str, state: Digest, aggregate: Digest | None, figures: Any, by: str) -> None:
-        """Record what the driver computed: the state after round `number`. The first record stands."""
+        """Record what the driver computed: the state after round `number`. The first record stands.
+
+        Raises: OutOfPhase: another process took over, and the run has moved on.
+        """
+        if number > 0 and not self.applies(number):
+            raise OutOfPhase(f"round {number} does not wait for its sum any more", "another process was faster")
         known = self.tx.row(select(results).where(results.c.run == self.run, results.c.round == number))
         if known is None:
             row = {"run": self.run, "round": number, "kind": kind, "state": state, "aggregate": aggregate}

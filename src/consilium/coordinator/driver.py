@@ -5,6 +5,7 @@ itself when its holder dies. Performing twice is harmless: the same bytes, and t
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -44,6 +45,8 @@ class Driver:
 
     async def drive(self, stop: asyncio.Event) -> None:
         """Lease and perform until `stop`."""
+        if not self.database.postgres:  # one process: what it had leased before it died waits for nobody else
+            await self.database.run(partial(_do, update(effects).values(leased_until=0.0)))
         while not stop.is_set():
             with self.bell.listen("effects") as bell:
                 try:
@@ -95,7 +98,8 @@ class Driver:
             await asyncio.sleep(self.lease_s / 3)
             mine = (effects.c.key == key) & (effects.c.leased_by == self.name)
             longer = update(effects).where(mine).values(leased_until=self.clock() + self.lease_s)
-            await self.database.run(partial(_do, longer))
+            with contextlib.suppress(Unavailable):  # the lease may run out: whoever takes over does the same
+                await self.database.run(partial(_do, longer))
 
     async def _act(self, effect: Any) -> None:
         run = RunId(effect.run)
@@ -122,7 +126,9 @@ class Driver:
     def _needs(self, tx: Transaction, effect: Any) -> tuple[Conduct, Needs | None]:
         conduct = Conduct.load(tx, self.identity, RunId(effect.run), _now(self.clock))
         round_ = conduct.fold.round
-        wanted = effect.kind == "apply" and round_ is not None and round_.phase is machine.Phase.APPLY
+        if effect.kind != "apply" or round_ is None or conduct.fold.status in runs.OVER:
+            return conduct, None
+        wanted = conduct.applies(int(effect.key.split("/")[-1]))
         return conduct, Needs(tx, conduct) if wanted else None
 
     def _deadline(self, tx: Transaction, effect: Any) -> Conduct:

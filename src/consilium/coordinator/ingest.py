@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 
 from consilium.algorithms import metrics
 from consilium.coordinator.conduct import Conduct
@@ -71,6 +71,7 @@ class Ingest:
         self._check(tx, site, answer, conduct)
         conduct.take(event)
         row = {"run": answer.run, "round": answer.round, "site": site, "digest": sent}
+        tx.do(delete(contributions).filter_by(run=answer.run, round=answer.round, site=site))  # of an earlier opening
         tx.do(insert(contributions).values(**row, size=answer.contribution.size, envelope=data))
         body = {"run": answer.run, "round": answer.round, "site": site, "contribution": sent}
         record(tx, "answer", body, now)
@@ -130,7 +131,7 @@ class Ingest:
             if conduct.fold.status in runs.OVER:
                 continue
             if decision.decision == "approve":
-                conduct.refresh()
+                conduct.refresh(site)
             else:
                 conduct.withdraw(site, f"{decision.decision}d")
             moved.append(conduct)

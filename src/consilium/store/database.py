@@ -22,6 +22,9 @@ Result = TypeVar("Result")
 CHANNEL = "consilium"
 MIGRATION_LOCK = 0x436F6E73
 RETRIES = 20
+CONFLICTS = ("40001", "40P01")
+TWICE = "23505"
+"""What PostgreSQL says when another transaction was faster, and when it inserted the same row."""
 
 
 @dataclass
@@ -90,11 +93,11 @@ class Database:
             try:
                 return self._once(act)
             except DBAPIError as error:
-                again = isinstance(error, OperationalError) or getattr(error.orig, "sqlstate", "") in ("40001", "40P01")
-                if not again or attempt + 1 == RETRIES:
+                if not _passes(error, attempt):
                     raise
+                last = error
                 self._closing.wait(0.01 * 2 ** min(attempt, 6))
-        raise Unavailable("the database does not answer", "check that it runs, then try again")
+        raise Unavailable("the database does not answer", "check that it runs, then try again") from last
 
     def _once(self, act: Callable[[Transaction], Result]) -> Result:
         with self._engine.begin() as connection:
@@ -126,6 +129,12 @@ class Database:
         if self._listener is not None:
             self._listener.join()
         self._engine.dispose()
+
+
+def _passes(error: DBAPIError, attempt: int) -> bool:
+    """Whether trying again is right: the database is away or was busy, or now shows what another inserted before us."""
+    state = getattr(error.orig, "sqlstate", None)
+    return isinstance(error, OperationalError) or state in CONFLICTS or (state == TWICE and attempt < 3)
 
 
 def _psycopg_errors() -> type[Exception]:
