@@ -44,7 +44,8 @@ class Worker:
     @property
     def active(self) -> bool:
         """Whether a run is on at this site."""
-        return self._pipeline is not None
+        waits = "SELECT seq FROM tasks WHERE status = 'todo' LIMIT 1"
+        return self._pipeline is not None or self.journal.row(waits) is not None
 
     def run(self) -> None:
         """Work until `stop`."""
