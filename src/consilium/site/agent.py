@@ -108,7 +108,8 @@ class Agent:
         except Exception as error:
             if self.stop.is_set() and isinstance(error, Unavailable):
                 return  # stopped while it waited for the coordinator
-            log.error("the agent ends: %s\n%s", type(error).__name__, where(error))
+            words = str(error) if isinstance(error, ConsiliumError) else type(error).__name__
+            log.error("the agent ends: %s\n%s", words, where(error))
             self._failed = True
             self.stop.set()
 
