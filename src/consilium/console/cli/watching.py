@@ -56,9 +56,10 @@ def _line(view: Json) -> str:
         parts.append(str(view["reason"]))
     figures = latest(view)
     parts += [f"{name} {output.figure(figures[name])}" for name in HEADLINE[:2] if name in figures]
-    done = [entry for entry in view.get("participation") or [] if entry.get("took_part")]
+    done = [entry for entry in view.get("participation") or [] if entry.get("closed") and entry.get("took_part")]
     if done:
-        parts.append(f"answered: {', '.join(done[-1]['took_part'])}")
+        number = "the judging" if done[-1]["kind"] == "EVALUATE" else f"round {done[-1]['round']}"
+        parts.append(f"took part in {number}: {', '.join(done[-1]['took_part'])}")
     return " · ".join(parts)
 
 
