@@ -14,13 +14,18 @@ BIN := .venv/bin
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,check,docs,torch]'
 	touch $@
 
+.venv-mitmproxy/ready: tests/e2e/mitmproxy.txt   # the proxy of tests/e2e/test_proxy.py
+	$(PYTHON) -m venv .venv-mitmproxy
+	.venv-mitmproxy/bin/pip install -q --disable-pip-version-check -r tests/e2e/mitmproxy.txt
+	touch $@
+
 demo: .venv/ready          ## a federation of hospitals on this machine, on real patients
 	$(BIN)/consilium demo $(ARGS)
 
-test: .venv/ready-dev      ## all tests that finish within 15 minutes
+test: .venv/ready-dev .venv-mitmproxy/ready      ## all tests that finish within 15 minutes
 	$(BIN)/pytest -m "not long" $(ARGS)
 
-test-long: .venv/ready-dev ## all tests
+test-long: .venv/ready-dev .venv-mitmproxy/ready ## all tests
 	$(BIN)/pytest $(ARGS)
 
 check: .venv/ready-dev     ## format, lint, types, import contracts, docs
@@ -41,4 +46,4 @@ format: .venv/ready-dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv build dist site-docs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-mitmproxy build dist site-docs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
