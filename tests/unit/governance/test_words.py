@@ -1,0 +1,48 @@
+"""A plan in plain words holds everything that a data steward decides on."""
+
+from datetime import date
+
+from consilium import studyfile
+from consilium.core.study import Plan
+from consilium.governance.approvals import WEAKER, weaker
+from consilium.governance.words import explain
+from unit.governance.conftest import WHEEL, make
+
+
+def test_everything_that_is_decided_on_stands_in_the_words() -> None:
+    study = make(
+        model={"kind": "torch", "architecture": "their-network", "wheel": WHEEL},
+        strategy={"name": "fedadam"},
+        rounds=37,
+        min_patients=91,
+        training={"epochs": 13},
+        evaluation={"test_fraction": 0.25},
+    )
+    purpose = study.purpose.model_copy(update={"expires": date(2031, 5, 4)})
+    plan = Plan.of(study.model_copy(update={"purpose": purpose}))
+    told = explain(plan)
+    wanted = [
+        study.title, study.name, study.purpose.requester, study.purpose.code, study.purpose.text, "torch",
+        "their-network", WHEEL, "fedadam", "37 rounds", "13 passes", "25%", "fewer than 91", "2031-05-04", plan.digest,
+        study.contract.label.meaning, "held out", "No record of a patient leaves",
+    ]  # fmt: skip
+    wanted += [WEAKER[mode] for mode in weaker(plan)]
+    for feature in study.contract.features:
+        wanted += [feature.id, feature.meaning, *(feature.categories or {}).values()]
+        if feature.range is not None:
+            wanted += [f"{feature.range[0]:g} to {feature.range[1]:g} {feature.unit}"]
+    assert [words for words in wanted if words not in told] == []
+
+
+def test_the_shipped_study_is_explained_whole() -> None:
+    from pathlib import Path
+
+    study = studyfile.read(Path(studyfile.__file__).parent / "examples/heart_disease/study.yaml")
+    told = explain(Plan.of(study))
+    for feature in study.contract.features:
+        assert f"- {feature.id}: {feature.meaning}" in told
+    assert "foreign code" not in told and "when its rounds are done" in told
+
+
+def test_another_plan_has_other_words() -> None:
+    assert explain(Plan.of(make())) != explain(Plan.of(make(rounds=21)))
