@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
 from consilium.coordinator.ledgers import checkpoint, post, record
 from consilium.core import round as machine
@@ -142,9 +142,9 @@ class Conduct:
         number, deadline = self.fold.number, self.now + timedelta(seconds=self.plan.study.deadlines.round_s)
         state, aggregate = self._state(number - 1)
         task = Task(
-            study=self.study, run=self.run, plan=self.plan.digest, round=number, kind=self._kind(), phase="SUBMIT",
-            roster=tuple(sorted(effect.roster)), state=state, aggregate=aggregate, initial=self._initial(),
-            deadline=deadline,
+            study=self.study, run=self.run, plan=self.plan.digest, round=number, attempt=self.fold.attempt,
+            kind=self._kind(), phase="SUBMIT", roster=tuple(sorted(effect.roster)), state=state, aggregate=aggregate,
+            initial=self._initial(), deadline=deadline,
         )  # fmt: skip
         for site in sorted(effect.roster):
             post(self.tx, self.identity, site, task)
@@ -221,20 +221,27 @@ class Conduct:
         """A site came or left: open what could not be opened, or open again what is paused without those who would.
 
         Sites that have answered send the same bytes again when the round is opened again. When one left, those that
-        refused this round are not counted upon, so that it is not opened again without end; when one `came`, all are.
+        refused this round, and decided nothing since, are not counted upon, so that it is not opened again without
+        end; when one `came`, all are.
         """
         round_ = self.fold.round
         if self.fold.status in runs.OVER or (self.fold.state is None and not self._begun()):
             return
         if round_ is not None and not round_.closed:
-            key = (refusals.c.run == self.run) & (refusals.c.round == round_.number)
-            refused = set() if came else {row.site for row in self.tx.rows(select(refusals.c.site).where(key))}
-            willing = [site for site in self.approving() if site not in refused]
+            willing = set(self.approving()) - (set() if came else self._refusing(round_.number))
             new = self.fold.status is runs.Status.PAUSED and not round_.roster.issuperset(willing)
             if new and self.fold.quorum <= len(willing) and round_.phase is machine.Phase.SUBMIT:
                 self.take(machine.Cancelled(f"round {round_.number} lost its quorum and is opened again"))
             return
         self.open_next()
+
+    def _refusing(self, number: int) -> set[SiteId]:
+        """Sites that refused round `number` and have decided nothing since."""
+        newest = select(func.max(decisions.c.id)).where(
+            decisions.c.site == refusals.c.site, decisions.c.study == self.study
+        )
+        refused = select(refusals.c.site).where(refusals.c.run == self.run, refusals.c.round == number)
+        return {row.site for row in self.tx.rows(refused.where(refusals.c.decision == newest.scalar_subquery()))}
 
     def _begun(self) -> bool:
         return self.tx.scalar(select(results.c.round).where(results.c.run == self.run)) is not None

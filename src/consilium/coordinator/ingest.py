@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select, update
 
 from consilium.algorithms import metrics
 from consilium.coordinator.conduct import Conduct
@@ -102,13 +102,18 @@ class Ingest:
             raise NotFound(f"there is no study {refusal.study}", "check the name")
         about = {"site": site, "study": refusal.study, "run": refusal.run, "round": refusal.round}
         known = tx.row(select(refusals).filter_by(**about, reason=refusal.reason))
+        newest = select(func.max(decisions.c.id)).where(decisions.c.site == site, decisions.c.study == refusal.study)
         if known is None:
-            tx.do(insert(refusals).values(**about, reason=refusal.reason, text=refusal.text, at=now))
+            row = {**about, "reason": refusal.reason, "text": refusal.text, "decision": tx.scalar(newest)}
+            tx.do(insert(refusals).values(**row, at=now))
             record(tx, "refusal", {**about, "reason": refusal.reason}, now)
         if refusal.run is None:
             return []
         conduct = Conduct.load(tx, self.identity, RunId(refusal.run), now)
-        if conduct.fold.number == refusal.round and conduct.study == refusal.study:
+        of = (refusal.round, refusal.attempt or conduct.fold.attempt)
+        if of == (conduct.fold.number, conduct.fold.attempt) and conduct.study == refusal.study:
+            stands = update(refusals).filter_by(**about, reason=refusal.reason)
+            tx.do(stands.values(decision=tx.scalar(newest)))
             conduct.withdraw(site, refusal.reason)
         return [conduct]
 

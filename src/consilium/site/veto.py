@@ -64,8 +64,9 @@ class Veto:
         """Record a refusal and send it; nothing that was made for this task leaves any more."""
         log.warning("round %s of %s is refused (%s): %s", task.round, task.run, reason, text)
         refusal = Refusal(
-            study=task.study, plan=task.plan, run=task.run, round=task.round, reason=reason, text=text[:4000]
-        )
+            study=task.study, plan=task.plan, run=task.run, round=task.round, attempt=task.attempt, reason=reason,
+            text=text[:4000],
+        )  # fmt: skip
         envelope = seal(Refusal.TYPE, refusal.encode(), self.identity)
         about = {"study": task.study, "run": task.run, "round": task.round}
         with self.journal.write() as tx:

@@ -87,6 +87,7 @@ refusals = Table(
     Column("round", Integer),
     Column("reason", String(63), nullable=False),
     Column("text", Text, nullable=False),
+    Column("decision", Integer),  # id of the site's newest decision then: a later one puts the refusal behind
     Column("at", DateTime(timezone=True), nullable=False),
 )
 runs = Table(

@@ -117,6 +117,7 @@ class Task(Delivered):
     run: Name
     plan: Hash
     round: int = Field(ge=1)
+    attempt: int = Field(1, ge=1, description="how often this round was opened")
     kind: Literal["TRAIN", "EVALUATE"]
     phase: Literal["SUBMIT"]
     roster: tuple[Name, ...]
@@ -186,6 +187,7 @@ class Refusal(Signed):
     plan: Hash
     run: Name | None = None
     round: int | None = None
+    attempt: int | None = Field(None, description="of the task: a refusal that comes late does not hold for the next")
     reason: Annotated[str, StringConstraints(pattern=SLUG)]
     text: Long
 

@@ -1,0 +1,164 @@
+"""Whatever dies, is lost, repeated or late: a run ends or says truly why it waits, and its states can be recomputed."""
+
+import asyncio
+import io
+import os
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from consilium.coordinator.perform import strategy
+from consilium.core import run as runs
+from consilium.core import state as chain
+from consilium.governance import audit as log
+from consilium.store.database import Transaction
+from consilium.store.schema import audit, contributions, effects, events, results
+from consilium.store.schema import runs as run_table
+from sim.world import LEASE_S, NAMES, QUORUM, ROUND_S, ROUNDS, RUN, Operation, World
+
+SEED = int(os.environ.get("SIM_SEED", "0"))
+SEEDS = 200
+
+
+def chosen(rng: Random, seed: int) -> list[Operation]:
+    """A list of operations; every third seed has no deadline, revocation or refusal in it, and loses nobody."""
+    gentle = seed % 3 == 0
+    fault: Callable[[], str] = lambda: rng.choices(("", "before", "after"), (8, 1, 1))[0]  # noqa: E731
+    site: Callable[[], str] = lambda: rng.choice(NAMES)  # noqa: E731
+    makers: list[tuple[int, Callable[[], Operation]]] = [
+        (30, lambda: ("drive", rng.randrange(2), fault())),
+        (3, lambda: ("crash", rng.randrange(2))),
+        (3, lambda: ("clock", rng.choice((1.0, LEASE_S + 1)))),
+        (12, lambda: ("poll", site())),
+        (12, lambda: ("work", site())),
+        (14, lambda: ("send", site())),
+        (16, lambda: ("deliver", rng.randrange(8), rng.randrange(2), fault())),
+        (3, lambda: ("drop", rng.randrange(8))),
+        (3, lambda: ("repeat", rng.randrange(8))),
+    ]
+    if not gentle:
+        makers += [
+            (2, lambda: ("clock", ROUND_S + 1)),
+            (5, lambda: ("decide", site(), rng.choice(("approve", "revoke")))),
+        ]
+    weights = [weight for weight, _ in makers]
+    return [make() for make in rng.choices([make for _, make in makers], weights, k=rng.randrange(40, 160))]
+
+
+def played(operations: list[Operation]) -> None:
+    """Let the operations happen, then calm, then check every law."""
+
+    async def all_of_it() -> None:
+        with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+            world = World(Path(folder))
+            try:
+                await world.play(operations)
+                fold = await world.calm()
+                ended(world, fold)
+                world.look(lambda tx: kept(world, tx, fold))
+            finally:
+                world.close()
+
+    asyncio.run(all_of_it())
+
+
+def ended(world: World, fold: runs.Run) -> None:
+    """The run ended, or waits for sites that are truly missing; nothing is left to do; nobody was refused wrongly."""
+    willing = [name for name, site in world.sites.items() if site.willing]
+    if len(willing) >= QUORUM:
+        assert fold.status is runs.Status.FINISHED, f"{fold.status}: {fold.reason}; willing are {willing}"
+    else:
+        assert fold.status is runs.Status.PAUSED
+        sites = f"{len(willing)} sites approve this plan"
+        answered = len(fold.round.answered(fold.round.phases[0])) if fold.round else 0
+        assert fold.reason.startswith((sites, f"round {fold.number}: {answered} of the {QUORUM}")), fold.reason
+    for site, kind, why in world.refused:
+        assert why.startswith(("OutOfPhase", "UnknownSite")), f"{site} {kind}: {why}"
+
+
+def kept(world: World, tx: Transaction, fold: runs.Run) -> None:
+    """Every state follows from the one before and the contributions of who took part; logs and caches agree."""
+    rows = {row.round: row for row in tx.rows(select(results).where(results.c.run == RUN))}
+    assert sorted(rows) == list(range(len(rows))) and len(rows) == len(fold.took_part) + 1
+    for number, took_part in fold.took_part.items():
+        assert len(took_part) >= QUORUM
+        sent = {
+            row.site: row.digest
+            for row in tx.rows(select(contributions).where(contributions.c.run == RUN, contributions.c.round == number))
+        }
+        stamp = {"run": RUN, "round": str(number), "kind": rows[number].kind}
+        sums, _ = chain.fold([world.blobs.path(sent[site]) for site in took_part], stamp, io.BytesIO())
+        assert sums == rows[number].aggregate, f"round {number} is not the sum of who took part"
+        after = rows[number - 1].state
+        if rows[number].kind == "TRAIN":
+            before, total = world.blobs.path(after), world.blobs.path(sums)
+            after, _ = chain.advance(strategy(world.plan.study), before, after, total, RUN, number, io.BytesIO())
+        assert after == rows[number].state, f"the state after round {number} does not follow from the one before"
+    if fold.status is runs.Status.FINISHED:
+        assert fold.state == rows[ROUNDS].state and set(fold.took_part) == set(range(1, ROUNDS + 2))
+        if all(took_part == NAMES for took_part in fold.took_part.values()):
+            assert fold.state == undisturbed(), "the final state differs from that of an undisturbed run"
+    stuck = tx.rows(select(effects).where(effects.c.done.is_(None), effects.c.kind != "deadline"))
+    assert stuck == [], f"never done: {[row.key for row in stuck]}"
+    log.verify(row.entry for row in tx.rows(select(audit).order_by(audit.c.seq)))
+    version = tx.scalar(select(run_table.c.version).where(run_table.c.run == RUN))
+    assert [row.seq for row in tx.rows(select(events).order_by(events.c.seq))] == list(range(1, version + 1))
+    for process in world.processes:
+        known = process.folds.get(RUN)
+        assert known is None or known[0] < version or known == (version, fold), "a cache differs from the replay"
+
+
+def smallest(operations: list[Operation], broken: Callable[[list[Operation]], bool]) -> list[Operation]:
+    """Leave out whatever the failure does not need."""
+    size = len(operations) // 2
+    while size:
+        start = 0
+        while start < len(operations):
+            fewer = operations[:start] + operations[start + size :]
+            if broken(fewer):
+                operations = fewer
+            else:
+                start += size
+        size //= 2
+    return operations
+
+
+def failure(operations: list[Operation]) -> BaseException | None:
+    try:
+        played(operations)
+    except Exception as error:
+        return error
+    return None
+
+
+@cache
+def undisturbed() -> Any:
+    """The final state where nothing goes wrong."""
+
+    async def calm() -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            world = World(Path(folder))
+            try:
+                return (await world.calm()).state
+            finally:
+                world.close()
+
+    state = asyncio.run(calm())
+    assert state is not None
+    return state
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_no_fault_loses_anything(part: int) -> None:
+    undisturbed()
+    for seed in range(SEED + part, SEED + SEEDS, 10):
+        operations = chosen(Random(seed), seed)
+        if failure(operations) is not None:
+            few = smallest(operations, lambda fewer: failure(fewer) is not None)
+            raise AssertionError(f"seed {seed}: {failure(few)!r}\noperations = {few}") from failure(few)
