@@ -1,5 +1,6 @@
 """Named arrays: flatten and unflatten in sorted order, and safetensors in and out."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,8 +43,15 @@ def unflatten(vector: Vector, like: Mapping[str, Array]) -> Tensors:
 
 def to_safetensors(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> bytes:
     """Serialise named arrays; the same arrays and metadata give the same bytes."""
-    ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
-    return bytes(_save(ordered, dict(sorted(metadata.items())) if metadata else None))
+    data = bytes(_save({name: np.asarray(tensors[name], order="C") for name in sorted(tensors)}))
+    if not metadata:
+        return data
+    # The library writes metadata in an order that changes from call to call: here it is sorted.
+    start = 8 + int.from_bytes(data[:8], "little")
+    described = {"__metadata__": dict(sorted(metadata.items())), **json.loads(data[8:start])}
+    text = json.dumps(described, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[start:]
 
 
 def from_safetensors(data: bytes) -> Tensors:

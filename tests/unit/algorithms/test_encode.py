@@ -1,0 +1,56 @@
+"""Encoding: the contract's ranges and categories alone decide, so that every site and pooled training encode alike."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consilium.algorithms.encode import encode, names
+from consilium.core.study import Contract
+
+CONTRACT = Contract.model_validate(
+    {
+        "id": "c",
+        "features": [
+            {"id": "age", "meaning": "age", "type": "number", "unit": "a", "range": [20, 80], "missing": "forbidden"},
+            {"id": "chol", "meaning": "chol", "type": "number", "unit": "mg/dL", "range": [100, 300]},
+            {"id": "pain", "meaning": "pain", "type": "category", "categories": {"no": "no", "some": "s", "much": "m"}},
+        ],
+        "label": {"id": "sick", "meaning": "sick", "type": "binary"},
+    }
+)
+NAN = float("nan")
+
+
+def test_by_hand() -> None:
+    columns = {"age": [20.0, 50.0, 80.0], "chol": [200.0, NAN, 300.0], "pain": [0.0, 2.0, NAN]}
+    found = encode(CONTRACT, {name: np.array(values) for name, values in columns.items()})
+    assert names(CONTRACT) == ["age", "chol", "chol?", "pain=some", "pain=much", "pain?"]
+    assert found.tolist() == [
+        [-1.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+        [0.0, 0.0, 1.0, 0.0, 1.0, 0.0],
+        [1.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+    ]
+
+
+numbers = st.floats(100, 300) | st.just(NAN)
+patients = st.lists(st.tuples(st.floats(20, 80), numbers, st.sampled_from([0.0, 1.0, 2.0, NAN])), max_size=20)
+
+
+@settings(max_examples=100, deadline=None)
+@given(patients, st.integers(0, 20))
+def test_rows_are_encoded_on_their_own_and_within_bounds(rows: list[tuple[float, ...]], cut: int) -> None:
+    values = np.array(rows, dtype=float).reshape(-1, 3)
+
+    def encoded(part: np.ndarray) -> np.ndarray:
+        return encode(CONTRACT, dict(zip(("age", "chol", "pain"), part.T, strict=True)))
+
+    whole = encoded(values)
+    assert whole.shape == (len(rows), len(names(CONTRACT))) and np.all(np.abs(whole) <= 1)
+    assert np.array_equal(whole, np.concatenate([encoded(values[:cut]), encoded(values[cut:])])), "sites encode alike"
+    assert not np.any(np.isnan(whole)) and np.all(whole[:, 3] + whole[:, 4] + whole[:, 5] <= 1)
+
+
+def test_a_feature_that_is_not_there_is_an_error_of_ours() -> None:
+    with pytest.raises(KeyError):
+        encode(CONTRACT, {"age": np.zeros(1)})

@@ -1,0 +1,108 @@
+"""Linear, logistic and Poisson regression: one step by hand, the optimum of scikit-learn, and the order of patients."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor
+
+from consilium.algorithms.base import LocalObjective
+from consilium.core.errors import TrainingFailed
+from consilium.testing.trainers import a_study
+from consilium.training.linear import Linear, Logistic, Poisson, Regression, batches
+
+KINDS: dict[str, tuple[Callable[[], Regression], str]] = {
+    "linear": (Linear, "number"),
+    "logistic": (Logistic, "binary"),
+    "poisson": (Poisson, "count"),
+}
+
+
+def patients(label: str, n: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    x = rng.uniform(-1, 1, size=(n, 3))
+    score = x @ [1.0, -0.5, 0.25] + 0.3
+    drawn: dict[str, Any] = {
+        "number": score + rng.normal(scale=0.1, size=n),
+        "binary": (rng.random(n) < 1 / (1 + np.exp(-2 * score))).astype(float),
+        "count": rng.poisson(np.exp(score)).astype(float),
+    }
+    return x, drawn[label]
+
+
+def trained(kind: str, objective: LocalObjective | None = None, l2: float = 0.0, **training: Any) -> dict[str, Any]:
+    make, label = KINDS[kind]
+    study = a_study(label, {"kind": kind, "l2": l2}, **training)
+    x, y = patients(label)
+    model = make().initial(study, ["a", "b", "c"])
+    return make().train(study, model, x, y, objective or LocalObjective(), 1)
+
+
+@pytest.mark.parametrize(("kind", "mean"), [("linear", 0.0), ("logistic", 0.5), ("poisson", 1.0)])
+def test_the_first_step_by_hand(kind: str, mean: float) -> None:
+    """From w = 0 the step is -rate * x'(mean(0) - y) / n."""
+    x, y = patients(KINDS[kind][1])
+    after = trained(kind, epochs=1, learning_rate=0.5)
+    np.testing.assert_allclose(after["weights"], -0.5 * x.T @ (mean - y) / len(y), rtol=1e-12)
+    np.testing.assert_allclose(after["intercept"], [-0.5 * np.mean(mean - y)], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kind", "theirs"),
+    [
+        ("linear", LinearRegression()),
+        ("logistic", LogisticRegression(C=np.inf, tol=1e-10, max_iter=5000)),
+        ("poisson", PoissonRegressor(alpha=0, tol=1e-10, max_iter=5000)),
+    ],
+)
+def test_many_steps_end_where_scikit_learn_ends(kind: str, theirs: Any) -> None:
+    after = trained(kind, epochs=6000, learning_rate=0.4)
+    theirs.fit(*patients(KINDS[kind][1]))
+    np.testing.assert_allclose(after["weights"], np.ravel(theirs.coef_), atol=2e-4)
+    np.testing.assert_allclose(after["intercept"][0], np.ravel(theirs.intercept_)[0], atol=2e-4)
+
+
+def test_the_penalty_shrinks_the_weights_and_spares_the_intercept() -> None:
+    """Ridge in closed form: (X'X/n + l2 I) w = X'y/n, the intercept unpenalised."""
+    x, y = patients("number")
+    design = np.column_stack([np.ones(len(x)), x])
+    penalty = np.diag([0.0, 0.3, 0.3, 0.3])
+    wanted = np.linalg.solve(design.T @ design / len(y) + penalty, design.T @ y / len(y))
+    after = trained("linear", l2=0.3, epochs=4000, learning_rate=0.4)
+    np.testing.assert_allclose([after["intercept"][0], *after["weights"]], wanted, atol=1e-8)
+
+
+def test_the_terms_of_the_strategy_are_minimised_too() -> None:
+    """F + <h, w> + mu/2 |w - anchor|^2 for least squares in closed form."""
+    x, y = patients("number")
+    design = np.column_stack([np.ones(len(x)), x])
+    anchor, linear, mu = np.array([1.0, 2.0, -1.0, 0.5]), np.array([0.1, -0.2, 0.3, 0.0]), 0.7
+    wanted = np.linalg.solve(design.T @ design / len(y) + mu * np.eye(4), design.T @ y / len(y) - linear + mu * anchor)
+    after = trained("linear", LocalObjective(anchor, mu, linear), epochs=3000, learning_rate=0.4)
+    np.testing.assert_allclose([after["intercept"][0], *after["weights"]], wanted, atol=1e-8)
+
+
+def test_parameters_that_run_away_are_told_and_not_sent() -> None:
+    with np.errstate(all="ignore"), pytest.raises(TrainingFailed, match="learning_rate"):
+        trained("linear", epochs=10_000, learning_rate=1e6)
+
+
+@pytest.mark.parametrize("size", [1, 7, 30, 31, 100])
+def test_every_epoch_sees_every_patient_once(size: int) -> None:
+    study = a_study("binary", {"kind": "logistic"}, epochs=3, batch_size=size)
+    told = list(batches(study, 30, number=2))
+    if size >= 30:
+        assert told == [None] * 3
+        return
+    seen = Counter(int(patient) for batch in told if batch is not None for patient in batch)
+    assert seen == Counter(dict.fromkeys(range(30), 3)) and max(len(b) for b in told if b is not None) == size
+
+
+def test_the_order_follows_from_seed_and_round_alone() -> None:
+    def order(seed: int, number: int) -> list[int]:
+        study = a_study("binary", {"kind": "logistic"}, epochs=1, batch_size=5, seed=seed)
+        return [int(patient) for batch in batches(study, 40, number) if batch is not None for patient in batch]
+
+    assert order(1, 1) == order(1, 1) and len({tuple(order(1, 1)), tuple(order(1, 2)), tuple(order(2, 1))}) == 3
