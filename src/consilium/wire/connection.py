@@ -192,6 +192,8 @@ def _problem(response: urllib3.BaseHTTPResponse, url: str) -> ConsiliumError:
     except (ValueError, KeyError, TypeError, AttributeError, urllib3.exceptions.HTTPError, OSError):
         where = "a proxy, or the coordinator behind it" if response.status in (407, 502, 503, 504) else url
         return Unavailable(f"{where} answered with status {response.status}", "try again; check the proxy")
+    if response.status >= 500:  # it failed, and said nothing about what was asked: no answer is lost by it
+        return Unavailable(f"{url} failed: {message}", "try again; its log says why")
     if kind is Refused:
         return Refused(message, remedy, reason=str(told.get("reason") or "refused"))
     return kind(message, remedy)
