@@ -10,6 +10,7 @@ from types import ModuleType
 import click
 import pytest
 
+from consilium import studyfile
 from consilium.console.cli.app import EXIT_CODES
 from consilium.core import errors
 
@@ -77,6 +78,15 @@ def test_every_setting_is_documented() -> None:
     assert read, "the pattern finds nothing"
     missing = sorted(name for name in read if f"`{name}`" not in page)
     assert not missing
+
+
+@pytest.mark.parametrize("what", studyfile.SCHEMAS)
+def test_every_key_of_a_file_is_explained(what: str) -> None:
+    schema = studyfile.json_schema(what)
+    parts = {"": schema, **schema.get("$defs", {})}
+    keys = [(name, key, told) for name, part in parts.items() for key, told in part.get("properties", {}).items()]
+    assert len(keys) > 5
+    assert [f"{name}.{key}" for name, key, told in keys if not told.get("description")] == []
 
 
 def test_every_page_is_in_the_navigation() -> None:

@@ -34,13 +34,15 @@ class Purpose(Part):
 class Feature(Part):
     """One input: its meaning, type, unit (UCUM) and range, or its categories."""
 
-    id: Identifier
-    meaning: Text
-    type: Literal["number", "category"]
+    id: Identifier = Field(description="its name, as mappings use it")
+    meaning: Text = Field(description="what it means, for the people who map it")
+    type: Literal["number", "category"] = Field(description="what its values are")
     unit: str | None = Field(None, description="UCUM unit of a number; '1' for a pure number")
     range: tuple[float, float] | None = Field(None, description="smallest and largest plausible value, in `unit`")
     categories: dict[Identifier, str] | None = Field(None, description="code: meaning")
-    missing: Literal["allowed", "forbidden"] = "allowed"
+    missing: Literal["allowed", "forbidden"] = Field(
+        "allowed", description="whether a patient without it may take part"
+    )
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> "Feature":
@@ -57,11 +59,11 @@ class Feature(Part):
 class Label(Part):
     """What the model predicts."""
 
-    id: Identifier
-    meaning: Text
-    type: Literal["binary", "number", "count"]
-    unit: str | None = None
-    range: tuple[float, float] | None = None
+    id: Identifier = Field(description="its name")
+    meaning: Text = Field(description="what it means, for the people who map it")
+    type: Literal["binary", "number", "count"] = Field(description="what its values are; binary: 0 or 1")
+    unit: str | None = Field(None, description="UCUM unit of a number")
+    range: tuple[float, float] | None = Field(None, description="smallest and largest plausible value, in `unit`")
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> "Label":
@@ -75,10 +77,10 @@ class Label(Part):
 class Contract(Part):
     """What the data must mean, for tables (version 1)."""
 
-    id: Slug
-    version: Literal[1] = 1
-    features: tuple[Feature, ...] = Field(min_length=1, max_length=10_000)
-    label: Label
+    id: Slug = Field(description="its name, by which a hospital finds its mapping")
+    version: Literal[1] = Field(1, description="version of this part of the format")
+    features: tuple[Feature, ...] = Field(min_length=1, max_length=10_000, description="inputs of the model")
+    label: Label = Field(description="what the model predicts")
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Contract":
@@ -92,10 +94,10 @@ class Contract(Part):
 class Model(Part):
     """The kind of model; `torch` takes an architecture of the catalogue or of a wheel named by its digest."""
 
-    kind: Slug
+    kind: Slug = Field(description="linear, logistic, poisson, torch, or a plug-in")
     l2: float = Field(0.0, ge=0, description="L2 penalty on the weights, not on the intercept")
     architecture: str | None = Field(None, description="name in the catalogue, or in the wheel")
-    options: Json = Field(default_factory=dict)
+    options: Json = Field(default_factory=dict, description="options of the architecture")
     wheel: Annotated[str, StringConstraints(pattern=DIGEST)] | None = Field(
         None, description="digest of a wheel with the study's own code; each site must approve it"
     )
@@ -116,8 +118,8 @@ class Model(Part):
 class Strategy(Part):
     """The federated algorithm and its options."""
 
-    name: Slug = "fedavg"
-    options: Json = Field(default_factory=dict)
+    name: Slug = Field("fedavg", description="fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, or a plug-in")
+    options: Json = Field(default_factory=dict, description="options of the strategy")
 
 
 class Training(Part):
@@ -125,47 +127,47 @@ class Training(Part):
 
     epochs: int = Field(1, ge=1, le=10_000, description="passes over the site's training patients")
     batch_size: int = Field(0, ge=0, description="patients per step; 0 takes all")
-    learning_rate: float = Field(0.1, gt=0)
-    seed: int = Field(1, ge=0, lt=2**31)
+    learning_rate: float = Field(0.1, gt=0, description="step size")
+    seed: int = Field(1, ge=0, lt=2**31, description="seed of the initial model and of the order of patients")
 
 
 class Privacy(Part):
     """How updates are protected. `plain` protects nothing: each site must sign that it accepts it."""
 
-    recipe: Literal["plain"] = "plain"
+    recipe: Literal["plain"] = Field("plain", description="what is done to an update before it leaves")
 
 
 class Deadlines(Part):
     """How long a phase waits, in seconds."""
 
-    round_s: float = Field(3600.0, gt=0, le=30 * 86400)
+    round_s: float = Field(3600.0, gt=0, le=30 * 86400, description="one round, in seconds")
 
 
 class Evaluation(Part):
     """Held-out patients at each site, chosen by a hash of the patient and this seed."""
 
-    test_fraction: float = Field(0.3, gt=0, lt=0.9)
-    split_seed: int = Field(1, ge=0, lt=2**31)
-    confidence: float = Field(0.95, gt=0.5, lt=1)
+    test_fraction: float = Field(0.3, gt=0, lt=0.9, description="share of the patients that is held out")
+    split_seed: int = Field(1, ge=0, lt=2**31, description="another seed holds out other patients")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals of figures")
 
 
 class Study(Part):
     """One study file, whole."""
 
     consilium: Literal[1] = Field(description="version of this format")
-    name: Slug
-    title: Text
-    purpose: Purpose
-    contract: Contract
-    model: Model
-    strategy: Strategy = Strategy()
-    training: Training = Training()
-    privacy: Privacy = Privacy()
-    rounds: int = Field(ge=1, le=100_000)
+    name: Slug = Field(description="a-z, 0-9 and hyphens; once at a coordinator")
+    title: Text = Field(description="one line for people")
+    purpose: Purpose = Field(description="what for, and who asks")
+    contract: Contract = Field(description="what the data must mean")
+    model: Model = Field(description="what is trained")
+    strategy: Strategy = Field(Strategy(), description="how updates become a common model")
+    training: Training = Field(Training(), description="what a hospital does in one round")
+    privacy: Privacy = Field(Privacy(), description="how updates are protected")
+    rounds: int = Field(ge=1, le=100_000, description="rounds of training; one more judges the final model")
     quorum: int = Field(ge=1, description="answers that let a round close at its deadline; with fewer the run pauses")
     min_patients: int = Field(10, ge=1, description="a site with fewer training patients takes no part")
-    deadlines: Deadlines = Deadlines()
-    evaluation: Evaluation = Evaluation()
+    deadlines: Deadlines = Field(Deadlines(), description="how long a round waits")
+    evaluation: Evaluation = Field(Evaluation(), description="on whom the model is judged")
     sites: tuple[Slug, ...] = Field((), description="invited sites; empty invites all")
 
     @model_validator(mode="after")

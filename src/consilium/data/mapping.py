@@ -38,21 +38,21 @@ class Part(BaseModel):
 class TableSource(Part):
     """Where the table is. csv and parquet: `path`; sql: `url` (or a DuckDB file as `path`) and `query`."""
 
-    type: Slug
+    type: Slug = Field(description="csv, parquet, sql, or a plug-in")
     path: str | None = Field(None, description="file, relative to the mapping")
     url: str | None = Field(None, description="SQLAlchemy URL; ${NAME} is taken from the environment")
     query: str | None = Field(None, description="one SELECT statement")
     header: bool = Field(True, description="whether the first line of a CSV file names the columns")
     columns: tuple[str, ...] = Field((), description="names of the columns of a CSV file without header")
-    delimiter: str = Field(",", min_length=1, max_length=1)
-    encoding: str = "utf-8"
+    delimiter: str = Field(",", min_length=1, max_length=1, description="between the columns of a CSV file")
+    encoding: str = Field("utf-8", description="of a CSV file")
 
 
 class Patient(Part):
     """Which column names the patient; or `row: true` where each row is one patient and there is no key."""
 
-    column: str | None = None
-    row: bool = False
+    column: str | None = Field(None, description="column with the patient's key; one row per patient")
+    row: bool = Field(False, description="each row is one patient, and there is no key")
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "Patient":
@@ -64,33 +64,35 @@ class Patient(Part):
 class FeatureMap(Part):
     """Where a feature comes from: column, unit of a number or codes of a category, and codes for missing."""
 
-    column: str
+    column: str = Field(description="column of the hospital's table")
     unit: str | None = Field(None, description="UCUM unit in this hospital's table")
     analyte: str | None = Field(None, description="substance, to convert between mass and amount")
-    codes: dict[Code, Identifier] | None = None
-    missing: tuple[Code, ...] = ()
+    codes: dict[Code, Identifier] | None = Field(None, description="the hospital's code: category of the contract")
+    missing: tuple[Code, ...] = Field((), description="codes for missing in this column, beside those of all columns")
 
 
 class LabelMap(Part):
     """Where the label comes from; `codes` maps the hospital's codes to numbers."""
 
-    column: str
-    unit: str | None = None
-    analyte: str | None = None
-    codes: dict[Code, float] | None = None
-    missing: tuple[Code, ...] = ()
+    column: str = Field(description="column of the hospital's table")
+    unit: str | None = Field(None, description="UCUM unit in this hospital's table")
+    analyte: str | None = Field(None, description="substance, to convert between mass and amount")
+    codes: dict[Code, float] | None = Field(None, description="the hospital's code: number; binary: 0 or 1")
+    missing: tuple[Code, ...] = Field((), description="codes for missing in this column, beside those of all columns")
 
 
 class Mapping(Part):
     """One hospital's mapping to one contract."""
 
     mapping: Literal[1] = Field(description="version of this format")
-    contract: Slug
-    source: TableSource
-    patient: Patient
+    contract: Slug = Field(description="`id` of the contract")
+    source: TableSource = Field(description="where the table is")
+    patient: Patient = Field(description="what a patient is in it")
     missing: tuple[Code, ...] = Field(("",), description="codes for missing, in every column")
-    features: dict[Identifier, FeatureMap | Literal["absent"]]
-    label: LabelMap
+    features: dict[Identifier, FeatureMap | Literal["absent"]] = Field(
+        description="each feature of the contract; `absent` where the hospital has none"
+    )
+    label: LabelMap = Field(description="what the model learns to predict")
 
 
 def load(path: Path, contract: Contract) -> Mapping:

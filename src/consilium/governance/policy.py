@@ -33,8 +33,8 @@ class Code(Part):
 class Limits(Part):
     """What training may use."""
 
-    memory_gb: float = Field(16.0, gt=0)
-    file_gb: float = Field(16.0, gt=0)
+    memory_gb: float = Field(16.0, gt=0, description="memory of the process that trains")
+    file_gb: float = Field(16.0, gt=0, description="largest file that it may write")
     round_minutes: float = Field(24 * 60.0, gt=0, description="training of one round is ended after this long")
 
 
@@ -42,15 +42,21 @@ class Policy(Part):
     """One policy file, whole."""
 
     policy: Literal[1] = Field(description="version of this format")
-    purposes: tuple[Literal["research", "quality", "public-health", "education"], ...] = ("research", "quality")
-    models: tuple[Slug, ...] = ("linear", "logistic", "poisson", "torch")
-    strategies: tuple[Slug, ...] = ("fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi")
+    purposes: tuple[Literal["research", "quality", "public-health", "education"], ...] = Field(
+        ("research", "quality"), description="purposes that are allowed"
+    )
+    models: tuple[Slug, ...] = Field(
+        ("linear", "logistic", "poisson", "torch"), description="kinds of models that are allowed"
+    )
+    strategies: tuple[Slug, ...] = Field(
+        ("fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi"), description="strategies that are allowed"
+    )
     min_patients: int = Field(20, ge=1, description="fewest training patients, counted here")
     max_rounds: int = Field(500, ge=1, description="most training rounds of one study")
     max_approval_days: int = Field(365, ge=1, description="an approval ends after this long at the latest")
     expires: date | None = Field(None, description="last day of this policy; the hospital then renews it")
-    code: Code = Code()
-    limits: Limits = Limits()
+    code: Code = Field(Code(), description="a study's own code")
+    limits: Limits = Field(Limits(), description="what training may use")
 
     def check(self, study: Study, today: date) -> None:
         """Whether this policy allows a study at all.
