@@ -83,6 +83,8 @@ def follows(state: Round, event: Event, after: Round, effects: list[Effect], quo
         assert event.site in after.asked(event.phase) | state.asked(event.phase), "a stranger is not heard"
     if isinstance(event, DeadlinePassed | Cancelled):
         assert machine.step(after, event) == (after, []), "what has passed passes once"
+    if isinstance(event, Withdrew) and not state.closed and event.site not in state.answered(Phase.SUBMIT):
+        assert event.site not in after.roster, "who withdrew before answering is not waited for"
     if state.closed:
         assert after == state and effects == [], "a closed round stays as it is"
     closing = [effect for effect in effects if isinstance(effect, Close)]

@@ -119,7 +119,15 @@ def test_segments_that_overlap_or_leave_a_hole_are_refused(tmp_path: Path, spans
         chain.read(tmp_path / "file")
 
 
-finite = st.floats(-1e6, 1e6)
+@pytest.mark.parametrize("metadata", [None, [], "x", {"run": 1}, {"run": None}, {"run": ["r-1"]}])
+def test_metadata_that_are_not_text_are_refused(tmp_path: Path, metadata: object) -> None:
+    entry = {"dtype": "F64", "shape": [4], "data_offsets": [0, 32]}
+    text = json.dumps({"__metadata__": metadata, "update": entry}).encode()
+    (tmp_path / "file").write_bytes(len(text).to_bytes(8, "little") + text + bytes(32))
+    with pytest.raises(Invalid):
+        chain.read(tmp_path / "file")
+
+
 sizes = st.integers(1, 20)
 
 
