@@ -115,7 +115,7 @@ def plugins_page() -> str:
     """docs/reference/plug-ins.md."""
     parts = [
         f"# Plug-ins\n\n{NOTE}\nA package offers a plug-in as an entry point in one of these groups; "
-        "`consilium plugins` lists what is installed.\n"
+        "`consilium plugins` lists what is installed. How to: [write a plug-in](../how-to/write-a-plug-in.md).\n"
     ]
     for group, purpose in GROUPS.items():
         rows = "\n".join(

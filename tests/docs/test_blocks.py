@@ -17,15 +17,16 @@ from pydantic import BaseModel
 from consilium import yamlfile
 from consilium.console.cli.app import root
 from consilium.core.errors import Invalid
-from consilium.core.study import Model, Study
+from consilium.core.study import Model, Strategy, Study
 from consilium.data.mapping import Mapping, TableSource, load
 from consilium.governance.policy import Policy
 from consilium.studyfile import read
+from consilium.testing import strategies
 from docs.pages import ROOT, Block, blocks, pages
 
 KNOWN = {"sh", "yaml", "python", "toml", "ini", "sql", "text"}
 FORMATS: dict[str, type[BaseModel]] = {"consilium": Study, "mapping": Mapping, "policy": Policy}
-PARTS: dict[str, type[BaseModel]] = {"source": TableSource, "model": Model}
+PARTS: dict[str, type[BaseModel]] = {"source": TableSource, "model": Model, "strategy": Strategy}
 OPERATORS = re.compile(r"[|;&<>()]+")
 WHERE = re.compile(r"`((?:tests|src|docs|bench|\.ci)/[\w./-]+)(?:::(\w+))?`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -68,6 +69,14 @@ def test_the_mapping_of_the_page_fits_the_contract_that_it_names(tmp_path: Path)
 @pytest.mark.parametrize("block", every("python"), ids=where)
 def test_python_compiles(block: Block) -> None:
     compile(block.text, where(block), "exec")
+
+
+@pytest.mark.parametrize("law", strategies.LAWS, ids=lambda law: law.__name__)
+def test_the_plug_in_of_the_page_keeps_the_laws(law: Any) -> None:
+    page = blocks(ROOT / "docs/how-to/write-a-plug-in.md")
+    module: dict[str, Any] = {"__name__": "cautious"}
+    exec(next(block.text for block in page if block.title.endswith("/cautious.py")), module)
+    law(module["Cautious"])
 
 
 def tokens(text: str) -> list[str]:
