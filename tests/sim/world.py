@@ -44,6 +44,7 @@ RUN = RunId("sim-1")
 QUORUM, ROUNDS, ROUND_S, LEASE_S = 2, 2, 600.0, 30.0
 BEGIN = 1_900_000_000.0
 Operation = tuple[Any, ...]
+UNDONE = select(effects.c.key).where(effects.c.done.is_(None), effects.c.kind != "deadline")
 
 
 class Crash(BaseException):
@@ -196,6 +197,7 @@ class World:
         self.processes = [Coordinator(self, name) for name in ("first", "second")]
         self.sites = {SiteId(n): Hospital(SiteId(n), Identity.load(folder / f"{n}.key"), plan=self.plan) for n in NAMES}
         self.flying: list[tuple[SiteId, bytes]] = []
+        self.stopped = False
         self.refused: list[tuple[SiteId, str, str]] = []
         for site in self.sites.values():
             site.decide("approve")
@@ -336,6 +338,17 @@ class World:
         if self.sites[SiteId(name)].willing != (word == "approve"):
             self.sites[SiteId(name)].decide(word)
 
+    def do_stop(self) -> None:
+        """The study's owner stops the run."""
+        self.stopped = True
+
+        def act(tx: Transaction) -> None:
+            conduct = Conduct.load(tx, self.identity, RUN, datetime.fromtimestamp(self.now, UTC))
+            if conduct.fold.status not in runs.OVER:
+                conduct.take(runs.Stopped("enough"))
+
+        self.look(act)
+
     # The end.
 
     async def calm(self, steps: int = 40) -> runs.Run:
@@ -352,7 +365,8 @@ class World:
                 while process.task is not None or not process.idle:
                     await self.do_drive(which)
             fold = self.fold()
-            if fold.status in runs.OVER or not self._moves():
+            over = fold.status in runs.OVER and self.look(lambda tx: tx.row(UNDONE)) is None
+            if over or not self._moves():
                 return fold
         raise AssertionError(f"still going on after {steps} rounds of calm: {self.fold()}")
 
