@@ -146,6 +146,13 @@ class Chaos:
         except ConsiliumError:
             return ""
 
+    def round(self) -> int:
+        """Number of the open round; 0 while the coordinator is away."""
+        try:
+            return int(self.made.view("chaos-1")["round"])
+        except ConsiliumError:
+            return 0
+
     def table(self) -> str:
         """What was hit, how often."""
         counted: dict[tuple[str, str, str], int] = {}

@@ -1,6 +1,8 @@
 """Any process may die at any moment, and nothing is lost: the final model's bytes are those of an undisturbed run."""
 
 import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -11,20 +13,30 @@ from e2e import chaos
 from e2e.chaos import Chaos, Fault, chaotic
 from e2e.federation import Federation
 from e2e.postgres import Postgres, missing
+from e2e.processes import until
 
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
-ROUNDS = 12
+ROUNDS, LONG_ROUNDS = 12, 60
+
+
+def calm(folder: Path, rounds: int) -> bytes:
+    """The final model of the same study on the same tables, where nothing dies."""
+    with chaotic(folder) as told:
+        run = begin(told.made, rounds)
+        told.until(lambda: told.status() == "finished", "the undisturbed run", 120)
+        model = told.made.model(run)
+        chaos.sound(told, run, model)
+        return model
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The final model of the same study on the same tables, where nothing dies."""
-    with chaotic(tmp_path_factory.mktemp("undisturbed")) as calm:
-        run = begin(calm.made)
-        calm.until(lambda: calm.status() == "finished", "the undisturbed run", 90)
-        model = calm.made.model(run)
-        chaos.sound(calm, run, model)
-        return model
+    return calm(tmp_path_factory.mktemp("undisturbed"), ROUNDS)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_long(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return calm(tmp_path_factory.mktemp("undisturbed"), LONG_ROUNDS)
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +53,8 @@ def server() -> Iterator[Postgres]:
         made.close()
 
 
-def begin(made: Federation) -> str:
-    run = made.start(made.approved(chaos.study(ROUNDS)))
+def begin(made: Federation, rounds: int = ROUNDS) -> str:
+    run = made.start(made.approved(chaos.study(rounds)))
     assert run == "chaos-1"
     return run
 
@@ -64,15 +76,70 @@ def covered(told: Chaos) -> None:
     assert any(who.endswith("child") for who, _ in hit)
 
 
+def place(kind: str, request: pytest.FixtureRequest) -> str | None:
+    return request.getfixturevalue("server")() if kind == "postgresql" else None
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_the_bytes_of_the_model_do_not_depend_on_who_died(
     tmp_path: Path, undisturbed: bytes, kind: str, request: pytest.FixtureRequest
 ) -> None:
-    database = request.getfixturevalue("server")() if kind == "postgresql" else None
-    with chaotic(tmp_path, database) as told:
+    with chaotic(tmp_path, place(kind, request)) as told:
         run = begin(told.made)
         told.plan(planned(Random(f"{kind} {SEED}")))
         told.until(lambda: told.status() == "finished", "the run", 120)
         assert len(told.hits) >= 10
         covered(told)
+        chaos.sound(told, run, undisturbed)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_forty_deaths_at_every_point_and_at_any_time(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest, undisturbed_long: bytes
+) -> None:
+    rng = Random(f"{kind} long {SEED}")
+    with chaotic(tmp_path, place(kind, request)) as told:
+        run = begin(told.made, LONG_ROUNDS)
+        told.plan(chaos.some(rng, "coordinator", chaos.COORDINATOR, every=True))
+        for name in rng.sample(chaos.HOSPITALS, 2):
+            told.plan(chaos.some(rng, name, chaos.SITE, every=True))
+            told.plan(chaos.some(rng, f"{name}'s child", chaos.CHILD, every=True))
+        told.until(lambda: True, "every point was hit", 600)
+        for _ in range(8):
+            name, before = rng.choice([*chaos.HOSPITALS, "coordinator"]), told.round()
+            told.until(lambda before=before: told.round() > before, "the next round", 120)  # type: ignore[misc]
+            time.sleep(rng.uniform(0, 0.2))  # a moment of this round, chosen by seed; nothing is awaited here
+            assert told.status() == "running"
+            told.kill(name)
+        told.until(lambda: told.status() == "finished", "the run", 240)
+        assert len(told.hits) >= 40
+        covered(told)
+        chaos.sound(told, run, undisturbed_long)
+
+
+def test_a_run_goes_on_when_its_database_crashes_and_when_its_coordinator_stands_still(
+    tmp_path: Path, undisturbed: bytes, server: Postgres
+) -> None:
+    with chaotic(tmp_path, server()) as told:
+        run = begin(told.made)
+        coordinator = told.targets["coordinator"].process
+        told.until(lambda: told.round() >= 3, "round 3", 60)
+        server.stop("immediate")
+        told.until(lambda: "is down" in coordinator.said or "waits" in coordinator.said, "it notices", 60)
+        server.start()
+        now = told.round()
+        told.until(lambda: told.round() >= now + 2, "two more rounds", 60)
+        said = {name: len(told.targets[name].process.said) for name in chaos.HOSPITALS}
+        coordinator.signal(signal.SIGSTOP)
+        try:
+            until(
+                lambda: any("out of reach" in told.targets[n].process.said[said[n] :] for n in said),
+                "a hospital notices that the coordinator stands still",
+            )
+        finally:
+            coordinator.signal(signal.SIGCONT)
+        told.until(lambda: told.status() == "finished", "the run", 60)
+        assert told.deaths == {}, "nothing died of it"
         chaos.sound(told, run, undisturbed)

@@ -21,7 +21,7 @@ from consilium.core.errors import Unavailable
 Result = TypeVar("Result")
 CHANNEL = "consilium"
 MIGRATION_LOCK = 0x436F6E73
-RETRIES = 20
+RETRIES, AWAY = 20, 6
 CONFLICTS = ("40001", "40P01")
 TWICE = "23505"
 """What PostgreSQL says when another transaction was faster, and when it inserted the same row."""
@@ -93,9 +93,11 @@ class Database:
             try:
                 return self._once(act)
             except DBAPIError as error:
-                if not _passes(error, attempt):
-                    raise
                 last = error
+                if not _passes(error, attempt):
+                    if isinstance(error, OperationalError):
+                        break
+                    raise
                 self._closing.wait(0.01 * 2 ** min(attempt, 6))
         raise Unavailable("the database does not answer", "check that it runs, then try again") from last
 
@@ -134,7 +136,10 @@ class Database:
 def _passes(error: DBAPIError, attempt: int) -> bool:
     """Whether trying again is right: the database is away or was busy, or now shows what another inserted before us."""
     state = getattr(error.orig, "sqlstate", None)
-    return isinstance(error, OperationalError) or state in CONFLICTS or (state == TWICE and attempt < 3)
+    if state in CONFLICTS:
+        return True
+    away = isinstance(error, OperationalError) and attempt < AWAY  # whoever asks is told soon, and asks again
+    return away or (state == TWICE and attempt < 3)
 
 
 def _psycopg_errors() -> type[Exception]:
