@@ -138,7 +138,7 @@ def moved(cable: Cable, url: tuple[str, Path], folder: Path, cut_s: float) -> fl
     return float(told["s"])
 
 
-@pytest.mark.parametrize("seconds", [3.0, 30.0, pytest.param(120.0, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [3.0, *(pytest.param(s, marks=pytest.mark.long) for s in (30.0, 120.0))])
 def test_lost_packets_cost_an_upload_their_time_and_little_more(
     cable: Cable, url: tuple[str, Path], tmp_path: Path, seconds: float
 ) -> None:
