@@ -1,5 +1,6 @@
 """Plug-ins by name, through Python's entry points. Built-ins register by the same door as those of outsiders."""
 
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -23,7 +24,13 @@ def load(group: str, name: str) -> Any:
 
     Raises: NotFound: no plug-in of this name is installed.
     """
-    known = names(group)
-    if name not in known:
-        raise NotFound(f"there is no {name!r} among the {GROUPS.get(group, group)}", f"known are: {', '.join(known)}")
-    return known[name].load()
+    try:
+        return _loaded(group, name)
+    except KeyError:
+        known = ", ".join(names(group))
+    raise NotFound(f"there is no {name!r} among the {GROUPS.get(group, group)}", f"known are: {known}")
+
+
+@cache  # looking through all that is installed takes milliseconds, and rounds ask for the same few
+def _loaded(group: str, name: str) -> Any:
+    return names(group)[name].load()

@@ -12,7 +12,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, literal, select, update
 
 from consilium.core.errors import Conflict, NotFound, Refused, Unauthenticated
 from consilium.core.ids import SiteId
@@ -99,17 +99,21 @@ def site_token(tx: Transaction, assertion: str, now: float) -> tuple[str, int]:
     return _issue(tx, f"site:{name}", "site", now, SITE_TOKEN_S), SITE_TOKEN_S
 
 
+_WHO = (  # every request asks this
+    select(access_tokens.c.subject, people.c.role, sites.c.state)
+    .outerjoin(people, literal("person:") + people.c.name == access_tokens.c.subject)
+    .outerjoin(sites, literal("site:") + sites.c.site == access_tokens.c.subject)
+    .where(access_tokens.c.secret == bindparam("secret"), access_tokens.c.expires > bindparam("now"))
+)
+
+
 def who(tx: Transaction, secret: str, now: float) -> Who:
     """Whose token this is; the role is looked up anew. Raises: Unauthenticated."""
-    row = tx.row(select(access_tokens).where(access_tokens.c.secret == _hash(secret), access_tokens.c.expires > now))
+    row = tx.connection.execute(_WHO, {"secret": _hash(secret), "now": now}).first()
     if row is None:
         raise Unauthenticated("the token is unknown or has expired", "log in again")
     kind, name = row.subject.split(":", 1)
-    if kind == "person":
-        role = tx.scalar(select(people.c.role).where(people.c.name == name))
-    else:
-        state = tx.scalar(select(sites.c.state).where(sites.c.site == name))
-        role = {"admitted": "site", "pending": "pending"}.get(state)
+    role = row.role if kind == "person" else {"admitted": "site", "pending": "pending"}.get(row.state)
     if role is None:
         raise Unauthenticated("the account was removed", "ask the coordinator's admin")
     return Who(name, role)

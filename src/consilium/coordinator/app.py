@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from consilium.store.database import Database
 from consilium.wire.identity import Identity
 
 log = logging.getLogger(__name__)
+SWITCH_S = 0.0005
+"""How long a thread may keep the interpreter: a request goes from thread to thread, and each change waits for this."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ async def serve(settings: Settings) -> None:
     services = make_services(settings)
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     services.bell.hang(loop)
+    sys.setswitchinterval(SWITCH_S)
     server = Server(
         application(services),
         address=settings.host,

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import func, insert, select
 
-from consilium.coordinator.ledgers import checkpoint, post, record
+from consilium.coordinator.ledgers import checkpoint, post_all, record
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core.errors import OutOfPhase
@@ -146,8 +146,7 @@ class Conduct:
             kind=self._kind(), phase="SUBMIT", roster=tuple(sorted(effect.roster)), state=state, aggregate=aggregate,
             initial=self._initial(), deadline=deadline,
         )  # fmt: skip
-        for site in sorted(effect.roster):
-            post(self.tx, self.identity, site, task)
+        post_all(self.tx, self.identity, sorted(effect.roster), task)
         self.due("deadline", f"{number}/{self.fold.attempt}", deadline)
         record(self.tx, "round-opened", {"run": self.run, "round": number, "roster": sorted(effect.roster)}, self.now)
 
@@ -177,8 +176,7 @@ class Conduct:
             study=self.study, run=self.run, round=number, kind=self._kind(), took_part=took_part,
             aggregate=aggregate, state=state,
         )  # fmt: skip
-        for site in self._everyone():
-            post(self.tx, self.identity, site, closed)
+        post_all(self.tx, self.identity, self._everyone(), closed)
         body = {"run": self.run, "round": number, "took_part": list(took_part), "state": state.digest}
         record(self.tx, "round-closed", body, self.now)
         if number % CHECKPOINT_EVERY == 0:
@@ -187,8 +185,7 @@ class Conduct:
 
     def _mark(self) -> None:
         """Let every site keep the head of our audit log, signed: what it holds so far cannot be written anew."""
-        for site in self._everyone():
-            post(self.tx, self.identity, site, checkpoint(self.tx, self.now))
+        post_all(self.tx, self.identity, self._everyone(), checkpoint(self.tx, self.now))
 
     def _everyone(self) -> list[SiteId]:
         """Admitted sites that ever decided on this study, sorted."""
@@ -203,8 +200,7 @@ class Conduct:
         ended = Ended(
             study=self.study, run=self.run, status=self.fold.status.value, reason=self.fold.reason, state=state,
         )  # fmt: skip
-        for site in self._everyone():
-            post(self.tx, self.identity, site, ended)
+        post_all(self.tx, self.identity, self._everyone(), ended)
         body = {"run": self.run, "status": self.fold.status.value, "reason": self.fold.reason}
         record(self.tx, "run-ended", body, self.now)
         self._mark()

@@ -1,5 +1,6 @@
 """What the coordinator writes beside a run: its audit log and the sites' inboxes. One transaction with their cause."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -35,9 +36,20 @@ def checkpoint(tx: Transaction, now: datetime) -> Checkpoint:
 
 def post(tx: Transaction, identity: Identity, site: SiteId, message: Delivered) -> None:
     """Put a signed message into a site's inbox; whose, and its number there, are signed with it."""
-    tx.scalar(select(sites.c.site).where(sites.c.site == site).with_for_update())  # one writer per inbox
-    last = tx.scalar(select(func.max(inbox.c.seq)).where(inbox.c.site == site)) or 0
-    placed = message.model_copy(update={"to": site, "number": last + 1})
-    envelope = seal(type(message).TYPE, placed.encode(), identity)
-    tx.do(insert(inbox).values(site=site, seq=last + 1, envelope=envelope))
-    tx.ring(f"inbox:{site}")
+    post_all(tx, identity, [site], message)
+
+
+def post_all(tx: Transaction, identity: Identity, to: Sequence[SiteId], message: Delivered) -> None:
+    """Put a message into the inboxes of several sites, signed for each of them."""
+    if not to:
+        return
+    tx.rows(select(sites.c.site).where(sites.c.site.in_(to)).order_by(sites.c.site).with_for_update())  # one writer
+    newest = select(inbox.c.site, func.max(inbox.c.seq).label("seq")).where(inbox.c.site.in_(to))
+    last = {row.site: row.seq for row in tx.rows(newest.group_by(inbox.c.site))}
+    rows = []
+    for site in to:
+        number = last.get(site, 0) + 1
+        placed = message.model_copy(update={"to": site, "number": number})
+        rows.append({"site": site, "seq": number, "envelope": seal(type(message).TYPE, placed.encode(), identity)})
+        tx.ring(f"inbox:{site}")
+    tx.connection.execute(insert(inbox), rows)

@@ -2,9 +2,10 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 
-from sqlalchemy import or_, select
+from sqlalchemy import literal, or_, select
 from starlette.responses import FileResponse, Response
 
 from consilium.coordinator.conduct import grant, keep_blob
@@ -39,9 +40,10 @@ def _readable(tx: Transaction, call: Call, digest: Digest) -> int | None:
         ]
         subjects.append(grants.c.subject.in_(owned))
     else:
-        offered = select(studies.c.study).join(grants, grants.c.digest == studies.c.plan)
-        offered = offered.where(grants.c.subject == call.who.subject)
-        subjects.append(grants.c.subject.in_([f"study:{row.study}" for row in tx.rows(offered)]))
+        mine = grants.alias()
+        offered = select(literal("study:") + studies.c.study).join(mine, mine.c.digest == studies.c.plan)
+        offered = offered.where(mine.c.subject == call.who.subject)
+        subjects.append(grants.c.subject.in_(offered))
     statement = select(blobs.c.size).join(grants, grants.c.digest == blobs.c.digest)
     size: int | None = tx.scalar(statement.where(blobs.c.digest == digest, or_(*subjects)))
     return size
@@ -68,7 +70,11 @@ async def read(call: Call) -> Response:
         error = Invalid(f"the range {asked[:100]!r} does not lie in a blob of {size} bytes", "ask for bytes=FROM-")
         return problem(error, 416, {"Content-Range": f"bytes */{size}"})
     path = call.services.blobs.path(digest)
-    return FileResponse(path, media_type="application/octet-stream", headers={"ETag": f'"{digest}"'})
+    return _File(path, media_type="application/octet-stream", headers={"ETag": f'"{digest}"'})
+
+
+class _File(FileResponse):
+    chunk_size = PIECE  # the default of 64 KiB costs a change of threads for each
 
 
 def _inside(asked: str, size: int) -> bool:
@@ -83,23 +89,34 @@ async def append(call: Call) -> Response:
     store, sender = call.services.blobs, call.who.subject
     if length > MAX_BLOB:
         raise TooLarge(f"a blob holds at most {MAX_BLOB} bytes", "split it")
-    if await call.store(lambda tx: _readable(tx, call, digest)) is not None:
+    if store.has(digest) and await call.store(lambda tx: _readable(tx, call, digest)) is not None:
         return Response(status_code=204, headers={"Upload-Offset": str(length)})
     try:
         with store.append(sender, digest, offset, length) as write:
-            waiting = bytearray()
-            async for piece in _flowing(call):
-                waiting += piece
-                if len(waiting) >= PIECE:
-                    full, waiting = bytes(waiting), bytearray()
-                    await call.services.to_thread(lambda data=full: write(data))  # type: ignore[misc]
-            write(bytes(waiting))
+            await _pour(call, write)
     except Conflict as error:
         return problem(error, headers={"Upload-Offset": str(store.offset(sender, digest))})
     stored = await call.services.to_thread(lambda: store.complete(sender, digest))
     if stored is not None:
         await call.store(lambda tx: _keep(tx, call, stored))
     return Response(status_code=204, headers={"Upload-Offset": str(store_offset(call, digest, stored))})
+
+
+async def _pour(call: Call, write: Callable[[bytes], None]) -> None:
+    """Write what comes; while one piece is hashed and written, the next one arrives."""
+    waiting, writing = bytearray(), None
+    try:
+        async for piece in _flowing(call):
+            waiting += piece
+            if len(waiting) >= PIECE:
+                if writing is not None:
+                    await writing
+                writing = asyncio.ensure_future(call.services.to_thread(partial(write, bytes(waiting))))
+                waiting = bytearray()
+    finally:
+        if writing is not None:
+            await writing
+    write(bytes(waiting))
 
 
 async def _flowing(call: Call) -> AsyncIterator[bytes]:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -208,8 +209,13 @@ class Plan:
 
         Raises: StudyInvalid: the bytes are no plan of this format.
         """
-        try:
-            study = Study.model_validate(json.loads(payload))
-        except (ValidationError, ValueError, RecursionError) as error:
-            raise StudyInvalid("these bytes are not a plan of format 1", "ask the study's owner for it") from error
-        return cls(payload, digest(payload), study)
+        return _plan(payload)
+
+
+@lru_cache(64)  # a round asks for the same few plans again and again; a plan is frozen, and a function of its bytes
+def _plan(payload: bytes) -> Plan:
+    try:
+        study = Study.model_validate(json.loads(payload))
+    except (ValidationError, ValueError, RecursionError) as error:
+        raise StudyInvalid("these bytes are not a plan of format 1", "ask the study's owner for it") from error
+    return Plan(payload, digest(payload), study)

@@ -83,8 +83,10 @@ class States:
     def _sums(self, task: Task) -> Path:
         assert task.aggregate is not None
         path = self.folder.run(task.run) / f"sums-{task.round - 1}.safetensors"
-        if not path.exists():
-            download(self.connection, Digest(task.aggregate.digest), path, self.stop)
+        if path not in self._seen or not path.exists():
+            # Not made durable, and fetched again by a later process: only the state that comes of it is kept.
+            download(self.connection, Digest(task.aggregate.digest), path, self.stop, durable=False)
+            self._seen.add(path)
         stamp = chain.read(path).metadata
         if (stamp.get("run"), stamp.get("round")) != (task.run, str(task.round - 1)):
             raise Refused(

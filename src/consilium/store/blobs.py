@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 from consilium.core.errors import Conflict, DigestMismatch, NotFound, TooLarge
 from consilium.core.ids import Digest
 from consilium.core.ids import digest as digest_of
+from consilium.durable import Ahead, AheadFile
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Incoming:
             self._whole = self._whole or first
             return first
 
-    def write(self, file: IO[bytes], data: bytes, turn: int) -> None:
+    def write(self, file: IO[bytes], data: bytes, turn: int, ahead: Ahead) -> None:
         """Append `data` durably enough for a restart; the fsync comes with the last byte.
 
         Raises: Conflict: a newer request goes on with this upload.   TooLarge.
@@ -91,6 +92,7 @@ class Incoming:
                 self._hash.update(data)
                 self._hashed += len(data)
             file.write(data)
+            ahead.wrote(len(data))
             self.size += len(data)
 
     def digest(self) -> Digest:
@@ -136,9 +138,9 @@ class Directory:
         temporary = self._root / "making" / os.urandom(8).hex()
         try:
             with temporary.open("xb", buffering=1 << 20) as file:
-                digest, size = write(file)
-                file.flush()
-                os.fsync(file.fileno())
+                ahead = AheadFile(file)
+                digest, size = write(cast(IO[bytes], ahead))
+                ahead.end()
             self._keep(temporary, digest)
         finally:
             temporary.unlink(missing_ok=True)
@@ -193,7 +195,8 @@ class Directory:
         if offset != incoming.size or length != incoming.length:
             raise Conflict(f"the upload stands at byte {incoming.size}, not {offset}", "go on from there")
         with piece.open("ab", buffering=0) as file:
-            yield lambda data: incoming.write(file, data, turn)
+            ahead = Ahead(file, offset)
+            yield lambda data: incoming.write(file, data, turn, ahead)
 
     def complete(self, sender: str, digest: Digest) -> Stored | None:
         """If all bytes have come: check the digest, make it durable. None while bytes are missing.

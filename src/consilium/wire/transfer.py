@@ -19,6 +19,10 @@ REQUEST = 64 << 20
 """Bytes of one PATCH. Bytes of a request that was cut are kept, so this bounds nothing but the time of one request."""
 
 
+FRESH = 256 << 10
+"""A file of at most so many bytes is first sent without asking how much of it is there: none, most likely."""
+
+
 class _Window:
     """`length` bytes of a file from where it stands, for one request."""
 
@@ -35,19 +39,25 @@ class _Window:
         return data
 
 
-def upload(connection: Connection, path: Path, digest: Digest, stop: Event) -> int:
+def upload(
+    connection: Connection, path: Path, digest: Digest, stop: Event, before: Callable[[], None] = lambda: None
+) -> int:
     """Send a file until the coordinator has all of it; returns the bytes that were sent. Resumes after every cut.
 
+    Args:    before: called before each request that carries bytes; it may set `stop`, and then none leaves.
     Raises: DigestMismatch: the file is not what its name says.   Unavailable: stopped.   Others: refused by code.
     """
     sent = altered = 0
+    fresh = path.stat().st_size <= FRESH
 
     def go_on() -> None:
-        nonlocal sent, altered
-        offset, whole = standing(connection, digest)
+        nonlocal sent, altered, fresh
         size = path.stat().st_size
+        offset, whole = (0, False) if fresh else standing(connection, digest)
+        fresh = False
         while not whole:
             length = min(REQUEST, size - offset)
+            before()
             try:
                 after, taken = _patch(connection, path, digest, offset, length, size, stop)
             except DigestMismatch as error:
@@ -94,21 +104,24 @@ def _patch(
 
 
 def download(
-    connection: Connection, digest: Digest, path: Path, stop: Event, moved: Callable[[int], None] = lambda n: None
-) -> int:
-    """Fetch a blob into `path`, durable and checked; returns the bytes received. Resumes after every cut.
+    connection: Connection, digest: Digest, path: Path, stop: Event, moved: Callable[[int], None] = lambda n: None,
+    *, durable: bool = True,
+) -> int:  # fmt: skip
+    """Fetch a blob into `path`, checked and, unless told otherwise, durable; returns the bytes received.
+
+    Resumes after every cut.
 
     Raises: NotFound: it is not there for us.   DigestMismatch: the coordinator sent other bytes.
     """
     part = path.with_name(path.name + ".part")
-    received = altered = 0
+    received, altered, hashed = 0, 0, _Hashed()
 
     def go_on() -> None:
         nonlocal received, altered
-        for data in _ranged(connection, digest, part):
+        for data in _ranged(connection, digest, part, hashed):
             received += data
             moved(data)
-        if file_digest(part) != digest:
+        if hashed.digest(part) != digest:
             part.unlink()
             altered += 1
             if altered == ALTERED:
@@ -116,13 +129,35 @@ def download(
             raise Unavailable("something on the way altered the download", "it is fetched again")
 
     retrying(go_on, stop)
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
+    if durable:
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
     part.replace(path)
     return received
 
 
-def _ranged(connection: Connection, digest: Digest, part: Path) -> "list[int]":
+class _Hashed:
+    """The digest of a file that is hashed while it is written; what was there before is read again."""
+
+    def __init__(self) -> None:
+        self._hash, self._size = hashlib.sha256(), 0
+
+    def add(self, data: bytes, at: int) -> None:
+        """`data` were written at this position."""
+        if at == 0:
+            self._hash, self._size = hashlib.sha256(), 0
+        if at == self._size:
+            self._hash.update(data)
+            self._size += len(data)
+
+    def digest(self, path: Path) -> Digest:
+        """The file's digest."""
+        if path.stat().st_size != self._size:
+            return file_digest(path)
+        return Digest("sha256:" + self._hash.hexdigest())
+
+
+def _ranged(connection: Connection, digest: Digest, part: Path, hashed: _Hashed) -> "list[int]":
     have = part.stat().st_size if part.exists() else 0
     headers = {"Range": f"bytes={have}-"} if have else {}
     response = connection.request(
@@ -133,9 +168,12 @@ def _ranged(connection: Connection, digest: Digest, part: Path) -> "list[int]":
         if response.status == 416:  # all bytes are here
             return moved
         whole = have + int(response.headers.get("Content-Length", "0"))
+        at = have if response.status == 206 else 0
         with part.open("ab" if response.status == 206 else "wb") as file:
             while data := response.read(PIECE):
                 file.write(data)
+                hashed.add(data, at)
+                at += len(data)
                 moved.append(len(data))
         if part.stat().st_size < whole and response.status == 206:
             raise Unavailable("the download was cut", "it goes on")
