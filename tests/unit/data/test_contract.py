@@ -153,7 +153,7 @@ def test_no_error_holds_a_cell(study: Study, column: str, row: int, marked: str,
     if broken == "absent":
         del table.columns[column]
     if broken == "headerless":  # the first patient was taken for the names of the columns
-        table = Rows({f"{value}": values[1:] for value, values in zip([marked, *"bcdef"], table.columns.values())})
+        table = Rows({f"{marked}{n}": values[1:] for n, values in enumerate(table.columns.values())})
     try:
         apply(study, table)
     except ConsiliumError as error:
