@@ -168,17 +168,19 @@ async def site_self(call: Call) -> Any:
     return messages.Joined(site=call.who.name, state=state, coordinator_key=call.services.identity.public)
 
 
-def _seen(tx: Transaction, call: Call, **more: Any) -> None:
-    tx.do(update(sites).where(sites.c.site == call.who.name).values(last_seen=call.services.seconds(), **more))
+def _seen(tx: Transaction, call: Call, at: float, **more: Any) -> None:
+    """The site spoke at `at`: when its request came, not while we wait on a line that may be dead by then."""
+    heard = update(sites).where(sites.c.site == call.who.name, sites.c.last_seen < at)
+    tx.do(heard.values(last_seen=at, **more))
 
 
 async def read_inbox(call: Call) -> Any:
     """Messages after a sequence number; waits for them, and wakes at once."""
     page = select(inbox).where(inbox.c.site == call.who.name, inbox.c.seq > call.query.after)
-    statement = page.order_by(inbox.c.seq).limit(50)
+    statement, came = page.order_by(inbox.c.seq).limit(50), call.services.seconds()
 
     def act(tx: Transaction) -> Any:
-        _seen(tx, call)
+        _seen(tx, call, came)
         return tx.rows(statement)
 
     rows = await _when_there(call, f"inbox:{call.who.name}", act)
@@ -201,7 +203,7 @@ async def envelope(call: Call) -> Any:
     services = call.services
 
     def act(tx: Transaction) -> list[Conduct]:
-        _seen(tx, call)
+        _seen(tx, call, services.seconds())
         return services.ingest.take(tx, SiteId(call.who.name), call.body, services.now())
 
     for conduct in await call.store(act):
@@ -211,7 +213,7 @@ async def envelope(call: Call) -> Any:
 
 async def heartbeat(call: Call) -> Any:
     """The site lives."""
-    await call.store(lambda tx: _seen(tx, call, activity=call.body.activity))
+    await call.store(lambda tx: _seen(tx, call, call.services.seconds(), activity=call.body.activity))
     return {}
 
 

@@ -72,7 +72,12 @@ class Outbox:
             if not self._may_leave(row):
                 return
             if row["digest"]:
-                upload(self.connection, Path(row["path"]), Digest(row["digest"]), given_up)
+
+                def ask() -> None:
+                    if not self._may_leave(row):
+                        given_up.set()
+
+                upload(self.connection, Path(row["path"]), Digest(row["digest"]), given_up, ask)
             if not self._may_leave(row):
                 return
             retrying(lambda: self.connection.post("/v1/envelopes", raw=bytes(row["envelope"])), given_up)
