@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+
 from consilium.wire.tls import make_authority
 
 BLOCK = 1 << 20

@@ -1,5 +1,6 @@
-"""Where a benchmark runs: an environment with the plug-in of `trainer.py`, the machine's name, and what was measured."""
+"""Where a benchmark runs: an environment with the plug-in of `trainer.py`, the machine's name, and what was found."""
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -85,3 +86,14 @@ def memory(pid: int) -> int:
         if line.startswith("RssAnon"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+def arguments(about: str) -> argparse.Namespace:
+    """What may be asked of a benchmark; each of them knows all, so that `make bench ARGS=...` serves both."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=float, nargs="+", default=[0.1, 10.0], help="round.py: models in MB")
+    parser.add_argument("--rounds", type=int, help="round.py: rounds that count; chosen by size unless given")
+    parser.add_argument("--sites", type=int, nargs="+", default=[4, 16], help="scale.py: numbers of sites")
+    parser.add_argument("--megabytes", type=float, default=100.0, help="scale.py: model in MB")
+    parser.add_argument("--json", type=Path, help="file that keeps the results; `pages.py` makes a page of it")
+    return parser.parse_args()

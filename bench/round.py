@@ -2,13 +2,12 @@
 
     make bench ARGS="--sizes 0.1 10 100 400"
 
-The model goes down to four sites over TLS, each adds a constant, it comes back, is summed and committed; all processes
+The model goes down to four sites over TLS, each adds a constant, it comes back, is summed and committed. All processes
 are started by public commands, with default durability. A round is the time between two events `Opened` of the run; the
-first round is left out, since processes start in it. Run beside it: a floor that moves and adds the same bytes over bare
+first round is left out, since processes start in it. Beside it run a floor that moves and adds the same bytes over bare
 TCP with TLS, and one that also hashes and fsyncs them.
 """
 
-import argparse
 import itertools
 import shutil
 import threading
@@ -18,8 +17,9 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-import floor
 import numpy as np
+
+import floor
 import place
 
 SITES, PATIENTS = 4, 40
@@ -142,8 +142,9 @@ def measure(folder: Path, megabytes: float, rounds: int) -> dict[str, object]:
 def tell(found: dict) -> None:
     """One line."""
     own, bare, durable = (found[name]["median"] for name in ("round_s", "floor_s", "durable_floor_s"))
+    least, most = found["round_s"]["least"], found["round_s"]["most"]
     print(
-        f"{found['model_mb']:>6g} MB   round {own:8.3f} s [{found['round_s']['least']:.3f}-{found['round_s']['most']:.3f}]"
+        f"{found['model_mb']:>6g} MB   round {own:8.3f} s [{least:.3f}-{most:.3f}]"
         f"   floor {bare:.4f} s ({own / bare:.1f}x)   hashed, fsynced {durable:.4f} s ({own / durable:.2f}x)"
         f"   overhead {1000 * (own - bare):.0f} ms   first {found['first_round_s']:.1f} s"
         f"   coordinator {found['coordinator_mb']:.0f} MB   agent {found['agent_mb']:.0f} MB",
@@ -153,11 +154,7 @@ def tell(found: dict) -> None:
 
 def main() -> None:
     """Measure, print, keep."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=float, nargs="+", default=[0.1, 10.0], help="model in MB")
-    parser.add_argument("--rounds", type=int, help="rounds that count; chosen by size unless given")
-    parser.add_argument("--json", type=Path, help="file that keeps the results")
-    ask = parser.parse_args()
+    ask = place.arguments(__doc__)
     folder = place.enter()
     sizes = []
     for megabytes in ask.sizes:

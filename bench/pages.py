@@ -1,0 +1,73 @@
+"""Make the page of the benchmarks from the JSON that they keep: `python bench/pages.py bench/results.json`."""
+
+import json
+import sys
+from pathlib import Path
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "benchmarks.md"
+HEAD = """\
+# Benchmarks
+
+Measured by `make bench`, kept by `--json bench/results.json`, and put here by `bench/pages.py`. Coordinator, sites and
+floors share one machine, so look at the ratios: absolute figures are those of that machine.
+
+"""
+ROUND = """\
+## One round with {sites} sites
+
+The model goes down to {sites} sites over TLS, each adds a constant, it comes back, is summed and committed. Shipped
+processes, default durability; the first round, in which processes start, stands apart. The *floor* moves and adds the
+same bytes over bare TCP with TLS; the *durable floor* also hashes (SHA-256) and fsyncs them. Medians, with the least
+and the most in brackets.
+
+| Model | Round | Floor | Durable floor | Round : durable floor | Beyond the floor | First round | Coordinator |
+|---|---|---|---|---|---|---|---|
+"""
+SCALE = """\
+## Many sites
+
+One round, with a load generator in place of the sites; the coordinator's peak anonymous memory.
+
+| Sites | Model | Round | Coordinator's memory | Aim |
+|---|---|---|---|---|
+"""
+
+
+def _seconds(found: dict) -> str:
+    return f"{found['median']:.3g} s [{found['least']:.3g}, {found['most']:.3g}]"
+
+
+def _machine(told: dict) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(told["versions"].items()))
+    return (
+        f"\n{told['cpu']}, {told['cores']} cores, {told['memory_gb']} GB, {told['system']}, Python {told['python']}; "
+        f"{versions}; {told['at']}.\n\n"
+    )
+
+
+def page(results: dict) -> str:
+    """The page."""
+    text = HEAD
+    if "round" in results:
+        text += ROUND.format(sites=results["round"]["sites"])
+        for one in results["round"]["sizes"]:
+            own, floor, durable = one["round_s"], one["floor_s"], one["durable_floor_s"]
+            text += (
+                f"| {one['model_mb']:g} MB | {_seconds(own)} | {_seconds(floor)} | {_seconds(durable)} "
+                f"| {own['median'] / durable['median']:.2f} | {1000 * (own['median'] - floor['median']):.0f} ms "
+                f"| {one['first_round_s']:.1f} s | {one['coordinator_mb']:.0f} MB |\n"
+            )
+        text += _machine(results["round"]["machine"])
+    if "scale" in results:
+        text += SCALE
+        for one in results["scale"]["rounds"]:
+            text += (
+                f"| {one['sites']} | {one['model_mb']:g} MB | {one['round_s']:.1f} s | {one['coordinator_mb']:.0f} MB "
+                f"| {one['limit_mb']:.0f} MB |\n"
+            )
+        text += _machine(results["scale"]["machine"])
+    return text.rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(json.loads(Path(sys.argv[1]).read_text())))
