@@ -160,11 +160,11 @@ class Conduct:
 
     def blob(self, digest: Digest) -> Blob:
         """A stored blob's name and size."""
-        return Blob(digest=digest, size=self.tx.scalar(select(blobs.c.size).where(blobs.c.digest == digest)))
+        return Blob(digest=digest, size=self.tx.find(blobs, digest=digest).size)
 
     def _state(self, number: int) -> tuple[Blob, Blob | None]:
         """The state after TRAIN round `number`, and the sums that led to it."""
-        row = self.tx.row(select(results).where(results.c.run == self.run, results.c.round == number))
+        row = self.tx.find(results, run=self.run, round=number)
         return self.blob(row.state), self.blob(row.aggregate) if row.aggregate else None
 
     def _closed(self) -> None:
@@ -254,7 +254,7 @@ class Conduct:
         """
         if number > 0 and not self.applies(number):
             raise OutOfPhase(f"round {number} does not wait for its sum any more", "another process was faster")
-        known = self.tx.row(select(results).where(results.c.run == self.run, results.c.round == number))
+        known = self.tx.find(results, run=self.run, round=number)
         if known is None:
             row = {"run": self.run, "round": number, "kind": kind, "state": state, "aggregate": aggregate}
             self.tx.do(insert(results).values(**row, figures=canonical(figures).decode(), performed_by=by))
@@ -274,14 +274,14 @@ def grant(tx: Transaction, digest: str, subjects: Iterable[str]) -> None:
     """Let these subjects read a blob."""
     for subject in subjects:
         row = {"digest": digest, "subject": subject}
-        if tx.row(select(grants).filter_by(**row)) is None:
-            tx.do(insert(grants).values(**row))
+        if tx.find(grants, **row) is None:
+            tx.put(grants, **row)
 
 
 def keep_blob(tx: Transaction, digest: str, size: int) -> None:
     """Record a blob that is durable."""
-    if tx.scalar(select(blobs.c.digest).where(blobs.c.digest == digest)) is None:
-        tx.do(insert(blobs).values(digest=digest, size=size))
+    if tx.find(blobs, digest=digest) is None:
+        tx.put(blobs, digest=digest, size=size)
 
 
 def _aware(at: datetime) -> datetime:

@@ -15,21 +15,22 @@ from consilium.wire.identity import Identity
 from consilium.wire.messages import Checkpoint, Delivered
 
 LOG = "coordinator"
+_LAST = select(audit).order_by(audit.c.seq.desc()).limit(1)
 
 
 def record(tx: Transaction, kind: str, body: dict[str, Any], now: datetime) -> None:
     """Append one entry to the audit log."""
     if tx.connection.dialect.name == "postgresql":
         tx.connection.execute(text("LOCK TABLE audit IN SHARE ROW EXCLUSIVE MODE"))
-    last = tx.row(select(audit).order_by(audit.c.seq.desc()).limit(1))
+    last = tx.row(_LAST)
     head = chain.START if last is None else chain.head_of(last.entry)
     entry = chain.append(head, kind=kind, body=body, at=now)
-    tx.do(insert(audit).values(seq=entry.seq, entry=entry.data))
+    tx.put(audit, seq=entry.seq, entry=entry.data)
 
 
 def checkpoint(tx: Transaction, now: datetime) -> Checkpoint:
     """The head of the audit log, to be signed."""
-    last = tx.row(select(audit).order_by(audit.c.seq.desc()).limit(1))
+    last = tx.row(_LAST)
     head = chain.START if last is None else chain.head_of(last.entry)
     return Checkpoint(log=LOG, seq=head.seq, head=head.digest, at=now)
 

@@ -1,19 +1,20 @@
 """One database, SQLite or PostgreSQL: transactions run in threads, and a committed transaction rings its topics."""
 
 import asyncio
-import select
+import select as polling
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, Insert, Select, Table, bindparam, create_engine, event, insert, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from consilium.core.errors import Unavailable
@@ -50,9 +51,27 @@ class Transaction:
         """The first column of the first row, or None."""
         return self.connection.execute(statement).scalar()
 
+    def find(self, table: Table, **equal: Any) -> Any:
+        """The first row of `table` in which these columns have these values, or None."""
+        return self.connection.execute(_selecting(table, tuple(equal)), equal).first()
+
+    def put(self, table: Table, **row: Any) -> None:
+        """Insert a row."""
+        self.connection.execute(_inserting(table), row)
+
     def do(self, statement: Any) -> int:
         """Execute; the number of rows that changed."""
         return int(self.connection.execute(statement).rowcount)
+
+
+@cache  # to put a statement together takes longer than the database takes to answer it
+def _selecting(table: Table, columns: tuple[str, ...]) -> Select[Any]:
+    return select(table).where(*(table.c[name] == bindparam(name) for name in columns)).limit(1)
+
+
+@cache
+def _inserting(table: Table) -> Insert:
+    return insert(table)
 
 
 class Database:
@@ -118,7 +137,7 @@ class Database:
                 with _listening(self._engine) as raw:
                     self._ring("*")  # what was rung while nobody listened
                     while not self._closing.is_set():
-                        if select.select([raw.fileno()], [], [], 1.0)[0]:
+                        if polling.select([raw.fileno()], [], [], 1.0)[0]:
                             for notice in raw.notifies(timeout=0):
                                 self._ring(notice.payload)
             except (DBAPIError, OSError, _psycopg_errors()):

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 
 from consilium.core import round as machine
 from consilium.core import run as runs
@@ -79,7 +79,7 @@ def append(
     if changed != 1:
         raise Unavailable(f"run {run} was changed by another process", "try again")
     body = canonical(asdict(event)).decode()
-    tx.do(insert(events).values(run=run, seq=version + 1, at=now, kind=type(event).__name__, body=body))
+    tx.put(events, run=run, seq=version + 1, at=now, kind=type(event).__name__, body=body)
     tx.ring(f"run:{run}")
     return version + 1, after, effects
 
