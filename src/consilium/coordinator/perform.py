@@ -29,7 +29,7 @@ class Performer:
     def begin(self, plan: Plan, run: RunId) -> "Done":
         """The state at round 0, from the plan's initial model."""
         assert plan.study.model.initial is not None
-        initial = self._blobs.path(Digest(plan.study.model.initial)).read_bytes()
+        initial = self._blobs.path(Digest(plan.study.model.initial))
         state = self._blobs.make(partial(chain.begin, strategy(plan.study), initial, run))
         return Done(run, 0, "TRAIN", state, None, {})
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from consilium.core.errors import Invalid
 from consilium.core.ids import Digest
-from consilium.core.tensors import Array, Tensors, flatten, from_safetensors
+from consilium.core.tensors import Array, Tensors, flatten, from_safetensors, map_safetensors
 
 CHUNK = 1 << 18
 """Elements per step: 1 MiB of float32, 2 MiB of float64; small enough for the processor's cache."""
@@ -135,12 +135,12 @@ def write(vectors: Mapping[str, Array], metadata: Mapping[str, str], out: IO[byt
     return writer.digest(), writer.size
 
 
-def begin(strategy: Advances, initial: bytes, run: str, out: IO[bytes]) -> tuple[Digest, int]:
-    """Write the state at round 0 from the plan's initial model (safetensors bytes).
+def begin(strategy: Advances, initial: bytes | Path, run: str, out: IO[bytes]) -> tuple[Digest, int]:
+    """Write the state at round 0 from the plan's initial model (safetensors; a file is mapped: memory is one model).
 
     Raises: Invalid: not a model of float64 or float32 values, all finite.
     """
-    model = flatten(from_safetensors(initial))
+    model = flatten(map_safetensors(initial) if isinstance(initial, Path) else from_safetensors(initial))
     if _NAMES.get(model.dtype) not in ("F64", "F32") or not model.size or not np.all(np.isfinite(model)):
         raise Invalid(
             "the initial model does not consist of finite values of float32 or float64", "submit the study again"

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load as _load
 from safetensors.numpy import save as _save
 
@@ -15,6 +16,7 @@ from consilium.core.errors import Invalid
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.floating[Any]]
 Tensors = dict[str, Array]
+_MAPPED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1", "I8": "i1"}
 
 
 def flatten(tensors: Mapping[str, Array]) -> Vector:
@@ -63,6 +65,30 @@ def from_safetensors(data: bytes) -> Tensors:
         return dict(_load(data))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise Invalid("these bytes are not a safetensors file", "send what `consilium` wrote") from error
+
+
+def map_safetensors(path: Path) -> Tensors:
+    """The arrays of a safetensors file, mapped and not read; of dtypes that numpy does not know, read.
+
+    Raises: Invalid: the file is not safetensors.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:  # it checks the header: sizes, offsets, nothing between
+            names = list(file.keys())
+        with path.open("rb") as raw:
+            length = int.from_bytes(raw.read(8), "little")
+            described = json.loads(raw.read(length))
+    except (SafetensorError, ValueError, OSError) as error:
+        raise Invalid("this is not a safetensors file", "send what `consilium` wrote") from error
+    if any(described[name]["dtype"] not in _MAPPED for name in names):
+        return from_safetensors(path.read_bytes())
+    data = np.memmap(path, dtype=np.uint8, mode="r")[8 + length :]
+    found: Tensors = {}
+    for name in names:
+        start, end = described[name]["data_offsets"]
+        kind = np.dtype(_MAPPED[described[name]["dtype"]])
+        found[name] = np.frombuffer(data[start:end], kind).reshape(described[name]["shape"])
+    return found
 
 
 def norm(tensors: Mapping[str, Array]) -> float:

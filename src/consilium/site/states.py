@@ -69,7 +69,7 @@ class States:
         strategy = plugins.load("consilium.strategies", plan.study.strategy.name)(plan.study.strategy.options)
         path = self.folder.run(task.run) / f"state-{task.round - 1}.safetensors"
         if task.round == 1:
-            initial = self.initial(task, plan).read_bytes()
+            initial = self.initial(task, plan)
             return self._written(path, lambda out: chain.begin(strategy, initial, task.run, out))
         before = self._known(task.run, task.round - 2)
         if before is None or task.aggregate is None:
