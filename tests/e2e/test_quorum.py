@@ -113,3 +113,19 @@ def test_a_slow_site_that_still_beats_is_waited_for(five: Federation, east: Hosp
     os.kill(child, signal.SIGCONT)
     view = five.until(run, "finished")
     assert [entry["took_part"] for entry in entries(view)] == [list(NAMES)] * 2
+
+
+def test_a_site_that_comes_back_takes_the_place_of_one_that_vanished(five: Federation, east: Hospital) -> None:
+    north = five.hospitals["north"]
+    plan = five.approved(wanted("place", 2.0, quorum=4, rounds=500))
+    east.process.kill()
+    run = five.start(plan)
+    until(lambda: entries(five.view(run))[-1]["roster"] == OTHERS, "east is away, and is not asked any more")
+    north.process.kill()
+    view = five.until(run, "paused")
+    assert view["reason"] == f"round {view['round']}: 3 of the 4 needed sites have answered"
+    east.process.start()
+    without_north = [name for name in NAMES if name != "north"]
+    until(lambda: entries(five.view(run))[-1]["took_part"] == without_north, "the run goes on with east")
+    five.owner.connection.post(f"/v1/runs/{run}/stop", {"reason": "seen enough"})
+    five.until(run, "stopped")

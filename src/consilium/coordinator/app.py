@@ -85,6 +85,7 @@ async def serve(settings: Settings) -> None:
     log.info("listening on https://%s:%s", settings.host, settings.port)
     done, _ = await asyncio.wait({driving, serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stop.set()
+    services.bell.close()
     server.stop()
     driving.cancel()
     for task in (driving, serving):

@@ -10,6 +10,7 @@ class Bell:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._closed = asyncio.Event()
 
     def hang(self, loop: asyncio.AbstractEventLoop) -> None:
         """Say which loop the waiters live in."""
@@ -26,16 +27,21 @@ class Bell:
             for event in self._waiting.get(name, ()):
                 event.set()
 
+    def close(self) -> None:
+        """The process ends: whoever waits goes home with what there is."""
+        self._closed.set()
+        self._ring("*")
+
     def listen(self, *topics: str) -> "Listening":
         """A context; begin to listen, then look, then wait: nothing is missed."""
-        return Listening(self._waiting, topics)
+        return Listening(self._waiting, topics, self._closed)
 
 
 class Listening:
     """One waiter."""
 
-    def __init__(self, waiting: dict[str, set[asyncio.Event]], topics: tuple[str, ...]) -> None:
-        self._waiting, self._topics, self._event = waiting, topics, asyncio.Event()
+    def __init__(self, waiting: dict[str, set[asyncio.Event]], topics: tuple[str, ...], closed: asyncio.Event) -> None:
+        self._waiting, self._topics, self._event, self._closed = waiting, topics, asyncio.Event(), closed
 
     def __enter__(self) -> "Listening":
         for topic in self._topics:
@@ -49,10 +55,12 @@ class Listening:
                 del self._waiting[topic]
 
     async def wait(self, seconds: float) -> bool:
-        """Wait until rung, at most `seconds`. Whether it rang."""
+        """Wait until rung, at most `seconds`. Whether it rang, and the process goes on."""
+        if self._closed.is_set():
+            return False
         try:
             await asyncio.wait_for(self._event.wait(), seconds)
         except TimeoutError:
             return False
         self._event.clear()
-        return True
+        return not self._closed.is_set()

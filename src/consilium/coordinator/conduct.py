@@ -231,6 +231,14 @@ class Conduct:
             return
         self.open_next()
 
+    def returned(self, site: SiteId) -> None:
+        """A site is heard of: if the run is paused without it, and it would take part, it is asked."""
+        round_ = self.fold.round
+        if round_ is not None and not round_.closed and site not in round_.roster:
+            willing = set(self.approving()) - self._refusing(round_.number)
+            if site in willing:
+                self.refresh(site)
+
     def _refusing(self, number: int) -> set[SiteId]:
         """Sites that refused round `number` and have decided nothing since."""
         newest = select(func.max(decisions.c.id)).where(

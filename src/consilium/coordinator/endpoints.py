@@ -212,8 +212,19 @@ async def envelope(call: Call) -> Any:
 
 
 async def heartbeat(call: Call) -> Any:
-    """The site lives."""
-    await call.store(lambda tx: _seen(tx, call, call.services.seconds(), activity=call.body.activity))
+    """The site lives; a run that is paused without it is opened again with it."""
+    services, site = call.services, SiteId(call.who.name)
+
+    def act(tx: Transaction) -> list[Conduct]:
+        _seen(tx, call, services.seconds(), activity=call.body.activity)
+        paused = tx.rows(select(runs.c.run).where(runs.c.status == run_machine.Status.PAUSED.value))
+        found = [Conduct.load(tx, services.identity, RunId(row.run), services.now()) for row in paused]
+        for conduct in found:
+            conduct.returned(site)
+        return found
+
+    for conduct in await call.store(act):
+        conduct.remember()
     return {}
 
 

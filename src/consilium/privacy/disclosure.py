@@ -36,8 +36,8 @@ def check(wanted: Opening, before: Iterable[Opening], min_sites: int) -> None:
         apart = len(one.sites ^ wanted.sites)
         if 0 < apart < min_sites:
             raise Refused(
-                f"a sum at this model was opened before, over hospitals of which {apart} differ: the difference of both "
-                f"would show fewer than {min_sites} hospitals",
+                f"a sum at this model was opened before, over hospitals of which {apart} differ: the difference of "
+                f"both would show fewer than {min_sites} hospitals",
                 f"ask the same hospitals again, or others that differ by {min_sites}; or begin at another model",
                 reason="difference",
             )

@@ -4,61 +4,37 @@ Any of them may die at any line with the process: what was received is in the jo
 what is to be sent is in the journal before it leaves.
 """
 
-import fcntl
 import logging
-import os
 import select
 import threading
 import time
 import traceback
-import uuid
 from collections.abc import Callable
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import IO
 
 from pydantic import ValidationError
 
 from consilium import __version__
-from consilium.core.errors import Conflict, ConsiliumError, Refused, Unauthenticated, Unavailable
+from consilium.core.errors import ConsiliumError, Refused, Unauthenticated, Unavailable
 from consilium.site.folder import Folder
 from consilium.site.inbox import Inbox
 from consilium.site.journal import Journal
+from consilium.site.line import connect
 from consilium.site.outbox import Outbox
+from consilium.site.presence import alone, doorbell
 from consilium.site.states import States
 from consilium.site.veto import Veto
 from consilium.site.worker import Worker
-from consilium.wire.connection import SOON_S, Connection
-from consilium.wire.identity import Identity
-from consilium.wire.messages import AccessToken, Joined
+from consilium.wire.messages import Joined
 
 log = logging.getLogger(__name__)
-AUDIENCE = "consilium-coordinator"
-GRANT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 HEARTBEAT_S = 10.0
 WAIT_S, IDLE_WAIT_S, SLACK_S = 3.0, 25.0, 2.0
 """Long-polls: while a run is on (a dead line must be noticed soon), when idle, and what a good line may need beyond."""
 ADMISSION_S = 2.0
 END_S = 3.0
 """What threads get to end by themselves. Any of them may be cut at any line: the journal holds what they did."""
-
-
-def connect(folder: Folder, identity: Identity) -> Connection:
-    """A connection that gets its tokens by the site's key."""
-    member = folder.membership()
-    anonymous = Connection(member.url, folder.authority(), limit_s=SOON_S)
-
-    def token() -> str:
-        now = datetime.now(UTC)
-        assertion = identity.assertion(member.site, AUDIENCE, now, uuid.uuid4().hex)
-        form = {"grant_type": "client_credentials", "client_assertion_type": GRANT, "client_assertion": assertion}
-        try:
-            return AccessToken.model_validate(anonymous.post("/v1/token", form, form=True)).access_token
-        except ValidationError as error:
-            raise Unavailable("what came is not an access token", "check the proxy") from error
-
-    return Connection(member.url, folder.authority(), token, limit_s=SOON_S)
 
 
 class Agent:
@@ -87,7 +63,7 @@ class Agent:
 
         Raises: Conflict: another agent runs in this folder.
         """
-        with _alone(self.folder.lock), _doorbell(self.folder.bell) as bell:
+        with alone(self.folder.lock), doorbell(self.folder.bell) as bell:
             self._admitted()
             beats = (self._receive, self._worker.run, self._outbox.run, self._heartbeat)
             threads = [
@@ -169,47 +145,3 @@ class Agent:
 def where(error: BaseException) -> str:
     """Where an error came from: frames without the values of anything."""
     return "".join(traceback.format_tb(error.__traceback__))
-
-
-def running(folder: Folder) -> bool:
-    """Whether an agent runs in this folder."""
-    if not folder.lock.exists():
-        return False
-    with folder.lock.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
-
-
-@contextmanager
-def _alone(path: Path):  # type: ignore[no-untyped-def]
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Conflict(f"an agent already runs in {path.parent}", "stop it first") from error
-        yield
-
-
-@contextmanager
-def _doorbell(path: Path):  # type: ignore[no-untyped-def]
-    # A named pipe, opened for both ends: it never reports end of file, and its path may be of any length.
-    path.unlink(missing_ok=True)
-    os.mkfifo(path, 0o600)
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_NONBLOCK), "rb", buffering=0) as bell:
-        yield bell
-    path.unlink(missing_ok=True)
-
-
-def ring(folder: Folder) -> None:
-    """Wake the agent of a folder, if one runs."""
-    try:
-        handle = os.open(folder.bell, os.O_WRONLY | os.O_NONBLOCK)
-    except OSError:
-        return
-    try:
-        os.write(handle, b"!")
-    finally:
-        os.close(handle)

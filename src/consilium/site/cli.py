@@ -1,4 +1,7 @@
-"""`consilium site`: what people at a hospital do. Nothing here needs root, and nothing listens."""
+"""`consilium site`: what people at a hospital do. Nothing here needs root, and nothing listens.
+
+What few commands need and is slow to load (the agent, tables, the doctor) is imported where it is used.
+"""
 
 import json
 import logging
@@ -15,13 +18,11 @@ from consilium import studyfile
 from consilium.config import Homes
 from consilium.core.errors import Conflict
 from consilium.governance.words import explain
-from consilium.site import doctor as checks
-from consilium.site import joining, showing, tables
-from consilium.site.agent import Agent, ring, running
-from consilium.site.code import fetch_code
+from consilium.site import joining, showing
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal
+from consilium.site.presence import ring, running
 from consilium.wire.messages import Decision
 
 File = click.Path(dir_okay=False, path_type=Path)
@@ -86,6 +87,8 @@ def join(token: str, about: str, ca: Path | None, home: Path, as_json: bool) -> 
 def run(home: Path) -> None:
     """Run the agent until it is ended (Ctrl-C or SIGTERM). It dials out and listens on nothing."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    from consilium.site.agent import Agent
+
     agent = Agent(Folder.open(home))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop.set())
@@ -112,6 +115,8 @@ def check(
     with _desk(home) as desk:
         wanted = studyfile.read(study_file) if study_file is not None else desk.plan(str(study)).study
         path = desk.folder.mapping(wanted.contract.id, mapping) if mapping or study is None else desk.mapping(study)
+    from consilium.site import tables
+
     report = tables.check(wanted, path)
     say(report.to_json(), as_json, "") if as_json else showing.report(report)
     if not report.usable:
@@ -128,6 +133,8 @@ def review(study: str, code: Path | None, home: Path, as_json: bool) -> None:
     with _desk(home) as desk:
         standing = desk.standing(study, now())
         if code is not None:
+            from consilium.site.code import fetch_code
+
             fetch_code(desk.folder, standing.plan, code)
     plan = standing.plan
     fact = {
@@ -221,7 +228,9 @@ def doctor(ctx: click.Context, home: Path, as_json: bool) -> None:
     Exit code 1: a problem was found.
     """
     found = []
-    for finding in checks.examine(Folder.open(home), now()):
+    from consilium.site.doctor import examine
+
+    for finding in examine(Folder.open(home), now()):
         found.append(finding)
         if not as_json:
             showing.finding(finding)

@@ -7,8 +7,8 @@ from threading import Event
 from consilium.core.errors import Conflict, NotFound
 from consilium.core.ids import Digest
 from consilium.core.study import Plan
-from consilium.site.agent import connect
 from consilium.site.folder import Folder
+from consilium.site.line import connect
 from consilium.training import wheels
 from consilium.wire.transfer import download
 

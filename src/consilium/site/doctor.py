@@ -19,10 +19,11 @@ from consilium import __version__
 from consilium.core.errors import ConsiliumError
 from consilium.governance import audit
 from consilium.site import tables
-from consilium.site.agent import connect, running
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal
+from consilium.site.line import connect
+from consilium.site.presence import running
 from consilium.training import sandbox
 from consilium.wire.connection import Connection, proxy_for, trust
 from consilium.wire.messages import PROTOCOLS, Hello, mismatch

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from consilium.core.errors import ConsiliumError, Unavailable
+from consilium.core.errors import ConsiliumError, DigestMismatch, Unavailable
 from consilium.core.ids import Digest
 from consilium.core.study import Plan
 from consilium.governance.audit import Head
@@ -110,6 +110,8 @@ class Inbox:
             Plan.load(payload)
         except Unavailable:
             raise
+        except DigestMismatch as error:  # the offer is signed, so these bytes were altered on the way: ask again
+            raise Unavailable(error.message, error.remedy) from error
         except ConsiliumError as error:
             log.error("the plan of %s cannot be used: %s", offer.study, error)
             return b""

@@ -2,17 +2,19 @@
 
 import json
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from consilium.core.ids import digest
-from consilium.data.quality import Report
 from consilium.site.deciding import Desk
-from consilium.site.doctor import Finding
 from consilium.site.journal import Journal
+
+if TYPE_CHECKING:  # both stand on much that most commands do not need
+    from consilium.data.quality import Report
+    from consilium.site.doctor import Finding
 
 Json = dict[str, Any]
 SIGNS = {
@@ -98,7 +100,7 @@ def status_words(fact: Json) -> None:
         _table(fact["tasks"], ("run", "round", "kind", "status", "note"))
 
 
-def finding(found: Finding) -> None:
+def finding(found: "Finding") -> None:
     """One line of the doctor, and what to do."""
     sign, colour = SIGNS[found.level]
     click.echo(f"{click.style(f'{sign:<8}', fg=colour)} {found.check:<12} {found.words}")
@@ -106,7 +108,7 @@ def finding(found: Finding) -> None:
         click.echo(f"{'':<22}Next: {found.remedy}")
 
 
-def report(found: Report) -> None:
+def report(found: "Report") -> None:
     """How the data fit, feature by feature, and what to do."""
     click.echo(f"{found.study}, contract {found.contract}: {found.read} rows read, {found.kept} patients usable")
     click.echo(f"training {found.training}, held out {found.test}, prevalence {found.prevalence}")

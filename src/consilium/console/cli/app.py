@@ -94,8 +94,8 @@ def root() -> None:
     Data scientist:     consilium study --help
     Coordinator:        consilium coordinator --help
 
-    Every command that comes to an end takes --json. Exit codes: 0 done, 1 a check failed, 2 usage, 3 refused, 4 out of reach,
-    5 invalid input, 6 conflict, 130 interrupted.
+    Every command that comes to an end takes --json. Exit codes: 0 done, 1 a check failed, 2 usage, 3 refused,
+    4 out of reach, 5 invalid input, 6 conflict, 130 interrupted.
     """
 
 
