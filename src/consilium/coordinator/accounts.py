@@ -25,6 +25,8 @@ SITE_TOKEN_S = 300
 PERSON_TOKEN_S = 12 * 3600
 JOIN_TOKEN_S = 7 * 86400
 ROLES_OF_PEOPLE = ("researcher", "auditor", "admin")
+ACCESS = "access"
+"""Topic that is rung when somebody's access changes."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def add_person(tx: Transaction, name: str, role: str, password: str, now: dateti
     row = {"role": role, "password": f"scrypt${base64.b64encode(salt).decode()}${_stretch(password, salt)}"}
     if tx.do(update(people).where(people.c.name == name).values(**row)) == 0:
         tx.do(insert(people).values(name=name, since=now, **row))
+    tx.ring(ACCESS)
 
 
 def login(tx: Transaction, name: str, password: str, now: float) -> tuple[str, int]:
@@ -100,15 +103,15 @@ def site_token(tx: Transaction, assertion: str, now: float) -> tuple[str, int]:
 
 
 _WHO = (  # every request asks this
-    select(access_tokens.c.subject, people.c.role, sites.c.state)
+    select(access_tokens.c.subject, access_tokens.c.expires, people.c.role, sites.c.state)
     .outerjoin(people, literal("person:") + people.c.name == access_tokens.c.subject)
     .outerjoin(sites, literal("site:") + sites.c.site == access_tokens.c.subject)
     .where(access_tokens.c.secret == bindparam("secret"), access_tokens.c.expires > bindparam("now"))
 )
 
 
-def who(tx: Transaction, secret: str, now: float) -> Who:
-    """Whose token this is; the role is looked up anew. Raises: Unauthenticated."""
+def who(tx: Transaction, secret: str, now: float) -> tuple[Who, float]:
+    """Whose token this is, and until when; the role is looked up anew. Raises: Unauthenticated."""
     row = tx.connection.execute(_WHO, {"secret": _hash(secret), "now": now}).first()
     if row is None:
         raise Unauthenticated("the token is unknown or has expired", "log in again")
@@ -116,7 +119,7 @@ def who(tx: Transaction, secret: str, now: float) -> Who:
     role = row.role if kind == "person" else {"admitted": "site", "pending": "pending"}.get(row.state)
     if role is None:
         raise Unauthenticated("the account was removed", "ask the coordinator's admin")
-    return Who(name, role)
+    return Who(name, role), row.expires
 
 
 def join_token(tx: Transaction, site: str, now: float) -> tuple[str, float]:
@@ -153,3 +156,4 @@ def set_state(tx: Transaction, site: SiteId, state: str) -> None:
     """Admit or remove a site. Raises: NotFound."""
     if tx.do(update(sites).where(sites.c.site == site).values(state=state)) == 0:
         raise NotFound(f"there is no site {site}", "`consilium sites list` shows all")
+    tx.ring(ACCESS)

@@ -121,7 +121,7 @@ async def _admit(endpoint: Endpoint, services: Services, request: Request) -> Ca
     who = accounts.NOBODY
     secret = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
     if secret:
-        who = await services.database.run(lambda tx: accounts.who(tx, secret, services.seconds()))
+        who = await services.gate.who(secret, services.seconds())
     access.check(endpoint.name, who.role)
     key = next(iter(request.path_params.values()), "")
     if not key.isprintable():

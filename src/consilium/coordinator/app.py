@@ -17,6 +17,7 @@ from granian.server.embed import Server
 from consilium.coordinator.api import application
 from consilium.coordinator.bell import Bell
 from consilium.coordinator.driver import Driver
+from consilium.coordinator.gate import Gate
 from consilium.coordinator.ingest import Ingest
 from consilium.coordinator.perform import Performer
 from consilium.coordinator.services import Services
@@ -54,7 +55,8 @@ def make_services(settings: Settings) -> Services:
     blobs = Directory(settings.blobs)
     ca = settings.ca.read_bytes() if settings.ca else None
     name = f"{socket.gethostname()}-{os.getpid()}"
-    return Services(name, database, blobs, bell, identity, Ingest(identity, blobs), settings.url, ca)
+    gate, ingest = Gate(database, bell), Ingest(identity, blobs)
+    return Services(name, database, blobs, bell, gate, identity, ingest, settings.url, ca)
 
 
 async def serve(settings: Settings) -> None:

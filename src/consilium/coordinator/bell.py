@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
 
 
 class Bell:
@@ -11,6 +12,8 @@ class Bell:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._closed = asyncio.Event()
+        self._calls: dict[str, list[Callable[[], None]]] = defaultdict(list)
+        self._rung: dict[str, int] = defaultdict(int)
 
     def hang(self, loop: asyncio.AbstractEventLoop) -> None:
         """Say which loop the waiters live in."""
@@ -21,8 +24,20 @@ class Bell:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._ring, topic)
 
+    def on(self, topic: str, call: Callable[[], None]) -> None:
+        """Call this, in the loop, whenever `topic` rings."""
+        self._calls[topic].append(call)
+
+    def rings(self, topic: str) -> int:
+        """How often a topic of `on` has rung."""
+        return self._rung[topic]
+
     def _ring(self, topic: str) -> None:
-        topics = list(self._waiting) if topic == "*" else [topic]
+        topics = {*self._waiting, *self._calls} if topic == "*" else {topic}
+        for name in topics & self._calls.keys():
+            self._rung[name] += 1
+            for call in self._calls[name]:
+                call()
         for name in topics:
             for event in self._waiting.get(name, ()):
                 event.set()

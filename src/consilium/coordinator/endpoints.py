@@ -170,6 +170,8 @@ async def site_self(call: Call) -> Any:
 
 def _seen(tx: Transaction, call: Call, at: float, **more: Any) -> None:
     """The site spoke at `at`: when its request came, not while we wait on a line that may be dead by then."""
+    if not more and not call.services.gate.news(call.who.name, at):
+        return
     heard = update(sites).where(sites.c.site == call.who.name, sites.c.last_seen < at)
     tx.do(heard.values(last_seen=at, **more))
 

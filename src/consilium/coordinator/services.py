@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from consilium.coordinator.bell import Bell
+from consilium.coordinator.gate import Gate
 from consilium.coordinator.ingest import Ingest
 from consilium.core.ids import canonical
 from consilium.store.blobs import Directory
@@ -28,6 +29,7 @@ class Services:
     database: Database
     blobs: Directory
     bell: Bell
+    gate: Gate
     identity: Identity
     ingest: Ingest
     url: str

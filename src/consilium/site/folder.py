@@ -3,10 +3,11 @@
 import json
 import os
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from consilium import yamlfile
-from consilium.core.errors import Conflict, NotFound, PolicyInvalid
+from consilium.core.errors import Conflict, Invalid, NotFound, PolicyInvalid
 from consilium.governance.policy import TEMPLATE, Policy
 from consilium.wire.identity import Identity
 
@@ -91,17 +92,24 @@ class Folder:
 
     def policy(self) -> Policy:
         """The policy as it stands now. Raises: PolicyInvalid."""
-        return yamlfile.load(self.policy_file, Policy, PolicyInvalid)
+        try:
+            text = self.policy_file.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise PolicyInvalid(f"{self.policy_file} cannot be read", "give it back, in UTF-8") from error
+        return _policy(text, self.policy_file.name)
 
     def joined(self) -> bool:
         """Whether this site belongs to a federation."""
         return (self.home / "site.json").exists()
 
     def membership(self) -> Membership:
-        """Where this site belongs. Raises: NotFound: it has not joined."""
+        """Where this site belongs. Raises: NotFound: it has not joined.   Invalid."""
         if not self.joined():
             raise NotFound("this site has not joined a federation", "join with `consilium site join TOKEN`")
-        return Membership(**json.loads((self.home / "site.json").read_text()))
+        try:
+            return Membership(**json.loads((self.home / "site.json").read_bytes()))
+        except (ValueError, TypeError) as error:
+            raise Invalid(f"{self.home / 'site.json'} is damaged", "restore it from your backup") from error
 
     def keep_membership(self, membership: Membership) -> None:
         """Record where this site belongs."""
@@ -132,6 +140,11 @@ class Folder:
         path = self.work / run
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         return path
+
+
+@lru_cache(maxsize=4)
+def _policy(text: str, name: str) -> Policy:
+    return yamlfile.parse(text, Policy, PolicyInvalid, name)
 
 
 def durable(path: Path, data: bytes) -> None:

@@ -21,6 +21,7 @@ from consilium.core.errors import Unavailable
 
 Result = TypeVar("Result")
 CHANNEL = "consilium"
+_NOTIFY = text("SELECT pg_notify(:channel, topic) FROM unnest(CAST(:topics AS text[])) AS topic")
 MIGRATION_LOCK = 0x436F6E73
 RETRIES, AWAY = 20, 6
 CONFLICTS = ("40001", "40P01")
@@ -124,9 +125,8 @@ class Database:
         with self._engine.begin() as connection:
             transaction = Transaction(connection)
             result = act(transaction)
-            if self.postgres:
-                for topic in sorted(transaction.topics):
-                    connection.execute(text("SELECT pg_notify(:channel, :topic)"), {"channel": CHANNEL, "topic": topic})
+            if self.postgres and transaction.topics:
+                connection.execute(_NOTIFY, {"channel": CHANNEL, "topics": sorted(transaction.topics)})
         for topic in transaction.topics:
             self._ring(topic)
         return result
