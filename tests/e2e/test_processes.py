@@ -8,7 +8,7 @@ import urllib3
 
 from consilium.core.errors import Unauthenticated, Unavailable
 from consilium.wire.connection import Connection
-from e2e.coordinator import Coordinator, refusal
+from e2e.coordinator import PASSWORD, Coordinator, refusal
 from e2e.postgres import Postgres
 
 Make = Callable[[str | None], Coordinator]
@@ -72,3 +72,15 @@ def test_a_wrong_password_and_an_unknown_name_look_the_same(coordinator: Coordin
         for name in ("admin", "nobody")
     )
     assert isinstance(known, Unauthenticated) and str(known) == str(unknown)
+
+
+def test_after_many_wrong_passwords_a_name_waits_and_another_does_not(coordinator: Coordinator) -> None:
+    coordinator.person("slow", "auditor")
+
+    def attempt(name: str, password: str = "not the password") -> str:
+        body = {"name": name, "password": password}
+        return type(refusal(lambda: coordinator.connection().post("/v1/login", body))).__name__
+
+    assert {attempt("slow") for _ in range(10)} == {"Unauthenticated"}
+    assert attempt("slow") == attempt("slow", PASSWORD) == "Refused"
+    assert attempt("nobody-else") == "Unauthenticated"

@@ -68,14 +68,21 @@ def add_person(tx: Transaction, name: str, role: str, password: str, now: dateti
     tx.ring(ACCESS)
 
 
-def login(tx: Transaction, name: str, password: str, now: float) -> tuple[str, int]:
-    """A token for a person. Raises: Unauthenticated."""
-    row = tx.row(select(people).where(people.c.name == name))
-    _, salt, known = (row.password if row else "scrypt$AAAA$AAAA").split("$")
-    good = hmac.compare_digest(_stretch(password, base64.b64decode(salt)), known)
-    if row is None or not good:
-        raise Unauthenticated("name or password is wrong", "try again, or ask the coordinator's admin")
-    return _issue(tx, f"person:{name}", row.role, now, PERSON_TOKEN_S), PERSON_TOKEN_S
+def stored(tx: Transaction, name: str) -> str:
+    """What is kept of a person's password; for an unknown name, something that none fits."""
+    known = tx.scalar(select(people.c.password).where(people.c.name == name))
+    return "scrypt$AAAA$AAAA" if known is None else str(known)
+
+
+def fits(password: str, kept: str) -> bool:
+    """Whether this is the password. It takes its time (scrypt), so outside of any transaction."""
+    _, salt, known = kept.split("$")
+    return hmac.compare_digest(_stretch(password, base64.b64decode(salt)), known)
+
+
+def person_token(tx: Transaction, name: str, now: float) -> tuple[str, int]:
+    """A token for a person whose password was right."""
+    return _issue(tx, f"person:{name}", "person", now, PERSON_TOKEN_S), PERSON_TOKEN_S
 
 
 def _issue(tx: Transaction, subject: str, role: str, now: float, seconds: int) -> str:

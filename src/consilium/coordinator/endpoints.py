@@ -17,7 +17,7 @@ from consilium.coordinator.conduct import Conduct, grant, keep_blob
 from consilium.coordinator.ledgers import checkpoint, post, record
 from consilium.coordinator.services import Services
 from consilium.core import run as run_machine
-from consilium.core.errors import Conflict, Invalid, NotFound, ProtocolMismatch, Refused
+from consilium.core.errors import Conflict, Invalid, NotFound, ProtocolMismatch, Refused, Unauthenticated
 from consilium.core.ids import RunId, SiteId
 from consilium.core.study import Plan
 from consilium.store.database import Transaction
@@ -158,7 +158,13 @@ async def token(call: Call) -> Any:
 async def login(call: Call) -> Any:
     """A person's access token."""
     ask: Login = call.body
-    secret, seconds = await call.store(lambda tx: accounts.login(tx, ask.name, ask.password, call.services.seconds()))
+    services, now = call.services, call.services.seconds()
+    services.gate.may_try(ask.name, now)
+    kept = await call.store(lambda tx: accounts.stored(tx, ask.name))
+    if not await services.to_thread(lambda: accounts.fits(ask.password, kept)):
+        services.gate.failed(ask.name, now)
+        raise Unauthenticated("name or password is wrong", "try again, or ask the coordinator's admin")
+    secret, seconds = await call.store(lambda tx: accounts.person_token(tx, ask.name, now))
     return messages.AccessToken(access_token=secret, expires_in=seconds)
 
 

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from consilium.coordinator import accounts
 from consilium.coordinator.accounts import ACCESS, Who
 from consilium.coordinator.bell import Bell
+from consilium.core.errors import Refused
 from consilium.store.database import Database
 
 KNOWN_S = 1.0
 MOST = 10_000
+WRONG, PAUSE_S = 10, 60.0
+"""So many wrong passwords for one name within this time, in one process: then it waits."""
 
 
 @dataclass
@@ -22,6 +25,7 @@ class Gate:
     database: Database
     bell: Bell
     _known: dict[str, tuple[Who, float]] = field(default_factory=dict)
+    _failed: dict[str, list[float]] = field(default_factory=dict)
     _heard: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -40,6 +44,18 @@ class Gate:
                 self._known.clear()
             self._known[secret] = (found, min(expires, now + KNOWN_S))
         return found
+
+    def may_try(self, name: str, now: float) -> None:
+        """Whether a password for this name may be tried now. Raises: Refused: too many were wrong lately."""
+        lately = [at for at in self._failed.get(name, ()) if now - at < PAUSE_S]
+        if len(lately) >= WRONG:
+            raise Refused("too many wrong passwords for this name", "wait a minute", reason="attempts")
+
+    def failed(self, name: str, now: float) -> None:
+        """A password was wrong."""
+        if len(self._failed) >= MOST:
+            self._failed.clear()
+        self._failed[name] = [*self._failed.get(name, [])[1 - WRONG :], now]
 
     def news(self, site: str, at: float) -> bool:
         """Whether it is worth a write that `site` spoke at `at`: once a second."""
