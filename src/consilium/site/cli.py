@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, time
 from pathlib import Path
+from sqlite3 import DatabaseError
 from typing import Any
 
 import click
@@ -21,7 +22,7 @@ from consilium.governance.words import explain
 from consilium.site import joining, showing
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder
-from consilium.site.journal import Journal
+from consilium.site.journal import Journal, damaged
 from consilium.site.presence import ring, running
 from consilium.wire.messages import Decision
 
@@ -193,8 +194,16 @@ def revoke(study: str | None, everything: bool, person: str, reason: str, home: 
     with _desk(home) as desk:
         chosen = [study] if study else [s for s in desk.offered() if desk.standing(s, now()).word == "approved"]
         decisions = [desk.revoke(name, person, reason, now()) for name in chosen]
-    for decision in decisions:
-        _decided(decision, home, as_json)
+    if study:
+        _decided(decisions[0], home, as_json)
+    elif as_json:
+        ring(Folder.open(home))
+        say([_fact(decision) for decision in decisions], True, "")
+    elif not decisions:
+        click.echo("No study is approved here: there is nothing to revoke.")
+    else:
+        for decision in decisions:
+            _decided(decision, home, as_json)
 
 
 @site.command()
@@ -244,20 +253,26 @@ def doctor(ctx: click.Context, home: Path, as_json: bool) -> None:
 def _desk(home: Path) -> Iterator[Desk]:
     folder = Folder.open(home)
     with closing(Journal(folder.journal)) as journal:
-        yield Desk(folder, journal)
+        try:
+            yield Desk(folder, journal)
+        except DatabaseError as error:
+            raise damaged(folder.journal) from error
 
 
 def _decided(decision: Decision, home: Path, as_json: bool) -> None:
     folder = Folder.open(home)
     ring(folder)
-    fact = decision.model_dump(mode="json", include={"study", "plan", "decision", "person", "accepts", "expires"})
     done = {"approve": "approved", "decline": "declined", "revoke": "revoked"}[decision.decision]
     words = f"{decision.study} is {done} by {decision.person}, for the plan {decision.plan}"
     if decision.expires is not None:
         words += f", until {decision.expires:%Y-%m-%d}"
     if not running(folder):
         words += "\nThe coordinator hears of it when the agent runs (`consilium site run`)."
-    say(fact, as_json, words)
+    say(_fact(decision), as_json, words)
+
+
+def _fact(decision: Decision) -> dict[str, Any]:
+    return decision.model_dump(mode="json", include={"study", "plan", "decision", "person", "accepts", "expires"})
 
 
 def _day(text: str | None) -> datetime | None:

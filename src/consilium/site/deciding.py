@@ -5,7 +5,9 @@ from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from sqlite3 import Row
 
-from consilium.core.errors import NotFound, Refused
+from pydantic import ValidationError
+
+from consilium.core.errors import Invalid, NotFound, Refused
 from consilium.core.study import Plan
 from consilium.governance.approvals import WEAKER, Said, weaker
 from consilium.governance.policy import Policy
@@ -138,10 +140,16 @@ class Desk:
         self, word: str, study: str, person: str, now: datetime, *, accepts: tuple[str, ...] = (),
         expires: datetime | None = None, reason: str = "",
     ) -> Decision:  # fmt: skip
-        return Decision.model_validate({
-            "site": self.folder.membership().site, "study": study, "plan": self.plan(study).digest, "decision": word,
-            "person": person, "accepts": accepts, "expires": expires, "at": now, "reason": reason,
-        })  # fmt: skip
+        if not person.strip() or not person.isprintable():
+            raise Invalid("a decision has a person's name, in one line", "write who decides with --person")
+        try:
+            return Decision.model_validate({
+                "site": self.folder.membership().site, "study": study, "plan": self.plan(study).digest,
+                "decision": word, "person": person, "accepts": accepts, "expires": expires, "at": now, "reason": reason,
+            })  # fmt: skip
+        except ValidationError as error:
+            what = error.errors()[0]
+            raise Invalid(f"--{what['loc'][0]}: {what['msg']}", "shorten it") from error
 
     def _keep(self, decision: Decision, now: datetime, mapping: Path | None = None) -> None:
         envelope = seal(Decision.TYPE, decision.encode(), self.folder.identity())

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
+from sqlite3 import DatabaseError
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from cryptography import x509
+from pydantic import ValidationError
 
 from consilium import __version__
 from consilium.core.errors import ConsiliumError
@@ -21,7 +23,7 @@ from consilium.governance import audit
 from consilium.site import tables
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder
-from consilium.site.journal import Journal
+from consilium.site.journal import Journal, damaged
 from consilium.site.line import connect
 from consilium.site.presence import running
 from consilium.training import sandbox
@@ -58,6 +60,11 @@ def examine(folder: Folder, now: datetime) -> Iterator[Finding]:
             yield from (Finding(name, *found) for found in check(folder, now))
         except ConsiliumError as error:
             yield Finding(name, "problem", error.message, error.remedy)
+        except DatabaseError:
+            told = damaged(folder.journal)
+            yield Finding(name, "problem", told.message, told.remedy)
+        except ValidationError:
+            yield Finding(name, "problem", "what answers is not a coordinator", "check the address and the proxy")
         except OSError as error:
             yield Finding(name, "problem", f"{error.strerror or type(error).__name__}", "look at the folder")
 

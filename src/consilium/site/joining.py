@@ -3,11 +3,15 @@
 import base64
 import hashlib
 import json
+import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from consilium.core.errors import Conflict, Invalid, Refused
+from pydantic import ValidationError
+
+from consilium.core.errors import Conflict, Invalid, Refused, Unavailable
 from consilium.core.ids import digest
 from consilium.site.folder import Folder, Membership
 from consilium.site.journal import Journal
@@ -34,6 +38,7 @@ class Ticket:
             values = json.loads(base64.urlsafe_b64decode(token.strip().removeprefix(PREFIX)))
             ticket = cls(**values)
             whole = token.strip().startswith(PREFIX) and all(isinstance(value, str) for value in values.values())
+            whole = whole and bool(urlsplit(ticket.url).hostname)
         except (ValueError, TypeError) as error:
             raise Invalid("this is not a join token", "copy the whole line that begins with " + PREFIX) from error
         if not whole or not ticket.url.startswith("https://"):
@@ -56,21 +61,43 @@ def join(folder: Folder, token: str, about: str, ca: Path | None, now: datetime)
                 f"this folder belongs to {known.url} already, as {known.site}", "use another --home for another site"
             )
     pem = _authority(ticket) if ca is None and ticket.ca else None
-    folder.keep_authority(pem or (ca.read_bytes() if ca else None))
-    connection = Connection(ticket.url, folder.authority())
-    hello = Hello.model_validate(connection.get("/v1/hello"))
-    _same_key(hello.public_key, ticket)
-    body = Join(protocol=PROTOCOL, token=ticket.secret, site=ticket.site, public_key=identity.public, about=about)
-    answer = Joined.model_validate(connection.post("/v1/join", raw=body.encode()))
-    _same_key(answer.coordinator_key, ticket)
+    body = _asked(ticket, identity.public, about)
+    with tempfile.TemporaryDirectory(dir=folder.work) as place:  # until the coordinator proves true, nothing is kept
+        fetched = Path(place) / "ca.pem"
+        fetched.write_bytes(pem or b"")
+        answer = _answered(ticket, body, ca or (fetched if pem else None))
+    folder.keep_authority(ca.read_bytes() if ca else pem)
     if not folder.joined():
         journal = Journal(folder.journal)
         with journal.write() as tx:
             tx.record("join", {"site": ticket.site, "url": ticket.url, "coordinator_key": ticket.key}, now)
-            tx.record("send", {"what": "join", "digest": digest(body.encode()), "size": len(body.encode())}, now)
+            tx.record("send", {"what": "join", "digest": digest(body), "size": len(body)}, now)
         journal.close()
     folder.keep_membership(Membership(ticket.site, ticket.url, ticket.key))
     return answer.state
+
+
+def _asked(ticket: Ticket, key: str, about: str) -> bytes:
+    try:
+        ask = Join(protocol=PROTOCOL, token=ticket.secret, site=ticket.site, public_key=key, about=about)
+    except ValidationError as error:
+        where = str(error.errors()[0]["loc"][0])
+        if where == "about":
+            raise Invalid("--about has more than 4000 characters, or a NUL among them", "shorten it") from error
+        raise Invalid(f"this is not a join token: its {where} is not one", "ask the admin for a new one") from error
+    return ask.encode()
+
+
+def _answered(ticket: Ticket, body: bytes, ca: Path | None) -> Joined:
+    """The coordinator's answer. The secret is sent only to who claims the key in the token."""
+    connection = Connection(ticket.url, ca)
+    try:
+        _same_key(Hello.model_validate(connection.get("/v1/hello")).public_key, ticket)
+        answer = Joined.model_validate(connection.post("/v1/join", raw=body))
+        _same_key(answer.coordinator_key, ticket)
+    except ValidationError as error:
+        raise Unavailable("what came is not a coordinator's answer", "check address and proxy") from error
+    return answer
 
 
 def _authority(ticket: Ticket) -> bytes:

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from consilium.core.errors import Invalid
 from consilium.core.ids import digest
 from consilium.governance import audit
 
@@ -40,16 +41,28 @@ CREATE TABLE IF NOT EXISTS marks (seq INTEGER PRIMARY KEY, envelope BLOB NOT NUL
 """
 
 
+def damaged(path: Path) -> Invalid:
+    """The error for a journal that SQLite cannot use."""
+    return Invalid(f"the journal {path} is damaged or out of reach", "keep that file, and restore it from your backup")
+
+
 class Journal:
-    """One connection, one writer at a time; `synchronous=FULL`: what is committed survives a power cut."""
+    """One connection, one writer at a time; `synchronous=FULL`: what is committed survives a power cut.
+
+    Raises: Invalid: the file is damaged, or cannot be opened.
+    """
 
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
         self._db.row_factory = sqlite3.Row
         self._lock = threading.RLock()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            self._db.execute(f"PRAGMA {pragma}")
-        self._db.executescript(SCHEMA)
+        try:
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+                self._db.execute(f"PRAGMA {pragma}")
+            self._db.executescript(SCHEMA)
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise damaged(path) from error
         path.chmod(0o600)
 
     @contextmanager
