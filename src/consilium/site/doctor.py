@@ -18,7 +18,7 @@ from cryptography import x509
 from pydantic import ValidationError
 
 from consilium import __version__
-from consilium.core.errors import ConsiliumError
+from consilium.core.errors import AuditBroken, ConsiliumError, PolicyInvalid
 from consilium.governance import audit
 from consilium.site import tables
 from consilium.site.deciding import Desk
@@ -59,7 +59,7 @@ def examine(folder: Folder, now: datetime) -> Iterator[Finding]:
         try:
             yield from (Finding(name, *found) for found in check(folder, now))
         except ConsiliumError as error:
-            yield Finding(name, "problem", error.message, error.remedy)
+            yield Finding(name, "problem", error.message, error.remedy or _remedy(error, folder))
         except DatabaseError:
             told = damaged(folder.journal)
             yield Finding(name, "problem", told.message, told.remedy)
@@ -70,6 +70,12 @@ def examine(folder: Folder, now: datetime) -> Iterator[Finding]:
 
 
 Found = tuple[Level, str, str]
+
+
+def _remedy(error: ConsiliumError, folder: Folder) -> str:
+    if isinstance(error, AuditBroken):
+        return "keep the journal as it is, and compare it with what the coordinator keeps: `consilium audit verify`"
+    return f"correct {folder.policy_file}" if isinstance(error, PolicyInvalid) else "look at what it names"
 
 
 def _versions(folder: Folder, now: datetime) -> Iterator[Found]:
@@ -218,14 +224,16 @@ def _data(folder: Folder, now: datetime) -> Iterator[Found]:
 
 
 def _read(desk: Desk, study: str, wanted: int, folder: Folder) -> Found:
+    least, ask = max(wanted, folder.policy().min_patients), f"`consilium site check {study}` says why"
     try:
-        report = tables.check(desk.plan(study).study, desk.mapping(study))
+        report, enough = tables.checked(desk.plan(study).study, desk.mapping(study), least)
     except ConsiliumError as error:
         return "problem", f"{study}: {error.message}", error.remedy
-    least = max(wanted, folder.policy().min_patients)
-    if isinstance(report.training, str) or report.training < least:
-        return "problem", f"{study}: fewer than {least} training patients", f"`consilium site check {study}` says why"
-    return "ok", f"{study}: {report.read} rows read, {report.training} training patients", ""
+    if not enough:
+        return "problem", f"{study}: fewer than {least} training patients", ask
+    if not report.usable:
+        return "warning", f"{study}: some of the data do not fit", ask
+    return "ok", f"{study}: {report.read} rows read, training patients: {report.training}", ""
 
 
 def _agent(folder: Folder, now: datetime) -> Iterator[Found]:

@@ -29,6 +29,12 @@ def check(study: Study, mapping: Path) -> quality.Report:
     return quality.check(study, mapped(study, mapping))
 
 
+def checked(study: Study, mapping: Path, least: int) -> tuple[quality.Report, bool]:
+    """The same, and whether there are at least `least` training patients, also where their number is hidden."""
+    found = mapped(study, mapping)
+    return quality.check(study, found), len(found.table.label) - int(found.table.test.sum()) >= least
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A table on file, and how many patients it has for training and for testing."""
