@@ -325,8 +325,6 @@ def test_all_approvals_are_revoked_at_once_however_many_there_are(made: Federati
     assert json.loads(north.command("revoke", "--all", *DECIDED, "--json")) == []
     assert "nothing to revoke" in north.command("revoke", "--all", *DECIDED)
     plans = [made.submit(study(f"all-{number}")) for number in (1, 2)]
-    for plan in (*plans, Plan.of(study("known"))):
-        north.command("check", "--study-file", written(made.folder, plan), "--mapping", north.mapping)
     for plan in plans:
         north.approve(plan)
     north.command("approve", "known", *DECIDED, "--accept", "plain", "--mapping", north.mapping)
@@ -334,12 +332,6 @@ def test_all_approvals_are_revoked_at_once_however_many_there_are(made: Federati
     assert [line.split()[0] for line in said.splitlines()] == ["known", "all-1", "all-2"]
     for plan in plans:
         until(lambda plan=plan: heard(made, plan)["north"]["decision"] == "revoke", "the coordinator hears of it")
-
-
-def written(folder: Path, plan: Plan) -> Path:
-    path = folder / f"{plan.study.name}.yaml"
-    path.write_text(yaml.safe_dump(plan.study.model_dump(mode="json")))
-    return path
 
 
 # looking
