@@ -54,6 +54,9 @@ class Driver:
                 except (Unavailable, OSError) as error:
                     log.warning("the driver waits: %s", error)
                     busy, wait = False, 1.0
+                except Exception:  # whatever one run holds, the process and the other runs go on
+                    log.exception("the driver waits")
+                    busy, wait = False, 1.0
                 if not busy:
                     await bell.wait(wait)
 
@@ -83,7 +86,7 @@ class Driver:
         try:
             await self._act(effect)
         except Invalid as error:  # it will not become right by trying again
-            await self.database.run(partial(self._fail, effect=effect, reason=str(error)))
+            await self.database.run(partial(self._fail, effect=effect, reason=_told(error)))
         except ConsiliumError as error:
             log.warning("%s is tried again: %s", effect.key, error)
             await self.database.run(lambda tx: self._postpone(tx, effect))
@@ -157,6 +160,11 @@ class Driver:
 def _later() -> Any:
     """When an effect may be leased: when it is due, or when the present lease runs out."""
     return case((effects.c.leased_until > effects.c.due, effects.c.leased_until), else_=effects.c.due)
+
+
+def _told(error: Exception) -> str:
+    """Why, as it fits a message: a plan may have put anything into it."""
+    return str(error).replace("\x00", " ")[:2000]
 
 
 def _do(statement: Any, tx: Transaction) -> None:

@@ -12,6 +12,7 @@ from consilium.algorithms import metrics
 from consilium.coordinator.conduct import Conduct, keep_blob
 from consilium.core import round as machine
 from consilium.core import state as chain
+from consilium.core.errors import NotFound, StudyInvalid
 from consilium.core.ids import Digest, RunId
 from consilium.core.study import Plan, Study
 from consilium.store.blobs import Directory, Stored
@@ -94,8 +95,12 @@ class Needs:
 
 
 def strategy(study: Study) -> Any:
-    """The study's strategy, with its options."""
-    return plugins.load("consilium.strategies", study.strategy.name)(study.strategy.options)
+    """The study's strategy, with its options. Raises: StudyInvalid: it is not installed here, or not its options."""
+    try:
+        kind = plugins.load("consilium.strategies", study.strategy.name)
+    except NotFound as error:
+        raise StudyInvalid(error.message, error.remedy) from error
+    return kind(study.strategy.options)
 
 
 def read_figures(study: Study, path: Path) -> dict[str, Any]:

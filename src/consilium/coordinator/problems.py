@@ -30,8 +30,7 @@ STATUS: tuple[tuple[type[ConsiliumError], int], ...] = (
 def problem(error: ConsiliumError, status: int = 0, headers: dict[str, str] | None = None) -> Response:
     """An error on the wire, with `headers` of its own. `status`: another than that of its kind."""
     status = status or next((status for kind, status in STATUS if isinstance(error, kind)), 400)
-    told = Problem(
-        code=error.code, message=error.message[:4000], remedy=error.remedy[:4000], reason=getattr(error, "reason", "")
-    )
+    message, remedy = (text.replace("\x00", " ")[:4000] for text in (error.message, error.remedy))
+    told = Problem(code=error.code, message=message, remedy=remedy, reason=getattr(error, "reason", ""))
     common = {HEADER: str(PROTOCOL)} | ({"WWW-Authenticate": "Bearer"} if status == 401 else {})
     return JSONResponse(told.model_dump(), status_code=status, headers=common | (headers or {}))

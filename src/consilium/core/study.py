@@ -1,6 +1,7 @@
 """The study: purpose, contract, model, strategy, privacy, rounds; and the plan, its immutable form named by a hash."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -13,7 +14,12 @@ from consilium.core.ids import DIGEST, SLUG, Digest, canonical, digest
 
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=4000, strip_whitespace=True)]
+StudyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,49}$")]
+"""A slug that leaves room for the number of a run: `NAME-1` is a name, too."""
+SHOWN = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$"
+"""What is shown to people who decide: no control characters, which would move the cursor or the order of words."""
+Shown = Annotated[str, StringConstraints(pattern=SHOWN)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4000, strip_whitespace=True, pattern=SHOWN)]
 Json = dict[str, Any]
 
 
@@ -38,9 +44,9 @@ class Feature(Part):
     id: Identifier = Field(description="its name, as mappings use it")
     meaning: Text = Field(description="what it means, for the people who map it")
     type: Literal["number", "category"] = Field(description="what its values are")
-    unit: str | None = Field(None, description="UCUM unit of a number; '1' for a pure number")
+    unit: Shown | None = Field(None, description="UCUM unit of a number; '1' for a pure number")
     range: tuple[float, float] | None = Field(None, description="smallest and largest plausible value, in `unit`")
-    categories: dict[Identifier, str] | None = Field(None, description="code: meaning")
+    categories: dict[Identifier, Shown] | None = Field(None, description="code: meaning")
     missing: Literal["allowed", "forbidden"] = Field(
         "allowed", description="whether a patient without it may take part"
     )
@@ -63,7 +69,7 @@ class Label(Part):
     id: Identifier = Field(description="its name")
     meaning: Text = Field(description="what it means, for the people who map it")
     type: Literal["binary", "number", "count"] = Field(description="what its values are; binary: 0 or 1")
-    unit: str | None = Field(None, description="UCUM unit of a number")
+    unit: Shown | None = Field(None, description="UCUM unit of a number")
     range: tuple[float, float] | None = Field(None, description="smallest and largest plausible value, in `unit`")
 
     @model_validator(mode="after")
@@ -86,7 +92,7 @@ class Contract(Part):
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Contract":
         names = [feature.id for feature in self.features] + [self.label.id]
-        double = sorted({name for name in names if names.count(name) > 1})
+        double = sorted(name for name, count in Counter(names).items() if count > 1)
         if double:
             raise ValueError(f"named twice: {', '.join(double)}")
         return self
@@ -97,7 +103,7 @@ class Model(Part):
 
     kind: Slug = Field(description="linear, logistic, poisson, torch, or a plug-in")
     l2: float = Field(0.0, ge=0, description="L2 penalty on the weights, not on the intercept")
-    architecture: str | None = Field(None, description="name in the catalogue, or in the wheel")
+    architecture: Shown | None = Field(None, description="name in the catalogue, or in the wheel")
     options: Json = Field(default_factory=dict, description="options of the architecture")
     wheel: Annotated[str, StringConstraints(pattern=DIGEST)] | None = Field(
         None, description="digest of a wheel with the study's own code; each site must approve it"
@@ -156,7 +162,7 @@ class Study(Part):
     """One study file, whole."""
 
     consilium: Literal[1] = Field(description="version of this format")
-    name: Slug = Field(description="a-z, 0-9 and hyphens; once at a coordinator")
+    name: StudyName = Field(description="a-z, 0-9 and hyphens, at most 50; once at a coordinator")
     title: Text = Field(description="one line for people")
     purpose: Purpose = Field(description="what for, and who asks")
     contract: Contract = Field(description="what the data must mean")

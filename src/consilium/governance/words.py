@@ -8,13 +8,13 @@ def explain(plan: Plan) -> str:
     """The whole plan, in words."""
     study = plan.study
     lines = [
-        f"{study.title}",
-        f"Study {study.name}, asked by {study.purpose.requester}, for {study.purpose.code}.",
-        f"Purpose: {study.purpose.text}",
+        _line(study.title),
+        f"Study {study.name}, asked by {_line(study.purpose.requester)}, for {study.purpose.code}.",
+        f"Purpose: {_line(study.purpose.text)}",
         "",
         "What is read here, and stays here:",
         *(f"  - {_feature(feature)}" for feature in study.contract.features),
-        f"  - {study.contract.label.id}: {study.contract.label.meaning} (what the model learns to predict)",
+        f"  - {study.contract.label.id}: {_line(study.contract.label.meaning)} (what the model learns to predict)",
         "",
         "What is done here:",
         f"  {_model(plan)}",
@@ -34,16 +34,22 @@ def explain(plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def _line(text: str) -> str:
+    """In one line: what a study says of itself cannot look like what we say of it."""
+    return " ".join(text.split())
+
+
 def _feature(feature: Feature) -> str:
+    meaning = _line(feature.meaning)
     if feature.type == "number":
         assert feature.range is not None
         low, high = feature.range
-        return f"{feature.id}: {feature.meaning}, {low:g} to {high:g} {feature.unit}"
-    return f"{feature.id}: {feature.meaning}, one of {', '.join((feature.categories or {}).values())}"
+        return f"{feature.id}: {meaning}, {low:g} to {high:g} {_line(feature.unit or '')}"
+    return f"{feature.id}: {meaning}, one of {', '.join(_line(word) for word in (feature.categories or {}).values())}"
 
 
 def _model(plan: Plan) -> str:
     model, strategy = plan.study.model, plan.study.strategy.name
-    named = f"{model.kind} ({model.architecture})" if model.architecture else model.kind
+    named = f"{model.kind} ({_line(model.architecture)})" if model.architecture else model.kind
     code = f", with foreign code from the wheel {model.wheel}" if model.wheel else ""
     return f"A model of kind {named} is trained by {strategy}{code}."

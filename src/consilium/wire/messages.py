@@ -5,10 +5,9 @@ What is signed and hashed is the payload's bytes as they travelled, never a re-s
 """
 
 import json
-from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from consilium.core.errors import EnvelopeInvalid, ProtocolMismatch
 from consilium.core.ids import DIGEST, SLUG, canonical
@@ -27,6 +26,8 @@ Name = Annotated[str, StringConstraints(pattern=SLUG)]
 Hash = Annotated[str, StringConstraints(pattern=DIGEST)]
 Short = Annotated[str, StringConstraints(max_length=200, pattern=TEXT)]
 Long = Annotated[str, StringConstraints(max_length=4000, pattern=TEXT)]
+Number = Annotated[int, Field(ge=0, lt=2**31)]
+"""A number that databases at both ends can keep."""
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
 
 
@@ -87,7 +88,7 @@ class Blob(Message):
     """Bytes by name and size."""
 
     digest: Hash
-    size: int = Field(ge=0)
+    size: int = Field(ge=0, lt=2**62)
 
 
 # from the coordinator to a site, through its inbox
@@ -97,7 +98,7 @@ class Delivered(Signed):
     """A message in an inbox. Its place is signed with it, so that nobody in between can replay, swap or drop one."""
 
     to: Name | None = None
-    number: int = Field(0, ge=0, description="its number in the inbox of `to`; each is one more than the one before")
+    number: Number = Field(0, description="its number in the inbox of `to`; each is one more than the one before")
 
 
 class Offer(Delivered):
@@ -116,15 +117,15 @@ class Task(Delivered):
     study: Name
     run: Name
     plan: Hash
-    round: int = Field(ge=1)
-    attempt: int = Field(1, ge=1, description="how often this round was opened")
+    round: int = Field(ge=1, lt=2**31)
+    attempt: int = Field(1, ge=1, lt=2**31, description="how often this round was opened")
     kind: Literal["TRAIN", "EVALUATE"]
     phase: Literal["SUBMIT"]
     roster: tuple[Name, ...]
     state: Blob = Field(description="state at which to train: the site computes it itself and compares")
     initial: Blob = Field(description="the initial model of the plan")
     aggregate: Blob | None = Field(description="sums of the round that led to `state`; None at the first round")
-    deadline: datetime
+    deadline: AwareDatetime
 
 
 class Closed(Delivered):
@@ -133,7 +134,7 @@ class Closed(Delivered):
     TYPE: ClassVar[str] = "application/vnd.consilium.closed+json"
     study: Name
     run: Name
-    round: int
+    round: Number
     kind: Literal["TRAIN", "EVALUATE"]
     took_part: tuple[Name, ...]
     aggregate: Blob
@@ -156,9 +157,9 @@ class Checkpoint(Delivered):
 
     TYPE: ClassVar[str] = "application/vnd.consilium.checkpoint+json"
     log: Name
-    seq: int = Field(ge=0)
+    seq: Number
     head: Hash
-    at: datetime
+    at: AwareDatetime
 
 
 # from a site to the coordinator
@@ -171,7 +172,7 @@ class Answer(Signed):
     study: Name
     run: Name
     plan: Hash
-    round: int
+    round: Number
     kind: Literal["TRAIN", "EVALUATE"]
     phase: Literal["SUBMIT"]
     state: Hash
@@ -186,8 +187,10 @@ class Refusal(Signed):
     study: Name
     plan: Hash
     run: Name | None = None
-    round: int | None = None
-    attempt: int | None = Field(None, description="of the task: a refusal that comes late does not hold for the next")
+    round: Number | None = None
+    attempt: Number | None = Field(
+        None, description="of the task: a refusal that comes late does not hold for the next"
+    )
     reason: Annotated[str, StringConstraints(pattern=SLUG)]
     text: Long
 
@@ -202,8 +205,8 @@ class Decision(Signed):
     decision: Literal["approve", "decline", "revoke"]
     person: Short
     accepts: tuple[Name, ...] = Field((), description="weaker modes accepted, such as the recipe `plain`")
-    expires: datetime | None = None
-    at: datetime
+    expires: AwareDatetime | None = None
+    at: AwareDatetime
     reason: Long = ""
 
 
@@ -220,7 +223,7 @@ class Hello(Message):
     version: str
     protocols: tuple[int, ...]
     public_key: Key
-    now: datetime
+    now: AwareDatetime
 
 
 class Join(Message):
@@ -252,7 +255,7 @@ class AccessToken(Message):
 class InboxItem(Message):
     """One envelope for the site, in the order of `seq`."""
 
-    seq: int
+    seq: Number
     envelope: dict[str, Any]
 
 
@@ -268,7 +271,7 @@ class Heartbeat(Message):
     version: Short
     activity: Short = "idle"
     run: Name | None = None
-    round: int | None = None
+    round: Number | None = None
 
 
 class Problem(Message):

@@ -1,0 +1,189 @@
+"""Requests that would make a coordinator fail, or keep failing: each is refused by name; the others go on."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consilium.api import freeze
+from consilium.coordinator import accounts
+from consilium.coordinator.api import application
+from consilium.coordinator.app import Settings, make_services
+from consilium.coordinator.driver import Driver
+from consilium.coordinator.perform import Performer
+from consilium.coordinator.services import Services
+from consilium.core.ids import canonical, digest
+from consilium.store.database import Transaction
+from consilium.wire.envelope import seal
+from consilium.wire.identity import Identity
+from consilium.wire.messages import Answer, Checkpoint, Decision, Refusal
+from e2e.federation import study
+
+PASSWORD, NOTHING = "correct horse", digest(b"")
+WHEN = "2030-01-01T00:00:00Z"
+Reply = tuple[int, Any]
+
+
+@dataclass
+class Coordinator:
+    """The product's application, driver and store in this process, without network."""
+
+    services: Services
+    keys: dict[str, Identity] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
+
+    def ask(self, who: str, method: str, path: str, body: Any = None, **headers: str) -> Reply:
+        """One request; status and answer."""
+        data = body if isinstance(body, bytes) else json.dumps({} if body is None else body).encode()
+        lines = [(name.replace("_", "-").lower().encode(), value.encode()) for name, value in headers.items()]
+        if who:
+            lines.append((b"authorization", b"Bearer " + self.tokens[who].encode()))
+        scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": lines}
+        status, found = 0, bytearray()
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": data, "more_body": False}
+
+        async def send(message: Any) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            found.extend(message.get("body", b""))
+
+        asyncio.run(application(self.services)(scope, receive, send))
+        return status, json.loads(bytes(found) or b"null")
+
+    def done(self, who: str, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        status, told = self.ask(who, method, path, body, **headers)
+        assert status < 300, told
+        return told
+
+    def site(self, name: str) -> None:
+        """A site that is admitted."""
+        self.keys[name] = mine = Identity.create(self.services.blobs._root / f"{name}.key")
+
+        def act(tx: Transaction) -> None:
+            token, _ = accounts.join_token(tx, name, self.services.seconds())
+            accounts.join(tx, token, name, mine.public, "", self.services.seconds())
+            self.tokens[name] = accounts._issue(tx, f"site:{name}", "site", self.services.seconds(), 300)
+
+        self.services.database.run_here(act)
+        self.done("root", "POST", f"/v1/sites/{name}/admit", {"fingerprint": mine.fingerprint})
+
+    def says(self, site: str, payload_type: str, values: dict[str, Any]) -> Reply:
+        """An envelope of a site, with a payload that our own models need not have made."""
+        return self.ask(site, "POST", "/v1/envelopes", seal(payload_type, canonical(values), self.keys[site]))
+
+    def decides(self, site: str, plan: bytes, **other: Any) -> Reply:
+        name = json.loads(plan)["name"]
+        values = {"site": site, "study": name, "plan": digest(plan), "decision": "approve", "person": "Vera"}
+        return self.says(site, Decision.TYPE, {**values, "accepts": ["plain"], "at": WHEN, **other})
+
+    def submits(self, name: str, **other: Any) -> tuple[Reply, bytes]:
+        plan, weights = freeze(study("sums", quorum=1))
+        size = str(len(weights))
+        self.done("rita", "PATCH", f"/v1/blobs/{digest(weights)}", weights, Upload_Offset="0", Upload_Length=size)
+        payload = canonical({**json.loads(plan.payload), "name": name, **other})
+        return self.ask("rita", "POST", "/v1/studies", {"plan": payload.decode()}), payload
+
+    def drive(self) -> None:
+        """What is due, until nothing is."""
+        services = self.services
+        performer = Performer(services.identity, services.blobs, services.name)
+        driver = Driver(services.database, services.bell, services.identity, performer, services.name)
+
+        async def act() -> None:
+            for _ in range(20):
+                if not (await driver._round_trip())[0]:
+                    return
+
+        asyncio.run(act())
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
+    Identity.create(tmp_path / "identity.key")
+    settings = Settings(
+        home=tmp_path, host="", port=1, url="https://localhost:1", database=f"sqlite:///{tmp_path / 'c.sqlite'}",
+        blobs=tmp_path / "blobs", certificate=tmp_path, key=tmp_path, ca=None,
+    )  # fmt: skip
+    made = Coordinator(make_services(settings))
+
+    def act(tx: Transaction) -> None:
+        for name, role in (("root", "admin"), ("rita", "researcher")):
+            accounts.add_person(tx, name, role, PASSWORD, made.services.now())
+
+    made.services.database.run_here(act)
+    for name in ("root", "rita"):
+        made.tokens[name] = made.done("", "POST", "/v1/login", {"name": name, "password": PASSWORD})["access_token"]
+    yield made
+    made.services.database.close()
+
+
+def test_a_key_with_a_nul_is_refused_by_name(coordinator: Coordinator) -> None:
+    assert coordinator.ask("", "POST", "/v1/login", {"x\0y": 1})[0] == 422
+
+
+@pytest.mark.parametrize("number", [2**31, 2**63, 10**30])
+def test_numbers_that_no_database_keeps_are_refused_by_name(coordinator: Coordinator, number: int) -> None:
+    coordinator.site("north")
+    about = {"study": "sums", "run": "sums-1", "plan": NOTHING}
+    blob = {"digest": NOTHING, "size": 0}
+    answer = {**about, "kind": "TRAIN", "phase": "SUBMIT", "state": NOTHING, "recipe": "plain", "contribution": blob}
+    for kind, values in (
+        (Checkpoint.TYPE, {"log": "north", "seq": number, "head": NOTHING, "at": WHEN}),
+        (Refusal.TYPE, {**about, "round": number, "reason": "x", "text": ""}),
+        (Answer.TYPE, {**answer, "round": number}),
+        (Answer.TYPE, {**answer, "round": 1, "contribution": {**blob, "size": 2**62 + number}}),
+    ):
+        status, told = coordinator.says("north", kind, values)
+        assert (status, told["code"]) == (422, "envelope-invalid")
+
+
+def test_a_time_without_a_zone_is_refused_and_keeps_nobody_from_the_run(coordinator: Coordinator) -> None:
+    coordinator.site("north")
+    coordinator.site("south")
+    _, plan = coordinator.submits("sums")
+    status, told = coordinator.decides("north", plan, expires="2099-01-01T00:00:00")
+    assert (status, told["code"]) == (422, "envelope-invalid")
+    coordinator.done("rita", "POST", "/v1/studies/sums/runs")
+    coordinator.drive()
+    assert coordinator.decides("south", plan)[0] == 200
+    assert coordinator.done("rita", "GET", "/v1/runs/sums-1")["status"] == "running"
+
+
+@pytest.mark.parametrize("name", ["n" * 51, "n" * 63])
+def test_a_study_whose_runs_could_not_be_named_is_refused(coordinator: Coordinator, name: str) -> None:
+    assert coordinator.submits(name)[0][0] == 422
+
+
+def test_the_longest_name_of_a_study_gives_names_to_its_runs(coordinator: Coordinator) -> None:
+    coordinator.site("north")
+    (status, _), plan = coordinator.submits("n" * 50)
+    assert status == 200
+    coordinator.done("rita", "POST", f"/v1/studies/{'n' * 50}/runs")
+    coordinator.drive()
+    assert coordinator.decides("north", plan)[0] == 200
+    assert coordinator.done("rita", "GET", f"/v1/runs/{'n' * 50}-1")["status"] == "running"
+
+
+@pytest.mark.parametrize("title", ["a\0b", "\x1b[2Jallowed", "\x9b2J", "\u202edesrever"])
+def test_a_title_that_moves_a_terminal_is_refused(coordinator: Coordinator, title: str) -> None:
+    assert coordinator.submits("sums", title=title, sites=["north"])[0][0] == 422
+    coordinator.site("north")
+
+
+@pytest.mark.parametrize(
+    "strategy", [{"name": "fedavg", "options": {"y" * 5000: 1}}, {"name": "fedavg", "options": {"\0": 1}},
+                 {"name": "nobody-has-it", "options": {}}],
+)  # fmt: skip
+def test_a_strategy_that_cannot_be_made_fails_its_run_and_not_the_driver(
+    coordinator: Coordinator, strategy: dict[str, Any]
+) -> None:
+    coordinator.submits("sums", strategy=strategy)
+    coordinator.done("rita", "POST", "/v1/studies/sums/runs")
+    coordinator.drive()
+    assert coordinator.done("rita", "GET", "/v1/runs/sums-1")["status"] == "failed"
