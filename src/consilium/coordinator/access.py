@@ -16,6 +16,7 @@ ACCESS: dict[str, frozenset[str]] = {
     "GET /v1/site": frozenset({SITE, PENDING}),
     "GET /v1/inbox": frozenset({SITE}),
     "POST /v1/envelopes": frozenset({SITE}),
+    "POST /v1/answers": frozenset({SITE}),
     "POST /v1/heartbeat": frozenset({SITE}),
     "HEAD /v1/blobs/{digest}": frozenset({SITE, RESEARCHER, ADMIN}),
     "PATCH /v1/blobs/{digest}": frozenset({SITE, RESEARCHER, ADMIN}),

@@ -68,6 +68,7 @@ ENDPOINTS = (
     Endpoint("GET /v1/site", E.site_self, reply=messages.Joined),
     Endpoint("GET /v1/inbox", E.read_inbox, query=E.After, reply=messages.Inbox),
     Endpoint("POST /v1/envelopes", E.envelope, raw=True),
+    Endpoint("POST /v1/answers", transfers.answer, raw=True),
     Endpoint("POST /v1/heartbeat", E.heartbeat, messages.Heartbeat),
     Endpoint("HEAD /v1/blobs/{digest}", transfers.head),
     Endpoint("PATCH /v1/blobs/{digest}", transfers.append, raw=True),
@@ -242,6 +243,7 @@ def _operation(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
     if endpoint.body is not None:
         operation["requestBody"] = {"required": True, "content": {kind: {"schema": _schema(endpoint.body, schemas)}}}
     elif endpoint.raw:
-        kind = "application/octet-stream" if endpoint.method == "PATCH" else "application/json"
+        bytes_ = endpoint.method == "PATCH" or endpoint.act is transfers.answer
+        kind = "application/octet-stream" if bytes_ else "application/json"
         operation["requestBody"] = {"required": True, "content": {kind: {"schema": {}}}}
     return operation

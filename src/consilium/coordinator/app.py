@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -26,6 +27,8 @@ from consilium.store.database import Database
 from consilium.wire.identity import Identity
 
 log = logging.getLogger(__name__)
+COLLECT = (20_000, 20, 50)
+"""When to look for garbage in cycles: seldom, for each look goes through all that a request made."""
 SWITCH_S = 0.0005
 """How long a thread may keep the interpreter: a request goes from thread to thread, and each change waits for this."""
 
@@ -65,6 +68,9 @@ async def serve(settings: Settings) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     services.bell.hang(loop)
     sys.setswitchinterval(SWITCH_S)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT)
     server = Server(
         application(services),
         address=settings.host,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import bindparam, func, select
 
 from consilium.coordinator.ledgers import checkpoint, post_all, record
 from consilium.core import round as machine
@@ -20,6 +20,7 @@ from consilium.core.ids import COORDINATOR, Digest, RunId, SiteId, canonical
 from consilium.core.study import Plan
 from consilium.store import eventlog
 from consilium.store.database import Transaction
+from consilium.store.hot import Hot
 from consilium.store.schema import blobs, decisions, effects, events, grants, refusals, results, sites, studies
 from consilium.store.schema import runs as run_table
 from consilium.wire.identity import Identity
@@ -29,6 +30,14 @@ AWAY_S = 60.0
 """Sites beat every ten seconds: one that missed a round and has been silent for this long before its end is away."""
 CHECKPOINT_EVERY = 10
 """Rounds between two checkpoints of the audit log that sites keep; one more goes at the end of a run."""
+
+_ADMITTED = select(sites.c.site).where(sites.c.state == "admitted")
+_STUDY = decisions.c.study == bindparam("study")
+_PLAN = Hot(select(studies.c.payload).join(run_table).where(run_table.c.run == bindparam("run")))
+_DECISIONS = Hot(select(decisions).where(_STUDY, decisions.c.site.in_(_ADMITTED)).order_by(decisions.c.id))
+_DECIDED = Hot(_ADMITTED.where(sites.c.site.in_(select(decisions.c.site).where(_STUDY))))
+_LAST_AT = Hot(select(events.c.at).where(events.c.run == bindparam("run")).order_by(events.c.seq.desc()).limit(1))
+_SEEN = Hot(select(sites.c.site, sites.c.last_seen))
 
 
 @dataclass
@@ -47,7 +56,7 @@ class Conduct:
     def load(cls, tx: Transaction, identity: Identity, run: RunId, now: datetime) -> "Conduct":
         """Load a run by replay. Raises: NotFound."""
         version, fold = eventlog.load(tx, run)
-        payload = tx.scalar(select(studies.c.payload).join(run_table).where(run_table.c.run == run))
+        payload = tx.scalar(_PLAN, run=run)
         return cls(tx, identity, run, Plan.load(payload), version, fold, now)
 
     @property
@@ -83,18 +92,16 @@ class Conduct:
     def due(self, kind: str, what: str, at: datetime) -> None:
         """Record work for the driver, once per key."""
         key = f"{self.run}/{kind}/{what}"
-        if self.tx.scalar(select(effects.c.key).where(effects.c.key == key)) is None:
+        if self.tx.find(effects, key=key) is None:
             row = {"key": key, "run": self.run, "kind": kind, "body": json.dumps({"what": what}), "due": at.timestamp()}
-            self.tx.do(insert(effects).values(**row, leased_until=0.0, attempts=0))
+            self.tx.put(effects, **row, leased_until=0.0, attempts=0)
         self.tx.ring("effects")
 
     def approving(self) -> list[SiteId]:
         """Admitted sites whose newest decision approves exactly this plan and has not expired, sorted."""
         invited = set(self.plan.study.sites)
         newest: dict[str, Decision] = {}
-        admitted = select(sites.c.site).where(sites.c.state == "admitted")
-        statement = select(decisions).where(decisions.c.study == self.study, decisions.c.site.in_(admitted))
-        for row in self.tx.rows(statement.order_by(decisions.c.id)):
+        for row in self.tx.rows(_DECISIONS, study=self.study):
             newest[row.site] = Decision.decode(row.payload)
         good = [
             SiteId(site)
@@ -117,10 +124,8 @@ class Conduct:
         if last is None:
             return approving
         took_part = self.fold.took_part.get(last.number, ())
-        closed_at = self.tx.scalar(
-            select(events.c.at).where(events.c.run == self.run).order_by(events.c.seq.desc()).limit(1)
-        )
-        seen = {row.site: row.last_seen for row in self.tx.rows(select(sites.c.site, sites.c.last_seen))}
+        closed_at = self.tx.scalar(_LAST_AT, run=self.run)
+        seen = {row.site: row.last_seen for row in self.tx.rows(_SEEN)}
         since = _aware(closed_at).timestamp() - min(self.plan.study.deadlines.round_s, AWAY_S)
         present = [site for site in approving if site in took_part or seen.get(site, 0.0) > since]
         return present if len(present) >= self.fold.quorum else approving
@@ -189,9 +194,7 @@ class Conduct:
 
     def _everyone(self) -> list[SiteId]:
         """Admitted sites that ever decided on this study, sorted."""
-        decided = select(decisions.c.site).where(decisions.c.study == self.study).distinct()
-        admitted = select(sites.c.site).where(sites.c.state == "admitted", sites.c.site.in_(decided))
-        return sorted(row.site for row in self.tx.rows(admitted))
+        return sorted(row.site for row in self.tx.rows(_DECIDED, study=self.study))
 
     def _end(self) -> None:
         state = None
@@ -265,7 +268,7 @@ class Conduct:
         known = self.tx.find(results, run=self.run, round=number)
         if known is None:
             row = {"run": self.run, "round": number, "kind": kind, "state": state, "aggregate": aggregate}
-            self.tx.do(insert(results).values(**row, figures=canonical(figures).decode(), performed_by=by))
+            self.tx.put(results, **row, figures=canonical(figures).decode(), performed_by=by)
         for digest in filter(None, (state, aggregate)):
             grant(self.tx, digest, [f"study:{self.study}"])
         if number == 0:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import BindParameter, bindparam, case, func, select, update
 
 from consilium.coordinator.bell import Bell
 from consilium.coordinator.conduct import Conduct
@@ -24,11 +24,27 @@ from consilium.core import run as runs
 from consilium.core.errors import ConsiliumError, Invalid, Unavailable
 from consilium.core.ids import RunId
 from consilium.store.database import Database, Transaction
+from consilium.store.hot import Hot
 from consilium.store.schema import effects
 from consilium.wire.identity import Identity
 
 log = logging.getLogger(__name__)
 IDLE_S = 30.0
+_NOW: BindParameter[float] = bindparam("now")
+_KEY = effects.c.key == bindparam("of")
+_DUE = Hot(
+    select(effects)
+    .where(effects.c.done.is_(None), effects.c.due <= _NOW, effects.c.leased_until <= _NOW)
+    .order_by(effects.c.due).limit(1).with_for_update(skip_locked=True)
+)  # fmt: skip
+_LEASE = Hot(
+    update(effects).where(_KEY)
+    .values({name: bindparam(name) for name in ("leased_by", "leased_until", "attempts")})
+)  # fmt: skip
+_LATER = case((effects.c.leased_until > effects.c.due, effects.c.leased_until), else_=effects.c.due)
+"""When an effect may be leased: when it is due, or when the present lease runs out."""
+_SOONEST = Hot(select(func.min(_LATER)).where(effects.c.done.is_(None)))
+_DONE = Hot(update(effects).where(_KEY).values(done=bindparam("done")))
 
 
 @dataclass
@@ -61,30 +77,37 @@ class Driver:
                     await bell.wait(wait)
 
     async def _round_trip(self) -> tuple[bool, float]:
-        leased = await self.database.run(self._lease)
+        leased, conduct, needs, wait = await self.database.run(self._next)
         if leased is None:
-            return False, await self.database.run(self._until_next)
-        await self._perform(leased)
+            return False, wait
+        await self._perform(leased, conduct, needs)
         return True, 0.0
+
+    def _next(self, tx: Transaction) -> tuple[Any, Conduct | None, Needs | None, float]:
+        """What is due, leased, with what it needs; or how long there is nothing."""
+        leased = self._lease(tx)
+        if leased is None:
+            return None, None, None, self._until_next(tx)
+        if leased.kind == "deadline":
+            return leased, None, None, 0.0
+        return leased, *self._needs(tx, leased), 0.0
 
     def _lease(self, tx: Transaction) -> Any:
         now = self.clock()
-        open_ = select(effects).where(effects.c.done.is_(None), effects.c.due <= now, effects.c.leased_until <= now)
-        row = tx.row(open_.order_by(effects.c.due).limit(1).with_for_update(skip_locked=True))
+        row = tx.row(_DUE, now=now)
         if row is not None:
             lease = {"leased_by": self.name, "leased_until": now + self.lease_s, "attempts": row.attempts + 1}
-            tx.do(update(effects).where(effects.c.key == row.key).values(**lease))
+            tx.do(_LEASE, of=row.key, **lease)
         return row
 
     def _until_next(self, tx: Transaction) -> float:
-        soonest = select(func.min(_later())).where(effects.c.done.is_(None))
-        at = tx.scalar(soonest)
+        at = tx.scalar(_SOONEST)
         return IDLE_S if at is None else min(max(float(at) - self.clock(), 0.05), IDLE_S)
 
-    async def _perform(self, effect: Any) -> None:
+    async def _perform(self, effect: Any, conduct: Conduct | None, needs: Needs | None) -> None:
         renewing = asyncio.create_task(self._renew(effect.key))
         try:
-            await self._act(effect)
+            await self._act(effect, conduct, needs)
         except Invalid as error:  # it will not become right by trying again
             await self.database.run(partial(self._fail, effect=effect, reason=_told(error)))
         except ConsiliumError as error:
@@ -104,12 +127,11 @@ class Driver:
             with contextlib.suppress(Unavailable):  # the lease may run out: whoever takes over does the same
                 await self.database.run(partial(_do, longer))
 
-    async def _act(self, effect: Any) -> None:
+    async def _act(self, effect: Any, conduct: Conduct | None, needs: Needs | None) -> None:
         run = RunId(effect.run)
-        if effect.kind == "deadline":
+        if conduct is None:
             (await self.database.run(lambda tx: self._deadline(tx, effect))).remember()
             return
-        conduct, needs = await self.database.run(lambda tx: self._needs(tx, effect))
         if effect.kind == "apply" and needs is None:
             await self.database.run(lambda tx: self._done(tx, effect))
             return
@@ -144,7 +166,7 @@ class Driver:
         return conduct
 
     def _done(self, tx: Transaction, effect: Any) -> None:
-        tx.do(update(effects).where(effects.c.key == effect.key).values(done=self.clock()))
+        tx.do(_DONE, of=effect.key, done=self.clock())
 
     def _postpone(self, tx: Transaction, effect: Any) -> None:
         later = self.clock() + min(0.05 * 2 ** min(effect.attempts, 10), 30.0)
@@ -155,11 +177,6 @@ class Driver:
         if conduct.fold.status not in runs.OVER:
             conduct.take(runs.Stopped(reason, failed=True))
         self._done(tx, effect)
-
-
-def _later() -> Any:
-    """When an effect may be leased: when it is due, or when the present lease runs out."""
-    return case((effects.c.leased_until > effects.c.due, effects.c.leased_until), else_=effects.c.due)
 
 
 def _told(error: Exception) -> str:

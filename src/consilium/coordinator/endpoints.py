@@ -1,12 +1,13 @@
 """The endpoints: what each takes, does and gives. Who may call them stands in access.py; the wire in api.py."""
 
+import base64
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,6 +22,7 @@ from consilium.core.errors import Conflict, Invalid, NotFound, ProtocolMismatch,
 from consilium.core.ids import RunId, SiteId
 from consilium.core.study import Plan
 from consilium.store.database import Transaction
+from consilium.store.hot import Hot
 from consilium.store.schema import audit, checkpoints, events, grants, inbox, runs, sites, studies
 from consilium.wire import messages
 from consilium.wire.envelope import seal
@@ -28,6 +30,15 @@ from consilium.wire.identity import fingerprint
 
 MAX_WAIT_S = 60.0
 PAGE = 1000
+_HEARD = Hot(
+    update(sites)
+    .where(sites.c.site == bindparam("of"), sites.c.last_seen < bindparam("at"))
+    .values(last_seen=bindparam("at"))
+)
+_INBOX = Hot(
+    select(inbox).where(inbox.c.site == bindparam("site"), inbox.c.seq > bindparam("after"))
+    .order_by(inbox.c.seq).limit(50)
+)  # fmt: skip
 Result = TypeVar("Result")
 
 
@@ -178,22 +189,50 @@ def _seen(tx: Transaction, call: Call, at: float, **more: Any) -> None:
     """The site spoke at `at`: when its request came, not while we wait on a line that may be dead by then."""
     if not more and not call.services.gate.news(call.who.name, at):
         return
+    if not more:
+        tx.do(_HEARD, of=call.who.name, at=at)
+        return
     heard = update(sites).where(sites.c.site == call.who.name, sites.c.last_seen < at)
     tx.do(heard.values(last_seen=at, **more))
 
 
 async def read_inbox(call: Call) -> Any:
     """Messages after a sequence number; waits for them, and wakes at once."""
-    page = select(inbox).where(inbox.c.site == call.who.name, inbox.c.seq > call.query.after)
-    statement, came = page.order_by(inbox.c.seq).limit(50), call.services.seconds()
+    rows = await _arrived(call)
+    # `messages.Inbox`, put together from the bytes at hand: they are JSON already, and every site asks for them.
+    items = b",".join(b'{"seq":%d,"envelope":%b}' % row for row in rows)
+    blobs = _small(call, rows[-1][1]) if rows else b""
+    body = b'{"items":[%b],"blobs":{%b}}' % (items, blobs)
+    return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
 
-    def act(tx: Transaction) -> Any:
+
+def _small(call: Call, envelope: bytes) -> bytes:
+    """The blob from which the site makes the state of the newest task, if it is small, as a member of an object."""
+    told = json.loads(envelope)
+    if told["payloadType"] != messages.Task.TYPE:
+        return b""
+    task = json.loads(base64.b64decode(told["payload"]))
+    blob = task["aggregate"] or task["initial"]
+    return call.services.small(blob["digest"]) if blob["size"] <= messages.SMALL else b""
+
+
+async def _arrived(call: Call) -> list[tuple[int, bytes]]:
+    """Messages after the number that is asked for, from memory where this process posted them or knows of none."""
+    services, site, after = call.services, call.who.name, call.query.after
+    topic, came = f"inbox:{site}", services.seconds()
+
+    def look(tx: Transaction) -> list[tuple[int, bytes]]:
         _seen(tx, call, came)
-        return tx.rows(statement)
+        return [(row.seq, row.envelope) for row in tx.rows(_INBOX, site=site, after=after)]
 
-    rows = await _when_there(call, f"inbox:{call.who.name}", act)
-    items = [messages.InboxItem(seq=row.seq, envelope=json.loads(row.envelope)) for row in rows]
-    return messages.Inbox(items=tuple(items))
+    with services.bell.listen(topic) as bell:
+        while True:
+            rows = services.database.posted(site, after)
+            if rows is None or not services.gate.heard_lately(site, came):
+                rows = await call.store(look)
+            left = came + call.query.wait - services.seconds()
+            if rows or left <= 0 or not await bell.wait(left):
+                return rows
 
 
 async def _when_there(call: Call, topic: str, act: Callable[[Transaction], list[Any]]) -> list[Any]:
@@ -208,11 +247,17 @@ async def _when_there(call: Call, topic: str, act: Callable[[Transaction], list[
 
 async def envelope(call: Call) -> Any:
     """A signed message of a site: decision, answer, refusal, checkpoint."""
+    return await take(call, call.body, lambda tx: None)
+
+
+async def take(call: Call, data: bytes, before: Callable[[Transaction], None]) -> Any:
+    """Take a site's envelope in one transaction, after `before`."""
     services = call.services
 
     def act(tx: Transaction) -> list[Conduct]:
         _seen(tx, call, services.seconds())
-        return services.ingest.take(tx, SiteId(call.who.name), call.body, services.now())
+        before(tx)
+        return services.ingest.take(tx, SiteId(call.who.name), data, services.now())
 
     for conduct in await call.store(act):
         conduct.remember()

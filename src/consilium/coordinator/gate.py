@@ -57,6 +57,10 @@ class Gate:
             self._failed.clear()
         self._failed[name] = [*self._failed.get(name, [])[1 - WRONG :], now]
 
+    def heard_lately(self, site: str, at: float) -> bool:
+        """Whether `site` was heard of less than a second before `at`."""
+        return at - self._heard.get(site, 0.0) < KNOWN_S
+
     def news(self, site: str, at: float) -> bool:
         """Whether it is worth a write that `site` spoke at `at`: once a second."""
         worth = at - self._heard.get(site, 0.0) >= KNOWN_S

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from consilium.algorithms import metrics
 from consilium.coordinator.conduct import Conduct
@@ -18,6 +20,7 @@ from consilium.core.ids import Digest, RunId, SiteId, digest
 from consilium.core.study import Plan
 from consilium.store.blobs import Directory
 from consilium.store.database import Transaction
+from consilium.store.hot import Hot
 from consilium.store.schema import checkpoints, contributions, decisions, grants, refusals, results, sites, studies
 from consilium.store.schema import runs as run_table
 from consilium.wire.envelope import peek, unseal
@@ -25,6 +28,12 @@ from consilium.wire.identity import Identity
 from consilium.wire.messages import SITE_MESSAGES, Answer, Checkpoint, Decision, Refusal, Signed
 
 METRICS = "metrics/"
+_EARLIER = Hot(
+    delete(contributions).where(
+        contributions.c.run == bindparam("run"), contributions.c.round == bindparam("round"),
+        contributions.c.site == bindparam("site"),
+    )
+)  # fmt: skip
 
 
 @dataclass
@@ -40,7 +49,7 @@ class Ingest:
         Raises: EnvelopeInvalid: not signed by this site, or malformed.   Conflict: it does not fit the round.
                 Invalid: what it refers to is missing or wrong.
         """
-        row = tx.row(select(sites).where(sites.c.site == site))
+        row = tx.find(sites, site=site)
         if row is None or row.state != "admitted":
             raise Refused("this site is not admitted", "ask the coordinator's admin", reason="not-admitted")
         kind = SITE_MESSAGES.get(peek(data))
@@ -71,28 +80,23 @@ class Ingest:
         self._check(tx, site, answer, conduct)
         conduct.take(event)
         row = {"run": answer.run, "round": answer.round, "site": site, "digest": sent}
-        tx.do(delete(contributions).filter_by(run=answer.run, round=answer.round, site=site))  # of an earlier opening
-        tx.do(insert(contributions).values(**row, size=answer.contribution.size, envelope=data))
+        tx.do(_EARLIER, run=answer.run, round=answer.round, site=site)  # of an earlier opening
+        tx.put(contributions, **row, size=answer.contribution.size, envelope=data)
         body = {"run": answer.run, "round": answer.round, "site": site, "contribution": sent}
         record(tx, "answer", body, now)
         return [conduct]
 
     def _same_as_before(self, tx: Transaction, site: SiteId, answer: Answer) -> bool:
-        key = (contributions.c.run == answer.run) & (contributions.c.round == answer.round)
-        before = tx.scalar(select(contributions.c.digest).where(key, contributions.c.site == site))
-        return bool(before == answer.contribution.digest)
+        before = tx.find(contributions, run=answer.run, round=answer.round, site=site)
+        return before is not None and bool(before.digest == answer.contribution.digest)
 
     def _check(self, tx: Transaction, site: SiteId, answer: Answer, conduct: Conduct) -> None:
         """(1) it was trained at our state (2) the bytes are here, sent by this site (3) their layout fits the model."""
-        state = tx.scalar(
-            select(results.c.state).where(results.c.run == answer.run, results.c.round == answer.round - 1)
-        )
+        result = tx.find(results, run=answer.run, round=answer.round - 1)
+        state = result and result.state
         if answer.state != state:
             raise Conflict("the answer was trained at another state", "take the task again")
-        mine = select(grants.c.digest).where(
-            grants.c.digest == answer.contribution.digest, grants.c.subject == f"site:{site}"
-        )
-        if tx.scalar(mine) is None:
+        if tx.find(grants, digest=answer.contribution.digest, subject=f"site:{site}") is None:
             raise NotFound(f"{answer.contribution.digest} was not sent by this site", "send the blob, then the answer")
         label = conduct.plan.study.contract.label.type
         layout(self.blobs, Digest(answer.contribution.digest), Digest(state), answer.kind, label)
@@ -149,13 +153,19 @@ class Ingest:
         return []
 
 
+@lru_cache(maxsize=16)
+def _model(state: Path) -> tuple[str, int]:
+    """Type and length of the model in a state; a file that is named by its digest does not change."""
+    return chain.read(state).shape["model"]
+
+
 def layout(blobs: Directory, contribution: Digest, state: Digest, kind: str, label: str) -> None:
     """Refuse a contribution that cannot be summed, or whose metrics give no figures for this type of `label`.
 
     Raises: Invalid: not a file of named segments, or they do not fit the model or the label.
     """
     vectors = chain.read(blobs.path(contribution))
-    shape, model = vectors.shape, chain.read(blobs.path(state)).shape["model"]
+    shape, model = vectors.shape, _model(blobs.path(state))
     allowed = {"update", "weight"} if kind == "TRAIN" else {"weight"}
     strange = [name for name in shape if name not in allowed and not name.startswith(METRICS)]
     if strange or not allowed <= shape.keys() or shape["weight"] != ("F64", 1):

@@ -4,18 +4,21 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import bindparam, func, select, text
 
 from consilium.core.ids import SiteId
 from consilium.governance import audit as chain
 from consilium.store.database import Transaction
+from consilium.store.hot import Hot
 from consilium.store.schema import audit, inbox, sites
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Checkpoint, Delivered
 
 LOG = "coordinator"
-_LAST = select(audit).order_by(audit.c.seq.desc()).limit(1)
+_LAST = Hot(select(audit).order_by(audit.c.seq.desc()).limit(1))
+_ONE_WRITER = Hot(select(sites.c.site).where(sites.c.site == bindparam("site")).with_for_update())
+_NEWEST = Hot(select(func.max(inbox.c.seq).label("seq")).where(inbox.c.site == bindparam("site")))
 
 
 def record(tx: Transaction, kind: str, body: dict[str, Any], now: datetime) -> None:
@@ -44,13 +47,13 @@ def post_all(tx: Transaction, identity: Identity, to: Sequence[SiteId], message:
     """Put a message into the inboxes of several sites, signed for each of them."""
     if not to:
         return
-    tx.rows(select(sites.c.site).where(sites.c.site.in_(to)).order_by(sites.c.site).with_for_update())  # one writer
-    newest = select(inbox.c.site, func.max(inbox.c.seq).label("seq")).where(inbox.c.site.in_(to))
-    last = {row.site: row.seq for row in tx.rows(newest.group_by(inbox.c.site))}
     rows = []
-    for site in to:
-        number = last.get(site, 0) + 1
+    for site in sorted(to):  # in one order, so that two that post do not wait for each other
+        tx.rows(_ONE_WRITER, site=site)
+        number = (tx.scalar(_NEWEST, site=site) or 0) + 1
         placed = message.model_copy(update={"to": site, "number": number})
-        rows.append({"site": site, "seq": number, "envelope": seal(type(message).TYPE, placed.encode(), identity)})
+        envelope = seal(type(message).TYPE, placed.encode(), identity)
+        rows.append({"site": site, "seq": number, "envelope": envelope})
+        tx.posted.setdefault(site, []).append((number, envelope))
         tx.ring(f"inbox:{site}")
-    tx.connection.execute(insert(inbox), rows)
+    tx.put(inbox, *rows)

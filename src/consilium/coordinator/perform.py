@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from consilium import plugins
 from consilium.algorithms import metrics
@@ -17,8 +17,15 @@ from consilium.core.ids import Digest, RunId
 from consilium.core.study import Plan, Study
 from consilium.store.blobs import Directory, Stored
 from consilium.store.database import Transaction
+from consilium.store.hot import Hot
 from consilium.store.schema import contributions, results
 from consilium.wire.identity import Identity
+
+_ROUND = Hot(
+    select(contributions.c.site, contributions.c.digest).where(
+        contributions.c.run == bindparam("run"), contributions.c.round == bindparam("round")
+    )
+)
 
 
 class Performer:
@@ -82,16 +89,12 @@ class Needs:
         round_ = conduct.fold.round
         assert round_ is not None
         self.number, self.kind = round_.number, round_.kind
-        statement = select(contributions).where(
-            contributions.c.run == conduct.run, contributions.c.round == self.number
-        )
         answered = round_.answered(machine.Phase.SUBMIT)
-        found = {row.site: row.digest for row in tx.rows(statement) if row.site in answered}
+        rows = tx.rows(_ROUND, run=conduct.run, round=self.number)
+        found = {row.site: row.digest for row in rows if row.site in answered}
         assert found.keys() == answered.keys()
         self.contributions = sorted(found.items())
-        self.state: Digest = tx.scalar(
-            select(results.c.state).where(results.c.run == conduct.run, results.c.round == self.number - 1)
-        )
+        self.state: Digest = tx.find(results, run=conduct.run, round=self.number - 1).state
 
 
 def strategy(study: Study) -> Any:

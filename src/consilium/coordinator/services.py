@@ -7,18 +7,25 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
 from typing import TypeVar
 
 from consilium.coordinator.bell import Bell
 from consilium.coordinator.gate import Gate
 from consilium.coordinator.ingest import Ingest
-from consilium.core.ids import canonical
+from consilium.core.ids import Digest, canonical
 from consilium.store.blobs import Directory
 from consilium.store.database import Database
 from consilium.wire.identity import Identity
 
 JOIN_PREFIX = "consilium-join:"
 Result = TypeVar("Result")
+
+
+@lru_cache(maxsize=16)
+def _member(path: Path, digest: str) -> bytes:
+    return b'"%b":"%b"' % (digest.encode(), base64.b64encode(path.read_bytes()))
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,10 @@ class Services:
     async def to_thread(self, act: Callable[[], Result]) -> Result:
         """Run `act`, which touches files, outside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(None, act)
+
+    def small(self, digest: str) -> bytes:
+        """A small blob as a member of a JSON object: its digest, and its bytes in base64."""
+        return _member(self.blobs.path(Digest(digest)), digest)
 
     def join_string(self, site: str, secret: str) -> str:
         """What a person gives to a site: where to dial, whom to trust, and a secret that serves once."""

@@ -4,18 +4,22 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from typing import Any
 
 from sqlalchemy import literal, or_, select
 from starlette.responses import FileResponse, Response
 
 from consilium.coordinator.conduct import grant, keep_blob
-from consilium.coordinator.endpoints import Call
+from consilium.coordinator.endpoints import Call, take
 from consilium.coordinator.problems import problem
-from consilium.core.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
+from consilium.core.errors import Conflict, DigestMismatch, Invalid, NotFound, TooLarge, Unavailable
 from consilium.core.ids import Digest, is_digest
+from consilium.core.ids import digest as digest_of
 from consilium.store.blobs import Stored
 from consilium.store.database import Transaction
 from consilium.store.schema import blobs, grants, studies
+from consilium.wire.envelope import payload_of
+from consilium.wire.messages import Answer
 
 PIECE = 1 << 20
 MAX_BLOB = 64 << 30
@@ -100,6 +104,18 @@ async def append(call: Call) -> Response:
     if stored is not None:
         await call.store(lambda tx: _keep(tx, call, stored))
     return Response(status_code=204, headers={"Upload-Offset": str(store_offset(call, digest, stored))})
+
+
+async def answer(call: Call) -> Any:
+    """An answer with its small contribution: the envelope in one line, then the contribution's bytes."""
+    store = call.services.blobs
+    envelope, line, data = call.body.partition(b"\n")
+    message = Answer.decode(payload_of(envelope, Answer.TYPE))
+    named = message.contribution
+    if not line or len(data) != named.size or digest_of(data) != named.digest:
+        raise DigestMismatch(f"the bytes sent are not {named.digest}", "send the envelope in one line, then the blob")
+    await call.services.to_thread(lambda: store.make_bytes(data))
+    return await take(call, envelope, lambda tx: _keep(tx, call, Stored(Digest(named.digest), named.size)))
 
 
 async def _pour(call: Call, write: Callable[[bytes], None]) -> None:

@@ -115,6 +115,7 @@ class Agent:
                 for number, envelope in self._inbox.read(answer, after):
                     self._inbox.take(number, envelope, datetime.now(UTC))
                     after = number
+                self._inbox.tidy()
                 pause = 0.1
             except (Unavailable, Unauthenticated, Refused) as error:
                 log.warning("the coordinator is out of reach: %s", error.message)

@@ -9,7 +9,8 @@ data are, against the threshold in the permit. Nothing that the coordinator send
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
+from functools import lru_cache
+from typing import Any, ClassVar
 
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.ids import digest
@@ -35,6 +36,11 @@ class Permit(Signed):
     wheel: Hash | None
     min_patients: int
     issued: datetime
+
+
+@lru_cache(maxsize=256)  # of the bytes and the key alone; both are asked for before each thing that leaves
+def _decision(envelope: bytes, public_key: str) -> Any:
+    return Decision.decode(unseal(envelope, Decision.TYPE, [public_key]))
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ class Guard:
         found = []
         for envelope in decisions:
             try:
-                told = Decision.decode(unseal(envelope, Decision.TYPE, [self.public_key]))
+                told = _decision(envelope, self.public_key)
             except ConsiliumError as error:
                 raise Refused(
                     "a decision in the journal is not signed by this site", "look into the journal", reason="tampered"

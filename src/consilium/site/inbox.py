@@ -1,9 +1,10 @@
 """What the coordinator says: checked, written to the journal in one transaction with its number, then acted upon."""
 
+import base64
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Event
 from typing import Any
@@ -42,6 +43,7 @@ class Inbox:
     work: Event
     outbox: Outbox
     _altered: dict[str, Any] | None = None
+    _over: list[tuple[str, int]] = field(default_factory=list)
 
     def read(self, answer: Any, after: int) -> list[tuple[int, dict[str, Any]]]:
         """The messages in an answer of the coordinator: those that follow `after`, without a gap.
@@ -49,11 +51,14 @@ class Inbox:
         Raises: Unavailable: it is not such an answer.
         """
         try:
-            items = Page.model_validate(answer).items
-        except ValidationError as error:
+            page = Page.model_validate(answer)
+            blobs = {name: base64.b64decode(text) for name, text in page.blobs.items()}
+        except (ValidationError, ValueError) as error:
             raise Unavailable("what came is not an inbox", "check the proxy") from error
+        items = page.items
         if [item.seq for item in items] != list(range(after + 1, after + 1 + len(items))):
             raise Unavailable("messages are missing", "something between here and the coordinator holds them back")
+        self.states.offer(blobs)
         return [(item.seq, item.envelope) for item in items]
 
     def take(self, seq: int, envelope: dict[str, Any], now: datetime) -> None:
@@ -79,7 +84,9 @@ class Inbox:
             Offer: self._offer, Task: self._task, Closed: self._closed, Ended: self._ended, Checkpoint: self._mark,
         }  # fmt: skip
         plan = self._plan(message) if isinstance(message, Offer) else b""
-        with self.journal.write() as tx:
+        # Tasks and closings are asked for again after a power cut, for the number of the last one is lost with them.
+        again = isinstance(message, Task) or (isinstance(message, Closed) and message.round % CHECKPOINT_EVERY != 0)
+        with self.journal.write(durable=not again) as tx:
             takes[kind](tx, seq, message, data, plan, now)
             tx.keep("inbox", str(seq))
         self._after(message)
@@ -123,12 +130,16 @@ class Inbox:
                 self.work.set()
             case Closed():
                 self.outbox.late(message.run, message.round)
-                self.states.forget(message.run, message.round)
-                self.outbox.wake.set()
+                self._over.append((message.run, message.round))
             case Ended():
                 self.outbox.late(message.run, 1 << 30)
                 self.work.set()
                 self.outbox.wake.set()
+
+    def tidy(self) -> None:
+        """Remove what rounds that are over have left; the task that came with their end does not wait for it."""
+        while self._over:
+            self.states.forget(*self._over.pop())
 
     def _offer(self, tx: Writing, seq: int, offer: Offer, data: bytes, payload: bytes, now: datetime) -> None:
         if not payload:

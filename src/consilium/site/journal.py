@@ -15,6 +15,7 @@ from typing import Any
 from consilium.core.errors import Invalid
 from consilium.core.ids import digest
 from consilium.governance import audit
+from consilium.wire.messages import SMALL
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -27,6 +28,8 @@ CREATE TABLE IF NOT EXISTS decisions (
 CREATE TABLE IF NOT EXISTS tasks (
     seq INTEGER PRIMARY KEY, plan TEXT NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL, kind TEXT NOT NULL,
     payload BLOB NOT NULL, status TEXT NOT NULL, note TEXT NOT NULL DEFAULT '');
+CREATE INDEX IF NOT EXISTS tasks_plan ON tasks (plan, run);
+CREATE INDEX IF NOT EXISTS tasks_run ON tasks (run, seq, plan);
 CREATE TABLE IF NOT EXISTS states (
     run TEXT NOT NULL, round INTEGER NOT NULL, digest TEXT NOT NULL, path TEXT NOT NULL, PRIMARY KEY (run, round));
 CREATE TABLE IF NOT EXISTS answers (
@@ -36,6 +39,7 @@ CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY, type TEXT NOT NULL, envelope BLOB NOT NULL, digest TEXT, path TEXT,
     run TEXT, round INTEGER, status TEXT NOT NULL DEFAULT 'waiting', note TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS outbox_waiting ON outbox (status, id);
+CREATE TABLE IF NOT EXISTS small (path TEXT PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS audit (seq INTEGER PRIMARY KEY, entry BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS marks (seq INTEGER PRIMARY KEY, envelope BLOB NOT NULL);
 """
@@ -55,7 +59,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
         self._db.row_factory = sqlite3.Row
-        self._lock = threading.RLock()
+        self._lock, self._durable = threading.RLock(), True
         try:
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
                 self._db.execute(f"PRAGMA {pragma}")
@@ -66,9 +70,16 @@ class Journal:
         path.chmod(0o600)
 
     @contextmanager
-    def write(self) -> Iterator["Writing"]:
-        """One transaction: all of it is kept, or nothing."""
+    def write(self, *, durable: bool = True) -> Iterator["Writing"]:
+        """One transaction: all of it is kept, or nothing.
+
+        Args:    durable: whether it survives a power cut. Else it does once a later durable one is committed, and is
+                 lost with all that came after it, or not at all: for what can be had again, and of which nothing left.
+        """
         with self._lock:
+            if durable is not self._durable:
+                self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield Writing(self._db)
@@ -95,6 +106,14 @@ class Journal:
     def entries(self) -> list[bytes]:
         """The audit log, oldest first."""
         return [bytes(row["entry"]) for row in self.rows("SELECT entry FROM audit ORDER BY seq")]
+
+    def restore(self, path: Path, wanted: str) -> bool:
+        """Write a small file that was lost again, if its bytes are here and have the digest that is `wanted`."""
+        row = self.row("SELECT data FROM small WHERE path = ?", str(path))
+        if row is None or digest(row["data"]) != wanted:
+            return False
+        path.write_bytes(row["data"])
+        return True
 
     def sound(self) -> bool:
         """Whether SQLite finds the file whole."""
@@ -132,6 +151,11 @@ class Writing:
         head = audit.START if last is None else audit.head_of(bytes(last["entry"]))
         entry = audit.append(head, kind=kind, body=body, at=now)
         self.do("INSERT INTO audit VALUES (?, ?)", entry.seq, entry.data)
+
+    def hold(self, path: Path) -> None:
+        """Keep the bytes of a small file in this transaction; a larger one is durable already."""
+        if path.stat().st_size <= SMALL:
+            self.do("INSERT OR REPLACE INTO small VALUES (?, ?)", str(path), path.read_bytes())
 
     def head(self) -> audit.Head:
         """Head of the audit log."""

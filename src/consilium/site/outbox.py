@@ -8,11 +8,11 @@ from sqlite3 import Row
 from threading import Event
 
 from consilium.core.errors import ConsiliumError, Unauthenticated, Unavailable
-from consilium.core.ids import Digest
+from consilium.core.ids import Digest, digest
 from consilium.site.journal import Journal
 from consilium.site.veto import Veto
 from consilium.wire.connection import Connection, retrying
-from consilium.wire.transfer import upload
+from consilium.wire.transfer import deliver, upload
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,9 @@ class Outbox:
 
     def late(self, run: str, number: int) -> None:
         """Rounds of `run` up to `number` are over: what still waits for them is not sent any more."""
+        waits = "SELECT id FROM outbox WHERE status = 'waiting' AND run = ? AND round <= ? AND type = 'answer' LIMIT 1"
+        if self.journal.row(waits, run, number) is None:
+            return
         with self.journal.write() as tx:
             tx.do(
                 "UPDATE outbox SET status = 'late' WHERE status = 'waiting' AND run = ? AND round <= ?"
@@ -69,19 +72,9 @@ class Outbox:
         given_up = _Either(self.stop)
         self._sending = (row["run"] or "", row["round"] or 0, given_up, row["id"])
         try:
-            if not self._may_leave(row):
-                return
-            if row["digest"]:
-
-                def ask() -> None:
-                    if not self._may_leave(row):
-                        given_up.set()
-
-                upload(self.connection, Path(row["path"]), Digest(row["digest"]), given_up, ask)
-            if not self._may_leave(row):
-                return
-            retrying(lambda: self.connection.post("/v1/envelopes", raw=bytes(row["envelope"])), given_up)
-            self._settle(row, "sent", "")
+            self._deliver(row, given_up)
+            if not given_up.is_set():
+                self._settle(row, "sent", "")
         except (Unavailable, Unauthenticated):
             if not given_up.is_set():
                 raise
@@ -92,8 +85,29 @@ class Outbox:
         finally:
             self._sending = None
 
+    def _deliver(self, row: Row, given_up: "_Either") -> None:
+        def ask() -> None:
+            if not self._may_leave(row):
+                given_up.set()
+
+        small = self._small(row) if row["digest"] else None
+        if small is not None:
+            deliver(self.connection, bytes(row["envelope"]), small, given_up, ask)
+            return
+        ask()
+        if row["digest"] and not given_up.is_set():
+            upload(self.connection, Path(row["path"]), Digest(row["digest"]), given_up, ask)
+            ask()
+        if not given_up.is_set():
+            retrying(lambda: self.connection.post("/v1/envelopes", raw=bytes(row["envelope"])), given_up)
+
+    def _small(self, row: Row) -> bytes | None:
+        """The bytes of a small contribution, as they stand in the journal."""
+        found = self.journal.row("SELECT data FROM small WHERE path = ?", row["path"])
+        return bytes(found["data"]) if found is not None and digest(found["data"]) == row["digest"] else None
+
     def _settle(self, row: Row, status: str, note: str) -> None:
-        with self.journal.write() as tx:
+        with self.journal.write(durable=status == "refused") as tx:  # what is sent twice is taken once
             tx.do("UPDATE outbox SET status = ?, note = ? WHERE id = ?", status, note, row["id"])
             if status == "refused":
                 body = {"what": row["type"], "run": row["run"], "round": row["round"], "why": note[:200]}

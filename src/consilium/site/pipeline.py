@@ -21,6 +21,7 @@ from consilium.site import tables
 from consilium.site.child import Child, Died
 from consilium.site.guard import Permit
 from consilium.wire.envelope import unseal
+from consilium.wire.messages import SMALL
 from consilium.wire.transfer import durable_digest
 
 
@@ -83,7 +84,8 @@ class Pipeline:
             shutil.copyfile(made, out, follow_symlinks=False)
             made.unlink()
         named = None if permit.wheel else told  # what foreign code says of its own bytes is not believed
-        found, size = durable_digest(out, Digest(str(named["digest"])) if named else None)
+        # A small file becomes durable with the journal's transaction that names it.
+        found, size = durable_digest(out, Digest(str(named["digest"])) if named else None, SMALL)
         return protect(permit.recipe, out, found, size)
 
     def _child(self, plan: Plan, permit: Permit, paths: Paths) -> Child:

@@ -4,7 +4,7 @@ A site that missed rounds adopts the coordinator's snapshot, says so in its audi
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,11 +15,13 @@ from consilium import plugins
 from consilium.core import state as chain
 from consilium.core.errors import Refused
 from consilium.core.ids import Digest
+from consilium.core.ids import digest as digest_of
 from consilium.core.study import Plan
 from consilium.site.folder import Folder
+from consilium.site.folder import durable as durable_file
 from consilium.site.journal import Journal
 from consilium.wire.connection import Connection
-from consilium.wire.messages import Task
+from consilium.wire.messages import SMALL, Task
 from consilium.wire.transfer import download, file_digest
 
 Write = Callable[[IO[bytes]], tuple[Digest, int]]
@@ -34,6 +36,7 @@ class States:
     connection: Connection
     stop: Event
     _seen: set[Path] = field(default_factory=set, repr=False)
+    _offered: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     def ensure(self, task: Task, plan: Plan, now: datetime) -> Path:
         """The file of the state at which the task trains.
@@ -57,11 +60,14 @@ class States:
 
     def _known(self, run: str, number: int) -> tuple[Digest, Path] | None:
         row = self.journal.row("SELECT digest, path FROM states WHERE run = ? AND round = ?", run, number)
-        if row is None or not Path(row["path"]).exists():
+        if row is None:
             return None
         found = Digest(row["digest"]), Path(row["path"])
-        if found[1] not in self._seen and file_digest(found[1]) != found[0]:
-            return None  # the disk changed it since an earlier process wrote it
+        there = found[1].exists()
+        if found[1] not in self._seen:  # the disk may have changed it since an earlier process wrote it
+            there = there and file_digest(found[1]) == found[0]
+        if not there and not self.journal.restore(found[1], found[0]):
+            return None
         self._seen.add(found[1])
         return found
 
@@ -85,7 +91,7 @@ class States:
         path = self.folder.run(task.run) / f"sums-{task.round - 1}.safetensors"
         if path not in self._seen or not path.exists():
             # Not made durable, and fetched again by a later process: only the state that comes of it is kept.
-            download(self.connection, Digest(task.aggregate.digest), path, self.stop, durable=False)
+            self._fetch(Digest(task.aggregate.digest), path, durable=False)
             self._seen.add(path)
         stamp = chain.read(path).metadata
         if (stamp.get("run"), stamp.get("round")) != (task.run, str(task.round - 1)):
@@ -112,34 +118,56 @@ class States:
         """A blob of the plan in the run's folder; `download` checks its digest."""
         path = self.folder.run(run) / name
         if not path.exists():
-            download(self.connection, digest, path, self.stop)
+            self._fetch(digest, path)
         return path
+
+    def offer(self, blobs: Mapping[str, bytes]) -> None:
+        """Small blobs that came with a task. Each is what its name says, or it is not used."""
+        self._offered = {name: data for name, data in blobs.items() if digest_of(data) == name}
+
+    def _fetch(self, digest: Digest, path: Path, *, durable: bool = True) -> None:
+        data = self._offered.get(digest)
+        if data is None:
+            download(self.connection, digest, path, self.stop, durable=durable)
+        elif durable:
+            durable_file(path, data)
+        else:
+            path.write_bytes(data)
 
     def _written(self, path: Path, write: Write) -> tuple[Digest, Path]:
         fresh = path.with_suffix(".new")
         with fresh.open("wb", buffering=1 << 20) as file:
-            digest, _ = write(file)
+            digest, size = write(file)
             file.flush()
-            os.fsync(file.fileno())
+            if size > SMALL:  # else it becomes durable with the journal's transaction that names it
+                os.fsync(file.fileno())
         fresh.replace(path)
         self._seen.add(path)
         return digest, path
 
     def _keep(self, task: Task, number: int, digest: Digest, path: Path, how: str, now: datetime) -> None:
-        with self.journal.write() as tx:
+        with self.journal.write(durable=False) as tx:  # it can be computed again
+            tx.hold(path)
             tx.do("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)", task.run, number, digest, str(path))
             body = {"run": task.run, "study": task.study, "round": number, "state": digest, "how": how}
             tx.record("state", body, now)
 
     def forget(self, run: str, before: int) -> None:
         """Remove states, sums, updates and permits of rounds that nothing needs any more."""
-        folder = self.folder.run(run)
+        folder, gone = self.folder.work / run, []
+        try:
+            there = list(folder.iterdir())
+        except FileNotFoundError:  # the run has ended, and what works here has removed its folder
+            there = []
         for row in self.journal.rows("SELECT round, path FROM states WHERE run = ? AND round < ?", run, before - 1):
-            Path(row["path"]).unlink(missing_ok=True)
-            (folder / f"sums-{row['round']}.safetensors").unlink(missing_ok=True)
-        with self.journal.write() as tx:
+            gone += [Path(row["path"]), folder / f"sums-{row['round']}.safetensors"]
+        for path in there:
+            what, _, number = path.stem.partition("-")
+            if what in ("update", "permit") and int(number) < before:
+                gone.append(path)
+        with self.journal.write(durable=False) as tx:
             tx.do("DELETE FROM states WHERE run = ? AND round < ?", run, before - 1)
-        for pattern in ("update", "permit"):
-            for path in folder.glob(f"{pattern}-*"):
-                if int(path.stem.split("-")[1]) < before:
-                    path.unlink(missing_ok=True)
+            for path in gone:
+                tx.do("DELETE FROM small WHERE path = ?", str(path))
+        for path in gone:
+            path.unlink(missing_ok=True)

@@ -21,7 +21,8 @@ from consilium.site.states import States
 from consilium.site.veto import Veto, reason_of
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import Answer, Blob, Task
+from consilium.wire.messages import SMALL, Answer, Blob, Task
+from consilium.wire.transfer import file_digest
 
 log = logging.getLogger(__name__)
 
@@ -105,16 +106,24 @@ class Worker:
                 "compare both audit logs",
                 reason="state-mismatch",
             )
-        if row is None or not Path(row["path"]).exists():
+        if row is None or not self._whole(row):
             return None
         self.veto.permit(task, datetime.now(UTC))  # a revocation holds for what was trained before it, too
         return Contribution(Path(row["path"]), Digest(row["digest"]), row["size"], row["recipe"])
+
+    def _whole(self, row: Row) -> bool:
+        path = Path(row["path"])
+        if row["size"] > SMALL:
+            return path.exists()
+        # Small files are durable in the journal alone: after a power cut the file may be there without its bytes.
+        return (path.exists() and file_digest(path) == row["digest"]) or self.journal.restore(path, row["digest"])
 
     def _made(self, task: Task, now: datetime) -> Contribution:
         permit, plan = self.veto.permit(task, now)
         state = self.states.ensure(task, plan, now)
         folder = self.folder.run(task.run)
-        signed = _kept(folder / f"permit-{task.round}.json", seal(Permit.TYPE, permit.encode(), self.identity))
+        signed = folder / f"permit-{task.round}.json"  # serves once: after a power cut, another one is given
+        signed.write_bytes(seal(Permit.TYPE, permit.encode(), self.identity))
         wheel = plan.study.model.wheel
         mapping = self.journal.row("SELECT path FROM mappings WHERE plan = ?", task.plan)
         paths = Paths(
@@ -148,6 +157,7 @@ class Worker:
             )  # fmt: skip
             if now_todo is not None and now_todo["status"] == "todo":
                 blob = {"digest": made.digest, "size": made.size, "path": str(made.path)}
+                tx.hold(made.path)
                 tx.send("answer", envelope, about, now, blob)
                 tx.do("UPDATE tasks SET status = 'done' WHERE seq = ?", row["seq"])
         self.veto.outgoing.set()
@@ -160,6 +170,8 @@ class Worker:
             shutil.rmtree(self.folder.work / run, ignore_errors=True)
             with self.journal.write() as tx:
                 tx.do("DELETE FROM states WHERE run = ?", run)
+                folder = f"{self.folder.work / run}/"
+                tx.do("DELETE FROM small WHERE substr(path, 1, ?) = ?", len(folder), folder)
                 tx.keep(row["key"], "removed")
                 tx.record("removed", {"run": run}, datetime.now(UTC))
 

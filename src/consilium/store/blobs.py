@@ -157,9 +157,10 @@ class Directory:
 
     def _keep(self, temporary: Path, digest: Digest) -> None:
         place = self._place(digest)
+        new = not place.parent.exists()
         place.parent.mkdir(exist_ok=True, mode=0o700)
         temporary.replace(place)
-        for folder in (place.parent, self._root):
+        for folder in (place.parent, self._root) if new else (place.parent,):
             handle = os.open(folder, os.O_RDONLY)
             try:
                 os.fsync(handle)

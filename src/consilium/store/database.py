@@ -14,16 +14,19 @@ from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, Insert, Select, Table, bindparam, create_engine, event, insert, select, text
+from sqlalchemy import Connection, Engine, Table, bindparam, create_engine, event, insert, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from consilium.core.errors import Unavailable
+from consilium.store.hot import Hot
 
 Result = TypeVar("Result")
 CHANNEL = "consilium"
 _NOTIFY = text("SELECT pg_notify(:channel, topic) FROM unnest(CAST(:topics AS text[])) AS topic")
 MIGRATION_LOCK = 0x436F6E73
 RETRIES, AWAY = 20, 6
+LATELY = 8
+"""Messages of an inbox that are kept in memory, until its site has asked for them."""
 CONFLICTS = ("40001", "40P01")
 TWICE = "23505"
 """What PostgreSQL says when another transaction was faster, and when it inserted the same row."""
@@ -31,48 +34,58 @@ TWICE = "23505"
 
 @dataclass
 class Transaction:
-    """One transaction. `topics` are rung after the commit; `after` runs then, too."""
+    """One transaction. `topics` are rung after the commit; what was `posted` is kept in memory then, by inbox."""
 
     connection: Connection
     topics: set[str] = field(default_factory=set)
+    posted: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
 
     def ring(self, topic: str) -> None:
         """Wake whoever waits for `topic`, once this is committed."""
         self.topics.add(topic)
 
-    def rows(self, statement: Any) -> list[Any]:
-        """All rows of a statement."""
+    def rows(self, statement: Any, **values: Any) -> list[Any]:
+        """All rows of a statement; `values` are those of a `Hot` one."""
+        if isinstance(statement, Hot):
+            return statement.execute(self.connection, values).rows
         return list(self.connection.execute(statement))
 
-    def row(self, statement: Any) -> Any:
+    def row(self, statement: Any, **values: Any) -> Any:
         """The first row, or None."""
+        if isinstance(statement, Hot):
+            rows = statement.execute(self.connection, values).rows
+            return rows[0] if rows else None
         return self.connection.execute(statement).first()
 
-    def scalar(self, statement: Any) -> Any:
+    def scalar(self, statement: Any, **values: Any) -> Any:
         """The first column of the first row, or None."""
-        return self.connection.execute(statement).scalar()
+        row = self.row(statement, **values)
+        return None if row is None else row[0]
 
     def find(self, table: Table, **equal: Any) -> Any:
         """The first row of `table` in which these columns have these values, or None."""
-        return self.connection.execute(_selecting(table, tuple(equal)), equal).first()
+        return self.row(_selecting(table, tuple(equal)), **equal)
 
-    def put(self, table: Table, **row: Any) -> None:
-        """Insert a row."""
-        self.connection.execute(_inserting(table), row)
+    def put(self, table: Table, *rows: dict[str, Any], **row: Any) -> None:
+        """Insert rows that have values for the same columns, the key among them."""
+        rows = rows or (row,)
+        _inserting(table, tuple(rows[0])).execute(self.connection, *rows)
 
-    def do(self, statement: Any) -> int:
+    def do(self, statement: Any, **values: Any) -> int:
         """Execute; the number of rows that changed."""
+        if isinstance(statement, Hot):
+            return statement.execute(self.connection, values).count
         return int(self.connection.execute(statement).rowcount)
 
 
-@cache  # to put a statement together takes longer than the database takes to answer it
-def _selecting(table: Table, columns: tuple[str, ...]) -> Select[Any]:
-    return select(table).where(*(table.c[name] == bindparam(name) for name in columns)).limit(1)
+@cache
+def _selecting(table: Table, columns: tuple[str, ...]) -> Hot:
+    return Hot(select(table).where(*(table.c[name] == bindparam(name) for name in columns)).limit(1))
 
 
 @cache
-def _inserting(table: Table) -> Insert:
-    return insert(table)
+def _inserting(table: Table, columns: tuple[str, ...]) -> Hot:
+    return Hot(insert(table).values({name: bindparam(name) for name in columns}).inline())
 
 
 class Database:
@@ -85,6 +98,8 @@ class Database:
         self._engine = _engine(self.url, self.postgres)
         self._threads = ThreadPoolExecutor(8 if self.postgres else 1, thread_name_prefix="store")
         self._closing = threading.Event()
+        self._own = threading.local()
+        self._posted: dict[str, list[tuple[int, bytes]]] = {}
         self._listener: threading.Thread | None = None
 
     def prepare(self) -> None:
@@ -102,7 +117,22 @@ class Database:
 
     async def run(self, act: Callable[[Transaction], Result]) -> Result:
         """Run `act` in one transaction, in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self.run_here, act)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._in_thread, act)
+
+    def posted(self, inbox: str, after: int) -> list[tuple[int, bytes]] | None:
+        """Committed messages with the numbers that follow `after`, or None where memory cannot tell.
+
+        Other processes post, too (PostgreSQL): that there are none, only the database knows then.
+        """
+        lately = self._posted.get(inbox, [])
+        found = [one for one in lately if one[0] > after]
+        if found:
+            return found if found[0][0] == after + 1 else None
+        return None if self.postgres or not lately or lately[-1][0] != after else []
+
+    def _in_thread(self, act: Callable[[Transaction], Result]) -> Result:
+        self._own.store = True  # a thread of ours: it may keep its connection
+        return self.run_here(act)
 
     def run_here(self, act: Callable[[Transaction], Result]) -> Result:
         """Run `act` in one transaction, in this thread; serialisation failures are tried again.
@@ -122,14 +152,27 @@ class Database:
         raise Unavailable("the database does not answer", "check that it runs, then try again") from last
 
     def _once(self, act: Callable[[Transaction], Result]) -> Result:
-        with self._engine.begin() as connection:
+        with self._begun() as connection:
             transaction = Transaction(connection)
             result = act(transaction)
             if self.postgres and transaction.topics:
                 connection.execute(_NOTIFY, {"channel": CHANNEL, "topics": sorted(transaction.topics)})
+        for inbox, messages in transaction.posted.items():
+            self._posted[inbox] = (self._posted.get(inbox, []) + messages)[-LATELY:]
         for topic in transaction.topics:
             self._ring(topic)
         return result
+
+    @contextmanager
+    def _begun(self) -> Iterator[Connection]:
+        if self.postgres or not hasattr(self._own, "store"):
+            with self._engine.begin() as connection:
+                yield connection
+            return
+        if not hasattr(self._own, "connection"):  # SQLite's does not break, and to get one takes a while
+            self._own.connection = self._engine.connect()
+        with self._own.connection.begin():
+            yield self._own.connection
 
     def _listen(self) -> None:
         while not self._closing.is_set():

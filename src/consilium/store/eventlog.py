@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from consilium.core import round as machine
 from consilium.core import run as runs
@@ -13,6 +13,7 @@ from consilium.core.errors import NotFound, Unavailable
 from consilium.core.ids import RunId, canonical
 from consilium.core.study import Plan
 from consilium.store.database import Transaction
+from consilium.store.hot import Hot
 from consilium.store.schema import events, studies
 from consilium.store.schema import runs as table
 
@@ -28,6 +29,15 @@ _KINDS: dict[str, Any] = {
         runs.Stopped,
     )
 }
+_RUN = Hot(select(table.c.version, studies.c.payload).join(studies).where(table.c.run == bindparam("run")))
+_NEW = Hot(
+    select(events).where(events.c.run == bindparam("run"), events.c.seq > bindparam("known")).order_by(events.c.seq)
+)
+_STEP = Hot(
+    update(table)
+    .where(table.c.run == bindparam("of"), table.c.version == bindparam("before"))
+    .values(version=bindparam("version"), status=bindparam("status"))
+)
 _folds: dict[RunId, tuple[int, runs.Run]] = {}
 """Newest fold by run. Only ever a cache: the version is compared with the database's before use."""
 
@@ -49,14 +59,14 @@ def load(tx: Transaction, run: RunId) -> tuple[int, runs.Run]:
 
     Raises: NotFound: there is no such run.
     """
-    row = tx.row(select(table.c.version, studies.c.payload).join(studies).where(table.c.run == run))
+    row = tx.row(_RUN, run=run)
     if row is None:
         raise NotFound(f"there is no run {run}", "`consilium study list` shows what there is")
     known, fold = _folds.get(run, (0, None))
     if fold is None or known > row.version:
         study = Plan.load(row.payload).study
         known, fold = 0, runs.Run(rounds=study.rounds, quorum=study.quorum)
-    for event in tx.rows(select(events).where(events.c.run == run, events.c.seq > known).order_by(events.c.seq)):
+    for event in tx.rows(_NEW, run=run, known=known) if row.version > known else ():
         fold, _ = runs.step(fold, decode(event.kind, event.body))
     return row.version, fold
 
@@ -71,11 +81,7 @@ def append(
     after, effects = runs.step(before, event)
     if after == before:
         return version, before, effects
-    changed = tx.do(
-        update(table)
-        .where(table.c.run == run, table.c.version == version)
-        .values(version=version + 1, status=after.status.value)
-    )
+    changed = tx.do(_STEP, of=run, before=version, version=version + 1, status=after.status.value)
     if changed != 1:
         raise Unavailable(f"run {run} was changed by another process", "try again")
     body = canonical(asdict(event)).decode()

@@ -43,6 +43,11 @@ def peek(data: bytes) -> str:
     return str(_parse(data)["payloadType"])
 
 
+def payload_of(data: bytes, payload_type: str) -> bytes:
+    """The payload as it claims to be; nothing is verified yet. Raises: EnvelopeInvalid: malformed, or another type."""
+    return _payload(_parse(data), payload_type)
+
+
 def unseal(data: bytes, payload_type: str, public_keys: Iterable[str]) -> bytes:
     """The payload, if one of `public_keys` signed it as `payload_type`.
 
@@ -50,9 +55,7 @@ def unseal(data: bytes, payload_type: str, public_keys: Iterable[str]) -> bytes:
     Raises:  EnvelopeInvalid: malformed, another type, or no signature by one of the keys.
     """
     envelope = _parse(data)
-    if envelope["payloadType"] != payload_type:
-        raise EnvelopeInvalid(f"the envelope holds {envelope['payloadType'][:80]!r}, not {payload_type!r}")
-    payload = _decode(envelope["payload"])
+    payload = _payload(envelope, payload_type)
     known = {keyid_of(key): verifier(key) for key in public_keys}
     for signature in envelope["signatures"]:
         key = known.get(signature["keyid"])
@@ -66,6 +69,12 @@ def unseal(data: bytes, payload_type: str, public_keys: Iterable[str]) -> bytes:
             ) from error
         return payload
     raise EnvelopeInvalid("no signature is by a known key", "check who signed it, and with which key")
+
+
+def _payload(envelope: dict[str, Any], payload_type: str) -> bytes:
+    if envelope["payloadType"] != payload_type:
+        raise EnvelopeInvalid(f"the envelope holds {envelope['payloadType'][:80]!r}, not {payload_type!r}")
+    return _decode(envelope["payload"])
 
 
 def _decode(text: str) -> bytes:

@@ -9,6 +9,7 @@ import re
 import stat
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,13 @@ def _raw(public_key: str) -> bytes:
     return raw
 
 
+@lru_cache(maxsize=1024)
 def verifier(public_key: str) -> Ed25519PublicKey:
     """The key object of a raw public key. Raises: Invalid."""
     return Ed25519PublicKey.from_public_bytes(_raw(public_key))
 
 
+@lru_cache(maxsize=1024)
 def keyid_of(public_key: str) -> str:
     """Name of a key: the first 16 hex digits of the SHA-256 of its bytes."""
     return hashlib.sha256(_raw(public_key)).hexdigest()[:16]
@@ -99,12 +102,12 @@ class Identity:
             raise Invalid(f"{path} is not an Ed25519 key", "restore it from your backup")
         return cls(key)
 
-    @property
+    @cached_property
     def public(self) -> str:
         """Raw public key, base64url without padding, 43 characters."""
         return _b64url(self._key.public_key().public_bytes_raw())
 
-    @property
+    @cached_property
     def keyid(self) -> str:
         """Name of the key in signatures."""
         return keyid_of(self.public)

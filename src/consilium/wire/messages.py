@@ -19,6 +19,8 @@ PROTOCOLS = (1,)
 HEADER = "Consilium-Protocol"
 MAX_MESSAGE = 1 << 20
 """Largest JSON body, in bytes; bulk travels as blobs."""
+SMALL = 256 << 10
+"""A blob of at most so many bytes travels with the message that names it: it costs no request of its own."""
 TEXT = r"^[^\x00]*$"
 """Any text but NUL, which PostgreSQL cannot keep."""
 
@@ -263,6 +265,7 @@ class Inbox(Message):
     """What has arrived after the sequence number that was asked for."""
 
     items: tuple[InboxItem, ...]
+    blobs: dict[Hash, str] = Field({}, description="small blobs that the newest task names: base64, by digest")
 
 
 class Heartbeat(Message):

@@ -9,7 +9,7 @@ from typing import IO
 
 import urllib3
 
-from consilium.core.errors import DigestMismatch, Unavailable
+from consilium.core.errors import DigestMismatch, EnvelopeInvalid, Unavailable
 from consilium.core.ids import Digest
 from consilium.wire.connection import PIECE, SOON_S, STALLED_S, Connection, retrying
 
@@ -72,6 +72,32 @@ def upload(
 
     retrying(go_on, stop)
     return sent
+
+
+def deliver(
+    connection: Connection, envelope: bytes, data: bytes, stop: Event, before: Callable[[], None] = lambda: None
+) -> None:
+    """Send an answer together with its small contribution, until the coordinator has acknowledged both.
+
+    Args:    before: called before each request; it may set `stop`, and then none leaves.
+    Raises: Unavailable: stopped.   Others: refused by code.
+    """
+    altered = 0
+
+    def go_on() -> None:
+        nonlocal altered
+        before()
+        if stop.is_set():
+            raise Unavailable("the answer was given up", "it is not sent")
+        try:
+            connection.post("/v1/answers", raw=envelope + b"\n" + data)
+        except (DigestMismatch, EnvelopeInvalid) as error:
+            altered += 1
+            if altered == ALTERED:
+                raise
+            raise Unavailable("something on the way altered the answer", "it is sent again") from error
+
+    retrying(go_on, stop)
 
 
 def standing(connection: Connection, digest: Digest) -> tuple[int, bool]:
@@ -199,8 +225,10 @@ def fetch(connection: Connection, digest: Digest) -> bytes:
     return data
 
 
-def durable_digest(path: Path, known: Digest | None) -> tuple[Digest, int]:
-    """Make a file durable; its digest (computed unless `known`) and size in bytes."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    return known or file_digest(path), path.stat().st_size
+def durable_digest(path: Path, known: Digest | None, small: int = 0) -> tuple[Digest, int]:
+    """Make a file of more than `small` bytes durable; its digest (computed unless `known`) and size in bytes."""
+    size = path.stat().st_size
+    if size > small:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    return known or file_digest(path), size

@@ -129,7 +129,7 @@ def coordinator():
         return getattr(getattr(act, "func", act), "__qualname__", "").replace(".<locals>", "")
 
     def run(self, act):
-        what = {"envelope.act": "answer", "Driver._act.commit": "apply"}.get(kind(act))
+        what = {"take.act": "answer", "Driver._act.commit": "apply"}.get(kind(act))
 
         def inside(tx):
             result = act(tx)
@@ -141,7 +141,7 @@ def coordinator():
         result = run_here(self, inside)
         if what:
             at(f"{what}.committed")
-        if kind(act) == "Driver._lease" and result is not None and result.kind == "apply":
+        if kind(act) == "Driver._next" and result[0] is not None and result[0].kind == "apply":
             at("leased")
         return result
 

@@ -1,0 +1,93 @@
+"""Statements of every round, compiled once: what stands between them and the database is one call of its driver.
+
+To put an expression together and to look up how it is compiled takes many times longer than the database takes to
+answer it. Types are converted by the same functions of SQLAlchemy as elsewhere.
+"""
+
+from collections import namedtuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ClauseElement, Connection
+from sqlalchemy.exc import DBAPIError
+
+Convert = Callable[[Any], Any]
+
+
+class Hot:
+    """A statement whose values, all named by `bindparam`, are given when it is executed. Make it once, in a module."""
+
+    def __init__(self, statement: ClauseElement) -> None:
+        self._statement = statement
+        self._compiled: dict[str, _Compiled] = {}
+
+    def execute(self, connection: Connection, *rows: dict[str, Any]) -> "_Found":
+        """Execute it with the values in each of `rows`. Raises: DBAPIError."""
+        compiled = self._compiled.get(connection.dialect.name)
+        if compiled is None:
+            compiled = self._compiled[connection.dialect.name] = _compile(self._statement, connection)
+        return compiled.execute(connection, rows)
+
+
+@dataclass(frozen=True)
+class _Found:
+    rows: list[Any]
+    count: int
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    text: str
+    names: tuple[str, ...]
+    positional: bool
+    fixed: dict[str, Any]
+    given: dict[str, Convert]
+    row: Any
+    types: list[Any]
+    told: list[Convert | None] = field(default_factory=list)
+
+    def execute(self, connection: Connection, rows: tuple[dict[str, Any], ...]) -> _Found:
+        cursor = connection.connection.cursor()
+        try:
+            if len(rows) == 1:
+                cursor.execute(self.text, self._values(rows[0]))
+            else:
+                cursor.executemany(self.text, [self._values(row) for row in rows])
+            return _Found(self._rows(connection, cursor) if self.row is not None else [], cursor.rowcount)
+        except connection.dialect.loaded_dbapi.Error as error:
+            base = connection.dialect.loaded_dbapi.Error
+            raise DBAPIError.instance(self.text, None, error, base, dialect=connection.dialect) from error
+        finally:
+            cursor.close()
+
+    def _values(self, given: dict[str, Any]) -> Any:
+        convert, fixed = self.given, self.fixed
+        values = {
+            name: (convert[name](value) if name in convert else value)
+            for name, value in ((name, given[name] if name in given else fixed[name]) for name in self.names)
+        }
+        return tuple(values[name] for name in self.names) if self.positional else values
+
+    def _rows(self, connection: Connection, cursor: Any) -> list[Any]:
+        dialect = connection.dialect
+        if not self.told:  # how a value is converted depends on what the database says that it is
+            of = zip(self.types, cursor.description, strict=True)
+            self.told[:] = [kind.dialect_impl(dialect).result_processor(dialect, about[1]) for kind, about in of]
+        make, told, rows = self.row, self.told, cursor.fetchall()
+        if not any(told):
+            return [make(*row) for row in rows]
+        return [make(*(v if how is None else how(v) for how, v in zip(told, row, strict=True))) for row in rows]
+
+
+def _compile(statement: ClauseElement, connection: Connection) -> _Compiled:
+    dialect = connection.dialect
+    compiled: Any = statement.compile(dialect=dialect)
+    fixed = {name: value for name, value in compiled.params.items() if value is not None}
+    names = tuple(compiled.positiontup) if compiled.positional else tuple(compiled.params)
+    columns = list(getattr(statement, "selected_columns", ()))
+    row = namedtuple("Row", [column.name for column in columns]) if columns else None  # an attribute per column
+    given = dict(compiled._bind_processors)
+    return _Compiled(
+        str(compiled), names, bool(compiled.positional), fixed, given, row, [column.type for column in columns]
+    )
