@@ -150,7 +150,8 @@ def proportion(count: float, n: float, confidence: float) -> Figure:
     share, shrunk = count / n, 1 + z * z / n
     centre = (share + z * z / (2 * n)) / shrunk
     width = z / shrunk * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-    return Figure(share, max(centre - width, 0.0), min(centre + width, 1.0), round(n))
+    low, high = min(max(centre - width, 0.0), share), max(min(centre + width, 1.0), share)  # rounding aside
+    return Figure(share, low, high, round(n))
 
 
 def _auroc(positives: Floats, negatives: Floats, confidence: float) -> Figure:

@@ -51,7 +51,9 @@ def drawn(rows: Sequence[Json], columns: Mapping[str, str], width: int) -> tuple
 def say(key: str, text: str) -> None:
     """Print what a word of the table means, no wider than the terminal."""
     width = min(max(Console().width, 60), WIDE)
-    click.echo(textwrap.fill(text, width, initial_indent=f"{key:<11} ", subsequent_indent=" " * 12))
+    click.echo(
+        textwrap.fill(text, width, break_long_words=False, initial_indent=f"{key:<11} ", subsequent_indent=" " * 12)
+    )
 
 
 def _who(row: Json) -> str:

@@ -1,0 +1,224 @@
+"""The demo on real patients, its commands retyped, and a federation that is started again."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consilium import studyfile
+from consilium.api import freeze
+from consilium.console.cli.app import run
+from consilium.simulation import local
+from e2e.processes import CONSILIUM, Process, environment, free_port, until
+
+Json = dict[str, Any]
+HEART = Path(__file__).parents[3] / "shared" / "data" / "heart_disease"
+DEMOS = {"breast-cancer": [], "heart-disease": ["--data", HEART]}
+AGAIN_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Process]]:
+    """Both demos at once, each in a folder of its own; without the raw files, one."""
+    folder = tmp_path_factory.mktemp("demos")
+    started = {}
+    for name, more in DEMOS.items():
+        if all(Path(word).exists() for word in more[1:]):
+            words = [CONSILIUM, "demo", *more, "--home", folder / name, "--json", folder / f"{name}.json"]
+            started[name] = Process(words, folder / f"{name}.txt", {"COLUMNS": "80"})
+            started[name].start()
+    yield started
+    for process in started.values():
+        process.kill()
+
+
+def told(demos: dict[str, Process], name: str) -> Json:
+    """What a demo wrote, once it has ended well."""
+    if name not in demos:
+        pytest.skip(f"{HEART} is not here")
+    until(lambda: not demos[name].alive, f"the demo {name} ends", 180)
+    log = demos[name].log
+    assert demos[name].stop() == 0, demos[name].said[-3000:]
+    found: Json = json.loads(log.with_suffix(".json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_every_hospital_takes_part_and_is_compared(demos: dict[str, Process], name: str) -> None:
+    found = told(demos, name)
+    sites = sorted(found["hospitals"])
+    assert len(sites) == 4
+    entries = found["participation"]
+    assert [entry["round"] for entry in entries] == list(range(1, found["rounds"] + 2))
+    assert all(entry["took_part"] == sites for entry in entries)
+    for facts in found["hospitals"].values():
+        assert facts["rounds"] == found["rounds"] + 1 and facts["bytes"] > 0
+        for model in ("own", "federated", "pooled"):
+            auroc, accuracy = facts[model]["auroc"], facts[model]["accuracy"]
+            assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
+            assert auroc["n"] == accuracy["n"] == facts["test"]
+            judged = auroc["value"] is not None and auroc["low"] <= auroc["value"] <= auroc["high"]
+            assert judged or auroc["note"] == "one class only"
+    everybody = found["all"]
+    assert everybody["federated"]["auroc"]["value"] > everybody["own_mean_auroc"]
+    assert abs(everybody["federated"]["auroc"]["value"] - everybody["pooled"]["auroc"]["value"]) < 0.02
+    assert found["privacy"].startswith("plain") and "each site signed" in found["privacy"]
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_every_audit_log_was_checked_against_the_other_end(demos: dict[str, Process], name: str) -> None:
+    audit = told(demos, name)["audit"]
+    assert len(audit["sites"]) == 4
+    for log in (audit["coordinator"], *audit["sites"].values()):
+        assert log["intact"] and log["entries"] > 0 and log["checkpoints_of_the_other_end"] > 0
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_a_federation_and_one_process_give_the_same_bytes(demos: dict[str, Process], name: str, tmp_path: Path) -> None:
+    found = told(demos, name)
+    made = demos[name].log.with_suffix("") / "hospitals"
+    plan, weights = freeze(studyfile.read(made / "study.yaml"))
+    tables = local.tables(plan.study, local.mappings(made), tmp_path)
+    outcome = local.run(plan, weights, tables, tmp_path, found["run"])
+    assert plan.digest == found["plan"]
+    assert outcome.digest == found["model"]
+    assert outcome.figures["all"] == found["all"]["federated"]
+    assert outcome.figures["sites"] == {site: facts["federated"] for site, facts in found["hospitals"].items()}
+
+
+def test_what_is_printed_is_the_same_as_the_data(demos: dict[str, Process]) -> None:
+    found, said = told(demos, "breast-cancer"), demos["breast-cancer"].said
+    for line in found["environment"] + [command["line"] for command in found["commands"]]:
+        assert f"$ {line}" in said
+    assert len(re.findall(r"^\$ ", said, re.MULTILINE)) == len(found["environment"]) + len(found["commands"])
+    table = said[said.index("What it is worth") :]
+    for site, facts in found["hospitals"].items():
+        assert re.search(rf"^{site} +{facts['rounds']} rounds +AUROC ", table, re.MULTILINE)
+    assert f"{found['all']['federated']['auroc']['value']:.3f} (" in table and "one class only" in table
+    assert found["model"] in table and "plain: the coordinator saw" in table
+
+
+class Terminal:
+    """A shell in which a person types line after line, and once more where the answer is to wait."""
+
+    def __init__(self, folder: Path) -> None:
+        self._said, tell = os.pipe()
+        self._tell, self.log = tell, folder / "terminal.txt"
+        path = f"{CONSILIUM.parent}{os.pathsep}{os.environ['PATH']}"
+        with self.log.open("wb") as out:
+            self._shell = subprocess.Popen(
+                ["/bin/bash"], cwd=folder, env=environment(PATH=path), stdin=subprocess.PIPE, stdout=out, stderr=out,
+                pass_fds=(tell,), start_new_session=True,
+            )  # fmt: skip
+
+    def type(self, line: str) -> None:
+        assert self._shell.stdin is not None
+        ends = time.monotonic() + AGAIN_S
+        status = 4
+        while status in (4, 5) and time.monotonic() < ends:
+            self._shell.stdin.write(f"{line}\necho $? >&{self._tell}\n".encode())
+            self._shell.stdin.flush()
+            status = int(os.read(self._said, 16))
+        assert status == 0, f"{line}: {status}\n{self.log.read_text()[-2000:]}"
+
+    def close(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._shell.pid, signal.SIGKILL)
+        self._shell.communicate()
+        os.close(self._said)
+        os.close(self._tell)
+
+
+def test_the_commands_retyped_give_the_same_model(demos: dict[str, Process], tmp_path: Path) -> None:
+    found = told(demos, "breast-cancer")
+    terminal = Terminal(tmp_path)
+    try:
+        for line in found["environment"][1:]:  # the first one goes to a new folder: this one
+            terminal.type(line)
+        for command in found["commands"]:
+            terminal.type(f"{command['line']} &" if command["background"] else command["line"])
+            if "study result" in command["line"]:
+                break  # what follows compares and checks, and leaves the model as it is
+        terminal.type("consilium study result breast-cancer --json > result.json")
+    finally:
+        terminal.close()
+    assert json.loads((tmp_path / "result.json").read_text())["state"]["digest"] == found["model"]
+    first = demos["breast-cancer"].log.with_suffix("")
+    assert (tmp_path / "model.safetensors").read_bytes() == (first / "model.safetensors").read_bytes()
+
+
+def refused(words: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> str:
+    assert run(words) == code
+    said = capsys.readouterr()
+    assert "$" not in said.out, "nothing was started"
+    return said.err
+
+
+def test_what_cannot_be_done_is_said_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("the only copy")
+    said = refused(["demo", "--data", str(tmp_path)], 5, capsys)
+    assert "has no processed.cleveland.data" in said and "Next: give the folder with" in said
+    for command in ("demo", "up"):
+        assert "--home" in refused([command, "--home", str(tmp_path / "full")], 6, capsys)
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = str(taken.getsockname()[1])
+            said = refused([command, "--home", str(tmp_path / "new"), "--port", port], 6, capsys)
+            assert f"port {port} of this machine is in use" in said and "Next: choose another" in said
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.txt"]
+    assert not (tmp_path / "new").exists()
+
+
+def descendants(pid: int) -> set[int]:
+    """Children of a process, and theirs."""
+    found: set[int] = set()
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, path.read_text().split()):
+            found |= {child} | descendants(child)
+    return found
+
+
+@contextlib.contextmanager
+def up(folder: Path, *words: str) -> Iterator[tuple[Process, Json]]:
+    """A federation that is ready, and what it said then; it must end cleanly by the signal of the block."""
+    log = folder / f"up-{len(list(folder.glob('up-*')))}.txt"
+    process = Process([CONSILIUM, "up", "--home", folder / "home", "--json", *words], log)
+    process.start()
+    try:
+        process.until(lambda: process.said.endswith("}\n"), "the federation is ready", 90)
+        yield process, json.loads(process.said)
+    finally:
+        process.kill()
+
+
+def test_a_federation_ends_with_its_children_and_is_started_again(tmp_path: Path) -> None:
+    port = str(free_port())
+    with up(tmp_path, "--hospitals", "charite,ukb", "--port", port) as (process, ready):
+        children = descendants(process.pid)
+        assert ready["hospitals"] == ["charite", "ukb"] and len(children) >= 3
+        process.signal(signal.SIGINT)
+        until(lambda: not process.alive, "it ends")
+        assert process.stop() == 0
+        assert not any(Path(f"/proc/{child}").exists() for child in children)
+    with up(tmp_path) as (process, again):
+        assert again == ready
+        session = environment(CONSILIUM_HOME=again["session"])
+        listed = subprocess.run([CONSILIUM, "sites", "list", "--json"], env=session, capture_output=True, check=True)
+        assert [(one["site"], one["state"]) for one in json.loads(listed.stdout)] == [
+            ("charite", "admitted"),
+            ("ukb", "admitted"),
+        ]
+        children = descendants(process.pid)
+        process.signal(signal.SIGKILL)  # nobody is left to end them
+        until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), "they end by themselves")
