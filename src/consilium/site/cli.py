@@ -192,7 +192,7 @@ def revoke(study: str | None, everything: bool, person: str, reason: str, home: 
     if (study is None) != everything:
         raise click.UsageError("give either STUDY or --all")
     with _desk(home) as desk:
-        chosen = [study] if study else [s for s in desk.offered() if desk.standing(s, now()).word == "approved"]
+        chosen = [study] if study else desk.approved(now())
         decisions = [desk.revoke(name, person, reason, now()) for name in chosen]
     if study:
         _decided(decisions[0], home, as_json)

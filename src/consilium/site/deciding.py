@@ -8,6 +8,7 @@ from sqlite3 import Row
 from pydantic import ValidationError
 
 from consilium.core.errors import Invalid, NotFound, Refused
+from consilium.core.ids import Digest
 from consilium.core.study import Plan
 from consilium.governance.approvals import WEAKER, Said, weaker
 from consilium.governance.policy import Policy
@@ -20,7 +21,10 @@ from consilium.wire.messages import Decision
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a study stands at this hospital. `word`: open, approved, declined, revoked or expired."""
+    """Where a study stands at this hospital. `word`: open, approved, declined, revoked, expired or changed.
+
+    changed: another plan was offered under the name of an approved one, whose approval stands.
+    """
 
     study: str
     title: str
@@ -59,11 +63,17 @@ class Desk:
         said = self._said(study)
         newest = said[-1] if said else None
         word = "open"
-        if newest is not None and newest.plan == plan.digest:
+        if newest is not None and newest.plan != plan.digest:
+            word = "changed" if newest.decision == "approve" else "open"
+        elif newest is not None:
             word = {"approve": "approved", "decline": "declined", "revoke": "revoked"}[newest.decision]
             if word == "approved" and newest.expires is not None and now >= newest.expires:
                 word = "expired"
         return Standing(study, plan.study.title, plan, word, newest, self.objection(plan, now))
+
+    def approved(self, now: datetime) -> list[str]:
+        """Studies with an approval to revoke, whichever plan it is for; oldest first."""
+        return [name for name in self.offered() if self.standing(name, now).word in ("approved", "changed")]
 
     def objection(self, plan: Plan, now: datetime) -> str:
         """What in the hospital's policy forbids the plan; empty when nothing does."""
@@ -113,11 +123,12 @@ class Desk:
 
         Raises: Refused: there is no approval to revoke.
         """
-        if self.standing(study, now).word not in ("approved", "expired"):
+        standing = self.standing(study, now)
+        if standing.said is None or standing.said.decision != "approve":
             raise Refused(
                 f"{study} is not approved here", "`consilium site status` shows what is", reason="not-approved"
             )
-        decision = self._decision("revoke", study, person, now, reason=reason)
+        decision = self._decision("revoke", study, person, now, reason=reason, plan=standing.said.plan)
         self._keep(decision, now)
         return decision
 
@@ -138,13 +149,13 @@ class Desk:
 
     def _decision(
         self, word: str, study: str, person: str, now: datetime, *, accepts: tuple[str, ...] = (),
-        expires: datetime | None = None, reason: str = "",
+        expires: datetime | None = None, reason: str = "", plan: Digest | None = None,
     ) -> Decision:  # fmt: skip
         if not person.strip() or not person.isprintable():
             raise Invalid("a decision has a person's name, in one line", "write who decides with --person")
         try:
             return Decision.model_validate({
-                "site": self.folder.membership().site, "study": study, "plan": self.plan(study).digest,
+                "site": self.folder.membership().site, "study": study, "plan": plan or self.plan(study).digest,
                 "decision": word, "person": person, "accepts": accepts, "expires": expires, "at": now, "reason": reason,
             })  # fmt: skip
         except ValidationError as error:

@@ -98,7 +98,7 @@ class Inbox:
             payload = unseal(data, peek(data), [self.coordinator_key])
             place = json.loads(payload)
             why = "" if (place.get("to"), place.get("number")) == (self.site, seq) else "out-of-place"
-        except (ConsiliumError, ValueError, AttributeError) as error:
+        except (ConsiliumError, ValueError, AttributeError, RecursionError) as error:
             log.debug("message %s: %s", seq, error)
         if not why:
             return payload
@@ -144,6 +144,12 @@ class Inbox:
     def _offer(self, tx: Writing, seq: int, offer: Offer, data: bytes, payload: bytes, now: datetime) -> None:
         if not payload:
             tx.record("unreadable", {"seq": seq, "why": "plan", "study": offer.study, "plan": offer.plan.digest}, now)
+            return
+        known = tx.row("SELECT plan FROM studies WHERE study = ? LIMIT 1", offer.study)
+        if Plan.load(payload).study.name != offer.study or (known is not None and known["plan"] != offer.plan.digest):
+            # A name stands for one plan: what a person reviewed must be what the same name approves and revokes.
+            log.error("what is offered as %s is another plan than its name says; it is not taken", offer.study)
+            tx.record("unreadable", {"seq": seq, "why": "name", "study": offer.study, "plan": offer.plan.digest}, now)
             return
         tx.do(
             "INSERT OR IGNORE INTO studies (study, plan, payload, title, at) VALUES (?, ?, ?, ?, ?)",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from consilium.core.ids import digest
 from consilium.site.deciding import Desk
@@ -36,8 +37,14 @@ def _table(rows: list[Json], columns: tuple[str, ...]) -> None:
         return
     shown = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        shown.add_row(*("" if row.get(name) is None else str(row[name]) for name in columns))
+        shown.add_row(*(_cell(row.get(name)) for name in columns))
     _console().print(shown)
+
+
+def _cell(value: object) -> Text:
+    """As it is, without markup, and without what would move the cursor: others than this hospital write some of it."""
+    text = "" if value is None else str(value)
+    return Text("".join(letter if letter.isprintable() else " " for letter in text))
 
 
 def sent(journal: Journal) -> list[Json]:

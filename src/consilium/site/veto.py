@@ -41,9 +41,34 @@ class Veto:
             )
         payload = bytes(study["payload"])
         said = self.journal.rows("SELECT envelope FROM decisions WHERE study = ? ORDER BY id", task.study)
-        guard = Guard(self.site, self.identity.public, self.folder.policy())
+        policy = self.folder.policy()
+        guard = Guard(self.site, self.identity.public, policy)
         permit = guard.check(task, payload, [bytes(row["envelope"]) for row in said], now)
+        self._run(task, policy.max_rounds)
         return permit, Plan.load(payload)
+
+    def _run(self, task: Task, most: int) -> None:
+        """Whether the run is of the task's plan, and what all its runs trained here leaves room for this round.
+
+        The coordinator names runs. What was made in one, for its plan, must not leave by the approval of another; and
+        rounds that begin at 1 again in each new run are rounds all the same.
+        """
+        first = self.journal.row("SELECT plan FROM tasks WHERE run = ? ORDER BY seq LIMIT 1", task.run)
+        if first is not None and first["plan"] != task.plan:
+            raise Refused(f"{task.run} is a run of another plan", "ask the study's owner", reason="plan-changed")
+        if task.kind != "TRAIN":
+            return
+        before = self.journal.row(
+            "SELECT count(*) AS n FROM answers WHERE kind = 'TRAIN' AND NOT (run = ? AND round = ?)"
+            " AND run IN (SELECT run FROM tasks WHERE plan = ?)",
+            task.run, task.round, task.plan,
+        )  # fmt: skip
+        if before is not None and before["n"] >= most:
+            raise Refused(
+                f"the runs of this study have had the {most} rounds of training that the hospital allows",
+                "ask the hospital for more, or submit a new study",
+                reason="rounds",
+            )
 
     def stands(self, run: str, number: int, now: datetime) -> bool:
         """Whether what was made for a round may still leave; if not, it is refused here."""

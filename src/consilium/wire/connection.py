@@ -76,7 +76,7 @@ class Connection:
         response = self.request(method, path, data, headers, read_s=read_s)
         try:
             return json.loads(response.data)
-        except (ValueError, urllib3.exceptions.HTTPError, OSError) as error:
+        except (ValueError, RecursionError, urllib3.exceptions.HTTPError, OSError) as error:
             raise Unavailable(f"{self.url} sent an answer that cannot be read", "try again") from error
 
     def request(
@@ -189,7 +189,7 @@ def _problem(response: urllib3.BaseHTTPResponse, url: str) -> ConsiliumError:
     try:
         told = json.loads(response.data)
         kind, message, remedy = every()[told["code"]], str(told["message"]), str(told.get("remedy", ""))
-    except (ValueError, KeyError, TypeError, AttributeError, urllib3.exceptions.HTTPError, OSError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, urllib3.exceptions.HTTPError, OSError):
         where = "a proxy, or the coordinator behind it" if response.status in (407, 502, 503, 504) else url
         return Unavailable(f"{where} answered with status {response.status}", "try again; check the proxy")
     if response.status >= 500:  # it failed, and said nothing about what was asked: no answer is lost by it

@@ -1,0 +1,152 @@
+"""A decision by a study's name holds for the plan that was reviewed, whatever the coordinator names."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event
+from typing import Any, cast
+
+import pytest
+
+from consilium.core.errors import Refused
+from consilium.core.ids import digest
+from consilium.core.study import Plan
+from consilium.site import showing
+from consilium.site.deciding import Desk
+from consilium.site.folder import Folder, Membership
+from consilium.site.inbox import Inbox
+from consilium.site.journal import Journal
+from consilium.site.veto import Veto
+from consilium.wire.messages import Blob, Offer, Task
+from e2e.federation import study, table
+
+NOW = datetime(2030, 6, 1, 12, 0, tzinfo=UTC)
+STATE = Blob(digest=digest(b"a state"), size=1)
+
+
+class Site:
+    """A hospital's folder, without an agent."""
+
+    def __init__(self, home: Path) -> None:
+        self.folder = Folder.create(home)
+        self.folder.keep_membership(Membership("north", "https://localhost:1", self.folder.identity().public))
+        self.journal = Journal(self.folder.journal)
+        self.desk = Desk(self.folder, self.journal)
+        self.veto = Veto("north", self.folder.identity(), self.folder, self.journal, Event())
+        self.mapping = table(home / "data", seed=1)
+
+    def put(self, plan: Plan, name: str = "") -> None:
+        """Into the journal, past what checks an offer."""
+        with self.journal.write() as tx:
+            tx.do(
+                "INSERT INTO studies (study, plan, payload, title, at) VALUES (?, ?, ?, '', '')",
+                name or plan.study.name, plan.digest, plan.payload,
+            )  # fmt: skip
+
+    def offer(self, plan: Plan, name: str) -> None:
+        """As the coordinator offers it."""
+        about = Offer(study=name, plan=Blob(digest=plan.digest, size=len(plan.payload)), title="")
+        with self.journal.write() as tx:
+            Inbox._offer(cast(Any, None), tx, 1, about, b"", plan.payload, NOW)
+
+    def approve(self, name: str) -> None:
+        self.desk.approve(name, "Vera", ("plain",), None, self.mapping, NOW)
+
+    def task(self, plan: Plan, number: int = 1, run: str = "") -> Task:
+        name = plan.study.name
+        return Task(
+            study=name, run=run or f"{name}-1", plan=plan.digest, round=number, kind="TRAIN", phase="SUBMIT",
+            roster=("north",), state=STATE, initial=STATE, aggregate=None, deadline=NOW + timedelta(hours=1),
+        )  # fmt: skip
+
+    def asked(self, task: Task) -> Task:
+        with self.journal.write() as tx:
+            tx.do(
+                "INSERT INTO tasks (seq, plan, run, round, kind, payload, status)"
+                " VALUES ((SELECT coalesce(max(seq), 0) + 1 FROM tasks), ?, ?, ?, ?, ?, 'todo')",
+                task.plan, task.run, task.round, task.kind, task.encode(),
+            )  # fmt: skip
+        return task
+
+    def answered(self, task: Task) -> None:
+        with self.journal.write() as tx:
+            tx.do(
+                "INSERT INTO answers VALUES (?, ?, ?, ?, '', 1, '', 'plain')",
+                task.run, task.round, task.kind, task.state.digest,
+            )  # fmt: skip
+
+    def refused(self, task: Task) -> str:
+        with pytest.raises(Refused) as caught:
+            self.veto.permit(task, NOW)
+        return caught.value.reason
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path / "north")
+    yield made
+    made.journal.close()
+
+
+def changed(name: str = "sums") -> Plan:
+    return Plan.of(study(name, training={"epochs": 77}))
+
+
+def test_an_approval_is_revoked_also_when_another_plan_came_under_its_name(site: Site) -> None:
+    plan = Plan.of(study("sums"))
+    site.put(plan)
+    site.approve("sums")
+    site.put(changed())
+    task = site.asked(site.task(plan))
+    site.veto.permit(task, NOW)
+    assert site.desk.standing("sums", NOW).word == "changed" and site.desk.approved(NOW) == ["sums"]
+    assert site.desk.revoke("sums", "Vera", "", NOW).plan == plan.digest
+    assert site.refused(task) == "revoked"
+    assert site.desk.approved(NOW) == []
+
+
+def test_a_name_stands_for_one_plan(site: Site) -> None:
+    plan, other = Plan.of(study("sums")), Plan.of(study("other"))
+    site.offer(plan, "sums")
+    site.offer(changed(), "sums")
+    site.offer(other, "sums")
+    site.offer(other, "third")
+    site.offer(plan, "sums")
+    assert [row["plan"] for row in site.journal.rows("SELECT plan FROM studies")] == [plan.digest]
+    kinds = [json.loads(entry)["kind"] for entry in site.journal.entries()]
+    assert kinds.count("offer") == 2 and kinds.count("unreadable") == 3
+
+
+def test_what_was_made_for_one_plan_does_not_leave_by_the_approval_of_another(site: Site) -> None:
+    mine, other = Plan.of(study("sums")), Plan.of(study("other"))
+    for plan in (mine, other):
+        site.put(plan)
+        site.approve(plan.study.name)
+    site.answered(site.asked(site.task(mine)))
+    site.desk.revoke("sums", "Vera", "", NOW)
+    assert site.refused(site.asked(site.task(other, run="sums-1"))) == "plan-changed"
+    site.veto.permit(site.asked(site.task(other)), NOW)
+
+
+def test_rounds_of_all_runs_count_and_a_retry_is_none(site: Site) -> None:
+    policy = site.folder.policy_file
+    policy.write_text(policy.read_text().replace("max_rounds: 500", "max_rounds: 3"))
+    plan = Plan.of(study("sums", rounds=2))
+    site.put(plan)
+    site.approve("sums")
+    tasks = [site.asked(site.task(plan, number, f"sums-{run}")) for run in (1, 2) for number in (1, 2)]
+    for task in tasks[:3]:
+        site.veto.permit(task, NOW)
+        site.answered(task)
+        site.veto.permit(task, NOW)
+    assert site.refused(tasks[3]) == "rounds"
+    judge = tasks[3].model_copy(update={"round": 3, "kind": "EVALUATE"})
+    site.veto.permit(site.asked(judge), NOW)
+
+
+@pytest.mark.parametrize("title", ["[/red]", "[link=https://evil.example]click", "[bold", "two\nlines", "\x1b[2J"])
+def test_a_title_is_shown_as_it_is(title: str, capsys: pytest.CaptureFixture[str]) -> None:
+    showing._table([{"title": title}], ("title",))
+    shown = capsys.readouterr().out
+    assert "".join(letter if letter.isprintable() else " " for letter in title) in shown and "\x1b" not in shown
