@@ -1,6 +1,7 @@
 # make demo | test | test-long | check | bench | docs: each sets itself up on a machine with Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
+PARALLEL ?= -n 3 --dist loadfile   # most tests wait for processes; those that measure time run alone
 
 .PHONY: demo test test-long check bench docs format clean
 
@@ -23,10 +24,12 @@ demo: .venv/ready          ## a federation of hospitals on this machine, on real
 	$(BIN)/consilium demo $(ARGS)
 
 test: .venv/ready-dev .venv-mitmproxy/ready      ## all tests that finish within 15 minutes
-	$(BIN)/pytest -m "not long" $(ARGS)
+	$(BIN)/pytest -m "not long and not alone" $(PARALLEL) $(ARGS)
+	$(if $(ARGS),,$(BIN)/pytest -m "alone and not long")
 
 test-long: .venv/ready-dev .venv-mitmproxy/ready ## all tests
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -m "not alone" $(PARALLEL) $(ARGS)
+	$(if $(ARGS),,$(BIN)/pytest -m alone)
 
 check: .venv/ready-dev     ## format, lint, types, import contracts, docs
 	$(BIN)/ruff format --check .

@@ -20,6 +20,8 @@ from e2e.coordinator import Coordinator
 from e2e.cuts import KINDS, Line, line
 from e2e.federation import POLICY, Federation, federation
 
+pytestmark = pytest.mark.alone
+
 NUMBERS = 8_000_000
 SIZE = 4 * NUMBERS
 RATE = 20e6

@@ -16,6 +16,8 @@ from e2e.namespaces import Cable, Host, two_hosts
 from e2e.namespaces import missing as no_namespaces
 from e2e.processes import CONSILIUM, Process, environment, until
 
+pytestmark = pytest.mark.alone
+
 PAGE = ROOT / "docs" / "tutorial" / "two-machines.md"
 COORDINATOR, HOSPITALS = "10.77.0.1", "10.77.0.2"
 SIZE, RATE = 24 << 20, "64mbit"
