@@ -22,6 +22,8 @@ from e2e.processes import Process
 
 BENCH = Path(__file__).parent / "faults"
 HOSPITALS = ("north", "south", "west")
+SMALL = HOSPITALS[-1]
+"""Of this hospital, everything is small: it travels with messages. Of the others, everything is large."""
 PIECE = 8 << 10
 """Bytes of one step of an upload or download here, so that a small model takes several."""
 
@@ -40,6 +42,8 @@ SITE = {
     "model save": ("state.fsync", "state.rename", "state.renamed"),
     "download": ("download", "download.fsync", "download.rename", "download.renamed"),
 }
+NEVER_SMALL = {"download", "download.fsync", "download.rename", "download.renamed", "state.fsync"}
+"""Points to which a hospital never comes of which everything is small."""
 CHILD = {"training": ("child.training", "child.loading")}
 IN_THE_MIDDLE = {"answer.commit": 0.003, "apply.commit": 0.003, "training": 0.02, "child.training": 0.0}
 """Points at which the kill comes up to so many seconds later: while a database writes, while a child trains."""
@@ -198,7 +202,8 @@ def chaotic(folder: Path, database: str | None = None) -> Iterator[Chaos]:
 def bench(folder: Path) -> dict[str, str]:
     """Environment of a process that is to die."""
     folder.mkdir()
-    return {"PYTHONPATH": str(BENCH), "FAULTS": str(folder), "FAULTS_PIECE": str(PIECE)}
+    large = {} if folder.name == f"faults-{SMALL}" else {"FAULTS_SMALL": "0"}
+    return {"PYTHONPATH": str(BENCH), "FAULTS": str(folder), "FAULTS_PIECE": str(PIECE), **large}
 
 
 def some(rng: Random, process: str, phases: dict[str, tuple[str, ...]], *, every: bool = False) -> list[Fault]:

@@ -33,7 +33,7 @@ def mode():
 
 def request(flow):
     note("seen", f"{flow.request.method} {flow.request.path}")
-    if mode() == "upload" and flow.request.method == "PATCH" and flow.request.content:
+    if mode() == "upload" and flow.request.path == "/v1/answers":
         flow.request.content = flipped(flow.request.content)
         note("altered", "upload")
 
@@ -59,6 +59,9 @@ def inbox(told, how):
     if how == "replay" and old:
         for item in page["items"]:
             item["envelope"] = old[0]
+    elif how == "download" and page["blobs"]:
+        page["blobs"] = {n: base64.b64encode(flipped(base64.b64decode(t))).decode() for n, t in page["blobs"].items()}
+        told.content = json.dumps(page).encode()
     elif how == "drop":
         page["items"] = page["items"][1:]
     elif how == "envelope":

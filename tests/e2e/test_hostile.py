@@ -97,13 +97,13 @@ BODIES: dict[str, bytes] = {
 }
 POSTS = (
     "/v1/join", "/v1/token", "/v1/login", "/v1/people", "/v1/tokens", "/v1/sites/north/admit", "/v1/sites/north/remove",
-    "/v1/studies", "/v1/studies/heart/runs", "/v1/runs/none-1/stop", "/v1/heartbeat", "/v1/envelopes",
+    "/v1/studies", "/v1/studies/heart/runs", "/v1/runs/none-1/stop", "/v1/heartbeat", "/v1/envelopes", "/v1/answers",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("path", POSTS)
 def test_a_body_that_is_not_what_it_should_be_is_refused(victim: Victim, path: str) -> None:
-    by = victim.site if path in ("/v1/heartbeat", "/v1/envelopes") else victim.admin
+    by = victim.site if path in POSTS[-3:] else victim.admin
     for body in BODIES.values():
         status, _ = victim.ask("POST", path, body, by=by)
         assert status in (404, 422)
@@ -111,7 +111,7 @@ def test_a_body_that_is_not_what_it_should_be_is_refused(victim: Victim, path: s
 
 @pytest.mark.parametrize("path", POSTS)
 def test_a_body_larger_than_a_message_is_refused_and_not_read_to_its_end(victim: Victim, path: str) -> None:
-    by = victim.site if path in ("/v1/heartbeat", "/v1/envelopes") else victim.admin
+    by = victim.site if path in POSTS[-3:] else victim.admin
     status, problem = victim.ask("POST", path, b" " * (MAX_MESSAGE + 1), by=by)
     assert (status, problem.code) == (413, "too-large")
 

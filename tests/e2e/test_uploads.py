@@ -8,6 +8,7 @@ import pytest
 
 from consilium.core.ids import digest
 from consilium.wire.connection import trust
+from consilium.wire.messages import Answer, Blob
 from e2e.processes import until
 from e2e.victim import Victim
 
@@ -138,3 +139,38 @@ def test_a_range_inside_the_blob_is_given(victim: Victim, asked: str, given: byt
     name = victim.site.send_blob(b"0123456789")
     told = victim.site.connection.request("GET", f"/v1/blobs/{name}", None, {"Range": asked})
     assert (told.status, told.data) == (206, given)
+
+
+def answer(victim: Victim, data: bytes, named: str, size: int, between: bytes = b"\n") -> tuple[int, str]:
+    """An answer of the site with its contribution, to a run that is not there: status and code."""
+    some = digest(b"")
+    told = Answer(
+        study="heart", run="heart-1", plan=victim.plan.digest, round=1, kind="TRAIN", phase="SUBMIT", state=some,
+        contribution=Blob(digest=named, size=size), recipe="plain",
+    )  # fmt: skip
+    body = victim.site.seal(told) + between + data
+    status, problem = victim.ask("POST", "/v1/answers", body, by=victim.site)
+    return status, problem.code
+
+
+def test_an_answer_with_other_bytes_than_it_names_is_refused_and_nothing_is_kept_of_it(victim: Victim) -> None:
+    data = os.urandom(1000)
+    name = digest(data)
+    for sent, size in ((data[:-1] + b"x", 1000), (data[:-1], 1000), (data + b"x", 1000), (data, 999), (b"", 1000)):
+        assert answer(victim, sent, name, size) == (422, "digest-mismatch")
+    assert answer(victim, data, name, 1000, b"")[0] == 422, "no line ends the envelope"
+    assert answer(victim, data, name, 1000) == (404, "not-found"), "all is as it should be, but there is no such run"
+    assert victim.ask("GET", f"/v1/blobs/{name}", by=victim.site)[0] == 404
+    assert standing(victim, name) == 0
+
+
+def test_an_answer_that_another_signed_is_refused_with_its_contribution(victim: Victim) -> None:
+    data = os.urandom(1000)
+    stranger = victim.coordinator.join("west")
+    told = Answer(
+        study="heart", run="heart-1", plan=victim.plan.digest, round=1, kind="TRAIN", phase="SUBMIT", state=digest(b""),
+        contribution=Blob(digest=digest(data), size=1000), recipe="plain",
+    )  # fmt: skip
+    body = stranger.seal(told) + b"\n" + data
+    assert victim.ask("POST", "/v1/answers", body, by=victim.site)[1].code == "envelope-invalid"
+    assert victim.ask("GET", f"/v1/blobs/{digest(data)}", by=victim.site)[0] == 404
