@@ -5,14 +5,26 @@ import os
 import select
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import IO, Any
 
-from consilium.core.errors import Refused, TrainingFailed, every
+from consilium.core.errors import ConsiliumError, Refused, TrainingFailed, every
 from consilium.governance.policy import Limits
 
 KEPT = ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
 """What of the agent's environment the child sees: no tokens, no proxies, no passwords of databases."""
+MOST = 64 << 10
+"""Bytes of one answer; what a child says beyond it is not kept in the agent's memory."""
+OF_FOREIGN = {
+    "cannot-confine": "this host cannot confine foreign code",
+    "wheel": "the study's wheel holds what a wheel may not",
+    "study-invalid": "the study's wheel is not what the study says of it",
+    "digest-mismatch": "the wheel or the initial model is not the one that the study names",
+    "data-unusable": "no patient is left for training",
+    "training-failed": "the study's own code failed",
+}
+"""Reasons that a child with foreign code may give, in our words: in its own it could tell what it saw of patients."""
 OUT_OF_MEMORY = "it may have used more memory than limits.memory_gb allows"
 
 
@@ -21,10 +33,13 @@ class Died(TrainingFailed):
 
 
 class Child:
-    """One warm child, for one plan at this site: it keeps the examples between rounds and nothing else."""
+    """One warm child, for one plan at this site: it keeps the examples between rounds and nothing else.
 
-    def __init__(self, folder: Path, limits: Limits) -> None:
-        self._limits = limits
+    Args:    foreign: whether code of the study's own runs in it: then its words go no further than its log.
+    """
+
+    def __init__(self, folder: Path, limits: Limits, *, foreign: bool = False) -> None:
+        self._limits, self._foreign = limits, foreign
         self._log = (folder / "child.log").open("ab")
         environment = {name: os.environ[name] for name in KEPT if name in os.environ}
         environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -55,20 +70,35 @@ class Child:
             raise TrainingFailed("the training process answered out of turn", "look into the study's code") from error
         if told.get("ok"):
             return told
-        kind = every().get(str(told.get("code")), TrainingFailed)
+        raise self._told(told)
+
+    def _told(self, told: dict[str, Any]) -> ConsiliumError:
+        code, reason = str(told.get("code")), str(told.get("reason"))
         message, remedy = str(told.get("message")), str(told.get("remedy", ""))
-        raise Refused(message, remedy, reason=str(told.get("reason"))) if kind is Refused else kind(message, remedy)
+        if self._foreign:
+            self._log.write(f"{message!r}\n".encode())
+            found = next((name for name in (reason, code) if name in OF_FOREIGN), "training-failed")
+            code, reason = ("refused" if found == reason else found), found
+            message, remedy = OF_FOREIGN[found], "the hospital's log of the run says more"
+        kind = every().get(code, TrainingFailed)
+        return Refused(message, remedy, reason=reason) if kind is Refused else kind(message, remedy)
 
     def _line(self, stdout: IO[bytes]) -> bytes:
-        if not select.select([stdout], [], [], self._limits.round_minutes * 60)[0]:
-            raise TrainingFailed(
-                f"training took more than {self._limits.round_minutes:g} minutes",
-                "raise limits.round_minutes in the policy, or ask for a smaller study",
-            )
-        line = stdout.readline()
-        if not line:
-            raise Died("the training process was ended", OUT_OF_MEMORY)
-        return line
+        """One answer, whole: a child that begins one and goes silent, or never ends it, holds nothing up."""
+        ends, found = time.monotonic() + self._limits.round_minutes * 60, bytearray()
+        while not found.endswith(b"\n"):
+            if not select.select([stdout], [], [], max(ends - time.monotonic(), 0))[0]:
+                raise TrainingFailed(
+                    f"training took more than {self._limits.round_minutes:g} minutes",
+                    "raise limits.round_minutes in the policy, or ask for a smaller study",
+                )
+            piece = os.read(stdout.fileno(), MOST)
+            if not piece:
+                raise Died("the training process was ended", OUT_OF_MEMORY)
+            found += piece
+            if len(found) > MOST:
+                raise TrainingFailed("the training process answered without end", "look into the study's code")
+        return bytes(found)
 
     def close(self) -> None:
         """End the child."""

@@ -100,7 +100,7 @@ class Pipeline:
         except Refused:
             prepared.path.unlink()
             raise
-        child = Child(paths.folder, self.limits)
+        child = Child(paths.folder, self.limits, foreign=paths.wheel is not None)
         self._warm = (key, child)
         load: dict[str, Any] = {
             "do": "load",
