@@ -16,6 +16,7 @@ from consilium.coordinator.app import Settings, make_services
 from consilium.coordinator.driver import Driver
 from consilium.coordinator.perform import Performer
 from consilium.coordinator.services import Services
+from consilium.core.errors import Refused
 from consilium.core.ids import canonical, digest
 from consilium.store.database import Transaction
 from consilium.wire.envelope import seal
@@ -187,3 +188,35 @@ def test_a_strategy_that_cannot_be_made_fails_its_run_and_not_the_driver(
     coordinator.done("rita", "POST", "/v1/studies/sums/runs")
     coordinator.drive()
     assert coordinator.done("rita", "GET", "/v1/runs/sums-1")["status"] == "failed"
+
+
+def test_many_guesses_at_once_are_no_more_than_many_in_a_row(coordinator: Coordinator) -> None:
+    async def guess() -> list[type[BaseException]]:
+        gate, now = coordinator.services.gate, coordinator.services.seconds()
+        kept = coordinator.services.database.run_here(lambda tx: accounts.stored(tx, "rita"))
+
+        async def once(at: float) -> bool:
+            gate.may_try("rita", at)
+            return await gate.right("rita", "not the password", kept, at)
+
+        tries = await asyncio.gather(*(once(now + n / 1000) for n in range(30)), return_exceptions=True)
+        assert [one for one in tries if not isinstance(one, BaseException)] == [False] * 10
+        return [type(one) for one in tries if isinstance(one, BaseException)]
+
+    assert asyncio.run(guess()) == [Refused] * 20
+    assert coordinator.ask("", "POST", "/v1/login", {"name": "rita", "password": PASSWORD})[0] == 403
+    assert coordinator.ask("", "POST", "/v1/login", {"name": "root", "password": PASSWORD})[0] == 200
+
+
+def test_right_passwords_do_not_count(coordinator: Coordinator) -> None:
+    for _ in range(12):
+        coordinator.done("", "POST", "/v1/login", {"name": "rita", "password": PASSWORD})
+
+
+def test_a_new_password_ends_the_tokens_that_the_old_one_got(coordinator: Coordinator) -> None:
+    coordinator.done("rita", "GET", "/v1/studies")
+    account = {"name": "rita", "role": "researcher", "password": "another horse"}
+    coordinator.done("root", "POST", "/v1/people", account)
+    coordinator.services.gate._known.clear()  # the bell, which does this, rings in the loop of a running coordinator
+    assert coordinator.ask("rita", "GET", "/v1/studies")[0] == 401
+    coordinator.done("root", "GET", "/v1/studies")

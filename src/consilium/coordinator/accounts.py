@@ -65,6 +65,7 @@ def add_person(tx: Transaction, name: str, role: str, password: str, now: dateti
     row = {"role": role, "password": f"scrypt${base64.b64encode(salt).decode()}${_stretch(password, salt)}"}
     if tx.do(update(people).where(people.c.name == name).values(**row)) == 0:
         tx.do(insert(people).values(name=name, since=now, **row))
+    tx.do(delete(access_tokens).where(access_tokens.c.subject == f"person:{name}"))  # got with the password of before
     tx.ring(ACCESS)
 
 

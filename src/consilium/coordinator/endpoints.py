@@ -172,8 +172,7 @@ async def login(call: Call) -> Any:
     services, now = call.services, call.services.seconds()
     services.gate.may_try(ask.name, now)
     kept = await call.store(lambda tx: accounts.stored(tx, ask.name))
-    if not await services.to_thread(lambda: accounts.fits(ask.password, kept)):
-        services.gate.failed(ask.name, now)
+    if not await services.gate.right(ask.name, ask.password, kept, now):
         raise Unauthenticated("name or password is wrong", "try again, or ask the coordinator's admin")
     secret, seconds = await call.store(lambda tx: accounts.person_token(tx, ask.name, now))
     return messages.AccessToken(access_token=secret, expires_in=seconds)

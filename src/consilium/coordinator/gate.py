@@ -4,6 +4,8 @@ A change of anybody's access, here or by another process of this coordinator, ri
 that ring is lost with a connection, after a second.
 """
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from consilium.coordinator import accounts
@@ -14,6 +16,8 @@ from consilium.store.database import Database
 
 KNOWN_S = 1.0
 MOST = 10_000
+QUEUE = 100
+"""So many passwords may wait to be checked."""
 WRONG, PAUSE_S = 10, 60.0
 """So many wrong passwords for one name within this time, in one process: then it waits."""
 
@@ -27,6 +31,8 @@ class Gate:
     _known: dict[str, tuple[Who, float]] = field(default_factory=dict)
     _failed: dict[str, list[float]] = field(default_factory=dict)
     _heard: dict[str, float] = field(default_factory=dict)
+    _stretching: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "password"))
+    _waiting: int = 0
 
     def __post_init__(self) -> None:
         """Forget what is known when access changes."""
@@ -46,16 +52,33 @@ class Gate:
         return found
 
     def may_try(self, name: str, now: float) -> None:
-        """Whether a password for this name may be tried now. Raises: Refused: too many were wrong lately."""
+        """Whether a password for this name may be tried now; the try counts as wrong until `right` says otherwise, so
+        that many at once are no more than many in a row. Raises: Refused: too many were wrong lately.
+        """
         lately = [at for at in self._failed.get(name, ()) if now - at < PAUSE_S]
         if len(lately) >= WRONG:
             raise Refused("too many wrong passwords for this name", "wait a minute", reason="attempts")
-
-    def failed(self, name: str, now: float) -> None:
-        """A password was wrong."""
         if len(self._failed) >= MOST:
             self._failed.clear()
-        self._failed[name] = [*self._failed.get(name, [])[1 - WRONG :], now]
+        self._failed[name] = [*lately, now]
+
+    async def right(self, name: str, password: str, kept: str, now: float) -> bool:
+        """Whether the password of a try is right. It takes its time, in threads of its own: who guesses holds up nobody
+        but who logs in.
+
+        Raises: Refused: too many wait already.
+        """
+        if self._waiting >= QUEUE:
+            raise Refused("too many log in at this moment", "try again soon", reason="attempts")
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            right = await loop.run_in_executor(self._stretching, accounts.fits, password, kept)
+        finally:
+            self._waiting -= 1
+        if right and now in self._failed.get(name, ()):
+            self._failed[name].remove(now)
+        return right
 
     def heard_lately(self, site: str, at: float) -> bool:
         """Whether `site` was heard of less than a second before `at`."""
