@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from consilium.api import freeze
 from consilium.coordinator import accounts
@@ -19,6 +20,7 @@ from consilium.coordinator.services import Services
 from consilium.core.errors import Refused
 from consilium.core.ids import canonical, digest
 from consilium.store.database import Transaction
+from consilium.store.schema import people
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Answer, Checkpoint, Decision, Refusal
@@ -220,3 +222,20 @@ def test_a_new_password_ends_the_tokens_that_the_old_one_got(coordinator: Coordi
     coordinator.services.gate._known.clear()  # the bell, which does this, rings in the loop of a running coordinator
     assert coordinator.ask("rita", "GET", "/v1/studies")[0] == 401
     coordinator.done("root", "GET", "/v1/studies")
+
+
+def test_who_stopped_a_run_stands_in_the_audit_log(coordinator: Coordinator) -> None:
+    coordinator.submits("sums")
+    coordinator.done("rita", "POST", "/v1/studies/sums/runs")
+    coordinator.done("root", "POST", "/v1/runs/sums-1/stop", {"reason": "no reason"})
+    told = [json.loads(entry) for entry in coordinator.done("root", "GET", "/v1/audit")["entries"]]
+    assert [one["body"] for one in told if one["kind"] == "stop"] == [{"run": "sums-1", "by": "root"}]
+
+
+def test_an_error_of_the_database_tells_no_values(coordinator: Coordinator) -> None:
+    def act(tx: Transaction) -> None:
+        tx.put(people, name="rita", role="researcher", password=PASSWORD, since=coordinator.services.now())
+
+    with pytest.raises(IntegrityError) as caught:
+        coordinator.services.database.run_here(act)
+    assert PASSWORD not in str(caught.value)

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -192,6 +193,7 @@ async def _broken(request: Request, error: Exception) -> Response:
     return JSONResponse(told.model_dump(), status_code=500)
 
 
+@cache  # anybody may ask for it, and it takes its time
 def document() -> dict[str, Any]:
     """The OpenAPI document, from the same list and the same models that serve."""
     schemas: dict[str, Any] = {}

@@ -442,6 +442,7 @@ async def stop(call: Call) -> Any:
         conduct = Conduct.load(tx, services.identity, RunId(call.key), services.now())
         _own(tx, call, conduct.study)
         if conduct.fold.status not in run_machine.OVER:
+            record(tx, "stop", {"run": call.key, "by": call.who.name}, services.now())
             conduct.take(run_machine.Stopped(call.body.reason or f"stopped by {call.who.name}"))
         return conduct
 
@@ -479,6 +480,7 @@ async def read_audit(call: Call) -> Any:
     services = call.services
 
     def act(tx: Transaction) -> Any:
+        mark = checkpoint(tx, services.now())  # before the entries: what another process adds meanwhile is not missed
         page = select(audit).where(audit.c.seq > call.query.after).order_by(audit.c.seq).limit(PAGE)
         entries = [row.entry.decode() for row in tx.rows(page)]
         mark = checkpoint(tx, services.now())

@@ -229,8 +229,9 @@ def _with_driver(url: str) -> str:
 
 def _engine(url: str, postgres: bool) -> Engine:
     if postgres:
-        return create_engine(url, pool_size=8, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": 30}, pool_reset_on_return=None)
+        return create_engine(url, pool_size=8, pool_pre_ping=True, hide_parameters=True)
+    waits = {"check_same_thread": False, "timeout": 30}
+    engine = create_engine(url, connect_args=waits, pool_reset_on_return=None, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _configure(raw: sqlite3.Connection, _: Any) -> None:
