@@ -239,3 +239,12 @@ def test_an_error_of_the_database_tells_no_values(coordinator: Coordinator) -> N
     with pytest.raises(IntegrityError) as caught:
         coordinator.services.database.run_here(act)
     assert PASSWORD not in str(caught.value)
+
+
+def test_a_refused_upload_leaves_nothing_in_memory_and_does_not_fix_its_length(coordinator: Coordinator) -> None:
+    data = b"a blob"
+    path, blobs = f"/v1/blobs/{digest(data)}", coordinator.services.blobs
+    assert coordinator.ask("rita", "PATCH", path, b"", Upload_Offset="1", Upload_Length="9")[0] == 409
+    assert not blobs._incoming
+    coordinator.done("rita", "PATCH", path, data, Upload_Offset="0", Upload_Length=str(len(data)))
+    assert blobs.path(digest(data)).read_bytes() == data

@@ -194,6 +194,9 @@ class Directory:
                 incoming = self._incoming[piece] = Incoming(piece, length)
                 turn = incoming.take_over()
         if offset != incoming.size or length != incoming.length:
+            if not incoming.size:  # nothing was ever sent: a refused request leaves nothing behind
+                with self._lock:
+                    self._incoming.pop(piece, None)
             raise Conflict(f"the upload stands at byte {incoming.size}, not {offset}", "go on from there")
         with piece.open("ab", buffering=0) as file:
             ahead = Ahead(file, offset)
