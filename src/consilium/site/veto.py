@@ -17,6 +17,14 @@ from consilium.wire.messages import Refusal, Task
 log = logging.getLogger(__name__)
 
 
+OURS = {
+    "mapping-invalid": "the hospital's mapping cannot be used as it stands; `consilium site check` says why, there",
+    "policy-invalid": "the hospital's policy cannot be read as it stands; `consilium site doctor` says why, there",
+    "data-unusable": "the hospital's data cannot be used as they stand; `consilium site check` says why, there",
+}
+"""What leaves instead of messages that quote the hospital's own files: paths, columns, passwords of databases."""
+
+
 def reason_of(error: ConsiliumError) -> str:
     """The stable code by which the study's owner hears of it."""
     return error.reason if isinstance(error, Refused) else error.code
@@ -90,7 +98,7 @@ class Veto:
         log.warning("round %s of %s is refused (%s): %s", task.round, task.run, reason, text)
         refusal = Refusal(
             study=task.study, plan=task.plan, run=task.run, round=task.round, attempt=task.attempt, reason=reason,
-            text=text[:4000],
+            text=OURS.get(reason, text)[:4000],
         )  # fmt: skip
         envelope = seal(Refusal.TYPE, refusal.encode(), self.identity)
         about = {"study": task.study, "run": task.run, "round": task.round}

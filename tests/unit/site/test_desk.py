@@ -9,16 +9,17 @@ from typing import Any, cast
 
 import pytest
 
-from consilium.core.errors import Refused
+from consilium.core.errors import Invalid, Refused
 from consilium.core.ids import digest
 from consilium.core.study import Plan
-from consilium.site import showing
+from consilium.site import showing, tables
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder, Membership
 from consilium.site.inbox import Inbox
 from consilium.site.journal import Journal
-from consilium.site.veto import Veto
-from consilium.wire.messages import Blob, Offer, Task
+from consilium.site.veto import Veto, reason_of
+from consilium.wire.envelope import payload_of
+from consilium.wire.messages import Blob, Offer, Refusal, Task
 from e2e.federation import study, table
 
 NOW = datetime(2030, 6, 1, 12, 0, tzinfo=UTC)
@@ -150,3 +151,23 @@ def test_a_title_is_shown_as_it_is(title: str, capsys: pytest.CaptureFixture[str
     showing._table([{"title": title}], ("title",))
     shown = capsys.readouterr().out
     assert "".join(letter if letter.isprintable() else " " for letter in title) in shown and "\x1b" not in shown
+
+
+def test_what_stands_in_the_hospitals_files_does_not_leave_with_a_refusal(site: Site) -> None:
+    plan = Plan.of(study("sums"))
+    site.put(plan)
+    site.approve("sums")
+    task = site.asked(site.task(plan))
+    for path, load in ((site.mapping, lambda: tables.mapped(plan.study, site.mapping)), (
+        site.folder.policy_file, lambda: site.veto.permit(task, NOW)
+    )):  # fmt: skip
+        path.write_text(path.read_text() + "\npassword: hunter2\n")
+        with pytest.raises(Invalid) as caught:
+            load()
+        assert "hunter2" in caught.value.message, "people at the hospital see what they wrote"
+        site.veto.refuse(task, 1, reason_of(caught.value), caught.value.message, NOW)
+    sent = [row["envelope"] for row in site.journal.rows("SELECT envelope FROM outbox WHERE type = 'refusal'")]
+    assert len(sent) == 2
+    for envelope in sent:
+        told = Refusal.decode(payload_of(envelope, Refusal.TYPE))
+        assert "hunter2" not in told.text and "there" in told.text
