@@ -26,6 +26,7 @@ from consilium.wire.messages import Inbox as Page
 from consilium.wire.transfer import fetch
 
 log = logging.getLogger(__name__)
+TRIES = 3
 CHECKPOINT_EVERY = 10
 """Rounds between two checkpoints of the audit log; one more goes at the end of a run."""
 
@@ -112,17 +113,20 @@ class Inbox:
         raise Unavailable(f"message {seq} {words}", "something between here and the coordinator alters what it says")
 
     def _plan(self, offer: Offer) -> bytes:
-        try:
-            payload = fetch(self.connection, Digest(offer.plan.digest))
-            Plan.load(payload)
-        except Unavailable:
-            raise
-        except DigestMismatch as error:  # the offer is signed, so these bytes were altered on the way: ask again
-            raise Unavailable(error.message, error.remedy) from error
-        except ConsiliumError as error:
-            log.error("the plan of %s cannot be used: %s", offer.study, error)
-            return b""
-        return payload
+        for _ in range(TRIES):
+            try:
+                payload = fetch(self.connection, Digest(offer.plan.digest))
+                Plan.load(payload)
+                return payload
+            except Unavailable:
+                raise
+            except DigestMismatch:  # altered on the way, perhaps just this once
+                continue
+            except ConsiliumError as error:
+                log.error("the plan of %s cannot be used: %s", offer.study, error)
+                return b""
+        log.error("the plan of %s came altered %s times; it is passed over", offer.study, TRIES)
+        return b""
 
     def _after(self, message: Signed) -> None:
         match message:
