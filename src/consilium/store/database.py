@@ -126,8 +126,9 @@ class Database:
         """
         lately = self._posted.get(inbox, [])
         found = [one for one in lately if one[0] > after]
-        if found:
-            return found if found[0][0] == after + 1 else None
+        if found:  # threads of one process may have ended their transactions in another order
+            whole = [number for number, _ in found] == list(range(after + 1, after + 1 + len(found)))
+            return found if whole else None
         return None if self.postgres or not lately or lately[-1][0] != after else []
 
     def _in_thread(self, act: Callable[[Transaction], Result]) -> Result:
