@@ -36,7 +36,7 @@ _Loader.yaml_implicit_resolvers = {
 def load(path: Path, model: type[Model], error: type[Invalid]) -> Model:
     """Read a file. Raises: `error`: with all problems, one line each; NotFound is told as such."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")  # whatever the locale says
     except (OSError, UnicodeDecodeError) as cause:
         raise error(f"{path} cannot be read", "give the path of a YAML file in UTF-8") from cause
     return parse(text, model, error, path.name)
@@ -73,6 +73,8 @@ def _problem(root: yaml.Node | None, name: str, item: Any, model: type[BaseModel
 
 def _remedy(item: Any) -> str:
     match item["type"]:
+        case "model_type" | "model_attributes_type":
+            return "must hold `key: value` lines here"
         case "extra_forbidden":
             return "unknown key; correct its spelling or remove it"
         case "missing":

@@ -1,20 +1,22 @@
 """`consilium coordinator`: init, run, person."""
 
-import asyncio
+import errno
 import json
 import logging
 import os
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
+import uvloop
 
 from consilium.config import Homes
 from consilium.coordinator import accounts
 from consilium.coordinator.app import Settings, make_services, serve
 from consilium.coordinator.ledgers import record
-from consilium.core.errors import Conflict, NotFound
+from consilium.core.errors import Conflict, Invalid, NotFound
 from consilium.store.database import Transaction
 from consilium.wire.identity import Identity
 from consilium.wire.tls import make_authority
@@ -86,6 +88,22 @@ def load(home: Path, host: str = "", port: int = 0, lease_s: float = 30.0) -> Se
     )
 
 
+def _free(host: str, port: int) -> None:
+    """Refuse a port that somebody listens on: the server would share it, and half of the requests would go astray.
+
+    Raises: Conflict: another process listens there.   Invalid: nobody can listen there.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            remedy = "end what listens there, or choose another --port"
+            raise Conflict(f"port {port} of {host} is in use", remedy) from error
+        why = error.strerror or error
+        raise Invalid(f"nothing can listen on port {port} of {host}: {why}", "choose --host and --port") from error
+
+
 @coordinator.command()
 @home_option
 @click.option("--host", default="", help="Address to listen on. Default: all.")
@@ -102,7 +120,9 @@ def run(home: Path, host: str, port: int, lease_s: float) -> None:
     """Serve until SIGTERM. Several processes may share one PostgreSQL and one folder of blobs."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    asyncio.run(serve(load(home, host, port, lease_s)))
+    settings = load(home, host, port, lease_s)
+    _free(settings.host, settings.port)
+    uvloop.run(serve(settings))  # half of what a small round costs is its loop
 
 
 @coordinator.command()

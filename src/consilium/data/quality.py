@@ -162,7 +162,7 @@ def _advice(told: Column, rows: int) -> tuple[tuple[str, ...], str]:
     tell(told.not_a_number, 0.05, mend)
     mend = "some values lie outside the contract's range and count as missing: check the unit, and codes such as 0"
     tell(told.out_of_range, 0.2, mend)
-    if told.usable == 0:
+    if told.usable == 0 and not found:
         levels.append("note")
         found.append("this hospital has no value: fine where the contract allows it; write `absent` to say so")
     return tuple(found), max(levels, key=("ok", "note", "problem").index)

@@ -18,7 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 import urllib3
 from urllib3.connection import HTTPConnection
 
-from consilium.core.errors import ConsiliumError, Refused, Unauthenticated, Unavailable, every
+from consilium.core.errors import ConsiliumError, Invalid, Refused, Unauthenticated, Unavailable, every
 from consilium.wire.messages import HEADER, PROTOCOL
 
 Result = TypeVar("Result")
@@ -46,6 +46,8 @@ class Connection:
         limit_s: float = READ_S,
     ) -> None:  # fmt: skip
         self.url = url.rstrip("/")
+        if urlsplit(url).scheme != "https" or not urlsplit(url).hostname:  # a password would travel in the clear
+            raise Invalid(f"{url!r} is not the address of a coordinator", "write it as https://HOST:PORT")
         self._limit_s = limit_s
         self._token = token
         self._secret: str | None = None

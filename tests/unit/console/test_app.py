@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from consilium.console.cli import app
+from consilium.console.cli import app, output
 from consilium.core import errors
 
 
@@ -88,3 +88,23 @@ def test_groups_are_imported_only_when_asked_for() -> None:
         "for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_what_cannot_be_written_is_told_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["study", "new", str(tmp_path / "no" / "such" / "study.yaml")]) == 5
+    told = capsys.readouterr().err
+    assert "study.yaml: No such file or directory" in told and "Next: check the path" in told
+
+
+@pytest.mark.parametrize("url", ["http://fl.example.org", "fl.example.org:8443", "fl.example.org", "https://"])
+def test_a_password_goes_nowhere_but_over_https(
+    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONSILIUM_PASSWORD", "correct horse battery")
+    assert app.run(["login", url, "--name", "ada"]) == 5
+    assert "write it as https://HOST:PORT" in capsys.readouterr().err
+
+
+def test_what_others_wrote_is_shown_without_markup_and_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table([{"study": "a", "title": "closed [/b] and [red]open\x1b[2J"}], False)
+    assert "closed [/b] and [red]open [2J" in capsys.readouterr().out

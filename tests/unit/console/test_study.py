@@ -1,7 +1,10 @@
 """`study new|validate|schema`: errors name line, value and remedy; the template is valid as it stands."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,3 +92,20 @@ def test_schemas_are_json_schema(what: str, capsys: pytest.CaptureFixture[str]) 
     schema = json.loads(capsys.readouterr().out)
     assert schema["$schema"].endswith("2020-12/schema") and schema["properties"]
     assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("text", ["", "null\n", "- a list\n", "a word\n"])
+def test_a_file_that_is_no_mapping_is_told_so(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "study.yaml").write_text(text)
+    assert app.run(["study", "validate", str(tmp_path / "study.yaml")]) == 5
+    assert "must hold `key: value` lines here" in capsys.readouterr().err
+
+
+def test_a_study_is_utf_8_in_every_locale(tmp_path: Path) -> None:
+    study = (tmp_path / "stüdy.yaml").absolute()
+    study.write_text(studyfile.template().replace("Name, Institution", "Zoë, Universität"), encoding="utf-8")
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    program = "from consilium.console.cli.app import main; main()"
+    command = [sys.executable, "-c", program, "study", "validate", "--json", study]
+    plans = [subprocess.run(command, env=env, capture_output=True, check=True).stdout for env in (plain, os.environ)]
+    assert plans[0] == plans[1]

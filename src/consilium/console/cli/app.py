@@ -134,6 +134,13 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # who read us has gone: a second complaint would only hide that
         return 0
+    except OSError as error:  # a folder that may not be written, a full disk: nothing that a stack would explain
+        where = error.filename or "this machine"
+        told = errors.Invalid(
+            f"{where}: {error.strerror or error}", "check the path, its permissions and the free space"
+        )
+        report(told, as_json)
+        return exit_code(told)
     return outcome if isinstance(outcome, int) else 0
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -37,7 +38,7 @@ def table(rows: Sequence[Mapping[str, Any]], as_json: bool, columns: Sequence[st
         return
     shown = Table(*(columns or tuple(rows[0])), box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        shown.add_row(*(cell(row.get(column)) for column in columns or tuple(rows[0])))
+        shown.add_row(*(plain(cell(row.get(column))) for column in columns or tuple(rows[0])))
     console().print(shown)
 
 
@@ -48,6 +49,11 @@ def cell(value: Any) -> str:
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
     return str(value)
+
+
+def plain(text: str) -> Text:
+    """Text as it is: no markup, and nothing that moves the cursor, for others than the reader wrote some of it."""
+    return Text("".join(letter if letter.isprintable() else " " for letter in text))
 
 
 def size(count: float) -> str:

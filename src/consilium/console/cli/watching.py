@@ -113,15 +113,18 @@ def _sites(view: Json) -> Table:
         answered = site in (newest.get("took_part") or [])
         refused = (newest.get("refused") or {}).get(site)
         asked = site in (newest.get("roster") or [])
-        mark = f"[red]refused: {refused}[/]" if refused else "[green]answered[/]" if answered else ""
-        mark = mark or ("[yellow]asked[/]" if asked else "[dim]not asked[/]")
+        mark = Text("asked", style="yellow") if asked else Text("not asked", style="dim")
+        if refused:
+            mark = Text(f"refused: {refused}", style="red")
+        elif answered:
+            mark = Text("answered", style="green")
         seen = _ago(facts.get("last_seen"))
         table.add_row(
             site,
             mark,
             str(facts.get("rounds", "")),
             output.size(float(facts.get("bytes") or 0)),
-            str(facts.get("activity") or ""),
+            output.plain(str(facts.get("activity") or "")),
             seen,
         )
     return table
