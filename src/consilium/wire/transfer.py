@@ -9,9 +9,10 @@ from typing import IO
 
 import urllib3
 
-from consilium.core.errors import DigestMismatch, EnvelopeInvalid, Unavailable
+from consilium.core.errors import DigestMismatch, EnvelopeInvalid, TooLarge, Unavailable
 from consilium.core.ids import Digest
 from consilium.wire.connection import PIECE, SOON_S, STALLED_S, Connection, retrying
+from consilium.wire.messages import MAX_MESSAGE
 
 ALTERED = 3
 """Times that bytes which were changed on the way are moved again, before somebody has to look into it."""
@@ -216,10 +217,17 @@ def file_digest(path: Path) -> Digest:
         return Digest("sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def fetch(connection: Connection, digest: Digest) -> bytes:
-    """A small blob into memory, checked. Raises: NotFound; DigestMismatch; Unavailable."""
-    response = connection.request("GET", f"/v1/blobs/{digest}")
-    data = response.data
+def fetch(connection: Connection, digest: Digest, most: int = MAX_MESSAGE) -> bytes:
+    """A small blob into memory, checked. Raises: NotFound; DigestMismatch; TooLarge: more than `most`; Unavailable."""
+    response = connection.request("GET", f"/v1/blobs/{digest}", stream=True)
+    try:
+        data = response.read(most + 1)
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise Unavailable("the download was cut", "it is fetched again") from error
+    finally:
+        response.close()
+    if len(data) > most:
+        raise TooLarge(f"more than {most} bytes came for {digest}", "report this: it may be an attack")
     if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
         raise DigestMismatch(f"the coordinator sent other bytes than {digest}", "report this: it may be an attack")
     return data
