@@ -70,6 +70,7 @@ class Hospital:
     mapping: Path
     process: Process
     variables: dict[str, str] = field(default_factory=dict)
+    halted: list[int] = field(default_factory=list)
 
     def says(self, *words: str | Path) -> tuple[int, str]:
         """One `consilium site` command to its end: exit code, and all that it said.
@@ -114,7 +115,7 @@ class Hospital:
         def there() -> bool:
             for tasks in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
                 with contextlib.suppress(OSError):
-                    found.extend(map(int, tasks.read_text().split()))
+                    found.extend(filter(_trains, map(int, tasks.read_text().split())))
             return bool(found)
 
         self.process.until(there, f"{self.name} trains")
@@ -124,6 +125,7 @@ class Hospital:
         """Wait until its child process begins, and stop it: a hospital in the middle of a round, until SIGCONT."""
         child = self.child()
         os.kill(child, signal.SIGSTOP)
+        self.halted.append(child)
         return child
 
     def offered(self, plan: Plan) -> bool:
@@ -135,6 +137,13 @@ class Hospital:
         until(lambda: self.offered(plan), f"{self.name} is offered {plan.study.name}")
         words = ("approve", plan.study.name, "--person", "Vera", "--accept", "plain", "--mapping", self.mapping)
         self.command(*words, *more)
+
+
+def _trains(process: int) -> bool:
+    """Whether this is a training process, past the instant between fork and exec in which it still is its agent."""
+    with contextlib.suppress(OSError):
+        return b"consilium.training.child" in Path(f"/proc/{process}/cmdline").read_bytes()
+    return False
 
 
 class Federation:
@@ -223,6 +232,8 @@ class Federation:
         """End every process."""
         for hospital in self.hospitals.values():
             hospital.process.kill()
+            for child in filter(_trains, hospital.halted):  # one that was stopped before it could ask to end with us
+                os.kill(child, signal.SIGKILL)
         self.coordinator.process.kill()
 
 

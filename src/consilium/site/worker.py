@@ -81,16 +81,20 @@ class Worker:
                 log.warning("round %s of %s is tried again: the coordinator is out of reach", task.round, task.run)
                 self.stop.wait(1.0)
         except ConsiliumError as error:
-            if self.stop.is_set() and isinstance(error, Died):
-                return  # ended with the agent; the task is done when it is back
+            if (self.stop.is_set() and isinstance(error, Died)) or self._over(row):
+                return  # ended with the agent, and done when it is back; or nobody waits for it any more
             self.veto.refuse(task, row["seq"], reason_of(error), error.message, datetime.now(UTC))
         except Exception as error:
-            if self.stop.is_set():
+            if self.stop.is_set() or self._over(row):
                 return
             frames = "".join(traceback.format_tb(error.__traceback__))
             log.error("round %s of %s: %s\n%s", task.round, task.run, type(error).__name__, frames)
             text = f"the agent failed ({type(error).__name__}); its log says where"
             self.veto.refuse(task, row["seq"], "site-failure", text, datetime.now(UTC))
+
+    def _over(self, row: Row) -> bool:
+        """Whether the round closed in the meantime: its files may be gone, and what it comes to is of no interest."""
+        return self.journal.row("SELECT seq FROM tasks WHERE seq = ? AND status = 'todo'", row["seq"]) is None
 
     def _known(self, task: Task) -> Contribution | None:
         """The contribution that was made for exactly this before: a retry sends the same bytes.
