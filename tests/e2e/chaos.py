@@ -40,9 +40,9 @@ SITE = {
     "commit": ("received", "journal.before-commit", "journal.committed"),
     "upload": ("upload", "uploaded", "acknowledged"),
     "model save": ("state.fsync", "state.rename", "state.renamed"),
-    "download": ("download", "download.fsync", "download.rename", "download.renamed"),
+    "download": ("download", "download.rename", "download.renamed"),  # the sums are fetched anew, not made durable
 }
-NEVER_SMALL = {"download", "download.fsync", "download.rename", "download.renamed", "state.fsync"}
+NEVER_SMALL = {"download", "download.rename", "download.renamed", "state.fsync"}
 """Points to which a hospital never comes of which everything is small."""
 CHILD = {"training": ("child.training", "child.loading")}
 IN_THE_MIDDLE = {"answer.commit": 0.003, "apply.commit": 0.003, "training": 0.02, "child.training": 0.0}

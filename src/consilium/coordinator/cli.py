@@ -1,5 +1,6 @@
 """`consilium coordinator`: init, run, person."""
 
+import asyncio
 import errno
 import json
 import logging
@@ -10,7 +11,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
-import uvloop
 
 from consilium.config import Homes
 from consilium.coordinator import accounts
@@ -122,7 +122,7 @@ def run(home: Path, host: str, port: int, lease_s: float) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = load(home, host, port, lease_s)
     _free(settings.host, settings.port)
-    uvloop.run(serve(settings))  # half of what a small round costs is its loop
+    asyncio.run(serve(settings))
 
 
 @coordinator.command()
