@@ -120,7 +120,9 @@ def test_a_site_that_comes_back_takes_the_place_of_one_that_vanished(five: Feder
     plan = five.approved(wanted("place", 2.0, quorum=4, rounds=500))
     east.process.kill()
     run = five.start(plan)
-    until(lambda: entries(five.view(run))[-1]["roster"] == OTHERS, "east is away, and is not asked any more")
+    until(
+        lambda: [e["roster"] for e in entries(five.view(run))][-1:] == [OTHERS], "east is away, and not asked any more"
+    )
     north.process.kill()
     view = five.until(run, "paused")
     assert view["reason"] == f"round {view['round']}: 3 of the 4 needed sites have answered"

@@ -248,7 +248,8 @@ def test_a_run_that_too_many_refuse_pauses_says_who_and_why_and_goes_on_when_the
         hospital.policy(POLICY)
         hospital.approve(plan)
     view = made.until(run, "finished")
-    assert [entry["attempt"] for entry in view["participation"]] == [1, 2, 1, 1]
+    attempts = [entry["attempt"] for entry in view["participation"]]
+    assert attempts in ([1, 2, 1, 1], [1, 2, 3, 1, 1]), "it is opened again as one comes back, or as each does"
 
 
 @pytest.fixture
