@@ -12,6 +12,7 @@
 """
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 
 from consilium import studyfile
 from consilium.core import state as chain
-from consilium.core.errors import Conflict, DigestMismatch, NotFound
+from consilium.core.errors import Conflict, DigestMismatch, NotFound, Unavailable
 from consilium.core.ids import Digest, canonical, digest
 from consilium.core.run import OVER
 from consilium.core.study import Plan, Study
@@ -32,6 +33,8 @@ from consilium.wire.transfer import download, file_digest, upload
 Json = dict[str, Any]
 WAIT_S = 25.0
 """How long one long-poll waits for something new, in seconds."""
+PATIENCE_S = 120.0
+"""How long who watches a run waits for a coordinator that has gone, in seconds."""
 
 
 def freeze(study: Study, wheel: Path | None = None) -> tuple[Plan, bytes]:
@@ -175,13 +178,25 @@ class RemoteRun:
         """Each new view of the run until it is over: `show()`, with the `events` since the view before.
 
         Wakes as soon as something happens, and at the latest after `wait_s` seconds (sites' activity changes too).
+        A coordinator that is restarted meanwhile is waited for.
+
+        Raises: Unavailable: at the first view, or when the coordinator stays away for longer than `PATIENCE_S`.
         """
-        after = 0
+        after, seen, lost = 0, False, 0.0  # lost: when the coordinator was
         while True:
-            answer = self.federation.get(f"/v1/runs/{self.name}/events", after=after, wait=0 if after == 0 else wait_s)
+            try:
+                wait = wait_s if seen else 0
+                answer = self.federation.get(f"/v1/runs/{self.name}/events", after=after, wait=wait)
+                view = self.show()
+            except Unavailable:  # a run outlives its coordinator's restart, and so does who watches it
+                lost = lost or time.monotonic()
+                if not seen or time.monotonic() - lost > PATIENCE_S:
+                    raise
+                time.sleep(1.0)
+                continue
+            seen, lost = True, 0.0
             events = list(answer["events"])
             after = max([after, *(int(event["seq"]) for event in events)])
-            view = self.show()
             yield {**view, "events": events}
             if view["status"] in OVER:
                 return

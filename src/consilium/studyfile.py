@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from consilium import yamlfile
+from consilium import plugins, yamlfile
 from consilium.core.errors import NotFound, StudyInvalid
 from consilium.core.study import Study
 
@@ -23,7 +23,17 @@ def read(path: Path) -> Study:
 
     Raises: StudyInvalid: names the line, the value and the remedy of every problem.
     """
-    return yamlfile.load(path, Study, StudyInvalid)
+    study = yamlfile.load(path, Study, StudyInvalid)
+    named = {
+        ("model", "kind"): (study.model.kind, "consilium.trainers"),
+        ("strategy", "name"): (study.strategy.name, "consilium.strategies"),
+    }
+    for where, (name, group) in named.items():
+        if name not in (known := plugins.names(group)):
+            line = yamlfile.line(path.read_text(encoding="utf-8"), where)
+            what = f"{path.name}:{line}: {'.'.join(where)}: {name!r}: must be one of {', '.join(known)}"
+            raise StudyInvalid(what, f"or install the plug-in that adds it to the {plugins.GROUPS[group]}")
+    return study
 
 
 def template(name: str = "my-study") -> str:

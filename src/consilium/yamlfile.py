@@ -1,5 +1,6 @@
 """YAML files that people write: every problem is told with its line, its value and the remedy."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,6 +59,12 @@ def parse(text: str, model: type[Model], error: type[Invalid], name: str) -> Mod
     except ValidationError as cause:
         problems = [_problem(root, name, item, model) for item in cause.errors(include_url=False)]
         raise error("\n".join(problems), "" if len(problems) == 1 else f"{len(problems)} problems in all") from cause
+
+
+def line(text: str, path: Sequence[str | int]) -> int:
+    """The line of what stands at `path`, or of the nearest above it."""
+    node, _ = _node(yaml.compose(text, Loader=_Loader), list(path))
+    return node.start_mark.line + 1 if node is not None else 1
 
 
 def _problem(root: yaml.Node | None, name: str, item: Any, model: type[BaseModel]) -> str:

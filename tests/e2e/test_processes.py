@@ -2,14 +2,17 @@
 
 import ssl
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import urllib3
 
+from consilium.api import Federation, RemoteRun
 from consilium.core.errors import Unauthenticated, Unavailable
 from consilium.wire.connection import Connection
 from e2e.coordinator import PASSWORD, Coordinator, refusal
 from e2e.postgres import Postgres
+from e2e.studies import start, study, submit
 
 Make = Callable[[str | None], Coordinator]
 
@@ -43,6 +46,30 @@ def test_on_postgresql_two_processes_share_the_work_and_one_may_die(make_coordin
         assert second.stop() == 0, second.said
     finally:
         second.kill()
+
+
+def test_who_watches_a_run_stays_while_the_coordinator_is_restarted(make_coordinator: Make) -> None:
+    made = make_coordinator(None)
+    name = start(made.admin, submit(made.admin, study("watched")))
+    federation = Federation(made.url, token=made.admin.token(), ca=made.ca)
+    run = federation.run(name)
+    views = run.views(wait_s=0.5)
+    assert next(views)["run"] == name
+    made.process.kill()
+    with ThreadPoolExecutor() as aside:
+        started = aside.submit(made.start)  # it takes a while to answer: the next view is asked for before
+        assert next(views)["run"] == name
+        started.result()
+    run.stop("seen")
+    assert [view["status"] for view in views][-1] == "stopped"
+
+
+def test_who_starts_to_watch_without_a_coordinator_is_told_at_once(make_coordinator: Make) -> None:
+    made = make_coordinator(None)
+    federation = Federation(made.url, token=made.admin.token(), ca=made.ca)
+    made.process.kill()
+    with pytest.raises(Unavailable):
+        next(RemoteRun(federation, "watched-1").views())
 
 
 def test_a_client_that_does_not_trust_the_ca_does_not_connect(coordinator: Coordinator) -> None:

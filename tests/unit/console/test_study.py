@@ -109,3 +109,16 @@ def test_a_study_is_utf_8_in_every_locale(tmp_path: Path) -> None:
     command = [sys.executable, "-c", program, "study", "validate", "--json", study]
     plans = [subprocess.run(command, env=env, capture_output=True, check=True).stdout for env in (plain, os.environ)]
     assert plans[0] == plans[1]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "known"),
+    [("kind: logistic", "kind: logistik", "linear, logistic"), ("name: fedavg", "name: fedbanana", "fedavg, ")],
+)
+def test_what_nobody_can_train_is_refused_by_line(
+    right: str, wrong: str, known: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = GOOD.replace(right, wrong)
+    assert text != GOOD and app.run(["study", "validate", str(write(tmp_path, text))]) == 5
+    told = capsys.readouterr().err
+    assert f"study.yaml:{line_of(text, wrong)}: " in told and known in told
