@@ -111,7 +111,8 @@ def test_a_person_whose_role_changes_loses_the_old_one_at_once(federation: Feder
     held = with_one_token(federation, moving)
     assert held.get("/v1/audit")["entries"]
     admin.post("/v1/people", {"name": "moving", "role": "researcher", "password": PASSWORD})
-    assert isinstance(refusal(lambda: held.get("/v1/audit")), Refused)
+    assert isinstance(refusal(lambda: held.get("/v1/audit")), Unauthenticated), "the old token ended with the old role"
+    assert isinstance(refusal(lambda: moving.connection.get("/v1/audit")), Refused)
 
 
 def readers(federation: Federation, name: Digest) -> set[str]:

@@ -1,5 +1,7 @@
 """Bytes that somebody sends cannot end the coordinator: its run fails and says why, and the others go on."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from safetensors.numpy import save
@@ -41,11 +43,19 @@ def test_a_model_that_cannot_be_averaged_fails_its_own_run_alone(coordinator: Co
     assert "Traceback" not in coordinator.process.said
 
 
-@pytest.mark.parametrize("bad", [{"metrics/n": np.array([np.nan])}, {"metrics/x": np.zeros(1)}])
-def test_metrics_that_give_no_figures_are_refused_and_the_site_may_answer_anew(
-    coordinator: Coordinator, bad: dict[str, np.ndarray]
-) -> None:
-    name = f"poisoned-{next(iter(bad))[-1]}"
+POISON: dict[str, Callable[[np.ndarray], dict[str, np.ndarray]]] = {
+    "metrics": lambda update: {"metrics/n": np.array([np.nan])},
+    "name": lambda update: {"metrics/x": np.zeros(1)},
+    "nan": lambda update: {"update": np.where(np.arange(update.size) == update.size - 1, np.nan, update)},
+    "infinite": lambda update: {"update": update + np.inf},
+    "nobody": lambda update: {"weight": np.array([1e-300])},
+    "everybody": lambda update: {"weight": np.array([1e12])},
+}
+
+
+@pytest.mark.parametrize("kind", POISON)
+def test_what_would_spoil_the_sum_is_refused_and_the_site_may_answer_anew(coordinator: Coordinator, kind: str) -> None:
+    name, bad = f"poisoned-{kind}", POISON[kind]
     admin, site = coordinator.admin, coordinator.join(name)
     plan = studies.submit(admin, studies.study(name, sites=[name]))
     run = studies.start(admin, plan)
@@ -54,7 +64,7 @@ def test_metrics_that_give_no_figures_are_refused_and_the_site_may_answer_anew(
     initial = site.connection.request("GET", f"/v1/blobs/{task.initial.digest}").data
     good = studies.contribution(initial)
     update = np.zeros(sum(array.size for array in from_safetensors(initial).values()))
-    poisoned = studies.vectors({"update": update, "weight": np.array([1.0]), **bad})
+    poisoned = studies.vectors({"update": update, "weight": np.array([1.0]), **bad(update)})
     sent = site.send_blob(poisoned)
     assert isinstance(refusal(lambda: site.send(studies.answer(task, sent, len(poisoned)))), Invalid)
     site.send(studies.answer(task, site.send_blob(good), len(good)))

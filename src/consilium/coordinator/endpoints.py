@@ -252,6 +252,7 @@ async def envelope(call: Call) -> Any:
 async def take(call: Call, data: bytes, before: Callable[[Transaction], None]) -> Any:
     """Take a site's envelope in one transaction, after `before`."""
     services = call.services
+    await services.to_thread(lambda: services.ingest.examine(data))
 
     def act(tx: Transaction) -> list[Conduct]:
         _seen(tx, call, services.seconds())

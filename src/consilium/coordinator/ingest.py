@@ -23,7 +23,7 @@ from consilium.store.database import Transaction
 from consilium.store.hot import Hot
 from consilium.store.schema import checkpoints, contributions, decisions, grants, refusals, results, sites, studies
 from consilium.store.schema import runs as run_table
-from consilium.wire.envelope import peek, unseal
+from consilium.wire.envelope import payload_of, peek, unseal
 from consilium.wire.identity import Identity
 from consilium.wire.messages import SITE_MESSAGES, Answer, Checkpoint, Decision, Refusal, Signed
 
@@ -42,6 +42,17 @@ class Ingest:
 
     identity: Identity
     blobs: Directory
+
+    def examine(self, data: bytes) -> None:
+        """Look at the bytes that an answer names, before any transaction: one value that is no number spoils the sum.
+
+        Raises: EnvelopeInvalid: malformed.   Invalid: a value is not finite, or these are no named segments.
+        """
+        if peek(data) != Answer.TYPE:
+            return
+        named = Digest(Answer.decode(payload_of(data, Answer.TYPE)).contribution.digest)
+        if self.blobs.has(named) and not chain.finite(self.blobs.path(named)):
+            raise Invalid("a value of the contribution is not finite", "lower the learning rate of the study")
 
     def take(self, tx: Transaction, site: SiteId, data: bytes, now: datetime) -> list[Conduct]:
         """Accept one envelope.
@@ -176,5 +187,5 @@ def layout(blobs: Directory, contribution: Digest, state: Digest, kind: str, lab
     if told:
         metrics.check(label, told)
     weight: Any = vectors.arrays["weight"][0]
-    if not 0 < weight < 1e12:
-        raise Invalid("the contribution's weight is not a positive number", "update the agent")
+    if not 1 <= weight < 1e12:
+        raise Invalid("the contribution's weight is not a number of patients", "update the agent")

@@ -181,21 +181,33 @@ def _advanced(strategy: Advances, state: Vectors, update: Array, weight: float, 
         yield strategy.apply_chunk(chunk, update[part], weight)[name]
 
 
+def finite(path: Path) -> bool:
+    """Whether every value of a file is finite. Raises: Invalid: it is no file of 1-D arrays."""
+    parts = (
+        array[start : start + CHUNK] for array in read(path).arrays.values() for start in range(0, array.size, CHUNK)
+    )
+    return all(bool(np.all(np.isfinite(part))) for part in parts)
+
+
 def fold(contributions: Sequence[Path], metadata: Mapping[str, str], out: IO[bytes]) -> tuple[Digest, int]:
-    """Sum files of equal layout, chunk by chunk, in the order given (sort by site: a replay must give the same bits).
+    """Sum the segments that all files have, chunk by chunk, in the order given: sort by site, for a replay's same bits.
 
-    Memory: one chunk, whatever the number of files and their size.
+    Memory: one chunk, whatever the number of files and their size. A segment that one file lacks is left out: no site
+    can spoil a round for the others by sending less.
 
-    Raises: Invalid: no files, unequal layouts, or a value is not finite.
+    Raises: Invalid: no files, a segment of unequal layouts, or a sum that is not finite.
     """
     files = [read(path) for path in contributions]
-    if not files or any(file.shape != files[0].shape for file in files):
+    shared = (
+        {name: shape for name, shape in files[0].shape.items() if all(name in f.shape for f in files)} if files else {}
+    )
+    if not shared or any(file.shape[name] != shape for file in files for name, shape in shared.items()):
         raise Invalid(
             "the contributions of this round do not have one layout", "check that every site runs one release"
         )
     writer = Writer(out)
-    writer.write(header(files[0].shape, metadata))
-    for name, (_, size) in sorted(files[0].shape.items()):
+    writer.write(header(shared, metadata))
+    for name, (_, size) in sorted(shared.items()):
         for start in range(0, size, CHUNK):
             total = np.array(files[0].arrays[name][start : start + CHUNK])
             for file in files[1:]:

@@ -16,7 +16,7 @@ from typing import IO
 from pydantic import ValidationError
 
 from consilium import __version__
-from consilium.core.errors import ConsiliumError, Refused, Unauthenticated, Unavailable
+from consilium.core.errors import ConsiliumError, ProtocolMismatch, Unauthenticated, Unavailable
 from consilium.site.folder import Folder
 from consilium.site.inbox import Inbox
 from consilium.site.journal import Journal
@@ -117,7 +117,9 @@ class Agent:
                     after = number
                 self._inbox.tidy()
                 pause = 0.1
-            except (Unavailable, Unauthenticated, Refused) as error:
+            except ProtocolMismatch:
+                raise
+            except ConsiliumError as error:  # whatever answers there, it may be another one next time
                 log.warning("the coordinator is out of reach: %s", error.message)
                 self.stop.wait(pause)
                 pause = min(pause * 2, 1.0)

@@ -45,8 +45,13 @@ CREATE TABLE IF NOT EXISTS marks (seq INTEGER PRIMARY KEY, envelope BLOB NOT NUL
 """
 
 
-def damaged(path: Path) -> Invalid:
-    """The error for a journal that SQLite cannot use."""
+def damaged(path: Path, error: Exception | None = None) -> Invalid:
+    """The error for a journal that SQLite cannot use; `error` says whether it is the disk."""
+    text = str(error).lower()
+    if "full" in text or "disk i/o" in text:
+        return Invalid(f"there is no room for the journal {path}", "make room on its disk; nothing was changed")
+    if "readonly" in text or "unable to open" in text:
+        return Invalid(f"the journal {path} cannot be written", "give its folder to the user that runs this")
     return Invalid(f"the journal {path} is damaged or out of reach", "keep that file, and restore it from your backup")
 
 
@@ -66,7 +71,7 @@ class Journal:
             self._db.executescript(SCHEMA)
         except sqlite3.DatabaseError as error:
             self._db.close()
-            raise damaged(path) from error
+            raise damaged(path, error) from error
         path.chmod(0o600)
 
     @contextmanager

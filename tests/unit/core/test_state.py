@@ -71,6 +71,30 @@ def test_unequal_layouts_are_refused(tmp_path: Path) -> None:
         chain.fold(paths, {}, io.BytesIO())
 
 
+def test_a_segment_that_one_site_lacks_is_left_out_and_the_rest_is_summed(tmp_path: Path) -> None:
+    whole, less = tmp_path / "whole", tmp_path / "less"
+    for path, more in ((whole, {"metrics/n": np.ones(1)}), (less, {})):
+        with path.open("wb") as file:
+            chain.write({"update": np.arange(3.0), "weight": np.array([2.0]), **more}, {}, file)
+    for order in ((whole, less), (less, whole)):
+        out = tmp_path / "sums"
+        with out.open("wb") as file:
+            chain.fold(order, {}, file)
+        sums = chain.read(out).arrays
+        assert {name: array.tolist() for name, array in sums.items()} == {"update": [0.0, 2.0, 4.0], "weight": [4.0]}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_value_that_is_no_number_is_found_wherever_it_stands(tmp_path: Path, bad: float) -> None:
+    size = chain.CHUNK + 5
+    for at in (0, chain.CHUNK - 1, chain.CHUNK, size - 1):
+        values = np.zeros(size)
+        path = contribution(tmp_path / str(at), values, 1.0)
+        assert chain.finite(path)
+        values[at] = bad
+        assert not chain.finite(contribution(tmp_path / str(at), values, 1.0))
+
+
 @pytest.mark.parametrize("cut", range(0, 120, 7))
 def test_a_truncated_file_is_refused(tmp_path: Path, cut: int) -> None:
     whole = contribution(tmp_path / "whole", np.arange(4.0), 1.0).read_bytes()
