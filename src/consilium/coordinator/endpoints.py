@@ -252,12 +252,12 @@ async def envelope(call: Call) -> Any:
 async def take(call: Call, data: bytes, before: Callable[[Transaction], None]) -> Any:
     """Take a site's envelope in one transaction, after `before`."""
     services = call.services
-    await services.to_thread(lambda: services.ingest.examine(data))
+    sound = await services.to_thread(lambda: services.ingest.sound(data))
 
     def act(tx: Transaction) -> list[Conduct]:
         _seen(tx, call, services.seconds())
         before(tx)
-        return services.ingest.take(tx, SiteId(call.who.name), data, services.now())
+        return services.ingest.take(tx, SiteId(call.who.name), data, services.now(), sound=sound)
 
     for conduct in await call.store(act):
         conduct.remember()

@@ -15,7 +15,7 @@ from consilium.coordinator.ledgers import record
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core import state as chain
-from consilium.core.errors import Conflict, EnvelopeInvalid, Invalid, NotFound, OutOfPhase, Refused
+from consilium.core.errors import Conflict, ConsiliumError, EnvelopeInvalid, Invalid, NotFound, OutOfPhase, Refused
 from consilium.core.ids import Digest, RunId, SiteId, digest
 from consilium.core.study import Plan
 from consilium.store.blobs import Directory
@@ -43,18 +43,18 @@ class Ingest:
     identity: Identity
     blobs: Directory
 
-    def examine(self, data: bytes) -> None:
-        """Look at the bytes that an answer names, before any transaction: one value that is no number spoils the sum.
+    def sound(self, data: bytes) -> bool:
+        """Whether every value in the bytes that an answer names is a number; looked at before any transaction.
 
-        Raises: EnvelopeInvalid: malformed.   Invalid: a value is not finite, or these are no named segments.
+        What cannot be read at all is judged where the answer is taken.
         """
-        if peek(data) != Answer.TYPE:
-            return
-        named = Digest(Answer.decode(payload_of(data, Answer.TYPE)).contribution.digest)
-        if self.blobs.has(named) and not chain.finite(self.blobs.path(named)):
-            raise Invalid("a value of the contribution is not finite", "lower the learning rate of the study")
+        try:
+            named = Digest(Answer.decode(payload_of(data, Answer.TYPE)).contribution.digest)
+            return not self.blobs.has(named) or chain.finite(self.blobs.path(named))
+        except ConsiliumError:
+            return True
 
-    def take(self, tx: Transaction, site: SiteId, data: bytes, now: datetime) -> list[Conduct]:
+    def take(self, tx: Transaction, site: SiteId, data: bytes, now: datetime, *, sound: bool = True) -> list[Conduct]:
         """Accept one envelope.
 
         Raises: EnvelopeInvalid: not signed by this site, or malformed.   Conflict: it does not fit the round.
@@ -67,6 +67,8 @@ class Ingest:
         if kind is None:
             raise EnvelopeInvalid("a site does not send messages of this type", "update the agent")
         message = kind.decode(unseal(data, kind.TYPE, [row.public_key]))
+        if not sound:  # one such value would spoil the sum for all
+            raise Invalid("a value of the contribution is not finite", "lower the learning rate of the study")
         take: dict[type[Signed], Callable[..., list[Conduct]]] = {
             Answer: self._answer,
             Refusal: self._refusal,
