@@ -167,6 +167,7 @@ def every() -> dict[str, type[ConsiliumError]]:
     todo: list[type[ConsiliumError]] = [ConsiliumError]
     while todo:
         cls = todo.pop()
-        found[cls.code] = cls
+        if "code" in vars(cls):  # a finer class without a code of its own stays what its parent is on the wire
+            found[cls.code] = cls
         todo.extend(cls.__subclasses__())
     return found
