@@ -45,8 +45,10 @@ def test_no_schedule_opens_two_sums_of_a_round(schedules: int, first: int) -> No
     assert opened > schedules // 20, "the adversary also gets somewhere, or this shows nothing"
 
 
-@pytest.mark.parametrize(("schedules", "most"), [(4, 14), pytest.param(100, 60, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("schedules", "most"), [(12, 14), pytest.param(100, 60, marks=pytest.mark.long)])
 def test_nor_with_many_sites(schedules: int, most: int) -> None:
+    opened = 0
     for seed in range(schedules):
         count = random.Random(seed).randint(10, most)
-        judge(count, random.Random(seed).randint(0, tolerated(count)), seed, steps=16)
+        opened += judge(count, random.Random(seed).randint(0, tolerated(count)), seed, steps=32) > 0
+    assert opened, "the adversary also gets somewhere, or this shows nothing"

@@ -484,7 +484,6 @@ async def read_audit(call: Call) -> Any:
         mark = checkpoint(tx, services.now())  # before the entries: what another process adds meanwhile is not missed
         page = select(audit).where(audit.c.seq > call.query.after).order_by(audit.c.seq).limit(PAGE)
         entries = [row.entry.decode() for row in tx.rows(page)]
-        mark = checkpoint(tx, services.now())
         envelope = json.loads(seal(mark.TYPE, mark.encode(), services.identity))
         return {"entries": entries, "checkpoint": envelope, "key": services.identity.public}
 

@@ -15,16 +15,6 @@ from consilium.wire.identity import Identity
 TYPE = "application/vnd.consilium.answer+json"
 
 
-@pytest.fixture(scope="module")
-def mine(tmp_path_factory: pytest.TempPathFactory) -> Identity:
-    return Identity.create(tmp_path_factory.mktemp("mine") / "key")
-
-
-@pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Identity:
-    return Identity.create(tmp_path_factory.mktemp("other") / "key")
-
-
 def test_the_encoding_is_that_of_the_specification() -> None:
     """DSSE protocol.md: `PAE(type, body)` with LEN in ASCII decimal, of bytes and not of characters."""
     assert pae("http://example.com/HelloWorld", b"hello world") == (

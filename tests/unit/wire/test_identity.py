@@ -26,16 +26,6 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 AUDIENCE = "consilium-coordinator"
 
 
-@pytest.fixture(scope="module")
-def mine(tmp_path_factory: pytest.TempPathFactory) -> Identity:
-    return Identity.create(tmp_path_factory.mktemp("mine") / "key")
-
-
-@pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Identity:
-    return Identity.create(tmp_path_factory.mktemp("other") / "key")
-
-
 def b64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
