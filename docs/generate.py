@@ -39,7 +39,7 @@ def commands(
 
 def every_command() -> list[tuple[str, click.Command, click.Context]]:
     """Every command of the command line."""
-    return list(commands(root, click.Context(root, info_name="consilium"), "consilium"))
+    return list(commands(root, click.Context(root, info_name="consilium", **root.context_settings), "consilium"))
 
 
 def commands_page() -> str:

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from consilium import __version__
-from consilium.coordinator import access, accounts, endpoints, transfers
+from consilium.coordinator import access, accounts, endpoints, research, transfers
 from consilium.coordinator.endpoints import Act, Call
 from consilium.coordinator.problems import problem
 from consilium.coordinator.services import Services
@@ -60,7 +60,7 @@ async def openapi(call: Call) -> Any:
     return document()
 
 
-E = endpoints
+E, R = endpoints, research
 ENDPOINTS = (
     Endpoint("GET /v1/hello", E.hello, reply=messages.Hello),
     Endpoint("GET /v1/ca", E.ca),
@@ -81,17 +81,17 @@ ENDPOINTS = (
     Endpoint("GET /v1/sites", E.site_list),
     Endpoint("POST /v1/sites/{site}/admit", E.admit, E.Admission),
     Endpoint("POST /v1/sites/{site}/remove", E.remove, E.Nothing),
-    Endpoint("POST /v1/studies", E.submit, E.Submission),
-    Endpoint("GET /v1/studies", E.study_list),
-    Endpoint("GET /v1/studies/{study}", E.study),
-    Endpoint("GET /v1/studies/{study}/plan", E.study_plan),
-    Endpoint("POST /v1/studies/{study}/runs", E.start, E.Nothing),
-    Endpoint("POST /v1/runs/{run}/stop", E.stop, E.Reason),
-    Endpoint("GET /v1/runs/{run}", E.run),
-    Endpoint("GET /v1/runs/{run}/events", E.run_events, query=E.After),
-    Endpoint("GET /v1/runs/{run}/result", E.run_result),
-    Endpoint("GET /v1/audit", E.read_audit, query=E.After),
-    Endpoint("GET /v1/checkpoints", E.read_checkpoints),
+    Endpoint("POST /v1/studies", R.submit, R.Submission),
+    Endpoint("GET /v1/studies", R.study_list),
+    Endpoint("GET /v1/studies/{study}", R.study),
+    Endpoint("GET /v1/studies/{study}/plan", R.study_plan),
+    Endpoint("POST /v1/studies/{study}/runs", R.start, E.Nothing),
+    Endpoint("POST /v1/runs/{run}/stop", R.stop, R.Reason),
+    Endpoint("GET /v1/runs/{run}", R.run),
+    Endpoint("GET /v1/runs/{run}/events", R.run_events, query=E.After),
+    Endpoint("GET /v1/runs/{run}/result", R.run_result),
+    Endpoint("GET /v1/audit", R.read_audit, query=E.After),
+    Endpoint("GET /v1/checkpoints", R.read_checkpoints),
 )
 
 

@@ -1,0 +1,173 @@
+"""The endpoints of researchers and auditors: studies, runs, results, the audit log. Who may call them: access.py."""
+
+import json
+from typing import Any
+
+from pydantic import Field
+from sqlalchemy import func, insert, select
+from starlette.responses import Response
+
+from consilium.coordinator import views
+from consilium.coordinator.conduct import Conduct, keep_blob
+from consilium.coordinator.endpoints import Body, Call, offer, when_there
+from consilium.coordinator.ledgers import checkpoint, record
+from consilium.core import run as run_machine
+from consilium.core.errors import Conflict, Invalid, NotFound, Refused
+from consilium.core.ids import RunId, SiteId
+from consilium.core.study import Plan
+from consilium.store.database import Transaction
+from consilium.store.schema import audit, checkpoints, events, grants, runs, sites, studies
+from consilium.wire import messages
+from consilium.wire.envelope import seal
+
+PAGE = 1000
+
+
+class Submission(Body):
+    """A plan: canonical JSON of the study."""
+
+    plan: str = Field(max_length=messages.MAX_MESSAGE)
+
+
+class Reason(Body):
+    """Why."""
+
+    reason: messages.Long = ""
+
+
+async def submit(call: Call) -> Any:
+    """Submit a study; its plan is immutable, and is offered to the sites."""
+    services = call.services
+    plan = Plan.load(call.body.plan.encode())
+    if plan.study.model.initial is None:
+        raise Invalid("the plan names no initial model", "submit it with `consilium study submit`")
+    stored = await services.to_thread(lambda: services.blobs.make_bytes(plan.payload))
+
+    def act(tx: Transaction) -> None:
+        known = tx.row(select(studies).where(studies.c.study == plan.study.name))
+        if known is not None and known.plan == plan.digest and known.owner == call.who.name:
+            return
+        if known is not None:
+            raise Conflict(f"a study named {plan.study.name} exists with another plan", "choose another name")
+        for needed in filter(None, (plan.study.model.initial, plan.study.model.wheel)):
+            if tx.row(select(grants).where(grants.c.digest == needed, grants.c.subject == call.who.subject)) is None:
+                raise Invalid(f"the plan names {needed}, which you have not sent", "send the blob first")
+        keep_blob(tx, stored.digest, stored.size)
+        row = {"study": plan.study.name, "plan": plan.digest, "payload": plan.payload, "owner": call.who.name}
+        tx.do(insert(studies).values(**row, since=services.now()))
+        record(tx, "study", {"study": plan.study.name, "plan": plan.digest, "by": call.who.name}, services.now())
+        admitted = tx.rows(select(sites.c.site).where(sites.c.state == "admitted"))
+        offer(tx, services, plan, [SiteId(row.site) for row in admitted])
+
+    await call.store(act)
+    return {"study": plan.study.name, "plan": plan.digest}
+
+
+async def study_list(call: Call) -> Any:
+    """All studies."""
+    return await call.store(views.study_list)
+
+
+async def study(call: Call) -> Any:
+    """One study."""
+    return await call.store(lambda tx: views.study_view(tx, call.key))
+
+
+async def study_plan(call: Call) -> Any:
+    """The plan's bytes."""
+    row = await call.store(lambda tx: views.study_row(tx, call.key))
+    return Response(row.payload, media_type="application/json")
+
+
+def _own(tx: Transaction, call: Call, study: str) -> None:
+    if call.who.role != "admin" and views.study_row(tx, study).owner != call.who.name:
+        raise Refused("this study belongs to another researcher", "ask its owner", reason="owner")
+
+
+async def start(call: Call) -> Any:
+    """Start a run. It begins when a quorum of sites approves; until then it is paused and says why."""
+    services = call.services
+
+    def act(tx: Transaction) -> tuple[str, Conduct | None]:
+        row = views.study_row(tx, call.key)
+        _own(tx, call, call.key)
+        count = tx.scalar(select(func.count()).select_from(runs).where(runs.c.study == call.key))
+        going = tx.scalar(select(runs.c.run).where(runs.c.study == call.key, runs.c.status.in_(["running", "paused"])))
+        if going is not None:
+            return going, None
+        run = f"{row.study}-{count + 1}"
+        tx.do(insert(runs).values(run=run, study=call.key, version=0, status=run_machine.Status.PAUSED.value))
+        conduct = Conduct.load(tx, services.identity, RunId(run), services.now())
+        conduct.due("begin", "0", services.now())
+        record(tx, "run", {"run": run, "plan": row.plan, "by": call.who.name}, services.now())
+        return run, conduct
+
+    run, conduct = await call.store(act)
+    if conduct is not None:
+        conduct.remember()
+    return {"run": run}
+
+
+async def stop(call: Call) -> Any:
+    """Stop a run; what it has so far stays."""
+    services = call.services
+
+    def act(tx: Transaction) -> Conduct:
+        conduct = Conduct.load(tx, services.identity, RunId(call.key), services.now())
+        _own(tx, call, conduct.study)
+        if conduct.fold.status not in run_machine.OVER:
+            record(tx, "stop", {"run": call.key, "by": call.who.name}, services.now())
+            conduct.take(run_machine.Stopped(call.body.reason or f"stopped by {call.who.name}"))
+        return conduct
+
+    conduct = await call.store(act)
+    conduct.remember()
+    return {"run": call.key, "status": conduct.fold.status.value}
+
+
+async def run(call: Call) -> Any:
+    """One run."""
+    return await call.store(lambda tx: views.run_view(tx, RunId(call.key)))
+
+
+async def run_events(call: Call) -> Any:
+    """Events of a run after a sequence number; waits for them."""
+    statement = select(events).where(events.c.run == call.key, events.c.seq > call.query.after)
+
+    def act(tx: Transaction) -> list[Any]:
+        if tx.row(select(runs.c.run).where(runs.c.run == call.key)) is None:
+            raise NotFound(f"there is no run {call.key}", "`consilium study list` shows what there is")
+        return tx.rows(statement.order_by(events.c.seq).limit(PAGE))
+
+    rows = await when_there(call, f"run:{call.key}", act)
+    told = [{"seq": row.seq, "at": row.at.isoformat(), "kind": row.kind, "body": json.loads(row.body)} for row in rows]
+    return {"events": told}
+
+
+async def run_result(call: Call) -> Any:
+    """The model and figures of a run."""
+    return await call.store(lambda tx: views.result_view(tx, RunId(call.key)))
+
+
+async def read_audit(call: Call) -> Any:
+    """Entries of the audit log after a sequence number, with a signed checkpoint."""
+    services = call.services
+
+    def act(tx: Transaction) -> Any:
+        mark = checkpoint(tx, services.now())  # before the entries: what another process adds meanwhile is not missed
+        page = select(audit).where(audit.c.seq > call.query.after).order_by(audit.c.seq).limit(PAGE)
+        entries = [row.entry.decode() for row in tx.rows(page)]
+        envelope = json.loads(seal(mark.TYPE, mark.encode(), services.identity))
+        return {"entries": entries, "checkpoint": envelope, "key": services.identity.public}
+
+    return await call.store(act)
+
+
+async def read_checkpoints(call: Call) -> Any:
+    """The sites' checkpoints that this coordinator keeps."""
+
+    def act(tx: Transaction) -> Any:
+        rows = tx.rows(select(checkpoints).order_by(checkpoints.c.site, checkpoints.c.seq))
+        return {"checkpoints": [{"site": row.site, "envelope": json.loads(row.envelope)} for row in rows]}
+
+    return await call.store(act)
