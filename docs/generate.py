@@ -189,12 +189,15 @@ def pages() -> dict[Path, str]:
 
 
 def main() -> None:
-    """Write what has changed."""
-    for path, text in pages().items():
-        if not path.exists() or path.read_text() != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-            sys.stdout.write(f"wrote {path.relative_to(HERE.parent)}\n")
+    """Write what has changed; with `--check`, name what has changed and end with 1."""
+    made = pages()
+    stale = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
+    if "--check" in sys.argv[1:]:
+        sys.exit(f"not up to date: {', '.join(path.name for path in stale)}; run docs/generate.py" if stale else 0)
+    for path in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(made[path])
+        sys.stdout.write(f"wrote {path.relative_to(HERE.parent)}\n")
 
 
 if __name__ == "__main__":
