@@ -223,7 +223,9 @@ def sound(chaos: Chaos, run: str, undisturbed: bytes) -> None:
     made = chaos.made
     view = made.view(run)
     rounds = len(view["participation"])
-    assert [entry["took_part"] for entry in view["participation"]] == [list(HOSPITALS)] * rounds
+    lacking = [entry for entry in view["participation"] if entry["took_part"] != list(HOSPITALS)]
+    refused = made.rows("SELECT site, round, reason, text FROM refusals ORDER BY id")
+    assert not lacking, f"{lacking}; refused: {refused}; {chaos.table()}"
     model = made.model(run)
     assert digest(model) == view["state"]["digest"]
     assert model == undisturbed, "the model differs from that of an undisturbed run"

@@ -180,10 +180,13 @@ class Federation:
         return studies.submit(self.owner, wanted)
 
     def approved(self, wanted: Study) -> Plan:
-        """Submit a study, and let every hospital approve it."""
+        """Submit a study, and let every hospital approve it; each approval has reached the coordinator."""
         plan = self.submit(wanted)
         for hospital in self.hospitals.values():
             hospital.approve(plan)
+        name = plan.study.name
+        arrived = f"SELECT count(DISTINCT site) FROM decisions WHERE study = '{name}'"
+        until(lambda: self.rows(arrived)[0][0] == len(self.hospitals), f"every approval of {name} arrived", 60.0)
         return plan
 
     def start(self, plan: Plan) -> str:
