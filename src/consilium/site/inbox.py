@@ -176,6 +176,9 @@ class Inbox:
             closed.run,
             closed.round,
         )
+        if self.site in closed.took_part:  # it arrived, though whether the coordinator's word of it did is not known
+            sent = "UPDATE outbox SET status = 'sent' WHERE status = 'waiting' AND run = ? AND round = ? AND type = ?"
+            tx.do(sent, closed.run, closed.round, "answer")
         body = {"study": closed.study, "run": closed.run, "round": closed.round, "took_part": list(closed.took_part)}
         tx.record("round-closed", {**body, "state": closed.state.digest}, now)
         if closed.round % CHECKPOINT_EVERY == 0:
