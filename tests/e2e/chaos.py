@@ -17,10 +17,9 @@ from consilium.governance import audit
 from consilium.wire.envelope import peek, unseal
 from consilium.wire.messages import Checkpoint
 from e2e import federation as harness
-from e2e.federation import Federation, federation
-from e2e.processes import Process
+from e2e.federation import BENCH, RUN_S, Federation, federation
+from e2e.processes import Process, until
 
-BENCH = Path(__file__).parent / "faults"
 HOSPITALS = ("north", "south", "west")
 SMALL = HOSPITALS[-1]
 """Of this hospital, everything is small: it travels with messages. Of the others, everything is large."""
@@ -131,7 +130,7 @@ class Chaos:
             self.hits.append(Fault(name, "any time", f"after {target.last}"))
             target.process.kill()
 
-    def until(self, true: Callable[[], bool], what: str, seconds: float) -> None:
+    def until(self, true: Callable[[], bool], what: str, seconds: float = RUN_S) -> None:
         """Keep the federation going until something is true."""
         end = time.monotonic() + seconds
         while True:
@@ -236,23 +235,34 @@ def sound(chaos: Chaos, run: str, undisturbed: bytes) -> None:
 
 def logs(made: Federation) -> None:
     """Both ends' audit logs are whole, and hold every head that the other end kept; nothing waits to be sent."""
+    for hospital in made.hospitals.values():
+        until(lambda one=hospital: settled(one), f"{hospital.name} has heard the end, and said all")  # type: ignore[misc]
+    key = made.coordinator.admin.connection.get("/v1/hello")["public_key"]
+    marks = {
+        name: [mark(bytes(row[0]), key) for row in hospital.journal("SELECT envelope FROM marks")]
+        for name, hospital in made.hospitals.items()
+    }  # what an end kept is read before the log of the other one, which may grow
+    kept = made.coordinator.admin.connection.get("/v1/checkpoints")["checkpoints"]
     coordinator: list[bytes] = []
     while page := made.coordinator.admin.connection.get("/v1/audit", {"after": len(coordinator)})["entries"]:
         coordinator += [entry.encode() for entry in page]
-    key = made.coordinator.admin.connection.get("/v1/hello")["public_key"]
-    kept = made.coordinator.admin.connection.get("/v1/checkpoints")["checkpoints"]
-    for hospital in made.hospitals.values():
-        marks = [mark(bytes(row[0]), key) for row in hospital.journal("SELECT envelope FROM marks")]
-        assert marks
-        audit.verify(coordinator, marks)
-        seen = [json.dumps(one["envelope"]).encode() for one in kept if one["site"] == hospital.name]
+    for name, hospital in made.hospitals.items():
+        audit.verify(coordinator, marks[name])
+        seen = [json.dumps(one["envelope"]).encode() for one in kept if one["site"] == name]
         assert seen
         entries = [bytes(row[0]) for row in hospital.journal("SELECT entry FROM audit ORDER BY seq")]
         audit.verify(entries, [mark(one, hospital.identity.public) for one in seen])
         told = hospital.journal("SELECT type, status, note FROM outbox WHERE status <> 'sent'")
-        assert told == [], f"{hospital.name}: {told}"
+        assert told == [], f"{name}: {told}"
         assert hospital.journal("PRAGMA quick_check") == [("ok",)]
         assert "Traceback" not in hospital.process.said, hospital.process.said[-3000:]
+
+
+def settled(hospital: harness.Hospital) -> bool:
+    """Whether it has heard that the run is over, keeps a head of the coordinator's log, and has nothing to send."""
+    over = hospital.journal("SELECT key FROM meta WHERE value IN ('ended', 'removed')")
+    waits = hospital.journal("SELECT id FROM outbox WHERE status = 'waiting'")
+    return bool(over and not waits and hospital.journal("SELECT seq FROM marks"))
 
 
 def mark(envelope: bytes, key: str) -> audit.Head:

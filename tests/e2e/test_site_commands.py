@@ -311,9 +311,10 @@ def test_decisions_are_made_with_and_without_an_agent_and_the_coordinator_hears_
         hospital.process.start()
     until(lambda: heard(made, plan).get(name, {}).get("decision") == "revoke", "the coordinator hears of the last")
     assert heard(made, plan)[name]["reason"] == "a doubt"
+    until(lambda: hospital.told("status")["waiting"] == 0, "it hears that all three were taken")
+    assert [one["became"] for one in hospital.told("sent", "--study", plan.study.name)] == ["sent"] * 3
     if name == "idle":
         assert hospital.process.stop() == 0
-    assert [one["became"] for one in hospital.told("sent", "--study", plan.study.name)] == ["sent"] * 3
 
 
 def heard(made: Federation, plan: Plan) -> Json:

@@ -2,7 +2,8 @@
 
 It wraps functions of the product, so that the process ends itself by SIGKILL at a named point. Which point stands in
 the file `armed` in the folder $FAULTS: {"point": name, "nth": which time, "delay": seconds until the kill}. Every point
-that is passed is noted in `last`, so that a kill from outside can tell what it hit; every hit is a line in `hits`.
+that is passed is noted in `last`, so that a kill from outside can tell what it hit; every hit is a line in `hits`. With
+$HOLD, a child process is stopped in mid-round instead.
 """
 
 import functools
@@ -249,6 +250,25 @@ def site():
     files("transfer", lambda names: "download" if "download" in names else None)
 
 
+def holding():
+    """The child that is about to train stops before it is told to, once the file $HOLD is there; its id goes there."""
+    from consilium.site.child import Child
+
+    ask, hold = Child.ask, Path(os.environ["HOLD"])
+
+    def held_ask(self, command):
+        if command["do"] != "load" and hold.exists() and not hold.stat().st_size:
+            os.kill(self._process.pid, signal.SIGSTOP)
+            fresh = hold.with_suffix(".new")
+            fresh.write_text(str(self._process.pid))
+            fresh.replace(hold)
+        return ask(self, command)
+
+    Child.ask = held_ask
+
+
+if "HOLD" in os.environ and "run" in sys.orig_argv:
+    holding()
 if "FAULTS" in os.environ and "run" in sys.orig_argv:
     LAST = os.open(FOLDER / "last", os.O_RDWR | os.O_CREAT, 0o600)
     site() if "site" in sys.orig_argv else coordinator()
