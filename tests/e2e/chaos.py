@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -43,6 +44,8 @@ SITE = {
 }
 NEVER_SMALL = {"download", "download.rename", "download.renamed", "state.fsync"}
 """Points to which a hospital never comes of which everything is small."""
+NEVER_ROWS = {"save.write", "save.fsync", "save.rename", "save.renamed", "leased", "deliver"}
+"""Points to which a coordinator never comes while it keeps what is small in its database, as it does by default."""
 CHILD = {"training": ("child.training", "child.loading")}
 IN_THE_MIDDLE = {"answer.commit": 0.003, "apply.commit": 0.003, "training": 0.02, "child.training": 0.0}
 """Points at which the kill comes up to so many seconds later: while a database writes, while a child trains."""
@@ -50,13 +53,17 @@ IN_THE_MIDDLE = {"answer.commit": 0.003, "apply.commit": 0.003, "training": 0.02
 
 @dataclass(frozen=True)
 class Fault:
-    """`process` is to die the `nth` time it comes to `point`, `delay` seconds later."""
+    """`process` is to die the `nth` time it comes to `point`, `delay` seconds later.
+
+    Until then a coordinator keeps what is small as `rows` of its database, or else as files like what is large.
+    """
 
     process: str
     phase: str
     point: str
     nth: int = 1
     delay: float = 0.0
+    rows: bool = True
 
 
 @dataclass
@@ -72,7 +79,7 @@ class Target:
     def arm(self) -> None:
         """Set up the next fault."""
         self.now = self.left.pop(0)
-        armed = {"point": self.now.point, "nth": self.now.nth, "delay": self.now.delay}
+        armed = {"point": self.now.point, "nth": self.now.nth, "delay": self.now.delay, "rows": self.now.rows}
         fresh = self.folder / "armed.new"
         fresh.write_text(json.dumps(armed))
         fresh.replace(self.folder / "armed")
@@ -160,9 +167,10 @@ class Chaos:
         """What was hit, how often."""
         counted: dict[tuple[str, str, str], int] = {}
         for hit in self.hits:
-            key = (hit.process, hit.phase, hit.point)
+            where = "" if hit.process != "coordinator" else " (rows)" if hit.rows else " (files)"
+            key = (hit.process, hit.phase, hit.point + where)
             counted[key] = counted.get(key, 0) + 1
-        lines = [f"{who:16} {phase:18} {point:24} {n:3}" for (who, phase, point), n in sorted(counted.items())]
+        lines = [f"{who:16} {phase:18} {point:28} {n:3}" for (who, phase, point), n in sorted(counted.items())]
         return "\n".join([f"{len(self.hits)} kills", *lines])
 
 
@@ -207,12 +215,12 @@ def bench(folder: Path) -> dict[str, str]:
 
 def some(rng: Random, process: str, phases: dict[str, tuple[str, ...]], *, every: bool = False) -> list[Fault]:
     """One point of each phase, or `every` point, at a seeded time."""
-    found = []
+    found, turn = [], cycle((True, False))
     for phase, points in phases.items():
         for point in points if every else [rng.choice(points)]:
             delay = rng.uniform(0, IN_THE_MIDDLE.get(point, 0.0))
             nth = rng.choice((1, 2)) if point in ("upload", "save.write", "download", "deliver") else 1
-            found.append(Fault(process, phase, point, nth, delay))
+            found.append(Fault(process, phase, point, nth, delay, point not in NEVER_ROWS and next(turn)))
     rng.shuffle(found)
     return found
 

@@ -77,6 +77,7 @@ def covered(told: Chaos) -> None:
     assert {("coordinator", phase) for phase in chaos.COORDINATOR} <= hit
     assert set(chaos.SITE) <= {phase for who, phase in hit if who in chaos.HOSPITALS}
     assert any(who.endswith("child") for who, _ in hit)
+    assert {fault.rows for fault in told.hits if fault.process == "coordinator"} == {True, False}
 
 
 def place(kind: str, request: pytest.FixtureRequest) -> str | None:

@@ -95,7 +95,7 @@ class Coordinator:
     def drive(self) -> None:
         """What is due, until nothing is."""
         services = self.services
-        performer = Performer(services.identity, services.blobs, services.name)
+        performer = Performer(services.identity, services.shelf, services.name)
         driver = Driver(services.database, services.bell, services.identity, performer, services.name)
 
         async def act() -> None:

@@ -21,8 +21,9 @@ from consilium.core.study import Plan
 from consilium.store import eventlog
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
-from consilium.store.schema import blobs, decisions, effects, events, grants, refusals, results, sites, studies
+from consilium.store.schema import decisions, effects, events, grants, refusals, results, sites, studies
 from consilium.store.schema import runs as run_table
+from consilium.store.shelf import size_of
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Blob, Closed, Decision, Ended, Task
 
@@ -165,7 +166,7 @@ class Conduct:
 
     def blob(self, digest: Digest) -> Blob:
         """A stored blob's name and size."""
-        return Blob(digest=digest, size=self.tx.find(blobs, digest=digest).size)
+        return Blob(digest=digest, size=size_of(self.tx, digest))
 
     def _state(self, number: int) -> tuple[Blob, Blob | None]:
         """The state after TRAIN round `number`, and the sums that led to it."""
@@ -287,12 +288,6 @@ def grant(tx: Transaction, digest: str, subjects: Iterable[str]) -> None:
         row = {"digest": digest, "subject": subject}
         if tx.find(grants, **row) is None:
             tx.put(grants, **row)
-
-
-def keep_blob(tx: Transaction, digest: str, size: int) -> None:
-    """Record a blob that is durable."""
-    if tx.find(blobs, digest=digest) is None:
-        tx.put(blobs, digest=digest, size=size)
 
 
 def _aware(at: datetime) -> datetime:

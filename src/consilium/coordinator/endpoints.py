@@ -15,11 +15,12 @@ from consilium import __version__
 from consilium.coordinator import accounts
 from consilium.coordinator.accounts import Who
 from consilium.coordinator.conduct import Conduct, grant
+from consilium.coordinator.ingest import Letter
 from consilium.coordinator.ledgers import post, record
 from consilium.coordinator.services import Services
 from consilium.core import run as run_machine
 from consilium.core.errors import NotFound, ProtocolMismatch, Unauthenticated
-from consilium.core.ids import RunId, SiteId
+from consilium.core.ids import Digest, RunId, SiteId
 from consilium.core.study import Plan
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
@@ -171,19 +172,19 @@ async def read_inbox(call: Call) -> Any:
     rows = await _arrived(call)
     # `messages.Inbox`, put together from the bytes at hand: they are JSON already, and every site asks for them.
     items = b",".join(b'{"seq":%d,"envelope":%b}' % row for row in rows)
-    blobs = _small(call, rows[-1][1]) if rows else b""
+    blobs = await _small(call, rows[-1][1]) if rows else b""
     body = b'{"items":[%b],"blobs":{%b}}' % (items, blobs)
     return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-def _small(call: Call, envelope: bytes) -> bytes:
+async def _small(call: Call, envelope: bytes) -> bytes:
     """The blob from which the site makes the state of the newest task, if it is small, as a member of an object."""
     told = json.loads(envelope)
     if told["payloadType"] != messages.Task.TYPE:
         return b""
     task = json.loads(base64.b64decode(told["payload"]))
     blob = task["aggregate"] or task["initial"]
-    return call.services.small(blob["digest"]) if blob["size"] <= messages.SMALL else b""
+    return await call.services.small(Digest(blob["digest"])) if blob["size"] <= messages.SMALL else b""
 
 
 async def _arrived(call: Call) -> list[tuple[int, bytes]]:
@@ -218,19 +219,19 @@ async def when_there(call: Call, topic: str, act: Callable[[Transaction], list[A
 
 async def envelope(call: Call) -> Any:
     """A signed message of a site: decision, answer, refusal, checkpoint."""
-    return await take(call, call.body, lambda tx: None)
+    letter = await call.services.to_thread(lambda: call.services.ingest.letter(call.body))
+    return await take(call, letter, lambda tx: None)
 
 
-async def take(call: Call, data: bytes, before: Callable[[Transaction], None]) -> Any:
-    """Take a site's envelope in one transaction, after `before`."""
+async def take(call: Call, letter: Letter, before: Callable[[Transaction], None]) -> Any:
+    """Take a site's letter in one transaction, after `before`."""
     services = call.services
-    sound = await services.to_thread(lambda: services.ingest.sound(data))
 
     def taken(tx: Transaction) -> list[Conduct]:
         """The runs that the message moved."""
         _seen(tx, call, services.seconds())
         before(tx)
-        return services.ingest.take(tx, SiteId(call.who.name), data, services.now(), sound=sound)
+        return services.ingest.take(tx, SiteId(call.who.name), letter, services.now())
 
     for conduct in await call.store(taken):
         conduct.remember()

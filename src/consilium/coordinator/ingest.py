@@ -1,10 +1,9 @@
 """What sites send: check the envelope, commit the event with what follows from it, acknowledge. Retries are no-ops."""
 
+import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
@@ -18,16 +17,17 @@ from consilium.core import state as chain
 from consilium.core.errors import Conflict, ConsiliumError, EnvelopeInvalid, Invalid, NotFound, OutOfPhase, Refused
 from consilium.core.ids import Digest, RunId, SiteId, digest
 from consilium.core.study import Plan
-from consilium.store.blobs import Directory
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
 from consilium.store.schema import checkpoints, contributions, decisions, grants, refusals, results, sites, studies
 from consilium.store.schema import runs as run_table
-from consilium.wire.envelope import payload_of, peek, unseal
+from consilium.store.shelf import Shelf
+from consilium.wire.envelope import Envelope
 from consilium.wire.identity import Identity
 from consilium.wire.messages import SITE_MESSAGES, Answer, Checkpoint, Decision, Refusal, Signed
 
 METRICS = "metrics/"
+MODELS = 16
 _EARLIER = Hot(
     delete(contributions).where(
         contributions.c.run == bindparam("run"), contributions.c.round == bindparam("round"),
@@ -36,25 +36,58 @@ _EARLIER = Hot(
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Letter:
+    """What a site sent, as it claims to be: nothing is verified yet.
+
+    `vectors` are those of the contribution that an answer names, if it is at hand; `sound` says whether each of their
+    values is a number.
+    """
+
+    data: bytes
+    envelope: Envelope
+    message: Any
+    vectors: chain.Vectors | None = None
+    sound: bool = True
+
+    @classmethod
+    def read(cls, data: bytes) -> "Letter":
+        """Read an envelope. Raises: EnvelopeInvalid, ProtocolMismatch."""
+        envelope = Envelope.parse(data)
+        kind = SITE_MESSAGES.get(envelope.kind)
+        if kind is None:
+            raise EnvelopeInvalid("a site does not send messages of this type", "update the agent")
+        return cls(data, envelope, kind.decode(envelope.payload))
+
+    def holding(self, source: chain.Source) -> "Letter":
+        """The same, with its contribution. What cannot be read at all is judged where the answer is taken."""
+        try:
+            vectors = chain.read(source)
+            return replace(self, vectors=vectors, sound=chain.finite(vectors))
+        except ConsiliumError:
+            return self
+
+
 @dataclass
 class Ingest:
     """Takes envelopes of one authenticated site."""
 
     identity: Identity
-    blobs: Directory
+    shelf: Shelf
+    _models: dict[str, tuple[str, int]] = field(default_factory=dict)
 
-    def sound(self, data: bytes) -> bool:
-        """Whether every value in the bytes that an answer names is a number; looked at before any transaction.
+    def letter(self, data: bytes) -> Letter:
+        """Read an envelope, and look through the file that it names; before any transaction, for it takes its time.
 
-        What cannot be read at all is judged where the answer is taken.
+        Raises: EnvelopeInvalid, ProtocolMismatch.
         """
-        try:
-            named = Digest(Answer.decode(payload_of(data, Answer.TYPE)).contribution.digest)
-            return not self.blobs.has(named) or chain.finite(self.blobs.path(named))
-        except ConsiliumError:
-            return True
+        letter = Letter.read(data)
+        if isinstance(letter.message, Answer):
+            with contextlib.suppress(NotFound):
+                return letter.holding(self.shelf.files.path(Digest(letter.message.contribution.digest)))
+        return letter
 
-    def take(self, tx: Transaction, site: SiteId, data: bytes, now: datetime, *, sound: bool = True) -> list[Conduct]:
+    def take(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:
         """Accept one envelope.
 
         Raises: EnvelopeInvalid: not signed by this site, or malformed.   Conflict: it does not fit the round.
@@ -63,11 +96,9 @@ class Ingest:
         row = tx.find(sites, site=site)
         if row is None or row.state != "admitted":
             raise Refused("this site is not admitted", "ask the coordinator's admin", reason="not-admitted")
-        kind = SITE_MESSAGES.get(peek(data))
-        if kind is None:
-            raise EnvelopeInvalid("a site does not send messages of this type", "update the agent")
-        message = kind.decode(unseal(data, kind.TYPE, [row.public_key]))
-        if not sound:  # one such value would spoil the sum for all
+        kind = type(letter.message)
+        letter.envelope.verified(kind.TYPE, [row.public_key])
+        if not letter.sound:  # one such value would spoil the sum for all
             raise Invalid("a value of the contribution is not finite", "lower the learning rate of the study")
         take: dict[type[Signed], Callable[..., list[Conduct]]] = {
             Answer: self._answer,
@@ -75,9 +106,10 @@ class Ingest:
             Decision: self._decision,
             Checkpoint: self._checkpoint,
         }
-        return take[kind](tx, site, message, data, now)
+        return take[kind](tx, site, letter, now)
 
-    def _answer(self, tx: Transaction, site: SiteId, answer: Answer, data: bytes, now: datetime) -> list[Conduct]:
+    def _answer(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:
+        answer: Answer = letter.message
         conduct = Conduct.load(tx, self.identity, RunId(answer.run), now)
         round_ = conduct.fold.round
         if answer.plan != conduct.plan.digest or answer.study != conduct.study:
@@ -90,11 +122,11 @@ class Ingest:
             raise OutOfPhase(f"round {answer.round} is over or has not begun", "take the next task")
         if round_.answered(machine.Phase.SUBMIT).get(site) == sent:
             return []
-        self._check(tx, site, answer, conduct)
+        self._check(tx, site, letter, conduct)
         conduct.take(event)
         row = {"run": answer.run, "round": answer.round, "site": site, "digest": sent}
         tx.do(_EARLIER, run=answer.run, round=answer.round, site=site)  # of an earlier opening
-        tx.put(contributions, **row, size=answer.contribution.size, envelope=data)
+        tx.put(contributions, **row, size=answer.contribution.size, envelope=letter.data)
         body = {"run": answer.run, "round": answer.round, "site": site, "contribution": sent}
         record(tx, "answer", body, now)
         return [conduct]
@@ -103,8 +135,9 @@ class Ingest:
         before = tx.find(contributions, run=answer.run, round=answer.round, site=site)
         return before is not None and bool(before.digest == answer.contribution.digest)
 
-    def _check(self, tx: Transaction, site: SiteId, answer: Answer, conduct: Conduct) -> None:
+    def _check(self, tx: Transaction, site: SiteId, letter: Letter, conduct: Conduct) -> None:
         """(1) it was trained at our state (2) the bytes are here, sent by this site (3) their layout fits the model."""
+        answer: Answer = letter.message
         result = tx.find(results, run=answer.run, round=answer.round - 1)
         state = result and result.state
         if answer.state != state:
@@ -112,9 +145,23 @@ class Ingest:
         if tx.find(grants, digest=answer.contribution.digest, subject=f"site:{site}") is None:
             raise NotFound(f"{answer.contribution.digest} was not sent by this site", "send the blob, then the answer")
         label = conduct.plan.study.contract.label.type
-        layout(self.blobs, Digest(answer.contribution.digest), Digest(state), answer.kind, label)
+        vectors = letter.vectors
+        if vectors is None:
+            vectors = chain.read(self.shelf.read(tx, Digest(answer.contribution.digest)))
+            if not chain.finite(vectors):
+                raise Invalid("a value of the contribution is not finite", "lower the learning rate of the study")
+        layout(vectors, self._model(tx, Digest(state)), answer.kind, label)
 
-    def _refusal(self, tx: Transaction, site: SiteId, refusal: Refusal, data: bytes, now: datetime) -> list[Conduct]:
+    def _model(self, tx: Transaction, state: Digest) -> tuple[str, int]:
+        """Type and length of the model in a state; what is named by its digest does not change."""
+        if state not in self._models:
+            if len(self._models) >= MODELS:
+                self._models.clear()
+            self._models[state] = chain.read(self.shelf.read(tx, state)).shape["model"]
+        return self._models[state]
+
+    def _refusal(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:
+        refusal: Refusal = letter.message
         if tx.scalar(select(studies.c.plan).where(studies.c.study == refusal.study)) is None:
             raise NotFound(f"there is no study {refusal.study}", "check the name")
         about = {"site": site, "study": refusal.study, "run": refusal.run, "round": refusal.round}
@@ -134,7 +181,9 @@ class Ingest:
             conduct.withdraw(site, refusal.reason)
         return [conduct]
 
-    def _decision(self, tx: Transaction, site: SiteId, decision: Decision, data: bytes, now: datetime) -> list[Conduct]:
+    def _decision(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:
+        decision: Decision = letter.message
+        data = letter.data
         if decision.site != site:
             raise EnvelopeInvalid("the decision names another site", "sign with your own site's name")
         if tx.scalar(select(decisions.c.id).where(decisions.c.digest == digest(data))) is not None:
@@ -142,8 +191,13 @@ class Ingest:
         plan = tx.scalar(select(studies.c.payload).where(studies.c.study == decision.study))
         if plan is None or Plan.load(plan).digest != decision.plan:
             raise NotFound(f"study {decision.study} has no such plan", "review the study again")
-        payload = unseal(data, Decision.TYPE, [tx.scalar(select(sites.c.public_key).where(sites.c.site == site))])
-        row = {"site": site, "study": decision.study, "payload": payload, "envelope": data, "digest": digest(data)}
+        row = {
+            "site": site,
+            "study": decision.study,
+            "payload": letter.envelope.payload,
+            "envelope": data,
+            "digest": digest(data),
+        }
         tx.do(insert(decisions).values(**row))
         body = {"site": site, "study": decision.study, "plan": decision.plan, "decision": decision.decision}
         record(tx, "decision", body, now)
@@ -159,26 +213,21 @@ class Ingest:
             moved.append(conduct)
         return moved
 
-    def _checkpoint(self, tx: Transaction, site: SiteId, mark: Checkpoint, data: bytes, _: datetime) -> list[Conduct]:
+    def _checkpoint(self, tx: Transaction, site: SiteId, letter: Letter, _: datetime) -> list[Conduct]:
+        mark: Checkpoint = letter.message
         known = tx.row(select(checkpoints).where(checkpoints.c.site == site, checkpoints.c.seq == mark.seq))
         if known is None:
-            tx.do(insert(checkpoints).values(site=site, seq=mark.seq, envelope=data))
+            tx.do(insert(checkpoints).values(site=site, seq=mark.seq, envelope=letter.data))
         return []
 
 
-@lru_cache(maxsize=16)
-def _model(state: Path) -> tuple[str, int]:
-    """Type and length of the model in a state; a file that is named by its digest does not change."""
-    return chain.read(state).shape["model"]
-
-
-def layout(blobs: Directory, contribution: Digest, state: Digest, kind: str, label: str) -> None:
+def layout(vectors: chain.Vectors, model: tuple[str, int], kind: str, label: str) -> None:
     """Refuse a contribution that cannot be summed, or whose metrics give no figures for this type of `label`.
 
-    Raises: Invalid: not a file of named segments, or they do not fit the model or the label.
+    Args:    model: type and length of the model at which it was trained.
+    Raises:  Invalid: the named segments do not fit the model or the label.
     """
-    vectors = chain.read(blobs.path(contribution))
-    shape, model = vectors.shape, _model(blobs.path(state))
+    shape = vectors.shape
     allowed = {"update", "weight"} if kind == "TRAIN" else {"weight"}
     strange = [name for name in shape if name not in allowed and not name.startswith(METRICS)]
     if strange or not allowed <= shape.keys() or shape["weight"] != ("F64", 1):

@@ -1,85 +1,46 @@
 """Due work that touches files: the first state, and APPLY. Each is idempotent: the same inputs give the same bytes."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import bindparam, select
 
 from consilium import plugins
 from consilium.algorithms import metrics
-from consilium.coordinator.conduct import Conduct, keep_blob
+from consilium.coordinator.conduct import Conduct
 from consilium.core import round as machine
 from consilium.core import state as chain
 from consilium.core.errors import NotFound, StudyInvalid
-from consilium.core.ids import Digest, RunId
+from consilium.core.ids import Digest, RunId, SiteId
 from consilium.core.study import Plan, Study
-from consilium.store.blobs import Directory, Stored
+from consilium.store.blobs import Stored
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
 from consilium.store.schema import contributions, results
+from consilium.store.shelf import Shelf, size_of
 from consilium.wire.identity import Identity
 
+BATCH = 64
+"""Small contributions that are in memory at once while they are summed."""
 _ROUND = Hot(
-    select(contributions.c.site, contributions.c.digest).where(
+    select(contributions.c.site, contributions.c.digest, contributions.c.size).where(
         contributions.c.run == bindparam("run"), contributions.c.round == bindparam("round")
     )
 )
 
 
-class Performer:
-    """Computes with the blobs on file; what it found is committed by `commit`."""
-
-    def __init__(self, identity: Identity, blobs: Directory, name: str) -> None:
-        self._identity, self._blobs, self._name = identity, blobs, name
-
-    def begin(self, plan: Plan, run: RunId) -> "Done":
-        """The state at round 0, from the plan's initial model."""
-        assert plan.study.model.initial is not None
-        initial = self._blobs.path(Digest(plan.study.model.initial))
-        state = self._blobs.make(partial(chain.begin, strategy(plan.study), initial, run))
-        return Done(run, 0, "TRAIN", state, None, {})
-
-    def apply(self, plan: Plan, run: RunId, needs: "Needs") -> "Done":
-        """Sum the contributions in sorted order of sites, and advance the state."""
-        paths = [self._blobs.path(digest) for _, digest in needs.contributions]
-        stamp = {"run": run, "round": str(needs.number), "kind": needs.kind.value}
-        aggregate = self._blobs.make(lambda out: chain.fold(paths, stamp, out))
-        sums = self._blobs.path(aggregate.digest)
-        state = Stored(needs.state, self._blobs.path(needs.state).stat().st_size)
-        if needs.kind is machine.Kind.TRAIN:
-            before = self._blobs.path(needs.state)
-            step = partial(chain.advance, strategy(plan.study), before, needs.state, sums, run, needs.number)
-            state = self._blobs.make(step)
-        figures = self._figures(
-            plan.study, sums, dict(zip((site for site, _ in needs.contributions), paths, strict=True))
-        )
-        return Done(run, needs.number, needs.kind.value, state, aggregate, figures)
-
-    def _figures(self, study: Study, sums: Path, singles: dict[str, Path]) -> dict[str, Any]:
-        # `plain` shows each hospital's sums to the coordinator, and each hospital signed that it knows.
-        read = partial(read_figures, study)
-        return {"all": read(sums), "sites": {site: read(path) for site, path in singles.items()}}
-
-    def commit(self, tx: Transaction, done: "Done", now: datetime) -> Conduct:
-        """Record what was done, in the transaction that closes the round and opens the next."""
-        conduct = Conduct.load(tx, self._identity, done.run, now)
-        for stored in filter(None, (done.state, done.aggregate)):
-            keep_blob(tx, stored.digest, stored.size)
-        outcome = done.aggregate.digest if done.aggregate else None
-        conduct.performed(done.number, done.kind, done.state.digest, outcome, done.figures, self._name)
-        return conduct
-
-
+@dataclass(frozen=True)
 class Done:
     """What an effect computed."""
 
-    def __init__(
-        self, run: RunId, number: int, kind: str, state: Stored, aggregate: Stored | None, figures: dict[str, Any]
-    ) -> None:
-        self.run, self.number, self.kind = run, number, kind
-        self.state, self.aggregate, self.figures = state, aggregate, figures
+    run: RunId
+    number: int
+    kind: str
+    state: Stored
+    aggregate: Stored | None
+    figures: dict[str, Any]
 
 
 class Needs:
@@ -90,11 +51,73 @@ class Needs:
         assert round_ is not None
         self.number, self.kind = round_.number, round_.kind
         answered = round_.answered(machine.Phase.SUBMIT)
-        rows = tx.rows(_ROUND, run=conduct.run, round=self.number)
-        found = {row.site: row.digest for row in rows if row.site in answered}
-        assert found.keys() == answered.keys()
-        self.contributions = sorted(found.items())
+        rows = {row.site: row for row in tx.rows(_ROUND, run=conduct.run, round=self.number) if row.site in answered}
+        assert rows.keys() == answered.keys()
+        self.contributions = [(SiteId(site), Digest(rows[site].digest)) for site in sorted(rows)]
+        self.largest = max(row.size for row in rows.values())
         self.state: Digest = tx.find(results, run=conduct.run, round=self.number - 1).state
+        self.state_size = size_of(tx, self.state)
+
+    def batches(self, small: int) -> list[list[tuple[SiteId, Digest]]]:
+        """The contributions in sorted order of sites, in parts: small ones are read into memory."""
+        count = BATCH if self.largest <= small else len(self.contributions)
+        return [self.contributions[at : at + count] for at in range(0, len(self.contributions), count)]
+
+
+class Performer:
+    """Computes with blobs; what it found is committed by `commit`."""
+
+    def __init__(self, identity: Identity, shelf: Shelf, name: str) -> None:
+        self._identity, self.shelf, self._name = identity, shelf, name
+
+    def begin(self, plan: Plan, run: RunId, initial: chain.Source) -> Done:
+        """The state at round 0, from the plan's initial model."""
+        state = self.shelf.make(partial(chain.begin, strategy(plan.study), initial, run), _size(initial))
+        return Done(run, 0, "TRAIN", state, None, {})
+
+    def sum(
+        self, plan: Plan, run: RunId, needs: Needs, before: "Sum | None", sites: list[SiteId], parts: list[chain.Source]
+    ) -> "Sum":
+        """Add these contributions, the next in sorted order of sites, to what is summed `before`."""
+        stamp = {"run": run, "round": str(needs.number), "kind": needs.kind.value}
+        total = [self._source(before.total), *parts] if before else parts
+        made = self.shelf.make(lambda out: chain.fold(total, stamp, out), needs.largest)
+        # `plain` shows each hospital's sums to the coordinator, and each hospital signed that it knows.
+        singles = {site: read_figures(plan.study, part) for site, part in zip(sites, parts, strict=True)}
+        return Sum(made, {**(before.figures if before else {}), **singles})
+
+    def apply(self, plan: Plan, run: RunId, needs: Needs, total: "Sum", before: chain.Source) -> Done:
+        """Advance the state by the sum of the round."""
+        state, sums = Stored(needs.state, needs.state_size), self._source(total.total)
+        if needs.kind is machine.Kind.TRAIN:
+            step = partial(chain.advance, strategy(plan.study), before, needs.state, sums, run, needs.number)
+            state = self.shelf.make(step, needs.state_size)
+        figures = {"all": read_figures(plan.study, sums), "sites": total.figures}
+        return Done(run, needs.number, needs.kind.value, state, total.total, figures)
+
+    def _source(self, stored: Stored) -> chain.Source:
+        return self.shelf.files.path(stored.digest) if stored.data is None else stored.data
+
+    def commit(self, tx: Transaction, done: Done, now: datetime) -> Conduct:
+        """Record what was done, in the transaction that closes the round and opens the next."""
+        conduct = Conduct.load(tx, self._identity, done.run, now)
+        for stored in filter(None, (done.state, done.aggregate)):
+            self.shelf.keep(tx, stored)
+        outcome = done.aggregate.digest if done.aggregate else None
+        conduct.performed(done.number, done.kind, done.state.digest, outcome, done.figures, self._name)
+        return conduct
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Contributions of a round, summed so far; and each site's figures."""
+
+    total: Stored
+    figures: dict[SiteId, Any]
+
+
+def _size(source: chain.Source) -> int:
+    return len(source) if isinstance(source, bytes) else source.stat().st_size
 
 
 def strategy(study: Study) -> Any:
@@ -106,9 +129,9 @@ def strategy(study: Study) -> Any:
     return kind(study.strategy.options)
 
 
-def read_figures(study: Study, path: Path) -> dict[str, Any]:
+def read_figures(study: Study, source: chain.Source) -> dict[str, Any]:
     """Figures from the metrics segments of a file of sums; empty when it holds none."""
-    arrays = chain.read(path).arrays
+    arrays = chain.read(source).arrays
     sums = {name.removeprefix("metrics/"): array for name, array in arrays.items() if name.startswith("metrics/")}
     if not sums:
         return {}

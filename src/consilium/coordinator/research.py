@@ -8,13 +8,14 @@ from sqlalchemy import func, insert, select
 from starlette.responses import Response
 
 from consilium.coordinator import views
-from consilium.coordinator.conduct import Conduct, keep_blob
+from consilium.coordinator.conduct import Conduct
 from consilium.coordinator.endpoints import Body, Call, offer, when_there
 from consilium.coordinator.ledgers import checkpoint, record
 from consilium.core import run as run_machine
 from consilium.core.errors import Conflict, Invalid, NotFound, Refused
 from consilium.core.ids import RunId, SiteId
 from consilium.core.study import Plan
+from consilium.store.blobs import Stored
 from consilium.store.database import Transaction
 from consilium.store.schema import audit, checkpoints, events, grants, runs, sites, studies
 from consilium.wire import messages
@@ -57,7 +58,7 @@ def _keep_study(tx: Transaction, call: Call, plan: Plan) -> None:
     for needed in filter(None, (plan.study.model.initial, plan.study.model.wheel)):
         if tx.row(select(grants).where(grants.c.digest == needed, grants.c.subject == call.who.subject)) is None:
             raise Invalid(f"the plan names {needed}, which you have not sent", "send the blob first")
-    keep_blob(tx, plan.digest, len(plan.payload))
+    services.shelf.keep(tx, Stored(plan.digest, len(plan.payload)))
     row = {"study": plan.study.name, "plan": plan.digest, "payload": plan.payload, "owner": call.who.name}
     tx.do(insert(studies).values(**row, since=services.now()))
     record(tx, "study", {"study": plan.study.name, "plan": plan.digest, "by": call.who.name}, services.now())

@@ -5,9 +5,8 @@ import base64
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,30 +16,31 @@ from consilium.coordinator.ingest import Ingest
 from consilium.core.ids import Digest, canonical
 from consilium.store.blobs import Directory
 from consilium.store.database import Database
+from consilium.store.shelf import Shelf
 from consilium.wire.identity import Identity
 
 JOIN_PREFIX = "consilium-join:"
+MEMBERS = 8
 Result = TypeVar("Result")
-
-
-@lru_cache(maxsize=16)
-def _member(path: Path, digest: str) -> bytes:
-    return b'"%b":"%b"' % (digest.encode(), base64.b64encode(path.read_bytes()))
 
 
 @dataclass(frozen=True)
 class Services:
-    """Database, blobs, bell, identity, and the PEM of the private CA if the coordinator made one."""
+    """Database, blobs (files alone; with the small ones, their shelf), bell, identity, and the PEM of
+    the private CA if the coordinator made one.
+    """
 
     name: str
     database: Database
     blobs: Directory
+    shelf: Shelf
     bell: Bell
     gate: Gate
     identity: Identity
     ingest: Ingest
     url: str
     ca: bytes | None
+    _members: dict[Digest, bytes] = field(default_factory=dict, repr=False)
 
     def seconds(self) -> float:
         """Now, in seconds since the epoch."""
@@ -54,9 +54,18 @@ class Services:
         """Run `act`, which touches files, outside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(None, act)
 
-    def small(self, digest: str) -> bytes:
+    async def small(self, digest: Digest) -> bytes:
         """A small blob as a member of a JSON object: its digest, and its bytes in base64."""
-        return _member(self.blobs.path(Digest(digest)), digest)
+        member = self._members.get(digest)
+        if member is None:
+            found: bytes | Path | None = self.shelf.lately(digest)
+            if found is None:
+                found = await self.database.run(lambda tx: self.shelf.read(tx, digest))
+            data = found if isinstance(found, bytes) else found.read_bytes()
+            if len(self._members) >= MEMBERS:
+                self._members.clear()
+            member = self._members[digest] = b'"%b":"%b"' % (digest.encode(), base64.b64encode(data))
+        return member
 
     def join_string(self, site: str, secret: str) -> str:
         """What a person gives to a site: where to dial, whom to trust, and a secret that serves once."""

@@ -192,11 +192,9 @@ def _advanced(strategy: Advances, state: Vectors, update: Array, weight: float, 
         yield strategy.apply_chunk(chunk, update[part], weight)[name]
 
 
-def finite(source: Source) -> bool:
-    """Whether every value of a file is finite. Raises: Invalid: it is no file of 1-D arrays."""
-    parts = (
-        array[start : start + CHUNK] for array in read(source).arrays.values() for start in range(0, array.size, CHUNK)
-    )
+def finite(vectors: Vectors) -> bool:
+    """Whether every value is finite."""
+    parts = (array[start : start + CHUNK] for array in vectors.arrays.values() for start in range(0, array.size, CHUNK))
     return all(bool(np.all(np.isfinite(part))) for part in parts)
 
 

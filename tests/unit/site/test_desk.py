@@ -18,7 +18,7 @@ from consilium.site.folder import Folder, Membership
 from consilium.site.inbox import Inbox
 from consilium.site.journal import Journal
 from consilium.site.veto import Veto, reason_of
-from consilium.wire.envelope import payload_of
+from consilium.wire.envelope import Envelope
 from consilium.wire.messages import Blob, Offer, Refusal, Task
 from e2e.federation import study, table
 
@@ -172,7 +172,7 @@ def test_what_stands_in_the_hospitals_files_does_not_leave_with_a_refusal(site: 
     sent = [row["envelope"] for row in site.journal.rows("SELECT envelope FROM outbox WHERE type = 'refusal'")]
     assert len(sent) == 2
     for envelope in sent:
-        told = Refusal.decode(payload_of(envelope, Refusal.TYPE))
+        told = Refusal.decode(Envelope.parse(envelope).payload)
         assert "hunter2" not in told.text and "there" in told.text
 
 
