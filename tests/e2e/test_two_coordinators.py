@@ -77,17 +77,26 @@ class Pair:
         return [(row[0], row[1]) for row in self.made.rows("SELECT round, performed_by FROM results ORDER BY round")]
 
 
+def serves(made: Federation, url: str) -> bool:
+    """Whether a coordinator answers at this address."""
+    with contextlib.suppress(Unavailable):
+        made.coordinator.connection(None, url).get("/v1/hello")
+        return True
+    return False
+
+
 @pytest.fixture(params=["rows", "files"])
 def pair(tmp_path: Path, postgres: Postgres, request: pytest.FixtureRequest) -> Iterator[Pair]:
     """What is small, they keep as rows of the database, or else as files and by leases, like what is large."""
     with federation(tmp_path, postgres()) as made:
         url, second = made.coordinator.beside()
         if request.param == "files":
-            for one in (made.coordinator.process, second):
+            for one, address in ((made.coordinator.process, made.coordinator.url), (second, url)):
                 one.stop()
                 variables = {**bench(tmp_path / f"faults-{one.pid}"), "FAULTS_ROWS": "0"}
                 one.command[:0] = ["env", *(f"{name}={value}" for name, value in variables.items())]
                 one.start()
+                until(lambda address=address: serves(made, address), "it serves")  # type: ignore[misc]
         balancer = Balancer([made.coordinator.port, int(url.rpartition(":")[2])])
         try:
             for name in NAMES:
