@@ -43,10 +43,11 @@ class Advances(Protocol):
 
 @dataclass(frozen=True)
 class Vectors:
-    """1-D arrays of one safetensors file, mapped and not read; and its metadata."""
+    """1-D arrays of one safetensors file, mapped and not read; its metadata; and its first bytes, which name them."""
 
     arrays: Mapping[str, Array]
     metadata: Mapping[str, str]
+    head: bytes
 
     @property
     def shape(self) -> dict[str, tuple[str, int]]:
@@ -91,7 +92,7 @@ def read(source: Source) -> Vectors:
     ends = [0, *(end for _, end in spans)]
     if not whole or ends[-1] != data.size or [start for start, _ in spans] != ends[:-1]:
         raise refusal  # a hole or an overlap: bytes that no segment names, or that two do
-    return Vectors(arrays, metadata)
+    return Vectors(arrays, metadata, whole_file[: 8 + length])
 
 
 def _map(path: Path) -> bytes | mmap.mmap:
