@@ -234,6 +234,23 @@ def test_a_full_disk_is_found(site: Hospital, monkeypatch: pytest.MonkeyPatch) -
     assert set(told) == {("disk", "problem")} and "make room" in told["disk", "problem"]["remedy"]
 
 
+def test_approved_studies_that_need_more_disk_than_there_is_are_found(
+    site: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before they are fetched: what the coordinator said of the model's size, against the policy and the disk."""
+    site.journal("UPDATE studies SET model = ?", 3 << 30)
+    with monkeypatch.context() as patch:
+        patch.setattr(doctor.room, "free", lambda folder: 22 << 30)
+        assert found(site) == {}
+        patch.setattr(doctor.room, "free", lambda folder: (22 << 30) - 1)
+        told = found(site)
+        assert "need up to 21.0 GB" in told["disk", "problem"]["words"]
+    site.policy("policy: 1\nmin_patients: 10\nlimits: {disk_gb: 20}\n")
+    monkeypatch.setattr(doctor.room, "free", lambda folder: 99 << 30)
+    told = found(site)
+    assert set(told) == {("disk", "problem")} and "limits.disk_gb" in told["disk", "problem"]["remedy"]
+
+
 @pytest.mark.parametrize("patients", [20, 24])
 def test_patients_whose_number_is_hidden_are_counted_nonetheless(site: Hospital, patients: int) -> None:
     """Fewer than ten are held out, so that the number of the others is hidden, too; but they are enough."""

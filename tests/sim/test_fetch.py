@@ -14,7 +14,7 @@ from consilium.core.ids import Digest, digest
 from consilium.wire.connection import Connection
 from consilium.wire.messages import HEADER, MAX_MESSAGE, PROTOCOL
 from consilium.wire.tls import make_authority
-from consilium.wire.transfer import fetch
+from consilium.wire.transfer import download, fetch
 
 LIMIT, PIECE = 64 << 20, bytes(1 << 20)
 
@@ -76,3 +76,22 @@ def test_what_is_small_is_taken_and_checked(gushing: Gushing, size: int) -> None
     gushing.sent = 0
     with pytest.raises(DigestMismatch):
         got(gushing, digest(b"another"))
+
+
+@pytest.mark.parametrize("most", [0, MAX_MESSAGE, LIMIT - 1])
+def test_a_download_ends_with_the_bytes_that_were_announced_and_leaves_nothing(
+    gushing: Gushing, tmp_path: Path, most: int
+) -> None:
+    connection = Connection(f"https://127.0.0.1:{gushing.server_port}", gushing.ca)
+    (tmp_path / "in").mkdir()
+    with pytest.raises(TooLarge):
+        download(connection, digest(b"promised"), tmp_path / "in" / "state", threading.Event(), most=most)
+    assert not list((tmp_path / "in").iterdir())
+
+
+def test_a_download_of_just_the_bytes_that_were_announced_arrives(gushing: Gushing, tmp_path: Path) -> None:
+    gushing.size = MAX_MESSAGE
+    connection = Connection(f"https://127.0.0.1:{gushing.server_port}", gushing.ca)
+    path = tmp_path / "state"
+    download(connection, digest(bytes(MAX_MESSAGE)), path, threading.Event(), most=MAX_MESSAGE)
+    assert path.stat().st_size == MAX_MESSAGE

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from consilium.coordinator.api import application
 from consilium.coordinator.app import Settings, make_services
 from consilium.coordinator.driver import Driver
 from consilium.coordinator.perform import Performer
+from consilium.coordinator.retention import Keeping
 from consilium.coordinator.services import Services
 from consilium.core.errors import Refused, Unauthenticated
 from consilium.core.ids import canonical, digest
@@ -254,6 +255,23 @@ def test_an_error_of_the_database_tells_no_values(coordinator: Coordinator) -> N
     with pytest.raises(IntegrityError) as caught:
         coordinator.services.database.run_here(act)
     assert PASSWORD not in str(caught.value)
+
+
+def test_a_sender_beyond_its_quota_is_refused_by_name_and_others_are_not(coordinator: Coordinator) -> None:
+    coordinator.services = replace(coordinator.services, keeping=Keeping(quota_gb=10 / (1 << 30)))
+    coordinator.site("north")
+
+    def sends(who: str, data: bytes, length: int) -> Reply:
+        headers = {"Upload_Offset": "0", "Upload_Length": str(length)}
+        return coordinator.ask(who, "PATCH", f"/v1/blobs/{digest(data)}", data, **headers)
+
+    assert sends("north", b"123456", 6)[0] == 204
+    assert sends("north", b"123456", 6)[0] == 204, "the same again takes no more room"
+    status, told = sends("north", b"12345", 5)
+    assert (status, told["code"]) == (413, "quota") and "quota_gb" in told["remedy"]
+    assert sends("rita", b"12345", 5)[0] == 204
+    assert sends("north", b"1", 4)[0] == 204, "a part of what was announced"
+    assert sends("north", b"2", 1)[1]["code"] == "quota", "what was announced counts"
 
 
 def test_a_refused_upload_leaves_nothing_in_memory_and_does_not_fix_its_length(coordinator: Coordinator) -> None:

@@ -30,6 +30,8 @@ ACCESS: dict[str, frozenset[str]] = {
     "GET /v1/sites": frozenset(PEOPLE),
     "POST /v1/sites/{site}/admit": frozenset({ADMIN}),
     "POST /v1/sites/{site}/remove": frozenset({ADMIN}),
+    "POST /v1/sites/{site}/acknowledge": frozenset({ADMIN}),
+    "POST /v1/sites/{site}/reopen": frozenset({ADMIN}),
     "POST /v1/studies": frozenset({RESEARCHER, ADMIN}),
     "GET /v1/studies": frozenset(PEOPLE),
     "GET /v1/studies/{study}": frozenset(PEOPLE),
@@ -40,6 +42,7 @@ ACCESS: dict[str, frozenset[str]] = {
     "GET /v1/runs/{run}/events": frozenset(PEOPLE),
     "GET /v1/runs/{run}/result": frozenset(PEOPLE),
     "GET /v1/audit": frozenset({AUDITOR, ADMIN}),
+    "GET /v1/audit/links": frozenset({SITE, AUDITOR, ADMIN}),
     "GET /v1/checkpoints": frozenset({AUDITOR, ADMIN}),
 }
 """Beside the role, an owner rule holds: a researcher starts and stops own studies only; a blob needs a grant."""

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from consilium import __version__
-from consilium.coordinator import access, accounts, admission, endpoints, research, transfers
+from consilium.coordinator import access, accounts, admission, endpoints, reopening, research, transfers
 from consilium.coordinator.endpoints import Act, Call
 from consilium.coordinator.problems import problem
 from consilium.coordinator.services import Services
@@ -85,6 +85,8 @@ ENDPOINTS = (
     Endpoint("GET /v1/sites", A.site_list),
     Endpoint("POST /v1/sites/{site}/admit", A.admit, A.Admission),
     Endpoint("POST /v1/sites/{site}/remove", A.remove, E.Nothing),
+    Endpoint("POST /v1/sites/{site}/acknowledge", reopening.acknowledge, E.Nothing),
+    Endpoint("POST /v1/sites/{site}/reopen", reopening.open_again, E.Nothing),
     Endpoint("POST /v1/studies", R.submit, R.Submission),
     Endpoint("GET /v1/studies", R.study_list),
     Endpoint("GET /v1/studies/{study}", R.study),
@@ -95,6 +97,7 @@ ENDPOINTS = (
     Endpoint("GET /v1/runs/{run}/events", R.run_events, query=E.After),
     Endpoint("GET /v1/runs/{run}/result", R.run_result),
     Endpoint("GET /v1/audit", R.read_audit, query=E.After),
+    Endpoint("GET /v1/audit/links", reopening.links, query=E.After, reply=messages.Links),
     Endpoint("GET /v1/checkpoints", R.read_checkpoints),
 )
 

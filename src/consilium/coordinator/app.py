@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from granian.constants import HTTPModes, Interfaces
@@ -21,6 +21,7 @@ from consilium.coordinator.driver import Driver
 from consilium.coordinator.gate import Gate
 from consilium.coordinator.ingest import Ingest
 from consilium.coordinator.perform import Performer
+from consilium.coordinator.retention import Keeping, Retention
 from consilium.coordinator.services import Services
 from consilium.store.blobs import Directory
 from consilium.store.database import Database
@@ -49,6 +50,7 @@ class Settings:
     key: Path
     ca: Path | None
     lease_s: float = 30.0
+    keeping: Keeping = field(default_factory=Keeping)
 
 
 def make_services(settings: Settings) -> Services:
@@ -62,7 +64,9 @@ def make_services(settings: Settings) -> Services:
     name = f"{socket.gethostname()}-{os.getpid()}"
     shelf, gate = Shelf(blobs, SMALL), Gate(database, bell)
     ingest, performer = Ingest(identity, shelf), Performer(identity, shelf, name)
-    return Services(name, database, blobs, shelf, bell, gate, identity, ingest, performer, settings.url, ca)
+    return Services(
+        name, database, blobs, shelf, bell, gate, identity, ingest, performer, settings.url, ca, settings.keeping
+    )
 
 
 async def serve(settings: Settings) -> None:
@@ -92,15 +96,18 @@ async def serve(settings: Settings) -> None:
         services.database, services.bell, services.identity, services.performer, services.name, settings.lease_s
     )
     driving = asyncio.create_task(driver.drive(stop))
+    retention = Retention(services.database, services.blobs, settings.keeping)
+    keeping = asyncio.create_task(retention.watch(stop))
     serving = asyncio.create_task(server.serve())
     stopping = asyncio.create_task(stop.wait())
     log.info("listening on https://%s:%s", settings.host, settings.port)
-    done, _ = await asyncio.wait({driving, serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait({driving, serving, stopping, keeping}, return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     services.bell.close()
     server.stop()
     driving.cancel()
-    for task in (driving, serving):
+    keeping.cancel()
+    for task in (driving, serving, keeping):
         with contextlib.suppress(asyncio.CancelledError, TimeoutError):
             await asyncio.wait_for(task, 10)
     services.database.close()

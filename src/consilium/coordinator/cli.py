@@ -7,9 +7,10 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -18,6 +19,7 @@ from consilium.config import Homes
 from consilium.coordinator import accounts, views
 from consilium.coordinator.app import Settings, make_services, serve
 from consilium.coordinator.ledgers import record
+from consilium.coordinator.retention import Keeping
 from consilium.core.errors import Conflict, Invalid, NotFound
 from consilium.store.database import Transaction
 from consilium.wire.identity import Identity
@@ -44,10 +46,17 @@ def coordinator() -> None:
 @click.option("--blobs", type=click.Path(path_type=Path), help="Folder of blobs. Default: in the folder.")
 @click.option("--certificate", type=click.Path(path_type=Path, exists=True), help="Server certificate (PEM).")
 @click.option("--key", type=click.Path(path_type=Path, exists=True), help="Its private key (PEM).")
+@click.option(
+    "--quota-gb",
+    type=click.FloatRange(min=0, min_open=True),
+    default=Keeping.quota_gb,
+    show_default=True,
+    help="Most bytes of one sender that are kept here, in GB; later: in coordinator.json.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def init(
     home: Path, url: str, database: str | None, blobs: Path | None, certificate: Path | None, key: Path | None,
-    as_json: bool,
+    quota_gb: float, as_json: bool,
 ) -> None:  # fmt: skip
     """Make the folder: signing key, private CA and certificate (unless given), settings."""
     if (home / "coordinator.json").exists():
@@ -64,6 +73,7 @@ def init(
         "certificate": str((certificate or home / "tls" / "server.pem").resolve()),
         "key": str((key or home / "tls" / "server.key").resolve()),
         "ca": None if certificate else str((home / "tls" / "ca.pem").resolve()),
+        **asdict(Keeping(quota_gb=quota_gb)),
     }
     path = home / "coordinator.json"
     path.write_text(json.dumps(settings, indent=2) + "\n")
@@ -90,7 +100,17 @@ def load(home: Path, host: str = "", port: int = 0, lease_s: float = 30.0) -> Se
         key=Path(values["key"]),
         ca=Path(values["ca"]) if values["ca"] else None,
         lease_s=lease_s,
+        keeping=_keeping(values, path),
     )
+
+
+def _keeping(values: dict[str, Any], path: Path) -> Keeping:
+    """What the administrator set of quota and retention. Raises: Invalid."""
+    found = {one.name: values.get(one.name, one.default) for one in fields(Keeping)}
+    for name, value in found.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            raise Invalid(f"{name} in {path} is {value!r}", "write a number above 0")
+    return Keeping(float(found["quota_gb"]), float(found["keep_minutes"]), int(found["keep_rounds"]))
 
 
 def _free(host: str, port: int) -> None:

@@ -151,15 +151,28 @@ class Conduct:
 
     def _ask(self, effect: machine.Ask) -> None:
         number, deadline = self.fold.number, self.now + timedelta(seconds=self.plan.study.deadlines.round_s)
-        state, aggregate = self._state(number - 1)
-        task = Task(
-            study=self.study, run=self.run, plan=self.plan.digest, round=number, attempt=self.fold.attempt,
-            kind=self._kind(), phase="SUBMIT", roster=tuple(sorted(effect.roster)), state=state, aggregate=aggregate,
-            initial=self._initial(), deadline=deadline,
-        )  # fmt: skip
+        task = self._task(effect.roster, deadline)
         post_all(self.tx, self.identity, sorted(effect.roster), task)
         self.due("deadline", f"{number}/{self.fold.attempt}", deadline)
         record(self.tx, "round-opened", {"run": self.run, "round": number, "roster": sorted(effect.roster)}, self.now)
+
+    def _task(self, roster: machine.Roster, deadline: datetime) -> Task:
+        state, aggregate = self._state(self.fold.number - 1)
+        return Task(
+            study=self.study, run=self.run, plan=self.plan.digest, round=self.fold.number, attempt=self.fold.attempt,
+            kind=self._kind(), phase="SUBMIT", roster=tuple(sorted(roster)), state=state, aggregate=aggregate,
+            initial=self._initial(), deadline=deadline,
+        )  # fmt: skip
+
+    def ask_again(self, site: SiteId) -> None:
+        """Put the open round's task into a site's inbox once more, if the round waits for its answer."""
+        round_ = self.fold.round
+        if round_ is None or round_.phase is not machine.Phase.SUBMIT or round_.closed or site not in round_.roster:
+            return
+        if site not in round_.answered(machine.Phase.SUBMIT):
+            row = self.tx.find(effects, key=f"{self.run}/deadline/{self.fold.number}/{self.fold.attempt}")
+            deadline = datetime.fromtimestamp(row.due, UTC)
+            post_all(self.tx, self.identity, [site], self._task(round_.roster, deadline))
 
     def _kind(self) -> Any:
         assert self.fold.round is not None

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from consilium import __version__
-from consilium.coordinator import accounts
+from consilium.coordinator import accounts, ledgers
 from consilium.coordinator.accounts import Who
 from consilium.coordinator.conduct import Conduct, grant
 from consilium.coordinator.ingest import Letter
@@ -25,6 +25,7 @@ from consilium.core.study import Plan
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
 from consilium.store.schema import inbox, runs, sites
+from consilium.store.shelf import size_of
 from consilium.wire import messages
 
 MAX_WAIT_S = 60.0
@@ -169,11 +170,12 @@ def _seen(tx: Transaction, call: Call, at: float, **more: Any) -> None:
 
 async def read_inbox(call: Call) -> Any:
     """Messages after a sequence number; waits for them, and wakes at once."""
-    rows = await _arrived(call)
+    rows, newest = await _arrived(call)
     # `messages.Inbox`, put together from the bytes at hand: they are JSON already, and every site asks for them.
     items = b",".join(b'{"seq":%d,"envelope":%b}' % row for row in rows)
     blobs = await _small(call, rows[-1][1]) if rows else b""
-    body = b'{"items":[%b],"blobs":{%b}}' % (items, blobs)
+    more = b"" if newest is None else b',"newest":%d' % newest
+    body = b'{"items":[%b],"blobs":{%b}%b}' % (items, blobs, more)
     return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
@@ -187,14 +189,19 @@ async def _small(call: Call, envelope: bytes) -> bytes:
     return await call.services.small(Digest(blob["digest"])) if blob["size"] <= messages.SMALL else b""
 
 
-async def _arrived(call: Call) -> list[tuple[int, bytes]]:
-    """Messages after the number that is asked for, from memory where this process posted them or knows of none."""
+async def _arrived(call: Call) -> tuple[list[tuple[int, bytes]], int | None]:
+    """Messages after the number that is asked for, from memory where this process posted them or knows of none; and the
+    newest number, where it is an older one: then this coordinator has lost what the site has taken.
+    """
     services, site, after = call.services, call.who.name, call.query.after
-    topic, came = f"inbox:{site}", services.seconds()
+    topic, came, newest = f"inbox:{site}", services.seconds(), after
 
     def look(tx: Transaction) -> list[tuple[int, bytes]]:
+        nonlocal newest
         _seen(tx, call, came)
-        return [(row.seq, row.envelope) for row in tx.rows(_INBOX, site=site, after=after)]
+        rows = [(row.seq, row.envelope) for row in tx.rows(_INBOX, site=site, after=after)]
+        newest = after if rows else ledgers.newest(tx, site)
+        return rows
 
     with services.bell.listen(topic) as bell:
         while True:
@@ -202,8 +209,8 @@ async def _arrived(call: Call) -> list[tuple[int, bytes]]:
             if rows is None or not services.gate.heard_lately(site, came):
                 rows = await call.store(look)
             left = came + call.query.wait - services.seconds()
-            if rows or left <= 0 or not await bell.wait(left):
-                return rows
+            if rows or newest < after or left <= 0 or not await bell.wait(left):
+                return rows, newest if newest < after else None
 
 
 async def when_there(call: Call, topic: str, act: Callable[[Transaction], list[Any]]) -> list[Any]:
@@ -264,9 +271,11 @@ def offer(tx: Transaction, services: Services, plan: Plan, to: list[SiteId]) -> 
     """Offer a study to those of `to` that it invites."""
     invited = set(plan.study.sites)
     blob = messages.Blob(digest=plan.digest, size=len(plan.payload))
+    model, code = (size_of(tx, name) if name else 0 for name in (plan.study.model.initial, plan.study.model.wheel))
+    message = messages.Offer(study=plan.study.name, plan=blob, title=plan.study.title, model=model, code=code)
     for site in sorted(to):
         if not invited or site in invited:
-            post(tx, services.identity, site, messages.Offer(study=plan.study.name, plan=blob, title=plan.study.title))
+            post(tx, services.identity, site, message)
             readable = [plan.digest, plan.study.model.initial, plan.study.model.wheel]
             for digest in filter(None, readable):
                 grant(tx, digest, [f"site:{site}"])

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from consilium.algorithms import layout
+from consilium.coordinator import witness
 from consilium.coordinator.conduct import Conduct
 from consilium.coordinator.ledgers import record
 from consilium.core import round as machine
@@ -19,12 +20,12 @@ from consilium.core.ids import Digest, RunId, SiteId, digest
 from consilium.core.study import Plan
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
-from consilium.store.schema import checkpoints, contributions, decisions, grants, refusals, results, sites, studies
+from consilium.store.schema import contributions, decisions, grants, refusals, results, sites, studies
 from consilium.store.schema import runs as run_table
 from consilium.store.shelf import Shelf
 from consilium.wire.envelope import Envelope
 from consilium.wire.identity import Identity
-from consilium.wire.messages import SITE_MESSAGES, Answer, Checkpoint, Decision, Refusal, Signed
+from consilium.wire.messages import SITE_MESSAGES, Alarm, Answer, Checkpoint, Decision, Refusal, Signed
 
 MODELS = 16
 _EARLIER = Hot(
@@ -104,6 +105,7 @@ class Ingest:
             Refusal: self._refusal,
             Decision: self._decision,
             Checkpoint: self._checkpoint,
+            Alarm: self._alarm,
         }
         return take[kind](tx, site, letter, now)
 
@@ -212,9 +214,10 @@ class Ingest:
             moved.append(conduct)
         return moved
 
-    def _checkpoint(self, tx: Transaction, site: SiteId, letter: Letter, _: datetime) -> list[Conduct]:
-        mark: Checkpoint = letter.message
-        known = tx.row(select(checkpoints).where(checkpoints.c.site == site, checkpoints.c.seq == mark.seq))
-        if known is None:
-            tx.do(insert(checkpoints).values(site=site, seq=mark.seq, envelope=letter.data))
+    def _checkpoint(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:
+        witness.checkpoint(tx, site, letter.message, letter.data, now)
+        return []
+
+    def _alarm(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:
+        witness.told(tx, site, letter.message, now)
         return []

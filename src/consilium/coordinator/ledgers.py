@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, text
+from sqlalchemy import bindparam, delete, select, text
 
-from consilium.core.ids import SiteId
+from consilium.core.ids import SiteId, digest
 from consilium.governance import audit as chain
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
@@ -18,7 +18,11 @@ from consilium.wire.messages import Checkpoint, Delivered
 LOG = "coordinator"
 _LAST = Hot(select(audit).order_by(audit.c.seq.desc()).limit(1))
 _ONE_WRITER = Hot(select(sites.c.site).where(sites.c.site == bindparam("site")).with_for_update())
-_NEWEST = Hot(select(func.max(inbox.c.seq).label("seq")).where(inbox.c.site == bindparam("site")))
+_NEWEST = Hot(
+    select(inbox.c.seq, inbox.c.digest)
+    .where(inbox.c.site == bindparam("site"))
+    .order_by(inbox.c.seq.desc()).limit(1)
+)  # fmt: skip
 
 
 def record(tx: Transaction, kind: str, body: dict[str, Any], now: datetime) -> None:
@@ -38,8 +42,13 @@ def checkpoint(tx: Transaction, now: datetime) -> Checkpoint:
     return Checkpoint(log=LOG, seq=head.seq, head=head.digest, at=now)
 
 
+def newest(tx: Transaction, site: str) -> int:
+    """Number of the newest message in a site's inbox."""
+    return int(tx.scalar(_NEWEST, site=site) or 0)
+
+
 def post(tx: Transaction, identity: Identity, site: SiteId, message: Delivered) -> None:
-    """Put a signed message into a site's inbox; whose, and its number there, are signed with it."""
+    """Put a signed message into a site's inbox; whose, and its place there, are signed with it."""
     post_all(tx, identity, [site], message)
 
 
@@ -51,11 +60,27 @@ def post_all(tx: Transaction, identity: Identity, to: Sequence[SiteId], message:
     for site in sorted(to):  # in one order, so that two that post do not wait for each other
         if many:  # SQLite has one writer at a time
             tx.rows(_ONE_WRITER, site=site)
-        before = tx.posted.get(site)
-        number = (before[-1][0] if before else tx.scalar(_NEWEST, site=site) or 0) + 1
-        placed = message.model_copy(update={"to": site, "number": number})
-        envelope = seal(type(message).TYPE, placed.encode(), identity)
-        rows.append({"site": site, "seq": number, "envelope": envelope})
-        tx.posted.setdefault(site, []).append((number, envelope))
-        tx.ring(f"inbox:{site}")
+        last = tx.placed.get(site) or tx.row(_NEWEST, site=site)
+        number, before = (last[0] + 1, last[1]) if last else (1, None)
+        rows.append(_placed(tx, identity, site, message, number, before))
     tx.put(inbox, *rows)
+
+
+def reopen(tx: Transaction, identity: Identity, site: SiteId, message: Delivered, after: int) -> None:
+    """Put a message into a site's inbox with the number that follows `after`, and drop what stood there from it on."""
+    tx.rows(_ONE_WRITER, site=site)
+    tx.do(delete(inbox).where(inbox.c.site == site, inbox.c.seq > after))
+    tx.forget.add(site)
+    tx.posted.pop(site, None)
+    tx.put(inbox, _placed(tx, identity, site, message, after + 1, None))
+
+
+def _placed(
+    tx: Transaction, identity: Identity, site: SiteId, message: Delivered, number: int, before: str | None
+) -> dict[str, Any]:
+    payload = message.model_copy(update={"to": site, "number": number, "before": before}).encode()
+    envelope = seal(type(message).TYPE, payload, identity)
+    tx.posted.setdefault(site, []).append((number, envelope))
+    tx.placed[site] = (number, digest(payload))
+    tx.ring(f"inbox:{site}")
+    return {"site": site, "seq": number, "digest": tx.placed[site][1], "envelope": envelope}

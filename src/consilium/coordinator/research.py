@@ -58,7 +58,7 @@ def _keep_study(tx: Transaction, call: Call, plan: Plan) -> None:
     for needed in filter(None, (plan.study.model.initial, plan.study.model.wheel)):
         if tx.row(select(grants).where(grants.c.digest == needed, grants.c.subject == call.who.subject)) is None:
             raise Invalid(f"the plan names {needed}, which you have not sent", "send the blob first")
-    services.shelf.keep(tx, Stored(plan.digest, len(plan.payload)))
+    services.shelf.keep(tx, Stored(plan.digest, len(plan.payload)), call.who.subject)
     row = {"study": plan.study.name, "plan": plan.digest, "payload": plan.payload, "owner": call.who.name}
     tx.do(insert(studies).values(**row, since=services.now()))
     record(tx, "study", {"study": plan.study.name, "plan": plan.digest, "by": call.who.name}, services.now())
@@ -175,5 +175,5 @@ def _audit_page(tx: Transaction, call: Call) -> Any:
 
 async def read_checkpoints(call: Call) -> Any:
     """The sites' checkpoints that this coordinator keeps."""
-    rows = await call.store(lambda tx: tx.rows(select(checkpoints).order_by(checkpoints.c.site, checkpoints.c.seq)))
+    rows = await call.store(lambda tx: tx.rows(select(checkpoints).order_by(checkpoints.c.site, checkpoints.c.id)))
     return {"checkpoints": [{"site": row.site, "envelope": json.loads(row.envelope)} for row in rows]}

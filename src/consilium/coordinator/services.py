@@ -14,6 +14,7 @@ from consilium.coordinator.bell import Bell
 from consilium.coordinator.gate import Gate
 from consilium.coordinator.ingest import Ingest
 from consilium.coordinator.perform import Performer
+from consilium.coordinator.retention import Keeping
 from consilium.core.ids import Digest, canonical
 from consilium.store.blobs import Directory
 from consilium.store.database import Database
@@ -42,6 +43,7 @@ class Services:
     performer: Performer
     url: str
     ca: bytes | None
+    keeping: Keeping = field(default_factory=Keeping)
     _members: dict[Digest, bytes] = field(default_factory=dict, repr=False)
 
     def seconds(self) -> float:

@@ -7,19 +7,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import literal, or_, select
+from sqlalchemy import exists, literal, or_, select
 from starlette.responses import FileResponse, Response
 
 from consilium.coordinator.conduct import grant
 from consilium.coordinator.endpoints import Call, take
 from consilium.coordinator.ingest import Letter
 from consilium.coordinator.problems import problem
+from consilium.coordinator.retention import room_for
 from consilium.core.errors import Conflict, DigestMismatch, EnvelopeInvalid, Invalid, NotFound, TooLarge, Unavailable
 from consilium.core.ids import Digest, is_digest
 from consilium.core.ids import digest as digest_of
 from consilium.store.blobs import Stored
 from consilium.store.database import Transaction
-from consilium.store.schema import blobs, grants, studies
+from consilium.store.schema import blobs, contributions, grants, results, studies
+from consilium.store.shelf import touch
 from consilium.wire.messages import Answer
 
 PIECE = 1 << 20
@@ -57,11 +59,35 @@ def _readable(tx: Transaction, call: Call, digest: Digest) -> int | None:
 async def head(call: Call) -> Response:
     """Whether a blob is here whole (200, Content-Length); else 404 with Upload-Offset, from where to go on."""
     digest = _digest(call)
-    size = await call.store(lambda tx: _readable(tx, call, digest))
+    size = await call.store(lambda tx: _here(tx, call, digest))
     if size is not None:
         return Response(headers={"Content-Length": str(size), "Upload-Offset": str(size)})
     offset = call.services.blobs.offset(call.who.subject, digest)
     return Response(status_code=404, headers={"Upload-Offset": str(offset)})
+
+
+def _here(tx: Transaction, call: Call, digest: Digest) -> int | None:
+    """Size of the blob if its sender need not send it: it is here, or it was, and took part in a round that is over."""
+    size = _readable(tx, call, digest)
+    if size is not None:
+        touch(tx, digest)
+    elif call.who.role == "site":
+        size = tx.scalar(
+            select(contributions.c.size).where(contributions.c.site == call.who.name, contributions.c.digest == digest)
+            .where(exists().where(results.c.run == contributions.c.run, results.c.round == contributions.c.round))
+        )  # fmt: skip
+    return size
+
+
+def _wanted(tx: Transaction, call: Call, digest: Digest, length: int) -> int | None:
+    """None if these bytes are wanted; else the size of the blob, which is here. Raises: OverQuota."""
+    size = _readable(tx, call, digest)
+    if size is not None:
+        touch(tx, digest)
+        return size
+    begun = call.services.blobs.begun(call.who.subject, digest)
+    room_for(tx, call.who.subject, begun + length, call.services.keeping.quota_gb)
+    return None
 
 
 async def read(call: Call) -> Response:
@@ -114,7 +140,7 @@ async def append(call: Call) -> Response:
     store, sender = call.services.blobs, call.who.subject
     if length > MAX_BLOB:
         raise TooLarge(f"a blob holds at most {MAX_BLOB} bytes", "split it")
-    if store.has(digest) and await call.store(lambda tx: _readable(tx, call, digest)) is not None:
+    if await call.store(lambda tx: _wanted(tx, call, digest, length)) is not None:
         return Response(status_code=204, headers={"Upload-Offset": str(length)})
     try:
         with store.append(sender, digest, offset, length) as write:
@@ -137,6 +163,7 @@ async def answer(call: Call) -> Any:
     named = letter.message.contribution
     if not line or len(data) != named.size or digest_of(data) != named.digest:
         raise DigestMismatch(f"the bytes sent are not {named.digest}", "send the envelope in one line, then the blob")
+    # No quota is asked: what is small is kept in the transaction that takes its answer, once per round, or not at all.
     stored = Stored(Digest(named.digest), named.size, data)
     if named.size > shelf.small:
         stored = await call.services.to_thread(lambda: shelf.files.make_bytes(data))
@@ -180,7 +207,7 @@ def store_offset(call: Call, digest: Digest, stored: Stored | None) -> int:
 
 
 def _keep(tx: Transaction, call: Call, stored: Stored) -> None:
-    call.services.shelf.keep(tx, stored)
+    call.services.shelf.keep(tx, stored, call.who.subject)
     grant(tx, stored.digest, [call.who.subject])
 
 

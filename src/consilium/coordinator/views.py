@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from consilium.coordinator import witness
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core.errors import NotFound
@@ -22,7 +23,8 @@ Json = dict[str, Any]
 
 
 def site_list(tx: Transaction) -> list[Json]:
-    """All sites, with the fingerprint that a person compares."""
+    """All sites, with the fingerprint that a person compares, and the alarms that nobody has acknowledged."""
+    alarms = witness.view(tx)
     return [
         {
             "site": row.site,
@@ -32,6 +34,7 @@ def site_list(tx: Transaction) -> list[Json]:
             "about": row.about,
             "last_seen": row.last_seen,
             "activity": row.activity,
+            "alarms": alarms.get(row.site, []),
         }
         for row in tx.rows(select(sites).order_by(sites.c.site))
     ]
@@ -93,9 +96,10 @@ def run_view(tx: Transaction, run: RunId) -> Json:
     """One run: where it stands, and who took part in what. Raises: NotFound."""
     _, fold = eventlog.load(tx, run)
     row = tx.row(select(run_table.c.study, studies.c.plan).join(studies).where(run_table.c.run == run))
-    rounds = participation(tx, run)
+    rounds, behind = participation(tx, run), "" if fold.status in runs.OVER else witness.behind(tx)
     return {
-        "run": run, "study": row.study, "plan": row.plan, "status": fold.status.value, "reason": _reason(fold, rounds),
+        "run": run, "study": row.study, "plan": row.plan, "status": fold.status.value,
+        "reason": "; ".join(filter(None, (_reason(fold, rounds), behind))),
         "round": fold.number, "rounds": fold.rounds, "kind": fold.round.kind.value if fold.round else None,
         "waiting_for": _waiting_for(fold), "state": blob_of(tx, fold.state) if fold.state else None,
         "participation": rounds, "sites": _site_totals(tx, run),

@@ -18,6 +18,7 @@
     │   ├── UnknownSite       the site was not asked
     │   └── Equivocation      other bytes than before
     ├── TooLarge
+    │   └── OverQuota         more than this sender may keep here
     ├── ProtocolMismatch      two releases that do not understand each other
     ├── Unavailable           network or process out of reach; trying again is right
     ├── DataUnusable          a data source cannot serve the study
@@ -135,6 +136,12 @@ class TooLarge(ConsiliumError):
     """More bytes than the limit allows."""
 
     code = "too-large"
+
+
+class OverQuota(TooLarge):
+    """More bytes than this sender may keep here."""
+
+    code = "quota"
 
 
 class ProtocolMismatch(ConsiliumError):

@@ -2,10 +2,13 @@
 
 An edited, removed, repeated or reordered entry breaks the chain. A chain that was cut at its end, or written anew from
 some entry on, is whole in itself; the checkpoint that the other end keeps (an earlier, signed head) finds it.
+
+A head is a digest over the entry's own digest (its *link*), the head before and the number. So the other end can follow
+the chain from one head to a later one by the links alone, and need not see what the entries say.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,7 +19,7 @@ from consilium.core.ids import Digest, canonical, digest
 
 @dataclass(frozen=True)
 class Head:
-    """Number and digest of the newest entry."""
+    """Number of the newest entry, and the digest that stands for it and all before it."""
 
     seq: int
     digest: Digest
@@ -43,7 +46,52 @@ def append(head: Head, *, kind: str, body: Mapping[str, Any], at: datetime) -> E
 
 def head_of(data: bytes) -> Head:
     """The head that a log has after this entry. Raises: AuditBroken: not an entry."""
-    return Head(_parsed(data, "?")["seq"], digest(data))
+    entry = _parsed(data, "?")
+    return _next(Head(entry["seq"] - 1, entry["prev"]), link(data))
+
+
+def link(data: bytes) -> Digest:
+    """What of an entry the other end needs in order to follow the chain past it."""
+    return digest(data)
+
+
+def _next(head: Head, link: Digest) -> Head:
+    seq = head.seq + 1
+    return Head(seq, digest(canonical({"entry": link, "prev": head.digest, "seq": seq})))
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """A head that was kept, and what was shown later that cannot follow from it. `why` is a stable code."""
+
+    why: str
+    kept: Head
+    shown: Head
+    words: str
+
+
+def compare(base: Head, kept: Iterable[Head], shown: Head, links: Sequence[Digest]) -> Contradiction | None:
+    """Whether a log whose head is now `shown` extends all that was kept of it; None when it does.
+
+    Args:    base: a head that was kept, after which `links` are those of the following entries.   kept: the others.
+    """
+    later = [head for head in kept if head.seq > base.seq]
+    newest = max([base, *later], key=lambda head: head.seq)
+    if shown.seq < newest.seq:
+        words = f"the log ends at entry {shown.seq} now, but its head at entry {newest.seq} was signed before"
+        return Contradiction("log-went-back", newest, shown, words)
+    at, heads = base, {base.seq: base.digest}
+    for one in links[: shown.seq - base.seq]:
+        at = _next(at, one)
+        heads[at.seq] = at.digest
+    for head in sorted([*later, shown], key=lambda head: head.seq):
+        if head.seq not in heads:
+            words = f"the log does not show the entries after {at.seq}, but its head at entry {head.seq} is signed"
+            return Contradiction("log-gap", head, shown, words)
+        if heads[head.seq] != head.digest:
+            words = f"entry {head.seq} is not the one whose head was signed: the log up to there was written anew"
+            return Contradiction("log-rewritten", head, shown, words)
+    return None
 
 
 def verify(entries: Iterable[bytes], marks: Iterable[Head] = ()) -> Head:
@@ -52,15 +100,17 @@ def verify(entries: Iterable[bytes], marks: Iterable[Head] = ()) -> Head:
     Raises: AuditBroken: names the first entry that does not follow from the one before, or the mark that is missing.
     """
     head = START
-    wanted = {mark.seq: mark.digest for mark in marks}
+    wanted: dict[int, set[Digest]] = {}
+    for mark in marks:
+        wanted.setdefault(mark.seq, set()).add(mark.digest)
     for data in entries:
         entry = _parsed(data, head.seq + 1)
         if entry["seq"] != head.seq + 1:
             raise AuditBroken(f"entry {head.seq + 1} is missing: entry {entry['seq']} stands in its place")
         if entry["prev"] != head.digest:
             raise AuditBroken(f"entry {entry['seq']} does not follow from entry {head.seq}: one of them was altered")
-        head = Head(entry["seq"], digest(data))
-        if wanted.get(head.seq, head.digest) != head.digest:
+        head = _next(head, link(data))
+        if wanted.get(head.seq, set()) - {head.digest}:
             raise AuditBroken(f"entry {head.seq} is not the one that the other end saw: the log was written anew")
     beyond = [seq for seq in wanted if seq > head.seq]
     if beyond:

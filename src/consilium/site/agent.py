@@ -27,6 +27,7 @@ from consilium.site.outbox import Outbox
 from consilium.site.presence import alone, doorbell
 from consilium.site.states import States
 from consilium.site.veto import Veto
+from consilium.site.witness import Witness
 from consilium.site.worker import Worker
 from consilium.wire.messages import Joined
 
@@ -59,9 +60,10 @@ class Agent:
         veto = Veto(self._member.site, self._identity, folder, self._journal, outgoing)
         self._outbox = Outbox(self._journal, self._connection, veto, self.stop, outgoing)
         self._worker = Worker(folder, self._identity, self._journal, states, veto, self.stop)
+        self._witness = Witness(self._identity, self._journal, self._connection, self.stop, threading.Event(), outgoing)
         self._inbox = Inbox(
             self._member.site, self._member.coordinator_key, self._identity, self._journal, self._connection, states,
-            self._worker.wake, self._outbox,
+            self._worker.wake, self._outbox, self._witness,
         )  # fmt: skip
         self._outbox.idle = self._inbox.tidy
 
@@ -76,7 +78,7 @@ class Agent:
         gc.set_threshold(*COLLECT)
         with alone(self.folder.lock), doorbell(self.folder.bell) as bell:
             self._admitted()
-            beats = (self._receive, self._worker.run, self._outbox.run, self._heartbeat)
+            beats = (self._receive, self._worker.run, self._outbox.run, self._heartbeat, self._witness.run)
             threads = [
                 threading.Thread(target=self._guarded, args=(beat,), name=beat.__name__, daemon=True) for beat in beats
             ]
@@ -118,7 +120,7 @@ class Agent:
 
     def _receive(self) -> None:
         after = int(self._journal.meta("inbox", "0"))
-        pause = 0.1
+        pause, said = 0.1, ""
         while not self.stop.is_set():
             wait = WAIT_S if self._worker.active else IDLE_WAIT_S
             try:
@@ -128,11 +130,13 @@ class Agent:
                     after = number
                 if not self._worker.active:  # else what the round left is removed once its answer has been sent
                     self._inbox.tidy()
-                pause = 0.1
+                pause, said = 0.1, ""
             except ProtocolMismatch:
                 raise
             except ConsiliumError as error:  # whatever answers there, it may be another one next time
-                log.warning("the coordinator is out of reach: %s", error.message)
+                if error.message != said:  # once: it is tried again every second
+                    log.warning("nothing is received: %s", error)
+                said = error.message
                 self.stop.wait(pause)
                 pause = min(pause * 2, 1.0)
 
@@ -153,7 +157,7 @@ class Agent:
                 self._outbox.recheck()
                 self._outbox.wake.set()
                 self._worker.wake.set()
-        for event in (self._outbox.wake, self._worker.wake, self._worker.changed):
+        for event in (self._outbox.wake, self._worker.wake, self._worker.changed, self._witness.wake):
             event.set()
 
 

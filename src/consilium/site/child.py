@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from consilium.core.errors import ConsiliumError, Refused, TrainingFailed, every
 from consilium.governance.policy import Limits
+from consilium.site.room import used
 
 KEPT = ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
 """What of the agent's environment the child sees: no tokens, no proxies, no passwords of databases."""
@@ -26,6 +27,8 @@ OF_FOREIGN = {
     "training-failed": "the study's own code failed",
 }
 """Reasons that a child with foreign code may give, in our words: in its own it could tell what it saw of patients."""
+LOOK_S = 1.0
+"""How often it is looked at what foreign code writes."""
 OUT_OF_MEMORY = "it may have used more memory than limits.memory_gb allows"
 
 
@@ -40,7 +43,7 @@ class Child:
     """
 
     def __init__(self, folder: Path, limits: Limits, *, foreign: bool = False) -> None:
-        self._limits, self._foreign = limits, foreign
+        self._limits, self._foreign, self._folder = limits, foreign, folder
         self._log = (folder / "child.log").open("ab")
         environment = {name: os.environ[name] for name in KEPT if name in os.environ}
         environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -88,7 +91,11 @@ class Child:
         """One answer, whole: a child that begins one and goes silent, or never ends it, holds nothing up."""
         ends, found = time.monotonic() + self._limits.round_minutes * 60, bytearray()
         while not found.endswith(b"\n"):
-            if not select.select([stdout], [], [], max(ends - time.monotonic(), 0))[0]:
+            left = max(ends - time.monotonic(), 0)
+            if not select.select([stdout], [], [], min(left, LOOK_S) if self._foreign else left)[0]:
+                if left > LOOK_S and self._foreign:
+                    self._fits()
+                    continue
                 raise TrainingFailed(
                     f"training took more than {self._limits.round_minutes:g} minutes",
                     "raise limits.round_minutes in the policy, or ask for a smaller study",
@@ -100,6 +107,12 @@ class Child:
             if len(found) > MOST:
                 raise TrainingFailed("the training process answered without end", "look into the study's code")
         return bytes(found)
+
+    def _fits(self) -> None:
+        """Whether what foreign code writes stays within the disk that the policy gives. Raises: TrainingFailed."""
+        if used(self._folder.parent) > self._limits.disk_gb * (1 << 30):
+            self._process.kill()
+            raise TrainingFailed("the study's code filled the disk beyond limits.disk_gb", "look into the study's code")
 
     def close(self) -> None:
         """End the child."""

@@ -19,7 +19,7 @@ from consilium import studyfile
 from consilium.config import Homes
 from consilium.core.errors import Conflict
 from consilium.governance.words import explain
-from consilium.site import joining, showing
+from consilium.site import joining, showing, witness
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal, damaged
@@ -137,13 +137,17 @@ def review(study: str, code: Path | None, home: Path, as_json: bool) -> None:
             from consilium.site.code import fetch_code
 
             fetch_code(desk.folder, standing.plan, code)
+        from consilium.site import room
+
+        need = room.of_study(desk.journal, standing.plan).bytes
     plan = standing.plan
     fact = {
         "study": study, "plan": plan.digest, "standing": standing.word, "policy": standing.policy or "allowed",
-        "words": explain(plan), "content": plan.study.model_dump(mode="json"),
+        "words": explain(plan), "content": plan.study.model_dump(mode="json"), "disk_bytes": need,
     }  # fmt: skip
     verdict = f"forbids this study: {standing.policy}" if standing.policy else "allows this study"
     words = f"{explain(plan)}\n\nThe hospital's policy {verdict}.\nDecided here so far: {standing.word}."
+    words += f"\nIts runs take up to {room.size(need)} of disk here."
     if code is not None:
         words += f"\nThe study's code is in {code}. Nothing of it has run here."
     say(fact, as_json, words)
@@ -218,6 +222,21 @@ def status(home: Path, as_json: bool) -> None:
     with _desk(home) as desk:
         fact = showing.status(desk, running(desk.folder), now())
     say(fact, as_json, "") if as_json else showing.status_words(fact)
+
+
+@site.command()
+@person_option
+@home_option
+@json_option
+def acknowledge(person: str, home: Path, as_json: bool) -> None:
+    """Say that a person has seen the alarms that `consilium site status` shows, and knows what they were.
+
+    An alarm by which no messages are taken stays until the coordinator's administrator has opened the inbox again.
+    """
+    with _desk(home) as desk:
+        found = witness.acknowledge(desk.journal, person, now())
+    ring(Folder.open(home))
+    say(found, as_json, f"{len(found)} alarms are acknowledged by {person}.")
 
 
 @site.command()

@@ -1,12 +1,12 @@
 """`consilium site doctor`: everything that must be right for this site to take part, and what to do where it is not."""
 
 import os
-import shutil
 import socket
 import ssl
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from consilium import __version__
 from consilium.core.errors import AuditBroken, ConsiliumError, PolicyInvalid
 from consilium.governance import audit
-from consilium.site import tables
+from consilium.site import room, tables
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal, damaged
@@ -109,10 +109,30 @@ def _key(folder: Folder, now: datetime) -> Iterator[Found]:
 
 
 def _disk(folder: Folder, now: datetime) -> Iterator[Found]:
-    free = shutil.disk_usage(folder.home).free
+    free, have = room.free(folder.home), room.used(folder.work)
+    words = f"{room.size(free)} are free where {folder.home} lies; runs have {room.size(have)}"
     enough = free >= DISK_BYTES
-    words = f"{free / (1 << 30):.1f} GiB are free where {folder.home} lies"
-    yield "ok" if enough else "problem", words, "" if enough else "make room: models and journals need 2 GiB and more"
+    yield "ok" if enough else "problem", words, "" if enough else "make room: models and journals need 2 GB and more"
+    if folder.joined():
+        with suppress(ConsiliumError, DatabaseError):  # of key, policy and journal: their own checks say it
+            yield from _needs(folder, free, have, now)
+
+
+def _needs(folder: Folder, free: int, have: int, now: datetime) -> Iterator[Found]:
+    with closing(Journal(folder.journal)) as journal:
+        desk = Desk(folder, journal)
+        needs = [room.of_study(journal, desk.plan(name)) for name in desk.approved(now)]
+    need, most = sum(one.bytes for one in needs), int(folder.policy().limits.disk_gb * room.GB)
+    if not needs:
+        return
+    told = f"the approved studies ({', '.join(one.study for one in needs)}) need up to {room.size(need)}"
+    if need > most:
+        words = f"{told}; the policy gives them {room.size(most)}"
+        yield "problem", words, f"raise limits.disk_gb in {folder.policy_file}"
+    elif need - have > free - room.LEFT_BYTES:
+        yield "problem", f"{told}; that is more than the disk has", "make room on it, or revoke one"
+    else:
+        yield "ok", f"{told}; the policy gives them {room.size(most)}", ""
 
 
 def _policy(folder: Folder, now: datetime) -> Iterator[Found]:

@@ -6,23 +6,25 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from threading import Event
 from typing import Any
 
 from pydantic import ValidationError
 
 from consilium.core.errors import ConsiliumError, DigestMismatch, Unavailable
-from consilium.core.ids import Digest
+from consilium.core.ids import Digest, digest
 from consilium.core.study import Plan
+from consilium.governance import audit
 from consilium.governance.audit import Head
 from consilium.site.journal import Journal, Writing
 from consilium.site.outbox import Outbox
 from consilium.site.states import States
+from consilium.site.witness import Witness, raise_alarm, start_anew
 from consilium.wire.connection import Connection
 from consilium.wire.envelope import Envelope, seal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import INBOX_MESSAGES, Checkpoint, Closed, Ended, Offer, Signed, Task
+from consilium.wire.messages import INBOX_MESSAGES, LINKS, Checkpoint, Closed, Ended, Offer, Reopened, Signed, Task
 from consilium.wire.messages import Inbox as Page
 from consilium.wire.transfer import fetch
 
@@ -44,13 +46,14 @@ class Inbox:
     states: States
     work: Event
     outbox: Outbox
+    witness: Witness
     _altered: dict[str, Any] | None = None
     _over: list[tuple[str, int]] = field(default_factory=list)
 
     def read(self, answer: Any, after: int) -> list[tuple[int, dict[str, Any]]]:
         """The messages in an answer of the coordinator: those that follow `after`, without a gap.
 
-        Raises: Unavailable: it is not such an answer.
+        Raises: Unavailable: it is not such an answer, or the coordinator does not know `after` any more.
         """
         try:
             page = Page.model_validate(answer)
@@ -58,6 +61,9 @@ class Inbox:
         except (ValidationError, ValueError) as error:
             raise Unavailable("what came is not an inbox", "check the proxy") from error
         items = page.items
+        if page.newest is not None and page.newest < after:
+            told = f"it took message {after} of the coordinator, which knows of {page.newest} only"
+            self._lost("inbox-went-back", told, after)
         if [item.seq for item in items] != list(range(after + 1, after + 1 + len(items))):
             raise Unavailable("messages are missing", "something between here and the coordinator holds them back")
         self.states.offer(blobs)
@@ -80,21 +86,24 @@ class Inbox:
             log.error("message %s of the coordinator is not understood: %s", seq, error)
             with self.journal.write() as tx:
                 tx.record("unreadable", {"seq": seq, "why": getattr(error, "code", "unknown-type")}, now)
-                tx.keep("inbox", str(seq))
+                _keep(tx, seq, signed.payload)
             return
         takes: dict[type[Signed], Callable[..., None]] = {
             Offer: self._offer, Task: self._task, Closed: self._closed, Ended: self._ended, Checkpoint: self._mark,
+            Reopened: self._reopened,
         }  # fmt: skip
         plan = self._plan(message) if isinstance(message, Offer) else b""
         # Tasks and closings are asked for again after a power cut, for the number of the last one is lost with them.
         again = isinstance(message, Task) or (isinstance(message, Closed) and message.round % CHECKPOINT_EVERY != 0)
         with self.journal.write(durable=not again) as tx:
             takes[kind](tx, seq, message, data, plan, now)
-            tx.keep("inbox", str(seq))
+            _keep(tx, seq, signed.payload)
         self._after(message)
 
     def _signed(self, seq: int, data: bytes, now: datetime) -> Envelope:
-        """The envelope. (1) the coordinator's pinned key signed it   (2) for this site   (3) under this number."""
+        """The envelope. (1) the coordinator's pinned key signed it   (2) for this site   (3) under this number   (4) it
+        follows the message that was taken last: only one that opens the inbox again need not name that.
+        """
         why, signed = "not-signed", None
         try:
             signed = Envelope.parse(data)
@@ -103,6 +112,10 @@ class Inbox:
         except (ConsiliumError, ValueError, AttributeError, RecursionError) as error:
             log.debug("message %s: %s", seq, error)
         if signed is not None and not why:
+            last = self.journal.meta("inbox/last") or None
+            if (last or seq == 1) and place.get("before") != last and signed.kind != Reopened.TYPE:
+                told = f"message {seq} of the coordinator follows upon another one than the one that it took"
+                self._lost("inbox-rewritten", told, seq - 1)
             return signed
         words = "is not signed by the coordinator" if why == "not-signed" else "is another message, or was for another"
         log.error("what came as message %s %s: something in between altered it; it is not believed", seq, words)
@@ -112,6 +125,17 @@ class Inbox:
             with self.journal.write() as tx:
                 tx.record("altered", body, now)
         raise Unavailable(f"message {seq} {words}", "something between here and the coordinator alters what it says")
+
+    def _lost(self, why: str, told: str, after: int) -> None:
+        """Tell people, at both ends, that the coordinator has lost what it said here before. Raises: Unavailable."""
+        text = (
+            f"{self.site} takes no messages: {told}. Either the coordinator was restored from an older copy, and its "
+            "administrator says so with `consilium sites reopen`; or its history was changed"
+        )
+        with self.journal.write() as tx:
+            raise_alarm(tx, self.identity, why, text, datetime.now(UTC), after, self.journal.meta("inbox/last"))
+        self.outbox.wake.set()
+        raise Unavailable(told, "ask the coordinator's admin whether it was restored from an older copy")
 
     def _plan(self, offer: Offer) -> bytes:
         for _ in range(TRIES):
@@ -140,6 +164,11 @@ class Inbox:
                 self.outbox.late(message.run, 1 << 30)
                 self.work.set()
                 self.outbox.wake.set()
+            case Reopened():
+                self.work.set()
+                self.outbox.wake.set()
+            case Checkpoint():
+                self.witness.wake.set()
 
     def tidy(self) -> None:
         """Remove what rounds that are over have left; the task that came with their end does not wait for it."""
@@ -158,8 +187,8 @@ class Inbox:
             tx.record("unreadable", {"seq": seq, "why": "name", "study": offer.study, "plan": offer.plan.digest}, now)
             return
         tx.do(
-            "INSERT OR IGNORE INTO studies (study, plan, payload, title, at) VALUES (?, ?, ?, ?, ?)",
-            offer.study, offer.plan.digest, payload, offer.title, now.isoformat(),
+            "INSERT OR IGNORE INTO studies (study, plan, payload, title, at, model, code) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            offer.study, offer.plan.digest, payload, offer.title, now.isoformat(), offer.model, offer.code,
         )  # fmt: skip
         tx.record("offer", {"study": offer.study, "plan": offer.plan.digest}, now)
         log.info("study %s is offered; look at it with `consilium site review %s`", offer.study, offer.study)
@@ -195,9 +224,43 @@ class Inbox:
         log.info("run %s %s", ended.run, ended.status)
 
     def _mark(self, tx: Writing, seq: int, mark: Checkpoint, data: bytes, payload: bytes, now: datetime) -> None:
-        tx.do("INSERT OR REPLACE INTO marks VALUES (?, ?)", mark.seq, data)
+        tx.do("INSERT OR IGNORE INTO marks (seq, head, envelope) VALUES (?, ?, ?)", mark.seq, mark.head, data)
 
-    def _checkpoint(self, tx: Writing, study: str, run: str, now: datetime) -> None:
-        head: Head = tx.head()
-        message = Checkpoint(log=self.site, seq=head.seq, head=head.digest, at=now)
-        tx.send("checkpoint", seal(Checkpoint.TYPE, message.encode(), self.identity), {"study": study, "run": run}, now)
+    def _reopened(self, tx: Writing, seq: int, told: Reopened, data: bytes, payload: bytes, now: datetime) -> None:
+        """Go on after a loss at the coordinator: tell it anew what people here decided, and follow its log anew."""
+        log.warning("%s says that the coordinator was restored from an older copy; it goes on from there", told.by)
+        tx.record("reopened", {"by": told.by, "seq": told.seq, "head": told.head, "runs": list(told.runs)}, now)
+        note = f"{told.by} said at the coordinator that it was restored from an older copy"
+        tx.do("UPDATE alarms SET note = ? WHERE settled IS NULL AND why LIKE 'inbox-%'", note)
+        start_anew(tx, Head(told.seq, Digest(told.head)))
+        tx.do("UPDATE tasks SET status = 'over' WHERE status = 'todo'")
+        for row in tx.rows("SELECT DISTINCT run FROM tasks"):
+            if row["run"] not in told.runs:
+                tx.do("INSERT OR IGNORE INTO meta VALUES (?, 'ended')", f"run/{row['run']}")
+        newest = "SELECT study, envelope FROM decisions WHERE id IN (SELECT max(id) FROM decisions GROUP BY study)"
+        for row in tx.rows(newest):
+            tx.send("decision", bytes(row["envelope"]), {"study": row["study"]}, now)
+        self._checkpoint(tx, None, None, now, told.kept)
+
+    def _checkpoint(
+        self, tx: Writing, study: str | None, run: str | None, now: datetime, since: int | None = None
+    ) -> None:
+        """Sign the head of our log, and what leads there from the head that was signed before."""
+        if since is None:
+            since = int(tx.meta("checkpoint", "0"))
+        entries = tx.rows("SELECT entry FROM audit WHERE seq > ? ORDER BY seq", since)
+        links = [audit.link(bytes(row["entry"])) for row in entries]
+        for start in range(0, len(links), LINKS):
+            part = tuple(links[start : start + LINKS])
+            head, after = tx.head(since + start + len(part)), since + start
+            mark = Checkpoint(log=self.site, seq=head.seq, head=head.digest, at=now, since=after, links=part)
+            tx.send(
+                "checkpoint", seal(Checkpoint.TYPE, mark.encode(), self.identity), {"study": study, "run": run}, now
+            )
+            tx.keep("checkpoint", str(head.seq))
+
+
+def _keep(tx: Writing, seq: int, payload: bytes) -> None:
+    """How far we have come: the number of the last message, and what it was."""
+    tx.keep("inbox", str(seq))
+    tx.keep("inbox/last", digest(payload))

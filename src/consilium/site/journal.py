@@ -21,7 +21,7 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS studies (
     id INTEGER PRIMARY KEY, study TEXT NOT NULL, plan TEXT NOT NULL UNIQUE, payload BLOB, title TEXT NOT NULL,
-    at TEXT NOT NULL);
+    at TEXT NOT NULL, model INTEGER NOT NULL DEFAULT 0, code INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS mappings (plan TEXT PRIMARY KEY, path TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS decisions (
     id INTEGER PRIMARY KEY, study TEXT NOT NULL, plan TEXT NOT NULL, envelope BLOB NOT NULL);
@@ -41,7 +41,12 @@ CREATE TABLE IF NOT EXISTS outbox (
 CREATE INDEX IF NOT EXISTS outbox_waiting ON outbox (status, id);
 CREATE TABLE IF NOT EXISTS small (path TEXT PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS audit (seq INTEGER PRIMARY KEY, entry BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS marks (seq INTEGER PRIMARY KEY, envelope BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS marks (
+    id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, head TEXT NOT NULL, envelope BLOB NOT NULL,
+    stands INTEGER NOT NULL DEFAULT 1, UNIQUE (seq, head));
+CREATE TABLE IF NOT EXISTS alarms (
+    id INTEGER PRIMARY KEY, at TEXT NOT NULL, why TEXT NOT NULL, text TEXT NOT NULL, number INTEGER NOT NULL,
+    note TEXT NOT NULL DEFAULT '', settled TEXT);
 """
 
 
@@ -146,6 +151,15 @@ class Writing:
         found: sqlite3.Row | None = self._db.execute(query, values).fetchone()
         return found
 
+    def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        """All rows, as this transaction sees them."""
+        return self._db.execute(query, values).fetchall()
+
+    def meta(self, key: str, default: str = "") -> str:
+        """A kept value, as this transaction sees it."""
+        row = self.row("SELECT value FROM meta WHERE key = ?", key)
+        return str(row["value"]) if row else default
+
     def keep(self, key: str, value: str) -> None:
         """Set a kept value."""
         self.do("INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, value)
@@ -162,9 +176,9 @@ class Writing:
         if path.stat().st_size <= SMALL:
             self.do("INSERT OR REPLACE INTO small VALUES (?, ?)", str(path), path.read_bytes())
 
-    def head(self) -> audit.Head:
-        """Head of the audit log."""
-        last = self.row("SELECT entry FROM audit ORDER BY seq DESC LIMIT 1")
+    def head(self, until: int = 1 << 62) -> audit.Head:
+        """Head of the audit log, or the one that it had at an earlier entry."""
+        last = self.row("SELECT entry FROM audit WHERE seq <= ? ORDER BY seq DESC LIMIT 1", until)
         return audit.START if last is None else audit.head_of(bytes(last["entry"]))
 
     def send(

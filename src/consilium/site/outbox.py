@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlite3 import Row
 from threading import Event
 
-from consilium.core.errors import ConsiliumError, Unauthenticated, Unavailable
+from consilium.core.errors import ConsiliumError, OverQuota, Unauthenticated, Unavailable
 from consilium.core.ids import Digest, digest
 from consilium.site.journal import Journal
 from consilium.site.veto import Veto
@@ -81,6 +81,8 @@ class Outbox:
         except (Unavailable, Unauthenticated):
             if not given_up.is_set():
                 raise
+        except OverQuota as error:  # the study's owner hears why there will be no answer
+            self.veto.cannot(row["run"], row["round"], error, datetime.now(UTC))
         except (ConsiliumError, OSError) as error:
             told = error.message if isinstance(error, ConsiliumError) else "its file is gone"
             log.warning("%s of %s was not taken: %s", row["type"], row["run"], told)

@@ -12,6 +12,7 @@ from rich.text import Text
 from consilium.core.ids import digest
 from consilium.site.deciding import Desk
 from consilium.site.journal import Journal
+from consilium.site.witness import OPEN
 
 if TYPE_CHECKING:  # both stand on much that most commands do not need
     from consilium.data.quality import Report
@@ -93,6 +94,7 @@ def status(desk: Desk, runs: bool, now: datetime) -> Json:
         ],
         "tasks": [dict(row) for row in tasks],
         "waiting": int(waiting["n"]) if waiting else 0,
+        "alarms": [dict(row) for row in journal.rows(OPEN)],
     }  # fmt: skip
 
 
@@ -101,6 +103,11 @@ def status_words(fact: Json) -> None:
     where = f"{fact['site']} at {fact['coordinator']}" if fact["site"] else "not joined yet"
     click.echo(f"{where}; the agent {fact['agent']}; {fact['waiting']} messages wait to be sent")
     click.echo(f"key {fact['fingerprint']}\n")
+    for alarm in fact["alarms"]:
+        click.echo(f"{click.style('alarm', fg='red')} {alarm['at'][:19]}: {_cell(alarm['text'])}")
+        click.echo(f"      {_cell(alarm['note']) or 'Ask the coordinator, by another way, what happened.'}")
+    if fact["alarms"]:
+        click.echo("Next: `consilium site acknowledge`, when you know what it was.\n")
     _table(fact["studies"], ("study", "standing", "expires", "policy", "title"))
     if fact["tasks"]:
         click.echo("\nNewest tasks")

@@ -101,13 +101,13 @@ class States:
         path = self.folder.run(task.run) / f"sums-{task.round - 1}.safetensors"
         if path not in self._seen or not path.exists():
             # Not made durable, and fetched again by a later process: only the state that comes of it is kept.
-            download(self.connection, Digest(aggregate.digest), path, self.stop, durable=False)
+            download(self.connection, Digest(aggregate.digest), path, self.stop, durable=False, most=aggregate.size)
             self._seen.add(path)
         return path
 
     def _adopted(self, task: Task) -> tuple[Digest, Path]:
         path = self.folder.run(task.run) / f"state-{task.round - 1}.safetensors"
-        download(self.connection, Digest(task.state.digest), path, self.stop)
+        download(self.connection, Digest(task.state.digest), path, self.stop, most=task.state.size)
         stamp = chain.read(path).metadata
         if (stamp.get("run"), stamp.get("round")) != (task.run, str(task.round - 1)):
             raise Refused(
@@ -117,15 +117,15 @@ class States:
 
     def initial(self, task: Task, plan: Plan) -> Path:
         """The initial model that the plan names."""
-        return self.blob(task.run, "initial.safetensors", Digest(str(plan.study.model.initial)))
+        return self.blob(task.run, "initial.safetensors", Digest(str(plan.study.model.initial)), task.initial.size)
 
-    def blob(self, run: str, name: str, digest: Digest) -> Path:
-        """A blob of the plan in the run's folder; `download` checks its digest."""
+    def blob(self, run: str, name: str, digest: Digest, most: int) -> Path:
+        """A blob of the plan, of at most `most` bytes, in the run's folder; `download` checks its digest."""
         path = self.folder.run(run) / name
         if not path.exists():
             data = self._offered.get(digest)
             if data is None:
-                download(self.connection, digest, path, self.stop)
+                download(self.connection, digest, path, self.stop, most=most)
             else:
                 durable_file(path, data)
         return path

@@ -80,18 +80,26 @@ class Veto:
 
     def stands(self, run: str, number: int, now: datetime) -> bool:
         """Whether what was made for a round may still leave; if not, it is refused here."""
-        row = self.journal.row(
-            "SELECT seq, payload FROM tasks WHERE run = ? AND round = ? ORDER BY seq DESC LIMIT 1", run, number
-        )
-        if row is None:
+        found = self._asked(run, number)
+        if found is None:
             return False
-        task = Task.decode(bytes(row["payload"]))
         try:
-            self.permit(task, now)
+            self.permit(found[1], now)
         except ConsiliumError as error:
-            self.refuse(task, row["seq"], reason_of(error), error.message, now)
+            self.cannot(run, number, error, now)
             return False
         return True
+
+    def cannot(self, run: str, number: int, error: ConsiliumError, now: datetime) -> None:
+        """Refuse the newest task of a round, whose answer will not leave because of `error`."""
+        found = self._asked(run, number)
+        if found is not None:
+            self.refuse(found[1], found[0], reason_of(error), error.message, now)
+
+    def _asked(self, run: str, number: int) -> tuple[int, Task] | None:
+        newest = "SELECT seq, payload FROM tasks WHERE run = ? AND round = ? ORDER BY seq DESC LIMIT 1"
+        row = self.journal.row(newest, run, number)
+        return None if row is None else (row["seq"], Task.decode(bytes(row["payload"])))
 
     def refuse(self, task: Task, seq: int, reason: str, text: str, now: datetime) -> None:
         """Record a refusal and send it; nothing that was made for this task leaves any more."""

@@ -12,6 +12,7 @@ from threading import Event
 from consilium.core.errors import ConsiliumError, Refused, Unauthenticated, Unavailable
 from consilium.core.ids import Digest
 from consilium.core.update import Contribution
+from consilium.site import room
 from consilium.site.child import Died
 from consilium.site.folder import Folder, durable
 from consilium.site.guard import Permit
@@ -124,6 +125,8 @@ class Worker:
 
     def _made(self, task: Task, now: datetime) -> Contribution:
         permit, plan = self.veto.permit(task, now)
+        limits = self.folder.policy().limits
+        room.check(task, self.folder, limits)
         state = self.states.ensure(task, plan, now)
         folder = self.folder.run(task.run)
         signed = folder / f"permit-{task.round}.json"  # serves once: after a power cut, another one is given
@@ -138,9 +141,10 @@ class Worker:
             state=state,
             state_digest=task.state.digest,
             mapping=self.folder.mapping(plan.study.contract.id, Path(mapping["path"]) if mapping else None),
-            wheel=self.states.blob(task.run, "code.whl", Digest(wheel)) if wheel else None,
+            wheel=self.states.blob(task.run, "code.whl", Digest(wheel), int(limits.file_gb * room.GB))
+            if wheel
+            else None,
         )
-        limits = self.folder.policy().limits
         if self._pipeline is None or self._pipeline.limits != limits:
             self.close()
             self._pipeline = Pipeline(self.identity.public, limits, self.stop)

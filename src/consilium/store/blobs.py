@@ -1,5 +1,7 @@
 """Blobs by digest, in a directory. Half-sent pieces wait apart, per sender; a blob appears whole and durable."""
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import threading
@@ -130,15 +132,12 @@ class Directory:
             raise NotFound(f"blob {digest} is not here", "check the digest, or send it again")
         return place
 
-    def has(self, digest: Digest) -> bool:
-        """Whether the blob is here, whole."""
-        return self._place(digest).exists()
-
     def make(self, write: Callable[[IO[bytes]], tuple[Digest, int]]) -> Stored:
         """Write a blob: `write` gets a file and returns digest and size. Durable on return."""
         temporary = self._root / "making" / os.urandom(8).hex()
         try:
             with temporary.open("xb", buffering=1 << 20) as file:
+                fcntl.flock(file, fcntl.LOCK_SH)
                 ahead = AheadFile(file)
                 digest, size = write(cast(IO[bytes], ahead))
                 ahead.end()
@@ -169,8 +168,7 @@ class Directory:
                 os.close(handle)
 
     def _piece(self, sender: str, digest: Digest) -> Path:
-        name = hashlib.sha256(sender.encode()).hexdigest()[:16]
-        return self._root / "incoming" / f"{name}-{digest.removeprefix('sha256:')}"
+        return self._root / "incoming" / f"{_name(sender)}-{digest.removeprefix('sha256:')}"
 
     def offset(self, sender: str, digest: Digest) -> int:
         """Bytes that `sender` has sent of `digest` so far."""
@@ -200,6 +198,9 @@ class Directory:
                     self._incoming.pop(piece, None)
             raise Conflict(f"the upload stands at byte {incoming.size}, not {offset}", "go on from there")
         with piece.open("ab", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_SH)  # who sweeps wants it alone
+            if not os.fstat(file.fileno()).st_nlink:
+                raise Conflict("what was here of this upload was removed for its age", "send it from the start")
             ahead = Ahead(file, offset)
             yield lambda data: incoming.write(file, data, turn, ahead)
 
@@ -224,6 +225,55 @@ class Directory:
                 self._incoming.pop(piece, None)
         return Stored(digest, incoming.size)
 
-    def drop(self, digest: Digest) -> None:
-        """Forget a blob that nothing refers to any more."""
-        self._place(digest).unlink(missing_ok=True)
+    def begun(self, sender: str, but: Digest) -> int:
+        """Bytes of the uploads that `sender` has begun, as long as they were announced to be, of all blobs but one."""
+        found = {path: _size(path) for path in (self._root / "incoming").glob(f"{_name(sender)}-*")}
+        with self._lock:
+            mine = {path: one.length for path, one in self._incoming.items() if path.name.startswith(_name(sender))}
+        found |= mine
+        found.pop(self._piece(sender, but), None)
+        return sum(found.values())
+
+    def remove(self, digest: Digest, before: float) -> None:
+        """Remove a blob that no row names any more, unless its file is newer: then it was sent again.
+
+        Args:    before: seconds since the epoch.
+        """
+        place = self._place(digest)
+        with contextlib.suppress(FileNotFoundError):
+            if place.stat().st_mtime < before:
+                place.unlink()
+
+    def older(self, before: float) -> list[Digest]:
+        """Blobs whose files were written before this time, in seconds since the epoch."""
+        places = self._root.glob("[0-9a-f][0-9a-f]/*")
+        return [Digest(f"sha256:{path.name}") for path in places if _written(path) < before]
+
+    def sweep(self, before: float) -> None:
+        """Remove pieces and unfinished blobs that nobody has written to since, and that no process has open."""
+        for path in (*(self._root / "incoming").iterdir(), *(self._root / "making").iterdir()):
+            if _written(path) >= before:
+                continue
+            with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+                with self._lock:
+                    self._incoming.pop(path, None)
+
+
+def _name(sender: str) -> str:
+    return hashlib.sha256(sender.encode()).hexdigest()[:16]
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # in the meantime it was completed, or removed by another process
+        return float("inf")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

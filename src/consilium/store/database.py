@@ -23,6 +23,8 @@ from consilium.store.queue import Asked, Queue, Told, answer
 
 Result = TypeVar("Result")
 CHANNEL = "consilium"
+FORGET = "forget:"
+"""Topics by which processes tell each other of inboxes whose messages were removed."""
 _NOTIFY = text("SELECT pg_notify(:channel, topic) FROM unnest(CAST(:topics AS text[])) AS topic")
 _SAVE, _UNDO, _RELEASE = (Hot(text(f"{word} apart")) for word in ("SAVEPOINT", "ROLLBACK TO SAVEPOINT", "RELEASE"))
 MIGRATION_LOCK = 0x436F6E73
@@ -36,11 +38,17 @@ TWICE = "23505"
 
 @dataclass
 class Transaction:
-    """One transaction. `topics` are rung after the commit; what was `posted` is kept in memory then, by inbox."""
+    """One transaction. `topics` are rung after the commit; what was `posted` is kept in memory then, by inbox.
+
+    `placed`: number of the newest message of an inbox, and digest of its payload, where it is of this transaction.
+    `forget`: inboxes of which messages were removed: what memory holds of them is not true any more.
+    """
 
     connection: Connection
     topics: set[str] = field(default_factory=set)
     posted: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
+    forget: set[str] = field(default_factory=set)
+    placed: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def apart(self, act: "Callable[[Transaction], Any]") -> "Told":
         """Do something that, if it is refused, is undone, and nothing else of this transaction with it.
@@ -59,6 +67,10 @@ class Transaction:
             return None, error
         _RELEASE.execute(self.connection, {})
         self.topics |= inner.topics
+        self.placed |= inner.placed
+        self.forget |= inner.forget
+        for inbox in inner.forget:
+            self.posted.pop(inbox, None)
         for inbox, messages in inner.posted.items():
             self.posted.setdefault(inbox, []).extend(messages)
         return result, None
@@ -211,8 +223,11 @@ class Database:
         with self._begun() as connection:
             transaction = Transaction(connection)
             result = act(transaction)
+            transaction.topics |= {FORGET + inbox for inbox in transaction.forget}
             if self.postgres and transaction.topics:
                 connection.execute(_NOTIFY, {"channel": CHANNEL, "topics": sorted(transaction.topics)})
+        for inbox in transaction.forget:
+            self._posted.pop(inbox, None)
         for inbox, messages in transaction.posted.items():
             self._posted[inbox] = (self._posted.get(inbox, []) + messages)[-LATELY:]
         for topic in transaction.topics:
@@ -234,10 +249,13 @@ class Database:
         while not self._closing.is_set():
             try:
                 with _listening(self._engine) as raw:
+                    self._posted.clear()  # and what was removed
                     self._ring("*")  # what was rung while nobody listened
                     while not self._closing.is_set():
                         if polling.select([raw.fileno()], [], [], 1.0)[0]:
                             for notice in raw.notifies(timeout=0):
+                                if notice.payload.startswith(FORGET):
+                                    self._posted.pop(notice.payload.removeprefix(FORGET), None)
                                 self._ring(notice.payload)
             except (DBAPIError, OSError, _psycopg_errors()):
                 self._closing.wait(0.5)

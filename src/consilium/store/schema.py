@@ -13,6 +13,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
 )
 
 metadata = MetaData()
@@ -137,6 +138,7 @@ inbox = Table(
     metadata,
     Column("site", ForeignKey("sites.site"), primary_key=True),
     Column("seq", Integer, primary_key=True),
+    Column("digest", String(71), nullable=False),  # of the payload: the next message names it
     Column("envelope", LargeBinary, nullable=False),
 )
 blobs = Table(
@@ -145,6 +147,9 @@ blobs = Table(
     Column("digest", String(71), primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("data", LargeBinary),  # of a small blob, its bytes; a large one is a file
+    Column("sender", String(70), nullable=False),  # whose quota it counts for; empty: made here
+    Column("touched", Float, nullable=False),  # when it was last sent or asked for: see coordinator/retention.py
+    Index("blobs_sender", "sender"),
 )
 grants = Table(
     "grants",  # who may read a blob: site:NAME and person:NAME (who sent it), study:NAME (all of the study)
@@ -161,6 +166,7 @@ contributions = Table(
     Column("digest", String(71), nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("envelope", LargeBinary, nullable=False),
+    Index("contributions_digest", "digest"),
 )
 audit = Table(
     "audit",
@@ -169,9 +175,26 @@ audit = Table(
     Column("entry", LargeBinary, nullable=False),
 )
 checkpoints = Table(
-    "checkpoints",
+    "checkpoints",  # of the sites' logs: all that they ever signed, two for one number where they signed two
     metadata,
-    Column("site", ForeignKey("sites.site"), primary_key=True),
-    Column("seq", Integer, primary_key=True),
+    Column("id", Integer, primary_key=True),
+    Column("site", ForeignKey("sites.site"), nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("head", String(71), nullable=False),
     Column("envelope", LargeBinary, nullable=False),
+    Column("stands", Integer, nullable=False),  # 1: later ones must extend it
+    UniqueConstraint("site", "seq", "head"),
+)
+alarms = Table(
+    "alarms",  # what contradicts what was kept: of a site's log, or of ours, as the site says
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("site", ForeignKey("sites.site"), nullable=False),
+    Column("of", String(63), nullable=False),  # whose record is contradicted: the site's name, or coordinator
+    Column("why", String(63), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("number", Integer, nullable=False),  # of the newest message that the site has taken, and its digest
+    Column("last", String(71)),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("settled", String(63)),  # by whom
 )

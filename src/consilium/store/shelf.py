@@ -6,12 +6,13 @@ row that names it. Whoever removes a blob removes its row, and after the commit 
 
 import io
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, update
 
 from consilium.core.ids import Digest
 from consilium.store.blobs import Directory, Stored
@@ -22,6 +23,7 @@ from consilium.store.schema import blobs
 LATELY = 8
 """Small blobs made here that are kept in memory: every site asks for the newest of them."""
 _SIZE = Hot(select(blobs.c.size).where(blobs.c.digest == bindparam("digest")))
+_TOUCH = Hot(update(blobs).where(blobs.c.digest == bindparam("of")).values(touched=bindparam("at")))
 _DATA = Hot(select(blobs.c.data).where(blobs.c.digest == bindparam("digest")))
 
 
@@ -52,10 +54,14 @@ class Shelf:
         """A small blob that was made here lately, from memory."""
         return self._lately.get(digest)
 
-    def keep(self, tx: Transaction, stored: Stored) -> None:
-        """Record a blob: with its bytes, which become durable with this transaction, or where it is a durable file."""
-        if tx.row(_SIZE, digest=stored.digest) is None:
-            tx.put(blobs, digest=stored.digest, size=stored.size, data=stored.data)
+    def keep(self, tx: Transaction, stored: Stored, sender: str = "") -> None:
+        """Record a blob: with its bytes, which become durable with this transaction, or where it is a durable file.
+
+        One that is known has been touched: it stays for its time anew. `sender`: for whose quota it counts.
+        """
+        if not touch(tx, stored.digest):
+            row = {"digest": stored.digest, "size": stored.size, "data": stored.data}
+            tx.put(blobs, **row, sender=sender, touched=time.time())
 
     def read(self, tx: Transaction, digest: Digest) -> bytes | Path:
         """The bytes of a small blob, or the file of a large one. Raises: NotFound."""
@@ -63,6 +69,11 @@ class Shelf:
         if found is None:
             found = tx.scalar(_DATA, digest=digest)
         return self.files.path(digest) if found is None else bytes(found)
+
+
+def touch(tx: Transaction, digest: str) -> bool:
+    """Whoever asks for a blob may be about to use it: it stays for its time anew. Whether it is recorded."""
+    return bool(tx.do(_TOUCH, of=digest, at=time.time()))
 
 
 def size_of(tx: Transaction, digest: str) -> int:

@@ -21,6 +21,8 @@ MAX_MESSAGE = 1 << 20
 """Largest JSON body, in bytes; bulk travels as blobs."""
 SMALL = 256 << 10
 """A blob of at most so many bytes travels with the message that names it: it costs no request of its own."""
+LINKS = 5000
+"""Most entries of a log that one message leads past; more take several."""
 TEXT = r"^[^\x00]*$"
 """Any text but NUL, which PostgreSQL cannot keep."""
 
@@ -101,6 +103,7 @@ class Delivered(Signed):
 
     to: Name | None = None
     number: Number = Field(0, description="its number in the inbox of `to`; each is one more than the one before")
+    before: Hash | None = Field(None, description="digest of the payload of the message before it in this inbox")
 
 
 class Offer(Delivered):
@@ -110,6 +113,8 @@ class Offer(Delivered):
     study: Name
     plan: Blob
     title: Long
+    model: int = Field(0, ge=0, lt=2**62, description="bytes of the initial model")
+    code: int = Field(0, ge=0, lt=2**62, description="bytes of the study's wheel")
 
 
 class Task(Delivered):
@@ -155,16 +160,44 @@ class Ended(Delivered):
 
 
 class Checkpoint(Delivered):
-    """Head of an audit log at a moment; each end keeps the other's."""
+    """Head of an audit log at a moment; each end keeps the other's, and compares it with the ones that follow."""
 
     TYPE: ClassVar[str] = "application/vnd.consilium.checkpoint+json"
     log: Name
     seq: Number
     head: Hash
     at: AwareDatetime
+    since: Number = Field(0, description="entry after which `links` begin: a site's checkpoint before this one")
+    links: tuple[Hash, ...] = Field((), max_length=LINKS, description="digests of a site's entries from there to `seq`")
+
+
+class Reopened(Delivered):
+    """The coordinator was restored from an older copy, says a person there: the inbox goes on after a loss.
+
+    It alone does not name the message before it. Tasks of before are over; what still stands is sent again.
+    """
+
+    TYPE: ClassVar[str] = "application/vnd.consilium.reopened+json"
+    by: Short
+    at: AwareDatetime
+    seq: Number = Field(description="newest entry of the coordinator's audit log now")
+    head: Hash
+    kept: Number = Field(description="newest entry of the site's log of which the coordinator keeps a head; 0: none")
+    runs: tuple[Name, ...] = Field(description="runs that are going on")
 
 
 # from a site to the coordinator
+
+
+class Alarm(Signed):
+    """What a site keeps of the coordinator contradicts what it is shown. `why` is a stable code."""
+
+    TYPE: ClassVar[str] = "application/vnd.consilium.alarm+json"
+    why: Annotated[str, StringConstraints(pattern=SLUG)]
+    text: Long
+    number: Number = Field(0, description="newest message of its inbox that the site has taken")
+    last: Hash | None = Field(None, description="digest of that message's payload")
+    at: AwareDatetime
 
 
 class Answer(Signed):
@@ -212,8 +245,8 @@ class Decision(Signed):
     reason: Long = ""
 
 
-SITE_MESSAGES: dict[str, type[Signed]] = {m.TYPE: m for m in (Answer, Refusal, Decision, Checkpoint)}
-INBOX_MESSAGES: dict[str, type[Signed]] = {m.TYPE: m for m in (Offer, Task, Closed, Ended, Checkpoint)}
+SITE_MESSAGES: dict[str, type[Signed]] = {m.TYPE: m for m in (Answer, Refusal, Decision, Checkpoint, Alarm)}
+INBOX_MESSAGES: dict[str, type[Signed]] = {m.TYPE: m for m in (Offer, Task, Closed, Ended, Checkpoint, Reopened)}
 
 # plain requests and answers
 
@@ -266,6 +299,14 @@ class Inbox(Message):
 
     items: tuple[InboxItem, ...]
     blobs: dict[Hash, str] = Field({}, description="small blobs that the newest task names: base64, by digest")
+    newest: Number | None = Field(None, description="newest message here, where that is an older one than was asked")
+
+
+class Links(Message):
+    """Digests of the entries of an audit log that follow `after`: what leads from one head of it to a later one."""
+
+    after: Number
+    links: tuple[Hash, ...]
 
 
 class Heartbeat(Message):

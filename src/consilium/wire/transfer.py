@@ -132,20 +132,21 @@ def _patch(
 
 def download(
     connection: Connection, digest: Digest, path: Path, stop: Event, moved: Callable[[int], None] = lambda n: None,
-    *, durable: bool = True,
+    *, durable: bool = True, most: int | None = None,
 ) -> int:  # fmt: skip
     """Fetch a blob into `path`, checked and, unless told otherwise, durable; returns the bytes received.
 
     Resumes after every cut.
 
     Raises: NotFound: it is not there for us.   DigestMismatch: the coordinator sent other bytes.
+            TooLarge: more than `most` bytes come; what came of them is removed.
     """
     part = path.with_name(path.name + ".part")
     received, altered, hashed = 0, 0, _Hashed()
 
     def go_on() -> None:
         nonlocal received, altered
-        for data in _ranged(connection, digest, part, hashed):
+        for data in _ranged(connection, digest, part, hashed, most):
             received += data
             moved(data)
         if hashed.digest(part) != digest:
@@ -184,7 +185,7 @@ class _Hashed:
         return Digest("sha256:" + self._hash.hexdigest())
 
 
-def _ranged(connection: Connection, digest: Digest, part: Path, hashed: _Hashed) -> "list[int]":
+def _ranged(connection: Connection, digest: Digest, part: Path, hashed: _Hashed, most: int | None) -> "list[int]":
     have = part.stat().st_size if part.exists() else 0
     headers = {"Range": f"bytes={have}-"} if have else {}
     response = connection.request(
@@ -198,6 +199,9 @@ def _ranged(connection: Connection, digest: Digest, part: Path, hashed: _Hashed)
         at = have if response.status == 206 else 0
         with part.open("ab" if response.status == 206 else "wb") as file:
             while data := response.read(PIECE):
+                if most is not None and at + len(data) > most:
+                    part.unlink()
+                    raise TooLarge(f"more than the {most} bytes that were announced came for {digest}", "report this")
                 file.write(data)
                 hashed.add(data, at)
                 at += len(data)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from consilium.console.cli import app
-from consilium.core.ids import digest
 from consilium.governance import audit as chain
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
@@ -34,8 +33,8 @@ def entries_of(count: int) -> list[str]:
 
 
 def mark(entries: list[str], seq: int, identity: Identity) -> Json:
-    head = digest(entries[seq - 1].encode())
-    message = Checkpoint(log="coordinator", seq=seq, head=head, at=NOW)
+    head = chain.head_of(entries[seq - 1].encode())
+    message = Checkpoint(log="coordinator", seq=seq, head=head.digest, at=NOW)
     sealed: Json = json.loads(seal(Checkpoint.TYPE, message.encode(), identity))
     return sealed
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from consilium.core.errors import DataUnusable, Invalid, Refused
+from consilium.core.errors import DataUnusable, Invalid, OverQuota, Refused
 from consilium.core.ids import digest
 from consilium.core.study import Plan
 from consilium.site import showing, tables
@@ -17,6 +17,7 @@ from consilium.site.deciding import Desk
 from consilium.site.folder import Folder, Membership
 from consilium.site.inbox import Inbox
 from consilium.site.journal import Journal
+from consilium.site.outbox import Outbox
 from consilium.site.veto import Veto, reason_of
 from consilium.wire.envelope import Envelope
 from consilium.wire.messages import Blob, Offer, Refusal, Task
@@ -223,3 +224,28 @@ def test_a_mode_that_there_is_not_is_told_apart_from_one_that_is_needed(site: Si
     strange = [mode for mode in modes if mode != "plain"]
     assert all(repr(mode) in caught.value.message for mode in strange) and "'plain'" not in caught.value.message
     assert caught.value.remedy == "--accept takes plain" and site.decided() == before
+
+
+def test_an_answer_for_which_the_coordinator_has_no_room_is_refused_with_its_reason(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study's owner hears why there will be no answer; it is not sent again."""
+    plan = Plan.of(study("sums"))
+    site.offer(plan, "sums")
+    site.approve("sums")
+    task = site.asked(site.task(plan))
+    with site.journal.write() as tx:
+        tx.send("answer", b"{}", {"study": "sums", "run": task.run, "round": task.round}, NOW)
+
+    def full(*_: object) -> None:
+        raise OverQuota("north has 9 bytes", "wait")
+
+    outbox = Outbox(site.journal, cast(Any, None), site.veto, Event(), Event())
+    monkeypatch.setattr(outbox, "_deliver", full)
+    answer = site.journal.row("SELECT * FROM outbox WHERE type = 'answer'")
+    assert answer is not None
+    outbox._send(answer)
+    said = [json.loads(entry) for entry in site.journal.entries()]
+    assert [one["body"]["reason"] for one in said if one["kind"] == "refusal"] == ["quota"]
+    rows = site.journal.rows("SELECT status FROM outbox WHERE type = 'answer'")
+    assert [row["status"] for row in rows] == ["withdrawn"]

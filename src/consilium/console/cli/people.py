@@ -17,8 +17,13 @@ def sites() -> None:
 @sites.command("list")
 @output.as_json
 def list_(as_json: bool) -> None:
-    """List all hospitals: state, fingerprint, when last seen."""
-    output.table(federation().sites(), as_json, ("site", "state", "fingerprint", "activity", "last_seen", "about"))
+    """List all hospitals: state, fingerprint, when last seen, and alarms that nobody has acknowledged."""
+    found = federation().sites()
+    columns = ("site", "state", "fingerprint", "activity", "last_seen", "about")
+    output.table(found, as_json, columns)
+    for one in [] if as_json else found:
+        for alarm in one.get("alarms", []):
+            click.echo(output.plain(f"\nalarm ({alarm['why']}, {alarm['at'][:19]}): {alarm['text']}"))
 
 
 @sites.command()
@@ -72,6 +77,33 @@ def remove(site: str, as_json: bool) -> None:
     """Remove SITE from the federation; what it sent stays in the record."""
     federation().post(f"/v1/sites/{site}/remove")
     output.say({"site": site, "state": "removed"}, as_json, f"Removed {site}.")
+
+
+@sites.command()
+@click.argument("site")
+@output.as_json
+def acknowledge(site: str, as_json: bool) -> None:
+    """Say that you have seen the alarms about SITE, and know what they were; they are not shown any more."""
+    fact = federation().post(f"/v1/sites/{site}/acknowledge")
+    output.say(fact, as_json, f"{fact['alarms']} alarms about {site} are acknowledged.")
+
+
+@sites.command()
+@click.argument("site", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every hospital that reports a loss.")
+@output.as_json
+def reopen(site: str | None, everything: bool, as_json: bool) -> None:
+    """Say that this coordinator was restored from an older copy: SITE, which holds later messages, goes on.
+
+    What was lost stays lost: studies, accounts and admissions since the copy. Hospitals say anew what they decided.
+    """
+    if (site is None) != everything:
+        raise click.UsageError("give either SITE or --all")
+    here = federation()
+    lost = [one["site"] for one in here.sites() if any(a["why"].startswith("inbox-") for a in one["alarms"])]
+    facts = [here.post(f"/v1/sites/{name}/reopen") for name in (lost if site is None else [site])]
+    words = [f"{one['site']} goes on after message {one['taken']}; {one['known']} were known here." for one in facts]
+    output.say({"sites": facts}, as_json, "\n".join(words) or "No hospital reports a loss.")
 
 
 @click.group()

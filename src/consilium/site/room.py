@@ -1,0 +1,102 @@
+"""Room on the hospital's disk: what a task or a study takes under `work/`, and whether policy and disk have it."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from consilium import plugins
+from consilium.core.errors import ConsiliumError, Refused
+from consilium.core.study import Plan, Study
+from consilium.governance.policy import Limits
+from consilium.site.folder import Folder
+from consilium.site.journal import Journal
+from consilium.wire.messages import Task
+
+GB = 1 << 30
+LEFT_BYTES = 1 << 30
+"""What training leaves free on the disk: the journal, which says what left, needs some, and so does the host."""
+
+
+def used(folder: Path) -> int:
+    """Bytes under a folder."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += (Path(place) / name).lstat().st_size
+            except FileNotFoundError:  # removed in the meantime
+                continue
+    return total
+
+
+def free(folder: Path) -> int:
+    """Bytes that are free where a folder lies."""
+    return shutil.disk_usage(folder).free
+
+
+def check(task: Task, folder: Folder, limits: Limits) -> None:
+    """Whether there is room for a task; before anything is fetched for it.
+
+    Raises: Refused: `reason` is `disk`.
+    """
+    need, have, most = _needed(task, folder.work / task.run), used(folder.work), int(limits.disk_gb * GB)
+    if have + need > most:
+        raise Refused(
+            f"the round needs {size(need)} of disk, and the studies of this hospital have {size(have)} of the "
+            f"{size(most)} that its policy allows",
+            "the hospital raises limits.disk_gb, or stops another study",
+            reason="disk",
+        )
+    left = free(folder.work) - need
+    if left < LEFT_BYTES:
+        raise Refused(
+            f"the round needs {size(need)} of disk, and less than {size(LEFT_BYTES)} would be left free",
+            "the hospital makes room on the disk where its site lies",
+            reason="disk",
+        )
+
+
+def _needed(task: Task, folder: Path) -> int:
+    """Bytes that a task adds: what it fetches or computes and is not there yet, and its update twice, for a copy."""
+    before = task.round - 1
+    files = {"initial": task.initial.size, f"state-{before}": task.state.size}
+    if task.aggregate is not None:
+        files[f"sums-{before}"] = task.aggregate.size
+    missing = sum(size for name, size in files.items() if not (folder / f"{name}.safetensors").exists())
+    return missing + (2 * task.initial.size if task.kind == "TRAIN" else 0)
+
+
+@dataclass(frozen=True)
+class Need:
+    """What an approved study takes at most, as the coordinator told its model's size; 0: it did not."""
+
+    study: str
+    bytes: int
+
+
+def of_study(journal: Journal, plan: Plan) -> Need:
+    """What a run of a study takes at most: its initial model and code, three states, sums, and an update twice."""
+    row = journal.row("SELECT model, code FROM studies WHERE plan = ?", plan.digest)
+    model, code = (int(row["model"]), int(row["code"])) if row is not None else (0, 0)
+    return Need(plan.study.name, model * (4 + 3 * _arrays(plan.study)) + code)
+
+
+def _arrays(study: Study) -> int:
+    """How many arrays of the model's size a state has."""
+    try:
+        strategy = plugins.load("consilium.strategies", study.strategy.name)(study.strategy.options)
+        return len(strategy.init(np.zeros(1)))
+    except ConsiliumError:  # it is not installed here: the study cannot be trained either
+        return 1
+
+
+def size(count: int) -> str:
+    """Bytes, as a person reads them.
+
+    >>> size(3 << 29)
+    '1.5 GB'
+    """
+    return f"{count / GB:.1f} GB" if count >= GB // 10 else f"{count / (1 << 20):.1f} MB"

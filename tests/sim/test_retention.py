@@ -1,0 +1,231 @@
+"""What is dropped, when, and by whoever is killed: no run ever misses it, and of a contribution nothing is left."""
+
+import asyncio
+import fcntl
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+from sqlalchemy import select, update
+
+from consilium.coordinator.conduct import grant
+from consilium.coordinator.retention import DAY_S, Keeping, forget, room_for
+from consilium.core import run as runs
+from consilium.core.errors import Conflict, NotFound, OverQuota
+from consilium.core.ids import Digest, digest
+from consilium.store.blobs import Directory, Stored
+from consilium.store.database import Database
+from consilium.store.schema import audit, blobs, contributions, grants, results
+from consilium.store.shelf import Shelf, touch
+from sim.test_faults import chosen, ended
+from sim.world import Operation, World
+
+SEEDS = 24
+KEEPING = Keeping(keep_minutes=1.0, keep_rounds=2)
+LATER = 62.0
+"""Seconds after which a minute is over for all that was touched until now."""
+
+
+class Dropping(World):
+    """A federation whose coordinator drops at any moment, without any time of grace, and may be killed in between."""
+
+    async def do_forget(self, killed: bool) -> None:
+        """Rows go; files go after them unless the process is killed there."""
+        gone = drop(self.processes[0].database, time.time() + LATER)
+        for name in () if killed else gone:
+            self.blobs.remove(name, time.time() + 1.0)
+
+
+def drop(database: Database, now: float, keeping: Keeping = KEEPING) -> list[Digest]:
+    found: list[Digest] = []
+    last: str | None = ""
+    while last is not None:
+        gone, last = database.run_here(lambda tx, at=last: forget(tx, keeping, now, at))  # type: ignore[misc]
+        found += gone
+    return found
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_no_run_misses_what_was_dropped_and_of_contributions_nothing_is_left(seed: int) -> None:
+    rng = Random(seed)
+    operations: list[Operation] = []
+    for operation in chosen(rng, seed):
+        operations.append(operation)
+        if rng.random() < 0.3:
+            operations.append(("forget", rng.random() < 0.5))
+
+    async def all_of_it() -> None:
+        with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+            world = Dropping(Path(folder))
+            try:
+                await world.play(operations)
+                fold = await world.calm()
+                ended(world, fold)
+                if fold.status in runs.OVER:
+                    left(world, fold)
+            finally:
+                world.close()
+
+    asyncio.run(all_of_it())
+
+
+def left(world: World, fold: runs.Run) -> None:
+    """After the end: the model, the newest sums, plan and initial model; and no contribution, neither row nor file."""
+    database = world.processes[0].database
+    for name in drop(database, time.time() + LATER):
+        world.blobs.remove(name, time.time() + LATER)
+    rows = {row.digest for row in world.look(lambda tx: tx.rows(select(blobs.c.digest)))}
+    for name in set(world.blobs.older(time.time() + LATER)) - rows:  # what those left that were killed in between
+        world.blobs.remove(name, time.time() + LATER)
+    made = world.look(lambda tx: tx.rows(select(results).order_by(results.c.round)))
+    sent = {row.digest for row in world.look(lambda tx: tx.rows(select(contributions.c.digest)))}
+    kept = {name for row in made[-2:] for name in (row.state, row.aggregate) if name}
+    kept |= {world.plan.study.model.initial}
+    assert fold.state is None or fold.state in kept
+    unsent = rows - kept - sent
+    assert rows - unsent == kept and not sent & rows
+    for name in kept:
+        assert digest(read(world, str(name))) == name
+    for name in sent:
+        with pytest.raises(NotFound):
+            read(world, name)
+    assert not world.look(lambda tx: tx.rows(select(grants).where(grants.c.digest.in_(sent))))
+
+
+def read(world: World, name: str) -> bytes:
+    """A blob's bytes, from the database or from its file, and from no memory."""
+    found = world.look(lambda tx: Shelf(world.blobs, 0).read(tx, Digest(name)))
+    return bytes(found) if isinstance(found, bytes) else bytes(found.read_bytes())
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    made = Database(f"sqlite:///{tmp_path / 'db.sqlite'}", lambda topic: None)
+    made.prepare()
+    return made
+
+
+def test_what_was_never_used_goes_after_a_day_and_what_is_asked_for_stays(tmp_path: Path, database: Database) -> None:
+    folder = Directory(tmp_path / "blobs")
+    stored = folder.make_bytes(b"an initial model that no study names")
+
+    def keep(stored: Stored) -> None:
+        database.run_here(lambda tx: (Shelf(folder, 0).keep(tx, stored, "person:rita"),
+                                      grant(tx, stored.digest, ["person:rita"])))  # fmt: skip
+
+    keep(stored)
+    now = time.time()
+    assert drop(database, now + DAY_S - 10) == []
+    aged = update(blobs).values(touched=now - 2 * DAY_S)
+    for again in (lambda: keep(stored), lambda: database.run_here(lambda tx: touch(tx, stored.digest))):
+        database.run_here(lambda tx: tx.do(aged))
+        again()
+        assert drop(database, now) == []
+    database.run_here(lambda tx: tx.do(aged))
+    assert drop(database, now) == [stored.digest]
+    told = [row.entry for row in database.run_here(lambda tx: tx.rows(select(audit)))]
+    assert b'"kind":"dropped"' in told[-1] and b'"blobs":1' in told[-1]
+    assert database.run_here(lambda tx: tx.rows(select(grants))) == []
+    folder.remove(stored.digest, now - 10)
+    assert folder.path(stored.digest).exists(), "a file that was written since is not removed"
+    folder.remove(stored.digest, now + 10)
+    with pytest.raises(NotFound):
+        folder.path(stored.digest)
+    folder.remove(stored.digest, now + 10)
+    database.close()
+
+
+def test_a_quota_counts_what_is_whole_and_is_no_others(tmp_path: Path, database: Database) -> None:
+    quota, half = 2 / (1 << 10), 1 << 20
+
+    def ask(sender: str, more: int) -> None:
+        database.run_here(lambda tx: room_for(tx, sender, more, quota))
+
+    ask("site:north", 2 * half)
+    with pytest.raises(OverQuota, match="north has 0 bytes"):
+        ask("site:north", 2 * half + 1)
+    shelf = Shelf(Directory(tmp_path / "blobs"), 0)
+    for name, size, sender in ((b"1", half, "site:north"), (b"2", half, "site:south"), (b"3", 9 * half, "")):
+        stored = Stored(digest(name), size)
+        database.run_here(lambda tx, stored=stored, sender=sender: shelf.keep(tx, stored, sender))
+    ask("site:north", half)
+    with pytest.raises(OverQuota, match=f"north has {half} bytes"):
+        ask("site:north", half + 1)
+    database.close()
+
+
+def test_uploads_that_were_begun_count_as_long_as_they_were_announced(tmp_path: Path) -> None:
+    folder = Directory(tmp_path)
+    for name, length in ((b"1", 10), (b"2", 20)):
+        with folder.append("site:north", digest(name), 0, length) as write:
+            write(b"abc")
+    assert folder.begun("site:north", digest(b"3")) == 30
+    assert folder.begun("site:north", digest(b"1")) == 20
+    assert folder.begun("site:south", digest(b"1")) == 0
+    assert Directory(tmp_path).begun("site:north", digest(b"1")) == 3, "after a restart: what is here"
+
+
+def aged(folder: Path) -> None:
+    for path in folder.iterdir():
+        os.utime(path, (1.0, 1.0))
+
+
+def test_orphans_are_swept_by_age_and_never_while_a_process_has_them_open(tmp_path: Path) -> None:
+    here, other = Directory(tmp_path), Directory(tmp_path)
+    piece, data = digest(b"piece"), b"made"
+    with here.append("site:north", piece, 0, 9) as write:
+        write(b"abc")
+    (tmp_path / "making" / "left").write_bytes(b"by one that was killed")
+    other.sweep(time.time() - 60)
+    assert here.offset("site:north", piece) == 3 and (tmp_path / "making" / "left").exists(), "they are young"
+
+    aged(tmp_path / "incoming")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def making() -> None:
+        def write(out: object) -> tuple[Digest, int]:
+            out.write(data)  # type: ignore[attr-defined]
+            aged(tmp_path / "making")
+            begun.set()
+            assert go_on.wait(20)
+            return digest(data), len(data)
+
+        here.make(write)
+
+    thread = threading.Thread(target=making)
+    thread.start()
+    assert begun.wait(20)
+    with here.append("site:north", piece, 3, 9):
+        other.sweep(time.time() - 60)
+        assert here.offset("site:north", piece) == 3, "it is open"
+    assert not (tmp_path / "making" / "left").exists() and len(list((tmp_path / "making").iterdir())) == 1
+    go_on.set()
+    thread.join()
+    assert here.path(digest(data)).read_bytes() == data
+
+    other.sweep(time.time() - 60)
+    assert here.offset("site:north", piece) == 0
+    with pytest.raises(Conflict, match="stands at byte 0"), here.append("site:north", piece, 3, 9):
+        pass
+    with here.append("site:north", piece, 0, 5) as write:
+        write(b"piece")
+    assert here.complete("site:north", piece) == Stored(piece, 5), "it can be sent again from the start"
+
+
+def test_a_piece_that_is_swept_between_opening_and_locking_it_takes_no_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, lock = Directory(tmp_path), fcntl.flock
+
+    def late(file: object, how: int) -> None:
+        for path in (tmp_path / "incoming").iterdir():
+            path.unlink()
+        lock(file, how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(Conflict, match="from the start"), here.append("site:north", digest(b""), 0, 3) as write:
+        write(b"abc")

@@ -1,0 +1,83 @@
+"""No task begins for which policy or disk have no room; what is fetched is never more than was announced."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consilium.core.errors import Refused
+from consilium.core.ids import digest
+from consilium.governance.policy import Limits
+from consilium.site import room
+from consilium.site.folder import Folder
+from consilium.wire.messages import Blob, Task
+
+GB = 1 << 30
+SIZES = st.integers(0, 8).map(lambda eighths: eighths * GB // 8)
+
+
+def task(kind: str, state: int, initial: int, aggregate: int | None, number: int = 3) -> Task:
+    def blob(size: int) -> Blob:
+        return Blob(digest=digest(b""), size=size)
+
+    return Task.model_validate({
+        "study": "sums", "run": "sums-1", "plan": digest(b""), "round": number, "kind": kind, "phase": "SUBMIT",
+        "roster": ["north"], "state": blob(state), "initial": blob(initial), "deadline": datetime.now(UTC),
+        "aggregate": None if aggregate is None else blob(aggregate),
+    })  # fmt: skip
+
+
+def file(path: Path, size: int) -> None:
+    """A file of so many bytes, of which the disk keeps none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as out:
+        out.truncate(size)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    return Folder.create(tmp_path_factory.mktemp("room") / "site")
+
+
+@given(SIZES, SIZES, SIZES | st.none(), SIZES, st.integers(1, 40), st.sampled_from(["TRAIN", "EVALUATE"]))
+def test_a_task_is_refused_if_and_only_if_it_would_exceed_the_policy(
+    folder: Folder, state: int, initial: int, aggregate: int | None, other: int, eighths: int, kind: str
+) -> None:
+    file(folder.work / "other-1" / "state-0.safetensors", other)
+    updates = 2 * initial if kind == "TRAIN" else 0
+    fits = other + state + initial + (aggregate or 0) + updates <= eighths * GB // 8
+    limits = Limits(disk_gb=eighths / 8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "free", lambda folder: 1 << 50)
+        try:
+            room.check(task(kind, state, initial, aggregate), folder, limits)
+        except Refused as error:
+            assert not fits and error.reason == "disk" and "disk_gb" in error.remedy
+        else:
+            assert fits
+
+
+def test_what_is_there_already_needs_no_more_room(folder: Folder) -> None:
+    asked, limits = task("EVALUATE", GB, GB, GB), Limits(disk_gb=3)
+    for path in folder.work.rglob("*.safetensors"):
+        path.unlink()
+    for name in ("initial", "state-2", "sums-2"):
+        room.check(asked, folder, limits)
+        file(folder.work / "sums-1" / f"{name}.safetensors", GB)
+    room.check(asked, folder, limits)
+    file(folder.work / "sums-1" / "state-1.safetensors", 1)
+    with pytest.raises(Refused):
+        room.check(asked, folder, limits)
+
+
+def test_the_disk_is_not_filled_to_its_last_byte(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = task("EVALUATE", 5, 0, None, number=9)
+    monkeypatch.setattr(room, "used", lambda folder: 0)
+    monkeypatch.setattr(room, "free", lambda folder: room.LEFT_BYTES + 5)
+    room.check(asked, folder, Limits())
+    monkeypatch.setattr(room, "free", lambda folder: room.LEFT_BYTES + 4)
+    with pytest.raises(Refused, match="left free") as caught:
+        room.check(asked, folder, Limits())
+    assert caught.value.reason == "disk"
