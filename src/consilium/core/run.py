@@ -21,17 +21,28 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
+_DID = dict.fromkeys(machine.Phase, "have answered") | {
+    machine.Phase.PROVE: "have compared the words of the roster",
+    machine.Phase.CONFIRM: "have confirmed whose vectors they saw",
+    machine.Phase.UNMASK: "have sent what opens the sum",
+}
+"""What a run waits for, phase by phase."""
 OVER = frozenset({Status.FINISHED, Status.STOPPED, Status.FAILED})
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A round begins with this roster; `attempt` counts openings of the same number."""
+    """A round begins with this roster; `attempt` counts openings of the same number.
+
+    Args:    quorum: how many must take part; 0: the plan's number.   least: how many open a sum.
+    """
 
     number: int
     kind: Kind
     roster: tuple[SiteId, ...]
     attempt: int
+    quorum: int = 0
+    least: int = 1
 
 
 @dataclass(frozen=True)
@@ -54,10 +65,14 @@ RunEvent = Opened | Lacking | Stopped | machine.Event
 
 @dataclass(frozen=True)
 class Run:
-    """A fold of its events. `state` names the newest state of the chain; `took_part` who made which round."""
+    """A fold of its events. `state` names the newest state of the chain; `took_part` who made which round.
+
+    `cohort` holds keys with one another, for the whole run; empty where the recipe needs none, or before they do.
+    """
 
     rounds: int
     quorum: int
+    secure: bool = False
     status: Status = Status.PAUSED
     reason: str = "not begun"
     number: int = 0
@@ -65,12 +80,15 @@ class Run:
     round: Round | None = None
     state: Digest | None = None
     took_part: Mapping[int, tuple[SiteId, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    cohort: tuple[SiteId, ...] = ()
 
     @property
     def following(self) -> tuple[int, Kind] | None:
         """The round to open now; None while one is open or when the run is over."""
         if self.status in OVER or (self.round is not None and not self.round.closed):
             return None
+        if self.secure and not self.cohort:
+            return 0, Kind.PAIR
         number = self.number + 1 if self.number in self.took_part or self.number == 0 else self.number
         return number, Kind.TRAIN if number <= self.rounds else Kind.EVALUATE
 
@@ -112,16 +130,26 @@ def _opened(before: Run, event: Opened) -> tuple[Run, list[machine.Effect]]:
     if before.following != (event.number, event.kind):
         raise Conflict(f"round {event.number} is not the next one", "open the round that `following` names")
     roster: Roster = frozenset(event.roster)
-    fresh, effects = machine.begin(event.number, event.kind, machine.PLAIN, roster, before.quorum)
+    phases = _phases(before.secure, event.kind)
+    quorum = event.quorum or before.quorum
+    fresh, effects = machine.begin(event.number, event.kind, phases, roster, quorum, event.least)
     opened = replace(before, round=fresh, number=event.number, attempt=event.attempt)
     return replace(opened, status=Status.RUNNING, reason=""), effects
+
+
+def _phases(secure: bool, kind: Kind) -> tuple[machine.Phase, ...]:
+    if kind is Kind.PAIR:
+        return machine.PAIRING
+    return machine.SECURE_SUM if secure else machine.PLAIN
 
 
 def _settled(run: Run, effects: list[machine.Effect]) -> Run:
     for effect in effects:
         match effect:
             case machine.Wait():
-                reason = f"round {run.number}: {effect.answered} of the {effect.quorum} needed sites have answered"
+                reason = (
+                    f"round {run.number}: {effect.answered} of the {effect.quorum} needed sites {_DID[effect.phase]}"
+                )
                 return replace(run, status=Status.PAUSED, reason=reason)
             case machine.Ask():
                 return replace(run, status=Status.RUNNING, reason="")
@@ -134,7 +162,9 @@ def _settled(run: Run, effects: list[machine.Effect]) -> Run:
 
 def _completed(run: Run, effect: machine.Close) -> Run:
     assert run.round is not None
-    took_part = tuple(sorted(run.round.answered(machine.Phase.SUBMIT)))
+    took_part = tuple(sorted(run.round.counted))
+    if run.round.kind is Kind.PAIR:
+        return replace(run, cohort=took_part)
     done = replace(run, took_part=MappingProxyType({**run.took_part, run.number: took_part}))
     if run.round.kind is Kind.EVALUATE:
         return replace(done, status=Status.FINISHED, reason="")

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from consilium.core.errors import Invalid
 from consilium.core.ids import SiteId
+from consilium.core.round import threshold
 from consilium.privacy import masks, shares
 from consilium.privacy.masks import Integers
-from consilium.privacy.secagg import Masked, Open, Ready, Unmask, commitment, ctx2_of, is_share, sign, threshold
+from consilium.privacy.secagg import Masked, Open, Ready, Unmask, commitment, ctx2_of, is_share, sign
 
 Pair = tuple[SiteId, SiteId]
 
@@ -61,10 +62,8 @@ def _combined(asked: Open, author: Masked, subject: SiteId, parts: Mapping[SiteI
 def uncover(total: Mapping[str, Integers], opened: Opened) -> None:
     """Take the masks off a sum of masked vectors, in place: what is left is the sum of the survivors' integers."""
     for name, vector in total.items():
-        for key in opened.own.values():
-            masks.add(vector, masks.segment_key(key, name), -1)
-        for (site, lost), key in opened.pairs.items():
-            masks.add(vector, masks.segment_key(key, name), -sign(site, lost))
+        for key, plus in streams(opened):
+            masks.add(vector, masks.segment_key(key, name), plus)
 
 
 def streams(opened: Opened) -> Iterator[tuple[bytes, int]]:

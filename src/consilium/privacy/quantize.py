@@ -43,20 +43,24 @@ class Encoding:
         """Integers per unit: the largest power of two that keeps the limit below `top`, so that scaling is exact."""
         return float(2.0 ** np.floor(np.log2(self.top / self.limit)))
 
-    def encode(self, values: Floats, chance: Floats) -> tuple[Integers, int]:
+    def encode(self, values: Floats, chance: Floats | float = 0.5) -> tuple[Integers, int]:
         """Integers modulo 2^bits, two's complement, and how many values were clamped.
 
         Args:    values: (n,) finite.   chance: (n,) in [0, 1): rounds up with the probability of the remainder, so
-                 that rounding adds no bias; 0.5 everywhere rounds to the nearest.
+                 that rounding adds no bias; 0.5 rounds to the nearest.
         Raises:  Invalid: a value is not finite.
         """
         wide = values.astype(np.float64)
         if not np.all(np.isfinite(wide)):
             raise Invalid("a value is not finite", "lower the learning rate of the study")
-        clamped = int(np.count_nonzero(np.abs(wide) > self.limit))
+        clamped = self.clamped(wide)
         whole = np.floor(np.clip(wide, -self.limit, self.limit) * self.scale + chance).astype(np.int64)
         np.clip(whole, -self.top, self.top, out=whole)
         return whole.astype(DTYPES[self.bits]), clamped
+
+    def clamped(self, values: Floats) -> int:
+        """How many values are beyond the limit."""
+        return int(np.count_nonzero(np.abs(values) > self.limit))
 
     def decode(self, total: Integers) -> npt.NDArray[np.float64]:
         """The sum's values, (n,) float64."""
