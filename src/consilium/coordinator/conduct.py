@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, select
 
+from consilium.coordinator import steps
 from consilium.coordinator.ledgers import checkpoint, post_all, record
 from consilium.core import round as machine
 from consilium.core import run as runs
@@ -113,17 +114,29 @@ class Conduct:
         ]
         return sorted(good)
 
+    def _willing(self) -> list[SiteId]:
+        """Approving sites that may take part: those that hold keys, once keys are agreed.
+
+        Where keys are to be agreed again, those that were silent or refused are left out, if enough remain.
+        """
+        approving, last = self._may(), self.fold.round
+        if last is None or last.kind is not machine.Kind.PAIR or self.fold.cohort:
+            return approving
+        silent = (last.roster - last.answered(last.phases[last.at]).keys()) | self._refusing(0)
+        rest = [site for site in approving if site not in silent]
+        return rest if len(rest) >= self.fold.quorum else approving
+
     def _present(self) -> list[SiteId]:
         """Approving sites, less those that took no part in the last round and were not heard of at its end.
 
         A slow site that still speaks to the coordinator is asked again; so is everybody when a quorum needs it. One
         that is away costs the run a deadline or two, not one in every other round; it is asked again once it speaks.
         """
-        approving = self.approving()
+        approving = self._willing()
         last = self.fold.round
         if last is None:
             return approving
-        took_part = self.fold.took_part.get(last.number, ())
+        took_part = last.counted
         closed_at = self.tx.scalar(_LAST_AT, run=self.run)
         seen = {row.site: row.last_seen for row in self.tx.rows(_SEEN)}
         since = _aware(closed_at).timestamp() - min(self.plan.study.deadlines.round_s, AWAY_S)
@@ -135,25 +148,34 @@ class Conduct:
         following = self.fold.following
         if following is None:
             return
+        quorum, least = self.fold.quorum, 1
+        if self.fold.cohort:
+            quorum, least = steps.needed(self.tx, self.run, self.plan, self.fold.cohort)
         roster = self._present()
-        if len(roster) < self.fold.quorum:
+        if len(roster) < quorum:
+            roster = self._willing()
+        if len(roster) < quorum:
             self.take(runs.Lacking(len(roster)))
             return
         number, kind = following
         attempt = self.fold.attempt + 1 if number == self.fold.number else 1
-        self.take(runs.Opened(number, kind, tuple(roster), attempt))
+        self.take(runs.Opened(number, kind, tuple(roster), attempt, quorum, least))
 
     def _ask(self, effect: machine.Ask) -> None:
         number, deadline = self.fold.number, self.now + timedelta(seconds=self.plan.study.deadlines.round_s)
-        state, aggregate = self._state(number - 1)
+        state, aggregate = self._state(max(number - 1, 0))
+        phase: Any = effect.phase.value
         task = Task(
             study=self.study, run=self.run, plan=self.plan.digest, round=number, attempt=self.fold.attempt,
-            kind=self._kind(), phase="SUBMIT", roster=tuple(sorted(effect.roster)), state=state, aggregate=aggregate,
-            initial=self._initial(), deadline=deadline,
+            kind=self._kind(), phase=phase, roster=tuple(sorted(effect.roster)), cohort=self.fold.cohort, state=state,
+            aggregate=aggregate, initial=self._initial(), deadline=deadline,
         )  # fmt: skip
         post_all(self.tx, self.identity, sorted(effect.roster), task)
-        self.due("deadline", f"{number}/{self.fold.attempt}", deadline)
-        record(self.tx, "round-opened", {"run": self.run, "round": number, "roster": sorted(effect.roster)}, self.now)
+        self.due("deadline", f"{number}/{self.fold.attempt}/{phase}", deadline)
+        assert self.fold.round is not None
+        kind = "phase-opened" if self.fold.round.at else "round-opened"
+        body = {"run": self.run, "round": number, "roster": sorted(effect.roster)}
+        record(self.tx, kind, {**body, "phase": phase} if self.fold.round.at else body, self.now)
 
     def _kind(self) -> Any:
         assert self.fold.round is not None
@@ -175,16 +197,16 @@ class Conduct:
     def _closed(self) -> None:
         number = self.fold.number
         state, aggregate = self._state(number)
-        took_part = self.fold.took_part[number]
-        assert aggregate is not None
+        assert self.fold.round is not None
+        took_part = tuple(sorted(self.fold.round.counted))
         closed = Closed(
-            study=self.study, run=self.run, round=number, kind=self._kind(), took_part=took_part,
-            aggregate=aggregate, state=state,
+            study=self.study, run=self.run, round=number, attempt=self.fold.attempt, kind=self._kind(),
+            took_part=took_part, aggregate=aggregate, state=state,
         )  # fmt: skip
         post_all(self.tx, self.identity, self._everyone(), closed)
         body = {"run": self.run, "round": number, "took_part": list(took_part), "state": state.digest}
         record(self.tx, "round-closed", body, self.now)
-        if number % CHECKPOINT_EVERY == 0:
+        if number and number % CHECKPOINT_EVERY == 0:
             self._mark()
         self.open_next()
 
@@ -227,9 +249,10 @@ class Conduct:
         if self.fold.status in runs.OVER or (self.fold.state is None and not self._begun()):
             return
         if round_ is not None and not round_.closed:
-            willing = set(self.approving()) - (set() if came else self._refusing(round_.number))
+            willing = set(self._may()) - (set() if came else self._refusing(round_.number))
             new = self.fold.status is runs.Status.PAUSED and not round_.roster.issuperset(willing)
-            if new and self.fold.quorum <= len(willing) and round_.phase is machine.Phase.SUBMIT:
+            may = round_.phase not in machine.ASKED_OF_COORDINATOR and not round_.opening
+            if new and round_.quorum <= len(willing) and may:
                 self.take(machine.Cancelled(f"round {round_.number} lost its quorum and is opened again"))
             return
         self.open_next()
@@ -238,9 +261,13 @@ class Conduct:
         """A site is heard of: if the run is paused without it, and it would take part, it is asked."""
         round_ = self.fold.round
         if round_ is not None and not round_.closed and site not in round_.roster:
-            willing = set(self.approving()) - self._refusing(round_.number)
+            willing = set(self._may()) - self._refusing(round_.number)
             if site in willing:
                 self.refresh(site)
+
+    def _may(self) -> list[SiteId]:
+        """Approving sites that may be asked: once keys are agreed, those that hold them."""
+        return [site for site in self.approving() if not self.fold.cohort or site in self.fold.cohort]
 
     def _refusing(self, number: int) -> set[SiteId]:
         """Sites that refused round `number` and have decided nothing since."""

@@ -12,18 +12,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from consilium import __version__
-from consilium.coordinator import accounts, views
+from consilium.coordinator import accounts, steps, views
 from consilium.coordinator.accounts import Who
 from consilium.coordinator.conduct import Conduct, grant
 from consilium.coordinator.ledgers import post, record
 from consilium.coordinator.services import Services
 from consilium.core import run as run_machine
-from consilium.core.errors import NotFound, ProtocolMismatch, Refused, Unauthenticated
+from consilium.core.errors import NotFound, OutOfPhase, ProtocolMismatch, Refused, Unauthenticated
 from consilium.core.ids import RunId, SiteId
 from consilium.core.study import Plan
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
-from consilium.store.schema import inbox, runs, sites, studies
+from consilium.store.schema import decisions, inbox, runs, sites, studies
 from consilium.wire import messages
 from consilium.wire.identity import fingerprint
 
@@ -60,6 +60,14 @@ class Body(BaseModel):
     """A request body of people's endpoints."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Of(Body):
+    """Which phase of which round; numbers as in a task."""
+
+    round: int = Field(ge=0, lt=2**31)
+    attempt: int = Field(ge=1, lt=2**31)
+    of: messages.SitePhase
 
 
 class After(Body):
@@ -186,19 +194,44 @@ async def read_inbox(call: Call) -> Any:
     rows = await _arrived(call)
     # `messages.Inbox`, put together from the bytes at hand: they are JSON already, and every site asks for them.
     items = b",".join(b'{"seq":%d,"envelope":%b}' % row for row in rows)
-    blobs = _small(call, rows[-1][1]) if rows else b""
-    body = b'{"items":[%b],"blobs":{%b}}' % (items, blobs)
+    blobs, said = await _beside(call, rows[-1][1]) if rows else (b"", b"")
+    body = b'{"items":[%b],"blobs":{%b},"said":{%b}}' % (items, blobs, said)
     return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-def _small(call: Call, envelope: bytes) -> bytes:
-    """The blob from which the site makes the state of the newest task, if it is small, as a member of an object."""
+async def _beside(call: Call, envelope: bytes) -> tuple[bytes, bytes]:
+    """What goes with the newest task, as members of objects, where it is small.
+
+    The blob from which the site makes the task's state, and what all said in the phase before.
+    """
     told = json.loads(envelope)
     if told["payloadType"] != messages.Task.TYPE:
-        return b""
+        return b"", b""
     task = json.loads(base64.b64decode(told["payload"]))
+    before = steps.before(task["phase"])
+    if before is not None:
+        said = await call.services.said(task["run"], task["round"], task["attempt"], before)
+        return b"", said if len(said) <= messages.SMALL else b""
     blob = task["aggregate"] or task["initial"]
-    return call.services.small(blob["digest"]) if blob["size"] <= messages.SMALL else b""
+    return call.services.small(blob["digest"]) if blob["size"] <= messages.SMALL else b"", b""
+
+
+async def said(call: Call) -> Any:
+    """What all sites said in one phase of a round: envelopes by site, each signed by its site."""
+    services, query = call.services, call.query
+
+    def act(tx: Transaction) -> None:
+        study = tx.scalar(select(runs.c.study).where(runs.c.run == call.key))
+        mine = decisions.c.site == call.who.name
+        if study is None or tx.row(select(decisions.c.id).where(decisions.c.study == study, mine)) is None:
+            raise NotFound(f"there is no run {call.key} of this site", "check the name")
+        fold = Conduct.load(tx, services.identity, RunId(call.key), services.now()).fold
+        if not steps.relayed(fold, query.round, query.attempt, query.of):
+            raise OutOfPhase(f"what is said in {query.of} is not for others, or not yet", "wait for the next task")
+
+    await call.store(act)
+    found = await services.said(call.key, query.round, query.attempt, query.of)
+    return Response(b'{"steps":{%b}}' % found, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 async def _arrived(call: Call) -> list[tuple[int, bytes]]:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from consilium.algorithms import metrics
+from consilium.coordinator import steps
 from consilium.coordinator.conduct import Conduct
 from consilium.coordinator.ledgers import record
 from consilium.core import round as machine
@@ -23,9 +24,10 @@ from consilium.store.database import Transaction
 from consilium.store.hot import Hot
 from consilium.store.schema import checkpoints, contributions, decisions, grants, refusals, results, sites, studies
 from consilium.store.schema import runs as run_table
+from consilium.store.schema import steps as step_table
 from consilium.wire.envelope import payload_of, peek, unseal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import SITE_MESSAGES, Answer, Checkpoint, Decision, Refusal, Signed
+from consilium.wire.messages import SITE_MESSAGES, Answer, Checkpoint, Decision, Refusal, Signed, Step
 
 METRICS = "metrics/"
 _EARLIER = Hot(
@@ -71,6 +73,7 @@ class Ingest:
             raise Invalid("a value of the contribution is not finite", "lower the learning rate of the study")
         take: dict[type[Signed], Callable[..., list[Conduct]]] = {
             Answer: self._answer,
+            Step: self._step,
             Refusal: self._refusal,
             Decision: self._decision,
             Checkpoint: self._checkpoint,
@@ -98,6 +101,40 @@ class Ingest:
         body = {"run": answer.run, "round": answer.round, "site": site, "contribution": sent}
         record(tx, "answer", body, now)
         return [conduct]
+
+    def _step(self, tx: Transaction, site: SiteId, step: Step, data: bytes, now: datetime) -> list[Conduct]:
+        conduct = Conduct.load(tx, self.identity, RunId(step.run), now)
+        if step.plan != conduct.plan.digest or step.study != conduct.study or not steps.secure(conduct.plan):
+            raise Conflict("the step is of another plan", "take the next task")
+        place = {"run": step.run, "round": step.round, "attempt": step.attempt, "phase": step.phase, "site": site}
+        known = tx.find(step_table, **place)
+        if known is not None and known.digest == digest(data):
+            return []  # an exact retry, at any time
+        round_ = conduct.fold.round
+        current = None if round_ is None else (round_.number, round_.kind.value, conduct.fold.attempt)
+        if (step.round, step.kind, step.attempt) != current:
+            raise OutOfPhase(f"round {step.round} is over or has not begun", "take the next task")
+        steps.fits(site, step, str(tx.find(sites, site=site).public_key))
+        if step.vector is not None:
+            self._check_vector(tx, site, step, conduct)
+        conduct.take(machine.Answered(site, machine.Phase(step.phase), digest(data)))
+        steps.keep(tx, site, step, data)
+        if step.vector is not None:
+            tx.do(_EARLIER, run=step.run, round=step.round, site=site)  # of an earlier opening
+            row = {"run": step.run, "round": step.round, "site": site, "digest": step.vector.digest}
+            tx.put(contributions, **row, size=step.vector.size, envelope=data)
+        record(tx, "step", {**place, "digest": digest(data)}, now)
+        return [conduct]
+
+    def _check_vector(self, tx: Transaction, site: SiteId, step: Step, conduct: Conduct) -> None:
+        """The masked vector is here, sent by this site, and its segments are those of the plan."""
+        assert step.vector is not None
+        if tx.find(grants, digest=step.vector.digest, subject=f"site:{site}") is None:
+            raise NotFound(f"{step.vector.digest} was not sent by this site", "send the blob, then the step")
+        state = Digest(tx.find(results, run=step.run, round=step.round - 1).state)
+        layout = steps.layout(conduct.plan, step.kind, self.blobs.path(state), len(conduct.fold.cohort))
+        if not layout.fits(self.blobs.path(Digest(step.vector.digest))):
+            raise Invalid("the vector's segments are not those of the plan", "update the agent")
 
     def _same_as_before(self, tx: Transaction, site: SiteId, answer: Answer) -> bool:
         before = tx.find(contributions, run=answer.run, round=answer.round, site=site)

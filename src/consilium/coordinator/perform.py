@@ -3,18 +3,21 @@
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sqlalchemy import bindparam, select
 
 from consilium import plugins
 from consilium.algorithms import metrics
+from consilium.coordinator import steps
 from consilium.coordinator.conduct import Conduct, keep_blob
 from consilium.core import round as machine
 from consilium.core import state as chain
-from consilium.core.errors import NotFound, StudyInvalid
+from consilium.core.errors import Invalid, NotFound, StudyInvalid
 from consilium.core.ids import Digest, RunId
 from consilium.core.study import Plan, Study
+from consilium.privacy import recipe
+from consilium.privacy.layout import CLAMPED
 from consilium.store.blobs import Directory, Stored
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
@@ -32,29 +35,30 @@ class Performer:
     """Computes with the blobs on file; what it found is committed by `commit`."""
 
     def __init__(self, identity: Identity, blobs: Directory, name: str) -> None:
-        self._identity, self._blobs, self._name = identity, blobs, name
+        self._identity, self.blobs, self._name = identity, blobs, name
 
     def begin(self, plan: Plan, run: RunId) -> "Done":
         """The state at round 0, from the plan's initial model."""
         assert plan.study.model.initial is not None
-        initial = self._blobs.path(Digest(plan.study.model.initial))
-        state = self._blobs.make(partial(chain.begin, strategy(plan.study), initial, run))
+        initial = self.blobs.path(Digest(plan.study.model.initial))
+        state = self.blobs.make(partial(chain.begin, strategy(plan.study), initial, run))
         return Done(run, 0, "TRAIN", state, None, {})
 
     def apply(self, plan: Plan, run: RunId, needs: "Needs") -> "Done":
-        """Sum the contributions in sorted order of sites, and advance the state."""
-        paths = [self._blobs.path(digest) for _, digest in needs.contributions]
+        """Sum the contributions in sorted order of sites, open the sum if it is sealed, and advance the state."""
+        paths = [self.blobs.path(digest) for _, digest in needs.contributions]
         stamp = {"run": run, "round": str(needs.number), "kind": needs.kind.value}
-        aggregate = self._blobs.make(lambda out: chain.fold(paths, stamp, out))
-        sums = self._blobs.path(aggregate.digest)
-        state = Stored(needs.state, self._blobs.path(needs.state).stat().st_size)
+        aggregate = self.blobs.make(lambda out: _summed(needs, paths, stamp, out))
+        sums = self.blobs.path(aggregate.digest)
+        state = Stored(needs.state, self.blobs.path(needs.state).stat().st_size)
         if needs.kind is machine.Kind.TRAIN:
-            before = self._blobs.path(needs.state)
+            before = self.blobs.path(needs.state)
             step = partial(chain.advance, strategy(plan.study), before, needs.state, sums, run, needs.number)
-            state = self._blobs.make(step)
-        figures = self._figures(
-            plan.study, sums, dict(zip((site for site, _ in needs.contributions), paths, strict=True))
-        )
+            state = self.blobs.make(step)
+        singles = dict(zip((site for site, _ in needs.contributions), paths, strict=True))
+        figures = self._figures(plan.study, sums, {} if needs.sealed else singles)
+        if needs.sealed:
+            figures |= {"clipped": clipped(plan.study, needs, sums)}
         return Done(run, needs.number, needs.kind.value, state, aggregate, figures)
 
     def _figures(self, study: Study, sums: Path, singles: dict[str, Path]) -> dict[str, Any]:
@@ -83,18 +87,43 @@ class Done:
 
 
 class Needs:
-    """What APPLY of the open round works on. Raises: Conflict by `machine.step` later, if the round has moved on."""
+    """What APPLY of the open round works on. Raises: Conflict by `machine.step` later, if the round has moved on.
 
-    def __init__(self, tx: Transaction, conduct: Conduct) -> None:
+    `sealed` is what opens the sum, under the recipe `secure_sum`.
+    """
+
+    def __init__(self, tx: Transaction, conduct: Conduct, blobs: Directory) -> None:
         round_ = conduct.fold.round
         assert round_ is not None
         self.number, self.kind = round_.number, round_.kind
-        answered = round_.answered(machine.Phase.SUBMIT)
+        answered = round_.counted
         rows = tx.rows(_ROUND, run=conduct.run, round=self.number)
         found = {row.site: row.digest for row in rows if row.site in answered}
         assert found.keys() == answered.keys()
         self.contributions = sorted(found.items())
         self.state: Digest = tx.find(results, run=conduct.run, round=self.number - 1).state
+        self.sealed: steps.Sealed | None = None
+        if steps.secure(conduct.plan):
+            at = (self.state, blobs.path(self.state))
+            self.sealed = steps.Sealed.of(tx, conduct.plan, conduct.run, conduct.fold, at)
+
+
+def _summed(needs: Needs, paths: list[Path], stamp: dict[str, str], out: IO[bytes]) -> tuple[Digest, int]:
+    if needs.sealed is None:
+        return chain.fold(paths, stamp, out)
+    return recipe.recover(needs.sealed.layout, paths, needs.sealed.recover(), stamp, out)
+
+
+def clipped(study: Study, needs: Needs, sums: Path) -> int:
+    """How many values the sites cut. Raises: Invalid: more than the plan allows."""
+    arrays = chain.read(sums).arrays
+    count, values = int(arrays[CLAMPED][0]), sum(array.size for array in arrays.values())
+    if count > study.privacy.most_clipped * values * len(needs.contributions):
+        raise Invalid(
+            f"{count} values were beyond privacy.clip in round {needs.number}",
+            "raise privacy.clip, or lower training.learning_rate, in a new study",
+        )
+    return count
 
 
 def strategy(study: Study) -> Any:

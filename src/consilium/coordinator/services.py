@@ -5,12 +5,13 @@ import base64
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
+from consilium.coordinator import steps
 from consilium.coordinator.bell import Bell
 from consilium.coordinator.gate import Gate
 from consilium.coordinator.ingest import Ingest
@@ -20,6 +21,8 @@ from consilium.store.database import Database
 from consilium.wire.identity import Identity
 
 JOIN_PREFIX = "consilium-join:"
+HEARD = 8
+"""Phases whose answers are kept at hand: all sites of a round ask for the same."""
 Result = TypeVar("Result")
 
 
@@ -41,6 +44,7 @@ class Services:
     ingest: Ingest
     url: str
     ca: bytes | None
+    heard: dict[tuple[str, int, int, str], bytes] = field(default_factory=dict)
 
     def seconds(self) -> float:
         """Now, in seconds since the epoch."""
@@ -57,6 +61,18 @@ class Services:
     def small(self, digest: str) -> bytes:
         """A small blob as a member of a JSON object: its digest, and its bytes in base64."""
         return _member(self.blobs.path(Digest(digest)), digest)
+
+    async def said(self, run: str, number: int, attempt: int, phase: str) -> bytes:
+        """What was said in a phase that is over, as members of a JSON object: envelopes by site."""
+        key = (run, number, attempt, phase)
+        found = self.heard.get(key)
+        if found is None:
+            told = await self.database.run(lambda tx: steps.said(tx, *key))
+            found = b",".join(b'"%b":%b' % (site.encode(), envelope) for site, envelope in told.items())
+            self.heard[key] = found
+            while len(self.heard) > HEARD:
+                self.heard.pop(next(iter(self.heard)), None)
+        return found
 
     def join_string(self, site: str, secret: str) -> str:
         """What a person gives to a site: where to dial, whom to trust, and a secret that serves once."""

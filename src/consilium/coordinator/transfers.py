@@ -18,8 +18,8 @@ from consilium.core.ids import digest as digest_of
 from consilium.store.blobs import Stored
 from consilium.store.database import Transaction
 from consilium.store.schema import blobs, grants, studies
-from consilium.wire.envelope import payload_of
-from consilium.wire.messages import Answer
+from consilium.wire.envelope import payload_of, peek
+from consilium.wire.messages import Answer, Blob, Step
 
 PIECE = 1 << 20
 MAX_BLOB = 64 << 30
@@ -110,12 +110,22 @@ async def answer(call: Call) -> Any:
     """An answer with its small contribution: the envelope in one line, then the contribution's bytes."""
     store = call.services.blobs
     envelope, line, data = call.body.partition(b"\n")
-    message = Answer.decode(payload_of(envelope, Answer.TYPE))
-    named = message.contribution
-    if not line or len(data) != named.size or digest_of(data) != named.digest:
-        raise DigestMismatch(f"the bytes sent are not {named.digest}", "send the envelope in one line, then the blob")
+    named = _named(envelope)
+    if named is None or not line or len(data) != named.size or digest_of(data) != named.digest:
+        raise DigestMismatch(
+            "the bytes sent are not those that the message names", "send the envelope in one line, then the blob"
+        )
     await call.services.to_thread(lambda: store.make_bytes(data))
     return await take(call, envelope, lambda tx: _keep(tx, call, Stored(Digest(named.digest), named.size)))
+
+
+def _named(envelope: bytes) -> Blob | None:
+    """The blob that a message of a site names. Raises: EnvelopeInvalid: it is none of those that name one."""
+    if peek(envelope) == Step.TYPE:
+        vector: Blob | None = Step.decode(payload_of(envelope, Step.TYPE)).vector
+        return vector
+    contribution: Blob = Answer.decode(payload_of(envelope, Answer.TYPE)).contribution
+    return contribution
 
 
 async def _pour(call: Call, write: Callable[[bytes], None]) -> None:

@@ -161,6 +161,17 @@ contributions = Table(
     Column("size", BigInteger, nullable=False),
     Column("envelope", LargeBinary, nullable=False),
 )
+steps = Table(
+    "steps",  # what sites said in phases of agreeing on keys and of secure sums, relayed to the others
+    metadata,
+    Column("run", ForeignKey("runs.run"), primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("phase", String(10), primary_key=True),
+    Column("site", ForeignKey("sites.site"), primary_key=True),
+    Column("digest", String(71), nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+)
 audit = Table(
     "audit",
     metadata,
