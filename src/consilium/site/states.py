@@ -1,6 +1,7 @@
 """The state chain at the site: it computes the state after each round itself and compares its digest.
 
-A site that missed rounds adopts the coordinator's snapshot, says so in its audit log, and goes on from there.
+A site that missed rounds computes them from the sums that their closings name. Under the recipe `plain` it may also
+adopt the coordinator's snapshot; it says so in its audit log, and goes on from there.
 """
 
 import os
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from threading import Event
-from typing import IO
+from typing import IO, Any
 
 from consilium import plugins
 from consilium.core import state as chain
@@ -24,6 +25,7 @@ from consilium.wire.connection import Connection
 from consilium.wire.messages import SMALL, Task
 from consilium.wire.transfer import download, file_digest
 
+_OLD = "run = ? AND round < ? AND round < (SELECT max(round) FROM states WHERE run = ?)"
 Write = Callable[[IO[bytes]], tuple[Digest, int]]
 
 
@@ -48,6 +50,12 @@ class States:
         if known is None:
             known = self._computed(task, plan)
             how = "computed" if known is not None else "adopted"
+            if known is None and plan.study.privacy.recipe == "secure_sum":
+                raise Refused(
+                    f"this site missed rounds before {task.round}, and the sums of them are not known here",
+                    "a state that it cannot compute itself is not trained under secure_sum: begin a new run",
+                    reason="state-mismatch",
+                )
             known = known or self._adopted(task)
             self._keep(task, number, known[0], known[1], how, now)
         if known[0] != wanted:
@@ -73,28 +81,56 @@ class States:
 
     def _computed(self, task: Task, plan: Plan) -> tuple[Digest, Path] | None:
         strategy = plugins.load("consilium.strategies", plan.study.strategy.name)(plan.study.strategy.options)
-        path = self.folder.run(task.run) / f"state-{task.round - 1}.safetensors"
-        if task.round == 1:
-            initial = self.initial(task, plan)
-            return self._written(path, lambda out: chain.begin(strategy, initial, task.run, out))
-        before = self._known(task.run, task.round - 2)
-        if before is None or task.aggregate is None:
+        sums = self._missed(task)
+        number = task.round - 1 - len(sums)
+        state, replays = self._known(task.run, number), plan.study.privacy.recipe == "secure_sum"
+        if None in sums or (not replays and (len(sums) > 1 or (state is None and task.round > 1))):
             return None
-        sums = self._sums(task)
-        step: Write = lambda out: chain.advance(  # noqa: E731
-            strategy, before[1], before[0], sums, task.run, task.round - 1, out
-        )
-        return self._written(path, step)
+        if state is None:
+            initial = self.initial(task, plan)
+            state = self._written(self._path(task.run, 0), lambda out: chain.begin(strategy, initial, task.run, out))
+        for past, digest in enumerate(sums, number + 1):
+            before, state = state, self._advanced(strategy, task.run, past, state, Digest(str(digest)))
+            if past - 1 > number:  # on the way only, and in no journal
+                before[1].unlink()
+                self._sums_path(task.run, past - 1).unlink()
+        return state
 
-    def _sums(self, task: Task) -> Path:
-        assert task.aggregate is not None
-        path = self.folder.run(task.run) / f"sums-{task.round - 1}.safetensors"
+    def _missed(self, task: Task) -> list[Digest | None]:
+        """The sums that lead from the newest state here to the task's, in order; None for one that is not known."""
+        last = task.round - 1
+        newest = last
+        while newest > 0 and self._known(task.run, newest) is None:
+            newest -= 1
+        closed = self.journal.rows("SELECT round, aggregate FROM closings WHERE run = ?", task.run)
+        known = {row["round"]: row["aggregate"] for row in closed}
+        if task.aggregate is not None:
+            known[last] = task.aggregate.digest
+        return [known.get(number) for number in range(newest + 1, last + 1)]
+
+    def _path(self, run: str, number: int) -> Path:
+        return self.folder.run(run) / f"state-{number}.safetensors"
+
+    def _sums_path(self, run: str, number: int) -> Path:
+        return self.folder.run(run) / f"sums-{number}.safetensors"
+
+    def _advanced(
+        self, strategy: Any, run: str, number: int, before: tuple[Digest, Path], digest: Digest
+    ) -> tuple[Digest, Path]:
+        sums = self._sums(run, number, digest)
+        step: Write = lambda out: chain.advance(  # noqa: E731
+            strategy, before[1], before[0], sums, run, number, out
+        )
+        return self._written(self._path(run, number), step)
+
+    def _sums(self, run: str, number: int, digest: Digest) -> Path:
+        path = self._sums_path(run, number)
         if path not in self._seen or not path.exists():
             # Not made durable, and fetched again by a later process: only the state that comes of it is kept.
-            self._fetch(Digest(task.aggregate.digest), path, durable=False)
+            self._fetch(digest, path, durable=False)
             self._seen.add(path)
         stamp = chain.read(path).metadata
-        if (stamp.get("run"), stamp.get("round")) != (task.run, str(task.round - 1)):
+        if (stamp.get("run"), stamp.get("round")) != (run, str(number)):
             raise Refused(
                 "the sums that the coordinator sent are of another round", "report this", reason="state-mismatch"
             )
@@ -153,20 +189,25 @@ class States:
             tx.record("state", body, now)
 
     def forget(self, run: str, before: int) -> None:
-        """Remove states, sums, updates and permits of rounds that nothing needs any more."""
+        """Remove states, sums, updates and permits of rounds that nothing needs any more; `before` is over, too.
+
+        The newest state stays: one that is missed later is computed from it. What was made in a secure sum does not
+        outlast its round.
+        """
+        sealed = self.journal.row("SELECT run FROM seats WHERE run = ? LIMIT 1", run) is not None
         folder, gone = self.folder.work / run, []
         try:
             there = list(folder.iterdir())
         except FileNotFoundError:  # the run has ended, and what works here has removed its folder
             there = []
-        for row in self.journal.rows("SELECT round, path FROM states WHERE run = ? AND round < ?", run, before - 1):
+        for row in self.journal.rows(f"SELECT round, path FROM states WHERE {_OLD}", run, before - 1, run):  # noqa: S608
             gone += [Path(row["path"]), folder / f"sums-{row['round']}.safetensors"]
         for path in there:
             what, _, number = path.stem.partition("-")
-            if what in ("update", "permit") and int(number) < before:
+            if what in ("update", "permit", "masked") and int(number.split("-")[0]) < before + sealed:
                 gone.append(path)
         with self.journal.write(durable=False) as tx:
-            tx.do("DELETE FROM states WHERE run = ? AND round < ?", run, before - 1)
+            tx.do(f"DELETE FROM states WHERE {_OLD}", run, before - 1, run)  # noqa: S608
             for path in gone:
                 tx.do("DELETE FROM small WHERE path = ?", str(path))
         for path in gone:
