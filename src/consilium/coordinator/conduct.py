@@ -122,7 +122,8 @@ class Conduct:
         approving, last = self._may(), self.fold.round
         if last is None or last.kind is not machine.Kind.PAIR or self.fold.cohort:
             return approving
-        silent = (last.roster - last.answered(last.phases[last.at]).keys()) | self._refusing(0)
+        silent = last.roster - last.answered(last.phases[last.at]).keys()
+        silent |= self._refusing(0) | self._refusing(self.fold.next_number)
         rest = [site for site in approving if site not in silent]
         return rest if len(rest) >= self.fold.quorum else approving
 
@@ -148,30 +149,48 @@ class Conduct:
         following = self.fold.following
         if following is None:
             return
-        quorum, least = self.fold.quorum, 1
         if self.fold.cohort:
-            quorum, least = steps.needed(self.tx, self.run, self.plan, self.fold.cohort)
+            self._open_among_cohort(*following)
+            return
         roster = self._present()
-        if len(roster) < quorum:
-            roster = self._willing()
-        if len(roster) < quorum:
+        if len(roster) < self.fold.quorum:
             self.take(runs.Lacking(len(roster)))
             return
-        number, kind = following
+        self._open(*following, roster)
+
+    def _open(self, number: int, kind: machine.Kind, roster: list[SiteId], quorum: int = 0, least: int = 1) -> None:
         attempt = self.fold.attempt + 1 if number == self.fold.number else 1
+        if kind is machine.Kind.PAIR:
+            attempt = self.fold.pairings + 1
         self.take(runs.Opened(number, kind, tuple(roster), attempt, quorum, least))
 
+    def _open_among_cohort(self, number: int, kind: machine.Kind) -> None:
+        """Open a secure sum among those that hold keys; if they are too few, those that go on agree on keys anew."""
+        quorum, least = steps.needed(self.tx, self.run, self.plan, self.fold.cohort)
+        refusing = self._refusing(number)
+        willing = [site for site in self._may() if site not in refusing]
+        present = [site for site in self._present() if site in willing]
+        roster = present if len(present) >= quorum else willing
+        if len(roster) >= quorum:
+            self._open(number, kind, roster, quorum, least)
+        elif len(set(self.approving()) - refusing) >= self.fold.quorum:
+            self.take(runs.Parted(f"{len(roster)} of the {quorum} needed sites that hold keys go on"))
+            self.open_next()
+        else:
+            self.take(runs.Lacking(len(roster)))
+
     def _ask(self, effect: machine.Ask) -> None:
-        number, deadline = self.fold.number, self.now + timedelta(seconds=self.plan.study.deadlines.round_s)
+        (number, attempt), round_s = self.fold.current, self.plan.study.deadlines.round_s
+        deadline = self.now + timedelta(seconds=round_s)
         state, aggregate = self._state(max(number - 1, 0))
         phase: Any = effect.phase.value
         task = Task(
-            study=self.study, run=self.run, plan=self.plan.digest, round=number, attempt=self.fold.attempt,
+            study=self.study, run=self.run, plan=self.plan.digest, round=number, attempt=attempt,
             kind=self._kind(), phase=phase, roster=tuple(sorted(effect.roster)), cohort=self.fold.cohort, state=state,
             aggregate=aggregate, initial=self._initial(), deadline=deadline,
         )  # fmt: skip
         post_all(self.tx, self.identity, sorted(effect.roster), task)
-        self.due("deadline", f"{number}/{self.fold.attempt}/{phase}", deadline)
+        self.due("deadline", f"{number}/{attempt}/{phase}", deadline)
         assert self.fold.round is not None
         kind = "phase-opened" if self.fold.round.at else "round-opened"
         body = {"run": self.run, "round": number, "roster": sorted(effect.roster)}
@@ -195,12 +214,12 @@ class Conduct:
         return self.blob(row.state), self.blob(row.aggregate) if row.aggregate else None
 
     def _closed(self) -> None:
-        number = self.fold.number
+        number, attempt = self.fold.current
         state, aggregate = self._state(number)
         assert self.fold.round is not None
         took_part = tuple(sorted(self.fold.round.counted))
         closed = Closed(
-            study=self.study, run=self.run, round=number, attempt=self.fold.attempt, kind=self._kind(),
+            study=self.study, run=self.run, round=number, attempt=attempt, kind=self._kind(),
             took_part=took_part, aggregate=aggregate, state=state,
         )  # fmt: skip
         post_all(self.tx, self.identity, self._everyone(), closed)
@@ -249,10 +268,12 @@ class Conduct:
         if self.fold.status in runs.OVER or (self.fold.state is None and not self._begun()):
             return
         if round_ is not None and not round_.closed:
-            willing = set(self._may()) - (set() if came else self._refusing(round_.number))
-            new = self.fold.status is runs.Status.PAUSED and not round_.roster.issuperset(willing)
+            refusing = set() if came else self._refusing(round_.number)
+            willing, all_ = set(self._may()) - refusing, set(self.approving()) - refusing
+            new = round_.quorum <= len(willing) and not round_.roster.issuperset(willing)
+            parted = len(willing) < round_.quorum and bool(self.fold.cohort) and self.fold.quorum <= len(all_)
             may = round_.phase not in machine.ASKED_OF_COORDINATOR and not round_.opening
-            if new and round_.quorum <= len(willing) and may:
+            if self.fold.status is runs.Status.PAUSED and may and (new or parted):
                 self.take(machine.Cancelled(f"round {round_.number} lost its quorum and is opened again"))
             return
         self.open_next()

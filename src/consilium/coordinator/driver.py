@@ -159,7 +159,7 @@ class Driver:
     def _deadline(self, tx: Transaction, effect: Any) -> Conduct:
         conduct = Conduct.load(tx, self.identity, RunId(effect.run), _now(self.clock))
         number, attempt, phase = effect.key.split("/")[-3:]
-        current = (conduct.fold.number, conduct.fold.attempt) == (int(number), int(attempt))
+        current = conduct.fold.current == (int(number), int(attempt))
         if current and conduct.fold.status not in runs.OVER:
             conduct.take(machine.DeadlinePassed(machine.Phase(phase)))
         self._done(tx, effect)

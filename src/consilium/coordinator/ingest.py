@@ -111,8 +111,8 @@ class Ingest:
         if known is not None and known.digest == digest(data):
             return []  # an exact retry, at any time
         round_ = conduct.fold.round
-        current = None if round_ is None else (round_.number, round_.kind.value, conduct.fold.attempt)
-        if (step.round, step.kind, step.attempt) != current:
+        current = None if round_ is None else (*conduct.fold.current, round_.kind.value)
+        if (step.round, step.attempt, step.kind) != current:
             raise OutOfPhase(f"round {step.round} is over or has not begun", "take the next task")
         steps.fits(site, step, str(tx.find(sites, site=site).public_key))
         if step.vector is not None:
@@ -164,8 +164,8 @@ class Ingest:
         if refusal.run is None:
             return []
         conduct = Conduct.load(tx, self.identity, RunId(refusal.run), now)
-        of = (refusal.round, refusal.attempt or conduct.fold.attempt)
-        if of == (conduct.fold.number, conduct.fold.attempt) and conduct.study == refusal.study:
+        of = (refusal.round, refusal.attempt or conduct.fold.current[1])
+        if of == conduct.fold.current and conduct.study == refusal.study:
             stands = update(refusals).filter_by(**about, reason=refusal.reason)
             tx.do(stands.values(decision=tx.scalar(newest)))
             conduct.withdraw(site, refusal.reason)

@@ -82,8 +82,8 @@ def relayed(fold: runs.Run, number: int, attempt: int, phase: str) -> bool:
     """Whether what was said in a phase is relayed to the sites: it is over, and meant for them."""
     if phase not in BODIES or phase == Phase.UNMASK or fold.round is None:
         return False
-    if (number, attempt) != (fold.number, fold.attempt) or fold.round.closed:
-        return (number, attempt) <= (fold.number, fold.attempt)
+    if (number, attempt) != fold.current or fold.round.closed:
+        return attempt <= fold.pairings if number == 0 else (number, attempt) <= (fold.number, fold.attempt)
     return phase in fold.round.phases[: fold.round.at]
 
 

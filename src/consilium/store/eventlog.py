@@ -26,6 +26,7 @@ _KINDS: dict[str, Any] = {
         machine.Cancelled,
         runs.Opened,
         runs.Lacking,
+        runs.Parted,
         runs.Stopped,
     )
 }
