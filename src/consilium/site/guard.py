@@ -20,7 +20,7 @@ from consilium.core.study import Plan
 from consilium.governance import approvals
 from consilium.governance.policy import Policy
 from consilium.wire.envelope import unseal
-from consilium.wire.messages import Decision, Hash, Name, Signed, Task
+from consilium.wire.messages import Decision, Hash, Name, Short, Signed, Task
 
 
 class Permit(Signed):
@@ -34,7 +34,7 @@ class Permit(Signed):
     kind: str
     plan: Hash
     state: Hash
-    recipe: Name
+    recipe: Short
     wheel: Hash | None
     min_patients: int
     issued: datetime

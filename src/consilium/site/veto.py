@@ -106,9 +106,7 @@ class Veto:
             tx.record("refusal", {**about, "reason": reason}, now)
             tx.send("refusal", envelope, about, now)
             tx.do("UPDATE tasks SET status = 'refused', note = ? WHERE seq = ?", reason, seq)
-            tx.do(
-                "UPDATE outbox SET status = 'withdrawn', note = ?"
-                f" WHERE status = 'waiting' AND type IN {MADE} AND run = ? AND round = ?",
-                reason, task.run, task.round,
-            )  # fmt: skip
+            these = f"status = 'waiting' AND type IN {MADE} AND run = ? AND round = ?"
+            withdrawn = f"UPDATE outbox SET status = 'withdrawn', note = ? WHERE {these}"  # noqa: S608
+            tx.do(withdrawn, reason, task.run, task.round)
         self.outgoing.set()
