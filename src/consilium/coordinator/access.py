@@ -16,6 +16,7 @@ ACCESS: dict[str, frozenset[str]] = {
     "GET /v1/site": frozenset({SITE, PENDING}),
     "GET /v1/inbox": frozenset({SITE}),
     "GET /v1/runs/{run}/said": frozenset({SITE}),
+    "GET /v1/runs/{run}/opening": frozenset({SITE}),
     "POST /v1/envelopes": frozenset({SITE}),
     "POST /v1/answers": frozenset({SITE}),
     "POST /v1/heartbeat": frozenset({SITE}),

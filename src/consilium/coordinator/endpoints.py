@@ -19,7 +19,7 @@ from consilium.coordinator.ledgers import post, record
 from consilium.coordinator.services import Services
 from consilium.core import run as run_machine
 from consilium.core.errors import NotFound, OutOfPhase, ProtocolMismatch, Refused, Unauthenticated
-from consilium.core.ids import RunId, SiteId
+from consilium.core.ids import Digest, RunId, SiteId
 from consilium.core.study import Plan
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
@@ -68,6 +68,12 @@ class Of(Body):
     round: int = Field(ge=0, lt=2**31)
     attempt: int = Field(ge=1, lt=2**31)
     of: messages.SitePhase
+
+
+class OfRound(Body):
+    """Which round."""
+
+    round: int = Field(ge=1, lt=2**31)
 
 
 class After(Body):
@@ -221,10 +227,7 @@ async def said(call: Call) -> Any:
     services, query = call.services, call.query
 
     def act(tx: Transaction) -> None:
-        study = tx.scalar(select(runs.c.study).where(runs.c.run == call.key))
-        mine = decisions.c.site == call.who.name
-        if study is None or tx.row(select(decisions.c.id).where(decisions.c.study == study, mine)) is None:
-            raise NotFound(f"there is no run {call.key} of this site", "check the name")
+        _of_its_study(tx, call)
         fold = Conduct.load(tx, services.identity, RunId(call.key), services.now()).fold
         if not steps.relayed(fold, query.round, query.attempt, query.of):
             raise OutOfPhase(f"what is said in {query.of} is not for others, or not yet", "wait for the next task")
@@ -232,6 +235,30 @@ async def said(call: Call) -> Any:
     await call.store(act)
     found = await services.said(call.key, query.round, query.attempt, query.of)
     return Response(b'{"steps":{%b}}' % found, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _of_its_study(tx: Transaction, call: Call) -> None:
+    """Whether the run is of a study on which this site decided. Raises: NotFound."""
+    study = tx.scalar(select(runs.c.study).where(runs.c.run == call.key))
+    mine = decisions.c.site == call.who.name
+    if study is None or tx.row(select(decisions.c.id).where(decisions.c.study == study, mine)) is None:
+        raise NotFound(f"there is no run {call.key} of this site", "check the name")
+
+
+async def opening(call: Call) -> Any:
+    """What opened the sum of a round, for sites that check it: they believe no sum that they can compute."""
+    services, number = call.services, call.query.round
+
+    def act(tx: Transaction) -> dict[str, Any]:
+        _of_its_study(tx, call)
+        return steps.opening(tx, call.key, number)
+
+    told = await call.store(act)
+    digests = [Digest(blob["digest"]) for blob in told["vectors"].values()]
+    if sum(blob["size"] for blob in told["vectors"].values()) <= messages.MAX_MESSAGE:
+        read = lambda: {one: base64.b64encode(services.blobs.path(one).read_bytes()).decode() for one in digests}  # noqa: E731
+        told["data"] = await services.to_thread(read)
+    return told
 
 
 async def _arrived(call: Call) -> list[tuple[int, bytes]]:

@@ -18,10 +18,11 @@ from consilium.core.ids import Digest, RunId
 from consilium.core.study import Plan, Study
 from consilium.privacy import recipe
 from consilium.privacy.layout import CLAMPED
+from consilium.privacy.opening import Opened
 from consilium.store.blobs import Directory, Stored
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
-from consilium.store.schema import contributions, results
+from consilium.store.schema import contributions, openings, results
 from consilium.wire.identity import Identity
 
 _ROUND = Hot(
@@ -47,8 +48,9 @@ class Performer:
     def apply(self, plan: Plan, run: RunId, needs: "Needs") -> "Done":
         """Sum the contributions in sorted order of sites, open the sum if it is sealed, and advance the state."""
         paths = [self.blobs.path(digest) for _, digest in needs.contributions]
+        opened = needs.sealed.recover() if needs.sealed else None
         stamp = {"run": run, "round": str(needs.number), "kind": needs.kind.value}
-        aggregate = self.blobs.make(lambda out: _summed(needs, paths, stamp, out))
+        aggregate = self.blobs.make(lambda out: _summed(needs, opened, paths, stamp, out))
         sums = self.blobs.path(aggregate.digest)
         state = Stored(needs.state, self.blobs.path(needs.state).stat().st_size)
         if needs.kind is machine.Kind.TRAIN:
@@ -59,7 +61,11 @@ class Performer:
         figures = self._figures(plan.study, sums, {} if needs.sealed else singles)
         if needs.sealed:
             figures |= {"clipped": clipped(plan.study, needs, sums)}
-        return Done(run, needs.number, needs.kind.value, state, aggregate, figures)
+        done = Done(run, needs.number, needs.kind.value, state, aggregate, figures)
+        if opened is not None:
+            assert needs.sealed is not None
+            done.opening = needs.sealed.open.attempt, steps.written(opened)
+        return done
 
     def _figures(self, study: Study, sums: Path, singles: dict[str, Path]) -> dict[str, Any]:
         # `plain` shows each hospital's sums to the coordinator, and each hospital signed that it knows.
@@ -72,18 +78,22 @@ class Performer:
         for stored in filter(None, (done.state, done.aggregate)):
             keep_blob(tx, stored.digest, stored.size)
         outcome = done.aggregate.digest if done.aggregate else None
+        if done.opening is not None and tx.find(openings, run=done.run, round=done.number) is None:
+            attempt, body = done.opening
+            tx.put(openings, run=done.run, round=done.number, attempt=attempt, body=body)
         conduct.performed(done.number, done.kind, done.state.digest, outcome, done.figures, self._name)
         return conduct
 
 
 class Done:
-    """What an effect computed."""
+    """What an effect computed. `opening`: the attempt and what opened its sum, under the recipe `secure_sum`."""
 
     def __init__(
         self, run: RunId, number: int, kind: str, state: Stored, aggregate: Stored | None, figures: dict[str, Any]
     ) -> None:
         self.run, self.number, self.kind = run, number, kind
         self.state, self.aggregate, self.figures = state, aggregate, figures
+        self.opening: tuple[int, str] | None = None
 
 
 class Needs:
@@ -108,10 +118,12 @@ class Needs:
             self.sealed = steps.Sealed.of(tx, conduct.plan, conduct.run, conduct.fold, at)
 
 
-def _summed(needs: Needs, paths: list[Path], stamp: dict[str, str], out: IO[bytes]) -> tuple[Digest, int]:
-    if needs.sealed is None:
+def _summed(
+    needs: Needs, opened: Opened | None, paths: list[Path], stamp: dict[str, str], out: IO[bytes]
+) -> tuple[Digest, int]:
+    if needs.sealed is None or opened is None:
         return chain.fold(paths, stamp, out)
-    return recipe.recover(needs.sealed.layout, paths, needs.sealed.recover(), stamp, out)
+    return recipe.recover(needs.sealed.layout, paths, opened, stamp, out)
 
 
 def clipped(study: Study, needs: Needs, sums: Path) -> int:

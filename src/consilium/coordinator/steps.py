@@ -3,6 +3,7 @@
 The coordinator holds no key. What it refuses here would only have failed later, at the sites or when the sum is opened.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,18 +18,19 @@ from consilium.algorithms import metrics
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core import state as chain
-from consilium.core.errors import EnvelopeInvalid
+from consilium.core.errors import EnvelopeInvalid, NotFound
 from consilium.core.ids import Digest, SiteId, digest
 from consilium.core.round import Kind, Phase
 from consilium.core.study import Plan
-from consilium.privacy import opening, pairing, secagg
+from consilium.privacy import opening as protocol
+from consilium.privacy import pairing, secagg
 from consilium.privacy.layout import Layout
 from consilium.privacy.opening import Opened
 from consilium.privacy.pairing import Roster
 from consilium.privacy.secagg import Open
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
-from consilium.store.schema import steps
+from consilium.store.schema import contributions, openings, steps
 from consilium.wire.envelope import payload_of
 from consilium.wire.messages import Step
 
@@ -141,7 +143,26 @@ class Sealed:
 
     def recover(self) -> Opened:
         """The keys that open the sum. Raises: Invalid: shares are lacking, or do not fit."""
-        return opening.recover(self.open, self.active.values(), dict(self.survivors), self.told.values())
+        return protocol.recover(self.open, self.active.values(), dict(self.survivors), self.told.values())
+
+
+def written(opened: Opened) -> str:
+    """What opened a sum, as it is kept and told."""
+    pairs: dict[str, dict[str, str]] = {}
+    for (site, lost), key in sorted(opened.pairs.items()):
+        pairs.setdefault(site, {})[lost] = key.hex()
+    return json.dumps({"own": {site: key.hex() for site, key in sorted(opened.own.items())}, "pairs": pairs})
+
+
+def opening(tx: Transaction, run: str, number: int) -> dict[str, Any]:
+    """What opened the sum of a round, and the vectors of which it is the sum. Raises: NotFound."""
+    row = tx.find(openings, run=run, round=number)
+    if row is None:
+        raise NotFound(f"no sum of round {number} of {run} was opened", "wait until the round is closed")
+    told: dict[str, Any] = json.loads(row.body)
+    sent = tx.rows(select(contributions).where(contributions.c.run == run, contributions.c.round == number))
+    vectors = {one.site: {"digest": one.digest, "size": one.size} for one in sent if one.site in told["own"]}
+    return {"attempt": row.attempt, **told, "vectors": vectors}
 
 
 def secure(plan: Plan) -> bool:

@@ -17,7 +17,7 @@ from consilium.core.ids import Digest, is_digest
 from consilium.core.ids import digest as digest_of
 from consilium.store.blobs import Stored
 from consilium.store.database import Transaction
-from consilium.store.schema import blobs, grants, studies
+from consilium.store.schema import blobs, contributions, decisions, grants, openings, runs, studies
 from consilium.wire.envelope import payload_of, peek
 from consilium.wire.messages import Answer, Blob, Step
 
@@ -50,6 +50,17 @@ def _readable(tx: Transaction, call: Call, digest: Digest) -> int | None:
         subjects.append(grants.c.subject.in_(offered))
     statement = select(blobs.c.size).join(grants, grants.c.digest == blobs.c.digest)
     size: int | None = tx.scalar(statement.where(blobs.c.digest == digest, or_(*subjects)))
+    if size is None and call.who.role == "site":
+        size = _opened(tx, call, digest)
+    return size
+
+
+def _opened(tx: Transaction, call: Call, digest: Digest) -> int | None:
+    """Size of a masked vector whose sum is open, for a site of its study: it computes the sum anew."""
+    same = (contributions.c.run == openings.c.run) & (contributions.c.round == openings.c.round)
+    found = select(contributions.c.size).join(openings, same).join(runs, runs.c.run == contributions.c.run)
+    mine = select(decisions.c.study).where(decisions.c.site == call.who.name)
+    size: int | None = tx.scalar(found.where(contributions.c.digest == digest, runs.c.study.in_(mine)))
     return size
 
 

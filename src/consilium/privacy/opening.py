@@ -49,6 +49,25 @@ def recover(asked: Open, active: Iterable[Ready], survivors: Mapping[SiteId, Mas
     return Opened(own, pairs)
 
 
+def check(asked: Open, active: Iterable[Ready], survivors: Mapping[SiteId, Masked], opened: Opened) -> None:
+    """Whether these are the keys that open the sum over the survivors, by what each site committed to.
+
+    Raises: Invalid: keys are lacking, too many, or not those.
+    """
+    called = {one.site: one for one in active}
+    ctx, ctx2 = asked.sha256, ctx2_of(asked, called.values())
+    gone = called.keys() - survivors.keys()
+    whole = opened.own.keys() == survivors.keys() and opened.pairs.keys() == {(s, g) for s in survivors for g in gone}
+    if not (
+        whole
+        and all(commitment(ctx, key) == called[site].own_hash for site, key in opened.own.items())
+        and all(
+            commitment(ctx2, key) == survivors[site].pair_hashes.get(lost) for (site, lost), key in opened.pairs.items()
+        )
+    ):
+        raise Invalid("these keys do not open the sum of this round", "compare both audit logs")
+
+
 def _combined(asked: Open, author: Masked, subject: SiteId, parts: Mapping[SiteId, bytes]) -> bytes:
     places = {site: place for place, site in enumerate(asked.cohort)}
     good = {

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from consilium import __version__
 from consilium.core.errors import ConsiliumError, ProtocolMismatch, Unauthenticated, Unavailable
 from consilium.core.ids import SiteId
+from consilium.site.checking import Checking
 from consilium.site.folder import Folder
 from consilium.site.inbox import Inbox
 from consilium.site.journal import Journal
@@ -59,6 +60,7 @@ class Agent:
         self._outbox = Outbox(self._journal, self._connection, veto, self.stop, outgoing)
         site, steps = SiteId(self._member.site), Steps(self._identity, self._journal, self._connection, outgoing)
         updates = Updates(folder, self._identity, self._journal, states, self.stop)
+        states.check = Checking(folder, self._journal, self._connection, steps, self.stop).check
         pairing = Pairing(site, folder, self._identity, self._journal, steps)
         seats = Seats(site, folder, self._journal, steps, pairing, states, updates)
         self._worker = Worker(

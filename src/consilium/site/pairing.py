@@ -58,15 +58,15 @@ class Pairing:
 
     def _keys(self, task: Task, plan: Plan) -> Made:
         newest = self._newest(task.run)
-        held = self.journal.row("SELECT site FROM chains WHERE run = ? LIMIT 1", task.run)
-        if held is not None or (newest is not None and newest["attempt"] >= task.attempt):
+        if newest is not None and newest["attempt"] >= task.attempt:
             raise replayed(f"keys for {task.run} were agreed here before")
         secrets = os.urandom(128)
         least = self.folder.policy().floor(plan.study)
         message = _secrets(secrets).keys(task.run, task.attempt, self.site, self.identity.public, least)
 
         def keep(tx: Writing) -> None:
-            tx.do("DELETE FROM epochs WHERE run = ?", task.run)
+            # Earlier rosters stay: by them sums are checked that were opened among them. Their secrets do not.
+            tx.do("UPDATE epochs SET secrets = zeroblob(0), capsules = '', roots = '' WHERE run = ?", task.run)
             tx.do("INSERT INTO epochs (run, attempt, secrets) VALUES (?, ?, ?)", task.run, task.attempt, secrets)
 
         return Made(message, keep)
@@ -156,6 +156,7 @@ class Pairing:
         said = self.steps.heard(task, Place("PAIR", 0, epoch["attempt"], "PROVE"), signers(roster))
         protocol.check(roster, self.site, roots, {site: parsed(step, Confirmed) for site, step in said.items()})
         with self.journal.write() as tx:
+            tx.do("DELETE FROM chains WHERE run = ?", task.run)  # of keys that were agreed before, if there were
             for other, root in roots.items():
                 tx.do("INSERT OR REPLACE INTO chains VALUES (?, ?, 0, ?)", task.run, other, root)
             tx.do(

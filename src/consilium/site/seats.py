@@ -194,9 +194,14 @@ class Seats:
 
 def layout(plan: Plan, task: Task, state: Path) -> Layout:
     """The segments of a task's round, from the plan and the state here."""
+    return layout_of(plan, task.kind, state, len(task.cohort))
+
+
+def layout_of(plan: Plan, kind: str, state: Path, sites: int) -> Layout:
+    """The segments of a round of the plan, for a cohort of so many sites."""
     sums = metrics.sums(plan.study.contract.label.type, np.zeros(0), np.zeros(0))
     shapes = {name: (chain.kind(array), array.size) for name, array in sums.items()}
-    return Layout.of(plan.study, task.kind, chain.read(state).shape["model"], shapes, len(task.cohort))
+    return Layout.of(plan.study, kind, chain.read(state).shape["model"], shapes, sites)
 
 
 def objective(plan: Plan) -> str:

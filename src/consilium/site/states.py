@@ -7,7 +7,7 @@ adopt the coordinator's snapshot; it says so in its audit log, and goes on from 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import IO, Any
@@ -26,6 +26,8 @@ from consilium.wire.messages import SMALL, Task
 from consilium.wire.transfer import download, file_digest
 
 _OLD = "run = ? AND round < ? AND round < (SELECT max(round) FROM states WHERE run = ?)"
+Check = Callable[[Task, Plan, int, Path, Digest], bool]
+"""Whether the sums of a round were computed anew; see `Checking.check`."""
 Write = Callable[[IO[bytes]], tuple[Digest, int]]
 
 
@@ -37,6 +39,7 @@ class States:
     journal: Journal
     connection: Connection
     stop: Event
+    check: Check | None = None
     _seen: set[Path] = field(default_factory=set, repr=False)
     _offered: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
@@ -90,11 +93,18 @@ class States:
             initial = self.initial(task, plan)
             state = self._written(self._path(task.run, 0), lambda out: chain.begin(strategy, initial, task.run, out))
         for past, digest in enumerate(sums, number + 1):
+            if self.check is not None and replays and not self.check(task, plan, past, state[1], Digest(str(digest))):
+                self._unchecked(task, past)
             before, state = state, self._advanced(strategy, task.run, past, state, Digest(str(digest)))
             if past - 1 > number:  # on the way only, and in no journal
                 before[1].unlink()
                 self._sums_path(task.run, past - 1).unlink()
         return state
+
+    def _unchecked(self, task: Task, number: int) -> None:
+        with self.journal.write(durable=False) as tx:
+            body = {"run": task.run, "study": task.study, "round": number}
+            tx.record("sum-not-checked", body, datetime.now(UTC))
 
     def _missed(self, task: Task) -> list[Digest | None]:
         """The sums that lead from the newest state here to the task's, in order; None for one that is not known."""

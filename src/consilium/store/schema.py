@@ -172,6 +172,14 @@ steps = Table(
     Column("digest", String(71), nullable=False),
     Column("envelope", LargeBinary, nullable=False),
 )
+openings = Table(
+    "openings",  # what opened the sum of a round: every site checks the sum with it
+    metadata,
+    Column("run", ForeignKey("runs.run"), primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+)
 audit = Table(
     "audit",
     metadata,

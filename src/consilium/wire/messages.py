@@ -30,6 +30,8 @@ Short = Annotated[str, StringConstraints(max_length=200, pattern=TEXT)]
 Long = Annotated[str, StringConstraints(max_length=4000, pattern=TEXT)]
 Number = Annotated[int, Field(ge=0, lt=2**31)]
 """A number that databases at both ends can keep."""
+Seed = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""32 bytes."""
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
 
 
@@ -290,6 +292,16 @@ class Said(Message):
     """Envelopes of what all sites answered in one phase of a round, by site."""
 
     steps: dict[Name, dict[str, Any]]
+
+
+class Opening(Message):
+    """What opened the sum of a round, so that every site can compute it anew from the masked vectors."""
+
+    attempt: int = Field(ge=1, lt=2**31)
+    own: dict[Name, Seed] = Field(description="by survivor: the seed of its own mask")
+    pairs: dict[Name, dict[Name, Seed]] = Field(description="by survivor, by site that fell silent: the seed of both")
+    vectors: dict[Name, Blob] = Field(description="the survivors' masked vectors")
+    data: dict[Hash, str] = Field({}, description="the vectors' bytes, if they are small: base64, by digest")
 
 
 class Inbox(Message):
