@@ -105,12 +105,14 @@ class Seats:
         """Which patients: the hospital's mapping for this contract, by its place."""
         return digest(canonical([plan.study.contract.id, str(self.updates.mapping(plan))]))
 
-    def _seat(self, task: Task) -> tuple[Seat, Row]:
-        """The seat of the newest attempt. Raises: Refused: the task is of another (`replayed`)."""
+    def _seat(self, task: Task, roster: Roster) -> tuple[Seat, Row]:
+        """The seat of the newest attempt. Raises: Refused: the task is of another, or keys are others (`replayed`)."""
         row = self._last(task.run)
         if row is None or (row["round"], row["attempt"]) != (task.round, task.attempt):
             raise replayed(f"attempt {task.attempt} of round {task.round} is not the newest that was answered here")
         asked = Open.model_validate_json(row["open"])
+        if asked.roster != roster.digest:
+            raise replayed(f"keys were agreed anew after attempt {task.attempt} of round {task.round} began")
         if (asked.state, asked.kind) != (task.state.digest, task.kind):
             raise Refused(
                 "the coordinator names another state than this round began with", "compare both audit logs",
@@ -125,7 +127,7 @@ class Seats:
         return self.steps.heard(task, place(task)._replace(phase=phase), signers(roster))
 
     def _mask(self, task: Task, permit: Permit, plan: Plan, roster: Roster, now: datetime) -> Made:
-        seat, row = self._seat(task)
+        seat, row = self._seat(task, roster)
         ready = [parsed(step, Ready) for step in self._heard(task, "READY", roster).values()]
         seat, boxes = secagg.mask(seat, ready)
         self._disclosed(row, seat, (one.site for one in ready))
@@ -141,7 +143,7 @@ class Seats:
         return Made(secagg.masked(seat, made.digest, boxes), keep, made)
 
     def _confirm(self, task: Task, roster: Roster) -> Made:
-        seat, _ = self._seat(task)
+        seat, _ = self._seat(task, roster)
         own = self.steps.own(task.run, place(task)._replace(phase="MASK"))
         if own is None:
             raise replayed(f"this site has masked nothing in attempt {task.attempt} of round {task.round}")
@@ -157,7 +159,7 @@ class Seats:
         return found
 
     def _unmask(self, task: Task, roster: Roster) -> Made:
-        seat, row = self._seat(task)
+        seat, row = self._seat(task, roster)
         survivors = self._survivors(task, roster)
         proofs = [parsed(step, Confirm) for step in self._heard(task, "CONFIRM", roster).values()]
         seat, message = secagg.unmask(seat, survivors, proofs)

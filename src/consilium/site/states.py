@@ -89,6 +89,7 @@ class States:
         state, replays = self._known(task.run, number), plan.study.privacy.recipe == "secure_sum"
         if None in sums or (not replays and (len(sums) > 1 or (state is None and task.round > 1))):
             return None
+        kept = state is not None
         if state is None:
             initial = self.initial(task, plan)
             state = self._written(self._path(task.run, 0), lambda out: chain.begin(strategy, initial, task.run, out))
@@ -96,9 +97,9 @@ class States:
             if self.check is not None and replays and not self.check(task, plan, past, state[1], Digest(str(digest))):
                 self._unchecked(task, past)
             before, state = state, self._advanced(strategy, task.run, past, state, Digest(str(digest)))
-            if past - 1 > number:  # on the way only, and in no journal
+            if past - 1 > number or not kept:  # on the way only, and in no journal
                 before[1].unlink()
-                self._sums_path(task.run, past - 1).unlink()
+                self._sums_path(task.run, past - 1).unlink(missing_ok=True)
         return state
 
     def _unchecked(self, task: Task, number: int) -> None:
