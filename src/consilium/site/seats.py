@@ -10,16 +10,19 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from sqlite3 import Row
 
 import numpy as np
 
+from consilium import yamlfile
 from consilium.algorithms import metrics
 from consilium.core import state as chain
-from consilium.core.errors import Refused
+from consilium.core.errors import MappingInvalid, Refused
 from consilium.core.ids import Digest, SiteId, canonical, digest
 from consilium.core.study import Plan
+from consilium.data.mapping import Mapping
 from consilium.privacy import disclosure, recipe, secagg
 from consilium.privacy.disclosure import Opening
 from consilium.privacy.layout import Layout
@@ -75,7 +78,7 @@ class Seats:
         coins, keys = os.urandom(32), self.pairing.keys(task.run, opening)
         _, message = secagg.ready(self.site, keys, coins, asked, own)
         made = self.updates.of(task, permit, plan, now)
-        about = {"source": self._source(plan), "objective": objective(plan), "model": model_hash(state)}
+        about = self._about(plan, state)
 
         def keep(tx: Writing) -> None:
             self.updates.keep(tx, task, made, "secure_sum")
@@ -101,9 +104,16 @@ class Seats:
     def _last(self, run: str) -> Row | None:
         return self.journal.row("SELECT * FROM seats WHERE run = ? ORDER BY round DESC, attempt DESC LIMIT 1", run)
 
-    def _source(self, plan: Plan) -> str:
-        """Which patients: the hospital's mapping for this contract, by its place."""
-        return digest(canonical([plan.study.contract.id, str(self.updates.mapping(plan))]))
+    def _about(self, plan: Plan, state: Path) -> dict[str, str]:
+        """What is asked of which patients at which model, by the hospital's own table and column, under any name.
+
+        What a contract calls its parts, what a mapping file is called, and how is trained, is in none of it: who asks
+        the same question twice chooses all that. Rounds of training carry the model's metrics, too, so the kind of the
+        round is not, either.
+        """
+        path = self.updates.mapping(plan)
+        source, label = _asked(path, path.stat().st_mtime_ns)
+        return {"source": source, "objective": label, "model": model_hash(state)}
 
     def _seat(self, task: Task, roster: Roster) -> tuple[Seat, Row]:
         """The seat of the newest attempt. Raises: Refused: the task is of another, or keys are others (`replayed`)."""
@@ -206,13 +216,14 @@ def layout_of(plan: Plan, kind: str, state: Path, sites: int) -> Layout:
     return Layout.of(plan.study, kind, chain.read(state).shape["model"], shapes, sites)
 
 
-def objective(plan: Plan) -> str:
-    """What is computed at a model: the same for everything whose sums would show one hospital by their difference.
-
-    Neither the kind of the round nor how it is trained is in it: rounds of training carry the model's metrics, too, and
-    a learning rate only scales what one step adds up.
-    """
-    return digest(canonical([plan.study.contract.label.id, plan.study.model.kind]))
+@lru_cache(maxsize=16)
+def _asked(mapping: Path, _: int) -> tuple[Digest, Digest]:
+    """(which table, which column is the label) in a mapping as it stood at a moment."""
+    found = yamlfile.load(mapping, Mapping, MappingInvalid)
+    table = found.source
+    place = str((mapping.parent / table.path).resolve()) if table.path else ""
+    source = digest(canonical([table.type, place, table.url or "", table.query or ""]))
+    return source, digest(canonical([found.label.column]))
 
 
 def model_hash(state: Path) -> Digest:
