@@ -5,6 +5,7 @@ the file `armed` in the folder $FAULTS: {"point": name, "nth": which time, "dela
 that is passed is noted in `last`, so that a kill from outside can tell what it hit; every hit is a line in `hits`.
 """
 
+import base64
 import functools
 import importlib.util
 import io
@@ -107,13 +108,26 @@ def coordinator():
     from starlette.responses import FileResponse
 
     from consilium.coordinator import transfers
+    from consilium.coordinator.ingest import Ingest
     from consilium.coordinator.perform import Performer
+    from consilium.coordinator.services import Services
+    from consilium.coordinator.steps import Sealed
     from consilium.store.blobs import Directory
     from consilium.store.database import Database
 
     transfers.PIECE = int(os.environ.get("FAULTS_PIECE", transfers.PIECE))
     around(Performer, "begin", before=lambda *_: at("begin"))
     around(Performer, "apply", before=lambda *_: at("apply"), after=lambda *_: at("applied"))
+
+    around(Sealed, "recover", before=lambda *_: at("opening"), after=lambda *_: at("opened"))
+    around(Services, "said", before=lambda self, run, number, attempt, phase: at(f"{phase}.relayed"))
+    said = threading.local()
+
+    def taken(result, self, tx, site, step, *more):
+        said.phase = step.phase
+        at(f"{step.phase}.before-commit")
+
+    around(Ingest, "_step", before=lambda self, tx, site, step, *more: at(f"{step.phase}.taken"), after=taken)
 
     append, make, run_here = Directory.append, Directory.make, Database.run_here
 
@@ -139,7 +153,10 @@ def coordinator():
                 at(f"{what}.commit")  # with a delay: somewhere in the commit
             return result
 
+        said.phase = None
         result = run_here(self, inside)
+        if said.phase:
+            at(f"{said.phase}.committed")
         if what:
             at(f"{what}.committed")
         if kind(act) == "Driver._next" and result[0] is not None and result[0].kind == "apply":
@@ -190,7 +207,7 @@ def files(module, purpose):
 
 
 def site():
-    from consilium.site import journal, pipeline, states, worker
+    from consilium.site import journal, pipeline, seats, states, steps, updates
     from consilium.site.child import Child
     from consilium.site.inbox import Inbox
     from consilium.site.journal import Writing
@@ -201,15 +218,35 @@ def site():
 
     connection.PIECE = transfer.PIECE = int(os.environ.get("FAULTS_PIECE", connection.PIECE))
     around(Inbox, "_after", before=lambda *_: at("received"))
-    around(Writing, "send", after=lambda _, tx, kind, *more: kind == "answer" and at("journal.before-commit"))
-    around(Worker, "_answer", after=lambda *_: at("journal.committed"))
-    around(Outbox, "_settle", before=lambda *_: at("acknowledged"))
+
+    def told(result, tx, kind, envelope, about, *more):
+        if kind in ("answer", "step"):
+            at("journal.before-commit")
+            at(f"{about.get('phase')}.before-commit")
+
+    def settled(self, row, *more):
+        at("acknowledged")
+        if row["type"] == "step":
+            envelope = json.loads(bytes(row["envelope"]))
+            at(f"{json.loads(base64.b64decode(envelope['payload']))['phase']}.acknowledged")
+
+    around(Writing, "send", after=told)
+    around(Worker, "_submit", after=lambda *_: at("journal.committed"))
+    around(
+        Worker,
+        "_step",
+        before=lambda self, row, task, *more: at(f"{task.phase}.begun"),
+        after=lambda _, self, row, task, *more: at(f"{task.phase}.committed"),
+    )
+    around(steps.Steps, "send", before=lambda self, seq, task, *more: at(f"{task.phase}.made"))
+    around(Outbox, "_settle", before=settled)
     sent = ("/v1/envelopes", "/v1/answers")
     around(Connection, "post", before=lambda self, path, *_: path in sent and at("uploaded"))
     if "FAULTS_SMALL" in os.environ:  # what is larger goes by itself, is made durable by itself, and is fetched
-        for module in (journal, pipeline, states, worker):
+        for module in (journal, pipeline, seats, states, steps, updates):
             module.SMALL = int(os.environ["FAULTS_SMALL"])
         states.States.offer = lambda self, blobs: None
+        steps.Steps.offer = lambda self, said: None
 
     request, ask, line = Connection.request, Child.ask, Child._line
 
