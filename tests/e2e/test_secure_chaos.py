@@ -13,7 +13,7 @@ from e2e.chaos import Chaos, Fault, chaotic
 from e2e.postgres import Postgres, missing
 
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
-ROUNDS, LONG_ROUNDS = 4, 30
+ROUNDS, LONG_ROUNDS = 3, 40
 
 
 def begin(told: Chaos, rounds: int) -> str:
