@@ -21,7 +21,7 @@ from consilium.privacy.pairing import Secrets
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Step
-from e2e.federation import study
+from e2e.federation import Hospital, study
 from e2e.lying import Envelopes, Liar, Play, forged, message, read
 from e2e.processes import until
 
@@ -491,6 +491,25 @@ def test_a_journal_that_was_set_back_never_uses_a_mask_twice(liar: Liar, plan: P
 
 def message_boxes(step: Step) -> set[str]:
     return {box for box in step.body["boxes"].values() if box}
+
+
+def test_keys_of_what_is_past_are_in_no_file_of_a_hospital(liar: Liar) -> None:
+    """Who records what travels, and later steals a hospital's disk, opens nothing of it."""
+    made, north = play(liar, liar.approved(study("stolen", **SECURE))), liar.hospitals["north"]
+    made.ask("KEYS", 0, 1)
+    secrets = bytes(north.journal("SELECT secrets FROM epochs WHERE run = ?", made.run)[0][0])
+    made.paired()
+    made.through("UNMASK", 1, 1)
+    chains = [bytes(row[0]) for row in north.journal("SELECT chain FROM chains WHERE run = ?", made.run)]
+    assert len(secrets) == 128 and len(chains) == 3 and all(one in disk(north) for one in chains)
+    made.advanced(1, made.opened(1, 1))
+    made.ask("READY", 2, 1)
+    left = disk(north)
+    assert not [one for one in (secrets[:32], secrets[32:96], *chains) if one in left]
+
+
+def disk(hospital: Hospital) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(hospital.home.rglob("*")) if path.is_file())
 
 
 # what each of two defences is for: the same attacks on agents without it

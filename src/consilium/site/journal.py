@@ -101,11 +101,12 @@ class Journal:
         path.chmod(0o600)
 
     @contextmanager
-    def write(self, *, durable: bool = True) -> Iterator["Writing"]:
+    def write(self, *, durable: bool = True, erases: bool = False) -> Iterator["Writing"]:
         """One transaction: all of it is kept, or nothing.
 
         Args:    durable: whether it survives a power cut. Else it does once a later durable one is committed, and is
                  lost with all that came after it, or not at all: for what can be had again, and of which nothing left.
+                 erases: what it deletes or replaces is in no file any more: neither in the journal nor in its log.
         """
         with self._lock:
             if durable is not self._durable:
@@ -118,6 +119,8 @@ class Journal:
                 self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
+            if erases:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
         """All rows of a query."""

@@ -69,7 +69,7 @@ class Pairing:
             tx.do("UPDATE epochs SET secrets = zeroblob(0), capsules = '', roots = '' WHERE run = ?", task.run)
             tx.do("INSERT INTO epochs (run, attempt, secrets) VALUES (?, ?, ?)", task.run, task.attempt, secrets)
 
-        return Made(message, keep)
+        return Made(message, keep, erases=newest is not None)
 
     def _pair(self, task: Task, plan: Plan, epoch: Row) -> Made:
         own = self.steps.own(task.run, place(task)._replace(phase="KEYS"))
@@ -155,7 +155,7 @@ class Pairing:
         roots = _unhexed(epoch["roots"])
         said = self.steps.heard(task, Place("PAIR", 0, epoch["attempt"], "PROVE"), signers(roster))
         protocol.check(roster, self.site, roots, {site: parsed(step, Confirmed) for site, step in said.items()})
-        with self.journal.write() as tx:
+        with self.journal.write(erases=True) as tx:
             tx.do("DELETE FROM chains WHERE run = ?", task.run)  # of keys that were agreed before, if there were
             for other, root in roots.items():
                 tx.do("INSERT OR REPLACE INTO chains VALUES (?, ?, 0, ?)", task.run, other, root)

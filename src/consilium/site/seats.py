@@ -88,7 +88,7 @@ class Seats:
                 task.run, task.round, task.attempt, coins, asked.encode(), json.dumps(about),
             )  # fmt: skip
 
-        return Made(message, keep)
+        return Made(message, keep, erases=opening > 0)
 
     def _expected(self, asked: Open, plan: Plan) -> Expected:
         """What follows here, after what was answered and opened before."""

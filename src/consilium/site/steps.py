@@ -41,11 +41,15 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Made:
-    """A step as it was made: its message, what becomes durable with it, and the contribution that goes with it."""
+    """A step as it was made: its message, what becomes durable with it, and the contribution that goes with it.
+
+    `erases`: keys of what is past are gone with it.
+    """
 
     message: Message
     keep: Callable[[Writing], None] = lambda tx: None
     contribution: Contribution | None = None
+    erases: bool = False
 
 
 @dataclass
@@ -129,7 +133,7 @@ class Steps:
             vector=Blob(digest=part.digest, size=part.size) if part else None,
         )  # fmt: skip
         envelope = seal(Step.TYPE, step.encode(), self.identity)
-        with self.journal.write() as tx:
+        with self.journal.write(erases=made.erases) as tx:
             if not _asked(tx, seq):
                 return
             made.keep(tx)

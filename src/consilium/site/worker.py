@@ -159,7 +159,7 @@ class Worker:
             run = row["key"].removeprefix("run/")
             self.close()
             shutil.rmtree(self.folder.work / run, ignore_errors=True)
-            with self.journal.write() as tx:
+            with self.journal.write(erases=True) as tx:
                 for table in OF_RUN:
                     tx.do(f"DELETE FROM {table} WHERE run = ?", run)  # noqa: S608  names of our own
                 folder = f"{self.folder.work / run}/"
