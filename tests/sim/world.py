@@ -321,7 +321,8 @@ class World:
 
         def act(tx: Transaction) -> Any:
             tx.do(update(sites).where(sites.c.site == name).values(last_seen=self.now))
-            return process.ingest.take(tx, name, Letter.read(data), datetime.fromtimestamp(self.now, UTC))
+            moved = process.ingest.take(tx, name, Letter.read(data), datetime.fromtimestamp(self.now, UTC))
+            return [process.driver.performer.at_once(tx, conduct) for conduct in moved]
 
         try:
             for conduct in process.database.run_here(partial(faulty, act, fault)):

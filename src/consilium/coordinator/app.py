@@ -61,8 +61,8 @@ def make_services(settings: Settings) -> Services:
     ca = settings.ca.read_bytes() if settings.ca else None
     name = f"{socket.gethostname()}-{os.getpid()}"
     shelf, gate = Shelf(blobs, SMALL), Gate(database, bell)
-    ingest = Ingest(identity, shelf)
-    return Services(name, database, blobs, shelf, bell, gate, identity, ingest, settings.url, ca)
+    ingest, performer = Ingest(identity, shelf), Performer(identity, shelf, name)
+    return Services(name, database, blobs, shelf, bell, gate, identity, ingest, performer, settings.url, ca)
 
 
 async def serve(settings: Settings) -> None:
@@ -88,8 +88,9 @@ async def serve(settings: Settings) -> None:
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    performer = Performer(services.identity, services.shelf, services.name)
-    driver = Driver(services.database, services.bell, services.identity, performer, services.name, settings.lease_s)
+    driver = Driver(
+        services.database, services.bell, services.identity, services.performer, services.name, settings.lease_s
+    )
     driving = asyncio.create_task(driver.drive(stop))
     serving = asyncio.create_task(server.serve())
     stopping = asyncio.create_task(stop.wait())

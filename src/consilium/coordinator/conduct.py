@@ -27,6 +27,8 @@ from consilium.store.shelf import size_of
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Blob, Closed, Decision, Ended, Task
 
+IDLE_S = 30.0
+"""The driver looks for work this often, whether it is woken or not."""
 AWAY_S = 60.0
 """Sites beat every ten seconds: one that missed a round and has been silent for this long before its end is away."""
 CHECKPOINT_EVERY = 10
@@ -52,6 +54,7 @@ class Conduct:
     version: int
     fold: runs.Run
     now: datetime
+    soon: frozenset[str] = frozenset()
 
     @classmethod
     def load(cls, tx: Transaction, identity: Identity, run: RunId, now: datetime) -> "Conduct":
@@ -96,7 +99,9 @@ class Conduct:
         if self.tx.find(effects, key=key) is None:
             row = {"key": key, "run": self.run, "kind": kind, "body": json.dumps({"what": what}), "due": at.timestamp()}
             self.tx.put(effects, **row, leased_until=0.0, attempts=0)
-        self.tx.ring("effects")
+        if at.timestamp() - self.now.timestamp() < IDLE_S:  # else the driver finds it when it looks next
+            self.soon = self.soon | {key}
+            self.tx.ring("effects")
 
     def approving(self) -> list[SiteId]:
         """Admitted sites whose newest decision approves exactly this plan and has not expired, sorted."""

@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import BindParameter, bindparam, case, func, select, update
 
 from consilium.coordinator.bell import Bell
-from consilium.coordinator.conduct import Conduct
+from consilium.coordinator.conduct import IDLE_S, Conduct
 from consilium.coordinator.perform import Done, Needs, Performer
 from consilium.core import round as machine
 from consilium.core import run as runs
@@ -31,7 +31,6 @@ from consilium.store.schema import effects
 from consilium.wire.identity import Identity
 
 log = logging.getLogger(__name__)
-IDLE_S = 30.0
 _NOW: BindParameter[float] = bindparam("now")
 _KEY = effects.c.key == bindparam("of")
 _DUE = Hot(
@@ -179,7 +178,7 @@ class Driver:
         if current and conduct.fold.status not in runs.OVER:
             conduct.take(machine.DeadlinePassed(machine.Phase.SUBMIT))
         self._done(tx, effect)
-        return conduct
+        return self.performer.at_once(tx, conduct)
 
     def _done(self, tx: Transaction, effect: Any) -> None:
         tx.do(_DONE, of=effect.key, done=self.clock())

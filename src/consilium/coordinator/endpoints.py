@@ -231,7 +231,11 @@ async def take(call: Call, letter: Letter, before: Callable[[Transaction], None]
         """The runs that the message moved."""
         _seen(tx, call, services.seconds())
         before(tx)
-        return services.ingest.take(tx, SiteId(call.who.name), letter, services.now())
+        moved = services.ingest.take(tx, SiteId(call.who.name), letter, services.now())
+        moved = [services.performer.at_once(tx, conduct) for conduct in moved]
+        if not any(conduct.soon for conduct in moved):  # the driver needs not be woken for what is done
+            tx.topics.discard("effects")
+        return moved
 
     for conduct in await call.store(taken):
         conduct.remember()

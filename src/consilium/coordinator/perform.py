@@ -1,16 +1,18 @@
 """Due work that touches files: the first state, and APPLY. Each is idempotent: the same inputs give the same bytes."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, update
 
 from consilium import plugins
 from consilium.algorithms import metrics
 from consilium.coordinator.conduct import Conduct
 from consilium.core import round as machine
+from consilium.core import run as runs
 from consilium.core import state as chain
 from consilium.core.errors import NotFound, StudyInvalid
 from consilium.core.ids import Digest, RunId, SiteId
@@ -18,12 +20,19 @@ from consilium.core.study import Plan, Study
 from consilium.store.blobs import Stored
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
-from consilium.store.schema import contributions, results
+from consilium.store.schema import contributions, effects, results
 from consilium.store.shelf import Shelf, size_of
 from consilium.wire.identity import Identity
 
 BATCH = 64
 """Small contributions that are in memory at once while they are summed."""
+LITTLE = 4 << 20
+"""So many bytes of contributions are summed in the transaction of the last answer; nobody else writes meanwhile."""
+log = logging.getLogger(__name__)
+_DONE = Hot(
+    update(effects).where(effects.c.key == bindparam("of"))
+    .values(done=bindparam("now"), leased_by=bindparam("by"), attempts=1)
+)  # fmt: skip
 _ROUND = Hot(
     select(contributions.c.site, contributions.c.digest, contributions.c.size).where(
         contributions.c.run == bindparam("run"), contributions.c.round == bindparam("round")
@@ -95,17 +104,49 @@ class Performer:
         figures = {"all": read_figures(plan.study, sums), "sites": total.figures}
         return Done(run, needs.number, needs.kind.value, state, total.total, figures)
 
+    def at_once(self, tx: Transaction, conduct: Conduct) -> Conduct:
+        """If the round waits for its sum and little is to be summed, do it in the transaction of the last answer.
+
+        What fails is undone and left to the driver, as is all that is large; the effect is recorded in either case.
+        """
+        round_ = conduct.fold.round
+        if round_ is None or round_.phase is not machine.Phase.APPLY or conduct.fold.status in runs.OVER:
+            return conduct
+        needs = Needs(tx, conduct)
+        if len(needs.contributions) * needs.largest > LITTLE or max(needs.largest, needs.state_size) > self.shelf.small:
+            return conduct
+        done, error = tx.apart(partial(self._at_once, conduct, needs))
+        if error is not None:
+            log.warning("the sum of round %s of %s is left to the driver: %s", needs.number, conduct.run, error)
+            return conduct
+        after: Conduct = done
+        return after
+
+    def _at_once(self, conduct: Conduct, needs: Needs, tx: Transaction) -> Conduct:
+        parts = [self.shelf.read(tx, digest) for _, digest in needs.contributions]
+        total = self.sum(conduct.plan, conduct.run, needs, None, [site for site, _ in needs.contributions], parts)
+        done = self.apply(conduct.plan, conduct.run, needs, total, self.shelf.read(tx, needs.state))
+        key = f"{conduct.run}/apply/{needs.number}"
+        after = replace(conduct, tx=tx, soon=conduct.soon - {key})
+        self._record(after, done)
+        now = conduct.now.timestamp()
+        tx.do(_DONE, of=key, by=self._name, now=now)
+        return after
+
     def _source(self, stored: Stored) -> chain.Source:
         return self.shelf.files.path(stored.digest) if stored.data is None else stored.data
 
     def commit(self, tx: Transaction, done: Done, now: datetime) -> Conduct:
         """Record what was done, in the transaction that closes the round and opens the next."""
         conduct = Conduct.load(tx, self._identity, done.run, now)
+        self._record(conduct, done)
+        return conduct
+
+    def _record(self, conduct: Conduct, done: Done) -> None:
         for stored in filter(None, (done.state, done.aggregate)):
-            self.shelf.keep(tx, stored)
+            self.shelf.keep(conduct.tx, stored)
         outcome = done.aggregate.digest if done.aggregate else None
         conduct.performed(done.number, done.kind, done.state.digest, outcome, done.figures, self._name)
-        return conduct
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import TypeVar
 from consilium.coordinator.bell import Bell
 from consilium.coordinator.gate import Gate
 from consilium.coordinator.ingest import Ingest
+from consilium.coordinator.perform import Performer
 from consilium.core.ids import Digest, canonical
 from consilium.store.blobs import Directory
 from consilium.store.database import Database
@@ -38,6 +39,7 @@ class Services:
     gate: Gate
     identity: Identity
     ingest: Ingest
+    performer: Performer
     url: str
     ca: bytes | None
     _members: dict[Digest, bytes] = field(default_factory=dict, repr=False)

@@ -21,7 +21,7 @@ from consilium.site.folder import Folder
 from consilium.site.folder import durable as durable_file
 from consilium.site.journal import Journal
 from consilium.wire.connection import Connection
-from consilium.wire.messages import SMALL, Task
+from consilium.wire.messages import SMALL, Blob, Task
 from consilium.wire.transfer import download, file_digest
 
 Write = Callable[[IO[bytes]], tuple[Digest, int]]
@@ -86,18 +86,23 @@ class States:
         )
         return self._written(path, step)
 
-    def _sums(self, task: Task) -> Path:
+    def _sums(self, task: Task) -> chain.Source:
         assert task.aggregate is not None
-        path = self.folder.run(task.run) / f"sums-{task.round - 1}.safetensors"
-        if path not in self._seen or not path.exists():
-            # Not made durable, and fetched again by a later process: only the state that comes of it is kept.
-            self._fetch(Digest(task.aggregate.digest), path, durable=False)
-            self._seen.add(path)
-        stamp = chain.read(path).metadata
+        offered = self._offered.get(task.aggregate.digest)  # it came with the task: no file is needed
+        sums = self._sums_file(task, task.aggregate) if offered is None else offered
+        stamp = chain.read(sums).metadata
         if (stamp.get("run"), stamp.get("round")) != (task.run, str(task.round - 1)):
             raise Refused(
                 "the sums that the coordinator sent are of another round", "report this", reason="state-mismatch"
             )
+        return sums
+
+    def _sums_file(self, task: Task, aggregate: Blob) -> Path:
+        path = self.folder.run(task.run) / f"sums-{task.round - 1}.safetensors"
+        if path not in self._seen or not path.exists():
+            # Not made durable, and fetched again by a later process: only the state that comes of it is kept.
+            download(self.connection, Digest(aggregate.digest), path, self.stop, durable=False)
+            self._seen.add(path)
         return path
 
     def _adopted(self, task: Task) -> tuple[Digest, Path]:
@@ -118,21 +123,16 @@ class States:
         """A blob of the plan in the run's folder; `download` checks its digest."""
         path = self.folder.run(run) / name
         if not path.exists():
-            self._fetch(digest, path)
+            data = self._offered.get(digest)
+            if data is None:
+                download(self.connection, digest, path, self.stop)
+            else:
+                durable_file(path, data)
         return path
 
     def offer(self, blobs: Mapping[str, bytes]) -> None:
         """Small blobs that came with a task. Each is what its name says, or it is not used."""
         self._offered = {name: data for name, data in blobs.items() if digest_of(data) == name}
-
-    def _fetch(self, digest: Digest, path: Path, *, durable: bool = True) -> None:
-        data = self._offered.get(digest)
-        if data is None:
-            download(self.connection, digest, path, self.stop, durable=durable)
-        elif durable:
-            durable_file(path, data)
-        else:
-            path.write_bytes(data)
 
     def _written(self, path: Path, write: Write) -> tuple[Digest, Path]:
         fresh = path.with_suffix(".new")

@@ -108,9 +108,10 @@ def coordinator():
     from starlette.responses import FileResponse
 
     from consilium.coordinator import transfers
+    from consilium.coordinator.driver import Driver
     from consilium.coordinator.perform import Performer
     from consilium.store.blobs import Directory
-    from consilium.store.database import Database
+    from consilium.store.database import Database, Transaction
     from consilium.store.shelf import Shelf
 
     def small(self):  # what is small is a row or a file, as the fault that is armed wants it
@@ -126,7 +127,7 @@ def coordinator():
     around(Performer, "sum", before=lambda *_: at("apply"))
     around(Performer, "apply", after=lambda *_: at("applied"))
 
-    append, make, run_here = Directory.append, Directory.make, Database.run_here
+    append, make, real_once = Directory.append, Directory.make, Database._once
 
     @contextmanager
     def torn_append(self, *args, **more):
@@ -140,24 +141,27 @@ def coordinator():
     def kind(act):
         return getattr(getattr(act, "func", act), "__qualname__", "").replace(".<locals>", "")
 
-    def run(self, act):
-        what = {"take.act": "answer", "Driver._act.commit": "apply"}.get(kind(act))
+    points = {"take.act": "answer", "Driver._act.commit": "apply", "Performer._at_once": "apply"}
+    doing = threading.local()
+
+    def once(self, act):  # one transaction: of one act, or of several that share it
+        doing.kinds = [kind(act)]
 
         def inside(tx):
             result = act(tx)
-            if what:
+            for what in sorted({points[name] for name in doing.kinds if name in points}):
                 at(f"{what}.before-commit")
                 at(f"{what}.commit")  # with a delay: somewhere in the commit
             return result
 
-        result = run_here(self, inside)
-        if what:
+        result = real_once(self, inside)
+        for what in sorted({points[name] for name in doing.kinds if name in points}):
             at(f"{what}.committed")
-        if kind(act) == "Driver._next" and result[0] is not None and result[0].kind == "apply":
-            at("leased")
         return result
 
-    Directory.append, Directory.make, Database.run_here = torn_append, torn_make, run
+    Directory.append, Directory.make, Database._once = torn_append, torn_make, once
+    around(Transaction, "apart", before=lambda _, act: doing.kinds.append(kind(act)))
+    around(Driver, "_perform", before=lambda _, effect, *__: effect.kind == "apply" and at("leased"))
     files("blobs", lambda names: "upload" if "complete" in names else "save" if "make" in names else None)
     answer = FileResponse.__call__
 
