@@ -143,9 +143,12 @@ class RemoteStudy:
         return plan
 
     def start(self) -> "RemoteRun":
-        """Start a run. Below the study's quorum of approvals it is paused, says why, and goes on when they come."""
+        """Start a run. Below the study's quorum of approvals it is paused, says why, and goes on when they come.
+
+        While a run is on it is that one, and its `started` is false: asking again starts no second.
+        """
         answer = self.federation.post(f"/v1/studies/{self.name}/runs")
-        return RemoteRun(self.federation, str(answer["run"]))
+        return RemoteRun(self.federation, str(answer["run"]), bool(answer["started"]))
 
     def newest(self) -> "RemoteRun":
         """Its newest run.
@@ -161,18 +164,19 @@ class RemoteStudy:
 
 @dataclass(frozen=True)
 class RemoteRun:
-    """One run of a study at the coordinator."""
+    """One run of a study at the coordinator; `started` where `RemoteStudy.start` has begun it."""
 
     federation: Federation
     name: str
+    started: bool = False
 
     def show(self) -> Json:
         """Status, round, participation per round, and what each site does."""
         return self.federation.get(f"/v1/runs/{self.name}")
 
-    def stop(self, reason: str) -> None:
-        """End the run; what it has reached stays."""
-        self.federation.post(f"/v1/runs/{self.name}/stop", {"reason": reason})
+    def stop(self, reason: str) -> Json:
+        """End the run; what it has reached stays. Its `status`, and whether it was `stopped` now, or over before."""
+        return self.federation.post(f"/v1/runs/{self.name}/stop", {"reason": reason})
 
     def views(self, wait_s: float = WAIT_S) -> Iterator[Json]:
         """Each new view of the run until it is over: `show()`, with the `events` since the view before.
@@ -225,7 +229,10 @@ class Result:
 
     @property
     def figures(self) -> Json:
-        """``{"all": {metric: figure}, "sites": {site: {metric: figure}}}`` of the final model on held-out patients."""
+        """``{"all": {metric: figure}, "sites": {site: {metric: figure}}}`` on held-out patients.
+
+        Of the final model; of a run that ended early or goes on, of the model that `document["judged"]` names.
+        """
         return dict(self.document.get("figures") or {})
 
     @property

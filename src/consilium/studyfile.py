@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from consilium import plugins, yamlfile
 from consilium.core.errors import NotFound, StudyInvalid
 from consilium.core.study import Study
+from consilium.data import units
 
 SCHEMAS: dict[str, str] = {
     "study": "consilium.core.study:Study",
@@ -33,7 +34,25 @@ def read(path: Path) -> Study:
             line = yamlfile.line(path.read_text(encoding="utf-8"), where)
             what = f"{path.name}:{line}: {'.'.join(where)}: {name!r}: must be one of {', '.join(known)}"
             raise StudyInvalid(what, f"or install the plug-in that adds it to the {plugins.GROUPS[group]}")
+    _check_units(study, path)
     return study
+
+
+def _check_units(study: Study, path: Path) -> None:
+    """That every unit of the contract is UCUM: each hospital converts its own units to it."""
+    contract = study.contract
+    places: list[tuple[tuple[str | int, ...], str | None]] = [
+        (("contract", "features", number, "unit"), feature.unit) for number, feature in enumerate(contract.features)
+    ]
+    places.append((("contract", "label", "unit"), contract.label.unit))
+    wrong = [(where, unit, fault) for where, unit in places if unit is not None and (fault := units.fault(unit))]
+    if wrong:
+        text = path.read_text(encoding="utf-8")
+        told = [
+            f"{path.name}:{yamlfile.line(text, where)}: {'.'.join(map(str, where))}: {unit[:60]!r}: {fault}"
+            for where, unit, fault in wrong
+        ]
+        raise StudyInvalid("\n".join(told), "" if len(told) == 1 else f"{len(told)} problems in all")
 
 
 def template(name: str = "my-study") -> str:

@@ -2,18 +2,17 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.processes import environment, free_port
+from e2e.processes import begin, end, environment, free_port
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```\s*$", re.MULTILINE | re.DOTALL)
-TUTORIAL_S = 140.0
+TUTORIAL_S = 600.0
 PORT = "8443"
 MARK = "=== block"
 
@@ -59,27 +58,19 @@ def outputs(told: list[Block], folder: Path) -> dict[int, str]:
             script += [f"echo '{MARK} {number}'", block.text]
     port = free_port()
     bin_ = Path(sys.executable).parent
-    process = subprocess.Popen(
-        ["bash", "-c", "\n".join(script).replace(PORT, str(port))], cwd=folder, text=True, start_new_session=True,
+    process = begin(
+        ["bash", "-c", "\n".join(script).replace(PORT, str(port))], cwd=folder, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env=environment(HOME=str(folder), PATH=f"{bin_}:{os.environ['PATH']}", COLUMNS="200"),
     )  # fmt: skip
     try:
         said, _ = process.communicate(timeout=TUTORIAL_S)
     finally:
-        kill_group(process.pid)
+        end(process.pid)
     logs = "".join(f"\n--- {log.name}\n{log.read_text()[-1500:]}" for log in folder.glob("*.log"))
     assert process.returncode == 0, f"the page stops with exit code {process.returncode}: …{said[-3000:]}{logs}"
     parts = re.split(rf"^{MARK} (\d+)\n", said.replace(str(port), PORT), flags=re.MULTILINE)
     return {int(number): text for number, text in zip(parts[1::2], parts[2::2], strict=True)}
-
-
-def kill_group(leader: int) -> None:
-    """End whatever a page left running; harmless when nothing is left."""
-    try:
-        os.killpg(leader, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 def missing(told: list[Block], said: dict[int, str]) -> Iterator[tuple[Block, list[str]]]:

@@ -18,7 +18,7 @@ from consilium.training import sandbox
 from docs.pages import ROOT, Block, blocks
 from e2e.coordinator import PASSWORD
 from e2e.federation import POLICY, Federation, federation, study
-from e2e.processes import environment, until
+from e2e.processes import PATIENCE_S, environment, until
 
 HOW_TO = ROOT / "docs" / "how-to"
 
@@ -95,7 +95,9 @@ def built(page: list[Block]) -> tuple[Path, str]:
             Path(block.title).write_text(block.text)
     command = next(block.text for block in page if "pip wheel" in block.text)
     offline = command.replace("pip wheel", f"{sys.executable} -m pip wheel --no-build-isolation -q")
-    done = subprocess.run(["bash", "-ec", offline], env=environment(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        ["bash", "-ec", offline], env=environment(), capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert done.returncode == 0, done.stderr
     name, _, digest = (*done.stdout.split()[::-1], "", "")[:3]
     return Path(name), f"sha256:{_ or digest}"
@@ -152,7 +154,11 @@ def test_the_script_that_reads_the_log_reads_it(here: Federation, tmp_path: Path
     (tmp_path / ".consilium").mkdir()
     (tmp_path / ".consilium" / "site").symlink_to(here.hospitals["south"].home)
     done = subprocess.run(
-        [sys.executable, "-c", script], env=environment(HOME=str(tmp_path)), capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", script],
+        env=environment(HOME=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
     )
     entries = here.hospitals["south"].journal("SELECT entry FROM audit ORDER BY seq")
     kinds = [json.loads(entry)["kind"] for (entry,) in entries]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,10 +18,9 @@ from consilium.governance import audit
 from consilium.wire.envelope import peek, unseal
 from consilium.wire.messages import Checkpoint
 from e2e import federation as harness
-from e2e.federation import Federation, federation
-from e2e.processes import Process
+from e2e.federation import BENCH, RUN_S, Federation, federation
+from e2e.processes import Process, until
 
-BENCH = Path(__file__).parent / "faults"
 HOSPITALS = ("north", "south", "west")
 SMALL = HOSPITALS[-1]
 """Of this hospital, everything is small: it travels with messages. Of the others, everything is large."""
@@ -53,6 +53,8 @@ SECURE_SITE = {
 }
 NEVER_SMALL = {"download", "download.rename", "download.renamed", "state.fsync"}
 """Points to which a hospital never comes of which everything is small."""
+NEVER_ROWS = {"save.write", "save.fsync", "save.rename", "save.renamed", "leased", "deliver"}
+"""Points to which a coordinator never comes while it keeps what is small in its database, as it does by default."""
 CHILD = {"training": ("child.training", "child.loading")}
 IN_THE_MIDDLE = {"answer.commit": 0.003, "apply.commit": 0.003, "training": 0.02, "child.training": 0.0}
 """Points at which the kill comes up to so many seconds later: while a database writes, while a child trains."""
@@ -60,13 +62,17 @@ IN_THE_MIDDLE = {"answer.commit": 0.003, "apply.commit": 0.003, "training": 0.02
 
 @dataclass(frozen=True)
 class Fault:
-    """`process` is to die the `nth` time it comes to `point`, `delay` seconds later."""
+    """`process` is to die the `nth` time it comes to `point`, `delay` seconds later.
+
+    Until then a coordinator keeps what is small as `rows` of its database, or else as files like what is large.
+    """
 
     process: str
     phase: str
     point: str
     nth: int = 1
     delay: float = 0.0
+    rows: bool = True
 
 
 @dataclass
@@ -82,7 +88,7 @@ class Target:
     def arm(self) -> None:
         """Set up the next fault."""
         self.now = self.left.pop(0)
-        armed = {"point": self.now.point, "nth": self.now.nth, "delay": self.now.delay}
+        armed = {"point": self.now.point, "nth": self.now.nth, "delay": self.now.delay, "rows": self.now.rows}
         fresh = self.folder / "armed.new"
         fresh.write_text(json.dumps(armed))
         fresh.replace(self.folder / "armed")
@@ -140,7 +146,7 @@ class Chaos:
             self.hits.append(Fault(name, "any time", f"after {target.last}"))
             target.process.kill()
 
-    def until(self, true: Callable[[], bool], what: str, seconds: float) -> None:
+    def until(self, true: Callable[[], bool], what: str, seconds: float = RUN_S) -> None:
         """Keep the federation going until something is true."""
         end = time.monotonic() + seconds
         while True:
@@ -170,9 +176,10 @@ class Chaos:
         """What was hit, how often."""
         counted: dict[tuple[str, str, str], int] = {}
         for hit in self.hits:
-            key = (hit.process, hit.phase, hit.point)
+            where = "" if hit.process != "coordinator" else " (rows)" if hit.rows else " (files)"
+            key = (hit.process, hit.phase, hit.point + where)
             counted[key] = counted.get(key, 0) + 1
-        lines = [f"{who:16} {phase:18} {point:24} {n:3}" for (who, phase, point), n in sorted(counted.items())]
+        lines = [f"{who:16} {phase:18} {point:28} {n:3}" for (who, phase, point), n in sorted(counted.items())]
         return "\n".join([f"{len(self.hits)} kills", *lines])
 
 
@@ -242,12 +249,12 @@ def sealed(rng: Random, process: str, phases: dict[str, tuple[str, ...]], *, eve
 
 def some(rng: Random, process: str, phases: dict[str, tuple[str, ...]], *, every: bool = False) -> list[Fault]:
     """One point of each phase, or `every` point, at a seeded time."""
-    found = []
+    found, turn = [], cycle((True, False))
     for phase, points in phases.items():
         for point in points if every else [rng.choice(points)]:
             delay = rng.uniform(0, IN_THE_MIDDLE.get(point, 0.0))
             nth = rng.choice((1, 2)) if point in ("upload", "save.write", "download", "deliver") else 1
-            found.append(Fault(process, phase, point, nth, delay))
+            found.append(Fault(process, phase, point, nth, delay, point not in NEVER_ROWS and next(turn)))
     rng.shuffle(found)
     return found
 
@@ -270,23 +277,34 @@ def sound(chaos: Chaos, run: str, undisturbed: bytes) -> None:
 
 def logs(made: Federation) -> None:
     """Both ends' audit logs are whole, and hold every head that the other end kept; nothing waits to be sent."""
+    for hospital in made.hospitals.values():
+        until(lambda one=hospital: settled(one), f"{hospital.name} has heard the end, and said all")  # type: ignore[misc]
+    key = made.coordinator.admin.connection.get("/v1/hello")["public_key"]
+    marks = {
+        name: [mark(bytes(row[0]), key) for row in hospital.journal("SELECT envelope FROM marks")]
+        for name, hospital in made.hospitals.items()
+    }  # what an end kept is read before the log of the other one, which may grow
+    kept = made.coordinator.admin.connection.get("/v1/checkpoints")["checkpoints"]
     coordinator: list[bytes] = []
     while page := made.coordinator.admin.connection.get("/v1/audit", {"after": len(coordinator)})["entries"]:
         coordinator += [entry.encode() for entry in page]
-    key = made.coordinator.admin.connection.get("/v1/hello")["public_key"]
-    kept = made.coordinator.admin.connection.get("/v1/checkpoints")["checkpoints"]
-    for hospital in made.hospitals.values():
-        marks = [mark(bytes(row[0]), key) for row in hospital.journal("SELECT envelope FROM marks")]
-        assert marks
-        audit.verify(coordinator, marks)
-        seen = [json.dumps(one["envelope"]).encode() for one in kept if one["site"] == hospital.name]
+    for name, hospital in made.hospitals.items():
+        audit.verify(coordinator, marks[name])
+        seen = [json.dumps(one["envelope"]).encode() for one in kept if one["site"] == name]
         assert seen
         entries = [bytes(row[0]) for row in hospital.journal("SELECT entry FROM audit ORDER BY seq")]
         audit.verify(entries, [mark(one, hospital.identity.public) for one in seen])
         told = hospital.journal("SELECT type, status, note FROM outbox WHERE status <> 'sent'")
-        assert told == [], f"{hospital.name}: {told}"
+        assert told == [], f"{name}: {told}"
         assert hospital.journal("PRAGMA quick_check") == [("ok",)]
         assert "Traceback" not in hospital.process.said, hospital.process.said[-3000:]
+
+
+def settled(hospital: harness.Hospital) -> bool:
+    """Whether it has heard that the run is over, keeps a head of the coordinator's log, and has nothing to send."""
+    over = hospital.journal("SELECT key FROM meta WHERE value IN ('ended', 'removed')")
+    waits = hospital.journal("SELECT id FROM outbox WHERE status = 'waiting'")
+    return bool(over and not waits and hospital.journal("SELECT seq FROM marks"))
 
 
 def mark(envelope: bytes, key: str) -> audit.Head:

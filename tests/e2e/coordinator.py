@@ -19,7 +19,7 @@ from consilium.wire.connection import Connection, trust
 from consilium.wire.envelope import seal, unseal
 from consilium.wire.identity import Identity
 from consilium.wire.messages import INBOX_MESSAGES, PROTOCOL, Signed
-from e2e.processes import CONSILIUM, Process, consilium, free_port
+from e2e.processes import CONSILIUM, PATIENCE_S, Process, consilium, free_port
 
 PASSWORD = "correct horse battery"
 AUDIENCE = "consilium-coordinator"
@@ -116,7 +116,7 @@ class Coordinator:
 
     def pool(self) -> urllib3.PoolManager:
         """Bare HTTPS, for requests that the wire's own code would never make."""
-        return urllib3.PoolManager(ssl_context=trust(self.ca), retries=False, timeout=30.0)
+        return urllib3.PoolManager(ssl_context=trust(self.ca), retries=False, timeout=PATIENCE_S)
 
     def login(self, name: str) -> Party:
         """A person with an account."""

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from e2e.processes import free_port
+from e2e.processes import PATIENCE_S, free_port
 
 PIECE = 1 << 16
 BUFFER = 1 << 18
@@ -78,7 +78,7 @@ class Line:
             self._listener = self._listen()
         self._open.set()
 
-    def crossed(self, direction: str, more: int, seconds: float = 60.0) -> None:
+    def crossed(self, direction: str, more: int, seconds: float = PATIENCE_S) -> None:
         """Wait until `more` further bytes have crossed `up` or `down`. Raises: TimeoutError."""
         wanted = getattr(self, direction) + more
         with self._changed:

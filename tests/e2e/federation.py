@@ -21,9 +21,12 @@ from consilium.store.database import Database
 from consilium.wire.identity import Identity
 from e2e import studies
 from e2e.coordinator import Coordinator, Party
-from e2e.processes import CONSILIUM, Process, until
+from e2e.processes import CONSILIUM, PATIENCE_S, Process, until
 
 Json = dict[str, Any]
+BENCH = Path(__file__).parent / "faults"
+RUN_S = 300.0
+"""A run here takes seconds; one that takes longer than this goes on no more."""
 POLICY = "policy: 1\nmin_patients: 10\n"
 
 
@@ -102,32 +105,28 @@ class Hospital:
 
     def journal(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """One SQL statement in its journal, as somebody at the machine could type it; the rows."""
-        with contextlib.closing(sqlite3.connect(self.home / "journal.sqlite", timeout=30)) as database, database:
+        with (
+            contextlib.closing(sqlite3.connect(self.home / "journal.sqlite", timeout=PATIENCE_S)) as database,
+            database,
+        ):
             return database.execute(statement, values).fetchall()
 
     def policy(self, text: str) -> None:
         """Write the hospital's policy anew."""
         (self.home / "policy.yaml").write_text(text)
 
-    def child(self) -> int:
-        """Wait until its agent has a child process in which it trains; the child's process id."""
-        found: list[int] = []
-
-        def there() -> bool:
-            for tasks in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
-                with contextlib.suppress(OSError):
-                    found.extend(filter(_trains, map(int, tasks.read_text().split())))
-            return bool(found)
-
-        self.process.until(there, f"{self.name} trains")
-        return found[0]
+    def hold(self) -> None:
+        """Its next child process is to stop as it begins to train, until SIGCONT; see `halt`."""
+        assert "HOLD" in self.variables, f"{self.name} was not added to be held"
+        Path(self.variables["HOLD"]).touch()
 
     def halt(self) -> int:
-        """Wait until its child process begins, and stop it: a hospital in the middle of a round, until SIGCONT."""
-        child = self.child()
-        os.kill(child, signal.SIGSTOP)
-        self.halted.append(child)
-        return child
+        """Wait until its child process stands still in the middle of a round, as `hold` asked; the child's id."""
+        path = Path(self.variables["HOLD"])
+        self.process.until(lambda: path.read_text() != "", f"{self.name} trains")
+        self.halted.append(int(path.read_text()))
+        path.unlink()
+        return self.halted[-1]
 
     def offered(self, plan: Plan) -> bool:
         """Whether the study has reached the hospital."""
@@ -141,17 +140,20 @@ class Hospital:
 
 
 def _trains(process: int) -> bool:
-    """Whether this is a training process, past the instant between fork and exec in which it still is its agent."""
+    """Whether this is a training process, and its number was not given to another."""
     with contextlib.suppress(OSError):
         return b"consilium.training.child" in Path(f"/proc/{process}/cmdline").read_bytes()
     return False
 
 
 class Federation:
-    """A coordinator and its hospitals; `owner` is a researcher. Close it: every process is ended."""
+    """A coordinator and its hospitals; `owner` is a researcher. Close it: every process is ended.
 
-    def __init__(self, folder: Path, database: str | None = None) -> None:
-        self.folder = folder
+    Args:    held: whether hospitals can be held in mid-round (`Hospital.hold`), by a bench in their agents.
+    """
+
+    def __init__(self, folder: Path, database: str | None = None, *, held: bool = False) -> None:
+        self.folder, self.held = folder, held
         (folder / "coordinator").mkdir(parents=True)
         self.coordinator = Coordinator(folder / "coordinator", database)
         self.coordinator.start()
@@ -162,6 +164,8 @@ class Federation:
         self, name: str, *, patients: int = 80, policy: str = POLICY, start: bool = True, **variables: str
     ) -> Hospital:
         """A hospital that joined and was admitted; `variables` are the environment of its commands and agent."""
+        if self.held:
+            variables = {"PYTHONPATH": str(BENCH), "HOLD": str(self.folder / f"{name}.hold"), **variables}
         home = self.folder / name / "site"
         mapping = table(self.folder / name, seed=len(self.hospitals) + 1, patients=patients)
         words = [CONSILIUM, "site", "run", "--home", home]
@@ -187,7 +191,7 @@ class Federation:
             hospital.approve(plan)
         name = plan.study.name
         arrived = f"SELECT count(DISTINCT site) FROM decisions WHERE study = '{name}'"
-        until(lambda: self.rows(arrived)[0][0] == len(self.hospitals), f"every approval of {name} arrived", 60.0)
+        until(lambda: self.rows(arrived)[0][0] == len(self.hospitals), f"every approval of {name} arrived")
         return plan
 
     def start(self, plan: Plan) -> str:
@@ -213,7 +217,7 @@ class Federation:
         """The run as its owner sees it."""
         return dict(self.owner.connection.get(f"/v1/runs/{run}"))
 
-    def until(self, run: str, status: str, seconds: float = 60.0) -> Json:
+    def until(self, run: str, status: str, seconds: float = RUN_S) -> Json:
         """Wait until the run has this status; the view."""
         found: Json = {}
 
@@ -257,9 +261,11 @@ class Federation:
 
 
 @contextlib.contextmanager
-def federation(folder: Path, database: str | None = None, hospitals: tuple[str, ...] = ()) -> Iterator[Federation]:
+def federation(
+    folder: Path, database: str | None = None, hospitals: tuple[str, ...] = (), *, held: bool = False
+) -> Iterator[Federation]:
     """A federation with these hospitals, for one test or one file of tests."""
-    made = Federation(folder, database)
+    made = Federation(folder, database, held=held)
     try:
         for name in hospitals:
             made.add(name)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from e2e.processes import PATIENCE_S
+
 NOWHERE = "02:00:00:00:de:ad"
 """A hardware address that nobody has: frames for it arrive and are thrown away, as in a network that loses them."""
 
@@ -98,6 +100,6 @@ def _remove(name: str) -> None:
 
 
 def _ip(*words: str) -> str:
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, f"ip {' '.join(words)}: {done.stderr.strip()}"
     return done.stdout

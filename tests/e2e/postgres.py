@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from e2e.processes import free_port
+from e2e.processes import PATIENCE_S, free_port, guarded
 
 INSTALLED = Path("/usr/lib/postgresql")
 USER = "postgres"
@@ -47,7 +47,9 @@ class Postgres:
             command = ["runuser", "-u", USER, "--", *command]
         # output to a file: the server inherits it and would hold a pipe open
         with (self.folder / "commands.log").open("a+b") as log:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", timeout=60)
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", timeout=PATIENCE_S
+            )
             log.seek(0)
             assert done.returncode == 0, f"{program}: {log.read().decode(errors='replace')[-2000:]}"
 
@@ -55,8 +57,19 @@ class Postgres:
         """Start it and wait until it takes connections."""
         options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=on"
         self._run(
-            "pg_ctl", "start", "-D", self._data, "-w", "-t", "30", "-l", self.folder / "server.log", "-o", options
+            "pg_ctl",
+            "start",
+            "-D",
+            self._data,
+            "-w",
+            "-t",
+            f"{PATIENCE_S:g}",
+            "-l",
+            self.folder / "server.log",
+            "-o",
+            options,
         )
+        guarded(int((self._data / "postmaster.pid").read_text().split()[0]))
 
     def stop(self, mode: str = "fast") -> None:
         """End it: `fast`, or `immediate` as a power cut would."""

@@ -6,12 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 CONSILIUM = Path(sys.executable).with_name("consilium")
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
+"""A wait that takes longer has failed; what is awaited takes a second, or many where the machine does much else."""
 FOREIGN = ("CONSILIUM_", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE")
 
 
@@ -40,10 +43,54 @@ def until(true: Callable[[], bool], what: str, seconds: float = PATIENCE_S) -> N
 def consilium(*words: str | Path, **more: str) -> str:
     """One `consilium` command to its end; its standard output. Raises: AssertionError with what it said."""
     done = subprocess.run(
-        [CONSILIUM, *words], env=environment(**more), capture_output=True, text=True, timeout=PATIENCE_S * 2
+        [CONSILIUM, *words], env=environment(**more), capture_output=True, text=True, timeout=PATIENCE_S
     )
     assert done.returncode == 0, f"consilium {' '.join(map(str, words))}: {done.stderr}"
     return done.stdout
+
+
+class _Guard:
+    """The process that ends what this one leaves behind; see e2e/guard.py."""
+
+    def __init__(self) -> None:
+        self._input, self._lock, self._of = -1, threading.Lock(), 0
+
+    def tell(self, sign: str, leader: int) -> None:
+        """Note that a group lives (+), or has ended (-)."""
+        with self._lock:
+            if self._of != os.getpid():
+                self._start()
+            os.write(self._input, f"{sign} {leader}\n".encode())  # in one piece, whichever thread
+
+    def _start(self) -> None:
+        read, self._input = os.pipe()
+        command = [sys.executable, "-I", Path(__file__).with_name("guard.py")]
+        quiet = subprocess.DEVNULL
+        self._process = subprocess.Popen(command, stdin=read, stdout=quiet, stderr=quiet, start_new_session=True)
+        os.close(read)
+        self._of = os.getpid()
+
+
+_guard = _Guard()
+
+
+def guarded(leader: int) -> None:
+    """See to it that the process group of `leader` does not outlive this process, whatever kills it."""
+    _guard.tell("+", leader)
+
+
+def begin(command: Sequence[str | Path], **more: Any) -> subprocess.Popen[Any]:
+    """Start a process in a group of its own that does not outlive this one. `more`: as `subprocess.Popen` takes it."""
+    process: subprocess.Popen[Any] = subprocess.Popen(command, start_new_session=True, **more)
+    guarded(process.pid)
+    return process
+
+
+def end(leader: int) -> None:
+    """End a process group by SIGKILL; harmless when it has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+    _guard.tell("-", leader)
 
 
 class Process:
@@ -57,10 +104,8 @@ class Process:
         """Start it, in a group of its own."""
         assert not self.alive
         with self.log.open("ab") as out:
-            self._process = subprocess.Popen(
-                self.command, env=environment(**self._variables), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                start_new_session=True,
-            )  # fmt: skip
+            variables = environment(**self._variables)
+            self._process = begin(self.command, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
     @property
     def alive(self) -> bool:
@@ -107,6 +152,5 @@ class Process:
         """End it and its children by SIGKILL, as a power cut would; harmless when it has ended."""
         if self._process is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        end(self._process.pid)
         self._process.wait()

@@ -52,10 +52,14 @@ def vectors(arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
     return out.getvalue()
 
 
+def length(initial: bytes) -> int:
+    """Number of values of a model."""
+    return sum(array.size for array in from_safetensors(initial).values())
+
+
 def contribution(initial: bytes, weight: float = 10.0, seed: int = 1) -> bytes:
     """A contribution to a TRAIN round of the right layout."""
-    size = sum(array.size for array in from_safetensors(initial).values())
-    update = np.random.default_rng(seed).normal(size=size)
+    update = np.random.default_rng(seed).normal(size=length(initial))
     return vectors({"update": update, "weight": np.array([weight])})
 
 

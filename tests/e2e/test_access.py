@@ -69,7 +69,13 @@ def test_the_table_and_the_api_name_the_same_endpoints() -> None:
 def test_a_role_reaches_exactly_the_endpoints_that_the_table_allows(federation: Federation, role: str) -> None:
     token, pool = federation.token(role), federation.coordinator.pool()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    places = {"site": "nobody", "study": "heart", "run": federation.run, "digest": federation.plan.digest}
+    places = {
+        "site": "nobody",
+        "person": "nobody",
+        "study": "heart",
+        "run": federation.run,
+        "digest": federation.plan.digest,
+    }
     seen: dict[str, object] = {}
     for endpoint in ENDPOINTS:
         path = endpoint.path.format(**places) if "stop" not in endpoint.path else "/v1/runs/none-1/stop"

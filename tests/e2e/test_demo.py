@@ -18,12 +18,12 @@ from consilium import studyfile
 from consilium.api import freeze
 from consilium.console.cli.app import run
 from consilium.simulation import local
-from e2e.processes import CONSILIUM, Process, environment, free_port, until
+from e2e.federation import RUN_S
+from e2e.processes import CONSILIUM, PATIENCE_S, Process, begin, end, environment, free_port, until
 
 Json = dict[str, Any]
 HEART = Path(__file__).parents[3] / "shared" / "data" / "heart_disease"
 DEMOS = {"breast-cancer": [], "heart-disease": ["--data", HEART]}
-AGAIN_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def told(demos: dict[str, Process], name: str) -> Json:
     """What a demo wrote, once it has ended well."""
     if name not in demos:
         pytest.skip(f"{HEART} is not here")
-    until(lambda: not demos[name].alive, f"the demo {name} ends", 180)
+    until(lambda: not demos[name].alive, f"the demo {name} ends", RUN_S)
     log = demos[name].log
     assert demos[name].stop() == 0, demos[name].said[-3000:]
     found: Json = json.loads(log.with_suffix(".json").read_text())
@@ -115,14 +115,14 @@ class Terminal:
         self._tell, self.log = tell, folder / "terminal.txt"
         path = f"{CONSILIUM.parent}{os.pathsep}{os.environ['PATH']}"
         with self.log.open("wb") as out:
-            self._shell = subprocess.Popen(
+            self._shell = begin(
                 ["/bin/bash"], cwd=folder, env=environment(PATH=path), stdin=subprocess.PIPE, stdout=out, stderr=out,
-                pass_fds=(tell,), start_new_session=True,
+                pass_fds=(tell,),
             )  # fmt: skip
 
     def type(self, line: str) -> None:
         assert self._shell.stdin is not None
-        ends = time.monotonic() + AGAIN_S
+        ends = time.monotonic() + PATIENCE_S
         status = 4
         while status in (4, 5) and time.monotonic() < ends:
             self._shell.stdin.write(f"{line}\necho $? >&{self._tell}\n".encode())
@@ -131,8 +131,7 @@ class Terminal:
         assert status == 0, f"{line}: {status}\n{self.log.read_text()[-2000:]}"
 
     def close(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._shell.pid, signal.SIGKILL)
+        end(self._shell.pid)
         self._shell.communicate()
         os.close(self._said)
         os.close(self._tell)
@@ -196,7 +195,7 @@ def up(folder: Path, *words: str) -> Iterator[tuple[Process, Json]]:
     process = Process([CONSILIUM, "up", "--home", folder / "home", "--json", *words], log)
     process.start()
     try:
-        process.until(lambda: process.said.endswith("}\n"), "the federation is ready", 90)
+        process.until(lambda: process.said.endswith("}\n"), "the federation is ready")
         yield process, json.loads(process.said)
     finally:
         process.kill()
@@ -210,7 +209,7 @@ def test_a_federation_ends_with_its_children_and_is_started_again(tmp_path: Path
         process.signal(signal.SIGINT)
         until(lambda: not process.alive, "it ends")
         assert process.stop() == 0
-        assert not any(Path(f"/proc/{child}").exists() for child in children)
+        until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), "its children are gone")
     with up(tmp_path) as (process, again):
         assert again == ready
         session = environment(CONSILIUM_HOME=again["session"])

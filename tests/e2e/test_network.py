@@ -19,6 +19,7 @@ from e2e.conftest import Make
 from e2e.coordinator import Coordinator
 from e2e.cuts import KINDS, Line, line
 from e2e.federation import POLICY, Federation, federation
+from e2e.processes import PATIENCE_S
 
 pytestmark = pytest.mark.alone
 
@@ -58,7 +59,7 @@ class Behind:
             self.line.cut(kind)
             threading.Event().wait(seconds)
             self.line.mend()
-        self.made.until(run, "finished", 60.0)
+        self.made.until(run, "finished")
         took = time.monotonic() - began
         sent = self.line.up - before
         assert SIZE <= sent <= SIZE + IN_FLIGHT, f"{sent} bytes went up for an upload of {SIZE}"
@@ -131,7 +132,7 @@ def test_transfers_that_are_cut_again_and_again_move_no_byte_twice_but_those_in_
             cut.crossed(direction, chance.randrange(4 << 20, 8 << 20))
             cut.cut(kind)
             cut.mend()
-        moving.join(60.0)
+        moving.join(PATIENCE_S)
         assert ends, f"the transfer {direction} did not end"
         assert getattr(cut, direction) - before <= len(data) + 4 * IN_FLIGHT
     assert (tmp_path / "fetched").read_bytes() == data

@@ -26,6 +26,7 @@ from schemathesis.specs.openapi.checks import (
 from consilium.coordinator.api import ENDPOINTS
 from e2e import studies
 from e2e.coordinator import Coordinator, Party
+from e2e.processes import PATIENCE_S
 
 CHECKS = [
     not_a_server_error,
@@ -111,7 +112,7 @@ def ask(
         tried += 1
         if isinstance(case.query, dict) and "wait" in case.query:
             case.query["wait"] = min(case.query["wait"], 0.01) if isinstance(case.query["wait"], int | float) else "x"
-        response = case.call(base_url=coordinator.url, session=session, timeout=20, verify=str(coordinator.ca))
+        response = case.call(base_url=coordinator.url, session=session, timeout=PATIENCE_S, verify=str(coordinator.ca))
         case.validate_response(response, checks=CHECKS)
 
     with contextlib.suppress(Unsatisfiable):  # there is nothing about this endpoint that could be wrong

@@ -11,7 +11,7 @@ from consilium.core.errors import ProtocolMismatch, Unavailable
 from consilium.wire.connection import Connection
 from e2e.coordinator import Coordinator, refusal
 from e2e.federation import Federation, Hospital, federation, study
-from e2e.processes import Process, environment, until
+from e2e.processes import PATIENCE_S, Process, environment, until
 
 RELEASE = Path(__file__).with_name("release.py")
 OURS_TO_THEIRS = "one side speaks protocol 1 and the other side speaks 2"
@@ -25,7 +25,7 @@ def other(speaks: str, understands: str, *words: str | Path) -> list[str | Path]
 
 def says(command: list[str | Path]) -> tuple[int, str]:
     """A command to its end: exit code, and what it complained of."""
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=PATIENCE_S)
     return done.returncode, done.stderr
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ Json = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def five(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
-    with federation(tmp_path_factory.mktemp("five"), hospitals=NAMES) as made:
+    with federation(tmp_path_factory.mktemp("five"), hospitals=NAMES, held=True) as made:
         yield made
 
 
@@ -46,14 +47,17 @@ def took_part(view: Json, site: str) -> list[int]:
 def test_a_site_that_is_killed_in_mid_round_is_left_out_and_comes_back_by_itself(
     five: Federation, east: Hospital
 ) -> None:
-    plan = five.approved(wanted("vanish", 3.0, rounds=400))
+    plan = five.approved(wanted("vanish", 3.0, rounds=490))
+    east.hold()
     run = five.start(plan)
     east.halt()
-    until(lambda: five.view(run)["waiting_for"] == ["east"], "all others have answered")
     east.process.kill()
     until(lambda: entries(five.view(run))[0]["closed"] is not None, "the round closes at its deadline")
     first = entries(five.view(run))[0]
-    assert (first["roster"], first["took_part"], first["refused"]) == (list(NAMES), OTHERS, {})
+    assert (first["roster"], first["refused"]) == (list(NAMES), {})
+    assert set(first["took_part"]) <= set(OTHERS) and len(first["took_part"]) >= 3
+    opened, closed = (datetime.fromisoformat(first[when]) for when in ("opened", "closed"))
+    assert closed - opened >= timedelta(seconds=3), "not before its deadline"
     east.process.start()
     until(lambda: bool(took_part(five.view(run), "east")), "east takes part again")
     five.owner.connection.post(f"/v1/runs/{run}/stop", {"reason": "seen enough"})
@@ -63,7 +67,9 @@ def test_a_site_that_is_killed_in_mid_round_is_left_out_and_comes_back_by_itself
 
 
 def test_a_site_that_never_comes_back_costs_two_deadlines_at_most(five: Federation, east: Hospital) -> None:
-    run = five.start(five.approved(wanted("gone", 3.0, rounds=6)))
+    plan = five.approved(wanted("gone", 3.0, rounds=6))
+    east.hold()
+    run = five.start(plan)
     east.halt()
     east.process.kill()
     view = five.until(run, "finished")
@@ -76,10 +82,13 @@ def test_a_site_that_never_comes_back_costs_two_deadlines_at_most(five: Federati
 def test_below_quorum_the_run_pauses_says_why_and_goes_on(five: Federation, east: Hospital) -> None:
     """One site is killed, and one is frozen as a whole, so that its connections stay open and silent."""
     west = five.hospitals["west"]
-    run = five.start(five.approved(wanted("pause", 2.0, quorum=5)))
+    plan = five.approved(wanted("pause", 2.0, quorum=5))
+    east.hold(), west.hold()
+    run = five.start(plan)
     east.halt()
-    os.kill(west.halt(), signal.SIGCONT)
+    child = west.halt()
     west.process.signal(signal.SIGSTOP)
+    os.kill(child, signal.SIGCONT)
     east.process.kill()
     try:
         view = five.until(run, "paused")
@@ -87,14 +96,15 @@ def test_below_quorum_the_run_pauses_says_why_and_goes_on(five: Federation, east
         west.process.signal(signal.SIGCONT)
     answered = len(entries(view)[0]["took_part"])
     assert view["reason"] == f"round 1: {answered} of the 5 needed sites have answered" and answered < 5
-    assert set(view["waiting_for"]) >= {"east"}
+    assert set(view["waiting_for"]) >= {"east", "west"}
     east.process.start()
     view = five.until(run, "finished")
     assert [entry["took_part"] for entry in entries(view)] == [list(NAMES)] * 3
 
 
 def test_a_slow_site_that_still_beats_is_waited_for(five: Federation, east: Hospital) -> None:
-    plan = five.approved(wanted("slow", 600.0, rounds=1))
+    plan = five.approved(wanted("slow", 3600.0, rounds=1))
+    east.hold()
     run = five.start(plan)
     child = east.halt()
 
@@ -121,13 +131,17 @@ def test_a_site_that_comes_back_takes_the_place_of_one_that_vanished(five: Feder
     east.process.kill()
     run = five.start(plan)
     until(
-        lambda: [e["roster"] for e in entries(five.view(run))][-1:] == [OTHERS], "east is away, and not asked any more"
+        lambda: any("east" not in entry["roster"] for entry in entries(five.view(run))),
+        "east is away, and not asked any more",
     )
     north.process.kill()
     view = five.until(run, "paused")
-    assert view["reason"] == f"round {view['round']}: 3 of the 4 needed sites have answered"
+    answered = len(entries(view)[-1]["took_part"])
+    assert view["reason"] == f"round {view['round']}: {answered} of the 4 needed sites have answered" and answered < 4
     east.process.start()
     without_north = [name for name in NAMES if name != "north"]
-    until(lambda: entries(five.view(run))[-1]["took_part"] == without_north, "the run goes on with east")
+    until(
+        lambda: without_north in [entry["took_part"] for entry in entries(five.view(run))], "the run goes on with east"
+    )
     five.owner.connection.post(f"/v1/runs/{run}/stop", {"reason": "seen enough"})
     five.until(run, "stopped")

@@ -20,6 +20,7 @@ from consilium.core.study import Plan, Study
 from consilium.training import sandbox
 from consilium.training.initial import initial_model
 from consilium.training.sandbox import landlock, seccomp
+from e2e.processes import PATIENCE_S
 
 pytest.importorskip("torch")
 
@@ -95,7 +96,7 @@ class Site:
         ]
         done = subprocess.run(
             [sys.executable, "-P", *program], input="\n".join(lines), text=True, capture_output=True, cwd=self.run,
-            env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PATH": os.environ["PATH"]}, timeout=60,
+            env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PATH": os.environ["PATH"]}, timeout=PATIENCE_S,
         )  # fmt: skip
         answers = [json.loads(line) for line in done.stdout.splitlines()]
         assert len(answers) == len(names), done.stderr
@@ -159,7 +160,7 @@ def test_the_attempts_succeed_where_nothing_confines_them(evil: Site, listener: 
     """The control: a test of a sandbox whose attacks fail anyway shows nothing."""
     with zipfile.ZipFile(evil.wheel) as archive:
         code = archive.read("guest.py").decode()
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=evil.run, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=evil.run, timeout=PATIENCE_S)
     told = json.loads((evil.out / "import.json").read_text())
     depends = {"trace", "namespace", "keys_of_the_kernel", "ring", "memory_of_parent", "files_left_open"}
     assert {name: what for name, what in told.items() if what != "got" and name not in depends} == {}

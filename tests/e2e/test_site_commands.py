@@ -214,7 +214,7 @@ def test_a_decision_that_cannot_be_made_is_refused_and_says_why(idle: Hospital) 
     far = f"{datetime.now(UTC) + timedelta(days=366):%Y-%m-%d}"
     for words, code, reason in (
         ((*approve, *mapping), 3, "recipe"),
-        ((*approve, *mapping, "--accept", "secure"), 3, "recipe"),
+        ((*approve, *mapping, "--accept", "secure"), 5, "invalid"),
         ((*approve, *plain), 5, "not-found"),
         ((*approve, *plain, *mapping, "--until", "2020-01-01"), 3, "approval-expired"),
         ((*approve, *plain, *mapping, "--until", far), 3, "approval-days"),
@@ -241,13 +241,13 @@ def test_what_the_policy_forbids_is_not_approved_here(idle: Hospital) -> None:
     for text, reason in (
         (POLICY + "purposes: [quality]\n", "purpose"),
         (POLICY + "expires: 2020-01-01\n", "policy-expired"),
+        ("policy: 1\nmin_patients: 1000\n", "too-few-patients"),
     ):
         idle.policy(text)
         assert refused(idle, *words, code=3)["reason"] == reason
-        assert (
-            "forbids this study" in idle.command("review", "known")
-            and idle.told("review", "known")["policy"] != "allowed"
-        )
+        by_name = reason != "too-few-patients"  # that is found where the table is read
+        assert ("forbids this study" in idle.command("review", "known")) == by_name
+        assert (idle.told("review", "known")["policy"] != "allowed") == by_name
     idle.policy("policy: 1\nnonsense: 2\n")
     assert refused(idle, *words, code=5)["code"] == "policy-invalid"
     idle.policy(POLICY)
@@ -311,9 +311,10 @@ def test_decisions_are_made_with_and_without_an_agent_and_the_coordinator_hears_
         hospital.process.start()
     until(lambda: heard(made, plan).get(name, {}).get("decision") == "revoke", "the coordinator hears of the last")
     assert heard(made, plan)[name]["reason"] == "a doubt"
+    until(lambda: hospital.told("status")["waiting"] == 0, "it hears that all three were taken")
+    assert [one["became"] for one in hospital.told("sent", "--study", plan.study.name)] == ["sent"] * 3
     if name == "idle":
         assert hospital.process.stop() == 0
-    assert [one["became"] for one in hospital.told("sent", "--study", plan.study.name)] == ["sent"] * 3
 
 
 def heard(made: Federation, plan: Plan) -> Json:

@@ -13,7 +13,7 @@ import pytest
 
 from consilium.core.errors import Unavailable
 from consilium.governance import audit
-from e2e.federation import Federation, federation, study
+from e2e.federation import RUN_S, Federation, federation, study
 from e2e.postgres import Postgres
 from e2e.processes import Process, until
 
@@ -98,7 +98,7 @@ def _connection(made: Federation, url: str) -> Any:
 
 
 def test_two_coordinators_share_the_work_and_survive_each_other(pair: Pair) -> None:
-    made, rounds = pair.made, 16
+    made, rounds = pair.made, 60
     plan = made.approved(study("shared", rounds=rounds, quorum=4, deadlines={"round_s": 3600}))
     run = made.start(plan)
     until(lambda: len({name for _, name in pair.performed()}) == 2, "both perform")
@@ -136,7 +136,7 @@ def test_two_coordinators_share_the_work_and_survive_each_other(pair: Pair) -> N
 
 def settled(pair: Pair, run: str) -> dict[str, Any]:
     """Wait for the end; the balancer may have nobody to ask for a moment."""
-    until(lambda: pair.made.rows(f"SELECT status FROM runs WHERE run = '{run}'")[0][0] == "finished", "it ends", 90.0)
+    until(lambda: pair.made.rows(f"SELECT status FROM runs WHERE run = '{run}'")[0][0] == "finished", "it ends", RUN_S)
     until(lambda: any(one.alive for one in pair.processes), "one of them lives")
     found: dict[str, Any] = {}
 

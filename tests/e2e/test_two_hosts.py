@@ -14,7 +14,7 @@ import pytest
 from docs.pages import MARK, ROOT, Block, blocks, missing
 from e2e.namespaces import Cable, Host, two_hosts
 from e2e.namespaces import missing as no_namespaces
-from e2e.processes import CONSILIUM, Process, environment, until
+from e2e.processes import CONSILIUM, PATIENCE_S, Process, begin, end, environment, until
 
 pytestmark = pytest.mark.alone
 
@@ -42,8 +42,8 @@ class Shell:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         variables = environment(HOME=str(folder), PATH=path, COLUMNS="200")
         self.folder = folder
-        self._process = subprocess.Popen(
-            host.command("bash", "-e"), cwd=folder, env=variables, text=True, start_new_session=True,
+        self._process = begin(
+            host.command("bash", "-e"), cwd=folder, env=variables, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
@@ -62,7 +62,7 @@ class Shell:
         raise AssertionError(f"the shell ended in\n{text}\nit printed: {said}{logs}")
 
     def close(self) -> None:
-        self._process.kill()
+        end(self._process.pid)
         self._process.wait()
 
 
@@ -124,7 +124,7 @@ def moved(cable: Cable, url: tuple[str, Path], folder: Path, cut_s: float) -> fl
     path = folder / f"blob-{cut_s:g}"
     path.write_bytes(os.urandom(SIZE))
     words = cable.hosts[1].command(sys.executable, "-c", UPLOAD, address, home / "tls" / "ca.pem", path)
-    process = subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, text=True)
+    process = begin(words, env=environment(), stdout=subprocess.PIPE, text=True)
     try:
         if cut_s:
             here = home / "blobs" / "incoming"
@@ -132,9 +132,9 @@ def moved(cable: Cable, url: tuple[str, Path], folder: Path, cut_s: float) -> fl
             cable.cut()
             threading.Event().wait(cut_s)
             cable.mend()
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=PATIENCE_S)
     finally:
-        process.kill()
+        end(process.pid)
     told = json.loads(said)
     assert told["sent"] <= SIZE, "what had arrived was not sent again"
     return float(told["s"])

@@ -24,7 +24,7 @@ Change = Callable[["Case"], dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
-    with federation(tmp_path_factory.mktemp("veto"), hospitals=("north", "south")) as made:
+    with federation(tmp_path_factory.mktemp("veto"), hospitals=("north", "south"), held=True) as made:
         yield made
 
 
@@ -176,6 +176,7 @@ def test_an_approval_that_is_revoked_or_ends_between_two_rounds_ends_the_trainin
 ) -> None:
     south = made.hospitals["south"]
     plan = made.approved(study("between", rounds=3))
+    south.hold()
     run = made.start(plan)
     child = south.halt()
     until(lambda: made.view(run)["waiting_for"] == ["south"], "north has answered round 1")
@@ -259,6 +260,7 @@ def waiting(made: Federation, north: Hospital) -> Iterator[Callable[[str], tuple
     def give(name: str) -> tuple[Plan, str]:
         rate = (1 + len(made.owner.connection.get("/v1/studies"))) / 100  # so that no other study has the same bytes
         plan = made.approved(study(name, quorum=1, rounds=1, training={"learning_rate": rate}))
+        north.hold()
         run = made.start(plan)
         child = north.halt()
         until(lambda: made.view(run)["waiting_for"] == ["north"], "south has answered")

@@ -19,7 +19,7 @@ from consilium.core.study import Plan
 from consilium.core.tensors import from_safetensors
 from consilium.training import sandbox
 from e2e.federation import POLICY, Federation, Hospital, federation, study
-from e2e.processes import Process, until
+from e2e.processes import PATIENCE_S, Process, until
 from e2e.test_sandbox import EVIL, HONEST
 
 pytest.importorskip("torch")
@@ -148,7 +148,7 @@ def test_where_code_is_allowed_but_cannot_be_confined_the_doctor_says_so(made: F
     attic = made.hospitals["attic"]
     attic.policy(ANY_CODE)
     command = without_landlock(attic.process.command[-5], "site", "doctor", "--json", "--home", attic.home)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     told = {one["check"]: one for one in json.loads(done.stdout)}
     assert done.returncode == 1 and [name for name in told if told[name]["level"] == "problem"] == ["confinement"]
     assert "no Landlock" in told["confinement"]["words"] and told["confinement"]["remedy"]

@@ -36,6 +36,7 @@ def judge(count: int, colluding: int, seed: int, steps: int) -> int:
     return openable
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("schedules", "first"), [(600, 0), pytest.param(5000, 10_000, marks=pytest.mark.long)])
 def test_no_schedule_opens_two_sums_of_a_round(schedules: int, first: int) -> None:
     opened = 0
@@ -45,6 +46,7 @@ def test_no_schedule_opens_two_sums_of_a_round(schedules: int, first: int) -> No
     assert opened > schedules // 20, "the adversary also gets somewhere, or this shows nothing"
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("schedules", "most"), [(12, 14), pytest.param(100, 60, marks=pytest.mark.long)])
 def test_nor_with_many_sites(schedules: int, most: int) -> None:
     opened = 0

@@ -88,7 +88,8 @@ class Sealing:
             for number in range(opening + 1):
                 chain, keys[other] = pairing.ratchet(chain, number)
         state = Digest(task.state.digest)
-        layout = steps.layout(self.plan, task.kind, self.blobs.path(state), len(roster.sites))
+        model = states.read(self.blobs.path(state)).shape["model"]
+        layout = steps.layout(self.plan, task.kind, model, len(roster.sites))
         asked = Open(
             study=task.study, run=task.run, plan=self.plan.digest, roster=roster.digest, opening=opening,
             round=task.round, attempt=task.attempt, kind=task.kind, cohort=task.cohort, state=state,

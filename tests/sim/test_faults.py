@@ -99,11 +99,11 @@ def kept(world: World, tx: Transaction, fold: runs.Run, undisturbed: Digest) -> 
             for row in tx.rows(select(contributions).where(contributions.c.run == RUN, contributions.c.round == number))
         }
         stamp = {"run": RUN, "round": str(number), "kind": rows[number].kind}
-        sums, _ = chain.fold([world.blobs.path(sent[site]) for site in took_part], stamp, io.BytesIO())
+        sums, _ = chain.fold([world.shelf.read(tx, sent[site]) for site in took_part], stamp, io.BytesIO())
         assert sums == rows[number].aggregate, f"round {number} is not the sum of who took part"
         after = rows[number - 1].state
         if rows[number].kind == "TRAIN":
-            before, total = world.blobs.path(after), world.blobs.path(sums)
+            before, total = world.shelf.read(tx, after), world.shelf.read(tx, sums)
             after, _ = chain.advance(strategy(world.plan.study), before, after, total, RUN, number, io.BytesIO())
         assert after == rows[number].state, f"the state after round {number} does not follow from the one before"
     if fold.status is runs.Status.FINISHED:

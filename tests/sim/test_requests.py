@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from consilium.coordinator.app import Settings, make_services
 from consilium.coordinator.driver import Driver
 from consilium.coordinator.perform import Performer
 from consilium.coordinator.services import Services
-from consilium.core.errors import Refused
+from consilium.core.errors import Refused, Unauthenticated
 from consilium.core.ids import canonical, digest
 from consilium.store.database import Transaction
 from consilium.store.schema import people
@@ -95,7 +95,7 @@ class Coordinator:
     def drive(self) -> None:
         """What is due, until nothing is."""
         services = self.services
-        performer = Performer(services.identity, services.blobs, services.name)
+        performer = Performer(services.identity, services.shelf, services.name)
         driver = Driver(services.database, services.bell, services.identity, performer, services.name)
 
         async def act() -> None:
@@ -222,6 +222,21 @@ def test_a_new_password_ends_the_tokens_that_the_old_one_got(coordinator: Coordi
     coordinator.services.gate._known.clear()  # the bell, which does this, rings in the loop of a running coordinator
     assert coordinator.ask("rita", "GET", "/v1/studies")[0] == 401
     coordinator.done("root", "GET", "/v1/studies")
+
+
+def test_a_password_that_is_changed_while_it_is_checked_gives_no_token(coordinator: Coordinator) -> None:
+    """Checking takes its time, outside of any transaction: the account may be another one afterwards."""
+    services = coordinator.services
+
+    def during(change: Callable[[Transaction], object]) -> None:
+        kept = services.database.run_here(lambda tx: accounts.stored(tx, "rita"))
+        assert services.database.run_here(lambda tx: accounts.person_token(tx, "rita", kept, services.seconds()))
+        services.database.run_here(change)
+        with pytest.raises(Unauthenticated):
+            services.database.run_here(lambda tx: accounts.person_token(tx, "rita", kept, services.seconds()))
+
+    during(lambda tx: accounts.add_person(tx, "rita", "researcher", "another horse", services.now()))
+    during(lambda tx: accounts.disable(tx, "rita", keep_an_admin=True))
 
 
 def test_who_stopped_a_run_stands_in_the_audit_log(coordinator: Coordinator) -> None:

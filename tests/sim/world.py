@@ -21,23 +21,24 @@ from consilium.algorithms import metrics
 from consilium.api import freeze
 from consilium.coordinator import steps
 from consilium.coordinator.bell import Bell
-from consilium.coordinator.conduct import Conduct, grant, keep_blob
+from consilium.coordinator.conduct import Conduct, grant
 from consilium.coordinator.driver import Driver
-from consilium.coordinator.ingest import Ingest
+from consilium.coordinator.ingest import Ingest, Letter
 from consilium.coordinator.perform import Performer
 from consilium.core import run as runs
 from consilium.core.errors import ConsiliumError, Unavailable
-from consilium.core.ids import Digest, RunId, SiteId
+from consilium.core.ids import Digest, RunId, SiteId, digest
 from consilium.core.study import Plan
 from consilium.core.tensors import from_safetensors
 from consilium.store import eventlog
-from consilium.store.blobs import Directory
+from consilium.store.blobs import Directory, Stored
 from consilium.store.database import Database, Transaction
 from consilium.store.schema import effects, inbox, people, sites, studies
 from consilium.store.schema import runs as run_table
+from consilium.store.shelf import Shelf
 from consilium.wire.envelope import peek, seal, unseal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import INBOX_MESSAGES, Answer, Blob, Closed, Decision, Ended, Refusal, Signed, Task
+from consilium.wire.messages import INBOX_MESSAGES, SMALL, Answer, Blob, Closed, Decision, Ended, Refusal, Signed, Task
 from e2e import studies as made
 from e2e.federation import study
 from sim.sealing import Sealing, vector_of
@@ -118,8 +119,9 @@ class Coordinator:
     def __init__(self, world: "World", name: str) -> None:
         self.database = Gated(world.url)
         self.folds: dict[RunId, Any] = {}
-        self.ingest = Ingest(world.identity, world.blobs)
-        performer = Performer(world.identity, world.blobs, name)
+        self.shelf = Shelf(world.blobs, SMALL if name == "second" else 0)  # one writes files, the other rows
+        self.ingest = Ingest(world.identity, self.shelf)
+        performer = Performer(world.identity, self.shelf, name)
         clock = lambda: world.now  # noqa: E731
         self.driver = Driver(self.database, Bell(), world.identity, performer, name, LEASE_S, clock)
         self.task: asyncio.Task[Any] | None = None
@@ -130,6 +132,7 @@ class Coordinator:
         if self.task is not None:
             self.task.cancel()
         self.task, self.database.waiting, self.folds = None, None, {}
+        self.shelf._lately.clear()
 
     async def step(self, fault: str) -> None:
         """Let its driver come to its next transaction; `fault` says how that one ends."""
@@ -180,7 +183,7 @@ def beginning(recipe: str) -> tuple[Path, Plan, bytes]:
     initial, now = blobs.make_bytes(weights), datetime.fromtimestamp(BEGIN, UTC)
 
     def act(tx: Transaction) -> None:
-        keep_blob(tx, initial.digest, initial.size)
+        Shelf(blobs, 0).keep(tx, initial)
         tx.do(insert(people).values(name="olga", role="researcher", password="", since=now))
         tx.do(insert(studies).values(study="sim", plan=plan.digest, payload=plan.payload, owner="olga", since=now))
         for name in names:
@@ -204,6 +207,7 @@ class World:
         names = NAMES if recipe == "plain" else SEALED
         self.url, self.now = f"sqlite:///{folder / 'db.sqlite'}", BEGIN
         self.blobs, self.identity = Directory(folder / "blobs"), Identity.load(folder / "identity.key")
+        self.shelf = Shelf(self.blobs, 0)
         self.processes = [Coordinator(self, name) for name in ("first", "second")]
         self.sites = {SiteId(n): Hospital(SiteId(n), Identity.load(folder / f"{n}.key"), plan=self.plan) for n in names}
         self.flying: list[tuple[SiteId, bytes]] = []
@@ -286,8 +290,9 @@ class World:
             site.outbox.append(site.seal(Refusal(**words, reason="not-approved", text="revoked")))
 
     def _answer(self, site: Hospital, task: Task) -> Answer:
-        stored = self.blobs.make_bytes(made.vectors(self.arrays(site.name, task)))
-        self._sent(site.name, stored.digest, stored.size)
+        data = made.vectors(self.arrays(site.name, task))
+        stored = Stored(digest(data), len(data), data) if site.name == NAMES[-1] else self.blobs.make_bytes(data)
+        self._sent(site.name, stored)
         return Answer(
             study=task.study, run=task.run, plan=task.plan, round=task.round, kind=task.kind, phase=task.phase,
             state=task.state.digest, contribution=Blob(digest=stored.digest, size=stored.size), recipe="plain",
@@ -302,10 +307,10 @@ class World:
             found["update"] = rng.normal(size=size)
         return found
 
-    def _sent(self, name: str, digest: str, size: int) -> None:
+    def _sent(self, name: str, stored: Stored) -> None:
         def sent(tx: Transaction) -> None:
-            keep_blob(tx, digest, size)
-            grant(tx, digest, [f"site:{name}"])
+            self.shelf.keep(tx, stored)
+            grant(tx, stored.digest, [f"site:{name}"])
 
         self.look(sent)
 
@@ -323,8 +328,8 @@ class World:
         envelope = site.sealing.step(task)
         vector = vector_of(envelope)
         if vector is not None:
-            digest = Digest(vector)
-            self._sent(site.name, digest, self.blobs.path(digest).stat().st_size)
+            named = Digest(vector)
+            self._sent(site.name, Stored(named, self.blobs.path(named).stat().st_size))
         return envelope
 
     def do_send(self, name: str) -> None:
@@ -353,7 +358,8 @@ class World:
 
         def act(tx: Transaction) -> Any:
             tx.do(update(sites).where(sites.c.site == name).values(last_seen=self.now))
-            return process.ingest.take(tx, name, data, datetime.fromtimestamp(self.now, UTC))
+            moved = process.ingest.take(tx, name, Letter.read(data), datetime.fromtimestamp(self.now, UTC))
+            return [process.driver.performer.at_once(tx, conduct) for conduct in moved]
 
         try:
             for conduct in process.database.run_here(partial(faulty, act, fault)):

@@ -6,7 +6,7 @@ Proportions have Wilson's interval (1927).
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
@@ -174,4 +174,4 @@ def _spread(counts: Floats, placement: Floats, value: float, size: float) -> flo
 
 def to_json(found: Mapping[str, Figure]) -> dict[str, dict[str, Any]]:
     """Plain values for the wire and for files."""
-    return {name: asdict(figure) for name, figure in found.items()}
+    return {name: dict(vars(figure)) for name, figure in found.items()}

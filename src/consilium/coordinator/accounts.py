@@ -11,8 +11,9 @@ import os
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, literal, select, update
+from sqlalchemy import bindparam, delete, func, insert, literal, select, update
 
 from consilium.core.errors import Conflict, NotFound, Refused, Unauthenticated
 from consilium.core.ids import SiteId
@@ -25,6 +26,10 @@ SITE_TOKEN_S = 300
 PERSON_TOKEN_S = 12 * 3600
 JOIN_TOKEN_S = 7 * 86400
 ROLES_OF_PEOPLE = ("researcher", "auditor", "admin")
+DISABLED = "disabled"
+"""In place of a role: an account that may do nothing."""
+UNFIT = "scrypt$AAAA$AAAA"
+"""Kept in place of a password: none fits."""
 ACCESS = "access"
 """Topic that is rung when somebody's access changes."""
 
@@ -69,10 +74,32 @@ def add_person(tx: Transaction, name: str, role: str, password: str, now: dateti
     tx.ring(ACCESS)
 
 
+def disable(tx: Transaction, name: str, *, keep_an_admin: bool) -> bool:
+    """Disable an account; whether it was not so before. `add_person` makes it serve again, with a new password.
+
+    The name stays: what it did stands in the record, and nobody else is to be taken for it.
+
+    Args:    keep_an_admin: whether the last administrator is refused; at the coordinator's machine one can be added.
+    Raises:  NotFound.   Conflict: it is the last administrator.
+    """
+    role = tx.scalar(select(people.c.role).where(people.c.name == name))
+    if role is None:
+        raise NotFound(f"there is no account {name}", "`consilium people list` shows all")
+    if role == DISABLED:
+        return False
+    admins = tx.scalar(select(func.count()).select_from(people).where(people.c.role == "admin"))
+    if keep_an_admin and role == "admin" and admins == 1:
+        raise Conflict(f"{name} is the only administrator", "add another one first")
+    tx.do(update(people).where(people.c.name == name).values(role=DISABLED, password=UNFIT))
+    tx.do(delete(access_tokens).where(access_tokens.c.subject == f"person:{name}"))
+    tx.ring(ACCESS)
+    return True
+
+
 def stored(tx: Transaction, name: str) -> str:
     """What is kept of a person's password; for an unknown name, something that none fits."""
     known = tx.scalar(select(people.c.password).where(people.c.name == name))
-    return "scrypt$AAAA$AAAA" if known is None else str(known)
+    return UNFIT if known is None else str(known)
 
 
 def fits(password: str, kept: str) -> bool:
@@ -81,8 +108,13 @@ def fits(password: str, kept: str) -> bool:
     return hmac.compare_digest(_stretch(password, base64.b64decode(salt)), known)
 
 
-def person_token(tx: Transaction, name: str, now: float) -> tuple[str, int]:
-    """A token for a person whose password was right."""
+def person_token(tx: Transaction, name: str, kept: str, now: float) -> tuple[str, int]:
+    """A token for a person whose password fitted what was `kept`.
+
+    Raises: Unauthenticated: the password was changed, or the account disabled, while it was being checked.
+    """
+    if stored(tx, name) != kept:
+        raise Unauthenticated("the account was changed at this moment", "log in again")
     return _issue(tx, f"person:{name}", "person", now, PERSON_TOKEN_S), PERSON_TOKEN_S
 
 
@@ -124,9 +156,10 @@ def who(tx: Transaction, secret: str, now: float) -> tuple[Who, float]:
     if row is None:
         raise Unauthenticated("the token is unknown or has expired", "log in again")
     kind, name = row.subject.split(":", 1)
-    role = row.role if kind == "person" else {"admitted": "site", "pending": "pending"}.get(row.state)
+    known = {"admitted": "site", "pending": "pending"} if kind == "site" else {one: one for one in ROLES_OF_PEOPLE}
+    role = known.get(row.state if kind == "site" else row.role)
     if role is None:
-        raise Unauthenticated("the account was removed", "ask the coordinator's admin")
+        raise Unauthenticated("the account was removed or disabled", "ask the coordinator's admin")
     return Who(name, role), row.expires
 
 
@@ -137,6 +170,24 @@ def join_token(tx: Transaction, site: str, now: float) -> tuple[str, float]:
     secret = secrets.token_urlsafe(32)
     tx.do(insert(join_tokens).values(secret=_hash(secret), site=site, expires=now + JOIN_TOKEN_S))
     return secret, now + JOIN_TOKEN_S
+
+
+def _unused(now: float) -> Any:
+    return (join_tokens.c.used.is_(None), join_tokens.c.expires > now)
+
+
+def unused(tx: Transaction, now: float) -> list[dict[str, Any]]:
+    """Join tokens that may still be used: for which site, and until when."""
+    rows = tx.rows(select(join_tokens).where(*_unused(now)).order_by(join_tokens.c.site, join_tokens.c.expires))
+    return [{"site": row.site, "expires": row.expires} for row in rows]
+
+
+def cancel(tx: Transaction, site: str, now: float) -> int:
+    """Cancel the join tokens of a site that may still be used; how many there were. Raises: NotFound: none."""
+    count = tx.do(delete(join_tokens).where(join_tokens.c.site == site, *_unused(now)))
+    if count == 0:
+        raise NotFound(f"no unused token is there for {site}", "`consilium sites tokens` shows all")
+    return count
 
 
 def join(tx: Transaction, token: str, site: str, public_key: str, about: str, now: float) -> str:

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from consilium import __version__
-from consilium.coordinator import access, accounts, endpoints, research, transfers
+from consilium.coordinator import access, accounts, admission, endpoints, research, transfers
 from consilium.coordinator.endpoints import Act, Call
 from consilium.coordinator.problems import problem
 from consilium.coordinator.services import Services
@@ -60,7 +60,7 @@ async def openapi(call: Call) -> Any:
     return document()
 
 
-E, R = endpoints, research
+A, E, R = admission, endpoints, research
 ENDPOINTS = (
     Endpoint("GET /v1/hello", E.hello, reply=messages.Hello),
     Endpoint("GET /v1/ca", E.ca),
@@ -78,11 +78,15 @@ ENDPOINTS = (
     Endpoint("HEAD /v1/blobs/{digest}", transfers.head),
     Endpoint("PATCH /v1/blobs/{digest}", transfers.append, raw=True),
     Endpoint("GET /v1/blobs/{digest}", transfers.read),
-    Endpoint("POST /v1/people", E.add_person, E.Person),
-    Endpoint("POST /v1/tokens", E.join_token, E.ForSite),
-    Endpoint("GET /v1/sites", E.site_list),
-    Endpoint("POST /v1/sites/{site}/admit", E.admit, E.Admission),
-    Endpoint("POST /v1/sites/{site}/remove", E.remove, E.Nothing),
+    Endpoint("POST /v1/people", A.add_person, A.Person),
+    Endpoint("GET /v1/people", A.person_list),
+    Endpoint("POST /v1/people/{person}/disable", A.disable_person, E.Nothing),
+    Endpoint("POST /v1/tokens", A.join_token, A.ForSite),
+    Endpoint("GET /v1/tokens", A.token_list),
+    Endpoint("POST /v1/tokens/{site}/cancel", A.cancel_tokens, E.Nothing),
+    Endpoint("GET /v1/sites", A.site_list),
+    Endpoint("POST /v1/sites/{site}/admit", A.admit, A.Admission),
+    Endpoint("POST /v1/sites/{site}/remove", A.remove, E.Nothing),
     Endpoint("POST /v1/studies", R.submit, R.Submission),
     Endpoint("GET /v1/studies", R.study_list),
     Endpoint("GET /v1/studies/{study}", R.study),

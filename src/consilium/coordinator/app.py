@@ -24,7 +24,9 @@ from consilium.coordinator.perform import Performer
 from consilium.coordinator.services import Services
 from consilium.store.blobs import Directory
 from consilium.store.database import Database
+from consilium.store.shelf import Shelf
 from consilium.wire.identity import Identity
+from consilium.wire.messages import SMALL
 
 log = logging.getLogger(__name__)
 COLLECT = (20_000, 20, 50)
@@ -58,8 +60,9 @@ def make_services(settings: Settings) -> Services:
     blobs = Directory(settings.blobs)
     ca = settings.ca.read_bytes() if settings.ca else None
     name = f"{socket.gethostname()}-{os.getpid()}"
-    gate, ingest = Gate(database, bell), Ingest(identity, blobs)
-    return Services(name, database, blobs, bell, gate, identity, ingest, settings.url, ca)
+    shelf, gate = Shelf(blobs, SMALL), Gate(database, bell)
+    ingest, performer = Ingest(identity, shelf), Performer(identity, shelf, name)
+    return Services(name, database, blobs, shelf, bell, gate, identity, ingest, performer, settings.url, ca)
 
 
 async def serve(settings: Settings) -> None:
@@ -85,8 +88,9 @@ async def serve(settings: Settings) -> None:
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    performer = Performer(services.identity, services.blobs, services.name)
-    driver = Driver(services.database, services.bell, services.identity, performer, services.name, settings.lease_s)
+    driver = Driver(
+        services.database, services.bell, services.identity, services.performer, services.name, settings.lease_s
+    )
     driving = asyncio.create_task(driver.drive(stop))
     serving = asyncio.create_task(server.serve())
     stopping = asyncio.create_task(stop.wait())

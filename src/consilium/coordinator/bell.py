@@ -1,6 +1,7 @@
 """Waiting that wakes at once: a topic is rung when something is committed, here or in another process."""
 
 import asyncio
+import threading
 from collections import defaultdict
 from collections.abc import Callable
 
@@ -12,6 +13,8 @@ class Bell:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._closed = asyncio.Event()
+        self._due: list[str] = []
+        self._lock = threading.Lock()
         self._calls: dict[str, list[Callable[[], None]]] = defaultdict(list)
         self._rung: dict[str, int] = defaultdict(int)
 
@@ -21,8 +24,19 @@ class Bell:
 
     def ring(self, topic: str) -> None:
         """Wake the waiters of `topic`; may be called from any thread."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._ring, topic)
+        if self._loop is None or self._loop.is_closed():
+            return
+        with self._lock:
+            self._due.append(topic)
+            first = len(self._due) == 1
+        if first:  # the loop is woken once for all topics of a transaction
+            self._loop.call_soon_threadsafe(self._ring_due)
+
+    def _ring_due(self) -> None:
+        with self._lock:
+            topics, self._due = self._due, []
+        for topic in dict.fromkeys(topics):
+            self._ring(topic)
 
     def on(self, topic: str, call: Callable[[], None]) -> None:
         """Call this, in the loop, whenever `topic` rings."""

@@ -1,4 +1,4 @@
-"""`consilium coordinator`: init, run, person."""
+"""`consilium coordinator`: init, run, and the accounts, on its own machine."""
 
 import asyncio
 import errno
@@ -6,14 +6,16 @@ import json
 import logging
 import os
 import socket
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import click
 
 from consilium.config import Homes
-from consilium.coordinator import accounts
+from consilium.coordinator import accounts, views
 from consilium.coordinator.app import Settings, make_services, serve
 from consilium.coordinator.ledgers import record
 from consilium.core.errors import Conflict, Invalid, NotFound
@@ -21,6 +23,9 @@ from consilium.store.database import Transaction
 from consilium.wire.identity import Identity
 from consilium.wire.tls import make_authority
 
+HERE = "the coordinator's machine"
+"""Who it was, in the audit log, where nobody logs in."""
+Result = TypeVar("Result")
 home_option = click.option(
     "--home", type=click.Path(path_type=Path), default=Homes.coordinator, show_default="~/.consilium/coordinator",
     help="Folder of the coordinator.",
@@ -140,13 +145,54 @@ def run(home: Path, host: str, port: int, lease_s: float) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def person(home: Path, name: str, role: str, password: str, as_json: bool) -> None:
     """Add a person, or change role and password; on the coordinator's own machine."""
-    services = make_services(load(home))
     now = datetime.now(UTC)
 
-    def act(tx: Transaction) -> None:
+    def add(tx: Transaction) -> None:
+        """Add the account, and say so in the audit log."""
         accounts.add_person(tx, name, role, password, now)
-        record(tx, "person", {"name": name, "role": role, "by": "the coordinator's machine"}, now)
+        record(tx, "person", {"name": name, "role": role, "by": HERE}, now)
 
-    services.database.run_here(act)
-    services.database.close()
+    _in_store(home, add)
     click.echo(json.dumps({"name": name, "role": role}) if as_json else f"{name} is {role}")
+
+
+@coordinator.command()
+@home_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def people(home: Path, as_json: bool) -> None:
+    """List the accounts and their roles; on the coordinator's own machine."""
+    found = _in_store(home, views.person_list)
+    words = "\n".join(f"{one['name']} is {one['role']}, since {one['since'][:10]}" for one in found) or "None."
+    click.echo(json.dumps(found) if as_json else words)
+
+
+@coordinator.command()
+@home_option
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def disable(home: Path, name: str, as_json: bool) -> None:
+    """Disable an account, also the last administrator's; on the coordinator's own machine.
+
+    Its tokens end within a second, and its password serves no more. `person` makes it serve again.
+    """
+    now = datetime.now(UTC)
+
+    def off(tx: Transaction) -> bool:
+        """Disable the account, and say so in the audit log; whether it was not so before."""
+        disabled = accounts.disable(tx, name, keep_an_admin=False)
+        if disabled:
+            record(tx, "person-disabled", {"name": name, "by": HERE}, now)
+        return disabled
+
+    disabled = _in_store(home, off)
+    words = f"{name} is disabled" if disabled else f"{name} was disabled before: nothing was done"
+    click.echo(json.dumps({"name": name, "role": accounts.DISABLED, "disabled": disabled}) if as_json else words)
+
+
+def _in_store(home: Path, act: Callable[[Transaction], Result]) -> Result:
+    """Run `act` in one transaction of the coordinator in `home`, whether it runs or not."""
+    services = make_services(load(home))
+    try:
+        return services.database.run_here(act)
+    finally:
+        services.database.close()

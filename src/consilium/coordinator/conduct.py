@@ -22,11 +22,14 @@ from consilium.core.study import Plan
 from consilium.store import eventlog
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
-from consilium.store.schema import blobs, decisions, effects, events, grants, refusals, results, sites, studies
+from consilium.store.schema import decisions, effects, events, grants, refusals, results, sites, studies
 from consilium.store.schema import runs as run_table
+from consilium.store.shelf import size_of
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Blob, Closed, Decision, Ended, Task
 
+IDLE_S = 30.0
+"""The driver looks for work this often, whether it is woken or not."""
 AWAY_S = 60.0
 """Sites beat every ten seconds: one that missed a round and has been silent for this long before its end is away."""
 CHECKPOINT_EVERY = 10
@@ -52,6 +55,7 @@ class Conduct:
     version: int
     fold: runs.Run
     now: datetime
+    soon: frozenset[str] = frozenset()
 
     @classmethod
     def load(cls, tx: Transaction, identity: Identity, run: RunId, now: datetime) -> "Conduct":
@@ -96,7 +100,9 @@ class Conduct:
         if self.tx.find(effects, key=key) is None:
             row = {"key": key, "run": self.run, "kind": kind, "body": json.dumps({"what": what}), "due": at.timestamp()}
             self.tx.put(effects, **row, leased_until=0.0, attempts=0)
-        self.tx.ring("effects")
+        if at.timestamp() - self.now.timestamp() < IDLE_S:  # else the driver finds it when it looks next
+            self.soon = self.soon | {key}
+            self.tx.ring("effects")
 
     def approving(self) -> list[SiteId]:
         """Admitted sites whose newest decision approves exactly this plan and has not expired, sorted."""
@@ -206,7 +212,7 @@ class Conduct:
 
     def blob(self, digest: Digest) -> Blob:
         """A stored blob's name and size."""
-        return Blob(digest=digest, size=self.tx.find(blobs, digest=digest).size)
+        return Blob(digest=digest, size=size_of(self.tx, digest))
 
     def _state(self, number: int) -> tuple[Blob, Blob | None]:
         """The state after TRAIN round `number`, and the sums that led to it."""
@@ -335,12 +341,6 @@ def grant(tx: Transaction, digest: str, subjects: Iterable[str]) -> None:
         row = {"digest": digest, "subject": subject}
         if tx.find(grants, **row) is None:
             tx.put(grants, **row)
-
-
-def keep_blob(tx: Transaction, digest: str, size: int) -> None:
-    """Record a blob that is durable."""
-    if tx.find(blobs, digest=digest) is None:
-        tx.put(blobs, digest=digest, size=size)
 
 
 def _aware(at: datetime) -> datetime:

@@ -17,19 +17,20 @@ from typing import Any
 from sqlalchemy import BindParameter, bindparam, case, func, select, update
 
 from consilium.coordinator.bell import Bell
-from consilium.coordinator.conduct import Conduct
-from consilium.coordinator.perform import Needs, Performer
+from consilium.coordinator.conduct import IDLE_S, Conduct
+from consilium.coordinator.perform import Done, Needs, Performer
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core.errors import ConsiliumError, Invalid, Unavailable
-from consilium.core.ids import RunId
+from consilium.core.ids import Digest, RunId
+from consilium.core.state import Source
+from consilium.core.study import Plan
 from consilium.store.database import Database, Transaction
 from consilium.store.hot import Hot
 from consilium.store.schema import effects
 from consilium.wire.identity import Identity
 
 log = logging.getLogger(__name__)
-IDLE_S = 30.0
 _NOW: BindParameter[float] = bindparam("now")
 _KEY = effects.c.key == bindparam("of")
 _DUE = Hot(
@@ -135,11 +136,7 @@ class Driver:
         if effect.kind == "apply" and needs is None:
             await self.database.run(lambda tx: self._done(tx, effect))
             return
-        loop, plan = asyncio.get_running_loop(), conduct.plan
-        if needs is None:
-            done = await loop.run_in_executor(None, self.performer.begin, plan, run)
-        else:
-            done = await loop.run_in_executor(None, self.performer.apply, plan, run, needs)
+        done = await (self._begun(conduct.plan, run) if needs is None else self._applied(conduct.plan, run, needs))
 
         def commit(tx: Transaction) -> Conduct:
             after = self.performer.commit(tx, done, _now(self.clock))
@@ -148,13 +145,31 @@ class Driver:
 
         (await self.database.run(commit)).remember()
 
+    async def _begun(self, plan: Plan, run: RunId) -> Done:
+        assert plan.study.model.initial is not None
+        (initial,) = await self._read([Digest(plan.study.model.initial)])
+        return await asyncio.get_running_loop().run_in_executor(None, self.performer.begin, plan, run, initial)
+
+    async def _applied(self, plan: Plan, run: RunId, needs: Needs) -> Done:
+        loop, total, work = asyncio.get_running_loop(), None, self.performer
+        for batch in needs.batches(work.shelf.small):
+            sites, parts = [site for site, _ in batch], await self._read([digest for _, digest in batch])
+            total = await loop.run_in_executor(None, work.sum, plan, run, needs, total, sites, parts)
+        (before,) = await self._read([needs.state])
+        assert total is not None
+        return await loop.run_in_executor(None, work.apply, plan, run, needs, total, before)
+
+    async def _read(self, digests: list[Digest]) -> list[Source]:
+        shelf = self.performer.shelf
+        return await self.database.run(lambda tx: [shelf.read(tx, digest) for digest in digests])
+
     def _needs(self, tx: Transaction, effect: Any) -> tuple[Conduct, Needs | None]:
         conduct = Conduct.load(tx, self.identity, RunId(effect.run), _now(self.clock))
         round_ = conduct.fold.round
         if effect.kind != "apply" or round_ is None or conduct.fold.status in runs.OVER:
             return conduct, None
         wanted = conduct.applies(int(effect.key.split("/")[-1]))
-        return conduct, Needs(tx, conduct, self.performer.blobs) if wanted else None
+        return conduct, Needs(tx, conduct, self.performer.shelf) if wanted else None
 
     def _deadline(self, tx: Transaction, effect: Any) -> Conduct:
         conduct = Conduct.load(tx, self.identity, RunId(effect.run), _now(self.clock))
@@ -163,7 +178,7 @@ class Driver:
         if current and conduct.fold.status not in runs.OVER:
             conduct.take(machine.DeadlinePassed(machine.Phase(phase)))
         self._done(tx, effect)
-        return conduct
+        return self.performer.at_once(tx, conduct)
 
     def _done(self, tx: Transaction, effect: Any) -> None:
         tx.do(_DONE, of=effect.key, done=self.clock())

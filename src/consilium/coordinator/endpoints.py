@@ -1,10 +1,11 @@
-"""The endpoints of sites and of admission: what each takes, does and gives. Who may call them: access.py."""
+"""The endpoints of sites: what each takes, does and gives. Who may call them: access.py."""
 
 import base64
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import bindparam, select, update
@@ -12,20 +13,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from consilium import __version__
-from consilium.coordinator import accounts, steps, views
+from consilium.coordinator import accounts, steps
 from consilium.coordinator.accounts import Who
 from consilium.coordinator.conduct import Conduct, grant
+from consilium.coordinator.ingest import Letter
 from consilium.coordinator.ledgers import post, record
 from consilium.coordinator.services import Services
 from consilium.core import run as run_machine
-from consilium.core.errors import NotFound, OutOfPhase, ProtocolMismatch, Refused, Unauthenticated
+from consilium.core.errors import NotFound, OutOfPhase, ProtocolMismatch, Unauthenticated
 from consilium.core.ids import Digest, RunId, SiteId
 from consilium.core.study import Plan
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
-from consilium.store.schema import decisions, inbox, runs, sites, studies
+from consilium.store.schema import decisions, inbox, runs, sites
 from consilium.wire import messages
-from consilium.wire.identity import fingerprint
 
 MAX_WAIT_S = 60.0
 _HEARD = Hot(
@@ -38,6 +39,7 @@ _INBOX = Hot(
     .order_by(inbox.c.seq).limit(50)
 )  # fmt: skip
 Result = TypeVar("Result")
+Given = ParamSpec("Given")
 
 
 @dataclass
@@ -51,9 +53,11 @@ class Call:
     body: Any
     query: Any
 
-    async def store(self, act: Callable[[Transaction], Result]) -> Result:
-        """Run `act` in one transaction."""
-        return await self.services.database.run(act)
+    async def store(
+        self, act: Callable[Concatenate[Transaction, Given], Result], *given: Given.args, **named: Given.kwargs
+    ) -> Result:
+        """Run `act` in one transaction, with what is given."""
+        return await self.services.database.run(lambda tx: act(tx, *given, **named))
 
 
 class Body(BaseModel):
@@ -62,18 +66,18 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class OfRound(Body):
+    """Which round."""
+
+    round: int = Field(ge=1, lt=2**31)
+
+
 class Of(Body):
     """Which phase of which round; numbers as in a task."""
 
     round: int = Field(ge=0, lt=2**31)
     attempt: int = Field(ge=1, lt=2**31)
     of: messages.SitePhase
-
-
-class OfRound(Body):
-    """Which round."""
-
-    round: int = Field(ge=1, lt=2**31)
 
 
 class After(Body):
@@ -88,24 +92,6 @@ class Login(Body):
 
     name: messages.Name
     password: str = Field(max_length=200)
-
-
-class Person(Login):
-    """An account."""
-
-    role: str = Field(max_length=20)
-
-
-class ForSite(Body):
-    """The site that is to join."""
-
-    site: messages.Name
-
-
-class Admission(Body):
-    """The fingerprint that a person compared with the one the site shows."""
-
-    fingerprint: str = Field(max_length=200)
 
 
 class Nothing(Body):
@@ -145,17 +131,18 @@ async def join(call: Call) -> Any:
     ask: messages.Join = call.body
     if ask.protocol not in messages.PROTOCOLS:
         raise ProtocolMismatch(*messages.mismatch(ask.protocol))
-    now = call.services.seconds()
-
-    def act(tx: Transaction) -> str:
-        known = tx.scalar(select(sites.c.site).where(sites.c.site == ask.site))
-        state = accounts.join(tx, ask.token, ask.site, ask.public_key, ask.about, now)
-        if known is None:
-            record(tx, "join", {"site": ask.site, "public_key": ask.public_key}, call.services.now())
-        return state
-
-    state = await call.store(act)
+    state = await call.store(_join, call)
     return messages.Joined(site=ask.site, state=state, coordinator_key=call.services.identity.public)
+
+
+def _join(tx: Transaction, call: Call) -> str:
+    """The state of a site that joins now, or has joined; the first time stands in the audit log."""
+    ask: messages.Join = call.body
+    known = tx.scalar(select(sites.c.site).where(sites.c.site == ask.site))
+    state = accounts.join(tx, ask.token, ask.site, ask.public_key, ask.about, call.services.seconds())
+    if known is None:
+        record(tx, "join", {"site": ask.site, "public_key": ask.public_key}, call.services.now())
+    return state
 
 
 async def token(call: Call) -> Any:
@@ -174,7 +161,7 @@ async def login(call: Call) -> Any:
     kept = await call.store(lambda tx: accounts.stored(tx, ask.name))
     if not await services.gate.right(ask.name, ask.password, kept, now):
         raise Unauthenticated("name or password is wrong", "try again, or ask the coordinator's admin")
-    secret, seconds = await call.store(lambda tx: accounts.person_token(tx, ask.name, now))
+    secret, seconds = await call.store(lambda tx: accounts.person_token(tx, ask.name, kept, now))
     return messages.AccessToken(access_token=secret, expires_in=seconds)
 
 
@@ -219,7 +206,8 @@ async def _beside(call: Call, envelope: bytes) -> tuple[bytes, bytes]:
         said = await call.services.said(task["run"], task["round"], task["attempt"], before)
         return b"", said if len(said) <= messages.SMALL else b""
     blob = task["aggregate"] or task["initial"]
-    return call.services.small(blob["digest"]) if blob["size"] <= messages.SMALL else b"", b""
+    small = blob["size"] <= messages.SMALL
+    return await call.services.small(Digest(blob["digest"])) if small else b"", b""
 
 
 async def said(call: Call) -> Any:
@@ -251,14 +239,17 @@ async def opening(call: Call) -> Any:
 
     def act(tx: Transaction) -> dict[str, Any]:
         _of_its_study(tx, call)
-        return steps.opening(tx, call.key, number)
+        told, shelf = steps.opening(tx, call.key, number), services.shelf
+        digests = [Digest(blob["digest"]) for blob in told["vectors"].values()]
+        if sum(blob["size"] for blob in told["vectors"].values()) <= messages.MAX_MESSAGE:
+            told["data"] = {one: base64.b64encode(_bytes(shelf.read(tx, one))).decode() for one in digests}
+        return told
 
-    told = await call.store(act)
-    digests = [Digest(blob["digest"]) for blob in told["vectors"].values()]
-    if sum(blob["size"] for blob in told["vectors"].values()) <= messages.MAX_MESSAGE:
-        read = lambda: {one: base64.b64encode(services.blobs.path(one).read_bytes()).decode() for one in digests}  # noqa: E731
-        told["data"] = await services.to_thread(read)
-    return told
+    return await call.store(act)
+
+
+def _bytes(source: bytes | Path) -> bytes:
+    return source if isinstance(source, bytes) else source.read_bytes()
 
 
 async def _arrived(call: Call) -> list[tuple[int, bytes]]:
@@ -293,108 +284,45 @@ async def when_there(call: Call, topic: str, act: Callable[[Transaction], list[A
 
 async def envelope(call: Call) -> Any:
     """A signed message of a site: decision, answer, refusal, checkpoint."""
-    return await take(call, call.body, lambda tx: None)
+    letter = await call.services.to_thread(lambda: call.services.ingest.letter(call.body))
+    return await take(call, letter, lambda tx: None)
 
 
-async def take(call: Call, data: bytes, before: Callable[[Transaction], None]) -> Any:
-    """Take a site's envelope in one transaction, after `before`."""
+async def take(call: Call, letter: Letter, before: Callable[[Transaction], None]) -> Any:
+    """Take a site's letter in one transaction, after `before`."""
     services = call.services
-    sound = await services.to_thread(lambda: services.ingest.sound(data))
 
-    def act(tx: Transaction) -> list[Conduct]:
+    def taken(tx: Transaction) -> list[Conduct]:
+        """The runs that the message moved."""
         _seen(tx, call, services.seconds())
         before(tx)
-        return services.ingest.take(tx, SiteId(call.who.name), data, services.now(), sound=sound)
+        moved = services.ingest.take(tx, SiteId(call.who.name), letter, services.now())
+        moved = [services.performer.at_once(tx, conduct) for conduct in moved]
+        if not any(conduct.soon for conduct in moved):  # the driver needs not be woken for what is done
+            tx.topics.discard("effects")
+        return moved
 
-    for conduct in await call.store(act):
+    for conduct in await call.store(taken):
         conduct.remember()
     return {"status": "accepted"}
 
 
 async def heartbeat(call: Call) -> Any:
     """The site lives; a run that is paused without it is opened again with it."""
-    services, site = call.services, SiteId(call.who.name)
-
-    def act(tx: Transaction) -> list[Conduct]:
-        _seen(tx, call, services.seconds(), activity=call.body.activity)
-        paused = tx.rows(select(runs.c.run).where(runs.c.status == run_machine.Status.PAUSED.value))
-        found = [Conduct.load(tx, services.identity, RunId(row.run), services.now()) for row in paused]
-        for conduct in found:
-            conduct.returned(site)
-        return found
-
-    for conduct in await call.store(act):
+    for conduct in await call.store(_beat, call):
         conduct.remember()
     return {}
 
 
-async def add_person(call: Call) -> Any:
-    """Add an account."""
-    ask: Person = call.body
-
-    def act(tx: Transaction) -> None:
-        accounts.add_person(tx, ask.name, ask.role, ask.password, call.services.now())
-        record(tx, "person", {"name": ask.name, "role": ask.role, "by": call.who.name}, call.services.now())
-
-    await call.store(act)
-    return {"name": ask.name, "role": ask.role}
-
-
-async def join_token(call: Call) -> Any:
-    """A one-time token for a site, as the secret; the command line makes the join string of it."""
-    site = call.body.site
-
-    def act(tx: Transaction) -> tuple[str, float]:
-        record(tx, "join-token", {"site": site, "by": call.who.name}, call.services.now())
-        return accounts.join_token(tx, site, call.services.seconds())
-
-    secret, expires = await call.store(act)
-    return {"token": call.services.join_string(site, secret), "expires": expires}
-
-
-async def site_list(call: Call) -> Any:
-    """All sites."""
-    return await call.store(views.site_list)
-
-
-async def admit(call: Call) -> Any:
-    """Admit a site whose fingerprint a person has compared; offer it the studies that invite it."""
-
-    def act(tx: Transaction) -> None:
-        row = tx.row(select(sites).where(sites.c.site == call.key))
-        if row is None:
-            raise NotFound(f"there is no site {call.key}", "`consilium sites list` shows all")
-        if fingerprint(row.public_key) != call.body.fingerprint.strip():
-            raise Refused(
-                "the fingerprint differs from this site's key", "compare again, word by word", reason="fingerprint"
-            )
-        if row.state == "admitted":
-            return
-        accounts.set_state(tx, SiteId(call.key), "admitted")
-        record(tx, "admit", {"site": call.key, "by": call.who.name}, call.services.now())
-        for study in tx.rows(select(studies).order_by(studies.c.since)):
-            offer(tx, call.services, Plan.load(study.payload), [SiteId(call.key)])
-
-    await call.store(act)
-    return {"site": call.key, "state": "admitted"}
-
-
-async def remove(call: Call) -> Any:
-    """Remove a site: its tokens end at once, and no round asks it again."""
-
-    def act(tx: Transaction) -> list[Conduct]:
-        accounts.set_state(tx, SiteId(call.key), "removed")
-        record(tx, "remove", {"site": call.key, "by": call.who.name}, call.services.now())
-        found = []
-        for row in tx.rows(select(runs.c.run)):
-            conduct = Conduct.load(tx, call.services.identity, RunId(row.run), call.services.now())
-            conduct.withdraw(SiteId(call.key), "removed")
-            found.append(conduct)
-        return found
-
-    for conduct in await call.store(act):
-        conduct.remember()
-    return {"site": call.key, "state": "removed"}
+def _beat(tx: Transaction, call: Call) -> list[Conduct]:
+    """Runs that are paused, each of which the site may have come back to."""
+    services = call.services
+    _seen(tx, call, services.seconds(), activity=call.body.activity)
+    paused = tx.rows(select(runs.c.run).where(runs.c.status == run_machine.Status.PAUSED.value))
+    found = [Conduct.load(tx, services.identity, RunId(row.run), services.now()) for row in paused]
+    for conduct in found:
+        conduct.returned(SiteId(call.who.name))
+    return found
 
 
 def offer(tx: Transaction, services: Services, plan: Plan, to: list[SiteId]) -> None:

@@ -1,10 +1,9 @@
 """What sites send: check the envelope, commit the event with what follows from it, acknowledge. Retries are no-ops."""
 
+import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
@@ -19,17 +18,18 @@ from consilium.core import state as chain
 from consilium.core.errors import Conflict, ConsiliumError, EnvelopeInvalid, Invalid, NotFound, OutOfPhase, Refused
 from consilium.core.ids import Digest, RunId, SiteId, digest
 from consilium.core.study import Plan
-from consilium.store.blobs import Directory
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
 from consilium.store.schema import checkpoints, contributions, decisions, grants, refusals, results, sites, studies
 from consilium.store.schema import runs as run_table
 from consilium.store.schema import steps as step_table
-from consilium.wire.envelope import payload_of, peek, unseal
+from consilium.store.shelf import Shelf
+from consilium.wire.envelope import Envelope
 from consilium.wire.identity import Identity
 from consilium.wire.messages import SITE_MESSAGES, Answer, Checkpoint, Decision, Refusal, Signed, Step
 
 METRICS = "metrics/"
+MODELS = 16
 _EARLIER = Hot(
     delete(contributions).where(
         contributions.c.run == bindparam("run"), contributions.c.round == bindparam("round"),
@@ -38,25 +38,58 @@ _EARLIER = Hot(
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Letter:
+    """What a site sent, as it claims to be: nothing is verified yet.
+
+    `vectors` are those of the contribution that an answer names, if it is at hand; `sound` says whether each of their
+    values is a number.
+    """
+
+    data: bytes
+    envelope: Envelope
+    message: Any
+    vectors: chain.Vectors | None = None
+    sound: bool = True
+
+    @classmethod
+    def read(cls, data: bytes) -> "Letter":
+        """Read an envelope. Raises: EnvelopeInvalid, ProtocolMismatch."""
+        envelope = Envelope.parse(data)
+        kind = SITE_MESSAGES.get(envelope.kind)
+        if kind is None:
+            raise EnvelopeInvalid("a site does not send messages of this type", "update the agent")
+        return cls(data, envelope, kind.decode(envelope.payload))
+
+    def holding(self, source: chain.Source) -> "Letter":
+        """The same, with its contribution. What cannot be read at all is judged where the answer is taken."""
+        try:
+            vectors = chain.read(source)
+            return replace(self, vectors=vectors, sound=chain.finite(vectors))
+        except ConsiliumError:
+            return self
+
+
 @dataclass
 class Ingest:
     """Takes envelopes of one authenticated site."""
 
     identity: Identity
-    blobs: Directory
+    shelf: Shelf
+    _models: dict[str, tuple[str, int]] = field(default_factory=dict)
 
-    def sound(self, data: bytes) -> bool:
-        """Whether every value in the bytes that an answer names is a number; looked at before any transaction.
+    def letter(self, data: bytes) -> Letter:
+        """Read an envelope, and look through the file that it names; before any transaction, for it takes its time.
 
-        What cannot be read at all is judged where the answer is taken.
+        Raises: EnvelopeInvalid, ProtocolMismatch.
         """
-        try:
-            named = Digest(Answer.decode(payload_of(data, Answer.TYPE)).contribution.digest)
-            return not self.blobs.has(named) or chain.finite(self.blobs.path(named))
-        except ConsiliumError:
-            return True
+        letter = Letter.read(data)
+        if isinstance(letter.message, Answer):
+            with contextlib.suppress(NotFound):
+                return letter.holding(self.shelf.files.path(Digest(letter.message.contribution.digest)))
+        return letter
 
-    def take(self, tx: Transaction, site: SiteId, data: bytes, now: datetime, *, sound: bool = True) -> list[Conduct]:
+    def take(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:
         """Accept one envelope.
 
         Raises: EnvelopeInvalid: not signed by this site, or malformed.   Conflict: it does not fit the round.
@@ -65,11 +98,9 @@ class Ingest:
         row = tx.find(sites, site=site)
         if row is None or row.state != "admitted":
             raise Refused("this site is not admitted", "ask the coordinator's admin", reason="not-admitted")
-        kind = SITE_MESSAGES.get(peek(data))
-        if kind is None:
-            raise EnvelopeInvalid("a site does not send messages of this type", "update the agent")
-        message = kind.decode(unseal(data, kind.TYPE, [row.public_key]))
-        if not sound:  # one such value would spoil the sum for all
+        kind = type(letter.message)
+        letter.envelope.verified(kind.TYPE, [row.public_key])
+        if not letter.sound:  # one such value would spoil the sum for all
             raise Invalid("a value of the contribution is not finite", "lower the learning rate of the study")
         take: dict[type[Signed], Callable[..., list[Conduct]]] = {
             Answer: self._answer,
@@ -78,9 +109,10 @@ class Ingest:
             Decision: self._decision,
             Checkpoint: self._checkpoint,
         }
-        return take[kind](tx, site, message, data, now)
+        return take[kind](tx, site, letter, now)
 
-    def _answer(self, tx: Transaction, site: SiteId, answer: Answer, data: bytes, now: datetime) -> list[Conduct]:
+    def _answer(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:
+        answer: Answer = letter.message
         conduct = Conduct.load(tx, self.identity, RunId(answer.run), now)
         round_ = conduct.fold.round
         if answer.plan != conduct.plan.digest or answer.study != conduct.study:
@@ -93,22 +125,23 @@ class Ingest:
             raise OutOfPhase(f"round {answer.round} is over or has not begun", "take the next task")
         if round_.answered(machine.Phase.SUBMIT).get(site) == sent:
             return []
-        self._check(tx, site, answer, conduct)
+        self._check(tx, site, letter, conduct)
         conduct.take(event)
         row = {"run": answer.run, "round": answer.round, "site": site, "digest": sent}
         tx.do(_EARLIER, run=answer.run, round=answer.round, site=site)  # of an earlier opening
-        tx.put(contributions, **row, size=answer.contribution.size, envelope=data)
+        tx.put(contributions, **row, size=answer.contribution.size, envelope=letter.data)
         body = {"run": answer.run, "round": answer.round, "site": site, "contribution": sent}
         record(tx, "answer", body, now)
         return [conduct]
 
-    def _step(self, tx: Transaction, site: SiteId, step: Step, data: bytes, now: datetime) -> list[Conduct]:
+    def _step(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:
+        step: Step = letter.message
         conduct = Conduct.load(tx, self.identity, RunId(step.run), now)
         if step.plan != conduct.plan.digest or step.study != conduct.study or not steps.secure(conduct.plan):
             raise Conflict("the step is of another plan", "take the next task")
         place = {"run": step.run, "round": step.round, "attempt": step.attempt, "phase": step.phase, "site": site}
-        known = tx.find(step_table, **place)
-        if known is not None and known.digest == digest(data):
+        known, named = tx.find(step_table, **place), digest(letter.data)
+        if known is not None and known.digest == named:
             return []  # an exact retry, at any time
         round_ = conduct.fold.round
         current = None if round_ is None else (*conduct.fold.current, round_.kind.value)
@@ -116,32 +149,35 @@ class Ingest:
             raise OutOfPhase(f"round {step.round} is over or has not begun", "take the next task")
         steps.fits(site, step, str(tx.find(sites, site=site).public_key))
         if step.vector is not None:
-            self._check_vector(tx, site, step, conduct)
-        conduct.take(machine.Answered(site, machine.Phase(step.phase), digest(data)))
-        steps.keep(tx, site, step, data)
+            self._check_vector(tx, site, letter, conduct)
+        conduct.take(machine.Answered(site, machine.Phase(step.phase), named))
+        steps.keep(tx, site, step, letter.data)
         if step.vector is not None:
             tx.do(_EARLIER, run=step.run, round=step.round, site=site)  # of an earlier opening
             row = {"run": step.run, "round": step.round, "site": site, "digest": step.vector.digest}
-            tx.put(contributions, **row, size=step.vector.size, envelope=data)
-        record(tx, "step", {**place, "digest": digest(data)}, now)
+            tx.put(contributions, **row, size=step.vector.size, envelope=letter.data)
+        record(tx, "step", {**place, "digest": named}, now)
         return [conduct]
 
-    def _check_vector(self, tx: Transaction, site: SiteId, step: Step, conduct: Conduct) -> None:
+    def _check_vector(self, tx: Transaction, site: SiteId, letter: Letter, conduct: Conduct) -> None:
         """The masked vector is here, sent by this site, and its segments are those of the plan."""
+        step: Step = letter.message
         assert step.vector is not None
         if tx.find(grants, digest=step.vector.digest, subject=f"site:{site}") is None:
             raise NotFound(f"{step.vector.digest} was not sent by this site", "send the blob, then the step")
-        state = Digest(tx.find(results, run=step.run, round=step.round - 1).state)
-        layout = steps.layout(conduct.plan, step.kind, self.blobs.path(state), len(conduct.fold.cohort))
-        if not layout.fits(self.blobs.path(Digest(step.vector.digest))):
+        vectors = letter.vectors or chain.read(self.shelf.read(tx, Digest(step.vector.digest)))
+        model = self._model(tx, Digest(tx.find(results, run=step.run, round=step.round - 1).state))
+        layout_ = steps.layout(conduct.plan, step.kind, model, len(conduct.fold.cohort))
+        if vectors.shape != layout_.masked:
             raise Invalid("the vector's segments are not those of the plan", "update the agent")
 
     def _same_as_before(self, tx: Transaction, site: SiteId, answer: Answer) -> bool:
         before = tx.find(contributions, run=answer.run, round=answer.round, site=site)
         return before is not None and bool(before.digest == answer.contribution.digest)
 
-    def _check(self, tx: Transaction, site: SiteId, answer: Answer, conduct: Conduct) -> None:
+    def _check(self, tx: Transaction, site: SiteId, letter: Letter, conduct: Conduct) -> None:
         """(1) it was trained at our state (2) the bytes are here, sent by this site (3) their layout fits the model."""
+        answer: Answer = letter.message
         result = tx.find(results, run=answer.run, round=answer.round - 1)
         state = result and result.state
         if answer.state != state:
@@ -149,9 +185,23 @@ class Ingest:
         if tx.find(grants, digest=answer.contribution.digest, subject=f"site:{site}") is None:
             raise NotFound(f"{answer.contribution.digest} was not sent by this site", "send the blob, then the answer")
         label = conduct.plan.study.contract.label.type
-        layout(self.blobs, Digest(answer.contribution.digest), Digest(state), answer.kind, label)
+        vectors = letter.vectors
+        if vectors is None:
+            vectors = chain.read(self.shelf.read(tx, Digest(answer.contribution.digest)))
+            if not chain.finite(vectors):
+                raise Invalid("a value of the contribution is not finite", "lower the learning rate of the study")
+        layout(vectors, self._model(tx, Digest(state)), answer.kind, label)
 
-    def _refusal(self, tx: Transaction, site: SiteId, refusal: Refusal, data: bytes, now: datetime) -> list[Conduct]:
+    def _model(self, tx: Transaction, state: Digest) -> tuple[str, int]:
+        """Type and length of the model in a state; what is named by its digest does not change."""
+        if state not in self._models:
+            if len(self._models) >= MODELS:
+                self._models.clear()
+            self._models[state] = chain.read(self.shelf.read(tx, state)).shape["model"]
+        return self._models[state]
+
+    def _refusal(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:
+        refusal: Refusal = letter.message
         if tx.scalar(select(studies.c.plan).where(studies.c.study == refusal.study)) is None:
             raise NotFound(f"there is no study {refusal.study}", "check the name")
         about = {"site": site, "study": refusal.study, "run": refusal.run, "round": refusal.round}
@@ -171,7 +221,9 @@ class Ingest:
             conduct.withdraw(site, refusal.reason)
         return [conduct]
 
-    def _decision(self, tx: Transaction, site: SiteId, decision: Decision, data: bytes, now: datetime) -> list[Conduct]:
+    def _decision(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:
+        decision: Decision = letter.message
+        data = letter.data
         if decision.site != site:
             raise EnvelopeInvalid("the decision names another site", "sign with your own site's name")
         if tx.scalar(select(decisions.c.id).where(decisions.c.digest == digest(data))) is not None:
@@ -179,8 +231,13 @@ class Ingest:
         plan = tx.scalar(select(studies.c.payload).where(studies.c.study == decision.study))
         if plan is None or Plan.load(plan).digest != decision.plan:
             raise NotFound(f"study {decision.study} has no such plan", "review the study again")
-        payload = unseal(data, Decision.TYPE, [tx.scalar(select(sites.c.public_key).where(sites.c.site == site))])
-        row = {"site": site, "study": decision.study, "payload": payload, "envelope": data, "digest": digest(data)}
+        row = {
+            "site": site,
+            "study": decision.study,
+            "payload": letter.envelope.payload,
+            "envelope": data,
+            "digest": digest(data),
+        }
         tx.do(insert(decisions).values(**row))
         body = {"site": site, "study": decision.study, "plan": decision.plan, "decision": decision.decision}
         record(tx, "decision", body, now)
@@ -196,26 +253,21 @@ class Ingest:
             moved.append(conduct)
         return moved
 
-    def _checkpoint(self, tx: Transaction, site: SiteId, mark: Checkpoint, data: bytes, _: datetime) -> list[Conduct]:
+    def _checkpoint(self, tx: Transaction, site: SiteId, letter: Letter, _: datetime) -> list[Conduct]:
+        mark: Checkpoint = letter.message
         known = tx.row(select(checkpoints).where(checkpoints.c.site == site, checkpoints.c.seq == mark.seq))
         if known is None:
-            tx.do(insert(checkpoints).values(site=site, seq=mark.seq, envelope=data))
+            tx.do(insert(checkpoints).values(site=site, seq=mark.seq, envelope=letter.data))
         return []
 
 
-@lru_cache(maxsize=16)
-def _model(state: Path) -> tuple[str, int]:
-    """Type and length of the model in a state; a file that is named by its digest does not change."""
-    return chain.read(state).shape["model"]
-
-
-def layout(blobs: Directory, contribution: Digest, state: Digest, kind: str, label: str) -> None:
+def layout(vectors: chain.Vectors, model: tuple[str, int], kind: str, label: str) -> None:
     """Refuse a contribution that cannot be summed, or whose metrics give no figures for this type of `label`.
 
-    Raises: Invalid: not a file of named segments, or they do not fit the model or the label.
+    Args:    model: type and length of the model at which it was trained.
+    Raises:  Invalid: the named segments do not fit the model or the label.
     """
-    vectors = chain.read(blobs.path(contribution))
-    shape, model = vectors.shape, _model(blobs.path(state))
+    shape = vectors.shape
     allowed = {"update", "weight"} if kind == "TRAIN" else {"weight"}
     strange = [name for name in shape if name not in allowed and not name.startswith(METRICS)]
     if strange or not allowed <= shape.keys() or shape["weight"] != ("F64", 1):

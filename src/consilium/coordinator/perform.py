@@ -1,99 +1,59 @@
 """Due work that touches files: the first state, and APPLY. Each is idempotent: the same inputs give the same bytes."""
 
+import logging
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, update
 
 from consilium import plugins
 from consilium.algorithms import metrics
 from consilium.coordinator import steps
-from consilium.coordinator.conduct import Conduct, keep_blob
+from consilium.coordinator.conduct import Conduct
 from consilium.core import round as machine
+from consilium.core import run as runs
 from consilium.core import state as chain
 from consilium.core.errors import Invalid, NotFound, StudyInvalid
-from consilium.core.ids import Digest, RunId
+from consilium.core.ids import Digest, RunId, SiteId
 from consilium.core.study import Plan, Study
 from consilium.privacy import recipe
 from consilium.privacy.layout import CLAMPED
-from consilium.privacy.opening import Opened
-from consilium.store.blobs import Directory, Stored
+from consilium.store.blobs import Stored
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
-from consilium.store.schema import contributions, openings, results
+from consilium.store.schema import contributions, effects, openings, results
+from consilium.store.shelf import Shelf, size_of
 from consilium.wire.identity import Identity
 
+BATCH = 64
+"""Small contributions that are in memory at once while they are summed."""
+LITTLE = 4 << 20
+"""So many bytes of contributions are summed in the transaction of the last answer; nobody else writes meanwhile."""
+log = logging.getLogger(__name__)
+_DONE = Hot(
+    update(effects).where(effects.c.key == bindparam("of"))
+    .values(done=bindparam("now"), leased_by=bindparam("by"), attempts=1)
+)  # fmt: skip
 _ROUND = Hot(
-    select(contributions.c.site, contributions.c.digest).where(
+    select(contributions.c.site, contributions.c.digest, contributions.c.size).where(
         contributions.c.run == bindparam("run"), contributions.c.round == bindparam("round")
     )
 )
 
 
-class Performer:
-    """Computes with the blobs on file; what it found is committed by `commit`."""
-
-    def __init__(self, identity: Identity, blobs: Directory, name: str) -> None:
-        self._identity, self.blobs, self._name = identity, blobs, name
-
-    def begin(self, plan: Plan, run: RunId) -> "Done":
-        """The state at round 0, from the plan's initial model."""
-        assert plan.study.model.initial is not None
-        initial = self.blobs.path(Digest(plan.study.model.initial))
-        state = self.blobs.make(partial(chain.begin, strategy(plan.study), initial, run))
-        return Done(run, 0, "TRAIN", state, None, {})
-
-    def apply(self, plan: Plan, run: RunId, needs: "Needs") -> "Done":
-        """Sum the contributions in sorted order of sites, open the sum if it is sealed, and advance the state."""
-        paths = [self.blobs.path(digest) for _, digest in needs.contributions]
-        opened = needs.sealed.recover() if needs.sealed else None
-        stamp = {"run": run, "round": str(needs.number), "kind": needs.kind.value}
-        aggregate = self.blobs.make(lambda out: _summed(needs, opened, paths, stamp, out))
-        sums = self.blobs.path(aggregate.digest)
-        state = Stored(needs.state, self.blobs.path(needs.state).stat().st_size)
-        if needs.kind is machine.Kind.TRAIN:
-            before = self.blobs.path(needs.state)
-            step = partial(chain.advance, strategy(plan.study), before, needs.state, sums, run, needs.number)
-            state = self.blobs.make(step)
-        singles = dict(zip((site for site, _ in needs.contributions), paths, strict=True))
-        figures = self._figures(plan.study, sums, {} if needs.sealed else singles)
-        if needs.sealed:
-            figures |= {"clipped": clipped(plan.study, needs, sums)}
-        done = Done(run, needs.number, needs.kind.value, state, aggregate, figures)
-        if opened is not None:
-            assert needs.sealed is not None
-            done.opening = needs.sealed.open.attempt, steps.written(opened)
-        return done
-
-    def _figures(self, study: Study, sums: Path, singles: dict[str, Path]) -> dict[str, Any]:
-        # `plain` shows each hospital's sums to the coordinator, and each hospital signed that it knows.
-        read = partial(read_figures, study)
-        return {"all": read(sums), "sites": {site: read(path) for site, path in singles.items()}}
-
-    def commit(self, tx: Transaction, done: "Done", now: datetime) -> Conduct:
-        """Record what was done, in the transaction that closes the round and opens the next."""
-        conduct = Conduct.load(tx, self._identity, done.run, now)
-        for stored in filter(None, (done.state, done.aggregate)):
-            keep_blob(tx, stored.digest, stored.size)
-        outcome = done.aggregate.digest if done.aggregate else None
-        if done.opening is not None and tx.find(openings, run=done.run, round=done.number) is None:
-            attempt, body = done.opening
-            tx.put(openings, run=done.run, round=done.number, attempt=attempt, body=body)
-        conduct.performed(done.number, done.kind, done.state.digest, outcome, done.figures, self._name)
-        return conduct
-
-
+@dataclass(frozen=True)
 class Done:
     """What an effect computed. `opening`: the attempt and what opened its sum, under the recipe `secure_sum`."""
 
-    def __init__(
-        self, run: RunId, number: int, kind: str, state: Stored, aggregate: Stored | None, figures: dict[str, Any]
-    ) -> None:
-        self.run, self.number, self.kind = run, number, kind
-        self.state, self.aggregate, self.figures = state, aggregate, figures
-        self.opening: tuple[int, str] | None = None
+    run: RunId
+    number: int
+    kind: str
+    state: Stored
+    aggregate: Stored | None
+    figures: dict[str, Any]
+    opening: tuple[int, str] | None = None
 
 
 class Needs:
@@ -102,31 +62,130 @@ class Needs:
     `sealed` is what opens the sum, under the recipe `secure_sum`.
     """
 
-    def __init__(self, tx: Transaction, conduct: Conduct, blobs: Directory) -> None:
+    def __init__(self, tx: Transaction, conduct: Conduct, shelf: Shelf) -> None:
         round_ = conduct.fold.round
         assert round_ is not None
         self.number, self.kind = round_.number, round_.kind
         answered = round_.counted
-        rows = tx.rows(_ROUND, run=conduct.run, round=self.number)
-        found = {row.site: row.digest for row in rows if row.site in answered}
-        assert found.keys() == answered.keys()
-        self.contributions = sorted(found.items())
+        rows = {row.site: row for row in tx.rows(_ROUND, run=conduct.run, round=self.number) if row.site in answered}
+        assert rows.keys() == answered.keys()
+        self.contributions = [(SiteId(site), Digest(rows[site].digest)) for site in sorted(rows)]
+        self.largest = max(row.size for row in rows.values())
         self.state: Digest = tx.find(results, run=conduct.run, round=self.number - 1).state
+        self.state_size = size_of(tx, self.state)
         self.sealed: steps.Sealed | None = None
         if steps.secure(conduct.plan):
-            at = (self.state, blobs.path(self.state))
-            self.sealed = steps.Sealed.of(tx, conduct.plan, conduct.run, conduct.fold, at)
+            model = chain.read(shelf.read(tx, self.state)).shape["model"]
+            self.sealed = steps.Sealed.of(tx, conduct.plan, conduct.run, conduct.fold, self.state, model)
+
+    def batches(self, small: int) -> list[list[tuple[SiteId, Digest]]]:
+        """The contributions in sorted order of sites, in parts: small ones are read into memory."""
+        apart = self.largest <= small and self.sealed is None  # masks fall away in the sum of all, and not before
+        count = BATCH if apart else len(self.contributions)
+        return [self.contributions[at : at + count] for at in range(0, len(self.contributions), count)]
 
 
-def _summed(
-    needs: Needs, opened: Opened | None, paths: list[Path], stamp: dict[str, str], out: IO[bytes]
-) -> tuple[Digest, int]:
-    if needs.sealed is None or opened is None:
-        return chain.fold(paths, stamp, out)
-    return recipe.recover(needs.sealed.layout, paths, opened, stamp, out)
+class Performer:
+    """Computes with blobs; what it found is committed by `commit`."""
+
+    def __init__(self, identity: Identity, shelf: Shelf, name: str) -> None:
+        self._identity, self.shelf, self._name = identity, shelf, name
+
+    def begin(self, plan: Plan, run: RunId, initial: chain.Source) -> Done:
+        """The state at round 0, from the plan's initial model."""
+        state = self.shelf.make(partial(chain.begin, strategy(plan.study), initial, run), _size(initial))
+        return Done(run, 0, "TRAIN", state, None, {})
+
+    def sum(
+        self, plan: Plan, run: RunId, needs: Needs, before: "Sum | None", sites: list[SiteId], parts: list[chain.Source]
+    ) -> "Sum":
+        """Add these contributions, the next in sorted order of sites, to what is summed `before`."""
+        stamp = {"run": run, "round": str(needs.number), "kind": needs.kind.value}
+        if needs.sealed is not None:
+            return self._opened(plan, needs, needs.sealed, stamp, parts)
+        total = [self._source(before.total), *parts] if before else parts
+        made = self.shelf.make(lambda out: chain.fold(total, stamp, out), needs.largest)
+        # `plain` shows each hospital's sums to the coordinator, and each hospital signed that it knows.
+        singles = {site: read_figures(plan.study, part) for site, part in zip(sites, parts, strict=True)}
+        return Sum(made, {**(before.figures if before else {}), **singles})
+
+    def _opened(
+        self, plan: Plan, needs: Needs, sealed: steps.Sealed, stamp: dict[str, str], parts: list[chain.Source]
+    ) -> "Sum":
+        """The sum of masked vectors, opened."""
+        opened = sealed.recover()
+        made = self.shelf.make(lambda out: recipe.recover(sealed.layout, parts, opened, stamp, out), needs.largest)
+        figures = {"clipped": clipped(plan.study, needs, self._source(made))}
+        return Sum(made, {}, figures, (sealed.open.attempt, steps.written(opened)))
+
+    def apply(self, plan: Plan, run: RunId, needs: Needs, total: "Sum", before: chain.Source) -> Done:
+        """Advance the state by the sum of the round."""
+        state, sums = Stored(needs.state, needs.state_size), self._source(total.total)
+        if needs.kind is machine.Kind.TRAIN:
+            step = partial(chain.advance, strategy(plan.study), before, needs.state, sums, run, needs.number)
+            state = self.shelf.make(step, needs.state_size)
+        figures = {"all": read_figures(plan.study, sums), "sites": total.figures, **total.more}
+        return Done(run, needs.number, needs.kind.value, state, total.total, figures, total.opening)
+
+    def at_once(self, tx: Transaction, conduct: Conduct) -> Conduct:
+        """If the round waits for its sum and little is to be summed, do it in the transaction of the last answer.
+
+        What fails is undone and left to the driver, as is all that is large; the effect is recorded in either case.
+        """
+        round_ = conduct.fold.round
+        if round_ is None or round_.phase is not machine.Phase.APPLY or conduct.fold.status in runs.OVER:
+            return conduct
+        needs = Needs(tx, conduct, self.shelf)
+        if len(needs.contributions) * needs.largest > LITTLE or max(needs.largest, needs.state_size) > self.shelf.small:
+            return conduct
+        done, error = tx.apart(partial(self._at_once, conduct, needs))
+        if error is not None:
+            log.warning("the sum of round %s of %s is left to the driver: %s", needs.number, conduct.run, error)
+            return conduct
+        after: Conduct = done
+        return after
+
+    def _at_once(self, conduct: Conduct, needs: Needs, tx: Transaction) -> Conduct:
+        parts = [self.shelf.read(tx, digest) for _, digest in needs.contributions]
+        total = self.sum(conduct.plan, conduct.run, needs, None, [site for site, _ in needs.contributions], parts)
+        done = self.apply(conduct.plan, conduct.run, needs, total, self.shelf.read(tx, needs.state))
+        key = f"{conduct.run}/apply/{needs.number}"
+        after = replace(conduct, tx=tx, soon=conduct.soon - {key})
+        self._record(after, done)
+        now = conduct.now.timestamp()
+        tx.do(_DONE, of=key, by=self._name, now=now)
+        return after
+
+    def _source(self, stored: Stored) -> chain.Source:
+        return self.shelf.files.path(stored.digest) if stored.data is None else stored.data
+
+    def commit(self, tx: Transaction, done: Done, now: datetime) -> Conduct:
+        """Record what was done, in the transaction that closes the round and opens the next."""
+        conduct = Conduct.load(tx, self._identity, done.run, now)
+        self._record(conduct, done)
+        return conduct
+
+    def _record(self, conduct: Conduct, done: Done) -> None:
+        for stored in filter(None, (done.state, done.aggregate)):
+            self.shelf.keep(conduct.tx, stored)
+        outcome = done.aggregate.digest if done.aggregate else None
+        if done.opening is not None and conduct.tx.find(openings, run=done.run, round=done.number) is None:
+            attempt, body = done.opening
+            conduct.tx.put(openings, run=done.run, round=done.number, attempt=attempt, body=body)
+        conduct.performed(done.number, done.kind, done.state.digest, outcome, done.figures, self._name)
 
 
-def clipped(study: Study, needs: Needs, sums: Path) -> int:
+@dataclass(frozen=True)
+class Sum:
+    """Contributions of a round, summed so far; and each site's figures. `opening`: see `Done`."""
+
+    total: Stored
+    figures: dict[SiteId, Any]
+    more: dict[str, Any] = field(default_factory=dict)
+    opening: tuple[int, str] | None = None
+
+
+def clipped(study: Study, needs: Needs, sums: chain.Source) -> int:
     """How many values the sites cut. Raises: Invalid: more than the plan allows."""
     arrays = chain.read(sums).arrays
     count, values = int(arrays[CLAMPED][0]), sum(array.size for array in arrays.values())
@@ -138,6 +197,10 @@ def clipped(study: Study, needs: Needs, sums: Path) -> int:
     return count
 
 
+def _size(source: chain.Source) -> int:
+    return len(source) if isinstance(source, bytes) else source.stat().st_size
+
+
 def strategy(study: Study) -> Any:
     """The study's strategy, with its options. Raises: StudyInvalid: it is not installed here, or not its options."""
     try:
@@ -147,9 +210,9 @@ def strategy(study: Study) -> Any:
     return kind(study.strategy.options)
 
 
-def read_figures(study: Study, path: Path) -> dict[str, Any]:
+def read_figures(study: Study, source: chain.Source) -> dict[str, Any]:
     """Figures from the metrics segments of a file of sums; empty when it holds none."""
-    arrays = chain.read(path).arrays
+    arrays = chain.read(source).arrays
     sums = {name.removeprefix("metrics/"): array for name, array in arrays.items() if name.startswith("metrics/")}
     if not sums:
         return {}

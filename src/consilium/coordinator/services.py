@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,36 +14,39 @@ from consilium.coordinator import steps
 from consilium.coordinator.bell import Bell
 from consilium.coordinator.gate import Gate
 from consilium.coordinator.ingest import Ingest
+from consilium.coordinator.perform import Performer
 from consilium.core.ids import Digest, canonical
 from consilium.store.blobs import Directory
 from consilium.store.database import Database
+from consilium.store.shelf import Shelf
 from consilium.wire.identity import Identity
 
 JOIN_PREFIX = "consilium-join:"
+MEMBERS = 8
 HEARD = 8
 """Phases whose answers are kept at hand: all sites of a round ask for the same."""
 Result = TypeVar("Result")
 
 
-@lru_cache(maxsize=16)
-def _member(path: Path, digest: str) -> bytes:
-    return b'"%b":"%b"' % (digest.encode(), base64.b64encode(path.read_bytes()))
-
-
 @dataclass(frozen=True)
 class Services:
-    """Database, blobs, bell, identity, and the PEM of the private CA if the coordinator made one."""
+    """Database, blobs (files alone; with the small ones, their shelf), bell, identity, and the PEM of
+    the private CA if the coordinator made one.
+    """
 
     name: str
     database: Database
     blobs: Directory
+    shelf: Shelf
     bell: Bell
     gate: Gate
     identity: Identity
     ingest: Ingest
+    performer: Performer
     url: str
     ca: bytes | None
-    heard: dict[tuple[str, int, int, str], bytes] = field(default_factory=dict)
+    heard: dict[tuple[str, int, int, str], bytes] = field(default_factory=dict, repr=False)
+    _members: dict[Digest, bytes] = field(default_factory=dict, repr=False)
 
     def seconds(self) -> float:
         """Now, in seconds since the epoch."""
@@ -58,9 +60,18 @@ class Services:
         """Run `act`, which touches files, outside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(None, act)
 
-    def small(self, digest: str) -> bytes:
+    async def small(self, digest: Digest) -> bytes:
         """A small blob as a member of a JSON object: its digest, and its bytes in base64."""
-        return _member(self.blobs.path(Digest(digest)), digest)
+        member = self._members.get(digest)
+        if member is None:
+            found: bytes | Path | None = self.shelf.lately(digest)
+            if found is None:
+                found = await self.database.run(lambda tx: self.shelf.read(tx, digest))
+            data = found if isinstance(found, bytes) else found.read_bytes()
+            if len(self._members) >= MEMBERS:
+                self._members.clear()
+            member = self._members[digest] = b'"%b":"%b"' % (digest.encode(), base64.b64encode(data))
+        return member
 
     async def said(self, run: str, number: int, attempt: int, phase: str) -> bytes:
         """What was said in a phase that is over, as members of a JSON object: envelopes by site."""

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -101,16 +100,11 @@ def needed(tx: Transaction, run: str, plan: Plan, cohort: tuple[SiteId, ...]) ->
     return max(plan.study.quorum, least), least
 
 
-def layout(plan: Plan, kind: str, state: Path, sites: int) -> Layout:
-    """The segments of a round of the plan, for a cohort of so many sites."""
+def layout(plan: Plan, kind: str, model: tuple[str, int], sites: int) -> Layout:
+    """The segments of a round of the plan, for a cohort of so many sites; `model`: type and length of its values."""
     sums = metrics.sums(plan.study.contract.label.type, np.zeros(0), np.zeros(0))
     shapes = {name: (chain.kind(array), array.size) for name, array in sums.items()}
-    return Layout.of(plan.study, kind, _model(state), shapes, sites)
-
-
-@lru_cache(maxsize=16)
-def _model(state: Path) -> tuple[str, int]:
-    return chain.read(state).shape["model"]
+    return Layout.of(plan.study, kind, model, shapes, sites)
 
 
 @dataclass(frozen=True)
@@ -124,14 +118,16 @@ class Sealed:
     told: Mapping[SiteId, secagg.Unmask]
 
     @classmethod
-    def of(cls, tx: Transaction, plan: Plan, run: str, fold: runs.Run, state: tuple[Digest, Path]) -> "Sealed":
-        """The open round of a run, which waits for APPLY; `state` is the one it was trained at."""
+    def of(
+        cls, tx: Transaction, plan: Plan, run: str, fold: runs.Run, state: Digest, model: tuple[str, int]
+    ) -> "Sealed":
+        """The open round of a run, which waits for APPLY; `state` is the one it was trained at, of this `model`."""
         round_, keys = fold.round, roster(tx, run)
         assert round_ is not None
-        found = layout(plan, round_.kind.value, state[1], len(fold.cohort))
+        found = layout(plan, round_.kind.value, model, len(fold.cohort))
         asked = Open(
             study=plan.study.name, run=run, plan=plan.digest, roster=keys.digest, opening=round_.number - 1,
-            round=round_.number, attempt=fold.attempt, kind=round_.kind.value, cohort=fold.cohort, state=state[0],
+            round=round_.number, attempt=fold.attempt, kind=round_.kind.value, cohort=fold.cohort, state=state,
             segments=found.segments, min_sites=keys.min_sites,
         )  # fmt: skip
 

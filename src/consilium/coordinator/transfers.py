@@ -4,21 +4,22 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import literal, or_, select
 from starlette.responses import FileResponse, Response
 
-from consilium.coordinator.conduct import grant, keep_blob
+from consilium.coordinator.conduct import grant
 from consilium.coordinator.endpoints import Call, take
+from consilium.coordinator.ingest import Letter
 from consilium.coordinator.problems import problem
-from consilium.core.errors import Conflict, DigestMismatch, Invalid, NotFound, TooLarge, Unavailable
+from consilium.core.errors import Conflict, DigestMismatch, EnvelopeInvalid, Invalid, NotFound, TooLarge, Unavailable
 from consilium.core.ids import Digest, is_digest
 from consilium.core.ids import digest as digest_of
 from consilium.store.blobs import Stored
 from consilium.store.database import Transaction
 from consilium.store.schema import blobs, contributions, decisions, grants, openings, runs, studies
-from consilium.wire.envelope import payload_of, peek
 from consilium.wire.messages import Answer, Blob, Step
 
 PIECE = 1 << 20
@@ -76,16 +77,36 @@ async def head(call: Call) -> Response:
 
 async def read(call: Call) -> Response:
     """A blob's bytes, with Range."""
-    digest = _digest(call)
-    size = await call.store(lambda tx: _readable(tx, call, digest))
+    digest, shelf = _digest(call), call.services.shelf
+
+    def act(tx: Transaction) -> tuple[int | None, bytes | Path]:
+        size = _readable(tx, call, digest)
+        return size, b"" if size is None else shelf.read(tx, digest)
+
+    size, source = await call.store(act)
     if size is None:
         raise NotFound(f"blob {digest} is not here, or is not yours to read", "check the digest")
     asked = call.request.headers.get("range")
     if asked is not None and not _inside(asked, size):
         error = Invalid(f"the range {asked[:100]!r} does not lie in a blob of {size} bytes", "ask for bytes=FROM-")
         return problem(error, 416, {"Content-Range": f"bytes */{size}"})
-    path = call.services.blobs.path(digest)
-    return _File(path, media_type="application/octet-stream", headers={"ETag": f'"{digest}"'})
+    headers = {"ETag": f'"{digest}"'}
+    if isinstance(source, bytes):
+        return _part(
+            source, asked if call.request.headers.get("if-range", headers["ETag"]) == headers["ETag"] else None, headers
+        )
+    return _File(source, media_type="application/octet-stream", headers=headers)
+
+
+def _part(data: bytes, asked: str | None, headers: dict[str, str]) -> Response:
+    """A small blob, or the range of it that is asked for; the same answer as that of a file."""
+    headers = {**headers, "Accept-Ranges": "bytes"}
+    if asked is None:
+        return Response(data, media_type="application/octet-stream", headers=headers)
+    first, last = (int(number) if number else len(data) - 1 for number in asked.removeprefix("bytes=").split("-"))
+    last = min(last, len(data) - 1)
+    headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
+    return Response(data[first : last + 1], 206, headers, media_type="application/octet-stream")
 
 
 class _File(FileResponse):
@@ -119,24 +140,25 @@ async def append(call: Call) -> Response:
 
 async def answer(call: Call) -> Any:
     """An answer with its small contribution: the envelope in one line, then the contribution's bytes."""
-    store = call.services.blobs
+    shelf = call.services.shelf
     envelope, line, data = call.body.partition(b"\n")
-    named = _named(envelope)
-    if named is None or not line or len(data) != named.size or digest_of(data) != named.digest:
-        raise DigestMismatch(
-            "the bytes sent are not those that the message names", "send the envelope in one line, then the blob"
-        )
-    await call.services.to_thread(lambda: store.make_bytes(data))
-    return await take(call, envelope, lambda tx: _keep(tx, call, Stored(Digest(named.digest), named.size)))
+    letter = Letter.read(envelope)
+    named = _named(letter.message)
+    if not line or len(data) != named.size or digest_of(data) != named.digest:
+        raise DigestMismatch(f"the bytes sent are not {named.digest}", "send the envelope in one line, then the blob")
+    stored = Stored(Digest(named.digest), named.size, data)
+    if named.size > shelf.small:
+        stored = await call.services.to_thread(lambda: shelf.files.make_bytes(data))
+    return await take(call, letter.holding(data), lambda tx: _keep(tx, call, stored))
 
 
-def _named(envelope: bytes) -> Blob | None:
-    """The blob that a message of a site names. Raises: EnvelopeInvalid: it is none of those that name one."""
-    if peek(envelope) == Step.TYPE:
-        vector: Blob | None = Step.decode(payload_of(envelope, Step.TYPE)).vector
-        return vector
-    contribution: Blob = Answer.decode(payload_of(envelope, Answer.TYPE)).contribution
-    return contribution
+def _named(message: Any) -> Blob:
+    """The blob that a message names. Raises: EnvelopeInvalid: it is none of those that come with one."""
+    if isinstance(message, Answer):
+        return message.contribution
+    if isinstance(message, Step) and message.vector is not None:
+        return message.vector
+    raise EnvelopeInvalid("only an answer comes with a contribution", "send other messages to /v1/envelopes")
 
 
 async def _pour(call: Call, write: Callable[[bytes], None]) -> None:
@@ -176,7 +198,7 @@ def store_offset(call: Call, digest: Digest, stored: Stored | None) -> int:
 
 
 def _keep(tx: Transaction, call: Call, stored: Stored) -> None:
-    keep_blob(tx, stored.digest, stored.size)
+    call.services.shelf.keep(tx, stored)
     grant(tx, stored.digest, [call.who.subject])
 
 

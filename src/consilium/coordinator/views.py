@@ -13,7 +13,7 @@ from consilium.core.ids import Digest, RunId
 from consilium.core.study import Plan
 from consilium.store import eventlog
 from consilium.store.database import Transaction
-from consilium.store.schema import blobs, contributions, decisions, events, refusals, results, sites, studies
+from consilium.store.schema import blobs, contributions, decisions, events, people, refusals, results, sites, studies
 from consilium.store.schema import runs as run_table
 from consilium.wire.identity import fingerprint
 from consilium.wire.messages import Decision
@@ -40,6 +40,14 @@ def site_list(tx: Transaction) -> list[Json]:
             "activity": row.activity,
         }
         for row in tx.rows(select(sites).order_by(sites.c.site))
+    ]
+
+
+def person_list(tx: Transaction) -> list[Json]:
+    """All accounts: name, role (or `disabled`), since when."""
+    return [
+        {"name": row.name, "role": row.role, "since": _text(row.since)}
+        for row in tx.rows(select(people.c.name, people.c.role, people.c.since).order_by(people.c.name))
     ]
 
 
@@ -168,16 +176,28 @@ def _site_totals(tx: Transaction, run: RunId) -> Json:
 
 
 def result_view(tx: Transaction, run: RunId) -> Json:
-    """The result of a run that has a state: where the model is, and its figures. Raises: NotFound."""
+    """The result of a run that has a state: where the model is, and its figures.
+
+    Hospitals judge the model of a round while they train the next, and the final one in a round of its own. Of a run
+    that ended early, or goes on, the newest figures are those of an earlier model: `judged` says of which.
+
+    Raises: NotFound.
+    """
     view = run_view(tx, run)
     if view["state"] is None:
+        if view["status"] in runs.OVER:
+            raise NotFound(f"run {run} is {view['status']}, and no round of it was done: it has no model", "start anew")
         raise NotFound(f"run {run} has no model yet", "wait for its first round")
     plan = Plan.load(study_row(tx, view["study"]).payload)
-    last = [entry for entry in view["participation"] if entry["kind"] == "EVALUATE" and entry.get("figures")]
+    done = [entry for entry in view["participation"] if entry.get("figures")]
+    last = next((entry for entry in reversed(done) if entry["figures"]["all"]), None)
+    judged = last and {"round": last["round"], "kind": last["kind"], "model_after_round": last["round"] - 1}
     return {
         **view,
         "initial": blob_of(tx, str(plan.study.model.initial)),
-        "figures": last[-1]["figures"] if last else None,
+        "rounds_done": len(done),
+        "figures": last["figures"] if last else None,
+        "judged": judged,
         "privacy": PRIVACY[plan.study.privacy.recipe],
     }
 

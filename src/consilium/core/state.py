@@ -8,6 +8,7 @@ of sites, and a replay gives the same bits.
 
 import hashlib
 import json
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     for name, code in {"F64": "<f8", "F32": "<f4", "I64": "<i8", "U16": "<u2", "U32": "<u4", "U64": "<u8"}.items()
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+Source = bytes | Path
+"""A file of vectors: its bytes, where it is small, or its place."""
 
 
 class Advances(Protocol):
@@ -68,19 +71,18 @@ def header(shape: Mapping[str, tuple[str, int]], metadata: Mapping[str, str] | N
     return len(text).to_bytes(8, "little") + text
 
 
-def read(path: Path) -> Vectors:
+def read(source: Source) -> Vectors:
     """Map a file of 1-D arrays without reading them.
 
     Raises: Invalid: not a safetensors file of 1-D arrays of floats or integers, or values lie outside the file.
     """
     refusal = Invalid("this file is not a safetensors file of 1-D arrays", "send what `consilium` wrote")
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(MAX_HEADER, size - 8):
-            raise refusal
-        text = file.read(length)
-    data = np.memmap(path, dtype=np.uint8, mode="r")[8 + length :]
+    whole_file = source if isinstance(source, bytes) else _map(source)
+    length = int.from_bytes(whole_file[:8], "little")
+    if len(whole_file) < 8 or length > min(MAX_HEADER, len(whole_file) - 8):
+        raise refusal
+    text = whole_file[8 : 8 + length]
+    data = np.frombuffer(whole_file, np.uint8)[8 + length :]
     try:
         described = json.loads(text)
         metadata = described.pop("__metadata__", {})
@@ -93,6 +95,15 @@ def read(path: Path) -> Vectors:
     if not whole or ends[-1] != data.size or [start for start, _ in spans] != ends[:-1]:
         raise refusal  # a hole or an overlap: bytes that no segment names, or that two do
     return Vectors(arrays, metadata)
+
+
+def _map(path: Path) -> bytes | mmap.mmap:
+    # numpy.memmap does the same and takes many times longer: it resolves the path, and each of its slices is a memmap.
+    with path.open("rb") as file:
+        try:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:  # there is nothing to map
+            return b""
 
 
 def _mapped(data: Array, entry: Any) -> Array:
@@ -163,7 +174,7 @@ def begin(strategy: Advances, initial: bytes | Path, run: str, out: IO[bytes]) -
 
 
 def advance(
-    strategy: Advances, before: Path, parent: Digest, aggregate: Path, run: str, number: int, out: IO[bytes]
+    strategy: Advances, before: Source, parent: Digest, aggregate: Source, run: str, number: int, out: IO[bytes]
 ) -> tuple[Digest, int]:
     """Write the state that follows `before` (whose digest is `parent`) under the sums in `aggregate`.
 
@@ -195,15 +206,13 @@ def _advanced(strategy: Advances, state: Vectors, update: Array, weight: float, 
         yield strategy.apply_chunk(chunk, update[part], weight)[name]
 
 
-def finite(path: Path) -> bool:
-    """Whether every value of a file is finite. Raises: Invalid: it is no file of 1-D arrays."""
-    parts = (
-        array[start : start + CHUNK] for array in read(path).arrays.values() for start in range(0, array.size, CHUNK)
-    )
+def finite(vectors: Vectors) -> bool:
+    """Whether every value is finite."""
+    parts = (array[start : start + CHUNK] for array in vectors.arrays.values() for start in range(0, array.size, CHUNK))
     return all(bool(np.all(np.isfinite(part))) for part in parts)
 
 
-def fold(contributions: Sequence[Path], metadata: Mapping[str, str], out: IO[bytes]) -> tuple[Digest, int]:
+def fold(contributions: Sequence[Source], metadata: Mapping[str, str], out: IO[bytes]) -> tuple[Digest, int]:
     """Sum the segments that all files have, chunk by chunk, in the order given: sort by site, for a replay's same bits.
 
     Memory: one chunk, whatever the number of files and their size. A segment that one file lacks is left out: no site
@@ -211,7 +220,7 @@ def fold(contributions: Sequence[Path], metadata: Mapping[str, str], out: IO[byt
 
     Raises: Invalid: no files, a segment of unequal layouts, or a sum that is not finite.
     """
-    files = [read(path) for path in contributions]
+    files = [read(source) for source in contributions]
     shared = (
         {name: shape for name, shape in files[0].shape.items() if all(name in f.shape for f in files)} if files else {}
     )

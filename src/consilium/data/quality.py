@@ -4,10 +4,13 @@ Counts below ten are hidden, and so is every count that would give one away by s
 least two possible values for each that is not. ``<10`` is 1 to 9; ``hidden`` is any number.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from consilium.core.study import Contract, Study
+from consilium.data.base import Table
 from consilium.data.contract import Column, Mapped
 
 MIN_CELL = 10
@@ -78,8 +81,39 @@ def check(study: Study, mapped: Mapped) -> Report:
         kept=kept if isinstance(shown[0], int) and isinstance(shown[1], int) else "hidden",
         training=shown[0], test=shown[1], without_label=shown[2], incomplete=shown[3],
         prevalence=_prevalence(contract, mapped), features=findings,
-        label=_finding(contract.label.id, mapped.label, mapped.read), advice=tuple(advice),
+        label=_label(contract, mapped), advice=tuple(advice),
     )  # fmt: skip
+
+
+def _label(contract: Contract, mapped: Mapped) -> Finding:
+    """The label's finding, with what follows where one class of it is lacking: that is no reason not to take part."""
+    found = _finding(contract.label.id, mapped.label, mapped.read)
+    told = _one_class(mapped.table) if contract.label.type == "binary" else ""
+    if not told:
+        return found
+    return replace(found, advice=(*found.advice, told), level="note" if found.level == "ok" else found.level)
+
+
+def _one_class(table: Table) -> str:
+    """Which patients have one class of a binary label only, and what follows; empty where both are there."""
+    lacking = {
+        words: len(np.unique(label)) == 1
+        for words, label in (
+            ("all patients", table.label),
+            ("the held-out patients", table.label[table.test]),
+            ("the training patients", table.label[~table.test]),
+        )
+    }
+    who = next((words for words, one in lacking.items() if one), "")
+    if not who:
+        return ""
+    judged = "no model, be it common or local, can be judged here: its AUROC is shown as `one class only`"
+    learns = "a model trained here alone learns nothing that tells the classes apart"
+    follows = {"all patients": f"{judged}, and {learns}", "the held-out patients": judged}.get(who, learns)
+    return (
+        f"{who} have one class only: {follows}. This hospital can take part all the same and adds to the common model; "
+        "if there should be both classes, correct the label's codes in the mapping"
+    )
 
 
 def _prevalence(contract: Contract, mapped: Mapped) -> str:
@@ -87,6 +121,8 @@ def _prevalence(contract: Contract, mapped: Mapped) -> str:
     if contract.label.type != "binary":
         return f"mean {label.mean():.3g}" if len(label) >= MIN_CELL else "hidden: fewer than ten patients"
     positives = int((label == 1).sum())
+    if len(label) and positives in (0, len(label)):
+        return "one class only"
     if min(positives, len(label) - positives) < MIN_CELL:
         return f"hidden: fewer than {MIN_CELL} patients with, or without, the condition"
     return f"{positives / len(label):.1%}"

@@ -9,6 +9,7 @@ import duckdb
 
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.data.base import Rows, Source
+from consilium.data.flaws import ENCODINGS, flaw
 from consilium.data.mapping import TableSource
 
 OFFLINE = {"autoinstall_known_extensions": "false"}
@@ -41,6 +42,11 @@ class CsvSource:
         self._path, self._source = _file(source, folder), source
         if not source.header and not source.columns:
             raise MappingInvalid("source.columns: name the columns of a file without header")
+        if source.encoding.lower() not in ENCODINGS:
+            raise MappingInvalid(
+                f"source.encoding: {source.encoding!r} is none of {', '.join(ENCODINGS)}",
+                "name the file's encoding, or convert the file to utf-8, such as by `iconv`",
+            )
 
     def _query(self, what: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         given = self._source
@@ -51,7 +57,13 @@ class CsvSource:
         if given.columns:
             options += ", names=?"
             values.append(list(given.columns))
-        return _duckdb(f"SELECT {what} FROM read_csv(?, {options})", values, given.path)  # noqa: S608  both are ours
+        try:
+            return _duckdb(f"SELECT {what} FROM read_csv(?, {options})", values, given.path)  # noqa: S608  both are ours
+        except DataUnusable as error:
+            found = flaw(self._path, given)
+            if found is None:
+                raise
+            raise DataUnusable(f"{given.path}: {found[0]}", found[1]) from error
 
     def count(self) -> int:
         """Number of rows."""

@@ -15,6 +15,7 @@ MOLAR_MASS = {
     "calcium": 40.08, "lactate": 90.08, "triglycerides": 885.4, "uric acid": 168.11,
 }  # fmt: skip
 """g/mol; for BUN the two nitrogen atoms of urea count."""
+SUCH_AS = "as in UCUM, such as mg/dL, mm[Hg], Cel, a (years), or 1 for a pure number"
 
 
 @lru_cache(maxsize=1)
@@ -22,6 +23,34 @@ def _registry() -> Any:
     from ucumvert import PintUcumRegistry
 
     return PintUcumRegistry()
+
+
+@lru_cache(maxsize=1)
+def _grammar() -> Any:
+    from ucumvert import get_ucum_parser
+
+    return get_ucum_parser()
+
+
+@lru_cache(maxsize=512)
+def fault(unit: str) -> str:
+    """Why `unit` is no UCUM unit, with the remedy; empty where it is one.
+
+    A contract is read by many hospitals: spellings of real tables, which a mapping may have, are refused in it. So is
+    C, which is the coulomb in UCUM, and in tables a temperature.
+
+    >>> fault("mm[Hg]"), fault("mmHg")
+    ('', 'must be a UCUM unit; write mm[Hg]')
+    """
+    from ucumvert import InvalidUcumError, parse_ucum
+
+    if unit in ALIASES:
+        return f"must be a UCUM unit; write {ALIASES[unit]}"
+    try:
+        parse_ucum(unit, _grammar())
+    except InvalidUcumError:
+        return f"must be a UCUM unit; write it {SUCH_AS}"
+    return ""
 
 
 @lru_cache(maxsize=512)
@@ -60,6 +89,4 @@ def _parse(registry: Any, unit: str) -> Any:
     try:
         return registry.from_ucum(unit).units
     except Exception as error:
-        raise MappingInvalid(
-            f"{unit!r} is not a UCUM unit", "write it as in UCUM, such as mg/dL, mm[Hg], Cel"
-        ) from error
+        raise MappingInvalid(f"{unit!r} is not a UCUM unit", f"write it {SUCH_AS}") from error

@@ -6,7 +6,6 @@ clamped is counted, and the count is one more segment.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any, Literal
 
 import numpy as np
@@ -71,11 +70,11 @@ class Layout:
         """Type and length of each segment of a file of integers."""
         return {name: (_KINDS[self.encodings[name].bits], self.shape[name][1]) for name in self.names}
 
-    def fits(self, path: Path) -> bool:
+    def fits(self, source: chain.Source) -> bool:
         """Whether a file holds these segments as integers, and no other. Raises: Invalid: it is no such file."""
-        return chain.read(path).shape == self.masked
+        return chain.read(source).shape == self.masked
 
-    def cover(self, update: Path, layers: Sequence[tuple[bytes, int]], out: IO[bytes]) -> tuple[Digest, int]:
+    def cover(self, update: chain.Source, layers: Sequence[tuple[bytes, int]], out: IO[bytes]) -> tuple[Digest, int]:
         """Write an update as integers under masks, chunk by chunk; nothing unmasked is written.
 
         Args:    layers: key and sign of each mask.
@@ -100,7 +99,11 @@ class Layout:
         return writer.digest(), writer.size
 
     def uncover(
-        self, vectors: Sequence[Path], layers: Iterable[tuple[bytes, int]], stamp: Mapping[str, str], out: IO[bytes]
+        self,
+        vectors: Sequence[chain.Source],
+        layers: Iterable[tuple[bytes, int]],
+        stamp: Mapping[str, str],
+        out: IO[bytes],
     ) -> tuple[Digest, int]:
         """Sum masked vectors, take the masks off, and write the sums of the values; memory is one chunk.
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from consilium.core import state as chain
 from consilium.core.errors import Refused
 from consilium.core.ids import Digest
 from consilium.core.update import Contribution
@@ -40,7 +41,7 @@ def mask(seat: Seat, layout: Layout, update: Path, covered: Path) -> Contributio
 
 
 def recover(
-    layout: Layout, vectors: Sequence[Path], opened: Opened, stamp: Mapping[str, str], out: IO[bytes]
+    layout: Layout, vectors: Sequence[chain.Source], opened: Opened, stamp: Mapping[str, str], out: IO[bytes]
 ) -> tuple[Digest, int]:
     """The sums of masked vectors, in sorted order of sites, once their masks are known; see `Layout.uncover`."""
     return layout.uncover(vectors, opening.streams(opened), stamp, out)

@@ -108,7 +108,9 @@ def demand_raw(raw: Path) -> None:
 
 def _study(example: str, folder: Path, recipe: str) -> None:
     shipped = resources.files("consilium.examples").joinpath(f"{example}/study.yaml").read_text()
-    (folder / "study.yaml").write_text(re.sub(f"recipe: {SECURE}(.*)", f"recipe: {recipe}}}", shipped) if recipe != SECURE else shipped)
+    (folder / "study.yaml").write_text(
+        re.sub(f"recipe: {SECURE}(.*)", f"recipe: {recipe}}}", shipped) if recipe != SECURE else shipped
+    )
 
 
 def _copy(name: str, to: Path) -> None:

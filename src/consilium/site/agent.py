@@ -4,8 +4,10 @@ Any of them may die at any line with the process: what was received is in the jo
 what is to be sent is in the journal before it leaves.
 """
 
+import gc
 import logging
 import select
+import sys
 import threading
 import time
 import traceback
@@ -39,6 +41,10 @@ HEARTBEAT_S = 10.0
 WAIT_S, IDLE_WAIT_S, SLACK_S = 3.0, 25.0, 2.0
 """Long-polls: while a run is on (a dead line must be noticed soon), when idle, and what a good line may need beyond."""
 ADMISSION_S = 2.0
+COLLECT = (20_000, 20, 50)
+"""When to look for garbage in cycles: seldom, for each look goes through all that a round made."""
+SWITCH_S = 0.0005
+"""How long a thread may keep the interpreter: a task goes from thread to thread, and each change waits for this."""
 END_S = 3.0
 """What threads get to end by themselves. Any of them may be cut at any line: the journal holds what they did."""
 
@@ -70,12 +76,17 @@ class Agent:
             self._member.site, self._member.coordinator_key, self._identity, self._journal, self._connection, states,
             steps, self._worker.wake, self._outbox,
         )  # fmt: skip
+        self._outbox.idle = self._inbox.tidy
 
     def run(self) -> bool:
         """Work until `stop` is set. Whether it ended because of that, and not of a failure that its log tells.
 
         Raises: Conflict: another agent runs in this folder.
         """
+        sys.setswitchinterval(SWITCH_S)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECT)
         with alone(self.folder.lock), doorbell(self.folder.bell) as bell:
             self._admitted()
             beats = (self._receive, self._worker.run, self._outbox.run, self._heartbeat)
@@ -128,7 +139,8 @@ class Agent:
                 for number, envelope in self._inbox.read(answer, after):
                     self._inbox.take(number, envelope, datetime.now(UTC))
                     after = number
-                self._inbox.tidy()
+                if not self._worker.active:  # else what the round left is removed once its answer has been sent
+                    self._inbox.tidy()
                 pause = 0.1
             except ProtocolMismatch:
                 raise

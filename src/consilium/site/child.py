@@ -1,5 +1,6 @@
 """The child process in which training runs: it gets files and answers lines; it has no token, key or journal."""
 
+import contextlib
 import json
 import os
 import select
@@ -106,4 +107,5 @@ class Child:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._log):
             if stream is not None:
-                stream.close()
+                with contextlib.suppress(BrokenPipeError):  # what it died before reading
+                    stream.close()

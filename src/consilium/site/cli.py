@@ -162,7 +162,11 @@ def approve(
     study: str, person: str, accepts: tuple[str, ...], until: str | None, mapping: Path | None, home: Path,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Approve STUDY: a signed decision, bound to the hash of exactly this plan."""
+    """Approve STUDY: a signed decision, bound to the hash of exactly this plan.
+
+    The hospital's table is read and its training patients are counted: with fewer than the policy or the study asks
+    for, nothing is signed.
+    """
     with _desk(home) as desk:
         decision = desk.approve(study, person, accepts, _day(until), mapping, now())
     _decided(decision, home, as_json)

@@ -95,9 +95,13 @@ class Desk:
     ) -> Decision:  # fmt: skip
         """Approve the newest plan of a study, at the longest until the policy's last day for it.
 
-        Raises: Refused: the policy forbids it, or a weaker mode was not accepted by name.   NotFound: no mapping.
+        Nothing is signed that could never train: the patients are counted as the pipeline will count them.
+
+        Raises: Refused: the policy forbids it, a weaker mode was not accepted by name, or there are too few patients.
+                Invalid: there is no such mode.   NotFound: no mapping.   MappingInvalid, DataUnusable: no table.
         """
         plan, policy = self.plan(study), self.folder.policy()
+        _known(accepts)
         policy.check(plan.study, now.date())
         missing = [mode for mode in weaker(plan) if mode not in accepts]
         if missing:
@@ -108,6 +112,7 @@ class Desk:
             )
         chosen = self.folder.mapping(plan.study.contract.id, mapping)
         expires = self._expiry(plan, policy, until, now)
+        _enough(plan, policy, chosen)
         decision = self._decision("approve", study, person, now, accepts=weaker(plan), expires=expires)
         self._keep(decision, now, chosen if mapping else None)
         return decision
@@ -187,3 +192,28 @@ class Desk:
         plan = self.plan(study)
         row = self.journal.row("SELECT path FROM mappings WHERE plan = ?", plan.digest)
         return self.folder.mapping(plan.study.contract.id, Path(row["path"]) if row else None)
+
+
+def _known(modes: tuple[str, ...]) -> None:
+    strange = [mode for mode in modes if mode not in WEAKER]
+    if strange:
+        raise Invalid(
+            f"there is no mode {', '.join(map(repr, strange))} to be accepted", f"--accept takes {', '.join(WEAKER)}"
+        )
+
+
+def _enough(plan: Plan, policy: Policy, mapping: Path) -> None:
+    """Whether training could begin here today. How many patients there are is not said, lest a small number be shown.
+
+    The policy has no exception from its own threshold, so there is none here.
+    """
+    from consilium.site import tables  # it stands on much that most commands do not need
+
+    least = policy.threshold(plan.study)
+    if not tables.enough(plan.study, mapping, least):
+        whose = "the study asks" if plan.study.min_patients > policy.min_patients else "the hospital's policy asks"
+        raise Refused(
+            f"this hospital has fewer than {least} patients for training; {whose} for so many",
+            f"see what `consilium site check {plan.study.name}` leaves out; approve it once there are enough",
+            reason="too-few-patients",
+        )

@@ -1,6 +1,7 @@
 """What the coordinator says: checked, written to the journal in one transaction with its number, then acted upon."""
 
 import base64
+import contextlib
 import json
 import logging
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from consilium.site.outbox import Outbox
 from consilium.site.states import States
 from consilium.site.steps import Steps
 from consilium.wire.connection import Connection
-from consilium.wire.envelope import peek, seal, unseal
+from consilium.wire.envelope import Envelope, seal
 from consilium.wire.identity import Identity
 from consilium.wire.messages import INBOX_MESSAGES, Checkpoint, Closed, Ended, Offer, Signed, Task
 from consilium.wire.messages import Inbox as Page
@@ -74,10 +75,10 @@ class Inbox:
         Raises: Unavailable: not signed for this place; or stopped while fetching a plan.
         """
         data = json.dumps(envelope).encode()
-        payload = self._signed(seq, data, now)
+        signed = self._signed(seq, data, now)
         try:
-            kind = INBOX_MESSAGES[peek(data)]
-            message = kind.decode(payload)
+            kind = INBOX_MESSAGES[signed.kind]
+            message = kind.decode(signed.payload)
         except (ConsiliumError, KeyError) as error:
             log.error("message %s of the coordinator is not understood: %s", seq, error)
             with self.journal.write() as tx:
@@ -95,17 +96,17 @@ class Inbox:
             tx.keep("inbox", str(seq))
         self._after(message)
 
-    def _signed(self, seq: int, data: bytes, now: datetime) -> bytes:
-        """The payload. (1) the coordinator's pinned key signed it   (2) for this site   (3) under this number."""
-        why, payload = "not-signed", b""
+    def _signed(self, seq: int, data: bytes, now: datetime) -> Envelope:
+        """The envelope. (1) the coordinator's pinned key signed it   (2) for this site   (3) under this number."""
+        why, signed = "not-signed", None
         try:
-            payload = unseal(data, peek(data), [self.coordinator_key])
-            place = json.loads(payload)
+            signed = Envelope.parse(data)
+            place = json.loads(signed.verified(signed.kind, [self.coordinator_key]))
             why = "" if (place.get("to"), place.get("number")) == (self.site, seq) else "out-of-place"
         except (ConsiliumError, ValueError, AttributeError, RecursionError) as error:
             log.debug("message %s: %s", seq, error)
-        if not why:
-            return payload
+        if signed is not None and not why:
+            return signed
         words = "is not signed by the coordinator" if why == "not-signed" else "is another message, or was for another"
         log.error("what came as message %s %s: something in between altered it; it is not believed", seq, words)
         body = {"seq": seq, "why": why}
@@ -145,8 +146,9 @@ class Inbox:
 
     def tidy(self) -> None:
         """Remove what rounds that are over have left; the task that came with their end does not wait for it."""
-        while self._over:
-            self.states.forget(*self._over.pop())
+        with contextlib.suppress(IndexError):  # whoever else tidies took the last one
+            while self._over:
+                self.states.forget(*self._over.pop())
 
     def _offer(self, tx: Writing, seq: int, offer: Offer, data: bytes, payload: bytes, now: datetime) -> None:
         if not payload:
@@ -182,6 +184,12 @@ class Inbox:
         aggregate = closed.aggregate.digest if closed.aggregate else None
         row = (closed.run, closed.round, aggregate, closed.state.digest)
         tx.do("INSERT OR REPLACE INTO closings VALUES (?, ?, ?, ?)", *row)
+        if self.site in closed.took_part:  # it arrived, though whether the coordinator's word of it did is not known
+            tx.do(
+                "UPDATE outbox SET status = 'sent' WHERE status = 'waiting' AND run = ? AND round = ?"
+                " AND type IN ('answer', 'step')",
+                closed.run, closed.round,
+            )  # fmt: skip
         body = {"study": closed.study, "run": closed.run, "round": closed.round, "took_part": list(closed.took_part)}
         tx.record("round-closed", {**body, "state": closed.state.digest}, now)
         if _marks(closed):

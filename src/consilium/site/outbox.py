@@ -1,6 +1,7 @@
 """What leaves the site: bulk first, then the signed message; in the order of the journal, until it is acknowledged."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ class Outbox:
     veto: Veto
     stop: Event
     wake: Event
+    idle: Callable[[], None] = lambda: None
     _sending: tuple[str, int, Event, int] | None = None
 
     def run(self) -> None:
@@ -34,6 +36,7 @@ class Outbox:
             self.wake.clear()
             row = self.journal.row("SELECT * FROM outbox WHERE status = 'waiting' ORDER BY id LIMIT 1")
             if row is None:
+                self.idle()
                 self.wake.wait()
                 continue
             self._send(row)

@@ -22,6 +22,9 @@ from consilium.wire.envelope import unseal
 from consilium.wire.messages import SMALL
 from consilium.wire.transfer import durable_digest
 
+LIVES = 3
+"""So many children may die of one task before it is refused: what killed them may not have been their own doing."""
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -69,12 +72,14 @@ class Pipeline:
         if permit.state != paths.state_digest:
             raise Refused("the permit is for another state", "take the task again", reason="state-mismatch")
         plan = Plan.load(payload)
-        try:
-            return self._trained(plan, permit, paths)
-        except Died:  # once more: what killed it may not have been its own doing
-            if self.stop.is_set():
-                raise
-            return self._trained(plan, permit, paths)
+        lives = LIVES
+        while True:
+            try:
+                return self._trained(plan, permit, paths)
+            except Died:
+                lives -= 1
+                if self.stop.is_set() or not lives:
+                    raise
 
     def _trained(self, plan: Plan, permit: Permit, paths: Paths) -> Trained:
         child = self._child(plan, permit, paths)

@@ -134,17 +134,22 @@ class States:
         )
         return self._written(self._path(run, number), step)
 
-    def _sums(self, run: str, number: int, digest: Digest) -> Path:
-        path = self._sums_path(run, number)
-        if path not in self._seen or not path.exists():
-            # Not made durable, and fetched again by a later process: only the state that comes of it is kept.
-            self._fetch(digest, path, durable=False)
-            self._seen.add(path)
-        stamp = chain.read(path).metadata
+    def _sums(self, run: str, number: int, digest: Digest) -> chain.Source:
+        offered = self._offered.get(digest)  # it came with the task: no file is needed
+        sums = self._sums_file(run, number, digest) if offered is None else offered
+        stamp = chain.read(sums).metadata
         if (stamp.get("run"), stamp.get("round")) != (run, str(number)):
             raise Refused(
                 "the sums that the coordinator sent are of another round", "report this", reason="state-mismatch"
             )
+        return sums
+
+    def _sums_file(self, run: str, number: int, digest: Digest) -> Path:
+        path = self._sums_path(run, number)
+        if path not in self._seen or not path.exists():
+            # Not made durable, and fetched again by a later process: only the state that comes of it is kept.
+            download(self.connection, digest, path, self.stop, durable=False)
+            self._seen.add(path)
         return path
 
     def _adopted(self, task: Task) -> tuple[Digest, Path]:
@@ -165,21 +170,16 @@ class States:
         """A blob of the plan in the run's folder; `download` checks its digest."""
         path = self.folder.run(run) / name
         if not path.exists():
-            self._fetch(digest, path)
+            data = self._offered.get(digest)
+            if data is None:
+                download(self.connection, digest, path, self.stop)
+            else:
+                durable_file(path, data)
         return path
 
     def offer(self, blobs: Mapping[str, bytes]) -> None:
         """Small blobs that came with a task. Each is what its name says, or it is not used."""
         self._offered = {name: data for name, data in blobs.items() if digest_of(data) == name}
-
-    def _fetch(self, digest: Digest, path: Path, *, durable: bool = True) -> None:
-        data = self._offered.get(digest)
-        if data is None:
-            download(self.connection, digest, path, self.stop, durable=durable)
-        elif durable:
-            durable_file(path, data)
-        else:
-            path.write_bytes(data)
 
     def _written(self, path: Path, write: Write) -> tuple[Digest, Path]:
         fresh = path.with_suffix(".new")

@@ -32,7 +32,16 @@ def check(study: Study, mapping: Path) -> quality.Report:
 def checked(study: Study, mapping: Path, least: int) -> tuple[quality.Report, bool]:
     """The same, and whether there are at least `least` training patients, also where their number is hidden."""
     found = mapped(study, mapping)
-    return quality.check(study, found), len(found.table.label) - int(found.table.test.sum()) >= least
+    return quality.check(study, found), _training(found) >= least
+
+
+def enough(study: Study, mapping: Path, least: int) -> bool:
+    """Whether there are at least `least` training patients."""
+    return _training(mapped(study, mapping)) >= least
+
+
+def _training(found: Mapped) -> int:
+    return int((~found.table.test).sum())
 
 
 @dataclass(frozen=True)

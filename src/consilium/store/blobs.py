@@ -17,10 +17,11 @@ from consilium.durable import Ahead, AheadFile
 
 @dataclass(frozen=True)
 class Stored:
-    """A blob that is durable."""
+    """A blob: durable, unless it comes with its `data`, which become durable with the transaction that keeps them."""
 
     digest: Digest
     size: int
+    data: bytes | None = None
 
 
 class Store(Protocol):

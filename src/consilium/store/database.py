@@ -19,10 +19,12 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from consilium.core.errors import Unavailable
 from consilium.store.hot import Hot
+from consilium.store.queue import Asked, Queue, Told, answer
 
 Result = TypeVar("Result")
 CHANNEL = "consilium"
 _NOTIFY = text("SELECT pg_notify(:channel, topic) FROM unnest(CAST(:topics AS text[])) AS topic")
+_SAVE, _UNDO, _RELEASE = (Hot(text(f"{word} apart")) for word in ("SAVEPOINT", "ROLLBACK TO SAVEPOINT", "RELEASE"))
 MIGRATION_LOCK = 0x436F6E73
 RETRIES, AWAY = 20, 6
 LATELY = 8
@@ -39,6 +41,27 @@ class Transaction:
     connection: Connection
     topics: set[str] = field(default_factory=set)
     posted: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
+
+    def apart(self, act: "Callable[[Transaction], Any]") -> "Told":
+        """Do something that, if it is refused, is undone, and nothing else of this transaction with it.
+
+        Raises: DBAPIError: the database refused; what stands of the transaction is not known.
+        """
+        inner = Transaction(self.connection)
+        _SAVE.execute(self.connection, {})
+        try:
+            result = act(inner)
+        except DBAPIError:
+            raise
+        except Exception as error:
+            _UNDO.execute(self.connection, {})
+            _RELEASE.execute(self.connection, {})
+            return None, error
+        _RELEASE.execute(self.connection, {})
+        self.topics |= inner.topics
+        for inbox, messages in inner.posted.items():
+            self.posted.setdefault(inbox, []).extend(messages)
+        return result, None
 
     def ring(self, topic: str) -> None:
         """Wake whoever waits for `topic`, once this is committed."""
@@ -99,6 +122,7 @@ class Database:
         self._threads = ThreadPoolExecutor(8 if self.postgres else 1, thread_name_prefix="store")
         self._closing = threading.Event()
         self._own = threading.local()
+        self._queue = Queue()
         self._posted: dict[str, list[tuple[int, bytes]]] = {}
         self._listener: threading.Thread | None = None
 
@@ -116,8 +140,39 @@ class Database:
             self._listener.start()
 
     async def run(self, act: Callable[[Transaction], Result]) -> Result:
-        """Run `act` in one transaction, in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._in_thread, act)
+        """Run `act` in one transaction, in a thread. On SQLite, what comes while it writes shares the next one."""
+        loop = asyncio.get_running_loop()
+        if self.postgres:  # its connections write at the same time, and it gathers their commits itself
+            return await loop.run_in_executor(self._threads, self._in_thread, act)
+        future: asyncio.Future[Result] = loop.create_future()
+        if self._queue.add(Asked(act, future)):
+            self._threads.submit(self._work)
+        return await future
+
+    def _work(self) -> None:
+        self._own.store = True
+        while some := self._queue.take():
+            told = self._together([one.act for one in some]) if len(some) > 1 else None
+            answer(some, told or [self._alone(one.act) for one in some])
+
+    def _alone(self, act: Callable[[Transaction], Any]) -> Told:
+        try:
+            return self.run_here(act), None
+        except BaseException as error:
+            return None, error
+
+    def _together(self, acts: list[Callable[[Transaction], Any]]) -> list[Told] | None:
+        """All of them in one transaction, each undone by itself if it is refused; None if the database refused any."""
+
+        def each(tx: Transaction) -> list[Told]:
+            return [tx.apart(act) for act in acts]
+
+        try:
+            return self._once(each)
+        except DBAPIError:
+            return None
+        except BaseException as error:
+            return [(None, error)] * len(acts)
 
     def posted(self, inbox: str, after: int) -> list[tuple[int, bytes]] | None:
         """Committed messages with the numbers that follow `after`, or None where memory cannot tell.

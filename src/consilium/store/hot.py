@@ -48,7 +48,8 @@ class _Compiled:
     told: list[Convert | None] = field(default_factory=list)
 
     def execute(self, connection: Connection, rows: tuple[dict[str, Any], ...]) -> _Found:
-        cursor = connection.connection.cursor()
+        raw: Any = connection.connection.dbapi_connection
+        cursor = raw.cursor()
         try:
             if len(rows) == 1:
                 cursor.execute(self.text, self._values(rows[0]))
@@ -63,11 +64,11 @@ class _Compiled:
 
     def _values(self, given: dict[str, Any]) -> Any:
         convert, fixed = self.given, self.fixed
-        values = {
-            name: (convert[name](value) if name in convert else value)
-            for name, value in ((name, given[name] if name in given else fixed[name]) for name in self.names)
-        }
-        return tuple(values[name] for name in self.names) if self.positional else values
+        values = [given[name] if name in given else fixed[name] for name in self.names]
+        if convert:
+            pairs = zip(self.names, values, strict=True)
+            values = [convert[name](value) if name in convert else value for name, value in pairs]
+        return values if self.positional else dict(zip(self.names, values, strict=True))
 
     def _rows(self, connection: Connection, cursor: Any) -> list[Any]:
         dialect = connection.dialect

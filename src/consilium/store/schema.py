@@ -144,6 +144,7 @@ blobs = Table(
     metadata,
     Column("digest", String(71), primary_key=True),
     Column("size", BigInteger, nullable=False),
+    Column("data", LargeBinary),  # of a small blob, its bytes; a large one is a file
 )
 grants = Table(
     "grants",  # who may read a blob: site:NAME and person:NAME (who sent it), study:NAME (all of the study)

@@ -7,6 +7,7 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -38,43 +39,60 @@ def seal(payload_type: str, payload: bytes, identity: Identity) -> bytes:
     return json.dumps(envelope, separators=(",", ":")).encode()
 
 
+@dataclass(frozen=True)
+class Envelope:
+    """An envelope as it claims to be: `verified` gives the payload that somebody signed."""
+
+    kind: str
+    payload: bytes
+    signatures: tuple[tuple[str, bytes], ...]
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Envelope":
+        """Read an envelope; nothing is verified yet. Raises: EnvelopeInvalid."""
+        told = _parse(data)
+        signatures = tuple((one["keyid"], _decode(one["sig"])) for one in told["signatures"])
+        return cls(told["payloadType"], _decode(told["payload"]), signatures)
+
+    def verified(self, payload_type: str, public_keys: Iterable[str]) -> bytes:
+        """The payload, if one of `public_keys` signed it as `payload_type`.
+
+        Args:    public_keys: raw Ed25519 keys, base64url without padding, 43 characters each.
+        Raises:  EnvelopeInvalid: another type, or no signature by one of the keys.
+        """
+        if self.kind != payload_type:
+            raise EnvelopeInvalid(f"the envelope holds {self.kind[:80]!r}, not {payload_type!r}")
+        known = {keyid_of(key): verifier(key) for key in public_keys}
+        for keyid, signature in self.signatures:
+            key = known.get(keyid)
+            if key is None:
+                continue
+            try:
+                key.verify(signature, pae(payload_type, self.payload))
+            except InvalidSignature as error:
+                raise EnvelopeInvalid(
+                    "the signature does not fit the payload", "send the message as it was signed"
+                ) from error
+            return self.payload
+        raise EnvelopeInvalid("no signature is by a known key", "check who signed it, and with which key")
+
+
 def peek(data: bytes) -> str:
     """The payload type that the envelope claims; nothing is verified yet. Raises: EnvelopeInvalid."""
-    return str(_parse(data)["payloadType"])
+    return Envelope.parse(data).kind
 
 
 def payload_of(data: bytes, payload_type: str) -> bytes:
-    """The payload as it claims to be; nothing is verified yet. Raises: EnvelopeInvalid: malformed, or another type."""
-    return _payload(_parse(data), payload_type)
+    """The payload that the envelope claims; nothing is verified yet. Raises: EnvelopeInvalid: also another type."""
+    envelope = Envelope.parse(data)
+    if envelope.kind != payload_type:
+        raise EnvelopeInvalid(f"the envelope holds {envelope.kind[:80]!r}, not {payload_type!r}")
+    return envelope.payload
 
 
 def unseal(data: bytes, payload_type: str, public_keys: Iterable[str]) -> bytes:
-    """The payload, if one of `public_keys` signed it as `payload_type`.
-
-    Args:    public_keys: raw Ed25519 keys, base64url without padding, 43 characters each.
-    Raises:  EnvelopeInvalid: malformed, another type, or no signature by one of the keys.
-    """
-    envelope = _parse(data)
-    payload = _payload(envelope, payload_type)
-    known = {keyid_of(key): verifier(key) for key in public_keys}
-    for signature in envelope["signatures"]:
-        key = known.get(signature["keyid"])
-        if key is None:
-            continue
-        try:
-            key.verify(_decode(signature["sig"]), pae(payload_type, payload))
-        except InvalidSignature as error:
-            raise EnvelopeInvalid(
-                "the signature does not fit the payload", "send the message as it was signed"
-            ) from error
-        return payload
-    raise EnvelopeInvalid("no signature is by a known key", "check who signed it, and with which key")
-
-
-def _payload(envelope: dict[str, Any], payload_type: str) -> bytes:
-    if envelope["payloadType"] != payload_type:
-        raise EnvelopeInvalid(f"the envelope holds {envelope['payloadType'][:80]!r}, not {payload_type!r}")
-    return _decode(envelope["payload"])
+    """The payload, if one of `public_keys` signed it as `payload_type`. Raises: EnvelopeInvalid: also malformed."""
+    return Envelope.parse(data).verified(payload_type, public_keys)
 
 
 def _decode(text: str) -> bytes:

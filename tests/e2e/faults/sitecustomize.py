@@ -2,7 +2,8 @@
 
 It wraps functions of the product, so that the process ends itself by SIGKILL at a named point. Which point stands in
 the file `armed` in the folder $FAULTS: {"point": name, "nth": which time, "delay": seconds until the kill}. Every point
-that is passed is noted in `last`, so that a kill from outside can tell what it hit; every hit is a line in `hits`.
+that is passed is noted in `last`, so that a kill from outside can tell what it hit; every hit is a line in `hits`. With
+$HOLD, a child process is stopped in mid-round instead.
 """
 
 import base64
@@ -108,28 +109,41 @@ def coordinator():
     from starlette.responses import FileResponse
 
     from consilium.coordinator import transfers
+    from consilium.coordinator.driver import Driver
     from consilium.coordinator.ingest import Ingest
     from consilium.coordinator.perform import Performer
     from consilium.coordinator.services import Services
     from consilium.coordinator.steps import Sealed
     from consilium.store.blobs import Directory
-    from consilium.store.database import Database
+    from consilium.store.database import Database, Transaction
+    from consilium.store.shelf import Shelf
 
+    def small(self):  # what is small is a row or a file, as the fault that is armed wants it
+        try:
+            armed = json.loads((FOLDER / "armed").read_text())
+        except FileNotFoundError:
+            return self.__dict__["small"]
+        return self.__dict__["small"] if armed["rows"] else 0
+
+    Shelf.small = property(small, lambda self, value: self.__dict__.update(small=value))
     transfers.PIECE = int(os.environ.get("FAULTS_PIECE", transfers.PIECE))
     around(Performer, "begin", before=lambda *_: at("begin"))
-    around(Performer, "apply", before=lambda *_: at("apply"), after=lambda *_: at("applied"))
+    around(Performer, "sum", before=lambda *_: at("apply"))
+    around(Performer, "apply", after=lambda *_: at("applied"))
 
     around(Sealed, "recover", before=lambda *_: at("opening"), after=lambda *_: at("opened"))
     around(Services, "said", before=lambda self, run, number, attempt, phase: at(f"{phase}.relayed"))
     said = threading.local()
 
-    def taken(result, self, tx, site, step, *more):
-        said.phase = step.phase
-        at(f"{step.phase}.before-commit")
+    def taken(result, self, tx, site, letter, *more):
+        said.phase = letter.message.phase
+        at(f"{said.phase}.before-commit")
 
-    around(Ingest, "_step", before=lambda self, tx, site, step, *more: at(f"{step.phase}.taken"), after=taken)
+    around(
+        Ingest, "_step", before=lambda self, tx, site, letter, *more: at(f"{letter.message.phase}.taken"), after=taken
+    )
 
-    append, make, run_here = Directory.append, Directory.make, Database.run_here
+    append, make, real_once = Directory.append, Directory.make, Database._once
 
     @contextmanager
     def torn_append(self, *args, **more):
@@ -143,27 +157,30 @@ def coordinator():
     def kind(act):
         return getattr(getattr(act, "func", act), "__qualname__", "").replace(".<locals>", "")
 
-    def run(self, act):
-        what = {"take.act": "answer", "Driver._act.commit": "apply"}.get(kind(act))
+    points = {"take.act": "answer", "Driver._act.commit": "apply", "Performer._at_once": "apply"}
+    doing = threading.local()
+
+    def once(self, act):  # one transaction: of one act, or of several that share it
+        doing.kinds = [kind(act)]
 
         def inside(tx):
             result = act(tx)
-            if what:
+            for what in sorted({points[name] for name in doing.kinds if name in points}):
                 at(f"{what}.before-commit")
                 at(f"{what}.commit")  # with a delay: somewhere in the commit
             return result
 
         said.phase = None
-        result = run_here(self, inside)
+        result = real_once(self, inside)
         if said.phase:
             at(f"{said.phase}.committed")
-        if what:
+        for what in sorted({points[name] for name in doing.kinds if name in points}):
             at(f"{what}.committed")
-        if kind(act) == "Driver._next" and result[0] is not None and result[0].kind == "apply":
-            at("leased")
         return result
 
-    Directory.append, Directory.make, Database.run_here = torn_append, torn_make, run
+    Directory.append, Directory.make, Database._once = torn_append, torn_make, once
+    around(Transaction, "apart", before=lambda _, act: doing.kinds.append(kind(act)))
+    around(Driver, "_perform", before=lambda _, effect, *__: effect.kind == "apply" and at("leased"))
     files("blobs", lambda names: "upload" if "complete" in names else "save" if "make" in names else None)
     answer = FileResponse.__call__
 
@@ -286,6 +303,25 @@ def site():
     files("transfer", lambda names: "download" if "download" in names else None)
 
 
+def holding():
+    """The child that is about to train stops before it is told to, once the file $HOLD is there; its id goes there."""
+    from consilium.site.child import Child
+
+    ask, hold = Child.ask, Path(os.environ["HOLD"])
+
+    def held_ask(self, command):
+        if command["do"] != "load" and hold.exists() and not hold.stat().st_size:
+            os.kill(self._process.pid, signal.SIGSTOP)
+            fresh = hold.with_suffix(".new")
+            fresh.write_text(str(self._process.pid))
+            fresh.replace(hold)
+        return ask(self, command)
+
+    Child.ask = held_ask
+
+
+if "HOLD" in os.environ and "run" in sys.orig_argv:
+    holding()
 if "FAULTS" in os.environ and "run" in sys.orig_argv:
     LAST = os.open(FOLDER / "last", os.O_RDWR | os.O_CREAT, 0o600)
     site() if "site" in sys.orig_argv else coordinator()

@@ -122,3 +122,22 @@ def test_what_nobody_can_train_is_refused_by_line(
     assert text != GOOD and app.run(["study", "validate", str(write(tmp_path, text))]) == 5
     told = capsys.readouterr().err
     assert f"study.yaml:{line_of(text, wrong)}: " in told and known in told
+
+
+def test_every_unit_that_is_not_ucum_is_refused_by_line_with_how_to_write_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = GOOD.replace("unit: a  ", "unit: years  ").replace("unit: mg/dL", "unit: banana")
+    text = text.replace("type: binary}", 'type: number, unit: "mg per dL", range: [0, 1]}').replace(
+        "logistic", "linear"
+    )
+    assert app.run(["study", "validate", str(write(tmp_path, text)), "--json"]) == 5
+    error = json.loads(capsys.readouterr().err)["error"]
+    told = error["message"].splitlines()
+    assert (error["code"], len(told)) == ("study-invalid", 3)
+    places = ("features.0.unit", "years"), ("features.2.unit", "banana"), ("label.unit", "mg per dL")
+    for line, (where, unit) in zip(told, places, strict=True):
+        assert line.startswith(
+            f"study.yaml:{line_of(text, unit)}: contract.{where}: {unit!r}: must be a UCUM unit; write "
+        )
+    assert told[0].endswith("; write a") and "such as mg/dL, mm[Hg]" in told[1]

@@ -1,7 +1,6 @@
 """A contribution that cannot be summed or judged is refused when it comes, not when the round is computed."""
 
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,7 @@ from consilium.algorithms.fedavg import FedAvg
 from consilium.coordinator.ingest import layout
 from consilium.core import state as chain
 from consilium.core.errors import Invalid
-from consilium.core.ids import Digest
 from consilium.core.tensors import to_safetensors
-from consilium.store.blobs import Directory
 
 JUDGED = {
     f"metrics/{name}": array
@@ -23,23 +20,17 @@ JUDGED = {
 GOOD: dict[str, Any] = {"update": np.zeros(3), "weight": np.array([10.0]), **JUDGED}
 
 
-@pytest.fixture
-def blobs(tmp_path: Path) -> Directory:
-    return Directory(tmp_path)
+def refuse(arrays: dict[str, Any], kind: str = "TRAIN", label: str = "binary") -> None:
+    state, sent = io.BytesIO(), io.BytesIO()
+    chain.begin(FedAvg({}), to_safetensors({"w": np.zeros(3)}), "r-1", state)
+    chain.write(arrays, {}, sent)
+    layout(chain.read(sent.getvalue()), chain.read(state.getvalue()).shape["model"], kind, label)
 
 
-def refuse(blobs: Directory, arrays: dict[str, Any], kind: str = "TRAIN", label: str = "binary") -> None:
-    out = io.BytesIO()
-    chain.begin(FedAvg({}), to_safetensors({"w": np.zeros(3)}), "r-1", out)
-    state = blobs.make_bytes(out.getvalue()).digest
-    sent: Digest = blobs.make(lambda file: chain.write(arrays, {}, file)).digest
-    layout(blobs, sent, state, kind, label)
-
-
-def test_what_our_agent_sends_is_accepted(blobs: Directory) -> None:
-    refuse(blobs, GOOD)
-    refuse(blobs, {"weight": np.array([10.0]), **JUDGED}, kind="EVALUATE")
-    refuse(blobs, {"update": np.zeros(3), "weight": np.array([10.0])})
+def test_what_our_agent_sends_is_accepted() -> None:
+    refuse(GOOD)
+    refuse({"weight": np.array([10.0]), **JUDGED}, kind="EVALUATE")
+    refuse({"update": np.zeros(3), "weight": np.array([10.0])})
 
 
 BAD: dict[str, dict[str, Any]] = {
@@ -63,11 +54,11 @@ BAD: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_summed_or_judged_is_refused(blobs: Directory, name: str) -> None:
+def test_what_cannot_be_summed_or_judged_is_refused(name: str) -> None:
     with pytest.raises(Invalid):
-        refuse(blobs, BAD[name])
+        refuse(BAD[name])
 
 
-def test_metrics_of_another_label_are_refused(blobs: Directory) -> None:
+def test_metrics_of_another_label_are_refused() -> None:
     with pytest.raises(Invalid):
-        refuse(blobs, GOOD, label="count")
+        refuse(GOOD, label="count")

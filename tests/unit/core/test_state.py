@@ -90,9 +90,9 @@ def test_one_value_that_is_no_number_is_found_wherever_it_stands(tmp_path: Path,
     for at in (0, chain.CHUNK - 1, chain.CHUNK, size - 1):
         values = np.zeros(size)
         path = contribution(tmp_path / str(at), values, 1.0)
-        assert chain.finite(path)
+        assert chain.finite(chain.read(path))
         values[at] = bad
-        assert not chain.finite(contribution(tmp_path / str(at), values, 1.0))
+        assert not chain.finite(chain.read(contribution(tmp_path / str(at), values, 1.0)))
 
 
 @pytest.mark.parametrize("cut", range(0, 120, 7))

@@ -19,7 +19,9 @@ from consilium.data.contract import Mapped
 from consilium.data.mapping import Mapping, load
 from unit.data.conftest import COLUMNS, MAPPING, rows
 
-fixture = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+fixture = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None, max_examples=150
+)
 
 
 def apply(study: Study, given_: Rows, **changes: Any) -> Mapped:

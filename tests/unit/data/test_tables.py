@@ -99,7 +99,9 @@ def test_text_stays_text(tmp_path: Path) -> None:
     assert csv(tmp_path, "v\n" + "".join(f"{cell}\n" for cell in cells)).columns["v"] == cells
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=15)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None, max_examples=15
+)
 @given(
     st.lists(st.tuples(st.text("ab 1,;\"'\n\té.", max_size=6), st.text("019.-", max_size=4)), min_size=1, max_size=6)
 )

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.core.errors import MappingInvalid
-from consilium.data.units import ALIASES, conversion
+from consilium.data.units import ALIASES, conversion, fault
 
 # What laboratories use: value in the second unit for 1 (or for the given value) in the first.
 KNOWN: list[tuple[float, str, str, str | None, float]] = [
@@ -83,3 +83,21 @@ def test_metric_prefixes_of_the_ucum_essence() -> None:
         if code in ("Ki", "Mi", "Gi", "Ti", "d", "da", "h"):
             continue
         assert conversion(f"{code}g", "g", None)[0] == pytest.approx(float(value.attrib["value"]), rel=1e-12), code
+
+
+@pytest.mark.skipif(not ESSENCE.exists(), reason="the UCUM suite is not here")
+def test_a_contract_may_have_every_unit_of_the_ucum_essence_but_those_that_tables_mean_otherwise() -> None:
+    root, name = ElementTree.parse(ESSENCE).getroot(), "{http://unitsofmeasure.org/ucum-essence}"
+    codes = [unit.attrib["Code"] for kind in ("base-unit", "unit") for unit in root.iter(f"{name}{kind}")]
+    assert len(codes) > 250
+    assert {code for code in codes if fault(code)} == {"C", "F"}
+
+
+@pytest.mark.parametrize("sloppy", sorted(ALIASES))
+def test_a_contract_has_no_spelling_of_a_table_and_is_told_the_ucum_one(sloppy: str) -> None:
+    assert fault(sloppy) == f"must be a UCUM unit; write {ALIASES[sloppy]}" and fault(ALIASES[sloppy]) == ""
+
+
+@pytest.mark.parametrize("unit", ["", "banana", "mg / dL", "kg/m^2", "mg/", "[pH", "5,0", "mg/dL\n"])
+def test_what_is_no_unit_at_all_is_refused_with_examples(unit: str) -> None:
+    assert "must be a UCUM unit; write it as in UCUM, such as mg/dL" in fault(unit)

@@ -32,14 +32,22 @@ class Talker(Child):
 
 @pytest.fixture(params=[True, False], ids=["foreign", "ours"])
 def talker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Talker]:
+    made = Talker(tmp_path, Limits(), foreign=request.param)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=[True, False], ids=["foreign", "ours"])
+def hurried(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Talker]:
+    """One whose answer is not awaited for long."""
     made = Talker(tmp_path, Limits(round_minutes=SECONDS), foreign=request.param)
     yield made
     made.close()
 
 
 @pytest.mark.parametrize("program", ["out.write('{')", "pass"])
-def test_who_begins_an_answer_and_goes_silent_is_ended_in_time(talker: Talker, program: str) -> None:
-    error = talker.says(program)
+def test_who_begins_an_answer_and_goes_silent_is_ended_in_time(hurried: Talker, program: str) -> None:
+    error = hurried.says(program)
     assert isinstance(error, TrainingFailed) and "minutes" in error.message
 
 

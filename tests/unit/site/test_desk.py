@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from consilium.core.errors import Invalid, Refused
+from consilium.core.errors import DataUnusable, Invalid, Refused
 from consilium.core.ids import digest
 from consilium.core.study import Plan
 from consilium.site import showing, tables
@@ -18,7 +18,7 @@ from consilium.site.folder import Folder, Membership
 from consilium.site.inbox import Inbox
 from consilium.site.journal import Journal
 from consilium.site.veto import Veto, reason_of
-from consilium.wire.envelope import payload_of
+from consilium.wire.envelope import Envelope
 from consilium.wire.messages import Blob, Offer, Refusal, Task
 from e2e.federation import study, table
 
@@ -51,8 +51,11 @@ class Site:
         with self.journal.write() as tx:
             Inbox._offer(cast(Any, None), tx, 1, about, b"", plan.payload, NOW)
 
-    def approve(self, name: str) -> None:
-        self.desk.approve(name, "Vera", ("plain",), None, self.mapping, NOW)
+    def approve(self, name: str, *accepts: str) -> None:
+        self.desk.approve(name, "Vera", accepts or ("plain",), None, self.mapping, NOW)
+
+    def decided(self) -> int:
+        return len(self.journal.rows("SELECT id FROM decisions")) + len(self.journal.rows("SELECT digest FROM outbox"))
 
     def task(self, plan: Plan, number: int = 1, run: str = "") -> Task:
         name = plan.study.name
@@ -169,5 +172,54 @@ def test_what_stands_in_the_hospitals_files_does_not_leave_with_a_refusal(site: 
     sent = [row["envelope"] for row in site.journal.rows("SELECT envelope FROM outbox WHERE type = 'refusal'")]
     assert len(sent) == 2
     for envelope in sent:
-        told = Refusal.decode(payload_of(envelope, Refusal.TYPE))
+        told = Refusal.decode(Envelope.parse(envelope).payload)
         assert "hunter2" not in told.text and "there" in told.text
+
+
+def training(site: Site, plan: Plan) -> int:
+    """How many training patients the hospital has."""
+    return int((~tables.mapped(plan.study, site.mapping).table.test).sum())
+
+
+@pytest.mark.parametrize("whose", ["the hospital's policy asks", "the study asks"])
+def test_what_could_never_train_is_not_approved_and_the_number_of_patients_is_not_said(site: Site, whose: str) -> None:
+    have = training(site, Plan.of(study("sums")))
+    policy = site.folder.policy_file
+
+    def offered(wanted: int) -> str:
+        """A study, and a policy, of which one asks for so many patients; the study's name."""
+        ours = wanted if "policy" in whose else 1
+        policy.write_text(f"policy: 1\nmin_patients: {ours}\n")
+        plan = Plan.of(study(f"sums-{wanted}", min_patients=1 if "policy" in whose else wanted))
+        site.put(plan)
+        return plan.study.name
+
+    before, name = site.decided(), offered(have + 1)
+    with pytest.raises(Refused) as caught:
+        site.approve(name)
+    assert (caught.value.reason, site.decided()) == ("too-few-patients", before), "nothing was signed"
+    assert f"fewer than {have + 1} patients for training; {whose} for so many" in caught.value.message
+    assert f"consilium site check {name}" in caught.value.remedy and str(have) not in str(caught.value).split()
+    site.approve(offered(have))
+    assert site.decided() > before
+
+
+def test_what_cannot_be_read_is_not_approved_either(site: Site) -> None:
+    site.put(Plan.of(study("sums")))
+    (site.mapping.parent / "table.csv").unlink()
+    before = site.decided()
+    with pytest.raises(DataUnusable):
+        site.approve("sums")
+    assert site.decided() == before
+    site.desk.decline("sums", "Vera", "no table", NOW)
+
+
+@pytest.mark.parametrize("modes", [("plane",), ("plain", "secret"), ("secret", "plane")])
+def test_a_mode_that_there_is_not_is_told_apart_from_one_that_is_needed(site: Site, modes: tuple[str, ...]) -> None:
+    site.put(Plan.of(study("sums")))
+    before = site.decided()
+    with pytest.raises(Invalid, match="there is no mode") as caught:
+        site.approve("sums", *modes)
+    strange = [mode for mode in modes if mode != "plain"]
+    assert all(repr(mode) in caught.value.message for mode in strange) and "'plain'" not in caught.value.message
+    assert caught.value.remedy == "--accept takes plain" and site.decided() == before

@@ -1,18 +1,23 @@
-"""The pipeline believes what it reads from disk and verifies itself: permit, plan, state, number of patients."""
+"""The pipeline believes what it reads from disk and verifies itself, and a child that is killed is not the last one."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
+from consilium.api import freeze
+from consilium.coordinator.perform import strategy
+from consilium.core import state as chain
 from consilium.core.errors import ConsiliumError, EnvelopeInvalid, Refused
 from consilium.core.ids import digest
-from consilium.core.study import Plan
 from consilium.governance.policy import Limits
+from consilium.site import pipeline
+from consilium.site.child import Child, Died
 from consilium.site.guard import Permit
-from consilium.site.pipeline import Paths, Pipeline
+from consilium.site.pipeline import LIVES, Paths, Pipeline
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
 from e2e.federation import study, table
@@ -26,7 +31,7 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.identity = Identity.create(folder / "identity.key")
-        self.plan = Plan.of(study("sums"))
+        self.plan, self.weights = freeze(study("sums"))
         (folder / "plan.json").write_bytes(self.plan.payload)
         self.mapping = table(folder / "data", seed=1)
         self.sign(self.permit, self.identity)
@@ -41,13 +46,16 @@ class Site:
     def sign(self, permit: Permit, identity: Identity, kind: str = Permit.TYPE) -> None:
         (self.folder / "permit.json").write_bytes(seal(kind, permit.encode(), identity))
 
-    def run(self, state: str = STATE) -> ConsiliumError:
-        """The error with which the pipeline ends; it never gets as far as a child process."""
+    def paths(self, state: str = STATE) -> Paths:
         files = {name: self.folder / name for name in ("initial", "state")}
-        paths = Paths(
+        return Paths(
             folder=self.folder, permit=self.folder / "permit.json", plan=self.folder / "plan.json",
             state_digest=state, mapping=self.mapping, **files,
         )  # fmt: skip
+
+    def run(self, state: str = STATE) -> ConsiliumError:
+        """The error with which the pipeline ends; it never gets as far as a child process."""
+        paths = self.paths(state)
         with pytest.raises(ConsiliumError) as caught:
             Pipeline(self.identity.public, Limits(), Event()).run(paths)
         assert not (self.folder / "child.log").exists() and not (self.folder / "table.npz").exists()
@@ -102,3 +110,42 @@ def test_patients_are_counted_here_and_the_number_in_the_permit_is_kept(site: Si
     site.sign(site.permit.model_copy(update={"min_patients": 1000}), site.identity)
     error = site.run()
     assert isinstance(error, Refused) and error.reason == "too-few-patients"
+
+
+class Mortal(Child):
+    """A child that is killed as it is asked something, `deaths` times in all; then its successors live."""
+
+    deaths = 0
+
+    def ask(self, command: dict[str, Any]) -> dict[str, Any]:
+        if Mortal.deaths:
+            Mortal.deaths -= 1
+            self._process.kill()
+        return super().ask(command)
+
+
+@pytest.mark.parametrize("deaths", [0, 1, LIVES - 1, LIVES])
+def test_children_may_be_killed_in_one_task_and_the_next_one_gives_the_same_bytes(
+    site: Site, monkeypatch: pytest.MonkeyPatch, deaths: int
+) -> None:
+    """Whoever kills: a person, a supervisor, a machine that is short of memory for a moment."""
+    (site.folder / "initial").write_bytes(site.weights)
+    with (site.folder / "state").open("wb") as file:
+        chain.begin(strategy(site.plan.study), site.weights, "sums-1", file)
+    monkeypatch.setattr(pipeline, "Child", Mortal)
+
+    def made(deaths: int) -> str:
+        Mortal.deaths = deaths
+        trained = Pipeline(site.identity.public, Limits(), Event())
+        try:
+            return trained.run(site.paths()).digest
+        finally:
+            trained.close()
+            assert Mortal.deaths == 0
+
+    calm = made(0)
+    if deaths < LIVES:
+        assert made(deaths) == calm
+    else:
+        with pytest.raises(Died):
+            made(deaths)

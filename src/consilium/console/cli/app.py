@@ -12,7 +12,7 @@ from consilium.core import errors
 
 GROUP = "consilium.commands"
 EXIT_CODES: dict[int, str] = {
-    0: "done",
+    0: "done; or it was so already, as the words say: asking twice does it once",
     1: "a check failed: the data, the audit log, the training or the run is not as it should be",
     2: "the command was not typed as its `--help` says",
     3: "refused: no permission, not logged in, or a rule forbids it",

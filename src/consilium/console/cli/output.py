@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
@@ -54,6 +55,15 @@ def cell(value: Any) -> str:
 def plain(text: str) -> Text:
     """Text as it is: no markup, and nothing that moves the cursor, for others than the reader wrote some of it."""
     return Text("".join(letter if letter.isprintable() else " " for letter in text))
+
+
+def moment(seconds: float) -> str:
+    """A moment as a person reads it.
+
+    >>> moment(0)
+    '1970-01-01 00:00 UTC'
+    """
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def size(count: float) -> str:

@@ -32,6 +32,24 @@ def token(site: str, as_json: bool) -> None:
 
 
 @sites.command()
+@output.as_json
+def tokens(as_json: bool) -> None:
+    """List the join tokens that nobody has used: for which hospital, and until when. Their text is not kept."""
+    rows = federation().connection.get("/v1/tokens")
+    shown = rows if as_json else [{**one, "expires": output.moment(one["expires"])} for one in rows]
+    output.table(shown, as_json, ("site", "expires"))
+
+
+@sites.command()
+@click.argument("site")
+@output.as_json
+def cancel(site: str, as_json: bool) -> None:
+    """Cancel the join tokens of SITE that nobody has used. A hospital that has joined is removed with `remove`."""
+    fact = federation().post(f"/v1/tokens/{site}/cancel")
+    output.say(fact, as_json, f"Cancelled the unused tokens of {site}: {fact['cancelled']}.")
+
+
+@sites.command()
 @click.argument("site")
 @click.option("--fingerprint", help="Fingerprint that the hospital read to you; without it you compare on screen.")
 @output.as_json
@@ -79,3 +97,23 @@ def add(name: str, role: str, password_file: Path | None, as_json: bool) -> None
     password = password or click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     federation().post("/v1/people", {"name": name, "role": role, "password": password})
     output.say({"name": name, "role": role}, as_json, f"Added {name} as {role}.")
+
+
+@people.command("list")
+@output.as_json
+def list_people(as_json: bool) -> None:
+    """List the accounts and their roles; one that is disabled has no other."""
+    output.table(federation().connection.get("/v1/people"), as_json, ("name", "role", "since"))
+
+
+@people.command()
+@click.argument("name")
+@output.as_json
+def disable(name: str, as_json: bool) -> None:
+    """Disable the account NAME: its tokens end at once, and its password serves no more.
+
+    What it did stays in the record, and its studies and runs stay as they are. `add` makes it serve again.
+    """
+    fact = federation().post(f"/v1/people/{name}/disable")
+    words = f"Disabled {name}." if fact["disabled"] else f"{name} was disabled before: nothing was done."
+    output.say(fact, as_json, words)

@@ -105,9 +105,14 @@ def _runs(fact: dict[str, Any]) -> str:
 @click.argument("name")
 @output.as_json
 def start(name: str, as_json: bool) -> None:
-    """Start a run of study NAME; below its quorum of approvals it waits and says for what."""
+    """Start a run of study NAME; below its quorum of approvals it waits and says for what.
+
+    While a run is on, no other is started: it says so, with exit code 0 and `"started": false`.
+    """
     run = federation().study(name).start()
-    output.say({"study": name, "run": run.name}, as_json, f"Started {run.name}. Watch it: consilium study watch {name}")
+    fact = {"study": name, "run": run.name, "started": run.started}
+    words = f"Started {run.name}." if run.started else f"{run.name} is on already: nothing was started."
+    output.say(fact, as_json, f"{words} Watch it: consilium study watch {name}")
 
 
 @study.command()
@@ -132,10 +137,14 @@ def watch(name: str, as_json: bool) -> None:
 @click.option("--reason", required=True, help="Why; every hospital reads it.")
 @output.as_json
 def stop(name: str, reason: str, as_json: bool) -> None:
-    """End a run (or the newest run of a study). What it has reached stays."""
-    run = federation().run(name)
-    run.stop(reason)
-    output.say({"run": run.name, "status": "stopped"}, as_json, f"Stopped {run.name}.")
+    """End a run (or the newest run of a study). What it has reached stays.
+
+    A run that is over stays as it is: it says so, with exit code 0 and `"stopped": false`.
+    """
+    fact = federation().run(name).stop(reason)
+    run, status = fact["run"], fact["status"]
+    words = f"Stopped {run}." if fact["stopped"] else f"{run} is over already ({status}): nothing was done."
+    output.say(fact, as_json, words)
 
 
 @study.command()
@@ -143,7 +152,10 @@ def stop(name: str, reason: str, as_json: bool) -> None:
 @click.option("--model", type=File, help="Also write the model to this file, as safetensors.")
 @output.as_json
 def result(name: str, model: Path | None, as_json: bool) -> None:
-    """Show what a run gave: pooled over and per hospital, with confidence intervals."""
+    """Show what a run gave: pooled over and per hospital, with confidence intervals.
+
+    Of a run that was stopped, or goes on, the newest figures are those of an earlier model, and it is said of which.
+    """
     run = federation().run(name)
     found = run.result()
     saved = {"model": {"file": str(model), "digest": found.save(model)}} if model is not None else {}
@@ -152,6 +164,8 @@ def result(name: str, model: Path | None, as_json: bool) -> None:
         return
     rows = watching.result_rows(found)
     output.table(rows, False, tuple(rows[0]))
+    if of := watching.judged(found.document):
+        click.echo(f"\n{of}")
     click.echo(f"\nPrivacy: {found.document['privacy']}.")
     if model is not None:
         click.echo(f"Model written to {model}, {saved['model']['digest']}.")

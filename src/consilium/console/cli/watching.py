@@ -137,7 +137,7 @@ def _ago(seen: Any) -> str:
 
 
 def result_rows(found: Result) -> list[dict[str, str]]:
-    """One row per hospital and one for all: n, rounds, bytes, and the figures of the final model."""
+    """One row per hospital and one for all: n, rounds, bytes, and the figures of the model that was judged last."""
     figures = found.figures
     per_site = figures.get("sites") or {}
     everyone = figures.get("all") or {}
@@ -148,8 +148,21 @@ def result_rows(found: Result) -> list[dict[str, str]]:
         row = {"hospital": site, "n": _count(per_site.get(site) or {}), "rounds": str(facts.get("rounds", ""))}
         rows.append({**row, "sent": output.size(float(facts.get("bytes") or 0)), **_cells(per_site.get(site), shown)})
     sent = sum(float(facts.get("bytes") or 0) for facts in found.sites.values())
-    total = {"hospital": "all", "n": _count(everyone), "rounds": str(found.document.get("rounds", ""))}
+    total = {"hospital": "all", "n": _count(everyone), "rounds": str(found.document.get("rounds_done", ""))}
     return [*rows, {**total, "sent": output.size(sent), **_cells(everyone, shown)}]
+
+
+def judged(document: Json) -> str:
+    """Which model the figures are of, where it is not the final one; else empty."""
+    of = document["judged"]
+    if of is not None and of["kind"] == "EVALUATE":
+        return ""
+    stands = f"{document['run']} is {document['status']}, {_where(document)}"
+    if of is None:
+        return f"{stands}; no hospital has sent figures."
+    number = of["model_after_round"]
+    model = f"the model after round {number}" if number else "the initial model"
+    return f"{stands}: its newest model was not judged. The figures are of {model}."
 
 
 def _cells(figures: Json | None, shown: list[str]) -> dict[str, str]:

@@ -1,0 +1,70 @@
+"""Blobs of any size: small ones stand in the database, in the transaction that names them; large ones are files.
+
+A small blob costs no file, no rename and no fsync of its own, and another process of this coordinator sees it with the
+row that names it. Whoever removes a blob removes its row, and after the commit its file, if it has one.
+"""
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from sqlalchemy import bindparam, select
+
+from consilium.core.ids import Digest
+from consilium.store.blobs import Directory, Stored
+from consilium.store.database import Transaction
+from consilium.store.hot import Hot
+from consilium.store.schema import blobs
+
+LATELY = 8
+"""Small blobs made here that are kept in memory: every site asks for the newest of them."""
+_SIZE = Hot(select(blobs.c.size).where(blobs.c.digest == bindparam("digest")))
+_DATA = Hot(select(blobs.c.data).where(blobs.c.digest == bindparam("digest")))
+
+
+class Shelf:
+    """Blobs of at most `small` bytes in the database, larger ones in `files`."""
+
+    def __init__(self, files: Directory, small: int) -> None:
+        self.files, self.small = files, small
+        self._lately: OrderedDict[Digest, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def make(self, write: Callable[[IO[bytes]], tuple[Digest, int]], about: int) -> Stored:
+        """Write a blob of `about` so many bytes: in memory, to become durable when it is kept; or to a durable file."""
+        if about > self.small:
+            return self.files.make(write)
+        out = io.BytesIO()
+        name, size = write(out)
+        if size > self.small:
+            return self.files.make_bytes(out.getvalue())
+        stored = Stored(name, size, out.getvalue())
+        with self._lock:  # before it is kept: nobody asks for it before a message names it, and a digest is one content
+            self._lately[name] = stored.data or b""
+            while len(self._lately) > LATELY:
+                self._lately.popitem(last=False)
+        return stored
+
+    def lately(self, digest: Digest) -> bytes | None:
+        """A small blob that was made here lately, from memory."""
+        return self._lately.get(digest)
+
+    def keep(self, tx: Transaction, stored: Stored) -> None:
+        """Record a blob: with its bytes, which become durable with this transaction, or where it is a durable file."""
+        if tx.row(_SIZE, digest=stored.digest) is None:
+            tx.put(blobs, digest=stored.digest, size=stored.size, data=stored.data)
+
+    def read(self, tx: Transaction, digest: Digest) -> bytes | Path:
+        """The bytes of a small blob, or the file of a large one. Raises: NotFound."""
+        found = self.lately(digest)
+        if found is None:
+            found = tx.scalar(_DATA, digest=digest)
+        return self.files.path(digest) if found is None else bytes(found)
+
+
+def size_of(tx: Transaction, digest: str) -> int:
+    """Size of a recorded blob in bytes."""
+    return int(tx.scalar(_SIZE, digest=digest))

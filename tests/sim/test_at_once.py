@@ -1,0 +1,100 @@
+"""Little is summed in the transaction of the last answer; what fails there, or is large, is left to the driver."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import select
+
+from consilium.core.errors import Unavailable
+from consilium.core.ids import digest
+from consilium.core.study import Plan
+from consilium.core.tensors import from_safetensors
+from consilium.store.blobs import Stored
+from consilium.store.schema import blobs, effects, inbox
+from consilium.wire.envelope import Envelope, seal
+from consilium.wire.messages import Answer, Blob, Task
+from e2e.studies import vectors
+from sim import test_requests
+from sim.test_requests import Coordinator
+
+coordinator = test_requests.coordinator
+
+
+def task(of: Coordinator, site: str) -> Task:
+    """The newest task of a site."""
+    rows = of.services.database.run_here(
+        lambda tx: tx.rows(select(inbox).where(inbox.c.site == site).order_by(inbox.c.seq))
+    )
+    found = [Envelope.parse(row.envelope) for row in rows]
+    return Task.decode([one.payload for one in found if one.kind == Task.TYPE][-1])
+
+
+def answers(of: Coordinator, site: str, update: Any) -> tuple[int, Any]:
+    """A site answers its task with a contribution at hand."""
+    asked, data = task(of, site), vectors({"weight": np.array([10.0]), "update": update})
+    message = Answer(
+        study=asked.study, run=asked.run, plan=asked.plan, round=asked.round, kind=asked.kind, phase=asked.phase,
+        state=asked.state.digest, contribution=Blob(digest=digest(data), size=len(data)), recipe="plain",
+    )  # fmt: skip
+    return of.ask(site, "POST", "/v1/answers", seal(Answer.TYPE, message.encode(), of.keys[site]) + b"\n" + data)
+
+
+def begun(of: Coordinator) -> Any:
+    """A run of two sites; the update that they send."""
+    for name in ("north", "south"):
+        of.site(name)
+    _, payload = of.submits("sums", quorum=2)
+    for name in ("north", "south"):
+        assert of.decides(name, payload)[0] == 200
+    of.done("rita", "POST", "/v1/studies/sums/runs")
+    of.drive()
+    initial = of.services.blobs.path(Plan.load(payload).study.model.initial).read_bytes()  # type: ignore[arg-type]
+    return np.zeros(sum(array.size for array in from_safetensors(initial).values()))
+
+
+def round_of(of: Coordinator) -> int:
+    return int(of.done("rita", "GET", "/v1/runs/sums-1")["round"])
+
+
+def undone(of: Coordinator) -> list[str]:
+    rows = of.services.database.run_here(
+        lambda tx: tx.rows(select(effects.c.key).where(effects.c.done.is_(None), effects.c.kind == "apply"))
+    )
+    return [row.key for row in rows]
+
+
+def test_the_last_answer_opens_the_next_round(coordinator: Coordinator) -> None:
+    nothing = begun(coordinator)
+    assert answers(coordinator, "north", nothing)[0] == 200
+    assert round_of(coordinator) == 1
+    assert answers(coordinator, "south", nothing)[0] == 200
+    assert round_of(coordinator) == 2 and undone(coordinator) == [], "nobody had to wake the driver"
+    closed = coordinator.done("rita", "GET", "/v1/runs/sums-1")["participation"][0]
+    assert closed["took_part"] == ["north", "south"] and closed["performed_by"] == coordinator.services.name
+    assert not list(coordinator.services.blobs._root.glob(f"*/{task(coordinator, 'north').state.digest[7:]}"))
+
+
+@pytest.mark.parametrize("why", ["it fails", "it is large"])
+def test_else_the_driver_does_it(
+    coordinator: Coordinator,
+    monkeypatch: pytest.MonkeyPatch,
+    why: str,
+) -> None:
+    nothing, performer = begun(coordinator), coordinator.services.performer
+    with monkeypatch.context() as patch:
+        if why == "it fails":
+
+            def failing(conduct: Any, done: Any) -> Any:
+                performer.shelf.keep(conduct.tx, Stored(digest(b"x"), 1, b"x"))
+                raise Unavailable("just now", "try again")
+
+            patch.setattr(performer, "_record", failing)
+        else:
+            patch.setattr("consilium.coordinator.perform.LITTLE", 10)
+        for site in ("north", "south"):
+            assert answers(coordinator, site, nothing)[0] == 200, "an answer is taken whatever comes of the sum"
+        assert round_of(coordinator) == 1 and undone(coordinator) == ["sums-1/apply/1"]
+        assert coordinator.services.database.run_here(lambda tx: tx.find(blobs, digest=digest(b"x"))) is None
+    coordinator.drive()
+    assert round_of(coordinator) == 2 and undone(coordinator) == []

@@ -1,0 +1,44 @@
+"""What the coordinator says of a round that is over tells what became of the answer to it."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+from typing import Any, cast
+
+import pytest
+
+from consilium.core.ids import digest
+from consilium.site.inbox import Inbox
+from consilium.site.journal import Journal
+from consilium.site.outbox import Outbox
+from consilium.wire.envelope import seal
+from consilium.wire.identity import Identity
+from consilium.wire.messages import Blob, Closed
+
+NOW = datetime(2030, 6, 1, 12, 0, tzinfo=UTC)
+BLOB = Blob(digest=digest(b"bytes"), size=1)
+NONE = cast(Any, None)
+
+
+@pytest.mark.parametrize(("took_part", "became"), [(("north", "south"), "sent"), (("south",), "late")])
+def test_an_answer_that_took_part_was_sent_even_when_its_receipt_was_lost(
+    tmp_path: Path, took_part: tuple[str, ...], became: str
+) -> None:
+    """`site sent` says the truth of it: the agent died, or hears of the end before it hears of the receipt."""
+    journal, coordinator = Journal(tmp_path / "journal"), Identity.create(tmp_path / "key")
+    for run, number in (("sums-1", 1), ("sums-1", 2), ("sums-1", 3), ("sums-2", 2)):
+        with journal.write() as tx:
+            tx.send("answer", b"{}", {"study": "sums", "run": run, "round": number}, NOW)
+    outbox = Outbox(journal, NONE, NONE, Event(), Event())
+    inbox = Inbox("north", coordinator.public, NONE, journal, NONE, NONE, NONE, work=Event(), outbox=outbox)
+    closed = Closed(
+        to="north", number=1, study="sums", run="sums-1", round=2, kind="TRAIN", took_part=took_part, aggregate=BLOB,
+        state=BLOB,
+    )  # fmt: skip
+    inbox.take(1, json.loads(seal(Closed.TYPE, closed.encode(), coordinator)), NOW)
+    rows = journal.rows("SELECT run, round, status FROM outbox ORDER BY id")
+    journal.close()
+    assert [(row["run"], row["round"], row["status"]) for row in rows] == [
+        ("sums-1", 1, "late"), ("sums-1", 2, became), ("sums-1", 3, "waiting"), ("sums-2", 2, "waiting"),
+    ]  # fmt: skip
