@@ -526,6 +526,7 @@ def defenceless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Liar]:
         made.close()
 
 
+@pytest.mark.long
 def test_without_its_memory_two_runs_show_the_update_of_one_hospital(defenceless: Liar) -> None:
     plan, sums = defenceless.approved(study("leak", **SECURE)), []
     for sites in (HOSPITALS, REST):
@@ -540,6 +541,7 @@ def test_without_its_memory_two_runs_show_the_update_of_one_hospital(defenceless
     assert sums[0]["weight"][0] - sums[1]["weight"][0] == alone[1]
 
 
+@pytest.mark.long
 def test_without_its_own_sums_a_hospital_trains_wherever_the_coordinator_steers(defenceless: Liar) -> None:
     made = steered(defenceless, defenceless.approved(study("steered", **SECURE)))
     assert all(isinstance(one, bytes) for one in made.ask("READY", 2, 1).values())

@@ -210,6 +210,11 @@ def test_what_keys_came_of_is_erased_and_a_round_does_not_outlast_them(relay: Re
     assert relay.ask(plan, 1, "CONFIRM") == everybody("replayed")
 
 
+def test_an_older_attempt_that_was_never_answered_is_not_answered_now(relay: Relay, plan: Plan) -> None:
+    assert relay.ask(plan, 0, "KEYS", attempt=2) == everybody("done")
+    assert relay.ask(plan, 0, "KEYS", attempt=1) == everybody("replayed")
+
+
 @pytest.mark.parametrize("lost", ["said", "tag"])
 def test_no_round_begins_before_every_hospital_has_shown_the_same_key(relay: Relay, plan: Plan, lost: str) -> None:
     relay.paired(plan)

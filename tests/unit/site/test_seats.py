@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ import pytest
 from consilium.core import state as chain
 from consilium.core.study import Plan
 from consilium.site import showing
-from consilium.wire.messages import Ended
-from unit.site.circle import SEALED, Envelopes, Relay, circle, secure, step_of
+from consilium.site.outbox import Outbox
+from consilium.wire.envelope import seal
+from consilium.wire.messages import Ended, Step
+from unit.site.circle import SEALED, Envelopes, Hospital, Relay, circle, secure, step_of
 
 FOUR = ("east", "north", "south", "west")
 
@@ -294,6 +297,55 @@ def test_a_revocation_stops_steps_that_wait(relay: Relay) -> None:
     hospital.desk.revoke("sums", "Vera", "", datetime.now(UTC))
     assert not hospital.sent("MASK")
     assert relay.ask(plan, 1, "CONFIRM", ("east",)) == {"east": "revoked"}
+
+
+def outbox(hospital: Hospital) -> Outbox:
+    return Outbox(hospital.journal, cast(Any, None), hospital.worker.veto, Event(), Event())
+
+
+def test_a_policy_that_changed_stops_a_step_before_its_first_byte(relay: Relay) -> None:
+    plan = begun(relay)
+    until(relay, plan, "READY")
+    hospital = relay["east"]
+    row = hospital.journal.row("SELECT * FROM outbox WHERE type = 'step' AND run = 'sums-1' AND round = 1")
+    assert row is not None and outbox(hospital)._may_leave(row)
+    hospital.folder.policy_file.write_text("policy: 1\npurposes: [quality]\n")
+    assert not outbox(hospital)._may_leave(row) and not hospital.sent("READY")
+    refused = hospital.journal.row("SELECT note FROM tasks ORDER BY seq DESC LIMIT 1")
+    assert refused is not None and refused["note"] == "purpose"
+
+
+def test_steps_of_a_round_that_is_over_are_not_sent_any_more(relay: Relay) -> None:
+    plan = begun(relay)
+    until(relay, plan, "MASK")
+    hospital = relay["east"]
+    outbox(hospital).late("sums-1", 0)
+    assert hospital.sent("MASK") and not hospital.sent("PROVE")
+    outbox(hospital).late("sums-1", 1)
+    assert not hospital.sent("MASK")
+
+
+def test_a_step_that_names_another_vector_than_its_message_is_refused(relay: Relay) -> None:
+    """One hospital's own signature does not make it good: the others refuse it."""
+    plan = begun(relay)
+    until(relay, plan, "MASK")
+    step = step_of(relay["south"].sent("MASK")[0])
+    other = step.model_copy(update={"vector": relay.blob(b"another vector")})
+    signed = json.loads(seal(Step.TYPE, other.encode(), relay["south"].identity))
+    relay.lie = lambda to, phase, said: {**said, "south": signed}
+    assert relay.ask(plan, 1, "CONFIRM", ("east", "north")) == {"east": "forged", "north": "forged"}
+
+
+def test_coins_are_fresh_for_every_attempt_and_durable_with_it(relay: Relay) -> None:
+    plan = begun(relay)
+    for attempt in (1, 2):
+        until(relay, plan, "READY", attempt=attempt)
+    rows = [row for one in relay.hospitals.values() for row in one.journal.rows("SELECT coins FROM seats")]
+    assert len({bytes(row["coins"]) for row in rows}) == len(rows) == 8
+    relay["east"].again()
+    assert relay.ask(plan, 1, "READY", ("east",), attempt=2) == {"east": "done"}
+    first, second = relay["east"].sent("READY", 2)
+    assert first == second
 
 
 def test_nothing_opens_before_it_was_confirmed(relay: Relay) -> None:
