@@ -23,6 +23,8 @@ CLAMPED = "clamped"
 """The segment that counts clamped values."""
 _WIDTHS: dict[str, Literal[32, 64]] = {"F32": 32, "F64": 64}
 _KINDS = {16: "U16", 32: "U32", 64: "U64"}
+PIECE = 1 << 16
+"""Elements per step: they and what is computed of them fit a core's cache; bytes are whole blocks of the cipher."""
 UNKNOWN = 1e4
 """Magnitude of a label whose contract gives no range."""
 
@@ -115,7 +117,7 @@ class Layout:
         for name in self.names:
             kind, length = self.shape[name]
             streams = [(masks.segment_key(key, name), sign) for key, sign in keys]
-            for start in range(0, length, chain.CHUNK):
+            for start in range(0, length, PIECE):
                 total = self._total(name, files, start)
                 for key, sign in streams:
                     masks.add(total, key, sign, start)
@@ -124,7 +126,7 @@ class Layout:
         return writer.digest(), writer.size
 
     def _total(self, name: str, files: Sequence[Mapping[str, Any]], start: int) -> Integers:
-        size = min(chain.CHUNK, self.shape[name][1] - start)
+        size = min(PIECE, self.shape[name][1] - start)
         total = np.zeros(size, dtype=DTYPES[self.encodings[name].bits])
         for file in files:
             total += file[name][start : start + size]
@@ -141,4 +143,4 @@ def _per_patient(study: Study, name: str) -> float:
 
 
 def _parts(values: Any) -> Iterator[Any]:
-    yield from (values[start : start + chain.CHUNK] for start in range(0, values.size, chain.CHUNK))
+    yield from (values[start : start + PIECE] for start in range(0, values.size, PIECE))

@@ -50,19 +50,35 @@ class Encoding:
                  that rounding adds no bias; 0.5 rounds to the nearest.
         Raises:  Invalid: a value is not finite.
         """
-        wide = values.astype(np.float64)
-        if not np.all(np.isfinite(wide)):
+        least, most = _ends(values)
+        if not np.isfinite(least) or not np.isfinite(most):
             raise Invalid("a value is not finite", "lower the learning rate of the study")
-        clamped = self.clamped(wide)
-        whole = np.floor(np.clip(wide, -self.limit, self.limit) * self.scale + chance).astype(np.int64)
-        np.clip(whole, -self.top, self.top, out=whole)
-        return whole.astype(DTYPES[self.bits]), clamped
+        wide = values.astype(np.float64)
+        clamped = 0 if -self.limit <= least and most <= self.limit else self.clamped(values)
+        if clamped:
+            np.clip(wide, -self.limit, self.limit, out=wide)
+        np.multiply(wide, self.scale, out=wide)
+        np.add(wide, chance, out=wide)
+        np.floor(wide, out=wide)
+        if clamped or max(-least, most) * self.scale > self.top - 1:  # where rounding could lead beyond the top
+            np.clip(wide, -self.top, self.top, out=wide)
+        return wide.astype(f"<i{self.bits // 8}").view(DTYPES[self.bits]), clamped
 
     def clamped(self, values: Floats) -> int:
         """How many values are beyond the limit."""
-        return int(np.count_nonzero(np.abs(values) > self.limit))
+        least, most = _ends(values)
+        if -self.limit <= least and most <= self.limit:  # as nearly always: no array of answers is made
+            return 0
+        wide = values.astype(np.float64)  # else the limit is rounded to what the values are
+        return int(np.count_nonzero(np.abs(wide) > self.limit))
 
     def decode(self, total: Integers) -> npt.NDArray[np.float64]:
         """The sum's values, (n,) float64."""
         signed = total.view(total.dtype.str.replace("u", "i"))
-        return signed.astype(np.float64) / self.scale
+        found = signed.astype(np.float64)
+        return np.multiply(found, 1 / self.scale, out=found)  # a power of two: exact, and faster than to divide
+
+
+def _ends(values: Floats) -> tuple[float, float]:
+    """The least and the largest value; not a number, if one is not."""
+    return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)

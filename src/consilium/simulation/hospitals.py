@@ -21,7 +21,8 @@ SECURE = "secure_sum"
 def breast_cancer(folder: Path, recipe: str = SECURE) -> list[str]:
     """Divide the Wisconsin breast-cancer patients (569, bundled with scikit-learn) among hospitals of unequal case mix.
 
-    Each hospital writes its table in its own way: other column names, other units, other codes for the diagnosis.
+    Each hospital writes its table in its own way: other column names, other units, other codes for the diagnosis. The
+    study beside them protects updates by `recipe`.
 
     Raises: Refused: scikit-learn is not installed.
     """
@@ -82,7 +83,7 @@ def _write_table(folder: Path, habit: Habit, names: list[str], values: np.ndarra
 
 
 def heart_disease(folder: Path, raw: Path, recipe: str = SECURE) -> list[str]:
-    """The four hospitals of UCI Heart Disease: their raw files as they are, each with its own mapping.
+    """The four hospitals of UCI Heart Disease: their raw files as they are, each with its own mapping; and a study.
 
     Raises: DataUnusable: a raw file is missing.
     """
@@ -108,9 +109,8 @@ def demand_raw(raw: Path) -> None:
 
 def _study(example: str, folder: Path, recipe: str) -> None:
     shipped = resources.files("consilium.examples").joinpath(f"{example}/study.yaml").read_text()
-    (folder / "study.yaml").write_text(
-        re.sub(f"recipe: {SECURE}(.*)", f"recipe: {recipe}}}", shipped) if recipe != SECURE else shipped
-    )
+    text = shipped if recipe == SECURE else re.sub(f"recipe: {SECURE}.*", f"recipe: {recipe}}}", shipped)
+    (folder / "study.yaml").write_text(text)
 
 
 def _copy(name: str, to: Path) -> None:
