@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
-from consilium.algorithms import metrics
+from consilium.algorithms import layout
 from consilium.coordinator.conduct import Conduct
 from consilium.coordinator.ledgers import record
 from consilium.core import round as machine
@@ -27,7 +26,6 @@ from consilium.wire.envelope import payload_of, peek, unseal
 from consilium.wire.identity import Identity
 from consilium.wire.messages import SITE_MESSAGES, Answer, Checkpoint, Decision, Refusal, Signed
 
-METRICS = "metrics/"
 _EARLIER = Hot(
     delete(contributions).where(
         contributions.c.run == bindparam("run"), contributions.c.round == bindparam("round"),
@@ -111,8 +109,8 @@ class Ingest:
             raise Conflict("the answer was trained at another state", "take the task again")
         if tx.find(grants, digest=answer.contribution.digest, subject=f"site:{site}") is None:
             raise NotFound(f"{answer.contribution.digest} was not sent by this site", "send the blob, then the answer")
-        label = conduct.plan.study.contract.label.type
-        layout(self.blobs, Digest(answer.contribution.digest), Digest(state), answer.kind, label)
+        sent, label = self.blobs.path(Digest(answer.contribution.digest)), conduct.plan.study.contract.label.type
+        layout.check(sent, _model(self.blobs.path(Digest(state))), answer.kind, label)
 
     def _refusal(self, tx: Transaction, site: SiteId, refusal: Refusal, data: bytes, now: datetime) -> list[Conduct]:
         if tx.scalar(select(studies.c.plan).where(studies.c.study == refusal.study)) is None:
@@ -167,27 +165,6 @@ class Ingest:
 
 
 @lru_cache(maxsize=16)
-def _model(state: Path) -> tuple[str, int]:
+def _model(state: Path) -> layout.Shape:
     """Type and length of the model in a state; a file that is named by its digest does not change."""
-    return chain.read(state).shape["model"]
-
-
-def layout(blobs: Directory, contribution: Digest, state: Digest, kind: str, label: str) -> None:
-    """Refuse a contribution that cannot be summed, or whose metrics give no figures for this type of `label`.
-
-    Raises: Invalid: not a file of named segments, or they do not fit the model or the label.
-    """
-    vectors = chain.read(blobs.path(contribution))
-    shape, model = vectors.shape, _model(blobs.path(state))
-    allowed = {"update", "weight"} if kind == "TRAIN" else {"weight"}
-    strange = [name for name in shape if name not in allowed and not name.startswith(METRICS)]
-    if strange or not allowed <= shape.keys() or shape["weight"] != ("F64", 1):
-        raise Invalid(f"the contribution's segments do not fit a round of kind {kind}", "update the agent")
-    if kind == "TRAIN" and shape["update"] != model:
-        raise Invalid("the contribution's update does not fit the model", "update the agent")
-    told = {name.removeprefix(METRICS): array for name, array in vectors.arrays.items() if name.startswith(METRICS)}
-    if told:
-        metrics.check(label, told)
-    weight: Any = vectors.arrays["weight"][0]
-    if not 1 <= weight < 1e12:
-        raise Invalid("the contribution's weight is not a number of patients", "update the agent")
+    return layout.model_of(state)
