@@ -192,7 +192,8 @@ def test_metrics_of_every_type_of_label_fit_and_are_never_clamped(label: str, n:
     low, high = plan.contract.label.range or (0.0, 1.0)
     truth = rng.choice([low, high], n) if seed % 2 else rng.integers(int(low), int(high) + 1, n).astype(float)
     predicted = {
-        "binary": rng.choice([0.0, 0.5, 1.0], n), "number": rng.uniform(-180, 180, n), "count": 10 ** rng.uniform(-9, 2, n),
+        "binary": rng.choice([0.0, 0.5, 1.0], n), "number": rng.uniform(-180, 180, n),
+        "count": 10 ** rng.uniform(-9, 2, n),
     }[label]  # fmt: skip
     found = layout(plan, 4, 5, kind=kind)
     sums = {f"metrics/{name}": array for name, array in metrics.sums(label, predicted, truth).items()}

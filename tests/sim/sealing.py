@@ -11,6 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
 
 from consilium.coordinator import steps
+from consilium.core import state as states
 from consilium.core.ids import Digest, SiteId
 from consilium.core.study import Plan
 from consilium.privacy import pairing, recipe, secagg

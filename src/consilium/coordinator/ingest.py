@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
-from consilium.algorithms import metrics
+from consilium.algorithms import layout
 from consilium.coordinator import steps
 from consilium.coordinator.conduct import Conduct
 from consilium.coordinator.ledgers import record
@@ -28,7 +28,6 @@ from consilium.wire.envelope import Envelope
 from consilium.wire.identity import Identity
 from consilium.wire.messages import SITE_MESSAGES, Answer, Checkpoint, Decision, Refusal, Signed, Step
 
-METRICS = "metrics/"
 MODELS = 16
 _EARLIER = Hot(
     delete(contributions).where(
@@ -190,7 +189,7 @@ class Ingest:
             vectors = chain.read(self.shelf.read(tx, Digest(answer.contribution.digest)))
             if not chain.finite(vectors):
                 raise Invalid("a value of the contribution is not finite", "lower the learning rate of the study")
-        layout(vectors, self._model(tx, Digest(state)), answer.kind, label)
+        layout.fits(vectors, self._model(tx, Digest(state)), answer.kind, label)
 
     def _model(self, tx: Transaction, state: Digest) -> tuple[str, int]:
         """Type and length of the model in a state; what is named by its digest does not change."""
@@ -259,24 +258,3 @@ class Ingest:
         if known is None:
             tx.do(insert(checkpoints).values(site=site, seq=mark.seq, envelope=letter.data))
         return []
-
-
-def layout(vectors: chain.Vectors, model: tuple[str, int], kind: str, label: str) -> None:
-    """Refuse a contribution that cannot be summed, or whose metrics give no figures for this type of `label`.
-
-    Args:    model: type and length of the model at which it was trained.
-    Raises:  Invalid: the named segments do not fit the model or the label.
-    """
-    shape = vectors.shape
-    allowed = {"update", "weight"} if kind == "TRAIN" else {"weight"}
-    strange = [name for name in shape if name not in allowed and not name.startswith(METRICS)]
-    if strange or not allowed <= shape.keys() or shape["weight"] != ("F64", 1):
-        raise Invalid(f"the contribution's segments do not fit a round of kind {kind}", "update the agent")
-    if kind == "TRAIN" and shape["update"] != model:
-        raise Invalid("the contribution's update does not fit the model", "update the agent")
-    told = {name.removeprefix(METRICS): array for name, array in vectors.arrays.items() if name.startswith(METRICS)}
-    if told:
-        metrics.check(label, told)
-    weight: Any = vectors.arrays["weight"][0]
-    if not 1 <= weight < 1e12:
-        raise Invalid("the contribution's weight is not a number of patients", "update the agent")

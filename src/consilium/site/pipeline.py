@@ -2,7 +2,8 @@
 
 (1) the permit is signed by this site's key   (2) the plan on disk has the digest in the permit   (3) the permit is for
 the state that is to be trained   (4) enough training patients, counted here, and no more than a secure sum has room
-for. Then the child trains. What it made stays here: only a recipe makes of it what may leave.
+for. Then the child trains.   (5) what it made is an update and nothing more. It stays here: only a recipe makes of it
+what may leave.
 """
 
 import shutil
@@ -11,7 +12,9 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from consilium.core.errors import Refused
+from consilium.algorithms import layout
+from consilium.core import state as chain
+from consilium.core.errors import Invalid, Refused
 from consilium.core.ids import Digest, digest
 from consilium.core.study import Plan
 from consilium.governance.policy import Limits
@@ -95,10 +98,27 @@ class Pipeline:
         if permit.wheel:  # foreign code may hold its own file open: what is hashed and sent is a copy beyond its reach
             shutil.copyfile(made, out, follow_symlinks=False)
             made.unlink()
+        self._fits(plan, permit, paths.state, out)
         named = None if permit.wheel else told  # what foreign code says of its own bytes is not believed
         # A small file becomes durable with the journal's transaction that names it, or is made again.
         found, size = durable_digest(out, Digest(str(named["digest"])) if named else None, SMALL)
         return Trained(out, found, size)
+
+    def _fits(self, plan: Plan, permit: Permit, state: Path, made: Path) -> None:
+        """Whether what was made is an update and nothing more: foreign code could have put patients beside it.
+
+        Raises: Refused: `contribution`.
+        """
+        try:
+            layout.check(made, layout.model_of(state), permit.kind, plan.study.contract.label.type, judged=True)
+            if permit.wheel and not chain.finite(chain.read(made)):  # our own trainers see to that
+                raise Invalid("a value of the contribution is not finite")
+        except Invalid as error:
+            raise Refused(
+                f"what was trained here does not leave: {error.message}",
+                "look into the code that trains, or lower the learning rate; the file stays in the folder of the run",
+                reason="contribution",
+            ) from error
 
     def _child(self, plan: Plan, permit: Permit, paths: Paths) -> Child:
         key = (plan.digest, permit.run, _stamp(paths.mapping))

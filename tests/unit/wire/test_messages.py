@@ -24,6 +24,7 @@ EXAMPLES: dict[type[Signed], dict[str, Any]] = {
     messages.Ended: {"study": "s", "run": "s-1", "status": "finished", "reason": "", "state": BLOB},
     messages.Checkpoint: {"log": "coordinator", "seq": 3, "head": D, "at": "2030-01-01T00:00:00Z"},
     messages.Answer: {**COMMON, "state": D, "contribution": BLOB, "recipe": "plain"},
+    messages.Step: {**COMMON, "attempt": 1, "body": {"site": "a"}, "vector": None},
     messages.Refusal: {"study": "s", "plan": D, "reason": "policy", "text": "no"},
     messages.Decision: {"site": "a", "study": "s", "plan": D, "decision": "approve", "person": "Vera",
                         "accepts": ["plain"], "at": "2030-01-01T00:00:00Z"},
