@@ -27,7 +27,7 @@ Hear = Callable[[str, int, int, str], Mapping[SiteId, bytes]]
 
 @dataclass
 class Sealing:
-    """One site in one run. `hear` gives what others said in a phase; `update` writes the update of a task."""
+    """One site in one run. `hear` gives what others said in a phase; `update` writes the update of a task; `read` gives a blob."""
 
     site: SiteId
     identity: Identity
@@ -35,6 +35,7 @@ class Sealing:
     blobs: Directory
     hear: Hear
     update: Callable[[Task, Path], None]
+    read: Callable[[Digest], states.Source]
     kept: dict[Any, Any] = field(default_factory=dict)
 
     def step(self, task: Task) -> bytes:
@@ -89,7 +90,7 @@ class Sealing:
             for number in range(opening + 1):
                 chain, keys[other] = pairing.ratchet(chain, number)
         state = Digest(task.state.digest)
-        model = states.read(self.blobs.path(state)).shape["model"]
+        model = states.read(self.read(state)).shape["model"]
         layout = steps.layout(self.plan, task.kind, model, len(roster.sites))
         asked = Open(
             study=task.study, run=task.run, plan=self.plan.digest, roster=roster.digest, opening=opening,

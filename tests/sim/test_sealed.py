@@ -71,7 +71,7 @@ def kept(world: World, tx: Transaction, fold: runs.Run) -> None:
         about: Any = {"study": "sim", "run": RUN, "plan": world.plan.digest, "deadline": "2030-01-01T00:00:00Z"}
         kind = "TRAIN" if number <= ROUNDS else "EVALUATE"
         task = Task(**about, round=number, kind=kind, phase="MASK", roster=(), state=blob, initial=blob, aggregate=None)
-        sums = chain.read(world.blobs.path(Digest(rows[number].aggregate))).arrays
+        sums = chain.read(world.shelf.read(tx, Digest(rows[number].aggregate))).arrays
         for name in world.arrays("east", task):
             wanted = sum(world.arrays(site, task)[name] for site in took_part)
             assert np.allclose(sums[name], wanted, rtol=0, atol=4e-9), f"{name} of round {number}"

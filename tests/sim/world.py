@@ -217,7 +217,7 @@ class World:
             site.decide("approve")
             if recipe == "secure_sum":
                 update = partial(self._update, site)
-                site.sealing = Sealing(site.name, site.identity, self.plan, self.blobs, self._heard, update)
+                site.sealing = Sealing(site.name, site.identity, self.plan, self.blobs, self._heard, update, self._read)
 
     def close(self) -> None:
         for process in self.processes:
@@ -318,6 +318,9 @@ class World:
         nothing = metrics.sums(self.plan.study.contract.label.type, np.zeros(0), np.zeros(0))
         sums = {f"metrics/{name}": array for name, array in nothing.items()}
         path.write_bytes(made.vectors({**self.arrays(site.name, task), **sums}))
+
+    def _read(self, named: Digest) -> Any:
+        return self.look(lambda tx: self.shelf.read(tx, named))
 
     def _heard(self, run: str, number: int, attempt: int, phase: str) -> dict[SiteId, bytes]:
         found: dict[SiteId, bytes] = self.look(lambda tx: steps.said(tx, run, number, attempt, phase))
