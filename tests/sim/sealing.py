@@ -27,7 +27,10 @@ Hear = Callable[[str, int, int, str], Mapping[SiteId, bytes]]
 
 @dataclass
 class Sealing:
-    """One site in one run. `hear` gives what others said in a phase; `update` writes the update of a task; `read` gives a blob."""
+    """One site in one run.
+
+    `hear` gives what others said in a phase; `update` writes the update of a task; `read` gives a blob.
+    """
 
     site: SiteId
     identity: Identity
