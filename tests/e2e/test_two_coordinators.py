@@ -13,6 +13,7 @@ import pytest
 
 from consilium.core.errors import Unavailable
 from consilium.governance import audit
+from e2e.chaos import bench
 from e2e.federation import RUN_S, Federation, federation, study
 from e2e.postgres import Postgres
 from e2e.processes import Process, until
@@ -60,8 +61,8 @@ def _copy(one: socket.socket, other: socket.socket) -> None:
 class Pair:
     """A federation with two coordinator processes; `by_name` finds a process by the name it signs its work with."""
 
-    def __init__(self, made: Federation, second: Process, balancer: Balancer) -> None:
-        self.made, self.balancer = made, balancer
+    def __init__(self, made: Federation, second: Process, balancer: Balancer, *, rows: bool) -> None:
+        self.made, self.balancer, self.rows = made, balancer, rows
         self.processes = [made.coordinator.process, second]
 
     def by_name(self, name: str) -> Process:
@@ -76,10 +77,26 @@ class Pair:
         return [(row[0], row[1]) for row in self.made.rows("SELECT round, performed_by FROM results ORDER BY round")]
 
 
-@pytest.fixture
-def pair(tmp_path: Path, postgres: Postgres) -> Iterator[Pair]:
+def serves(made: Federation, url: str) -> bool:
+    """Whether a coordinator answers at this address."""
+    with contextlib.suppress(Unavailable):
+        made.coordinator.connection(None, url).get("/v1/hello")
+        return True
+    return False
+
+
+@pytest.fixture(params=["rows", "files"])
+def pair(tmp_path: Path, postgres: Postgres, request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """What is small, they keep as rows of the database, or else as files and by leases, like what is large."""
     with federation(tmp_path, postgres()) as made:
         url, second = made.coordinator.beside()
+        if request.param == "files":
+            for one, address in ((made.coordinator.process, made.coordinator.url), (second, url)):
+                one.stop()
+                variables = {**bench(tmp_path / f"faults-{one.pid}"), "FAULTS_ROWS": "0"}
+                one.command[:0] = ["env", *(f"{name}={value}" for name, value in variables.items())]
+                one.start()
+                until(lambda address=address: serves(made, address), "it serves")  # type: ignore[misc]
         balancer = Balancer([made.coordinator.port, int(url.rpartition(":")[2])])
         try:
             for name in NAMES:
@@ -87,7 +104,7 @@ def pair(tmp_path: Path, postgres: Postgres) -> Iterator[Pair]:
                 member.write_text(json.dumps(json.loads(member.read_text()) | {"url": balancer.url}))
                 made.hospitals[name].process.start()
             made.owner = type(made.owner)("olga", _connection(made, balancer.url), made.owner.token)
-            yield Pair(made, second, balancer)
+            yield Pair(made, second, balancer, rows=request.param == "rows")
         finally:
             balancer.close()
             second.kill()
@@ -103,14 +120,14 @@ def test_two_coordinators_share_the_work_and_survive_each_other(pair: Pair) -> N
     run = made.start(plan)
     until(lambda: len({name for _, name in pair.performed()}) == 2, "both perform")
 
-    # (1) while it works, holding a lease
+    # (1) while it works, holding a lease if it needs one
     names: list[str] = []
 
-    def leasing() -> bool:
-        names.extend(filter(None, [pair.leased()]))
+    def working() -> bool:
+        names.extend(filter(None, [pair.performed()[-1][1] if pair.rows else pair.leased()]))
         return bool(names)
 
-    until(leasing, "one of them holds a lease")
+    until(working, "one of them works")
     first = pair.by_name(names[0])
     first.kill()
     before = len(pair.performed())

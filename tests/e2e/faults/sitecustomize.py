@@ -115,14 +115,15 @@ def coordinator():
     from consilium.coordinator.services import Services
     from consilium.coordinator.steps import Sealed
     from consilium.store.blobs import Directory
-    from consilium.store.database import Database, Transaction
+    from consilium.store.database import Database
     from consilium.store.shelf import Shelf
+    from consilium.wire.messages import Answer
 
     def small(self):  # what is small is a row or a file, as the fault that is armed wants it
         try:
             armed = json.loads((FOLDER / "armed").read_text())
         except FileNotFoundError:
-            return self.__dict__["small"]
+            return self.__dict__["small"] if os.environ.get("FAULTS_ROWS") != "0" else 0
         return self.__dict__["small"] if armed["rows"] else 0
 
     Shelf.small = property(small, lambda self, value: self.__dict__.update(small=value))
@@ -154,18 +155,14 @@ def coordinator():
     def torn_make(self, write):
         return make(self, lambda file: write(Torn(file, "save.write")))
 
-    def kind(act):
-        return getattr(getattr(act, "func", act), "__qualname__", "").replace(".<locals>", "")
-
-    points = {"take.act": "answer", "Driver._act.commit": "apply", "Performer._at_once": "apply"}
     doing = threading.local()
 
     def once(self, act):  # one transaction: of one act, or of several that share it
-        doing.kinds = [kind(act)]
+        doing.kinds = set()
 
         def inside(tx):
             result = act(tx)
-            for what in sorted({points[name] for name in doing.kinds if name in points}):
+            for what in sorted(doing.kinds):
                 at(f"{what}.before-commit")
                 at(f"{what}.commit")  # with a delay: somewhere in the commit
             return result
@@ -174,12 +171,21 @@ def coordinator():
         result = real_once(self, inside)
         if said.phase:
             at(f"{said.phase}.committed")
-        for what in sorted({points[name] for name in doing.kinds if name in points}):
+        for what in sorted(doing.kinds):
             at(f"{what}.committed")
         return result
 
+    def answered(_, ingest, tx, site, letter, *__):
+        if isinstance(letter.message, Answer):
+            doing.kinds.add("answer")
+
+    def applied(_, performer, conduct, done):
+        if done.number:
+            doing.kinds.add("apply")
+
+    around(Ingest, "take", after=answered)
+    around(Performer, "_record", after=applied)
     Directory.append, Directory.make, Database._once = torn_append, torn_make, once
-    around(Transaction, "apart", before=lambda _, act: doing.kinds.append(kind(act)))
     around(Driver, "_perform", before=lambda _, effect, *__: effect.kind == "apply" and at("leased"))
     files("blobs", lambda names: "upload" if "complete" in names else "save" if "make" in names else None)
     answer = FileResponse.__call__

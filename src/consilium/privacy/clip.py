@@ -1,0 +1,40 @@
+"""Per-patient clipping: no patient adds more than a bound to a sum, in Euclidean norm.
+
+A gradient of a linear model is residual times input, and one of a dense layer is delta times activation (Goodfellow,
+arXiv 1510.01799): norms of single patients follow without their gradients, and the clipped sum is one product.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium.core.errors import Invalid
+
+Floats = npt.NDArray[np.float64]
+
+
+def factors(norms: Floats, bound: float) -> Floats:
+    """By how much each patient's gradient is multiplied: (n,) in (0, 1]. Raises: Invalid: no bound, or not finite."""
+    if not (bound > 0 and np.isfinite(bound)):
+        raise Invalid(f"{bound} is no bound", "choose a positive one")
+    if not np.all(np.isfinite(norms)):
+        raise Invalid("a gradient is not finite", "lower the learning rate of the study")
+    return np.minimum(1.0, bound / np.maximum(norms, np.finfo(np.float64).tiny))
+
+
+def dense_norms(inputs: list[Floats], deltas: list[Floats]) -> Floats:
+    """Norms of each patient's gradient over all layers, weights and biases together.
+
+    Args:    inputs: of each layer, (n, in).   deltas: the loss's derivative by each layer's output, (n, out).
+    """
+    squares = np.zeros(len(inputs[0]))
+    for given, delta in zip(inputs, deltas, strict=True):
+        squares += np.einsum("ij,ij->i", delta, delta) * (1.0 + np.einsum("ij,ij->i", given, given))
+    return np.sqrt(squares)
+
+
+def dense_sum(inputs: list[Floats], deltas: list[Floats], bound: float) -> list[tuple[Floats, Floats]]:
+    """Sums over patients of clipped gradients, per layer: weights (in, out) and biases (out,)."""
+    scale = factors(dense_norms(inputs, deltas), bound)[:, None]
+    return [
+        (given.T @ (delta * scale), (delta * scale).sum(axis=0)) for given, delta in zip(inputs, deltas, strict=True)
+    ]
