@@ -83,7 +83,8 @@ class Layout:
         Raises:  Invalid: the update has other segments, or a value that is not finite.
         """
         arrays = chain.read(update).arrays
-        if {**{name: (chain.kind(a), a.size) for name, a in arrays.items()}, CLAMPED: ("F64", 1)} != dict(self.shape):
+        given = {name: (chain.kind(array), array.size) for name, array in arrays.items()}
+        if CLAMPED in given or {**given, CLAMPED: self.shape[CLAMPED]} != dict(self.shape):
             raise Invalid("the update's segments are not those of the plan", "update the agent")
         clamped = sum(self.encodings[name].clamped(part) for name in arrays for part in _parts(arrays[name]))
         writer = chain.Writer(out)
@@ -138,7 +139,8 @@ def _per_patient(study: Study, name: str) -> float:
     given = study.contract.label.range
     largest = max(1.0, abs(given[0]), abs(given[1])) if given else UNKNOWN
     beyond = 4 * largest  # what a model predicts may lie outside the label's range
-    known = {"logloss": 32.0, "sy": largest, "syy": largest**2, "sae": beyond, "sse": beyond**2, "deviance": UNKNOWN}
+    known = {"logloss": 32.0, "sy": largest, "syy": largest**2, "sae": beyond, "sse": beyond**2}
+    known["deviance"] = max(UNKNOWN, 100 * largest)  # of a patient with the largest label and a rate of 1e-12
     return known.get(name.removeprefix("metrics/"), 1.0)
 
 

@@ -177,7 +177,7 @@ class Relay:
     """The coordinator. `lie` changes what a hospital is shown; `identity` is a key of its own."""
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True, parents=True)
         self.folder, self.identity = folder, Identity.create(folder / "relay.key")
         self.said: dict[tuple[str, int, int, str], Envelopes] = {}
         self.blobs: dict[str, bytes] = {}

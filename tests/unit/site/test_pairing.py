@@ -175,6 +175,13 @@ def test_a_roster_with_somebody_who_was_not_invited_is_refused(relay: Relay) -> 
     assert relay.ask(plan, 0, "PAIR") == everybody("roster")
 
 
+def test_a_roster_of_others_than_the_task_names_is_refused(relay: Relay, tmp_path: Path) -> None:
+    with circle(tmp_path / "four", *THREE, "west") as four:
+        plan = four.approved(secure("sums"))
+        four.ask(plan, 0, "KEYS")
+        assert four.ask(plan, 0, "PAIR", THREE, roster=THREE) == everybody("roster")
+
+
 def test_what_was_accepted_in_an_earlier_attempt_is_not_taken_for_this_one(relay: Relay, plan: Plan) -> None:
     for phase in ("KEYS", "PAIR"):
         relay.ask(plan, 0, phase)

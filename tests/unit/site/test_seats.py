@@ -102,6 +102,16 @@ def test_what_was_said_in_another_attempt_or_by_another_hospital_is_refused(rela
     assert relay.ask(plan, 1, "MASK", ("west",), attempt=2) == {"west": "roster"}
 
 
+def test_no_hospital_speaks_in_the_name_of_another(relay: Relay) -> None:
+    plan = begun(relay)
+    until(relay, plan, "READY")
+    step = step_of(relay["south"].sent("READY")[0])
+    other = step.model_copy(update={"body": {**step.body, "site": "west"}})
+    signed = json.loads(seal(Step.TYPE, other.encode(), relay["south"].identity))
+    relay.lie = lambda to, phase, said: {**{n: one for n, one in said.items() if n != "west"}, "south": signed}
+    assert relay.ask(plan, 1, "MASK", ("east", "north")) == {"east": "forged", "north": "forged"}
+
+
 def test_a_roll_call_without_enough_or_without_us_is_refused(relay: Relay) -> None:
     plan = begun(relay)
     until(relay, plan, "READY")
@@ -187,8 +197,8 @@ def test_another_state_is_refused_before_anything_is_trained(relay: Relay) -> No
     other = relay.blob(b"another state")
     assert relay.ask(plan, 1, "READY", state=other) == everybody("state-mismatch")
     assert not list(relay["east"].folder.run("sums-1").glob("update*"))
-    until(relay, plan, "READY")
-    assert relay.ask(plan, 1, "MASK", state=other) == everybody("state-mismatch")
+    until(relay, plan, "MASK")
+    assert relay.ask(plan, 1, "CONFIRM", state=other) == everybody("state-mismatch")
 
 
 def test_a_hospital_that_asks_for_more_hospitals_since_takes_no_part(relay: Relay) -> None:
