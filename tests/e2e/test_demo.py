@@ -74,7 +74,7 @@ def test_every_hospital_takes_part_and_is_compared(demos: dict[str, Process], na
     everybody = found["all"]
     assert everybody["federated"]["auroc"]["value"] > everybody["own_mean_auroc"]
     assert abs(everybody["federated"]["auroc"]["value"] - everybody["pooled"]["auroc"]["value"]) < 0.02
-    seen = {"secure_sum": "nothing of one of them", "plain": "each site signed that it accepts it"}
+    seen = {"secure_sum": "figures of single hospitals are withheld", "plain": "each site signed that it accepts it"}
     assert found["privacy"].startswith(RECIPES[name]) and seen[RECIPES[name]] in found["privacy"]
 
 

@@ -198,9 +198,9 @@ class Conduct:
         post_all(self.tx, self.identity, sorted(effect.roster), task)
         self.due("deadline", f"{number}/{attempt}/{phase}", deadline)
         assert self.fold.round is not None
-        kind = "phase-opened" if self.fold.round.at else "round-opened"
-        body = {"run": self.run, "round": number, "roster": sorted(effect.roster)}
-        record(self.tx, kind, {**body, "phase": phase} if self.fold.round.at else body, self.now)
+        body, later = {"run": self.run, "round": number, "roster": sorted(effect.roster)}, bool(self.fold.round.at)
+        told = {**body, "phase": phase} if later else body
+        record(self.tx, "phase-opened" if later else "round-opened", told, self.now)
 
     def _kind(self) -> Any:
         assert self.fold.round is not None

@@ -1,5 +1,6 @@
 """A plan in plain words: what a data steward reads before deciding."""
 
+from consilium.core.round import threshold
 from consilium.core.study import Feature, Plan
 from consilium.governance.approvals import WEAKER, weaker
 
@@ -26,12 +27,31 @@ def explain(plan: Plan) -> str:
         "What leaves, once per round:",
         "  The change of the model's parameters, the number of training patients, and histograms of the model's "
         "scores on held-out patients. No record of a patient leaves.",
-        *(f"  {WEAKER[mode]}" for mode in weaker(plan)),
+        "",
+        "Who can learn what:",
+        f"  {learns(plan)}",
         "",
         f"The study ends {f'on {study.purpose.expires}' if study.purpose.expires else 'when its rounds are done'}.",
         f"Plan {plan.digest}",
     ]
     return "\n".join(lines)
+
+
+def learns(plan: Plan) -> str:
+    """Who can learn what of this hospital from what leaves, in one paragraph."""
+    if weaker(plan):
+        told = " ".join(WEAKER[mode] for mode in weaker(plan))
+        return f"{told} Other hospitals learn the sums; people with an account at the coordinator see its figures, too."
+    study = plan.study
+    least = max(study.privacy.min_sites, threshold(len(study.sites)) if study.sites else 0)
+    return (
+        f"The recipe `secure_sum` masks what leaves. Coordinator, researcher and other hospitals learn sums over {least} "
+        "hospitals or more (changes of the model, numbers of patients, histograms of scores) and who took part; of this "
+        "hospital alone they learn what such a sum says of it, and no figures of single hospitals exist outside of "
+        "them. It needs people who compare the words of the roster with other hospitals, once (`consilium site "
+        "compare`), and hospitals that do not work with the coordinator: if one does, the two learn sums over "
+        f"{least - 1} others or more. No noise is added: what a sum says of a patient is not bounded."
+    )
 
 
 def _line(text: str) -> str:

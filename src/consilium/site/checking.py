@@ -59,22 +59,13 @@ class Checking:
         )
         if seat is None:
             return False
-        asked, active = (
-            Open.model_validate_json(seat["open"]),
-            [Ready.model_validate(x) for x in json.loads(seat["active"])],
-        )
+        asked = Open.model_validate_json(seat["open"])
+        active = [Ready.model_validate(one) for one in json.loads(seat["active"])]
         survivors = self._survivors(task, seat, asked)
         if max(vector.size for _, vector in survivors.values()) > WHOLE:
             return False
         told = self._told(task.run, number)
-        opened = Opened(
-            {SiteId(site): bytes.fromhex(key) for site, key in told.own.items()},
-            {
-                (SiteId(site), SiteId(lost)): bytes.fromhex(k)
-                for site, of in told.pairs.items()
-                for lost, k in of.items()
-            },
-        )
+        opened = _opened(told)
         masked = {site: message for site, (message, _) in survivors.items()}
         try:
             opening.check(asked, active, masked, opened)

@@ -49,7 +49,8 @@ def test_new_never_overwrites(tmp_path: Path) -> None:
         ("range: [50, 700]", "range: [700, 50]", ["range"]),
         ("code: research ", "code: profit ", ["code", "profit", "research"]),
         ("kind: logistic", "kind: linear", ["linear", "binary"]),
-        ("recipe: plain", "recipe: none", ["recipe", "none", "plain"]),
+        ("recipe: secure_sum", "recipe: none", ["recipe", "none", "plain"]),
+        ("quorum: 3 ", "quorum: 2 ", ["quorum: '2'", "the 3 sites", "raise it", "plain"]),
         ("label: {id: disease", "label: {id: age", ["age"]),
     ],
 )

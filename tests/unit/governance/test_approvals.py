@@ -15,7 +15,7 @@ from consilium.governance.approvals import WEAKER, Said, standing, weaker
 from unit.governance.conftest import make
 
 NOW = datetime(2030, 6, 1, tzinfo=UTC)
-PLAN = Plan.of(make())
+PLAN = Plan.of(make(privacy={"recipe": "plain"}))
 
 
 def said(**changes: Any) -> Said:
@@ -23,7 +23,7 @@ def said(**changes: Any) -> Said:
     return replace(good, **changes)
 
 
-OTHER = Plan.of(make(rounds=21)).digest
+OTHER = Plan.of(make(rounds=21, privacy={"recipe": "plain"})).digest
 CASES: dict[str, tuple[list[Said], str]] = {
     "approved": ([said()], ""),
     "approved without end": ([said(expires=None)], ""),

@@ -18,6 +18,8 @@ from consilium.console.cli import output
 Json = Mapping[str, Any]
 HEADLINE = ("auroc", "accuracy", "r2", "rmse", "mae", "deviance", "brier", "logloss")
 """Metrics worth a column, in this order."""
+WITHHELD = "withheld"
+"""In place of a figure of one hospital, where only sums were opened."""
 
 
 def watch(run: RemoteRun, as_json: bool) -> Json:
@@ -137,16 +139,22 @@ def _ago(seen: Any) -> str:
 
 
 def result_rows(found: Result) -> list[dict[str, str]]:
-    """One row per hospital and one for all: n, rounds, bytes, and the figures of the model that was judged last."""
+    """One row per hospital and one for all: n, rounds, bytes, and the figures of the model that was judged last.
+
+    Where there are figures of all and of no single hospital, as under the recipe `secure_sum`, they are `withheld`.
+    """
     figures = found.figures
     per_site = figures.get("sites") or {}
     everyone = figures.get("all") or {}
+    withheld = WITHHELD if everyone and not per_site else ""
     shown = [name for name in HEADLINE if name in everyone or any(name in one for one in per_site.values())]
     rows = []
     for site in sorted({*per_site, *found.sites}):
         facts = found.sites.get(site) or {}
-        row = {"hospital": site, "n": _count(per_site.get(site) or {}), "rounds": str(facts.get("rounds", ""))}
-        rows.append({**row, "sent": output.size(float(facts.get("bytes") or 0)), **_cells(per_site.get(site), shown)})
+        single = per_site.get(site)
+        row = {"hospital": site, "n": _count(single or {}) or withheld, "rounds": str(facts.get("rounds", ""))}
+        cells = _cells(single, shown, withheld)
+        rows.append({**row, "sent": output.size(float(facts.get("bytes") or 0)), **cells})
     sent = sum(float(facts.get("bytes") or 0) for facts in found.sites.values())
     total = {"hospital": "all", "n": _count(everyone), "rounds": str(found.document.get("rounds_done", ""))}
     return [*rows, {**total, "sent": output.size(sent), **_cells(everyone, shown)}]
@@ -165,8 +173,8 @@ def judged(document: Json) -> str:
     return f"{stands}: its newest model was not judged. The figures are of {model}."
 
 
-def _cells(figures: Json | None, shown: list[str]) -> dict[str, str]:
-    return {name: output.figure(figures.get(name)) if figures else "" for name in shown}
+def _cells(figures: Json | None, shown: list[str], absent: str = "") -> dict[str, str]:
+    return {name: output.figure(figures.get(name)) if figures else absent for name in shown}
 
 
 def _count(figures: Json) -> str:
