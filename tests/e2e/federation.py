@@ -113,7 +113,9 @@ class Hospital:
 
     def policy(self, text: str) -> None:
         """Write the hospital's policy anew."""
-        (self.home / "policy.yaml").write_text(text)
+        fresh = self.home / "policy.new"  # the agent reads it anew at any moment: it sees one or the other
+        fresh.write_text(text)
+        fresh.replace(self.home / "policy.yaml")
 
     def hold(self) -> None:
         """Its next child process is to stop as it begins to train, until SIGCONT; see `halt`."""

@@ -414,7 +414,8 @@ class Play:
         active, masked, told = (self._messages(number, attempt, phase) for phase in ("READY", "MASK", "UNMASK"))
         masked = {site: one for site, one in masked.items() if survivors is None or site in survivors}
         kind = self.task("READY", number, attempt).kind
-        found = relay.layout(self.plan, kind, self.file(self.states[number - 1].digest), len(self.cohort))
+        model = chain.read(self.file(self.states[number - 1].digest)).shape["model"]
+        found = relay.layout(self.plan, kind, model, len(self.cohort))
         epoch = max(attempt for number, attempt, _ in self.heard if number == 0)
         roster = Roster(tuple(self._messages(0, epoch, "KEYS").values()))
         asked = Open(

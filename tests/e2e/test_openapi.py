@@ -59,7 +59,7 @@ def asked(coordinator: Coordinator) -> Iterator[Asked]:
     coordinator.join("spare", admit=False)
     document = coordinator.connection().get("/v1/openapi.json")
     parties = {"site": north, "researcher": researcher, "admin": coordinator.admin}
-    places = {"site": "spare", "study": "heart", "run": run, "digest": plan.digest}
+    places = {"site": "spare", "study": "heart", "run": run, "digest": plan.digest, "person": "absent"}
     yield Asked(coordinator, schemathesis.openapi.from_dict(document), parties, places)
     assert "Traceback" not in coordinator.process.said, coordinator.process.said[-3000:]
 
