@@ -95,7 +95,7 @@ contract:                           # what the data must mean; each hospital map
 model: {kind: logistic, l2: 0.001}  # linear | logistic | poisson | torch with `architecture: mlp`
 strategy: {name: fedavg}            # fedavg | fedprox | fedavgm | fedadagrad | fedadam | fedyogi
 training: {epochs: 1, batch_size: 0, learning_rate: 0.5, seed: 1}   # batch_size 0: all patients at once
-privacy: {recipe: secure_sum, min_sites: 3}   # secure_sum | plain: updates travel as they are, if each hospital signs it
+privacy: {recipe: secure_sum, min_sites: 3}   # | plain: updates travel as they are, if each hospital signs it
 rounds: 20
 quorum: 3                           # answers that let a round close at its deadline; with fewer the run pauses
 min_patients: 10                    # a hospital's own policy may ask for more, never for less

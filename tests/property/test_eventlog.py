@@ -60,7 +60,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
     """An empty store with one study of three rounds, and one run."""
     made = Database(f"sqlite:///{tmp_path / 'store.sqlite'}", lambda topic: None)
     made.prepare()
-    values = yaml.safe_load(studyfile.template("s")) | {"rounds": 3, "quorum": 2}
+    values = yaml.safe_load(studyfile.template("s")) | {"rounds": 3, "quorum": 2, "privacy": {"recipe": "plain"}}
     plan = Plan.of(Study.model_validate(values))
     row = {"study": "s", "plan": plan.digest, "payload": plan.payload, "owner": "nora", "since": NOW}
     made.run_here(lambda tx: tx.do(insert(studies).values(**row)))

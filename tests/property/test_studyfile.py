@@ -39,6 +39,8 @@ def studies(draw: st.DrawFn) -> Study:
     if kind == "torch":
         model |= {"architecture": "mlp", "options": {"hidden": [draw(st.integers(1, 64))]}}
     invited = draw(st.lists(slugs, max_size=4, unique=True))
+    most = len(invited) or 9
+    recipe = draw(st.sampled_from(["plain", "secure_sum"] if most >= 3 else ["plain"]))
     return Study.model_validate(
         {
             "consilium": 1,
@@ -59,7 +61,8 @@ def studies(draw: st.DrawFn) -> Study:
             "strategy": {"name": "fedprox", "options": {"mu": draw(st.floats(0, 10))}},
             "training": {"learning_rate": draw(st.floats(1e-6, 10)), "seed": draw(st.integers(0, 2**31 - 1))},
             "rounds": draw(st.integers(1, 1000)),
-            "quorum": draw(st.integers(1, len(invited) or 9)),
+            "privacy": {"recipe": recipe},
+            "quorum": draw(st.integers(1 if recipe == "plain" else 3, most)),
             "sites": invited,
         }
     )

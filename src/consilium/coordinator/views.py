@@ -22,7 +22,7 @@ Json = dict[str, Any]
 TOOK_PART = machine.COUNTED | {machine.Phase.PROVE}
 PRIVACY = {
     "plain": "plain: the coordinator saw each hospital's update and figures; each site signed that it accepts it",
-    "secure_sum": "secure_sum: the coordinator saw sums over the hospitals of a round; figures of single hospitals are withheld",
+    "secure_sum": "secure_sum: the coordinator saw sums over hospitals; figures of single hospitals are withheld",
 }
 """What a result says of its recipe, in one line."""
 

@@ -45,11 +45,11 @@ def learns(plan: Plan) -> str:
     study = plan.study
     least = max(study.privacy.min_sites, threshold(len(study.sites)) if study.sites else 0)
     return (
-        f"The recipe `secure_sum` masks what leaves. Coordinator, researcher and other hospitals learn sums over {least} "
-        "hospitals or more (changes of the model, numbers of patients, histograms of scores) and who took part; of this "
-        "hospital alone they learn what such a sum says of it, and no figures of single hospitals exist outside of "
-        "them. It needs people who compare the words of the roster with other hospitals, once (`consilium site "
-        "compare`), and hospitals that do not work with the coordinator: if one does, the two learn sums over "
+        "The recipe `secure_sum` masks what leaves. Coordinator, researcher and other hospitals learn sums over "
+        f"{least} hospitals or more (changes of the model, numbers of patients, histograms of scores) and who took "
+        "part; of this hospital alone they learn what such a sum says of it, and its own figures are shown to nobody. "
+        "It needs people who compare the words of the roster with other hospitals, once (`consilium site compare`), "
+        "and hospitals that do not work with the coordinator: if one does, the two learn sums over "
         f"{least - 1} others or more. No noise is added: what a sum says of a patient is not bounded."
     )
 

@@ -5,7 +5,7 @@ from datetime import date
 from consilium import studyfile
 from consilium.core.study import Plan
 from consilium.governance.approvals import WEAKER, weaker
-from consilium.governance.words import explain
+from consilium.governance.words import explain, learns
 from unit.governance.conftest import WHEEL, make
 
 
@@ -46,3 +46,15 @@ def test_the_shipped_study_is_explained_whole() -> None:
 
 def test_another_plan_has_other_words() -> None:
     assert explain(Plan.of(make())) != explain(Plan.of(make(rounds=21)))
+
+
+def test_who_can_learn_what_is_said_for_each_recipe_with_the_numbers_of_the_plan() -> None:
+    invited = tuple(f"site-{number}" for number in range(7))
+    secure = {"recipe": "secure_sum", "min_sites": 4}
+    few, many = Plan.of(make(privacy=secure, quorum=5)), Plan.of(make(privacy=secure, quorum=5, sites=invited))
+    plain = Plan.of(make(privacy={"recipe": "plain"}))
+    assert "sums over 4 hospitals or more" in learns(few) and "3 others or more" in learns(few)
+    assert "sums over 5 hospitals or more" in learns(many) and "4 others or more" in learns(many)  # 2/3 of 7, and one
+    assert WEAKER["plain"] in learns(plain) and WEAKER["plain"] not in learns(few)
+    for plan in (few, many, plain):
+        assert learns(plan) in explain(plan)

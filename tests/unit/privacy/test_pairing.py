@@ -18,7 +18,7 @@ class Epoch:
 
     def __init__(self) -> None:
         self.secrets = {s: Secrets(*map(secrets.token_bytes, (32, 64, 32))) for s in SITES}
-        self.keys = {site: self.secrets[site].keys("study", 1, site) for site in SITES}
+        self.keys = {site: self.secrets[site].keys("study", 1, site, f"identity of {site}") for site in SITES}
         self.paired: dict[str, Paired] = {}
         self.shared: dict[str, dict[str, bytes]] = {}
 
@@ -61,7 +61,7 @@ def test_every_two_sites_have_one_key_and_every_pair_another(epoch: Epoch) -> No
 
 def test_a_key_swapped_by_the_coordinator_is_found(epoch: Epoch) -> None:
     evil = Secrets(*map(secrets.token_bytes, (32, 64, 32)))
-    swapped = {**epoch.keys, "b": evil.keys("study", 1, "b")}
+    swapped = {**epoch.keys, "b": evil.keys("study", 1, "b", "identity of b")}
     assert refused(lambda: Roster.of(swapped, epoch.keys["b"])) == "roster", "b sees that its own entry was altered"
     epoch.pair("a", swapped)
     for site in "bcd":
@@ -86,9 +86,9 @@ def test_without_the_roster_check_the_confirmation_finds_it(epoch: Epoch) -> Non
 def test_a_roster_of_strangers_or_too_few_is_refused(epoch: Epoch) -> None:
     own = epoch.keys["a"]
     twice = {**epoch.keys, "e": epoch.keys["b"].model_copy(update={"site": "e"})}
-    renamed = {**epoch.keys, "e": epoch.secrets["d"].keys("study", 1, "z")}
-    other = {**epoch.keys, "b": epoch.secrets["b"].keys("another", 1, "b")}
-    old = {**epoch.keys, "b": epoch.secrets["b"].keys("study", 2, "b")}
+    renamed = {**epoch.keys, "e": epoch.secrets["d"].keys("study", 1, "z", "identity of z")}
+    other = {**epoch.keys, "b": epoch.secrets["b"].keys("another", 1, "b", "identity of b")}
+    old = {**epoch.keys, "b": epoch.secrets["b"].keys("study", 2, "b", "identity of b")}
     few = {site: epoch.keys[site] for site in "ab"}
     without = {site: epoch.keys[site] for site in "bcd"}
     for seen in (twice, renamed, other, old, few, without):
@@ -113,7 +113,7 @@ def test_an_altered_acceptance_is_refused(epoch: Epoch) -> None:
 
 
 def test_the_floor_is_the_largest_that_a_site_asks_for(epoch: Epoch) -> None:
-    wanted = {**epoch.keys, "c": epoch.secrets["c"].keys("study", 1, "c", min_sites=4)}
+    wanted = {**epoch.keys, "c": epoch.secrets["c"].keys("study", 1, "c", "identity of c", min_sites=4)}
     assert Roster.of(wanted, wanted["a"]).min_sites == 4
 
 
