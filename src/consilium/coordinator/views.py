@@ -11,6 +11,7 @@ from consilium.core import run as runs
 from consilium.core.errors import NotFound
 from consilium.core.ids import Digest, RunId
 from consilium.core.study import Plan
+from consilium.governance.words import learns
 from consilium.store import eventlog
 from consilium.store.database import Transaction
 from consilium.store.schema import blobs, contributions, decisions, events, refusals, results, sites, studies
@@ -179,6 +180,7 @@ def result_view(tx: Transaction, run: RunId) -> Json:
         "initial": blob_of(tx, str(plan.study.model.initial)),
         "figures": last[-1]["figures"] if last else None,
         "privacy": PRIVACY[plan.study.privacy.recipe],
+        "learns": learns(plan.study),
     }
 
 

@@ -23,6 +23,7 @@ EXAMPLES: dict[type[Signed], dict[str, Any]] = {
                       "state": BLOB},
     messages.Ended: {"study": "s", "run": "s-1", "status": "finished", "reason": "", "state": BLOB},
     messages.Checkpoint: {"log": "coordinator", "seq": 3, "head": D, "at": "2030-01-01T00:00:00Z"},
+    messages.Step: {**COMMON, "attempt": 2, "phase": "MASK", "body": {"site": "a"}, "vector": BLOB},
     messages.Answer: {**COMMON, "state": D, "contribution": BLOB, "recipe": "plain"},
     messages.Refusal: {"study": "s", "plan": D, "reason": "policy", "text": "no"},
     messages.Decision: {"site": "a", "study": "s", "plan": D, "decision": "approve", "person": "Vera",

@@ -153,6 +153,8 @@ def result(name: str, model: Path | None, as_json: bool) -> None:
     rows = watching.result_rows(found)
     output.table(rows, False, tuple(rows[0]))
     click.echo(f"\nPrivacy: {found.document['privacy']}.")
+    if "learns" in found.document:  # a coordinator of an older release does not tell
+        click.echo(f"{found.document['learns']}")
     if model is not None:
         click.echo(f"Model written to {model}, {saved['model']['digest']}.")
 

@@ -16,6 +16,7 @@ from consilium.api import RemoteRun, Result
 from consilium.console.cli import output
 
 Json = Mapping[str, Any]
+WITHHELD = "withheld"
 HEADLINE = ("auroc", "accuracy", "r2", "rmse", "mae", "deviance", "brier", "logloss")
 """Metrics worth a column, in this order."""
 
@@ -56,7 +57,7 @@ def _line(view: Json) -> str:
         parts.append(str(view["reason"]))
     figures = latest(view)
     parts += [f"{name} {output.figure(figures[name])}" for name in HEADLINE[:2] if name in figures]
-    done = [entry for entry in view.get("participation") or [] if entry.get("closed") and entry.get("took_part")]
+    done = [one for one in _rounds(view) if one.get("closed") and one.get("took_part")]
     if done:
         number = "the judging" if done[-1]["kind"] == "EVALUATE" else f"round {done[-1]['round']}"
         parts.append(f"took part in {number}: {', '.join(done[-1]['took_part'])}")
@@ -64,10 +65,17 @@ def _line(view: Json) -> str:
 
 
 def _where(view: Json) -> str:
-    """The round; the one after the last judges the final model."""
+    """The round; the one after the last judges the final model, and in the one before the first keys are agreed."""
+    if any(entry["kind"] == "PAIR" and not entry.get("closed") for entry in view.get("participation") or []):
+        return "agreeing on keys"
     if view["round"] > view["rounds"]:
         return "final model judged" if view["status"] == "finished" else "judging the final model"
     return f"round {view['round']} of {view['rounds']}"
+
+
+def _rounds(view: Json) -> list[Json]:
+    """Rounds that compute something."""
+    return [entry for entry in view.get("participation") or [] if entry["kind"] != "PAIR"]
 
 
 def latest(view: Json) -> Json:
@@ -89,7 +97,7 @@ def _bar() -> Progress:
 
 def display(view: Json, bar: Progress) -> RenderableType:
     """The live display: rounds bar, what each hospital does, last figures."""
-    done = sum(1 for entry in view.get("participation") or [] if entry.get("closed"))
+    done = len({entry["round"] for entry in _rounds(view) if entry.get("closed") and not entry.get("cancelled")})
     total = int(view["rounds"]) + 1  # the last round judges the final model
     bar.update(bar.task_ids[0], description=f"{view['run']} {view['status']}", completed=done, total=total)
     parts: list[RenderableType] = [bar]
@@ -137,7 +145,10 @@ def _ago(seen: Any) -> str:
 
 
 def result_rows(found: Result) -> list[dict[str, str]]:
-    """One row per hospital and one for all: n, rounds, bytes, and the figures of the final model."""
+    """One row per hospital and one for all: n, rounds, bytes, and the figures of the final model.
+
+    Of a hospital whose figures nobody has, as under the recipe `secure_sum`, it says `withheld`.
+    """
     figures = found.figures
     per_site = figures.get("sites") or {}
     everyone = figures.get("all") or {}
@@ -146,7 +157,10 @@ def result_rows(found: Result) -> list[dict[str, str]]:
     for site in sorted({*per_site, *found.sites}):
         facts = found.sites.get(site) or {}
         row = {"hospital": site, "n": _count(per_site.get(site) or {}), "rounds": str(facts.get("rounds", ""))}
-        rows.append({**row, "sent": output.size(float(facts.get("bytes") or 0)), **_cells(per_site.get(site), shown)})
+        single = _cells(per_site.get(site), shown) if everyone else {}
+        if everyone and not per_site:
+            row, single = {**row, "n": WITHHELD}, dict.fromkeys(shown, WITHHELD)
+        rows.append({**row, "sent": output.size(float(facts.get("bytes") or 0)), **single})
     sent = sum(float(facts.get("bytes") or 0) for facts in found.sites.values())
     total = {"hospital": "all", "n": _count(everyone), "rounds": str(found.document.get("rounds", ""))}
     return [*rows, {**total, "sent": output.size(sent), **_cells(everyone, shown)}]
