@@ -192,9 +192,9 @@ class Conduct:
         post_all(self.tx, self.identity, sorted(effect.roster), task)
         self.due("deadline", f"{number}/{attempt}/{phase}", deadline)
         assert self.fold.round is not None
-        kind = "phase-opened" if self.fold.round.at else "round-opened"
         body = {"run": self.run, "round": number, "roster": sorted(effect.roster)}
-        record(self.tx, kind, {**body, "phase": phase} if self.fold.round.at else body, self.now)
+        body |= {"phase": phase} if self.fold.round.at else {}
+        record(self.tx, "phase-opened" if self.fold.round.at else "round-opened", body, self.now)
 
     def _kind(self) -> Any:
         assert self.fold.round is not None
