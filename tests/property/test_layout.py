@@ -307,15 +307,19 @@ def bound(found: Layout, sites: int) -> float:
     return sites * 0.5 / found.encodings["update"].scale
 
 
-@pytest.mark.parametrize(("model", "bits", "most"), [("F64", None, 1e-6), ("F32", 64, 1e-6), ("F32", None, 1e-3)])
-def test_500_rounds_in_a_row_with_ten_sites_are_those_without_masks(model: str, bits: int | None, most: float) -> None:
-    """The relative error of each mean, and of the model that 500 of them add up to."""
+@pytest.mark.parametrize(
+    ("model", "bits", "rounds", "most"), [("F64", None, 500, 1e-6), ("F32", 64, 100, 1e-6), ("F32", None, 100, 1e-4)]
+)
+def test_500_rounds_in_a_row_with_ten_sites_are_those_without_masks(
+    model: str, bits: int | None, rounds: int, most: float
+) -> None:
+    """The relative error of each mean, and of the model that they add up to; 32 bits of a ring are coarser."""
     rng, plan = np.random.default_rng(2), study(bits=bits, most_patients=1_000, clip=1.0)
-    found = layout(plan, 16, 10, model)
+    found = Layout.of(plan, "TRAIN", (model, 16), {}, 10)  # metrics are masked like all else, and take most of the time
     roster, chains = paired(10)
     total, exact = np.zeros(16), np.zeros(16)
     with folder() as here:
-        for number in range(1, 501):
+        for number in range(1, rounds + 1):
             seated, vectors, wanted = seats(found, roster, chains, number), [], np.zeros(16)
             for site, seat in seated.items():
                 part = contribution(found, rng, beyond=0.05)
