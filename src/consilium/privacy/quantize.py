@@ -41,7 +41,8 @@ class Encoding:
     @property
     def scale(self) -> float:
         """Integers per unit: the largest power of two that keeps the limit below `top`, so that scaling is exact."""
-        return float(2.0 ** np.floor(np.log2(self.top / self.limit)))
+        scale = float(2.0 ** np.floor(np.log2(self.top / self.limit)))
+        return scale if scale * self.limit <= self.top else scale / 2  # the logarithm was rounded up
 
     def encode(self, values: Floats, chance: Floats | float = 0.5) -> tuple[Integers, int]:
         """Integers modulo 2^bits, two's complement, and how many values were clamped.
