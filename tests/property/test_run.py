@@ -193,7 +193,10 @@ def test_a_run_that_waited_for_people_says_so_until_the_last_has_compared() -> N
     run = through(run, (Phase.PROVE,), SITES[1:3])
     assert run.following == (0, Kind.PAIR), "late, one is silent: it is opened again without it"
     run, _ = runs.step(run, runs.Opened(0, Kind.PAIR, SITES[:3], 2))
-    run = through(run, machine.PAIRING, SITES[:3])
+    run = through(run, machine.PAIRING[:2], SITES[:3])
+    run, _ = runs.step(run, machine.DeadlinePassed(Phase.PROVE))
+    assert run.status is runs.Status.PAUSED
+    run = through(run, (Phase.PROVE,), SITES[:3])
     assert (run.status, run.reason, run.cohort) == (runs.Status.RUNNING, "", SITES[:3])
 
 
