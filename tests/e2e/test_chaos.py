@@ -142,7 +142,7 @@ def test_a_run_goes_on_when_its_database_crashes_and_when_its_coordinator_stands
         coordinator.signal(signal.SIGSTOP)
         try:
             until(
-                lambda: any("out of reach" in told.targets[n].process.said[said[n] :] for n in said),
+                lambda: any("nothing is received" in told.targets[n].process.said[said[n] :] for n in said),
                 "a hospital notices that the coordinator stands still",
             )
         finally:

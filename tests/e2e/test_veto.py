@@ -66,13 +66,15 @@ class Case:
     @property
     def honest(self) -> Task:
         """The task that the coordinator would send if enough hospitals approved."""
-        state = Blob(digest=self._states()[0][0], size=1)
-        initial = Blob(digest=str(self.plan.study.model.initial), size=1)
+        state, initial = self._blob(self._states()[0][0]), self._blob(str(self.plan.study.model.initial))
         return Task(
             study=self.plan.study.name, run=self.run, plan=self.plan.digest, round=1, kind="TRAIN", phase="SUBMIT",
             roster=("north", "south"), state=state, initial=initial, aggregate=None,
             deadline=datetime.now(UTC) + timedelta(hours=1),
         )  # fmt: skip
+
+    def _blob(self, digest: str) -> Blob:
+        return Blob(digest=digest, size=self.made.rows(f"SELECT size FROM blobs WHERE digest = '{digest}'")[0][0])
 
     def tell(self, task: Task) -> None:
         """Put a task, signed with the coordinator's own key, into the hospital's inbox; then wake whoever waits."""

@@ -15,7 +15,7 @@ slugs = st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)
 ids = st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,12}", fullmatch=True)
 # YAML's own limits: no control characters; the stripped text must not be empty
 texts = st.text(
-    st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Co", "Cn")), min_size=1, max_size=60
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Cf", "Cs", "Co", "Cn")), min_size=1, max_size=60
 ).filter(lambda text: text.strip() != "")
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 
