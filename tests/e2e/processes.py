@@ -1,6 +1,7 @@
 """Processes under test: started as people start them, waited for without sleeps, ended by SIGTERM or killed."""
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -80,8 +81,12 @@ def guarded(leader: int) -> None:
 
 
 def begin(command: Sequence[str | Path], **more: Any) -> subprocess.Popen[Any]:
-    """Start a process in a group of its own that does not outlive this one. `more`: as `subprocess.Popen` takes it."""
-    process: subprocess.Popen[Any] = subprocess.Popen(command, start_new_session=True, **more)
+    """Start a process in a group of its own that does not outlive this one. `more`: as `subprocess.Popen` takes it.
+
+    It hears Ctrl-C, also where pytest itself was started in the background, with SIGINT ignored.
+    """
+    hears = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process: subprocess.Popen[Any] = subprocess.Popen(command, start_new_session=True, preexec_fn=hears, **more)
     guarded(process.pid)
     return process
 

@@ -3,10 +3,8 @@
 import asyncio
 import io
 import os
-import tempfile
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -21,7 +19,7 @@ from consilium.governance import audit as log
 from consilium.store.database import Transaction
 from consilium.store.schema import audit, contributions, effects, events, results
 from consilium.store.schema import runs as run_table
-from sim.world import LEASE_S, NAMES, QUORUM, ROUND_S, ROUNDS, RUN, Operation, World
+from sim.world import LEASE_S, NAMES, QUORUM, ROUND_S, ROUNDS, RUN, Operation, World, living
 
 SEED = int(os.environ.get("SIM_SEED", "0"))
 SEEDS, LONG_SEEDS = 48, 1000
@@ -59,15 +57,11 @@ def played(operations: list[Operation]) -> None:
     expected = undisturbed()
 
     async def all_of_it() -> None:
-        with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-            world = World(Path(folder))
-            try:
-                await world.play(operations)
-                fold = await world.calm()
-                ended(world, fold)
-                world.look(lambda tx: kept(world, tx, fold, expected))
-            finally:
-                world.close()
+        with living(World) as world:
+            await world.play(operations)
+            fold = await world.calm()
+            ended(world, fold)
+            world.look(lambda tx: kept(world, tx, fold, expected))
 
     asyncio.run(all_of_it())
 
@@ -148,12 +142,8 @@ def undisturbed() -> Digest:
     """The final state where nothing goes wrong."""
 
     async def calm() -> Any:
-        with tempfile.TemporaryDirectory() as folder:
-            world = World(Path(folder))
-            try:
-                return (await world.calm()).state
-            finally:
-                world.close()
+        with living(World) as world:
+            return (await world.calm()).state
 
     state = asyncio.run(calm())
     assert state is not None

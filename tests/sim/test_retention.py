@@ -3,7 +3,6 @@
 import asyncio
 import fcntl
 import os
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -22,7 +21,7 @@ from consilium.store.database import Database
 from consilium.store.schema import audit, blobs, contributions, grants, results
 from consilium.store.shelf import Shelf, touch
 from sim.test_faults import chosen, ended
-from sim.world import Operation, World
+from sim.world import Operation, World, living
 
 SEEDS = 24
 KEEPING = Keeping(keep_minutes=1.0, keep_rounds=2)
@@ -59,16 +58,12 @@ def test_no_run_misses_what_was_dropped_and_of_contributions_nothing_is_left(see
             operations.append(("forget", rng.random() < 0.5))
 
     async def all_of_it() -> None:
-        with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-            world = Dropping(Path(folder))
-            try:
-                await world.play(operations)
-                fold = await world.calm()
-                ended(world, fold)
-                if fold.status in runs.OVER:
-                    left(world, fold)
-            finally:
-                world.close()
+        with living(Dropping) as world:
+            await world.play(operations)
+            fold = await world.calm()
+            ended(world, fold)
+            if fold.status in runs.OVER:
+                left(world, fold)
 
     asyncio.run(all_of_it())
 

@@ -7,12 +7,13 @@ refuse, revoke and come back are moved by one list of operations, so that a fail
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from sqlalchemy import func, insert, select, update
@@ -45,6 +46,7 @@ RUN = RunId("sim-1")
 QUORUM, ROUNDS, ROUND_S, LEASE_S = 2, 2, 600.0, 30.0
 BEGIN = 1_900_000_000.0
 Operation = tuple[Any, ...]
+Kind = TypeVar("Kind", bound="World")
 UNDONE = select(effects.c.key).where(effects.c.done.is_(None), effects.c.kind != "deadline")
 
 
@@ -187,6 +189,17 @@ def beginning() -> tuple[Path, Plan, bytes]:
     database.run_here(act)
     database.close()
     return folder, plan, weights
+
+
+@contextmanager
+def living(kind: type[Kind]) -> Iterator[Kind]:
+    """A world in a folder of its own, in memory where there is such a place; it is closed at the end."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        world = kind(Path(folder))
+        try:
+            yield world
+        finally:
+            world.close()
 
 
 class World:

@@ -19,6 +19,8 @@ from consilium.core.errors import Invalid, Unavailable
 Curve = npt.NDArray[np.float64]
 ORDERS: Curve = np.array([1 + x / 10 for x in range(1, 100)] + [*range(11, 65), 128.0, 256.0, 512.0])
 """Orders at which every curve is kept."""
+LEAST = 0.2
+"""The least noise multiplier that is ever given: with less, an epsilon says nothing, and takes minutes to compute."""
 INTERVAL = 1e-4
 """Discretisation of a privacy loss."""
 
@@ -105,21 +107,21 @@ def tight(event: Sampled, delta: float) -> float:
 
 
 def calibrated(wanted: float, delta: float, rate: float, steps: int, *, precision: float = 1e-4) -> float:
-    """The least noise multiplier with at most the wanted epsilon, to a relative `precision`; never below it.
+    """The least noise multiplier, of those from `LEAST` on, whose epsilon is at most the wanted one.
 
-    Raises: Invalid: no noise gives it.   Unavailable.
+    Args:    precision: relative; what is given lies above the least, never below it.
+    Raises:  Invalid: no noise gives it.   Unavailable.
     """
     if not (wanted > 0 and math.isfinite(wanted) and steps > 0):
         raise Invalid(f"epsilon {wanted} over {steps} steps cannot be had", "choose a positive epsilon")
-    low, high = 0.0, 1.0
+    low, high = LEAST, 1.0
     while tight(Sampled(high, rate, steps), delta) > wanted:
         low, high = high, 2 * high
         if high > 1e6:
             raise Invalid(f"no noise gives epsilon {wanted} at delta {delta}", "choose a larger epsilon")
     while high - low > precision * high:
         middle = (low + high) / 2
-        # Far below, the accountant needs long for a number that nobody asks for: the Renyi bound decides there.
-        enough = middle > 0.2 and tight(Sampled(middle, rate, steps), delta) <= wanted
+        enough = tight(Sampled(middle, rate, steps), delta) <= wanted
         low, high = (low, middle) if enough else (middle, high)
     return high
 

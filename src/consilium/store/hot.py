@@ -48,6 +48,7 @@ class _Compiled:
     told: list[Convert | None] = field(default_factory=list)
 
     def execute(self, connection: Connection, rows: tuple[dict[str, Any], ...]) -> _Found:
+        """Execute it once for each of `rows`, by the driver alone. Raises: DBAPIError, as SQLAlchemy would."""
         raw: Any = connection.connection.dbapi_connection
         cursor = raw.cursor()
         try:

@@ -52,6 +52,7 @@ def upload(
     fresh = path.stat().st_size <= FRESH
 
     def go_on() -> None:
+        """From where the coordinator stands to the end. Raises: Unavailable: cut; it is called again."""
         nonlocal sent, altered, fresh
         size = path.stat().st_size
         offset, whole = (0, False) if fresh else standing(connection, digest)

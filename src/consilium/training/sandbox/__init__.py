@@ -66,17 +66,16 @@ def confine(readable: Iterable[Path], writable: Iterable[Path]) -> None:
 
 
 def _seen_to_hold() -> None:
-    try:
-        next(Path("/proc/self").iterdir())
-    except PermissionError:
-        pass
-    else:
-        raise _cannot("Landlock does not hold")
-    try:
-        socket.socket().close()
-    except PermissionError:
-        return
-    raise _cannot("the filter of system calls does not hold")
+    """Try what must fail now. Raises: Refused: it did not fail."""
+    for attempt, what in (
+        (lambda: next(Path("/proc/self").iterdir()), "Landlock"),
+        (lambda: socket.socket().close(), "the filter of system calls"),
+    ):
+        try:
+            attempt()
+        except PermissionError:
+            continue  # refused, as it should be
+        raise _cannot(f"{what} does not hold")
 
 
 def _cannot(why: str) -> Refused:
