@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -24,9 +24,9 @@ def watch(run: RemoteRun, as_json: bool) -> Json:
     """Show a run until it is over and return its last view."""
     terminal = output.console()
     if as_json:
-        return _plain(run, _json_line)
+        return _plain(run, _json_line, lambda view, told: [view])
     if not terminal.is_terminal:
-        return _plain(run, _line)
+        return _plain(run, _line, _round_by_round)
     last: Json = {}
     bar = _bar()
     with Live(console=terminal, refresh_per_second=4, transient=False) as live:
@@ -35,15 +35,34 @@ def watch(run: RemoteRun, as_json: bool) -> Json:
     return last
 
 
-def _plain(run: RemoteRun, line: Any) -> Json:
+def _plain(run: RemoteRun, line: Callable[[Json], str], parts: Callable[[Json, int], list[Json]]) -> Json:
     last: Json = {}
-    said = ""
+    said, told = "", 0
     for last in run.views():
-        text = line(last)
-        if text != said:
-            click.echo(text)
-            said = text
+        for view in parts(last, told):
+            text = line(view)
+            if text != said:
+                click.echo(text)
+                said = text
+        told = len(_done(last))
     return last
+
+
+def _done(view: Json) -> list[int]:
+    """Places, in `participation`, of the rounds that are done."""
+    rounds = view.get("participation") or []
+    return [place for place, entry in enumerate(rounds) if entry.get("closed") and entry.get("took_part")]
+
+
+def _round_by_round(view: Json, told: int) -> list[Json]:
+    """The view, and before it how it was after each round that was done meanwhile, `told` of which were shown."""
+    rounds = view.get("participation") or []
+    then = {**view, "status": "running", "reason": ""}
+    since = [
+        {**then, "round": rounds[place]["round"] + 1, "participation": rounds[: place + 1]}
+        for place in _done(view)[told:-1]
+    ]
+    return [*since, view]
 
 
 def _json_line(view: Json) -> str:
@@ -56,10 +75,10 @@ def _line(view: Json) -> str:
         parts.append(str(view["reason"]))
     figures = latest(view)
     parts += [f"{name} {output.figure(figures[name])}" for name in HEADLINE[:2] if name in figures]
-    done = [entry for entry in view.get("participation") or [] if entry.get("closed") and entry.get("took_part")]
-    if done:
-        number = "the judging" if done[-1]["kind"] == "EVALUATE" else f"round {done[-1]['round']}"
-        parts.append(f"took part in {number}: {', '.join(done[-1]['took_part'])}")
+    if done := _done(view):
+        newest = view["participation"][done[-1]]
+        number = "the judging" if newest["kind"] == "EVALUATE" else f"round {newest['round']}"
+        parts.append(f"took part in {number}: {', '.join(newest['took_part'])}")
     return " · ".join(parts)
 
 
