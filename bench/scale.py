@@ -65,7 +65,6 @@ def take_part(site, plan, run: str, number: int, seed: int) -> None:
     response = site.connection.request("GET", f"/v1/blobs/{task.state.digest}", stream=True)
     while response.read(BLOCK):
         pass
-    response.release_conn()
     stream = Stream(plan.study.model.options["size"], seed)
     digest = stream.digest()
     headers = {"Upload-Offset": "0", "Upload-Length": str(stream.length), "Content-Length": str(stream.length)}

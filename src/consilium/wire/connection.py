@@ -6,7 +6,6 @@ A dead line must be noticed: every wait has a time limit, and TCP keepalive find
 import json
 import os
 import random
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping
@@ -15,27 +14,19 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import urllib3
-from urllib3.connection import HTTPConnection
+from urllib3.exceptions import HTTPError
 
 from consilium.core.errors import ConsiliumError, Invalid, Refused, Unauthenticated, Unavailable, every
+from consilium.wire.http import Broken, Response
+from consilium.wire.lines import Lines
 from consilium.wire.messages import HEADER, PROTOCOL
 
 Result = TypeVar("Result")
-CONNECT_S, READ_S = 3.0, 30.0
+READ_S = 30.0
 SOON_S = 4.0
 """What a program that repeats its requests (the agent) waits for an answer: a line that died with the request on it
 costs this much. Every such request may be repeated, and the answer to a repetition is the same."""
-STALLED_S = 5.0
-"""An upload or download that moves no byte for this long is taken for dead and resumed on a new connection."""
 PIECE = 1 << 20
-KEEPALIVE = [
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-]
-USER_TIMEOUT = [(socket.IPPROTO_TCP, 18, int(STALLED_S * 1000))]  # TCP_USER_TIMEOUT: unacknowledged bytes
 
 
 class Connection:
@@ -52,7 +43,7 @@ class Connection:
         self._token = token
         self._secret: str | None = None
         self._lock = threading.Lock()
-        self._pool = _pool(self.url, trust(ca) if verify else _blind())
+        self._lines = Lines(self.url, trust(ca) if verify else _blind(), proxy_for(self.url))
 
     def get(
         self, path: str, query: Mapping[str, Any] | None = None, *, wait: float = 0.0, limit_s: float | None = None
@@ -78,13 +69,13 @@ class Connection:
         response = self.request(method, path, data, headers, read_s=read_s)
         try:
             return json.loads(response.data)
-        except (ValueError, RecursionError, urllib3.exceptions.HTTPError, OSError) as error:
+        except (ValueError, RecursionError) as error:
             raise Unavailable(f"{self.url} sent an answer that cannot be read", "try again") from error
 
     def request(
         self, method: str, path: str, data: Any = None, headers: Mapping[str, str] | None = None, *,
         read_s: float | None = None, stream: bool = False, passing: tuple[int, ...] = (),
-    ) -> urllib3.BaseHTTPResponse:  # fmt: skip
+    ) -> Response:  # fmt: skip
         """One request; the token is renewed once when it has expired.
 
         Args:    passing: statuses that are given back rather than raised.
@@ -94,7 +85,7 @@ class Connection:
             limit_s = read_s or self._limit_s
             response = self._once(method, path, data, dict(headers or {}), limit_s, stream, renew=renewed)
             if response.status == 401 and self._token is not None and not renewed and not hasattr(data, "read"):
-                response.drain_conn()
+                response.close()
                 continue
             break
         if response.status < 400 or response.status in passing:
@@ -106,19 +97,21 @@ class Connection:
 
     def _once(
         self, method: str, path: str, data: Any, headers: dict[str, str], read_s: float, stream: bool, *, renew: bool
-    ) -> urllib3.BaseHTTPResponse:
+    ) -> Response:
         headers[HEADER] = str(PROTOCOL)
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._bearer(renew)}"
-        limit = urllib3.Timeout(connect=CONNECT_S, read=read_s)
         try:
-            return self._pool.request(
-                method, self.url + path, body=data, headers=headers, timeout=limit, retries=False,
-                preload_content=not stream, redirect=False,
-            )  # fmt: skip
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            self._pool.clear()  # what broke one connection may have broken the idle ones, without a word
+            response = self._lines.ask(method, path, data, headers, read_s)
+            if not stream:
+                _ = response.data  # all of it is here, or there is no answer
+        except Broken as error:
+            self._lines.clear()
+            raise Unavailable(f"{self.url} is not understood: {error}", "check the proxy") from error
+        except (HTTPError, OSError) as error:
+            self._lines.clear()  # what broke one line may have broken the idle ones, without a word
             raise Unavailable(f"{self.url} cannot be reached: {_why(error)}", _remedy(error)) from error
+        return response
 
     def _bearer(self, renew: bool) -> str:
         assert self._token is not None
@@ -143,26 +136,10 @@ def trust(ca: Path | None) -> ssl.SSLContext:
 
 def _blind() -> ssl.SSLContext:
     # Used once, to fetch the CA that is then accepted by its hash alone.
-    urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _pool(url: str, context: ssl.SSLContext) -> urllib3.PoolManager:
-    options = [*HTTPConnection.default_socket_options, *KEEPALIVE, *USER_TIMEOUT]
-    shared: dict[str, Any] = {
-        "ssl_context": context, "socket_options": options, "maxsize": 8, "blocksize": PIECE, "retries": False,
-    }  # fmt: skip
-    proxy = proxy_for(url)
-    if proxy is None:
-        return urllib3.PoolManager(**shared)
-    headers = None
-    parts = urlsplit(proxy)
-    if parts.username:
-        headers = urllib3.make_headers(proxy_basic_auth=f"{parts.username}:{parts.password or ''}")
-    return urllib3.ProxyManager(proxy, proxy_headers=headers, proxy_ssl_context=context, **shared)
 
 
 def proxy_for(url: str) -> str | None:
@@ -175,7 +152,7 @@ def proxy_for(url: str) -> str | None:
 
 
 def _why(error: Exception) -> str:
-    text = str(error).rpartition(": ")[2] if isinstance(error, urllib3.exceptions.HTTPError) else str(error)
+    text = str(error).rpartition(": ")[2] if isinstance(error, HTTPError) else str(error)
     return text[:200] or type(error).__name__
 
 
@@ -187,11 +164,11 @@ def _remedy(error: Exception) -> str:
     return "check network, proxy and CA"
 
 
-def _problem(response: urllib3.BaseHTTPResponse, url: str) -> ConsiliumError:
+def _problem(response: Response, url: str) -> ConsiliumError:
     try:
         told = json.loads(response.data)
         kind, message, remedy = every()[told["code"]], str(told["message"]), str(told.get("remedy", ""))
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, urllib3.exceptions.HTTPError, OSError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, OSError):
         where = "a proxy, or the coordinator behind it" if response.status in (407, 502, 503, 504) else url
         return Unavailable(f"{where} answered with status {response.status}", "try again; check the proxy")
     if response.status >= 500:  # it failed, and said nothing about what was asked: no answer is lost by it

@@ -7,11 +7,10 @@ from pathlib import Path
 from threading import Event
 from typing import IO
 
-import urllib3
-
 from consilium.core.errors import DigestMismatch, EnvelopeInvalid, TooLarge, Unavailable
 from consilium.core.ids import Digest
-from consilium.wire.connection import PIECE, SOON_S, STALLED_S, Connection, retrying
+from consilium.wire.connection import PIECE, SOON_S, Connection, retrying
+from consilium.wire.lines import STALLED_S
 from consilium.wire.messages import MAX_MESSAGE
 
 ALTERED = 3
@@ -171,7 +170,7 @@ class _Hashed:
     def __init__(self) -> None:
         self._hash, self._size = hashlib.sha256(), 0
 
-    def add(self, data: bytes, at: int) -> None:
+    def add(self, data: bytes | bytearray, at: int) -> None:
         """`data` were written at this position."""
         if at == 0:
             self._hash, self._size = hashlib.sha256(), 0
@@ -209,10 +208,10 @@ def _ranged(connection: Connection, digest: Digest, part: Path, hashed: _Hashed,
                 moved.append(len(data))
         if part.stat().st_size < whole and response.status == 206:
             raise Unavailable("the download was cut", "it goes on")
-    except (urllib3.exceptions.HTTPError, OSError) as error:
+    except OSError as error:
         raise Unavailable("the download was cut", "it goes on") from error
     finally:
-        response.release_conn()
+        response.close()
     return moved
 
 
@@ -226,8 +225,8 @@ def fetch(connection: Connection, digest: Digest, most: int = MAX_MESSAGE) -> by
     """A small blob into memory, checked. Raises: NotFound; DigestMismatch; TooLarge: more than `most`; Unavailable."""
     response = connection.request("GET", f"/v1/blobs/{digest}", stream=True)
     try:
-        data = response.read(most + 1)
-    except (urllib3.exceptions.HTTPError, OSError) as error:
+        data = bytes(response.read(most + 1))
+    except OSError as error:
         raise Unavailable("the download was cut", "it is fetched again") from error
     finally:
         response.close()
