@@ -100,7 +100,8 @@ def check(made, run: str, size: int, rounds: int) -> None:
     from consilium.core.tensors import from_safetensors
 
     view = made.owner.connection.get(f"/v1/runs/{run}/result")
-    read = lambda blob: from_safetensors(made.owner.connection.request("GET", f"/v1/blobs/{blob['digest']}").data)  # noqa: E731
+    ask = lambda blob: made.owner.connection.request("GET", f"/v1/blobs/{blob['digest']}", stream=True)  # noqa: E731
+    read = lambda blob: from_safetensors(bytes(ask(blob).read(blob["size"])))  # noqa: E731
     first, last = read(view["initial"])["vector"], read(view["state"])["model"]
     mean = sum(range(1, SITES + 1)) / SITES / 10
     assert last.dtype == np.float32 and last.size == size
