@@ -41,6 +41,7 @@ check: .venv/ready-dev     ## format, lint, types, import contracts, docs
 bench: .venv/ready-dev     ## performance, beside the hardware's floor
 	$(BIN)/python bench/round.py $(ARGS)
 	$(BIN)/python bench/scale.py $(ARGS)
+	$(BIN)/python bench/secure.py $(ARGS)
 
 docs: .venv/ready-dev      ## the documentation site, on http://127.0.0.1:8000
 	$(BIN)/mkdocs serve

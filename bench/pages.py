@@ -23,6 +23,20 @@ and the most in brackets.
 | Model | Round | Floor | Durable floor | Round : durable floor | Beyond the floor | First round | Coordinator |
 |---|---|---|---|---|---|---|---|
 """
+SECURE = """\
+## Secure aggregation
+
+Masking on one core, in processor time: the bare cipher (AES-256-CTR) {aes:.1f} GB/s; one mask laid on integers of 16,
+32 and 64 bits {mask_16:.1f}, {mask_32:.1f} and {mask_64:.1f} GB/s. What a site does with a whole float32 update among
+four sites (encode, {masks} masks, hash) {cover:.2f} GB/s; the same without masks {without_masks:.2f} GB/s; four vectors
+summed and opened {uncover:.2f} GB/s of update.
+
+Rounds with {sites} sites, plain and secure by turns in one federation; the mean of the models is checked. The machine's
+load was {load:.1f} when this began: above 1, others were at work on it, so look at the ratio.
+
+| Model | Plain round | Secure round | Secure : plain | Coordinator | Agent |
+|---|---|---|---|---|---|
+"""
 SCALE = """\
 ## Many sites
 
@@ -58,6 +72,17 @@ def page(results: dict) -> str:
                 f"| {one['first_round_s']:.1f} s | {one['coordinator_mb']:.0f} MB |\n"
             )
         text += _machine(results["round"]["machine"])
+    if "secure" in results:
+        found = results["secure"]
+        text += SECURE.format(sites=found["sites"], load=found["load"], **found["masking"])
+        for one in found["sizes"]:
+            plain, secure = one["plain_s"], one["secure_s"]
+            text += (
+                f"| {one['model_mb']:g} MB | {_seconds(plain)} | {_seconds(secure)} "
+                f"| {secure['median'] / plain['median']:.2f} | {one['coordinator_mb']:.0f} MB "
+                f"| {one['agent_mb']:.0f} MB |\n"
+            )
+        text += _machine(found["machine"])
     if "scale" in results:
         text += SCALE
         for one in results["scale"]["rounds"]:

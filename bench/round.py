@@ -48,12 +48,12 @@ class Peak:
         return self.most
 
 
-def wanted(size: int, rounds: int, sites: int):
-    """A study whose model is `size` float32."""
+def wanted(size: int, rounds: int, sites: int, **changes):
+    """A study whose model is `size` float32, with `changes`."""
     from e2e.federation import study
 
     model = {"kind": "add-constant", "options": {"size": size}}
-    return study("bench", model=model, rounds=rounds, quorum=sites, deadlines={"round_s": 3600})
+    return study("bench", model=model, rounds=rounds, quorum=sites, deadlines={"round_s": 3600}, **changes)
 
 
 def table(folder: Path, number: int) -> None:

@@ -231,6 +231,7 @@ class Result:
     def figures(self) -> Json:
         """``{"all": {metric: figure}, "sites": {site: {metric: figure}}}`` on held-out patients.
 
+        `sites` is empty under the recipe `secure_sum`: nobody but a hospital itself knows its figures.
         Of the final model; of a run that ended early or goes on, of the model that `document["judged"]` names.
         """
         return dict(self.document.get("figures") or {})

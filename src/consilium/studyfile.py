@@ -95,9 +95,15 @@ contract:                           # what the data must mean; each hospital map
 model: {kind: logistic, l2: 0.001}  # linear | logistic | poisson | torch with `architecture: mlp`
 strategy: {name: fedavg}            # fedavg | fedprox | fedavgm | fedadagrad | fedadam | fedyogi
 training: {epochs: 1, batch_size: 0, learning_rate: 0.5, seed: 1}   # batch_size 0: all patients at once
-privacy: {recipe: plain}            # updates travel as they are: each hospital must sign that it accepts this
+privacy:
+  recipe: secure_sum                # the coordinator learns sums over the hospitals of a round, and nothing of one;
+                                    # plain: it sees each hospital's update, and each must sign that it accepts this
+  # min_sites: 3                    # fewest hospitals in a sum that is opened; a hospital may ask for more
+  # clip: 8.0                       # largest change of one parameter in a round; what is beyond is cut, and counted
+  # most_patients: 100000           # most training patients of one hospital; the closer, the finer the numbers sent
 rounds: 20
-quorum: 3                           # answers that let a round close at its deadline; with fewer the run pauses
+quorum: 3                           # answers that let a round close at its deadline; with fewer the run pauses.
+                                    # Of three hospitals nobody may be missing under secure_sum, of four one
 min_patients: 10                    # a hospital's own policy may ask for more, never for less
 deadlines: {round_s: 3600}
 evaluation: {test_fraction: 0.3, split_seed: 1, confidence: 0.95}

@@ -1,5 +1,6 @@
 """YAML files that people write: every problem is told with its line, its value and the remedy."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -69,7 +70,15 @@ def line(text: str, path: Sequence[str | int]) -> int:
 
 def _problem(root: yaml.Node | None, name: str, item: Any, model: type[BaseModel]) -> str:
     path = [part for part in item["loc"] if not str(part).startswith("function-")]
+    named = re.match(r"`([a-z_.]+)`", _remedy(item))  # a rule about several keys says first which of them it is about
+    if named and _node(root, inner := [*path, *named[1].split(".")])[1] == len(inner):
+        path = inner
     node, known = _node(root, path)
+    if (about := re.match(r"`([\w.]+)`", item["msg"].removeprefix("Value error, "))) is not None:
+        further = [*path, *about[1].split(".")]  # a rule over several keys names first the one to correct
+        found, deep = _node(root, further)
+        if deep == len(further):
+            path, node, known = further, found, deep
     line = node.start_mark.line + 1 if node is not None else 1
     field = ".".join(str(part) for part in path) or "file"
     told = ""

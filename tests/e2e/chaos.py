@@ -42,6 +42,15 @@ SITE = {
     "model save": ("state.fsync", "state.rename", "state.renamed"),
     "download": ("download", "download.rename", "download.renamed"),  # the sums are fetched anew, not made durable
 }
+PHASES = ("KEYS", "PAIR", "PROVE", "READY", "MASK", "CONFIRM", "UNMASK")
+"""Of agreeing on keys, which comes once in a run, and of a secure sum, which comes in each round."""
+SECURE_COORDINATOR = {
+    phase: (f"{phase}.taken", f"{phase}.before-commit", f"{phase}.committed", f"{phase}.relayed") for phase in PHASES
+} | {"UNMASK": ("UNMASK.taken", "UNMASK.before-commit", "UNMASK.committed"), "opening": ("opening", "opened")}
+SECURE_SITE = {
+    phase: tuple(f"{phase}.{what}" for what in ("begun", "made", "before-commit", "committed", "acknowledged"))
+    for phase in PHASES
+}
 NEVER_SMALL = {"download", "download.rename", "download.renamed", "state.fsync"}
 """Points to which a hospital never comes of which everything is small."""
 NEVER_ROWS = {"save.write", "save.fsync", "save.rename", "save.renamed", "leased", "deliver"}
@@ -211,6 +220,31 @@ def bench(folder: Path) -> dict[str, str]:
     folder.mkdir()
     large = {} if folder.name == f"faults-{SMALL}" else {"FAULTS_SMALL": "0"}
     return {"PYTHONPATH": str(BENCH), "FAULTS": str(folder), "FAULTS_PIECE": str(PIECE), **large}
+
+
+def secure(rounds: int) -> Study:
+    """The same study as a secure sum, over all three hospitals or none."""
+    given = {**study(rounds).model_dump(mode="json", exclude_none=True), "privacy": {"recipe": "secure_sum"}}
+    return Study.model_validate({**given, "quorum": len(HOSPITALS)})
+
+
+def acquainted(made: Federation) -> None:
+    """Let the hospitals know each other, as after an earlier comparison of words: nobody is asked in this run."""
+    for hospital in made.hospitals.values():
+        for other in made.hospitals.values():
+            row = (other.name, other.identity.public, "Vera", "2026-01-01T00:00:00+00:00")
+            hospital.journal("INSERT OR REPLACE INTO pins VALUES (?, ?, ?, ?)", *row)
+
+
+def sealed(rng: Random, process: str, phases: dict[str, tuple[str, ...]], *, every: bool = False) -> list[Fault]:
+    """Kills in the order of the phases: one point of each or, of a phase that comes in each round, `every` point."""
+    found = []
+    for phase, points in phases.items():
+        again = every and phase not in PHASES[:3]
+        for point in points if again else [rng.choice(points)]:
+            nth = rng.choice((1, 2)) if again else 1
+            found.append(Fault(process, phase, point, nth))
+    return found
 
 
 def some(rng: Random, process: str, phases: dict[str, tuple[str, ...]], *, every: bool = False) -> list[Fault]:

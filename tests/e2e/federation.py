@@ -31,7 +31,7 @@ POLICY = "policy: 1\nmin_patients: 10\n"
 
 
 def study(name: str, **changes: Any) -> Study:
-    """Whether x + y is large, by logistic regression; two rounds, a quorum of two, and `changes` to top-level keys."""
+    """Whether x + y is large, by logistic regression; two rounds, a quorum of two, `plain`; and `changes`."""
     number = {"type": "number", "unit": "1", "range": [-10, 10], "missing": "forbidden"}
     values = {
         "consilium": 1, "name": name, "title": f"Study {name}",
@@ -42,6 +42,7 @@ def study(name: str, **changes: Any) -> Study:
         },
         "model": {"kind": "logistic"}, "training": {"epochs": 2, "learning_rate": 0.5, "seed": 1},
         "rounds": 2, "quorum": 2, "min_patients": 10, "deadlines": {"round_s": 600},
+        "privacy": {"recipe": "plain"},
     }  # fmt: skip
     return Study.model_validate({**values, **changes})
 
@@ -112,7 +113,9 @@ class Hospital:
 
     def policy(self, text: str) -> None:
         """Write the hospital's policy anew."""
-        (self.home / "policy.yaml").write_text(text)
+        fresh = self.home / "policy.new"  # the agent reads it anew at any moment: it sees one or the other
+        fresh.write_text(text)
+        fresh.replace(self.home / "policy.yaml")
 
     def hold(self) -> None:
         """Its next child process is to stop as it begins to train, until SIGCONT; see `halt`."""
@@ -196,6 +199,21 @@ class Federation:
     def start(self, plan: Plan) -> str:
         """Start a run; its name."""
         return studies.start(self.owner, plan)
+
+    def compared(self, run: str) -> str:
+        """Let a person at every hospital hear the words of the roster from the first one; the words."""
+        waiting: list[list[str]] = []
+
+        def there() -> bool:
+            waiting[:] = [hospital.told("status").get("compare", []) for hospital in self.hospitals.values()]
+            return all(run in runs for runs in waiting)
+
+        until(there, f"every hospital waits for the words of {run}", 60.0)
+        first, *_ = self.hospitals.values()
+        words = str(first.told("compare", run)["words"])
+        for hospital in self.hospitals.values():
+            hospital.command("compare", run, "--words", words, "--person", "Vera")
+        return words
 
     def view(self, run: str) -> Json:
         """The run as its owner sees it."""

@@ -18,9 +18,11 @@ from e2e.processes import until
 
 
 def study(name: str, **changes: Any) -> Study:
-    """The template's study with one round, one answer for a quorum, and `changes` to its top-level keys."""
+    """The template's study under `plain`, one round, one answer for a quorum, and `changes` to its top-level keys."""
     values = yaml.safe_load(studyfile.template("study"))
-    return Study.model_validate({**values, "rounds": 1, "quorum": 1, **changes, "name": name})
+    return Study.model_validate(
+        {**values, "privacy": {"recipe": "plain"}, "rounds": 1, "quorum": 1, **changes, "name": name}
+    )
 
 
 def submit(person: Party, wanted: Study) -> Plan:

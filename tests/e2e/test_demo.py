@@ -23,7 +23,10 @@ from e2e.processes import CONSILIUM, PATIENCE_S, Process, begin, end, environmen
 
 Json = dict[str, Any]
 HEART = Path(__file__).parents[3] / "shared" / "data" / "heart_disease"
-DEMOS = {"breast-cancer": [], "heart-disease": ["--data", HEART]}
+RAW = {"heart-disease": HEART}
+RECIPES = {"breast-cancer": "secure_sum", "heart-disease": "plain"}
+DEMOS = {"breast-cancer": [], "heart-disease": ["--data", HEART, "--recipe", "plain"]}
+AGAIN_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,7 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Proces
     folder = tmp_path_factory.mktemp("demos")
     started = {}
     for name, more in DEMOS.items():
-        if all(Path(word).exists() for word in more[1:]):
+        if name not in RAW or RAW[name].exists():
             words = [CONSILIUM, "demo", *more, "--home", folder / name, "--json", folder / f"{name}.json"]
             started[name] = Process(words, folder / f"{name}.txt", {"COLUMNS": "80"})
             started[name].start()
@@ -71,7 +74,28 @@ def test_every_hospital_takes_part_and_is_compared(demos: dict[str, Process], na
     everybody = found["all"]
     assert everybody["federated"]["auroc"]["value"] > everybody["own_mean_auroc"]
     assert abs(everybody["federated"]["auroc"]["value"] - everybody["pooled"]["auroc"]["value"]) < 0.02
-    assert found["privacy"].startswith("plain") and "each site signed" in found["privacy"]
+    seen = {"secure_sum": "figures of single hospitals are withheld", "plain": "each site signed that it accepts it"}
+    assert found["privacy"].startswith(RECIPES[name]) and seen[RECIPES[name]] in found["privacy"]
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_who_judged_one_hospital_is_said(demos: dict[str, Process], name: str) -> None:
+    """Under `secure_sum` the coordinator has figures of no single hospital: others must have told them."""
+    found = told(demos, name)
+    judged = [command["line"] for command in found["commands"] if "--model model.safetensors --json" in command["line"]]
+    outside = [line for line in judged if "consilium baseline" in line]
+    assert bool(outside) == (RECIPES[name] == "secure_sum")
+    assert found["judged_by"] == ("one process outside of the federation" if outside else "the federation")
+
+
+def test_stewards_compare_the_words_of_the_roster(demos: dict[str, Process]) -> None:
+    found, said = told(demos, "breast-cancer"), demos["breast-cancer"].said
+    lines = [command["line"] for command in found["commands"]]
+    compared = [line for line in lines if "site compare" in line and "--words" in line]
+    assert {re.search("--home sites/([a-z-]+)", line)[1] for line in compared} == found["hospitals"].keys()  # type: ignore[index]
+    assert re.search(r"^  [a-z]+( [a-z]+){5}$", said, re.MULTILINE), "the words are shown"
+    assert "one machine played them all" in " ".join(said.split())
+    assert not any("--accept" in line for line in lines), "nothing weaker was accepted"
 
 
 @pytest.mark.parametrize("name", DEMOS)
@@ -104,7 +128,7 @@ def test_what_is_printed_is_the_same_as_the_data(demos: dict[str, Process]) -> N
     for site, facts in found["hospitals"].items():
         assert re.search(rf"^{site} +{facts['rounds']} rounds +AUROC ", table, re.MULTILINE)
     assert f"{found['all']['federated']['auroc']['value']:.3f} (" in table and "one class only" in table
-    assert found["model"] in table and "plain: the coordinator saw" in table
+    assert found["model"] in table and "secure_sum: the coordinator saw sums" in table
 
 
 class Terminal:

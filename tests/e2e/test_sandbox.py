@@ -48,7 +48,7 @@ def study(**model: Any) -> Study:
         "contract": {"id": "toy", "features": [{"id": name, **feature} for name in ("a", "b")], "label": label},
         "model": {"kind": "torch"} | model,
         "training": {"epochs": 2, "batch_size": 8, "learning_rate": 0.1, "seed": 5},
-        "rounds": 1, "quorum": 1,
+        "rounds": 1, "quorum": 1, "privacy": {"recipe": "plain"},
     })  # fmt: skip
 
 

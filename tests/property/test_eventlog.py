@@ -33,8 +33,15 @@ stored: dict[type, st.SearchStrategy[runs.RunEvent]] = {
     machine.DeadlinePassed: st.builds(machine.DeadlinePassed, st.sampled_from(machine.Phase)),
     machine.Cancelled: st.builds(machine.Cancelled, texts),
     runs.Opened: st.builds(
-        runs.Opened, st.integers(1), st.sampled_from(machine.Kind), st.lists(names).map(tuple), st.integers(1)
+        runs.Opened,
+        st.integers(0),
+        st.sampled_from(machine.Kind),
+        st.lists(names).map(tuple),
+        st.integers(1),
+        st.integers(0),
+        st.integers(1),
     ),
+    runs.Parted: st.builds(runs.Parted, texts),
     runs.Lacking: st.builds(runs.Lacking, st.integers(0)),
     runs.Stopped: st.builds(runs.Stopped, texts, st.booleans()),
 }
@@ -55,12 +62,13 @@ def test_an_event_survives_its_stored_form(event: runs.RunEvent) -> None:
 RUN, NOW = RunId("s-1"), datetime(2030, 1, 1, tzinfo=UTC)
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    """An empty store with one study of three rounds, and one run."""
+@pytest.fixture(params=["plain", "secure_sum"])
+def database(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """An empty store with one study of three rounds under each recipe, and one run."""
     made = Database(f"sqlite:///{tmp_path / 'store.sqlite'}", lambda topic: None)
     made.prepare()
-    values = yaml.safe_load(studyfile.template("s")) | {"rounds": 3, "quorum": 2}
+    values = yaml.safe_load(studyfile.template("s")) | {"rounds": 3, "privacy": {"recipe": request.param}}
+    values["quorum"] = 2 if request.param == "plain" else 3
     plan = Plan.of(Study.model_validate(values))
     row = {"study": "s", "plan": plan.digest, "payload": plan.payload, "owner": "nora", "since": NOW}
     made.run_here(lambda tx: tx.do(insert(studies).values(**row)))
@@ -73,7 +81,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 def test_a_stored_log_folds_to_the_run_it_was_written_for(database: Database) -> None:
     chance, sites = random.Random(3), ("a", "b", "c")
-    for _ in range(60):
+    for _ in range(90):
         version, run = database.run_here(lambda tx: eventlog.load(tx, RUN))
         event = _any(run, chance, sites)
         try:
@@ -88,18 +96,19 @@ def test_a_stored_log_folds_to_the_run_it_was_written_for(database: Database) ->
         eventlog._folds.clear()
         assert warm == database.run_here(lambda tx: eventlog.load(tx, RUN)) == (version, after), "the cache is a cache"
     assert len(after.took_part) >= 2, "the log has told of whole rounds"
+    assert bool(after.cohort) == after.secure
 
 
 def _any(run: runs.Run, chance: random.Random, sites: tuple[str, ...]) -> runs.RunEvent:
     if run.following is not None:
-        return runs.Opened(*run.following, chance.choice([sites, sites[:2]]), run.attempt + 1)
-    phase = machine.Phase.SUBMIT
-    if run.round is not None and run.round.phase is machine.Phase.APPLY and chance.random() < 0.7:
+        roster = sites if run.secure else chance.choice([sites, sites[:2]])
+        return runs.Opened(*run.following, roster, run.attempt + 1, least=3 if run.secure else 1)
+    phase = run.round.phase if run.round is not None and run.round.phase is not None else machine.Phase.SUBMIT
+    if phase is machine.Phase.APPLY and chance.random() < 0.7:
         return machine.Answered(machine.COORDINATOR, machine.Phase.APPLY, digest(b"state"))
-    return chance.choice(
-        [machine.Answered(site, phase, digest(b"x")) for site in sites]
-        + [machine.DeadlinePassed(phase), machine.Withdrew(sites[2], "left")]
-    )
+    answers: list[runs.RunEvent] = [machine.Answered(site, phase, digest(b"x")) for site in sites]
+    leaves = machine.Withdrew(sites[2], "left") if not run.secure else machine.Withdrew("stranger", "left")
+    return chance.choice([*answers * 3, machine.DeadlinePassed(phase), leaves])
 
 
 def test_of_two_processes_that_append_to_one_version_one_is_told_to_try_again(database: Database) -> None:

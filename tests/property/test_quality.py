@@ -64,7 +64,7 @@ STUDY = {
         "features": [{"id": "sex", "meaning": "sex", "type": "category", "categories": {"f": "f", "m": "m"}}],
         "label": {"id": "sick", "meaning": "sick", "type": "binary"},
     },
-    "model": {"kind": "logistic"}, "rounds": 1, "quorum": 1, "min_patients": 1,
+    "model": {"kind": "logistic"}, "rounds": 1, "quorum": 1, "privacy": {"recipe": "plain"}, "min_patients": 1,
 }  # fmt: skip
 
 

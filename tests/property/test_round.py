@@ -1,8 +1,9 @@
-"""The laws of the round, over 10,000 event sequences."""
+"""The laws of the round, of each recipe, over 10,000 event sequences."""
 
 import random
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,7 +11,9 @@ from consilium.core import round as machine
 from consilium.core.errors import ConsiliumError, Equivocation, OutOfPhase, UnknownSite
 from consilium.core.ids import COORDINATOR, SiteId, digest
 from consilium.core.round import (
+    PAIRING,
     PLAIN,
+    SECURE_SUM,
     Answered,
     Ask,
     Cancelled,
@@ -21,27 +24,45 @@ from consilium.core.round import (
     Kind,
     Phase,
     Round,
+    Wait,
     Withdrew,
 )
 
 SITES = [SiteId(name) for name in ("a", "b", "c", "d", "e")]
 BYTES = [digest(b"x"), digest(b"y")]
+RECIPES = {PLAIN: Kind.TRAIN, SECURE_SUM: Kind.TRAIN, PAIRING: Kind.PAIR}
+ALL = {Phase.PAIR, Phase.PROVE}  # without one of those who sent their keys, the others' keys are worth nothing
+OPENS = {Phase.CONFIRM, Phase.UNMASK}  # what opens a sum, and adds nothing to it
+names = {"argvalues": list(RECIPES), "ids": ["plain", "secure_sum", "pairing"]}
 
-ANSWERS: list[Event] = [
-    Answered(site, phase, bytes_)
-    for site in (*SITES, COORDINATOR, SiteId("stranger"))
-    for phase in Phase
-    for bytes_ in BYTES
-]
-OTHERS: list[Event] = [
-    *(Withdrew(site, "revoked") for site in SITES),
-    *(DeadlinePassed(phase) for phase in Phase),
-    Cancelled("stopped"),
-]
-EVENTS = ANSWERS * 3 + OTHERS * 2
-assert len(EVENTS) <= 256
-# One byte is one event: a sequence is one draw, which is quick, and shrinks well.
-sequences = st.binary(max_size=25).map(lambda drawn: [EVENTS[byte % len(EVENTS)] for byte in drawn])
+Draws = list[int]
+# Two bytes are one event: a sequence is one draw, which is quick, and shrinks well.
+draws = st.binary(max_size=80).map(lambda drawn: [int.from_bytes(drawn[at : at + 2]) for at in range(0, len(drawn), 2)])
+
+
+def drawn(state: Round, number: int) -> Event:
+    """Mostly an answer that moves the round, as few would be by chance; else anything that may ever arrive."""
+    fits, number = divmod(number, 8)
+    phase, bytes_ = state.phase, BYTES[0]
+    if number < 5 and phase is not None:
+        asked = sorted(state.asked(phase))
+        if asked:
+            return Answered(asked[fits % len(asked)], phase, bytes_)
+    events = everything(state.phases)
+    return events[fits % len(events)]
+
+
+def everything(phases: tuple[Phase, ...]) -> list[Event]:
+    """Every event of these phases, and answers of a phase that another recipe has."""
+    foreign = next(phase for phase in Phase if phase not in phases)
+    answers: list[Event] = [
+        Answered(site, phase, bytes_)
+        for phase in (*phases, foreign)
+        for site in (*SITES, COORDINATOR, SiteId("stranger"))
+        for bytes_ in BYTES
+    ]
+    passed: list[Event] = [DeadlinePassed(phase) for phase in (*phases, foreign)]
+    return [*answers, *passed * 3, *(Withdrew(site, "revoked") for site in SITES), Cancelled("stopped")]
 
 
 def seen(state: Round) -> tuple[object, ...]:
@@ -50,30 +71,34 @@ def seen(state: Round) -> tuple[object, ...]:
     return state.at, set(state.roster), answers, state.overdue, state.closed
 
 
-@settings(max_examples=1_000, deadline=None)
-@given(st.integers(1, 5), st.integers(1, 5), sequences)
-def test_laws_of_the_round(members: int, quorum: int, sequence: list[Event]) -> None:
+@pytest.mark.parametrize("phases", **names)
+@settings(max_examples=400, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 5), draws)
+def test_laws_of_the_round(phases: tuple[Phase, ...], members: int, quorum: int, least: int, sequence: Draws) -> None:
     """What breaks a law is shrunk to the shortest sequence that does."""
-    laws_hold(members, quorum, sequence)
+    laws_hold(phases, members, quorum, least, sequence)
 
 
-def test_laws_of_the_round_over_10_000_sequences() -> None:
+@pytest.mark.parametrize("phases", **names)
+def test_laws_of_the_round_over_10_000_sequences(phases: tuple[Phase, ...]) -> None:
     """Drawn from a seed, each one longer; so many by hypothesis would take a minute where two cores are shared."""
     chance, ends = random.Random(20), Counter[str]()
-    for _ in range(10_000):
-        sequence = chance.choices(EVENTS, k=chance.randint(0, 60))
-        ends[laws_hold(chance.randint(1, 5), chance.randint(1, 5), sequence)] += 1
-    assert min(ends["SUBMIT"], ends["APPLY"], ends["closed"]) > 500, f"the sequences do not reach every phase: {ends}"
+    for _ in range({PLAIN: 3_000, SECURE_SUM: 4_000, PAIRING: 3_000}[phases]):
+        sequence = [chance.getrandbits(16) for _ in range(chance.randint(0, 60))]
+        ends[laws_hold(phases, *(chance.randint(1, 5) for _ in range(3)), sequence)] += 1
+    wanted = {*phases, "done", "cancelled"}
+    assert ends.keys() == wanted and min(ends.values()) > 50, f"the sequences do not reach every phase: {ends}"
 
 
-def laws_hold(members: int, quorum: int, sequence: list[Event]) -> str:
-    """Check every law along a sequence; the phase in which it ends."""
+def laws_hold(phases: tuple[Phase, ...], members: int, quorum: int, least: int, sequence: Draws) -> str:
+    """Check every law along a sequence; the phase in which it ends, or how it closed."""
     quorum = min(quorum, members)
-    first, effects = machine.begin(1, Kind.TRAIN, PLAIN, frozenset(SITES[:members]), quorum)
-    assert effects == [Ask(Phase.SUBMIT, first.roster)]
-    state, accepted = first, []
-    for event in sequence:
-        before = seen(state)
+    least = min(least, quorum)
+    first, effects = machine.begin(1, RECIPES[phases], phases, frozenset(SITES[:members]), quorum, least)
+    assert effects == [Ask(phases[0], first.roster)]
+    state, accepted, end = first, [], ""
+    for number in sequence:
+        event, before = drawn(state, number), seen(state)
         try:
             after, effects = machine.step(state, event)
         except (OutOfPhase, UnknownSite, Equivocation):
@@ -81,56 +106,134 @@ def laws_hold(members: int, quorum: int, sequence: list[Event]) -> str:
             continue
         assert seen(state) == before, "a round is replaced, never changed"
         accepted.append(event)
-        follows(state, event, after, effects, quorum)
+        follows(state, event, after, effects)
+        for effect in effects:
+            if isinstance(effect, Close):
+                end = "done" if effect.outcome is not None else "cancelled"
         state = after
     again = first
     for event in accepted:
         again, _ = machine.step(again, event)
     assert again == state, "state is a fold of the events"
-    return state.phase or "closed"
+    reaches_its_end(state)
+    return end or str(state.phase)
 
 
-def follows(state: Round, event: Event, after: Round, effects: list[Effect], quorum: int) -> None:
+def enough(state: Round, phase: Phase) -> int:
+    """How many must have answered before the next phase: said here once more, from the protocol."""
+    if phase is Phase.APPLY:
+        return 1
+    return state.least if phase in OPENS else state.quorum
+
+
+def follows(state: Round, event: Event, after: Round, effects: list[Effect]) -> None:
     assert after.roster <= state.roster, "rosters only shrink"
     for phase, given_answers in state.answers.items():
         assert given_answers.items() <= after.answered(phase).items(), "answers are append-only"
-    for index in range(state.at, after.at):
-        passed = after.phases[index]
-        assert len(after.answered(passed)) >= after.needed(passed), "every passed phase had quorum"
-    if isinstance(event, Answered):
-        assert machine.step(after, event) == (after, []), "a retry is a no-op"
-        assert event.site in after.asked(event.phase) | state.asked(event.phase), "a stranger is not heard"
-    if isinstance(event, DeadlinePassed | Cancelled):
-        assert machine.step(after, event) == (after, []), "what has passed passes once"
-    if isinstance(event, Withdrew) and not state.closed and event.site not in state.answered(Phase.SUBMIT):
-        assert event.site not in after.roster, "who withdrew before answering is not waited for"
+    assert machine.step(after, event) == (after, []), "a retry is a no-op, and what has passed passes once"
     if state.closed:
         assert after == state and effects == [], "a closed round stays as it is"
-    closing = [effect for effect in effects if isinstance(effect, Close)]
-    assert bool(closing) == (after.closed and not state.closed), "a round closes once, and says so"
-    if closing and closing[0].outcome is not None:
-        assert len(after.answered(Phase.SUBMIT)) >= quorum and after.answered(Phase.APPLY)
+        return
+    for phase in after.phases[state.at : after.at]:
+        passed(after, phase)
+    if after.at > state.at:
+        on_time = not state.overdue and not isinstance(event, DeadlinePassed)
+        everybody = after.asked(state.phases[state.at]) <= after.answered(state.phases[state.at]).keys()
+        assert everybody or not on_time, "before its deadline a phase waits for everybody"
+        assert not after.overdue, "and the next has a deadline of its own"
+    for one, next_ in zip(after.phases, after.phases[1:], strict=False):
+        if next_ is not Phase.APPLY:
+            assert after.answered(next_).keys() <= after.answered(one).keys(), "whoever is lost stays lost"
+    arrived(state, event, after, effects)
+    closed(state, after, effects)
     asking = [effect.phase for effect in effects if isinstance(effect, Ask)]
     assert asking == ([after.phase] if after.at > state.at else []), "a phase is asked once, when it opens"
 
 
-@settings(max_examples=300, deadline=None)
+def passed(after: Round, phase: Phase) -> None:
+    assert len(after.answered(phase)) >= enough(after, phase), "every passed phase had quorum"
+    if phase in ALL:
+        assert after.answered(phase).keys() == after.answered(Phase.KEYS).keys(), "and these had everybody"
+
+
+def arrived(state: Round, event: Event, after: Round, effects: list[Effect]) -> None:
+    """What each kind of event may do."""
+    opening = state.phases[state.at] in (Phase.UNMASK, Phase.APPLY) and state.phases == SECURE_SUM
+    match event:
+        case Answered():
+            again = state.answered(event.phase).get(event.site) == event.digest
+            assert again or event.site in state.asked(event.phase), "a stranger is not heard"
+            assert not again or after == state
+        case Cancelled() if opening:
+            assert after == state and effects == [], "nothing cancels once a sum may be open"
+        case Cancelled():
+            assert after.closed and effects == [Close(None, event.reason)]
+        case DeadlinePassed() if event.phase == state.phase and not state.overdue and after.at == state.at:
+            short = len(after.answered(event.phase)) < enough(after, event.phase)
+            assert short == (
+                effects[:1] == [Wait(event.phase, len(after.answered(event.phase)), enough(after, event.phase))]
+            )
+            assert short or after.closed, "with a quorum it goes on, or ends"
+        case Withdrew() if event.site in state.answered(Phase.KEYS):
+            assert after.closed and isinstance(effects[0], Close), "keys bound to a roster with it in are of no use"
+        case Withdrew() if event.site not in state.answered(Phase.SUBMIT):
+            assert event.site not in after.roster, "who withdrew is not waited for"
+            assert after.counted.items() >= state.counted.items(), "what it has sent stays in the sum"
+
+
+def closed(state: Round, after: Round, effects: list[Effect]) -> None:
+    """A round closes once, says so, and says the truth."""
+    closing = [effect for effect in effects if isinstance(effect, Close)]
+    assert bool(closing) == (after.closed and not state.closed)
+    if not closing:
+        return
+    if closing[0].outcome is None:
+        assert closing[0].reason, "why"
+        return
+    for phase in after.phases:
+        passed(after, phase)
+    assert closing[0].outcome in after.answered(after.phases[-1]).values()
+    assert len(after.counted) >= after.quorum, "whose values count are a quorum"
+    where = {PLAIN: Phase.SUBMIT, SECURE_SUM: Phase.MASK, PAIRING: Phase.PROVE}[after.phases]
+    assert after.counted == after.answered(where)
+
+
+def reaches_its_end(state: Round) -> None:
+    """Nobody is locked out: if all who are asked answer, a round ends, or waits for more than are left, and says so."""
+    for _ in range(30):
+        phase = state.phase
+        if phase is None:
+            return
+        waited = sorted(state.asked(phase) - state.answered(phase).keys())
+        if not waited:
+            assert len(state.answered(phase)) < enough(state, phase), f"{phase} has all, and does not close"
+            assert machine.step(state, Withdrew(SiteId("nobody"), "")) == (state, [])
+            return
+        state, _ = machine.step(state, Answered(waited[0], phase, BYTES[1]))
+    assert state.closed
+
+
+@pytest.mark.parametrize("phases", **names)
+@settings(max_examples=100, deadline=None)
 @given(st.permutations(SITES))
-def test_the_order_of_answers_does_not_matter(order: list[SiteId]) -> None:
-    state, _ = machine.begin(1, Kind.TRAIN, PLAIN, frozenset(SITES), 3)
+def test_the_order_of_answers_does_not_matter(phases: tuple[Phase, ...], order: list[SiteId]) -> None:
+    state, _ = machine.begin(1, RECIPES[phases], phases, frozenset(SITES), 3)
     for site in order:
-        state, effects = machine.step(state, Answered(site, Phase.SUBMIT, BYTES[0]))
-    assert effects == [Ask(Phase.APPLY, frozenset({COORDINATOR}))]
-    assert set(state.answered(Phase.SUBMIT)) == set(SITES)
+        state, effects = machine.step(state, Answered(site, phases[0], BYTES[0]))
+    following = frozenset({COORDINATOR}) if phases is PLAIN else frozenset(SITES)
+    assert effects == [Ask(phases[1], following)]
+    assert set(state.answered(phases[0])) == set(SITES)
 
 
-def test_below_quorum_the_round_waits_and_goes_on_when_the_site_returns() -> None:
-    state, _ = machine.begin(1, Kind.TRAIN, PLAIN, frozenset(SITES), 2)
-    state, _ = machine.step(state, Answered(SITES[0], Phase.SUBMIT, BYTES[0]))
-    state, effects = machine.step(state, DeadlinePassed(Phase.SUBMIT))
-    assert effects == [machine.Wait(Phase.SUBMIT, 1, 2)]
-    state, effects = machine.step(state, Answered(SITES[4], Phase.SUBMIT, BYTES[0]))
-    assert effects == [Ask(Phase.APPLY, frozenset({COORDINATOR}))]
+@pytest.mark.parametrize("phases", **names)
+def test_below_quorum_the_round_waits_and_goes_on_when_the_site_returns(phases: tuple[Phase, ...]) -> None:
+    state, _ = machine.begin(1, RECIPES[phases], phases, frozenset(SITES), 2)
+    state, _ = machine.step(state, Answered(SITES[0], phases[0], BYTES[0]))
+    state, effects = machine.step(state, DeadlinePassed(phases[0]))
+    assert effects == [Wait(phases[0], 1, 2)]
+    state, effects = machine.step(state, Answered(SITES[4], phases[0], BYTES[0]))
+    following = frozenset({COORDINATOR}) if phases is PLAIN else frozenset({SITES[0], SITES[4]})
+    assert effects == [Ask(phases[1], following)]
 
 
 def test_a_slow_site_is_not_dropped_before_the_deadline() -> None:
@@ -150,3 +253,58 @@ def test_other_bytes_than_before_are_equivocation() -> None:
         assert isinstance(error, Equivocation)
     else:
         raise AssertionError("accepted")
+
+
+def at(phase: Phase, phases: tuple[Phase, ...] = SECURE_SUM, quorum: int = 3, least: int = 3) -> Round:
+    """A round of five sites in which all have answered until `phase` opened."""
+    state, _ = machine.begin(1, RECIPES[phases], phases, frozenset(SITES), quorum, least)
+    while state.phase is not phase:
+        assert state.phase is not None
+        waited = sorted(state.asked(state.phase) - state.answered(state.phase).keys())
+        state, _ = machine.step(state, Answered(waited[0], state.phase, BYTES[0]))
+    return state
+
+
+def answered(state: Round, phase: Phase, sites: list[SiteId]) -> Round:
+    for site in sites:
+        state, _ = machine.step(state, Answered(site, phase, BYTES[0]))
+    return state
+
+
+def test_of_the_survivors_as_many_as_open_the_sum_are_enough() -> None:
+    state = answered(at(Phase.CONFIRM, quorum=4, least=3), Phase.CONFIRM, SITES[:3])
+    state, effects = machine.step(state, DeadlinePassed(Phase.CONFIRM))
+    assert effects == [Ask(Phase.UNMASK, frozenset(SITES[:3]))] and len(state.counted) == 5
+
+
+def test_a_round_that_is_being_opened_waits_below_its_threshold_and_goes_on_when_the_site_is_back() -> None:
+    state = answered(at(Phase.UNMASK), Phase.UNMASK, SITES[:2])
+    state, effects = machine.step(state, DeadlinePassed(Phase.UNMASK))
+    assert effects == [Wait(Phase.UNMASK, 2, 3)]
+    for event in (Cancelled("stop"), DeadlinePassed(Phase.UNMASK)):
+        assert machine.step(state, event) == (state, [])
+    state, effects = machine.step(state, Answered(SITES[4], Phase.UNMASK, BYTES[0]))
+    assert effects == [Ask(Phase.APPLY, frozenset({COORDINATOR}))]
+
+
+@pytest.mark.parametrize("phase", [Phase.PAIR, Phase.PROVE])
+def test_without_one_of_those_who_sent_keys_pairing_is_opened_again(phase: Phase) -> None:
+    state = answered(at(phase, PAIRING), phase, SITES[:4])
+    state, effects = machine.step(state, DeadlinePassed(phase))
+    assert state.closed and isinstance(effects[0], Close) and effects[0].outcome is None and effects[0].reason
+
+
+def test_a_threshold_leaves_no_room_for_two_sums() -> None:
+    for count in range(3, 300):
+        t = machine.threshold(count)
+        assert t <= count and t - (count - t) > 0 and 3 * t > 2 * count, "two sets of t share more than a third"
+    assert [machine.threshold(n) for n in (3, 4, 5, 7, 10, 20, 50, 100, 200)] == [3, 3, 4, 5, 7, 14, 34, 67, 134]
+
+
+@pytest.mark.parametrize("phases", **names)
+def test_the_diagram_has_every_phase_and_where_it_can_be_cancelled(phases: tuple[Phase, ...]) -> None:
+    drawing = machine.diagram(phases)
+    for phase in phases:
+        cancelled = f"    {phase} --> [*]: cancelled"
+        state = at(phase, phases)
+        assert (cancelled in drawing.splitlines()) == machine.step(state, Cancelled("stop"))[0].closed

@@ -96,6 +96,18 @@ def test_all_sites_at_the_limit_do_not_overflow(bits: int, sites: int, limit: fl
     assert abs(encoding.decode(total)[0]) <= sites * (limit + 1 / encoding.scale)
 
 
+@given(
+    st.sampled_from([16, 32, 64]), st.integers(1, 200), st.floats(1e-6, 1e6) | st.integers(0, 15).map(lambda n: 2.0**n)
+)
+def test_a_value_at_the_limit_is_not_cut(bits: int, sites: int, limit: float) -> None:
+    encoding = Encoding(bits, limit, sites)
+    assert encoding.scale * limit <= encoding.top < encoding.scale * limit * 2 + 1, "and no bit is given away"
+    part, clamped = encoding.encode(np.array([limit, -limit]), 0.0)
+    assert clamped == 0 and list(part.view(f"<i{bits // 8}")) == [
+        int(np.floor(sign * limit * encoding.scale)) for sign in (1, -1)
+    ]
+
+
 def test_rounding_by_chance_has_no_bias() -> None:
     rng = np.random.default_rng(3)
     encoding = Encoding(16, 1.0, 100)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium import studyfile
+from consilium.core.round import threshold
 from consilium.core.study import Plan, Study
 
 slugs = st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)
@@ -38,7 +39,13 @@ def studies(draw: st.DrawFn) -> Study:
     model: dict[str, Any] = {"kind": kind, "l2": draw(st.floats(0, 1))}
     if kind == "torch":
         model |= {"architecture": "mlp", "options": {"hidden": [draw(st.integers(1, 64))]}}
-    invited = draw(st.lists(slugs, max_size=4, unique=True))
+    recipe = draw(st.sampled_from(["plain", "secure_sum"]))
+    secure = recipe == "secure_sum"
+    invited = draw(
+        st.lists(slugs, min_size=4, max_size=9, unique=True) if secure else st.lists(slugs, max_size=4, unique=True)
+    )
+    invited = draw(st.sampled_from([invited, []]))
+    least = max(3, threshold(len(invited))) if secure else 1
     return Study.model_validate(
         {
             "consilium": 1,
@@ -59,7 +66,12 @@ def studies(draw: st.DrawFn) -> Study:
             "strategy": {"name": "fedprox", "options": {"mu": draw(st.floats(0, 10))}},
             "training": {"learning_rate": draw(st.floats(1e-6, 10)), "seed": draw(st.integers(0, 2**31 - 1))},
             "rounds": draw(st.integers(1, 1000)),
-            "quorum": draw(st.integers(1, len(invited) or 9)),
+            "privacy": {
+                "recipe": recipe,
+                "clip": draw(st.floats(1e-3, 1e6)),
+                "bits": draw(st.sampled_from([None, 16, 32, 64])),
+            },
+            "quorum": draw(st.integers(least, len(invited) or 9)),
             "sites": invited,
         }
     )

@@ -25,11 +25,11 @@ SEED = int(os.environ.get("SIM_SEED", "0"))
 SEEDS, LONG_SEEDS = 48, 1000
 
 
-def chosen(rng: Random, seed: int) -> list[Operation]:
+def chosen(rng: Random, seed: int, names: tuple[str, ...] = NAMES) -> list[Operation]:
     """A list of operations; every third seed has no deadline, revocation or refusal in it, and loses nobody."""
     gentle = seed % 3 == 0
     fault: Callable[[], str] = lambda: rng.choices(("", "before", "after"), (8, 1, 1))[0]  # noqa: E731
-    site: Callable[[], str] = lambda: rng.choice(NAMES)  # noqa: E731
+    site: Callable[[], str] = lambda: rng.choice(names)  # noqa: E731
     makers: list[tuple[int, Callable[[], Operation]]] = [
         (30, lambda: ("drive", rng.randrange(2), fault())),
         (3, lambda: ("crash", rng.randrange(2))),

@@ -18,7 +18,9 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from sqlalchemy import func, insert, select, update
 
+from consilium.algorithms import metrics
 from consilium.api import freeze
+from consilium.coordinator import steps
 from consilium.coordinator.bell import Bell
 from consilium.coordinator.conduct import Conduct, grant
 from consilium.coordinator.driver import Driver
@@ -26,7 +28,7 @@ from consilium.coordinator.ingest import Ingest, Letter
 from consilium.coordinator.perform import Performer
 from consilium.core import run as runs
 from consilium.core.errors import ConsiliumError, Unavailable
-from consilium.core.ids import RunId, SiteId, digest
+from consilium.core.ids import Digest, RunId, SiteId, digest
 from consilium.core.study import Plan
 from consilium.core.tensors import from_safetensors
 from consilium.store import eventlog
@@ -40,8 +42,11 @@ from consilium.wire.identity import Identity
 from consilium.wire.messages import INBOX_MESSAGES, SMALL, Answer, Blob, Closed, Decision, Ended, Refusal, Signed, Task
 from e2e import studies as made
 from e2e.federation import study
+from sim.sealing import Sealing, vector_of
 
 NAMES = ("east", "north", "south")
+SEALED = ("east", "north", "south", "west")
+"""The sites of a secure sum: it opens with three of them."""
 RUN = RunId("sim-1")
 QUORUM, ROUNDS, ROUND_S, LEASE_S = 2, 2, 600.0, 30.0
 BEGIN = 1_900_000_000.0
@@ -66,6 +71,7 @@ class Hospital:
     outbox: list[bytes] = field(default_factory=list)
     plan: Plan | None = None
     said: int = 0
+    sealing: Sealing | None = None
 
     def seal(self, message: Signed) -> bytes:
         return seal(message.TYPE, message.encode(), self.identity)
@@ -166,10 +172,13 @@ def faulty(act: Callable[[Transaction], Any], fault: str, tx: Transaction) -> An
 
 
 @cache
-def beginning() -> tuple[Path, Plan, bytes]:
+def beginning(recipe: str) -> tuple[Path, Plan, bytes]:
     """A folder with a coordinator whose study is approved by all and whose run was just started; made once."""
+    names, quorum = (NAMES, QUORUM) if recipe == "plain" else (SEALED, 3)
     folder = Path(tempfile.mkdtemp(prefix="consilium-sim-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
-    plan, weights = freeze(study("sim", rounds=ROUNDS, quorum=QUORUM, deadlines={"round_s": ROUND_S}))
+    plan, weights = freeze(
+        study("sim", rounds=ROUNDS, quorum=quorum, deadlines={"round_s": ROUND_S}, privacy={"recipe": recipe})
+    )
     blobs, identity = Directory(folder / "blobs"), Identity.create(folder / "identity.key")
     database = Database(f"sqlite:///{folder / 'db.sqlite'}", lambda topic: None)
     database.prepare()
@@ -179,7 +188,7 @@ def beginning() -> tuple[Path, Plan, bytes]:
         Shelf(blobs, 0).keep(tx, initial)
         tx.do(insert(people).values(name="olga", role="researcher", password="", since=now))
         tx.do(insert(studies).values(study="sim", plan=plan.digest, payload=plan.payload, owner="olga", since=now))
-        for name in NAMES:
+        for name in names:
             key = Identity.create(folder / f"{name}.key").public
             row = {"site": name, "state": "admitted", "public_key": key, "about": "", "activity": "idle"}
             tx.do(insert(sites).values(**row, since=now, last_seen=BEGIN))
@@ -205,19 +214,23 @@ def living(kind: type[Kind]) -> Iterator[Kind]:
 class World:
     """One federation; `play` lets operations happen to it."""
 
-    def __init__(self, folder: Path) -> None:
-        shutil.copytree(beginning()[0], folder, dirs_exist_ok=True)
-        self.plan, self.weights = beginning()[1:]
+    def __init__(self, folder: Path, recipe: str = "plain") -> None:
+        shutil.copytree(beginning(recipe)[0], folder, dirs_exist_ok=True)
+        self.plan, self.weights = beginning(recipe)[1:]
+        names = NAMES if recipe == "plain" else SEALED
         self.url, self.now = f"sqlite:///{folder / 'db.sqlite'}", BEGIN
         self.blobs, self.identity = Directory(folder / "blobs"), Identity.load(folder / "identity.key")
         self.shelf = Shelf(self.blobs, 0)
         self.processes = [Coordinator(self, name) for name in ("first", "second")]
-        self.sites = {SiteId(n): Hospital(SiteId(n), Identity.load(folder / f"{n}.key"), plan=self.plan) for n in NAMES}
+        self.sites = {SiteId(n): Hospital(SiteId(n), Identity.load(folder / f"{n}.key"), plan=self.plan) for n in names}
         self.flying: list[tuple[SiteId, bytes]] = []
         self.stopped = False
         self.refused: list[tuple[SiteId, str, str]] = []
         for site in self.sites.values():
             site.decide("approve")
+            if recipe == "secure_sum":
+                update = partial(self._update, site)
+                site.sealing = Sealing(site.name, site.identity, self.plan, self.blobs, self._heard, update, self._read)
 
     def close(self) -> None:
         for process in self.processes:
@@ -278,7 +291,7 @@ class World:
             return
         task, site.task = site.task, None
         if site.willing:
-            site.outbox.append(site.seal(self._answer(site, task)))
+            site.outbox.append(self._sealed(site, task) if site.sealing else site.seal(self._answer(site, task)))
         else:
             words = {
                 "study": task.study,
@@ -290,23 +303,50 @@ class World:
             site.outbox.append(site.seal(Refusal(**words, reason="not-approved", text="revoked")))
 
     def _answer(self, site: Hospital, task: Task) -> Answer:
-        size = sum(array.size for array in from_safetensors(self.weights).values())
-        rng = np.random.default_rng([NAMES.index(site.name), task.round])
-        arrays = {"weight": np.array([10.0 + task.round])}
-        if task.kind == "TRAIN":
-            arrays["update"] = rng.normal(size=size)
-        data = made.vectors(arrays)
+        data = made.vectors(self.arrays(site.name, task))
         stored = Stored(digest(data), len(data), data) if site.name == NAMES[-1] else self.blobs.make_bytes(data)
-
-        def sent(tx: Transaction) -> None:
-            self.shelf.keep(tx, stored)
-            grant(tx, stored.digest, [f"site:{site.name}"])
-
-        self.look(sent)
+        self._sent(site.name, stored)
         return Answer(
             study=task.study, run=task.run, plan=task.plan, round=task.round, kind=task.kind, phase=task.phase,
             state=task.state.digest, contribution=Blob(digest=stored.digest, size=stored.size), recipe="plain",
         )  # fmt: skip
+
+    def arrays(self, name: str, task: Task) -> dict[str, Any]:
+        """What a site adds in a round: the same whenever it is asked."""
+        size = sum(array.size for array in from_safetensors(self.weights).values())
+        rng = np.random.default_rng([SEALED.index(name), task.round])
+        found = {"weight": np.array([10.0 + task.round])}
+        if task.kind == "TRAIN":
+            found["update"] = rng.normal(size=size)
+        return found
+
+    def _sent(self, name: str, stored: Stored) -> None:
+        def sent(tx: Transaction) -> None:
+            self.shelf.keep(tx, stored)
+            grant(tx, stored.digest, [f"site:{name}"])
+
+        self.look(sent)
+
+    def _update(self, site: Hospital, task: Task, path: Path) -> None:
+        nothing = metrics.sums(self.plan.study.contract.label.type, np.zeros(0), np.zeros(0))
+        sums = {f"metrics/{name}": array for name, array in nothing.items()}
+        path.write_bytes(made.vectors({**self.arrays(site.name, task), **sums}))
+
+    def _read(self, named: Digest) -> Any:
+        return self.look(lambda tx: self.shelf.read(tx, named))
+
+    def _heard(self, run: str, number: int, attempt: int, phase: str) -> dict[SiteId, bytes]:
+        found: dict[SiteId, bytes] = self.look(lambda tx: steps.said(tx, run, number, attempt, phase))
+        return found
+
+    def _sealed(self, site: Hospital, task: Task) -> bytes:
+        assert site.sealing is not None
+        envelope = site.sealing.step(task)
+        vector = vector_of(envelope)
+        if vector is not None:
+            named = Digest(vector)
+            self._sent(site.name, Stored(named, self.blobs.path(named).stat().st_size))
+        return envelope
 
     def do_send(self, name: str) -> None:
         """The first waiting message of a site sets out, again perhaps."""

@@ -70,6 +70,8 @@ ENDPOINTS = (
     Endpoint("POST /v1/login", E.login, E.Login, reply=messages.AccessToken),
     Endpoint("GET /v1/site", E.site_self, reply=messages.Joined),
     Endpoint("GET /v1/inbox", E.read_inbox, query=E.After, reply=messages.Inbox),
+    Endpoint("GET /v1/runs/{run}/said", E.said, query=E.Of, reply=messages.Said),
+    Endpoint("GET /v1/runs/{run}/opening", E.opening, query=E.OfRound, reply=messages.Opening),
     Endpoint("POST /v1/envelopes", E.envelope, raw=True),
     Endpoint("POST /v1/answers", transfers.answer, raw=True),
     Endpoint("POST /v1/heartbeat", E.heartbeat, messages.Heartbeat),

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, select
 
+from consilium.coordinator import steps
 from consilium.coordinator.ledgers import checkpoint, post_all, record
 from consilium.core import round as machine
 from consilium.core import run as runs
@@ -119,17 +120,30 @@ class Conduct:
         ]
         return sorted(good)
 
+    def _willing(self) -> list[SiteId]:
+        """Approving sites that may take part: those that hold keys, once keys are agreed.
+
+        Where keys are to be agreed again, those that were silent or refused are left out, if enough remain.
+        """
+        approving, last = self._may(), self.fold.round
+        if last is None or last.kind is not machine.Kind.PAIR or self.fold.cohort:
+            return approving
+        silent = last.roster - last.answered(last.phases[last.at]).keys()
+        silent |= self._refusing(0) | self._refusing(self.fold.next_number)
+        rest = [site for site in approving if site not in silent]
+        return rest if len(rest) >= self.fold.quorum else approving
+
     def _present(self) -> list[SiteId]:
         """Approving sites, less those that took no part in the last round and were not heard of at its end.
 
         A slow site that still speaks to the coordinator is asked again; so is everybody when a quorum needs it. One
         that is away costs the run a deadline or two, not one in every other round; it is asked again once it speaks.
         """
-        approving = self.approving()
+        approving = self._willing()
         last = self.fold.round
         if last is None:
             return approving
-        took_part = self.fold.took_part.get(last.number, ())
+        took_part = last.counted
         closed_at = self.tx.scalar(_LAST_AT, run=self.run)
         seen = {row.site: row.last_seen for row in self.tx.rows(_SEEN)}
         since = _aware(closed_at).timestamp() - min(self.plan.study.deadlines.round_s, AWAY_S)
@@ -141,38 +155,65 @@ class Conduct:
         following = self.fold.following
         if following is None:
             return
+        if self.fold.cohort:
+            self._open_among_cohort(*following)
+            return
         roster = self._present()
         if len(roster) < self.fold.quorum:
             self.take(runs.Lacking(len(roster)))
             return
-        number, kind = following
+        self._open(*following, roster)
+
+    def _open(self, number: int, kind: machine.Kind, roster: list[SiteId], quorum: int = 0, least: int = 1) -> None:
         attempt = self.fold.attempt + 1 if number == self.fold.number else 1
-        self.take(runs.Opened(number, kind, tuple(roster), attempt))
+        if kind is machine.Kind.PAIR:
+            attempt = self.fold.pairings + 1
+        self.take(runs.Opened(number, kind, tuple(roster), attempt, quorum, least))
+
+    def _open_among_cohort(self, number: int, kind: machine.Kind) -> None:
+        """Open a secure sum among those that hold keys; if they are too few, those that go on agree on keys anew."""
+        quorum, least = steps.needed(self.tx, self.run, self.plan, self.fold.cohort)
+        refusing = self._refusing(number)
+        willing = [site for site in self._may() if site not in refusing]
+        present = [site for site in self._present() if site in willing]
+        roster = present if len(present) >= quorum else willing
+        if len(roster) >= quorum:
+            self._open(number, kind, roster, quorum, least)
+        elif len(set(self.approving()) - refusing) >= self.fold.quorum:
+            self.take(runs.Parted(f"{len(roster)} of the {quorum} needed sites that hold keys go on"))
+            self.open_next()
+        else:
+            self.take(runs.Lacking(len(roster)))
 
     def _ask(self, effect: machine.Ask) -> None:
-        number, deadline = self.fold.number, self.now + timedelta(seconds=self.plan.study.deadlines.round_s)
-        task = self._task(effect.roster, deadline)
-        post_all(self.tx, self.identity, sorted(effect.roster), task)
-        self.due("deadline", f"{number}/{self.fold.attempt}", deadline)
-        record(self.tx, "round-opened", {"run": self.run, "round": number, "roster": sorted(effect.roster)}, self.now)
+        (number, attempt), phase = self.fold.current, effect.phase.value
+        deadline = self.now + timedelta(seconds=self.plan.study.deadlines.round_s)
+        post_all(self.tx, self.identity, sorted(effect.roster), self._task(effect.phase, effect.roster, deadline))
+        self.due("deadline", f"{number}/{attempt}/{phase}", deadline)
+        assert self.fold.round is not None
+        body = {"run": self.run, "round": number, "roster": sorted(effect.roster)}
+        body |= {"phase": phase} if self.fold.round.at else {}
+        record(self.tx, "phase-opened" if self.fold.round.at else "round-opened", body, self.now)
 
-    def _task(self, roster: machine.Roster, deadline: datetime) -> Task:
-        state, aggregate = self._state(self.fold.number - 1)
+    def _task(self, phase: Any, roster: machine.Roster, deadline: datetime) -> Task:
+        number, attempt = self.fold.current
+        state, aggregate = self._state(max(number - 1, 0))
         return Task(
-            study=self.study, run=self.run, plan=self.plan.digest, round=self.fold.number, attempt=self.fold.attempt,
-            kind=self._kind(), phase="SUBMIT", roster=tuple(sorted(roster)), state=state, aggregate=aggregate,
+            study=self.study, run=self.run, plan=self.plan.digest, round=number, attempt=attempt, kind=self._kind(),
+            phase=phase.value, roster=tuple(sorted(roster)), cohort=self.fold.cohort, state=state, aggregate=aggregate,
             initial=self._initial(), deadline=deadline,
         )  # fmt: skip
 
     def ask_again(self, site: SiteId) -> None:
-        """Put the open round's task into a site's inbox once more, if the round waits for its answer."""
+        """Put the open phase's task into a site's inbox once more, if the round waits for its answer."""
         round_ = self.fold.round
-        if round_ is None or round_.phase is not machine.Phase.SUBMIT or round_.closed or site not in round_.roster:
+        phase = None if round_ is None else round_.phase
+        if round_ is None or phase is None or site not in round_.asked(phase) - round_.answered(phase).keys():
             return
-        if site not in round_.answered(machine.Phase.SUBMIT):
-            row = self.tx.find(effects, key=f"{self.run}/deadline/{self.fold.number}/{self.fold.attempt}")
-            deadline = datetime.fromtimestamp(row.due, UTC)
-            post_all(self.tx, self.identity, [site], self._task(round_.roster, deadline))
+        number, attempt = self.fold.current
+        row = self.tx.find(effects, key=f"{self.run}/deadline/{number}/{attempt}/{phase.value}")
+        deadline = datetime.fromtimestamp(row.due, UTC)
+        post_all(self.tx, self.identity, [site], self._task(phase, round_.asked(phase), deadline))
 
     def _kind(self) -> Any:
         assert self.fold.round is not None
@@ -192,18 +233,18 @@ class Conduct:
         return self.blob(row.state), self.blob(row.aggregate) if row.aggregate else None
 
     def _closed(self) -> None:
-        number = self.fold.number
+        number, attempt = self.fold.current
         state, aggregate = self._state(number)
-        took_part = self.fold.took_part[number]
-        assert aggregate is not None
+        assert self.fold.round is not None
+        took_part = tuple(sorted(self.fold.round.counted))
         closed = Closed(
-            study=self.study, run=self.run, round=number, kind=self._kind(), took_part=took_part,
-            aggregate=aggregate, state=state,
+            study=self.study, run=self.run, round=number, attempt=attempt, kind=self._kind(),
+            took_part=took_part, aggregate=aggregate, state=state,
         )  # fmt: skip
         post_all(self.tx, self.identity, self._everyone(), closed)
         body = {"run": self.run, "round": number, "took_part": list(took_part), "state": state.digest}
         record(self.tx, "round-closed", body, self.now)
-        if number % CHECKPOINT_EVERY == 0:
+        if number and number % CHECKPOINT_EVERY == 0:
             self._mark()
         self.open_next()
 
@@ -246,9 +287,12 @@ class Conduct:
         if self.fold.status in runs.OVER or (self.fold.state is None and not self._begun()):
             return
         if round_ is not None and not round_.closed:
-            willing = set(self.approving()) - (set() if came else self._refusing(round_.number))
-            new = self.fold.status is runs.Status.PAUSED and not round_.roster.issuperset(willing)
-            if new and self.fold.quorum <= len(willing) and round_.phase is machine.Phase.SUBMIT:
+            refusing = set() if came else self._refusing(round_.number)
+            willing, all_ = set(self._may()) - refusing, set(self.approving()) - refusing
+            new = round_.quorum <= len(willing) and not round_.roster.issuperset(willing)
+            parted = len(willing) < round_.quorum and bool(self.fold.cohort) and self.fold.quorum <= len(all_)
+            may = round_.phase not in machine.ASKED_OF_COORDINATOR and not round_.opening
+            if self.fold.status is runs.Status.PAUSED and may and (new or parted):
                 self.take(machine.Cancelled(f"round {round_.number} lost its quorum and is opened again"))
             return
         self.open_next()
@@ -257,9 +301,13 @@ class Conduct:
         """A site is heard of: if the run is paused without it, and it would take part, it is asked."""
         round_ = self.fold.round
         if round_ is not None and not round_.closed and site not in round_.roster:
-            willing = set(self.approving()) - self._refusing(round_.number)
+            willing = set(self._may()) - self._refusing(round_.number)
             if site in willing:
                 self.refresh(site)
+
+    def _may(self) -> list[SiteId]:
+        """Approving sites that may be asked: once keys are agreed, those that hold them."""
+        return [site for site in self.approving() if not self.fold.cohort or site in self.fold.cohort]
 
     def _refusing(self, number: int) -> set[SiteId]:
         """Sites that refused round `number` and have decided nothing since."""

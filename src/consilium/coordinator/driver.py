@@ -169,14 +169,14 @@ class Driver:
         if effect.kind != "apply" or round_ is None or conduct.fold.status in runs.OVER:
             return conduct, None
         wanted = conduct.applies(int(effect.key.split("/")[-1]))
-        return conduct, Needs(tx, conduct) if wanted else None
+        return conduct, Needs(tx, conduct, self.performer.shelf) if wanted else None
 
     def _deadline(self, tx: Transaction, effect: Any) -> Conduct:
         conduct = Conduct.load(tx, self.identity, RunId(effect.run), _now(self.clock))
-        number, attempt = effect.key.split("/")[-2:]
-        current = (conduct.fold.number, conduct.fold.attempt) == (int(number), int(attempt))
+        number, attempt, phase = effect.key.split("/")[-3:]
+        current = conduct.fold.current == (int(number), int(attempt))
         if current and conduct.fold.status not in runs.OVER:
-            conduct.take(machine.DeadlinePassed(machine.Phase.SUBMIT))
+            conduct.take(machine.DeadlinePassed(machine.Phase(phase)))
         self._done(tx, effect)
         return self.performer.at_once(tx, conduct)
 

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,19 +13,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from consilium import __version__
-from consilium.coordinator import accounts, ledgers
+from consilium.coordinator import accounts, ledgers, steps
 from consilium.coordinator.accounts import Who
 from consilium.coordinator.conduct import Conduct, grant
 from consilium.coordinator.ingest import Letter
 from consilium.coordinator.ledgers import post, record
 from consilium.coordinator.services import Services
 from consilium.core import run as run_machine
-from consilium.core.errors import NotFound, ProtocolMismatch, Unauthenticated
+from consilium.core.errors import NotFound, OutOfPhase, ProtocolMismatch, Unauthenticated
 from consilium.core.ids import Digest, RunId, SiteId
 from consilium.core.study import Plan
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
-from consilium.store.schema import inbox, runs, sites
+from consilium.store.schema import decisions, inbox, runs, sites
 from consilium.store.shelf import size_of
 from consilium.wire import messages
 
@@ -64,6 +65,20 @@ class Body(BaseModel):
     """A request body of people's endpoints."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OfRound(Body):
+    """Which round."""
+
+    round: int = Field(ge=1, lt=2**31)
+
+
+class Of(Body):
+    """Which phase of which round; numbers as in a task."""
+
+    round: int = Field(ge=0, lt=2**31)
+    attempt: int = Field(ge=1, lt=2**31)
+    of: messages.SitePhase
 
 
 class After(Body):
@@ -173,20 +188,70 @@ async def read_inbox(call: Call) -> Any:
     rows, newest = await _arrived(call)
     # `messages.Inbox`, put together from the bytes at hand: they are JSON already, and every site asks for them.
     items = b",".join(b'{"seq":%d,"envelope":%b}' % row for row in rows)
-    blobs = await _small(call, rows[-1][1]) if rows else b""
+    blobs, said = await _beside(call, rows[-1][1]) if rows else (b"", b"")
     more = b"" if newest is None else b',"newest":%d' % newest
-    body = b'{"items":[%b],"blobs":{%b}%b}' % (items, blobs, more)
+    body = b'{"items":[%b],"blobs":{%b},"said":{%b}%b}' % (items, blobs, said, more)
     return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-async def _small(call: Call, envelope: bytes) -> bytes:
-    """The blob from which the site makes the state of the newest task, if it is small, as a member of an object."""
+async def _beside(call: Call, envelope: bytes) -> tuple[bytes, bytes]:
+    """What goes with the newest task, as members of objects, where it is small.
+
+    The blob from which the site makes the task's state, and what all said in the phase before.
+    """
     told = json.loads(envelope)
     if told["payloadType"] != messages.Task.TYPE:
-        return b""
+        return b"", b""
     task = json.loads(base64.b64decode(told["payload"]))
+    before = steps.before(task["phase"])
+    if before is not None:
+        said = await call.services.said(task["run"], task["round"], task["attempt"], before)
+        return b"", said if len(said) <= messages.SMALL else b""
     blob = task["aggregate"] or task["initial"]
-    return await call.services.small(Digest(blob["digest"])) if blob["size"] <= messages.SMALL else b""
+    small = blob["size"] <= messages.SMALL
+    return await call.services.small(Digest(blob["digest"])) if small else b"", b""
+
+
+async def said(call: Call) -> Any:
+    """What all sites said in one phase of a round: envelopes by site, each signed by its site."""
+    services, query = call.services, call.query
+
+    def act(tx: Transaction) -> None:
+        _of_its_study(tx, call)
+        fold = Conduct.load(tx, services.identity, RunId(call.key), services.now()).fold
+        if not steps.relayed(fold, query.round, query.attempt, query.of):
+            raise OutOfPhase(f"what is said in {query.of} is not for others, or not yet", "wait for the next task")
+
+    await call.store(act)
+    found = await services.said(call.key, query.round, query.attempt, query.of)
+    return Response(b'{"steps":{%b}}' % found, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _of_its_study(tx: Transaction, call: Call) -> None:
+    """Whether the run is of a study on which this site decided. Raises: NotFound."""
+    study = tx.scalar(select(runs.c.study).where(runs.c.run == call.key))
+    mine = decisions.c.site == call.who.name
+    if study is None or tx.row(select(decisions.c.id).where(decisions.c.study == study, mine)) is None:
+        raise NotFound(f"there is no run {call.key} of this site", "check the name")
+
+
+async def opening(call: Call) -> Any:
+    """What opened the sum of a round, for sites that check it: they believe no sum that they can compute."""
+    services, number = call.services, call.query.round
+
+    def act(tx: Transaction) -> dict[str, Any]:
+        _of_its_study(tx, call)
+        told, shelf = steps.opening(tx, call.key, number), services.shelf
+        digests = [Digest(blob["digest"]) for blob in told["vectors"].values()]
+        if sum(blob["size"] for blob in told["vectors"].values()) <= messages.MAX_MESSAGE:
+            told["data"] = {one: base64.b64encode(_bytes(shelf.read(tx, one))).decode() for one in digests}
+        return told
+
+    return await call.store(act)
+
+
+def _bytes(source: bytes | Path) -> bytes:
+    return source if isinstance(source, bytes) else source.read_bytes()
 
 
 async def _arrived(call: Call) -> tuple[list[tuple[int, bytes]], int | None]:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from consilium.algorithms import layout
-from consilium.coordinator import witness
+from consilium.coordinator import steps, witness
 from consilium.coordinator.conduct import Conduct
 from consilium.coordinator.ledgers import record
 from consilium.core import round as machine
@@ -22,10 +22,11 @@ from consilium.store.database import Transaction
 from consilium.store.hot import Hot
 from consilium.store.schema import contributions, decisions, grants, refusals, results, sites, studies
 from consilium.store.schema import runs as run_table
+from consilium.store.schema import steps as step_table
 from consilium.store.shelf import Shelf
 from consilium.wire.envelope import Envelope
 from consilium.wire.identity import Identity
-from consilium.wire.messages import SITE_MESSAGES, Alarm, Answer, Checkpoint, Decision, Refusal, Signed
+from consilium.wire.messages import SITE_MESSAGES, Alarm, Answer, Checkpoint, Decision, Refusal, Signed, Step
 
 MODELS = 16
 _EARLIER = Hot(
@@ -102,6 +103,7 @@ class Ingest:
             raise Invalid("a value of the contribution is not finite", "lower the learning rate of the study")
         take: dict[type[Signed], Callable[..., list[Conduct]]] = {
             Answer: self._answer,
+            Step: self._step,
             Refusal: self._refusal,
             Decision: self._decision,
             Checkpoint: self._checkpoint,
@@ -131,6 +133,43 @@ class Ingest:
         body = {"run": answer.run, "round": answer.round, "site": site, "contribution": sent}
         record(tx, "answer", body, now)
         return [conduct]
+
+    def _step(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:
+        step: Step = letter.message
+        conduct = Conduct.load(tx, self.identity, RunId(step.run), now)
+        if step.plan != conduct.plan.digest or step.study != conduct.study or not steps.secure(conduct.plan):
+            raise Conflict("the step is of another plan", "take the next task")
+        place = {"run": step.run, "round": step.round, "attempt": step.attempt, "phase": step.phase, "site": site}
+        known, named = tx.find(step_table, **place), digest(letter.data)
+        if known is not None and known.digest == named:
+            return []  # an exact retry, at any time
+        round_ = conduct.fold.round
+        current = None if round_ is None else (*conduct.fold.current, round_.kind.value)
+        if (step.round, step.attempt, step.kind) != current:
+            raise OutOfPhase(f"round {step.round} is over or has not begun", "take the next task")
+        steps.fits(site, step, str(tx.find(sites, site=site).public_key))
+        if step.vector is not None:
+            self._check_vector(tx, site, letter, conduct)
+        conduct.take(machine.Answered(site, machine.Phase(step.phase), named))
+        steps.keep(tx, site, step, letter.data)
+        if step.vector is not None:
+            tx.do(_EARLIER, run=step.run, round=step.round, site=site)  # of an earlier opening
+            row = {"run": step.run, "round": step.round, "site": site, "digest": step.vector.digest}
+            tx.put(contributions, **row, size=step.vector.size, envelope=letter.data)
+        record(tx, "step", {**place, "digest": named}, now)
+        return [conduct]
+
+    def _check_vector(self, tx: Transaction, site: SiteId, letter: Letter, conduct: Conduct) -> None:
+        """The masked vector is here, sent by this site, and its segments are those of the plan."""
+        step: Step = letter.message
+        assert step.vector is not None
+        if tx.find(grants, digest=step.vector.digest, subject=f"site:{site}") is None:
+            raise NotFound(f"{step.vector.digest} was not sent by this site", "send the blob, then the step")
+        vectors = letter.vectors or chain.read(self.shelf.read(tx, Digest(step.vector.digest)))
+        model = self._model(tx, Digest(tx.find(results, run=step.run, round=step.round - 1).state))
+        layout_ = steps.layout(conduct.plan, step.kind, model, len(conduct.fold.cohort))
+        if vectors.shape != layout_.masked:
+            raise Invalid("the vector's segments are not those of the plan", "update the agent")
 
     def _same_as_before(self, tx: Transaction, site: SiteId, answer: Answer) -> bool:
         before = tx.find(contributions, run=answer.run, round=answer.round, site=site)
@@ -175,8 +214,8 @@ class Ingest:
         if refusal.run is None:
             return []
         conduct = Conduct.load(tx, self.identity, RunId(refusal.run), now)
-        of = (refusal.round, refusal.attempt or conduct.fold.attempt)
-        if of == (conduct.fold.number, conduct.fold.attempt) and conduct.study == refusal.study:
+        of = (refusal.round, refusal.attempt or conduct.fold.current[1])
+        if of == conduct.fold.current and conduct.study == refusal.study:
             stands = update(refusals).filter_by(**about, reason=refusal.reason)
             tx.do(stands.values(decision=tx.scalar(newest)))
             conduct.withdraw(site, refusal.reason)

@@ -1,7 +1,7 @@
 """Due work that touches files: the first state, and APPLY. Each is idempotent: the same inputs give the same bytes."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -10,17 +10,20 @@ from sqlalchemy import bindparam, select, update
 
 from consilium import plugins
 from consilium.algorithms import metrics
+from consilium.coordinator import steps
 from consilium.coordinator.conduct import Conduct
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core import state as chain
-from consilium.core.errors import NotFound, StudyInvalid
+from consilium.core.errors import Invalid, NotFound, StudyInvalid
 from consilium.core.ids import Digest, RunId, SiteId
 from consilium.core.study import Plan, Study
+from consilium.privacy import recipe
+from consilium.privacy.layout import CLAMPED
 from consilium.store.blobs import Stored
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
-from consilium.store.schema import contributions, effects, results
+from consilium.store.schema import contributions, effects, openings, results
 from consilium.store.shelf import Shelf, size_of
 from consilium.wire.identity import Identity
 
@@ -42,7 +45,7 @@ _ROUND = Hot(
 
 @dataclass(frozen=True)
 class Done:
-    """What an effect computed."""
+    """What an effect computed. `opening`: the attempt and what opened its sum, under the recipe `secure_sum`."""
 
     run: RunId
     number: int
@@ -50,26 +53,35 @@ class Done:
     state: Stored
     aggregate: Stored | None
     figures: dict[str, Any]
+    opening: tuple[int, str] | None = None
 
 
 class Needs:
-    """What APPLY of the open round works on. Raises: Conflict by `machine.step` later, if the round has moved on."""
+    """What APPLY of the open round works on. Raises: Conflict by `machine.step` later, if the round has moved on.
 
-    def __init__(self, tx: Transaction, conduct: Conduct) -> None:
+    `sealed` is what opens the sum, under the recipe `secure_sum`.
+    """
+
+    def __init__(self, tx: Transaction, conduct: Conduct, shelf: Shelf) -> None:
         round_ = conduct.fold.round
         assert round_ is not None
         self.number, self.kind = round_.number, round_.kind
-        answered = round_.answered(machine.Phase.SUBMIT)
+        answered = round_.counted
         rows = {row.site: row for row in tx.rows(_ROUND, run=conduct.run, round=self.number) if row.site in answered}
         assert rows.keys() == answered.keys()
         self.contributions = [(SiteId(site), Digest(rows[site].digest)) for site in sorted(rows)]
         self.largest = max(row.size for row in rows.values())
         self.state: Digest = tx.find(results, run=conduct.run, round=self.number - 1).state
         self.state_size = size_of(tx, self.state)
+        self.sealed: steps.Sealed | None = None
+        if steps.secure(conduct.plan):
+            model = chain.read(shelf.read(tx, self.state)).shape["model"]
+            self.sealed = steps.Sealed.of(tx, conduct.plan, conduct.run, conduct.fold, self.state, model)
 
     def batches(self, small: int) -> list[list[tuple[SiteId, Digest]]]:
         """The contributions in sorted order of sites, in parts: small ones are read into memory."""
-        count = BATCH if self.largest <= small else len(self.contributions)
+        apart = self.largest <= small and self.sealed is None  # masks fall away in the sum of all, and not before
+        count = BATCH if apart else len(self.contributions)
         return [self.contributions[at : at + count] for at in range(0, len(self.contributions), count)]
 
 
@@ -89,11 +101,22 @@ class Performer:
     ) -> "Sum":
         """Add these contributions, the next in sorted order of sites, to what is summed `before`."""
         stamp = {"run": run, "round": str(needs.number), "kind": needs.kind.value}
+        if needs.sealed is not None:
+            return self._opened(plan, needs, needs.sealed, stamp, parts)
         total = [self._source(before.total), *parts] if before else parts
         made = self.shelf.make(lambda out: chain.fold(total, stamp, out), needs.largest)
         # `plain` shows each hospital's sums to the coordinator, and each hospital signed that it knows.
         singles = {site: read_figures(plan.study, part) for site, part in zip(sites, parts, strict=True)}
         return Sum(made, {**(before.figures if before else {}), **singles})
+
+    def _opened(
+        self, plan: Plan, needs: Needs, sealed: steps.Sealed, stamp: dict[str, str], parts: list[chain.Source]
+    ) -> "Sum":
+        """The sum of masked vectors, opened."""
+        opened = sealed.recover()
+        made = self.shelf.make(lambda out: recipe.recover(sealed.layout, parts, opened, stamp, out), needs.largest)
+        figures = {"clipped": clipped(plan.study, needs, self._source(made))}
+        return Sum(made, {}, figures, (sealed.open.attempt, steps.written(opened)))
 
     def apply(self, plan: Plan, run: RunId, needs: Needs, total: "Sum", before: chain.Source) -> Done:
         """Advance the state by the sum of the round."""
@@ -101,8 +124,8 @@ class Performer:
         if needs.kind is machine.Kind.TRAIN:
             step = partial(chain.advance, strategy(plan.study), before, needs.state, sums, run, needs.number)
             state = self.shelf.make(step, needs.state_size)
-        figures = {"all": read_figures(plan.study, sums), "sites": total.figures}
-        return Done(run, needs.number, needs.kind.value, state, total.total, figures)
+        figures = {"all": read_figures(plan.study, sums), "sites": total.figures, **total.more}
+        return Done(run, needs.number, needs.kind.value, state, total.total, figures, total.opening)
 
     def at_once(self, tx: Transaction, conduct: Conduct) -> Conduct:
         """If the round waits for its sum and little is to be summed, do it in the transaction of the last answer.
@@ -112,7 +135,7 @@ class Performer:
         round_ = conduct.fold.round
         if round_ is None or round_.phase is not machine.Phase.APPLY or conduct.fold.status in runs.OVER:
             return conduct
-        needs = Needs(tx, conduct)
+        needs = Needs(tx, conduct, self.shelf)
         if len(needs.contributions) * needs.largest > LITTLE or max(needs.largest, needs.state_size) > self.shelf.small:
             return conduct
         done, error = tx.apart(partial(self._at_once, conduct, needs))
@@ -146,15 +169,32 @@ class Performer:
         for stored in filter(None, (done.state, done.aggregate)):
             self.shelf.keep(conduct.tx, stored)
         outcome = done.aggregate.digest if done.aggregate else None
+        if done.opening is not None and conduct.tx.find(openings, run=done.run, round=done.number) is None:
+            attempt, body = done.opening
+            conduct.tx.put(openings, run=done.run, round=done.number, attempt=attempt, body=body)
         conduct.performed(done.number, done.kind, done.state.digest, outcome, done.figures, self._name)
 
 
 @dataclass(frozen=True)
 class Sum:
-    """Contributions of a round, summed so far; and each site's figures."""
+    """Contributions of a round, summed so far; and each site's figures. `opening`: see `Done`."""
 
     total: Stored
     figures: dict[SiteId, Any]
+    more: dict[str, Any] = field(default_factory=dict)
+    opening: tuple[int, str] | None = None
+
+
+def clipped(study: Study, needs: Needs, sums: chain.Source) -> int:
+    """How many values the sites cut. Raises: Invalid: more than the plan allows."""
+    arrays = chain.read(sums).arrays
+    count, values = int(arrays[CLAMPED][0]), sum(array.size for array in arrays.values())
+    if count > study.privacy.most_clipped * values * len(needs.contributions):
+        raise Invalid(
+            f"{count} values were beyond privacy.clip in round {needs.number}",
+            "raise privacy.clip, or lower training.learning_rate, in a new study",
+        )
+    return count
 
 
 def _size(source: chain.Source) -> int:

@@ -1,7 +1,8 @@
 """What the coordinator keeps of blobs, for how long, and how much of one sender.
 
 A contribution is one hospital's update under `plain`: it is dropped a while after the round's sums and state are
-durable. Of states and sums the newest rounds' are kept, the model of a run that is over among them: from these a
+durable. So is a masked vector, once the next round is summed, too: until then hospitals compute the sum anew.
+Of states and sums the newest rounds' are kept, the model of a run that is over among them: from these a
 hospital that comes back goes on. Plans, initial models and code of studies stay. What was sent and never used goes
 after a day. The audit log keeps the digests of all.
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from sqlalchemy import ColumnElement, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select
 
 from consilium.coordinator.ledgers import record
 from consilium.core import run as runs
@@ -27,7 +28,7 @@ from consilium.core.ids import Digest
 from consilium.core.study import Plan
 from consilium.store.blobs import Directory
 from consilium.store.database import Database, Transaction
-from consilium.store.schema import blobs, contributions, grants, results, studies
+from consilium.store.schema import blobs, contributions, grants, openings, results, studies
 from consilium.store.schema import runs as run_table
 
 log = logging.getLogger(__name__)
@@ -130,8 +131,10 @@ def _needed(tx: Transaction, names: list[str], rounds: int) -> set[str]:
     late = late.where(_named(names), results.c.round > newest.c.newest - max(rounds, 2))
     needed |= {name for row in tx.rows(late) for name in row}
     summed = exists().where(results.c.run == contributions.c.run, results.c.round == contributions.c.round)
+    opened = exists().where(openings.c.run == contributions.c.run, openings.c.round == contributions.c.round)
+    last = exists().where(newest.c.run == contributions.c.run, newest.c.newest == contributions.c.round)
     going = select(contributions.c.digest).join(run_table, run_table.c.run == contributions.c.run)
-    going = going.where(contributions.c.digest.in_(names), ~summed)
+    going = going.where(contributions.c.digest.in_(names), or_(~summed, and_(opened, last)))
     going = going.where(run_table.c.status.not_in([status.value for status in runs.OVER]))
     return needed | {row.digest for row in tx.rows(going)}
 

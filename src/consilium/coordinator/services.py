@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from consilium.coordinator import steps
 from consilium.coordinator.bell import Bell
 from consilium.coordinator.gate import Gate
 from consilium.coordinator.ingest import Ingest
@@ -23,6 +24,8 @@ from consilium.wire.identity import Identity
 
 JOIN_PREFIX = "consilium-join:"
 MEMBERS = 8
+HEARD = 8
+"""Phases whose answers are kept at hand: all sites of a round ask for the same."""
 Result = TypeVar("Result")
 
 
@@ -44,6 +47,7 @@ class Services:
     url: str
     ca: bytes | None
     keeping: Keeping = field(default_factory=Keeping)
+    heard: dict[tuple[str, int, int, str], bytes] = field(default_factory=dict, repr=False)
     _members: dict[Digest, bytes] = field(default_factory=dict, repr=False)
 
     def seconds(self) -> float:
@@ -70,6 +74,18 @@ class Services:
                 self._members.clear()
             member = self._members[digest] = b'"%b":"%b"' % (digest.encode(), base64.b64encode(data))
         return member
+
+    async def said(self, run: str, number: int, attempt: int, phase: str) -> bytes:
+        """What was said in a phase that is over, as members of a JSON object: envelopes by site."""
+        key = (run, number, attempt, phase)
+        found = self.heard.get(key)
+        if found is None:
+            told = await self.database.run(lambda tx: steps.said(tx, *key))
+            found = b",".join(b'"%b":%b' % (site.encode(), envelope) for site, envelope in told.items())
+            self.heard[key] = found
+            while len(self.heard) > HEARD:
+                self.heard.pop(next(iter(self.heard)), None)
+        return found
 
     def join_string(self, site: str, secret: str) -> str:
         """What a person gives to a site: where to dial, whom to trust, and a secret that serves once."""

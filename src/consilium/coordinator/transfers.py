@@ -20,9 +20,9 @@ from consilium.core.ids import Digest, is_digest
 from consilium.core.ids import digest as digest_of
 from consilium.store.blobs import Stored
 from consilium.store.database import Transaction
-from consilium.store.schema import blobs, contributions, grants, results, studies
+from consilium.store.schema import blobs, contributions, decisions, grants, openings, results, runs, studies
 from consilium.store.shelf import touch
-from consilium.wire.messages import Answer
+from consilium.wire.messages import Answer, Blob, Step
 
 PIECE = 1 << 20
 MAX_BLOB = 64 << 30
@@ -53,6 +53,17 @@ def _readable(tx: Transaction, call: Call, digest: Digest) -> int | None:
         subjects.append(grants.c.subject.in_(offered))
     statement = select(blobs.c.size).join(grants, grants.c.digest == blobs.c.digest)
     size: int | None = tx.scalar(statement.where(blobs.c.digest == digest, or_(*subjects)))
+    if size is None and call.who.role == "site":
+        size = _opened(tx, call, digest)
+    return size
+
+
+def _opened(tx: Transaction, call: Call, digest: Digest) -> int | None:
+    """Size of a masked vector whose sum is open, for a site of its study: it computes the sum anew."""
+    same = (contributions.c.run == openings.c.run) & (contributions.c.round == openings.c.round)
+    found = select(contributions.c.size).join(openings, same).join(runs, runs.c.run == contributions.c.run)
+    mine = select(decisions.c.study).where(decisions.c.site == call.who.name)
+    size: int | None = tx.scalar(found.where(contributions.c.digest == digest, runs.c.study.in_(mine)))
     return size
 
 
@@ -158,9 +169,7 @@ async def answer(call: Call) -> Any:
     shelf = call.services.shelf
     envelope, line, data = call.body.partition(b"\n")
     letter = Letter.read(envelope)
-    if not isinstance(letter.message, Answer):
-        raise EnvelopeInvalid("only an answer comes with a contribution", "send other messages to /v1/envelopes")
-    named = letter.message.contribution
+    named = _named(letter.message)
     if not line or len(data) != named.size or digest_of(data) != named.digest:
         raise DigestMismatch(f"the bytes sent are not {named.digest}", "send the envelope in one line, then the blob")
     # No quota is asked: what is small is kept in the transaction that takes its answer, once per round, or not at all.
@@ -168,6 +177,15 @@ async def answer(call: Call) -> Any:
     if named.size > shelf.small:
         stored = await call.services.to_thread(lambda: shelf.files.make_bytes(data))
     return await take(call, letter.holding(data), lambda tx: _keep(tx, call, stored))
+
+
+def _named(message: Any) -> Blob:
+    """The blob that a message names. Raises: EnvelopeInvalid: it is none of those that come with one."""
+    if isinstance(message, Answer):
+        return message.contribution
+    if isinstance(message, Step) and message.vector is not None:
+        return message.vector
+    raise EnvelopeInvalid("only an answer comes with a contribution", "send other messages to /v1/envelopes")
 
 
 async def _pour(call: Call, write: Callable[[bytes], None]) -> None:

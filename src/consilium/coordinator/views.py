@@ -12,6 +12,7 @@ from consilium.core import run as runs
 from consilium.core.errors import NotFound
 from consilium.core.ids import Digest, RunId
 from consilium.core.study import Plan
+from consilium.governance.words import learns
 from consilium.store import eventlog
 from consilium.store.database import Transaction
 from consilium.store.schema import blobs, contributions, decisions, events, people, refusals, results, sites, studies
@@ -20,6 +21,12 @@ from consilium.wire.identity import fingerprint
 from consilium.wire.messages import Decision
 
 Json = dict[str, Any]
+TOOK_PART = machine.COUNTED | {machine.Phase.PROVE}
+PRIVACY = {
+    "plain": "plain: the coordinator saw each hospital's update and figures; each site signed that it accepts it",
+    "secure_sum": "secure_sum: the coordinator saw sums over hospitals; figures of single hospitals are withheld",
+}
+"""What a result says of its recipe, in one line."""
 
 
 def site_list(tx: Transaction) -> list[Json]:
@@ -96,13 +103,16 @@ def run_view(tx: Transaction, run: RunId) -> Json:
     """One run: where it stands, and who took part in what. Raises: NotFound."""
     _, fold = eventlog.load(tx, run)
     row = tx.row(select(run_table.c.study, studies.c.plan).join(studies).where(run_table.c.run == run))
-    rounds, behind = participation(tx, run), "" if fold.status in runs.OVER else witness.behind(tx)
+    told = participation(tx, run)
+    rounds = [entry for entry in told if entry["kind"] != machine.Kind.PAIR]
+    behind = "" if fold.status in runs.OVER else witness.behind(tx)
     return {
         "run": run, "study": row.study, "plan": row.plan, "status": fold.status.value,
         "reason": "; ".join(filter(None, (_reason(fold, rounds), behind))),
         "round": fold.number, "rounds": fold.rounds, "kind": fold.round.kind.value if fold.round else None,
         "waiting_for": _waiting_for(fold), "state": blob_of(tx, fold.state) if fold.state else None,
-        "participation": rounds, "sites": _site_totals(tx, run),
+        "phase": fold.round.phase if fold.round else None, "participation": rounds, "sites": _site_totals(tx, run),
+        "pairing": [entry for entry in told if entry["kind"] == machine.Kind.PAIR],
     }  # fmt: skip
 
 
@@ -115,9 +125,9 @@ def _reason(fold: runs.Run, rounds: list[Json]) -> str:
 
 def _waiting_for(fold: runs.Run) -> list[str]:
     round_ = fold.round
-    if round_ is None or round_.closed or round_.phase is not machine.Phase.SUBMIT:
+    if round_ is None or round_.phase is None or round_.phase in machine.ASKED_OF_COORDINATOR:
         return []
-    return sorted(round_.roster - round_.answered(machine.Phase.SUBMIT).keys())
+    return sorted(round_.asked(round_.phase) - round_.answered(round_.phase).keys())
 
 
 def blob_of(tx: Transaction, digest: Digest | str) -> Json:
@@ -133,14 +143,16 @@ def participation(tx: Transaction, run: RunId) -> list[Json]:
     for event in tx.rows(select(events).where(events.c.run == run).order_by(events.c.seq)):
         body = json.loads(event.body)
         if event.kind == "Opened":
+            if current.get("kind") == machine.Kind.PAIR and current["closed"] is None:
+                current["closed"] = _text(event.at)  # nothing is computed in it: the next one opens at its end
             current = {
                 "round": body["number"], "kind": body["kind"], "attempt": body["attempt"], "roster": body["roster"],
                 "opened": _text(event.at), "took_part": [], "refused": {}, "closed": None,
             }  # fmt: skip
             found[(body["number"], body["attempt"])] = current
-        elif event.kind == "Answered" and body["phase"] == "SUBMIT":
+        elif event.kind == "Answered" and body["phase"] in TOOK_PART:
             current["took_part"] = sorted([*current["took_part"], body["site"]])
-        elif event.kind == "Answered":
+        elif event.kind == "Answered" and body["phase"] == machine.Phase.APPLY:
             row = told[current["round"]]
             done = {"closed": _text(event.at), "state": row.state, "aggregate": row.aggregate}
             current |= {**done, "figures": json.loads(row.figures), "performed_by": row.performed_by}
@@ -192,7 +204,8 @@ def result_view(tx: Transaction, run: RunId) -> Json:
         "rounds_done": len(done),
         "figures": last["figures"] if last else None,
         "judged": judged,
-        "privacy": "plain: the coordinator saw each hospital's update and figures; each site signed that it accepts it",
+        "privacy": PRIVACY[plan.study.privacy.recipe],
+        "learns": learns(plan.study),
     }
 
 

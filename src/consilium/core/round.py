@@ -13,27 +13,56 @@ from types import MappingProxyType
 from consilium.core.errors import Equivocation, Invalid, OutOfPhase, UnknownSite
 from consilium.core.ids import COORDINATOR, Digest, SiteId
 
+
+def threshold(cohort: int) -> int:
+    """How many sites open a sum of a cohort of this size: t = floor(2n/3) + 1, so that two sums need more than n."""
+    return 2 * cohort // 3 + 1
+
+
 Roster = frozenset[SiteId]
 """Sites asked in one round; a cohort is always patients."""
 
 
 class Kind(StrEnum):
-    """What a round is for."""
+    """What a round is for. In PAIR, round 0 of a run, sites agree on keys."""
 
+    PAIR = "PAIR"
     TRAIN = "TRAIN"
     EVALUATE = "EVALUATE"
 
 
 class Phase(StrEnum):
-    """What is asked. In SUBMIT each site sends its contribution; in APPLY the coordinator computes the next state."""
+    """What is asked.
+
+    SUBMIT: each site sends its contribution. APPLY: the coordinator computes the next state. KEYS, PAIR, PROVE: public
+    keys; what was encapsulated to each other; proof of the same keys, once people have compared the roster's words.
+    READY: the site has trained. MASK: its masked vector. CONFIRM: whose vectors it saw. UNMASK: what opens their sum.
+    """
 
     SUBMIT = "SUBMIT"
     APPLY = "APPLY"
+    KEYS = "KEYS"
+    PAIR = "PAIR"
+    PROVE = "PROVE"
+    READY = "READY"
+    MASK = "MASK"
+    CONFIRM = "CONFIRM"
+    UNMASK = "UNMASK"
 
 
 PLAIN: tuple[Phase, ...] = (Phase.SUBMIT, Phase.APPLY)
 """The phases of the recipe `plain`."""
+PAIRING: tuple[Phase, ...] = (Phase.KEYS, Phase.PAIR, Phase.PROVE)
+"""The phases of a round of kind PAIR."""
+SECURE_SUM: tuple[Phase, ...] = (Phase.READY, Phase.MASK, Phase.CONFIRM, Phase.UNMASK, Phase.APPLY)
+"""The phases of the recipe `secure_sum`."""
 ASKED_OF_COORDINATOR = frozenset({Phase.APPLY})
+COUNTED = frozenset({Phase.SUBMIT, Phase.MASK})
+"""Phases in which a site's values come: who answered one took part in the round."""
+_BY_ALL = frozenset({Phase.PAIR, Phase.PROVE})
+"""Phases that everybody asked must answer; without some of them, the round is opened again."""
+_WITH_LEAST = frozenset({Phase.CONFIRM, Phase.UNMASK})
+"""Phases in which nothing is added to the sum: as many as open it are enough."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +129,17 @@ Effect = Ask | Wait | Close
 
 @dataclass(frozen=True)
 class Round:
-    """One round. `answers[phase][site]` only grows; `roster` only shrinks; `at` is the index of the open phase."""
+    """One round. `answers[phase][site]` only grows; `roster` only shrinks; `at` is the index of the open phase.
+
+    `quorum` sites take part at least; `least` of them open a sum.
+    """
 
     number: int
     kind: Kind
     phases: tuple[Phase, ...]
     roster: Roster
     quorum: int
+    least: int = 1
     at: int = 0
     answers: Mapping[Phase, Mapping[SiteId, Digest]] = field(default_factory=lambda: MappingProxyType({}))
     overdue: bool = False
@@ -118,28 +151,44 @@ class Round:
         return None if self.closed else self.phases[self.at]
 
     def asked(self, phase: Phase) -> Roster:
-        """Who is asked in `phase`."""
-        return frozenset({COORDINATOR}) if phase in ASKED_OF_COORDINATOR else self.roster
+        """Who is asked in `phase`: the roster; after the first phase, those of it who answered the one before."""
+        if phase in ASKED_OF_COORDINATOR:
+            return frozenset({COORDINATOR})
+        at = self.phases.index(phase)
+        return self.roster & self.answered(self.phases[at - 1]).keys() if at else self.roster
 
     def answered(self, phase: Phase) -> Mapping[SiteId, Digest]:
         """The answers of `phase` so far."""
         return self.answers.get(phase, MappingProxyType({}))
 
+    @property
+    def counted(self) -> Mapping[SiteId, Digest]:
+        """Whose values are in the sum; in PAIR, who holds the keys."""
+        phase = next((phase for phase in self.phases if phase in COUNTED), self.phases[-1])
+        return self.answered(phase)
+
+    @property
+    def opening(self) -> bool:
+        """Whether its sum may be open already: from UNMASK on, no second attempt of this round is possible."""
+        return Phase.UNMASK in self.phases[: self.at + 1]
+
     def needed(self, phase: Phase) -> int:
         """How many answers let `phase` close at its deadline."""
-        return 1 if phase in ASKED_OF_COORDINATOR else self.quorum
+        if phase in ASKED_OF_COORDINATOR:
+            return 1
+        return self.least if phase in _WITH_LEAST else self.quorum
 
 
 def begin(
-    number: int, kind: Kind, phases: tuple[Phase, ...], roster: Roster, quorum: int
+    number: int, kind: Kind, phases: tuple[Phase, ...], roster: Roster, quorum: int, least: int = 1
 ) -> tuple[Round, list[Effect]]:
     """Open a round and ask its first phase.
 
-    Raises: Invalid: the roster is smaller than the quorum, or the quorum is not positive.
+    Raises: Invalid: the roster is smaller than the quorum, or the quorum is not positive or below what opens a sum.
     """
-    if quorum < 1 or len(roster) < quorum:
+    if quorum < max(least, 1) or len(roster) < quorum:
         raise Invalid(f"{len(roster)} sites cannot meet a quorum of {quorum}", "wait for more sites to approve")
-    fresh = Round(number, kind, phases, roster, quorum)
+    fresh = Round(number, kind, phases, roster, quorum, least)
     return fresh, [Ask(phases[0], fresh.asked(phases[0]))]
 
 
@@ -158,8 +207,8 @@ def step(before: Round, event: Event) -> tuple[Round, list[Effect]]:
                 return before, []
             return _settle(replace(before, overdue=True))
         case Cancelled():
-            if before.closed:
-                return before, []
+            if before.closed or before.opening:
+                return before, []  # a sum that some sites have opened has no second attempt
             return replace(before, closed=True), [Close(None, event.reason)]
 
 
@@ -183,7 +232,10 @@ def _answered(before: Round, event: Answered) -> tuple[Round, list[Effect]]:
 def _withdrew(before: Round, event: Withdrew) -> tuple[Round, list[Effect]]:
     if before.closed or event.site not in before.roster or event.site in before.answered(Phase.SUBMIT):
         return before, []  # what it has sent stays in the sum; it is out from the next round on
+    # What it has masked stays in the sum, too, but it is not waited for any more: others open it.
     after = replace(before, roster=before.roster - {event.site})
+    if event.site in before.answered(Phase.KEYS):  # the others' keys are bound to a roster with it in
+        return replace(after, closed=True), [Close(None, f"{event.site} left while keys were agreed")]
     if before.phase in ASKED_OF_COORDINATOR:
         return after, []
     return _settle(after)
@@ -195,10 +247,12 @@ def _settle(round_: Round) -> tuple[Round, list[Effect]]:
     gathered, needed = round_.answered(phase), round_.needed(phase)
     everyone = round_.asked(phase) <= gathered.keys()
     if len(gathered) < needed:
-        waiting = round_.overdue or len(round_.asked(phase)) < needed
+        waiting = round_.overdue or len(round_.asked(phase) | gathered.keys()) < needed
         return round_, [Wait(phase, len(gathered), needed)] if waiting else []
     if not everyone and not round_.overdue:
         return round_, []
+    if phase in _BY_ALL and not everyone:
+        return replace(round_, closed=True), [Close(None, f"round {round_.number} is opened again, without the silent")]
     if round_.at + 1 == len(round_.phases):
         outcome = next(iter(gathered.values()))
         return replace(round_, closed=True), [Close(outcome)]
@@ -212,8 +266,10 @@ def diagram(phases: tuple[Phase, ...]) -> str:
     lines = ["stateDiagram-v2", f"    [*] --> {phases[0]}"]
     for phase, following in zip(phases, (*phases[1:], "[*]"), strict=True):
         who = "coordinator" if phase in ASKED_OF_COORDINATOR else "all, or quorum at the deadline"
+        who = "all" if phase in _BY_ALL else who
         lines.append(f"    {phase} --> {following}: {who} answered")
         if phase not in ASKED_OF_COORDINATOR:
             lines.append(f"    {phase} --> {phase}: deadline below quorum (paused)")
-        lines.append(f"    {phase} --> [*]: cancelled")
+        if Phase.UNMASK not in phases[: phases.index(phase) + 1]:
+            lines.append(f"    {phase} --> [*]: cancelled")
     return "\n".join(lines)

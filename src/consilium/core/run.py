@@ -6,7 +6,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from consilium.core import round as machine
-from consilium.core.errors import Conflict, OutOfPhase
+from consilium.core.errors import Conflict, Invalid, OutOfPhase
 from consilium.core.ids import Digest, SiteId
 from consilium.core.round import Kind, Roster, Round
 
@@ -21,17 +21,28 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
+_DID = dict.fromkeys(machine.Phase, "have answered") | {
+    machine.Phase.PROVE: "have compared the words of the roster",
+    machine.Phase.CONFIRM: "have confirmed whose vectors they saw",
+    machine.Phase.UNMASK: "have sent what opens the sum",
+}
+"""What a run waits for, phase by phase."""
 OVER = frozenset({Status.FINISHED, Status.STOPPED, Status.FAILED})
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A round begins with this roster; `attempt` counts openings of the same number."""
+    """A round begins with this roster; `attempt` counts openings of the same number.
+
+    Args:    quorum: how many must take part; 0: the plan's number.   least: how many open a sum.
+    """
 
     number: int
     kind: Kind
     roster: tuple[SiteId, ...]
     attempt: int
+    quorum: int = 0
+    least: int = 1
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,13 @@ class Lacking:
 
 
 @dataclass(frozen=True)
+class Parted:
+    """Too few of those that hold keys go on: keys are agreed anew, among those that do."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Stopped:
     """A person ended the run, or it cannot go on (`failed`)."""
 
@@ -49,15 +67,20 @@ class Stopped:
     failed: bool = False
 
 
-RunEvent = Opened | Lacking | Stopped | machine.Event
+RunEvent = Opened | Lacking | Parted | Stopped | machine.Event
 
 
 @dataclass(frozen=True)
 class Run:
-    """A fold of its events. `state` names the newest state of the chain; `took_part` who made which round."""
+    """A fold of its events. `state` names the newest state of the chain; `took_part` who made which round.
+
+    `cohort` holds keys with one another; it is empty where the recipe needs none, and until they do. `pairings` counts
+    how often keys were agreed: rounds of kind PAIR are all number 0, and leave `number` and `attempt` as they are.
+    """
 
     rounds: int
     quorum: int
+    secure: bool = False
     status: Status = Status.PAUSED
     reason: str = "not begun"
     number: int = 0
@@ -65,20 +88,36 @@ class Run:
     round: Round | None = None
     state: Digest | None = None
     took_part: Mapping[int, tuple[SiteId, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    cohort: tuple[SiteId, ...] = ()
+    pairings: int = 0
+
+    @property
+    def current(self) -> tuple[int, int]:
+        """(number, attempt) of the newest round."""
+        if self.round is not None and self.round.kind is Kind.PAIR:
+            return 0, self.pairings
+        return self.number, self.attempt
+
+    @property
+    def next_number(self) -> int:
+        """Number of the newest round that is not done, or that comes."""
+        return self.number + 1 if self.number in self.took_part or self.number == 0 else self.number
 
     @property
     def following(self) -> tuple[int, Kind] | None:
         """The round to open now; None while one is open or when the run is over."""
         if self.status in OVER or (self.round is not None and not self.round.closed):
             return None
-        number = self.number + 1 if self.number in self.took_part or self.number == 0 else self.number
+        if self.secure and not self.cohort:
+            return 0, Kind.PAIR
+        number = self.next_number
         return number, Kind.TRAIN if number <= self.rounds else Kind.EVALUATE
 
 
 def step(before: Run, event: RunEvent) -> tuple[Run, list[machine.Effect]]:
     """The run after `event`, and the effects of its round. A refused event raises and changes nothing.
 
-    Raises: Conflict and its kinds: the event does not fit.   Invalid: a roster below quorum.
+    Raises: Conflict and its kinds: the event does not fit.   Invalid: a roster below quorum, or one without keys.
     """
     if before.status in OVER:
         return _after_the_end(before, event)
@@ -88,6 +127,10 @@ def step(before: Run, event: RunEvent) -> tuple[Run, list[machine.Effect]]:
         case Lacking():
             reason = f"{event.present} sites approve this plan and are admitted; {before.quorum} are needed"
             return replace(before, status=Status.PAUSED, reason=reason), []
+        case Parted():
+            if before.round is not None and not before.round.closed:
+                raise Conflict("a round is open", "close it first")
+            return replace(before, cohort=(), status=Status.PAUSED, reason=event.reason), []
         case Stopped():
             status = Status.FAILED if event.failed else Status.STOPPED
             return replace(before, status=status, reason=event.reason), []
@@ -112,16 +155,37 @@ def _opened(before: Run, event: Opened) -> tuple[Run, list[machine.Effect]]:
     if before.following != (event.number, event.kind):
         raise Conflict(f"round {event.number} is not the next one", "open the round that `following` names")
     roster: Roster = frozenset(event.roster)
-    fresh, effects = machine.begin(event.number, event.kind, machine.PLAIN, roster, before.quorum)
-    opened = replace(before, round=fresh, number=event.number, attempt=event.attempt)
-    return replace(opened, status=Status.RUNNING, reason=""), effects
+    phases = _phases(before.secure, event.kind)
+    quorum = event.quorum or before.quorum
+    if before.secure and event.kind is not Kind.PAIR:
+        _sound(before, roster, event.least)
+    fresh, effects = machine.begin(event.number, event.kind, phases, roster, quorum, event.least)
+    opened = replace(before, round=fresh, status=Status.RUNNING, reason="")
+    if event.kind is Kind.PAIR:
+        return replace(opened, pairings=event.attempt), effects
+    return replace(opened, number=event.number, attempt=event.attempt), effects
+
+
+def _sound(run: Run, roster: Roster, least: int) -> None:
+    """Refuse a secure sum over a site without keys, or that fewer than its threshold could open."""
+    if not roster <= frozenset(run.cohort):
+        raise Invalid("a site of the roster holds no keys with the others", "it takes part from the next run on")
+    if least < machine.threshold(len(roster)):
+        raise Invalid(f"{least} sites must not open a sum over {len(roster)}", "open the round with its threshold")
+
+
+def _phases(secure: bool, kind: Kind) -> tuple[machine.Phase, ...]:
+    if kind is Kind.PAIR:
+        return machine.PAIRING
+    return machine.SECURE_SUM if secure else machine.PLAIN
 
 
 def _settled(run: Run, effects: list[machine.Effect]) -> Run:
     for effect in effects:
         match effect:
             case machine.Wait():
-                reason = f"round {run.number}: {effect.answered} of the {effect.quorum} needed sites have answered"
+                what = f"round {run.current[0]}" if run.current[0] else "agreeing on keys"
+                reason = f"{what}: {effect.answered} of the {effect.quorum} needed sites {_DID[effect.phase]}"
                 return replace(run, status=Status.PAUSED, reason=reason)
             case machine.Ask():
                 return replace(run, status=Status.RUNNING, reason="")
@@ -134,7 +198,9 @@ def _settled(run: Run, effects: list[machine.Effect]) -> Run:
 
 def _completed(run: Run, effect: machine.Close) -> Run:
     assert run.round is not None
-    took_part = tuple(sorted(run.round.answered(machine.Phase.SUBMIT)))
+    took_part = tuple(sorted(run.round.counted))
+    if run.round.kind is Kind.PAIR:
+        return replace(run, cohort=took_part, status=Status.RUNNING, reason="")
     done = replace(run, took_part=MappingProxyType({**run.took_part, run.number: took_part}))
     if run.round.kind is Kind.EVALUATE:
         return replace(done, status=Status.FINISHED, reason="")

@@ -23,7 +23,10 @@ from consilium.core.tensors import Array, Tensors, flatten, from_safetensors, ma
 CHUNK = 1 << 18
 """Elements per step: 1 MiB of float32, 2 MiB of float64; small enough for the processor's cache."""
 MAX_HEADER = 1 << 20
-_DTYPES: dict[str, np.dtype[Any]] = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    name: np.dtype(code)
+    for name, code in {"F64": "<f8", "F32": "<f4", "I64": "<i8", "U16": "<u2", "U32": "<u4", "U64": "<u8"}.items()
+}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 Source = bytes | Path
 """A file of vectors: its bytes, where it is small, or its place."""
@@ -72,7 +75,7 @@ def header(shape: Mapping[str, tuple[str, int]], metadata: Mapping[str, str] | N
 def read(source: Source) -> Vectors:
     """Map a file of 1-D arrays without reading them.
 
-    Raises: Invalid: not a safetensors file of 1-D float64, float32 or int64 arrays, or values lie outside the file.
+    Raises: Invalid: not a safetensors file of 1-D arrays of floats or integers, or values lie outside the file.
     """
     refusal = Invalid("this file is not a safetensors file of 1-D arrays", "send what `consilium` wrote")
     whole_file = source if isinstance(source, bytes) else _map(source)
@@ -113,6 +116,16 @@ def _mapped(data: Array, entry: Any) -> Array:
     return data[start:end].view(dtype)
 
 
+def kind(array: Array) -> str:
+    """The type of an array's values, by its name in a file. Raises: KeyError: no such file holds it."""
+    return _NAMES[array.dtype]
+
+
+def dtype(kind: str) -> np.dtype[Any]:
+    """The type of that name."""
+    return _DTYPES[kind]
+
+
 class Writer:
     """Write bytes to a file and hash them on the way."""
 
@@ -132,7 +145,8 @@ class Writer:
         return Digest("sha256:" + self._hash.hexdigest())
 
 
-def _raw(array: Array) -> memoryview:
+def raw(array: Array) -> memoryview:
+    """An array's bytes."""
     return np.ascontiguousarray(array).data.cast("B")
 
 
@@ -143,7 +157,7 @@ def write(vectors: Mapping[str, Array], metadata: Mapping[str, str], out: IO[byt
     for name in sorted(vectors):
         array = vectors[name]
         for start in range(0, array.size, CHUNK):
-            writer.write(_raw(array[start : start + CHUNK]))
+            writer.write(raw(array[start : start + CHUNK]))
     return writer.digest(), writer.size
 
 
@@ -180,7 +194,7 @@ def advance(
     writer.write(header(state.shape, {"run": run, "round": str(number), "parent": parent}))
     for name in sorted(state.arrays):
         for piece in _advanced(strategy, state, update, float(weight[0]), name):
-            writer.write(_raw(piece))
+            writer.write(raw(piece))
     return writer.digest(), writer.size
 
 
@@ -224,5 +238,5 @@ def fold(contributions: Sequence[Source], metadata: Mapping[str, str], out: IO[b
                 total += file.arrays[name][start : start + CHUNK]
             if not np.all(np.isfinite(total)):
                 raise Invalid(f"the sum of segment {name!r} is not finite", "lower the learning rate of the study")
-            writer.write(_raw(total))
+            writer.write(raw(total))
     return writer.digest(), writer.size

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from consilium.core.errors import StudyInvalid
 from consilium.core.ids import DIGEST, SLUG, Digest, canonical, digest
+from consilium.core.round import threshold
 
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
@@ -141,7 +142,20 @@ class Training(Part):
 class Privacy(Part):
     """How updates are protected. `plain` protects nothing: each site must sign that it accepts it."""
 
-    recipe: Literal["plain"] = Field("plain", description="what is done to an update before it leaves")
+    recipe: Literal["secure_sum", "plain"] = Field(
+        "secure_sum",
+        description="secure_sum: the coordinator learns sums over at least `min_sites` sites and nothing of one; "
+        "plain: it sees each site's update",
+    )
+    min_sites: int = Field(3, ge=3, description="fewest sites in a sum that is opened; a site may ask for more")
+    clip: float = Field(
+        8.0, gt=0, le=1e6, description="largest change of one parameter in a round; what is beyond is cut, and counted"
+    )
+    most_clipped: float = Field(0.01, ge=0, le=1, description="share of cut values above which the run fails")
+    most_patients: int = Field(100_000, ge=1, le=10**9, description="most patients that one site may bring")
+    bits: Literal[16, 32, 64] | None = Field(
+        None, description="of the integers that updates become; none given: as many as the model's values have"
+    )
 
 
 class Deadlines(Part):
@@ -183,6 +197,16 @@ class Study(Part):
             raise ValueError(f"`quorum` {self.quorum} is more than the {len(self.sites)} invited `sites`")
         if len(set(self.sites)) != len(self.sites):
             raise ValueError("`sites` names a site twice")
+        return self
+
+    @model_validator(mode="after")
+    def _a_sum_can_be_opened(self) -> "Study":
+        least = max(self.privacy.min_sites, threshold(len(self.sites)) if self.sites else 0)
+        if self.privacy.recipe == "secure_sum" and self.quorum < least:
+            raise ValueError(
+                f"`quorum` {self.quorum} is less than the {least} sites that a secure sum needs; raise it, or choose "
+                "`privacy: {recipe: plain}`, which each hospital must accept by name"
+            )
         return self
 
     @model_validator(mode="after")

@@ -53,6 +53,7 @@ class Policy(Part):
         ("fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi"), description="strategies that are allowed"
     )
     min_patients: int = Field(20, ge=1, description="fewest training patients, counted here")
+    min_sites: int = Field(3, ge=3, description="fewest hospitals in a sum that is opened, under `secure_sum`")
     max_rounds: int = Field(500, ge=1, description="most training rounds of one study")
     max_approval_days: int = Field(365, ge=1, description="an approval ends after this long at the latest")
     expires: date | None = Field(None, description="last day of this policy; the hospital then renews it")
@@ -108,6 +109,10 @@ class Policy(Part):
         """Fewest training patients: the larger of the hospital's and the study's number."""
         return max(self.min_patients, study.min_patients)
 
+    def floor(self, study: Study) -> int:
+        """Fewest hospitals in a sum that is opened: the larger of the hospital's and the study's number."""
+        return max(self.min_sites, study.privacy.min_sites)
+
 
 TEMPLATE = """\
 # What may be done with this hospital's data at all. Owned by the hospital; read anew before every round.
@@ -116,6 +121,7 @@ purposes: [research, quality]       # research | quality | public-health | educa
 models: [linear, logistic, poisson, torch]
 strategies: [fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi]
 min_patients: 20                    # fewest training patients, counted here; a study may ask for more, never for less
+min_sites: 3                        # fewest hospitals in a sum that is opened; a study may ask for more
 max_rounds: 500                     # most training rounds of one study
 max_approval_days: 365              # an approval ends after this long at the latest
 # expires: 2030-12-31               # last day of this policy

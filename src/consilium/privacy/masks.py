@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 Integers = npt.NDArray[np.unsignedinteger[Any]]
-BLOCK = 1 << 18
-"""Bytes per step: fits the processor's cache, and is a whole number of the cipher's blocks."""
+BLOCK = 1 << 17
+"""Bytes per step: three of them fit a core's cache, and it is a whole number of the cipher's blocks."""
 _ZEROS = bytes(BLOCK)
 _AES_BLOCK = 16
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from consilium.core.errors import Invalid
 from consilium.core.ids import SiteId
+from consilium.core.round import threshold
 from consilium.privacy import masks, shares
 from consilium.privacy.masks import Integers
-from consilium.privacy.secagg import Masked, Open, Ready, Unmask, commitment, ctx2_of, is_share, sign, threshold
+from consilium.privacy.secagg import Masked, Open, Ready, Unmask, commitment, ctx2_of, is_share, sign
 
 Pair = tuple[SiteId, SiteId]
 
@@ -48,6 +49,25 @@ def recover(asked: Open, active: Iterable[Ready], survivors: Mapping[SiteId, Mas
     return Opened(own, pairs)
 
 
+def check(asked: Open, active: Iterable[Ready], survivors: Mapping[SiteId, Masked], opened: Opened) -> None:
+    """Whether these are the keys that open the sum over the survivors, by what each site committed to.
+
+    Raises: Invalid: keys are lacking, too many, or not those.
+    """
+    called = {one.site: one for one in active}
+    ctx, ctx2 = asked.sha256, ctx2_of(asked, called.values())
+    gone = called.keys() - survivors.keys()
+    whole = opened.own.keys() == survivors.keys() and opened.pairs.keys() == {(s, g) for s in survivors for g in gone}
+    if not (
+        whole
+        and all(commitment(ctx, key) == called[site].own_hash for site, key in opened.own.items())
+        and all(
+            commitment(ctx2, key) == survivors[site].pair_hashes.get(lost) for (site, lost), key in opened.pairs.items()
+        )
+    ):
+        raise Invalid("these keys do not open the sum of this round", "compare both audit logs")
+
+
 def _combined(asked: Open, author: Masked, subject: SiteId, parts: Mapping[SiteId, bytes]) -> bytes:
     places = {site: place for place, site in enumerate(asked.cohort)}
     good = {
@@ -61,10 +81,8 @@ def _combined(asked: Open, author: Masked, subject: SiteId, parts: Mapping[SiteI
 def uncover(total: Mapping[str, Integers], opened: Opened) -> None:
     """Take the masks off a sum of masked vectors, in place: what is left is the sum of the survivors' integers."""
     for name, vector in total.items():
-        for key in opened.own.values():
-            masks.add(vector, masks.segment_key(key, name), -1)
-        for (site, lost), key in opened.pairs.items():
-            masks.add(vector, masks.segment_key(key, name), -sign(site, lost))
+        for key, plus in streams(opened):
+            masks.add(vector, masks.segment_key(key, name), plus)
 
 
 def streams(opened: Opened) -> Iterator[tuple[bytes, int]]:

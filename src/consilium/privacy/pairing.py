@@ -42,11 +42,15 @@ class Message(BaseModel):
 
 
 class Keys(Message):
-    """A site's public keys for a study's epoch, a commitment to its nonce, and its own floor."""
+    """A site's public keys for an epoch, a commitment to its nonce, and its own floor.
+
+    `study` names the run; `identity` is the key by which the site signs: what people compare holds it, too.
+    """
 
     study: str
     epoch: int
     site: SiteId
+    identity: str
     x25519: bytes = Field(min_length=32, max_length=32)
     mlkem768: bytes = Field(min_length=1184, max_length=1184)
     nonce_hash: bytes = Field(min_length=32, max_length=32)
@@ -78,12 +82,12 @@ class Secrets:
     mlkem768: bytes
     nonce: bytes
 
-    def keys(self, study: str, epoch: int, site: SiteId, min_sites: int = FLOOR) -> Keys:
+    def keys(self, study: str, epoch: int, site: SiteId, identity: str, min_sites: int = FLOOR) -> Keys:
         """The message that makes the public halves known."""
         exchange = X25519PrivateKey.from_private_bytes(self.x25519).public_key().public_bytes_raw()
         capsule = MLKEM768PrivateKey.from_seed_bytes(self.mlkem768).public_key().public_bytes_raw()
         return Keys(
-            study=study, epoch=epoch, site=site, x25519=exchange, mlkem768=capsule,
+            study=study, epoch=epoch, site=site, identity=identity, x25519=exchange, mlkem768=capsule,
             nonce_hash=sha256(self.nonce).digest(), min_sites=min_sites,
         )  # fmt: skip
 
@@ -107,6 +111,7 @@ class Roster:
             all(one.site == site for site, one in received.items())
             and {(one.study, one.epoch) for one in keys} == {(own.study, own.epoch)}
             and len({one.x25519 for one in keys}) == len({one.mlkem768 for one in keys}) == len(keys)
+            and len({one.identity for one in keys}) == len(keys)
             and received.get(own.site) == own
         )
         if not sound:

@@ -41,24 +41,45 @@ class Encoding:
     @property
     def scale(self) -> float:
         """Integers per unit: the largest power of two that keeps the limit below `top`, so that scaling is exact."""
-        return float(2.0 ** np.floor(np.log2(self.top / self.limit)))
+        scale = float(2.0 ** np.floor(np.log2(self.top / self.limit)))
+        return scale if scale * self.limit <= self.top else scale / 2  # the logarithm was rounded up
 
-    def encode(self, values: Floats, chance: Floats) -> tuple[Integers, int]:
+    def encode(self, values: Floats, chance: Floats | float = 0.5) -> tuple[Integers, int]:
         """Integers modulo 2^bits, two's complement, and how many values were clamped.
 
         Args:    values: (n,) finite.   chance: (n,) in [0, 1): rounds up with the probability of the remainder, so
-                 that rounding adds no bias; 0.5 everywhere rounds to the nearest.
+                 that rounding adds no bias; 0.5 rounds to the nearest.
         Raises:  Invalid: a value is not finite.
         """
-        wide = values.astype(np.float64)
-        if not np.all(np.isfinite(wide)):
+        least, most = _ends(values)
+        if not np.isfinite(least) or not np.isfinite(most):
             raise Invalid("a value is not finite", "lower the learning rate of the study")
-        clamped = int(np.count_nonzero(np.abs(wide) > self.limit))
-        whole = np.floor(np.clip(wide, -self.limit, self.limit) * self.scale + chance).astype(np.int64)
-        np.clip(whole, -self.top, self.top, out=whole)
-        return whole.astype(DTYPES[self.bits]), clamped
+        wide = values.astype(np.float64)
+        clamped = 0 if -self.limit <= least and most <= self.limit else self.clamped(values)
+        if clamped:
+            np.clip(wide, -self.limit, self.limit, out=wide)
+        np.multiply(wide, self.scale, out=wide)
+        np.add(wide, chance, out=wide)
+        np.floor(wide, out=wide)
+        if clamped or max(-least, most) * self.scale > self.top - 1:  # where rounding could lead beyond the top
+            np.clip(wide, -self.top, self.top, out=wide)
+        return wide.astype(f"<i{self.bits // 8}").view(DTYPES[self.bits]), clamped
+
+    def clamped(self, values: Floats) -> int:
+        """How many values are beyond the limit."""
+        least, most = _ends(values)
+        if -self.limit <= least and most <= self.limit:  # as nearly always: no array of answers is made
+            return 0
+        wide = values.astype(np.float64)  # else the limit is rounded to what the values are
+        return int(np.count_nonzero(np.abs(wide) > self.limit))
 
     def decode(self, total: Integers) -> npt.NDArray[np.float64]:
         """The sum's values, (n,) float64."""
         signed = total.view(total.dtype.str.replace("u", "i"))
-        return signed.astype(np.float64) / self.scale
+        found = signed.astype(np.float64)
+        return np.multiply(found, 1 / self.scale, out=found)  # a power of two: exact, and faster than to divide
+
+
+def _ends(values: Floats) -> tuple[float, float]:
+    """The least and the largest value; not a number, if one is not."""
+    return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)

@@ -1,23 +1,47 @@
 """The front door of privacy: a recipe makes of an update, which stays, the contribution that may leave.
 
 Only what stands here makes a `Contribution`, and nothing that sends accepts anything else. `plain` protects nothing; it
-is for hospitals that each signed that they accept it.
+is for hospitals that each signed that they accept it. `secure_sum` leaves nothing readable but the sum over all.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
+from consilium.core import state as chain
 from consilium.core.errors import Refused
 from consilium.core.ids import Digest
 from consilium.core.update import Contribution
+from consilium.privacy import opening, secagg
+from consilium.privacy.layout import Layout
+from consilium.privacy.opening import Opened
+from consilium.privacy.secagg import Seat
 
 
 def protect(recipe: str, update: Path, digest: Digest, size: int) -> Contribution:
-    """The contribution of an update on file (of `size` bytes), under the plan's recipe.
+    """The contribution of an update on file (of `size` bytes), under a recipe that leaves it as it is.
 
-    Raises: Refused: the recipe is unknown here.
+    Raises: Refused: the recipe is another one.
     """
-    match recipe:
-        case "plain":
-            return Contribution(update, digest, size, recipe)
-        case _:
-            raise Refused(f"the recipe {recipe!r} is not known here", "update the agent", reason="recipe")
+    if recipe != "plain":
+        raise Refused(f"the recipe {recipe!r} does not send updates as they are", "update the agent", reason="recipe")
+    return Contribution(update, digest, size, recipe)
+
+
+def mask(seat: Seat, layout: Layout, update: Path, covered: Path) -> Contribution:
+    """The contribution of `secure_sum`: integers under this seat's masks, written to `covered`.
+
+    Raises: Refused: the seat's round has other segments.   Invalid: the update has.
+    """
+    if seat.open.segments != layout.segments or not seat.active:
+        raise Refused("the round has other segments than the plan", "compare both audit logs", reason="segments")
+    with covered.open("wb", buffering=1 << 20) as out:
+        digest, size = layout.cover(update, secagg.layers(seat), out)
+    return Contribution(covered, digest, size, "secure_sum")
+
+
+def recover(
+    layout: Layout, vectors: Sequence[chain.Source], opened: Opened, stamp: Mapping[str, str], out: IO[bytes]
+) -> tuple[Digest, int]:
+    """The sums of masked vectors, in sorted order of sites, once their masks are known; see `Layout.uncover`."""
+    return layout.uncover(vectors, opening.streams(opened), stamp, out)

@@ -22,14 +22,10 @@ from pydantic import Field
 
 from consilium.core.errors import OutOfPhase, Refused
 from consilium.core.ids import Digest, SiteId, canonical
+from consilium.core.round import threshold
 from consilium.privacy import masks, shares
 from consilium.privacy.masks import Integers, expand
 from consilium.privacy.pairing import FLOOR, Message
-
-
-def threshold(cohort: int) -> int:
-    """How many sites open a sum of a cohort of this size."""
-    return 2 * cohort // 3 + 1
 
 
 class Segment(Message):
@@ -227,9 +223,13 @@ def cover(seat: Seat, vectors: Mapping[str, Integers]) -> None:
     }:
         raise ValueError("these are not the segments of the OPEN")
     for name, vector in vectors.items():
-        masks.add(vector, masks.segment_key(seat.own, name), 1)
-        for other in seat.others():
-            masks.add(vector, masks.segment_key(seat.pair(other), name), sign(seat.site, other))
+        for key, plus in layers(seat):
+            masks.add(vector, masks.segment_key(key, name), plus)
+
+
+def layers(seat: Seat) -> list[tuple[bytes, int]]:
+    """Every key whose stream covers this site's vector, with its sign."""
+    return [(seat.own, 1), *((seat.pair(other), sign(seat.site, other)) for other in seat.others())]
 
 
 def masked(seat: Seat, vector: Digest, boxes: Mapping[SiteId, bytes]) -> Masked:

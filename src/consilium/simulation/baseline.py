@@ -18,8 +18,9 @@ from consilium.algorithms import metrics
 from consilium.algorithms.base import LocalObjective
 from consilium.api import freeze
 from consilium.console.cli import output
+from consilium.core.errors import Invalid
 from consilium.core.study import Study
-from consilium.core.tensors import Tensors
+from consilium.core.tensors import Tensors, from_safetensors
 from consilium.simulation import local, report
 from consilium.training.base import Floats, Trainer
 from consilium.training.work import Work
@@ -50,14 +51,15 @@ class Bench:
         return metrics.to_json(metrics.figures(kind, sums, self.study.evaluation.confidence))
 
 
-def compare(study: Study, hospitals: Mapping[str, Path]) -> Json:
+def compare(study: Study, hospitals: Mapping[str, Path], given: Path | None = None) -> Json:
     """Baselines of a study.
 
-    Args:    hospitals: the mapping file of each hospital, by name.
+    Args:    hospitals: the mapping file of each hospital, by name.   given: a model on file, to be judged, too.
     Returns: per hospital the number of its patients, its own model judged on its own held-out patients (`own`) and on
              everybody's (`own_on_all`), and the pooled model judged on its held-out patients; and the pooled model
-             judged on everybody's (`all`).
-    Raises:  MappingInvalid, DataUnusable: a hospital's data do not serve.   TrainingFailed.
+             judged on everybody's (`all`). With a model that was given, the same of that (`given`).
+    Raises:  MappingInvalid, DataUnusable: a hospital's data do not serve.   TrainingFailed.   Invalid: the model that
+             was given is no file of a model, or not of this study's shape.
     """
     plan, weights = freeze(study)
     with tempfile.TemporaryDirectory() as name:
@@ -68,17 +70,27 @@ def compare(study: Study, hospitals: Mapping[str, Path]) -> Json:
         "label": LABEL,
         "epochs": study.rounds * study.training.epochs,
         "split_seed": study.evaluation.split_seed,
-        **_figures(plan.study, works),
+        **_figures(plan.study, works, from_safetensors(given.read_bytes()) if given is not None else None),
     }
 
 
-def _figures(study: Study, works: Mapping[str, Work]) -> Json:
+def _fits(model: Tensors, like: Tensors) -> Tensors:
+    shapes = [{name: array.shape for name, array in one.items()} for one in (model, like)]
+    if shapes[0] != shapes[1]:
+        raise Invalid("the model that was given is not of this study's shape", "give a model that this study trained")
+    return model
+
+
+def _figures(study: Study, works: Mapping[str, Work], given: Tensors | None) -> Json:
     first = next(iter(works.values()))
     bench = Bench(study, first.trainer, first.like)
     training, test = _patients(works, held_out=False), _patients(works, held_out=True)
     everybody = (np.concatenate([x for x, _ in test.values()]), np.concatenate([y for _, y in test.values()]))
     pooled = bench.trained(*(np.concatenate(parts) for parts in zip(*training.values(), strict=True)))
-    found: Json = {"hospitals": {}, "all": {"pooled": bench.judged(pooled, *everybody)}}
+    known = {"pooled": pooled}
+    if given is not None:
+        known["given"] = _fits(given, first.like)
+    found: Json = {"hospitals": {}, "all": {name: bench.judged(model, *everybody) for name, model in known.items()}}
     for site in works:
         own = bench.trained(*training[site])
         found["hospitals"][site] = {
@@ -86,7 +98,7 @@ def _figures(study: Study, works: Mapping[str, Work]) -> Json:
             "test": len(test[site][1]),
             "own": bench.judged(own, *test[site]),
             "own_on_all": bench.judged(own, *everybody),
-            "pooled": bench.judged(pooled, *test[site]),
+            **{name: bench.judged(model, *test[site]) for name, model in known.items()},
         }
     return found
 
@@ -105,18 +117,24 @@ def _patients(works: Mapping[str, Work], *, held_out: bool) -> dict[str, tuple[F
     "--hospitals", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder with one folder per hospital, each with its table and its mapping.yaml.",
 )  # fmt: skip
+@click.option(
+    "--model", "given", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Judge this model, too: a file that `consilium study result --model` wrote.",
+)  # fmt: skip
 @output.as_json
-def baseline(study: Path, hospitals: Path, as_json: bool) -> None:
+def baseline(study: Path, hospitals: Path, given: Path | None, as_json: bool) -> None:
     """Train what the study file STUDY is compared with: each hospital's own model, and one of all records together.
 
     This happens in one process, outside of any federation, with the study's trainer, split and seeds, and with as many
     passes over the training patients as the federation makes. It is for data that may lie side by side.
     """
-    found = compare(studyfile.read(study), local.mappings(hospitals))
+    found = compare(studyfile.read(study), local.mappings(hospitals), given)
     if as_json:
         output.say(found, True)
         return
     rows = [{"hospital": name, **facts} for name, facts in found["hospitals"].items()]
     columns = {"own": "own model", "own_on_all": "own, on all", "pooled": "pooled"}
+    if given is not None:
+        columns["given"] = "the model given"
     report.show([*rows, {"hospital": "all", **found["all"]}], columns)
     click.echo(f"\nBaselines, {LABEL}; {found['epochs']} epochs each.")

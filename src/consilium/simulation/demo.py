@@ -13,12 +13,27 @@ from typing import Any
 import click
 
 from consilium.core.errors import Conflict
+from consilium.core.round import threshold
+from consilium.privacy.pairing import FLOOR
 from consilium.simulation import federation, hospitals, report
 from consilium.simulation.federation import NOT_YET, Shell
 from consilium.simulation.processes import demand_port, ended_at_last, free_port
 
 Json = dict[str, Any]
 COLUMNS = {"own": "own model", "federated": "federated", "pooled": "pooled"}
+LEARNS = {
+    "secure_sum": "coordinator, researcher and hospitals learn, of each round, the sums over its hospitals of changes "
+    "of the model, numbers of patients and histograms of scores, and who took part; of one hospital they learn what "
+    "such a sum says of it. That holds even if the coordinator lies, under three assumptions: people compared the "
+    "words over a line that it does not control (here one machine played them all: it shows how, and proves nothing); "
+    "at most {traitors} of {sites} hospitals works with it (they then learn the sum over the others, at least {honest} "
+    "of them); and each hospital keeps its keys (here all lie on one machine). What a sum says of patients is not "
+    "bounded: no noise is added.",
+    "plain": "the coordinator learns each hospital's changes of the model, number of patients and figures in every "
+    "round, and may be able to reconstruct something of its patients from them; nothing but its good will is in the "
+    "way. Researcher and hospitals learn the sums, the researcher also the figures of each hospital.",
+}
+"""Who can learn what under which assumption, by recipe."""
 
 
 @dataclass(frozen=True)
@@ -29,33 +44,42 @@ class Example:
     sites: tuple[str, ...]
     prepare: str
     patients: str
+    recipe: str
 
     @classmethod
-    def chosen(cls, data: Path | None) -> "Example":
+    def chosen(cls, data: Path | None, recipe: str) -> "Example":
         """By default the bundled breast-cancer patients; with a folder of raw files, those of UCI Heart Disease."""
         if data is None:
             patients = "569 patients with a breast mass (Wisconsin, bundled with scikit-learn), divided by case mix"
-            return cls("breast-cancer", tuple(hospitals.CASE_MIX), "consilium demo --prepare hospitals", patients)
+            prepare = f"consilium demo --prepare hospitals --recipe {recipe}"
+            return cls("breast-cancer", tuple(hospitals.CASE_MIX), prepare, patients, recipe)
         hospitals.demand_raw(data)
-        prepare = f"consilium demo --prepare hospitals --data {federation.quoted(data.resolve())}"
-        return cls("heart-disease", hospitals.UCI, prepare, "920 patients of four real hospitals, in their raw files")
+        prepare = f"consilium demo --prepare hospitals --recipe {recipe} --data {federation.quoted(data.resolve())}"
+        patients = "920 patients of four real hospitals, in their raw files"
+        return cls("heart-disease", hospitals.UCI, prepare, patients, recipe)
 
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with the four raw files of UCI Heart Disease.")
+@click.option(
+    "--recipe", type=click.Choice(list(LEARNS)), default=hospitals.SECURE, show_default=True,
+    help="How updates are protected.",
+)  # fmt: skip
 @click.option("--home", type=click.Path(file_okay=False, path_type=Path), help="Keep everything in this new folder.")
 @click.option("--port", type=int, help="Port of the coordinator. Default: a free one.")
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the outcome to this file.")
 @click.option("--prepare", type=click.Path(file_okay=False, path_type=Path), help="Only write the hospitals here.")
-def demo(data: Path | None, home: Path | None, port: int | None, file: Path | None, prepare: Path | None) -> None:
+def demo(
+    data: Path | None, recipe: str, home: Path | None, port: int | None, file: Path | None, prepare: Path | None
+) -> None:  # fmt: skip
     """Let four hospitals train one model together on this machine, and compare it with what each can do alone.
 
     A coordinator and four site agents run as separate processes over TLS. Every step is a public command and is
     printed: typed again in a new folder, the commands give the same model. Takes about half a minute.
     """
-    example = Example.chosen(data)
+    example = Example.chosen(data, recipe)
     if prepare is not None:
-        _prepare(prepare, data)
+        _prepare(prepare, data, recipe)
         return
     if port is not None:
         demand_port(port)
@@ -71,8 +95,19 @@ def demo(data: Path | None, home: Path | None, port: int | None, file: Path | No
         click.echo(f"All of it is in {home}; `consilium up --home {home}` lets it run again.")
 
 
-def _prepare(folder: Path, data: Path | None) -> None:
-    made = hospitals.breast_cancer(folder) if data is None else hospitals.heart_disease(folder, data)
+def learns(recipe: str, sites: int) -> str:
+    """Who can learn what, where so many hospitals take part.
+
+    >>> "at most 1 of 4 hospitals" in learns("secure_sum", 4)
+    True
+    """
+    opens = threshold(sites)
+    traitors = max(2 * opens - sites - 1, 0)  # more, and two sets that open a sum need share no honest hospital
+    return LEARNS[recipe].format(traitors=traitors, sites=sites, honest=max(opens, FLOOR) - traitors)
+
+
+def _prepare(folder: Path, data: Path | None, recipe: str) -> None:
+    made = hospitals.breast_cancer(folder, recipe) if data is None else hospitals.heart_disease(folder, data, recipe)
     click.echo(f"Wrote {', '.join(made)} and study.yaml into {folder}.")
 
 
@@ -105,26 +140,34 @@ def _told(example: Example, folder: Path, where: str, port: int) -> Json:
 
 
 def _played(example: Example, shell: Shell, url: str) -> Json:
-    study = example.study
+    study, secure = example.study, example.recipe == hospitals.SECURE
     click.echo(shell.type(example.prepare), nl=False)
     _head("A coordinator, which never sees a patient record")
     federation.begin(shell, url)
     _head("Each hospital makes its key and joins; its fingerprint is compared, then it is admitted")
     federation.join(shell, example.sites)
-    _head("A researcher sends the study; each hospital's steward approves exactly this plan, and that it is plain")
+    weaker, signed = ("", "") if secure else (f"--accept {example.recipe} ", f", and that it is {example.recipe}")
+    _head(f"A researcher sends the study; each hospital's steward approves exactly this plan{signed}")
     click.echo(shell.type("consilium study submit hospitals/study.yaml"), nl=False)
     approvals = [
-        f"consilium site approve {study} --home sites/{site} --person steward --accept plain "
+        f"consilium site approve {study} --home sites/{site} --person steward {weaker}"
         f"--mapping hospitals/{site}/mapping.yaml"
         for site in example.sites
     ]
     shell.together([[line] for line in approvals], again=NOT_YET)
-    _head("They train one model; every record stays where it is")
+    if secure:
+        _head("The hospitals agree on keys, and their stewards read each other the words of the roster: nobody stands")
+        click.echo("between them. Here one machine plays all stewards; else it is a telephone call, once per roster.")
     shell.type(f"consilium study start {study}")
+    if secure:
+        federation.compare(shell, f"{study}-1", example.sites)
+    _head("They train one model; every record stays where it is")
     shell.shown(f"consilium study watch {study}")
     result = json.loads(shell.type(f"consilium study result {study} --model model.safetensors --json"))
     _head("For comparison, outside of the federation: each hospital alone, and all records in one place")
-    compared = json.loads(shell.type("consilium baseline hospitals/study.yaml --hospitals hospitals --json"))
+    judge = "--model model.safetensors " if secure else ""  # the coordinator has figures of no single hospital
+    line = f"consilium baseline hospitals/study.yaml --hospitals hospitals {judge}--json"
+    compared = json.loads(shell.type(line))
     _head("Each end's audit log is checked against what the other end kept of it")
     audit = _audited(example, shell)
     return _outcome(result, compared, audit)
@@ -146,17 +189,18 @@ def _outcome(result: Json, compared: Json, audit: Json) -> Json:
     figures, rows = result["figures"], {}
     for site, facts in compared["hospitals"].items():
         part = result["sites"].get(site, {"rounds": 0, "bytes": 0})
-        rows[site] = {
-            **facts, "rounds": part["rounds"], "bytes": part["bytes"], "federated": figures["sites"].get(site),
-        }  # fmt: skip
+        judged = figures["sites"].get(site) or facts.get("given")
+        other = {key: value for key, value in facts.items() if key != "given"}
+        rows[site] = {**other, "rounds": part["rounds"], "bytes": part["bytes"], "federated": judged}
     own = [facts["own_on_all"].get("auroc", {}).get("value") for facts in rows.values()]
     known = [value for value in own if value is not None]
-    everybody: Json = {"federated": figures["all"], **compared["all"]}
+    everybody: Json = {"federated": figures["all"], "pooled": compared["all"]["pooled"]}
     if known:
         everybody["own_mean_auroc"] = sum(known) / len(known)
     return {
         "study": result["study"], "run": result["run"], "plan": result["plan"], "privacy": result["privacy"],
         "rounds": result["rounds"], "hospitals": rows, "all": everybody, "baselines": compared["label"],
+        "judged_by": "the federation" if figures["sites"] else "one process outside of the federation",
         "epochs": compared["epochs"], "audit": audit, "model": result["state"]["digest"],
         "participation": [
             {key: entry[key] for key in ("round", "kind", "took_part")} for entry in result["participation"]
@@ -177,10 +221,12 @@ def _summary(example: Example, found: Json) -> None:
     click.echo()
     for key, text in {
         "own model": "trained by one hospital on its own records; in the row `all`, judged on everybody's patients",
-        "federated": f"{found['rounds']} rounds and one that judges the final model: {rounds}",
+        "federated": f"{found['rounds']} rounds and one that judges the final model: {rounds}. The row `all` was "
+        f"judged by the federation; figures of one hospital come from {found['judged_by']}",
         "pooled": f"all records in one place. Own and pooled models were {found['baselines']}; "
         f"{found['epochs']} epochs each, as many as in the federation",
         "privacy": found["privacy"],
+        "who learns": learns(example.recipe, len(example.sites)),
         "audit": f"intact at both ends: the coordinator kept {seen} heads of the hospitals' logs, and they {back} of "
         "its log; none was altered",
         "model": found["model"],

@@ -167,6 +167,21 @@ def join(shell: Shell, sites: Sequence[str]) -> None:
     shell.background(*(agent(site) for site in sites))
 
 
+def compare(shell: Shell, run: str, sites: Sequence[str]) -> None:
+    """People compare the words of a run's roster: the first site's are read to the others, and the second's to it."""
+    first, second = sites[:2]
+    for site in (first, second):
+        shell.type(f"consilium site compare {run} --home sites/{site} < /dev/null > sites/{site}.words", again=NOT_YET)
+    click.echo(shell.type(f"tail -n 2 sites/{first}.words"), nl=False)
+    shell.together([[hear(run, site, second if site == first else first)] for site in sites], again=NOT_YET)
+
+
+def hear(run: str, site: str, other: str) -> str:
+    """The line by which a person at a site takes the words that another site's person reads."""
+    words = f'"$(tail -n 1 sites/{other}.words)"'
+    return f"consilium site compare {run} --home sites/{site} --person steward --words {words}"
+
+
 def make(site: str) -> str:
     """The line that makes a site's folder."""
     return f"consilium site init --home sites/{site}"

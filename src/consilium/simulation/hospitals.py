@@ -1,6 +1,7 @@
 """Example hospitals with real patients: folders as a hospital would have them, each with its own table and mapping."""
 
 import csv
+import re
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -13,12 +14,15 @@ UCI = ("cleveland", "hungarian", "switzerland", "va")
 """The four hospitals of UCI Heart Disease, by the names of their raw files."""
 CASE_MIX = {"north-general": 0.10, "lakeside": 0.30, "st-anna": 0.55, "tumour-centre": 0.85}
 """Where on the scale from small to large tumours each hospital's patients lie: screening first, referral last."""
+SECURE = "secure_sum"
+"""The recipe of the example studies, as they are shipped."""
 
 
-def breast_cancer(folder: Path) -> list[str]:
+def breast_cancer(folder: Path, recipe: str = SECURE) -> list[str]:
     """Divide the Wisconsin breast-cancer patients (569, bundled with scikit-learn) among hospitals of unequal case mix.
 
-    Each hospital writes its table in its own way: other column names, other units, other codes for the diagnosis.
+    Each hospital writes its table in its own way: other column names, other units, other codes for the diagnosis. The
+    study beside them protects updates by `recipe`.
 
     Raises: Refused: scikit-learn is not installed.
     """
@@ -37,7 +41,7 @@ def breast_cancer(folder: Path) -> list[str]:
     chance = np.exp(pull) / np.exp(pull).sum(axis=1, keepdims=True)
     where = np.array([rng.choice(len(CASE_MIX), p=row) for row in chance])
     folder.mkdir(parents=True, exist_ok=True)
-    _copy("breast_cancer/study.yaml", folder / "study.yaml")
+    _study("breast_cancer", folder, recipe)
     for index, hospital in enumerate(CASE_MIX):
         mine = where == index
         _write_table(folder / hospital, HABITS[index], names, values[mine], malignant[mine])
@@ -78,14 +82,14 @@ def _write_table(folder: Path, habit: Habit, names: list[str], values: np.ndarra
     (folder / "mapping.yaml").write_text("\n".join(lines) + "\n")
 
 
-def heart_disease(folder: Path, raw: Path) -> list[str]:
-    """The four hospitals of UCI Heart Disease: their raw files as they are, each with its own mapping.
+def heart_disease(folder: Path, raw: Path, recipe: str = SECURE) -> list[str]:
+    """The four hospitals of UCI Heart Disease: their raw files as they are, each with its own mapping; and a study.
 
     Raises: DataUnusable: a raw file is missing.
     """
     demand_raw(raw)
     folder.mkdir(parents=True, exist_ok=True)
-    _copy("heart_disease/study.yaml", folder / "study.yaml")
+    _study("heart_disease", folder, recipe)
     for hospital in UCI:
         source = raw / f"processed.{hospital}.data"
         (folder / hospital).mkdir(exist_ok=True)
@@ -101,6 +105,12 @@ def demand_raw(raw: Path) -> None:
             raise DataUnusable(
                 f"{raw} has no processed.{hospital}.data", "give the folder with the four processed.*.data files"
             )
+
+
+def _study(example: str, folder: Path, recipe: str) -> None:
+    shipped = resources.files("consilium.examples").joinpath(f"{example}/study.yaml").read_text()
+    text = shipped if recipe == SECURE else re.sub(f"recipe: {SECURE}.*", f"recipe: {recipe}}}", shipped)
+    (folder / "study.yaml").write_text(text)
 
 
 def _copy(name: str, to: Path) -> None:

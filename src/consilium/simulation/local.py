@@ -1,7 +1,8 @@
 """A federation within this process: the very code of sites and coordinator, without wire, journal and people.
 
 Training, the state chain, the sums and the figures are those of a federation, so that the same study on the same tables
-gives the same bytes. What it lacks is what a federation is for: nobody's records are kept apart here.
+gives the same bytes. Under the recipe `secure_sum` the sums are of the same integers, only that no masks are added that
+would fall away. What it lacks is what a federation is for: nobody's records are kept apart here.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +16,9 @@ from consilium.core.errors import Conflict, DataUnusable
 from consilium.core.ids import Digest
 from consilium.core.study import Plan, Study
 from consilium.core.update import Update
+from consilium.privacy import recipe
+from consilium.privacy.opening import Opened
+from consilium.site.seats import layout_of
 from consilium.site.tables import Prepared, prepare
 from consilium.training.work import Work
 
@@ -23,7 +27,10 @@ Write = Callable[[IO[bytes]], tuple[Digest, int]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gave: its final state on file, who took part in every round, and the figures of the final model."""
+    """What a run gave: its final state on file, who took part in every round, and the figures of the final model.
+
+    Figures of single sites, too, whatever the recipe: nobody's records are kept apart here.
+    """
 
     state: Path
     digest: Digest
@@ -70,24 +77,37 @@ def run(plan: Plan, initial: bytes, prepared: Mapping[str, Prepared], folder: Pa
     here, federated = works(plan, initial, enough, folder), strategy(plan.study)
     state, digest = _file(folder / "state-0", lambda out: chain.begin(federated, initial, name, out))
     for number in range(1, plan.study.rounds + 1):
-        sums, _ = _sums(folder, name, number, {site: work.train(state, number) for site, work in here.items()})
+        trained = {site: work.train(state, number) for site, work in here.items()}
+        sums, _ = _sums(plan, folder, _Round(name, number, "TRAIN", state), trained)
         step: Write = lambda out: chain.advance(federated, state, digest, sums, name, number, out)  # noqa: B023, E731
         after, digest = _file(folder / f"state-{number}", step)
         state.unlink()
         state = after
     judged = {site: work.evaluate(state) for site, work in here.items()}
-    sums, single = _sums(folder, name, plan.study.rounds + 1, judged)
+    sums, single = _sums(plan, folder, _Round(name, plan.study.rounds + 1, "EVALUATE", state), judged)
     sites = {site: read_figures(plan.study, path) for site, path in single.items()}
     return Outcome(state, digest, tuple(here), {"all": read_figures(plan.study, sums), "sites": sites})
 
 
-def _sums(folder: Path, name: str, number: int, updates: Mapping[str, Update]) -> tuple[Path, dict[str, Path]]:
-    single = {}
+@dataclass(frozen=True)
+class _Round:
+    run: str
+    number: int
+    kind: str
+    state: Path
+
+
+def _sums(plan: Plan, folder: Path, of: _Round, updates: Mapping[str, Update]) -> tuple[Path, dict[str, Path]]:
+    single, summed = {}, folder / "sums"
     for site, update in sorted(updates.items()):
         segments = update.segments
         single[site], _ = _file(folder / f"update-{site}", lambda out, s=segments: chain.write(s, {}, out))  # type: ignore[misc]
-    stamp = {"run": name, "round": str(number)}
-    return _file(folder / "sums", lambda out: chain.fold(list(single.values()), stamp, out))[0], single
+    stamp, paths = {"run": of.run, "round": str(of.number), "kind": of.kind}, list(single.values())
+    if plan.study.privacy.recipe != "secure_sum":
+        return _file(summed, lambda out: chain.fold(paths, stamp, out))[0], single
+    layout = layout_of(plan, of.kind, of.state, len(updates))
+    whole = [_file(p.with_name(f"whole-{p.name}"), lambda out, p=p: layout.cover(p, (), out))[0] for p in paths]  # type: ignore[misc]
+    return _file(summed, lambda out: recipe.recover(layout, whole, Opened({}, {}), stamp, out))[0], single
 
 
 def _file(path: Path, write: Write) -> tuple[Path, Digest]:

@@ -11,12 +11,14 @@ import click
 
 from consilium.core.errors import Conflict, Invalid
 from consilium.core.ids import SLUG
+from consilium.privacy.pairing import FLOOR
 from consilium.simulation import federation
 from consilium.simulation.federation import Shell
 from consilium.simulation.hospitals import CASE_MIX
 from consilium.simulation.processes import demand_port, ended_at_last
 
 PORT, MOST = 8443, 32
+NEW = "then edit it, and map each hospital's table to it"
 
 
 def names(hospitals: str) -> list[str]:
@@ -117,21 +119,30 @@ def _ready(home: Path, url: str, sites: list[str], as_json: bool) -> None:
         return
     click.secho(f"A coordinator and {len(sites)} hospitals run on this machine", bold=True, nl=False)
     click.echo(f", at {url}:\n  {', '.join(sites)}\n\nGo on in another terminal:")
-    example = set(CASE_MIX) <= set(sites)
+    example, enough = set(CASE_MIX) <= set(sites), len(sites) >= FLOOR
     study, files = ("breast-cancer", "hospitals/study.yaml") if example else ("my-study", "study.yaml")
-    site = sites[0]
+    site, other = sites[0], sites[-1]
+    weaker = "" if enough else "--accept plain "
+    compare = (
+        (
+            f"consilium site compare {study}-1 --home sites/{site}",
+            "the words of the roster, which its person reads out",
+        ),
+        (f"consilium site compare {study}-1 --home sites/{other} --words 'SIX WORDS' --person YOU", "at each hospital"),
+    )
     for line, why in (
         (f"cd {federation.quoted(home)}", ""),
         (f"export CONSILIUM_HOME={federation.quoted(person)}", "logged in as admin, for 12 hours"),
         ("consilium sites list", "who is there"),
         ("consilium demo --prepare hospitals", "real patients for these hospitals, and a study")
         if example
-        else ("consilium study new study.yaml", "then edit it, and map each hospital's table to it"),
+        else ("consilium study new study.yaml", NEW if enough else f"{NEW}; secure_sum needs {FLOOR} hospitals"),
         (f"consilium study submit {files}", "send the study to the hospitals"),
         (f"consilium site review {study} --home sites/{site}", "as each hospital reads it"),
-        (f"consilium site approve {study} --home sites/{site} --person YOU --accept plain \\", ""),
+        (f"consilium site approve {study} --home sites/{site} --person YOU {weaker}\\", ""),
         (f"    --mapping hospitals/{site}/mapping.yaml", "at each hospital"),
         (f"consilium study start {study}", ""),
+        *(compare if enough else ()),
         (f"consilium study watch {study}", ""),
     ):
         remark = click.style(f"  # {why}", dim=True) if why else ""

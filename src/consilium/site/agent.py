@@ -19,13 +19,19 @@ from pydantic import ValidationError
 
 from consilium import __version__
 from consilium.core.errors import ConsiliumError, ProtocolMismatch, Unauthenticated, Unavailable
+from consilium.core.ids import SiteId
+from consilium.site.checking import Checking
 from consilium.site.folder import Folder
 from consilium.site.inbox import Inbox
 from consilium.site.journal import Journal
 from consilium.site.line import connect
 from consilium.site.outbox import Outbox
+from consilium.site.pairing import Pairing
 from consilium.site.presence import alone, doorbell
+from consilium.site.seats import Seats
 from consilium.site.states import States
+from consilium.site.steps import Steps
+from consilium.site.updates import Updates
 from consilium.site.veto import Veto
 from consilium.site.witness import Witness
 from consilium.site.worker import Worker
@@ -59,11 +65,18 @@ class Agent:
         outgoing = threading.Event()
         veto = Veto(self._member.site, self._identity, folder, self._journal, outgoing)
         self._outbox = Outbox(self._journal, self._connection, veto, self.stop, outgoing)
-        self._worker = Worker(folder, self._identity, self._journal, states, veto, self.stop)
+        site, steps = SiteId(self._member.site), Steps(self._identity, self._journal, self._connection, outgoing)
+        updates = Updates(folder, self._identity, self._journal, states, self.stop)
+        states.check = Checking(folder, self._journal, self._connection, steps, self.stop).check
+        pairing = Pairing(site, folder, self._identity, self._journal, steps)
+        seats = Seats(site, folder, self._journal, steps, pairing, states, updates)
+        self._worker = Worker(
+            folder, self._identity, self._journal, states, veto, steps, updates, pairing, seats, self.stop
+        )
         self._witness = Witness(self._identity, self._journal, self._connection, self.stop, threading.Event(), outgoing)
         self._inbox = Inbox(
             self._member.site, self._member.coordinator_key, self._identity, self._journal, self._connection, states,
-            self._worker.wake, self._outbox, self._witness,
+            steps, self._worker.wake, self._outbox, self._witness,
         )  # fmt: skip
         self._outbox.idle = self._inbox.tidy
 

@@ -6,6 +6,7 @@ What few commands need and is slow to load (the agent, tables, the doctor) is im
 import json
 import logging
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, time
@@ -19,7 +20,7 @@ from consilium import studyfile
 from consilium.config import Homes
 from consilium.core.errors import Conflict
 from consilium.governance.words import explain
-from consilium.site import joining, showing, witness
+from consilium.site import comparing, joining, showing, witness
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal, damaged
@@ -212,6 +213,36 @@ def revoke(study: str | None, everything: bool, person: str, reason: str, home: 
     else:
         for decision in decisions:
             _decided(decision, home, as_json)
+
+
+@site.command()
+@click.argument("run")
+@click.option("--words", "heard", help="The six words that another hospital read to you.")
+@click.option("--person", help="Who compares: a name that stands in the audit log.")
+@home_option
+@json_option
+def compare(run: str, heard: str | None, person: str | None, home: Path, as_json: bool) -> None:
+    """Show the roster of RUN and its words; take the words of another hospital, and remember its keys if they agree.
+
+    Who relays messages between hospitals could put keys of its own in their place: equal words show that it did not.
+    """
+    with _desk(home) as desk:
+        found = comparing.comparison(desk.journal, run)
+        if heard is None and not as_json:
+            showing.comparison_words(found)
+            if sys.stdin.isatty():
+                heard = click.prompt("Words read by another hospital (none: only show)", default="", show_default=False)
+        if not heard:
+            if as_json:
+                say(found.to_json(), True, "")
+            return
+        if not person and sys.stdin.isatty():
+            person = click.prompt("Who compares")
+        if not person:
+            raise click.UsageError("name who compares with --person")
+        found = comparing.compare(desk.journal, run, heard, person, now())
+    ring(Folder.open(home))
+    say({**found.to_json(), "compared": person}, as_json, f"The words agree: {run} goes on with these hospitals.")
 
 
 @site.command()

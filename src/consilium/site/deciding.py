@@ -14,7 +14,7 @@ from consilium.governance.approvals import WEAKER, Said, weaker
 from consilium.governance.policy import Policy
 from consilium.site.folder import Folder
 from consilium.site.guard import Guard
-from consilium.site.journal import Journal
+from consilium.site.journal import MADE, OPEN, Journal
 from consilium.wire.envelope import seal
 from consilium.wire.messages import Decision
 
@@ -182,10 +182,10 @@ class Desk:
             if decision.decision != "approve":
                 mine = "run IN (SELECT run FROM tasks WHERE plan = ?)"
                 tx.do(
-                    f"UPDATE outbox SET status = 'withdrawn' WHERE status = 'waiting' AND type = 'answer' AND {mine}",  # noqa: S608
+                    f"UPDATE outbox SET status = 'withdrawn' WHERE status = 'waiting' AND type IN {MADE} AND {mine}",  # noqa: S608
                     decision.plan,
                 )
-                tx.do("UPDATE tasks SET status = 'withdrawn' WHERE status = 'todo' AND plan = ?", decision.plan)
+                tx.do(f"UPDATE tasks SET status = 'withdrawn' WHERE status IN {OPEN} AND plan = ?", decision.plan)  # noqa: S608
 
     def mapping(self, study: str) -> Path:
         """The mapping that the study would be trained with. Raises: NotFound."""

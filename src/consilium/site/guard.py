@@ -2,7 +2,8 @@
 
 (1) the plan's bytes have the digest that the task names   (2) a person here approved exactly this plan, signed with
 this site's key, not expired, not revoked   (3) the policy, read anew, allows purpose, algorithm, rounds, code   (4) the
-round is one of the plan's   (5) the site is on the roster. The number of patients is counted in the pipeline, where the
+round is one of the plan's, and its phase one of the plan's recipe   (5) the site is on the roster, and where keys are
+agreed, as many hospitals as it asks for are. The number of patients is counted in the pipeline, where the
 data are, against the threshold in the permit. Nothing that the coordinator sends can lower that threshold.
 """
 
@@ -14,11 +15,12 @@ from typing import Any, ClassVar
 
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.ids import digest
+from consilium.core.round import PAIRING, PLAIN, SECURE_SUM, Kind
 from consilium.core.study import Plan
 from consilium.governance import approvals
 from consilium.governance.policy import Policy
 from consilium.wire.envelope import unseal
-from consilium.wire.messages import Decision, Hash, Name, Signed, Task
+from consilium.wire.messages import Decision, Hash, Name, Short, Signed, Task
 
 
 class Permit(Signed):
@@ -32,7 +34,7 @@ class Permit(Signed):
     kind: str
     plan: Hash
     state: Hash
-    recipe: Name
+    recipe: Short
     wheel: Hash | None
     min_patients: int
     issued: datetime
@@ -66,21 +68,24 @@ class Guard:
             raise Refused("the plan is of another study", "ask the study's owner", reason="plan-changed")
         approvals.standing(plan, self.said(decisions), now)
         self.policy.check(plan.study, now.date())
-        last = plan.study.rounds
-        if not (1 <= task.round <= last if task.kind == "TRAIN" else task.round == last + 1):
-            raise Refused(
-                f"round {task.round} of kind {task.kind} is not in the plan: it has {last} of training, then one that "
-                "judges the final model",
-                "ask the study's owner",
-                reason="rounds",
-            )
-        if self.site not in task.roster:
-            raise Refused("this site is not on the roster", "tell the coordinator's admin", reason="roster")
+        _check_round(task, plan)
+        self._check_roster(task, plan)
         return Permit(
             site=self.site, study=task.study, run=task.run, round=task.round, kind=task.kind, plan=task.plan,
             state=task.state.digest, recipe=plan.study.privacy.recipe, wheel=plan.study.model.wheel,
             min_patients=self.policy.threshold(plan.study), issued=now,
         )  # fmt: skip
+
+    def _check_roster(self, task: Task, plan: Plan) -> None:
+        if self.site not in task.roster:
+            raise Refused("this site is not on the roster", "tell the coordinator's admin", reason="roster")
+        least = self.policy.floor(plan.study)
+        if task.kind == Kind.PAIR and len(task.roster) < least:
+            raise Refused(
+                f"{len(task.roster)} hospitals would be in a sum; {least} are needed here",
+                "wait for more hospitals",
+                reason="roster",
+            )
 
     def said(self, decisions: Iterable[bytes]) -> list[approvals.Said]:
         """The decisions whose signature is this site's.
@@ -99,3 +104,22 @@ class Guard:
                 raise Refused("a decision in the journal is of another site", "look into it", reason="tampered")
             found.append(approvals.Said(told.plan, told.decision, told.person, told.accepts, told.expires, told.at))
         return found
+
+
+def _check_round(task: Task, plan: Plan) -> None:
+    last, recipe = plan.study.rounds, plan.study.privacy.recipe
+    rounds = {Kind.PAIR: range(1), Kind.TRAIN: range(1, last + 1), Kind.EVALUATE: range(last + 1, last + 2)}
+    if task.round not in rounds[Kind(task.kind)]:
+        raise Refused(
+            f"round {task.round} of kind {task.kind} is not in the plan: it has {last} of training, then one that "
+            "judges the final model",
+            "ask the study's owner",
+            reason="rounds",
+        )
+    phases = PAIRING if task.kind == Kind.PAIR else {"plain": PLAIN, "secure_sum": SECURE_SUM}[recipe]
+    if task.phase not in phases or (task.kind == Kind.PAIR and recipe != "secure_sum"):
+        raise Refused(
+            f"phase {task.phase} of a round of kind {task.kind} is not one of the recipe {recipe}",
+            "ask the study's owner",
+            reason="recipe",
+        )

@@ -17,9 +17,10 @@ from consilium.core.ids import Digest, digest
 from consilium.core.study import Plan
 from consilium.governance import audit
 from consilium.governance.audit import Head
-from consilium.site.journal import Journal, Writing
+from consilium.site.journal import OPEN, Journal, Writing
 from consilium.site.outbox import Outbox
 from consilium.site.states import States
+from consilium.site.steps import Steps
 from consilium.site.witness import Witness, raise_alarm, start_anew
 from consilium.wire.connection import Connection
 from consilium.wire.envelope import Envelope, seal
@@ -44,6 +45,7 @@ class Inbox:
     journal: Journal
     connection: Connection
     states: States
+    steps: Steps
     work: Event
     outbox: Outbox
     witness: Witness
@@ -67,6 +69,7 @@ class Inbox:
         if [item.seq for item in items] != list(range(after + 1, after + 1 + len(items))):
             raise Unavailable("messages are missing", "something between here and the coordinator holds them back")
         self.states.offer(blobs)
+        self.steps.offer(page.said)
         return [(item.seq, item.envelope) for item in items]
 
     def take(self, seq: int, envelope: dict[str, Any], now: datetime) -> None:
@@ -94,7 +97,7 @@ class Inbox:
         }  # fmt: skip
         plan = self._plan(message) if isinstance(message, Offer) else b""
         # Tasks and closings are asked for again after a power cut, for the number of the last one is lost with them.
-        again = isinstance(message, Task) or (isinstance(message, Closed) and message.round % CHECKPOINT_EVERY != 0)
+        again = isinstance(message, Task) or (isinstance(message, Closed) and not _marks(message))
         with self.journal.write(durable=not again) as tx:
             takes[kind](tx, seq, message, data, plan, now)
             _keep(tx, seq, signed.payload)
@@ -194,7 +197,7 @@ class Inbox:
         log.info("study %s is offered; look at it with `consilium site review %s`", offer.study, offer.study)
 
     def _task(self, tx: Writing, seq: int, task: Task, data: bytes, payload: bytes, now: datetime) -> None:
-        tx.do("UPDATE tasks SET status = 'over' WHERE run = ? AND status = 'todo'", task.run)
+        tx.do(f"UPDATE tasks SET status = 'over' WHERE run = ? AND status IN {OPEN}", task.run)  # noqa: S608
         tx.do(
             "INSERT OR IGNORE INTO tasks (seq, plan, run, round, kind, payload, status)"
             " VALUES (?, ?, ?, ?, ?, ?, 'todo')",
@@ -203,20 +206,26 @@ class Inbox:
 
     def _closed(self, tx: Writing, seq: int, closed: Closed, data: bytes, payload: bytes, now: datetime) -> None:
         tx.do(
-            "UPDATE tasks SET status = 'over' WHERE run = ? AND round <= ? AND status = 'todo'",
+            f"UPDATE tasks SET status = 'over' WHERE run = ? AND round <= ? AND status IN {OPEN}",  # noqa: S608
             closed.run,
             closed.round,
         )
+        aggregate = closed.aggregate.digest if closed.aggregate else None
+        row = (closed.run, closed.round, aggregate, closed.state.digest)
+        tx.do("INSERT OR REPLACE INTO closings VALUES (?, ?, ?, ?)", *row)
         if self.site in closed.took_part:  # it arrived, though whether the coordinator's word of it did is not known
-            sent = "UPDATE outbox SET status = 'sent' WHERE status = 'waiting' AND run = ? AND round = ? AND type = ?"
-            tx.do(sent, closed.run, closed.round, "answer")
+            tx.do(
+                "UPDATE outbox SET status = 'sent' WHERE status = 'waiting' AND run = ? AND round = ?"
+                " AND type IN ('answer', 'step')",
+                closed.run, closed.round,
+            )  # fmt: skip
         body = {"study": closed.study, "run": closed.run, "round": closed.round, "took_part": list(closed.took_part)}
         tx.record("round-closed", {**body, "state": closed.state.digest}, now)
-        if closed.round % CHECKPOINT_EVERY == 0:
+        if _marks(closed):
             self._checkpoint(tx, closed.study, closed.run, now)
 
     def _ended(self, tx: Writing, seq: int, ended: Ended, data: bytes, payload: bytes, now: datetime) -> None:
-        tx.do("UPDATE tasks SET status = 'over' WHERE run = ? AND status = 'todo'", ended.run)
+        tx.do(f"UPDATE tasks SET status = 'over' WHERE run = ? AND status IN {OPEN}", ended.run)  # noqa: S608
         body = {"study": ended.study, "run": ended.run, "status": ended.status, "reason": ended.reason}
         tx.record("run-ended", {**body, "state": ended.state.digest if ended.state else None}, now)
         self._checkpoint(tx, ended.study, ended.run, now)
@@ -258,6 +267,11 @@ class Inbox:
                 "checkpoint", seal(Checkpoint.TYPE, mark.encode(), self.identity), {"study": study, "run": run}, now
             )
             tx.keep("checkpoint", str(head.seq))
+
+
+def _marks(closed: Closed) -> bool:
+    """Whether a checkpoint of the audit log goes at the end of this round."""
+    return closed.round > 0 and closed.round % CHECKPOINT_EVERY == 0
 
 
 def _keep(tx: Writing, seq: int, payload: bytes) -> None:

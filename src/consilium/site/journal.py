@@ -40,6 +40,26 @@ CREATE TABLE IF NOT EXISTS outbox (
     run TEXT, round INTEGER, status TEXT NOT NULL DEFAULT 'waiting', note TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS outbox_waiting ON outbox (status, id);
 CREATE TABLE IF NOT EXISTS small (path TEXT PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS closings (
+    run TEXT NOT NULL, round INTEGER NOT NULL, aggregate TEXT, state TEXT NOT NULL, PRIMARY KEY (run, round));
+CREATE TABLE IF NOT EXISTS steps (
+    run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, phase TEXT NOT NULL, envelope BLOB NOT NULL,
+    digest TEXT, size INTEGER, path TEXT, PRIMARY KEY (run, round, attempt, phase));
+CREATE TABLE IF NOT EXISTS epochs (
+    run TEXT NOT NULL, attempt INTEGER NOT NULL, secrets BLOB NOT NULL, roster TEXT NOT NULL DEFAULT '',
+    capsules TEXT NOT NULL DEFAULT '', roots TEXT NOT NULL DEFAULT '', words TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (run, attempt));
+CREATE TABLE IF NOT EXISTS pins (site TEXT PRIMARY KEY, identity TEXT NOT NULL, person TEXT NOT NULL, at TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS chains (
+    run TEXT NOT NULL, site TEXT NOT NULL, opening INTEGER NOT NULL, chain BLOB NOT NULL, PRIMARY KEY (run, site));
+CREATE TABLE IF NOT EXISTS seats (
+    run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, coins BLOB NOT NULL, open BLOB NOT NULL,
+    about TEXT NOT NULL, active TEXT NOT NULL DEFAULT '', survivors BLOB NOT NULL DEFAULT x'',
+    opened INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (run, round, attempt));
+CREATE TABLE IF NOT EXISTS openings (
+    id INTEGER PRIMARY KEY, source TEXT NOT NULL, model TEXT NOT NULL, objective TEXT NOT NULL, sites TEXT NOT NULL,
+    study TEXT NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS openings_model ON openings (model);
 CREATE TABLE IF NOT EXISTS audit (seq INTEGER PRIMARY KEY, entry BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS marks (
     id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, head TEXT NOT NULL, envelope BLOB NOT NULL,
@@ -48,6 +68,12 @@ CREATE TABLE IF NOT EXISTS alarms (
     id INTEGER PRIMARY KEY, at TEXT NOT NULL, why TEXT NOT NULL, text TEXT NOT NULL, number INTEGER NOT NULL,
     note TEXT NOT NULL DEFAULT '', settled TEXT);
 """
+
+
+OPEN = "('todo', 'waits')"
+"""Statuses of a task that is still to be answered; `waits`: until a person has compared the words of a roster."""
+MADE = "('answer', 'step')"
+"""Types of messages that hold what was made of patients' data, or lead to it: they need a standing approval."""
 
 
 def damaged(path: Path, error: Exception | None = None) -> Invalid:
@@ -71,7 +97,7 @@ class Journal:
         self._db.row_factory = sqlite3.Row
         self._lock, self._durable = threading.RLock(), True
         try:
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=FAST"):
                 self._db.execute(f"PRAGMA {pragma}")
             self._db.executescript(SCHEMA)
         except sqlite3.DatabaseError as error:
@@ -80,11 +106,12 @@ class Journal:
         path.chmod(0o600)
 
     @contextmanager
-    def write(self, *, durable: bool = True) -> Iterator["Writing"]:
+    def write(self, *, durable: bool = True, erases: bool = False) -> Iterator["Writing"]:
         """One transaction: all of it is kept, or nothing.
 
         Args:    durable: whether it survives a power cut. Else it does once a later durable one is committed, and is
                  lost with all that came after it, or not at all: for what can be had again, and of which nothing left.
+                 erases: what it deletes or replaces is in no file any more: neither in the journal nor in its log.
         """
         with self._lock:
             if durable is not self._durable:
@@ -97,6 +124,8 @@ class Journal:
                 self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
+            if erases:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
         """All rows of a query."""
@@ -186,9 +215,11 @@ class Writing:
     ) -> None:
         """Put something into the outbox and, in the same transaction, into the audit log.
 
-        Args:    about: study, run, round; what is known of them.   blob: digest, size and path of bulk that goes first.
+        Args:    about: study, run, round; what is known of them, and the phase of a step.
+                 blob: digest, size and path of bulk that goes first.
         """
         told = {key: about.get(key) for key in ("study", "run", "round")}
+        told |= {"phase": about["phase"]} if "phase" in about else {}
         if blob is not None:
             body = {"what": "contribution", "digest": blob["digest"], "size": blob["size"], **told}
             self.record("send", body, now)

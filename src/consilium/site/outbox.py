@@ -10,7 +10,7 @@ from threading import Event
 
 from consilium.core.errors import ConsiliumError, OverQuota, Unauthenticated, Unavailable
 from consilium.core.ids import Digest, digest
-from consilium.site.journal import Journal
+from consilium.site.journal import MADE, Journal
 from consilium.site.veto import Veto
 from consilium.wire.connection import Connection, retrying
 from consilium.wire.transfer import deliver, upload
@@ -43,15 +43,11 @@ class Outbox:
 
     def late(self, run: str, number: int) -> None:
         """Rounds of `run` up to `number` are over: what still waits for them is not sent any more."""
-        waits = "SELECT id FROM outbox WHERE status = 'waiting' AND run = ? AND round <= ? AND type = 'answer' LIMIT 1"
-        if self.journal.row(waits, run, number) is None:
+        these = f"status = 'waiting' AND run = ? AND round <= ? AND type IN {MADE}"
+        if self.journal.row(f"SELECT id FROM outbox WHERE {these} LIMIT 1", run, number) is None:  # noqa: S608
             return
         with self.journal.write() as tx:
-            tx.do(
-                "UPDATE outbox SET status = 'late' WHERE status = 'waiting' AND run = ? AND round <= ?"
-                " AND type = 'answer'",
-                run, number,
-            )  # fmt: skip
+            tx.do(f"UPDATE outbox SET status = 'late' WHERE {these}", run, number)  # noqa: S608
         sending = self._sending
         if sending is not None and sending[0] == run and sending[1] <= number:
             sending[2].set()
@@ -66,10 +62,13 @@ class Outbox:
         return self.journal.row("SELECT id FROM outbox WHERE id = ? AND status = 'waiting'", number) is not None
 
     def _may_leave(self, row: Row) -> bool:
-        """Whether it still waits and, for an answer, approval and policy still stand; asked before each step."""
+        """Whether it still waits and, for what was made for a task, approval and policy still stand.
+
+        It is asked before each request.
+        """
         if not self._waits(row["id"]):
             return False
-        return row["type"] != "answer" or self.veto.stands(row["run"], row["round"], datetime.now(UTC))
+        return row["type"] not in ("answer", "step") or self.veto.stands(row["run"], row["round"], datetime.now(UTC))
 
     def _send(self, row: Row) -> None:
         given_up = _Either(self.stop)
@@ -84,6 +83,8 @@ class Outbox:
         except OverQuota as error:  # the study's owner hears why there will be no answer
             self.veto.cannot(row["run"], row["round"], error, datetime.now(UTC))
         except (ConsiliumError, OSError) as error:
+            if given_up.is_set():  # its file is removed with its round
+                return
             told = error.message if isinstance(error, ConsiliumError) else "its file is gone"
             log.warning("%s of %s was not taken: %s", row["type"], row["run"], told)
             self._settle(row, "refused", told)

@@ -1,8 +1,9 @@
-"""The pipeline: from a permit to a contribution. It believes nothing but what it reads from disk and verifies itself.
+"""The pipeline: from a permit to an update on file. It believes only what it reads from disk and verifies itself.
 
 (1) the permit is signed by this site's key   (2) the plan on disk has the digest in the permit   (3) the permit is for
-the state that is to be trained   (4) enough training patients, counted here. Then the child trains.   (5) what it made
-is an update and nothing more. Of that the recipe makes the contribution that may leave.
+the state that is to be trained   (4) enough training patients, counted here, and no more than a secure sum has room
+for. Then the child trains.   (5) what it made is an update and nothing more. It stays here: only a recipe makes of it
+what may leave.
 """
 
 import shutil
@@ -16,9 +17,7 @@ from consilium.core import state as chain
 from consilium.core.errors import Invalid, Refused
 from consilium.core.ids import Digest, digest
 from consilium.core.study import Plan
-from consilium.core.update import Contribution
 from consilium.governance.policy import Limits
-from consilium.privacy.recipe import protect
 from consilium.site import tables
 from consilium.site.child import Child, Died
 from consilium.site.guard import Permit
@@ -44,6 +43,15 @@ class Paths:
     wheel: Path | None = None
 
 
+@dataclass(frozen=True)
+class Trained:
+    """An update on file. It stays at the site."""
+
+    path: Path
+    digest: Digest
+    size: int
+
+
 @dataclass
 class Pipeline:
     """Runs permits; keeps one warm child between rounds."""
@@ -52,12 +60,12 @@ class Pipeline:
     limits: Limits
     stop: Event
     _warm: tuple[Any, Child] | None = field(default=None, repr=False)
-    _training: int = 0
+    _prepared: tables.Prepared | None = None
 
-    def run(self, paths: Paths) -> Contribution:
+    def run(self, paths: Paths) -> Trained:
         """Perform one permitted task.
 
-        Raises: Refused: the permit, plan or state is not what it should be, or there are too few patients.
+        Raises: Refused: the permit, plan or state is not what it should be, or there are too few or too many patients.
                 DataUnusable, MappingInvalid, TrainingFailed: the hospital's side cannot do it.
         """
         permit: Permit = Permit.decode(unseal(paths.permit.read_bytes(), Permit.TYPE, [self.public_key]))
@@ -76,9 +84,9 @@ class Pipeline:
                 if self.stop.is_set() or not lives:
                     raise
 
-    def _trained(self, plan: Plan, permit: Permit, paths: Paths) -> Contribution:
+    def _trained(self, plan: Plan, permit: Permit, paths: Paths) -> Trained:
         child = self._child(plan, permit, paths)
-        self._enough(permit)
+        self._enough(plan, permit)
         out = paths.folder / f"update-{permit.round}.safetensors"
         command: dict[str, Any] = {"do": "train" if permit.kind == "TRAIN" else "evaluate", "round": permit.round}
         made = paths.folder / "out" / out.name if permit.wheel else out
@@ -92,9 +100,9 @@ class Pipeline:
             made.unlink()
         self._fits(plan, permit, paths.state, out)
         named = None if permit.wheel else told  # what foreign code says of its own bytes is not believed
-        # A small file becomes durable with the journal's transaction that names it.
+        # A small file becomes durable with the journal's transaction that names it, or is made again.
         found, size = durable_digest(out, Digest(str(named["digest"])) if named else None, SMALL)
-        return protect(permit.recipe, out, found, size)
+        return Trained(out, found, size)
 
     def _fits(self, plan: Plan, permit: Permit, state: Path, made: Path) -> None:
         """Whether what was made is an update and nothing more: foreign code could have put patients beside it.
@@ -119,9 +127,9 @@ class Pipeline:
             return self._warm[1]
         self.close()
         prepared = tables.prepare(plan.study, paths.mapping, paths.folder)
-        self._training = prepared.training
+        self._prepared = prepared
         try:
-            self._enough(permit)
+            self._enough(plan, permit)
         except Refused:
             prepared.path.unlink()
             raise
@@ -146,8 +154,16 @@ class Pipeline:
             prepared.path.unlink(missing_ok=True)
         return child
 
-    def _enough(self, permit: Permit) -> None:
-        if self._training < permit.min_patients:
+    def _enough(self, plan: Plan, permit: Permit) -> None:
+        assert self._prepared is not None
+        most = plan.study.privacy.most_patients
+        if permit.recipe == "secure_sum" and self._prepared.training + self._prepared.test > most:
+            raise Refused(
+                f"this hospital has more patients than the {most} for which the study's secure sum has room",
+                "raise privacy.most_patients in a new study",
+                reason="too-many-patients",
+            )
+        if self._prepared.training < permit.min_patients:
             raise Refused(
                 f"this hospital has fewer than {permit.min_patients} patients for training",
                 "the hospital's policy and the study ask for more",

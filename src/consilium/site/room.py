@@ -16,6 +16,10 @@ from consilium.site.journal import Journal
 from consilium.wire.messages import Task
 
 GB = 1 << 30
+CHECKED = 16 << 20
+"""Bytes of one masked vector up to which a site computes the sum anew; what is beyond is recorded as not checked."""
+WIDEST = 2
+"""How many times as wide as a model's value a masked one is at most: 64 bits."""
 LEFT_BYTES = 1 << 30
 """What training leaves free on the disk: the journal, which says what left, needs some, and so does the host."""
 
@@ -66,7 +70,14 @@ def _needed(task: Task, folder: Path) -> int:
     if task.aggregate is not None:
         files[f"sums-{before}"] = task.aggregate.size
     missing = sum(size for name, size in files.items() if not (folder / f"{name}.safetensors").exists())
-    return missing + (2 * task.initial.size if task.kind == "TRAIN" else 0)
+    train = 2 * task.initial.size if task.kind == "TRAIN" else 0
+    return missing + train + (_sealed(task.initial.size, len(task.cohort)) if task.cohort else 0)
+
+
+def _sealed(model: int, sites: int) -> int:
+    """Bytes that a secure sum adds: the masked vector, and while its sum is computed anew, the vectors of all."""
+    vector = WIDEST * model
+    return vector + (sites * vector if vector <= CHECKED else 0)
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,10 @@ def of_study(journal: Journal, plan: Plan) -> Need:
     """What a run of a study takes at most: its initial model and code, three states, sums, and an update twice."""
     row = journal.row("SELECT model, code FROM studies WHERE plan = ?", plan.digest)
     model, code = (int(row["model"]), int(row["code"])) if row is not None else (0, 0)
-    return Need(plan.study.name, model * (4 + 3 * _arrays(plan.study)) + code)
+    study, most = plan.study, model * (4 + 3 * _arrays(plan.study)) + code
+    if study.privacy.recipe == "secure_sum":
+        most += _sealed(model, len(study.sites) or 2 * study.quorum)
+    return Need(study.name, most)
 
 
 def _arrays(study: Study) -> int:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consilium.core.ids import digest
+from consilium.site import comparing
 from consilium.site.deciding import Desk
 from consilium.site.journal import Journal
 from consilium.site.witness import OPEN
@@ -64,7 +65,7 @@ def sent(journal: Journal) -> list[Json]:
 def sent_words(rows: list[Json]) -> None:
     """As a table, with the sum at its end."""
     _table(
-        [{**row, "at": row["at"][:19]} for row in rows],
+        [{**row, "at": row["at"][:19], "what": f"{row['what']} {row.get('phase', '')}".strip()} for row in rows],
         ("at", "what", "study", "run", "round", "size", "became", "digest"),
     )
     click.echo(
@@ -77,6 +78,7 @@ def status(desk: Desk, runs: bool, now: datetime) -> Json:
     folder, journal = desk.folder, desk.journal
     member = folder.membership() if folder.joined() else None
     studies = [desk.standing(name, now) for name in desk.offered()] if member else []
+    to_compare = comparing.waiting(journal)
     tasks = journal.rows("SELECT run, round, kind, status, note FROM tasks ORDER BY seq DESC LIMIT 5")
     waiting = journal.row("SELECT count(*) AS n FROM outbox WHERE status = 'waiting'")
     return {
@@ -93,6 +95,7 @@ def status(desk: Desk, runs: bool, now: datetime) -> Json:
             for one in studies
         ],
         "tasks": [dict(row) for row in tasks],
+        "compare": to_compare,
         "waiting": int(waiting["n"]) if waiting else 0,
         "alarms": [dict(row) for row in journal.rows(OPEN)],
     }  # fmt: skip
@@ -109,9 +112,19 @@ def status_words(fact: Json) -> None:
     if fact["alarms"]:
         click.echo("Next: `consilium site acknowledge`, when you know what it was.\n")
     _table(fact["studies"], ("study", "standing", "expires", "policy", "title"))
+    for run in fact["compare"]:
+        click.echo(f"\n{run} waits for its words to be compared: `consilium site compare {run}`")
     if fact["tasks"]:
         click.echo("\nNewest tasks")
         _table(fact["tasks"], ("run", "round", "kind", "status", "note"))
+
+
+def comparison_words(found: comparing.Comparison) -> None:
+    """The roster of a run, and its words, for people."""
+    click.echo(f"The hospitals of {found.run}, and the fingerprints of their keys:\n")
+    rows = [dict(zip(("site", "fingerprint", "known"), member, strict=True)) for member in found.members]
+    _table(rows, ("site", "known", "fingerprint"))
+    click.echo(f"\nRead these words to another hospital, on a line that you trust, and hear theirs:\n  {found.words}")
 
 
 def finding(found: "Finding") -> None:

@@ -1,15 +1,16 @@
 """The state chain at the site: it computes the state after each round itself and compares its digest.
 
-A site that missed rounds adopts the coordinator's snapshot, says so in its audit log, and goes on from there.
+A site that missed rounds computes them from the sums that their closings name. Under the recipe `plain` it may also
+adopt the coordinator's snapshot; it says so in its audit log, and goes on from there.
 """
 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
-from typing import IO
+from typing import IO, Any
 
 from consilium import plugins
 from consilium.core import state as chain
@@ -21,9 +22,14 @@ from consilium.site.folder import Folder
 from consilium.site.folder import durable as durable_file
 from consilium.site.journal import Journal
 from consilium.wire.connection import Connection
-from consilium.wire.messages import SMALL, Blob, Task
+from consilium.wire.messages import SMALL, Task
 from consilium.wire.transfer import download, file_digest
 
+_OLD = "run = ? AND round < ? AND round < (SELECT max(round) FROM states WHERE run = ?)"
+STAMP = 4096
+"""Bytes by which the headers of two sums may differ: they name their rounds."""
+Check = Callable[[Task, Plan, int, Path, Digest], bool]
+"""Whether the sums of a round were computed anew; see `Checking.check`."""
 Write = Callable[[IO[bytes]], tuple[Digest, int]]
 
 
@@ -35,6 +41,7 @@ class States:
     journal: Journal
     connection: Connection
     stop: Event
+    check: Check | None = None
     _seen: set[Path] = field(default_factory=set, repr=False)
     _offered: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
@@ -48,6 +55,12 @@ class States:
         if known is None:
             known = self._computed(task, plan)
             how = "computed" if known is not None else "adopted"
+            if known is None and plan.study.privacy.recipe == "secure_sum":
+                raise Refused(
+                    f"this site missed rounds before {task.round}, and the sums of them are not known here",
+                    "a state that it cannot compute itself is not trained under secure_sum: begin a new run",
+                    reason="state-mismatch",
+                )
             known = known or self._adopted(task)
             self._keep(task, number, known[0], known[1], how, now)
         if known[0] != wanted:
@@ -73,35 +86,73 @@ class States:
 
     def _computed(self, task: Task, plan: Plan) -> tuple[Digest, Path] | None:
         strategy = plugins.load("consilium.strategies", plan.study.strategy.name)(plan.study.strategy.options)
-        path = self.folder.run(task.run) / f"state-{task.round - 1}.safetensors"
-        if task.round == 1:
-            initial = self.initial(task, plan)
-            return self._written(path, lambda out: chain.begin(strategy, initial, task.run, out))
-        before = self._known(task.run, task.round - 2)
-        if before is None or task.aggregate is None:
+        sums = self._missed(task)
+        number = task.round - 1 - len(sums)
+        state, replays = self._known(task.run, number), plan.study.privacy.recipe == "secure_sum"
+        if None in sums or (not replays and (len(sums) > 1 or (state is None and task.round > 1))):
             return None
-        sums = self._sums(task)
-        step: Write = lambda out: chain.advance(  # noqa: E731
-            strategy, before[1], before[0], sums, task.run, task.round - 1, out
-        )
-        return self._written(path, step)
+        kept = state is not None
+        if state is None:
+            initial = self.initial(task, plan)
+            state = self._written(self._path(task.run, 0), lambda out: chain.begin(strategy, initial, task.run, out))
+        for past, named in enumerate(sums, number + 1):
+            digest = Digest(str(named))
+            if self.check is not None and replays and not self.check(task, plan, past, state[1], digest):
+                self._unchecked(task, past)
+            before, state = state, self._advanced(strategy, task, past, state, digest)
+            if past - 1 > number or not kept:  # on the way only, and in no journal
+                before[1].unlink()
+                self._sums_path(task.run, past - 1).unlink(missing_ok=True)
+        return state
 
-    def _sums(self, task: Task) -> chain.Source:
-        assert task.aggregate is not None
-        offered = self._offered.get(task.aggregate.digest)  # it came with the task: no file is needed
-        sums = self._sums_file(task, task.aggregate) if offered is None else offered
+    def _unchecked(self, task: Task, number: int) -> None:
+        with self.journal.write(durable=False) as tx:
+            body = {"run": task.run, "study": task.study, "round": number}
+            tx.record("sum-not-checked", body, datetime.now(UTC))
+
+    def _missed(self, task: Task) -> list[Digest | None]:
+        """The sums that lead from the newest state here to the task's, in order; None for one that is not known."""
+        last = task.round - 1
+        newest = last
+        while newest > 0 and self._known(task.run, newest) is None:
+            newest -= 1
+        closed = self.journal.rows("SELECT round, aggregate FROM closings WHERE run = ?", task.run)
+        known = {row["round"]: row["aggregate"] for row in closed}
+        if task.aggregate is not None:
+            known[last] = task.aggregate.digest
+        return [known.get(number) for number in range(newest + 1, last + 1)]
+
+    def _path(self, run: str, number: int) -> Path:
+        return self.folder.run(run) / f"state-{number}.safetensors"
+
+    def _sums_path(self, run: str, number: int) -> Path:
+        return self.folder.run(run) / f"sums-{number}.safetensors"
+
+    def _advanced(
+        self, strategy: Any, task: Task, number: int, before: tuple[Digest, Path], digest: Digest
+    ) -> tuple[Digest, Path]:
+        run, sums = task.run, self._sums(task, number, digest)
+        step: Write = lambda out: chain.advance(  # noqa: E731
+            strategy, before[1], before[0], sums, run, number, out
+        )
+        return self._written(self._path(run, number), step)
+
+    def _sums(self, task: Task, number: int, digest: Digest) -> chain.Source:
+        offered = self._offered.get(digest)  # it came with the task: no file is needed
+        sums = self._sums_file(task, number, digest) if offered is None else offered
         stamp = chain.read(sums).metadata
-        if (stamp.get("run"), stamp.get("round")) != (task.run, str(task.round - 1)):
+        if (stamp.get("run"), stamp.get("round")) != (task.run, str(number)):
             raise Refused(
                 "the sums that the coordinator sent are of another round", "report this", reason="state-mismatch"
             )
         return sums
 
-    def _sums_file(self, task: Task, aggregate: Blob) -> Path:
-        path = self.folder.run(task.run) / f"sums-{task.round - 1}.safetensors"
+    def _sums_file(self, task: Task, number: int, digest: Digest) -> Path:
+        path, newest = self._sums_path(task.run, number), task.aggregate
         if path not in self._seen or not path.exists():
             # Not made durable, and fetched again by a later process: only the state that comes of it is kept.
-            download(self.connection, Digest(aggregate.digest), path, self.stop, durable=False, most=aggregate.size)
+            most = newest.size + STAMP if newest is not None else None  # sums of all rounds have the same segments
+            download(self.connection, digest, path, self.stop, durable=False, most=most)
             self._seen.add(path)
         return path
 
@@ -153,20 +204,25 @@ class States:
             tx.record("state", body, now)
 
     def forget(self, run: str, before: int) -> None:
-        """Remove states, sums, updates and permits of rounds that nothing needs any more."""
+        """Remove states, sums, updates and permits of rounds that nothing needs any more; `before` is over, too.
+
+        The newest state stays: one that is missed later is computed from it. What was made in a secure sum does not
+        outlast its round.
+        """
+        sealed = self.journal.row("SELECT run FROM seats WHERE run = ? LIMIT 1", run) is not None
         folder, gone = self.folder.work / run, []
         try:
             there = list(folder.iterdir())
         except FileNotFoundError:  # the run has ended, and what works here has removed its folder
             there = []
-        for row in self.journal.rows("SELECT round, path FROM states WHERE run = ? AND round < ?", run, before - 1):
+        for row in self.journal.rows(f"SELECT round, path FROM states WHERE {_OLD}", run, before - 1, run):  # noqa: S608
             gone += [Path(row["path"]), folder / f"sums-{row['round']}.safetensors"]
         for path in there:
             what, _, number = path.stem.partition("-")
-            if what in ("update", "permit") and int(number) < before:
+            if what in ("update", "permit", "masked") and int(number.split("-")[0]) < before + sealed:
                 gone.append(path)
         with self.journal.write(durable=False) as tx:
-            tx.do("DELETE FROM states WHERE run = ? AND round < ?", run, before - 1)
+            tx.do(f"DELETE FROM states WHERE {_OLD}", run, before - 1, run)  # noqa: S608
             for path in gone:
                 tx.do("DELETE FROM small WHERE path = ?", str(path))
         for path in gone:

@@ -9,7 +9,7 @@ from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.study import Plan
 from consilium.site.folder import Folder
 from consilium.site.guard import Guard, Permit
-from consilium.site.journal import Journal
+from consilium.site.journal import MADE, Journal
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Refusal, Task
@@ -114,9 +114,7 @@ class Veto:
             tx.record("refusal", {**about, "reason": reason}, now)
             tx.send("refusal", envelope, about, now)
             tx.do("UPDATE tasks SET status = 'refused', note = ? WHERE seq = ?", reason, seq)
-            tx.do(
-                "UPDATE outbox SET status = 'withdrawn', note = ?"
-                " WHERE status = 'waiting' AND type = 'answer' AND run = ? AND round = ?",
-                reason, task.run, task.round,
-            )  # fmt: skip
+            these = f"status = 'waiting' AND type IN {MADE} AND run = ? AND round = ?"
+            withdrawn = f"UPDATE outbox SET status = 'withdrawn', note = ? WHERE {these}"  # noqa: S608
+            tx.do(withdrawn, reason, task.run, task.round)
         self.outgoing.set()

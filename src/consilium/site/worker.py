@@ -1,53 +1,64 @@
-"""From a task to an answer: guard, state chain, pipeline, journal. Refusals reach the study's owner by their reason."""
+"""From a task to an answer: guard, then what its phase asks for. Refusals reach the study's owner by their reason."""
 
 import logging
 import shutil
 import traceback
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from sqlite3 import Row
 from threading import Event
 
-from consilium.core.errors import ConsiliumError, Refused, Unauthenticated, Unavailable
-from consilium.core.ids import Digest
-from consilium.core.update import Contribution
-from consilium.site import room
+from consilium.core.errors import ConsiliumError, Unauthenticated, Unavailable
+from consilium.core.study import Plan
+from consilium.privacy.recipe import protect
 from consilium.site.child import Died
-from consilium.site.folder import Folder, durable
+from consilium.site.comparing import waiting
+from consilium.site.folder import Folder
 from consilium.site.guard import Permit
-from consilium.site.journal import Journal
-from consilium.site.pipeline import Paths, Pipeline
+from consilium.site.journal import OPEN, Journal
+from consilium.site.pairing import Pairing, replayed
+from consilium.site.seats import Seats
 from consilium.site.states import States
+from consilium.site.steps import Steps
+from consilium.site.updates import Updates
 from consilium.site.veto import Veto, reason_of
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import SMALL, Answer, Blob, Task
-from consilium.wire.transfer import file_digest
+from consilium.wire.messages import Answer, Blob, Task
 
 log = logging.getLogger(__name__)
+DOES = {
+    "SUBMIT": "training", "READY": "training", "KEYS": "agreeing on keys", "PAIR": "agreeing on keys",
+    "PROVE": "agreeing on keys", "MASK": "masking", "CONFIRM": "adding up", "UNMASK": "adding up",
+}  # fmt: skip
+"""What heartbeats tell of a phase."""
+OF_RUN = ("states", "closings", "steps", "epochs", "chains", "seats")
+"""Tables of what serves one run alone. What was opened is remembered beyond it."""
 
 
 @dataclass
 class Worker:
-    """Performs one task at a time. `activity` is what heartbeats tell."""
+    """Performs one task at a time. `activity` is what heartbeats tell; `changed` is set when it should be told soon."""
 
     folder: Folder
     identity: Identity
     journal: Journal
     states: States
     veto: Veto
+    steps: Steps
+    updates: Updates
+    pairing: Pairing
+    seats: Seats
     stop: Event
     wake: Event = field(default_factory=Event)
     changed: Event = field(default_factory=Event)
     activity: str = "idle"
-    _pipeline: Pipeline | None = None
 
     @property
     def active(self) -> bool:
         """Whether a run is on at this site."""
-        waits = "SELECT seq FROM tasks WHERE status = 'todo' LIMIT 1"
-        return self._pipeline is not None or self.journal.row(waits) is not None
+        waits = f"SELECT seq FROM tasks WHERE status IN {OPEN} LIMIT 1"  # noqa: S608
+        return self.updates.warm or self.journal.row(waits) is not None
 
     def run(self) -> None:
         """Work until `stop`."""
@@ -56,27 +67,34 @@ class Worker:
             self._clean()
             row = self.journal.row("SELECT * FROM tasks WHERE status = 'todo' ORDER BY seq LIMIT 1")
             if row is None:
+                self._rest()
                 self.wake.wait()
                 continue
             task = Task.decode(bytes(row["payload"]))
-            self._say(f"round {task.round} of {task.run}: {'training' if task.kind == 'TRAIN' else 'evaluating'}")
+            does = "evaluating" if task.kind == "EVALUATE" and task.phase in ("SUBMIT", "READY") else DOES[task.phase]
+            self.activity = f"round {task.round} of {task.run}: {does}"
             self._perform(row, task)
-            self._say("idle")
 
     def close(self) -> None:
         """End the child process."""
-        pipeline, self._pipeline = self._pipeline, None
-        if pipeline is not None:
-            pipeline.close()
+        self.updates.close()
 
-    def _say(self, activity: str) -> None:
-        self.activity = activity
+    def _rest(self) -> None:
+        runs = waiting(self.journal)
+        before, self.activity = self.activity, "idle"
+        if runs:
+            self.activity = f"waits for the words of the roster of {runs[0]} to be compared"
+            if before != self.activity:
+                log.info("%s: `consilium site compare %s`", self.activity, runs[0])
+                self.changed.set()
 
     def _perform(self, row: Row, task: Task) -> None:
-        now = datetime.now(UTC)
         try:
-            contribution = self._known(task) or self._made(task, now)
-            self._answer(row, task, contribution, datetime.now(UTC))
+            permit, plan = self.veto.permit(task, datetime.now(UTC))
+            if task.phase == "SUBMIT":
+                self._submit(row, task, permit, plan)
+            else:
+                self._step(row, task, permit, plan)
         except (Unavailable, Unauthenticated):
             if not self.stop.is_set():
                 log.warning("round %s of %s is tried again: the coordinator is out of reach", task.round, task.run)
@@ -97,76 +115,41 @@ class Worker:
         """Whether the round closed in the meantime: its files may be gone, and what it comes to is of no interest."""
         return self.journal.row("SELECT seq FROM tasks WHERE seq = ? AND status = 'todo'", row["seq"]) is None
 
-    def _known(self, task: Task) -> Contribution | None:
-        """The contribution that was made for exactly this before: a retry sends the same bytes.
+    def _step(self, row: Row, task: Task, permit: Permit, plan: Plan) -> None:
+        now = datetime.now(UTC)
+        if self.journal.meta(f"run/{task.run}"):
+            raise replayed(f"{task.run} is over")
+        if self.steps.again(row["seq"], task, now):
+            return
+        made = self.pairing.step(task, plan) if task.kind == "PAIR" else self.seats.step(task, permit, plan, now)
+        if made is not None:
+            self.steps.send(row["seq"], task, made, datetime.now(UTC))
+        else:
+            with self.journal.write() as tx:
+                tx.do("UPDATE tasks SET status = 'waits' WHERE seq = ? AND status = 'todo'", row["seq"])
+        if task.kind != "PAIR" and self._closed(task):
+            self.states.forget(task.run, task.round)  # the round closed while this was made
 
-        Raises: Refused: this round was answered at another state, and a round has but one (`state-mismatch`).
-        """
-        row = self.journal.row(
-            "SELECT * FROM answers WHERE run = ? AND round = ? AND kind = ?", task.run, task.round, task.kind
-        )
-        if row is not None and row["state"] != task.state.digest:
-            raise Refused(
-                f"round {task.round} was answered here at another state than the coordinator now names",
-                "compare both audit logs",
-                reason="state-mismatch",
-            )
-        if row is None or not self._whole(row):
-            return None
-        self.veto.permit(task, datetime.now(UTC))  # a revocation holds for what was trained before it, too
-        return Contribution(Path(row["path"]), Digest(row["digest"]), row["size"], row["recipe"])
+    def _closed(self, task: Task) -> bool:
+        closed = "SELECT run FROM closings WHERE run = ? AND round = ?"
+        return self.journal.row(closed, task.run, task.round) is not None
 
-    def _whole(self, row: Row) -> bool:
-        path = Path(row["path"])
-        if row["size"] > SMALL:
-            return path.exists()
-        # Small files are durable in the journal alone: after a power cut the file may be there without its bytes.
-        return (path.exists() and file_digest(path) == row["digest"]) or self.journal.restore(path, row["digest"])
-
-    def _made(self, task: Task, now: datetime) -> Contribution:
-        permit, plan = self.veto.permit(task, now)
-        limits = self.folder.policy().limits
-        room.check(task, self.folder, limits)
-        state = self.states.ensure(task, plan, now)
-        folder = self.folder.run(task.run)
-        signed = folder / f"permit-{task.round}.json"  # serves once: after a power cut, another one is given
-        signed.write_bytes(seal(Permit.TYPE, permit.encode(), self.identity))
-        wheel = plan.study.model.wheel
-        mapping = self.journal.row("SELECT path FROM mappings WHERE plan = ?", task.plan)
-        paths = Paths(
-            folder=folder,
-            permit=signed,
-            plan=_kept(folder / "plan.json", plan.payload),
-            initial=self.states.initial(task, plan),
-            state=state,
-            state_digest=task.state.digest,
-            mapping=self.folder.mapping(plan.study.contract.id, Path(mapping["path"]) if mapping else None),
-            wheel=self.states.blob(task.run, "code.whl", Digest(wheel), int(limits.file_gb * room.GB))
-            if wheel
-            else None,
-        )
-        if self._pipeline is None or self._pipeline.limits != limits:
-            self.close()
-            self._pipeline = Pipeline(self.identity.public, limits, self.stop)
-        return self._pipeline.run(paths)
-
-    def _answer(self, row: Row, task: Task, made: Contribution, now: datetime) -> None:
+    def _submit(self, row: Row, task: Task, permit: Permit, plan: Plan) -> None:
+        made = self.updates.of(task, permit, plan, datetime.now(UTC))
+        part = protect(permit.recipe, made.path, made.digest, made.size)
         answer = Answer(
             study=task.study, run=task.run, plan=task.plan, round=task.round, kind=task.kind, phase=task.phase,
-            state=task.state.digest, contribution=Blob(digest=made.digest, size=made.size), recipe="plain",
+            state=task.state.digest, contribution=Blob(digest=part.digest, size=part.size), recipe="plain",
         )  # fmt: skip
         envelope = seal(Answer.TYPE, answer.encode(), self.identity)
         about = {"study": task.study, "run": task.run, "round": task.round}
         with self.journal.write() as tx:
             now_todo = tx.row("SELECT status FROM tasks WHERE seq = ?", row["seq"])
-            tx.do(
-                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                task.run, task.round, task.kind, task.state.digest, made.digest, made.size, str(made.path), made.recipe,
-            )  # fmt: skip
+            self.updates.keep(tx, task, made, part.recipe)
             if now_todo is not None and now_todo["status"] == "todo":
-                blob = {"digest": made.digest, "size": made.size, "path": str(made.path)}
-                tx.hold(made.path)
-                tx.send("answer", envelope, about, now, blob)
+                blob = {"digest": part.digest, "size": part.size, "path": str(part.path)}
+                tx.hold(part.path)
+                tx.send("answer", envelope, about, datetime.now(UTC), blob)
                 tx.do("UPDATE tasks SET status = 'done' WHERE seq = ?", row["seq"])
         self.veto.outgoing.set()
 
@@ -176,16 +159,10 @@ class Worker:
             run = row["key"].removeprefix("run/")
             self.close()
             shutil.rmtree(self.folder.work / run, ignore_errors=True)
-            with self.journal.write() as tx:
-                tx.do("DELETE FROM states WHERE run = ?", run)
+            with self.journal.write(erases=True) as tx:
+                for table in OF_RUN:
+                    tx.do(f"DELETE FROM {table} WHERE run = ?", run)  # noqa: S608  names of our own
                 folder = f"{self.folder.work / run}/"
                 tx.do("DELETE FROM small WHERE substr(path, 1, ?) = ?", len(folder), folder)
                 tx.keep(row["key"], "removed")
                 tx.record("removed", {"run": run}, datetime.now(UTC))
-
-
-def _kept(path: Path, data: bytes) -> Path:
-    """Write a small file, durable, unless it is there with these bytes."""
-    if not path.exists() or path.read_bytes() != data:
-        durable(path, data)
-    return path

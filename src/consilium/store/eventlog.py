@@ -26,6 +26,7 @@ _KINDS: dict[str, Any] = {
         machine.Cancelled,
         runs.Opened,
         runs.Lacking,
+        runs.Parted,
         runs.Stopped,
     )
 }
@@ -65,7 +66,7 @@ def load(tx: Transaction, run: RunId) -> tuple[int, runs.Run]:
     known, fold = _folds.get(run, (0, None))
     if fold is None or known > row.version:
         study = Plan.load(row.payload).study
-        known, fold = 0, runs.Run(rounds=study.rounds, quorum=study.quorum)
+        known, fold = 0, runs.Run(study.rounds, study.quorum, study.privacy.recipe == "secure_sum")
     for event in tx.rows(_NEW, run=run, known=known) if row.version > known else ():
         fold, _ = runs.step(fold, decode(event.kind, event.body))
     return row.version, fold

@@ -168,6 +168,25 @@ contributions = Table(
     Column("envelope", LargeBinary, nullable=False),
     Index("contributions_digest", "digest"),
 )
+steps = Table(
+    "steps",  # what sites said in phases of agreeing on keys and of secure sums, relayed to the others
+    metadata,
+    Column("run", ForeignKey("runs.run"), primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("phase", String(10), primary_key=True),
+    Column("site", ForeignKey("sites.site"), primary_key=True),
+    Column("digest", String(71), nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+)
+openings = Table(
+    "openings",  # what opened the sum of a round: every site checks the sum with it
+    metadata,
+    Column("run", ForeignKey("runs.run"), primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+)
 audit = Table(
     "audit",
     metadata,

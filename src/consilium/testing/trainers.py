@@ -26,7 +26,7 @@ def a_study(label: str, model: dict[str, Any], **training: Any) -> Study:
         "purpose": {"code": "research", "text": "conformance", "requester": "conformance"},
         "contract": {"id": "conformance", "features": features, "label": told},
         "model": model, "training": {"epochs": 5, "learning_rate": 0.1, "seed": 7, **training},
-        "rounds": 1, "quorum": 1,
+        "rounds": 1, "quorum": 1, "privacy": {"recipe": "plain"},
     })  # fmt: skip
 
 

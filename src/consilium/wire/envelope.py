@@ -82,6 +82,14 @@ def peek(data: bytes) -> str:
     return Envelope.parse(data).kind
 
 
+def payload_of(data: bytes, payload_type: str) -> bytes:
+    """The payload that the envelope claims; nothing is verified yet. Raises: EnvelopeInvalid: also another type."""
+    envelope = Envelope.parse(data)
+    if envelope.kind != payload_type:
+        raise EnvelopeInvalid(f"the envelope holds {envelope.kind[:80]!r}, not {payload_type!r}")
+    return envelope.payload
+
+
 def unseal(data: bytes, payload_type: str, public_keys: Iterable[str]) -> bytes:
     """The payload, if one of `public_keys` signed it as `payload_type`. Raises: EnvelopeInvalid: also malformed."""
     return Envelope.parse(data).verified(payload_type, public_keys)

@@ -32,7 +32,13 @@ Short = Annotated[str, StringConstraints(max_length=200, pattern=TEXT)]
 Long = Annotated[str, StringConstraints(max_length=4000, pattern=TEXT)]
 Number = Annotated[int, Field(ge=0, lt=2**31)]
 """A number that databases at both ends can keep."""
+Seed = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""32 bytes."""
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
+
+
+SitePhase = Literal["SUBMIT", "KEYS", "PAIR", "PROVE", "READY", "MASK", "CONFIRM", "UNMASK"]
+"""A phase that is asked of sites."""
 
 
 class Message(BaseModel):
@@ -124,11 +130,12 @@ class Task(Delivered):
     study: Name
     run: Name
     plan: Hash
-    round: int = Field(ge=1, lt=2**31)
+    round: int = Field(ge=0, lt=2**31, description="0 where keys are agreed (kind PAIR)")
     attempt: int = Field(1, ge=1, lt=2**31, description="how often this round was opened")
-    kind: Literal["TRAIN", "EVALUATE"]
-    phase: Literal["SUBMIT"]
-    roster: tuple[Name, ...]
+    kind: Literal["PAIR", "TRAIN", "EVALUATE"]
+    phase: SitePhase
+    roster: tuple[Name, ...] = Field(description="who is asked in this phase")
+    cohort: tuple[Name, ...] = Field((), description="who holds keys with one another in this run")
     state: Blob = Field(description="state at which to train: the site computes it itself and compares")
     initial: Blob = Field(description="the initial model of the plan")
     aggregate: Blob | None = Field(description="sums of the round that led to `state`; None at the first round")
@@ -136,15 +143,16 @@ class Task(Delivered):
 
 
 class Closed(Delivered):
-    """A round closed: who took part, and which state follows."""
+    """A round closed: who took part, and which state follows. A round of kind PAIR has no aggregate."""
 
     TYPE: ClassVar[str] = "application/vnd.consilium.closed+json"
     study: Name
     run: Name
     round: Number
-    kind: Literal["TRAIN", "EVALUATE"]
+    attempt: int = Field(1, ge=1, lt=2**31)
+    kind: Literal["PAIR", "TRAIN", "EVALUATE"]
     took_part: tuple[Name, ...]
-    aggregate: Blob
+    aggregate: Blob | None
     state: Blob
 
 
@@ -215,6 +223,25 @@ class Answer(Signed):
     recipe: Literal["plain"]
 
 
+class Step(Signed):
+    """The site's answer in a phase of agreeing on keys or of a secure sum.
+
+    Other sites read it, too: `body` is the protocol's message (privacy/pairing.py, privacy/secagg.py); `vector` is the
+    masked vector, a blob that the coordinator has received.
+    """
+
+    TYPE: ClassVar[str] = "application/vnd.consilium.step+json"
+    study: Name
+    run: Name
+    plan: Hash
+    round: Number
+    attempt: int = Field(ge=1, lt=2**31)
+    kind: Literal["PAIR", "TRAIN", "EVALUATE"]
+    phase: SitePhase
+    body: dict[str, Any]
+    vector: Blob | None = None
+
+
 class Refusal(Signed):
     """The site will not do it. `reason` is a stable code for the study's owner; `text` holds no patient data."""
 
@@ -245,7 +272,7 @@ class Decision(Signed):
     reason: Long = ""
 
 
-SITE_MESSAGES: dict[str, type[Signed]] = {m.TYPE: m for m in (Answer, Refusal, Decision, Checkpoint, Alarm)}
+SITE_MESSAGES: dict[str, type[Signed]] = {m.TYPE: m for m in (Answer, Step, Refusal, Decision, Checkpoint, Alarm)}
 INBOX_MESSAGES: dict[str, type[Signed]] = {m.TYPE: m for m in (Offer, Task, Closed, Ended, Checkpoint, Reopened)}
 
 # plain requests and answers
@@ -294,10 +321,29 @@ class InboxItem(Message):
     envelope: dict[str, Any]
 
 
+class Said(Message):
+    """Envelopes of what all sites answered in one phase of a round, by site."""
+
+    steps: dict[Name, dict[str, Any]]
+
+
+class Opening(Message):
+    """What opened the sum of a round, so that every site can compute it anew from the masked vectors."""
+
+    attempt: int = Field(ge=1, lt=2**31)
+    own: dict[Name, Seed] = Field(description="by survivor: the seed of its own mask")
+    pairs: dict[Name, dict[Name, Seed]] = Field(description="by survivor, by site that fell silent: the seed of both")
+    vectors: dict[Name, Blob] = Field(description="the survivors' masked vectors")
+    data: dict[Hash, str] = Field({}, description="the vectors' bytes, if they are small: base64, by digest")
+
+
 class Inbox(Message):
     """What has arrived after the sequence number that was asked for."""
 
     items: tuple[InboxItem, ...]
+    said: dict[Name, dict[str, Any]] = Field(
+        {}, description="answers of the phase before the newest task's, if they are small: envelopes by site"
+    )
     blobs: dict[Hash, str] = Field({}, description="small blobs that the newest task names: base64, by digest")
     newest: Number | None = Field(None, description="newest message here, where that is an older one than was asked")
 

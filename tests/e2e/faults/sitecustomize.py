@@ -6,6 +6,7 @@ that is passed is noted in `last`, so that a kill from outside can tell what it 
 $HOLD, a child process is stopped in mid-round instead.
 """
 
+import base64
 import functools
 import importlib.util
 import io
@@ -111,6 +112,8 @@ def coordinator():
     from consilium.coordinator.driver import Driver
     from consilium.coordinator.ingest import Ingest
     from consilium.coordinator.perform import Performer
+    from consilium.coordinator.services import Services
+    from consilium.coordinator.steps import Sealed
     from consilium.store.blobs import Directory
     from consilium.store.database import Database
     from consilium.store.shelf import Shelf
@@ -128,6 +131,18 @@ def coordinator():
     around(Performer, "begin", before=lambda *_: at("begin"))
     around(Performer, "sum", before=lambda *_: at("apply"))
     around(Performer, "apply", after=lambda *_: at("applied"))
+
+    around(Sealed, "recover", before=lambda *_: at("opening"), after=lambda *_: at("opened"))
+    around(Services, "said", before=lambda self, run, number, attempt, phase: at(f"{phase}.relayed"))
+    said = threading.local()
+
+    def taken(result, self, tx, site, letter, *more):
+        said.phase = letter.message.phase
+        at(f"{said.phase}.before-commit")
+
+    around(
+        Ingest, "_step", before=lambda self, tx, site, letter, *more: at(f"{letter.message.phase}.taken"), after=taken
+    )
 
     append, make, real_once = Directory.append, Directory.make, Database._once
 
@@ -152,7 +167,10 @@ def coordinator():
                 at(f"{what}.commit")  # with a delay: somewhere in the commit
             return result
 
+        said.phase = None
         result = real_once(self, inside)
+        if said.phase:
+            at(f"{said.phase}.committed")
         for what in sorted(doing.kinds):
             at(f"{what}.committed")
         return result
@@ -212,7 +230,7 @@ def files(module, purpose):
 
 
 def site():
-    from consilium.site import journal, pipeline, states, worker
+    from consilium.site import journal, pipeline, seats, states, steps, updates
     from consilium.site.child import Child
     from consilium.site.inbox import Inbox
     from consilium.site.journal import Writing
@@ -223,15 +241,35 @@ def site():
 
     connection.PIECE = transfer.PIECE = int(os.environ.get("FAULTS_PIECE", connection.PIECE))
     around(Inbox, "_after", before=lambda *_: at("received"))
-    around(Writing, "send", after=lambda _, tx, kind, *more: kind == "answer" and at("journal.before-commit"))
-    around(Worker, "_answer", after=lambda *_: at("journal.committed"))
-    around(Outbox, "_settle", before=lambda *_: at("acknowledged"))
+
+    def told(result, tx, kind, envelope, about, *more):
+        if kind in ("answer", "step"):
+            at("journal.before-commit")
+            at(f"{about.get('phase')}.before-commit")
+
+    def settled(self, row, *more):
+        at("acknowledged")
+        if row["type"] == "step":
+            envelope = json.loads(bytes(row["envelope"]))
+            at(f"{json.loads(base64.b64decode(envelope['payload']))['phase']}.acknowledged")
+
+    around(Writing, "send", after=told)
+    around(Worker, "_submit", after=lambda *_: at("journal.committed"))
+    around(
+        Worker,
+        "_step",
+        before=lambda self, row, task, *more: at(f"{task.phase}.begun"),
+        after=lambda _, self, row, task, *more: at(f"{task.phase}.committed"),
+    )
+    around(steps.Steps, "send", before=lambda self, seq, task, *more: at(f"{task.phase}.made"))
+    around(Outbox, "_settle", before=settled)
     sent = ("/v1/envelopes", "/v1/answers")
     around(Connection, "post", before=lambda self, path, *_: path in sent and at("uploaded"))
     if "FAULTS_SMALL" in os.environ:  # what is larger goes by itself, is made durable by itself, and is fetched
-        for module in (journal, pipeline, states, worker):
+        for module in (journal, pipeline, seats, states, steps, updates):
             module.SMALL = int(os.environ["FAULTS_SMALL"])
         states.States.offer = lambda self, blobs: None
+        steps.Steps.offer = lambda self, said: None
 
     request, ask, line = Connection.request, Child.ask, Child._line
 

@@ -49,7 +49,13 @@ def test_new_never_overwrites(tmp_path: Path) -> None:
         ("range: [50, 700]", "range: [700, 50]", ["range"]),
         ("code: research ", "code: profit ", ["code", "profit", "research"]),
         ("kind: logistic", "kind: linear", ["linear", "binary"]),
-        ("recipe: plain", "recipe: none", ["recipe", "none", "plain"]),
+        ("recipe: secure_sum", "recipe: none", ["recipe", "none", "plain", "secure_sum"]),
+        ("quorum: 3 ", "quorum: 2 ", ["quorum: '2'", "less than the 3 sites that a secure sum needs", "recipe: plain"]),
+        ("sites: []", "sites: [a, b, c, d, e]", ["quorum: '3'", "the 4 sites that a secure sum needs", "raise it"]),
+        ("# min_sites: 3 ", "min_sites: 4 ", ["quorum: '3'", "the 4 sites that a secure sum needs"]),
+        ("# min_sites: 3 ", "min_sites: 2 ", ["min_sites", "'2'", "3"]),
+        ("# clip: 8.0 ", "clip: 0 ", ["clip", "'0'", "greater than 0"]),
+        ("# most_patients: 100000 ", "bits: 24 ", ["bits", "24", "32"]),
         ("label: {id: disease", "label: {id: age", ["age"]),
     ],
 )
@@ -67,13 +73,33 @@ def test_an_error_names_line_value_and_remedy(
     assert re.match(r"study\.yaml:\d+: \S+: .{10}", error["message"]), error
 
 
-@pytest.mark.parametrize("part", ["rounds: 0", "code: profit"])
+@pytest.mark.parametrize("part", ["rounds: 0", "code: profit", "quorum: 2"])
 def test_the_line_is_the_right_one(tmp_path: Path, part: str) -> None:
     key = part.split(":")[0]
-    old = {"rounds": "rounds: 20", "code": "code: research"}[key]
+    old = {"rounds": "rounds: 20", "code": "code: research", "quorum": "quorum: 3"}[key]
     text = GOOD.replace(old, part, 1)
     with pytest.raises(StudyInvalid, match=rf"study\.yaml:{line_of(text, part)}: "):
         studyfile.read(write(tmp_path, text))
+
+
+def test_where_a_rule_over_several_keys_is_broken_the_line_to_correct_is_named(tmp_path: Path) -> None:
+    for old, new, line in (
+        ("sites: []", "sites: [a, b]", "quorum: 3"), ("sites: []", "sites: [a, a, b, b]", "sites: [a, a"),
+        ("range: [50, 700]", "range: [700, 50]", "range: [700, 50]"),
+        ("kind: logistic", "kind: poisson", "kind: poisson"),
+    ):  # fmt: skip
+        text = GOOD.replace(old, new, 1)
+        with pytest.raises(StudyInvalid, match=rf"study\.yaml:{line_of(text, line)}: "):
+            studyfile.read(write(tmp_path, text))
+
+
+def test_plain_needs_no_quorum_for_sums(tmp_path: Path) -> None:
+    text = GOOD.replace("recipe: secure_sum", "recipe: plain").replace("quorum: 3", "quorum: 1")
+    assert studyfile.read(write(tmp_path, text)).privacy.recipe == "plain"
+    assert studyfile.read(write(tmp_path, GOOD)).privacy.recipe == "secure_sum"
+    assert studyfile.read(
+        write(tmp_path, GOOD.replace("privacy:", "#", 1).replace("  recipe:", "#"))
+    ) == studyfile.read(write(tmp_path, GOOD)), "secure_sum is what a study gets that says nothing"
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "a: [1,\n", "a: 1\na: 2\n", "a: &x [*x]\n", "\x00"])

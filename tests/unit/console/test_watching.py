@@ -1,4 +1,4 @@
-"""Lines about a run: one for each round, whenever somebody looks; one change, one line of JSON."""
+"""What people see of a run: one line for each round; keys agreed; figures, or that they are withheld."""
 
 import json
 from collections.abc import Iterator
@@ -9,9 +9,37 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from consilium.api import Result
+from consilium.console.cli import watching
 from consilium.console.cli.watching import watch
 
 ROUNDS = 5
+AUROC = {"value": 0.9, "low": 0.8, "high": 1.0, "n": 90, "note": ""}
+TOTALS = {site: {"rounds": 3, "bytes": 1000} for site in ("east", "north", "south")}
+
+
+def result(figures: Any) -> Result:
+    return Result(None, {"figures": figures, "sites": TOTALS, "rounds": 2})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sites", [{}, None], ids=["none", "not told"])
+def test_figures_of_single_hospitals_that_nobody_has_are_withheld(sites: Any) -> None:
+    figures = {"all": {"auroc": AUROC}, "clipped": 0, **({} if sites is None else {"sites": sites})}
+    *singles, everyone = watching.result_rows(result(figures))
+    assert [row["hospital"] for row in singles] == sorted(TOTALS)
+    assert all(row["auroc"] == row["n"] == watching.WITHHELD and row["rounds"] == "3" for row in singles)
+    assert everyone["n"] == "90" and everyone["auroc"].startswith("0.9")
+    assert len({tuple(row) for row in (*singles, everyone)}) == 1, "one table"
+
+
+def test_where_the_coordinator_sees_them_they_are_shown() -> None:
+    figures = {"all": {"auroc": AUROC}, "sites": {site: {"auroc": AUROC} for site in ("east", "north")}}
+    rows = {row["hospital"]: row for row in watching.result_rows(result(figures))}
+    assert rows["east"]["n"] == "90" and rows["south"]["auroc"] == "" and "withheld" not in str(rows)
+
+
+def test_before_the_judging_nothing_is_said_to_be_withheld() -> None:
+    assert "withheld" not in str(watching.result_rows(result(None)))
 
 
 @dataclass
@@ -56,3 +84,19 @@ def test_json_is_one_line_for_each_change(capsys: pytest.CaptureFixture[str]) ->
     watch(Run([view(0), view(0), view(3), view(ROUNDS + 1)]), True)  # type: ignore[arg-type]
     rounds = [json.loads(line)["round"] for line in capsys.readouterr().out.splitlines()]
     assert rounds == [1, 4, ROUNDS + 1]
+
+
+def test_while_keys_are_agreed_no_round_is_counted() -> None:
+    pairing = {"round": 0, "kind": "PAIR", "closed": None, "took_part": ["east"]}
+    reason = "agreeing on keys: 1 of the 3 needed sites"
+    waiting = view(0) | {"status": "paused", "round": 0, "participation": [], "pairing": [pairing], "reason": reason}
+    bar = watching._bar()
+    watching.display(waiting, bar)
+    assert bar.tasks[0].completed == 0 and bar.tasks[0].total == ROUNDS + 1
+    assert watching._line(waiting) == f"r-1: paused, agreeing on keys · {reason}"
+    lost = {"round": 3, "kind": "TRAIN", "closed": True, "cancelled": "lost its quorum", "took_part": []}
+    after = view(2) | {"pairing": [pairing | {"closed": True}]}
+    after["participation"] = [*after["participation"][:2], lost]
+    watching.display(after, bar)
+    assert bar.tasks[0].completed == 2, "an attempt that was given up is no round that is done"
+    assert watching._line(after).startswith("r-1: running, round 3 of 5 · took part in round 2")

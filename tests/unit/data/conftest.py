@@ -24,6 +24,7 @@ contract:
 model: {kind: logistic}
 rounds: 1
 quorum: 1
+privacy: {recipe: plain}
 """
 MAPPING: dict[str, Any] = {
     "mapping": 1,

@@ -15,7 +15,8 @@ from consilium.governance.approvals import WEAKER, Said, standing, weaker
 from unit.governance.conftest import make
 
 NOW = datetime(2030, 6, 1, tzinfo=UTC)
-PLAN = Plan.of(make())
+PLAIN = {"recipe": "plain"}
+PLAN = Plan.of(make(privacy=PLAIN))
 
 
 def said(**changes: Any) -> Said:
@@ -23,7 +24,7 @@ def said(**changes: Any) -> Said:
     return replace(good, **changes)
 
 
-OTHER = Plan.of(make(rounds=21)).digest
+OTHER = Plan.of(make(rounds=21, privacy=PLAIN)).digest
 CASES: dict[str, tuple[list[Said], str]] = {
     "approved": ([said()], ""),
     "approved without end": ([said(expires=None)], ""),
@@ -103,4 +104,6 @@ def test_a_weaker_mode_is_known_by_name_and_in_words(study: Study) -> None:
     plan = Plan.of(study)
     expected = (study.privacy.recipe,) if study.privacy.recipe in WEAKER else ()
     assert weaker(plan) == expected and all(words.endswith(".") for words in WEAKER.values())
-    assert set(approvals.WEAKER) >= {"plain"}
+    assert set(approvals.WEAKER) == {"plain"} and weaker(PLAN) == ("plain",)
+    secure = Plan.of(make(privacy={"recipe": "secure_sum"}))
+    assert weaker(secure) == () and standing(secure, [said(plan=secure.digest, accepts=())], NOW)

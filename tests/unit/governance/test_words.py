@@ -5,7 +5,7 @@ from datetime import date
 from consilium import studyfile
 from consilium.core.study import Plan
 from consilium.governance.approvals import WEAKER, weaker
-from consilium.governance.words import explain
+from consilium.governance.words import explain, learns
 from unit.governance.conftest import WHEEL, make
 
 
@@ -32,6 +32,21 @@ def test_everything_that_is_decided_on_stands_in_the_words() -> None:
         if feature.range is not None:
             wanted += [f"{feature.range[0]:g} to {feature.range[1]:g} {feature.unit}"]
     assert [words for words in wanted if words not in told] == []
+
+
+def test_who_can_learn_what_is_said_for_every_recipe_with_the_numbers_of_the_plan() -> None:
+    plain, secure = make(privacy={"recipe": "plain"}), {"recipe": "secure_sum"}
+    assert "each hospital's changes of the model" in learns(plain) and "opened sum" not in learns(plain)
+    for quorum, least, spare in ((3, 3, "none"), (4, 3, "1"), (5, 4, "1"), (10, 7, "3")):
+        told = learns(make(privacy=secure, quorum=quorum))
+        assert f"sums over at least {least} hospitals" in told
+        assert f"honest hospitals in any opened sum: {least - 1}. " in told
+        assert f"With {quorum} hospitals, {spare} may be missing." in told
+    assert "at least 6 hospitals" in learns(make(privacy={**secure, "min_sites": 6}, quorum=6))
+    for study in (plain, make(privacy=secure)):
+        assert explain(Plan.of(study)).count(learns(study)) == 1 and "\n" not in learns(study)
+    assert "each hospital must" not in learns(plain) and WEAKER["plain"] in explain(Plan.of(plain))
+    assert WEAKER["plain"] not in explain(Plan.of(make(privacy=secure)))
 
 
 def test_the_shipped_study_is_explained_whole() -> None:

@@ -13,12 +13,17 @@ from consilium.privacy.pairing import Keys, Paired, Roster, Secrets
 SITES = ("a", "b", "c", "d")
 
 
+def identity(site: str) -> str:
+    """The key by which a site signs; who checks signatures compares it, before a message comes to `pairing`."""
+    return f"public key of {site}"
+
+
 class Epoch:
     """Four sites that pair; what the coordinator relays may be altered on the way to one of them."""
 
     def __init__(self) -> None:
         self.secrets = {s: Secrets(*map(secrets.token_bytes, (32, 64, 32))) for s in SITES}
-        self.keys = {site: self.secrets[site].keys("study", 1, site) for site in SITES}
+        self.keys = {site: self.secrets[site].keys("study", 1, site, identity(site)) for site in SITES}
         self.paired: dict[str, Paired] = {}
         self.shared: dict[str, dict[str, bytes]] = {}
 
@@ -61,7 +66,7 @@ def test_every_two_sites_have_one_key_and_every_pair_another(epoch: Epoch) -> No
 
 def test_a_key_swapped_by_the_coordinator_is_found(epoch: Epoch) -> None:
     evil = Secrets(*map(secrets.token_bytes, (32, 64, 32)))
-    swapped = {**epoch.keys, "b": evil.keys("study", 1, "b")}
+    swapped = {**epoch.keys, "b": evil.keys("study", 1, "b", identity("b"))}
     assert refused(lambda: Roster.of(swapped, epoch.keys["b"])) == "roster", "b sees that its own entry was altered"
     epoch.pair("a", swapped)
     for site in "bcd":
@@ -86,12 +91,13 @@ def test_without_the_roster_check_the_confirmation_finds_it(epoch: Epoch) -> Non
 def test_a_roster_of_strangers_or_too_few_is_refused(epoch: Epoch) -> None:
     own = epoch.keys["a"]
     twice = {**epoch.keys, "e": epoch.keys["b"].model_copy(update={"site": "e"})}
-    renamed = {**epoch.keys, "e": epoch.secrets["d"].keys("study", 1, "z")}
-    other = {**epoch.keys, "b": epoch.secrets["b"].keys("another", 1, "b")}
-    old = {**epoch.keys, "b": epoch.secrets["b"].keys("study", 2, "b")}
+    renamed = {**epoch.keys, "e": epoch.secrets["d"].keys("study", 1, "z", identity("z"))}
+    other = {**epoch.keys, "b": epoch.secrets["b"].keys("another", 1, "b", identity("b"))}
+    old = {**epoch.keys, "b": epoch.secrets["b"].keys("study", 2, "b", identity("b"))}
+    signer = {**epoch.keys, "b": epoch.keys["b"].model_copy(update={"identity": identity("c")})}
     few = {site: epoch.keys[site] for site in "ab"}
     without = {site: epoch.keys[site] for site in "bcd"}
-    for seen in (twice, renamed, other, old, few, without):
+    for seen in (twice, renamed, other, old, signer, few, without):
         assert refused(lambda s=seen: Roster.of(s, own)) == "roster"  # type: ignore[misc]
 
 
@@ -112,8 +118,17 @@ def test_an_altered_acceptance_is_refused(epoch: Epoch) -> None:
     assert epoch.roots("b", rosters["b"], lied)["a"] != epoch.roots("a", rosters["a"])["b"], "and CONFIRM finds it"
 
 
+def test_who_signs_is_part_of_what_people_compare(epoch: Epoch) -> None:
+    """With every key but the identity as it was, a coordinator could sign for a site that it invented."""
+    swapped = {**epoch.keys, "b": epoch.secrets["b"].keys("study", 1, "b", identity("mallory"))}
+    honest, lied = Roster.of(epoch.keys, epoch.keys["a"]), Roster.of(swapped, epoch.keys["a"])
+    nonces = {site: epoch.secrets[site].nonce for site in SITES}
+    assert honest.digest != lied.digest and honest.fingerprint(nonces)[:6] != lied.fingerprint(nonces)[:6]
+    assert refused(lambda: Roster.of(swapped, epoch.keys["b"])) == "roster", "and b sees it at once"
+
+
 def test_the_floor_is_the_largest_that_a_site_asks_for(epoch: Epoch) -> None:
-    wanted = {**epoch.keys, "c": epoch.secrets["c"].keys("study", 1, "c", min_sites=4)}
+    wanted = {**epoch.keys, "c": epoch.secrets["c"].keys("study", 1, "c", identity("c"), min_sites=4)}
     assert Roster.of(wanted, wanted["a"]).min_sites == 4
 
 

@@ -27,7 +27,7 @@ def study() -> Study:
                 "label": {"id": "large", "meaning": "the sum is large", "type": "binary"},
             },
             "model": {"kind": "logistic", "l2": 0.01}, "training": {"epochs": 10, "learning_rate": 2.0, "seed": 1},
-            "rounds": 6, "quorum": 2, "min_patients": 10,
+            "rounds": 6, "quorum": 2, "min_patients": 10, "privacy": {"recipe": "plain"},
         }
     )  # fmt: skip
 

@@ -11,7 +11,9 @@ from sklearn.metrics import roc_auc_score
 
 from consilium.api import freeze
 from consilium.console.cli.app import run
+from consilium.core.errors import Invalid
 from consilium.core.study import Study
+from consilium.core.tensors import to_safetensors
 from consilium.simulation import baseline, local
 from consilium.training.work import Work
 
@@ -62,6 +64,22 @@ def test_a_model_that_cannot_be_judged_says_so(study: Study, make: Make) -> None
         assert (found[model]["auroc"]["value"], found[model]["auroc"]["note"]) == (None, "one class only")
         assert found[model]["accuracy"]["value"] is not None
     assert found["own_on_all"]["auroc"]["value"] is not None
+
+
+def test_a_model_that_is_given_is_judged_as_every_other(study: Study, make: Make, tmp_path: Path) -> None:
+    hospitals = make(north=(120, None), south=(80, None))
+    here = works(study, hospitals, tmp_path)
+    first = here["north"]
+    pooled = baseline.Bench(first.plan.study, first.trainer, first.like).trained(*joined(here, test=False))
+    (file := tmp_path / "pooled.safetensors").write_bytes(to_safetensors(pooled, {"run": "some"}))
+    found = baseline.compare(study, hospitals, file)
+    assert [facts["given"] for facts in found["hospitals"].values()] == [
+        facts["pooled"] for facts in found["hospitals"].values()
+    ]
+    assert found["all"]["given"] == found["all"]["pooled"]
+    file.write_bytes(to_safetensors({name: np.zeros(7) for name in pooled}))
+    with pytest.raises(Invalid, match="not of this study's shape"):
+        baseline.compare(study, hospitals, file)
 
 
 def test_as_many_passes_as_the_federation_makes(study: Study, make: Make, tmp_path: Path) -> None:

@@ -46,6 +46,15 @@ def test_cholesterol_0_is_missing_and_switzerland_has_none(tmp_path: Path) -> No
             assert told.usable + told.missing == found.read
 
 
+def test_the_study_protects_updates_by_the_recipe_that_is_asked_for(tmp_path: Path) -> None:
+    made = {}
+    for recipe in ("secure_sum", "plain"):
+        hospitals.breast_cancer(tmp_path / recipe, recipe)
+        made[recipe] = studyfile.read(tmp_path / recipe / "study.yaml")
+        assert made[recipe].privacy.recipe == recipe
+    assert made["plain"].model_copy(update={"privacy": made["secure_sum"].privacy}) == made["secure_sum"]
+
+
 def test_a_folder_without_raw_files_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataUnusable, match=r"has no processed\.cleveland\.data"):
         hospitals.heart_disease(tmp_path / "made", tmp_path)

@@ -75,6 +75,28 @@ def test_below_quorum_nothing_is_trained(study: Study, make: Make, tmp_path: Pat
         ran(study, make(north=(90, None), tiny=(8, None)), tmp_path / "run")
 
 
+def secure(study: Study) -> Study:
+    privacy = study.privacy.model_copy(update={"recipe": "secure_sum"})
+    return study.model_copy(update={"privacy": privacy, "quorum": 3})
+
+
+def test_a_secure_sum_gives_the_model_and_the_figures_of_a_plain_one(study: Study, make: Make, tmp_path: Path) -> None:
+    hospitals = make(north=(90, None), south=(70, None), west=(130, None))
+    plain = ran(study, hospitals, tmp_path / "plain")
+    sealed = ran(secure(study), hospitals, tmp_path / "secure")
+    models = [chain.read(outcome.state).arrays["model"] for outcome in (plain, sealed)]
+    assert 0 < np.max(np.abs(models[0] - models[1])) < 1e-8, "integers were summed, and of sums nothing is lost"
+    assert sealed.figures["all"]["auroc"] == plain.figures["all"]["auroc"]
+    for site, one in plain.figures["sites"].items():
+        assert sealed.figures["sites"][site]["auroc"] == one["auroc"], "of each hospital, too"
+
+
+def test_the_order_of_hospitals_does_not_matter_in_a_secure_sum(study: Study, make: Make, tmp_path: Path) -> None:
+    hospitals = make(north=(90, None), south=(70, None), west=(130, None))
+    orders = enumerate((hospitals, dict(reversed(hospitals.items()))))
+    assert len({ran(secure(study), order, tmp_path / str(number)).digest for number, order in orders}) == 1
+
+
 def test_a_folder_without_hospitals_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataUnusable, match="holds no hospital"):
         local.mappings(tmp_path)

@@ -149,6 +149,9 @@ FAULTS: list[dict[str, tuple[str, Fault]]] = [
         "beyond the plan": ("rounds", put("task", round=3)),
         "judged too early": ("rounds", put("task", round=2, kind="EVALUATE")),
         "judged twice": ("rounds", put("task", round=4, kind="EVALUATE")),
+        "keys in a round of training": ("rounds", put("task", kind="PAIR", phase="KEYS")),
+        "a phase of another recipe": ("recipe", put("task", phase="READY")),
+        "keys for a plan that needs none": ("recipe", put("task", round=0, kind="PAIR", phase="KEYS")),
     },
     {"not on the roster": ("roster", put("task", roster=("south", "west")))},
 ]  # fmt: skip
@@ -208,6 +211,37 @@ def test_a_study_raises_the_number_of_patients_and_never_lowers_it(
 def test_the_last_round_is_the_one_that_judges(keys: tuple[Identity, Identity]) -> None:
     assert Case(*keys, task={"round": 2}).check().kind == "TRAIN"
     assert Case(*keys, task={"round": 3, "kind": "EVALUATE"}).check().kind == "EVALUATE"
+
+
+SECURE = {"quorum": 3, "privacy": {"recipe": "secure_sum"}}
+THREE = ("east", "north", "south")
+
+
+@pytest.mark.parametrize("phase", ["SUBMIT", "KEYS", "PAIR", "PROVE", "READY", "MASK", "CONFIRM", "UNMASK"])
+@pytest.mark.parametrize("kind", ["PAIR", "TRAIN", "EVALUATE"])
+def test_under_secure_sum_nothing_is_submitted(keys: tuple[Identity, Identity], kind: str, phase: str) -> None:
+    """A coordinator that asks for the update itself, of a study whose sums are secure, gets nothing."""
+    number = {"PAIR": 0, "TRAIN": 1, "EVALUATE": 3}[kind]
+    task = {"kind": kind, "round": number, "phase": phase, "roster": THREE}
+    case = Case(*keys, study=SECURE, task=task, said=[{"accepts": ()}])
+    if (kind == "PAIR") == (phase in ("KEYS", "PAIR", "PROVE")) and phase != "SUBMIT":
+        assert case.check().recipe == "secure_sum"
+    else:
+        assert case.refused() == "recipe"
+
+
+@pytest.mark.parametrize(("hospital", "study_", "there"), [(3, 3, 2), (4, 3, 3), (3, 4, 3), (3, 3, 3), (4, 4, 4)])
+def test_keys_are_agreed_among_as_many_hospitals_as_either_asks_for(
+    keys: tuple[Identity, Identity], hospital: int, study_: int, there: int
+) -> None:
+    roster = ("north", "east", "south", "west")[:there]
+    study = {"quorum": 4, "privacy": {"recipe": "secure_sum", "min_sites": study_}}
+    task = {"kind": "PAIR", "round": 0, "phase": "KEYS", "roster": roster}
+    case = Case(*keys, study=study, task=task, policy={"min_patients": 10, "min_sites": hospital})
+    if there < max(hospital, study_):
+        assert case.refused() == "roster"
+    else:
+        assert case.check().round == 0
 
 
 @pytest.mark.parametrize("wheels", [[], [OTHER, WHEEL]])

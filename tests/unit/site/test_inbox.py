@@ -31,7 +31,9 @@ def test_an_answer_that_took_part_was_sent_even_when_its_receipt_was_lost(
         with journal.write() as tx:
             tx.send("answer", b"{}", {"study": "sums", "run": run, "round": number}, NOW)
     outbox = Outbox(journal, NONE, NONE, Event(), Event())
-    inbox = Inbox("north", coordinator.public, NONE, journal, NONE, NONE, work=Event(), outbox=outbox, witness=NONE)
+    inbox = Inbox(
+        "north", coordinator.public, NONE, journal, NONE, NONE, NONE, work=Event(), outbox=outbox, witness=NONE
+    )
     closed = Closed(
         to="north", number=1, study="sums", run="sums-1", round=2, kind="TRAIN", took_part=took_part, aggregate=BLOB,
         state=BLOB,

@@ -42,7 +42,7 @@ def study(
         "contract": {"id": "toy", "features": [{"id": name, **feature} for name in ("a", "b")], "label": label},
         "model": {"kind": kind, "architecture": architecture, "options": options or {}, "l2": l2},
         "training": {"epochs": 3, "batch_size": 16, "learning_rate": 0.1, "seed": 5} | training,
-        "rounds": 1, "quorum": 1,
+        "rounds": 1, "quorum": 1, "privacy": {"recipe": "plain"},
     })  # fmt: skip
 
 

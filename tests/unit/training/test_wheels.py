@@ -121,7 +121,7 @@ def study(wheel_digest: str | None, name: str = "net", **options: Any) -> Study:
         "purpose": {"code": "research", "text": "test", "requester": "test"},
         "contract": {"id": "toy", "features": [feature], "label": label},
         "model": {"kind": "torch", "architecture": name, "options": options or {"width": 5}, "wheel": wheel_digest},
-        "rounds": 1, "quorum": 1,
+        "rounds": 1, "quorum": 1, "privacy": {"recipe": "plain"},
     })  # fmt: skip
 
 

@@ -26,6 +26,7 @@ EXAMPLES: dict[type[Signed], dict[str, Any]] = {
     messages.Reopened: {"by": "root", "at": "2030-01-01T00:00:00Z", "seq": 3, "head": D, "kept": 0, "runs": ["s-1"]},
     messages.Alarm: {"why": "log-gap", "text": "a gap", "number": 3, "last": D, "at": "2030-01-01T00:00:00Z"},
     messages.Answer: {**COMMON, "state": D, "contribution": BLOB, "recipe": "plain"},
+    messages.Step: {**COMMON, "attempt": 1, "body": {"site": "a"}, "vector": None},
     messages.Refusal: {"study": "s", "plan": D, "reason": "policy", "text": "no"},
     messages.Decision: {"site": "a", "study": "s", "plan": D, "decision": "approve", "person": "Vera",
                         "accepts": ["plain"], "at": "2030-01-01T00:00:00Z"},

@@ -167,6 +167,8 @@ def result(name: str, model: Path | None, as_json: bool) -> None:
     if of := watching.judged(found.document):
         click.echo(f"\n{of}")
     click.echo(f"\nPrivacy: {found.document['privacy']}.")
+    if "learns" in found.document:  # a coordinator of an older release does not tell
+        click.echo(f"{found.document['learns']}")
     if model is not None:
         click.echo(f"Model written to {model}, {saved['model']['digest']}.")
 

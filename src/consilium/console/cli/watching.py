@@ -18,6 +18,8 @@ from consilium.console.cli import output
 Json = Mapping[str, Any]
 HEADLINE = ("auroc", "accuracy", "r2", "rmse", "mae", "deviance", "brier", "logloss")
 """Metrics worth a column, in this order."""
+WITHHELD = "withheld"
+"""In place of a figure of one hospital, where only sums were opened."""
 
 
 def watch(run: RemoteRun, as_json: bool) -> Json:
@@ -83,7 +85,9 @@ def _line(view: Json) -> str:
 
 
 def _where(view: Json) -> str:
-    """The round; the one after the last judges the final model."""
+    """The round; the one after the last judges the final model, and in the one before the first keys are agreed."""
+    if any(not entry.get("closed") for entry in view.get("pairing") or []):
+        return "agreeing on keys"
     if view["round"] > view["rounds"]:
         return "final model judged" if view["status"] == "finished" else "judging the final model"
     return f"round {view['round']} of {view['rounds']}"
@@ -108,7 +112,8 @@ def _bar() -> Progress:
 
 def display(view: Json, bar: Progress) -> RenderableType:
     """The live display: rounds bar, what each hospital does, last figures."""
-    done = sum(1 for entry in view.get("participation") or [] if entry.get("closed"))
+    rounds = view.get("participation") or []
+    done = len({entry["round"] for entry in rounds if entry.get("closed") and not entry.get("cancelled")})
     total = int(view["rounds"]) + 1  # the last round judges the final model
     bar.update(bar.task_ids[0], description=f"{view['run']} {view['status']}", completed=done, total=total)
     parts: list[RenderableType] = [bar]
@@ -156,7 +161,10 @@ def _ago(seen: Any) -> str:
 
 
 def result_rows(found: Result) -> list[dict[str, str]]:
-    """One row per hospital and one for all: n, rounds, bytes, and the figures of the model that was judged last."""
+    """One row per hospital and one for all: n, rounds, bytes, and the figures of the final model.
+
+    Of a hospital whose figures nobody has, as under the recipe `secure_sum`, it says `withheld`.
+    """
     figures = found.figures
     per_site = figures.get("sites") or {}
     everyone = figures.get("all") or {}
@@ -165,7 +173,10 @@ def result_rows(found: Result) -> list[dict[str, str]]:
     for site in sorted({*per_site, *found.sites}):
         facts = found.sites.get(site) or {}
         row = {"hospital": site, "n": _count(per_site.get(site) or {}), "rounds": str(facts.get("rounds", ""))}
-        rows.append({**row, "sent": output.size(float(facts.get("bytes") or 0)), **_cells(per_site.get(site), shown)})
+        single = _cells(per_site.get(site), shown) if everyone else {}
+        if everyone and not per_site:
+            row, single = {**row, "n": WITHHELD}, dict.fromkeys(shown, WITHHELD)
+        rows.append({**row, "sent": output.size(float(facts.get("bytes") or 0)), **single})
     sent = sum(float(facts.get("bytes") or 0) for facts in found.sites.values())
     total = {"hospital": "all", "n": _count(everyone), "rounds": str(found.document.get("rounds_done", ""))}
     return [*rows, {**total, "sent": output.size(sent), **_cells(everyone, shown)}]

@@ -1,0 +1,160 @@
+"""Secure aggregation: how fast masks are laid on one core, and a secure round beside a plain one of the same bytes.
+
+    make bench ARGS="--sizes 0.1 10 100"        (400 takes as many minutes more)
+
+Masking is measured in processor time of one thread, so that others at work on the machine count little. Rounds are
+those of `round.py`: shipped processes, started by public commands, default durability; plain and secure runs take turns
+in one federation. What a secure round costs beyond the plain one is in the ratio.
+"""
+
+import io
+import itertools
+import json
+import os
+import shutil
+import statistics
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import place
+from round import ROUNDS, SITES, Peak, check, federation, finished, opened, wanted
+
+SIZE, REPEATS, TURNS = 64 << 20, 5, 2
+MOST_PATIENTS = 100
+SECURE = {"recipe": "secure_sum", "most_patients": MOST_PATIENTS}
+
+
+class Nothing(io.RawIOBase):
+    """A file that takes everything and keeps nothing: the disk is measured by the rounds."""
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, data) -> int:
+        """Forget it."""
+        return len(data)
+
+
+def gigabytes(size: int, act: Callable[[], object]) -> float:
+    """GB per second of processor time of this thread; the median of a few."""
+    found = []
+    for _ in range(REPEATS):
+        began = time.thread_time()
+        act()
+        found.append(size / (time.thread_time() - began) / 1e9)
+    return statistics.median(found)
+
+
+def streams() -> dict[str, float]:
+    """GB/s per core: the bare cipher, and one mask added to a vector of integers of each width."""
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+    from consilium.privacy import masks
+
+    zeros, out = bytes(masks.BLOCK), bytearray(masks.BLOCK + 16)
+    cipher = Cipher(algorithms.AES(bytes(32)), modes.CTR(bytes(16))).encryptor()
+    found = {"aes": gigabytes(SIZE, lambda: [cipher.update_into(zeros, out) for _ in range(SIZE // len(zeros))])}
+    for bits in (16, 32, 64):
+        vector = np.zeros(SIZE * 8 // bits, dtype=f"<u{bits // 8}")
+        found[f"mask_{bits}"] = gigabytes(SIZE, lambda vector=vector: masks.add(vector, bytes(32), 1))
+        assert np.any(vector)
+    return found
+
+
+def cover(folder: Path) -> dict[str, float]:
+    """A whole cover of a float32 update for four sites (its own mask, one with each other); and the sum's opening."""
+    from consilium.core import state as chain
+    from consilium.privacy.layout import Layout
+
+    size = SIZE // place.MODEL_BYTES
+    update, study = folder / "update.safetensors", wanted(size, 1, SITES, privacy=SECURE)
+    values = np.random.default_rng(1).standard_normal(size, dtype=np.float32)
+    with update.open("wb") as file:
+        chain.write({"update": values, "weight": np.array([10.0])}, {}, file)
+    layout = Layout.of(study, "TRAIN", ("F32", size), {}, SITES)
+    layers = [(bytes([number]) * 32, sign) for number, sign in enumerate((1, 1, -1, 1))]
+    found = {"masks": len(layers)}
+    for name, some in (("cover", layers), ("without_masks", [])):
+        found[name] = gigabytes(SIZE, lambda some=some: layout.cover(update, some, Nothing()))
+    vector = folder / "vector.safetensors"
+    with vector.open("wb") as file:
+        layout.cover(update, layers, file)
+    uncover = lambda: layout.uncover([vector] * SITES, layers, {}, Nothing())  # noqa: E731
+    found["uncover"] = gigabytes(SIZE, uncover)
+    return found
+
+
+def times(events: list[dict]) -> list[float]:
+    """Seconds of each round, agreeing on keys (round 0) left out."""
+    begun = [one for one in events if one["kind"] == "Opened" and one["body"]["number"] > 0]
+    return [after - before for before, after in itertools.pairwise(opened(begun))]
+
+
+def turn(made, name: str, size: int, rounds: int, privacy: dict) -> list[float]:
+    """One run, its mean checked; seconds of its rounds."""
+    seed = {"epochs": 1, "learning_rate": 0.5, "seed": zlib.crc32(name.encode()) >> 1}  # another model in each run
+    asked = wanted(size, rounds + 1, SITES, privacy=privacy, training=seed)
+    run = made.start(made.approved(asked.model_copy(update={"name": name})))
+    if privacy is SECURE and name.endswith("-1"):  # people compare once per roster
+        made.compared(run)
+    found = times(finished(made, run, 600))
+    check(made, run, size, rounds + 1)
+    return found
+
+
+def rounds(folder: Path, megabytes: float, count: int) -> dict[str, object]:
+    """Plain and secure runs of one size by turns; their first rounds, in which processes start, stand apart."""
+    size = int(megabytes * place.MB / place.MODEL_BYTES)
+    said = {"plain": {"recipe": "plain"}, "secure": SECURE}
+    found, first = {kind: [] for kind in said}, {kind: [] for kind in said}
+    with federation(folder) as made:
+        pids = {"coordinator": made.coordinator.process.pid}
+        pids |= {name: hospital.process.pid for name, hospital in made.hospitals.items()}
+        peak = Peak(pids)
+        for number, kind in itertools.product(range(1, TURNS + 1), said):
+            seconds = turn(made, f"{kind}-{number}", size, max(count // TURNS, 1), said[kind])
+            first[kind].append(seconds[0])
+            found[kind] += seconds[1:]
+        most = peak.end()
+    shutil.rmtree(folder)
+    return {
+        "model_mb": megabytes, **{f"{kind}_s": place.spread(found[kind]) for kind in said},
+        "first_s": first, "all_s": found,
+        "coordinator_mb": most.pop("coordinator") / place.MB, "agent_mb": max(most.values()) / place.MB,
+    }  # fmt: skip
+
+
+def tell(found: dict) -> None:
+    """One line."""
+    plain, secure = found["plain_s"], found["secure_s"]
+    print(
+        f"{found['model_mb']:>6g} MB   plain {plain['median']:.3f} s [{plain['least']:.3f}-{plain['most']:.3f}]"
+        f"   secure {secure['median']:.3f} s [{secure['least']:.3f}-{secure['most']:.3f}]"
+        f"   ({secure['median'] / plain['median']:.2f}x)   coordinator {found['coordinator_mb']:.0f} MB"
+        f"   agent {found['agent_mb']:.0f} MB",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Measure, print, keep."""
+    ask = place.arguments(__doc__)
+    folder, load = place.enter(), os.getloadavg()[0]
+    masking = {**streams(), **cover(folder)}
+    print("GB/s per core:", json.dumps({name: round(value, 2) for name, value in masking.items()}), flush=True)
+    sizes = []
+    for megabytes in ask.sizes:
+        count = ask.rounds or next(number for size, number in ROUNDS.items() if megabytes <= size or size == 400.0)
+        sizes.append(rounds(folder / f"{megabytes:g}", megabytes, count))
+        tell(sizes[-1])
+    found = {"machine": place.machine(), "load": load, "sites": SITES, "masking": masking, "sizes": sizes}
+    place.keep(ask.json and ask.json.resolve(), "secure", found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""What sites say in phases of agreeing on keys and of a secure sum: checked, kept, relayed; and what opens the sum.
+
+The coordinator holds no key. What it refuses here would only have failed later, at the sites or when the sum is opened.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, cast
+
+import numpy as np
+from pydantic import ValidationError
+from sqlalchemy import bindparam, func, select
+
+from consilium.algorithms import metrics
+from consilium.core import round as machine
+from consilium.core import run as runs
+from consilium.core import state as chain
+from consilium.core.errors import EnvelopeInvalid, NotFound
+from consilium.core.ids import Digest, SiteId, digest
+from consilium.core.round import Kind, Phase
+from consilium.core.study import Plan
+from consilium.privacy import opening as protocol
+from consilium.privacy import pairing, secagg
+from consilium.privacy.layout import Layout
+from consilium.privacy.opening import Opened
+from consilium.privacy.pairing import Roster
+from consilium.privacy.secagg import Open
+from consilium.store.database import Transaction
+from consilium.store.hot import Hot
+from consilium.store.schema import contributions, openings, steps
+from consilium.wire.envelope import payload_of
+from consilium.wire.messages import Step
+
+BODIES: dict[str, type[pairing.Message]] = {
+    Phase.KEYS: pairing.Keys, Phase.PAIR: pairing.Paired, Phase.PROVE: pairing.Confirmed,
+    Phase.READY: secagg.Ready, Phase.MASK: secagg.Masked, Phase.CONFIRM: secagg.Confirm, Phase.UNMASK: secagg.Unmask,
+}  # fmt: skip
+"""The protocol's message in each phase."""
+_OF = {name: steps.c[name] == bindparam(name) for name in ("run", "round", "attempt", "phase")}
+_SAID = Hot(select(steps.c.site, steps.c.envelope).where(*_OF.values()).order_by(steps.c.site))
+_PAIRED = Hot(select(func.max(steps.c.attempt)).where(_OF["run"], steps.c.round == 0))
+
+
+def read(step: Step) -> Any:
+    """The protocol's message in a step. Raises: EnvelopeInvalid: it is none of its phase."""
+    kind = BODIES.get(step.phase)
+    try:
+        if kind is None:
+            raise EnvelopeInvalid(f"nothing is said in phase {step.phase} by a step", "update the agent")
+        return kind.model_validate(step.body)
+    except (ValidationError, ValueError) as error:
+        raise EnvelopeInvalid(f"this is no message of phase {step.phase}", "update the agent") from error
+
+
+@lru_cache(maxsize=1024)
+def _read(envelope: bytes) -> Any:
+    return read(Step.decode(payload_of(envelope, Step.TYPE)))
+
+
+def keep(tx: Transaction, site: SiteId, step: Step, envelope: bytes) -> None:
+    """Keep what a site said; it is relayed to the others when the phase is over."""
+    row = {"run": step.run, "round": step.round, "attempt": step.attempt, "phase": step.phase, "site": site}
+    tx.put(steps, **row, digest=digest(envelope), envelope=envelope)
+
+
+def said(tx: Transaction, run: str, number: int, attempt: int, phase: str) -> dict[SiteId, bytes]:
+    """Envelopes of what was said in a phase, by site."""
+    rows = tx.rows(_SAID, run=run, round=number, attempt=attempt, phase=phase)
+    return {SiteId(row.site): row.envelope for row in rows}
+
+
+def before(phase: str) -> Phase | None:
+    """The phase whose answers are relayed with a task of this phase."""
+    for phases in (machine.PAIRING, machine.SECURE_SUM[:-1]):
+        if phase in phases[1:]:
+            return phases[phases.index(Phase(phase)) - 1]
+    return None
+
+
+def relayed(fold: runs.Run, number: int, attempt: int, phase: str) -> bool:
+    """Whether what was said in a phase is relayed to the sites: it is over, and meant for them."""
+    if phase not in BODIES or phase == Phase.UNMASK or fold.round is None:
+        return False
+    if (number, attempt) != fold.current or fold.round.closed:
+        return attempt <= fold.pairings if number == 0 else (number, attempt) <= (fold.number, fold.attempt)
+    return phase in fold.round.phases[: fold.round.at]
+
+
+def roster(tx: Transaction, run: str) -> Roster:
+    """The keys on which the cohort of a run agreed."""
+    attempt = tx.scalar(_PAIRED, run=run)
+    return Roster(tuple(_read(envelope) for envelope in said(tx, run, 0, attempt, Phase.KEYS).values()))
+
+
+def needed(tx: Transaction, run: str, plan: Plan, cohort: tuple[SiteId, ...]) -> tuple[int, int]:
+    """(how many sites a round of the cohort needs, how many of them open its sum)."""
+    least = max(machine.threshold(len(cohort)), roster(tx, run).min_sites, plan.study.privacy.min_sites)
+    return max(plan.study.quorum, least), least
+
+
+def layout(plan: Plan, kind: str, model: tuple[str, int], sites: int) -> Layout:
+    """The segments of a round of the plan, for a cohort of so many sites; `model`: type and length of its values."""
+    sums = metrics.sums(plan.study.contract.label.type, np.zeros(0), np.zeros(0))
+    shapes = {name: (chain.kind(array), array.size) for name, array in sums.items()}
+    return Layout.of(plan.study, kind, model, shapes, sites)
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What opens the sum of a round: the OPEN as every site computed it, and what they said."""
+
+    open: Open
+    layout: Layout
+    active: Mapping[SiteId, secagg.Ready]
+    survivors: Mapping[SiteId, secagg.Masked]
+    told: Mapping[SiteId, secagg.Unmask]
+
+    @classmethod
+    def of(
+        cls, tx: Transaction, plan: Plan, run: str, fold: runs.Run, state: Digest, model: tuple[str, int]
+    ) -> "Sealed":
+        """The open round of a run, which waits for APPLY; `state` is the one it was trained at, of this `model`."""
+        round_, keys = fold.round, roster(tx, run)
+        assert round_ is not None
+        found = layout(plan, round_.kind.value, model, len(fold.cohort))
+        asked = Open(
+            study=plan.study.name, run=run, plan=plan.digest, roster=keys.digest, opening=round_.number - 1,
+            round=round_.number, attempt=fold.attempt, kind=round_.kind.value, cohort=fold.cohort, state=state,
+            segments=found.segments, min_sites=keys.min_sites,
+        )  # fmt: skip
+
+        def of(phase: Phase) -> dict[SiteId, Any]:
+            heard = said(tx, run, round_.number, fold.attempt, phase)
+            return {site: _read(heard[site]) for site in round_.answered(phase)}
+
+        return cls(asked, found, of(Phase.READY), of(Phase.MASK), of(Phase.UNMASK))
+
+    def recover(self) -> Opened:
+        """The keys that open the sum. Raises: Invalid: shares are lacking, or do not fit."""
+        return protocol.recover(self.open, self.active.values(), dict(self.survivors), self.told.values())
+
+
+def written(opened: Opened) -> str:
+    """What opened a sum, as it is kept and told."""
+    pairs: dict[str, dict[str, str]] = {}
+    for (site, lost), key in sorted(opened.pairs.items()):
+        pairs.setdefault(site, {})[lost] = key.hex()
+    return json.dumps({"own": {site: key.hex() for site, key in sorted(opened.own.items())}, "pairs": pairs})
+
+
+def opening(tx: Transaction, run: str, number: int) -> dict[str, Any]:
+    """What opened the sum of a round, and the vectors of which it is the sum. Raises: NotFound."""
+    row = tx.find(openings, run=run, round=number)
+    if row is None:
+        raise NotFound(f"no sum of round {number} of {run} was opened", "wait until the round is closed")
+    told: dict[str, Any] = json.loads(row.body)
+    sent = tx.rows(select(contributions).where(contributions.c.run == run, contributions.c.round == number))
+    vectors = {one.site: {"digest": one.digest, "size": one.size} for one in sent if one.site in told["own"]}
+    return {"attempt": row.attempt, **told, "vectors": vectors}
+
+
+def secure(plan: Plan) -> bool:
+    """Whether the plan's rounds are secure sums."""
+    return plan.study.privacy.recipe == "secure_sum"
+
+
+def fits(site: SiteId, step: Step, public_key: str) -> None:
+    """What a step says of itself must be true. Raises: EnvelopeInvalid."""
+    body: Any = read(step)
+    if body.site != site or (step.vector is not None) != (step.phase == Phase.MASK):
+        raise EnvelopeInvalid(f"this is no message of {site} in phase {step.phase}", "update the agent")
+    if step.phase == Phase.MASK and cast(secagg.Masked, body).vector != step.vector.digest:  # type: ignore[union-attr]
+        raise EnvelopeInvalid("the step names another vector than its message", "update the agent")
+    if (step.kind == Kind.PAIR) != (step.phase in machine.PAIRING):
+        raise EnvelopeInvalid(f"there is no phase {step.phase} in a round of kind {step.kind}", "update the agent")
+    if step.phase == Phase.KEYS and (body.identity, body.study, body.epoch) != (public_key, step.run, step.attempt):
+        raise EnvelopeInvalid("the keys are of another site, run or attempt", "update the agent")

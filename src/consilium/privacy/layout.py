@@ -1,0 +1,148 @@
+"""What of a round goes into a secure sum: its segments as integers, and back. Both ends compute it from the plan.
+
+Values are multiplied, clamped and rounded so that no sum over the cohort can leave its ring (`quantize`); what was
+clamped is counted, and the count is one more segment.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Literal
+
+import numpy as np
+
+from consilium.core import state as chain
+from consilium.core.errors import Invalid
+from consilium.core.ids import Digest
+from consilium.core.study import Study
+from consilium.privacy import masks
+from consilium.privacy.masks import Integers
+from consilium.privacy.quantize import DTYPES, Encoding
+from consilium.privacy.secagg import Segment
+
+CLAMPED = "clamped"
+"""The segment that counts clamped values."""
+_WIDTHS: dict[str, Literal[32, 64]] = {"F32": 32, "F64": 64}
+_KINDS = {16: "U16", 32: "U32", 64: "U64"}
+PIECE = 1 << 16
+"""Elements per step: they and what is computed of them fit a core's cache; bytes are whole blocks of the cipher."""
+UNKNOWN = 1e4
+"""Magnitude of a label whose contract gives no range."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Segments of a round of one kind: name: (type of the values, length), and how each becomes integers."""
+
+    shape: Mapping[str, tuple[str, int]]
+    encodings: Mapping[str, Encoding]
+
+    @classmethod
+    def of(
+        cls, study: Study, kind: str, model: tuple[str, int], metrics: Mapping[str, tuple[str, int]], sites: int
+    ) -> "Layout":
+        """The layout for a plan.
+
+        Args:    kind: TRAIN or EVALUATE.   model: type and length of the model.   metrics: the same of each sum that
+                 the label's type gives.   sites: of the cohort.
+        Raises:  Invalid: the integers have too few bits for so many sites.
+        """
+        privacy, most = study.privacy, float(study.privacy.most_patients)
+        shape = {"weight": ("F64", 1), **{f"metrics/{name}": given for name, given in metrics.items()}}
+        encodings = {name: Encoding(64, most * _per_patient(study, name), sites) for name in shape}
+        if kind == "TRAIN":
+            shape["update"] = model
+            encodings["update"] = Encoding(privacy.bits or _WIDTHS[model[0]], privacy.clip * most, sites)
+        counted = sum(length for _, length in shape.values())
+        shape[CLAMPED] = ("F64", 1)
+        encodings[CLAMPED] = Encoding(64, float(counted), sites)
+        return cls(shape, encodings)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the segments, sorted."""
+        return sorted(self.shape)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The segments as an OPEN names them."""
+        return tuple(Segment(name=n, length=self.shape[n][1], bits=self.encodings[n].bits) for n in self.names)
+
+    @property
+    def masked(self) -> dict[str, tuple[str, int]]:
+        """Type and length of each segment of a file of integers."""
+        return {name: (_KINDS[self.encodings[name].bits], self.shape[name][1]) for name in self.names}
+
+    def fits(self, source: chain.Source) -> bool:
+        """Whether a file holds these segments as integers, and no other. Raises: Invalid: it is no such file."""
+        return chain.read(source).shape == self.masked
+
+    def cover(self, update: chain.Source, layers: Sequence[tuple[bytes, int]], out: IO[bytes]) -> tuple[Digest, int]:
+        """Write an update as integers under masks, chunk by chunk; nothing unmasked is written.
+
+        Args:    layers: key and sign of each mask.
+        Raises:  Invalid: the update has other segments, or a value that is not finite.
+        """
+        arrays = chain.read(update).arrays
+        given = {name: (chain.kind(array), array.size) for name, array in arrays.items()}
+        if CLAMPED in given or {**given, CLAMPED: self.shape[CLAMPED]} != dict(self.shape):
+            raise Invalid("the update's segments are not those of the plan", "update the agent")
+        clamped = sum(self.encodings[name].clamped(part) for name in arrays for part in _parts(arrays[name]))
+        writer = chain.Writer(out)
+        writer.write(chain.header(self.masked))
+        for name in self.names:
+            values: Any = np.array([float(clamped)]) if name == CLAMPED else arrays[name]
+            keys = [(masks.segment_key(key, name), sign) for key, sign in layers]
+            at = 0
+            for part in _parts(values):
+                whole, _ = self.encodings[name].encode(part)
+                for key, sign in keys:
+                    masks.add(whole, key, sign, at)
+                at += part.size
+                writer.write(chain.raw(whole))
+        return writer.digest(), writer.size
+
+    def uncover(
+        self,
+        vectors: Sequence[chain.Source],
+        layers: Iterable[tuple[bytes, int]],
+        stamp: Mapping[str, str],
+        out: IO[bytes],
+    ) -> tuple[Digest, int]:
+        """Sum masked vectors, take the masks off, and write the sums of the values; memory is one chunk.
+
+        Args:    layers: key and sign of each mask that the sum still holds.   stamp: metadata of the file.
+        """
+        files, keys = [chain.read(path).arrays for path in vectors], list(layers)
+        writer = chain.Writer(out)
+        writer.write(chain.header(self.shape, stamp))
+        for name in self.names:
+            kind, length = self.shape[name]
+            streams = [(masks.segment_key(key, name), sign) for key, sign in keys]
+            for start in range(0, length, PIECE):
+                total = self._total(name, files, start)
+                for key, sign in streams:
+                    masks.add(total, key, sign, start)
+                values = self.encodings[name].decode(total)
+                writer.write(chain.raw(values.astype(chain.dtype(kind), copy=False)))
+        return writer.digest(), writer.size
+
+    def _total(self, name: str, files: Sequence[Mapping[str, Any]], start: int) -> Integers:
+        size = min(PIECE, self.shape[name][1] - start)
+        total = np.zeros(size, dtype=DTYPES[self.encodings[name].bits])
+        for file in files:
+            total += file[name][start : start + size]
+        return total
+
+
+def _per_patient(study: Study, name: str) -> float:
+    """The largest that one patient adds to a sum."""
+    given = study.contract.label.range
+    largest = max(1.0, abs(given[0]), abs(given[1])) if given else UNKNOWN
+    beyond = 4 * largest  # what a model predicts may lie outside the label's range
+    known = {"logloss": 32.0, "sy": largest, "syy": largest**2, "sae": beyond, "sse": beyond**2}
+    known["deviance"] = max(UNKNOWN, 100 * largest)  # of a patient with the largest label and a rate of 1e-12
+    return known.get(name.removeprefix("metrics/"), 1.0)
+
+
+def _parts(values: Any) -> Iterator[Any]:
+    yield from (values[start : start + PIECE] for start in range(0, values.size, PIECE))

@@ -1,0 +1,127 @@
+"""The opened sum is computed anew here, from all masked vectors: what the coordinator says of it is not believed.
+
+A coordinator that alters a sum steers the common model, and with it what later updates show. What is checked: (1) the
+survivors are those that this site confirmed   (2) what opened the sum is what each of them committed to   (3) the sum
+of their vectors, as each of them signed it, without the masks, is the file that the coordinator names, to the last bit.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from sqlite3 import Row
+from threading import Event
+from typing import IO, cast
+
+from pydantic import ValidationError
+
+from consilium.core.errors import Invalid, Refused, Unavailable
+from consilium.core.ids import Digest, SiteId, digest
+from consilium.core.study import Plan
+from consilium.privacy import opening, recipe
+from consilium.privacy.opening import Opened
+from consilium.privacy.secagg import Masked, Open, Ready, survivors_hash
+from consilium.site.folder import Folder
+from consilium.site.journal import Journal
+from consilium.site.pairing import roster_of, signers
+from consilium.site.room import CHECKED
+from consilium.site.seats import layout_of
+from consilium.site.steps import Place, Steps, parsed
+from consilium.wire.connection import Connection
+from consilium.wire.messages import Blob, Opening, Task
+from consilium.wire.transfer import download
+
+
+@dataclass
+class Checking:
+    """Sums of rounds that this site opened."""
+
+    folder: Folder
+    journal: Journal
+    connection: Connection
+    steps: Steps
+    stop: Event
+
+    def check(self, task: Task, plan: Plan, number: int, before: Path, named: Digest) -> bool:
+        """Whether the sums of round `number` of the task's run were computed anew, and are the ones that are `named`.
+
+        False: this site did not open them, or they are too large: `t` others opened them, and each checks.
+
+        Args:    before: the state at which the round trained.
+        Raises:  Refused: they are other sums (`sum`).   Unavailable.
+        """
+        seat = self.journal.row(
+            "SELECT * FROM seats WHERE run = ? AND round = ? AND opened ORDER BY attempt DESC LIMIT 1", task.run, number
+        )
+        if seat is None:
+            return False
+        asked = Open.model_validate_json(seat["open"])
+        active = [Ready.model_validate(one) for one in json.loads(seat["active"])]
+        survivors = self._survivors(task, seat, asked)
+        if max(vector.size for _, vector in survivors.values()) > CHECKED:
+            return False
+        told = self._told(task.run, number)
+        opened = _opened(told)
+        masked = {site: message for site, (message, _) in survivors.items()}
+        try:
+            opening.check(asked, active, masked, opened)
+            layout = layout_of(plan, asked.kind, before, len(asked.cohort))
+            paths = [self._vector(task.run, number, blob, told.data) for _, (_, blob) in sorted(survivors.items())]
+            sound = all(layout.fits(path) for path in paths)
+            stamp = {"run": task.run, "round": str(number), "kind": asked.kind}
+            found = recipe.recover(layout, paths, opened, stamp, cast(IO[bytes], io.BytesIO()))[0] if sound else None
+        except Invalid as error:
+            raise _another(number) from error
+        for path in paths:
+            path.unlink(missing_ok=True)
+        if found != named:
+            raise _another(number)
+        return True
+
+    def _survivors(self, task: Task, seat: Row, asked: Open) -> dict[SiteId, tuple[Masked, Blob]]:
+        """What the survivors masked, as this site confirmed it. Raises: Refused (`sum`): others are shown now."""
+        epochs = self.journal.rows(
+            "SELECT * FROM epochs WHERE run = ? AND length(roster) ORDER BY attempt DESC", task.run
+        )
+        roster = next((one for one in map(roster_of, epochs) if one.digest == asked.roster), None)
+        if roster is None:
+            raise _another(asked.round)
+        of = Place(asked.kind, asked.round, asked.attempt, "MASK")
+        heard = self.steps.heard(task, of, signers(roster))
+        found = {site: (parsed(step, Masked), step.vector) for site, step in heard.items()}
+        if survivors_hash({site: message for site, (message, _) in found.items()}) != bytes(seat["survivors"]):
+            raise _another(asked.round)
+        return {site: (message, blob) for site, (message, blob) in found.items() if blob is not None}
+
+    def _told(self, run: str, number: int) -> Opening:
+        try:
+            return Opening.model_validate(self.connection.get(f"/v1/runs/{run}/opening", {"round": number}))
+        except ValidationError as error:
+            raise Unavailable("what came is not what opened a sum", "check the proxy") from error
+
+    def _vector(self, run: str, number: int, blob: Blob, given: Mapping[str, str]) -> Path:
+        path, data = self.folder.run(run) / f"vector-{number}-{blob.digest[-16:]}", given.get(blob.digest)
+        if data is None:
+            download(self.connection, Digest(blob.digest), path, self.stop, durable=False, most=blob.size)
+            return path
+        found = base64.b64decode(data)
+        if digest(found) != blob.digest:
+            raise _another(number)
+        path.write_bytes(found)
+        return path
+
+
+def _opened(told: Opening) -> Opened:
+    pairs = {(SiteId(site), SiteId(lost)): key for site, of in told.pairs.items() for lost, key in of.items()}
+    own = {SiteId(site): bytes.fromhex(key) for site, key in told.own.items()}
+    return Opened(own, {pair: bytes.fromhex(key) for pair, key in pairs.items()})
+
+
+def _another(number: int) -> Refused:
+    return Refused(
+        f"what the coordinator names as the sum of round {number} is not the sum of what the sites sent",
+        "stop the run, and compare the audit logs: the coordinator computed wrongly, or lies",
+        reason="sum",
+    )

@@ -1,0 +1,231 @@
+"""A site's seat in the rounds of a secure sum: READY, MASK, CONFIRM and UNMASK; see `privacy/secagg.py`.
+
+What a round is about is computed here, from plan, journal and own state: no OPEN of the coordinator's is believed.
+What must survive is durable before a step leaves: the coins of an attempt, which survivors were confirmed, that a sum
+was opened, and over whom (`privacy/disclosure.py`), across runs and studies.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from sqlite3 import Row
+
+import numpy as np
+
+from consilium import yamlfile
+from consilium.algorithms import metrics
+from consilium.core import state as chain
+from consilium.core.errors import MappingInvalid, Refused
+from consilium.core.ids import Digest, SiteId, canonical, digest
+from consilium.core.study import Plan
+from consilium.data.mapping import Mapping
+from consilium.privacy import disclosure, recipe, secagg
+from consilium.privacy.disclosure import Opening
+from consilium.privacy.layout import Layout
+from consilium.privacy.pairing import Roster
+from consilium.privacy.secagg import Confirm, Expected, Masked, Open, Ready, Seat
+from consilium.site.folder import Folder
+from consilium.site.guard import Permit
+from consilium.site.journal import Journal, Writing
+from consilium.site.pairing import Pairing, replayed, signers
+from consilium.site.states import States
+from consilium.site.steps import Made, Steps, forged, parsed, place
+from consilium.site.updates import Updates
+from consilium.wire.messages import SMALL, Step, Task
+from consilium.wire.transfer import durable_digest
+
+
+@dataclass
+class Seats:
+    """The site's half of each round, in its journal."""
+
+    site: SiteId
+    folder: Folder
+    journal: Journal
+    steps: Steps
+    pairing: Pairing
+    states: States
+    updates: Updates
+
+    def step(self, task: Task, permit: Permit, plan: Plan, now: datetime) -> Made:
+        """The answer to a permitted task of kind TRAIN or EVALUATE.
+
+        Raises: Refused: `reason` says what is not as it should be; and what training raises.   Unavailable.
+        """
+        roster = self.pairing.roster(task)
+        match task.phase:
+            case "READY":
+                return self._ready(task, permit, plan, roster, now)
+            case "MASK":
+                return self._mask(task, permit, plan, roster, now)
+            case "CONFIRM":
+                return self._confirm(task, roster)
+            case _:
+                return self._unmask(task, roster)
+
+    def _ready(self, task: Task, permit: Permit, plan: Plan, roster: Roster, now: datetime) -> Made:
+        state, opening = self.states.ensure(task, plan, now), task.round - 1
+        asked = Open(
+            study=task.study, run=task.run, plan=plan.digest, roster=roster.digest, opening=opening, round=task.round,
+            attempt=task.attempt, kind=task.kind, cohort=roster.sites, state=Digest(task.state.digest),
+            segments=layout(plan, task, state).segments, min_sites=roster.min_sites,
+        )  # fmt: skip
+        own = self._expected(asked, plan)
+        coins, keys = os.urandom(32), self.pairing.keys(task.run, opening)
+        _, message = secagg.ready(self.site, keys, coins, asked, own)
+        made = self.updates.of(task, permit, plan, now)
+        about = self._about(plan, state)
+
+        def keep(tx: Writing) -> None:
+            self.updates.keep(tx, task, made, "secure_sum")
+            self.pairing.advance(tx, task.run, opening)  # the state that came of the openings before was computed here
+            tx.do(
+                "INSERT INTO seats (run, round, attempt, coins, open, about) VALUES (?, ?, ?, ?, ?, ?)",
+                task.run, task.round, task.attempt, coins, asked.encode(), json.dumps(about),
+            )  # fmt: skip
+
+        return Made(message, keep, erases=opening > 0)
+
+    def _expected(self, asked: Open, plan: Plan) -> Expected:
+        """What follows here, after what was answered and opened before."""
+        last = self._last(asked.run)
+        opened = self.journal.row("SELECT max(round) AS n FROM seats WHERE run = ? AND opened", asked.run)
+        return Expected(
+            plan=asked.plan, roster=asked.roster, cohort=asked.cohort, state=asked.state, opening=asked.opening,
+            segments=asked.segments, min_sites=self.folder.policy().floor(plan.study),
+            last=(last["round"], last["attempt"]) if last else (0, 0),
+            opened_round=int(opened["n"] or 0) if opened else 0,
+        )  # fmt: skip
+
+    def _last(self, run: str) -> Row | None:
+        return self.journal.row("SELECT * FROM seats WHERE run = ? ORDER BY round DESC, attempt DESC LIMIT 1", run)
+
+    def _about(self, plan: Plan, state: Path) -> dict[str, str]:
+        """What is asked of which patients at which model, by the hospital's own table and column, under any name.
+
+        What a contract calls its parts, what a mapping file is called, and how is trained, is in none of it: who asks
+        the same question twice chooses all that. Rounds of training carry the model's metrics, too, so the kind of the
+        round is not, either.
+        """
+        path = self.updates.mapping(plan)
+        source, label = _asked(path, path.stat().st_mtime_ns)
+        return {"source": source, "objective": label, "model": model_hash(state)}
+
+    def _seat(self, task: Task, roster: Roster) -> tuple[Seat, Row]:
+        """The seat of the newest attempt. Raises: Refused: the task is of another, or keys are others (`replayed`)."""
+        row = self._last(task.run)
+        if row is None or (row["round"], row["attempt"]) != (task.round, task.attempt):
+            raise replayed(f"attempt {task.attempt} of round {task.round} is not the newest that was answered here")
+        asked = Open.model_validate_json(row["open"])
+        if asked.roster != roster.digest:
+            raise replayed(f"keys were agreed anew after attempt {task.attempt} of round {task.round} began")
+        if (asked.state, asked.kind) != (task.state.digest, task.kind):
+            raise Refused(
+                "the coordinator names another state than this round began with", "compare both audit logs",
+                reason="state-mismatch",
+            )  # fmt: skip
+        active = tuple(Ready.model_validate(one) for one in json.loads(row["active"] or "[]"))
+        keys = self.pairing.keys(task.run, asked.opening)
+        seat = Seat(self.site, keys, bytes(row["coins"]), asked, active, bytes(row["survivors"]), bool(row["opened"]))
+        return seat, row
+
+    def _heard(self, task: Task, phase: str, roster: Roster) -> dict[SiteId, Step]:
+        return self.steps.heard(task, place(task)._replace(phase=phase), signers(roster))
+
+    def _mask(self, task: Task, permit: Permit, plan: Plan, roster: Roster, now: datetime) -> Made:
+        seat, row = self._seat(task, roster)
+        ready = [parsed(step, Ready) for step in self._heard(task, "READY", roster).values()]
+        seat, boxes = secagg.mask(seat, ready)
+        self._disclosed(row, seat, (one.site for one in ready))
+        update = self.updates.of(task, permit, plan, now)  # trained once more, if its file is lost
+        covered = self.folder.run(task.run) / f"masked-{task.round}-{task.attempt}.safetensors"
+        made = recipe.mask(seat, layout(plan, task, self.states.ensure(task, plan, now)), update.path, covered)
+        durable_digest(covered, made.digest, SMALL)
+
+        def keep(tx: Writing) -> None:
+            told = json.dumps([one.model_dump(mode="json") for one in seat.active])
+            self._put(tx, task, "active = ?", told)
+
+        return Made(secagg.masked(seat, made.digest, boxes), keep, made)
+
+    def _confirm(self, task: Task, roster: Roster) -> Made:
+        seat, _ = self._seat(task, roster)
+        own = self.steps.own(task.run, place(task)._replace(phase="MASK"))
+        if own is None:
+            raise replayed(f"this site has masked nothing in attempt {task.attempt} of round {task.round}")
+        seat, message = secagg.confirm(seat, self._survivors(task, roster), parsed(own, Masked))
+        return Made(message, lambda tx: self._put(tx, task, "survivors = ?", seat.survivors))
+
+    def _survivors(self, task: Task, roster: Roster) -> dict[SiteId, Masked]:
+        found = {}
+        for site, step in self._heard(task, "MASK", roster).items():
+            found[site] = parsed(step, Masked)
+            if step.vector is None or step.vector.digest != found[site].vector:
+                raise forged(f"the step of {site} in MASK names another vector than its message")
+        return found
+
+    def _unmask(self, task: Task, roster: Roster) -> Made:
+        seat, row = self._seat(task, roster)
+        survivors = self._survivors(task, roster)
+        proofs = [parsed(step, Confirm) for step in self._heard(task, "CONFIRM", roster).values()]
+        seat, message = secagg.unmask(seat, survivors, proofs)
+        opening = self._disclosed(row, seat, survivors)
+
+        def keep(tx: Writing) -> None:
+            self._put(tx, task, "opened = ?", 1)
+            tx.do(
+                "INSERT INTO openings (source, model, objective, sites, study, run, round)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                opening.source, opening.state, opening.objective, json.dumps(sorted(opening.sites)), task.study,
+                task.run, task.round,
+            )  # fmt: skip
+
+        return Made(message, keep)
+
+    def _put(self, tx: Writing, task: Task, what: str, value: object) -> None:
+        tx.do(
+            f"UPDATE seats SET {what} WHERE run = ? AND round = ? AND attempt = ?",  # noqa: S608
+            value, task.run, task.round, task.attempt,
+        )  # fmt: skip
+
+    def _disclosed(self, row: Row, seat: Seat, sites: Iterable[SiteId]) -> Opening:
+        """The opening over these sites, if what was opened here before allows it. Raises: Refused (`difference`)."""
+        about = json.loads(row["about"])
+        wanted = Opening(about["source"], Digest(about["model"]), about["objective"], frozenset(sites))
+        before = [
+            Opening(one["source"], one["model"], one["objective"], frozenset(json.loads(one["sites"])))
+            for one in self.journal.rows("SELECT * FROM openings WHERE model = ?", wanted.state)
+        ]
+        disclosure.check(wanted, before, seat.open.min_sites)
+        return wanted
+
+
+def layout(plan: Plan, task: Task, state: Path) -> Layout:
+    """The segments of a task's round, from the plan and the state here."""
+    return layout_of(plan, task.kind, state, len(task.cohort))
+
+
+def layout_of(plan: Plan, kind: str, state: Path, sites: int) -> Layout:
+    """The segments of a round of the plan, for a cohort of so many sites."""
+    sums = metrics.sums(plan.study.contract.label.type, np.zeros(0), np.zeros(0))
+    shapes = {name: (chain.kind(array), array.size) for name, array in sums.items()}
+    return Layout.of(plan.study, kind, chain.read(state).shape["model"], shapes, sites)
+
+
+@lru_cache(maxsize=16)
+def _asked(mapping: Path, _: int) -> tuple[Digest, Digest]:
+    """(which table, which column is the label) in a mapping as it stood at a moment."""
+    found = yamlfile.load(mapping, Mapping, MappingInvalid)
+    table = found.source
+    place = str((mapping.parent / table.path).resolve()) if table.path else ""
+    source = digest(canonical([table.type, place, table.url or "", table.query or ""]))
+    return source, digest(canonical([found.label.column]))
+
+
+def model_hash(state: Path) -> Digest:
+    """SHA-256 of the model's values; a state file's own digest names the run, too."""
+    return digest(chain.raw(chain.read(state).arrays["model"]))

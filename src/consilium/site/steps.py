@@ -1,0 +1,203 @@
+"""What is said in the phases of a round: by this site, kept, so that a retry says the same; by others, verified here.
+
+The coordinator relays what others said and is believed in nothing: each step carries its site's signature, and is of
+exactly the study, run, plan, round, attempt, kind and phase that is asked about.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from sqlite3 import Row
+from threading import Event
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from consilium.core.errors import ConsiliumError, Refused, Unavailable
+from consilium.core.ids import SiteId, canonical
+from consilium.core.update import Contribution
+from consilium.privacy.pairing import Message
+from consilium.site.journal import Journal, Writing
+from consilium.wire.connection import Connection
+from consilium.wire.envelope import payload_of, seal, unseal
+from consilium.wire.identity import Identity
+from consilium.wire.messages import SMALL, Blob, Said, Step, Task
+
+Kind = TypeVar("Kind", bound=Message)
+AT_HAND = 4
+"""Phases whose verified answers are kept in memory: UNMASK needs those of MASK once more."""
+
+
+class Place(NamedTuple):
+    """Where something was said."""
+
+    kind: str
+    round: int
+    attempt: int
+    phase: str
+
+
+@dataclass(frozen=True)
+class Made:
+    """A step as it was made: its message, what becomes durable with it, and the contribution that goes with it.
+
+    `erases`: keys of what is past are gone with it.
+    """
+
+    message: Message
+    keep: Callable[[Writing], None] = lambda tx: None
+    contribution: Contribution | None = None
+    erases: bool = False
+
+
+@dataclass
+class Steps:
+    """Own steps in the journal, and others' from the coordinator. `outgoing` wakes what sends."""
+
+    identity: Identity
+    journal: Journal
+    connection: Connection
+    outgoing: Event
+    _offered: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    _heard: dict[tuple[str, Place], dict[SiteId, Step]] = field(default_factory=dict, repr=False)
+
+    def offer(self, said: Mapping[str, Any]) -> None:
+        """Answers that came beside the newest task; whether they are of use is found when they are asked for."""
+        if said:
+            self._offered = said
+
+    def heard(self, task: Task, of: Place, signer: Callable[[SiteId, Step], str]) -> dict[SiteId, Step]:
+        """What was said in a phase of the task's run, by site.
+
+        Args:    signer: the public key that must have signed a site's step.
+        Raises:  Refused: something is not signed by its site, or was said elsewhere (`forged`).   Unavailable.
+        """
+        known = self._heard.get((task.run, of))
+        if known is not None:
+            return known
+        given = self._offered
+        if not given or any(_place(one) != (task.run, of) for one in given.values()):
+            given = self._fetched(task.run, of)
+        found = {SiteId(site): _verified(task, of, SiteId(site), one, signer) for site, one in sorted(given.items())}
+        self._heard[task.run, of] = found
+        while len(self._heard) > AT_HAND:
+            self._heard.pop(next(iter(self._heard)))
+        return found
+
+    def _fetched(self, run: str, of: Place) -> Mapping[str, Any]:
+        query = {"round": of.round, "attempt": of.attempt, "of": of.phase}
+        try:
+            return Said.model_validate(self.connection.get(f"/v1/runs/{run}/said", query)).steps
+        except ValidationError as error:
+            raise Unavailable("what came is not what sites said", "check the proxy") from error
+
+    def own(self, run: str, of: Place) -> Step | None:
+        """What this site said."""
+        row = self._row(run, of)
+        return None if row is None else Step.decode(payload_of(bytes(row["envelope"]), Step.TYPE))
+
+    def _row(self, run: str, of: Place) -> Row | None:
+        return self.journal.row(
+            "SELECT * FROM steps WHERE run = ? AND round = ? AND attempt = ? AND phase = ?",
+            run, of.round, of.attempt, of.phase,
+        )  # fmt: skip
+
+    def again(self, seq: int, task: Task, now: datetime) -> bool:
+        """Say the same again, if this was answered before and the bytes are here."""
+        row = self._row(task.run, place(task))
+        if row is None or not self._there(row):
+            return False
+        with self.journal.write() as tx:
+            if _asked(tx, seq):
+                self._post(tx, seq, task, row, now)
+        self.outgoing.set()
+        return True
+
+    def _there(self, row: Row) -> bool:
+        if row["path"] is None:
+            return True
+        small = self.journal.row("SELECT path FROM small WHERE path = ?", row["path"])
+        return small is not None if row["size"] <= SMALL else Path(row["path"]).exists()
+
+    def send(self, seq: int, task: Task, made: Made, now: datetime) -> None:
+        """Keep a step with all that belongs to it, and put it into the outbox: one transaction, or none of it.
+
+        Nothing is kept when the task is over already: then nothing of it has left, or will.
+        """
+        part = made.contribution
+        step = Step(
+            study=task.study, run=task.run, plan=task.plan, round=task.round, attempt=task.attempt, kind=task.kind,
+            phase=task.phase, body=made.message.model_dump(mode="json"),
+            vector=Blob(digest=part.digest, size=part.size) if part else None,
+        )  # fmt: skip
+        envelope = seal(Step.TYPE, step.encode(), self.identity)
+        with self.journal.write(erases=made.erases) as tx:
+            if not _asked(tx, seq):
+                return
+            made.keep(tx)
+            blob = (part.digest, part.size, str(part.path)) if part else (None, None, None)
+            tx.do(
+                "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                task.run, task.round, task.attempt, task.phase, envelope, *blob,
+            )  # fmt: skip
+            if part is not None:
+                tx.hold(part.path)
+            self._post(tx, seq, task, self._row(task.run, place(task)), now)
+        self.outgoing.set()
+
+    def _post(self, tx: Writing, seq: int, task: Task, row: Row | None, now: datetime) -> None:
+        assert row is not None
+        about = {"study": task.study, "run": task.run, "round": task.round, "phase": task.phase}
+        blob = {name: row[name] for name in ("digest", "size", "path")} if row["path"] else None
+        tx.send("step", bytes(row["envelope"]), about, now, blob)
+        tx.do("UPDATE tasks SET status = 'done' WHERE seq = ?", seq)
+
+
+def place(task: Task) -> Place:
+    """Where a task asks something to be said."""
+    return Place(task.kind, task.round, task.attempt, task.phase)
+
+
+def parsed(step: Step, kind: type[Kind]) -> Kind:
+    """The protocol's message in a step. Raises: Refused: it is none (`forged`)."""
+    try:
+        return kind.model_validate_json(canonical(step.body))
+    except ValidationError as error:
+        raise forged(f"a message of phase {step.phase} in round {step.round} is malformed") from error
+
+
+def forged(what: str) -> Refused:
+    """The refusal of what is not what its site said here."""
+    return Refused(what, "compare both audit logs: somebody in between alters what sites say", reason="forged")
+
+
+def _asked(tx: Writing, seq: int) -> bool:
+    row = tx.row("SELECT status FROM tasks WHERE seq = ?", seq)
+    return row is not None and row["status"] in ("todo", "waits")
+
+
+def _place(envelope: Any) -> tuple[str, Place] | None:
+    try:
+        step: Step = Step.decode(payload_of(json.dumps(envelope).encode(), Step.TYPE))
+    except (ConsiliumError, ValueError):
+        return None
+    return step.run, Place(step.kind, step.round, step.attempt, step.phase)
+
+
+def _verified(
+    task: Task, of: Place, site: SiteId, envelope: Any, signer: Callable[[SiteId, Step], str]
+) -> Step:  # fmt: skip
+    data = json.dumps(envelope).encode()
+    try:
+        step: Step = Step.decode(payload_of(data, Step.TYPE))
+        unseal(data, Step.TYPE, [signer(site, step)])
+    except Refused:
+        raise
+    except (ConsiliumError, ValueError) as error:
+        raise forged(f"what {site} is said to have answered in {of.phase} is not signed by it") from error
+    told = (step.study, step.run, step.plan, Place(step.kind, step.round, step.attempt, step.phase))
+    if told != (task.study, task.run, task.plan, of) or step.body.get("site") != site:
+        raise forged(f"what {site} is said to have answered in {of.phase} was said elsewhere, or by another")
+    return step

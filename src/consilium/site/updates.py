@@ -1,0 +1,119 @@
+"""From a permit to an update on file: state, files, child process. It stays here; a recipe makes of it what leaves.
+
+What was made for a round is known by its state: a retry finds it again, or trains again to the same bytes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from threading import Event
+
+from consilium.core.errors import Refused
+from consilium.core.ids import Digest
+from consilium.core.study import Plan
+from consilium.governance.policy import Limits
+from consilium.site import room
+from consilium.site.folder import Folder, durable
+from consilium.site.guard import Permit
+from consilium.site.journal import Journal, Writing
+from consilium.site.pipeline import Paths, Pipeline, Trained
+from consilium.site.states import States
+from consilium.wire.envelope import seal
+from consilium.wire.identity import Identity
+from consilium.wire.messages import SMALL, Task
+from consilium.wire.transfer import file_digest
+
+
+@dataclass
+class Updates:
+    """Updates of rounds, on file; keeps one pipeline between rounds."""
+
+    folder: Folder
+    identity: Identity
+    journal: Journal
+    states: States
+    stop: Event
+    begin: Callable[[str, Limits, Event], Pipeline] = Pipeline
+    _pipeline: Pipeline | None = field(default=None, repr=False)
+
+    @property
+    def warm(self) -> bool:
+        """Whether a run is on, as far as training goes."""
+        return self._pipeline is not None
+
+    def close(self) -> None:
+        """End the child process."""
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            pipeline.close()
+
+    def of(self, task: Task, permit: Permit, plan: Plan, now: datetime) -> Trained:
+        """The update of a permitted task.
+
+        Raises: Refused: this round was answered at another state, and a round has but one (`state-mismatch`); and what
+                the pipeline and the state chain raise.
+        """
+        return self._known(task) or self._made(task, permit, plan, now)
+
+    def _known(self, task: Task) -> Trained | None:
+        row = self.journal.row(
+            "SELECT * FROM answers WHERE run = ? AND round = ? AND kind = ?", task.run, task.round, task.kind
+        )
+        if row is not None and row["state"] != task.state.digest:
+            raise Refused(
+                f"round {task.round} was answered here at another state than the coordinator now names",
+                "compare both audit logs",
+                reason="state-mismatch",
+            )
+        if row is None or not self._whole(Path(row["path"]), row["size"], Digest(row["digest"])):
+            return None
+        return Trained(Path(row["path"]), Digest(row["digest"]), row["size"])
+
+    def _whole(self, path: Path, size: int, digest: Digest) -> bool:
+        if size > SMALL:
+            return path.exists()
+        # Small files are not made durable: after a power cut the file may be there without its bytes.
+        return (path.exists() and file_digest(path) == digest) or self.journal.restore(path, digest)
+
+    def keep(self, tx: Writing, task: Task, made: Trained, recipe: str) -> None:
+        """Remember what was made, with what leaves of it."""
+        tx.do(
+            "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            task.run, task.round, task.kind, task.state.digest, made.digest, made.size, str(made.path), recipe,
+        )  # fmt: skip
+
+    def mapping(self, plan: Plan) -> Path:
+        """The mapping with which a plan is trained. Raises: NotFound."""
+        row = self.journal.row("SELECT path FROM mappings WHERE plan = ?", plan.digest)
+        return self.folder.mapping(plan.study.contract.id, Path(row["path"]) if row else None)
+
+    def _made(self, task: Task, permit: Permit, plan: Plan, now: datetime) -> Trained:
+        limits = self.folder.policy().limits
+        room.check(task, self.folder, limits)
+        state = self.states.ensure(task, plan, now)
+        folder = self.folder.run(task.run)
+        signed = folder / f"permit-{task.round}.json"  # serves once: after a power cut, another one is given
+        signed.write_bytes(seal(Permit.TYPE, permit.encode(), self.identity))
+        wheel, most = plan.study.model.wheel, int(limits.file_gb * room.GB)
+        paths = Paths(
+            folder=folder,
+            permit=signed,
+            plan=_kept(folder / "plan.json", plan.payload),
+            initial=self.states.initial(task, plan),
+            state=state,
+            state_digest=task.state.digest,
+            mapping=self.mapping(plan),
+            wheel=self.states.blob(task.run, "code.whl", Digest(wheel), most) if wheel else None,
+        )
+        if self._pipeline is None or self._pipeline.limits != limits:
+            self.close()
+            self._pipeline = self.begin(self.identity.public, limits, self.stop)
+        return self._pipeline.run(paths)
+
+
+def _kept(path: Path, data: bytes) -> Path:
+    """Write a small file, durable, unless it is there with these bytes."""
+    if not path.exists() or path.read_bytes() != data:
+        durable(path, data)
+    return path

@@ -1,0 +1,63 @@
+"""Secure sums between real processes: the model is that of the plain recipe, and the coordinator saw no update."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from consilium.core.tensors import from_safetensors
+from e2e.federation import Federation, study
+from e2e.processes import until
+
+HOSPITALS = ("east", "north", "south", "west")
+SECURE: dict[str, Any] = {"privacy": {"recipe": "secure_sum"}, "quorum": 3}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    made = Federation(tmp_path_factory.mktemp("secure"))
+    try:
+        for name in HOSPITALS:
+            made.add(name)
+        yield made
+    finally:
+        made.close()
+
+
+def test_a_secure_run_gives_the_model_of_the_plain_one(made: Federation) -> None:
+    plain = made.start(made.approved(study("plain", rounds=3)))
+    made.until(plain, "finished")
+    run = made.start(made.approved(study("secure", rounds=3, **SECURE)))
+    made.compared(run)
+    view = made.until(run, "finished")
+    assert [entry["took_part"] for entry in view["participation"]] == [list(HOSPITALS)] * 4
+    wanted, found = (from_safetensors(made.model(one)) for one in (plain, run))
+    assert np.allclose(found["model"], wanted["model"], rtol=0, atol=1e-8)
+    figures = [made.view(one)["participation"][-1]["figures"] for one in (plain, run)]
+    assert figures[1]["sites"] == {} and figures[1]["all"]["auroc"] == figures[0]["all"]["auroc"]
+
+
+def test_hospitals_that_compared_once_need_no_words_again(made: Federation) -> None:
+    run = made.start(made.approved(study("again", rounds=1, **SECURE)))
+    made.until(run, "finished")
+
+
+def test_a_sum_that_the_coordinator_alters_is_refused_by_every_hospital(tmp_path: Path) -> None:
+    made = Federation(tmp_path)
+    try:
+        for name in HOSPITALS:
+            made.add(name)
+        assert made.coordinator.stop() == 0
+        liar = ["env", f"PYTHONPATH={Path(__file__).parent / 'liar'}", "LIE=0.001"]
+        made.coordinator.process.command[:0] = liar
+        made.coordinator.start()
+        run = made.start(made.approved(study("trap", rounds=3, **SECURE)))
+        made.compared(run)
+        view = made.until(run, "paused")
+        assert view["round"] == 2 and view["participation"][0]["took_part"] == list(HOSPITALS)
+        until(lambda: len(made.view(run)["participation"][-1]["refused"]) == len(HOSPITALS), "all refuse")
+        assert set(made.view(run)["participation"][-1]["refused"].values()) == {"sum"}
+    finally:
+        made.close()

@@ -1,0 +1,97 @@
+"""Secure sums of simulated sites and the product's coordinator: the sums are right, whatever was lost on the way."""
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import select
+
+from consilium.core import run as runs
+from consilium.core import state as chain
+from consilium.core.ids import Digest
+from consilium.core.round import Phase
+from consilium.governance import audit as log
+from consilium.store.database import Transaction
+from consilium.store.schema import audit, effects, results
+from consilium.wire.messages import Blob, Task
+from sim.test_faults import chosen
+from sim.world import ROUNDS, RUN, SEALED, Operation, World
+
+SEED = int(os.environ.get("SIM_SEED", "0"))
+SEEDS, LONG_SEEDS = 24, 300
+QUORUM = 3
+
+
+def played(operations: list[Operation]) -> tuple[int, ...]:
+    """Let the operations happen, then calm, then check every law. How many took part in each round."""
+
+    async def play() -> tuple[int, ...]:
+        with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+            world = World(Path(folder), "secure_sum")
+            try:
+                await world.play(operations)
+                fold = await world.calm(160)
+                ended(world, fold)
+                world.look(lambda tx: kept(world, tx, fold))
+                return tuple(len(sites) for _, sites in sorted(fold.took_part.items()))
+            finally:
+                world.close()
+
+    return asyncio.run(play())
+
+
+def ended(world: World, fold: runs.Run) -> None:
+    """The run ended, or waits for sites that are truly missing; nobody was refused wrongly."""
+    willing = [name for name, site in world.sites.items() if site.willing]
+    opening = fold.round is not None and fold.round.opening and not fold.round.closed
+    if world.stopped:
+        assert fold.status in (runs.Status.STOPPED, runs.Status.FINISHED)
+    elif len(willing) >= QUORUM and not opening:
+        assert fold.status is runs.Status.FINISHED, f"{fold.status}: {fold.reason}; willing are {willing}"
+    elif fold.status is not runs.Status.FINISHED:
+        assert fold.status is runs.Status.PAUSED
+        if len(willing) >= QUORUM:  # what may be open already waits for those who can open it
+            assert fold.round is not None and fold.round.phase is Phase.UNMASK
+            assert len(fold.round.asked(Phase.UNMASK) & set(willing)) < fold.round.least
+    for site, kind, why in world.refused:
+        assert why.startswith(("OutOfPhase", "UnknownSite")), f"{site} {kind}: {why}"
+
+
+def kept(world: World, tx: Transaction, fold: runs.Run) -> None:
+    """Each sum is that over its survivors, and never of fewer than three; nothing is left undone."""
+    rows = {row.round: row for row in tx.rows(select(results).where(results.c.run == RUN))}
+    for number, took_part in fold.took_part.items():
+        assert len(took_part) >= QUORUM
+        blob = Blob(digest=rows[number].state, size=1)
+        about: Any = {"study": "sim", "run": RUN, "plan": world.plan.digest, "deadline": "2030-01-01T00:00:00Z"}
+        kind = "TRAIN" if number <= ROUNDS else "EVALUATE"
+        task = Task(**about, round=number, kind=kind, phase="MASK", roster=(), state=blob, initial=blob, aggregate=None)
+        sums = chain.read(world.shelf.read(tx, Digest(rows[number].aggregate))).arrays
+        for name in world.arrays("east", task):
+            wanted = sum(world.arrays(site, task)[name] for site in took_part)
+            assert np.allclose(sums[name], wanted, rtol=0, atol=4e-9), f"{name} of round {number}"
+    stuck = tx.rows(select(effects).where(effects.c.done.is_(None), effects.c.kind != "deadline"))
+    assert stuck == [], f"never done: {[row.key for row in stuck]}"
+    log.verify(row.entry for row in tx.rows(select(audit).order_by(audit.c.seq)))
+
+
+def test_a_run_of_secure_sums_ends_with_the_sums_of_all() -> None:
+    assert played([]) == (4, 4, 4)
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_no_fault_loses_a_secure_sum(part: int) -> None:
+    for seed in range(SEED + part, SEED + SEEDS, 2):
+        played(chosen(Random(seed), seed, SEALED))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_no_fault_loses_a_secure_sum_for_long() -> None:
+    for seed in range(SEED + SEEDS, SEED + LONG_SEEDS):
+        played(chosen(Random(seed), seed, SEALED))

@@ -1,0 +1,364 @@
+"""READY to UNMASK at hospitals with a coordinator that lies between them: each lie is refused by its reason."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from consilium.core import state as chain
+from consilium.core.study import Plan
+from consilium.site import showing
+from consilium.site.outbox import Outbox
+from consilium.wire.envelope import seal
+from consilium.wire.messages import Ended, Step
+from unit.site.circle import SEALED, Envelopes, Hospital, Relay, circle, secure, step_of
+
+FOUR = ("east", "north", "south", "west")
+
+
+@pytest.fixture
+def relay(tmp_path: Path) -> Iterator[Relay]:
+    with circle(tmp_path, *FOUR) as found:
+        yield found
+
+
+def begun(relay: Relay, name: str = "sums", **changes: Any) -> Plan:
+    """A plan that all approve, and its round 0."""
+    plan = relay.approved(secure(name, **changes))
+    relay.paired(plan)
+    return plan
+
+
+def until(relay: Relay, plan: Plan, phase: str, number: int = 1, **changes: Any) -> None:
+    """An honest round, up to and with this phase."""
+    for one in SEALED[: SEALED.index(phase) + 1]:
+        assert set(relay.ask(plan, number, one, **changes).values()) == {"done"}, one
+
+
+def everybody(word: str) -> dict[str, str]:
+    return dict.fromkeys(FOUR, word)
+
+
+def test_a_run_is_the_sum_over_hospitals_and_leaves_nothing_readable_behind(relay: Relay) -> None:
+    """The state of each round is that of a plain sum to the encoding's step; updates end with their round."""
+    plan = begun(relay)
+    for number in (1, 2, 3):
+        for phase in ("READY", "MASK"):
+            relay.ask(plan, number, phase)
+        single = [
+            chain.read(h.folder.run("sums-1") / f"update-{number}.safetensors").arrays for h in relay.hospitals.values()
+        ]
+        wanted = {name: sum(np.array(one[name]) for one in single) for name in single[0]}
+        for phase in ("CONFIRM", "UNMASK"):
+            assert relay.ask(plan, number, phase) == everybody("done")
+        relay.opened(plan, number)
+        found = chain.read(relay.file(relay.sums["sums-1", number])).arrays
+        for name, value in wanted.items():
+            np.testing.assert_allclose(found[name], value, atol=1e-6, err_msg=name)
+        relay.closed(plan, number, FOUR)
+        for hospital in relay.hospitals.values():
+            left = [path.name for path in hospital.folder.run("sums-1").iterdir()]
+            assert not [name for name in left if name.startswith(("update", "masked"))], left
+            assert hospital.count("small WHERE path LIKE '%update%' OR path LIKE '%masked%'") == 0
+            assert hospital.count("openings") == number
+            assert hospital.count("chains WHERE opening = ?", number - 1) == 3
+
+
+def test_what_leaves_is_listed_and_the_update_is_not_among_it(relay: Relay) -> None:
+    plan = begun(relay)
+    until(relay, plan, "UNMASK")
+    hospital = relay["north"]
+    row = hospital.journal.row("SELECT digest FROM answers")
+    told = {one["digest"] for one in showing.sent(hospital.journal)}
+    masked = step_of(hospital.sent("MASK")[0]).vector
+    assert row is not None and masked is not None
+    assert masked.digest in told and row["digest"] not in told
+    phases = [one["phase"] for one in showing.sent(hospital.journal) if one["what"] == "step"]
+    assert phases == ["KEYS", "PAIR", "PROVE", *SEALED]
+
+
+def test_a_step_that_another_key_signed_is_refused(relay: Relay) -> None:
+    plan = begun(relay)
+    until(relay, plan, "READY")
+    relay.lie = lambda to, phase, said: {**said, "south": relay.forged(said["south"], nonce="00" * 32)}
+    assert relay.ask(plan, 1, "MASK") == everybody("forged")
+
+
+def test_what_was_said_in_another_attempt_or_by_another_hospital_is_refused(relay: Relay) -> None:
+    plan = begun(relay)
+    until(relay, plan, "READY")
+    earlier = dict(relay.said["sums-1", 1, 1, "READY"])
+    until(relay, plan, "READY", attempt=2)
+    relay.lie = lambda to, phase, said: {**said, "south": earlier["south"]}
+    assert relay.ask(plan, 1, "MASK", ("east", "north"), attempt=2) == {"east": "forged", "north": "forged"}
+    relay.lie = lambda to, phase, said: {**said, "south": said["west"]}
+    assert relay.ask(plan, 1, "MASK", ("south",), attempt=2) == {"south": "forged"}
+    relay.lie = lambda to, phase, said: {**said, "sybil": said["south"]}
+    assert relay.ask(plan, 1, "MASK", ("west",), attempt=2) == {"west": "roster"}
+
+
+def test_no_hospital_speaks_in_the_name_of_another(relay: Relay) -> None:
+    plan = begun(relay)
+    until(relay, plan, "READY")
+    step = step_of(relay["south"].sent("READY")[0])
+    other = step.model_copy(update={"body": {**step.body, "site": "west"}})
+    signed = json.loads(seal(Step.TYPE, other.encode(), relay["south"].identity))
+    relay.lie = lambda to, phase, said: {**{n: one for n, one in said.items() if n != "west"}, "south": signed}
+    assert relay.ask(plan, 1, "MASK", ("east", "north")) == {"east": "forged", "north": "forged"}
+
+
+def test_a_roll_call_without_enough_or_without_us_is_refused(relay: Relay) -> None:
+    plan = begun(relay)
+    until(relay, plan, "READY")
+    relay.lie = lambda to, phase, said: {name: said[name] for name in ("east", "north")}
+    assert relay.ask(plan, 1, "MASK", ("east",)) == {"east": "roll-call"}
+    relay.lie = lambda to, phase, said: {name: one for name, one in said.items() if name != to}
+    assert relay.ask(plan, 1, "MASK", ("north",)) == {"north": "roll-call"}
+
+
+def test_two_sets_of_survivors_open_nothing(relay: Relay) -> None:
+    """The coordinator calls south lost to one half and west lost to the other: both halves confirm, nobody opens."""
+    plan = begun(relay)
+    until(relay, plan, "MASK")
+    lost = {"east": "south", "north": "south", "south": "west", "west": "south"}
+
+    def lie(to: str, phase: str, said: Envelopes) -> Envelopes:
+        return {name: one for name, one in said.items() if phase != "MASK" or name != lost[to]}
+
+    relay.lie = lie
+    assert relay.ask(plan, 1, "CONFIRM", ("east", "north", "south")) == dict.fromkeys(
+        ("east", "north", "south"), "done"
+    )
+    became = relay.ask(plan, 1, "UNMASK", ("east", "north", "south"))
+    assert became == dict.fromkeys(("east", "north", "south"), "proofs")
+    assert all(hospital.count("openings") == 0 for hospital in relay.hospitals.values())
+
+
+def test_other_survivors_than_were_confirmed_are_not_opened_after_a_restart(relay: Relay) -> None:
+    plan = begun(relay)
+    until(relay, plan, "CONFIRM")
+    relay["east"].again()
+    relay.lie = lambda to, phase, said: {n: one for n, one in said.items() if phase != "MASK" or n != "west"}
+    assert relay.ask(plan, 1, "UNMASK", ("east",)) == {"east": "proofs"}
+
+
+def test_survivors_need_our_own_vector(relay: Relay) -> None:
+    plan = begun(relay)
+    until(relay, plan, "MASK")
+    relay.lie = lambda to, phase, said: {name: one for name, one in said.items() if name != to}
+    assert relay.ask(plan, 1, "CONFIRM") == everybody("survivors")
+
+
+def test_a_round_is_opened_once(relay: Relay) -> None:
+    plan = begun(relay)
+    until(relay, plan, "UNMASK")
+    assert relay.ask(plan, 1, "READY", attempt=2) == everybody("replayed")
+
+
+def test_an_older_attempt_is_void_once_a_newer_was_answered(relay: Relay) -> None:
+    plan = begun(relay)
+    until(relay, plan, "READY")
+    until(relay, plan, "READY", attempt=2)
+    assert relay.ask(plan, 1, "MASK", attempt=1) == everybody("replayed")
+    assert relay.ask(plan, 1, "MASK", attempt=2) == everybody("done")
+
+
+def test_the_same_task_gets_the_same_bytes_and_another_attempt_other_masks(relay: Relay) -> None:
+    plan = begun(relay)
+    until(relay, plan, "UNMASK")
+    for phase in SEALED:
+        relay.ask(plan, 1, phase)
+        first, second = relay["east"].sent(phase)
+        assert first == second
+
+
+def test_masks_of_two_attempts_differ(relay: Relay) -> None:
+    plan = begun(relay)
+    vectors = []
+    for attempt in (1, 2):
+        until(relay, plan, "MASK", attempt=attempt)
+        vectors.append(step_of(relay["east"].sent("MASK", attempt)[0]).vector)
+    assert vectors[0] != vectors[1]
+
+
+@pytest.mark.parametrize("cohort", [("east", "north"), ("east", "north", "south"), (*FOUR, "sybil")])
+def test_another_cohort_is_refused(relay: Relay, cohort: tuple[str, ...]) -> None:
+    plan = begun(relay)
+    assert relay.ask(plan, 1, "READY", cohort=cohort) == everybody("roster")
+
+
+def test_another_state_is_refused_before_anything_is_trained(relay: Relay) -> None:
+    plan = begun(relay)
+    other = relay.blob(b"another state")
+    assert relay.ask(plan, 1, "READY", state=other) == everybody("state-mismatch")
+    assert not list(relay["east"].folder.run("sums-1").glob("update*"))
+    until(relay, plan, "MASK")
+    assert relay.ask(plan, 1, "CONFIRM", state=other) == everybody("state-mismatch")
+
+
+def test_a_hospital_that_asks_for_more_hospitals_since_takes_no_part(relay: Relay) -> None:
+    plan = begun(relay)
+    relay["east"].folder.policy_file.write_text("policy: 1\nmin_patients: 10\nmin_sites: 5\n")
+    assert relay.ask(plan, 1, "READY", ("east", "north")) == {"east": "roster", "north": "done"}
+
+
+def test_more_patients_than_the_sum_has_room_for_are_refused(relay: Relay) -> None:
+    plan = begun(relay, privacy={"recipe": "secure_sum", "most_patients": 79})
+    assert relay.ask(plan, 1, "READY") == everybody("too-many-patients")
+
+
+def test_without_keys_no_round_begins_and_after_the_end_none_does(relay: Relay) -> None:
+    plan = relay.approved(secure("sums"))
+    assert relay.ask(plan, 1, "READY") == everybody("pairing")
+    relay.paired(plan)
+    for hospital in relay.hospitals.values():
+        hospital.told(Ended(study="sums", run="sums-1", status="stopped", reason="", state=None))
+        hospital.worker._clean()
+    for phase, number in (("READY", 1), ("KEYS", 0)):
+        assert relay.ask(plan, number, phase) == everybody("replayed")
+
+
+def again(relay: Relay, name: str, **changes: Any) -> Plan:
+    """Another study with the same patients, at the same model."""
+    return begun(relay, name, **changes)
+
+
+def test_a_sum_over_almost_the_same_hospitals_at_one_model_is_not_opened(relay: Relay) -> None:
+    """Across studies, whatever the learning rate: their difference would show the hospital that is missing."""
+    relay.played(begun(relay), 1)
+    plan = again(relay, "second", training={"epochs": 2, "learning_rate": 0.25, "seed": 1})
+    three = ("east", "north", "south")
+    assert relay.ask(plan, 1, "READY", three) == dict.fromkeys(three, "done")
+    assert relay.ask(plan, 1, "MASK", three) == dict.fromkeys(three, "difference")
+    relay.played(again(relay, "third"), 1)
+
+
+def test_nor_when_one_is_lost_after_it_has_masked(relay: Relay) -> None:
+    relay.played(begun(relay), 1)
+    plan, three = again(relay, "second"), ("east", "north", "south")
+    until(relay, plan, "MASK")
+    relay.lie = lambda to, phase, said: {name: one for name, one in said.items() if name != "west" or phase != "MASK"}
+    assert relay.ask(plan, 1, "CONFIRM", three) == dict.fromkeys(three, "done")
+    assert relay.ask(plan, 1, "UNMASK", three) == dict.fromkeys(three, "difference")
+
+
+def test_one_that_missed_rounds_computes_them_from_the_sums_that_their_closings_name(relay: Relay) -> None:
+    plan, three = begun(relay, rounds=3), ("east", "north", "south")
+    relay.played(plan, 1, three)
+    relay.played(plan, 2, three)
+    relay.played(plan, 3)
+    kinds = [json.loads(entry) for entry in relay["west"].journal.entries()]
+    assert [one["body"]["how"] for one in kinds if one["kind"] == "state"] == ["computed"]
+    assert len(list(relay["west"].folder.run("sums-1").glob("state-*"))) == 1
+
+
+def test_one_that_cannot_compute_the_state_says_so_and_adopts_none(relay: Relay) -> None:
+    plan, three = begun(relay, rounds=3), ("east", "north", "south")
+    relay.played(plan, 1, three)
+    relay.played(plan, 2, three)
+    with relay["west"].journal.write() as tx:
+        tx.do("DELETE FROM closings WHERE round = 1")
+    assert relay.ask(plan, 3, "READY", ("west",)) == {"west": "state-mismatch"}
+
+
+def test_another_sum_than_the_coordinator_told_the_others_is_found(relay: Relay) -> None:
+    plan = begun(relay)
+    relay.played(plan, 1)
+    data = bytearray(relay.blobs[relay.sums["sums-1", 1].digest])
+    data[-1] ^= 1
+    other = relay.blob(bytes(data))
+    assert relay.ask(plan, 2, "READY", ("east",), aggregate=other) == {"east": "state-mismatch"}
+    assert relay["east"].count("chains WHERE opening = 0") == 3, "keys are erased after the state was computed alone"
+
+
+def test_after_a_crash_and_with_its_files_lost_a_hospital_says_the_same(relay: Relay) -> None:
+    plan = begun(relay)
+    until(relay, plan, "READY")
+    hospital = relay["east"]
+    (hospital.folder.run("sums-1") / "update-1.safetensors").unlink()
+    hospital.again()
+    assert relay.ask(plan, 1, "MASK") == everybody("done")
+    covered = hospital.folder.run("sums-1") / "masked-1-1.safetensors"
+    bytes_, digest = covered.read_bytes(), step_of(hospital.sent("MASK")[0]).vector
+    covered.unlink()
+    with hospital.journal.write() as tx:
+        tx.do("DELETE FROM small WHERE path = ?", str(covered))
+    hospital.again()
+    assert relay.ask(plan, 1, "MASK", ("east",)) == {"east": "done"}
+    first, second = hospital.sent("MASK")
+    assert first == second and covered.read_bytes() == bytes_ and digest is not None
+    for phase in ("CONFIRM", "UNMASK"):
+        for one in relay.hospitals.values():
+            one.again()
+        assert relay.ask(plan, 1, phase) == everybody("done")
+    relay.opened(plan, 1)
+
+
+def test_a_revocation_stops_steps_that_wait(relay: Relay) -> None:
+    plan = begun(relay)
+    until(relay, plan, "MASK")
+    hospital = relay["east"]
+    assert hospital.sent("MASK")
+    hospital.desk.revoke("sums", "Vera", "", datetime.now(UTC))
+    assert not hospital.sent("MASK")
+    assert relay.ask(plan, 1, "CONFIRM", ("east",)) == {"east": "revoked"}
+
+
+def outbox(hospital: Hospital) -> Outbox:
+    return Outbox(hospital.journal, cast(Any, None), hospital.worker.veto, Event(), Event())
+
+
+def test_a_policy_that_changed_stops_a_step_before_its_first_byte(relay: Relay) -> None:
+    plan = begun(relay)
+    until(relay, plan, "READY")
+    hospital = relay["east"]
+    row = hospital.journal.row("SELECT * FROM outbox WHERE type = 'step' AND run = 'sums-1' AND round = 1")
+    assert row is not None and outbox(hospital)._may_leave(row)
+    hospital.folder.policy_file.write_text("policy: 1\npurposes: [quality]\n")
+    assert not outbox(hospital)._may_leave(row) and not hospital.sent("READY")
+    refused = hospital.journal.row("SELECT note FROM tasks ORDER BY seq DESC LIMIT 1")
+    assert refused is not None and refused["note"] == "purpose"
+
+
+def test_steps_of_a_round_that_is_over_are_not_sent_any_more(relay: Relay) -> None:
+    plan = begun(relay)
+    until(relay, plan, "MASK")
+    hospital = relay["east"]
+    outbox(hospital).late("sums-1", 0)
+    assert hospital.sent("MASK") and not hospital.sent("PROVE")
+    outbox(hospital).late("sums-1", 1)
+    assert not hospital.sent("MASK")
+
+
+def test_a_step_that_names_another_vector_than_its_message_is_refused(relay: Relay) -> None:
+    """One hospital's own signature does not make it good: the others refuse it."""
+    plan = begun(relay)
+    until(relay, plan, "MASK")
+    step = step_of(relay["south"].sent("MASK")[0])
+    other = step.model_copy(update={"vector": relay.blob(b"another vector")})
+    signed = json.loads(seal(Step.TYPE, other.encode(), relay["south"].identity))
+    relay.lie = lambda to, phase, said: {**said, "south": signed}
+    assert relay.ask(plan, 1, "CONFIRM", ("east", "north")) == {"east": "forged", "north": "forged"}
+
+
+def test_coins_are_fresh_for_every_attempt_and_durable_with_it(relay: Relay) -> None:
+    plan = begun(relay)
+    for attempt in (1, 2):
+        until(relay, plan, "READY", attempt=attempt)
+    rows = [row for one in relay.hospitals.values() for row in one.journal.rows("SELECT coins FROM seats")]
+    assert len({bytes(row["coins"]) for row in rows}) == len(rows) == 8
+    relay["east"].again()
+    assert relay.ask(plan, 1, "READY", ("east",), attempt=2) == {"east": "done"}
+    first, second = relay["east"].sent("READY", 2)
+    assert first == second
+
+
+def test_nothing_opens_before_it_was_confirmed(relay: Relay) -> None:
+    plan = begun(relay)
+    until(relay, plan, "MASK")
+    assert relay.ask(plan, 1, "UNMASK") == everybody("out-of-phase")
