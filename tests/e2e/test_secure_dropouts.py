@@ -161,6 +161,8 @@ def stored(made: Federation) -> dict[str, bytes]:
     for table in ("steps", "contributions", "inbox"):
         for index, row in enumerate(made.rows(f"SELECT envelope FROM {table}")):
             found[f"{table} {index}"] = base64.b64decode(json.loads(row[0])["payload"])
+    for row in made.rows("SELECT digest, data FROM blobs WHERE data IS NOT NULL"):
+        found[row[0]] = bytes(row[1])
     return found
 
 
