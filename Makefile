@@ -7,7 +7,7 @@ PARALLEL ?= -n 3 --dist loadfile   # most tests wait for processes; those that m
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[postgres,demo]'
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[postgres,demo,dp]'
 	touch $@
 
 .venv/ready-dev: .venv/ready

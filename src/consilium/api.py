@@ -26,6 +26,7 @@ from consilium.core.ids import Digest, canonical, digest
 from consilium.core.run import OVER
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Tensors, from_safetensors, to_safetensors, unflatten
+from consilium.privacy.mechanism import pinned
 from consilium.training.initial import initial_model
 from consilium.wire.connection import Connection
 from consilium.wire.transfer import download, file_digest, upload
@@ -40,10 +41,11 @@ PATIENCE_S = 120.0
 def freeze(study: Study, wheel: Path | None = None) -> tuple[Plan, bytes]:
     """The plan of a study, and the initial model (safetensors bytes) that the plan names by its digest.
 
-    The architecture of `wheel` runs here, in this process, to make the initial model.
+    The architecture of `wheel` runs here, in this process, to make the initial model. For a study with an epsilon, the
+    noise that gives it is found here, once: it is in the plan that hospitals approve.
     """
     # A plan is canonical JSON, whose keys are sorted: what follows from the order of keys is made from the plan.
-    sorted_ = Plan.load(Plan.of(study).payload).study
+    sorted_ = Plan.load(Plan.of(pinned(study)).payload).study
     weights = initial_model(sorted_, wheel)
     model = sorted_.model.model_copy(update={"initial": digest(weights)})
     return Plan.of(sorted_.model_copy(update={"model": model})), weights

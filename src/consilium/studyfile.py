@@ -101,6 +101,11 @@ privacy:
   # min_sites: 3                    # fewest hospitals in a sum that is opened; a hospital may ask for more
   # clip: 8.0                       # largest change of one parameter in a round; what is beyond is cut, and counted
   # most_patients: 100000           # most training patients of one hospital; the closer, the finer the numbers sent
+  # epsilon: 3                      # most that all rounds may say of one patient (differential privacy); then also:
+  # delta: 1.0e-5                   # chance that they say more; below 1 over all patients
+  # clip_norm: 1.0                  # largest norm of one patient's gradient; a longer one is shortened
+  # sampling: 1.0                   # chance with which each patient is drawn in each round
+  # expected_patients: 500          # training patients of an average hospital: an estimate that anybody may know
 rounds: 20
 quorum: 3                           # answers that let a round close at its deadline; with fewer the run pauses.
                                     # Of three hospitals nobody may be missing under secure_sum, of four one

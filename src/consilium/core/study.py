@@ -154,8 +154,47 @@ class Privacy(Part):
     most_clipped: float = Field(0.01, ge=0, le=1, description="share of cut values above which the run fails")
     most_patients: int = Field(100_000, ge=1, le=10**9, description="most patients that one site may bring")
     bits: Literal[16, 32, 64] | None = Field(
-        None, description="of the integers that updates become; none given: as many as the model's values have"
+        None,
+        description="of the integers that updates become; none given: as many as the model's values have, and 32 "
+        "under `epsilon`",
     )
+    epsilon: float | None = Field(
+        None, gt=0, le=100, description="most that all rounds together may say of one patient; none given: no noise"
+    )
+    delta: float = Field(1e-5, gt=0, lt=1, description="chance of more than `epsilon`; below 1 over all patients")
+    clip_norm: float = Field(
+        1.0, gt=0, le=1e6, description="largest Euclidean norm of one patient's gradient; a longer one is shortened"
+    )
+    sampling: float = Field(
+        1.0, gt=0, le=1, description="chance with which each patient is drawn in each round; who was, stays secret"
+    )
+    expected_patients: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="training patients of an average hospital, by a public estimate: under "
+        "`epsilon` sums are divided by it and by no count",
+    )
+    colluding: int = Field(
+        1,
+        ge=0,
+        description="hospitals that may tell the coordinator what they added: there is noise enough without theirs",
+    )
+    noise_multiplier: float | None = Field(
+        None,
+        ge=0.2,
+        le=1e6,
+        description="noise as a multiple of `clip_norm`; `study submit` fills it in: the least that gives `epsilon`",
+    )
+    all_honest: float | None = Field(
+        None, gt=0, description="epsilon while every hospital of a quorum adds its noise; `study submit` fills it in"
+    )
+
+    @property
+    def expected_batch(self) -> float:
+        """Patients that an average hospital draws in a round, by the public estimate."""
+        assert self.expected_patients is not None
+        return self.sampling * self.expected_patients
 
 
 class Deadlines(Part):
@@ -210,6 +249,12 @@ class Study(Part):
         return self
 
     @model_validator(mode="after")
+    def _noise_means_what_it_says(self) -> "Study":
+        if (why := unfit(self)) is not None:
+            raise ValueError(why)
+        return self
+
+    @model_validator(mode="after")
     def _model_fits_label(self) -> "Study":
         wanted = {"logistic": "binary", "linear": "number", "poisson": "count"}.get(self.model.kind)
         if wanted is not None and self.contract.label.type != wanted:
@@ -217,6 +262,52 @@ class Study(Part):
                 f"`model.kind` {self.model.kind} predicts a {wanted} label, but the label is {self.contract.label.type}"
             )
         return self
+
+
+FEDSGD = ("fedavg", "fedavgm", "fedadagrad", "fedadam", "fedyogi")
+"""Strategies whose round is one step on summed gradients where each hospital makes one: noise can be added to them."""
+CLIPPED = ("linear", "logistic", "poisson")
+"""Models whose gradient is known patient by patient."""
+
+
+def unfit(study: Study) -> str | None:
+    """Why the noise that a study asks for would not bound what it says of one patient; None: it does, or asks for none.
+
+    The words begin with the key that is to be corrected.
+    """
+    asked, training, strategy = study.privacy, study.training, study.strategy.name
+    if asked.epsilon is None:
+        given = [name for name in ("noise_multiplier", "all_honest") if getattr(asked, name) is not None]
+        return f"`privacy.{given[0]}` needs `privacy.epsilon` beside it" if given else None
+    if asked.recipe != "secure_sum":
+        return "`privacy.recipe` must be secure_sum under `epsilon`: shares of noise only add up in a secure sum"
+    if strategy not in FEDSGD:
+        return f"`strategy.name` {strategy} is not possible under `epsilon`; choose one of {', '.join(FEDSGD)}"
+    if study.model.kind not in CLIPPED:
+        return f"`model.kind` {study.model.kind} is not possible under `epsilon`; choose one of {', '.join(CLIPPED)}"
+    if training.epochs != 1:
+        return f"`training.epochs` {training.epochs} is not possible under `epsilon`: each round is one step; write 1"
+    if training.batch_size != 0:
+        return (
+            f"`training.batch_size` {training.batch_size} is not possible under `epsilon`: write 0, and draw patients "
+            "with `privacy.sampling`"
+        )
+    if asked.expected_patients is None:
+        return "`privacy.epsilon` needs `expected_patients` beside it: a public estimate by which sums are divided"
+    return _unfit_numbers(study, asked.expected_patients)
+
+
+def _unfit_numbers(study: Study, expected: int) -> str | None:
+    asked, all_ = study.privacy, expected * max(len(study.sites), study.quorum)
+    if asked.delta * all_ >= 1:
+        return f"`privacy.delta` {asked.delta:g} must be below 1/{all_}: one over all hospitals' expected patients"
+    opening = max(asked.min_sites, threshold(study.quorum))
+    if asked.colluding > opening - 2:
+        return (
+            f"`privacy.colluding` {asked.colluding} leaves fewer than two honest hospitals of the {opening} in the "
+            f"smallest sum; write at most {opening - 2}, or raise `quorum`"
+        )
+    return None
 
 
 @dataclass(frozen=True)

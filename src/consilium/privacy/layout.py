@@ -47,6 +47,8 @@ class Layout:
         Raises:  Invalid: the integers have too few bits for so many sites.
         """
         privacy, most = study.privacy, float(study.privacy.most_patients)
+        if privacy.epsilon is not None:
+            raise Invalid("no noise is added yet", "train without `privacy.epsilon`, or update the agent")
         shape = {"weight": ("F64", 1), **{f"metrics/{name}": given for name, given in metrics.items()}}
         encodings = {name: Encoding(64, most * _per_patient(study, name), sites) for name in shape}
         if kind == "TRAIN":

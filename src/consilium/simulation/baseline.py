@@ -61,7 +61,7 @@ def compare(study: Study, hospitals: Mapping[str, Path], given: Path | None = No
     Raises:  MappingInvalid, DataUnusable: a hospital's data do not serve.   TrainingFailed.   Invalid: the model that
              was given is no file of a model, or not of this study's shape.
     """
-    plan, weights = freeze(study)
+    plan, weights = freeze(without_noise(study))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         works = local.works(plan, weights, local.tables(plan.study, hospitals, folder), folder)
@@ -72,6 +72,12 @@ def compare(study: Study, hospitals: Mapping[str, Path], given: Path | None = No
         "split_seed": study.evaluation.split_seed,
         **_figures(plan.study, works, from_safetensors(given.read_bytes()) if given is not None else None),
     }
+
+
+def without_noise(study: Study) -> Study:
+    """The study without an epsilon: baselines are models that need no noise, for nobody else gets them."""
+    unasked = {"epsilon": None, "noise_multiplier": None, "all_honest": None}
+    return study.model_copy(update={"privacy": study.privacy.model_copy(update=unasked)})
 
 
 def _fits(model: Tensors, like: Tensors) -> Tensors:

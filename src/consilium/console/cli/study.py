@@ -10,6 +10,7 @@ from consilium.console.cli import output, watching
 from consilium.console.cli.session import federation
 from consilium.core.errors import Invalid, TrainingFailed
 from consilium.core.study import Plan
+from consilium.privacy.mechanism import pinned
 
 File = click.Path(dir_okay=False, path_type=Path)
 Existing = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -39,7 +40,7 @@ def new(file: Path, name: str, as_json: bool) -> None:
 @output.as_json
 def validate(file: Path, as_json: bool) -> None:
     """Check the study in FILE; errors name the line, the value and the remedy."""
-    read = studyfile.read(file)
+    read = pinned(studyfile.read(file))
     fact = {
         "valid": True,
         "study": read.name,
@@ -48,6 +49,13 @@ def validate(file: Path, as_json: bool) -> None:
         "plan": Plan.of(read).digest,
     }
     words = f"{file} is a valid study: {read.name}, {len(read.contract.features)} features, {read.rounds} rounds."
+    if (asked := read.privacy).epsilon is not None:
+        fact |= {name: getattr(asked, name) for name in ("epsilon", "delta", "noise_multiplier", "all_honest")}
+        words += (
+            f" For epsilon {asked.epsilon:g} at delta {asked.delta:g} the noise multiplier is "
+            f"{asked.noise_multiplier:g}; while all hospitals of a quorum add their noise, epsilon is "
+            f"{asked.all_honest:g}."
+        )
     output.say(fact, as_json, words)
 
 

@@ -1,0 +1,126 @@
+"""The mechanism of a study with an epsilon: what is noised how, and what that says of one patient. All from the plan.
+
+In each round every patient is drawn with probability `rate`, the drawn ones' clipped gradients are summed over all
+hospitals, and the sum gets Gaussian noise, which hospitals add in shares. The unit is the patient: two consortia are
+neighbours when one patient is added or removed at one hospital. Who is a patient of several is several patients here.
+"""
+
+from dataclasses import dataclass
+
+from consilium.core.errors import Refused, StudyInvalid
+from consilium.core.round import threshold
+from consilium.core.study import Study
+from consilium.privacy.accountant import Curve, Sampled, Shares, calibrated, curve, tight
+
+DIGITS = 4
+"""Decimals of the noise multiplier in a plan; it is rounded up."""
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """What a plan does to one patient's values in a whole run.
+
+    Args:    noise: the promised noise, as a multiple of `bound` (z).   rate, steps: of sampling, and of rounds.
+             bound: the most that one patient adds to a sum, in Euclidean norm.   quorum: the fewest hospitals.
+             epsilon: what the plan claims at `delta` with the promised noise.   all_honest: while a whole quorum adds.
+    """
+
+    noise: float
+    rate: float
+    steps: int
+    bound: float
+    delta: float
+    epsilon: float
+    all_honest: float
+    quorum: int
+    min_sites: int
+    colluding: int
+
+    @classmethod
+    def of(cls, study: Study) -> "Mechanism | None":
+        """The mechanism of a plan's study; None: it asks for no noise.
+
+        Raises: StudyInvalid: it asks for an epsilon, and nobody has yet found the noise that gives it (`pinned`).
+        """
+        asked = study.privacy
+        if asked.epsilon is None:
+            return None
+        if asked.noise_multiplier is None or asked.all_honest is None:
+            raise StudyInvalid("the plan does not say how much noise gives its epsilon", "submit the study again")
+        return cls(
+            noise=asked.noise_multiplier, rate=asked.sampling, steps=study.rounds, delta=asked.delta,
+            bound=asked.clip_norm * study.training.learning_rate, epsilon=asked.epsilon, all_honest=asked.all_honest,
+            quorum=study.quorum, min_sites=asked.min_sites, colluding=asked.colluding,
+        )  # fmt: skip
+
+    def shares(self, sites: int | None = None) -> Shares:
+        """How the noise is shared by a cohort of so many hospitals; by default of the fewest that the plan allows.
+
+        By the cohort as it is, and not as the plan hopes: who asks fewer hospitals makes each of them add more.
+        """
+        cohort = self.quorum if sites is None else sites
+        return Shares(cohort, max(threshold(cohort), self.min_sites), self.colluding)
+
+    def event(self) -> Sampled:
+        """What a ledger charges for a run: the noise that is there whoever drops out, and whoever colludes."""
+        return Sampled(self.noise, self.rate, self.steps)
+
+    def together(self) -> Sampled:
+        """The run as it is while a whole quorum adds its shares, and nobody tells the coordinator of them."""
+        return Sampled(self.shares().of_all(self.noise), self.rate, self.steps)
+
+    def rdp(self) -> Curve:
+        """The Renyi curve of `event` at `accountant.ORDERS`: those of several runs add up."""
+        return curve(self.event())
+
+    def prove(self) -> "Mechanism":
+        """Compute anew what the plan claims; it is the author's word until then.
+
+        Raises: Refused: the plan's noise does not give its epsilons (`epsilon`).   Unavailable: no accountant is here.
+        """
+        for claimed, event in ((self.epsilon, self.event()), (self.all_honest, self.together())):
+            if (found := tight(event, self.delta)) > claimed * (1 + 1e-9):
+                raise Refused(
+                    f"the plan says epsilon {claimed:g}, but its noise gives {found:.4g}",
+                    "leave privacy.noise_multiplier and all_honest out of the study: submitting it fills them in",
+                    reason="epsilon",
+                )
+        return self
+
+
+def pinned(study: Study) -> Study:
+    """The study with the least noise that gives its epsilon, and what that gives while all are honest.
+
+    A multiplier that its author chose stays. Whoever gets the plan may believe it, or `Mechanism.prove` it.
+
+    Raises: Refused: the author's multiplier is too small for the epsilon (`epsilon`).   Unavailable.
+    """
+    asked = study.privacy
+    if asked.epsilon is None:
+        return study
+    noise = asked.noise_multiplier
+    if noise is None:
+        noise = rounded_up(calibrated(asked.epsilon, asked.delta, asked.sampling, study.rounds))
+    chosen = _with(study, noise_multiplier=noise, all_honest=asked.epsilon)
+    known = Mechanism.of(chosen)
+    assert known is not None
+    reached = rounded_up(tight(known.together(), known.delta))
+    filled = _with(chosen, all_honest=min(reached, asked.epsilon))
+    proven = Mechanism.of(filled)
+    assert proven is not None
+    proven.prove()
+    return filled
+
+
+def rounded_up(value: float) -> float:
+    """To `DIGITS` decimals.
+
+    >>> rounded_up(2.00001)
+    2.0001
+    """
+    near = round(value, DIGITS)
+    return near if near >= value else round(near + 10**-DIGITS, DIGITS)
+
+
+def _with(study: Study, **privacy: float) -> Study:
+    return study.model_copy(update={"privacy": study.privacy.model_copy(update=privacy)})

@@ -1,0 +1,120 @@
+"""From a study file's epsilon to noise in the plan: the table of privacy loss, calibration, and what is refused."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from consilium import studyfile
+from consilium.api import freeze
+from consilium.core.errors import Refused, StudyInvalid
+from consilium.core.study import Plan, Study
+from consilium.privacy.accountant import Sampled, epsilon, tight
+from consilium.privacy.mechanism import Mechanism, pinned, rounded_up
+
+ASKED = {"recipe": "secure_sum", "epsilon": 8.0, "delta": 1e-4, "expected_patients": 100}
+TABLE = [
+    # rate, noise, steps: epsilon at delta 1e-5 by privacy loss distributions, and by Renyi orders
+    (0.0025, 1.3, 6000, 0.640111, 0.724223),
+    (0.01, 1.1, 6000, 3.899771, 4.246599),
+    (256 / 60000, 1.1, 14062, 2.381686, 2.596556),
+    (0.04, 1.5, 2250, 6.768787, None),
+    (0.1, 1.0, 100, 7.046603, None),
+    (0.2, 2.0, 200, 7.372283, None),
+    (1.0, 10.0, 100, 4.377178, 4.728507),
+    (1.0, 5.0, 50, 6.572970, 7.077392),
+]
+
+
+def written(folder: Path, privacy: dict[str, Any], **changes: Any) -> Path:
+    """A study file with this `privacy`, and `changes` to other keys, on a line of its own each."""
+    given = {**yaml.safe_load(studyfile.template("heart")), "quorum": 4, "rounds": 30, **changes, "privacy": privacy}
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(given, sort_keys=False))
+    return path
+
+
+def asked(folder: Path, **privacy: Any) -> Study:
+    return studyfile.read(written(folder, {**ASKED, **privacy}))
+
+
+@pytest.mark.parametrize(("rate", "noise", "steps", "by_loss", "by_renyi"), TABLE)
+def test_the_table_comes_out_of_a_study_file_and_its_plan(
+    tmp_path: Path, rate: float, noise: float, steps: int, by_loss: float, by_renyi: float | None
+) -> None:
+    privacy = {**ASKED, "epsilon": 20.0, "delta": 1e-5, "sampling": rate, "noise_multiplier": noise}
+    plan, _ = freeze(studyfile.read(written(tmp_path, privacy, rounds=steps)))
+    mechanism = Mechanism.of(Plan.load(plan.payload).study)
+    assert mechanism is not None and mechanism.prove() == mechanism
+    assert tight(mechanism.event(), mechanism.delta) == pytest.approx(by_loss, abs=1e-4)
+    if by_renyi is not None:
+        assert epsilon(mechanism.rdp(), mechanism.delta) == pytest.approx(by_renyi, abs=1e-4)
+    # four hospitals open a sum with three, of which one colludes: two shares are the promise, four are there
+    assert mechanism.together().noise == pytest.approx(noise * math.sqrt(2))
+    assert mechanism.all_honest == rounded_up(tight(mechanism.together(), mechanism.delta)) < by_loss
+
+
+@pytest.mark.parametrize(("wanted", "noise"), [(8.0, 2.975), (2.0, 9.499), (0.5, 32.282)])
+def test_a_plan_holds_the_least_noise_that_gives_its_epsilon(tmp_path: Path, wanted: float, noise: float) -> None:
+    plan, _ = freeze(asked(tmp_path, epsilon=wanted))
+    found = plan.study.privacy
+    assert found.noise_multiplier == pytest.approx(noise, abs=1.5e-3)
+    assert tight(Sampled(found.noise_multiplier, 1.0, 30), 1e-4) <= wanted
+    assert tight(Sampled(found.noise_multiplier * 0.9997, 1.0, 30), 1e-4) > wanted
+    again, _ = freeze(plan.study)
+    assert again.digest == plan.digest, "what is pinned stays, and is found alike anywhere"
+
+
+def test_each_share_is_enough_for_the_cohort_as_it_is(tmp_path: Path) -> None:
+    mechanism = Mechanism.of(pinned(asked(tmp_path, noise_multiplier=4.0)))
+    assert mechanism is not None
+    for sites, honest in ((3, 2), (4, 2), (5, 3), (10, 6), (30, 20)):
+        assert mechanism.shares(sites).of_one(4.0) == pytest.approx(4.0 / math.sqrt(honest))
+    assert mechanism.shares() == mechanism.shares(4)
+    assert mechanism.bound == 0.5, "one patient's clipped gradient, times the learning rate"
+
+
+def test_a_plan_that_claims_too_much_is_found_out(tmp_path: Path) -> None:
+    known = pinned(asked(tmp_path))
+    for change in ({"epsilon": 7.9}, {"all_honest": 1.0}, {"noise_multiplier": 2.9}, {"sampling": 1.0, "delta": 1e-6}):
+        claimed = known.model_copy(update={"privacy": known.privacy.model_copy(update=change)})
+        mechanism = Mechanism.of(Plan.load(Plan.of(claimed).payload).study)
+        assert mechanism is not None
+        with pytest.raises(Refused, match="noise gives"):
+            mechanism.prove()
+    with pytest.raises(Refused, match="noise gives"):
+        pinned(asked(tmp_path, noise_multiplier=2.9))
+
+
+def test_without_an_epsilon_there_is_no_mechanism_and_without_noise_no_plan(tmp_path: Path) -> None:
+    plain = studyfile.read(written(tmp_path, {"recipe": "secure_sum"}))
+    assert Mechanism.of(plain) is None and pinned(plain) is plain
+    with pytest.raises(StudyInvalid, match="submit the study again"):
+        Mechanism.of(asked(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("privacy", "changes", "key", "words"),
+    [
+        ({"recipe": "plain"}, {}, "recipe:", "only add up in a secure sum"),
+        ({}, {"strategy": {"name": "fedprox"}}, "name: fedprox", "fedprox is not possible under `epsilon`"),
+        ({}, {"training": {"epochs": 2}}, "epochs:", "each round is one step"),
+        ({}, {"training": {"batch_size": 32}}, "batch_size:", "draw patients with `privacy.sampling`"),
+        ({"expected_patients": None}, {}, "epsilon:", "a public estimate"),
+        ({"delta": 0.0025}, {}, "delta:", "below 1/400"),
+        ({"colluding": 2}, {}, "colluding:", "fewer than two honest hospitals of the 3"),
+        ({"epsilon": None, "noise_multiplier": 1.0}, {}, "noise_multiplier:", "needs `privacy.epsilon`"),
+        ({}, {"model": {"kind": "torch", "architecture": "residual-mlp"}}, "kind:", "torch is not possible"),
+    ],
+)
+def test_what_noise_cannot_bound_is_refused_at_its_line(
+    tmp_path: Path, privacy: dict[str, Any], changes: dict[str, Any], key: str, words: str
+) -> None:
+    path = written(tmp_path, {**ASKED, **privacy}, **changes)
+    with pytest.raises(StudyInvalid) as error:
+        studyfile.read(path)
+    line = int(error.value.message.split(":")[1])
+    assert key in path.read_text().splitlines()[line - 1], error.value.message
+    assert words in error.value.message and error.value.message.startswith("study.yaml:")
