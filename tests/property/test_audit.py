@@ -65,3 +65,20 @@ def test_of_two_heads_at_one_number_one_is_missed_in_any_log(one: list[int], oth
     except audit.AuditBroken:
         whole = False
     assert whole == (one[:count] == other[:count])
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3)), min_size=1, max_size=12))
+def test_a_log_is_the_same_whether_its_head_is_remembered_or_worked_out_and_others_may_append_to_it(
+    steps: list[tuple[bool, int]],
+) -> None:
+    tip = audit.Tip()
+    entries: list[bytes] = []
+    for ours, body in steps:
+        newest = entries[-1] if entries else None
+        head = audit.head_of(newest) if newest is not None else audit.START
+        assert tip.head(newest) == head
+        plain = audit.append(head, kind="test", body={"n": body}, at=NOW)
+        entry = tip.append(newest, kind="test", body={"n": body}, at=NOW) if ours else plain
+        assert entry == plain and entry.head == audit.head_of(entry.data)
+        entries.append(entry.data)
+    assert audit.verify(entries) == tip.head(entries[-1])

@@ -7,6 +7,7 @@ Proportions have Wilson's interval (1927).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from statistics import NormalDist
 from typing import Any
 
@@ -71,10 +72,7 @@ def check(kind: str, given: Mapping[str, Array]) -> None:
     Raises: Invalid.
     """
     refusal = Invalid("the metrics of this contribution are not sums over patients", "update the agent")
-    nothing = sums(kind, np.zeros(0), np.zeros(0))
-    if {name: (array.dtype, array.shape) for name, array in given.items()} != {
-        name: (array.dtype, array.shape) for name, array in nothing.items()
-    }:
+    if _form(given) != _form_of(kind):
         raise refusal
     counts = [given[name] for name in ("n", "positives", "negatives") if name in given]
     never_below_zero = [*counts, *(given[name] for name in ("brier", "sse", "sae", "syy") if name in given)]
@@ -86,6 +84,15 @@ def check(kind: str, given: Mapping[str, Array]) -> None:
         or (kind == "binary" and sizes[0] != sizes[1] + sizes[2])
     ):
         raise refusal
+
+
+def _form(given: Mapping[str, Array]) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    return {name: (array.dtype, array.shape) for name, array in given.items()}
+
+
+@cache
+def _form_of(kind: str) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    return _form(sums(kind, np.zeros(0), np.zeros(0)))
 
 
 def _total(values: Floats) -> Floats:

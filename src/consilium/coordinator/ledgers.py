@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, select, text
 
-from consilium.core.ids import SiteId, digest
+from consilium.core.ids import SiteId, canonical, digest
 from consilium.governance import audit as chain
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
@@ -16,6 +16,7 @@ from consilium.wire.identity import Identity
 from consilium.wire.messages import Checkpoint, Delivered
 
 LOG = "coordinator"
+_TIP = chain.Tip()
 _LAST = Hot(select(audit).order_by(audit.c.seq.desc()).limit(1))
 _ONE_WRITER = Hot(select(sites.c.site).where(sites.c.site == bindparam("site")).with_for_update())
 _NEWEST = Hot(
@@ -30,15 +31,14 @@ def record(tx: Transaction, kind: str, body: dict[str, Any], now: datetime) -> N
     if tx.connection.dialect.name == "postgresql":
         tx.connection.execute(text("LOCK TABLE audit IN SHARE ROW EXCLUSIVE MODE"))
     last = tx.row(_LAST)
-    head = chain.START if last is None else chain.head_of(last.entry)
-    entry = chain.append(head, kind=kind, body=body, at=now)
+    entry = _TIP.append(None if last is None else last.entry, kind=kind, body=body, at=now)
     tx.put(audit, seq=entry.seq, entry=entry.data)
 
 
 def checkpoint(tx: Transaction, now: datetime) -> Checkpoint:
     """The head of the audit log, to be signed."""
     last = tx.row(_LAST)
-    head = chain.START if last is None else chain.head_of(last.entry)
+    head = _TIP.head(None if last is None else last.entry)
     return Checkpoint(log=LOG, seq=head.seq, head=head.digest, at=now)
 
 
@@ -57,12 +57,13 @@ def post_all(tx: Transaction, identity: Identity, to: Sequence[SiteId], message:
     if not to:
         return
     rows, many = [], tx.connection.dialect.name == "postgresql"
+    told = message.model_dump(mode="json")  # once: only its place differs from site to site
     for site in sorted(to):  # in one order, so that two that post do not wait for each other
         if many:  # SQLite has one writer at a time
             tx.rows(_ONE_WRITER, site=site)
         last = tx.placed.get(site) or tx.row(_NEWEST, site=site)
         number, before = (last[0] + 1, last[1]) if last else (1, None)
-        rows.append(_placed(tx, identity, site, message, number, before))
+        rows.append(_placed(tx, identity, site, message.TYPE, told, number, before))
     tx.put(inbox, *rows)
 
 
@@ -72,14 +73,14 @@ def reopen(tx: Transaction, identity: Identity, site: SiteId, message: Delivered
     tx.do(delete(inbox).where(inbox.c.site == site, inbox.c.seq > after))
     tx.forget.add(site)
     tx.posted.pop(site, None)
-    tx.put(inbox, _placed(tx, identity, site, message, after + 1, None))
+    tx.put(inbox, _placed(tx, identity, site, message.TYPE, message.model_dump(mode="json"), after + 1, None))
 
 
 def _placed(
-    tx: Transaction, identity: Identity, site: SiteId, message: Delivered, number: int, before: str | None
+    tx: Transaction, identity: Identity, site: SiteId, kind: str, told: dict[str, Any], number: int, before: str | None
 ) -> dict[str, Any]:
-    payload = message.model_copy(update={"to": site, "number": number, "before": before}).encode()
-    envelope = seal(type(message).TYPE, payload, identity)
+    payload = canonical({**told, "to": site, "number": number, "before": before})
+    envelope = seal(kind, payload, identity)
     tx.posted.setdefault(site, []).append((number, envelope))
     tx.placed[site] = (number, digest(payload))
     tx.ring(f"inbox:{site}")

@@ -7,7 +7,7 @@ has acknowledged it.
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 
 from consilium.coordinator.ledgers import LOG, record
 from consilium.core.errors import EnvelopeInvalid
@@ -15,12 +15,14 @@ from consilium.core.ids import Digest, SiteId
 from consilium.governance import audit as chain
 from consilium.governance.audit import Contradiction, Head
 from consilium.store.database import Transaction
+from consilium.store.hot import Hot
 from consilium.store.schema import alarms, checkpoints, inbox
 from consilium.wire.messages import Alarm, Checkpoint
 
 Json = dict[str, Any]
 LOST = ("inbox-went-back", "inbox-rewritten")
 """Alarms that end when an administrator opens the site's inbox again."""
+_STANDING = Hot(select(checkpoints).where(checkpoints.c.site == bindparam("site"), checkpoints.c.stands == 1))
 MOST = 100
 """Open alarms of one site; more of them tell nothing new."""
 
@@ -53,7 +55,7 @@ def _compared(base: Head | None, kept: list[Head], shown: Head, mark: Checkpoint
 
 
 def _standing(tx: Transaction, site: str) -> list[Any]:
-    return tx.rows(select(checkpoints).where(checkpoints.c.site == site, checkpoints.c.stands == 1))
+    return tx.rows(_STANDING, site=site)
 
 
 def newest_kept(tx: Transaction, site: str) -> int:

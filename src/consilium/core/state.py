@@ -210,7 +210,7 @@ def _advanced(strategy: Advances, state: Vectors, update: Array, weight: float, 
 def finite(vectors: Vectors) -> bool:
     """Whether every value is finite."""
     parts = (array[start : start + CHUNK] for array in vectors.arrays.values() for start in range(0, array.size, CHUNK))
-    return all(bool(np.all(np.isfinite(part))) for part in parts)
+    return all(bool(np.isfinite(part).all()) for part in parts)
 
 
 def fold(contributions: Sequence[Source], metadata: Mapping[str, str], out: IO[bytes]) -> tuple[Digest, int]:

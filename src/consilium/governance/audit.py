@@ -31,17 +31,40 @@ START = Head(0, digest(b"consilium audit 1"))
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry: `data` are the bytes that are kept and hashed."""
+    """One entry: `data` are the bytes that are kept and hashed. `head`: the head that the log has after it."""
 
     seq: int
     data: bytes
+    head: Head
 
 
 def append(head: Head, *, kind: str, body: Mapping[str, Any], at: datetime) -> Entry:
     """The entry that follows `head`."""
     seq = head.seq + 1
-    told = {"seq": seq, "at": at.isoformat(), "kind": kind, "body": dict(body), "prev": head.digest}
-    return Entry(seq, canonical(told))
+    data = canonical({"seq": seq, "at": at.isoformat(), "kind": kind, "body": dict(body), "prev": head.digest})
+    return Entry(seq, data, _next(head, link(data)))
+
+
+class Tip:
+    """The entry that was appended here last, so that its head is not worked out from its bytes again.
+
+    Only ever a cache: whoever keeps the log gives its newest bytes, and it counts for exactly those.
+    """
+
+    def __init__(self) -> None:
+        self._entry: Entry | None = None
+
+    def head(self, newest: bytes | None) -> Head:
+        """The head of a log whose newest entry this is (None: it has none). Raises: AuditBroken: not an entry."""
+        known = self._entry
+        if newest is None:
+            return START
+        return known.head if known is not None and known.data == newest else head_of(newest)
+
+    def append(self, newest: bytes | None, *, kind: str, body: Mapping[str, Any], at: datetime) -> Entry:
+        """The entry that follows `newest`. Raises: AuditBroken."""
+        self._entry = entry = append(self.head(newest), kind=kind, body=body, at=at)
+        return entry
 
 
 def head_of(data: bytes) -> Head:

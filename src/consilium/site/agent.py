@@ -137,7 +137,7 @@ class Agent:
         while not self.stop.is_set():
             wait = WAIT_S if self._worker.active else IDLE_WAIT_S
             try:
-                answer = self._connection.get("/v1/inbox", {"after": after, "wait": wait}, limit_s=wait + SLACK_S)
+                answer = self._connection.read("/v1/inbox", {"after": after, "wait": wait}, limit_s=wait + SLACK_S)
                 for number, envelope in self._inbox.read(answer, after):
                     self._inbox.take(number, envelope, datetime.now(UTC))
                     after = number

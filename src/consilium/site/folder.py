@@ -3,7 +3,7 @@
 import json
 import os
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from consilium import yamlfile
@@ -56,7 +56,7 @@ class Folder:
         """Private key."""
         return self.home / "identity.key"
 
-    @property
+    @cached_property
     def policy_file(self) -> Path:
         """The hospital's policy."""
         return self.home / "policy.yaml"
@@ -66,7 +66,7 @@ class Folder:
         """Mappings, one file per contract: CONTRACT.yaml."""
         return self.home / "mappings"
 
-    @property
+    @cached_property
     def work(self) -> Path:
         """States, updates and permits of runs."""
         return self.home / "work"
@@ -93,10 +93,9 @@ class Folder:
     def policy(self) -> Policy:
         """The policy as it stands now. Raises: PolicyInvalid."""
         try:
-            text = self.policy_file.read_text()
+            return _policy(self.policy_file.read_bytes(), self.policy_file.name)
         except (OSError, UnicodeDecodeError) as error:
             raise PolicyInvalid(f"{self.policy_file} cannot be read", "give it back, in UTF-8") from error
-        return _policy(text, self.policy_file.name)
 
     def joined(self) -> bool:
         """Whether this site belongs to a federation."""
@@ -143,8 +142,8 @@ class Folder:
 
 
 @lru_cache(maxsize=4)
-def _policy(text: str, name: str) -> Policy:
-    return yamlfile.parse(text, Policy, PolicyInvalid, name)
+def _policy(data: bytes, name: str) -> Policy:
+    return yamlfile.parse(data.decode(), Policy, PolicyInvalid, name)
 
 
 def durable(path: Path, data: bytes) -> None:

@@ -1,6 +1,5 @@
 """What the coordinator says: checked, written to the journal in one transaction with its number, then acted upon."""
 
-import base64
 import contextlib
 import json
 import logging
@@ -52,15 +51,14 @@ class Inbox:
     _altered: dict[str, Any] | None = None
     _over: list[tuple[str, int]] = field(default_factory=list)
 
-    def read(self, answer: Any, after: int) -> list[tuple[int, dict[str, Any]]]:
+    def read(self, answer: bytes, after: int) -> list[tuple[int, dict[str, Any]]]:
         """The messages in an answer of the coordinator: those that follow `after`, without a gap.
 
         Raises: Unavailable: it is not such an answer, or the coordinator does not know `after` any more.
         """
         try:
-            page = Page.model_validate(answer)
-            blobs = {name: base64.b64decode(text) for name, text in page.blobs.items()}
-        except (ValidationError, ValueError) as error:
+            page = Page.model_validate_json(answer)
+        except ValidationError as error:
             raise Unavailable("what came is not an inbox", "check the proxy") from error
         items = page.items
         if page.newest is not None and page.newest < after:
@@ -68,7 +66,7 @@ class Inbox:
             self._lost("inbox-went-back", told, after)
         if [item.seq for item in items] != list(range(after + 1, after + 1 + len(items))):
             raise Unavailable("messages are missing", "something between here and the coordinator holds them back")
-        self.states.offer(blobs)
+        self.states.offer(page.blobs)
         self.steps.offer(page.said)
         return [(item.seq, item.envelope) for item in items]
 

@@ -95,7 +95,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
         self._db.row_factory = sqlite3.Row
-        self._lock, self._durable = threading.RLock(), True
+        self._lock, self._durable, self._tip = threading.RLock(), True, audit.Tip()
         try:
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=FAST"):
                 self._db.execute(f"PRAGMA {pragma}")
@@ -119,7 +119,7 @@ class Journal:
                 self._durable = durable
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                yield Writing(self._db)
+                yield Writing(self._db, self._tip)
             except BaseException:
                 self._db.execute("ROLLBACK")
                 raise
@@ -168,8 +168,8 @@ class Journal:
 class Writing:
     """An open transaction."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+    def __init__(self, db: sqlite3.Connection, tip: audit.Tip) -> None:
+        self._db, self._tip = db, tip
 
     def do(self, statement: str, *values: Any) -> int:
         """Execute; the number of rows that changed."""
@@ -196,8 +196,7 @@ class Writing:
     def record(self, kind: str, body: Mapping[str, Any], now: datetime) -> None:
         """Append to the audit log."""
         last = self.row("SELECT entry FROM audit ORDER BY seq DESC LIMIT 1")
-        head = audit.START if last is None else audit.head_of(bytes(last["entry"]))
-        entry = audit.append(head, kind=kind, body=body, at=now)
+        entry = self._tip.append(None if last is None else bytes(last["entry"]), kind=kind, body=body, at=now)
         self.do("INSERT INTO audit VALUES (?, ?)", entry.seq, entry.data)
 
     def hold(self, path: Path) -> None:

@@ -27,6 +27,7 @@ FORGET = "forget:"
 """Topics by which processes tell each other of inboxes whose messages were removed."""
 _NOTIFY = text("SELECT pg_notify(:channel, topic) FROM unnest(CAST(:topics AS text[])) AS topic")
 _SAVE, _UNDO, _RELEASE = (Hot(text(f"{word} apart")) for word in ("SAVEPOINT", "ROLLBACK TO SAVEPOINT", "RELEASE"))
+_BEGIN = Hot(text("BEGIN IMMEDIATE"))
 MIGRATION_LOCK = 0x436F6E73
 RETRIES, AWAY = 20, 6
 LATELY = 8
@@ -315,6 +316,6 @@ def _engine(url: str, postgres: bool) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        _BEGIN.execute(connection, {})
 
     return engine

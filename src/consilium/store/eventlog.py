@@ -1,7 +1,6 @@
 """A run as a fold of its events: append with a version check, load by replay, remember the newest fold."""
 
 import json
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -85,7 +84,7 @@ def append(
     changed = tx.do(_STEP, of=run, before=version, version=version + 1, status=after.status.value)
     if changed != 1:
         raise Unavailable(f"run {run} was changed by another process", "try again")
-    body = canonical(asdict(event)).decode()
+    body = canonical(vars(event)).decode()
     tx.put(events, run=run, seq=version + 1, at=now, kind=type(event).__name__, body=body)
     tx.ring(f"run:{run}")
     return version + 1, after, effects

@@ -52,23 +52,27 @@ class Connection:
 
         Raises: ConsiliumError by code; Unavailable.
         """
+        return self._parsed(self.read(path, query, limit_s=limit_s or self._limit_s + wait))
+
+    def read(self, path: str, query: Mapping[str, Any] | None = None, *, limit_s: float | None = None) -> bytes:
+        """GET JSON that is parsed elsewhere. Raises: ConsiliumError by code; Unavailable."""
         text = "&".join(f"{name}={quote(str(value))}" for name, value in (query or {}).items())
-        return self._json("GET", f"{path}?{text}" if text else path, None, {}, limit_s or self._limit_s + wait)
+        return self.request("GET", f"{path}?{text}" if text else path, read_s=limit_s).data
 
     def post(self, path: str, body: Any = None, *, raw: bytes | None = None, form: bool = False) -> Any:
         """POST JSON, bytes as they are (`raw`), or a form. Raises: ConsiliumError by code; Unavailable."""
         if form:
             data = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in body.items()).encode()
-            return self._json("POST", path, data, {"Content-Type": "application/x-www-form-urlencoded"})
+            return self._post(path, data, "application/x-www-form-urlencoded")
         data = raw if raw is not None else json.dumps({} if body is None else body).encode()
-        return self._json("POST", path, data, {"Content-Type": "application/json"})
+        return self._post(path, data, "application/json")
 
-    def _json(
-        self, method: str, path: str, data: bytes | None, headers: dict[str, str], read_s: float | None = None
-    ) -> Any:
-        response = self.request(method, path, data, headers, read_s=read_s)
+    def _post(self, path: str, data: bytes, kind: str) -> Any:
+        return self._parsed(self.request("POST", path, data, {"Content-Type": kind}).data)
+
+    def _parsed(self, data: bytes) -> Any:
         try:
-            return json.loads(response.data)
+            return json.loads(data)
         except (ValueError, RecursionError) as error:
             raise Unavailable(f"{self.url} sent an answer that cannot be read", "try again") from error
 

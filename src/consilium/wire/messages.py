@@ -340,11 +340,13 @@ class Opening(Message):
 class Inbox(Message):
     """What has arrived after the sequence number that was asked for."""
 
+    model_config = ConfigDict(val_json_bytes="base64", ser_json_bytes="base64")
+
     items: tuple[InboxItem, ...]
     said: dict[Name, dict[str, Any]] = Field(
         {}, description="answers of the phase before the newest task's, if they are small: envelopes by site"
     )
-    blobs: dict[Hash, str] = Field({}, description="small blobs that the newest task names: base64, by digest")
+    blobs: dict[Hash, bytes] = Field({}, description="small blobs that the newest task names: base64, by digest")
     newest: Number | None = Field(None, description="newest message here, where that is an older one than was asked")
 
 
