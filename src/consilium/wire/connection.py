@@ -26,7 +26,6 @@ READ_S = 30.0
 SOON_S = 4.0
 """What a program that repeats its requests (the agent) waits for an answer: a line that died with the request on it
 costs this much. Every such request may be repeated, and the answer to a repetition is the same."""
-PIECE = 1 << 20
 
 
 class Connection:

@@ -17,6 +17,8 @@ IN_MEMORY = 64 << 20
 """Bytes of an answer that is read into memory at once."""
 TOGETHER = 1 << 20
 """A body of at most so many bytes leaves together with its headers: the other side wakes once for it."""
+PIECE = 1 << 20
+"""Bytes of a larger body that are read and sent at once."""
 BLOCK = 64 << 10
 INTERIM = 8
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
@@ -91,7 +93,7 @@ class Line:
             if isinstance(body, bytes):
                 self._socket.sendall(memoryview(body))
             elif body is not None:
-                while piece := body.read(TOGETHER):
+                while piece := body.read(PIECE):
                     self._socket.sendall(piece)
         except (BrokenPipeError, ConnectionResetError):
             return False

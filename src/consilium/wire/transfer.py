@@ -9,7 +9,8 @@ from typing import IO
 
 from consilium.core.errors import DigestMismatch, EnvelopeInvalid, TooLarge, Unavailable
 from consilium.core.ids import Digest
-from consilium.wire.connection import PIECE, SOON_S, Connection, retrying
+from consilium.wire.connection import SOON_S, Connection, retrying
+from consilium.wire.http import PIECE
 from consilium.wire.lines import STALLED_S
 from consilium.wire.messages import MAX_MESSAGE
 

@@ -236,10 +236,10 @@ def site():
     from consilium.site.journal import Writing
     from consilium.site.outbox import Outbox
     from consilium.site.worker import Worker
-    from consilium.wire import connection, transfer
+    from consilium.wire import http, transfer
     from consilium.wire.connection import Connection
 
-    connection.PIECE = transfer.PIECE = int(os.environ.get("FAULTS_PIECE", connection.PIECE))
+    http.PIECE = transfer.PIECE = int(os.environ.get("FAULTS_PIECE", http.PIECE))
     around(Inbox, "_after", before=lambda *_: at("received"))
 
     def told(result, tx, kind, envelope, about, *more):
