@@ -12,24 +12,25 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from consilium.core.errors import Invalid
 
 Floats = npt.NDArray[np.float64]
-BLOCK = 1 << 16
-"""Values per step."""
-
-
-def _words(key: bytes) -> Iterator[npt.NDArray[np.uint64]]:
-    stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
-    zeros = bytes(8 * BLOCK)
-    while True:
-        yield np.frombuffer(stream.update(zeros), dtype="<u8")
+BLOCK = 1 << 13
+"""Values per step: they and what is computed of them fit a core's cache. The values do not depend on it."""
+_ZEROS = bytes(8 * BLOCK)
 
 
 def uniform(key: bytes, size: int) -> Floats:
     """(size,) values in (0, 1), of 53 bits each; never 0, so that a logarithm can be taken."""
-    found, words = np.empty(size), _words(key)
-    for start in range(0, size, BLOCK):
-        part = found[start : start + BLOCK]
-        part[:] = ((next(words)[: part.size] >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    found = np.empty(size)
+    stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+    for part in _blocks(found):
+        words = np.frombuffer(stream.update(memoryview(_ZEROS)[: 8 * part.size]), dtype="<u8")
+        part[:] = words >> np.uint64(11)
+        part += 0.5
+        part *= 2.0**-53
     return found
+
+
+def _blocks(values: Floats) -> Iterator[Floats]:
+    yield from (values[start : start + BLOCK] for start in range(0, values.size, BLOCK))
 
 
 def normal(key: bytes, size: int, deviation: float) -> Floats:
@@ -37,9 +38,14 @@ def normal(key: bytes, size: int, deviation: float) -> Floats:
     if not (deviation >= 0 and np.isfinite(deviation)):
         raise Invalid(f"{deviation} is no standard deviation", "calibrate the noise")
     half = (size + 1) // 2
-    drawn = uniform(key, 2 * half)
-    radius, angle = np.sqrt(-2.0 * np.log(drawn[:half])), 2.0 * np.pi * drawn[half:]
-    return deviation * np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:size]
+    found = uniform(key, 2 * half)
+    for first, second in zip(_blocks(found[:half]), _blocks(found[half:]), strict=True):
+        radius = np.sqrt(-2.0 * np.log(first))
+        angle = 2.0 * np.pi * second
+        for part, turned in ((first, np.cos(angle)), (second, np.sin(angle))):
+            np.multiply(radius, turned, out=part)
+            part *= deviation
+    return found[:size]
 
 
 def integers(key: bytes, size: int, deviation: float) -> npt.NDArray[np.int64]:

@@ -1,0 +1,195 @@
+"""Training with per-patient clipping and noise beside training without, and beside Opacus's fastest mode.
+
+    make bench-dp                            (or: .venv/bin/python bench/dp.py --json bench/results.json)
+
+Each step of ours draws its patients (Poisson), clips, adds noise of the cipher's stream, and moves the model; Opacus
+gets its batches ready-made and draws noise from torch's generator, which nobody should rely on. Each has one core. All
+take turns within one run; times are of the clock, and the least of the turns' medians counts: others at work on the
+machine only ever add to it. Gradients are compared first: where they differed, speed would say nothing.
+"""
+
+import json
+import os
+import secrets
+import statistics
+import subprocess
+import tempfile
+import time
+import venv
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import dp_models as models
+import place
+from consilium.privacy import clip, noise
+from consilium.training.clipped import Clipper, slope
+
+PEER = place.HERE.parent / ".venv-opacus"
+MODES = ("ew", "ghost", "hooks", "functorch")
+TOO_SLOW = 5
+"""A mode that takes so many times as long as another at its first turn is not asked again: it is not the fastest."""
+TURNS = 7
+STEPS = {"linear": 60, "mlp": 60, "wide-mlp": 10, "cnn": 4}
+
+
+class Torch:
+    """A step of ours for a torch model."""
+
+    def __init__(self, name: str) -> None:
+        self.module, x, y = models.begin(name)
+        self.x, self.y = torch.from_numpy(x), torch.from_numpy(y)
+        parts = list(self.module.parameters())
+        self.model = torch.cat([part.detach().ravel() for part in parts])
+        for part, values in zip(parts, self.model.split([part.numel() for part in parts]), strict=True):
+            part.data = values.view(part.shape)
+        self.clipper = Clipper(self.module)
+
+    def gradient(self, chosen) -> dict:
+        """The sum of clipped gradients."""
+        labels = self.y[chosen]
+        return self.clipper.sum(self.x[chosen], lambda out, here: slope("binary", out, labels[here]), models.BOUND)
+
+    def step(self) -> int:
+        """One step; how many patients were drawn."""
+        chosen = np.flatnonzero(noise.drawn(secrets.token_bytes(32), len(self.x), models.EXPECTED / models.PATIENTS))
+        found = self.gradient(torch.from_numpy(chosen))
+        drawn = noise.normal(secrets.token_bytes(32), len(self.model), models.NOISE * models.BOUND)
+        total = torch.cat([value.ravel() for value in found.values()]) + torch.from_numpy(drawn)
+        self.model.sub_(total, alpha=models.RATE / models.EXPECTED)
+        return len(chosen)
+
+
+class Linear:
+    """The same for logistic regression in numpy."""
+
+    def __init__(self) -> None:
+        module, x, y = models.begin("linear")
+        self.x, self.y = x.astype(np.float64), y.astype(np.float64)
+        self.w, self.b = (part.detach().numpy().astype(np.float64).ravel() for part in module.parameters())
+
+    def gradient(self, chosen) -> dict:
+        """The sum of clipped gradients, closed."""
+        x = self.x[chosen]
+        delta = 0.5 * (1 + np.tanh(0.5 * (x @ self.w + self.b))) - self.y[chosen]
+        (weight, bias), *_ = clip.dense_sum([x], [delta[:, None]], models.BOUND)
+        return {"0.weight": weight.T, "0.bias": bias}
+
+    def step(self) -> int:
+        """One step; how many patients were drawn."""
+        chosen = np.flatnonzero(noise.drawn(secrets.token_bytes(32), len(self.x), models.EXPECTED / models.PATIENTS))
+        found = self.gradient(chosen)
+        drawn = noise.normal(secrets.token_bytes(32), self.w.size + 1, models.NOISE * models.BOUND)
+        self.w -= models.RATE / models.EXPECTED * (found["0.weight"].ravel() + drawn[:-1])
+        self.b -= models.RATE / models.EXPECTED * (found["0.bias"] + drawn[-1:])
+        return len(chosen)
+
+
+def opacus() -> Path:
+    """Python of the environment of the peer, made where it is not there."""
+    python = PEER / "bin" / "python"
+    if not (PEER / "ready").exists():
+        venv.create(PEER, with_pip=True)
+        pins = [place.HERE.parent / "constraints.txt", place.HERE / "opacus.txt"]
+        subprocess.run([python, "-m", "pip", "install", "-q", "-c", pins[0], "-r", pins[1]], check=True)
+        (PEER / "ready").touch()
+    return python
+
+
+class Peer:
+    """The process that runs Opacus."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [opacus(), place.HERE / "dp_peer.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def ask(self, **what) -> dict:
+        """One command; its answer."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps(what) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def close(self) -> None:
+        """End it."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+    def gradient(self, name: str, mode: str) -> dict | None:
+        """Its clipped sum for the first patients, or None where the mode cannot do the model."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "gradient.npz"
+            if "error" in self.ask(model=name, mode=mode, gradient=str(path)):
+                return None
+            return dict(np.load(path))
+
+
+def apart(one: dict, other: dict) -> float:
+    """The largest difference of two gradients, by the largest value."""
+    values = [np.abs(np.asarray(one[name]) - other[name]).max() for name in other]
+    return float(max(values) / max(np.abs(value).max() for value in other.values()))
+
+
+def own(made) -> float:
+    """Patients per second of one step."""
+    began = time.perf_counter()
+    return made.step() / (time.perf_counter() - began)
+
+
+def measured(peer: Peer, name: str) -> dict[str, object]:
+    """One model."""
+    made = Linear() if name == "linear" else Torch(name)
+    mine = made.gradient(np.arange(models.EXPECTED) if name == "linear" else torch.arange(models.EXPECTED))
+    theirs = {mode: peer.gradient(name, mode) for mode in MODES}
+    differ = {mode: apart(mine, found) for mode, found in theirs.items() if found is not None}
+    speeds: dict[str, list[float]] = {which: [] for which in ("ours", "none", *differ)}
+    first = {which: speed(peer, made, name, which) for which in speeds}  # not counted: kernels are chosen, memory comes
+    fastest = max(first[mode] for mode in differ)
+    speeds = {which: known for which, known in speeds.items() if first[which] * TOO_SLOW > fastest}
+    for _ in range(TURNS):
+        for which, known in speeds.items():
+            known.append(speed(peer, made, name, which))
+    best = {which: max(known) for which, known in speeds.items()}
+    return {
+        "model": name, "parameters": sum(value.size for value in mine.values()), "per_s": best, "all": speeds,
+        "fastest": max((mode for mode in differ if mode in best), key=lambda mode: best[mode]),
+        "apart": differ, "first": first,
+    }  # fmt: skip
+
+
+def speed(peer: Peer, made, name: str, which: str) -> float:
+    """Patients per second in one turn."""
+    if which == "ours":
+        return statistics.median(own(made) for _ in range(STEPS[name]))
+    steps = STEPS[name] if which == "none" else max(STEPS[name] // 3, 2)
+    return models.EXPECTED / statistics.median(peer.ask(model=name, mode=which, steps=steps)["seconds"])
+
+
+def tell(found: dict) -> None:
+    """One line."""
+    best, fastest = found["per_s"], found["fastest"]
+    print(
+        f"{found['model']:>9}: {best['ours']:,.0f} patients/s; without privacy {best['none']:,.0f}; Opacus {fastest} "
+        f"{best[fastest]:,.0f} ({best['ours'] / best[fastest]:.2f}x); apart {max(found['apart'].values()):.1e}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Measure, print, keep."""
+    path = place.arguments(__doc__).json
+    load, found = os.getloadavg()[0], []
+    for name in models.MODELS:
+        peer = Peer()  # of its own: Opacus's memory of the model before is not this one's matter
+        found.append(measured(peer, name))
+        tell(found[-1])
+        peer.close()
+    told = {"expected": models.EXPECTED, "bound": models.BOUND, "noise": models.NOISE, "torch": torch.__version__}
+    place.keep(path, "dp", {"machine": place.machine(), "load": load, "models": found, **told})
+
+
+if __name__ == "__main__":
+    main()

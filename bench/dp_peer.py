@@ -1,0 +1,81 @@
+"""Opacus's half of `dp.py`, run by it in an environment of its own: commands come as lines of JSON, and answers go so.
+
+Batches are ready and of the expected size: neither Opacus's own sampling nor its data loader is measured, which would
+take longer still.
+"""
+
+import json
+import sys
+import time
+import warnings
+
+import numpy as np
+import torch
+from opacus import PrivacyEngine
+from torch.utils.data import DataLoader, TensorDataset
+
+import dp_models as models
+
+
+class Peer:
+    """One model in one mode of Opacus, or without privacy (mode `none`)."""
+
+    def __init__(self, name: str, mode: str, noise: float) -> None:
+        self.module, x, y = models.begin(name)
+        self.x, self.y, self.mode = torch.from_numpy(x), torch.from_numpy(y), mode
+        self.optimizer = torch.optim.SGD(self.module.parameters(), lr=models.RATE)
+        self.criterion = torch.nn.BCEWithLogitsLoss()
+        if mode != "none":
+            loader = DataLoader(TensorDataset(self.x, self.y), batch_size=models.EXPECTED)
+            made = PrivacyEngine().make_private(
+                module=self.module, optimizer=self.optimizer, data_loader=loader, criterion=self.criterion,
+                noise_multiplier=noise, max_grad_norm=models.BOUND, poisson_sampling=False, grad_sample_mode=mode,
+            )  # fmt: skip
+            self.module, self.optimizer = made[:2]
+            self.criterion = made[2] if mode == "ghost" else self.criterion
+        self.rng = np.random.default_rng(models.SEED)
+
+    def backward(self, chosen) -> None:
+        """Gradients of a batch."""
+        self.optimizer.zero_grad()
+        self.criterion(self.module(self.x[chosen]).reshape(-1), self.y[chosen]).backward()
+
+    def steps(self, count: int) -> list[float]:
+        """Seconds of each step."""
+        found = []
+        for _ in range(count):
+            began = time.perf_counter()
+            self.backward(torch.from_numpy(self.rng.integers(0, models.PATIENTS, models.EXPECTED)))
+            self.optimizer.step()
+            found.append(time.perf_counter() - began)
+        return found
+
+    def gradient(self, path: str) -> None:
+        """The sum of clipped gradients of the first patients, without noise."""
+        self.backward(torch.arange(models.EXPECTED))
+        self.optimizer.pre_step()
+        told = {name.removeprefix("_module."): part.grad for name, part in self.module.named_parameters()}
+        np.savez(path, **{name: (part * models.EXPECTED).detach().numpy() for name, part in told.items()})
+
+
+def main() -> None:
+    """Answer commands until there are none."""
+    warnings.simplefilter("ignore")
+    known: dict[tuple[str, str], Peer] = {}
+    for line in sys.stdin:
+        asked = json.loads(line)
+        try:
+            if "gradient" in asked:
+                Peer(asked["model"], asked["mode"], 0.0).gradient(asked["gradient"])
+                answer = {}
+            else:
+                key = asked["model"], asked["mode"]
+                known.setdefault(key, Peer(*key, models.NOISE))
+                answer = {"seconds": known[key].steps(asked["steps"])}
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,298 @@
+"""Per-patient clipping of torch models: the sum of clipped gradients, and no gradient of one patient where avoidable.
+
+One forward and one backward pass give each layer's inputs, and the derivative of the losses by each layer's outputs.
+The norm of a patient's gradient follows from both (Goodfellow, arXiv 1510.01799, for dense layers; Rochette et al.,
+arXiv 1912.06015, and Bu et al., NeurIPS 2022, arXiv 2205.10683, for convolutions), and so does the clipped sum, by one
+more product: there is no second backward pass (Bu et al., ICML 2023, arXiv 2210.00038).
+
+What is summed is what was measured: no patient adds more than the bound, whatever a layer does. Layers are taken from a
+list, for one that mixes patients (batch normalisation) would let a patient change the others' gradients.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from consilium.core.errors import Invalid, StudyInvalid, TrainingFailed
+from consilium.training.catalogue import Block
+from consilium.training.torch import MAX_RATE
+
+SLACK = 2.0**-19
+"""By so much, relatively, a gradient is clipped below the bound: more than float32 can be wrong by in its norm."""
+PIECE, MANY = 64, 512
+"""Patients at once: few, so that unfolded inputs stay in the cache; more, where a model has dense layers alone."""
+ROOM = 2
+"""By so much a patient's gradient of a convolution may be larger than its unfolded input, to be made at all."""
+SHAPELESS = (
+    nn.Sequential, nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Dropout,
+    nn.Identity, nn.Flatten, nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d,
+    nn.AdaptiveAvgPool2d, Block,
+)  # fmt: skip
+"""Modules without parameters of their own that treat each patient alone."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A layer in one pass: squared norms of the patients' gradients (n,), and sums of gradients times factors (n,)."""
+
+    squares: Any
+    totals: Callable[[Any], tuple[Any, Any]]
+    """Of the weight, and of the bias, which some layers lack."""
+
+
+def _squares(rows: Any) -> Any:
+    """Of each row's norm."""
+    return torch.linalg.vector_norm(rows, dim=1).square_()
+
+
+def _dense(layer: Any, given: Any, delta: Any) -> Part:
+    """The gradient of a patient is delta times input: its norm is the product of both norms."""
+    if given.dim() != 2:
+        raise TrainingFailed("a dense layer has inputs of shape (n, width) here", "flatten them, or train without DP")
+    squares = _squares(given)
+    if layer.bias is not None:
+        squares = squares + 1.0
+
+    def totals(scale: Any) -> tuple[Any, Any]:
+        scaled = delta * scale[:, None]
+        return scaled.T @ given, scaled.sum(0)
+
+    return Part(_squares(delta) * squares, totals)
+
+
+def _convolution(layer: Any, given: Any, delta: Any) -> Part:
+    """As for a dense layer, with a row for each place of the kernel.
+
+    Norms come from inner products of rows; or, where a gradient is not much larger than the rows, which are there
+    anyway, from the gradients of single patients: then the sum is nearly free.
+    """
+    columns = _unfolded(layer, given)  # (n, places, kernel times inputs)
+    rows = delta.flatten(2).mT  # (n, places, outputs)
+    bias = rows.sum(1)
+    single = None if rows.shape[2] > ROOM * rows.shape[1] else torch.bmm(rows.mT, columns).flatten(1)
+    if single is None:
+        squares = (torch.bmm(columns, columns.mT) * torch.bmm(rows, rows.mT)).sum((1, 2))
+    else:
+        squares = _squares(single)
+    if layer.bias is not None:
+        squares = squares + _squares(bias)
+
+    def totals(scale: Any) -> tuple[Any, Any]:
+        if single is not None:
+            weight = scale @ single
+        else:
+            weight = (rows * scale[:, None, None]).flatten(0, 1).T @ columns.flatten(0, 1)
+        shape = layer.weight.shape
+        return weight.view(shape[0], *shape[2:], shape[1]).movedim(-1, 1), scale @ bias
+
+    return Part(squares, totals)
+
+
+def _unfolded(layer: Any, given: Any) -> Any:
+    """What each place of the kernel sees; channels come last, as they do in memory, where the copy is then faster."""
+    flat = isinstance(layer, nn.Conv1d)
+    size, step, apart, beside = (
+        (unit, *told) if flat else told
+        for told, unit in (
+            (layer.kernel_size, 1), (layer.stride, 1), (layer.dilation, 1), (layer.padding, 0),
+        )
+    )  # fmt: skip
+    whole = functional.pad(given.unsqueeze(2) if flat else given, (beside[1], beside[1], beside[0], beside[0]))
+    out = [(whole.shape[2 + i] - apart[i] * (size[i] - 1) - 1) // step[i] + 1 for i in (0, 1)]
+    n, channel, row, column = whole.stride()
+    seen = whole.as_strided(
+        (len(whole), *out, *size, whole.shape[1]),
+        (n, row * step[0], column * step[1], row * apart[0], column * apart[1], channel),
+    )
+    return seen.reshape(len(whole), out[0] * out[1], -1)
+
+
+def _norm(layer: Any, given: Any, delta: Any) -> Part:
+    """Scale and shift of a normalisation within one patient: as many values as channels, so each patient's are made."""
+    if isinstance(layer, nn.GroupNorm):
+        even = functional.group_norm(given, layer.num_groups, eps=layer.eps)
+        about = tuple(range(2, given.dim()))
+    else:
+        even = functional.layer_norm(given, layer.normalized_shape, eps=layer.eps)
+        about = tuple(range(1, given.dim() - len(layer.normalized_shape)))
+    weight, bias = ((one.sum(about) if about else one).flatten(1) for one in (even * delta, delta))
+    squares = _squares(weight)
+    if layer.bias is not None:
+        squares = squares + _squares(bias)
+    shape = layer.weight.shape
+    return Part(squares, lambda scale: ((scale @ weight).view(shape), (scale @ bias).view(shape)))
+
+
+KNOWN: Mapping[type, Callable[[Any, Any, Any], Part]] = {
+    nn.Linear: _dense, nn.Conv1d: _convolution, nn.Conv2d: _convolution, nn.GroupNorm: _norm, nn.LayerNorm: _norm,
+}  # fmt: skip
+"""Layers with parameters, and how their parts are found."""
+
+
+Slopes = Callable[[Any, slice], Any]
+"""Of scores (n,) of the patients of a slice: the derivative of each patient's loss by its own score, (n,)."""
+
+
+def slope(kind: str, score: Any, label: Any) -> Any:
+    """The derivative of the loss of a label's type by the score; all (n,). Losses are those of `training/torch.py`."""
+    match kind:
+        case "binary":
+            return torch.sigmoid(score) - label
+        case "number":
+            return 2 * (score - label)
+        case "count":
+            return (torch.exp(score) - label) * (score <= MAX_RATE)
+    raise StudyInvalid(f"a label of type {kind} has no loss that can be clipped", "use binary, number or count")
+
+
+@dataclass
+class Clipper:
+    """Sums clipped gradients of a module, whose parameters are not to be used by anybody else meanwhile.
+
+    A loss enters by its derivative at each patient's score alone, so that no loss over several patients can be asked.
+
+    Raises: StudyInvalid: one of its layers is not known here, or is used in a way that is not.
+    """
+
+    module: Any
+    _seen: dict[str, tuple[Any, Any]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        """Look at every layer, and be told of what goes through it."""
+        self._layers: dict[str, Any] = {}
+        for name, layer in self.module.named_modules(remove_duplicate=False):
+            trained = {part.requires_grad for part in layer.parameters(recurse=False)}
+            if type(layer) in KNOWN and trained == {True}:
+                _plain(name, layer)
+                if layer in self._layers.values():
+                    raise _unknown(name, layer, "stands in the model twice")
+                self._layers[name] = layer
+                layer.register_forward_hook(self._hook(name))
+            elif type(layer) not in {*SHAPELESS, *KNOWN} or len(trained) > 1 or getattr(layer, "inplace", False):
+                raise _unknown(name, layer, "is not known to treat each patient alone, or is trained in part")
+        self._chain = _chain(self.module) if len(self._layers) else []
+        self._names = [
+            tuple(f"{name}.{own}".lstrip(".") for own, part in layer.named_parameters())
+            for name, layer in self._layers.items()
+        ]
+        self.module.requires_grad_(False)  # no pass computes gradients of weights: they are what is not wanted
+
+    def _hook(self, name: str) -> Callable[[Any, Any, Any], Any]:
+        def seen(layer: Any, given: Any, out: Any) -> Any:
+            if name in self._seen:
+                raise _unknown(name, layer, "is passed twice")
+            if out.dim() == 4:
+                out = out.contiguous(memory_format=torch.channels_last)  # pooling then takes a fifth of the time
+            if not out.requires_grad:
+                out.requires_grad_()
+            self._seen[name] = given[0].detach(), out
+            return out
+
+        return seen
+
+    def sum(self, inputs: Any, slopes: Slopes, bound: float) -> dict[str, Any]:
+        """The sum over patients of gradients clipped to `bound` in Euclidean norm, by name of the parameter.
+
+        Args:    inputs: (n, ...).
+        Raises:  Invalid: no bound.   TrainingFailed: scores or slopes are not one per patient, or not finite.
+        """
+        if not 0 < bound < float("inf"):
+            raise Invalid(f"{bound} is no bound", "choose a positive one")
+        total = [[torch.zeros_like(p) for p in layer.parameters()] for layer in self._layers.values()]
+        piece = MANY if self._chain else PIECE
+        for start in range(0, len(inputs), piece):
+            here = slice(start, min(start + piece, len(inputs)))
+            parts = self._parts(inputs[here], lambda score, here=here: slopes(score, here))  # type: ignore[misc]
+            scale = _factors([part.squares for part in parts.values()], bound)
+            for known, name in zip(total, self._layers, strict=True):
+                for one, more in zip(known, parts[name].totals(scale), strict=False):  # a layer may lack a bias
+                    one += more
+        return dict(zip((n for ns in self._names for n in ns), (one for ones in total for one in ones), strict=True))
+
+    def _parts(self, inputs: Any, slopes: Callable[[Any], Any]) -> dict[str, Part]:
+        passed = self._through(inputs, slopes) if self._chain else self._recorded(inputs, slopes)
+        return {name: KNOWN[type(self._layers[name])](self._layers[name], *both) for name, *both in passed}
+
+    def _recorded(self, inputs: Any, slopes: Callable[[Any], Any]) -> list[tuple[str, Any, Any]]:
+        """Name, inputs, and derivative by the outputs of each layer: what the hooks saw, and torch's own backward."""
+        self._seen = {}
+        try:
+            with torch.enable_grad():
+                out = self.module(inputs)
+            told = _each(slopes, out, len(inputs))
+            deltas = torch.autograd.grad(out, [one for _, one in self._seen.values()], told)
+            return [(n, given, delta) for (n, (given, _)), delta in zip(self._seen.items(), deltas, strict=True)]
+        finally:
+            self._seen = {}
+
+    def _through(self, inputs: Any, slopes: Callable[[Any], Any]) -> list[tuple[str, Any, Any]]:
+        """The same for dense layers one after the other, by hand: small layers would wait for the bookkeeping."""
+        given, passed = inputs, []
+        for name, cut in self._chain:
+            given = torch.relu_(given) if cut else given
+            passed.append((name, given, cut))
+            layer = self._layers[name]
+            given = functional.linear(given, layer.weight, layer.bias)
+        delta, found = _each(slopes, given, len(inputs)), []
+        for name, given, cut in reversed(passed):
+            found.append((name, given, delta))
+            if given is not inputs:
+                delta = delta @ self._layers[name].weight
+                delta = torch.ops.aten.threshold_backward(delta, given, 0) if cut else delta
+        return found
+
+
+def _each(slopes: Callable[[Any], Any], out: Any, patients: int) -> Any:
+    """Slopes in the shape of the module's output."""
+    score = out.detach()
+    told = slopes(score.view(-1)) if score.shape in ((patients,), (patients, 1)) else score
+    if tuple(told.shape) != (patients,):
+        raise TrainingFailed(
+            f"{patients} patients have scores of shape {tuple(score.shape)} and slopes of shape {tuple(told.shape)}",
+            "give one number per patient: what depends on several of them cannot be clipped",
+        )
+    return told.view(score.shape)
+
+
+def _chain(module: Any) -> list[tuple[str, bool]]:
+    """Dense layers one after the other, and whether a rectifier stands before each; none, if there is more than that.
+
+    A rectifier works in place on what a layer gave, so that none may stand before the first.
+    """
+    found, cut = [], False
+    if type(module) is not nn.Sequential:
+        return []
+    for name, layer in module.named_children():
+        if type(layer) is nn.Linear and all(part.requires_grad for part in layer.parameters()):
+            found.append((name, cut))
+            cut = False
+        elif type(layer) is nn.ReLU and found:
+            cut = True
+        elif not (type(layer) is nn.Dropout and layer.p == 0):
+            return []
+    return [] if cut else found
+
+
+def _factors(squares: list[Any], bound: float) -> Any:
+    norms = torch.sqrt(sum(squares[1:], start=squares[0]))
+    if not bool(torch.isfinite(norms).all()):
+        raise TrainingFailed("a gradient is not finite", "lower the learning rate of the study")
+    return torch.clamp(bound / (norms * (1 + SLACK)), max=1.0)
+
+
+def _plain(name: str, layer: Any) -> None:
+    if isinstance(layer, nn.Conv1d | nn.Conv2d) and (
+        layer.groups != 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str)
+    ):
+        raise _unknown(name, layer, "has groups, or a padding that is not a number of zeros")
+
+
+def _unknown(name: str, layer: Any, why: str) -> StudyInvalid:
+    return StudyInvalid(
+        f"the layer {name} ({type(layer).__name__}) {why}: its gradients cannot be clipped by patient",
+        f"use {', '.join(sorted(kind.__name__ for kind in KNOWN))} once each, or train without an epsilon",
+    )

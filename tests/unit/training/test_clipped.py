@@ -1,0 +1,243 @@
+"""Sums of clipped gradients are those of single patients, one by one; no patient adds more than the bound."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from consilium.core.errors import ConsiliumError, Invalid, StudyInvalid, TrainingFailed
+from unit.training.test_torch import BINARY, COUNT, NUMBER, study
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+
+from consilium.training import clipped
+from consilium.training import torch as trainer
+from consilium.training.catalogue import named
+from consilium.training.clipped import Clipper, slope
+
+ROOT = Path(__file__).parents[3]
+LABELS = {"binary": BINARY, "number": NUMBER, "count": COUNT}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small products, which threads would wait for each other in."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def image(**convolution: Any) -> Any:
+    """A convolution of 12 x 12 values, with all that may stand about it."""
+    first = nn.Conv2d(2, 4, 3, **convolution)
+    side = first(torch.zeros(1, 2, 12, 12)).shape[-2:]
+    return nn.Sequential(
+        first, nn.GroupNorm(2, 4), nn.ReLU(), nn.MaxPool2d(2, 1), nn.Flatten(),
+        nn.Linear(4 * (side[0] - 1) * (side[1] - 1), 1),
+    )  # fmt: skip
+
+
+ARCHITECTURES: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "logistic": (lambda: named("logistic")(5, {}), (5,)),
+    "mlp": (lambda: named("mlp")(5, {"hidden": [7, 3]}), (5,)),
+    "deep mlp": (lambda: named("mlp")(5, {"hidden": [6, 6, 6]}), (5,)),
+    "residual-mlp": (lambda: named("residual-mlp")(5, {"width": 6}), (5,)),
+    "no bias": (lambda: nn.Sequential(nn.Linear(5, 4, bias=False), nn.ReLU(), nn.Linear(4, 1)), (5,)),
+    "tanh": (lambda: nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 1)), (5,)),
+    "rectified input": (lambda: nn.Sequential(nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 1)), (5,)),
+    "a frozen layer": (lambda: nn.Sequential(nn.Linear(5, 4).requires_grad_(False), nn.ReLU(), nn.Linear(4, 1)), (5,)),
+    "scores of one dimension": (lambda: nn.Sequential(nn.Linear(5, 1), nn.Flatten(0)), (5,)),
+    "cnn": (image, (2, 12, 12)),
+    "cnn with steps": (lambda: image(stride=2, padding=(1, 2), dilation=(2, 1)), (2, 12, 12)),
+    "cnn, no bias": (lambda: image(bias=False), (2, 12, 12)),
+    "many outputs, few places": (
+        lambda: nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 1)),
+        (3, 5, 5),
+    ),
+    "cnn of series": (
+        lambda: nn.Sequential(
+            nn.Conv1d(2, 4, 5, 2, padding=1), nn.GroupNorm(2, 4), nn.ReLU(), nn.AvgPool1d(2), nn.Flatten(),
+            nn.Linear(20, 1),
+        ),
+        (2, 23),
+    ),
+    "a norm over rows": (
+        lambda: nn.Sequential(nn.Conv1d(2, 3, 3), nn.LayerNorm(8), nn.Flatten(), nn.Linear(24, 1)),
+        (2, 10),
+    ),
+}  # fmt: skip
+
+
+CATALOGUE = ("logistic", "mlp", "residual-mlp", "cnn")
+OFFERED = [(name, kind) for name in ARCHITECTURES for kind in LABELS if name in CATALOGUE or kind == "binary"]
+"""Every kind of label with the models of the catalogue and with convolutions; the others with one kind."""
+
+
+def one_by_one(module: Any, kind: str, x: Any, y: Any, bound: float) -> tuple[dict[str, Any], list[Any]]:
+    """The slow way, in float64, by the losses that training has: the sum, and each patient's clipped gradient."""
+    module, single = module.double(), []
+    for at in range(len(x)):
+        module.zero_grad()
+        score = trainer._scores(module, x[at : at + 1].double())
+        trainer._loss(study(label=LABELS[kind]), score, y[at : at + 1].double()).backward()
+        told = {name: part.grad.clone() for name, part in module.named_parameters() if part.requires_grad}
+        norm = float(torch.sqrt(sum((one**2).sum() for one in told.values())))
+        single.append({name: one * min(1.0, bound / norm) if norm else one for name, one in told.items()})
+    return {name: sum(one[name] for one in single) for name in single[0]}, single
+
+
+def made(name: str, seed: int) -> tuple[Any, Any]:
+    torch.manual_seed(seed)
+    build, shape = ARCHITECTURES[name]
+    module = build()
+    with torch.no_grad():
+        for part in module.parameters():  # a scale of one and a shift of zero would hide what is left out of a norm
+            part.add_(torch.randn_like(part) * 0.3)
+    return module, shape
+
+
+def labels(kind: str, patients: int) -> Any:
+    return (torch.rand(patients) < 0.5).float() if kind == "binary" else torch.rand(patients) * 4
+
+
+@pytest.mark.parametrize(("name", "kind"), OFFERED)
+def test_the_sum_is_that_of_single_patients(name: str, kind: str) -> None:
+    for seed, bound in enumerate([0.5, 1e4]):
+        module, shape = made(name, seed)
+        x, y = torch.randn(9, *shape, dtype=torch.float64) * 2, labels(kind, 9).double()
+        wanted, single = one_by_one(module, kind, x, y, bound)
+        found = Clipper(module).sum(x, lambda score, here, y=y: slope(kind, score, y[here]), bound)  # type: ignore[misc]
+        assert found.keys() == wanted.keys()
+        for part, value in wanted.items():
+            assert found[part].shape == value.shape
+            most = float(sum(one[part].abs().max() for one in single))
+            np.testing.assert_allclose(
+                found[part].numpy(), value.numpy(), rtol=0, atol=2 * clipped.SLACK * most + 1e-12
+            )
+
+
+@pytest.mark.parametrize(("name", "kind"), OFFERED)
+def test_no_patient_adds_more_than_the_bound(name: str, kind: str) -> None:
+    """Each alone, at inputs and weights that make gradients huge; in float64, since float32 could hide an excess."""
+    module, shape = made(name, 1)
+    clipper, y = Clipper(module), labels(kind, 20)
+    x = torch.randn(20, *shape) * 10 ** torch.linspace(-2, 2, 20).view(-1, *[1] * len(shape))
+    reached = 0
+    for at in range(20):
+        here = y[at : at + 1]
+        found = clipper.sum(x[at : at + 1], lambda score, _, here=here: slope(kind, score, here), 0.3)
+        norm = float(np.sqrt(sum(np.sum(one.double().numpy() ** 2) for one in found.values())))
+        assert norm <= 0.3
+        reached += norm > 0.3 * (1 - 1e-5)
+    assert reached > 5, "the bound is what clips, and it is used up"
+
+
+@pytest.mark.parametrize("patients", [0, 1, clipped.PIECE, clipped.PIECE + 1, clipped.MANY + 3])
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_patients_come_in_pieces_and_none_twice(name: str, patients: int) -> None:
+    module, shape = made(name, 2)
+    x, y = torch.randn(patients, *shape), labels("binary", patients)
+    clipper = Clipper(module)
+    found = clipper.sum(x, lambda score, here: slope("binary", score, y[here]), 0.5)
+    singles = [
+        clipper.sum(x[at : at + 1], lambda score, _, at=at: slope("binary", score, y[at : at + 1]), 0.5)
+        for at in range(patients)
+    ]
+    for part, value in found.items():
+        total = sum((one[part] for one in singles), start=torch.zeros_like(value))
+        np.testing.assert_allclose(value.numpy(), total.numpy(), atol=1e-5 * max(1.0, float(total.abs().max())))
+
+
+def test_slopes_are_the_derivatives_of_the_losses_that_training_has() -> None:
+    for kind, label in LABELS.items():
+        score = torch.tensor([-60.0, -2.0, 0.3, 4.0, 49.9, 50.5], dtype=torch.float64, requires_grad=True)
+        y = torch.tensor([1.0, 0, 1, 0, 1, 1], dtype=torch.float64)
+        each = [trainer._loss(study(label=label), score[at : at + 1], y[at : at + 1]) for at in range(len(y))]
+        (wanted,) = torch.autograd.grad(sum(each), score)
+        assert torch.allclose(slope(kind, score.detach(), y), wanted)
+    with pytest.raises(StudyInvalid):
+        slope("rank", torch.zeros(1), torch.zeros(1))
+
+
+class Twice(nn.Sequential):
+    """A layer that is used twice, in a way that no list of modules shows."""
+
+    def forward(self, x: Any) -> Any:
+        return super().forward(super().forward(x))
+
+
+REFUSED = {
+    "mixes patients": lambda: nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)),
+    "is a class of the study's own": lambda: Twice(nn.Linear(5, 5)),
+    "stands twice": lambda: (lambda one: nn.Sequential(one, nn.ReLU(), one))(nn.Linear(5, 5)),
+    "works in place": lambda: nn.Sequential(nn.Linear(5, 4), nn.ReLU(inplace=True), nn.Linear(4, 1)),
+    "has groups": lambda: nn.Sequential(nn.Conv2d(2, 4, 3, groups=2)),
+    "has another padding": lambda: nn.Sequential(nn.Conv2d(2, 4, 3, padding="same")),
+    "wraps around": lambda: nn.Sequential(nn.Conv2d(2, 4, 3, padding=1, padding_mode="circular")),
+    "is unknown": lambda: nn.Sequential(nn.Embedding(5, 4)),
+    "is trained in part": lambda: nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 1)),
+}
+
+
+@pytest.mark.parametrize("why", sorted(REFUSED))
+def test_what_is_not_known_to_treat_each_patient_alone_is_refused(why: str) -> None:
+    module = REFUSED[why]()
+    if "part" in why:
+        module[0].bias.requires_grad_(False)
+    with pytest.raises(StudyInvalid, match="cannot be clipped by patient"):
+        Clipper(module)
+
+
+def test_numbers_that_are_not_one_per_patient_or_not_finite_are_refused() -> None:
+    """Losses over several patients are where others' clipping fails without a word."""
+    x, y = torch.randn(6, 5), torch.zeros(6)
+    module, _ = made("mlp", 3)
+    clipper = Clipper(module)
+    good = lambda score, here: score - y[here]  # noqa: E731
+    cases: list[tuple[type[ConsiliumError], Any, Any, float]] = [
+        (TrainingFailed, clipper, lambda score, here: score[:, None] - y[None, here], 1.0),  # (n, n)
+        (TrainingFailed, clipper, lambda score, here: (score - y[here])[:, None], 1.0),  # (n, 1)
+        (TrainingFailed, clipper, lambda score, here: (score - y[here]).mean(), 1.0),
+        (TrainingFailed, clipper, lambda score, here: score * float("nan"), 1.0),
+        (TrainingFailed, Clipper(nn.Sequential(nn.Linear(5, 2))), good, 1.0),
+        *((Invalid, clipper, good, bound) for bound in (0.0, -1.0, float("inf"), float("nan"))),
+    ]
+    for error, one, slopes, bound in cases:
+        with pytest.raises(error):
+            one.sum(x, slopes, bound)
+    assert clipper.sum(x, good, 1.0).keys() == dict(module.named_parameters()).keys(), "it goes on afterwards"
+
+
+PEER = ROOT / ".venv-opacus" / "bin" / "python"
+
+
+@pytest.mark.skipif(not PEER.exists(), reason="Opacus is not installed: `python bench/dp.py` makes .venv-opacus")
+def test_gradients_are_those_of_opacus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For losses of one number per patient, for which it is right; its slowest and plainest mode."""
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    import dp_models as models
+
+    names = ("linear", "mlp", "cnn")
+    asked = [{"model": name, "mode": "hooks", "gradient": str(tmp_path / f"{name}.npz")} for name in names]
+    told = subprocess.run(
+        [PEER, ROOT / "bench" / "dp_peer.py"], input="".join(json.dumps(one) + "\n" for one in asked), text=True,
+        capture_output=True, check=True,
+    )  # fmt: skip
+    assert told.stdout == "{}\n" * len(names)
+    for name in names:
+        module, x, y = models.begin(name)
+        x, y = torch.from_numpy(x[: models.EXPECTED]), torch.from_numpy(y[: models.EXPECTED])
+        mine = Clipper(module).sum(x, lambda score, here, y=y: slope("binary", score, y[here]), models.BOUND)  # type: ignore[misc]
+        with np.load(tmp_path / f"{name}.npz") as theirs:
+            assert set(theirs) == set(mine)
+            largest = max(float(np.abs(theirs[part]).max()) for part in theirs)
+            for part in theirs:
+                np.testing.assert_allclose(mine[part].numpy(), theirs[part], rtol=0, atol=1e-5 * largest)
