@@ -28,12 +28,15 @@ def model_of(state: chain.Vectors) -> Shape:
     return shape["model"]
 
 
-def check(contribution: chain.Vectors, model: Shape, kind: str, label: str, *, judged: bool = False) -> None:
+def check(
+    contribution: chain.Vectors, model: Shape, kind: str, label: str, *, judged: bool = False, noised: bool = False
+) -> None:
     """Refuse a file that is not exactly a contribution to a round of `kind` for this `model` and type of `label`.
 
     What is said holds nothing of the file, not even a name of a segment: the words may leave the hospital, too.
 
-    Args:    judged: whether metrics must be there; without, a contribution to TRAIN may lack them all.
+    Args:    judged: whether metrics must be there; without, a contribution to TRAIN may lack them all.   noised:
+             whether noise is added to the update: it is of float64 then, TRAIN has no metrics, the weight is public.
     Raises:  Invalid: (1) its header is not the plain one of its segments, so that more could be hidden in it (2) a
              segment is lacking, or one is there that is not of such a round (3) a type or a length is another one
              (4) metrics are not those of the label (5) the weight is no number of patients. That nothing lies between
@@ -42,7 +45,8 @@ def check(contribution: chain.Vectors, model: Shape, kind: str, label: str, *, j
     shape = contribution.shape
     if contribution.head != chain.header(shape):
         raise Invalid("the contribution's file holds more than its segments", "update the agent")
-    wanted = {"weight": ("F64", 1), **({"update": model} if kind == "TRAIN" else {})}
+    update = ("F64", model[1]) if noised else model
+    wanted = {"weight": ("F64", 1), **({"update": update} if kind == "TRAIN" else {})}
     if {name for name in shape if not name.startswith(METRICS)} != wanted.keys():
         raise Invalid(f"the contribution's segments do not fit a round of kind {kind}", "update the agent")
     if any(shape[name] != of for name, of in wanted.items()):
@@ -50,7 +54,12 @@ def check(contribution: chain.Vectors, model: Shape, kind: str, label: str, *, j
     told: Mapping[str, Array] = {
         name.removeprefix(METRICS): array for name, array in contribution.arrays.items() if name.startswith(METRICS)
     }
-    if told or judged:
+    if noised and kind == "TRAIN":
+        if told:
+            raise Invalid("the contribution holds figures, to which no noise is added", "update the agent")
+    elif told or judged:
         metrics.check(label, told)
+    if noised:
+        return
     if not 1 <= float(contribution.arrays["weight"][0]) < MOST_PATIENTS:
         raise Invalid("the contribution's weight is not a number of patients", "update the agent")

@@ -12,7 +12,7 @@ from consilium.core import run as runs
 from consilium.core.errors import NotFound
 from consilium.core.ids import Digest, RunId
 from consilium.core.study import Plan
-from consilium.governance.words import learns
+from consilium.governance.words import learns, protects
 from consilium.store import eventlog
 from consilium.store.database import Transaction
 from consilium.store.schema import blobs, contributions, decisions, events, people, refusals, results, sites, studies
@@ -22,11 +22,6 @@ from consilium.wire.messages import Decision
 
 Json = dict[str, Any]
 TOOK_PART = machine.COUNTED | {machine.Phase.PROVE}
-PRIVACY = {
-    "plain": "plain: the coordinator saw each hospital's update and figures; each site signed that it accepts it",
-    "secure_sum": "secure_sum: the coordinator saw sums over hospitals; figures of single hospitals are withheld",
-}
-"""What a result says of its recipe, in one line."""
 
 
 def site_list(tx: Transaction) -> list[Json]:
@@ -204,7 +199,7 @@ def result_view(tx: Transaction, run: RunId) -> Json:
         "rounds_done": len(done),
         "figures": last["figures"] if last else None,
         "judged": judged,
-        "privacy": PRIVACY[plan.study.privacy.recipe],
+        "privacy": protects(plan.study),
         "learns": learns(plan.study),
     }
 

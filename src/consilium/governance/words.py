@@ -6,19 +6,37 @@ from consilium.governance.approvals import WEAKER, weaker
 
 _SUMS = (
     "The coordinator, people with an account and the other hospitals learn, of each round, sums over at least {least} "
-    "hospitals: of changes of the model, numbers of patients and histograms of scores; and who took part. Of a single "
-    "hospital they learn what such a sum says of it; its figures are withheld. That holds even if the coordinator "
+    "hospitals: {sums}; and who took part. Of a single hospital they learn what such a sum says of it; its figures are "
+    "withheld. That holds even if the coordinator "
     "lies, as long as people compared the words of the roster on a line that it does not control, hospitals keep "
     "their keys, and at most one hospital works with it: honest hospitals in any opened sum: {honest}. {missing} A "
     "second sum at the same model that would show fewer than {floor} hospitals by difference is refused at each "
-    "hospital. What sums say of patients is not bounded: no noise is added."
+    "hospital. {bound}"
 )
+_UNBOUNDED = "What sums say of patients is not bounded: no noise is added."
+_BOUNDED = (
+    "What all rounds of a run together say of one patient is bounded (differential privacy; two sets of patients are "
+    "neighbours when one patient is added or removed): epsilon {epsilon:g} at delta {delta:g} as long as the {honest} "
+    "fewest honest hospitals in an opened sum added their noise, whoever stays away and even if {colluding} tell the "
+    "coordinator theirs; epsilon {all_honest:g} while all {quorum} hospitals of a quorum add theirs and tell nobody. "
+    "That holds while it stays secret who was drawn in a round. A patient of several hospitals is counted at each of "
+    "them: the epsilons of their hospitals add up. Every further run and study costs as much again. Not covered: the "
+    "figures of held-out patients, which leave once, for the final model, without noise; which hospitals have enough "
+    "patients to take part; and how long they take."
+)
+_FIGURES = "of changes of the model, numbers of patients and histograms of scores"
+_NOISED = "of changes of the model, with noise; and once, of histograms of the final model's scores, without"
 _SINGLE = (
     "The coordinator learns each hospital's changes of the model, number of patients and figures in every round, and "
     "may be able to reconstruct something of its patients from them: nothing but the good will of those who run it is "
     "in the way. People with an account see the figures of each hospital; the other hospitals see sums over all that "
     "took part."
 )
+PROTECTS = {
+    "plain": "plain: the coordinator saw each hospital's update and figures; each site signed that it accepts it",
+    "secure_sum": "secure_sum: the coordinator saw sums over hospitals; figures of single hospitals are withheld",
+}
+"""What a result says of its recipe, in one line."""
 
 
 def explain(plan: Plan) -> str:
@@ -35,14 +53,12 @@ def explain(plan: Plan) -> str:
         "",
         "What is done here:",
         f"  {_model(plan)}",
-        f"  At most {study.rounds} rounds of training, {study.training.epochs} passes over the patients each, and "
-        "one round that judges the final model.",
+        f"  {_rounds(study)}",
         f"  {study.evaluation.test_fraction:.0%} of the patients are held out; the model is judged on them alone.",
         f"  With fewer than {study.min_patients} training patients this hospital takes no part.",
         "",
         "What leaves, once per round:",
-        "  The change of the model's parameters, the number of training patients, and histograms of the model's "
-        "scores on held-out patients. No record of a patient leaves.",
+        f"  {_leaves(study)}",
         "",
         "Who can learn what:",
         f"  {learns(study)}",
@@ -62,7 +78,53 @@ def learns(study: Study) -> str:
     least = max(threshold(study.quorum), floor)
     spare = study.quorum - least
     missing = f"With {study.quorum} hospitals, " + (f"{spare} may be missing." if spare else "none may be missing.")
-    return _SUMS.format(least=least, honest=least - 1, missing=missing, floor=floor)
+    sums, bound = (_FIGURES, _UNBOUNDED) if study.privacy.epsilon is None else (_NOISED, _bound(study, least))
+    return _SUMS.format(least=least, honest=least - 1, missing=missing, floor=floor, sums=sums, bound=bound)
+
+
+def _bound(study: Study, least: int) -> str:
+    asked = study.privacy
+    return _BOUNDED.format(
+        epsilon=asked.epsilon, delta=asked.delta, honest=least - asked.colluding, colluding=asked.colluding,
+        all_honest=asked.all_honest or asked.epsilon, quorum=study.quorum,
+    )  # fmt: skip
+
+
+def protects(study: Study) -> str:
+    """How a plan protects updates, in one line."""
+    asked = study.privacy
+    if asked.epsilon is None:
+        return PROTECTS[asked.recipe]
+    return (
+        f"{PROTECTS[asked.recipe]}; differential privacy per patient with epsilon {asked.epsilon:g} at delta "
+        f"{asked.delta:g} (while all hospitals add their noise: {asked.all_honest or asked.epsilon:g}), which does not "
+        "cover the figures of held-out patients"
+    )
+
+
+def _rounds(study: Study) -> str:
+    asked, judged = study.privacy, "and one round that judges the final model."
+    if asked.epsilon is None:
+        passes = f"{study.training.epochs} passes over the patients each"
+        return f"At most {study.rounds} rounds of training, {passes}, {judged}"
+    return (
+        f"At most {study.rounds} rounds of training, {judged} In each, every patient is drawn with a chance of "
+        f"{asked.sampling:g}; what the drawn ones change is cut to a norm of {asked.clip_norm:g} for each, summed, and "
+        f"gets noise of {asked.noise_multiplier or 0:g} times that."
+    )
+
+
+def _leaves(study: Study) -> str:
+    if study.privacy.epsilon is None:
+        return (
+            "The change of the model's parameters, the number of training patients, and histograms of the model's "
+            "scores on held-out patients. No record of a patient leaves."
+        )
+    return (
+        "The change of the model's parameters, with this hospital's share of noise; and in the last round, instead of "
+        "it, histograms of the model's scores on held-out patients. No record of a patient and no number of training "
+        "patients leaves."
+    )
 
 
 def _line(text: str) -> str:

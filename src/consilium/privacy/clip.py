@@ -10,6 +10,8 @@ import numpy.typing as npt
 from consilium.core.errors import Invalid
 
 Floats = npt.NDArray[np.float64]
+SLACK = 1e-9
+"""By so much more is clipped than it should be: more than the rounding of a norm over a million values."""
 
 
 def factors(norms: Floats, bound: float) -> Floats:
@@ -18,7 +20,16 @@ def factors(norms: Floats, bound: float) -> Floats:
         raise Invalid(f"{bound} is no bound", "choose a positive one")
     if not np.all(np.isfinite(norms)):
         raise Invalid("a gradient is not finite", "lower the learning rate of the study")
-    return np.minimum(1.0, bound / np.maximum(norms, np.finfo(np.float64).tiny))
+    return np.minimum(1.0, bound * (1 - SLACK) / np.maximum(norms, np.finfo(np.float64).tiny))
+
+
+def linear_sum(inputs: Floats, residuals: Floats, bound: float) -> Floats:
+    """Sum over patients of clipped gradients (d,) of a linear model. inputs: (n, d), with the intercept's ones.
+
+    Args:    residuals: the loss's derivative by each patient's score, (n,).
+    """
+    norms = np.abs(residuals) * np.sqrt(np.einsum("ij,ij->i", inputs, inputs))
+    return inputs.T @ (residuals * factors(norms, bound))
 
 
 def dense_norms(inputs: list[Floats], deltas: list[Floats]) -> Floats:

@@ -16,7 +16,9 @@ from consilium.core.ids import Digest
 from consilium.core.study import Study
 from consilium.privacy import masks
 from consilium.privacy.masks import Integers
-from consilium.privacy.quantize import DTYPES, Encoding
+from consilium.privacy.mechanism import Mechanism
+from consilium.privacy.noise import integers
+from consilium.privacy.quantize import DTYPES, Encoding, Noised
 from consilium.privacy.secagg import Segment
 
 CLAMPED = "clamped"
@@ -47,13 +49,18 @@ class Layout:
         Raises:  Invalid: the integers have too few bits for so many sites.
         """
         privacy, most = study.privacy, float(study.privacy.most_patients)
-        if privacy.epsilon is not None:
-            raise Invalid("no noise is added yet", "train without `privacy.epsilon`, or update the agent")
+        mechanism = Mechanism.of(study)
+        if mechanism is not None and kind == "TRAIN":
+            metrics = {}  # figures of a round have no noise: held-out patients are judged once, at the end
         shape = {"weight": ("F64", 1), **{f"metrics/{name}": given for name, given in metrics.items()}}
         encodings = {name: Encoding(64, most * _per_patient(study, name), sites) for name in shape}
         if kind == "TRAIN":
             shape["update"] = model
-            encodings["update"] = Encoding(privacy.bits or _WIDTHS[model[0]], privacy.clip * most, sites)
+            encodings["update"] = (
+                Encoding(privacy.bits or _WIDTHS[model[0]], privacy.clip * most, sites)
+                if mechanism is None
+                else noised(study, mechanism, model[1], sites)
+            )
         counted = sum(length for _, length in shape.values())
         shape[CLAMPED] = ("F64", 1)
         encodings[CLAMPED] = Encoding(64, float(counted), sites)
@@ -63,6 +70,13 @@ class Layout:
     def names(self) -> list[str]:
         """Names of the segments, sorted."""
         return sorted(self.shape)
+
+    @property
+    def given(self) -> dict[str, tuple[str, int]]:
+        """Type and length of what a site's update on file has: sums over patients are kept as exact as they are."""
+        shape = {name: of for name, of in self.shape.items() if name != CLAMPED}
+        noised = {name: ("F64", of[1]) for name, of in shape.items() if isinstance(self.encodings[name], Noised)}
+        return {**shape, **noised}
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -78,17 +92,18 @@ class Layout:
         """Whether a file holds these segments as integers, and no other. Raises: Invalid: it is no such file."""
         return chain.read(source).shape == self.masked
 
-    def cover(self, update: chain.Source, layers: Sequence[tuple[bytes, int]], out: IO[bytes]) -> tuple[Digest, int]:
-        """Write an update as integers under masks, chunk by chunk; nothing unmasked is written.
+    def cover(
+        self, update: chain.Source, layers: Sequence[tuple[bytes, int]], out: IO[bytes], noise: bytes = b""
+    ) -> tuple[Digest, int]:
+        """Write an update as integers, with this site's noise and under masks, chunk by chunk; nothing else is written.
 
-        Args:    layers: key and sign of each mask.
-        Raises:  Invalid: the update has other segments, or a value that is not finite.
+        Args:    layers: key and sign of each mask.   noise: key of this site's share of noise, where the plan has some.
+        Raises:  Invalid: the update has other segments, or a value that is not finite; there is no key for the noise.
         """
         arrays = chain.read(update).arrays
-        given = {name: (chain.kind(array), array.size) for name, array in arrays.items()}
-        if CLAMPED in given or {**given, CLAMPED: self.shape[CLAMPED]} != dict(self.shape):
+        if {name: (chain.kind(array), array.size) for name, array in arrays.items()} != self.given:
             raise Invalid("the update's segments are not those of the plan", "update the agent")
-        clamped = sum(self.encodings[name].clamped(part) for name in arrays for part in _parts(arrays[name]))
+        clamped = sum(self._clamped(name, part) for name in arrays for part in _parts(arrays[name]))
         writer = chain.Writer(out)
         writer.write(chain.header(self.masked))
         for name in self.names:
@@ -97,11 +112,27 @@ class Layout:
             at = 0
             for part in _parts(values):
                 whole, _ = self.encodings[name].encode(part)
+                self._add_noise(name, whole, noise, at)
                 for key, sign in keys:
                     masks.add(whole, key, sign, at)
                 at += part.size
                 writer.write(chain.raw(whole))
         return writer.digest(), writer.size
+
+    def _clamped(self, name: str, part: Any) -> int:
+        encoding = self.encodings[name]
+        return (
+            0 if isinstance(encoding, Noised) else encoding.clamped(part)
+        )  # a count would say more than the noise lets
+
+    def _add_noise(self, name: str, whole: Integers, key: bytes, at: int) -> None:
+        encoding = self.encodings[name]
+        if not isinstance(encoding, Noised):
+            return
+        if len(key) != 32:
+            raise Invalid("the plan asks for noise, and there is no key for it", "update the agent")
+        drawn = integers(masks.segment_key(key, f"{name}/{at}"), whole.size, encoding.deviation)
+        whole += drawn.astype(whole.dtype.str.replace("u", "i")).view(whole.dtype)
 
     def uncover(
         self,
@@ -134,6 +165,17 @@ class Layout:
         for file in files:
             total += file[name][start : start + size]
         return total
+
+
+def noised(study: Study, mechanism: Mechanism, length: int, sites: int) -> Noised:
+    """How a sum of clipped gradients of so many values becomes integers, for a cohort of so many sites.
+
+    Raises: Invalid: there is no room for it.
+    """
+    privacy, share = study.privacy, mechanism.shares(sites).of_one(mechanism.noise)
+    # The penalty's part depends on no patient; it is held within `clip`, so that the whole never reaches the limit.
+    limit = mechanism.bound * privacy.most_patients + privacy.clip * privacy.expected_batch
+    return Noised(privacy.bits or 32, limit, sites, length, mechanism.bound, share)
 
 
 def _per_patient(study: Study, name: str) -> float:

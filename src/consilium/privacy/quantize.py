@@ -3,6 +3,7 @@
 Values are clamped to [-limit, limit] and scaled so that n sites, each at the limit, still fit the ring of 2^bits.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -78,6 +79,64 @@ class Encoding:
         signed = total.view(total.dtype.str.replace("u", "i"))
         found = signed.astype(np.float64)
         return np.multiply(found, 1 / self.scale, out=found)  # a power of two: exact, and faster than to divide
+
+
+FINE = 256
+"""A patient adds so many times what rounding does, where there is room: noise for rounding is then of no account."""
+LEAST_NOISE = 2.0**8
+"""Least deviation of one share, in integers: a rounded Gaussian of that width is a discrete one, and sums like one."""
+TAIL = 8.0
+"""No sum is expected to have noise beyond so many deviations: the chance is below 1e-14 for each value."""
+
+
+@dataclass(frozen=True)
+class Noised(Encoding):
+    """The encoding of a sum over patients to which each site adds a share of noise, in integers.
+
+    What one patient adds to the integers is at most `scale * bound` and what rounding may do to either of two
+    neighbouring sums: `scale * bound + sqrt(length)` in Euclidean norm, and the noise is a multiple of that.
+
+    Args:    length: values of the segment.   bound: most that one patient adds to it, in Euclidean norm.
+             share: deviation of one site's noise, as a multiple of what one patient adds.
+    """
+
+    length: int
+    bound: float
+    share: float
+
+    def __post_init__(self) -> None:
+        """Refuse what could overflow, or is too coarse. Raises: Invalid."""
+        super().__post_init__()
+        if self.share * self.bound * self.scale < LEAST_NOISE:
+            raise Invalid(
+                f"{self.bits} bits are too few for noised sums over {self.sites} sites",
+                "write `privacy.bits: 64`, or lower `privacy.most_patients` to what a hospital has at most",
+            )
+
+    @property
+    def scale(self) -> float:
+        """Integers per unit, a power of two: as many as the noise needs, and fewer where there is no room for them.
+
+        There is, while `sites` of them at their limits, with `TAIL` deviations of everybody's noise, stay in the ring.
+        """
+        wanted = max(LEAST_NOISE / (self.share * self.bound), FINE * math.sqrt(self.length) / self.bound)
+        scale = 2.0 ** math.ceil(math.log2(wanted))
+        room = 2.0 ** (min(self.bits, EXACT) - 1)
+        while scale > 2.0**-60 and self._most(scale) >= room:
+            scale /= 2
+        return scale
+
+    @property
+    def deviation(self) -> float:
+        """Of one site's noise, in integers."""
+        return self.share * self._adds(self.scale)
+
+    def _adds(self, scale: float) -> float:
+        return scale * self.bound + math.sqrt(self.length)
+
+    def _most(self, scale: float) -> float:
+        noise = self.share * self._adds(scale) * math.sqrt(self.sites)
+        return self.sites * (self.limit * scale + 1) + TAIL * noise
 
 
 def _ends(values: Floats) -> tuple[float, float]:

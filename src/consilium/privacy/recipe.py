@@ -10,10 +10,11 @@ from typing import IO
 
 from consilium.core import state as chain
 from consilium.core.errors import Refused
-from consilium.core.ids import Digest
+from consilium.core.ids import Digest, canonical
 from consilium.core.update import Contribution
 from consilium.privacy import opening, secagg
 from consilium.privacy.layout import Layout
+from consilium.privacy.masks import expand
 from consilium.privacy.opening import Opened
 from consilium.privacy.secagg import Seat
 
@@ -29,15 +30,27 @@ def protect(recipe: str, update: Path, digest: Digest, size: int) -> Contributio
 
 
 def mask(seat: Seat, layout: Layout, update: Path, covered: Path) -> Contribution:
-    """The contribution of `secure_sum`: integers under this seat's masks, written to `covered`.
+    """The contribution of `secure_sum`: integers with this seat's noise and under its masks, written to `covered`.
+
+    The noise follows from the attempt's coins and its OPEN: a retry has the same, and a new attempt another.
 
     Raises: Refused: the seat's round has other segments.   Invalid: the update has.
     """
     if seat.open.segments != layout.segments or not seat.active:
         raise Refused("the round has other segments than the plan", "compare both audit logs", reason="segments")
     with covered.open("wb", buffering=1 << 20) as out:
-        digest, size = layout.cover(update, secagg.layers(seat), out)
+        digest, size = layout.cover(update, secagg.layers(seat), out, noise_key(seat.coins, seat.ctx))
     return Contribution(covered, digest, size, "secure_sum")
+
+
+def noise_key(coins: bytes, ctx: bytes) -> bytes:
+    """The key of a site's share of noise in the attempt that has these coins and this context."""
+    return expand(coins, canonical(["flsa/1 noise", ctx.hex()]))
+
+
+def sample_key(coins: bytes) -> bytes:
+    """The key by which a site draws the patients of the attempt that has these coins."""
+    return expand(coins, canonical(["flsa/1 sample"]))
 
 
 def recover(

@@ -1,10 +1,12 @@
 """A federation within this process: the very code of sites and coordinator, without wire, journal and people.
 
 Training, the state chain, the sums and the figures are those of a federation, so that the same study on the same tables
-gives the same bytes. Under the recipe `secure_sum` the sums are of the same integers, only that no masks are added that
-would fall away. What it lacks is what a federation is for: nobody's records are kept apart here.
+gives the same bytes, unless it has an epsilon: noise is never the same. Under the recipe `secure_sum` the sums are of
+the same integers, only that no masks are added that would fall away. What it lacks is what a federation is for:
+nobody's records are kept apart here.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,10 +68,18 @@ def works(plan: Plan, initial: bytes, prepared: Mapping[str, Prepared], folder: 
     return {site: Work.load(known, weights, table.path) for site, table in sorted(prepared.items())}
 
 
-def run(plan: Plan, initial: bytes, prepared: Mapping[str, Prepared], folder: Path, name: str) -> Outcome:
+def run(
+    plan: Plan,
+    initial: bytes,
+    prepared: Mapping[str, Prepared],
+    folder: Path,
+    name: str,
+    coins: Callable[[int], bytes] = os.urandom,
+) -> Outcome:
     """Train the plan's rounds and judge the final model; `name` stands in the state, as a run's name does.
 
-    Raises: Conflict: fewer hospitals than the quorum have enough patients.
+    Args:    coins: gives so many bytes by chance: by them patients are drawn and noise is added, under an epsilon.
+    Raises:  Conflict: fewer hospitals than the quorum have enough patients.
     """
     enough = {site: table for site, table in prepared.items() if table.training >= plan.study.min_patients}
     if len(enough) < plan.study.quorum:
@@ -77,14 +87,14 @@ def run(plan: Plan, initial: bytes, prepared: Mapping[str, Prepared], folder: Pa
     here, federated = works(plan, initial, enough, folder), strategy(plan.study)
     state, digest = _file(folder / "state-0", lambda out: chain.begin(federated, initial, name, out))
     for number in range(1, plan.study.rounds + 1):
-        trained = {site: work.train(state, number) for site, work in here.items()}
-        sums, _ = _sums(plan, folder, _Round(name, number, "TRAIN", state), trained)
+        trained = {site: work.train(state, number, coins(32)) for site, work in here.items()}
+        sums, _ = _sums(plan, folder, _Round(name, number, "TRAIN", state), trained, coins)
         step: Write = lambda out: chain.advance(federated, state, digest, sums, name, number, out)  # noqa: B023, E731
         after, digest = _file(folder / f"state-{number}", step)
         state.unlink()
         state = after
     judged = {site: work.evaluate(state) for site, work in here.items()}
-    sums, single = _sums(plan, folder, _Round(name, plan.study.rounds + 1, "EVALUATE", state), judged)
+    sums, single = _sums(plan, folder, _Round(name, plan.study.rounds + 1, "EVALUATE", state), judged, coins)
     sites = {site: read_figures(plan.study, path) for site, path in single.items()}
     return Outcome(state, digest, tuple(here), {"all": read_figures(plan.study, sums), "sites": sites})
 
@@ -97,7 +107,9 @@ class _Round:
     state: Path
 
 
-def _sums(plan: Plan, folder: Path, of: _Round, updates: Mapping[str, Update]) -> tuple[Path, dict[str, Path]]:
+def _sums(
+    plan: Plan, folder: Path, of: _Round, updates: Mapping[str, Update], coins: Callable[[int], bytes]
+) -> tuple[Path, dict[str, Path]]:
     single, summed = {}, folder / "sums"
     for site, update in sorted(updates.items()):
         segments = update.segments
@@ -106,8 +118,12 @@ def _sums(plan: Plan, folder: Path, of: _Round, updates: Mapping[str, Update]) -
     if plan.study.privacy.recipe != "secure_sum":
         return _file(summed, lambda out: chain.fold(paths, stamp, out))[0], single
     layout = layout_of(plan, of.kind, of.state, len(updates))
-    whole = [_file(p.with_name(f"whole-{p.name}"), lambda out, p=p: layout.cover(p, (), out))[0] for p in paths]  # type: ignore[misc]
-    return _file(summed, lambda out: recipe.recover(layout, whole, Opened({}, {}), stamp, out))[0], single
+
+    def whole(path: Path) -> Path:
+        return _file(path.with_name(f"whole-{path.name}"), lambda out: layout.cover(path, (), out, coins(32)))[0]
+
+    covered = [whole(path) for path in paths]
+    return _file(summed, lambda out: recipe.recover(layout, covered, Opened({}, {}), stamp, out))[0], single
 
 
 def _file(path: Path, write: Write) -> tuple[Path, Digest]:

@@ -3,8 +3,9 @@
 (1) the plan's bytes have the digest that the task names   (2) a person here approved exactly this plan, signed with
 this site's key, not expired, not revoked   (3) the policy, read anew, allows purpose, algorithm, rounds, code   (4) the
 round is one of the plan's, and its phase one of the plan's recipe   (5) the site is on the roster, and where keys are
-agreed, as many hospitals as it asks for are. The number of patients is counted in the pipeline, where the
-data are, against the threshold in the permit. Nothing that the coordinator sends can lower that threshold.
+agreed, as many hospitals as it asks for are   (6) the plan's noise gives the epsilon that the plan says: that is
+computed anew here. The number of patients is counted in the pipeline, where the data are, against the threshold in the
+permit. Nothing that the coordinator sends can lower that threshold.
 """
 
 from collections.abc import Iterable
@@ -13,12 +14,13 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from consilium.core.errors import ConsiliumError, Refused
+from consilium.core.errors import ConsiliumError, Refused, Unavailable
 from consilium.core.ids import digest
 from consilium.core.round import PAIRING, PLAIN, SECURE_SUM, Kind
 from consilium.core.study import Plan
 from consilium.governance import approvals
 from consilium.governance.policy import Policy
+from consilium.privacy.mechanism import Mechanism
 from consilium.wire.envelope import unseal
 from consilium.wire.messages import Decision, Hash, Name, Short, Signed, Task
 
@@ -69,6 +71,7 @@ class Guard:
         approvals.standing(plan, self.said(decisions), now)
         self.policy.check(plan.study, now.date())
         _check_round(task, plan)
+        _check_noise(plan)
         self._check_roster(task, plan)
         return Permit(
             site=self.site, study=task.study, run=task.run, round=task.round, kind=task.kind, plan=task.plan,
@@ -104,6 +107,16 @@ class Guard:
                 raise Refused("a decision in the journal is of another site", "look into it", reason="tampered")
             found.append(approvals.Said(told.plan, told.decision, told.person, told.accepts, told.expires, told.at))
         return found
+
+
+def _check_noise(plan: Plan) -> None:
+    mechanism = Mechanism.of(plan.study)
+    if mechanism is None:
+        return
+    try:
+        mechanism.prove()
+    except Unavailable as error:
+        raise Refused(error.message, error.remedy, reason="accountant") from error
 
 
 def _check_round(task: Task, plan: Plan) -> None:

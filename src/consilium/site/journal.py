@@ -56,6 +56,9 @@ CREATE TABLE IF NOT EXISTS seats (
     run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, coins BLOB NOT NULL, open BLOB NOT NULL,
     about TEXT NOT NULL, active TEXT NOT NULL DEFAULT '', survivors BLOB NOT NULL DEFAULT x'',
     opened INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (run, round, attempt));
+CREATE TABLE IF NOT EXISTS coins (
+    run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, coins BLOB NOT NULL,
+    PRIMARY KEY (run, round, attempt));
 CREATE TABLE IF NOT EXISTS openings (
     id INTEGER PRIMARY KEY, source TEXT NOT NULL, model TEXT NOT NULL, objective TEXT NOT NULL, sites TEXT NOT NULL,
     study TEXT NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL);

@@ -31,7 +31,7 @@ LIVES = 3
 
 @dataclass(frozen=True)
 class Paths:
-    """Files of one task. `wheel` is foreign code, or None."""
+    """Files of one task. `wheel` is foreign code, or None. `sample`: the key by which patients are drawn, or empty."""
 
     folder: Path
     permit: Path
@@ -41,6 +41,7 @@ class Paths:
     state_digest: str
     mapping: Path
     wheel: Path | None = None
+    sample: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ class Pipeline:
         self._enough(plan, permit)
         out = paths.folder / f"update-{permit.round}.safetensors"
         command: dict[str, Any] = {"do": "train" if permit.kind == "TRAIN" else "evaluate", "round": permit.round}
+        if paths.sample and not permit.wheel:
+            command["sample"] = paths.sample.hex()  # by a pipe, and into no file
         made = paths.folder / "out" / out.name if permit.wheel else out
         try:
             told = child.ask({**command, "state": str(paths.state), "out": str(made)})
@@ -111,7 +114,8 @@ class Pipeline:
         """
         try:
             vectors, model = chain.read(made), layout.model_of(chain.read(state))
-            layout.check(vectors, model, permit.kind, plan.study.contract.label.type, judged=True)
+            noised = plan.study.privacy.epsilon is not None
+            layout.check(vectors, model, permit.kind, plan.study.contract.label.type, judged=True, noised=noised)
             if permit.wheel and not chain.finite(vectors):  # our own trainers see to that
                 raise Invalid("a value of the contribution is not finite")
         except Invalid as error:

@@ -75,9 +75,13 @@ class Seats:
             segments=layout(plan, task, state).segments, min_sites=roster.min_sites,
         )  # fmt: skip
         own = self._expected(asked, plan)
-        coins, keys = os.urandom(32), self.pairing.keys(task.run, opening)
+        drawing = noised(plan, task)
+        coins, keys = self._coins(task) if drawing else os.urandom(32), self.pairing.keys(task.run, opening)
         _, message = secagg.ready(self.site, keys, coins, asked, own)
-        made = self.updates.of(task, permit, plan, now)
+        if drawing:  # another attempt draws other patients, as it has other noise
+            made = self.updates.anew(task, permit, plan, now, coins)
+        else:
+            made = self.updates.of(task, permit, plan, now)
         about = self._about(plan, state)
 
         def keep(tx: Writing) -> None:
@@ -89,6 +93,17 @@ class Seats:
             )  # fmt: skip
 
         return Made(message, keep, erases=opening > 0)
+
+    def _coins(self, task: Task) -> bytes:
+        """Fresh chance for an attempt, durable before it is used: who is drawn, noise and mask follow from it."""
+        of = (task.run, task.round, task.attempt)
+        row = self.journal.row("SELECT coins FROM coins WHERE run = ? AND round = ? AND attempt = ?", *of)
+        if row is not None:
+            return bytes(row["coins"])
+        coins = os.urandom(32)
+        with self.journal.write() as tx:
+            tx.do("INSERT INTO coins VALUES (?, ?, ?, ?)", *of, coins)
+        return coins
 
     def _expected(self, asked: Open, plan: Plan) -> Expected:
         """What follows here, after what was answered and opened before."""
@@ -141,7 +156,8 @@ class Seats:
         ready = [parsed(step, Ready) for step in self._heard(task, "READY", roster).values()]
         seat, boxes = secagg.mask(seat, ready)
         self._disclosed(row, seat, (one.site for one in ready))
-        update = self.updates.of(task, permit, plan, now)  # trained once more, if its file is lost
+        drawing = seat.coins if noised(plan, task) else b""
+        update = self.updates.of(task, permit, plan, now, drawing)  # trained once more, if its file is lost
         covered = self.folder.run(task.run) / f"masked-{task.round}-{task.attempt}.safetensors"
         made = recipe.mask(seat, layout(plan, task, self.states.ensure(task, plan, now)), update.path, covered)
         durable_digest(covered, made.digest, SMALL)
@@ -202,6 +218,11 @@ class Seats:
         ]
         disclosure.check(wanted, before, seat.open.min_sites)
         return wanted
+
+
+def noised(plan: Plan, task: Task) -> bool:
+    """Whether noise is added in the task's round."""
+    return plan.study.privacy.epsilon is not None and task.kind == "TRAIN"
 
 
 def layout(plan: Plan, task: Task, state: Path) -> Layout:

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from sqlite3 import Row
 from threading import Event
 
 from consilium.core.errors import Refused
 from consilium.core.ids import Digest
 from consilium.core.study import Plan
 from consilium.governance.policy import Limits
+from consilium.privacy.recipe import sample_key
 from consilium.site import room
 from consilium.site.folder import Folder, durable
 from consilium.site.guard import Permit
@@ -48,15 +50,28 @@ class Updates:
         if pipeline is not None:
             pipeline.close()
 
-    def of(self, task: Task, permit: Permit, plan: Plan, now: datetime) -> Trained:
+    def of(self, task: Task, permit: Permit, plan: Plan, now: datetime, coins: bytes = b"") -> Trained:
         """The update of a permitted task.
 
-        Raises: Refused: this round was answered at another state, and a round has but one (`state-mismatch`); and what
-                the pipeline and the state chain raise.
+        Args:    coins: of the attempt, under an epsilon: by them patients are drawn.
+        Raises:  Refused: this round was answered at another state, and a round has but one (`state-mismatch`); and what
+                 the pipeline and the state chain raise.
         """
-        return self._known(task) or self._made(task, permit, plan, now)
+        return self._known(task) or self.anew(task, permit, plan, now, coins)
+
+    def anew(self, task: Task, permit: Permit, plan: Plan, now: datetime, coins: bytes = b"") -> Trained:
+        """The update of a permitted task, whatever an attempt before has made. Raises: as `of`."""
+        self._kept(task)
+        return self._made(task, permit, plan, now, sample_key(coins) if coins else b"")
 
     def _known(self, task: Task) -> Trained | None:
+        row = self._kept(task)
+        if row is None or not self._whole(Path(row["path"]), row["size"], Digest(row["digest"])):
+            return None
+        return Trained(Path(row["path"]), Digest(row["digest"]), row["size"])
+
+    def _kept(self, task: Task) -> Row | None:
+        """What was made for this round before. Raises: Refused: at another state."""
         row = self.journal.row(
             "SELECT * FROM answers WHERE run = ? AND round = ? AND kind = ?", task.run, task.round, task.kind
         )
@@ -66,9 +81,7 @@ class Updates:
                 "compare both audit logs",
                 reason="state-mismatch",
             )
-        if row is None or not self._whole(Path(row["path"]), row["size"], Digest(row["digest"])):
-            return None
-        return Trained(Path(row["path"]), Digest(row["digest"]), row["size"])
+        return row
 
     def _whole(self, path: Path, size: int, digest: Digest) -> bool:
         if size > SMALL:
@@ -88,7 +101,7 @@ class Updates:
         row = self.journal.row("SELECT path FROM mappings WHERE plan = ?", plan.digest)
         return self.folder.mapping(plan.study.contract.id, Path(row["path"]) if row else None)
 
-    def _made(self, task: Task, permit: Permit, plan: Plan, now: datetime) -> Trained:
+    def _made(self, task: Task, permit: Permit, plan: Plan, now: datetime, sample: bytes) -> Trained:
         limits = self.folder.policy().limits
         room.check(task, self.folder, limits)
         state = self.states.ensure(task, plan, now)
@@ -105,6 +118,7 @@ class Updates:
             state_digest=task.state.digest,
             mapping=self.mapping(plan),
             wheel=self.states.blob(task.run, "code.whl", Digest(wheel), most) if wheel else None,
+            sample=sample,
         )
         if self._pipeline is None or self._pipeline.limits != limits:
             self.close()

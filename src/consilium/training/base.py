@@ -28,6 +28,12 @@ class Trainer(Protocol):
         """The model after local training in round `number`. x: (n, p), y: (n,). Raises: TrainingFailed."""
         ...
 
+    def clipped(self, study: Study, model: Tensors, x: Floats, y: Floats, bound: float) -> tuple[Floats, Floats]:
+        """Sum over patients of the loss's gradients at the model, each shortened to a Euclidean norm of at most
+        `bound`; and the gradient of what depends on no patient. Both flat, (d,) float64. Raises: TrainingFailed.
+        """
+        ...
+
     def predict(self, study: Study, model: Tensors, x: Floats) -> Floats:
         """Probabilities, values or rates (n,)."""
         ...

@@ -1,7 +1,7 @@
 """The program of a site's child process: `python -m consilium.training.child`. One line of JSON in, one out.
 
-Commands: ``load`` {plan, initial, table}, ``train`` {state, round, out}, ``evaluate`` {state, out}. What goes back is
-``{"ok": true}`` or a safe error {"code", "message", "remedy"}: never a value of a patient, never a traceback.
+Commands: ``load`` {plan, initial, table}, ``train`` {state, round, out, sample}, ``evaluate`` {state, out}. What goes
+back is ``{"ok": true}`` or a safe error {"code", "message", "remedy"}: never a value of a patient, never a traceback.
 
 A study with code of its own adds to ``load`` {wheel, confine: {read: [folder], write: [folder]}}: states are read from
 the one, and ``out`` lies in the other. Whoever asks must believe nothing that this process says from there on, and must
@@ -17,7 +17,6 @@ from typing import Any
 
 from consilium.core import state as chain
 from consilium.core.errors import ConsiliumError, Refused
-from consilium.core.update import Update
 from consilium.training.limits import end_with, limit
 from consilium.training.work import Foreign, Work
 
@@ -68,7 +67,10 @@ def _failed(message: str, remedy: str) -> dict[str, Any]:
 
 def _act(work: Work, ask: dict[str, Any]) -> dict[str, Any]:
     state, out = Path(ask["state"]), Path(ask["out"])
-    update: Update = work.train(state, int(ask["round"])) if ask["do"] == "train" else work.evaluate(state)
+    if ask["do"] == "train":
+        update = work.train(state, int(ask["round"]), bytes.fromhex(ask.get("sample", "")))
+    else:
+        update = work.evaluate(state)
     with out.open("wb") as file:
         digest, size = chain.write(update.segments, {}, file)
     return {"ok": True, "digest": digest, "size": size}

@@ -9,6 +9,7 @@ from consilium.algorithms.base import LocalObjective
 from consilium.core.errors import TrainingFailed
 from consilium.core.study import Study
 from consilium.core.tensors import Tensors, flatten, unflatten
+from consilium.privacy import clip
 from consilium.training.base import Floats
 
 Mean = Callable[[Floats], Floats]
@@ -51,6 +52,20 @@ class Regression:
         if not np.all(np.isfinite(w)):
             raise TrainingFailed("the parameters grew without bound", "lower training.learning_rate in the study")
         return unflatten(w, model)
+
+    def clipped(self, study: Study, model: Tensors, x: Floats, y: Floats, bound: float) -> tuple[Floats, Floats]:
+        """Sum over patients of gradients, each of a norm of at most `bound`; and the gradient of the penalty; flat.
+
+        Raises: TrainingFailed: the parameters ran away.
+        """
+        w = flatten(model)
+        design = np.column_stack([np.ones(len(x)), x])
+        residuals = self.mean(design @ w) - y
+        if not np.all(np.isfinite(residuals)):
+            raise TrainingFailed("the parameters grew without bound", "lower training.learning_rate in the study")
+        penalty = np.array(study.model.l2 * w)
+        penalty[0] = 0.0
+        return clip.linear_sum(design, residuals, bound), penalty
 
     def predict(self, study: Study, model: Tensors, x: Floats) -> Floats:
         """The mean of the label given x."""

@@ -15,7 +15,7 @@ from consilium.core.ids import digest
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Tensors, flatten, from_safetensors, unflatten
 from consilium.core.update import Update
-from consilium.training import sandbox, wheels
+from consilium.training import private, sandbox, wheels
 from consilium.training.base import Floats, Trainer
 
 
@@ -69,11 +69,17 @@ class Work:
         strategy = plugins.load("consilium.strategies", study.strategy.name)(study.strategy.options)
         return cls(known, _trainer(study, foreign), strategy, from_safetensors(model), examples)
 
-    def train(self, state: Path, number: int) -> Update:
-        """Train at the state's model; its metrics on held-out patients travel along."""
+    def train(self, state: Path, number: int, sample: bytes = b"") -> Update:
+        """Train at the state's model; its metrics on held-out patients travel along.
+
+        Under an epsilon it is one step on clipped gradients of patients who are drawn by the key `sample`, and nothing
+        travels along.
+        """
         vector = np.array(chain.read(state).arrays["model"])
         training = ~self.examples.test
         x, y = self.examples.x[training], self.examples.y[training]
+        if self.plan.study.privacy.epsilon is not None:
+            return Update(private.step(self.plan.study, self.trainer, unflatten(vector, self.like), x, y, sample))
         objective = self.strategy.objective(vector)
         after = self.trainer.train(self.plan.study, unflatten(vector, self.like), x, y, objective, number)
         segments = self.strategy.contribution(vector, flatten(after), float(len(y)))
@@ -83,6 +89,8 @@ class Work:
         """Metrics of the state's model on held-out patients."""
         vector = np.array(chain.read(state).arrays["model"])
         weight = np.array([float(np.sum(~self.examples.test))])
+        if self.plan.study.privacy.epsilon is not None:
+            weight = private.weight(self.plan.study)
         return Update({"weight": weight, **self._metrics(vector)})
 
     def _metrics(self, vector: Floats) -> Tensors:

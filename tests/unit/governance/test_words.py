@@ -5,7 +5,7 @@ from datetime import date
 from consilium import studyfile
 from consilium.core.study import Plan
 from consilium.governance.approvals import WEAKER, weaker
-from consilium.governance.words import explain, learns
+from consilium.governance.words import explain, learns, protects
 from unit.governance.conftest import WHEEL, make
 
 
@@ -47,6 +47,26 @@ def test_who_can_learn_what_is_said_for_every_recipe_with_the_numbers_of_the_pla
         assert explain(Plan.of(study)).count(learns(study)) == 1 and "\n" not in learns(study)
     assert "each hospital must" not in learns(plain) and WEAKER["plain"] in explain(Plan.of(plain))
     assert WEAKER["plain"] not in explain(Plan.of(make(privacy=secure)))
+
+
+def test_under_an_epsilon_both_figures_and_what_they_do_not_cover_are_said() -> None:
+    privacy = {
+        "recipe": "secure_sum", "epsilon": 3.25, "delta": 1e-6, "expected_patients": 70, "noise_multiplier": 7.125,
+        "all_honest": 2.0625, "sampling": 0.375, "clip_norm": 1.75, "colluding": 2,
+    }  # fmt: skip
+    study = make(privacy=privacy, quorum=7, training={"epochs": 1}, rounds=31)
+    told, plain = learns(study), learns(make(quorum=7))
+    for words in (
+        "epsilon 3.25 at delta 1e-06", "the 3 fewest honest hospitals", "even if 2 tell", "epsilon 2.0625 while all 7",
+        "one patient is added or removed", "figures of held-out patients, which leave once", "add up",
+    ):  # fmt: skip
+        assert words in told and words not in plain, words
+    assert "no noise is added" in plain and "no noise is added" not in told and "\n" not in told
+    whole = explain(Plan.of(study))
+    for words in ("chance of 0.375", "norm of 1.75", "7.125 times", "31 rounds", "no number of training patients"):
+        assert words in whole and words not in explain(Plan.of(make(quorum=7))), words
+    assert "epsilon 3.25 at delta 1e-06" in protects(study) and "2.0625" in protects(study)
+    assert "epsilon" not in protects(make(quorum=7))
 
 
 def test_the_shipped_study_is_explained_whole() -> None:

@@ -1,0 +1,141 @@
+"""Rounds with noise at hospitals: fresh chance for each attempt, the same bytes again, and the sum with its noise."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from consilium.core import state as chain
+from consilium.core.study import Plan
+from consilium.privacy import masks, noise, recipe
+from consilium.privacy.quantize import Noised
+from consilium.privacy.secagg import Open
+from consilium.site import seats
+from unit.site.circle import Hospital, Relay, circle, secure
+
+FOUR = ("east", "north", "south", "west")
+PRIVACY = {"recipe": "secure_sum", "epsilon": 4.0, "delta": 1e-4, "expected_patients": 50, "most_patients": 200}
+PRIVACY |= {"noise_multiplier": 8.0}  # more than is needed: a search for the least takes its time
+
+
+@pytest.fixture
+def relay(tmp_path: Path) -> Iterator[Relay]:
+    with circle(tmp_path, *FOUR) as found:
+        yield found
+
+
+def begun(relay: Relay, name: str = "noised", **privacy: Any) -> Plan:
+    wanted = secure(name, privacy={**PRIVACY, **privacy}, training={"epochs": 1, "learning_rate": 1.0}, rounds=3)
+    plan = relay.approved(wanted)
+    relay.paired(plan)
+    return plan
+
+
+def update(hospital: Hospital, plan: Plan, number: int = 1) -> dict[str, np.ndarray]:
+    path = hospital.folder.run(f"{plan.study.name}-1") / f"update-{number}.safetensors"
+    return {name: np.array(array) for name, array in chain.read(path).arrays.items()}
+
+
+def vector(hospital: Hospital, number: int, attempt: int) -> bytes:
+    return (hospital.folder.run("noised-1") / f"masked-{number}-{attempt}.safetensors").read_bytes()
+
+
+def coins(hospital: Hospital, number: int, attempt: int) -> list[bytes]:
+    rows = [
+        hospital.journal.row(f"SELECT coins FROM {table} WHERE round = ? AND attempt = ?", number, attempt)
+        for table in ("coins", "seats")
+    ]
+    return [bytes(row["coins"]) for row in rows if row is not None]
+
+
+def test_a_run_is_the_sum_of_updates_and_of_the_noise_of_their_coins(relay: Relay) -> None:
+    plan = begun(relay, sampling=0.5)
+    for number in (1, 2, 3):
+        for phase in ("READY", "MASK"):
+            relay.ask(plan, number, phase)
+        wanted, made = 0, None
+        for hospital in relay.hospitals.values():
+            row = hospital.journal.row("SELECT * FROM seats WHERE round = ?", number)
+            assert row is not None
+            state = relay.file(relay.states["noised-1", number - 1])
+            made = seats.layout(plan, relay.task(plan, number, "MASK", FOUR), state).encodings["update"]
+            assert isinstance(made, Noised)
+            segments = update(hospital, plan, number)
+            assert segments.keys() == {"update", "weight"} and segments["weight"] == 25.0
+            key = recipe.noise_key(bytes(row["coins"]), Open.model_validate_json(row["open"]).sha256)
+            share = noise.integers(masks.segment_key(key, "update/0"), 3, made.deviation)
+            wanted = wanted + np.floor(segments["update"] * made.scale + 0.5) + share
+        for phase in ("CONFIRM", "UNMASK"):
+            relay.ask(plan, number, phase)
+        relay.opened(plan, number)
+        found = chain.read(relay.file(relay.sums["noised-1", number])).arrays
+        assert made is not None and np.array_equal(np.array(found["update"]) * made.scale, wanted)
+        assert found.keys() == {"update", "weight", "clamped"} and found["weight"] == 100.0 and found["clamped"] == 0
+        relay.closed(plan, number, FOUR)
+    relay.played(plan, 4)
+    judged = chain.read(relay.file(relay.sums["noised-1", 4])).arrays
+    assert judged["weight"] == 100.0, "the number of training patients leaves in no round"
+    assert judged["metrics/n"] > 0
+
+
+def test_another_attempt_draws_other_patients_and_has_other_noise(relay: Relay) -> None:
+    plan = begun(relay, sampling=0.5)
+    north = relay["north"]
+    relay.ask(plan, 1, "READY")
+    relay.ask(plan, 1, "MASK")
+    first, before = update(north, plan), vector(north, 1, 1)
+    relay.ask(plan, 1, "READY", attempt=2)
+    relay.ask(plan, 1, "MASK", attempt=2)
+    second = update(north, plan)
+    assert not np.array_equal(first["update"], second["update"]), "other patients were drawn"
+    assert len({*coins(north, 1, 1), *coins(north, 1, 2)}) == 2 and before != vector(north, 1, 2)
+    for phase in ("CONFIRM", "UNMASK"):
+        assert set(relay.ask(plan, 1, phase, attempt=2).values()) == {"done"}
+
+
+def test_what_died_before_it_answered_goes_on_with_the_same_coins(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Durable before use: an agent that ends in the middle of training draws the same patients when it is back."""
+    plan = begun(relay, sampling=0.5)
+    north, used = relay["north"], []
+    kept = recipe.sample_key
+
+    def dies(given: bytes) -> bytes:
+        used.append(given)
+        if len(used) == 1:
+            assert coins(north, 1, 1) == [given], "it is on file before it is used"
+            raise KeyboardInterrupt
+        return kept(given)
+
+    monkeypatch.setattr("consilium.site.updates.sample_key", dies)
+    with pytest.raises(KeyboardInterrupt):
+        relay.ask(plan, 1, "READY", ("north",))
+    north.again()
+    assert north.go_on() == "done"
+    assert used[0] == used[1] and coins(north, 1, 1) == [used[0]] * 2
+
+
+def test_a_lost_update_is_made_again_and_masked_to_the_same_bytes(relay: Relay) -> None:
+    plan = begun(relay, sampling=0.5)
+    north = relay["north"]
+    relay.ask(plan, 1, "READY")
+    kept = update(north, plan)
+    path = north.folder.run("noised-1") / "update-1.safetensors"
+    path.unlink()
+    with north.journal.write() as tx:
+        tx.do("DELETE FROM small WHERE path = ?", str(path))
+    relay.ask(plan, 1, "MASK")
+    assert np.array_equal(update(north, plan)["update"], kept["update"])
+
+
+def test_a_plan_that_claims_too_small_an_epsilon_is_refused(relay: Relay) -> None:
+    honest = begun(relay)
+    privacy = honest.study.privacy.model_copy(update={"noise_multiplier": 1.0})
+    plan = Plan.of(honest.study.model_copy(update={"name": "greedy", "privacy": privacy}))
+    relay.states["greedy-1", 0] = relay.states["noised-1", 0]
+    for hospital in relay.hospitals.values():
+        hospital.offered(plan)
+    assert set(relay.ask(plan, 0, "KEYS").values()) == {"epsilon"}
