@@ -154,9 +154,9 @@ def measured(peer: Peer, name: str) -> dict[str, object]:
             known.append(speed(peer, made, name, which))
     best = {which: max(known) for which, known in speeds.items()}
     return {
-        "model": name, "parameters": sum(value.size for value in mine.values()), "per_s": best, "all": speeds,
+        "model": name, "parameters": sum(np.asarray(value).size for value in mine.values()), "per_s": best,
         "fastest": max((mode for mode in differ if mode in best), key=lambda mode: best[mode]),
-        "apart": differ, "first": first,
+        "apart": differ, "first": first, "all": speeds,
     }  # fmt: skip
 
 

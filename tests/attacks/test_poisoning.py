@@ -1,0 +1,57 @@
+"""A6: one of ten hospitals flips its labels and sends thirty times the change. What a limit per parameter does of it.
+
+The limit is `privacy.clip` times `most_patients`, cut at the hospital by code that it could alter; nobody else sees an
+update, so that no rule over single updates (a median, Krum) can run under `secure_sum`.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from attacks.scene import Round, Update, Vector, study
+from consilium.algorithms.base import LocalObjective
+from consilium.core.tensors import flatten, unflatten
+from consilium.training.linear import Logistic
+
+COLUMNS, PATIENTS, HOSPITALS, ROUNDS, BOOST = 8, 60, 10, 6, 30.0
+
+
+def patients(seed: int, many: int = PATIENTS) -> tuple[Vector, Vector]:
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(-1, 1, (many, COLUMNS))
+    truth = np.linspace(-2, 2, COLUMNS)
+    return x, (x @ truth + rng.normal(scale=0.3, size=many) > 0).astype(float)
+
+
+def accuracy(folder: Path, poisoned: bool, **privacy: float) -> float:
+    """Of the model after some rounds of secure sums."""
+    asked = study(COLUMNS, **privacy)
+    asked = asked.model_copy(update={"training": asked.training.model_copy(update={"epochs": 4})})
+    like = Logistic().initial(asked, [f"x{at}" for at in range(COLUMNS)])
+    model = flatten(like)
+    for number in range(ROUNDS):
+        updates = {}
+        for at in range(HOSPITALS):
+            x, y = patients(at)
+            bad = poisoned and at == 0
+            start = unflatten(model, like)
+            change = flatten(Logistic().train(asked, start, x, 1 - y if bad else y, LocalObjective(), number)) - model
+            updates[f"h{at}"] = Update(change * (BOOST if bad else 1.0), float(PATIENTS))
+        summed = Round(folder / str(number), asked, updates).secure().summed
+        model = model + np.array(summed["update"]) / float(summed["weight"][0])
+    x, y = patients(99, 2000)
+    return float(np.mean((Logistic().predict(asked, unflatten(model, like), x) > 0.5) == (y > 0.5)))
+
+
+def test_a6_one_hospital_ruins_the_model_and_a_close_limit_keeps_it(tmp_path: Path) -> None:
+    honest = accuracy(tmp_path / "honest", False)
+    loose = accuracy(tmp_path / "loose", True)
+    close = accuracy(tmp_path / "close", True, clip=0.2, most_patients=PATIENTS)
+    assert honest > 0.9
+    assert loose < 0.5, "the limits that a study gets by default are no defence"
+    assert close > 0.85, "it steers no more than any other hospital could"
+
+
+def test_a6_a_limit_far_above_true_changes_is_none(tmp_path: Path) -> None:
+    """`most_patients` far above the patients there are makes room for a boost: this is the author's to choose."""
+    assert accuracy(tmp_path, True, clip=0.2, most_patients=PATIENTS * 100) < 0.5
