@@ -180,15 +180,16 @@ def tell(found: dict) -> None:
 
 def main() -> None:
     """Measure, print, keep."""
-    path = place.arguments(__doc__).json
-    load, found = os.getloadavg()[0], []
-    for name in models.MODELS:
-        peer = Peer()  # of its own: Opacus's memory of the model before is not this one's matter
-        found.append(measured(peer, name))
-        tell(found[-1])
-        peer.close()
+    ask, peer = place.arguments(__doc__), Peer()
+    known = json.loads(ask.json.read_text()).get("dp", {}) if ask.json and ask.json.exists() else {}
+    found = {one["model"]: one for one in known.get("models", [])}
+    for name in ask.models:
+        found[name] = {**measured(peer, name), "load": os.getloadavg()[0]}
+        tell(found[name])
+    peer.close()
     told = {"expected": models.EXPECTED, "bound": models.BOUND, "noise": models.NOISE, "torch": torch.__version__}
-    place.keep(path, "dp", {"machine": place.machine(), "load": load, "models": found, **told})
+    told["models"] = [found[name] for name in models.MODELS if name in found]
+    place.keep(ask.json, "dp", {"machine": place.machine(), **told})
 
 
 if __name__ == "__main__":

@@ -64,6 +64,7 @@ def main() -> None:
     known: dict[tuple[str, str], Peer] = {}
     for line in sys.stdin:
         asked = json.loads(line)
+        known = {key: one for key, one in known.items() if key[0] == asked["model"]}
         try:
             if "gradient" in asked:
                 Peer(asked["model"], asked["mode"], 0.0).gradient(asked["gradient"])

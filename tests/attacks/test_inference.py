@@ -127,3 +127,20 @@ def test_a5_the_audit_of_a_secure_sum_stays_below_its_claim_and_fails_without_no
     claim = tight(Sampled(1.0, 1.0, 1), DELTA)
     assert 0.2 < audited(1.0) <= claim, "it measures something, and not more than was claimed"
     assert audited(0.0) > claim
+
+
+def test_sums_over_rosters_that_change_show_single_hospitals_and_those_over_one_roster_do_not() -> None:
+    """After So et al., AAAI 2023: updates change slowly, so that sums of several rounds can be solved for each of them.
+
+    Nothing but noise ends this where hospitals drop out and come back: each sum alone is over enough of them.
+    """
+    rng = np.random.default_rng(3)
+    true = rng.normal(size=(6, 50))  # a hospital's update, which each round changes a little
+    for fixed in (False, True):
+        there = np.ones((30, 6)) if fixed else (rng.random((30, 6)) < 0.8).astype(float)
+        sums = np.stack([row @ (true + rng.normal(scale=0.05, size=true.shape)) for row in there])
+        found = np.linalg.lstsq(there, sums, rcond=None)[0]
+        likeness = min(np.corrcoef(one, other)[0, 1] for one, other in zip(found, true, strict=True))
+        assert likeness < 0.75 if fixed else likeness > 0.98
+        noised = np.linalg.lstsq(there, sums + rng.normal(scale=20.0, size=sums.shape), rcond=None)[0]
+        assert min(abs(np.corrcoef(one, other)[0, 1]) for one, other in zip(noised, true, strict=True)) < 0.75

@@ -131,3 +131,30 @@ def test_a2_a_state_that_does_not_follow_is_no_round() -> None:
         secagg.ready(SiteId("east"), keys, bytes(32), asked, expected(own))
     assert caught.value.reason == "state-mismatch"
     assert secagg.ready(SiteId("east"), keys, bytes(32), own, expected(own))[1].site == "east"
+
+
+def test_rows_that_no_patient_touched_look_like_all_others(tmp_path: Path) -> None:
+    """Which diagnoses a hospital has seen: under `plain` the zeros tell, under a secure sum the zeros of all alone."""
+    rng = np.random.default_rng(8)
+    touched = {name: rng.random(400) < 0.3 for name in SITES}
+    updates = {name: Update(np.where(seen, rng.normal(size=400), 0.0), 10.0) for name, seen in touched.items()}
+    plain = Round(tmp_path / "plain", study(2), updates).plain()
+    secure = Round(tmp_path / "secure", study(2), updates).secure()
+    for name, seen in touched.items():
+        assert np.array_equal(np.array(plain.stored[name]["update"]) != 0, seen)
+        words = np.array(secure.stored[name]["update"])
+        assert np.all(words != 0) and len(set(words.tolist())) == 400 and uniform(words)
+    everybody = np.any(list(touched.values()), axis=0)
+    assert np.array_equal(np.abs(secure.summed["update"]) > 1e-7, everybody), "what the sum says, it says"
+
+
+def test_a_value_beyond_the_ring_goes_around_unless_it_is_cut(tmp_path: Path) -> None:
+    """Overflow: one hospital's value turns the sum around; with the plan's limits it moves it by so much at most."""
+    asked = study(2, clip=1.0, most_patients=10, bits=32)
+    values = {"east": 1.0, "north": 1.0, "south": 1e4}
+    updates = {name: Update(np.array([value, 0.0]), 10.0) for name, value in values.items()}
+    scale = 2.0**31 / (4 * 10.0)  # room for four hospitals at the limit
+    around = sum(np.array([10 * value * scale]).astype(np.int64).astype(np.uint32) for value in values.values())
+    assert around.view(np.int32)[0] / scale != pytest.approx(10.0 * sum(values.values()))
+    found = Round(tmp_path, asked, updates).secure().summed
+    assert found["update"][0] == pytest.approx(3 * 10.0, rel=1e-6) and found["clamped"][0] == 1

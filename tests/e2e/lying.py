@@ -29,6 +29,7 @@ from consilium.core.ids import Digest, SiteId, digest
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import from_safetensors, to_safetensors
 from consilium.privacy import opening, recipe
+from consilium.privacy.layout import Layout
 from consilium.privacy.pairing import Roster
 from consilium.privacy.secagg import Open
 from consilium.site.joining import PREFIX
@@ -416,16 +417,7 @@ class Play:
         """The file of sums that the answers of UNMASK open; what opened it is shown to whoever asks."""
         active, masked, told = (self._messages(number, attempt, phase) for phase in ("READY", "MASK", "UNMASK"))
         masked = {site: one for site, one in masked.items() if survivors is None or site in survivors}
-        kind = self.task("READY", number, attempt).kind
-        model = chain.read(self.file(self.states[number - 1].digest)).shape["model"]
-        found = relay.layout(self.plan, kind, model, len(self.cohort))
-        epoch = max(attempt for number, attempt, _ in self.heard if number == 0)
-        roster = Roster(tuple(self._messages(0, epoch, "KEYS").values()))
-        asked = Open(
-            study=self.plan.study.name, run=self.run, plan=self.plan.digest, roster=roster.digest, opening=number - 1,
-            round=number, attempt=attempt, kind=kind, cohort=roster.sites, state=Digest(self.states[number - 1].digest),
-            segments=found.segments, min_sites=roster.min_sites,
-        )  # fmt: skip
+        asked, found = self.asked(number, attempt), self.layout(number)
         keys, out = opening.recover(asked, active.values(), masked, told.values()), BytesIO()
         pairs: dict[str, dict[str, str]] = {}
         for (site, lost), key in keys.pairs.items():
@@ -434,9 +426,31 @@ class Play:
         shown = {site: vector.model_dump() for site, vector in vectors.items()}
         own = {site: key.hex() for site, key in keys.own.items()}
         self.liar.openings[self.run, number] = {"attempt": attempt, "own": own, "pairs": pairs, "vectors": shown}
-        stamp = {"run": self.run, "round": str(number), "kind": kind}
+        stamp = {"run": self.run, "round": str(number), "kind": asked.kind}
         recipe.recover(found, [self.file(one.digest) for one in vectors.values()], keys, stamp, out)
         return out.getvalue()
+
+    def layout(self, number: int) -> Layout:
+        """The segments of a round."""
+        model = chain.read(self.file(self.states[number - 1].digest)).shape["model"]
+        return relay.layout(self.plan, self.task("READY", number, 1).kind, model, len(self.cohort))
+
+    def asked(self, number: int, attempt: int) -> Open:
+        """The OPEN that honest hospitals compute themselves."""
+        epoch = max(attempt for number, attempt, _ in self.heard if number == 0)
+        roster = Roster(tuple(self._messages(0, epoch, "KEYS").values()))
+        return Open(
+            study=self.plan.study.name, run=self.run, plan=self.plan.digest, roster=roster.digest, opening=number - 1,
+            round=number, attempt=attempt, kind=self.task("READY", number, attempt).kind, cohort=roster.sites,
+            state=Digest(self.states[number - 1].digest), segments=self.layout(number).segments,
+            min_sites=roster.min_sites,
+        )  # fmt: skip
+
+    def alone(self, site: str, number: int, attempt: int, layers: Iterable[tuple[bytes, int]]) -> Mapping[str, Any]:
+        """What is left of one hospital's vector once these masks are off: key and sign of each."""
+        out, vector = BytesIO(), read(self.heard[number, attempt, "MASK"][site]).vector
+        self.layout(number).uncover([self.file(vector.digest)], layers, {}, out)
+        return chain.read(self.file(self.liar.keep(out.getvalue()).digest)).arrays
 
     def _messages(self, number: int, attempt: int, phase: str) -> dict[SiteId, Any]:
         return {SiteId(site): message(one) for site, one in sorted(self.heard[number, attempt, phase].items())}

@@ -512,36 +512,16 @@ def disk(hospital: Hospital) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(hospital.home.rglob("*")) if path.is_file())
 
 
-# what each of two defences is for: the same attacks on agents without it
-
-
-@pytest.fixture(scope="module")
-def defenceless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Liar]:
-    made = Liar(tmp_path_factory.mktemp("defenceless"))
-    try:
-        for name in HOSPITALS:
-            made.add(name, PYTHONPATH=str(Path(__file__).parent / "defenceless"), WITHOUT="difference sum")
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.mark.long
-def test_without_its_memory_two_runs_show_the_update_of_one_hospital(defenceless: Liar) -> None:
-    plan, sums = defenceless.approved(study("leak", **SECURE)), []
-    for sites in (HOSPITALS, REST):
-        made = play(defenceless, plan, sites)
-        made.paired()
-        made.through("UNMASK", 1, 1)
-        sums.append(chain.read(made.file(defenceless.keep(made.opened(1, 1)).digest)).arrays)
-        if sites == HOSPITALS:
-            west = chain.read(update(defenceless, made, "west")).arrays
-            alone = np.array(west["update"]), float(west["weight"][0])
-    assert np.allclose(sums[0]["update"] - sums[1]["update"], alone[0], atol=1e-6), "to the last digits, west's update"
-    assert sums[0]["weight"][0] - sums[1]["weight"][0] == alone[1]
-
-
-@pytest.mark.long
-def test_without_its_own_sums_a_hospital_trains_wherever_the_coordinator_steers(defenceless: Liar) -> None:
-    made = steered(defenceless, defenceless.approved(study("steered", **SECURE)))
-    assert all(isinstance(one, bytes) for one in made.ask("READY", 2, 1).values())
+def test_what_is_beyond_the_plans_limit_is_cut_and_counted_and_never_goes_around(liar: Liar) -> None:
+    """A plan whose limit is far too small, at the hospitals' true updates: the sum of all stays within the ring."""
+    privacy = {"recipe": "secure_sum", "clip": 1e-7, "most_patients": 100, "bits": 16}
+    made = play(liar, liar.approved(study("tight", privacy=privacy, quorum=3)))
+    made.paired()
+    made.through("UNMASK", 1, 1)
+    found = chain.read(made.file(liar.keep(made.opened(1, 1)).digest)).arrays
+    updates = [np.array(chain.read(update(liar, made, name)).arrays["update"]) for name in HOSPITALS]
+    limit = 1e-7 * 100
+    assert all(np.all(np.abs(one) > limit) for one in updates), "every value is beyond it"
+    assert found["clamped"][0] == sum(one.size for one in updates)
+    wanted = sum(np.clip(one, -limit, limit) for one in updates)
+    assert np.allclose(found["update"], wanted, rtol=0, atol=1e-3 * limit)

@@ -20,7 +20,8 @@ def factors(norms: Floats, bound: float) -> Floats:
         raise Invalid(f"{bound} is no bound", "choose a positive one")
     if not np.all(np.isfinite(norms)):
         raise Invalid("a gradient is not finite", "lower the learning rate of the study")
-    return np.minimum(1.0, bound * (1 - SLACK) / np.maximum(norms, np.finfo(np.float64).tiny))
+    most = bound * (1 - SLACK)
+    return most / np.maximum(norms, most)
 
 
 def linear_sum(inputs: Floats, residuals: Floats, bound: float) -> Floats:

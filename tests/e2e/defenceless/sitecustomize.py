@@ -1,18 +1,105 @@
 """Agents without some of their defences, to show what these are for: loaded when this folder is on PYTHONPATH.
 
-$WITHOUT names what is off: `difference` (what was opened before does not matter), `sum` (a named sum is believed).
+The file that $WITHOUT names says at any moment which are off:
+
+`difference`  what was opened before does not matter           `sum`    a named sum is believed
+`twice`       a round may be opened again, in a new attempt    `state`  a named state is believed, and binds no mask
+`lists`       lists of survivors are believed, at any time     `floor`  one hospital is enough for a sum
+`fresh`       the bytes that should be fresh are always zero
 """
 
 import os
 import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-if "run" in sys.orig_argv and "site" in sys.orig_argv:
-    WITHOUT = os.environ["WITHOUT"].split()
-    if "difference" in WITHOUT:
-        from consilium.privacy import disclosure
+NOWHERE = "sha256:" + "0" * 64
 
-        disclosure.check = lambda *_: None
-    if "sum" in WITHOUT:
-        from consilium.site.checking import Checking
 
-        Checking.check = lambda *_: True
+def off(name: str) -> bool:
+    """Whether a defence is off now."""
+    return name in Path(os.environ["WITHOUT"]).read_text().split()
+
+
+def opened_again() -> None:
+    """`difference`, `sum` and `twice`."""
+    from consilium.privacy import disclosure
+    from consilium.site.checking import Checking
+    from consilium.site.seats import Seats
+
+    apart, right, follows = disclosure.check, Checking.check, Seats._expected
+
+    def expected(self: Any, *given: Any) -> Any:
+        found = follows(self, *given)
+        return replace(found, last=(0, 0), opened_round=0) if off("twice") else found
+
+    disclosure.check = lambda *given: None if off("difference") else apart(*given)
+    Checking.check = lambda self, *given: True if off("sum") else right(self, *given)  # type: ignore[method-assign]
+    Seats._expected = expected  # type: ignore[method-assign]
+
+
+def other_models() -> None:
+    """`state`."""
+    from consilium.privacy.secagg import Open
+    from consilium.site.states import States
+
+    ensure = States.ensure
+
+    def believed(self: Any, task: Any, plan: Any, now: Any) -> Any:
+        return self._adopted(task)[1] if off("state") else ensure(self, task, plan, now)
+
+    States.ensure = believed  # type: ignore[method-assign]
+    stateless(Open, lambda: off("state"))
+
+
+def stateless(kind: Any, when: Any) -> Any:
+    """Let the hash of an OPEN leave out the state; what it was before, to set it back."""
+    before = vars(kind).get("sha256")
+    hashed = kind.sha256.func
+
+    def sha256(self: Any) -> bytes:
+        found: bytes = hashed(self.model_copy(update={"state": NOWHERE}) if when() else self)
+        return found
+
+    kind.sha256 = property(sha256)
+    return before
+
+
+def one_by_one() -> None:
+    """`lists`, `floor` and `fresh`."""
+    from consilium.privacy import secagg
+    from consilium.privacy.secagg import Confirm, Open
+    from consilium.site import seats
+    from consilium.site.steps import Steps
+
+    unmask, needed, threshold = secagg.unmask, Open.needed.fget, secagg.threshold
+    again, heard = Steps.again, Steps.heard
+
+    def trusting(seat: Any, survivors: Any, proofs: Any) -> Any:
+        if not off("lists"):
+            return unmask(seat, survivors, proofs)
+        seen = secagg.survivors_hash(survivors)
+        made_up = [Confirm(ctx2=seat.ctx2, site=site, survivors=seen) for site in survivors]
+        return unmask(replace(seat, survivors=seen), survivors, made_up)
+
+    def anew(self: Any, *given: Any, **named: Any) -> Any:
+        if off("lists"):
+            self._heard.clear()
+            self._offered = {}
+        return heard(self, *given, **named)
+
+    def repeated(self: Any, seq: int, task: Any, now: Any) -> bool:
+        return not (off("lists") and task.phase == "UNMASK") and again(self, seq, task, now)
+
+    secagg.unmask, Steps.heard, Steps.again = trusting, anew, repeated  # type: ignore[method-assign]
+    secagg.threshold = lambda count: 1 if off("floor") else threshold(count)
+    Open.needed = property(lambda self: 1 if off("floor") else needed(self))  # type: ignore[assignment, misc]
+    seats.os = SimpleNamespace(urandom=lambda n: bytes(n) if off("fresh") else os.urandom(n))  # type: ignore[assignment]
+
+
+if "run" in sys.orig_argv and "site" in sys.orig_argv and "WITHOUT" in os.environ:
+    opened_again()
+    other_models()
+    one_by_one()
