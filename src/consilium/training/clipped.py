@@ -9,6 +9,7 @@ What is summed is what was measured: no patient adds more than the bound, whatev
 list, for one that mixes patients (batch normalisation) would let a patient change the others' gradients.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,7 +47,7 @@ class Part:
 
 def _squares(rows: Any) -> Any:
     """Of each row's norm."""
-    return torch.linalg.vector_norm(rows, dim=1).square_()
+    return torch.linalg.vector_norm(rows, 2, 1).square_()
 
 
 def _dense(layer: Any, given: Any, delta: Any) -> Part:
@@ -114,17 +115,31 @@ def _unfolded(layer: Any, given: Any) -> Any:
 def _norm(layer: Any, given: Any, delta: Any) -> Part:
     """Scale and shift of a normalisation within one patient: as many values as channels, so each patient's are made."""
     if isinstance(layer, nn.GroupNorm):
-        even = functional.group_norm(given, layer.num_groups, eps=layer.eps)
-        about = tuple(range(2, given.dim()))
+        weight, bias = _grouped(layer, given, delta)
     else:
         even = functional.layer_norm(given, layer.normalized_shape, eps=layer.eps)
         about = tuple(range(1, given.dim() - len(layer.normalized_shape)))
-    weight, bias = ((one.sum(about) if about else one).flatten(1) for one in (even * delta, delta))
+        weight, bias = ((one.sum(about) if about else one).flatten(1) for one in (even * delta, delta))
     squares = _squares(weight)
     if layer.bias is not None:
         squares = squares + _squares(bias)
     shape = layer.weight.shape
     return Part(squares, lambda scale: ((scale @ weight).view(shape), (scale @ bias).view(shape)))
+
+
+def _grouped(layer: Any, given: Any, delta: Any) -> tuple[Any, Any]:
+    """Sums over places, (n, channels), of normalised input times delta, and of delta; no normalised input is made."""
+    n, channels, *places = given.shape
+    about, ones = tuple(range(2, given.dim())), (1,) * len(places)
+
+    def mean(values: Any) -> Any:  # of a patient's group of channels, for each of its channels
+        each = (values.sum(about) if about else values).view(n, layer.num_groups, -1).mean(2) / math.prod(places)
+        return each.repeat_interleave(channels // layer.num_groups, 1)
+
+    apart = given - mean(given).view(n, channels, *ones)
+    along = apart * delta
+    weight = (along.sum(about) if about else along) * torch.rsqrt(mean(apart.square()) + layer.eps)
+    return weight, delta.sum(about) if about else delta
 
 
 KNOWN: Mapping[type, Callable[[Any, Any, Any], Part]] = {
@@ -175,10 +190,10 @@ class Clipper:
             elif type(layer) not in {*SHAPELESS, *KNOWN} or len(trained) > 1 or getattr(layer, "inplace", False):
                 raise _unknown(name, layer, "is not known to treat each patient alone, or is trained in part")
         self._chain = _chain(self.module) if len(self._layers) else []
-        self._names = [
-            tuple(f"{name}.{own}".lstrip(".") for own, part in layer.named_parameters())
+        self._names = {
+            name: [f"{name}.{own}".lstrip(".") for own, part in layer.named_parameters()]
             for name, layer in self._layers.items()
-        ]
+        }
         self.module.requires_grad_(False)  # no pass computes gradients of weights: they are what is not wanted
 
     def _hook(self, name: str) -> Callable[[Any, Any, Any], Any]:
@@ -202,16 +217,18 @@ class Clipper:
         """
         if not 0 < bound < float("inf"):
             raise Invalid(f"{bound} is no bound", "choose a positive one")
-        total = [[torch.zeros_like(p) for p in layer.parameters()] for layer in self._layers.values()]
+        if inputs.dim() == 4:  # also where one channel could be read in both ways
+            inputs = torch.empty_like(inputs, memory_format=torch.channels_last).copy_(inputs)
         piece = MANY if self._chain else PIECE
-        for start in range(0, len(inputs), piece):
+        total: dict[str, Any] = {}
+        for start in range(0, max(len(inputs), 1), piece):
             here = slice(start, min(start + piece, len(inputs)))
             parts = self._parts(inputs[here], lambda score, here=here: slopes(score, here))  # type: ignore[misc]
             scale = _factors([part.squares for part in parts.values()], bound)
-            for known, name in zip(total, self._layers, strict=True):
-                for one, more in zip(known, parts[name].totals(scale), strict=False):  # a layer may lack a bias
-                    one += more
-        return dict(zip((n for ns in self._names for n in ns), (one for ones in total for one in ones), strict=True))
+            for layer, names in self._names.items():
+                for name, more in zip(names, parts[layer].totals(scale), strict=False):  # a layer may lack a bias
+                    total[name] = total[name] + more if name in total else more
+        return total
 
     def _parts(self, inputs: Any, slopes: Callable[[Any], Any]) -> dict[str, Part]:
         passed = self._through(inputs, slopes) if self._chain else self._recorded(inputs, slopes)
@@ -279,9 +296,10 @@ def _chain(module: Any) -> list[tuple[str, bool]]:
 
 def _factors(squares: list[Any], bound: float) -> Any:
     norms = torch.sqrt(sum(squares[1:], start=squares[0]))
-    if not bool(torch.isfinite(norms).all()):
+    if len(norms) and not math.isfinite(float(norms.max())):  # which one value that is no number is, too
         raise TrainingFailed("a gradient is not finite", "lower the learning rate of the study")
-    return torch.clamp(bound / (norms * (1 + SLACK)), max=1.0)
+    most = bound * (1 - SLACK)
+    return most / norms.clamp_(min=most)
 
 
 def _plain(name: str, layer: Any) -> None:

@@ -69,6 +69,7 @@ ARCHITECTURES: dict[str, tuple[Any, tuple[int, ...]]] = {
         ),
         (2, 23),
     ),
+    "groups of an mlp": (lambda: nn.Sequential(nn.Linear(5, 6), nn.GroupNorm(2, 6), nn.ReLU(), nn.Linear(6, 1)), (5,)),
     "a norm over rows": (
         lambda: nn.Sequential(nn.Conv1d(2, 3, 3), nn.LayerNorm(8), nn.Flatten(), nn.Linear(24, 1)),
         (2, 10),
