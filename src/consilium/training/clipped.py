@@ -221,7 +221,10 @@ class Clipper:
             inputs = torch.empty_like(inputs, memory_format=torch.channels_last).copy_(inputs)
         piece = MANY if self._chain else PIECE
         total: dict[str, Any] = {}
-        for start in range(0, max(len(inputs), 1), piece):
+        if not len(inputs):  # so few patients were drawn: their sum is zero
+            known = dict(self.module.named_parameters())
+            return {name: torch.zeros_like(known[name]) for names in self._names.values() for name in names}
+        for start in range(0, len(inputs), piece):
             here = slice(start, min(start + piece, len(inputs)))
             parts = self._parts(inputs[here], lambda score, here=here: slopes(score, here))  # type: ignore[misc]
             scale = _factors([part.squares for part in parts.values()], bound)
@@ -296,7 +299,7 @@ def _chain(module: Any) -> list[tuple[str, bool]]:
 
 def _factors(squares: list[Any], bound: float) -> Any:
     norms = torch.sqrt(sum(squares[1:], start=squares[0]))
-    if len(norms) and not math.isfinite(float(norms.max())):  # which one value that is no number is, too
+    if not math.isfinite(float(norms.max())):  # which one value that is no number is, too
         raise TrainingFailed("a gradient is not finite", "lower the learning rate of the study")
     most = bound * (1 - SLACK)
     return most / norms.clamp_(min=most)
