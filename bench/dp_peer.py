@@ -1,9 +1,10 @@
 """Opacus's half of `dp.py`, run by it in an environment of its own: commands come as lines of JSON, and answers go so.
 
-Batches are ready and of the expected size: neither Opacus's own sampling nor its data loader is measured, which would
-take longer still.
+A step takes a batch of the expected size that is drawn at once; or, with the mode's name and `+`, what Opacus's own
+Poisson loader brings.
 """
 
+import itertools
 import json
 import sys
 import time
@@ -22,6 +23,7 @@ class Peer:
 
     def __init__(self, name: str, mode: str, noise: float) -> None:
         self.module, x, y = models.begin(name)
+        self.own, mode = mode.endswith("+"), mode.removesuffix("+")
         self.x, self.y, self.mode = torch.from_numpy(x), torch.from_numpy(y), mode
         self.optimizer = torch.optim.SGD(self.module.parameters(), lr=models.RATE)
         self.criterion = torch.nn.BCEWithLogitsLoss()
@@ -29,30 +31,35 @@ class Peer:
             loader = DataLoader(TensorDataset(self.x, self.y), batch_size=models.EXPECTED)
             made = PrivacyEngine().make_private(
                 module=self.module, optimizer=self.optimizer, data_loader=loader, criterion=self.criterion,
-                noise_multiplier=noise, max_grad_norm=models.BOUND, poisson_sampling=False, grad_sample_mode=mode,
+                noise_multiplier=noise, max_grad_norm=models.BOUND, poisson_sampling=self.own, grad_sample_mode=mode,
             )  # fmt: skip
             self.module, self.optimizer = made[:2]
             self.criterion = made[2] if mode == "ghost" else self.criterion
+            self.batches = itertools.chain.from_iterable(itertools.repeat(made[-1]))
         self.rng = np.random.default_rng(models.SEED)
 
-    def backward(self, chosen) -> None:
+    def backward(self, x, y) -> None:
         """Gradients of a batch."""
         self.optimizer.zero_grad()
-        self.criterion(self.module(self.x[chosen]).reshape(-1), self.y[chosen]).backward()
+        self.criterion(self.module(x).reshape(-1), y).backward()
 
     def steps(self, count: int) -> list[float]:
         """Seconds of each step."""
         found = []
         for _ in range(count):
             began = time.perf_counter()
-            self.backward(torch.from_numpy(self.rng.integers(0, models.PATIENTS, models.EXPECTED)))
+            if self.own:
+                self.backward(*next(self.batches))
+            else:
+                chosen = torch.from_numpy(self.rng.integers(0, models.PATIENTS, models.EXPECTED))
+                self.backward(self.x[chosen], self.y[chosen])
             self.optimizer.step()
             found.append(time.perf_counter() - began)
         return found
 
     def gradient(self, path: str) -> None:
         """The sum of clipped gradients of the first patients, without noise."""
-        self.backward(torch.arange(models.EXPECTED))
+        self.backward(self.x[: models.EXPECTED], self.y[: models.EXPECTED])
         self.optimizer.pre_step()
         told = {name.removeprefix("_module."): part.grad for name, part in self.module.named_parameters()}
         np.savez(path, **{name: (part * models.EXPECTED).detach().numpy() for name, part in told.items()})

@@ -14,15 +14,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from consilium.core.errors import Invalid, StudyInvalid, TrainingFailed
+from consilium.privacy import clip
 from consilium.training.catalogue import Block
 from consilium.training.torch import MAX_RATE
 
-SLACK = 2.0**-19
+SLACK = 2.0**-18
 """By so much, relatively, a gradient is clipped below the bound: more than float32 can be wrong by in its norm."""
 PIECE, MANY = 64, 512
 """Patients at once: few, so that unfolded inputs stay in the cache; more, where a model has dense layers alone."""
@@ -226,44 +228,57 @@ class Clipper:
             return {name: torch.zeros_like(known[name]) for names in self._names.values() for name in names}
         for start in range(0, len(inputs), piece):
             here = slice(start, min(start + piece, len(inputs)))
-            parts = self._parts(inputs[here], lambda score, here=here: slopes(score, here))  # type: ignore[misc]
-            scale = _factors([part.squares for part in parts.values()], bound)
-            for layer, names in self._names.items():
-                for name, more in zip(names, parts[layer].totals(scale), strict=False):  # a layer may lack a bias
-                    total[name] = total[name] + more if name in total else more
+            one = self._chained if self._chain else self._recorded
+            for name, more in one(inputs[here], lambda score, here=here: slopes(score, here), bound).items():  # type: ignore[misc]
+                total[name] = total[name] + more if name in total else more
         return total
 
-    def _parts(self, inputs: Any, slopes: Callable[[Any], Any]) -> dict[str, Part]:
-        passed = self._through(inputs, slopes) if self._chain else self._recorded(inputs, slopes)
-        return {name: KNOWN[type(self._layers[name])](self._layers[name], *both) for name, *both in passed}
-
-    def _recorded(self, inputs: Any, slopes: Callable[[Any], Any]) -> list[tuple[str, Any, Any]]:
-        """Name, inputs, and derivative by the outputs of each layer: what the hooks saw, and torch's own backward."""
+    def _recorded(self, inputs: Any, slopes: Callable[[Any], Any], bound: float) -> dict[str, Any]:
+        """The sum from what the hooks saw, and from torch's own derivatives by the outputs of each layer."""
         self._seen = {}
         try:
             with torch.enable_grad():
                 out = self.module(inputs)
             told = _each(slopes, out, len(inputs))
             deltas = torch.autograd.grad(out, [one for _, one in self._seen.values()], told)
-            return [(n, given, delta) for (n, (given, _)), delta in zip(self._seen.items(), deltas, strict=True)]
+            parts = {}
+            for (name, (given, _)), delta in zip(self._seen.items(), deltas, strict=True):
+                parts[name] = KNOWN[type(self._layers[name])](self._layers[name], given, delta)
         finally:
             self._seen = {}
+        scale = _factors([part.squares for part in parts.values()], bound)
+        return {
+            name: one
+            for layer, names in self._names.items()
+            for name, one in zip(names, parts[layer].totals(scale), strict=False)  # a layer may lack a bias
+        }
 
-    def _through(self, inputs: Any, slopes: Callable[[Any], Any]) -> list[tuple[str, Any, Any]]:
-        """The same for dense layers one after the other, by hand: small layers would wait for the bookkeeping."""
-        given, passed = inputs, []
+    def _chained(self, inputs: Any, slopes: Callable[[Any], Any], bound: float) -> dict[str, Any]:
+        """The sum for dense layers one after the other, in numpy: small layers would wait for torch's bookkeeping."""
+        given: Any = inputs.numpy()
+        inside, deltas = [], []
         for name, cut in self._chain:
-            given = torch.relu_(given) if cut else given
-            passed.append((name, given, cut))
+            given = np.maximum(given, 0, out=given) if cut else given
+            inside.append(given)
             layer = self._layers[name]
-            given = functional.linear(given, layer.weight, layer.bias)
-        delta, found = _each(slopes, given, len(inputs)), []
-        for name, given, cut in reversed(passed):
-            found.append((name, given, delta))
-            if given is not inputs:
-                delta = delta @ self._layers[name].weight
-                delta = torch.ops.aten.threshold_backward(delta, given, 0) if cut else delta
-        return found
+            given = given @ layer.weight.numpy().T
+            given += layer.bias.numpy()
+        delta = _each(slopes, torch.from_numpy(given), len(inputs)).numpy()
+        for given, (name, cut) in zip(reversed(inside), reversed(self._chain), strict=True):
+            deltas.append(delta)
+            if given is not inside[0]:
+                delta = delta @ self._layers[name].weight.numpy()
+                if cut:
+                    delta *= given > 0
+        try:
+            found = clip.dense_sum(inside, deltas[::-1], bound * (1 - SLACK))
+        except Invalid as error:
+            raise TrainingFailed(error.message, "lower the learning rate of the study") from error
+        return {
+            name: torch.from_numpy(one)
+            for (layer, _), (weight, bias) in zip(self._chain, found, strict=True)
+            for name, one in zip(self._names[layer], (weight.T, bias), strict=True)
+        }
 
 
 def _each(slopes: Callable[[Any], Any], out: Any, patients: int) -> Any:
@@ -287,7 +302,7 @@ def _chain(module: Any) -> list[tuple[str, bool]]:
     if type(module) is not nn.Sequential:
         return []
     for name, layer in module.named_children():
-        if type(layer) is nn.Linear and all(part.requires_grad for part in layer.parameters()):
+        if type(layer) is nn.Linear and layer.bias is not None and layer.weight.requires_grad:
             found.append((name, cut))
             cut = False
         elif type(layer) is nn.ReLU and found:

@@ -48,6 +48,7 @@ def image(**convolution: Any) -> Any:
 ARCHITECTURES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "logistic": (lambda: named("logistic")(5, {}), (5,)),
     "mlp": (lambda: named("mlp")(5, {"hidden": [7, 3]}), (5,)),
+    "wide mlp": (lambda: named("mlp")(300, {"hidden": [2048]}), (300,)),
     "deep mlp": (lambda: named("mlp")(5, {"hidden": [6, 6, 6]}), (5,)),
     "residual-mlp": (lambda: named("residual-mlp")(5, {"width": 6}), (5,)),
     "no bias": (lambda: nn.Sequential(nn.Linear(5, 4, bias=False), nn.ReLU(), nn.Linear(4, 1)), (5,)),
