@@ -22,8 +22,9 @@ from torch.nn import functional
 from consilium.core.errors import Invalid, StudyInvalid, TrainingFailed
 from consilium.privacy import clip
 from consilium.training.catalogue import Block
-from consilium.training.torch import MAX_RATE
 
+MAX_RATE = 50.0
+"""Scores of a count are held below this: the exponential of more is no rate."""
 SLACK = 2.0**-18
 """By so much, relatively, a gradient is clipped below the bound: more than float32 can be wrong by in its norm."""
 PIECE, MANY = 64, 512

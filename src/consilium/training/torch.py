@@ -15,7 +15,7 @@ import numpy as np
 from consilium.algorithms.base import LocalObjective
 from consilium.core.errors import Refused, StudyInvalid, TrainingFailed
 from consilium.core.study import Study
-from consilium.core.tensors import Tensors
+from consilium.core.tensors import Tensors, flatten
 from consilium.training.base import Architecture, Floats
 from consilium.training.linear import batches
 
@@ -23,12 +23,12 @@ try:
     import torch
 
     from consilium.training.catalogue import named
+    from consilium.training.clipped import MAX_RATE, Clipper, slope
 except ImportError as error:
     raise Refused("torch models need the extra", "pip install 'consilium[torch]'", reason="extra") from error
 
 PIECE = 65_536
 """Patients per step of prediction: a bound on memory that does not depend on the study."""
-MAX_RATE = 50.0
 
 
 @contextmanager
@@ -128,6 +128,20 @@ class TorchTrainer:
         if not all(np.all(np.isfinite(array)) for array in found.values()):
             raise TrainingFailed("the parameters grew without bound", "lower training.learning_rate in the study")
         return found
+
+    def clipped(self, study: Study, model: Tensors, x: Floats, y: Floats, bound: float) -> tuple[Floats, Floats]:
+        """Sum over patients of gradients, each of a norm of at most `bound`; and the gradient of the penalty; flat.
+
+        Raises: TrainingFailed: the parameters ran away.   StudyInvalid: a layer is not known to treat patients alone.
+        """
+        inputs, labels = torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y.astype(np.float32))
+        kind = study.contract.label.type
+        with _settled(study.training.seed):
+            flat = _Flat(self._module(study, x.shape[1]), model)
+            found = Clipper(flat.module).sum(inputs, lambda score, here: slope(kind, score, labels[here]), bound)
+        known = {name: value.numpy() for name, value in found.items()}
+        total = flatten({name: known.get(name, np.zeros_like(value)) for name, value in model.items()})
+        return total.astype(np.float64), (study.model.l2 * flat.decays * flat.values).numpy().astype(np.float64)
 
     def predict(self, study: Study, model: Tensors, x: Floats) -> Floats:
         """The mean of the label given x: a probability, a value or a rate."""

@@ -17,10 +17,13 @@ pytest.importorskip("torch")
 import torch
 from torch import nn
 
+from consilium.algorithms.base import LocalObjective
+from consilium.core.tensors import flatten
 from consilium.training import clipped
 from consilium.training import torch as trainer
 from consilium.training.catalogue import named
 from consilium.training.clipped import Clipper, slope
+from consilium.training.torch import TorchTrainer
 
 ROOT = Path(__file__).parents[3]
 LABELS = {"binary": BINARY, "number": NUMBER, "count": COUNT}
@@ -40,7 +43,7 @@ def image(**convolution: Any) -> Any:
     first = nn.Conv2d(2, 4, 3, **convolution)
     side = first(torch.zeros(1, 2, 12, 12)).shape[-2:]
     return nn.Sequential(
-        first, nn.GroupNorm(2, 4), nn.ReLU(), nn.MaxPool2d(2, 1), nn.Flatten(),
+        first, nn.GroupNorm(2, 4, eps=0.3), nn.ReLU(), nn.MaxPool2d(2, 1), nn.Flatten(),
         nn.Linear(4 * (side[0] - 1) * (side[1] - 1), 1),
     )  # fmt: skip
 
@@ -167,6 +170,20 @@ def test_slopes_are_the_derivatives_of_the_losses_that_training_has() -> None:
         assert torch.allclose(slope(kind, score.detach(), y), wanted)
     with pytest.raises(StudyInvalid):
         slope("rank", torch.zeros(1), torch.zeros(1))
+
+
+@pytest.mark.parametrize("kind", sorted(LABELS))
+@pytest.mark.parametrize("architecture", ["logistic", "mlp", "residual-mlp"])
+def test_the_trainers_step_is_that_sum_in_the_order_of_the_model(architecture: str, kind: str) -> None:
+    """With a bound that cuts nothing it is the step that training takes."""
+    asked = study(architecture, label=LABELS[kind], l2=0.3, epochs=1, batch_size=0, learning_rate=0.5)
+    model = TorchTrainer().initial(asked, ["a", "b"])
+    x, y = np.random.default_rng(2).normal(size=(30, 2)), labels(kind, 30).numpy().astype(float)
+    total, rest = TorchTrainer().clipped(asked, model, x, y, 1e6)
+    after = flatten(TorchTrainer().train(asked, model, x, y, LocalObjective(), 1))
+    np.testing.assert_allclose(flatten(model) - 0.5 * (total / 30 + rest), after, rtol=0, atol=1e-5)
+    short, same = TorchTrainer().clipped(asked, model, x[:1], y[:1], 0.01)
+    assert 0.0099 < np.linalg.norm(short) <= 0.01 and np.array_equal(rest, same)
 
 
 class Twice(nn.Sequential):
