@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -255,16 +254,14 @@ class Clipper:
         }
 
     def _chained(self, inputs: Any, slopes: Callable[[Any], Any], bound: float) -> dict[str, Any]:
-        """The sum for dense layers one after the other, in numpy: small layers would wait for torch's bookkeeping."""
-        given: Any = inputs.numpy()
+        """The sum for dense layers one after the other, mostly in numpy: small ones wait for torch's bookkeeping."""
+        given: Any = inputs
         inside, deltas = [], []
         for name, cut in self._chain:
-            given = np.maximum(given, 0, out=given) if cut else given
-            inside.append(given)
-            layer = self._layers[name]
-            given = given @ layer.weight.numpy().T
-            given += layer.bias.numpy()
-        delta = _each(slopes, torch.from_numpy(given), len(inputs)).numpy()
+            given = torch.relu_(given) if cut else given
+            inside.append(given.numpy())
+            given = functional.linear(given, self._layers[name].weight, self._layers[name].bias)
+        delta = _each(slopes, given, len(inputs)).numpy()
         for given, (name, cut) in zip(reversed(inside), reversed(self._chain), strict=True):
             deltas.append(delta)
             if given is not inside[0]:
