@@ -36,7 +36,7 @@ def opened_again() -> None:
         return replace(found, last=(0, 0), opened_round=0) if off("twice") else found
 
     disclosure.check = lambda *given: None if off("difference") else apart(*given)
-    Checking.check = lambda self, *given: True if off("sum") else right(self, *given)  # type: ignore[method-assign]
+    Checking.check = lambda self, *given: None if off("sum") else right(self, *given)  # type: ignore[method-assign]
     Seats._expected = expected  # type: ignore[method-assign]
 
 
@@ -86,7 +86,8 @@ def one_by_one() -> None:
 
     def anew(self: Any, *given: Any, **named: Any) -> Any:
         if off("lists"):
-            self._heard.clear()
+            for known in (self._heard, getattr(self, "_read", {})):
+                known.clear()
             self._offered = {}
         return heard(self, *given, **named)
 
