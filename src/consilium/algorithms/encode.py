@@ -30,8 +30,9 @@ def encode(contract: Contract, columns: Mapping[str, Floats]) -> Floats:
     """Encode.
 
     Args:    columns: per feature (n,): numbers in the contract's unit, or the index of the category; NaN is missing.
-    Returns: (n, p). A number becomes (x - middle) / (half the range); the first category is the reference; a missing
-             value is 0 everywhere, with 1 in its flag `<id>?` where the contract allows it to be missing.
+    Returns: (n, p). A number becomes (x - middle) / (half the range), by the contract's `typical` range if it has one;
+             the first category is the reference; a missing value is 0 everywhere, with 1 in its flag `<id>?` where the
+             contract allows it to be missing.
     """
     parts: list[Floats] = []
     for feature in contract.features:
@@ -39,7 +40,7 @@ def encode(contract: Contract, columns: Mapping[str, Floats]) -> Floats:
         missing = np.isnan(values)
         if feature.type == "number":
             assert feature.range is not None
-            low, high = feature.range
+            low, high = feature.typical or feature.range
             scaled = (values - (low + high) / 2) / ((high - low) / 2)
             parts.append(np.where(missing, 0.0, scaled))
         else:

@@ -47,6 +47,11 @@ class Feature(Part):
     type: Literal["number", "category"] = Field(description="what its values are")
     unit: Shown | None = Field(None, description="UCUM unit of a number; '1' for a pure number")
     range: tuple[float, float] | None = Field(None, description="smallest and largest plausible value, in `unit`")
+    typical: tuple[float, float] | None = Field(
+        None,
+        description="what most patients lie between, by public knowledge such as a laboratory's reference range: "
+        "numbers are scaled so that it becomes [-1, 1]; none given: `range` does",
+    )
     categories: dict[Identifier, Shown] | None = Field(None, description="code: meaning")
     missing: Literal["allowed", "forbidden"] = Field(
         "allowed", description="whether a patient without it may take part"
@@ -59,8 +64,10 @@ class Feature(Part):
                 raise ValueError("a number needs `unit` and `range` and has no `categories`")
             if not self.range[0] < self.range[1]:
                 raise ValueError("`range` must be [smaller, larger]")
-        elif self.categories is None or len(self.categories) < 2 or self.unit or self.range:
-            raise ValueError("a category needs at least two `categories` and has neither `unit` nor `range`")
+            if self.typical is not None and not self.typical[0] < self.typical[1]:
+                raise ValueError("`typical` must be [smaller, larger]")
+        elif self.categories is None or len(self.categories) < 2 or self.unit or self.range or self.typical:
+            raise ValueError("a category needs at least two `categories` and has no `unit`, `range` or `typical`")
         return self
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.algorithms.encode import encode, names
-from consilium.core.study import Contract
+from consilium.core.study import Contract, Feature
 
 CONTRACT = Contract.model_validate(
     {
@@ -31,6 +31,19 @@ def test_by_hand() -> None:
         [0.0, 0.0, 1.0, 0.0, 1.0, 0.0],
         [1.0, 1.0, 0.0, 0.0, 0.0, 1.0],
     ]
+
+
+def test_a_typical_range_is_what_numbers_are_scaled_by() -> None:
+    """What is plausible may be far wider than what is usual: the usual decides, and nothing of it is learned here."""
+    feature = CONTRACT.features[1].model_copy(update={"typical": (150.0, 250.0)})
+    contract = CONTRACT.model_copy(update={"features": (feature,)})
+    assert encode(contract, {"chol": np.array([150.0, 200.0, 300.0, NAN])}).tolist() == [
+        [-1.0, 0.0], [0.0, 0.0], [2.0, 0.0], [0.0, 1.0],
+    ]  # fmt: skip
+    category = {"type": "category", "unit": None, "range": None, "categories": {"no": "no", "yes": "yes"}}
+    for wrong in ({"typical": [2, 1]}, category):
+        with pytest.raises(ValueError, match="typical"):
+            Feature.model_validate({**feature.model_dump(), **wrong})
 
 
 numbers = st.floats(100, 300) | st.just(NAN)
