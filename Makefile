@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PARALLEL ?= -n 3 --dist loadfile   # most tests wait for processes; those that measure time run alone
 
-.PHONY: demo test test-long check bench bench-dp docs format clean
+.PHONY: demo test test-long check bench bench-dp bench-dp-accuracy docs format clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -45,6 +45,9 @@ bench: .venv/ready-dev     ## performance, beside the hardware's floor
 
 bench-dp: .venv/ready-dev  ## training with differential privacy beside Opacus, which gets an environment of its own
 	$(BIN)/python bench/dp.py $(ARGS)
+
+bench-dp-accuracy: .venv/ready-dev  ## what an epsilon costs in accuracy
+	$(BIN)/python bench/dp_accuracy.py $(ARGS)
 
 docs: .venv/ready-dev      ## the documentation site, on http://127.0.0.1:8000
 	$(BIN)/mkdocs serve

@@ -55,6 +55,9 @@ class Wrapped:
     def predict(self, *given: Any) -> Any:
         return self.inner.predict(*given)
 
+    def clipped(self, *given: Any) -> Any:
+        return self.inner.clipped(*given)
+
 
 turn = itertools.count()
 
@@ -111,6 +114,25 @@ class Restarting(Wrapped):
         return super().train(study, {name: np.zeros_like(array) for name, array in model.items()}, *rest)
 
 
+class Together(Wrapped):
+    """Clips the sum, and not the patients."""
+
+    def clipped(self, study: Any, model: Any, x: Any, y: Any, bound: float) -> Any:
+        whole, rest = super().clipped(study, model, x, y, 1e9)
+        return whole * min(1.0, bound / np.linalg.norm(whole)), rest
+
+
+class Generous(Wrapped):
+    def clipped(self, study: Any, model: Any, x: Any, y: Any, bound: float) -> Any:
+        return super().clipped(study, model, x, y, 2 * bound)
+
+
+class Averaging(Wrapped):
+    def clipped(self, study: Any, model: Any, x: Any, *rest: Any) -> Any:
+        whole, penalty = super().clipped(study, model, x, *rest)
+        return whole / len(x), penalty
+
+
 WRONG: list[tuple[Any, Any]] = [
     (trainers.begins_alike_everywhere, Random),
     (trainers.begins_alike_everywhere, Whole),
@@ -123,6 +145,9 @@ WRONG: list[tuple[Any, Any]] = [
     (trainers.is_held_by_its_anchor, Deaf),
     (trainers.is_moved_by_a_linear_term, Deaf),
     (trainers.goes_on_from_the_model_it_is_given, Restarting),
+    (trainers.clips_each_patient, Together),
+    (trainers.clips_each_patient, Generous),
+    (trainers.clips_each_patient, Averaging),
 ]
 
 

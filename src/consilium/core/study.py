@@ -273,7 +273,7 @@ class Study(Part):
 
 FEDSGD = ("fedavg", "fedavgm", "fedadagrad", "fedadam", "fedyogi")
 """Strategies whose round is one step on summed gradients where each hospital makes one: noise can be added to them."""
-CLIPPED = ("linear", "logistic", "poisson")
+CLIPPED = ("linear", "logistic", "poisson", "torch")
 """Models whose gradient is known patient by patient."""
 
 
@@ -292,6 +292,10 @@ def unfit(study: Study) -> str | None:
         return f"`strategy.name` {strategy} is not possible under `epsilon`; choose one of {', '.join(FEDSGD)}"
     if study.model.kind not in CLIPPED:
         return f"`model.kind` {study.model.kind} is not possible under `epsilon`; choose one of {', '.join(CLIPPED)}"
+    if study.model.wheel is not None:
+        return (
+            "`model.wheel` is not possible under `epsilon`: nobody knows what foreign code adds up; use the catalogue"
+        )
     if training.epochs != 1:
         return f"`training.epochs` {training.epochs} is not possible under `epsilon`: each round is one step; write 1"
     if training.batch_size != 0:

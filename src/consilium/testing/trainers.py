@@ -147,8 +147,29 @@ def goes_on_from_the_model_it_is_given(make: Make, study: Study) -> None:
     assert np.allclose(flatten(after), flatten(shifted), atol=1e-3)
 
 
+def clips_each_patient(make: Make, study: Study) -> None:
+    """The clipped sum is that of single patients, none of whom adds more than the bound; without one, of gradients.
+
+    And that is what training follows: a tiny step of training goes along it.
+    """
+    trainer, (x, y) = make(), _patients(study)
+    model = _trained(make, study)
+    bound = 0.5
+    whole, rest = trainer.clipped(study, model, x, y, bound)
+    single = [trainer.clipped(study, model, x[at : at + 1], y[at : at + 1], bound)[0] for at in range(PATIENTS)]
+    assert max(np.linalg.norm(one) for one in single) <= bound
+    assert np.allclose(np.sum(single, axis=0), whole, atol=1e-4)
+    free, _ = trainer.clipped(study, model, x, y, 1e6)
+    assert np.linalg.norm(free) > np.linalg.norm(whole)
+    part = {"learning_rate": 1e-3, "epochs": 1, "batch_size": 0}
+    slow = study.model_copy(update={"training": study.training.model_copy(update=part)})
+    after = flatten(trainer.train(slow, model, x, y, LocalObjective(), 1)).astype(np.float64)
+    moved = (flatten(model).astype(np.float64) - after) / 1e-3
+    assert np.allclose(moved, free / PATIENTS + rest, atol=2e-3)
+
+
 LAWS: tuple[Callable[[Make, Study], None], ...] = (
     begins_alike_everywhere, is_deterministic, keeps_its_layout, leaves_its_input_alone, learns,
     predicts_one_number_per_patient, is_held_by_its_anchor, is_moved_by_a_linear_term,
-    goes_on_from_the_model_it_is_given,
+    goes_on_from_the_model_it_is_given, clips_each_patient,
 )  # fmt: skip

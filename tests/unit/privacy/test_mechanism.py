@@ -14,6 +14,7 @@ from consilium.core.study import Plan, Study
 from consilium.privacy.accountant import Sampled, epsilon, tight
 from consilium.privacy.mechanism import Mechanism, pinned, rounded_up
 
+WHEEL = "sha256:" + "ab" * 32
 ASKED = {"recipe": "secure_sum", "epsilon": 8.0, "delta": 1e-4, "expected_patients": 100}
 TABLE = [
     # rate, noise, steps: epsilon at delta 1e-5 by privacy loss distributions, and by Renyi orders
@@ -106,7 +107,8 @@ def test_without_an_epsilon_there_is_no_mechanism_and_without_noise_no_plan(tmp_
         ({"delta": 0.0025}, {}, "delta:", "below 1/400"),
         ({"colluding": 2}, {}, "colluding:", "fewer than two honest hospitals of the 3"),
         ({"epsilon": None, "noise_multiplier": 1.0}, {}, "noise_multiplier:", "needs `privacy.epsilon`"),
-        ({}, {"model": {"kind": "torch", "architecture": "residual-mlp"}}, "kind:", "torch is not possible"),
+        ({}, {"model": {"kind": "their-own"}}, "kind:", "their-own is not possible"),
+        ({}, {"model": {"kind": "torch", "architecture": "a", "wheel": WHEEL}}, "wheel:", "what foreign code adds up"),
     ],
 )
 def test_what_noise_cannot_bound_is_refused_at_its_line(
