@@ -131,6 +131,23 @@ def test_what_is_printed_is_the_same_as_the_data(demos: dict[str, Process]) -> N
     assert found["model"] in table and "secure_sum: the coordinator saw sums" in table
 
 
+def test_with_an_epsilon_it_trains_with_noise_and_says_what_that_says(tmp_path: Path) -> None:
+    words = [CONSILIUM, "demo", "--epsilon", "3", "--home", tmp_path / "home", "--json", tmp_path / "found.json"]
+    demo = Process(words, tmp_path / "demo.txt", {"COLUMNS": "80"})
+    demo.start()
+    try:
+        until(lambda: not demo.alive, "the demo ends", RUN_S)
+        assert demo.stop() == 0, demo.said[-3000:]
+    finally:
+        demo.kill()
+    found: Json = json.loads((tmp_path / "found.json").read_text())
+    assert "--epsilon 3" in found["commands"][0]["line"]
+    assert all(len(entry["took_part"]) == 4 for entry in found["participation"])
+    assert found["all"]["federated"]["auroc"]["value"] > 0.9
+    assert "epsilon 3 at delta 0.0001" in found["privacy"] and "epsilon 3 at delta 0.0001" in found["learns"]
+    assert "no noise is added" not in " ".join(demo.said.split())
+
+
 class Terminal:
     """A shell in which a person types line after line, and once more where the answer is to wait."""
 

@@ -45,18 +45,20 @@ class Example:
     prepare: str
     patients: str
     recipe: str
+    epsilon: float | None = None
 
     @classmethod
-    def chosen(cls, data: Path | None, recipe: str) -> "Example":
+    def chosen(cls, data: Path | None, recipe: str, epsilon: float | None = None) -> "Example":
         """By default the bundled breast-cancer patients; with a folder of raw files, those of UCI Heart Disease."""
+        options = f"--recipe {recipe}" + (f" --epsilon {epsilon:g}" if epsilon is not None else "")
         if data is None:
             patients = "569 patients with a breast mass (Wisconsin, bundled with scikit-learn), divided by case mix"
-            prepare = f"consilium demo --prepare hospitals --recipe {recipe}"
-            return cls("breast-cancer", tuple(hospitals.CASE_MIX), prepare, patients, recipe)
+            prepare = f"consilium demo --prepare hospitals {options}"
+            return cls("breast-cancer", tuple(hospitals.CASE_MIX), prepare, patients, recipe, epsilon)
         hospitals.demand_raw(data)
-        prepare = f"consilium demo --prepare hospitals --recipe {recipe} --data {federation.quoted(data.resolve())}"
+        prepare = f"consilium demo --prepare hospitals {options} --data {federation.quoted(data.resolve())}"
         patients = "920 patients of four real hospitals, in their raw files"
-        return cls("heart-disease", hospitals.UCI, prepare, patients, recipe)
+        return cls("heart-disease", hospitals.UCI, prepare, patients, recipe, epsilon)
 
 
 @click.command()
@@ -65,21 +67,29 @@ class Example:
     "--recipe", type=click.Choice(list(LEARNS)), default=hospitals.SECURE, show_default=True,
     help="How updates are protected.",
 )  # fmt: skip
+@click.option(
+    "--epsilon", type=click.FloatRange(0, 100, min_open=True),
+    help="Bound what the model says of one patient: with noise, by differential privacy.",
+)  # fmt: skip
 @click.option("--home", type=click.Path(file_okay=False, path_type=Path), help="Keep everything in this new folder.")
 @click.option("--port", type=int, help="Port of the coordinator. Default: a free one.")
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the outcome to this file.")
 @click.option("--prepare", type=click.Path(file_okay=False, path_type=Path), help="Only write the hospitals here.")
 def demo(
-    data: Path | None, recipe: str, home: Path | None, port: int | None, file: Path | None, prepare: Path | None
+    data: Path | None, recipe: str, epsilon: float | None, home: Path | None, port: int | None, file: Path | None,
+    prepare: Path | None,
 ) -> None:  # fmt: skip
     """Let four hospitals train one model together on this machine, and compare it with what each can do alone.
 
     A coordinator and four site agents run as separate processes over TLS. Every step is a public command and is
-    printed: typed again in a new folder, the commands give the same model. Takes about half a minute.
+    printed: typed again in a new folder, the commands give the same model, unless it has noise. Takes about half a
+    minute.
     """
-    example = Example.chosen(data, recipe)
+    if epsilon is not None and recipe != hospitals.SECURE:
+        raise Conflict("shares of noise only add up in a secure sum", f"choose --recipe {hospitals.SECURE}")
+    example = Example.chosen(data, recipe, epsilon)
     if prepare is not None:
-        _prepare(prepare, data, recipe)
+        _prepare(prepare, data, recipe, epsilon)
         return
     if port is not None:
         demand_port(port)
@@ -96,7 +106,7 @@ def demo(
 
 
 def learns(recipe: str, sites: int) -> str:
-    """Who can learn what, where so many hospitals take part.
+    """Who can learn what, where so many hospitals take part and add no noise.
 
     >>> "at most 1 of 4 hospitals" in learns("secure_sum", 4)
     True
@@ -106,8 +116,11 @@ def learns(recipe: str, sites: int) -> str:
     return LEARNS[recipe].format(traitors=traitors, sites=sites, honest=max(opens, FLOOR) - traitors)
 
 
-def _prepare(folder: Path, data: Path | None, recipe: str) -> None:
-    made = hospitals.breast_cancer(folder, recipe) if data is None else hospitals.heart_disease(folder, data, recipe)
+def _prepare(folder: Path, data: Path | None, recipe: str, epsilon: float | None) -> None:
+    if data is None:
+        made = hospitals.breast_cancer(folder, recipe, epsilon)
+    else:
+        made = hospitals.heart_disease(folder, data, recipe, epsilon)
     click.echo(f"Wrote {', '.join(made)} and study.yaml into {folder}.")
 
 
@@ -170,7 +183,7 @@ def _played(example: Example, shell: Shell, url: str) -> Json:
     compared = json.loads(shell.type(line))
     _head("Each end's audit log is checked against what the other end kept of it")
     audit = _audited(example, shell)
-    return _outcome(result, compared, audit)
+    return _outcome(example, result, compared, audit)
 
 
 def _audited(example: Example, shell: Shell) -> Json:
@@ -185,7 +198,7 @@ def _audited(example: Example, shell: Shell) -> Json:
     return {"coordinator": coordinator, "sites": dict(zip(example.sites, sites, strict=True))}
 
 
-def _outcome(result: Json, compared: Json, audit: Json) -> Json:
+def _outcome(example: Example, result: Json, compared: Json, audit: Json) -> Json:
     figures, rows = result["figures"], {}
     for site, facts in compared["hospitals"].items():
         part = result["sites"].get(site, {"rounds": 0, "bytes": 0})
@@ -199,6 +212,7 @@ def _outcome(result: Json, compared: Json, audit: Json) -> Json:
         everybody["own_mean_auroc"] = sum(known) / len(known)
     return {
         "study": result["study"], "run": result["run"], "plan": result["plan"], "privacy": result["privacy"],
+        "learns": result["learns"] if example.epsilon else learns(example.recipe, len(example.sites)),
         "rounds": result["rounds"], "hospitals": rows, "all": everybody, "baselines": compared["label"],
         "judged_by": "the federation" if figures["sites"] else "one process outside of the federation",
         "epochs": compared["epochs"], "audit": audit, "model": result["state"]["digest"],
@@ -226,7 +240,7 @@ def _summary(example: Example, found: Json) -> None:
         "pooled": f"all records in one place. Own and pooled models were {found['baselines']}; "
         f"{found['epochs']} epochs each, as many as in the federation",
         "privacy": found["privacy"],
-        "who learns": learns(example.recipe, len(example.sites)),
+        "who learns": found["learns"],
         "audit": f"intact at both ends: the coordinator kept {seen} heads of the hospitals' logs, and they {back} of "
         "its log; none was altered",
         "model": found["model"],

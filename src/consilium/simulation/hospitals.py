@@ -14,15 +14,17 @@ UCI = ("cleveland", "hungarian", "switzerland", "va")
 """The four hospitals of UCI Heart Disease, by the names of their raw files."""
 CASE_MIX = {"north-general": 0.10, "lakeside": 0.30, "st-anna": 0.55, "tumour-centre": 0.85}
 """Where on the scale from small to large tumours each hospital's patients lie: screening first, referral last."""
+EXPECTED = {"breast_cancer": 100, "heart_disease": 160}
+"""Training patients of an average hospital, as anybody may know: all patients of an example are public, and counted."""
 SECURE = "secure_sum"
 """The recipe of the example studies, as they are shipped."""
 
 
-def breast_cancer(folder: Path, recipe: str = SECURE) -> list[str]:
+def breast_cancer(folder: Path, recipe: str = SECURE, epsilon: float | None = None) -> list[str]:
     """Divide the Wisconsin breast-cancer patients (569, bundled with scikit-learn) among hospitals of unequal case mix.
 
     Each hospital writes its table in its own way: other column names, other units, other codes for the diagnosis. The
-    study beside them protects updates by `recipe`.
+    study beside them protects updates by `recipe`, and patients by `epsilon`, if there is one.
 
     Raises: Refused: scikit-learn is not installed.
     """
@@ -41,7 +43,7 @@ def breast_cancer(folder: Path, recipe: str = SECURE) -> list[str]:
     chance = np.exp(pull) / np.exp(pull).sum(axis=1, keepdims=True)
     where = np.array([rng.choice(len(CASE_MIX), p=row) for row in chance])
     folder.mkdir(parents=True, exist_ok=True)
-    _study("breast_cancer", folder, recipe)
+    _study("breast_cancer", folder, recipe, epsilon)
     for index, hospital in enumerate(CASE_MIX):
         mine = where == index
         _write_table(folder / hospital, HABITS[index], names, values[mine], malignant[mine])
@@ -82,14 +84,14 @@ def _write_table(folder: Path, habit: Habit, names: list[str], values: np.ndarra
     (folder / "mapping.yaml").write_text("\n".join(lines) + "\n")
 
 
-def heart_disease(folder: Path, raw: Path, recipe: str = SECURE) -> list[str]:
+def heart_disease(folder: Path, raw: Path, recipe: str = SECURE, epsilon: float | None = None) -> list[str]:
     """The four hospitals of UCI Heart Disease: their raw files as they are, each with its own mapping; and a study.
 
     Raises: DataUnusable: a raw file is missing.
     """
     demand_raw(raw)
     folder.mkdir(parents=True, exist_ok=True)
-    _study("heart_disease", folder, recipe)
+    _study("heart_disease", folder, recipe, epsilon)
     for hospital in UCI:
         source = raw / f"processed.{hospital}.data"
         (folder / hospital).mkdir(exist_ok=True)
@@ -107,9 +109,14 @@ def demand_raw(raw: Path) -> None:
             )
 
 
-def _study(example: str, folder: Path, recipe: str) -> None:
+def _study(example: str, folder: Path, recipe: str, epsilon: float | None) -> None:
     shipped = resources.files("consilium.examples").joinpath(f"{example}/study.yaml").read_text()
     text = shipped if recipe == SECURE else re.sub(f"recipe: {SECURE}.*", f"recipe: {recipe}}}", shipped)
+    if epsilon is not None:
+        # One step on clipped gradients a round, and larger ones, for there are few of them.
+        asked = f"{{recipe: {recipe}, epsilon: {epsilon:g}, delta: 1.0e-4, expected_patients: {EXPECTED[example]}, "
+        text = re.sub("^privacy: .*$", f"privacy: {asked}most_patients: 1000}}", text, flags=re.MULTILINE)
+        text = re.sub("^training: .*$", "training: {epochs: 1, learning_rate: 4.0, seed: 1}", text, flags=re.MULTILINE)
     (folder / "study.yaml").write_text(text)
 
 

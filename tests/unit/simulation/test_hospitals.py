@@ -67,3 +67,13 @@ def test_names_of_hospitals() -> None:
     for wrong in ("0", "33", "A b", "a,a", "a,,b", "../x"):
         with pytest.raises(Invalid):
             names(wrong)
+
+
+@pytest.mark.parametrize("prepared", ["breast_cancer", "heart_disease"])
+def test_with_an_epsilon_the_study_of_an_example_is_one_that_can_have_it(tmp_path: Path, prepared: str) -> None:
+    if prepared == "breast_cancer":
+        hospitals.breast_cancer(tmp_path, epsilon=2.5)
+    else:
+        hospitals._study(prepared, tmp_path, hospitals.SECURE, 2.5)
+    study = studyfile.read(tmp_path / "study.yaml")
+    assert (study.privacy.epsilon, study.privacy.recipe, study.training.epochs) == (2.5, "secure_sum", 1)
