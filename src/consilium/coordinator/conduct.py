@@ -41,6 +41,12 @@ _PLAN = Hot(select(studies.c.payload).join(run_table).where(run_table.c.run == b
 _DECISIONS = Hot(select(decisions).where(_STUDY, decisions.c.site.in_(_ADMITTED)).order_by(decisions.c.id))
 _DECIDED = Hot(_ADMITTED.where(sites.c.site.in_(select(decisions.c.site).where(_STUDY))))
 _LAST_AT = Hot(select(events.c.at).where(events.c.run == bindparam("run")).order_by(events.c.seq.desc()).limit(1))
+_NEWEST = select(func.max(decisions.c.id)).where(decisions.c.site == refusals.c.site, _STUDY).scalar_subquery()
+_REFUSING = Hot(
+    select(refusals.c.site).where(
+        refusals.c.run == bindparam("run"), refusals.c.round == bindparam("round"), refusals.c.decision == _NEWEST
+    )
+)
 _SEEN = Hot(select(sites.c.site, sites.c.last_seen))
 
 
@@ -311,11 +317,7 @@ class Conduct:
 
     def _refusing(self, number: int) -> set[SiteId]:
         """Sites that refused round `number` and have decided nothing since."""
-        newest = select(func.max(decisions.c.id)).where(
-            decisions.c.site == refusals.c.site, decisions.c.study == self.study
-        )
-        refused = select(refusals.c.site).where(refusals.c.run == self.run, refusals.c.round == number)
-        return {row.site for row in self.tx.rows(refused.where(refusals.c.decision == newest.scalar_subquery()))}
+        return {row.site for row in self.tx.rows(_REFUSING, run=self.run, round=number, study=self.study)}
 
     def _begun(self) -> bool:
         return self.tx.scalar(select(results.c.round).where(results.c.run == self.run)) is not None

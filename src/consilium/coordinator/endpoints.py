@@ -4,7 +4,6 @@ import base64
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -35,6 +34,11 @@ _HEARD = Hot(
     .where(sites.c.site == bindparam("of"), sites.c.last_seen < bindparam("at"))
     .values(last_seen=bindparam("at"))
 )
+_DECIDED = Hot(
+    select(decisions.c.id).join(runs, runs.c.study == decisions.c.study)
+    .where(runs.c.run == bindparam("run"), decisions.c.site == bindparam("site")).limit(1)
+)  # fmt: skip
+NOTHING = (b"", b"", b"")
 _INBOX = Hot(
     select(inbox).where(inbox.c.site == bindparam("site"), inbox.c.seq > bindparam("after"))
     .order_by(inbox.c.seq).limit(50)
@@ -188,28 +192,35 @@ async def read_inbox(call: Call) -> Any:
     rows, newest = await _arrived(call)
     # `messages.Inbox`, put together from the bytes at hand: they are JSON already, and every site asks for them.
     items = b",".join(b'{"seq":%d,"envelope":%b}' % row for row in rows)
-    blobs, said = await _beside(call, rows[-1][1]) if rows else (b"", b"")
+    blobs, said, opening = await _beside(call, rows[-1][1]) if rows else NOTHING
     more = b"" if newest is None else b',"newest":%d' % newest
+    more += b',"opening":%b' % opening if opening else b""
     body = b'{"items":[%b],"blobs":{%b},"said":{%b}%b}' % (items, blobs, said, more)
     return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-async def _beside(call: Call, envelope: bytes) -> tuple[bytes, bytes]:
-    """What goes with the newest task, as members of objects, where it is small.
+async def _beside(call: Call, envelope: bytes) -> tuple[bytes, bytes, bytes]:
+    """What goes with the newest task where it is small.
 
-    The blob from which the site makes the task's state, and what all said in the phase before.
+    Members of two objects: the blob from which the site makes the task's state, and what all said in the phase before;
+    and what opened the sum of the round before: each site computes that sum, and needs no blob of it.
     """
     told = json.loads(envelope)
     if told["payloadType"] != messages.Task.TYPE:
-        return b"", b""
+        return NOTHING
     task = json.loads(base64.b64decode(told["payload"]))
     before = steps.before(task["phase"])
     if before is not None:
         said = await call.services.said(task["run"], task["round"], task["attempt"], before)
-        return b"", said if len(said) <= messages.SMALL else b""
+        return b"", said if len(said) <= messages.SMALL else b"", b""
     blob = task["aggregate"] or task["initial"]
+    if task["phase"] == "READY" and task["aggregate"]:
+        try:
+            return b"", b"", await call.services.opening(task["run"], task["round"] - 1)
+        except NotFound:  # its vectors are dropped: the run has gone on, or is over
+            return NOTHING
     small = blob["size"] <= messages.SMALL
-    return await call.services.small(Digest(blob["digest"])) if small else b"", b""
+    return await call.services.small(Digest(blob["digest"])) if small else b"", b"", b""
 
 
 async def said(call: Call) -> Any:
@@ -229,29 +240,15 @@ async def said(call: Call) -> Any:
 
 def _of_its_study(tx: Transaction, call: Call) -> None:
     """Whether the run is of a study on which this site decided. Raises: NotFound."""
-    study = tx.scalar(select(runs.c.study).where(runs.c.run == call.key))
-    mine = decisions.c.site == call.who.name
-    if study is None or tx.row(select(decisions.c.id).where(decisions.c.study == study, mine)) is None:
+    if tx.scalar(_DECIDED, run=call.key, site=call.who.name) is None:
         raise NotFound(f"there is no run {call.key} of this site", "check the name")
 
 
 async def opening(call: Call) -> Any:
     """What opened the sum of a round, for sites that check it: they believe no sum that they can compute."""
-    services, number = call.services, call.query.round
-
-    def act(tx: Transaction) -> dict[str, Any]:
-        _of_its_study(tx, call)
-        told, shelf = steps.opening(tx, call.key, number), services.shelf
-        digests = [Digest(blob["digest"]) for blob in told["vectors"].values()]
-        if sum(blob["size"] for blob in told["vectors"].values()) <= messages.MAX_MESSAGE:
-            told["data"] = {one: base64.b64encode(_bytes(shelf.read(tx, one))).decode() for one in digests}
-        return told
-
-    return await call.store(act)
-
-
-def _bytes(source: bytes | Path) -> bytes:
-    return source if isinstance(source, bytes) else source.read_bytes()
+    await call.store(_of_its_study, call)
+    told = await call.services.opening(call.key, call.query.round)
+    return Response(told, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 async def _arrived(call: Call) -> tuple[list[tuple[int, bytes]], int | None]:

@@ -24,6 +24,8 @@ from consilium.wire.identity import Identity
 
 JOIN_PREFIX = "consilium-join:"
 MEMBERS = 8
+OPENINGS = 2
+"""So many of the newest opened sums are kept at hand, with small vectors."""
 HEARD = 8
 """Phases whose answers are kept at hand: all sites of a round ask for the same."""
 Result = TypeVar("Result")
@@ -48,6 +50,7 @@ class Services:
     ca: bytes | None
     keeping: Keeping = field(default_factory=Keeping)
     heard: dict[tuple[str, int, int, str], bytes] = field(default_factory=dict, repr=False)
+    _openings: dict[tuple[str, int], bytes] = field(default_factory=dict, repr=False)
     _members: dict[Digest, bytes] = field(default_factory=dict, repr=False)
 
     def seconds(self) -> float:
@@ -85,6 +88,20 @@ class Services:
             self.heard[key] = found
             while len(self.heard) > HEARD:
                 self.heard.pop(next(iter(self.heard)), None)
+        return found
+
+    async def opening(self, run: str, number: int) -> bytes:
+        """What opened the sum of a round, as JSON: every site of it asks. With the vectors, where they are small.
+
+        Raises: NotFound: no sum of this round was opened.
+        """
+        key = (run, number)
+        found = self._openings.get(key)
+        if found is None:
+            found = await self.database.run(lambda tx: steps.opening(tx, self.shelf, run, number))
+            while len(self._openings) >= OPENINGS:
+                self._openings.pop(next(iter(self._openings)), None)
+            self._openings[key] = found
         return found
 
     def join_string(self, site: str, secret: str) -> str:

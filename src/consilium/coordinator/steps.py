@@ -3,6 +3,7 @@
 The coordinator holds no key. What it refuses here would only have failed later, at the sites or when the sum is opened.
 """
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core import state as chain
 from consilium.core.errors import EnvelopeInvalid, NotFound
-from consilium.core.ids import Digest, SiteId, digest
+from consilium.core.ids import Digest, SiteId, canonical, digest
 from consilium.core.round import Kind, Phase
 from consilium.core.study import Plan
 from consilium.privacy import opening as protocol
@@ -30,8 +31,9 @@ from consilium.privacy.secagg import Open
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
 from consilium.store.schema import contributions, openings, steps
+from consilium.store.shelf import Shelf
 from consilium.wire.envelope import payload_of
-from consilium.wire.messages import Step
+from consilium.wire.messages import MAX_MESSAGE, Step
 
 BODIES: dict[str, type[pairing.Message]] = {
     Phase.KEYS: pairing.Keys, Phase.PAIR: pairing.Paired, Phase.PROVE: pairing.Confirmed,
@@ -40,6 +42,11 @@ BODIES: dict[str, type[pairing.Message]] = {
 """The protocol's message in each phase."""
 _OF = {name: steps.c[name] == bindparam(name) for name in ("run", "round", "attempt", "phase")}
 _SAID = Hot(select(steps.c.site, steps.c.envelope).where(*_OF.values()).order_by(steps.c.site))
+_SENT = Hot(
+    select(contributions.c.site, contributions.c.digest, contributions.c.size)
+    .where(contributions.c.run == bindparam("run"), contributions.c.round == bindparam("round"))
+    .order_by(contributions.c.site)
+)
 _PAIRED = Hot(select(func.max(steps.c.attempt)).where(_OF["run"], steps.c.round == 0))
 
 
@@ -102,9 +109,15 @@ def needed(tx: Transaction, run: str, plan: Plan, cohort: tuple[SiteId, ...]) ->
 
 def layout(plan: Plan, kind: str, model: tuple[str, int], sites: int) -> Layout:
     """The segments of a round of the plan, for a cohort of so many sites; `model`: type and length of its values."""
-    sums = metrics.sums(plan.study.contract.label.type, np.zeros(0), np.zeros(0))
+    return _layout(plan.payload, kind, model, sites)
+
+
+@lru_cache(maxsize=64)  # every vector that comes is compared with it
+def _layout(plan: bytes, kind: str, model: tuple[str, int], sites: int) -> Layout:
+    study = Plan.load(plan).study
+    sums = metrics.sums(study.contract.label.type, np.zeros(0), np.zeros(0))
     shapes = {name: (chain.kind(array), array.size) for name, array in sums.items()}
-    return Layout.of(plan.study, kind, model, shapes, sites)
+    return Layout.of(study, kind, model, shapes, sites)
 
 
 @dataclass(frozen=True)
@@ -150,15 +163,26 @@ def written(opened: Opened) -> str:
     return json.dumps({"own": {site: key.hex() for site, key in sorted(opened.own.items())}, "pairs": pairs})
 
 
-def opening(tx: Transaction, run: str, number: int) -> dict[str, Any]:
-    """What opened the sum of a round, and the vectors of which it is the sum. Raises: NotFound."""
+def opening(tx: Transaction, shelf: Shelf, run: str, number: int) -> bytes:
+    """What opened the sum of a round, and the vectors of which it is the sum, as JSON (`messages.Opening`).
+
+    Raises: NotFound.
+    """
     row = tx.find(openings, run=run, round=number)
     if row is None:
         raise NotFound(f"no sum of round {number} of {run} was opened", "wait until the round is closed")
     told: dict[str, Any] = json.loads(row.body)
-    sent = tx.rows(select(contributions).where(contributions.c.run == run, contributions.c.round == number))
-    vectors = {one.site: {"digest": one.digest, "size": one.size} for one in sent if one.site in told["own"]}
-    return {"attempt": row.attempt, **told, "vectors": vectors}
+    sent = [one for one in tx.rows(_SENT, run=run, round=number) if one.site in told["own"]]
+    vectors = {one.site: {"digest": one.digest, "size": one.size} for one in sent}
+    begin = canonical({"attempt": row.attempt, **told, "vectors": vectors})
+    if sum(one.size for one in sent) > MAX_MESSAGE:
+        return begin
+    data = (b'"%b":"%b"' % (one.digest.encode(), _base64(shelf.read(tx, Digest(one.digest)))) for one in sent)
+    return b'%b,"data":{%b}}' % (begin[:-1], b",".join(data))
+
+
+def _base64(source: chain.Source) -> bytes:
+    return base64.b64encode(source if isinstance(source, bytes) else source.read_bytes())
 
 
 def secure(plan: Plan) -> bool:

@@ -40,7 +40,7 @@ def add(vector: Integers, key: bytes, sign: int, start: int = 0) -> None:
     if rest or sign not in (1, -1):
         raise ValueError("a stream starts at a whole block, and its sign is 1 or -1")
     stream = Cipher(algorithms.AES(key), modes.CTR(first.to_bytes(16, "big"))).encryptor()
-    buffer = np.empty(BLOCK + _AES_BLOCK, dtype=np.uint8)
+    buffer = np.empty(min(BLOCK, vector.nbytes) + _AES_BLOCK, dtype=np.uint8)
     step, little = BLOCK // width, vector.dtype.newbyteorder("<")
     for at in range(0, vector.size, step):
         part = vector[at : at + step]

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -162,6 +163,17 @@ class Seat:
         }
 
 
+_CALLED = ("ctx", "ctx2", "shares")
+"""What follows from the OPEN and the roll-call alone."""
+
+
+def _moved(seat: Seat, *same: str, **changes: Any) -> Seat:
+    """The seat with changes; what is the `same` is not computed anew."""
+    after = replace(seat, **changes)
+    vars(after).update({name: vars(seat)[name] for name in same if name in vars(seat)})
+    return after
+
+
 def ready(site: SiteId, keys: Mapping[SiteId, bytes], coins: bytes, asked: Open, own: Expected) -> tuple[Seat, Ready]:
     """Answer an OPEN, after training.
 
@@ -212,7 +224,7 @@ def mask(seat: Seat, active: Iterable[Ready]) -> tuple[Seat, dict[SiteId, bytes]
     )
     if not sound:
         raise Refused("the roll-call is not one of this round", "compare both audit logs", reason="roll-call")
-    seated = replace(seat, active=called)
+    seated = _moved(seat, "ctx", active=called)
     return seated, {holder: _box(seated, holder) for holder in names}
 
 
@@ -272,7 +284,7 @@ def confirm(seat: Seat, survivors: Mapping[SiteId, Masked], own: Masked) -> tupl
     seen = survivors_hash(survivors)
     if seat.survivors not in (b"", seen):
         raise Refused("other survivors were shown before", "compare both audit logs", reason="survivors")
-    return replace(seat, survivors=seen), Confirm(ctx2=seat.ctx2, site=seat.site, survivors=seen)
+    return _moved(seat, *_CALLED, survivors=seen), Confirm(ctx2=seat.ctx2, site=seat.site, survivors=seen)
 
 
 def unmask(seat: Seat, survivors: Mapping[SiteId, Masked], proofs: Iterable[Confirm]) -> tuple[Seat, Unmask]:
@@ -295,7 +307,7 @@ def unmask(seat: Seat, survivors: Mapping[SiteId, Masked], proofs: Iterable[Conf
         if author in held:
             own[author] = held[author]
         pairs[author] = {lost: held[lost] for lost in sorted(gone) if lost in held}
-    return replace(seat, opened=True), Unmask(ctx2=seat.ctx2, site=seat.site, own=own, pairs=pairs)
+    return _moved(seat, *_CALLED, opened=True), Unmask(ctx2=seat.ctx2, site=seat.site, own=own, pairs=pairs)
 
 
 def _held(seat: Seat, message: Masked) -> dict[SiteId, bytes]:

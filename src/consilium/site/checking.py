@@ -5,7 +5,6 @@ survivors are those that this site confirmed   (2) what opened the sum is what e
 of their vectors, as each of them signed it, without the masks, is the file that the coordinator names, to the last bit.
 """
 
-import base64
 import io
 import json
 from collections.abc import Mapping
@@ -28,7 +27,7 @@ from consilium.site.journal import Journal
 from consilium.site.pairing import roster_of, signers
 from consilium.site.room import CHECKED
 from consilium.site.seats import layout_of
-from consilium.site.steps import Place, Steps, parsed
+from consilium.site.steps import Place, Steps
 from consilium.wire.connection import Connection
 from consilium.wire.messages import Blob, Opening, Task
 from consilium.wire.transfer import download
@@ -44,10 +43,10 @@ class Checking:
     steps: Steps
     stop: Event
 
-    def check(self, task: Task, plan: Plan, number: int, before: Path, named: Digest) -> bool:
-        """Whether the sums of round `number` of the task's run were computed anew, and are the ones that are `named`.
+    def check(self, task: Task, plan: Plan, number: int, before: Path, named: Digest) -> bytes | None:
+        """The sums of round `number` of the task's run, computed anew: they are the ones that are `named`.
 
-        False: this site did not open them, or they are too large: `t` others opened them, and each checks.
+        None: this site did not open them, or they are too large: `t` others opened them, and each checks.
 
         Args:    before: the state at which the round trained.
         Raises:  Refused: they are other sums (`sum`).   Unavailable.
@@ -56,29 +55,30 @@ class Checking:
             "SELECT * FROM seats WHERE run = ? AND round = ? AND opened ORDER BY attempt DESC LIMIT 1", task.run, number
         )
         if seat is None:
-            return False
+            return None
         asked = Open.model_validate_json(seat["open"])
         active = [Ready.model_validate(one) for one in json.loads(seat["active"])]
         survivors = self._survivors(task, seat, asked)
         if max(vector.size for _, vector in survivors.values()) > CHECKED:
-            return False
-        told = self._told(task.run, number)
+            return None
+        told = self._told(task.run, number, {blob.digest for _, blob in survivors.values()})
         opened = _opened(told)
         masked = {site: message for site, (message, _) in survivors.items()}
         try:
             opening.check(asked, active, masked, opened)
             layout = layout_of(plan, asked.kind, before, len(asked.cohort))
-            paths = [self._vector(task.run, number, blob, told.data) for _, (_, blob) in sorted(survivors.items())]
-            sound = all(layout.fits(path) for path in paths)
-            stamp = {"run": task.run, "round": str(number), "kind": asked.kind}
-            found = recipe.recover(layout, paths, opened, stamp, cast(IO[bytes], io.BytesIO()))[0] if sound else None
+            vectors = [self._vector(task.run, number, blob, told.data) for _, (_, blob) in sorted(survivors.items())]
+            sound = all(layout.fits(vector) for vector in vectors)
+            stamp, sums = {"run": task.run, "round": str(number), "kind": asked.kind}, io.BytesIO()
+            found = recipe.recover(layout, vectors, opened, stamp, cast(IO[bytes], sums))[0] if sound else None
         except Invalid as error:
             raise _another(number) from error
-        for path in paths:
-            path.unlink(missing_ok=True)
+        for vector in vectors:
+            if isinstance(vector, Path):
+                vector.unlink(missing_ok=True)
         if found != named:
             raise _another(number)
-        return True
+        return sums.getvalue()
 
     def _survivors(self, task: Task, seat: Row, asked: Open) -> dict[SiteId, tuple[Masked, Blob]]:
         """What the survivors masked, as this site confirmed it. Raises: Refused (`sum`): others are shown now."""
@@ -89,28 +89,30 @@ class Checking:
         if roster is None:
             raise _another(asked.round)
         of = Place(asked.kind, asked.round, asked.attempt, "MASK")
-        heard = self.steps.heard(task, of, signers(roster))
-        found = {site: (parsed(step, Masked), step.vector) for site, step in heard.items()}
-        if survivors_hash({site: message for site, (message, _) in found.items()}) != bytes(seat["survivors"]):
+        found = self.steps.messages(task, of, signers(roster), Masked)
+        if survivors_hash(found) != bytes(seat["survivors"]):
             raise _another(asked.round)
-        return {site: (message, blob) for site, (message, blob) in found.items() if blob is not None}
+        heard = self.steps.heard(task, of, signers(roster))
+        return {site: (found[site], step.vector) for site, step in heard.items() if step.vector is not None}
 
-    def _told(self, run: str, number: int) -> Opening:
+    def _told(self, run: str, number: int, vectors: set[str]) -> Opening:
+        beside = self.steps.opening  # with the task, where it is small; whether it is of this round, its vectors tell
+        if beside is not None and {blob.digest for blob in beside.vectors.values()} == vectors:
+            return beside
         try:
-            return Opening.model_validate(self.connection.get(f"/v1/runs/{run}/opening", {"round": number}))
+            return Opening.model_validate_json(self.connection.read(f"/v1/runs/{run}/opening", {"round": number}))
         except ValidationError as error:
             raise Unavailable("what came is not what opened a sum", "check the proxy") from error
 
-    def _vector(self, run: str, number: int, blob: Blob, given: Mapping[str, str]) -> Path:
-        path, data = self.folder.run(run) / f"vector-{number}-{blob.digest[-16:]}", given.get(blob.digest)
+    def _vector(self, run: str, number: int, blob: Blob, given: Mapping[str, bytes]) -> bytes | Path:
+        data = given.get(blob.digest)
         if data is None:
+            path = self.folder.run(run) / f"vector-{number}-{blob.digest[-16:]}"
             download(self.connection, Digest(blob.digest), path, self.stop, durable=False, most=blob.size)
             return path
-        found = base64.b64decode(data)
-        if digest(found) != blob.digest:
+        if digest(data) != blob.digest:
             raise _another(number)
-        path.write_bytes(found)
-        return path
+        return data
 
 
 def _opened(told: Opening) -> Opened:

@@ -67,7 +67,7 @@ class Inbox:
         if [item.seq for item in items] != list(range(after + 1, after + 1 + len(items))):
             raise Unavailable("messages are missing", "something between here and the coordinator holds them back")
         self.states.offer(page.blobs)
-        self.steps.offer(page.said)
+        self.steps.offer(page.said, page.opening)
         return [(item.seq, item.envelope) for item in items]
 
     def take(self, seq: int, envelope: dict[str, Any], now: datetime) -> None:

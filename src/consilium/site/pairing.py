@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from sqlite3 import Row
 
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
@@ -74,11 +75,11 @@ class Pairing:
     def _pair(self, task: Task, plan: Plan, epoch: Row) -> Made:
         own = self.steps.own(task.run, place(task)._replace(phase="KEYS"))
         assert own is not None
-        said = self.steps.heard(
-            task, place(task)._replace(phase="KEYS"), lambda _, step: str(step.body.get("identity"))
+        said = self.steps.messages(
+            task, place(task)._replace(phase="KEYS"), lambda _, step: str(step.body.get("identity")), Keys
         )
         keys = parsed(own, Keys)
-        roster = Roster.of({site: parsed(step, Keys) for site, step in said.items()}, keys)
+        roster = Roster.of(said, keys)
         self._fits(roster, task, plan)
         capsules = {}
         for one in roster.keys[roster.sites.index(self.site) + 1 :]:
@@ -120,8 +121,7 @@ class Pairing:
         return Made(protocol.confirm(roster, self.site, roots))
 
     def _rooted(self, task: Task, roster: Roster, epoch: Row) -> dict[SiteId, bytes]:
-        said = self.steps.heard(task, place(task)._replace(phase="PAIR"), signers(roster))
-        received = {site: parsed(step, Paired) for site, step in said.items()}
+        received = self.steps.messages(task, place(task)._replace(phase="PAIR"), signers(roster), Paired)
         secrets, capsules = _secrets(epoch["secrets"]), _unhexed(epoch["capsules"])
         roots = protocol.roots(roster, self.site, secrets, capsules, received)
         words = spoken(roster.fingerprint({site: one.nonce for site, one in received.items()}))
@@ -138,7 +138,7 @@ class Pairing:
         Raises: Refused: keys were not agreed here (`pairing`), or the task's cohort is another one (`roster`).
         """
         epoch = self._newest(task.run)
-        proved = epoch is not None and self.steps.own(task.run, Place("PAIR", 0, epoch["attempt"], "PROVE")) is not None
+        proved = epoch is not None and self.steps.said(task.run, Place("PAIR", 0, epoch["attempt"], "PROVE"))
         if epoch is None or not proved:
             raise Refused(f"no keys for {task.run} were agreed here", "begin a new run", reason="pairing")
         roster = roster_of(epoch)
@@ -153,8 +153,8 @@ class Pairing:
     def _close(self, task: Task, roster: Roster, epoch: Row) -> None:
         """Keep a chain of keys with each site; what the first of them was made from is erased."""
         roots = _unhexed(epoch["roots"])
-        said = self.steps.heard(task, Place("PAIR", 0, epoch["attempt"], "PROVE"), signers(roster))
-        protocol.check(roster, self.site, roots, {site: parsed(step, Confirmed) for site, step in said.items()})
+        proofs = self.steps.messages(task, Place("PAIR", 0, epoch["attempt"], "PROVE"), signers(roster), Confirmed)
+        protocol.check(roster, self.site, roots, proofs)
         with self.journal.write(erases=True) as tx:
             tx.do("DELETE FROM chains WHERE run = ?", task.run)  # of keys that were agreed before, if there were
             for other, root in roots.items():
@@ -196,9 +196,14 @@ def roster_of(epoch: Row) -> Roster:
     if not epoch["roster"]:
         raise Refused(f"this site has accepted no roster for {epoch['run']}", "begin a new run", reason="pairing")
     try:
-        return Roster(tuple(Keys.model_validate(one) for one in json.loads(epoch["roster"])))
+        return _roster(epoch["roster"])
     except (ValidationError, ValueError) as error:
         raise Invalid("the roster in the journal is damaged", "restore the journal from your backup") from error
+
+
+@lru_cache(maxsize=8)  # of the text alone: every phase of every round asks for it, and for its digest
+def _roster(text: str) -> Roster:
+    return Roster(tuple(Keys.model_validate(one) for one in json.loads(text)))
 
 
 def signers(roster: Roster) -> Callable[[SiteId, Step], str]:

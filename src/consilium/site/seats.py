@@ -8,7 +8,7 @@ was opened, and over whom (`privacy/disclosure.py`), across runs and studies.
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -33,9 +33,9 @@ from consilium.site.guard import Permit
 from consilium.site.journal import Journal, Writing
 from consilium.site.pairing import Pairing, replayed, signers
 from consilium.site.states import States
-from consilium.site.steps import Made, Steps, forged, parsed, place
+from consilium.site.steps import Kind, Made, Steps, forged, parsed, place
 from consilium.site.updates import Updates
-from consilium.wire.messages import SMALL, Step, Task
+from consilium.wire.messages import SMALL, Task
 from consilium.wire.transfer import durable_digest
 
 
@@ -50,6 +50,11 @@ class Seats:
     pairing: Pairing
     states: States
     updates: Updates
+    _held: tuple[tuple[object, ...], Seat] | None = field(default=None, repr=False)
+
+    def close(self) -> None:
+        """Forget the seat that is held in memory between phases."""
+        self._held = None
 
     def step(self, task: Task, permit: Permit, plan: Plan, now: datetime) -> Made:
         """The answer to a permitted task of kind TRAIN or EVALUATE.
@@ -77,7 +82,8 @@ class Seats:
         own = self._expected(asked, plan)
         drawing = noised(plan, task)
         coins, keys = self._coins(task) if drawing else os.urandom(32), self.pairing.keys(task.run, opening)
-        _, message = secagg.ready(self.site, keys, coins, asked, own)
+        seat, message = secagg.ready(self.site, keys, coins, asked, own)
+        self._held = (coins, asked.encode(), "", b"", False), seat
         if drawing:  # another attempt draws other patients, as it has other noise
             made = self.updates.anew(task, permit, plan, now, coins)
         else:
@@ -135,7 +141,8 @@ class Seats:
         row = self._last(task.run)
         if row is None or (row["round"], row["attempt"]) != (task.round, task.attempt):
             raise replayed(f"attempt {task.attempt} of round {task.round} is not the newest that was answered here")
-        asked = Open.model_validate_json(row["open"])
+        seat = self._sat(row)
+        asked = seat.open
         if asked.roster != roster.digest:
             raise replayed(f"keys were agreed anew after attempt {task.attempt} of round {task.round} began")
         if (asked.state, asked.kind) != (task.state.digest, task.kind):
@@ -143,43 +150,55 @@ class Seats:
                 "the coordinator names another state than this round began with", "compare both audit logs",
                 reason="state-mismatch",
             )  # fmt: skip
-        active = tuple(Ready.model_validate(one) for one in json.loads(row["active"] or "[]"))
-        keys = self.pairing.keys(task.run, asked.opening)
-        seat = Seat(self.site, keys, bytes(row["coins"]), asked, active, bytes(row["survivors"]), bool(row["opened"]))
         return seat, row
 
-    def _heard(self, task: Task, phase: str, roster: Roster) -> dict[SiteId, Step]:
-        return self.steps.heard(task, place(task)._replace(phase=phase), signers(roster))
+    def _sat(self, row: Row) -> Seat:
+        """The seat as the journal has it. Where it is the one in memory, what was computed of it need not be again."""
+        of = bytes(row["coins"]), bytes(row["open"]), row["active"], bytes(row["survivors"]), bool(row["opened"])
+        if self._held is None or self._held[0] != of:
+            asked, active = Open.model_validate_json(row["open"]), json.loads(row["active"] or "[]")
+            keys, called = self.pairing.keys(row["run"], asked.opening), tuple(map(Ready.model_validate, active))
+            self._held = of, Seat(self.site, keys, of[0], asked, called, of[3], of[4])
+        return self._held[1]
+
+    def _hold(self, row: Row, seat: Seat, active: str, survivors: bytes) -> None:
+        """Keep a seat in memory; it is used where the journal has it so."""
+        self._held = (bytes(row["coins"]), bytes(row["open"]), active, survivors, False), seat
+
+    def _heard(self, task: Task, phase: str, roster: Roster, kind: type[Kind]) -> dict[SiteId, Kind]:
+        return self.steps.messages(task, place(task)._replace(phase=phase), signers(roster), kind)
 
     def _mask(self, task: Task, permit: Permit, plan: Plan, roster: Roster, now: datetime) -> Made:
         seat, row = self._seat(task, roster)
-        ready = [parsed(step, Ready) for step in self._heard(task, "READY", roster).values()]
-        seat, boxes = secagg.mask(seat, ready)
-        self._disclosed(row, seat, (one.site for one in ready))
+        ready = self._heard(task, "READY", roster, Ready)
+        seat, boxes = secagg.mask(seat, ready.values())
+        self._disclosed(row, seat, ready)
         drawing = seat.coins if noised(plan, task) else b""
         update = self.updates.of(task, permit, plan, now, drawing)  # trained once more, if its file is lost
         covered = self.folder.run(task.run) / f"masked-{task.round}-{task.attempt}.safetensors"
         made = recipe.mask(seat, layout(plan, task, self.states.ensure(task, plan, now)), update.path, covered)
         durable_digest(covered, made.digest, SMALL)
+        told = json.dumps([one.model_dump(mode="json") for one in seat.active])
+        self._hold(row, seat, told, b"")
 
         def keep(tx: Writing) -> None:
-            told = json.dumps([one.model_dump(mode="json") for one in seat.active])
             self._put(tx, task, "active = ?", told)
 
         return Made(secagg.masked(seat, made.digest, boxes), keep, made)
 
     def _confirm(self, task: Task, roster: Roster) -> Made:
-        seat, _ = self._seat(task, roster)
+        seat, row = self._seat(task, roster)
         own = self.steps.own(task.run, place(task)._replace(phase="MASK"))
         if own is None:
             raise replayed(f"this site has masked nothing in attempt {task.attempt} of round {task.round}")
         seat, message = secagg.confirm(seat, self._survivors(task, roster), parsed(own, Masked))
+        self._hold(row, seat, row["active"], seat.survivors)
         return Made(message, lambda tx: self._put(tx, task, "survivors = ?", seat.survivors))
 
     def _survivors(self, task: Task, roster: Roster) -> dict[SiteId, Masked]:
-        found = {}
-        for site, step in self._heard(task, "MASK", roster).items():
-            found[site] = parsed(step, Masked)
+        found = self._heard(task, "MASK", roster, Masked)
+        heard = self.steps.heard(task, place(task)._replace(phase="MASK"), signers(roster))
+        for site, step in heard.items():
             if step.vector is None or step.vector.digest != found[site].vector:
                 raise forged(f"the step of {site} in MASK names another vector than its message")
         return found
@@ -187,8 +206,8 @@ class Seats:
     def _unmask(self, task: Task, roster: Roster) -> Made:
         seat, row = self._seat(task, roster)
         survivors = self._survivors(task, roster)
-        proofs = [parsed(step, Confirm) for step in self._heard(task, "CONFIRM", roster).values()]
-        seat, message = secagg.unmask(seat, survivors, proofs)
+        proofs = self._heard(task, "CONFIRM", roster, Confirm)
+        seat, message = secagg.unmask(seat, survivors, proofs.values())
         opening = self._disclosed(row, seat, survivors)
 
         def keep(tx: Writing) -> None:
@@ -232,9 +251,15 @@ def layout(plan: Plan, task: Task, state: Path) -> Layout:
 
 def layout_of(plan: Plan, kind: str, state: Path, sites: int) -> Layout:
     """The segments of a round of the plan, for a cohort of so many sites."""
-    sums = metrics.sums(plan.study.contract.label.type, np.zeros(0), np.zeros(0))
+    return _layout(plan.payload, kind, chain.read(state).shape["model"], sites)
+
+
+@lru_cache(maxsize=16)  # each phase asks for it
+def _layout(plan: bytes, kind: str, model: tuple[str, int], sites: int) -> Layout:
+    study = Plan.load(plan).study
+    sums = metrics.sums(study.contract.label.type, np.zeros(0), np.zeros(0))
     shapes = {name: (chain.kind(array), array.size) for name, array in sums.items()}
-    return Layout.of(plan.study, kind, chain.read(state).shape["model"], shapes, sites)
+    return Layout.of(study, kind, model, shapes, sites)
 
 
 @lru_cache(maxsize=16)

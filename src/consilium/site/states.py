@@ -28,8 +28,8 @@ from consilium.wire.transfer import download, file_digest
 _OLD = "run = ? AND round < ? AND round < (SELECT max(round) FROM states WHERE run = ?)"
 STAMP = 4096
 """Bytes by which the headers of two sums may differ: they name their rounds."""
-Check = Callable[[Task, Plan, int, Path, Digest], bool]
-"""Whether the sums of a round were computed anew; see `Checking.check`."""
+Check = Callable[[Task, Plan, int, Path, Digest], bytes | None]
+"""The sums of a round, if they were computed anew; see `Checking.check`."""
 Write = Callable[[IO[bytes]], tuple[Digest, int]]
 
 
@@ -86,20 +86,22 @@ class States:
 
     def _computed(self, task: Task, plan: Plan) -> tuple[Digest, Path] | None:
         strategy = plugins.load("consilium.strategies", plan.study.strategy.name)(plan.study.strategy.options)
-        sums = self._missed(task)
-        number = task.round - 1 - len(sums)
+        missed = self._missed(task)
+        number = task.round - 1 - len(missed)
         state, replays = self._known(task.run, number), plan.study.privacy.recipe == "secure_sum"
-        if None in sums or (not replays and (len(sums) > 1 or (state is None and task.round > 1))):
+        if None in missed or (not replays and (len(missed) > 1 or (state is None and task.round > 1))):
             return None
         kept = state is not None
         if state is None:
             initial = self.initial(task, plan)
             state = self._written(self._path(task.run, 0), lambda out: chain.begin(strategy, initial, task.run, out))
-        for past, named in enumerate(sums, number + 1):
+        for past, named in enumerate(missed, number + 1):
             digest = Digest(str(named))
-            if self.check is not None and replays and not self.check(task, plan, past, state[1], digest):
+            mine = self.check(task, plan, past, state[1], digest) if self.check is not None and replays else None
+            if replays and mine is None:
                 self._unchecked(task, past)
-            before, state = state, self._advanced(strategy, task, past, state, digest)
+            sums = self._sums(task, past, digest) if mine is None else mine
+            before, state = state, self._advanced(strategy, task, past, state, sums)
             if past - 1 > number or not kept:  # on the way only, and in no journal
                 before[1].unlink()
                 self._sums_path(task.run, past - 1).unlink(missing_ok=True)
@@ -129,9 +131,9 @@ class States:
         return self.folder.run(run) / f"sums-{number}.safetensors"
 
     def _advanced(
-        self, strategy: Any, task: Task, number: int, before: tuple[Digest, Path], digest: Digest
+        self, strategy: Any, task: Task, number: int, before: tuple[Digest, Path], sums: chain.Source
     ) -> tuple[Digest, Path]:
-        run, sums = task.run, self._sums(task, number, digest)
+        run = task.run
         step: Write = lambda out: chain.advance(  # noqa: E731
             strategy, before[1], before[0], sums, run, number, out
         )

@@ -11,19 +11,19 @@ from datetime import datetime
 from pathlib import Path
 from sqlite3 import Row
 from threading import Event
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from pydantic import ValidationError
 
-from consilium.core.errors import ConsiliumError, Refused, Unavailable
+from consilium.core.errors import ConsiliumError, EnvelopeInvalid, Refused, Unavailable
 from consilium.core.ids import SiteId, canonical
 from consilium.core.update import Contribution
 from consilium.privacy.pairing import Message
 from consilium.site.journal import Journal, Writing
 from consilium.wire.connection import Connection
-from consilium.wire.envelope import payload_of, seal, unseal
+from consilium.wire.envelope import Envelope, payload_of, seal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import SMALL, Blob, Said, Step, Task
+from consilium.wire.messages import SMALL, Blob, Opening, Said, Step, Task
 
 Kind = TypeVar("Kind", bound=Message)
 AT_HAND = 4
@@ -60,13 +60,20 @@ class Steps:
     journal: Journal
     connection: Connection
     outgoing: Event
+    opening: Opening | None = field(default=None, repr=False)
     _offered: Mapping[str, Any] = field(default_factory=dict, repr=False)
     _heard: dict[tuple[str, Place], dict[SiteId, Step]] = field(default_factory=dict, repr=False)
+    _read: dict[tuple[str, Place], dict[SiteId, Message]] = field(default_factory=dict, repr=False)
 
-    def offer(self, said: Mapping[str, Any]) -> None:
-        """Answers that came beside the newest task; whether they are of use is found when they are asked for."""
+    def offer(self, said: Mapping[str, Any], opening: Opening | None = None) -> None:
+        """What came beside the newest task: answers, and what opened the sum of the round before it.
+
+        Whether it is of use is found when it is asked for.
+        """
         if said:
             self._offered = said
+        if said or opening is not None:
+            self.opening = opening
 
     def heard(self, task: Task, of: Place, signer: Callable[[SiteId, Step], str]) -> dict[SiteId, Step]:
         """What was said in a phase of the task's run, by site.
@@ -77,14 +84,29 @@ class Steps:
         known = self._heard.get((task.run, of))
         if known is not None:
             return known
-        given = self._offered
-        if not given or any(_place(one) != (task.run, of) for one in given.values()):
-            given = self._fetched(task.run, of)
+        given = {site: _Given.read(one) for site, one in self._offered.items()}
+        if not given or any(one.place != (task.run, of) for one in given.values()):
+            given = {site: _Given.read(one) for site, one in self._fetched(task.run, of).items()}
         found = {SiteId(site): _verified(task, of, SiteId(site), one, signer) for site, one in sorted(given.items())}
         self._heard[task.run, of] = found
         while len(self._heard) > AT_HAND:
-            self._heard.pop(next(iter(self._heard)))
+            gone = next(iter(self._heard))
+            self._heard.pop(gone)
+            self._read.pop(gone, None)
         return found
+
+    def messages(
+        self, task: Task, of: Place, signer: Callable[[SiteId, Step], str], kind: type[Kind]
+    ) -> dict[SiteId, Kind]:
+        """The protocol's messages in what was said in a phase; parsed once, and so hashed once.
+
+        Raises: as `heard`; Refused: one of them is none (`forged`).
+        """
+        heard = self.heard(task, of, signer)
+        known = self._read.get((task.run, of))
+        if known is None or not all(isinstance(one, kind) for one in known.values()):
+            known = self._read[task.run, of] = {site: parsed(step, kind) for site, step in heard.items()}
+        return cast(dict[SiteId, Kind], known)
 
     def _fetched(self, run: str, of: Place) -> Mapping[str, Any]:
         query = {"round": of.round, "attempt": of.attempt, "of": of.phase}
@@ -97,6 +119,10 @@ class Steps:
         """What this site said."""
         row = self._row(run, of)
         return None if row is None else Step.decode(payload_of(bytes(row["envelope"]), Step.TYPE))
+
+    def said(self, run: str, of: Place) -> bool:
+        """Whether this site said anything there."""
+        return self._row(run, of) is not None
 
     def _row(self, run: str, of: Place) -> Row | None:
         return self.journal.row(
@@ -178,26 +204,37 @@ def _asked(tx: Writing, seq: int) -> bool:
     return row is not None and row["status"] in ("todo", "waits")
 
 
-def _place(envelope: Any) -> tuple[str, Place] | None:
-    try:
-        step: Step = Step.decode(payload_of(json.dumps(envelope).encode(), Step.TYPE))
-    except (ConsiliumError, ValueError):
-        return None
-    return step.run, Place(step.kind, step.round, step.attempt, step.phase)
+@dataclass(frozen=True)
+class _Given:
+    """What a site is said to have answered, read once; `step` is None where it is no step."""
+
+    envelope: Envelope | None = None
+    step: Step | None = None
+
+    @classmethod
+    def read(cls, told: Any) -> "_Given":
+        try:
+            envelope = Envelope.parse(json.dumps(told).encode())
+            return cls(envelope, Step.decode(envelope.payload) if envelope.kind == Step.TYPE else None)
+        except (ConsiliumError, ValueError):
+            return cls()
+
+    @property
+    def place(self) -> tuple[str, Place] | None:
+        step = self.step
+        return None if step is None else (step.run, Place(step.kind, step.round, step.attempt, step.phase))
 
 
-def _verified(
-    task: Task, of: Place, site: SiteId, envelope: Any, signer: Callable[[SiteId, Step], str]
-) -> Step:  # fmt: skip
-    data = json.dumps(envelope).encode()
+def _verified(task: Task, of: Place, site: SiteId, given: _Given, signer: Callable[[SiteId, Step], str]) -> Step:
+    step = given.step
     try:
-        step: Step = Step.decode(payload_of(data, Step.TYPE))
-        unseal(data, Step.TYPE, [signer(site, step)])
+        if given.envelope is None or step is None:
+            raise EnvelopeInvalid("it is no step")
+        given.envelope.verified(Step.TYPE, [signer(site, step)])
     except Refused:
         raise
     except (ConsiliumError, ValueError) as error:
         raise forged(f"what {site} is said to have answered in {of.phase} is not signed by it") from error
-    told = (step.study, step.run, step.plan, Place(step.kind, step.round, step.attempt, step.phase))
-    if told != (task.study, task.run, task.plan, of) or step.body.get("site") != site:
+    if (step.study, step.plan, given.place) != (task.study, task.plan, (task.run, of)) or step.body.get("site") != site:
         raise forged(f"what {site} is said to have answered in {of.phase} was said elsewhere, or by another")
     return step

@@ -158,6 +158,7 @@ class Worker:
         for row in self.journal.rows("SELECT key FROM meta WHERE value = 'ended'"):
             run = row["key"].removeprefix("run/")
             self.close()
+            self.seats.close()
             shutil.rmtree(self.folder.work / run, ignore_errors=True)
             with self.journal.write(erases=True) as tx:
                 for table in OF_RUN:

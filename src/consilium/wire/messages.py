@@ -330,11 +330,13 @@ class Said(Message):
 class Opening(Message):
     """What opened the sum of a round, so that every site can compute it anew from the masked vectors."""
 
+    model_config = ConfigDict(val_json_bytes="base64", ser_json_bytes="base64")
+
     attempt: int = Field(ge=1, lt=2**31)
     own: dict[Name, Seed] = Field(description="by survivor: the seed of its own mask")
     pairs: dict[Name, dict[Name, Seed]] = Field(description="by survivor, by site that fell silent: the seed of both")
     vectors: dict[Name, Blob] = Field(description="the survivors' masked vectors")
-    data: dict[Hash, str] = Field({}, description="the vectors' bytes, if they are small: base64, by digest")
+    data: dict[Hash, bytes] = Field({}, description="the vectors' bytes, if they are small: base64, by digest")
 
 
 class Inbox(Message):
@@ -347,6 +349,9 @@ class Inbox(Message):
         {}, description="answers of the phase before the newest task's, if they are small: envelopes by site"
     )
     blobs: dict[Hash, bytes] = Field({}, description="small blobs that the newest task names: base64, by digest")
+    opening: Opening | None = Field(
+        None, description="what opened the sum that led to the newest task's state, if its vectors are small"
+    )
     newest: Number | None = Field(None, description="newest message here, where that is an older one than was asked")
 
 
