@@ -5,25 +5,29 @@ import fcntl
 import os
 import threading
 import time
+from itertools import product
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
 from consilium.coordinator.conduct import grant
-from consilium.coordinator.retention import DAY_S, Keeping, forget, room_for
+from consilium.coordinator.retention import DAY_S, Keeping, forget, forget_said, room_for
 from consilium.core import run as runs
 from consilium.core.errors import Conflict, NotFound, OverQuota
 from consilium.core.ids import Digest, digest
 from consilium.store.blobs import Directory, Stored
-from consilium.store.database import Database
-from consilium.store.schema import audit, blobs, contributions, grants, results
+from consilium.store.database import Database, Transaction
+from consilium.store.schema import audit, blobs, contributions, grants, openings, results, steps
+from consilium.store.schema import runs as runs_table
 from consilium.store.shelf import Shelf, touch
 from sim.test_faults import chosen, ended
-from sim.world import Operation, World, living
+from sim.test_sealed import ended as ended_sealed
+from sim.world import RUN, SEALED, Operation, World, living
 
-SEEDS = 24
+SEEDS, SEALED_SEEDS = 24, 12
 KEEPING = Keeping(keep_minutes=1.0, keep_rounds=2)
 LATER = 62.0
 """Seconds after which a minute is over for all that was touched until now."""
@@ -39,8 +43,21 @@ class Dropping(World):
             self.blobs.remove(name, time.time() + 1.0)
 
 
+class Sealed(Dropping):
+    """The same, of secure sums."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "secure_sum")
+
+    async def calm_once(self) -> None:
+        """Also when all is calm."""
+        await super().calm_once()
+        await self.do_forget(False)
+
+
 def drop(database: Database, now: float, keeping: Keeping = KEEPING) -> list[Digest]:
     found: list[Digest] = []
+    database.run_here(lambda tx: forget_said(tx, keeping))
     last: str | None = ""
     while last is not None:
         gone, last = database.run_here(lambda tx, at=last: forget(tx, keeping, now, at))  # type: ignore[misc]
@@ -66,6 +83,53 @@ def test_no_run_misses_what_was_dropped_and_of_contributions_nothing_is_left(see
                 left(world, fold)
 
     asyncio.run(all_of_it())
+
+
+@pytest.mark.parametrize("seed", range(SEALED_SEEDS))
+def test_no_secure_sum_misses_what_was_dropped_and_at_the_end_nothing_said_in_it_is_left(seed: int) -> None:
+    rng = Random(seed)
+    operations: list[Operation] = []
+    for operation in chosen(rng, seed, SEALED):
+        operations.append(operation)
+        if rng.random() < 0.3:
+            operations.append(("forget", rng.random() < 0.5))
+
+    async def all_of_it() -> None:
+        with living(Sealed) as world:
+            await world.play(operations)
+            fold = await world.calm(160)
+            ended_sealed(world, fold)
+            if fold.status in runs.OVER:
+                left(world, fold)
+                for table in (steps, openings):
+                    assert world.look(lambda tx, table=table: tx.rows(select(table))) == []  # type: ignore[misc]
+
+    asyncio.run(all_of_it())
+
+
+def test_what_was_said_is_kept_for_the_rounds_whose_sums_are_and_for_no_run_that_is_over() -> None:
+    rounds, attempts = range(6), (1, 2)
+
+    def fill(tx: Transaction) -> None:
+        for number, attempt in product(rounds, attempts):
+            place = {"run": RUN, "round": number, "attempt": attempt, "phase": "MASK", "site": "east"}
+            tx.put(steps, **place, digest="", envelope=b"")
+        for number in rounds:
+            tx.put(results, run=RUN, round=number, kind="TRAIN", state="", figures="{}", performed_by="")
+        for number in rounds[1:]:
+            tx.put(openings, run=RUN, round=number, attempt=1, body="")
+
+    def kept(table: Any) -> set[tuple[int, int]]:
+        return {(row.round, row.attempt) for row in world.look(lambda tx: tx.rows(select(table)))}
+
+    with living(Sealed) as world:
+        world.look(fill)
+        world.look(lambda tx: forget_said(tx, KEEPING))
+        assert kept(steps) == {(0, 2), *product((4, 5), attempts)}, "what replaced keys were made of is gone, too"
+        assert kept(openings) == {(4, 1), (5, 1)}
+        world.look(lambda tx: tx.do(update(runs_table).values(status=runs.Status.STOPPED.value)))
+        world.look(lambda tx: forget_said(tx, KEEPING))
+        assert kept(steps) == kept(openings) == set()
 
 
 def left(world: World, fold: runs.Run) -> None:

@@ -413,21 +413,25 @@ class World:
     async def calm(self, steps: int = 40) -> runs.Run:
         """No more faults: lines carry, processes run, time passes. The run, when it is over or nothing moves."""
         for _ in range(steps):
-            for name in self.sites:
-                self.do_poll(name)
-                self.do_work(name)
-                self.do_send(name)
-            while self.flying:
-                self.do_deliver(0, len(self.flying) % 2)
-            for which, process in enumerate(self.processes):
-                await self.do_drive(which)
-                while process.task is not None or not process.idle:
-                    await self.do_drive(which)
+            await self.calm_once()
             fold = self.fold()
             over = fold.status in runs.OVER and self.look(lambda tx: tx.row(UNDONE)) is None
             if over or not self._moves():
                 return fold
         raise AssertionError(f"still going on after {steps} rounds of calm: {self.fold()}")
+
+    async def calm_once(self) -> None:
+        """Everybody does what there is to do, once."""
+        for name in self.sites:
+            self.do_poll(name)
+            self.do_work(name)
+            self.do_send(name)
+        while self.flying:
+            self.do_deliver(0, len(self.flying) % 2)
+        for which, process in enumerate(self.processes):
+            await self.do_drive(which)
+            while process.task is not None or not process.idle:
+                await self.do_drive(which)
 
     def _moves(self) -> bool:
         """Whether something is still to come; if only time must pass, it passes."""

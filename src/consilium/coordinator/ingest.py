@@ -144,6 +144,8 @@ class Ingest:
         if known is not None and known.digest == named:
             return []  # an exact retry, at any time
         round_ = conduct.fold.round
+        if round_ is not None and round_.answered(machine.Phase(step.phase)).get(site) == named:
+            return []  # the same, of a run that is over: what was said in it is dropped
         current = None if round_ is None else (*conduct.fold.current, round_.kind.value)
         if (step.round, step.attempt, step.kind) != current:
             raise OutOfPhase(f"round {step.round} is over or has not begun", "take the next task")

@@ -2,6 +2,8 @@
 
 A contribution is one hospital's update under `plain`: it is dropped a while after the round's sums and state are
 durable. So is a masked vector, once the next round is summed, too: until then hospitals compute the sum anew.
+What sites said in secure sums, and what opened these, is kept as long as the sums are, and no longer than their run
+goes on: a hospital that missed rounds asks for it.
 Of states and sums the newest rounds' are kept, the model of a run that is over among them: from these a
 hospital that comes back goes on. Plans, initial models and code of studies stay. What was sent and never used goes
 after a day. The audit log keeps the digests of all.
@@ -28,7 +30,7 @@ from consilium.core.ids import Digest
 from consilium.core.study import Plan
 from consilium.store.blobs import Directory
 from consilium.store.database import Database, Transaction
-from consilium.store.schema import blobs, contributions, grants, openings, results, studies
+from consilium.store.schema import blobs, contributions, grants, openings, results, steps, studies
 from consilium.store.schema import runs as run_table
 
 log = logging.getLogger(__name__)
@@ -75,6 +77,7 @@ class Retention:
     async def drop(self, now: float) -> list[Digest]:
         """Drop what nothing needs any more, in many small transactions; what was dropped."""
         before, gone = now - self.keeping.keep_minutes * 60, []
+        await self.database.run(partial(forget_said, keeping=self.keeping))
         last: str | None = ""
         while last is not None:
             act = partial(forget, keeping=self.keeping, now=now, after=last)
@@ -119,6 +122,18 @@ def forget(tx: Transaction, keeping: Keeping, now: float, after: str = "") -> tu
         body = {"blobs": len(found), "bytes": sum(row.size for row in gone)}
         record(tx, "dropped", body, datetime.fromtimestamp(now, UTC))
     return found, names[-1] if len(rows) == CHUNK else None
+
+
+def forget_said(tx: Transaction, keeping: Keeping) -> None:
+    """Remove what was said in secure sums that nobody checks any more, and in agreements on keys that were replaced."""
+    over = select(run_table.c.run).where(run_table.c.status.in_([status.value for status in runs.OVER]))
+    for table in (steps, openings):
+        newest = select(func.max(results.c.round)).where(results.c.run == table.c.run).scalar_subquery()
+        old = and_(table.c.round > 0, table.c.round <= newest - max(keeping.keep_rounds, 2))
+        tx.do(delete(table).where(or_(table.c.run.in_(over), old)))
+    later = steps.alias()
+    anew = exists().where(later.c.run == steps.c.run, later.c.round == 0, later.c.attempt > steps.c.attempt)
+    tx.do(delete(steps).where(steps.c.round == 0, anew))
 
 
 def _needed(tx: Transaction, names: list[str], rounds: int) -> set[str]:

@@ -78,7 +78,7 @@ class Agent:
             self._member.site, self._member.coordinator_key, self._identity, self._journal, self._connection, states,
             steps, self._worker.wake, self._outbox, self._witness,
         )  # fmt: skip
-        self._outbox.idle = self._inbox.tidy
+        self._outbox.idle = self._idle
 
     def run(self) -> bool:
         """Work until `stop` is set. Whether it ended because of that, and not of a failure that its log tells.
@@ -114,6 +114,11 @@ class Agent:
             log.error("the agent ends: %s\n%s", words, where(error))
             self._failed = True
             self.stop.set()
+
+    def _idle(self) -> None:
+        """All has been sent: what need not hold a round up is done now."""
+        self._inbox.tidy()
+        self._journal.erase()
 
     def _admitted(self) -> None:
         said = False

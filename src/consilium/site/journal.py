@@ -99,6 +99,7 @@ class Journal:
         self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
         self._db.row_factory = sqlite3.Row
         self._lock, self._durable, self._tip = threading.RLock(), True, audit.Tip()
+        self._erases = True  # an earlier process may have been killed before it did
         try:
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=FAST"):
                 self._db.execute(f"PRAGMA {pragma}")
@@ -109,12 +110,13 @@ class Journal:
         path.chmod(0o600)
 
     @contextmanager
-    def write(self, *, durable: bool = True, erases: bool = False) -> Iterator["Writing"]:
+    def write(self, *, durable: bool = True, erases: bool = False, later: bool = False) -> Iterator["Writing"]:
         """One transaction: all of it is kept, or nothing.
 
         Args:    durable: whether it survives a power cut. Else it does once a later durable one is committed, and is
                  lost with all that came after it, or not at all: for what can be had again, and of which nothing left.
                  erases: what it deletes or replaces is in no file any more: neither in the journal nor in its log.
+                 later: `erase` is called soon, when nobody waits for it.
         """
         with self._lock:
             if durable is not self._durable:
@@ -127,8 +129,16 @@ class Journal:
                 self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
-            if erases:
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._erases = self._erases or erases
+        if erases and not later:
+            self.erase()
+
+    def erase(self) -> None:
+        """What was deleted or replaced by transactions that erase is in no file any more, once nobody reads it."""
+        with self._lock:
+            if self._erases:
+                busy, *_ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                self._erases = bool(busy)
 
     def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
         """All rows of a query."""

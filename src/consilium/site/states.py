@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from consilium import plugins
 from consilium.core import state as chain
-from consilium.core.errors import Refused
+from consilium.core.errors import NotFound, Refused
 from consilium.core.ids import Digest
 from consilium.core.ids import digest as digest_of
 from consilium.core.study import Plan
@@ -25,7 +25,8 @@ from consilium.wire.connection import Connection
 from consilium.wire.messages import SMALL, Task
 from consilium.wire.transfer import download, file_digest
 
-_OLD = "run = ? AND round < ? AND round < (SELECT max(round) FROM states WHERE run = ?)"
+_NEWEST = "(SELECT max(round) FROM states WHERE run = ?)"
+_OLD = f"run = ? AND round < ? AND round < {_NEWEST}"
 STAMP = 4096
 """Bytes by which the headers of two sums may differ: they name their rounds."""
 Check = Callable[[Task, Plan, int, Path, Digest], bytes | None]
@@ -97,15 +98,29 @@ class States:
             state = self._written(self._path(task.run, 0), lambda out: chain.begin(strategy, initial, task.run, out))
         for past, named in enumerate(missed, number + 1):
             digest = Digest(str(named))
-            mine = self.check(task, plan, past, state[1], digest) if self.check is not None and replays else None
-            if replays and mine is None:
-                self._unchecked(task, past)
+            mine = self._checked(task, plan, past, state[1], digest) if replays else None
             sums = self._sums(task, past, digest) if mine is None else mine
             before, state = state, self._advanced(strategy, task, past, state, sums)
             if past - 1 > number or not kept:  # on the way only, and in no journal
                 before[1].unlink()
                 self._sums_path(task.run, past - 1).unlink(missing_ok=True)
         return state
+
+    def _checked(self, task: Task, plan: Plan, number: int, before: Path, digest: Digest) -> bytes | None:
+        """The sums of a round, computed anew, if that can be done here; else that they were not is recorded.
+
+        Vectors of rounds that this site missed may be gone. Then those that took part have checked the sum; and this
+        site masks nothing before as many as open a sum have called the roll at the same state (`secagg.mask`).
+        """
+        try:
+            mine = self.check(task, plan, number, before, digest) if self.check is not None else None
+        except NotFound:
+            if number == task.round - 1:
+                raise
+            mine = None
+        if mine is None:
+            self._unchecked(task, number)
+        return mine
 
     def _unchecked(self, task: Task, number: int) -> None:
         with self.journal.write(durable=False) as tx:
@@ -224,6 +239,8 @@ class States:
             if what in ("update", "permit", "masked") and int(number.split("-")[0]) < before + sealed:
                 gone.append(path)
         with self.journal.write(durable=False) as tx:
+            for table in ("steps", "seats"):  # of rounds whose sum was checked; those of round 0 are of the whole run
+                tx.do(f"DELETE FROM {table} WHERE run = ? AND round > 0 AND round < {_NEWEST}", run, run)  # noqa: S608
             tx.do(f"DELETE FROM states WHERE {_OLD}", run, before - 1, run)  # noqa: S608
             for path in gone:
                 tx.do("DELETE FROM small WHERE path = ?", str(path))

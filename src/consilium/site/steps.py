@@ -159,7 +159,7 @@ class Steps:
             vector=Blob(digest=part.digest, size=part.size) if part else None,
         )  # fmt: skip
         envelope = seal(Step.TYPE, step.encode(), self.identity)
-        with self.journal.write(erases=made.erases) as tx:
+        with self.journal.write(erases=made.erases, later=True) as tx:
             if not _asked(tx, seq):
                 return
             made.keep(tx)

@@ -269,7 +269,7 @@ def site():
         for module in (journal, pipeline, seats, states, steps, updates):
             module.SMALL = int(os.environ["FAULTS_SMALL"])
         states.States.offer = lambda self, blobs: None
-        steps.Steps.offer = lambda self, said: None
+        steps.Steps.offer = lambda self, *beside: None
 
     request, ask, line = Connection.request, Child.ask, Child._line
 
