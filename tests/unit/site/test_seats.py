@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from consilium.core import state as chain
+from consilium.core.errors import NotFound
+from consilium.core.ids import Digest
 from consilium.core.study import Plan
 from consilium.site import showing
 from consilium.site.outbox import Outbox
 from consilium.wire.envelope import seal
-from consilium.wire.messages import Ended, Step
+from consilium.wire.messages import Ended, Step, Task
 from unit.site.circle import SEALED, Envelopes, Hospital, Relay, circle, secure, step_of
 
 FOUR = ("east", "north", "south", "west")
@@ -255,6 +257,28 @@ def test_one_that_missed_rounds_computes_them_from_the_sums_that_their_closings_
     kinds = [json.loads(entry) for entry in relay["west"].journal.entries()]
     assert [one["body"]["how"] for one in kinds if one["kind"] == "state"] == ["computed"]
     assert len(list(relay["west"].folder.run("sums-1").glob("state-*"))) == 1
+
+
+def test_vectors_of_rounds_that_it_missed_may_be_gone_those_of_the_newest_may_not(relay: Relay) -> None:
+    plan, three = begun(relay, rounds=3), ("east", "north", "south")
+    relay.played(plan, 1, three)
+    relay.played(plan, 2, three)
+    asked: list[int] = []
+
+    def gone(task: Task, plan: Plan, number: int, before: Path, named: Digest) -> bytes | None:
+        asked.append(number)
+        if number in missing:
+            raise NotFound("its vectors are dropped")
+        return None
+
+    relay["west"].states.check = gone
+    missing = {2}
+    assert relay.ask(plan, 3, "READY", ("west",)) == {"west": "not-found"}
+    missing = {1}
+    assert relay.ask(plan, 3, "READY", ("west",)) == {"west": "done"}
+    assert asked == [1, 2, 1, 2]
+    entries = [json.loads(entry) for entry in relay["west"].journal.entries()]
+    assert 1 in {one["body"]["round"] for one in entries if one["kind"] == "sum-not-checked"}
 
 
 def test_one_that_cannot_compute_the_state_says_so_and_adopts_none(relay: Relay) -> None:
