@@ -65,7 +65,7 @@ def site(sound: Hospital, confines: str | None, tmp_path: Path, monkeypatch: pyt
 
 
 CHECKS = (
-    "versions", "permissions", "key", "disk", "policy", "confinement", "journal", "proxy", "certificate",
+    "versions", "permissions", "key", "disk", "policy", "confinement", "journal", "budget", "proxy", "certificate",
     "coordinator", "data", "agent",
 )  # fmt: skip
 
@@ -171,7 +171,7 @@ FAULTS = {
     ),
     "journal-overwritten": Fault(
         lambda site: (site.home / "journal.sqlite").write_bytes(b"x" * 9000),
-        ("journal", "data"), "damaged", "restore it from your backup",
+        ("journal", "budget", "data"), "damaged", "restore it from your backup",
     ),
     "log-cut": Fault(
         lambda site: site.journal("DELETE FROM audit WHERE seq = 3"),

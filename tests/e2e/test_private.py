@@ -9,7 +9,7 @@ import pytest
 from consilium.core import state as chain
 from consilium.core.tensors import from_safetensors
 from consilium.privacy.mechanism import Mechanism
-from e2e.federation import Federation, study
+from e2e.federation import POLICY, Federation, study
 
 HOSPITALS = ("east", "north", "south", "west")
 PRIVACY: dict[str, Any] = {
@@ -26,6 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     try:
         for name in HOSPITALS:
             made.add(name)
+            made.hospitals[name].policy(POLICY + "privacy: {budget: {epsilon: 60}}\n")
         yield made
     finally:
         made.close()

@@ -15,6 +15,7 @@ ACCESS: dict[str, frozenset[str]] = {
     "POST /v1/login": frozenset(ROLES),
     "GET /v1/site": frozenset({SITE, PENDING}),
     "GET /v1/inbox": frozenset({SITE}),
+    "GET /v1/record": frozenset({SITE}),
     "GET /v1/runs/{run}/said": frozenset({SITE}),
     "GET /v1/runs/{run}/opening": frozenset({SITE}),
     "POST /v1/envelopes": frozenset({SITE}),

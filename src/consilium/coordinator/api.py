@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from consilium import __version__
-from consilium.coordinator import access, accounts, admission, endpoints, reopening, research, transfers
+from consilium.coordinator import access, accounts, admission, endpoints, recording, reopening, research, transfers
 from consilium.coordinator.endpoints import Act, Call
 from consilium.coordinator.problems import problem
 from consilium.coordinator.services import Services
@@ -70,6 +70,7 @@ ENDPOINTS = (
     Endpoint("POST /v1/login", E.login, E.Login, reply=messages.AccessToken),
     Endpoint("GET /v1/site", E.site_self, reply=messages.Joined),
     Endpoint("GET /v1/inbox", E.read_inbox, query=E.After, reply=messages.Inbox),
+    Endpoint("GET /v1/record", recording.own, reply=messages.Record),
     Endpoint("GET /v1/runs/{run}/said", E.said, query=E.Of, reply=messages.Said),
     Endpoint("GET /v1/runs/{run}/opening", E.opening, query=E.OfRound, reply=messages.Opening),
     Endpoint("POST /v1/envelopes", E.envelope, raw=True),

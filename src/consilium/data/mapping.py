@@ -88,6 +88,9 @@ class Mapping(Part):
     contract: Slug = Field(description="`id` of the contract")
     source: TableSource = Field(description="where the table is")
     patient: Patient = Field(description="what a patient is in it")
+    patients: Slug | None = Field(
+        None, description="name of these patients in every extract and version: what was spent of their privacy counts"
+    )
     missing: tuple[Code, ...] = Field(("",), description="codes for missing, in every column")
     features: dict[Identifier, FeatureMap | Literal["absent"]] = Field(
         description="each feature of the contract; `absent` where the hospital has none"

@@ -6,13 +6,14 @@ Nothing that a coordinator sends can lower what stands here: a study may only as
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from consilium.core.errors import Refused
 from consilium.core.ids import DIGEST, SLUG
 from consilium.core.study import Study
 
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
+Purpose = Literal["research", "quality", "public-health", "education"]
 
 
 class Part(BaseModel):
@@ -39,13 +40,48 @@ class Limits(Part):
     round_minutes: float = Field(24 * 60.0, gt=0, description="training of one round is ended after this long")
 
 
+EVERYBODY = "everybody"
+"""The population of all sources that are not named apart; `privacy/ledger.py` means the same by it."""
+
+
+class Budget(Part):
+    """The most that all studies together may say of one patient, who is added or removed: (epsilon, delta)."""
+
+    epsilon: float = Field(8.0, gt=0, le=1000, description="over all studies, by the ledger's count")
+    delta: float = Field(1e-5, gt=0, lt=1, description="chance of more; below 1 over the number of patients")
+    purposes: dict[Purpose, Annotated[float, Field(gt=0, le=1000)]] = Field(
+        default_factory=dict, description="purpose: the most epsilon that studies of this purpose may take of it"
+    )
+
+
+class Privacy(Part):
+    """What studies may spend of the privacy of patients. It counts for studies that ask for `epsilon`."""
+
+    require_epsilon: bool = Field(False, description="whether a study without `epsilon` is refused")
+    budget: Budget = Field(Budget(), description="of the patients of all sources that `populations` does not name")
+    populations: dict[Slug, Budget] = Field(
+        default_factory=dict,
+        description="budgets of patients apart, by the name that mappings give them in `patients`; nobody is in two",
+    )
+
+    @field_validator("populations")
+    @classmethod
+    def _others_than_everybody(cls, value: dict[str, Budget]) -> dict[str, Budget]:
+        if EVERYBODY in value:
+            raise ValueError(f"{EVERYBODY} is the name of all others: write its budget in `privacy.budget`")
+        return value
+
+    def of(self, patients: str | None) -> tuple[str, Budget]:
+        """The population, and its budget, for what a mapping says in `patients`."""
+        apart = self.populations.get(patients or "")
+        return (EVERYBODY, self.budget) if apart is None else (str(patients), apart)
+
+
 class Policy(Part):
     """One policy file, whole."""
 
     policy: Literal[1] = Field(description="version of this format")
-    purposes: tuple[Literal["research", "quality", "public-health", "education"], ...] = Field(
-        ("research", "quality"), description="purposes that are allowed"
-    )
+    purposes: tuple[Purpose, ...] = Field(("research", "quality"), description="purposes that are allowed")
     models: tuple[Slug, ...] = Field(
         ("linear", "logistic", "poisson", "torch"), description="kinds of models that are allowed"
     )
@@ -59,11 +95,12 @@ class Policy(Part):
     expires: date | None = Field(None, description="last day of this policy; the hospital then renews it")
     code: Code = Field(Code(), description="a study's own code")
     limits: Limits = Field(Limits(), description="what training may use")
+    privacy: Privacy = Field(Privacy(), description="what studies may spend of the privacy of patients")
 
     def check(self, study: Study, today: date) -> None:
         """Whether this policy allows a study at all.
 
-        Raises: Refused: `reason` is one of policy-expired, study-expired, purpose, algorithm, rounds, code.
+        Raises: Refused: `reason` is one of policy-expired, study-expired, purpose, algorithm, rounds, code, epsilon.
         """
         if self.expires is not None and today > self.expires:
             raise Refused(
@@ -85,6 +122,12 @@ class Policy(Part):
                 reason="rounds",
             )
         self._check_code(study)
+        if self.privacy.require_epsilon and study.privacy.epsilon is None:
+            raise Refused(
+                "the hospital takes part only in studies that bound what they say of a patient",
+                "ask for `privacy: {epsilon: ...}` in the study file",
+                reason="epsilon",
+            )
 
     def _check_algorithm(self, study: Study) -> None:
         for what, name, allowed in (
@@ -127,4 +170,7 @@ max_approval_days: 365              # an approval ends after this long at the la
 # expires: 2030-12-31               # last day of this policy
 code: {allowed: false, wheels: []}  # foreign code, by digest of its wheel; it runs confined
 limits: {memory_gb: 16, file_gb: 16, disk_gb: 50, round_minutes: 1440}
+privacy:
+  require_epsilon: false            # true: a study that asks for no `epsilon` is refused
+  budget: {epsilon: 8, delta: 1.0e-5}  # the most that all studies together may say of one patient
 """

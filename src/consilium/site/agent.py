@@ -28,6 +28,7 @@ from consilium.site.line import connect
 from consilium.site.outbox import Outbox
 from consilium.site.pairing import Pairing
 from consilium.site.presence import alone, doorbell
+from consilium.site.recall import Recall
 from consilium.site.seats import Seats
 from consilium.site.states import States
 from consilium.site.steps import Steps
@@ -64,6 +65,8 @@ class Agent:
         states = States(folder, self._journal, self._connection, self.stop)
         outgoing = threading.Event()
         veto = Veto(self._member.site, self._identity, folder, self._journal, outgoing)
+        self._recall = Recall(self._member.site, self._identity, self._journal, self._connection)
+        veto.ledger.recall = self._recall.look
         self._outbox = Outbox(self._journal, self._connection, veto, self.stop, outgoing)
         site, steps = SiteId(self._member.site), Steps(self._identity, self._journal, self._connection, outgoing)
         updates = Updates(folder, self._identity, self._journal, states, self.stop)
@@ -91,6 +94,7 @@ class Agent:
         gc.set_threshold(*COLLECT)
         with alone(self.folder.lock), doorbell(self.folder.bell) as bell:
             self._admitted()
+            self._recalled()
             beats = (self._receive, self._worker.run, self._outbox.run, self._heartbeat, self._witness.run)
             threads = [
                 threading.Thread(target=self._guarded, args=(beat,), name=beat.__name__, daemon=True) for beat in beats
@@ -135,6 +139,14 @@ class Agent:
                 log.info("waiting for admission; read this to the admin: %s", self._identity.fingerprint)
                 said = True
             self.stop.wait(ADMISSION_S)
+
+    def _recalled(self) -> None:
+        """Compare the ledger at once, so that people hear of it; a round under a budget waits until it was compared."""
+        if not self.stop.is_set():
+            try:
+                self._recall.look(datetime.now(UTC))
+            except ConsiliumError as error:
+                log.warning("the privacy ledger is not compared yet: %s", error)
 
     def _receive(self) -> None:
         after = int(self._journal.meta("inbox", "0"))

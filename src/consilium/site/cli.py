@@ -20,7 +20,8 @@ from consilium import studyfile
 from consilium.config import Homes
 from consilium.core.errors import Conflict
 from consilium.governance.words import explain
-from consilium.site import comparing, joining, showing, witness
+from consilium.site import budget as budgets
+from consilium.site import comparing, joining, recall, showing, witness
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal, damaged
@@ -141,14 +142,15 @@ def review(study: str, code: Path | None, home: Path, as_json: bool) -> None:
         from consilium.site import room
 
         need = room.of_study(desk.journal, standing.plan).bytes
+        spends, spent = budgets.review(desk, standing.plan)
     plan = standing.plan
     fact = {
         "study": study, "plan": plan.digest, "standing": standing.word, "policy": standing.policy or "allowed",
-        "words": explain(plan), "content": plan.study.model_dump(mode="json"), "disk_bytes": need,
+        "words": explain(plan), "content": plan.study.model_dump(mode="json"), "disk_bytes": need, "budget": spends,
     }  # fmt: skip
     verdict = f"forbids this study: {standing.policy}" if standing.policy else "allows this study"
     words = f"{explain(plan)}\n\nThe hospital's policy {verdict}.\nDecided here so far: {standing.word}."
-    words += f"\nIts runs take up to {room.size(need)} of disk here."
+    words += f"\nIts runs take up to {room.size(need)} of disk here.\n{spent}"
     if code is not None:
         words += f"\nThe study's code is in {code}. Nothing of it has run here."
     say(fact, as_json, words)
@@ -268,6 +270,40 @@ def acknowledge(person: str, home: Path, as_json: bool) -> None:
         found = witness.acknowledge(desk.journal, person, now())
     ring(Folder.open(home))
     say(found, as_json, f"{len(found)} alarms are acknowledged by {person}.")
+
+
+@site.command()
+@home_option
+@json_option
+def budget(home: Path, as_json: bool) -> None:
+    """Show what is spent, reserved and left of the privacy of this hospital's patients, and by which study."""
+    with _desk(home) as desk:
+        fact = budgets.facts(desk)
+    say(fact, as_json, "") if as_json else budgets.words(fact)
+
+
+@site.command()
+@person_option
+@click.option("--epsilon", type=click.FloatRange(0, 1000, min_open=True), help="Spent beside what the coordinator has.")
+@click.option("--delta", type=click.FloatRange(0, 1), default=0.0, help="Delta of that epsilon.")
+@click.option("--population", default="", help="Of these patients alone. Default: of each population.")
+@home_option
+@json_option
+def recount(
+    person: str, epsilon: float | None, delta: float, population: str, home: Path, as_json: bool
+) -> None:  # fmt: skip
+    """Say that this site was restored from an older copy: its ledger then charges all that the coordinator has of it.
+
+    With --epsilon, charge so much beside it: what was spent by other means, or in a folder that is lost.
+    """
+    with _desk(home) as desk:
+        found = recall.recount(desk.journal, person, now())
+        if epsilon is not None:
+            budgets.known(desk, population)
+            recall.said(desk.journal, population, epsilon, delta, person, now())
+    ring(Folder.open(home))
+    words = f"{len(found)} rounds are charged by the coordinator's record."
+    say({"rounds": found, "epsilon": epsilon}, as_json, words + (f" So is epsilon {epsilon:g}." if epsilon else ""))
 
 
 @site.command()

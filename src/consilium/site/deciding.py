@@ -1,5 +1,6 @@
 """A person at the hospital decides on a study: what was offered, what the policy says, and the signed decision."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -7,14 +8,16 @@ from sqlite3 import Row
 
 from pydantic import ValidationError
 
-from consilium.core.errors import Invalid, NotFound, Refused
+from consilium.core.errors import Invalid, MappingInvalid, NotFound, Refused
 from consilium.core.ids import Digest
 from consilium.core.study import Plan
 from consilium.governance.approvals import WEAKER, Said, weaker
 from consilium.governance.policy import Policy
+from consilium.site import sources
 from consilium.site.folder import Folder
 from consilium.site.guard import Guard
 from consilium.site.journal import MADE, OPEN, Journal
+from consilium.site.ledger import Ledger
 from consilium.wire.envelope import seal
 from consilium.wire.messages import Decision
 
@@ -76,9 +79,11 @@ class Desk:
         return [name for name in self.offered() if self.standing(name, now).word in ("approved", "changed")]
 
     def objection(self, plan: Plan, now: datetime) -> str:
-        """What in the hospital's policy forbids the plan; empty when nothing does."""
+        """What in the hospital's policy or privacy budget forbids the plan; empty when nothing does."""
         try:
             self.folder.policy().check(plan.study, now.date())
+            with suppress(NotFound, MappingInvalid):  # what it would read is not known yet
+                Ledger(self.folder, self.journal).check(plan)
         except Refused as error:
             return error.message
         return ""
@@ -97,7 +102,8 @@ class Desk:
 
         Nothing is signed that could never train: the patients are counted as the pipeline will count them.
 
-        Raises: Refused: the policy forbids it, a weaker mode was not accepted by name, or there are too few patients.
+        Raises: Refused: the policy forbids it, a weaker mode was not accepted by name, there are too few patients, or
+                the privacy budget has no room for a run.
                 Invalid: there is no such mode.   NotFound: no mapping.   MappingInvalid, DataUnusable: no table.
         """
         plan, policy = self.plan(study), self.folder.policy()
@@ -112,6 +118,7 @@ class Desk:
             )
         chosen = self.folder.mapping(plan.study.contract.id, mapping)
         expires = self._expiry(plan, policy, until, now)
+        Ledger(self.folder, self.journal).check(plan, chosen)
         _enough(plan, policy, chosen)
         decision = self._decision("approve", study, person, now, accepts=weaker(plan), expires=expires)
         self._keep(decision, now, chosen if mapping else None)
@@ -189,9 +196,7 @@ class Desk:
 
     def mapping(self, study: str) -> Path:
         """The mapping that the study would be trained with. Raises: NotFound."""
-        plan = self.plan(study)
-        row = self.journal.row("SELECT path FROM mappings WHERE plan = ?", plan.digest)
-        return self.folder.mapping(plan.study.contract.id, Path(row["path"]) if row else None)
+        return sources.mapping(self.folder, self.journal, self.plan(study))
 
 
 def _known(modes: tuple[str, ...]) -> None:

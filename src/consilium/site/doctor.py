@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from consilium import __version__
 from consilium.core.errors import AuditBroken, ConsiliumError, PolicyInvalid
 from consilium.governance import audit
-from consilium.site import room, tables
+from consilium.site import budget, ledger, room, tables
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal, damaged
@@ -166,6 +166,24 @@ def _journal(folder: Folder, now: datetime) -> Iterator[Found]:
         journal.close()
 
 
+def _budget(folder: Folder, now: datetime) -> Iterator[Found]:
+    try:
+        with closing(Journal(folder.journal)) as journal:
+            entries, fact = ledger.verify(journal), budget.facts(Desk(folder, journal))
+    except (PolicyInvalid, DatabaseError):  # their own checks say why
+        yield "ok", "not looked at: the policy or the journal cannot be read", ""
+        return
+    if fact["behind"]:
+        yield "problem", f"the privacy ledger is not to be relied on: {fact['behind']}", "`consilium site recount`"
+        return
+    told = [f"{one['population']}: {one['left']:g} of {one['epsilon']:g} left" for one in fact["populations"]]
+    yield "ok", f"the privacy ledger is whole ({entries} entries); epsilon of {'; '.join(told)}", ""
+    for one in fact["populations"]:
+        if one["left"] == 0:
+            words = f"the budget of {one['population']} is spent: studies with `epsilon` are refused"
+            yield "warning", words, "`consilium site budget` says by which studies"
+
+
 def _proxy(folder: Folder, now: datetime) -> Iterator[Found]:
     url = folder.membership().url
     proxy = proxy_for(url)
@@ -264,6 +282,6 @@ def _agent(folder: Folder, now: datetime) -> Iterator[Found]:
 
 
 CHECKS: tuple[Callable[[Folder, datetime], Iterator[Found]], ...] = (
-    _versions, _permissions, _key, _disk, _policy, _confinement, _journal, _proxy, _certificate, _coordinator, _data,
-    _agent,
+    _versions, _permissions, _key, _disk, _policy, _confinement, _journal, _budget, _proxy, _certificate, _coordinator,
+    _data, _agent,
 )  # fmt: skip

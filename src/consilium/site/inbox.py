@@ -16,6 +16,7 @@ from consilium.core.ids import Digest, digest
 from consilium.core.study import Plan
 from consilium.governance import audit
 from consilium.governance.audit import Head
+from consilium.site import ledger
 from consilium.site.journal import OPEN, Journal, Writing
 from consilium.site.outbox import Outbox
 from consilium.site.states import States
@@ -226,6 +227,7 @@ class Inbox:
         tx.do(f"UPDATE tasks SET status = 'over' WHERE run = ? AND status IN {OPEN}", ended.run)  # noqa: S608
         body = {"study": ended.study, "run": ended.run, "status": ended.status, "reason": ended.reason}
         tx.record("run-ended", {**body, "state": ended.state.digest if ended.state else None}, now)
+        ledger.close(tx, ended.run, now)
         self._checkpoint(tx, ended.study, ended.run, now)
         tx.do("INSERT OR REPLACE INTO meta VALUES (?, 'ended')", f"run/{ended.run}")
         log.info("run %s %s", ended.run, ended.status)
@@ -244,6 +246,7 @@ class Inbox:
         for row in tx.rows("SELECT DISTINCT run FROM tasks"):
             if row["run"] not in told.runs:
                 tx.do("INSERT OR IGNORE INTO meta VALUES (?, 'ended')", f"run/{row['run']}")
+                ledger.close(tx, row["run"], now)
         newest = "SELECT study, envelope FROM decisions WHERE id IN (SELECT max(id) FROM decisions GROUP BY study)"
         for row in tx.rows(newest):
             tx.send("decision", bytes(row["envelope"]), {"study": row["study"]}, now)

@@ -16,18 +16,17 @@ from sqlite3 import Row
 
 import numpy as np
 
-from consilium import yamlfile
 from consilium.algorithms import metrics
 from consilium.core import state as chain
-from consilium.core.errors import MappingInvalid, Refused
-from consilium.core.ids import Digest, SiteId, canonical, digest
+from consilium.core.errors import Refused
+from consilium.core.ids import Digest, SiteId, digest
 from consilium.core.study import Plan
-from consilium.data.mapping import Mapping
 from consilium.privacy import disclosure, recipe, secagg
 from consilium.privacy.disclosure import Opening
 from consilium.privacy.layout import Layout
 from consilium.privacy.pairing import Roster
 from consilium.privacy.secagg import Confirm, Expected, Masked, Open, Ready, Seat
+from consilium.site import sources
 from consilium.site.folder import Folder
 from consilium.site.guard import Permit
 from consilium.site.journal import Journal, Writing
@@ -132,9 +131,8 @@ class Seats:
         the same question twice chooses all that. Rounds of training carry the model's metrics, too, so the kind of the
         round is not, either.
         """
-        path = self.updates.mapping(plan)
-        source, label = _asked(path, path.stat().st_mtime_ns)
-        return {"source": source, "objective": label, "model": model_hash(state)}
+        asked = sources.asked(self.updates.mapping(plan))
+        return {"source": asked.source, "objective": asked.label, "model": model_hash(state)}
 
     def _seat(self, task: Task, roster: Roster) -> tuple[Seat, Row]:
         """The seat of the newest attempt. Raises: Refused: the task is of another, or keys are others (`replayed`)."""
@@ -260,16 +258,6 @@ def _layout(plan: bytes, kind: str, model: tuple[str, int], sites: int) -> Layou
     sums = metrics.sums(study.contract.label.type, np.zeros(0), np.zeros(0))
     shapes = {name: (chain.kind(array), array.size) for name, array in sums.items()}
     return Layout.of(study, kind, model, shapes, sites)
-
-
-@lru_cache(maxsize=16)
-def _asked(mapping: Path, _: int) -> tuple[Digest, Digest]:
-    """(which table, which column is the label) in a mapping as it stood at a moment."""
-    found = yamlfile.load(mapping, Mapping, MappingInvalid)
-    table = found.source
-    place = str((mapping.parent / table.path).resolve()) if table.path else ""
-    source = digest(canonical([table.type, place, table.url or "", table.query or ""]))
-    return source, digest(canonical([found.label.column]))
 
 
 def model_hash(state: Path) -> Digest:

@@ -13,6 +13,7 @@ from consilium.core.ids import digest
 from consilium.site import comparing
 from consilium.site.deciding import Desk
 from consilium.site.journal import Journal
+from consilium.site.ledger import BEHIND
 from consilium.site.witness import OPEN
 
 if TYPE_CHECKING:  # both stand on much that most commands do not need
@@ -98,6 +99,7 @@ def status(desk: Desk, runs: bool, now: datetime) -> Json:
         "compare": to_compare,
         "waiting": int(waiting["n"]) if waiting else 0,
         "alarms": [dict(row) for row in journal.rows(OPEN)],
+        "behind": json.loads(journal.meta(BEHIND, '{"why": ""}') or '{"why": ""}')["why"],
     }  # fmt: skip
 
 
@@ -111,6 +113,9 @@ def status_words(fact: Json) -> None:
         click.echo(f"      {_cell(alarm['note']) or 'Ask the coordinator, by another way, what happened.'}")
     if fact["alarms"]:
         click.echo("Next: `consilium site acknowledge`, when you know what it was.\n")
+    if fact["behind"]:
+        click.echo(f"{click.style('ledger', fg='red')} {fact['behind']}: nothing is trained under a privacy budget.")
+        click.echo("Next: `consilium site recount`, by a person who knows that this site was restored.\n")
     _table(fact["studies"], ("study", "standing", "expires", "policy", "title"))
     for run in fact["compare"]:
         click.echo(f"\n{run} waits for its words to be compared: `consilium site compare {run}`")

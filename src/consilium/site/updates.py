@@ -15,10 +15,11 @@ from consilium.core.ids import Digest
 from consilium.core.study import Plan
 from consilium.governance.policy import Limits
 from consilium.privacy.recipe import sample_key
-from consilium.site import room
+from consilium.site import room, sources
 from consilium.site.folder import Folder, durable
 from consilium.site.guard import Permit
 from consilium.site.journal import Journal, Writing
+from consilium.site.ledger import Ledger
 from consilium.site.pipeline import Paths, Pipeline, Trained
 from consilium.site.states import States
 from consilium.wire.envelope import seal
@@ -98,8 +99,7 @@ class Updates:
 
     def mapping(self, plan: Plan) -> Path:
         """The mapping with which a plan is trained. Raises: NotFound."""
-        row = self.journal.row("SELECT path FROM mappings WHERE plan = ?", plan.digest)
-        return self.folder.mapping(plan.study.contract.id, Path(row["path"]) if row else None)
+        return sources.mapping(self.folder, self.journal, plan)
 
     def _made(self, task: Task, permit: Permit, plan: Plan, now: datetime, sample: bytes) -> Trained:
         limits = self.folder.policy().limits
@@ -123,6 +123,7 @@ class Updates:
         if self._pipeline is None or self._pipeline.limits != limits:
             self.close()
             self._pipeline = self.begin(self.identity.public, limits, self.stop)
+        Ledger(self.folder, self.journal).charge(task, plan, now)  # durable before the first patient is read
         return self._pipeline.run(paths)
 
 

@@ -1,7 +1,7 @@
 """The guard with what it needs, read anew each time; and the refusal, which reaches the study's owner by its reason."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Event
 
@@ -10,6 +10,7 @@ from consilium.core.study import Plan
 from consilium.site.folder import Folder
 from consilium.site.guard import Guard, Permit
 from consilium.site.journal import MADE, Journal
+from consilium.site.ledger import Ledger
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Refusal, Task
@@ -21,8 +22,12 @@ OURS = {
     "mapping-invalid": "the hospital's mapping cannot be used as it stands; `consilium site check` says why, there",
     "policy-invalid": "the hospital's policy cannot be read as it stands; `consilium site doctor` says why, there",
     "data-unusable": "the hospital's data cannot be used as they stand; `consilium site check` says why, there",
+    "budget": "the hospital's privacy budget has no room for this study; `consilium site budget` says why, there",
+    "ledger": "the hospital's privacy ledger was restored from an older copy; a person there says what was spent",
 }
-"""What leaves instead of messages that quote the hospital's own files: paths, columns, passwords of databases."""
+"""What leaves instead of messages that quote the hospital's own files: paths, columns, passwords of databases; and in
+place of what other studies have spent.
+"""
 
 
 def reason_of(error: ConsiliumError) -> str:
@@ -39,6 +44,11 @@ class Veto:
     folder: Folder
     journal: Journal
     outgoing: Event
+    ledger: Ledger = field(init=False)
+
+    def __post_init__(self) -> None:
+        """With the ledger of this journal."""
+        self.ledger = Ledger(self.folder, self.journal)
 
     def permit(self, task: Task, now: datetime) -> tuple[Permit, Plan]:
         """The permit for a task. Raises: Refused, PolicyInvalid."""
@@ -53,7 +63,9 @@ class Veto:
         guard = Guard(self.site, self.identity.public, policy)
         permit = guard.check(task, payload, [bytes(row["envelope"]) for row in said], now)
         self._run(task, policy.max_rounds)
-        return permit, Plan.load(payload)
+        plan = Plan.load(payload)
+        self.ledger.allow(task, plan)
+        return permit, plan
 
     def _run(self, task: Task, most: int) -> None:
         """Whether the run is of the task's plan, and what all its runs trained here leaves room for this round.

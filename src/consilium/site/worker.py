@@ -91,6 +91,7 @@ class Worker:
     def _perform(self, row: Row, task: Task) -> None:
         try:
             permit, plan = self.veto.permit(task, datetime.now(UTC))
+            self.veto.ledger.reserve(task, plan, datetime.now(UTC))
             if task.phase == "SUBMIT":
                 self._submit(row, task, permit, plan)
             else:

@@ -362,6 +362,22 @@ class Links(Message):
     links: tuple[Hash, ...]
 
 
+class Left(Message):
+    """What of one run a site has made, by the coordinator's record: (round, for how many attempts it was ready)."""
+
+    study: Name
+    plan: Hash
+    run: Name
+    rounds: tuple[tuple[Number, Number], ...]
+
+
+class Record(Message):
+    """What the coordinator keeps of the site that asks: its newest checkpoints, and what it sent under a budget."""
+
+    checkpoints: tuple[dict[str, Any], ...] = Field(description="envelopes of its own checkpoints, oldest first")
+    sent: tuple[Left, ...] = Field(description="runs of studies with `epsilon`")
+
+
 class Heartbeat(Message):
     """The site lives. Independent of training."""
 

@@ -53,6 +53,8 @@ CASES: dict[str, tuple[dict[str, Any], Study, str]] = {
     "foreign code, allowed": ({"code": {"allowed": True}}, make(model=FOREIGN), ""),
     "foreign code, allowed by digest": ({"code": {"allowed": True, "wheels": [WHEEL]}}, make(model=FOREIGN), ""),
     "other foreign code": ({"code": {"allowed": True, "wheels": [OTHER]}}, make(model=FOREIGN), "code"),
+    "no epsilon, and none demanded": ({"privacy": {"budget": {"epsilon": 1}}}, make(), ""),
+    "no epsilon where the policy demands one": ({"privacy": {"require_epsilon": True}}, make(), "epsilon"),
     "a digest without permission": ({"code": {"allowed": False, "wheels": [WHEEL]}}, make(model=FOREIGN), "code"),
 }
 

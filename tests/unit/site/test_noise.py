@@ -137,5 +137,6 @@ def test_a_plan_that_claims_too_small_an_epsilon_is_refused(relay: Relay) -> Non
     plan = Plan.of(honest.study.model_copy(update={"name": "greedy", "privacy": privacy}))
     relay.states["greedy-1", 0] = relay.states["noised-1", 0]
     for hospital in relay.hospitals.values():
+        hospital.folder.policy_file.write_text("policy: 1\nmin_patients: 10\nprivacy: {budget: {epsilon: 99}}\n")
         hospital.offered(plan)
     assert set(relay.ask(plan, 0, "KEYS").values()) == {"epsilon"}

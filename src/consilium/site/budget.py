@@ -1,0 +1,137 @@
+"""`consilium site budget`: what is spent, reserved and left of patients' privacy, for people who decide."""
+
+import json
+from typing import Any
+
+import click
+
+from consilium.core.errors import MappingInvalid, NotFound
+from consilium.core.study import Plan
+from consilium.governance.policy import EVERYBODY, Budget, Policy
+from consilium.privacy.ledger import Account, Book, Limit, Whose, total
+from consilium.site import sources
+from consilium.site.deciding import Desk
+from consilium.site.ledger import BEHIND, Ledger, budget_of, cost_of
+
+Json = dict[str, Any]
+MEANS = (
+    "Epsilon bounds what all that left says of one patient: at epsilon 1, nothing seen outside is more than 2.7 times "
+    "as likely with this patient in the table as without, at 4 no more than 55 times, but for a chance of about delta. "
+    "`spent` counts on the fewest honest hospitals of each study; `all honest` is what it is while every hospital adds "
+    "its noise. Studies together are counted by Renyi curves, which is less than their epsilons added up."
+)
+
+
+def facts(desk: Desk) -> Json:
+    """All populations with their budgets, purposes and studies; and why no round is trained, if that is so."""
+    ledger, policy = Ledger(desk.folder, desk.journal), desk.folder.policy()
+    book, behind = ledger.book, desk.journal.meta(BEHIND)
+    spent = {one.whose.population for one in book.accounts.values()} - {"", EVERYBODY}
+    names = [EVERYBODY, *sorted(spent | set(policy.privacy.populations))]
+    return {
+        "require_epsilon": policy.privacy.require_epsilon,
+        "behind": json.loads(behind)["why"] if behind else "",
+        "populations": [_population(name, book, policy) for name in names],
+    }
+
+
+def known(desk: Desk, population: str) -> None:
+    """Whether there is such a population. Raises: NotFound."""
+    names = [EVERYBODY, *desk.folder.policy().privacy.populations]
+    if population and population not in names:
+        raise NotFound(f"the policy names no population {population}", f"choose one of {', '.join(names)}, or none")
+
+
+def _population(name: str, book: Book, policy: Policy) -> Json:
+    budget, named = budget_of(policy, name), policy.privacy.populations
+    whose, limit = Whose(name, "", "", ""), Limit(budget.epsilon, budget.delta)
+    accounts = book.of(whose, named)
+    purposes = sorted({one.whose.purpose for one in accounts} - {""} | set(budget.purposes))
+    return {
+        "population": name, "delta": budget.delta, **_figures(accounts, limit),
+        "purposes": [{"purpose": one, **_figures(book.of(whose, named, one), _limit(budget, one))} for one in purposes],
+        "studies": [_study(one, budget.delta) for one in accounts],
+    }  # fmt: skip
+
+
+def _limit(budget: Budget, purpose: str) -> Limit:
+    most = {str(name): epsilon for name, epsilon in budget.purposes.items()}
+    return Limit(most.get(purpose, budget.epsilon), budget.delta)
+
+
+def _figures(accounts: list[Account], limit: Limit) -> Json:
+    held = [one.held for one in accounts]
+    spent = total(one.spent for one in accounts).epsilon(limit.delta)
+    return {
+        "epsilon": limit.epsilon, "spent": _round(spent),
+        "all_honest": _round(total(one.spent_honest for one in accounts).epsilon(limit.delta)),
+        "reserved": _round(total(held).epsilon(limit.delta) - spent), "left": _round(limit.left(*held)),
+    }  # fmt: skip
+
+
+def _study(one: Account, delta: float) -> Json:
+    return {
+        "study": one.study or one.cost.event, "run": one.run, "purpose": one.whose.purpose,
+        "rounds": sum(1 for times in one.charged.values() if times), "of": one.cost.rounds,
+        "state": "going on" if one.open else "over", "spent": _round(one.spent.epsilon(delta)),
+        "all_honest": _round(one.spent_honest.epsilon(delta)), "asked": one.cost.epsilon, "at": one.cost.delta,
+    }  # fmt: skip
+
+
+def _round(value: float) -> float:
+    """To three decimals: it is shown, and never compared. JSON has no infinity."""
+    return round(min(max(value, 0.0), 1e6), 3)
+
+
+def words(fact: Json) -> None:
+    """The same, for people."""
+    from consilium.site.showing import _table
+
+    if fact["behind"]:
+        click.echo(f"{click.style('No round is trained under a budget', fg='red')}: {fact['behind']}.")
+        click.echo("Next: `consilium site recount`, by a person who knows that this site was restored.\n")
+    for one in fact["populations"]:
+        what = "all patients that the policy does not name apart" if one["population"] == EVERYBODY else "named apart"
+        click.echo(f"{one['population']} ({what}): epsilon {one['epsilon']:g} at delta {one['delta']:g}")
+        click.echo(
+            f"  spent {one['spent']:g} (all honest {one['all_honest']:g}), reserved {one['reserved']:g}, left "
+            f"{one['left']:g}"
+        )
+        for part in one["purposes"]:
+            click.echo(f"  {part['purpose']}: spent {part['spent']:g} of {part['epsilon']:g}, left {part['left']:g}")
+        if one["studies"]:
+            rows = [{**row, "rounds": f"{row['rounds']} of {row['of']}"} for row in one["studies"]]
+            _table(rows, ("study", "run", "purpose", "rounds", "state", "spent", "all_honest", "asked"))
+        click.echo()
+    click.echo(MEANS)
+    if not fact["require_epsilon"]:
+        click.echo("Studies that ask for no epsilon are not counted here, and the policy allows them.")
+
+
+def review(desk: Desk, plan: Plan) -> tuple[Json, str]:
+    """What a study would take of the budget, as a fact and in one line."""
+    cost, policy = cost_of(plan.study), desk.folder.policy()
+    if cost is None:
+        told = "It asks for no epsilon: what it says of a patient is not bounded, and no budget counts it."
+        return {
+            "epsilon": None
+        }, f"{told} The policy does not demand one." if not policy.privacy.require_epsilon else told
+    try:
+        patients = sources.asked(sources.mapping(desk.folder, desk.journal, plan)).patients
+    except (NotFound, MappingInvalid):  # there is none yet
+        patients = ""
+    population, budget = policy.privacy.of(patients)
+    book = Ledger(desk.folder, desk.journal).book
+    whose = Whose(population, patients, "", plan.study.purpose.code)
+    held = [one.held for one in book.of(whose, policy.privacy.populations)]
+    before, after = (total(loads).epsilon(budget.delta) for loads in (held, [*held, cost.whole]))
+    fact = {
+        "epsilon": cost.epsilon, "delta": cost.delta, "all_honest": cost.all_honest, "population": population,
+        "budget": budget.epsilon, "before": _round(before), "after": _round(after),
+    }  # fmt: skip
+    text = (
+        f"It asks for epsilon {cost.epsilon:g} at delta {cost.delta:g} ({cost.all_honest:g} while all hospitals are "
+        f"honest). By the ledger's count a run takes the budget of {population} from {before:.3g} to {after:.3g} of "
+        f"{budget.epsilon:g}."
+    )
+    return fact, text

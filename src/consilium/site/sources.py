@@ -1,0 +1,45 @@
+"""Which of the hospital's tables a plan reads, and whose: by the table itself, and not by what a file is called."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from consilium import yamlfile
+from consilium.core.errors import MappingInvalid
+from consilium.core.ids import Digest, canonical, digest
+from consilium.core.study import Plan
+from consilium.data.mapping import Mapping
+from consilium.site.folder import Folder
+from consilium.site.journal import Journal
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Digests of which table a mapping reads and which column is the label; and how it names the patients, or ""."""
+
+    source: Digest
+    label: Digest
+    patients: str
+
+
+def mapping(folder: Folder, journal: Journal, plan: Plan) -> Path:
+    """The mapping with which a plan is trained. Raises: NotFound."""
+    row = journal.row("SELECT path FROM mappings WHERE plan = ?", plan.digest)
+    return folder.mapping(plan.study.contract.id, Path(row["path"]) if row else None)
+
+
+def asked(path: Path) -> Asked:
+    """What a mapping reads, as it stands now. Raises: MappingInvalid."""
+    try:
+        return _asked(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise MappingInvalid(f"{path} cannot be read", "give the path of a YAML file in UTF-8") from error
+
+
+@lru_cache(maxsize=16)
+def _asked(path: Path, _: int) -> Asked:
+    found = yamlfile.load(path, Mapping, MappingInvalid)
+    table = found.source
+    place = str((path.parent / table.path).resolve()) if table.path else ""
+    source = digest(canonical([table.type, place, table.url or "", table.query or ""]))
+    return Asked(source, digest(canonical([found.label.column])), found.patients or "")

@@ -1,0 +1,393 @@
+"""The ledger where rounds are made: charged before training, refused before a table is read, inherited by extracts."""
+
+import contextlib
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+from unittest import mock
+
+import pytest
+
+from consilium.core.errors import NotFound, Refused, Unavailable
+from consilium.core.study import Plan
+from consilium.governance import audit
+from consilium.privacy.accountant import Sampled, curve
+from consilium.privacy.ledger import Cost, Load
+from consilium.site import budget, ledger, recall
+from consilium.site.deciding import Desk
+from consilium.site.journal import Journal
+from consilium.site.recall import Recall
+from consilium.wire.envelope import payload_of, seal
+from consilium.wire.messages import Checkpoint, Ended, Refusal
+from e2e.federation import table
+from unit.site.circle import Here, Hospital, Relay, circle, secure
+
+NOW = datetime(2030, 6, 1, tzinfo=UTC)
+NAMES = ("east", "north", "south")
+ONE = Load(curve(Sampled(2.0, 1.0, 1)))
+
+
+@pytest.fixture(autouse=True)
+def priced() -> Iterator[None]:
+    """Each round of every study here costs the same, whether it is noised or not: what is tested is the count."""
+
+    def price(study: Any) -> Cost:
+        return Cost(study.rounds, ONE, ONE, 2.0, 1.0, 1e-5, "a test")
+
+    with contextlib.ExitStack() as stack:
+        for module in (ledger, recall, budget):
+            stack.enter_context(mock.patch.object(module, "cost_of", price))
+        yield
+
+
+@pytest.fixture
+def relay(tmp_path: Path) -> Iterator[Relay]:
+    with circle(tmp_path, *NAMES) as found:
+        yield found
+
+
+def policy(hospital: Hospital, epsilon: float, more: str = "") -> None:
+    text = f"policy: 1\nmin_patients: 10\nprivacy: {{budget: {{epsilon: {epsilon}}}{more}}}\n"
+    hospital.folder.policy_file.write_text(text)
+
+
+def rounds(count: int) -> float:
+    """A budget with room for so many rounds, and no more."""
+    return (ONE * count).epsilon(1e-5) + 1e-6
+
+
+def apart(count: int, *names: str) -> str:
+    """Populations of these names in a policy, each with a budget for so many rounds."""
+    return f", populations: {{{', '.join(f'{name}: {{epsilon: {rounds(count)}}}' for name in names)}}}"
+
+
+def begun(relay: Relay, name: str = "sums", **changes: Any) -> Plan:
+    plan = relay.approved(secure(name, **changes))
+    relay.paired(plan)
+    return plan
+
+
+def spent(hospital: Hospital) -> int:
+    return sum(one.trainings for one in hospital.worker.veto.ledger.book.accounts.values())
+
+
+def charged(hospital: Hospital, number: int) -> int:
+    return hospital.worker.veto.ledger.book.charged("sums-1", number)
+
+
+def ended(plan: Plan) -> Ended:
+    name = plan.study.name
+    return Ended(study=name, run=f"{name}-1", status="stopped", reason="", state=None)
+
+
+def test_a_training_begins_only_once_its_charge_is_on_disk(relay: Relay) -> None:
+    plan, seen = begun(relay), []
+
+    def watched(self: Here, command: dict[str, Any], ask: Any = Here.ask) -> dict[str, Any]:
+        if command["do"] == "train":
+            with contextlib.closing(sqlite3.connect(relay["north"].folder.journal)) as other:
+                kinds = [json.loads(row[0]) for row in other.execute("SELECT entry FROM ledger ORDER BY seq")]
+                seen.append([(one["kind"], one["body"].get("round")) for one in kinds])
+        return dict(ask(self, command))
+
+    with mock.patch.object(Here, "ask", watched):
+        relay.ask(plan, 1, "READY", ("north",))
+    assert seen == [[("reserve", None), ("charge", 1)]]
+    assert relay.ask(plan, 1, "READY") == dict.fromkeys(NAMES, "done")
+    assert spent(relay["north"]) == 1, "the same training said twice"
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@contextlib.contextmanager
+def killed(statement: int) -> Iterator[None]:
+    """The process ends at the n-th statement that it writes, or as it trains, whichever comes first at that count."""
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+        if count == statement:
+            raise Killed
+
+    def written(writing: Any, text: str, *values: Any) -> int:
+        step()
+        return int(writing._db.execute(text, values).rowcount)
+
+    def asked(here: Here, command: dict[str, Any], ask: Any = Here.ask) -> dict[str, Any]:
+        told = ask(here, command)
+        step()
+        return dict(told)
+
+    with (
+        mock.patch("consilium.site.journal.Writing.do", written),
+        mock.patch.object(Here, "ask", asked),
+        contextlib.suppress(Killed),
+    ):
+        yield
+
+
+def test_wherever_the_process_is_killed_what_left_is_counted(relay: Relay) -> None:
+    """Every statement of READY and MASK in turn; each round is begun again by a fresh process, until all is said."""
+    for hospital in relay.hospitals.values():
+        policy(hospital, rounds(60))
+    plan, north, most = begun(relay, rounds=30), relay["north"], 18
+    for number in range(1, most + 1):
+        for phase, statement in (("READY", number), ("MASK", 1 + number // 2)):
+            with killed(statement):
+                relay.ask(plan, number, phase, ("north",))
+            north.again()
+            left = north.journal.row("SELECT count(*) AS n FROM outbox WHERE round = ? AND digest IS NOT NULL", number)
+            assert left is not None and charged(north, number) >= left["n"]
+            assert set(relay.ask(plan, number, phase).values()) == {"done"}
+        assert charged(north, number) == 1
+        for phase in ("CONFIRM", "UNMASK"):
+            assert set(relay.ask(plan, number, phase).values()) == {"done"}
+        relay.opened(plan, number)
+        relay.closed(plan, number, NAMES)
+    assert spent(north) == most
+    ledger.verify(north.journal)
+
+
+def test_what_exceeds_the_budget_is_not_approved_and_what_is_known_of_it_stays_here(relay: Relay) -> None:
+    north = relay["north"]
+    policy(north, rounds(1))
+    with pytest.raises(Refused) as caught:
+        relay.approved(secure("sums"))
+    assert caught.value.reason == "budget" and "of the budget of everybody" in caught.value.message
+    assert north.count("decisions") == 0
+    policy(north, rounds(2))
+    north.desk.approve("sums", "Vera", (), None, north.mapping, NOW)
+
+
+def test_a_run_is_refused_before_anything_is_read_when_others_have_spent_what_it_needs(relay: Relay) -> None:
+    north = relay["north"]
+    for hospital in relay.hospitals.values():
+        policy(hospital, rounds(3))
+    one, two = relay.approved(secure("one")), relay.approved(secure("two"))
+    assert set(relay.ask(one, 0, "KEYS").values()) == {"done"}
+    with mock.patch.object(Here, "ask", side_effect=AssertionError("a table was read")):
+        assert relay.ask(two, 0, "KEYS", ("north",)) == {"north": "budget"}
+    said = north.journal.row("SELECT envelope FROM outbox WHERE type = 'refusal'")
+    assert said is not None
+    told = Refusal.decode(payload_of(bytes(said["envelope"]), Refusal.TYPE))
+    assert told.reason == "budget" and not [letter for letter in told.text if letter.isdigit()]
+    north.told(ended(one))
+    assert relay.ask(two, 0, "KEYS", ("north",)) == {"north": "done"}, "what one reserved is free again"
+
+
+def test_a_stricter_budget_holds_from_the_next_round_on(relay: Relay) -> None:
+    plan = begun(relay, rounds=3)
+    relay.played(plan, 1)
+    policy(relay["north"], rounds(2))
+    assert relay.ask(plan, 2, "READY", ("north",)) == {"north": "budget"}
+    policy(relay["north"], rounds(3))
+    assert relay.ask(plan, 2, "READY", ("north",)) == {"north": "done"}
+
+
+def test_at_the_end_of_a_run_what_was_never_sent_is_given_back_and_nothing_else(relay: Relay) -> None:
+    plan, north = begun(relay, rounds=5), relay["north"]
+    relay.played(plan, 1)
+    for phase in ("READY", "MASK"):
+        relay.ask(plan, 2, phase)
+    relay.ask(plan, 3, "READY", ("north",), state=relay.states["sums-1", 1])  # ready, and never asked for more
+    held = [one.held for one in north.worker.veto.ledger.book.accounts.values()]
+    north.told(ended(plan))
+    (account,) = north.worker.veto.ledger.book.accounts.values()
+    assert {number for number, times in account.charged.items() if times} == {1, 2} and not account.open
+    assert account.held.epsilon(1e-5) < held[0].epsilon(1e-5)
+    assert account.held.epsilon(1e-5) == (ONE * 2).epsilon(1e-5)
+
+
+PATIENTS = "patient: {column: id}\n"
+
+
+def other_extract(hospital: Hospital, folder: str, patients: str = "") -> Path:
+    """Another table of this hospital, and its mapping; of the patients of this name."""
+    path = table(hospital.folder.home / folder, 9)
+    text = path.read_text().replace(PATIENTS, PATIENTS + (f"patients: {patients}\n" if patients else ""))
+    path.write_text(text)
+    return path
+
+
+def approves(hospital: Hospital, name: str, mapping: Path) -> bool:
+    """Whether the budget has room for a study with this mapping."""
+    plan = Plan.of(secure(name))
+    with hospital.journal.write() as tx:
+        tx.do(
+            "INSERT OR IGNORE INTO studies (study, plan, payload, title, at) VALUES (?, ?, ?, '', '')",
+            name, plan.digest, plan.payload,
+        )  # fmt: skip
+    try:
+        hospital.desk.approve(name, "Vera", (), None, mapping, NOW)
+    except Refused as error:
+        assert error.reason == "budget"
+        return False
+    return True
+
+
+def test_a_new_extract_inherits_what_was_spent(relay: Relay) -> None:
+    plan, north = begun(relay), relay["north"]
+    relay.played(plan, 1)
+    policy(north, rounds(3))
+    assert not approves(north, "two", other_extract(north, "later")), "one pool, whatever is read"
+    policy(north, rounds(3), apart(3, "heart", "lung"))
+    heart, same = other_extract(north, "heart", "heart"), north.mapping
+    assert approves(north, "three", heart), "patients whom the policy names apart"
+    assert not approves(north, "four", other_extract(north, "unnamed", "kidney")), "a name that only the mapping knows"
+    renamed = same.with_name("renamed.yaml")
+    renamed.write_text(same.read_text().replace(PATIENTS, PATIENTS + "patients: lung\n"))
+    assert not approves(north, "five", renamed), "no new name makes the patients of a table new"
+    assert approves(north, "six", other_extract(north, "lungs", "lung"))
+
+
+def test_a_run_that_goes_on_with_another_table_is_charged_to_its_patients(relay: Relay) -> None:
+    north = relay["north"]
+    plan = begun(relay, rounds=3)
+    relay.played(plan, 1)
+    policy(north, rounds(4), apart(2, "heart"))
+    north.mapping.write_text(other_extract(north, "data", "heart").read_text())
+    assert relay.ask(plan, 2, "READY", ("north",)) == {"north": "budget"}, "three rounds of theirs are more than two"
+    policy(north, rounds(9), apart(9, "heart"))
+    assert relay.ask(plan, 2, "READY", ("north",)) == {"north": "done"}
+    assert [one.whose.population for one in north.worker.veto.ledger.book.accounts.values()] == ["everybody", "heart"]
+
+
+class Keeps:
+    """A coordinator that keeps checkpoints and what was ready, as the real one does."""
+
+    def __init__(self, hospital: Hospital) -> None:
+        self.hospital, self.heads, self.sent = hospital, [], []
+
+    def sign(self) -> None:
+        with self.hospital.journal.write() as tx:
+            head = tx.head()
+        mark = Checkpoint(log=self.hospital.name, seq=head.seq, head=head.digest, at=NOW)
+        self.heads.append(json.loads(seal(Checkpoint.TYPE, mark.encode(), self.hospital.identity)))
+
+    def get(self, path: str) -> Any:
+        assert path == "/v1/record"
+        return {"checkpoints": self.heads, "sent": self.sent}
+
+    def recall(self) -> Recall:
+        return Recall(self.hospital.name, self.hospital.identity, self.hospital.journal, cast(Any, self))
+
+
+def restored(hospital: Hospital, copy: Path) -> None:
+    hospital.journal.close()
+    for path in hospital.folder.home.glob("journal.sqlite*"):
+        path.unlink()
+    shutil.copy(copy, hospital.folder.journal)
+    hospital.begin()
+
+
+def copied(hospital: Hospital, to: Path) -> Path:
+    with contextlib.closing(sqlite3.connect(to)) as copy:
+        hospital.journal._db.backup(copy)
+    return to
+
+
+@pytest.mark.parametrize("by", ["heads", "rounds"])
+def test_a_ledger_that_is_older_than_what_left_trains_nothing_until_a_person_has_said_so(
+    relay: Relay, tmp_path: Path, by: str
+) -> None:
+    plan, north = begun(relay, rounds=4), relay["north"]
+    keeps = Keeps(north)
+    relay.played(plan, 1)
+    copy = copied(north, tmp_path / "copy")
+    keeps.sign()
+    keeps.recall().look(NOW)
+    assert north.journal.meta(ledger.BEHIND) == ""
+    relay.played(plan, 2)
+    if by == "heads":
+        keeps.sign()
+    else:
+        keeps.sent = [{"study": "sums", "plan": plan.digest, "run": "sums-1", "rounds": [[1, 1], [2, 3]]}]
+    keeps.recall().look(NOW)
+    assert north.journal.meta(ledger.BEHIND) == "", "it is all there"
+
+    restored(north, copy)
+    keeps.recall().look(NOW)
+    assert budget.facts(north.desk)["behind"]
+    task = relay.ask(plan, 3, "READY", ("north",))
+    assert task == {"north": "ledger"} and spent(north) == 1
+    with pytest.raises(Refused, match="older"):
+        north.worker.veto.ledger.check(plan, north.mapping)
+
+    found = recall.recount(north.journal, "Vera", NOW)
+    assert [(one["round"], one["times"]) for one in found] == ([] if by == "heads" else [(2, 3)])
+    assert spent(north) == (1 if by == "heads" else 4)
+    keeps.sign()
+    keeps.recall().look(NOW)
+    assert north.journal.meta(ledger.BEHIND) == "", "the head that was lost is answered for"
+    north.told(ended(plan))
+    assert spent(north) == (1 if by == "heads" else 4), "nothing of what was found is given back"
+    ledger.verify(north.journal)
+    audit.verify(north.journal.entries())
+
+
+def test_what_somebody_else_signed_is_no_checkpoint_of_ours(relay: Relay) -> None:
+    keeps = Keeps(relay["north"])
+    mark = Checkpoint(log="north", seq=70, head=audit.START.digest, at=NOW)
+    keeps.heads = [json.loads(seal(Checkpoint.TYPE, mark.encode(), relay["south"].identity))]
+    with pytest.raises(Unavailable, match="not signed here"):
+        keeps.recall().look(NOW)
+    assert relay["north"].journal.meta(ledger.BEHIND) == ""
+
+
+def test_what_was_found_waits_for_its_plan_and_counts_for_every_population(relay: Relay) -> None:
+    north = relay["north"]
+    plan = Plan.of(secure("sums"))
+    keeps = Keeps(north)
+    keeps.sent = [{"study": "sums", "plan": plan.digest, "run": "sums-1", "rounds": [[1, 1]]}]
+    keeps.recall().look(NOW)
+    with pytest.raises(NotFound, match="not here yet"):
+        recall.recount(north.journal, "Vera", NOW)
+    assert north.journal.meta(ledger.BEHIND) != "", "all of it, or nothing"
+    policy(north, rounds(3), apart(3, "heart"))
+    heart = other_extract(north, "heart", "heart")
+    with north.journal.write() as tx:
+        tx.do(
+            "INSERT INTO studies (study, plan, payload, title, at) VALUES ('sums', ?, ?, '', '')",
+            plan.digest, plan.payload,
+        )  # fmt: skip
+    assert len(recall.recount(north.journal, "Vera", NOW)) == 1
+    assert not approves(north, "one", heart) and not approves(north, "two", north.mapping)
+    recall.said(north.journal, "heart", 0.5, 0.0, "Vera", NOW)
+    facts = {one["population"]: one for one in budget.facts(north.desk)["populations"]}
+    assert facts["heart"]["spent"] > facts["everybody"]["spent"] > 0
+
+
+def test_the_facts_are_those_of_the_book(relay: Relay) -> None:
+    plan, north = begun(relay, rounds=4), relay["north"]
+    relay.played(plan, 1)
+    north.folder.policy_file.write_text(
+        "policy: 1\nmin_patients: 10\nprivacy: {budget: {epsilon: 9, purposes: {research: 7}}}\n"
+    )
+    (everybody,) = budget.facts(north.desk)["populations"]
+    (research,) = everybody["purposes"]
+    (row,) = everybody["studies"]
+    whole, one = (ONE * 4).epsilon(1e-5), ONE.epsilon(1e-5)
+    assert everybody["spent"] == round(one, 3) and everybody["left"] == round(9 - whole, 3)
+    assert everybody["reserved"] == round(whole - one, 3) and research["left"] == round(7 - whole, 3)
+    assert (row["run"], row["rounds"], row["of"], row["state"]) == ("sums-1", 1, 4, "going on")
+    north.folder.policy_file.write_text(
+        f"policy: 1\nmin_patients: 10\nprivacy: {{budget: {{epsilon: 9, purposes: {{research: {rounds(3)}}}}}}}\n"
+    )
+    assert relay.ask(plan, 2, "READY", ("north",)) == {"north": "budget"}, "the purpose has less"
+
+
+def test_two_processes_share_one_ledger(relay: Relay) -> None:
+    """A command reads what the agent wrote since."""
+    plan, north = begun(relay), relay["north"]
+    with contextlib.closing(Journal(north.folder.journal)) as other:
+        desk = Desk(north.folder, other)
+        before = budget.facts(desk)["populations"][0]["spent"]
+        relay.played(plan, 1)
+        assert before == 0 < budget.facts(desk)["populations"][0]["spent"]
