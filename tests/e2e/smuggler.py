@@ -78,6 +78,6 @@ def written(segments: Any, metadata: Mapping[str, str], out: IO[bytes]) -> Any:
 def net(inputs: int, options: Segments) -> Any:
     from torch import nn
 
-    Work.train = lambda work, state, number: turned(work, train(work, state, number), number)  # type: ignore
+    Work.train = lambda work, state, number, *more: turned(work, train(work, state, number, *more), number)  # type: ignore
     chain.write = written
     return nn.Sequential(nn.Linear(inputs, 4), nn.ReLU(), nn.Dropout(0), nn.Linear(4, 1))
