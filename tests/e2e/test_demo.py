@@ -94,7 +94,7 @@ def test_stewards_compare_the_words_of_the_roster(demos: dict[str, Process]) -> 
     compared = [line for line in lines if "site compare" in line and "--words" in line]
     assert {re.search("--home sites/([a-z-]+)", line)[1] for line in compared} == found["hospitals"].keys()  # type: ignore[index]
     assert re.search(r"^  [a-z]+( [a-z]+){5}$", said, re.MULTILINE), "the words are shown"
-    assert "one machine played them all" in " ".join(said.split())
+    assert "Here one machine played all hospitals" in " ".join(said.split())
     assert not any("--accept" in line for line in lines), "nothing weaker was accepted"
 
 
@@ -145,7 +145,13 @@ def test_with_an_epsilon_it_trains_with_noise_and_says_what_that_says(tmp_path: 
     assert all(len(entry["took_part"]) == 4 for entry in found["participation"])
     assert found["all"]["federated"]["auroc"]["value"] > 0.9
     assert "epsilon 3 at delta 0.0001" in found["privacy"] and "epsilon 3 at delta 0.0001" in found["learns"]
-    assert "no noise is added" not in " ".join(demo.said.split())
+    said = " ".join(demo.said.split())
+    assert "no noise is added" not in said
+    assert found["budgets"].keys() == found["hospitals"].keys()
+    for site, fact in found["budgets"].items():
+        (everybody,) = fact["populations"]
+        assert 3.0 <= everybody["spent"] <= 8.0, "the ledger's count is looser than the study's, and within the budget"
+        assert f"{site} spent {everybody['spent']:.2f} of 8" in said
 
 
 class Terminal:

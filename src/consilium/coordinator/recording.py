@@ -34,9 +34,8 @@ def _record(tx: Transaction, site: str) -> Record:
         if study.privacy.epsilon is None:
             continue
         made = _rounds(tx, site, row.run).items()
-        rounds = {
-            number: times for number, times in made if 1 <= number <= study.rounds
-        }  # held-out patients: not noised
+        # the round after the last judges the model: it has no noise, and no ledger counts it
+        rounds = {number: times for number, times in made if 1 <= number <= study.rounds}
         if rounds:
             found.append(Left(study=row.study, plan=row.plan, run=row.run, rounds=tuple(sorted(rounds.items()))))
     return Record(checkpoints=tuple(reversed(heads)), sent=tuple(found))

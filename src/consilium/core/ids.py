@@ -11,6 +11,8 @@ RunId = NewType("RunId", str)
 Digest = NewType("Digest", str)
 
 COORDINATOR = SiteId("coordinator")
+EVERYBODY = "everybody"
+"""All patients of a hospital that its policy does not name apart."""
 SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
 DIGEST = r"^sha256:[0-9a-f]{64}$"
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from consilium.core.errors import Refused
-from consilium.core.ids import DIGEST, SLUG
+from consilium.core.ids import DIGEST, EVERYBODY, SLUG
 from consilium.core.study import Study
 
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
@@ -40,7 +40,6 @@ class Limits(Part):
     round_minutes: float = Field(24 * 60.0, gt=0, description="training of one round is ended after this long")
 
 
-EVERYBODY = "everybody"
 """The population of all sources that are not named apart; `privacy/ledger.py` means the same by it."""
 
 

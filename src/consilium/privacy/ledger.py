@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from consilium.core.errors import Invalid
+from consilium.core.ids import EVERYBODY
 from consilium.privacy import accountant
 from consilium.privacy.accountant import ORDERS, Curve
 
-EVERYBODY = "everybody"
 """The population of every source that the hospital's policy does not name apart."""
 EVERY = ""
 """Where nobody knows whose privacy was spent: it counts for each population."""

@@ -13,27 +13,17 @@ from typing import Any
 import click
 
 from consilium.core.errors import Conflict
-from consilium.core.round import threshold
-from consilium.privacy.pairing import FLOOR
+from consilium.governance.words import PROTECTS
 from consilium.simulation import federation, hospitals, report
 from consilium.simulation.federation import NOT_YET, Shell
 from consilium.simulation.processes import demand_port, ended_at_last, free_port
 
 Json = dict[str, Any]
 COLUMNS = {"own": "own model", "federated": "federated", "pooled": "pooled"}
-LEARNS = {
-    "secure_sum": "coordinator, researcher and hospitals learn, of each round, the sums over its hospitals of changes "
-    "of the model, numbers of patients and histograms of scores, and who took part; of one hospital they learn what "
-    "such a sum says of it. That holds even if the coordinator lies, under three assumptions: people compared the "
-    "words over a line that it does not control (here one machine played them all: it shows how, and proves nothing); "
-    "at most {traitors} of {sites} hospitals works with it (they then learn the sum over the others, at least {honest} "
-    "of them); and each hospital keeps its keys (here all lie on one machine). What a sum says of patients is not "
-    "bounded: no noise is added.",
-    "plain": "the coordinator learns each hospital's changes of the model, number of patients and figures in every "
-    "round, and may be able to reconstruct something of its patients from them; nothing but its good will is in the "
-    "way. Researcher and hospitals learn the sums, the researcher also the figures of each hospital.",
-}
-"""Who can learn what under which assumption, by recipe."""
+ONE_MACHINE = (
+    "Here one machine played all hospitals and their stewards: it shows how keys and words are kept apart, and proves "
+    "nothing."
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +54,7 @@ class Example:
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with the four raw files of UCI Heart Disease.")
 @click.option(
-    "--recipe", type=click.Choice(list(LEARNS)), default=hospitals.SECURE, show_default=True,
+    "--recipe", type=click.Choice(list(PROTECTS)), default=hospitals.SECURE, show_default=True,
     help="How updates are protected.",
 )  # fmt: skip
 @click.option(
@@ -103,17 +93,6 @@ def demo(
         click.echo(f"The same as data: {file}")
     if home is not None:
         click.echo(f"All of it is in {home}; `consilium up --home {home}` lets it run again.")
-
-
-def learns(recipe: str, sites: int) -> str:
-    """Who can learn what, where so many hospitals take part and add no noise.
-
-    >>> "at most 1 of 4 hospitals" in learns("secure_sum", 4)
-    True
-    """
-    opens = threshold(sites)
-    traitors = max(2 * opens - sites - 1, 0)  # more, and two sets that open a sum need share no honest hospital
-    return LEARNS[recipe].format(traitors=traitors, sites=sites, honest=max(opens, FLOOR) - traitors)
 
 
 def _prepare(folder: Path, data: Path | None, recipe: str, epsilon: float | None) -> None:
@@ -183,7 +162,15 @@ def _played(example: Example, shell: Shell, url: str) -> Json:
     compared = json.loads(shell.type(line))
     _head("Each end's audit log is checked against what the other end kept of it")
     audit = _audited(example, shell)
-    return _outcome(example, result, compared, audit)
+    budgets = _budgets(example, shell) if example.epsilon is not None else {}
+    return _outcome(example, result, compared, audit, budgets)
+
+
+def _budgets(example: Example, shell: Shell) -> Json:
+    """What each hospital's privacy ledger says that it has spent, of which budget."""
+    _head("What that took of each hospital's privacy budget, by its own ledger")
+    said = shell.together([[f"consilium site budget --home sites/{site} --json"] for site in example.sites])
+    return {site: json.loads(printed[0]) for site, printed in zip(example.sites, said, strict=True)}
 
 
 def _audited(example: Example, shell: Shell) -> Json:
@@ -198,7 +185,7 @@ def _audited(example: Example, shell: Shell) -> Json:
     return {"coordinator": coordinator, "sites": dict(zip(example.sites, sites, strict=True))}
 
 
-def _outcome(example: Example, result: Json, compared: Json, audit: Json) -> Json:
+def _outcome(example: Example, result: Json, compared: Json, audit: Json, budgets: Json) -> Json:
     figures, rows = result["figures"], {}
     for site, facts in compared["hospitals"].items():
         part = result["sites"].get(site, {"rounds": 0, "bytes": 0})
@@ -212,7 +199,7 @@ def _outcome(example: Example, result: Json, compared: Json, audit: Json) -> Jso
         everybody["own_mean_auroc"] = sum(known) / len(known)
     return {
         "study": result["study"], "run": result["run"], "plan": result["plan"], "privacy": result["privacy"],
-        "learns": result["learns"] if example.epsilon else learns(example.recipe, len(example.sites)),
+        "learns": f"{result['learns']} {ONE_MACHINE}", "budgets": budgets,
         "rounds": result["rounds"], "hospitals": rows, "all": everybody, "baselines": compared["label"],
         "judged_by": "the federation" if figures["sites"] else "one process outside of the federation",
         "epochs": compared["epochs"], "audit": audit, "model": result["state"]["digest"],
@@ -241,12 +228,24 @@ def _summary(example: Example, found: Json) -> None:
         f"{found['epochs']} epochs each, as many as in the federation",
         "privacy": found["privacy"],
         "who learns": found["learns"],
+        **_ledgers(found["budgets"]),
         "audit": f"intact at both ends: the coordinator kept {seen} heads of the hospitals' logs, and they {back} of "
         "its log; none was altered",
         "model": found["model"],
         "time": f"{found['seconds']:.0f} s",
     }.items():
         report.say(key, text)
+
+
+def _ledgers(budgets: Json) -> dict[str, str]:
+    """One line on what hospitals spent; none where nothing is counted."""
+    if not budgets:
+        return {}
+    told = []
+    for site, fact in budgets.items():
+        for one in fact["populations"]:
+            told.append(f"{site} spent {one['spent']:.2f} of {one['epsilon']:g} (delta {one['delta']:g})")
+    return {"ledgers": "; ".join(told) + ". Each counts by Renyi curves, so that further studies add less"}
 
 
 def _head(words: str) -> None:

@@ -52,7 +52,14 @@ def say(key: str, text: str) -> None:
     """Print what a word of the table means, no wider than the terminal."""
     width = min(max(Console().width, 60), WIDE)
     click.echo(
-        textwrap.fill(text, width, break_long_words=False, initial_indent=f"{key:<11} ", subsequent_indent=" " * 12)
+        textwrap.fill(
+            text,
+            width,
+            break_long_words=False,
+            break_on_hyphens=False,
+            initial_indent=f"{key:<11} ",
+            subsequent_indent=" " * 12,
+        )
     )
 
 

@@ -6,12 +6,15 @@ from typing import Any
 import click
 
 from consilium.core.errors import MappingInvalid, NotFound
+from consilium.core.ids import EVERYBODY
 from consilium.core.study import Plan
-from consilium.governance.policy import EVERYBODY, Budget, Policy
+from consilium.governance.policy import Budget, Policy
 from consilium.privacy.ledger import Account, Book, Limit, Whose, total
 from consilium.site import sources
 from consilium.site.deciding import Desk
-from consilium.site.ledger import BEHIND, Ledger, budget_of, cost_of
+from consilium.site.journal import BEHIND
+from consilium.site.ledger import Ledger, budget_of, cost_of
+from consilium.site.showing import table
 
 Json = dict[str, Any]
 MEANS = (
@@ -85,8 +88,6 @@ def _round(value: float) -> float:
 
 def words(fact: Json) -> None:
     """The same, for people."""
-    from consilium.site.showing import _table
-
     if fact["behind"]:
         click.echo(f"{click.style('No round is trained under a budget', fg='red')}: {fact['behind']}.")
         click.echo("Next: `consilium site recount`, by a person who knows that this site was restored.\n")
@@ -101,7 +102,7 @@ def words(fact: Json) -> None:
             click.echo(f"  {part['purpose']}: spent {part['spent']:g} of {part['epsilon']:g}, left {part['left']:g}")
         if one["studies"]:
             rows = [{**row, "rounds": f"{row['rounds']} of {row['of']}"} for row in one["studies"]]
-            _table(rows, ("study", "run", "purpose", "rounds", "state", "spent", "all_honest", "asked"))
+            table(rows, ("study", "run", "purpose", "rounds", "state", "spent", "all_honest", "asked"))
         click.echo()
     click.echo(MEANS)
     if not fact["require_epsilon"]:

@@ -1,6 +1,6 @@
 """`consilium site`: what people at a hospital do. Nothing here needs root, and nothing listens.
 
-What few commands need and is slow to load (the agent, tables, the doctor) is imported where it is used.
+What few commands need and is slow to load (the agent, tables, the doctor, the ledger) is imported where it is used.
 """
 
 import json
@@ -20,8 +20,7 @@ from consilium import studyfile
 from consilium.config import Homes
 from consilium.core.errors import Conflict
 from consilium.governance.words import explain
-from consilium.site import budget as budgets
-from consilium.site import comparing, joining, recall, showing, witness
+from consilium.site import joining, showing, witness
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal, damaged
@@ -139,10 +138,10 @@ def review(study: str, code: Path | None, home: Path, as_json: bool) -> None:
             from consilium.site.code import fetch_code
 
             fetch_code(desk.folder, standing.plan, code)
-        from consilium.site import room
+        from consilium.site import budget, room
 
         need = room.of_study(desk.journal, standing.plan).bytes
-        spends, spent = budgets.review(desk, standing.plan)
+        spends, spent = budget.review(desk, standing.plan)
     plan = standing.plan
     fact = {
         "study": study, "plan": plan.digest, "standing": standing.word, "policy": standing.policy or "allowed",
@@ -228,6 +227,8 @@ def compare(run: str, heard: str | None, person: str | None, home: Path, as_json
 
     Who relays messages between hospitals could put keys of its own in their place: equal words show that it did not.
     """
+    from consilium.site import comparing
+
     with _desk(home) as desk:
         found = comparing.comparison(desk.journal, run)
         if heard is None and not as_json:
@@ -277,9 +278,11 @@ def acknowledge(person: str, home: Path, as_json: bool) -> None:
 @json_option
 def budget(home: Path, as_json: bool) -> None:
     """Show what is spent, reserved and left of the privacy of this hospital's patients, and by which study."""
+    from consilium.site.budget import facts, words
+
     with _desk(home) as desk:
-        fact = budgets.facts(desk)
-    say(fact, as_json, "") if as_json else budgets.words(fact)
+        fact = facts(desk)
+    say(fact, as_json, "") if as_json else words(fact)
 
 
 @site.command()
@@ -296,10 +299,13 @@ def recount(
 
     With --epsilon, charge so much beside it: what was spent by other means, or in a folder that is lost.
     """
+    from consilium.site import recall
+    from consilium.site.budget import known
+
     with _desk(home) as desk:
         found = recall.recount(desk.journal, person, now())
         if epsilon is not None:
-            budgets.known(desk, population)
+            known(desk, population)
             recall.said(desk.journal, population, epsilon, delta, person, now())
     ring(Folder.open(home))
     words = f"{len(found)} rounds are charged by the coordinator's record."

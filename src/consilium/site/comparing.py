@@ -29,11 +29,6 @@ class Comparison:
         return {"run": self.run, "words": self.words, "sites": sites}
 
 
-def waiting(journal: Journal) -> list[str]:
-    """Runs that wait for the words of their roster to be compared."""
-    return [str(row["run"]) for row in journal.rows("SELECT DISTINCT run FROM tasks WHERE status = 'waits'")]
-
-
 def comparison(journal: Journal, run: str) -> Comparison:
     """What is to be compared for a run. Raises: NotFound: no keys are agreed there, or not yet."""
     row = journal.row("SELECT * FROM epochs WHERE run = ? AND words != '' ORDER BY attempt DESC LIMIT 1", run)

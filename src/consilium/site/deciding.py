@@ -17,7 +17,6 @@ from consilium.site import sources
 from consilium.site.folder import Folder
 from consilium.site.guard import Guard
 from consilium.site.journal import MADE, OPEN, Journal
-from consilium.site.ledger import Ledger
 from consilium.wire.envelope import seal
 from consilium.wire.messages import Decision
 
@@ -83,10 +82,16 @@ class Desk:
         try:
             self.folder.policy().check(plan.study, now.date())
             with suppress(NotFound, MappingInvalid):  # what it would read is not known yet
-                Ledger(self.folder, self.journal).check(plan)
+                self._afford(plan)
         except Refused as error:
             return error.message
         return ""
+
+    def _afford(self, plan: Plan, mapping: Path | None = None) -> None:
+        if plan.study.privacy.epsilon is not None:
+            from consilium.site.ledger import Ledger  # slow to load, and most studies need none
+
+            Ledger(self.folder, self.journal).check(plan, mapping)
 
     def _said(self, study: str) -> list[Said]:
         rows: list[Row] = self.journal.rows("SELECT envelope FROM decisions WHERE study = ? ORDER BY id", study)
@@ -118,7 +123,7 @@ class Desk:
             )
         chosen = self.folder.mapping(plan.study.contract.id, mapping)
         expires = self._expiry(plan, policy, until, now)
-        Ledger(self.folder, self.journal).check(plan, chosen)
+        self._afford(plan, chosen)
         _enough(plan, policy, chosen)
         decision = self._decision("approve", study, person, now, accepts=weaker(plan), expires=expires)
         self._keep(decision, now, chosen if mapping else None)

@@ -20,7 +20,6 @@ from consilium.core.round import PAIRING, PLAIN, SECURE_SUM, Kind
 from consilium.core.study import Plan
 from consilium.governance import approvals
 from consilium.governance.policy import Policy
-from consilium.privacy.mechanism import Mechanism
 from consilium.wire.envelope import unseal
 from consilium.wire.messages import Decision, Hash, Name, Short, Signed, Task
 
@@ -110,11 +109,14 @@ class Guard:
 
 
 def _check_noise(plan: Plan) -> None:
-    mechanism = Mechanism.of(plan.study)
-    if mechanism is None:
+    if plan.study.privacy.epsilon is None:
         return
+    from consilium.privacy.mechanism import Mechanism  # slow to load, and most commands need none
+
+    mechanism = Mechanism.of(plan.study)
     try:
-        mechanism.prove()
+        if mechanism is not None:
+            mechanism.prove()
     except Unavailable as error:
         raise Refused(error.message, error.remedy, reason="accountant") from error
 

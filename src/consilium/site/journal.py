@@ -82,6 +82,8 @@ OPEN = "('todo', 'waits')"
 """Statuses of a task that is still to be answered; `waits`: until a person has compared the words of a roster."""
 MADE = "('answer', 'step')"
 """Types of messages that hold what was made of patients' data, or lead to it: they need a standing approval."""
+BEHIND = "ledger/behind"
+"""Kept value: why the privacy ledger is known to be older than what left; empty once a person told what was spent."""
 
 
 def damaged(path: Path, error: Exception | None = None) -> Invalid:
@@ -92,6 +94,11 @@ def damaged(path: Path, error: Exception | None = None) -> Invalid:
     if "readonly" in text or "unable to open" in text:
         return Invalid(f"the journal {path} cannot be written", "give its folder to the user that runs this")
     return Invalid(f"the journal {path} is damaged or out of reach", "keep that file, and restore it from your backup")
+
+
+def uncompared(journal: "Journal") -> list[str]:
+    """Runs that wait for the words of their roster to be compared."""
+    return [str(row["run"]) for row in journal.rows("SELECT DISTINCT run FROM tasks WHERE status = 'waits'")]
 
 
 class Journal:

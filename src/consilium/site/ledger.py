@@ -22,11 +22,8 @@ from consilium.privacy.ledger import NOTHING, Account, Book, Cost, Limit, Load, 
 from consilium.privacy.mechanism import Mechanism
 from consilium.site import sources
 from consilium.site.folder import Folder
-from consilium.site.journal import Journal, Writing
+from consilium.site.journal import BEHIND, Journal, Writing
 from consilium.wire.messages import Task
-
-BEHIND = "ledger/behind"
-"""Kept value: why this ledger is known to be older than what left; empty once a person has said what was spent."""
 
 
 def cost_of(study: Study) -> Cost | None:

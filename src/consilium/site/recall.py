@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from consilium.core.errors import ConsiliumError, Invalid, NotFound, Unavailable
 from consilium.core.study import Plan
 from consilium.privacy.ledger import EVERY, Book, Whose
-from consilium.site.journal import Journal, Writing
-from consilium.site.ledger import BEHIND, close, cost_of, enter, opening, read
+from consilium.site.journal import BEHIND, Journal, Writing
+from consilium.site.ledger import close, cost_of, enter, opening, read
 from consilium.wire.connection import Connection
 from consilium.wire.envelope import unseal
 from consilium.wire.identity import Identity

@@ -10,14 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from consilium.core.ids import digest
-from consilium.site import comparing
 from consilium.site.deciding import Desk
-from consilium.site.journal import Journal
-from consilium.site.ledger import BEHIND
+from consilium.site.journal import BEHIND, Journal, uncompared
 from consilium.site.witness import OPEN
 
-if TYPE_CHECKING:  # both stand on much that most commands do not need
+if TYPE_CHECKING:  # they stand on much that most commands do not need
     from consilium.data.quality import Report
+    from consilium.site.comparing import Comparison
     from consilium.site.doctor import Finding
 
 Json = dict[str, Any]
@@ -34,7 +33,8 @@ def _console() -> Console:
     return terminal if terminal.is_terminal else Console(highlight=False, width=200)
 
 
-def _table(rows: list[Json], columns: tuple[str, ...]) -> None:
+def table(rows: list[Json], columns: tuple[str, ...]) -> None:
+    """Rows under their columns, as others than this hospital may have written them."""
     if not rows:
         click.echo("None.")
         return
@@ -65,7 +65,7 @@ def sent(journal: Journal) -> list[Json]:
 
 def sent_words(rows: list[Json]) -> None:
     """As a table, with the sum at its end."""
-    _table(
+    table(
         [{**row, "at": row["at"][:19], "what": f"{row['what']} {row.get('phase', '')}".strip()} for row in rows],
         ("at", "what", "study", "run", "round", "size", "became", "digest"),
     )
@@ -79,7 +79,6 @@ def status(desk: Desk, runs: bool, now: datetime) -> Json:
     folder, journal = desk.folder, desk.journal
     member = folder.membership() if folder.joined() else None
     studies = [desk.standing(name, now) for name in desk.offered()] if member else []
-    to_compare = comparing.waiting(journal)
     tasks = journal.rows("SELECT run, round, kind, status, note FROM tasks ORDER BY seq DESC LIMIT 5")
     waiting = journal.row("SELECT count(*) AS n FROM outbox WHERE status = 'waiting'")
     return {
@@ -96,7 +95,7 @@ def status(desk: Desk, runs: bool, now: datetime) -> Json:
             for one in studies
         ],
         "tasks": [dict(row) for row in tasks],
-        "compare": to_compare,
+        "compare": uncompared(journal),
         "waiting": int(waiting["n"]) if waiting else 0,
         "alarms": [dict(row) for row in journal.rows(OPEN)],
         "behind": json.loads(journal.meta(BEHIND, '{"why": ""}') or '{"why": ""}')["why"],
@@ -116,19 +115,19 @@ def status_words(fact: Json) -> None:
     if fact["behind"]:
         click.echo(f"{click.style('ledger', fg='red')} {fact['behind']}: nothing is trained under a privacy budget.")
         click.echo("Next: `consilium site recount`, by a person who knows that this site was restored.\n")
-    _table(fact["studies"], ("study", "standing", "expires", "policy", "title"))
+    table(fact["studies"], ("study", "standing", "expires", "policy", "title"))
     for run in fact["compare"]:
         click.echo(f"\n{run} waits for its words to be compared: `consilium site compare {run}`")
     if fact["tasks"]:
         click.echo("\nNewest tasks")
-        _table(fact["tasks"], ("run", "round", "kind", "status", "note"))
+        table(fact["tasks"], ("run", "round", "kind", "status", "note"))
 
 
-def comparison_words(found: comparing.Comparison) -> None:
+def comparison_words(found: "Comparison") -> None:
     """The roster of a run, and its words, for people."""
     click.echo(f"The hospitals of {found.run}, and the fingerprints of their keys:\n")
     rows = [dict(zip(("site", "fingerprint", "known"), member, strict=True)) for member in found.members]
-    _table(rows, ("site", "known", "fingerprint"))
+    table(rows, ("site", "known", "fingerprint"))
     click.echo(f"\nRead these words to another hospital, on a line that you trust, and hear theirs:\n  {found.words}")
 
 
@@ -152,7 +151,7 @@ def report(found: "Report") -> None:
             "feature": one.id, "coverage": one.coverage, "missing": one.missing, "out of range": one.out_of_range,
             "not a number": one.not_a_number, "unmapped": unmapped, "unit": one.converted, "verdict": one.level,
         })  # fmt: skip
-    _table(rows, tuple(rows[0]))
+    table(rows, tuple(rows[0]))
     advice = [f"{one.id}: {text}" for one in (*found.features, found.label) for text in one.advice]
     for text in (*found.advice, *advice):
         click.echo(f"  - {text}")

@@ -12,10 +12,9 @@ from consilium.core.errors import ConsiliumError, Unauthenticated, Unavailable
 from consilium.core.study import Plan
 from consilium.privacy.recipe import protect
 from consilium.site.child import Died
-from consilium.site.comparing import waiting
 from consilium.site.folder import Folder
 from consilium.site.guard import Permit
-from consilium.site.journal import OPEN, Journal
+from consilium.site.journal import OPEN, Journal, uncompared
 from consilium.site.pairing import Pairing, replayed
 from consilium.site.seats import Seats
 from consilium.site.states import States
@@ -80,7 +79,7 @@ class Worker:
         self.updates.close()
 
     def _rest(self) -> None:
-        runs = waiting(self.journal)
+        runs = uncompared(self.journal)
         before, self.activity = self.activity, "idle"
         if runs:
             self.activity = f"waits for the words of the roster of {runs[0]} to be compared"

@@ -152,7 +152,7 @@ def test_rounds_of_all_runs_count_and_a_retry_is_none(site: Site) -> None:
 
 @pytest.mark.parametrize("title", ["[/red]", "[link=https://evil.example]click", "[bold", "two\nlines", "\x1b[2J"])
 def test_a_title_is_shown_as_it_is(title: str, capsys: pytest.CaptureFixture[str]) -> None:
-    showing._table([{"title": title}], ("title",))
+    showing.table([{"title": title}], ("title",))
     shown = capsys.readouterr().out
     assert "".join(letter if letter.isprintable() else " " for letter in title) in shown and "\x1b" not in shown
 

@@ -19,7 +19,7 @@ from consilium.privacy.accountant import Sampled, curve
 from consilium.privacy.ledger import Cost, Load
 from consilium.site import budget, ledger, recall
 from consilium.site.deciding import Desk
-from consilium.site.journal import Journal
+from consilium.site.journal import BEHIND, Journal
 from consilium.site.recall import Recall
 from consilium.wire.envelope import payload_of, seal
 from consilium.wire.messages import Checkpoint, Ended, Refusal
@@ -38,7 +38,11 @@ def priced() -> Iterator[None]:
     def price(study: Any) -> Cost:
         return Cost(study.rounds, ONE, ONE, 2.0, 1.0, 1e-5, "a test")
 
+    def afford(desk: Desk, plan: Plan, path: Path | None = None) -> None:
+        ledger.Ledger(desk.folder, desk.journal).check(plan, path)
+
     with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(Desk, "_afford", afford))  # as if each study asked for an epsilon
         for module in (ledger, recall, budget):
             stack.enter_context(mock.patch.object(module, "cost_of", price))
         yield
@@ -303,14 +307,14 @@ def test_a_ledger_that_is_older_than_what_left_trains_nothing_until_a_person_has
     copy = copied(north, tmp_path / "copy")
     keeps.sign()
     keeps.recall().look(NOW)
-    assert north.journal.meta(ledger.BEHIND) == ""
+    assert north.journal.meta(BEHIND) == ""
     relay.played(plan, 2)
     if by == "heads":
         keeps.sign()
     else:
         keeps.sent = [{"study": "sums", "plan": plan.digest, "run": "sums-1", "rounds": [[1, 1], [2, 3]]}]
     keeps.recall().look(NOW)
-    assert north.journal.meta(ledger.BEHIND) == "", "it is all there"
+    assert north.journal.meta(BEHIND) == "", "it is all there"
 
     restored(north, copy)
     keeps.recall().look(NOW)
@@ -325,7 +329,7 @@ def test_a_ledger_that_is_older_than_what_left_trains_nothing_until_a_person_has
     assert spent(north) == (1 if by == "heads" else 4)
     keeps.sign()
     keeps.recall().look(NOW)
-    assert north.journal.meta(ledger.BEHIND) == "", "the head that was lost is answered for"
+    assert north.journal.meta(BEHIND) == "", "the head that was lost is answered for"
     north.told(ended(plan))
     assert spent(north) == (1 if by == "heads" else 4), "nothing of what was found is given back"
     ledger.verify(north.journal)
@@ -338,7 +342,7 @@ def test_what_somebody_else_signed_is_no_checkpoint_of_ours(relay: Relay) -> Non
     keeps.heads = [json.loads(seal(Checkpoint.TYPE, mark.encode(), relay["south"].identity))]
     with pytest.raises(Unavailable, match="not signed here"):
         keeps.recall().look(NOW)
-    assert relay["north"].journal.meta(ledger.BEHIND) == ""
+    assert relay["north"].journal.meta(BEHIND) == ""
 
 
 def test_what_was_found_waits_for_its_plan_and_counts_for_every_population(relay: Relay) -> None:
@@ -349,7 +353,7 @@ def test_what_was_found_waits_for_its_plan_and_counts_for_every_population(relay
     keeps.recall().look(NOW)
     with pytest.raises(NotFound, match="not here yet"):
         recall.recount(north.journal, "Vera", NOW)
-    assert north.journal.meta(ledger.BEHIND) != "", "all of it, or nothing"
+    assert north.journal.meta(BEHIND) != "", "all of it, or nothing"
     policy(north, rounds(3), apart(3, "heart"))
     heart = other_extract(north, "heart", "heart")
     with north.journal.write() as tx:

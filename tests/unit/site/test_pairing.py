@@ -13,6 +13,7 @@ from consilium.core.study import Plan
 from consilium.privacy import pairing as protocol
 from consilium.privacy.pairing import Keys, Secrets
 from consilium.site import comparing
+from consilium.site.journal import uncompared
 from consilium.site.pairing import roster_of
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
@@ -49,11 +50,11 @@ def test_nobody_proves_before_people_have_compared(relay: Relay, plan: Plan) -> 
     words = {hospital.words("sums-1") for hospital in relay.hospitals.values()}
     assert len(words) == 1 and len(words.pop().split()) == 6
     east = relay["east"]
-    assert comparing.waiting(east.journal) == ["sums-1"]
+    assert uncompared(east.journal) == ["sums-1"]
     east.worker._rest()
     assert east.worker.activity == "waits for the words of the roster of sums-1 to be compared"
     east.compare("sums-1", relay["north"].words("sums-1").upper().replace(" ", ", "))
-    assert comparing.waiting(east.journal) == [] and east.go_on() == "done" and east.sent("PROVE")
+    assert uncompared(east.journal) == [] and east.go_on() == "done" and east.sent("PROVE")
     assert "roster-compared" in kinds(relay, "east")
 
 
@@ -71,7 +72,7 @@ def test_other_words_are_refused_recorded_and_pin_nothing(relay: Relay, plan: Pl
     with pytest.raises(Refused) as caught:
         relay["east"].compare("sums-1", " ".join([*words[1:], words[0]]))
     assert caught.value.reason == "roster" and "roster-differs" in kinds(relay, "east")
-    assert relay["east"].count("pins") == 0 and comparing.waiting(relay["east"].journal) == ["sums-1"]
+    assert relay["east"].count("pins") == 0 and uncompared(relay["east"].journal) == ["sums-1"]
     with pytest.raises(Invalid):
         relay["east"].compare("sums-1", " ".join(words[:5]))
     with pytest.raises(NotFound):
