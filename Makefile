@@ -1,7 +1,7 @@
 # make demo | test | test-long | check | bench | docs: each sets itself up on a machine with Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
-PARALLEL ?= -n 3 --dist loadfile   # most tests wait for processes; those that measure time run alone
+PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder   # most tests wait for processes; those that measure time run alone
 
 .PHONY: demo test test-long check bench bench-dp bench-dp-accuracy docs format clean
 

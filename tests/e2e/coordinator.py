@@ -19,7 +19,7 @@ from consilium.wire.connection import Connection, trust
 from consilium.wire.envelope import seal, unseal
 from consilium.wire.identity import Identity
 from consilium.wire.messages import INBOX_MESSAGES, PROTOCOL, Signed
-from e2e.processes import CONSILIUM, PATIENCE_S, Process, consilium, free_port
+from e2e.processes import CONSILIUM, PATIENCE_S, Process, free_port, here
 
 PASSWORD = "correct horse battery"
 AUDIENCE = "consilium-coordinator"
@@ -81,9 +81,13 @@ class Coordinator:
         self.url = f"https://127.0.0.1:{self.port}"
         self.ca = self.home / "tls" / "ca.pem"
         chosen = ["--database", database] if database else []
-        consilium("coordinator", "init", "--home", self.home, "--url", self.url, *chosen)
-        consilium("coordinator", "person", "admin", "--role", "admin", "--home", self.home, CONSILIUM_PASSWORD=PASSWORD)
+        self._told("init", "--url", self.url, *chosen)
+        self._told("person", "admin", "--role", "admin", CONSILIUM_PASSWORD=PASSWORD)
         self.process = self._process(self.port)
+
+    def _told(self, *words: str, **variables: str) -> None:
+        code, said = here("coordinator", *words, "--home", self.home, **variables)
+        assert code == 0, f"consilium coordinator {' '.join(words)}: {said}"
 
     def _process(self, port: int) -> Process:
         words = [CONSILIUM, "coordinator", "run", "--home", self.home, "--host", "127.0.0.1", "--port", str(port)]

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import io
 import json
 import os
 import signal
@@ -11,17 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
-from consilium.console.cli import app
 from consilium.core.study import Plan, Study
 from consilium.store.database import Database
 from consilium.wire.identity import Identity
 from e2e import studies
 from e2e.coordinator import Coordinator, Party
-from e2e.processes import CONSILIUM, PATIENCE_S, Process, until
+from e2e.processes import CONSILIUM, PATIENCE_S, Process, here, until
 
 Json = dict[str, Any]
 BENCH = Path(__file__).parent / "faults"
@@ -77,16 +74,8 @@ class Hospital:
     halted: list[int] = field(default_factory=list)
 
     def says(self, *words: str | Path) -> tuple[int, str]:
-        """One `consilium site` command to its end: exit code, and all that it said.
-
-        It runs in this process: the same code, and a second less for each of the hundreds of commands.
-        """
-        said = io.StringIO()
-        typed = ["site", *map(str, words), "--home", str(self.home)]
-        said_to = (contextlib.redirect_stdout(said), contextlib.redirect_stderr(said))
-        with mock.patch.dict(os.environ, self.variables), said_to[0], said_to[1]:
-            code = app.run(typed)
-        return code, said.getvalue()
+        """One `consilium site` command to its end: exit code, and all that it said."""
+        return here("site", *words, "--home", self.home, **self.variables)
 
     def command(self, *words: str | Path) -> str:
         """The same, of which nothing but success is expected; its output."""

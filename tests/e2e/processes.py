@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import os
 import signal
 import socket
@@ -12,6 +13,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from consilium.console.cli import app
 
 CONSILIUM = Path(sys.executable).with_name("consilium")
 PATIENCE_S = 120.0
@@ -48,6 +52,17 @@ def consilium(*words: str | Path, **more: str) -> str:
     )
     assert done.returncode == 0, f"consilium {' '.join(map(str, words))}: {done.stderr}"
     return done.stdout
+
+
+def here(*words: str | Path, **more: str) -> tuple[int, str]:
+    """One `consilium` command in this process: exit code, and all that it said; `more` are environment variables.
+
+    It is the same code, and saves a second for each of the hundreds of commands that only prepare a test.
+    """
+    said = io.StringIO()
+    with mock.patch.dict(os.environ, more), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = app.run(list(map(str, words)))
+    return code, said.getvalue()
 
 
 class _Guard:

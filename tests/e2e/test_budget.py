@@ -15,7 +15,7 @@ from e2e.processes import until
 from e2e.test_private import ASKED, PRIVACY
 
 HOSPITALS = ("east", "north", "south", "west")
-ROUNDS = 12
+ROUNDS = 4
 ONE_RUN = "privacy: {budget: {epsilon: 3.5, delta: 1.0e-4}}\n"
 """Room for one run of the studies here (2.7 by the count), and not for two (4.1)."""
 MANY = "privacy: {budget: {epsilon: 90, delta: 1.0e-4}}\n"
@@ -36,7 +36,8 @@ def made(tmp_path: Path) -> Iterator[Federation]:
 
 def asked(name: str, **changes: Any) -> Any:
     return study(
-        name, **{**ASKED, "rounds": ROUNDS, "privacy": {**PRIVACY, "sampling": 1.0, "noise_multiplier": 5.0}, **changes}
+        name,
+        **{**ASKED, "rounds": ROUNDS, "privacy": {**PRIVACY, "sampling": 1.0, "noise_multiplier": 2.887}, **changes},
     )
 
 

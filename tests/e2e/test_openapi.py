@@ -27,6 +27,7 @@ from consilium.coordinator.api import ENDPOINTS
 from e2e import studies
 from e2e.conftest import Make
 from e2e.coordinator import Coordinator, Party
+from e2e.postgres import Postgres
 from e2e.processes import PATIENCE_S
 
 CHECKS = [
@@ -53,9 +54,19 @@ class Asked:
 
 
 @pytest.fixture(scope="module")
-def asked(request: pytest.FixtureRequest, make_coordinator: Make) -> Iterator[Asked]:
-    postgres = request.getfixturevalue("postgres") if request.param == "postgresql" else None
-    coordinator = make_coordinator(postgres() if postgres else None)
+def sqlite(make_coordinator: Make) -> Iterator[Asked]:
+    with asked(make_coordinator(None)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def postgresql(make_coordinator: Make, postgres: Postgres) -> Iterator[Asked]:
+    with asked(make_coordinator(postgres())) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def asked(coordinator: Coordinator) -> Iterator[Asked]:
     researcher, north = coordinator.person("nora", "researcher"), coordinator.join("north")
     plan = studies.submit(researcher, studies.study("heart"))
     run = studies.start(researcher, plan)
@@ -70,25 +81,27 @@ def asked(request: pytest.FixtureRequest, make_coordinator: Make) -> Iterator[As
     assert "Traceback" not in coordinator.process.said, coordinator.process.said[-3000:]
 
 
-@pytest.mark.parametrize("asked", ["sqlite"], indirect=True)
-def test_the_document_describes_every_endpoint(asked: Asked) -> None:
-    asked.document.validate()
-    described = {operation.ok().label for operation in asked.document.get_all_operations()}
+def test_the_document_describes_every_endpoint(sqlite: Asked) -> None:
+    sqlite.document.validate()
+    described = {operation.ok().label for operation in sqlite.document.get_all_operations()}
     assert described == {endpoint.name for endpoint in ENDPOINTS}
 
 
-@pytest.mark.parametrize(("asked", "role"), ASKED, indirect=["asked"])
+@pytest.mark.parametrize(("kind", "role"), ASKED)
 @pytest.mark.parametrize("mode", GenerationMode, ids=lambda mode: mode.value)
-def test_every_answer_is_one_that_the_document_describes(asked: Asked, role: str, mode: GenerationMode) -> None:
+def test_every_answer_is_one_that_the_document_describes(
+    kind: str, role: str, mode: GenerationMode, request: pytest.FixtureRequest
+) -> None:
+    of: Asked = request.getfixturevalue(kind)
     session = requests.Session()
     session.trust_env = False
     if role != "anyone":
-        session.headers["Authorization"] = f"Bearer {asked.parties[role].token()}"
+        session.headers["Authorization"] = f"Bearer {of.parties[role].token()}"
     tried, wrong = 0, []
-    for operation in asked.document.get_all_operations():
-        for places in (None, asked.places):
+    for operation in of.document.get_all_operations():
+        for places in (None, of.places):
             try:
-                tried += ask(operation.ok(), session, asked.coordinator, mode, places)
+                tried += ask(operation.ok(), session, of.coordinator, mode, places)
             except FailureGroup as found:
                 wrong += [f"{operation.ok().label}: {one}" for one in found.exceptions]
     assert not wrong, "\n\n".join(wrong)

@@ -86,7 +86,7 @@ def rows(database: Database) -> set[str]:
     return database.run_here(lambda tx: {row.jti for row in tx.rows(select(assertions))})
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15, deadline=None)
 @given(hows=HOW)
 def test_each_is_answered_as_if_it_had_been_alone(database: Counting, rung: list[str], hows: list[str]) -> None:
     database.run_here(lambda tx: tx.do(assertions.delete()))
