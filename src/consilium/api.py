@@ -38,17 +38,18 @@ PATIENCE_S = 120.0
 """How long who watches a run waits for a coordinator that has gone, in seconds."""
 
 
-def freeze(study: Study, wheel: Path | None = None) -> tuple[Plan, bytes]:
+def freeze(study: Study, wheel: Path | None = None, model: Path | None = None) -> tuple[Plan, bytes]:
     """The plan of a study, and the initial model (safetensors bytes) that the plan names by its digest.
 
-    The architecture of `wheel` runs here, in this process, to make the initial model. For a study with an epsilon, the
-    noise that gives it is found here, once: it is in the plan that hospitals approve.
+    The architecture of `wheel` runs here, in this process, to make the initial model; `model` is the one from which a
+    study starts that says `start: given`. For a study with an epsilon, the noise that gives it is found here, once: it
+    is in the plan that hospitals approve.
     """
     # A plan is canonical JSON, whose keys are sorted: what follows from the order of keys is made from the plan.
     sorted_ = Plan.load(Plan.of(pinned(study)).payload).study
-    weights = initial_model(sorted_, wheel)
-    model = sorted_.model.model_copy(update={"initial": digest(weights)})
-    return Plan.of(sorted_.model_copy(update={"model": model})), weights
+    weights = initial_model(sorted_, wheel, model)
+    named = sorted_.model.model_copy(update={"initial": digest(weights)})
+    return Plan.of(sorted_.model_copy(update={"model": named})), weights
 
 
 class Federation:
@@ -77,13 +78,17 @@ class Federation:
         """POST JSON to `path`."""
         return dict(self.connection.post(path, dict(body or {})))
 
-    def submit(self, study: Study | str | Path, *, wheel: Path | None = None) -> "RemoteStudy":
+    def submit(
+        self, study: Study | str | Path, *, wheel: Path | None = None, model: Path | None = None
+    ) -> "RemoteStudy":
         """Freeze a study into a plan, send its initial model (and its wheel, if it has one), then the plan.
+
+        `model`: a safetensors file, for a study that starts from a given one; `Result.save` writes such files.
 
         Raises: StudyInvalid: the file breaks a rule.   Conflict: the name is taken by another plan.
         """
         self.studies()  # whoever may not do this should hear it before anything is sent
-        plan, weights = freeze(study if isinstance(study, Study) else studyfile.read(Path(study)), wheel)
+        plan, weights = freeze(study if isinstance(study, Study) else studyfile.read(Path(study)), wheel, model)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "initial.safetensors"
             path.write_bytes(weights)

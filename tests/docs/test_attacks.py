@@ -10,11 +10,13 @@ PAGE = ROOT / "docs" / "explanation" / "attacks.md"
 NAME = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 LEAKS = (
     "tests/e2e/test_secagg_leaks.py",
+    "tests/e2e/test_secagg_traps.py",
     *(f"tests/attacks/test_{one}.py" for one in ("inversion", "inference", "seeds")),
 )
 WANTED = (
     "A1", "A2", "A3", "A4", "A5", "A6", "A8", "Keys swapped", "Invented", "Lies about who dropped out",
-    "A sum over one", "Another model for each", "Trap weights", "Trap sum", "Keystream reuse", "All but one",
+    "A sum over one", "Another model for each", "Trap weights", "A trap from the beginning",
+    "Trap sum", "Keystream reuse", "All but one",
     "Two cohorts", "Leave one out", "rosters that change", "Rows", "late vector", "False shares", "Keys stolen later",
     "Overflow", "Rollback",
 )  # fmt: skip

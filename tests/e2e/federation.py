@@ -126,7 +126,8 @@ class Hospital:
     def approve(self, plan: Plan, *more: str) -> None:
         """Wait for the offer, then approve it."""
         until(lambda: self.offered(plan), f"{self.name} is offered {plan.study.name}")
-        words = ("approve", plan.study.name, "--person", "Vera", "--accept", "plain", "--mapping", self.mapping)
+        accepts = ("--accept", "plain", "--accept", "given-model")
+        words = ("approve", plan.study.name, "--person", "Vera", *accepts, "--mapping", self.mapping)
         self.command(*words, *more)
 
 

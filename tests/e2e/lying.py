@@ -260,7 +260,7 @@ def beginning(study: Study) -> tuple[Plan, bytes]:
     for array in first.values():
         array += np.random.default_rng(list(study.name.encode())).normal(scale=0.1, size=array.shape)
     made = to_safetensors(first)
-    model = plan.study.model.model_copy(update={"initial": digest(made)})
+    model = plan.study.model.model_copy(update={"start": "given", "initial": digest(made)})
     return Plan.of(plan.study.model_copy(update={"model": model})), made
 
 

@@ -33,14 +33,14 @@ TRAINING = {"epochs": 1, "batch_size": 8, "learning_rate": 0.1, "seed": 5}
 class Site:
     """A hospital whose person approved the smuggler's wheel: what guard and state chain leave on disk for one run."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, seed: int = 5) -> None:
         self.folder, self.identity = folder, Identity.create(folder / "identity.key")
         wheel = folder / "code.whl"
         with zipfile.ZipFile(wheel, "w") as archive:
             archive.writestr("guest.py", Path(smuggler.__file__).read_text())
             archive.writestr("guest-1.dist-info/entry_points.txt", "[consilium.architectures]\nnet = guest:net\n")
         twin = {"kind": "torch", "architecture": "mlp", "options": {"hidden": [4]}}
-        initial = initial_model(study("sly", model=twin, training=TRAINING))
+        initial = initial_model(study("sly", model=twin, training={**TRAINING, "seed": seed}))
         model = {
             "kind": "torch", "architecture": "net", "wheel": digest(wheel.read_bytes()), "initial": digest(initial)
         }  # fmt: skip
@@ -74,6 +74,14 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made = Site(tmp_path)
     yield made
     made.pipeline.close()
+
+
+def test_a_first_model_that_the_code_does_not_make_from_its_seed_is_not_trained(tmp_path: Path) -> None:
+    made = Site(tmp_path, seed=6)
+    with pytest.raises(Refused) as caught:
+        made.run(1)
+    made.pipeline.close()
+    assert caught.value.reason == "initial-model" and not list(tmp_path.glob("update-*"))
 
 
 def test_only_an_update_leaves_whatever_else_the_code_makes(site: Site) -> None:

@@ -54,7 +54,12 @@ def submit(owner: Party, name: str, size: int, seed: int, **changes: Any) -> Pla
     """Submit a study whose model is `size` numbers of 4 bytes, at random, so that nothing on the way shrinks them."""
     vector = np.random.default_rng(seed).standard_normal(size, dtype=np.float32)
     weights = to_safetensors({"vector": vector})
-    values = {"model": {"kind": "wide", "initial": digest(weights)}, "rounds": 1, "quorum": 1, **changes}
+    values = {
+        "model": {"kind": "wide", "start": "given", "initial": digest(weights)},
+        "rounds": 1,
+        "quorum": 1,
+        **changes,
+    }
     plan = Plan.of(study(name, **values))
     owner.send_blob(weights)
     owner.connection.post("/v1/studies", {"plan": plan.payload.decode()})

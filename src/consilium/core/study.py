@@ -117,6 +117,11 @@ class Model(Part):
         None, description="digest of a wheel with the study's own code; each site must approve it"
     )
 
+    start: Literal["seed", "given"] = Field(
+        "seed",
+        description="seed: the initial weights follow from `training.seed`, and each site makes and compares them; "
+        "given: they were made elsewhere, and each site must accept that by name",
+    )
     initial: Annotated[str, StringConstraints(pattern=DIGEST)] | None = Field(
         None, description="digest of the initial weights (safetensors); `study submit` fills it in"
     )

@@ -13,7 +13,11 @@ WEAKER: dict[str, str] = {
     "plain": (
         "The recipe `plain` protects nothing: the coordinator sees this hospital's update and its figures on its own, "
         "and may be able to reconstruct something of its patients from them."
-    )
+    ),
+    "given-model": (
+        "The study starts from a model that was made elsewhere, and nobody here can tell how. One made to keep "
+        "patients apart shows single ones even in sums over many hospitals, unless noise is added (an epsilon)."
+    ),
 }
 """Modes that a hospital must accept by name, and what it accepts with them."""
 
@@ -57,4 +61,5 @@ def standing(plan: Plan, said: Iterable[Said], now: datetime) -> Said:
 def weaker(plan: Plan) -> tuple[str, ...]:
     """The modes of a plan that each hospital must accept by name."""
     recipe = plan.study.privacy.recipe
-    return (recipe,) if recipe in WEAKER else ()
+    given = ("given-model",) if plan.study.model.start == "given" else ()
+    return ((recipe,) if recipe in WEAKER else ()) + given

@@ -13,6 +13,10 @@ _SUMS = (
     "second sum at the same model that would show fewer than {floor} hospitals by difference is refused at each "
     "hospital. {bound}"
 )
+_START = {
+    "seed": "It starts from values that follow from the study: this hospital makes them anew, and takes no others.",
+    "given": "It starts from a model that was made elsewhere.",
+}
 _UNBOUNDED = "What sums say of patients is not bounded: no noise is added."
 _BOUNDED = (
     "What all rounds of a run together say of one patient is bounded (differential privacy; two sets of patients are "
@@ -145,4 +149,4 @@ def _model(plan: Plan) -> str:
     model, strategy = plan.study.model, plan.study.strategy.name
     named = f"{model.kind} ({_line(model.architecture)})" if model.architecture else model.kind
     code = f", with foreign code from the wheel {model.wheel}" if model.wheel else ""
-    return f"A model of kind {named} is trained by {strategy}{code}."
+    return f"A model of kind {named} is trained by {strategy}{code}. {_START[model.start]}"

@@ -22,6 +22,7 @@ OF_FOREIGN = {
     "cannot-confine": "this host cannot confine foreign code",
     "wheel": "the study's wheel holds what a wheel may not",
     "study-invalid": "the study's wheel is not what the study says of it",
+    "initial-model": "the study's first model is not the one that its code makes from its seed",
     "digest-mismatch": "the wheel or the initial model is not the one that the study names",
     "data-unusable": "no patient is left for training",
     "training-failed": "the study's own code failed",

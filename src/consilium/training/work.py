@@ -17,6 +17,7 @@ from consilium.core.tensors import Tensors, flatten, from_safetensors, unflatten
 from consilium.core.update import Update
 from consilium.training import private, sandbox, wheels
 from consilium.training.base import Floats, Trainer
+from consilium.training.initial import check
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Work:
         With `foreign`, this process is confined for good, once all else is read.
 
         Raises: DigestMismatch: the initial model or the wheel is not the plan's.   DataUnusable: no training patients.
-                Refused: this host cannot confine foreign code (`cannot-confine`).
+                Refused: this host cannot confine foreign code (`cannot-confine`); the initial model does not follow
+                from the plan's seed, from which it says that it starts (`initial-model`).
         """
         known = Plan.load(plan.read_bytes())
         study = known.study
@@ -67,7 +69,9 @@ class Work:
         if not np.any(~examples.test):
             raise DataUnusable("no patient is left for training", "check the mapping with `consilium site check`")
         strategy = plugins.load("consilium.strategies", study.strategy.name)(study.strategy.options)
-        return cls(known, _trainer(study, foreign), strategy, from_safetensors(model), examples)
+        trainer, like = _trainer(study, foreign), from_safetensors(model)
+        check(study, trainer, like)
+        return cls(known, trainer, strategy, like, examples)
 
     def train(self, state: Path, number: int, sample: bytes = b"") -> Update:
         """Train at the state's model; its metrics on held-out patients travel along.

@@ -103,7 +103,17 @@ def test_an_approval_does_not_serve_for_a_plan_changed_by_one_byte(at: int, by: 
 def test_a_weaker_mode_is_known_by_name_and_in_words(study: Study) -> None:
     plan = Plan.of(study)
     expected = (study.privacy.recipe,) if study.privacy.recipe in WEAKER else ()
+    expected += ("given-model",) if study.model.start == "given" else ()
     assert weaker(plan) == expected and all(words.endswith(".") for words in WEAKER.values())
-    assert set(approvals.WEAKER) == {"plain"} and weaker(PLAN) == ("plain",)
+    assert set(approvals.WEAKER) == {"plain", "given-model"} and weaker(PLAN) == ("plain",)
     secure = Plan.of(make(privacy={"recipe": "secure_sum"}))
     assert weaker(secure) == () and standing(secure, [said(plan=secure.digest, accepts=())], NOW)
+
+
+def test_a_model_that_was_made_elsewhere_is_accepted_by_name() -> None:
+    model = make().model.model_copy(update={"start": "given"})
+    plan = Plan.of(make().model_copy(update={"model": model}))
+    with pytest.raises(Refused, match="given-model") as caught:
+        standing(plan, [said(plan=plan.digest, accepts=("plain",))], NOW)
+    assert caught.value.reason == "recipe" and weaker(plan) == ("given-model",)
+    assert standing(plan, [said(plan=plan.digest, accepts=("given-model",))], NOW)

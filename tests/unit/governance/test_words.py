@@ -81,3 +81,13 @@ def test_the_shipped_study_is_explained_whole() -> None:
 
 def test_another_plan_has_other_words() -> None:
     assert explain(Plan.of(make())) != explain(Plan.of(make(rounds=21)))
+
+
+def test_where_the_first_model_comes_from_is_said() -> None:
+    seed = make()
+    given = seed.model_copy(update={"model": seed.model.model_copy(update={"start": "given"})})
+    told, open_ = explain(Plan.of(seed)), explain(Plan.of(given))
+    assert "this hospital makes them anew" in told and "made elsewhere" not in told
+    assert (
+        "a model that was made elsewhere" in open_ and WEAKER["given-model"] in open_ and "makes them anew" not in open_
+    )

@@ -70,10 +70,11 @@ def schema(what: str, as_json: bool) -> None:
 @study.command()
 @click.argument("file", type=Existing)
 @click.option("--wheel", type=Existing, help="Wheel with the study's own code, as named by `model.wheel`.")
+@click.option("--model", type=Existing, help="Model to start from, for a study that says `model: {start: given}`.")
 @output.as_json
-def submit(file: Path, wheel: Path | None, as_json: bool) -> None:
+def submit(file: Path, wheel: Path | None, model: Path | None, as_json: bool) -> None:
     """Send the study in FILE, with its initial model; every invited hospital then decides on it."""
-    sent = federation().submit(file, wheel=wheel)
+    sent = federation().submit(file, wheel=wheel, model=model)
     assert sent.plan is not None
     fact = {"study": sent.name, "plan": sent.plan.digest, "initial": sent.plan.study.model.initial}
     output.say(fact, as_json, f"Submitted {sent.name} as plan {sent.plan.digest}. Hospitals can now review it.")
