@@ -27,7 +27,7 @@ from consilium.coordinator import steps as relay
 from consilium.core import state as chain
 from consilium.core.ids import Digest, SiteId, digest
 from consilium.core.study import Plan, Study
-from consilium.core.tensors import from_safetensors, to_safetensors
+from consilium.core.tensors import Tensors, flatten, from_safetensors, to_safetensors
 from consilium.privacy import opening, recipe
 from consilium.privacy.layout import Layout
 from consilium.privacy.pairing import Roster
@@ -461,6 +461,13 @@ class Play:
         if not path.exists():
             path.write_bytes(self.liar.blobs[name])
         return path
+
+    def crafted(self, number: int, model: Tensors) -> Blob:
+        """A state after a round that nobody computed: of the coordinator's own making, but for its stamp."""
+        out = BytesIO()
+        stamp = {"run": self.run, "round": str(number), "parent": self.states[-1].digest if number else ""}
+        chain.write(self.strategy.init(flatten(model)), stamp, out)
+        return self.liar.keep(out.getvalue())
 
     def advanced(self, number: int, sums: bytes) -> None:
         """The state that follows from these sums, as an honest coordinator computes it."""

@@ -26,6 +26,7 @@ from e2e.federation import study
 from e2e.lying import Liar, Play, message
 from e2e.processes import until
 from e2e.sybils import Sybil
+from e2e.traps import Between
 
 HOSPITALS = ("east", "north", "south", "west")
 REST = HOSPITALS[:3]
@@ -74,8 +75,8 @@ def secret(run: Play, name: str) -> dict[str, Any]:
     return {what: np.array(one) for what, one in chain.read(path).arrays.items()}
 
 
-def sums(run: Play, attempt: int, survivors: tuple[str, ...] | None = None) -> dict[str, Any]:
-    path = run.file(run.liar.keep(run.opened(1, attempt, survivors)).digest)
+def sums(run: Play, attempt: int, survivors: tuple[str, ...] | None = None, number: int = 1) -> dict[str, Any]:
+    path = run.file(run.liar.keep(run.opened(number, attempt, survivors)).digest)
     return {what: np.array(one) for what, one in chain.read(path).arrays.items()}
 
 
@@ -173,6 +174,39 @@ def test_a_model_of_ones_own_for_each_hospital_leaves_one_update_in_the_sum(liar
         del Open.sha256
         if before is not None:
             Open.sha256 = before
+
+
+def test_states_that_are_believed_keep_patients_apart_and_one_shows_in_sums_over_all(liar: Liar) -> None:
+    """Trap weights, the same for everybody: two walls in two rounds, and one patient of one hospital between them."""
+    wanted = study(f"leak-{next(numbers)}", **SECURE, training={"epochs": 1, "learning_rate": 0.5, "seed": 1})
+    trap, run = Between.of(wanted, liar.hospitals.values()), play(liar, wanted)
+    without(liar, "state")
+    run.states = [run.crafted(number, trap.model(number)) for number in range(2)]
+    before, found = stateless(Open, lambda: True), []
+    try:
+        for number in (1, 2):
+            run.through("UNMASK", number, 1)
+            found.append(sums(run, 1, number=number)["update"])
+            run.sums.append(liar.keep(run.opened(number, 1)))
+    finally:
+        del Open.sha256
+        if before is not None:
+            Open.sha256 = before
+    np.testing.assert_allclose(trap.shown(found), trap.patient, rtol=0, atol=1e-6)
+
+
+def test_values_that_are_not_cut_go_around_the_ring_and_nobody_is_told(liar: Liar) -> None:
+    """Overflow: with far too small a limit the sum is another one, in every value, and no count says so."""
+    without(liar, "cut")
+    privacy = {"recipe": "secure_sum", "clip": 1e-7, "most_patients": 100, "bits": 16}
+    run = play(liar, study(f"leak-{next(numbers)}", privacy=privacy, quorum=3))
+    run.through("UNMASK", 1, 1)
+    true, found = sum(secret(run, name)["update"] for name in HOSPITALS), sums(run, 1)
+    encoding = run.layout(1).encodings["update"]
+    assert np.all(np.abs(true) > 2 * encoding.limit * len(HOSPITALS)) and found["clamped"][0] == 0
+    ring = 2.0**encoding.bits / encoding.scale
+    around = np.remainder(true + ring / 2, ring) - ring / 2
+    np.testing.assert_allclose(found["update"], around, rtol=0, atol=len(HOSPITALS) / encoding.scale)
 
 
 def test_bytes_that_are_not_fresh_give_a_restored_hospital_its_old_masks(liar: Liar) -> None:

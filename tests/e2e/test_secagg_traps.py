@@ -14,9 +14,9 @@ from consilium.core import state as chain
 from consilium.core.ids import digest
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Tensors, to_safetensors
-from consilium.wire.messages import Step
-from e2e.federation import study
-from e2e.lying import Liar, Play
+from consilium.wire.messages import Answer, Step
+from e2e.federation import Hospital, study
+from e2e.lying import Liar, Play, read
 from e2e.traps import Between
 
 HOSPITALS = ("east", "north", "south", "west")
@@ -86,6 +86,19 @@ def _zeros() -> Tensors:
     return {"weights": np.zeros(2), "intercept": np.zeros(1)}
 
 
+def test_trap_weights_in_a_state_are_refused_though_everybody_is_told_the_same(liar: Liar) -> None:
+    """Before the first round, and in mid-run, after a sum that was opened honestly."""
+    wanted = study("walls", **SECURE, **STEP)
+    trap, run = Between.of(wanted, liar.hospitals.values()), play(liar, liar.approved(wanted))
+    assert set(run.ask("READY", 1, 1, state=run.crafted(0, trap.model(0))).values()) == {"state-mismatch"}
+    run.through("UNMASK", 1, 2)
+    run.advanced(1, run.opened(1, 2))
+    assert set(run.ask("READY", 2, 1, state=run.crafted(1, trap.model(1))).values()) == {"state-mismatch"}
+    assert all(isinstance(one, bytes) for one in run.ask("READY", 2, 2).values()), "the true one is trained"
+    left = {(one.round, one.attempt) for _, one, _ in liar.sent if isinstance(one, Step) and one.run == run.run}
+    assert not left & {(1, 1), (2, 1)}
+
+
 def test_nobody_approves_a_model_that_is_given_without_saying_so(liar: Liar) -> None:
     trap = Between.of(study("silent", **SECURE, **STEP), liar.hospitals.values())
     plan = beginning(liar, study("silent", **SECURE, **STEP), trap.model(0), "given")
@@ -94,3 +107,73 @@ def test_nobody_approves_a_model_that_is_given_without_saying_so(liar: Liar) -> 
     code, said = north.says(*words, "--accept", "plain")
     assert code == 3 and "given-model" in said and "made elsewhere" in north.command("review", "silent")
     assert north.says(*words, "--accept", "given-model")[0] == 0
+
+
+HAVE = {"east": (0, 1, 2), "north": (0, 2, 3), "south": (0, 3, 4), "west": (0, 4, 5, 9)}
+"""Which of ten diagnoses patients of a hospital have; three of them nobody has."""
+TOUCHED = {site: np.isin(np.arange(10), codes) for site, codes in HAVE.items()}
+
+
+def diagnoses(name: str, **changes: Any) -> Study:
+    """Whether somebody is ill, by a diagnosis: each has a row of its own in the model."""
+    values = study(name, **STEP, **changes).model_dump(mode="json", exclude_none=True)
+    codes = {f"d{code}": f"diagnosis {code}" for code in range(10)}
+    values["contract"] = {
+        "id": "codes", "label": {"id": "ill", "meaning": "is ill", "type": "binary"},
+        "features": [{"id": "dx", "meaning": "diagnosis", "type": "category", "categories": codes,
+                      "missing": "forbidden"}],
+    }  # fmt: skip
+    return Study.model_validate(values)
+
+
+def coded(hospital: Hospital) -> None:
+    """Map the hospital's table of diagnoses; every one that it has is among its training patients."""
+    folder, has = hospital.mapping.parent, HAVE[hospital.name]
+    rows = [f"q{at},D{has[at % len(has)]},{int(at % 3 == 0)}" for at in range(90)]
+    (folder / "codes.csv").write_text("\n".join(["id,dx,ill", *rows]) + "\n")
+    codes = ", ".join(f"D{code}: d{code}" for code in range(10))
+    hospital.mapping = folder / "codes.yaml"
+    hospital.mapping.write_text(
+        "mapping: 1\ncontract: codes\nsource: {type: csv, path: codes.csv}\npatient: {column: id}\n"
+        f"features: {{dx: {{column: dx, codes: {{{codes}}}}}}}\nlabel: {{column: ill, codes: {{'0': 0, '1': 1}}}}\n"
+    )
+
+
+@pytest.fixture
+def diagnosed(liar: Liar) -> Iterator[Liar]:
+    """The hospitals with their tables of diagnoses."""
+    before = {name: hospital.mapping for name, hospital in liar.hospitals.items()}
+    for hospital in liar.hospitals.values():
+        coded(hospital)
+    yield liar
+    for name, hospital in liar.hospitals.items():
+        hospital.mapping = before[name]
+
+
+def test_rows_that_nobody_touched_tell_the_diagnoses_of_a_hospital_under_plain(diagnosed: Liar) -> None:
+    plan = diagnosed.approved(diagnoses("rows-plain", privacy={"recipe": "plain"}))
+    run, mark = Play(diagnosed, plan, "rows-plain-1", HOSPITALS), len(diagnosed.sent)
+    for name in HOSPITALS:
+        diagnosed.post(name, run.task("SUBMIT", 1, 1).model_copy(update={"cohort": ()}))
+
+    def answers() -> dict[str, Answer]:
+        return {site: one for site, one, _ in diagnosed.sent[mark:] if isinstance(one, Answer)}
+
+    diagnosed.until(lambda: set(answers()) == set(HOSPITALS), "every update arrives")
+    for name, answer in answers().items():
+        seen = np.array(chain.read(run.file(answer.contribution.digest)).arrays["update"])
+        assert np.array_equal(seen[1:] != 0, TOUCHED[name][1:]), "intercept first, then a row for each but the first"
+
+
+def test_rows_that_nobody_touched_are_masked_and_their_sum_is_of_all(diagnosed: Liar) -> None:
+    """What remains: a row that one hospital alone has touched is in the sum as that hospital made it."""
+    run = play(diagnosed, diagnosed.approved(diagnoses("rows", **SECURE)))
+    run.through("UNMASK", 1, 1)
+    for name in HOSPITALS:
+        words = np.array(chain.read(run.file(read(run.heard[1, 1, "MASK"][name]).vector.digest)).arrays["update"])
+        assert np.all(words != 0) and len(set(words.tolist())) == words.size == 10
+    found = sums(run)["update"]
+    assert np.array_equal(found[1:] != 0, np.any(list(TOUCHED.values()), axis=0)[1:])
+    path = diagnosed.hospitals["west"].home / "work" / run.run / "update-1.safetensors"
+    alone = np.array(chain.read(path).arrays["update"])
+    np.testing.assert_allclose(found[[5, 9]], alone[[5, 9]], rtol=0, atol=1e-8)

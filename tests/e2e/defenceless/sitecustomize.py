@@ -5,7 +5,7 @@ The file that $WITHOUT names says at any moment which are off:
 `difference`  what was opened before does not matter           `sum`    a named sum is believed
 `twice`       a round may be opened again, in a new attempt    `state`  a named state is believed, and binds no mask
 `lists`       lists of survivors are believed, at any time     `floor`  one hospital is enough for a sum
-`fresh`       the bytes that should be fresh are always zero
+`fresh`       the bytes that should be fresh are always zero       `cut`   values are not held within their limit
 """
 
 import os
@@ -100,7 +100,26 @@ def one_by_one() -> None:
     seats.os = SimpleNamespace(urandom=lambda n: bytes(n) if off("fresh") else os.urandom(n))  # type: ignore[assignment]
 
 
+def around() -> None:
+    """`cut`."""
+    import numpy as np
+
+    from consilium.privacy.quantize import DTYPES, Encoding
+
+    encode, clamped = Encoding.encode, Encoding.clamped
+
+    def uncut(self: Any, values: Any, chance: Any = 0.5) -> Any:
+        if not off("cut"):
+            return encode(self, values, chance)
+        whole = np.floor(values.astype(np.float64) * self.scale + chance).astype(np.int64)
+        return whole.astype(f"<i{self.bits // 8}").view(DTYPES[self.bits]), 0
+
+    Encoding.encode = uncut  # type: ignore[method-assign]
+    Encoding.clamped = lambda self, values: 0 if off("cut") else clamped(self, values)  # type: ignore[method-assign]
+
+
 if "run" in sys.orig_argv and "site" in sys.orig_argv and "WITHOUT" in os.environ:
     opened_again()
     other_models()
     one_by_one()
+    around()
