@@ -16,6 +16,8 @@ from consilium.console.cli.app import EXIT_CODES, exit_code, root
 from consilium.console.cli.plugins import listed
 from consilium.core import errors
 from consilium.core import round as machine
+from consilium.data.fhir.arrow import TYPES
+from consilium.data.fhir.paths import FUNCTIONS, OPERATORS
 from consilium.plugins import GROUPS
 
 HERE = Path(__file__).parent
@@ -127,6 +129,63 @@ def plugins_page() -> str:
     return "\n".join(parts)
 
 
+def views_page() -> str:
+    """docs/reference/view-definitions.md."""
+    rows = "\n".join(f"| `{kind}` | `{arrow}` |" for kind, arrow in sorted(TYPES.items()))
+    functions = ", ".join(f"`{name}()`" for name in FUNCTIONS)
+    operators = " ".join(f"`{sign}`" for sign in OPERATORS)
+    return VIEWS.format(note=NOTE, functions=functions, operators=operators, rows=rows)
+
+
+VIEWS = """# View definitions
+
+{note}
+A ViewDefinition of [SQL on FHIR v2](https://sql-on-fhir.org) says which rows and columns FHIR resources become. All of
+it is taken: `resource`, `constant`, `where`, `select` with `column`, `forEach`, `forEachOrNull`, `repeat`, `unionAll`
+and nested selects, and `%rowIndex`; other keys, such as `url` and `status`, say nothing about rows and are passed over.
+The official tests pass, 134 of 134 (`python -m consilium.testing.sql_on_fhir FOLDER` writes the official report).
+
+What is wrong with a definition is said before anything is read, by place and path (`view-invalid`). Data that do not
+fit, such as two values where a column holds one, or a text in a column of numbers, end in a finding with file and line
+(`data-unusable`), and never in another value.
+
+## Paths
+
+Paths are FHIRPath. Literals: texts, numbers, `true`, `false`, dates and times (`@2018-03-01T10:30:00Z`), `{{}}`.
+Constants: those of the definition, `%rowIndex`, `%ucum`, `%loinc` and `%sct`.
+
+Operators: {operators}, and signs before a term.
+
+Functions: {functions}.
+
+**What lies outside, and is refused**: quantities in a path (`4 'mg'`), `~` and `!~`, `is` and `as`, `$index` and
+`$total`, and every function that is not named here, such as those with patterns (`matches()`), with the present time
+(`now()`), and boundaries to a given precision. 473 of the 935 official tests of FHIRPath for R4, and 529 of the 1051
+for R5, lie within the subset and pass.
+
+**What is answered otherwise** than FHIRPath has it, for types of elements are not known, only JSON:
+
+- Names of elements and of types are not checked against FHIR's definitions: a path with a misspelt element is empty.
+- `value`, without `ofType()`, is any of its types. `valueQuantity` is taken for `value.ofType(Quantity)`.
+- `ofType()` of an element that is no choice goes by JSON: a code, an id and a string are all text.
+- A text that has the shape of a date is compared as a date with a date, and with another such text. A day is a
+  dateTime for `lowBoundary()`, unless its element is always a date (`birthDate`), its choice says so, or its column.
+- Two dates that are not known to the same precision, or of which one has no time zone, may be neither equal nor
+  unequal: the answer is empty.
+- A `null` among values of a list is no item, though an extension stands beside it.
+
+## Columns
+
+As Arrow, a column is a list where `collection` is true, and has one of these types; every other type is text as FHIR
+writes it, dates and times too, for they are known to some precision only. A column without `type` has the type that its
+path tells, or is text.
+
+| FHIR type | Arrow type |
+|---|---|
+{rows}
+"""
+
+
 def schema_page(what: str) -> str:
     """docs/reference/<what>.md: every key of a file that people write."""
     schema = studyfile.json_schema(what)
@@ -180,6 +239,7 @@ def pages() -> dict[Path, str]:
         reference / "exit-codes.md": exit_codes_page(),
         reference / "settings.md": settings_page(),
         reference / "plug-ins.md": plugins_page(),
+        reference / "view-definitions.md": views_page(),
         HERE / "images" / "round.svg": drawn(machine.diagram(machine.PLAIN)),
     }
     for what in studyfile.SCHEMAS:

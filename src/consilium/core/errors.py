@@ -6,6 +6,7 @@
     ├── Invalid               what was given cannot be accepted as it is
     │   ├── StudyInvalid      a study file
     │   ├── MappingInvalid    a hospital's mapping
+    │   ├── ViewInvalid       a view definition
     │   ├── PolicyInvalid     a hospital's policy
     │   ├── EnvelopeInvalid   a signed message
     │   ├── AuditBroken       an audit log that was altered
@@ -60,6 +61,12 @@ class MappingInvalid(Invalid):
     """A hospital's mapping breaks a rule of its format or does not fit the contract."""
 
     code = "mapping-invalid"
+
+
+class ViewInvalid(Invalid):
+    """A view definition (SQL on FHIR v2) breaks a rule of its format, or asks for what lies outside of the subset."""
+
+    code = "view-invalid"
 
 
 class PolicyInvalid(Invalid):

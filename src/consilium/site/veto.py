@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 OURS = {
     "mapping-invalid": "the hospital's mapping cannot be used as it stands; `consilium site check` says why, there",
+    "view-invalid": "the hospital's view of its resources cannot be used as it stands; `consilium site check` says why",
     "policy-invalid": "the hospital's policy cannot be read as it stands; `consilium site doctor` says why, there",
     "data-unusable": "the hospital's data cannot be used as they stand; `consilium site check` says why, there",
     "budget": "the hospital's privacy budget has no room for this study; `consilium site budget` says why, there",

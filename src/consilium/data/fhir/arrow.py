@@ -1,0 +1,49 @@
+"""A view over NDJSON as Arrow record batches, in bounded memory. Needs the extra `fhir` (pyarrow)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from consilium.core.errors import DataUnusable
+from consilium.data.fhir import ndjson
+from consilium.data.fhir.views import Batch, Column, View
+
+TYPES: dict[str, pa.DataType] = {
+    "boolean": pa.bool_(), "decimal": pa.float64(), "integer": pa.int32(), "positiveInt": pa.int32(),
+    "unsignedInt": pa.int32(), "integer64": pa.int64(),
+}  # fmt: skip
+"""By FHIR type; every other type is text as FHIR writes it, dates and times too: they are known to some precision."""
+
+
+def schema(view: View) -> pa.Schema:
+    """The columns of a view."""
+    return pa.schema([pa.field(column.name, _type(column)) for column in view.columns])
+
+
+def _type(column: Column) -> pa.DataType:
+    plain = TYPES.get(column.type, pa.string())
+    return pa.list_(plain) if column.collection else plain
+
+
+def batches(view: View, path: Path, size: int = 4096) -> Iterator[pa.RecordBatch]:
+    """The rows of a view over a file of NDJSON, or over all of a folder; about `size` rows each.
+
+    Raises: DataUnusable: says file, line and column, and no value.
+    """
+    wanted = schema(view)
+    for file in ndjson.files(path):
+        for batch in view.batches(ndjson.resources(file, view.exact), file.name, size):
+            yield _batch(batch, wanted, file.name)
+
+
+def _batch(batch: Batch, wanted: pa.Schema, name: str) -> pa.RecordBatch:
+    made = []
+    for field, values in zip(wanted, batch.columns.values()):
+        try:
+            made.append(pa.array(values, field.type))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            raise DataUnusable(
+                f"{name}: column {field.name} has a value that is no {field.type}", "correct its path or its type"
+            ) from error
+    return pa.RecordBatch.from_arrays(made, schema=wanted)

@@ -1,0 +1,55 @@
+"""Newline-delimited JSON of FHIR resources, as Bulk Data exports have it; one resource at a time, gzip or not.
+
+What is no resource is never passed over: a file that ends amid a line was not fetched whole, and its patients lack.
+"""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from consilium.core.errors import DataUnusable
+
+LONGEST = 64 * 2**20
+"""Bytes of one line."""
+ENDINGS = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
+
+
+def files(place: Path) -> list[Path]:
+    """The NDJSON files of a folder, by name, or the one file. Raises: DataUnusable: there is none."""
+    if place.is_file():
+        return [place]
+    found = sorted(path for path in place.glob("*") if path.name.endswith(ENDINGS)) if place.is_dir() else []
+    if not found:
+        raise DataUnusable(f"there are no NDJSON files in {place.name}", f"they end in {', '.join(ENDINGS)}")
+    return found
+
+
+def resources(path: Path, exact: bool = False) -> Iterator[tuple[int, Any]]:
+    """Every resource of a file, with the number of its line.
+
+    Args:    exact: whether numbers keep their digits, as Decimal.
+    Raises:  DataUnusable: a line is no resource, or the file cannot be read; says which, and no value.
+    """
+    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Decimal if exact else None)
+    number, name = 0, path.name
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            while line := file.readline(LONGEST):
+                number += 1
+                if line.isspace():
+                    continue
+                found = decoder.decode(line)
+                if type(found) is not dict or type(found.get("resourceType")) is not str:
+                    raise DataUnusable(f"{name} line {number}: is no FHIR resource", "give one resource on each line")
+                yield number, found
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DataUnusable(
+            f"{name} line {number}: is no JSON", "fetch the file anew: it may have been cut or altered"
+        ) from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataUnusable(f"{name} cannot be read after line {number}", "fetch the file anew") from error

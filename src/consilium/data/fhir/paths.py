@@ -1,0 +1,388 @@
+"""From the tree of a FHIRPath to a closure. `compile_path(text, scope)(resource)` gives its value.
+
+Arguments are read from the context of the path, criteria (`where`, `exists`, `all`, `select`) from each item in turn.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from consilium.core.errors import ViewInvalid
+from consilium.data.fhir import steps, values
+from consilium.data.fhir.elements import CHOICES, DATES
+from consilium.data.fhir.functions import PLAIN, edge
+from consilium.data.fhir.moments import Moment
+from consilium.data.fhir.syntax import At, Binary, Call, Constant, Context, Literal, Member, Sign, parse
+from consilium.data.fhir.values import Mismatch, Run, items, only, packed, truth
+
+SPECIAL = (
+    "where", "exists", "all", "select", "iif", "ofType", "extension", "getResourceKey", "getReferenceKey",
+    "lowBoundary", "highBoundary",
+)  # fmt: skip
+FUNCTIONS = tuple(sorted({*PLAIN, *SPECIAL}))
+"""Every function of the subset."""
+OPERATORS = ("=", "!=", "<", ">", "<=", ">=", "+", "-", "*", "/", "div", "mod", "&", "|", "and", "or", "xor",
+             "implies", "in", "contains")  # fmt: skip
+URLS = {"sct": "http://snomed.info/sct", "loinc": "http://loinc.org", "ucum": "http://unitsofmeasure.org"}
+"""What FHIR says of these constants."""
+
+
+@dataclass
+class Scope:
+    """What paths of one view share: constants, the index of the present row, and whether numbers are to the digit."""
+
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    exact: bool = False
+    row: int = 0
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Path:
+    """A compiled path, and the FHIR type of its value where the path tells it.
+
+    `keys`, where they are known, are the steps that it begins with, and `rest` is what it makes of what they find.
+    """
+
+    run: Run
+    type: str
+    keys: steps.Keys | None = None
+    rest: Run | None = None
+
+    def then(self, made: Callable[[Run], Run], kind: str) -> "Path":
+        """The path whose value is made from the value of this one alone, whatever the context."""
+        if self.keys is None:
+            return Path(made(self.run), kind)
+        return Path(made(self.run), kind, self.keys, made(self.rest or _whole))
+
+
+def _whole(value: Any) -> Any:
+    return value
+
+
+def wants_digits(text: str) -> bool:
+    """Whether a path asks for the precision of a number. Raises: ViewInvalid."""
+
+    def among(tree: Any) -> bool:
+        if isinstance(tree, Call) and tree.name in ("lowBoundary", "highBoundary"):
+            return True
+        parts = vars(tree).values() if hasattr(tree, "__dataclass_fields__") else ()
+        return any(among(one) for part in parts for one in (part if isinstance(part, tuple) else (part,)))
+
+    return among(parse(text))
+
+
+def compile_path(text: str, scope: Scope) -> Path:
+    """A closure from a resource, or from an item of one, to the value of a path.
+
+    Raises: ViewInvalid: it is no FHIRPath, or outside of the subset.   The closure raises Mismatch where data do not
+    fit, and says no value.
+
+    >>> compile_path("name.given.first()", Scope()).run({"name": [{"given": ["Ann", "B."]}]})
+    'Ann'
+    """
+    try:
+        return _Compiler(scope).made(parse(text))
+    except ViewInvalid as error:
+        said = error.message if repr(text) in error.message else f"path {text!r}: {error.message}"
+        raise ViewInvalid(said, error.remedy) from None
+
+
+class _Compiler:
+    """By the kind of node."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._by: dict[type, Callable[[Any], Path]] = {
+            Context: lambda _: Path(_whole, "", ()), Literal: self._literal, Constant: self._constant,
+            Member: self._member, At: self._at, Sign: self._sign, Binary: self._binary, Call: self._call,
+        }  # fmt: skip
+
+    def made(self, tree: Any) -> Path:
+        return self._by[type(tree)](tree)
+
+    def _literal(self, tree: Literal) -> Path:
+        value = tree.value
+        if type(value) is Decimal and not self._scope.exact:
+            value = float(value)
+        return Path(lambda _: value, _type_of(value))
+
+    def _constant(self, tree: Constant) -> Path:
+        if tree.name == "rowIndex":
+            scope = self._scope
+            return Path(lambda _: scope.row, "integer")
+        known = {**URLS, **self._scope.constants}
+        if tree.name not in known:
+            near = difflib.get_close_matches(tree.name, known, n=1)
+            hint = f"did you mean %{near[0]}?" if near else "name it under `constant`"
+            raise ViewInvalid(f"there is no constant %{tree.name}", hint)
+        return self._literal(Literal(known[tree.name]))
+
+    def _member(self, tree: Member) -> Path:
+        if isinstance(tree.of, Context) and tree.name[:1].isupper():
+            return Path(_named(tree.name), tree.name)
+        keys, base = _chain(tree)
+        return self._after(base, keys, "date" if tree.name in DATES else "")
+
+    def _after(self, base: Any, keys: steps.Keys, kind: str) -> Path:
+        run = steps.walk(keys)
+        if isinstance(base, Context):
+            return Path(run, kind, keys)
+        return self.made(base).then(lambda before: lambda node: run(before(node)), kind)
+
+    def _at(self, tree: At) -> Path:
+        if isinstance(tree.index, Literal) and type(tree.index.value) is int:
+            keys, base = _chain(tree)
+            return self._after(base, keys, "")
+        source, index = self.made(tree.of), self.made(tree.index).run
+
+        def run(node: Any) -> Any:
+            number = only(index(node))
+            if number is not None and type(number) is not int:
+                raise Mismatch("has an index that is no whole number")
+            return None if number is None else steps.at(source.run(node), number)
+
+        return Path(run, source.type)
+
+    def _sign(self, tree: Sign) -> Path:
+        of, factor = self.made(tree.of), -1 if tree.sign == "-" else 1
+        return Path(lambda node: values.calculate("*", of.run(node), factor), of.type)
+
+    def _binary(self, tree: Binary) -> Path:
+        left, right, sign = self.made(tree.left), self.made(tree.right), tree.sign
+        kind = "boolean"
+        if sign in ("+", "-", "*", "/", "div", "mod"):
+            kind = "string" if "string" in (left.type, right.type) else "integer" if sign == "div" else "decimal"
+        elif sign in ("&", "|"):
+            kind = "string" if sign == "&" else ""
+        if sign == "=" and isinstance(tree.right, Literal) and type(tree.right.value) is str:
+            return Path(_is_text(left.run, tree.right.value), kind)
+        return Path(_operator(sign, left.run, right.run), kind)
+
+    def _call(self, tree: Call) -> Path:
+        name, given = tree.name, tree.given
+        if name in PLAIN:
+            function, least, most, kind = PLAIN[name]
+            _check(name, given, least, most)
+            if name == "first":
+                keys, base = _chain(tree)
+                return self._after(base, keys, self.made(tree.of).type)
+            source = self.made(tree.of)
+            values_of = [self.made(one).run for one in given]
+            if all(isinstance(one, Literal) for one in given):
+                return source.then(lambda before: _plain(function, before, values_of), kind or source.type)
+            return Path(_plain(function, source.run, values_of), kind or source.type)
+        if name not in SPECIAL:
+            near = difflib.get_close_matches(name, FUNCTIONS, n=1)
+            hint = f"did you mean {near[0]}()?" if near else f"known are {', '.join(FUNCTIONS)}"
+            raise ViewInvalid(f"{name}() lies outside of the subset", hint)
+        return self._special(tree)
+
+    def _special(self, tree: Call) -> Path:
+        name, given = tree.name, tree.given
+        match name:
+            case "where" | "all" | "select" | "exists":
+                _check(name, given, 0 if name == "exists" else 1, 1)
+                source, is_text = self.made(tree.of), _member_is_text(given[0]) if given else None
+                if name == "where" and is_text:
+                    return source.then(lambda before: steps.where_text(before, *is_text), source.type)
+                each = self.made(given[0]).run if given else None
+                kind = {"where": source.type, "select": ""}.get(name, "boolean")
+                return source.then(lambda before: _criteria(name, before, each), kind)
+            case "iif":
+                _check(name, given, 2, 3)
+                return _iif(self.made(tree.of).run, [self.made(one) for one in given])
+            case "lowBoundary" | "highBoundary":
+                _check(name, given, 0, 0)
+                source = self.made(tree.of)
+                hint = source.type or self._scope.hint
+                return source.then(lambda before: lambda node: edge(before(node), hint, name), source.type)
+            case "getResourceKey":
+                _check(name, given, 0, 0)
+                return self.made(tree.of).then(steps.resource_key, "string")
+            case "getReferenceKey":
+                _check(name, given, 0, 1)
+                wanted = _type_name(given[0], name) if given else None
+                return self.made(tree.of).then(lambda before: steps.reference_key(before, wanted), "string")
+        return self._beside(tree)
+
+    def _beside(self, tree: Call) -> Path:
+        """`ofType` and `extension`, which look at the member before them."""
+        _check(tree.name, tree.given, 1, 1)
+        if tree.name == "ofType":
+            wanted = _type_name(tree.given[0], "ofType")
+            keys, base = _chain(tree)
+            if keys:
+                return self._after(base, keys, wanted)
+            return self.made(tree.of).then(lambda before: steps.of_type(before, wanted), wanted)
+        base, member = tree.of, None
+        if isinstance(base, Member) and not base.name[:1].isupper():
+            base, member = base.of, base.name
+        url = self.made(tree.given[0]).run(None) if isinstance(tree.given[0], Literal | Constant) else None
+        if type(url) is not str:
+            raise ViewInvalid("extension() wants the URL of the extension", "write it as a text in quotes")
+        return self.made(base).then(lambda before: steps.extension(before, member, url), "")
+
+
+def _chain(tree: Any) -> tuple[steps.Keys, Any]:
+    """The longest chain of members, their types, indexes and `first()` that ends here, and what it begins with."""
+    keys: list[steps.Key] = []
+    while True:
+        if _is_member(tree):
+            keys.append(tree.name)
+        elif isinstance(tree, At) and isinstance(tree.index, Literal) and type(tree.index.value) is int:
+            keys.append(tree.index.value)
+        elif isinstance(tree, Call) and tree.name == "first" and not tree.given:
+            keys.append(0)
+        elif isinstance(tree, Call) and tree.name == "ofType" and len(tree.given) == 1 and _is_member(tree.of):
+            keys.append(steps.Typed(tree.of.name, _type_name(tree.given[0], "ofType")))
+            tree = tree.of
+        else:
+            return tuple(reversed(keys)), tree
+        tree = tree.of
+
+
+def _is_member(tree: Any) -> bool:
+    return isinstance(tree, Member) and not (isinstance(tree.of, Context) and tree.name[:1].isupper())
+
+
+def _member_is_text(tree: Any) -> tuple[str, str] | None:
+    """The member and the text of `member = 'text'`, if that is what it is."""
+    if not isinstance(tree, Binary) or tree.sign != "=" or not isinstance(tree.right, Literal):
+        return None
+    if not _is_member(tree.left) or not isinstance(tree.left.of, Context) or tree.left.name in CHOICES:
+        return None
+    return (tree.left.name, tree.right.value) if type(tree.right.value) is str else None
+
+
+def _named(name: str) -> Run:
+    """A type at the head of a path: the resource itself, if it is one of that type."""
+    return lambda node: node if type(node) is dict and node.get("resourceType") == name else None
+
+
+def _type_of(value: Any) -> str:
+    if type(value) is Moment:
+        return value.kind
+    kinds = {bool: "boolean", int: "integer", float: "decimal", Decimal: "decimal", str: "string"}
+    return kinds.get(type(value), "")
+
+
+def _type_name(tree: Any, function: str) -> str:
+    if isinstance(tree, Member) and isinstance(tree.of, Context):
+        return tree.name
+    if isinstance(tree, Member) and isinstance(tree.of, Member) and tree.of.name == "FHIR":
+        return tree.name
+    raise ViewInvalid(f"{function}() wants the name of a FHIR type", "such as Quantity or dateTime")
+
+
+def _check(name: str, given: tuple[Any, ...], least: int, most: int) -> None:
+    if not least <= len(given) <= most:
+        wanted = str(least) if least == most else f"{least} to {most}"
+        raise ViewInvalid(f"{name}() takes {wanted} arguments and not {len(given)}", "correct the path")
+
+
+def _plain(function: Callable[..., Any], source: Run, given: list[Run]) -> Run:
+    if not given:
+        return lambda node: function(source(node))
+    if len(given) == 1:
+        first = given[0]
+        return lambda node: function(source(node), first(node))
+    return lambda node: function(source(node), *[one(node) for one in given])
+
+
+def _criteria(name: str, source: Run, each: Run | None) -> Run:
+    if each is None:
+        return lambda node: bool(items(source(node)))
+    if name == "select":
+        return lambda node: packed([found for item in items(source(node)) for found in items(each(item))])
+    if name == "where":
+        return lambda node: packed([item for item in items(source(node)) if truth(each(item))])
+    if name == "exists":
+        return lambda node: any(truth(each(item)) for item in items(source(node)))
+    return lambda node: all(truth(each(item)) for item in items(source(node)))
+
+
+def _iif(source: Run, given: list[Path]) -> Path:
+    condition, yes = given[0].run, given[1]
+    no = given[2] if len(given) > 2 else Path(lambda _: None, yes.type)
+
+    def run(node: Any) -> Any:
+        here = only(source(node))
+        return (yes if truth(condition(here)) else no).run(here)
+
+    return Path(run, yes.type if yes.type == no.type else "")
+
+
+def _is_text(left: Run, wanted: str) -> Run:
+    def run(node: Any) -> Any:
+        value = left(node)
+        if type(value) is str:
+            return value == wanted
+        return values.equal(value, wanted)
+
+    return run
+
+
+def _operator(sign: str, left: Run, right: Run) -> Run:
+    match sign:
+        case "=":
+            return lambda node: values.equal(left(node), right(node))
+        case "!=":
+            return lambda node: None if (found := values.equal(left(node), right(node))) is None else not found
+        case "<":
+            return lambda node: None if (found := values.order(left(node), right(node))) is None else found < 0
+        case ">":
+            return lambda node: None if (found := values.order(left(node), right(node))) is None else found > 0
+        case "<=":
+            return lambda node: None if (found := values.order(left(node), right(node))) is None else found <= 0
+        case ">=":
+            return lambda node: None if (found := values.order(left(node), right(node))) is None else found >= 0
+        case "and" | "or" | "xor" | "implies":
+            return _logic(sign, left, right)
+        case "in":
+            return lambda node: values.within(left(node), right(node))
+        case "contains":
+            return lambda node: values.within(right(node), left(node))
+        case "|":
+            return lambda node: packed(values.distinct([*items(left(node)), *items(right(node))]))
+        case "&":
+            return lambda node: (_said(left(node)) or "") + (_said(right(node)) or "")
+        case _:
+            return lambda node: values.calculate(sign, left(node), right(node))
+
+
+def _said(value: Any) -> str | None:
+    found = only(value)
+    if found is not None and type(found) is not str:
+        raise Mismatch("has a value that is no text where & wants text")
+    return found
+
+
+def _logic(sign: str, left: Run, right: Run) -> Run:
+    """Three-valued: what is not known decides nothing that it need not."""
+    if sign == "and":
+        return lambda node: _and(truth(left(node)), truth(right(node)))
+    if sign == "or":
+        return lambda node: _or(truth(left(node)), truth(right(node)))
+    if sign == "implies":
+        return lambda node: _or(None if (one := truth(left(node))) is None else not one, truth(right(node)))
+
+    def xor(node: Any) -> bool | None:
+        one, other = truth(left(node)), truth(right(node))
+        return None if one is None or other is None else one is not other
+
+    return xor
+
+
+def _and(one: bool | None, other: bool | None) -> bool | None:
+    if one is False or other is False:
+        return False
+    return None if one is None or other is None else True
+
+
+def _or(one: bool | None, other: bool | None) -> bool | None:
+    if one or other:
+        return True
+    return None if one is None or other is None else False

@@ -1,0 +1,70 @@
+"""Laws of compiled paths: chains together are chains alone, and ours answers as another FHIRPath does."""
+
+from decimal import Decimal
+from typing import Any
+
+import fhirpathpy
+from fhirpathpy.models import models
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from consilium.core.errors import ViewInvalid
+from consilium.data.fhir.paths import FUNCTIONS, OPERATORS, Scope, compile_path
+from consilium.data.fhir.steps import Typed, gather, walk
+from consilium.data.fhir.values import Mismatch, items
+from property.resources import JSON, PATHS, PATIENT
+
+KEYS = st.sampled_from(["a", "b", "value", "given", 0, 1, Typed("value", "string"), Typed("value", "Quantity")])
+
+
+@settings(max_examples=400)
+@given(JSON, st.lists(st.lists(KEYS, max_size=4).map(tuple), min_size=1, max_size=6))
+@example([[{"a": 1}]], [("a",), (0, "a")])
+@example({"a": [None, {"b": 1}]}, [("a", "b"), ("a", 0), ("a",)])
+def test_chains_together_find_what_each_finds_alone(node: Any, chains: list[tuple[Any, ...]]) -> None:
+    assert gather(chains)(node) == [walk(keys)(node) for keys in chains]
+
+
+def _ours(path: str, resource: Any) -> Any:
+    try:
+        return [_plain(item) for item in items(compile_path(path, Scope()).run(resource))]
+    except Mismatch:
+        return "error"
+
+
+def _theirs(path: str, resource: Any) -> Any:
+    try:
+        return [_plain(item) for item in fhirpathpy.evaluate(resource, path, {}, models["r4"])]
+    except Exception:
+        return "error"
+
+
+def _plain(item: Any) -> Any:
+    if type(item) in (int, float, Decimal):
+        return round(float(item), 9)
+    return item
+
+
+@settings(max_examples=250)
+@given(PATIENT, PATHS)
+def test_ours_answers_as_another_does(resource: dict[str, Any], path: str) -> None:
+    assert _ours(path, resource) == _theirs(path, resource), path
+
+
+PIECES = st.sampled_from(
+    [*FUNCTIONS, *OPERATORS, *"()[]{}.,%'`@$", "name", "1", "1.5", "'a'", "@2018", "%x", "$this", " "]
+)
+
+
+@settings(max_examples=400)
+@given(st.lists(PIECES, max_size=14).map("".join) | st.text(max_size=20), JSON)
+def test_whatever_is_written_is_a_path_or_is_refused(text: str, node: Any) -> None:
+    try:
+        path = compile_path(text, Scope())
+    except ViewInvalid as error:
+        assert error.message and error.remedy
+        return
+    try:
+        path.run(node)
+    except Mismatch as error:
+        assert str(error)
