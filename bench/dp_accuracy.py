@@ -86,7 +86,7 @@ def trained(asked: Study, encoding: Noised, parts: list[tuple[np.ndarray, np.nda
             found = private.step(asked, trainer, model, x, y, secrets.token_bytes(32))
             total += integers(encoding, found["update"], silent=silent)
         weight = SITES * float(private.weight(asked)[0])
-        state = strategy.apply_chunk(state, encoding.decode(total), weight)
+        state = strategy.apply_chunk(state, {"update": encoding.decode(total)}, weight)
     return state["model"]
 
 

@@ -1,10 +1,11 @@
 """Plug-ins by name, through Python's entry points. Built-ins register by the same door as those of outsiders."""
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from consilium.core.errors import NotFound
+from consilium.core.errors import NotFound, StudyInvalid
 
 GROUPS = {
     "consilium.strategies": "federated algorithms",
@@ -29,6 +30,15 @@ def load(group: str, name: str) -> Any:
     except KeyError:
         known = ", ".join(names(group))
     raise NotFound(f"there is no {name!r} among the {GROUPS.get(group, group)}", f"known are: {known}")
+
+
+def strategy(name: str, options: Mapping[str, Any]) -> Any:
+    """A strategy with a study's options. Raises: StudyInvalid: it is not installed here, or has no such options."""
+    try:
+        kind = load("consilium.strategies", name)
+    except NotFound as error:
+        raise StudyInvalid(error.message, error.remedy) from error
+    return kind(options)
 
 
 @cache  # looking through all that is installed takes milliseconds, and rounds ask for the same few

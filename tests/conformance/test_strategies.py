@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from consilium import plugins
-from consilium.algorithms.base import LocalObjective
 from consilium.algorithms.fedavg import FedAvg
 from consilium.core.tensors import Tensors
 from consilium.testing import strategies
@@ -26,18 +25,18 @@ class Shifted(FedAvg):
 
 
 class Growing(FedAvg):
-    def apply_chunk(self, state: Tensors, update: Any, weight: float) -> Tensors:
-        return {**super().apply_chunk(state, update, weight), "new": update}
+    def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
+        return {**super().apply_chunk(state, sums, weight), "new": sums["update"]}
 
 
 class Widening(FedAvg):
-    def apply_chunk(self, state: Tensors, update: Any, weight: float) -> Tensors:
-        return {"model": super().apply_chunk(state, update, weight)["model"].astype(np.float64)}
+    def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
+        return {"model": super().apply_chunk(state, sums, weight)["model"].astype(np.float64)}
 
 
 class Normalising(FedAvg):
-    def apply_chunk(self, state: Tensors, update: Any, weight: float) -> Tensors:
-        return {"model": state["model"] + update / np.linalg.norm(update)}
+    def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
+        return {"model": state["model"] + sums["update"] / np.linalg.norm(sums["update"])}
 
 
 class Remembering(FedAvg):
@@ -45,41 +44,66 @@ class Remembering(FedAvg):
         super().__init__(options)
         self.steps = 0
 
-    def apply_chunk(self, state: Tensors, update: Any, weight: float) -> Tensors:
+    def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
         self.steps += 1
-        return {"model": state["model"] + update / (weight * self.steps)}
+        return {"model": state["model"] + sums["update"] / (weight * self.steps)}
 
 
 class InPlace(FedAvg):
-    def apply_chunk(self, state: Tensors, update: Any, weight: float) -> Tensors:
-        state["model"] += update / weight
+    def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
+        state["model"] += sums["update"] / weight
         return state
 
 
-class Unweighted(FedAvg):
-    def contribution(self, before: Any, after: Any, weight: float) -> Tensors:
-        return {"update": after - before, "weight": np.array([weight])}
+class Unnamed(FedAvg):
+    def contribution(self, here: Any, local: Any) -> Any:
+        segments, kept = super().contribution(here, local)
+        return {**segments, "more": segments["update"]}, kept
+
+
+class Boundless(FedAvg):
+    def contribution(self, here: Any, local: Any) -> Any:
+        segments, kept = super().contribution(here, local)
+        return {**segments, "update": 1e3 * segments["update"]}, kept
+
+
+class Square(FedAvg):
+    def contribution(self, here: Any, local: Any) -> Any:
+        return super().contribution(here, local)[0], {"square": np.ones((2, 2))}
+
+
+class Private(FedAvg):
+    """Remembers in the object what belongs into the site's memory."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__(options)
+        self.last = 0.0
+
+    def contribution(self, here: Any, local: Any) -> Any:
+        segments, kept = super().contribution(here, local)
+        before, self.last = self.last, float(segments["update"][0])
+        return {**segments, "update": segments["update"] - before}, kept
 
 
 class Summing(FedAvg):
-    def apply_chunk(self, state: Tensors, update: Any, weight: float) -> Tensors:
-        return {"model": state["model"] + update}
+    def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
+        return {"model": state["model"] + sums["update"]}
 
 
 class Backwards(FedAvg):
-    def apply_chunk(self, state: Tensors, update: Any, weight: float) -> Tensors:
-        return {"model": state["model"] - update / weight}
+    def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
+        return {"model": state["model"] - sums["update"] / weight}
 
 
 class Still(FedAvg):
-    def apply_chunk(self, state: Tensors, update: Any, weight: float) -> Tensors:
+    def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
         return state
 
 
 class Relative(FedAvg):
-    def apply_chunk(self, state: Tensors, update: Any, weight: float) -> Tensors:
+    def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
         with np.errstate(invalid="ignore"):
-            return {"model": state["model"] + update / np.abs(update)}
+            return {"model": state["model"] + sums["update"] / np.abs(sums["update"])}
 
 
 class Careless(FedAvg):
@@ -88,9 +112,9 @@ class Careless(FedAvg):
 
 
 class Writing(FedAvg):
-    def objective(self, model: Any) -> LocalObjective:
-        model += 0.0
-        return LocalObjective()
+    def passes(self, here: Any) -> Any:
+        here.model[:] += 0.0
+        return super().passes(here)
 
 
 WRONG: list[tuple[Any, type]] = [
@@ -101,7 +125,10 @@ WRONG: list[tuple[Any, type]] = [
     (strategies.is_deterministic, Remembering),
     (strategies.leaves_its_input_alone, InPlace),
     (strategies.leaves_its_input_alone, Writing),
-    (strategies.contributes_what_can_be_summed, Unweighted),
+    (strategies.contributes_what_it_says, Unnamed),
+    (strategies.contributes_what_it_says, Boundless),
+    (strategies.keeps_what_a_file_can_hold, Square),
+    (strategies.forgets_what_was_not_counted, Private),
     (strategies.depends_on_the_mean_alone, Summing),
     (strategies.follows_the_sites, Backwards),
     (strategies.follows_the_sites, Still),

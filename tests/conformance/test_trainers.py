@@ -58,6 +58,9 @@ class Wrapped:
     def clipped(self, *given: Any) -> Any:
         return self.inner.clipped(*given)
 
+    def loss(self, *given: Any) -> float:
+        return self.inner.loss(*given)
+
 
 turn = itertools.count()
 
@@ -114,6 +117,16 @@ class Restarting(Wrapped):
         return super().train(study, {name: np.zeros_like(array) for name, array in model.items()}, *rest)
 
 
+class Halving(Wrapped):
+    def loss(self, *given: Any) -> float:
+        return super().loss(*given) / 2
+
+
+class Falling(Wrapped):
+    def loss(self, *given: Any) -> float:
+        return super().loss(*given) - 1e3
+
+
 class Together(Wrapped):
     """Clips the sum, and not the patients."""
 
@@ -148,6 +161,8 @@ WRONG: list[tuple[Any, Any]] = [
     (trainers.clips_each_patient, Together),
     (trainers.clips_each_patient, Generous),
     (trainers.clips_each_patient, Averaging),
+    (trainers.descends_its_loss, Halving),
+    (trainers.descends_its_loss, Falling),
 ]
 
 

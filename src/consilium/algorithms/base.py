@@ -1,17 +1,23 @@
-"""What a federated algorithm is: an objective at the site, a contribution that can be summed, and an element-wise step.
+"""What a federated algorithm is: passes of training at the site, segments that can be summed, an element-wise step.
 
-A strategy owns no loop. Its state is a set of 1-D arrays of the model's length, among them `model`.
+A strategy owns no loop. Its state, which everybody computes, is a set of 1-D arrays: `model` and others of its length,
+and single numbers. Its memory is what one site keeps for itself; nobody else sees it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from consilium.core.errors import StudyInvalid
+from consilium.core.study import Study
 from consilium.core.tensors import Array, Tensors, Vector
+from consilium.core.update import Sum
+
+COUNTED = ("running_mean", "running_var")
+"""Ends of names of what a layer counts as patients pass, and no gradient moves."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,57 @@ class LocalObjective:
         return found
 
 
+@dataclass(frozen=True)
+class Here:
+    """What a strategy works with at a site when a round begins.
+
+    Args:    state: arrays of the common state.   memory: what this strategy kept here after the last round in which
+             this site was counted; empty before its first.   parts: where each named part lies in the flat model.
+    """
+
+    state: Mapping[str, Array]
+    memory: Mapping[str, Array] = field(default_factory=dict)
+    parts: Mapping[str, slice] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Vector:
+        """The common model, flat (d,)."""
+        return self.state["model"]
+
+    @property
+    def moves(self) -> Vector:
+        """(d,) 1 where gradients move the model, 0 at what layers count."""
+        found = np.ones_like(self.model)
+        for name, part in self.parts.items():
+            if name.endswith(COUNTED):
+                found[part] = 0
+        return found
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One local training: from `start` (d,), of F and the terms of `objective`."""
+
+    start: Vector
+    objective: LocalObjective = LocalObjective()
+
+
+@dataclass(frozen=True)
+class Local:
+    """What the passes of one round gave at a site.
+
+    Args:    after: the model after each pass, flat.   patients: that were trained with.   steps: of gradient, in one
+             pass.   rate: step size.   loss: mean loss of a flat model over the site's training patients, never
+             negative: F without any penalty.
+    """
+
+    after: tuple[Vector, ...]
+    patients: float
+    steps: int
+    rate: float
+    loss: Callable[[Vector], float]
+
+
 class Options(BaseModel):
     """Options of a strategy; unknown names are refused."""
 
@@ -42,21 +99,28 @@ class Strategy(Protocol):
     """Both halves of a federated algorithm."""
 
     def init(self, model: Vector) -> Tensors:
-        """State at round 0 for a flat model (d,)."""
+        """State at round 0 for a flat model (d,): arrays of its length and type, and single numbers, float64 (1,)."""
         ...
 
-    def objective(self, model: Vector) -> LocalObjective:
-        """What a site minimises, starting from `model` (d,)."""
+    def sums(self, study: Study, length: int) -> Mapping[str, Sum]:
+        """What is summed in a round of training, beside `weight`, for a model of so many parameters."""
         ...
 
-    def contribution(self, before: Vector, after: Vector, weight: float) -> Tensors:
-        """Segments that are summed over sites: `update` (d,) = weight * (after - before), `weight` (1,)."""
+    def passes(self, here: Here) -> tuple[Pass, ...]:
+        """The local trainings of a round. The last one starts from the model that this site uses: that one is judged
+        on its held-out patients.
+        """
         ...
 
-    def apply_chunk(self, state: Tensors, update: Array, weight: float) -> Tensors:
+    def contribution(self, here: Here, local: Local) -> tuple[Tensors, Tensors]:
+        """Segments that are summed over sites: those of `sums`, and `weight` (1,); and what is kept here."""
+        ...
+
+    def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
         """Next state of one chunk: element-wise + - * / sqrt in fixed order, so that everybody gets the same bits.
 
-        Args:    update: summed updates of the chunk.   weight: sum of the weights, > 0.
+        Args:    state, sums: this chunk of the arrays of the model's length, and single numbers whole.
+                 weight: sum of the weights, > 0.
         """
         ...
 
@@ -75,3 +139,8 @@ def parsed(kind: type[BaseModel], values: Mapping[str, Any], name: str) -> Any:
 def weighted(before: Vector, after: Vector, weight: float) -> Tensors:
     """The contribution of all strategies that average differences."""
     return {"update": weight * (after - before), "weight": np.array([weight])}
+
+
+def one(number: float) -> Array:
+    """A single number as a segment, or in a state or memory."""
+    return np.array([float(number)])

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from consilium.algorithms.base import LocalObjective, Options, parsed, weighted
-from consilium.core.tensors import Array, Tensors, Vector
+from consilium.algorithms.base import Here, Local, Options, Pass, parsed, weighted
+from consilium.core.study import Study
+from consilium.core.tensors import Tensors, Vector
+from consilium.core.update import UPDATE, Sum
 
 
 class FedAvg:
@@ -17,14 +19,18 @@ class FedAvg:
         """The model is all the state there is."""
         return {"model": model}
 
-    def objective(self, model: Vector) -> LocalObjective:
-        """The site's own loss."""
-        return LocalObjective()
+    def sums(self, study: Study, length: int) -> Mapping[str, Sum]:
+        """The weighted differences."""
+        return UPDATE
 
-    def contribution(self, before: Vector, after: Vector, weight: float) -> Tensors:
-        """Weight times difference."""
-        return weighted(before, after, weight)
+    def passes(self, here: Here) -> tuple[Pass, ...]:
+        """The site's own loss, from the common model."""
+        return (Pass(here.model),)
 
-    def apply_chunk(self, state: Tensors, update: Array, weight: float) -> Tensors:
+    def contribution(self, here: Here, local: Local) -> tuple[Tensors, Tensors]:
+        """Weight times difference; nothing is kept."""
+        return weighted(here.model, local.after[0], local.patients), {}
+
+    def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
         """Model plus mean difference."""
-        return {"model": state["model"] + update / state["model"].dtype.type(weight)}
+        return {"model": state["model"] + sums["update"] / state["model"].dtype.type(weight)}

@@ -33,10 +33,10 @@ class FedAvgM(fedavg.FedAvg):
         """Model, and momentum at zero."""
         return {"model": model, "momentum": np.zeros_like(model)}
 
-    def apply_chunk(self, state: Tensors, update: Array, weight: float) -> Tensors:
+    def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
         """m = momentum * m + mean; model + rate * m."""
         number = state["model"].dtype.type
-        momentum = number(self._options.momentum) * state["momentum"] + update / number(weight)
+        momentum = number(self._options.momentum) * state["momentum"] + sums["update"] / number(weight)
         return {"model": state["model"] + number(self._options.server_learning_rate) * momentum, "momentum": momentum}
 
 
@@ -64,10 +64,10 @@ class FedOpt(fedavg.FedAvg):
         square = np.full_like(model, self._options.tau**2)
         return {"model": model, "first": np.zeros_like(model), "second": square}
 
-    def apply_chunk(self, state: Tensors, update: Array, weight: float) -> Tensors:
+    def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
         """Algorithm 2 of the paper, element by element."""
         number, chosen = state["model"].dtype.type, self._options
-        mean = update / number(weight)
+        mean = sums["update"] / number(weight)
         first = number(chosen.beta1) * state["first"] + number(1 - chosen.beta1) * mean
         second = self._second(state["second"], mean * mean, chosen.beta2)
         step = number(chosen.server_learning_rate) * first / (np.sqrt(second) + number(chosen.tau))

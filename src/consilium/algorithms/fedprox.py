@@ -6,8 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from consilium.algorithms import fedavg
-from consilium.algorithms.base import LocalObjective, Options, parsed
-from consilium.core.tensors import Vector
+from consilium.algorithms.base import Here, LocalObjective, Options, Pass, parsed
 
 
 class Proximal(Options):
@@ -22,6 +21,6 @@ class FedProx(fedavg.FedAvg):
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._mu: float = parsed(Proximal, options, "fedprox").mu
 
-    def objective(self, model: Vector) -> LocalObjective:
+    def passes(self, here: Here) -> tuple[Pass, ...]:
         """The site's loss plus the proximal term."""
-        return LocalObjective(anchor=model, mu=self._mu)
+        return (Pass(here.model, LocalObjective(anchor=here.model, mu=self._mu)),)

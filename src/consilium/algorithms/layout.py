@@ -10,6 +10,7 @@ from consilium.algorithms import metrics
 from consilium.core import state as chain
 from consilium.core.errors import Invalid
 from consilium.core.tensors import Array
+from consilium.core.update import UPDATE, Sum
 
 METRICS = "metrics/"
 MOST_PATIENTS = 1e12
@@ -29,14 +30,22 @@ def model_of(state: chain.Vectors) -> Shape:
 
 
 def check(
-    contribution: chain.Vectors, model: Shape, kind: str, label: str, *, judged: bool = False, noised: bool = False
+    contribution: chain.Vectors,
+    model: Shape,
+    kind: str,
+    label: str,
+    sums: Mapping[str, Sum] = UPDATE,
+    *,
+    judged: bool = False,
+    noised: bool = False,
 ) -> None:
     """Refuse a file that is not exactly a contribution to a round of `kind` for this `model` and type of `label`.
 
     What is said holds nothing of the file, not even a name of a segment: the words may leave the hospital, too.
 
-    Args:    judged: whether metrics must be there; without, a contribution to TRAIN may lack them all.   noised:
-             whether noise is added to the update: it is of float64 then, TRAIN has no metrics, the weight is public.
+    Args:    sums: what the strategy adds up.   judged: whether metrics must be there; without, a contribution to TRAIN
+             may lack them all.   noised: whether noise is added to the update: it is of float64 then, TRAIN has no
+             metrics, the weight is public.
     Raises:  Invalid: (1) its header is not the plain one of its segments, so that more could be hidden in it (2) a
              segment is lacking, or one is there that is not of such a round (3) a type or a length is another one
              (4) metrics are not those of the label (5) the weight is no number of patients. That nothing lies between
@@ -46,7 +55,8 @@ def check(
     if contribution.head != chain.header(shape):
         raise Invalid("the contribution's file holds more than its segments", "update the agent")
     update = ("F64", model[1]) if noised else model
-    wanted = {"weight": ("F64", 1), **({"update": update} if kind == "TRAIN" else {})}
+    added = {name: update if of.each else ("F64", 1) for name, of in sums.items()}
+    wanted = {"weight": ("F64", 1), **(added if kind == "TRAIN" else {})}
     if {name for name in shape if not name.startswith(METRICS)} != wanted.keys():
         raise Invalid(f"the contribution's segments do not fit a round of kind {kind}", "update the agent")
     if any(shape[name] != of for name, of in wanted.items()):

@@ -12,6 +12,7 @@ from consilium.algorithms import layout
 from consilium.coordinator import steps, witness
 from consilium.coordinator.conduct import Conduct
 from consilium.coordinator.ledgers import record
+from consilium.coordinator.perform import strategy
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core import state as chain
@@ -186,13 +187,14 @@ class Ingest:
             raise Conflict("the answer was trained at another state", "take the task again")
         if tx.find(grants, digest=answer.contribution.digest, subject=f"site:{site}") is None:
             raise NotFound(f"{answer.contribution.digest} was not sent by this site", "send the blob, then the answer")
-        label = conduct.plan.study.contract.label.type
+        study, model = conduct.plan.study, self._model(tx, Digest(state))
         vectors = letter.vectors
         if vectors is None:
             vectors = chain.read(self.shelf.read(tx, Digest(answer.contribution.digest)))
             if not chain.finite(vectors):
                 raise Invalid("a value of the contribution is not finite", "lower the learning rate of the study")
-        layout.check(vectors, self._model(tx, Digest(state)), answer.kind, label)
+        sums = strategy(study).sums(study, model[1])
+        layout.check(vectors, model, answer.kind, study.contract.label.type, sums)
 
     def _model(self, tx: Transaction, state: Digest) -> layout.Shape:
         """Type and length of the model in a state; what is named by its digest does not change."""

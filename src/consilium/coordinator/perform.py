@@ -15,7 +15,7 @@ from consilium.coordinator.conduct import Conduct
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core import state as chain
-from consilium.core.errors import Invalid, NotFound, StudyInvalid
+from consilium.core.errors import Invalid
 from consilium.core.ids import Digest, RunId, SiteId
 from consilium.core.study import Plan, Study
 from consilium.privacy import recipe
@@ -203,11 +203,7 @@ def _size(source: chain.Source) -> int:
 
 def strategy(study: Study) -> Any:
     """The study's strategy, with its options. Raises: StudyInvalid: it is not installed here, or not its options."""
-    try:
-        kind = plugins.load("consilium.strategies", study.strategy.name)
-    except NotFound as error:
-        raise StudyInvalid(error.message, error.remedy) from error
-    return kind(study.strategy.options)
+    return plugins.strategy(study.strategy.name, study.strategy.options)
 
 
 def read_figures(study: Study, source: chain.Source) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import ValidationError
 from sqlalchemy import bindparam, func, select
 
+from consilium import plugins
 from consilium.algorithms import metrics
 from consilium.core import round as machine
 from consilium.core import run as runs
@@ -117,7 +118,8 @@ def _layout(plan: bytes, kind: str, model: tuple[str, int], sites: int) -> Layou
     study = Plan.load(plan).study
     sums = metrics.sums(study.contract.label.type, np.zeros(0), np.zeros(0))
     shapes = {name: (chain.kind(array), array.size) for name, array in sums.items()}
-    return Layout.of(study, kind, model, shapes, sites)
+    strategy = plugins.strategy(study.strategy.name, study.strategy.options)
+    return Layout.of(study, kind, model, shapes, sites, strategy.sums(study, model[1]))
 
 
 @dataclass(frozen=True)

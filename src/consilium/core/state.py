@@ -1,9 +1,9 @@
 """The state chain: model and optimiser arrays on file, advanced element by element, named by the digest of its bytes.
 
-A state file is safetensors: 1-D arrays (`model` first among them, and the strategy's own), with metadata that names the
-run, the round and the parent state. The coordinator and every site compute the next file themselves from the state
-before and the opened sums, chunk by chunk in fixed order, and compare digests; so memory does not grow with the number
-of sites, and a replay gives the same bits.
+A state file is safetensors: 1-D arrays (`model`, and the strategy's own: others of its length, or single numbers), with
+metadata that names the run, the round and the parent state. The coordinator and every site compute the next file
+themselves from the state before and the opened sums, chunk by chunk in fixed order, and compare digests; so memory does
+not grow with the number of sites, and a replay gives the same bits.
 """
 
 import hashlib
@@ -39,8 +39,8 @@ class Advances(Protocol):
         """The state at round 0 for a flat model (d,)."""
         ...
 
-    def apply_chunk(self, state: Tensors, update: Array, weight: float) -> Tensors:
-        """The next state of one chunk; element-wise."""
+    def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
+        """The next state of one chunk; element-wise, but for single numbers, which come whole."""
         ...
 
 
@@ -186,25 +186,39 @@ def advance(
     if weight is None or weight.size != 1 or not float(weight[0]) > 0:
         raise Invalid("the sums have no positive weight", "check that every site has training patients")
     update, model = sums.arrays.get("update"), state.arrays.get("model")
-    if model is None or any(array.size != model.size for array in state.arrays.values()):
+    if model is None or any(array.size not in (1, model.size) for array in state.arrays.values()):
         raise Invalid("the state has no model, or arrays of another length beside it", "fetch the state again")
-    if update is None or update.size != model.size:
+    added = {name: array for name, array in sums.arrays.items() if _added(name)}
+    if update is None or update.size != model.size or any(one.size not in (1, model.size) for one in added.values()):
         raise Invalid("the summed update does not fit the model", "check that every site trains the same plan")
     writer = Writer(out)
     writer.write(header(state.shape, {"run": run, "round": str(number), "parent": parent}))
     for name in sorted(state.arrays):
-        for piece in _advanced(strategy, state, update, float(weight[0]), name):
-            writer.write(raw(piece))
+        try:
+            for piece in _advanced(strategy, state, added, float(weight[0]), name):
+                writer.write(raw(piece))
+        except KeyError as error:
+            raise Invalid(f"the sums lack {error}, which the strategy needs", "update the agents") from error
     return writer.digest(), writer.size
 
 
-def _advanced(strategy: Advances, state: Vectors, update: Array, weight: float, name: str) -> Iterator[Array]:
+def _added(name: str) -> bool:
+    """Whether a segment of a sum is one of the strategy's, and no figure or count."""
+    return name not in ("weight", "clamped") and not name.startswith("metrics/")
+
+
+def _advanced(
+    strategy: Advances, state: Vectors, sums: Mapping[str, Array], weight: float, name: str
+) -> Iterator[Array]:
     # A state of k arrays is computed k times, array by array: the file is written front to back and hashed once.
     size = state.arrays["model"].size
-    for start in range(0, size, CHUNK):
+    for start in range(0, state.arrays[name].size, CHUNK):
         part = slice(start, min(start + CHUNK, size))
-        chunk = {key: array[part] for key, array in state.arrays.items()}
-        yield strategy.apply_chunk(chunk, update[part], weight)[name]
+        chunk, added = (
+            {key: array if array.size < size else array[part] for key, array in of.items()}
+            for of in (state.arrays, sums)
+        )
+        yield strategy.apply_chunk(chunk, added, weight)[name]
 
 
 def finite(vectors: Vectors) -> bool:

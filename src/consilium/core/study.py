@@ -138,7 +138,9 @@ class Model(Part):
 class Strategy(Part):
     """The federated algorithm and its options."""
 
-    name: Slug = Field("fedavg", description="fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, or a plug-in")
+    name: Slug = Field(
+        "fedavg", description="fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, or a plug-in"
+    )
     options: Json = Field(default_factory=dict, description="options of the strategy")
 
 

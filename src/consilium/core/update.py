@@ -1,8 +1,9 @@
 """An update and its fate: Update (raw, stays), Contribution (protected, may leave), Aggregate (the opened sums)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from consilium.core.errors import Invalid
 from consilium.core.ids import Digest, SiteId
@@ -13,10 +14,33 @@ Segments = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
+class Sum:
+    """A segment that sites add up in a round of training, beside `weight` and the metrics.
+
+    Args:    limit: largest absolute value that one site may add to a number of it; what is beyond is cut in a secure
+             sum, and counted. None: a change by `privacy.clip` for each of `privacy.most_patients`.
+             each: one number for each parameter, of the model's type; else it is one number, float64.
+             lasting: it is added to what earlier rounds left, where rounding would add up: 64 bits in a secure sum.
+    """
+
+    limit: float | None = None
+    each: bool = True
+    lasting: bool = False
+
+
+UPDATE: Mapping[str, Sum] = MappingProxyType({"update": Sum()})
+"""What is summed where local models are averaged, and nothing else is."""
+
+
+@dataclass(frozen=True)
 class Update:
-    """What training gave. It stays at the site: nothing that sends accepts it."""
+    """What training gave. It stays at the site: nothing that sends accepts it.
+
+    `memory` is what the strategy keeps at this site for the rounds to come: it is in no contribution at all.
+    """
 
     segments: Segments
+    memory: Segments = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

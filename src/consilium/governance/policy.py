@@ -85,7 +85,8 @@ class Policy(Part):
         ("linear", "logistic", "poisson", "torch"), description="kinds of models that are allowed"
     )
     strategies: tuple[Slug, ...] = Field(
-        ("fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi"), description="strategies that are allowed"
+        ("fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi", "fednova"),
+        description="strategies that are allowed",
     )
     min_patients: int = Field(20, ge=1, description="fewest training patients, counted here")
     min_sites: int = Field(3, ge=3, description="fewest hospitals in a sum that is opened, under `secure_sum`")
@@ -161,7 +162,7 @@ TEMPLATE = """\
 policy: 1
 purposes: [research, quality]       # research | quality | public-health | education
 models: [linear, logistic, poisson, torch]
-strategies: [fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi]
+strategies: [fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova]
 min_patients: 20                    # fewest training patients, counted here; a study may ask for more, never for less
 min_sites: 3                        # fewest hospitals in a sum that is opened; a study may ask for more
 max_rounds: 500                     # most training rounds of one study

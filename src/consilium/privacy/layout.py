@@ -14,6 +14,7 @@ from consilium.core import state as chain
 from consilium.core.errors import Invalid
 from consilium.core.ids import Digest
 from consilium.core.study import Study
+from consilium.core.update import UPDATE, Sum
 from consilium.privacy import masks
 from consilium.privacy.masks import Integers
 from consilium.privacy.mechanism import Mechanism
@@ -40,27 +41,31 @@ class Layout:
 
     @classmethod
     def of(
-        cls, study: Study, kind: str, model: tuple[str, int], metrics: Mapping[str, tuple[str, int]], sites: int
+        cls,
+        study: Study,
+        kind: str,
+        model: tuple[str, int],
+        metrics: Mapping[str, tuple[str, int]],
+        sites: int,
+        sums: Mapping[str, Sum] = UPDATE,
     ) -> "Layout":
         """The layout for a plan.
 
         Args:    kind: TRAIN or EVALUATE.   model: type and length of the model.   metrics: the same of each sum that
-                 the label's type gives.   sites: of the cohort.
+                 the label's type gives.   sites: of the cohort.   sums: what the strategy sums in rounds of training.
         Raises:  Invalid: the integers have too few bits for so many sites.
         """
-        privacy, most = study.privacy, float(study.privacy.most_patients)
+        most = float(study.privacy.most_patients)
         mechanism = Mechanism.of(study)
         if mechanism is not None and kind == "TRAIN":
             metrics = {}  # figures of a round have no noise: held-out patients are judged once, at the end
         shape = {"weight": ("F64", 1), **{f"metrics/{name}": given for name, given in metrics.items()}}
         encodings = {name: Encoding(64, most * _per_patient(study, name), sites) for name in shape}
         if kind == "TRAIN":
-            shape["update"] = model
-            encodings["update"] = (
-                Encoding(privacy.bits or _WIDTHS[model[0]], privacy.clip * most, sites)
-                if mechanism is None
-                else noised(study, mechanism, model[1], sites)
-            )
+            shape |= {name: model if of.each else ("F64", 1) for name, of in sums.items()}
+            encodings |= {name: _encoding(study, of, model[0], sites) for name, of in sums.items()}
+            if mechanism is not None:
+                encodings["update"] = noised(study, mechanism, model[1], sites)
         counted = sum(length for _, length in shape.values())
         shape[CLAMPED] = ("F64", 1)
         encodings[CLAMPED] = Encoding(64, float(counted), sites)
@@ -165,6 +170,12 @@ class Layout:
         for file in files:
             total += file[name][start : start + size]
         return total
+
+
+def _encoding(study: Study, of: Sum, kind: str, sites: int) -> Encoding:
+    """How a segment becomes integers. Raises: Invalid: the integers have too few bits for so many sites."""
+    limit = study.privacy.clip * study.privacy.most_patients if of.limit is None else of.limit
+    return Encoding(64 if of.lasting or not of.each else study.privacy.bits or _WIDTHS[kind], limit, sites)
 
 
 def noised(study: Study, mechanism: Mechanism, length: int, sites: int) -> Noised:

@@ -17,7 +17,7 @@ from consilium.core import state as chain
 from consilium.core.errors import Conflict, DataUnusable
 from consilium.core.ids import Digest
 from consilium.core.study import Plan, Study
-from consilium.core.update import Update
+from consilium.core.update import Segments, Update
 from consilium.privacy import recipe
 from consilium.privacy.opening import Opened
 from consilium.site.seats import layout_of
@@ -86,14 +86,16 @@ def run(
         raise Conflict(f"{len(enough)} hospitals have enough patients; {plan.study.quorum} are needed")
     here, federated = works(plan, initial, enough, folder), strategy(plan.study)
     state, digest = _file(folder / "state-0", lambda out: chain.begin(federated, initial, name, out))
+    kept: dict[str, Segments] = {site: {} for site in here}
     for number in range(1, plan.study.rounds + 1):
-        trained = {site: work.train(state, number, coins(32)) for site, work in here.items()}
+        trained = {site: work.train(state, number, coins(32), kept[site]) for site, work in here.items()}
+        kept = {site: update.memory for site, update in trained.items()}
         sums, _ = _sums(plan, folder, _Round(name, number, "TRAIN", state), trained, coins)
         step: Write = lambda out: chain.advance(federated, state, digest, sums, name, number, out)  # noqa: B023, E731
         after, digest = _file(folder / f"state-{number}", step)
         state.unlink()
         state = after
-    judged = {site: work.evaluate(state) for site, work in here.items()}
+    judged = {site: work.evaluate(state, kept[site]) for site, work in here.items()}
     sums, single = _sums(plan, folder, _Round(name, plan.study.rounds + 1, "EVALUATE", state), judged, coins)
     sites = {site: read_figures(plan.study, path) for site, path in single.items()}
     return Outcome(state, digest, tuple(here), {"all": read_figures(plan.study, sums), "sites": sites})

@@ -16,7 +16,7 @@ from consilium.core.ids import Digest, digest
 from consilium.core.study import Plan
 from consilium.governance import audit
 from consilium.governance.audit import Head
-from consilium.site import ledger
+from consilium.site import ledger, memories
 from consilium.site.journal import OPEN, Journal, Writing
 from consilium.site.outbox import Outbox
 from consilium.site.states import States
@@ -212,6 +212,7 @@ class Inbox:
         aggregate = closed.aggregate.digest if closed.aggregate else None
         row = (closed.run, closed.round, aggregate, closed.state.digest)
         tx.do("INSERT OR REPLACE INTO closings VALUES (?, ?, ?, ?)", *row)
+        memories.closed(tx, closed.run, closed.round, counted=self.site in closed.took_part)
         if self.site in closed.took_part:  # it arrived, though whether the coordinator's word of it did is not known
             tx.do(
                 "UPDATE outbox SET status = 'sent' WHERE status = 'waiting' AND run = ? AND round = ?"

@@ -35,6 +35,9 @@ CREATE TABLE IF NOT EXISTS states (
 CREATE TABLE IF NOT EXISTS answers (
     run TEXT NOT NULL, round INTEGER NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL, digest TEXT NOT NULL,
     size INTEGER NOT NULL, path TEXT NOT NULL, recipe TEXT NOT NULL, PRIMARY KEY (run, round, kind, state));
+CREATE TABLE IF NOT EXISTS memories (
+    run TEXT NOT NULL, round INTEGER NOT NULL, digest TEXT NOT NULL, path TEXT NOT NULL,
+    counted INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (run, round));
 CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY, type TEXT NOT NULL, envelope BLOB NOT NULL, digest TEXT, path TEXT,
     run TEXT, round INTEGER, status TEXT NOT NULL DEFAULT 'waiting', note TEXT NOT NULL DEFAULT '');

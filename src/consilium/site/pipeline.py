@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from consilium import plugins
 from consilium.algorithms import layout
 from consilium.core import state as chain
 from consilium.core.errors import Invalid, Refused
@@ -21,6 +22,7 @@ from consilium.governance.policy import Limits
 from consilium.site import tables
 from consilium.site.child import Child, Died
 from consilium.site.guard import Permit
+from consilium.site.memories import Kept, kept
 from consilium.wire.envelope import unseal
 from consilium.wire.messages import SMALL
 from consilium.wire.transfer import durable_digest
@@ -31,7 +33,11 @@ LIVES = 3
 
 @dataclass(frozen=True)
 class Paths:
-    """Files of one task. `wheel` is foreign code, or None. `sample`: the key by which patients are drawn, or empty."""
+    """Files of one task.
+
+    `wheel` is foreign code, or None. `memory`: what the strategy kept here, or None. `sample`: the key by which
+    patients are drawn, or empty.
+    """
 
     folder: Path
     permit: Path
@@ -41,16 +47,18 @@ class Paths:
     state_digest: str
     mapping: Path
     wheel: Path | None = None
+    memory: Path | None = None
     sample: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """An update on file. It stays at the site."""
+    """An update on file, and what the strategy keeps beside it. Both stay at the site."""
 
     path: Path
     digest: Digest
     size: int
+    memory: Kept | None = None
 
 
 @dataclass
@@ -92,20 +100,27 @@ class Pipeline:
         command: dict[str, Any] = {"do": "train" if permit.kind == "TRAIN" else "evaluate", "round": permit.round}
         if paths.sample and not permit.wheel:
             command["sample"] = paths.sample.hex()  # by a pipe, and into no file
-        made = paths.folder / "out" / out.name if permit.wheel else out
+        keep = paths.folder / f"memory-{permit.round}.safetensors"
+        keep.unlink(missing_ok=True)  # of an attempt that was cut off
+        there = paths.folder / "out" if permit.wheel else paths.folder
+        made, remembered = there / out.name, there / keep.name
+        if paths.memory is not None:
+            command["memory"] = str(paths.memory)
         try:
-            told = child.ask({**command, "state": str(paths.state), "out": str(made)})
+            told = child.ask({**command, "state": str(paths.state), "out": str(made), "keep": str(remembered)})
         except BaseException:
             self.close()
             raise
         if permit.wheel:  # foreign code may hold its own file open: what is hashed and sent is a copy beyond its reach
-            shutil.copyfile(made, out, follow_symlinks=False)
-            made.unlink()
+            for theirs, ours in ((made, out), (remembered, keep)):
+                if theirs is made or theirs.exists():
+                    shutil.copyfile(theirs, ours, follow_symlinks=False)
+                    theirs.unlink()
         self._fits(plan, permit, paths.state, out)
         named = None if permit.wheel else told  # what foreign code says of its own bytes is not believed
         # A small file becomes durable with the journal's transaction that names it, or is made again.
         found, size = durable_digest(out, Digest(str(named["digest"])) if named else None, SMALL)
-        return Trained(out, found, size)
+        return Trained(out, found, size, kept(keep))
 
     def _fits(self, plan: Plan, permit: Permit, state: Path, made: Path) -> None:
         """Whether what was made is an update and nothing more: foreign code could have put patients beside it.
@@ -114,8 +129,9 @@ class Pipeline:
         """
         try:
             vectors, model = chain.read(made), layout.model_of(chain.read(state))
-            noised = plan.study.privacy.epsilon is not None
-            layout.check(vectors, model, permit.kind, plan.study.contract.label.type, judged=True, noised=noised)
+            study, noised = plan.study, plan.study.privacy.epsilon is not None
+            sums = plugins.strategy(study.strategy.name, study.strategy.options).sums(study, model[1])
+            layout.check(vectors, model, permit.kind, study.contract.label.type, sums, judged=True, noised=noised)
             if permit.wheel and not chain.finite(vectors):  # our own trainers see to that
                 raise Invalid("a value of the contribution is not finite")
         except Invalid as error:

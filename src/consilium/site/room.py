@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from consilium import plugins
+from consilium.algorithms.base import Here, Local, Strategy
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.study import Plan, Study
 from consilium.governance.policy import Limits
@@ -44,12 +45,35 @@ def free(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def check(task: Task, folder: Folder, limits: Limits) -> None:
+@dataclass(frozen=True)
+class Copies:
+    """How many arrays of the model's size a strategy has in its state, in an update, and in what is kept at a site."""
+
+    state: int = 1
+    update: int = 1
+    memory: int = 0
+
+    @classmethod
+    def of(cls, study: Study) -> "Copies":
+        """Of a study's strategy; where it is not installed here, the study cannot be trained either."""
+        try:
+            strategy: Strategy = plugins.strategy(study.strategy.name, study.strategy.options)
+        except ConsiliumError:
+            return cls()
+        tiny = np.zeros(2)
+        state = strategy.init(tiny)
+        here = Here(state)
+        local = Local(tuple(one.start for one in strategy.passes(here)), 1.0, 1, 1.0, lambda of: 1.0)
+        segments, kept = strategy.contribution(here, local)
+        return cls(*(sum(array.size == tiny.size for array in of.values()) for of in (state, segments, kept)))
+
+
+def check(task: Task, folder: Folder, limits: Limits, copies: Copies = Copies()) -> None:
     """Whether there is room for a task; before anything is fetched for it.
 
     Raises: Refused: `reason` is `disk`.
     """
-    need, have, most = _needed(task, folder.work / task.run), used(folder.work), int(limits.disk_gb * GB)
+    need, have, most = _needed(task, folder.work / task.run, copies), used(folder.work), int(limits.disk_gb * GB)
     if have + need > most:
         raise Refused(
             f"the round needs {size(need)} of disk, and the studies of this hospital have {size(have)} of the "
@@ -66,15 +90,16 @@ def check(task: Task, folder: Folder, limits: Limits) -> None:
         )
 
 
-def _needed(task: Task, folder: Path) -> int:
-    """Bytes that a task adds: what it fetches or computes and is not there yet, and its update twice, for a copy."""
+def _needed(task: Task, folder: Path, copies: Copies) -> int:
+    """Bytes that a task adds: what it fetches or computes and is not there yet, and its update twice, for a copy, as
+    is what it keeps."""
     before = task.round - 1
     files = {"initial": task.initial.size, f"state-{before}": task.state.size}
     if task.aggregate is not None:
         files[f"sums-{before}"] = task.aggregate.size
     missing = sum(size for name, size in files.items() if not (folder / f"{name}.safetensors").exists())
-    train = 2 * task.initial.size if task.kind == "TRAIN" else 0
-    return missing + train + (_sealed(task.initial.size, len(task.cohort)) if task.cohort else 0)
+    train = 2 * task.initial.size * (copies.update + copies.memory) if task.kind == "TRAIN" else 0
+    return missing + train + (_sealed(copies.update * task.initial.size, len(task.cohort)) if task.cohort else 0)
 
 
 def _sealed(model: int, sites: int) -> int:
@@ -92,22 +117,15 @@ class Need:
 
 
 def of_study(journal: Journal, plan: Plan) -> Need:
-    """What a run of a study takes at most: its initial model and code, three states, sums, and an update twice."""
+    """What a run of a study takes at most: its initial model and code, three states, sums, an update twice, and what
+    is kept of three rounds."""
     row = journal.row("SELECT model, code FROM studies WHERE plan = ?", plan.digest)
     model, code = (int(row["model"]), int(row["code"])) if row is not None else (0, 0)
-    study, most = plan.study, model * (4 + 3 * _arrays(plan.study)) + code
+    study, copies = plan.study, Copies.of(plan.study)
+    most = model * (1 + 3 * copies.update + 3 * copies.state + 3 * copies.memory) + code
     if study.privacy.recipe == "secure_sum":
-        most += _sealed(model, len(study.sites) or 2 * study.quorum)
+        most += _sealed(copies.update * model, len(study.sites) or 2 * study.quorum)
     return Need(study.name, most)
-
-
-def _arrays(study: Study) -> int:
-    """How many arrays of the model's size a state has."""
-    try:
-        strategy = plugins.load("consilium.strategies", study.strategy.name)(study.strategy.options)
-        return len(strategy.init(np.zeros(1)))
-    except ConsiliumError:  # it is not installed here: the study cannot be trained either
-        return 1
 
 
 def size(count: int) -> str:

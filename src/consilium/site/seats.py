@@ -16,6 +16,7 @@ from sqlite3 import Row
 
 import numpy as np
 
+from consilium import plugins
 from consilium.algorithms import metrics
 from consilium.core import state as chain
 from consilium.core.errors import Refused
@@ -257,7 +258,8 @@ def _layout(plan: bytes, kind: str, model: tuple[str, int], sites: int) -> Layou
     study = Plan.load(plan).study
     sums = metrics.sums(study.contract.label.type, np.zeros(0), np.zeros(0))
     shapes = {name: (chain.kind(array), array.size) for name, array in sums.items()}
-    return Layout.of(study, kind, model, shapes, sites)
+    strategy = plugins.strategy(study.strategy.name, study.strategy.options)
+    return Layout.of(study, kind, model, shapes, sites, strategy.sums(study, model[1]))
 
 
 def model_hash(state: Path) -> Digest:

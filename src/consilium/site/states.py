@@ -18,6 +18,7 @@ from consilium.core.errors import NotFound, Refused
 from consilium.core.ids import Digest
 from consilium.core.ids import digest as digest_of
 from consilium.core.study import Plan
+from consilium.site import memories
 from consilium.site.folder import Folder
 from consilium.site.folder import durable as durable_file
 from consilium.site.journal import Journal
@@ -86,7 +87,7 @@ class States:
         return found
 
     def _computed(self, task: Task, plan: Plan) -> tuple[Digest, Path] | None:
-        strategy = plugins.load("consilium.strategies", plan.study.strategy.name)(plan.study.strategy.options)
+        strategy = plugins.strategy(plan.study.strategy.name, plan.study.strategy.options)
         missed = self._missed(task)
         number = task.round - 1 - len(missed)
         state, replays = self._known(task.run, number), plan.study.privacy.recipe == "secure_sum"
@@ -242,6 +243,7 @@ class States:
             for table in ("steps", "seats"):  # of rounds whose sum was checked; those of round 0 are of the whole run
                 tx.do(f"DELETE FROM {table} WHERE run = ? AND round > 0 AND round < {_NEWEST}", run, run)  # noqa: S608
             tx.do(f"DELETE FROM states WHERE {_OLD}", run, before - 1, run)  # noqa: S608
+            gone += memories.forget(tx, run, before)
             for path in gone:
                 tx.do("DELETE FROM small WHERE path = ?", str(path))
         for path in gone:

@@ -15,7 +15,7 @@ from consilium.core.ids import Digest
 from consilium.core.study import Plan
 from consilium.governance.policy import Limits
 from consilium.privacy.recipe import sample_key
-from consilium.site import room, sources
+from consilium.site import memories, room, sources
 from consilium.site.folder import Folder, durable
 from consilium.site.guard import Permit
 from consilium.site.journal import Journal, Writing
@@ -69,7 +69,10 @@ class Updates:
         row = self._kept(task)
         if row is None or not self._whole(Path(row["path"]), row["size"], Digest(row["digest"])):
             return None
-        return Trained(Path(row["path"]), Digest(row["digest"]), row["size"])
+        memory = memories.of(self.journal, task.run, task.round)
+        if memory is not None and not memories.whole(self.journal, memory):
+            return None
+        return Trained(Path(row["path"]), Digest(row["digest"]), row["size"], memory)
 
     def _kept(self, task: Task) -> Row | None:
         """What was made for this round before. Raises: Refused: at another state."""
@@ -96,6 +99,8 @@ class Updates:
             "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             task.run, task.round, task.kind, task.state.digest, made.digest, made.size, str(made.path), recipe,
         )  # fmt: skip
+        if made.memory is not None:
+            memories.keep(tx, task.run, task.round, made.memory)
 
     def mapping(self, plan: Plan) -> Path:
         """The mapping with which a plan is trained. Raises: NotFound."""
@@ -103,7 +108,7 @@ class Updates:
 
     def _made(self, task: Task, permit: Permit, plan: Plan, now: datetime, sample: bytes) -> Trained:
         limits = self.folder.policy().limits
-        room.check(task, self.folder, limits)
+        room.check(task, self.folder, limits, room.Copies.of(plan.study))
         state = self.states.ensure(task, plan, now)
         folder = self.folder.run(task.run)
         signed = folder / f"permit-{task.round}.json"  # serves once: after a power cut, another one is given
@@ -118,6 +123,7 @@ class Updates:
             state_digest=task.state.digest,
             mapping=self.mapping(plan),
             wheel=self.states.blob(task.run, "code.whl", Digest(wheel), most) if wheel else None,
+            memory=memories.before(self.journal, task.run, task.round),
             sample=sample,
         )
         if self._pipeline is None or self._pipeline.limits != limits:

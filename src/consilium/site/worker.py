@@ -31,7 +31,7 @@ DOES = {
     "PROVE": "agreeing on keys", "MASK": "masking", "CONFIRM": "adding up", "UNMASK": "adding up",
 }  # fmt: skip
 """What heartbeats tell of a phase."""
-OF_RUN = ("states", "closings", "steps", "epochs", "chains", "seats", "coins")
+OF_RUN = ("states", "memories", "closings", "steps", "epochs", "chains", "seats", "coins")
 """Tables of what serves one run alone. What was opened is remembered beyond it."""
 
 

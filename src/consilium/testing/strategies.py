@@ -1,36 +1,70 @@
 """Laws of a Strategy. `Make` is what the entry point names: it takes the study's options."""
 
-from collections.abc import Callable, Mapping
+import io
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from consilium.algorithms.base import Strategy
+from consilium.algorithms.base import Here, Local, Strategy
+from consilium.core import state as chain
 from consilium.core.errors import StudyInvalid
 from consilium.core.tensors import Array, Tensors
+from consilium.testing.trainers import a_study
 
 Make = Callable[[Mapping[str, Any]], Strategy]
-SIZE, WEIGHT = 64, 32.0
+SIZE = 64
+PARTS = {"first": slice(0, 32), "norm": slice(32, 48), "last": slice(48, SIZE)}
+PATIENTS = (32.0, 8.0, 20.0)
+"""Of each of three sites."""
+STEPS = (4, 1, 3)
+STUDY = a_study("binary", {"kind": "logistic"})
 
 
 def _model(dtype: type = np.float64) -> Array:
     return np.random.default_rng(1).normal(size=SIZE).astype(dtype)
 
 
-def _update(dtype: type = np.float64, seed: int = 2) -> Array:
-    return (WEIGHT * np.random.default_rng(seed).normal(size=SIZE)).astype(dtype)
+def moved(strategy: Strategy, here: Here, site: int, seed: int, by: Array | None = None) -> Local:
+    """What a site's passes gave: each went somewhere, or `by` so much."""
+    rng = np.random.default_rng([site, seed])
+
+    def after(start: Array) -> Array:
+        way: Array = 0.1 * rng.normal(size=start.size) if by is None else by
+        moved: Array = start + way.astype(start.dtype)
+        return moved
+
+    ends = tuple(after(one.start) for one in strategy.passes(here))
+    return Local(ends, PATIENTS[site], STEPS[site], STUDY.training.learning_rate, lambda of: 0.3 + 0.1 * site)
 
 
-def _later(strategy: Strategy, dtype: type = np.float64) -> Tensors:
-    """A state of which no array is at its beginning any more."""
-    state = strategy.init(_model(dtype))
-    for seed in (3, 4):
-        state = strategy.apply_chunk(state, _update(dtype, seed), WEIGHT)
-    return state
+def summed(
+    strategy: Strategy, state: Tensors, memories: list[Tensors], seed: int,
+    counted: Sequence[int] = (0, 1, 2), by: Array | None = None,
+) -> tuple[Tensors, float]:  # fmt: skip
+    """The sums of a round over the sites that are counted, and of their weights; their memories are replaced."""
+    total: dict[str, Array] = {}
+    for site in counted:
+        here = Here(state, memories[site], PARTS)
+        segments, memories[site] = strategy.contribution(here, moved(strategy, here, site, seed, by))
+        for name, segment in segments.items():
+            total[name] = total[name] + segment if name in total else segment
+    return {name: array for name, array in total.items() if name != "weight"}, float(total["weight"][0])
 
 
-def _same(first: Tensors, second: Tensors) -> bool:
-    return first.keys() == second.keys() and all(first[name].tobytes() == second[name].tobytes() for name in first)
+def _later(strategy: Strategy, dtype: type = np.float64) -> tuple[Tensors, list[Tensors]]:
+    """A state of which no array is at its beginning any more, and the sites' memories; one site missed a round."""
+    state, memories = strategy.init(_model(dtype)), [dict[str, Array]() for _ in PATIENTS]
+    for seed, counted in ((3, (0, 1, 2)), (4, (0, 2))):
+        state = strategy.apply_chunk(state, *summed(strategy, state, memories, seed, counted))
+    return state, memories
+
+
+def _same(first: Mapping[str, Array], second: Mapping[str, Array]) -> bool:
+    def form(arrays: Mapping[str, Array]) -> dict[str, Any]:
+        return {name: (array.shape, array.dtype, array.tobytes()) for name, array in arrays.items()}
+
+    return form(first) == form(second)
 
 
 def begins_at_the_model(make: Make) -> None:
@@ -39,73 +73,133 @@ def begins_at_the_model(make: Make) -> None:
 
 
 def keeps_its_layout(make: Make) -> None:
-    """Every array of the state is 1-D, of the model's length and of its type; names, lengths and types never change."""
+    """Every array of the state is 1-D, of the model's length and type or a single float64; that never changes."""
     for dtype in (np.float64, np.float32):
-        first, later = make({}).init(_model(dtype)), _later(make({}), dtype)
+        first, later = make({}).init(_model(dtype)), _later(make({}), dtype)[0]
         for state in (first, later):
-            assert {(array.shape, array.dtype) for array in state.values()} == {((SIZE,), np.dtype(dtype))}
-        assert first.keys() == later.keys()
+            forms = {(array.shape, array.dtype) for array in state.values()}
+            assert ((SIZE,), np.dtype(dtype)) in forms
+            assert forms <= {((SIZE,), np.dtype(dtype)), ((1,), np.dtype(np.float64))}
+        assert {name: array.shape for name, array in first.items()} == {n: array.shape for n, array in later.items()}
 
 
 def is_element_wise(make: Make) -> None:
     """The next state of a chunk is that chunk of the next state, to the bit: the coordinator and each site choose
     their own chunks."""
-    state, update = _later(make({})), _update()
-    whole = make({}).apply_chunk(state, update, WEIGHT)
+    state, memories = _later(make({}))
+    sums, weight = summed(make({}), state, memories, 5)
+    whole = make({}).apply_chunk(state, sums, weight)
+
+    def of(arrays: Tensors, part: slice) -> Tensors:
+        return {name: array[part] if array.size == SIZE else array for name, array in arrays.items()}
+
     for size in (1, 7, SIZE // 2):
         for start in range(0, SIZE, size):
             part = slice(start, start + size)
-            chunk = make({}).apply_chunk({name: array[part] for name, array in state.items()}, update[part], WEIGHT)
-            assert _same(chunk, {name: array[part] for name, array in whole.items()})
+            assert _same(make({}).apply_chunk(of(state, part), of(sums, part), weight), of(whole, part))
 
 
 def is_deterministic(make: Make) -> None:
-    """The same state and sums give the same bits, whichever object computes them and whatever it did before."""
+    """The same state, memory and sums give the same bits, whichever object computes them and whatever it did before."""
     used = make({})
-    state = _later(used)
-    assert _same(used.apply_chunk(state, _update(), WEIGHT), make({}).apply_chunk(state, _update(), WEIGHT))
+    state, memories = _later(used)
+    sums, weight = summed(used, state, list(memories), 5)
+    again, _ = summed(make({}), state, list(memories), 5)
+    assert _same(sums, again)
+    assert _same(used.apply_chunk(state, sums, weight), make({}).apply_chunk(state, sums, weight))
 
 
 def leaves_its_input_alone(make: Make) -> None:
-    """Neither the state nor the update nor the model is written to: they are files, mapped and shared."""
-    strategy, state, update, model = make({}), _later(make({})), _update(), _model()
-    for array in (*state.values(), update, model):
+    """Neither the state nor a memory, the sums or a model is written to: they are files, mapped and shared."""
+    strategy, model = make({}), _model()
+    state, memories = _later(strategy)
+    sums, weight = summed(strategy, state, list(memories), 5)
+    for array in (*state.values(), *sums.values(), *(one for of in memories for one in of.values()), model):
         array.flags.writeable = False
     strategy.init(model)
-    strategy.apply_chunk(state, update, WEIGHT)
-    strategy.contribution(model, model, WEIGHT)
-    strategy.objective(model).gradient(model)
+    strategy.apply_chunk(state, sums, weight)
+    here = Here(state, memories[0], PARTS)
+    local = moved(strategy, here, 0, 6)
+    for one, end in zip(strategy.passes(here), local.after, strict=True):
+        one.objective.gradient(end)
+        end.flags.writeable = False
+    strategy.contribution(here, local)
 
 
-def contributes_what_can_be_summed(make: Make) -> None:
-    """`update` is weight times the difference and `weight` stands alone, so that sums over sites are weighted means."""
-    before, after = _model(), _model() + _update() / WEIGHT
-    found = make({}).contribution(before, after, WEIGHT)
-    assert found["weight"].shape == (1,) and float(found["weight"][0]) == WEIGHT
-    assert np.allclose(found["update"], WEIGHT * (after - before)) and found["update"].shape == before.shape
+def contributes_what_it_says(make: Make) -> None:
+    """A site adds the segments of `sums` and its weight, each of its length and type, and none beyond its limit while
+    no parameter moves further than `privacy.clip`."""
+    for dtype in (np.float64, np.float32):
+        strategy = make({})
+        state, memories = _later(strategy, dtype)
+        wanted = strategy.sums(STUDY, SIZE)
+        assert "update" in wanted and wanted["update"].each
+        for site, memory in enumerate(memories):
+            here = Here(state, memory, PARTS)
+            found, _ = strategy.contribution(here, moved(strategy, here, site, 5))
+            assert found["weight"].shape == (1,) and float(found["weight"][0]) == PATIENTS[site]
+            assert found.keys() == {*wanted, "weight"}
+            for name, of in wanted.items():
+                form = ((SIZE,), np.dtype(dtype)) if of.each else ((1,), np.dtype(np.float64))
+                assert (found[name].shape, found[name].dtype) == form
+                limit = STUDY.privacy.clip * PATIENTS[site] if of.limit is None else of.limit
+                assert np.all(np.abs(found[name]) <= limit)
+
+
+def keeps_what_a_file_can_hold(make: Make) -> None:
+    """What is kept at a site comes back from a file of 1-D arrays to the bit, and so does the state."""
+    strategy = make({})
+    state, memories = _later(strategy)
+    for arrays in (state, *memories):
+        file = io.BytesIO()
+        chain.write(arrays, {}, file)
+        assert _same(chain.read(file.getvalue()).arrays, arrays)
+
+
+def forgets_what_was_not_counted(make: Make) -> None:
+    """A site whose answer came too late trains next with the memory from before, and a state without it: nothing in
+    the object itself remembers the round that was lost."""
+    state, memories = _later(make({}))
+    used, here = make({}), Here(state, memories[1], PARTS)
+    used.contribution(here, moved(used, here, 1, 9))  # it is lost
+    late, kept = used.contribution(here, moved(used, here, 1, 5))
+    fresh, anew = make({}).contribution(here, moved(make({}), here, 1, 5))
+    assert _same(late, fresh) and _same(kept, anew)
+    alone = make({}).apply_chunk(state, *summed(make({}), state, list(memories), 5, counted=[2]))
+    assert all(np.all(np.isfinite(array)) for array in alone.values())
 
 
 def depends_on_the_mean_alone(make: Make) -> None:
-    """Twice the update at twice the weight is the same step: a federation of twice as many equal sites learns alike."""
-    state, update = _later(make({})), _update()
-    once, twice = make({}).apply_chunk(state, update, WEIGHT), make({}).apply_chunk(state, 2 * update, 2 * WEIGHT)
-    assert all(np.allclose(once[name], twice[name], rtol=1e-12) for name in once)
+    """Twice the sums at twice the weight is the same model: a federation of twice as many equal sites learns alike."""
+    once, twice = (_history(make({}), factor) for factor in (1.0, 2.0))
+    assert np.allclose(once, twice, rtol=1e-12, atol=1e-14)
+
+
+def _history(strategy: Strategy, factor: float) -> Array:
+    state, memories = strategy.init(_model()), [dict[str, Array]() for _ in PATIENTS]
+    for seed in (3, 4, 5):
+        sums, weight = summed(strategy, state, memories, seed)
+        more = {name: factor * array for name, array in sums.items()}
+        state = strategy.apply_chunk(state, more, factor * weight)
+    return state["model"]
 
 
 def follows_the_sites(make: Make) -> None:
-    """From the first state on, every parameter moves the way the sites' mean difference points, or stays."""
-    model, update = _model(), _update()
+    """From the first state on, every parameter moves the way in which all sites moved it, or stays."""
+    model, way = _model(), 0.1 * np.random.default_rng(2).normal(size=SIZE)
     strategy = make({})
-    step = strategy.apply_chunk(strategy.init(model), update, WEIGHT)["model"] - model
-    assert np.all(step * update >= 0) and np.any(step != 0)
+    state = strategy.init(model)
+    memories = [dict[str, Array]() for _ in PATIENTS]
+    step = strategy.apply_chunk(state, *summed(strategy, state, memories, 3, by=way))["model"] - model
+    assert np.all(step * way >= 0) and np.any(step != 0)
 
 
 def stays_finite_where_nothing_moves(make: Make) -> None:
-    """An update of zeros gives numbers, not a division by zero."""
+    """Sites that do not move give numbers, not a division by zero."""
     strategy = make({})
-    state = strategy.init(_model())
-    for _ in range(3):
-        state = strategy.apply_chunk(state, np.zeros(SIZE), WEIGHT)
+    state, memories = strategy.init(_model()), [dict[str, Array]() for _ in PATIENTS]
+    for seed in range(3):
+        state = strategy.apply_chunk(state, *summed(strategy, state, memories, seed, by=np.zeros(SIZE)))
     assert all(np.all(np.isfinite(array)) for array in state.values())
 
 
@@ -121,6 +215,6 @@ def refuses_unknown_options(make: Make) -> None:
 
 LAWS: tuple[Callable[[Make], None], ...] = (
     begins_at_the_model, keeps_its_layout, is_element_wise, is_deterministic, leaves_its_input_alone,
-    contributes_what_can_be_summed, depends_on_the_mean_alone, follows_the_sites, stays_finite_where_nothing_moves,
-    refuses_unknown_options,
+    contributes_what_it_says, keeps_what_a_file_can_hold, forgets_what_was_not_counted, depends_on_the_mean_alone,
+    follows_the_sites, stays_finite_where_nothing_moves, refuses_unknown_options,
 )  # fmt: skip

@@ -168,8 +168,28 @@ def clips_each_patient(make: Make, study: Study) -> None:
     assert np.allclose(moved, free / PATIENTS + rest, atol=2e-3)
 
 
+def descends_its_loss(make: Make, study: Study) -> None:
+    """The loss is never negative, and a step of training without a penalty goes down its gradient."""
+    trainer, (x, y) = make(), _patients(study)
+    part = {"learning_rate": 1e-3, "epochs": 1, "batch_size": 0}
+    slow = study.model_copy(update={
+        "training": study.training.model_copy(update=part), "model": study.model.model_copy(update={"l2": 0.0}),
+    })  # fmt: skip
+    model = _trained(make, study)
+    assert trainer.loss(slow, model, x, y) >= 0
+    flat = flatten(model).astype(np.float64)
+    after = flatten(trainer.train(slow, model, x, y, LocalObjective(), 1)).astype(np.float64)
+    slope = (flat - after) / 1e-3
+
+    def loss(at: Floats) -> float:
+        return trainer.loss(slow, unflatten(at, model), x, y)
+
+    way = 1e-2 * slope / np.linalg.norm(slope)
+    assert np.isclose((loss(flat + way) - loss(flat - way)) / 2, way @ slope, rtol=0.02)
+
+
 LAWS: tuple[Callable[[Make, Study], None], ...] = (
     begins_alike_everywhere, is_deterministic, keeps_its_layout, leaves_its_input_alone, learns,
     predicts_one_number_per_patient, is_held_by_its_anchor, is_moved_by_a_linear_term,
-    goes_on_from_the_model_it_is_given, clips_each_patient,
+    goes_on_from_the_model_it_is_given, clips_each_patient, descends_its_loss,
 )  # fmt: skip

@@ -34,6 +34,10 @@ class Trainer(Protocol):
         """
         ...
 
+    def loss(self, study: Study, model: Tensors, x: Floats, y: Floats) -> float:
+        """What `train` minimises, without any penalty: the mean over patients, shifted so that it is never negative."""
+        ...
+
     def predict(self, study: Study, model: Tensors, x: Floats) -> Floats:
         """Probabilities, values or rates (n,)."""
         ...

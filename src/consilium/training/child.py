@@ -1,7 +1,9 @@
 """The program of a site's child process: `python -m consilium.training.child`. One line of JSON in, one out.
 
-Commands: ``load`` {plan, initial, table}, ``train`` {state, round, out, sample}, ``evaluate`` {state, out}. What goes
-back is ``{"ok": true}`` or a safe error {"code", "message", "remedy"}: never a value of a patient, never a traceback.
+Commands: ``load`` {plan, initial, table}, ``train`` {state, round, out, sample, memory, keep}, ``evaluate`` {state,
+out, memory}. ``memory`` is a file of what the strategy kept at this site, ``keep`` where to write what it keeps now, if
+anything. What goes back is ``{"ok": true}`` or a safe error {"code", "message", "remedy"}: never a value of a patient,
+never a traceback.
 
 A study with code of its own adds to ``load`` {wheel, confine: {read: [folder], write: [folder]}}: states are read from
 the one, and ``out`` lies in the other. Whoever asks must believe nothing that this process says from there on, and must
@@ -67,12 +69,16 @@ def _failed(message: str, remedy: str) -> dict[str, Any]:
 
 def _act(work: Work, ask: dict[str, Any]) -> dict[str, Any]:
     state, out = Path(ask["state"]), Path(ask["out"])
+    memory = chain.read(Path(ask["memory"])).arrays if "memory" in ask else {}
     if ask["do"] == "train":
-        update = work.train(state, int(ask["round"]), bytes.fromhex(ask.get("sample", "")))
+        update = work.train(state, int(ask["round"]), bytes.fromhex(ask.get("sample", "")), memory)
     else:
-        update = work.evaluate(state)
+        update = work.evaluate(state, memory)
     with out.open("wb") as file:
         digest, size = chain.write(update.segments, {}, file)
+    if update.memory:
+        with Path(ask["keep"]).open("wb") as file:
+            chain.write(update.memory, {}, file)
     return {"ok": True, "digest": digest, "size": size}
 
 

@@ -13,6 +13,8 @@ from consilium.privacy import clip
 from consilium.training.base import Floats
 
 Mean = Callable[[Floats], Floats]
+Loss = Callable[[Floats, Floats], Floats]
+"""Of each patient, from the linear predictor and the label."""
 
 
 def _logistic(z: Floats) -> Floats:
@@ -23,11 +25,21 @@ def _rate(z: Floats) -> Floats:
     return np.exp(np.minimum(z, 50.0))
 
 
+def _half_deviance(z: Floats, y: Floats) -> Floats:
+    return _rate(z) - y * z - least_poisson(y)
+
+
+def least_poisson(y: Floats) -> Floats:
+    """The least that rate - y log(rate) can be, patient by patient."""
+    return y - y * np.log(np.where(y > 0, y, 1.0))
+
+
 @dataclass(frozen=True)
 class Regression:
     """A generalised linear model with its canonical link: the gradient of its loss is x' (mean(x w) - y) / n."""
 
     mean: Mean
+    each: Loss
 
     def initial(self, study: Study, names: list[str]) -> Tensors:
         """All zeros."""
@@ -67,9 +79,19 @@ class Regression:
         penalty[0] = 0.0
         return clip.linear_sum(design, residuals, bound), penalty
 
+    def loss(self, study: Study, model: Tensors, x: Floats, y: Floats) -> float:
+        """Mean of half the deviance over patients."""
+        return float(np.mean(self.each(x @ model["weights"] + model["intercept"][0], y)))
+
     def predict(self, study: Study, model: Tensors, x: Floats) -> Floats:
         """The mean of the label given x."""
         return self.mean(x @ model["weights"] + model["intercept"][0])
+
+
+def steps(study: Study, n: int) -> int:
+    """How many `batches` a round has."""
+    size = study.training.batch_size
+    return study.training.epochs * (1 if size == 0 else -(-n // size))
 
 
 def batches(study: Study, n: int, number: int) -> "Iterator[np.ndarray | None]":
@@ -87,14 +109,14 @@ def batches(study: Study, n: int, number: int) -> "Iterator[np.ndarray | None]":
 
 def Linear() -> Regression:
     """Least squares."""
-    return Regression(lambda z: z)
+    return Regression(lambda z: z, lambda z, y: 0.5 * (z - y) ** 2)
 
 
 def Logistic() -> Regression:
     """Logistic regression."""
-    return Regression(_logistic)
+    return Regression(_logistic, lambda z, y: np.logaddexp(0.0, z) - y * z)
 
 
 def Poisson() -> Regression:
     """Poisson regression with log link."""
-    return Regression(_rate)
+    return Regression(_rate, _half_deviance)

@@ -17,7 +17,7 @@ from consilium.core.errors import Refused, StudyInvalid, TrainingFailed
 from consilium.core.study import Study
 from consilium.core.tensors import Tensors, flatten
 from consilium.training.base import Architecture, Floats
-from consilium.training.linear import batches
+from consilium.training.linear import batches, least_poisson
 
 try:
     import torch
@@ -143,13 +143,16 @@ class TorchTrainer:
         total = flatten({name: known.get(name, np.zeros_like(value)) for name, value in model.items()})
         return total.astype(np.float64), (study.model.l2 * flat.decays * flat.values).numpy().astype(np.float64)
 
+    def loss(self, study: Study, model: Tensors, x: Floats, y: Floats) -> float:
+        """Mean loss over patients, with nothing left out at random; of a count, above the least that it can be."""
+        with _settled(study.training.seed), torch.no_grad():
+            found = float(_loss(study, self._score(study, model, x), torch.from_numpy(y.astype(np.float64))))
+        return found - float(np.mean(least_poisson(y))) if study.contract.label.type == "count" else found
+
     def predict(self, study: Study, model: Tensors, x: Floats) -> Floats:
         """The mean of the label given x: a probability, a value or a rate."""
-        inputs = torch.from_numpy(x.astype(np.float32))
         with _settled(study.training.seed), torch.no_grad():
-            module = _Flat(self._module(study, x.shape[1]), model).module.eval()
-            scores = [_scores(module, inputs[at : at + PIECE]) for at in range(0, len(x), PIECE)]
-            score = torch.cat(scores).double() if scores else torch.zeros(0).double()
+            score = self._score(study, model, x)
             match study.contract.label.type:
                 case "binary":
                     score = torch.sigmoid(score)
@@ -157,6 +160,12 @@ class TorchTrainer:
                     score = torch.exp(score.clamp(max=MAX_RATE))
         found: Floats = score.numpy()
         return found
+
+    def _score(self, study: Study, model: Tensors, x: Floats) -> Any:
+        inputs = torch.from_numpy(x.astype(np.float32))
+        module = _Flat(self._module(study, x.shape[1]), model).module.eval()
+        scores = [_scores(module, inputs[at : at + PIECE]) for at in range(0, len(x), PIECE)]
+        return torch.cat(scores).double() if scores else torch.zeros(0).double()
 
     def _module(self, study: Study, inputs: int) -> Any:
         if study.model.wheel is not None and self.build is None:

@@ -1,6 +1,7 @@
 """Training and evaluation of one site's examples: from a state file to an update's segments. Runs in the child."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,17 @@ import numpy as np
 
 from consilium import plugins
 from consilium.algorithms import encode, metrics
+from consilium.algorithms.base import Here, Local, Strategy
 from consilium.core import state as chain
 from consilium.core.errors import DataUnusable, DigestMismatch, StudyInvalid
 from consilium.core.ids import digest
 from consilium.core.study import Plan, Study
-from consilium.core.tensors import Tensors, flatten, from_safetensors, unflatten
+from consilium.core.tensors import Array, Tensors, Vector, flatten, from_safetensors, unflatten
 from consilium.core.update import Update
 from consilium.training import private, sandbox, wheels
 from consilium.training.base import Floats, Trainer
 from consilium.training.initial import check
+from consilium.training.linear import steps
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Work:
 
     plan: Plan
     trainer: Trainer
-    strategy: Any
+    strategy: Strategy
     like: Tensors
     examples: Examples
 
@@ -68,36 +71,51 @@ class Work:
             examples = Examples(encode.encode(study.contract, columns), found["label"], found["test"])
         if not np.any(~examples.test):
             raise DataUnusable("no patient is left for training", "check the mapping with `consilium site check`")
-        strategy = plugins.load("consilium.strategies", study.strategy.name)(study.strategy.options)
+        strategy = plugins.strategy(study.strategy.name, study.strategy.options)
         trainer, like = _trainer(study, foreign), from_safetensors(model)
         check(study, trainer, like)
         return cls(known, trainer, strategy, like, examples)
 
-    def train(self, state: Path, number: int, sample: bytes = b"") -> Update:
-        """Train at the state's model; its metrics on held-out patients travel along.
+    def train(self, state: Path, number: int, sample: bytes = b"", memory: Mapping[str, Array] | None = None) -> Update:
+        """Train at the state's model; metrics of the model that is used here on held-out patients travel along.
 
         Under an epsilon it is one step on clipped gradients of patients who are drawn by the key `sample`, and nothing
         travels along.
         """
-        vector = np.array(chain.read(state).arrays["model"])
-        training = ~self.examples.test
+        study, here, training = self.plan.study, self._here(state, memory), ~self.examples.test
         x, y = self.examples.x[training], self.examples.y[training]
-        if self.plan.study.privacy.epsilon is not None:
-            return Update(private.step(self.plan.study, self.trainer, unflatten(vector, self.like), x, y, sample))
-        objective = self.strategy.objective(vector)
-        after = self.trainer.train(self.plan.study, unflatten(vector, self.like), x, y, objective, number)
-        segments = self.strategy.contribution(vector, flatten(after), float(len(y)))
-        return Update({**segments, **self._metrics(vector)})
+        if study.privacy.epsilon is not None:
+            return Update(private.step(study, self.trainer, unflatten(here.model, self.like), x, y, sample))
+        passes = self.strategy.passes(here)
+        after = tuple(
+            flatten(self.trainer.train(study, unflatten(one.start, self.like), x, y, one.objective, number))
+            for one in passes
+        )
 
-    def evaluate(self, state: Path) -> Update:
-        """Metrics of the state's model on held-out patients."""
-        vector = np.array(chain.read(state).arrays["model"])
+        def loss(of: Vector) -> float:
+            return self.trainer.loss(study, unflatten(of, self.like), x, y)
+
+        local = Local(after, float(len(y)), steps(study, len(y)), study.training.learning_rate, loss)
+        segments, kept = self.strategy.contribution(here, local)
+        return Update({**segments, **self._metrics(passes[-1].start)}, kept)
+
+    def evaluate(self, state: Path, memory: Mapping[str, Array] | None = None) -> Update:
+        """Metrics on held-out patients of the model that is used here."""
+        vector = self.strategy.passes(self._here(state, memory))[-1].start
         weight = np.array([float(np.sum(~self.examples.test))])
         if self.plan.study.privacy.epsilon is not None:
             weight = private.weight(self.plan.study)
         return Update({"weight": weight, **self._metrics(vector)})
 
-    def _metrics(self, vector: Floats) -> Tensors:
+    def _here(self, state: Path, memory: Mapping[str, Array] | None) -> Here:
+        arrays = chain.read(state).arrays
+        at, parts = 0, {}
+        for name in sorted(self.like):
+            parts[name] = slice(at, at + self.like[name].size)
+            at = parts[name].stop
+        return Here({**arrays, "model": np.array(arrays["model"])}, memory or {}, parts)
+
+    def _metrics(self, vector: Vector) -> Tensors:
         test = self.examples.test
         score = self.trainer.predict(self.plan.study, unflatten(vector, self.like), self.examples.x[test])
         found = metrics.sums(self.plan.study.contract.label.type, score.astype(np.float64), self.examples.y[test])

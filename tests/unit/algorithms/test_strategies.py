@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consilium.algorithms.base import LocalObjective, Strategy
+from consilium.algorithms.base import Here, LocalObjective, Strategy
 from consilium.algorithms.fedavg import FedAvg
 from consilium.algorithms.fedopt import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from consilium.algorithms.fedprox import FedProx
@@ -32,7 +32,7 @@ def steps(strategy: Strategy, dtype: type = np.float64) -> list[dict[str, np.nda
     """The states after each of two rounds whose mean differences are MEANS."""
     state, found = strategy.init(MODEL.astype(dtype)), []
     for mean in MEANS:
-        state = strategy.apply_chunk(state, (WEIGHT * mean).astype(dtype), WEIGHT)
+        state = strategy.apply_chunk(state, {"update": (WEIGHT * mean).astype(dtype)}, WEIGHT)
         found.append(state)
     return found
 
@@ -83,7 +83,7 @@ def test_fedadam_first_step_as_one_number() -> None:
 
 def test_yogi_lowers_its_second_moment_where_it_is_above_the_square() -> None:
     state = FedYogi({"tau": 1.0}).init(np.zeros(1))
-    after = FedYogi({"tau": 1.0}).apply_chunk(state, np.array([0.5]), 1.0)
+    after = FedYogi({"tau": 1.0}).apply_chunk(state, {"update": np.array([0.5])}, 1.0)
     assert after["second"][0] == pytest.approx(1 - 0.01 * 0.25)
 
 
@@ -94,15 +94,22 @@ vectors = st.lists(st.floats(-100, 100), min_size=3, max_size=3).map(np.array)
 @given(vectors, vectors, st.floats(1, 1e6))
 def test_momentum_0_and_rate_1_are_fedavg(model: np.ndarray, update: np.ndarray, weight: float) -> None:
     plain = FedAvgM({"momentum": 0.0, "server_learning_rate": 1.0})
-    found = plain.apply_chunk(plain.init(model), update, weight)["model"]
-    assert np.array_equal(found, FedAvg({}).apply_chunk({"model": model}, update, weight)["model"])
+    found = plain.apply_chunk(plain.init(model), {"update": update}, weight)["model"]
+    assert np.array_equal(found, FedAvg({}).apply_chunk({"model": model}, {"update": update}, weight)["model"])
 
 
 @settings(max_examples=100, deadline=None)
 @given(vectors, vectors)
 def test_fedprox_with_mu_0_is_fedavg_and_else_pulls_back(model: np.ndarray, at: np.ndarray) -> None:
-    assert np.all(FedProx({"mu": 0}).objective(model).gradient(at) == FedAvg({}).objective(model).gradient(at) == 0.0)
-    np.testing.assert_allclose(FedProx({"mu": 0.3}).objective(model).gradient(at), 0.3 * (at - model))
+    here = Here({"model": model})
+
+    def pull(strategy: Strategy) -> Any:
+        (one,) = strategy.passes(here)
+        assert np.array_equal(one.start, model)
+        return one.objective.gradient(at)
+
+    assert np.all(pull(FedProx({"mu": 0})) == pull(FedAvg({})) == 0.0)
+    np.testing.assert_allclose(pull(FedProx({"mu": 0.3})), 0.3 * (at - model))
 
 
 @settings(max_examples=100, deadline=None)

@@ -19,8 +19,8 @@ class Mean:
     def init(self, model: np.ndarray) -> Tensors:
         return {"model": model}
 
-    def apply_chunk(self, state: Tensors, update: np.ndarray, weight: float) -> Tensors:
-        return {"model": state["model"] + update / weight}
+    def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
+        return {"model": state["model"] + sums["update"] / weight}
 
 
 def contribution(path: Path, update: np.ndarray, weight: float) -> Path:

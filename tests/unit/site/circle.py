@@ -108,7 +108,8 @@ class Hospital:
                 "INSERT INTO studies (study, plan, payload, title, at) VALUES (?, ?, ?, '', '')",
                 plan.study.name, plan.digest, plan.payload,
             )  # fmt: skip
-        self.desk.approve(plan.study.name, "Vera", (), None, self.mapping, datetime.now(UTC))
+        accepts = ("plain",) if plan.study.privacy.recipe == "plain" else ()
+        self.desk.approve(plan.study.name, "Vera", accepts, None, self.mapping, datetime.now(UTC))
 
     def ask(self, task: Task) -> str:
         """Perform a task: `done`, `waits`, or the reason of a refusal."""
@@ -267,6 +268,17 @@ class Relay:
         self.opened(plan, number, attempt)
         self.closed(plan, number, asked)
 
+    def submitted(self, plan: Plan, number: int, who: Iterable[str] = ()) -> None:
+        """A whole round of the recipe `plain` among these hospitals; the state after it is computed."""
+        asked, run = sorted(who) or sorted(self.hospitals), f"{plan.study.name}-1"
+        became = self.ask(plan, number, "SUBMIT", asked, cohort=())
+        assert set(became.values()) == {"done"}, became
+        sent = [self[name].folder.run(run) / f"update-{number}.safetensors" for name in asked]
+        out = io.BytesIO()
+        chain.fold(sent, {"run": run, "round": str(number)}, out)
+        self.summed(plan, number, out.getvalue())
+        self.closed(plan, number, asked)
+
     def opened(self, plan: Plan, number: int, attempt: int = 1) -> None:
         """Open the sum of a round, and advance the state: the coordinator's half."""
         run, place = f"{plan.study.name}-1", (f"{plan.study.name}-1", number, attempt)
@@ -286,8 +298,14 @@ class Relay:
         found = seats.layout(plan, self.task(plan, number, "READY", ()), before)
         out = io.BytesIO()
         recipe.recover(found, vectors, keys, {"run": run, "round": str(number)}, out)
-        self.sums[run, number] = self.blob(out.getvalue())
+        self.summed(plan, number, out.getvalue())
+
+    def summed(self, plan: Plan, number: int, sums: bytes) -> None:
+        """These are the sums of a round: the state after it."""
+        run = f"{plan.study.name}-1"
+        self.sums[run, number] = self.blob(sums)
         if number <= plan.study.rounds:
+            before = self.file(self.states[run, number - 1])
             after, parent = io.BytesIO(), Digest(self.states[run, number - 1].digest)
             chain.advance(strategy(plan), before, parent, self.file(self.sums[run, number]), run, number, after)
             self.states[run, number] = self.blob(after.getvalue())
@@ -309,7 +327,7 @@ class Relay:
 
 
 def strategy(plan: Plan) -> Any:
-    return plugins.load("consilium.strategies", plan.study.strategy.name)(plan.study.strategy.options)
+    return plugins.strategy(plan.study.strategy.name, plan.study.strategy.options)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,41 @@
+"""FedNova. Wang et al., NeurIPS 2020, https://arxiv.org/abs/2007.07481, equation 9, for plain steps (|a| = steps).
+
+A hospital that makes more steps goes further, and FedAvg then leans towards its optimum: it solves another problem than
+the one that was asked. Here each goes by its mean step, and all together by the mean number of steps.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from consilium.algorithms import fedavg
+from consilium.algorithms.base import Here, Local, Options, one, parsed, weighted
+from consilium.core.study import Study
+from consilium.core.tensors import Tensors
+from consilium.core.update import Sum
+
+
+class FedNova(fedavg.FedAvg):
+    """FedAvg of mean steps; with as many steps at every site it is FedAvg."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        parsed(Options, options, "fednova")
+
+    def sums(self, study: Study, length: int) -> Mapping[str, Sum]:
+        """Weighted mean steps; and the weighted number of steps."""
+        training, most = study.training, float(study.privacy.most_patients)
+        # Patients per step are at most a batch: the limit is as much smaller as the values are.
+        batch = min(float(training.batch_size or most), most)
+        steps = most * training.epochs * -(-most // batch)
+        return {"update": Sum(study.privacy.clip * batch / training.epochs), "steps": Sum(steps, each=False)}
+
+    def contribution(self, here: Here, local: Local) -> tuple[Tensors, Tensors]:
+        """The difference, divided by the number of steps that it took; nothing is kept."""
+        made = weighted(here.model, local.after[0], local.patients)
+        update = made["update"] / made["update"].dtype.type(local.steps)
+        return {**made, "update": update, "steps": one(local.patients * local.steps)}, {}
+
+    def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
+        """Model plus mean number of steps times mean step."""
+        number = state["model"].dtype.type
+        step = sums["update"] / number(weight)
+        return {"model": state["model"] + number(float(sums["steps"][0]) / weight) * step}

@@ -1,0 +1,161 @@
+"""Every strategy between hospitals with journals: the bytes of a simulation; what a site keeps is durable and counted.
+
+The hospitals are real but for their processes; see unit/site/circle.py.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from consilium import plugins
+from consilium.core import state as chain
+from consilium.core.study import Plan
+from consilium.core.tensors import Tensors
+from consilium.simulation import local
+from consilium.site import memories
+from consilium.site.seats import layout_of
+from unit.site.circle import SEALED, Hospital, Relay, circle, secure
+
+THREE = ("east", "north", "south")
+EVERY = list(plugins.names("consilium.strategies"))
+OPTIONS: dict[str, dict[str, Any]] = {}
+KEEPS: list[str] = []
+"""Strategies that keep something at a site."""
+SUMS = [name for name in EVERY if name not in ("fedavgm", "fedadagrad", "fedyogi", "fedprox")]
+"""All but those that add up what others do, too."""
+TRAINING = {"epochs": 2, "batch_size": 16, "learning_rate": 0.5}
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+    with circle(tmp_path_factory.mktemp("relay"), *THREE) as found:
+        yield found
+
+
+def begun(relay: Relay, study: str, name: str, recipe: str = "secure_sum", rounds: int = 2) -> Plan:
+    strategy = {"name": name, "options": OPTIONS.get(name, {})}
+    wanted = secure(study, privacy={"recipe": recipe}, strategy=strategy, training=TRAINING, rounds=rounds)
+    plan = relay.approved(wanted)
+    if recipe == "secure_sum":
+        relay.paired(plan)
+    return plan
+
+
+def folder(hospital: Hospital, plan: Plan) -> Path:
+    return hospital.folder.run(f"{plan.study.name}-1")
+
+
+def simulated(relay: Relay, plan: Plan, path: Path) -> local.Outcome:
+    tables = local.tables(plan.study, {site: one.mapping for site, one in relay.hospitals.items()}, path)
+    return local.run(plan, relay.blobs[relay.initial.digest], tables, path, f"{plan.study.name}-1")
+
+
+def judged_alike(relay: Relay, plan: Plan, path: Path) -> None:
+    federated = chain.read(relay.file(relay.sums[f"{plan.study.name}-1", plan.study.rounds + 1])).arrays
+    alone = chain.read(path / "sums").arrays
+    assert federated.keys() == alone.keys() >= {"weight", "metrics/brier"}
+    assert all(np.array_equal(federated[one], alone[one]) for one in federated)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_simulated_and_a_plain_run_end_in_the_same_bytes(relay: Relay, tmp_path: Path, name: str) -> None:
+    plan = begun(relay, f"plain-{name}", name, "plain")
+    for number in (1, 2, 3):
+        relay.submitted(plan, number)
+    assert simulated(relay, plan, tmp_path).digest == relay.states[f"plain-{name}-1", 2].digest
+    judged_alike(relay, plan, tmp_path)
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_a_simulated_and_a_secure_run_end_in_the_same_bytes_and_nothing_is_cut(
+    relay: Relay, tmp_path: Path, name: str
+) -> None:
+    plan = begun(relay, f"sealed-{name}", name)
+    run = f"sealed-{name}-1"
+    for number in (1, 2):
+        for phase in SEALED:
+            assert set(relay.ask(plan, number, phase).values()) == {"done"}
+        single = [dict(chain.read(folder(one, plan) / f"update-{number}.safetensors").arrays) for one in sites(relay)]
+        relay.opened(plan, number)
+        relay.closed(plan, number, THREE)
+        exact(relay, plan, number, single)
+    relay.played(plan, 3)
+    assert simulated(relay, plan, tmp_path).digest == relay.states[run, 2].digest
+    judged_alike(relay, plan, tmp_path)
+
+
+def sites(relay: Relay) -> list[Hospital]:
+    return list(relay.hospitals.values())
+
+
+def exact(relay: Relay, plan: Plan, number: int, single: list[Tensors]) -> None:
+    """The sum of integers is the sum of the updates, to the precision of the ring, in every segment."""
+    run = f"{plan.study.name}-1"
+    total = chain.read(relay.file(relay.sums[run, number])).arrays
+    encodings = layout_of(plan, "TRAIN", relay.file(relay.states[run, number - 1]), len(THREE)).encodings
+    assert float(total["clamped"][0]) == 0
+    for segment in single[0]:
+        error = np.abs(total[segment] - np.sum([one[segment] for one in single], axis=0))
+        assert np.all(error <= len(THREE) / encodings[segment].scale)
+
+
+@pytest.mark.parametrize("name", KEEPS)
+def test_what_a_site_keeps_holds_once_it_was_counted_and_survives_its_process(relay: Relay, name: str) -> None:
+    plan = begun(relay, f"late-{name}", name, "plain", rounds=5)
+    south = relay["south"]
+    relay.submitted(plan, 1)
+    assert memories.before(south.journal, f"late-{name}-1", 1) is None
+    first = memories.before(south.journal, f"late-{name}-1", 2)
+    assert first is not None and first.name == "memory-1.safetensors"
+    relay.ask(plan, 2, "SUBMIT", ["south"], cohort=())  # its answer is made, and comes too late
+    kept = (folder(south, plan) / "memory-2.safetensors").read_bytes()
+    relay.submitted(plan, 2, [one for one in THREE if one != "south"])
+    assert memories.before(south.journal, f"late-{name}-1", 3) == first, "what was not counted does not hold"
+    south.again()
+    relay.submitted(plan, 3)
+    after = memories.before(south.journal, f"late-{name}-1", 4)
+    assert after is not None and after.name == "memory-3.safetensors" and after.read_bytes() != kept
+    after.unlink()
+    assert memories.before(south.journal, f"late-{name}-1", 4) == after, "a small file is written anew from the journal"
+
+
+@pytest.mark.parametrize("name", KEEPS)
+def test_a_round_that_is_opened_again_goes_on_from_what_was_kept_before_it(relay: Relay, name: str) -> None:
+    plan = begun(relay, f"again-{name}", name)
+    relay.played(plan, 1)
+    relay.ask(plan, 2, "READY")
+    paths = [folder(relay["south"], plan) / f"{what}-2.safetensors" for what in ("update", "memory")]
+    made = [path.read_bytes() for path in paths]
+    for path in paths:  # a crash between two openings, which took the files with it
+        path.unlink()
+    with relay["south"].journal.write() as tx:
+        tx.do("DELETE FROM small WHERE path LIKE ?", f"%/again-{name}-1/%-2.safetensors")
+    relay["south"].again()
+    relay.played(plan, 2, attempt=2)
+    assert [path.read_bytes() for path in paths] == made
+    row = relay["south"].journal.row("SELECT counted FROM memories WHERE run = ? AND round = 2", f"again-{name}-1")
+    assert row is not None and row["counted"] == 1
+
+
+@pytest.mark.parametrize("name", KEEPS[:1])
+def test_a_memory_that_was_lost_is_told_and_not_taken_for_a_first_round(relay: Relay, name: str) -> None:
+    plan = begun(relay, "lost", name, "plain")
+    relay.submitted(plan, 1)
+    (folder(relay["south"], plan) / "memory-1.safetensors").unlink()
+    with relay["south"].journal.write() as tx:
+        tx.do("DELETE FROM small WHERE path LIKE '%/lost-1/memory-1.safetensors'")
+    assert relay.ask(plan, 2, "SUBMIT", cohort=())["south"] == "memory"
+
+
+@pytest.mark.parametrize("name", KEEPS[:1])
+def test_nothing_that_is_kept_outlasts_its_run_or_its_use(relay: Relay, name: str) -> None:
+    plan = begun(relay, "uses", name, "plain", rounds=4)
+    for number in (1, 2, 3, 4):
+        relay.submitted(plan, number)
+    for hospital in relay.hospitals.values():
+        there = sorted(path.name for path in folder(hospital, plan).glob("memory-*"))
+        assert there == ["memory-3.safetensors", "memory-4.safetensors"]
+        assert hospital.count("memories WHERE run = 'uses-1'") == 4, "a loss is told from a first round"
