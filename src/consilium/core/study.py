@@ -139,7 +139,9 @@ class Strategy(Part):
     """The federated algorithm and its options."""
 
     name: Slug = Field(
-        "fedavg", description="fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, or a plug-in"
+        "fedavg",
+        description="fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, scaffold, feddyn, or a "
+        "plug-in",
     )
     options: Json = Field(default_factory=dict, description="options of the strategy")
 

@@ -76,6 +76,12 @@ class Privacy(Part):
         return (EVERYBODY, self.budget) if apart is None else (str(patients), apart)
 
 
+STRATEGIES = (
+    "fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi", "fednova", "qfedavg", "scaffold", "feddyn",
+)  # fmt: skip
+"""Those that are built in."""
+
+
 class Policy(Part):
     """One policy file, whole."""
 
@@ -84,10 +90,7 @@ class Policy(Part):
     models: tuple[Slug, ...] = Field(
         ("linear", "logistic", "poisson", "torch"), description="kinds of models that are allowed"
     )
-    strategies: tuple[Slug, ...] = Field(
-        ("fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi", "fednova"),
-        description="strategies that are allowed",
-    )
+    strategies: tuple[Slug, ...] = Field(STRATEGIES, description="strategies that are allowed")
     min_patients: int = Field(20, ge=1, description="fewest training patients, counted here")
     min_sites: int = Field(3, ge=3, description="fewest hospitals in a sum that is opened, under `secure_sum`")
     max_rounds: int = Field(500, ge=1, description="most training rounds of one study")
@@ -162,7 +165,7 @@ TEMPLATE = """\
 policy: 1
 purposes: [research, quality]       # research | quality | public-health | education
 models: [linear, logistic, poisson, torch]
-strategies: [fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova]
+strategies: [fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, scaffold, feddyn]
 min_patients: 20                    # fewest training patients, counted here; a study may ask for more, never for less
 min_sites: 3                        # fewest hospitals in a sum that is opened; a study may ask for more
 max_rounds: 500                     # most training rounds of one study

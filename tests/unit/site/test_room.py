@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from consilium.core.errors import Refused
 from consilium.core.ids import digest
+from consilium.core.study import Strategy
 from consilium.governance.policy import Limits
 from consilium.site import room
 from consilium.site.folder import Folder
+from consilium.testing.trainers import a_study
 from consilium.wire.messages import Blob, Task
 
 GB = 1 << 30
@@ -70,6 +72,20 @@ def test_what_is_there_already_needs_no_more_room(folder: Folder) -> None:
     file(folder.work / "sums-1" / "state-1.safetensors", 1)
     with pytest.raises(Refused):
         room.check(asked, folder, limits)
+
+
+def test_what_a_strategy_adds_up_and_keeps_is_counted(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SCAFFOLD has two arrays in its state and in an update, and keeps one: an update of 2 and a memory of 1, twice."""
+    asked = a_study("binary", {"kind": "logistic"})
+    copies = room.Copies.of(asked.model_copy(update={"strategy": Strategy(name="scaffold")}))
+    assert (room.Copies.of(asked), copies) == (room.Copies(1, 1, 0), room.Copies(2, 2, 1))
+    for path in folder.work.rglob("*.safetensors"):
+        path.unlink()
+    monkeypatch.setattr(room, "free", lambda folder: 1 << 50)
+    training = task("TRAIN", 0, GB, None, number=9)
+    room.check(training, folder, Limits(disk_gb=7), copies)
+    with pytest.raises(Refused):
+        room.check(training, folder, Limits(disk_gb=6), copies)
 
 
 def test_the_disk_is_not_filled_to_its_last_byte(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
