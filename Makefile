@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder   # most tests wait for processes; those that measure time run alone
 
-.PHONY: demo test test-long check bench bench-dp bench-dp-accuracy docs format clean
+.PHONY: demo test test-long check bench bench-dp bench-dp-accuracy bench-fhir docs format clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -49,6 +49,9 @@ bench-dp: .venv/ready-dev  ## training with differential privacy beside Opacus, 
 bench-dp-accuracy: .venv/ready-dev  ## what an epsilon costs in accuracy
 	$(BIN)/python bench/dp_accuracy.py $(ARGS)
 
+bench-fhir: .venv/ready-dev  ## a view of FHIR resources beside sqlonfhir, which gets an environment of its own
+	$(BIN)/python bench/fhir.py $(ARGS)
+
 docs: .venv/ready-dev      ## the documentation site, on http://127.0.0.1:8000
 	$(BIN)/mkdocs serve
 
@@ -57,4 +60,4 @@ format: .venv/ready-dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-mitmproxy .venv-opacus build dist site-docs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-mitmproxy .venv-opacus .venv-sqlonfhir build dist site-docs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

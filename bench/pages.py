@@ -51,6 +51,22 @@ last in memory, which ours arranges for itself, its `ew` was 1.1 times as fast. 
 | Model | Parameters | Without privacy | Ours | Opacus | Ratio | Ours, own sampling | Opacus, own sampling | Ratio |
 |---|---|---|---|---|---|---|---|---|
 """
+FHIR = """\
+## Views of FHIR resources
+
+{resources:,} Observations in NDJSON become an Arrow table of {columns} columns by a ViewDefinition, on one core (`make
+bench-fhir`): reading and decoding included, each in a process of its own, by turns; sqlonfhir 0.0.2 with fhirpathpy on
+the same file. {same} Load when this began: {load:.1f}.
+
+| | Resources per second | Peak memory |
+|---|---|---|
+| Ours | {per_s:,} | {peak_mb:.0f} MB |
+| Ours, {large:,} Observations | {large_per_s:,} | {large_peak_mb:.0f} MB |
+| JSON decoded, and nothing else | {decode_per_s:,} | |
+| sqlonfhir | {peer_per_s:,} | {peer_peak_mb:.0f} MB |
+
+Ours : sqlonfhir is {ratio:.0f}.
+"""
 SCALE = """\
 ## Many sites
 
@@ -137,6 +153,10 @@ def page(results: dict) -> str:
     if "dp_accuracy" in results:
         found = results["dp_accuracy"]
         text += ACCURACY.format(**found) + "".join(_accuracy(one) for one in found["rows"]) + _machine(found["machine"])
+    if "fhir" in results:
+        found = results["fhir"]
+        same = "Their rows are equal." if not found["differing"] else f"{found['differing']} of their rows differ."
+        text += FHIR.format(same=same, ratio=found["per_s"] / found["peer_per_s"], **found) + _machine(found["machine"])
     if "scale" in results:
         text += SCALE
         for one in results["scale"]["rounds"]:

@@ -1,6 +1,7 @@
 """Every kind of source that is installed keeps every law; and each law finds a source that breaks it."""
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "csv": {"path": "t.csv"},
     "parquet": {"path": "t.parquet"},
     "sql": {"path": "t.duckdb", "query": "SELECT * FROM t ORDER BY id"},
+    "fhir": {"path": "t.ndjson", "views": {"patients": "patients.json"}},
 }
 
 
@@ -31,6 +33,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with duckdb.connect(str(made / "t.duckdb")) as database:
         database.execute("CREATE TABLE t AS SELECT * FROM read_parquet(?)", [str(made / "t.parquet")])
         database.execute(f"COPY t TO '{made / 't.csv'}' (HEADER)")
+    people = [{"resourceType": "Patient", "id": "p1", "active": True}, {"resourceType": "Patient", "id": "p2"}]
+    (made / "t.ndjson").write_text("".join(json.dumps(person) + "\n" for person in people))
+    columns = [{"name": "id", "path": "id"}, {"name": "active", "path": "active", "type": "boolean"}]
+    (made / "patients.json").write_text(json.dumps({"resource": "Patient", "select": [{"column": columns}]}))
     return made
 
 

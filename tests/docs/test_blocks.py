@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -18,13 +19,14 @@ from consilium import yamlfile
 from consilium.console.cli.app import root
 from consilium.core.errors import Invalid
 from consilium.core.study import Model, Strategy, Study
+from consilium.data.fhir.views import compile_view
 from consilium.data.mapping import Mapping, TableSource, load
 from consilium.governance.policy import Policy
 from consilium.studyfile import read
 from consilium.testing import strategies
 from docs.pages import ROOT, Block, blocks, pages
 
-KNOWN = {"sh", "yaml", "python", "toml", "ini", "sql", "text"}
+KNOWN = {"sh", "yaml", "json", "python", "toml", "ini", "sql", "text"}
 FORMATS: dict[str, type[BaseModel]] = {"consilium": Study, "mapping": Mapping, "policy": Policy}
 PARTS: dict[str, type[BaseModel]] = {"source": TableSource, "model": Model, "strategy": Strategy}
 OPERATORS = re.compile(r"[|;&<>()]+")
@@ -64,6 +66,11 @@ def test_the_mapping_of_the_page_fits_the_contract_that_it_names(tmp_path: Path)
     (text,) = (b.text for b in blocks(ROOT / "docs/how-to/map-your-tables.md") if b.title == "mapping.yaml")
     (tmp_path / "mapping.yaml").write_text(text)
     assert load(tmp_path / "mapping.yaml", study.contract).contract == study.name
+
+
+@pytest.mark.parametrize("block", every("json"), ids=where)
+def test_json_is_a_view(block: Block) -> None:
+    compile_view(json.loads(block.text))
 
 
 @pytest.mark.parametrize("block", every("python"), ids=where)

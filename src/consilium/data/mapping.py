@@ -36,12 +36,18 @@ class Part(BaseModel):
 
 
 class TableSource(Part):
-    """Where the table is. csv and parquet: `path`; sql: `url` (or a DuckDB file as `path`) and `query`."""
+    """Where the table is.
 
-    type: Slug = Field(description="csv, parquet, sql, or a plug-in")
-    path: str | None = Field(None, description="file, relative to the mapping")
+    csv and parquet: `path`; sql: `url` (or a DuckDB file as `path`) and `query`; fhir: `path`, `views` and `query`.
+    """
+
+    type: Slug = Field(description="csv, parquet, sql, fhir, or a plug-in")
+    path: str | None = Field(None, description="file, relative to the mapping; fhir: also a folder of NDJSON")
     url: str | None = Field(None, description="SQLAlchemy URL; ${NAME} is taken from the environment")
-    query: str | None = Field(None, description="one SELECT statement")
+    query: str | None = Field(None, description="one SELECT statement; fhir: over the views, by their names")
+    views: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=63)], str] = Field(
+        {}, description="fhir: name of each view, and the file of its ViewDefinition, relative to the mapping"
+    )
     header: bool = Field(True, description="whether the first line of a CSV file names the columns")
     columns: tuple[str, ...] = Field((), description="names of the columns of a CSV file without header")
     delimiter: str = Field(",", min_length=1, max_length=1, description="between the columns of a CSV file")

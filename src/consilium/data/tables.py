@@ -22,7 +22,8 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _rows(names: list[str], found: list[tuple[Any, ...]]) -> Rows:
+def rows_of(names: list[str], found: list[tuple[Any, ...]]) -> Rows:
+    """What a database answered, as text."""
     return Rows({name: [_text(row[index]) for row in found] for index, name in enumerate(names)})
 
 
@@ -71,7 +72,7 @@ class CsvSource:
 
     def rows(self) -> Rows:
         """All rows, as text."""
-        return _rows(*self._query("*"))
+        return rows_of(*self._query("*"))
 
 
 class ParquetSource:
@@ -86,7 +87,7 @@ class ParquetSource:
 
     def rows(self) -> Rows:
         """All rows, as text."""
-        return _rows(*_duckdb("SELECT * FROM read_parquet(?)", [str(self._path)], self._name))
+        return rows_of(*_duckdb("SELECT * FROM read_parquet(?)", [str(self._path)], self._name))
 
 
 def _duckdb(
@@ -109,7 +110,7 @@ class SqlSource:
     def __init__(self, source: TableSource, folder: Path) -> None:
         if not source.query:
             raise MappingInvalid("source.query: a source of type sql needs one SELECT statement")
-        self._query = _select(source.query)
+        self._query = one_select(source.query)
         self._file = str(_file(source, folder)) if source.url is None else None
         self._url = _expanded(source.url) if source.url else None
 
@@ -139,10 +140,11 @@ class SqlSource:
 
     def rows(self) -> Rows:
         """All rows, as text."""
-        return _rows(*self._fetch(self._query))
+        return rows_of(*self._fetch(self._query))
 
 
-def _select(query: str) -> str:
+def one_select(query: str) -> str:
+    """A query that is one SELECT. Raises: MappingInvalid."""
     bare = query.strip().rstrip(";").strip()
     if not re.match(r"(?is)^(select|with)\b", bare) or ";" in bare:
         raise MappingInvalid(

@@ -41,5 +41,6 @@ def _asked(path: Path, _: int) -> Asked:
     found = yamlfile.load(path, Mapping, MappingInvalid)
     table = found.source
     place = str((path.parent / table.path).resolve()) if table.path else ""
-    source = digest(canonical([table.type, place, table.url or "", table.query or ""]))
+    views = [[name, str((path.parent / file).resolve())] for name, file in sorted(table.views.items())]
+    source = digest(canonical([table.type, place, table.url or "", table.query or "", *([views] if views else [])]))
     return Asked(source, digest(canonical([found.label.column])), found.patients or "")

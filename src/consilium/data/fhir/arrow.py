@@ -33,7 +33,7 @@ def batches(view: View, path: Path, size: int = 4096) -> Iterator[pa.RecordBatch
     """
     wanted = schema(view)
     for file in ndjson.files(path):
-        for batch in view.batches(ndjson.resources(file, view.exact), file.name, size):
+        for batch in view.batches(ndjson.resources(file, view.exact, view.resource), file.name, size):
             yield _batch(batch, wanted, file.name)
 
 

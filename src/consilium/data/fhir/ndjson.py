@@ -29,19 +29,21 @@ def files(place: Path) -> list[Path]:
     return found
 
 
-def resources(path: Path, exact: bool = False) -> Iterator[tuple[int, Any]]:
+def resources(path: Path, exact: bool = False, kind: str = "") -> Iterator[tuple[int, Any]]:
     """Every resource of a file, with the number of its line.
 
     Args:    exact: whether numbers keep their digits, as Decimal.
+             kind: lines of other resource types may be left out unread; all of them where it is "".
     Raises:  DataUnusable: a line is no resource, or the file cannot be read; says which, and no value.
     """
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Decimal if exact else None)
-    number, name = 0, path.name
+    number, name, wanted = 0, path.name, f'"{kind}"'.encode() if kind else b""
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             while line := file.readline(LONGEST):
                 number += 1
-                if line.isspace():
+                # A type is named by these bytes; what does not end as a line of JSON does is read, for it may be cut.
+                if line.isspace() or (wanted not in line and line.endswith(b"}\n")):
                     continue
                 found = decoder.decode(line)
                 if type(found) is not dict or type(found.get("resourceType")) is not str:

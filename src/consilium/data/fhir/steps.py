@@ -101,7 +101,7 @@ def _branch(chains: list[tuple[Keys, int]]) -> Gathering:
     for keys, slot in chains:
         if len(keys) > 1 or (keys and type(keys[0]) is int):
             onward.setdefault(keys[0], []).append((keys[1:], slot))
-    inner = [(str(key), _member(key), key, _branch(more)) for key, more in onward.items() if type(key) is not int]
+    inner = [(str(key), _member(key), key, _onto(more)) for key, more in onward.items() if type(key) is not int]
     first = _branch(onward[0]) if 0 in onward else None
     walks = [(walk(keys), slot) for keys, slot in chains]
 
@@ -130,6 +130,19 @@ def _branch(chains: list[tuple[Keys, int]]) -> Gathering:
                 branch(value, found)
         if first is not None:
             first(node, found)
+
+    return run
+
+
+def _onto(chains: list[tuple[Keys, int]]) -> Gathering:
+    """A branch, or a walk where one chain alone goes on."""
+    if len(chains) > 1:
+        return _branch(chains)
+    ((keys, slot),) = chains
+    along = walk(keys)
+
+    def run(node: Any, found: list[Any]) -> None:
+        found[slot] = along(node)
 
     return run
 

@@ -1,0 +1,76 @@
+"""A folder of FHIR resources as a hospital's table: each view is a table, and one SELECT makes one row per patient.
+
+The tables stand in memory, in a DuckDB that can open no file and no network.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from consilium.core.errors import DataUnusable, MappingInvalid
+from consilium.data.base import Rows
+from consilium.data.fhir import definition
+from consilium.data.fhir.views import View, compile_view
+from consilium.data.mapping import TableSource
+from consilium.data.tables import one_select, rows_of
+
+CLOSED = {"enable_external_access": "false", "lock_configuration": "true"}
+SAID = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
+"""Faults of the query itself, whose words hold no value of a row."""
+
+
+class FhirSource:
+    """NDJSON of FHIR R4 or R5 (`path`: a file, or a folder of them) through ViewDefinitions."""
+
+    def __init__(self, source: TableSource, folder: Path) -> None:
+        if source.path is None:
+            raise MappingInvalid("source.path: a source of type fhir needs the path of its folder of NDJSON")
+        if not source.views:
+            raise MappingInvalid("source.views: a source of type fhir needs a ViewDefinition", "name its file")
+        if source.query is None and len(source.views) > 1:
+            raise MappingInvalid(
+                "source.query: several views are not one table",
+                "write one SELECT over them that gives one row per patient",
+            )
+        self._path, self._name = (folder / source.path).resolve(), source.path
+        self._views = {name: compile_view(definition.load(folder / file)) for name, file in source.views.items()}
+        query = one_select(source.query) if source.query else f'SELECT * FROM "{next(iter(source.views))}"'  # noqa: S608
+        # By all columns: which of DuckDB's threads ends first must not decide the order of patients.
+        self._query = f"SELECT * FROM ({query}) AS asked ORDER BY ALL"  # noqa: S608  the hospital's own query
+
+    def count(self) -> int:
+        """Number of rows."""
+        return len(self.rows())
+
+    def rows(self) -> Rows:
+        """All rows, as text."""
+        if not self._path.exists():
+            raise DataUnusable(f"there is no {self._name} beside the mapping", "correct source.path")
+        try:
+            with duckdb.connect(":memory:", config=CLOSED) as tables:
+                for name, view in self._views.items():
+                    _fill(tables, name, view, self._path)
+                answer = tables.execute(self._query)
+                return rows_of([column[0] for column in answer.description], answer.fetchall())
+        except duckdb.Error as error:
+            words = f": {str(error).splitlines()[0]}" if isinstance(error, SAID) else ""
+            raise DataUnusable(
+                f"source.query does not fit the views ({type(error).__name__}){words}", "correct the query or the views"
+            ) from error
+
+
+def _fill(tables: Any, name: str, view: View, path: Path) -> None:
+    """The rows of a view as a table of its name, batch by batch."""
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise MappingInvalid("source: FHIR needs pyarrow", "install the extra `consilium[fhir]`") from error
+    from consilium.data.fhir import arrow
+
+    tables.register("batch", pa.Table.from_batches([], arrow.schema(view)))
+    tables.execute(f'CREATE TABLE "{name}" AS SELECT * FROM batch')  # noqa: S608  a name of letters, digits and _
+    for batch in arrow.batches(view, path):
+        tables.register("batch", pa.Table.from_batches([batch]))
+        tables.execute(f'INSERT INTO "{name}" SELECT * FROM batch')  # noqa: S608
+    tables.unregister("batch")

@@ -1,0 +1,212 @@
+"""A FHIR hospital: the same contract gives the same table as from CSV, value by value, in R4 and in R5."""
+
+import gzip
+import json
+import shutil
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from consilium.console.cli import app
+from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
+from consilium.core.study import Study
+from consilium.data import contract
+from consilium.data.fhir.source import FhirSource
+from consilium.data.mapping import Mapping, TableSource
+from consilium.data.tables import CsvSource
+from unit.data.conftest import MAPPING, STUDY
+
+DATA = Path(__file__).parents[5] / "shared/data"
+STAYS: list[tuple[str, Any, Any, Any, str, int]] = [
+    ("p1", 64, 5.5, 98.6, "female", 1),
+    ("p2", 50, 7.25, None, "male", 0),
+    ("p3", 71, None, 101.3, "male", 1),
+    ("p4", 19, 31.0, 97.0, "unknown", 0),
+]
+GLUCOSE, TEMPERATURE = "15074-8", "8310-5"
+PATIENTS = {
+    "resource": "Patient",
+    "select": [{"column": [
+        {"name": "patient", "path": "getResourceKey()"}, {"name": "sex", "path": "gender", "type": "code"},
+    ]}],
+}  # fmt: skip
+LABS = {
+    "resource": "Observation",
+    "constant": [{"name": "glucose", "valueCode": GLUCOSE}, {"name": "temperature", "valueCode": TEMPERATURE}],
+    "where": [{"path": "status in ('final' | 'amended' | 'corrected')"}],
+    "select": [{"column": [
+        {"name": "patient", "path": "subject.getReferenceKey(Patient)"},
+        {"name": "glucose", "type": "decimal", "path":
+         "where(code.coding.where(code = %glucose).exists()).value.ofType(Quantity).value"},
+        {"name": "temperature", "type": "decimal", "path":
+         "where(code.coding.where(code = %temperature).exists()).value.ofType(Quantity).value"},
+    ]}],
+}  # fmt: skip
+STAY = {
+    "resource": "Encounter",
+    "select": [{"column": [
+        {"name": "patient", "path": "subject.getReferenceKey(Patient)"},
+        {"name": "age", "type": "integer", "path": "extension('urn:age').value.ofType(integer)"},
+        {"name": "died", "type": "boolean", "path": "hospitalization.dischargeDisposition.coding.exists(code = 'exp')"},
+    ]}],
+}  # fmt: skip
+QUERY = """
+    SELECT patient, any_value(age) AS AGE, max(glucose) AS GLUC, max(temperature) AS TEMP, any_value(sex) AS SEX,
+           any_value(died) AS SICK
+    FROM patients JOIN stays USING (patient) LEFT JOIN labs USING (patient) GROUP BY patient
+"""
+
+
+def observation(patient: str, code: str, value: float, **more: Any) -> dict[str, Any]:
+    return {
+        "resourceType": "Observation", "status": "final", "subject": {"reference": f"Patient/{patient}"},
+        "code": {"coding": [{"system": "http://loinc.org", "code": code}]}, "valueQuantity": {"value": value}, **more,
+    }  # fmt: skip
+
+
+def encounter(release: str, patient: str, age: int, died: int) -> dict[str, Any]:
+    end = {"dischargeDisposition": {"coding": [{"code": "exp" if died else "home"}]}}
+    kind = {"code": "IMP"} if release == "R4" else [{"coding": [{"code": "IMP"}]}]
+    return {
+        "resourceType": "Encounter", "class": kind, "subject": {"reference": f"http://h/fhir/Patient/{patient}"},
+        "extension": [{"url": "urn:age", "valueInteger": age}],
+        "hospitalization" if release == "R4" else "admission": end,
+    }  # fmt: skip
+
+
+def hospital(folder: Path, release: str = "R4") -> TableSource:
+    """A folder of NDJSON with what stands in STAYS, and with what must not count."""
+    (folder / "export").mkdir()
+    resources: list[dict[str, Any]] = []
+    for patient, age, glucose, temperature, sex, died in STAYS:
+        resources.append({"resourceType": "Patient", "id": patient, "gender": sex})
+        resources.append(encounter(release, patient, age, died))
+        if glucose is not None:
+            resources.append(observation(patient, GLUCOSE, glucose))
+            resources.append(observation(patient, GLUCOSE, 99.0, status="entered-in-error"))
+        if temperature is not None:
+            resources.append(observation(patient, TEMPERATURE, temperature))
+    for kind in ("Patient", "Encounter", "Observation"):
+        lines = [json.dumps(one) + "\n" for one in resources if one["resourceType"] == kind]
+        (folder / "export" / f"{kind}.000.ndjson").write_text("".join(lines))
+    stay = json.dumps(STAY) if release == "R4" else json.dumps(STAY).replace("hospitalization", "admission")
+    for name, view in {"patients": json.dumps(PATIENTS), "labs": json.dumps(LABS), "stays": stay}.items():
+        (folder / f"{name}.json").write_text(view)
+    views = {name: f"{name}.json" for name in ("patients", "labs", "stays")}
+    return TableSource(type="fhir", path="export", views=views, query=QUERY)
+
+
+def mapping(source: dict[str, Any], **more: Any) -> dict[str, Any]:
+    sex = {"column": "SEX", "codes": {"female": "female", "male": "male"}, "missing": ["unknown"]}
+    made = {**MAPPING, "source": source, "features": {**MAPPING["features"], "sex": sex}, **more}
+    made["features"]["glucose"] = {"column": "GLUC", "unit": "mmol/L", "analyte": "glucose"}
+    return made
+
+
+@pytest.mark.parametrize("release", ["R4", "R5"])
+def test_the_table_is_that_of_csv_value_by_value(tmp_path: Path, study: Study, release: str) -> None:
+    source = hospital(tmp_path, release)
+    lines = ["id,AGE,GLUC,TEMP,SEX,SICK"]
+    lines += [",".join("" if value is None else str(value) for value in stay) for stay in STAYS]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    label = {"column": "SICK", "codes": {"True": 1, "False": 0, "0": 0, "1": 1}}
+    fhir = Mapping.model_validate(mapping(source.model_dump(), patient={"column": "patient"}, label=label))
+    csv = Mapping.model_validate(mapping({"type": "csv", "path": "t.csv"}, label=label))
+    found, wanted = (
+        contract.apply(one, study.contract, study.evaluation, kind(one.source, tmp_path).rows())
+        for one, kind in ((fhir, FhirSource), (csv, CsvSource))
+    )
+    assert found.read == len(STAYS) and found.features == wanted.features
+    for name, values in wanted.table.arrays().items():
+        np.testing.assert_array_equal(found.table.arrays()[name], values, name)
+
+
+def test_site_check_works_on_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = hospital(tmp_path)
+    label = {"column": "SICK", "codes": {"True": 1, "False": 0}}
+    made = mapping(source.model_dump(exclude_defaults=True), patient={"column": "patient"}, label=label)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    (tmp_path / "mapping.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(made))))
+    home = ["--home", str(tmp_path / "site")]
+    assert app.run(["site", "init", *home]) == 0
+    files = ["--study-file", str(tmp_path / "study.yaml"), "--mapping", str(tmp_path / "mapping.yaml")]
+    asked = ["site", "check", *files, *home]
+    capsys.readouterr()
+    app.run([*asked, "--json"])
+    said = json.loads(capsys.readouterr().out)
+    assert (said["read"], said["contract"]) == ("<10", "c")
+    file = tmp_path / "export" / "Observation.000.ndjson"
+    file.write_text(file.read_text()[:-20])
+    assert app.run(asked) != 0
+    told = capsys.readouterr()
+    assert "Observation.000.ndjson line 9: is no JSON" in told.out + told.err
+
+
+FAULTS: list[tuple[dict[str, Any], type[ConsiliumError], str]] = [
+    ({"views": {}}, MappingInvalid, "ViewDefinition"),
+    ({"query": None}, MappingInvalid, "several views"),
+    ({"path": None}, MappingInvalid, "source.path"),
+    ({"path": "none"}, DataUnusable, "there is no none"),
+    ({"query": "DROP TABLE labs"}, MappingInvalid, "one SELECT"),
+    ({"query": "SELECT agee FROM stays"}, DataUnusable, "agee"),
+    ({"query": "SELECT * FROM read_csv('/etc/passwd')"}, DataUnusable, "does not fit"),
+    ({"query": "SELECT * FROM read_text('study.yaml')"}, DataUnusable, "does not fit"),
+]
+
+
+@pytest.mark.parametrize(("change", "kind", "said"), FAULTS)
+def test_what_is_wrong_is_said(tmp_path: Path, change: dict[str, Any], kind: type[ConsiliumError], said: str) -> None:
+    source = hospital(tmp_path).model_copy(update=change)
+    with pytest.raises(kind, match=said):
+        FhirSource(source, tmp_path).rows()
+
+
+def test_a_schema_that_changed_overnight_is_a_finding(tmp_path: Path) -> None:
+    source = hospital(tmp_path)
+    file = tmp_path / "export" / "Observation.000.ndjson"
+    file.write_text(file.read_text().replace('"value": 5.5', '"value": "5.5 SECRET"'))
+    with pytest.raises(DataUnusable, match=r"Observation.000.ndjson line 1: column glucose") as raised:
+        FhirSource(source, tmp_path).rows()
+    assert "SECRET" not in str(raised.value)
+
+
+def test_lines_of_other_types_do_not_hide_one_that_was_cut(tmp_path: Path) -> None:
+    source = hospital(tmp_path)
+    with (tmp_path / "export" / "Patient.000.ndjson").open("a") as file:
+        file.write('{"id":"x","resourceType":"Pat')
+    with pytest.raises(DataUnusable, match=r"Patient.000.ndjson line 5: is no JSON"):
+        FhirSource(source, tmp_path).rows()
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the bundles of Synthea are not here")
+def test_real_shapes_of_synthea(tmp_path: Path) -> None:
+    """14 patients; each one's last body weight, beside what a plain reading of the same lines gives."""
+    shutil.copytree(DATA / "fhir_synthea_pathling/ndjson", tmp_path / "export")
+    column = [
+        {"name": "patient", "path": "subject.getReferenceKey(Patient)"},
+        {"name": "taken", "path": "effective.ofType(dateTime)"},
+        {"name": "kg", "path": "value.ofType(Quantity).value", "type": "decimal"},
+    ]
+    where = [{"path": "code.coding.where(system = 'http://loinc.org' and code = '29463-7').exists()"}]
+    (tmp_path / "weights.json").write_text(
+        json.dumps({"resource": "Observation", "where": where, "select": [{"column": column}]})
+    )
+    query = "SELECT patient, arg_max(kg, taken::TIMESTAMPTZ) AS kg FROM weights GROUP BY patient"
+    source = TableSource(type="fhir", path="export", views={"weights": "weights.json"}, query=query)
+    rows = FhirSource(source, tmp_path).rows()
+    assert dict(zip(rows.columns["patient"], map(float, rows.columns["kg"]))) == _last_weights(tmp_path)
+
+
+def _last_weights(folder: Path) -> dict[str, float]:
+    found: dict[str, tuple[datetime, float]] = {}
+    for line in gzip.decompress((folder / "export/Observation.ndjson.gz").read_bytes()).splitlines():
+        one = json.loads(line)
+        if any(coding["code"] == "29463-7" for coding in one["code"]["coding"]):
+            at, patient = datetime.fromisoformat(one["effectiveDateTime"]), one["subject"]["reference"].split("/")[1]
+            found[patient] = max(found.get(patient, (at, 0.0)), (at, one["valueQuantity"]["value"]))
+    assert len(found) == 14
+    return {patient: value for patient, (_, value) in found.items()}
