@@ -4,6 +4,7 @@ Each attack succeeds where every hospital has accepted, by name, the mode that a
 """
 
 import itertools
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from consilium.core.ids import digest
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Tensors, to_safetensors
 from consilium.wire.messages import Answer, Step
-from e2e.federation import Hospital, study
+from e2e.federation import POLICY, Hospital, study
 from e2e.lying import Liar, Play, read
 from e2e.traps import Between
 
@@ -107,6 +108,68 @@ def test_nobody_approves_a_model_that_is_given_without_saying_so(liar: Liar) -> 
     code, said = north.says(*words, "--accept", "plain")
     assert code == 3 and "given-model" in said and "made elsewhere" in north.command("review", "silent")
     assert north.says(*words, "--accept", "given-model")[0] == 0
+
+
+SLOW: dict[str, Any] = {"training": {"epochs": 1, "learning_rate": 1e-3, "seed": 1}}
+REST = HOSPITALS[:3]
+
+
+def changed(run: Play, attempt: int, last: str) -> dict[str, bytes | str]:
+    """A second round in which `west` is away, up to a phase; what was answered there."""
+    found: dict[str, bytes | str] = {}
+    for phase in ("READY", "MASK", "CONFIRM", "UNMASK"):
+        found = run.ask(phase, 2, attempt, REST)
+        if phase == last:
+            break
+    return found
+
+
+def solved(hospital: Hospital, run: str) -> list[list[str]]:
+    """What the hospital's audit log says of hospitals that sums of a run could be solved for."""
+    entries = (json.loads(row[0]) for row in hospital.journal("SELECT entry FROM audit ORDER BY seq"))
+    return [one["body"]["sites"] for one in entries if one["kind"] == "solved" and one["body"]["run"] == run]
+
+
+def test_a_hospital_that_is_away_in_one_round_is_the_difference_of_two_sums_and_the_others_are_warned(
+    liar: Liar,
+) -> None:
+    """Nothing is taken out: by default a hospital's log says so, and the round goes on."""
+    run = play(liar, liar.approved(study("changing", **SECURE, **SLOW)))
+    run.through("UNMASK", 1, 1)
+    first = sums(run)
+    path = liar.hospitals["west"].home / "work" / run.run / "update-1.safetensors"
+    alone = {what: np.array(one) for what, one in chain.read(path).arrays.items()}
+    run.advanced(1, run.opened(1, 1))
+    assert all(isinstance(one, bytes) for one in changed(run, 1, "UNMASK").values())
+    second = sums(run, 2)
+    near = first["update"] - second["update"]
+    assert np.linalg.norm(near - alone["update"]) < 0.02 * np.linalg.norm(alone["update"])
+    assert first["weight"][0] - second["weight"][0] == alone["weight"][0], "and how many patients it has, exactly"
+    for name in REST:
+        assert solved(liar.hospitals[name], run.run) == [["west"]]
+        assert "can be solved for west alone" in liar.hospitals[name].process.said
+    assert solved(liar.hospitals["west"], run.run) == []
+
+
+def test_a_hospital_that_minds_opens_no_sum_that_others_let_solve(liar: Liar) -> None:
+    """Neither when it is away from the roll-call, nor when its vector does not arrive; with all of them, they go on."""
+    run = play(liar, liar.approved(study("minded", **SECURE, **SLOW)))
+    for hospital in liar.hospitals.values():
+        hospital.policy(POLICY + "changing_rosters: refuse\n")
+    try:
+        run.through("UNMASK", 1, 1)
+        run.advanced(1, run.opened(1, 1))
+        assert set(changed(run, 1, "MASK").values()) == {"rosters"}
+        run.ask("READY", 2, 2)
+        run.ask("MASK", 2, 2)
+        fewer = lambda _, said: {site: said[site] for site in REST}  # noqa: E731
+        assert set(run.ask("CONFIRM", 2, 2, REST, fewer).values()) == {"rosters"}
+        for phase in ("READY", "MASK", "CONFIRM", "UNMASK"):
+            assert all(isinstance(one, bytes) for one in run.ask(phase, 2, 3).values()), phase
+        assert all(solved(hospital, run.run) == [] for hospital in liar.hospitals.values())
+    finally:
+        for hospital in liar.hospitals.values():
+            hospital.policy(POLICY)
 
 
 HAVE = {"east": (0, 1, 2), "north": (0, 2, 3), "south": (0, 3, 4), "west": (0, 4, 5, 9)}

@@ -93,6 +93,11 @@ class Policy(Part):
     strategies: tuple[Slug, ...] = Field(STRATEGIES, description="strategies that are allowed")
     min_patients: int = Field(20, ge=1, description="fewest training patients, counted here")
     min_sites: int = Field(3, ge=3, description="fewest hospitals in a sum that is opened, under `secure_sum`")
+    changing_rosters: Literal["warn", "refuse"] = Field(
+        "warn",
+        description="what is done about a sum that could be solved for one hospital, with earlier sums of a study "
+        "without `epsilon` that other hospitals took part in",
+    )
     max_rounds: int = Field(500, ge=1, description="most training rounds of one study")
     max_approval_days: int = Field(365, ge=1, description="an approval ends after this long at the latest")
     expires: date | None = Field(None, description="last day of this policy; the hospital then renews it")
@@ -168,6 +173,7 @@ models: [linear, logistic, poisson, torch]
 strategies: [fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, scaffold, feddyn]
 min_patients: 20                    # fewest training patients, counted here; a study may ask for more, never for less
 min_sites: 3                        # fewest hospitals in a sum that is opened; a study may ask for more
+changing_rosters: warn              # refuse: no sum that earlier ones, over other hospitals, let solve for one
 max_rounds: 500                     # most training rounds of one study
 max_approval_days: 365              # an approval ends after this long at the latest
 # expires: 2030-12-31               # last day of this policy

@@ -6,10 +6,11 @@ was opened, and over whom (`privacy/disclosure.py`), across runs and studies.
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from sqlite3 import Row
@@ -37,6 +38,8 @@ from consilium.site.steps import Kind, Made, Steps, forged, parsed, place
 from consilium.site.updates import Updates
 from consilium.wire.messages import SMALL, Task
 from consilium.wire.transfer import durable_digest
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -68,9 +71,9 @@ class Seats:
             case "MASK":
                 return self._mask(task, permit, plan, roster, now)
             case "CONFIRM":
-                return self._confirm(task, roster)
+                return self._confirm(task, plan, roster)
             case _:
-                return self._unmask(task, roster)
+                return self._unmask(task, plan, roster)
 
     def _ready(self, task: Task, permit: Permit, plan: Plan, roster: Roster, now: datetime) -> Made:
         state, opening = self.states.ensure(task, plan, now), task.round - 1
@@ -172,6 +175,7 @@ class Seats:
         ready = self._heard(task, "READY", roster, Ready)
         seat, boxes = secagg.mask(seat, ready.values())
         self._disclosed(row, seat, ready)
+        self._hidden(task, plan, row, ready)
         drawing = seat.coins if noised(plan, task) else b""
         update = self.updates.of(task, permit, plan, now, drawing)  # trained once more, if its file is lost
         covered = self.folder.run(task.run) / f"masked-{task.round}-{task.attempt}.safetensors"
@@ -185,12 +189,14 @@ class Seats:
 
         return Made(secagg.masked(seat, made.digest, boxes), keep, made)
 
-    def _confirm(self, task: Task, roster: Roster) -> Made:
+    def _confirm(self, task: Task, plan: Plan, roster: Roster) -> Made:
         seat, row = self._seat(task, roster)
         own = self.steps.own(task.run, place(task)._replace(phase="MASK"))
         if own is None:
             raise replayed(f"this site has masked nothing in attempt {task.attempt} of round {task.round}")
-        seat, message = secagg.confirm(seat, self._survivors(task, roster), parsed(own, Masked))
+        survivors = self._survivors(task, roster)
+        seat, message = secagg.confirm(seat, survivors, parsed(own, Masked))
+        self._hidden(task, plan, row, survivors)
         self._hold(row, seat, row["active"], seat.survivors)
         return Made(message, lambda tx: self._put(tx, task, "survivors = ?", seat.survivors))
 
@@ -202,15 +208,19 @@ class Seats:
                 raise forged(f"the step of {site} in MASK names another vector than its message")
         return found
 
-    def _unmask(self, task: Task, roster: Roster) -> Made:
+    def _unmask(self, task: Task, plan: Plan, roster: Roster) -> Made:
         seat, row = self._seat(task, roster)
         survivors = self._survivors(task, roster)
         proofs = self._heard(task, "CONFIRM", roster, Confirm)
         seat, message = secagg.unmask(seat, survivors, proofs.values())
-        opening = self._disclosed(row, seat, survivors)
+        opening, shown = self._disclosed(row, seat, survivors), self._alone(task, plan, row, survivors)
 
         def keep(tx: Writing) -> None:
             self._put(tx, task, "opened = ?", 1)
+            if shown:
+                log.warning("%s: %s, as far as updates change little between rounds", task.run, _solved(shown))
+                body = {"run": task.run, "study": task.study, "round": task.round, "sites": sorted(shown)}
+                tx.record("solved", body, datetime.now(UTC))
             tx.do(
                 "INSERT INTO openings (source, model, objective, sites, study, run, round)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -236,6 +246,40 @@ class Seats:
         ]
         disclosure.check(wanted, before, seat.open.min_sites)
         return wanted
+
+    def _hidden(self, task: Task, plan: Plan, row: Row, sites: Iterable[SiteId]) -> None:
+        """Whether a sum over these sites may be opened, as far as the policy minds that rosters change.
+
+        Raises: Refused: with earlier sums of the study it could be solved for a site (`rosters`).
+        """
+        if self.folder.policy().changing_rosters == "warn":
+            return
+        shown = self._alone(task, plan, row, sites)
+        if shown:
+            raise Refused(
+                f"with earlier ones of {task.study}, {_solved(shown)}",
+                "begin anew with a `quorum` of all hospitals, for which rounds wait; or with an `epsilon`",
+                reason="rosters",
+            )
+
+    def _alone(self, task: Task, plan: Plan, row: Row, sites: Iterable[SiteId]) -> frozenset[SiteId]:
+        """Sites for which the study's sums could be solved with one over these, and could not be without it."""
+        if plan.study.privacy.epsilon is not None:
+            return frozenset()
+        about = json.loads(row["about"])
+        before = [
+            frozenset(SiteId(site) for site in json.loads(one["sites"]))
+            for one in self.journal.rows(
+                "SELECT DISTINCT sites FROM openings WHERE study = ? AND source = ? AND objective = ?",
+                task.study, about["source"], about["objective"],
+            )
+        ]  # fmt: skip
+        now = frozenset(sites)
+        return frozenset() if now in before else disclosure.alone([*before, now]) - disclosure.alone(before)
+
+
+def _solved(sites: Iterable[SiteId]) -> str:
+    return f"sums over hospitals that change can be solved for {', '.join(sorted(sites))} alone"
 
 
 def noised(plan: Plan, task: Task) -> bool:

@@ -1,12 +1,13 @@
 """Two sums at one model: their difference never shows fewer sites than the floor."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from consilium.core.errors import Refused
 from consilium.core.ids import digest
-from consilium.privacy.disclosure import Opening, check
+from consilium.privacy.disclosure import Opening, alone, check
 
 SITES = "abcdefgh"
 ROSTER = st.frozensets(st.sampled_from(SITES), min_size=3)
@@ -35,3 +36,20 @@ def test_another_source_model_or_objective_is_another_matter(changes: dict[str, 
     check(opening(less), [opening(whole, **changes)], 3)
     with pytest.raises(Refused):
         check(opening(less), [opening(whole)], 3)
+
+
+@given(st.lists(st.frozensets(st.sampled_from(SITES), min_size=1), max_size=10))
+def test_who_is_alone_is_who_can_be_solved_for(rosters: list[frozenset[str]]) -> None:
+    """Against least squares over the real numbers."""
+    matrix = np.array([[site in one for site in SITES] for one in rosters], dtype=float).reshape(-1, len(SITES))
+    solved = matrix.T @ np.linalg.pinv(matrix.T) if len(rosters) else np.zeros((len(SITES), len(SITES)))
+    wanted = {site for at, site in enumerate(SITES) if np.allclose(solved[at], np.eye(len(SITES))[at], atol=1e-6)}
+    assert alone(rosters) == wanted  # type: ignore[arg-type]
+
+
+def test_nobody_is_alone_while_the_roster_stays_and_all_are_once_each_was_missing() -> None:
+    whole = frozenset(SITES)
+    assert alone([whole] * 500) == frozenset() == alone([])
+    assert alone([whole, whole - {"c"}]) == {"c"}
+    assert alone([whole - {site} for site in SITES]) == whole  # type: ignore[arg-type]
+    assert alone([frozenset("abcd"), frozenset("efgh")]) == frozenset()
