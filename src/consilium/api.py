@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from consilium import studyfile
+from consilium import plugins, studyfile
 from consilium.core import state as chain
 from consilium.core.errors import Conflict, DigestMismatch, NotFound, Unavailable
 from consilium.core.ids import Digest, canonical, digest
@@ -27,6 +27,7 @@ from consilium.core.run import OVER
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Tensors, from_safetensors, to_safetensors, unflatten
 from consilium.privacy.mechanism import pinned
+from consilium.training import private
 from consilium.training.initial import initial_model
 from consilium.wire.connection import Connection
 from consilium.wire.transfer import download, file_digest, upload
@@ -44,10 +45,15 @@ def freeze(study: Study, wheel: Path | None = None, model: Path | None = None) -
     The architecture of `wheel` runs here, in this process, to make the initial model; `model` is the one from which a
     study starts that says `start: given`. For a study with an epsilon, the noise that gives it is found here, once: it
     is in the plan that hospitals approve.
+
+    Raises: StudyInvalid: a model or a strategy cannot do what the study asks of it.
     """
     # A plan is canonical JSON, whose keys are sorted: what follows from the order of keys is made from the plan.
     sorted_ = Plan.load(Plan.of(pinned(study)).payload).study
     weights = initial_model(sorted_, wheel, model)
+    if sorted_.privacy.local:
+        chosen = plugins.strategy(sorted_.strategy.name, sorted_.strategy.options)
+        private.check(sorted_, chosen, from_safetensors(weights))
     named = sorted_.model.model_copy(update={"initial": digest(weights)})
     return Plan.of(sorted_.model_copy(update={"model": named})), weights
 

@@ -103,8 +103,10 @@ privacy:
   # most_patients: 100000           # most training patients of one hospital; the closer, the finer the numbers sent
   # epsilon: 3                      # most that all rounds may say of one patient (differential privacy); then also:
   # delta: 1.0e-5                   # chance that they say more; below 1 over all patients
+  # noise: shared                   # hospitals add it in shares, within the secure sum, and a round is one step;
+                                    # at_each_hospital: each adds all of it, with any recipe, strategy and more steps
   # clip_norm: 1.0                  # largest norm of one patient's gradient; a longer one is shortened
-  # sampling: 1.0                   # chance with which each patient is drawn in each round
+  # sampling: 1.0                   # chance with which each patient is drawn in each step
   # expected_patients: 500          # training patients of an average hospital: an estimate that anybody may know
 rounds: 20
 quorum: 3                           # answers that let a round close at its deadline; with fewer the run pauses.

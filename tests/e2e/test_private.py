@@ -41,7 +41,7 @@ def sums(made: Federation, digest: str) -> dict[str, np.ndarray]:
 def test_a_study_with_an_epsilon_is_trained_and_leaves_nothing_without_noise(made: Federation) -> None:
     plan = made.approved(study("noised", **ASKED))
     mechanism = Mechanism.of(plan.study)
-    assert mechanism is not None and mechanism.prove().steps == 6
+    assert mechanism is not None and mechanism.prove().rounds == 6
     models, first = [], []
     for number in range(2):
         run = made.start(plan)
@@ -66,3 +66,41 @@ def test_a_study_with_an_epsilon_is_trained_and_leaves_nothing_without_noise(mad
     told = made.owner.connection.get(f"/v1/runs/{run}/result")
     assert "epsilon 6 at delta 0.0001" in told["privacy"] and "epsilon 6 at delta 0.0001" in told["learns"]
     assert "figures of held-out patients" in made.hospitals["north"].command("review", "noised")
+
+
+def test_with_noise_at_each_hospital_the_coordinator_sees_no_update_without_it(made: Federation) -> None:
+    """Under `plain`, with FedProx and eight steps a round: what each hospital sent, and what its ledger says of it."""
+    privacy = {
+        "recipe": "plain", "noise": "at_each_hospital", "epsilon": 30.0, "delta": 1e-4, "expected_patients": 56,
+        "sampling": 0.25, "noise_multiplier": 1.5,
+    }  # fmt: skip
+    training = {"epochs": 2, "learning_rate": 1.0, "seed": 1}
+    plan = made.approved(
+        study(
+            "alone", **{**ASKED, "rounds": 2, "training": training, "privacy": privacy, "strategy": {"name": "fedprox"}}
+        )
+    )
+    mechanism = Mechanism.of(plan.study)
+    assert mechanism is not None and mechanism.prove().steps == 8
+    updates = []
+    for _ in range(2):
+        run = made.start(plan)
+        view = made.until(run, "finished")
+        *rounds, judged = view["participation"]
+        nothing = {"all": {}, "sites": {name: {} for name in HOSPITALS}}
+        assert all(entry["figures"] == nothing for entry in rounds), "no figure without noise"
+        assert judged["figures"]["all"]["auroc"]["value"] > 0.6 and judged["figures"]["sites"].keys() == set(HOSPITALS)
+        rows = made.rows(f"SELECT digest FROM contributions WHERE run = '{run}' AND round = 1 AND site = 'north'")
+        kept = sums(made, rounds[0]["aggregate"])
+        assert len(rows) == 1 and kept.keys() == {"update", "weight"} and kept["weight"] == 4 * 56
+        updates.append(kept["update"] / kept["weight"])
+    spread = plan.study.training.learning_rate * mechanism.noise / (0.25 * 56) * np.sqrt(8 / 4)
+    assert np.abs(updates[0] - updates[1]).max() > 0.2 * spread, "the noise is of the size that was promised"
+    north = made.hospitals["north"]
+    spent = [one for one in north.told("budget")["populations"][0]["studies"] if one["study"] == "alone"]
+    assert [(one["rounds"], one["of"]) for one in spent] == [(2, 2)] * 2
+    assert all(one["spent"] == one["all_honest"] > 0 for one in spent)
+    said = north.command("review", "alone")
+    assert "whoever sees it" in said and "its figures on held-out patients on their own, without noise" in said
+    told = made.owner.connection.get(f"/v1/runs/{run}/result")
+    assert "with noise that each hospital added itself" in told["privacy"]

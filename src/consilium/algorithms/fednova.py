@@ -25,7 +25,8 @@ class FedNova(fedavg.FedAvg):
         training, most = study.training, float(study.privacy.most_patients)
         # Patients per step are at most a batch: the limit is as much smaller as the values are.
         batch = min(float(training.batch_size or most), most)
-        steps = most * training.epochs * -(-most // batch)
+        passes = study.noised_steps if study.privacy.local else training.epochs * -(-most // batch)
+        steps = most * passes
         return {"update": Sum(study.privacy.clip * batch / training.epochs), "steps": Sum(steps, each=False)}
 
     def contribution(self, here: Here, local: Local) -> tuple[Tensors, Tensors]:

@@ -37,25 +37,24 @@ def check(
     sums: Mapping[str, Sum] = UPDATE,
     *,
     judged: bool = False,
-    noised: bool = False,
+    weight: float | None = None,
 ) -> None:
     """Refuse a file that is not exactly a contribution to a round of `kind` for this `model` and type of `label`.
 
     What is said holds nothing of the file, not even a name of a segment: the words may leave the hospital, too.
 
-    Args:    sums: what the strategy adds up.   judged: whether metrics must be there; without, a contribution to TRAIN
-             may lack them all.   noised: whether noise is added to the update: it is of float64 then, TRAIN has no
-             metrics, the weight is public.
+    Args:    model: type and length of the update.   sums: what the strategy adds up.   judged: whether metrics must be
+             there; without, a contribution to TRAIN may lack them all.   weight: what the plan says that it is, under
+             an epsilon: TRAIN then has no metrics, for they would have no noise.
     Raises:  Invalid: (1) its header is not the plain one of its segments, so that more could be hidden in it (2) a
              segment is lacking, or one is there that is not of such a round (3) a type or a length is another one
-             (4) metrics are not those of the label (5) the weight is no number of patients. That nothing lies between
-             or after the segments, who reads the file has seen.
+             (4) metrics are not those of the label (5) the weight is no number of patients, or not the plan's. That
+             nothing lies between or after the segments, who reads the file has seen.
     """
     shape = contribution.shape
     if contribution.head != chain.header(shape):
         raise Invalid("the contribution's file holds more than its segments", "update the agent")
-    update = ("F64", model[1]) if noised else model
-    added = {name: update if of.each else ("F64", 1) for name, of in sums.items()}
+    added = {name: model if of.each else ("F64", 1) for name, of in sums.items()}
     wanted = {"weight": ("F64", 1), **(added if kind == "TRAIN" else {})}
     if {name for name in shape if not name.startswith(METRICS)} != wanted.keys():
         raise Invalid(f"the contribution's segments do not fit a round of kind {kind}", "update the agent")
@@ -64,12 +63,14 @@ def check(
     told: Mapping[str, Array] = {
         name.removeprefix(METRICS): array for name, array in contribution.arrays.items() if name.startswith(METRICS)
     }
-    if noised and kind == "TRAIN":
+    if weight is not None and kind == "TRAIN":
         if told:
             raise Invalid("the contribution holds figures, to which no noise is added", "update the agent")
     elif told or judged:
         metrics.check(label, told)
-    if noised:
-        return
-    if not 1 <= float(contribution.arrays["weight"][0]) < MOST_PATIENTS:
+    found = float(contribution.arrays["weight"][0])
+    if weight is not None:
+        if found != weight:
+            raise Invalid("the contribution's weight is not the one that the plan says", "update the agent")
+    elif not 1 <= found < MOST_PATIENTS:
         raise Invalid("the contribution's weight is not a number of patients", "update the agent")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from consilium.core.bounded import unfit
 from consilium.core.errors import StudyInvalid
 from consilium.core.ids import DIGEST, SLUG, Digest, canonical, digest
 from consilium.core.round import threshold
@@ -178,11 +179,17 @@ class Privacy(Part):
         None, gt=0, le=100, description="most that all rounds together may say of one patient; none given: no noise"
     )
     delta: float = Field(1e-5, gt=0, lt=1, description="chance of more than `epsilon`; below 1 over all patients")
+    noise: Literal["shared", "at_each_hospital"] = Field(
+        "shared",
+        description="who adds it, under `epsilon`. shared: all hospitals, in shares within the secure sum, and each "
+        "round is one step; at_each_hospital: each adds all of it before anything leaves, and trusts nobody for it: "
+        "with any recipe, any strategy and several steps per round, but the model gets more noise",
+    )
     clip_norm: float = Field(
         1.0, gt=0, le=1e6, description="largest Euclidean norm of one patient's gradient; a longer one is shortened"
     )
     sampling: float = Field(
-        1.0, gt=0, le=1, description="chance with which each patient is drawn in each round; who was, stays secret"
+        1.0, gt=0, le=1, description="chance with which each patient is drawn in each step; who was, stays secret"
     )
     expected_patients: int | None = Field(
         None,
@@ -194,7 +201,8 @@ class Privacy(Part):
     colluding: int = Field(
         1,
         ge=0,
-        description="hospitals that may tell the coordinator what they added: there is noise enough without theirs",
+        description="hospitals that may tell the coordinator what they added to shared noise: without theirs there is "
+        "enough",
     )
     noise_multiplier: float | None = Field(
         None,
@@ -203,8 +211,27 @@ class Privacy(Part):
         description="noise as a multiple of `clip_norm`; `study submit` fills it in: the least that gives `epsilon`",
     )
     all_honest: float | None = Field(
-        None, gt=0, description="epsilon while every hospital of a quorum adds its noise; `study submit` fills it in"
+        None,
+        gt=0,
+        description="epsilon while every hospital of a quorum adds its share of noise; `study submit` fills it in",
     )
+
+    @property
+    def shared(self) -> bool:
+        """Whether hospitals add noise in shares, within the secure sum."""
+        return self.epsilon is not None and self.noise == "shared"
+
+    @property
+    def local(self) -> bool:
+        """Whether each hospital adds all the noise itself, while it trains."""
+        return self.epsilon is not None and self.noise == "at_each_hospital"
+
+    @property
+    def weight(self) -> float | None:
+        """By what each hospital's part is weighted under `epsilon`, from the plan; None: by its training patients."""
+        if self.epsilon is None:
+            return None
+        return self.expected_batch if self.shared else float(self.expected_patients or 1)
 
     @property
     def expected_batch(self) -> float:
@@ -246,6 +273,13 @@ class Study(Part):
     evaluation: Evaluation = Field(Evaluation(), description="on whom the model is judged")
     sites: tuple[Slug, ...] = Field((), description="invited sites; empty invites all")
 
+    @property
+    def noised_steps(self) -> int:
+        """Steps with noise in one round at a hospital: as many as pass over its patients `epochs` times on average."""
+        if not self.privacy.local:
+            return 1
+        return self.training.epochs * max(1, round(1 / self.privacy.sampling))
+
     @model_validator(mode="after")
     def _quorum_can_be_met(self) -> "Study":
         if self.sites and self.quorum > len(self.sites):
@@ -278,56 +312,6 @@ class Study(Part):
                 f"`model.kind` {self.model.kind} predicts a {wanted} label, but the label is {self.contract.label.type}"
             )
         return self
-
-
-FEDSGD = ("fedavg", "fedavgm", "fedadagrad", "fedadam", "fedyogi")
-"""Strategies whose round is one step on summed gradients where each hospital makes one: noise can be added to them."""
-CLIPPED = ("linear", "logistic", "poisson", "torch")
-"""Models whose gradient is known patient by patient."""
-
-
-def unfit(study: Study) -> str | None:
-    """Why the noise that a study asks for would not bound what it says of one patient; None: it does, or asks for none.
-
-    The words begin with the key that is to be corrected.
-    """
-    asked, training, strategy = study.privacy, study.training, study.strategy.name
-    if asked.epsilon is None:
-        given = [name for name in ("noise_multiplier", "all_honest") if getattr(asked, name) is not None]
-        return f"`privacy.{given[0]}` needs `privacy.epsilon` beside it" if given else None
-    if asked.recipe != "secure_sum":
-        return "`privacy.recipe` must be secure_sum under `epsilon`: shares of noise only add up in a secure sum"
-    if strategy not in FEDSGD:
-        return f"`strategy.name` {strategy} is not possible under `epsilon`; choose one of {', '.join(FEDSGD)}"
-    if study.model.kind not in CLIPPED:
-        return f"`model.kind` {study.model.kind} is not possible under `epsilon`; choose one of {', '.join(CLIPPED)}"
-    if study.model.wheel is not None:
-        return (
-            "`model.wheel` is not possible under `epsilon`: nobody knows what foreign code adds up; use the catalogue"
-        )
-    if training.epochs != 1:
-        return f"`training.epochs` {training.epochs} is not possible under `epsilon`: each round is one step; write 1"
-    if training.batch_size != 0:
-        return (
-            f"`training.batch_size` {training.batch_size} is not possible under `epsilon`: write 0, and draw patients "
-            "with `privacy.sampling`"
-        )
-    if asked.expected_patients is None:
-        return "`privacy.epsilon` needs `expected_patients` beside it: a public estimate by which sums are divided"
-    return _unfit_numbers(study, asked.expected_patients)
-
-
-def _unfit_numbers(study: Study, expected: int) -> str | None:
-    asked, all_ = study.privacy, expected * max(len(study.sites), study.quorum)
-    if asked.delta * all_ >= 1:
-        return f"`privacy.delta` {asked.delta:g} must be below 1/{all_}: one over all hospitals' expected patients"
-    opening = max(asked.min_sites, threshold(study.quorum))
-    if asked.colluding > opening - 2:
-        return (
-            f"`privacy.colluding` {asked.colluding} leaves fewer than two honest hospitals of the {opening} in the "
-            f"smallest sum; write at most {opening - 2}, or raise `quorum`"
-        )
-    return None
 
 
 @dataclass(frozen=True)

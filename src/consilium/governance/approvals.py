@@ -20,6 +20,10 @@ WEAKER: dict[str, str] = {
     ),
 }
 """Modes that a hospital must accept by name, and what it accepts with them."""
+_PLAIN_NOISED = (
+    "The recipe `plain` hides nothing that this hospital's own noise does not hide: the coordinator sees its update, "
+    "with that noise, and its figures on held-out patients on their own, without noise."
+)
 
 
 @dataclass(frozen=True)
@@ -63,3 +67,8 @@ def weaker(plan: Plan) -> tuple[str, ...]:
     recipe = plan.study.privacy.recipe
     given = ("given-model",) if plan.study.model.start == "given" else ()
     return ((recipe,) if recipe in WEAKER else ()) + given
+
+
+def meant(plan: Plan, mode: str) -> str:
+    """What a hospital accepts with a mode of a plan."""
+    return _PLAIN_NOISED if mode == "plain" and plan.study.privacy.local else WEAKER[mode]

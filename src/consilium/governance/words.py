@@ -2,7 +2,7 @@
 
 from consilium.core.round import threshold
 from consilium.core.study import Feature, Plan, Study
-from consilium.governance.approvals import WEAKER, weaker
+from consilium.governance.approvals import meant, weaker
 
 _SUMS = (
     "The coordinator, people with an account and the other hospitals learn, of each round, sums over at least {least} "
@@ -28,6 +28,15 @@ _BOUNDED = (
     "figures of held-out patients, which leave once, for the final model, without noise; which hospitals have enough "
     "patients to take part; and how long they take."
 )
+_BOUNDED_EACH = (
+    "What all rounds of a run together say of one patient of this hospital is bounded (differential privacy; two "
+    "tables are neighbours when one patient is added or removed): epsilon {epsilon:g} at delta {delta:g}, whoever sees "
+    "it. This hospital adds all the noise itself before anything leaves, so that holds even if the coordinator and all "
+    "other hospitals work together. It holds while it stays secret here who was drawn in a step, and which noise was "
+    "added. A patient of several hospitals is counted at each of them: the epsilons of their hospitals add up. Every "
+    "further run and study costs as much again. Not covered: the figures of held-out patients, which leave once, for "
+    "the final model, without noise; which hospitals have enough patients to take part; and how long they take."
+)
 _FIGURES = "of changes of the model, numbers of patients and histograms of scores"
 _NOISED = "of changes of the model, with noise; and once, of histograms of the final model's scores, without"
 _SINGLE = (
@@ -35,6 +44,12 @@ _SINGLE = (
     "may be able to reconstruct something of its patients from them: nothing but the good will of those who run it is "
     "in the way. People with an account see the figures of each hospital; the other hospitals see sums over all that "
     "took part."
+)
+_SINGLE_NOISED = (
+    "The coordinator learns each hospital's changes of the model in every round, with the noise that the hospital "
+    "added, and no number of its training patients; and once, of each hospital on its own, histograms of the final "
+    "model's scores on held-out patients, without noise. People with an account see the figures of each hospital; the "
+    "other hospitals see sums over all that took part. {bound}"
 )
 PROTECTS = {
     "plain": "plain: the coordinator saw each hospital's update and figures; each site signed that it accepts it",
@@ -66,7 +81,7 @@ def explain(plan: Plan) -> str:
         "",
         "Who can learn what:",
         f"  {learns(study)}",
-        *(f"  {WEAKER[mode]}" for mode in weaker(plan)),
+        *(f"  {meant(plan, mode)}" for mode in weaker(plan)),
         "",
         f"The study ends {f'on {study.purpose.expires}' if study.purpose.expires else 'when its rounds are done'}.",
         f"Plan {plan.digest}",
@@ -77,7 +92,7 @@ def explain(plan: Plan) -> str:
 def learns(study: Study) -> str:
     """Who can learn what under which assumption, in one paragraph; for the fewest hospitals that the plan allows."""
     if study.privacy.recipe == "plain":
-        return _SINGLE
+        return _SINGLE_NOISED.format(bound=_bound(study, 0)) if study.privacy.local else _SINGLE
     floor = study.privacy.min_sites
     least = max(threshold(study.quorum), floor)
     spare = study.quorum - least
@@ -88,6 +103,8 @@ def learns(study: Study) -> str:
 
 def _bound(study: Study, least: int) -> str:
     asked = study.privacy
+    if asked.local:
+        return _BOUNDED_EACH.format(epsilon=asked.epsilon, delta=asked.delta)
     return _BOUNDED.format(
         epsilon=asked.epsilon, delta=asked.delta, honest=least - asked.colluding, colluding=asked.colluding,
         all_honest=asked.all_honest or asked.epsilon, quorum=study.quorum,
@@ -99,10 +116,13 @@ def protects(study: Study) -> str:
     asked = study.privacy
     if asked.epsilon is None:
         return PROTECTS[asked.recipe]
+    if asked.local:
+        how = "with noise that each hospital added itself"
+    else:
+        how = f"while all hospitals add their noise: {asked.all_honest or asked.epsilon:g}"
     return (
         f"{PROTECTS[asked.recipe]}; differential privacy per patient with epsilon {asked.epsilon:g} at delta "
-        f"{asked.delta:g} (while all hospitals add their noise: {asked.all_honest or asked.epsilon:g}), which does not "
-        "cover the figures of held-out patients"
+        f"{asked.delta:g} ({how}), which does not cover the figures of held-out patients"
     )
 
 
@@ -111,8 +131,9 @@ def _rounds(study: Study) -> str:
     if asked.epsilon is None:
         passes = f"{study.training.epochs} passes over the patients each"
         return f"At most {study.rounds} rounds of training, {passes}, {judged}"
+    steps = f"In each of the {study.noised_steps} steps of a round" if asked.local else "In each"
     return (
-        f"At most {study.rounds} rounds of training, {judged} In each, every patient is drawn with a chance of "
+        f"At most {study.rounds} rounds of training, {judged} {steps}, every patient is drawn with a chance of "
         f"{asked.sampling:g}; what the drawn ones change is cut to a norm of {asked.clip_norm:g} for each, summed, and "
         f"gets noise of {asked.noise_multiplier or 0:g} times that."
     )
@@ -124,8 +145,9 @@ def _leaves(study: Study) -> str:
             "The change of the model's parameters, the number of training patients, and histograms of the model's "
             "scores on held-out patients. No record of a patient leaves."
         )
+    noise = "all the noise that is promised" if study.privacy.local else "this hospital's share of noise"
     return (
-        "The change of the model's parameters, with this hospital's share of noise; and in the last round, instead of "
+        f"The change of the model's parameters, with {noise}; and in the last round, instead of "
         "it, histograms of the model's scores on held-out patients. No record of a patient and no number of training "
         "patients leaves."
     )

@@ -64,7 +64,7 @@ class Layout:
         if kind == "TRAIN":
             shape |= {name: model if of.each else ("F64", 1) for name, of in sums.items()}
             encodings |= {name: _encoding(study, of, model[0], sites) for name, of in sums.items()}
-            if mechanism is not None:
+            if mechanism is not None and mechanism.shared:
                 encodings["update"] = noised(study, mechanism, model[1], sites)
         counted = sum(length for _, length in shape.values())
         shape[CLAMPED] = ("F64", 1)

@@ -1,11 +1,14 @@
 """The mechanism of a study with an epsilon: what is noised how, and what that says of one patient. All from the plan.
 
-In each round every patient is drawn with probability `rate`, the drawn ones' clipped gradients are summed over all
-hospitals, and the sum gets Gaussian noise, which hospitals add in shares. The unit is the patient: two consortia are
-neighbours when one patient is added or removed at one hospital. Who is a patient of several is several patients here.
+In each step every patient is drawn with probability `rate`, the drawn ones' clipped gradients are summed, and the sum
+gets Gaussian noise. With shared noise the sum is over all hospitals, which add it in shares, and a round is one step
+(federated SGD with distributed noise: Kairouz, Liu and Steinke, ICML 2021). With noise at each hospital the sum is its
+own, it adds all of it, and makes several steps per round (DP-SGD: Abadi et al., CCS 2016, algorithm 1); whatever is
+made of the model afterwards says no more. The unit is the patient: two consortia are neighbours when one patient is
+added or removed at one hospital. Who is a patient of several is several patients here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from consilium.core.errors import Refused, StudyInvalid
 from consilium.core.round import threshold
@@ -20,13 +23,15 @@ DIGITS = 4
 class Mechanism:
     """What a plan does to one patient's values in a whole run.
 
-    Args:    noise: the promised noise, as a multiple of `bound` (z).   rate, steps: of sampling, and of rounds.
-             bound: the most that one patient adds to a sum, in Euclidean norm.   quorum: the fewest hospitals.
-             epsilon: what the plan claims at `delta` with the promised noise.   all_honest: while a whole quorum adds.
+    Args:    noise: the promised noise, as a multiple of `bound` (z).   rate: of sampling.   rounds, steps: of the run,
+             and of each round.   bound: the most that one patient adds to a sum, in Euclidean norm.   quorum: the
+             fewest hospitals.   epsilon: what the plan claims at `delta` with the promised noise.   all_honest: while
+             a whole quorum adds.   shared: whether hospitals add it in shares.
     """
 
     noise: float
     rate: float
+    rounds: int
     steps: int
     bound: float
     delta: float
@@ -35,6 +40,7 @@ class Mechanism:
     quorum: int
     min_sites: int
     colluding: int
+    shared: bool
 
     @classmethod
     def of(cls, study: Study) -> "Mechanism | None":
@@ -45,12 +51,15 @@ class Mechanism:
         asked = study.privacy
         if asked.epsilon is None:
             return None
-        if asked.noise_multiplier is None or asked.all_honest is None:
+        all_honest = asked.all_honest if asked.shared else asked.epsilon
+        if asked.noise_multiplier is None or all_honest is None:
             raise StudyInvalid("the plan does not say how much noise gives its epsilon", "submit the study again")
+        # What hospitals sum is a step, which has the learning rate in it; by itself, one sums gradients.
+        bound = asked.clip_norm * (study.training.learning_rate if asked.shared else 1.0)
         return cls(
-            noise=asked.noise_multiplier, rate=asked.sampling, steps=study.rounds, delta=asked.delta,
-            bound=asked.clip_norm * study.training.learning_rate, epsilon=asked.epsilon, all_honest=asked.all_honest,
-            quorum=study.quorum, min_sites=asked.min_sites, colluding=asked.colluding,
+            noise=asked.noise_multiplier, rate=asked.sampling, rounds=study.rounds, steps=study.noised_steps,
+            bound=bound, delta=asked.delta, epsilon=asked.epsilon, all_honest=all_honest, quorum=study.quorum,
+            min_sites=asked.min_sites, colluding=asked.colluding, shared=asked.shared,
         )  # fmt: skip
 
     def shares(self, sites: int | None = None) -> Shares:
@@ -63,11 +72,15 @@ class Mechanism:
 
     def event(self) -> Sampled:
         """What a ledger charges for a run: the noise that is there whoever drops out, and whoever colludes."""
-        return Sampled(self.noise, self.rate, self.steps)
+        return Sampled(self.noise, self.rate, self.rounds * self.steps)
 
     def together(self) -> Sampled:
         """The run as it is while a whole quorum adds its shares, and nobody tells the coordinator of them."""
-        return Sampled(self.shares().of_all(self.noise), self.rate, self.steps)
+        return replace(self.event(), noise=self.shares().of_all(self.noise)) if self.shared else self.event()
+
+    def of_round(self, run: Sampled) -> Sampled:
+        """What one round is of `event` or `together`."""
+        return replace(run, steps=self.steps)
 
     def rdp(self) -> Curve:
         """The Renyi curve of `event` at `accountant.ORDERS`: those of several runs add up."""
@@ -100,10 +113,14 @@ def pinned(study: Study) -> Study:
         return study
     noise = asked.noise_multiplier
     if noise is None:
-        noise = rounded_up(calibrated(asked.epsilon, asked.delta, asked.sampling, study.rounds))
-    chosen = _with(study, noise_multiplier=noise, all_honest=asked.epsilon)
+        steps = study.rounds * study.noised_steps
+        noise = rounded_up(calibrated(asked.epsilon, asked.delta, asked.sampling, steps))
+    chosen = _with(study, noise_multiplier=noise, **({"all_honest": asked.epsilon} if asked.shared else {}))
     known = Mechanism.of(chosen)
     assert known is not None
+    if not known.shared:
+        known.prove()
+        return chosen
     reached = rounded_up(tight(known.together(), known.delta))
     filled = _with(chosen, all_honest=min(reached, asked.epsilon))
     proven = Mechanism.of(filled)

@@ -21,7 +21,8 @@ MEANS = (
     "Epsilon bounds what all that left says of one patient: at epsilon 1, nothing seen outside is more than 2.7 times "
     "as likely with this patient in the table as without, at 4 no more than 55 times, but for a chance of about delta. "
     "`spent` counts on the fewest honest hospitals of each study; `all honest` is what it is while every hospital adds "
-    "its noise. Studies together are counted by Renyi curves, which is less than their epsilons added up."
+    "its noise; both are one where this hospital adds it all. Studies together are counted by Renyi curves, which is "
+    "less than their epsilons added up."
 )
 
 
@@ -130,9 +131,11 @@ def review(desk: Desk, plan: Plan) -> tuple[Json, str]:
         "epsilon": cost.epsilon, "delta": cost.delta, "all_honest": cost.all_honest, "population": population,
         "budget": budget.epsilon, "before": _round(before), "after": _round(after),
     }  # fmt: skip
+    honest = "with noise that is all added here"
+    if not plan.study.privacy.local:
+        honest = f"{cost.all_honest:g} while all hospitals are honest"
     text = (
-        f"It asks for epsilon {cost.epsilon:g} at delta {cost.delta:g} ({cost.all_honest:g} while all hospitals are "
-        f"honest). By the ledger's count a run takes the budget of {population} from {before:.3g} to {after:.3g} of "
-        f"{budget.epsilon:g}."
+        f"It asks for epsilon {cost.epsilon:g} at delta {cost.delta:g} ({honest}). By the ledger's count a run takes "
+        f"the budget of {population} from {before:.3g} to {after:.3g} of {budget.epsilon:g}."
     )
     return fact, text

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from consilium.core.errors import Invalid, MappingInvalid, NotFound, Refused
 from consilium.core.ids import Digest
 from consilium.core.study import Plan
-from consilium.governance.approvals import WEAKER, Said, weaker
+from consilium.governance.approvals import WEAKER, Said, meant, weaker
 from consilium.governance.policy import Policy
 from consilium.site import sources
 from consilium.site.folder import Folder
@@ -117,7 +117,7 @@ class Desk:
         missing = [mode for mode in weaker(plan) if mode not in accepts]
         if missing:
             raise Refused(
-                f"this study needs {', '.join(missing)}. {' '.join(WEAKER[mode] for mode in missing)}",
+                f"this study needs {', '.join(missing)}. {' '.join(meant(plan, mode) for mode in missing)}",
                 f"if the hospital accepts that, say so: {' '.join('--accept ' + mode for mode in missing)}",
                 reason="recipe",
             )

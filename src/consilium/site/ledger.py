@@ -8,7 +8,7 @@ the one before, and its digest stands in the audit log, whose head the coordinat
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,14 @@ def cost_of(study: Study) -> Cost | None:
     mechanism = Mechanism.of(study)
     if mechanism is None:
         return None
-    each, together = (Load(curve(replace(event, steps=1))) for event in (mechanism.event(), mechanism.together()))
+    each, together = (Load(curve(mechanism.of_round(run))) for run in (mechanism.event(), mechanism.together()))
+    steps = "" if mechanism.shared else f" of {mechanism.steps} steps here"
     words = (
-        f"{mechanism.steps} rounds of sampled Gaussian noise, multiplier {mechanism.noise:g}, rate {mechanism.rate:g}"
+        f"{mechanism.rounds} rounds{steps} with sampled Gaussian noise, multiplier {mechanism.noise:g}, rate "
+        f"{mechanism.rate:g}"
     )
     epsilons = (mechanism.epsilon, mechanism.all_honest, mechanism.delta)
-    return Cost(mechanism.steps, each, together, *epsilons, words)
+    return Cost(mechanism.rounds, each, together, *epsilons, words)
 
 
 @dataclass
@@ -105,7 +107,7 @@ class Ledger:
         with self.journal.write() as tx:
             account = self._reserved(tx, task.run, plan, cost, now)
             times = account.charged.get(task.round, 0)
-            if times > _sent(tx, task.run, task.round) and task.round not in account.found:
+            if times > sent(tx, task.run, task.round) and task.round not in account.found:
                 return
             if times:
                 self._admit(read(Book(), tx), account.whose, cost.each)
@@ -178,7 +180,7 @@ def close(tx: Writing, run: str, now: datetime) -> None:
     for account in read(Book(), tx).of_run(run):
         unsent = []
         for number, times in sorted(account.charged.items()):
-            left = max(times - _sent(tx, run, number), 0)
+            left = max(times - sent(tx, run, number), 0)
             if left and number not in account.found:
                 unsent.append([number, left])
         enter(tx, "close", {"account": account.number, "run": run, "unsent": unsent}, now)
@@ -229,8 +231,8 @@ def _of(book: Book, run: str, whose: Whose) -> Account | None:
     return next((one for one in book.of_run(run) if one.whose == whose), None)
 
 
-def _sent(tx: Writing, run: str, number: int) -> int:
+def sent(at: Journal | Writing, run: str, number: int) -> int:
     """How many contributions of a round were ever put into the outbox: any of them may have left, if only in part."""
-    row = tx.row("SELECT count(*) AS n FROM outbox WHERE run = ? AND round = ? AND digest IS NOT NULL", run, number)
+    row = at.row("SELECT count(*) AS n FROM outbox WHERE run = ? AND round = ? AND digest IS NOT NULL", run, number)
     assert row is not None
     return int(row["n"])

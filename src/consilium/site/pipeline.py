@@ -129,9 +129,11 @@ class Pipeline:
         """
         try:
             vectors, model = chain.read(made), layout.model_of(chain.read(state))
-            study, noised = plan.study, plan.study.privacy.epsilon is not None
+            study, asked = plan.study, plan.study.privacy
             sums = plugins.strategy(study.strategy.name, study.strategy.options).sums(study, model[1])
-            layout.check(vectors, model, permit.kind, study.contract.label.type, sums, judged=True, noised=noised)
+            update = ("F64", model[1]) if asked.shared else model  # as exact as noise is added to it
+            label = study.contract.label.type
+            layout.check(vectors, update, permit.kind, label, sums, judged=True, weight=asked.weight)
             if permit.wheel and not chain.finite(vectors):  # our own trainers see to that
                 raise Invalid("a value of the contribution is not finite")
         except Invalid as error:

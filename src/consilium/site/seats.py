@@ -84,8 +84,8 @@ class Seats:
         )  # fmt: skip
         own = self._expected(asked, plan)
         drawing = noised(plan, task)
-        coins, keys = self._coins(task) if drawing else os.urandom(32), self.pairing.keys(task.run, opening)
-        seat, message = secagg.ready(self.site, keys, coins, asked, own)
+        coins = self.updates.coins(task, task.attempt) if drawing else os.urandom(32)
+        seat, message = secagg.ready(self.site, self.pairing.keys(task.run, opening), coins, asked, own)
         self._held = (coins, asked.encode(), "", b"", False), seat
         if drawing:  # another attempt draws other patients, as it has other noise
             made = self.updates.anew(task, permit, plan, now, coins)
@@ -102,17 +102,6 @@ class Seats:
             )  # fmt: skip
 
         return Made(message, keep, erases=opening > 0)
-
-    def _coins(self, task: Task) -> bytes:
-        """Fresh chance for an attempt, durable before it is used: who is drawn, noise and mask follow from it."""
-        of = (task.run, task.round, task.attempt)
-        row = self.journal.row("SELECT coins FROM coins WHERE run = ? AND round = ? AND attempt = ?", *of)
-        if row is not None:
-            return bytes(row["coins"])
-        coins = os.urandom(32)
-        with self.journal.write() as tx:
-            tx.do("INSERT INTO coins VALUES (?, ?, ?, ?)", *of, coins)
-        return coins
 
     def _expected(self, asked: Open, plan: Plan) -> Expected:
         """What follows here, after what was answered and opened before."""
@@ -283,8 +272,8 @@ def _solved(sites: Iterable[SiteId]) -> str:
 
 
 def noised(plan: Plan, task: Task) -> bool:
-    """Whether noise is added in the task's round."""
-    return plan.study.privacy.epsilon is not None and task.kind == "TRAIN"
+    """Whether a share of noise is added in the task's round."""
+    return plan.study.privacy.shared and task.kind == "TRAIN"
 
 
 def layout(plan: Plan, task: Task, state: Path) -> Layout:

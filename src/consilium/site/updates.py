@@ -3,6 +3,7 @@
 What was made for a round is known by its state: a retry finds it again, or trains again to the same bytes.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,7 +20,7 @@ from consilium.site import memories, room, sources
 from consilium.site.folder import Folder, durable
 from consilium.site.guard import Permit
 from consilium.site.journal import Journal, Writing
-from consilium.site.ledger import Ledger
+from consilium.site.ledger import Ledger, sent
 from consilium.site.pipeline import Paths, Pipeline, Trained
 from consilium.site.states import States
 from consilium.wire.envelope import seal
@@ -54,7 +55,7 @@ class Updates:
     def of(self, task: Task, permit: Permit, plan: Plan, now: datetime, coins: bytes = b"") -> Trained:
         """The update of a permitted task.
 
-        Args:    coins: of the attempt, under an epsilon: by them patients are drawn.
+        Args:    coins: of the attempt, where hospitals share noise: by them patients are drawn.
         Raises:  Refused: this round was answered at another state, and a round has but one (`state-mismatch`); and what
                  the pipeline and the state chain raise.
         """
@@ -63,7 +64,25 @@ class Updates:
     def anew(self, task: Task, permit: Permit, plan: Plan, now: datetime, coins: bytes = b"") -> Trained:
         """The update of a permitted task, whatever an attempt before has made. Raises: as `of`."""
         self._kept(task)
+        if plan.study.privacy.local and task.kind == "TRAIN":
+            # The noise is in the update, so attempts have one. Of a file that is lost, or of a table that has changed
+            # since, it is made again: with the same noise as long as nothing that has it left, and then never again.
+            coins = self.coins(task, sent(self.journal, task.run, task.round))
         return self._made(task, permit, plan, now, sample_key(coins) if coins else b"")
+
+    def coins(self, task: Task, attempt: int) -> bytes:
+        """Fresh chance, durable before it is used: who is drawn, noise and masks follow from it, also in a retry.
+
+        Args:    attempt: of the round, by any count in which a retry has the number of what it repeats.
+        """
+        of = (task.run, task.round, attempt)
+        row = self.journal.row("SELECT coins FROM coins WHERE run = ? AND round = ? AND attempt = ?", *of)
+        if row is not None:
+            return bytes(row["coins"])
+        coins = os.urandom(32)
+        with self.journal.write() as tx:
+            tx.do("INSERT INTO coins VALUES (?, ?, ?, ?)", *of, coins)
+        return coins
 
     def _known(self, task: Task) -> Trained | None:
         row = self._kept(task)

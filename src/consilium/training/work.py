@@ -79,13 +79,15 @@ class Work:
     def train(self, state: Path, number: int, sample: bytes = b"", memory: Mapping[str, Array] | None = None) -> Update:
         """Train at the state's model; metrics of the model that is used here on held-out patients travel along.
 
-        Under an epsilon it is one step on clipped gradients of patients who are drawn by the key `sample`, and nothing
-        travels along.
+        Under an epsilon training is on clipped gradients of patients who are drawn by the key `sample`, and nothing
+        travels along. It is one step, to which noise is added later, or several with all their noise.
         """
         study, here, training = self.plan.study, self._here(state, memory), ~self.examples.test
         x, y = self.examples.x[training], self.examples.y[training]
-        if study.privacy.epsilon is not None:
+        if study.privacy.shared:
             return Update(private.step(study, self.trainer, unflatten(here.model, self.like), x, y, sample))
+        if study.privacy.local:
+            return Update(*private.several(study, self.trainer, self.strategy, here, self.like, x, y, sample))
         passes = self.strategy.passes(here)
         after = tuple(
             flatten(self.trainer.train(study, unflatten(one.start, self.like), x, y, one.objective, number))

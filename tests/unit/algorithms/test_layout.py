@@ -44,6 +44,19 @@ def test_what_our_agent_sends_is_accepted(tmp_path: Path) -> None:
     check(tmp_path, sent(BARE))
 
 
+def test_under_an_epsilon_a_round_of_training_has_no_figures_and_the_plans_own_weight(tmp_path: Path) -> None:
+    check(tmp_path, sent(BARE), judged=True, weight=10.0)
+    check(tmp_path, sent({"weight": np.array([10.0]), **JUDGED}), kind="EVALUATE", judged=True, weight=10.0)
+    check(tmp_path, sent({**BARE, "weight": np.array([0.5])}), judged=True, weight=0.5)
+    with pytest.raises(Invalid, match="no noise is added"):
+        check(tmp_path, sent(GOOD), weight=10.0)
+    for told in (11.0, np.nan, np.inf, 0.0):
+        with pytest.raises(Invalid, match="not the one that the plan says"):
+            check(tmp_path, sent({**BARE, "weight": np.array([told])}), weight=10.0)
+    with pytest.raises(Invalid):
+        check(tmp_path, sent({"weight": np.array([10.0])}), kind="EVALUATE", judged=True, weight=10.0)
+
+
 BARE = {"update": np.zeros(3), "weight": np.array([10.0])}
 BAD: dict[str, dict[str, Any]] = {
     "no weight": {name: array for name, array in GOOD.items() if name != "weight"},

@@ -69,6 +69,35 @@ def test_under_an_epsilon_both_figures_and_what_they_do_not_cover_are_said() -> 
     assert "epsilon" not in protects(make(quorum=7))
 
 
+def test_with_noise_at_each_hospital_nobody_need_be_trusted_and_it_is_said_what_leaves_without_any() -> None:
+    privacy = {
+        "noise": "at_each_hospital", "epsilon": 3.25, "delta": 1e-6, "expected_patients": 70, "noise_multiplier": 7.125,
+        "sampling": 0.25, "clip_norm": 1.75,
+    }  # fmt: skip
+    changes = {"training": {"epochs": 3}, "rounds": 31, "quorum": 3}
+    plain, secure = (make(privacy={**privacy, "recipe": recipe}, **changes) for recipe in ("plain", "secure_sum"))
+    for study in (plain, secure):
+        told = learns(study)
+        for words in (
+            "epsilon 3.25 at delta 1e-06, whoever sees it", "even if the coordinator and all other hospitals work",
+            "one patient is added or removed", "figures of held-out patients, which leave once", "add up",
+        ):  # fmt: skip
+            assert words in told, words
+        assert "no noise is added" not in told and "honest hospitals in an opened sum added" not in told
+        whole = explain(Plan.of(study))
+        for words in (
+            "each of the 12 steps of a round", "chance of 0.25", "norm of 1.75", "7.125 times", "all the noise",
+            "no number of training patients",
+        ):  # fmt: skip
+            assert words in whole, words
+        assert "epsilon 3.25 at delta 1e-06 (with noise that each hospital added itself)" in protects(study)
+    assert "of each hospital on its own, histograms" in learns(plain) and "withheld" not in learns(plain)
+    assert "sums over at least 3 hospitals" in learns(secure)
+    assert WEAKER["plain"] not in explain(Plan.of(plain)), "it is not true that nothing is protected"
+    assert "its figures on held-out patients on their own, without noise" in explain(Plan.of(plain))
+    assert weaker(Plan.of(plain)) == ("plain",), "and it is accepted by name as ever"
+
+
 def test_the_shipped_study_is_explained_whole() -> None:
     from pathlib import Path
 

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -13,9 +14,11 @@ from consilium.core.errors import Refused, StudyInvalid
 from consilium.core.study import Plan, Study
 from consilium.privacy.accountant import Sampled, epsilon, tight
 from consilium.privacy.mechanism import Mechanism, pinned, rounded_up
+from consilium.site.ledger import cost_of
 
 WHEEL = "sha256:" + "ab" * 32
 ASKED = {"recipe": "secure_sum", "epsilon": 8.0, "delta": 1e-4, "expected_patients": 100}
+ALONE = {"noise": "at_each_hospital"}
 TABLE = [
     # rate, noise, steps: epsilon at delta 1e-5 by privacy loss distributions, and by Renyi orders
     (0.0025, 1.3, 6000, 0.640111, 0.724223),
@@ -55,6 +58,54 @@ def test_the_table_comes_out_of_a_study_file_and_its_plan(
     # four hospitals open a sum with three, of which one colludes: two shares are the promise, four are there
     assert mechanism.together().noise == pytest.approx(noise * math.sqrt(2))
     assert mechanism.all_honest == rounded_up(tight(mechanism.together(), mechanism.delta)) < by_loss
+
+
+@pytest.mark.parametrize(("rate", "noise", "steps", "by_loss", "by_renyi"), TABLE[1:4])
+def test_at_each_hospital_a_round_is_as_many_steps_as_pass_over_its_patients(
+    tmp_path: Path, rate: float, noise: float, steps: int, by_loss: float, by_renyi: float | None
+) -> None:
+    """The same table: what counts is how many steps there are, and not how they are spread over rounds."""
+    passes = round(1 / rate)
+    rounds, rest = divmod(steps, 2 * passes)
+    assert rest <= passes, "the row can be had, all but, in whole rounds of two passes"
+    privacy = {
+        "recipe": "plain", "noise": "at_each_hospital", "epsilon": 20.0, "delta": 1e-5, "sampling": rate,
+        "noise_multiplier": noise, "expected_patients": 100,
+    }  # fmt: skip
+    asked = written(tmp_path, privacy, rounds=rounds, training={"epochs": 2}, strategy={"name": "fedprox"})
+    plan, _ = freeze(studyfile.read(asked))
+    mechanism = Mechanism.of(Plan.load(plan.payload).study)
+    assert mechanism is not None and mechanism.prove() == mechanism
+    assert (mechanism.rounds, mechanism.steps) == (rounds, 2 * passes)
+    wanted = by_loss if rest == 0 else tight(Sampled(noise, rate, steps - rest), 1e-5)
+    assert tight(mechanism.event(), mechanism.delta) == pytest.approx(wanted, abs=1e-4)
+    assert mechanism.together() == mechanism.event() and mechanism.all_honest == mechanism.epsilon == 20.0
+    assert mechanism.bound == 1.0, "gradients are summed, and not steps"
+    cost = cost_of(plan.study)
+    assert cost is not None and cost.rounds == rounds and np.array_equal(cost.each.curve, cost.honest.curve)
+    assert np.allclose(cost.whole.curve, mechanism.rdp())
+    if by_renyi is not None and rest == 0:
+        assert cost.whole.epsilon(1e-5) == pytest.approx(by_renyi, abs=1e-4)
+
+
+def test_at_each_hospital_the_least_noise_is_found_for_all_steps_and_no_claim_is_believed(tmp_path: Path) -> None:
+    privacy = {"noise": "at_each_hospital", "epsilon": 8.0, "delta": 1e-4, "expected_patients": 100}
+    plan, _ = freeze(studyfile.read(written(tmp_path, privacy, rounds=10, training={"epochs": 3})))
+    found = plan.study.privacy
+    assert found.noise_multiplier == pytest.approx(2.975, abs=1.5e-3), "thirty steps with everybody, as in D1's table"
+    assert found.all_honest is None, "whether others are honest is no matter"
+    assert freeze(plan.study)[0].digest == plan.digest
+    for change in ({"epsilon": 7.9}, {"noise_multiplier": 2.9}):
+        claimed = plan.study.model_copy(update={"privacy": found.model_copy(update=change)})
+        mechanism = Mechanism.of(claimed)
+        assert mechanism is not None
+        with pytest.raises(Refused, match="noise gives"):
+            mechanism.prove()
+    longer = plan.study.model_copy(update={"training": plan.study.training.model_copy(update={"epochs": 4})})
+    mechanism = Mechanism.of(longer)
+    assert mechanism is not None
+    with pytest.raises(Refused, match="noise gives"):
+        mechanism.prove()
 
 
 @pytest.mark.parametrize(("wanted", "noise"), [(8.0, 2.975), (2.0, 9.499), (0.5, 32.282)])
@@ -109,6 +160,18 @@ def test_without_an_epsilon_there_is_no_mechanism_and_without_noise_no_plan(tmp_
         ({"epsilon": None, "noise_multiplier": 1.0}, {}, "noise_multiplier:", "needs `privacy.epsilon`"),
         ({}, {"model": {"kind": "their-own"}}, "kind:", "their-own is not possible"),
         ({}, {"model": {"kind": "torch", "architecture": "a", "wheel": WHEEL}}, "wheel:", "what foreign code adds up"),
+        ({"recipe": "plain"}, {}, "recipe:", "noise: at_each_hospital"),
+        ({**ALONE, "epsilon": None}, {}, "noise:", "needs `privacy.epsilon`"),
+        ({**ALONE, "delta": 0.01}, {}, "delta:", "below 1/100"),
+        ({**ALONE, "most_patients": 99}, {}, "expected_patients:", "more than the 99"),
+        (ALONE, {"training": {"batch_size": 32}}, "batch_size:", "draw patients with `privacy.sampling`"),
+        (ALONE, {"model": {"kind": "their-own"}}, "kind:", "their-own is not possible"),
+        (
+            ALONE,
+            {"model": {"kind": "torch", "architecture": "a", "wheel": WHEEL}},
+            "wheel:",
+            "what foreign code adds up",
+        ),
     ],
 )
 def test_what_noise_cannot_bound_is_refused_at_its_line(

@@ -97,6 +97,45 @@ def test_the_order_of_hospitals_does_not_matter_in_a_secure_sum(study: Study, ma
     assert len({ran(secure(study), order, tmp_path / str(number)).digest for number, order in orders}) == 1
 
 
+def noised_here(study: Study, recipe: str) -> Study:
+    """With all noise at each hospital: two passes in steps of a tenth of the patients, and FedProx."""
+    told = study.model_dump()
+    privacy = {
+        "recipe": recipe, "noise": "at_each_hospital", "epsilon": 20.0, "delta": 1e-3, "expected_patients": 200,
+        "sampling": 0.1, "most_patients": 1000, "noise_multiplier": 1.0,
+    }  # fmt: skip
+    training = {**told["training"], "epochs": 2, "learning_rate": 0.5}
+    return Study.model_validate(
+        {**told, "privacy": privacy, "training": training, "strategy": {"name": "fedprox"}, "quorum": 3, "rounds": 4}
+    )
+
+
+def test_with_noise_at_each_hospital_a_model_is_learned_and_each_update_has_its_noise(
+    study: Study, make: Make, tmp_path: Path
+) -> None:
+    """In both recipes: nothing but noised changes and the plan's weight leaves a round of training."""
+    hospitals = make(north=(300, None), south=(270, None), west=(330, None))
+    for recipe in ("plain", "secure_sum"):
+        folder = tmp_path / recipe
+        outcome = ran(noised_here(study, recipe), hospitals, folder)
+        assert outcome.figures["all"]["auroc"]["value"] > 0.85
+        again = ran(noised_here(study, recipe), hospitals, tmp_path / f"{recipe}-again")
+        models = [np.array(chain.read(one.state).arrays["model"]) for one in (outcome, again)]
+        assert np.abs(models[0] - models[1]).min() > 1e-6, "chance is fresh in every run"
+    plan, weights = freeze(noised_here(study, "plain"))
+    works = local.works(plan, weights, local.tables(plan.study, hospitals, tmp_path / "plain"), tmp_path)
+    with (tmp_path / "begun").open("wb") as out:
+        chain.begin(works["north"].strategy, weights, "sums-1", out)
+    north = works["north"]
+    updates = [north.train(tmp_path / "begun", 1, bytes([key]) * 32).segments for key in range(40)]
+    assert all(one.keys() == {"update", "weight"} and one["weight"] == 200.0 for one in updates)
+    # Twenty steps with noise: of one patient each step says so little that a whole round moves by chance above all.
+    step = plan.study.training.learning_rate * plan.study.privacy.noise_multiplier / (0.1 * 200)
+    spread = np.std([one["update"] / 200.0 for one in updates], axis=0)
+    assert np.all(spread > 0.5 * step * np.sqrt(20)), "noise is added in every step"
+    assert north.evaluate(tmp_path / "begun").segments["weight"] == 200.0, "as the plan says, at the end, too"
+
+
 def test_a_folder_without_hospitals_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataUnusable, match="holds no hospital"):
         local.mappings(tmp_path)

@@ -13,6 +13,8 @@ from consilium.privacy import masks, noise, recipe
 from consilium.privacy.quantize import Noised
 from consilium.privacy.secagg import Open
 from consilium.site import seats
+from consilium.site.tables import prepare
+from consilium.training.work import Work
 from unit.site.circle import Hospital, Relay, circle, secure
 
 FOUR = ("east", "north", "south", "west")
@@ -129,6 +131,84 @@ def test_a_lost_update_is_made_again_and_masked_to_the_same_bytes(relay: Relay) 
         tx.do("DELETE FROM small WHERE path = ?", str(path))
     relay.ask(plan, 1, "MASK")
     assert np.array_equal(update(north, plan)["update"], kept["update"])
+
+
+LOCALLY = {"noise": "at_each_hospital", "sampling": 0.5}
+
+
+def charged(hospital: Hospital) -> list[int]:
+    return [one.trainings for one in hospital.worker.veto.ledger.book.accounts.values()]
+
+
+def lost(hospital: Hospital, plan: Plan) -> None:
+    path = hospital.folder.run(f"{plan.study.name}-1") / "update-1.safetensors"
+    path.unlink()
+    with hospital.journal.write() as tx:
+        tx.do("DELETE FROM small WHERE path = ?", str(path))
+
+
+def test_with_all_noise_at_each_hospital_another_attempt_sends_the_same_update_and_is_not_charged(relay: Relay) -> None:
+    """The noise is in the update: masked anew, it says no more."""
+    plan = begun(relay, **LOCALLY)
+    north = relay["north"]
+    relay.ask(plan, 1, "READY")
+    relay.ask(plan, 1, "MASK")
+    first, before = update(north, plan), vector(north, 1, 1)
+    assert first.keys() == {"update", "weight"} and first["weight"] == 50.0
+    for phase in ("READY", "MASK"):
+        relay.ask(plan, 1, phase, attempt=2)
+    assert np.array_equal(update(north, plan)["update"], first["update"]) and before != vector(north, 1, 2)
+    assert charged(north) == [1]
+    for phase in ("CONFIRM", "UNMASK"):
+        assert set(relay.ask(plan, 1, phase, attempt=2).values()) == {"done"}
+    relay.opened(plan, 1, 2)
+    found = chain.read(relay.file(relay.sums["noised-1", 1])).arrays
+    assert found.keys() == {"update", "weight", "clamped"} and found["weight"] == 200.0
+    wanted = sum(update(hospital, plan)["update"] for hospital in relay.hospitals.values())
+    np.testing.assert_allclose(found["update"], wanted, atol=1e-6)
+    relay.closed(plan, 1, FOUR)
+    relay.played(plan, 2)
+    assert charged(north) == [2]
+
+
+def test_an_update_that_is_lost_after_it_left_is_made_with_other_noise_and_charged(relay: Relay) -> None:
+    """Of another table by then, the same noise would fall away in the difference of both."""
+    plan = begun(relay, **LOCALLY)
+    north = relay["north"]
+    relay.ask(plan, 1, "READY", ("north",))
+    first = update(north, plan)["update"]
+    lost(north, plan)
+    relay.ask(plan, 1, "READY", attempt=2)
+    assert np.array_equal(update(north, plan)["update"], first), "nothing left: it is made again, as it was"
+    assert charged(north) == [1]
+    relay.ask(plan, 1, "MASK", attempt=2)
+    lost(north, plan)
+    relay.ask(plan, 1, "READY", attempt=3)
+    assert not np.array_equal(update(north, plan)["update"], first)
+    assert charged(north) == [2]
+
+
+def test_all_noise_at_each_hospital_serves_without_a_secure_sum(relay: Relay, tmp_path: Path) -> None:
+    wanted = secure(
+        "noised", privacy={**PRIVACY, **LOCALLY, "recipe": "plain"}, strategy={"name": "fedprox"},
+        training={"epochs": 2, "learning_rate": 1.0}, rounds=3,
+    )  # fmt: skip
+    plan = relay.approved(wanted)
+    north = relay["north"]
+    assert relay.ask(plan, 1, "SUBMIT") == dict.fromkeys(FOUR, "done")
+    first = update(north, plan)
+    assert first.keys() == {"update", "weight"} and first["weight"] == 50.0
+    assert relay.ask(plan, 1, "SUBMIT", ("north",), attempt=2) == {"north": "done"}
+    assert np.array_equal(update(north, plan)["update"], first["update"]) and charged(north) == [1]
+    sent = "SELECT digest FROM outbox WHERE type = 'answer' ORDER BY id"
+    assert len({row["digest"] for row in north.journal.rows(sent)}) == 1
+    row = north.journal.row("SELECT coins FROM coins WHERE run = 'noised-1' AND round = 1")
+    assert row is not None
+    kept = tmp_path / "plan.json"
+    kept.write_bytes(plan.payload)
+    work = Work.load(kept, relay.file(relay.initial), prepare(plan.study, north.mapping, tmp_path).path)
+    again = work.train(relay.file(relay.states["noised-1", 0]), 1, recipe.sample_key(bytes(row["coins"])))
+    assert np.array_equal(again.segments["update"], first["update"]), "by coins that are on file, and by nothing else"
 
 
 def test_a_plan_that_claims_too_small_an_epsilon_is_refused(relay: Relay) -> None:

@@ -53,9 +53,12 @@ def validate(file: Path, as_json: bool) -> None:
         fact |= {name: getattr(asked, name) for name in ("epsilon", "delta", "noise_multiplier", "all_honest")}
         words += (
             f" For epsilon {asked.epsilon:g} at delta {asked.delta:g} the noise multiplier is "
-            f"{asked.noise_multiplier:g}; while all hospitals of a quorum add their noise, epsilon is "
-            f"{asked.all_honest:g}."
+            f"{asked.noise_multiplier:g}"
         )
+        if asked.local:
+            words += f", in each of {read.noised_steps} steps per round at each hospital."
+        else:
+            words += f"; while all hospitals of a quorum add their noise, epsilon is {asked.all_honest:g}."
     output.say(fact, as_json, words)
 
 
