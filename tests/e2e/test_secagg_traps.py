@@ -15,10 +15,11 @@ from consilium.core import state as chain
 from consilium.core.ids import digest
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Tensors, to_safetensors
+from consilium.data.cohort import held_out
 from consilium.wire.messages import Answer, Step
 from e2e.federation import POLICY, Hospital, study
 from e2e.lying import Liar, Play, read
-from e2e.traps import Between
+from e2e.traps import Between, training
 
 HOSPITALS = ("east", "north", "south", "west")
 SECURE: dict[str, Any] = {"privacy": {"recipe": "secure_sum"}, "quorum": 3}
@@ -56,6 +57,86 @@ def play(liar: Liar, plan: Plan) -> Play:
 def sums(run: Play, number: int = 1, attempt: int = 1) -> dict[str, Any]:
     path = run.file(run.liar.keep(run.opened(number, attempt)).digest)
     return {what: np.array(one) for what, one in chain.read(path).arrays.items()}
+
+
+def submitted(liar: Liar, plan: Plan) -> dict[str, dict[str, Any]]:
+    """What each hospital sends in the first round of a study under `plain`."""
+    run, mark = Play(liar, plan, f"{plan.study.name}-{next(numbers)}", HOSPITALS), len(liar.sent)
+    for name in HOSPITALS:
+        liar.post(name, run.task("SUBMIT", 1, 1).model_copy(update={"cohort": ()}))
+
+    def answers() -> dict[str, Answer]:
+        return {site: one for site, one, _ in liar.sent[mark:] if isinstance(one, Answer)}
+
+    liar.until(lambda: set(answers()) == set(HOSPITALS), "every update arrives")
+    return {site: arrays(run, one.contribution.digest) for site, one in answers().items()}
+
+
+def masked(run: Play) -> dict[str, dict[str, Any]]:
+    """What each hospital sends in the first round under `secure_sum`, read as if it were values."""
+    named = {name: read(run.heard[1, 1, "MASK"][name]).vector.digest for name in HOSPITALS}
+    words = {name: arrays(run, one) for name, one in named.items()}
+    return {
+        name: {what: one.view(one.dtype.str.replace("u", "i")).astype(float) for what, one in found.items()}
+        for name, found in words.items()
+    }
+
+
+def arrays(run: Play, named: str) -> dict[str, Any]:
+    return {what: np.array(one) for what, one in chain.read(run.file(named)).arrays.items()}
+
+
+def ill(sent: dict[str, Any]) -> float:
+    """A3: the share of ill patients, from the intercept of a first step from zero."""
+    return float(sent["update"][0] / sent["weight"][0] / STEP["training"]["learning_rate"] + 0.5)
+
+
+def test_how_many_are_ill_is_read_off_a_plain_update_and_pooled_off_a_secure_sum(liar: Liar) -> None:
+    open_, closed = study("ill-plain", **STEP), study("ill", **SECURE, **STEP)
+    true = {name: training(closed, hospital)[1] for name, hospital in liar.hospitals.items()}
+    for name, sent in submitted(liar, beginning(liar, open_, _zeros(), "seed")).items():
+        assert ill(sent) == pytest.approx(true[name].mean(), abs=1e-12) and sent["weight"][0] == len(true[name])
+    run = play(liar, beginning(liar, closed, _zeros(), "seed"))
+    run.through("UNMASK", 1, 1)
+    for name, sent in masked(run).items():
+        assert abs(ill(sent) - true[name].mean()) > 1e-3
+    assert ill(sums(run)) == pytest.approx(np.concatenate(list(true.values())).mean(), abs=1e-8)
+
+
+@pytest.fixture
+def lonely(liar: Liar) -> Iterator[Liar]:
+    """Hospitals that train on one patient each, and that allow it."""
+    before = {name: hospital.mapping for name, hospital in liar.hospitals.items()}
+    for number, hospital in enumerate(liar.hospitals.values()):
+        folder = hospital.mapping.parent
+        trains, judges = (next(f"z{at}" for at in range(99) if held_out(f"z{at}", 1, 0.3) == test) for test in (0, 1))
+        (folder / "alone.csv").write_text(f"id,x,y,large\n{trains},{1.5 + number},-2.25,1\n{judges},0.5,0.5,0\n")
+        hospital.mapping = folder / "alone.yaml"
+        hospital.mapping.write_text((folder / "mapping.yaml").read_text().replace("table.csv", "alone.csv"))
+        hospital.policy(POLICY.replace("min_patients: 10", "min_patients: 1"))
+    yield liar
+    for name, hospital in liar.hospitals.items():
+        hospital.mapping = before[name]
+        hospital.policy(POLICY)
+
+
+def inverted(sent: dict[str, Any]) -> Any:
+    """A1: a gradient by weights over the one by the intercept is the patient, if there is but one."""
+    return sent["update"][1:] / sent["update"][0]
+
+
+def test_the_only_patient_of_a_hospital_is_read_off_a_plain_update_and_off_no_masked_one(lonely: Liar) -> None:
+    open_, closed = study("one-plain", min_patients=1, **STEP), study("one", min_patients=1, **SECURE, **STEP)
+    true = {name: training(closed, hospital)[0] for name, hospital in lonely.hospitals.items()}
+    assert all(one.shape == (1, 2) for one in true.values())
+    for name, sent in submitted(lonely, beginning(lonely, open_, _zeros(), "seed")).items():
+        np.testing.assert_allclose(inverted(sent), true[name][0], rtol=0, atol=1e-14)
+    run = play(lonely, beginning(lonely, closed, _zeros(), "seed"))
+    run.through("UNMASK", 1, 1)
+    for name, sent in masked(run).items():
+        assert np.abs(inverted(sent) - true[name][0]).max() > 1e-3
+    mean = np.mean([one[0] for one in true.values()], axis=0)
+    np.testing.assert_allclose(inverted(sums(run)), mean, rtol=0, atol=1e-8)
 
 
 def test_a_first_model_that_is_given_may_show_one_patient_of_a_sum_over_all(liar: Liar) -> None:
@@ -215,17 +296,8 @@ def diagnosed(liar: Liar) -> Iterator[Liar]:
 
 def test_rows_that_nobody_touched_tell_the_diagnoses_of_a_hospital_under_plain(diagnosed: Liar) -> None:
     plan = diagnosed.approved(diagnoses("rows-plain", privacy={"recipe": "plain"}))
-    run, mark = Play(diagnosed, plan, "rows-plain-1", HOSPITALS), len(diagnosed.sent)
-    for name in HOSPITALS:
-        diagnosed.post(name, run.task("SUBMIT", 1, 1).model_copy(update={"cohort": ()}))
-
-    def answers() -> dict[str, Answer]:
-        return {site: one for site, one, _ in diagnosed.sent[mark:] if isinstance(one, Answer)}
-
-    diagnosed.until(lambda: set(answers()) == set(HOSPITALS), "every update arrives")
-    for name, answer in answers().items():
-        seen = np.array(chain.read(run.file(answer.contribution.digest)).arrays["update"])
-        assert np.array_equal(seen[1:] != 0, TOUCHED[name][1:]), "intercept first, then a row for each but the first"
+    for name, sent in submitted(diagnosed, plan).items():
+        assert np.array_equal(sent["update"][1:] != 0, TOUCHED[name][1:]), "intercept first, then a row for each"
 
 
 def test_rows_that_nobody_touched_are_masked_and_their_sum_is_of_all(diagnosed: Liar) -> None:

@@ -31,7 +31,7 @@ class Between:
     @classmethod
     def of(cls, study: Study, hospitals: Iterable[Hospital]) -> "Between":
         """The one whom most room surrounds."""
-        found = np.concatenate([_training(study, one) for one in hospitals])
+        found = np.concatenate([training(study, one)[0] for one in hospitals])
         at = found @ WAY
         order = np.argsort(at)
         room = np.diff(at[order])
@@ -49,7 +49,8 @@ class Between:
         return apart[1:] / apart[0]
 
 
-def _training(study: Study, hospital: Hospital) -> Any:
+def training(study: Study, hospital: Hospital) -> tuple[Any, Any]:
+    """The training patients of a hospital, encoded (n, p), and their labels (n,): what a test alone knows."""
     table = tables.mapped(study, hospital.mapping).table
     columns = {name.removeprefix("feature/"): value for name, value in table.arrays().items() if "feature/" in name}
-    return encode.encode(study.contract, columns)[~table.test]
+    return encode.encode(study.contract, columns)[~table.test], table.label[~table.test]
