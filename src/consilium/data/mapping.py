@@ -42,7 +42,7 @@ class TableSource(Part):
     """
 
     type: Slug = Field(description="csv, parquet, sql, fhir, or a plug-in")
-    path: str | None = Field(None, description="file, relative to the mapping; fhir: also a folder of NDJSON")
+    path: str | None = Field(None, description="file, relative to the mapping; fhir: a folder of NDJSON and Bundles")
     url: str | None = Field(None, description="SQLAlchemy URL; ${NAME} is taken from the environment")
     query: str | None = Field(None, description="one SELECT statement; fhir: over the views, by their names")
     views: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=63)], str] = Field(

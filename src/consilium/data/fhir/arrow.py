@@ -1,4 +1,4 @@
-"""A view over NDJSON as Arrow record batches, in bounded memory. Needs the extra `fhir` (pyarrow)."""
+"""A view over resources in files as Arrow record batches, in bounded memory. Needs the extra `fhir` (pyarrow)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from consilium.core.errors import DataUnusable
-from consilium.data.fhir import ndjson
+from consilium.data.fhir import reading
 from consilium.data.fhir.views import Batch, Column, View
 
 TYPES: dict[str, pa.DataType] = {
@@ -27,13 +27,14 @@ def _type(column: Column) -> pa.DataType:
 
 
 def batches(view: View, path: Path, size: int = 4096) -> Iterator[pa.RecordBatch]:
-    """The rows of a view over a file of NDJSON, or over all of a folder; about `size` rows each.
+    """The rows of a view over a file, or over all files of a folder; about `size` rows each.
 
-    Raises: DataUnusable: says file, line and column, and no value.
+    Raises: DataUnusable: says file, line (or entry) and column, and no value.
     """
     wanted = schema(view)
-    for file in ndjson.files(path):
-        for batch in view.batches(ndjson.resources(file, view.exact, view.resource), file.name, size):
+    for file in reading.files(path):
+        resources, place = reading.resources(file, view.exact, view.resource)
+        for batch in view.batches(resources, place, size):
             yield _batch(batch, wanted, file.name)
 
 

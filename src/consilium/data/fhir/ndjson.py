@@ -16,17 +16,6 @@ from consilium.core.errors import DataUnusable
 
 LONGEST = 64 * 2**20
 """Bytes of one line."""
-ENDINGS = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
-
-
-def files(place: Path) -> list[Path]:
-    """The NDJSON files of a folder, by name, or the one file. Raises: DataUnusable: there is none."""
-    if place.is_file():
-        return [place]
-    found = sorted(path for path in place.glob("*") if path.name.endswith(ENDINGS)) if place.is_dir() else []
-    if not found:
-        raise DataUnusable(f"there are no NDJSON files in {place.name}", f"they end in {', '.join(ENDINGS)}")
-    return found
 
 
 def resources(path: Path, exact: bool = False, kind: str = "") -> Iterator[tuple[int, Any]]:

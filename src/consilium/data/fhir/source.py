@@ -21,11 +21,11 @@ SAID = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
 
 
 class FhirSource:
-    """NDJSON of FHIR R4 or R5 (`path`: a file, or a folder of them) through ViewDefinitions."""
+    """FHIR R4 or R5, NDJSON and Bundles (`path`: a file, or a folder of them), through ViewDefinitions."""
 
     def __init__(self, source: TableSource, folder: Path) -> None:
         if source.path is None:
-            raise MappingInvalid("source.path: a source of type fhir needs the path of its folder of NDJSON")
+            raise MappingInvalid("source.path: a source of type fhir needs the path of its folder of NDJSON or Bundles")
         if not source.views:
             raise MappingInvalid("source.views: a source of type fhir needs a ViewDefinition", "name its file")
         if source.query is None and len(source.views) > 1:

@@ -235,7 +235,7 @@ def _key(reference: Any, wanted: str | None) -> str | None:
     if type(reference) is not dict:
         raise Mismatch("has no Reference where getReferenceKey() wants one")
     text = reference.get("reference")
-    if type(text) is not str or text[:1] == "#" or text[:4] == "urn:":
+    if type(text) is not str or text[:1] == "#" or text[:4] == "urn:" or "?" in text:
         return None
     parts = text.split("/")
     if len(parts) > 3 and parts[-2] == "_history":

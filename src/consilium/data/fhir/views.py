@@ -77,10 +77,10 @@ class View:
                 raise Mismatch("has a value that is not true or false where `where` wants one")
         return self._rows(resource)
 
-    def batches(self, resources: Iterable[tuple[int, Any]], name: str, size: int = 4096) -> Iterator[Batch]:
+    def batches(self, resources: Iterable[tuple[int, Any]], place: str, size: int = 4096) -> Iterator[Batch]:
         """Rows of many resources, some thousands at a time; none where there are none.
 
-        Args:    resources: each with its line in `name`, for messages.
+        Args:    resources: each with its number, which follows `place` in messages, such as "Patient.ndjson line".
         Raises:  DataUnusable: says line, column and remedy, and no value.
         """
         found: list[Row] = []
@@ -89,24 +89,24 @@ class View:
             try:
                 more = self.rows(resource)
             except Mismatch as error:
-                where = f"{name} line {line}: {self.resource}"
+                where = f"{place} {line}: {self.resource}"
                 raise DataUnusable(f"{where} {error}", "correct the path, or the resource") from None
             found += more
             lines += [line] * len(more)
             if len(found) >= size:
-                yield self._batch(found, lines, name)
+                yield self._batch(found, lines, place)
                 found, lines = [], []
         if found:
-            yield self._batch(found, lines, name)
+            yield self._batch(found, lines, place)
 
-    def _batch(self, found: list[Row], lines: list[int], name: str) -> Batch:
+    def _batch(self, found: list[Row], lines: list[int], place: str) -> Batch:
         columns = {
-            column.name: _values(column, values, lines, name) for column, values in zip(self.columns, zip(*found))
+            column.name: _values(column, values, lines, place) for column, values in zip(self.columns, zip(*found))
         }
         return Batch(columns, len(found))
 
 
-def _values(column: Column, values: Row, lines: list[int], name: str) -> list[Any]:
+def _values(column: Column, values: Row, lines: list[int], place: str) -> list[Any]:
     """The values of a column, checked: of its type, and one each unless it is a collection."""
     accepted = ACCEPTED.get(column.type, TEXT) if column.type else None
     if not column.collection and accepted is not None and accepted.issuperset(map(type, values)):
@@ -116,12 +116,12 @@ def _values(column: Column, values: Row, lines: list[int], name: str) -> list[An
         found = [_plain(item) for item in items(value)]
         if accepted is not None and not all(type(item) in accepted for item in found):
             raise DataUnusable(
-                f"{name} line {line}: column {column.name} has a value that is no {column.type}",
+                f"{place} {line}: column {column.name} has a value that is no {column.type}",
                 "correct its path or its type",
             )
         if not column.collection and len(found) > 1:
             raise DataUnusable(
-                f"{name} line {line}: column {column.name} has several values",
+                f"{place} {line}: column {column.name} has several values",
                 "write first() into its path, forEach into its select, or `collection: true`",
             )
         made.append(found if column.collection else found[0] if found else None)

@@ -25,7 +25,7 @@ def column(path: str, kind: str | None = "string", name: str = "c", **more: Any)
 def values(given: Any, *resources: dict[str, Any]) -> list[Any]:
     every = [{"resourceType": "Patient", **resource} for resource in resources]
     made = compile_view(given)
-    return [value for batch in made.batches(enumerate(every, 1), "p.ndjson") for value in batch.columns["c"]]
+    return [value for batch in made.batches(enumerate(every, 1), "p.ndjson line") for value in batch.columns["c"]]
 
 
 def write(path: Path, *lines: bytes) -> Path:
@@ -167,7 +167,7 @@ def test_a_folder_is_read_file_by_file_in_order(tmp_path: Path) -> None:
     made = compile_view(view(column("getResourceKey()", None)))
     table = pa.Table.from_batches(arrow.batches(made, tmp_path))
     assert table.to_pydict() == {"c": ["1", "2"]} and table.schema.field("c").type == pa.string()
-    with pytest.raises(DataUnusable, match="no NDJSON"):
+    with pytest.raises(DataUnusable, match="no FHIR resources"):
         list(arrow.batches(made, tmp_path / "none"))
 
 

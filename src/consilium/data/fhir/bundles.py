@@ -1,0 +1,87 @@
+"""Bundles of FHIR resources, as servers answer and as transactions are sent; and a resource by itself.
+
+Within a Bundle a resource may have no more than a `fullUrl` of its own, `urn:uuid:...`, by which others refer to it.
+Such references are written anew as Type/id: what a view joins by is the id.
+"""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from consilium.core.errors import DataUnusable
+
+LARGEST = 2**30
+"""Bytes of one file, which is read as a whole."""
+
+
+def resources(path: Path, exact: bool = False) -> Iterator[tuple[int, Any]]:
+    """Every resource of a file, with the number of its entry, from 1.
+
+    Args:    exact: whether numbers keep their digits, as Decimal.
+    Raises:  DataUnusable: it is no Bundle and no resource; says file and entry, and no value.
+    """
+    found = _read(path, exact)
+    if _kind(found) != "Bundle":
+        if not _kind(found):
+            raise DataUnusable(f"{path.name}: is no FHIR resource", "give Bundles and resources alone in the folder")
+        yield 1, found
+        return
+    entries = found.get("entry") or []
+    if type(entries) is not list or not all(type(entry) is dict for entry in entries):
+        raise DataUnusable(f"{path.name}: is no Bundle", "`entry` is a list of entries")
+    names: dict[str, str] = {}
+    for number, entry in enumerate(entries, 1):
+        one = entry.get("resource")
+        if one is not None and not _kind(one):
+            raise DataUnusable(f"{path.name} entry {number}: is no FHIR resource", "fetch the file anew")
+        if one is not None and not _named(entry.get("fullUrl"), one, names):
+            raise DataUnusable(f"{path.name} entry {number}: has the fullUrl of another", "fetch the file anew")
+    for number, entry in enumerate(entries, 1):
+        if entry.get("resource") is not None:
+            _refer(entry["resource"], names)
+            yield number, entry["resource"]
+
+
+def _read(path: Path, exact: bool) -> Any:
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise DataUnusable(f"{path.name} is larger than {LARGEST // 2**20} MiB", "give it as NDJSON")
+        return msgspec.json.Decoder(float_hook=Decimal if exact else None).decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DataUnusable(f"{path.name}: is no JSON", "fetch it anew: it may have been cut or altered") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataUnusable(f"{path.name} cannot be read", "fetch the file anew") from error
+
+
+def _kind(found: Any) -> str:
+    kind = found.get("resourceType") if type(found) is dict else None
+    return kind if type(kind) is str else ""
+
+
+def _named(url: Any, resource: dict[str, Any], names: dict[str, str]) -> bool:
+    """Remember what a `urn:uuid:` stands for; where the resource has no id, it is its own. False: it stands for two."""
+    if type(url) is not str or not url.startswith("urn:"):
+        return True
+    known = f"{resource['resourceType']}/{resource.setdefault('id', url.rsplit(':', 1)[-1])}"
+    return names.setdefault(url, known) == known
+
+
+def _refer(resource: Any, names: dict[str, str]) -> None:
+    """Write references to what is in the Bundle anew."""
+    waiting = [resource]
+    while waiting:
+        one = waiting.pop()
+        if type(one) is dict:
+            named = one.get("reference")
+            if type(named) is str and named in names:
+                one["reference"] = names[named]
+            waiting += one.values()
+        elif type(one) is list:
+            waiting += one

@@ -1,0 +1,39 @@
+"""The resources of a folder: NDJSON as Bulk Data exports have it, Bundles and single resources as servers answer."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from consilium.core.errors import DataUnusable
+
+LINES = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
+WHOLE = (".json", ".json.gz")
+LOG = "log.ndjson"
+"""What clients of Bulk Data write beside an export: https://github.com/smart-on-fhir/bulk-data-client, "log"."""
+
+
+def files(place: Path) -> list[Path]:
+    """The files of a folder that hold resources, by name; or the one file.
+
+    Raises: DataUnusable: there is none.
+    """
+    if place.is_file():
+        return [place]
+    every = sorted(place.iterdir()) if place.is_dir() else []
+    found = [path for path in every if path.is_file() and path.name.endswith((*LINES, *WHOLE)) and path.name != LOG]
+    if not found:
+        raise DataUnusable(
+            f"there are no FHIR resources in {place.name}", f"files end in {', '.join((*LINES, *WHOLE))}"
+        )
+    return found
+
+
+def resources(path: Path, exact: bool, kind: str) -> tuple[Iterator[tuple[int, Any]], str]:
+    """Every resource of type `kind` of a file (others may be among them), numbered, and what the numbers are of."""
+    if path.name.endswith(WHOLE):
+        from consilium.data.fhir import bundles
+
+        return bundles.resources(path, exact), f"{path.name} entry"
+    from consilium.data.fhir import ndjson
+
+    return ndjson.resources(path, exact, kind), f"{path.name} line"
