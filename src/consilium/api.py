@@ -20,12 +20,13 @@ from threading import Event
 from typing import Any
 
 from consilium import plugins, studyfile
+from consilium.algorithms.base import Here, Strategy, parts_of
 from consilium.core import state as chain
 from consilium.core.errors import Conflict, DigestMismatch, NotFound, Unavailable
 from consilium.core.ids import Digest, canonical, digest
 from consilium.core.run import OVER
 from consilium.core.study import Plan, Study
-from consilium.core.tensors import Tensors, from_safetensors, to_safetensors, unflatten
+from consilium.core.tensors import Tensors, flatten, from_safetensors, to_safetensors, unflatten
 from consilium.privacy.mechanism import pinned
 from consilium.training import private
 from consilium.training.initial import initial_model
@@ -51,11 +52,17 @@ def freeze(study: Study, wheel: Path | None = None, model: Path | None = None) -
     # A plan is canonical JSON, whose keys are sorted: what follows from the order of keys is made from the plan.
     sorted_ = Plan.load(Plan.of(pinned(study)).payload).study
     weights = initial_model(sorted_, wheel, model)
-    if sorted_.privacy.local:
-        chosen = plugins.strategy(sorted_.strategy.name, sorted_.strategy.options)
-        private.check(sorted_, chosen, from_safetensors(weights))
+    _fits(sorted_, from_safetensors(weights))
     named = sorted_.model.model_copy(update={"initial": digest(weights)})
     return Plan.of(sorted_.model_copy(update={"model": named})), weights
+
+
+def _fits(study: Study, model: Tensors) -> None:
+    """Whether the strategy, if it is installed here, can begin at the model. Raises: StudyInvalid."""
+    if study.strategy.name in plugins.names("consilium.strategies"):
+        strategy: Strategy = plugins.strategy(study.strategy.name, study.strategy.options)
+        strategy.passes(Here(strategy.init(flatten(model)), parts=parts_of(model)))
+        private.check(study, strategy, model)
 
 
 class Federation:

@@ -3,6 +3,7 @@
 The hospitals are real but for their processes; see unit/site/circle.py.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 
 from consilium import plugins
 from consilium.core import state as chain
+from consilium.core.ids import digest
 from consilium.core.study import Plan
-from consilium.core.tensors import Tensors
+from consilium.core.tensors import Tensors, flatten, from_safetensors
 from consilium.simulation import local
 from consilium.site import memories
 from consilium.site.seats import layout_of
@@ -21,10 +23,13 @@ from unit.site.circle import SEALED, Hospital, Relay, circle, secure
 
 THREE = ("east", "north", "south")
 EVERY = list(plugins.names("consilium.strategies"))
-OPTIONS: dict[str, dict[str, Any]] = {"qfedavg": {"q": 2.0}, "feddyn": {"alpha": 0.5}}
-KEEPS = ["scaffold", "feddyn"]
+OPTIONS: dict[str, dict[str, Any]] = {
+    "qfedavg": {"q": 2.0}, "feddyn": {"alpha": 0.5}, "fedper": {"layers": ["intercept"]},
+    "fedbn": {"layers": ["intercept"]},
+}  # fmt: skip
+KEEPS = ["scaffold", "feddyn", "fedper", "ditto"]
 """Strategies that keep something at a site."""
-SUMS = [name for name in EVERY if name not in ("fedavgm", "fedadagrad", "fedyogi", "fedprox")]
+SUMS = [name for name in EVERY if name not in ("fedavgm", "fedadagrad", "fedyogi", "fedprox", "fedbn")]
 """All but those that add up what others do, too."""
 TRAINING = {"epochs": 2, "batch_size": 16, "learning_rate": 0.5}
 
@@ -166,3 +171,25 @@ def test_nothing_that_is_kept_outlasts_its_run_or_its_use(relay: Relay, name: st
         there = sorted(path.name for path in folder(hospital, plan).glob("memory-*"))
         assert there == ["memory-3.safetensors", "memory-4.safetensors"]
         assert hospital.count("memories WHERE run = 'uses-1'") == 4, "a loss is told from a first round"
+
+
+def test_a_hospital_has_its_own_model_when_the_run_is_over(relay: Relay) -> None:
+    for name in ("fedper", "ditto", "fedavg"):
+        plan = begun(relay, f"own-{name}", name, "plain")
+        for number in (1, 2, 3):
+            relay.submitted(plan, number)
+        common = chain.read(relay.file(relay.states[f"own-{name}-1", 2])).arrays["model"]
+        for hospital in sites(relay):
+            path = hospital.folder.models / f"own-{name}-1.safetensors"
+            assert path.exists() is (name != "fedavg")
+            if name == "fedper":
+                own = flatten(from_safetensors(path.read_bytes()))
+                assert np.array_equal(own[1:], common[1:]) and own[0] != common[0], "the intercept is its own"
+            if name != "fedavg":
+                told = [json.loads(entry) for entry in hospital.journal.entries()]
+                (model,) = [
+                    one["body"]["model"]
+                    for one in told
+                    if one["kind"] == "own-model" and one["body"]["run"] == f"own-{name}-1"
+                ]
+                assert model == digest(path.read_bytes())

@@ -125,6 +125,15 @@ class Strategy(Protocol):
         ...
 
 
+def parts_of(model: Mapping[str, Array]) -> dict[str, slice]:
+    """Where each part of a model lies once it is flat."""
+    found, at = {}, 0
+    for name in sorted(model):
+        found[name] = slice(at, at + model[name].size)
+        at = found[name].stop
+    return found
+
+
 def parsed(kind: type[BaseModel], values: Mapping[str, Any], name: str) -> Any:
     """Options of a strategy. Raises: StudyInvalid: names the option and the remedy."""
     try:

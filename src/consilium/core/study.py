@@ -141,8 +141,8 @@ class Strategy(Part):
 
     name: Slug = Field(
         "fedavg",
-        description="fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, scaffold, feddyn, or a "
-        "plug-in",
+        description="fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, scaffold, feddyn, "
+        "fedper, fedbn, ditto, or a plug-in",
     )
     options: Json = Field(default_factory=dict, description="options of the strategy")
 

@@ -67,6 +67,13 @@ class Folder:
         return self.home / "mappings"
 
     @cached_property
+    def models(self) -> Path:
+        """Models that this site trained for itself, by run: they are nobody else's."""
+        path = self.home / "models"
+        path.mkdir(exist_ok=True)
+        return path
+
+    @cached_property
     def work(self) -> Path:
         """States, updates and permits of runs."""
         return self.home / "work"

@@ -5,7 +5,7 @@ What was made for a round is known by its state: a retry finds it again, or trai
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Row
@@ -149,7 +149,17 @@ class Updates:
             self.close()
             self._pipeline = self.begin(self.identity.public, limits, self.stop)
         Ledger(self.folder, self.journal).charge(task, plan, now)  # durable before the first patient is read
-        return self._pipeline.run(paths)
+        made = self._pipeline.run(paths)
+        if task.kind != "EVALUATE" or made.memory is None:
+            return made
+        self._own(task, made.memory, now)
+        return replace(made, memory=None)
+
+    def _own(self, task: Task, model: memories.Kept, now: datetime) -> None:
+        """Keep the model that this site has for itself at the end of a run. It stays when the run's files go."""
+        durable(self.folder.models / f"{task.run}.safetensors", model.path.read_bytes())
+        with self.journal.write() as tx:
+            tx.record("own-model", {"study": task.study, "run": task.run, "model": model.digest}, now)
 
 
 def _kept(path: Path, data: bytes) -> Path:

@@ -1,9 +1,9 @@
 """The program of a site's child process: `python -m consilium.training.child`. One line of JSON in, one out.
 
 Commands: ``load`` {plan, initial, table}, ``train`` {state, round, out, sample, memory, keep}, ``evaluate`` {state,
-out, memory}. ``memory`` is a file of what the strategy kept at this site, ``keep`` where to write what it keeps now, if
-anything. What goes back is ``{"ok": true}`` or a safe error {"code", "message", "remedy"}: never a value of a patient,
-never a traceback.
+out, memory, keep}. ``memory`` is a file of what the strategy kept at this site, ``keep`` where to write what it keeps
+now, if anything: after ``evaluate`` the model that is used here, if it is not the common one. What goes back is
+``{"ok": true}`` or a safe error {"code", "message", "remedy"}: never a value of a patient, never a traceback.
 
 A study with code of its own adds to ``load`` {wheel, confine: {read: [folder], write: [folder]}}: states are read from
 the one, and ``out`` lies in the other. Whoever asks must believe nothing that this process says from there on, and must
@@ -19,6 +19,7 @@ from typing import Any
 
 from consilium.core import state as chain
 from consilium.core.errors import ConsiliumError, Refused
+from consilium.core.tensors import to_safetensors
 from consilium.training.limits import end_with, limit
 from consilium.training.work import Foreign, Work
 
@@ -73,7 +74,9 @@ def _act(work: Work, ask: dict[str, Any]) -> dict[str, Any]:
     if ask["do"] == "train":
         update = work.train(state, int(ask["round"]), bytes.fromhex(ask.get("sample", "")), memory)
     else:
-        update = work.evaluate(state, memory)
+        update, own = work.evaluate(state, memory), work.own(state, memory)
+        if own is not None:
+            Path(ask["keep"]).write_bytes(to_safetensors(own))
     with out.open("wb") as file:
         digest, size = chain.write(update.segments, {}, file)
     if update.memory:

@@ -10,7 +10,7 @@ import numpy as np
 
 from consilium import plugins
 from consilium.algorithms import encode, metrics
-from consilium.algorithms.base import Here, Local, Strategy
+from consilium.algorithms.base import Here, Local, Strategy, parts_of
 from consilium.core import state as chain
 from consilium.core.errors import DataUnusable, DigestMismatch, StudyInvalid
 from consilium.core.ids import digest
@@ -109,13 +109,15 @@ class Work:
             weight = private.weight(self.plan.study)
         return Update({"weight": weight, **self._metrics(vector)})
 
+    def own(self, state: Path, memory: Mapping[str, Array]) -> Tensors | None:
+        """The model that is used here, by name, where it is another than the common one."""
+        here = self._here(state, memory)
+        used = self.strategy.passes(here)[-1].start
+        return None if np.array_equal(used, here.model) else unflatten(used, self.like)
+
     def _here(self, state: Path, memory: Mapping[str, Array] | None) -> Here:
         arrays = chain.read(state).arrays
-        at, parts = 0, {}
-        for name in sorted(self.like):
-            parts[name] = slice(at, at + self.like[name].size)
-            at = parts[name].stop
-        return Here({**arrays, "model": np.array(arrays["model"])}, memory or {}, parts)
+        return Here({**arrays, "model": np.array(arrays["model"])}, memory or {}, parts_of(self.like))
 
     def _metrics(self, vector: Vector) -> Tensors:
         test = self.examples.test

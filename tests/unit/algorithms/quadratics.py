@@ -1,6 +1,6 @@
 """A federation of quadratics, F_i(w) = sum of curve/2 (w - at)^2, whose joint optimum is known; training is exact."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,14 +47,14 @@ def optimum(sites: Sequence[Site]) -> Floats:
 
 def federate(
     strategy: Strategy, sites: Sequence[Site], rounds: int, rate: float = 0.1,
-    counted: Callable[[int], Collection[int]] | None = None,
+    counted: Callable[[int], Collection[int]] | None = None, parts: Mapping[str, slice] | None = None,
 ) -> Tensors:  # fmt: skip
     """The state after so many rounds from zero; `counted` says which sites' answers arrive in a round."""
     state = strategy.init(np.zeros(sites[0].at.size))
     for number in range(rounds):
         total: Tensors = {}
         for index, site in enumerate(sites):
-            here = Here(state, site.memory, {"all": slice(0, site.at.size)})
+            here = Here(state, site.memory, parts or {"all": slice(0, site.at.size)})
             after = tuple(site.trained(one, rate) for one in strategy.passes(here))
             segments, kept = strategy.contribution(here, Local(after, site.patients, site.steps, rate, site.loss))
             if counted is None or index in counted(number):
