@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from consilium.coordinator.conduct import Conduct
 from consilium.core import run as runs
 from consilium.core import state as chain
 from consilium.core.ids import Digest
@@ -19,6 +20,7 @@ from consilium.governance import audit as log
 from consilium.store.database import Transaction
 from consilium.store.schema import audit, effects, results
 from consilium.wire.messages import Blob, Task
+from sim.sealing import Sealing
 from sim.test_faults import chosen
 from sim.world import ROUNDS, RUN, SEALED, Operation, World
 
@@ -82,6 +84,26 @@ def kept(world: World, tx: Transaction, fold: runs.Run) -> None:
 
 def test_a_run_of_secure_sums_ends_with_the_sums_of_all() -> None:
     assert played([]) == (4, 4, 4)
+
+
+def test_who_sends_false_shares_is_named_and_the_others_open_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest, named = Sealing._unmask, []
+
+    def lying(self: Sealing, task: Task) -> tuple[Any, None]:
+        told, _ = honest(self, task)
+        if self.site == "south":
+            told = told.model_copy(update={"own": dict.fromkeys(told.own, bytes(33))})
+        return told, None
+
+    def performed(self: Conduct, number: int, kind: str, state: str, sums: Any, figures: Any, by: str) -> None:
+        named.append(figures.get("false_shares"))
+        record(self, number, kind, state, sums, figures, by)
+
+    record = Conduct.performed
+    monkeypatch.setattr(Sealing, "_unmask", lying)
+    monkeypatch.setattr(Conduct, "performed", performed)
+    assert played([]) == (4, 4, 4)
+    assert [one for one in named if one] == [["south"]] * (ROUNDS + 1)
 
 
 @pytest.mark.parametrize("part", range(2))

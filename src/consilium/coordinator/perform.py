@@ -115,7 +115,10 @@ class Performer:
         """The sum of masked vectors, opened."""
         opened = sealed.recover()
         made = self.shelf.make(lambda out: recipe.recover(sealed.layout, parts, opened, stamp, out), needs.largest)
-        figures = {"clipped": clipped(plan.study, needs, self._source(made))}
+        figures: dict[str, Any] = {"clipped": clipped(plan.study, needs, self._source(made))}
+        if false := sealed.false_holders:  # others' shares served
+            log.warning("round %s of %s: false shares came from %s", needs.number, stamp["run"], ", ".join(false))
+            figures["false_shares"] = list(false)
         return Sum(made, {}, figures, (sealed.open.attempt, steps.written(opened)))
 
     def apply(self, plan: Plan, run: RunId, needs: Needs, total: "Sum", before: chain.Source) -> Done:

@@ -19,7 +19,7 @@ from consilium.algorithms import metrics
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core import state as chain
-from consilium.core.errors import EnvelopeInvalid, NotFound
+from consilium.core.errors import EnvelopeInvalid, Invalid, NotFound
 from consilium.core.ids import Digest, SiteId, canonical, digest
 from consilium.core.round import Kind, Phase
 from consilium.core.study import Plan
@@ -153,8 +153,18 @@ class Sealed:
         return cls(asked, found, of(Phase.READY), of(Phase.MASK), of(Phase.UNMASK))
 
     def recover(self) -> Opened:
-        """The keys that open the sum. Raises: Invalid: shares are lacking, or do not fit."""
-        return protocol.recover(self.open, self.active.values(), dict(self.survivors), self.told.values())
+        """The keys that open the sum. Raises: Invalid: shares are lacking, or do not fit; names who sent false ones."""
+        try:
+            return protocol.recover(self.open, self.active.values(), dict(self.survivors), self.told.values())
+        except Invalid as error:
+            false = self.false_holders
+            told = f"{error.message}; false shares came from {', '.join(false)}" if false else error.message
+            raise Invalid(told, error.remedy) from error
+
+    @property
+    def false_holders(self) -> tuple[SiteId, ...]:
+        """Who answered UNMASK with false shares."""
+        return protocol.false_holders(self.open, self.survivors, self.told.values())
 
 
 def written(opened: Opened) -> str:

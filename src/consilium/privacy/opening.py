@@ -49,6 +49,24 @@ def recover(asked: Open, active: Iterable[Ready], survivors: Mapping[SiteId, Mas
     return Opened(own, pairs)
 
 
+def false_holders(asked: Open, survivors: Mapping[SiteId, Masked], told: Iterable[Unmask]) -> tuple[SiteId, ...]:
+    """Who answered with a share that is not the one that its author hashed, sorted.
+
+    A holder leaves out what is false in its box (`secagg.unmask`): who sends it all the same lies, and has signed it.
+    """
+    places = {site: place for place, site in enumerate(asked.cohort)}
+    found = set()
+    for one in told:
+        given = [(author, author, share) for author, share in one.own.items()]
+        given += [(author, lost, share) for author, of in one.pairs.items() for lost, share in of.items()]
+        if one.site in places and not all(
+            author in survivors and is_share(survivors[author], subject, places[one.site], share)
+            for author, subject, share in given
+        ):
+            found.add(one.site)
+    return tuple(sorted(found))
+
+
 def check(asked: Open, active: Iterable[Ready], survivors: Mapping[SiteId, Masked], opened: Opened) -> None:
     """Whether these are the keys that open the sum over the survivors, by what each site committed to.
 

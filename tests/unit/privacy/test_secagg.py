@@ -187,10 +187,27 @@ def test_a_corrupt_share_is_found_and_others_serve() -> None:
     bad = first.model_copy(update={"own": {**first.own, "b": bytes(33)}})
     with pytest.raises(Invalid):
         opened(table, [bad, *answers[1:]])  # four answer, and four are needed
+    assert opening.false_holders(table.open, table.masked, [bad, *answers[1:]]) == (first.site,)
     whole = Table().ready().mask()
     answers = answers_of(whole)
     lied = answers[0].model_copy(update={"own": {site: bytes(33) for site in SITES}})
     assert opened(whole, [lied, *answers[1:]]).tolist() == [10, 100, 2**32 - 10]
+    assert opening.false_holders(whole.open, whole.masked, answers) == ()
+    assert opening.false_holders(whole.open, whole.masked, [lied, *answers[1:]]) == (lied.site,)
+
+
+def test_false_shares_of_masks_with_a_lost_site_are_found_and_an_altered_box_is_no_fault_of_its_holder() -> None:
+    table = Table().ready().mask("e")
+    answers = answers_of(table)
+    pairs = {author: dict.fromkeys(of, bytes(33)) for author, of in answers[2].pairs.items()}
+    lied = answers[2].model_copy(update={"pairs": pairs})
+    assert opening.false_holders(table.open, table.masked, [*answers[:2], lied, answers[3]]) == (lied.site,)
+    stranger = answers[1].model_copy(update={"own": {**answers[1].own, "e": bytes(33)}})
+    assert opening.false_holders(table.open, table.masked, [answers[0], stranger]) == (stranger.site,)
+    boxed = Table().ready().mask()
+    boxed.masked["b"] = boxed.masked["b"].model_copy(update={"boxes": {**boxed.masked["b"].boxes, "a": b"x" * 200}})
+    honest = answers_of(boxed)
+    assert "b" not in honest[0].own and opening.false_holders(boxed.open, boxed.masked, honest) == ()
 
 
 def test_a_box_that_was_altered_is_left_out() -> None:
