@@ -5,6 +5,7 @@ select go together along what they have in common (`gather`). A list of one item
 """
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any
 
 from consilium.data.fhir.elements import CHOICES
@@ -97,12 +98,12 @@ def _branch(chains: list[tuple[Keys, int]]) -> Gathering:
     ends = [(keys[0], slot) for keys, slot in chains if len(keys) == 1]
     leaves = [(str(key), slot) for key, slot in ends if type(key) is str and key not in CHOICES]
     choices = [(str(key), _member(key), key, slot) for key, slot in ends if type(key) is Typed or key in CHOICES]
-    onward: dict[Key, list[tuple[Keys, int]]] = {}
+    onward: dict[tuple[Key, type], list[tuple[Keys, int]]] = {}  # by type too: valueString may be a name, or a choice
     for keys, slot in chains:
         if len(keys) > 1 or (keys and type(keys[0]) is int):
-            onward.setdefault(keys[0], []).append((keys[1:], slot))
-    inner = [(str(key), _member(key), key, _onto(more)) for key, more in onward.items() if type(key) is not int]
-    first = _branch(onward[0]) if 0 in onward else None
+            onward.setdefault((keys[0], type(keys[0])), []).append((keys[1:], slot))
+    inner = [(str(key), _member(key), key, _onto(more)) for (key, _), more in onward.items() if type(key) is not int]
+    first = _branch(onward[0, int]) if (0, int) in onward else None
     walks = [(walk(keys), slot) for keys, slot in chains]
 
     def run(node: Any, found: list[Any]) -> None:
@@ -153,7 +154,7 @@ def _member(key: Key) -> str | None:
 
 
 SIMPLE: dict[str, tuple[type, ...]] = {
-    "boolean": (bool,), "decimal": (int, float), "integer": (int,), "integer64": (int,), "positiveInt": (int,),
+    "boolean": (bool,), "decimal": (int, float, Decimal), "integer": (int,), "integer64": (int,), "positiveInt": (int,),
     "unsignedInt": (int,),
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ Numbers are int and float, or Decimal where a view asks for their precision; ari
 0.6. A date from JSON is text: it is compared as a date with what is one, and with another text that has its shape.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -166,7 +167,11 @@ def calculate(sign: str, one: Any, other: Any) -> Any:
         return None
     if sign == "div" or (whole and sign == "mod"):
         return int(found)
-    return found if type(left) is Decimal or type(right) is Decimal else float(found)
+    if type(left) is Decimal or type(right) is Decimal:
+        return found
+    if math.isinf(plain := float(found)):
+        raise Mismatch("has numbers that are too large to calculate with")
+    return plain
 
 
 def _decimal(sign: str, left: Decimal, right: Decimal) -> Decimal | None:

@@ -87,6 +87,7 @@ MISFITS = [
     (column("name.given", "integer", collection=True), {"name": [{"given": ["SECRET"]}]}, "no integer"),
     (column("gender < 5", "boolean"), {"gender": "SECRET"}, "cannot be compared"),
     (column("gender + 5"), {"gender": "SECRET"}, "no numbers"),
+    (column("value.ofType(decimal) * 10", "decimal"), {"valueDecimal": 1.7e308}, "too large"),
     (column("name.getReferenceKey()"), {"name": ["SECRET"]}, "no Reference"),
 ]
 
