@@ -20,7 +20,7 @@ from threading import Event
 from typing import Any
 
 from consilium import plugins, studyfile
-from consilium.algorithms.base import Here, Strategy, parts_of
+from consilium.algorithms.base import Here, Strategy, fits, parts_of
 from consilium.core import state as chain
 from consilium.core.errors import Conflict, DigestMismatch, NotFound, Unavailable
 from consilium.core.ids import Digest, canonical, digest
@@ -61,6 +61,7 @@ def _fits(study: Study, model: Tensors) -> None:
     """Whether the strategy, if it is installed here, can begin at the model. Raises: StudyInvalid."""
     if study.strategy.name in plugins.names("consilium.strategies"):
         strategy: Strategy = plugins.strategy(study.strategy.name, study.strategy.options)
+        fits(study, strategy)
         strategy.passes(Here(strategy.init(flatten(model)), parts=parts_of(model)))
         private.check(study, strategy, model)
 

@@ -5,12 +5,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from consilium import plugins
+from consilium.algorithms.base import Single, fits
 from consilium.algorithms.fedavg import FedAvg
+from consilium.core.bounded import FEDSGD
+from consilium.core.errors import StudyInvalid
+from consilium.core.study import SINGLE, Study
 from consilium.core.tensors import Tensors
 from consilium.testing import strategies
 from consilium.testing.strategies import LAWS
+from consilium.testing.trainers import a_study
 
 NEEDS: dict[str, dict[str, Any]] = {"fedper": {"layers": ["last"]}}
 """Options without which a strategy is none."""
@@ -20,6 +26,49 @@ NEEDS: dict[str, dict[str, Any]] = {"fedper": {"layers": ["last"]}}
 @pytest.mark.parametrize("name", plugins.names("consilium.strategies"))
 def test_every_strategy_keeps_every_law(name: str, law: Any) -> None:
     law(lambda options: plugins.strategy(name, {**NEEDS.get(name, {}), **options}))
+
+
+def test_every_strategy_that_is_built_in_is_told_apart_by_what_it_may_go_with() -> None:
+    """What looks at single updates is refused by name under a secure sum, and what is no single step under noise that
+    is shared: as the study file is read, with the key to correct. All others are possible."""
+    built_in = {name for name, point in plugins.names("consilium.strategies").items() if "consilium." in point.value}
+    plain = a_study("binary", {"kind": "logistic"}, epochs=1).model_dump(mode="json") | {"quorum": 9}
+    for name in sorted(built_in):
+        look = isinstance(plugins.strategy(name, NEEDS.get(name, {})), Single)
+        assert look is (name in SINGLE)
+        for privacy, refused in (
+            ({"recipe": "plain"}, False),
+            ({"recipe": "secure_sum"}, look),
+            ({"recipe": "secure_sum", "epsilon": 4.0, "expected_patients": 50}, look or name not in FEDSGD),
+        ):
+            asked = {**plain, "strategy": {"name": name, "options": NEEDS.get(name, {})}, "privacy": privacy}
+            if not refused:
+                Study.model_validate(asked)
+                continue
+            with pytest.raises(ValidationError, match=rf"`strategy\.name` {name} "):
+                Study.model_validate(asked)
+
+
+class Looking(FedAvg):
+    """A plug-in of others that looks at single updates."""
+
+    least = 7
+
+    def shares(self, squares: Any, sites: int) -> Any:
+        return np.ones(sites)
+
+    def combine(self, changes: Any, shares: Any) -> Any:
+        return changes[0]
+
+
+def test_a_plug_in_that_looks_at_single_updates_is_refused_by_name_as_it_is_submitted() -> None:
+    plain = a_study("binary", {"kind": "logistic"})
+    values = plain.model_dump(mode="json") | {"strategy": {"name": "looking"}, "quorum": 7}
+    fits(Study.model_validate(values), Looking({}))
+    with pytest.raises(StudyInvalid, match=r"strategy\.name: looking looks at single updates"):
+        fits(Study.model_validate(values | {"privacy": {"recipe": "secure_sum"}}), Looking({}))
+    with pytest.raises(StudyInvalid, match="quorum: looking with these options needs 7"):
+        fits(Study.model_validate(values | {"quorum": 6}), Looking({}))
 
 
 class Shifted(FedAvg):

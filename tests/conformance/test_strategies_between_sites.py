@@ -14,7 +14,7 @@ import pytest
 from consilium import plugins
 from consilium.core import state as chain
 from consilium.core.ids import digest
-from consilium.core.study import Plan
+from consilium.core.study import SINGLE, Plan
 from consilium.core.tensors import Tensors, flatten, from_safetensors
 from consilium.simulation import local
 from consilium.site import memories
@@ -25,11 +25,12 @@ THREE = ("east", "north", "south")
 EVERY = list(plugins.names("consilium.strategies"))
 OPTIONS: dict[str, dict[str, Any]] = {
     "qfedavg": {"q": 2.0}, "feddyn": {"alpha": 0.5}, "fedper": {"layers": ["intercept"]},
-    "fedbn": {"layers": ["intercept"]},
+    "fedbn": {"layers": ["intercept"]}, "krum": {"liars": 0},
 }  # fmt: skip
 KEEPS = ["scaffold", "feddyn", "fedper", "ditto"]
 """Strategies that keep something at a site."""
-SUMS = [name for name in EVERY if name not in ("fedavgm", "fedadagrad", "fedyogi", "fedprox", "fedbn")]
+ALIKE = ("fedavgm", "fedadagrad", "fedyogi", "fedprox", "fedbn")
+SUMS = [name for name in EVERY if name not in (*ALIKE, *SINGLE)]
 """All but those that add up what others do, too."""
 TRAINING = {"epochs": 2, "batch_size": 16, "learning_rate": 0.5}
 

@@ -6,7 +6,7 @@ and single numbers. Its memory is what one site keeps for itself; nobody else se
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -123,6 +123,44 @@ class Strategy(Protocol):
                  weight: sum of the weights, > 0.
         """
         ...
+
+
+@runtime_checkable
+class Single(Protocol):
+    """A strategy that looks at single updates, and so needs the recipe `plain`. `least`: sites without which it cannot.
+
+    What it makes of them stands in the place of the mean; the coordinator alone computes it.
+    """
+
+    least: int
+
+    def shares(self, squares: Callable[[], Array], sites: int) -> Array:
+        """How much each site counts (n,).
+
+        Args:    squares: gives squared distances between the sites' mean changes (n, n).
+        """
+        ...
+
+    def combine(self, changes: Array, shares: Array) -> Array:
+        """What stands for the mean of these changes (n, m) of one chunk: (m,). Each finite, in float64."""
+        ...
+
+
+def fits(study: Study, strategy: Strategy) -> None:
+    """Whether a strategy can have what it needs in a study. Raises: StudyInvalid: says what it lacks."""
+    if not isinstance(strategy, Single):
+        return
+    if study.privacy.recipe != "plain":
+        raise StudyInvalid(
+            f"strategy.name: {study.strategy.name} looks at single updates, and nobody sees any under "
+            f"{study.privacy.recipe}",
+            "choose another strategy, or `privacy: {recipe: plain}`, which each hospital must accept by name",
+        )
+    if study.quorum < strategy.least:
+        raise StudyInvalid(
+            f"quorum: {study.strategy.name} with these options needs {strategy.least} hospitals in every round",
+            "raise quorum, or lower strategy.options.liars",
+        )
 
 
 def parts_of(model: Mapping[str, Array]) -> dict[str, slice]:

@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, select, update
 
 from consilium import plugins
 from consilium.algorithms import metrics
+from consilium.algorithms.base import Single, fits
 from consilium.coordinator import steps
 from consilium.coordinator.conduct import Conduct
 from consilium.core import round as machine
@@ -73,6 +74,7 @@ class Needs:
         self.largest = max(row.size for row in rows.values())
         self.state: Digest = tx.find(results, run=conduct.run, round=self.number - 1).state
         self.state_size = size_of(tx, self.state)
+        self.single = single(conduct.plan.study)
         self.sealed: steps.Sealed | None = None
         if steps.secure(conduct.plan):
             model = chain.read(shelf.read(tx, self.state)).shape["model"]
@@ -80,7 +82,8 @@ class Needs:
 
     def batches(self, small: int) -> list[list[tuple[SiteId, Digest]]]:
         """The contributions in sorted order of sites, in parts: small ones are read into memory."""
-        apart = self.largest <= small and self.sealed is None  # masks fall away in the sum of all, and not before
+        # Masks fall away in the sum of all, and not before; and who looks at single updates looks at all of them.
+        apart = self.largest <= small and self.sealed is None and self.single is None
         count = BATCH if apart else len(self.contributions)
         return [self.contributions[at : at + count] for at in range(0, len(self.contributions), count)]
 
@@ -104,7 +107,7 @@ class Performer:
         if needs.sealed is not None:
             return self._opened(plan, needs, needs.sealed, stamp, parts)
         total = [self._source(before.total), *parts] if before else parts
-        made = self.shelf.make(lambda out: chain.fold(total, stamp, out), needs.largest)
+        made = self.shelf.make(lambda out: chain.fold(total, stamp, out, needs.single), needs.largest)
         # `plain` shows each hospital's sums to the coordinator, and each hospital signed that it knows.
         singles = {site: read_figures(plan.study, part) for site, part in zip(sites, parts, strict=True)}
         return Sum(made, {**(before.figures if before else {}), **singles})
@@ -206,7 +209,15 @@ def _size(source: chain.Source) -> int:
 
 def strategy(study: Study) -> Any:
     """The study's strategy, with its options. Raises: StudyInvalid: it is not installed here, or not its options."""
-    return plugins.strategy(study.strategy.name, study.strategy.options)
+    made = plugins.strategy(study.strategy.name, study.strategy.options)
+    fits(study, made)
+    return made
+
+
+def single(study: Study) -> Single | None:
+    """The study's strategy, if it looks at single updates."""
+    made = strategy(study)
+    return made if isinstance(made, Single) else None
 
 
 def read_figures(study: Study, source: chain.Source) -> dict[str, Any]:

@@ -9,7 +9,7 @@ not grow with the number of sites, and a replay gives the same bits.
 import hashlib
 import json
 import mmap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -41,6 +41,20 @@ class Advances(Protocol):
 
     def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
         """The next state of one chunk; element-wise, but for single numbers, which come whole."""
+        ...
+
+
+class Combines(Protocol):
+    """What is put in the place of the mean of updates, by a strategy that looks at single ones."""
+
+    least: int
+
+    def shares(self, squares: Callable[[], Array], sites: int) -> Array:
+        """How much each file counts (n,); `squares` gives squared distances between their mean changes (n, n)."""
+        ...
+
+    def combine(self, changes: Array, shares: Array) -> Array:
+        """What stands for the mean of changes (n, m): (m,)."""
         ...
 
 
@@ -227,13 +241,17 @@ def finite(vectors: Vectors) -> bool:
     return all(bool(np.isfinite(part).all()) for part in parts)
 
 
-def fold(contributions: Sequence[Source], metadata: Mapping[str, str], out: IO[bytes]) -> tuple[Digest, int]:
+def fold(
+    contributions: Sequence[Source], metadata: Mapping[str, str], out: IO[bytes], single: Combines | None = None
+) -> tuple[Digest, int]:
     """Sum the segments that all files have, chunk by chunk, in the order given: sort by site, for a replay's same bits.
 
     Memory: one chunk, whatever the number of files and their size. A segment that one file lacks is left out: no site
     can spoil a round for the others by sending less.
 
-    Raises: Invalid: no files, a segment of unequal layouts, or a sum that is not finite.
+    Args:    single: combines the updates in its own way; what is written is that times the sum of weights, so that the
+             next state follows from it as from a sum. All files are given at once, and a chunk of each is in memory.
+    Raises:  Invalid: no files, a segment of unequal layouts, a sum that is not finite, or too few files for `single`.
     """
     files = [read(source) for source in contributions]
     shared = (
@@ -246,11 +264,41 @@ def fold(contributions: Sequence[Source], metadata: Mapping[str, str], out: IO[b
     writer = Writer(out)
     writer.write(header(shared, metadata))
     for name, (_, size) in sorted(shared.items()):
-        for start in range(0, size, CHUNK):
-            total = np.array(files[0].arrays[name][start : start + CHUNK])
-            for file in files[1:]:
-                total += file.arrays[name][start : start + CHUNK]
+        parts = _added_up(files, name, size) if single is None or name != "update" else _combined(files, size, single)
+        for total in parts:
             if not np.all(np.isfinite(total)):
                 raise Invalid(f"the sum of segment {name!r} is not finite", "lower the learning rate of the study")
             writer.write(raw(total))
     return writer.digest(), writer.size
+
+
+def _added_up(files: Sequence[Vectors], name: str, size: int) -> Iterator[Array]:
+    for start in range(0, size, CHUNK):
+        total = np.array(files[0].arrays[name][start : start + CHUNK])
+        for file in files[1:]:
+            total += file.arrays[name][start : start + CHUNK]
+        yield total
+
+
+def _combined(files: Sequence[Vectors], size: int, single: Combines) -> Iterator[Array]:
+    if len(files) < single.least:
+        raise Invalid(f"{len(files)} hospitals answered, and the strategy needs {single.least}", "raise quorum")
+    weights = np.array([float(file.arrays["weight"][0]) for file in files])
+
+    def changes() -> Iterator[Array]:
+        for start in range(0, size, CHUNK):
+            rows = [file.arrays["update"][start : start + CHUNK].astype(np.float64) for file in files]
+            yield np.stack(rows) / weights[:, None]
+
+    def squares() -> Array:
+        found = np.zeros((len(files), len(files)))
+        for part in changes():
+            for index, row in enumerate(part):
+                found[index] += np.sum((part - row) ** 2, axis=1)
+        return found
+
+    with np.errstate(over="ignore"):  # a change without bounds is far from all others: that is what counts
+        shares = single.shares(squares, len(files))
+    kind = files[0].arrays["update"].dtype
+    for part in changes():
+        yield (weights.sum() * single.combine(part, shares)).astype(kind)

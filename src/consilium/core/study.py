@@ -136,13 +136,17 @@ class Model(Part):
         return self
 
 
+SINGLE = ("median", "trimmed-mean", "krum")
+"""Strategies that look at single updates."""
+
+
 class Strategy(Part):
     """The federated algorithm and its options."""
 
     name: Slug = Field(
         "fedavg",
         description="fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, scaffold, feddyn, "
-        "fedper, fedbn, ditto, or a plug-in",
+        "fedper, fedbn, ditto; under the recipe `plain` median, trimmed-mean, krum; or a plug-in",
     )
     options: Json = Field(default_factory=dict, description="options of the strategy")
 
@@ -295,6 +299,16 @@ class Study(Part):
             raise ValueError(
                 f"`quorum` {self.quorum} is less than the {least} sites that a secure sum needs; raise it, or choose "
                 "`privacy: {recipe: plain}`, which each hospital must accept by name"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _updates_can_be_seen(self) -> "Study":
+        if self.strategy.name in SINGLE and self.privacy.recipe != "plain":
+            raise ValueError(
+                f"`strategy.name` {self.strategy.name} looks at single updates, and nobody sees any under "
+                f"{self.privacy.recipe}; choose another, or `privacy: {{recipe: plain}}`, which each hospital must "
+                "accept by name"
             )
         return self
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from consilium.coordinator import perform
 from consilium.coordinator.perform import read_figures, strategy
 from consilium.core import state as chain
 from consilium.core.errors import Conflict, DataUnusable
@@ -118,7 +119,8 @@ def _sums(
         single[site], _ = _file(folder / f"update-{site}", lambda out, s=segments: chain.write(s, {}, out))  # type: ignore[misc]
     stamp, paths = {"run": of.run, "round": str(of.number), "kind": of.kind}, list(single.values())
     if plan.study.privacy.recipe != "secure_sum":
-        return _file(summed, lambda out: chain.fold(paths, stamp, out))[0], single
+        look = perform.single(plan.study)
+        return _file(summed, lambda out: chain.fold(paths, stamp, out, look))[0], single
     layout = layout_of(plan, of.kind, of.state, len(updates))
 
     def whole(path: Path) -> Path:

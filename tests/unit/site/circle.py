@@ -12,6 +12,7 @@ from unittest import mock
 
 from consilium import plugins
 from consilium.api import freeze
+from consilium.coordinator import perform
 from consilium.core import state as chain
 from consilium.core.ids import Digest, SiteId, digest
 from consilium.core.study import Plan, Study
@@ -275,7 +276,7 @@ class Relay:
         assert set(became.values()) == {"done"}, became
         sent = [self[name].folder.run(run) / f"update-{number}.safetensors" for name in asked]
         out = io.BytesIO()
-        chain.fold(sent, {"run": run, "round": str(number)}, out)
+        chain.fold(sent, {"run": run, "round": str(number)}, out, perform.single(plan.study))
         self.summed(plan, number, out.getvalue())
         self.closed(plan, number, asked)
 
