@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder   # most tests wait for processes; those that measure time run alone
 
-.PHONY: demo test test-long check bench bench-dp bench-dp-accuracy bench-fhir docs format clean
+.PHONY: demo test test-long check bench bench-beside bench-dp bench-dp-accuracy bench-fhir docs format clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -43,6 +43,9 @@ bench: .venv/ready-dev     ## performance, beside the hardware's floor
 	$(BIN)/python bench/scale.py $(ARGS)
 	$(BIN)/python bench/secure.py $(ARGS)
 
+bench-beside: .venv/ready-dev  ## secure rounds beside Flower, which gets an environment of its own
+	$(BIN)/python bench/beside.py $(ARGS)
+
 bench-dp: .venv/ready-dev  ## training with differential privacy beside Opacus, which gets an environment of its own
 	$(BIN)/python bench/dp.py $(ARGS)
 
@@ -60,4 +63,4 @@ format: .venv/ready-dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-mitmproxy .venv-opacus .venv-sqlonfhir build dist site-docs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-mitmproxy .venv-opacus .venv-flower .venv-sqlonfhir build dist site-docs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

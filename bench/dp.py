@@ -16,7 +16,6 @@ import statistics
 import subprocess
 import tempfile
 import time
-import venv
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,6 @@ import place
 from consilium.privacy import clip, noise
 from consilium.training.clipped import Clipper, slope
 
-PEER = place.HERE.parent / ".venv-opacus"
 MODES = ("ew", "ghost", "hooks", "functorch")
 TOO_SLOW = 5
 """A mode that takes so many times as long as another at its first turn is not asked again: it is not the fastest."""
@@ -95,23 +93,12 @@ class Linear:
         return len(chosen)
 
 
-def opacus() -> Path:
-    """Python of the environment of the peer, made where it is not there."""
-    python = PEER / "bin" / "python"
-    if not (PEER / "ready").exists():
-        venv.create(PEER, with_pip=True)
-        pins = [place.HERE.parent / "constraints.txt", place.HERE / "opacus.txt"]
-        subprocess.run([python, "-m", "pip", "install", "-q", "-c", pins[0], "-r", pins[1]], check=True)
-        (PEER / "ready").touch()
-    return python
-
-
 class Peer:
     """The process that runs Opacus."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [opacus(), place.HERE / "dp_peer.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [place.peer("opacus"), place.HERE / "dp_peer.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def ask(self, **what) -> dict:

@@ -37,6 +37,16 @@ load was {load:.1f} when this began: above 1, others were at work on it, so look
 | Model | Plain round | Secure round | Secure : plain | Coordinator | Agent |
 |---|---|---|---|---|---|
 """
+BESIDE = """\
+## Beside Flower's SecAgg+
+
+Rounds of the same number of sites and bytes in one run (`make bench-beside`): ours with a process per site, TLS and
+default durability; Flower {flower}'s in its simulator, without network, disk or TLS. All sites share this machine's
+cores. Load while measured: {load:.1f}.
+
+| Sites | Model | Ours, plain | Ours, secure | Flower, plain | Flower, secure | Flower : ours, secure | Flower's error |
+|---|---|---|---|---|---|---|---|
+"""
 DP = """\
 ## Training with differential privacy
 
@@ -136,6 +146,15 @@ def page(results: dict) -> str:
                 f"| {secure['median'] / plain['median']:.2f} | {one['coordinator_mb']:.0f} MB "
                 f"| {one['agent_mb']:.0f} MB |\n"
             )
+        text += _machine(found["machine"])
+    if "beside" in results:
+        found = results["beside"]
+        text += BESIDE.format(**found)
+        for one in found["cases"]:
+            mine, theirs = one["ours_s"], one["flower_s"]
+            times = " | ".join(_seconds(told[kind]) for told in (mine, theirs) for kind in ("plain", "secure"))
+            ratio = theirs["secure"]["median"] / mine["secure"]["median"]
+            text += f"| {one['sites']} | {one['model_mb']:g} MB | {times} | {ratio:.1f} | {one['flower_error']:.0e} |\n"
         text += _machine(found["machine"])
     if "dp" in results:
         found = results["dp"]

@@ -53,6 +53,17 @@ def enter() -> Path:
     sys.exit(done.returncode)
 
 
+def peer(name: str) -> Path:
+    """Python of an environment with what `NAME.txt` names, made where it is not there: peers need other versions."""
+    folder = HERE.parent / f".venv-{name}"
+    python = folder / "bin" / "python"
+    if not (folder / "ready").exists():
+        venv.create(folder, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", "-r", HERE / f"{name}.txt"], check=True)
+        (folder / "ready").touch()
+    return python
+
+
 def machine() -> dict[str, object]:
     """What ran this, for whoever compares."""
     cpu = next(

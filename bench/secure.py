@@ -95,15 +95,15 @@ def times(events: list[dict]) -> list[float]:
     return [after - before for before, after in itertools.pairwise(opened(begun))]
 
 
-def turn(made, name: str, size: int, rounds: int, privacy: dict) -> list[float]:
+def turn(made, name: str, size: int, rounds: int, privacy: dict, sites: int = SITES) -> list[float]:
     """One run, its mean checked; seconds of its rounds."""
     seed = {"epochs": 1, "learning_rate": 0.5, "seed": zlib.crc32(name.encode()) >> 1}  # another model in each run
-    asked = wanted(size, rounds + 1, SITES, privacy=privacy, training=seed)
+    asked = wanted(size, rounds + 1, sites, privacy=privacy, training=seed)
     run = made.start(made.approved(asked.model_copy(update={"name": name})))
     if privacy is SECURE and name.endswith("-1"):  # people compare once per roster
         made.compared(run)
     found = times(finished(made, run, 600))
-    check(made, run, size, rounds + 1)
+    check(made, run, size, rounds + 1, sites)
     return found
 
 
