@@ -2,8 +2,29 @@
 
 from pathlib import Path
 
+import numpy as np
+
+from consilium import api
+from consilium.core import state as chain
 from consilium.core.ids import digest
-from e2e.federation import federation, study
+from consilium.core.tensors import flatten
+from e2e.federation import Federation, federation, study
+
+
+def goes_on(made: Federation, run: str, path: Path) -> None:
+    """Another study starts from the model of a run, and says so; each hospital accepts that by name."""
+    owner = api.Federation(made.coordinator.url, token=made.owner.token(), ca=made.coordinator.ca)
+    trained = owner.run(run).result()
+    trained.save(path)
+    plan = owner.submit(study("more", model={"kind": "logistic", "start": "given"}, rounds=1), model=path).plan
+    assert plan is not None
+    for hospital in made.hospitals.values():
+        hospital.approve(plan)
+    more = made.start(plan)
+    made.until(more, "finished")
+    begun = made.rows(f"SELECT state FROM results WHERE run = '{more}' AND round = 0")[0][0]
+    data = owner.connection.request("GET", f"/v1/blobs/{begun}").data
+    assert np.array_equal(chain.read(data).arrays["model"], flatten(trained.model()))
 
 
 def test_three_hospitals_train_one_model(tmp_path: Path) -> None:
@@ -14,6 +35,7 @@ def test_three_hospitals_train_one_model(tmp_path: Path) -> None:
         assert digest(made.model(run)) == view["state"]["digest"]
         result = made.owner.connection.get(f"/v1/runs/{run}/result")
         assert result["figures"]["all"]["auroc"]["value"] > 0.8
+        goes_on(made, run, tmp_path / "model.safetensors")
         for hospital in made.hospitals.values():
             assert hospital.process.stop() == 0, hospital.process.said
             assert "Traceback" not in hospital.process.said
