@@ -34,7 +34,7 @@ from consilium.store.hot import Hot
 from consilium.store.schema import contributions, openings, steps
 from consilium.store.shelf import Shelf
 from consilium.wire.envelope import payload_of
-from consilium.wire.messages import MAX_MESSAGE, Step
+from consilium.wire.messages import OPENED, Step
 
 BODIES: dict[str, type[pairing.Message]] = {
     Phase.KEYS: pairing.Keys, Phase.PAIR: pairing.Paired, Phase.PROVE: pairing.Confirmed,
@@ -187,7 +187,7 @@ def opening(tx: Transaction, shelf: Shelf, run: str, number: int) -> bytes:
     sent = [one for one in tx.rows(_SENT, run=run, round=number) if one.site in told["own"]]
     vectors = {one.site: {"digest": one.digest, "size": one.size} for one in sent}
     begin = canonical({"attempt": row.attempt, **told, "vectors": vectors})
-    if sum(one.size for one in sent) > MAX_MESSAGE:
+    if sum(one.size for one in sent) > OPENED:
         return begin
     data = (b'"%b":"%b"' % (one.digest.encode(), _base64(shelf.read(tx, Digest(one.digest)))) for one in sent)
     return b'%b,"data":{%b}}' % (begin[:-1], b",".join(data))

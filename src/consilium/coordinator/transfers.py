@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import exists, literal, or_, select
+from sqlalchemy import bindparam, exists, literal, select
 from starlette.responses import FileResponse, Response
 
 from consilium.coordinator.conduct import grant
@@ -20,6 +20,7 @@ from consilium.core.ids import Digest, is_digest
 from consilium.core.ids import digest as digest_of
 from consilium.store.blobs import Stored
 from consilium.store.database import Transaction
+from consilium.store.hot import Hot
 from consilium.store.schema import blobs, contributions, decisions, grants, openings, results, runs, studies
 from consilium.store.shelf import touch
 from consilium.wire.messages import Answer, Blob, Step
@@ -30,6 +31,35 @@ STALLED_S = 30.0
 """A sender of whom no byte comes for this long has gone without a word: its request ends, what it sent stays."""
 
 
+_SIZE = (
+    select(blobs.c.size).join(grants, grants.c.digest == blobs.c.digest)
+    .where(blobs.c.digest == bindparam("digest")).limit(1)
+)  # fmt: skip
+_GRANTED = Hot(_SIZE.where(grants.c.subject == bindparam("subject")))
+_OF_STUDIES = Hot(_SIZE.where(grants.c.subject.like("study:%")))
+_STUDY = literal("study:") + studies.c.study
+_OWNED = Hot(_SIZE.where(grants.c.subject.in_(select(_STUDY).where(studies.c.owner == bindparam("owner")))))
+_MINE = grants.alias()
+_OFFERED = Hot(
+    _SIZE.where(
+        grants.c.subject.in_(
+            select(_STUDY).join(_MINE, _MINE.c.digest == studies.c.plan).where(_MINE.c.subject == bindparam("subject"))
+        )
+    )
+)
+_OPENED = Hot(
+    select(contributions.c.size)
+    .join(openings, (contributions.c.run == openings.c.run) & (contributions.c.round == openings.c.round))
+    .join(runs, runs.c.run == contributions.c.run)
+    .where(
+        contributions.c.digest == bindparam("digest"),
+        runs.c.study.in_(select(decisions.c.study).where(decisions.c.site == bindparam("site"))),
+    )
+    .limit(1)
+)
+"""Size of a masked vector whose sum is open."""
+
+
 def _digest(call: Call) -> Digest:
     if not is_digest(call.key):
         raise Invalid("a blob is named sha256:<64 hex digits>", "correct the address")
@@ -38,32 +68,17 @@ def _digest(call: Call) -> Digest:
 
 def _readable(tx: Transaction, call: Call, digest: Digest) -> int | None:
     """Size of the blob if this subject may read it: sent by or granted to it, or of a study that it may see."""
-    subjects = [grants.c.subject == call.who.subject]
+    asked = {"digest": digest, "subject": call.who.subject}
+    size: int | None = tx.scalar(_GRANTED, **asked)
+    if size is not None:
+        return size
     if call.who.role in ("admin", "auditor"):
-        subjects.append(grants.c.subject.like("study:%"))
+        size = tx.scalar(_OF_STUDIES, digest=digest)
     elif call.who.role == "researcher":
-        owned = [
-            f"study:{row.study}" for row in tx.rows(select(studies.c.study).where(studies.c.owner == call.who.name))
-        ]
-        subjects.append(grants.c.subject.in_(owned))
+        size = tx.scalar(_OWNED, digest=digest, owner=call.who.name)
     else:
-        mine = grants.alias()
-        offered = select(literal("study:") + studies.c.study).join(mine, mine.c.digest == studies.c.plan)
-        offered = offered.where(mine.c.subject == call.who.subject)
-        subjects.append(grants.c.subject.in_(offered))
-    statement = select(blobs.c.size).join(grants, grants.c.digest == blobs.c.digest)
-    size: int | None = tx.scalar(statement.where(blobs.c.digest == digest, or_(*subjects)))
-    if size is None and call.who.role == "site":
-        size = _opened(tx, call, digest)
-    return size
-
-
-def _opened(tx: Transaction, call: Call, digest: Digest) -> int | None:
-    """Size of a masked vector whose sum is open, for a site of its study: it computes the sum anew."""
-    same = (contributions.c.run == openings.c.run) & (contributions.c.round == openings.c.round)
-    found = select(contributions.c.size).join(openings, same).join(runs, runs.c.run == contributions.c.run)
-    mine = select(decisions.c.study).where(decisions.c.site == call.who.name)
-    size: int | None = tx.scalar(found.where(contributions.c.digest == digest, runs.c.study.in_(mine)))
+        size = tx.scalar(_OPENED, digest=digest, site=call.who.name)  # a site of its study computes the sum anew
+        size = tx.scalar(_OFFERED, **asked) if size is None else size
     return size
 
 

@@ -21,6 +21,8 @@ MAX_MESSAGE = 1 << 20
 """Largest JSON body, in bytes; bulk travels as blobs."""
 SMALL = 256 << 10
 """A blob of at most so many bytes travels with the message that names it: it costs no request of its own."""
+OPENED = 8 << 20
+"""Vectors of so many bytes in all travel with what opened their sum: each by itself would cost every site a request."""
 LINKS = 5000
 """Most entries of a log that one message leads past; more take several."""
 TEXT = r"^[^\x00]*$"
