@@ -60,7 +60,7 @@ def freeze(study: Study, wheel: Path | None = None, model: Path | None = None) -
 def _fits(study: Study, model: Tensors) -> None:
     """Whether the strategy, if it is installed here, can begin at the model. Raises: StudyInvalid."""
     if study.strategy.name in plugins.names("consilium.strategies"):
-        strategy: Strategy = plugins.strategy(study.strategy.name, study.strategy.options)
+        strategy: Strategy = plugins.strategy_of(study)
         fits(study, strategy)
         strategy.passes(Here(strategy.init(flatten(model)), parts=parts_of(model)))
         private.check(study, strategy, model)

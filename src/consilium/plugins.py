@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from consilium.core.errors import NotFound, StudyInvalid
+
+if TYPE_CHECKING:
+    from consilium.core.study import Study
 
 GROUPS = {
     "consilium.strategies": "federated algorithms",
@@ -39,6 +42,16 @@ def strategy(name: str, options: Mapping[str, Any]) -> Any:
     except NotFound as error:
         raise StudyInvalid(error.message, error.remedy) from error
     return kind(options)
+
+
+def strategy_of(study: "Study") -> Any:
+    """The strategy of a study, with what its privacy adds to it. Raises: StudyInvalid: as `strategy`."""
+    found = strategy(study.strategy.name, study.strategy.options)
+    if not study.privacy.whole:
+        return found
+    from consilium.algorithms.clipping import Clipped  # few studies need it
+
+    return Clipped(found, study.privacy.clip_norm, study.privacy.clip_quantile)
 
 
 @cache  # looking through all that is installed takes milliseconds, and rounds ask for the same few

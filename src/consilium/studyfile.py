@@ -105,6 +105,7 @@ privacy:
   # delta: 1.0e-5                   # chance that they say more; below 1 over all patients
   # noise: shared                   # hospitals add it in shares, within the secure sum, and a round is one step;
                                     # at_each_hospital: each adds all of it, with any recipe, strategy and more steps
+  # unit: patient                   # hospital: of each one as a whole at most epsilon is said; for fifty and more
   # clip_norm: 1.0                  # largest norm of one patient's gradient; a longer one is shortened
   # sampling: 1.0                   # chance with which each patient is drawn in each step
   # expected_patients: 500          # training patients of an average hospital: an estimate that anybody may know

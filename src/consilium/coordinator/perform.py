@@ -209,7 +209,7 @@ def _size(source: chain.Source) -> int:
 
 def strategy(study: Study) -> Any:
     """The study's strategy, with its options. Raises: StudyInvalid: it is not installed here, or not its options."""
-    made = plugins.strategy(study.strategy.name, study.strategy.options)
+    made = plugins.strategy_of(study)
     fits(study, made)
     return made
 

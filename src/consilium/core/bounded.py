@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
 FEDSGD = ("fedavg", "fedavgm", "fedadagrad", "fedadam", "fedyogi")
 """Strategies whose round is one step on summed gradients where each hospital makes one: noise can be added to them."""
+WHOLE = (*FEDSGD, "fedprox")
+"""Strategies that add up changes of the model and nothing beside them."""
 CLIPPED = ("linear", "logistic", "poisson", "torch")
 """Models whose gradient is known patient by patient."""
 
@@ -22,7 +24,12 @@ def unfit(study: "Study") -> str | None:
     if asked.epsilon is None:
         given = [name for name in ("noise_multiplier", "all_honest") if getattr(asked, name) is not None]
         given += ["noise"] if asked.noise != "shared" else []
+        given += ["unit"] if asked.unit != "patient" else []
         return f"`privacy.{given[0]}` needs `privacy.epsilon` beside it" if given else None
+    if asked.whole:
+        return _unfit_whole(study)
+    if asked.clip_quantile is not None:
+        return "`privacy.clip_quantile` is for `unit: hospital`: gradients of patients are cut at one norm"
     if study.model.kind not in CLIPPED:
         return f"`model.kind` {study.model.kind} is not possible under `epsilon`; choose one of {', '.join(CLIPPED)}"
     if study.model.wheel is not None:
@@ -39,6 +46,22 @@ def unfit(study: "Study") -> str | None:
     if asked.local:
         return _unfit_alone(study, asked.expected_patients)
     return _unfit_together(study) or _unfit_numbers(study, asked.expected_patients)
+
+
+def _unfit_whole(study: "Study") -> str | None:
+    """For hospitals as a whole: what each changes is shortened and gets a share of noise, however it was trained."""
+    asked, strategy = study.privacy, study.strategy.name
+    if asked.recipe != "secure_sum":
+        return "`privacy.recipe` must be secure_sum under `unit: hospital`: shares of noise only add up in a secure sum"
+    if asked.noise != "shared":
+        return f"`privacy.noise` {asked.noise} is not possible under `unit: hospital`: nothing of one would be left"
+    if strategy not in WHOLE:
+        return f"`strategy.name` {strategy} is not possible under `unit: hospital`; use {', '.join(WHOLE)}"
+    if study.model.wheel is not None:
+        return "`model.wheel` is not possible under `epsilon`: foreign code would shorten its own changes"
+    if asked.sampling != 1:
+        return "`privacy.sampling` is not possible under `unit: hospital`: hospitals are not drawn, write 1"
+    return _unfit_numbers(study, 1)
 
 
 def _unfit_together(study: "Study") -> str | None:
@@ -68,7 +91,8 @@ def _unfit_alone(study: "Study", expected: int) -> str | None:
 def _unfit_numbers(study: "Study", expected: int) -> str | None:
     asked, all_ = study.privacy, expected * max(len(study.sites), study.quorum)
     if asked.delta * all_ >= 1:
-        return f"`privacy.delta` {asked.delta:g} must be below 1/{all_}: one over all hospitals' expected patients"
+        whom = "hospitals" if asked.whole else "hospitals' expected patients"
+        return f"`privacy.delta` {asked.delta:g} must be below 1/{all_}: one over all {whom}"
     opening = max(asked.min_sites, threshold(study.quorum))
     if asked.colluding > opening - 2:
         return (

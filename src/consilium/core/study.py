@@ -183,6 +183,11 @@ class Privacy(Part):
         None, gt=0, le=100, description="most that all rounds together may say of one patient; none given: no noise"
     )
     delta: float = Field(1e-5, gt=0, lt=1, description="chance of more than `epsilon`; below 1 over all patients")
+    unit: Literal["patient", "hospital"] = Field(
+        "patient",
+        description="of whom at most `epsilon` is said: of each patient, or of each hospital as a whole, whose change "
+        "of the model is then shortened to `clip_norm`, whatever it consists of",
+    )
     noise: Literal["shared", "at_each_hospital"] = Field(
         "shared",
         description="who adds it, under `epsilon`. shared: all hospitals, in shares within the secure sum, and each "
@@ -190,7 +195,18 @@ class Privacy(Part):
         "with any recipe, any strategy and several steps per round, but the model gets more noise",
     )
     clip_norm: float = Field(
-        1.0, gt=0, le=1e6, description="largest Euclidean norm of one patient's gradient; a longer one is shortened"
+        1.0,
+        gt=0,
+        le=1e6,
+        description="largest Euclidean norm of one patient's gradient, or of one hospital's change of the model; a "
+        "longer one is shortened",
+    )
+    clip_quantile: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="for `unit: hospital`: `clip_norm` moves from round to round until this share of hospitals is not "
+        "shortened; none given: it stays",
     )
     sampling: float = Field(
         1.0, gt=0, le=1, description="chance with which each patient is drawn in each step; who was, stays secret"
@@ -226,6 +242,11 @@ class Privacy(Part):
         return self.epsilon is not None and self.noise == "shared"
 
     @property
+    def whole(self) -> bool:
+        """Whether it is a hospital as a whole of which at most `epsilon` is said."""
+        return self.epsilon is not None and self.unit == "hospital"
+
+    @property
     def local(self) -> bool:
         """Whether each hospital adds all the noise itself, while it trains."""
         return self.epsilon is not None and self.noise == "at_each_hospital"
@@ -235,6 +256,8 @@ class Privacy(Part):
         """By what each hospital's part is weighted under `epsilon`, from the plan; None: by its training patients."""
         if self.epsilon is None:
             return None
+        if self.whole:
+            return 1.0
         return self.expected_batch if self.shared else float(self.expected_patients or 1)
 
     @property

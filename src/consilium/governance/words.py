@@ -37,6 +37,23 @@ _BOUNDED_EACH = (
     "further run and study costs as much again. Not covered: the figures of held-out patients, which leave once, for "
     "the final model, without noise; which hospitals have enough patients to take part; and how long they take."
 )
+_BOUNDED_WHOLE = (
+    "What all rounds of a run together say of one hospital as a whole is bounded (differential privacy; two consortia "
+    "are neighbours when one hospital's changes of the model are there, or none in their place): epsilon {epsilon:g} "
+    "at delta {delta:g} as long as the {honest} fewest honest hospitals in an opened sum added their noise, whoever "
+    "stays away and even if {colluding} tell the coordinator theirs; epsilon {all_honest:g} while all {quorum} "
+    "hospitals of a quorum add theirs and tell nobody. {size} A patient is within it, too, but at twice the distance: "
+    "the review of the budget says at which epsilon, and the ledger counts that. Every further run and study costs as "
+    "much again. Not covered: that this hospital takes part; the figures of held-out patients, which leave once, for "
+    "the final model, without noise; and how long training takes."
+)
+ENOUGH = 50
+"""With fewer hospitals, noise that bounds much leaves no model, and noise that leaves one bounds little."""
+_FEW = (
+    "With fewer than {enough} hospitals take that for hygiene and not for a guarantee: noise that leaves a model worth "
+    "having makes such an epsilon a large one, and one that is small leaves little of the model."
+)
+_MANY = "That is for {quorum} hospitals and more."
 _FIGURES = "of changes of the model, numbers of patients and histograms of scores"
 _NOISED = "of changes of the model, with noise; and once, of histograms of the final model's scores, without"
 _SINGLE = (
@@ -105,9 +122,10 @@ def _bound(study: Study, least: int) -> str:
     asked = study.privacy
     if asked.local:
         return _BOUNDED_EACH.format(epsilon=asked.epsilon, delta=asked.delta)
-    return _BOUNDED.format(
+    size = (_FEW if study.quorum < ENOUGH else _MANY).format(enough=ENOUGH, quorum=study.quorum)
+    return (_BOUNDED_WHOLE if asked.whole else _BOUNDED).format(
         epsilon=asked.epsilon, delta=asked.delta, honest=least - asked.colluding, colluding=asked.colluding,
-        all_honest=asked.all_honest or asked.epsilon, quorum=study.quorum,
+        all_honest=asked.all_honest or asked.epsilon, quorum=study.quorum, size=size,
     )  # fmt: skip
 
 
@@ -120,23 +138,34 @@ def protects(study: Study) -> str:
         how = "with noise that each hospital added itself"
     else:
         how = f"while all hospitals add their noise: {asked.all_honest or asked.epsilon:g}"
+    few = ": hygiene and no guarantee for so few" if asked.whole and study.quorum < ENOUGH else ""
     return (
-        f"{PROTECTS[asked.recipe]}; differential privacy per patient with epsilon {asked.epsilon:g} at delta "
-        f"{asked.delta:g} ({how}), which does not cover the figures of held-out patients"
+        f"{PROTECTS[asked.recipe]}; differential privacy per {asked.unit}{few}, with epsilon {asked.epsilon:g} at "
+        f"delta {asked.delta:g} ({how}), which does not cover the figures of held-out patients"
     )
 
 
 def _rounds(study: Study) -> str:
     asked, judged = study.privacy, "and one round that judges the final model."
-    if asked.epsilon is None:
+    if asked.epsilon is None or asked.whole:
         passes = f"{study.training.epochs} passes over the patients each"
-        return f"At most {study.rounds} rounds of training, {passes}, {judged}"
+        told = f"At most {study.rounds} rounds of training, {passes}, {judged}"
+        return f"{told} {_shortened(study)}" if asked.whole else told
     steps = f"In each of the {study.noised_steps} steps of a round" if asked.local else "In each"
     return (
         f"At most {study.rounds} rounds of training, {judged} {steps}, every patient is drawn with a chance of "
         f"{asked.sampling:g}; what the drawn ones change is cut to a norm of {asked.clip_norm:g} for each, summed, and "
         f"gets noise of {asked.noise_multiplier or 0:g} times that."
     )
+
+
+def _shortened(study: Study) -> str:
+    asked = study.privacy
+    bound = f"a norm of {asked.clip_norm:g}"
+    if asked.clip_quantile is not None:
+        bound += f" at first, which then follows what {asked.clip_quantile:.0%} of the hospitals stay below"
+    noise = asked.noise_multiplier or 0
+    return f"What a hospital changes in a round is cut to {bound}, and the sum gets noise of {noise:g} times that."
 
 
 def _leaves(study: Study) -> str:

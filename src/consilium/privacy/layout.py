@@ -66,6 +66,9 @@ class Layout:
             encodings |= {name: _encoding(study, of, model[0], sites) for name, of in sums.items()}
             if mechanism is not None and mechanism.shared:
                 encodings["update"] = noised(study, mechanism, model[1], sites)
+                if mechanism.counting is not None:
+                    share = mechanism.shares(sites).of_one(mechanism.counting)
+                    encodings["within"] = Noised(64, 0.5, sites, 1, 0.5, share)
         counted = sum(length for _, length in shape.values())
         shape[CLAMPED] = ("F64", 1)
         encodings[CLAMPED] = Encoding(64, float(counted), sites)
@@ -183,7 +186,9 @@ def noised(study: Study, mechanism: Mechanism, length: int, sites: int) -> Noise
 
     Raises: Invalid: there is no room for it.
     """
-    privacy, share = study.privacy, mechanism.shares(sites).of_one(mechanism.noise)
+    privacy, share = study.privacy, mechanism.shares(sites).of_one(mechanism.of_update)
+    if mechanism.whole:
+        return Noised(privacy.bits or 32, mechanism.bound, sites, length, mechanism.bound, share)
     # The penalty's part depends on no patient; it is held within `clip`, so that the whole never reaches the limit.
     limit = mechanism.bound * privacy.most_patients + privacy.clip * privacy.expected_batch
     return Noised(privacy.bits or 32, limit, sites, length, mechanism.bound, share)

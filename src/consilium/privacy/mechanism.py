@@ -6,6 +6,9 @@ gets Gaussian noise. With shared noise the sum is over all hospitals, which add 
 own, it adds all of it, and makes several steps per round (DP-SGD: Abadi et al., CCS 2016, algorithm 1); whatever is
 made of the model afterwards says no more. The unit is the patient: two consortia are neighbours when one patient is
 added or removed at one hospital. Who is a patient of several is several patients here.
+
+Where the unit is a hospital, its whole change of the model is clipped, in units of the bound, and the sum gets shares
+of noise (McMahan et al., ICLR 2018, with hospitals as users): neighbours are with a hospital's changes, and with none.
 """
 
 from dataclasses import dataclass, replace
@@ -26,7 +29,9 @@ class Mechanism:
     Args:    noise: the promised noise, as a multiple of `bound` (z).   rate: of sampling.   rounds, steps: of the run,
              and of each round.   bound: the most that one patient adds to a sum, in Euclidean norm.   quorum: the
              fewest hospitals.   epsilon: what the plan claims at `delta` with the promised noise.   all_honest: while
-             a whole quorum adds.   shared: whether hospitals add it in shares.
+             a whole quorum adds.   shared: whether hospitals add it in shares.   whole: whether the unit is a
+             hospital.   counting: noise of how many hospitals stayed below the bound, as a multiple of what one adds
+             to that number; None: it is not counted.
     """
 
     noise: float
@@ -41,6 +46,8 @@ class Mechanism:
     min_sites: int
     colluding: int
     shared: bool
+    whole: bool = False
+    counting: float | None = None
 
     @classmethod
     def of(cls, study: Study) -> "Mechanism | None":
@@ -54,6 +61,12 @@ class Mechanism:
         all_honest = asked.all_honest if asked.shared else asked.epsilon
         if asked.noise_multiplier is None or all_honest is None:
             raise StudyInvalid("the plan does not say how much noise gives its epsilon", "submit the study again")
+        if asked.whole:
+            return cls(
+                noise=asked.noise_multiplier, rate=1.0, rounds=study.rounds, steps=1, bound=1.0, delta=asked.delta,
+                epsilon=asked.epsilon, all_honest=all_honest, quorum=study.quorum, min_sites=asked.min_sites,
+                colluding=asked.colluding, shared=True, whole=True, counting=_counting(study),
+            )  # fmt: skip
         # What hospitals sum is a step, which has the learning rate in it; by itself, one sums gradients.
         bound = asked.clip_norm * (study.training.learning_rate if asked.shared else 1.0)
         return cls(
@@ -77,6 +90,31 @@ class Mechanism:
     def together(self) -> Sampled:
         """The run as it is while a whole quorum adds its shares, and nobody tells the coordinator of them."""
         return replace(self.event(), noise=self.shares().of_all(self.noise)) if self.shared else self.event()
+
+    @property
+    def of_update(self) -> float:
+        """Noise of the sums of changes, which is more where the number of those below the bound takes its part.
+
+        Source: Andrew et al., NeurIPS 2021, theorem 1: both together are as one mechanism of `noise`.
+
+        Raises: StudyInvalid: the number takes all of it.
+        """
+        if self.counting is None:
+            return self.noise
+        left = self.noise**-2 - self.counting**-2
+        if left <= 0.05 * self.noise**-2:
+            raise StudyInvalid(
+                f"privacy.clip_quantile: {self.quorum} hospitals are too few to count under noise of {self.noise:g}",
+                "leave it out, so that clip_norm stays as it is; or ask for a larger epsilon",
+            )
+        return float(left**-0.5)
+
+    def of_patient(self, run: Sampled) -> Sampled:
+        """What of `event` or `together` is said of one patient.
+
+        One more patient may lead a hospital from any change within the bound to any other: twice as far as from none.
+        """
+        return replace(run, noise=run.noise / 2) if self.whole else run
 
     def of_round(self, run: Sampled) -> Sampled:
         """What one round is of `event` or `together`."""
@@ -117,7 +155,7 @@ def pinned(study: Study) -> Study:
         noise = rounded_up(calibrated(asked.epsilon, asked.delta, asked.sampling, steps))
     chosen = _with(study, noise_multiplier=noise, **({"all_honest": asked.epsilon} if asked.shared else {}))
     known = Mechanism.of(chosen)
-    assert known is not None
+    assert known is not None and known.of_update > 0
     if not known.shared:
         known.prove()
         return chosen
@@ -127,6 +165,11 @@ def pinned(study: Study) -> Study:
     assert proven is not None
     proven.prove()
     return filled
+
+
+def _counting(study: Study) -> float | None:
+    """As the paper has it: a deviation of a twentieth of the hospitals, each of which adds a half or takes it away."""
+    return None if study.privacy.clip_quantile is None else study.quorum / 20 / 0.5
 
 
 def rounded_up(value: float) -> float:

@@ -76,7 +76,7 @@ def compare(study: Study, hospitals: Mapping[str, Path], given: Path | None = No
 
 def without_noise(study: Study) -> Study:
     """The study without an epsilon: baselines are models that need no noise, for nobody else gets them."""
-    unasked = {"epsilon": None, "noise": "shared", "noise_multiplier": None, "all_honest": None}
+    unasked = {"epsilon": None, "noise": "shared", "unit": "patient", "noise_multiplier": None, "all_honest": None}
     return study.model_copy(update={"privacy": study.privacy.model_copy(update=unasked)})
 
 

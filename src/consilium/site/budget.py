@@ -133,9 +133,10 @@ def review(desk: Desk, plan: Plan) -> tuple[Json, str]:
     }  # fmt: skip
     honest = "with noise that is all added here"
     if not plan.study.privacy.local:
-        honest = f"{cost.all_honest:g} while all hospitals are honest"
+        honest = f"{cost.all_honest:.4g} while all hospitals are honest"
+    what = "For each patient, what it promises of the hospital is" if plan.study.privacy.whole else "It asks for"
     text = (
-        f"It asks for epsilon {cost.epsilon:g} at delta {cost.delta:g} ({honest}). By the ledger's count a run takes "
+        f"{what} epsilon {cost.epsilon:.4g} at delta {cost.delta:g} ({honest}). By the ledger's count a run takes "
         f"the budget of {population} from {before:.3g} to {after:.3g} of {budget.epsilon:g}."
     )
     return fact, text

@@ -34,14 +34,18 @@ def cost_of(study: Study) -> Cost | None:
     mechanism = Mechanism.of(study)
     if mechanism is None:
         return None
-    each, together = (Load(curve(mechanism.of_round(run))) for run in (mechanism.event(), mechanism.together()))
+    runs = [mechanism.of_patient(run) for run in (mechanism.event(), mechanism.together())]
+    each, together = (Load(curve(mechanism.of_round(run))) for run in runs)
     steps = "" if mechanism.shared else f" of {mechanism.steps} steps here"
     words = (
         f"{mechanism.rounds} rounds{steps} with sampled Gaussian noise, multiplier {mechanism.noise:g}, rate "
         f"{mechanism.rate:g}"
     )
-    epsilons = (mechanism.epsilon, mechanism.all_honest, mechanism.delta)
-    return Cost(mechanism.rounds, each, together, *epsilons, words)
+    epsilon, all_honest = mechanism.epsilon, mechanism.all_honest
+    if mechanism.whole:  # what the plan promises is of a hospital, and patients are counted here
+        words += " on a hospital's whole change"
+        epsilon, all_honest = ((load * mechanism.rounds).epsilon(mechanism.delta) for load in (each, together))
+    return Cost(mechanism.rounds, each, together, epsilon, all_honest, mechanism.delta, words)
 
 
 @dataclass

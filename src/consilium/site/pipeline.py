@@ -130,7 +130,7 @@ class Pipeline:
         try:
             vectors, model = chain.read(made), layout.model_of(chain.read(state))
             study, asked = plan.study, plan.study.privacy
-            sums = plugins.strategy(study.strategy.name, study.strategy.options).sums(study, model[1])
+            sums = plugins.strategy_of(study).sums(study, model[1])
             update = ("F64", model[1]) if asked.shared else model  # as exact as noise is added to it
             label = study.contract.label.type
             layout.check(vectors, update, permit.kind, label, sums, judged=True, weight=asked.weight)

@@ -57,7 +57,7 @@ class Copies:
     def of(cls, study: Study) -> "Copies":
         """Of a study's strategy; where it is not installed here, the study cannot be trained either."""
         try:
-            strategy: Strategy = plugins.strategy(study.strategy.name, study.strategy.options)
+            strategy: Strategy = plugins.strategy_of(study)
         except ConsiliumError:
             return cls()
         tiny = np.zeros(2)

@@ -87,7 +87,7 @@ class States:
         return found
 
     def _computed(self, task: Task, plan: Plan) -> tuple[Digest, Path] | None:
-        strategy = plugins.strategy(plan.study.strategy.name, plan.study.strategy.options)
+        strategy = plugins.strategy_of(plan.study)
         missed = self._missed(task)
         number = task.round - 1 - len(missed)
         state, replays = self._known(task.run, number), plan.study.privacy.recipe == "secure_sum"

@@ -8,7 +8,7 @@ weight is the plan's constant.
 
 import numpy as np
 
-from consilium.algorithms.base import Here, Local, LocalObjective, Pass, Strategy
+from consilium.algorithms.base import Here, Local, LocalObjective, Pass, Strategy, parts_of
 from consilium.core.errors import Invalid, StudyInvalid, TrainingFailed
 from consilium.core.ids import canonical
 from consilium.core.study import Study
@@ -77,7 +77,7 @@ def check(study: Study, strategy: Strategy, model: Tensors) -> None:
     Raises: StudyInvalid: as `several`.
     """
     if study.privacy.local:
-        here = Here(strategy.init(flatten(model)))
+        here = Here(strategy.init(flatten(model)), parts=parts_of(model))
         _pass(study, strategy, here)
         strategy.contribution(here, _local(study, here.model))
 

@@ -71,7 +71,7 @@ class Work:
             examples = Examples(encode.encode(study.contract, columns), found["label"], found["test"])
         if not np.any(~examples.test):
             raise DataUnusable("no patient is left for training", "check the mapping with `consilium site check`")
-        strategy = plugins.strategy(study.strategy.name, study.strategy.options)
+        strategy = plugins.strategy_of(study)
         trainer, like = _trainer(study, foreign), from_safetensors(model)
         check(study, trainer, like)
         return cls(known, trainer, strategy, like, examples)
@@ -80,11 +80,12 @@ class Work:
         """Train at the state's model; metrics of the model that is used here on held-out patients travel along.
 
         Under an epsilon training is on clipped gradients of patients who are drawn by the key `sample`, and nothing
-        travels along. It is one step, to which noise is added later, or several with all their noise.
+        travels along. It is one step, to which noise is added later, or several with all their noise. Where the unit is
+        a hospital, training is as ever, and the strategy clips what comes of it.
         """
         study, here, training = self.plan.study, self._here(state, memory), ~self.examples.test
         x, y = self.examples.x[training], self.examples.y[training]
-        if study.privacy.shared:
+        if study.privacy.shared and not study.privacy.whole:
             return Update(private.step(study, self.trainer, unflatten(here.model, self.like), x, y, sample))
         if study.privacy.local:
             return Update(*private.several(study, self.trainer, self.strategy, here, self.like, x, y, sample))
@@ -97,8 +98,12 @@ class Work:
         def loss(of: Vector) -> float:
             return self.trainer.loss(study, unflatten(of, self.like), x, y)
 
-        local = Local(after, float(len(y)), steps(study, len(y)), study.training.learning_rate, loss)
+        weight = study.privacy.weight
+        patients = float(len(y)) if weight is None else weight
+        local = Local(after, patients, steps(study, len(y)), study.training.learning_rate, loss)
         segments, kept = self.strategy.contribution(here, local)
+        if weight is not None:
+            return Update(segments, kept)  # figures would leave without noise
         return Update({**segments, **self._metrics(passes[-1].start)}, kept)
 
     def evaluate(self, state: Path, memory: Mapping[str, Array] | None = None) -> Update:

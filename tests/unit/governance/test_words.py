@@ -98,6 +98,28 @@ def test_with_noise_at_each_hospital_nobody_need_be_trusted_and_it_is_said_what_
     assert weaker(Plan.of(plain)) == ("plain",), "and it is accepted by name as ever"
 
 
+def test_for_hospitals_as_a_whole_it_is_said_that_few_of_them_get_hygiene_and_no_guarantee() -> None:
+    privacy = {
+        "unit": "hospital", "epsilon": 3.25, "delta": 1e-6, "noise_multiplier": 7.125, "all_honest": 2.0625,
+        "clip_norm": 1.75, "clip_quantile": 0.4, "colluding": 2,
+    }  # fmt: skip
+    few, many = (make(privacy=privacy, quorum=quorum, training={"epochs": 3}, rounds=31) for quorum in (49, 150))
+    for study in (few, many):
+        told, whole = learns(study), explain(Plan.of(study))
+        for words in (
+            "of one hospital as a whole", "epsilon 3.25 at delta 1e-06", "even if 2 tell", "at twice the distance",
+            "that this hospital takes part", f"all {study.quorum} hospitals of a quorum",
+        ):  # fmt: skip
+            assert words in told, words
+        for words in ("3 passes", "norm of 1.75 at first", "40% of the hospitals", "7.125 times", "share of noise"):
+            assert words in whole, words
+        assert "differential privacy per hospital" in protects(study)
+    assert "hygiene and not for a guarantee" in learns(few) and "hygiene" in protects(few)
+    assert (
+        "hygiene" not in learns(many) and "hygiene" not in protects(many) and "150 hospitals and more" in learns(many)
+    )
+
+
 def test_the_shipped_study_is_explained_whole() -> None:
     from pathlib import Path
 

@@ -12,7 +12,7 @@ from consilium import studyfile
 from consilium.api import freeze
 from consilium.core.errors import Refused, StudyInvalid
 from consilium.core.study import Plan, Study
-from consilium.privacy.accountant import Sampled, epsilon, tight
+from consilium.privacy.accountant import Sampled, curve, epsilon, tight
 from consilium.privacy.mechanism import Mechanism, pinned, rounded_up
 from consilium.site.ledger import cost_of
 
@@ -95,17 +95,57 @@ def test_at_each_hospital_the_least_noise_is_found_for_all_steps_and_no_claim_is
     assert found.noise_multiplier == pytest.approx(2.975, abs=1.5e-3), "thirty steps with everybody, as in D1's table"
     assert found.all_honest is None, "whether others are honest is no matter"
     assert freeze(plan.study)[0].digest == plan.digest
-    for change in ({"epsilon": 7.9}, {"noise_multiplier": 2.9}):
-        claimed = plan.study.model_copy(update={"privacy": found.model_copy(update=change)})
+    greedy = plan.study.model_copy(update={"privacy": found.model_copy(update={"epsilon": 7.9})})
+    longer = plan.study.model_copy(update={"training": plan.study.training.model_copy(update={"epochs": 4})})
+    for claimed in (greedy, longer):
         mechanism = Mechanism.of(claimed)
         assert mechanism is not None
         with pytest.raises(Refused, match="noise gives"):
             mechanism.prove()
-    longer = plan.study.model_copy(update={"training": plan.study.training.model_copy(update={"epochs": 4})})
-    mechanism = Mechanism.of(longer)
-    assert mechanism is not None
-    with pytest.raises(Refused, match="noise gives"):
-        mechanism.prove()
+
+
+WHOLE = {"unit": "hospital", "expected_patients": None}
+
+
+@pytest.mark.parametrize(("noise", "steps", "by_loss", "by_renyi"), [row[1:] for row in TABLE[6:]])
+def test_for_hospitals_as_a_whole_the_same_table_holds_and_patients_are_charged_for_twice_the_distance(
+    tmp_path: Path, noise: float, steps: int, by_loss: float, by_renyi: float
+) -> None:
+    privacy = {**ASKED, **WHOLE, "epsilon": 20.0, "delta": 1e-5, "noise_multiplier": noise, "clip_quantile": 0.5}
+    asked = written(tmp_path, privacy, rounds=steps, quorum=120, training={"epochs": 3}, strategy={"name": "fedprox"})
+    plan, _ = freeze(studyfile.read(asked))
+    mechanism = Mechanism.of(Plan.load(plan.payload).study)
+    assert mechanism is not None and mechanism.prove() == mechanism and mechanism.bound == 1.0
+    assert tight(mechanism.event(), mechanism.delta) == pytest.approx(by_loss, abs=1e-4)
+    assert epsilon(mechanism.rdp(), mechanism.delta) == pytest.approx(by_renyi, abs=1e-4)
+    assert mechanism.together().noise == pytest.approx(noise * math.sqrt(120 / 80)), "81 open, one of whom colludes"
+    cost = cost_of(plan.study)
+    assert cost is not None and cost.rounds == steps
+    assert np.allclose(cost.whole.curve, 4 * mechanism.rdp()), "half the noise: four times the divergence"
+    assert cost.epsilon == pytest.approx(cost.whole.epsilon(1e-5)) and cost.epsilon > 2 * by_loss
+
+
+def test_the_number_of_hospitals_below_the_bound_takes_its_part_of_the_noise(tmp_path: Path) -> None:
+    """Andrew et al. 2021, theorem 1, by numbers: the count has a deviation of 10, and z is 1: changes get 1.00125."""
+    asked = {**ASKED, **WHOLE, "noise_multiplier": 1.0, "all_honest": 50.0, "epsilon": 50.0, "clip_quantile": 0.5}
+    mechanism = Mechanism.of(studyfile.read(written(tmp_path, asked, quorum=200, rounds=2)))
+    assert mechanism is not None and mechanism.counting == 20.0
+    assert mechanism.of_update == pytest.approx(1.0012523, abs=1e-7)
+    parts = sum(curve(Sampled(noise, 1.0, 1)) for noise in (mechanism.of_update, mechanism.counting))
+    assert np.allclose(parts, curve(Sampled(1.0, 1.0, 1))), "both together are one mechanism of the promised noise"
+    fixed = Mechanism.of(studyfile.read(written(tmp_path, {**asked, "clip_quantile": None}, quorum=200, rounds=2)))
+    assert fixed is not None and fixed.of_update == 1.0
+
+
+def test_few_hospitals_get_an_epsilon_that_bounds_little_or_no_count(tmp_path: Path) -> None:
+    """Fifty rounds of ten hospitals: the noise that the design page names, at its own delta and at a sensible one."""
+    assert tight(Sampled(2.34, 1.0, 50), 10**-1.1) == pytest.approx(8.0, abs=0.05)
+    assert tight(Sampled(2.34, 1.0, 50), 1e-5) == pytest.approx(16.8, abs=0.05)
+    few = {**ASKED, **WHOLE, "epsilon": 17.0, "delta": 1e-5, "noise_multiplier": 2.34}
+    mechanism = Mechanism.of(pinned(studyfile.read(written(tmp_path, few, quorum=10, rounds=50))))
+    assert mechanism is not None and mechanism.prove().of_update == 2.34
+    with pytest.raises(StudyInvalid, match="10 hospitals are too few to count"):
+        pinned(studyfile.read(written(tmp_path, {**few, "clip_quantile": 0.5}, quorum=10, rounds=50)))
 
 
 @pytest.mark.parametrize(("wanted", "noise"), [(8.0, 2.975), (2.0, 9.499), (0.5, 32.282)])
@@ -164,6 +204,13 @@ def test_without_an_epsilon_there_is_no_mechanism_and_without_noise_no_plan(tmp_
         ({**ALONE, "epsilon": None}, {}, "noise:", "needs `privacy.epsilon`"),
         ({**ALONE, "delta": 0.01}, {}, "delta:", "below 1/100"),
         ({**ALONE, "most_patients": 99}, {}, "expected_patients:", "more than the 99"),
+        ({"unit": "hospital", "epsilon": None}, {}, "unit:", "needs `privacy.epsilon`"),
+        ({"unit": "hospital", "recipe": "plain"}, {}, "recipe:", "only add up in a secure sum"),
+        ({"unit": "hospital", **ALONE}, {}, "noise:", "nothing of one would be left"),
+        ({"unit": "hospital"}, {"strategy": {"name": "scaffold"}}, "name:", "scaffold is not possible"),
+        ({"unit": "hospital", "sampling": 0.5}, {}, "sampling:", "hospitals are not drawn"),
+        ({"unit": "hospital", "delta": 0.3}, {}, "delta:", "below 1/4: one over all hospitals"),
+        ({"clip_quantile": 0.5}, {}, "clip_quantile:", "is for `unit: hospital`"),
         (ALONE, {"training": {"batch_size": 32}}, "batch_size:", "draw patients with `privacy.sampling`"),
         (ALONE, {"model": {"kind": "their-own"}}, "kind:", "their-own is not possible"),
         (

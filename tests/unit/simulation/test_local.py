@@ -136,6 +136,31 @@ def test_with_noise_at_each_hospital_a_model_is_learned_and_each_update_has_its_
     assert north.evaluate(tmp_path / "begun").segments["weight"] == 200.0, "as the plan says, at the end, too"
 
 
+def test_for_hospitals_as_a_whole_a_model_is_learned_under_a_bound_that_moves(
+    study: Study, make: Make, tmp_path: Path
+) -> None:
+    """Twelve small hospitals, several passes, and noise that a dozen can bear: an epsilon of hygiene."""
+    hospitals = make(**{f"site-{number}": (40, None) for number in range(12)})
+    told = study.model_dump()
+    privacy = {
+        "unit": "hospital", "epsilon": 100.0, "delta": 1e-3, "clip_norm": 20.0, "clip_quantile": 0.5,
+        "noise_multiplier": 0.4,
+    }  # fmt: skip
+    asked = Study.model_validate({**told, "privacy": privacy, "quorum": 9, "rounds": 8})
+    outcome = ran(asked, hospitals, tmp_path / "run")
+    state = chain.read(outcome.state).arrays
+    assert outcome.figures["all"]["auroc"]["value"] > 0.8
+    assert state["bound"].size == 1 and 5.0 < state["bound"][0] < 19.0, "all were far below it at first"
+    plan, weights = freeze(asked)
+    works = local.works(plan, weights, local.tables(plan.study, hospitals, tmp_path / "run"), tmp_path)
+    site = works["site-0"]
+    with (tmp_path / "begun").open("wb") as out:
+        chain.begin(site.strategy, weights, "sums-1", out)
+    update = site.train(tmp_path / "begun", 1).segments
+    assert update.keys() == {"update", "weight", "within"}, "no figure, and no number of patients"
+    assert np.linalg.norm(update["update"]) <= 1 and update["within"] == 0.5 and update["weight"] == 1
+
+
 def test_a_folder_without_hospitals_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataUnusable, match="holds no hospital"):
         local.mappings(tmp_path)

@@ -328,7 +328,7 @@ class Relay:
 
 
 def strategy(plan: Plan) -> Any:
-    return plugins.strategy(plan.study.strategy.name, plan.study.strategy.options)
+    return plugins.strategy_of(plan.study)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from consilium.algorithms.clipping import moved
 from consilium.core import state as chain
 from consilium.core.study import Plan
 from consilium.privacy import masks, noise, recipe
@@ -209,6 +210,49 @@ def test_all_noise_at_each_hospital_serves_without_a_secure_sum(relay: Relay, tm
     work = Work.load(kept, relay.file(relay.initial), prepare(plan.study, north.mapping, tmp_path).path)
     again = work.train(relay.file(relay.states["noised-1", 0]), 1, recipe.sample_key(bytes(row["coins"])))
     assert np.array_equal(again.segments["update"], first["update"]), "by coins that are on file, and by nothing else"
+
+
+def test_for_hospitals_as_a_whole_changes_and_their_count_are_opened_with_the_noise_of_both(relay: Relay) -> None:
+    for hospital in relay.hospitals.values():
+        hospital.folder.policy_file.write_text("policy: 1\nmin_patients: 10\nprivacy: {budget: {epsilon: 999}}\n")
+    privacy = {
+        "unit": "hospital", "epsilon": 100.0, "delta": 1e-2, "noise_multiplier": 0.25, "clip_quantile": 0.5,
+        "clip_norm": 0.05,
+    }  # fmt: skip
+    plan = relay.approved(secure("noised", privacy=privacy, training={"epochs": 4, "learning_rate": 1.0}, rounds=2))
+    relay.paired(plan)
+    for phase in ("READY", "MASK"):
+        relay.ask(plan, 1, phase)
+    wanted: dict[str, Any] = {}
+    found = seats.layout(plan, relay.task(plan, 1, "MASK", FOUR), relay.file(relay.states["noised-1", 0]))
+    assert found.names == ["clamped", "update", "weight", "within"]
+    for hospital in relay.hospitals.values():
+        row = hospital.journal.row("SELECT * FROM seats WHERE round = 1")
+        assert row is not None
+        key, made = (
+            recipe.noise_key(bytes(row["coins"]), Open.model_validate_json(row["open"]).sha256),
+            update(hospital, plan),
+        )
+        assert np.linalg.norm(made["update"]) == pytest.approx(1) and made["within"] == -0.5, "all are shortened here"
+        for name in ("update", "within"):
+            encoding = found.encodings[name]
+            assert isinstance(encoding, Noised)
+            share = noise.integers(masks.segment_key(key, f"{name}/0"), made[name].size, encoding.deviation)
+            wanted[name] = wanted.get(name, 0) + np.floor(made[name] * encoding.scale + 0.5) + share
+    for phase in ("CONFIRM", "UNMASK"):
+        relay.ask(plan, 1, phase)
+    relay.opened(plan, 1)
+    sums = chain.read(relay.file(relay.sums["noised-1", 1])).arrays
+    assert sums.keys() == {"update", "weight", "within", "clamped"} and sums["weight"] == 4.0
+    for name, integers in wanted.items():
+        assert np.array_equal(np.array(sums[name]) * found.encodings[name].scale, integers)
+    before, after = (chain.read(relay.file(relay.states["noised-1", number])).arrays for number in (0, 1))
+    assert after["bound"] == moved(float(before["bound"][0]), float(sums["within"][0]) / 4 + 0.5, 0.5)
+    np.testing.assert_allclose(after["model"], before["model"] + np.array(sums["update"]) * 0.05 / 4, rtol=1e-12)
+    relay.closed(plan, 1, FOUR)
+    relay.played(plan, 2)
+    relay.played(plan, 3)
+    assert charged(relay["north"]) == [2]
 
 
 def test_a_plan_that_claims_too_small_an_epsilon_is_refused(relay: Relay) -> None:

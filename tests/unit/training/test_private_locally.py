@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from consilium.algorithms.base import Here, Local, LocalObjective, Pass
+from consilium.algorithms.ditto import Ditto
 from consilium.algorithms.fedavg import FedAvg
 from consilium.algorithms.feddyn import FedDyn
 from consilium.algorithms.fednova import FedNova
+from consilium.algorithms.fedper import FedPer
 from consilium.algorithms.fedprox import FedProx
 from consilium.algorithms.qfedavg import QFedAvg
 from consilium.algorithms.scaffold import Scaffold
@@ -255,9 +257,10 @@ def test_a_strategy_sees_nothing_but_the_noised_model_and_the_plan() -> None:
         assert np.allclose(strategy.apply_chunk(strategy.init(flatten(start)), sums, BATCH)["model"], after)
         limits = strategy.sums(study, 4)
         assert all(np.abs(sums[name]).max() <= of.limit for name, of in limits.items() if of.limit is not None)
-    for strategy in (Scaffold({}), FedDyn({})):
+    for strategy in (Scaffold({}), FedDyn({}), FedPer({"layers": ["intercept"]})):
         private.check(study, strategy, start)
     unfit = ((Greedy({}), "asks for the loss"), (QFedAvg({}), "asks for the loss"), (Double({}), "trains 2 models"))
+    unfit += ((Ditto({}), "trains 2 models"),)
     for strategy, why in unfit:
         with pytest.raises(StudyInvalid, match=why):
             private.check(study, strategy, start)

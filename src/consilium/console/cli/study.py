@@ -10,6 +10,7 @@ from consilium.console.cli import output, watching
 from consilium.console.cli.session import federation
 from consilium.core.errors import Invalid, TrainingFailed
 from consilium.core.study import Plan
+from consilium.governance.words import ENOUGH
 from consilium.privacy.mechanism import pinned
 
 File = click.Path(dir_okay=False, path_type=Path)
@@ -55,6 +56,8 @@ def validate(file: Path, as_json: bool) -> None:
             f" For epsilon {asked.epsilon:g} at delta {asked.delta:g} the noise multiplier is "
             f"{asked.noise_multiplier:g}"
         )
+        if asked.whole and read.quorum < ENOUGH:
+            words += f"; it is of a hospital, and with fewer than {ENOUGH} hygiene, not a guarantee"
         if asked.local:
             words += f", in each of {read.noised_steps} steps per round at each hospital."
         else:
