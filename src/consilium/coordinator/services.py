@@ -4,11 +4,11 @@ import asyncio
 import base64
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from consilium.coordinator import steps
 from consilium.coordinator.bell import Bell
@@ -52,6 +52,7 @@ class Services:
     heard: dict[tuple[str, int, int, str], bytes] = field(default_factory=dict, repr=False)
     _openings: dict[tuple[str, int], bytes] = field(default_factory=dict, repr=False)
     _members: dict[Digest, bytes] = field(default_factory=dict, repr=False)
+    _making: dict[object, asyncio.Task[bytes]] = field(default_factory=dict, repr=False)
 
     def seconds(self) -> float:
         """Now, in seconds since the epoch."""
@@ -64,6 +65,14 @@ class Services:
     async def to_thread(self, act: Callable[[], Result]) -> Result:
         """Run `act`, which touches files, outside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(None, act)
+
+    async def _once(self, what: object, make: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
+        """What all sites of a round ask for in the same moment is made for the first of them, and given to all."""
+        making = self._making.get(what)
+        if making is None:
+            making = self._making[what] = asyncio.create_task(make())
+            making.add_done_callback(lambda _: self._making.pop(what, None))
+        return await asyncio.shield(making)  # whoever asks may go
 
     async def small(self, digest: Digest) -> bytes:
         """A small blob as a member of a JSON object: its digest, and its bytes in base64."""
@@ -82,12 +91,13 @@ class Services:
         """What was said in a phase that is over, as members of a JSON object: envelopes by site."""
         key = (run, number, attempt, phase)
         found = self.heard.get(key)
-        if found is None:
-            told = await self.database.run(lambda tx: steps.said(tx, *key))
-            found = b",".join(b'"%b":%b' % (site.encode(), envelope) for site, envelope in told.items())
-            self.heard[key] = found
-            while len(self.heard) > HEARD:
-                self.heard.pop(next(iter(self.heard)), None)
+        return await self._once(key, lambda: self._said(key)) if found is None else found
+
+    async def _said(self, key: tuple[str, int, int, str]) -> bytes:
+        told = await self.database.run(lambda tx: steps.said(tx, *key))
+        found = self.heard[key] = b",".join(b'"%b":%b' % (site.encode(), said) for site, said in told.items())
+        while len(self.heard) > HEARD:
+            self.heard.pop(next(iter(self.heard)), None)
         return found
 
     async def opening(self, run: str, number: int) -> bytes:
@@ -97,11 +107,13 @@ class Services:
         """
         key = (run, number)
         found = self._openings.get(key)
-        if found is None:
-            found = await self.database.run(lambda tx: steps.opening(tx, self.shelf, run, number))
-            while len(self._openings) >= OPENINGS:
-                self._openings.pop(next(iter(self._openings)), None)
-            self._openings[key] = found
+        return await self._once(key, lambda: self._opening(key)) if found is None else found
+
+    async def _opening(self, key: tuple[str, int]) -> bytes:
+        found = await self.database.run(lambda tx: steps.opening(tx, self.shelf, *key))
+        while len(self._openings) >= OPENINGS:
+            self._openings.pop(next(iter(self._openings)), None)
+        self._openings[key] = found
         return found
 
     def join_string(self, site: str, secret: str) -> str:
