@@ -72,6 +72,7 @@ class Liar:
         self.shown: dict[tuple[str, str, int, int, str], Envelopes] = {}
         self.sent: list[tuple[str, Any, bytes]] = []
         self.blobs: dict[str, bytes] = {}
+        self.begun: dict[str, bytearray] = {}
         self.openings: dict[tuple[str, int], dict[str, Any]] = {}
         self.hospitals: dict[str, Hospital] = {}
         self._server = _Server(("127.0.0.1", self.port), type("Served", (_Served,), {"liar": self}))
@@ -224,6 +225,22 @@ class _Served(BaseHTTPRequestHandler):
                 data = self.liar.blobs[name]
                 begin = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
                 self._reply(data[begin:], 206 if begin else 200)
+
+    def do_HEAD(self) -> None:
+        """How much of an upload is here."""
+        name = self.path.rsplit("/", 1)[-1]
+        there = self.liar.blobs.get(name)
+        size = str(len(self.liar.begun.get(name, b"") if there is None else there))
+        self._reply(b"", 404 if there is None else 200, Upload_Offset=size)
+
+    def do_PATCH(self) -> None:
+        """Take the next piece of an upload."""
+        name, data = self.path.rsplit("/", 1)[-1], self._body()
+        begun = self.liar.begun.setdefault(name, bytearray())
+        begun += data
+        if len(begun) == int(self.headers["Upload-Length"]):
+            self.liar.keep(bytes(self.liar.begun.pop(name)))
+        self._reply({}, Upload_Offset=str(int(self.headers["Upload-Offset"]) + len(data)))
 
     def _inbox(self, after: int, wait: float) -> None:
         items = [

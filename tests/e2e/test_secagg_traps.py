@@ -253,6 +253,60 @@ def test_a_hospital_that_minds_opens_no_sum_that_others_let_solve(liar: Liar) ->
             hospital.policy(POLICY)
 
 
+WIDE: dict[str, Any] = {
+    "model": {"kind": "torch", "architecture": "mlp", "options": {"hidden": [2048, 2048]}}, **STEP,
+}  # fmt: skip
+
+
+def steered(liar: Liar, wanted: Study) -> Play:
+    """A run whose first sum the coordinator alters: sum and state fit each other, and all are told the same."""
+    run = play(liar, liar.approved(wanted))
+    run.through("UNMASK", 1, 1)
+    opened = run.opened(1, 1)
+    true = sums(run)["update"]
+    run.advanced(1, opened.replace(true.tobytes(), (true + 1).tobytes()))
+    return run
+
+
+def limited(liar: Liar, size: float) -> None:
+    """Let every hospital check sums of vectors up to so many MB."""
+    for hospital in liar.hospitals.values():
+        hospital.policy(POLICY + f"limits: {{check_mb: {size}}}\n")
+
+
+def test_a_sum_that_no_policy_lets_check_is_believed_and_the_log_says_so(liar: Liar) -> None:
+    run = steered(liar, study("believed", **SECURE, **STEP))
+    limited(liar, 0)
+    try:
+        assert all(isinstance(one, bytes) for one in run.ask("READY", 2, 1).values())
+    finally:
+        limited(liar, 16)
+    for hospital in liar.hospitals.values():
+        entries = [json.loads(row[0]) for row in hospital.journal("SELECT entry FROM audit ORDER BY seq")]
+        told = [one["body"] for one in entries if one["kind"] == "sum-not-checked"]
+        assert [one["round"] for one in told if one["run"] == run.run] == [1]
+
+
+@pytest.mark.long
+def test_large_sums_are_checked_where_the_policy_says_so(liar: Liar) -> None:
+    """A vector above 16 MB: by default what the coordinator names is believed, and trained at."""
+    pytest.importorskip("torch")
+    limited(liar, 64)
+    try:
+        run = steered(liar, study("wide", **SECURE, **WIDE))
+        assert max(len(one) for one in liar.blobs.values()) > 16 << 20
+        assert set(run.ask("READY", 2, 1, ("east", "north")).values()) == {"sum"}
+        limited(liar, 16)
+        assert all(isinstance(one, bytes) for one in run.ask("READY", 2, 2, ("south", "west")).values())
+        limited(liar, 64)
+        honest = play(liar, liar.approved(study("wide-honest", **SECURE, **WIDE)))
+        honest.through("UNMASK", 1, 1)
+        honest.advanced(1, honest.opened(1, 1))
+        assert all(isinstance(one, bytes) for one in honest.ask("READY", 2, 1).values())
+    finally:
+        limited(liar, 16)
+
+
 HAVE = {"east": (0, 1, 2), "north": (0, 2, 3), "south": (0, 3, 4), "west": (0, 4, 5, 9)}
 """Which of ten diagnoses patients of a hospital have; three of them nobody has."""
 TOUCHED = {site: np.isin(np.arange(10), codes) for site, codes in HAVE.items()}

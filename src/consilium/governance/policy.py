@@ -32,11 +32,17 @@ class Code(Part):
 
 
 class Limits(Part):
-    """What training may use; 1 GB is 2^30 bytes."""
+    """What training may use; 1 GB is 2^30 bytes, and 1 MB is 2^20."""
 
     memory_gb: float = Field(16.0, gt=0, description="memory of the process that trains")
     file_gb: float = Field(16.0, gt=0, description="largest file that it may write")
     disk_gb: float = Field(50.0, gt=0, description="disk that the runs of all studies may take together")
+    check_mb: float = Field(
+        16.0,
+        ge=0,
+        description="masked vectors up to this size: their sum is computed anew here, for which the vectors of all "
+        "hospitals are fetched; larger sums are believed",
+    )
     round_minutes: float = Field(24 * 60.0, gt=0, description="training of one round is ended after this long")
 
 
@@ -180,7 +186,7 @@ max_rounds: 500                     # most training rounds of one study
 max_approval_days: 365              # an approval ends after this long at the latest
 # expires: 2030-12-31               # last day of this policy
 code: {allowed: false, wheels: []}  # foreign code, by digest of its wheel; it runs confined
-limits: {memory_gb: 16, file_gb: 16, disk_gb: 50, round_minutes: 1440}
+limits: {memory_gb: 16, file_gb: 16, disk_gb: 50, check_mb: 16, round_minutes: 1440}
 privacy:
   require_epsilon: false            # true: a study that asks for no `epsilon` is refused
   budget: {epsilon: 8, delta: 1.0e-5}  # the most that all studies together may say of one patient

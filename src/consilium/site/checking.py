@@ -7,8 +7,9 @@ of their vectors, as each of them signed it, without the masks, is the file that
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from sqlite3 import Row
 from threading import Event
@@ -16,6 +17,7 @@ from typing import IO, cast
 
 from pydantic import ValidationError
 
+from consilium.core import state as chain
 from consilium.core.errors import Invalid, Refused, Unavailable
 from consilium.core.ids import Digest, SiteId, digest
 from consilium.core.study import Plan
@@ -25,12 +27,15 @@ from consilium.privacy.secagg import Masked, Open, Ready, survivors_hash
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal
 from consilium.site.pairing import roster_of, signers
-from consilium.site.room import CHECKED
+from consilium.site.room import checked
 from consilium.site.seats import layout_of
 from consilium.site.steps import Place, Steps
 from consilium.wire.connection import Connection
 from consilium.wire.messages import Blob, Opening, Task
 from consilium.wire.transfer import download
+
+IN_MEMORY = 16 << 20
+"""Bytes of one masked vector up to which sums are made in memory, and not in a file."""
 
 
 @dataclass
@@ -43,12 +48,15 @@ class Checking:
     steps: Steps
     stop: Event
 
-    def check(self, task: Task, plan: Plan, number: int, before: Path, named: Digest) -> bytes | None:
+    def check(
+        self, task: Task, plan: Plan, number: int, before: Path, named: Digest, into: Path
+    ) -> chain.Source | None:
         """The sums of round `number` of the task's run, computed anew: they are the ones that are `named`.
 
-        None: this site did not open them, or they are too large: `t` others opened them, and each checks.
+        None: this site did not open them, or they are larger than its policy says (`limits.check_mb`): `t` others
+        opened them, and each checks what its own policy says.
 
-        Args:    before: the state at which the round trained.
+        Args:    before: the state at which the round trained.   into: the file of large sums, made of them.
         Raises:  Refused: they are other sums (`sum`).   Unavailable.
         """
         seat = self.journal.row(
@@ -59,7 +67,8 @@ class Checking:
         asked = Open.model_validate_json(seat["open"])
         active = [Ready.model_validate(one) for one in json.loads(seat["active"])]
         survivors = self._survivors(task, seat, asked)
-        if max(vector.size for _, vector in survivors.values()) > CHECKED:
+        largest = max(vector.size for _, vector in survivors.values())
+        if not checked(largest, self.folder.policy().limits):
             return None
         told = self._told(task.run, number, {blob.digest for _, blob in survivors.values()})
         opened = _opened(told)
@@ -69,8 +78,9 @@ class Checking:
             layout = layout_of(plan, asked.kind, before, len(asked.cohort))
             vectors = [self._vector(task.run, number, blob, told.data) for _, (_, blob) in sorted(survivors.items())]
             sound = all(layout.fits(vector) for vector in vectors)
-            stamp, sums = {"run": task.run, "round": str(number), "kind": asked.kind}, io.BytesIO()
-            found = recipe.recover(layout, vectors, opened, stamp, cast(IO[bytes], sums))[0] if sound else None
+            stamp = {"run": task.run, "round": str(number), "kind": asked.kind}
+            made = partial(recipe.recover, layout, vectors, opened, stamp)
+            found, sums = _written(made, into if largest > IN_MEMORY else None) if sound else (None, b"")
         except Invalid as error:
             raise _another(number) from error
         for vector in vectors:
@@ -78,7 +88,7 @@ class Checking:
                 vector.unlink(missing_ok=True)
         if found != named:
             raise _another(number)
-        return sums.getvalue()
+        return sums
 
     def _survivors(self, task: Task, seat: Row, asked: Open) -> dict[SiteId, tuple[Masked, Blob]]:
         """What the survivors masked, as this site confirmed it. Raises: Refused (`sum`): others are shown now."""
@@ -113,6 +123,15 @@ class Checking:
         if digest(data) != blob.digest:
             raise _another(number)
         return data
+
+
+def _written(make: Callable[[IO[bytes]], tuple[Digest, int]], into: Path | None) -> tuple[Digest, chain.Source]:
+    """The digest of sums, and their bytes, or their file."""
+    if into is None:
+        out = io.BytesIO()
+        return make(cast(IO[bytes], out))[0], out.getvalue()
+    with into.open("wb", buffering=1 << 20) as file:
+        return make(file)[0], into
 
 
 def _opened(told: Opening) -> Opened:

@@ -140,7 +140,7 @@ def review(study: str, code: Path | None, home: Path, as_json: bool) -> None:
             fetch_code(desk.folder, standing.plan, code)
         from consilium.site import budget, room
 
-        need = room.of_study(desk.journal, standing.plan).bytes
+        need = room.of_study(desk.journal, standing.plan, desk.folder.policy().limits).bytes
         spends, spent = budget.review(desk, standing.plan)
     plan = standing.plan
     fact = {

@@ -121,8 +121,9 @@ def _disk(folder: Folder, now: datetime) -> Iterator[Found]:
 def _needs(folder: Folder, free: int, have: int, now: datetime) -> Iterator[Found]:
     with closing(Journal(folder.journal)) as journal:
         desk = Desk(folder, journal)
-        needs = [room.of_study(journal, desk.plan(name)) for name in desk.approved(now)]
-    need, most = sum(one.bytes for one in needs), int(folder.policy().limits.disk_gb * room.GB)
+        limits = folder.policy().limits
+        needs = [room.of_study(journal, desk.plan(name), limits) for name in desk.approved(now)]
+    need, most = sum(one.bytes for one in needs), int(limits.disk_gb * room.GB)
     if not needs:
         return
     told = f"the approved studies ({', '.join(one.study for one in needs)}) need up to {room.size(need)}"

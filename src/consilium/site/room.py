@@ -17,9 +17,7 @@ from consilium.site.folder import Folder
 from consilium.site.journal import Journal
 from consilium.wire.messages import Task
 
-GB = 1 << 30
-CHECKED = 16 << 20
-"""Bytes of one masked vector up to which a site computes the sum anew; what is beyond is recorded as not checked."""
+GB, MB = 1 << 30, 1 << 20
 WIDEST = 2
 """How many times as wide as a model's value a masked one is at most: 64 bits."""
 LEFT_BYTES = 1 << 30
@@ -73,7 +71,8 @@ def check(task: Task, folder: Folder, limits: Limits, copies: Copies = Copies())
 
     Raises: Refused: `reason` is `disk`.
     """
-    need, have, most = _needed(task, folder.work / task.run, copies), used(folder.work), int(limits.disk_gb * GB)
+    need, have = _needed(task, folder.work / task.run, copies, limits), used(folder.work)
+    most = int(limits.disk_gb * GB)
     if have + need > most:
         raise Refused(
             f"the round needs {size(need)} of disk, and the studies of this hospital have {size(have)} of the "
@@ -90,7 +89,7 @@ def check(task: Task, folder: Folder, limits: Limits, copies: Copies = Copies())
         )
 
 
-def _needed(task: Task, folder: Path, copies: Copies) -> int:
+def _needed(task: Task, folder: Path, copies: Copies, limits: Limits) -> int:
     """Bytes that a task adds: what it fetches or computes and is not there yet, and its update twice, for a copy, as
     is what it keeps."""
     before = task.round - 1
@@ -99,13 +98,19 @@ def _needed(task: Task, folder: Path, copies: Copies) -> int:
         files[f"sums-{before}"] = task.aggregate.size
     missing = sum(size for name, size in files.items() if not (folder / f"{name}.safetensors").exists())
     train = 2 * task.initial.size * (copies.update + copies.memory) if task.kind == "TRAIN" else 0
-    return missing + train + (_sealed(copies.update * task.initial.size, len(task.cohort)) if task.cohort else 0)
+    sealed = _sealed(copies.update * task.initial.size, len(task.cohort), limits) if task.cohort else 0
+    return missing + train + sealed
 
 
-def _sealed(model: int, sites: int) -> int:
+def checked(vector: int, limits: Limits) -> bool:
+    """Whether the sum of masked vectors of so many bytes is computed anew here."""
+    return vector <= limits.check_mb * MB
+
+
+def _sealed(model: int, sites: int, limits: Limits) -> int:
     """Bytes that a secure sum adds: the masked vector, and while its sum is computed anew, the vectors of all."""
-    vector = WIDEST * model
-    return vector + (sites * vector if vector <= CHECKED else 0)
+    least, vector = model // 2, WIDEST * model  # of 16 bits, where values have 32
+    return vector + (sites * min(vector, int(limits.check_mb * MB)) if checked(least, limits) else 0)
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ class Need:
     bytes: int
 
 
-def of_study(journal: Journal, plan: Plan) -> Need:
+def of_study(journal: Journal, plan: Plan, limits: Limits) -> Need:
     """What a run of a study takes at most: its initial model and code, three states, sums, an update twice, and what
     is kept of three rounds."""
     row = journal.row("SELECT model, code FROM studies WHERE plan = ?", plan.digest)
@@ -124,7 +129,7 @@ def of_study(journal: Journal, plan: Plan) -> Need:
     study, copies = plan.study, Copies.of(plan.study)
     most = model * (1 + 3 * copies.update + 3 * copies.state + 3 * copies.memory) + code
     if study.privacy.recipe == "secure_sum":
-        most += _sealed(copies.update * model, len(study.sites) or 2 * study.quorum)
+        most += _sealed(copies.update * model, len(study.sites) or 2 * study.quorum, limits)
     return Need(study.name, most)
 
 
@@ -134,4 +139,4 @@ def size(count: int) -> str:
     >>> size(3 << 29)
     '1.5 GB'
     """
-    return f"{count / GB:.1f} GB" if count >= GB // 10 else f"{count / (1 << 20):.1f} MB"
+    return f"{count / GB:.1f} GB" if count >= GB // 10 else f"{count / MB:.1f} MB"

@@ -30,7 +30,7 @@ _NEWEST = "(SELECT max(round) FROM states WHERE run = ?)"
 _OLD = f"run = ? AND round < ? AND round < {_NEWEST}"
 STAMP = 4096
 """Bytes by which the headers of two sums may differ: they name their rounds."""
-Check = Callable[[Task, Plan, int, Path, Digest], bytes | None]
+Check = Callable[[Task, Plan, int, Path, Digest, Path], chain.Source | None]
 """The sums of a round, if they were computed anew; see `Checking.check`."""
 Write = Callable[[IO[bytes]], tuple[Digest, int]]
 
@@ -107,14 +107,15 @@ class States:
                 self._sums_path(task.run, past - 1).unlink(missing_ok=True)
         return state
 
-    def _checked(self, task: Task, plan: Plan, number: int, before: Path, digest: Digest) -> bytes | None:
+    def _checked(self, task: Task, plan: Plan, number: int, before: Path, digest: Digest) -> chain.Source | None:
         """The sums of a round, computed anew, if that can be done here; else that they were not is recorded.
 
         Vectors of rounds that this site missed may be gone. Then those that took part have checked the sum; and this
         site masks nothing before as many as open a sum have called the roll at the same state (`secagg.mask`).
         """
         try:
-            mine = self.check(task, plan, number, before, digest) if self.check is not None else None
+            into = self._sums_path(task.run, number)
+            mine = self.check(task, plan, number, before, digest, into) if self.check is not None else None
         except NotFound:
             if number == task.round - 1:
                 raise

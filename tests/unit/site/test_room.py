@@ -88,6 +88,20 @@ def test_what_a_strategy_adds_up_and_keeps_is_counted(folder: Folder, monkeypatc
         room.check(training, folder, Limits(disk_gb=6), copies)
 
 
+@pytest.mark.parametrize(("check_mb", "need"), [(0, 3), (511, 3), (1024, 7), (2048, 11), (9999, 11)])
+def test_vectors_of_all_need_room_where_their_sum_is_checked(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, check_mb: float, need: int
+) -> None:
+    """A model of 1 GB, whose masked vector has 0.5 to 2 GB, and four hospitals."""
+    for path in folder.work.rglob("*.safetensors"):
+        path.unlink()
+    monkeypatch.setattr(room, "free", lambda folder: 1 << 50)
+    asked = task("EVALUATE", 0, GB, None, number=9).model_copy(update={"cohort": ("a", "b", "c", "d")})
+    room.check(asked, folder, Limits(disk_gb=need, check_mb=check_mb))
+    with pytest.raises(Refused):
+        room.check(asked, folder, Limits(disk_gb=need - 0.5, check_mb=check_mb))
+
+
 def test_the_disk_is_not_filled_to_its_last_byte(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = task("EVALUATE", 5, 0, None, number=9)
     monkeypatch.setattr(room, "used", lambda folder: 0)

@@ -265,7 +265,7 @@ def test_vectors_of_rounds_that_it_missed_may_be_gone_those_of_the_newest_may_no
     relay.played(plan, 2, three)
     asked: list[int] = []
 
-    def gone(task: Task, plan: Plan, number: int, before: Path, named: Digest) -> bytes | None:
+    def gone(task: Task, plan: Plan, number: int, before: Path, named: Digest, into: Path) -> bytes | None:
         asked.append(number)
         if number in missing:
             raise NotFound("its vectors are dropped")
