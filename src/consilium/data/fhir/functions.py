@@ -9,6 +9,11 @@ from consilium.data.fhir.steps import at
 from consilium.data.fhir.values import Mismatch, decimal, distinct, items, number, only, packed, text, truth
 
 
+def exists(value: Any) -> bool:
+    """`exists()`."""
+    return value is not None and (type(value) is not list or bool(items(value)))
+
+
 def not_(value: Any) -> bool | None:
     """`not()`."""
     found = truth(value)

@@ -12,7 +12,7 @@ from typing import Any
 from consilium.core.errors import ViewInvalid
 from consilium.data.fhir import steps, values
 from consilium.data.fhir.elements import CHOICES, DATES
-from consilium.data.fhir.functions import PLAIN, edge
+from consilium.data.fhir.functions import PLAIN, edge, exists
 from consilium.data.fhir.moments import Moment
 from consilium.data.fhir.syntax import At, Binary, Call, Constant, Context, Literal, Member, Sign, parse
 from consilium.data.fhir.values import Mismatch, Run, items, only, packed, truth
@@ -51,15 +51,14 @@ class Path:
     keys: steps.Keys | None = None
     rest: Run | None = None
 
-    def then(self, made: Callable[[Run], Run], kind: str) -> "Path":
+    def then(self, made: Run, kind: str) -> "Path":
         """The path whose value is made from the value of this one alone, whatever the context."""
-        if self.keys is None:
-            return Path(made(self.run), kind)
-        return Path(made(self.run), kind, self.keys, made(self.rest or _whole))
+        rest = None if self.keys is None else made if self.rest is None else _after(self.rest, made)
+        return Path(_after(self.run, made), kind, self.keys, rest)
 
 
-def _whole(value: Any) -> Any:
-    return value
+def _after(first: Run, second: Run) -> Run:
+    return lambda node: second(first(node))
 
 
 def wants_digits(text: str) -> bool:
@@ -96,7 +95,7 @@ class _Compiler:
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
         self._by: dict[type, Callable[[Any], Path]] = {
-            Context: lambda _: Path(_whole, "", ()), Literal: self._literal, Constant: self._constant,
+            Context: lambda _: Path(lambda node: node, "", ()), Literal: self._literal, Constant: self._constant,
             Member: self._member, At: self._at, Sign: self._sign, Binary: self._binary, Call: self._call,
         }  # fmt: skip
 
@@ -124,18 +123,16 @@ class _Compiler:
         if isinstance(tree.of, Context) and tree.name[:1].isupper():
             return Path(_named(tree.name), tree.name)
         keys, base = _chain(tree)
-        return self._after(base, keys, "date" if tree.name in DATES else "")
+        return self._along(base, keys, "date" if tree.name in DATES else "")
 
-    def _after(self, base: Any, keys: steps.Keys, kind: str) -> Path:
+    def _along(self, base: Any, keys: steps.Keys, kind: str) -> Path:
         run = steps.walk(keys)
-        if isinstance(base, Context):
-            return Path(run, kind, keys)
-        return self.made(base).then(lambda before: lambda node: run(before(node)), kind)
+        return Path(run, kind, keys) if isinstance(base, Context) else self.made(base).then(run, kind)
 
     def _at(self, tree: At) -> Path:
         if isinstance(tree.index, Literal) and type(tree.index.value) is int:
             keys, base = _chain(tree)
-            return self._after(base, keys, "")
+            return self._along(base, keys, "")
         source, index = self.made(tree.of), self.made(tree.index).run
 
         def run(node: Any) -> Any:
@@ -168,12 +165,14 @@ class _Compiler:
             _check(name, given, least, most)
             if name == "first":
                 keys, base = _chain(tree)
-                return self._after(base, keys, self.made(tree.of).type)
+                return self._along(base, keys, self.made(tree.of).type)
             source = self.made(tree.of)
             values_of = [self.made(one).run for one in given]
             if all(isinstance(one, Literal) for one in given):
-                return source.then(lambda before: _plain(function, before, values_of), kind or source.type)
-            return Path(_plain(function, source.run, values_of), kind or source.type)
+                known = [one(None) for one in values_of]
+                return source.then(lambda value: function(value, *known), kind or source.type)
+            run = source.run
+            return Path(lambda node: function(run(node), *[one(node) for one in values_of]), kind or source.type)
         if name not in SPECIAL:
             near = difflib.get_close_matches(name, FUNCTIONS, n=1)
             hint = f"did you mean {near[0]}()?" if near else f"known are {', '.join(FUNCTIONS)}"
@@ -187,10 +186,10 @@ class _Compiler:
                 _check(name, given, 0 if name == "exists" else 1, 1)
                 source, is_text = self.made(tree.of), _member_is_text(given[0]) if given else None
                 if name == "where" and is_text:
-                    return source.then(lambda before: steps.where_text(before, *is_text), source.type)
+                    return source.then(steps.where_text(*is_text), source.type)
                 each = self.made(given[0]).run if given else None
                 kind = {"where": source.type, "select": ""}.get(name, "boolean")
-                return source.then(lambda before: _criteria(name, before, each), kind)
+                return source.then(_criteria(name, each), kind)
             case "iif":
                 _check(name, given, 2, 3)
                 return _iif(self.made(tree.of).run, [self.made(one) for one in given])
@@ -198,14 +197,15 @@ class _Compiler:
                 _check(name, given, 0, 0)
                 source = self.made(tree.of)
                 hint = source.type or self._scope.hint
-                return source.then(lambda before: lambda node: edge(before(node), hint, name), source.type)
+                return source.then(lambda value: edge(value, hint, name), source.type)
             case "getResourceKey":
                 _check(name, given, 0, 0)
-                return self.made(tree.of).then(steps.resource_key, "string")
+                keys, base = _chain(Member(tree.of, "id"))
+                return self._along(base, keys, "string")
             case "getReferenceKey":
                 _check(name, given, 0, 1)
                 wanted = _type_name(given[0], name) if given else None
-                return self.made(tree.of).then(lambda before: steps.reference_key(before, wanted), "string")
+                return self.made(tree.of).then(steps.reference_key(wanted), "string")
         return self._beside(tree)
 
     def _beside(self, tree: Call) -> Path:
@@ -215,15 +215,15 @@ class _Compiler:
             wanted = _type_name(tree.given[0], "ofType")
             keys, base = _chain(tree)
             if keys:
-                return self._after(base, keys, wanted)
-            return self.made(tree.of).then(lambda before: steps.of_type(before, wanted), wanted)
+                return self._along(base, keys, wanted)
+            return self.made(tree.of).then(steps.of_type(wanted), wanted)
         base, member = tree.of, None
         if isinstance(base, Member) and not base.name[:1].isupper():
             base, member = base.of, base.name
         url = self.made(tree.given[0]).run(None) if isinstance(tree.given[0], Literal | Constant) else None
         if type(url) is not str:
             raise ViewInvalid("extension() wants the URL of the extension", "write it as a text in quotes")
-        return self.made(base).then(lambda before: steps.extension(before, member, url), "")
+        return self.made(base).then(steps.extension(member, url), "")
 
 
 def _chain(tree: Any) -> tuple[steps.Keys, Any]:
@@ -283,25 +283,16 @@ def _check(name: str, given: tuple[Any, ...], least: int, most: int) -> None:
         raise ViewInvalid(f"{name}() takes {wanted} arguments and not {len(given)}", "correct the path")
 
 
-def _plain(function: Callable[..., Any], source: Run, given: list[Run]) -> Run:
-    if not given:
-        return lambda node: function(source(node))
-    if len(given) == 1:
-        first = given[0]
-        return lambda node: function(source(node), first(node))
-    return lambda node: function(source(node), *[one(node) for one in given])
-
-
-def _criteria(name: str, source: Run, each: Run | None) -> Run:
+def _criteria(name: str, each: Run | None) -> Run:
     if each is None:
-        return lambda node: bool(items(source(node)))
+        return exists
     if name == "select":
-        return lambda node: packed([found for item in items(source(node)) for found in items(each(item))])
+        return lambda value: packed([found for item in items(value) for found in items(each(item))])
     if name == "where":
-        return lambda node: packed([item for item in items(source(node)) if truth(each(item))])
+        return lambda value: packed([item for item in items(value) if truth(each(item))])
     if name == "exists":
-        return lambda node: any(truth(each(item)) for item in items(source(node)))
-    return lambda node: all(truth(each(item)) for item in items(source(node)))
+        return lambda value: any(truth(each(item)) for item in items(value))
+    return lambda value: all(truth(each(item)) for item in items(value))
 
 
 def _iif(source: Run, given: list[Path]) -> Path:

@@ -168,39 +168,33 @@ def of_kind(item: Any, kind: str) -> bool:
     return type(item) is dict and item.get("resourceType", kind) == kind
 
 
-def of_type(source: Run, kind: str) -> Run:
-    """`source.ofType(kind)` of items that are no choice."""
-    return lambda node: packed([item for item in items(source(node)) if of_kind(item, kind)])
+def of_type(kind: str) -> Run:
+    """`ofType(kind)` of items that are no choice."""
+    return lambda value: packed([item for item in items(value) if of_kind(item, kind)])
 
 
-def extension(source: Run, member: str | None, url: str) -> Run:
-    """`source.member.extension(url)`; what extends a simple value stands beside it, as `_member`."""
+def extension(member: str | None, url: str) -> Run:
+    """`member.extension(url)`; what extends a simple value stands beside it, as `_member`."""
     inner = walk(("extension",))
 
     def among(value: Any) -> list[Any]:
         return [one for one in items(inner(value)) if type(one) is dict and one.get("url") == url]
 
     if member is None:
-        return lambda node: packed(among(source(node)))
+        return lambda value: packed(among(value))
     named, beside = walk((member,)), walk(("_" + member,))
-
-    def run(node: Any) -> Any:
-        here = source(node)
-        return packed(among(named(here)) + among(beside(here)))
-
-    return run
+    return lambda value: packed(among(named(value)) + among(beside(value)))
 
 
-def where_text(source: Run, member: str, wanted: str) -> Run:
-    """`source.where(member = 'wanted')`, where `member` is one text in each item that has it."""
+def where_text(member: str, wanted: str) -> Run:
+    """`where(member = 'wanted')`, where `member` is one text in each item that has it."""
 
-    def run(node: Any) -> Any:
-        found = source(node)
-        if type(found) is list and len(found) == 1:
-            found = found[0]
-        if type(found) is dict:
-            return found if found.get(member) == wanted or _has(found, member, wanted) else None
-        return packed([item for item in items(found) if _has(item, member, wanted)])
+    def run(value: Any) -> Any:
+        if type(value) is list and len(value) == 1:
+            value = value[0]
+        if type(value) is dict:
+            return value if value.get(member) == wanted or _has(value, member, wanted) else None
+        return packed([item for item in items(value) if _has(item, member, wanted)])
 
     return run
 
@@ -210,33 +204,26 @@ def _has(item: Any, member: str, wanted: str) -> bool:
     return value == wanted or (type(value) is list and [one for one in value if one is not None] == [wanted])
 
 
-def resource_key(source: Run) -> Run:
-    """`getResourceKey()`: the id of the resource."""
-
-    def run(node: Any) -> Any:
-        found = items(source(node))
-        return found[0].get("id") if len(found) == 1 and type(found[0]) is dict else None
-
-    return run
-
-
-def reference_key(source: Run, wanted: str | None) -> Run:
+def reference_key(wanted: str | None) -> Run:
     """`getReferenceKey(Type)`: the id that a reference names, if it is one of that type."""
 
-    def run(node: Any) -> Any:
-        found = source(node)
-        if type(found) is dict:
-            return _key(found, wanted)
-        return packed([key for one in items(found) if (key := _key(one, wanted)) is not None])
+    def run(value: Any) -> Any:
+        if type(value) is dict:
+            text = value.get("reference")
+            if type(text) is not str:
+                return None
+            head, _, key = text.rpartition("/")
+            return key if head == wanted and key else _key(text, wanted)
+        every = items(value)
+        if not all(type(one) is dict for one in every):
+            raise Mismatch("has no Reference where getReferenceKey() wants one")
+        return packed([key for one in every if (key := run(one)) is not None])
 
     return run
 
 
-def _key(reference: Any, wanted: str | None) -> str | None:
-    if type(reference) is not dict:
-        raise Mismatch("has no Reference where getReferenceKey() wants one")
-    text = reference.get("reference")
-    if type(text) is not str or text[:1] == "#" or text[:4] == "urn:" or "?" in text:
+def _key(text: str, wanted: str | None) -> str | None:
+    if text[:1] == "#" or text[:4] == "urn:" or "?" in text:
         return None
     parts = text.split("/")
     if len(parts) > 3 and parts[-2] == "_history":

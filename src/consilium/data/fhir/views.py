@@ -49,7 +49,7 @@ class Column:
 class Batch:
     """Some rows of a view, as columns: JSON values, and lists of them where a column is a collection."""
 
-    columns: dict[str, list[Any]]
+    columns: dict[str, Sequence[Any]]
     rows: int
 
 
@@ -106,11 +106,11 @@ class View:
         return Batch(columns, len(found))
 
 
-def _values(column: Column, values: Row, lines: list[int], place: str) -> list[Any]:
+def _values(column: Column, values: Row, lines: list[int], place: str) -> Sequence[Any]:
     """The values of a column, checked: of its type, and one each unless it is a collection."""
     accepted = ACCEPTED.get(column.type, TEXT) if column.type else None
     if not column.collection and accepted is not None and accepted.issuperset(map(type, values)):
-        return list(values)
+        return values
     made: list[Any] = []
     for line, value in zip(lines, values):
         found = [_plain(item) for item in items(value)]
