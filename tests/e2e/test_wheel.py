@@ -29,6 +29,8 @@ pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
 OTHER = digest(b"another wheel")
 ANY_CODE = POLICY + "code: {allowed: true}\n"
 TRAINING = {"epochs": 2, "batch_size": 8, "learning_rate": 0.1, "seed": 5}
+OWN = {"name": "ditto"}
+"""Confined code, too, goes on from what was kept at its hospital, and leaves a model there."""
 WANTED = """
 HERE = Path.cwd()
 WANTED: dict[str, Any] = {
@@ -78,7 +80,7 @@ def submitted(made: Federation, name: str, wheel: bytes) -> Plan:
     _, weights = freeze(twin(name))
     model = {"kind": "torch", "architecture": "net", "wheel": made.owner.send_blob(wheel), "initial": digest(weights)}
     made.owner.send_blob(weights)
-    plan = Plan.of(study(name, model=model, training=TRAINING))
+    plan = Plan.of(study(name, model=model, training=TRAINING, strategy=OWN))
     made.owner.connection.post("/v1/studies", {"plan": plan.payload.decode()})
     return plan
 
@@ -86,7 +88,7 @@ def submitted(made: Federation, name: str, wheel: bytes) -> Plan:
 def twin(name: str) -> Any:
     """The study without a wheel whose architecture is the same."""
     model = {"kind": "torch", "architecture": "mlp", "options": {"hidden": [4]}}
-    return study(name, model=model, training=TRAINING)
+    return study(name, model=model, training=TRAINING, strategy=OWN)
 
 
 def heard(made: Federation, plan: Plan, *names: str) -> None:
@@ -134,7 +136,8 @@ def test_who_allows_the_code_trains_it_and_who_does_not_refuses_and_says_why(mad
 
 
 def assert_same_model(made: Federation, run: str) -> None:
-    """The twin in the catalogue, trained unconfined by the same hospitals, gives the same model."""
+    """The twin in the catalogue, trained unconfined by the same hospitals, gives the same model, and each hospital's
+    own is the same, too."""
     plan = made.submit(twin("twin"))
     for name in ("north", "south"):
         made.hospitals[name].approve(plan)
@@ -142,6 +145,9 @@ def assert_same_model(made: Federation, run: str) -> None:
     made.until(other, "finished")
     one, same = (from_safetensors(made.model(name)) for name in (run, other))
     assert one.keys() == same.keys() and all(np.array_equal(one[name], same[name]) for name in one)
+    for name in ("north", "south"):
+        own = [(made.hospitals[name].home / "models" / f"{of}.safetensors").read_bytes() for of in (run, other)]
+        assert own[0] == own[1]
 
 
 def test_where_code_is_allowed_but_cannot_be_confined_the_doctor_says_so(made: Federation) -> None:
