@@ -14,6 +14,7 @@ import pytest
 from attacks.scene import Round, Update, Vector, study
 from consilium.algorithms.base import LocalObjective, Single, weighted
 from consilium.algorithms.fedavg import FedAvg
+from consilium.algorithms.geometric import GeometricMedian
 from consilium.algorithms.krum import Krum
 from consilium.algorithms.robust import Median, TrimmedMean
 from consilium.core import state as chain
@@ -61,7 +62,9 @@ def added(updates: dict[str, Update], strategy: Any) -> dict[str, Any]:
     return dict(chain.read(sums.getvalue()).arrays)
 
 
-@pytest.mark.parametrize("strategy", [Median({}), TrimmedMean({"liars": 1}), Krum({"liars": 1, "keep": 5})])
+@pytest.mark.parametrize(
+    "strategy", [Median({}), TrimmedMean({"liars": 1}), Krum({"liars": 1, "keep": 5}), GeometricMedian({})]
+)
 def test_a6_under_plain_a_rule_over_single_updates_keeps_it(tmp_path: Path, strategy: Any) -> None:
     assert accuracy(tmp_path / "mean", True, FedAvg({})) < 0.5
     assert accuracy(tmp_path / "robust", True, strategy) > 0.85

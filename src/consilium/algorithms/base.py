@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from consilium.core.errors import StudyInvalid
+from consilium.core.state import Spread
 from consilium.core.study import Study
 from consilium.core.tensors import Array, Tensors, Vector
 from consilium.core.update import Sum
@@ -134,11 +135,8 @@ class Single(Protocol):
 
     least: int
 
-    def shares(self, squares: Callable[[], Array], sites: int) -> Array:
-        """How much each site counts (n,).
-
-        Args:    squares: gives squared distances between the sites' mean changes (n, n).
-        """
+    def shares(self, of: Spread, sites: int) -> Array:
+        """How much each site counts (n,)."""
         ...
 
     def combine(self, changes: Array, shares: Array) -> Array:

@@ -4,7 +4,7 @@ The common model moves by the change that is nearest to those of the other sites
 lies must stay among the honest to be chosen. Each site counts once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from pydantic import Field
 
 from consilium.algorithms import base, fedavg
 from consilium.algorithms.base import parsed
+from consilium.core.state import Spread
 from consilium.core.tensors import Array
 
 
@@ -31,10 +32,10 @@ class Krum(fedavg.FedAvg):
         self._options: Nearest = parsed(Nearest, options, "krum")
         self.least = self._options.liars + 2 + max(self._options.liars + 1, self._options.keep)
 
-    def shares(self, squares: Callable[[], Array], sites: int) -> Array:
+    def shares(self, of: Spread, sites: int) -> Array:
         """Equal shares for those with the smallest score: the sum over their n - f - 2 nearest of squared distances."""
         near = sites - self._options.liars - 2
-        apart = np.sort(squares(), axis=1)[:, 1 : near + 1]  # the nearest of all is a site itself
+        apart = np.sort(of.squares(), axis=1)[:, 1 : near + 1]  # the nearest of all is a site itself
         chosen = np.argsort(apart.sum(axis=1), kind="stable")[: self._options.keep]
         found = np.zeros(sites)
         found[chosen] = 1 / len(chosen)

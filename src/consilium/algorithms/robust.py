@@ -5,7 +5,7 @@ them that send anything at all, by a fault or a lie, cannot move it beyond what 
 for the number of its patients is its own word, too.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from pydantic import Field
 
 from consilium.algorithms import base, fedavg
 from consilium.algorithms.base import parsed
+from consilium.core.state import Spread
 from consilium.core.tensors import Array
 
 
@@ -24,7 +25,7 @@ class Median(fedavg.FedAvg):
     def __init__(self, options: Mapping[str, Any]) -> None:
         parsed(base.Options, options, "median")
 
-    def shares(self, squares: Callable[[], Array], sites: int) -> Array:
+    def shares(self, of: Spread, sites: int) -> Array:
         """All alike."""
         return np.full(sites, 1 / sites)
 

@@ -9,7 +9,7 @@ not grow with the number of sites, and a replay gives the same bits.
 import hashlib
 import json
 import mmap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -49,8 +49,8 @@ class Combines(Protocol):
 
     least: int
 
-    def shares(self, squares: Callable[[], Array], sites: int) -> Array:
-        """How much each file counts (n,); `squares` gives squared distances between their mean changes (n, n)."""
+    def shares(self, of: "Spread", sites: int) -> Array:
+        """How much each file counts (n,)."""
         ...
 
     def combine(self, changes: Array, shares: Array) -> Array:
@@ -272,6 +272,47 @@ def fold(
     return writer.digest(), writer.size
 
 
+FARTHEST = 1e140
+"""A change is not taken for larger, so that a sum of squares is still a number."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The mean changes of sites, and how they lie to one another; chunk by chunk, in fixed order."""
+
+    files: Sequence[Vectors]
+    size: int
+
+    @property
+    def weights(self) -> Array:
+        """Of each file (n,)."""
+        return np.array([float(file.arrays["weight"][0]) for file in self.files])
+
+    def changes(self) -> Iterator[Array]:
+        """Updates by weights, (n, m) float64, chunk by chunk."""
+        weights = self.weights[:, None]
+        for start in range(0, self.size, CHUNK):
+            rows = [file.arrays["update"][start : start + CHUNK].astype(np.float64) for file in self.files]
+            yield np.clip(np.stack(rows) / weights, -FARTHEST, FARTHEST)
+
+    def squares(self) -> Array:
+        """Squared distances (n, n)."""
+        found = np.zeros((len(self.files), len(self.files)))
+        for part in self.changes():
+            for index, row in enumerate(part):
+                found[index] += np.sum((part - row) ** 2, axis=1)
+        return found
+
+    def products(self, centre: int) -> Array:
+        """Inner products of differences from one of them (n, n)."""
+        found = np.zeros((len(self.files), len(self.files)))
+        for part in self.changes():
+            apart = part - part[centre]
+            for index, row in enumerate(apart):
+                found[index] += np.sum(apart * row, axis=1)
+        return found
+
+
 def _added_up(files: Sequence[Vectors], name: str, size: int) -> Iterator[Array]:
     for start in range(0, size, CHUNK):
         total = np.array(files[0].arrays[name][start : start + CHUNK])
@@ -283,22 +324,7 @@ def _added_up(files: Sequence[Vectors], name: str, size: int) -> Iterator[Array]
 def _combined(files: Sequence[Vectors], size: int, single: Combines) -> Iterator[Array]:
     if len(files) < single.least:
         raise Invalid(f"{len(files)} hospitals answered, and the strategy needs {single.least}", "raise quorum")
-    weights = np.array([float(file.arrays["weight"][0]) for file in files])
-
-    def changes() -> Iterator[Array]:
-        for start in range(0, size, CHUNK):
-            rows = [file.arrays["update"][start : start + CHUNK].astype(np.float64) for file in files]
-            yield np.stack(rows) / weights[:, None]
-
-    def squares() -> Array:
-        found = np.zeros((len(files), len(files)))
-        for part in changes():
-            for index, row in enumerate(part):
-                found[index] += np.sum((part - row) ** 2, axis=1)
-        return found
-
-    with np.errstate(over="ignore"):  # a change without bounds is far from all others: that is what counts
-        shares = single.shares(squares, len(files))
-    kind = files[0].arrays["update"].dtype
-    for part in changes():
-        yield (weights.sum() * single.combine(part, shares)).astype(kind)
+    spread = Spread(files, size)
+    shares, kind = single.shares(spread, len(files)), files[0].arrays["update"].dtype
+    for part in spread.changes():
+        yield (spread.weights.sum() * single.combine(part, shares)).astype(kind)

@@ -136,7 +136,7 @@ class Model(Part):
         return self
 
 
-SINGLE = ("median", "trimmed-mean", "krum")
+SINGLE = ("median", "trimmed-mean", "krum", "geometric-median")
 """Strategies that look at single updates."""
 
 
@@ -146,7 +146,8 @@ class Strategy(Part):
     name: Slug = Field(
         "fedavg",
         description="fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, scaffold, feddyn, "
-        "fedper, fedbn, ditto; under the recipe `plain` median, trimmed-mean, krum; or a plug-in",
+        "fedper, fedbn, ditto; under the recipe `plain` median, trimmed-mean, krum, "
+        "geometric-median; or a plug-in",
     )
     options: Json = Field(default_factory=dict, description="options of the strategy")
 

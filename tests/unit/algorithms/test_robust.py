@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 from scipy.stats import trim_mean
 
 from consilium.algorithms.base import Single, Strategy, weighted
 from consilium.algorithms.fedavg import FedAvg
+from consilium.algorithms.geometric import GeometricMedian
 from consilium.algorithms.krum import Krum
 from consilium.algorithms.robust import Median, TrimmedMean
 from consilium.core import state as chain
@@ -18,6 +20,7 @@ from consilium.core.errors import Invalid, StudyInvalid
 
 EVERY: dict[str, Any] = {"median": Median({}), "trimmed-mean": TrimmedMean({"liars": 1}), "krum": Krum({"liars": 1})}
 SEVERAL = {**EVERY, "multi-krum": Krum({"liars": 1, "keep": 4})}
+WHOLE = {**SEVERAL, "geometric-median": GeometricMedian({})}
 WEIGHTS = (10.0, 40.0, 25.0, 8.0, 17.0, 30.0, 12.0)
 
 
@@ -65,10 +68,44 @@ def test_what_one_liar_sends_is_bounded_by_what_the_others_say(
     assert np.max(np.abs(step(FedAvg({}), told, (*WEIGHTS, 20.0)))) > 5, "which the mean is not"
 
 
-@pytest.mark.parametrize("name", SEVERAL)
+def test_the_geometric_median_is_the_point_of_least_distances() -> None:
+    rng = np.random.default_rng(7)
+    for _ in range(5):
+        changes = rng.normal(size=(7, 4)) * rng.uniform(0.1, 10, size=(7, 1))
+        found = step(GeometricMedian({}), changes.tolist())
+
+        def total(z: np.ndarray, of: np.ndarray = changes) -> float:
+            return float(np.sum(np.linalg.norm(of - z, axis=1)))
+
+        best = minimize(total, np.mean(changes, axis=0), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12})
+        assert total(found) <= best.fun + 1e-9
+
+
+def test_the_geometric_median_of_a_triangle_by_hand() -> None:
+    """Fermat's point: all angles there are 120 degrees. Of an equilateral triangle it is the middle."""
+    found = step(GeometricMedian({}), [[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])
+    np.testing.assert_allclose(found, [0.5, 3**0.5 / 6], atol=1e-9)
+
+
+@settings(max_examples=40)
+@given(honest, st.sampled_from([1e3, -1e9, 1e100, 1e300]), st.integers(0, 7))
+def test_the_geometric_median_stays_near_the_others_whatever_one_liar_sends(
+    changes: list[list[float]], lie: float, place: int
+) -> None:
+    """By the triangle inequality (n - f) (D - r) - f D <= (n - f) r, where the others are within r of a point, and it
+    is D away from that.
+    """
+    told = [*changes[:place], [lie, -lie, lie], *changes[place:]]
+    middle, sites = np.mean(changes, axis=0), len(told)
+    reach = max(np.linalg.norm(np.array(one) - middle) for one in changes)
+    found = step(GeometricMedian({}), told, (*WEIGHTS, 20.0))
+    assert np.linalg.norm(found - middle) <= 2 * (sites - 1) / (sites - 2) * reach + 1e-6
+
+
+@pytest.mark.parametrize("name", WHOLE)
 @given(st.lists(st.floats(-1, 1), min_size=3, max_size=3))
 def test_where_all_agree_it_is_fedavg(name: str, change: list[float]) -> None:
-    np.testing.assert_allclose(step(SEVERAL[name], [change] * 7), step(FedAvg({}), [change] * 7), atol=1e-12)
+    np.testing.assert_allclose(step(WHOLE[name], [change] * 7), step(FedAvg({}), [change] * 7), atol=1e-12)
 
 
 def test_the_trimmed_mean_of_nobody_is_the_mean_over_sites() -> None:
@@ -78,16 +115,16 @@ def test_the_trimmed_mean_of_nobody_is_the_mean_over_sites() -> None:
 
 def test_a_site_counts_once_however_many_patients_it_claims() -> None:
     changes = [[0.0], [1.0], [5.0], [1.2], [0.9]]
-    for strategy in EVERY.values():
+    for strategy in (*EVERY.values(), WHOLE["geometric-median"]):
         np.testing.assert_allclose(step(strategy, changes), step(strategy, changes, (1e6, 1.0, 3.0, 9.0, 2.0)))
 
 
-@pytest.mark.parametrize("name", SEVERAL)
+@pytest.mark.parametrize("name", WHOLE)
 def test_chunks_do_not_matter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     changes = np.random.default_rng(4).normal(size=(7, 50)).tolist()
-    whole = step(SEVERAL[name], changes)
+    whole = step(WHOLE[name], changes)
     monkeypatch.setattr(chain, "CHUNK", 7)
-    assert np.array_equal(step(SEVERAL[name], changes), whole)
+    np.testing.assert_allclose(step(WHOLE[name], changes), whole, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("strategy", "least"), [(Krum({"liars": 1}), 5), (Krum({"liars": 1, "keep": 3}), 6),
