@@ -154,14 +154,7 @@ def test_a_first_model_that_does_not_follow_from_the_seed_is_not_trained(liar: L
     trap = Between.of(study("seed", **SECURE, **STEP), liar.hospitals.values())
     run = play(liar, beginning(liar, study("seed", **SECURE, **STEP), trap.model(0), "seed"))
     assert set(run.ask("READY", 1, 1).values()) == {"initial-model"}
-    honest = play(liar, beginning(liar, study("zeros", **SECURE, **STEP), _zeros(), "seed"))
-    honest.through("UNMASK", 1, 1)
-    bit = _zeros()
-    bit["weights"][1] = 5e-324  # the smallest number above zero
-    nearly = play(liar, beginning(liar, study("nearly", **SECURE, **STEP), bit, "seed"))
-    assert set(nearly.ask("READY", 1, 1).values()) == {"initial-model"}
-    left = {one.run for _, one, _ in liar.sent if isinstance(one, Step) and one.vector is not None}
-    assert honest.run in left and not left & {run.run, nearly.run}
+    assert not any(isinstance(one, Step) and one.vector and one.run == run.run for _, one, _ in liar.sent)
 
 
 def _zeros() -> Tensors:
@@ -274,6 +267,7 @@ def limited(liar: Liar, size: float) -> None:
         hospital.policy(POLICY + f"limits: {{check_mb: {size}}}\n")
 
 
+@pytest.mark.long
 def test_a_sum_that_no_policy_lets_check_is_believed_and_the_log_says_so(liar: Liar) -> None:
     run = steered(liar, study("believed", **SECURE, **STEP))
     limited(liar, 0)
