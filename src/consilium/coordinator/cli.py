@@ -11,7 +11,6 @@ from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import click
 
@@ -22,6 +21,7 @@ from consilium.coordinator.ledgers import record
 from consilium.coordinator.retention import Keeping
 from consilium.core.errors import Conflict, Invalid, NotFound
 from consilium.store.database import Transaction
+from consilium.wire.address import address
 from consilium.wire.identity import Identity
 from consilium.wire.tls import make_authority
 
@@ -59,11 +59,11 @@ def init(
     quota_gb: float, as_json: bool,
 ) -> None:  # fmt: skip
     """Make the folder: signing key, private CA and certificate (unless given), settings."""
+    host = address(url).host
     if (home / "coordinator.json").exists():
         raise Conflict(f"{home} holds a coordinator already", "choose another --home, or run it")
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     identity = Identity.create(home / "identity.key")
-    host = urlsplit(url).hostname or "localhost"
     if certificate is None or key is None:
         make_authority(home / "tls", [host, "localhost", "127.0.0.1"], datetime.now(UTC))
     settings = {
@@ -83,16 +83,15 @@ def init(
 
 
 def load(home: Path, host: str = "", port: int = 0, lease_s: float = 30.0) -> Settings:
-    """Settings of the coordinator in `home`. Raises: NotFound."""
+    """Settings of the coordinator in `home`. Raises: NotFound; Invalid: its URL is none."""
     path = home / "coordinator.json"
     if not path.exists():
         raise NotFound(f"{home} holds no coordinator", "make one with `consilium coordinator init`")
     values = json.loads(path.read_text())
-    address = urlsplit(values["url"])
     return Settings(
         home=home,
         host=host or "0.0.0.0",  # noqa: S104  a server that sites reach
-        port=port or address.port or 443,
+        port=port or address(values["url"]).port,
         url=values["url"],
         database=os.environ.get("CONSILIUM_DATABASE", values["database"]),
         blobs=Path(values["blobs"]),
@@ -132,7 +131,7 @@ def _free(host: str, port: int) -> None:
 @coordinator.command()
 @home_option
 @click.option("--host", default="", help="Address to listen on. Default: all.")
-@click.option("--port", type=int, default=0, help="Port to listen on. Default: the one in the URL.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on. Default: the one in the URL.")
 @click.option(
     "--lease",
     "lease_s",
@@ -141,11 +140,11 @@ def _free(host: str, port: int) -> None:
     show_default=True,
     help="Seconds after which the work of a dead process is taken over.",
 )
-def run(home: Path, host: str, port: int, lease_s: float) -> None:
+def run(home: Path, host: str, port: int | None, lease_s: float) -> None:
     """Serve until SIGTERM. Several processes may share one PostgreSQL and one folder of blobs."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    settings = load(home, host, port, lease_s)
+    settings = load(home, host, port or 0, lease_s)
     _free(settings.host, settings.port)
     asyncio.run(serve(settings))
 

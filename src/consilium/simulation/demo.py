@@ -62,7 +62,7 @@ class Example:
     help="Bound what the model says of one patient: with noise, by differential privacy.",
 )  # fmt: skip
 @click.option("--home", type=click.Path(file_okay=False, path_type=Path), help="Keep everything in this new folder.")
-@click.option("--port", type=int, help="Port of the coordinator. Default: a free one.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the coordinator. Default: a free one.")
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the outcome to this file.")
 @click.option("--prepare", type=click.Path(file_okay=False, path_type=Path), help="Only write the hospitals here.")
 def demo(

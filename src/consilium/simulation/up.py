@@ -5,7 +5,6 @@ import re
 import secrets
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 
@@ -16,6 +15,7 @@ from consilium.simulation import federation
 from consilium.simulation.federation import Shell
 from consilium.simulation.hospitals import CASE_MIX
 from consilium.simulation.processes import demand_port, ended_at_last
+from consilium.wire.address import address
 
 PORT, MOST = 8443, 32
 NEW = "then edit it, and map each hospital's table to it"
@@ -48,7 +48,9 @@ def names(hospitals: str) -> list[str]:
     "--home", type=click.Path(file_okay=False, path_type=Path), default=lambda: Path("~/.consilium/up").expanduser(),
     show_default="~/.consilium/up", help="Folder of the federation; what is there goes on.",
 )  # fmt: skip
-@click.option("--port", type=int, help=f"Port of the coordinator, for a new federation. Default: {PORT}.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help=f"Port of the coordinator, for a new federation. Default: {PORT}."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, in one line, when all is ready.")
 def up(hospitals: str | None, home: Path, port: int | None, as_json: bool) -> None:
     """Run a coordinator and its hospitals' agents on this machine, until Ctrl-C.
@@ -61,9 +63,10 @@ def up(hospitals: str | None, home: Path, port: int | None, as_json: bool) -> No
     if new and home.exists() and any(home.iterdir()):
         raise Conflict(f"{home} holds something else", "give a new or empty folder with --home")
     url = f"https://127.0.0.1:{port or PORT}" if new else str(json.loads(known.read_text())["url"])
-    if port is not None and port != urlsplit(url).port:
+    listens = address(url).port
+    if port is not None and port != listens:
         raise Conflict(f"the federation in {home} lives at {url}", "leave --port out")
-    demand_port(urlsplit(url).port or PORT)
+    demand_port(listens)
     chosen = names(hospitals or "4") if new or hospitals else []
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     home = home.resolve()

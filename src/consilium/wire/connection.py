@@ -16,7 +16,8 @@ from urllib.request import getproxies, proxy_bypass
 
 from urllib3.exceptions import HTTPError
 
-from consilium.core.errors import ConsiliumError, Invalid, Refused, Unauthenticated, Unavailable, every
+from consilium.core.errors import ConsiliumError, Refused, Unauthenticated, Unavailable, every
+from consilium.wire.address import address
 from consilium.wire.http import Broken, Response
 from consilium.wire.lines import Lines
 from consilium.wire.messages import HEADER, PROTOCOL
@@ -36,8 +37,7 @@ class Connection:
         limit_s: float = READ_S,
     ) -> None:  # fmt: skip
         self.url = url.rstrip("/")
-        if urlsplit(url).scheme != "https" or not urlsplit(url).hostname:  # a password would travel in the clear
-            raise Invalid(f"{url!r} is not the address of a coordinator", "write it as https://HOST:PORT")
+        address(url)
         self._limit_s = limit_s
         self._token = token
         self._secret: str | None = None

@@ -18,6 +18,7 @@ from urllib3.util import Url, make_headers, parse_url
 from consilium import __version__
 from consilium.core.errors import Invalid
 from consilium.wire import http
+from consilium.wire.address import address
 from consilium.wire.http import Line, Response
 
 CONNECT_S = 3.0
@@ -40,12 +41,12 @@ class Lines:
     """The lines to one address; may be used from several threads.
 
     Args:    proxy: its address, with name and password if it wants them.
-    Raises:  Invalid: it is not the address of a proxy.
+    Raises:  Invalid: one of them is no such address.
     """
 
     def __init__(self, url: str, context: ssl.SSLContext, proxy: str | None) -> None:
         parts = urlsplit(url)
-        self._host, self._port, self._base = str(parts.hostname), parts.port or 443, parts.path
+        (self._host, self._port), self._base = address(url), parts.path
         self._context, self._proxy = context, None if proxy is None else _Proxy.read(proxy)
         self._fixed = {
             "Host": parts.netloc.rpartition("@")[2], "User-Agent": f"consilium/{__version__}",

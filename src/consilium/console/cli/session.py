@@ -10,6 +10,7 @@ import click
 from consilium.api import Federation
 from consilium.config import Homes
 from consilium.core.errors import Invalid, Unauthenticated
+from consilium.wire.address import address
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def federation() -> Federation:
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 def login(url: str, name: str, ca: Path | None, password_file: Path | None, as_json: bool) -> None:
     """Log in at the coordinator URL; later commands use this session until its token expires."""
+    address(url)
     password = os.environ.get("CONSILIUM_PASSWORD") or ""
     if password_file is not None:
         with click.open_file(str(password_file)) as file:
