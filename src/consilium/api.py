@@ -191,9 +191,12 @@ class RemoteRun:
     name: str
     started: bool = False
 
-    def show(self) -> Json:
-        """Status, round, participation per round, and what each site does."""
-        return self.federation.get(f"/v1/runs/{self.name}")
+    def show(self, since: int = 0) -> Json:
+        """Status, round, participation per round, and what each site does.
+
+        Args:    since: number of an event; rounds that were over before it are left out. 0: none.
+        """
+        return self.federation.get(f"/v1/runs/{self.name}", since=since)
 
     def stop(self, reason: str) -> Json:
         """End the run; what it has reached stays. Its `status`, and whether it was `stopped` now, or over before."""
@@ -207,19 +210,20 @@ class RemoteRun:
 
         Raises: Unavailable: at the first view, or when the coordinator stays away for longer than `PATIENCE_S`.
         """
-        after, seen, lost = 0, False, 0.0  # lost: when the coordinator was
+        after, lost = 0, 0.0  # lost: when the coordinator was
+        view: Json = {}
         while True:
             try:
-                wait = wait_s if seen else 0
+                wait = wait_s if view else 0
                 answer = self.federation.get(f"/v1/runs/{self.name}/events", after=after, wait=wait)
-                view = self.show()
+                view = _followed(view, self.show(since=after))
             except Unavailable:  # a run outlives its coordinator's restart, and so does who watches it
                 lost = lost or time.monotonic()
-                if not seen or time.monotonic() - lost > PATIENCE_S:
+                if not view or time.monotonic() - lost > PATIENCE_S:
                     raise
                 time.sleep(1.0)
                 continue
-            seen, lost = True, 0.0
+            lost = 0.0
             events = list(answer["events"])
             after = max([after, *(int(event["seq"]) for event in events)])
             yield {**view, "events": events}
@@ -239,6 +243,15 @@ class RemoteRun:
         Raises: NotFound: the run has no model yet.
         """
         return Result(self.federation, self.federation.get(f"/v1/runs/{self.name}/result"))
+
+
+def _followed(before: Json, new: Json) -> Json:
+    """A view without the rounds that were over before, put together with the view before, which has them."""
+    parts = {}
+    for part in ("participation", "pairing"):
+        rounds = {(entry["round"], entry["attempt"]): entry for entry in (*before.get(part, ()), *new[part])}
+        parts[part] = [rounds[key] for key in sorted(rounds)]
+    return {**new, **parts}
 
 
 @dataclass(frozen=True)

@@ -40,11 +40,11 @@ def answers(of: Coordinator, site: str, update: Any) -> tuple[int, Any]:
     return of.ask(site, "POST", "/v1/answers", seal(Answer.TYPE, message.encode(), of.keys[site]) + b"\n" + data)
 
 
-def begun(of: Coordinator) -> Any:
+def begun(of: Coordinator, **other: Any) -> Any:
     """A run of two sites; the update that they send."""
     for name in ("north", "south"):
         of.site(name)
-    _, payload = of.submits("sums", quorum=2)
+    _, payload = of.submits("sums", quorum=2, **other)
     for name in ("north", "south"):
         assert of.decides(name, payload)[0] == 200
     of.done("rita", "POST", "/v1/studies/sums/runs")

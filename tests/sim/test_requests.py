@@ -46,7 +46,8 @@ class Coordinator:
         lines = [(name.replace("_", "-").lower().encode(), value.encode()) for name, value in headers.items()]
         if who:
             lines.append((b"authorization", b"Bearer " + self.tokens[who].encode()))
-        scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": lines}
+        path, _, query = path.partition("?")
+        scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": lines}
         status, found = 0, bytearray()
 
         async def receive() -> dict[str, Any]:

@@ -96,7 +96,7 @@ ENDPOINTS = (
     Endpoint("GET /v1/studies/{study}/plan", R.study_plan),
     Endpoint("POST /v1/studies/{study}/runs", R.start, E.Nothing),
     Endpoint("POST /v1/runs/{run}/stop", R.stop, R.Reason),
-    Endpoint("GET /v1/runs/{run}", R.run),
+    Endpoint("GET /v1/runs/{run}", R.run, query=R.Since),
     Endpoint("GET /v1/runs/{run}/events", R.run_events, query=E.After),
     Endpoint("GET /v1/runs/{run}/result", R.run_result),
     Endpoint("GET /v1/audit", R.read_audit, query=E.After),

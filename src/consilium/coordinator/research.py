@@ -36,6 +36,12 @@ class Reason(Body):
     reason: messages.Long = ""
 
 
+class Since(Body):
+    """Number of an event of a run: rounds that were over before it are left out. 0: none."""
+
+    since: int = Field(0, ge=0, lt=2**31)
+
+
 async def submit(call: Call) -> Any:
     """Submit a study; its plan is immutable, and is offered to the sites."""
     services = call.services
@@ -134,8 +140,8 @@ def _stop_run(tx: Transaction, call: Call) -> tuple[Conduct, bool]:
 
 
 async def run(call: Call) -> Any:
-    """One run."""
-    return await call.store(lambda tx: views.run_view(tx, RunId(call.key)))
+    """One run; with `since`, without the rounds that were over before that event."""
+    return await call.store(lambda tx: views.run_view(tx, RunId(call.key), call.query.since))
 
 
 async def run_events(call: Call) -> Any:

@@ -94,28 +94,31 @@ def study_row(tx: Transaction, study: str) -> Any:
     return row
 
 
-def run_view(tx: Transaction, run: RunId) -> Json:
-    """One run: where it stands, and who took part in what. Raises: NotFound."""
+def run_view(tx: Transaction, run: RunId, since: int = 0) -> Json:
+    """One run: where it stands, and who took part in what. Raises: NotFound.
+
+    Args:    since: number of an event; rounds that were over before it are left out. 0: none.
+    """
     _, fold = eventlog.load(tx, run)
     row = tx.row(select(run_table.c.study, studies.c.plan).join(studies).where(run_table.c.run == run))
-    told = participation(tx, run)
-    rounds = [entry for entry in told if entry["kind"] != machine.Kind.PAIR]
+    told = participation(tx, run, since)
     behind = "" if fold.status in runs.OVER else witness.behind(tx)
     return {
         "run": run, "study": row.study, "plan": row.plan, "status": fold.status.value,
-        "reason": "; ".join(filter(None, (_reason(fold, rounds), behind))),
+        "reason": "; ".join(filter(None, (_reason(fold, told), behind))),
         "round": fold.number, "rounds": fold.rounds, "kind": fold.round.kind.value if fold.round else None,
         "waiting_for": _waiting_for(fold), "state": blob_of(tx, fold.state) if fold.state else None,
-        "phase": fold.round.phase if fold.round else None, "participation": rounds, "sites": _site_totals(tx, run),
+        "phase": fold.round.phase if fold.round else None, "sites": _site_totals(tx, run),
+        "participation": [entry for entry in told if entry["kind"] != machine.Kind.PAIR],
         "pairing": [entry for entry in told if entry["kind"] == machine.Kind.PAIR],
     }  # fmt: skip
 
 
-def _reason(fold: runs.Run, rounds: list[Json]) -> str:
-    """Why the run stands where it stands, with those that refused the round in which it is paused."""
-    refused = rounds[-1]["refused"] if rounds and fold.status is runs.Status.PAUSED else {}
-    told = ", ".join(f"{site} ({reason})" for site, reason in sorted(refused.items()))
-    return f"{fold.reason}; it was refused by {told}" if told else fold.reason
+def _reason(fold: runs.Run, told: list[Json]) -> str:
+    """Why the run stands where it stands, with those that refused the round in which it is paused, the newest."""
+    refused = told[-1]["refused"] if told and fold.status is runs.Status.PAUSED else {}
+    whom = ", ".join(f"{site} ({reason})" for site, reason in sorted(refused.items()))
+    return f"{fold.reason}; it was refused by {whom}" if whom else fold.reason
 
 
 def _waiting_for(fold: runs.Run) -> list[str]:
@@ -130,32 +133,40 @@ def blob_of(tx: Transaction, digest: Digest | str) -> Json:
     return {"digest": digest, "size": tx.scalar(select(blobs.c.size).where(blobs.c.digest == digest))}
 
 
-def participation(tx: Transaction, run: RunId) -> list[Json]:
-    """Per round, and per attempt at it: who was asked, took part, withdrew and why; figures."""
-    told = {row.round: row for row in tx.rows(select(results).where(results.c.run == run))}
-    found: dict[tuple[int, int], Json] = {}
+def participation(tx: Transaction, run: RunId, since: int = 0) -> list[Json]:
+    """Per round, and per attempt at it, as they were opened: who was asked, took part, withdrew and why; figures.
+
+    From the round on that was the newest at event `since`: of those before it nothing changes any more.
+    """
+    opened = select(events.c.seq).where(events.c.run == run, events.c.kind == "Opened", events.c.seq <= since)
+    newest = tx.row(opened.order_by(events.c.seq.desc()).limit(1))
+    start = newest.seq if newest is not None else 0
+    of_run = select(events).where(events.c.run == run, events.c.seq >= start).order_by(events.c.seq)
+    happened = [(event.kind, event.at, json.loads(event.body)) for event in tx.rows(of_run)]
+    first = min((body["number"] for kind, _, body in happened if kind == "Opened" and body["number"]), default=0)
+    told = {row.round: row for row in tx.rows(select(results).where(results.c.run == run, results.c.round >= first))}
+    found: list[Json] = []
     current: Json = {}
-    for event in tx.rows(select(events).where(events.c.run == run).order_by(events.c.seq)):
-        body = json.loads(event.body)
-        if event.kind == "Opened":
+    for kind, at, body in happened:
+        if kind == "Opened":
             if current.get("kind") == machine.Kind.PAIR and current["closed"] is None:
-                current["closed"] = _text(event.at)  # nothing is computed in it: the next one opens at its end
+                current["closed"] = _text(at)  # nothing is computed in it: the next one opens at its end
             current = {
                 "round": body["number"], "kind": body["kind"], "attempt": body["attempt"], "roster": body["roster"],
-                "opened": _text(event.at), "took_part": [], "refused": {}, "closed": None,
+                "opened": _text(at), "took_part": [], "refused": {}, "closed": None,
             }  # fmt: skip
-            found[(body["number"], body["attempt"])] = current
-        elif event.kind == "Answered" and body["phase"] in TOOK_PART:
+            found.append(current)
+        elif kind == "Answered" and body["phase"] in TOOK_PART:
             current["took_part"] = sorted([*current["took_part"], body["site"]])
-        elif event.kind == "Answered" and body["phase"] == machine.Phase.APPLY:
+        elif kind == "Answered" and body["phase"] == machine.Phase.APPLY:
             row = told[current["round"]]
-            done = {"closed": _text(event.at), "state": row.state, "aggregate": row.aggregate}
+            done = {"closed": _text(at), "state": row.state, "aggregate": row.aggregate}
             current |= {**done, "figures": json.loads(row.figures), "performed_by": row.performed_by}
-        elif event.kind == "Withdrew":
+        elif kind == "Withdrew":
             current["refused"] = {**current["refused"], body["site"]: body["reason"]}
-        elif event.kind == "Cancelled":
-            current |= {"closed": _text(event.at), "cancelled": body["reason"]}
-    return [found[key] for key in sorted(found)]
+        elif kind == "Cancelled":
+            current |= {"closed": _text(at), "cancelled": body["reason"]}
+    return found
 
 
 def _site_totals(tx: Transaction, run: RunId) -> Json:

@@ -64,7 +64,7 @@ def view(done: int) -> dict[str, Any]:
     at = min(done, ROUNDS) + 1
     return {
         "run": "r-1", "status": "finished" if over else "running", "round": at, "rounds": ROUNDS,
-        "reason": "", "participation": rounds,
+        "reason": "", "participation": rounds, "pairing": [], "events": [],
     }  # fmt: skip
 
 
@@ -82,8 +82,10 @@ def test_each_round_has_its_line_however_seldom_one_looks(capsys: pytest.Capture
 
 def test_json_is_one_line_for_each_change(capsys: pytest.CaptureFixture[str]) -> None:
     watch(Run([view(0), view(0), view(3), view(ROUNDS + 1)]), True)  # type: ignore[arg-type]
-    rounds = [json.loads(line)["round"] for line in capsys.readouterr().out.splitlines()]
-    assert rounds == [1, 4, ROUNDS + 1]
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["round"] for line in lines] == [1, 4, ROUNDS + 1]
+    told = [[entry["round"] for entry in line["participation"]] for line in lines]
+    assert told == [[1], [1, 2, 3, 4], [4, 5, 6]], "those that are new, and those that were open at the line before"
 
 
 def test_while_keys_are_agreed_no_round_is_counted() -> None:

@@ -134,7 +134,10 @@ def start(name: str, as_json: bool) -> None:
 @click.argument("name")
 @output.as_json
 def watch(name: str, as_json: bool) -> None:
-    """Watch a run (or the newest run of a study) until it ends; --json prints one line per change.
+    """Watch a run (or the newest run of a study) until it ends.
+
+    --json prints one line per change: where the run stands, the events since the line before, and in `participation`
+    and `pairing` only the rounds that are new or have changed.
 
     Ctrl-C ends the watching and not the run. Exit code 1: the run was stopped or has failed.
     """

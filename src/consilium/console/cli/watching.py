@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -26,9 +26,9 @@ def watch(run: RemoteRun, as_json: bool) -> Json:
     """Show a run until it is over and return its last view."""
     terminal = output.console()
     if as_json:
-        return _plain(run, _json_line, lambda view, told: [view])
+        return _changes(run)
     if not terminal.is_terminal:
-        return _plain(run, _line, _round_by_round)
+        return _plain(run)
     last: Json = {}
     bar = _bar()
     with Live(console=terminal, refresh_per_second=4, transient=False) as live:
@@ -37,12 +37,27 @@ def watch(run: RemoteRun, as_json: bool) -> Json:
     return last
 
 
-def _plain(run: RemoteRun, line: Callable[[Json], str], parts: Callable[[Json, int], list[Json]]) -> Json:
+def _changes(run: RemoteRun) -> Json:
+    """One JSON object for each change: the view, of its rounds only those that are new or are not as they were."""
+    last: Json = {}
+    for view in run.views():
+        rounds = {part: _changed(last.get(part) or [], view[part]) for part in ("participation", "pairing")}
+        if view["events"] or {**view, "events": []} != {**last, "events": []}:
+            click.echo(json.dumps({**view, **rounds}, ensure_ascii=False, default=str))
+        last = view
+    return last
+
+
+def _changed(before: list[Json], after: list[Json]) -> list[Json]:
+    return [entry for place, entry in enumerate(after) if place >= len(before) or entry != before[place]]
+
+
+def _plain(run: RemoteRun) -> Json:
     last: Json = {}
     said, told = "", 0
     for last in run.views():
-        for view in parts(last, told):
-            text = line(view)
+        for view in _round_by_round(last, told):
+            text = _line(view)
             if text != said:
                 click.echo(text)
                 said = text
@@ -65,10 +80,6 @@ def _round_by_round(view: Json, told: int) -> list[Json]:
         for place in _done(view)[told:-1]
     ]
     return [*since, view]
-
-
-def _json_line(view: Json) -> str:
-    return json.dumps(view, ensure_ascii=False, default=str)
 
 
 def _line(view: Json) -> str:
