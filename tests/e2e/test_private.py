@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from consilium.algorithms.clipping import moved
 from consilium.core import state as chain
 from consilium.core.tensors import from_safetensors
 from consilium.privacy.mechanism import Mechanism
 from e2e.federation import POLICY, Federation, study
+from e2e.processes import until
 
 HOSPITALS = ("east", "north", "south", "west")
 PRIVACY: dict[str, Any] = {
@@ -104,3 +106,40 @@ def test_with_noise_at_each_hospital_the_coordinator_sees_no_update_without_it(m
     assert "whoever sees it" in said and "its figures on held-out patients on their own, without noise" in said
     told = made.owner.connection.get(f"/v1/runs/{run}/result")
     assert "with noise that each hospital added itself" in told["privacy"]
+
+
+def agreed(made: Federation, run: str) -> None:
+    """Compare the words of the roster, unless that was done in a run before."""
+    waits = made.hospitals["north"]
+    until(
+        lambda: made.view(run)["participation"] or run in waits.told("status").get("compare", []), f"{run} begins", 60
+    )
+    if not made.view(run)["participation"]:
+        made.compared(run)
+
+
+@pytest.mark.long
+def test_hospitals_as_a_whole_get_noise_and_a_bound_that_both_ends_move_alike(made: Federation) -> None:
+    """Four of them: it is hygiene, and the review says so; each hospital computes state and bound for itself."""
+    for hospital in made.hospitals.values():
+        hospital.policy(POLICY + "privacy: {budget: {epsilon: 999}}\n")
+    privacy = {
+        "unit": "hospital", "epsilon": 100.0, "delta": 1e-2, "noise_multiplier": 0.25, "clip_quantile": 0.5,
+        "clip_norm": 4.0,
+    }  # fmt: skip
+    training = {"epochs": 5, "learning_rate": 1.0, "seed": 1}
+    plan = made.approved(study("whole", **{**ASKED, "rounds": 3, "training": training, "privacy": privacy}))
+    run = made.start(plan)
+    agreed(made, run)
+    *rounds, judged = made.until(run, "finished")["participation"]
+    assert all(entry["figures"] == {"all": {}, "sites": {}, "clipped": 0} for entry in rounds)
+    bound = 4.0
+    for entry in rounds:
+        kept = sums(made, entry["aggregate"])
+        assert kept.keys() == {"update", "weight", "within", "clamped"} and kept["weight"] == 4
+        bound = moved(bound, float(kept["within"][0]) / 4 + 0.5, 0.5)
+    state = sums(made, judged["state"] if "state" in judged else rounds[-1]["state"])
+    assert state["bound"].tolist() == [bound] != [4.0]
+    assert "hygiene and not for a guarantee" in made.hospitals["north"].command("review", "whole")
+    (spent,) = [one for one in made.hospitals["north"].told("budget")["populations"][0]["studies"] if one["run"] == run]
+    assert spent["rounds"] == 3 and spent["spent"] > spent["all_honest"] > 0
