@@ -5,6 +5,7 @@ import configparser
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -198,6 +199,29 @@ def slug(line: str) -> str:
 @cache
 def targets() -> frozenset[str]:
     return frozenset(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+
+
+def test_what_is_to_be_installed_exists() -> None:
+    """Ours is in no index of packages: pages and remedies name a folder, extras that there are, and files."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
+    page = (ROOT / "docs/how-to/install.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)`", page, flags=re.MULTILINE)) == extras - {"docs", "test", "check"}
+    strange = []
+    for path in (*pages(), *(ROOT / "src").rglob("*.py")):
+        text = path.read_text()
+        strange += [f"{where(path)}: {found}" for found in re.findall(r"(?:install|extra) .*(consilium\[.*)", text)]
+        for told in re.findall(r"pip install ([^`\n]+)", text):
+            named = {one for group in re.findall(r"\[(\w[\w,]*)\]", told) for one in group.split(",")}
+            lost = [name for name in re.findall(r"-[cr] (\S+)", told) if not (ROOT / name).is_file()]
+            strange += [f"{where(path)}: {name}" for name in (*sorted(named - extras), *lost)]
+    assert not strange
+    for told in (
+        "README.md",
+        "docs/tutorial/first-study.md",
+        "docs/tutorial/two-machines.md",
+        "docs/how-to/install.md",
+    ):
+        assert ".venv/bin/pip install -c constraints.txt '.[demo]'" in (ROOT / told).read_text(), told
 
 
 def test_every_kind_of_entry_in_an_audit_log_is_explained() -> None:

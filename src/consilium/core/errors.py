@@ -30,6 +30,9 @@ An error never carries patient data and never asks anyone to delete any.
 
 from typing import ClassVar
 
+EXTRA = "pip install -c constraints.txt '.[{}]' in Consilium's folder"
+"""The remedy where an extra of this name is missing."""
+
 
 class ConsiliumError(Exception):
     """What went wrong (`message`), and what to do next (`remedy`)."""

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from consilium.core.errors import Invalid, Unavailable
+from consilium.core.errors import EXTRA, Invalid, Unavailable
 
 Curve = npt.NDArray[np.float64]
 ORDERS: Curve = np.array([1 + x / 10 for x in range(1, 100)] + [*range(11, 65), 128.0, 256.0, 512.0])
@@ -99,7 +99,7 @@ def tight(event: Sampled, delta: float) -> float:
         import dp_accounting as google
         from dp_accounting.pld import PLDAccountant
     except ImportError as error:
-        raise Unavailable("the accountant is not installed", "install the extra `dp`: consilium[dp]") from error
+        raise Unavailable("the accountant is not installed", EXTRA.format("dp")) from error
     gaussian = google.GaussianDpEvent(event.noise)
     one = gaussian if event.rate == 1.0 else google.PoissonSampledDpEvent(event.rate, gaussian)
     accountant = PLDAccountant(value_discretization_interval=INTERVAL)

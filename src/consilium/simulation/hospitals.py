@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from consilium.core.errors import DataUnusable, Refused
+from consilium.core.errors import EXTRA, DataUnusable, Refused
 
 UCI = ("cleveland", "hungarian", "switzerland", "va")
 """The four hospitals of UCI Heart Disease, by the names of their raw files."""
@@ -31,9 +31,7 @@ def breast_cancer(folder: Path, recipe: str = SECURE, epsilon: float | None = No
     try:
         from sklearn.datasets import load_breast_cancer
     except ImportError as error:
-        raise Refused(
-            "the bundled patients need scikit-learn", "pip install 'consilium[demo]'", reason="extra"
-        ) from error
+        raise Refused("the bundled patients need scikit-learn", EXTRA.format("demo"), reason="extra") from error
     found = load_breast_cancer()
     names = [str(name).replace("mean ", "").replace(" ", "_") for name in found.feature_names[:10]]
     values, malignant = found.data[:, :10], 1 - found.target

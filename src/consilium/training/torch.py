@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from consilium.algorithms.base import LocalObjective
-from consilium.core.errors import Refused, StudyInvalid, TrainingFailed
+from consilium.core.errors import EXTRA, Refused, StudyInvalid, TrainingFailed
 from consilium.core.study import Study
 from consilium.core.tensors import Tensors, flatten
 from consilium.training.base import Architecture, Floats
@@ -25,7 +25,7 @@ try:
     from consilium.training.catalogue import named
     from consilium.training.clipped import MAX_RATE, Clipper, slope
 except ImportError as error:
-    raise Refused("torch models need the extra", "pip install 'consilium[torch]'", reason="extra") from error
+    raise Refused("torch models need the extra", EXTRA.format("torch"), reason="extra") from error
 
 PIECE = 65_536
 """Patients per step of prediction: a bound on memory that does not depend on the study."""

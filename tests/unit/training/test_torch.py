@@ -184,4 +184,4 @@ def test_without_torch_the_remedy_is_named() -> None:
         "except Refused as error:\n    print(error.reason, '|', error)\n"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert told.stdout.startswith("extra | ") and "pip install 'consilium[torch]'" in told.stdout
+    assert told.stdout.startswith("extra | ") and "'.[torch]'" in told.stdout

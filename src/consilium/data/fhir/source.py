@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from consilium.core.errors import DataUnusable, MappingInvalid
+from consilium.core.errors import EXTRA, DataUnusable, MappingInvalid
 from consilium.data.base import Rows
 from consilium.data.fhir import definition
 from consilium.data.fhir.views import View, compile_view
@@ -65,7 +65,7 @@ def _fill(tables: Any, name: str, view: View, path: Path) -> None:
     try:
         import pyarrow as pa
     except ImportError as error:
-        raise MappingInvalid("source: FHIR needs pyarrow", "install the extra `consilium[fhir]`") from error
+        raise MappingInvalid("source: FHIR needs pyarrow", EXTRA.format("fhir")) from error
     from consilium.data.fhir import arrow
 
     tables.register("batch", pa.Table.from_batches([], arrow.schema(view)))
