@@ -119,6 +119,18 @@ def test_arithmetic_is_decimal() -> None:
     assert values(view(column("1.8 - 1.2", "decimal")), {}) == [0.6]
 
 
+def test_true_is_not_1() -> None:
+    every = [{"active": True}, {"active": False}]
+    assert values(view(column("active = 1", "boolean")), *every) == [False, False]
+    assert values(view(column("(active | 1).count() = 2", "boolean")), *every) == [True, True]
+
+
+def test_a_day_is_a_date_where_its_element_always_is_one() -> None:
+    assert values(view(column("birthDate.lowBoundary()")), {"birthDate": "1970-06"}) == ["1970-06-01"]
+    start = {"name": [{"period": {"start": "1970-06"}}]}
+    assert values(view(column("name.period.start.lowBoundary()")), start) == ["1970-06-01T00:00:00.000+14:00"]
+
+
 def test_codes_of_a_contract_by_constants_and_sets() -> None:
     path = "name.where(use in ('official' | 'usual')).family.first()"
     assert values(view(column(path)), {"name": [{"use": "old", "family": "a"}, {"use": "usual", "family": "b"}]}) == [
