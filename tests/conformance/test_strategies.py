@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from consilium import plugins
 from consilium.algorithms.base import Single, fits
 from consilium.algorithms.fedavg import FedAvg
-from consilium.core.bounded import FEDSGD
+from consilium.core.bounded import FEDSGD, WHOLE
 from consilium.core.errors import StudyInvalid
 from consilium.core.study import SINGLE, Study
 from consilium.core.tensors import Tensors
@@ -40,6 +40,7 @@ def test_every_strategy_that_is_built_in_is_told_apart_by_what_it_may_go_with() 
             ({"recipe": "plain"}, False),
             ({"recipe": "secure_sum"}, look),
             ({"recipe": "secure_sum", "epsilon": 4.0, "expected_patients": 50}, look or name not in FEDSGD),
+            ({"recipe": "secure_sum", "epsilon": 4.0, "unit": "hospital", "delta": 0.1}, look or name not in WHOLE),
         ):
             asked = {**plain, "strategy": {"name": name, "options": NEEDS.get(name, {})}, "privacy": privacy}
             if not refused:
