@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -102,7 +103,8 @@ class Federation:
         Raises: StudyInvalid: the file breaks a rule.   Conflict: the name is taken by another plan.
         """
         self.studies()  # whoever may not do this should hear it before anything is sent
-        plan, weights = freeze(study if isinstance(study, Study) else studyfile.read(Path(study)), wheel, model)
+        wanted = study if isinstance(study, Study) else studyfile.read(Path(study))
+        plan, weights = freeze(studyfile.current(wanted, datetime.now(UTC).date()), wheel, model)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "initial.safetensors"
             path.write_bytes(weights)

@@ -1,5 +1,7 @@
 """The study file: read it with errors that name line, value and remedy; its JSON Schema; a template to start from."""
 
+import re
+from datetime import date
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from consilium import plugins, yamlfile
+from consilium.algorithms.base import fits
 from consilium.core.errors import NotFound, StudyInvalid
 from consilium.core.study import Study
 from consilium.data import units
@@ -34,8 +37,26 @@ def read(path: Path) -> Study:
             line = yamlfile.line(path.read_text(encoding="utf-8"), where)
             what = f"{path.name}:{line}: {'.'.join(where)}: {name!r}: must be one of {', '.join(known)}"
             raise StudyInvalid(what, f"or install the plug-in that adds it to the {plugins.GROUPS[group]}")
+    _check_options(study, path)
     _check_units(study, path)
     return study
+
+
+def _check_options(study: Study, path: Path) -> None:
+    """That the strategy, and an architecture of the catalogue, know their options: a run would fail of it later."""
+    try:
+        fits(study, plugins.strategy_of(study))
+        if study.model.kind == "torch" and study.model.wheel is None:
+            from consilium.training import catalogue  # torch, an extra
+
+            catalogue.options(str(study.model.architecture), study.model.options)
+    except ModuleNotFoundError:
+        return  # who has no torch cannot submit the study, and is told so then
+    except StudyInvalid as error:
+        where = re.match(r"[a-z_]+(\.\w+)*", error.message)
+        at = tuple(where[0].split(".")) if where else ()
+        line = yamlfile.line(path.read_text(encoding="utf-8"), at)
+        raise StudyInvalid(f"{path.name}:{line}: {error.message}", error.remedy) from error
 
 
 def _check_units(study: Study, path: Path) -> None:
@@ -53,6 +74,14 @@ def _check_units(study: Study, path: Path) -> None:
             for where, unit, fault in wrong
         ]
         raise StudyInvalid("\n".join(told), "" if len(told) == 1 else f"{len(told)} problems in all")
+
+
+def current(study: Study, today: date) -> Study:
+    """The study, which may still run. Raises: StudyInvalid: its last day is past."""
+    last = study.purpose.expires
+    if last is not None and last < today:
+        raise StudyInvalid(f"purpose.expires: {last} is past, and no hospital would train", "name a later last day")
+    return study
 
 
 def template(name: str = "my-study") -> str:
@@ -93,7 +122,7 @@ contract:                           # what the data must mean; each hospital map
   label: {id: disease, meaning: any narrowing above half of a vessel, type: binary}   # binary | number | count
 
 model: {kind: logistic, l2: 0.001}  # linear | logistic | poisson | torch with `architecture: mlp`
-strategy: {name: fedavg}            # fedavg | fedprox | fedavgm | fedadagrad | fedadam | fedyogi
+strategy: {name: fedavg}            # or another; `consilium plugins` lists them
 training: {epochs: 1, batch_size: 0, learning_rate: 0.5, seed: 1}   # batch_size 0: all patients at once
 privacy:
   recipe: secure_sum                # the coordinator learns sums over the hospitals of a round, and nothing of one;

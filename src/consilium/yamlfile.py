@@ -1,7 +1,7 @@
 """YAML files that people write: every problem is told with its line, its value and the remedy."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,10 @@ MAX_BYTES = 10 << 20
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key that stands twice, and keeps dates as text."""
+    """Safe YAML that refuses a key that stands twice, and keeps dates as text.
+
+    As in YAML 1.2, `no` and `on` are words, for codes of hospitals often are; so is a number with a zero before it.
+    """
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -29,10 +32,22 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_TAG = "tag:yaml.org,2002:"
+_FORMS = {
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "float": (
+        r"[-+]?(?:(?:0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    "int": (r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
+}
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, form) for tag, form in pairs if not tag.endswith(":timestamp")]
+    first: [(tag, form) for tag, form in pairs if tag in (f"{_TAG}null", f"{_TAG}merge")]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+for _name, (_form, _first) in _FORMS.items():
+    _Loader.add_implicit_resolver(f"{_TAG}{_name}", re.compile(f"^(?:{_form})$"), list(_first))
 
 
 def load(path: Path, model: type[Model], error: type[Invalid]) -> Model:
@@ -55,11 +70,54 @@ def parse(text: str, model: type[Model], error: type[Invalid], name: str) -> Mod
         mark = getattr(cause, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise error(f"{name}{line}: {getattr(cause, 'problem', None) or 'not YAML'}", "correct the YAML") from cause
+    if truths := list(_truths(values, [])):
+        raise error("\n".join(_told(root, name, path, remedy) for path, remedy in truths), "")
     try:
-        return model.model_validate(values)
+        made = model.model_validate(values)
     except ValidationError as cause:
         problems = [_problem(root, name, item, model) for item in cause.errors(include_url=False)]
         raise error("\n".join(problems), "" if len(problems) == 1 else f"{len(problems)} problems in all") from cause
+    problems = [_told(root, name, path, remedy) for path, remedy in _turned(values, made, []) if not _plain(root, path)]
+    if problems:
+        raise error("\n".join(problems), "" if len(problems) == 1 else f"{len(problems)} problems in all")
+    return made
+
+
+def _turned(value: Any, made: Any, path: list[Any]) -> Iterator[tuple[list[Any], str]]:
+    """Where something else was made of what stands there: true became 1, or text a number; and the remedy."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if isinstance(made, BaseModel):
+                yield from _turned(inner, getattr(made, str(key), inner), [*path, key])
+            elif isinstance(made, dict):
+                yield from _turned(inner, made.get(key, inner), [*path, key])
+    elif isinstance(value, list) and isinstance(made, list | tuple) and len(made) == len(value):
+        for number, inner in enumerate(value):
+            yield from _turned(inner, made[number], [*path, number])
+    elif isinstance(value, bool) and not isinstance(made, bool):
+        text = isinstance(made, str)
+        yield path, f'quote it: "{_word(value)}"' if text else "is a truth value; write a number"
+    elif isinstance(value, str) and isinstance(made, int | float):
+        yield path, "is text; write it without quotes"
+
+
+def _truths(value: Any, path: list[Any]) -> Iterator[tuple[list[Any], str]]:
+    """Where `true` or `false` is a key, which no file here has: it was meant as a code."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in parts:
+        if isinstance(key, bool):
+            yield [*path, _word(key)], f'is a truth value; if it is a code, quote it: "{_word(key)}"'
+        yield from _truths(inner, [*path, key])
+
+
+def _plain(root: yaml.Node | None, path: list[Any]) -> bool:
+    """Whether text stands there without quotes, as `1e-5` does, which YAML takes for text, and people for a number."""
+    node, _ = _node(root, path)
+    return isinstance(node, yaml.ScalarNode) and node.style is None and node.tag == f"{_TAG}str"
+
+
+def _word(value: bool) -> str:
+    return str(value).lower()
 
 
 def line(text: str, path: Sequence[str | int]) -> int:
@@ -79,12 +137,21 @@ def _problem(root: yaml.Node | None, name: str, item: Any, model: type[BaseModel
         found, deep = _node(root, further)
         if deep == len(further):
             path, node, known = further, found, deep
+    return _at(name, node, path, known, _remedy(item))
+
+
+def _told(root: yaml.Node | None, name: str, path: list[Any], remedy: str) -> str:
+    node, known = _node(root, path)
+    return _at(name, node, path, known, remedy)
+
+
+def _at(name: str, node: yaml.Node | None, path: list[Any], known: int, remedy: str) -> str:
     line = node.start_mark.line + 1 if node is not None else 1
     field = ".".join(str(part) for part in path) or "file"
     told = ""
     if known == len(path) and isinstance(node, yaml.ScalarNode):
         told = f": {node.value[:60]!r}"
-    return f"{name}:{line}: {field}{told}: {_remedy(item)}"
+    return f"{name}:{line}: {field}{told}: {remedy}"
 
 
 def _remedy(item: Any) -> str:

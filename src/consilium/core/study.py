@@ -16,7 +16,8 @@ from consilium.core.round import threshold
 
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
-StudyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,49}$")]
+STUDY_NAME = r"^[a-z0-9][a-z0-9-]{0,49}$"
+StudyName = Annotated[str, StringConstraints(pattern=STUDY_NAME)]
 """A slug that leaves room for the number of a run: `NAME-1` is a name, too."""
 SHOWN = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$"
 """What is shown to people who decide: no control characters, which would move the cursor or the order of words."""

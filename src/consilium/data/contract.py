@@ -103,7 +103,8 @@ def _feature(feature: Feature, given: FeatureMap | str, rows: Rows, always: froz
     gone = always | frozenset(given.missing)
     if feature.type == "number":
         assert feature.unit is not None and given.unit is not None
-        return _numbers(texts, gone, (given.unit, feature.unit, given.analyte), feature.range, told)
+        units = (given.unit, feature.unit, given.analyte)
+        return _numbers(texts, gone, units, feature.range, told, f"features.{feature.id}.unit")
     assert feature.categories is not None and given.codes is not None
     index = {code: float(number) for number, code in enumerate(feature.categories)}
     return _codes(texts, gone, {code: index[meaning] for code, meaning in given.codes.items()}, told)
@@ -115,7 +116,7 @@ def _label(label: Label, given: LabelMap, rows: Rows, always: frozenset[str], to
         values = _codes(texts, gone, given.codes, told)
     else:
         units = (given.unit or "1", label.unit or given.unit or "1", given.analyte)
-        values = _numbers(texts, gone, units, label.range, told)
+        values = _numbers(texts, gone, units, label.range, told, "label.unit")
     known = values[~np.isnan(values)]
     if label.type == "binary" and not np.all(np.isin(known, (0.0, 1.0))):
         raise MappingInvalid("label: a binary label is 0 or 1", "map each code to 0 or 1 in label.codes")
@@ -126,9 +127,12 @@ def _label(label: Label, given: LabelMap, rows: Rows, always: frozenset[str], to
 
 def _numbers(
     texts: list[str | None], gone: frozenset[str], units: tuple[str, str, str | None],
-    allowed: tuple[float, float] | None, told: Column,
+    allowed: tuple[float, float] | None, told: Column, where: str,
 ) -> Floats:  # fmt: skip
-    factor, offset = conversion(*units)
+    try:
+        factor, offset = conversion(*units)
+    except MappingInvalid as error:
+        raise MappingInvalid(f"{where}: {error.message}", error.remedy) from error
     if units[0] != units[1]:
         told.converted = f"{units[0]} to {units[1]}"
     found = np.full(len(texts), NAN)

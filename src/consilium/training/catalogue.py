@@ -87,17 +87,27 @@ def named(name: str) -> Architecture:
 
     Raises: StudyInvalid: there is none of this name. The function itself raises it for options that it does not know.
     """
+    _, build = _known(name)
+
+    def built(inputs: int, values: dict[str, Any]) -> Any:
+        return build(inputs, options(name, values))
+
+    return built
+
+
+def _known(name: str) -> Any:
     if name not in CATALOGUE:
         raise StudyInvalid(
             f"model.architecture: there is no {name!r} in the catalogue",
             f"known are: {', '.join(CATALOGUE)}; or bring your own as a wheel",
         )
-    kind, build = CATALOGUE[name]
+    return CATALOGUE[name]
 
-    def built(inputs: int, options: dict[str, Any]) -> Any:
-        return build(inputs, _parsed(kind, options, name))
 
-    return built
+def options(name: str, values: Mapping[str, Any]) -> Options:
+    """Options of an architecture of the catalogue. Raises: StudyInvalid: it is none, or has no such options."""
+    kind, _ = _known(name)
+    return _parsed(kind, values, name)
 
 
 def _parsed(kind: type[Options], values: Mapping[str, Any], name: str) -> Options:

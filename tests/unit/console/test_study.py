@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
-from consilium import studyfile
+from consilium import studyfile, yamlfile
 from consilium.console.cli import app
-from consilium.core.errors import StudyInvalid
+from consilium.core.errors import Invalid, StudyInvalid
 
 GOOD = studyfile.template("heart")
 
@@ -32,6 +33,34 @@ def test_the_template_is_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert app.run(["study", "validate", str(path), "--json"]) == 0
     said = capsys.readouterr().out
     assert '"valid": true' in said and '"study": "heart"' in said
+
+
+@pytest.mark.parametrize("given", ["no", "on", "01", "yes", "0x1F", "1:30"])
+def test_a_code_that_looks_like_something_else_stays_a_code(given: str) -> None:
+    class Told(BaseModel):
+        codes: dict[str, int]
+
+    assert yamlfile.parse(f"codes: {{{given}: 1}}", Told, Invalid, "f").codes == {given: 1}
+
+
+def test_a_number_may_be_written_as_one_writes_it() -> None:
+    class Told(BaseModel):
+        value: float
+
+    for text in ("1e-5", "1.0e-5", "-3", ".5", "+2", "3.", "1E5"):
+        assert yamlfile.parse(f"value: {text}", Told, Invalid, "f").value == float(text)
+
+
+def test_a_study_whose_last_day_is_past_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, GOOD.replace("# expires: 2030-12-31", "expires: 2020-12-31"))
+    assert app.run(["study", "validate", str(path)]) == 5
+    assert "2020-12-31 is past" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["Bad Name", "-a", "a" * 51, ""])
+def test_new_writes_no_study_of_a_name_that_is_none(tmp_path: Path, name: str) -> None:
+    assert app.run(["study", "new", str(tmp_path / "s.yaml"), "--name", name]) == 5
+    assert not (tmp_path / "s.yaml").exists()
 
 
 def test_new_never_overwrites(tmp_path: Path) -> None:
@@ -57,6 +86,17 @@ def test_new_never_overwrites(tmp_path: Path) -> None:
         ("# clip: 8.0 ", "clip: 0 ", ["clip", "'0'", "greater than 0"]),
         ("# most_patients: 100000 ", "bits: 24 ", ["bits", "24", "32"]),
         ("label: {id: disease", "label: {id: age", ["age"]),
+        ("rounds: 20", "rounds: true", ["rounds: 'true'", "write a number"]),
+        ("rounds: 20", "rounds: '20'", ["rounds: '20'", "without quotes"]),
+        ("quorum: 3 ", "quorum: yes ", ["quorum: 'yes'", "integer"]),
+        ("# epsilon: 3 ", "epsilon: yes ", ["epsilon: 'yes'", "number"]),
+        ("range: [50, 700]", "range: [false, 700]", ["range.0: 'false'", "write a number"]),
+        ("{female: female", "{true: female", ["categories.true", "quote it"]),
+        ("{kind: logistic,", "{kind: torch, architecture: mpl,", ["model.architecture", "no 'mpl'"]),
+        ("{kind: logistic,", "{kind: torch, architecture: mlp, options: {hidden: many},", ["model.options.hidden"]),
+        ("{name: fedavg}", "{name: fedprox, options: {mu: -1}}", ["strategy.options.mu", "greater than or equal to 0"]),
+        ("{name: fedavg}", "{name: fedprox, options: {nu: 1}}", ["strategy.options.nu", "not permitted"]),
+        ("{name: fedavg}", "{name: fedadam, options: {learning_rate: high}}", ["strategy.options.learning_rate"]),
     ],
 )
 def test_an_error_names_line_value_and_remedy(

@@ -1,5 +1,7 @@
 """`consilium study`: write a study, send it, start it, watch it, take the model home."""
 
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from consilium import studyfile
 from consilium.console.cli import output, watching
 from consilium.console.cli.session import federation
 from consilium.core.errors import Invalid, TrainingFailed
-from consilium.core.study import Plan
+from consilium.core.study import STUDY_NAME, Plan
 from consilium.governance.words import ENOUGH
 from consilium.privacy.mechanism import pinned
 
@@ -30,6 +32,8 @@ def new(file: Path, name: str, as_json: bool) -> None:
     """Write a commented study file to FILE, to be edited."""
     if file.exists():
         raise Invalid(f"{file} exists", "choose another name; nothing was written")
+    if re.fullmatch(STUDY_NAME, name) is None:
+        raise Invalid(f"{name[:60]!r} is no name of a study", "use a-z, 0-9 and hyphens, at most 50, as in heart-2030")
     file.write_text(studyfile.template(name))
     output.say(
         {"file": str(file)}, as_json, f"Wrote {file}. Edit it, then check it with `consilium study validate {file}`."
@@ -41,7 +45,7 @@ def new(file: Path, name: str, as_json: bool) -> None:
 @output.as_json
 def validate(file: Path, as_json: bool) -> None:
     """Check the study in FILE; errors name the line, the value and the remedy."""
-    read = pinned(studyfile.read(file))
+    read = pinned(studyfile.current(studyfile.read(file), datetime.now(UTC).date()))
     fact = {
         "valid": True,
         "study": read.name,
