@@ -3,7 +3,7 @@
 The splits are fixed beforehand: `evaluation.split_seed` 1 to 10 of the example study. Everything runs in this process
 by the code of a federation (`consilium.simulation.local`, whose bytes a test compares with a real one).
 
-    python bench/heart.py --data FOLDER [--json FILE]
+    make bench-heart                         (or: .venv/bin/python bench/heart.py --data FOLDER [--json FILE])
 
 Criterion: over the splits, the mean absolute difference between the AUROC of the federated and of the pooled model, on
 the held-out patients of all hospitals, is at most 0.01; and in every split the federated model is above the mean of the

@@ -4,12 +4,23 @@ import json
 import sys
 from pathlib import Path
 
+import aims
+
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "benchmarks.md"
 HEAD = """\
 # Benchmarks
 
-Measured by `make bench`, kept by `--json bench/results.json`, and put here by `bench/pages.py`. Coordinator, sites and
-floors share one machine, so look at the ratios: absolute figures are those of that machine.
+Measured by `make bench`, kept by `ARGS="--json bench/results.json"`, and put here by `bench/pages.py`. Coordinator,
+sites and floors share one machine, so look at the ratios: absolute figures are those of that machine.
+
+| Command | What it measures |
+|---|---|
+| `make bench` | rounds, many sites, secure rounds; it fails where an aim of the first two is missed |
+| `make bench-beside` | secure rounds beside Flower's |
+| `make bench-dp` | training with differential privacy beside Opacus |
+| `make bench-dp-accuracy` | what an epsilon costs in accuracy |
+| `make bench-fhir` | views of FHIR resources beside sqlonfhir |
+| `make bench-heart` | federated, pooled and own models on real hospitals; it fails where its criterion does not hold |
 
 """
 ROUND = """\
@@ -18,10 +29,10 @@ ROUND = """\
 The model goes down to {sites} sites over TLS, each adds a constant, it comes back, is summed and committed. Shipped
 processes, default durability; the first round, in which processes start, stands apart. The *floor* moves and adds the
 same bytes over bare TCP with TLS; the *durable floor* also hashes (SHA-256) and fsyncs them. Medians, with the least
-and the most in brackets.
+and the most in brackets. {load}
 
-| Model | Round | Floor | Durable floor | Round : durable floor | Beyond the floor | First round | Coordinator |
-|---|---|---|---|---|---|---|---|
+| Model | Round | Floor | Durable floor | Round : durable floor | Beyond the floor | Aim | First round | Coordinator |
+|---|---|---|---|---|---|---|---|---|
 """
 SECURE = """\
 ## Secure aggregation
@@ -82,6 +93,7 @@ SCALE = """\
 ## Many sites
 
 One round, with a load generator in place of the sites; the coordinator's peak anonymous memory.
+{load}
 
 | Sites | Model | Round | Coordinator's memory | Aim |
 |---|---|---|---|---|
@@ -103,6 +115,12 @@ elsewhere, such as reference ranges of laboratories. *Prototype*: one that scale
 
 def _seconds(found: dict) -> str:
     return f"{found['median']:.3g} s [{found['least']:.3g}, {found['most']:.3g}]"
+
+
+def _load(told: dict) -> str:
+    if "load" not in told:
+        return "The machine's load was not kept."
+    return f"The machine's load was {told['load']:.1f} when this began: above 1, others were at work on it."
 
 
 def _machine(told: dict) -> str:
@@ -128,13 +146,14 @@ def page(results: dict) -> str:
     """The page."""
     text = HEAD
     if "round" in results:
-        text += ROUND.format(sites=results["round"]["sites"])
+        text += ROUND.format(sites=results["round"]["sites"], load=_load(results["round"]))
         for one in results["round"]["sizes"]:
             own, floor, durable = one["round_s"], one["floor_s"], one["durable_floor_s"]
+            aim = aims.of_round(one)
             text += (
                 f"| {one['model_mb']:g} MB | {_seconds(own)} | {_seconds(floor)} | {_seconds(durable)} "
                 f"| {own['median'] / durable['median']:.2f} | {1000 * (own['median'] - floor['median']):.0f} ms "
-                f"| {one['first_round_s']:.1f} s | {one['coordinator_mb']:.0f} MB |\n"
+                f"| {aim.cell if aim else ''} | {one['first_round_s']:.1f} s | {one['coordinator_mb']:.0f} MB |\n"
             )
         text += _machine(results["round"]["machine"])
     if "secure" in results:
@@ -178,11 +197,11 @@ def page(results: dict) -> str:
         same = "Their rows are equal." if not found["differing"] else f"{found['differing']} of their rows differ."
         text += FHIR.format(same=same, ratio=found["per_s"] / found["peer_per_s"], **found) + _machine(found["machine"])
     if "scale" in results:
-        text += SCALE
+        text += SCALE.format(load=_load(results["scale"]))
         for one in results["scale"]["rounds"]:
             text += (
                 f"| {one['sites']} | {one['model_mb']:g} MB | {one['round_s']:.1f} s | {one['coordinator_mb']:.0f} MB "
-                f"| {one['limit_mb']:.0f} MB |\n"
+                f"| {aims.of_scale(one).cell} |\n"
             )
         text += _machine(results["scale"]["machine"])
     return text.rstrip() + "\n"

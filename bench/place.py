@@ -102,11 +102,11 @@ def memory(pid: int) -> int:
 def arguments(about: str) -> argparse.Namespace:
     """What may be asked of a benchmark; each of them knows all, so that `make bench ARGS=...` serves both."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=float, nargs="+", default=[0.1, 10.0], help="round.py, secure.py: models in MB")
+    parser.add_argument("--sizes", type=float, nargs="+", help="round.py, secure.py: models in MB, unless the usual")
     parser.add_argument(
         "--rounds", type=int, help="round.py, secure.py: rounds that count; chosen by size unless given"
     )
-    parser.add_argument("--sites", type=int, nargs="+", default=[4, 16], help="scale.py: numbers of sites")
+    parser.add_argument("--sites", type=int, nargs="+", default=[4, 16, 64], help="scale.py: numbers of sites")
     parser.add_argument("--megabytes", type=float, default=100.0, help="scale.py: model in MB")
     parser.add_argument(
         "--models", nargs="+", default=["linear", "mlp", "wide-mlp", "cnn"], help="dp.py: those to measure anew"

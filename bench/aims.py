@@ -1,0 +1,60 @@
+"""What rounds are to reach, and whether they do: for whoever measures, and for the page."""
+
+import os
+from dataclasses import dataclass
+
+SMALL_MB, LARGE_MB = 0.1, 100.0
+OVERHEAD_MS, TIMES = 50.0, 2.0
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A figure that was measured, the most it may be, and its unit; what it is of."""
+
+    of: str
+    found: float
+    most: float
+    unit: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether it does."""
+        return self.found <= self.most
+
+    @property
+    def cell(self) -> str:
+        """For a table: the aim, and whether it holds."""
+        return f"at most {self.most:.3g} {self.unit}: {'holds' if self.holds else '**missed**'}"
+
+
+def of_round(one: dict) -> Aim | None:
+    """Of one size of `round.py`; None for a size in between.
+
+    The time of a small model is what a round costs beyond the bytes; that of a large one goes with the bytes.
+    """
+    name = f"{one['model_mb']:g} MB"
+    own = one["round_s"]["median"]
+    if one["model_mb"] <= SMALL_MB:
+        return Aim(f"{name}, beyond the floor", 1000 * (own - one["floor_s"]["median"]), OVERHEAD_MS, "ms")
+    if one["model_mb"] >= LARGE_MB:
+        return Aim(f"{name}, to the durable floor", own / one["durable_floor_s"]["median"], TIMES, "times")
+    return None
+
+
+def of_scale(one: dict) -> Aim:
+    """Of one number of sites of `scale.py`: the coordinator's memory is that of about one model."""
+    name = f"{one['sites']} sites, {one['model_mb']:g} MB, coordinator's memory"
+    return Aim(name, one["coordinator_mb"], 1.2 * one["model_mb"] + 200, "MB")
+
+
+def verdict(some: list[Aim]) -> int:
+    """Say of each whether it holds; the exit code: 1, if one does not."""
+    for aim in some:
+        word = "holds" if aim.holds else "DOES NOT HOLD"
+        print(f"{aim.of}: {aim.found:.3g} {aim.unit}, at most {aim.most:.3g} wanted; it {word}", flush=True)
+    return int(not all(aim.holds for aim in some))
+
+
+def load() -> float:
+    """The machine's load in the last minute: ask before there is work of one's own, then it is that of others."""
+    return os.getloadavg()[0]

@@ -1,0 +1,53 @@
+"""The page of the benchmarks is that of what was kept; an aim that is missed is said, and ends in an exit code."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The modules of `bench/` that measure nothing: `aims` and `pages`."""
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    import pages
+
+    return pages
+
+
+def a_round(megabytes: float, round_s: float) -> dict[str, Any]:
+    """Measured beside a floor of 10 ms, and a durable one of 1 s."""
+    return {
+        "model_mb": megabytes, "round_s": {"median": round_s}, "floor_s": {"median": 0.01},
+        "durable_floor_s": {"median": 1.0},
+    }  # fmt: skip
+
+
+def test_the_page_is_up_to_date(bench: Any) -> None:
+    kept = json.loads((ROOT / "bench" / "results.json").read_text())
+    assert bench.PAGE.read_text() == bench.page(kept), "run `python bench/pages.py bench/results.json`"
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "round_s", "holds"),
+    [(0.1, 0.059, True), (0.1, 0.061, False), (100, 1.99, True), (100, 2.01, False), (400, 2.01, False)],
+)
+def test_a_missed_aim_is_said_and_is_an_exit_code(
+    bench: Any, capsys: pytest.CaptureFixture[str], megabytes: float, round_s: float, holds: bool
+) -> None:
+    aim = bench.aims.of_round(a_round(megabytes, round_s))
+    assert bench.aims.verdict([aim]) == bench.aims.verdict([aim, aim]) == (0 if holds else 1)
+    assert ("NOT HOLD" in capsys.readouterr().out, "missed" in aim.cell) == (not holds, not holds)
+
+
+def test_a_size_in_between_has_no_aim(bench: Any) -> None:
+    assert bench.aims.of_round(a_round(10, 99)) is None
+
+
+@pytest.mark.parametrize(("megabytes", "used", "holds"), [(100, 319, True), (100, 321, False), (10, 213, False)])
+def test_the_coordinator_has_memory_for_about_one_model(bench: Any, megabytes: float, used: float, holds: bool) -> None:
+    aim = bench.aims.of_scale({"sites": 64, "model_mb": megabytes, "coordinator_mb": used})
+    assert aim.holds is holds and bench.aims.verdict([aim]) == (0 if holds else 1)
