@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from pathlib import Path
 
 import fhir_peer
@@ -23,7 +22,6 @@ from consilium.data.fhir import arrow, definition, ndjson
 from consilium.data.fhir.views import compile_view
 
 DATA = place.HERE.parent.parent / "shared/data/fhir_synthea_pathling/ndjson/Observation.ndjson.gz"
-PEER = place.HERE.parent / ".venv-sqlonfhir"
 VIEW = place.HERE / "fhir_view.json"
 TURNS, PASSES = 5, 6
 """Processes of each, and how often ours goes through the file in one: it takes a fifth of a second, theirs seconds."""
@@ -51,19 +49,9 @@ def ours(file: Path, passes: int = PASSES) -> dict:
     return json.loads(subprocess.check_output([sys.executable, __file__, "--once", file, str(passes)]))
 
 
-def peer() -> Path:
-    """Python of the peer's environment, made where it is not there."""
-    python = PEER / "bin" / "python"
-    if not (PEER / "ready").exists():
-        venv.create(PEER, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", "-r", place.HERE / "fhir_peer.txt"], check=True)
-        (PEER / "ready").touch()
-    return python
-
-
 def theirs(file: Path, rows: str = "-") -> dict:
     """Theirs over a file."""
-    return json.loads(subprocess.check_output([peer(), place.HERE / "fhir_peer.py", VIEW, file, rows]))
+    return json.loads(subprocess.check_output([place.peer("sqlonfhir"), place.HERE / "fhir_peer.py", VIEW, file, rows]))
 
 
 def write(path: Path, times: int) -> Path:
