@@ -17,6 +17,7 @@ from consilium.core.tensors import Tensors
 from consilium.testing import strategies
 from consilium.testing.strategies import LAWS
 from consilium.testing.trainers import a_study
+from consilium.training import private
 
 NEEDS: dict[str, dict[str, Any]] = {"fedper": {"layers": ["last"]}}
 """Options without which a strategy is none."""
@@ -48,6 +49,22 @@ def test_every_strategy_that_is_built_in_is_told_apart_by_what_it_may_go_with() 
                 continue
             with pytest.raises(ValidationError, match=rf"`strategy\.name` {name} "):
                 Study.model_validate(asked)
+
+
+def test_noise_at_each_hospital_is_refused_by_name_to_what_would_leave_without_it() -> None:
+    """A second model of a round, and a loss."""
+    model, refused = {"last": np.zeros(2), "norm": np.zeros(2)}, set()
+    privacy = {"recipe": "plain", "epsilon": 4.0, "noise": "at_each_hospital", "expected_patients": 50}
+    plain = a_study("binary", {"kind": "logistic"}).model_dump(mode="json") | {"quorum": 9, "privacy": privacy}
+    for name, point in plugins.names("consilium.strategies").items():
+        if "consilium." in point.value:
+            asked = Study.model_validate({**plain, "strategy": {"name": name, "options": NEEDS.get(name, {})}})
+            try:
+                private.check(asked, plugins.strategy(name, NEEDS.get(name, {})), model)
+            except StudyInvalid as error:
+                assert name in str(error)
+                refused.add(name)
+    assert refused == {"ditto", "qfedavg"}
 
 
 class Looking(FedAvg):
