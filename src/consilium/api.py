@@ -28,6 +28,7 @@ from consilium.core.ids import Digest, canonical, digest
 from consilium.core.run import OVER
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Tensors, flatten, from_safetensors, to_safetensors, unflatten
+from consilium.durable import naming
 from consilium.privacy.mechanism import pinned
 from consilium.training import private
 from consilium.training.initial import initial_model
@@ -310,5 +311,6 @@ class Result:
     def save(self, path: str | Path) -> Digest:
         """Write the model as safetensors, with its origin as metadata; returns the digest of the file."""
         data = to_safetensors(self.model(), self.metadata())
-        Path(path).write_bytes(data)
+        with naming(Path(path)):
+            Path(path).write_bytes(data)
         return digest(data)

@@ -1,8 +1,10 @@
-"""Bytes on their way to the disk: written back while more arrive, so that little is left to the fsync at the end."""
+"""Bytes on their way to the disk: small files are there whole or not at all, large ones are written back on the way."""
 
+import contextlib
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import IO
 
 PIECE = 8 << 20
@@ -50,3 +52,63 @@ class AheadFile:
         """Make all of it durable."""
         self._file.flush()
         os.fsync(self._file.fileno())
+
+
+def create_file(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write a new small file, durable; where that fails, as on a full disk, it is not there.
+
+    Args:    mode: who may do what with it, less the umask.
+    Raises:  FileExistsError: it is there, and is left as it is.   OSError, which names the file.
+    """
+    with naming(path):
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            _filled(handle, data)
+            settle(path.parent)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+
+
+def replace_file(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write a small file so that it is there whole, or as it was before, whatever happens.
+
+    Args:    mode: who may do what with it, less the umask.
+    Raises:  OSError, which names the file.
+    """
+    fresh = path.with_name(path.name + ".new")
+    with naming(path):
+        try:
+            _filled(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), data)
+            fresh.replace(path)
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
+        settle(path.parent)
+
+
+def _filled(handle: int, data: bytes) -> None:
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError say which file it was about: that a disk is full comes without a name."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        error.filename2 = None
+        raise
+
+
+def settle(folder: Path) -> None:
+    """Make durable what was created or renamed in a folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -20,6 +20,7 @@ from consilium.coordinator.app import Settings, make_services, serve
 from consilium.coordinator.ledgers import record
 from consilium.coordinator.retention import Keeping
 from consilium.core.errors import Conflict, Invalid, NotFound
+from consilium.durable import create_file
 from consilium.store.database import Transaction
 from consilium.wire.address import address
 from consilium.wire.identity import Identity
@@ -63,7 +64,8 @@ def init(
     if (home / "coordinator.json").exists():
         raise Conflict(f"{home} holds a coordinator already", "choose another --home, or run it")
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    identity = Identity.create(home / "identity.key")
+    key_file = home / "identity.key"
+    identity = Identity.load(key_file) if key_file.exists() else Identity.create(key_file)  # cut short, it goes on
     if certificate is None or key is None:
         make_authority(home / "tls", [host, "localhost", "127.0.0.1"], datetime.now(UTC))
     settings = {
@@ -76,8 +78,8 @@ def init(
         **asdict(Keeping(quota_gb=quota_gb)),
     }
     path = home / "coordinator.json"
-    path.write_text(json.dumps(settings, indent=2) + "\n")
-    path.chmod(0o600)  # a database URL may hold a password
+    text = json.dumps(settings, indent=2) + "\n"
+    create_file(path, text.encode(), 0o600)  # a database URL may hold a password
     told = {"home": str(home), "url": settings["url"], "fingerprint": identity.fingerprint}
     click.echo(json.dumps(told) if as_json else f"coordinator in {home}\nfingerprint: {identity.fingerprint}")
 

@@ -1,13 +1,13 @@
 """The site's folder: key, policy, mappings, journal, work. Everything in it belongs to the hospital."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 from consilium import yamlfile
 from consilium.core.errors import Conflict, Invalid, NotFound, PolicyInvalid
+from consilium.durable import replace_file
 from consilium.governance.policy import TEMPLATE, Policy
 from consilium.wire.identity import Identity
 
@@ -39,7 +39,7 @@ class Folder:
         for path in (folder.home, folder.mappings, folder.work):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not folder.policy_file.exists():
-            folder.policy_file.write_text(TEMPLATE)
+            replace_file(folder.policy_file, TEMPLATE.encode())
         Identity.create(folder.key)
         return folder
 
@@ -119,7 +119,7 @@ class Folder:
 
     def keep_membership(self, membership: Membership) -> None:
         """Record where this site belongs."""
-        durable(self.home / "site.json", json.dumps(asdict(membership), indent=2).encode() + b"\n")
+        replace_file(self.home / "site.json", json.dumps(asdict(membership), indent=2).encode() + b"\n")
 
     def authority(self) -> Path | None:
         """The coordinator's own CA (PEM), where it has one."""
@@ -129,7 +129,7 @@ class Folder:
     def keep_authority(self, pem: bytes | None) -> None:
         """Record the coordinator's own CA."""
         if pem is not None:
-            durable(self.home / "coordinator-ca.pem", pem)
+            replace_file(self.home / "coordinator-ca.pem", pem)
 
     def mapping(self, contract: str, chosen: Path | None) -> Path:
         """The mapping file for a contract. Raises: NotFound."""
@@ -151,23 +151,3 @@ class Folder:
 @lru_cache(maxsize=4)
 def _policy(data: bytes, name: str) -> Policy:
     return yamlfile.parse(data.decode(), Policy, PolicyInvalid, name)
-
-
-def durable(path: Path, data: bytes) -> None:
-    """Write a small file so that it is there whole, or as it was before, whatever happens."""
-    fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    settle(path.parent)
-
-
-def settle(folder: Path) -> None:
-    """Make durable what was created or renamed in a folder."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -18,9 +18,9 @@ from consilium.core.errors import NotFound, Refused
 from consilium.core.ids import Digest
 from consilium.core.ids import digest as digest_of
 from consilium.core.study import Plan
+from consilium.durable import replace_file
 from consilium.site import memories
 from consilium.site.folder import Folder
-from consilium.site.folder import durable as durable_file
 from consilium.site.journal import Journal
 from consilium.wire.connection import Connection
 from consilium.wire.messages import SMALL, Task
@@ -197,7 +197,7 @@ class States:
             if data is None:
                 download(self.connection, digest, path, self.stop, most=most)
             else:
-                durable_file(path, data)
+                replace_file(path, data)
         return path
 
     def offer(self, blobs: Mapping[str, bytes]) -> None:

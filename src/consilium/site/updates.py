@@ -14,10 +14,11 @@ from threading import Event
 from consilium.core.errors import Refused
 from consilium.core.ids import Digest
 from consilium.core.study import Plan
+from consilium.durable import replace_file
 from consilium.governance.policy import Limits
 from consilium.privacy.recipe import sample_key
 from consilium.site import memories, room, sources
-from consilium.site.folder import Folder, durable
+from consilium.site.folder import Folder
 from consilium.site.guard import Permit
 from consilium.site.journal import Journal, Writing
 from consilium.site.ledger import Ledger, sent
@@ -157,7 +158,7 @@ class Updates:
 
     def _own(self, task: Task, model: memories.Kept, now: datetime) -> None:
         """Keep the model that this site has for itself at the end of a run. It stays when the run's files go."""
-        durable(self.folder.models / f"{task.run}.safetensors", model.path.read_bytes())
+        replace_file(self.folder.models / f"{task.run}.safetensors", model.path.read_bytes())
         with self.journal.write() as tx:
             tx.record("own-model", {"study": task.study, "run": task.run, "model": model.digest}, now)
 
@@ -165,5 +166,5 @@ class Updates:
 def _kept(path: Path, data: bytes) -> Path:
     """Write a small file, durable, unless it is there with these bytes."""
     if not path.exists() or path.read_bytes() != data:
-        durable(path, data)
+        replace_file(path, data)
     return path

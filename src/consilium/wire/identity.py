@@ -4,7 +4,6 @@ import base64
 import binascii
 import hashlib
 import json
-import os
 import re
 import stat
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from joserfc.jwk import OKPKey
 
 from consilium.core.errors import Conflict, Invalid, NotFound, Refused, Unauthenticated
 from consilium.core.ids import SLUG
+from consilium.durable import create_file
 from consilium.wire.words import WORDS
 
 ALGORITHM = "Ed25519"
@@ -75,13 +75,9 @@ class Identity:
         key = Ed25519PrivateKey.generate()
         data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            create_file(path, data, 0o600)
         except FileExistsError as error:
             raise Conflict(f"{path} exists already", "use it, or choose another folder") from error
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
         return cls(key)
 
     @classmethod

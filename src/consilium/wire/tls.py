@@ -1,7 +1,6 @@
 """A private CA and a server certificate, for coordinators that have none of a public or institutional CA."""
 
 import ipaddress
-import os
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +9,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from consilium.durable import replace_file
 
 CA_YEARS, SERVER_DAYS = 10, 825
 
@@ -67,5 +68,4 @@ def _alternative(host: str) -> x509.GeneralName:
 
 
 def _write(path: Path, data: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(data)
+    replace_file(path, data, 0o600)

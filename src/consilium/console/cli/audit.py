@@ -14,6 +14,7 @@ from consilium.console.cli import output
 from consilium.console.cli.session import federation
 from consilium.core.errors import AuditBroken, EnvelopeInvalid, Invalid
 from consilium.core.ids import Digest
+from consilium.durable import naming
 from consilium.governance import audit as chain
 from consilium.wire.envelope import unseal
 from consilium.wire.identity import Identity, fingerprint
@@ -58,7 +59,8 @@ def export(file: Path, as_json: bool) -> None:
         "checkpoints": [page["checkpoint"]] if page["checkpoint"] else [],
         "kept": [one["envelope"] for one in kept],
     }
-    file.write_text(json.dumps(log, indent=1, ensure_ascii=False) + "\n")
+    with naming(file):
+        file.write_text(json.dumps(log, indent=1, ensure_ascii=False) + "\n")
     fact = {"file": str(file), "entries": len(entries), "fingerprint": fingerprint(page["key"])}
     output.say(fact, as_json, f"Wrote {len(entries)} entries to {file}.")
 

@@ -10,6 +10,7 @@ import click
 from consilium.api import Federation
 from consilium.config import Homes
 from consilium.core.errors import Invalid, Unauthenticated
+from consilium.durable import replace_file
 from consilium.wire.address import address
 
 
@@ -27,11 +28,7 @@ def store(session: Session) -> Path:
     """Write the session, readable by its owner alone."""
     path = Homes.person() / "session.json"
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = path.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(asdict(session), file)
-    fresh.replace(path)
+    replace_file(path, json.dumps(asdict(session)).encode(), 0o600)
     return path
 
 

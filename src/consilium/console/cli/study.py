@@ -12,6 +12,7 @@ from consilium.console.cli import output, watching
 from consilium.console.cli.session import federation
 from consilium.core.errors import Invalid, TrainingFailed
 from consilium.core.study import STUDY_NAME, Plan
+from consilium.durable import create_file
 from consilium.governance.words import ENOUGH
 from consilium.privacy.mechanism import pinned
 
@@ -34,7 +35,7 @@ def new(file: Path, name: str, as_json: bool) -> None:
         raise Invalid(f"{file} exists", "choose another name; nothing was written")
     if re.fullmatch(STUDY_NAME, name) is None:
         raise Invalid(f"{name[:60]!r} is no name of a study", "use a-z, 0-9 and hyphens, at most 50, as in heart-2030")
-    file.write_text(studyfile.template(name))
+    create_file(file, studyfile.template(name).encode())
     output.say(
         {"file": str(file)}, as_json, f"Wrote {file}. Edit it, then check it with `consilium study validate {file}`."
     )
