@@ -167,7 +167,7 @@ FAULTS = {
         lambda site: (site.home / "policy.yaml").unlink(), ("policy", "data"), "policy.yaml", ""
     ),
     "journal-damaged": Fault(
-        flipped("journal.sqlite"), ("journal",), "damaged", "restore it from your backup"
+        flipped("journal.sqlite"), ("journal", "budget", "data"), "damaged", "restore it from your backup"
     ),
     "journal-overwritten": Fault(
         lambda site: (site.home / "journal.sqlite").write_bytes(b"x" * 9000),
@@ -183,7 +183,7 @@ FAULTS = {
     ),
     "unreachable": Fault(
         lambda site: membership(url=f"https://127.0.0.1:{free_port()}")(site),
-        ("coordinator", "certificate"), "cannot be reached", "check network, proxy and CA",
+        ("certificate", "coordinator"), "does not answer", "ask the coordinator's admin whether it runs",
     ),
     "another-key": Fault(
         lambda site: membership(coordinator_key=Identity.create(site.home.parent / "other.key").public)(site),
@@ -226,6 +226,12 @@ def test_each_planted_fault_is_found_and_named_with_a_remedy(site: Hospital, nam
     assert set(told) == {(check, fault.level) for check in fault.checks}
     first = told[fault.checks[0], fault.level]
     assert fault.words in first["words"] and fault.remedy in first["remedy"]
+
+
+def test_of_what_left_no_part_is_told_as_the_whole(site: Hospital) -> None:
+    flipped("journal.sqlite")(site)
+    code, said = site.says("sent")
+    assert code == 5 and "damaged" in said and "things" not in said
 
 
 def test_a_full_disk_is_found(site: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,8 @@ def test_a_token_that_was_cut_anywhere_is_told_apart_from_a_wrong_one(made: Fede
         assert code == 5 and "not a join token" in said and PREFIX in said, end
     for start in (1, len(PREFIX), len(PREFIX) + 4):
         assert hospital.says("join", token[start:])[0] == 5
+    for more in ("!", "=", "A", ".x", "\\"):
+        assert hospital.says("join", token + more)[0] == 5, more
     assert refused(hospital, "join", "é" * 40, code=5)["code"] == "invalid"
     assert not (hospital.home / "site.json").exists()
     assert hospital.told("join", token)["state"] == "pending"

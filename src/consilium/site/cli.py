@@ -319,6 +319,8 @@ def recount(
 def sent(study: str | None, home: Path, as_json: bool) -> None:
     """List everything that ever left this hospital: hash, size, study, round, and what became of it."""
     with _desk(home) as desk:
+        if not desk.journal.sound():
+            raise damaged(desk.folder.journal)
         rows = [row for row in showing.sent(desk.journal) if study in (None, row.get("study"))]
     say(rows, as_json, "") if as_json else showing.sent_words(rows)
 

@@ -70,6 +70,7 @@ def examine(folder: Folder, now: datetime) -> Iterator[Finding]:
 
 
 Found = tuple[Level, str, str]
+UNREAD: Found = ("problem", "not looked at: the journal is damaged", "restore the journal first")
 
 
 def _remedy(error: ConsiliumError, folder: Folder) -> str:
@@ -170,6 +171,9 @@ def _journal(folder: Folder, now: datetime) -> Iterator[Found]:
 def _budget(folder: Folder, now: datetime) -> Iterator[Found]:
     try:
         with closing(Journal(folder.journal)) as journal:
+            if not journal.sound():
+                yield UNREAD
+                return
             entries, fact = ledger.verify(journal), budget.facts(Desk(folder, journal))
     except (PolicyInvalid, DatabaseError):  # their own checks say why
         yield "ok", "not looked at: the policy or the journal cannot be read", ""
@@ -230,8 +234,14 @@ def _certificate(folder: Folder, now: datetime) -> Iterator[Found]:
     parts = urlsplit(member.url)
     address = (parts.hostname or "", parts.port or 443)
     try:
+        raw = socket.create_connection(address, LIMIT_S)
+    except OSError as error:
+        remedy = "check the network and the firewall, and ask the coordinator's admin whether it runs"
+        yield "problem", f"{address[0]}:{address[1]} does not answer ({error})", remedy
+        return
+    try:
         with (
-            socket.create_connection(address, LIMIT_S) as raw,
+            raw,
             trust(folder.authority()).wrap_socket(raw, server_hostname=parts.hostname) as line,
         ):
             found = line.getpeercert(binary_form=True)
@@ -251,6 +261,9 @@ def _certificate(folder: Folder, now: datetime) -> Iterator[Found]:
 def _data(folder: Folder, now: datetime) -> Iterator[Found]:
     journal = Journal(folder.journal)
     try:
+        if not journal.sound():
+            yield UNREAD
+            return
         desk = Desk(folder, journal)
         studies = [desk.standing(name, now) for name in desk.offered()]
         approved = [one for one in studies if one.word == "approved"]

@@ -35,10 +35,13 @@ class Ticket:
     def parse(cls, token: str) -> "Ticket":
         """Read a token. Raises: Invalid: it is not one, or was cut when it was copied."""
         try:
-            values = json.loads(base64.urlsafe_b64decode(token.strip().removeprefix(PREFIX)))
+            coded = token.strip().removeprefix(PREFIX).encode()
+            decoded = base64.urlsafe_b64decode(coded)
+            values = json.loads(decoded)
             ticket = cls(**values)
             whole = token.strip().startswith(PREFIX) and all(isinstance(value, str) for value in values.values())
             whole = whole and bool(urlsplit(ticket.url).hostname)
+            whole = whole and base64.urlsafe_b64encode(decoded) == coded  # the decoder skips what is no base64
         except (ValueError, TypeError) as error:
             raise Invalid("this is not a join token", "copy the whole line that begins with " + PREFIX) from error
         if not whole or not ticket.url.startswith("https://"):

@@ -184,7 +184,10 @@ class Journal:
 
     def sound(self) -> bool:
         """Whether SQLite finds the file whole."""
-        row = self.row("PRAGMA quick_check")
+        try:
+            row = self.row("PRAGMA quick_check")
+        except sqlite3.DatabaseError:
+            return False
         return row is not None and row[0] == "ok"
 
     def close(self) -> None:

@@ -62,6 +62,51 @@ def test_with_json_an_error_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert error["code"] == "unauthenticated" and error["remedy"]
 
 
+@pytest.mark.parametrize(
+    ("words", "says", "helps"),
+    [
+        (["study", "watch", "--json"], "Missing argument", "consilium study watch"),
+        (["study", "list", "--json", "--no-such"], "--no-such", "consilium study list"),
+        (["no-such-command", "--json"], "no-such-command", "consilium"),
+        (["study", "stop", "x", "--reason", " ", "--json"], "say why", "consilium study stop"),
+    ],
+)
+def test_with_json_an_error_of_usage_is_json(
+    words: list[str], says: str, helps: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.run(words) == 2
+    told = capsys.readouterr()
+    error = json.loads(told.err)["error"]
+    assert told.out == "" and error["code"] == "usage"
+    assert says in error["message"] and error["remedy"] == f"read `{helps} --help`"
+
+
+class Listing:
+    """A federation with one hospital, last heard of at the beginning of time."""
+
+    def sites(self) -> list[dict[str, object]]:
+        return [{"site": "north", "state": "pending", "fingerprint": "acorn owl", "last_seen": 0.0}]
+
+
+def test_when_a_hospital_was_last_seen_is_a_moment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("consilium.console.cli.people.federation", Listing)
+    assert app.run(["sites", "list"]) == 0
+    assert "1970-01-01 00:00 UTC" in capsys.readouterr().out
+    assert app.run(["sites", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["last_seen"] == 0.0
+
+
+def test_nobody_is_asked_to_compare_the_fingerprint_of_who_has_not_joined(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("consilium.console.cli.people.federation", Listing)
+    assert app.run(["sites", "admit", "nosuch"]) == 5
+    said = capsys.readouterr().err
+    assert "no hospital has joined as nosuch" in said and "Fingerprint" not in said
+
+
 def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt

@@ -107,6 +107,12 @@ def problem(error: errors.ConsiliumError) -> dict[str, Any]:
     return {"error": body}
 
 
+def mistyped(error: click.ClickException) -> dict[str, Any]:
+    """An error of usage as data; its code is `usage`, and its remedy the help of the command."""
+    of = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else "consilium"
+    return {"error": {"code": "usage", "message": error.format_message(), "remedy": f"read `{of} --help`"}}
+
+
 def report(error: errors.ConsiliumError, as_json: bool) -> None:
     """Print an error on stderr: what happened, and what to do next."""
     if as_json:
@@ -126,7 +132,10 @@ def run(arguments: list[str]) -> int:
         report(error, as_json)
         return exit_code(error)
     except click.ClickException as error:
-        error.show()
+        if as_json:
+            click.echo(json.dumps(mistyped(error), ensure_ascii=False), err=True)
+        else:
+            error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)

@@ -7,6 +7,7 @@ import click
 
 from consilium.console.cli import output
 from consilium.console.cli.session import federation
+from consilium.core.errors import NotFound
 
 
 @click.group()
@@ -20,7 +21,8 @@ def list_(as_json: bool) -> None:
     """List all hospitals: state, fingerprint, when last seen, and alarms that nobody has acknowledged."""
     found = federation().sites()
     columns = ("site", "state", "fingerprint", "activity", "last_seen", "about")
-    output.table(found, as_json, columns)
+    shown = found if as_json else [{**one, "last_seen": output.moment(one["last_seen"])} for one in found]
+    output.table(shown, as_json, columns)
     for one in [] if as_json else found:
         for alarm in one.get("alarms", []):
             click.echo(output.plain(f"\nalarm ({alarm['why']}, {alarm['at'][:19]}): {alarm['text']}"))
@@ -62,8 +64,11 @@ def admit(site: str, fingerprint: str | None, as_json: bool) -> None:
     """Admit SITE after comparing its key's fingerprint with what the hospital reads to you."""
     here = federation()
     if fingerprint is None:
-        known = {one["site"]: one.get("fingerprint", "") for one in here.sites()}
-        fingerprint = str(known.get(site, ""))
+        known = {one["site"]: str(one["fingerprint"]) for one in here.sites()}
+        if site not in known:
+            remedy = f"`consilium sites list` shows who has; invite it with `consilium sites token {site}`"
+            raise NotFound(f"no hospital has joined as {site}", remedy)
+        fingerprint = known[site]
         click.echo(f"Fingerprint of {site}: {fingerprint}", err=True)
         click.confirm("Does the hospital read the same to you?", abort=True, err=True)
     here.post(f"/v1/sites/{site}/admit", {"fingerprint": fingerprint})

@@ -164,6 +164,8 @@ def stop(name: str, reason: str, as_json: bool) -> None:
 
     A run that is over stays as it is: it says so, with exit code 0 and `"stopped": false`.
     """
+    if not reason.strip():
+        raise click.BadParameter("say why", param_hint="'--reason'")
     fact = federation().run(name).stop(reason)
     run, status = fact["run"], fact["status"]
     words = f"Stopped {run}." if fact["stopped"] else f"{run} is over already ({status}): nothing was done."
