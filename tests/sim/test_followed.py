@@ -7,9 +7,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from sqlalchemy import delete
 
-from consilium.api import RemoteRun
+from consilium.api import RemoteRun, _followed
 from consilium.console.cli.watching import watch
+from consilium.coordinator.views import participation
+from consilium.core.ids import RunId
+from consilium.store.database import Transaction
+from consilium.store.schema import events
 from consilium.wire.messages import Refusal
 from sim import test_requests
 from sim.test_at_once import answers, begun, task
@@ -113,3 +118,44 @@ def test_the_newest_round_is_always_told(coordinator: Coordinator, since: int) -
     assert told == {**whole, "participation": told["participation"]} and told["participation"]
     assert told["participation"] == rounds[len(rounds) - len(told["participation"]) :]
     assert coordinator.ask("rita", "GET", f"/v1/runs/sums-1?since={2**31}")[0] == 422
+
+
+OPENED = {"roster": ["north", "south"], "quorum": 2, "least": 2}
+SECURE: list[tuple[str, dict[str, Any]]] = [
+    ("Opened", {**OPENED, "number": 0, "kind": "PAIR", "attempt": 1}),
+    ("Withdrew", {"site": "west", "reason": "quota"}),
+    ("Answered", {"site": "north", "phase": "PROVE"}),
+    ("Opened", {**OPENED, "number": 1, "kind": "TRAIN", "attempt": 1}),
+    ("Answered", {"site": "north", "phase": "SUBMIT"}),
+    ("Cancelled", {"reason": "lost its quorum"}),
+    ("Parted", {"reason": "too few hold keys"}),
+    ("Opened", {**OPENED, "number": 0, "kind": "PAIR", "attempt": 2}),
+    ("Answered", {"site": "north", "phase": "PROVE"}),
+    ("Answered", {"site": "south", "phase": "PROVE"}),
+    ("Opened", {**OPENED, "number": 1, "kind": "TRAIN", "attempt": 2}),
+    ("Withdrew", {"site": "south", "reason": "budget"}),
+]
+"""A run in which keys are agreed twice: a round of kind PAIR is number 0, whenever it is opened."""
+
+
+@pytest.mark.parametrize("every", range(1, 6))
+def test_keys_that_are_agreed_anew_between_rounds_are_followed_too(coordinator: Coordinator, every: int) -> None:
+    begun(coordinator)
+    run, database = RunId("sums-1"), coordinator.services.database
+    database.run_here(lambda tx: tx.do(delete(events).where(events.c.run == run)))
+    view: dict[str, Any] = {}
+
+    def seen(tx: Transaction, since: int) -> dict[str, Any]:
+        told = participation(tx, run, since)
+        pairing = [one for one in told if one["kind"] == "PAIR"]
+        return {"participation": [one for one in told if one["kind"] != "PAIR"], "pairing": pairing}
+
+    after = 0
+    for seq, (kind, body) in enumerate(SECURE, 1):
+        row = {"run": run, "seq": seq, "at": coordinator.services.now(), "kind": kind, "body": json.dumps(body)}
+        database.run_here(lambda tx, row=row: tx.put(events, **row))
+        if seq % every == 0:
+            view = _followed(view, database.run_here(lambda tx, after=after: seen(tx, after)))
+            after = seq
+            assert view == database.run_here(lambda tx: seen(tx, 0))
+    assert len(view["pairing"]) == 2 or every == 5
