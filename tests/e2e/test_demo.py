@@ -235,6 +235,12 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
+def running(pids: set[int], home: str) -> set[int]:
+    """Those of the processes that are the agent of this folder."""
+    words = {pid: Path(f"/proc/{pid}/cmdline") for pid in pids}
+    return {pid for pid, path in words.items() if path.exists() and path.read_bytes().endswith(f"{home}\0".encode())}
+
+
 @contextlib.contextmanager
 def up(folder: Path, *words: str) -> Iterator[tuple[Process, Json]]:
     """A federation that is ready, and what it said then; it must end cleanly by the signal of the block."""
@@ -253,6 +259,12 @@ def test_a_federation_ends_with_its_children_and_is_started_again(tmp_path: Path
     with up(tmp_path, "--hospitals", "charite,ukb", "--port", port) as (process, ready):
         children = descendants(process.pid)
         assert ready["hospitals"] == ["charite", "ukb"] and len(children) >= 3
+        (killed,) = running(children, "sites/ukb")
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: running(descendants(process.pid), "sites/ukb") - {killed}, "its agent is started again")
+        until(lambda: "was started again" in process.said, "it is said")
+        assert process.alive and not running(descendants(process.pid), "sites/charite") - children, "no other is"
+        children = descendants(process.pid)
         process.signal(signal.SIGINT)
         until(lambda: not process.alive, "it ends")
         assert process.stop() == 0

@@ -17,6 +17,8 @@ from consilium.core.errors import Conflict, Unavailable
 from consilium.training.limits import end_with
 
 READY_S, END_S = 60.0, 15.0
+DEATHS, SHORT_S = 3, 60.0
+"""A process that ends so often in so short a time is not started again: it cannot run, and says why in its log."""
 LED_ASTRAY = ("CONSILIUM_", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 """Variables that would lead the commands of a federation on this machine elsewhere."""
 
@@ -56,6 +58,7 @@ class Children:
     def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
         self._folder, self._variables = folder, dict(variables)
         self._running: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
+        self._deaths: dict[str, list[float]] = {}
 
     def start(self, name: str, words: Sequence[str], log: Path) -> None:
         """Start one whose output goes to the end of `log`; Ctrl-C in the terminal does not reach it."""
@@ -72,6 +75,23 @@ class Children:
             if process.poll() is not None:
                 last = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
                 raise Unavailable(f"{name} has ended (status {process.returncode}):\n{last}", f"see {log}")
+
+    def revive(self, now: float) -> list[str]:
+        """Start again those that have ended; what is to be said of it. `now`: in seconds, of any clock.
+
+        Raises: Unavailable: one ends again and again; the message holds the last lines that it wrote.
+        """
+        said = []
+        for name, (process, log) in list(self._running.items()):
+            if process.poll() is None:
+                continue
+            recent = [at for at in self._deaths.get(name, []) if now - at < SHORT_S]
+            self._deaths[name] = [*recent, now]
+            if len(recent) + 1 >= DEATHS:
+                self.check()
+            self.start(name, [str(word) for word in process.args], log)  # type: ignore[union-attr]
+            said.append(f"{name} had ended (status {process.returncode}), and was started again")
+        return said
 
     def until_said(self, name: str, words: str, since: int) -> None:
         """Wait until the log of `name` holds `words` beyond its first `since` bytes. Raises: Unavailable."""

@@ -83,10 +83,11 @@ def up(hospitals: str | None, home: Path, port: int | None, as_json: bool) -> No
 
 
 def _stay(shell: Shell, as_json: bool) -> None:
-    """Until Ctrl-C or SIGTERM, which is how this is meant to end. Raises: Unavailable: a process has ended."""
+    """Until Ctrl-C or SIGTERM, which is how this is meant to end. Raises: Unavailable: a process cannot run."""
     try:
         while True:
-            shell.children.check()
+            for line in shell.children.revive(time.monotonic()):
+                click.echo(line, err=True)
             time.sleep(0.5)
     except KeyboardInterrupt:
         if not as_json:
