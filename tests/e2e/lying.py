@@ -10,7 +10,8 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -53,6 +54,8 @@ from consilium.wire.tls import make_authority
 from e2e.federation import POLICY, Hospital, table
 from e2e.processes import CONSILIUM, Process, free_port, until
 
+HOSPITALS = ("east", "north", "south", "west")
+SECURE: dict[str, Any] = {"privacy": {"recipe": "secure_sum"}, "quorum": 3}
 PATIENCE_S = 60.0
 Envelopes = dict[str, bytes]
 Lie = Callable[[str, Envelopes], Envelopes]
@@ -268,6 +271,20 @@ class _Served(BaseHTTPRequestHandler):
                 self._reply({"status": "accepted"})
             case _:
                 self._reply({})
+
+
+@contextmanager
+def lying(folder: Path) -> Iterator[Liar]:
+    """A liar with its hospitals, each of which must live to the end and have failed at nothing."""
+    made = Liar(folder)
+    try:
+        for name in HOSPITALS:
+            made.add(name)
+        yield made
+        for hospital in made.hospitals.values():
+            assert hospital.process.alive and "Traceback" not in hospital.process.said, hospital.process.said[-3000:]
+    finally:
+        made.close()
 
 
 def beginning(study: Study) -> tuple[Plan, bytes]:

@@ -9,7 +9,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,26 +21,17 @@ from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Step
 from e2e.federation import Hospital, study
-from e2e.lying import Envelopes, Liar, Play, forged, message, read
+from e2e.lying import HOSPITALS, SECURE, Envelopes, Liar, Play, forged, lying, message, read
 from e2e.processes import until
 
-HOSPITALS = ("east", "north", "south", "west")
 REST = HOSPITALS[:3]
-SECURE: dict[str, Any] = {"privacy": {"recipe": "secure_sum"}, "quorum": 3}
 numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
 def liar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Liar]:
-    made = Liar(tmp_path_factory.mktemp("liar"))
-    try:
-        for name in HOSPITALS:
-            made.add(name)
+    with lying(tmp_path_factory.mktemp("liar")) as made:
         yield made
-        for hospital in made.hospitals.values():
-            assert hospital.process.alive and "Traceback" not in hospital.process.said, hospital.process.said[-3000:]
-    finally:
-        made.close()
 
 
 @pytest.fixture(scope="module")

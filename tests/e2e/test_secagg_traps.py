@@ -18,26 +18,17 @@ from consilium.core.tensors import Tensors, to_safetensors
 from consilium.data.cohort import held_out
 from consilium.wire.messages import Answer, Step
 from e2e.federation import POLICY, Hospital, study
-from e2e.lying import Liar, Play, read
+from e2e.lying import HOSPITALS, SECURE, Liar, Play, lying, read
 from e2e.traps import Between, training
 
-HOSPITALS = ("east", "north", "south", "west")
-SECURE: dict[str, Any] = {"privacy": {"recipe": "secure_sum"}, "quorum": 3}
 STEP: dict[str, Any] = {"training": {"epochs": 1, "learning_rate": 0.5, "seed": 1}}
 numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
 def liar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Liar]:
-    made = Liar(tmp_path_factory.mktemp("traps"))
-    try:
-        for name in HOSPITALS:
-            made.add(name)
+    with lying(tmp_path_factory.mktemp("traps")) as made:
         yield made
-        for hospital in made.hospitals.values():
-            assert hospital.process.alive and "Traceback" not in hospital.process.said, hospital.process.said[-3000:]
-    finally:
-        made.close()
 
 
 def beginning(liar: Liar, wanted: Study, first: Tensors, start: str) -> Plan:

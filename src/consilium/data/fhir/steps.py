@@ -107,6 +107,7 @@ def _branch(chains: list[tuple[Keys, int]]) -> Gathering:
     walks = [(walk(keys), slot) for keys, slot in chains]
 
     def run(node: Any, found: list[Any]) -> None:
+        """Put what each chain leads to from `node`, parsed JSON, into its slot of `found`; None where nothing is."""
         if type(node) is list and len(node) == 1 and type(node[0]) is dict and not here:
             node = node[0]
         if type(node) is not dict:
