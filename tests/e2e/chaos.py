@@ -312,3 +312,13 @@ def mark(envelope: bytes, key: str) -> audit.Head:
     assert peek(envelope) == Checkpoint.TYPE
     told: Any = Checkpoint.decode(unseal(envelope, Checkpoint.TYPE, [key]))
     return audit.Head(told.seq, told.head)
+
+
+def calm(folder: Path, begin: Callable[[Chaos], str]) -> bytes:
+    """The final model of the run that `begin` starts, where nothing dies."""
+    with chaotic(folder) as told:
+        run = begin(told)
+        told.until(lambda: told.status() == "finished", "the undisturbed run", 120)
+        model = told.made.model(run)
+        sound(told, run, model)
+        return model

@@ -50,18 +50,28 @@ def coordinator(make_coordinator: Make) -> Iterator[Coordinator]:
         assert made.stop() == 0, made.process.said[-3000:]
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """A private PostgreSQL server; `postgres()` makes a fresh database and gives its URL."""
+def _serving() -> Iterator[Postgres]:
     why = missing()
     if why is not None:
         pytest.skip(why)
-    server = Postgres()
+    made = Postgres()
     try:
-        server.start()
-        yield server
+        made.start()
+        yield made
     finally:
-        server.close()
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    """A PostgreSQL for the tests of one file, which may stop it."""
+    yield from _serving()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A private PostgreSQL server; `postgres()` makes a fresh database and gives its URL."""
+    yield from _serving()
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

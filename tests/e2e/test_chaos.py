@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -12,45 +11,21 @@ import pytest
 from e2e import chaos
 from e2e.chaos import Chaos, Fault, chaotic
 from e2e.federation import Federation
-from e2e.postgres import Postgres, missing
+from e2e.postgres import Postgres
 from e2e.processes import until
 
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 ROUNDS, LONG_ROUNDS = 12, 60
 
 
-def calm(folder: Path, rounds: int) -> bytes:
-    """The final model of the same study on the same tables, where nothing dies."""
-    with chaotic(folder) as told:
-        run = begin(told.made, rounds)
-        told.until(lambda: told.status() == "finished", "the undisturbed run")
-        model = told.made.model(run)
-        chaos.sound(told, run, model)
-        return model
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return calm(tmp_path_factory.mktemp("undisturbed"), ROUNDS)
+    return chaos.calm(tmp_path_factory.mktemp("undisturbed"), lambda told: begin(told.made, ROUNDS))
 
 
 @pytest.fixture(scope="module")
 def undisturbed_long(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return calm(tmp_path_factory.mktemp("undisturbed"), LONG_ROUNDS)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    """A PostgreSQL of our own: it is stopped in the middle of runs."""
-    why = missing()
-    if why is not None:
-        pytest.skip(why)
-    made = Postgres()
-    try:
-        made.start()
-        yield made
-    finally:
-        made.close()
+    return chaos.calm(tmp_path_factory.mktemp("undisturbed"), lambda told: begin(told.made, LONG_ROUNDS))
 
 
 def begin(made: Federation, rounds: int = ROUNDS) -> str:

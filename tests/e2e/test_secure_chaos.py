@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -10,7 +9,6 @@ import pytest
 
 from e2e import chaos
 from e2e.chaos import Chaos, Fault, chaotic
-from e2e.postgres import Postgres, missing
 
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 ROUNDS, LONG_ROUNDS = 3, 40
@@ -24,37 +22,14 @@ def begin(told: Chaos, rounds: int) -> str:
     return told.made.start(plan)
 
 
-def calm(folder: Path, rounds: int) -> bytes:
-    """The final model where nothing dies."""
-    with chaotic(folder) as told:
-        run = begin(told, rounds)
-        told.until(lambda: told.status() == "finished", "the undisturbed run", 120)
-        model = told.made.model(run)
-        chaos.sound(told, run, model)
-        return model
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return calm(tmp_path_factory.mktemp("undisturbed"), ROUNDS)
+    return chaos.calm(tmp_path_factory.mktemp("undisturbed"), lambda told: begin(told, ROUNDS))
 
 
 @pytest.fixture(scope="module")
 def undisturbed_long(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return calm(tmp_path_factory.mktemp("undisturbed"), LONG_ROUNDS)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    why = missing()
-    if why is not None:
-        pytest.skip(why)
-    made = Postgres()
-    try:
-        made.start()
-        yield made
-    finally:
-        made.close()
+    return chaos.calm(tmp_path_factory.mktemp("undisturbed"), lambda told: begin(told, LONG_ROUNDS))
 
 
 def planned(rng: Random) -> list[Fault]:
