@@ -75,7 +75,7 @@ def parse(text: str, model: type[Model], error: type[Invalid], name: str) -> Mod
     try:
         made = model.model_validate(values)
     except ValidationError as cause:
-        problems = [_problem(root, name, item, model) for item in cause.errors(include_url=False)]
+        problems = [_problem(root, name, item) for item in cause.errors(include_url=False)]
         raise error("\n".join(problems), "" if len(problems) == 1 else f"{len(problems)} problems in all") from cause
     problems = [_told(root, name, path, remedy) for path, remedy in _turned(values, made, []) if not _plain(root, path)]
     if problems:
@@ -126,17 +126,12 @@ def line(text: str, path: Sequence[str | int]) -> int:
     return node.start_mark.line + 1 if node is not None else 1
 
 
-def _problem(root: yaml.Node | None, name: str, item: Any, model: type[BaseModel]) -> str:
+def _problem(root: yaml.Node | None, name: str, item: Any) -> str:
     path = [part for part in item["loc"] if not str(part).startswith("function-")]
-    named = re.match(r"`([a-z_.]+)`", _remedy(item))  # a rule about several keys says first which of them it is about
+    named = re.match(r"`([\w.]+)`", _remedy(item))  # a rule over several keys names first the one to correct
     if named and _node(root, inner := [*path, *named[1].split(".")])[1] == len(inner):
         path = inner
     node, known = _node(root, path)
-    if (about := re.match(r"`([\w.]+)`", item["msg"].removeprefix("Value error, "))) is not None:
-        further = [*path, *about[1].split(".")]  # a rule over several keys names first the one to correct
-        found, deep = _node(root, further)
-        if deep == len(further):
-            path, node, known = further, found, deep
     return _at(name, node, path, known, _remedy(item))
 
 
