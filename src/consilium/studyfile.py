@@ -73,7 +73,7 @@ def _check_units(study: Study, path: Path) -> None:
             f"{path.name}:{yamlfile.line(text, where)}: {'.'.join(map(str, where))}: {unit[:60]!r}: {fault}"
             for where, unit, fault in wrong
         ]
-        raise StudyInvalid("\n".join(told), "" if len(told) == 1 else f"{len(told)} problems in all")
+        raise yamlfile.complaint(StudyInvalid, told)
 
 
 def current(study: Study, today: date) -> Study:

@@ -70,17 +70,21 @@ def parse(text: str, model: type[Model], error: type[Invalid], name: str) -> Mod
         mark = getattr(cause, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise error(f"{name}{line}: {getattr(cause, 'problem', None) or 'not YAML'}", "correct the YAML") from cause
-    if truths := list(_truths(values, [])):
-        raise error("\n".join(_told(root, name, path, remedy) for path, remedy in truths), "")
+    if truths := [_told(root, name, path, remedy) for path, remedy in _truths(values, [])]:
+        raise complaint(error, truths)
     try:
         made = model.model_validate(values)
     except ValidationError as cause:
-        problems = [_problem(root, name, item) for item in cause.errors(include_url=False)]
-        raise error("\n".join(problems), "" if len(problems) == 1 else f"{len(problems)} problems in all") from cause
-    problems = [_told(root, name, path, remedy) for path, remedy in _turned(values, made, []) if not _plain(root, path)]
-    if problems:
-        raise error("\n".join(problems), "" if len(problems) == 1 else f"{len(problems)} problems in all")
+        raise complaint(error, [_problem(root, name, item) for item in cause.errors(include_url=False)]) from cause
+    turned = [_told(root, name, *one) for one in _turned(values, made, []) if not _plain(root, one[0])]
+    if turned:
+        raise complaint(error, turned)
     return made
+
+
+def complaint(error: type[Invalid], problems: list[str]) -> Invalid:
+    """The error that tells all problems of a file, one line each."""
+    return error("\n".join(problems), "" if len(problems) == 1 else f"{len(problems)} problems in all")
 
 
 def _turned(value: Any, made: Any, path: list[Any]) -> Iterator[tuple[list[Any], str]]:
