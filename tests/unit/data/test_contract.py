@@ -199,3 +199,10 @@ def test_a_column_that_is_misspelled_is_told_with_its_neighbours(study: Study) -
     table.columns["TEMPS"] = table.columns.pop("TEMP")
     with pytest.raises(MappingInvalid, match="did you mean TEMPS"):
         apply(study, table)
+
+
+def test_a_unit_that_cannot_be_converted_is_told_with_its_feature(study: Study) -> None:
+    features = deepcopy(MAPPING["features"])
+    features["glucose"]["unit"] = "mm[Hg]"
+    with pytest.raises(MappingInvalid, match=r"features\.glucose\.unit: 'mm\[Hg\]' cannot be converted"):
+        apply(study, rows(("p", "50", "5", "98.6", "1", "1")), features=features)
