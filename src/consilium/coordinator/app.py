@@ -88,7 +88,7 @@ async def serve(settings: Settings) -> None:
         log_enabled=False,
         ssl_cert=settings.certificate,
         ssl_key=settings.key,
-        http1_settings=HTTP1Settings(max_buffer_size=1 << 20),
+        http1_settings=HTTP1Settings(max_buffer_size=1 << 19),
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

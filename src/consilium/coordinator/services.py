@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 @dataclass(frozen=True)
 class Services:
     """Database, blobs (files alone; with the small ones, their shelf), bell, identity, and the PEM of
-    the private CA if the coordinator made one.
+    the private CA if the coordinator made one. `uploads`: one object for each that is under way.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Services:
     url: str
     ca: bytes | None
     keeping: Keeping = field(default_factory=Keeping)
+    uploads: set[object] = field(default_factory=set, repr=False)
     heard: dict[tuple[str, int, int, str], bytes] = field(default_factory=dict, repr=False)
     _openings: dict[tuple[str, int], bytes] = field(default_factory=dict, repr=False)
     _members: dict[Digest, bytes] = field(default_factory=dict, repr=False)

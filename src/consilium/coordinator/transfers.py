@@ -26,6 +26,8 @@ from consilium.store.shelf import touch
 from consilium.wire.messages import Answer, Blob, Step
 
 PIECE = 1 << 20
+TOGETHER = 16 << 20
+"""Of an upload, so many bytes wait to be written at once; and of all uploads together, where there are many."""
 MAX_BLOB = 64 << 30
 STALLED_S = 30.0
 """A sender of whom no byte comes for this long has gone without a word: its request ends, what it sent stays."""
@@ -204,20 +206,31 @@ def _named(message: Any) -> Blob:
 
 
 async def _pour(call: Call, write: Callable[[bytes], None]) -> None:
-    """Write what comes; while one piece is hashed and written, the next one arrives."""
-    waiting, writing = bytearray(), None
+    """Write what comes; while some of it is hashed and written, the next arrives."""
+    uploads, mine = call.services.uploads, object()
+    uploads.add(mine)
+    waiting: list[bytes] = []
+    size, writing = 0, None
     try:
         async for piece in _flowing(call):
-            waiting += piece
-            if len(waiting) >= PIECE:
+            waiting.append(piece)
+            size += len(piece)
+            if size >= min(PIECE, TOGETHER // len(uploads)):
                 if writing is not None:
                     await writing
-                writing = asyncio.ensure_future(call.services.to_thread(partial(write, bytes(waiting))))
-                waiting = bytearray()
+                writing = asyncio.ensure_future(call.services.to_thread(partial(_written, write, waiting)))
+                waiting, size = [], 0
     finally:
+        uploads.discard(mine)
         if writing is not None:
             await writing
-    write(bytes(waiting))
+    _written(write, waiting)
+
+
+def _written(write: Callable[[bytes], None], pieces: list[bytes]) -> None:
+    pieces.reverse()
+    while pieces:  # each is free again once it is written
+        write(pieces.pop())
 
 
 async def _flowing(call: Call) -> AsyncIterator[bytes]:
