@@ -20,7 +20,7 @@ from typing import Any
 from consilium.core import state as chain
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.tensors import to_safetensors
-from consilium.training.limits import end_with, limit
+from consilium.training.limits import end_with, keep_memory, limit
 from consilium.training.work import Foreign, Work
 
 MEMORY_BYTES, FILE_BYTES = 64 << 30, 64 << 30
@@ -31,6 +31,7 @@ def serve(memory_bytes: int = MEMORY_BYTES, file_bytes: int = FILE_BYTES, parent
     if parent:
         end_with(parent)
     limit(memory_bytes, file_bytes)
+    keep_memory()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a model prints goes to the site's log, and is not taken for an answer
     work: Work | None = None

@@ -7,6 +7,7 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def limit(memory_bytes: int, file_bytes: int) -> None:
@@ -15,6 +16,16 @@ def limit(memory_bytes: int, file_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     os.nice(5)
+
+
+def keep_memory() -> None:
+    """Keep freed memory for the next round (glibc): else each array of the size of a model costs the kernel new pages,
+    which it clears, and where the machine is a virtual one, so does its host.
+    """
+    allow = getattr(ctypes.CDLL(None), "mallopt", None)
+    if allow is not None:
+        allow(M_MMAP_MAX, 0)
+        allow(M_TRIM_THRESHOLD, -1)
 
 
 def end_with(parent: int) -> None:
