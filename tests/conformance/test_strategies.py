@@ -19,7 +19,7 @@ from consilium.testing.strategies import LAWS
 from consilium.testing.trainers import a_study
 from consilium.training import private
 
-NEEDS: dict[str, dict[str, Any]] = {"fedper": {"layers": ["last"]}}
+NEEDS: dict[str, dict[str, Any]] = {"fedper": {"layers": ["last"]}, "fedrep": {"layers": ["last"]}}
 """Options without which a strategy is none."""
 
 
@@ -52,7 +52,7 @@ def test_every_strategy_that_is_built_in_is_told_apart_by_what_it_may_go_with() 
 
 
 def test_noise_at_each_hospital_is_refused_by_name_to_what_would_leave_without_it() -> None:
-    """A second model of a round, and a loss."""
+    """A second training of a round, and a loss."""
     model, refused = {"last": np.zeros(2), "norm": np.zeros(2)}, set()
     privacy = {"recipe": "plain", "epsilon": 4.0, "noise": "at_each_hospital", "expected_patients": 50}
     plain = a_study("binary", {"kind": "logistic"}).model_dump(mode="json") | {"quorum": 9, "privacy": privacy}
@@ -64,7 +64,7 @@ def test_noise_at_each_hospital_is_refused_by_name_to_what_would_leave_without_i
             except StudyInvalid as error:
                 assert name in str(error)
                 refused.add(name)
-    assert refused == {"ditto", "qfedavg"}
+    assert refused == {"ditto", "fedrep", "qfedavg"}
 
 
 class Looking(FedAvg):

@@ -25,9 +25,9 @@ THREE = ("east", "north", "south")
 EVERY = list(plugins.names("consilium.strategies"))
 OPTIONS: dict[str, dict[str, Any]] = {
     "qfedavg": {"q": 2.0}, "feddyn": {"alpha": 0.5}, "fedper": {"layers": ["intercept"]},
-    "fedbn": {"layers": ["intercept"]}, "krum": {"liars": 0},
+    "fedrep": {"layers": ["intercept"], "head_passes": 2}, "fedbn": {"layers": ["intercept"]}, "krum": {"liars": 0},
 }  # fmt: skip
-KEEPS = ["scaffold", "feddyn", "fedper", "ditto"]
+KEEPS = ["scaffold", "feddyn", "fedper", "fedrep", "ditto"]
 """Strategies that keep something at a site."""
 ALIKE = ("fedavgm", "fedadagrad", "fedyogi", "fedprox", "fedbn", "trimmed-mean")
 """Those that do at a site, and add up, what another does, too."""

@@ -157,6 +157,8 @@ WRONG: list[tuple[Any, Any]] = [
     (trainers.predicts_one_number_per_patient, Ranking),
     (trainers.is_held_by_its_anchor, Deaf),
     (trainers.is_moved_by_a_linear_term, Deaf),
+    (trainers.leaves_what_does_not_train, Deaf),
+    (trainers.leaves_what_does_not_train, Idle),
     (trainers.goes_on_from_the_model_it_is_given, Restarting),
     (trainers.clips_each_patient, Together),
     (trainers.clips_each_patient, Generous),

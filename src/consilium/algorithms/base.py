@@ -4,7 +4,7 @@ A strategy owns no loop. Its state, which everybody computes, is a set of 1-D ar
 and single numbers. Its memory is what one site keeps for itself; nobody else sees it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -23,11 +23,15 @@ COUNTED = ("running_mean", "running_var")
 
 @dataclass(frozen=True)
 class LocalObjective:
-    """What a site minimises: F(w) + <linear, w> + mu/2 |w - anchor|^2, over flat parameters w (d,)."""
+    """What a site minimises: F(w) + <linear, w> + mu/2 |w - anchor|^2, over flat parameters w (d,).
+
+    Args:    trains: (d,) 1 for the parameters over which it is minimised, 0 for those that stay; None: over all.
+    """
 
     anchor: Vector | None = None
     mu: float = 0.0
     linear: Vector | None = None
+    trains: Vector | None = None
 
     def gradient(self, at: Vector) -> Vector | float:
         """Gradient (d,) of the terms beside F; 0.0 when there are none."""
@@ -37,6 +41,10 @@ class LocalObjective:
         if self.mu and self.anchor is not None:
             found = found + self.mu * (at - self.anchor)
         return found
+
+    def step(self, of: Vector) -> Vector:
+        """What a step of the local training moves, of a step (d,) that all parameters would make."""
+        return of if self.trains is None else of * self.trains
 
 
 @dataclass(frozen=True)
@@ -68,10 +76,25 @@ class Here:
 
 @dataclass(frozen=True)
 class Pass:
-    """One local training: from `start` (d,), of F and the terms of `objective`."""
+    """One local training: from `start` (d,), or None: from where the pass before it ended; of F and the terms of
+    `objective`.
+    """
 
-    start: Vector
+    start: Vector | None
     objective: LocalObjective = LocalObjective()
+
+
+def run(passes: Iterable[Pass], train: Callable[[Vector, LocalObjective], Vector]) -> tuple[Vector, ...]:
+    """The model after each pass, by a training from a model (d,)."""
+    after: list[Vector] = []
+    for one in passes:
+        after.append(train(after[-1] if one.start is None else one.start, one.objective))
+    return tuple(after)
+
+
+def used(passes: Iterable[Pass]) -> Vector:
+    """The model that a site uses: the last from which a pass starts."""
+    return [one.start for one in passes if one.start is not None][-1]
 
 
 @dataclass(frozen=True)
@@ -108,8 +131,8 @@ class Strategy(Protocol):
         ...
 
     def passes(self, here: Here) -> tuple[Pass, ...]:
-        """The local trainings of a round. The last one starts from the model that this site uses: that one is judged
-        on its held-out patients.
+        """The local trainings of a round. The last model that they start from is the one that this site uses: that
+        one is judged on its held-out patients.
         """
         ...
 

@@ -41,9 +41,9 @@ class FedPer(fedavg.FedAvg):
     def contribution(self, here: Here, local: Local) -> tuple[Tensors, Tensors]:
         """Weight times difference, zero for the layers that stay: they are what is kept."""
         stays = self._stays(here)
-        made = weighted(here.model, local.after[0], local.patients)
+        made = weighted(here.model, local.after[-1], local.patients)
         made["update"][stays] = 0
-        return made, {"personal": local.after[0][stays]}
+        return made, {"personal": local.after[-1][stays]}
 
     def _stays(self, here: Here) -> Array:
         """(d,) where the model stays at the site; everywhere, while no names are known.

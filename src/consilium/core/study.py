@@ -147,7 +147,7 @@ class Strategy(Part):
     name: Slug = Field(
         "fedavg",
         description="fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, scaffold, feddyn, "
-        "fedper, fedbn, ditto; under the recipe `plain` median, trimmed-mean, krum, "
+        "fedper, fedrep, fedbn, ditto; under the recipe `plain` median, trimmed-mean, krum, "
         "geometric-median; or a plug-in",
     )
     options: Json = Field(default_factory=dict, description="options of the strategy")

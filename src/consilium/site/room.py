@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from consilium import plugins
-from consilium.algorithms.base import Here, Local, Strategy
+from consilium.algorithms.base import Here, Local, Strategy, run
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.study import Plan, Study
 from consilium.governance.policy import Limits
@@ -61,7 +61,7 @@ class Copies:
         tiny = np.zeros(2)
         state = strategy.init(tiny)
         here = Here(state)
-        local = Local(tuple(one.start for one in strategy.passes(here)), 1.0, 1, 1.0, lambda of: 1.0)
+        local = Local(run(strategy.passes(here), lambda start, objective: start), 1.0, 1, 1.0, lambda of: 1.0)
         segments, kept = strategy.contribution(here, local)
         return cls(*(sum(array.size == tiny.size for array in of.values()) for of in (state, segments, kept)))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from consilium.algorithms.base import Here, Local, Strategy
+from consilium.algorithms.base import Here, Local, LocalObjective, Strategy, run
 from consilium.core import state as chain
 from consilium.core.errors import StudyInvalid
 from consilium.core.tensors import Array, Tensors
@@ -29,13 +29,13 @@ def moved(strategy: Strategy, here: Here, site: int, seed: int, by: Array | None
     """What a site's passes gave: each went somewhere, or `by` so much."""
     rng = np.random.default_rng([site, seed])
 
-    def after(start: Array) -> Array:
+    def after(start: Array, objective: LocalObjective) -> Array:
         way: Array = 0.1 * rng.normal(size=start.size) if by is None else by
-        moved: Array = start + way.astype(start.dtype)
+        moved: Array = start + objective.step(way).astype(start.dtype)
         return moved
 
-    ends = tuple(after(one.start) for one in strategy.passes(here))
-    return Local(ends, PATIENTS[site], STEPS[site], STUDY.training.learning_rate, lambda of: 0.3 + 0.1 * site)
+    ends, rate = run(strategy.passes(here), after), STUDY.training.learning_rate
+    return Local(ends, PATIENTS[site], STEPS[site], rate, lambda of: 0.3 + 0.1 * site)
 
 
 def summed(

@@ -137,6 +137,14 @@ def is_moved_by_a_linear_term(make: Make, study: Study) -> None:
     assert float((moved - plain) @ linear) < 0
 
 
+def leaves_what_does_not_train(make: Make, study: Study) -> None:
+    """Parameters that the strategy does not let train stay as they are, to the bit, and the others learn."""
+    before = flatten(make().initial(study, encode.names(study.contract)))
+    for trains in (np.arange(before.size) % 2 == 0, np.arange(before.size) % 2 == 1):
+        after = flatten(_trained(make, study, LocalObjective(trains=trains.astype(before.dtype))))
+        assert np.array_equal(after[~trains], before[~trains]) and np.any(after[trains] != before[trains])
+
+
 def goes_on_from_the_model_it_is_given(make: Make, study: Study) -> None:
     """Training starts at the given model, not at one of its own: with no step it would give that model back."""
     trainer, (x, y) = make(), _patients(study)
@@ -190,6 +198,6 @@ def descends_its_loss(make: Make, study: Study) -> None:
 
 LAWS: tuple[Callable[[Make, Study], None], ...] = (
     begins_alike_everywhere, is_deterministic, keeps_its_layout, leaves_its_input_alone, learns,
-    predicts_one_number_per_patient, is_held_by_its_anchor, is_moved_by_a_linear_term,
+    predicts_one_number_per_patient, is_held_by_its_anchor, is_moved_by_a_linear_term, leaves_what_does_not_train,
     goes_on_from_the_model_it_is_given, clips_each_patient, descends_its_loss,
 )  # fmt: skip

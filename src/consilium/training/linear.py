@@ -60,7 +60,7 @@ class Regression:
             part = design if batch is None else design[batch]
             label = y if batch is None else y[batch]
             gradient = part.T @ (self.mean(part @ w) - label) / len(label) + penalty * w
-            w = w - study.training.learning_rate * (gradient + objective.gradient(w))
+            w = w - objective.step(study.training.learning_rate * (gradient + objective.gradient(w)))
         if not np.all(np.isfinite(w)):
             raise TrainingFailed("the parameters grew without bound", "lower training.learning_rate in the study")
         return unflatten(w, model)

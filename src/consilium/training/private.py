@@ -8,7 +8,7 @@ weight is the plan's constant.
 
 import numpy as np
 
-from consilium.algorithms.base import Here, Local, LocalObjective, Pass, Strategy, parts_of
+from consilium.algorithms.base import Here, Local, LocalObjective, Pass, Strategy, parts_of, used
 from consilium.core.errors import Invalid, StudyInvalid, TrainingFailed
 from consilium.core.ids import canonical
 from consilium.core.study import Study
@@ -51,7 +51,7 @@ def train(
         whole, _ = grid.encode(total)
         whole += noise.integers(hiding, w.size, grid.deviation).view(whole.dtype)
         mean = grid.decode(whole) / study.privacy.expected_batch
-        w = w - rate * (mean + rest + objective.gradient(w))
+        w = w - objective.step(rate * (mean + rest + objective.gradient(w)))
         if not np.all(np.isfinite(w)):
             raise TrainingFailed("the parameters grew without bound", "lower training.learning_rate in the study")
     return unflatten(w, model)
@@ -63,11 +63,11 @@ def several(
     """What a strategy makes of the round's steps: segments, and what is kept here. It sees the noised model alone.
 
     Args:    like: the model's shape.   Others as in `train`.
-    Raises:  StudyInvalid: the strategy trains more than one model, or asks for a loss, which has no noise.   Others as
+    Raises:  StudyInvalid: the strategy trains more than once, or asks for a loss, which has no noise.   Others as
              `train`.
     """
     one = _pass(study, strategy, here)
-    after = flatten(train(study, trainer, unflatten(one.start, like), x, y, one.objective, chance))
+    after = flatten(train(study, trainer, unflatten(used([one]), like), x, y, one.objective, chance))
     return strategy.contribution(here, _local(study, after))
 
 
@@ -85,7 +85,7 @@ def check(study: Study, strategy: Strategy, model: Tensors) -> None:
 def _pass(study: Study, strategy: Strategy, here: Here) -> Pass:
     passes = strategy.passes(here)
     if len(passes) != 1:
-        raise _unfit(study, f"trains {len(passes)} models in a round, and noise is accounted for one")
+        raise _unfit(study, f"trains {len(passes)} times in a round, and noise is accounted for once")
     return passes[0]
 
 

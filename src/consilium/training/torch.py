@@ -15,7 +15,7 @@ import numpy as np
 from consilium.algorithms.base import LocalObjective
 from consilium.core.errors import EXTRA, Refused, StudyInvalid, TrainingFailed
 from consilium.core.study import Study
-from consilium.core.tensors import Tensors, flatten
+from consilium.core.tensors import Tensors, flatten, unflatten
 from consilium.training.base import Architecture, Floats
 from consilium.training.linear import batches, least_poisson
 
@@ -109,6 +109,7 @@ class TorchTrainer:
 
         Raises: TrainingFailed: the parameters ran away, or the architecture does not fit the initial model.
         """
+        moves = None if objective.trains is None else torch.from_numpy(objective.trains.astype(np.float32))
         beside = objective.linear is not None or (objective.mu != 0 and objective.anchor is not None)
         inputs, labels = torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y.astype(np.float32))
         with _settled(study.training.seed, number):
@@ -123,8 +124,10 @@ class TorchTrainer:
                 if beside:
                     more = np.asarray(objective.gradient(flat.values.numpy()), dtype=np.float32)
                     step += torch.from_numpy(more) * flat.moves
-                flat.values -= study.training.learning_rate * step
+                flat.values -= study.training.learning_rate * (step if moves is None else step * moves)
             found = flat.tensors()
+        if moves is not None:  # what a layer counts as patients pass stays, too
+            found = unflatten(np.where(moves.numpy() == 0, flatten(model), flatten(found)), model)
         if not all(np.all(np.isfinite(array)) for array in found.values()):
             raise TrainingFailed("the parameters grew without bound", "lower training.learning_rate in the study")
         return found

@@ -10,7 +10,7 @@ import numpy as np
 
 from consilium import plugins
 from consilium.algorithms import encode, metrics
-from consilium.algorithms.base import Here, Local, Strategy, parts_of
+from consilium.algorithms.base import Here, Local, LocalObjective, Strategy, parts_of, run, used
 from consilium.core import state as chain
 from consilium.core.errors import DataUnusable, DigestMismatch, StudyInvalid
 from consilium.core.ids import digest
@@ -90,25 +90,24 @@ class Work:
         if study.privacy.local:
             return Update(*private.several(study, self.trainer, self.strategy, here, self.like, x, y, sample))
         passes = self.strategy.passes(here)
-        after = tuple(
-            flatten(self.trainer.train(study, unflatten(one.start, self.like), x, y, one.objective, number))
-            for one in passes
-        )
+
+        def train(start: Vector, objective: LocalObjective) -> Vector:
+            return flatten(self.trainer.train(study, unflatten(start, self.like), x, y, objective, number))
 
         def loss(of: Vector) -> float:
             return self.trainer.loss(study, unflatten(of, self.like), x, y)
 
         weight = study.privacy.weight
         patients = float(len(y)) if weight is None else weight
-        local = Local(after, patients, steps(study, len(y)), study.training.learning_rate, loss)
+        local = Local(run(passes, train), patients, steps(study, len(y)), study.training.learning_rate, loss)
         segments, kept = self.strategy.contribution(here, local)
         if weight is not None:
             return Update(segments, kept)  # figures would leave without noise
-        return Update({**segments, **self._metrics(passes[-1].start)}, kept)
+        return Update({**segments, **self._metrics(used(passes))}, kept)
 
     def evaluate(self, state: Path, memory: Mapping[str, Array] | None = None) -> Update:
         """Metrics on held-out patients of the model that is used here."""
-        vector = self.strategy.passes(self._here(state, memory))[-1].start
+        vector = used(self.strategy.passes(self._here(state, memory)))
         weight = np.array([float(np.sum(~self.examples.test))])
         if self.plan.study.privacy.epsilon is not None:
             weight = private.weight(self.plan.study)
@@ -117,8 +116,8 @@ class Work:
     def own(self, state: Path, memory: Mapping[str, Array]) -> Tensors | None:
         """The model that is used here, by name, where it is another than the common one."""
         here = self._here(state, memory)
-        used = self.strategy.passes(here)[-1].start
-        return None if np.array_equal(used, here.model) else unflatten(used, self.like)
+        own = used(self.strategy.passes(here))
+        return None if np.array_equal(own, here.model) else unflatten(own, self.like)
 
     def _here(self, state: Path, memory: Mapping[str, Array] | None) -> Here:
         arrays = chain.read(state).arrays

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
-from consilium.algorithms.base import Here, Local, Pass, Strategy
+from consilium.algorithms.base import Here, Local, LocalObjective, Strategy, run
 from consilium.core.tensors import Tensors
 
 Floats = np.ndarray
@@ -24,10 +25,10 @@ class Site:
     def loss(self, w: Floats) -> float:
         return float(np.sum(self.curve / 2 * (w - self.at) ** 2))
 
-    def trained(self, one: Pass, rate: float) -> Floats:
-        w = one.start
+    def trained(self, start: Floats, objective: LocalObjective, rate: float) -> Floats:
+        w = start
         for _ in range(self.steps):
-            w = w - rate * (self.curve * (w - self.at) + one.objective.gradient(w))
+            w = w - objective.step(rate * (self.curve * (w - self.at) + objective.gradient(w)))
         return w
 
 
@@ -55,7 +56,7 @@ def federate(
         total: Tensors = {}
         for index, site in enumerate(sites):
             here = Here(state, site.memory, parts or {"all": slice(0, site.at.size)})
-            after = tuple(site.trained(one, rate) for one in strategy.passes(here))
+            after = run(strategy.passes(here), partial(site.trained, rate=rate))
             segments, kept = strategy.contribution(here, Local(after, site.patients, site.steps, rate, site.loss))
             if counted is None or index in counted(number):
                 site.memory = kept

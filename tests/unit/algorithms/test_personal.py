@@ -1,20 +1,22 @@
-"""FedPer, FedBN and Ditto: what stays at a site stays, what is common is FedAvg, and each site gets its own model."""
+"""FedPer, FedRep, FedBN, Ditto: what stays at a site stays, what is common is FedAvg, and each gets its own model."""
 
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 
-from consilium.algorithms.base import Here, Local, Strategy, parts_of
+from consilium.algorithms.base import Here, Local, LocalObjective, Strategy, parts_of, run, used
 from consilium.algorithms.ditto import Ditto
 from consilium.algorithms.fedavg import FedAvg
 from consilium.algorithms.fedbn import FedBN
 from consilium.algorithms.fedper import FedPer
+from consilium.algorithms.fedrep import FedRep
 from consilium.core.errors import StudyInvalid
-from consilium.core.tensors import flatten, unflatten
+from consilium.core.tensors import Tensors, flatten, unflatten
 from consilium.testing.trainers import a_study
-from unit.algorithms.quadratics import Site, distance, federate, optimum, unequal
+from unit.algorithms.quadratics import Floats, Site, distance, federate, optimum, unequal
 
 PARTS = {"body": slice(0, 2), "head": slice(2, 3)}
 
@@ -68,6 +70,81 @@ def test_with_an_own_head_every_site_reaches_its_own_optimum_and_the_body_the_co
     for one in mine:
         (own,) = strategy.passes(Here(state, one.memory, parts))
         assert one.loss(own.start) < 1e-9 < 0.1 < one.loss(common)
+
+
+@dataclass
+class Products:
+    """A site whose patients' outcome is a product of what all share, `body` (d, k), and of its own `head` (k,)."""
+
+    x: Floats
+    y: Floats
+    k: int
+    memory: Tensors = field(default_factory=dict)
+
+    def loss(self, w: Floats) -> float:
+        body, head = w[: -self.k].reshape(-1, self.k), w[-self.k :]
+        return float(np.mean((self.x @ body @ head - self.y) ** 2)) / 2
+
+    def trained(self, start: Floats, objective: LocalObjective) -> Floats:
+        w = start
+        for _ in range(5):
+            body, head = w[: -self.k].reshape(-1, self.k), w[-self.k :]
+            slope = self.x.T @ (self.x @ body @ head - self.y) / len(self.y)
+            gradient = np.concatenate([np.outer(slope, head).ravel(), slope @ body])
+            w = w - objective.step(0.1 * gradient)
+        return w
+
+
+def products(sites: int, patients: int, d: int = 12, k: int = 2) -> tuple[list[Products], Floats]:
+    """Sites with fewer patients than a patient has features, and the body (d, k) that is true of them all."""
+    rng = np.random.default_rng(4)
+    body, _ = np.linalg.qr(rng.normal(size=(d, k)))
+    found = []
+    for _ in range(sites):
+        x = rng.normal(size=(patients, d))
+        found.append(Products(x, x @ body @ rng.normal(size=k), k))
+    return found, body
+
+
+def test_fedrep_finds_what_all_share_where_no_site_has_patients_enough_to_learn_alone() -> None:
+    """The paper's point: twelve features and ten patients each. One model for all fits nobody, and one of each site's
+    own only those patients whom it has seen."""
+    sites, body = products(20, 10)
+    begin = 0.3 * np.random.default_rng(5).normal(size=12 * 2 + 2)
+    parts = {"body": slice(0, 24), "head": slice(24, 26)}
+
+    def federated(strategy: Strategy) -> tuple[Floats, list[float]]:
+        state, memories = strategy.init(begin), [dict[str, Any]() for _ in sites]
+        for _ in range(150):
+            total: dict[str, Any] = {}
+            for at, one in enumerate(sites):
+                here = Here(state, memories[at], parts)
+                local = Local(run(strategy.passes(here), one.trained), 10.0, 5, 0.1, one.loss)
+                sent, memories[at] = strategy.contribution(here, local)
+                total = {name: total.get(name, 0.0) + array for name, array in sent.items()}
+            state = strategy.apply_chunk(state, total, float(total["weight"][0]))
+        own = [used(strategy.passes(Here(state, memory, parts))) for memory in memories]
+        return state["model"], [one.loss(w) for one, w in zip(sites, own, strict=True)]
+
+    def angle(found: Floats) -> float:
+        """The sine of the largest angle between two bodies' columns."""
+        basis, _ = np.linalg.qr(found[:24].reshape(12, 2))
+        return float(np.linalg.norm(basis - body @ (body.T @ basis), 2))
+
+    model, losses = federated(FedRep({"layers": ["head"], "head_passes": 4}))
+    assert angle(model) < 0.01 and max(losses) < 1e-3
+    common, of_all = federated(FedAvg({}))
+    assert angle(begin) > 0.5 and angle(common) > 0.1 and min(of_all) > 1e-2
+    alone = np.linalg.lstsq(sites[0].x, sites[0].y, rcond=None)[0]
+    assert np.linalg.norm(alone - body @ (body.T @ alone)) > 0.1 * np.linalg.norm(alone)
+
+
+def test_fedrep_trains_what_stays_first_and_then_the_rest_from_there() -> None:
+    here = Here({"model": np.array([1.0, 2.0, 3.0])}, {"personal": np.array([7.0])}, PARTS)
+    first, second, last = FedRep({"layers": ["head"], "head_passes": 2}).passes(here)
+    assert np.array_equal(used([first, second, last]), [1.0, 2.0, 7.0]) and second.start is None is last.start
+    after = run([first, second, last], lambda start, objective: start + objective.step(np.ones(3)))
+    assert [list(one) for one in after] == [[1.0, 2.0, 8.0], [1.0, 2.0, 9.0], [2.0, 3.0, 9.0]]
 
 
 def test_fedbn_keeps_the_usual_names_of_normalisation_layers() -> None:

@@ -16,6 +16,7 @@ from consilium.algorithms.feddyn import FedDyn
 from consilium.algorithms.fednova import FedNova
 from consilium.algorithms.fedper import FedPer
 from consilium.algorithms.fedprox import FedProx
+from consilium.algorithms.fedrep import FedRep
 from consilium.algorithms.qfedavg import QFedAvg
 from consilium.algorithms.scaffold import Scaffold
 from consilium.core.errors import Invalid, StudyInvalid, TrainingFailed
@@ -259,8 +260,8 @@ def test_a_strategy_sees_nothing_but_the_noised_model_and_the_plan() -> None:
         assert all(np.abs(sums[name]).max() <= of.limit for name, of in limits.items() if of.limit is not None)
     for strategy in (Scaffold({}), FedDyn({}), FedPer({"layers": ["intercept"]})):
         private.check(study, strategy, start)
-    unfit = ((Greedy({}), "asks for the loss"), (QFedAvg({}), "asks for the loss"), (Double({}), "trains 2 models"))
-    unfit += ((Ditto({}), "trains 2 models"),)
+    unfit = ((Greedy({}), "asks for the loss"), (QFedAvg({}), "asks for the loss"), (Double({}), "trains 2 times"))
+    unfit += ((Ditto({}), "trains 2 times"), (FedRep({"layers": ["intercept"]}), "trains 6 times"))
     for strategy, why in unfit:
         with pytest.raises(StudyInvalid, match=why):
             private.check(study, strategy, start)
