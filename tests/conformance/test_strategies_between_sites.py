@@ -27,7 +27,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "qfedavg": {"q": 2.0}, "feddyn": {"alpha": 0.5}, "fedper": {"layers": ["intercept"]},
     "fedrep": {"layers": ["intercept"], "head_passes": 2}, "fedbn": {"layers": ["intercept"]}, "krum": {"liars": 0},
 }  # fmt: skip
-KEEPS = ["scaffold", "feddyn", "fedper", "fedrep", "ditto"]
+KEEPS = ["scaffold", "afl", "feddyn", "fedper", "fedrep", "ditto"]
 """Strategies that keep something at a site."""
 ALIKE = ("fedavgm", "fedadagrad", "fedyogi", "fedprox", "fedbn", "trimmed-mean")
 """Those that do at a site, and add up, what another does, too."""

@@ -53,11 +53,14 @@ class Here:
 
     Args:    state: arrays of the common state.   memory: what this strategy kept here after the last round in which
              this site was counted; empty before its first.   parts: where each named part lies in the flat model.
+             loss: mean loss of a flat model over the site's training patients, never negative: F without any penalty.
+             Where there are no patients, all models are alike.
     """
 
     state: Mapping[str, Array]
     memory: Mapping[str, Array] = field(default_factory=dict)
     parts: Mapping[str, slice] = field(default_factory=dict)
+    loss: Callable[[Vector], float] = lambda of: 0.0
 
     @property
     def model(self) -> Vector:
@@ -102,15 +105,13 @@ class Local:
     """What the passes of one round gave at a site.
 
     Args:    after: the model after each pass, flat.   patients: that were trained with.   steps: of gradient, in one
-             pass.   rate: step size.   loss: mean loss of a flat model over the site's training patients, never
-             negative: F without any penalty.
+             pass.   rate: step size.
     """
 
     after: tuple[Vector, ...]
     patients: float
     steps: int
     rate: float
-    loss: Callable[[Vector], float]
 
 
 class Options(BaseModel):

@@ -41,7 +41,7 @@ class QFedAvg(fedavg.FedAvg):
 
     def contribution(self, here: Here, local: Local) -> tuple[Tensors, Tensors]:
         """The paper's numerator and denominator, both divided by its Lipschitz constant, 1 / learning rate."""
-        loss = min(max(local.loss(here.model) / self._options.largest_loss, LEAST), 1.0)
+        loss = min(max(here.loss(here.model) / self._options.largest_loss, LEAST), 1.0)
         change = local.after[0] - here.model
         length = float(np.sum(np.square(change, dtype=np.float64)))
         counts = loss**self._options.q

@@ -146,8 +146,8 @@ class Strategy(Part):
 
     name: Slug = Field(
         "fedavg",
-        description="fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, scaffold, feddyn, "
-        "fedper, fedrep, fedbn, ditto; under the recipe `plain` median, trimmed-mean, krum, "
+        description="fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, afl, scaffold, "
+        "feddyn, fedper, fedrep, fedbn, ditto; under the recipe `plain` median, trimmed-mean, krum, "
         "geometric-median; or a plug-in",
     )
     options: Json = Field(default_factory=dict, description="options of the strategy")

@@ -61,7 +61,7 @@ class Copies:
         tiny = np.zeros(2)
         state = strategy.init(tiny)
         here = Here(state)
-        local = Local(run(strategy.passes(here), lambda start, objective: start), 1.0, 1, 1.0, lambda of: 1.0)
+        local = Local(run(strategy.passes(here), lambda start, objective: start), 1.0, 1, 1.0)
         segments, kept = strategy.contribution(here, local)
         return cls(*(sum(array.size == tiny.size for array in of.values()) for of in (state, segments, kept)))
 

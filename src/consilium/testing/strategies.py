@@ -34,8 +34,12 @@ def moved(strategy: Strategy, here: Here, site: int, seed: int, by: Array | None
         moved: Array = start + objective.step(way).astype(start.dtype)
         return moved
 
-    ends, rate = run(strategy.passes(here), after), STUDY.training.learning_rate
-    return Local(ends, PATIENTS[site], STEPS[site], rate, lambda of: 0.3 + 0.1 * site)
+    return Local(run(strategy.passes(here), after), PATIENTS[site], STEPS[site], STUDY.training.learning_rate)
+
+
+def at(site: int, state: Mapping[str, Array], memory: Mapping[str, Array]) -> Here:
+    """Where a round begins at a site. To the first all models are as good, to the others those near zero."""
+    return Here(state, memory, PARTS, lambda of: 0.3 + 0.1 * site * (1 + float(np.mean(np.square(of)))))
 
 
 def summed(
@@ -45,7 +49,7 @@ def summed(
     """The sums of a round over the sites that are counted, and of their weights; their memories are replaced."""
     total: dict[str, Array] = {}
     for site in counted:
-        here = Here(state, memories[site], PARTS)
+        here = at(site, state, memories[site])
         segments, memories[site] = strategy.contribution(here, moved(strategy, here, site, seed, by))
         for name, segment in segments.items():
             total[name] = total[name] + segment if name in total else segment
@@ -118,7 +122,7 @@ def leaves_its_input_alone(make: Make) -> None:
         array.flags.writeable = False
     strategy.init(model)
     strategy.apply_chunk(state, sums, weight)
-    here = Here(state, memories[0], PARTS)
+    here = at(0, state, memories[0])
     local = moved(strategy, here, 0, 6)
     for one, end in zip(strategy.passes(here), local.after, strict=True):
         one.objective.gradient(end)
@@ -135,7 +139,7 @@ def contributes_what_it_says(make: Make) -> None:
         wanted = strategy.sums(STUDY, SIZE)
         assert "update" in wanted and wanted["update"].each
         for site, memory in enumerate(memories):
-            here = Here(state, memory, PARTS)
+            here = at(site, state, memory)
             found, _ = strategy.contribution(here, moved(strategy, here, site, 5))
             assert found["weight"].shape == (1,) and float(found["weight"][0]) == PATIENTS[site]
             assert found.keys() == {*wanted, "weight"}
@@ -160,7 +164,7 @@ def forgets_what_was_not_counted(make: Make) -> None:
     """A site whose answer came too late trains next with the memory from before, and a state without it: nothing in
     the object itself remembers the round that was lost."""
     state, memories = _later(make({}))
-    used, here = make({}), Here(state, memories[1], PARTS)
+    used, here = make({}), at(1, state, memories[1])
     used.contribution(here, moved(used, here, 1, 9))  # it is lost
     late, kept = used.contribution(here, moved(used, here, 1, 5))
     fresh, anew = make({}).contribution(here, moved(make({}), here, 1, 5))

@@ -6,6 +6,8 @@ the plan's expected batch. Nothing here depends on how many patients there are, 
 weight is the plan's constant.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from consilium.algorithms.base import Here, Local, LocalObjective, Pass, Strategy, parts_of, used
@@ -66,6 +68,7 @@ def several(
     Raises:  StudyInvalid: the strategy trains more than once, or asks for a loss, which has no noise.   Others as
              `train`.
     """
+    here = _unseen(study, here)
     one = _pass(study, strategy, here)
     after = flatten(train(study, trainer, unflatten(used([one]), like), x, y, one.objective, chance))
     return strategy.contribution(here, _local(study, after))
@@ -77,7 +80,7 @@ def check(study: Study, strategy: Strategy, model: Tensors) -> None:
     Raises: StudyInvalid: as `several`.
     """
     if study.privacy.local:
-        here = Here(strategy.init(flatten(model)), parts=parts_of(model))
+        here = _unseen(study, Here(strategy.init(flatten(model)), parts=parts_of(model)))
         _pass(study, strategy, here)
         strategy.contribution(here, _local(study, here.model))
 
@@ -89,14 +92,19 @@ def _pass(study: Study, strategy: Strategy, here: Here) -> Pass:
     return passes[0]
 
 
-def _local(study: Study, after: Vector) -> Local:
-    """What a strategy may know of a round: nothing of it depends on the patients, but the noised model."""
+def _unseen(study: Study, here: Here) -> Here:
+    """What a strategy may know as a round begins: nothing of the patients."""
 
     def loss(of: Vector) -> float:
         raise _unfit(study, "asks for the loss of patients, to which no noise is added")
 
+    return replace(here, loss=loss)
+
+
+def _local(study: Study, after: Vector) -> Local:
+    """What a strategy may know of a round: nothing of it depends on the patients, but the noised model."""
     assert study.privacy.weight is not None
-    return Local((after,), study.privacy.weight, study.noised_steps, study.training.learning_rate, loss)
+    return Local((after,), study.privacy.weight, study.noised_steps, study.training.learning_rate)
 
 
 def _unfit(study: Study, why: str) -> StudyInvalid:

@@ -83,8 +83,8 @@ class Work:
         travels along. It is one step, to which noise is added later, or several with all their noise. Where the unit is
         a hospital, training is as ever, and the strategy clips what comes of it.
         """
-        study, here, training = self.plan.study, self._here(state, memory), ~self.examples.test
-        x, y = self.examples.x[training], self.examples.y[training]
+        study, here = self.plan.study, self._here(state, memory)
+        x, y = self._training
         if study.privacy.shared and not study.privacy.whole:
             return Update(private.step(study, self.trainer, unflatten(here.model, self.like), x, y, sample))
         if study.privacy.local:
@@ -94,12 +94,9 @@ class Work:
         def train(start: Vector, objective: LocalObjective) -> Vector:
             return flatten(self.trainer.train(study, unflatten(start, self.like), x, y, objective, number))
 
-        def loss(of: Vector) -> float:
-            return self.trainer.loss(study, unflatten(of, self.like), x, y)
-
         weight = study.privacy.weight
         patients = float(len(y)) if weight is None else weight
-        local = Local(run(passes, train), patients, steps(study, len(y)), study.training.learning_rate, loss)
+        local = Local(run(passes, train), patients, steps(study, len(y)), study.training.learning_rate)
         segments, kept = self.strategy.contribution(here, local)
         if weight is not None:
             return Update(segments, kept)  # figures would leave without noise
@@ -121,7 +118,21 @@ class Work:
 
     def _here(self, state: Path, memory: Mapping[str, Array] | None) -> Here:
         arrays = chain.read(state).arrays
-        return Here({**arrays, "model": np.array(arrays["model"])}, memory or {}, parts_of(self.like))
+        x, y = self._training
+        known: dict[str, float] = {}
+
+        def loss(of: Vector) -> float:
+            name = digest(of.tobytes())
+            if name not in known:  # a strategy asks for the same model several times in a round
+                known[name] = self.trainer.loss(self.plan.study, unflatten(of, self.like), x, y)
+            return known[name]
+
+        return Here({**arrays, "model": np.array(arrays["model"])}, memory or {}, parts_of(self.like), loss)
+
+    @property
+    def _training(self) -> tuple[Floats, Floats]:
+        patients = ~self.examples.test
+        return self.examples.x[patients], self.examples.y[patients]
 
     def _metrics(self, vector: Vector) -> Tensors:
         test = self.examples.test

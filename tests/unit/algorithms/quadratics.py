@@ -55,9 +55,9 @@ def federate(
     for number in range(rounds):
         total: Tensors = {}
         for index, site in enumerate(sites):
-            here = Here(state, site.memory, parts or {"all": slice(0, site.at.size)})
+            here = Here(state, site.memory, parts or {"all": slice(0, site.at.size)}, site.loss)
             after = run(strategy.passes(here), partial(site.trained, rate=rate))
-            segments, kept = strategy.contribution(here, Local(after, site.patients, site.steps, rate, site.loss))
+            segments, kept = strategy.contribution(here, Local(after, site.patients, site.steps, rate))
             if counted is None or index in counted(number):
                 site.memory = kept
                 total = {name: total.get(name, 0.0) + segment for name, segment in segments.items()}

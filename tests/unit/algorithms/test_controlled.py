@@ -19,7 +19,7 @@ EVERY: dict[str, Callable[[], Strategy]] = {"scaffold": lambda: Scaffold({}), "f
 
 
 def ended(model: float, patients: float) -> Local:
-    return Local((np.array([model]),), patients, 2, 0.25, lambda of: 0.0)
+    return Local((np.array([model]),), patients, 2, 0.25)
 
 
 def played(strategy: Strategy, state: Tensors, memories: list[Tensors], models: list[float]) -> Tensors:
@@ -111,7 +111,7 @@ def test_what_layers_count_is_averaged_and_not_corrected(name: str) -> None:
     state, memory = strategy.init(np.zeros(2)), dict[str, Any]()
     for _ in range(3):
         here = Here(state, memory, parts)
-        local = Local((here.model + 1.0,), 10.0, 2, 0.25, lambda of: 0.0)
+        local = Local((here.model + 1.0,), 10.0, 2, 0.25)
         found, memory = strategy.contribution(here, local)
         assert found["control"][0] == 0
         state = strategy.apply_chunk(state, found, 10.0)

@@ -22,7 +22,7 @@ PARTS = {"body": slice(0, 2), "head": slice(2, 3)}
 
 
 def local(*after: list[float]) -> Local:
-    return Local(tuple(map(np.array, after)), 10.0, 1, 0.1, lambda of: 0.0)
+    return Local(tuple(map(np.array, after)), 10.0, 1, 0.1)
 
 
 def test_fedper_sends_zeros_for_what_stays_and_trains_from_it_again() -> None:
@@ -119,7 +119,7 @@ def test_fedrep_finds_what_all_share_where_no_site_has_patients_enough_to_learn_
             total: dict[str, Any] = {}
             for at, one in enumerate(sites):
                 here = Here(state, memories[at], parts)
-                local = Local(run(strategy.passes(here), one.trained), 10.0, 5, 0.1, one.loss)
+                local = Local(run(strategy.passes(here), one.trained), 10.0, 5, 0.1)
                 sent, memories[at] = strategy.contribution(here, local)
                 total = {name: total.get(name, 0.0) + array for name, array in sent.items()}
             state = strategy.apply_chunk(state, total, float(total["weight"][0]))
@@ -179,7 +179,7 @@ def test_fedbn_serves_hospitals_whose_scanners_shift_their_inputs_where_fedavg_d
                 here = Here(state, memories[site], parts_of(like))
                 (one,) = strategy.passes(here)
                 after = flatten(trainer.train(study, unflatten(one.start, like), x, y, one.objective, number))
-                sent, memories[site] = strategy.contribution(here, Local((after,), 150.0, 5, 0.3, lambda of: 0.0))
+                sent, memories[site] = strategy.contribution(here, Local((after,), 150.0, 5, 0.3))
                 total = {name: total.get(name, 0.0) + array for name, array in sent.items()}
             state = strategy.apply_chunk(state, total, float(total["weight"][0]))
         used = [strategy.passes(Here(state, memory, parts_of(like)))[-1].start for memory in memories]

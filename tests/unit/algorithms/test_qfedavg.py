@@ -1,5 +1,7 @@
 """q-FedAvg: by hand from its paper, FedAvg at q = 0, the stationary point of its objective, and fairer losses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,8 +21,9 @@ def test_one_round_by_hand(largest: float) -> None:
     D = F^q L dw = -[8, 0], -[0, 4]; the step is -(D1 + D2) / (h1 + h2) = [8, 4] / 58.
     """
     here, fair = Here({"model": np.zeros(2)}), QFedAvg({"q": 2, "largest_loss": largest})
-    first, _ = fair.contribution(here, Local((np.array([1.0, 0.0]),), 1.0, 3, 0.5, lambda of: 2.0))
-    second, _ = fair.contribution(here, Local((np.array([0.0, 2.0]),), 1.0, 3, 0.5, lambda of: 1.0))
+    worse, better = replace(here, loss=lambda of: 2.0), replace(here, loss=lambda of: 1.0)
+    first, _ = fair.contribution(worse, Local((np.array([1.0, 0.0]),), 1.0, 3, 0.5))
+    second, _ = fair.contribution(better, Local((np.array([0.0, 2.0]),), 1.0, 3, 0.5))
     total = {name: first[name] + second[name] for name in ("update", "curvature")}
     np.testing.assert_allclose(fair.apply_chunk(here.state, total, 2.0)["model"], np.array([8.0, 4.0]) / 58)
 

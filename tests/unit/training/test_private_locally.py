@@ -235,7 +235,7 @@ class Greedy(FedAvg):
 
     def contribution(self, here: Here, local: Local) -> tuple[Tensors, Tensors]:
         told, kept = super().contribution(here, local)
-        return {**told, "update": told["update"] * local.loss(here.model)}, kept
+        return {**told, "update": told["update"] * here.loss(here.model)}, kept
 
 
 class Double(FedAvg):
