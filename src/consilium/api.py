@@ -257,6 +257,11 @@ def _followed(before: Json, new: Json) -> Json:
     return {**new, **parts}
 
 
+def _place(name: str) -> tuple[int, str]:
+    """By the number at the end of a name: two before ten."""
+    return len(name), name
+
+
 @dataclass(frozen=True)
 class Result:
     """What a run gave. `document` is the coordinator's answer: the run's view, its figures, and where the model is."""
@@ -289,10 +294,15 @@ class Result:
 
     def model(self) -> Tensors:
         """The final model as named arrays, shaped as the trainer made them."""
+        return self.models()["model"]
+
+    def models(self) -> dict[str, Tensors]:
+        """The final models of a strategy that learns several: `model` is the first, then `model-2` and so on."""
         with tempfile.TemporaryDirectory() as folder:
             state, initial = self.fetch(Path(folder))
-            like = from_safetensors(initial.read_bytes())
-            return unflatten(chain.read(state).arrays["model"], like)
+            like, arrays = from_safetensors(initial.read_bytes()), chain.read(state).arrays
+            named = ["model", *(name for name in sorted(arrays, key=_place) if name.startswith("model-"))]
+            return {name: unflatten(arrays[name], like) for name in named}
 
     def metadata(self) -> dict[str, str]:
         """Where the model comes from: plan, contract, run, and the state's digest."""

@@ -26,6 +26,7 @@ EVERY = list(plugins.names("consilium.strategies"))
 OPTIONS: dict[str, dict[str, Any]] = {
     "qfedavg": {"q": 2.0}, "feddyn": {"alpha": 0.5}, "fedper": {"layers": ["intercept"]},
     "fedrep": {"layers": ["intercept"], "head_passes": 2}, "fedbn": {"layers": ["intercept"]}, "krum": {"liars": 0},
+    "ifca": {"spread": 0.5},
 }  # fmt: skip
 KEEPS = ["scaffold", "afl", "feddyn", "fedper", "fedrep", "ditto"]
 """Strategies that keep something at a site."""

@@ -139,6 +139,8 @@ class Model(Part):
 
 SINGLE = ("median", "trimmed-mean", "krum", "geometric-median")
 """Strategies that look at single updates."""
+GROUPED = ("ifca",)
+"""Strategies that add up apart what groups of sites send: a group may be smaller than `privacy.min_sites`."""
 
 
 class Strategy(Part):
@@ -147,7 +149,7 @@ class Strategy(Part):
     name: Slug = Field(
         "fedavg",
         description="fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, afl, scaffold, "
-        "feddyn, fedper, fedrep, fedbn, ditto; under the recipe `plain` median, trimmed-mean, krum, "
+        "feddyn, fedper, fedrep, fedbn, ditto, ifca; under the recipe `plain` median, trimmed-mean, krum, "
         "geometric-median; or a plug-in",
     )
     options: Json = Field(default_factory=dict, description="options of the strategy")

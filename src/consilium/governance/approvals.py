@@ -7,7 +7,7 @@ from typing import Literal
 
 from consilium.core.errors import Refused
 from consilium.core.ids import Digest
-from consilium.core.study import Plan
+from consilium.core.study import GROUPED, Plan
 
 WEAKER: dict[str, str] = {
     "plain": (
@@ -17,6 +17,10 @@ WEAKER: dict[str, str] = {
     "given-model": (
         "The study starts from a model that was made elsewhere, and nobody here can tell how. One made to keep "
         "patients apart shows single ones even in sums over many hospitals, unless noise is added (an epsilon)."
+    ),
+    "small-groups": (
+        "The strategy adds up groups of hospitals apart, and a group may be smaller than `min_sites`: that of one "
+        "hospital is its own update. Nobody is told which hospital it is of, but its number of patients may tell."
     ),
 }
 """Modes that a hospital must accept by name, and what it accepts with them."""
@@ -66,7 +70,8 @@ def weaker(plan: Plan) -> tuple[str, ...]:
     """The modes of a plan that each hospital must accept by name."""
     recipe = plan.study.privacy.recipe
     given = ("given-model",) if plan.study.model.start == "given" else ()
-    return ((recipe,) if recipe in WEAKER else ()) + given
+    grouped = recipe == "secure_sum" and plan.study.strategy.name in GROUPED
+    return ((recipe,) if recipe in WEAKER else ()) + given + (("small-groups",) if grouped else ())
 
 
 def meant(plan: Plan, mode: str) -> str:

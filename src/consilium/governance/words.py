@@ -1,7 +1,7 @@
 """A plan in plain words: what a data steward reads before deciding."""
 
 from consilium.core.round import threshold
-from consilium.core.study import Feature, Plan, Study
+from consilium.core.study import GROUPED, Feature, Plan, Study
 from consilium.governance.approvals import meant, weaker
 
 _SUMS = (
@@ -12,6 +12,10 @@ _SUMS = (
     "their keys, and at most one hospital works with it: honest hospitals in any opened sum: {honest}. {missing} A "
     "second sum at the same model that would show fewer than {floor} hospitals by difference is refused at each "
     "hospital. {bound}"
+)
+_APART = (
+    " Groups of hospitals that learn a model of their own are summed apart. Such a group may be of fewer than {floor} "
+    "hospitals: the sum of a group of one is that hospital's update, without its name, but with its number of patients."
 )
 _START = {
     "seed": "It starts from values that follow from the study: this hospital makes them anew, and takes no others.",
@@ -73,6 +77,7 @@ PROTECTS = {
     "secure_sum": "secure_sum: the coordinator saw sums over hospitals; figures of single hospitals are withheld",
 }
 """What a result says of its recipe, in one line."""
+_GROUPED = "; of groups of hospitals apart, which may have been of one"
 
 
 def explain(plan: Plan) -> str:
@@ -115,7 +120,8 @@ def learns(study: Study) -> str:
     spare = study.quorum - least
     missing = f"With {study.quorum} hospitals, " + (f"{spare} may be missing." if spare else "none may be missing.")
     sums, bound = (_FIGURES, _UNBOUNDED) if study.privacy.epsilon is None else (_NOISED, _bound(study, least))
-    return _SUMS.format(least=least, honest=least - 1, missing=missing, floor=floor, sums=sums, bound=bound)
+    told = _SUMS.format(least=least, honest=least - 1, missing=missing, floor=floor, sums=sums, bound=bound)
+    return told + (_APART.format(floor=floor) if study.strategy.name in GROUPED else "")
 
 
 def _bound(study: Study, least: int) -> str:
@@ -133,7 +139,8 @@ def protects(study: Study) -> str:
     """How a plan protects updates, in one line."""
     asked = study.privacy
     if asked.epsilon is None:
-        return PROTECTS[asked.recipe]
+        grouped = asked.recipe == "secure_sum" and study.strategy.name in GROUPED
+        return PROTECTS[asked.recipe] + (_GROUPED if grouped else "")
     if asked.local:
         how = "with noise that each hospital added itself"
     else:

@@ -104,10 +104,22 @@ def test_a_weaker_mode_is_known_by_name_and_in_words(study: Study) -> None:
     plan = Plan.of(study)
     expected = (study.privacy.recipe,) if study.privacy.recipe in WEAKER else ()
     expected += ("given-model",) if study.model.start == "given" else ()
+    grouped = study.privacy.recipe == "secure_sum" and study.strategy.name == "ifca"
+    expected += ("small-groups",) if grouped else ()
     assert weaker(plan) == expected and all(words.endswith(".") for words in WEAKER.values())
-    assert set(approvals.WEAKER) == {"plain", "given-model"} and weaker(PLAN) == ("plain",)
+    assert set(approvals.WEAKER) == {"plain", "given-model", "small-groups"} and weaker(PLAN) == ("plain",)
     secure = Plan.of(make(privacy={"recipe": "secure_sum"}))
     assert weaker(secure) == () and standing(secure, [said(plan=secure.digest, accepts=())], NOW)
+
+
+def test_groups_that_may_be_small_are_accepted_by_name_where_sums_hide_single_hospitals() -> None:
+    strategy = make().strategy.model_copy(update={"name": "ifca"})
+    secure = Plan.of(make(privacy={"recipe": "secure_sum"}).model_copy(update={"strategy": strategy}))
+    with pytest.raises(Refused, match="small-groups"):
+        standing(secure, [said(plan=secure.digest, accepts=())], NOW)
+    assert standing(secure, [said(plan=secure.digest, accepts=("small-groups",))], NOW)
+    plain = Plan.of(make(privacy={"recipe": "plain"}).model_copy(update={"strategy": strategy}))
+    assert weaker(plan=plain) == ("plain",), "no single hospital is hidden"
 
 
 def test_a_model_that_was_made_elsewhere_is_accepted_by_name() -> None:

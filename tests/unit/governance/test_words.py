@@ -120,6 +120,17 @@ def test_for_hospitals_as_a_whole_it_is_said_that_few_of_them_get_hygiene_and_no
     )
 
 
+def test_that_groups_may_be_small_is_said_in_review_and_result() -> None:
+    secure = make(privacy={"recipe": "secure_sum", "min_sites": 4}, quorum=7)
+    grouped = secure.model_copy(update={"strategy": secure.strategy.model_copy(update={"name": "ifca"})})
+    told = explain(Plan.of(grouped))
+    assert "fewer than 4 hospitals: the sum of a group of one is that hospital's update" in learns(grouped)
+    assert WEAKER["small-groups"] in told and learns(grouped) in told and "may have been of one" in protects(grouped)
+    assert "group" not in explain(Plan.of(secure)) and "group" not in protects(secure)
+    plain = make(privacy={"recipe": "plain"}).model_copy(update={"strategy": grouped.strategy})
+    assert "group" not in learns(plain) and "group" not in protects(plain)
+
+
 def test_the_shipped_study_is_explained_whole() -> None:
     from pathlib import Path
 

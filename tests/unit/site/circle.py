@@ -16,6 +16,7 @@ from consilium.coordinator import perform
 from consilium.core import state as chain
 from consilium.core.ids import Digest, SiteId, digest
 from consilium.core.study import Plan, Study
+from consilium.governance.approvals import weaker
 from consilium.privacy import opening, recipe
 from consilium.privacy.secagg import Masked, Open, Ready, Unmask
 from consilium.site import comparing, pipeline, seats
@@ -109,8 +110,7 @@ class Hospital:
                 "INSERT INTO studies (study, plan, payload, title, at) VALUES (?, ?, ?, '', '')",
                 plan.study.name, plan.digest, plan.payload,
             )  # fmt: skip
-        accepts = ("plain",) if plan.study.privacy.recipe == "plain" else ()
-        self.desk.approve(plan.study.name, "Vera", accepts, None, self.mapping, datetime.now(UTC))
+        self.desk.approve(plan.study.name, "Vera", weaker(plan), None, self.mapping, datetime.now(UTC))
 
     def ask(self, task: Task) -> str:
         """Perform a task: `done`, `waits`, or the reason of a refusal."""
