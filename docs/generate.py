@@ -129,6 +129,24 @@ def plugins_page() -> str:
     return "\n".join(parts)
 
 
+def architectures_page() -> str:
+    """docs/reference/architectures.md."""
+    from consilium.training.catalogue import CATALOGUE
+
+    parts = [f"# Architectures\n\n{NOTE}\n{ARCHITECTURES}"]
+    parts.extend(_keys(f"`{name}`", kind.model_json_schema()) for name, (kind, _) in CATALOGUE.items())
+    return "\n".join(parts)
+
+
+ARCHITECTURES = """The catalogue of PyTorch models, `model.architecture` in [the study file](study-file.md), with their
+`model.options`. They need the extra `torch`. Each gives one number per patient, which the label's type makes a
+probability, a value or a rate. First values follow from `training.seed`.
+
+All can have an [epsilon](../how-to/ask-for-an-epsilon.md): none of their layers mixes patients, and only weights are
+averaged. A study can bring [an architecture of its own](../how-to/approve-a-wheel.md) otherwise.
+"""
+
+
 def views_page() -> str:
     """docs/reference/view-definitions.md."""
     rows = "\n".join(f"| `{kind}` | `{arrow}` |" for kind, arrow in sorted(TYPES.items()))
@@ -202,6 +220,8 @@ def schema_page(what: str) -> str:
 
 
 def _keys(title: str, part: dict[str, Any]) -> str:
+    if not part.get("properties"):
+        return f"## {title}\n\n{_sentence(part)}\n\nIt has no options.\n"
     rows = []
     for name, key in part.get("properties", {}).items():
         need = "required" if name in part.get("required", []) else f"default `{json.dumps(key.get('default'))}`"
@@ -239,6 +259,7 @@ def pages() -> dict[Path, str]:
         reference / "exit-codes.md": exit_codes_page(),
         reference / "settings.md": settings_page(),
         reference / "plug-ins.md": plugins_page(),
+        reference / "architectures.md": architectures_page(),
         reference / "view-definitions.md": views_page(),
         HERE / "images" / "round.svg": drawn(machine.diagram(machine.PLAIN)),
     }

@@ -49,7 +49,7 @@ def _check_options(study: Study, path: Path) -> None:
         if study.model.kind == "torch" and study.model.wheel is None:
             from consilium.training import catalogue  # torch, an extra
 
-            catalogue.options(str(study.model.architecture), study.model.options)
+            catalogue.check(study)
     except ModuleNotFoundError:
         return  # who has no torch cannot submit the study, and is told so then
     except StudyInvalid as error:

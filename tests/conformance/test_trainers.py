@@ -23,6 +23,7 @@ STUDIES = {
             ("binary", "mlp", {"hidden": [8]}, 16),
             ("number", "residual-mlp", {"width": 8, "blocks": 1}, 0),
             ("count", "logistic", {}, 0),
+            ("binary", "cnn", {"shape": [1, 3], "channels": [4], "groups": 1, "pool": 1, "hidden": [8]}, 0),
         )
     ],
 }

@@ -10,10 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import yaml
 
+from consilium import plugins, studyfile
+from consilium.algorithms import encode
+from consilium.algorithms.base import LocalObjective
 from consilium.console.cli import app
+from consilium.data import contract, mapping, tables
 from consilium.training import sandbox
 from docs.pages import ROOT, Block, blocks
 from e2e.coordinator import PASSWORD
@@ -57,6 +64,29 @@ def test_the_notebook_runs_as_it_is_written(here: Federation, person: Path) -> N
         exec(compile(cell, f"cell {number}", "exec"), notebook)
     assert notebook["result"].figures["sites"]["north"]["auroc"]["n"] > 0
     assert (person / "model.safetensors").stat().st_size > 0
+
+
+def test_the_study_of_signals_is_written_mapped_and_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With made-up beats: those with a wide peak are ectopic."""
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    (block,) = (b for b in blocks(HOW_TO / "learn-from-signals-and-images.md") if b.language == "python")
+    exec(compile(block.text, "write_study.py", "exec"), {})
+    asked = studyfile.read(Path("study.yaml"))
+    rng, at = np.random.default_rng(1), np.linspace(-1, 1, 250)
+    wide = rng.random(200) < 0.5
+    beats = np.exp(-((at / np.where(wide, 0.3, 0.05)[:, None]) ** 2)) * 1000 + rng.normal(scale=100, size=(200, 250))
+    columns = {f"{lead}_{number}": beats[:, number] for lead in ("ii", "v1") for number in range(250)}
+    told = columns | {"patient_no": np.arange(200), "ectopic": wide.astype(int)}
+    pyarrow.parquet.write_table(pyarrow.table(told), "beats.parquet")
+    given = mapping.load(Path("heartbeats.yaml"), asked.contract)
+    source = tables.source(given.source, tmp_path, {"parquet": tables.ParquetSource})
+    table = contract.apply(given, asked.contract, asked.evaluation, source.rows()).table
+    x, trainer = encode.encode(asked.contract, table.columns), plugins.load("consilium.trainers", "torch")()
+    model = trainer.initial(asked, encode.names(asked.contract))
+    for number in range(4):
+        model = trainer.train(asked, model, x, table.label, LocalObjective(), number)
+    assert np.mean((trainer.predict(asked, model, x) > 0.5) == table.label) > 0.9
 
 
 def test_a_wheel_is_built_read_allowed_and_trained(here: Federation, person: Path) -> None:

@@ -6,10 +6,12 @@ arXiv 1912.06015, and Bu et al., NeurIPS 2022, arXiv 2205.10683, for convolution
 more product: there is no second backward pass (Bu et al., ICML 2023, arXiv 2210.00038).
 
 What is summed is what was measured: no patient adds more than the bound, whatever a layer does. Layers are taken from a
-list, for one that mixes patients (batch normalisation) would let a patient change the others' gradients.
+list, for one that mixes patients (batch normalisation) would let a patient change the others' gradients. A model with
+other layers takes each patient alone (`singly.py`), which is slower, or is refused by name.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +22,7 @@ from torch.nn import functional
 
 from consilium.core.errors import Invalid, StudyInvalid, TrainingFailed
 from consilium.privacy import clip
+from consilium.training import singly
 from consilium.training.catalogue import Block
 
 MAX_RATE = 50.0
@@ -32,7 +35,7 @@ ROOM = 2
 """By so much a patient's gradient of a convolution may be larger than its unfolded input, to be made at all."""
 SHAPELESS = (
     nn.Sequential, nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Dropout,
-    nn.Identity, nn.Flatten, nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d,
+    nn.Identity, nn.Flatten, nn.Unflatten, nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d,
     nn.AdaptiveAvgPool2d, Block,
 )  # fmt: skip
 """Modules without parameters of their own that treat each patient alone."""
@@ -181,16 +184,20 @@ class Clipper:
     def __post_init__(self) -> None:
         """Look at every layer, and be told of what goes through it."""
         self._layers: dict[str, Any] = {}
-        for name, layer in self.module.named_modules(remove_duplicate=False):
-            trained = {part.requires_grad for part in layer.parameters(recurse=False)}
-            if type(layer) in KNOWN and trained == {True}:
-                _plain(name, layer)
-                if layer in self._layers.values():
-                    raise _unknown(name, layer, "stands in the model twice")
+        self._trained = [name for name, part in self.module.named_parameters() if part.requires_grad]
+        every = list(self.module.named_modules(remove_duplicate=False))
+        times = Counter(id(layer) for _, layer in every)
+        uses = [id(part) for _, part in self.module.named_parameters(remove_duplicate=False)]
+        self._known = len(uses) == len(set(uses)) and all(_known(layer) for _, layer in every)
+        for name, layer in every:
+            why = "stands in the model twice" if times[id(layer)] > 1 else singly.unfit(layer)
+            if why and not self._known:
+                raise _unknown(name, layer, why)
+            if self._known and any(part.requires_grad for part in layer.parameters(recurse=False)):
                 self._layers[name] = layer
                 layer.register_forward_hook(self._hook(name))
-            elif type(layer) not in {*SHAPELESS, *KNOWN} or len(trained) > 1 or getattr(layer, "inplace", False):
-                raise _unknown(name, layer, "is not known to treat each patient alone, or is trained in part")
+            elif self._known and type(layer) is nn.Unflatten:
+                layer.register_forward_hook(lambda _, __, out: _last(out))
         self._chain = _chain(self.module) if len(self._layers) else []
         self._names = {
             name: [f"{name}.{own}".lstrip(".") for own, part in layer.named_parameters()]
@@ -219,19 +226,25 @@ class Clipper:
         """
         if not 0 < bound < float("inf"):
             raise Invalid(f"{bound} is no bound", "choose a positive one")
-        if inputs.dim() == 4:  # also where one channel could be read in both ways
-            inputs = torch.empty_like(inputs, memory_format=torch.channels_last).copy_(inputs)
-        piece = MANY if self._chain else PIECE
-        total: dict[str, Any] = {}
+        parts = self._parts()
         if not len(inputs):  # so few patients were drawn: their sum is zero
-            known = dict(self.module.named_parameters())
-            return {name: torch.zeros_like(known[name]) for names in self._names.values() for name in names}
+            return {name: torch.zeros_like(part) for name, part in parts.items()}
+        total: dict[str, Any] = {}
+        if not self._known:
+            one, piece = self._alone, max(1, min(PIECE, singly.MOST // sum(map(torch.numel, parts.values()))))
+        elif self._chain:
+            one, piece = self._chained, MANY
+        else:
+            one, piece, inputs = self._recorded, PIECE, _last(inputs)
         for start in range(0, len(inputs), piece):
             here = slice(start, min(start + piece, len(inputs)))
-            one = self._chained if self._chain else self._recorded
             for name, more in one(inputs[here], lambda score, here=here: slopes(score, here), bound).items():  # type: ignore[misc]
                 total[name] = total[name] + more if name in total else more
         return total
+
+    def _parts(self) -> dict[str, Any]:
+        known = dict(self.module.named_parameters())
+        return {name: known[name] for name in self._trained}
 
     def _recorded(self, inputs: Any, slopes: Callable[[Any], Any], bound: float) -> dict[str, Any]:
         """The sum from what the hooks saw, and from torch's own derivatives by the outputs of each layer."""
@@ -252,6 +265,13 @@ class Clipper:
             for layer, names in self._names.items()
             for name, one in zip(names, parts[layer].totals(scale), strict=False)  # a layer may lack a bias
         }
+
+    def _alone(self, inputs: Any, slopes: Callable[[Any], Any], bound: float) -> dict[str, Any]:
+        """The sum of what is made for each patient."""
+        out, each = singly.gradients(self.module, self._parts(), inputs)
+        told = _each(slopes, out, len(inputs)).reshape(-1)
+        scale = told * _factors([_squares(part.flatten(1) * told[:, None]) for part in each.values()], bound)
+        return {name: (scale @ part.flatten(1)).view(part.shape[1:]) for name, part in each.items()}
 
     def _chained(self, inputs: Any, slopes: Callable[[Any], Any], bound: float) -> dict[str, Any]:
         """The sum for dense layers one after the other, mostly in numpy: small ones wait for torch's bookkeeping."""
@@ -318,15 +338,28 @@ def _factors(squares: list[Any], bound: float) -> Any:
     return most / norms.clamp_(min=most)
 
 
-def _plain(name: str, layer: Any) -> None:
+def _known(layer: Any) -> bool:
+    """Whether what a layer adds is found here without single patients' gradients."""
+    trained = {part.requires_grad for part in layer.parameters(recurse=False)}
+    if len(trained) > 1 or getattr(layer, "inplace", False):
+        return False
     if isinstance(layer, nn.Conv1d | nn.Conv2d) and (
         layer.groups != 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str)
     ):
-        raise _unknown(name, layer, "has groups, or a padding that is not a number of zeros")
+        return False
+    return type(layer) in KNOWN or (type(layer) in SHAPELESS and getattr(layer, "dim", 1) == 1)
+
+
+def _last(values: Any) -> Any:
+    """Of images, the same with channels last in memory, also where one channel could be read in both ways."""
+    if values.dim() != 4:
+        return values
+    return torch.empty_like(values, memory_format=torch.channels_last).copy_(values)
 
 
 def _unknown(name: str, layer: Any, why: str) -> StudyInvalid:
     return StudyInvalid(
         f"the layer {name} ({type(layer).__name__}) {why}: its gradients cannot be clipped by patient",
-        f"use {', '.join(sorted(kind.__name__ for kind in KNOWN))} once each, or train without an epsilon",
+        f"use {', '.join(sorted(kind.__name__ for kind in KNOWN))}, another layer of torch.nn that treats each patient "
+        "alone, or train without an epsilon",
     )

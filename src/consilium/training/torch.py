@@ -22,13 +22,13 @@ from consilium.training.linear import batches, least_poisson
 try:
     import torch
 
-    from consilium.training.catalogue import named
+    from consilium.training import catalogue
     from consilium.training.clipped import MAX_RATE, Clipper, slope
 except ImportError as error:
     raise Refused("torch models need the extra", EXTRA.format("torch"), reason="extra") from error
 
-PIECE = 65_536
-"""Patients per step of prediction: a bound on memory that does not depend on the study."""
+VALUES = 1 << 20
+"""Inputs that go through a model at once: a bound on memory that does not depend on the number of patients."""
 
 
 @contextmanager
@@ -93,7 +93,7 @@ class TorchTrainer:
     def initial(self, study: Study, names: list[str]) -> Tensors:
         """The architecture's own initial values, drawn from the plan's seed.
 
-        Raises: StudyInvalid: unknown architecture or option.
+        Raises: StudyInvalid: unknown architecture or option, or one that the contract's features do not fit.
         """
         with _settled(study.training.seed):
             parts = _parts(self._module(study, len(names)).float())
@@ -119,7 +119,7 @@ class TorchTrainer:
             for batch in batches(study, len(y), number):
                 part = slice(None) if batch is None else torch.from_numpy(batch)
                 flat.gradient.zero_()
-                _loss(study, _scores(flat.module, inputs[part]), labels[part]).backward()
+                self._descend(study, flat.module, inputs[part], labels[part])
                 step = flat.gradient + penalty * flat.values
                 if beside:
                     more = np.asarray(objective.gradient(flat.values.numpy()), dtype=np.float32)
@@ -131,6 +131,12 @@ class TorchTrainer:
         if not all(np.all(np.isfinite(array)) for array in found.values()):
             raise TrainingFailed("the parameters grew without bound", "lower training.learning_rate in the study")
         return found
+
+    def _descend(self, study: Study, module: Any, x: Any, y: Any) -> None:
+        """Add the gradient of a batch's mean loss: piece by piece, but for foreign layers, which may mix patients."""
+        for piece in [slice(None)] if self.build is not None else _pieces(x):
+            share = len(y[piece]) / len(y)
+            (_loss(study, _scores(module, x[piece]), y[piece]) * share).backward()
 
     def clipped(self, study: Study, model: Tensors, x: Floats, y: Floats, bound: float) -> tuple[Floats, Floats]:
         """Sum over patients of gradients, each of a norm of at most `bound`; and the gradient of the penalty; flat.
@@ -167,14 +173,22 @@ class TorchTrainer:
     def _score(self, study: Study, model: Tensors, x: Floats) -> Any:
         inputs = torch.from_numpy(x.astype(np.float32))
         module = _Flat(self._module(study, x.shape[1]), model).module.eval()
-        scores = [_scores(module, inputs[at : at + PIECE]) for at in range(0, len(x), PIECE)]
+        scores = [_scores(module, inputs[piece]) for piece in _pieces(inputs)]
         return torch.cat(scores).double() if scores else torch.zeros(0).double()
 
     def _module(self, study: Study, inputs: int) -> Any:
         if study.model.wheel is not None and self.build is None:
             raise StudyInvalid("the architecture is in a wheel, which is not here", "submit with --wheel FILE")
-        build = self.build or named(str(study.model.architecture))
-        return build(inputs, dict(study.model.options))
+        if self.build is not None:
+            return self.build(inputs, dict(study.model.options))
+        catalogue.check(study)
+        return catalogue.named(str(study.model.architecture))(inputs, dict(study.model.options))
+
+
+def _pieces(x: Any) -> Iterator[slice]:
+    """Patients of (n, p) inputs in turn, as many at once as have `VALUES` inputs."""
+    size = max(1, VALUES // max(1, x.shape[1]))
+    return (slice(at, at + size) for at in range(0, len(x), size))
 
 
 def _scores(module: Any, x: Any) -> Any:

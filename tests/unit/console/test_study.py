@@ -94,6 +94,11 @@ def test_new_never_overwrites(tmp_path: Path) -> None:
         ("{female: female", "{true: female", ["categories.true", "quote it"]),
         ("{kind: logistic,", "{kind: torch, architecture: mpl,", ["model.architecture", "no 'mpl'"]),
         ("{kind: logistic,", "{kind: torch, architecture: mlp, options: {hidden: many},", ["model.options.hidden"]),
+        (
+            "{kind: logistic,",
+            "{kind: torch, architecture: cnn, options: {shape: [1, 9]},",
+            ["model.architecture", "takes"],
+        ),
         ("{name: fedavg}", "{name: fedprox, options: {mu: -1}}", ["strategy.options.mu", "greater than or equal to 0"]),
         ("{name: fedavg}", "{name: fedprox, options: {nu: 1}}", ["strategy.options.nu", "not permitted"]),
         ("{name: fedavg}", "{name: fedadam, options: {learning_rate: high}}", ["strategy.options.learning_rate"]),

@@ -19,13 +19,15 @@ from torch import nn
 
 from consilium.algorithms.base import LocalObjective
 from consilium.core.tensors import flatten
-from consilium.training import clipped
+from consilium.training import clipped, singly
 from consilium.training import torch as trainer
 from consilium.training.catalogue import named
 from consilium.training.clipped import Clipper, slope
+from consilium.training.singly import gradients
 from consilium.training.torch import TorchTrainer
 
 ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")
 LABELS = {"binary": BINARY, "number": NUMBER, "count": COUNT}
 
 
@@ -78,10 +80,49 @@ ARCHITECTURES: dict[str, tuple[Any, tuple[int, ...]]] = {
         lambda: nn.Sequential(nn.Conv1d(2, 3, 3), nn.LayerNorm(8), nn.Flatten(), nn.Linear(24, 1)),
         (2, 10),
     ),
+    "cnn of the catalogue": (lambda: named("cnn")(72, {"shape": [2, 6, 6], "channels": [4, 8], "hidden": [5]}), (72,)),
+    "cnn of the catalogue, signals": (
+        lambda: named("cnn")(46, {"shape": [2, 23], "channels": [4], "groups": 2, "kernel": 5, "hidden": []}), (46,),
+    ),
+    "cnn of the catalogue, means": (
+        lambda: named("cnn")(64, {"shape": [1, 8, 8], "channels": [4, 4], "pool": 1, "places": "mean"}), (64,),
+    ),
+    "a norm without parameters": (
+        lambda: nn.Sequential(nn.Linear(5, 6), nn.LayerNorm(6, elementwise_affine=False), nn.Linear(6, 1)), (5,),
+    ),
 }  # fmt: skip
 
+ALONE: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "cnn of the catalogue, volumes": (
+        lambda: named("cnn")(128, {"shape": [2, 4, 4, 4], "channels": [4], "hidden": [3]}), (128,),
+    ),
+    "groups": (lambda: image(groups=2), (2, 12, 12)),
+    "another padding": (lambda: image(padding="same"), (2, 12, 12)),
+    "wraps around": (lambda: image(padding=1, padding_mode="circular"), (2, 12, 12)),
+    "a slope that is learnt": (lambda: nn.Sequential(nn.Linear(5, 4), nn.PReLU(4), nn.Linear(4, 1)), (5,)),
+    "rows of tokens": (
+        lambda: nn.Sequential(nn.Linear(5, 6), nn.TransformerEncoderLayer(6, 2, 8, 0.0, batch_first=True),
+        nn.Flatten(), nn.Linear(18, 1)), (3, 5),
+    ),
+    "works in place": (lambda: nn.Sequential(nn.Linear(5, 4), nn.ReLU(inplace=True), nn.Linear(4, 1)), (5,)),
+    "shares a weight": (lambda: tied(nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 1))), (5,)),
+    "is trained in part": (lambda: in_part(nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 1))), (5,)),
+}  # fmt: skip
+"""With layers whose gradients are made patient by patient."""
 
-CATALOGUE = ("logistic", "mlp", "residual-mlp", "cnn")
+
+def tied(module: Any) -> Any:
+    module[1].weight = module[0].weight
+    return module
+
+
+def in_part(module: Any) -> Any:
+    module[0].bias.requires_grad_(False)
+    return module
+
+
+ARCHITECTURES |= ALONE
+CATALOGUE = ("logistic", "mlp", "residual-mlp", "cnn", "cnn of the catalogue", "groups")
 OFFERED = [(name, kind) for name in ARCHITECTURES for kind in LABELS if name in CATALOGUE or kind == "binary"]
 """Every kind of label with the models of the catalogue and with convolutions; the others with one kind."""
 
@@ -146,7 +187,7 @@ def test_no_patient_adds_more_than_the_bound(name: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("patients", [0, 1, clipped.PIECE, clipped.PIECE + 1, clipped.MANY + 3])
-@pytest.mark.parametrize("name", ["mlp", "cnn"])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "cnn of the catalogue", "a slope that is learnt"])
 def test_patients_come_in_pieces_and_none_twice(name: str, patients: int) -> None:
     module, shape = made(name, 2)
     x, y = torch.randn(patients, *shape), labels("binary", patients)
@@ -161,6 +202,26 @@ def test_patients_come_in_pieces_and_none_twice(name: str, patients: int) -> Non
         np.testing.assert_allclose(value.numpy(), total.numpy(), atol=1e-5 * max(1.0, float(total.abs().max())))
 
 
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_gradients_of_single_patients_are_made_where_a_layer_needs_them(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_alone = []
+    monkeypatch.setattr(singly, "gradients", lambda *given: made_alone.append(1) or gradients(*given))
+    module, shape = made(name, 4)
+    Clipper(module).sum(torch.randn(3, *shape), lambda score, _: score, 1.0)
+    assert bool(made_alone) == (name in ALONE)
+
+
+def test_single_patients_gradients_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, shape = made("a slope that is learnt", 5)
+    size, seen = sum(part.numel() for part in module.parameters()), []
+    monkeypatch.setattr(singly, "MOST", 3 * size + 1)
+    monkeypatch.setattr(singly, "gradients", lambda *given: seen.append(len(given[2])) or gradients(*given))
+    Clipper(module).sum(torch.randn(7, *shape), lambda score, _: score, 1.0)
+    assert seen == [3, 3, 1]
+
+
 def test_slopes_are_the_derivatives_of_the_losses_that_training_has() -> None:
     for kind, label in LABELS.items():
         score = torch.tensor([-60.0, -2.0, 0.3, 4.0, 49.9, 50.5], dtype=torch.float64, requires_grad=True)
@@ -173,10 +234,18 @@ def test_slopes_are_the_derivatives_of_the_losses_that_training_has() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(LABELS))
-@pytest.mark.parametrize("architecture", ["logistic", "mlp", "residual-mlp"])
-def test_the_trainers_step_is_that_sum_in_the_order_of_the_model(architecture: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        ("logistic", {}), ("mlp", {}), ("residual-mlp", {}), ("cnn", {"shape": [1, 2], "channels": [4], "groups": 1}),
+        ("cnn", {"shape": [1, 1, 2, 1], "channels": [4], "groups": 1, "pool": 1}),
+    ],
+)  # fmt: skip
+def test_the_trainers_step_is_that_sum_in_the_order_of_the_model(
+    architecture: str, options: dict[str, Any], kind: str
+) -> None:
     """With a bound that cuts nothing it is the step that training takes."""
-    asked = study(architecture, label=LABELS[kind], l2=0.3, epochs=1, batch_size=0, learning_rate=0.5)
+    asked = study(architecture, options, label=LABELS[kind], l2=0.3, epochs=1, batch_size=0, learning_rate=0.5)
     model = TorchTrainer().initial(asked, ["a", "b"])
     x, y = np.random.default_rng(2).normal(size=(30, 2)), labels(kind, 30).numpy().astype(float)
     total, rest = TorchTrainer().clipped(asked, model, x, y, 1e6)
@@ -194,25 +263,36 @@ class Twice(nn.Sequential):
 
 
 REFUSED = {
-    "mixes patients": lambda: nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)),
-    "is a class of the study's own": lambda: Twice(nn.Linear(5, 5)),
-    "stands twice": lambda: (lambda one: nn.Sequential(one, nn.ReLU(), one))(nn.Linear(5, 5)),
-    "works in place": lambda: nn.Sequential(nn.Linear(5, 4), nn.ReLU(inplace=True), nn.Linear(4, 1)),
-    "has groups": lambda: nn.Sequential(nn.Conv2d(2, 4, 3, groups=2)),
-    "has another padding": lambda: nn.Sequential(nn.Conv2d(2, 4, 3, padding="same")),
-    "wraps around": lambda: nn.Sequential(nn.Conv2d(2, 4, 3, padding=1, padding_mode="circular")),
-    "is unknown": lambda: nn.Sequential(nn.Embedding(5, 4)),
-    "is trained in part": lambda: nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 1)),
+    "mixes patients": nn.BatchNorm1d(4),
+    "mixes patients, and keeps nothing": nn.BatchNorm1d(4, track_running_stats=False),
+    "mixes patients of other processes": nn.SyncBatchNorm(4),
+    "keeps values from patient to patient": nn.InstanceNorm1d(4, track_running_stats=True),
+    "is no layer of torch's own": Twice(nn.Linear(4, 4)),
 }
 
 
+@pytest.mark.parametrize("deep", [False, True], ids=["", "within others"])
 @pytest.mark.parametrize("why", sorted(REFUSED))
-def test_what_is_not_known_to_treat_each_patient_alone_is_refused(why: str) -> None:
-    module = REFUSED[why]()
-    if "part" in why:
-        module[0].bias.requires_grad_(False)
-    with pytest.raises(StudyInvalid, match="cannot be clipped by patient"):
+def test_what_may_not_treat_each_patient_alone_is_refused_by_name(why: str, deep: bool) -> None:
+    layer = REFUSED[why]
+    module = nn.Sequential(nn.Linear(5, 4), nn.Sequential(nn.PReLU(), layer) if deep else layer, nn.Linear(4, 1))
+    name = f"layer {'1.1' if deep else '1'} ({type(layer).__name__}) {why.split(',')[0].split(' of other')[0]}"
+    with pytest.raises(StudyInvalid, match="cannot be clipped by patient") as refusal:
         Clipper(module)
+    assert name in str(refusal.value)
+
+
+def test_a_layer_that_stands_twice_is_refused_where_patients_go_alone() -> None:
+    """After one pass torch leaves something else in the place of its weights."""
+    twice = nn.Linear(5, 5)
+    with pytest.raises(StudyInvalid, match=r"layer 0 .* stands in the model twice"):
+        Clipper(nn.Sequential(twice, nn.ReLU(), twice, nn.Linear(5, 1)))
+
+
+def test_what_torch_cannot_vectorise_is_refused() -> None:
+    module = nn.Sequential(nn.Embedding(5, 1))  # wants integers
+    with pytest.raises(StudyInvalid, match="one by one"):
+        Clipper(module).sum(torch.zeros(2, 1), lambda score, _: score, 1.0)
 
 
 def test_numbers_that_are_not_one_per_patient_or_not_finite_are_refused() -> None:
@@ -235,6 +315,21 @@ def test_numbers_that_are_not_one_per_patient_or_not_finite_are_refused() -> Non
     assert clipper.sum(x, good, 1.0).keys() == dict(module.named_parameters()).keys(), "it goes on afterwards"
 
 
+def test_the_benchmarks_models_are_those_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are written there once more, for Opacus's environment has no Consilium."""
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    import dp_models as models
+
+    options = {"mlp": {}, "image-cnn": {"shape": [1, 28, 28]}, "signal-cnn": {"shape": [2, 250]}}
+    for name, told in options.items():
+        mine = named(name.split("-")[-1])(models.SHAPES[name][0], told)
+        layers = [
+            [str(layer) for layer in one.children() if type(layer) is not nn.Dropout]
+            for one in (mine, models.MODELS[name]())
+        ]
+        assert layers[0] == layers[1]
+
+
 PEER = ROOT / ".venv-opacus" / "bin" / "python"
 
 
@@ -244,7 +339,7 @@ def test_gradients_are_those_of_opacus(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.syspath_prepend(str(ROOT / "bench"))
     import dp_models as models
 
-    names = ("linear", "mlp", "cnn")
+    names = ("linear", "mlp", "cnn", "image-cnn", "signal-cnn")
     asked = [{"model": name, "mode": "hooks", "gradient": str(tmp_path / f"{name}.npz")} for name in names]
     told = subprocess.run(
         [PEER, ROOT / "bench" / "dp_peer.py"], input="".join(json.dumps(one) + "\n" for one in asked), text=True,

@@ -1,7 +1,9 @@
 """Torch models: equal inputs give equal bytes, objectives pull, toys are learnt, and unknown options are refused."""
 
+import math
 import subprocess
 import sys
+from fnmatch import fnmatch
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,9 @@ pytest.importorskip("torch")
 
 import torch
 
+from consilium.algorithms.fedbn import USUAL
+from consilium.training import catalogue
+from consilium.training import torch as trainer
 from consilium.training.initial import initial_model
 from consilium.training.linear import Logistic
 from consilium.training.torch import TorchTrainer
@@ -61,8 +66,17 @@ def bytes_of(tensors: Tensors) -> bytes:
     return to_safetensors(tensors)
 
 
-@pytest.mark.parametrize("options", [{}, {"dropout": 0.3}], ids=["plain", "with dropout"])
-@pytest.mark.parametrize("architecture", ["mlp", "residual-mlp"])
+SMALL = {"shape": [1, 2], "channels": [8], "pool": 1, "groups": 2, "hidden": [16]}
+"""Options of a `cnn` for the two features."""
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        ("mlp", {}), ("mlp", {"dropout": 0.3}), ("residual-mlp", {}), ("residual-mlp", {"dropout": 0.3}),
+        ("cnn", SMALL), ("cnn", SMALL | {"shape": [1, 1, 2]}), ("cnn", SMALL | {"shape": [2, 1, 1, 1]}),
+    ],
+)  # fmt: skip
 def test_the_same_inputs_give_the_same_bytes(toy: Any, architecture: str, options: dict[str, Any]) -> None:
     a_study = study(architecture, options)
     model = begin(a_study)
@@ -83,10 +97,10 @@ def test_the_chance_of_others_in_this_process_is_left_as_it_was(toy: Any) -> Non
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-@pytest.mark.parametrize("architecture", ["mlp", "residual-mlp"])
-def test_what_no_line_separates_is_learnt(toy: Any, architecture: str) -> None:
+@pytest.mark.parametrize(("architecture", "options"), [("mlp", {}), ("residual-mlp", {}), ("cnn", SMALL)])
+def test_what_no_line_separates_is_learnt(toy: Any, architecture: str, options: dict[str, Any]) -> None:
     x, y = toy
-    a_study = study(architecture, epochs=60, learning_rate=0.1)
+    a_study = study(architecture, options, epochs=60, learning_rate=0.1)
     after = TorchTrainer().train(a_study, begin(a_study), x, y, PLAIN, 1)
     score = TorchTrainer().predict(a_study, after, x)
     assert score.dtype == np.float64 and np.all((score > 0) & (score < 1))
@@ -152,7 +166,15 @@ def test_numbers_and_counts_are_learnt_on_their_own_scale() -> None:
         ("mlp", {"hidden": []}, ["model.options.hidden"]),
         ("logistic", {"width": 3}, ["model.options.width", "options of logistic are: none"]),
         ("residual-mlp", {"dropout": 1.0, "blocks": 0}, ["model.options.dropout", "model.options.blocks"]),
-        ("transformer", {}, ["transformer", "logistic, mlp, residual-mlp"]),
+        ("transformer", {}, ["transformer", "logistic, mlp, residual-mlp, cnn"]),
+        ("cnn", {}, ["model.options.shape", "shape, channels, kernel"]),
+        ("cnn", {"shape": [2]}, ["model.options.shape"]),
+        ("cnn", {"shape": [1, 1, 1, 1, 2]}, ["model.options.shape"]),
+        ("cnn", SMALL | {"shape": [1, 3]}, ["model.options.shape", "3 values", "2 features"]),
+        ("cnn", SMALL | {"kernel": 4}, ["`kernel` 4 must be odd"]),
+        ("cnn", SMALL | {"groups": 3}, ["`groups` 3", "does not divide 8"]),
+        ("cnn", SMALL | {"pool": 3}, ["nothing is left of [2]"]),
+        ("cnn", SMALL | {"places": "some"}, ["model.options.places"]),
     ],
 )
 def test_what_the_catalogue_does_not_know_is_refused_by_name(
@@ -161,6 +183,71 @@ def test_what_the_catalogue_does_not_know_is_refused_by_name(
     with pytest.raises(StudyInvalid) as refusal:
         initial_model(study(architecture, options))
     assert all(word in str(refusal.value) for word in named), str(refusal.value)
+
+
+@pytest.mark.parametrize("other", [{"missing": "allowed"}, {"type": "category", "categories": {"x": "x", "y": "y"}}])
+def test_what_is_no_value_of_a_signal_is_refused(other: dict[str, Any]) -> None:
+    """A flag of what is missing, or a category's column, would be taken for the next value, where the number fits."""
+    told = study("cnn", SMALL | {"shape": [1, 3]}).model_dump(mode="json")
+    feature = told["contract"]["features"][0]
+    told["contract"]["features"][0] = feature | ({"unit": None, "range": None} if "type" in other else {}) | other
+    with pytest.raises(StudyInvalid, match="a is no number, or may be missing"):
+        initial_model(Study.model_validate(told))
+
+
+@pytest.mark.parametrize(
+    ("shape", "pool", "places", "seen"),
+    [
+        ([1, 28, 28], 2, "all", 32 * 7 * 7), ([3, 33], 2, "all", 32 * 8), ([2, 4, 9, 4], 2, "all", 32 * 1 * 2 * 1),
+        ([1, 30, 2], 1, "all", 32 * 60), ([1, 28, 28], 2, "mean", 32),
+    ],
+)  # fmt: skip
+def test_dense_layers_see_what_convolutions_leave(shape: list[int], pool: int, places: str, seen: int) -> None:
+    module = catalogue.named("cnn")(math.prod(shape), {"shape": shape, "pool": pool, "places": places})
+    parts = dict(module.named_parameters())
+    assert parts["dense1.weight"].shape == (32, seen)
+    assert parts["conv1.weight"].shape == (16, shape[0], *[3] * (len(shape) - 1))
+    assert module(torch.zeros(5, math.prod(shape))).shape == (5, 1)
+
+
+def test_values_stand_row_by_row_and_channel_after_channel() -> None:
+    """A kernel that sees one neighbour: what it sees is what stands beside or below in the shape."""
+    module = catalogue.named("cnn")(24, {"shape": [2, 3, 4], "channels": [1], "groups": 1, "pool": 1})
+    with torch.no_grad():
+        module.conv1.weight.zero_()
+        module.conv1.bias.zero_()
+        module.conv1.weight[0, 1, 2, 1] = 1.0  # of the second channel, what lies below
+        values = torch.arange(24.0).reshape(1, 24)
+        seen = module.conv1(module.shape(values))[0, 0]
+    assert torch.equal(seen, torch.tensor([[16.0, 17, 18, 19], [20, 21, 22, 23], [0, 0, 0, 0]]))
+
+
+def test_norms_of_the_catalogue_are_those_that_fedbn_keeps() -> None:
+    names = list(begin(study("cnn", SMALL)))
+    assert [name for name in names if any(fnmatch(name, usual) for usual in USUAL)] == ["norm1.bias", "norm1.weight"]
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "cnn"])
+def test_memory_is_bounded_and_a_batch_is_still_one(
+    toy: Any, architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patients go through in pieces, and the step is that of all of them: also the last piece's, which is smaller."""
+    a_study = study(architecture, SMALL if architecture == "cnn" else {}, epochs=2, batch_size=0)
+    model, seen, kept = begin(a_study), [], trainer._scores
+
+    def scores(module: Any, x: Any) -> Any:
+        seen.append(len(x))
+        return kept(module, x)
+
+    monkeypatch.setattr(trainer, "_scores", scores)
+    whole = TorchTrainer().train(a_study, model, *toy, PLAIN, 1)
+    predicted = TorchTrainer().predict(a_study, whole, toy[0])
+    assert seen == [400] * 3
+    monkeypatch.setattr(trainer, "VALUES", 2 * 150)
+    pieces = TorchTrainer().train(a_study, model, *toy, PLAIN, 1)
+    np.testing.assert_allclose(flatten(pieces), flatten(whole), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(TorchTrainer().predict(a_study, whole, toy[0]), predicted, atol=1e-6)
+    assert seen[3:] == [150, 150, 100] * 3
 
 
 def test_a_model_that_runs_away_is_no_update(toy: Any) -> None:
