@@ -31,7 +31,7 @@ TOO_SLOW = 5
 """A mode that takes so many times as long as another at its first turn is not asked again: it is not the fastest."""
 TURNS = 7
 RNG = np.random.default_rng(models.SEED)
-STEPS = {"linear": 60, "mlp": 60, "wide-mlp": 10, "cnn": 4}
+STEPS = {"linear": 60, "mlp": 60, "wide-mlp": 10, "cnn": 4, "image-cnn": 4, "signal-cnn": 8}
 
 
 def drawn(own: bool) -> np.ndarray:
@@ -182,7 +182,7 @@ def main() -> None:
     ask, peer = place.arguments(__doc__), Peer()
     known = json.loads(ask.json.read_text()).get("dp", {}) if ask.json and ask.json.exists() else {}
     found = {one["model"]: one for one in known.get("models", [])}
-    for name in ask.models:
+    for name in ask.models or models.MODELS:
         found[name] = {**measured(peer, name), "load": os.getloadavg()[0]}
         tell(found[name])
     peer.close()

@@ -32,8 +32,30 @@ def cnn():
     )  # fmt: skip
 
 
-MODELS = {"linear": linear, "mlp": mlp, "wide-mlp": wide, "cnn": cnn}
-SHAPES = {"linear": (30,), "mlp": (30,), "wide-mlp": (200,), "cnn": (1, 28, 28)}
+def image():
+    """The catalogue's `cnn` for images of 28 x 28 values, with its default layers."""
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 28, 28)),
+        nn.Conv2d(1, 16, 3, padding=1), nn.GroupNorm(4, 16), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1), nn.GroupNorm(4, 32), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(1568, 32), nn.ReLU(), nn.Linear(32, 1),
+    )  # fmt: skip
+
+
+def signal():
+    """The catalogue's `cnn` for two signals of 250 values, with its default layers."""
+    return nn.Sequential(
+        nn.Unflatten(1, (2, 250)),
+        nn.Conv1d(2, 16, 3, padding=1), nn.GroupNorm(4, 16), nn.MaxPool1d(2), nn.ReLU(),
+        nn.Conv1d(16, 32, 3, padding=1), nn.GroupNorm(4, 32), nn.MaxPool1d(2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(1984, 32), nn.ReLU(), nn.Linear(32, 1),
+    )  # fmt: skip
+
+
+MODELS = {"linear": linear, "mlp": mlp, "wide-mlp": wide, "cnn": cnn, "image-cnn": image, "signal-cnn": signal}
+SHAPES = {
+    "linear": (30,), "mlp": (30,), "wide-mlp": (200,), "cnn": (1, 28, 28), "image-cnn": (784,), "signal-cnn": (500,)
+}  # fmt: skip
 
 
 def begin(name):

@@ -109,7 +109,7 @@ def arguments(about: str) -> argparse.Namespace:
     parser.add_argument("--sites", type=int, nargs="+", default=[4, 16, 64], help="scale.py: numbers of sites")
     parser.add_argument("--megabytes", type=float, default=100.0, help="scale.py: model in MB")
     parser.add_argument(
-        "--models", nargs="+", default=["linear", "mlp", "wide-mlp", "cnn"], help="dp.py: those to measure anew"
+        "--models", nargs="+", help="dp.py: those to measure anew, such as linear, mlp or cnn; all unless given"
     )
     parser.add_argument("--json", type=Path, help="file that keeps the results; `pages.py` makes a page of it")
     return parser.parse_args()
