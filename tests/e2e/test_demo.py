@@ -119,6 +119,19 @@ def test_a_federation_and_one_process_give_the_same_bytes(demos: dict[str, Proce
     assert outcome.figures["sites"] == {site: facts["federated"] for site, facts in found["hospitals"].items()}
 
 
+@pytest.mark.parametrize("executor", ["inline", "processes"])
+@pytest.mark.parametrize("name", DEMOS)
+def test_a_simulation_ends_in_the_bytes_of_the_federation(demos: dict[str, Process], name: str, executor: str) -> None:
+    """The command, on the hospitals' own tables, in plain mode and under a secure sum."""
+    found, made = told(demos, name), demos[name].log.with_suffix("") / "hospitals"
+    words = [CONSILIUM, "simulate", made / "study.yaml", "--hospitals", made, "--executor", executor, "--json"]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    alone = json.loads(done.stdout)
+    assert (alone["recipe"], alone["plan"], alone["model"]) == (RECIPES[name], found["plan"], found["model"])
+    assert alone["figures"]["all"] == found["all"]["federated"]
+
+
 def test_what_is_printed_is_the_same_as_the_data(demos: dict[str, Process]) -> None:
     found, said = told(demos, "breast-cancer"), demos["breast-cancer"].said
     for line in found["environment"] + [command["line"] for command in found["commands"]]:

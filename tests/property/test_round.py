@@ -308,3 +308,29 @@ def test_the_diagram_has_every_phase_and_where_it_can_be_cancelled(phases: tuple
         cancelled = f"    {phase} --> [*]: cancelled"
         state = at(phase, phases)
         assert (cancelled in drawing.splitlines()) == machine.step(state, Cancelled("stop"))[0].closed
+
+
+@pytest.mark.parametrize("phases", **names)
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 5), draws, st.sets(st.sampled_from(SITES)))
+def test_answers_together_are_answers_one_by_one(
+    phases: tuple[Phase, ...], members: int, quorum: int, sequence: Draws, who: set[SiteId]
+) -> None:
+    state, _ = machine.begin(1, RECIPES[phases], phases, frozenset(SITES[:members]), min(quorum, members), 1)
+    for number in sequence:
+        try:
+            state, _ = machine.step(state, drawn(state, number))
+        except ConsiliumError:
+            continue
+    phase = state.phase or phases[0]
+    answers = dict.fromkeys(sorted(who), BYTES[0])
+    fits = state.phase is not None and not state.overdue and who <= state.asked(phase) - state.answered(phase).keys()
+    if not fits or not who:
+        if who or not fits:
+            with pytest.raises((OutOfPhase, UnknownSite)):
+                machine.together(state, phase, answers)
+        return
+    single, effects = state, list[Effect]()
+    for site, bytes_ in answers.items():
+        single, effects = machine.step(single, Answered(site, phase, bytes_))
+    assert machine.together(state, phase, answers) == (single, effects)

@@ -118,7 +118,7 @@ class Performer:
         """The sum of masked vectors, opened."""
         opened = sealed.recover()
         made = self.shelf.make(lambda out: recipe.recover(sealed.layout, parts, opened, stamp, out), needs.largest)
-        figures: dict[str, Any] = {"clipped": clipped(plan.study, needs, self._source(made))}
+        figures: dict[str, Any] = {"clipped": clipped(plan.study, needs.number, len(parts), self._source(made))}
         if false := sealed.false_holders:  # others' shares served
             log.warning("round %s of %s: false shares came from %s", needs.number, stamp["run"], ", ".join(false))
             figures["false_shares"] = list(false)
@@ -191,13 +191,13 @@ class Sum:
     opening: tuple[int, str] | None = None
 
 
-def clipped(study: Study, needs: Needs, sums: chain.Source) -> int:
-    """How many values the sites cut. Raises: Invalid: more than the plan allows."""
+def clipped(study: Study, number: int, sites: int, sums: chain.Source) -> int:
+    """How many values so many sites cut in round `number`. Raises: Invalid: more than the plan allows."""
     arrays = chain.read(sums).arrays
     count, values = int(arrays[CLAMPED][0]), sum(array.size for array in arrays.values())
-    if count > study.privacy.most_clipped * values * len(needs.contributions):
+    if count > study.privacy.most_clipped * values * sites:
         raise Invalid(
-            f"{count} values were beyond privacy.clip in round {needs.number}",
+            f"{count} values were beyond privacy.clip in round {number}",
             "raise privacy.clip, or lower training.learning_rate, in a new study",
         )
     return count

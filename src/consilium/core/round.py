@@ -212,6 +212,21 @@ def step(before: Round, event: Event) -> tuple[Round, list[Effect]]:
             return replace(before, closed=True), [Close(None, event.reason)]
 
 
+def together(before: Round, phase: Phase, answers: Mapping[SiteId, Digest]) -> tuple[Round, list[Effect]]:
+    """The round after all of these sites answered its open phase, as if by `step` one after the other, in one pass.
+
+    Raises: OutOfPhase: another phase is open, or its deadline has passed, after which each answer may be the one that
+            closes it.   UnknownSite: one was not asked, or has answered before.
+    """
+    if phase != before.phase or before.overdue:
+        raise OutOfPhase(f"round {before.number} does not wait for all of {phase}", "answer one by one")
+    known = before.answered(phase)
+    if not answers.keys() <= before.asked(phase) - known.keys():
+        raise UnknownSite(f"not all of these were asked in round {before.number}, or some have answered before")
+    gathered = {**before.answers, phase: MappingProxyType({**known, **answers})}
+    return _settle(replace(before, answers=MappingProxyType(gathered)))
+
+
 def _answered(before: Round, event: Answered) -> tuple[Round, list[Effect]]:
     # The order of these cases is the promise of architecture.md, "The round".
     known = before.answered(event.phase).get(event.site)

@@ -141,6 +141,14 @@ def step(before: Run, event: RunEvent) -> tuple[Run, list[machine.Effect]]:
             return _settled(replace(before, round=inner), effects), effects
 
 
+def together(before: Run, phase: machine.Phase, answers: Mapping[SiteId, Digest]) -> tuple[Run, list[machine.Effect]]:
+    """The run after all of these sites answered the open phase: see `round.together`. Raises: as that; OutOfPhase."""
+    if before.round is None or before.status in OVER:
+        raise OutOfPhase("no round is open", "wait for a task")
+    inner, effects = machine.together(before.round, phase, answers)
+    return _settled(replace(before, round=inner), effects), effects
+
+
 def _after_the_end(before: Run, event: RunEvent) -> tuple[Run, list[machine.Effect]]:
     if isinstance(event, machine.Answered) and before.round is not None:
         if before.round.answered(event.phase).get(event.site) == event.digest:

@@ -1,0 +1,159 @@
+"""Where simulated sites train: in this process, one after the other, or in others beside it. Both give the same bytes.
+
+What a site gives is passed on as soon as it is its turn, in sorted order, so that no more than a few updates are in
+memory, whatever the number of sites. What a strategy keeps at a site lies on file.
+"""
+
+import contextlib
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from consilium.core import state as chain
+from consilium.core.errors import TrainingFailed
+from consilium.core.tensors import Array
+from consilium.core.update import Segments
+from consilium.training.limits import end_with
+from consilium.training.work import Work
+
+AHEAD = 2
+"""So many sites for each process are begun before the first of them is taken."""
+Works = Callable[[str], Work]
+EXECUTORS = ("inline", "processes")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one site does in a round.
+
+    Args:    sample: key by which patients are drawn, under an epsilon.   memory: what the strategy kept here.
+             keep: where to write what it keeps now.
+    """
+
+    site: str
+    sample: bytes
+    memory: Path | None
+    keep: Path
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A round: kind, number, and the state on file at which it begins."""
+
+    kind: str
+    number: int
+    state: Path
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What came of some sites, of one or of many at once.
+
+    Args:    rows: per segment (sites, length), a row for each.   added: segments that were added up over them already.
+    """
+
+    sites: tuple[str, ...]
+    rows: Mapping[str, Array]
+    added: Segments = field(default_factory=dict)
+
+
+class Executor(Protocol):
+    """Trains and judges at sites."""
+
+    def __call__(self, asked: Asked, turns: Sequence[Turn]) -> Iterator[Sent]:
+        """What comes of each, in the order of `turns`. Raises: TrainingFailed."""
+        ...
+
+
+def one(work: Work, asked: Asked, turn: Turn) -> Sent:
+    """One site's turn, as its child process would take it."""
+    memory = chain.read(turn.memory).arrays if turn.memory is not None else {}
+    if asked.kind == "TRAIN":
+        update = work.train(asked.state, asked.number, turn.sample, memory)
+    else:
+        update = work.evaluate(asked.state, memory)
+    if update.memory:
+        with turn.keep.open("wb") as file:
+            chain.write(update.memory, {}, file)
+    return Sent((turn.site,), {name: array[None] for name, array in update.segments.items()})
+
+
+class Inline:
+    """One site after the other, in this process."""
+
+    def __init__(self, works: Works) -> None:
+        self._works, self._known = works, dict[str, Work]()
+
+    def __call__(self, asked: Asked, turns: Sequence[Turn]) -> Iterator[Sent]:
+        """In the order of `turns`."""
+        for turn in turns:
+            if turn.site not in self._known:
+                self._known[turn.site] = self._works(turn.site)
+            yield one(self._known[turn.site], asked, turn)
+
+
+_here: Inline | None = None
+
+
+def _begin(works: Works, parent: int) -> None:
+    global _here
+    end_with(parent)
+    _here = Inline(works)
+
+
+def _turn(asked: Asked, turn: Turn) -> Sent:
+    assert _here is not None
+    return next(iter(_here(asked, [turn])))
+
+
+class Processes:
+    """Sites in so many processes, each of which takes the next site as it is free. `begun`: turns so far."""
+
+    def __init__(self, works: Works, workers: int) -> None:
+        fresh = multiprocessing.get_context("spawn")  # torch and BLAS hold threads, which a fork would lose
+        begin = (works, os.getpid())
+        self._pool, self._ahead = ProcessPoolExecutor(workers, fresh, _begin, begin), AHEAD * workers
+        self.begun = 0
+
+    def __call__(self, asked: Asked, turns: Sequence[Turn]) -> Iterator[Sent]:
+        """In the order of `turns`, whoever is ready first. Raises: TrainingFailed: a process ended."""
+        begun: deque[Future[Sent]] = deque()
+        waiting = iter(turns)
+        try:
+            for turn in waiting:
+                begun.append(self._pool.submit(_turn, asked, turn))
+                self.begun += 1
+                if len(begun) >= self._ahead:
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
+        except BrokenProcessPool as error:
+            raise TrainingFailed(
+                "a process of the simulation ended before its time", "ask for fewer with --workers: memory may lack"
+            ) from error
+        finally:
+            for future in begun:
+                future.cancel()
+
+    def end(self) -> None:
+        """End the processes."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def executor(name: str, works: Works, workers: int) -> Iterator[Executor]:
+    """The executor of this name: `inline` or `processes`."""
+    if name == "inline":
+        yield Inline(works)
+        return
+    started = Processes(works, workers)
+    try:
+        yield started
+    finally:
+        started.end()

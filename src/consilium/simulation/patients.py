@@ -1,0 +1,109 @@
+"""The patients of a simulation: what each hospital's agent would prepare, side by side in memory; and sites of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium import plugins
+from consilium.algorithms.encode import encode
+from consilium.core.errors import DataUnusable
+from consilium.core.study import Plan, Study
+from consilium.core.tensors import from_safetensors
+from consilium.data.base import Floats
+from consilium.simulation.partition import Chance, Pool, Rows
+from consilium.site.tables import mapped
+from consilium.training.initial import check
+from consilium.training.work import Examples, Work
+
+
+@dataclass(frozen=True)
+class Patients:
+    """Patients as the contract means them, one row each; `hospital` (n,) is an index into `names`.
+
+    columns: per feature (n,): numbers in the contract's unit, or the category's index; NaN is missing.
+    label: (n,).   test: (n,) held out, by the key that the patient has in its hospital's table.
+    """
+
+    columns: Mapping[str, Floats]
+    label: Floats
+    test: npt.NDArray[np.bool_]
+    hospital: Rows
+    names: tuple[str, ...]
+
+    @classmethod
+    def read(cls, study: Study, mappings: Mapping[str, Path]) -> "Patients":
+        """The patients of every hospital, by its mapping; `study` as a plan has it, by which categories are numbered.
+
+        Raises: MappingInvalid, DataUnusable: a hospital's data do not serve, or there is no patient at all.
+        """
+        tables = {name: mapped(study, path).table for name, path in sorted(mappings.items())}
+        sizes = [len(table.label) for table in tables.values()]
+        if not sum(sizes):
+            raise DataUnusable("no row has all that the contract demands", "see `consilium site check` of each mapping")
+        columns = {
+            feature.id: np.concatenate([table.columns[feature.id] for table in tables.values()])
+            for feature in study.contract.features
+        }
+        label, test = (np.concatenate([getattr(t, name) for t in tables.values()]) for name in ("label", "test"))
+        return cls(columns, label, test, np.repeat(np.arange(len(sizes)), sizes), tuple(tables))
+
+    def __len__(self) -> int:
+        """Number of patients."""
+        return len(self.label)
+
+    def pool(self, study: Study) -> Pool:
+        """What a partition looks at."""
+        return Pool(self.hospital, self.names, self.label, encode(study.contract, self.columns))
+
+    def at(self, rows: Rows) -> "Patients":
+        """Those of these rows, in this order."""
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return replace(
+            self, columns=columns, label=self.label[rows], test=self.test[rows], hospital=self.hospital[rows]
+        )
+
+    def drawn(self, total: int, chance: Chance) -> "Patients":
+        """So many, drawn with replacement: where a simulation has more patients than there are.
+
+        One who is drawn twice is held out at both sites or at none, so that nobody is tested on who was trained with.
+        """
+        return self.at(np.sort(chance.integers(len(self), size=total)))
+
+
+@dataclass(frozen=True)
+class Sites:
+    """A plan at simulated sites, each with rows of the patients: what `Work.load` makes of a site's table."""
+
+    plan: Plan
+    initial: bytes
+    patients: Patients
+    rows: Mapping[str, Rows]
+
+    def training(self, site: str) -> int:
+        """Number of its training patients."""
+        return int((~self.patients.test[self.rows[site]]).sum())
+
+    def __call__(self, site: str) -> Work:
+        """The plan at one site. Raises: Refused: as `Work.load`."""
+        mine = self.patients.at(self.rows[site])
+        return replace(
+            self._anywhere,
+            examples=Examples(encode(self.plan.study.contract, mine.columns), mine.label, mine.test),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process gets: all but what it makes of it."""
+        return {name: value for name, value in vars(self).items() if name != "_anywhere"}
+
+    @cached_property
+    def _anywhere(self) -> Work:
+        study = self.plan.study
+        trainer, like = plugins.load("consilium.trainers", study.model.kind)(), from_safetensors(self.initial)
+        check(study, trainer, like)
+        nobody = Examples(np.zeros((0, 0)), np.zeros(0), np.zeros(0, dtype=bool))
+        return Work(self.plan, trainer, plugins.strategy_of(study), like, nobody)

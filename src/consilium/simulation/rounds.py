@@ -1,0 +1,222 @@
+"""The rounds of a simulated run, by the machine of a real one (`core/round.py`, `core/run.py`).
+
+Sites answer phase by phase; who falls silent or is late is not waited for beyond the deadline, unless the round is
+below its quorum then: it waits, and those who are missing come back one by one until it can go on, as the machine says.
+Only sites whose values are in the sum train: what another had trained would change nothing.
+"""
+
+import io
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+from consilium.coordinator.perform import clipped, read_figures, single, strategy
+from consilium.core import round as machine
+from consilium.core import run as runs
+from consilium.core import state as chain
+from consilium.core.errors import Conflict
+from consilium.core.ids import COORDINATOR, Digest, SiteId, digest
+from consilium.core.round import Answered, DeadlinePassed, Phase
+from consilium.core.run import Run
+from consilium.core.study import Plan
+from consilium.privacy.layout import CLAMPED
+from consilium.simulation import sums
+from consilium.simulation.conditions import Conditions
+from consilium.simulation.executors import Asked, Executor, Sent, Turn
+from consilium.site.seats import layout_of
+
+Figures = dict[str, Any]
+NOTHING = digest(b"")
+"""What stands for the digest of an answer: no bytes travel here."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is to be said of a round.
+
+    Args:    took_part: whose values are in the sum.   silent: who fell silent, late ones apart (`late`).
+             waited: how many of them came back, because the round was below its quorum.   weight: of the sum: training
+             patients, or held-out ones in the last round.   figures: of the model at which the round began.
+             clamped: values that were cut to `privacy.clip`.   seconds: that this round took here.
+             lasted_s: that it would have lasted between hospitals, by what `Conditions` says of slow ones.
+    """
+
+    number: int
+    kind: str
+    took_part: tuple[str, ...]
+    silent: int
+    late: int
+    waited: int
+    weight: float
+    figures: Figures
+    clamped: int
+    seconds: float
+    lasted_s: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave: its final state on file, who took part in the last round, and the figures of the final model.
+
+    Figures of single sites, too, whatever the recipe: nobody's records are kept apart here.
+    """
+
+    state: Path
+    digest: Digest
+    took_part: tuple[str, ...]
+    figures: dict[str, Any]
+
+
+@dataclass
+class Simulation:
+    """One run of a plan at these sites.
+
+    Args:    name: stands in the state, as a run's name does.   coins: gives so many bytes by chance: by them patients
+             are drawn and noise is added, under an epsilon.   each: is told of every round.
+    """
+
+    plan: Plan
+    initial: bytes
+    sites: Sequence[str]
+    execute: Executor
+    folder: Path
+    name: str
+    coins: Callable[[int], bytes]
+    conditions: Conditions = field(default_factory=Conditions)
+    each: Callable[[Told], None] = lambda told: None
+    _kept: dict[str, Path] = field(default_factory=dict)
+
+    def run(self) -> Outcome:
+        """Train the plan's rounds and judge the final model.
+
+        Raises: Conflict: fewer sites than the quorum.   Invalid, TrainingFailed: as a run would.
+        """
+        study, secure = self.plan.study, self.plan.study.privacy.recipe == "secure_sum"
+        sites = sorted(SiteId(site) for site in self.sites)
+        if len(sites) < study.quorum:
+            raise Conflict(f"{len(sites)} hospitals have enough patients; {study.quorum} are needed")
+        slow = self.conditions.slow_ones(sites)
+        fold, least = Run(study.rounds, study.quorum, secure), 1
+        if secure:
+            fold = _paired(fold, sites)
+            least = max(machine.threshold(len(sites)), study.privacy.min_sites)
+        state, figures = self.folder / "state-0", dict[str, Any]()
+        named = _file(state, partial(chain.begin, strategy(study), self.initial, self.name))
+        while (following := fold.following) is not None:
+            began, (number, kind) = time.perf_counter(), following
+            fold, _ = runs.step(fold, runs.Opened(number, kind, tuple(sites), 1, max(study.quorum, least), least))
+            fold, seen = self._gathered(fold, slow)
+            took_part = sorted(fold.round.counted) if fold.round is not None else []
+            single_, summed = self._summed(Asked(kind.value, number, state), took_part, len(sites))
+            if kind is machine.Kind.TRAIN:
+                after = self.folder / f"state-{number}"
+                step = partial(chain.advance, strategy(study), state, named, summed, self.name, number)
+                named = _file(after, step)
+                state.unlink()
+                state = after
+            fold, _ = runs.step(fold, Answered(COORDINATOR, Phase.APPLY, named))
+            figures = {"all": read_figures(study, summed), "sites": single_}
+            self.each(self._told(fold, seen, summed, figures["all"], time.perf_counter() - began))
+        return Outcome(state, named, tuple(fold.took_part[fold.number]), figures)
+
+    def _gathered(self, fold: Run, slow: frozenset[str]) -> tuple[Run, "_Seen"]:
+        """Every phase that asks sites, until the coordinator is asked for the sum."""
+        round_ = fold.round
+        assert round_ is not None
+        phases = [phase for phase in round_.phases if phase is not Phase.APPLY]
+        silent = self.conditions.silent(sorted(round_.roster), round_.number, phases)
+        seen, limit = _Seen(len(silent)), self.plan.study.deadlines.round_s
+        for phase in phases:
+            asked = fold.round.asked(phase) if fold.round is not None else frozenset[SiteId]()
+            behind = asked & slow if phase is phases[0] else frozenset[str]()
+            late = behind if self.conditions.slow_s > limit else frozenset[str]()
+            gone = {site for site, at in silent.items() if at is phase}
+            on_time = dict.fromkeys(sorted(asked - late - gone), NOTHING)
+            fold, _ = runs.together(fold, phase, on_time) if on_time else (fold, [])
+            took_s = self.conditions.slow_s if behind - gone else 0.0
+            seen = replace(seen, late=seen.late + len(late - gone))
+            if fold.round is not None and fold.round.phase is phase:
+                fold, _ = runs.step(fold, DeadlinePassed(phase))
+                took_s = limit
+            for site in sorted(asked - on_time.keys()):
+                if fold.round is None or fold.round.phase is not phase:
+                    break
+                fold, _ = runs.step(fold, Answered(site, phase, NOTHING))
+                seen = replace(seen, waited=seen.waited + 1)
+                took_s = max(took_s, self.conditions.slow_s if site in late else 0.0)
+            seen = replace(seen, lasted_s=seen.lasted_s + took_s)
+        return fold, seen
+
+    def _summed(self, asked: Asked, sites: Sequence[str], cohort: int) -> tuple[Figures, Path]:
+        """Let these train or judge, and add up what comes of it; figures of single sites when the model is judged."""
+        study, found, summed = self.plan.study, Figures(), self.folder / "sums"
+        total = self._sum(asked, cohort)
+        turns = [self._turn(site, asked.number) for site in sites]
+        for sent in self.execute(asked, turns):
+            total.add(sent)
+            if asked.kind == "EVALUATE":
+                found |= {site: read_figures(study, _row(sent, at)) for at, site in enumerate(sent.sites)}
+        for turn in turns if asked.kind == "TRAIN" else ():
+            self._keep(turn)
+        total.write({"run": self.name, "round": str(asked.number), "kind": asked.kind}, summed)
+        if study.privacy.recipe == "secure_sum":
+            clipped(study, asked.number, len(sites), summed)  # a run of a federation would end here, too
+        return found, summed
+
+    def _sum(self, asked: Asked, cohort: int) -> sums.Sum:
+        if self.plan.study.privacy.recipe == "secure_sum":
+            return sums.Sealed(layout_of(self.plan, asked.kind, asked.state, cohort), self.coins)
+        look = single(self.plan.study)
+        return sums.Plain() if look is None or asked.kind != "TRAIN" else sums.Apart(self.folder, look)
+
+    def _turn(self, site: str, number: int) -> Turn:
+        return Turn(site, self.coins(32), self._kept.get(site), self.folder / f"memory-{site}-{number}")
+
+    def _keep(self, turn: Turn) -> None:
+        if not turn.keep.exists():
+            return
+        if turn.memory is not None:
+            turn.memory.unlink()
+        self._kept[turn.site] = turn.keep
+
+    def _told(self, fold: Run, seen: "_Seen", summed: Path, figures: Figures, seconds: float) -> Told:
+        assert fold.round is not None
+        arrays = chain.read(summed).arrays
+        return Told(
+            fold.round.number, fold.round.kind.value, fold.took_part[fold.round.number], seen.silent, seen.late,
+            seen.waited, float(arrays["weight"][0]), figures, int(arrays[CLAMPED][0]) if CLAMPED in arrays else 0,
+            seconds, seen.lasted_s,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What happened while answers were gathered: see `Told`."""
+
+    silent: int
+    late: int = 0
+    waited: int = 0
+    lasted_s: float = 0.0
+
+
+def _paired(fold: Run, sites: Sequence[SiteId]) -> Run:
+    """The run once all sites hold keys with one another: people see to that before it begins, and nobody is missing."""
+    fold, _ = runs.step(fold, runs.Opened(0, machine.Kind.PAIR, tuple(sites), 1))
+    for phase in machine.PAIRING:
+        fold, _ = runs.together(fold, phase, dict.fromkeys(sites, NOTHING))
+    return fold
+
+
+def _row(sent: Sent, at: int) -> bytes:
+    """The segments of one site, as a file of them."""
+    out = io.BytesIO()
+    chain.write({name: rows[at] for name, rows in sent.rows.items()}, {}, out)
+    return out.getvalue()
+
+
+def _file(path: Path, write: Callable[[IO[bytes]], tuple[Digest, int]]) -> Digest:
+    with path.open("wb") as file:
+        return write(file)[0]

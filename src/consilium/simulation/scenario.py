@@ -1,0 +1,118 @@
+"""One simulation, from patients to what came of it: who has whom, what is trained, and what is to be told."""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from consilium.api import freeze
+from consilium.core import state as chain
+from consilium.core.errors import Conflict, StudyInvalid
+from consilium.core.ids import canonical, digest
+from consilium.core.study import Plan, Study
+from consilium.core.tensors import from_safetensors, to_safetensors, unflatten
+from consilium.simulation.conditions import Conditions
+from consilium.simulation.executors import executor
+from consilium.simulation.partition import Rule, divide
+from consilium.simulation.patients import Patients, Sites
+from consilium.simulation.rounds import Outcome, Simulation, Told
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is simulated.
+
+    Args:    sites: how many; None: as many as there are hospitals.   patients: so many, drawn with replacement; None:
+             those that there are.   least: fewest patients of a site.   seed: of drawing and dividing patients.
+    """
+
+    sites: int | None = None
+    partition: Rule = field(default_factory=lambda: Rule("natural"))
+    patients: int | None = None
+    least: int = 1
+    executor: str = "inline"
+    workers: int = 1
+    conditions: Conditions = field(default_factory=Conditions)
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came of it.
+
+    Args:    model: safetensors, as `study result --model` writes them.   sizes: (training, held-out) patients by site.
+             left_out: sites with too few training patients to take part.
+    """
+
+    plan: Plan
+    outcome: Outcome
+    model: bytes
+    sizes: dict[str, tuple[int, int]]
+    left_out: int
+    rounds: tuple[Told, ...]
+
+
+def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: Callable[[Told], None]) -> Found:
+    """Divide the patients, train, judge; `each` is told of every round.
+
+    The study's own list of sites counts where all of them are simulated by name, and says nothing otherwise.
+
+    Raises: what the study, the mappings and the partition may raise; Conflict: fewer sites than the quorum.
+    """
+    _fits(study)
+    study = Plan.load(Plan.of(study).payload).study  # in whose categories the codes count: in a plan they are sorted
+    chance = np.random.default_rng([wanted.seed, 0])
+    patients = Patients.read(study, mappings)
+    if wanted.patients is not None:
+        patients = patients.drawn(wanted.patients, chance)
+    rows = divide(wanted.partition, patients.pool(study), wanted.sites, wanted.least, chance)
+    if study.sites:
+        invited = set(study.sites) <= rows.keys()
+        rows = {site: rows[site] for site in sorted(study.sites)} if invited else rows
+        study = study if invited else study.model_copy(update={"sites": ()})
+    plan, initial = freeze(study)
+    sites = Sites(plan, initial, patients, rows)
+    training = {site: sites.training(site) for site in rows}
+    enough = [site for site, count in training.items() if count >= study.min_patients]
+    if len(enough) < study.quorum:
+        raise Conflict(
+            f"{len(enough)} of {len(rows)} sites have the {study.min_patients} training patients that the study asks "
+            f"for; {study.quorum} sites are needed",
+            "ask for fewer sites, or draw more patients with --patients",
+        )
+    told: list[Told] = []
+
+    def heard(one: Told) -> None:
+        told.append(one)
+        each(one)
+
+    with tempfile.TemporaryDirectory(prefix="consilium-simulate-") as name:
+        folder = Path(name)
+        with executor(wanted.executor, sites, wanted.workers) as execute:
+            outcome = Simulation(
+                plan, initial, enough, execute, folder, f"{study.name}-1", os.urandom, wanted.conditions, heard
+            ).run()
+        model = unflatten(np.array(chain.read(outcome.state).arrays["model"]), from_safetensors(initial))
+    sizes = {site: (training[site], len(part) - training[site]) for site, part in rows.items()}
+    written = to_safetensors(model, _origin(plan, outcome))
+    return Found(plan, outcome, written, sizes, len(rows) - len(enough), tuple(told))
+
+
+def _fits(study: Study) -> None:
+    """Raises: StudyInvalid: code or a model of the study's own is not there."""
+    if study.model.wheel is not None:
+        raise StudyInvalid("the study names a wheel, whose code nothing confines here", "simulate a built-in model")
+    if study.model.start == "given":
+        raise StudyInvalid("the study starts from a given model, which is not here", "simulate it with `start: seed`")
+
+
+def _origin(plan: Plan, outcome: Outcome) -> dict[str, str]:
+    """Where a model comes from, as `study result --model` writes it; and that it was simulated."""
+    contract = canonical(plan.study.contract.model_dump(mode="json"))
+    return {
+        "consilium": "1", "study": plan.study.name, "run": f"{plan.study.name}-1", "plan": plan.digest,
+        "contract": digest(contract), "state": outcome.digest, "kind": plan.study.model.kind, "simulated": "true",
+    }  # fmt: skip

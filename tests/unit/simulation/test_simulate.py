@@ -1,0 +1,243 @@
+"""Simulations: the same bytes whoever trains, the machine's rules when sites are silent or slow, and what is told."""
+
+import json
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from consilium import plugins
+from consilium.api import freeze
+from consilium.console.cli import app
+from consilium.core import state as chain
+from consilium.core.errors import Conflict, Invalid, StudyInvalid
+from consilium.core.round import Phase, threshold
+from consilium.core.study import Study
+from consilium.core.tensors import flatten, from_safetensors
+from consilium.simulation import local, sums
+from consilium.simulation.conditions import Conditions
+from consilium.simulation.executors import AHEAD, Asked, Processes, Sent, Turn
+from consilium.simulation.partition import Rule
+from consilium.simulation.patients import Patients, Sites
+from consilium.simulation.rounds import Simulation, Told
+from consilium.simulation.scenario import Found, Wanted, simulate
+
+Make = Callable[..., dict[str, Path]]
+
+
+def changed(study: Study, **changes: Any) -> Study:
+    return Study.model_validate({**study.model_dump(), **changes})
+
+
+def secure(study: Study, **changes: Any) -> Study:
+    return changed(study, **{"privacy": {"recipe": "secure_sum"}, "quorum": 3, **changes})
+
+
+def ran(study: Study, hospitals: dict[str, Path], **wanted: Any) -> Found:
+    return simulate(study, hospitals, Wanted(**wanted), lambda told: None)
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "scaffold"])
+@pytest.mark.parametrize("protect", [changed, secure], ids=["plain", "secure_sum"])
+def test_inline_and_in_processes_the_bytes_are_those_of_the_hospitals_own_tables(
+    study: Study, make: Make, tmp_path: Path, protect: Callable[..., Study], strategy: str
+) -> None:
+    hospitals = make(north=(90, None), south=(70, None), west=(130, None))
+    asked = protect(study, strategy={"name": strategy}, rounds=3)
+    plan, weights = freeze(asked)
+    alone = local.run(plan, weights, local.tables(plan.study, hospitals, tmp_path), tmp_path, "sums-1")
+    for name in ("inline", "processes"):
+        found = ran(asked, hospitals, executor=name, workers=2)
+        assert (found.plan.digest, found.outcome.digest) == (plan.digest, alone.digest)
+        assert found.outcome.figures == alone.figures
+        given = chain.read(alone.state).arrays["model"]
+        assert np.array_equal(flatten(from_safetensors(found.model)), given)
+
+
+def test_many_sites_by_a_rule_give_the_same_bytes_in_processes_and_from_the_seed(study: Study, make: Make) -> None:
+    hospitals = make(north=(90, None), south=(70, None))
+    wanted = {"sites": 12, "partition": Rule("dirichlet", 0.5), "patients": 900, "conditions": Conditions(3, drop=0.2)}
+    asked = changed(study, rounds=3, quorum=4)
+    outcomes = [ran(asked, hospitals, **wanted, executor=name, workers=2) for name in ("inline", "processes", "inline")]
+    assert len({found.outcome.digest for found in outcomes}) == 1
+    assert [told.took_part for told in outcomes[0].rounds] == [told.took_part for told in outcomes[1].rounds]
+    other = ran(asked, hospitals, **wanted, seed=2)
+    assert other.outcome.digest != outcomes[0].outcome.digest
+
+
+class Counts:
+    """An executor that trains nothing, and counts who is asked."""
+
+    def __init__(self, length: int) -> None:
+        self.asked: list[tuple[str, tuple[str, ...]]] = []
+        self.length = length
+
+    def __call__(self, asked: Asked, turns: Sequence[Turn]) -> Iterator[Sent]:
+        self.asked.append((asked.kind, tuple(turn.site for turn in turns)))
+        for turn in turns:
+            rows = {"weight": np.ones((1, 1)), "update": np.full((1, self.length), 0.5)}
+            if asked.kind == "EVALUATE":
+                del rows["update"]
+            yield Sent((turn.site,), rows)
+
+
+def counted(study: Study, folder: Path, sites: int, conditions: Conditions) -> tuple[Counts, list[Told]]:
+    plan, weights = freeze(study)
+    execute, told = Counts(3), list[Told]()
+    names = [f"site-{number:03d}" for number in range(sites)]
+    Simulation(plan, weights, names, execute, folder, "sums-1", bytes, conditions, told.append).run()
+    return execute, told
+
+
+def test_who_is_silent_is_not_in_the_sum_and_does_not_train(study: Study, tmp_path: Path) -> None:
+    asked = changed(study, rounds=20, quorum=5)
+    execute, told = counted(asked, tmp_path, 50, Conditions(7, drop=0.3))
+    assert [sites for _, sites in execute.asked] == [one.took_part for one in told]
+    shares = [len(one.took_part) / 50 for one in told]
+    assert 0.6 < np.mean(shares) < 0.8 and len({one.took_part for one in told}) == 21, "each round has others"
+    for one in told:
+        assert len(one.took_part) == 50 - one.silent and one.weight == len(one.took_part)
+        assert one.lasted_s == asked.deadlines.round_s, "the others waited until the deadline"
+
+
+def test_below_quorum_a_round_waits_for_as_many_as_it_needs(study: Study, tmp_path: Path) -> None:
+    _, told = counted(changed(study, rounds=5, quorum=40), tmp_path, 50, Conditions(7, drop=0.5))
+    assert all(len(one.took_part) == 40 for one in told) and all(one.waited > 0 for one in told)
+    assert all(one.silent - one.waited == 10 for one in told)
+
+
+@pytest.mark.parametrize(("seconds", "late"), [(60.0, False), (7200.0, True)])
+def test_who_is_slower_than_the_deadline_is_left_out_and_who_is_not_is_waited_for(
+    study: Study, tmp_path: Path, seconds: float, late: bool
+) -> None:
+    asked = changed(study, rounds=3, quorum=5, deadlines={"round_s": 3600})
+    _, told = counted(asked, tmp_path, 40, Conditions(3, slow=0.25, slow_s=seconds))
+    parts = {one.took_part for one in told}
+    assert len(parts) == 1, "the same ones are slow in every round"
+    assert (len(parts.pop()) < 40) is late
+    assert all(one.lasted_s == (3600 if late else 60) and bool(one.late) is late and not one.waited for one in told)
+
+
+def test_a_round_that_needs_who_is_late_lasts_until_they_are_ready(study: Study, tmp_path: Path) -> None:
+    asked = changed(study, rounds=2, quorum=40, deadlines={"round_s": 3600})
+    _, told = counted(asked, tmp_path, 40, Conditions(3, slow=0.25, slow_s=7200.0))
+    assert all(len(one.took_part) == 40 and one.waited == one.late > 0 and one.lasted_s == 7200 for one in told)
+
+
+def test_a_secure_sum_is_never_of_fewer_than_its_threshold(study: Study, make: Make) -> None:
+    hospitals = make(north=(300, None))
+    asked = secure(study, rounds=6)
+    found = ran(asked, hospitals, sites=9, partition=Rule("even"), conditions=Conditions(1, drop=0.4))
+    sizes = [len(one.took_part) for one in found.rounds]
+    assert min(sizes) >= threshold(9) and min(sizes) < 9 and any(one.waited for one in found.rounds)
+
+
+def test_silence_falls_in_every_phase_alike_and_not_without_being_asked_for() -> None:
+    phases = [Phase.READY, Phase.MASK, Phase.CONFIRM]
+    sites = [f"site-{number}" for number in range(3000)]
+    falls = Conditions(5, drop=0.5).silent(sites, 4, phases)
+    assert abs(len(falls) - 1500) < 150
+    assert all(abs(list(falls.values()).count(phase) - 500) < 100 for phase in phases)
+    assert falls != Conditions(5, drop=0.5).silent(sites, 5, phases)
+    assert Conditions(5).silent(sites, 4, phases) == {}
+
+
+def test_a_sum_holds_one_sum_whatever_the_number_of_sites() -> None:
+    """Memory at its highest, of 10 and of 200 updates of 400 kB each."""
+    peaks = []
+    for count in (10, 200):
+        tracemalloc.start()
+        total = sums.Plain()
+        for _ in range(count):
+            total.add(Sent(("a",), {"update": np.ones((1, 50_000)), "weight": np.ones((1, 1))}))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0] < 2_000_000
+
+
+def test_processes_hold_no_more_than_a_few_updates(study: Study, make: Make, tmp_path: Path) -> None:
+    """What is begun ahead of what is taken is bounded: asked for the first, few of 40 have been begun."""
+    patients = Patients.read(study, make(north=(400, None)))
+    plan, weights = freeze(study)
+    rows = {f"s{number:02d}": np.arange(number * 10, number * 10 + 10) for number in range(40)}
+    with (tmp_path / "state").open("wb") as out:
+        chain.begin(plugins.strategy_of(plan.study), weights, "sums-1", out)
+    started = Processes(Sites(plan, weights, patients, rows), 1)
+    try:
+        turns = [Turn(site, b"", None, tmp_path / site) for site in rows]
+        given = started(Asked("TRAIN", 1, tmp_path / "state"), iter(turns))  # type: ignore[arg-type]
+        assert next(given).sites == ("s00",)
+        assert started.begun <= AHEAD
+        assert [sent.sites[0] for sent in given] == list(rows)[1:]
+    finally:
+        started.end()
+
+
+def test_patients_that_are_drawn_twice_are_held_out_at_both_sites_or_at_none(study: Study, make: Make) -> None:
+    patients = Patients.read(study, make(north=(60, None)))
+    many = patients.drawn(2000, np.random.default_rng(0))
+    held = {}
+    for x, y, test in zip(many.columns["x"], many.columns["y"], many.test, strict=True):
+        assert held.setdefault((x, y), test) == test
+    assert len(held) == 60 and 0 < many.test.mean() < 1
+
+
+def test_what_cannot_be_simulated_is_told(study: Study, make: Make) -> None:
+    hospitals = make(north=(60, None), south=(60, None))
+    with pytest.raises(Conflict, match=r"0 of 12 sites have the 10 training patients .* 2 sites are needed"):
+        ran(study, hospitals, sites=12)
+    wheel = {"kind": "torch", "architecture": "own", "wheel": "sha256:" + "0" * 64}
+    with pytest.raises(StudyInvalid, match="names a wheel"):
+        ran(changed(study, model=wheel), hospitals)
+    with pytest.raises(StudyInvalid, match="starts from a given model"):
+        ran(changed(study, model={"kind": "logistic", "start": "given"}), hospitals)
+    for text in ("0.2", "x:1", "2:1", "0.1:-1", "0.1:inf"):
+        with pytest.raises(Invalid, match="--slow"):
+            Conditions.of(1, 0.0, text)
+    assert Conditions.of(1, 0.1, "0.2:60") == Conditions(1, 0.1, 0.2, 60.0)
+
+
+def test_invited_sites_are_those_of_the_study_where_they_are_here(study: Study, make: Make) -> None:
+    hospitals = make(north=(90, None), south=(70, None), west=(130, None))
+    invited = changed(study, sites=["north", "west"])
+    assert ran(invited, hospitals).outcome.took_part == ("north", "west")
+    assert ran(invited, hospitals, sites=4, partition=Rule("even")).outcome.took_part == tuple(
+        f"site-{number}" for number in range(1, 5)
+    )
+
+
+def test_the_command_tells_rounds_and_sites_as_words_and_as_data(
+    study: Study, make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hospitals = make(north=(90, None), south=(70, None), west=(130, None))
+    (tmp_path / "study.yaml").write_text(study.model_dump_json())
+    words = ["simulate", str(tmp_path / "study.yaml"), "--hospitals", str(tmp_path)]
+    model = tmp_path / "model.safetensors"
+    assert app.run([*words, "--json", "--model", str(model)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    found = ran(study, hospitals)
+    assert told["model"] == found.outcome.digest and model.read_bytes() == found.model
+    assert [one["took_part"] for one in told["rounds"]] == [3] * 7
+    assert told["figures"]["all"] == json.loads(json.dumps(found.outcome.figures["all"]))
+    single = [one["auroc"]["value"] for one in told["figures"]["sites"].values()]
+    assert told["figures"]["between_sites"]["auroc"]["median"] == pytest.approx(np.median(single))
+    assert app.run([*words, "--sites", "5", "--partition", "even", "--slow", "0.5:60"]) == 0
+    said = capsys.readouterr().out
+    assert "5 sites by even, 290 patients" in said and "would last" in said and "60 s" in said
+    one = ["simulate", str(tmp_path / "study.yaml"), "--mapping", str(tmp_path / "west" / "mapping.yaml")]
+    assert app.run([*one, "--sites", "3", "--partition", "label:1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sites"]["patients"] == 130
+    assert app.run([*one, "--hospitals", str(tmp_path)]) == 5
+    assert "give either --hospitals FOLDER or --mapping FILE" in capsys.readouterr().err
+
+
+def test_a_turn_keeps_nothing_that_a_later_one_needs(study: Study, make: Make, tmp_path: Path) -> None:
+    """What a strategy keeps lies in one file for each site, whatever the number of rounds."""
+    hospitals = make(north=(90, None), south=(70, None))
+    plan, weights = freeze(changed(study, strategy={"name": "scaffold"}, rounds=4))
+    local.run(plan, weights, local.tables(plan.study, hospitals, tmp_path / "run"), tmp_path / "run", "sums-1")
+    kept = sorted(path.name for path in (tmp_path / "run").glob("memory-*"))
+    assert kept == ["memory-north-4", "memory-south-4"]
