@@ -64,7 +64,7 @@ def test_noise_at_each_hospital_is_refused_by_name_to_what_would_leave_without_i
             except StudyInvalid as error:
                 assert name in str(error)
                 refused.add(name)
-    assert refused == {"afl", "ditto", "fedrep", "ifca", "qfedavg"}
+    assert refused == {"afl", "ditto", "fedrep", "ifca", "newton", "qfedavg"}
 
 
 class Looking(FedAvg):

@@ -85,13 +85,28 @@ class Pass:
 
     start: Vector | None
     objective: LocalObjective = LocalObjective()
+    trained: bool = True
+    """Whether it is trained at all: a strategy may only ask for the curvature of the loss at `start`."""
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """A loss and its derivatives, summed over a site's training patients, at a flat model (d,).
+
+    Args:    loss: never negative.   gradient: (d,).   hessian: its lower triangle, row by row (d (d + 1) / 2,).
+    """
+
+    loss: float
+    gradient: Vector
+    hessian: Vector
 
 
 def run(passes: Iterable[Pass], train: Callable[[Vector, LocalObjective], Vector]) -> tuple[Vector, ...]:
     """The model after each pass, by a training from a model (d,)."""
     after: list[Vector] = []
     for one in passes:
-        after.append(train(after[-1] if one.start is None else one.start, one.objective))
+        start = after[-1] if one.start is None else one.start
+        after.append(train(start, one.objective) if one.trained else start)
     return tuple(after)
 
 
@@ -105,13 +120,16 @@ class Local:
     """What the passes of one round gave at a site.
 
     Args:    after: the model after each pass, flat.   patients: that were trained with.   steps: of gradient, in one
-             pass.   rate: step size.
+             pass.   rate: step size.   curvature: of a flat model, where the trainer knows it; the second argument asks
+             for the one at which iterations begin.   sums: what the strategy adds up, with its limits.
     """
 
     after: tuple[Vector, ...]
     patients: float
     steps: int
     rate: float
+    curvature: Callable[[Vector, bool], Curvature] | None = None
+    sums: Mapping[str, Sum] = field(default_factory=dict)
 
 
 class Options(BaseModel):

@@ -54,7 +54,7 @@ def check(
     shape = contribution.shape
     if contribution.head != chain.header(shape):
         raise Invalid("the contribution's file holds more than its segments", "update the agent")
-    added = {name: model if of.each else ("F64", 1) for name, of in sums.items()}
+    added = {name: of.shape(model) for name, of in sums.items()}
     wanted = {"weight": ("F64", 1), **(added if kind == "TRAIN" else {})}
     if {name for name in shape if not name.startswith(METRICS)} != wanted.keys():
         raise Invalid(f"the contribution's segments do not fit a round of kind {kind}", "update the agent")

@@ -1,9 +1,10 @@
 """The state chain: model and optimiser arrays on file, advanced element by element, named by the digest of its bytes.
 
-A state file is safetensors: 1-D arrays (`model`, and the strategy's own: others of its length, or single numbers), with
-metadata that names the run, the round and the parent state. The coordinator and every site compute the next file
-themselves from the state before and the opened sums, chunk by chunk in fixed order, and compare digests; so memory does
-not grow with the number of sites, and a replay gives the same bits.
+A state file is safetensors: 1-D arrays (`model`, and the strategy's own: others of its length, or single numbers; of a
+small model that is advanced as a whole, arrays of any length), with metadata that names the run, the round and the
+parent state. The coordinator and every site compute the next file themselves from the state before and the opened sums,
+chunk by chunk in fixed order, and compare digests; so memory does not grow with the number of sites, and a replay gives
+the same bits.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -42,6 +43,16 @@ class Advances(Protocol):
     def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
         """The next state of one chunk; element-wise, but for single numbers, which come whole."""
         ...
+
+
+@runtime_checkable
+class Whole(Protocol):
+    """A strategy whose step is no function of single elements: its one chunk is the whole state, and the whole sums.
+
+    Its arrays may have any length, as the sums of a round may. `most`: parameters of the largest model that it takes.
+    """
+
+    most: int
 
 
 class Combines(Protocol):
@@ -200,20 +211,42 @@ def advance(
     if weight is None or weight.size != 1 or not float(weight[0]) > 0:
         raise Invalid("the sums have no positive weight", "check that every site has training patients")
     update, model = sums.arrays.get("update"), state.arrays.get("model")
-    if model is None or any(array.size not in (1, model.size) for array in state.arrays.values()):
+    whole = isinstance(strategy, Whole)
+    if model is None or not (whole or _fit(state.arrays, model.size)):
         raise Invalid("the state has no model, or arrays of another length beside it", "fetch the state again")
     added = {name: array for name, array in sums.arrays.items() if _added(name)}
-    if update is None or update.size != model.size or any(one.size not in (1, model.size) for one in added.values()):
+    if update is None or update.size != model.size or not (whole or _fit(added, model.size)):
         raise Invalid("the summed update does not fit the model", "check that every site trains the same plan")
-    writer = Writer(out)
-    writer.write(header(state.shape, {"run": run, "round": str(number), "parent": parent}))
-    for name in sorted(state.arrays):
-        try:
+    stamp = {"run": run, "round": str(number), "parent": parent}
+    try:
+        if whole:
+            return _as_a_whole(strategy, state, added, float(weight[0]), stamp, out)
+        writer = Writer(out)
+        writer.write(header(state.shape, stamp))
+        for name in sorted(state.arrays):
             for piece in _advanced(strategy, state, added, float(weight[0]), name):
                 writer.write(raw(piece))
-        except KeyError as error:
-            raise Invalid(f"the sums lack {error}, which the strategy needs", "update the agents") from error
+    except KeyError as error:
+        raise Invalid(f"the sums lack {error}, which the strategy needs", "update the agents") from error
     return writer.digest(), writer.size
+
+
+def _fit(arrays: Mapping[str, Array], size: int) -> bool:
+    return all(array.size in (1, size) for array in arrays.values())
+
+
+def _as_a_whole(
+    strategy: Advances,
+    state: Vectors,
+    sums: Mapping[str, Array],
+    weight: float,
+    stamp: Mapping[str, str],
+    out: IO[bytes],
+) -> tuple[Digest, int]:
+    after = strategy.apply_chunk(dict(state.arrays), dict(sums), weight)
+    if {name: (kind(array), array.size) for name, array in after.items()} != state.shape:
+        raise Invalid("the next state has other arrays than the one before", "update the release")
+    return write(after, stamp, out)
 
 
 def _added(name: str) -> bool:

@@ -149,8 +149,8 @@ class Strategy(Part):
     name: Slug = Field(
         "fedavg",
         description="fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, afl, scaffold, "
-        "feddyn, fedper, fedrep, fedbn, ditto, ifca; under the recipe `plain` median, trimmed-mean, krum, "
-        "geometric-median; or a plug-in",
+        "feddyn, fedper, fedrep, fedbn, ditto, ifca; newton, which fits a regression exactly; under the recipe `plain` "
+        "median, trimmed-mean, krum, geometric-median; or a plug-in",
     )
     options: Json = Field(default_factory=dict, description="options of the strategy")
 
@@ -336,6 +336,15 @@ class Study(Part):
                 f"`strategy.name` {self.strategy.name} looks at single updates, and nobody sees any under "
                 f"{self.privacy.recipe}; choose another, or `privacy: {{recipe: plain}}`, which each hospital must "
                 "accept by name"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_hessian_is_known(self) -> "Study":
+        if self.strategy.name == "newton" and self.model.kind == "torch":
+            raise ValueError(
+                "`strategy.name` newton needs a model whose Hessian is summed: `model.kind` linear, logistic or "
+                "poisson; choose another strategy for torch"
             )
         return self
 

@@ -19,13 +19,18 @@ class Sum:
 
     Args:    limit: largest absolute value that one site may add to a number of it; what is beyond is cut in a secure
              sum, and counted. None: a change by `privacy.clip` for each of `privacy.most_patients`.
-             each: one number for each parameter, of the model's type; else it is one number, float64.
-             lasting: it is added to what earlier rounds left, where rounding would add up: 64 bits in a secure sum.
+             each: one number for each parameter, of the model's type; else it is `length` numbers, float64.
+             lasting: rounding would add up over rounds, or stay in the result: 64 bits in a secure sum.
     """
 
     limit: float | None = None
     each: bool = True
     lasting: bool = False
+    length: int = 1
+
+    def shape(self, model: tuple[str, int]) -> tuple[str, int]:
+        """Type and length of the segment, for a model of this type and length."""
+        return model if self.each else ("F64", self.length)
 
 
 UPDATE: Mapping[str, Sum] = MappingProxyType({"update": Sum()})

@@ -84,7 +84,8 @@ class Privacy(Part):
 
 STRATEGIES = (
     "fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi", "fednova", "qfedavg", "afl", "scaffold",
-    "feddyn", "fedper", "fedrep", "fedbn", "ditto", "ifca", "median", "trimmed-mean", "krum", "geometric-median",
+    "feddyn", "fedper", "fedrep", "fedbn", "ditto", "ifca", "newton", "median", "trimmed-mean", "krum",
+    "geometric-median",
 )  # fmt: skip
 """Those that are built in."""
 
@@ -178,7 +179,7 @@ policy: 1
 purposes: [research, quality]       # research | quality | public-health | education
 models: [linear, logistic, poisson, torch]
 strategies: [fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, afl, scaffold,
-             feddyn, fedper, fedrep, fedbn, ditto, ifca, median, trimmed-mean, krum,
+             feddyn, fedper, fedrep, fedbn, ditto, ifca, newton, median, trimmed-mean, krum,
              geometric-median]
 min_patients: 20                    # fewest training patients, counted here; a study may ask for more, never for less
 min_sites: 3                        # fewest hospitals in a sum that is opened; a study may ask for more

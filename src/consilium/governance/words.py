@@ -59,9 +59,14 @@ _FEW = (
 )
 _MANY = "That is for {quorum} hospitals and more."
 _FIGURES = "of changes of the model, numbers of patients and histograms of scores"
+_CURVED = (
+    "of first and second derivatives of the loss over patients, from which follows how many patients have each two "
+    "codes together, and how numbers go together with them, with one another and with the label; numbers of patients "
+    "and histograms of scores"
+)
 _NOISED = "of changes of the model, with noise; and once, of histograms of the final model's scores, without"
 _SINGLE = (
-    "The coordinator learns each hospital's changes of the model, number of patients and figures in every round, and "
+    "The coordinator learns each hospital's {what}, number of patients and figures in every round, and "
     "may be able to reconstruct something of its patients from them: nothing but the good will of those who run it is "
     "in the way. People with an account see the figures of each hospital; the other hospitals see sums over all that "
     "took part."
@@ -114,14 +119,21 @@ def explain(plan: Plan) -> str:
 def learns(study: Study) -> str:
     """Who can learn what under which assumption, in one paragraph; for the fewest hospitals that the plan allows."""
     if study.privacy.recipe == "plain":
-        return _SINGLE_NOISED.format(bound=_bound(study, 0)) if study.privacy.local else _SINGLE
+        told = _SINGLE.format(what="sums " + _CURVED if exact(study) else "changes of the model")
+        return _SINGLE_NOISED.format(bound=_bound(study, 0)) if study.privacy.local else told
     floor = study.privacy.min_sites
     least = max(threshold(study.quorum), floor)
     spare = study.quorum - least
     missing = f"With {study.quorum} hospitals, " + (f"{spare} may be missing." if spare else "none may be missing.")
-    sums, bound = (_FIGURES, _UNBOUNDED) if study.privacy.epsilon is None else (_NOISED, _bound(study, least))
+    plain = _CURVED if exact(study) else _FIGURES
+    sums, bound = (plain, _UNBOUNDED) if study.privacy.epsilon is None else (_NOISED, _bound(study, least))
     told = _SUMS.format(least=least, honest=least - 1, missing=missing, floor=floor, sums=sums, bound=bound)
     return told + (_APART.format(floor=floor) if study.strategy.name in GROUPED else "")
+
+
+def exact(study: Study) -> bool:
+    """Whether hospitals add up derivatives of the loss over patients, and not changes of a model."""
+    return study.strategy.name == "newton"
 
 
 def _bound(study: Study, least: int) -> str:
@@ -156,6 +168,8 @@ def _rounds(study: Study) -> str:
     asked, judged = study.privacy, "and one round that judges the final model."
     if asked.epsilon is None or asked.whole:
         passes = f"{study.training.epochs} passes over the patients each"
+        if exact(study):
+            passes = "each with sums over all patients"
         told = f"At most {study.rounds} rounds of training, {passes}, {judged}"
         return f"{told} {_shortened(study)}" if asked.whole else told
     steps = f"In each of the {study.noised_steps} steps of a round" if asked.local else "In each"

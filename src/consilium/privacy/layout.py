@@ -62,7 +62,7 @@ class Layout:
         shape = {"weight": ("F64", 1), **{f"metrics/{name}": given for name, given in metrics.items()}}
         encodings = {name: Encoding(64, most * _per_patient(study, name), sites) for name in shape}
         if kind == "TRAIN":
-            shape |= {name: model if of.each else ("F64", 1) for name, of in sums.items()}
+            shape |= {name: of.shape(model) for name, of in sums.items()}
             encodings |= {name: _encoding(study, of, model[0], sites) for name, of in sums.items()}
             if mechanism is not None and mechanism.shared:
                 encodings["update"] = noised(study, mechanism, model[1], sites)

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from consilium import plugins
-from consilium.algorithms.base import Here, Local, Strategy, run
+from consilium.algorithms.base import Curvature, Here, Local, Strategy, run
+from consilium.core import state as chain
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.study import Plan, Study
+from consilium.core.tensors import Vector
 from consilium.governance.policy import Limits
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal
@@ -58,12 +60,20 @@ class Copies:
             strategy: Strategy = plugins.strategy_of(study)
         except ConsiliumError:
             return cls()
-        tiny = np.zeros(2)
-        state = strategy.init(tiny)
+        most = strategy.most if isinstance(strategy, chain.Whole) else None
+        model = np.zeros(2 if most is None else most)
+        state = strategy.init(model)
         here = Here(state)
-        local = Local(run(strategy.passes(here), lambda start, objective: start), 1.0, 1, 1.0)
-        segments, kept = strategy.contribution(here, local)
-        return cls(*(sum(array.size == tiny.size for array in of.values()) for of in (state, segments, kept)))
+
+        def flat(of: Vector, first: bool) -> Curvature:
+            return Curvature(0.0, of, np.zeros(of.size * (of.size + 1) // 2))
+
+        ends, sums = run(strategy.passes(here), lambda start, objective: start), strategy.sums(study, model.size)
+        segments, kept = strategy.contribution(here, Local(ends, 1.0, 1, 1.0, flat, sums))
+        made = [[array.size for array in of.values()] for of in (state, segments, kept)]
+        if most is not None:  # arrays of any length: as many copies as they are for the largest model
+            return cls(*(-(-sum(sizes) // most) for sizes in made))
+        return cls(*(sizes.count(model.size) for sizes in made))
 
 
 def check(task: Task, folder: Folder, limits: Limits, copies: Copies = Copies()) -> None:

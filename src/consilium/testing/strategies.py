@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from consilium.algorithms.base import Here, Local, LocalObjective, Strategy, run
+from consilium.algorithms.base import Curvature, Here, Local, LocalObjective, Strategy, run
 from consilium.core import state as chain
 from consilium.core.errors import StudyInvalid
 from consilium.core.tensors import Array, Tensors
@@ -34,7 +34,14 @@ def moved(strategy: Strategy, here: Here, site: int, seed: int, by: Array | None
         moved: Array = start + objective.step(way).astype(start.dtype)
         return moved
 
-    return Local(run(strategy.passes(here), after), PATIENTS[site], STEPS[site], STUDY.training.learning_rate)
+    def curvature(of: Array, first: bool) -> Curvature:
+        """Of a parabola for each patient, whose least lies where the site's pass would have gone."""
+        way = after(of, LocalObjective()) - of
+        hessian = PATIENTS[site] * np.eye(of.size)
+        return Curvature(0.0, -PATIENTS[site] * way.astype(np.float64), hessian[np.tril_indices(of.size)])
+
+    ends, rate = run(strategy.passes(here), after), STUDY.training.learning_rate
+    return Local(ends, PATIENTS[site], STEPS[site], rate, curvature, strategy.sums(STUDY, SIZE))
 
 
 def at(site: int, state: Mapping[str, Array], memory: Mapping[str, Array]) -> Here:
@@ -77,19 +84,30 @@ def begins_at_the_model(make: Make) -> None:
 
 
 def keeps_its_layout(make: Make) -> None:
-    """Every array of the state is 1-D, of the model's length and type or a single float64; that never changes."""
+    """Every array of the state is 1-D, of the model's length and type or a single float64; that never changes.
+
+    Of a strategy whose step is computed as a whole (`core.state.Whole`), an array may have another length, in float64.
+    """
     for dtype in (np.float64, np.float32):
         first, later = make({}).init(_model(dtype)), _later(make({}), dtype)[0]
         for state in (first, later):
             forms = {(array.shape, array.dtype) for array in state.values()}
             assert ((SIZE,), np.dtype(dtype)) in forms
-            assert forms <= {((SIZE,), np.dtype(dtype)), ((1,), np.dtype(np.float64))}
+            if isinstance(make({}), chain.Whole):
+                assert {(len(shape), kind) for shape, kind in forms} <= {
+                    (1, np.dtype(dtype)),
+                    (1, np.dtype(np.float64)),
+                }
+            else:
+                assert forms <= {((SIZE,), np.dtype(dtype)), ((1,), np.dtype(np.float64))}
         assert {name: array.shape for name, array in first.items()} == {n: array.shape for n, array in later.items()}
 
 
 def is_element_wise(make: Make) -> None:
     """The next state of a chunk is that chunk of the next state, to the bit: the coordinator and each site choose
-    their own chunks."""
+    their own chunks. Where the step is computed as a whole, there is but one."""
+    if isinstance(make({}), chain.Whole):
+        return
     state, memories = _later(make({}))
     sums, weight = summed(make({}), state, memories, 5)
     whole = make({}).apply_chunk(state, sums, weight)
@@ -144,7 +162,7 @@ def contributes_what_it_says(make: Make) -> None:
             assert found["weight"].shape == (1,) and float(found["weight"][0]) == PATIENTS[site]
             assert found.keys() == {*wanted, "weight"}
             for name, of in wanted.items():
-                form = ((SIZE,), np.dtype(dtype)) if of.each else ((1,), np.dtype(np.float64))
+                form = ((SIZE,), np.dtype(dtype)) if of.each else ((of.length,), np.dtype(np.float64))
                 assert (found[name].shape, found[name].dtype) == form
                 limit = STUDY.privacy.clip * PATIENTS[site] if of.limit is None else of.limit
                 assert np.all(np.abs(found[name]) <= limit)

@@ -1,12 +1,12 @@
 """What a trainer is: it makes an initial model, trains it on one site's matrix, and predicts."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from consilium.algorithms.base import LocalObjective
+from consilium.algorithms.base import Curvature, LocalObjective
 from consilium.core.study import Study
 from consilium.core.tensors import Tensors
 
@@ -40,4 +40,17 @@ class Trainer(Protocol):
 
     def predict(self, study: Study, model: Tensors, x: Floats) -> Floats:
         """Probabilities, values or rates (n,)."""
+        ...
+
+
+@runtime_checkable
+class Curved(Protocol):
+    """A trainer whose loss has a Hessian that is never negative, so that Newton's method fits it exactly."""
+
+    def curvature(self, study: Study, model: Tensors, x: Floats, y: Floats, first: bool) -> Curvature:
+        """Loss (of `loss`, with the plan's penalty), gradient and Hessian at the model, summed over patients.
+
+        Args:    first: iterations begin here: gradient and Hessian may be those of another predictor, which lies near
+                 the labels; the step that follows from them leads to the weighted least squares that fit it.
+        """
         ...

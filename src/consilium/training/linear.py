@@ -1,11 +1,11 @@
-"""Linear, logistic and Poisson regression in numpy, by gradient descent on the mean loss."""
+"""Linear, logistic and Poisson regression in numpy: gradient descent on the mean loss, and sums for Newton's method."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from consilium.algorithms.base import LocalObjective
+from consilium.algorithms.base import Curvature, LocalObjective
 from consilium.core.errors import TrainingFailed
 from consilium.core.study import Study
 from consilium.core.tensors import Tensors, flatten, unflatten
@@ -40,6 +40,10 @@ class Regression:
 
     mean: Mean
     each: Loss
+    variance: Mean
+    """Of the label, as a function of its mean: the derivative of `mean`."""
+    begin: Mean | None = None
+    """Predictors near given labels, at which iterations begin; None: at the model."""
 
     def initial(self, study: Study, names: list[str]) -> Tensors:
         """All zeros."""
@@ -83,6 +87,21 @@ class Regression:
         """Mean of half the deviance over patients."""
         return float(np.mean(self.each(x @ model["weights"] + model["intercept"][0], y)))
 
+    def curvature(self, study: Study, model: Tensors, x: Floats, y: Floats, first: bool) -> Curvature:
+        """Loss, gradient and Hessian, summed over patients, each of whom brings a share of the penalty."""
+        w: Floats = flatten(model).astype(np.float64)
+        design: Floats = np.column_stack([np.ones(len(x)), x])
+        penalty = np.full(w.size, study.model.l2 * len(y))
+        penalty[0] = 0.0
+        predictor: Floats = design @ w
+        working = self.begin(y) if first and self.begin is not None else predictor
+        mean = self.mean(working)
+        weight = self.variance(mean)
+        gradient = design.T @ (weight * (predictor - working) + mean - y) + penalty * w
+        hessian = (design * weight[:, None]).T @ design + np.diag(penalty)
+        loss = float(np.sum(self.each(predictor, y)) + 0.5 * np.sum(penalty * np.square(w)))
+        return Curvature(loss, gradient, hessian[np.tril_indices(w.size)])
+
     def predict(self, study: Study, model: Tensors, x: Floats) -> Floats:
         """The mean of the label given x."""
         return self.mean(x @ model["weights"] + model["intercept"][0])
@@ -109,14 +128,14 @@ def batches(study: Study, n: int, number: int) -> "Iterator[np.ndarray | None]":
 
 def Linear() -> Regression:
     """Least squares."""
-    return Regression(lambda z: z, lambda z, y: 0.5 * (z - y) ** 2)
+    return Regression(lambda z: z, lambda z, y: 0.5 * (z - y) ** 2, np.ones_like)
 
 
 def Logistic() -> Regression:
     """Logistic regression."""
-    return Regression(_logistic, lambda z, y: np.logaddexp(0.0, z) - y * z)
+    return Regression(_logistic, lambda z, y: np.logaddexp(0.0, z) - y * z, lambda mean: mean * (1.0 - mean))
 
 
 def Poisson() -> Regression:
     """Poisson regression with log link."""
-    return Regression(_rate, _half_deviance)
+    return Regression(_rate, _half_deviance, lambda mean: mean, lambda y: np.log(y + 0.1))

@@ -89,6 +89,8 @@ def _pass(study: Study, strategy: Strategy, here: Here) -> Pass:
     passes = strategy.passes(here)
     if len(passes) != 1:
         raise _unfit(study, f"trains {len(passes)} times in a round, and noise is accounted for once")
+    if not passes[0].trained:
+        raise _unfit(study, "asks for the curvature of the loss, to which no noise is added")
     return passes[0]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from consilium import plugins
 from consilium.algorithms import encode, metrics
-from consilium.algorithms.base import Here, Local, LocalObjective, Strategy, parts_of, run, used
+from consilium.algorithms.base import Curvature, Here, Local, LocalObjective, Strategy, parts_of, run, used
 from consilium.core import state as chain
 from consilium.core.errors import DataUnusable, DigestMismatch, StudyInvalid
 from consilium.core.ids import digest
@@ -18,7 +18,7 @@ from consilium.core.study import Plan, Study
 from consilium.core.tensors import Array, Tensors, Vector, flatten, from_safetensors, unflatten
 from consilium.core.update import Update
 from consilium.training import private, sandbox, wheels
-from consilium.training.base import Floats, Trainer
+from consilium.training.base import Curved, Floats, Trainer
 from consilium.training.initial import check
 from consilium.training.linear import steps
 
@@ -90,13 +90,21 @@ class Work:
         if study.privacy.local:
             return Update(*private.several(study, self.trainer, self.strategy, here, self.like, x, y, sample))
         passes = self.strategy.passes(here)
+        trainer = self.trainer
 
         def train(start: Vector, objective: LocalObjective) -> Vector:
-            return flatten(self.trainer.train(study, unflatten(start, self.like), x, y, objective, number))
+            return flatten(trainer.train(study, unflatten(start, self.like), x, y, objective, number))
+
+        def curvature(of: Vector, first: bool) -> Curvature:
+            assert isinstance(trainer, Curved)
+            return trainer.curvature(study, unflatten(of, self.like), x, y, first)
 
         weight = study.privacy.weight
         patients = float(len(y)) if weight is None else weight
-        local = Local(run(passes, train), patients, steps(study, len(y)), study.training.learning_rate)
+        local = Local(
+            run(passes, train), patients, steps(study, len(y)), study.training.learning_rate,
+            curvature if isinstance(trainer, Curved) else None, self.strategy.sums(study, here.model.size),
+        )  # fmt: skip
         segments, kept = self.strategy.contribution(here, local)
         if weight is not None:
             return Update(segments, kept)  # figures would leave without noise

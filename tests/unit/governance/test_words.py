@@ -153,3 +153,14 @@ def test_where_the_first_model_comes_from_is_said() -> None:
     assert (
         "a model that was made elsewhere" in open_ and WEAKER["given-model"] in open_ and "makes them anew" not in open_
     )
+
+
+def test_an_exact_regression_says_that_counts_follow_from_what_is_summed() -> None:
+    for recipe, among in (
+        ("plain", "each hospital's sums of first and second"),
+        ("secure_sum", "least 3 hospitals: of first"),
+    ):
+        study = make(privacy={"recipe": recipe}, quorum=3, strategy={"name": "newton"})
+        told = explain(Plan.of(study))
+        assert among in learns(study) and "how many patients have each two codes together" in told
+        assert "changes of the model" not in learns(study) and "passes over" not in told

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor
 
-from consilium.algorithms.base import LocalObjective
+from consilium.algorithms.base import Curvature, LocalObjective
 from consilium.core.errors import TrainingFailed
 from consilium.testing.trainers import a_study
 from consilium.training.linear import Linear, Logistic, Poisson, Regression, batches
@@ -106,3 +106,38 @@ def test_the_order_follows_from_seed_and_round_alone() -> None:
         return [int(patient) for batch in batches(study, 40, number) if batch is not None for patient in batch]
 
     assert order(1, 1) == order(1, 1) and len({tuple(order(1, 1)), tuple(order(1, 2)), tuple(order(2, 1))}) == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_and_hessian_are_the_derivatives_of_the_loss(kind: str) -> None:
+    make, label = KINDS[kind]
+    study, (x, y) = a_study(label, {"kind": kind, "l2": 0.3}), patients(label)
+
+    def at(flat: np.ndarray) -> Curvature:
+        return make().curvature(study, {"intercept": flat[:1], "weights": flat[1:]}, x, y, first=False)
+
+    point, step = np.array([0.2, -0.4, 0.3, 0.1]), 1e-5
+    found, hessian = at(point), np.zeros((4, 4))
+    hessian[np.tril_indices(4)] = found.hessian
+    for index, axis in enumerate(step * np.eye(4)):
+        ahead, behind = at(point + axis), at(point - axis)
+        assert (ahead.loss - behind.loss) / (2 * step) == pytest.approx(found.gradient[index], rel=1e-5, abs=1e-5)
+        column = (ahead.gradient - behind.gradient) / (2 * step)
+        np.testing.assert_allclose(column[index:], hessian[index:, index], rtol=1e-5, atol=1e-5)
+    penalty = 0.5 * 0.3 * len(y) * np.sum(point[1:] ** 2)
+    mean = make().loss(study, {"intercept": point[:1], "weights": point[1:]}, x, y)
+    assert found.loss == pytest.approx(len(y) * mean + penalty, rel=1e-12)
+
+
+def test_iterations_of_a_count_begin_near_the_labels() -> None:
+    """From zero the first step would lead to a rate of exp(1000): it solves the weighted least squares of log(y)."""
+    study, (x, _) = a_study("count", {"kind": "poisson"}), patients("count")
+    y = np.random.default_rng(4).poisson(1000 * np.exp(x @ [0.3, 0, 0])).astype(float)
+    model = {"intercept": np.zeros(1), "weights": np.zeros(3)}
+    found, hessian = Poisson().curvature(study, model, x, y, first=True), np.zeros((4, 4))
+    hessian[np.tril_indices(4)] = found.hessian
+    step = -np.linalg.solve(hessian + np.tril(hessian, -1).T, found.gradient)
+    design, rate = np.column_stack([np.ones(len(x)), x]), y + 0.1
+    root, working = np.sqrt(rate), np.log(rate) + (y - rate) / rate
+    np.testing.assert_allclose(step, np.linalg.lstsq(root[:, None] * design, root * working)[0], rtol=1e-9)
+    np.testing.assert_allclose(step, [np.log(1000), 0.3, 0, 0], atol=0.02)

@@ -1,0 +1,155 @@
+"""Newton's method: a regression fitted to all hospitals' patients as if they were one table.
+
+For a generalised linear model with its canonical link it is iteratively reweighted least squares: McCullagh and Nelder,
+Generalized Linear Models, 1989, section 2.5. Each site sums loss, gradient and Hessian over its patients at the common
+model; everybody solves for the same step. A step after which the loss is larger is halved until it is not.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from consilium.algorithms import base, cholesky
+from consilium.algorithms.base import Here, Local, Pass, one, parsed
+from consilium.core.errors import Invalid, StudyInvalid
+from consilium.core.study import Study
+from consilium.core.tensors import Tensors, Vector
+from consilium.core.update import Sum
+
+MOST = 500
+"""Parameters; the Hessian of so many has 125,250 numbers, 1 MB."""
+FAR = 8.0
+"""A fitted value or residual of all patients together is taken for no larger than so many times the largest label."""
+UNKNOWN = 1e4
+"""Largest label whose contract gives no range."""
+SLACK = 1e-8
+"""By so much, by its size and by patients, a loss may grow and still be one that did not: sums are rounded."""
+LEFT_OUT, LOST = 1.0, 2.0
+"""What `left_out` says of a parameter: without patients, or following from others, from the first; or on the way."""
+
+
+class Newton:
+    """The state is the model at which sites sum next, and what was summed at `at`, from where `step` led to it."""
+
+    most = MOST
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        parsed(base.Options, options, "newton")
+
+    def init(self, model: Vector) -> Tensors:
+        """Nothing was summed yet. Raises: StudyInvalid: too many parameters."""
+        _small(model.size)
+        at = model.astype(np.float64)
+        pairs = np.zeros(model.size * (model.size + 1) // 2)
+        numbers = {"loss": one(0), "patients": one(0), "taken": one(0)}
+        return {
+            "model": model, "at": at, "step": np.zeros_like(at), "left_out": np.zeros_like(at), "hessian": pairs,
+            **numbers,
+        }  # fmt: skip
+
+    def sums(self, study: Study, length: int) -> Mapping[str, Sum]:
+        """The gradient as `update`, Hessian, loss, and how many sites have sums beyond their limits.
+
+        Raises: StudyInvalid: too many parameters.
+        """
+        _small(length)
+        gradient, curvature, loss = limits(study)
+        pairs = Sum(curvature, each=False, length=length * (length + 1) // 2)
+        numbers = {"loss": Sum(loss, each=False), "beyond": Sum(1.0, each=False)}
+        return {"update": Sum(gradient, lasting=True), "hessian": pairs, **numbers}
+
+    def passes(self, here: Here) -> tuple[Pass, ...]:
+        """Nothing is trained at a site: the common model is judged as it is."""
+        return (Pass(here.model, trained=False),)
+
+    def contribution(self, here: Here, local: Local) -> tuple[Tensors, Tensors]:
+        """Sums at the common model; where one is beyond its limit, a step that led too far is told, and no sum.
+
+        Raises: StudyInvalid: the kind of model has no Hessian.
+        """
+        if local.curvature is None:
+            raise StudyInvalid(
+                "strategy.name: newton needs a model whose Hessian is summed, and sums without noise",
+                "use model.kind linear, logistic or poisson, without epsilon, or another strategy",
+            )
+        found = local.curvature(here.model, float(here.state["taken"][0]) == 0)
+        told = {"update": found.gradient, "hessian": found.hessian, "loss": one(found.loss), "beyond": one(0)}
+        for name, segment in told.items():
+            limit = local.sums[name].limit
+            if not np.all(np.isfinite(segment)) or (limit is not None and np.any(np.abs(segment) > limit)):
+                told = {key: np.zeros_like(array) for key, array in told.items()} | {"beyond": one(1)}
+                break
+        told["update"] = told["update"].astype(here.model.dtype)
+        return {**told, "weight": one(local.patients)}, {}
+
+    def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
+        """Newton's step from where the sums were made; or half of the step that led there.
+
+        A step is judged by the loss over the same patients alone: with other hospitals, the sums at hand are taken.
+
+        Raises: Invalid: sums were beyond their limits at the first model.
+        """
+        taken, same = float(state["taken"][0]), weight == float(state["patients"][0])
+        beyond, loss = float(sums["beyond"][0]) > 0.5, float(sums["loss"][0])
+        if beyond and taken == 0:
+            raise Invalid(
+                f"{float(sums['beyond'][0]):.0f} hospitals have sums beyond what privacy.most_patients and the ranges "
+                "of the contract allow",
+                "raise privacy.most_patients, or correct the ranges, in a new study",
+            )
+        before = float(state["loss"][0])
+        if beyond or (taken >= 2 and same and loss > before + SLACK * (abs(before) + weight)):
+            step = state["step"] * 0.5
+            return {**state, "step": step, "model": (state["at"] + step).astype(state["model"].dtype)}
+        at = state["model"].astype(np.float64)
+        anew = taken == 0 or not same
+        without = np.zeros(at.size, dtype=bool) if anew else state["left_out"] > 0
+        lower, passed = cholesky.factor(cholesky.square(sums["hessian"], at.size), without)
+        step = -cholesky.solve(lower, passed, sums["update"].astype(np.float64))
+        known = np.zeros(at.size) if anew else state["left_out"]
+        left_out = np.where(passed & ~without, LEFT_OUT if anew else LOST, known)
+        return {
+            "model": (at + step).astype(state["model"].dtype), "at": at, "step": step, "left_out": left_out,
+            "hessian": np.array(sums["hessian"]), "loss": one(loss), "patients": one(weight), "taken": one(taken + 1),
+        }  # fmt: skip
+
+
+def _small(length: int) -> None:
+    if length > MOST:
+        raise StudyInvalid(
+            f"strategy.name: newton takes at most {MOST} parameters, and the model has {length}",
+            "leave features out, or use fedavg",
+        )
+
+
+def limits(study: Study) -> tuple[float, float, float]:
+    """The largest absolute values that one site adds to the gradient, the Hessian and the loss, by the contract.
+
+    A penalty adds little to them while no coefficient of a scaled feature is beyond a thousand.
+    """
+    most, ridge = float(study.privacy.most_patients), study.model.l2
+    given = study.contract.label.range
+    label = max(1.0, abs(given[0]), abs(given[1])) if given else UNKNOWN
+    scaled = largest(study)
+    error, weight, loss = {
+        "linear": (FAR * label, 1.0, (FAR * label) ** 2 / 2),
+        "logistic": (1.0, 0.25, 64.0),
+        "poisson": (FAR * label, FAR * label, max(UNKNOWN, 100 * label)),
+    }.get(study.model.kind, (FAR * label, FAR * label, (FAR * label) ** 2))
+    return (
+        most * (error * scaled + ridge * 1e3),
+        most * (weight * scaled**2 + ridge),
+        most * (loss + ridge * 1e6),
+    )
+
+
+def largest(study: Study) -> float:
+    """The largest absolute value of an encoded feature (`encode`): values beyond a feature's range are no values."""
+    found = 1.0
+    for feature in study.contract.features:
+        if feature.range is not None and feature.typical is not None:
+            low, high = feature.typical
+            ends = (abs(end - (low + high) / 2) / ((high - low) / 2) for end in feature.range)
+            found = max(found, *ends)
+    return found

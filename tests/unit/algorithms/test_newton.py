@@ -1,0 +1,105 @@
+"""Newton's method between sites: one step by hand, halving, other hospitals, what has no sum, and what cannot be."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from consilium.algorithms.base import Curvature, Here, Local
+from consilium.algorithms.newton import LEFT_OUT, LOST, MOST, Newton, largest, limits
+from consilium.core.errors import Invalid, StudyInvalid
+from consilium.core.study import Study
+from consilium.core.tensors import Tensors
+from consilium.testing.trainers import a_study
+
+START = np.array([1.0, -2.0])
+HESSIAN = np.array([4.0, 1.0, 2.0])
+"""[[4, 1], [1, 2]], whose determinant is 7."""
+STUDY = a_study("binary", {"kind": "logistic"})
+
+
+def sums(gradient: Any, loss: float, hessian: Any = HESSIAN, beyond: float = 0.0) -> Tensors:
+    told = {"update": gradient, "hessian": hessian, "loss": [loss], "beyond": [beyond]}
+    return {name: np.array(value, dtype=np.float64) for name, value in told.items()}
+
+
+def after(*rounds: tuple[Tensors, float]) -> Tensors:
+    state = Newton({}).init(START)
+    for summed, weight in rounds:
+        state = Newton({}).apply_chunk(state, summed, weight)
+    return state
+
+
+def test_a_step_by_hand() -> None:
+    """step = -H^-1 g = -[[2, -1], [-1, 4]] [7, 14] / 7 = [0, -7]."""
+    state = after((sums([7, 14], 5.0), 10.0))
+    np.testing.assert_allclose(state["model"], START - np.array([0, 7]), rtol=1e-15)
+    assert np.array_equal(state["at"], START) and state["taken"] == 1 and state["loss"] == 5 and state["patients"] == 10
+
+
+def test_a_step_after_which_the_loss_is_larger_is_halved_until_it_is_not() -> None:
+    three = [(sums([7, 14], 5.0), 10.0), (sums([7, 0], 4.0), 10.0), (sums([9, 9], 4.5), 10.0)]
+    best, once = after(*three[:2]), after(*three)
+    np.testing.assert_allclose(once["model"], best["at"] + best["step"] / 2, rtol=1e-15)
+    again = after(*three, (sums([9, 9], 4.1), 10.0))
+    np.testing.assert_allclose(again["model"], best["at"] + best["step"] / 4, rtol=1e-15)
+    assert again["taken"] == 2 and np.array_equal(again["hessian"], HESSIAN) and again["loss"] == 4.0
+    assert after(*three, (sums([0, 0], 3.9), 10.0))["taken"] == 3
+    assert after(*three[:2], (sums([0, 0], 4.0 + 1e-8), 10.0))["taken"] == 3, "rounding is no growth"
+
+
+def test_with_other_patients_losses_are_not_compared() -> None:
+    state = after((sums([7, 14], 5.0), 10.0), (sums([7, 0], 4.0), 10.0), (sums([0, 0], 40.0), 30.0))
+    assert state["taken"] == 3 and state["loss"] == 40.0 and state["patients"] == 30
+
+
+def test_a_column_without_patients_stays_where_it_is() -> None:
+    state = after((sums([8, 0], 5.0, hessian=[4, 0, 0]), 10.0))
+    assert state["model"].tolist() == [-1.0, -2.0] and state["left_out"].tolist() == [0, LEFT_OUT]
+    later = Newton({}).apply_chunk(state, sums([0, 3], 4.0), 10.0)
+    assert later["left_out"].tolist() == [0, LEFT_OUT] and later["step"][1] == 0, (
+        "it stays out while patients are the same"
+    )
+    others = Newton({}).apply_chunk(state, sums([0, 3], 4.0), 14.0)
+    assert others["left_out"].tolist() == [0, 0], "other hospitals may have such patients"
+    lost = Newton({}).apply_chunk(after((sums([8, 0], 5.0), 10.0)), sums([0, 3], 4.0, hessian=[4, 0, 0]), 10.0)
+    assert lost["left_out"].tolist() == [0, LOST], "it was determined before"
+
+
+def curved(loss: float, gradient: Any) -> Local:
+    def at(of: Any, first: bool) -> Curvature:
+        return Curvature(loss, np.array(gradient, dtype=np.float64), HESSIAN)
+
+    return Local((START,), 10.0, 1, 0.1, at, Newton({}).sums(STUDY, 2))
+
+
+def test_sums_that_do_not_fit_are_told_and_not_sent_and_the_step_is_halved() -> None:
+    here = Here(Newton({}).init(START))
+    fine, kept = Newton({}).contribution(here, curved(3.0, [1, 2]))
+    assert fine["update"].tolist() == [1, 2] and fine["beyond"] == 0 and fine["weight"] == 10 and kept == {}
+    for local in (curved(float("inf"), [1, 2]), curved(3.0, [1, float("nan")]), curved(3.0, [1, 1e9])):
+        told, _ = Newton({}).contribution(here, local)
+        assert told["beyond"] == 1 and not any(told[name].any() for name in ("update", "hessian", "loss"))
+    with pytest.raises(Invalid, match="2 hospitals have sums beyond what privacy"):
+        after((sums([0, 0], 0.0, beyond=2.0), 10.0))
+    one = after((sums([7, 14], 5.0), 10.0))
+    halved = Newton({}).apply_chunk(one, sums([0, 0], 0.0, beyond=1.0), 10.0)
+    assert np.array_equal(halved["step"], one["step"] / 2) and halved["taken"] == 1
+
+
+def test_models_that_are_too_large_or_have_no_hessian_are_refused() -> None:
+    with pytest.raises(StudyInvalid, match=f"at most {MOST} parameters, and the model has {MOST + 1}"):
+        Newton({}).init(np.zeros(MOST + 1))
+    with pytest.raises(StudyInvalid, match="newton needs a model whose Hessian"):
+        Newton({}).contribution(Here(Newton({}).init(START)), Local((START,), 1.0, 1, 0.1))
+    told = STUDY.model_dump() | {"strategy": {"name": "newton"}}
+    with pytest.raises(ValueError, match=r"`strategy\.name` newton needs a model whose Hessian"):
+        Study.model_validate(told | {"model": {"kind": "torch", "architecture": "mlp"}})
+
+
+def test_limits_follow_from_the_contract() -> None:
+    told = STUDY.model_dump()
+    assert largest(STUDY) == 1 and limits(STUDY) == (1e5, 0.25e5, 64e5)
+    told["contract"]["features"][0]["typical"] = (0, 1)  # of a range from -3 to 3: -3 is encoded as -7
+    wide = Study.model_validate(told)
+    assert largest(wide) == 7 and limits(wide) == (7e5, 0.25e5 * 49, 64e5)
