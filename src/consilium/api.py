@@ -21,6 +21,7 @@ from threading import Event
 from typing import Any
 
 from consilium import plugins, studyfile
+from consilium.algorithms import regression
 from consilium.algorithms.base import Here, Strategy, fits, parts_of
 from consilium.core import state as chain
 from consilium.core.errors import Conflict, DigestMismatch, NotFound, Unavailable
@@ -303,6 +304,15 @@ class Result:
             like, arrays = from_safetensors(initial.read_bytes()), chain.read(state).arrays
             named = ["model", *(name for name in sorted(arrays, key=_place) if name.startswith("model-"))]
             return {name: unflatten(arrays[name], like) for name in named}
+
+    def regression(self) -> regression.Fit | None:
+        """The table of coefficients, if the strategy is newton; see `docs/how-to/fit-an-exact-regression.md`."""
+        study = RemoteStudy(self.federation, str(self.document["study"])).approved().study
+        if study.strategy.name != "newton":
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            state, _ = self.fetch(Path(folder))
+            return regression.fitted(study, chain.read(state).arrays)
 
     def metadata(self) -> dict[str, str]:
         """Where the model comes from: plan, contract, run, and the state's digest."""

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from consilium import studyfile
-from consilium.console.cli import output, watching
+from consilium.console.cli import coefficients, output, watching
 from consilium.console.cli.session import federation
 from consilium.core.errors import Invalid, TrainingFailed
 from consilium.core.study import STUDY_NAME, Plan
@@ -177,20 +177,24 @@ def stop(name: str, reason: str, as_json: bool) -> None:
 @click.option("--model", type=File, help="Also write the model to this file, as safetensors.")
 @output.as_json
 def result(name: str, model: Path | None, as_json: bool) -> None:
-    """Show what a run gave: pooled over and per hospital, with confidence intervals.
+    """Show what a run gave: pooled over and per hospital, with confidence intervals; coefficients of a regression.
 
     Of a run that was stopped, or goes on, the newest figures are those of an earlier model, and it is said of which.
     """
     run = federation().run(name)
     found = run.result()
     saved = {"model": {"file": str(model), "digest": found.save(model)}} if model is not None else {}
+    fit = found.regression()
     if as_json:
-        output.say({**found.document, **saved}, True)
+        told = {"regression": fit.to_json()} if fit is not None else {}
+        output.say({**found.document, **told, **saved}, True)
         return
     rows = watching.result_rows(found)
     output.table(rows, False, tuple(rows[0]))
     if of := watching.judged(found.document):
         click.echo(f"\n{of}")
+    if fit is not None:
+        coefficients.show(fit)
     click.echo(f"\nPrivacy: {found.document['privacy']}.")
     if "learns" in found.document:  # a coordinator of an older release does not tell
         click.echo(f"{found.document['learns']}")

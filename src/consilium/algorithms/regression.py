@@ -1,0 +1,193 @@
+"""The table of a regression that Newton's method fitted: coefficients in the contract's units, and how sure they are.
+
+Standard errors come from the inverse of the Hessian (for a logistic or Poisson model the information matrix; for a
+linear one times the residual variance, with Student's t). McCullagh and Nelder, 1989, sections 2.5 and 4.4.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium.algorithms import cholesky, encode, student
+from consilium.algorithms.newton import LOST
+from consilium.core.study import Contract, Study
+from consilium.core.tensors import Array
+
+Floats = npt.NDArray[np.float64]
+CONVERGED = 1e-6
+"""Largest step of a coefficient of a scaled feature, by one more than its size, at which iterations have converged."""
+MOSTLY = 0.1
+"""Where coefficients move, those are named that move by this share of the largest step."""
+RATIO = {"logistic": "odds ratio", "poisson": "rate ratio"}
+"""What the exponential of a coefficient is called."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One coefficient.
+
+    Args:    term: the column, as `encode.names` has it.   words: for people.   estimate: per unit of the contract;
+             None: it was left out, and `note` says why.   error: standard error.   low, high: of the interval.
+             p: two-sided.   ratio: exp(estimate) and its interval, where that has a name.
+    """
+
+    term: str
+    words: str
+    estimate: float | None = None
+    error: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    ratio: tuple[float, float | None, float | None] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted regression. `moving`: words of coefficients that had not come to rest; empty where it converged.
+
+    Args:    patients: with whom it was fitted.   freedom: residual degrees of freedom.   deviance: twice the loss.
+             ratio: name of the exponential of a coefficient; empty where it has none.   l2: the plan's penalty.
+    """
+
+    kind: str
+    terms: tuple[Term, ...]
+    moving: tuple[str, ...]
+    patients: int
+    freedom: int
+    deviance: float
+    confidence: float
+    ratio: str
+    l2: float
+
+    @property
+    def converged(self) -> bool:
+        """Whether every coefficient had come to rest."""
+        return not self.moving
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, and what to do; empty where nothing is."""
+        if self.converged:
+            return ""
+        return (
+            f"The regression did not come to rest: {', '.join(self.moving)} still moved in the last round. More "
+            "rounds may be needed (`rounds`). If the coefficient grows with every round, the patients with it have one "
+            "outcome alone (separation): leave the feature out, join categories, or write a ridge penalty (`model.l2`)."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for files and programs."""
+        told = {name: value for name, value in vars(self).items() if name != "terms"}
+        terms = [
+            {**vars(term), "ratio": dict(zip(("value", "low", "high"), term.ratio)) if term.ratio else None}
+            for term in self.terms
+        ]
+        return {**told, "converged": self.converged, "problem": self.problem, "terms": terms}
+
+
+def fitted(study: Study, state: Mapping[str, Array]) -> Fit | None:
+    """The table of a study's final state; None where another strategy than newton made it, or no round was done."""
+    if study.strategy.name != "newton" or float(state["taken"][0]) < 1:
+        return None
+    names, count = ["intercept", *encode.names(study.contract)], state["model"].size
+    patients, deviance = float(state["patients"][0]), 2 * float(state["loss"][0])
+    out = state["left_out"] > 0
+    turned = scaling(study.contract)
+    estimates = turned @ state["model"]
+    freedom = round(patients) - int(np.sum(~out))
+    covariance = turned @ _inverse(cholesky.square(state["hessian"], count), out) @ turned.T
+    if study.model.kind == "linear":
+        covariance = covariance * (deviance / freedom if freedom > 0 else math.nan)
+    sure = study.model.l2 == 0 and (study.model.kind != "linear" or freedom > 0)
+    moving = _moving(state)
+    words, said = _words(study.contract), RATIO.get(study.model.kind, "")
+    of_t = float(freedom) if study.model.kind == "linear" else None
+    reach = student.within(study.evaluation.confidence, of_t) if sure else 0.0
+
+    def term(index: int) -> Term:
+        named = Term(names[index], words[names[index]])
+        if out[index]:
+            return Term(**{**vars(named), "note": _note(state, index)})
+        estimate = float(estimates[index])
+        found: dict[str, Any] = {**vars(named), "estimate": estimate}
+        if sure:
+            error = float(np.sqrt(covariance[index, index]))
+            found |= {"error": error, "low": estimate - reach * error, "high": estimate + reach * error}
+            found["p"] = student.two_sided(estimate / error, of_t) if error > 0 else None
+        if said and index:
+            ends = (found.get("low"), found.get("high"))
+            found["ratio"] = (_exp(estimate), *(None if end is None else _exp(end) for end in ends))
+        return Term(**found)
+
+    return Fit(
+        study.model.kind, tuple(term(index) for index in range(count)),
+        tuple(words[names[index]] for index in moving), round(patients), freedom, deviance,
+        study.evaluation.confidence, said, study.model.l2,
+    )  # fmt: skip
+
+
+def _moving(state: Mapping[str, Array]) -> list[int]:
+    """Which coefficients had not come to rest: those that moved most, and those that were lost on the way."""
+    step: Floats = np.abs(state["step"]) / (1 + np.abs(state["at"]))
+    found = (step > CONVERGED) & (step >= MOSTLY * np.max(step))
+    found |= state["left_out"] >= LOST
+    if float(state["taken"][0]) < 2:  # what one step left over was never measured
+        found[:] = True
+    return [int(index) for index in np.flatnonzero(found)]
+
+
+def _exp(value: float) -> float:
+    return math.exp(min(value, 700.0))
+
+
+def _note(state: Mapping[str, Array], index: int) -> str:
+    if float(state["left_out"][index]) >= LOST:
+        return "no longer determined: see above"
+    diagonal = float(state["hessian"][index * (index + 1) // 2 + index])
+    return "left out: no patient has it" if diagonal <= 0 else "left out: it follows from the terms above"
+
+
+def _inverse(hessian: Floats, out: Any) -> Floats:
+    """The inverse (d, d) where nothing is left out, 0 elsewhere."""
+    found, kept = np.zeros_like(hessian), np.flatnonzero(~out)
+    size = np.sqrt(np.diag(hessian)[kept])
+    lower, _ = cholesky.factor(hessian[np.ix_(kept, kept)] / np.outer(size, size), np.zeros(kept.size, dtype=bool))
+    whole = np.linalg.inv(lower)
+    found[np.ix_(kept, kept)] = whole.T @ whole / np.outer(size, size)
+    return found
+
+
+def scaling(contract: Contract) -> Floats:
+    """(d, d): from coefficients of encoded columns to those in the contract's units, intercept first."""
+    names = ["intercept", *encode.names(contract)]
+    found = np.eye(len(names))
+    for feature in contract.features:
+        if feature.range is not None:
+            low, high = feature.typical or feature.range
+            at = names.index(feature.id)
+            found[at, at] = 2 / (high - low)
+            found[0, at] = -(low + high) / (high - low)
+    return found
+
+
+def _words(contract: Contract) -> dict[str, str]:
+    """What each column is called before people."""
+    found = {"intercept": "intercept"}
+    for feature in contract.features:
+        if feature.range is not None:
+            low, high = feature.typical or feature.range
+            unit = "" if feature.unit in (None, "1") else f" {feature.unit}"
+            found[feature.id] = f"{feature.id}, per 1{unit}"
+            missing = f"{feature.id} missing, against {(low + high) / 2:g}{unit}"
+        else:
+            assert feature.categories is not None
+            first, *others = feature.categories
+            found |= {f"{feature.id}={code}": f"{feature.id} {code}, against {first}" for code in others}
+            missing = f"{feature.id} missing, against {first}"
+        found[f"{feature.id}?"] = missing
+    return found

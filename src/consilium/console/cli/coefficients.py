@@ -1,0 +1,58 @@
+"""The table of a regression as people read it."""
+
+import click
+
+from consilium.algorithms.regression import Fit, Term
+from consilium.console.cli import output
+
+LEAST = 0.001
+"""A p-value below this is said to be below it."""
+
+
+def show(fit: Fit) -> None:
+    """Print the table, and what is to be known beside it."""
+    click.echo(f"\n{_heading(fit)}")
+    found = rows(fit)
+    output.table(found, False, tuple(found[0]))
+    if fit.problem:
+        click.echo(f"\n{fit.problem}")
+
+
+def rows(fit: Fit) -> list[dict[str, str]]:
+    """One row per coefficient: what a unit more of it means, how sure that is, and the coefficient itself."""
+    interval = f"{fit.confidence:.0%} interval" if fit.confidence * 100 % 1 == 0 else f"{fit.confidence:g} interval"
+    return [_row(fit, term, interval) for term in fit.terms]
+
+
+def _row(fit: Fit, term: Term, interval: str) -> dict[str, str]:
+    if term.estimate is None:
+        return {"term": term.words, **({fit.ratio: term.note} if fit.ratio else {"coefficient": term.note})}
+    row, bounds = {"term": term.words}, (term.low, term.high)
+    if fit.ratio:
+        value, *ends = term.ratio or (None, None, None)
+        row[fit.ratio], bounds = _number(value), (ends[0], ends[1])
+    else:
+        row["coefficient"] = _number(term.estimate)
+    row[interval] = "" if bounds[0] is None else f"{_number(bounds[0])} to {_number(bounds[1])}"
+    row["p"] = _chance(term.p)
+    if fit.ratio:
+        row["coefficient"] = _number(term.estimate)
+    row["standard error"] = _number(term.error)
+    return row
+
+
+def _heading(fit: Fit) -> str:
+    words = f"{fit.kind.capitalize()} regression of {fit.patients} patients, exact: as if they were in one table."
+    if fit.l2:
+        words += f" With a ridge penalty of {fit.l2:g}: coefficients lean towards zero, and have no standard errors."
+    return f"{words} Deviance {fit.deviance:.2f} on {fit.freedom} degrees of freedom."
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}" if 0.1 <= abs(value) < 1e4 or value == 0 else f"{value:.3g}"
+
+
+def _chance(p: float | None) -> str:
+    if p is None:
+        return ""
+    return f"below {LEAST:g}" if p < LEAST else f"{p:.3f}"

@@ -1,0 +1,224 @@
+"""Newton's method over hospitals against statsmodels on their pooled patients, in both recipes."""
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from consilium import studyfile
+from consilium.algorithms.regression import Fit, fitted, scaling
+from consilium.api import freeze
+from consilium.core import state as chain
+from consilium.core.errors import Invalid
+from consilium.core.study import Study
+from consilium.simulation import hospitals, local
+
+sm: Any = pytest.importorskip("statsmodels.api", reason="statsmodels, of the extra `test`, is not installed")
+HEART = Path(__file__).parents[4] / "shared" / "data" / "heart_disease"
+FEATURES = ("age", "sex", "cp", "trestbps", "thalach", "exang", "oldpeak")
+"""Of heart disease: those that all four hospitals have measured in most patients."""
+RECIPES = ("plain", "secure_sum")
+RTOL = 1e-6
+Draw = Callable[[np.random.Generator, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A simulated run: its table, and the pooled training patients, (n, d) with a column of ones, and (n,)."""
+
+    fit: Fit
+    study: Study
+    x: np.ndarray
+    y: np.ndarray
+
+    def agrees_with(self, theirs: Any, columns: Any = slice(None)) -> None:
+        """Whether coefficients, standard errors, intervals and p-values are theirs, in the contract's units."""
+        turned = scaling(self.study.contract)[:, columns]
+        kept = [term for term in self.fit.terms if term.estimate is not None]
+        rows = [index for index, term in enumerate(self.fit.terms) if term.estimate is not None]
+        estimates = (turned @ theirs.params)[rows]
+        errors = np.sqrt(np.diag(turned @ theirs.cov_params() @ turned.T))[rows]
+        np.testing.assert_allclose([term.estimate for term in kept], estimates, rtol=RTOL)
+        np.testing.assert_allclose([term.error for term in kept], errors, rtol=RTOL)
+        for index, term in zip(rows, kept, strict=True):
+            told = theirs.t_test(turned[[index]])
+            assert term.p == pytest.approx(float(np.squeeze(told.pvalue)), rel=1e-4, abs=1e-12)
+            assert (term.low, term.high) == pytest.approx(tuple(np.squeeze(told.conf_int(alpha=0.05))), rel=1e-5)
+
+
+def ran(study: Study, mappings: dict[str, Path], folder: Path) -> Ran:
+    folder.mkdir()
+    plan, weights = freeze(study)
+    tables = local.tables(plan.study, mappings, folder)
+    outcome = local.run(plan, weights, tables, folder, f"{study.name}-1")
+    works = local.works(plan, weights, tables, folder).values()
+    x = np.concatenate([work.examples.x[~work.examples.test] for work in works])
+    y = np.concatenate([work.examples.y[~work.examples.test] for work in works])
+    fit = fitted(plan.study, chain.read(outcome.state).arrays)
+    assert fit is not None and fit.patients == len(y)
+    return Ran(fit, plan.study, np.column_stack([np.ones(len(x)), x]), y)
+
+
+def exact(kind: str, recipe: str, **changes: Any) -> Study:
+    """A regression on three numbers and a code, of which one number has a typical range, and one is often missing."""
+    number = {"type": "number", "unit": "1", "missing": "forbidden"}
+    label: dict[str, dict[str, Any]] = {
+        "linear": {"type": "number", "unit": "mm[Hg]", "range": [0, 300]}, "logistic": {"type": "binary"},
+        "poisson": {"type": "count", "range": [0, 400]},
+    }  # fmt: skip
+    told: dict[str, Any] = {
+        "consilium": 1, "name": "exact", "title": "Exact",
+        "purpose": {"code": "research", "text": "a test", "requester": "the tests"},
+        "contract": {
+            "id": "exact",
+            "features": [
+                {"id": "age", "meaning": "age", **number, "range": [0, 120], "unit": "a"},
+                {"id": "crp", "meaning": "crp", **number, "range": [0, 500], "typical": [0, 50], "unit": "mg/L"},
+                {"id": "bmi", "meaning": "bmi", **number, "range": [10, 80], "missing": "allowed"},
+                {"id": "ward", "meaning": "ward", "type": "category", "missing": "forbidden",
+                 "categories": {"a": "a", "b": "b", "c": "c"}},
+            ],
+            "label": {"id": "y", "meaning": "y", **label[kind]},
+        },
+        "model": {"kind": kind}, "strategy": {"name": "newton"}, "rounds": 10, "quorum": 3, "min_patients": 10,
+        "privacy": {"recipe": recipe},
+    }  # fmt: skip
+    return Study.model_validate({**told, **changes})
+
+
+DRAWS: dict[str, Draw] = {
+    "linear": lambda rng, z: 120 + 20 * z + rng.normal(scale=9, size=z.size),
+    "logistic": lambda rng, z: (rng.random(z.size) < 1 / (1 + np.exp(-z))).astype(float),
+    "poisson": lambda rng, z: rng.poisson(np.exp(3 + 0.5 * z)).astype(float),
+}
+
+
+def tables(folder: Path, draw: Draw, wards: str = "abc", missing: float = 0.2) -> dict[str, Path]:
+    """Three hospitals of unequal size and case mix."""
+    found = {}
+    for seed, (name, patients) in enumerate({"east": 150, "north": 90, "south": 260}.items()):
+        rng = np.random.default_rng(seed)
+        age, crp = rng.uniform(20 + 10 * seed, 90, patients), rng.exponential(12, patients).clip(0, 400)
+        bmi, ward = rng.normal(26, 4, patients).clip(12, 70), rng.choice(list(wards), patients)
+        score = 0.03 * (age - 60) + 0.02 * (crp - 12) - 0.05 * (bmi - 26) + 0.4 * (ward == "b") - 0.2 * seed
+        label, lacks = draw(rng, score), rng.random(patients) < missing
+        home = folder / name
+        home.mkdir(parents=True)
+        with (home / "table.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "age", "crp", "bmi", "ward", "y"])
+            for i in range(patients):
+                value = "" if lacks[i] else repr(float(bmi[i]))
+                writer.writerow([f"p{i}", repr(float(age[i])), repr(float(crp[i])), value, ward[i], f"{label[i]:.10g}"])
+        codes = "{" + ", ".join(f"{code}: {code}" for code in "abc") + "}"
+        (home / "mapping.yaml").write_text(
+            "mapping: 1\ncontract: exact\nsource: {type: csv, path: table.csv}\npatient: {column: id}\nfeatures:\n"
+            "  age: {column: age, unit: a}\n  crp: {column: crp, unit: mg/L}\n  bmi: {column: bmi, unit: '1'}\n"
+            f"  ward: {{column: ward, codes: {codes}}}\nlabel: {{column: y%s}}\n"
+        )
+        found[name] = home / "mapping.yaml"
+    return found
+
+
+def labelled(mappings: dict[str, Path], kind: str) -> dict[str, Path]:
+    """The mappings, with what a label of this kind needs in them."""
+    more = {"linear": ", unit: 'mm[Hg]'", "logistic": ", codes: {'0': 0, '1': 1}", "poisson": ""}[kind]
+    for path in mappings.values():
+        path.write_text(path.read_text() % more)
+    return mappings
+
+
+FAMILIES = {"logistic": sm.families.Binomial, "poisson": sm.families.Poisson}
+
+
+def theirs(kind: str, x: np.ndarray, y: np.ndarray) -> Any:
+    if kind == "linear":
+        return sm.OLS(y, x).fit()
+    return sm.GLM(y, x, family=FAMILIES[kind]()).fit(tol=1e-14, maxiter=100)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("kind", DRAWS)
+def test_every_regression_is_that_of_statsmodels_on_the_pooled_patients(kind: str, recipe: str, tmp_path: Path) -> None:
+    mappings = labelled(tables(tmp_path / "h", DRAWS[kind]), kind)
+    found = ran(exact(kind, recipe), mappings, tmp_path / "run")
+    assert found.fit.converged and not found.fit.problem
+    their = theirs(kind, found.x, found.y)
+    found.agrees_with(their)
+    deviance = their.ssr if kind == "linear" else their.deviance
+    assert found.fit.deviance == pytest.approx(deviance, rel=RTOL) and found.fit.freedom == their.df_resid
+
+
+@pytest.mark.skipif(not HEART.is_dir(), reason="the raw files of UCI Heart Disease are not here")
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_coronary_disease_in_four_real_hospitals_is_that_of_statsmodels(recipe: str, tmp_path: Path) -> None:
+    hospitals.heart_disease(tmp_path / "h", HEART)
+    told = studyfile.read(tmp_path / "h/study.yaml").model_dump()
+    features = [one | {"missing": "forbidden"} for one in told["contract"]["features"] if one["id"] in FEATURES]
+    told |= {"contract": told["contract"] | {"features": features}, "privacy": {"recipe": recipe}, "rounds": 8}
+    mappings = local.mappings(tmp_path / "h")
+    for path in mappings.values():
+        mapping = yaml.safe_load(path.read_text())
+        mapping["features"] = {name: value for name, value in mapping["features"].items() if name in FEATURES}
+        path.write_text(yaml.safe_dump(mapping))
+    study = Study.model_validate({**told, "model": {"kind": "logistic"}, "strategy": {"name": "newton"}})
+    found = ran(study, mappings, tmp_path / "run")
+    assert found.fit.converged and found.fit.patients == 625
+    found.agrees_with(theirs("logistic", found.x, found.y))
+
+
+def test_what_no_patient_has_is_left_out_and_named(tmp_path: Path) -> None:
+    """Nobody lies in ward c, and bmi is never missing: the rest is as if both were not there."""
+    mappings = labelled(tables(tmp_path / "h", DRAWS["logistic"], wards="ab", missing=0), "logistic")
+    found = ran(exact("logistic", "secure_sum"), mappings, tmp_path / "run")
+    left_out = {term.term: term.note for term in found.fit.terms if term.estimate is None}
+    assert left_out == dict.fromkeys(("bmi?", "ward=c"), "left out: no patient has it") and found.fit.converged
+    columns = [index for index, term in enumerate(found.fit.terms) if term.estimate is not None]
+    found.agrees_with(theirs("logistic", found.x[:, columns], found.y), columns)
+
+
+@pytest.mark.parametrize(("recipe", "rounds"), [("plain", 40), ("secure_sum", 8), ("secure_sum", 40)])
+def test_separation_is_told_by_name_however_many_rounds_there_are(recipe: str, rounds: int, tmp_path: Path) -> None:
+    """All patients in ward c have the disease."""
+    mappings = labelled(tables(tmp_path / "h", DRAWS["logistic"]), "logistic")
+    for path in mappings.values():
+        table = path.parent / "table.csv"
+        lines = [line.split(",") for line in table.read_text().split()]
+        table.write_text("\n".join(",".join([*line[:5], "1" if line[4] == "c" else line[5]]) for line in lines))
+    study = exact("logistic", recipe, rounds=rounds)
+    found = ran(study, mappings, tmp_path / "run")
+    assert not found.fit.converged and found.fit.moving == ("ward c, against a",)
+    assert "ward c, against a" in found.fit.problem and "model.l2" in found.fit.problem
+    penalised = ran(exact("logistic", recipe, model={"kind": "logistic", "l2": 0.01}), mappings, tmp_path / "ridge")
+    assert penalised.fit.converged and all(term.error is term.p is None for term in penalised.fit.terms)
+
+
+def test_a_ridge_is_the_optimum_of_the_penalised_loss(tmp_path: Path) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    mappings = labelled(tables(tmp_path / "h", DRAWS["logistic"]), "logistic")
+    study = exact("logistic", "secure_sum", model={"kind": "logistic", "l2": 0.02})
+    found = ran(study, mappings, tmp_path / "run")
+    them = LogisticRegression(C=1 / (0.02 * len(found.y)), tol=1e-12, max_iter=10_000, solver="newton-cholesky")
+    them.fit(found.x[:, 1:], found.y)
+    wanted = scaling(found.study.contract) @ [float(them.intercept_[0]), *them.coef_[0]]
+    np.testing.assert_allclose([term.estimate for term in found.fit.terms], wanted, rtol=RTOL)
+
+
+def test_a_hospital_with_more_patients_than_the_study_says_is_told(tmp_path: Path) -> None:
+    mappings = labelled(tables(tmp_path / "h", DRAWS["logistic"]), "logistic")
+    study = exact("logistic", "secure_sum", privacy={"recipe": "secure_sum", "most_patients": 1})
+    with pytest.raises(Invalid, match=r"2 hospitals have sums beyond what privacy\.most_patients"):
+        ran(study, mappings, tmp_path / "run")
+
+
+def test_too_few_rounds_are_told(tmp_path: Path) -> None:
+    mappings = labelled(tables(tmp_path / "h", DRAWS["poisson"]), "poisson")
+    assert not ran(exact("poisson", "plain", rounds=1), mappings, tmp_path / "one").fit.converged
+    assert not ran(exact("poisson", "plain", rounds=2), mappings, tmp_path / "two").fit.converged
+    assert ran(exact("poisson", "plain", rounds=7), mappings, tmp_path / "seven").fit.converged
