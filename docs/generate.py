@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -18,6 +18,7 @@ from consilium.core import errors
 from consilium.core import round as machine
 from consilium.data.fhir.arrow import TYPES
 from consilium.data.fhir.paths import FUNCTIONS, OPERATORS
+from consilium.data.omop import circe
 from consilium.plugins import GROUPS
 
 HERE = Path(__file__).parent
@@ -204,6 +205,70 @@ path tells, or is text.
 """
 
 
+def atlas_page() -> str:
+    """docs/reference/atlas-cohorts.md: every part of a cohort definition that is supported."""
+    known: dict[str, type[circe.Json]] = {"definition": circe.Expression}
+    _parts(circe.Expression, known)
+    rows = "\n".join(
+        f"| {_place(name)} | {_sentence({'description': part.__doc__ or ''})} | {_supported(part)} |"
+        for name, part in known.items()
+    )
+    return ATLAS.format(note=NOTE, rows=rows)
+
+
+def _parts(part: type[circe.Json], known: dict[str, type[circe.Json]]) -> None:
+    """The parts within a part, in the order in which they stand there; of each kind the first by its key."""
+    for name, field in part.model_fields.items():
+        for inner in _models(field.annotation):
+            if issubclass(inner, circe.Json) and inner not in known.values() and inner.model_fields:
+                known[name if name in circe.DOMAIN_OF or inner is not circe.Criterion else "criterion"] = inner
+                _parts(inner, known)
+
+
+def _models(kind: Any) -> Iterator[type[circe.Json]]:
+    if isinstance(kind, type) and issubclass(kind, circe.Json):
+        yield kind
+    for inner in get_args(kind):
+        yield from _models(inner)
+
+
+def _place(name: str) -> str:
+    return {"criterion": "a criterion", "definition": "the definition"}.get(name, f"`{name}`")
+
+
+def _supported(part: type[circe.Json]) -> str:
+    """The keys of a part; those that may only say no stand so."""
+    words = []
+    for name, field in part.model_fields.items():
+        no = any(getattr(one, "le", None) is False for one in field.metadata)
+        empty = any(getattr(one, "max_length", None) == 0 for one in field.metadata) or field.annotation is circe.Empty
+        words.append(f"`{name}`{' (false)' if no else ' (empty)' if empty else ''}")
+    return ", ".join(words)
+
+
+ATLAS = """# Cohorts of ATLAS
+
+{note}
+A cohort definition that ATLAS exports (Circe JSON) can say which persons of [an OMOP database](../how-to/omop.md)
+count, and from which day on. These parts of it are supported. Any other part is refused by its name before the database
+is asked (`mapping-invalid`), and never passed over; a key that holds `null` says nothing. It means what it means to
+OHDSI's circe-be. Concept sets have `items` with `concept`, `isExcluded`, `includeDescendants`; `includeMapped` only as
+false. Names and codes of concepts are for people; what counts is `CONCEPT_ID`.
+
+| Part | What it is | Keys |
+|---|---|---|
+{rows}
+
+Ages are years of the calendar: the year of the event less the year of birth. `First` is the first record of a person in
+the whole database. Entries of a person that touch are one. Where a person has several entries, the mapping says whether
+the first or the last counts (`entry`).
+
+What lies outside, among others: criteria with criteria of their own (`CorrelatedCriteria`), source concepts, types of
+records and providers, `RestrictVisit`, distinct counts (`IsDistinct`), custom eras, events that censor, and a
+`CensorWindow`. Write such a cohort as `query`.
+"""
+
+
 def schema_page(what: str) -> str:
     """docs/reference/<what>.md: every key of a file that people write."""
     schema = studyfile.json_schema(what)
@@ -261,6 +326,7 @@ def pages() -> dict[Path, str]:
         reference / "plug-ins.md": plugins_page(),
         reference / "architectures.md": architectures_page(),
         reference / "view-definitions.md": views_page(),
+        reference / "atlas-cohorts.md": atlas_page(),
         HERE / "images" / "round.svg": drawn(machine.diagram(machine.PLAIN)),
     }
     for what in studyfile.SCHEMAS:

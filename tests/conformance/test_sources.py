@@ -15,12 +15,21 @@ from consilium.data.base import Rows
 from consilium.data.mapping import TableSource
 from consilium.testing import sources
 from consilium.testing.sources import LAWS
+from e2e import omop
 
 GIVEN: dict[str, dict[str, Any]] = {
     "csv": {"path": "t.csv"},
     "parquet": {"path": "t.parquet"},
     "sql": {"path": "t.duckdb", "query": "SELECT * FROM t ORDER BY id"},
     "fhir": {"path": "t.ndjson", "views": {"patients": "patients.json"}},
+    "omop": {
+        "path": "cdm.duckdb",
+        "omop": {
+            "version": "5.4",
+            "cohort": {"query": "SELECT person_id, death_date AS cohort_start_date FROM death"},
+            "columns": {"age": {"family": "age"}, "visits": {"family": "visit", "window": [None, 0], "take": "count"}},
+        },
+    },
 }
 
 
@@ -33,8 +42,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with duckdb.connect(str(made / "t.duckdb")) as database:
         database.execute("CREATE TABLE t AS SELECT * FROM read_parquet(?)", [str(made / "t.parquet")])
         database.execute(f"COPY t TO '{made / 't.csv'}' (HEADER)")
-    people = [{"resourceType": "Patient", "id": "p1", "active": True}, {"resourceType": "Patient", "id": "p2"}]
-    (made / "t.ndjson").write_text("".join(json.dumps(person) + "\n" for person in people))
+    resources = [{"resourceType": "Patient", "id": "p1", "active": True}, {"resourceType": "Patient", "id": "p2"}]
+    (made / "t.ndjson").write_text("".join(json.dumps(person) + "\n" for person in resources))
+    people = [(1, 8532, 1960, 0, 0), (2, 8507, None, 0, 0)]
+    omop.small(made / "cdm.duckdb", {"person": people, "death": [(2, "2020-01-01", 0), (1, "2020-02-01", 0)]})
     columns = [{"name": "id", "path": "id"}, {"name": "active", "path": "active", "type": "boolean"}]
     (made / "patients.json").write_text(json.dumps({"resource": "Patient", "select": [{"column": columns}]}))
     return made

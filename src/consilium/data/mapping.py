@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from consilium import yamlfile
 from consilium.core.errors import MappingInvalid
 from consilium.core.study import Contract, Identifier, Slug
+from consilium.data.omop.definition import PERSON, OmopPart
+from consilium.data.part import Part
+from consilium.data.units import ALIASES
 
 
 def normal(text: str) -> str:
@@ -29,25 +32,21 @@ def normal(text: str) -> str:
 Code = Annotated[str, BeforeValidator(str), AfterValidator(normal)]
 
 
-class Part(BaseModel):
-    """A part of the mapping: frozen, and unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
 class TableSource(Part):
     """Where the table is.
 
-    csv and parquet: `path`; sql: `url` (or a DuckDB file as `path`) and `query`; fhir: `path`, `views` and `query`.
+    csv and parquet: `path`; sql: `url` (or a DuckDB file as `path`) and `query`; fhir: `path`, `views` and `query`;
+    omop: `url` (PostgreSQL) or a DuckDB file as `path`, and `omop`.
     """
 
-    type: Slug = Field(description="csv, parquet, sql, fhir, or a plug-in")
+    type: Slug = Field(description="csv, parquet, sql, fhir, omop, or a plug-in")
     path: str | None = Field(None, description="file, relative to the mapping; fhir: a folder of NDJSON and Bundles")
     url: str | None = Field(None, description="SQLAlchemy URL; ${NAME} is taken from the environment")
     query: str | None = Field(None, description="one SELECT statement; fhir: over the views, by their names")
     views: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=63)], str] = Field(
         {}, description="fhir: name of each view, and the file of its ViewDefinition, relative to the mapping"
     )
+    omop: OmopPart | None = Field(None, description="omop: which persons, and which columns are made of their records")
     header: bool = Field(True, description="whether the first line of a CSV file names the columns")
     columns: tuple[str, ...] = Field((), description="names of the columns of a CSV file without header")
     delimiter: str = Field(",", min_length=1, max_length=1, description="between the columns of a CSV file")
@@ -146,4 +145,28 @@ def _problems(mapping: Mapping, contract: Contract) -> "list[str]":
         found.append(f"label.unit: give the unit of this column; the contract wants {contract.label.unit}")
     if contract.label.type == "binary" and mapping.label.codes is None:
         found.append("label.codes: say which code means 0 and which means 1")
+    return found + (_omop_problems(mapping, contract, mapping.source.omop) if mapping.source.omop else [])
+
+
+def _omop_problems(mapping: Mapping, contract: Contract, omop: OmopPart) -> list[str]:
+    """Columns that the source does not make, and units other than those in which it makes them."""
+    numbers = {feature.id for feature in contract.features if feature.type == "number"}
+    used: list[tuple[str, FeatureMap | LabelMap, bool]] = [
+        (f"features.{name}", given, name in numbers)
+        for name, given in mapping.features.items()
+        if not isinstance(given, str)
+    ]
+    used.append(("label", mapping.label, contract.label.type != "binary"))
+    found = []
+    for place, given, number in used:
+        made = omop.columns.get(given.column)
+        if made is None and given.column != PERSON:
+            found.append(
+                f"{place}.column: source.omop.columns has no {given.column!r}; it has {', '.join(omop.columns)}"
+            )
+        elif made is not None and number and given.unit is not None:
+            if made.gives is None:
+                found.append(f"{place}: source.omop.columns.{given.column} gives codes and no number")
+            elif ALIASES.get(given.unit, given.unit) != ALIASES.get(made.gives, made.gives):
+                found.append(f"{place}.unit: source.omop.columns.{given.column} gives {made.gives}; write it here, too")
     return found

@@ -27,7 +27,8 @@ def rows_of(names: list[str], found: list[tuple[Any, ...]]) -> Rows:
     return Rows({name: [_text(row[index]) for row in found] for index, name in enumerate(names)})
 
 
-def _file(source: TableSource, folder: Path) -> Path:
+def file_of(source: TableSource, folder: Path) -> Path:
+    """The file beside the mapping. Raises: MappingInvalid, DataUnusable."""
     if source.path is None:
         raise MappingInvalid(f"source.path: a source of type {source.type} needs the path of its file")
     path = (folder / source.path).resolve()
@@ -40,7 +41,7 @@ class CsvSource:
     """A CSV file, with or without a header line."""
 
     def __init__(self, source: TableSource, folder: Path) -> None:
-        self._path, self._source = _file(source, folder), source
+        self._path, self._source = file_of(source, folder), source
         if not source.header and not source.columns:
             raise MappingInvalid("source.columns: name the columns of a file without header")
         if source.encoding.lower() not in ENCODINGS:
@@ -79,7 +80,7 @@ class ParquetSource:
     """A Parquet file."""
 
     def __init__(self, source: TableSource, folder: Path) -> None:
-        self._path, self._name = _file(source, folder), source.path
+        self._path, self._name = file_of(source, folder), source.path
 
     def count(self) -> int:
         """Number of rows."""
@@ -111,8 +112,8 @@ class SqlSource:
         if not source.query:
             raise MappingInvalid("source.query: a source of type sql needs one SELECT statement")
         self._query = one_select(source.query)
-        self._file = str(_file(source, folder)) if source.url is None else None
-        self._url = _expanded(source.url) if source.url else None
+        self._file = str(file_of(source, folder)) if source.url is None else None
+        self._url = expanded(source.url) if source.url else None
 
     def _fetch(self, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         if self._file is not None:
@@ -143,17 +144,19 @@ class SqlSource:
         return rows_of(*self._fetch(self._query))
 
 
-def one_select(query: str) -> str:
+def one_select(query: str, where: str = "source.query") -> str:
     """A query that is one SELECT. Raises: MappingInvalid."""
     bare = query.strip().rstrip(";").strip()
     if not re.match(r"(?is)^(select|with)\b", bare) or ";" in bare:
         raise MappingInvalid(
-            "source.query: only one SELECT statement is allowed", "write a view in your database if it needs more"
+            f"{where}: only one SELECT statement is allowed", "write a view in your database if it needs more"
         )
     return bare
 
 
-def _expanded(url: str) -> str:
+def expanded(url: str) -> str:
+    """A URL with what the environment has for each ${NAME}. Raises: MappingInvalid."""
+
     def value(found: re.Match[str]) -> str:
         name = found.group(1)
         if name not in os.environ:

@@ -42,5 +42,8 @@ def _asked(path: Path, _: int) -> Asked:
     table = found.source
     place = str((path.parent / table.path).resolve()) if table.path else ""
     views = [[name, str((path.parent / file).resolve())] for name, file in sorted(table.views.items())]
-    source = digest(canonical([table.type, place, table.url or "", table.query or "", *([views] if views else [])]))
+    beside = [views] if views else []
+    if table.omop is not None:
+        beside.append([[key, str(value)] for key, value in table.omop.model_dump(mode="json").items()])
+    source = digest(canonical([table.type, place, table.url or "", table.query or "", *beside]))
     return Asked(source, digest(canonical([found.label.column])), found.patients or "")

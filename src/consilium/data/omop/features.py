@@ -1,0 +1,267 @@
+"""Columns of persons, made of their records around the index day.
+
+The database chooses the records; what is made of them is computed here, so that the same records give the same bits
+whatever the database, its threads and the order in which it answers.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from consilium.core.errors import DataUnusable, MappingInvalid
+from consilium.data.omop import charlson
+from consilium.data.omop.cohorts import Cohort
+from consilium.data.omop.database import Database
+from consilium.data.omop.definition import ColumnPart
+from consilium.data.omop.tables import DOMAINS
+from consilium.data.omop.vocabulary import Item, numbers, resolve, units
+from consilium.data.units import conversion
+
+MIN_CELL = 10
+Index = Mapping[int, date]
+Texts = dict[int, str]
+"""By person; a person that is not there has no value."""
+PERSONS = """
+    WITH cohort AS (
+        SELECT unnest(CAST(string_to_array(?, ',') AS BIGINT[])) AS person_id,
+               unnest(CAST(string_to_array(?, ',') AS DATE[])) AS index_date
+    )
+"""
+FACT = {"gender": "gender_concept_id", "race": "race_concept_id", "ethnicity": "ethnicity_concept_id"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the mapping, with what its files say."""
+
+    name: str
+    given: ColumnPart
+    items: tuple[Item, ...]
+    cohort: Cohort | None
+
+    @property
+    def what(self) -> str:
+        """Its place in the mapping."""
+        return f"source.omop.columns.{self.name}"
+
+    def domains(self) -> set[str]:
+        """Which tables it reads, beside those of persons and vocabulary."""
+        if self.cohort is not None:
+            return self.cohort.domains()
+        return {"condition_era"} if self.given.family == "charlson" else DOMAINS.keys() & {self.given.family}
+
+
+@dataclass(frozen=True)
+class Event:
+    """A record: its day and what orders records of a day; what it says."""
+
+    person: int
+    order: tuple[Any, ...]
+    concept: int
+    value: Any
+    unit: int
+
+
+def texts(database: Database, column: Column, index: Index) -> Texts:
+    """The column. Raises: DataUnusable, MappingInvalid."""
+    given = column.given
+    if given.family in FACT or given.family == "age":
+        return _facts(database, column, index)
+    if given.family in ("days_before", "days_after"):
+        return _observed(database, column, index)
+    if given.family == "charlson":
+        return _charlson(database, column, index)
+    if column.cohort is not None:
+        return _counted(database, column, index, _entries(database, column.cohort, given, index))
+    concepts = resolve(database, column.items, column.what, each=not given.concept_set) if column.items else None
+    if given.take in ("any", "count"):
+        found = _events(database, column, index, concepts, "NULL")
+        return _counted(database, column, index, (event.person for event in found))
+    if given.value == "concept":
+        return _taken(_valued(database, column, index, concepts), given.take, lambda event: int(event.value))
+    converted = _converter(database, column, index, concepts)
+    return _taken(_valued(database, column, index, concepts), given.take, converted)
+
+
+def _cohort(index: Index) -> tuple[str, str]:
+    """The persons as the two values that PERSONS wants."""
+    return ",".join(map(str, index)), ",".join(day.isoformat() for day in index.values())
+
+
+def known(database: Database, index: Index, what: str) -> set[int]:
+    """Which of the persons stand in table person."""
+    sql = f"{PERSONS} SELECT p.person_id FROM cohort c JOIN person p ON p.person_id = c.person_id"
+    _, rows = database.query(sql, _cohort(index), what)
+    return {int(row[0]) for row in rows}
+
+
+def _facts(database: Database, column: Column, index: Index) -> Texts:
+    wanted = "year_of_birth" if column.given.family == "age" else FACT[column.given.family]
+    sql = f"{PERSONS} SELECT p.person_id, p.{wanted} FROM cohort c JOIN person p ON p.person_id = c.person_id"
+    _, rows = database.query(sql, _cohort(index), column.what)
+    found = {int(person): int(value) for person, value in rows if value is not None}
+    if column.given.family == "age":
+        return {person: str(index[person].year - year) for person, year in found.items()}
+    return {person: str(value) for person, value in found.items()}
+
+
+def _periods(database: Database, column: Column, index: Index) -> Iterator[tuple[int, date, date]]:
+    sql = f"""{PERSONS}
+        SELECT o.person_id, CAST(o.observation_period_start_date AS DATE), CAST(o.observation_period_end_date AS DATE)
+        FROM cohort c JOIN observation_period o ON o.person_id = c.person_id"""
+    _, rows = database.query(sql, _cohort(index), column.what)
+    yield from rows
+
+
+def _observed(database: Database, column: Column, index: Index) -> Texts:
+    found: dict[int, int] = {}
+    for person, start, end in _periods(database, column, index):
+        day = index[person]
+        if start <= day <= end:
+            days = (day - start if column.given.family == "days_before" else end - day).days
+            found[person] = max(days, found.get(person, 0))
+    return {person: str(days) for person, days in found.items()}
+
+
+def _window(given: ColumnPart, first: str, last: str) -> str:
+    """SQL: what lasts from `first` to `last` has a day in the window."""
+    assert given.window is not None
+    since, until = given.window
+    parts = [] if since is None else [f"{last} >= c.index_date + ({since})"]
+    parts += [] if until is None else [f"{first} <= c.index_date + ({until})"]
+    return "".join(f" AND {part}" for part in parts)
+
+
+def _records(column: Column, family: str, concepts: Iterable[int] | None) -> str:
+    """SQL: the records of the persons that count, from FROM on."""
+    domain = DOMAINS[family]
+    start = f"CAST(e.{domain.start} AS DATE)"
+    of = f" AND e.{domain.concept} IN ({numbers(concepts)})" if concepts is not None else ""
+    window = _window(column.given, start, domain.end if domain.lasts else start)
+    joined = f"FROM cohort c JOIN {domain.table} e ON e.person_id = c.person_id"
+    return f"{joined} WHERE e.{domain.start} IS NOT NULL{of}{window}"
+
+
+def _events(
+    database: Database, column: Column, index: Index, concepts: Iterable[int] | None, value: str, family: str = ""
+) -> Iterator[Event]:
+    domain = DOMAINS[family or column.given.family]
+    unit = "COALESCE(e.unit_concept_id, 0)" if "unit_concept_id" in domain.columns else "0"
+    sql = f"""{PERSONS}
+        SELECT e.person_id, {domain.moment}, e.{domain.key}, e.{domain.concept}, {value}, {unit}
+        {_records(column, family or column.given.family, concepts)}"""
+    _, rows = database.query(sql, _cohort(index), column.what)
+    for person, moment, key, concept, found, of in rows:
+        yield Event(int(person), (moment, key), int(concept or 0), found, int(of))
+
+
+def _valued(database: Database, column: Column, index: Index, concepts: Iterable[int] | None) -> Iterator[Event]:
+    """Records that have a value."""
+    concept = column.given.value == "concept"
+    found = _events(database, column, index, concepts, "e.value_as_concept_id" if concept else "e.value_as_number")
+    away = {int(unit) for unit, means in column.given.units.items() if means == "missing"}
+    yield from (e for e in found if e.value is not None and not (concept and not e.value) and e.unit not in away)
+
+
+def _taken(events: Iterable[Event], take: str, value: Callable[[Event], float]) -> Texts:
+    kept: dict[int, list[tuple[tuple[Any, ...], float]]] = {}
+    for event in events:
+        one, of = (event.order, value(event)), kept.setdefault(event.person, [])
+        if take == "mean" or not of:
+            of.append(one)
+        else:
+            of[0] = _better(take, of[0], one)
+    return {
+        person: repr(math.fsum(v for _, v in of) / len(of) if take == "mean" else of[0][1])
+        for person, of in kept.items()
+    }
+
+
+def _better(take: str, first: tuple[Any, float], second: tuple[Any, float]) -> tuple[Any, float]:
+    if take in ("first", "last"):
+        return (min if take == "first" else max)(first, second)
+    return (min if take == "min" else max)(first, second, key=lambda one: one[1])
+
+
+def _converter(
+    database: Database, column: Column, index: Index, concepts: Iterable[int] | None
+) -> Callable[[Event], float]:
+    """From a record to its number in the column's unit.
+
+    Raises: DataUnusable: some records have a unit that is unknown, or that cannot be converted.
+    """
+    given = column.given
+    assert given.unit is not None
+    records = _records(column, given.family, concepts)
+    sql = f"""{PERSONS}
+        SELECT COALESCE(e.unit_concept_id, 0), count(*) {records} AND e.value_as_number IS NOT NULL
+        GROUP BY 1 ORDER BY 1"""
+    _, rows = database.query(sql, _cohort(index), column.what)
+    counts = {int(unit): int(count) for unit, count in rows}
+    named = {int(unit): means for unit, means in given.units.items()}
+    known = {**units(database, counts.keys() - named.keys(), column.what), **named}
+    factors: dict[int, tuple[float, float]] = {}
+    for unit, count in counts.items():
+        of = known.get(unit)
+        if of == "missing":
+            continue
+        shown = f"{count}" if count >= MIN_CELL else f"<{MIN_CELL}"
+        if of is None:
+            raise DataUnusable(
+                f"{column.what}: {shown} values have unit_concept_id {unit}, which is no unit of the vocabulary",
+                f'name its UCUM unit as `units: {{"{unit}": {given.unit}}}`, or `missing`',
+            )
+        try:
+            factors[unit] = conversion(of, given.unit, given.analyte)
+        except MappingInvalid as error:
+            raise DataUnusable(
+                f"{column.what}: {shown} values have unit_concept_id {unit}: {error.message}",
+                f'{error.remedy}; or write `units: {{"{unit}": missing}}`',
+            ) from error
+    return lambda event: float(event.value) * factors[event.unit][0] + factors[event.unit][1]
+
+
+def _charlson(database: Database, column: Column, index: Index) -> Texts:
+    diseases: dict[int, set[str]] = {}
+    for name, (_, concepts) in charlson.WEIGHTS.items():
+        items = [Item(concept) for concept in concepts]
+        for concept in resolve(database, items, f"{column.what} ({name})", each=True):
+            diseases.setdefault(concept, set()).add(name)
+    found: dict[int, set[str]] = {person: set() for person in index}
+    for event in _events(database, column, index, diseases, "NULL", "condition_era"):
+        found[event.person] |= diseases[event.concept]
+    return {person: str(sum(charlson.WEIGHTS[name][0] for name in of)) for person, of in found.items()}
+
+
+def _entries(database: Database, cohort: Cohort, given: ColumnPart, index: Index) -> Iterator[int]:
+    """The person of each entry within its window."""
+    assert given.window is not None
+    since, until = given.window
+    for person, day in cohort.days(database):
+        if person in index:
+            after = (day - index[person]).days
+            if (since is None or since <= after) and (until is None or after <= until):
+                yield person
+
+
+def _counted(database: Database, column: Column, index: Index, persons: Iterable[int]) -> Texts:
+    counts = dict.fromkeys(index, 0)
+    for person in persons:
+        counts[person] += 1
+    if column.given.take == "count":
+        return {person: str(count) for person, count in counts.items()}
+    known = _followed(database, column, index) if column.given.followed else index.keys()
+    return {person: "1" if count else "0" for person, count in counts.items() if count or person in known}
+
+
+def _followed(database: Database, column: Column, index: Index) -> set[int]:
+    """Persons of whom a period of observation covers the window; one without first day begins on the index day."""
+    assert column.given.window is not None and column.given.window[1] is not None
+    since, until = column.given.window[0] or 0, column.given.window[1]
+    return {
+        person
+        for person, start, end in _periods(database, column, index)
+        if start <= index[person] + timedelta(min(since, 0)) and index[person] + timedelta(until) <= end
+    }

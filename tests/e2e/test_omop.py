@@ -1,0 +1,472 @@
+"""An OMOP hospital, on DuckDB and on PostgreSQL: known answers, and what goes wrong ends in a finding."""
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+import yaml
+
+from consilium.api import freeze
+from consilium.console.cli import app
+from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
+from consilium.core.study import Study
+from consilium.data.base import Rows
+from consilium.data.mapping import TableSource
+from consilium.data.omop import charlson, database
+from consilium.data.omop.source import OmopSource
+from consilium.simulation import local
+from docs.pages import blocks
+from e2e import omop
+from e2e.omop import CIRCE, GIBLEED, SCHEMA, TABLES
+from e2e.postgres import Postgres, missing
+
+Place = dict[str, str]
+"""`path` or `url` of a database."""
+DIABETES, TYPE_2, GESTATIONAL, ICD, METFORMIN, CREATININE, HIGH = 10, 11, 12, 13, 20, 30, 40
+MG, UMOL, HOUR = 8840, 8749, 8505
+INDEX = "SELECT person_id, visit_start_date AS cohort_start_date FROM visit_occurrence WHERE visit_concept_id = 9201"
+SMALL: dict[str, list[tuple[Any, ...]]] = {
+    "cdm_source": [("v5.4.1",)],
+    "concept": [
+        (DIABETES, "SNOMED", "d", "S", None), (TYPE_2, "SNOMED", "d2", "S", None),
+        (GESTATIONAL, "SNOMED", "g", "S", ""), (ICD, "ICD10CM", "E11", None, None),
+        (METFORMIN, "RxNorm", "m", "S", None), (CREATININE, "LOINC", "c", "S", None),
+        (MG, "UCUM", "mg/dL", "S", None), (UMOL, "UCUM", "umol/L", "S", None), (HOUR, "UCUM", "h", "S", None),
+        (HIGH, "LOINC", "high", "S", None), (9201, "Visit", "IP", "S", None), (9202, "Visit", "OP", "S", None),
+        *((one, "SNOMED", str(one), "S", None) for _, of in charlson.WEIGHTS.values() for one in of),
+    ],
+    "concept_ancestor": [(DIABETES, DIABETES), (DIABETES, TYPE_2), (DIABETES, GESTATIONAL), (201820, TYPE_2)],
+    "concept_relationship": [(ICD, TYPE_2, "Maps to", None)],
+    "person": [(1, 8532, 1960, 0, 0), (2, 8507, 1970, 0, 0), (3, 8532, 1980, 0, 0), (4, 8507, None, 0, 0)],
+    "observation_period": [
+        (1, "2015-01-01", "2022-12-31"), (2, "2019-06-01", "2020-06-30"), (3, "2010-01-01", "2022-12-31"),
+        (4, "2019-12-01", "2021-12-31"),
+    ],
+    "visit_occurrence": [
+        (1, 1, 9201, "2020-01-01", "2020-01-05"), (2, 2, 9201, "2020-02-01", "2020-02-02"),
+        (3, 3, 9201, "2020-03-01", "2020-03-03"), (4, 4, 9201, "2020-04-01", "2020-04-01"),
+        (5, 1, 9202, "2019-05-05", "2019-05-05"),
+    ],
+    "condition_occurrence": [
+        (1, 1, TYPE_2, "2019-06-01", None), (2, 2, GESTATIONAL, "2020-01-15", None), (3, 3, TYPE_2, "2018-01-01", None),
+        (4, 1, DIABETES, "2020-03-01", None), (5, 1, DIABETES, "2020-04-01", None),
+    ],
+    "condition_era": [
+        (1, 4, TYPE_2, "2019-01-01", "2020-03-30"), (2, 3, TYPE_2, "2018-01-01", "2020-01-30"),
+        (3, 3, 443767, "2019-01-01", "2019-01-30"), (4, 3, 432851, "2021-01-01", "2021-01-30"),
+    ],
+    "drug_era": [(1, 2, METFORMIN, "2020-01-01", "2020-05-01"), (2, 3, METFORMIN, "2020-03-02", "2020-05-01")],
+    "measurement": [
+        (9, 1, CREATININE, "2019-12-31", "2019-12-31 08:00:00", 2.0, 0, MG),
+        (1, 1, CREATININE, "2019-12-31", "2019-12-31 12:00:00", 88.4016973125884, HIGH, UMOL),
+        (2, 1, CREATININE, "2019-12-01", None, 0.5, 0, MG), (3, 2, CREATININE, "2020-01-01", None, None, HIGH, MG),
+        (4, 3, CREATININE, "2020-02-01", None, 0.1, 0, MG), (5, 3, CREATININE, "2020-02-02", None, 0.2, 0, MG),
+        (6, 3, CREATININE, "2020-02-03", None, 0.3, 0, MG), (7, 4, CREATININE, "2020-03-01", None, 1.5, 0, 0),
+    ],
+    "death": [(2, "2020-06-30", 0)],
+}  # fmt: skip
+LAB: dict[str, Any] = {"family": "measurement", "concepts": [CREATININE], "window": [-365, 0], "unit": "mg/dL",
+                       "analyte": "creatinine", "units": {"0": "mg/dL"}}  # fmt: skip
+BEFORE: dict[str, Any] = {"family": "condition", "concepts": [DIABETES], "window": [-365, -1]}
+AFTER: dict[str, Any] = {"family": "condition", "concepts": [DIABETES], "window": [1, 365]}
+KNOWN: list[tuple[dict[str, Any], list[str | None]]] = [
+    ({"family": "age"}, ["60", "50", "40", None]),
+    ({"family": "gender"}, ["8532", "8507", "8532", "8507"]),
+    ({"family": "days_before"}, ["1826", "245", "3712", "122"]),
+    ({"family": "days_after"}, ["1095", "150", "1035", "639"]),
+    (BEFORE, ["1", "1", "0", "0"]),
+    ({**BEFORE, "exclude": [GESTATIONAL]}, ["1", "0", "0", "0"]),
+    ({**BEFORE, "descendants": False}, ["0", "0", "0", "0"]),
+    ({**BEFORE, "concept_set": "set.json", "concepts": []}, ["1", "0", "0", "0"]),
+    ({**BEFORE, "window": [None, -1]}, ["1", "1", "1", "0"]),
+    (AFTER, ["1", "0", "0", "0"]),
+    ({**AFTER, "take": "count"}, ["2", "0", "0", "0"]),
+    ({**AFTER, "followed": True}, ["1", None, "0", "0"]),
+    ({**BEFORE, "family": "condition_era", "window": [-30, 0]}, ["0", "0", "0", "1"]),
+    ({**BEFORE, "family": "drug_era", "concepts": [METFORMIN], "window": [-30, 0]}, ["0", "1", "0", "0"]),
+    ({**LAB, "take": "last"}, ["1.0", None, "0.3", "1.5"]),
+    ({**LAB, "take": "first"}, ["0.5", None, "0.1", "1.5"]),
+    ({**LAB, "take": "max"}, ["2.0", None, "0.3", "1.5"]),
+    ({**LAB, "take": "min", "units": {"0": "missing"}}, ["0.5", None, "0.1", None]),
+    ({**LAB, "take": "mean"}, [repr(3.5 / 3), None, repr(0.2), "1.5"]),
+    ({"family": "measurement", "concepts": [CREATININE], "window": [-365, 0], "take": "last", "value": "concept"},
+     ["40", "40", None, None]),
+    ({"family": "measurement", "concepts": [CREATININE], "window": [-7, 0], "take": "count"}, ["2", "0", "0", "0"]),
+    ({"family": "visit", "concepts": [9202], "window": [-365, -1], "take": "count"}, ["1", "0", "0", "0"]),
+    ({"family": "visit", "window": [-365, 0], "take": "count"}, ["2", "1", "1", "1"]),
+    ({"family": "death", "window": [0, 365]}, ["0", "1", "0", "0"]),
+    ({"family": "charlson", "window": [None, 0]}, ["0", "0", "3", "1"]),
+    ({"family": "cohort", "window": [1, 365], "cohort": {"query":
+      "SELECT person_id, death_date AS cohort_start_date FROM death"}}, ["0", "1", "0", "0"]),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("omop")
+    omop.small(made / "cdm.duckdb", SMALL)
+    items = [{"concept": {"CONCEPT_ID": DIABETES}, "includeDescendants": True},
+             {"concept": {"CONCEPT_ID": GESTATIONAL}, "isExcluded": True}]  # fmt: skip
+    (made / "set.json").write_text(json.dumps({"items": items}))
+    return made
+
+
+@pytest.fixture(scope="module", params=["duckdb", "postgresql"])
+def place(request: pytest.FixtureRequest, folder: Path) -> Place:
+    """The small database, in each of the two kinds."""
+    return placed(request, folder / "cdm.duckdb", tuple(SCHEMA))
+
+
+@pytest.fixture(scope="module")
+def gibleed_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not GIBLEED.is_dir():
+        pytest.skip("the tables of GiBleed are not here")
+    return omop.gibleed(tmp_path_factory.mktemp("gibleed") / "cdm.duckdb")
+
+
+@pytest.fixture(scope="module", params=["duckdb", "postgresql"])
+def gibleed(request: pytest.FixtureRequest, gibleed_file: Path) -> Place:
+    return placed(request, gibleed_file, TABLES)
+
+
+def placed(request: pytest.FixtureRequest, file: Path, tables: tuple[str, ...]) -> Place:
+    if request.param == "duckdb":
+        return {"path": str(file)}
+    if why := missing():
+        pytest.skip(why)
+    server: Postgres = request.getfixturevalue("postgres")
+    url = server()
+    omop.postgres(url, file, tables)
+    return {"url": url.replace("postgresql://", "postgresql+psycopg://")}
+
+
+def read(place: Place, columns: dict[str, Any], folder: Path, version: str = "5.4", **more: Any) -> Rows:
+    given = {"version": version, "cohort": {"query": INDEX}, "columns": columns, **more}
+    return OmopSource(TableSource.model_validate({"type": "omop", **place, "omop": given}), folder).rows()
+
+
+def test_every_family_gives_the_known_answer(place: Place, folder: Path) -> None:
+    columns = {f"c{number}": given for number, (given, _) in enumerate(KNOWN)}
+    found = read(place, columns, folder)
+    assert found.columns["person_id"] == ["1", "2", "3", "4"]
+    for number, (given, wanted) in enumerate(KNOWN):
+        texts = found.columns[f"c{number}"]
+        if given.get("unit"):
+            assert [None if text is None else pytest.approx(float(text), rel=1e-12) for text in texts] == [
+                None if text is None else float(text) for text in wanted
+            ], given
+        else:
+            assert texts == wanted, given
+
+
+def drug(concept: int) -> str:
+    return (
+        "SELECT person_id, drug_era_start_date AS cohort_start_date FROM drug_era JOIN concept_ancestor"
+        f" ON drug_concept_id = descendant_concept_id WHERE ancestor_concept_id = {concept}"
+    )
+
+
+BLEED = (
+    "SELECT person_id AS subject_id, condition_start_date AS cohort_start_date FROM condition_occurrence"
+    " JOIN concept_ancestor ON condition_concept_id = descendant_concept_id WHERE ancestor_concept_id = 192671"
+)
+COUNTS: list[tuple[dict[str, Any], int]] = [
+    ({"query": "SELECT person_id, CAST(birth_datetime AS DATE) AS cohort_start_date FROM person"}, 2694),
+    ({"query": drug(1118084), "entry": "first"}, 1844),
+    ({"query": drug(1124300), "entry": "first"}, 850),
+    ({"query": BLEED, "entry": "last"}, 479),
+    ({"circe": "bleed.json"}, 479),
+    ({"circe": "atlas_demo_new_users_diclofenac.json"}, 830),
+]
+
+
+def counted(place: Place, cohort: dict[str, Any], folder: Path) -> int:
+    given = {"version": "5.3", "cohort": cohort, "columns": {"age": {"family": "age"}}}
+    return OmopSource(TableSource.model_validate({"type": "omop", **place, "omop": given}), folder).count()
+
+
+@pytest.mark.parametrize(("cohort", "wanted"), COUNTS)
+def test_counts_of_gibleed(gibleed: Place, cohort: dict[str, Any], wanted: int, tmp_path: Path) -> None:
+    for file in CIRCE.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    bleed = json.loads((CIRCE / "pycdmconnector_gibleed_simple.json").read_text())
+    asked = bleed["PrimaryCriteria"]["CriteriaList"][0]["ConditionOccurrence"]
+    del asked["Occurrence"], asked["Era"]  # no part of Circe, which passes over them; here they are refused
+    (tmp_path / "bleed.json").write_text(json.dumps(bleed))
+    assert counted(gibleed, cohort, tmp_path) == wanted
+
+
+STUDY = """
+consilium: 1
+name: bleeding
+title: Bleeding
+purpose: {code: research, text: t, requester: r}
+contract:
+  id: bleeding
+  features:
+    - {id: age, meaning: age, type: number, unit: a, range: [18, 110], missing: forbidden}
+    - {id: sex, meaning: sex, type: category, categories: {female: female, male: male}}
+    - {id: creatinine, meaning: creatinine, type: number, unit: umol/L, range: [10, 2000]}
+  label: {id: bled, meaning: bled within a year, type: binary}
+model: {kind: logistic}
+training: {epochs: 5, learning_rate: 0.5, seed: 1}
+rounds: 2
+quorum: 2
+min_patients: 20
+privacy: {recipe: plain}
+"""
+
+
+def hospital(folder: Path, place: Place, limit_s: float = 60.0) -> Path:
+    folder.mkdir()
+    source = {"type": "omop", **place, "omop": {
+        "version": "5.4", "cohort": {"query": INDEX}, "time_limit_s": limit_s,
+        "columns": {"age": {"family": "age"}, "gender": {"family": "gender"}, "creatinine": {**LAB, "take": "mean"},
+                    "bled": AFTER},
+    }}  # fmt: skip
+    mapping = {
+        "mapping": 1, "contract": "bleeding", "source": source, "patient": {"column": "person_id"},
+        "features": {
+            "age": {"column": "age", "unit": "a"},
+            "sex": {"column": "gender", "codes": {"8532": "female", "8507": "male"}},
+            "creatinine": {"column": "creatinine", "unit": "mg/dL", "analyte": "creatinine"},
+        },
+        "label": {"column": "bled", "codes": {"0": 0, "1": 1}},
+    }  # fmt: skip
+    (folder / "mapping.yaml").write_text(yaml.safe_dump(mapping, sort_keys=False))
+    return folder / "mapping.yaml"
+
+
+def crowd(seed: int) -> dict[str, list[tuple[Any, ...]]]:
+    """Persons by chance, of whom the old ones with much creatinine bleed."""
+    rng = np.random.default_rng(seed)
+    rows: dict[str, list[tuple[Any, ...]]] = {
+        name: list(SMALL[name]) for name in ("cdm_source", "concept", "concept_ancestor")
+    }
+    for name in ("person", "observation_period", "visit_occurrence", "condition_occurrence", "measurement"):
+        rows[name] = []
+    for person in range(1, 121):
+        born, values = int(rng.integers(1930, 2000)), rng.gamma(4.0, 0.3, size=3)
+        rows["person"].append((person, int(rng.choice([8507, 8532])), born, 0, 0))
+        rows["observation_period"].append((person, "2010-01-01", "2022-12-31"))
+        rows["visit_occurrence"].append((person, person, 9201, "2020-01-01", "2020-01-02"))
+        for number, value in enumerate(values):
+            unit = (MG, UMOL)[number % 2]
+            shown = value * (88.4 if unit == UMOL else 1.0)
+            key = 3 * person + number
+            rows["measurement"].append((key, person, CREATININE, f"2019-12-0{number + 1}", None, shown, 0, unit))
+        if values.mean() + (1960 - born) / 40 + rng.normal() > 1.2:
+            rows["condition_occurrence"].append((person, person, TYPE_2, "2020-05-01", None))
+    return rows
+
+
+def test_a_run_gives_the_same_bytes_from_duckdb_and_from_postgresql(
+    tmp_path: Path, postgres: Postgres, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = Study.model_validate(yaml.safe_load(STUDY))
+    ducks, servers = {}, {}
+    for seed, name in enumerate(("north", "south")):
+        file = omop.small(tmp_path / f"{name}.duckdb", crowd(seed))
+        url = postgres()
+        omop.postgres(url, file, tuple(SCHEMA))
+        ducks[name] = hospital(tmp_path / f"{name}-duck", {"path": str(file)})
+        servers[name] = hospital(tmp_path / f"{name}-server", {"url": url})
+    outcomes = []
+    for number, hospitals in enumerate((ducks, servers)):
+        into = tmp_path / f"run-{number}"
+        into.mkdir()
+        plan, weights = freeze(study)
+        outcomes.append(local.run(plan, weights, local.tables(plan.study, hospitals, into), into, "bleeding-1"))
+    assert outcomes[0].took_part == ("north", "south")
+    assert outcomes[0].state.read_bytes() == outcomes[1].state.read_bytes()
+    (tmp_path / "study.yaml").write_text(STUDY)
+    home = ["--home", str(tmp_path / "site")]
+    assert app.run(["site", "init", *home]) == 0
+    capsys.readouterr()
+    for mapping in (ducks["north"], servers["north"]):
+        files = ["--study-file", str(tmp_path / "study.yaml"), "--mapping", str(mapping)]
+        assert app.run(["site", "check", *files, *home, "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert said["read"] == 120 and said["usable"] is True
+        assert [one["usable"] for one in said["features"]] == [120, 120, 120]
+
+
+UNIT: list[tuple[Any, ...]] = [(1, 1, CREATININE, "2019-12-31", None, 3.0, 0, HOUR)]
+BROKEN: list[tuple[dict[str, Any], dict[str, Any], type[ConsiliumError], str]] = [
+    ({"concepts": [999]}, {}, DataUnusable, "has no concept 999"),
+    ({"concepts": [ICD]}, {}, DataUnusable, rf"ICD10CM E11\) is no standard concept.*maps to: {TYPE_2}"),
+    ({"concepts": [DIABETES], "exclude": [DIABETES]}, {}, DataUnusable, "all concepts are excluded"),
+    ({"family": "device"}, {}, DataUnusable, "no table device_exposure in (main|public)"),
+    ({**LAB, "take": "last", "units": {}}, {}, DataUnusable, "c: <10 values have unit_concept_id 0, which is no unit"),
+    ({**LAB, "take": "last", "units": {"0": "h"}}, {}, DataUnusable, "unit_concept_id 0: 'h' cannot be converted"),
+    ({**LAB, "take": "mean", "analyte": None}, {}, DataUnusable, f"unit_concept_id {UMOL}: 'umol/L' cannot be"),
+    ({}, {"version": "5.3"}, DataUnusable, r"version says 5\.3, and cdm_source says 5\.4"),
+    ({}, {"cdm_schema": "cdm"}, DataUnusable, "no schema 'cdm'"),
+    ({}, {"cohort": {"query": "SELECT person_id FROM person"}}, DataUnusable, "no column cohort_start_date"),
+    ({}, {"cohort": {"query": "SELECT 1 AS person_id, 'x' AS cohort_start_date"}}, DataUnusable, "is no date"),
+    ({}, {"cohort": {"query": "SELECT person_idd FROM person"}}, DataUnusable, "cohort.query: .*person_idd"),
+    ({}, {"cohort": {"query": "DROP TABLE person"}}, MappingInvalid, "cohort.query: only one SELECT"),
+    ({}, {"cohort": {"query": "SELECT 77 AS person_id, DATE '2020-01-01' AS cohort_start_date"}}, DataUnusable,
+     "has persons whom table person does not have"),
+    ({}, {"cohort": {"query": INDEX.split(" WHERE")[0]}}, DataUnusable, "several entries; write `entry: first`"),
+    ({}, {"cohort": {"circe": "none.json"}}, MappingInvalid, "none.json cannot be read"),
+    ({}, {"cohort": {"query": INDEX + " AND visit_start_date < visit_start_date"}}, DataUnusable, "nobody"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "more", "kind", "said"), BROKEN)
+def test_what_is_wrong_is_said(
+    place: Place, folder: Path, column: dict[str, Any], more: dict[str, Any], kind: type[ConsiliumError], said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        read(place, {"c": {**BEFORE, **column}}, folder, **more)
+
+
+def test_a_query_that_hangs_is_given_up(place: Place, folder: Path) -> None:
+    slow = "SELECT count(*) AS person_id FROM range(10000000) a(x), range(10000000) b(x) WHERE hash(a.x + b.x) = 7"
+    query = slow if "path" in place else "SELECT 1 AS person_id FROM pg_sleep(60)"
+    query = query.replace("AS person_id", "AS person_id, DATE '2020-01-01' AS cohort_start_date")
+    began = time.monotonic()
+    with pytest.raises(DataUnusable, match=r"cohort.query: the database took longer than the 0.5 s"):
+        read(place, {"age": {"family": "age"}}, folder, cohort={"query": query}, time_limit_s=0.5)
+    assert time.monotonic() - began < 20
+
+
+def test_nothing_is_written(place: Place, folder: Path) -> None:
+    """Whatever a query is: DuckDB opens the file for reading, and PostgreSQL the transaction."""
+    query = "WITH gone AS (DELETE FROM person RETURNING person_id) SELECT person_id FROM gone"
+    with pytest.raises(DataUnusable):
+        read(place, {"age": {"family": "age"}}, folder, cohort={"query": query})
+    assert len(read(place, {"age": {"family": "age"}}, folder)) == 4
+
+
+def test_a_mapping_reads_no_other_file_of_the_hospital(folder: Path) -> None:
+    query = "SELECT content AS person_id FROM read_text('/etc/hostname')"
+    with pytest.raises(DataUnusable, match="PermissionException"):
+        read({"path": str(folder / "cdm.duckdb")}, {"age": {"family": "age"}}, folder, cohort={"query": query})
+
+
+def test_a_server_that_no_longer_answers_is_given_up(
+    postgres: Postgres, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's process is stopped while it computes: it cannot keep its own limit, and its line stays open."""
+    import psycopg
+
+    monkeypatch.setattr(database, "GRACE_S", 0.5)
+    url = postgres()
+    omop.postgres(url, folder / "cdm.duckdb", tuple(SCHEMA))
+    stopped: list[int] = []
+
+    def stop() -> None:
+        with psycopg.connect(url, autocommit=True) as watching:
+            while not stopped:
+                row = watching.execute(
+                    "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+                ).fetchone()
+                if row:
+                    os.kill(row[0], signal.SIGSTOP)
+                    stopped.append(row[0])
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    began = time.monotonic()
+    try:
+        query = "SELECT 1 AS person_id, DATE '2020-01-01' AS cohort_start_date FROM pg_sleep(2)"
+        with pytest.raises(DataUnusable, match="took longer than the 3 s"):
+            read({"url": url}, {"age": {"family": "age"}}, folder, cohort={"query": query}, time_limit_s=3)
+    finally:
+        thread.join()
+        os.kill(stopped[0], signal.SIGCONT)
+    assert time.monotonic() - began < 20
+
+
+def test_a_server_that_says_nothing_is_given_up(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"postgresql://reader@127.0.0.1:{server.getsockname()[1]}/x"
+        with pytest.raises(DataUnusable, match="cannot be reached"):
+            read({"url": url}, {"age": {"family": "age"}}, folder, time_limit_s=1)
+
+
+Change = Callable[[Any], Any]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("ALTER TABLE person RENAME COLUMN year_of_birth TO birth_year", "table person has no column year_of_birth"),
+        ("DROP TABLE concept_ancestor", "no table concept_ancestor"),
+        ("ALTER TABLE person RENAME COLUMN person_id TO PERSON_ID", "names in lower case"),
+    ],
+)
+def test_a_schema_that_changed_overnight_is_a_finding(tmp_path: Path, change: str, said: str) -> None:
+    file = omop.small(tmp_path / "cdm.duckdb", SMALL)
+    with duckdb.connect(str(file)) as changing:
+        changing.execute(change)
+    with pytest.raises(DataUnusable, match=said):
+        read({"path": str(file)}, {"age": {"family": "age"}}, tmp_path)
+
+
+@pytest.fixture
+def busy(tmp_path: Path) -> Iterator[Path]:
+    """A file that another program writes to."""
+    file = tmp_path / "busy.duckdb"
+    file.write_bytes(b"no database")
+    yield file
+
+
+def test_a_file_that_is_no_database_is_said(busy: Path, folder: Path) -> None:
+    with pytest.raises(DataUnusable, match="cannot be opened"):
+        read({"path": str(busy)}, {"age": {"family": "age"}}, folder)
+
+
+WANTED = """
+    WITH first AS (SELECT person_id, min(drug_era_start_date) AS day FROM drug_era WHERE drug_concept_id = 1124300
+                   GROUP BY 1),
+    users AS (SELECT f.*, o.observation_period_end_date AS until
+              FROM first f JOIN observation_period o USING (person_id) JOIN person p USING (person_id)
+              WHERE day BETWEEN o.observation_period_start_date + 365 AND o.observation_period_end_date
+              AND year(day) - p.year_of_birth >= 16),
+    bleeding AS (SELECT c.* FROM condition_occurrence c JOIN concept_ancestor
+                 ON condition_concept_id = descendant_concept_id WHERE ancestor_concept_id = 192671),
+    told AS (SELECT *, EXISTS (FROM bleeding b WHERE b.person_id = users.person_id
+                               AND condition_start_date BETWEEN day + 1 AND day + 365) AS bled FROM users)
+    SELECT count(*), count(*) FILTER (NOT bled AND until < day + 365),
+           round(100.0 * count(*) FILTER (bled) / count(*) FILTER (bled OR until >= day + 365), 1) || '%' FROM told
+"""
+"""The same cohort and outcome, written by hand: patients, those without a label, and how many of the others bled."""
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "omop.md"
+
+
+def test_the_mapping_of_the_page_passes_the_check_on_gibleed(
+    gibleed_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (text,) = (block.text for block in blocks(PAGE) if block.title == "mapping.yaml")
+    study = yaml.safe_load(STUDY)
+    number, words = {"type": "number", "unit": "1"}, {"type": "category", "categories": {"no": "no", "yes": "yes"}}
+    features = [one for one in study["contract"]["features"] if one["id"] != "creatinine"]
+    features += [{"id": name, "meaning": name, **words} for name in ("ulcer", "aspirin")]
+    features += [{"id": "visits", "meaning": "visits", "range": [0, 100], **number}]
+    study["contract"] = {**study["contract"], "id": "gi-bleed", "features": features}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    (tmp_path / "mapping.yaml").write_text(text)
+    (tmp_path / "cdm.duckdb").write_bytes(gibleed_file.read_bytes())
+    (tmp_path / "new-users.json").write_bytes((CIRCE / "atlas_demo_new_users_diclofenac.json").read_bytes())
+    home = ["--home", str(tmp_path / "site")]
+    assert app.run(["site", "init", *home]) == 0
+    capsys.readouterr()
+    files = ["--study-file", str(tmp_path / "study.yaml"), "--mapping", str(tmp_path / "mapping.yaml")]
+    assert app.run(["site", "check", *files, *home, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["usable"] is True
+    with duckdb.connect(str(gibleed_file), read_only=True) as asked:
+        wanted = asked.execute(WANTED).fetchone()
+    assert (said["read"], said["without_label"], said["prevalence"]) == wanted
