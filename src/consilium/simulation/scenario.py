@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from consilium.algorithms.regression import Fit, fitted
 from consilium.api import freeze
 from consilium.core import state as chain
 from consilium.core.errors import Conflict, StudyInvalid
@@ -44,7 +45,7 @@ class Found:
     """What came of it.
 
     Args:    model: safetensors, as `study result --model` writes them.   sizes: (training, held-out) patients by site.
-             left_out: sites with too few training patients to take part.
+             left_out: sites with too few training patients to take part.   fit: the table of an exact regression.
     """
 
     plan: Plan
@@ -53,6 +54,7 @@ class Found:
     sizes: dict[str, tuple[int, int]]
     left_out: int
     rounds: tuple[Told, ...]
+    fit: Fit | None
 
 
 def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: Callable[[Told], None]) -> Found:
@@ -95,10 +97,11 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
             outcome = Simulation(
                 plan, initial, enough, execute, folder, f"{study.name}-1", os.urandom, wanted.conditions, heard
             ).run()
-        model = unflatten(np.array(chain.read(outcome.state).arrays["model"]), from_safetensors(initial))
+        state = chain.read(outcome.state).arrays
+        model, fit = unflatten(np.array(state["model"]), from_safetensors(initial)), fitted(plan.study, state)
     sizes = {site: (training[site], len(part) - training[site]) for site, part in rows.items()}
     written = to_safetensors(model, _origin(plan, outcome))
-    return Found(plan, outcome, written, sizes, len(rows) - len(enough), tuple(told))
+    return Found(plan, outcome, written, sizes, len(rows) - len(enough), tuple(told), fit)
 
 
 def _fits(study: Study) -> None:

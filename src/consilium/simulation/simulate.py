@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from consilium import studyfile
-from consilium.console.cli import output
+from consilium.console.cli import coefficients, output
 from consilium.core.errors import Conflict, Invalid
 from consilium.durable import naming
 from consilium.simulation import local
@@ -103,6 +103,8 @@ def command(
         output.say(document(found, wanted), True)
         return
     _show(document(found, wanted))
+    if found.fit is not None:
+        coefficients.show(found.fit)
     if model is not None:
         click.echo(f"The model is in {model}.")
 
@@ -121,7 +123,7 @@ def document(found: Found, wanted: Wanted) -> Json:
         },
         "rounds": [_round(told) for told in found.rounds],
         "figures": {"all": figures["all"], "sites": figures["sites"], "between_sites": _between(figures["sites"])},
-        "model": found.outcome.digest,
+        "model": found.outcome.digest, **({"regression": found.fit.to_json()} if found.fit else {}),
     }  # fmt: skip
 
 

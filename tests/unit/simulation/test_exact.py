@@ -16,7 +16,9 @@ from consilium.api import freeze
 from consilium.core import state as chain
 from consilium.core.errors import Invalid
 from consilium.core.study import Study
-from consilium.simulation import hospitals, local
+from consilium.simulation import baseline, hospitals, local
+from consilium.simulation.partition import Rule
+from consilium.simulation.scenario import Wanted, simulate
 
 sm: Any = pytest.importorskip("statsmodels.api", reason="statsmodels, of the extra `test`, is not installed")
 HEART = Path(__file__).parents[4] / "shared" / "data" / "heart_disease"
@@ -222,3 +224,19 @@ def test_too_few_rounds_are_told(tmp_path: Path) -> None:
     assert not ran(exact("poisson", "plain", rounds=1), mappings, tmp_path / "one").fit.converged
     assert not ran(exact("poisson", "plain", rounds=2), mappings, tmp_path / "two").fit.converged
     assert ran(exact("poisson", "plain", rounds=7), mappings, tmp_path / "seven").fit.converged
+
+
+def test_hospitals_divided_anew_and_a_baseline_have_the_same_coefficients(tmp_path: Path) -> None:
+    """How patients lie among sites does not matter; and the limits of one site are none for a pooled model."""
+    mappings = labelled(tables(tmp_path / "h", DRAWS["poisson"]), "poisson")
+    study = exact("poisson", "secure_sum", quorum=3, privacy={"recipe": "secure_sum", "most_patients": 200})
+    found = ran(study, mappings, tmp_path / "run")
+    wanted = {term.term: term.estimate for term in found.fit.terms}
+    divided = simulate(study, mappings, Wanted(sites=6, partition=Rule.parse("shift")), lambda told: None)
+    assert divided.fit is not None and divided.fit.converged and divided.fit.patients == found.fit.patients
+    assert {term.term: term.estimate for term in divided.fit.terms} == pytest.approx(wanted, rel=RTOL)
+    pooled = tmp_path / "pooled.safetensors"
+    pooled.write_bytes(divided.model)
+    told = baseline.compare(study, mappings, pooled)["all"]
+    for name, figure in told["pooled"].items():
+        assert figure["value"] == pytest.approx(told["given"][name]["value"], rel=RTOL), name

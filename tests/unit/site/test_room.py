@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from consilium.core.errors import Refused
 from consilium.core.ids import digest
-from consilium.core.study import Strategy
+from consilium.core.study import Model, Strategy
 from consilium.governance.policy import Limits
 from consilium.site import room
 from consilium.site.folder import Folder
@@ -79,6 +79,8 @@ def test_what_a_strategy_adds_up_and_keeps_is_counted(folder: Folder, monkeypatc
     asked = a_study("binary", {"kind": "logistic"})
     copies = room.Copies.of(asked.model_copy(update={"strategy": Strategy(name="scaffold")}))
     assert (room.Copies.of(asked), copies) == (room.Copies(1, 1, 0), room.Copies(2, 2, 1))
+    whole = asked.model_copy(update={"strategy": Strategy(name="newton"), "model": Model(kind="logistic")})
+    assert room.Copies.of(whole) == room.Copies(255, 252, 0), "a Hessian of 500 parameters is 250.5 times as long"
     for path in folder.work.rglob("*.safetensors"):
         path.unlink()
     monkeypatch.setattr(room, "free", lambda folder: 1 << 50)
