@@ -1,6 +1,7 @@
 """Due work that touches files: the first state, and APPLY. Each is idempotent: the same inputs give the same bytes."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -19,6 +20,7 @@ from consilium.core import state as chain
 from consilium.core.errors import Invalid
 from consilium.core.ids import Digest, RunId, SiteId
 from consilium.core.study import Plan, Study
+from consilium.core.tensors import Array
 from consilium.privacy import recipe
 from consilium.privacy.layout import CLAMPED
 from consilium.store.blobs import Stored
@@ -222,7 +224,11 @@ def single(study: Study) -> Single | None:
 
 def read_figures(study: Study, source: chain.Source) -> dict[str, Any]:
     """Figures from the metrics segments of a file of sums; empty when it holds none."""
-    arrays = chain.read(source).arrays
+    return figures_of(study, chain.read(source).arrays)
+
+
+def figures_of(study: Study, arrays: Mapping[str, Array]) -> dict[str, Any]:
+    """The same from segments."""
     sums = {name.removeprefix("metrics/"): array for name, array in arrays.items() if name.startswith("metrics/")}
     if not sums:
         return {}

@@ -4,7 +4,6 @@ What a site gives is passed on as soon as it is its turn, in sorted order, so th
 memory, whatever the number of sites. What a strategy keeps at a site lies on file.
 """
 
-import contextlib
 import multiprocessing
 import os
 from collections import deque
@@ -13,7 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from consilium.core import state as chain
 from consilium.core.errors import TrainingFailed
@@ -25,30 +24,27 @@ from consilium.training.work import Work
 AHEAD = 2
 """So many sites for each process are begun before the first of them is taken."""
 Works = Callable[[str], Work]
-EXECUTORS = ("inline", "processes")
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """What one site does in a round.
 
     Args:    sample: key by which patients are drawn, under an epsilon.   memory: what the strategy kept here.
-             keep: where to write what it keeps now.
     """
 
     site: str
-    sample: bytes
-    memory: Path | None
-    keep: Path
+    sample: bytes = b""
+    memory: Path | None = None
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A round: kind, number, and the state on file at which it begins."""
+    """A round: kind, number, the state on file at which it begins, and the folder for what strategies keep at sites."""
 
     kind: str
     number: int
     state: Path
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -56,11 +52,13 @@ class Sent:
     """What came of some sites, of one or of many at once.
 
     Args:    rows: per segment (sites, length), a row for each.   added: segments that were added up over them already.
+             kept: what a strategy keeps at a site from now on.
     """
 
     sites: tuple[str, ...]
     rows: Mapping[str, Array]
     added: Segments = field(default_factory=dict)
+    kept: Mapping[str, Path] = field(default_factory=dict)
 
 
 class Executor(Protocol):
@@ -78,10 +76,12 @@ def one(work: Work, asked: Asked, turn: Turn) -> Sent:
         update = work.train(asked.state, asked.number, turn.sample, memory)
     else:
         update = work.evaluate(asked.state, memory)
+    kept = {}
     if update.memory:
-        with turn.keep.open("wb") as file:
+        kept[turn.site] = asked.folder / f"memory-{turn.site}-{asked.number}"
+        with kept[turn.site].open("wb") as file:
             chain.write(update.memory, {}, file)
-    return Sent((turn.site,), {name: array[None] for name, array in update.segments.items()})
+    return Sent((turn.site,), {name: array[None] for name, array in update.segments.items()}, {}, kept)
 
 
 class Inline:
@@ -144,16 +144,3 @@ class Processes:
     def end(self) -> None:
         """End the processes."""
         self._pool.shutdown(cancel_futures=True)
-
-
-@contextlib.contextmanager
-def executor(name: str, works: Works, workers: int) -> Iterator[Executor]:
-    """The executor of this name: `inline` or `processes`."""
-    if name == "inline":
-        yield Inline(works)
-        return
-    started = Processes(works, workers)
-    try:
-        yield started
-    finally:
-        started.end()

@@ -92,16 +92,17 @@ class Sites:
         """The plan at one site. Raises: Refused: as `Work.load`."""
         mine = self.patients.at(self.rows[site])
         return replace(
-            self._anywhere,
+            self.anywhere,
             examples=Examples(encode(self.plan.study.contract, mine.columns), mine.label, mine.test),
         )
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process gets: all but what it makes of it."""
-        return {name: value for name, value in vars(self).items() if name != "_anywhere"}
+        return {name: value for name, value in vars(self).items() if name != "anywhere"}
 
     @cached_property
-    def _anywhere(self) -> Work:
+    def anywhere(self) -> Work:
+        """The plan at a site without patients: its trainer and its strategy. Raises: Refused: as `Work.load`."""
         study = self.plan.study
         trainer, like = plugins.load("consilium.trainers", study.model.kind)(), from_safetensors(self.initial)
         check(study, trainer, like)

@@ -5,7 +5,6 @@ below its quorum then: it waits, and those who are missing come back one by one 
 Only sites whose values are in the sum train: what another had trained would change nothing.
 """
 
-import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from consilium.coordinator.perform import clipped, read_figures, single, strategy
+from consilium.coordinator.perform import clipped, figures_of, read_figures, single, strategy
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core import state as chain
@@ -25,7 +24,7 @@ from consilium.core.study import Plan
 from consilium.privacy.layout import CLAMPED
 from consilium.simulation import sums
 from consilium.simulation.conditions import Conditions
-from consilium.simulation.executors import Asked, Executor, Sent, Turn
+from consilium.simulation.executors import Asked, Executor, Turn
 from consilium.site.seats import layout_of
 
 Figures = dict[str, Any]
@@ -39,7 +38,7 @@ class Told:
 
     Args:    took_part: whose values are in the sum.   silent: who fell silent, late ones apart (`late`).
              waited: how many of them came back, because the round was below its quorum.   weight: of the sum: training
-             patients, or held-out ones in the last round.   figures: of the model at which the round began.
+             patients, but under an epsilon.   figures: of the model at which the round began.
              clamped: values that were cut to `privacy.clip`.   seconds: that this round took here.
              lasted_s: that it would have lasted between hospitals, by what `Conditions` says of slow ones.
     """
@@ -110,7 +109,7 @@ class Simulation:
             fold, _ = runs.step(fold, runs.Opened(number, kind, tuple(sites), 1, max(study.quorum, least), least))
             fold, seen = self._gathered(fold, slow)
             took_part = sorted(fold.round.counted) if fold.round is not None else []
-            single_, summed = self._summed(Asked(kind.value, number, state), took_part, len(sites))
+            single_, summed = self._summed(Asked(kind.value, number, state, self.folder), took_part, len(sites))
             if kind is machine.Kind.TRAIN:
                 after = self.folder / f"state-{number}"
                 step = partial(chain.advance, strategy(study), state, named, summed, self.name, number)
@@ -154,13 +153,17 @@ class Simulation:
         """Let these train or judge, and add up what comes of it; figures of single sites when the model is judged."""
         study, found, summed = self.plan.study, Figures(), self.folder / "sums"
         total = self._sum(asked, cohort)
-        turns = [self._turn(site, asked.number) for site in sites]
+        drawing = study.privacy.epsilon is not None
+        turns = [Turn(site, self.coins(32) if drawing else b"", self._kept.get(site)) for site in sites]
         for sent in self.execute(asked, turns):
             total.add(sent)
+            for site, path in sent.kept.items():
+                if (before := self._kept.get(site)) is not None:
+                    before.unlink()
+                self._kept[site] = path
             if asked.kind == "EVALUATE":
-                found |= {site: read_figures(study, _row(sent, at)) for at, site in enumerate(sent.sites)}
-        for turn in turns if asked.kind == "TRAIN" else ():
-            self._keep(turn)
+                for at, site in enumerate(sent.sites):
+                    found[site] = figures_of(study, {name: rows[at] for name, rows in sent.rows.items()})
         total.write({"run": self.name, "round": str(asked.number), "kind": asked.kind}, summed)
         if study.privacy.recipe == "secure_sum":
             clipped(study, asked.number, len(sites), summed)  # a run of a federation would end here, too
@@ -171,16 +174,6 @@ class Simulation:
             return sums.Sealed(layout_of(self.plan, asked.kind, asked.state, cohort), self.coins)
         look = single(self.plan.study)
         return sums.Plain() if look is None or asked.kind != "TRAIN" else sums.Apart(self.folder, look)
-
-    def _turn(self, site: str, number: int) -> Turn:
-        return Turn(site, self.coins(32), self._kept.get(site), self.folder / f"memory-{site}-{number}")
-
-    def _keep(self, turn: Turn) -> None:
-        if not turn.keep.exists():
-            return
-        if turn.memory is not None:
-            turn.memory.unlink()
-        self._kept[turn.site] = turn.keep
 
     def _told(self, fold: Run, seen: "_Seen", summed: Path, figures: Figures, seconds: float) -> Told:
         assert fold.round is not None
@@ -208,13 +201,6 @@ def _paired(fold: Run, sites: Sequence[SiteId]) -> Run:
     for phase in machine.PAIRING:
         fold, _ = runs.together(fold, phase, dict.fromkeys(sites, NOTHING))
     return fold
-
-
-def _row(sent: Sent, at: int) -> bytes:
-    """The segments of one site, as a file of them."""
-    out = io.BytesIO()
-    chain.write({name: rows[at] for name, rows in sent.rows.items()}, {}, out)
-    return out.getvalue()
 
 
 def _file(path: Path, write: Callable[[IO[bytes]], tuple[Digest, int]]) -> Digest:

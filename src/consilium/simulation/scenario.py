@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,10 +17,13 @@ from consilium.core.ids import canonical, digest
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import from_safetensors, to_safetensors, unflatten
 from consilium.simulation.conditions import Conditions
-from consilium.simulation.executors import executor
+from consilium.simulation.executors import Executor, Inline, Processes
 from consilium.simulation.partition import Rule, divide
 from consilium.simulation.patients import Patients, Sites
 from consilium.simulation.rounds import Outcome, Simulation, Told
+from consilium.simulation.vectorised import Vectorised
+
+EXECUTORS = ("inline", "processes", "vectorised")
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
 
     with tempfile.TemporaryDirectory(prefix="consilium-simulate-") as name:
         folder = Path(name)
-        with executor(wanted.executor, sites, wanted.workers) as execute:
+        with _executor(wanted, sites) as execute:
             outcome = Simulation(
                 plan, initial, enough, execute, folder, f"{study.name}-1", os.urandom, wanted.conditions, heard
             ).run()
@@ -102,6 +106,18 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
     sizes = {site: (training[site], len(part) - training[site]) for site, part in rows.items()}
     written = to_safetensors(model, _origin(plan, outcome))
     return Found(plan, outcome, written, sizes, len(rows) - len(enough), tuple(told), fit)
+
+
+@contextmanager
+def _executor(wanted: Wanted, sites: Sites) -> Iterator[Executor]:
+    if wanted.executor != "processes":
+        yield Inline(sites) if wanted.executor == "inline" else Vectorised(sites)
+        return
+    started = Processes(sites, wanted.workers)
+    try:
+        yield started
+    finally:
+        started.end()
 
 
 def _fits(study: Study) -> None:

@@ -16,10 +16,9 @@ from consilium.core.errors import Conflict, Invalid
 from consilium.durable import naming
 from consilium.simulation import local
 from consilium.simulation.conditions import Conditions
-from consilium.simulation.executors import EXECUTORS
 from consilium.simulation.partition import DEFAULTS, Rule
 from consilium.simulation.rounds import Told
-from consilium.simulation.scenario import Found, Wanted, simulate
+from consilium.simulation.scenario import EXECUTORS, Found, Wanted, simulate
 
 Json = dict[str, Any]
 HEADLINE = {
@@ -56,7 +55,7 @@ QUARTERS = {"least": 0.0, "quarter": 0.25, "median": 0.5, "three_quarters": 0.75
 @click.option("--least", type=click.IntRange(0), default=1, show_default=True, help="Fewest patients of a site.")
 @click.option(
     "--executor", type=click.Choice(list(EXECUTORS)), default="inline", show_default=True,
-    help="Where sites train: one after the other in this process, or in several.",
+    help="Where sites train: one after the other in this process, in several processes, or many at once.",
 )  # fmt: skip
 @click.option("--workers", type=click.IntRange(1), help="How many processes. Default: one per core.")
 @click.option(

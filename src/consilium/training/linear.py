@@ -8,7 +8,7 @@ import numpy as np
 from consilium.algorithms.base import Curvature, LocalObjective
 from consilium.core.errors import TrainingFailed
 from consilium.core.study import Study
-from consilium.core.tensors import Tensors, flatten, unflatten
+from consilium.core.tensors import Tensors, Vector, flatten, unflatten
 from consilium.privacy import clip
 from consilium.training.base import Floats
 
@@ -68,6 +68,26 @@ class Regression:
         if not np.all(np.isfinite(w)):
             raise TrainingFailed("the parameters grew without bound", "lower training.learning_rate in the study")
         return unflatten(w, model)
+
+    def train_many(
+        self, study: Study, start: Vector, design: Floats, y: Floats, objective: LocalObjective, number: int
+    ) -> Floats:
+        """The same at many sites of equally many patients at once, each from `start` (d,): (sites, d), flat.
+
+        Args:    design: (sites, n, d), with the column of ones first.   y: (sites, n).
+        Raises:  TrainingFailed: the parameters of a site ran away.
+        """
+        w: Floats = np.tile(start.astype(np.float64), (len(y), 1))
+        penalty = np.full(start.size, study.model.l2)
+        penalty[0] = 0.0
+        for batch in batches(study, y.shape[1], number):
+            part, label = (design, y) if batch is None else (design[:, batch], y[:, batch])
+            residuals = self.mean(np.matmul(part, w[:, :, None])[:, :, 0]) - label
+            gradient = np.matmul(residuals[:, None, :], part)[:, 0, :] / label.shape[1] + penalty * w
+            w = w - objective.step(study.training.learning_rate * (gradient + objective.gradient(w)))
+        if not np.all(np.isfinite(w)):
+            raise TrainingFailed("the parameters grew without bound", "lower training.learning_rate in the study")
+        return w
 
     def clipped(self, study: Study, model: Tensors, x: Floats, y: Floats, bound: float) -> tuple[Floats, Floats]:
         """Sum over patients of gradients, each of a norm of at most `bound`; and the gradient of the penalty; flat.

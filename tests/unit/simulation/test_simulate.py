@@ -68,6 +68,55 @@ def test_many_sites_by_a_rule_give_the_same_bytes_in_processes_and_from_the_seed
     assert other.outcome.digest != outcomes[0].outcome.digest
 
 
+@pytest.mark.parametrize("size", [0, 7])
+@pytest.mark.parametrize(
+    ("protect", "strategy"), [(changed, "fedavg"), (secure, "fedavg"), (changed, "fedprox"), (secure, "fedadam")]
+)
+def test_many_sites_at_once_agree_with_one_after_the_other(
+    study: Study, make: Make, protect: Callable[..., Study], strategy: str, size: int
+) -> None:
+    training = {**study.training.model_dump(), "batch_size": size}
+    asked = protect(study, strategy={"name": strategy}, training=training, rounds=4)
+    wanted = {"sites": 9, "partition": Rule("quantity", 0.7), "patients": 700, "least": 20}
+    hospitals = make(north=(90, None), south=(70, None))
+    one, many = (
+        ran(asked, hospitals, **wanted, executor=name, conditions=Conditions(2, drop=0.1))
+        for name in ("inline", "vectorised")
+    )
+    models = [flatten(from_safetensors(found.model)) for found in (one, many)]
+    assert np.max(np.abs(models[0] - models[1])) <= 1e-9 * np.max(np.abs(models[0]))
+    for told, other in zip(one.rounds, many.rounds, strict=True):
+        assert (told.took_part, told.weight, told.clamped) == (other.took_part, other.weight, other.clamped)
+        for name in ("auroc", "accuracy", "brier"):
+            assert told.figures[name]["value"] == pytest.approx(other.figures[name]["value"], rel=1e-6)
+    for site, figures in one.outcome.figures["sites"].items():
+        single = many.outcome.figures["sites"][site]
+        assert figures["brier"]["value"] == pytest.approx(single["brier"]["value"], rel=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "label"), [("linear", "number"), ("poisson", "count")])
+def test_other_linear_models_train_at_once_too(study: Study, make: Make, kind: str, label: str) -> None:
+    told = study.model_dump()
+    told["contract"]["label"] |= {"type": label} | ({"unit": "1", "range": [0, 1]} if label == "number" else {})
+    rate = {**told["training"], "learning_rate": 0.1}
+    asked = Study.model_validate({**told, "model": {"kind": kind}, "training": rate, "rounds": 3})
+    hospitals = make(north=(90, None), south=(70, None))
+    for path in hospitals.values():
+        path.write_text(path.read_text().replace("column: large,", "column: large, unit: '1',"))
+    models = [
+        flatten(from_safetensors(ran(asked, hospitals, executor=name).model)) for name in ("inline", "vectorised")
+    ]
+    np.testing.assert_allclose(models[1], models[0], rtol=1e-9)
+
+
+def test_what_cannot_train_at_once_is_refused_by_name(study: Study, make: Make) -> None:
+    hospitals = make(north=(90, None), south=(70, None), west=(80, None))
+    with pytest.raises(Conflict, match="does not know the strategy scaffold"):
+        ran(changed(study, strategy={"name": "scaffold"}), hospitals, executor="vectorised")
+    with pytest.raises(Conflict, match="does not know the strategy median"):
+        ran(changed(study, strategy={"name": "median"}, quorum=3), hospitals, executor="vectorised")
+
+
 class Counts:
     """An executor that trains nothing, and counts who is asked."""
 
@@ -167,8 +216,8 @@ def test_processes_hold_no_more_than_a_few_updates(study: Study, make: Make, tmp
         chain.begin(plugins.strategy_of(plan.study), weights, "sums-1", out)
     started = Processes(Sites(plan, weights, patients, rows), 1)
     try:
-        turns = [Turn(site, b"", None, tmp_path / site) for site in rows]
-        given = started(Asked("TRAIN", 1, tmp_path / "state"), iter(turns))  # type: ignore[arg-type]
+        turns = [Turn(site) for site in rows]
+        given = started(Asked("TRAIN", 1, tmp_path / "state", tmp_path), turns)
         assert next(given).sites == ("s00",)
         assert started.begun <= AHEAD
         assert [sent.sites[0] for sent in given] == list(rows)[1:]
