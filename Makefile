@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder   # most tests wait for processes; those that measure time run alone
 
-.PHONY: demo test test-long check bench bench-beside bench-dp bench-dp-accuracy bench-fhir bench-heart docs format clean
+.PHONY: demo test test-long check bench bench-beside bench-dp bench-dp-accuracy bench-fhir bench-heart bench-heterogeneity docs format clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -52,6 +52,9 @@ bench-dp-accuracy: .venv/ready-dev  ## what an epsilon costs in accuracy
 
 bench-fhir: .venv/ready-dev  ## a view of FHIR resources beside sqlonfhir, which gets an environment of its own
 	$(BIN)/python bench/fhir.py $(ARGS)
+
+bench-heterogeneity: .venv/ready-dev  ## strategies over degrees of skew between hospitals
+	$(BIN)/python bench/heterogeneity.py $(ARGS)
 
 bench-heart: .venv/ready   ## federated against pooled and own models on four real hospitals, over ten splits
 	$(BIN)/python bench/heart.py $(ARGS)
