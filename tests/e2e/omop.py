@@ -3,7 +3,9 @@
 import csv
 import gzip
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import duckdb
@@ -84,10 +86,10 @@ SCHEMA = {
 """Columns that are read, of the tables that the small databases have."""
 
 
-def small(path: Path, rows: dict[str, list[tuple[Any, ...]]]) -> Path:
-    """Write a DuckDB file of these rows, in the order of the columns in SCHEMA."""
+def small(path: Path, rows: dict[str, list[tuple[Any, ...]]], more: Mapping[str, str] = MappingProxyType({})) -> Path:
+    """Write a DuckDB file of these rows, in the order of the columns in SCHEMA and `more`."""
     with duckdb.connect(str(path)) as database:
-        for table, names in SCHEMA.items():
+        for table, names in {**SCHEMA, **more}.items():
             kinds = types(names.split(", "))
             database.execute(f"CREATE TABLE {table} ({', '.join(f'{name} {kind}' for name, kind in kinds.items())})")
             if table in rows:

@@ -330,7 +330,7 @@ class Expression(Json):
     InclusionRules: list[Rule] = Field(default_factory=list)
     EndStrategy: Leaving = Leaving()
     CensoringCriteria: list[Any] = Field(default_factory=list, max_length=0)
-    CollapseSettings: Collapse = Collapse()
+    CollapseSettings: Collapse | None = None
     CensorWindow: Empty = Empty()
 
     def criteria(self) -> Iterator[Criterion]:
@@ -343,6 +343,12 @@ class Expression(Json):
     def domains(self) -> set[str]:
         """Which domains it asks."""
         return {criterion.asked[0] for criterion in self.criteria()}
+
+    @model_validator(mode="after")
+    def _says_what_is_one(self) -> "Expression":
+        if self.ExpressionLimit.Type == "All" and self.CollapseSettings is None:
+            raise ValueError("CollapseSettings is missing: it says which entries of a person are one")
+        return self
 
     @model_validator(mode="after")
     def _sets_are_there(self) -> "Expression":

@@ -40,7 +40,7 @@ def entries(database: Database, definition: Expression, what: str) -> list[tuple
     spans: dict[int, list[tuple[date, date]]] = {}
     for person, start, end in rows:
         spans.setdefault(int(person), []).append((start, end))
-    pad = timedelta(definition.CollapseSettings.EraPad)
+    pad = timedelta(definition.CollapseSettings.EraPad if definition.CollapseSettings is not None else 0)
     return [(person, day) for person, of in sorted(spans.items()) for day in collapsed(of, pad)]
 
 

@@ -66,6 +66,16 @@ class Event:
 
 def texts(database: Database, column: Column, index: Index) -> Texts:
     """The column. Raises: DataUnusable, MappingInvalid."""
+    try:
+        return _texts(database, column, index)
+    except (ValueError, TypeError, ArithmeticError) as error:  # its words may hold a value
+        raise DataUnusable(
+            f"{column.what}: some record has a value of a wrong type ({type(error).__name__})",
+            "bring the types of the table's columns to those of the CDM",
+        ) from None
+
+
+def _texts(database: Database, column: Column, index: Index) -> Texts:
     given = column.given
     if given.family in FACT or given.family == "age":
         return _facts(database, column, index)
@@ -182,6 +192,8 @@ def _taken(events: Iterable[Event], take: str, value: Callable[[Event], float]) 
 def _better(take: str, first: tuple[Any, float], second: tuple[Any, float]) -> tuple[Any, float]:
     if take in ("first", "last"):
         return (min if take == "first" else max)(first, second)
+    if math.isnan(second[1]):  # no number stays none, whatever comes before or after it
+        return second
     return (min if take == "min" else max)(first, second, key=lambda one: one[1])
 
 

@@ -28,8 +28,7 @@ DEFINITION: dict[str, Any] = {
         "Occurrence": {"Type": 2, "Count": 1, "IsDistinct": False},
     }], "DemographicCriteriaList": [], "Groups": []},
     "QualifiedLimit": {"Type": "First"}, "ExpressionLimit": {"Type": "First"}, "InclusionRules": [],
-    "EndStrategy": {}, "CensoringCriteria": [], "CollapseSettings": {"CollapseType": "ERA", "EraPad": 0},
-    "CensorWindow": {},
+    "EndStrategy": {}, "CensoringCriteria": [], "CensorWindow": {},
 }  # fmt: skip
 DRUG = ("PrimaryCriteria", "CriteriaList", 0, "DrugEra")
 RELATED = ("AdditionalCriteria", "CriteriaList", 0)
@@ -73,6 +72,7 @@ UNSUPPORTED: list[tuple[tuple[str | int, ...], Any, str]] = [
     (("ConceptSets", 0, "expression", "items", 0, "includeMapped"), True, "includeMapped: is not supported"),
     (("Unheard",), 1, "Unheard: is not supported"),
     (("AdditionalCriteria", "Type"), "AT_LEAST", "Count is missing"),
+    (("ExpressionLimit",), {"Type": "All"}, "CollapseSettings is missing"),
 ]
 
 
