@@ -47,4 +47,6 @@ def dense_norms(inputs: list[Floats], deltas: list[Floats]) -> Floats:
 def dense_sum(inputs: list[Floats], deltas: list[Floats], bound: float) -> list[tuple[Floats, Floats]]:
     """Sums over patients of clipped gradients, per layer: weights (in, out) and biases (out,)."""
     scale = factors(dense_norms(inputs, deltas), bound).astype(deltas[0].dtype)
-    return [(given.T @ (delta * scale[:, None]), scale @ delta) for given, delta in zip(inputs, deltas, strict=True)]
+    return [
+        (((delta * scale[:, None]).T @ given).T, scale @ delta) for given, delta in zip(inputs, deltas, strict=True)
+    ]

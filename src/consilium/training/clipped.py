@@ -142,8 +142,9 @@ def _grouped(layer: Any, given: Any, delta: Any) -> tuple[Any, Any]:
         return each.repeat_interleave(channels // layer.num_groups, 1)
 
     apart = given - mean(given).view(n, channels, *ones)
-    along = apart * delta
-    weight = (along.sum(about) if about else along) * torch.rsqrt(mean(apart.square()) + layer.eps)
+    spread = torch.rsqrt(mean(apart.square()) + layer.eps)
+    along = apart.mul_(delta)
+    weight = (along.sum(about) if about else along) * spread
     return weight, delta.sum(about) if about else delta
 
 
@@ -184,7 +185,7 @@ class Clipper:
     def __post_init__(self) -> None:
         """Look at every layer, and be told of what goes through it."""
         self._layers: dict[str, Any] = {}
-        self._trained = [name for name, part in self.module.named_parameters() if part.requires_grad]
+        self._trained = {name: part for name, part in self.module.named_parameters() if part.requires_grad}
         every = list(self.module.named_modules(remove_duplicate=False))
         times = Counter(id(layer) for _, layer in every)
         uses = [id(part) for _, part in self.module.named_parameters(remove_duplicate=False)]
@@ -198,7 +199,7 @@ class Clipper:
                 layer.register_forward_hook(self._hook(name))
             elif self._known and type(layer) is nn.Unflatten:
                 layer.register_forward_hook(lambda _, __, out: _last(out))
-        self._chain = _chain(self.module) if len(self._layers) else []
+        self._chain = _chain(self.module) if self._known and self._layers else []
         self._names = {
             name: [f"{name}.{own}".lstrip(".") for own, part in layer.named_parameters()]
             for name, layer in self._layers.items()
@@ -226,12 +227,12 @@ class Clipper:
         """
         if not 0 < bound < float("inf"):
             raise Invalid(f"{bound} is no bound", "choose a positive one")
-        parts = self._parts()
         if not len(inputs):  # so few patients were drawn: their sum is zero
-            return {name: torch.zeros_like(part) for name, part in parts.items()}
+            return {name: torch.zeros_like(part) for name, part in self._trained.items()}
         total: dict[str, Any] = {}
         if not self._known:
-            one, piece = self._alone, max(1, min(PIECE, singly.MOST // sum(map(torch.numel, parts.values()))))
+            size = sum(part.numel() for part in self._trained.values())
+            one, piece = self._alone, max(1, min(PIECE, singly.MOST // size))
         elif self._chain:
             one, piece = self._chained, MANY
         else:
@@ -241,10 +242,6 @@ class Clipper:
             for name, more in one(inputs[here], lambda score, here=here: slopes(score, here), bound).items():  # type: ignore[misc]
                 total[name] = total[name] + more if name in total else more
         return total
-
-    def _parts(self) -> dict[str, Any]:
-        known = dict(self.module.named_parameters())
-        return {name: known[name] for name in self._trained}
 
     def _recorded(self, inputs: Any, slopes: Callable[[Any], Any], bound: float) -> dict[str, Any]:
         """The sum from what the hooks saw, and from torch's own derivatives by the outputs of each layer."""
@@ -268,7 +265,7 @@ class Clipper:
 
     def _alone(self, inputs: Any, slopes: Callable[[Any], Any], bound: float) -> dict[str, Any]:
         """The sum of what is made for each patient."""
-        out, each = singly.gradients(self.module, self._parts(), inputs)
+        out, each = singly.gradients(self.module, self._trained, inputs)
         told = _each(slopes, out, len(inputs)).reshape(-1)
         scale = told * _factors([_squares(part.flatten(1) * told[:, None]) for part in each.values()], bound)
         return {name: (scale @ part.flatten(1)).view(part.shape[1:]) for name, part in each.items()}
@@ -277,26 +274,23 @@ class Clipper:
         """The sum for dense layers one after the other, mostly in numpy: small ones wait for torch's bookkeeping."""
         given: Any = inputs
         inside, deltas = [], []
-        for name, cut in self._chain:
-            given = torch.relu_(given) if cut else given
+        for one in self._chain:
+            given = torch.relu_(given) if one.cut else given
             inside.append(given.numpy())
-            given = functional.linear(given, self._layers[name].weight, self._layers[name].bias)
+            given = functional.linear(given, one.weight, one.bias)
         delta = _each(slopes, given, len(inputs)).numpy()
-        for given, (name, cut) in zip(reversed(inside), reversed(self._chain), strict=True):
+        for given, one in zip(reversed(inside), reversed(self._chain), strict=True):
             deltas.append(delta)
             if given is not inside[0]:
-                delta = delta @ self._layers[name].weight.numpy()
-                if cut:
+                delta = delta @ one.weight.numpy()
+                if one.cut:
                     delta *= given > 0
         try:
             found = clip.dense_sum(inside, deltas[::-1], bound * (1 - SLACK))
         except Invalid as error:
             raise TrainingFailed(error.message, "lower the learning rate of the study") from error
-        return {
-            name: torch.from_numpy(one)
-            for (layer, _), (weight, bias) in zip(self._chain, found, strict=True)
-            for name, one in zip(self._names[layer], (weight.T, bias), strict=True)
-        }
+        made = (torch.from_numpy(part) for weight, bias in found for part in (weight.T, bias))
+        return dict(zip((name for one in self._chain for name in one.names), made, strict=True))
 
 
 def _each(slopes: Callable[[Any], Any], out: Any, patients: int) -> Any:
@@ -311,17 +305,28 @@ def _each(slopes: Callable[[Any], Any], out: Any, patients: int) -> Any:
     return told.view(score.shape)
 
 
-def _chain(module: Any) -> list[tuple[str, bool]]:
-    """Dense layers one after the other, and whether a rectifier stands before each; none, if there is more than that.
+@dataclass(frozen=True)
+class Link:
+    """A dense layer of a chain: names of its parameters, these, and whether a rectifier stands before it."""
+
+    names: tuple[str, str]
+    weight: Any
+    bias: Any
+    cut: bool
+
+
+def _chain(module: Any) -> list[Link]:
+    """Dense layers one after the other; none, if there is more than that.
 
     A rectifier works in place on what a layer gave, so that none may stand before the first.
     """
-    found, cut = [], False
+    found: list[Link] = []
+    cut = False
     if type(module) is not nn.Sequential:
         return []
     for name, layer in module.named_children():
         if type(layer) is nn.Linear and layer.bias is not None and layer.weight.requires_grad:
-            found.append((name, cut))
+            found.append(Link((f"{name}.weight", f"{name}.bias"), layer.weight, layer.bias, cut))
             cut = False
         elif type(layer) is nn.ReLU and found:
             cut = True
