@@ -4,9 +4,10 @@
 
 A step draws patients, clips, adds noise and moves the model. It is measured twice: with batches that are drawn at once,
 and with each one's own Poisson sampling, which the guarantee needs (`+`). Our noise and samples come from a cipher's
-stream, Opacus's from torch's generator, which nobody should rely on. Each has one core. All
-take turns within one run; times are of the clock, and the least of the turns' medians counts: others at work on the
-machine only ever add to it. Gradients are compared first: where they differed, speed would say nothing.
+stream, Opacus's from torch's generator, which nobody should rely on. Each has one core, of numpy's products, too, and
+keeps freed memory. All take turns within one run; times are of the clock, and the least of the turns' medians counts:
+others at work on the machine only ever add to it. Gradients are compared first: where they differed, speed would say
+nothing.
 """
 
 import json
@@ -179,6 +180,7 @@ def tell(found: dict) -> None:
 
 def main() -> None:
     """Measure, print, keep."""
+    place.as_training()
     ask, peer = place.arguments(__doc__), Peer()
     known = json.loads(ask.json.read_text()).get("dp", {}) if ask.json and ask.json.exists() else {}
     found = {one["model"]: one for one in known.get("models", [])}

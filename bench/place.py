@@ -19,6 +19,11 @@ HERE = Path(__file__).resolve().parent
 MARK = "CONSILIUM_BENCH_PLACE"
 TESTED = ("consilium", "granian", "numpy", "cryptography", "urllib3", "sqlalchemy", "starlette")
 MODEL_BYTES = 4
+TRAINING = {
+    "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1",
+    "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1),
+}  # fmt: skip
+"""As training has it at a hospital (`site/child.py`, `training/limits.py`): one core, and freed memory is kept."""
 MB = 1_000_000
 
 
@@ -51,6 +56,12 @@ def enter() -> Path:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     sys.exit(done.returncode)
+
+
+def as_training() -> None:
+    """This program is started again as training is at a hospital; processes that it starts inherit that."""
+    if any(os.environ.get(name) != value for name, value in TRAINING.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | TRAINING)
 
 
 def peer(name: str) -> Path:
