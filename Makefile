@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder   # most tests wait for processes; those that measure time run alone
 
-.PHONY: demo test test-long check bench bench-beside bench-dp bench-dp-accuracy bench-fhir bench-heart bench-heterogeneity docs format clean
+.PHONY: demo test test-long check bench bench-beside bench-dp bench-dp-accuracy bench-fhir bench-heart bench-heterogeneity bench-simulate docs format clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -59,6 +59,9 @@ bench-heterogeneity: .venv/ready-dev  ## strategies over degrees of skew between
 bench-heart: .venv/ready   ## federated against pooled and own models on four real hospitals, over ten splits
 	$(BIN)/python bench/heart.py $(ARGS)
 
+bench-simulate: .venv/ready  ## simulated rounds of many sites beside pfl and Flower, which get environments of their own
+	$(BIN)/python bench/simulate.py $(ARGS)
+
 docs: .venv/ready-dev      ## the documentation site, on http://127.0.0.1:8000
 	$(BIN)/mkdocs serve
 
@@ -67,4 +70,4 @@ format: .venv/ready-dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-mitmproxy .venv-opacus .venv-flower .venv-sqlonfhir build dist site-docs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-mitmproxy .venv-opacus .venv-flower .venv-pfl .venv-sqlonfhir build dist site-docs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 SMALL_MB, LARGE_MB = 0.1, 100.0
 OVERHEAD_MS, TIMES = 50.0, 2.0
+FASTER, FASTER_AT = 50.0, 1000
+"""How many times as fast as the faster peer simulated rounds are to be, at so many sites."""
 
 
 @dataclass(frozen=True)
