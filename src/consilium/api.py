@@ -18,23 +18,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from consilium import plugins, studyfile
-from consilium.algorithms import regression
-from consilium.algorithms.base import Here, Strategy, fits, parts_of
-from consilium.core import state as chain
 from consilium.core.errors import Conflict, DigestMismatch, NotFound, Unavailable
 from consilium.core.ids import Digest, canonical, digest
 from consilium.core.run import OVER
 from consilium.core.study import Plan, Study
-from consilium.core.tensors import Tensors, flatten, from_safetensors, to_safetensors, unflatten
 from consilium.durable import naming
-from consilium.privacy.mechanism import pinned
-from consilium.training import private
-from consilium.training.initial import initial_model
 from consilium.wire.connection import Connection
 from consilium.wire.transfer import download, file_digest, upload
+
+if TYPE_CHECKING:  # most commands compute nothing: what computes is imported where it does
+    from consilium.algorithms import regression
+    from consilium.core.tensors import Tensors
 
 Json = dict[str, Any]
 WAIT_S = 25.0
@@ -52,6 +49,10 @@ def freeze(study: Study, wheel: Path | None = None, model: Path | None = None) -
 
     Raises: StudyInvalid: a model or a strategy cannot do what the study asks of it.
     """
+    from consilium.core.tensors import from_safetensors
+    from consilium.privacy.mechanism import pinned
+    from consilium.training.initial import initial_model
+
     # A plan is canonical JSON, whose keys are sorted: what follows from the order of keys is made from the plan.
     sorted_ = Plan.load(Plan.of(pinned(study)).payload).study
     weights = initial_model(sorted_, wheel, model)
@@ -60,8 +61,12 @@ def freeze(study: Study, wheel: Path | None = None, model: Path | None = None) -
     return Plan.of(sorted_.model_copy(update={"model": named})), weights
 
 
-def _fits(study: Study, model: Tensors) -> None:
+def _fits(study: Study, model: "Tensors") -> None:
     """Whether the strategy, if it is installed here, can begin at the model. Raises: StudyInvalid."""
+    from consilium.algorithms.base import Here, Strategy, fits, parts_of
+    from consilium.core.tensors import flatten
+    from consilium.training import private
+
     if study.strategy.name in plugins.names("consilium.strategies"):
         strategy: Strategy = plugins.strategy_of(study)
         fits(study, strategy)
@@ -293,20 +298,26 @@ class Result:
             paths.append(path)
         return paths[0], paths[1]
 
-    def model(self) -> Tensors:
+    def model(self) -> "Tensors":
         """The final model as named arrays, shaped as the trainer made them."""
         return self.models()["model"]
 
-    def models(self) -> dict[str, Tensors]:
+    def models(self) -> "dict[str, Tensors]":
         """The final models of a strategy that learns several: `model` is the first, then `model-2` and so on."""
+        from consilium.core import state as chain
+        from consilium.core.tensors import from_safetensors, unflatten
+
         with tempfile.TemporaryDirectory() as folder:
             state, initial = self.fetch(Path(folder))
             like, arrays = from_safetensors(initial.read_bytes()), chain.read(state).arrays
             named = ["model", *(name for name in sorted(arrays, key=_place) if name.startswith("model-"))]
             return {name: unflatten(arrays[name], like) for name in named}
 
-    def regression(self) -> regression.Fit | None:
+    def regression(self) -> "regression.Fit | None":
         """The table of coefficients, if the strategy is newton; see `docs/how-to/fit-an-exact-regression.md`."""
+        from consilium.algorithms import regression
+        from consilium.core import state as chain
+
         study = RemoteStudy(self.federation, str(self.document["study"])).approved().study
         if study.strategy.name != "newton":
             return None
@@ -330,6 +341,8 @@ class Result:
 
     def save(self, path: str | Path) -> Digest:
         """Write the model as safetensors, with its origin as metadata; returns the digest of the file."""
+        from consilium.core.tensors import to_safetensors
+
         data = to_safetensors(self.model(), self.metadata())
         with naming(Path(path)):
             Path(path).write_bytes(data)

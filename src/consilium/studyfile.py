@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from consilium import plugins, yamlfile
-from consilium.algorithms.base import fits
 from consilium.core.errors import NotFound, StudyInvalid
 from consilium.core.study import Study
 from consilium.data import units
@@ -45,6 +44,8 @@ def read(path: Path) -> Study:
 def _check_options(study: Study, path: Path) -> None:
     """That the strategy, and an architecture of the catalogue, know their options: a run would fail of it later."""
     try:
+        from consilium.algorithms.base import fits  # with numpy: most commands read no study file
+
         fits(study, plugins.strategy_of(study))
         if study.model.kind == "torch" and study.model.wheel is None:
             from consilium.training import catalogue  # torch, an extra

@@ -1,10 +1,16 @@
 """What a data source gives: rows of text by column; and the table that a contract makes of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from consilium.core.errors import MappingInvalid
+from consilium.data.mapping import TableSource
 
 Floats = npt.NDArray[np.float64]
 
@@ -30,6 +36,14 @@ class Source(Protocol):
     def rows(self) -> Rows:
         """All rows, as text."""
         ...
+
+
+def source(given: TableSource, folder: Path, kinds: Mapping[str, EntryPoint]) -> Source:
+    """The source that a mapping names; of all kinds, this one is loaded. Raises: MappingInvalid: no such kind."""
+    if given.type not in kinds:
+        raise MappingInvalid(f"source.type: {given.type!r} is none of {', '.join(sorted(kinds))}")
+    made: Source = kinds[given.type].load()(given, folder)
+    return made
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 
 from consilium.core.errors import DataUnusable, MappingInvalid
-from consilium.data.base import Rows, Source
+from consilium.data.base import Rows
 from consilium.data.flaws import ENCODINGS, flaw
 from consilium.data.mapping import TableSource
 
@@ -164,11 +164,3 @@ def expanded(url: str) -> str:
         return os.environ[name]
 
     return re.sub(r"\$\{(\w+)\}", value, url)
-
-
-def source(given: TableSource, folder: Path, kinds: "dict[str, Any]") -> Source:
-    """The source that a mapping names. Raises: MappingInvalid: no such kind."""
-    if given.type not in kinds:
-        raise MappingInvalid(f"source.type: {given.type!r} is none of {', '.join(sorted(kinds))}")
-    made: Source = kinds[given.type](given, folder)
-    return made

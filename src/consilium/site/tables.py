@@ -8,9 +8,9 @@ import numpy as np
 from consilium import plugins
 from consilium.core.study import Study
 from consilium.data import contract, quality
+from consilium.data.base import source
 from consilium.data.contract import Mapped
 from consilium.data.mapping import load
-from consilium.data.tables import source
 
 
 def mapped(study: Study, mapping: Path) -> Mapped:
@@ -19,8 +19,7 @@ def mapped(study: Study, mapping: Path) -> Mapped:
     Raises: MappingInvalid, DataUnusable: say what, where, and what to do.
     """
     given = load(mapping, study.contract)
-    kinds = {name: point.load() for name, point in plugins.names("consilium.sources").items()}
-    rows = source(given.source, mapping.parent, kinds).rows()
+    rows = source(given.source, mapping.parent, plugins.names("consilium.sources")).rows()
     return contract.apply(given, study.contract, study.evaluation, rows)
 
 

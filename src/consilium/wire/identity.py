@@ -14,9 +14,6 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import OKPKey
 
 from consilium.core.errors import Conflict, Invalid, NotFound, Refused, Unauthenticated
 from consilium.core.ids import SLUG
@@ -119,6 +116,9 @@ class Identity:
 
     def assertion(self, name: str, audience: str, now: datetime, jti: str) -> str:
         """A private_key_jwt (RFC 7523, section 3) that serves once, within a minute."""
+        from joserfc import jwt  # most commands of a site ask for no token
+        from joserfc.jwk import OKPKey
+
         seconds = int(now.timestamp())
         claims = {"iss": name, "sub": name, "aud": audience, "iat": seconds, "jti": jti}
         claims["exp"] = seconds + int(LIFETIME.total_seconds())
@@ -147,6 +147,10 @@ def verify_assertion(assertion: str, public_key: str, audience: str, now: dateti
 
     Raises: Unauthenticated: one of these does not hold.
     """
+    from joserfc import jwt
+    from joserfc.errors import JoseError
+    from joserfc.jwk import OKPKey
+
     refusal = Unauthenticated("the assertion is not valid", "check the site's key and its clock")
     try:
         key = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": public_key})

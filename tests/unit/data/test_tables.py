@@ -12,10 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from consilium import plugins
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data.base import Rows
+from consilium.data.base import Rows, source
 from consilium.data.mapping import TableSource
-from consilium.data.tables import CsvSource, ParquetSource, SqlSource, source
+from consilium.data.tables import CsvSource, ParquetSource, SqlSource
 
 ROWS = {"id": ["p1", "p2", "p3"], "age": ["50", "61", None], "note": ["a,b", 'say "no"', "line\nbreak"]}
 
@@ -234,4 +235,4 @@ def test_a_source_without_its_parts_says_which(tmp_path: Path) -> None:
     with pytest.raises(MappingInvalid, match="name the columns"):
         CsvSource(TableSource(type="csv", path="t.csv", header=False), tmp_path)
     with pytest.raises(MappingInvalid, match="'excel' is none of csv"):
-        source(TableSource(type="excel"), tmp_path, {"csv": CsvSource})
+        source(TableSource(type="excel"), tmp_path, plugins.names("consilium.sources"))

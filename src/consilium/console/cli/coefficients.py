@@ -1,15 +1,19 @@
 """The table of a regression as people read it."""
 
+from typing import TYPE_CHECKING
+
 import click
 
-from consilium.algorithms.regression import Fit, Term
 from consilium.console.cli import output
+
+if TYPE_CHECKING:  # who prints computes nothing
+    from consilium.algorithms.regression import Fit, Term
 
 LEAST = 0.001
 """A p-value below this is said to be below it."""
 
 
-def show(fit: Fit) -> None:
+def show(fit: "Fit") -> None:
     """Print the table, and what is to be known beside it."""
     click.echo(f"\n{_heading(fit)}")
     found = rows(fit)
@@ -18,13 +22,13 @@ def show(fit: Fit) -> None:
         click.echo(f"\n{fit.problem}")
 
 
-def rows(fit: Fit) -> list[dict[str, str]]:
+def rows(fit: "Fit") -> list[dict[str, str]]:
     """One row per coefficient: what a unit more of it means, how sure that is, and the coefficient itself."""
     interval = f"{fit.confidence:.0%} interval" if fit.confidence * 100 % 1 == 0 else f"{fit.confidence:g} interval"
     return [_row(fit, term, interval) for term in fit.terms]
 
 
-def _row(fit: Fit, term: Term, interval: str) -> dict[str, str]:
+def _row(fit: "Fit", term: "Term", interval: str) -> dict[str, str]:
     if term.estimate is None:
         return {"term": term.words, **({fit.ratio: term.note} if fit.ratio else {"coefficient": term.note})}
     row, bounds = {"term": term.words}, (term.low, term.high)
@@ -41,7 +45,7 @@ def _row(fit: Fit, term: Term, interval: str) -> dict[str, str]:
     return row
 
 
-def _heading(fit: Fit) -> str:
+def _heading(fit: "Fit") -> str:
     words = f"{fit.kind.capitalize()} regression of {fit.patients} patients, exact: as if they were in one table."
     if fit.l2:
         words += f" With a ridge penalty of {fit.l2:g}: coefficients lean towards zero, and have no standard errors."

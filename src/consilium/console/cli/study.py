@@ -14,7 +14,6 @@ from consilium.core.errors import Invalid, TrainingFailed
 from consilium.core.study import STUDY_NAME, Plan
 from consilium.durable import create_file
 from consilium.governance.words import ENOUGH
-from consilium.privacy.mechanism import pinned
 
 File = click.Path(dir_okay=False, path_type=Path)
 Existing = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -46,6 +45,8 @@ def new(file: Path, name: str, as_json: bool) -> None:
 @output.as_json
 def validate(file: Path, as_json: bool) -> None:
     """Check the study in FILE; errors name the line, the value and the remedy."""
+    from consilium.privacy.mechanism import pinned  # with what finds noise, which other commands need not
+
     read = pinned(studyfile.current(studyfile.read(file), datetime.now(UTC).date()))
     fact = {
         "valid": True,
