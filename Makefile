@@ -25,11 +25,11 @@ demo: .venv/ready          ## a federation of hospitals on this machine, on real
 
 test: .venv/ready-dev .venv-mitmproxy/ready      ## all tests that finish within 15 minutes
 	$(BIN)/pytest -m "not long and not alone" $(PARALLEL) $(ARGS)
-	$(if $(ARGS),,$(BIN)/pytest -m "alone and not long")
+	$(if $(ARGS),,$(BIN)/pytest -m "alone and not long" -n 2)
 
 test-long: .venv/ready-dev .venv-mitmproxy/ready ## all tests
 	$(BIN)/pytest -m "not alone" $(PARALLEL) $(ARGS)
-	$(if $(ARGS),,$(BIN)/pytest -m alone)
+	$(if $(ARGS),,$(BIN)/pytest -m alone -n 2)
 
 check: .venv/ready-dev     ## format, lint, types, import contracts, docs
 	$(BIN)/ruff format --check .

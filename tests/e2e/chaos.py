@@ -208,8 +208,7 @@ def chaotic(folder: Path, database: str | None = None) -> Iterator[Chaos]:
             chaos.targets[name] = Target(name, hospital.process, folder / f"faults-{name}")
         coordinator = made.coordinator
         assert coordinator.stop() == 0
-        variables = bench(folder / "faults-coordinator")
-        coordinator.process.command[:0] = ["env", *(f"{name}={value}" for name, value in variables.items())]
+        coordinator.process.variables |= bench(folder / "faults-coordinator")
         coordinator.start()
         chaos.targets["coordinator"] = Target("coordinator", coordinator.process, folder / "faults-coordinator")
         yield chaos

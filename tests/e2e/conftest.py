@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from e2e import processes
 from e2e.coordinator import Coordinator
+from e2e.nursery import Nursery
 from e2e.postgres import Postgres, missing
 from e2e.processes import environment
 from e2e.victim import Victim
@@ -20,6 +22,7 @@ def no_foreign_settings() -> Iterator[None]:
     before = dict(os.environ)
     for name in before.keys() - environment().keys():
         del os.environ[name]
+    processes.nursery = Nursery()
     yield
     os.environ.update(before)
 

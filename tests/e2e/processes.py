@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 from consilium.console.cli import app
+from e2e.nursery import Forked, Nursery
 
 CONSILIUM = Path(sys.executable).with_name("consilium")
 PATIENCE_S = 120.0
@@ -88,6 +89,8 @@ class _Guard:
 
 
 _guard = _Guard()
+nursery: Nursery | None = None
+"""Where processes of `consilium` come from, in tests; else, as in measurements, each is started anew."""
 
 
 def guarded(leader: int) -> None:
@@ -117,15 +120,19 @@ class Process:
     """A long-running process whose output goes to a file. It may be started again after it ended."""
 
     def __init__(self, command: Sequence[str | Path], log: Path, variables: Mapping[str, str] | None = None) -> None:
-        self.command, self.log, self._variables = list(command), log, dict(variables or {})
-        self._process: subprocess.Popen[bytes] | None = None
+        self.command, self.log, self.variables = list(command), log, dict(variables or {})
+        self._process: subprocess.Popen[bytes] | Forked | None = None
 
     def start(self) -> None:
         """Start it, in a group of its own."""
         assert not self.alive
         with self.log.open("ab") as out:
-            variables = environment(**self._variables)
-            self._process = begin(self.command, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+            variables = environment(**self.variables)
+            if nursery is not None and self.command[0] == CONSILIUM:
+                self._process = nursery.begin(self.command, variables, out.fileno())
+                guarded(self._process.pid)
+            else:
+                self._process = begin(self.command, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
     @property
     def alive(self) -> bool:

@@ -144,6 +144,7 @@ def test_what_is_printed_is_the_same_as_the_data(demos: dict[str, Process]) -> N
     assert found["model"] in table and "secure_sum: the coordinator saw sums" in table
 
 
+@pytest.mark.long
 def test_with_an_epsilon_it_trains_with_noise_and_says_what_that_says(tmp_path: Path) -> None:
     words = [CONSILIUM, "demo", "--epsilon", "3", "--home", tmp_path / "home", "--json", tmp_path / "found.json"]
     demo = Process(words, tmp_path / "demo.txt", {"COLUMNS": "80"})

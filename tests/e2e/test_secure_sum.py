@@ -50,8 +50,7 @@ def test_a_sum_that_the_coordinator_alters_is_refused_by_every_hospital(tmp_path
         for name in HOSPITALS:
             made.add(name)
         assert made.coordinator.stop() == 0
-        liar = ["env", f"PYTHONPATH={Path(__file__).parent / 'liar'}", "LIE=0.001"]
-        made.coordinator.process.command[:0] = liar
+        made.coordinator.process.variables |= {"PYTHONPATH": str(Path(__file__).parent / "liar"), "LIE": "0.001"}
         made.coordinator.start()
         run = made.start(made.approved(study("trap", rounds=3, **SECURE)))
         made.compared(run)

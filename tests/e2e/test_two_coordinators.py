@@ -85,7 +85,7 @@ def serves(made: Federation, url: str) -> bool:
     return False
 
 
-@pytest.fixture(params=["rows", "files"])
+@pytest.fixture(params=["rows", pytest.param("files", marks=pytest.mark.long)])
 def pair(tmp_path: Path, postgres: Postgres, request: pytest.FixtureRequest) -> Iterator[Pair]:
     """What is small, they keep as rows of the database, or else as files and by leases, like what is large."""
     with federation(tmp_path, postgres()) as made:
@@ -93,8 +93,7 @@ def pair(tmp_path: Path, postgres: Postgres, request: pytest.FixtureRequest) -> 
         if request.param == "files":
             for one, address in ((made.coordinator.process, made.coordinator.url), (second, url)):
                 one.stop()
-                variables = {**bench(tmp_path / f"faults-{one.pid}"), "FAULTS_ROWS": "0"}
-                one.command[:0] = ["env", *(f"{name}={value}" for name, value in variables.items())]
+                one.variables |= {**bench(tmp_path / f"faults-{one.pid}"), "FAULTS_ROWS": "0"}
                 one.start()
                 until(lambda address=address: serves(made, address), "it serves")  # type: ignore[misc]
         balancer = Balancer([made.coordinator.port, int(url.rpartition(":")[2])])
