@@ -22,12 +22,14 @@ from consilium.core.study import Study
 from consilium.data.base import Rows
 from consilium.data.mapping import TableSource
 from consilium.data.omop import charlson, database
+from consilium.data.omop.database import Duck, Postgres
 from consilium.data.omop.source import OmopSource
 from consilium.simulation import local
 from docs.pages import blocks
 from e2e import omop
 from e2e.omop import CIRCE, GIBLEED, SCHEMA, TABLES
-from e2e.postgres import Postgres, missing
+from e2e.postgres import Postgres as Server
+from e2e.postgres import missing
 
 Place = dict[str, str]
 """`path` or `url` of a database."""
@@ -143,7 +145,7 @@ def placed(request: pytest.FixtureRequest, file: Path, tables: tuple[str, ...]) 
         return {"path": str(file)}
     if why := missing():
         pytest.skip(why)
-    server: Postgres = request.getfixturevalue("postgres")
+    server: Server = request.getfixturevalue("postgres")
     url = server()
     omop.postgres(url, file, tables)
     return {"url": url.replace("postgresql://", "postgresql+psycopg://")}
@@ -270,7 +272,7 @@ def crowd(seed: int) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def test_a_run_gives_the_same_bytes_from_duckdb_and_from_postgresql(
-    tmp_path: Path, postgres: Postgres, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, postgres: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = Study.model_validate(yaml.safe_load(STUDY))
     ducks, servers = {}, {}
@@ -346,6 +348,10 @@ def test_nothing_is_written(place: Place, folder: Path) -> None:
     query = "WITH gone AS (DELETE FROM person RETURNING person_id) SELECT person_id FROM gone"
     with pytest.raises(DataUnusable):
         read(place, {"age": {"family": "age"}}, folder, cohort={"query": query})
+    duck = "path" in place
+    opened = Duck(Path(place["path"]), "x", (), 60.0) if duck else Postgres(place["url"], (), 60.0)
+    with opened as asked, pytest.raises(DataUnusable, match=r"it wants to write|InvalidInputException"):
+        list(asked.query("DELETE FROM person" if duck else "SELECT person_id FROM person FOR UPDATE", what="x")[1])
     assert len(read(place, {"age": {"family": "age"}}, folder)) == 4
 
 
@@ -356,7 +362,7 @@ def test_a_mapping_reads_no_other_file_of_the_hospital(folder: Path) -> None:
 
 
 def test_a_server_that_no_longer_answers_is_given_up(
-    postgres: Postgres, folder: Path, monkeypatch: pytest.MonkeyPatch
+    postgres: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server's process is stopped while it computes: it cannot keep its own limit, and its line stays open."""
     import psycopg
