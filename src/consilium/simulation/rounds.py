@@ -153,8 +153,7 @@ class Simulation:
         """Let these train or judge, and add up what comes of it; figures of single sites when the model is judged."""
         study, found, summed = self.plan.study, Figures(), self.folder / "sums"
         total = self._sum(asked, cohort)
-        drawing = study.privacy.epsilon is not None
-        turns = [Turn(site, self.coins(32) if drawing else b"", self._kept.get(site)) for site in sites]
+        turns = list(map(self._turn, sites) if self._kept or study.privacy.epsilon is not None else map(Turn, sites))
         for sent in self.execute(asked, turns):
             total.add(sent)
             for site, path in sent.kept.items():
@@ -174,6 +173,10 @@ class Simulation:
             return sums.Sealed(layout_of(self.plan, asked.kind, asked.state, cohort), self.coins)
         look = single(self.plan.study)
         return sums.Plain() if look is None or asked.kind != "TRAIN" else sums.Apart(self.folder, look)
+
+    def _turn(self, site: str) -> Turn:
+        drawing = self.plan.study.privacy.epsilon is not None
+        return Turn(site, self.coins(32) if drawing else b"", self._kept.get(site))
 
     def _told(self, fold: Run, seen: "_Seen", summed: Path, figures: Figures, seconds: float) -> Told:
         assert fold.round is not None
