@@ -38,12 +38,16 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def until(true: Callable[[], bool], what: str, seconds: float = PATIENCE_S) -> None:
-    """Ask again and again, at once and then at most every 20 ms. Raises: TimeoutError naming `what`."""
-    deadline = time.monotonic() + seconds
+    """Ask again and again, the more seldom the longer it takes: who asks must not slow down what is awaited.
+
+    Raises: TimeoutError naming `what`.
+    """
+    begun = time.monotonic()
     while not true():
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - begun
+        if waited > seconds:
             raise TimeoutError(f"{what}: not within {seconds:g} s")
-        time.sleep(0.02)
+        time.sleep(min(max(waited / 10, 0.01), 0.2))
 
 
 def consilium(*words: str | Path, **more: str) -> str:
