@@ -1,18 +1,22 @@
 # make demo | test | test-long | check | bench | docs: each sets itself up on a machine with Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/pip install -q --disable-pip-version-check --no-compile -c constraints.txt
+COMPILE := $(BIN)/python -m compileall -q -j 0 -x '/(torch|sympy|networkx|mypy|tests?)/' .venv/lib || true   # pip's own takes one core
 PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder   # most tests wait for processes; those that measure time run alone
 
 .PHONY: demo test test-long check bench bench-beside bench-dp bench-dp-accuracy bench-fhir bench-heart bench-heterogeneity bench-simulate docs format clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[postgres,demo,dp]'
+	$(PIP) -e '.[postgres,demo,dp]'
+	$(COMPILE)
 	touch $@
 
 .venv/ready-dev: .venv/ready
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,check,docs,torch]'
+	$(PIP) torch==2.13.0
+	$(PIP) -e '.[test,check,docs,torch]'
+	$(COMPILE)
 	touch $@
 
 .venv-mitmproxy/ready: tests/e2e/mitmproxy.txt   # the proxy of tests/e2e/test_proxy.py
