@@ -319,7 +319,7 @@ class Result:
         from consilium.core import state as chain
 
         study = RemoteStudy(self.federation, str(self.document["study"])).approved().study
-        if study.strategy.name != "newton":
+        if not study.exact:
             return None
         with tempfile.TemporaryDirectory() as folder:
             state, _ = self.fetch(Path(folder))

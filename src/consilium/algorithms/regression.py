@@ -92,7 +92,7 @@ class Fit:
 
 def fitted(study: Study, state: Mapping[str, Array]) -> Fit | None:
     """The table of a study's final state; None where another strategy than newton made it, or no round was done."""
-    if study.strategy.name != "newton" or float(state["taken"][0]) < 1:
+    if not study.exact or float(state["taken"][0]) < 1:
         return None
     names, count = ["intercept", *encode.names(study.contract)], state["model"].size
     patients, deviance = float(state["patients"][0]), 2 * float(state["loss"][0])
@@ -110,6 +110,7 @@ def fitted(study: Study, state: Mapping[str, Array]) -> Fit | None:
     reach = student.within(study.evaluation.confidence, of_t) if sure else 0.0
 
     def term(index: int) -> Term:
+        """The row of one coefficient, with what is known of it."""
         named = Term(names[index], words[names[index]])
         if out[index]:
             return Term(**{**vars(named), "note": _note(state, index)})

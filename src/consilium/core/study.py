@@ -139,6 +139,8 @@ class Model(Part):
 
 SINGLE = ("median", "trimmed-mean", "krum", "geometric-median")
 """Strategies that look at single updates."""
+EXACT = "newton"
+"""The strategy by which hospitals add up derivatives of the loss over patients, and not changes of a model."""
 GROUPED = ("ifca",)
 """Strategies that add up apart what groups of sites send: a group may be smaller than `privacy.min_sites`."""
 
@@ -305,6 +307,11 @@ class Study(Part):
     sites: tuple[Slug, ...] = Field((), description="invited sites; empty invites all")
 
     @property
+    def exact(self) -> bool:
+        """Whether hospitals add up derivatives of the loss; see `EXACT`."""
+        return self.strategy.name == EXACT
+
+    @property
     def noised_steps(self) -> int:
         """Steps with noise in one round at a hospital: as many as pass over its patients `epochs` times on average."""
         if not self.privacy.local:
@@ -341,9 +348,9 @@ class Study(Part):
 
     @model_validator(mode="after")
     def _a_hessian_is_known(self) -> "Study":
-        if self.strategy.name == "newton" and self.model.kind == "torch":
+        if self.exact and self.model.kind == "torch":
             raise ValueError(
-                "`strategy.name` newton needs a model whose Hessian is summed: `model.kind` linear, logistic or "
+                f"`strategy.name` {EXACT} needs a model whose Hessian is summed: `model.kind` linear, logistic or "
                 "poisson; choose another strategy for torch"
             )
         return self

@@ -119,21 +119,16 @@ def explain(plan: Plan) -> str:
 def learns(study: Study) -> str:
     """Who can learn what under which assumption, in one paragraph; for the fewest hospitals that the plan allows."""
     if study.privacy.recipe == "plain":
-        told = _SINGLE.format(what="sums " + _CURVED if exact(study) else "changes of the model")
+        told = _SINGLE.format(what="sums " + _CURVED if study.exact else "changes of the model")
         return _SINGLE_NOISED.format(bound=_bound(study, 0)) if study.privacy.local else told
     floor = study.privacy.min_sites
     least = max(threshold(study.quorum), floor)
     spare = study.quorum - least
     missing = f"With {study.quorum} hospitals, " + (f"{spare} may be missing." if spare else "none may be missing.")
-    plain = _CURVED if exact(study) else _FIGURES
+    plain = _CURVED if study.exact else _FIGURES
     sums, bound = (plain, _UNBOUNDED) if study.privacy.epsilon is None else (_NOISED, _bound(study, least))
     told = _SUMS.format(least=least, honest=least - 1, missing=missing, floor=floor, sums=sums, bound=bound)
     return told + (_APART.format(floor=floor) if study.strategy.name in GROUPED else "")
-
-
-def exact(study: Study) -> bool:
-    """Whether hospitals add up derivatives of the loss over patients, and not changes of a model."""
-    return study.strategy.name == "newton"
 
 
 def _bound(study: Study, least: int) -> str:
@@ -168,7 +163,7 @@ def _rounds(study: Study) -> str:
     asked, judged = study.privacy, "and one round that judges the final model."
     if asked.epsilon is None or asked.whole:
         passes = f"{study.training.epochs} passes over the patients each"
-        if exact(study):
+        if study.exact:
             passes = "each with sums over all patients"
         told = f"At most {study.rounds} rounds of training, {passes}, {judged}"
         return f"{told} {_shortened(study)}" if asked.whole else told

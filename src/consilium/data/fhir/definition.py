@@ -11,11 +11,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from consilium.core.errors import ViewInvalid
+from consilium.data.nesting import DEEPEST, too_deep
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=255)]
 BESIDE = ("description", "tag", "id", "extension", "modifierExtension")
-DEEPEST = 20
-"""How deep selects may nest."""
 
 
 def _plain_type(uri: str) -> str:
@@ -89,7 +88,7 @@ def load(path: Path) -> Definition:
 
 def check(given: Any) -> Definition:
     """A definition from JSON that was read. Raises: ViewInvalid."""
-    if _depth(given) > 6 * DEEPEST:
+    if too_deep(given):
         raise ViewInvalid("selects nest too deeply", f"nest at most {DEEPEST}")
     try:
         return Definition.model_validate(given)
@@ -97,12 +96,3 @@ def check(given: Any) -> Definition:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the definition"
         raise ViewInvalid(f"{place}: {first['msg']}", "correct the ViewDefinition") from None
-
-
-def _depth(given: Any) -> int:
-    layer, depth = [given], 0
-    while layer and depth <= 6 * DEEPEST:
-        inner = [list(one.values()) if isinstance(one, dict) else one for one in layer if isinstance(one, dict | list)]
-        layer = [part for parts in inner for part in parts]
-        depth += 1
-    return depth

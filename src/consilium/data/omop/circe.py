@@ -10,10 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from consilium.core.errors import MappingInvalid
+from consilium.data.nesting import DEEPEST, too_deep
 from consilium.data.omop.vocabulary import ItemJson, read_json, refused
 
-DEEPEST = 20
-"""How deep groups may nest."""
 No = Annotated[bool, Field(le=False)]
 """What may stand there, but not as true."""
 
@@ -365,18 +364,9 @@ def load(path: Path, shown: str, what: str) -> Expression:
     given = read_json(path, shown, what)
     if isinstance(given, dict) and isinstance(given.get("expression"), dict):
         given = given["expression"]  # as WebAPI hands it out, with name and description around it
-    if _deep(given):
+    if too_deep(given):
         raise MappingInvalid(f"{what}: {shown}: groups nest too deeply", f"nest at most {DEEPEST}")
     try:
         return Expression.model_validate(given)
     except ValidationError as error:
         raise refused(error, shown, what) from None
-
-
-def _deep(given: Any) -> bool:
-    layer, depth = [given], 0
-    while layer and depth <= 6 * DEEPEST:
-        inner = [list(one.values()) if isinstance(one, dict) else one for one in layer if isinstance(one, dict | list)]
-        layer = [part for parts in inner for part in parts]
-        depth += 1
-    return bool(layer)
