@@ -14,10 +14,7 @@ from typing import Any
 
 import pytest
 
-from consilium import studyfile
-from consilium.api import freeze
 from consilium.console.cli.app import run
-from consilium.simulation import local
 from e2e.federation import RUN_S
 from e2e.processes import CONSILIUM, PATIENCE_S, Process, begin, end, environment, free_port, until
 
@@ -106,19 +103,6 @@ def test_every_audit_log_was_checked_against_the_other_end(demos: dict[str, Proc
         assert log["intact"] and log["entries"] > 0 and log["checkpoints_of_the_other_end"] > 0
 
 
-@pytest.mark.parametrize("name", DEMOS)
-def test_a_federation_and_one_process_give_the_same_bytes(demos: dict[str, Process], name: str, tmp_path: Path) -> None:
-    found = told(demos, name)
-    made = demos[name].log.with_suffix("") / "hospitals"
-    plan, weights = freeze(studyfile.read(made / "study.yaml"))
-    tables = local.tables(plan.study, local.mappings(made), tmp_path)
-    outcome = local.run(plan, weights, tables, tmp_path, found["run"])
-    assert plan.digest == found["plan"]
-    assert outcome.digest == found["model"]
-    assert outcome.figures["all"] == found["all"]["federated"]
-    assert outcome.figures["sites"] == {site: facts["federated"] for site, facts in found["hospitals"].items()}
-
-
 @pytest.mark.parametrize("executor", ["inline", "processes"])
 @pytest.mark.parametrize("name", DEMOS)
 def test_a_simulation_ends_in_the_bytes_of_the_federation(demos: dict[str, Process], name: str, executor: str) -> None:
@@ -130,6 +114,7 @@ def test_a_simulation_ends_in_the_bytes_of_the_federation(demos: dict[str, Proce
     alone = json.loads(done.stdout)
     assert (alone["recipe"], alone["plan"], alone["model"]) == (RECIPES[name], found["plan"], found["model"])
     assert alone["figures"]["all"] == found["all"]["federated"]
+    assert alone["figures"]["sites"] == {site: facts["federated"] for site, facts in found["hospitals"].items()}
 
 
 def test_what_is_printed_is_the_same_as_the_data(demos: dict[str, Process]) -> None:
