@@ -10,7 +10,7 @@ from consilium.algorithms.regression import scaling
 from consilium.api import freeze
 from consilium.core.ids import digest
 from consilium.simulation import local
-from e2e.federation import federation, study
+from e2e.federation import POLICY, federation, study
 from e2e.processes import here, until
 
 sm = pytest.importorskip("statsmodels.api", reason="statsmodels, of the extra `test`, is not installed")
@@ -20,6 +20,15 @@ HOSPITALS = ("north", "south", "west")
 def test_three_hospitals_fit_the_regression_of_their_pooled_patients(tmp_path: Path) -> None:
     wanted = study("exact", strategy={"name": "newton"}, rounds=9, quorum=3, privacy={"recipe": "secure_sum"})
     with federation(tmp_path / "federation", hospitals=HOSPITALS) as made:
+        refused = made.submit(study("unasked", strategy={"name": "newton"}, rounds=9, quorum=3))
+        north = made.hospitals["north"]
+        until(lambda: north.offered(refused), "north is offered it")
+        code, said = north.says(
+            "approve", "unasked", "--person", "Vera", "--mapping", north.mapping, "--accept", "plain"
+        )
+        assert code == 3 and "newton" in said, "a hospital allows it by name, or not at all"
+        for hospital in made.hospitals.values():
+            hospital.policy(f"{POLICY}strategies: [newton]\n")
         run = made.start(made.approved(wanted))
         made.compared(run)
         until(lambda: made.view(run)["round"] >= 3, f"round 3 of {run} begins")
