@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install -q --disable-pip-version-check --no-compile -c constraints.txt
-COMPILE := $(BIN)/python -m compileall -q -j 0 -x '/(torch|sympy|networkx|mypy|tests?)/' .venv/lib || true   # pip's own takes one core
-PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder   # most tests wait for processes; those that measure time run alone
+# pip would compile on one core
+COMPILE := $(BIN)/python -m compileall -q -j 0 -x '/(torch|sympy|networkx|mypy|tests?)/' .venv/lib || true
+# most tests wait for processes; those that measure time run alone
+PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-long check bench bench-beside bench-dp bench-dp-accuracy bench-fhir bench-heart bench-heterogeneity bench-simulate docs format clean
 

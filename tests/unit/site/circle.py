@@ -15,8 +15,9 @@ from consilium.api import freeze
 from consilium.coordinator import perform
 from consilium.core import state as chain
 from consilium.core.ids import Digest, SiteId, digest
-from consilium.core.study import Plan, Study
+from consilium.core.study import EXACT, Plan, Study
 from consilium.governance.approvals import weaker
+from consilium.governance.policy import STRATEGIES
 from consilium.privacy import opening, recipe
 from consilium.privacy.secagg import Masked, Open, Ready, Unmask
 from consilium.site import comparing, pipeline, seats
@@ -46,7 +47,7 @@ SEALED = ("READY", "MASK", "CONFIRM", "UNMASK")
 BEFORE = dict(
     zip(("PAIR", "PROVE", "MASK", "CONFIRM", "UNMASK"), ("KEYS", "PAIR", "READY", "MASK", "CONFIRM"), strict=True)
 )
-POLICY = "policy: 1\nmin_patients: 10\n"
+POLICY = f"policy: 1\nmin_patients: 10\nstrategies: {json.dumps([*STRATEGIES, EXACT])}\n"
 
 
 class Here:
