@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -38,11 +38,34 @@ class Source(Protocol):
         ...
 
 
-def source(given: TableSource, folder: Path, kinds: Mapping[str, EntryPoint]) -> Source:
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a source beyond the mapping.
+
+    columns: those that the mapping uses: values of others need not be read, but their names stay.   extracts: a folder
+    of the hospital's own for what is fetched from a server; None: nothing is kept beyond the reading.
+    """
+
+    columns: frozenset[str] = frozenset()
+    extracts: Path | None = None
+
+
+@runtime_checkable
+class Told(Protocol):
+    """A source that wants to know it."""
+
+    def told(self, asked: Asked) -> None:
+        """Once, before anything is read."""
+        ...
+
+
+def source(given: TableSource, folder: Path, kinds: Mapping[str, EntryPoint], asked: Asked | None = None) -> Source:
     """The source that a mapping names; of all kinds, this one is loaded. Raises: MappingInvalid: no such kind."""
     if given.type not in kinds:
         raise MappingInvalid(f"source.type: {given.type!r} is none of {', '.join(sorted(kinds))}")
     made: Source = kinds[given.type].load()(given, folder)
+    if asked is not None and isinstance(made, Told):
+        made.told(asked)
     return made
 
 

@@ -10,6 +10,7 @@ from consilium.core.errors import MappingInvalid
 from consilium.core.study import Contract, Identifier, Slug
 from consilium.data.omop.definition import PERSON, OmopPart
 from consilium.data.part import Part
+from consilium.data.servers import FhirPart
 from consilium.data.units import ALIASES
 
 
@@ -35,8 +36,8 @@ Code = Annotated[str, BeforeValidator(str), AfterValidator(normal)]
 class TableSource(Part):
     """Where the table is.
 
-    csv and parquet: `path`; sql: `url` (or a DuckDB file as `path`) and `query`; fhir: `path`, `views` and `query`;
-    omop: `url` (PostgreSQL) or a DuckDB file as `path`, and `omop`.
+    csv and parquet: `path`; sql: `url` (or a DuckDB file as `path`) and `query`; fhir: `path`, or `url` and `fhir` of a
+    server, with `views` and `query`; omop: `url` (PostgreSQL) or a DuckDB file as `path`, and `omop`.
     """
 
     type: Slug = Field(description="csv, parquet, sql, fhir, omop, or a plug-in")
@@ -46,6 +47,7 @@ class TableSource(Part):
     views: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=63)], str] = Field(
         {}, description="fhir: name of each view, and the file of its ViewDefinition, relative to the mapping"
     )
+    fhir: FhirPart | None = Field(None, description="fhir: how a server (`url`) is read")
     omop: OmopPart | None = Field(None, description="omop: which persons, and which columns are made of their records")
     header: bool = Field(True, description="whether the first line of a CSV file names the columns")
     columns: tuple[str, ...] = Field((), description="names of the columns of a CSV file without header")
@@ -101,6 +103,12 @@ class Mapping(Part):
         description="each feature of the contract; `absent` where the hospital has none"
     )
     label: LabelMap = Field(description="what the model learns to predict")
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Columns of the hospital's table that are used."""
+        used = [one.column for one in self.features.values() if not isinstance(one, str)]
+        return frozenset(filter(None, [*used, self.label.column, self.patient.column]))
 
 
 def load(path: Path, contract: Contract) -> Mapping:

@@ -119,7 +119,7 @@ def check(
         path = desk.folder.mapping(wanted.contract.id, mapping) if mapping or study is None else desk.mapping(study)
     from consilium.site import tables
 
-    report = tables.check(wanted, path)
+    report = tables.check(wanted, path, desk.folder.extracts / wanted.name if study is not None else None)
     say(report.to_json(), as_json, "") if as_json else showing.report(report)
     if not report.usable:
         ctx.exit(1)

@@ -124,7 +124,7 @@ class Desk:
         chosen = self.folder.mapping(plan.study.contract.id, mapping)
         expires = self._expiry(plan, policy, until, now)
         self._afford(plan, chosen)
-        _enough(plan, policy, chosen)
+        _enough(plan, policy, chosen, self.folder.extracts / plan.study.name)
         decision = self._decision("approve", study, person, now, accepts=weaker(plan), expires=expires)
         self._keep(decision, now, chosen if mapping else None)
         return decision
@@ -133,6 +133,7 @@ class Desk:
         """Decline a study."""
         decision = self._decision("decline", study, person, now, reason=reason)
         self._keep(decision, now)
+        self._forget(study, "declined", now)
         return decision
 
     def revoke(self, study: str, person: str, reason: str, now: datetime) -> Decision:
@@ -147,7 +148,14 @@ class Desk:
             )
         decision = self._decision("revoke", study, person, now, reason=reason, plan=standing.said.plan)
         self._keep(decision, now)
+        self._forget(study, "revoked", now)
         return decision
+
+    def _forget(self, study: str, why: str, now: datetime) -> None:
+        """What was fetched for a study is needed no more."""
+        from consilium.site import extracts
+
+        extracts.remove(self.folder, self.journal, study, why, now)
 
     def _expiry(self, plan: Plan, policy: Policy, until: datetime | None, now: datetime) -> datetime:
         latest = now + timedelta(days=policy.max_approval_days)
@@ -212,7 +220,7 @@ def _known(modes: tuple[str, ...]) -> None:
         )
 
 
-def _enough(plan: Plan, policy: Policy, mapping: Path) -> None:
+def _enough(plan: Plan, policy: Policy, mapping: Path, extracts: Path) -> None:
     """Whether training could begin here today. How many patients there are is not said, lest a small number be shown.
 
     The policy has no exception from its own threshold, so there is none here.
@@ -220,7 +228,7 @@ def _enough(plan: Plan, policy: Policy, mapping: Path) -> None:
     from consilium.site import tables  # it stands on much that most commands do not need
 
     least = policy.threshold(plan.study)
-    if not tables.enough(plan.study, mapping, least):
+    if not tables.enough(plan.study, mapping, least, extracts):
         whose = "the study asks" if plan.study.min_patients > policy.min_patients else "the hospital's policy asks"
         raise Refused(
             f"this hospital has fewer than {least} patients for training; {whose} for so many",

@@ -278,7 +278,7 @@ def _data(folder: Folder, now: datetime) -> Iterator[Found]:
 def _read(desk: Desk, study: str, wanted: int, folder: Folder) -> Found:
     least, ask = max(wanted, folder.policy().min_patients), f"`consilium site check {study}` says why"
     try:
-        report, enough = tables.checked(desk.plan(study).study, desk.mapping(study), least)
+        report, enough = tables.checked(desk.plan(study).study, desk.mapping(study), least, folder.extracts / study)
     except ConsiliumError as error:
         return "problem", f"{study}: {error.message}", error.remedy
     if not enough:

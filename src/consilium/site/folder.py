@@ -66,6 +66,11 @@ class Folder:
         """Mappings, one file per contract: CONTRACT.yaml."""
         return self.home / "mappings"
 
+    @property
+    def extracts(self) -> Path:
+        """What was fetched from the hospital's servers, by study."""
+        return self.home / "extracts"
+
     @cached_property
     def models(self) -> Path:
         """Models that this site trained for itself, by run: they are nobody else's."""

@@ -35,8 +35,8 @@ LIVES = 3
 class Paths:
     """Files of one task.
 
-    `wheel` is foreign code, or None. `memory`: what the strategy kept here, or None. `sample`: the key by which
-    patients are drawn, or empty.
+    `wheel` is foreign code, or None. `memory`: what the strategy kept here, or None. `extracts`: where what
+    servers of the hospital give is kept. `sample`: the key by which patients are drawn, or empty.
     """
 
     folder: Path
@@ -48,6 +48,7 @@ class Paths:
     mapping: Path
     wheel: Path | None = None
     memory: Path | None = None
+    extracts: Path | None = None
     sample: bytes = field(default=b"", repr=False)
 
 
@@ -148,7 +149,7 @@ class Pipeline:
         if self._warm is not None and self._warm[0] == key:
             return self._warm[1]
         self.close()
-        prepared = tables.prepare(plan.study, paths.mapping, paths.folder)
+        prepared = tables.prepare(plan.study, paths.mapping, paths.folder, paths.extracts)
         self._prepared = prepared
         try:
             self._enough(plan, permit)

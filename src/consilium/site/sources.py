@@ -43,6 +43,9 @@ def _asked(path: Path, _: int) -> Asked:
     place = str((path.parent / table.path).resolve()) if table.path else ""
     views = [[name, str((path.parent / file).resolve())] for name, file in sorted(table.views.items())]
     beside = [views] if views else []
+    if table.fhir is not None:
+        which = table.fhir.model_dump(mode="json", include={"read", "level", "group", "filters"})
+        beside.append([[key, str(value)] for key, value in which.items()])
     if table.omop is not None:
         beside.append([[key, str(value)] for key, value in table.omop.model_dump(mode="json").items()])
     source = digest(canonical([table.type, place, table.url or "", table.query or "", *beside]))

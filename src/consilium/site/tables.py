@@ -8,35 +8,37 @@ import numpy as np
 from consilium import plugins
 from consilium.core.study import Study
 from consilium.data import contract, quality
-from consilium.data.base import source
+from consilium.data.base import Asked, source
 from consilium.data.contract import Mapped
 from consilium.data.mapping import load
 
 
-def mapped(study: Study, mapping: Path) -> Mapped:
+def mapped(study: Study, mapping: Path, extracts: Path | None = None) -> Mapped:
     """Read the hospital's rows and map them to the study's contract.
 
+    Args:    extracts: where what a server gave is kept for the study; None: it is not.
     Raises: MappingInvalid, DataUnusable: say what, where, and what to do.
     """
     given = load(mapping, study.contract)
-    rows = source(given.source, mapping.parent, plugins.names("consilium.sources")).rows()
+    asked = Asked(given.columns, extracts)
+    rows = source(given.source, mapping.parent, plugins.names("consilium.sources"), asked).rows()
     return contract.apply(given, study.contract, study.evaluation, rows)
 
 
-def check(study: Study, mapping: Path) -> quality.Report:
+def check(study: Study, mapping: Path, extracts: Path | None = None) -> quality.Report:
     """How well the hospital's data fit."""
-    return quality.check(study, mapped(study, mapping))
+    return quality.check(study, mapped(study, mapping, extracts))
 
 
-def checked(study: Study, mapping: Path, least: int) -> tuple[quality.Report, bool]:
+def checked(study: Study, mapping: Path, least: int, extracts: Path | None = None) -> tuple[quality.Report, bool]:
     """The same, and whether there are at least `least` training patients, also where their number is hidden."""
-    found = mapped(study, mapping)
+    found = mapped(study, mapping, extracts)
     return quality.check(study, found), _training(found) >= least
 
 
-def enough(study: Study, mapping: Path, least: int) -> bool:
+def enough(study: Study, mapping: Path, least: int, extracts: Path | None = None) -> bool:
     """Whether there are at least `least` training patients."""
-    return _training(mapped(study, mapping)) >= least
+    return _training(mapped(study, mapping, extracts)) >= least
 
 
 def _training(found: Mapped) -> int:
@@ -52,9 +54,9 @@ class Prepared:
     test: int
 
 
-def prepare(study: Study, mapping: Path, folder: Path) -> Prepared:
+def prepare(study: Study, mapping: Path, folder: Path, extracts: Path | None = None) -> Prepared:
     """Write the table of a study into `folder`, readable by its owner alone."""
-    table = mapped(study, mapping).table
+    table = mapped(study, mapping, extracts).table
     path = folder / "table.npz"
     path.touch(mode=0o600)
     with path.open("wb") as file:

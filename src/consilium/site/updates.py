@@ -144,6 +144,7 @@ class Updates:
             mapping=self.mapping(plan),
             wheel=self.states.blob(task.run, "code.whl", Digest(wheel), most) if wheel else None,
             memory=memories.before(self.journal, task.run, task.round),
+            extracts=self.folder.extracts / plan.study.name,
             sample=sample,
         )
         if self._pipeline is None or self._pipeline.limits != limits:

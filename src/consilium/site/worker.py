@@ -11,6 +11,7 @@ from threading import Event
 from consilium.core.errors import ConsiliumError, Unauthenticated, Unavailable
 from consilium.core.study import Plan
 from consilium.privacy.recipe import protect
+from consilium.site import extracts
 from consilium.site.child import Died
 from consilium.site.folder import Folder
 from consilium.site.guard import Permit
@@ -79,6 +80,7 @@ class Worker:
         self.updates.close()
 
     def _rest(self) -> None:
+        extracts.sweep(self.folder, self.journal, datetime.now(UTC))
         runs = uncompared(self.journal)
         before, self.activity = self.activity, "idle"
         if runs:
@@ -160,6 +162,7 @@ class Worker:
             self.close()
             self.seats.close()
             shutil.rmtree(self.folder.work / run, ignore_errors=True)
+            extracts.run_ended(self.folder, self.journal, run, datetime.now(UTC))
             with self.journal.write(erases=True) as tx:
                 for table in OF_RUN:
                     tx.do(f"DELETE FROM {table} WHERE run = ?", run)  # noqa: S608  names of our own

@@ -1,16 +1,18 @@
-"""A folder of FHIR resources as a hospital's table: each view is a table, and one SELECT makes one row per patient.
+"""FHIR resources as a hospital's table: each view is a table, and one SELECT makes one row per patient.
 
 The tables stand in memory, in a DuckDB that can open no file and no network.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from consilium.core.errors import EXTRA, DataUnusable, MappingInvalid
-from consilium.data.base import Rows
-from consilium.data.fhir import definition
+from consilium.data.base import Asked, Rows
+from consilium.data.fhir import definition, reading
 from consilium.data.fhir.views import View, compile_view
 from consilium.data.mapping import TableSource
 from consilium.data.tables import one_select, rows_of
@@ -21,11 +23,14 @@ SAID = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
 
 
 class FhirSource:
-    """FHIR R4 or R5, NDJSON and Bundles (`path`: a file, or a folder of them), through ViewDefinitions."""
+    """FHIR R4 or R5 through ViewDefinitions: NDJSON and Bundles (`path`: a file, or a folder of them), or a server."""
 
     def __init__(self, source: TableSource, folder: Path) -> None:
-        if source.path is None:
-            raise MappingInvalid("source.path: a source of type fhir needs the path of its folder of NDJSON or Bundles")
+        if (source.path is None) == (source.url is None) or (source.url is None) != (source.fhir is None):
+            raise MappingInvalid(
+                "source.path: a source of type fhir needs a folder of NDJSON or Bundles (`path`), or `url` and `fhir`",
+                "name one of both",
+            )
         if not source.views:
             raise MappingInvalid("source.views: a source of type fhir needs a ViewDefinition", "name its file")
         if source.query is None and len(source.views) > 1:
@@ -33,24 +38,39 @@ class FhirSource:
                 "source.query: several views are not one table",
                 "write one SELECT over them that gives one row per patient",
             )
-        self._path, self._name = (folder / source.path).resolve(), source.path
         self._views = {name: compile_view(definition.load(folder / file)) for name, file in source.views.items()}
+        self._extracts: Path | None = None
+        self._path = (folder / source.path).resolve() if source.path is not None else None
+        self._name, self._endpoint = source.path, _endpoint(source, self._views, folder)
         query = one_select(source.query) if source.query else f'SELECT * FROM "{next(iter(source.views))}"'  # noqa: S608
         # By all columns: which of DuckDB's threads ends first must not decide the order of patients.
         self._query = f"SELECT * FROM ({query}) AS asked ORDER BY ALL"  # noqa: S608  the hospital's own query
+
+    def told(self, asked: Asked) -> None:
+        """Where what is fetched may be kept."""
+        self._extracts = asked.extracts
 
     def count(self) -> int:
         """Number of rows."""
         return len(self.rows())
 
-    def rows(self) -> Rows:
-        """All rows, as text."""
+    @contextmanager
+    def _files(self) -> Iterator[list[Path]]:
+        if self._endpoint is not None:
+            with self._endpoint.resources(self._extracts) as files:
+                yield files
+            return
+        assert self._path is not None
         if not self._path.exists():
             raise DataUnusable(f"there is no {self._name} beside the mapping", "correct source.path")
+        yield reading.files(self._path)
+
+    def rows(self) -> Rows:
+        """All rows, as text."""
         try:
-            with duckdb.connect(":memory:", config=CLOSED) as tables:
+            with self._files() as files, duckdb.connect(":memory:", config=CLOSED) as tables:
                 for name, view in self._views.items():
-                    _fill(tables, name, view, self._path)
+                    _fill(tables, name, view, files)
                 answer = tables.execute(self._query)
                 return rows_of([column[0] for column in answer.description], answer.fetchall())
         except duckdb.Error as error:
@@ -60,7 +80,15 @@ class FhirSource:
             ) from error
 
 
-def _fill(tables: Any, name: str, view: View, path: Path) -> None:
+def _endpoint(source: TableSource, views: dict[str, View], folder: Path) -> Any:
+    if source.url is None or source.fhir is None:
+        return None
+    from consilium.data.fhir.endpoint import Endpoint
+
+    return Endpoint(source.url, source.fhir, sorted({view.resource for view in views.values()}), folder)
+
+
+def _fill(tables: Any, name: str, view: View, files: list[Path]) -> None:
     """The rows of a view as a table of its name, batch by batch."""
     try:
         import pyarrow as pa
@@ -70,7 +98,7 @@ def _fill(tables: Any, name: str, view: View, path: Path) -> None:
 
     tables.register("batch", pa.Table.from_batches([], arrow.schema(view)))
     tables.execute(f'CREATE TABLE "{name}" AS SELECT * FROM batch')  # noqa: S608  a name of letters, digits and _
-    for batch in arrow.batches(view, path):
+    for batch in (batch for path in files for batch in arrow.batches(view, path)):
         tables.register("batch", pa.Table.from_batches([batch]))
         tables.execute(f'INSERT INTO "{name}" SELECT * FROM batch')  # noqa: S608
     tables.unregister("batch")

@@ -1,0 +1,123 @@
+"""A FHIR server as a folder of resources: fetched once, kept by content, and brought up to date."""
+
+import errno
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from consilium.core.errors import DataUnusable, MappingInvalid
+from consilium.core.ids import canonical, digest
+from consilium.data.access import authority, signed
+from consilium.data.extracts import Extract, held
+from consilium.data.fhir.bulk import Export, export
+from consilium.data.fhir.search import search
+from consilium.data.servers import FhirPart
+from consilium.data.tables import expanded
+from consilium.data.web import Clock, Web
+
+WHERE = "source.url"
+
+
+class _Named(msgspec.Struct):
+    resourceType: str
+    id: str
+
+
+class Endpoint:
+    """One server, of which some types of resources are read.
+
+    Raises: MappingInvalid: its address or the account is none; a filter is of a type that no view is of.
+    """
+
+    def __init__(self, url: str, given: FhirPart, kinds: list[str], folder: Path) -> None:
+        strange = sorted(set(given.filters) - set(kinds))
+        if strange:
+            raise MappingInvalid(f"source.fhir.filters: no view is of type {strange[0]}", "remove it, or add a view")
+        self._url, self._given, self._kinds, self._folder = expanded(url), given, kinds, folder
+        asked = given.model_dump(mode="json", include={"read", "level", "group", "filters"})
+        self._of = str(digest(canonical([self._url, asked, kinds])))
+        self._web()
+
+    def _web(self) -> Web:
+        given = self._given
+        clock = Clock(given.time_limit_s, "source.fhir.time_limit_s")
+        web = Web(self._url, WHERE, clock, authority(given.access, self._folder), given.hosts)
+        return signed(web, given.access, self._folder)
+
+    @contextmanager
+    def resources(self, extracts: Path | None) -> Iterator[list[Path]]:
+        """Files of NDJSON with all resources, for as long as they are read; fetched, unless they are here and fresh.
+
+        Raises: DataUnusable: the server cannot serve; what was here before stays, and is not read in its place.
+        """
+        with held(extracts, self._given.time_limit_s) as extract:
+            if not extract.fresh(self._of, self._given.fresh_h, datetime.now(UTC)):
+                try:
+                    self._fetch(extract, datetime.now(UTC))
+                except OSError as error:
+                    raise DataUnusable(
+                        f"what is fetched cannot be written here ({errno.errorcode.get(error.errno or 0, 'unknown')})",
+                        "make room on the disk of the site's folder",
+                    ) from error
+            yield extract.files(self._of)
+
+    def _fetch(self, extract: Extract, now: datetime) -> None:
+        web = self._web()
+        if self._given.read == "search":
+            extract.tidy(getattr(extract.index(self._of), "files", None))
+            extract.put(self._of, search(web, self._given, self._kinds, extract.new), now)
+            return
+        before = extract.index(self._of) if self._given.incremental else None
+        found = export(web, self._given, self._kinds, extract.new, self._of, before.mark if before else "")
+        made = _joined(found, extract.files(self._of) if before else [], self._kinds, extract.new)
+        extract.put(self._of, made, now, found.mark)
+
+
+def _joined(found: Export, before: list[Path], kinds: list[str], folder: Path) -> list[Path]:
+    """One file for each type: what came, and of what was here what it neither replaces nor deletes.
+
+    Raises: DataUnusable: a resource came in two versions, or has no id.
+    """
+    made = []
+    for kind in kinds:
+        path = folder / f"{kind}.ndjson"
+        known: dict[str, bytes] = {}
+        with path.open("wb") as file:
+            for of, part in found.files:
+                if of == kind:
+                    for line in _lines(part):
+                        key, told = _id(line, kind), hashlib.sha256(line).digest()
+                        if known.get(key, told) != told:
+                            raise DataUnusable(f"{WHERE}: a resource came in two versions", "export again")
+                        if key not in known:
+                            known[key] = told
+                            file.write(line)
+            gone = known.keys() | {key for of, key in found.deleted if of == kind}
+            for part in before:
+                if part.name.startswith(f"{kind}-"):
+                    for line in _lines(part):
+                        if _id(line, kind) not in gone:
+                            file.write(line)
+        made.append(path)
+    return made
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        for line in file:
+            if not line.isspace():
+                yield line if line.endswith(b"\n") else line + b"\n"
+
+
+def _id(line: bytes, kind: str) -> str:
+    try:
+        named = msgspec.json.decode(line, type=_Named)
+    except msgspec.DecodeError as error:
+        raise DataUnusable(f"{WHERE}: an exported resource has no id", "export again") from error
+    if named.resourceType != kind:
+        raise DataUnusable(f"{WHERE}: a file of {kind} holds another type", "export again")
+    return named.id

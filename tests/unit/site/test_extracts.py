@@ -1,0 +1,98 @@
+"""What was fetched for a study goes with what it was for, and the audit log says so."""
+
+import json
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consilium.api import freeze
+from consilium.core.study import Plan
+from consilium.data.extracts import INDEX, held
+from consilium.site import extracts
+from e2e.federation import study
+from unit.site.test_desk import NOW, Site
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path / "site")
+
+
+def offered(site: Site, name: str) -> Plan:
+    plan, _ = freeze(study(name))
+    site.put(plan)
+    place = site.folder.extracts / name
+    with held(place, 1) as extract:
+        (extract.new / "Patient.ndjson").write_text("SECRET-NAME")
+        extract.put("of", [extract.new / "Patient.ndjson"], NOW)
+    os.utime(place / INDEX, (NOW.timestamp(), NOW.timestamp()))
+    return plan
+
+
+def removals(site: Site) -> list[dict[str, Any]]:
+    entries = [json.loads(entry) for entry in site.journal.entries()]
+    return [entry["body"] for entry in entries if entry["kind"] == "extract-removed"]
+
+
+def run(site: Site, plan: Plan, number: int, status: str) -> None:
+    with site.journal.write() as tx:
+        tx.do(
+            "INSERT INTO tasks (seq, plan, run, round, kind, payload, status) VALUES (?, ?, ?, 1, 'TRAIN', x'', ?)",
+            number, plan.digest, f"{plan.study.name}-{number}", status,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("word", ["revoked", "declined"])
+def test_it_goes_with_the_approval(site: Site, word: str) -> None:
+    offered(site, "sums"), offered(site, "other")
+    site.approve("sums")
+    if word == "revoked":
+        site.desk.revoke("sums", "Vera", "enough", NOW)
+    else:
+        site.desk.decline("sums", "Vera", "enough", NOW)
+    assert [path.name for path in site.folder.extracts.iterdir()] == ["other"]
+    (told,) = removals(site)
+    assert (told["study"], told["why"], told["files"]) == ("sums", word, 3) and told["bytes"] > 0
+    assert told["index"].startswith("sha256:") and "SECRET" not in json.dumps(told)
+
+
+def test_it_goes_with_the_last_run_that_is_on(site: Site) -> None:
+    plan = offered(site, "sums")
+    site.approve("sums")
+    run(site, plan, 1, "done")
+    run(site, plan, 2, "todo")
+    extracts.run_ended(site.folder, site.journal, "sums-1", NOW)
+    assert (site.folder.extracts / "sums" / INDEX).exists() and removals(site) == []
+    extracts.run_ended(site.folder, site.journal, "sums-2", NOW)
+    assert not (site.folder.extracts / "sums").exists()
+    assert [one["why"] for one in removals(site)] == ["run-ended"]
+    extracts.run_ended(site.folder, site.journal, "sums-2", NOW)
+    assert len(removals(site)) == 1
+
+
+def test_without_an_approval_it_stays_for_a_day(site: Site) -> None:
+    offered(site, "sums"), offered(site, "other")
+    site.approve("sums")
+    extracts.sweep(site.folder, site.journal, NOW + timedelta(hours=23))
+    assert removals(site) == []
+    extracts.sweep(site.folder, site.journal, NOW + timedelta(hours=25))
+    assert [(one["study"], one["why"]) for one in removals(site)] == [("other", "not-approved")]
+    extracts.sweep(site.folder, site.journal, NOW + timedelta(days=800))  # the approval has expired
+    assert [one["study"] for one in removals(site)] == ["other", "sums"]
+    assert not list(site.folder.extracts.iterdir())
+
+
+def test_a_removal_that_was_cut_is_found_and_told_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    offered(site, "sums")
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(extracts.shutil, "rmtree", killed)
+        extracts.sweep(site.folder, site.journal, NOW + timedelta(days=2))
+    extracts.sweep(site.folder, site.journal, NOW + timedelta(days=2))
+    assert len(removals(site)) == 2 and not list(site.folder.extracts.iterdir())
