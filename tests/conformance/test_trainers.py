@@ -9,6 +9,7 @@ import pytest
 from consilium import plugins
 from consilium.algorithms.base import LocalObjective
 from consilium.core.errors import Refused
+from consilium.core.study import TIES
 from consilium.testing import trainers
 from consilium.testing.trainers import LAWS, a_study
 from consilium.training.linear import Logistic
@@ -17,6 +18,7 @@ STUDIES = {
     "linear": [a_study("number", {"kind": "linear", "l2": 0.001})],
     "logistic": [a_study("binary", {"kind": "logistic"}), a_study("binary", {"kind": "logistic"}, batch_size=16)],
     "poisson": [a_study("count", {"kind": "poisson"})],
+    "cox": [a_study("time-to-event", {"kind": "cox", "options": {"ties": ties}, "l2": 0.001}) for ties in TIES],
     "torch": [
         a_study(label, {"kind": "torch", "architecture": architecture, "options": options}, batch_size=size)
         for label, architecture, options, size in (

@@ -2,7 +2,8 @@
 
 Discrimination comes from two histograms of scores, one per class: AUROC is exact on the bins, ties count one half, and
 its variance is that of DeLong et al. 1988 (Biometrics 44:837), whose placement values the histograms hold in full.
-Proportions have Wilson's interval (1927).
+Proportions have Wilson's interval (1927). Of a time-to-event, pairs of patients of one hospital are compared
+(`concordance`), and the pairs of each hospital count by 1 over the number of its patients.
 """
 
 from collections.abc import Mapping
@@ -14,13 +15,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from consilium.algorithms import concordance
 from consilium.core.errors import Invalid
+from consilium.core.study import TIMED
 from consilium.core.tensors import Array
 
 BINS = 1000
 """Bins of [0, 1] for scores: an AUROC from them differs from the exact one in the fifth decimal."""
 LARGEST = 1e100
 """No sum over patients is beyond this; its square is still a number."""
+POSITIVE = ("brier", "sse", "sae", "syy", "pairs", "concordant", "squares", "products", "both")
+"""Sums beside counts that are never below zero."""
 Floats = npt.NDArray[np.float64]
 Sums = dict[str, Array]
 
@@ -39,7 +44,7 @@ class Figure:
 def sums(kind: str, predicted: Floats, label: Floats) -> Sums:
     """Sums over patients that add up over sites.
 
-    Args:    kind: binary, number or count.   predicted: (n,) probabilities, values or rates.   label: (n,).
+    Args:    kind: of the label.   predicted: (n,) probabilities, values, rates or hazards.   label: (n,).
     Raises:  Invalid: shapes differ, or `kind` is unknown.
     """
     if predicted.shape != label.shape or predicted.ndim != 1:
@@ -47,6 +52,8 @@ def sums(kind: str, predicted: Floats, label: Floats) -> Sums:
     n = np.array([float(label.size)])
     if kind == "binary":
         return {"n": n, **_binary(predicted, label)}
+    if kind == TIMED:
+        return {"n": n, **concordance.sums(predicted, label)}
     error = predicted - label
     found = {
         "n": n,
@@ -61,7 +68,7 @@ def sums(kind: str, predicted: Floats, label: Floats) -> Sums:
         rate = np.maximum(predicted, 1e-12)
         ratio = np.where(label > 0, label * np.log(np.maximum(label, 1e-12) / rate), 0.0)
         return {**found, "deviance": _total(2.0 * (ratio - (label - rate)))}
-    raise Invalid(f"there are no metrics for a label of type {kind!r}", "use binary, number or count")
+    raise Invalid(f"there are no metrics for a label of type {kind!r}", f"use binary, number, count or {TIMED}")
 
 
 def check(kind: str, given: Mapping[str, Array]) -> None:
@@ -75,7 +82,7 @@ def check(kind: str, given: Mapping[str, Array]) -> None:
     if _form(given) != _form_of(kind):
         raise refusal
     counts = [given[name] for name in ("n", "positives", "negatives") if name in given]
-    never_below_zero = [*counts, *(given[name] for name in ("brier", "sse", "sae", "syy") if name in given)]
+    never_below_zero = [*counts, *(given[name] for name in POSITIVE if name in given)]
     sizes = [float(array.sum()) for array in counts]
     if (
         any(not np.all(np.abs(array) <= LARGEST) for array in given.values())
@@ -122,6 +129,8 @@ def figures(kind: str, total: Mapping[str, Array], confidence: float) -> dict[st
     mean = {name: _plain(float(total[name][0]) / n, n) for name in ("brier", "logloss", "deviance") if name in total}
     if kind == "binary":
         return {**_discrimination(total, n, confidence), **mean}
+    if kind == TIMED:
+        return {"concordance": _concordance(total, n, confidence)}
     mse, variance = float(total["sse"][0]) / n, float(total["syy"][0]) / n - (float(total["sy"][0]) / n) ** 2
     return {
         "rmse": _plain(mse**0.5, n),
@@ -173,6 +182,17 @@ def _auroc(positives: Floats, negatives: Floats, confidence: float) -> Figure:
     width = z * variance**0.5
     note = "fewer than ten of a class: read with care" if min(m, n) < 10 else ""
     return Figure(value, max(value - width, 0.0), min(value + width, 1.0), round(m + n), note)
+
+
+def _concordance(total: Mapping[str, Array], n: int, confidence: float) -> Figure:
+    pairs = float(total["pairs"][0])
+    if pairs <= 0:
+        return Figure(None, None, None, n, "no two patients can be compared")
+    value = float(total["concordant"][0]) / pairs
+    of = {name: float(total[name][0]) for name in ("squares", "products", "both")}
+    variance = max(of["squares"] - 2 * value * of["products"] + value**2 * of["both"], 0.0) / pairs**2
+    width = NormalDist().inv_cdf(0.5 + confidence / 2) * variance**0.5
+    return Figure(value, max(value - width, 0.0), min(value + width, 1.0), n)
 
 
 def _spread(counts: Floats, placement: Floats, value: float, size: float) -> float:

@@ -1,8 +1,9 @@
 """Newton's method: a regression fitted to all hospitals' patients as if they were one table.
 
 For a generalised linear model with its canonical link it is iteratively reweighted least squares: McCullagh and Nelder,
-Generalized Linear Models, 1989, section 2.5. Each site sums loss, gradient and Hessian over its patients at the common
-model; everybody solves for the same step. A step after which the loss is larger is halved until it is not.
+Generalized Linear Models, 1989, section 2.5. Of a Cox regression it maximises the partial likelihood. Each site sums
+loss, gradient and Hessian over its patients at the common model; everybody solves for the same step. A step after which
+the loss is larger is halved until it is not.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ import numpy as np
 from consilium.algorithms import base, cholesky
 from consilium.algorithms.base import Here, Local, Pass, one, parsed
 from consilium.core.errors import Invalid, StudyInvalid
-from consilium.core.study import Study
+from consilium.core.study import COX, Study
 from consilium.core.tensors import Tensors, Vector
 from consilium.core.update import Sum
 
@@ -71,7 +72,7 @@ class Newton:
         if local.curvature is None:
             raise StudyInvalid(
                 "strategy.name: newton needs a model whose Hessian is summed, and sums without noise",
-                "use model.kind linear, logistic or poisson, without epsilon, or another strategy",
+                "use model.kind linear, logistic, poisson or cox, without epsilon, or another strategy",
             )
         found = local.curvature(here.model, float(here.state["taken"][0]) == 0)
         told = {"update": found.gradient, "hessian": found.hessian, "loss": one(found.loss), "beyond": one(0)}
@@ -135,6 +136,7 @@ def limits(study: Study) -> tuple[float, float, float]:
     error, weight, loss = {
         "linear": (FAR * label, 1.0, (FAR * label) ** 2 / 2),
         "logistic": (1.0, 0.25, 64.0),
+        COX: (2.0, 1.0, 64.0),
         "poisson": (FAR * label, FAR * label, max(UNKNOWN, 100 * label)),
     }.get(study.model.kind, (FAR * label, FAR * label, (FAR * label) ** 2))
     return (

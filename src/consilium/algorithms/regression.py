@@ -1,7 +1,8 @@
 """The table of a regression that Newton's method fitted: coefficients in the contract's units, and how sure they are.
 
 Standard errors come from the inverse of the Hessian (for a logistic or Poisson model the information matrix; for a
-linear one times the residual variance, with Student's t). McCullagh and Nelder, 1989, sections 2.5 and 4.4.
+linear one times the residual variance, with Student's t). McCullagh and Nelder, 1989, sections 2.5 and 4.4. A Cox
+regression has no intercept, and its deviance is minus twice the log partial likelihood.
 """
 
 import math
@@ -14,15 +15,16 @@ import numpy.typing as npt
 
 from consilium.algorithms import cholesky, encode, student
 from consilium.algorithms.newton import LOST
-from consilium.core.study import Contract, Study
+from consilium.core.study import COX, Contract, Study
 from consilium.core.tensors import Array
 
 Floats = npt.NDArray[np.float64]
 CONVERGED = 1e-6
 """Largest step of a coefficient of a scaled feature, by one more than its size, at which iterations have converged."""
+INTERCEPT = "intercept"
 MOSTLY = 0.1
 """Where coefficients move, those are named that move by this share of the largest step."""
-RATIO = {"logistic": "odds ratio", "poisson": "rate ratio"}
+RATIO = {"logistic": "odds ratio", "poisson": "rate ratio", COX: "hazard ratio"}
 """What the exponential of a coefficient is called."""
 
 
@@ -94,10 +96,10 @@ def fitted(study: Study, state: Mapping[str, Array]) -> Fit | None:
     """The table of a study's final state; None where another strategy than newton made it, or no round was done."""
     if not study.exact or float(state["taken"][0]) < 1:
         return None
-    names, count = ["intercept", *encode.names(study.contract)], state["model"].size
+    names, count = terms(study), state["model"].size
     patients, deviance = float(state["patients"][0]), 2 * float(state["loss"][0])
     out = state["left_out"] > 0
-    turned = scaling(study.contract)
+    turned = scaling(study.contract)[-count:, -count:]
     estimates = turned @ state["model"]
     freedom = round(patients) - int(np.sum(~out))
     covariance = turned @ _inverse(cholesky.square(state["hessian"], count), out) @ turned.T
@@ -120,7 +122,7 @@ def fitted(study: Study, state: Mapping[str, Array]) -> Fit | None:
             error = float(np.sqrt(covariance[index, index]))
             found |= {"error": error, "low": estimate - reach * error, "high": estimate + reach * error}
             found["p"] = student.two_sided(estimate / error, of_t) if error > 0 else None
-        if said and index:
+        if said and names[index] != INTERCEPT:
             ends = (found.get("low"), found.get("high"))
             found["ratio"] = (_exp(estimate), *(None if end is None else _exp(end) for end in ends))
         return Term(**found)
@@ -163,9 +165,14 @@ def _inverse(hessian: Floats, out: Any) -> Floats:
     return found
 
 
+def terms(study: Study) -> list[str]:
+    """Names of a regression's coefficients, in order."""
+    return [*([] if study.model.kind == COX else [INTERCEPT]), *encode.names(study.contract)]
+
+
 def scaling(contract: Contract) -> Floats:
     """(d, d): from coefficients of encoded columns to those in the contract's units, intercept first."""
-    names = ["intercept", *encode.names(contract)]
+    names = [INTERCEPT, *encode.names(contract)]
     found = np.eye(len(names))
     for feature in contract.features:
         if feature.range is not None:
@@ -178,7 +185,7 @@ def scaling(contract: Contract) -> Floats:
 
 def _words(contract: Contract) -> dict[str, str]:
     """What each column is called before people."""
-    found = {"intercept": "intercept"}
+    found = {INTERCEPT: INTERCEPT}
     for feature in contract.features:
         if feature.range is not None:
             low, high = feature.typical or feature.range

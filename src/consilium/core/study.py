@@ -73,14 +73,23 @@ class Feature(Part):
         return self
 
 
+TIMED = "time-to-event"
+"""The type of a label that is a time, and whether it ended with the event; see `core.survival`."""
+
+
 class Label(Part):
     """What the model predicts."""
 
     id: Identifier = Field(description="its name")
     meaning: Text = Field(description="what it means, for the people who map it")
-    type: Literal["binary", "number", "count"] = Field(description="what its values are; binary: 0 or 1")
-    unit: Shown | None = Field(None, description="UCUM unit of a number")
-    range: tuple[float, float] | None = Field(None, description="smallest and largest plausible value, in `unit`")
+    type: Literal["binary", "number", "count", "time-to-event"] = Field(
+        description="what its values are; binary: 0 or 1; time-to-event: for how long a patient was observed, and "
+        "whether that ended with the event"
+    )
+    unit: Shown | None = Field(None, description="UCUM unit of a number, or of the time")
+    range: tuple[float, float] | None = Field(
+        None, description="smallest and largest plausible value, in `unit`; of a time-to-event, of the time"
+    )
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> "Label":
@@ -88,6 +97,10 @@ class Label(Part):
             raise ValueError("a label of type number needs `unit` and `range`")
         if self.range is not None and not self.range[0] < self.range[1]:
             raise ValueError("`range` must be [smaller, larger]")
+        if self.type == TIMED and (self.unit is None or self.range is None or self.range[0] < 0):
+            raise ValueError(
+                f"a label of type {TIMED} needs `unit` and `range` of the time, which begins at 0 or later"
+            )
         return self
 
 
@@ -108,13 +121,22 @@ class Contract(Part):
         return self
 
 
+COX = "cox"
+"""The kind of model that a label with a time needs."""
+TIES = ("efron", "breslow")
+
+
 class Model(Part):
     """The kind of model; `torch` takes an architecture of the catalogue or of a wheel named by its digest."""
 
-    kind: Slug = Field(description="linear, logistic, poisson, torch, or a plug-in")
+    kind: Slug = Field(description="linear, logistic, poisson, cox, torch, or a plug-in")
     l2: float = Field(0.0, ge=0, description="L2 penalty on the weights, not on the intercept")
     architecture: Shown | None = Field(None, description="name in the catalogue, or in the wheel")
-    options: Json = Field(default_factory=dict, description="options of the architecture")
+    options: Json = Field(
+        default_factory=dict,
+        description="options of the architecture; of cox: `ties`, efron (the default) or breslow, which says how "
+        "events at one time are counted",
+    )
     wheel: Annotated[str, StringConstraints(pattern=DIGEST)] | None = Field(
         None, description="digest of a wheel with the study's own code; each site must approve it"
     )
@@ -135,6 +157,17 @@ class Model(Part):
         if self.wheel is not None and self.kind != "torch":
             raise ValueError("`wheel` belongs to kind torch")
         return self
+
+    @model_validator(mode="after")
+    def _ties_of_cox(self) -> "Model":
+        if self.kind == COX and (set(self.options) - {"ties"} or self.ties not in TIES):
+            raise ValueError(f"`options` of kind {COX} are: `ties`, one of {', '.join(TIES)}")
+        return self
+
+    @property
+    def ties(self) -> str:
+        """How a Cox regression counts events at one time."""
+        return str(self.options.get("ties", TIES[0]))
 
 
 SINGLE = ("median", "trimmed-mean", "krum", "geometric-median")
@@ -350,8 +383,8 @@ class Study(Part):
     def _a_hessian_is_known(self) -> "Study":
         if self.exact and self.model.kind == "torch":
             raise ValueError(
-                f"`strategy.name` {EXACT} needs a model whose Hessian is summed: `model.kind` linear, logistic or "
-                "poisson; choose another strategy for torch"
+                f"`strategy.name` {EXACT} needs a model whose Hessian is summed: `model.kind` linear, logistic, "
+                "poisson or cox; choose another strategy for torch"
             )
         return self
 
@@ -363,10 +396,16 @@ class Study(Part):
 
     @model_validator(mode="after")
     def _model_fits_label(self) -> "Study":
-        wanted = {"logistic": "binary", "linear": "number", "poisson": "count"}.get(self.model.kind)
-        if wanted is not None and self.contract.label.type != wanted:
+        wanted = {"logistic": "binary", "linear": "number", "poisson": "count", COX: TIMED}.get(self.model.kind)
+        label = self.contract.label.type
+        if wanted is not None and label != wanted:
+            raise ValueError(f"`model.kind` {self.model.kind} predicts a {wanted} label, but the label is {label}")
+        if label == TIMED and self.model.kind == "torch":
+            raise ValueError(f"`model.kind` torch has no loss for a {TIMED} label; choose {COX}")
+        if self.model.kind == COX and self.training.batch_size != 0:
             raise ValueError(
-                f"`model.kind` {self.model.kind} predicts a {wanted} label, but the label is {self.contract.label.type}"
+                f"`training.batch_size` must be 0 with `model.kind` {COX}: each patient is compared with all who are "
+                "still observed"
             )
         return self
 

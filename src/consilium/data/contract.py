@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from consilium.core import survival
 from consilium.core.errors import DataUnusable, MappingInvalid
-from consilium.core.study import Contract, Evaluation, Feature, Label
+from consilium.core.study import TIMED, Contract, Evaluation, Feature, Label
 from consilium.data.base import Floats, Rows, Table
 from consilium.data.cohort import held_out
 from consilium.data.mapping import FeatureMap, LabelMap, Mapping, normal
@@ -80,6 +81,7 @@ def _check_header(mapping: Mapping, rows: Rows) -> None:
     # Where not one name fits, the first line may be a patient and no header: nothing of it stands in the message.
     wanted = [given.column for given in mapping.features.values() if not isinstance(given, str)]
     wanted += [mapping.label.column, *filter(None, [mapping.patient.column])]
+    wanted += [mapping.label.time.column] if mapping.label.time else []
     if not {name.casefold() for name in wanted} & {name.casefold() for name in rows.columns}:
         raise MappingInvalid(
             "the table has none of the columns of this mapping",
@@ -112,6 +114,8 @@ def _feature(feature: Feature, given: FeatureMap | str, rows: Rows, always: froz
 
 def _label(label: Label, given: LabelMap, rows: Rows, always: frozenset[str], told: Column) -> Floats:
     texts, gone = _column(rows, given.column, "label.column"), always | frozenset(given.missing)
+    if label.type == TIMED:
+        return _timed(label, given, texts, rows, always, told)
     if given.codes is not None:
         values = _codes(texts, gone, given.codes, told)
     else:
@@ -123,6 +127,28 @@ def _label(label: Label, given: LabelMap, rows: Rows, always: frozenset[str], to
     if label.type == "count" and not np.all((known >= 0) & (known == np.floor(known))):
         raise MappingInvalid("label: a count is a whole number, 0 or more", "correct the column or the mapping")
     return values
+
+
+def _timed(
+    label: Label, given: LabelMap, texts: list[str | None], rows: Rows, always: frozenset[str], told: Column
+) -> Floats:
+    """Times and whether each ended with the event, joined; a row is counted by its time, and if it has one by its code.
+
+    Raises: MappingInvalid: there is no such column, a unit does not fit, or a code means neither 0 nor 1.
+    """
+    assert given.time is not None and given.codes is not None and label.unit is not None
+    if not set(given.codes.values()) <= {0.0, 1.0}:
+        raise MappingInvalid("label: an event is 0 or 1", "map each code to 0 or 1 in label.codes")
+    when = _column(rows, given.time.column, "label.time.column")
+    units = (given.time.unit, label.unit, None)
+    time = _numbers(when, always | frozenset(given.time.missing), units, label.range, told, "label.time.unit")
+    known, second = np.flatnonzero(~np.isnan(time)), Column()
+    gone = always | frozenset(given.missing)
+    event = _codes([texts[row] for row in known], gone, given.codes, second)
+    told.usable, told.unmapped, told.missing = second.usable, second.unmapped, told.missing + second.missing
+    found = np.full(len(time), NAN)
+    found[known] = np.where(np.isnan(event), NAN, survival.joined(time[known], event == 1))
+    return found
 
 
 def _numbers(

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from consilium import yamlfile
 from consilium.core.errors import MappingInvalid
-from consilium.core.study import Contract, Identifier, Slug
+from consilium.core.study import TIMED, Contract, Identifier, Slug
 from consilium.data.omop.definition import PERSON, OmopPart
 from consilium.data.part import Part
 from consilium.data.servers import FhirPart
@@ -78,14 +78,28 @@ class FeatureMap(Part):
     missing: tuple[Code, ...] = Field((), description="codes for missing in this column, beside those of all columns")
 
 
+class TimeMap(Part):
+    """Where the time of a time-to-event comes from."""
+
+    column: str = Field(description="column of the hospital's table: how long the patient was observed")
+    unit: str = Field(description="UCUM unit in this hospital's table")
+    missing: tuple[Code, ...] = Field((), description="codes for missing in this column, beside those of all columns")
+
+
 class LabelMap(Part):
-    """Where the label comes from; `codes` maps the hospital's codes to numbers."""
+    """Where the label comes from; `codes` maps the hospital's codes to numbers.
+
+    Of a time-to-event, `column` and `codes` say whether the event happened, and `time` when, or until when it had not.
+    """
 
     column: str = Field(description="column of the hospital's table")
     unit: str | None = Field(None, description="UCUM unit in this hospital's table")
     analyte: str | None = Field(None, description="substance, to convert between mass and amount")
-    codes: dict[Code, float] | None = Field(None, description="the hospital's code: number; binary: 0 or 1")
+    codes: dict[Code, float] | None = Field(
+        None, description="the hospital's code: number; binary: 0 or 1; time-to-event: 1 for the event, 0 for none"
+    )
     missing: tuple[Code, ...] = Field((), description="codes for missing in this column, beside those of all columns")
+    time: TimeMap | None = Field(None, description="of a time-to-event: where its time is")
 
 
 class Mapping(Part):
@@ -151,20 +165,28 @@ def _problems(mapping: Mapping, contract: Contract) -> "list[str]":
                 found += [f"features.{name}.codes: {s!r} is none of {', '.join(wanted)}" for s in strange]
     if contract.label.type == "number" and mapping.label.unit is None:
         found.append(f"label.unit: give the unit of this column; the contract wants {contract.label.unit}")
-    if contract.label.type == "binary" and mapping.label.codes is None:
+    if contract.label.type in ("binary", TIMED) and mapping.label.codes is None:
         found.append("label.codes: say which code means 0 and which means 1")
+    if contract.label.type == TIMED and mapping.label.time is None:
+        found.append(
+            f"label.time: say in which column the time is, and its unit; the contract wants {contract.label.unit}"
+        )
+    if contract.label.type != TIMED and mapping.label.time is not None:
+        found.append(f"label.time: the contract's label has no time, it is a {contract.label.type}; remove it")
     return found + (_omop_problems(mapping, contract, mapping.source.omop) if mapping.source.omop else [])
 
 
 def _omop_problems(mapping: Mapping, contract: Contract, omop: OmopPart) -> list[str]:
     """Columns that the source does not make, and units other than those in which it makes them."""
     numbers = {feature.id for feature in contract.features if feature.type == "number"}
-    used: list[tuple[str, FeatureMap | LabelMap, bool]] = [
+    used: list[tuple[str, FeatureMap | LabelMap | TimeMap, bool]] = [
         (f"features.{name}", given, name in numbers)
         for name, given in mapping.features.items()
         if not isinstance(given, str)
     ]
-    used.append(("label", mapping.label, contract.label.type != "binary"))
+    used.append(("label", mapping.label, contract.label.type in ("number", "count")))
+    if mapping.label.time is not None:
+        used.append(("label.time", mapping.label.time, True))
     found = []
     for place, given, number in used:
         made = omop.columns.get(given.column)

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from consilium.core.study import Contract, Study
+from consilium.core import survival
+from consilium.core.study import TIMED, Contract, Study
 from consilium.data.base import Table
 from consilium.data.contract import Column, Mapped
 
@@ -118,9 +119,9 @@ def _one_class(table: Table) -> str:
 
 def _prevalence(contract: Contract, mapped: Mapped) -> str:
     label = mapped.table.label
-    if contract.label.type != "binary":
+    if contract.label.type not in ("binary", TIMED):
         return f"mean {label.mean():.3g}" if len(label) >= MIN_CELL else "hidden: fewer than ten patients"
-    positives = int((label == 1).sum())
+    positives = int((survival.events(label) if contract.label.type == TIMED else label == 1).sum())
     if len(label) and positives in (0, len(label)):
         return "one class only"
     if min(positives, len(label) - positives) < MIN_CELL:

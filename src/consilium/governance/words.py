@@ -1,7 +1,7 @@
 """A plan in plain words: what a data steward reads before deciding."""
 
 from consilium.core.round import threshold
-from consilium.core.study import GROUPED, Feature, Plan, Study
+from consilium.core.study import COX, GROUPED, TIMED, Feature, Plan, Study
 from consilium.governance.approvals import meant, weaker
 
 _SUMS = (
@@ -64,6 +64,13 @@ _CURVED = (
     "codes together, and how numbers go together with them, with one another and with the label; numbers of patients "
     "and histograms of scores"
 )
+_PAIRS = "numbers of pairs of patients, of whom the score told who had the event first, or did not"
+_COMPARED = (
+    "of first and second derivatives of the log partial likelihood, in which each hospital compares its own patients "
+    "with one another: how far those with the event are from those who were still observed then, and how much these "
+    "differ; no time of an event; numbers of patients, and of how many pairs of them the score told who had the event "
+    "first"
+)
 _NOISED = "of changes of the model, with noise; and once, of histograms of the final model's scores, without"
 _SINGLE = (
     "The coordinator learns each hospital's {what}, number of patients and figures in every round, and "
@@ -95,7 +102,7 @@ def explain(plan: Plan) -> str:
         "",
         "What is read here, and stays here:",
         *(f"  - {_feature(feature)}" for feature in study.contract.features),
-        f"  - {study.contract.label.id}: {_line(study.contract.label.meaning)} (what the model learns to predict)",
+        f"  - {study.contract.label.id}: {_line(study.contract.label.meaning)} ({_learned(study)})",
         "",
         "What is done here:",
         f"  {_model(plan)}",
@@ -119,16 +126,26 @@ def explain(plan: Plan) -> str:
 def learns(study: Study) -> str:
     """Who can learn what under which assumption, in one paragraph; for the fewest hospitals that the plan allows."""
     if study.privacy.recipe == "plain":
-        told = _SINGLE.format(what="sums " + _CURVED if study.exact else "changes of the model")
+        told = _SINGLE.format(what="sums " + _curved(study) if study.exact else "changes of the model")
         return _SINGLE_NOISED.format(bound=_bound(study, 0)) if study.privacy.local else told
     floor = study.privacy.min_sites
     least = max(threshold(study.quorum), floor)
     spare = study.quorum - least
     missing = f"With {study.quorum} hospitals, " + (f"{spare} may be missing." if spare else "none may be missing.")
-    plain = _CURVED if study.exact else _FIGURES
+    plain = _curved(study) if study.exact else _figures(study)
     sums, bound = (plain, _UNBOUNDED) if study.privacy.epsilon is None else (_NOISED, _bound(study, least))
     told = _SUMS.format(least=least, honest=least - 1, missing=missing, floor=floor, sums=sums, bound=bound)
     return told + (_APART.format(floor=floor) if study.strategy.name in GROUPED else "")
+
+
+def _curved(study: Study) -> str:
+    return _COMPARED if study.model.kind == COX else _CURVED
+
+
+def _figures(study: Study) -> str:
+    return (
+        _FIGURES if study.contract.label.type != TIMED else f"of changes of the model, numbers of patients and {_PAIRS}"
+    )
 
 
 def _bound(study: Study, least: int) -> str:
@@ -185,17 +202,25 @@ def _shortened(study: Study) -> str:
 
 
 def _leaves(study: Study) -> str:
+    told = "histograms of the model's scores on held-out patients"
+    if study.contract.label.type == TIMED:
+        told = "numbers of pairs of held-out patients whom the model's scores order as their times do, or do not"
     if study.privacy.epsilon is None:
-        return (
-            "The change of the model's parameters, the number of training patients, and histograms of the model's "
-            "scores on held-out patients. No record of a patient leaves."
-        )
+        what = "The change of the model's parameters"
+        if study.exact:
+            what = "Sums over training patients of first and second derivatives of the loss"
+        return f"{what}, the number of training patients, and {told}. No record of a patient leaves."
     noise = "all the noise that is promised" if study.privacy.local else "this hospital's share of noise"
     return (
         f"The change of the model's parameters, with {noise}; and in the last round, instead of "
-        "it, histograms of the model's scores on held-out patients. No record of a patient and no number of training "
-        "patients leaves."
+        f"it, {told}. No record of a patient and no number of training patients leaves."
     )
+
+
+def _learned(study: Study) -> str:
+    if study.contract.label.type != TIMED:
+        return "what the model learns to predict"
+    return "and after what time, or until when it had not happened: what the model learns to predict"
 
 
 def _line(text: str) -> str:

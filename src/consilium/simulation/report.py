@@ -11,7 +11,10 @@ from rich.table import Table
 from consilium.console.cli import output
 
 Json = Mapping[str, Any]
-HEADLINE = (("auroc", "AUROC"), ("accuracy", "accuracy"), ("r2", "R²"), ("deviance", "deviance"), ("rmse", "RMSE"))
+HEADLINE = (
+    ("auroc", "AUROC"), ("accuracy", "accuracy"), ("concordance", "concordance"), ("r2", "R²"),
+    ("deviance", "deviance"), ("rmse", "RMSE"),
+)  # fmt: skip
 WIDE = 110
 """Columns of a terminal from which on figures have three decimals; a table for 80 columns has two."""
 

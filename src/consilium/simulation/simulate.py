@@ -25,6 +25,7 @@ HEADLINE = {
     "auroc": "AUROC",
     "accuracy": "accuracy",
     "brier": "Brier",
+    "concordance": "concordance",
     "r2": "R²",
     "rmse": "RMSE",
     "deviance": "deviance",

@@ -7,7 +7,9 @@ import numpy as np
 
 from consilium.algorithms import encode
 from consilium.algorithms.base import LocalObjective
-from consilium.core.study import Study
+from consilium.core import survival
+from consilium.core.errors import StudyInvalid
+from consilium.core.study import TIMED, Study
 from consilium.core.tensors import Tensors, flatten, to_safetensors, unflatten
 from consilium.training.base import Floats, Trainer
 
@@ -16,11 +18,12 @@ PATIENTS = 120
 
 
 def a_study(label: str, model: dict[str, Any], **training: Any) -> Study:
-    """A study with three numbers as features and a label of type `label`: binary, number or count."""
+    """A study with three numbers as features and a label of type `label`: binary, number, count or time-to-event."""
     number: dict[str, Any] = {"type": "number", "unit": "1", "range": [-3, 3], "missing": "forbidden"}
     features = [{"id": name, "meaning": name, **number} for name in ("a", "b", "c")]
     told: dict[str, Any] = {"id": "y", "meaning": "y", "type": label}
     told |= {"unit": "1", "range": [-99, 99]} if label == "number" else {}
+    told |= {"unit": "d", "range": [0, 999]} if label == TIMED else {}
     return Study.model_validate({
         "consilium": 1, "name": "conformance", "title": "conformance",
         "purpose": {"code": "research", "text": "conformance", "requester": "conformance"},
@@ -39,6 +42,9 @@ def _patients(study: Study) -> tuple[Floats, Floats]:
             return x, (score + rng.normal(scale=0.3, size=PATIENTS) > 0).astype(np.float64)
         case "count":
             return x, rng.poisson(np.exp(0.5 * score)).astype(np.float64)
+        case "time-to-event":
+            time = np.ceil(30 * rng.exponential(np.exp(-score)))  # whole days, of which some are the same
+            return x, survival.joined(np.minimum(time, 90), (time < 90) & (rng.random(PATIENTS) < 0.8))
     return x, score + rng.normal(scale=0.1, size=PATIENTS)
 
 
@@ -55,6 +61,10 @@ def _loss(study: Study, predicted: Floats, y: Floats) -> float:
             return float(-np.mean(y * np.log(certain) + (1 - y) * np.log(1 - certain)))
         case "count":
             return float(np.mean(predicted - y * np.log(np.maximum(predicted, 1e-9))))
+        case "time-to-event":
+            observed = survival.times(y)[None, :] >= survival.times(y)[:, None]
+            share = predicted / (observed * predicted[None, :]).sum(axis=1)
+            return float(-np.mean(np.log(share[survival.events(y)])))
     return float(np.mean((predicted - y) ** 2))
 
 
@@ -106,12 +116,12 @@ def learns(make: Make, study: Study) -> None:
 
 
 def predicts_one_number_per_patient(make: Make, study: Study) -> None:
-    """(n,) finite values, in [0, 1] for a binary label and not negative for a count; none depends on other rows."""
+    """(n,) finite values, in [0, 1] for a binary label, not negative for a count or time; none depends on others."""
     trainer, (x, _) = make(), _patients(study)
     model = _trained(make, study)
     found = trainer.predict(study, model, x)
     assert found.shape == (PATIENTS,) and np.all(np.isfinite(found))
-    if study.contract.label.type in ("binary", "count"):
+    if study.contract.label.type in ("binary", "count", TIMED):
         assert np.all(found >= 0)
     if study.contract.label.type == "binary":
         assert np.all(found <= 1)
@@ -158,11 +168,15 @@ def goes_on_from_the_model_it_is_given(make: Make, study: Study) -> None:
 def clips_each_patient(make: Make, study: Study) -> None:
     """The clipped sum is that of single patients, none of whom adds more than the bound; without one, of gradients.
 
-    And that is what training follows: a tiny step of training goes along it.
+    And that is what training follows: a tiny step of training goes along it. A loss that compares patients with one
+    another has none of one patient, and says so.
     """
     trainer, (x, y) = make(), _patients(study)
     model = _trained(make, study)
     bound = 0.5
+    if study.contract.label.type == TIMED:
+        assert _refuses(lambda: trainer.clipped(study, model, x, y, bound)), "patients were compared"
+        return
     whole, rest = trainer.clipped(study, model, x, y, bound)
     single = [trainer.clipped(study, model, x[at : at + 1], y[at : at + 1], bound)[0] for at in range(PATIENTS)]
     assert max(np.linalg.norm(one) for one in single) <= bound
@@ -174,6 +188,14 @@ def clips_each_patient(make: Make, study: Study) -> None:
     after = flatten(trainer.train(slow, model, x, y, LocalObjective(), 1)).astype(np.float64)
     moved = (flatten(model).astype(np.float64) - after) / 1e-3
     assert np.allclose(moved, free / PATIENTS + rest, atol=2e-3)
+
+
+def _refuses(ask: Callable[[], Any]) -> bool:
+    try:
+        ask()
+    except StudyInvalid:
+        return True
+    return False
 
 
 def descends_its_loss(make: Make, study: Study) -> None:

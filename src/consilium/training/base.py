@@ -30,7 +30,8 @@ class Trainer(Protocol):
 
     def clipped(self, study: Study, model: Tensors, x: Floats, y: Floats, bound: float) -> tuple[Floats, Floats]:
         """Sum over patients of the loss's gradients at the model, each shortened to a Euclidean norm of at most
-        `bound`; and the gradient of what depends on no patient. Both flat, (d,) float64. Raises: TrainingFailed.
+        `bound`; and the gradient of what depends on no patient. Both flat, (d,) float64. Raises: TrainingFailed;
+        StudyInvalid: the loss compares patients with one another, so that no gradient is that of one.
         """
         ...
 
@@ -39,7 +40,7 @@ class Trainer(Protocol):
         ...
 
     def predict(self, study: Study, model: Tensors, x: Floats) -> Floats:
-        """Probabilities, values or rates (n,)."""
+        """Probabilities, values, rates or hazards (n,)."""
         ...
 
 

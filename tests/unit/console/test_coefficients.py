@@ -42,6 +42,13 @@ def test_a_fit_that_did_not_come_to_rest_is_told(capsys: pytest.CaptureFixture[s
     assert "did not come to rest: ward c, against a still moved" in said and "ridge penalty of 0.01" in said
 
 
+def test_a_cox_regression_tells_hazard_ratios_and_its_likelihood(capsys: pytest.CaptureFixture[str]) -> None:
+    coefficients.show(replace(FIT, kind="cox", ratio="hazard ratio", terms=(AGE,)))
+    said = capsys.readouterr().out
+    assert "each hospital with a baseline hazard of its own. Log partial likelihood -255.75." in said
+    assert "hazard ratio" in said and "degrees of freedom" not in said
+
+
 def test_json_has_every_digit_and_says_whether_it_converged() -> None:
     told = FIT.to_json()
     assert told["converged"] is True and told["problem"] == "" and told["patients"] == 625

@@ -164,3 +164,19 @@ def test_an_exact_regression_says_that_counts_follow_from_what_is_summed() -> No
         told = explain(Plan.of(study))
         assert among in learns(study) and "how many patients have each two codes together" in told
         assert "changes of the model" not in learns(study) and "passes over" not in told
+
+
+def test_a_cox_regression_says_that_patients_are_compared_within_their_hospital() -> None:
+    label = {"id": "death", "meaning": "death", "type": "time-to-event", "unit": "d", "range": [0, 4000]}
+    features = [{"id": "x", "meaning": "x", "type": "number", "unit": "1", "range": [0, 9]}]
+    about = {"contract": {"id": "survival", "features": features, "label": label}, "model": {"kind": "cox"}}
+    exact = make(**about, strategy={"name": "newton"}, quorum=3)
+    told = explain(Plan.of(exact))
+    assert "each hospital compares its own patients with one another" in learns(exact) and "two codes" not in told
+    assert "or until when it had not happened" in told and "scores order as their times do" in told
+    assert "histograms" not in told and "changes of the model" not in told
+    averaged = make(**about, quorum=3)
+    assert "changes of the model, numbers of patients and numbers of pairs" in learns(averaged)
+    assert "first and second derivatives of the log partial" in learns(make(
+        **about, strategy={"name": "newton"}, privacy={"recipe": "plain"}
+    ))  # fmt: skip

@@ -46,9 +46,12 @@ def _row(fit: "Fit", term: "Term", interval: str) -> dict[str, str]:
 
 
 def _heading(fit: "Fit") -> str:
-    words = f"{fit.kind.capitalize()} regression of {fit.patients} patients, exact: as if they were in one table."
+    words = f"{fit.kind.capitalize()} regression of {fit.patients} patients, exact: as if they were in one table"
+    words += ", each hospital with a baseline hazard of its own." if fit.kind == "cox" else "."
     if fit.l2:
         words += f" With a ridge penalty of {fit.l2:g}: coefficients lean towards zero, and have no standard errors."
+    if fit.kind == "cox":
+        return f"{words} Log partial likelihood {-fit.deviance / 2:.2f}."
     return f"{words} Deviance {fit.deviance:.2f} on {fit.freedom} degrees of freedom."
 
 

@@ -16,7 +16,7 @@ from consilium.api import RemoteRun, Result
 from consilium.console.cli import output
 
 Json = Mapping[str, Any]
-HEADLINE = ("auroc", "accuracy", "r2", "rmse", "mae", "deviance", "brier", "logloss")
+HEADLINE = ("auroc", "accuracy", "concordance", "r2", "rmse", "mae", "deviance", "brier", "logloss")
 """Metrics worth a column, in this order."""
 WITHHELD = "withheld"
 """In place of a figure of one hospital, where only sums were opened."""
@@ -87,7 +87,7 @@ def _line(view: Json) -> str:
     if view.get("reason"):
         parts.append(str(view["reason"]))
     figures = latest(view)
-    parts += [f"{name} {output.figure(figures[name])}" for name in HEADLINE[:2] if name in figures]
+    parts += [f"{name} {output.figure(figures[name])}" for name in HEADLINE if name in figures][:2]
     if done := _done(view):
         newest = view["participation"][done[-1]]
         number = "the judging" if newest["kind"] == "EVALUATE" else f"round {newest['round']}"

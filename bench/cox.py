@@ -1,0 +1,48 @@
+"""What lifelines says of the patients of tests/unit/simulation/test_cox.py, in tests/vectors/cox.json. Run by hand:
+
+    python -m venv ENV && ENV/bin/pip install lifelines==0.30.3 && ENV/bin/python bench/cox.py
+
+lifelines is no dependency of the tests: it needs an older pandas than they have, and matplotlib and autograd.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import lifelines
+import pandas as pd
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from unit.simulation import multicentre  # noqa: E402
+
+EXACT = {"precision": 1e-12}
+
+
+def said(table: pd.DataFrame, **how: Any) -> dict[str, Any]:
+    """Coefficients, standard errors and p-values by feature; Efron's ties."""
+    fit = lifelines.CoxPHFitter().fit(table, "time", "event", fit_options=EXACT, **how)
+    return {
+        "coefficients": fit.params_.tolist(), "errors": fit.standard_errors_.tolist(),
+        "p": fit.summary["p"].tolist(), "log_likelihood": fit.log_likelihood_,
+    }  # fmt: skip
+
+
+def of(sites: dict[str, list[multicentre.Row]], features: list[str]) -> dict[str, Any]:
+    """All that is asked of one cohort."""
+    rows = [row | {"site": site} for site, patients in sites.items() for row in patients]
+    table = pd.DataFrame(rows)[["time", "event", "site", *features]]
+    return {"stratified": said(table, strata=["site"]), "common": said(table.drop(columns="site"))}
+
+
+if __name__ == "__main__":
+    found = {
+        "lifelines": lifelines.__version__,
+        "lung": of(multicentre.lung(), list(multicentre.LUNG)),
+        "breast": of(multicentre.breast(), list(multicentre.BREAST)),
+    }
+    out = ROOT / "tests" / "vectors" / "cox.json"
+    out.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"{out.relative_to(ROOT)}: lifelines {lifelines.__version__}")
