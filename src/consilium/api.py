@@ -13,7 +13,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,12 +26,14 @@ from consilium.core.ids import Digest, canonical, digest
 from consilium.core.run import OVER
 from consilium.core.study import Plan, Study
 from consilium.durable import naming
+from consilium.governance.approvals import weaker
 from consilium.wire.connection import Connection
 from consilium.wire.transfer import download, file_digest, upload
 
 if TYPE_CHECKING:  # most commands compute nothing: what computes is imported where it does
     from consilium.algorithms import regression
     from consilium.core.tensors import Tensors
+    from consilium.documents.report import Report
 
 Json = dict[str, Any]
 WAIT_S = 25.0
@@ -324,6 +326,27 @@ class Result:
         with tempfile.TemporaryDirectory() as folder:
             state, _ = self.fetch(Path(folder))
             return regression.fitted(study, chain.read(state).arrays)
+
+    def facts(self) -> Json:
+        """The document, with each hospital's decision and refusals, and the modes that hospitals accepted by name."""
+        study = RemoteStudy(self.federation, str(self.document["study"]))
+        shown, fit = study.show(), self.regression()
+        refused = [one for one in shown.get("refusals") or () if one.get("run") in (None, "", self.document["run"])]
+        return {
+            **self.document, **({"regression": fit.to_json()} if fit is not None else {}),
+            "decisions": shown["sites"], "refusals": refused, "weaker": list(weaker(study.approved())),
+        }  # fmt: skip
+
+    def report(self, baseline: Json | None = None, audit: Sequence[Json] = ()) -> "Report":
+        """The report of the run: `html()`, `to_json()`, and `frames()` for pandas.
+
+        Args:    baseline: what `consilium baseline --json` wrote for the same study: adds each hospital's own model.
+                 audit: what `consilium audit verify --json` wrote, of each log.
+        """
+        from consilium.documents.report import Report
+
+        plan = RemoteStudy(self.federation, str(self.document["study"])).approved()
+        return Report.of({**self.facts(), "audit": list(audit)}, datetime.now(UTC), plan.study, baseline)
 
     def metadata(self) -> dict[str, str]:
         """Where the model comes from: plan, contract, run, and the state's digest."""

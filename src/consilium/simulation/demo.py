@@ -204,7 +204,11 @@ def _outcome(example: Example, result: Json, compared: Json, audit: Json, budget
         "judged_by": "the federation" if figures["sites"] else "one process outside of the federation",
         "epochs": compared["epochs"], "audit": audit, "model": result["state"]["digest"],
         "participation": [
-            {key: entry[key] for key in ("round", "kind", "took_part")} for entry in result["participation"]
+            {
+                **{key: entry[key] for key in ("round", "kind", "took_part")},
+                "figures": (entry.get("figures") or {}).get("all"),
+            }
+            for entry in result["participation"]
         ],
     }  # fmt: skip
 

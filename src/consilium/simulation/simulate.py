@@ -1,6 +1,7 @@
 """`consilium simulate`: what would happen with so many hospitals, on this machine, with the code of a federation."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -121,10 +122,23 @@ def document(found: Found, wanted: Wanted) -> Json:
             "simulated": len(found.sizes), "left_out": found.left_out, "training": _spread(training),
             "patients": sum(training) + sum(test for _, test in found.sizes.values()),
         },
-        "rounds": [_round(told) for told in found.rounds],
+        "hospitals": _hospitals(found), "rounds": [_round(told) for told in found.rounds],
         "figures": {"all": figures["all"], "sites": figures["sites"], "between_sites": _between(figures["sites"])},
         "model": found.outcome.digest, **({"regression": found.fit.to_json()} if found.fit else {}),
     }  # fmt: skip
+
+
+def _hospitals(found: Found) -> Json:
+    """Each site's patients, and in how many rounds its part is in the sum."""
+    least = found.plan.study.min_patients
+    parts = Counter(site for told in found.rounds for site in told.took_part)
+    known = {}
+    for site, (training, held_out) in sorted(found.sizes.items()):
+        out = "" if training >= least else f"{training} training patients; the study asks for {least}"
+        asked = 0 if out else len(found.rounds)
+        told = {"training": training, "held_out": held_out, "rounds": parts[site], "asked": asked, "out": out}
+        known[site] = told
+    return known
 
 
 def _round(told: Told) -> Json:

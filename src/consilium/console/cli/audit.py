@@ -83,10 +83,39 @@ def verify(file: Path | None, home: Path | None, against: tuple[Path, ...], key:
     log = _home(home) if home is not None else _file(Path(file or ""))
     if key is not None and key != log.key:
         raise AuditBroken(f"the log is not signed by the key {key}", "ask its owner for the key, by another way")
-    others = [envelope for path in against for envelope in (_home(path) if path.is_dir() else _file(path)).kept]
-    own, seen = list(_heads(log, log.marks)), list(_heads(log, others))
+    fact = _verified(log, [_read(path) for path in against])
+    words = (
+        f"The audit log of {log.name} is intact: {fact['entries']} entries, {fact['checkpoints']} of its signed heads "
+        f"and {fact['checkpoints_of_the_other_end']} heads that the other end kept agree.\n"
+        f"Its key: {fact['fingerprint']}"
+    )
+    output.say(fact, as_json, words)
+
+
+def checked(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """What comes of checking these logs, each against all the others; of one that was altered, what does not fit.
+
+    Args:    paths: exports, and folders of sites or of a coordinator on SQLite.
+    Raises:  Invalid: there is no log.
+    """
+    logs, facts = [_read(path) for path in paths], list[dict[str, Any]]()
+    for log in logs:
+        try:
+            facts.append(_verified(log, [other for other in logs if other is not log]))
+        except AuditBroken as error:
+            facts.append({"log": log.name, "entries": len(log.entries), "intact": False, "problem": error.message})
+    return facts
+
+
+def _read(path: Path) -> Log:
+    return _home(path) if path.is_dir() else _file(path)
+
+
+def _verified(log: Log, others: Iterable[Log]) -> dict[str, Any]:
+    """Check one log against its own signed heads and those that others kept. Raises: AuditBroken."""
+    own, seen = list(_heads(log, log.marks)), list(_heads(log, [kept for other in others for kept in other.kept]))
     head = chain.verify(log.entries, [*own, *seen])
-    fact = {
+    return {
         "log": log.name,
         "entries": head.seq,
         "head": head.digest,
@@ -95,11 +124,6 @@ def verify(file: Path | None, home: Path | None, against: tuple[Path, ...], key:
         "fingerprint": fingerprint(log.key),
         "intact": True,
     }
-    words = (
-        f"The audit log of {log.name} is intact: {head.seq} entries, {len(own)} of its signed heads and "
-        f"{len(seen)} heads that the other end kept agree.\nIts key: {fact['fingerprint']}"
-    )
-    output.say(fact, as_json, words)
 
 
 def _heads(log: Log, envelopes: Iterable[bytes]) -> Iterable[chain.Head]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from consilium import studyfile
-from consilium.console.cli import coefficients, output, watching
+from consilium.console.cli import coefficients, output, reporting, watching
 from consilium.console.cli.session import federation
 from consilium.core.errors import Invalid, TrainingFailed
 from consilium.core.study import STUDY_NAME, Plan
@@ -201,6 +201,31 @@ def result(name: str, model: Path | None, as_json: bool) -> None:
         click.echo(f"{found.document['learns']}")
     if model is not None:
         click.echo(f"Model written to {model}, {saved['model']['digest']}.")
+
+
+@study.command()
+@click.argument("name", required=False)
+@click.option(
+    "--from", "source", type=Existing, help="Instead of NAME: what `study result`, `simulate` or `demo` wrote."
+)
+@click.option("--study", "file", type=Existing, help="With --from: the study file, for purpose, inputs and methods.")
+@click.option("--baseline", type=Existing, help="What `consilium baseline --json` wrote: each hospital's own model.")
+@click.option("--audit", "logs", type=click.Path(exists=True, path_type=Path), multiple=True,
+              help="An exported audit log, or the folder of a site; each is checked against the others.")  # fmt: skip
+@click.option(
+    "--output", "-o", "page", type=File, default=Path("report.html"), show_default=True, help="File to write."
+)
+@output.as_json
+def report(
+    name: str | None, source: Path | None, file: Path | None, baseline: Path | None, logs: tuple[Path, ...],
+    page: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Write the report of a run (or of the newest run of a study) as one HTML page that stands alone.
+
+    It says per hospital what the model is worth, with intervals, beside what else there is; who took part, who can
+    learn what, what was withheld and why; and what is wrong comes first. --json prints all of it as data, too.
+    """
+    reporting.write(name, reporting.Given(source, file, baseline, logs), page, as_json)
 
 
 @study.command()

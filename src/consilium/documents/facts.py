@@ -1,0 +1,122 @@
+"""What a report is made from: plain values, whichever command they come from. What is None is not known here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any, Literal
+
+from consilium.core.study import Study
+
+Json = Mapping[str, Any]
+FEW = 10
+"""A figure with fewer patients of a class than this is not drawn and not compared."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its interval; `n` patients stand behind it. `note` says why there is none, or what to know."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    note: str = ""
+
+    @classmethod
+    def of(cls, given: Json) -> "Estimate":
+        """From JSON; what is no finite number is none."""
+        low, value, high = (_number(given.get(key)) for key in ("low", "value", "high"))
+        return cls(value, low, high, int(_number(given.get("n")) or 0), str(given.get("note") or ""))
+
+
+Figures = Mapping[str, Estimate]
+"""By metric."""
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Patients of one hospital on their way: `read` = `without_label` + `incomplete` + `training` + `held_out`.
+
+    rounds: rounds whose sum has this hospital's part.   asked: rounds in which it was asked.
+    """
+
+    read: int | None = None
+    without_label: int | None = None
+    incomplete: int | None = None
+    training: int | None = None
+    held_out: int | None = None
+    evaluated: int | None = None
+    rounds: int | None = None
+    asked: int | None = None
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """One hospital. `figures` by model (`federated`, `own`, `pooled`).
+
+    out: why it takes no part; empty if it does.
+    """
+
+    name: str
+    flow: Flow = Flow()
+    figures: Mapping[str, Figures] = field(default_factory=dict)
+    out: str = ""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round: who was asked, took part, refused and why; `figures` of the model at which it began."""
+
+    number: int
+    kind: str
+    asked: tuple[str, ...]
+    took_part: tuple[str, ...]
+    count: int
+    refused: Mapping[str, str]
+    figures: Figures
+
+
+Origin = Literal["federation", "demo", "simulation"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that is known of a run.
+
+    models: heading by model, the common one first.   everyone: figures over all hospitals, by model.
+    withheld: whether the recipe hides single hospitals' figures from the coordinator.   judged_by: who told figures of
+    single hospitals.   judged: which model the figures are of, if not the final one.   weaker: modes that hospitals
+    accepted by name.   audit: of each log that was checked, what came of it.
+    """
+
+    origin: Origin
+    study: str
+    run: str
+    plan: str
+    status: str
+    about: Study | None
+    confidence: float
+    models: Mapping[str, str]
+    hospitals: tuple[Hospital, ...]
+    everyone: Mapping[str, Figures]
+    rounds: tuple[Round, ...]
+    planned: int
+    privacy: str
+    learns: str
+    withheld: bool
+    model: str
+    judged: str = ""
+    judged_by: str = ""
+    weaker: tuple[str, ...] = ()
+    decisions: tuple[Json, ...] = ()
+    refusals: tuple[Json, ...] = ()
+    audit: tuple[Json, ...] = ()
+    budgets: Mapping[str, Any] = field(default_factory=dict)
+    regression: Json | None = None
+    setting: Json = field(default_factory=dict)
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        return None
+    return float(value)

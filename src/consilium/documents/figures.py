@@ -1,0 +1,176 @@
+"""What the model is worth: per hospital, beside what each could have had alone, and over the rounds."""
+
+from collections.abc import Mapping, Sequence
+
+from consilium.documents import plots
+from consilium.documents.facts import FEW, Estimate, Facts, Figures, Hospital
+from consilium.documents.findings import enough, leading
+from consilium.documents.markup import Tag, tag
+from consilium.documents.parts import figure, folded, section, table
+from consilium.documents.terms import METRICS, Metric, interval, number, plain
+
+COMMON = "federated"
+"""The common model, among the models of a report."""
+
+
+def known(groups: Sequence[Figures]) -> list[Metric]:
+    """The metrics that any of these have, in the order of a table."""
+    return [metric for name, metric in METRICS.items() if any(name in one for one in groups)]
+
+
+def _cells(figures: Figures, metrics: Sequence[Metric]) -> list[object]:
+    return [_figure(figures.get(metric.id)) for metric in metrics]
+
+
+def _figure(one: Estimate | None) -> object:
+    if one is None:
+        return tag("span", "withheld or not computed", class_="quiet")
+    if one.value is None:
+        return one.note or "not known"
+    value, _, ends = interval(one).partition(" (")
+    return [value, tag("small", f" ({ends}") if ends else None]
+
+
+def _n(figures: Figures) -> int | str:
+    return max((one.n for one in figures.values()), default=0) or ""
+
+
+def _drawn(one: Hospital, model: str, metric: Metric) -> Estimate | None:
+    figures = one.figures.get(model, {})
+    return figures.get(metric.id) if enough(figures) else None
+
+
+def by_hospital(facts: Facts) -> Tag:
+    """The common model at each hospital."""
+    metric, everyone = leading(facts), facts.everyone.get(COMMON, {})
+    singles = [one for one in facts.hospitals if one.figures.get(COMMON)]
+    metrics = known([everyone, *(one.figures[COMMON] for one in singles)])
+    told = f"On held-out patients. Figures of single hospitals come from {facts.judged_by}."
+    if not singles:
+        told = "On all held-out patients together. Figures of single hospitals are withheld."
+    body = [(one.name, _n(one.figures[COMMON]), *_cells(one.figures[COMMON], metrics)) for one in singles]
+    last = ("all hospitals", _n(everyone), *_cells(everyone, metrics))
+    columns = ("hospital", "n", *(one.word for one in metrics))
+    meanings = [f"{one.word}: {one.meaning}" for one in metrics]
+    return section(
+        "worth", "What the model is worth at each hospital",
+        _forest(facts, metric, singles) if metric is not None and singles else None,
+        table("figures", told, columns, body, (1,), last),
+        tag("p", f"{'; '.join(meanings)}.", class_="quiet") if meanings else None,
+    )  # fmt: skip
+
+
+def _forest(facts: Facts, metric: Metric, singles: Sequence[Hospital]) -> Tag | None:
+    drawn = sorted((one for one in singles if _drawn(one, COMMON, metric)), key=lambda one: _order(one, metric))
+    if not drawn:
+        return None
+    rows = [plots.Line(one.name, f"n = {_n(one.figures[COMMON])}", (_drawn(one, COMMON, metric),)) for one in drawn]
+    over = facts.everyone.get(COMMON, {}).get(metric.id)
+    reference = (over.value, f"all: {number(over.value)}") if over and over.value is not None else None
+    title = f"{metric.word} of the common model at each hospital"
+    plot = plots.forest(
+        rows, ["common model"], f"{metric.word} (interval at {facts.confidence:.0%})", title,
+        plots.summary(rows, ["common model"]), reference, (0, 1) if metric.share else None,
+    )  # fmt: skip
+    left = len(singles) - len(drawn)
+    words = f" {left} with fewer than {FEW} patients of a class are not drawn." if left else ""
+    return figure(plot, f"{title}, best first; the dashed line is that of all held-out patients together.{words}")
+
+
+def _order(one: Hospital, metric: Metric) -> tuple[bool, float, str]:
+    """Best first; those that are not drawn at the end."""
+    figure = _drawn(one, "federated", metric)
+    if figure is None or figure.value is None:
+        return True, 0.0, one.name
+    return False, -figure.value if metric.more_is_better else figure.value, one.name
+
+
+def compared(facts: Facts) -> Tag | None:
+    """Beside each hospital's own model and the pooled one, where they are known."""
+    metric, models = leading(facts), list(facts.models)
+    singles = [one for one in facts.hospitals if len(one.figures) > 1]
+    if metric is None or not singles:
+        return None
+    body = [(one.name, _n(one.figures.get(COMMON, {})), *_beside(one.figures, models, metric)) for one in singles]
+    everyone = _beside(facts.everyone, models, metric)
+    told = (
+        "All models are judged on the same held-out patients of a hospital. Its own model was trained on its own "
+        "training patients alone; the pooled one on everybody’s, outside of the federation, from records that lay side "
+        "by side."
+    )
+    columns = ("hospital", "n", *facts.models.values())
+    return section(
+        "compared", "Beside what each hospital could have had alone",
+        tag("p", told), _side_by_side(facts, metric, singles),
+        table("baselines", f"{metric.word} by model.", columns, body, (1,),
+              ("all hospitals", _n(facts.everyone.get(COMMON, {})), *everyone)),
+    )  # fmt: skip
+
+
+def _beside(figures: Mapping[str, Figures], models: Sequence[str], metric: Metric) -> list[object]:
+    return [_figure(figures[key].get(metric.id)) if key in figures else "" for key in models]
+
+
+def _side_by_side(facts: Facts, metric: Metric, singles: Sequence[Hospital]) -> Tag | None:
+    models, headings = list(facts.models), list(facts.models.values())
+    rows = [
+        plots.Line(one.name, f"n = {_n(one.figures.get(COMMON, {}))}", marks)
+        for one in singles
+        if any(marks := tuple(_drawn(one, key, metric) for key in models))
+    ]
+    if not rows:
+        return None
+    title = f"{metric.word} of {plain(headings)} at each hospital"
+    plot = plots.forest(
+        rows, headings, f"{metric.word} (interval at {facts.confidence:.0%})", title, plots.summary(rows, headings),
+        None, (0, 1) if metric.share else None,
+    )  # fmt: skip
+    return figure(plot, f"{title}. A hospital with fewer than {FEW} patients of a class is not drawn.")
+
+
+def over_rounds(facts: Facts) -> Tag | None:
+    """How the common model came about."""
+    metric = leading(facts)
+    told = [one for one in facts.rounds if metric is not None and metric.id in one.figures]
+    points = [(float(one.number - 1), one.figures[metric.id]) for one in told] if metric else []
+    if metric is None or sum(one.value is not None for _, one in points) < 2:
+        return None
+    first, last = points[0][1], points[-1][1]
+    plot = plots.course(
+        points, "rounds of training before", metric.word, f"{metric.word} over the rounds",
+        f"From {interval(first)} before training to {interval(last)} at the end.", (0, 1) if metric.share else None,
+    )  # fmt: skip
+    metrics = known([one.figures for one in told])
+    rows = [(str(one.number - 1), one.count, _n(one.figures), *_cells(one.figures, metrics)) for one in told]
+    columns = ("rounds before", "hospitals", "n", *(one.word for one in metrics))
+    return section(
+        "rounds", "How it came about",
+        figure(plot, f"{metric.word} on all held-out patients after so many rounds; the band is its interval."),
+        folded("Figures of every round",
+               table("rounds-table", "Figures on all held-out patients.", columns, rows, (1, 2))),
+    )  # fmt: skip
+
+
+def coefficients(facts: Facts) -> Tag | None:
+    """The table of an exact regression."""
+    fit = facts.regression
+    if fit is None:
+        return None
+    ratio = str(fit.get("ratio") or "")
+    rows = []
+    for term in fit["terms"]:
+        ends = term.get("ratio") if ratio else [term.get("estimate"), term.get("low"), term.get("high")]
+        value, low, high = ends if isinstance(ends, list | tuple) and len(ends) == 3 else (None, None, None)
+        shown = interval(Estimate.of({"value": value, "low": low, "high": high, "note": term.get("note")}), 3)
+        p = term.get("p")
+        rows.append(
+            (str(term["words"]), shown, "" if p is None else "below 0.001" if p < 0.001 else f"{p:.3f}",
+             number(term.get("estimate"), 3), number(term.get("error"), 3))
+        )  # fmt: skip
+    told = f"{str(fit['kind']).capitalize()} regression of {fit['patients']} patients, exact: as if in one table."
+    return section(
+        "coefficients", "Coefficients",
+        table("coefficients-table", told,
+              ("term", f"{ratio or 'coefficient'} (interval)", "p", "coefficient", "standard error"), rows, (3, 4)),
+        tag("p", str(fit["problem"])) if fit.get("problem") else None,
+    )  # fmt: skip

@@ -1,0 +1,264 @@
+"""What a reader must see first: where a model is worth little, where figures contradict, and what is not known.
+
+Hospitals are compared one against all others together (their mean, each weighted by its precision), by the normal
+approximation and with Bonferroni's correction for as many comparisons as were made (Dunn 1961, JASA 56:52).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+from consilium.documents.facts import FEW, Estimate, Facts, Figures, Hospital
+from consilium.documents.terms import METRICS, Metric, interval, number, plain
+
+Level = Literal["warning", "note"]
+SUSPICIOUS = 0.05
+"""A hospital that is better than the others by more than this, and not by chance, is one to look into."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to be seen. `id` names the element of the page; it stays what it is from release to release."""
+
+    id: str
+    level: Level
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All of them, warnings first; and how many comparisons (with other hospitals, and with chance) were made."""
+
+    found: tuple[Finding, ...]
+    comparisons: int
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """Those that are no mere notes."""
+        return tuple(one for one in self.found if one.level == "warning")
+
+
+def findings(facts: Facts) -> Findings:
+    """What there is to be seen in these facts."""
+    metric = leading(facts)
+    drawn = comparable(facts, metric) if metric else {}
+    compared = len(drawn) if len(drawn) > 1 else 0
+    judged = len(drawn) if metric is not None and metric.chance is not None else 0  # against chance, each by itself
+    limit = beyond_chance(facts.confidence, compared + judged)
+    found = [
+        *_of_the_run(facts),
+        *(_by_chance(metric, drawn, facts.confidence, limit) if metric and judged else ()),
+        *(_apart(metric, drawn, facts.confidence, limit) if metric and compared else ()),
+        *(_own_is_better(facts, metric) if metric else ()),
+        *_participation(facts),
+        *_unknown(facts, drawn, metric),
+    ]
+    warnings = [one for one in found if one.level == "warning"]
+    return Findings((*warnings, *(one for one in found if one.level == "note")), compared + judged)
+
+
+def beyond_chance(confidence: float, comparisons: int) -> float:
+    """Standard errors from which on a difference is none by chance, with so many comparisons (two-sided).
+
+    >>> round(beyond_chance(0.95, 1), 2), round(beyond_chance(0.95, 20), 2)
+    (1.96, 3.02)
+    """
+    return NormalDist().inv_cdf(1 - (1 - confidence) / 2 / max(comparisons, 1))
+
+
+def leading(facts: Facts) -> Metric | None:
+    """The metric by which hospitals are compared: the first that this kind of label has."""
+    known = {name for figures in facts.everyone.values() for name in figures}
+    known |= {name for one in facts.hospitals for figures in one.figures.values() for name in figures}
+    return next((metric for name, metric in METRICS.items() if metric.leads and name in known), None)
+
+
+def comparable(facts: Facts, metric: Metric, model: str = "federated") -> dict[str, Estimate]:
+    """Figures of hospitals that may be compared: with an interval, and with ten of each class or more."""
+    found = {}
+    for one in facts.hospitals:
+        figures = one.figures.get(model, {})
+        estimate = figures.get(metric.id)
+        if estimate is not None and estimate.low is not None and estimate.high is not None and enough(figures):
+            found[one.name] = estimate
+    return found
+
+
+def enough(figures: Figures) -> bool:
+    """Whether there are ten patients of each class, or, where the label has none, ten patients.
+
+    >>> enough({"prevalence": Estimate(0.5, 0.3, 0.7, 18)})
+    False
+    """
+    prevalence = figures.get("prevalence")
+    if prevalence is None or prevalence.value is None:
+        return max((one.n for one in figures.values()), default=0) >= FEW
+    positives = round(prevalence.value * prevalence.n)
+    return min(positives, prevalence.n - positives) >= FEW
+
+
+def error(estimate: Estimate, confidence: float, share: bool) -> float:
+    """The standard error behind an interval; of a share never less than that of Agresti and Coull (1998).
+
+    An AUROC of 1 has an interval without width, which says nothing of how sure it is.
+    """
+    assert estimate.value is not None and estimate.low is not None and estimate.high is not None
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    told = max(estimate.value - estimate.low, estimate.high - estimate.value) / z
+    if not share or estimate.n == 0:
+        return told
+    centre = (estimate.value * estimate.n + 2) / (estimate.n + 4)
+    return float(max(told, (centre * (1 - centre) / estimate.n) ** 0.5))
+
+
+def apart(one: Estimate, others: tuple[Estimate, ...], metric: Metric, confidence: float) -> tuple[float, float]:
+    """By how much a figure differs from the others' mean, and by how many standard errors."""
+    weights = [1 / max(error(other, confidence, metric.share), 1e-9) ** 2 for other in others]
+    mean = sum(w * float(o.value or 0) for w, o in zip(weights, others, strict=True)) / sum(weights)
+    spread = (error(one, confidence, metric.share) ** 2 + 1 / sum(weights)) ** 0.5
+    difference = float(one.value or 0) - mean
+    return difference, difference / max(spread, 1e-9)
+
+
+def _of_the_run(facts: Facts) -> Iterator[Finding]:
+    if facts.judged:
+        yield Finding("warning-not-judged", "warning", "The final model was not judged", facts.judged)
+    if facts.status not in ("finished",):
+        text = f"The run is {facts.status}. {facts.setting.get('reason') or ''}".strip()
+        yield Finding("warning-unfinished", "warning", "The run did not come to its end", text)
+    broken = [str(log.get("log")) for log in facts.audit if not log.get("intact")]
+    if broken:
+        text = f"The audit log of {plain(broken)} does not hold together: what it says of this run may be untrue."
+        yield Finding("warning-audit", "warning", "An audit log was altered", text)
+
+
+def _by_chance(metric: Metric, drawn: Mapping[str, Estimate], confidence: float, limit: float) -> Iterator[Finding]:
+    """Where it ranks patients the wrong way round: most often 0 and 1 are swapped in a mapping; or ranks them not."""
+    chance = metric.chance or 0.0
+    apart_by = {s: (float(one.value or 0) - chance) / error(one, confidence, metric.share) for s, one in drawn.items()}
+    below = sorted(site for site, z in apart_by.items() if z < -limit)
+    if below:
+        yield Finding(
+            "warning-swapped-classes", "warning", "Classes may be swapped at a hospital",
+            f"{_listed(metric, drawn, below)}. Patients with the outcome get lower scores there than those without. "
+            "Look at `label.codes` in its mapping before anything else: the model may be right, and the label the "
+            "wrong way round.",
+        )  # fmt: skip
+    useless = [site for site, one in sorted(drawn.items()) if site not in below and (one.low or 0) <= chance]
+    if useless:
+        yield Finding(
+            "warning-no-better-than-chance", "warning", "At some hospitals it may be no better than chance",
+            f"{_listed(metric, drawn, useless)}: not surely above {chance:g}, which is what guessing gives.",
+        )  # fmt: skip
+
+
+def _listed(metric: Metric, drawn: Mapping[str, Estimate], sites: Iterable[str]) -> str:
+    return "; ".join(f"{site}: {metric.word} {interval(drawn[site])}, n = {drawn[site].n}" for site in sites)
+
+
+def _apart(metric: Metric, drawn: Mapping[str, Estimate], confidence: float, limit: float) -> Iterator[Finding]:
+    """The hospital with the least, if that is no chance; and those far above all others."""
+    others = {site: tuple(one for name, one in drawn.items() if name != site) for site in drawn}
+    sign = 1 if metric.more_is_better else -1
+    apart_by = {site: apart(drawn[site], rest, metric, confidence) for site, rest in others.items()}
+    worst = min(drawn, key=lambda site: (sign * float(drawn[site].value or 0), site))
+    told = _listed(metric, drawn, [worst])
+    if sign * apart_by[worst][1] < -limit:
+        also = [site for site, (_, z) in sorted(apart_by.items()) if site != worst and sign * z < -limit]
+        more = f" Below the others are also {plain(also)}." if also else ""
+        yield Finding(
+            "warning-worst-hospital", "warning", f"The model is worth less at {worst}",
+            f"{told}; that is {number(abs(apart_by[worst][0]))} from the other hospitals, and not by chance.{more} "
+            "An average over hospitals hides that.",
+        )  # fmt: skip
+    else:
+        yield Finding(
+            "note-worst-hospital", "note", f"It is worth least at {worst}",
+            f"{told}. No hospital lies below the others by more than chance may explain.",
+        )  # fmt: skip
+    better = sorted(s for s, (by, z) in apart_by.items() if sign * z > limit and sign * by > SUSPICIOUS)
+    if better and metric.share:
+        yield Finding(
+            "warning-too-good", "warning", "A hospital is too good to be believed unseen",
+            f"{_listed(metric, drawn, better)}; the others are {metric.word} {_range(drawn, set(better))}. Held-out "
+            "patients may have been among the training patients, under another key or as copies, or an input may hold "
+            "the outcome. See that this is not so before it is told.",
+        )  # fmt: skip
+
+
+def _range(drawn: Mapping[str, Estimate], without: set[str]) -> str:
+    values = sorted(float(one.value or 0) for site, one in drawn.items() if site not in without)
+    return f"{values[0]:.2f} to {values[-1]:.2f}" if values else "none"
+
+
+def _own_is_better(facts: Facts, metric: Metric) -> Iterator[Finding]:
+    """Hospitals whose own model is ahead: on the same patients, so that overlapping intervals do not settle it."""
+    ahead = []
+    for one in facts.hospitals:
+        mine, common = (one.figures.get(model, {}).get(metric.id) for model in ("own", "federated"))
+        if mine is None or common is None or mine.value is None or common.value is None or not _both(one):
+            continue
+        better = mine.value > common.value if metric.more_is_better else mine.value < common.value
+        if better:
+            ahead.append((one.name, mine, common))
+    if ahead:
+        sure = [name for name, mine, common in ahead if _beyond(mine, common, metric)]
+        told = "; ".join(f"{n}: {interval(m)} alone, {interval(c)} together" for n, m, c in ahead)
+        level: Level = "warning" if sure else "note"
+        several = "Some hospitals’ own models are ahead"
+        yield Finding(
+            f"{level}-own-model-better", level,
+            several if len(ahead) > 1 else f"{ahead[0][0]} is ahead with its own model",
+            f"{metric.word} by hospital: {told}. " + ("" if sure else "The intervals overlap."),
+        )  # fmt: skip
+
+
+def _both(one: Hospital) -> bool:
+    return all(enough(one.figures.get(model, {})) for model in ("own", "federated"))
+
+
+def _beyond(mine: Estimate, common: Estimate, metric: Metric) -> bool:
+    if metric.more_is_better:
+        return mine.low is not None and common.high is not None and mine.low > common.high
+    return mine.high is not None and common.low is not None and mine.high < common.low
+
+
+def _participation(facts: Facts) -> Iterator[Finding]:
+    there = [one for one in facts.hospitals if not one.out and one.flow.rounds is not None]
+    total = len({one.number for one in facts.rounds})
+    missed = {one.name: total - (one.flow.rounds or 0) for one in there if (one.flow.rounds or 0) < total}
+    out = [one.name for one in facts.hospitals if one.out]
+    if missed:
+        told = "; ".join(f"{site} {count}" for site, count in sorted(missed.items())[:20])
+        level: Level = "warning" if total in missed.values() else "note"
+        yield Finding(
+            f"{level}-participation", level, "Not every hospital was in every round",
+            f"Of {total} rounds missed: {told}{' and others' if len(missed) > 20 else ''}.",
+        )  # fmt: skip
+    if out:
+        yield Finding(
+            "note-left-out", "note", f"{len(out)} of {len(facts.hospitals)} hospitals took no part",
+            f"{plain(out[:20])}{' and others' if len(out) > 20 else ''}; the reasons stand in the flow of patients.",
+        )  # fmt: skip
+
+
+def _unknown(facts: Facts, drawn: Mapping[str, Estimate], metric: Metric | None) -> Iterator[Finding]:
+    if facts.withheld and not any(one.figures for one in facts.hospitals):
+        yield Finding(
+            "note-withheld", "note", "What it is worth at single hospitals is not in this report",
+            "The recipe secure_sum shows sums over hospitals alone: a hospital for which the model is useless cannot "
+            "be seen here. Each hospital can judge the model on its own patients.",
+        )  # fmt: skip
+        return
+    few = [
+        one.name for one in facts.hospitals
+        if metric and metric.id in one.figures.get("federated", {}) and one.name not in drawn
+    ]  # fmt: skip
+    if few:
+        yield Finding(
+            "note-few-patients", "note", "Some hospitals are not compared",
+            f"{plain(few[:20])}{' and others' if len(few) > 20 else ''}: fewer than {FEW} held-out patients with, or "
+            "without, the outcome, or no interval. Their figures stand in the tables and are not drawn.",
+        )  # fmt: skip

@@ -1,0 +1,208 @@
+"""Facts of a run from what commands write as JSON: `study result`, `demo`, `simulate`, and beside them `baseline`."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from consilium.core.errors import Invalid
+from consilium.core.study import Study
+from consilium.documents.facts import Estimate, Facts, Figures, Flow, Hospital, Json, Round
+
+MODELS = {"federated": "common model", "own": "hospital's own model", "pooled": "all records pooled"}
+"""What is compared, the common model first."""
+ALONE = (
+    "Figures of single hospitals were told by one process outside of the federation, where all records lay together."
+)
+WITHHELD = "secure_sum"
+
+
+def gathered(document: Json, study: Study | None = None, baseline: Json | None = None) -> Facts:
+    """The facts of a run.
+
+    Args:    document: what `study result`, `demo` or `simulate` wrote as JSON.   study: the study, if it is at hand.
+             baseline: what `baseline` wrote as JSON, for the same study.
+    Raises:  Invalid: the document is of none of these commands, or the baseline is of another study.
+    """
+    try:
+        if "participation" in document and "state" in document:
+            facts = _of_result(document, study)
+        elif "hospitals" in document and "judged_by" in document:
+            facts = _of_demo(document, study)
+        elif "partition" in document and "executor" in document:
+            facts = _of_simulation(document, study)
+        else:
+            raise Invalid("this is no result of a run", "give what `study result --json` or `simulate --json` wrote")
+        return facts if baseline is None else _beside(facts, baseline)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise Invalid("this result is not complete", "write it anew, by this release of consilium") from error
+
+
+def _figures(given: Any) -> Figures:
+    return {str(name): Estimate.of(one) for name, one in (given or {}).items()}
+
+
+def _evaluated(figures: Figures) -> int | None:
+    return max((one.n for one in figures.values()), default=None)
+
+
+def _confidence(study: Study | None) -> float:
+    return study.evaluation.confidence if study is not None else 0.95
+
+
+def _round(entry: Json) -> Round:
+    figures = entry.get("figures") or {}
+    took = tuple(map(str, entry["took_part"]))
+    asked = tuple(map(str, entry.get("roster") or took))
+    refused = {str(site): str(why) for site, why in (entry.get("refused") or {}).items()}
+    return Round(int(entry["round"]), str(entry["kind"]), asked, took, len(took), refused, _figures(figures.get("all")))
+
+
+def _flow(site: str, rounds: Iterable[Round], figures: Figures, known: Json | None = None) -> Flow:
+    done = list(rounds)
+    facts = known or {}
+    return Flow(
+        **{name: facts.get(name) for name in ("read", "without_label", "incomplete", "training")},
+        held_out=facts.get("held_out", facts.get("test")),
+        evaluated=_evaluated(figures),
+        rounds=len({one.number for one in done if site in one.took_part}),
+        asked=len({one.number for one in done if site in one.asked}),
+    )
+
+
+def _of_result(document: Json, study: Study | None) -> Facts:
+    rounds = tuple(_round(entry) for entry in document["participation"] if not entry.get("cancelled"))
+    figures = document.get("figures") or {}
+    singles = {str(site): _figures(given) for site, given in (figures.get("sites") or {}).items()}
+    decisions = {str(site): dict(said) for site, said in (document.get("decisions") or {}).items()}
+    names = {*singles, *map(str, document["sites"]), *decisions, *(site for one in rounds for site in one.asked)}
+    hospitals = tuple(
+        Hospital(
+            site, _flow(site, rounds, singles.get(site, {})),
+            {"federated": singles[site]} if site in singles else {}, _out(site, rounds, decisions),
+        )
+        for site in sorted(names)
+    )  # fmt: skip
+    return Facts(
+        origin="federation", study=str(document["study"]), run=str(document["run"]), plan=str(document["plan"]),
+        status=str(document["status"]), about=study, confidence=_confidence(study), models=_models(("federated",)),
+        hospitals=hospitals, everyone={"federated": _figures(figures.get("all"))}, rounds=rounds,
+        planned=int(document["rounds"]), privacy=str(document["privacy"]), learns=str(document.get("learns") or ""),
+        withheld=not singles and str(document["privacy"]).startswith(WITHHELD), model=str(document["state"]["digest"]),
+        judged=_judged(document), judged_by="the federation", weaker=tuple(document.get("weaker") or ()),
+        decisions=tuple({"site": site, **said} for site, said in sorted(decisions.items())),
+        refusals=tuple(document.get("refusals") or ()), audit=tuple(document.get("audit") or ()),
+        regression=document.get("regression"), setting={"reason": document.get("reason") or ""},
+    )  # fmt: skip
+
+
+def _out(site: str, rounds: Iterable[Round], decisions: Mapping[str, Json]) -> str:
+    """Why a hospital is in no round; empty if it is in one."""
+    if any(site in one.asked for one in rounds):
+        return ""
+    said = decisions.get(site)
+    if said is None:
+        return "was asked in no round"
+    reason = f": {said['reason']}" if said.get("reason") else ""
+    word = {"approve": "approved, and was asked in no round", "decline": "declined", "revoke": "revoked its approval"}
+    return f"{word.get(str(said.get('decision')), 'has not decided')}{reason}"
+
+
+def _judged(document: Json) -> str:
+    of = document.get("judged")
+    if of is None:
+        return "No hospital has sent figures yet."
+    if of["kind"] == "EVALUATE":
+        return ""
+    number = of["model_after_round"]
+    model = f"the model after round {number}" if number else "the initial model"
+    return f"The final model was not judged: the figures are of {model}."
+
+
+def _models(known: Iterable[str]) -> dict[str, str]:
+    there = set(known)
+    return {key: heading for key, heading in MODELS.items() if key in there}
+
+
+def _of_demo(document: Json, study: Study | None) -> Facts:
+    rounds = tuple(_round({**one, "figures": {"all": one.get("figures")}}) for one in document["participation"])
+    hospitals = tuple(
+        Hospital(
+            str(site), _flow(str(site), rounds, _figures(facts.get("federated")), facts),
+            {key: _figures(facts[key]) for key in MODELS if facts.get(key)},
+        )
+        for site, facts in sorted(document["hospitals"].items())
+    )  # fmt: skip
+    everyone = {key: _figures(document["all"][key]) for key in MODELS if document["all"].get(key)}
+    audit = document["audit"]
+    logs = audit if isinstance(audit, list) else [audit["coordinator"], *audit["sites"].values()]
+    return Facts(
+        origin="demo", study=str(document["study"]), run=str(document["run"]), plan=str(document["plan"]),
+        status="finished", about=study, confidence=_confidence(study),
+        models=_models(key for one in hospitals for key in one.figures), hospitals=hospitals, everyone=everyone,
+        rounds=rounds, planned=int(document["rounds"]), privacy=str(document["privacy"]),
+        learns=str(document["learns"]), withheld=False, model=str(document["model"]),
+        judged_by=str(document["judged_by"]), audit=tuple(logs),
+        budgets=document.get("budgets") or {}, setting={"epochs": document["epochs"]},
+    )  # fmt: skip
+
+
+def _of_simulation(document: Json, study: Study | None) -> Facts:
+    rounds = tuple(
+        Round(int(one["round"]), str(one["kind"]), (), (), int(one["took_part"]), {}, _figures(one["figures"]))
+        for one in document["rounds"]
+    )
+    singles = {str(site): _figures(given) for site, given in document["figures"]["sites"].items()}
+    known = {str(site): facts for site, facts in (document.get("hospitals") or {}).items()}
+    hospitals = tuple(
+        _simulated(site, known.get(site, {}), singles.get(site, {})) for site in sorted({*known, *singles})
+    )
+    return Facts(
+        origin="simulation", study=str(document["study"]), run=f"{document['study']}-1", plan=str(document["plan"]),
+        status="finished", about=study, confidence=_confidence(study), models=_models(("federated",)),
+        hospitals=hospitals, everyone={"federated": _figures(document["figures"]["all"])}, rounds=rounds,
+        planned=sum(one.kind == "TRAIN" for one in rounds), privacy=str(document["recipe"]),
+        learns="Nobody's records were kept apart: this was a simulation, in which all records lay together.",
+        withheld=False, model=str(document["model"]), judged_by="the simulation",
+        regression=document.get("regression"),
+        setting={key: document[key] for key in ("partition", "seed", "executor", "drop", "slow", "slow_s")},
+    )  # fmt: skip
+
+
+def _simulated(site: str, known: Json, figures: Figures) -> Hospital:
+    flow = Flow(
+        training=known.get("training"), held_out=known.get("held_out"), evaluated=_evaluated(figures),
+        rounds=known.get("rounds"), asked=known.get("asked"),
+    )  # fmt: skip
+    return Hospital(site, flow, {"federated": figures} if figures else {}, str(known.get("out") or ""))
+
+
+def _beside(facts: Facts, baseline: Json) -> Facts:
+    """The same with each hospital's own model, the pooled one and, if it was given, the common one judged outside."""
+    if baseline["study"] != facts.study:
+        raise Invalid(f"the baseline is of the study {str(baseline['study'])[:60]}", f"make one of {facts.study}")
+    told = {str(site): given for site, given in baseline["hospitals"].items()}
+    mine = [_compared(one, told.get(one.name)) for one in facts.hospitals]
+    judged_by = facts.judged_by
+    if any("federated" in one.figures for one in mine) and facts.withheld:
+        judged_by = "one process outside of the federation"
+    everyone = {
+        **facts.everyone,
+        **({"pooled": _figures(baseline["all"]["pooled"])} if "pooled" in baseline["all"] else {}),
+    }
+    return replace(
+        facts, hospitals=tuple(mine), everyone=everyone, judged_by=judged_by,
+        models=_models(key for one in mine for key in one.figures) or facts.models,
+        setting={**facts.setting, "epochs": baseline.get("epochs")},
+    )  # fmt: skip
+
+
+def _compared(one: Hospital, given: Json | None) -> Hospital:
+    if given is None:
+        return one
+    figures = {key: _figures(given[key]) for key in ("own", "pooled") if given.get(key)}
+    common = one.figures.get("federated") or (_figures(given["given"]) if given.get("given") else None)
+    flow = one.flow
+    for name, key in (("training", "training"), ("held_out", "test")):
+        if getattr(flow, name) is None and given.get(key) is not None:
+            flow = replace(flow, **{name: int(given[key])})
+    return replace(one, flow=flow, figures={**({"federated": common} if common else {}), **figures})

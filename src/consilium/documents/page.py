@@ -1,0 +1,154 @@
+"""The report as one page: sections in the order in which a sceptical reader asks."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from consilium.documents import figures, markup, people, style
+from consilium.documents.facts import Facts
+from consilium.documents.findings import Finding, Findings, leading
+from consilium.documents.markup import Tag, name, tag
+from consilium.documents.parts import section
+from consilium.documents.terms import interval
+from consilium.documents.tripod import Item
+
+ORIGIN = {
+    "federation": "Report of a federated study",
+    "demo": "Report of a demonstration on one machine",
+    "simulation": "Report of a simulation: no study of hospitals",
+}
+
+
+def html(facts: Facts, found: Findings, items: Sequence[Item], made: datetime) -> str:
+    """The whole document."""
+    title = facts.about.title if facts.about is not None else facts.study
+    sections = [
+        one
+        for one in (
+            figures.by_hospital(facts),
+            figures.compared(facts),
+            figures.over_rounds(facts),
+            figures.coefficients(facts),
+            people.flow(facts),
+            people.attendance(facts),
+            people.predictors(facts),
+            people.privacy(facts),
+            people.withheld(facts),
+            people.audit(facts),
+            _reading(facts, found),
+            people.tripod(items),
+        )
+        if one is not None
+    ]
+    return markup.page(
+        f"{title}: report of {facts.run}", "en", style.SHEET,
+        tag("a", "Skip to the results", class_="skip", href="#content"),
+        _head(facts, title, made),
+        tag("main", warnings(found), _cards(facts, found), _contents(sections), sections, id="content"),
+        tag("footer", tag("p", f"Made by Consilium on {made:%Y-%m-%d %H:%M} UTC from the facts of {facts.run}; nothing "
+            "in it was written by hand. This page loads nothing and runs nothing.")),
+    )  # fmt: skip
+
+
+def _head(facts: Facts, title: str, made: datetime) -> Tag:
+    about = facts.about
+    return tag(
+        "header",
+        tag("span", ORIGIN[facts.origin], class_="kind"),
+        tag("h1", name(title)),
+        tag("p", name(about.purpose.text), class_="purpose") if about is not None else None,
+        tag("p", _told(facts), class_="quiet"),
+    )
+
+
+def _told(facts: Facts) -> list[object]:
+    """In one line: which run, what it predicts, who asked."""
+    told: list[object] = ["Run ", name(facts.run), f", {facts.status}"]
+    if facts.about is not None:
+        told += [" · predicts ", name(facts.about.contract.label.meaning)]
+        told += [" · asked by ", name(facts.about.purpose.requester)]
+    return told
+
+
+def warnings(found: Findings) -> Tag:
+    """What must be seen first. Each element's id is that of its finding."""
+    listed = tag("ul", (_finding(one) for one in found.found), class_="findings")
+    calm = tag(
+        "p", "No warning: nothing in these figures contradicts, and no hospital lies apart by more than chance.",
+        class_="good", id="no-warnings",
+    )  # fmt: skip
+    return tag(
+        "section", tag("h2", "Read this first", id="warnings-title"),
+        calm if not found.warnings else None, listed if found.found else None,
+        id="warnings", aria_labelledby="warnings-title",
+    )  # fmt: skip
+
+
+def _finding(one: Finding) -> Tag:
+    return tag(
+        "li",
+        tag("span", "Warning" if one.level == "warning" else "Note", class_="level"), " ",
+        tag("strong", one.title), tag("p", one.text), id=one.id, data_level=one.level,
+    )  # fmt: skip
+
+
+def _cards(facts: Facts, found: Findings) -> Tag:
+    metric, everyone = leading(facts), facts.everyone.get("federated", {})
+    cards: list[tuple[str, str, str]] = []
+    if metric is not None and metric.id in everyone:
+        one = everyone[metric.id]
+        value, _, ends = interval(one).partition(" (")
+        cards.append(
+            (
+                f"{metric.word}, all held-out patients",
+                value,
+                f"{ends.rstrip(')')}, n = {one.n}" if ends else f"n = {one.n}",
+            )
+        )
+    there = [one for one in facts.hospitals if not one.out]
+    out = len(facts.hospitals) - len(there)
+    cards.append(("Hospitals", str(len(there)), f"{out} more took no part" if out else "all of those that there are"))
+    done = sum(one.kind == "TRAIN" for one in facts.rounds)
+    cards.append(("Rounds of training", str(done), f"of {facts.planned} planned"))
+    epsilon = facts.about.privacy.epsilon if facts.about is not None else None
+    recipe = facts.privacy.partition(":")[0]
+    if facts.origin == "simulation":
+        cards.append(("Protection", "none", f"simulated: {recipe}"))
+    else:
+        cards.append(("Protection", recipe.replace("_", " "), f"epsilon {epsilon:g}" if epsilon else "no noise added"))
+    if facts.audit:
+        whole = all(log.get("intact") for log in facts.audit)
+        cards.append(("Audit logs", "intact" if whole else "altered", f"{len(facts.audit)} checked"))
+    return tag(
+        "dl", (tag("div", tag("dt", label), tag("dd", value, tag("small", more))) for label, value, more in cards),
+        class_="cards", id="headline",
+    )  # fmt: skip
+
+
+def _contents(sections: Sequence[Tag]) -> Tag:
+    links = []
+    for one in sections:
+        heading = next(child for child in one.children if isinstance(child, Tag) and child.name == "h2")
+        target = dict(one.attributes)["id"]
+        links.append(tag("li", tag("a", heading.children, href=f"#{target}")))
+    return tag("nav", tag("h2", "Contents", id="contents-title"), tag("ol", links), aria_labelledby="contents-title")
+
+
+def _reading(facts: Facts, found: Findings) -> Tag:
+    """How intervals, comparisons and what is not drawn are to be read."""
+    told = (
+        f"Intervals are at {facts.confidence:.0%}, each by itself: DeLong’s for AUROC, Wilson’s for shares. They say "
+        "how sure a figure is of these patients, and not how it would be at another hospital."
+    )
+    many = (
+        f"{found.comparisons} comparisons were made: each hospital against all others together, and against chance. A "
+        f"warning needs a difference beyond the {facts.confidence:.0%} limit of Bonferroni’s correction for that many."
+        if found.comparisons
+        else "No comparisons between hospitals were made."
+    )
+    return section(
+        "reading", "How to read the figures",
+        tag("p", told),
+        tag("p", many, id="comparisons"),
+        tag("p", "A hospital with fewer than ten held-out patients with, or without, the outcome is neither drawn nor "
+            "compared: its figures, which stand in the tables, are mostly chance."),
+    )  # fmt: skip

@@ -1,0 +1,285 @@
+"""Who took part, what became of patients, who can learn what, what was withheld, and what the authors still owe."""
+
+from collections.abc import Sequence
+
+from consilium.core.study import Feature
+from consilium.documents import plots
+from consilium.documents.facts import Facts, Flow, Hospital, Round
+from consilium.documents.findings import comparable, leading
+from consilium.documents.markup import Tag, name, tag
+from consilium.documents.parts import facts_of, figure, folded, section, table
+from consilium.documents.terms import plain
+from consilium.documents.tripod import Item
+
+STEPS = (
+    ("read", "in the table"), ("without_label", "no outcome"), ("incomplete", "incomplete"), ("training", "training"),
+    ("held_out", "held out"), ("evaluated", "evaluated"),
+)  # fmt: skip
+
+
+def _told(value: int | None) -> object:
+    return tag("span", "not told", class_="quiet") if value is None else value
+
+
+def _sum(flows: Sequence[Flow], key: str) -> int | None:
+    values = [getattr(one, key) for one in flows]
+    return sum(values) if values and None not in values else None
+
+
+def flow(facts: Facts) -> Tag:
+    """The flow of hospitals and of their patients."""
+    there = [one for one in facts.hospitals if not one.out]
+    steps = [(key, word) for key, word in STEPS if any(getattr(one.flow, key) is not None for one in facts.hospitals)]
+    total = len({one.number for one in facts.rounds})
+    rows = [
+        (one.name, *(_told(getattr(one.flow, key)) for key, _ in steps), _rounds(one, total)) for one in facts.hospitals
+    ]
+    sums = [_sum([one.flow for one in there], key) for key, _ in steps]
+    last = ("all that took part", *(_told(one) for one in sums), "")
+    columns = ("hospital", *(word for _, word in steps), "rounds")
+    hidden = any(getattr(one.flow, key) is None for one in there for key, _ in steps)
+    why = "“not told”: a hospital’s numbers of patients stay there under this recipe." if hidden else ""
+    bars = _bars(facts)
+    return section(
+        "flow", "Hospitals and patients",
+        figure(_boxes(facts, there), "From hospitals that could take part to patients on whom the model was judged."),
+        figure(bars, "Patients of each hospital, by what they were used for.") if bars is not None else None,
+        table("flow-table", "What became of each hospital’s patients, and in how many rounds it was.", columns, rows,
+              tuple(range(1, len(steps) + 1)), last),
+        tag("p", why, class_="quiet") if why else None,
+    )  # fmt: skip
+
+
+def _rounds(one: Hospital, total: int) -> str:
+    if one.out:
+        return one.out
+    return "not told" if one.flow.rounds is None else f"{one.flow.rounds} of {total}"
+
+
+def _boxes(facts: Facts, there: Sequence[Hospital]) -> Tag:
+    out = [one for one in facts.hospitals if one.out]
+    flows = [one.flow for one in there]
+    sums = {key: _sum(flows, key) for key, _ in STEPS}
+    boxes = [plots.Box((f"{len(facts.hospitals)} hospitals", "asked, or known to the study"), _left(out))]
+    read = [f"{sums['read']} patients in their tables"] if sums["read"] is not None else []
+    excluded = [
+        f"{sums[key]} {word}" for key, word in (("without_label", "without outcome"), ("incomplete", "incomplete"))
+        if sums[key] is not None
+    ]  # fmt: skip
+    boxes.append(plots.Box((f"{len(there)} hospitals took part", *read), ("Excluded", *excluded) if excluded else ()))
+    if sums["training"] is not None:
+        boxes.append(plots.Box((f"{sums['training']} patients trained the model", f"in {_trained(facts)} rounds")))
+    held = [f"{sums['held_out']} patients were held out"] if sums["held_out"] is not None else []
+    everyone = max((one.n for one in facts.everyone.get("federated", {}).values()), default=0)
+    judged = sums["evaluated"] if sums["evaluated"] is not None else everyone
+    boxes.append(plots.Box((*held, f"{judged} held-out patients judged it")))
+    told = "; then ".join(", ".join(box.lines) for box in boxes)
+    return plots.flow(boxes, "Flow of hospitals and patients", f"{told}.")
+
+
+def _trained(facts: Facts) -> int:
+    return len({one.number for one in facts.rounds if one.kind == "TRAIN"})
+
+
+def _left(out: Sequence[Hospital]) -> tuple[str, ...]:
+    if not out:
+        return ()
+    shown = [f"{one.name}: {one.out}" for one in out[:3]]
+    more = [f"and {len(out) - 3} more, see the table"] if len(out) > 3 else []
+    return (f"{len(out)} took no part", *shown, *more)
+
+
+def _bars(facts: Facts) -> Tag | None:
+    rows = []
+    for one in facts.hospitals:
+        if one.flow.training is None or one.flow.held_out is None:
+            continue
+        counts = {"training": one.flow.training, "held_out": one.flow.held_out}
+        excluded = [count for count in (one.flow.without_label, one.flow.incomplete) if count is not None]
+        rows.append((one.name, {**counts, **({"excluded": sum(excluded)} if excluded else {})}))
+    if not rows:
+        return None
+    told = "; ".join(
+        f"{label}: {', '.join(f'{count} {key}' for key, count in counts.items())}" for label, counts in rows
+    )
+    return plots.bars(rows, "Patients of each hospital", f"{told}.".replace("held_out", "held out"))
+
+
+def attendance(facts: Facts) -> Tag | None:
+    """Who was part of which round."""
+    done = [one for one in facts.rounds if one.asked]
+    if not done:
+        return None
+    numbers = list(dict.fromkeys(one.number for one in done))
+    newest = {one.number: one for one in done}
+    names = [one.name for one in facts.hospitals if any(one.name in each.asked for each in done)]
+    rows = [(site, "".join(_state(site, newest[n]) for n in numbers)) for site in names]
+    counts = {site: states.count("i") for site, states in rows}
+    whole = [site for site, count in counts.items() if count == len(numbers)]
+    told = f"{len(whole)} of {len(names)} hospitals were part of all {len(numbers)} rounds. The table has the others."
+    plot = plots.attendance(rows, numbers, "Who was part of which round", told)
+    body = [
+        (
+            site,
+            counts[site],
+            _listed(states, numbers, "r"),
+            _listed(states, numbers, "m"),
+            _listed(states, numbers, "n"),
+        )
+        for site, states in rows
+    ]
+    return section(
+        "attendance", "Who was part of which round",
+        figure(plot, "A filled cell: the hospital’s part is in that round’s sum. The last round judges the model."),
+        table("attendance-table", f"Of {len(numbers)} rounds.",
+              ("hospital", "part of", "refused in round", "no answer in round", "not asked in round"), body, (1,)),
+    )  # fmt: skip
+
+
+def _state(site: str, one: Round) -> str:
+    return "i" if site in one.took_part else "r" if site in one.refused else "m" if site in one.asked else "n"
+
+
+def _listed(states: str, numbers: Sequence[int], wanted: str) -> str:
+    found = [str(number) for state, number in zip(states, numbers, strict=True) if state == wanted]
+    return ", ".join(found[:20]) + (f" and {len(found) - 20} more" if len(found) > 20 else "")
+
+
+def _allowed(one: Feature) -> str:
+    """A number's range and unit, or the categories."""
+    return (
+        f"{one.range[0]:g} to {one.range[1]:g} {one.unit}" if one.range else plain([*(one.categories or {}).values()])
+    )
+
+
+def predictors(facts: Facts) -> Tag | None:
+    """What the contract says of inputs and outcome."""
+    if facts.about is None:
+        return None
+    contract = facts.about.contract
+    rows = [
+        (
+            one.id, name(one.meaning),
+            _allowed(one),
+            one.missing,
+        )
+        for one in contract.features
+    ]  # fmt: skip
+    body = table(
+        "predictors-table", f"{len(rows)} inputs of contract {contract.id}.",
+        ("input", "meaning", "range and unit, or categories", "missing values"), rows,
+    )  # fmt: skip
+    return section(
+        "predictors", "Inputs and outcome",
+        tag("p", "Outcome: ", tag("strong", name(contract.label.id)), ", ", name(contract.label.meaning), "."),
+        body if len(rows) <= 12 else folded(f"All {len(rows)} inputs", body),
+    )  # fmt: skip
+
+
+def privacy(facts: Facts) -> Tag:
+    """Who can learn what."""
+    budgets = [
+        (str(site), f"{one['spent']:.2f} of {one['epsilon']:g}", f"{one['delta']:g}")
+        for site, fact in facts.budgets.items()
+        for one in fact.get("populations", [])
+    ]
+    return section(
+        "privacy", "Who can learn what",
+        tag("p", tag("strong", f"{facts.privacy}.")),
+        tag("p", facts.learns) if facts.learns else None,
+        tag("p", "Weaker modes that each hospital accepted by name, with a signed decision: ",
+            tag("strong", plain(list(facts.weaker))), ".", id="weaker-modes") if facts.weaker else None,
+        table("budgets", "What the study took of each hospital’s privacy budget, by its own ledger.",
+              ("hospital", "epsilon spent", "delta"), budgets) if budgets else None,
+    )  # fmt: skip
+
+
+def withheld(facts: Facts) -> Tag:
+    """What is not in the report, and why."""
+    told: list[tuple[str, str]] = []
+    if facts.withheld:
+        why = "the recipe secure_sum opens sums over at least three hospitals; a single hospital’s figures stay there"
+        told += [("figures of single hospitals", why), ("numbers of patients of single hospitals", why)]
+    if facts.origin == "federation" and not any("own" in one.figures for one in facts.hospitals):
+        told.append(("each hospital’s own model", "computed where records may lie together: `consilium baseline`"))
+    if not facts.audit:
+        told.append(("the audit logs", "none was checked for this report"))
+    if facts.about is None:
+        told.append(("purpose, contract and methods", "the study file was not at hand"))
+    told += [(f"{one.name} in plots", "its figures have too few patients, or no interval") for one in _undrawn(facts)]
+    told += (
+        [
+            (
+                "leave-one-hospital-out",
+                "not done: the difference of two sums that differ by one hospital is that hospital’s part",
+            )
+        ]
+        if facts.withheld
+        else []
+    )
+    rows = [(what, why) for what, why in told]
+    return section(
+        "withheld", "What was withheld, and why",
+        table("withheld-table", "Not in this report.", ("what", "why"), rows) if rows else
+        tag("p", "Nothing that is known of this run was withheld."),
+    )  # fmt: skip
+
+
+def _undrawn(facts: Facts) -> list[Hospital]:
+    metric = leading(facts)
+    if metric is None:
+        return []
+    drawn = comparable(facts, metric)
+    return [one for one in facts.hospitals if one.figures.get("federated") and one.name not in drawn]
+
+
+def audit(facts: Facts) -> Tag:
+    """What came of checking the audit logs, and who decided what."""
+    logs = [
+        (str(log["log"]), "intact" if log.get("intact") else "altered", int(log.get("entries") or 0),
+         int(log.get("checkpoints_of_the_other_end") or 0), tag("code", str(log.get("head") or "")))
+        for log in facts.audit
+    ]  # fmt: skip
+    said = [
+        (str(one["site"]), str(one.get("decision") or ""), name(str(one.get("person") or "")), str(one.get("at") or ""),
+         str(one.get("expires") or ""), name(str(one.get("reason") or "")))
+        for one in facts.decisions
+    ]  # fmt: skip
+    refused = [
+        (str(one["site"]), str(one.get("run") or ""), str(one.get("round") or ""), name(str(one.get("text") or "")))
+        for one in facts.refusals
+    ]
+    return section(
+        "audit", "Audit and decisions",
+        table("audit-table", "Audit logs, checked entry by entry and against signed heads that the other end kept.",
+              ("log", "result", "entries", "heads kept elsewhere", "head"), logs, (2, 3)) if logs else
+        tag("p", "No audit log was checked for this report."),
+        table("decisions", "What each hospital decided on this plan.",
+              ("hospital", "decision", "person", "at", "expires", "reason"), said) if said else None,
+        table("refusals", "What hospitals refused.", ("hospital", "run", "round", "why"), refused) if refused else None,
+        facts_of(_origin(facts)),
+    )  # fmt: skip
+
+
+def _origin(facts: Facts) -> list[tuple[str, object]]:
+    """What names this run's plan and model; and how a simulation was set up."""
+    named: list[tuple[str, object]] = [("plan", tag("code", facts.plan)), ("model", tag("code", facts.model))]
+    if facts.origin == "simulation":
+        named += [(key.replace("_", " "), str(value)) for key, value in facts.setting.items() if value is not None]
+    return named
+
+
+def tripod(items: Sequence[Item]) -> Tag:
+    """TRIPOD+AI, item by item; what the facts do not answer is a question to the authors."""
+    answered = [one for one in items if not one.open]
+    asked = [one for one in items if one.open]
+    return section(
+        "tripod", "TRIPOD+AI",
+        tag("p", f"{len(answered)} of {len(items)} items are answered by the facts of this run; {len(asked)} are open "
+            "questions to the authors. Numbers are those of the statement (Collins et al., BMJ 2024;385:e078378), the "
+            "wording is ours."),
+        table("tripod-table", "Items that the facts answer.", ("item", "topic", "answer"),
+              [(one.number, one.topic, one.answer) for one in answered]),
+        table("open-questions", "Open questions to the authors.", ("item", "topic", "question"),
+              [(one.number, one.topic, one.asks) for one in asked]),
+    )  # fmt: skip

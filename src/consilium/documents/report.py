@@ -1,0 +1,102 @@
+"""The report of a run: facts, what must be seen first, items of TRIPOD+AI; as a page, as JSON, as data frames."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from consilium.core.study import Study
+from consilium.documents import page
+from consilium.documents.facts import Facts, Figures, Json
+from consilium.documents.findings import Findings, findings
+from consilium.documents.gathered import gathered
+from consilium.documents.tripod import Item, items
+
+if TYPE_CHECKING:  # an extra, and only for who wants frames
+    import pandas as pd
+
+VERSION = 1
+"""Of the report as JSON."""
+PLAIN = (
+    "origin", "study", "run", "plan", "status", "model", "judged", "judged_by", "privacy", "learns", "withheld",
+    "confidence", "planned", "regression",
+)  # fmt: skip
+"""Facts that stand in the JSON as they are."""
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report, made at a moment."""
+
+    facts: Facts
+    findings: Findings
+    items: tuple[Item, ...]
+    made: datetime
+
+    @classmethod
+    def of(cls, document: Json, made: datetime, study: Study | None = None, baseline: Json | None = None) -> "Report":
+        """The report of what `study result`, `demo` or `simulate` wrote as JSON.
+
+        Args:    study: adds purpose, contract and methods.   baseline: what `baseline` wrote as JSON: adds each
+                 hospital's own model and the pooled one.
+        Raises:  Invalid: the document is of none of these, or the baseline is of another study.
+        """
+        facts = gathered(document, study, baseline)
+        found = findings(facts)
+        return cls(facts, found, items(facts, found), made)
+
+    def html(self) -> str:
+        """One page that stands alone: it loads nothing and runs nothing."""
+        return page.html(self.facts, self.findings, self.items, self.made)
+
+    def tables(self) -> dict[str, list[Row]]:
+        """All of it as rows of plain values, one list per table."""
+        return {
+            "findings": [asdict(one) for one in self.findings.found],
+            "figures": list(self._figures()),
+            "patients": [{"hospital": one.name, **asdict(one.flow), "out": one.out} for one in self.facts.hospitals],
+            "rounds": list(self._rounds()),
+            "tripod": [asdict(one) for one in self.items],
+        }
+
+    def _figures(self) -> Iterator[Row]:
+        for model, figures in self.facts.everyone.items():
+            yield from _rows("all", model, figures)
+        for one in self.facts.hospitals:
+            for model, figures in one.figures.items():
+                yield from _rows(one.name, model, figures)
+
+    def _rounds(self) -> Iterator[Row]:
+        for one in self.facts.rounds:
+            known = {"round": one.number, "kind": one.kind, "took_part": one.count, "refused": len(one.refused)}
+            for metric, figure in one.figures.items():
+                yield {**known, "metric": metric, **vars(figure)}
+            if not one.figures:
+                yield known
+
+    def to_json(self) -> Row:
+        """The same as data."""
+        facts = self.facts
+        return {
+            "consilium_report": VERSION,
+            "made": self.made.isoformat(),
+            **{name: getattr(facts, name) for name in PLAIN},
+            "weaker": list(facts.weaker),
+            "audit": [dict(one) for one in facts.audit], "comparisons": self.findings.comparisons,
+            **self.tables(),
+        }  # fmt: skip
+
+    def frames(self) -> "dict[str, pd.DataFrame]":
+        """The tables as pandas data frames.
+
+        Raises: ImportError: pandas is not installed.
+        """
+        import pandas as pd
+
+        return {name: pd.DataFrame(rows) for name, rows in self.tables().items()}
+
+
+def _rows(hospital: str, model: str, figures: Figures) -> Iterator[Row]:
+    for metric, one in figures.items():
+        yield {"hospital": hospital, "model": model, "metric": metric, **vars(one)}

@@ -1,0 +1,74 @@
+"""Metrics and numbers as people read them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from consilium.documents.facts import Estimate
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric. `share`: it lies between 0 and 1.   leads: hospitals may be compared by it.   chance: of a model that
+    knows nothing, if that is one number.   ideal: of a model that is calibrated, if there is one."""
+
+    id: str
+    word: str
+    meaning: str
+    share: bool = True
+    more_is_better: bool = True
+    leads: bool = False
+    chance: float | None = None
+
+
+METRICS = {
+    one.id: one
+    for one in (
+        Metric("auroc", "AUROC", "chance that a patient with the outcome scores higher than one without",
+               leads=True, chance=0.5),
+        Metric("r2", "R²", "share of the label's variance that is explained", share=False, leads=True, chance=0.0),
+        Metric("deviance", "deviance", "mean deviance per patient", share=False, more_is_better=False, leads=True),
+        Metric("accuracy", "accuracy", "share of patients on the right side of .5"),
+        Metric("sensitivity", "sensitivity", "of those with the outcome, share with a score of .5 or more"),
+        Metric("specificity", "specificity", "of those without the outcome, share with a score below .5"),
+        Metric("brier", "Brier score", "mean squared difference of score and outcome", more_is_better=False),
+        Metric("logloss", "log loss", "mean negative log-likelihood", share=False, more_is_better=False),
+        Metric("rmse", "RMSE", "root of the mean squared error, in the label's unit", share=False,
+               more_is_better=False),
+        Metric("mae", "MAE", "mean absolute error, in the label's unit", share=False, more_is_better=False),
+        Metric("prevalence", "prevalence", "share of held-out patients with the outcome"),
+    )
+}  # fmt: skip
+"""In the order of a table."""
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number as a journal prints it; 0 to 1 with its leading zero.
+
+    >>> number(0.914), number(12345.6), number(None)
+    ('0.91', '12346', '')
+    """
+    if value is None:
+        return ""
+    return f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def interval(one: Estimate, digits: int = 2) -> str:
+    """A figure with its interval; why there is none.
+
+    >>> interval(Estimate(0.914, 0.85, 0.97, 100)), interval(Estimate(None, note="one class only"))
+    ('0.91 (0.85 to 0.97)', 'one class only')
+    """
+    if one.value is None:
+        return one.note or "not known"
+    if one.low is None or one.high is None:
+        return number(one.value, digits)
+    return f"{number(one.value, digits)} ({number(one.low, digits)} to {number(one.high, digits)})"
+
+
+def plain(words: Sequence[str]) -> str:
+    """Words in a row.
+
+    >>> plain(["north", "south", "west"])
+    'north, south and west'
+    """
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else "none"

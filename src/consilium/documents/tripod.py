@@ -1,0 +1,296 @@
+"""Items of TRIPOD+AI, as far as facts fill them; the others are open questions to the authors.
+
+Collins et al. 2024, BMJ 385:e078378, https://doi.org/10.1136/bmj-2023-078378: numbers are the statement's, words ours.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from consilium.core.study import Study
+from consilium.documents.facts import Facts, Flow
+from consilium.documents.findings import Findings, leading
+from consilium.documents.terms import METRICS, interval, plain
+
+Fill = Callable[[Facts, Findings], str]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item: its number, what it asks, and what the facts answer; empty: an open question."""
+
+    number: str
+    topic: str
+    asks: str
+    answer: str
+
+    @property
+    def open(self) -> bool:
+        """Whether the authors have to answer it."""
+        return not self.answer
+
+
+def items(facts: Facts, found: Findings) -> tuple[Item, ...]:
+    """All items, in the statement's order."""
+    return tuple(
+        Item(number, topic, asks, _FILLED.get(number, _nothing)(facts, found)) for number, topic, asks in _ITEMS
+    )
+
+
+def _nothing(facts: Facts, found: Findings) -> str:
+    return ""
+
+
+def _with(told: Callable[[Study], str]) -> Fill:
+    """What the study file answers, if it is at hand."""
+    return lambda facts, found: told(facts.about) if facts.about is not None else ""
+
+
+def _title(study: Study) -> str:
+    return f"Title of the study: “{study.title}”. It develops a model that predicts {study.contract.label.meaning}."
+
+
+def _setting(facts: Facts, found: Findings) -> str:
+    there = [one for one in facts.hospitals if not one.out]
+    if facts.origin == "simulation":
+        return f"{len(there)} simulated sites. It is no study of hospitals."
+    names = plain([one.name for one in there])
+    return f"{len(there)} hospitals: {names}. Their place and level of care are for the authors."
+
+
+def _eligible(study: Study) -> str:
+    demanded = [one.id for one in study.contract.features if one.missing == "forbidden"]
+    needs = f" and with {plain(demanded)} known" if demanded else ""
+    return (
+        f"Patients in each hospital's table with a known outcome{needs}; a hospital with fewer than "
+        f"{study.min_patients} training patients takes no part. Which patients a table holds is for the authors."
+    )
+
+
+def _preparation(study: Study) -> str:
+    units = sum(one.type == "number" for one in study.contract.features)
+    return (
+        f"Each hospital maps its table to one contract: {units} numbers in fixed UCUM units and plausible ranges, "
+        f"{len(study.contract.features) - units} categories with fixed codes. What is out of range or unmapped counts "
+        "as missing. Numbers are scaled by ranges of the contract, not by the data."
+    )
+
+
+def _outcome(study: Study) -> str:
+    label = study.contract.label
+    return f"{label.id} ({label.type}): {label.meaning}. The time horizon and how it was assessed are for the authors."
+
+
+def _predictors(study: Study) -> str:
+    names = [one.id for one in study.contract.features]
+    shown = plain(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
+    return f"{len(names)} predictors, chosen before training and the same everywhere: {shown}."
+
+
+def _missing(study: Study) -> str:
+    demanded = sum(one.missing == "forbidden" for one in study.contract.features)
+    allowed = len(study.contract.features) - demanded
+    return (
+        f"For {allowed} of {len(study.contract.features)} predictors a patient without a value takes part, and the "
+        f"missing value is encoded as such; a patient without one of the other {demanded} is excluded."
+    )
+
+
+def _split(study: Study) -> str:
+    return (
+        f"At each hospital {study.evaluation.test_fraction:.0%} of the patients are held out, chosen by a hash of the "
+        f"patient's key and the seed {study.evaluation.split_seed}, and are used for nothing but the figures."
+    )
+
+
+def _handled(study: Study) -> str:
+    return (
+        "Numbers are scaled so that the contract's typical (or plausible) range becomes −1 to 1; categories become "
+        "indicators, and a missing value has an indicator of its own."
+    )
+
+
+def _method(study: Study) -> str:
+    kind = f"{study.model.kind} ({study.model.architecture})" if study.model.architecture else study.model.kind
+    return (
+        f"A {kind} model, trained by {study.strategy.name} in up to {study.rounds} rounds of {study.training.epochs} "
+        f"passes, learning rate {study.training.learning_rate:g}, L2 penalty {study.model.l2:g}. Rounds and rates were "
+        "fixed in the plan beforehand. Internal validation: one split by patient. Why this model is for the authors."
+    )
+
+
+def _heterogeneity(facts: Facts, found: Findings) -> str:
+    metric = leading(facts)
+    if metric is None or not found.comparisons:
+        return ""
+    return (
+        f"Each hospital was compared with all others together, by {metric.word}; Bonferroni’s correction for "
+        f"{found.comparisons} comparisons."
+    )
+
+
+def _measures(facts: Facts, found: Findings) -> str:
+    known = [one.word for one in METRICS.values() if one.id in facts.everyone.get("federated", {})]
+    models = plain(list(facts.models.values()))
+    return f"{plain(known)}; compared: {models}." if known else ""
+
+
+def _output(study: Study) -> str:
+    return {
+        "binary": "A probability from 0 to 1. Sensitivity and specificity here are at .5: which threshold is to be "
+                  "used and why is for the authors.",
+        "number": f"A value of {study.contract.label.id} in {study.contract.label.unit}.",
+        "count": f"An expected count of {study.contract.label.id}.",
+    }[study.contract.label.type]  # fmt: skip
+
+
+def _same(study: Study) -> str:
+    return (
+        "Training and held-out patients are of the same hospitals, and of the same contract, outcome and predictors. "
+        "Hospitals in which the model was not trained are not in this report."
+    )
+
+
+def _code(facts: Facts, found: Findings) -> str:
+    return f"Consilium is open source (Apache-2.0). The plan is {facts.plan}, the model {facts.model}."
+
+
+def _data(facts: Facts, found: Findings) -> str:
+    if facts.origin == "simulation":
+        return ""
+    return "No record of a patient has left its hospital. Whom to ask for access is for the authors."
+
+
+def _participants(facts: Facts, found: Findings) -> str:
+    known = [one.flow for one in facts.hospitals if one.flow.evaluated is not None]
+    total = _sum(known, "evaluated")
+    everyone = facts.everyone.get("federated", {})
+    prevalence = everyone.get("prevalence")
+    if total is None and not everyone:
+        return ""
+    n = total if total is not None else max((one.n for one in everyone.values()), default=0)
+    cases = f", {interval(prevalence)} of them with the outcome" if prevalence and prevalence.value is not None else ""
+    return f"{n} held-out patients were evaluated{cases}. The flow per hospital, as far as it is known, stands above."
+
+
+def _sum(flows: list[Flow], name: str) -> int | None:
+    values = [getattr(one, name) for one in flows]
+    return sum(values) if values and all(value is not None for value in values) else None
+
+
+def _developed(facts: Facts, found: Findings) -> str:
+    there = [one.flow for one in facts.hospitals if not one.out]
+    total = _sum(there, "training")
+    if total is None:
+        return ""
+    return f"{total} training patients at {len(there)} hospitals. How many of them have the outcome is not told."
+
+
+def _specified(facts: Facts, found: Findings) -> str:
+    where = "Its coefficients stand above; t" if facts.regression else "T"
+    return f"{where}he whole model is the file with the state {facts.model}."
+
+
+def _performance(facts: Facts, found: Findings) -> str:
+    metric = leading(facts)
+    one = facts.everyone.get("federated", {}).get(metric.id) if metric else None
+    if metric is None or one is None:
+        return ""
+    return (
+        f"{metric.word} {interval(one)} on {one.n} held-out patients at {facts.confidence:.0%}; all others stand above."
+    )
+
+
+def _clusters(facts: Facts, found: Findings) -> str:
+    if facts.withheld and not any(one.figures for one in facts.hospitals):
+        return ""
+    return "Per hospital, with intervals, stands above." if any(one.figures for one in facts.hospitals) else ""
+
+
+_ITEMS = (
+    ("1", "Title", "Does the title say that a prediction model is developed or evaluated, for whom, for what?"),
+    ("2", "Abstract", "Does the abstract follow TRIPOD+AI for abstracts?"),
+    ("3a", "Background", "What is the clinical context, and why this model, beside those that there are?"),
+    ("3b", "Background", "For whom is it meant, at which point of care, and who is to use it?"),
+    ("3c", "Background", "Which health inequalities between groups are known?"),
+    ("4", "Objectives", "Is this development, evaluation, or both?"),
+    ("5a", "Data", "Where do the data come from, why these, and whom do they represent?"),
+    ("5b", "Data", "From when to when were patients included and followed?"),
+    ("6a", "Participants", "In which setting, how many centres, and where?"),
+    ("6b", "Participants", "Who was eligible?"),
+    ("6c", "Participants", "Which treatments were given, and how were they dealt with?"),
+    ("7", "Data preparation", "How were data prepared and checked, alike for all groups?"),
+    ("8a", "Outcome", "What exactly is the outcome, over which time, assessed how, alike for all groups?"),
+    ("8b", "Outcome", "If assessing it is a matter of judgement: by whom?"),
+    ("8c", "Outcome", "Was its assessment blinded?"),
+    ("9a", "Predictors", "How were predictors chosen?"),
+    ("9b", "Predictors", "How is each defined, and when and how was it measured?"),
+    ("9c", "Predictors", "If measuring them is a matter of judgement: by whom?"),
+    ("10", "Sample size", "Why are so many patients enough, for training and for evaluation?"),
+    ("11", "Missing data", "How were missing values dealt with?"),
+    ("12a", "Analysis", "Which patients were used for training, and which for evaluation?"),
+    ("12b", "Analysis", "How do predictors enter the model?"),
+    ("12c", "Analysis", "Which model, why, built and tuned how, and validated how internally?"),
+    ("12d", "Analysis", "How were differences between hospitals estimated?"),
+    ("12e", "Analysis", "By which measures and plots was it evaluated, and against which models?"),
+    ("12f", "Analysis", "Was the model updated after evaluation?"),
+    ("12g", "Analysis", "How are its predictions computed?"),
+    ("13", "Class imbalance", "Was class imbalance dealt with, why, and was the model recalibrated after it?"),
+    ("14", "Fairness", "What was done for fairness, and why?"),
+    ("15", "Model output", "What does the model give, and which thresholds are used, and why?"),
+    ("16", "Training and evaluation", "How do patients of training and of evaluation differ?"),
+    ("17", "Ethics", "Which ethics committee approved it, and was consent given or waived?"),
+    ("18a", "Open science", "Who paid, and what was the funders' part?"),
+    ("18b", "Open science", "Which conflicts of interest are there?"),
+    ("18c", "Open science", "Where is the protocol?"),
+    ("18d", "Open science", "Is the study registered, and where?"),
+    ("18e", "Open science", "How can data be had?"),
+    ("18f", "Open science", "How can the code be had?"),
+    ("19", "Patients and public", "How were patients and the public involved?"),
+    ("20a", "Participants", "What is the flow of participants, with and without the outcome?"),
+    ("20b", "Participants", "What are their characteristics, overall and per hospital, with what is missing?"),
+    ("20c", "Participants", "How do those of evaluation compare with those of training?"),
+    ("21", "Model development", "How many participants and outcomes are in each analysis?"),
+    ("22", "Model specification", "Where is the whole model, so that others can predict with it?"),
+    ("23a", "Performance", "How good is it, with intervals, also in groups of patients?"),
+    ("23b", "Performance", "How does that differ between hospitals?"),
+    ("24", "Updating", "If it was updated: with what result?"),
+    ("25", "Interpretation", "What do the results mean, fairness included, beside other studies?"),
+    ("26", "Limitations", "What limits the study, and what follows for bias and generalisability?"),
+    ("27a", "Usability", "What is to be done when inputs are poor or missing in use?"),
+    ("27b", "Usability", "What must users do and know?"),
+    ("27c", "Usability", "What comes next, for use and for research?"),
+)  # fmt: skip
+_FILLED: dict[str, Fill] = {
+    "1": _with(_title),
+    "3b": _with(
+        lambda study: f"As the study says: “{study.purpose.text}” The point of care and the users are for the authors."
+    ),
+    "4": lambda facts, found: "Development, with evaluation on patients held out at the same hospitals.",
+    "6a": _setting,
+    "6b": _with(_eligible),
+    "7": _with(_preparation),
+    "8a": _with(_outcome),
+    "9a": _with(_predictors),
+    "9b": _with(
+        lambda study: (
+            "Definitions, units and ranges stand in the table of inputs. When they were measured is for the authors."
+        )
+    ),
+    "11": _with(_missing),
+    "12a": _with(_split),
+    "12b": _with(_handled),
+    "12c": _with(_method),
+    "12d": _heterogeneity,
+    "12e": _measures,
+    "12f": lambda facts, found: "It was not.",
+    "15": _with(_output),
+    "16": _with(_same),
+    "18e": _data,
+    "18f": _code,
+    "20a": _participants,
+    "21": _developed,
+    "22": _specified,
+    "23a": _performance,
+    "23b": _clusters,
+    "24": lambda facts, found: "It was not updated.",
+}

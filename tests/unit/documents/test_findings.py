@@ -1,0 +1,101 @@
+"""What a reader must see first is found where it was planted, and nowhere else."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from consilium.documents.findings import findings
+from consilium.documents.gathered import gathered
+from consilium.documents.report import Report
+from unit.documents.runs import STUDY, baseline, judged, result, simulated, usual
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def seen(report: Report) -> dict[str, str]:
+    return {one.id: one.text for one in report.findings.found}
+
+
+def test_without_anything_planted_there_is_no_warning() -> None:
+    report = Report.of(simulated(usual()), NOW, STUDY)
+    assert report.findings.warnings == ()
+    assert 'id="no-warnings"' in report.html() and "note-worst-hospital" in seen(report)
+
+
+@pytest.mark.parametrize(
+    "planted, apart, ident",
+    [
+        ("a hospital for which it is useless", 0.0, "warning-worst-hospital"),
+        ("a hospital for which it is useless", 0.0, "warning-no-better-than-chance"),
+        ("swapped classes", -1.2, "warning-swapped-classes"),
+        ("test patients among the training patients", 4.0, "warning-too-good"),
+    ],
+)
+def test_what_was_planted_is_named(planted: str, apart: float, ident: str) -> None:
+    report = Report.of(simulated({**usual(), "west": judged(apart, seed=4)}), NOW, STUDY)
+    assert "west" in seen(report)[ident], planted
+    assert "site-" not in seen(report)[ident].split("Below the others")[0]
+    page = report.html()
+    assert page.index(f'id="{ident}"') < page.index('id="worth"')
+    assert 'id="no-warnings"' not in page
+
+
+def test_a_swapped_hospital_is_not_told_as_one_without_use() -> None:
+    told = seen(Report.of(simulated({**usual(), "west": judged(-1.2)}), NOW, STUDY))
+    assert "warning-no-better-than-chance" not in told
+
+
+def test_few_patients_are_not_compared() -> None:
+    report = Report.of(simulated({**usual(), "west": judged(-3.0, patients=18)}), NOW, STUDY)
+    assert "west" in seen(report)["note-few-patients"] and report.findings.warnings == ()
+    assert report.findings.comparisons == 10, "of five hospitals, with the others and with chance; not of the sixth"
+
+
+def test_chance_alone_gives_a_warning_in_few_reports() -> None:
+    """Hospitals alike but for chance: at most 1 in 20 reports has a warning, however many hospitals are compared."""
+    chance, warned = np.random.default_rng(1), 0
+    for _ in range(200):
+        error = chance.uniform(0.01, 0.04, 20)
+        values = 0.8 + error * chance.normal(size=20)
+        sites = {
+            f"site-{k:02}": {
+                "auroc": {"value": v, "low": v - 1.96 * e, "high": v + 1.96 * e, "n": 4000, "note": ""},
+                "prevalence": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 4000, "note": ""},
+            }
+            for k, (v, e) in enumerate(zip(values.tolist(), error.tolist(), strict=True))
+        }
+        warned += bool(findings(gathered(simulated(sites), STUDY)).warnings)
+    assert warned <= 18, "5 % of 200, and three standard errors"
+
+
+def test_an_own_model_that_is_ahead_is_named() -> None:
+    document, sites = result(usual(3)), list(usual(3))
+    ahead = Report.of(document, NOW, STUDY, baseline({sites[0]: judged(3.0), sites[1]: judged(0.1)}))
+    told = seen(ahead)["warning-own-model-better"]
+    assert sites[0] in told and sites[1] not in told
+    assert "warning-own-model-better" not in seen(Report.of(document, NOW, STUDY))
+
+
+def test_withheld_figures_are_said_to_be() -> None:
+    report = Report.of(result(usual(3), "secure_sum"), NOW, STUDY)
+    assert "note-withheld" in seen(report) and not any("site-" in row["hospital"] for row in report.tables()["figures"])
+    assert "figures of single hospitals" in report.html()
+
+
+def test_a_run_that_ended_early_and_a_broken_log_come_first() -> None:
+    document = {**result(usual(3)), "status": "stopped", "reason": "enough"}
+    document |= {"judged": {"round": 3, "kind": "TRAIN", "model_after_round": 2}}
+    document["audit"] = [{"log": "coordinator", "entries": 3, "intact": False}]
+    told = seen(Report.of(document, NOW, STUDY))
+    assert list(told)[:3] == ["warning-not-judged", "warning-unfinished", "warning-audit"]
+    assert "after round 2" in told["warning-not-judged"] and "enough" in told["warning-unfinished"]
+
+
+def test_who_missed_rounds_is_named() -> None:
+    document = result(usual(3))
+    for entry in document["participation"]:
+        entry["took_part"] = ["site-01", "site-02"]
+    assert "site-03 4" in seen(Report.of(document, NOW, STUDY))["warning-participation"]
+    document["participation"][0]["took_part"] = ["site-01", "site-02", "site-03"]
+    assert "site-03 3" in seen(Report.of(document, NOW, STUDY))["note-participation"]

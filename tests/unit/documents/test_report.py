@@ -1,0 +1,107 @@
+"""The report as a page, as JSON and as data frames: all of it is there, whichever command the facts come from."""
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from consilium.console.cli.app import run
+from consilium.core.errors import Invalid
+from consilium.documents.report import Report
+from consilium.documents.tripod import items
+from unit.documents.runs import STUDY, baseline, judged, result, simulated, usual
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def test_every_figure_stands_in_the_page_the_json_and_the_frames() -> None:
+    report = Report.of(result(usual(3)), NOW, STUDY, baseline({"site-01": judged(0.9)}))
+    rows = report.to_json()["figures"]
+    assert {row["model"] for row in rows} == {"federated", "own", "pooled"}
+    page, frames = report.html(), report.frames()
+    for row in rows:
+        if row["value"] is not None and (row["model"] == "federated" or row["metric"] == "auroc"):
+            assert f"{row['value']:.2f}" in page
+    frame = frames["figures"]
+    assert len(frame) == len(rows) and set(frame["hospital"]) == {"all", "site-01", "site-02", "site-03"}
+    auroc = frame[(frame.metric == "auroc") & (frame.model == "federated")].set_index("hospital")
+    assert auroc.loc["site-02", "value"] == usual(3)["site-02"]["auroc"]["value"]
+    assert json.loads(json.dumps(report.to_json()))["consilium_report"] == 1
+
+
+@pytest.mark.parametrize("document", [simulated(usual()), result(usual()), result(usual(), "secure_sum")])
+def test_plots_have_words_and_tables_have_scope(document: dict[str, object]) -> None:
+    page = Report.of(document, NOW, STUDY).html()
+    plots = re.findall(r"<svg [^>]*>", page)
+    assert plots and all('role="img"' in one and re.search(r'aria-label="[^"]{20,}"', one) for one in plots)
+    tables = re.findall(r"<table.*?</table>", page, re.DOTALL)
+    assert tables and all("<caption>" in one for one in tables)
+    assert all('scope="' in head for head in re.findall(r"<th\b[^>]*>", page))
+    assert len(re.findall(r'id="([^"]+)"', page)) == len(set(re.findall(r'id="([^"]+)"', page)))
+    links = set(re.findall(r'href="#([^"]+)"', page))
+    assert links and links <= set(re.findall(r'id="([^"]+)"', page))
+
+
+def test_the_flow_of_patients_adds_up() -> None:
+    report = Report.of(simulated(usual(4)), NOW, STUDY)
+    page = report.html()
+    flow = page[page.index('id="flow-table"') :]
+    last = re.search(r'<tr class="all">.*?</tr>', flow, re.DOTALL)
+    assert last and re.findall(r"<td class=\"n\">(\d+)", last[0]) == ["2400", "1200", "1200"]
+    assert "2400 patients trained the model" in page
+
+
+def test_items_are_filled_by_facts_or_asked_of_the_authors() -> None:
+    whole, bare = Report.of(result(usual(3)), NOW, STUDY), Report.of(result(usual(3)), NOW)
+    assert len(whole.items) == 52 and len({one.number for one in whole.items}) == 52
+    answered = {one.number for one in whole.items if not one.open}
+    assert {"1", "4", "6a", "8a", "12a", "20a", "23a", "23b"} <= answered
+    assert {"2", "3c", "17", "18a", "19", "25", "26"}.isdisjoint(answered), "no fact answers these"
+    assert {one.number for one in bare.items if not one.open} < answered
+    page = whole.html()
+    page = page[page.index('id="tripod"') :]
+    for one in items(whole.facts, whole.findings):
+        assert page.count(f'<th scope="row"><bdi>{one.number}</bdi></th>') == 1
+
+
+def test_what_is_withheld_is_not_there() -> None:
+    report = Report.of(result(usual(3), "secure_sum"), NOW, STUDY)
+    assert {row["hospital"] for row in report.tables()["figures"]} == {"all"}
+    assert "figures of single hospitals" in report.html()
+    assert "not done" in report.html(), "leave-one-hospital-out"
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"study": "x"}, {"participation": [], "state": {}}, {"partition": 1, "executor": 2}]
+)
+def test_what_is_no_result_is_refused(given: dict[str, object]) -> None:
+    with pytest.raises(Invalid):
+        Report.of(given, NOW)
+
+
+def test_a_baseline_of_another_study_is_refused() -> None:
+    with pytest.raises(Invalid, match="is of the study other"):
+        Report.of(result(usual(3)), NOW, STUDY, {**baseline({}), "study": "other"})
+
+
+def test_the_command_writes_a_page_and_the_same_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, page = tmp_path / "result.json", tmp_path / "report.html"
+    source.write_text(json.dumps(simulated({**usual(), "west": judged(-1.2)})))
+    assert run(["study", "report", "--from", str(source), "-o", str(page)]) == 0
+    assert "Warning: Classes may be swapped at a hospital. west: AUROC" in capsys.readouterr().out
+    assert 'id="warning-swapped-classes"' in page.read_text()
+    assert run(["study", "report", "--from", str(source), "-o", str(page), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["file"] == str(page) and told["findings"][0]["id"] == "warning-swapped-classes"
+
+
+@pytest.mark.parametrize(
+    "words, code",
+    [([], 2), (["x", "--from", "FILE"], 2), (["x", "--study", "FILE"], 2), (["--from", "FILE"], 5)],
+)  # fmt: skip
+def test_what_cannot_be_reported_is_said(words: list[str], code: int, tmp_path: Path) -> None:
+    (tmp_path / "FILE").write_text("[]")
+    assert run(["study", "report", *(word.replace("FILE", str(tmp_path / "FILE")) for word in words)]) == code
+    assert not (tmp_path / "report.html").exists()
