@@ -140,11 +140,12 @@ def _by_chance(metric: Metric, drawn: Mapping[str, Estimate], confidence: float,
     apart_by = {s: (float(one.value or 0) - chance) / error(one, confidence, metric.share) for s, one in drawn.items()}
     below = sorted(site for site, z in apart_by.items() if z < -limit)
     if below:
+        wrong = "without" if metric.id == "auroc" else "in whom it comes later"
         yield Finding(
             "warning-swapped-classes", "warning", "Classes may be swapped at a hospital",
-            f"{_listed(metric, drawn, below)}. Patients with the outcome get lower scores there than those without. "
-            "Look at `label.codes` in its mapping before anything else: the model may be right, and the label the "
-            "wrong way round.",
+            f"{_listed(metric, drawn, below)}. Patients with the outcome get lower scores there than those {wrong}. "
+            "Look at the codes of the label in its mapping before anything else: the model may be right, and the label "
+            "the wrong way round.",
         )  # fmt: skip
     useless = [site for site, one in sorted(drawn.items()) if site not in below and (one.low or 0) <= chance]
     if useless:

@@ -25,6 +25,8 @@ METRICS = {
     for one in (
         Metric("auroc", "AUROC", "chance that a patient with the outcome scores higher than one without",
                leads=True, chance=0.5),
+        Metric("concordance", "concordance", "of two patients, chance that the one with the event first has the higher "
+               "score", leads=True, chance=0.5),
         Metric("r2", "R²", "share of the label's variance that is explained", share=False, leads=True, chance=0.0),
         Metric("deviance", "deviance", "mean deviance per patient", share=False, more_is_better=False, leads=True),
         Metric("accuracy", "accuracy", "share of patients on the right side of .5"),

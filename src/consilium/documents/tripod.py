@@ -140,6 +140,8 @@ def _output(study: Study) -> str:
                   "used and why is for the authors.",
         "number": f"A value of {study.contract.label.id} in {study.contract.label.unit}.",
         "count": f"An expected count of {study.contract.label.id}.",
+        "time-to-event": "A relative risk, which orders patients by when the event is to be expected. It is no chance "
+                         "of the event by a certain time.",
     }[study.contract.label.type]  # fmt: skip
 
 
