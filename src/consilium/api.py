@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from consilium import plugins, studyfile
 from consilium.core.errors import Conflict, DigestMismatch, NotFound, Unavailable
-from consilium.core.ids import Digest, canonical, digest
+from consilium.core.ids import Digest, digest
 from consilium.core.run import OVER
 from consilium.core.study import Plan, Study
 from consilium.durable import naming
@@ -351,13 +351,12 @@ class Result:
     def metadata(self) -> dict[str, str]:
         """Where the model comes from: plan, contract, run, and the state's digest."""
         plan = RemoteStudy(self.federation, str(self.document["study"])).approved()
-        contract = canonical(plan.study.contract.model_dump(mode="json"))
         return {
             "consilium": "1",
             "study": str(self.document["study"]),
             "run": str(self.document["run"]),
             "plan": plan.digest,
-            "contract": digest(contract),
+            "contract": plan.study.contract.digest,
             "state": str(self.document["state"]["digest"]),
             "kind": plan.study.model.kind,
         }

@@ -18,10 +18,10 @@ from e2e.processes import until
 
 
 def study(name: str, **changes: Any) -> Study:
-    """The template's study under `plain`, one round, one answer for a quorum, and `changes` to its top-level keys."""
+    """The template's study under `plain`, without a gate, one round, a quorum of one, and `changes` to its keys."""
     values = yaml.safe_load(studyfile.template("study"))
     return Study.model_validate(
-        {**values, "privacy": {"recipe": "plain"}, "rounds": 1, "quorum": 1, **changes, "name": name}
+        {**values, "privacy": {"recipe": "plain"}, "rounds": 1, "quorum": 1, "gate": None, **changes, "name": name}
     )
 
 

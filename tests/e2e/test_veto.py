@@ -1,5 +1,6 @@
 """The hospital's veto: what it has not approved, or no longer allows, is neither trained nor sent, whoever asks."""
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ import pytest
 from consilium.coordinator.ledgers import post
 from consilium.core.ids import SiteId, digest
 from consilium.core.study import Plan
+from consilium.site.folder import Folder
+from consilium.site.line import connect
 from consilium.store.database import Database
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
@@ -310,3 +313,55 @@ def test_what_waits_to_be_sent_is_not_sent_once_it_is_forbidden(
     assert view["participation"][0]["refused"] == {"north": reason}
     became = {one["became"] for one in north.told("sent", "--study", plan.study.name) if one["what"] == "contribution"}
     assert became == {"withdrawn"}
+
+
+def spoil(hospital: Hospital, code: str, patients: int = 12) -> None:
+    """A label that nobody mapped, for so many patients of its table."""
+    path = hospital.mapping.parent / "table.csv"
+    head, *rows = path.read_text().splitlines()
+    spoilt = [f"{row.rpartition(',')[0]},{code}" for row in rows[:patients]]
+    path.write_text("\n".join([head, *spoilt, *rows[patients:]]) + "\n")
+
+
+def checked(made: Federation, plan: Plan) -> dict[str, Any]:
+    return dict(made.owner.connection.get(f"/v1/studies/{plan.study.name}")["checks"])
+
+
+def test_a_hospital_trains_only_with_a_check_that_passed_and_that_it_signed(made: Federation, north: Hospital) -> None:
+    plan, south = made.submit(study("gated", gate={})), made.hospitals["south"]
+    south_table, north_table = ((one.mapping.parent / "table.csv").read_text() for one in (south, north))
+    north.approve(plan)
+    until(lambda: checked(made, plan).get("north", {}).get("passed") is True, "north's check arrived")
+    run = made.start(plan)
+    spoil(south, "7")
+    until(lambda: south.offered(plan), "south is offered the study")
+    code, said = south.says("check", "gated", "--mapping", south.mapping, "--tell", "--json")
+    told = json.loads(said)
+    assert code == 1 and told["sent"] and [one["kind"] for one in told["findings"] if one["blocks"]] == ["label-codes"]
+    code, said = south.says("approve", "gated", "--person", "Vera", "--accept", "plain", "--mapping", south.mapping)
+    assert code == 3 and "some codes are not mapped" in said, "nothing is signed that could not train"
+    by_hand = Decision(
+        site="south", study="gated", plan=plan.digest, decision="approve", person="Vera", accepts=("plain",),
+        at=datetime.now(UTC),
+    )  # fmt: skip
+    line = connect(Folder.open(south.home), south.identity)
+    line.post("/v1/envelopes", raw=seal(Decision.TYPE, by_hand.encode(), south.identity))
+    view = made.until(run, "paused")
+    assert "not asked for want of a check: south (check-failed)" in view["reason"] and not view["participation"]
+    south.mapping.write_text(south.mapping.read_text().replace("'1': 1", "'1': 1, '7': 1"))
+    south.approve(plan)
+    made.until(run, "finished")
+    found = checked(made, plan)
+    assert found["south"]["passed"] and found["south"]["checks"] == 2 and found["north"]["source"] == "csv"
+    assert all(one["patients"] % 10 == 0 for one in found.values()), "in tens"
+    history = south.told("checks", "gated")
+    assert [one["passed"] for one in history] == [False, True] and history[0]["blocking"] == ["large: label-codes"]
+    spoil(north, "9")  # since it was checked, its table went bad: the hospital itself does not train on it
+    again = made.start(plan)
+    refused(made, plan, "north", "check-failed")
+    assert north.says("check", "gated", "--mapping", north.mapping)[0] == 1
+    until(lambda: checked(made, plan)["north"]["passed"] is False, "the owner hears of it")
+    (north.mapping.parent / "table.csv").write_text(north_table)
+    north.command("check", "gated", "--mapping", north.mapping)
+    made.until(again, "finished")
+    (south.mapping.parent / "table.csv").write_text(south_table)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from consilium.core.study import Study
 from consilium.data.base import Table
 from consilium.data.contract import Column, Mapped
-from consilium.data.quality import MIN_CELL, Count, Finding, check, hidden, shown_counts
+from consilium.data.findings import MIN_CELL, Count, hidden
+from consilium.data.quality import Fit, check, shown_counts
 
 counts = st.one_of(st.just(0), st.integers(1, 11), st.integers(10, 400))
 cells = st.lists(counts, min_size=5, max_size=5)
@@ -115,7 +116,7 @@ def follows(*shown: Count) -> bool:
     return all(isinstance(count, int) for count in shown)
 
 
-def coverage_fits(finding: Finding) -> bool:
+def coverage_fits(finding: Fit) -> bool:
     """A percentage stands beside a shown count only."""
     return finding.coverage == "hidden" or isinstance(finding.usable, int)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, select
 
-from consilium.coordinator import steps
+from consilium.coordinator import attesting, steps
 from consilium.coordinator.ledgers import checkpoint, post_all, record
 from consilium.core import round as machine
 from consilium.core import run as runs
@@ -111,8 +111,11 @@ class Conduct:
             self.tx.ring("effects")
 
     def approving(self) -> list[SiteId]:
-        """Admitted sites whose newest decision approves exactly this plan and has not expired, sorted."""
-        invited = set(self.plan.study.sites)
+        """Admitted sites whose newest decision approves exactly this plan and has not expired, sorted.
+
+        Where the study has a gate, those alone whose newest check passed.
+        """
+        invited, attested = set(self.plan.study.sites), attesting.lacking(self.tx, self.plan)
         newest: dict[str, Decision] = {}
         for row in self.tx.rows(_DECISIONS, study=self.study):
             newest[row.site] = Decision.decode(row.payload)
@@ -123,6 +126,7 @@ class Conduct:
             and decision.plan == self.plan.digest
             and (decision.expires is None or decision.expires > self.now)
             and (not invited or site in invited)
+            and not attesting.why(attested, site)
         ]
         return sorted(good)
 

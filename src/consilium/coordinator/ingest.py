@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from consilium.algorithms import layout
-from consilium.coordinator import steps, witness
+from consilium.coordinator import attesting, steps, witness
 from consilium.coordinator.conduct import Conduct
 from consilium.coordinator.ledgers import record
 from consilium.coordinator.perform import strategy
@@ -27,7 +27,17 @@ from consilium.store.schema import steps as step_table
 from consilium.store.shelf import Shelf
 from consilium.wire.envelope import Envelope
 from consilium.wire.identity import Identity
-from consilium.wire.messages import SITE_MESSAGES, Alarm, Answer, Checkpoint, Decision, Refusal, Signed, Step
+from consilium.wire.messages import (
+    SITE_MESSAGES,
+    Alarm,
+    Answer,
+    Attestation,
+    Checkpoint,
+    Decision,
+    Refusal,
+    Signed,
+    Step,
+)
 
 MODELS = 16
 _EARLIER = Hot(
@@ -107,6 +117,7 @@ class Ingest:
             Step: self._step,
             Refusal: self._refusal,
             Decision: self._decision,
+            Attestation: self._attestation,
             Checkpoint: self._checkpoint,
             Alarm: self._alarm,
         }
@@ -245,17 +256,29 @@ class Ingest:
         tx.do(insert(decisions).values(**row))
         body = {"site": site, "study": decision.study, "plan": decision.plan, "decision": decision.decision}
         record(tx, "decision", body, now)
+        return self._moved(
+            tx, site, decision.study, now, None if decision.decision == "approve" else f"{decision.decision}d"
+        )
+
+    def _moved(self, tx: Transaction, site: SiteId, study: str, now: datetime, against: str | None) -> list[Conduct]:
+        """The runs of a study on which a site came, or from which it withdrew (`against`)."""
         moved = []
-        for run in tx.rows(select(run_table.c.run).where(run_table.c.study == decision.study)):
+        for run in tx.rows(select(run_table.c.run).where(run_table.c.study == study)):
             conduct = Conduct.load(tx, self.identity, RunId(run.run), now)
             if conduct.fold.status in runs.OVER:
                 continue
-            if decision.decision == "approve":
+            if against is None:
                 conduct.refresh(site)
             else:
-                conduct.withdraw(site, f"{decision.decision}d")
+                conduct.withdraw(site, against)
             moved.append(conduct)
         return moved
+
+    def _attestation(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:
+        told: Attestation = letter.message
+        if not attesting.keep(tx, site, told, letter.envelope.payload, letter.data, now):
+            return []
+        return self._moved(tx, site, told.study, now, None if told.passed else "check-failed")
 
     def _checkpoint(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:
         witness.checkpoint(tx, site, letter.message, letter.data, now)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from consilium.coordinator import witness
+from consilium.coordinator import attesting, witness
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core.errors import NotFound
@@ -71,18 +71,21 @@ def study_view(tx: Transaction, study: str) -> Json:
     row = study_row(tx, study)
     plan = Plan.load(row.payload)
     standing: dict[str, Json] = {}
+    attested = attesting.lacking(tx, plan)
     for said in tx.rows(select(decisions).where(decisions.c.study == study).order_by(decisions.c.id)):
         decision = Decision.decode(said.payload)
         standing[said.site] = decision.model_dump(
             mode="json", include={"decision", "person", "at", "expires", "reason"}
         )
+        if attested is not None:
+            standing[said.site]["check"] = attesting.why(attested, said.site) or "passed"
     refused = [
         {"site": r.site, "run": r.run, "round": r.round, "reason": r.reason, "text": r.text}
         for r in tx.rows(select(refusals).where(refusals.c.study == study).order_by(refusals.c.id))
     ]
     return {
         "study": study, "plan": row.plan, "title": plan.study.title, "owner": row.owner,
-        "sites": standing, "refusals": refused, "runs": _runs(tx, study),
+        "sites": standing, "refusals": refused, "runs": _runs(tx, study), "checks": attesting.view(tx, plan),
     }  # fmt: skip
 
 
@@ -100,12 +103,13 @@ def run_view(tx: Transaction, run: RunId, since: int = 0) -> Json:
     Args:    since: number of an event; rounds that were over before it are left out. 0: none.
     """
     _, fold = eventlog.load(tx, run)
-    row = tx.row(select(run_table.c.study, studies.c.plan).join(studies).where(run_table.c.run == run))
+    wanted = select(run_table.c.study, studies.c.plan, studies.c.payload).join(studies).where(run_table.c.run == run)
+    row = tx.row(wanted)
     told = participation(tx, run, since)
     behind = "" if fold.status in runs.OVER else witness.behind(tx)
     return {
         "run": run, "study": row.study, "plan": row.plan, "status": fold.status.value,
-        "reason": "; ".join(filter(None, (_reason(fold, told), behind))),
+        "reason": "; ".join(filter(None, (_reason(fold, told), _unchecked(tx, fold, row), behind))),
         "round": fold.number, "rounds": fold.rounds, "kind": fold.round.kind.value if fold.round else None,
         "waiting_for": _waiting_for(fold), "state": blob_of(tx, fold.state) if fold.state else None,
         "phase": fold.round.phase if fold.round else None, "sites": _site_totals(tx, run),
@@ -119,6 +123,20 @@ def _reason(fold: runs.Run, told: list[Json]) -> str:
     refused = told[-1]["refused"] if told and fold.status is runs.Status.PAUSED else {}
     whom = ", ".join(f"{site} ({reason})" for site, reason in sorted(refused.items()))
     return f"{fold.reason}; it was refused by {whom}" if whom else fold.reason
+
+
+def _unchecked(tx: Transaction, fold: runs.Run, row: Any) -> str:
+    """Which hospitals approve, and are not asked for want of a check that passed, while the run is paused."""
+    plan = Plan.load(row.payload)
+    if fold.status is not runs.Status.PAUSED or plan.study.gate is None:
+        return ""
+    newest: dict[str, Decision] = {}
+    for said in tx.rows(select(decisions).where(decisions.c.study == row.study).order_by(decisions.c.id)):
+        newest[said.site] = Decision.decode(said.payload)
+    attested = attesting.lacking(tx, plan)
+    approving = sorted(site for site, told in newest.items() if told.decision == "approve")
+    without = [f"{site} ({reason})" for site in approving if (reason := attesting.why(attested, site))]
+    return f"not asked for want of a check: {', '.join(without)}" if without else ""
 
 
 def _waiting_for(fold: runs.Run) -> list[str]:

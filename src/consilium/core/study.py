@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from consilium.core.bounded import unfit
 from consilium.core.errors import StudyInvalid
+from consilium.core.gate import Gate
 from consilium.core.ids import DIGEST, SLUG, Digest, canonical, digest
 from consilium.core.round import threshold
 
@@ -119,6 +120,11 @@ class Contract(Part):
         if double:
             raise ValueError(f"named twice: {', '.join(double)}")
         return self
+
+    @property
+    def digest(self) -> Digest:
+        """Its hash: what a hospital attests is bound to it."""
+        return digest(canonical(self.model_dump(mode="json")))
 
 
 COX = "cox"
@@ -337,6 +343,11 @@ class Study(Part):
     min_patients: int = Field(10, ge=1, description="a site with fewer training patients takes no part")
     deadlines: Deadlines = Field(Deadlines(), description="how long a round waits")
     evaluation: Evaluation = Field(Evaluation(), description="on whom the model is judged")
+    gate: Gate | None = Field(
+        None,
+        description="a check that each hospital's data pass before a round, attested under its key; none given: no "
+        "check is asked for",
+    )
     sites: tuple[Slug, ...] = Field((), description="invited sites; empty invites all")
 
     @property

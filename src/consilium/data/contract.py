@@ -13,6 +13,7 @@ from consilium.core.study import TIMED, Contract, Evaluation, Feature, Label
 from consilium.data.base import Floats, Rows, Table
 from consilium.data.cohort import held_out
 from consilium.data.mapping import FeatureMap, LabelMap, Mapping, normal
+from consilium.data.traps import Looks, look, placeholder
 from consilium.data.units import conversion
 
 NAN = float("nan")
@@ -28,6 +29,9 @@ class Column:
     not_a_number: int = 0
     unmapped: Counter[str] = field(default_factory=Counter)
     converted: str = ""
+    placeholders: Counter[str] = field(default_factory=Counter)  # of what is not a number: `?` and the like
+    looks: Looks = field(default_factory=Looks)
+    mapped: dict[str, float] = field(default_factory=dict)  # codes of the label that have a meaning
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,8 @@ def _feature(feature: Feature, given: FeatureMap | str, rows: Rows, always: froz
     if feature.type == "number":
         assert feature.unit is not None and given.unit is not None
         units = (given.unit, feature.unit, given.analyte)
-        return _numbers(texts, gone, units, feature.range, told, f"features.{feature.id}.unit")
+        about = f"{feature.id} {feature.meaning} {given.column}"
+        return _numbers(texts, gone, units, feature.range, told, f"features.{feature.id}.unit", about)
     assert feature.categories is not None and given.codes is not None
     index = {code: float(number) for number, code in enumerate(feature.categories)}
     return _codes(texts, gone, {code: index[meaning] for code, meaning in given.codes.items()}, told)
@@ -117,7 +122,7 @@ def _label(label: Label, given: LabelMap, rows: Rows, always: frozenset[str], to
     if label.type == TIMED:
         return _timed(label, given, texts, rows, always, told)
     if given.codes is not None:
-        values = _codes(texts, gone, given.codes, told)
+        values, told.mapped = _codes(texts, gone, given.codes, told), given.codes
     else:
         units = (given.unit or "1", label.unit or given.unit or "1", given.analyte)
         values = _numbers(texts, gone, units, label.range, told, "label.unit")
@@ -146,6 +151,7 @@ def _timed(
     gone = always | frozenset(given.missing)
     event = _codes([texts[row] for row in known], gone, given.codes, second)
     told.usable, told.unmapped, told.missing = second.usable, second.unmapped, told.missing + second.missing
+    told.looks, told.placeholders = Looks(), Counter()  # of the time, where findings speak of the event
     found = np.full(len(time), NAN)
     found[known] = np.where(np.isnan(event), NAN, survival.joined(time[known], event == 1))
     return found
@@ -153,7 +159,7 @@ def _timed(
 
 def _numbers(
     texts: list[str | None], gone: frozenset[str], units: tuple[str, str, str | None],
-    allowed: tuple[float, float] | None, told: Column, where: str,
+    allowed: tuple[float, float] | None, told: Column, where: str, about: str = "",
 ) -> Floats:  # fmt: skip
     try:
         factor, offset = conversion(*units)
@@ -161,7 +167,7 @@ def _numbers(
         raise MappingInvalid(f"{where}: {error.message}", error.remedy) from error
     if units[0] != units[1]:
         told.converted = f"{units[0]} to {units[1]}"
-    found = np.full(len(texts), NAN)
+    found, seen = np.full(len(texts), NAN), []
     for row, text in enumerate(texts):
         if text is None or normal(text) in gone:
             told.missing += 1
@@ -169,15 +175,19 @@ def _numbers(
         try:
             value = float(text) * factor + offset
         except ValueError:
-            told.not_a_number += 1
-            continue
+            value = NAN
         if not math.isfinite(value):
             told.not_a_number += 1
-        elif allowed is not None and not allowed[0] <= value <= allowed[1]:
+            told.placeholders.update([text.strip()] if placeholder(text) else [])
+            continue
+        seen.append((float(text), value))
+        if allowed is not None and not allowed[0] <= value <= allowed[1]:
             told.out_of_range += 1
         else:
             found[row] = value
             told.usable += 1
+    pairs = np.array(seen).reshape(-1, 2)
+    told.looks = look(pairs[:, 0], pairs[:, 1], allowed, units, about)
     return found
 
 

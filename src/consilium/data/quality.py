@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 
 from consilium.core import survival
-from consilium.core.study import TIMED, Contract, Study
+from consilium.core.gate import Gate
+from consilium.core.study import TIMED, Contract, Feature, Label, Study
 from consilium.data.base import Table
 from consilium.data.contract import Column, Mapped
-
-MIN_CELL = 10
-Count = int | str
+from consilium.data.findings import MIN_CELL, Count, Finding, Look, hidden, of_column
 
 
 @dataclass(frozen=True)
-class Finding:
+class Fit:
     """One feature, or the label. Counts are numbers, ``<10`` or ``hidden``."""
 
     id: str
@@ -33,6 +32,7 @@ class Finding:
     converted: str
     level: str  # ok, note, problem
     advice: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True)
@@ -48,54 +48,57 @@ class Report:
     without_label: Count
     incomplete: Count
     prevalence: str
-    features: tuple[Finding, ...]
-    label: Finding
+    features: tuple[Fit, ...]
+    label: Fit
     advice: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
     @property
     def usable(self) -> bool:
         """Whether nothing stands in the way of training."""
-        return not self.advice and all(finding.level != "problem" for finding in (*self.features, self.label))
+        return not any(finding.blocks for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {**asdict(self), "usable": self.usable}
 
 
-def hidden(count: int) -> Count:
-    """A count, or ``<10`` for 1 to 9."""
-    return f"<{MIN_CELL}" if 0 < count < MIN_CELL else count
-
-
 def check(study: Study, mapped: Mapped) -> Report:
     """Judge what a mapping gave."""
-    table, contract = mapped.table, study.contract
+    table, contract, gate = mapped.table, study.contract, study.gate or Gate()
     kept, test = len(table.label), int(table.test.sum())
     training = kept - test
-    advice = []
+    whole = []
     if training < study.min_patients:
-        advice.append(f"{hidden(training)} training patients; the study wants at least {study.min_patients}")
+        words = f"{hidden(training)} training patients; the study wants at least {study.min_patients}"
+        blocks = "few-patients" not in gate.advisory
+        whole.append(Finding("few-patients", "", hidden(training), words, "see what is left out", blocks))
     shown = shown_counts([training, test, mapped.without_label, mapped.incomplete])
-    findings = tuple(_finding(name, column, mapped.read) for name, column in mapped.features.items())
+    fits = tuple(_fit(one, mapped.features[one.id], mapped.read, gate) for one in contract.features)
+    label = _label(contract, mapped, gate)
     return Report(
         study=study.name, contract=contract.id, read=hidden(mapped.read),
         kept=kept if isinstance(shown[0], int) and isinstance(shown[1], int) else "hidden",
         training=shown[0], test=shown[1], without_label=shown[2], incomplete=shown[3],
-        prevalence=_prevalence(contract, mapped), features=findings,
-        label=_label(contract, mapped), advice=tuple(advice),
+        prevalence=_prevalence(contract, mapped), features=fits, label=label,
+        advice=tuple(one.words for one in whole),
+        findings=(*whole, *(finding for fit in (*fits, label) for finding in fit.findings)),
     )  # fmt: skip
 
 
-def _label(contract: Contract, mapped: Mapped) -> Finding:
-    """The label's finding, with what follows where one class of it is lacking: that is no reason not to take part."""
-    found = _finding(contract.label.id, mapped.label, mapped.read)
-    told = _one_class(mapped.table) if contract.label.type == "binary" else ""
-    if not told:
+def _label(contract: Contract, mapped: Mapped, gate: Gate) -> Fit:
+    """The label's fit, with what follows where one class of it is lacking: that is no reason not to take part."""
+    found = _fit(contract.label, mapped.label, mapped.read, gate)
+    told = _one_class(mapped.table) if contract.label.type == "binary" else ("", "")
+    if not told[0]:
         return found
-    return replace(found, advice=(*found.advice, told), level="note" if found.level == "ok" else found.level)
+    finding = Finding("one-class", contract.label.id, "hidden", *told, blocks="one-class" not in gate.advisory)
+    level = "problem" if finding.blocks else "note" if found.level == "ok" else found.level
+    words = f"{finding.words}: {finding.remedy}"
+    return replace(found, advice=(*found.advice, words), level=level, findings=(*found.findings, finding))
 
 
-def _one_class(table: Table) -> str:
+def _one_class(table: Table) -> tuple[str, str]:
     """Which patients have one class of a binary label only, and what follows; empty where both are there."""
     lacking = {
         words: len(np.unique(label)) == 1
@@ -107,12 +110,12 @@ def _one_class(table: Table) -> str:
     }
     who = next((words for words, one in lacking.items() if one), "")
     if not who:
-        return ""
+        return "", ""
     judged = "no model, be it common or local, can be judged here: its AUROC is shown as `one class only`"
     learns = "a model trained here alone learns nothing that tells the classes apart"
     follows = {"all patients": f"{judged}, and {learns}", "the held-out patients": judged}.get(who, learns)
-    return (
-        f"{who} have one class only: {follows}. This hospital can take part all the same and adds to the common model; "
+    return f"{who} have one class only", (
+        f"{follows}. This hospital can take part all the same and adds to the common model; "
         "if there should be both classes, correct the label's codes in the mapping"
     )
 
@@ -129,16 +132,19 @@ def _prevalence(contract: Contract, mapped: Mapped) -> str:
     return f"{positives / len(label):.1%}"
 
 
-def _finding(name: str, told: Column, rows: int) -> Finding:
+def _fit(of: Feature | Label, told: Column, rows: int, gate: Gate) -> Fit:
     counts = [told.usable, told.missing, told.out_of_range, told.not_a_number, sum(told.unmapped.values())]
     shown = shown_counts(counts, whole=0)
     share = told.usable / rows if rows else 0.0
     masked = isinstance(shown[0], str)
-    advice, level = _advice(told, rows)
-    return Finding(
-        id=name, rows=hidden(rows), usable=shown[0], coverage="hidden" if masked else f"{share:.0%}", missing=shown[1],
-        out_of_range=shown[2], not_a_number=shown[3], unmapped=_unmapped(told, shown[4]), converted=told.converted,
-        level=level, advice=advice,
+    unmapped = _unmapped(told, shown[4])
+    look = Look(of, told, rows, gate, shown[4], shown[3], shown[2], shown[0])
+    findings = of_column(look)
+    level = "problem" if any(one.blocks for one in findings) else "note" if findings else "ok"
+    return Fit(
+        id=of.id, rows=hidden(rows), usable=shown[0], coverage="hidden" if masked else f"{share:.0%}", missing=shown[1],
+        out_of_range=shown[2], not_a_number=shown[3], unmapped=unmapped, converted=told.converted,
+        level=level, advice=tuple(f"{one.words}: {one.remedy}" for one in findings), findings=findings,
     )  # fmt: skip
 
 
@@ -183,23 +189,3 @@ def _unmapped(told: Column, total: Count) -> dict[str, Count]:
         rest += shown.pop()[0]
     found: dict[str, Count] = {code: count for count, code in shown}
     return {**found, "(rare codes)": "hidden" if rest >= MIN_CELL else f"<{MIN_CELL}"} if rest else found
-
-
-def _advice(told: Column, rows: int) -> tuple[tuple[str, ...], str]:
-    found, levels = [], ["ok"]
-
-    def tell(count: int, share: float, words: str) -> None:
-        if count:  # a small count is never more than a note: the level would give it away
-            found.append(words)
-            levels.append("problem" if count >= MIN_CELL and count > share * rows else "note")
-
-    mend = "some codes are not mapped: add them to `codes`, or to `missing` if they mean nothing is known"
-    tell(sum(told.unmapped.values()), 0.05, mend)
-    mend = "some values are not numbers: add their code to `missing`, or correct the column"
-    tell(told.not_a_number, 0.05, mend)
-    mend = "some values lie outside the contract's range and count as missing: check the unit, and codes such as 0"
-    tell(told.out_of_range, 0.2, mend)
-    if told.usable == 0 and not found:
-        levels.append("note")
-        found.append("this hospital has no value: fine where the contract allows it; write `absent` to say so")
-    return tuple(found), max(levels, key=("ok", "note", "problem").index)

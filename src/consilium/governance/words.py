@@ -84,6 +84,11 @@ _SINGLE_NOISED = (
     "model's scores on held-out patients, without noise. People with an account see the figures of each hospital; the "
     "other hospitals see sums over all that took part. {bound}"
 )
+_CHECK = (
+    "Whether the data pass the study's check, which kinds of findings there are and at which feature, what percent of "
+    "patients has each value in steps of five, and the number of training patients in tens. All people with an "
+    "account see that. With a check that did not pass this hospital is not asked to train."
+)
 PROTECTS = {
     "plain": "plain: the coordinator saw each hospital's update and figures; each site signed that it accepts it",
     "secure_sum": "secure_sum: the coordinator saw sums over hospitals; figures of single hospitals are withheld",
@@ -112,6 +117,11 @@ def explain(plan: Plan) -> str:
         "",
         "What leaves, once per round:",
         f"  {_leaves(study)}",
+        *(
+            []
+            if study.gate is None
+            else ["", "What leaves with the approval, and with each check after it:", f"  {_CHECK}"]
+        ),
         "",
         "Who can learn what:",
         f"  {learns(study)}",

@@ -13,7 +13,6 @@ from consilium.algorithms.regression import Fit, fitted
 from consilium.api import freeze
 from consilium.core import state as chain
 from consilium.core.errors import Conflict, StudyInvalid
-from consilium.core.ids import canonical, digest
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import from_safetensors, to_safetensors, unflatten
 from consilium.simulation.conditions import Conditions
@@ -130,8 +129,8 @@ def _fits(study: Study) -> None:
 
 def _origin(plan: Plan, outcome: Outcome) -> dict[str, str]:
     """Where a model comes from, as `study result --model` writes it; and that it was simulated."""
-    contract = canonical(plan.study.contract.model_dump(mode="json"))
     return {
         "consilium": "1", "study": plan.study.name, "run": f"{plan.study.name}-1", "plan": plan.digest,
-        "contract": digest(contract), "state": outcome.digest, "kind": plan.study.model.kind, "simulated": "true",
+        "contract": plan.study.contract.digest, "state": outcome.digest, "kind": plan.study.model.kind,
+        "simulated": "true",
     }  # fmt: skip

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from sqlite3 import Row
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -19,6 +20,9 @@ from consilium.site.guard import Guard
 from consilium.site.journal import MADE, OPEN, Journal
 from consilium.wire.envelope import seal
 from consilium.wire.messages import Decision
+
+if TYPE_CHECKING:  # it stands on much that most commands do not need
+    from consilium.data.quality import Report
 
 
 @dataclass(frozen=True)
@@ -107,8 +111,8 @@ class Desk:
 
         Nothing is signed that could never train: the patients are counted as the pipeline will count them.
 
-        Raises: Refused: the policy forbids it, a weaker mode was not accepted by name, there are too few patients, or
-                the privacy budget has no room for a run.
+        Raises: Refused: the policy forbids it, a weaker mode was not accepted by name, there are too few patients, the
+                data do not pass the study's check, or the privacy budget has no room for a run.
                 Invalid: there is no such mode.   NotFound: no mapping.   MappingInvalid, DataUnusable: no table.
         """
         plan, policy = self.plan(study), self.folder.policy()
@@ -124,10 +128,37 @@ class Desk:
         chosen = self.folder.mapping(plan.study.contract.id, mapping)
         expires = self._expiry(plan, policy, until, now)
         self._afford(plan, chosen)
-        _enough(plan, policy, chosen, self.folder.extracts / plan.study.name)
+        report = _enough(plan, policy, chosen, self.folder.extracts / plan.study.name)
         decision = self._decision("approve", study, person, now, accepts=weaker(plan), expires=expires)
+        if plan.study.gate is not None:
+            self._attest(plan, chosen, report, now)
         self._keep(decision, now, chosen if mapping else None)
         return decision
+
+    def checked(self, study: str, mapping: Path | None, tell: bool, now: datetime) -> "tuple[Report, bool]":
+        """Check the data against a study that was offered, and remember it; whether what was found is sent, signed.
+
+        It is sent where the study asks for a check and is approved here, and else where a person says so (`tell`).
+
+        Raises: NotFound: no such study, or no mapping.   MappingInvalid, DataUnusable: no table.
+        """
+        from consilium.site import attesting, tables
+
+        plan = self.plan(study)
+        path = self.folder.mapping(plan.study.contract.id, mapping) if mapping else self.mapping(study)
+        report = tables.check(plan.study, path, self.folder.extracts / study)
+        if tell or (plan.study.gate is not None and self.standing(study, now).word == "approved"):
+            self._attest(plan, path, report, now)
+            return report, True
+        with self.journal.write() as tx:
+            attesting.keep(tx, plan, report, now)
+        return report, False
+
+    def _attest(self, plan: Plan, mapping: Path, report: "Report", now: datetime) -> None:
+        from consilium.site import attesting, tables
+
+        with self.journal.write() as tx:
+            attesting.attest(self.folder, tx, plan, tables.kind(plan.study, mapping), report, now)
 
     def decline(self, study: str, person: str, reason: str, now: datetime) -> Decision:
         """Decline a study."""
@@ -220,18 +251,28 @@ def _known(modes: tuple[str, ...]) -> None:
         )
 
 
-def _enough(plan: Plan, policy: Policy, mapping: Path, extracts: Path) -> None:
-    """Whether training could begin here today. How many patients there are is not said, lest a small number be shown.
+def _enough(plan: Plan, policy: Policy, mapping: Path, extracts: Path) -> "Report":
+    """Whether training could begin here today; what was found.
 
-    The policy has no exception from its own threshold, so there is none here.
+    How many patients there are is not said, lest a small number be shown. The policy has no exception from its own
+    threshold, so there is none here.
     """
     from consilium.site import tables  # it stands on much that most commands do not need
 
     least = policy.threshold(plan.study)
-    if not tables.enough(plan.study, mapping, least, extracts):
+    report, enough = tables.checked(plan.study, mapping, least, extracts)
+    if not enough:
         whose = "the study asks" if plan.study.min_patients > policy.min_patients else "the hospital's policy asks"
         raise Refused(
             f"this hospital has fewer than {least} patients for training; {whose} for so many",
             f"see what `consilium site check {plan.study.name}` leaves out; approve it once there are enough",
             reason="too-few-patients",
         )
+    if plan.study.gate is not None and not report.usable:
+        raise Refused(
+            f"this hospital's data do not pass the check of {plan.study.name}: "
+            + "; ".join(str(finding) for finding in report.findings if finding.blocks),
+            "correct the mapping, then approve",
+            reason="check-failed",
+        )
+    return report

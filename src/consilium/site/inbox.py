@@ -251,6 +251,9 @@ class Inbox:
         newest = "SELECT study, envelope FROM decisions WHERE id IN (SELECT max(id) FROM decisions GROUP BY study)"
         for row in tx.rows(newest):
             tx.send("decision", bytes(row["envelope"]), {"study": row["study"]}, now)
+        attested = "SELECT max(id) FROM checks WHERE envelope IS NOT NULL GROUP BY study"
+        for row in tx.rows(f"SELECT study, envelope FROM checks WHERE id IN ({attested})"):  # noqa: S608
+            tx.send("attestation", bytes(row["envelope"]), {"study": row["study"]}, now)
         self._checkpoint(tx, None, None, now, told.kept)
 
     def _checkpoint(

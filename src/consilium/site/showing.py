@@ -139,7 +139,22 @@ def finding(found: "Finding") -> None:
         click.echo(f"{'':<22}Next: {found.remedy}")
 
 
-def report(found: "Report") -> None:
+def checks(rows: list[Json]) -> None:
+    """The checks that were made here, as a table."""
+    table(
+        [
+            {
+                **row, "at": row["at"][:19], "outcome": "passed" if row["passed"] else "not passed",
+                "sent": "yes" if row["sent"] else "no", "blocking": ", ".join(row["blocking"]),
+                "advisory": len(row["advisory"]),
+            }
+            for row in rows
+        ],
+        ("at", "study", "outcome", "sent", "training", "advisory", "blocking"),
+    )  # fmt: skip
+
+
+def report(found: "Report", sent: bool = False) -> None:
     """How the data fit, feature by feature, and what to do."""
     click.echo(f"{found.study}, contract {found.contract}: {found.read} rows read, {found.kept} patients usable")
     click.echo(f"training {found.training}, held out {found.test}, prevalence {found.prevalence}")
@@ -152,7 +167,11 @@ def report(found: "Report") -> None:
             "not a number": one.not_a_number, "unmapped": unmapped, "unit": one.converted, "verdict": one.level,
         })  # fmt: skip
     table(rows, tuple(rows[0]))
-    advice = [f"{one.id}: {text}" for one in (*found.features, found.label) for text in one.advice]
-    for text in (*found.advice, *advice):
-        click.echo(f"  - {text}")
-    click.echo("\nReady for training." if found.usable else "\nNot ready: mend what is marked as a problem.")
+    for finding in sorted(found.findings, key=lambda one: not one.blocks):
+        sign = click.style("blocks", fg="red") if finding.blocks else click.style("note  ", fg="yellow")
+        click.echo(f"  {sign} {_cell(finding)} [{finding.kind}, {finding.count}]")
+        if finding.write:
+            click.echo(f"         write {finding.place}: {_cell(finding.write)}")
+    click.echo("\nReady for training." if found.usable else "\nNot ready: mend what blocks.")
+    if sent:
+        click.echo("The outcome is sent to the study's owner, signed, without counts and codes.")

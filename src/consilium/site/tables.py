@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from consilium import plugins
+from consilium.core.errors import Refused
 from consilium.core.study import Study
 from consilium.data import contract, quality
 from consilium.data.base import Asked, source
@@ -25,6 +26,11 @@ def mapped(study: Study, mapping: Path, extracts: Path | None = None) -> Mapped:
     return contract.apply(given, study.contract, study.evaluation, rows)
 
 
+def kind(study: Study, mapping: Path) -> str:
+    """Which kind of source a mapping reads. Raises: MappingInvalid."""
+    return load(mapping, study.contract).source.type
+
+
 def check(study: Study, mapping: Path, extracts: Path | None = None) -> quality.Report:
     """How well the hospital's data fit."""
     return quality.check(study, mapped(study, mapping, extracts))
@@ -34,11 +40,6 @@ def checked(study: Study, mapping: Path, least: int, extracts: Path | None = Non
     """The same, and whether there are at least `least` training patients, also where their number is hidden."""
     found = mapped(study, mapping, extracts)
     return quality.check(study, found), _training(found) >= least
-
-
-def enough(study: Study, mapping: Path, least: int, extracts: Path | None = None) -> bool:
-    """Whether there are at least `least` training patients."""
-    return _training(mapped(study, mapping, extracts)) >= least
 
 
 def _training(found: Mapped) -> int:
@@ -55,8 +56,19 @@ class Prepared:
 
 
 def prepare(study: Study, mapping: Path, folder: Path, extracts: Path | None = None) -> Prepared:
-    """Write the table of a study into `folder`, readable by its owner alone."""
-    table = mapped(study, mapping, extracts).table
+    """Write the table of a study into `folder`, readable by its owner alone.
+
+    Raises: Refused: the data do not pass the check for which the study asks (`check-failed`); and as `mapped`.
+    """
+    found = mapped(study, mapping, extracts)
+    if study.gate is not None and not (report := quality.check(study, found)).usable:
+        kinds = ", ".join(sorted({one.kind for one in report.findings if one.blocks}))
+        raise Refused(
+            f"the data do not pass the study's check any more ({kinds})",
+            f"`consilium site check {study.name}` says what to do",
+            reason="check-failed",
+        )
+    table = found.table
     path = folder / "table.npz"
     path.touch(mode=0o600)
     with path.open("wb") as file:

@@ -23,6 +23,7 @@ OURS = {
     "view-invalid": "the hospital's view of its resources cannot be used as it stands; `consilium site check` says why",
     "policy-invalid": "the hospital's policy cannot be read as it stands; `consilium site doctor` says why, there",
     "data-unusable": "the hospital's data cannot be used as they stand; `consilium site check` says why, there",
+    "check-failed": "the hospital's data do not pass the study's check; `consilium site check` says why, there",
     "budget": "the hospital's privacy budget has no room for this study; `consilium site budget` says why, there",
     "ledger": "the hospital's privacy ledger was restored from an older copy; a person there says what was spent",
 }

@@ -78,6 +78,17 @@ decisions = Table(
     Column("envelope", LargeBinary, nullable=False),
     Column("digest", String(71), nullable=False, unique=True),  # of the envelope: the same decision twice is one
 )
+attestations = Table(
+    "attestations",  # what sites found when they checked their data against a study's contract
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("site", ForeignKey("sites.site"), nullable=False),
+    Column("study", ForeignKey("studies.study"), nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("digest", String(71), nullable=False, unique=True),  # of the envelope: the same one twice is one
+    Index("attestations_study", "study", "site", "id"),
+)
 refusals = Table(
     "refusals",
     metadata,

@@ -274,7 +274,43 @@ class Decision(Signed):
     reason: Long = ""
 
 
-SITE_MESSAGES: dict[str, type[Signed]] = {m.TYPE: m for m in (Answer, Step, Refusal, Decision, Checkpoint, Alarm)}
+class Coverage(Message):
+    """How many patients have a value of one feature: percent, in steps of five; None: it is hidden."""
+
+    id: Short
+    percent: int | None = Field(ge=0, le=100)
+
+
+class Found(Message):
+    """One finding of a check: a stable code, the feature, and whether it blocks. No word of the hospital's is in it."""
+
+    kind: Name
+    where: Short
+    blocks: bool
+
+
+class Attestation(Signed):
+    """What a check of the hospital's data against a contract found, under the site's key. Numbers are coarse.
+
+    `source` is the kind of source, such as fhir. `patients` are those for training, in tens, rounded down.
+    """
+
+    TYPE: ClassVar[str] = "application/vnd.consilium.attestation+json"
+    site: Name
+    study: Name
+    plan: Hash
+    contract: Hash
+    source: Name
+    passed: bool
+    patients: Number
+    coverage: tuple[Coverage, ...] = Field(max_length=10_001)
+    findings: tuple[Found, ...] = Field(max_length=100_000)
+    at: AwareDatetime
+
+
+SITE_MESSAGES: dict[str, type[Signed]] = {
+    m.TYPE: m for m in (Answer, Step, Refusal, Decision, Attestation, Checkpoint, Alarm)
+}
 INBOX_MESSAGES: dict[str, type[Signed]] = {m.TYPE: m for m in (Offer, Task, Closed, Ended, Checkpoint, Reopened)}
 
 # plain requests and answers

@@ -13,14 +13,15 @@ from consilium.core.errors import DataUnusable, Invalid, OverQuota, Refused
 from consilium.core.ids import digest
 from consilium.core.study import Plan
 from consilium.site import showing, tables
+from consilium.site.attesting import history
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder, Membership
 from consilium.site.inbox import Inbox
 from consilium.site.journal import Journal
 from consilium.site.outbox import Outbox
 from consilium.site.veto import Veto, reason_of
-from consilium.wire.envelope import Envelope
-from consilium.wire.messages import Blob, Offer, Refusal, Task
+from consilium.wire.envelope import Envelope, unseal
+from consilium.wire.messages import Attestation, Blob, Offer, Refusal, Task
 from e2e.federation import study, table
 
 NOW = datetime(2030, 6, 1, 12, 0, tzinfo=UTC)
@@ -92,6 +93,75 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made = Site(tmp_path / "north")
     yield made
     made.journal.close()
+
+
+def gated(site: Site, **gate: Any) -> Plan:
+    plan = Plan.of(study("sums", gate=gate))
+    site.put(plan)
+    return plan
+
+
+def attested(site: Site) -> list[Attestation]:
+    rows = site.journal.rows("SELECT envelope FROM outbox WHERE type = 'attestation' ORDER BY id")
+    sealed = [unseal(bytes(row["envelope"]), Attestation.TYPE, [site.folder.identity().public]) for row in rows]
+    return [Attestation.decode(payload) for payload in sealed]
+
+
+def labels(site: Site, *codes: str) -> None:
+    """Labels of the first patients of the hospital's table."""
+    path = site.mapping.parent / "table.csv"
+    lines = path.read_text().splitlines()
+    for number, code in enumerate(codes, start=1):
+        lines[number] = f"{lines[number].rpartition(',')[0]},{code}"
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_what_is_attested_is_bound_to_plan_and_contract_and_holds_no_exact_count(site: Site) -> None:
+    plan = gated(site)
+    labels(site, *["never"] * 3, *["Lupus"] * 9)
+    site.desk.checked("sums", site.mapping, True, NOW)
+    (told,) = attested(site)
+    assert (told.plan, told.contract, told.source, told.passed) == (
+        plan.digest, plan.study.contract.digest, "csv", False,
+    )  # fmt: skip
+    whole = int((~tables.mapped(plan.study, site.mapping).table.test).sum())
+    assert told.patients == whole // 10 * 10 != whole
+    assert all(one.percent is None or one.percent % 5 == 0 for one in told.coverage)
+    assert [(one.kind, one.where, one.blocks) for one in told.findings] == [("label-codes", "large", True)]
+    text = told.encode().decode()
+    assert not any(word in text for word in ("never", "Lupus", "table.csv", "column", "<10"))
+
+
+def test_a_check_leaves_only_where_a_person_says_so_or_has_approved(site: Site) -> None:
+    gated(site)
+    assert site.desk.checked("sums", site.mapping, False, NOW)[1] is False and not attested(site)
+    site.approve("sums")
+    assert [one.passed for one in attested(site)] == [True], "with the approval"
+    order = [row["type"] for row in site.journal.rows("SELECT type FROM outbox ORDER BY id")]
+    assert order == ["attestation", "decision"], "the coordinator opens a round upon the second"
+    labels(site, *["4"] * 12)
+    report, sent = site.desk.checked("sums", None, False, NOW)
+    assert sent and not report.usable and [one.passed for one in attested(site)] == [True, False]
+    site.desk.revoke("sums", "Vera", "", NOW)
+    assert site.desk.checked("sums", None, False, NOW)[1] is False and len(attested(site)) == 2
+    assert [(one["passed"], one["sent"]) for one in history(site.journal)] == [
+        (True, False), (True, True), (False, True), (False, False),
+    ]  # fmt: skip
+
+
+def test_data_that_do_not_pass_are_neither_approved_nor_trained_unless_the_study_lets_them(site: Site) -> None:
+    plan = gated(site)
+    labels(site, *["4"] * 12)
+    with pytest.raises(Refused) as caught:
+        site.approve("sums")
+    assert caught.value.reason == "check-failed" and site.decided() == 0
+    with pytest.raises(Refused) as caught:
+        tables.prepare(plan.study, site.mapping, site.folder.home)
+    assert caught.value.reason == "check-failed" and not (site.folder.home / "table.npz").exists()
+    lenient = study("other", gate={"advisory": ["label-codes"]})
+    site.put(Plan.of(lenient))
+    site.approve("other")
+    assert tables.prepare(lenient, site.mapping, site.folder.home).training > 0
 
 
 def changed(name: str = "sums") -> Plan:

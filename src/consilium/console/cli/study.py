@@ -112,10 +112,53 @@ def show(name: str, as_json: bool) -> None:
         return
     click.echo(f"{fact['study']}: {fact['title']}\nplan {fact['plan']}\nowner {fact['owner']}\nruns {_runs(fact)}\n")
     rows = [{"site": site, **decision} for site, decision in sorted(fact["sites"].items())]
-    output.table(rows, False, ("site", "decision", "person", "at", "expires", "reason"))
+    check = ("check",) if any("check" in row for row in rows) else ()
+    output.table(rows, False, ("site", "decision", *check, "person", "at", "expires", "reason"))
     if fact.get("refusals"):
         click.echo("\nRefusals")
         output.table(fact["refusals"], False, ("site", "run", "round", "reason", "text"))
+
+
+@study.command()
+@click.argument("name")
+@output.as_json
+def checks(name: str, as_json: bool) -> None:
+    """Show, side by side, what each hospital's newest check of its data found, and how many patients have which value.
+
+    Percents are in steps of five and patients in tens, as hospitals send them; `?` is hidden.
+    """
+    fact = federation().study(name).show()
+    found = dict(sorted(fact.get("checks", {}).items()))
+    if as_json:
+        output.say({"study": name, "checks": found}, True)
+        return
+    rows = [
+        {
+            "site": site, "check": "passed" if told["passed"] else "not passed", "at": told["at"][:19],
+            "source": told["source"], "patients": told["patients"], "checks": told["checks"],
+            "blocking": ", ".join(_place(one) for one in told["findings"] if one["blocks"]),
+        }
+        for site, told in found.items()
+    ]  # fmt: skip
+    rows += [{"site": site, "check": "none"} for site in sorted(fact["sites"]) if site not in found]
+    output.table(rows, False, ("site", "check", "at", "source", "patients", "checks", "blocking"))
+    if found:
+        click.echo("\nPatients who have a value, in percent")
+        output.table(_coverage(found), False, ("feature", *found))
+
+
+def _place(finding: dict[str, Any]) -> str:
+    return f"{finding['where'] or 'table'}: {finding['kind']}"
+
+
+def _coverage(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per feature, one column per hospital."""
+    names = [one["id"] for one in next(iter(found.values()))["coverage"]]
+    by_site = {site: {one["id"]: one["percent"] for one in told["coverage"]} for site, told in found.items()}
+    return [
+        {"feature": name, **{site: "?" if known.get(name) is None else known[name] for site, known in by_site.items()}}
+        for name in names
+    ]
 
 
 def _runs(fact: dict[str, Any]) -> str:

@@ -1,0 +1,216 @@
+"""What is wrong with a hospital's column, how much of it, and what to write where: words made of counts.
+
+Counts are numbers, ``<10`` (1 to 9) or ``hidden`` (any number), as quality.py shows them. A value of a patient is in
+none of it: named are codes of ten patients and more, and what looks like a code for nothing known.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from consilium.core.gate import Gate, Kind
+from consilium.core.study import Feature, Label
+from consilium.data.contract import Column
+from consilium.data.traps import placeholder
+
+MIN_CELL = 10
+Count = int | str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong (`kind`, `words`), where, how much, and what to do.
+
+    where: the feature, or the label; empty: the table as a whole.   write: what, in YAML, to write at `place` of the
+    mapping; empty where a person has to look first.
+    """
+
+    kind: Kind
+    where: str
+    count: Count
+    words: str
+    remedy: str
+    blocks: bool
+    place: str = ""
+    write: str = ""
+
+    def __str__(self) -> str:
+        """In one line."""
+        return f"{self.where}: {self.words}: {self.remedy}" if self.where else f"{self.words}: {self.remedy}"
+
+
+def hidden(count: int) -> Count:
+    """A count, or ``<10`` for 1 to 9."""
+    return f"<{MIN_CELL}" if 0 < count < MIN_CELL else count
+
+
+def part(count: int, whole: int, shown: Count) -> Count:
+    """What may be shown of a part of a count: nothing from which the rest follows, where the rest is small."""
+    if 0 < count < MIN_CELL:
+        return f"<{MIN_CELL}"
+    return count if shown == whole and not 0 < whole - count < MIN_CELL else "hidden"
+
+
+@dataclass(frozen=True)
+class Look:
+    """One column, as findings see it. shown: of unmapped, not a number, out of range and usable, what may be shown."""
+
+    of: Feature | Label
+    told: Column
+    rows: int
+    gate: Gate
+    unmapped: Count
+    not_a_number: Count
+    out_of_range: Count
+    usable: Count
+
+    @property
+    def place(self) -> str:
+        """Where the mapping speaks of it."""
+        return f"features.{self.of.id}" if isinstance(self.of, Feature) else "label"
+
+    def finding(
+        self, kind: Kind, count: int, shown: Count, limit: float, words: str, remedy: str, place: str = "",
+        write: str = "",
+    ) -> Finding:  # fmt: skip
+        """A small count blocks nothing: that it does would give it away."""
+        blocks = kind not in self.gate.advisory and count >= MIN_CELL and count > limit * self.rows
+        return Finding(kind, self.of.id, shown, words, remedy, blocks, f"{self.place}{place}" if write else "", write)
+
+
+def of_column(look: Look) -> tuple[Finding, ...]:
+    """All findings of one column."""
+    told, nothing = look.told, _nothing(look.told)
+    if told.missing + sum(nothing.values()) == look.rows and not told.usable:
+        return (_absent(look, nothing),)
+    found = [*_codes(look), *_numbers(look)]
+    if isinstance(look.of, Feature) and 0 < told.usable < look.rows / 10 and not any(one.blocks for one in found):
+        words = "fewer than a tenth of the patients have a value"
+        found.append(look.finding("sparse", told.usable, look.usable, 0, words, "fine where the contract allows it"))
+    if told.looks.same and told.usable >= MIN_CELL and not told.looks.inside:
+        words, remedy = "every value is the same", "check that the column is the right one; if it is so, all is well"
+        found.append(look.finding("constant", told.usable, look.usable, 0, words, remedy))
+    return tuple(found)
+
+
+def _nothing(told: Column) -> dict[str, int]:
+    """What stands where nothing is known, and counts as no value."""
+    empty = {code: count for code, count in told.unmapped.items() if placeholder(code)}
+    return {**empty, **told.placeholders, **told.looks.outside}
+
+
+def _absent(look: Look, nothing: dict[str, int]) -> Finding:
+    words = f"this hospital has no value, but {_quoted(nothing)}" if nothing else "this hospital has no value"
+    if not isinstance(look.of, Feature):
+        return look.finding("no-values", 0, 0, 0, words, "check the column and its codes")
+    if look.of.missing == "forbidden":
+        remedy = "without it no patient can take part; check the column"
+        return look.finding("no-values", look.rows, hidden(look.rows), 0, words, remedy)
+    return look.finding(
+        "no-values", look.rows, hidden(look.rows), 0, words,
+        "fine where the contract allows it; write `absent` to say so", write="absent",
+    )  # fmt: skip
+
+
+def _codes(look: Look) -> Iterator[Finding]:
+    """Codes without meaning: those that say nothing is known, and the others."""
+    codes, whole = look.told.unmapped, sum(look.told.unmapped.values())
+    nothing = {code: count for code, count in codes.items() if placeholder(code)}
+    empty = sum(nothing.values())
+    label = not isinstance(look.of, Feature)
+    kind: Kind = "label-codes" if label else "unmapped-codes"
+    limit = 0.0 if label else look.gate.unmapped_max
+    if empty:
+        marks = _quoted(nothing)
+        yield look.finding(
+            kind, empty, part(empty, whole, look.unmapped), limit, f"{marks} stands where nothing is known",
+            f"add {marks} to `missing`", ".missing", json.dumps(sorted(nothing), ensure_ascii=False),
+        )  # fmt: skip
+    if whole - empty:
+        shown = part(whole - empty, whole, look.unmapped)
+        words = "some codes are not mapped"
+        if label:
+            remedy, write = _label(look)
+            yield look.finding(kind, whole - empty, shown, 0, words, remedy, ".codes", write)
+        else:
+            remedy = "add them to `codes`, or to `missing` if they mean nothing is known"
+            yield look.finding(kind, whole - empty, shown, limit, words, remedy)
+
+
+def _label(look: Look) -> tuple[str, str]:
+    """What to do about codes of the label; and what to write where they go on from the highest known as grades do.
+
+    All digits above it are written, whichever stand in the table: a rare one is not named.
+    """
+    remedy = "say in `codes` what each code means; patients with another are left out"
+    known = look.told.mapped
+    strange = [code for code in look.told.unmapped if not placeholder(code)]
+    if not known or not all(len(code) == 1 and code.isdecimal() for code in (*known, *strange)):
+        return remedy, ""
+    top = max(known)
+    if min(strange) < top:
+        return remedy, ""
+    above = {str(digit): known[top] for digit in range(int(top) + 1, 10)}
+    remedy += f"; if they are grades above {top}, each means what {top} means"
+    return remedy, json.dumps(
+        {code: int(value) if value == int(value) else value for code, value in (known | above).items()}
+    )
+
+
+def _numbers(look: Look) -> Iterator[Finding]:
+    told, gate = look.told, look.gate
+    marks = sum(told.placeholders.values())
+    if marks:
+        text = _quoted(told.placeholders)
+        yield look.finding(
+            "not-a-number", marks, part(marks, told.not_a_number, look.not_a_number), gate.not_a_number_max,
+            f"some values are not numbers, {text} stands where nothing is known", f"add {text} to `missing`",
+            ".missing", json.dumps(sorted(told.placeholders), ensure_ascii=False),
+        )  # fmt: skip
+    if rest := told.not_a_number - marks:
+        yield look.finding(
+            "not-a-number", rest, part(rest, told.not_a_number, look.not_a_number), gate.not_a_number_max,
+            "some values are not numbers", "add their code to `missing`, or correct the column",
+        )  # fmt: skip
+    yield from _missing(look, told.looks.inside, told.usable, look.usable, 0.0)
+    yield from _missing(look, told.looks.outside, told.out_of_range, look.out_of_range, gate.out_of_range_max)
+    rest = told.out_of_range - sum(told.looks.outside.values())
+    if rest:
+        shown = part(rest, told.out_of_range, look.out_of_range)
+        yield _outside(look, rest, shown)
+
+
+def _missing(look: Look, codes: dict[str, int], whole: int, shown: Count, limit: float) -> Iterator[Finding]:
+    count = sum(codes.values())
+    if not count:
+        return
+    named, told = ", ".join(codes), look.told
+    if count == told.usable + told.out_of_range and not told.not_a_number:
+        words = f"every value is {named}, as where nothing was measured"
+    else:
+        words = f"{named} stands apart from all other values, as a code for `not measured` does"
+    where = "it is learned from" if limit == 0 else "it counts as missing, outside of the contract's range"
+    yield look.finding(
+        "code-for-missing", count, part(count, whole, shown), limit, f"{words}; {where}",
+        f"if nothing was measured there, add {named} to `missing`", ".missing", json.dumps(list(codes)),
+    )  # fmt: skip
+
+
+def _outside(look: Look, count: int, shown: Count) -> Finding:
+    seen = look.told.looks
+    if seen.unit:
+        also = f" of {seen.analyte}" if seen.analyte else ""
+        written = f"{{unit: {json.dumps(seen.unit)}" + (f", analyte: {seen.analyte}}}" if seen.analyte else "}")
+        return look.finding(
+            "unit", count, shown, 0.0,
+            f"most values lie outside the contract's range, and would lie inside it in {seen.unit}{also}",
+            "check the unit of this column", write=written,
+        )  # fmt: skip
+    return look.finding(
+        "out-of-range", count, shown, look.gate.out_of_range_max,
+        "some values lie outside the contract's range and count as missing", "check the unit, and codes such as 0",
+    )  # fmt: skip
+
+
+def _quoted(texts: Iterable[str]) -> str:
+    return " and ".join(f'"{text}"' for text in sorted(texts))

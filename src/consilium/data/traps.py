@@ -1,0 +1,139 @@
+"""What stands in a column of numbers and is no measurement: codes for missing, and values in another unit.
+
+By statistics, units and ranges alone: nothing here knows a data set. A code for missing is named to people, so only
+what looks like one is ever taken for one: 0, a negative whole number, or a row of 7, 8 or 9, apart from all else.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium.core.errors import MappingInvalid
+from consilium.data.units import MOLAR_MASS, conversion
+
+Floats = npt.NDArray[np.float64]
+WORDS = frozenset((
+    "na", "n/a", "#n/a", "nan", "null", "nil", "none", "missing", "unknown", "unk", "nd", "n.d.", "not done",
+    "not available", "not measured", "k.a.", "unbekannt", "inconnu", "desconocido",
+))  # fmt: skip
+"""Spellings of nothing, beside all that has neither letter nor digit, such as `?` or `-`."""
+UNITS = (
+    "mg/dL", "mmol/L", "umol/L", "g/dL", "g/L", "nmol/L", "ug/L", "ng/mL", "ug/dL", "mg/L", "meq/L", "Cel", "[degF]",
+    "mm[Hg]", "kPa", "kg", "g", "[lb_av]", "m", "cm", "mm", "um", "[in_i]", "a", "mo", "wk", "d", "h", "min", "s",
+    "/min", "/s", "1", "%", "10*3/uL", "10*9/L", "/uL", "L", "mL", "m2", "cm2", "mm2", "um2",
+)  # fmt: skip
+"""Units that tables of hospitals have; the usual ones first, for where several would fit."""
+LEAST = 10
+"""Fewest other values by which one is seen to stand apart, and fewest values that speak for another unit."""
+MOST_OUTSIDE, LEAST_INSIDE = 0.5, 0.9
+"""Another unit is named where more than the one share lies outside of the range, and the other would lie inside."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Codes for missing with their counts, inside and outside of the contract's range; and what else is seen.
+
+    same: the one value that stands everywhere.   unit, analyte: in which most values would lie inside of the range.
+    """
+
+    inside: dict[str, int] = field(default_factory=dict)
+    outside: dict[str, int] = field(default_factory=dict)
+    same: bool = False
+    unit: str = ""
+    analyte: str = ""
+
+
+def placeholder(text: str) -> bool:
+    """Whether a text says that nothing is known, whatever the table.
+
+    >>> [placeholder(text) for text in ("?", "-", "N/A", "high", "1", "")]
+    [True, True, True, False, False, True]
+    """
+    word = text.strip().casefold()
+    return word in WORDS or not any(letter.isalnum() for letter in word)
+
+
+def code_like(value: float) -> bool:
+    """Whether people write this number where nothing is known.
+
+    >>> [code_like(value) for value in (0, -1, -99, 999, 99, 9, 120, 0.5)]
+    [True, True, True, True, True, False, False, False]
+    """
+    if value != int(value):
+        return False
+    text = str(abs(int(value)))
+    return value <= 0 or (len(text) > 1 and len(set(text)) == 1 and text[0] in "789")
+
+
+def apart(values: Floats) -> list[float]:
+    """Code-like values beyond one end of all others: further than that tail is long, and than 3 deviations.
+
+    One that stands there once must be further than all of the tail, of which the outer twentieth else does not count.
+
+    Args:    values: (n,) finite. Of fewer than `LEAST` others, or others of fewer than five values, nothing is said.
+    """
+    known, counts = np.unique(values, return_counts=True)
+    likely = [float(value) for value in known if code_like(float(value))]
+    others = values[~np.isin(values, likely)]
+    spaced = np.diff(np.unique(others))
+    if len(others) < LEAST or len(spaced) < 4:
+        return []
+    low, near, first, middle, third, far, high = np.quantile(others, (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1))
+    step = float(np.median(spaced))
+    deviation = max(float(third - first), step) / 1.349
+    often = dict(zip(known.tolist(), counts.tolist()))
+    found = []
+    for value in likely:
+        below, once = value < low, often[value] == 1
+        gap = low - value if below else value - high
+        tail = first - (low if once else near) if below else (high if once else far) - third
+        if gap > max(tail, 4 * step) and abs(value - middle) > 3 * deviation:
+            found.append(value)
+    return found
+
+
+def look(given: Floats, values: Floats, allowed: tuple[float, float] | None, units: tuple[str, str, str | None],
+         about: str) -> Looks:  # fmt: skip
+    """What a column looks like.
+
+    Args:    given: (n,) as they stand in the table.   values: (n,) the same in the contract's unit.
+             units: of the table, of the contract, and the analyte.   about: what the feature is called and means.
+    """
+    outside = np.zeros(len(values), dtype=bool)
+    if allowed is not None:
+        outside = (values < allowed[0]) | (values > allowed[1])
+    same = len(given) >= LEAST and len(np.unique(given)) == 1
+    codes = set(apart(given)) | {float(value) for value in np.unique(given[outside]) if code_like(float(value))}
+    if same and code_like(float(given[0])):
+        codes.add(float(given[0]))
+    away = np.isin(given, list(codes))
+    unit, analyte = _unit(given[~away], outside[~away], allowed, units, about)
+    return Looks(_counts(given[away & ~outside]), _counts(given[away & outside]), same, unit, analyte)
+
+
+def _counts(values: Floats) -> dict[str, int]:
+    known, counts = np.unique(values, return_counts=True)
+    return {f"{value + 0.0:.15g}": int(count) for value, count in zip(known, counts)}
+
+
+def _unit(given: Floats, outside: npt.NDArray[np.bool_], allowed: tuple[float, float] | None,
+          units: tuple[str, str, str | None], about: str) -> tuple[str, str]:  # fmt: skip
+    """The unit, and the analyte that it needs, in which most values would be plausible; empty where it is no better."""
+    if allowed is None or len(given) < LEAST or outside.mean() <= MOST_OUTSIDE:
+        return "", ""
+    best, most = ("", ""), LEAST_INSIDE
+    named = [units[2]] if units[2] else [None, *(name for name in MOLAR_MASS if name in about.casefold())]
+    for unit in UNITS:
+        for analyte in named:
+            try:
+                factor, offset = conversion(unit, units[1], analyte)
+            except MappingInvalid:
+                continue
+            values = given * factor + offset
+            share = float(np.mean((values >= allowed[0]) & (values <= allowed[1])))
+            if share >= most and unit != units[0]:
+                if share > most or not best[0]:
+                    best, most = (unit, analyte or ""), share
+                break
+    return best

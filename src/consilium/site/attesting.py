@@ -1,0 +1,82 @@
+"""What a hospital says of a check of its data: kept here with every check before it, and signed where a study asks.
+
+Of the check leave: whether it passed, which kinds of findings there are and where, percents in steps of five, and the
+number of training patients in tens. No name, code or word of the hospital's own files, and no exact count.
+"""
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from consilium.core.study import Plan
+from consilium.site.folder import Folder
+from consilium.site.journal import Journal, Writing
+from consilium.wire.envelope import seal
+from consilium.wire.messages import Attestation, Coverage, Found
+
+if TYPE_CHECKING:
+    from consilium.data.quality import Report
+
+STEP, TENS = 5, 10
+Json = dict[str, Any]
+
+
+def attestation(site: str, plan: Plan, source: str, report: "Report", now: datetime) -> Attestation:
+    """What leaves of a check."""
+    rows = [(one.id, one.coverage) for one in (*report.features, report.label)]
+    patients = report.training if isinstance(report.training, int) else 0
+    return Attestation(
+        site=site, study=plan.study.name, plan=plan.digest, contract=plan.study.contract.digest, source=source,
+        passed=report.usable, patients=patients // TENS * TENS,
+        coverage=tuple(Coverage(id=name, percent=_coarse(share)) for name, share in rows),
+        findings=tuple(sorted(
+            {Found(kind=one.kind, where=one.where, blocks=one.blocks) for one in report.findings},
+            key=lambda one: (not one.blocks, one.where, one.kind),
+        )),
+        at=now,
+    )  # fmt: skip
+
+
+def _coarse(share: str) -> int | None:
+    """A percentage in steps of five, rounded down; None where it is hidden."""
+    return int(share.rstrip("%")) // STEP * STEP if share.endswith("%") else None
+
+
+def keep(tx: Writing, plan: Plan, report: "Report", now: datetime, envelope: bytes | None = None) -> None:
+    """Remember a check, and send what was signed of it."""
+    study = plan.study.name
+    tx.do(
+        "INSERT INTO checks (study, plan, at, passed, report, envelope) VALUES (?, ?, ?, ?, ?, ?)",
+        study, plan.digest, now.isoformat(), int(report.usable), json.dumps(_kept(report)), envelope,
+    )  # fmt: skip
+    if envelope is not None:
+        tx.send("attestation", envelope, {"study": study}, now)
+
+
+def attest(folder: Folder, tx: Writing, plan: Plan, source: str, report: "Report", now: datetime) -> Attestation:
+    """Sign what leaves of a check, and send it."""
+    told = attestation(folder.membership().site, plan, source, report, now)
+    keep(tx, plan, report, now, seal(Attestation.TYPE, told.encode(), folder.identity()))
+    return told
+
+
+def _kept(report: "Report") -> Json:
+    """What of a report is remembered: counts as they were shown, and findings without the codes that they name."""
+    return {
+        "training": report.training, "read": report.read,
+        "blocking": [f"{one.where or report.study}: {one.kind}" for one in report.findings if one.blocks],
+        "advisory": [f"{one.where or report.study}: {one.kind}" for one in report.findings if not one.blocks],
+    }  # fmt: skip
+
+
+def history(journal: Journal, study: str | None = None) -> list[Json]:
+    """Every check that was made here, oldest first."""
+    rows = journal.rows("SELECT * FROM checks ORDER BY id")
+    return [
+        {
+            "study": row["study"], "plan": row["plan"], "at": row["at"], "passed": bool(row["passed"]),
+            "sent": row["envelope"] is not None, **json.loads(row["report"]),
+        }
+        for row in rows
+        if study in (None, row["study"])
+    ]  # fmt: skip
