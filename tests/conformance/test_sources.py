@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,6 +21,7 @@ from e2e import omop
 GIVEN: dict[str, dict[str, Any]] = {
     "csv": {"path": "t.csv"},
     "parquet": {"path": "t.parquet"},
+    "excel": {"path": "t.xlsx"},
     "sql": {"path": "t.duckdb", "query": "SELECT * FROM t ORDER BY id"},
     "fhir": {"path": "t.ndjson", "views": {"patients": "patients.json"}},
     "omop": {
@@ -42,6 +44,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with duckdb.connect(str(made / "t.duckdb")) as database:
         database.execute("CREATE TABLE t AS SELECT * FROM read_parquet(?)", [str(made / "t.parquet")])
         database.execute(f"COPY t TO '{made / 't.csv'}' (HEADER)")
+    book = openpyxl.Workbook()
+    book.active.append(list(table))
+    for row in zip(*table.values()):
+        book.active.append(row)
+    book.save(made / "t.xlsx")
     resources = [{"resourceType": "Patient", "id": "p1", "active": True}, {"resourceType": "Patient", "id": "p2"}]
     (made / "t.ndjson").write_text("".join(json.dumps(person) + "\n" for person in resources))
     people = [(1, 8532, 1960, 0, 0), (2, 8507, None, 0, 0)]

@@ -17,9 +17,13 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Rows:
-    """Raw columns as a source holds them: text, or None where there is nothing. All of one length."""
+    """Raw columns as a source holds them: text, or None where there is nothing. All of one length.
+
+    others: names of columns that are there and were not read, for nobody uses them.
+    """
 
     columns: dict[str, list[str | None]]
+    others: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -42,7 +46,7 @@ class Source(Protocol):
 class Asked:
     """What is asked of a source beyond the mapping.
 
-    columns: those that the mapping uses: values of others need not be read, but their names stay.   extracts: a folder
+    columns: those that the mapping uses; none named: all. Of others the names alone need be read.   extracts: a folder
     of the hospital's own for what is fetched from a server; None: nothing is kept beyond the reading.
     """
 

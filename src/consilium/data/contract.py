@@ -86,7 +86,7 @@ def _check_header(mapping: Mapping, rows: Rows) -> None:
     wanted = [given.column for given in mapping.features.values() if not isinstance(given, str)]
     wanted += [mapping.label.column, *filter(None, [mapping.patient.column])]
     wanted += [mapping.label.time.column] if mapping.label.time else []
-    if not {name.casefold() for name in wanted} & {name.casefold() for name in rows.columns}:
+    if not {name.casefold() for name in wanted} & {name.casefold() for name in (*rows.columns, *rows.others)}:
         raise MappingInvalid(
             "the table has none of the columns of this mapping",
             "correct their names, or write `header: false` and `columns` if its first line is a patient",
@@ -96,8 +96,9 @@ def _check_header(mapping: Mapping, rows: Rows) -> None:
 def _column(rows: Rows, name: str, where: str) -> list[str | None]:
     if name in rows.columns:
         return rows.columns[name]
-    near = difflib.get_close_matches(name, rows.columns, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(list(rows.columns)[:30])}"
+    there = [*rows.columns, *rows.others]
+    near = difflib.get_close_matches(name, there, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(there[:30])}"
     raise MappingInvalid(f"{where}: the table has no column {name!r}", hint)
 
 

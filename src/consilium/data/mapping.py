@@ -1,7 +1,8 @@
 """The hospital's mapping: from its own columns, units and codes to a study's contract. Owned by the hospital."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -36,11 +37,11 @@ Code = Annotated[str, BeforeValidator(str), AfterValidator(normal)]
 class TableSource(Part):
     """Where the table is.
 
-    csv and parquet: `path`; sql: `url` (or a DuckDB file as `path`) and `query`; fhir: `path`, or `url` and `fhir` of a
-    server, with `views` and `query`; omop: `url` (PostgreSQL) or a DuckDB file as `path`, and `omop`.
+    csv, parquet and excel: `path`; sql: `url` (or a DuckDB file as `path`) and `query`; fhir: `path`, or `url` and
+    `fhir` of a server, with `views` and `query`; omop: `url` (PostgreSQL) or a DuckDB file as `path`, and `omop`.
     """
 
-    type: Slug = Field(description="csv, parquet, sql, fhir, omop, or a plug-in")
+    type: Slug = Field(description="csv, parquet, excel, sql, fhir, omop, or a plug-in")
     path: str | None = Field(None, description="file, relative to the mapping; fhir: a folder of NDJSON and Bundles")
     url: str | None = Field(None, description="SQLAlchemy URL; ${NAME} is taken from the environment")
     query: str | None = Field(None, description="one SELECT statement; fhir: over the views, by their names")
@@ -53,6 +54,7 @@ class TableSource(Part):
     columns: tuple[str, ...] = Field((), description="names of the columns of a CSV file without header")
     delimiter: str = Field(",", min_length=1, max_length=1, description="between the columns of a CSV file")
     encoding: str = Field("utf-8", description="of a CSV file")
+    sheet: str | None = Field(None, description="name of the sheet of an Excel workbook, where it has several")
 
 
 class Patient(Part):
@@ -121,8 +123,15 @@ class Mapping(Part):
     @property
     def columns(self) -> frozenset[str]:
         """Columns of the hospital's table that are used."""
-        used = [one.column for one in self.features.values() if not isinstance(one, str)]
-        return frozenset(filter(None, [*used, self.label.column, self.patient.column]))
+        return frozenset(_columns(self.model_dump(exclude={"source"})))
+
+
+def _columns(part: Any) -> Iterator[str]:
+    """What stands under `column`, wherever that is."""
+    for key, value in part.items() if isinstance(part, dict) else ():
+        if key == "column" and isinstance(value, str):
+            yield value
+        yield from _columns(value)
 
 
 def load(path: Path, contract: Contract) -> Mapping:

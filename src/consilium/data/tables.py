@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 
 from consilium.core.errors import DataUnusable, MappingInvalid
-from consilium.data.base import Rows
+from consilium.data.base import Asked, Rows
 from consilium.data.flaws import ENCODINGS, flaw
 from consilium.data.mapping import TableSource
 
@@ -80,15 +80,26 @@ class ParquetSource:
     """A Parquet file."""
 
     def __init__(self, source: TableSource, folder: Path) -> None:
-        self._path, self._name = file_of(source, folder), source.path
+        self._path, self._name, self._asked = file_of(source, folder), source.path, Asked()
+
+    def told(self, asked: Asked) -> None:
+        """Which columns are used."""
+        self._asked = asked
+
+    def _query(self, what: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        return _duckdb(f"SELECT {what}", [str(self._path)], self._name)
 
     def count(self) -> int:
         """Number of rows."""
-        return int(_duckdb("SELECT count(*) FROM read_parquet(?)", [str(self._path)], self._name)[1][0][0])
+        return int(self._query("count(*) FROM read_parquet(?)")[1][0][0])
 
     def rows(self) -> Rows:
-        """All rows, as text."""
-        return rows_of(*_duckdb("SELECT * FROM read_parquet(?)", [str(self._path)], self._name))
+        """All rows, as text; of columns that are not used no value is read."""
+        names, _ = self._query("* FROM read_parquet(?) LIMIT 0")
+        used = [name for name in names if name in self._asked.columns] or names
+        quoted = ", ".join(f'"{name.replace(chr(34), chr(34) * 2)}"' for name in used)
+        found = rows_of(*self._query(f"{quoted} FROM read_parquet(?)"))
+        return Rows(found.columns, tuple(name for name in names if name not in used))
 
 
 def _duckdb(

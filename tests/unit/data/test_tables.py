@@ -234,5 +234,5 @@ def test_a_source_without_its_parts_says_which(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("1,2\n")
     with pytest.raises(MappingInvalid, match="name the columns"):
         CsvSource(TableSource(type="csv", path="t.csv", header=False), tmp_path)
-    with pytest.raises(MappingInvalid, match="'excel' is none of csv"):
-        source(TableSource(type="excel"), tmp_path, plugins.names("consilium.sources"))
+    with pytest.raises(MappingInvalid, match="'paper' is none of csv"):
+        source(TableSource(type="paper"), tmp_path, plugins.names("consilium.sources"))

@@ -1,0 +1,145 @@
+"""A sheet of an Excel workbook (.xlsx, .xlsm), read as text through openpyxl (extra `excel`). Never written, no macros.
+
+A cell is what Excel showed last: a formula whose value was not saved is a finding, and no empty cell.
+"""
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any
+
+from consilium.core.errors import EXTRA, DataUnusable, MappingInvalid
+from consilium.data.base import Asked, Rows
+from consilium.data.mapping import TableSource
+from consilium.data.tables import file_of
+
+LARGEST = 2 << 30
+"""Bytes of an unpacked workbook: a small file may hold any number."""
+Cells = tuple[Any, ...]
+
+
+class ExcelSource:
+    """One sheet: the first row names the columns, and every other row is one of the table."""
+
+    def __init__(self, source: TableSource, folder: Path) -> None:
+        self._path, self._source, self._asked = file_of(source, folder), source, Asked()
+
+    def told(self, asked: Asked) -> None:
+        """Which columns are used."""
+        self._asked = asked
+
+    def count(self) -> int:
+        """Number of rows."""
+        return len(self.rows())
+
+    def rows(self) -> Rows:
+        """All rows, as text."""
+        with closing(self._book(values=True)) as book:
+            sheet = self._sheet(book)
+            names, wanted, table, lacking = _table(sheet, self._asked.columns)
+            title = sheet.title
+        if lacking:
+            with closing(self._book(values=False)) as book:
+                self._no_formula(book[title], lacking)
+        columns = {names[at]: [row[place] for row in table] for place, at in enumerate(wanted)}
+        return Rows(columns, tuple(name for name in names if name not in columns))
+
+    def _book(self, *, values: bool) -> Any:
+        try:
+            from openpyxl import load_workbook
+        except ImportError as error:
+            raise MappingInvalid("source: Excel needs openpyxl", EXTRA.format("excel")) from error
+        try:
+            with zipfile.ZipFile(self._path) as packed:
+                if sum(one.file_size for one in packed.infolist()) > LARGEST:
+                    raise DataUnusable(f"{self._source.path} is too large", "export the sheet as CSV or Parquet")
+            return load_workbook(self._path, read_only=True, data_only=values, keep_links=False)
+        except DataUnusable:
+            raise
+        except Exception as error:  # of a damaged file: whatever its parsers raise
+            raise DataUnusable(
+                f"{self._source.path} is no workbook that can be read ({type(error).__name__})",
+                "save it anew as .xlsx, without a password",
+            ) from error
+
+    def _sheet(self, book: Any) -> Any:
+        names = [sheet.title for sheet in book.worksheets]
+        wanted = self._source.sheet
+        if wanted is None and len(names) != 1:
+            raise MappingInvalid("source.sheet: the workbook has several sheets", f"name one of {', '.join(names)}")
+        if wanted is not None and wanted not in names:
+            raise MappingInvalid(f"source.sheet: there is no sheet {wanted!r}", f"there are {', '.join(names)}")
+        sheet = book.worksheets[0] if wanted is None else book[wanted]
+        sheet.reset_dimensions()  # what a file says of its own extent may be wrong, and would cut the table
+        return sheet
+
+    def _no_formula(self, sheet: Any, empty: set[tuple[int, int]]) -> None:
+        sheet.reset_dimensions()
+        for number, row in enumerate(_rows(sheet), 1):
+            for cell in row:
+                if cell.value is not None and cell.data_type == "f" and (number, cell.column) in empty:
+                    raise DataUnusable(
+                        f"cell {cell.coordinate} of {sheet.title} has a formula whose value was not saved",
+                        "open the workbook in Excel and save it, or paste values in place of formulas",
+                    )
+
+
+def _rows(sheet: Any) -> Iterator[Cells]:
+    try:
+        yield from sheet.iter_rows()
+    except Exception as error:  # of a damaged file: whatever its parsers raise
+        raise DataUnusable(
+            f"{sheet.title} cannot be read ({type(error).__name__})", "save the workbook anew"
+        ) from error
+
+
+def _table(
+    sheet: Any, used: frozenset[str]
+) -> tuple[list[str], list[int], list[list[str | None]], set[tuple[int, int]]]:
+    """Names of all columns, places of those that are used, their text by row, and which of their cells are empty."""
+    lines = _rows(sheet)
+    header = next(lines, ())
+    names = [_text(cell.value) or "" for cell in header]
+    while names and not names[-1]:
+        names.pop()
+    if not names or not all(name.strip() for name in names):
+        raise DataUnusable(
+            f"the first row of {sheet.title} does not name every column", "give each column a name there"
+        )
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataUnusable(f"{sheet.title} has two columns {twice!r}", "give each column a name of its own")
+    wanted = [at for at, name in enumerate(names) if name in used] or list(range(len(names)))
+    table: list[list[str | None]] = []
+    lacking: set[tuple[int, int]] = set()
+    gap = 0
+    for number, row in enumerate(lines, 2):
+        found = [_text(cell.value) for cell in row]
+        if not any(found):
+            gap = gap or number
+            continue
+        if gap:
+            raise DataUnusable(
+                f"row {gap} of {sheet.title} is empty, and others follow", "remove it, or what stands below the table"
+            )
+        if any(found[len(names) :]):
+            raise DataUnusable(f"row {number} of {sheet.title} goes beyond the named columns", "name them, or clear it")
+        found += [None] * (len(names) - len(found))
+        lacking |= {(number, at + 1) for at in wanted if found[at] is None}
+        table.append([found[at] for at in wanted])
+    return names, wanted, table, lacking
+
+
+def _text(value: Any) -> str | None:
+    """As CSV would have it: a whole number without a point, dates and times as ISO 8601, nothing for an empty one."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, datetime):
+        return value.date().isoformat() if value.time() == time() else value.isoformat(sep=" ")
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return str(value)
