@@ -26,14 +26,18 @@ PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder
 	.venv-mitmproxy/bin/pip install -q --disable-pip-version-check -r tests/e2e/mitmproxy.txt
 	touch $@
 
+.PHONY: environments
+environments:             # both of the tests at once: pip works on one core
+	@$(MAKE) --no-print-directory -j2 .venv/ready-dev .venv-mitmproxy/ready
+
 demo: .venv/ready          ## a federation of hospitals on this machine, on real patients
 	$(BIN)/consilium demo $(ARGS)
 
-test: .venv/ready-dev .venv-mitmproxy/ready      ## all tests that finish within 15 minutes
+test: environments     ## all tests that finish within 15 minutes
 	$(BIN)/pytest -m "not long and not alone" $(PARALLEL) $(ARGS)
 	$(if $(ARGS),,$(BIN)/pytest -m "alone and not long" -n 2)
 
-test-long: .venv/ready-dev .venv-mitmproxy/ready ## all tests
+test-long: environments ## all tests
 	$(BIN)/pytest -m "not alone" $(PARALLEL) $(ARGS)
 	$(if $(ARGS),,$(BIN)/pytest -m alone -n 2)
 

@@ -18,9 +18,15 @@ GROUPS = {
 }
 
 
-def names(group: str) -> dict[str, EntryPoint]:
+@cache  # looking through all that is installed takes a while, and one process asks for the same few again and again
+def names(group: str) -> Mapping[str, EntryPoint]:
     """The plug-ins of a group by name, sorted."""
-    return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: point.name)}
+    return {point.name: point for point in sorted(_installed().select(group=group), key=lambda point: point.name)}
+
+
+@cache
+def _installed() -> Any:
+    return entry_points()  # of which Python 3.11 has another class than later ones
 
 
 def load(group: str, name: str) -> Any:
@@ -54,6 +60,6 @@ def strategy_of(study: "Study") -> Any:
     return Clipped(found, study.privacy.clip_norm, study.privacy.clip_quantile)
 
 
-@cache  # looking through all that is installed takes milliseconds, and rounds ask for the same few
+@cache
 def _loaded(group: str, name: str) -> Any:
     return names(group)[name].load()

@@ -39,7 +39,9 @@ def serve(line: socket.socket) -> list[str]:
         if not data:
             os._exit(0)
         ask = json.loads(data)
-        if "words" in ask:
+        if "imports" in ask:
+            told: Any = str(import_module(ask["imports"]).__name__)
+        elif "words" in ask:
             ready, begun = os.pipe()
             child = os.fork()
             if not child:
@@ -52,7 +54,7 @@ def serve(line: socket.socket) -> list[str]:
             os.read(ready, 1)  # until it leads a group, and can be killed with all its children
             for handle in (ready, handles[0]):
                 os.close(handle)
-            told: Any = child
+            told = child
         else:
             ended, status = os.waitpid(ask["pid"], os.WNOHANG)
             told = os.waitstatus_to_exitcode(status) if ended else None
@@ -119,6 +121,10 @@ class Nursery:
         )  # fmt: skip
         theirs.close()
         self._of = os.getpid()
+
+    def imports(self, module: str) -> None:
+        """From now on processes begin with this module imported, too."""
+        self.ask({"imports": module})
 
     def begin(self, words: Sequence[str | Path], variables: Mapping[str, str], out: int) -> Forked:
         """Start `consilium` with these words."""

@@ -97,6 +97,12 @@ nursery: Nursery | None = None
 """Where processes of `consilium` come from, in tests; else, as in measurements, each is started anew."""
 
 
+def imported(module: str) -> None:
+    """Processes that begin from now on need this module, too; where it can be imported for all, it is."""
+    if nursery is not None:
+        nursery.imports(module)
+
+
 def guarded(leader: int) -> None:
     """See to it that the process group of `leader` does not outlive this process, whatever kills it."""
     _guard.tell("+", leader)

@@ -1,5 +1,6 @@
 """The budget between real processes: what exceeds it is refused; extracts inherit; a restored ledger is found out."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from consilium.core.study import Plan
 from consilium.governance import audit
 from e2e.federation import POLICY, Federation, Hospital, study
-from e2e.processes import until
+from e2e.processes import imported, until
 from e2e.test_private import ASKED, PRIVACY
 
 HOSPITALS = ("east", "north", "south", "west")
@@ -22,9 +23,10 @@ MANY = "privacy: {budget: {epsilon: 90, delta: 1.0e-4}}\n"
 Json = dict[str, Any]
 
 
-@pytest.fixture
-def made(tmp_path: Path) -> Iterator[Federation]:
-    made = Federation(tmp_path, held=True)
+@contextlib.contextmanager
+def federation(folder: Path) -> Iterator[Federation]:
+    imported("dp_accounting.pld")
+    made = Federation(folder, held=True)
     try:
         for name in HOSPITALS:
             made.add(name)
@@ -32,6 +34,26 @@ def made(tmp_path: Path) -> Iterator[Federation]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Federation, Plan]]:
+    """A federation whose first run has ended, though north was killed as it trained, and a study that waits."""
+    with federation(tmp_path_factory.mktemp("killed")) as made:
+        north = made.hospitals["north"]
+        plan, waits = made.approved(asked("first")), made.approved(asked("second"))
+        north.policy(POLICY + ONE_RUN)
+        north.hold()
+        run = made.start(plan)
+        made.compared(run)
+        north.halt()
+        (before,) = everybody(north)["studies"]
+        assert before["rounds"] == 1 and trained(north, run) == 0, "charged, and nothing is made yet"
+        north.process.kill()
+        north.process.start()
+        made.until(run, "finished")
+        until(lambda: everybody(north)["studies"][0]["state"] == "over", "north hears of the end")
+        yield made, waits
 
 
 def asked(name: str, **changes: Any) -> Any:
@@ -53,17 +75,19 @@ def kinds(hospital: Hospital) -> set[str]:
     return {json.loads(row[0])["kind"] for row in hospital.journal("SELECT entry FROM audit")}
 
 
-def test_what_exceeds_a_budget_is_refused_before_any_training_and_an_extract_inherits(made: Federation) -> None:
-    north = made.hospitals["north"]
-    first, second = made.approved(asked("first")), made.approved(asked("second"))
-    north.policy(POLICY + ONE_RUN)
-    run = made.start(first)
-    made.compared(run)
-    made.until(run, "finished")
+def test_an_agent_that_is_killed_as_it_trains_has_charged_before(killed: tuple[Federation, Plan]) -> None:
+    north = killed[0].hospitals["north"]
     spent = everybody(north)
     assert spent["spent"] > spent["all_honest"] > 0 == spent["reserved"] and spent["studies"][0]["rounds"] == ROUNDS
     assert len([one for one in map(json.loads, charges(north)) if one["kind"] == "charge"]) == ROUNDS
 
+
+def test_what_exceeds_a_budget_is_refused_before_any_training_and_an_extract_inherits(
+    killed: tuple[Federation, Plan],
+) -> None:
+    made, second = killed
+    north = made.hospitals["north"]
+    spent = everybody(north)
     again = made.start(second)
     until(lambda: ("north", "budget") in made.refusals(second), "north refuses")
     told = [one["text"] for one in made.owner.connection.get("/v1/studies/second")["refusals"]]
@@ -86,10 +110,13 @@ def charges(hospital: Hospital) -> list[bytes]:
     return [bytes(row[0]) for row in hospital.journal("SELECT entry FROM ledger ORDER BY seq")]
 
 
-def test_a_restored_older_ledger_trains_nothing_until_a_person_says_what_was_spent(
-    made: Federation, tmp_path: Path
-) -> None:
-    north, copy = made.hospitals["north"], tmp_path / "copy"
+def test_a_restored_older_ledger_trains_nothing_until_a_person_says_what_was_spent(tmp_path: Path) -> None:
+    with federation(tmp_path / "federation") as made:
+        restored(made, tmp_path / "copy")
+
+
+def restored(made: Federation, copy: Path) -> None:
+    north = made.hospitals["north"]
     plan, other = made.approved(asked("first")), made.approved(asked("second"))
     assert north.process.stop() == 0
     shutil.copytree(north.home, copy)
@@ -131,20 +158,3 @@ def refused(made: Federation, north: Hospital, plan: Plan) -> None:
     until(lambda: ("north", "ledger") in made.refusals(plan), "north refuses")
     assert trained(north, run) == 0
     made.owner.connection.post(f"/v1/runs/{run}/stop", {"reason": "not yet"})
-
-
-def test_an_agent_that_is_killed_as_it_trains_has_charged_before(made: Federation) -> None:
-    north = made.hospitals["north"]
-    plan = made.approved(asked("first"))
-    north.hold()
-    run = made.start(plan)
-    made.compared(run)
-    north.halt()
-    (before,) = everybody(north)["studies"]
-    assert before["rounds"] == 1 and trained(north, run) == 0, "charged, and nothing is made yet"
-    north.process.kill()
-    north.process.start()
-    made.until(run, "finished")
-    until(lambda: everybody(north)["studies"][0]["state"] == "over", "north hears of the end")
-    (after,) = everybody(north)["studies"]
-    assert after["rounds"] == ROUNDS

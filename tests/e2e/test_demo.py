@@ -23,16 +23,18 @@ HEART = Path(__file__).parents[3] / "shared" / "data" / "heart_disease"
 RAW = {"heart-disease": HEART}
 RECIPES = {"breast-cancer": "secure_sum", "heart-disease": "plain"}
 DEMOS = {"breast-cancer": [], "heart-disease": ["--data", HEART, "--recipe", "plain"]}
+EVERY = ["breast-cancer", pytest.param("heart-disease", marks=pytest.mark.long)]
 AGAIN_S = 60.0
 
 
 @pytest.fixture(scope="module")
-def demos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Process]]:
-    """Both demos at once, each in a folder of its own; without the raw files, one."""
+def demos(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[dict[str, Process]]:
+    """Those demos at once of which a test tells, each in a folder of its own; without the raw files, one."""
     folder = tmp_path_factory.mktemp("demos")
+    tests = " ".join(item.name for item in request.session.items)
     started = {}
     for name, more in DEMOS.items():
-        if name not in RAW or RAW[name].exists():
+        if name not in RAW or (RAW[name].exists() and name in tests):
             words = [CONSILIUM, "demo", *more, "--home", folder / name, "--json", folder / f"{name}.json"]
             started[name] = Process(words, folder / f"{name}.txt", {"COLUMNS": "80"})
             started[name].start()
@@ -52,7 +54,7 @@ def told(demos: dict[str, Process], name: str) -> Json:
     return found
 
 
-@pytest.mark.parametrize("name", DEMOS)
+@pytest.mark.parametrize("name", EVERY)
 def test_every_hospital_takes_part_and_is_compared(demos: dict[str, Process], name: str) -> None:
     found = told(demos, name)
     sites = sorted(found["hospitals"])
@@ -75,7 +77,7 @@ def test_every_hospital_takes_part_and_is_compared(demos: dict[str, Process], na
     assert found["privacy"].startswith(RECIPES[name]) and seen[RECIPES[name]] in found["privacy"]
 
 
-@pytest.mark.parametrize("name", DEMOS)
+@pytest.mark.parametrize("name", EVERY)
 def test_who_judged_one_hospital_is_said(demos: dict[str, Process], name: str) -> None:
     """Under `secure_sum` the coordinator has figures of no single hospital: others must have told them."""
     found = told(demos, name)
@@ -95,7 +97,7 @@ def test_stewards_compare_the_words_of_the_roster(demos: dict[str, Process]) -> 
     assert not any("--accept" in line for line in lines), "nothing weaker was accepted"
 
 
-@pytest.mark.parametrize("name", DEMOS)
+@pytest.mark.parametrize("name", EVERY)
 def test_every_audit_log_was_checked_against_the_other_end(demos: dict[str, Process], name: str) -> None:
     audit = told(demos, name)["audit"]
     assert len(audit["sites"]) == 4
@@ -104,7 +106,7 @@ def test_every_audit_log_was_checked_against_the_other_end(demos: dict[str, Proc
 
 
 @pytest.mark.parametrize("executor", ["inline", "processes"])
-@pytest.mark.parametrize("name", DEMOS)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_simulation_ends_in_the_bytes_of_the_federation(demos: dict[str, Process], name: str, executor: str) -> None:
     """The command, on the hospitals' own tables, in plain mode and under a secure sum."""
     found, made = told(demos, name), demos[name].log.with_suffix("") / "hospitals"

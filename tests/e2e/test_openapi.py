@@ -37,7 +37,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = {GenerationMode.POSITIVE: 6, GenerationMode.NEGATIVE: 8}
+EXAMPLES = {GenerationMode.POSITIVE: 4, GenerationMode.NEGATIVE: 6}
 ROLES = ("anyone", "site", "researcher", "admin")
 ASKED = [*(("sqlite", role) for role in ROLES), ("postgresql", "admin")]
 """PostgreSQL refuses other values than SQLite does; the one role that may ask for almost everything finds them."""

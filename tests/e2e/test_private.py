@@ -11,11 +11,12 @@ from consilium.core import state as chain
 from consilium.core.tensors import from_safetensors
 from consilium.privacy.mechanism import Mechanism
 from e2e.federation import POLICY, Federation, study
-from e2e.processes import until
+from e2e.processes import imported, until
 
 HOSPITALS = ("east", "north", "south", "west")
 PRIVACY: dict[str, Any] = {
     "recipe": "secure_sum", "epsilon": 6.0, "delta": 1e-4, "expected_patients": 56, "sampling": 0.8, "clip_norm": 1.0,
+    "noise_multiplier": 1.45,
 }  # fmt: skip
 ASKED: dict[str, Any] = {
     "quorum": 4, "rounds": 6, "training": {"epochs": 1, "learning_rate": 2.0, "seed": 1}, "privacy": PRIVACY,
@@ -24,6 +25,7 @@ ASKED: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    imported("dp_accounting.pld")
     made = Federation(tmp_path_factory.mktemp("private"))
     try:
         for name in HOSPITALS:

@@ -22,7 +22,8 @@ def two_sided(score: float, freedom: float | None) -> float:
     """
     if freedom is None:
         return math.erfc(abs(score) / math.sqrt(2.0))
-    return _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + score * score))
+    squared = score * score
+    return _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + squared), squared / (freedom + squared))
 
 
 def within(confidence: float, freedom: float | None) -> float:
@@ -44,14 +45,14 @@ def within(confidence: float, freedom: float | None) -> float:
     return high
 
 
-def _incomplete_beta(a: float, b: float, x: float) -> float:
-    """I_x(a, b), the regularised incomplete beta function, for x in [0, 1]."""
-    if x <= 0 or x >= 1:
-        return min(max(x, 0.0), 1.0)
-    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))
+def _incomplete_beta(a: float, b: float, x: float, y: float) -> float:
+    """I_x(a, b), the regularised incomplete beta function, for x in [0, 1]; `y` is 1 - x, of which no digit is lost."""
+    if x <= 0 or y <= 0:
+        return 0.0 if x <= 0 else 1.0
+    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log(y))
     if x < (a + 1) / (a + b + 2):
         return front * _fraction(a, b, x) / a
-    return 1 - front * _fraction(b, a, 1 - x) / b
+    return 1 - front * _fraction(b, a, y) / b
 
 
 def _fraction(a: float, b: float, x: float) -> float:

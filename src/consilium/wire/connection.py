@@ -9,6 +9,7 @@ import random
 import ssl
 import threading
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -125,16 +126,36 @@ class Connection:
 
 
 def trust(ca: Path | None) -> ssl.SSLContext:
-    """Trust the system's CAs, the institution's (SSL_CERT_FILE) and the coordinator's own."""
+    """Trust the system's CAs, the institution's (SSL_CERT_FILE) and the coordinator's own. Do not change what you get.
+
+    Raises: Refused: a file is no PEM file of CAs (`ca`).
+    """
+    extras = [Path(extra) for extra in (os.environ.get("SSL_CERT_FILE"), ca) if extra]
+    return _trusting(tuple(map(_certificates, extras)))
+
+
+def _certificates(path: Path) -> tuple[Path, bytes]:
+    try:
+        return path, path.read_bytes()
+    except OSError as error:
+        raise _no_authority(path) from error
+
+
+@lru_cache(maxsize=16)
+def _trusting(extras: tuple[tuple[Path, bytes], ...]) -> ssl.SSLContext:
+    # Reading the hundred and more CAs of a system takes a twentieth of a second, every time.
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    for extra in (os.environ.get("SSL_CERT_FILE"), ca):
-        if extra:
-            try:
-                context.load_verify_locations(extra)
-            except (OSError, ssl.SSLError) as error:
-                raise Refused(f"the CA file {extra} cannot be read", "give a PEM file", reason="ca") from error
+    for path, _ in extras:
+        try:
+            context.load_verify_locations(path)
+        except (OSError, ssl.SSLError) as error:
+            raise _no_authority(path) from error
     return context
+
+
+def _no_authority(path: Path) -> Refused:
+    return Refused(f"the CA file {path} cannot be read", "give a PEM file", reason="ca")
 
 
 def _blind() -> ssl.SSLContext:

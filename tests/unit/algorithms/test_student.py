@@ -15,6 +15,8 @@ FREEDOM = st.integers(1, 100_000).map(float)
 @given(score=SCORES, freedom=st.none() | FREEDOM)
 @example(score=0.0, freedom=3.0)
 @example(score=25.0, freedom=1e5)
+@example(score=1.6473460444237425e-05, freedom=49997.0)
+@example(score=3e-9, freedom=7.0)
 def test_two_sided_tails_are_scipys(score: float, freedom: float | None) -> None:
     theirs = 2 * (stats.norm.sf(score) if freedom is None else stats.t.sf(score, freedom))
     assert student.two_sided(score, freedom) == pytest.approx(theirs, rel=1e-7, abs=1e-300)

@@ -2,12 +2,13 @@
 
 import json
 import sys
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import click
 
-from consilium import __version__
+from consilium import __version__, plugins
 from consilium.core import errors
 
 GROUP = "consilium.commands"
@@ -42,9 +43,9 @@ def exit_code(error: errors.ConsiliumError) -> int:
     return next((code for kind, code in _CODE_OF if isinstance(error, kind)), 1)
 
 
-def commands() -> dict[str, EntryPoint]:
+def commands() -> Mapping[str, EntryPoint]:
     """Every installed command group by its name; none is imported."""
-    return {point.name: point for point in entry_points(group=GROUP)}
+    return plugins.names(GROUP)
 
 
 class Groups(click.Group):
