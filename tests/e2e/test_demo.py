@@ -185,6 +185,7 @@ class Terminal:
         os.close(self._tell)
 
 
+@pytest.mark.long
 def test_the_commands_retyped_give_the_same_model(demos: dict[str, Process], tmp_path: Path) -> None:
     found = told(demos, "breast-cancer")
     terminal = Terminal(tmp_path)

@@ -30,6 +30,8 @@ EXAMPLES: dict[type[Signed], dict[str, Any]] = {
     messages.Refusal: {"study": "s", "plan": D, "reason": "policy", "text": "no"},
     messages.Decision: {"site": "a", "study": "s", "plan": D, "decision": "approve", "person": "Vera",
                         "accepts": ["plain"], "at": "2030-01-01T00:00:00Z"},
+    messages.Attestation: {"site": "a", "study": "s", "plan": D, "contract": D, "source": "fhir", "passed": True,
+                           "patients": 40, "coverage": [], "findings": [], "at": "2030-01-01T00:00:00Z"},
 }  # fmt: skip
 
 
