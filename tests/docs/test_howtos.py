@@ -50,7 +50,7 @@ def written(wanted: Any, path: Path = Path("study.yaml")) -> None:
     path.write_text(yaml.safe_dump(wanted.model_dump(mode="json")))
 
 
-def test_the_notebook_runs_as_it_is_written(here: Federation, person: Path) -> None:
+def test_the_notebook_runs_as_it_is_written(here: Federation, person: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cells = [block.text for block in blocks(HOW_TO / "work-from-a-notebook.md") if block.language == "python"]
     cells[0] = cells[0].replace("https://fl.example.org:8443", here.coordinator.url).replace('"nora"', '"olga"')
     cells[0] = cells[0].replace('"ca.pem"', repr(str(here.coordinator.ca)))
@@ -64,6 +64,21 @@ def test_the_notebook_runs_as_it_is_written(here: Federation, person: Path) -> N
         exec(compile(cell, f"cell {number}", "exec"), notebook)
     assert notebook["result"].figures["sites"]["north"]["auroc"]["n"] > 0
     assert (person / "model.safetensors").stat().st_size > 0
+    assert notebook["report"].html().startswith("<!DOCTYPE html>")
+    reported(here, person, capsys)
+
+
+def reported(here: Federation, person: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The report of a run at the coordinator, as the command writes it, with audit logs that are checked."""
+    capsys.readouterr()
+    logs = [("--audit", str(home)) for home in (here.coordinator.home, here.hospitals["north"].home)]
+    assert app.run(["study", "report", "my-study", *(word for pair in logs for word in pair), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {row["hospital"] for row in told["figures"]} == {"all", "north", "south"}
+    assert [(log["log"], log["intact"]) for log in told["audit"]] == [("coordinator", True), ("north", True)]
+    assert told["audit"][0]["checkpoints_of_the_other_end"] > 0 and told["weaker"] == ["plain"]
+    page = (person / "report.html").read_text()
+    assert 'id="approvals"' in page and 'id="weaker-modes"' in page and 'id="attendance"' in page
 
 
 def test_the_study_of_signals_is_written_mapped_and_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

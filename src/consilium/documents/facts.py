@@ -2,35 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any, Literal
 
 from consilium.core.study import Study
+from consilium.documents.estimate import Figures, Json
+from consilium.documents.judged import Judged
 
-Json = Mapping[str, Any]
 FEW = 10
 """A figure with fewer patients of a class than this is not drawn and not compared."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its interval; `n` patients stand behind it. `note` says why there is none, or what to know."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-    note: str = ""
-
-    @classmethod
-    def of(cls, given: Json) -> "Estimate":
-        """From JSON; what is no finite number is none."""
-        low, value, high = (_number(given.get(key)) for key in ("low", "value", "high"))
-        return cls(value, low, high, int(_number(given.get("n")) or 0), str(given.get("note") or ""))
-
-
-Figures = Mapping[str, Estimate]
-"""By metric."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +66,7 @@ class Facts:
     withheld: whether the recipe hides single hospitals' figures from the coordinator.   judged_by: who told figures of
     single hospitals.   judged: which model the figures are of, if not the final one.   weaker: modes that hospitals
     accepted by name.   audit: of each log that was checked, what came of it.
+    last: what the last round says of the final model.
     """
 
     origin: Origin
@@ -114,9 +94,4 @@ class Facts:
     budgets: Mapping[str, Any] = field(default_factory=dict)
     regression: Json | None = None
     setting: Json = field(default_factory=dict)
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-        return None
-    return float(value)
+    last: Judged | None = None

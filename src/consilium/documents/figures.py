@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from consilium.documents import plots
-from consilium.documents.facts import FEW, Estimate, Facts, Figures, Hospital
+from consilium.documents.estimate import Estimate, Figures
+from consilium.documents.facts import FEW, Facts, Hospital
 from consilium.documents.findings import enough, leading
 from consilium.documents.markup import Tag, tag
 from consilium.documents.parts import figure, folded, section, table
@@ -13,58 +14,77 @@ COMMON = "federated"
 """The common model, among the models of a report."""
 
 
-def known(groups: Sequence[Figures]) -> list[Metric]:
-    """The metrics that any of these have, in the order of a table."""
-    return [metric for name, metric in METRICS.items() if any(name in one for one in groups)]
+def known(groups: Sequence[Figures], table: str) -> list[Metric]:
+    """The metrics of a table that any of these have, in its order."""
+    return [m for name, m in METRICS.items() if m.table == table and any(name in one for one in groups)]
 
 
-def _cells(figures: Figures, metrics: Sequence[Metric]) -> list[object]:
-    return [_figure(figures.get(metric.id)) for metric in metrics]
+def cells(figures: Figures, metrics: Sequence[Metric]) -> list[object]:
+    """A row of figures."""
+    return [shown(figures.get(metric.id)) for metric in metrics]
 
 
-def _figure(one: Estimate | None) -> object:
+def brief(note: str) -> Tag:
+    """Why there is no figure, in the word that `How to read the figures` explains."""
+    return tag("span", note.partition(":")[0] or "not known", class_="quiet small")
+
+
+def shown(one: Estimate | None) -> object:
+    """One figure in a table, with its interval below it."""
     if one is None:
-        return tag("span", "withheld or not computed", class_="quiet")
+        return tag("span", "–", class_="quiet")
     if one.value is None:
-        return one.note or "not known"
+        ends = f"({number(one.low)} to {number(one.high)})" if one.low is not None and one.high is not None else None
+        return [brief(one.note), tag("small", ends) if ends else None]
     value, _, ends = interval(one).partition(" (")
     return [value, tag("small", f" ({ends}") if ends else None]
 
 
-def _n(figures: Figures) -> int | str:
+def count(figures: Figures) -> int | str:
+    """How many patients stand behind figures."""
     return max((one.n for one in figures.values()), default=0) or ""
 
 
 def _drawn(one: Hospital, model: str, metric: Metric) -> Estimate | None:
     figures = one.figures.get(model, {})
-    return figures.get(metric.id) if enough(figures) else None
+    found = figures.get(metric.id)
+    return found if found is not None and found.value is not None and enough(figures) else None
 
 
 def by_hospital(facts: Facts) -> Tag:
     """The common model at each hospital."""
     metric, everyone = leading(facts), facts.everyone.get(COMMON, {})
     singles = [one for one in facts.hospitals if one.figures.get(COMMON)]
-    metrics = known([everyone, *(one.figures[COMMON] for one in singles)])
     told = f"On held-out patients. Figures of single hospitals come from {facts.judged_by}."
     if not singles:
         told = "On all held-out patients together. Figures of single hospitals are withheld."
-    body = [(one.name, _n(one.figures[COMMON]), *_cells(one.figures[COMMON], metrics)) for one in singles]
-    last = ("all hospitals", _n(everyone), *_cells(everyone, metrics))
-    columns = ("hospital", "n", *(one.word for one in metrics))
-    meanings = [f"{one.word}: {one.meaning}" for one in metrics]
+    threshold = facts.last.threshold if facts.last is not None else 0.5
     return section(
         "worth", "What the model is worth at each hospital",
         _forest(facts, metric, singles) if metric is not None and singles else None,
-        table("figures", told, columns, body, (1,), last),
-        tag("p", f"{'; '.join(meanings)}.", class_="quiet") if meanings else None,
+        of_hospitals("figures", told, "worth", singles, everyone),
+        of_hospitals("at-threshold", f"At a threshold of {threshold:g}, by the plan.", "threshold", singles,
+                     everyone),
     )  # fmt: skip
+
+
+def of_hospitals(ident: str, caption: str, which: str, singles: Sequence[Hospital], everyone: Figures) -> object:
+    """A table of the common model's figures, one row per hospital, and what they mean; None without figures."""
+    metrics = known([everyone, *(one.figures[COMMON] for one in singles)], which)
+    if not metrics:
+        return None
+    body = [(one.name, count(one.figures[COMMON]), *cells(one.figures[COMMON], metrics)) for one in singles]
+    last = ("all hospitals", count(everyone), *cells(everyone, metrics))
+    columns = ("hospital", "n", *(one.word for one in metrics))
+    meanings = "; ".join(f"{one.word}: {one.meaning}" for one in metrics)
+    return [table(ident, caption, columns, body, (1,), last), tag("p", f"{meanings}.", class_="quiet small")]
 
 
 def _forest(facts: Facts, metric: Metric, singles: Sequence[Hospital]) -> Tag | None:
     drawn = sorted((one for one in singles if _drawn(one, COMMON, metric)), key=lambda one: _order(one, metric))
     if not drawn:
         return None
-    rows = [plots.Line(one.name, f"n = {_n(one.figures[COMMON])}", (_drawn(one, COMMON, metric),)) for one in drawn]
+    rows = [plots.Line(one.name, f"n = {count(one.figures[COMMON])}", (_drawn(one, COMMON, metric),)) for one in drawn]
     over = facts.everyone.get(COMMON, {}).get(metric.id)
     reference = (over.value, f"all: {number(over.value)}") if over and over.value is not None else None
     title = f"{metric.word} of the common model at each hospital"
@@ -91,7 +111,7 @@ def compared(facts: Facts) -> Tag | None:
     singles = [one for one in facts.hospitals if len(one.figures) > 1]
     if metric is None or not singles:
         return None
-    body = [(one.name, _n(one.figures.get(COMMON, {})), *_beside(one.figures, models, metric)) for one in singles]
+    body = [(one.name, count(one.figures.get(COMMON, {})), *_beside(one.figures, models, metric)) for one in singles]
     everyone = _beside(facts.everyone, models, metric)
     told = (
         "All models are judged on the same held-out patients of a hospital. Its own model was trained on its own "
@@ -103,18 +123,18 @@ def compared(facts: Facts) -> Tag | None:
         "compared", "Beside what each hospital could have had alone",
         tag("p", told), _side_by_side(facts, metric, singles),
         table("baselines", f"{metric.word} by model.", columns, body, (1,),
-              ("all hospitals", _n(facts.everyone.get(COMMON, {})), *everyone)),
+              ("all hospitals", count(facts.everyone.get(COMMON, {})), *everyone)),
     )  # fmt: skip
 
 
 def _beside(figures: Mapping[str, Figures], models: Sequence[str], metric: Metric) -> list[object]:
-    return [_figure(figures[key].get(metric.id)) if key in figures else "" for key in models]
+    return [shown(figures[key].get(metric.id)) if key in figures else "" for key in models]
 
 
 def _side_by_side(facts: Facts, metric: Metric, singles: Sequence[Hospital]) -> Tag | None:
     models, headings = list(facts.models), list(facts.models.values())
     rows = [
-        plots.Line(one.name, f"n = {_n(one.figures.get(COMMON, {}))}", marks)
+        plots.Line(one.name, f"n = {count(one.figures.get(COMMON, {}))}", marks)
         for one in singles
         if any(marks := tuple(_drawn(one, key, metric) for key in models))
     ]
@@ -140,8 +160,8 @@ def over_rounds(facts: Facts) -> Tag | None:
         points, "rounds of training before", metric.word, f"{metric.word} over the rounds",
         f"From {interval(first)} before training to {interval(last)} at the end.", (0, 1) if metric.share else None,
     )  # fmt: skip
-    metrics = known([one.figures for one in told])
-    rows = [(str(one.number - 1), one.count, _n(one.figures), *_cells(one.figures, metrics)) for one in told]
+    metrics = known([one.figures for one in told], "worth")
+    rows = [(str(one.number - 1), one.count, count(one.figures), *cells(one.figures, metrics)) for one in told]
     columns = ("rounds before", "hospitals", "n", *(one.word for one in metrics))
     return section(
         "rounds", "How it came about",

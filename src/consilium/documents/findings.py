@@ -9,12 +9,24 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
-from consilium.documents.facts import FEW, Estimate, Facts, Figures, Hospital
+from consilium.documents.estimate import Estimate, Figures
+from consilium.documents.facts import FEW, Facts, Hospital
+from consilium.documents.judged import HOSPITAL, Judged
 from consilium.documents.terms import METRICS, Metric, interval, number, plain
 
 Level = Literal["warning", "note"]
 SUSPICIOUS = 0.05
 """A hospital that is better than the others by more than this, and not by chance, is one to look into."""
+
+
+OFF = 0.2
+"""Calibration in the large, or a slope, off by less than this is not warned of, however sure: it changes little."""
+APART = 0.05
+"""Nor is a gap between groups by less than this share."""
+CALIBRATION = ("calibration_in_the_large", "calibration_slope")
+COMMON = "federated"
+Score = tuple[str, Metric, Estimate]
+"""Where, what, and how much."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +58,21 @@ def findings(facts: Facts) -> Findings:
     drawn = comparable(facts, metric) if metric else {}
     compared = len(drawn) if len(drawn) > 1 else 0
     judged = len(drawn) if metric is not None and metric.chance is not None else 0  # against chance, each by itself
-    limit = beyond_chance(facts.confidence, compared + judged)
+    scores = _calibrations(facts)
+    made = compared + judged + len(scores)
+    limit = beyond_chance(facts.confidence, made)
     found = [
         *_of_the_run(facts),
         *(_by_chance(metric, drawn, facts.confidence, limit) if metric and judged else ()),
         *(_apart(metric, drawn, facts.confidence, limit) if metric and compared else ()),
+        *_miscalibrated(scores, facts.confidence, limit),
+        *(_unfair(facts.last) if facts.last is not None else ()),
         *(_own_is_better(facts, metric) if metric else ()),
         *_participation(facts),
         *_unknown(facts, drawn, metric),
     ]
     warnings = [one for one in found if one.level == "warning"]
-    return Findings((*warnings, *(one for one in found if one.level == "note")), compared + judged)
+    return Findings((*warnings, *(one for one in found if one.level == "note")), made)
 
 
 def beyond_chance(confidence: float, comparisons: int) -> float:
@@ -194,6 +210,61 @@ def _range(drawn: Mapping[str, Estimate], without: set[str]) -> str:
     return f"{values[0]:.2f} to {values[-1]:.2f}" if values else "none"
 
 
+def _calibrations(facts: Facts) -> list[Score]:
+    """Figures of calibration that can be compared with what they should be, of all patients and of each hospital."""
+    places = [("all hospitals", facts.everyone.get(COMMON, {}))]
+    places += [(one.name, one.figures.get(COMMON, {})) for one in facts.hospitals]
+    return [
+        (where, METRICS[name], found)
+        for where, figures in places
+        for name in CALIBRATION
+        if (found := figures.get(name)) is not None
+        and found.value is not None and found.low is not None and found.high is not None
+    ]  # fmt: skip
+
+
+def _miscalibrated(
+    scores: Iterable[tuple[str, Metric, Estimate]], confidence: float, limit: float
+) -> Iterator[Finding]:
+    off: dict[str, list[str]] = {}
+    for where, metric, one in scores:
+        by = float(one.value or 0) - float(metric.ideal or 0)
+        if abs(by) > OFF and abs(by) / max(error(one, confidence, False), 1e-9) > limit:
+            off.setdefault(where, []).append(f"{metric.word} {interval(one)} instead of {metric.ideal:g}")
+    if off:
+        told = "; ".join(f"{where}: {plain(found)}" for where, found in list(off.items())[:6])
+        more = f"; and {len(off) - 6} more" if len(off) > 6 else ""
+        places = [*off][:4] + (["others"] if len(off) > 4 else [])
+        yield Finding(
+            "warning-miscalibrated", "warning", f"Its chances do not come true at {plain(places)}",
+            f"Calibration at {told}{more}. Who acts on a chance of 20 % there acts on another one; it can be "
+            "recalibrated at the hospital, on patients of its own.",
+        )  # fmt: skip
+
+
+def _unfair(last: Judged) -> Iterator[Finding]:
+    """Groups for which it is worth less, as far as that is clear with all gaps looked at together."""
+    found = [
+        one for one in last.gaps
+        if one.clear and one.feature != HOSPITAL and one.estimate.value is not None
+        and abs(one.estimate.value) > (OFF if one.name in CALIBRATION else APART)
+    ]  # fmt: skip
+    if not found:
+        return
+    worst = sorted(found, key=lambda one: -abs(float(one.estimate.value or 0)))
+    told = "; ".join(
+        f"{one.feature} {one.group}: {METRICS[one.name].word if one.name in METRICS else one.name} differs by "
+        f"{interval(one.estimate)}"
+        for one in worst[:4]
+    )
+    more = f"; and {len(worst) - 4} more" if len(worst) > 4 else ""
+    of = plain(sorted({one.feature for one in worst}))
+    yield Finding(
+        "warning-unfair-groups", "warning", f"It does not serve all groups of patients alike: {of}",
+        f"Against others, {told}{more}. That is clear with {last.made} differences looked at together.",
+    )  # fmt: skip
+
+
 def _own_is_better(facts: Facts, metric: Metric) -> Iterator[Finding]:
     """Hospitals whose own model is ahead: on the same patients, so that overlapping intervals do not settle it."""
     ahead = []
@@ -261,5 +332,5 @@ def _unknown(facts: Facts, drawn: Mapping[str, Estimate], metric: Metric | None)
         yield Finding(
             "note-few-patients", "note", "Some hospitals are not compared",
             f"{plain(few[:20])}{' and others' if len(few) > 20 else ''}: fewer than {FEW} held-out patients with, or "
-            "without, the outcome, or no interval. Their figures stand in the tables and are not drawn.",
+            "without, the outcome, or no interval. Their figures are not drawn.",
         )  # fmt: skip

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from consilium.core.errors import Invalid
 from consilium.core.study import Study
-from consilium.documents.facts import Estimate, Facts, Figures, Flow, Hospital, Json, Round
+from consilium.documents.estimate import Estimate, Figures, Json, figures_of
+from consilium.documents.facts import Facts, Flow, Hospital, Round
+from consilium.documents.judged import Judged, judged
 
 MODELS = {"federated": "common model", "own": "hospital's own model", "pooled": "all records pooled"}
 """What is compared, the common model first."""
-ALONE = (
-    "Figures of single hospitals were told by one process outside of the federation, where all records lay together."
-)
+COMMON = next(iter(MODELS))
 WITHHELD = "secure_sum"
 
 
@@ -32,13 +31,10 @@ def gathered(document: Json, study: Study | None = None, baseline: Json | None =
             facts = _of_simulation(document, study)
         else:
             raise Invalid("this is no result of a run", "give what `study result --json` or `simulate --json` wrote")
+        facts = _judged_last(facts, judged(document.get("evaluation")))
         return facts if baseline is None else _beside(facts, baseline)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Invalid("this result is not complete", "write it anew, by this release of consilium") from error
-
-
-def _figures(given: Any) -> Figures:
-    return {str(name): Estimate.of(one) for name, one in (given or {}).items()}
 
 
 def _evaluated(figures: Figures) -> int | None:
@@ -54,7 +50,9 @@ def _round(entry: Json) -> Round:
     took = tuple(map(str, entry["took_part"]))
     asked = tuple(map(str, entry.get("roster") or took))
     refused = {str(site): str(why) for site, why in (entry.get("refused") or {}).items()}
-    return Round(int(entry["round"]), str(entry["kind"]), asked, took, len(took), refused, _figures(figures.get("all")))
+    return Round(
+        int(entry["round"]), str(entry["kind"]), asked, took, len(took), refused, figures_of(figures.get("all"))
+    )
 
 
 def _flow(site: str, rounds: Iterable[Round], figures: Figures, known: Json | None = None) -> Flow:
@@ -72,20 +70,20 @@ def _flow(site: str, rounds: Iterable[Round], figures: Figures, known: Json | No
 def _of_result(document: Json, study: Study | None) -> Facts:
     rounds = tuple(_round(entry) for entry in document["participation"] if not entry.get("cancelled"))
     figures = document.get("figures") or {}
-    singles = {str(site): _figures(given) for site, given in (figures.get("sites") or {}).items()}
+    singles = {str(site): figures_of(given) for site, given in (figures.get("sites") or {}).items()}
     decisions = {str(site): dict(said) for site, said in (document.get("decisions") or {}).items()}
     names = {*singles, *map(str, document["sites"]), *decisions, *(site for one in rounds for site in one.asked)}
     hospitals = tuple(
         Hospital(
             site, _flow(site, rounds, singles.get(site, {})),
-            {"federated": singles[site]} if site in singles else {}, _out(site, rounds, decisions),
+            {COMMON: singles[site]} if site in singles else {}, _out(site, rounds, decisions),
         )
         for site in sorted(names)
     )  # fmt: skip
     return Facts(
         origin="federation", study=str(document["study"]), run=str(document["run"]), plan=str(document["plan"]),
-        status=str(document["status"]), about=study, confidence=_confidence(study), models=_models(("federated",)),
-        hospitals=hospitals, everyone={"federated": _figures(figures.get("all"))}, rounds=rounds,
+        status=str(document["status"]), about=study, confidence=_confidence(study), models=_models((COMMON,)),
+        hospitals=hospitals, everyone={COMMON: figures_of(figures.get("all"))}, rounds=rounds,
         planned=int(document["rounds"]), privacy=str(document["privacy"]), learns=str(document.get("learns") or ""),
         withheld=not singles and str(document["privacy"]).startswith(WITHHELD), model=str(document["state"]["digest"]),
         judged=_judged(document), judged_by="the federation", weaker=tuple(document.get("weaker") or ()),
@@ -127,12 +125,12 @@ def _of_demo(document: Json, study: Study | None) -> Facts:
     rounds = tuple(_round({**one, "figures": {"all": one.get("figures")}}) for one in document["participation"])
     hospitals = tuple(
         Hospital(
-            str(site), _flow(str(site), rounds, _figures(facts.get("federated")), facts),
-            {key: _figures(facts[key]) for key in MODELS if facts.get(key)},
+            str(site), _flow(str(site), rounds, figures_of(facts.get(COMMON)), facts),
+            {key: figures_of(facts[key]) for key in MODELS if facts.get(key)},
         )
         for site, facts in sorted(document["hospitals"].items())
     )  # fmt: skip
-    everyone = {key: _figures(document["all"][key]) for key in MODELS if document["all"].get(key)}
+    everyone = {key: figures_of(document["all"][key]) for key in MODELS if document["all"].get(key)}
     audit = document["audit"]
     logs = audit if isinstance(audit, list) else [audit["coordinator"], *audit["sites"].values()]
     return Facts(
@@ -148,18 +146,18 @@ def _of_demo(document: Json, study: Study | None) -> Facts:
 
 def _of_simulation(document: Json, study: Study | None) -> Facts:
     rounds = tuple(
-        Round(int(one["round"]), str(one["kind"]), (), (), int(one["took_part"]), {}, _figures(one["figures"]))
+        Round(int(one["round"]), str(one["kind"]), (), (), int(one["took_part"]), {}, figures_of(one["figures"]))
         for one in document["rounds"]
     )
-    singles = {str(site): _figures(given) for site, given in document["figures"]["sites"].items()}
+    singles = {str(site): figures_of(given) for site, given in document["figures"]["sites"].items()}
     known = {str(site): facts for site, facts in (document.get("hospitals") or {}).items()}
     hospitals = tuple(
         _simulated(site, known.get(site, {}), singles.get(site, {})) for site in sorted({*known, *singles})
     )
     return Facts(
         origin="simulation", study=str(document["study"]), run=f"{document['study']}-1", plan=str(document["plan"]),
-        status="finished", about=study, confidence=_confidence(study), models=_models(("federated",)),
-        hospitals=hospitals, everyone={"federated": _figures(document["figures"]["all"])}, rounds=rounds,
+        status="finished", about=study, confidence=_confidence(study), models=_models((COMMON,)),
+        hospitals=hospitals, everyone={COMMON: figures_of(document["figures"]["all"])}, rounds=rounds,
         planned=sum(one.kind == "TRAIN" for one in rounds), privacy=str(document["recipe"]),
         learns="Nobody's records were kept apart: this was a simulation, in which all records lay together.",
         withheld=False, model=str(document["model"]), judged_by="the simulation",
@@ -173,7 +171,22 @@ def _simulated(site: str, known: Json, figures: Figures) -> Hospital:
         training=known.get("training"), held_out=known.get("held_out"), evaluated=_evaluated(figures),
         rounds=known.get("rounds"), asked=known.get("asked"),
     )  # fmt: skip
-    return Hospital(site, flow, {"federated": figures} if figures else {}, str(known.get("out") or ""))
+    return Hospital(site, flow, {COMMON: figures} if figures else {}, str(known.get("out") or ""))
+
+
+def _judged_last(facts: Facts, last: Judged | None) -> Facts:
+    """The same with what the last round says: it has more, and hides small cells that headline figures may show."""
+    if last is None:
+        return facts
+    hospitals = []
+    for one in facts.hospitals:
+        worth, known = last.sites.get(one.name), one.figures.get(COMMON, {})
+        if worth is not None:
+            hidden = {name: Estimate(None, n=figure.n, note=worth.note) for name, figure in known.items()}
+            one = replace(one, figures={**one.figures, COMMON: worth.figures or hidden})
+        hospitals.append(one)
+    everyone = {**facts.everyone, COMMON: {**facts.everyone.get(COMMON, {}), **last.everyone.figures}}
+    return replace(facts, hospitals=tuple(hospitals), everyone=everyone, last=last)
 
 
 def _beside(facts: Facts, baseline: Json) -> Facts:
@@ -183,11 +196,11 @@ def _beside(facts: Facts, baseline: Json) -> Facts:
     told = {str(site): given for site, given in baseline["hospitals"].items()}
     mine = [_compared(one, told.get(one.name)) for one in facts.hospitals]
     judged_by = facts.judged_by
-    if any("federated" in one.figures for one in mine) and facts.withheld:
+    if any(COMMON in one.figures for one in mine) and facts.withheld:
         judged_by = "one process outside of the federation"
     everyone = {
         **facts.everyone,
-        **({"pooled": _figures(baseline["all"]["pooled"])} if "pooled" in baseline["all"] else {}),
+        **({"pooled": figures_of(baseline["all"]["pooled"])} if "pooled" in baseline["all"] else {}),
     }
     return replace(
         facts, hospitals=tuple(mine), everyone=everyone, judged_by=judged_by,
@@ -199,10 +212,10 @@ def _beside(facts: Facts, baseline: Json) -> Facts:
 def _compared(one: Hospital, given: Json | None) -> Hospital:
     if given is None:
         return one
-    figures = {key: _figures(given[key]) for key in ("own", "pooled") if given.get(key)}
-    common = one.figures.get("federated") or (_figures(given["given"]) if given.get("given") else None)
+    figures = {key: figures_of(given[key]) for key in ("own", "pooled") if given.get(key)}
+    common = one.figures.get(COMMON) or (figures_of(given["given"]) if given.get("given") else None)
     flow = one.flow
     for name, key in (("training", "training"), ("held_out", "test")):
         if getattr(flow, name) is None and given.get(key) is not None:
             flow = replace(flow, **{name: int(given[key])})
-    return replace(one, flow=flow, figures={**({"federated": common} if common else {}), **figures})
+    return replace(one, flow=flow, figures={**({COMMON: common} if common else {}), **figures})

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from consilium.documents import figures, markup, people, style
+from consilium.documents import figures, judging, markup, people, style
 from consilium.documents.facts import Facts
 from consilium.documents.findings import Finding, Findings, leading
 from consilium.documents.markup import Tag, name, tag
@@ -26,6 +26,10 @@ def html(facts: Facts, found: Findings, items: Sequence[Item], made: datetime) -
         for one in (
             figures.by_hospital(facts),
             figures.compared(facts),
+            judging.groups(facts),
+            judging.calibration(facts),
+            judging.decisions(facts),
+            judging.discrimination(facts),
             figures.over_rounds(facts),
             figures.coefficients(facts),
             people.flow(facts),
@@ -140,7 +144,7 @@ def _reading(facts: Facts, found: Findings) -> Tag:
         "how sure a figure is of these patients, and not how it would be at another hospital."
     )
     many = (
-        f"{found.comparisons} comparisons were made: each hospital against all others together, and against chance. A "
+        f"{found.comparisons} comparisons were made: hospitals with all others, with chance, and with calibration. A "
         f"warning needs a difference beyond the {facts.confidence:.0%} limit of Bonferroni’s correction for that many."
         if found.comparisons
         else "No comparisons between hospitals were made."
@@ -149,6 +153,7 @@ def _reading(facts: Facts, found: Findings) -> Tag:
         "reading", "How to read the figures",
         tag("p", told),
         tag("p", many, id="comparisons"),
-        tag("p", "A hospital with fewer than ten held-out patients with, or without, the outcome is neither drawn nor "
-            "compared: its figures, which stand in the tables, are mostly chance."),
+        tag("p", "“too few”: fewer than ten held-out patients with, or without, the outcome, or one to nine in "
+            "a cell; the interval, if there is one, holds whatever the cell may be. “withheld”: what is too few would "
+            "follow from it. Such figures are neither drawn nor compared."),
     )  # fmt: skip

@@ -254,7 +254,7 @@ def audit(facts: Facts) -> Tag:
         table("audit-table", "Audit logs, checked entry by entry and against signed heads that the other end kept.",
               ("log", "result", "entries", "heads kept elsewhere", "head"), logs, (2, 3)) if logs else
         tag("p", "No audit log was checked for this report."),
-        table("decisions", "What each hospital decided on this plan.",
+        table("approvals", "What each hospital decided on this plan.",
               ("hospital", "decision", "person", "at", "expires", "reason"), said) if said else None,
         table("refusals", "What hospitals refused.", ("hospital", "run", "round", "why"), refused) if refused else None,
         facts_of(_origin(facts)),

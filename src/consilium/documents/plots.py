@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 
-from consilium.documents.facts import Estimate
+from consilium.documents.estimate import Estimate
 from consilium.documents.markup import Tag, tag
 from consilium.documents.terms import interval, number
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from consilium.core.study import Study
 from consilium.documents import page
-from consilium.documents.facts import Facts, Figures, Json
+from consilium.documents.estimate import Figures, Json
+from consilium.documents.facts import Facts
 from consilium.documents.findings import Findings, findings
 from consilium.documents.gathered import gathered
 from consilium.documents.tripod import Item, items
@@ -55,6 +56,9 @@ class Report:
         return {
             "findings": [asdict(one) for one in self.findings.found],
             "figures": list(self._figures()),
+            "groups": list(self._groups()),
+            "gaps": list(self._gaps()),
+            "curves": list(self._curves()),
             "patients": [{"hospital": one.name, **asdict(one.flow), "out": one.out} for one in self.facts.hospitals],
             "rounds": list(self._rounds()),
             "tripod": [asdict(one) for one in self.items],
@@ -66,6 +70,35 @@ class Report:
         for one in self.facts.hospitals:
             for model, figures in one.figures.items():
                 yield from _rows(one.name, model, figures)
+
+    def _groups(self) -> Iterator[Row]:
+        if (last := self.facts.last) is not None:
+            for feature, parts in last.groups.items():
+                for group, worth in parts.items():
+                    for row in _rows("all", "federated", worth.figures):
+                        yield {"feature": feature, "group": group, **row}
+                    if not worth.figures:
+                        yield {"feature": feature, "group": group, "note": worth.note}
+
+    def _gaps(self) -> Iterator[Row]:
+        for one in self.facts.last.gaps if self.facts.last is not None else ():
+            known = {"feature": one.feature, "group": one.group, "metric": one.name}
+            yield {**known, **vars(one.estimate), "clear": one.clear}
+
+    def _curves(self) -> Iterator[Row]:
+        """Points of the calibration curve, the ROC curve and the decision curve, by `curve`."""
+        if (last := self.facts.last) is None:
+            return
+        for point in last.everyone.curve:
+            ends = {"score_from": point.low, "score_to": point.high}
+            yield {"curve": "calibration", "x": point.predicted, **ends, **vars(point.observed)}
+        for cut in last.everyone.cuts:
+            place = {"x": cut.false_positive_rate, "value": cut.sensitivity}
+            yield {"curve": "roc", **place, "threshold": cut.threshold}
+        for row in last.everyone.thresholds:
+            for key in ("net_benefit", "net_benefit_of_all"):
+                if key in row.figures:
+                    yield {"curve": key, "x": row.threshold, "threshold": row.threshold, **vars(row.figures[key])}
 
     def _rounds(self) -> Iterator[Row]:
         for one in self.facts.rounds:

@@ -17,6 +17,7 @@ a:focus-visible,summary:focus-visible,.scroll:focus-visible{outline:3px solid va
 code{font:.875em/1.4 ui-monospace,"SF Mono","DejaVu Sans Mono",Menlo,Consolas,monospace;overflow-wrap:anywhere}
 .kind{display:inline-block;font-size:.8rem;font-weight:600;letter-spacing:.04em;text-transform:uppercase;color:var(--blue)}
 .quiet,figcaption,caption{color:var(--quiet)}
+.small{font-size:.88rem}
 .purpose{font-size:1.05rem;max-width:46rem}
 .skip{position:absolute;left:-999rem}.skip:focus{left:1rem;top:.5rem;background:#fff;padding:.5rem}
 #warnings{margin-top:1.5rem}
@@ -46,7 +47,7 @@ table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:
 caption{text-align:left;font-size:.9rem;padding:.25rem 0 .5rem}
 th,td{text-align:left;vertical-align:top;padding:.4rem .7rem .4rem 0;border-bottom:1px solid var(--line)}
 thead th{border-bottom:2px solid var(--ink);font-size:.85rem;vertical-align:bottom}
-tbody th{font-weight:600}
+tbody th{font-weight:600;min-width:5.5rem}
 td.n,th.n{text-align:right}
 tr.all th,tr.all td{border-top:2px solid var(--ink);font-weight:650}
 td small{display:block;color:var(--quiet);white-space:nowrap;font-weight:400}

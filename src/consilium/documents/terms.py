@@ -3,21 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consilium.documents.facts import Estimate
+from consilium.documents.estimate import Estimate
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric. `share`: it lies between 0 and 1.   leads: hospitals may be compared by it.   chance: of a model that
-    knows nothing, if that is one number.   ideal: of a model that is calibrated, if there is one."""
+    """A metric, and in which table it stands: `worth`, `threshold` or `calibration`.
+
+    share: it lies between 0 and 1.   leads: hospitals may be compared by it.   chance: of a model that knows nothing.
+    ideal: of a model that is calibrated.
+    """
 
     id: str
     word: str
     meaning: str
+    table: str = "worth"
     share: bool = True
     more_is_better: bool = True
     leads: bool = False
     chance: float | None = None
+    ideal: float | None = None
 
 
 METRICS = {
@@ -27,17 +32,31 @@ METRICS = {
                leads=True, chance=0.5),
         Metric("concordance", "concordance", "of two patients, chance that the one with the event first has the higher "
                "score", leads=True, chance=0.5),
+        Metric("auprc", "AUPRC", "precision over all thresholds; a model that knows nothing has the prevalence"),
         Metric("r2", "R²", "share of the label's variance that is explained", share=False, leads=True, chance=0.0),
         Metric("deviance", "deviance", "mean deviance per patient", share=False, more_is_better=False, leads=True),
-        Metric("accuracy", "accuracy", "share of patients on the right side of .5"),
-        Metric("sensitivity", "sensitivity", "of those with the outcome, share with a score of .5 or more"),
-        Metric("specificity", "specificity", "of those without the outcome, share with a score below .5"),
         Metric("brier", "Brier score", "mean squared difference of score and outcome", more_is_better=False),
         Metric("logloss", "log loss", "mean negative log-likelihood", share=False, more_is_better=False),
         Metric("rmse", "RMSE", "root of the mean squared error, in the label's unit", share=False,
                more_is_better=False),
         Metric("mae", "MAE", "mean absolute error, in the label's unit", share=False, more_is_better=False),
         Metric("prevalence", "prevalence", "share of held-out patients with the outcome"),
+        Metric("sensitivity", "sensitivity", "of those with the outcome, share at or above the threshold", "threshold"),
+        Metric("specificity", "specificity", "of those without, share below it", "threshold"),
+        Metric("ppv", "PPV", "of those at or above it, share with the outcome", "threshold"),
+        Metric("npv", "NPV", "of those below it, share without", "threshold"),
+        Metric("accuracy", "accuracy", "share on the right side of it", "threshold"),
+        Metric("flagged", "flagged", "share at or above it", "threshold"),
+        Metric("net_benefit", "net benefit", "true positives per patient, less false ones by the odds of the threshold",
+               "threshold", share=False),
+        Metric("observed_to_expected", "O:E", "patients with the outcome, per one that the model expects",
+               "calibration", share=False, ideal=1.0),
+        Metric("calibration_in_the_large", "in the large", "log odds by which outcomes exceed what is expected",
+               "calibration", share=False, ideal=0.0),
+        Metric("calibration_slope", "slope", "below 1: scores are too extreme; above: too timid", "calibration",
+               share=False, ideal=1.0),
+        Metric("calibration_error", "mean distance", "of scores from what comes true, over ten groups of patients",
+               "calibration", more_is_better=False),
     )
 }  # fmt: skip
 """In the order of a table."""
@@ -46,12 +65,13 @@ METRICS = {
 def number(value: float | None, digits: int = 2) -> str:
     """A number as a journal prints it; 0 to 1 with its leading zero.
 
-    >>> number(0.914), number(12345.6), number(None)
-    ('0.91', '12346', '')
+    >>> number(0.914), number(12345.6), number(-0.001), number(None)
+    ('0.91', '12346', '0.00', '')
     """
     if value is None:
         return ""
-    return f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:.0f}"
+    text = f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:.0f}"
+    return text.replace("-", "" if float(text) == 0 else "−")
 
 
 def interval(one: Estimate, digits: int = 2) -> str:

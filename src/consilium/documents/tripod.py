@@ -134,10 +134,18 @@ def _measures(facts: Facts, found: Findings) -> str:
     return f"{plain(known)}; compared: {models}." if known else ""
 
 
+def _fairness(facts: Facts, found: Findings) -> str:
+    if facts.last is None or not facts.last.groups:
+        return ""
+    return (
+        f"Figures are told by {plain(list(facts.last.groups))}, and {facts.last.made} differences were looked at at "
+        "once. What else was done for fairness, and why, is for the authors."
+    )
+
+
 def _output(study: Study) -> str:
     return {
-        "binary": "A probability from 0 to 1. Sensitivity and specificity here are at .5: which threshold is to be "
-                  "used and why is for the authors.",
+        "binary": "A probability from 0 to 1. Which threshold is to be used and why is for the authors.",
         "number": f"A value of {study.contract.label.id} in {study.contract.label.unit}.",
         "count": f"An expected count of {study.contract.label.id}.",
         "time-to-event": "A relative risk, which orders patients by when the event is to be expected. It is no chance "
@@ -285,6 +293,7 @@ _FILLED: dict[str, Fill] = {
     "12d": _heterogeneity,
     "12e": _measures,
     "12f": lambda facts, found: "It was not.",
+    "14": _fairness,
     "15": _with(_output),
     "16": _with(_same),
     "18e": _data,

@@ -100,3 +100,51 @@ def baseline(sites: dict[str, Json]) -> Json:
         },
         "all": {"pooled": judged(1.2, 2000)},
     }  # fmt: skip
+
+
+def told(value: float, apart: float = 0.05, n: int = 500) -> Json:
+    """One figure, with its interval."""
+    return {"value": value, "low": value - apart, "high": value + apart, "n": n, "note": ""}
+
+
+def worth(auroc: float = 0.8, large: float = 0.0, slope: float = 1.0, **more: Any) -> Json:
+    """What the last round says of some patients, as `docs/explanation/figures.md` has it."""
+    figures = {
+        "auroc": told(auroc), "auprc": told(0.7), "brier": told(0.15), "logloss": told(0.4), "prevalence": told(0.4),
+        "observed_to_expected": told(1.0), "calibration_in_the_large": told(large, 0.1),
+        "calibration_intercept": told(large), "calibration_slope": told(slope, 0.1), "calibration_error": told(0.06),
+        "sensitivity": told(0.75), "specificity": told(0.72), "ppv": told(0.6), "npv": told(0.85),
+        "flagged": told(0.45), "accuracy": told(0.74), "net_benefit": told(0.2),
+    }  # fmt: skip
+    counts = {"threshold": 0.5, "hits": 150, "misses": 50, "alarms": 84, "rejections": None}
+    return {
+        "n": 500, "positives": 200, "negatives": 300, "note": "", "figures": figures, "confusion": counts,
+        "calibration_curve": [
+            {"low": k / 5, "high": (k + 1) / 5, "n": 100, "predicted": k / 5 + 0.1, "observed": told(k / 5 + 0.09)}
+            for k in range(5)
+        ],
+        **more,
+    }  # fmt: skip
+
+
+def evaluation(sites: dict[str, Json], groups: dict[str, Json], gaps: list[Json]) -> Json:
+    """What the last round says of the final model."""
+    table = [
+        {"threshold": at, "hits": 150, "misses": 50, "alarms": 84, "rejections": 216, "sensitivity": told(0.75),
+         "net_benefit": told(0.3 - at / 4), "net_benefit_of_all": told(0.3 - at)}
+        for at in (0.25, 0.5, 0.75)
+    ]  # fmt: skip
+    cuts = [
+        {"threshold": 1 - k / 4, "false_positive_rate": k / 4, "sensitivity": (k / 4) ** 0.5, "precision": None}
+        for k in range(5)
+    ]
+    return {
+        "version": 1, "confidence": 0.95, "threshold": 0.5, "smallest_cell": 10, "auroc_within": 1e-4,
+        "all": worth(thresholds=table, cuts=cuts), "groups": {"ward": groups}, "sites": sites, "sites_withheld": "",
+        "gaps": gaps, "comparisons": {"made": 5, "by_chance": 0.25, "clear": 1, "confidence_of_each": 0.99},
+    }  # fmt: skip
+
+
+def gap(group: str, name: str, value: float, clear: bool) -> Json:
+    """A difference between a group and the others."""
+    return {"feature": "ward", "group": group, "name": name, **told(value), "clear": clear}

@@ -1,0 +1,189 @@
+"""Whether scores come true, what a threshold brings, and for which groups of patients it is worth less."""
+
+from collections.abc import Mapping, Sequence
+
+from consilium.documents import curves, plots
+from consilium.documents.curves import Curve
+from consilium.documents.estimate import Estimate
+from consilium.documents.facts import Facts
+from consilium.documents.figures import COMMON, brief, cells, known, of_hospitals, shown
+from consilium.documents.judged import HOSPITAL, Gap, Judged, Row, Worth
+from consilium.documents.markup import Tag, name, tag
+from consilium.documents.parts import figure, folded, section, table
+from consilium.documents.terms import METRICS, interval, number
+
+LARGE = "calibration_in_the_large"
+BENEFIT, BENEFIT_OF_ALL = "net_benefit", "net_benefit_of_all"
+
+
+def calibration(facts: Facts) -> Tag | None:
+    """Whether predicted chances come true, for all and at each hospital."""
+    last = facts.last
+    if last is None or LARGE not in last.everyone.figures:
+        return None
+    singles = [one for one in facts.hospitals if LARGE in one.figures.get(COMMON, {})]
+    rows = [
+        (f"{one.low:.2f} to {one.high:.2f}", one.n, number(one.predicted), interval(one.observed))
+        for one in last.everyone.curve
+    ]
+    return section(
+        "calibration", "Whether its chances come true",
+        _calibration_plot(last.everyone) if last.everyone.curve else None,
+        table("calibration-curve", "Held-out patients by their scores.",
+              ("score", "n", "mean score", "with the outcome"), rows, (1, 2)) if rows else None,
+        _calibration_forest(facts) if singles else None,
+        of_hospitals("calibration-table", "Calibration; of a model that is calibrated, O:E and slope are 1, and in the "
+                     "large is 0.", "calibration", singles, last.everyone.figures),
+    )  # fmt: skip
+
+
+def _calibration_plot(everyone: Worth) -> Tag:
+    bars = tuple((one.predicted, one.observed) for one in everyone.curve)
+    points = tuple((x, float(one.value)) for x, one in bars if one.value is not None)
+    told = "; ".join(f"of a score of {x:.2f}, {interval(one)} have the outcome" for x, one in bars)
+    plot = curves.plane(
+        [Curve("held-out patients", points, bars)], "mean score", "share with the outcome", "Calibration curve",
+        f"{told}.", xs=(0, 1), ys=(0, 1), diagonal="as predicted",
+    )  # fmt: skip
+    return figure(plot, "Calibration of the common model on all held-out patients, in groups of about as many each.")
+
+
+def _calibration_forest(facts: Facts) -> Tag | None:
+    rows = [
+        plots.Line(one.name, f"n = {found.n}", (found,))
+        for one in facts.hospitals
+        if (found := one.figures.get(COMMON, {}).get(LARGE)) is not None and found.value is not None
+    ]
+    if not rows:
+        return None
+    title = "Calibration in the large at each hospital"
+    plot = plots.forest(
+        rows, ["common model"], "log odds of observed against expected", title, plots.summary(rows, ["common model"]),
+        (0.0, "calibrated"),
+    )  # fmt: skip
+    return figure(plot, f"{title}: above 0 more patients have the outcome than it expects, below 0 fewer.")
+
+
+def discrimination(facts: Facts) -> Tag | None:
+    """The ROC curve of all held-out patients."""
+    last = facts.last
+    if last is None or len(last.everyone.cuts) < 3:
+        return None
+    cuts = last.everyone.cuts
+    points = tuple((one.false_positive_rate, one.sensitivity) for one in cuts)
+    area = last.everyone.figures.get("auroc", Estimate(None))
+    plot = curves.plane(
+        [Curve("common model", points)], "1 − specificity", "sensitivity", "ROC curve",
+        f"The area below it is {interval(area)}.", xs=(0, 1), ys=(0, 1), diagonal="by chance",
+    )  # fmt: skip
+    rows = [(f"{one.threshold:g}", number(one.sensitivity), number(1 - one.false_positive_rate)) for one in cuts]
+    return section(
+        "roc", "Whom it tells apart",
+        figure(plot, f"ROC curve of the common model on all held-out patients; AUROC {interval(area)}."),
+        folded("All points of the curve", table("roc-table", "Points of the ROC curve.",
+               ("threshold", "sensitivity", "specificity"), rows, (1, 2))),
+    )  # fmt: skip
+
+
+def decisions(facts: Facts) -> Tag | None:
+    """What thresholds bring: the decision curve, the table, and the four counts at the plan's threshold."""
+    last = facts.last
+    if last is None or not last.everyone.thresholds:
+        return None
+    rows, metrics = last.everyone.thresholds, known([one.figures for one in last.everyone.thresholds], "threshold")
+    metrics = [one for one in metrics if one.id != "accuracy"]
+    body = [
+        (f"{one.threshold:g}", *cells(one.figures, metrics), shown(one.figures.get(BENEFIT_OF_ALL))) for one in rows
+    ]
+    return section(
+        "decisions", "What a threshold brings",
+        _confusion(last.everyone.confusion) if last.everyone.confusion is not None else None,
+        _decision_plot(rows),
+        folded("Every threshold", table("thresholds", "Thresholds of the plan, on all held-out patients.",
+               ("threshold", *(one.word for one in metrics), "net benefit of flagging all"), body)),
+    )  # fmt: skip
+
+
+def _decision_plot(rows: Sequence[Row]) -> Tag | None:
+    def through(key: str) -> tuple[tuple[float, float], ...]:
+        return tuple(
+            (one.threshold, float(v)) for one in rows if (v := one.figures.get(key, Estimate(None)).value) is not None
+        )
+
+    model, everybody = through(BENEFIT), through(BENEFIT_OF_ALL)
+    if len(model) < 2:
+        return None
+    ends = [x for x, _ in model]
+    top = max(y for _, y in (*model, *everybody))
+    better = [x for x, y in model if y > max(0.0, dict(everybody).get(x, 0.0)) + 1e-9]
+    told = f"Above both from {min(better):g} to {max(better):g}." if better else "Nowhere above both."
+    plot = curves.plane(
+        [Curve("common model", model), Curve("flag everybody", tuple((x, y) for x, y in everybody if y > -0.1 * top)),
+         Curve("flag nobody", ((min(ends), 0.0), (max(ends), 0.0)))],
+        "threshold", "net benefit per patient", "Decision curve", told, xs=(0, 1), ys=None,
+    )  # fmt: skip
+    return figure(plot, f"Decision curve on all held-out patients, beside flagging all or none. {told}")
+
+
+def _confusion(one: Row) -> Tag:
+    hits, misses, alarms, rejections = ("fewer than 10" if count is None else str(count) for count in one.counts)
+    return table(
+        "confusion", f"Held-out patients at threshold {one.threshold:g}.", ("score", "with the outcome", "without"),
+        [("at or above", hits, alarms), ("below", misses, rejections)], (1, 2),
+    )  # fmt: skip
+
+
+def groups(facts: Facts) -> Tag | None:
+    """Groups of patients beside each other, and the gaps between them."""
+    last = facts.last
+    if last is None or not last.groups:
+        return None
+    parts: list[object] = []
+    for at, (feature, found) in enumerate(last.groups.items()):
+        parts += [tag("h3", "By ", name(feature)), _group_forest(feature, found), _group_table(at, feature, found)]
+    gaps = [one for one in last.gaps if one.feature != HOSPITAL]
+    parts.append(_gaps(last, gaps) if gaps else None)
+    return section("groups", "For which groups of patients", parts)
+
+
+def _group_forest(feature: str, found: Mapping[str, Worth]) -> Tag | None:
+    rows = [
+        plots.Line(group, f"n = {worth.n}", (area,))
+        for group, worth in found.items()
+        if (area := worth.figures.get("auroc")) is not None and area.value is not None
+    ]
+    if not rows:
+        return None
+    title = f"AUROC by {feature}"
+    plot = plots.forest(rows, ["common model"], "AUROC", title, plots.summary(rows, ["common model"]), None, (0, 1))
+    return figure(plot, f"{title}, on all held-out patients.")
+
+
+def _group_table(at: int, feature: str, found: Mapping[str, Worth]) -> Tag:
+    wanted = ("auroc", "sensitivity", "specificity", "ppv", "observed_to_expected", LARGE, "prevalence")
+    metrics = [METRICS[key] for key in wanted]
+    rows = [
+        (group, "–" if worth.n is None else worth.n, *(cells(worth.figures, metrics) if worth.figures else
+         [brief(worth.note), *[""] * (len(metrics) - 1)]))
+        for group, worth in found.items()
+    ]  # fmt: skip
+    return table(f"groups-{at}", f"By {feature}.", ("group", "n", *(one.word for one in metrics)), rows, (1,))
+
+
+def _gaps(last: Judged, gaps: Sequence[Gap]) -> list[object]:
+    def word(one: Gap) -> str:
+        return METRICS[one.name].word if one.name in METRICS else one.name
+
+    rows = [
+        (f"{one.feature} {one.group}", word(one), interval(one.estimate), "yes" if one.clear else "no") for one in gaps
+    ]
+    told = (
+        f"{last.made} differences were looked at, those between hospitals among them. A difference is clear if its "
+        f"interval leaves out 0 at a confidence of {last.each:.4g} each, at which all hold together."
+    )
+    body = table("gaps", "Each group against the others of its kind.", ("group", "figure", "difference", "clear"), rows)
+    return [
+        tag("h3", "Differences between groups"),
+        tag("p", told),
+        body if len(rows) <= 12 else folded("All of them", body),
+    ]

@@ -1,0 +1,83 @@
+"""Calibration, thresholds, groups of patients: what the last round says is drawn, and what it hides stays hidden."""
+
+import json
+import re
+from datetime import UTC, datetime
+
+from consilium.documents.report import Report
+from consilium.documents.terms import number
+from unit.documents.runs import STUDY, Json, evaluation, gap, result, usual, worth
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+HIDDEN = {"n": None, "positives": None, "negatives": None, "note": "too few: fewer than ten positives or negatives",
+          "figures": {}, "confusion": None, "calibration_curve": [], "thresholds": [], "cuts": []}  # fmt: skip
+
+
+def report(sites: dict[str, Json], groups: dict[str, Json] | None = None, gaps: list[Json] | None = None) -> Report:
+    groups = groups if groups is not None else {"icu": worth(), "other": worth()}
+    return Report.of({**result(usual(3)), "evaluation": evaluation(sites, groups, gaps or [])}, NOW, STUDY)
+
+
+ALIKE = {site: worth() for site in usual(3)}
+
+
+def seen(made: Report) -> dict[str, str]:
+    return {one.id: one.text for one in made.findings.found}
+
+
+def test_a_miscalibrated_hospital_is_named_and_the_others_are_not() -> None:
+    assert "warning-miscalibrated" not in seen(report(ALIKE))
+    for planted in (worth(large=0.8), worth(slope=0.4)):
+        made = report({**ALIKE, "site-02": planted})
+        told = seen(made)["warning-miscalibrated"]
+        assert "site-02" in told and "site-01" not in told and "all hospitals" not in told
+        page = made.html()
+        assert page.index('id="warning-miscalibrated"') < page.index('id="worth"')
+
+
+def test_what_is_off_by_little_or_by_chance_is_not_warned_of() -> None:
+    sure_but_small = worth(large=0.15)
+    large_but_unsure = worth(large=0.5)
+    large_but_unsure["figures"]["calibration_in_the_large"] |= {"low": 0.02, "high": 0.98}
+    made = report({**ALIKE, "site-01": sure_but_small, "site-02": large_but_unsure})
+    assert "warning-miscalibrated" not in seen(made)
+    assert made.findings.comparisons == 3 + 3 + 2 * 4, "others, chance, and calibration twice for each and all"
+
+
+def test_a_group_that_is_served_worse_is_named() -> None:
+    gaps = [gap("icu", "sensitivity", -0.3, True), gap("icu", "auroc", -0.1, False), gap("other", "ppv", -0.01, True)]
+    made = report(ALIKE, gaps=gaps)
+    told = seen(made)["warning-unfair-groups"]
+    assert f"ward icu: sensitivity differs by {number(-0.3)}" in told and "AUROC" not in told and "PPV" not in told
+    assert "warning-unfair-groups" not in seen(report(ALIKE, gaps=gaps[1:]))
+
+
+def test_curves_and_tables_are_there_and_in_the_data() -> None:
+    made = report(ALIKE, gaps=[gap("icu", "sensitivity", -0.3, True)])
+    page, tables = made.html(), made.tables()
+    for ident in ("groups", "calibration", "decisions", "roc"):
+        part = page[page.index(f'<section id="{ident}"') :].split("</section>")[0]
+        assert "<svg" in part and "<table" in part, ident
+    assert {row["curve"] for row in tables["curves"]} == {"calibration", "roc", "net_benefit", "net_benefit_of_all"}
+    assert tables["gaps"][0]["clear"] and {row["group"] for row in tables["groups"]} == {"icu", "other"}
+    json.dumps(made.to_json())
+    idents = re.findall(r' id="([^"]+)"', page)
+    assert len(idents) == len(set(idents))
+    (fairness,) = (one for one in made.items if one.number == "14")
+    assert not fairness.open and "ward" in fairness.answer
+
+
+def test_what_the_last_round_hides_is_shown_nowhere() -> None:
+    """Of a hospital with small cells the headline has figures; the report takes those of the last round."""
+    document = result(usual(3))
+    known = document["figures"]["sites"]["site-03"]
+    made = report({**ALIKE, "site-03": HIDDEN}, {"icu": worth(), "other": HIDDEN})
+    rows = [row for row in made.tables()["figures"] if row["hospital"] == "site-03"]
+    assert rows and all(row["value"] is None and row["low"] is None for row in rows)
+    page = made.html()
+    assert known["auroc"]["value"] is not None, "there is something to hide"
+    cells = re.findall(r"site-03</bdi></th>(.*?)</tr>", page)
+    assert "too few" in cells[0] and not re.search(r"0\.\d\d", cells[0])
+    confusion = page[page.index('id="confusion"') :].split("</table>")[0]
+    assert "fewer than 10" in confusion and "150" in confusion
+    assert "note-few-patients" in seen(made)
