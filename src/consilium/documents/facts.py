@@ -17,6 +17,7 @@ class Flow:
     """Patients of one hospital on their way: `read` = `without_label` + `incomplete` + `training` + `held_out`.
 
     rounds: rounds whose sum has this hospital's part.   asked: rounds in which it was asked.
+    copies: held-out patients who equal a training patient here.   elsewhere: one at another hospital.
     """
 
     read: int | None = None
@@ -27,6 +28,8 @@ class Flow:
     evaluated: int | None = None
     rounds: int | None = None
     asked: int | None = None
+    copies: int | None = None
+    elsewhere: int | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Hospitals are compared one against all others together (their mean, each weighte
 approximation and with Bonferroni's correction for as many comparisons as were made (Dunn 1961, JASA 56:52).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -23,6 +23,8 @@ OFF = 0.2
 """Calibration in the large, or a slope, off by less than this is not warned of, however sure: it changes little."""
 APART = 0.05
 """Nor is a gap between groups by less than this share."""
+ALIKE = 3.0
+"""Patients of one hospital are alike this many times as often as those of two, at most, without being the same."""
 CALIBRATION = ("calibration_in_the_large", "calibration_slope")
 COMMON = "federated"
 Score = tuple[str, Metric, Estimate]
@@ -59,12 +61,13 @@ def findings(facts: Facts) -> Findings:
     compared = len(drawn) if len(drawn) > 1 else 0
     judged = len(drawn) if metric is not None and metric.chance is not None else 0  # against chance, each by itself
     scores = _calibrations(facts)
-    made = compared + judged + len(scores)
+    made = compared + judged + len(scores) + sum(one.flow.copies is not None for one in facts.hospitals)
     limit = beyond_chance(facts.confidence, made)
     found = [
         *_of_the_run(facts),
         *(_by_chance(metric, drawn, facts.confidence, limit) if metric and judged else ()),
         *(_apart(metric, drawn, facts.confidence, limit) if metric and compared else ()),
+        *_leaked(facts.hospitals, limit),
         *_miscalibrated(scores, facts.confidence, limit),
         *(_unfair(facts.last) if facts.last is not None else ()),
         *(_own_is_better(facts, metric) if metric else ()),
@@ -208,6 +211,24 @@ def _apart(metric: Metric, drawn: Mapping[str, Estimate], confidence: float, lim
 def _range(drawn: Mapping[str, Estimate], without: set[str]) -> str:
     values = sorted(float(one.value or 0) for site, one in drawn.items() if site not in without)
     return f"{values[0]:.2f} to {values[-1]:.2f}" if values else "none"
+
+
+def _leaked(hospitals: Sequence[Hospital], limit: float) -> Iterator[Finding]:
+    """Held-out patients who equal a training patient of their hospital far more often than one of the others."""
+    found, total = [], sum(one.flow.training or 0 for one in hospitals)
+    for one in hospitals:
+        flow = one.flow
+        if not flow.copies or not flow.training:
+            continue
+        usual = ALIKE * (flow.elsewhere or 0) * flow.training / max(total - flow.training, 1)
+        if flow.copies - usual > limit * (usual + 1) ** 0.5:
+            found.append(f"{one.name}: {flow.copies} of {flow.held_out} held-out patients")
+    if found:
+        yield Finding(
+            "warning-leak", "warning", "Held-out patients may have been trained on",
+            f"{'; '.join(found)} have the very inputs and outcome of a training patient of their hospital, more than "
+            "patients who are alike would explain. They may stand in its table under two keys: figures are too good.",
+        )  # fmt: skip
 
 
 def _calibrations(facts: Facts) -> list[Score]:

@@ -55,11 +55,15 @@ def _round(entry: Json) -> Round:
     )
 
 
+TOLD = ("read", "without_label", "incomplete", "training", "copies", "elsewhere")
+"""Numbers of a hospital's patients that commands tell under these names."""
+
+
 def _flow(site: str, rounds: Iterable[Round], figures: Figures, known: Json | None = None) -> Flow:
     done = list(rounds)
     facts = known or {}
     return Flow(
-        **{name: facts.get(name) for name in ("read", "without_label", "incomplete", "training")},
+        **{name: facts.get(name) for name in TOLD},
         held_out=facts.get("held_out", facts.get("test")),
         evaluated=_evaluated(figures),
         rounds=len({one.number for one in done if site in one.took_part}),
@@ -168,7 +172,7 @@ def _of_simulation(document: Json, study: Study | None) -> Facts:
 
 def _simulated(site: str, known: Json, figures: Figures) -> Hospital:
     flow = Flow(
-        training=known.get("training"), held_out=known.get("held_out"), evaluated=_evaluated(figures),
+        **{name: known.get(name) for name in TOLD}, held_out=known.get("held_out"), evaluated=_evaluated(figures),
         rounds=known.get("rounds"), asked=known.get("asked"),
     )  # fmt: skip
     return Hospital(site, flow, {COMMON: figures} if figures else {}, str(known.get("out") or ""))
@@ -215,7 +219,7 @@ def _compared(one: Hospital, given: Json | None) -> Hospital:
     figures = {key: figures_of(given[key]) for key in ("own", "pooled") if given.get(key)}
     common = one.figures.get(COMMON) or (figures_of(given["given"]) if given.get("given") else None)
     flow = one.flow
-    for name, key in (("training", "training"), ("held_out", "test")):
+    for name, key in (*((name, name) for name in TOLD), ("held_out", "test")):
         if getattr(flow, name) is None and given.get(key) is not None:
             flow = replace(flow, **{name: int(given[key])})
     return replace(one, flow=flow, figures={**({COMMON: common} if common else {}), **figures})

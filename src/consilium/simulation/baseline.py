@@ -22,7 +22,9 @@ from consilium.core import state as chain
 from consilium.core.errors import Invalid
 from consilium.core.study import Study
 from consilium.core.tensors import Tensors, Vector, flatten, from_safetensors, unflatten
+from consilium.data.copies import Copies, copies
 from consilium.simulation import local, report
+from consilium.site.tables import Prepared
 from consilium.training.base import Curved, Floats, Trainer
 from consilium.training.work import Work
 
@@ -82,13 +84,14 @@ def compare(study: Study, hospitals: Mapping[str, Path], given: Path | None = No
     plan, weights = freeze(without_noise(study))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        works = local.works(plan, weights, local.tables(plan.study, hospitals, folder), folder)
+        tables = local.tables(plan.study, hospitals, folder)
+        works = local.works(plan, weights, tables, folder)
     return {
         "study": study.name,
         "label": LABEL,
         "epochs": study.rounds * study.training.epochs,
         "split_seed": study.evaluation.split_seed,
-        **_figures(plan.study, works, from_safetensors(given.read_bytes()) if given is not None else None),
+        **_figures(plan.study, works, tables, from_safetensors(given.read_bytes()) if given is not None else None),
     }
 
 
@@ -105,7 +108,7 @@ def _fits(model: Tensors, like: Tensors) -> Tensors:
     return model
 
 
-def _figures(study: Study, works: Mapping[str, Work], given: Tensors | None) -> Json:
+def _figures(study: Study, works: Mapping[str, Work], tables: Mapping[str, Prepared], given: Tensors | None) -> Json:
     first = next(iter(works.values()))
     bench = Bench(study, first.trainer, first.like)
     training, test = _patients(works, held_out=False), _patients(works, held_out=True)
@@ -115,16 +118,27 @@ def _figures(study: Study, works: Mapping[str, Work], given: Tensors | None) -> 
     if given is not None:
         known["given"] = _fits(given, first.like)
     found: Json = {"hospitals": {}, "all": {name: bench.judged(model, *everybody) for name, model in known.items()}}
+    twice = _copies(works)
     for site in works:
         own = bench.trained(*training[site])
         found["hospitals"][site] = {
             "training": len(training[site][1]),
             "test": len(test[site][1]),
+            **{name: getattr(tables[site], name) for name in ("read", "without_label", "incomplete")},
+            **{name: getattr(twice[site], name) for name in ("copies", "elsewhere")},
             "own": bench.judged(own, *test[site]),
             "own_on_all": bench.judged(own, *everybody),
             **{name: bench.judged(model, *test[site]) for name, model in known.items()},
         }
     return found
+
+
+def _copies(works: Mapping[str, Work]) -> dict[str, Copies]:
+    """Of each hospital, who stands among the training patients of any hospital as well."""
+    parts = [work.examples for work in works.values()]
+    x, y, test = (np.concatenate([getattr(part, name) for part in parts]) for name in ("x", "y", "test"))
+    found = copies(x, y, test, np.repeat(np.arange(len(parts)), [len(part.y) for part in parts]))
+    return {site: found.get(at, Copies(0, 0, 0, 0, 0)) for at, site in enumerate(works)}
 
 
 def _patients(works: Mapping[str, Work], *, held_out: bool) -> dict[str, tuple[Floats, Floats]]:

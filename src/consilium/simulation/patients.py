@@ -1,7 +1,7 @@
 """The patients of a simulation: what each hospital's agent would prepare, side by side in memory; and sites of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,13 @@ from consilium.core.errors import DataUnusable
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import from_safetensors
 from consilium.data.base import Floats
+from consilium.data.copies import Copies, copies
 from consilium.simulation.partition import Chance, Pool, Rows
 from consilium.site.tables import mapped
 from consilium.training.initial import check
 from consilium.training.work import Examples, Work
+
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Patients:
 
     columns: per feature (n,): numbers in the contract's unit, or the category's index; NaN is missing.
     label: (n,).   test: (n,) held out, by the key that the patient has in its hospital's table.
+    left: by hospital, how many rows were read, and how many were left out and why.
     """
 
     columns: Mapping[str, Floats]
@@ -34,6 +38,7 @@ class Patients:
     test: npt.NDArray[np.bool_]
     hospital: Rows
     names: tuple[str, ...]
+    left: Mapping[str, Json] = field(default_factory=dict)
 
     @classmethod
     def read(cls, study: Study, mappings: Mapping[str, Path]) -> "Patients":
@@ -41,7 +46,8 @@ class Patients:
 
         Raises: MappingInvalid, DataUnusable: a hospital's data do not serve, or there is no patient at all.
         """
-        tables = {name: mapped(study, path).table for name, path in sorted(mappings.items())}
+        found = {name: mapped(study, path) for name, path in sorted(mappings.items())}
+        tables = {name: one.table for name, one in found.items()}
         sizes = [len(table.label) for table in tables.values()]
         if not sum(sizes):
             raise DataUnusable("no row has all that the contract demands", "see `consilium site check` of each mapping")
@@ -50,15 +56,31 @@ class Patients:
             for feature in study.contract.features
         }
         label, test = (np.concatenate([getattr(t, name) for t in tables.values()]) for name in ("label", "test"))
-        return cls(columns, label, test, np.repeat(np.arange(len(sizes)), sizes), tuple(tables))
+        left = {
+            name: {"read": one.read, "without_label": one.without_label, "incomplete": one.incomplete}
+            for name, one in found.items()
+        }
+        return cls(columns, label, test, np.repeat(np.arange(len(sizes)), sizes), tuple(tables), left)
 
     def __len__(self) -> int:
         """Number of patients."""
         return len(self.label)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Patients of each hospital."""
+        return {name: int((self.hospital == at).sum()) for at, name in enumerate(self.names)}
+
     def pool(self, study: Study) -> Pool:
         """What a partition looks at."""
         return Pool(self.hospital, self.names, self.label, encode(study.contract, self.columns))
+
+    def copies(self, study: Study, rows: Mapping[str, Rows]) -> dict[str, Copies]:
+        """Of each site with these rows, who stands among the training patients of any site as well."""
+        chosen = self.at(np.concatenate(list(rows.values())))
+        where = np.repeat(np.arange(len(rows)), [len(part) for part in rows.values()])
+        found = copies(encode(study.contract, chosen.columns), chosen.label, chosen.test, where)
+        return {site: found[at] for at, site in enumerate(rows) if at in found}
 
     def at(self, rows: Rows) -> "Patients":
         """Those of these rows, in this order."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from consilium.core import state as chain
 from consilium.core.errors import Conflict, StudyInvalid
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import from_safetensors, to_safetensors, unflatten
+from consilium.data.copies import Copies
 from consilium.simulation.conditions import Conditions
 from consilium.simulation.executors import Executor, Inline, Processes
 from consilium.simulation.partition import Rule, divide
@@ -48,7 +50,9 @@ class Found:
     """What came of it.
 
     Args:    model: safetensors, as `study result --model` writes them.   sizes: (training, held-out) patients by site.
-             left_out: sites with too few training patients to take part.   fit: the table of an exact regression.
+             left_out: sites with too few training patients to take part.   copies: by site, of patients who are
+             there twice.   left: by site, rows that were read and left out, where sites are the hospitals themselves.
+               fit: the table of an exact regression.
     """
 
     plan: Plan
@@ -58,6 +62,8 @@ class Found:
     left_out: int
     rounds: tuple[Told, ...]
     fit: Fit | None
+    copies: dict[str, Copies]
+    left: Mapping[str, dict[str, Any]]
 
 
 def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: Callable[[Told], None]) -> Found:
@@ -104,7 +110,11 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
         model, fit = unflatten(np.array(state["model"]), from_safetensors(initial)), fitted(plan.study, state)
     sizes = {site: (training[site], len(part) - training[site]) for site, part in rows.items()}
     written = to_safetensors(model, _origin(plan, outcome))
-    return Found(plan, outcome, written, sizes, len(rows) - len(enough), tuple(told), fit)
+    whole = wanted.patients is None and {site: len(part) for site, part in rows.items()} == patients.sizes
+    return Found(
+        plan, outcome, written, sizes, len(rows) - len(enough), tuple(told), fit, patients.copies(plan.study, rows),
+        patients.left if whole else {},
+    )  # fmt: skip
 
 
 @contextmanager

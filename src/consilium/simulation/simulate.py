@@ -14,6 +14,7 @@ from rich.table import Table
 from consilium import studyfile
 from consilium.console.cli import coefficients, output
 from consilium.core.errors import Conflict, Invalid
+from consilium.data.copies import Copies
 from consilium.durable import naming
 from consilium.simulation import local
 from consilium.simulation.conditions import Conditions
@@ -137,7 +138,8 @@ def _hospitals(found: Found) -> Json:
         out = "" if training >= least else f"{training} training patients; the study asks for {least}"
         asked = 0 if out else len(found.rounds)
         told = {"training": training, "held_out": held_out, "rounds": parts[site], "asked": asked, "out": out}
-        known[site] = told
+        twice = found.copies.get(site, Copies(0, 0, 0, 0, 0))
+        known[site] = {**found.left.get(site, {}), **told, "copies": twice.copies, "elsewhere": twice.elsewhere}
     return known
 
 

@@ -48,11 +48,17 @@ def _training(found: Mapped) -> int:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A table on file, and how many patients it has for training and for testing."""
+    """A table on file, and how many patients it has for training and for testing; and how many were left out.
+
+    Args:    read: rows.   without_label, incomplete: of them, without a label, or without an input that is demanded.
+    """
 
     path: Path
     training: int
     test: int
+    read: int
+    without_label: int
+    incomplete: int
 
 
 def prepare(study: Study, mapping: Path, folder: Path, extracts: Path | None = None) -> Prepared:
@@ -74,4 +80,4 @@ def prepare(study: Study, mapping: Path, folder: Path, extracts: Path | None = N
     with path.open("wb") as file:
         np.savez(file, **table.arrays())  # type: ignore[arg-type]
     test = int(table.test.sum())
-    return Prepared(path, len(table.label) - test, test)
+    return Prepared(path, len(table.label) - test, test, found.read, found.without_label, found.incomplete)

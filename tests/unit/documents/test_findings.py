@@ -41,6 +41,15 @@ def test_what_was_planted_is_named(planted: str, apart: float, ident: str) -> No
     assert 'id="no-warnings"' not in page
 
 
+def test_a_leak_is_named_and_patients_who_are_alike_by_chance_are_not() -> None:
+    document = simulated(usual())
+    document["hospitals"]["site-03"] |= {"copies": 25, "elsewhere": 0}
+    document["hospitals"]["site-04"] |= {"copies": 60, "elsewhere": 180}  # few inputs: many are alike
+    document["hospitals"]["site-05"] |= {"copies": 1, "elsewhere": 0}
+    told = seen(Report.of(document, NOW, STUDY))["warning-leak"]
+    assert "site-03: 25 of 300" in told and "site-04" not in told and "site-05" not in told
+
+
 def test_a_swapped_hospital_is_not_told_as_one_without_use() -> None:
     told = seen(Report.of(simulated({**usual(), "west": judged(-1.2)}), NOW, STUDY))
     assert "warning-no-better-than-chance" not in told
