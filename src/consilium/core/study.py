@@ -7,12 +7,22 @@ from datetime import date
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from consilium.core.bounded import unfit
 from consilium.core.errors import StudyInvalid
 from consilium.core.gate import Gate
 from consilium.core.ids import DIGEST, SLUG, Digest, canonical, digest
+from consilium.core.records import COUNTED, Aggregate, Coded, Exclusion, Index, Window, seconds
 from consilium.core.round import threshold
 
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
@@ -59,6 +69,19 @@ class Feature(Part):
     missing: Literal["allowed", "forbidden"] = Field(
         "allowed", description="whether a patient without it may take part"
     )
+    resolution: float | None = Field(
+        None, gt=0, description="version 2: what numbers are rounded to, in `unit`, after conversion and aggregation"
+    )
+    analyte: Shown | None = Field(None, description="version 2: substance, to convert between mass and amount")
+    codes: tuple[Coded, ...] = Field((), description="version 2: codes of records that mean it")
+    window: Window | None = Field(
+        None, description="version 2: first and last moment of records, from the index on, such as [-6h, 24h]"
+    )
+    aggregate: Aggregate | None = Field(
+        None,
+        description="version 2: what is made of several records: first, last, min, max, mean; count and any (1 or 0) "
+        "look at no value",
+    )
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> "Feature":
@@ -69,9 +92,22 @@ class Feature(Part):
                 raise ValueError("`range` must be [smaller, larger]")
             if self.typical is not None and not self.typical[0] < self.typical[1]:
                 raise ValueError("`typical` must be [smaller, larger]")
+            self._records()
+        elif self.resolution or self.analyte or self.codes or self.window or self.aggregate:
+            raise ValueError("`resolution`, `analyte`, `codes`, `window` and `aggregate` belong to a number")
         elif self.categories is None or len(self.categories) < 2 or self.unit or self.range or self.typical:
             raise ValueError("a category needs at least two `categories` and has no `unit`, `range` or `typical`")
         return self
+
+    def _records(self) -> None:
+        if (self.window is None) != (self.aggregate is None) or (self.window is not None) > bool(self.codes):
+            raise ValueError("`codes`, `window` and `aggregate` go together")
+        if self.window is not None and None not in self.window:
+            first, last = (seconds(str(end)) for end in self.window)
+            if first > last:
+                raise ValueError("`window` ends before it begins")
+        if self.aggregate in COUNTED and self.unit != "1":
+            raise ValueError("`unit` of what is counted is '1'")
 
 
 TIMED = "time-to-event"
@@ -91,6 +127,13 @@ class Label(Part):
     range: tuple[float, float] | None = Field(
         None, description="smallest and largest plausible value, in `unit`; of a time-to-event, of the time"
     )
+    maturity_days: int | None = Field(
+        None,
+        ge=1,
+        le=36_500,
+        description="version 2: days after the index moment until which the label is not known for sure: patients "
+        "whose index is younger on the day of the extract take no part",
+    )
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> "Label":
@@ -105,11 +148,17 @@ class Label(Part):
         return self
 
 
+NEWER = ("resolution", "analyte", "codes", "window", "aggregate")
+"""What features have since version 2 of the contract."""
+
+
 class Contract(Part):
-    """What the data must mean, for tables (version 1)."""
+    """What the data must mean: of columns of a table (version 1), and of records around an index moment (version 2)."""
 
     id: Slug = Field(description="its name, by which a hospital finds its mapping")
-    version: Literal[1] = Field(1, description="version of this part of the format")
+    version: Literal[1, 2] = Field(1, description="version of this part of the format")
+    index: Index | None = Field(None, description="version 2: the moment from which windows count")
+    exclude: tuple[Exclusion, ...] = Field((), max_length=100, description="version 2: who takes no part")
     features: tuple[Feature, ...] = Field(min_length=1, max_length=10_000, description="inputs of the model")
     label: Label = Field(description="what the model predicts")
 
@@ -120,6 +169,36 @@ class Contract(Part):
         if double:
             raise ValueError(f"named twice: {', '.join(double)}")
         return self
+
+    @model_validator(mode="after")
+    def _fits_its_version(self) -> "Contract":
+        newer = [name for name in ("index", "exclude") if getattr(self, name)]
+        newer += [f"features.{one.id}.{name}" for one in self.features for name in NEWER if getattr(one, name)]
+        newer += ["label.maturity_days"] if self.label.maturity_days else []
+        if self.version == 1 and newer:
+            raise ValueError(f"`version` 2 is needed for {', '.join(newer)}")
+        if self.index is None and (self.label.maturity_days or any(one.window for one in self.features)):
+            raise ValueError("`index` is needed: windows and maturity count from it")
+        known = {feature.id: feature for feature in self.features}
+        for one in self.exclude:
+            feature = known.get(one.feature)
+            if feature is None:
+                raise ValueError(f"`exclude` names {one.feature}, which is no feature of this contract")
+            if (feature.type == "category") != bool(one.among) or set(one.among) - set(feature.categories or {}):
+                raise ValueError(f"`exclude` of {one.feature}: `among` names its categories, and numbers have none")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _of_its_version(self, handler: SerializerFunctionWrapHandler) -> Json:
+        """Version 1 is written as ever: a plan of before keeps its hash."""
+        told: Json = handler(self)
+        if self.version == 1:
+            told = {key: value for key, value in told.items() if key not in ("index", "exclude")}
+            told["features"] = [
+                {key: value for key, value in one.items() if key not in NEWER} for one in told["features"]
+            ]
+            told["label"] = {key: value for key, value in told["label"].items() if key != "maturity_days"}
+        return told
 
     @property
     def digest(self) -> Digest:

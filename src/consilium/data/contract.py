@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections import Counter
+from collections.abc import Mapping as Known
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,9 +11,12 @@ import numpy as np
 from consilium.core import survival
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.study import TIMED, Contract, Evaluation, Feature, Label
+from consilium.data import choosing
 from consilium.data.base import Floats, Rows, Table
+from consilium.data.choosing import Left
 from consilium.data.cohort import held_out
-from consilium.data.mapping import FeatureMap, LabelMap, Mapping, normal
+from consilium.data.mapping import FeatureMap, LabelMap, Mapping, RecordsMap, normal
+from consilium.data.records import Records, rounded, values
 from consilium.data.traps import Looks, look, placeholder
 from consilium.data.units import conversion
 
@@ -36,7 +40,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Mapped:
-    """A table, and what happened on the way: kept + without_label + incomplete == read."""
+    """A table, and what happened on the way: kept + without_label + incomplete + immature + excluded == read.
+
+    Who opted out, and other entries of a patient, are not among those that were read.
+    """
 
     table: Table
     read: int
@@ -44,29 +51,57 @@ class Mapped:
     incomplete: int
     features: dict[str, Column]
     label: Column
+    left: Left = field(default_factory=Left)
 
 
-def apply(mapping: Mapping, contract: Contract, evaluation: Evaluation, rows: Rows) -> Mapped:
-    """Map rows.
+def apply(
+    mapping: Mapping, contract: Contract, evaluation: Evaluation, rows: Rows,
+    records: Known[str, Records] | None = None, opted_out: int = 0,
+) -> Mapped:  # fmt: skip
+    """Map rows, and the records beside them.
 
-    Raises: MappingInvalid: a column is not there.   DataUnusable: a patient stands twice, or a patient has no key.
+    Args:    opted_out: how many patients are not among them.
+    Raises:  MappingInvalid: a column is not there.   DataUnusable: a patient stands twice, or a patient has no key.
     """
     _check_header(mapping, rows)
-    patients = _patients(mapping, rows)
+    patients, entries, moments = _patients(mapping, rows), len(rows), _moments(mapping, rows)
+    if contract.index is not None:
+        chosen, when = choosing.entries(patients, moments, contract.index.entry)
+        rows, patients = choosing.at(rows, chosen), [patients[row] for row in chosen]
+    else:
+        when = [None] * len(rows)
+        if len(set(patients)) < len(patients):
+            raise DataUnusable("some patients have more than one row", "give one row per patient, such as by a view")
+    index = {patient: (row, when[row]) for row, patient in enumerate(patients)}
     always = frozenset(mapping.missing)
     counts = {feature.id: Column() for feature in contract.features}
-    columns = {f.id: _feature(f, mapping.features[f.id], rows, always, counts[f.id]) for f in contract.features}
+    columns = {}
+    for one in contract.features:
+        given, told = mapping.features[one.id], counts[one.id]
+        if isinstance(given, RecordsMap):
+            assert records is not None
+            columns[one.id] = values(one, given, records[given.records], index, always, told)
+        else:
+            columns[one.id] = _feature(one, given, rows, always, told)
     told = Column()
     label = _label(contract.label, mapping.label, rows, always, told)
-    labelled = ~np.isnan(label)
+    young = choosing.immature(contract, when, mapping.as_of)
+    away = choosing.excluded(contract, columns, len(rows)) & ~young
+    considered, labelled = ~young & ~away, ~np.isnan(label)
     complete = np.ones(len(rows), dtype=bool)
     for feature in contract.features:
         if feature.missing == "forbidden":
             complete &= ~np.isnan(columns[feature.id])
-    kept = labelled & complete
+    kept = considered & labelled & complete
     test = np.array([held_out(p, evaluation.split_seed, evaluation.test_fraction) for p in patients], dtype=bool)
-    table = Table({name: values[kept] for name, values in columns.items()}, label[kept], test[kept])
-    return Mapped(table, len(rows), int((~labelled).sum()), int((labelled & ~complete).sum()), counts, told)
+    table = Table({name: column[kept] for name, column in columns.items()}, label[kept], test[kept])
+    left = Left(opted_out, entries - len(rows), int(young.sum()), int(away.sum()))
+    lacking, incomplete = considered & ~labelled, considered & labelled & ~complete
+    return Mapped(table, len(rows), int(lacking.sum()), int(incomplete.sum()), counts, told, left)
+
+
+def _moments(mapping: Mapping, rows: Rows) -> list[str | None]:
+    return [] if mapping.index is None else _column(rows, mapping.index.column, "index.column")
 
 
 def _patients(mapping: Mapping, rows: Rows) -> list[str]:
@@ -75,15 +110,12 @@ def _patients(mapping: Mapping, rows: Rows) -> list[str]:
     keys = _column(rows, mapping.patient.column, "patient.column")
     if any(key is None or not key.strip() for key in keys):
         raise DataUnusable("some rows have no patient key", "complete the column, or write `patient: {row: true}`")
-    known = [str(key).strip() for key in keys]
-    if len(set(known)) < len(known):
-        raise DataUnusable("some patients have more than one row", "give one row per patient, such as by a view")
-    return known
+    return [str(key).strip() for key in keys]
 
 
 def _check_header(mapping: Mapping, rows: Rows) -> None:
     # Where not one name fits, the first line may be a patient and no header: nothing of it stands in the message.
-    wanted = [given.column for given in mapping.features.values() if not isinstance(given, str)]
+    wanted = [given.column for given in mapping.features.values() if isinstance(given, FeatureMap)]
     wanted += [mapping.label.column, *filter(None, [mapping.patient.column])]
     wanted += [mapping.label.time.column] if mapping.label.time else []
     if not {name.casefold() for name in wanted} & {name.casefold() for name in (*rows.columns, *rows.others)}:
@@ -110,9 +142,10 @@ def _feature(feature: Feature, given: FeatureMap | str, rows: Rows, always: froz
     gone = always | frozenset(given.missing)
     if feature.type == "number":
         assert feature.unit is not None and given.unit is not None
-        units = (given.unit, feature.unit, given.analyte)
+        units = (given.unit, feature.unit, given.analyte or feature.analyte)
         about = f"{feature.id} {feature.meaning} {given.column}"
-        return _numbers(texts, gone, units, feature.range, told, f"features.{feature.id}.unit", about)
+        place = f"features.{feature.id}.unit"
+        return _numbers(texts, gone, units, feature.range, told, place, about, feature.resolution)
     assert feature.categories is not None and given.codes is not None
     index = {code: float(number) for number, code in enumerate(feature.categories)}
     return _codes(texts, gone, {code: index[meaning] for code, meaning in given.codes.items()}, told)
@@ -160,7 +193,7 @@ def _timed(
 
 def _numbers(
     texts: list[str | None], gone: frozenset[str], units: tuple[str, str, str | None],
-    allowed: tuple[float, float] | None, told: Column, where: str, about: str = "",
+    allowed: tuple[float, float] | None, told: Column, where: str, about: str = "", resolution: float | None = None,
 ) -> Floats:  # fmt: skip
     try:
         factor, offset = conversion(*units)
@@ -181,6 +214,7 @@ def _numbers(
             told.not_a_number += 1
             told.placeholders.update([text.strip()] if placeholder(text) else [])
             continue
+        value = value if resolution is None else rounded(value, resolution)
         seen.append((float(text), value))
         if allowed is not None and not allowed[0] <= value <= allowed[1]:
             told.out_of_range += 1

@@ -129,7 +129,12 @@ def _codes(look: Look) -> Iterator[Finding]:
     if whole - empty:
         shown = part(whole - empty, whole, look.unmapped)
         words = "some codes are not mapped"
-        if label:
+        if not label and look.of.type == "number":
+            yield look.finding(
+                "unit", whole - empty, shown, limit, "some records have a unit that cannot be converted",
+                "add it to `units` of the records, with its UCUM unit; the patients have no value until then",
+            )  # fmt: skip
+        elif label:
             remedy, write = _label(look)
             yield look.finding(kind, whole - empty, shown, 0, words, remedy, ".codes", write)
         else:

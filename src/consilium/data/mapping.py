@@ -1,14 +1,16 @@
 """The hospital's mapping: from its own columns, units and codes to a study's contract. Owned by the hospital."""
 
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from consilium import yamlfile
 from consilium.core.errors import MappingInvalid
-from consilium.core.study import TIMED, Contract, Identifier, Slug
+from consilium.core.records import COUNTED
+from consilium.core.study import TIMED, Contract, Feature, Identifier, Slug
 from consilium.data.omop.definition import PERSON, OmopPart
 from consilium.data.part import Part
 from consilium.data.servers import FhirPart
@@ -80,6 +82,77 @@ class FeatureMap(Part):
     missing: tuple[Code, ...] = Field((), description="codes for missing in this column, beside those of all columns")
 
 
+class RecordsPart(Part):
+    """A table with one row per record, such as a laboratory value: whose, when, of what code, which value and unit."""
+
+    source: TableSource = Field(description="where the table is")
+    patient: str = Field(description="column with the patient's key, as in the main table")
+    code: str = Field(description="column with the record's code")
+    system: str | None = Field(
+        None, description="column with the code's system: its URI, or the name that OMOP has for it, such as LOINC"
+    )
+    time: str | None = Field(None, description="column with the moment (ISO 8601)")
+    offset: str | None = Field(None, description="column with the time after the index moment, in place of `time`")
+    offset_unit: Literal["min", "h", "d"] = Field("min", description="unit of `offset`")
+    value: str | None = Field(None, description="column with the value; none where records are counted only")
+    unit: str | None = Field(None, description="column with the value's unit")
+    units: dict[Annotated[str, BeforeValidator(str)], str] = Field(
+        {}, description="the hospital's spelling of a unit: its UCUM unit"
+    )
+    concept_map: str | None = Field(
+        None, description="file of a FHIR ConceptMap (JSON) from the hospital's codes, relative to the mapping"
+    )
+    missing: tuple[Code, ...] = Field((), description="codes for missing in the column of values, beside those of all")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "RecordsPart":
+        if (self.time is None) == (self.offset is None):
+            raise ValueError("give `time`, or `offset` from the index moment")
+        return self
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Columns of the table that are used."""
+        used = (self.patient, self.code, self.system, self.time, self.offset, self.value, self.unit)
+        return frozenset(filter(None, used))
+
+
+class RecordsMap(Part):
+    """A feature that is made of records; their codes are those of the contract, and `local` ones that mean the same."""
+
+    records: Identifier = Field(description="which of `records`")
+    local: tuple[Annotated[str, BeforeValidator(str)], ...] = Field((), description="codes of the hospital's own")
+    unit: str | None = Field(None, description="UCUM unit of records that name none")
+
+
+def _kind(given: object) -> str:
+    """Which of the three is meant, so that a fault is told of that one alone."""
+    if isinstance(given, RecordsMap) or (isinstance(given, dict) and "records" in given):
+        return "RecordsMap"
+    return "absent" if isinstance(given, str) else "FeatureMap"
+
+
+Given = Annotated[
+    Annotated[FeatureMap, Tag("FeatureMap")]
+    | Annotated[RecordsMap, Tag("RecordsMap")]
+    | Annotated[Literal["absent"], Tag("absent")],
+    Discriminator(_kind),
+]
+"""A feature of the contract: a column, records, or `absent`."""
+
+
+class IndexMap(Part):
+    """Where the index moment is."""
+
+    column: str = Field(description="column of the main table with the moment (ISO 8601)")
+
+
+class OptOut(Part):
+    """Patients who do not want their data used: they are left out before anything else is read of them."""
+
+    path: str = Field(description="file with one key of a patient on each line, relative to the mapping")
+
+
 class TimeMap(Part):
     """Where the time of a time-to-event comes from."""
 
@@ -115,15 +188,19 @@ class Mapping(Part):
         None, description="name of these patients in every extract and version: what was spent of their privacy counts"
     )
     missing: tuple[Code, ...] = Field(("",), description="codes for missing, in every column")
-    features: dict[Identifier, FeatureMap | Literal["absent"]] = Field(
-        description="each feature of the contract; `absent` where the hospital has none"
+    index: IndexMap | None = Field(None, description="where the index moment is; a patient may then have several rows")
+    as_of: date | None = Field(None, description="day on which the extract was made, for labels that mature")
+    opt_out: OptOut | None = Field(None, description="who is left out, whatever the study")
+    records: dict[Identifier, RecordsPart] = Field({}, description="tables with one row per record, by name")
+    features: dict[Identifier, Given] = Field(
+        description="each feature of the contract: a column, or records; `absent` where the hospital has none"
     )
     label: LabelMap = Field(description="what the model learns to predict")
 
     @property
     def columns(self) -> frozenset[str]:
         """Columns of the hospital's table that are used."""
-        return frozenset(_columns(self.model_dump(exclude={"source"})))
+        return frozenset(_columns(self.model_dump(exclude={"source", "records"})))
 
 
 def _columns(part: Any) -> Iterator[str]:
@@ -163,6 +240,8 @@ def _problems(mapping: Mapping, contract: Contract) -> "list[str]":
         elif given == "absent":
             if feature.missing == "forbidden":
                 found.append(f"features.{name}: the contract does not allow this feature to be absent")
+        elif isinstance(given, RecordsMap):
+            found += _records_problems(name, feature, given, mapping)
         elif feature.type == "number" and given.unit is None:
             found.append(f"features.{name}.unit: give the unit of this column; the contract wants {feature.unit}")
         elif feature.type == "category":
@@ -182,7 +261,34 @@ def _problems(mapping: Mapping, contract: Contract) -> "list[str]":
         )
     if contract.label.type != TIMED and mapping.label.time is not None:
         found.append(f"label.time: the contract's label has no time, it is a {contract.label.type}; remove it")
+    found += _version_problems(mapping, contract)
     return found + (_omop_problems(mapping, contract, mapping.source.omop) if mapping.source.omop else [])
+
+
+def _records_problems(name: str, feature: Feature, given: RecordsMap, mapping: Mapping) -> list[str]:
+    """What a feature of records lacks."""
+    part, place = mapping.records.get(given.records), f"features.{name}.records"
+    if part is None:
+        return [f"{place}: {given.records!r} is none of `records`: {', '.join(mapping.records) or 'there are none'}"]
+    if feature.aggregate is None:
+        return [f"{place}: the contract does not say what is made of records; map it to a column"]
+    if part.value is None and feature.aggregate not in COUNTED:
+        return [f"records.{given.records}.value: name the column with the value, which {name} needs"]
+    return []
+
+
+def _version_problems(mapping: Mapping, contract: Contract) -> list[str]:
+    """What version 2 of a contract needs, and what version 1 does not know."""
+    found = []
+    if contract.index is not None and mapping.index is None:
+        found.append(f"index: say in which column the moment is: {contract.index.meaning}")
+    if contract.index is None and mapping.index is not None:
+        found.append("index: the contract has no index moment; remove it")
+    if contract.label.maturity_days and mapping.as_of is None:
+        found.append("as_of: say on which day the extract was made: labels mature, and younger patients are left out")
+    if mapping.patient.row and (mapping.opt_out or mapping.records or mapping.index):
+        found.append("patient.column: opt_out, records and index need the patients' keys; name their column")
+    return found
 
 
 def _omop_problems(mapping: Mapping, contract: Contract, omop: OmopPart) -> list[str]:
@@ -191,7 +297,7 @@ def _omop_problems(mapping: Mapping, contract: Contract, omop: OmopPart) -> list
     used: list[tuple[str, FeatureMap | LabelMap | TimeMap, bool]] = [
         (f"features.{name}", given, name in numbers)
         for name, given in mapping.features.items()
-        if not isinstance(given, str)
+        if isinstance(given, FeatureMap)
     ]
     used.append(("label", mapping.label, contract.label.type in ("number", "count")))
     if mapping.label.time is not None:

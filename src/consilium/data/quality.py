@@ -47,6 +47,10 @@ class Report:
     test: Count
     without_label: Count
     incomplete: Count
+    immature: Count
+    excluded: Count
+    opted_out: Count
+    other_entries: Count
     prevalence: str
     features: tuple[Fit, ...]
     label: Fit
@@ -73,13 +77,16 @@ def check(study: Study, mapped: Mapped) -> Report:
         words = f"{hidden(training)} training patients; the study wants at least {study.min_patients}"
         blocks = "few-patients" not in gate.advisory
         whole.append(Finding("few-patients", "", hidden(training), words, "see what is left out", blocks))
-    shown = shown_counts([training, test, mapped.without_label, mapped.incomplete])
+    left = mapped.left
+    shown = shown_counts([training, test, mapped.without_label, mapped.incomplete, left.immature, left.excluded])
     fits = tuple(_fit(one, mapped.features[one.id], mapped.read, gate) for one in contract.features)
     label = _label(contract, mapped, gate)
     return Report(
         study=study.name, contract=contract.id, read=hidden(mapped.read),
         kept=kept if isinstance(shown[0], int) and isinstance(shown[1], int) else "hidden",
         training=shown[0], test=shown[1], without_label=shown[2], incomplete=shown[3],
+        immature=shown[4], excluded=shown[5], opted_out=hidden(left.opted_out),
+        other_entries=hidden(left.other_entries),
         prevalence=_prevalence(contract, mapped), features=fits, label=label,
         advice=tuple(one.words for one in whole),
         findings=(*whole, *(finding for fit in (*fits, label) for finding in fit.findings)),

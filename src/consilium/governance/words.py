@@ -1,7 +1,7 @@
 """A plan in plain words: what a data steward reads before deciding."""
 
 from consilium.core.round import threshold
-from consilium.core.study import COX, GROUPED, TIMED, Feature, Plan, Study
+from consilium.core.study import COX, GROUPED, TIMED, Contract, Feature, Plan, Study
 from consilium.governance.approvals import meant, weaker
 
 _SUMS = (
@@ -114,6 +114,7 @@ def explain(plan: Plan) -> str:
         f"  {_rounds(study)}",
         f"  {study.evaluation.test_fraction:.0%} of the patients are held out; the model is judged on them alone.",
         f"  With fewer than {study.min_patients} training patients this hospital takes no part.",
+        *_left_out(study.contract),
         "",
         "What leaves, once per round:",
         f"  {_leaves(study)}",
@@ -243,8 +244,30 @@ def _feature(feature: Feature) -> str:
     if feature.type == "number":
         assert feature.range is not None
         low, high = feature.range
-        return f"{feature.id}: {meaning}, {low:g} to {high:g} {_line(feature.unit or '')}"
+        return f"{feature.id}: {meaning}, {low:g} to {high:g} {_line(feature.unit or '')}{_records(feature)}"
     return f"{feature.id}: {meaning}, one of {', '.join(_line(word) for word in (feature.categories or {}).values())}"
+
+
+def _records(feature: Feature) -> str:
+    """Of which records, where the contract says so."""
+    if feature.window is None:
+        return ""
+    first, last = (end or "any time" for end in feature.window)
+    codes = ", ".join(_line(f"{one.code} ({one.system})") for one in feature.codes)
+    return f"; {feature.aggregate} of records {codes}, from {first} to {last} around the index moment"
+
+
+def _left_out(contract: Contract) -> list[str]:
+    """Who takes no part, in one line each."""
+    said = []
+    for one in contract.exclude:
+        parts = [f"below {one.below:g}"] if one.below is not None else []
+        parts += [f"above {one.above:g}"] if one.above is not None else []
+        parts += [f"one of {', '.join(one.among)}"] if one.among else []
+        said.append(f"  Patients take no part with {one.feature} {' or '.join(parts)}.")
+    if contract.label.maturity_days:
+        said.append(f"  Nor do patients whose index moment is younger than {contract.label.maturity_days} days.")
+    return said
 
 
 def _model(plan: Plan) -> str:

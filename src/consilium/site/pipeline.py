@@ -200,5 +200,5 @@ class Pipeline:
             self._warm = None
 
 
-def _stamp(mapping: Path) -> tuple[str, int]:
-    return str(mapping), mapping.stat().st_mtime_ns
+def _stamp(mapping: Path) -> tuple[str, tuple[int, ...]]:
+    return str(mapping), tables.stamp(mapping)

@@ -158,7 +158,14 @@ def report(found: "Report", sent: bool = False) -> None:
     """How the data fit, feature by feature, and what to do."""
     click.echo(f"{found.study}, contract {found.contract}: {found.read} rows read, {found.kept} patients usable")
     click.echo(f"training {found.training}, held out {found.test}, prevalence {found.prevalence}")
-    click.echo(f"left out: {found.without_label} without the label, {found.incomplete} incomplete\n")
+    click.echo(f"left out: {found.without_label} without the label, {found.incomplete} incomplete")
+    others = {
+        "opted out": found.opted_out, "excluded": found.excluded, "too young a label": found.immature,
+        "other entries of the same patients": found.other_entries,
+    }  # fmt: skip
+    if any(others.values()):
+        click.echo(f"and before that: {', '.join(f'{count} {why}' for why, count in others.items() if count)}")
+    click.echo()
     rows = []
     for one in (*found.features, found.label):
         unmapped = ", ".join(f"{code} ({count})" for code, count in one.unmapped.items())

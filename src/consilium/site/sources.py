@@ -48,5 +48,7 @@ def _asked(path: Path, _: int) -> Asked:
         beside.append([[key, str(value)] for key, value in which.items()])
     if table.omop is not None:
         beside.append([[key, str(value)] for key, value in table.omop.model_dump(mode="json").items()])
+    for name, part in sorted(found.records.items()):
+        beside.append([[name, str(part.model_dump(mode="json"))]])
     source = digest(canonical([table.type, place, table.url or "", table.query or "", *beside]))
     return Asked(source, digest(canonical([found.label.column])), found.patients or "")

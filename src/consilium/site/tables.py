@@ -1,17 +1,19 @@
 """From a hospital's mapping to the table that the child process gets: no identifier of a patient is in it."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from consilium import plugins
-from consilium.core.errors import Refused
+from consilium import plugins, yamlfile
+from consilium.core.errors import DataUnusable, MappingInvalid, Refused
 from consilium.core.study import Study
-from consilium.data import contract, quality
+from consilium.data import choosing, contract, quality
 from consilium.data.base import Asked, source
 from consilium.data.contract import Mapped
-from consilium.data.mapping import load
+from consilium.data.mapping import Mapping, RecordsMap, load
+from consilium.data.records import Records, concepts
 
 
 def mapped(study: Study, mapping: Path, extracts: Path | None = None) -> Mapped:
@@ -22,8 +24,35 @@ def mapped(study: Study, mapping: Path, extracts: Path | None = None) -> Mapped:
     """
     given = load(mapping, study.contract)
     asked = Asked(given.columns, extracts)
-    rows = source(given.source, mapping.parent, plugins.names("consilium.sources"), asked).rows()
-    return contract.apply(given, study.contract, study.evaluation, rows)
+    kinds, folder = plugins.names("consilium.sources"), mapping.parent
+    out = frozenset[str]() if given.opt_out is None else choosing.opted_out(folder / given.opt_out.path)
+    rows = source(given.source, folder, kinds, asked).rows()
+    key = given.patient.column or ""
+    listed = len(out & {(one or "").strip() for one in rows.columns.get(key, [])})
+    records = {}
+    for name in sorted({one.records for one in given.features.values() if isinstance(one, RecordsMap)}):
+        part, where = given.records[name], f"records.{name}"
+        found = source(part.source, folder, kinds, Asked(part.columns, extracts)).rows()
+        means = concepts(folder / part.concept_map, f"{where}.concept_map") if part.concept_map else {}
+        records[name] = Records(part, choosing.without(found, part.patient, out), where, means)
+    rows = choosing.without(rows, key, out)
+    return contract.apply(given, study.contract, study.evaluation, rows, records, listed)
+
+
+def stamp(mapping: Path) -> tuple[int, ...]:
+    """What changes when the mapping does, or the list of those who opted out. Raises: MappingInvalid, DataUnusable."""
+    changed = mapping.stat().st_mtime_ns
+    out = _opt_out(mapping, changed)
+    try:
+        return (changed,) if out is None else (changed, out.stat().st_mtime_ns)
+    except OSError as error:
+        raise DataUnusable(f"the opt-out list {out} cannot be read", "correct opt_out.path") from error
+
+
+@lru_cache(maxsize=16)
+def _opt_out(mapping: Path, _: int) -> Path | None:
+    out = yamlfile.load(mapping, Mapping, MappingInvalid).opt_out
+    return None if out is None else mapping.parent / out.path
 
 
 def kind(study: Study, mapping: Path) -> str:

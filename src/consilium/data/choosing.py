@@ -1,0 +1,115 @@
+"""Who of a hospital's table takes part: nobody who opted out; one entry of each patient, with a label that is known."""
+
+from collections.abc import Mapping as Known
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium.core.errors import DataUnusable
+from consilium.core.study import Contract
+from consilium.data.base import Floats, Rows
+from consilium.data.records import between, moment
+
+Chosen = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Left:
+    """Who was left out before anything was judged, and why. Entries are rows; all others are patients."""
+
+    opted_out: int = 0
+    other_entries: int = 0
+    immature: int = 0
+    excluded: int = 0
+
+
+def opted_out(path: Path) -> frozenset[str]:
+    """Keys of patients, one on each line; blank lines and lines that begin with # say nothing.
+
+    Raises: DataUnusable: the list cannot be read. Then nothing is read of anybody.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataUnusable(
+            f"the opt-out list {path.name} cannot be read", "correct opt_out.path; nothing is read without it"
+        ) from error
+    return frozenset(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
+
+
+def without(rows: Rows, column: str, keys: frozenset[str]) -> Rows:
+    """The rows of all other patients; of a table that has no such column, all: who reads it tells so."""
+    if not keys or column not in rows.columns:
+        return rows
+    kept = [row for row, key in enumerate(rows.columns[column]) if (key or "").strip() not in keys]
+    return at(rows, kept)
+
+
+def at(rows: Rows, numbers: list[int]) -> Rows:
+    """Those rows, in that order."""
+    return Rows({name: [values[number] for number in numbers] for name, values in rows.columns.items()})
+
+
+def entries(patients: list[str], moments: list[str | None], entry: str) -> tuple[list[int], list[datetime | None]]:
+    """Which row of each patient counts, in the order of their keys, and its index moment.
+
+    Raises: DataUnusable: a moment cannot be read, or a patient has two rows at one moment.
+    """
+    found: dict[str, tuple[int, datetime | None]] = {}
+    for row, (patient, text) in enumerate(zip(patients, moments, strict=True)):
+        when = _moment(text)
+        if patient not in found:
+            found[patient] = (row, when)
+            continue
+        before = found[patient][1]
+        if when is None or before is None or when == before:
+            raise DataUnusable(
+                "some patients have several rows without a moment each of its own", "correct the index column"
+            )
+        if (when < before) == (entry == "first"):
+            found[patient] = (row, when)
+    chosen = [found[patient] for patient in sorted(found)]
+    return [row for row, _ in chosen], [when for _, when in chosen]
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None or not text.strip():
+        return None
+    try:
+        return moment(text)
+    except ValueError:
+        raise DataUnusable(
+            "some index moments are not ISO 8601", "convert the column in the source's query, as 2030-01-31T08:00"
+        ) from None
+
+
+def immature(contract: Contract, moments: list[datetime | None], as_of: date | None) -> Chosen:
+    """Whose label is not known for sure yet, on the day of the extract."""
+    days = contract.label.maturity_days
+    if days is None or as_of is None:
+        return np.zeros(len(moments), dtype=bool)
+    end = datetime.combine(as_of, time.max)
+
+    def young(when: datetime | None) -> bool:
+        return when is None or between(end.replace(tzinfo=when.tzinfo), when) < timedelta(days=days).total_seconds()
+
+    return np.array([young(when) for when in moments], dtype=bool)
+
+
+def excluded(contract: Contract, columns: Known[str, Floats], patients: int) -> Chosen:
+    """Who is excluded by the value of a feature; who has none is not."""
+    found = np.zeros(patients, dtype=bool)
+    known = {feature.id: feature for feature in contract.features}
+    for one in contract.exclude:
+        values = columns[one.feature]
+        with np.errstate(invalid="ignore"):
+            if one.below is not None:
+                found |= values < one.below
+            if one.above is not None:
+                found |= values > one.above
+        codes = list(known[one.feature].categories or {})
+        found |= np.isin(values, [float(codes.index(code)) for code in one.among])
+    return found

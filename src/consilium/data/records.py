@@ -1,0 +1,238 @@
+"""Features made of records: of the contract's codes, within the window around the index moment, in its unit.
+
+The same records give the same bits in whatever order and from whatever source they come. What cannot be converted is
+never passed over: a patient with a record of unknown unit within the window has no value, and is counted.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from consilium.core.errors import DataUnusable, MappingInvalid
+from consilium.core.records import COUNTED, SECONDS, seconds
+from consilium.core.study import Feature
+from consilium.data.base import Floats, Rows
+from consilium.data.mapping import RecordsMap, RecordsPart, normal
+from consilium.data.units import conversion
+
+SYSTEMS = {
+    "LOINC": "http://loinc.org", "SNOMED": "http://snomed.info/sct", "ICD10CM": "http://hl7.org/fhir/sid/icd-10-cm",
+    "ICD10": "http://hl7.org/fhir/sid/icd-10", "ICD9CM": "http://hl7.org/fhir/sid/icd-9-cm",
+    "RxNorm": "http://www.nlm.nih.gov/research/umls/rxnorm", "ATC": "http://www.whocc.no/atc",
+    "UCUM": "http://unitsofmeasure.org",
+}  # fmt: skip
+"""Names of vocabularies in OMOP, and the URIs that FHIR has for them."""
+SAME = ("equivalent", "equal")
+"""What a ConceptMap of R4 (`equivalence`) or R5 (`relationship`) says of codes that mean the same."""
+DIGITS = 9
+"""Significant digits that survive a conversion there and back."""
+Code = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Records:
+    """A table of records that was read, and what the hospital's codes mean by its concept map."""
+
+    part: RecordsPart
+    rows: Rows
+    where: str
+    means: Mapping[Code, Code] = field(default_factory=dict)
+
+
+@dataclass
+class Cell:
+    """What the records of one patient came to, of one feature."""
+
+    found: list[tuple[float, float]] = field(default_factory=list)
+    outside: int = 0
+    words: int = 0
+    strange: str = ""
+
+
+def rounded(value: float, resolution: float) -> float:
+    """The nearest multiple, in decimal: what a conversion changes in the last bits changes nothing.
+
+    >>> rounded(1.0399999999999998, 0.01), rounded(6.5, 1.0)
+    (1.04, 6.0)
+    """
+    step = Decimal(repr(resolution))
+    return float((Decimal(f"{value:.{DIGITS}g}") / step).to_integral_value() * step)
+
+
+@lru_cache(maxsize=4096)
+def moment(text: str) -> datetime:
+    """A moment in ISO 8601; one without time zone is of no zone. Raises: ValueError."""
+    return datetime.fromisoformat(text.strip())
+
+
+def between(later: datetime, earlier: datetime) -> float:
+    """Seconds from one to the other. Raises: TypeError: one has a time zone and the other none."""
+    if later.tzinfo is not None and earlier.tzinfo is not None:
+        later, earlier = later.astimezone(UTC), earlier.astimezone(UTC)
+    return (later - earlier).total_seconds()
+
+
+def concepts(path: Path, where: str) -> dict[Code, Code]:
+    """What codes mean by a FHIR ConceptMap of R4 or R5. Raises: MappingInvalid."""
+    try:
+        told = json.loads(path.read_bytes())
+        if told.get("resourceType") != "ConceptMap":
+            raise ValueError
+        found: dict[Code, Code] = {}
+        for group in told["group"]:
+            for element in group["element"]:
+                for target in element.get("target", []):
+                    if target.get("relationship", target.get("equivalence")) in SAME:
+                        means = (str(group["target"]), str(target["code"]))
+                        found[(group.get("source", ""), element["code"])] = means
+                        found.setdefault(("", element["code"]), means)  # for tables that name no system
+        return found
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MappingInvalid(f"{where}: {path.name} is no FHIR ConceptMap", "give its JSON") from error
+
+
+def values(
+    feature: Feature, given: RecordsMap, records: Records, index: Mapping[str, tuple[int, datetime | None]],
+    always: frozenset[str], told: Any,
+) -> Floats:  # fmt: skip
+    """The feature, one number per patient; NaN where there is none.
+
+    Args:    index: per patient, its row and its index moment.   told: counts, by what became of each patient.
+    Raises:  MappingInvalid: a column is not there.   DataUnusable: a moment cannot be read.
+    """
+    cells = [Cell() for _ in index]
+    for row, after, value, unit in _within(feature, given, records, index):
+        _add(feature, given, records, cells[row], after, value, unit, always)
+    found = np.full(len(cells), math.nan)
+    for row, cell in enumerate(cells):
+        if cell.strange:
+            told.unmapped[cell.strange] += 1
+        elif cell.found or feature.aggregate in COUNTED:
+            found[row] = _aggregated(feature, cell)
+            told.usable += 1
+        elif cell.outside:
+            told.out_of_range += 1
+        elif cell.words:
+            told.not_a_number += 1
+        else:
+            told.missing += 1
+    return found
+
+
+def _within(feature: Feature, given: RecordsMap, records: Records,
+            index: Mapping[str, tuple[int, datetime | None]]) -> Any:  # fmt: skip
+    """Records of the feature's codes within its window: the patient's row, seconds after the index, value and unit."""
+    part, rows = records.part, records.rows
+    codes = {(one.system, one.code) for one in feature.codes}
+    local = frozenset(given.local)
+    patients, coded = _column(records, part.patient), _column(records, part.code)
+    nothing: list[str | None] = [None] * len(rows)
+    systems, value, unit = (
+        nothing if name is None else _column(records, name) for name in (part.system, part.value, part.unit)
+    )
+    when = _column(records, str(part.time or part.offset))
+    assert feature.window is not None
+    first, last = (None if end is None else seconds(end) for end in feature.window)
+    for number, patient in enumerate(patients):
+        known = index.get((patient or "").strip())
+        if known is None or not _means(coded[number], systems[number], part, codes, local, records.means):
+            continue
+        after = _after(records, when[number], known[1])
+        if after is not None and (first is None or first <= after) and (last is None or after <= last):
+            yield known[0], after, value[number], unit[number]
+
+
+def _means(code: str | None, system: str | None, part: RecordsPart, codes: set[Code], local: frozenset[str],
+           means: Mapping[Code, Code]) -> bool:  # fmt: skip
+    if code is None:
+        return False
+    code, system = code.strip(), (system or "").strip()
+    if code in local:
+        return True
+    full = (SYSTEMS.get(system, system), code)
+    # A table without a column of systems may hold the contract's own codes, or those of its concept map.
+    return full in codes or means.get(full) in codes or (part.system is None and any(code == one for _, one in codes))
+
+
+def _after(records: Records, text: str | None, index: datetime | None) -> float | None:
+    """Seconds after the index; None where either is not known. Raises: DataUnusable."""
+    part = records.part
+    if text is None or not text.strip():
+        return None
+    try:
+        if part.offset is not None:
+            return float(text) * SECONDS[part.offset_unit]
+        return None if index is None else between(moment(text), index)
+    except TypeError:
+        raise DataUnusable(
+            f"{records.where}.time: some moments have a time zone, and the index moments have none, or the reverse",
+            "write all with their zone, or all without",
+        ) from None
+    except ValueError:
+        name = "offset" if part.offset is not None else "time"
+        raise DataUnusable(
+            f"{records.where}.{name}: some are no {'numbers' if name == 'offset' else 'moments in ISO 8601'}",
+            "correct the column, or convert it in the source's query",
+        ) from None
+
+
+def _add(feature: Feature, given: RecordsMap, records: Records, cell: Cell, after: float, text: str | None,
+         unit: str | None, always: frozenset[str]) -> None:  # fmt: skip
+    if feature.aggregate in COUNTED:
+        cell.found.append((after, 1.0))
+        return
+    part = records.part
+    if text is None or normal(text) in always or normal(text) in part.missing:
+        return
+    spelt = (unit or "").strip()
+    named = part.units.get(spelt, spelt) or given.unit or ""
+    try:
+        factor, offset = conversion(named, str(feature.unit), feature.analyte)
+    except MappingInvalid:
+        cell.strange = f"unit {spelt}" if spelt else "no unit"
+        return
+    try:
+        value = float(text) * factor + offset
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        cell.words += 1
+        return
+    value = value if feature.resolution is None else rounded(value, feature.resolution)
+    if feature.range is not None and not feature.range[0] <= value <= feature.range[1]:
+        cell.outside += 1
+        return
+    cell.found.append((after, value))
+
+
+def _aggregated(feature: Feature, cell: Cell) -> float:
+    """One number of the records; of several at one moment, the first is the smallest and the last the largest."""
+    numbers = [value for _, value in cell.found]
+    match feature.aggregate:
+        case "count":
+            return float(len(numbers))
+        case "any":
+            return float(bool(numbers))
+        case "first" | "last":
+            return (min if feature.aggregate == "first" else max)(cell.found)[1]
+        case "min" | "max":
+            return (min if feature.aggregate == "min" else max)(numbers)
+        case _:
+            mean = math.fsum(numbers) / len(numbers)
+            return mean if feature.resolution is None else rounded(mean, feature.resolution)
+
+
+def _column(records: Records, name: str) -> list[str | None]:
+    if name in records.rows.columns:
+        return records.rows.columns[name]
+    raise MappingInvalid(
+        f"{records.where}: the table has no column {name!r}", f"it has {', '.join(list(records.rows.columns)[:30])}"
+    )

@@ -1,0 +1,254 @@
+"""Contract version 2: records in a window around the index moment become one value; who is left out is counted."""
+
+import json
+import os
+import random
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from consilium.core.errors import DataUnusable, MappingInvalid
+from consilium.core.ids import canonical, digest
+from consilium.core.study import Contract, Evaluation
+from consilium.data import choosing, contract, records
+from consilium.data.base import Rows
+from consilium.data.contract import Mapped
+from consilium.data.mapping import Mapping, _problems
+from consilium.data.records import Records
+from consilium.site import tables
+
+LOINC = "http://loinc.org"
+INDEX = datetime(2030, 5, 1, 12)
+FEATURE = {
+    "id": "crea", "meaning": "creatinine", "type": "number", "unit": "mg/dL", "range": [0.1, 25], "resolution": 0.01,
+    "analyte": "creatinine", "codes": [{"system": LOINC, "code": "2160-0"}], "window": ["-6h", "24h"],
+    "aggregate": "max",
+}  # fmt: skip
+MAPPING: dict[str, Any] = {
+    "mapping": 1, "contract": "c", "source": {"type": "csv", "path": "stays.csv"}, "patient": {"column": "pid"},
+    "index": {"column": "at"}, "as_of": "2031-01-01",
+    "records": {"labs": {
+        "source": {"type": "csv", "path": "labs.csv"}, "patient": "pid", "code": "code", "time": "when",
+        "value": "value", "unit": "unit", "units": {"µmol/l": "umol/L"},
+    }},
+    "features": {"crea": {"records": "labs", "local": ["KREA"]}},
+    "label": {"column": "died", "codes": {"0": 0, "1": 1}},
+}  # fmt: skip
+Lab = tuple[float, str, str, str]
+"""Hours after the index, code, value, unit."""
+
+
+def made(feature: dict[str, Any] | None = None, **changes: Any) -> Contract:
+    return Contract.model_validate({
+        "id": "c", "version": 2, "index": {"meaning": "admission"}, "features": [{**FEATURE, **(feature or {})}],
+        "label": {"id": "died", "meaning": "died", "type": "binary"}, **changes,
+    })  # fmt: skip
+
+
+def labs(*found: Lab, patient: str = "p") -> Rows:
+    moments = [(INDEX + timedelta(hours=hours)).isoformat() for hours, *_ in found]
+    code, value, unit = ([one[place] for one in found] for place in (1, 2, 3))
+    return Rows({"pid": [patient] * len(found), "when": moments, "code": code, "value": value, "unit": unit})  # type: ignore[dict-item]
+
+
+def stays(*rows: tuple[str, str, str]) -> Rows:
+    return Rows({name: [row[place] for row in rows] for place, name in enumerate(("pid", "at", "died"))})
+
+
+ONE = (("p", INDEX.isoformat(), "1"),)
+
+
+def apply(wanted: Contract, main: Rows, found: Rows, means: Any = None, **changes: Any) -> Mapped:
+    mapping = Mapping.model_validate({**MAPPING, **changes})
+    assert not list(_problems(mapping, wanted))
+    table = Records(mapping.records["labs"], found, "records.labs", means or {})
+    return contract.apply(mapping, wanted, Evaluation(), main, {"labs": table})
+
+
+def value(feature: dict[str, Any], *found: Lab, means: Any = None) -> float:
+    return float(apply(made(feature), stays(*ONE), labs(*found), means).table.columns["crea"][0])
+
+
+def test_version_1_is_written_as_ever_and_keeps_its_hash() -> None:
+    feature = {"id": "x", "meaning": "x", "type": "number", "unit": "1", "range": [0.0, 1.0], "typical": None,
+               "categories": None, "missing": "allowed"}  # fmt: skip
+    label = {"id": "y", "meaning": "y", "type": "binary", "unit": None, "range": None}
+    before = {"id": "c", "version": 1, "features": [feature], "label": label}
+    assert Contract.model_validate(before).digest == digest(canonical(before))
+    again = made().model_dump(mode="json")
+    assert Contract.model_validate(again) == made() and again["features"][0]["window"] == ["-6h", "24h"]
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"version": 1}, "`version` 2 is needed"), ({"index": None}, "`index` is needed"),
+    ({"features": [{**FEATURE, "codes": []}]}, "go together"),
+    ({"features": [{**FEATURE, "window": ["6h", "-6h"]}]}, "ends before it begins"),
+    ({"features": [{**FEATURE, "aggregate": "count"}]}, "'1'"),
+    ({"exclude": [{"feature": "y", "below": 3}]}, "no feature"), ({"exclude": [{"feature": "crea"}]}, "needs"),
+    ({"exclude": [{"feature": "crea", "among": ["a"]}]}, "categories"),
+])  # fmt: skip
+def test_a_contract_that_does_not_fit_together_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Contract.model_validate({**made().model_dump(mode="json"), **changes})
+
+
+@pytest.mark.parametrize(("take", "found"), [
+    ("first", 1.5), ("last", 1.0), ("min", 0.9), ("max", 2.0), ("mean", 1.35), ("count", 4.0), ("any", 1.0),
+])  # fmt: skip
+def test_what_is_made_of_records_within_the_window(take: str, found: float) -> None:
+    """-6 h and 24 h are within it; codes and units of the hospital's own are those of the contract."""
+    counted = {"unit": "1", "range": [0, 100], "resolution": None, "analyte": None} if take in ("count", "any") else {}
+    several = (
+        (-6, "2160-0", "1.5", "mg/dL"), (3, "KREA", "176.804", "µmol/l"), (23, "2160-0", "0.9", "mg/dL"),
+        (24, "2160-0", "1.0", "mg/dL"), (24.1, "2160-0", "9", "mg/dL"), (-6.1, "2160-0", "9", "mg/dL"),
+        (5, "2345-7", "9", "mg/dL"),
+    )  # fmt: skip
+    assert value({"aggregate": take, **counted}, *several) == found
+    assert value({"aggregate": take, **counted}, *reversed(several)) == found
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 1, 2, 2, 5, 30]), st.floats(0.2, 20)), min_size=1, max_size=12),
+    st.sampled_from(["first", "last", "min", "max", "mean"]), st.integers(0, 99),
+)  # fmt: skip
+def test_the_same_records_give_the_same_bits_in_any_order_and_after_a_conversion(
+    found: list[tuple[int, float]], take: str, seed: int
+) -> None:
+    plain = [(float(hours), "2160-0", repr(round(number, 2)), "mg/dL") for hours, number in found]
+    molar = [(hours, code, repr(round(float(text) * 1e4 / 113.12, 2)), "umol/L") for hours, code, text, _ in plain]
+    random.Random(seed).shuffle(molar)
+    wanted, other = value({"aggregate": take}, *plain), value({"aggregate": take}, *molar)
+    assert wanted == other or (np.isnan(wanted) and np.isnan(other))
+
+
+CELLS: dict[str, tuple[list[Lab], str]] = {
+    "usable": ([(1, "2160-0", "1.0", "mg/dL")], "usable"),
+    "none in the window": ([(99, "2160-0", "1.0", "mg/dL")], "missing"),
+    "an unknown code": ([(1, "CREATININ", "1.0", "mg/dL")], "missing"),
+    "an empty value": ([(1, "2160-0", "", "mg/dL")], "missing"),
+    "out of range": ([(1, "2160-0", "90", "mg/dL")], "out_of_range"),
+    "a word": ([(1, "2160-0", "haemolysed", "mg/dL")], "not_a_number"),
+    "a word beside a value": ([(1, "2160-0", "haemolysed", "mg/dL"), (2, "2160-0", "1", "mg/dL")], "usable"),
+    "an unknown unit beside a known one": ([(1, "2160-0", "1", "mg%"), (2, "2160-0", "1", "mg/dL")], "unit mg%"),
+    "no unit": ([(1, "2160-0", "1", "")], "no unit"),
+    "a unit of another kind": ([(1, "2160-0", "1", "mm[Hg]")], "unit mm[Hg]"),
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_patient_is_counted_once_and_no_wrong_number_is_made(name: str) -> None:
+    found, what = CELLS[name]
+    mapped = apply(made(), stays(*ONE), labs(*found))
+    told = mapped.features["crea"]
+    counts = {kind: getattr(told, kind) for kind in ("usable", "missing", "out_of_range", "not_a_number")}
+    assert counts == {kind: int(kind == what) for kind in counts}
+    assert dict(told.unmapped) == ({} if what in counts else {what: 1})
+    assert np.isnan(mapped.table.columns["crea"][0]) == (what != "usable")
+
+
+def test_codes_are_those_of_their_system_or_mean_it_by_a_concept_map(tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+    element = {"code": "0042", "target": [{"code": "2160-0", "equivalence": "equivalent"}]}
+    wider = {"code": "0043", "target": [{"code": "2160-0", "equivalence": "wider"}]}
+    group = {"source": "urn:lab", "target": LOINC, "element": [element, wider]}
+    path.write_text(json.dumps({"resourceType": "ConceptMap", "group": [group]}))
+    means = records.concepts(path, "records.labs.concept_map")
+    assert value({}, (1, "0042", "1.5", "mg/dL"), means=means) == 1.5
+    assert np.isnan(value({}, (1, "0043", "1.5", "mg/dL"), means=means)), "a wider concept is another one"
+    part = {**MAPPING["records"]["labs"], "system": "system"}
+    for system, fits in ((LOINC, True), ("LOINC", True), ("urn:lab", False), ("SNOMED", False)):
+        found = labs((1, "2160-0", "1.5", "mg/dL"))
+        rows = Rows({**found.columns, "system": [system]})
+        told = apply(made(), stays(*ONE), rows, records={"labs": part}).features["crea"]
+        assert told.usable == fits, system
+    path.write_text("{}")
+    with pytest.raises(MappingInvalid, match=r"map\.json"):
+        records.concepts(path, "records.labs.concept_map")
+
+
+def test_one_entry_of_each_patient_counts_whose_label_is_old_enough_and_who_is_not_excluded() -> None:
+    wanted = made(
+        label={"id": "died", "meaning": "died", "type": "binary", "maturity_days": 30},
+        exclude=[{"feature": "crea", "above": 5}],
+    )
+    rows = stays(
+        ("b", "2030-05-01T12:00:00", "1"), ("b", "2030-04-01T12:00:00", "0"), ("a", "2030-05-01T12:00:00", "0"),
+        ("young", "2030-12-03T00:00:00", "1"), ("old", "2030-12-01T23:00:00", "1"), ("none", "2030-05-01", ""),
+    )  # fmt: skip
+    sick = labs((1, "2160-0", "7.5", "mg/dL"), patient="a")
+    found = apply(wanted, rows, sick)
+    assert vars(found.left) == {"opted_out": 0, "other_entries": 1, "immature": 1, "excluded": 1}
+    assert (found.read, found.without_label, found.table.label.tolist()) == (5, 1, [0.0, 1.0]), "b's first, and old"
+    last = made(index={"meaning": "admission", "entry": "last"})
+    assert (
+        apply(last, stays(*(("b", *row) for row in (("2030-05-01", "1"), ("2030-04-01", "0")))), labs()).table.label
+        == 1
+    )
+    for bad in ("2030-05-01T12:00:00", "", "yesterday"):
+        with pytest.raises(DataUnusable):
+            apply(wanted, stays(*ONE, ("p", bad, "1")), sick)
+    with pytest.raises(DataUnusable, match="time zone"):
+        apply(made(), stays(("p", "2030-05-01T12:00:00+02:00", "1")), labs((1, "2160-0", "1", "mg/dL")))
+
+
+def hospital(folder: Path, out: str | None) -> Path:
+    (folder / "stays.csv").write_text("pid,at,died\n" + "".join(f"p{n},2030-05-01,{n % 2}\n" for n in range(40)))
+    (folder / "labs.csv").write_text("pid,when,code,value,unit\n" + "p3,2030-05-01T01:00,KREA,1.5,mg/dL\n")
+    (folder / "out.txt").write_text(out or "")
+    mapping = {**MAPPING, **({} if out is None else {"opt_out": {"path": "out.txt"}})}
+    (folder / "mapping.yaml").write_text(json.dumps(mapping))
+    return folder / "mapping.yaml"
+
+
+def test_who_opted_out_is_in_nothing_and_the_list_counts_anew_before_every_round(tmp_path: Path) -> None:
+    from consilium.core.study import Study
+
+    study = Study.model_validate({
+        "consilium": 1, "name": "s", "title": "s", "purpose": {"code": "research", "text": "t", "requester": "r"},
+        "contract": made().model_dump(mode="json"), "model": {"kind": "logistic"}, "rounds": 1, "quorum": 3,
+    })  # fmt: skip
+    path = hospital(tmp_path, "# who asked us\np3\n\n p39 \nelsewhere\n")
+    found = tables.mapped(study, path)
+    assert (found.read, found.left.opted_out, found.features["crea"].usable) == (38, 2, 0)
+    before = tables.stamp(path)
+    (tmp_path / "out.txt").write_text("p1\n")
+    os.utime(tmp_path / "out.txt", ns=(1, 1))
+    assert tables.stamp(path) != before and tables.mapped(study, path).left.opted_out == 1
+    (tmp_path / "out.txt").unlink()
+    with pytest.raises(DataUnusable, match="opt-out"):
+        tables.mapped(study, path)
+    with pytest.raises(DataUnusable, match="opt-out"):
+        tables.stamp(path)
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"index": None}, "index: say"), ({"features": {"crea": {"records": "lab"}}}, "'lab' is none of"),
+    ({"patient": {"row": True}}, "patient.column"),
+    ({"records": {"labs": {**MAPPING["records"]["labs"], "value": None}}}, "records.labs.value"),
+])  # fmt: skip
+def test_a_mapping_that_lacks_what_version_2_needs_is_told_so(changes: dict[str, Any], words: str) -> None:
+    told = _problems(Mapping.model_validate({**MAPPING, **changes}), made())
+    assert any(one.startswith(words) or words in one for one in told)
+    mature = made(label={"id": "died", "meaning": "died", "type": "binary", "maturity_days": 30})
+    assert any(one.startswith("as_of") for one in _problems(Mapping.model_validate({**MAPPING, "as_of": None}), mature))
+
+
+def test_offsets_in_minutes_need_no_index_moment() -> None:
+    part = {**MAPPING["records"]["labs"], "time": None, "offset": "when"}
+    rows = Rows({**labs((0, "2160-0", "1.5", "mg/dL"), (0, "2160-0", "3", "mg/dL")).columns, "when": ["1440", "1441"]})
+    assert apply(made(), stays(*ONE), rows, records={"labs": part}).table.columns["crea"][0] == 1.5
+
+
+def test_the_list_of_who_opted_out_is_read_as_people_write_it(tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes("a\r\n # no\n\n ä b \n".encode())
+    assert choosing.opted_out(tmp_path / "out") == {"a", "ä b"}
+    (tmp_path / "out").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(DataUnusable):
+        choosing.opted_out(tmp_path / "out")
