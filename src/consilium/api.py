@@ -349,20 +349,23 @@ class Result:
         return Report.of({**self.facts(), "audit": list(audit)}, datetime.now(UTC), plan.study, baseline)
 
     def metadata(self) -> dict[str, str]:
-        """Where the model comes from: plan, contract, run, and the state's digest."""
+        """Where the model comes from: plan, contract, run, the state's digest; and how raw rows become its inputs."""
+        from consilium.core import state as chain
+        from consilium.exported import origin
+
         plan = RemoteStudy(self.federation, str(self.document["study"])).approved()
-        return {
-            "consilium": "1",
-            "study": str(self.document["study"]),
-            "run": str(self.document["run"]),
-            "plan": plan.digest,
-            "contract": plan.study.contract.digest,
-            "state": str(self.document["state"]["digest"]),
-            "kind": plan.study.model.kind,
-        }
+        run, state = str(self.document["run"]), str(self.document["state"]["digest"])
+        if plan.study.prepare is None:
+            return origin(plan, run, state, {})
+        with tempfile.TemporaryDirectory() as folder:
+            path, _ = self.fetch(Path(folder))
+            return origin(plan, run, state, chain.read(path).arrays)
 
     def save(self, path: str | Path) -> Digest:
-        """Write the model as safetensors, with its origin as metadata; returns the digest of the file."""
+        """Write the model as safetensors, with its origin as metadata; returns the digest of the file.
+
+        `consilium.exported.Exported` reads it, and applies it to raw rows.
+        """
         from consilium.core.tensors import to_safetensors
 
         data = to_safetensors(self.model(), self.metadata())

@@ -9,6 +9,7 @@ from consilium.core.errors import NotFound, StudyInvalid
 
 if TYPE_CHECKING:
     from consilium.core.study import Study
+    from consilium.core.update import Sum
 
 GROUPS = {
     "consilium.strategies": "federated algorithms",
@@ -58,6 +59,16 @@ def strategy_of(study: "Study") -> Any:
     from consilium.algorithms.clipping import Clipped  # few studies need it
 
     return Clipped(found, study.privacy.clip_norm, study.privacy.clip_quantile)
+
+
+def sums_of(study: "Study", kind: str, length: int) -> Mapping[str, "Sum"]:
+    """What is summed in a round of a kind, for a model of so many parameters. Raises: StudyInvalid: as `strategy`."""
+    if kind != "PREPARE":
+        found: Mapping[str, Sum] = strategy_of(study).sums(study, length)
+        return found
+    from consilium.algorithms import preparation  # with numpy
+
+    return preparation.sums(study)
 
 
 @cache

@@ -123,6 +123,8 @@ contract:                           # what the data must mean; each hospital map
   label: {id: disease, meaning: any narrowing above half of a vessel, type: binary}   # binary | number | count
 
 model: {kind: logistic, l2: 0.001}  # linear | logistic | poisson | torch with `architecture: mlp`
+# prepare: {numbers: standardise, missing: impute}  # by sums over all hospitals; none: numbers by their ranges above,
+                                    # and what is missing is 0, with a column that says so
 strategy: {name: fedavg}            # or another; `consilium plugins` lists them
 training: {epochs: 1, batch_size: 0, learning_rate: 0.5, seed: 1}   # batch_size 0: all patients at once
 privacy:

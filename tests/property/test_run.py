@@ -184,6 +184,15 @@ def test_a_whole_secure_run() -> None:
     assert run.status is runs.Status.FINISHED
 
 
+def test_inputs_are_prepared_before_any_training() -> None:
+    run = runs.Run(rounds=1, quorum=2, prepares=1)
+    for number, kind in ((1, Kind.PREPARE), (2, Kind.TRAIN), (3, Kind.EVALUATE)):
+        assert run.following == (number, kind)
+        run, _ = runs.step(run, runs.Opened(number, kind, SITES, 1))
+        run = through(run, machine.PLAIN, SITES)
+    assert run.status is runs.Status.FINISHED
+
+
 def test_a_run_that_waited_for_people_says_so_until_the_last_has_compared() -> None:
     run, _ = runs.step(runs.Run(rounds=2, quorum=3, secure=True), runs.Opened(0, Kind.PAIR, SITES, 1))
     run = through(run, (Phase.KEYS, Phase.PAIR), SITES)

@@ -1,6 +1,7 @@
 """From a contract's features to a matrix: numbers scaled by the contract's ranges, categories one-hot, missing flagged.
 
-Nothing is learned from data here, so that every site, and pooled training, encodes alike.
+Nothing is learned from data here, so that every site, and pooled training, encodes alike: where a study asks for it,
+what was learned of the patients of all (`preparation`) is given.
 """
 
 from collections.abc import Mapping
@@ -8,44 +9,82 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from consilium.core.study import Contract, Feature
+from consilium.core.errors import Invalid
+from consilium.core.study import Contract, Feature, Prepare
+from consilium.core.tensors import Array
 
 Floats = npt.NDArray[np.float64]
+PLAIN = Prepare.model_validate({})
+"""Nothing is learned."""
 
 
-def names(contract: Contract) -> list[str]:
+def names(contract: Contract, prepare: Prepare | None = None) -> list[str]:
     """Names of the p columns, in order."""
-    return [name for feature in contract.features for name in _columns(feature)]
+    return [name for feature in contract.features for name in _columns(feature, prepare or PLAIN)]
 
 
-def _columns(feature: Feature) -> list[str]:
-    flag = [f"{feature.id}?"] if feature.missing == "allowed" else []
+def _columns(feature: Feature, prepare: Prepare) -> list[str]:
+    flag = [f"{feature.id}?"] if feature.missing == "allowed" and prepare.missing == "flag" else []
+    if feature.id in prepare.bins:
+        return [*(f"{feature.id}#{number}" for number in range(2, prepare.bins[feature.id] + 1)), *flag]
     if feature.type == "number":
         return [feature.id, *flag]
     assert feature.categories is not None
     return [f"{feature.id}={code}" for code in list(feature.categories)[1:]] + flag
 
 
-def encode(contract: Contract, columns: Mapping[str, Floats]) -> Floats:
+def encode(
+    contract: Contract,
+    columns: Mapping[str, Floats],
+    prepare: Prepare | None = None,
+    learned: Mapping[str, Array] | None = None,
+) -> Floats:
     """Encode.
 
     Args:    columns: per feature (n,): numbers in the contract's unit, or the index of the category; NaN is missing.
+             prepare, learned: what the study asks for, and what was learned of it (`preparation.learned`).
     Returns: (n, p). A number becomes (x - middle) / (half the range), by the contract's `typical` range if it has one;
              the first category is the reference; a missing value is 0 everywhere, with 1 in its flag `<id>?` where the
-             contract allows it to be missing.
+             contract allows it to be missing. Standardised, a number becomes (x - mean) / standard deviation; one that
+             is cut into bins has a column for each but the first; a value that is imputed has no flag.
     """
+    asked = prepare or PLAIN
     parts: list[Floats] = []
-    for feature in contract.features:
+    edges = kept = 0
+    for index, feature in enumerate(contract.features):
         values = columns[feature.id]
         missing = np.isnan(values)
-        if feature.type == "number":
-            assert feature.range is not None
-            low, high = feature.typical or feature.range
-            scaled = (values - (low + high) / 2) / ((high - low) / 2)
-            parts.append(np.where(missing, 0.0, scaled))
+        if asked.missing == "impute" and feature.missing == "allowed":
+            values = np.where(missing, _given(learned, "fill")[index], values)
+        if feature.type == "category":
+            count = len(feature.categories or {})
+            if asked.rare_below:
+                rare = np.flatnonzero(_given(learned, "kept")[kept : kept + count] == 0)
+                values, kept = np.where(np.isin(values, rare), 0.0, values), kept + count
+            parts.extend((values == code).astype(np.float64) for code in range(1, count))
+        elif feature.id in asked.bins:
+            inner = asked.bins[feature.id] - 1
+            bins = np.searchsorted(_given(learned, "edges")[edges : edges + inner], values, side="right")
+            edges += inner
+            parts.extend(((bins == number) & ~np.isnan(values)).astype(np.float64) for number in range(1, inner + 1))
         else:
-            assert feature.categories is not None
-            parts.extend((values == index).astype(np.float64) for index in range(1, len(feature.categories)))
-        if feature.missing == "allowed":
+            centre, spread = scale(feature, asked, learned, index)
+            parts.append(np.where(np.isnan(values), 0.0, (values - centre) / spread))
+        if feature.missing == "allowed" and asked.missing == "flag":
             parts.append(missing.astype(np.float64))
     return np.stack(parts, axis=1)
+
+
+def scale(feature: Feature, asked: Prepare, learned: Mapping[str, Array] | None, index: int) -> tuple[float, float]:
+    """What is subtracted of a number, and by what it is divided; `index` of the feature in the contract."""
+    if asked.numbers == "standardise":
+        return float(_given(learned, "centre")[index]), float(_given(learned, "spread")[index])
+    assert feature.range is not None
+    low, high = feature.typical or feature.range
+    return (low + high) / 2, (high - low) / 2
+
+
+def _given(learned: Mapping[str, Array] | None, name: str) -> Array:
+    if learned is None or f"prepare/{name}" not in learned:
+        raise Invalid("what was learned of the patients of all is not there", "encode after the round of preparation")
+    return learned[f"prepare/{name}"]

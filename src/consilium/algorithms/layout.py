@@ -6,7 +6,7 @@ and could put more into it than an update; the coordinator before it is summed.
 
 from collections.abc import Mapping
 
-from consilium.algorithms import metrics
+from consilium.algorithms import metrics, preparation
 from consilium.core import state as chain
 from consilium.core.errors import Invalid
 from consilium.core.tensors import Array
@@ -45,17 +45,18 @@ def check(
 
     Args:    model: type and length of the update.   sums: what the strategy adds up.   judged: whether metrics must be
              there; without, a contribution to TRAIN may lack them all.   weight: what the plan says that it is, under
-             an epsilon: TRAIN then has no metrics, for they would have no noise.
+             an epsilon: TRAIN then has no metrics, for they would have no noise. PREPARE never has any.
     Raises:  Invalid: (1) its header is not the plain one of its segments, so that more could be hidden in it (2) a
              segment is lacking, or one is there that is not of such a round (3) a type or a length is another one
-             (4) metrics are not those of the label (5) the weight is no number of patients, or not the plan's. That
-             nothing lies between or after the segments, who reads the file has seen.
+             (4) metrics are not those of the label (5) the weight is no number of patients, or not the plan's
+             (6) sums of PREPARE are more than so many patients add up to. That nothing lies between or after the
+             segments, who reads the file has seen.
     """
     shape = contribution.shape
     if contribution.head != chain.header(shape):
         raise Invalid("the contribution's file holds more than its segments", "update the agent")
     added = {name: of.shape(model) for name, of in sums.items()}
-    wanted = {"weight": ("F64", 1), **(added if kind == "TRAIN" else {})}
+    wanted = {"weight": ("F64", 1), **(added if kind != "EVALUATE" else {})}
     if {name for name in shape if not name.startswith(METRICS)} != wanted.keys():
         raise Invalid(f"the contribution's segments do not fit a round of kind {kind}", "update the agent")
     if any(shape[name] != of for name, of in wanted.items()):
@@ -66,6 +67,9 @@ def check(
     if weight is not None and kind == "TRAIN":
         if told:
             raise Invalid("the contribution holds figures, to which no noise is added", "update the agent")
+    elif kind == "PREPARE":
+        if told:
+            raise Invalid("the contribution holds figures, and there is no model yet", "update the agent")
     elif told or judged:
         metrics.check(label, told)
     found = float(contribution.arrays["weight"][0])
@@ -74,3 +78,5 @@ def check(
             raise Invalid("the contribution's weight is not the one that the plan says", "update the agent")
     elif not 1 <= found < MOST_PATIENTS:
         raise Invalid("the contribution's weight is not a number of patients", "update the agent")
+    if kind == "PREPARE":
+        preparation.check(contribution.arrays[preparation.SUMS], found)

@@ -24,6 +24,8 @@ FAR = 8.0
 """A fitted value or residual of all patients together is taken for no larger than so many times the largest label."""
 UNKNOWN = 1e4
 """Largest label whose contract gives no range."""
+WIDE = 4.0
+"""By no more standard deviations a hospital's patients lie apart from the mean of all: root of the mean square."""
 SLACK = 1e-8
 """By so much, by its size and by patients, a loss may grow and still be one that did not: sums are rounded."""
 LEFT_OUT, LOST = 1.0, 2.0
@@ -147,7 +149,12 @@ def limits(study: Study) -> tuple[float, float, float]:
 
 
 def largest(study: Study) -> float:
-    """The largest absolute value of an encoded feature (`encode`): values beyond a feature's range are no values."""
+    """The largest absolute value of an encoded feature (`encode`): values beyond a feature's range are no values.
+
+    Of standardised features the square of it is the largest mean square at one hospital: over all, that is 1.
+    """
+    if study.prepare is not None and study.prepare.numbers == "standardise":
+        return WIDE
     found = 1.0
     for feature in study.contract.features:
         if feature.range is not None and feature.typical is not None:

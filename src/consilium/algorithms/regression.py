@@ -8,6 +8,7 @@ regression has no intercept, and its deviance is minus twice the log partial lik
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from consilium.algorithms import cholesky, encode, student
 from consilium.algorithms.newton import LOST
-from consilium.core.study import COX, Contract, Study
+from consilium.core.study import COX, Contract, Prepare, Study
 from consilium.core.tensors import Array
 
 Floats = npt.NDArray[np.float64]
@@ -99,7 +100,7 @@ def fitted(study: Study, state: Mapping[str, Array]) -> Fit | None:
     names, count = terms(study), state["model"].size
     patients, deviance = float(state["patients"][0]), 2 * float(state["loss"][0])
     out = state["left_out"] > 0
-    turned = scaling(study.contract)[-count:, -count:]
+    turned = scaling(study.contract, study.prepare, state)[-count:, -count:]
     estimates = turned @ state["model"]
     freedom = round(patients) - int(np.sum(~out))
     covariance = turned @ _inverse(cholesky.square(state["hessian"], count), out) @ turned.T
@@ -107,7 +108,7 @@ def fitted(study: Study, state: Mapping[str, Array]) -> Fit | None:
         covariance = covariance * (deviance / freedom if freedom > 0 else math.nan)
     sure = study.model.l2 == 0 and (study.model.kind != "linear" or freedom > 0)
     moving = _moving(state)
-    words, said = _words(study.contract), RATIO.get(study.model.kind, "")
+    words, said = _words(study, state), RATIO.get(study.model.kind, "")
     of_t = float(freedom) if study.model.kind == "linear" else None
     reach = student.within(study.evaluation.confidence, of_t) if sure else 0.0
 
@@ -167,31 +168,41 @@ def _inverse(hessian: Floats, out: Any) -> Floats:
 
 def terms(study: Study) -> list[str]:
     """Names of a regression's coefficients, in order."""
-    return [*([] if study.model.kind == COX else [INTERCEPT]), *encode.names(study.contract)]
+    return [*([] if study.model.kind == COX else [INTERCEPT]), *encode.names(study.contract, study.prepare)]
 
 
-def scaling(contract: Contract) -> Floats:
-    """(d, d): from coefficients of encoded columns to those in the contract's units, intercept first."""
-    names = [INTERCEPT, *encode.names(contract)]
+def scaling(contract: Contract, prepare: Prepare | None = None, learned: Mapping[str, Array] | None = None) -> Floats:
+    """(d, d): from coefficients of encoded columns to those in the contract's units, intercept first.
+
+    Args:    prepare, learned: as for `encode.encode`.
+    """
+    names = [INTERCEPT, *encode.names(contract, prepare)]
     found = np.eye(len(names))
-    for feature in contract.features:
-        if feature.range is not None:
-            low, high = feature.typical or feature.range
+    for index, feature in enumerate(contract.features):
+        if feature.range is not None and feature.id in names:
             at = names.index(feature.id)
-            found[at, at] = 2 / (high - low)
-            found[0, at] = -(low + high) / (high - low)
+            centre, spread = encode.scale(feature, prepare or encode.PLAIN, learned, index)
+            found[at, at] = 1 / spread
+            found[0, at] = -centre / spread
     return found
 
 
-def _words(contract: Contract) -> dict[str, str]:
+def _words(study: Study, state: Mapping[str, Array]) -> dict[str, str]:
     """What each column is called before people."""
-    found = {INTERCEPT: INTERCEPT}
-    for feature in contract.features:
-        if feature.range is not None:
-            low, high = feature.typical or feature.range
-            unit = "" if feature.unit in (None, "1") else f" {feature.unit}"
+    found, asked, edges = {INTERCEPT: INTERCEPT}, study.prepare or encode.PLAIN, 0
+    for index, feature in enumerate(study.contract.features):
+        unit = "" if feature.unit in (None, "1") else f" {feature.unit}"
+        if feature.id in asked.bins:
+            inner = [float(edge) for edge in state["prepare/edges"][edges : edges + asked.bins[feature.id] - 1]]
+            edges += len(inner)
+            ends = [f"from {low:.4g} to {high:.4g}" for low, high in pairwise(inner)] + [f"from {inner[-1]:.4g}"]
+            for number, where in enumerate(ends, 2):
+                found[f"{feature.id}#{number}"] = f"{feature.id} {where}{unit}, against below {inner[0]:.4g}"
+            missing = f"{feature.id} missing, against below {inner[0]:.4g}{unit}"
+        elif feature.range is not None:
+            centre, _ = encode.scale(feature, asked, state, index)
             found[feature.id] = f"{feature.id}, per 1{unit}"
-            missing = f"{feature.id} missing, against {(low + high) / 2:g}{unit}"
+            missing = f"{feature.id} missing, against {centre:.6g}{unit}"
         else:
             assert feature.categories is not None
             first, *others = feature.categories

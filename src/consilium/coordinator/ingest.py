@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
+from consilium import plugins
 from consilium.algorithms import layout
 from consilium.coordinator import attesting, steps, witness
 from consilium.coordinator.conduct import Conduct
 from consilium.coordinator.ledgers import record
-from consilium.coordinator.perform import strategy
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core import state as chain
@@ -204,7 +204,7 @@ class Ingest:
             vectors = chain.read(self.shelf.read(tx, Digest(answer.contribution.digest)))
             if not chain.finite(vectors):
                 raise Invalid("a value of the contribution is not finite", "lower the learning rate of the study")
-        sums, label = strategy(study).sums(study, model[1]), study.contract.label.type
+        sums, label = plugins.sums_of(study, answer.kind, model[1]), study.contract.label.type
         layout.check(vectors, model, answer.kind, label, sums, weight=study.privacy.weight)
 
     def _model(self, tx: Transaction, state: Digest) -> layout.Shape:

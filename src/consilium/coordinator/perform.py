@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import bindparam, select, update
 
 from consilium import plugins
-from consilium.algorithms import metrics
+from consilium.algorithms import metrics, preparation
 from consilium.algorithms.base import Single, fits
 from consilium.coordinator import steps
 from consilium.coordinator.conduct import Conduct
@@ -129,8 +129,9 @@ class Performer:
     def apply(self, plan: Plan, run: RunId, needs: Needs, total: "Sum", before: chain.Source) -> Done:
         """Advance the state by the sum of the round."""
         state, sums = Stored(needs.state, needs.state_size), self._source(total.total)
-        if needs.kind is machine.Kind.TRAIN:
-            step = partial(chain.advance, strategy(plan.study), before, needs.state, sums, run, needs.number)
+        if needs.kind is not machine.Kind.EVALUATE:
+            study = plan.study
+            step = partial(preparation.advance, study, strategy(study), before, needs.state, sums, run, needs.number)
             state = self.shelf.make(step, needs.state_size)
         figures = {"all": read_figures(plan.study, sums), "sites": total.figures, **total.more}
         return Done(run, needs.number, needs.kind.value, state, total.total, figures, total.opening)

@@ -118,8 +118,7 @@ def _layout(plan: bytes, kind: str, model: tuple[str, int], sites: int) -> Layou
     study = Plan.load(plan).study
     sums = metrics.sums(study.contract.label.type, np.zeros(0), np.zeros(0))
     shapes = {name: (chain.kind(array), array.size) for name, array in sums.items()}
-    strategy = plugins.strategy_of(study)
-    return Layout.of(study, kind, model, shapes, sites, strategy.sums(study, model[1]))
+    return Layout.of(study, kind, model, shapes, sites, plugins.sums_of(study, kind, model[1]))
 
 
 @dataclass(frozen=True)

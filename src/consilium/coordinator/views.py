@@ -110,7 +110,8 @@ def run_view(tx: Transaction, run: RunId, since: int = 0) -> Json:
     return {
         "run": run, "study": row.study, "plan": row.plan, "status": fold.status.value,
         "reason": "; ".join(filter(None, (_reason(fold, told), _unchecked(tx, fold, row), behind))),
-        "round": fold.number, "rounds": fold.rounds, "kind": fold.round.kind.value if fold.round else None,
+        "round": fold.number, "rounds": fold.prepares + fold.rounds,
+        "kind": fold.round.kind.value if fold.round else None,
         "waiting_for": _waiting_for(fold), "state": blob_of(tx, fold.state) if fold.state else None,
         "phase": fold.round.phase if fold.round else None, "sites": _site_totals(tx, run),
         "participation": [entry for entry in told if entry["kind"] != machine.Kind.PAIR],

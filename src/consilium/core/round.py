@@ -24,9 +24,12 @@ Roster = frozenset[SiteId]
 
 
 class Kind(StrEnum):
-    """What a round is for. In PAIR, round 0 of a run, sites agree on keys."""
+    """What a round is for. In PAIR, round 0 of a run, sites agree on keys; in PREPARE, before any training, they sum
+    what inputs are scaled and filled in by.
+    """
 
     PAIR = "PAIR"
+    PREPARE = "PREPARE"
     TRAIN = "TRAIN"
     EVALUATE = "EVALUATE"
 

@@ -76,6 +76,7 @@ class Run:
 
     `cohort` holds keys with one another; it is empty where the recipe needs none, and until they do. `pairings` counts
     how often keys were agreed: rounds of kind PAIR are all number 0, and leave `number` and `attempt` as they are.
+    `prepares` says how many rounds of kind PREPARE come before the `rounds` of training.
     """
 
     rounds: int
@@ -90,6 +91,7 @@ class Run:
     took_part: Mapping[int, tuple[SiteId, ...]] = field(default_factory=lambda: MappingProxyType({}))
     cohort: tuple[SiteId, ...] = ()
     pairings: int = 0
+    prepares: int = 0
 
     @property
     def current(self) -> tuple[int, int]:
@@ -111,7 +113,9 @@ class Run:
         if self.secure and not self.cohort:
             return 0, Kind.PAIR
         number = self.next_number
-        return number, Kind.TRAIN if number <= self.rounds else Kind.EVALUATE
+        if number <= self.prepares:
+            return number, Kind.PREPARE
+        return number, Kind.TRAIN if number <= self.prepares + self.rounds else Kind.EVALUATE
 
 
 def step(before: Run, event: RunEvent) -> tuple[Run, list[machine.Effect]]:

@@ -24,6 +24,8 @@ from consilium.core.tensors import Array, Tensors, flatten, from_safetensors, ma
 CHUNK = 1 << 18
 """Elements per step: 1 MiB of float32, 2 MiB of float64; small enough for the processor's cache."""
 MAX_HEADER = 1 << 20
+CARRIED = "prepare/"
+"""Begin of names of arrays that no strategy knows: they were learned before training, and stand in each later state."""
 _DTYPES: dict[str, np.dtype[Any]] = {
     name: np.dtype(code)
     for name, code in {"F64": "<f8", "F32": "<f4", "I64": "<i8", "U16": "<u2", "U32": "<u4", "U64": "<u8"}.items()
@@ -212,7 +214,7 @@ def advance(
         raise Invalid("the sums have no positive weight", "check that every site has training patients")
     update, model = sums.arrays.get("update"), state.arrays.get("model")
     whole = isinstance(strategy, Whole)
-    if model is None or not (whole or _fit(state.arrays, model.size)):
+    if model is None or not (whole or _fit(own(state.arrays), model.size)):
         raise Invalid("the state has no model, or arrays of another length beside it", "fetch the state again")
     added = {name: array for name, array in sums.arrays.items() if _added(name)}
     if update is None or update.size != model.size or not (whole or _fit(added, model.size)):
@@ -224,11 +226,31 @@ def advance(
         writer = Writer(out)
         writer.write(header(state.shape, stamp))
         for name in sorted(state.arrays):
+            if name.startswith(CARRIED):
+                writer.write(raw(state.arrays[name]))
+                continue
             for piece in _advanced(strategy, state, added, float(weight[0]), name):
                 writer.write(raw(piece))
     except KeyError as error:
         raise Invalid(f"the sums lack {error}, which the strategy needs", "update the agents") from error
     return writer.digest(), writer.size
+
+
+def extend(
+    before: Source, more: Mapping[str, Array], metadata: Mapping[str, str], out: IO[bytes]
+) -> tuple[Digest, int]:
+    """Write a state as it is, with more arrays to be carried from then on; their names begin with `CARRIED`."""
+    return write({**read(before).arrays, **more}, metadata, out)
+
+
+def carried(arrays: Mapping[str, Array]) -> Tensors:
+    """The arrays of a state that no strategy knows."""
+    return {name: array for name, array in arrays.items() if name.startswith(CARRIED)}
+
+
+def own(arrays: Mapping[str, Array]) -> Tensors:
+    """The arrays of a state that are its strategy's."""
+    return {name: array for name, array in arrays.items() if not name.startswith(CARRIED)}
 
 
 def _fit(arrays: Mapping[str, Array], size: int) -> bool:
@@ -243,7 +265,7 @@ def _as_a_whole(
     stamp: Mapping[str, str],
     out: IO[bytes],
 ) -> tuple[Digest, int]:
-    after = strategy.apply_chunk(dict(state.arrays), dict(sums), weight)
+    after = strategy.apply_chunk(own(state.arrays), dict(sums), weight) | carried(state.arrays)
     if {name: (kind(array), array.size) for name, array in after.items()} != state.shape:
         raise Invalid("the next state has other arrays than the one before", "update the release")
     return write(after, stamp, out)
@@ -263,7 +285,7 @@ def _advanced(
         part = slice(start, min(start + CHUNK, size))
         chunk, added = (
             {key: array if array.size < size else array[part] for key, array in of.items()}
-            for of in (state.arrays, sums)
+            for of in (own(state.arrays), sums)
         )
         yield strategy.apply_chunk(chunk, added, weight)[name]
 

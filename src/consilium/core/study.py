@@ -391,6 +391,53 @@ class Privacy(Part):
         return self.sampling * self.expected_patients
 
 
+class Prepare(Part):
+    """What is learned of the training patients of all hospitals, before any training, in one round of sums."""
+
+    numbers: Literal["by_range", "standardise"] = Field(
+        "by_range",
+        description="by_range: numbers are scaled by the contract's ranges, and nothing is learned; standardise: by "
+        "their mean and standard deviation",
+    )
+    missing: Literal["flag", "impute"] = Field(
+        "flag",
+        description="flag: 0 after scaling, with a column of its own that says so; impute: the mean of a number, the "
+        "most frequent category, without a column",
+    )
+    bins: dict[Identifier, Annotated[int, Field(ge=2, le=20)]] = Field(
+        default_factory=dict, description="number: into how many bins of equally many patients it is cut, by quantiles"
+    )
+    rare_below: int = Field(
+        0, ge=0, description="categories that fewer patients have, all hospitals together, count as the first one"
+    )
+    hide_below: int = Field(
+        5,
+        ge=1,
+        description="no hospital tells a count of fewer patients: it adds them to its largest count, or leaves them "
+        "out; 1 hides nothing, and each hospital's policy must allow it",
+    )
+
+    @property
+    def learns(self) -> bool:
+        """Whether anything is asked for."""
+        return bool(self.steps)
+
+    @property
+    def steps(self) -> list[str]:
+        """What is done with inputs, in words."""
+        told = []
+        if self.numbers == "standardise":
+            told.append("numbers are scaled by the mean and standard deviation of all training patients")
+        if self.missing == "impute":
+            told.append("a missing value is filled in by the mean, or the most frequent category, of all")
+        if self.bins:
+            cut = ", ".join(f"{name} ({bins})" for name, bins in sorted(self.bins.items()))
+            told.append(f"these numbers are cut into so many bins by quantiles of all: {cut}")
+        if self.rare_below:
+            told.append(f"categories of fewer than {self.rare_below} patients are joined with the first one")
+        return told
+
+
 class Deadlines(Part):
     """How long a phase waits, in seconds."""
 
@@ -414,6 +461,7 @@ class Study(Part):
     purpose: Purpose = Field(description="what for, and who asks")
     contract: Contract = Field(description="what the data must mean")
     model: Model = Field(description="what is trained")
+    prepare: Prepare | None = Field(None, description="what is learned of all patients before training; none: nothing")
     strategy: Strategy = Field(Strategy(), description="how updates become a common model")
     training: Training = Field(Training(), description="what a hospital does in one round")
     privacy: Privacy = Field(Privacy(), description="how updates are protected")
@@ -433,6 +481,11 @@ class Study(Part):
     def exact(self) -> bool:
         """Whether hospitals add up derivatives of the loss; see `EXACT`."""
         return self.strategy.name == EXACT
+
+    @property
+    def prepares(self) -> int:
+        """Rounds of preparation, before those of training: 1 or 0."""
+        return 0 if self.prepare is None else 1
 
     @property
     def noised_steps(self) -> int:
@@ -482,6 +535,21 @@ class Study(Part):
     def _noise_means_what_it_says(self) -> "Study":
         if (why := unfit(self)) is not None:
             raise ValueError(why)
+        return self
+
+    @model_validator(mode="after")
+    def _preparation_is_possible(self) -> "Study":
+        if self.prepare is None:
+            return self
+        if not self.prepare.learns:
+            raise ValueError(
+                "`prepare` asks for nothing; write `numbers: standardise`, `missing: impute`, or leave it out"
+            )
+        if self.privacy.epsilon is not None:
+            raise ValueError("`prepare` is not possible under `privacy.epsilon`: its sums have no noise; leave it out")
+        numbers = {feature.id for feature in self.contract.features if feature.type == "number"}
+        if others := sorted(self.prepare.bins.keys() - numbers):
+            raise ValueError(f"`prepare.bins` names {', '.join(others)}, which is no number of the contract")
         return self
 
     @model_validator(mode="after")

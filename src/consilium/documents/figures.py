@@ -152,7 +152,8 @@ def over_rounds(facts: Facts) -> Tag | None:
     """How the common model came about."""
     metric = leading(facts)
     told = [one for one in facts.rounds if metric is not None and metric.id in one.figures]
-    points = [(float(one.number - 1), one.figures[metric.id]) for one in told] if metric else []
+    before = 1 + any(one.kind == "PREPARE" for one in facts.rounds)
+    points = [(float(one.number - before), one.figures[metric.id]) for one in told] if metric else []
     if metric is None or sum(one.value is not None for _, one in points) < 2:
         return None
     first, last = points[0][1], points[-1][1]
@@ -161,7 +162,7 @@ def over_rounds(facts: Facts) -> Tag | None:
         f"From {interval(first)} before training to {interval(last)} at the end.", (0, 1) if metric.share else None,
     )  # fmt: skip
     metrics = known([one.figures for one in told], "worth")
-    rows = [(str(one.number - 1), one.count, count(one.figures), *cells(one.figures, metrics)) for one in told]
+    rows = [(str(one.number - before), one.count, count(one.figures), *cells(one.figures, metrics)) for one in told]
     columns = ("rounds before", "hospitals", "n", *(one.word for one in metrics))
     return section(
         "rounds", "How it came about",

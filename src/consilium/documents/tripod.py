@@ -71,8 +71,15 @@ def _preparation(study: Study) -> str:
     return (
         f"Each hospital maps its table to one contract: {units} numbers in fixed UCUM units and plausible ranges, "
         f"{len(study.contract.features) - units} categories with fixed codes. What is out of range or unmapped counts "
-        "as missing. Numbers are scaled by ranges of the contract, not by the data."
+        f"as missing. {_learned(study) or 'Numbers are scaled by ranges of the contract, not by the data.'}"
     )
+
+
+def _learned(study: Study) -> str:
+    """How inputs were prepared by the patients of all hospitals; empty where they were not."""
+    if study.prepare is None:
+        return ""
+    return f"By sums over all hospitals, in a round before training: {'; '.join(study.prepare.steps)}."
 
 
 def _outcome(study: Study) -> str:
@@ -89,9 +96,11 @@ def _predictors(study: Study) -> str:
 def _missing(study: Study) -> str:
     demanded = sum(one.missing == "forbidden" for one in study.contract.features)
     allowed = len(study.contract.features) - demanded
+    filled = study.prepare is not None and study.prepare.missing == "impute"
+    how = "filled in by the patients of all hospitals" if filled else "encoded as such"
     return (
         f"For {allowed} of {len(study.contract.features)} predictors a patient without a value takes part, and the "
-        f"missing value is encoded as such; a patient without one of the other {demanded} is excluded."
+        f"missing value is {how}; a patient without one of the other {demanded} is excluded."
     )
 
 
@@ -103,7 +112,7 @@ def _split(study: Study) -> str:
 
 
 def _handled(study: Study) -> str:
-    return (
+    return _learned(study) or (
         "Numbers are scaled so that the contract's typical (or plausible) range becomes −1 to 1; categories become "
         "indicators, and a missing value has an indicator of its own."
     )

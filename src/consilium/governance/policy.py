@@ -31,6 +31,15 @@ class Code(Part):
     )
 
 
+class Preparation(Part):
+    """What studies may learn of all hospitals' patients before training: means, deviations, counts, histograms."""
+
+    allowed: bool = Field(True, description="whether such sums may be made here at all")
+    hide_below: int = Field(
+        5, ge=1, description="a study that tells counts of fewer patients is refused; 1 allows every count"
+    )
+
+
 class Limits(Part):
     """What training may use; 1 GB is 2^30 bytes, and 1 MB is 2^20."""
 
@@ -108,6 +117,7 @@ class Policy(Part):
     max_rounds: int = Field(500, ge=1, description="most training rounds of one study")
     max_approval_days: int = Field(365, ge=1, description="an approval ends after this long at the latest")
     expires: date | None = Field(None, description="last day of this policy; the hospital then renews it")
+    preparation: Preparation = Field(Preparation(), description="sums by which a study scales and fills in inputs")
     code: Code = Field(Code(), description="a study's own code")
     limits: Limits = Field(Limits(), description="what training may use")
     privacy: Privacy = Field(Privacy(), description="what studies may spend of the privacy of patients")
@@ -115,7 +125,8 @@ class Policy(Part):
     def check(self, study: Study, today: date) -> None:
         """Whether this policy allows a study at all.
 
-        Raises: Refused: `reason` is one of policy-expired, study-expired, purpose, algorithm, rounds, code, epsilon.
+        Raises: Refused: `reason` is one of policy-expired, study-expired, purpose, algorithm, rounds, preparation,
+                code, epsilon.
         """
         if self.expires is not None and today > self.expires:
             raise Refused(
@@ -136,6 +147,7 @@ class Policy(Part):
                 "ask for fewer rounds",
                 reason="rounds",
             )
+        self._check_preparation(study)
         self._check_code(study)
         if self.privacy.require_epsilon and study.privacy.epsilon is None:
             raise Refused(
@@ -155,6 +167,23 @@ class Policy(Part):
                     "ask the hospital",
                     reason="algorithm",
                 )
+
+    def _check_preparation(self, study: Study) -> None:
+        if study.prepare is None:
+            return
+        if not self.preparation.allowed:
+            raise Refused(
+                "the hospital adds up nothing to prepare inputs",
+                "leave `prepare` out of the study file, or ask the hospital",
+                reason="preparation",
+            )
+        if study.prepare.hide_below < self.preparation.hide_below:
+            raise Refused(
+                f"the study tells counts of {study.prepare.hide_below} patients, and the hospital hides those below "
+                f"{self.preparation.hide_below}",
+                f"write `hide_below: {self.preparation.hide_below}` under `prepare`, or ask the hospital",
+                reason="preparation",
+            )
 
     def _check_code(self, study: Study) -> None:
         wheel = study.model.wheel
@@ -186,6 +215,7 @@ changing_rosters: warn              # refuse: no sum that earlier ones, over oth
 max_rounds: 500                     # most training rounds of one study
 max_approval_days: 365              # an approval ends after this long at the latest
 # expires: 2030-12-31               # last day of this policy
+preparation: {allowed: true, hide_below: 5}  # sums by which studies scale and fill in inputs; 1 hides no small count
 code: {allowed: false, wheels: []}  # foreign code, by digest of its wheel; it runs confined
 limits: {memory_gb: 16, file_gb: 16, disk_gb: 50, check_mb: 16, round_minutes: 1440}
 privacy:

@@ -111,6 +111,7 @@ def explain(plan: Plan) -> str:
         "",
         "What is done here:",
         f"  {_model(plan)}",
+        *(f"  {line}" for line in _prepared(study)),
         f"  {_rounds(study)}",
         f"  {study.evaluation.test_fraction:.0%} of the patients are held out; the model is judged on them alone.",
         f"  With fewer than {study.min_patients} training patients this hospital takes no part.",
@@ -118,6 +119,7 @@ def explain(plan: Plan) -> str:
         "",
         "What leaves, once per round:",
         f"  {_leaves(study)}",
+        *(f"  {line}" for line in filter(None, (_told(study),))),
         *(
             []
             if study.gate is None
@@ -137,7 +139,7 @@ def explain(plan: Plan) -> str:
 def learns(study: Study) -> str:
     """Who can learn what under which assumption, in one paragraph; for the fewest hospitals that the plan allows."""
     if study.privacy.recipe == "plain":
-        told = _SINGLE.format(what="sums " + _curved(study) if study.exact else "changes of the model")
+        told = _SINGLE.format(what="sums " + _curved(study) if study.exact else "changes of the model") + _before(study)
         return _SINGLE_NOISED.format(bound=_bound(study, 0)) if study.privacy.local else told
     floor = study.privacy.min_sites
     least = max(threshold(study.quorum), floor)
@@ -146,7 +148,17 @@ def learns(study: Study) -> str:
     plain = _curved(study) if study.exact else _figures(study)
     sums, bound = (plain, _UNBOUNDED) if study.privacy.epsilon is None else (_NOISED, _bound(study, least))
     told = _SUMS.format(least=least, honest=least - 1, missing=missing, floor=floor, sums=sums, bound=bound)
-    return told + (_APART.format(floor=floor) if study.strategy.name in GROUPED else "")
+    return told + _before(study) + (_APART.format(floor=floor) if study.strategy.name in GROUPED else "")
+
+
+def _before(study: Study) -> str:
+    """Who learns what of preparation; empty where nothing is asked for."""
+    if study.prepare is None:
+        return ""
+    whose = (
+        "each hospital's sums" if study.privacy.recipe == "plain" else "the sums over all of them, and of none alone"
+    )
+    return f" Before training, the coordinator learns {whose} by which inputs are prepared. {_told(study)}"
 
 
 def _curved(study: Study) -> str:
@@ -201,6 +213,36 @@ def _rounds(study: Study) -> str:
         f"{asked.sampling:g}; what the drawn ones change is cut to a norm of {asked.clip_norm:g} for each, summed, and "
         f"gets noise of {asked.noise_multiplier or 0:g} times that."
     )
+
+
+def _prepared(study: Study) -> list[str]:
+    """What is learned of the patients of all before training; nothing where nothing is asked for."""
+    if study.prepare is None:
+        return []
+    return [f"First, in one round without training, inputs are prepared: {'; '.join(study.prepare.steps)}."]
+
+
+def _told(study: Study) -> str:
+    """What of preparation is told; empty where nothing is asked for."""
+    asked = study.prepare
+    if asked is None:
+        return ""
+    hidden = (
+        "Counts of few patients are told, too."
+        if asked.hide_below == 1
+        else (
+            f"No count of fewer than {asked.hide_below} patients of a hospital is told: it is added to the hospital's "
+            "largest one, or left out, so that no sum holds it."
+        )
+    )
+    sums = (
+        ["how many have each value, and sums and sums of squares of numbers"]
+        if asked.numbers == "standardise" or (asked.missing == "impute")
+        else []
+    )
+    sums += ["histograms of " + ", ".join(sorted(asked.bins))] if asked.bins else []
+    sums += ["how many have each code"] if asked.rare_below or asked.missing == "impute" else []
+    return f"Of the round before training: over training patients, {'; '.join(sums)}. {hidden}"
 
 
 def _shortened(study: Study) -> str:

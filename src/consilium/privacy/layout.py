@@ -51,17 +51,18 @@ class Layout:
     ) -> "Layout":
         """The layout for a plan.
 
-        Args:    kind: TRAIN or EVALUATE.   model: type and length of the model.   metrics: the same of each sum that
-                 the label's type gives.   sites: of the cohort.   sums: what the strategy sums in rounds of training.
+        Args:    kind: PREPARE, TRAIN or EVALUATE.   model: type and length of the model.   metrics: the same of each
+                 sum that the label's type gives.   sites: of the cohort.   sums: what is summed beside them, other
+                 than in rounds of kind EVALUATE.
         Raises:  Invalid: the integers have too few bits for so many sites.
         """
         most = float(study.privacy.most_patients)
         mechanism = Mechanism.of(study)
-        if mechanism is not None and kind == "TRAIN":
+        if kind == "PREPARE" or (mechanism is not None and kind == "TRAIN"):
             metrics = {}  # figures of a round have no noise: held-out patients are judged once, at the end
         shape = {"weight": ("F64", 1), **{f"metrics/{name}": given for name, given in metrics.items()}}
         encodings = {name: Encoding(64, most * _per_patient(study, name), sites) for name in shape}
-        if kind == "TRAIN":
+        if kind != "EVALUATE":
             shape |= {name: of.shape(model) for name, of in sums.items()}
             encodings |= {name: _encoding(study, of, model[0], sites) for name, of in sums.items()}
             if mechanism is not None and mechanism.shared:

@@ -5,7 +5,7 @@ be allowed to hold all these records together; a federation needs nobody who is.
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,16 @@ import click
 import numpy as np
 
 from consilium import plugins, studyfile
-from consilium.algorithms import metrics
+from consilium.algorithms import metrics, preparation
 from consilium.algorithms.base import Curvature, Here, Local, LocalObjective, Strategy
 from consilium.api import freeze
 from consilium.console.cli import output
 from consilium.core import state as chain
 from consilium.core.errors import Invalid
 from consilium.core.study import Study
-from consilium.core.tensors import Tensors, Vector, flatten, from_safetensors, unflatten
+from consilium.core.tensors import Array, Tensors, Vector, flatten, from_safetensors, unflatten
 from consilium.data.copies import Copies, copies
+from consilium.exported import Exported
 from consilium.simulation import local, report
 from consilium.site.tables import Prepared
 from consilium.training.base import Curved, Floats, Trainer
@@ -64,11 +65,39 @@ class Bench:
             state = strategy.apply_chunk(state, added, float(len(y)))
         return unflatten(state["model"], self.initial)
 
+    def made(self, works: Iterable[Work]) -> "Made":
+        """The model of these hospitals' patients, prepared and trained as if they were in one table."""
+        patients = list(works)
+        learned = prepared(self.study, patients)
+        x, y = _together(patients, learned, held_out=False)
+        return Made(self.trained(x, y), learned)
+
+    def judged_at(self, made: "Made", works: Iterable[Work]) -> Json:
+        """Figures of a model on the held-out patients of these hospitals."""
+        return self.judged(made.model, *_together(works, made.learned, held_out=True))
+
     def judged(self, model: Tensors, x: Floats, y: Floats) -> Json:
         """Figures of a model on these patients."""
         kind = self.study.contract.label.type
         sums = metrics.sums(kind, self.trainer.predict(self.study, model, x).astype(np.float64), y)
         return metrics.to_json(metrics.figures(kind, sums, self.study.evaluation.confidence))
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model, and what was learned to prepare its inputs."""
+
+    model: Tensors
+    learned: Mapping[str, Array]
+
+
+def prepared(study: Study, works: Iterable[Work]) -> Tensors:
+    """What follows of the sums of preparation of these hospitals; empty where the study asks for none."""
+    rows = [work.rows for work in works if work.rows is not None]
+    if not rows:
+        return {}
+    total = np.sum([one.sums(study) for one in rows], axis=0)
+    return preparation.learned(study, total, float(sum(np.sum(~one.test) for one in rows)))
 
 
 def compare(study: Study, hospitals: Mapping[str, Path], given: Path | None = None) -> Json:
@@ -91,7 +120,7 @@ def compare(study: Study, hospitals: Mapping[str, Path], given: Path | None = No
         "label": LABEL,
         "epochs": study.rounds * study.training.epochs,
         "split_seed": study.evaluation.split_seed,
-        **_figures(plan.study, works, tables, from_safetensors(given.read_bytes()) if given is not None else None),
+        **_figures(plan.study, works, tables, _given(given) if given is not None else None),
     }
 
 
@@ -101,52 +130,62 @@ def without_noise(study: Study) -> Study:
     return study.model_copy(update={"privacy": study.privacy.model_copy(update=unasked)})
 
 
-def _fits(model: Tensors, like: Tensors) -> Tensors:
-    shapes = [{name: array.shape for name, array in one.items()} for one in (model, like)]
-    if shapes[0] != shapes[1]:
+def _given(path: Path) -> Made:
+    """A model on file. Raises: Invalid: it is no such file."""
+    try:
+        found = Exported.read(path)
+    except Invalid:  # written by another release, and without any preparation
+        return Made(from_safetensors(path.read_bytes()), {})
+    return Made(found.model, found.learned)
+
+
+def _fits(made: Made, study: Study, like: Tensors) -> Made:
+    shapes = [{name: array.shape for name, array in one.items()} for one in (made.model, like)]
+    if shapes[0] != shapes[1] or (study.prepare is not None and not made.learned):
         raise Invalid("the model that was given is not of this study's shape", "give a model that this study trained")
-    return model
+    return made
 
 
-def _figures(study: Study, works: Mapping[str, Work], tables: Mapping[str, Prepared], given: Tensors | None) -> Json:
+def _figures(study: Study, works: Mapping[str, Work], tables: Mapping[str, Prepared], given: Made | None) -> Json:
     first = next(iter(works.values()))
     bench = Bench(study, first.trainer, first.like)
-    training, test = _patients(works, held_out=False), _patients(works, held_out=True)
-    everybody = (np.concatenate([x for x, _ in test.values()]), np.concatenate([y for _, y in test.values()]))
-    pooled = bench.trained(*(np.concatenate(parts) for parts in zip(*training.values(), strict=True)))
-    known = {"pooled": pooled}
+    known = {"pooled": bench.made(works.values())}
     if given is not None:
-        known["given"] = _fits(given, first.like)
-    found: Json = {"hospitals": {}, "all": {name: bench.judged(model, *everybody) for name, model in known.items()}}
-    twice = _copies(works)
-    for site in works:
-        own = bench.trained(*training[site])
+        known["given"] = _fits(given, study, first.like)
+    everybody, twice = works.values(), _copies(study, works)
+    found: Json = {"hospitals": {}, "all": {name: bench.judged_at(made, everybody) for name, made in known.items()}}
+    for site, work in works.items():
+        own = bench.made([work])
         found["hospitals"][site] = {
-            "training": len(training[site][1]),
-            "test": len(test[site][1]),
+            "training": int(np.sum(~work.examples.test)),
+            "test": int(np.sum(work.examples.test)),
             **{name: getattr(tables[site], name) for name in ("read", "without_label", "incomplete")},
             **{name: getattr(twice[site], name) for name in ("copies", "elsewhere")},
-            "own": bench.judged(own, *test[site]),
-            "own_on_all": bench.judged(own, *everybody),
-            **{name: bench.judged(model, *test[site]) for name, model in known.items()},
+            "own": bench.judged_at(own, [work]),
+            "own_on_all": bench.judged_at(own, everybody),
+            **{name: bench.judged_at(made, [work]) for name, made in known.items()},
         }
     return found
 
 
-def _copies(works: Mapping[str, Work]) -> dict[str, Copies]:
+def _copies(study: Study, works: Mapping[str, Work]) -> dict[str, Copies]:
     """Of each hospital, who stands among the training patients of any hospital as well."""
-    parts = [work.examples for work in works.values()]
+    ranges = study.model_copy(update={"prepare": None})
+    parts = [work.examples if work.rows is None else work.rows.encoded(ranges) for work in works.values()]
     x, y, test = (np.concatenate([getattr(part, name) for part in parts]) for name in ("x", "y", "test"))
     found = copies(x, y, test, np.repeat(np.arange(len(parts)), [len(part.y) for part in parts]))
     return {site: found.get(at, Copies(0, 0, 0, 0, 0)) for at, site in enumerate(works)}
 
 
-def _patients(works: Mapping[str, Work], *, held_out: bool) -> dict[str, tuple[Floats, Floats]]:
-    chosen = {}
-    for site, work in works.items():
-        rows = work.examples.test == held_out
-        chosen[site] = (work.examples.x[rows], work.examples.y[rows])
-    return chosen
+def _together(works: Iterable[Work], learned: Mapping[str, Array], *, held_out: bool) -> tuple[Floats, Floats]:
+    """Inputs and labels of patients of hospitals, one after the other."""
+    parts = []
+    for work in works:
+        examples = work.at(learned)
+        rows = examples.test == held_out
+        parts.append((examples.x[rows], examples.y[rows]))
+    x, y = zip(*parts, strict=True)
+    return np.concatenate(x), np.concatenate(y)
 
 
 @click.command()

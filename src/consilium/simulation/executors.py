@@ -74,6 +74,8 @@ def one(work: Work, asked: Asked, turn: Turn) -> Sent:
     memory = chain.read(turn.memory).arrays if turn.memory is not None else {}
     if asked.kind == "TRAIN":
         update = work.train(asked.state, asked.number, turn.sample, memory)
+    elif asked.kind == "PREPARE":
+        update = work.prepare()
     else:
         update = work.evaluate(asked.state, memory)
     kept = {}

@@ -16,10 +16,11 @@ from consilium.core.study import Plan, Study
 from consilium.core.tensors import from_safetensors
 from consilium.data.base import Floats
 from consilium.data.copies import Copies, copies
-from consilium.simulation.partition import Chance, Pool, Rows
+from consilium.simulation.partition import Chance, Pool
+from consilium.simulation.partition import Rows as Places
 from consilium.site.tables import mapped
 from consilium.training.initial import check
-from consilium.training.work import Examples, Work
+from consilium.training.work import Examples, Rows, Work, examined
 
 Json = dict[str, Any]
 
@@ -36,7 +37,7 @@ class Patients:
     columns: Mapping[str, Floats]
     label: Floats
     test: npt.NDArray[np.bool_]
-    hospital: Rows
+    hospital: Places
     names: tuple[str, ...]
     left: Mapping[str, Json] = field(default_factory=dict)
 
@@ -75,14 +76,14 @@ class Patients:
         """What a partition looks at."""
         return Pool(self.hospital, self.names, self.label, encode(study.contract, self.columns))
 
-    def copies(self, study: Study, rows: Mapping[str, Rows]) -> dict[str, Copies]:
+    def copies(self, study: Study, rows: Mapping[str, Places]) -> dict[str, Copies]:
         """Of each site with these rows, who stands among the training patients of any site as well."""
         chosen = self.at(np.concatenate(list(rows.values())))
         where = np.repeat(np.arange(len(rows)), [len(part) for part in rows.values()])
         found = copies(encode(study.contract, chosen.columns), chosen.label, chosen.test, where)
         return {site: found[at] for at, site in enumerate(rows) if at in found}
 
-    def at(self, rows: Rows) -> "Patients":
+    def at(self, rows: Places) -> "Patients":
         """Those of these rows, in this order."""
         columns = {name: values[rows] for name, values in self.columns.items()}
         return replace(
@@ -104,7 +105,7 @@ class Sites:
     plan: Plan
     initial: bytes
     patients: Patients
-    rows: Mapping[str, Rows]
+    rows: Mapping[str, Places]
 
     def training(self, site: str) -> int:
         """Number of its training patients."""
@@ -113,10 +114,8 @@ class Sites:
     def __call__(self, site: str) -> Work:
         """The plan at one site. Raises: Refused: as `Work.load`."""
         mine = self.patients.at(self.rows[site])
-        return replace(
-            self.anywhere,
-            examples=Examples(encode(self.plan.study.contract, mine.columns), mine.label, mine.test),
-        )
+        examples, rows = examined(self.plan.study, Rows(mine.columns, mine.label, mine.test))
+        return replace(self.anywhere, examples=examples, rows=rows)
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process gets: all but what it makes of it."""

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from consilium.algorithms import preparation
 from consilium.coordinator.perform import clipped, figures_of, read_figures, single, strategy
 from consilium.core import round as machine
 from consilium.core import run as runs
@@ -98,7 +99,7 @@ class Simulation:
         if len(sites) < study.quorum:
             raise Conflict(f"{len(sites)} hospitals have enough patients; {study.quorum} are needed")
         slow = self.conditions.slow_ones(sites)
-        fold, least = Run(study.rounds, study.quorum, secure), 1
+        fold, least = Run(study.rounds, study.quorum, secure, prepares=study.prepares), 1
         if secure:
             fold = _paired(fold, sites)
             least = max(machine.threshold(len(sites)), study.privacy.min_sites)
@@ -110,9 +111,9 @@ class Simulation:
             fold, seen = self._gathered(fold, slow)
             took_part = sorted(fold.round.counted) if fold.round is not None else []
             single_, summed = self._summed(Asked(kind.value, number, state, self.folder), took_part, len(sites))
-            if kind is machine.Kind.TRAIN:
+            if kind is not machine.Kind.EVALUATE:
                 after = self.folder / f"state-{number}"
-                step = partial(chain.advance, strategy(study), state, named, summed, self.name, number)
+                step = partial(preparation.advance, study, strategy(study), state, named, summed, self.name, number)
                 named = _file(after, step)
                 state.unlink()
                 state = after

@@ -17,6 +17,7 @@ from consilium.core.errors import Conflict, StudyInvalid
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import from_safetensors, to_safetensors, unflatten
 from consilium.data.copies import Copies
+from consilium.exported import origin
 from consilium.simulation.conditions import Conditions
 from consilium.simulation.executors import Executor, Inline, Processes
 from consilium.simulation.partition import Rule, divide
@@ -109,7 +110,7 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
         state = chain.read(outcome.state).arrays
         model, fit = unflatten(np.array(state["model"]), from_safetensors(initial)), fitted(plan.study, state)
     sizes = {site: (training[site], len(part) - training[site]) for site, part in rows.items()}
-    written = to_safetensors(model, _origin(plan, outcome))
+    written = to_safetensors(model, {**origin(plan, f"{study.name}-1", outcome.digest, state), "simulated": "true"})
     whole = wanted.patients is None and {site: len(part) for site, part in rows.items()} == patients.sizes
     return Found(
         plan, outcome, written, sizes, len(rows) - len(enough), tuple(told), fit, patients.copies(plan.study, rows),
@@ -135,12 +136,3 @@ def _fits(study: Study) -> None:
         raise StudyInvalid("the study names a wheel, whose code nothing confines here", "simulate a built-in model")
     if study.model.start == "given":
         raise StudyInvalid("the study starts from a given model, which is not here", "simulate it with `start: seed`")
-
-
-def _origin(plan: Plan, outcome: Outcome) -> dict[str, str]:
-    """Where a model comes from, as `study result --model` writes it; and that it was simulated."""
-    return {
-        "consilium": "1", "study": plan.study.name, "run": f"{plan.study.name}-1", "plan": plan.digest,
-        "contract": plan.study.contract.digest, "state": outcome.digest, "kind": plan.study.model.kind,
-        "simulated": "true",
-    }  # fmt: skip

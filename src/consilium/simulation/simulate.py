@@ -95,7 +95,7 @@ def command(
     with Console(stderr=True).status("The patients are read and divided.") as status:
 
         def each(told: Told) -> None:
-            status.update(f"Round {told.number} of {known.rounds + 1}: {told.seconds:.2g} s")
+            status.update(f"Round {told.number} of {known.prepares + known.rounds + 1}: {told.seconds:.2g} s")
 
         found = simulate(known, mappings, wanted, each)
     if model is not None:

@@ -5,7 +5,7 @@ what comes of one site after the other, to rounding: models agree to 1e-9. The f
 held-out patients at once; the last round, which has those of single sites, goes one by one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +18,9 @@ from consilium.algorithms.fedopt import FedAvgM, FedOpt
 from consilium.algorithms.fedprox import FedProx
 from consilium.core import state as chain
 from consilium.core.errors import Conflict
-from consilium.core.tensors import Tensors, Vector, unflatten
+from consilium.core.tensors import Array, Tensors, Vector, unflatten
 from consilium.data.base import Floats
-from consilium.simulation.executors import Asked, Sent, Turn
+from consilium.simulation.executors import Asked, Sent, Turn, one
 from consilium.simulation.patients import Sites
 from consilium.training.linear import Regression
 
@@ -61,13 +61,19 @@ class Vectorised:
             raise Conflict(f"the executor vectorised does not know models of kind {study.model.kind}", SIMPLER)
         if type(self._work.strategy) not in AVERAGING:
             raise Conflict(f"the executor vectorised does not know the strategy {study.strategy.name}", SIMPLER)
-        self._study, self._trainer = study, self._work.trainer
+        self._study, self._trainer, self._sites = study, self._work.trainer, sites
         self._place = {site: index for index, site in enumerate(sites.rows)}
-        self._stacks, self._held_out = _stacked(sites)
-        self._patients = {name: stack.label.shape[1] for stack in self._stacks for name in stack.names}
+        self._patients = {site: sites.training(site) for site in sites.rows}
+        if study.prepare is None:
+            self._stacks, self._held_out = _stacked(sites, {})
 
     def __call__(self, asked: Asked, turns: Sequence[Turn]) -> Iterator[Sent]:
         """In no order: sums of many sites are computed at once."""
+        if asked.kind == "PREPARE":
+            yield from (one(self._sites(turn.site), asked, turn) for turn in turns)
+            return
+        if self._study.prepares and asked.number == self._study.prepares + 1:
+            self._stacks, self._held_out = _stacked(self._sites, chain.read(asked.state).arrays)
         here = self._here(asked)
         (only,) = self._work.strategy.passes(here)
         assert only.start is not None
@@ -88,7 +94,7 @@ class Vectorised:
             added = {name: np.zeros_like(array) for name, array in added.items()}
 
     def _here(self, asked: Asked) -> Here:
-        arrays = chain.read(asked.state).arrays
+        arrays = chain.own(chain.read(asked.state).arrays)
         return Here({**arrays, "model": np.array(arrays["model"])}, {}, parts_of(self._work.like))
 
     def _judged(self, model: Vector, names: set[str] | None) -> Tensors:
@@ -117,7 +123,8 @@ class Vectorised:
         return {f"metrics/{name}": array for name, array in found.items()}
 
 
-def _stacked(sites: Sites) -> tuple[list[Stack], HeldOut]:
+def _stacked(sites: Sites, learned: Mapping[str, Array]) -> tuple[list[Stack], HeldOut]:
+    """All sites' inputs. Args: learned: arrays of a state, with what it holds of preparation."""
     patients, study = sites.patients, sites.plan.study
     by_size: dict[int, list[str]] = {}
     for site in sites.rows:
@@ -127,13 +134,13 @@ def _stacked(sites: Sites) -> tuple[list[Stack], HeldOut]:
         for start in range(0, len(names) if size else 0, TOGETHER):
             some = names[start : start + TOGETHER]
             mine = patients.at(np.concatenate([_trained(sites, site) for site in some]))
-            x = encode.encode(study.contract, mine.columns)
+            x = encode.encode(study.contract, mine.columns, study.prepare, learned)
             design = np.column_stack([np.ones(len(x)), x]).reshape(len(some), size, -1)
             stacks.append(Stack(tuple(some), design, mine.label.reshape(len(some), size)))
     held = [rows[patients.test[rows]] for rows in sites.rows.values()]
     mine = patients.at(np.concatenate(held))
     index = np.repeat(np.arange(len(held)), [len(rows) for rows in held])
-    return stacks, HeldOut(encode.encode(study.contract, mine.columns), mine.label, index)
+    return stacks, HeldOut(encode.encode(study.contract, mine.columns, study.prepare, learned), mine.label, index)
 
 
 def _trained(sites: Sites, site: str) -> npt.NDArray[np.int64]:

@@ -122,12 +122,16 @@ def _check_noise(plan: Plan) -> None:
 
 
 def _check_round(task: Task, plan: Plan) -> None:
-    last, recipe = plan.study.rounds, plan.study.privacy.recipe
-    rounds = {Kind.PAIR: range(1), Kind.TRAIN: range(1, last + 1), Kind.EVALUATE: range(last + 1, last + 2)}
+    first, recipe = plan.study.prepares, plan.study.privacy.recipe
+    last = first + plan.study.rounds
+    rounds = {
+        Kind.PAIR: range(1), Kind.PREPARE: range(1, first + 1), Kind.TRAIN: range(first + 1, last + 1),
+        Kind.EVALUATE: range(last + 1, last + 2),
+    }  # fmt: skip
     if task.round not in rounds[Kind(task.kind)]:
         raise Refused(
-            f"round {task.round} of kind {task.kind} is not in the plan: it has {last} of training, then one that "
-            "judges the final model",
+            f"round {task.round} of kind {task.kind} is not in the plan: it has {first} of preparation, "
+            f"{last - first} of training, then one that judges the final model",
             "ask the study's owner",
             reason="rounds",
         )

@@ -27,6 +27,8 @@ from consilium.wire.envelope import unseal
 from consilium.wire.messages import SMALL
 from consilium.wire.transfer import durable_digest
 
+DO = {"PREPARE": "prepare", "TRAIN": "train", "EVALUATE": "evaluate"}
+"""What the child is told to do in a round of a kind."""
 LIVES = 3
 """So many children may die of one task before it is refused: what killed them may not have been their own doing."""
 
@@ -98,7 +100,7 @@ class Pipeline:
         child = self._child(plan, permit, paths)
         self._enough(plan, permit)
         out = paths.folder / f"update-{permit.round}.safetensors"
-        command: dict[str, Any] = {"do": "train" if permit.kind == "TRAIN" else "evaluate", "round": permit.round}
+        command: dict[str, Any] = {"do": DO[permit.kind], "round": permit.round}
         if paths.sample and not permit.wheel:
             command["sample"] = paths.sample.hex()  # by a pipe, and into no file
         keep = paths.folder / f"memory-{permit.round}.safetensors"
@@ -131,7 +133,7 @@ class Pipeline:
         try:
             vectors, model = chain.read(made), layout.model_of(chain.read(state))
             study, asked = plan.study, plan.study.privacy
-            sums = plugins.strategy_of(study).sums(study, model[1])
+            sums = plugins.sums_of(study, permit.kind, model[1])
             update = ("F64", model[1]) if asked.shared else model  # as exact as noise is added to it
             label = study.contract.label.type
             layout.check(vectors, update, permit.kind, label, sums, judged=True, weight=asked.weight)

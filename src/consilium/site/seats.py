@@ -60,7 +60,7 @@ class Seats:
         self._held = None
 
     def step(self, task: Task, permit: Permit, plan: Plan, now: datetime) -> Made:
-        """The answer to a permitted task of kind TRAIN or EVALUATE.
+        """The answer to a permitted task of kind PREPARE, TRAIN or EVALUATE.
 
         Raises: Refused: `reason` says what is not as it should be; and what training raises.   Unavailable.
         """
@@ -91,7 +91,7 @@ class Seats:
             made = self.updates.anew(task, permit, plan, now, coins)
         else:
             made = self.updates.of(task, permit, plan, now)
-        about = self._about(plan, state)
+        about = self._about(task, plan, state)
 
         def keep(tx: Writing) -> None:
             self.updates.keep(tx, task, made, "secure_sum")
@@ -117,14 +117,17 @@ class Seats:
     def _last(self, run: str) -> Row | None:
         return self.journal.row("SELECT * FROM seats WHERE run = ? ORDER BY round DESC, attempt DESC LIMIT 1", run)
 
-    def _about(self, plan: Plan, state: Path) -> dict[str, str]:
+    def _about(self, task: Task, plan: Plan, state: Path) -> dict[str, str]:
         """What is asked of which patients at which model, by the hospital's own table and column, under any name.
 
         What a contract calls its parts, what a mapping file is called, and how is trained, is in none of it: who asks
         the same question twice chooses all that. Rounds of training carry the model's metrics, too, so the kind of the
-        round is not, either.
+        round is not, either. What is summed to prepare inputs is of no model and no label: it is one question, whatever
+        the model is at which it is asked.
         """
         asked = sources.asked(self.updates.mapping(plan))
+        if task.kind == "PREPARE":
+            return {"source": asked.source, "objective": "preparation", "model": digest(b"preparation")}
         return {"source": asked.source, "objective": asked.label, "model": model_hash(state)}
 
     def _seat(self, task: Task, roster: Roster) -> tuple[Seat, Row]:
@@ -291,8 +294,7 @@ def _layout(plan: bytes, kind: str, model: tuple[str, int], sites: int) -> Layou
     study = Plan.load(plan).study
     sums = metrics.sums(study.contract.label.type, np.zeros(0), np.zeros(0))
     shapes = {name: (chain.kind(array), array.size) for name, array in sums.items()}
-    strategy = plugins.strategy_of(study)
-    return Layout.of(study, kind, model, shapes, sites, strategy.sums(study, model[1]))
+    return Layout.of(study, kind, model, shapes, sites, plugins.sums_of(study, kind, model[1]))
 
 
 def model_hash(state: Path) -> Digest:

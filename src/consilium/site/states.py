@@ -13,6 +13,7 @@ from threading import Event
 from typing import IO, Any
 
 from consilium import plugins
+from consilium.algorithms import preparation
 from consilium.core import state as chain
 from consilium.core.errors import NotFound, Refused
 from consilium.core.ids import Digest
@@ -101,7 +102,7 @@ class States:
             digest = Digest(str(named))
             mine = self._checked(task, plan, past, state[1], digest) if replays else None
             sums = self._sums(task, past, digest) if mine is None else mine
-            before, state = state, self._advanced(strategy, task, past, state, sums)
+            before, state = state, self._advanced(plan, strategy, task, past, state, sums)
             if past - 1 > number or not kept:  # on the way only, and in no journal
                 before[1].unlink()
                 self._sums_path(task.run, past - 1).unlink(missing_ok=True)
@@ -148,11 +149,11 @@ class States:
         return self.folder.run(run) / f"sums-{number}.safetensors"
 
     def _advanced(
-        self, strategy: Any, task: Task, number: int, before: tuple[Digest, Path], sums: chain.Source
+        self, plan: Plan, strategy: Any, task: Task, number: int, before: tuple[Digest, Path], sums: chain.Source
     ) -> tuple[Digest, Path]:
         run = task.run
-        step: Write = lambda out: chain.advance(  # noqa: E731
-            strategy, before[1], before[0], sums, run, number, out
+        step: Write = lambda out: preparation.advance(  # noqa: E731
+            plan.study, strategy, before[1], before[0], sums, run, number, out
         )
         return self._written(self._path(run, number), step)
 

@@ -32,6 +32,8 @@ DOES = {
     "PROVE": "agreeing on keys", "MASK": "masking", "CONFIRM": "adding up", "UNMASK": "adding up",
 }  # fmt: skip
 """What heartbeats tell of a phase."""
+WORKS = {"PREPARE": "preparing", "EVALUATE": "evaluating"}
+"""What they tell instead of training in rounds of other kinds."""
 OF_RUN = ("states", "memories", "closings", "steps", "epochs", "chains", "seats", "coins")
 """Tables of what serves one run alone. What was opened is remembered beyond it."""
 
@@ -71,7 +73,8 @@ class Worker:
                 self.wake.wait()
                 continue
             task = Task.decode(bytes(row["payload"]))
-            does = "evaluating" if task.kind == "EVALUATE" and task.phase in ("SUBMIT", "READY") else DOES[task.phase]
+            works = task.phase in ("SUBMIT", "READY")
+            does = WORKS.get(task.kind, DOES[task.phase]) if works else DOES[task.phase]
             self.activity = f"round {task.round} of {task.run}: {does}"
             self._perform(row, task)
 

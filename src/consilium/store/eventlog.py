@@ -65,7 +65,8 @@ def load(tx: Transaction, run: RunId) -> tuple[int, runs.Run]:
     known, fold = _folds.get(run, (0, None))
     if fold is None or known > row.version:
         study = Plan.load(row.payload).study
-        known, fold = 0, runs.Run(study.rounds, study.quorum, study.privacy.recipe == "secure_sum")
+        known, secure = 0, study.privacy.recipe == "secure_sum"
+        fold = runs.Run(study.rounds, study.quorum, secure, prepares=study.prepares)
     for event in tx.rows(_NEW, run=run, known=known) if row.version > known else ():
         fold, _ = runs.step(fold, decode(event.kind, event.body))
     return row.version, fold

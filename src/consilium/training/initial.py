@@ -45,7 +45,7 @@ def _as_named(what: str, file: Path | None, named: bool, words: str) -> None:
 
 
 def _from_seed(study: Study, wheel: Path | None) -> Tensors:
-    names = encode.names(study.contract)
+    names = encode.names(study.contract, study.prepare)
     kind = plugins.load("consilium.trainers", study.model.kind)
     if wheel is None:
         trainer: Trainer = kind()
@@ -67,7 +67,7 @@ def check(study: Study, trainer: Trainer, model: Tensors) -> None:
     """
     if study.model.start == "given":
         return
-    own = trainer.initial(study, encode.names(study.contract))
+    own = trainer.initial(study, encode.names(study.contract, study.prepare))
     if _shapes(own) != _shapes(model) or not all(_same(own[name], model[name]) for name in own):
         raise Refused(
             "the plan's first model is not the one that follows from its seed here",

@@ -2,17 +2,17 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from consilium import plugins
-from consilium.algorithms import encode, metrics
+from consilium.algorithms import encode, metrics, preparation
 from consilium.algorithms.base import Curvature, Here, Local, LocalObjective, Strategy, parts_of, run, used
 from consilium.core import state as chain
-from consilium.core.errors import DataUnusable, DigestMismatch, StudyInvalid
+from consilium.core.errors import DataUnusable, DigestMismatch, Invalid, StudyInvalid
 from consilium.core.ids import digest
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Array, Tensors, Vector, flatten, from_safetensors, unflatten
@@ -31,6 +31,37 @@ class Examples:
     y: Floats
     test: np.ndarray[Any, np.dtype[np.bool_]]
 
+    @property
+    def training(self) -> tuple[Floats, Floats]:
+        """Inputs and labels of those who are not held out."""
+        patients = ~self.test
+        return self.x[patients], self.y[patients]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Patients as the contract means them, of whom inputs are made once it is learned how: per feature (n,)."""
+
+    columns: Mapping[str, Floats]
+    y: Floats
+    test: np.ndarray[Any, np.dtype[np.bool_]]
+
+    def encoded(self, study: Study, learned: Mapping[str, Array] | None = None) -> Examples:
+        """Encoded patients, by what the study asks for and what was learned of it."""
+        return Examples(encode.encode(study.contract, self.columns, study.prepare, learned), self.y, self.test)
+
+    def sums(self, study: Study) -> Floats:
+        """What a round of preparation adds up, over training patients."""
+        training = ~self.test
+        return preparation.statistics(study, {name: values[training] for name, values in self.columns.items()})
+
+
+def examined(study: Study, rows: Rows) -> tuple[Examples, Rows | None]:
+    """What of patients a `Work` has: their inputs; or, where the study prepares these, themselves and what is known."""
+    if study.prepare is None:
+        return rows.encoded(study), None
+    return Examples(np.zeros((len(rows.y), 0)), rows.y, rows.test), rows
+
 
 @dataclass(frozen=True)
 class Foreign:
@@ -43,13 +74,30 @@ class Foreign:
 
 @dataclass(frozen=True)
 class Work:
-    """One plan at one site."""
+    """One plan at one site.
+
+    Args:    rows: its patients, where the study prepares inputs: those of `examples` have no columns then, and `at`
+             makes them of what a state holds of preparation.
+    """
 
     plan: Plan
     trainer: Trainer
     strategy: Strategy
     like: Tensors
     examples: Examples
+    rows: Rows | None = None
+    _made: dict[bytes, Examples] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def at(self, state: Mapping[str, Array]) -> Examples:
+        """Encoded patients, by what the arrays of a state hold of preparation. Raises: Invalid: it is not there yet."""
+        if self.rows is None:
+            return self.examples
+        carried = chain.carried(state)
+        name = b"".join(carried[key].tobytes() for key in sorted(carried))
+        if name not in self._made:
+            self._made.clear()
+            self._made[name] = self.rows.encoded(self.plan.study, carried)
+        return self._made[name]
 
     @classmethod
     def load(cls, plan: Path, initial: Path, table: Path, foreign: Foreign | None = None) -> "Work":
@@ -68,13 +116,19 @@ class Work:
             raise DigestMismatch("the initial model is not the one the plan names", "fetch it again")
         with np.load(table, allow_pickle=False) as found:
             columns = {feature.id: found[f"feature/{feature.id}"] for feature in study.contract.features}
-            examples = Examples(encode.encode(study.contract, columns), found["label"], found["test"])
+            examples, rows = examined(study, Rows(columns, found["label"], found["test"]))
         if not np.any(~examples.test):
             raise DataUnusable("no patient is left for training", "check the mapping with `consilium site check`")
         strategy = plugins.strategy_of(study)
         trainer, like = _trainer(study, foreign), from_safetensors(model)
         check(study, trainer, like)
-        return cls(known, trainer, strategy, like, examples)
+        return cls(known, trainer, strategy, like, examples, rows)
+
+    def prepare(self) -> Update:
+        """What a round of preparation adds up, and the number of training patients."""
+        if self.rows is None:
+            raise Invalid("the study prepares nothing", "take the next task")
+        return Update({preparation.SUMS: self.rows.sums(self.plan.study), "weight": self._patients})
 
     def train(self, state: Path, number: int, sample: bytes = b"", memory: Mapping[str, Array] | None = None) -> Update:
         """Train at the state's model; metrics of the model that is used here on held-out patients travel along.
@@ -83,8 +137,8 @@ class Work:
         travels along. It is one step, to which noise is added later, or several with all their noise. Where the unit is
         a hospital, training is as ever, and the strategy clips what comes of it.
         """
-        study, here = self.plan.study, self._here(state, memory)
-        x, y = self._training
+        study, examples = self.plan.study, self._examples(state)
+        here, (x, y) = self._here(state, memory, examples), examples.training
         if study.privacy.shared and not study.privacy.whole:
             return Update(private.step(study, self.trainer, unflatten(here.model, self.like), x, y, sample))
         if study.privacy.local:
@@ -108,25 +162,32 @@ class Work:
         segments, kept = self.strategy.contribution(here, local)
         if weight is not None:
             return Update(segments, kept)  # figures would leave without noise
-        return Update({**segments, **self._metrics(used(passes))}, kept)
+        return Update({**segments, **self._metrics(used(passes), examples)}, kept)
 
     def evaluate(self, state: Path, memory: Mapping[str, Array] | None = None) -> Update:
         """Metrics on held-out patients of the model that is used here."""
-        vector = used(self.strategy.passes(self._here(state, memory)))
-        weight = np.array([float(np.sum(~self.examples.test))])
-        if self.plan.study.privacy.epsilon is not None:
-            weight = private.weight(self.plan.study)
-        return Update({"weight": weight, **self._metrics(vector)})
+        examples = self._examples(state)
+        vector = used(self.strategy.passes(self._here(state, memory, examples)))
+        noised = self.plan.study.privacy.epsilon is not None
+        weight = private.weight(self.plan.study) if noised else self._patients
+        return Update({"weight": weight, **self._metrics(vector, examples)})
 
     def own(self, state: Path, memory: Mapping[str, Array]) -> Tensors | None:
         """The model that is used here, by name, where it is another than the common one."""
-        here = self._here(state, memory)
+        here = self._here(state, memory, self._examples(state))
         own = used(self.strategy.passes(here))
         return None if np.array_equal(own, here.model) else unflatten(own, self.like)
 
-    def _here(self, state: Path, memory: Mapping[str, Array] | None) -> Here:
-        arrays = chain.read(state).arrays
-        x, y = self._training
+    @property
+    def _patients(self) -> Array:
+        return np.array([float(np.sum(~self.examples.test))])
+
+    def _examples(self, state: Path) -> Examples:
+        return self.at(chain.read(state).arrays)
+
+    def _here(self, state: Path, memory: Mapping[str, Array] | None, examples: Examples) -> Here:
+        arrays = chain.own(chain.read(state).arrays)
+        x, y = examples.training
         known: dict[str, float] = {}
 
         def loss(of: Vector) -> float:
@@ -137,15 +198,10 @@ class Work:
 
         return Here({**arrays, "model": np.array(arrays["model"])}, memory or {}, parts_of(self.like), loss)
 
-    @property
-    def _training(self) -> tuple[Floats, Floats]:
-        patients = ~self.examples.test
-        return self.examples.x[patients], self.examples.y[patients]
-
-    def _metrics(self, vector: Vector) -> Tensors:
-        test = self.examples.test
-        score = self.trainer.predict(self.plan.study, unflatten(vector, self.like), self.examples.x[test])
-        found = metrics.sums(self.plan.study.contract.label.type, score.astype(np.float64), self.examples.y[test])
+    def _metrics(self, vector: Vector, examples: Examples) -> Tensors:
+        test = examples.test
+        score = self.trainer.predict(self.plan.study, unflatten(vector, self.like), examples.x[test])
+        found = metrics.sums(self.plan.study.contract.label.type, score.astype(np.float64), examples.y[test])
         return {f"metrics/{name}": array for name, array in found.items()}
 
 

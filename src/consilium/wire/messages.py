@@ -134,7 +134,7 @@ class Task(Delivered):
     plan: Hash
     round: int = Field(ge=0, lt=2**31, description="0 where keys are agreed (kind PAIR)")
     attempt: int = Field(1, ge=1, lt=2**31, description="how often this round was opened")
-    kind: Literal["PAIR", "TRAIN", "EVALUATE"]
+    kind: Literal["PAIR", "PREPARE", "TRAIN", "EVALUATE"]
     phase: SitePhase
     roster: tuple[Name, ...] = Field(description="who is asked in this phase")
     cohort: tuple[Name, ...] = Field((), description="who holds keys with one another in this run")
@@ -152,7 +152,7 @@ class Closed(Delivered):
     run: Name
     round: Number
     attempt: int = Field(1, ge=1, lt=2**31)
-    kind: Literal["PAIR", "TRAIN", "EVALUATE"]
+    kind: Literal["PAIR", "PREPARE", "TRAIN", "EVALUATE"]
     took_part: tuple[Name, ...]
     aggregate: Blob | None
     state: Blob
@@ -218,7 +218,7 @@ class Answer(Signed):
     run: Name
     plan: Hash
     round: Number
-    kind: Literal["TRAIN", "EVALUATE"]
+    kind: Literal["PREPARE", "TRAIN", "EVALUATE"]
     phase: Literal["SUBMIT"]
     state: Hash
     contribution: Blob
@@ -238,7 +238,7 @@ class Step(Signed):
     plan: Hash
     round: Number
     attempt: int = Field(ge=1, lt=2**31)
-    kind: Literal["PAIR", "TRAIN", "EVALUATE"]
+    kind: Literal["PAIR", "PREPARE", "TRAIN", "EVALUATE"]
     phase: SitePhase
     body: dict[str, Any]
     vector: Blob | None = None

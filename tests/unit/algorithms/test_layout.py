@@ -16,6 +16,7 @@ from consilium.algorithms.fedavg import FedAvg
 from consilium.core import state as chain
 from consilium.core.errors import Invalid
 from consilium.core.tensors import to_safetensors
+from consilium.core.update import Sum
 
 JUDGED = {
     f"metrics/{name}": array
@@ -55,6 +56,21 @@ def test_under_an_epsilon_a_round_of_training_has_no_figures_and_the_plans_own_w
             check(tmp_path, sent({**BARE, "weight": np.array([told])}), weight=10.0)
     with pytest.raises(Invalid):
         check(tmp_path, sent({"weight": np.array([10.0])}), kind="EVALUATE", judged=True, weight=10.0)
+
+
+def test_sums_that_prepare_inputs_come_without_a_model_and_without_figures(tmp_path: Path) -> None:
+    sums = {"prepare": Sum(100.0, each=False, length=3)}
+    good = {"prepare": np.array([10.0, -4.0, 3.0]), "weight": np.array([10.0])}
+    check(tmp_path, sent(good), kind="PREPARE", sums=sums, judged=True)
+    wrong = {
+        "figures": ({**good, **JUDGED}, "there is no model yet"),
+        "an update": ({**good, "update": np.zeros(3)}, "do not fit a round of kind PREPARE"),
+        "another length": ({**good, "prepare": np.zeros(4)}, "does not fit the model"),
+        "more than its patients": ({**good, "prepare": np.array([10.0, -10.1, 3.0])}, "more than its patients"),
+    }
+    for what, (arrays, words) in wrong.items():
+        with pytest.raises(Invalid, match=words):
+            pytest.fail(f"{what} passed: {check(tmp_path, sent(arrays), kind='PREPARE', sums=sums)}")
 
 
 BARE = {"update": np.zeros(3), "weight": np.array([10.0])}

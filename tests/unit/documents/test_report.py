@@ -9,6 +9,7 @@ import pytest
 
 from consilium.console.cli.app import run
 from consilium.core.errors import Invalid
+from consilium.core.study import Prepare
 from consilium.documents.report import Report
 from consilium.documents.tripod import items
 from unit.documents.runs import STUDY, baseline, judged, result, simulated, usual
@@ -64,6 +65,21 @@ def test_items_are_filled_by_facts_or_asked_of_the_authors() -> None:
     page = page[page.index('id="tripod"') :]
     for one in items(whole.facts, whole.findings):
         assert page.count(f'<th scope="row"><bdi>{one.number}</bdi></th>') == 1
+
+
+def test_a_round_that_prepares_inputs_is_none_of_training_and_the_report_says_what_was_learned() -> None:
+    study = STUDY.model_copy(
+        update={"prepare": Prepare.model_validate({"numbers": "standardise", "missing": "impute"})}
+    )
+    given = result(usual(3))
+    rounds = [{**one, "round": one["round"] + 1} for one in given["participation"]]
+    first = {**rounds[0], "round": 1, "kind": "PREPARE", "figures": {"all": {}, "sites": {}}}
+    report = Report.of({**given, "participation": [first, *rounds], "rounds": 4, "round": 5}, NOW, study)
+    page = report.html()
+    assert "of 3 planned" in page and "scaled by the mean and standard deviation of all" in page
+    assert "filled in by the patients of all hospitals" in page and "not by the data" not in page
+    course = page[page.index('id="rounds-table"') :]
+    assert re.findall(r'<th scope="row"><bdi>(\d+)</bdi></th>', course)[:4] == ["0", "1", "2", "3"]
 
 
 def test_what_is_withheld_is_not_there() -> None:

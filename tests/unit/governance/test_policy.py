@@ -53,6 +53,18 @@ CASES: dict[str, tuple[dict[str, Any], Study, str]] = {
     "foreign code, allowed": ({"code": {"allowed": True}}, make(model=FOREIGN), ""),
     "foreign code, allowed by digest": ({"code": {"allowed": True, "wheels": [WHEEL]}}, make(model=FOREIGN), ""),
     "other foreign code": ({"code": {"allowed": True, "wheels": [OTHER]}}, make(model=FOREIGN), "code"),
+    "inputs are prepared": ({}, make(prepare={"numbers": "standardise"}), ""),
+    "inputs are prepared where that is not allowed": (
+        {"preparation": {"allowed": False}},
+        make(prepare={"missing": "impute"}),
+        "preparation",
+    ),
+    "small counts told": ({}, make(prepare={"missing": "impute", "hide_below": 4}), "preparation"),
+    "small counts told where that is allowed": (
+        {"preparation": {"hide_below": 1}},
+        make(prepare={"missing": "impute", "hide_below": 1}),
+        "",
+    ),
     "no epsilon, and none demanded": ({"privacy": {"budget": {"epsilon": 1}}}, make(), ""),
     "no epsilon where the policy demands one": ({"privacy": {"require_epsilon": True}}, make(), "epsilon"),
     "a digest without permission": ({"code": {"allowed": False, "wheels": [WHEEL]}}, make(model=FOREIGN), "code"),

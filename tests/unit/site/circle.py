@@ -11,6 +11,7 @@ from typing import Any, cast
 from unittest import mock
 
 from consilium import plugins
+from consilium.algorithms import preparation
 from consilium.api import freeze
 from consilium.coordinator import perform
 from consilium.core import state as chain
@@ -212,7 +213,9 @@ class Relay:
 
     def task(self, plan: Plan, number: int, phase: str, who: Iterable[str], **changes: Any) -> Task:
         run = f"{plan.study.name}-1"
-        kind = "PAIR" if number == 0 else "TRAIN" if number <= plan.study.rounds else "EVALUATE"
+        kind, first = "PAIR" if number == 0 else "PREPARE", plan.study.prepares
+        if number > first:
+            kind = "TRAIN" if number <= first + plan.study.rounds else "EVALUATE"
         values = {
             "study": plan.study.name, "run": run, "plan": plan.digest, "round": number, "attempt": 1, "kind": kind,
             "phase": phase, "roster": tuple(self.hospitals if number == 0 else sorted(who)),
@@ -306,10 +309,11 @@ class Relay:
         """These are the sums of a round: the state after it."""
         run = f"{plan.study.name}-1"
         self.sums[run, number] = self.blob(sums)
-        if number <= plan.study.rounds:
+        if number <= plan.study.prepares + plan.study.rounds:
             before = self.file(self.states[run, number - 1])
             after, parent = io.BytesIO(), Digest(self.states[run, number - 1].digest)
-            chain.advance(strategy(plan), before, parent, self.file(self.sums[run, number]), run, number, after)
+            sums_ = self.file(self.sums[run, number])
+            preparation.advance(plan.study, strategy(plan), before, parent, sums_, run, number, after)
             self.states[run, number] = self.blob(after.getvalue())
 
     def file(self, blob: Blob) -> Path:

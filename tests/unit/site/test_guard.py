@@ -148,6 +148,7 @@ FAULTS: list[dict[str, tuple[str, Fault]]] = [
     {
         "beyond the plan": ("rounds", put("task", round=3)),
         "judged too early": ("rounds", put("task", round=2, kind="EVALUATE")),
+        "nothing to prepare": ("rounds", put("task", round=1, kind="PREPARE")),
         "judged twice": ("rounds", put("task", round=4, kind="EVALUATE")),
         "keys in a round of training": ("rounds", put("task", kind="PAIR", phase="KEYS")),
         "a phase of another recipe": ("recipe", put("task", phase="READY")),

@@ -240,6 +240,16 @@ def test_a_sum_over_almost_the_same_hospitals_at_one_model_is_not_opened(relay: 
     relay.played(again(relay, "third"), 1)
 
 
+def test_nor_is_a_sum_that_prepares_inputs_whatever_the_model_is(relay: Relay) -> None:
+    """It is of no model and of no label: another study's first model and steps do not make it another sum."""
+    relay.played(begun(relay, prepare={"numbers": "standardise"}), 1)
+    three, other = ("east", "north", "south"), {"kind": "torch", "architecture": "mlp"}
+    plan = again(relay, "second", prepare={"numbers": "standardise", "bins": {"x": 4}}, model=other)
+    assert relay.ask(plan, 1, "READY", three) == dict.fromkeys(three, "done")
+    assert relay.ask(plan, 1, "MASK", three) == dict.fromkeys(three, "difference")
+    relay.played(again(relay, "third", prepare={"numbers": "standardise"}), 1)
+
+
 def test_nor_when_one_is_lost_after_it_has_masked(relay: Relay) -> None:
     relay.played(begun(relay), 1)
     plan, three = again(relay, "second"), ("east", "north", "south")

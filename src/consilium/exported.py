@@ -1,0 +1,124 @@
+"""A model that was taken home: its file says where it comes from, and holds all that it takes to apply it to raw rows.
+
+::
+
+    from consilium.exported import Exported
+
+    model = Exported.read("model.safetensors")
+    model.predict({"age": [63, 58], "sex": ["male", "female"], "chol": [None, 221]})
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+
+from consilium import plugins
+from consilium.algorithms import encode, preparation
+from consilium.core.errors import DigestMismatch, Invalid
+from consilium.core.study import Feature, Plan, Study
+from consilium.core.tensors import Array, Tensors, from_safetensors
+
+Floats = npt.NDArray[np.float64]
+Column = Sequence[float | str | None]
+
+
+def origin(plan: Plan, run: str, state: str, arrays: Mapping[str, Array]) -> dict[str, str]:
+    """Metadata of a model's file: where it comes from, its plan, and what was learned to prepare inputs.
+
+    Args:    state: digest of the state that holds the model.   arrays: of that state.
+    """
+    told = {
+        "consilium": "1", "study": plan.study.name, "run": run, "plan": plan.digest,
+        "contract": plan.study.contract.digest, "state": state, "kind": plan.study.model.kind,
+        "payload": plan.payload.decode(),
+    }  # fmt: skip
+    if plan.study.prepare is not None:
+        told["prepared"] = json.dumps(preparation.described(plan.study, arrays), sort_keys=True)
+    return told
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model by name, the study that it comes from, and what was learned to prepare inputs."""
+
+    study: Study
+    model: Tensors
+    learned: dict[str, Array]
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Exported":
+        """Read a file that `study export`, `study result --model` or `Result.save` wrote.
+
+        Raises: Invalid: it is no such file.   DigestMismatch: its plan is not the one that it names.
+        """
+        file = Path(path)
+        try:
+            with safe_open(file, framework="numpy") as opened:
+                told: dict[str, str] = opened.metadata() or {}
+        except SafetensorError as error:
+            raise Invalid(f"{file.name} is not a safetensors file", "give a model that this release wrote") from error
+        if "payload" not in told:
+            raise Invalid(f"{file.name} does not hold its plan", "export the model again with this release")
+        plan = Plan.load(told["payload"].encode())
+        if plan.digest != told.get("plan"):
+            raise DigestMismatch(f"the plan in {file.name} is not the one that it names", "export the model again")
+        arrays: dict[str, Array] = {
+            f"prepare/{name}": np.array(values) for name, values in json.loads(told.get("prepared", "{}")).items()
+        }
+        return cls(plan.study, from_safetensors(file.read_bytes()), arrays)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns of `inputs`."""
+        return encode.names(self.study.contract, self.study.prepare)
+
+    def inputs(self, rows: Mapping[str, Column]) -> Floats:
+        """The model's inputs (n, p) for raw rows: scaled, filled in and cut as in training.
+
+        Args:    rows: per feature of the contract n values: numbers in its unit, codes of categories; None: missing.
+        Raises:  Invalid: a feature is lacking, a code is unknown, a value is missing that must not be, or columns are
+                 of unequal length.
+        """
+        columns = {feature.id: _column(feature, rows) for feature in self.study.contract.features}
+        if len({len(values) for values in columns.values()}) > 1:
+            raise Invalid("the columns are of unequal length", "give one value per row, and None where there is none")
+        return encode.encode(self.study.contract, columns, self.study.prepare, self.learned)
+
+    def predict(self, rows: Mapping[str, Column]) -> Floats:
+        """Probabilities, values or rates (n,) for raw rows. Raises: as `inputs`; Invalid: its code is in a wheel."""
+        if self.study.model.wheel is not None:
+            raise Invalid("the model's code is in a wheel of its own", "give `inputs` to the module of that wheel")
+        trainer: Any = plugins.load("consilium.trainers", self.study.model.kind)()
+        found: Floats = trainer.predict(self.study, self.model, self.inputs(rows))
+        return found
+
+
+def _column(feature: Feature, rows: Mapping[str, Column]) -> Floats:
+    if feature.id not in rows:
+        raise Invalid(f"{feature.id} is lacking", f"give {feature.id}: {feature.meaning}")
+    found = np.array([_value(feature, value) for value in rows[feature.id]], dtype=np.float64)
+    if feature.missing == "forbidden" and np.any(np.isnan(found)):
+        raise Invalid(f"{feature.id} is missing, or outside of its range, in a row", "leave that row out")
+    return found
+
+
+def _value(feature: Feature, value: float | str | None) -> float:
+    """A number within its range, or the index of a category; NaN where it is missing, or beyond the range."""
+    if value is None or value != value:
+        return np.nan
+    if feature.categories is not None:
+        if value not in feature.categories:
+            raise Invalid(f"{feature.id}: {value!r} is no code of it", f"write one of {', '.join(feature.categories)}")
+        return float(list(feature.categories).index(str(value)))
+    assert feature.range is not None
+    try:
+        number = float(value)
+    except ValueError as error:
+        raise Invalid(f"{feature.id}: {value!r} is no number", f"write it in {feature.unit}") from error
+    return number if feature.range[0] <= number <= feature.range[1] else np.nan

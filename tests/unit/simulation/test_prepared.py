@@ -1,0 +1,148 @@
+"""Preparation in whole runs: the same bytes whoever trains, pooled coefficients, and a model that takes raw rows."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from consilium.algorithms import preparation
+from consilium.algorithms.regression import scaling
+from consilium.api import freeze
+from consilium.core import state as chain
+from consilium.core.errors import DigestMismatch, Invalid
+from consilium.core.study import Study
+from consilium.core.tensors import flatten, from_safetensors, to_safetensors
+from consilium.exported import Exported
+from consilium.simulation import baseline, local
+from consilium.simulation.partition import Rule
+from consilium.simulation.patients import Patients
+from consilium.simulation.scenario import Found, Wanted, simulate
+from unit.simulation.test_exact import DRAWS, FAMILIES, RTOL, exact, labelled, sm, tables
+
+ALL = {"numbers": "standardise", "missing": "impute", "hide_below": 1}
+
+
+def ran(study: Study, hospitals: dict[str, Path], **wanted: Any) -> Found:
+    return simulate(study, hospitals, Wanted(**wanted), lambda told: None)
+
+
+@pytest.fixture
+def hospitals(tmp_path: Path) -> dict[str, Path]:
+    return labelled(tables(tmp_path / "h", DRAWS["logistic"]), "logistic")
+
+
+def pooled(study: Study, hospitals: dict[str, Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Raw numbers (n, 3), wards and labels of all training patients."""
+    patients = Patients.read(Study.model_validate(freeze(study)[0].study.model_dump()), hospitals)
+    rows = ~patients.test
+    numbers = np.column_stack([patients.columns[name][rows] for name in ("age", "crp", "bmi")])
+    return numbers, patients.columns["ward"][rows], patients.label[rows]
+
+
+@pytest.mark.parametrize("recipe", ["plain", "secure_sum"])
+def test_the_exact_model_after_preparation_is_theirs_after_theirs(recipe: str, hospitals: dict[str, Path]) -> None:
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    study = exact("logistic", recipe, prepare=ALL)
+    found = ran(study, hospitals)
+    numbers, ward, label = pooled(study, hospitals)
+    steps = make_pipeline(SimpleImputer(), StandardScaler())
+    x = np.column_stack([np.ones(len(label)), steps.fit_transform(numbers), ward == 1, ward == 2])
+    theirs = sm.GLM(label, x, family=FAMILIES["logistic"]()).fit(tol=1e-14)
+    np.testing.assert_allclose(flatten(from_safetensors(found.model)), theirs.params, rtol=RTOL)
+    scaler = steps.named_steps["standardscaler"]
+    turned = np.eye(6)
+    turned[[1, 2, 3], [1, 2, 3]], turned[0, 1:4] = 1 / scaler.scale_, -scaler.mean_ / scaler.scale_
+    assert found.fit is not None and found.fit.converged
+    np.testing.assert_allclose([term.estimate for term in found.fit.terms], turned @ theirs.params, rtol=RTOL)
+    errors = np.sqrt(np.diag(turned @ theirs.cov_params() @ turned.T))
+    np.testing.assert_allclose([term.error for term in found.fit.terms], errors, rtol=RTOL)
+    assert [told.kind for told in found.rounds] == ["PREPARE", *["TRAIN"] * 10, "EVALUATE"]
+    assert found.rounds[0].figures == {} and found.rounds[0].weight == len(label)
+
+
+@pytest.mark.parametrize("recipe", ["plain", "secure_sum"])
+def test_whoever_trains_the_bytes_are_the_same_and_many_at_once_agree(
+    recipe: str, hospitals: dict[str, Path], tmp_path: Path
+) -> None:
+    """Standardised, imputed and cut, by averaging; among more sites, some of them silent."""
+    told = exact("logistic", recipe).model_dump()
+    asked = Study.model_validate({
+        **told, "strategy": {"name": "fedadam"}, "rounds": 3,
+        "prepare": {**ALL, "bins": {"age": 4}, "rare_below": 60, "hide_below": 5},
+    })  # fmt: skip
+    plan, weights = freeze(asked)
+    alone = local.run(plan, weights, local.tables(plan.study, hospitals, tmp_path), tmp_path, "exact-1")
+    one, processes, many = (
+        ran(asked, hospitals, executor=name, workers=2) for name in ("inline", "processes", "vectorised")
+    )
+    assert one.outcome.digest == processes.outcome.digest == alone.digest
+    np.testing.assert_allclose(flatten(from_safetensors(many.model)), flatten(from_safetensors(one.model)), rtol=1e-9)
+    for figure, other in zip(one.rounds[-1].figures.values(), many.rounds[-1].figures.values(), strict=True):
+        assert figure["value"] == pytest.approx(other["value"], rel=1e-6)
+    divided = ran(asked, hospitals, sites=6, partition=Rule.parse("shift"))
+    assert np.array_equal(taken_home(divided, tmp_path).learned["prepare/kept"], [1, 1, 1])
+
+
+def taken_home(found: Found, folder: Path) -> Exported:
+    path = folder / "model.safetensors"
+    path.write_bytes(found.model)
+    return Exported.read(path)
+
+
+def test_who_takes_the_model_home_applies_it_to_raw_rows(hospitals: dict[str, Path], tmp_path: Path) -> None:
+    study = exact("logistic", "secure_sum", prepare={**ALL, "bins": {"crp": 3}})
+    found = ran(study, hospitals)
+    taken = taken_home(found, tmp_path)
+    assert taken.names == ["age", "crp#2", "crp#3", "bmi", "ward=b", "ward=c"]
+    patients = Patients.read(taken.study, hospitals)
+    raw: dict[str, Any] = {name: values.tolist() for name, values in patients.columns.items()}
+    raw["ward"] = [list("abc")[int(code)] for code in raw["ward"]]
+    raw["bmi"] = [None if value != value else repr(value) for value in raw["bmi"]]
+    score = taken.predict(raw)[patients.test]
+    hits = np.mean((score > 0.5) == patients.label[patients.test])
+    assert hits == pytest.approx(found.outcome.figures["all"]["accuracy"]["value"])
+    assert np.mean((score - patients.label[patients.test]) ** 2) == pytest.approx(
+        found.outcome.figures["all"]["brier"]["value"]
+    )
+    with pytest.raises(Invalid, match="no code of it"):
+        taken.inputs({**raw, "ward": ["z"] * len(score)})
+    with pytest.raises(Invalid, match="age is missing"):
+        taken.inputs({**raw, "age": [None] * len(patients)})
+    with pytest.raises(Invalid, match="crp is lacking"):
+        taken.inputs({name: values for name, values in raw.items() if name != "crp"})
+    with pytest.raises(Invalid, match="unequal length"):
+        taken.inputs({**raw, "crp": [1.0]})
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(to_safetensors(taken.model, {"payload": freeze(study)[0].payload.decode(), "plan": "sha256:0"}))
+    with pytest.raises(DigestMismatch, match="not the one that it names"):
+        Exported.read(other)
+
+
+def test_a_baseline_prepares_by_the_same_rules(hospitals: dict[str, Path], tmp_path: Path) -> None:
+    """Pooled, it is the federation's model, small counts hidden or not; a model on file brings its own preparation."""
+    study = exact("logistic", "secure_sum", prepare={**ALL, "hide_below": 20})
+    found, path = ran(study, hospitals), tmp_path / "model.safetensors"
+    path.write_bytes(found.model)
+    told = baseline.compare(study, hospitals, path)["all"]
+    for name, figure in told["pooled"].items():
+        assert figure["value"] == pytest.approx(told["given"][name]["value"], rel=RTOL), name
+    with pytest.raises(Invalid, match="not of this study's shape"):
+        path.write_bytes(to_safetensors(from_safetensors(found.model)))
+        baseline.compare(study, hospitals, path)
+
+
+def test_the_state_holds_what_was_learned_from_the_first_round_on(hospitals: dict[str, Path], tmp_path: Path) -> None:
+    study = exact("logistic", "secure_sum", prepare=ALL, rounds=2)
+    plan, weights = freeze(study)
+    outcome = local.run(plan, weights, local.tables(plan.study, hospitals, tmp_path), tmp_path, "exact-1")
+    arrays = chain.read(outcome.state).arrays
+    numbers, _, _ = pooled(study, hospitals)
+    assert sorted(chain.carried(arrays)) == ["prepare/centre", "prepare/fill", "prepare/spread"]
+    np.testing.assert_allclose(arrays["prepare/centre"][:3], np.nanmean(numbers, axis=0), rtol=RTOL)
+    assert preparation.described(plan.study, arrays)["fill"][2] == pytest.approx(np.nanmean(numbers[:, 2]))
+    turned = scaling(plan.study.contract, plan.study.prepare, arrays)
+    assert turned[1, 1] == pytest.approx(1 / np.std(numbers[:, 0]))
