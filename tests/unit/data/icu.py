@@ -16,6 +16,9 @@ from typing import Any, TextIO
 
 import duckdb
 
+from consilium.core.study import Contract
+from consilium.data import compiled
+
 DATA = Path(__file__).parents[4] / "shared/data/eicu_demo"
 LOINC, UCUM = "http://loinc.org", "http://unitsofmeasure.org"
 AS_OF, MATURITY = datetime(2015, 12, 31), timedelta(days=30)
@@ -261,24 +264,20 @@ def fhir_hospital(folder: Path, mine: list[Stay], out: frozenset[int]) -> Path:
             "age": "extension('urn:age').value.ofType(integer)",
             "died": "hospitalization.dischargeDisposition.coding.first().code",
         }),
-        "values": ("Observation", {
-            "patient": "subject.getReferenceKey(Patient)", "when": "effective.ofType(dateTime)",
-            "system": "code.coding.first().system", "code": "code.coding.first().code",
-            "value": "value.ofType(Quantity).value", "unit": "value.ofType(Quantity).code",
-        }),
     }  # fmt: skip
     for name, (resource, columns) in views.items():
         kinds = {"value": {"type": "decimal"}, "age": {"type": "integer"}}
         column = [{"name": key, "path": path, **kinds.get(key, {})} for key, path in columns.items()]
         view = {"resource": resource, "select": [{"column": column}]}
         (folder / f"{name}.json").write_text(json.dumps(view))
+    (folder / "values.json").write_text(json.dumps(compiled.view(Contract.model_validate(CONTRACT))))
     main = {
         "type": "fhir", "path": "export", "views": {"people": "people.json", "stays": "stays.json"},
         "query": "SELECT * FROM stays JOIN people USING (patient)",
     }  # fmt: skip
     records = {
         "source": {"type": "fhir", "path": "export", "views": {"values": "values.json"}}, "patient": "patient",
-        "code": "code", "system": "system", "time": "when", "value": "value", "unit": "unit",
+        "code": "code", "system": "system", "time": "taken", "value": "value", "unit": "unit",
     }  # fmt: skip
     return _mapping(folder, main, records, {}, {"home": 0.0, "exp": 1.0}, {"female": "female", "male": "male"}, out)
 
@@ -301,13 +300,13 @@ def omop_hospital(folder: Path, mine: list[Stay], out: frozenset[int]) -> Path:
             if one.name == "temperature":
                 unit, value = "[degF]", round(value * 1.8 + 32, 3)
             when = stay.admitted + timedelta(minutes=one.minutes)
-            values.append((stay.patient, loinc[one.code], when, value, units[unit]))
+            values.append((stay.patient, loinc[one.code], when.date(), when, value, units[unit]))
     with duckdb.connect(str(folder / "cdm.duckdb")) as database:
         database.execute("CREATE TABLE concept (concept_id INT, vocabulary_id TEXT, concept_code TEXT)")
         database.execute("CREATE TABLE person (person_id BIGINT, gender_concept_id INT)")
         database.execute("CREATE TABLE visit_occurrence (visit_occurrence_id INT, person_id BIGINT, year_of_birth INT,"
                          " visit_start_datetime TIMESTAMP, discharged_to_concept_id INT)")  # fmt: skip
-        database.execute("CREATE TABLE measurement (person_id BIGINT, measurement_concept_id INT,"
+        database.execute("CREATE TABLE measurement (person_id INT, measurement_concept_id INT, measurement_date DATE,"
                          " measurement_datetime TIMESTAMP, value_as_number DOUBLE, unit_concept_id INT)")  # fmt: skip
         many = (
             ("concept", concepts),
@@ -329,12 +328,9 @@ def omop_hospital(folder: Path, mine: list[Stay], out: frozenset[int]) -> Path:
     records = {
         "source": {
             "type": "sql", "path": "cdm.duckdb",
-            "query": "SELECT person_id AS patient, m.concept_code AS code, m.vocabulary_id AS system,"
-                     " measurement_datetime AS when_, value_as_number AS value, u.concept_code AS unit"
-                     " FROM measurement JOIN concept m ON m.concept_id = measurement_concept_id"
-                     " LEFT JOIN concept u ON u.concept_id = unit_concept_id",
+            "query": compiled.omop(Contract.model_validate(CONTRACT)),
         },
-        "patient": "patient", "code": "code", "system": "system", "time": "when_", "value": "value", "unit": "unit",
+        "patient": "patient", "code": "code", "system": "system", "time": "taken", "value": "value", "unit": "unit",
     }  # fmt: skip
     label, sex = {"581476": 0.0, "4216643": 1.0}, {"8532": "female", "8507": "male"}
     return _mapping(folder, main, records, {}, label, sex, out)

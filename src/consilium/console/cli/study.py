@@ -81,6 +81,43 @@ def schema(what: str, as_json: bool) -> None:
 
 @study.command()
 @click.argument("file", type=Existing)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["odcs", "croissant", "fhir", "omop"]),
+    required=True,
+    help="odcs: an ODCS 3.1 document; croissant: metadata for catalogues; fhir: a ViewDefinition of the records; "
+    "omop: one SELECT of them.",
+)
+@click.option("--output", "-o", "out", type=File, help="File to write. Default: print it.")
+def contract(file: Path, form: str, out: Path | None) -> None:
+    """Compile the contract of the study in FILE, for data catalogues and for hospitals.
+
+    View and query give one row per record, with columns patient, system, code, taken, value and unit, as `records` of a
+    mapping wants them.
+    """
+    import json
+
+    import yaml
+
+    from consilium.data import compiled  # with what reads records, which other commands need not
+
+    study = studyfile.read(file)
+    text = {
+        "odcs": lambda: yaml.safe_dump(compiled.odcs(study), sort_keys=False, allow_unicode=True),
+        "croissant": lambda: json.dumps(compiled.croissant(study), indent=2, ensure_ascii=False) + "\n",
+        "fhir": lambda: json.dumps(compiled.view(study.contract), indent=2, ensure_ascii=False) + "\n",
+        "omop": lambda: compiled.omop(study.contract) + "\n",
+    }[form]()
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    create_file(out, text.encode())
+    click.echo(f"Wrote {out}.")
+
+
+@study.command()
+@click.argument("file", type=Existing)
 @click.option("--wheel", type=Existing, help="Wheel with the study's own code, as named by `model.wheel`.")
 @click.option("--model", type=Existing, help="Model to start from, for a study that says `model: {start: given}`.")
 @output.as_json
