@@ -14,14 +14,15 @@ from typing import Any
 import click
 import pytest
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 
 from consilium import yamlfile
 from consilium.console.cli.app import root
 from consilium.core.errors import Invalid
-from consilium.core.study import Model, Strategy, Study
+from consilium.core.gate import Gate
+from consilium.core.study import Contract, Model, Strategy, Study
 from consilium.data.fhir.views import compile_view
-from consilium.data.mapping import Mapping, TableSource, load
+from consilium.data.mapping import Mapping, RecordsPart, TableSource, load
 from consilium.governance.policy import Policy
 from consilium.studyfile import read
 from consilium.testing import strategies
@@ -29,7 +30,15 @@ from docs.pages import ROOT, Block, blocks, pages
 
 KNOWN = {"sh", "yaml", "json", "python", "toml", "ini", "sql", "text"}
 FORMATS: dict[str, type[BaseModel]] = {"consilium": Study, "mapping": Mapping, "policy": Policy}
-PARTS: dict[str, type[BaseModel]] = {"source": TableSource, "model": Model, "strategy": Strategy}
+
+
+class Records(RootModel[dict[str, RecordsPart]]):
+    """`records` of a mapping."""
+
+
+PARTS: dict[str, type[BaseModel]] = {
+    "source": TableSource, "model": Model, "strategy": Strategy, "gate": Gate, "contract": Contract, "records": Records,
+}  # fmt: skip
 OPERATORS = re.compile(r"[|;&<>()]+")
 WHERE = re.compile(r"`((?:tests|src|docs|bench|\.ci)/[\w./-]+)(?:::(\w+))?`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
