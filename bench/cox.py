@@ -37,11 +37,19 @@ def of(sites: dict[str, list[multicentre.Row]], features: list[str]) -> dict[str
     return {"stratified": said(table, strata=["site"]), "common": said(table.drop(columns="site"))}
 
 
+def grouped() -> dict[str, Any]:
+    """The same on grouped times, with a common baseline."""
+    sites = multicentre.grouped(multicentre.breast(), multicentre.GROUPS)
+    table = pd.DataFrame([row for patients in sites.values() for row in patients])
+    return said(table[["time", "event", *multicentre.BREAST]])
+
+
 if __name__ == "__main__":
     found = {
         "lifelines": lifelines.__version__,
         "lung": of(multicentre.lung(), list(multicentre.LUNG)),
         "breast": of(multicentre.breast(), list(multicentre.BREAST)),
+        "grouped": grouped(),
     }
     out = ROOT / "tests" / "vectors" / "cox.json"
     out.write_text(json.dumps(found, indent=1) + "\n")

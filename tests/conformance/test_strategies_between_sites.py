@@ -12,17 +12,20 @@ import numpy as np
 import pytest
 
 from consilium import plugins
+from consilium.algorithms.regression import fitted
 from consilium.core import state as chain
 from consilium.core.ids import digest
 from consilium.core.study import SINGLE, Plan
 from consilium.core.tensors import Tensors, flatten, from_safetensors
+from consilium.core.timed import COMMON
 from consilium.simulation import local
 from consilium.site import memories
 from consilium.site.seats import layout_of
 from unit.site.circle import SEALED, Hospital, Relay, circle, secure
 
 THREE = ("east", "north", "south")
-EVERY = list(plugins.names("consilium.strategies"))
+EVERY = [name for name in plugins.names("consilium.strategies") if name != COMMON]
+"""All but the one for times of events, which has hospitals of its own below."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "qfedavg": {"q": 2.0}, "feddyn": {"alpha": 0.5}, "fedper": {"layers": ["intercept"]},
     "fedrep": {"layers": ["intercept"], "head_passes": 2}, "fedbn": {"layers": ["intercept"]}, "krum": {"liars": 0},
@@ -197,3 +200,48 @@ def test_a_hospital_has_its_own_model_when_the_run_is_over(relay: Relay) -> None
                     if one["kind"] == "own-model" and one["body"]["run"] == f"own-{name}-1"
                 ]
                 assert model == digest(path.read_bytes())
+
+
+def timed(relay: Relay, folder: Path) -> None:
+    """Let every hospital have times of events, in days."""
+    for seed, hospital in enumerate(sites(relay)):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=90).clip(-9, 9)
+        time, event = np.ceil(40 * rng.exponential(np.exp(-x))).clip(0, 400), rng.random(90) < 0.6
+        home = folder / hospital.name
+        home.mkdir()
+        rows = [f"p{i},{float(x[i])!r},{time[i]:g},{int(event[i])}" for i in range(90)]
+        (home / "table.csv").write_text("\n".join(["id,x,days,died", *rows]))
+        hospital.mapping = home / "mapping.yaml"
+        hospital.mapping.write_text(
+            "mapping: 1\ncontract: times\nsource: {type: csv, path: table.csv}\npatient: {column: id}\n"
+            "features: {x: {column: x, unit: '1'}}\n"
+            "label: {column: died, codes: {'0': 0, '1': 1}, time: {column: days, unit: d}}\n"
+        )
+
+
+@pytest.mark.parametrize(("name", "options"), [("newton", {}), ("webdisco", {"every": 7, "until": 365})])
+def test_a_cox_regression_between_sites_ends_in_the_bytes_of_a_simulation(
+    tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
+    number = {"type": "number", "unit": "1", "range": [-10, 10], "missing": "forbidden"}
+    label = {"id": "death", "meaning": "death", "type": "time-to-event", "unit": "d", "range": [0, 400]}
+    about = {"id": "times", "features": [{"id": "x", "meaning": "x", **number}], "label": label}
+    with circle(tmp_path / "relay", *THREE) as relay:
+        timed(relay, tmp_path)
+        for hospital in sites(relay):
+            hospital.folder.policy_file.write_text(f"policy: 1\nmin_patients: 10\nstrategies: [{name}]\n")
+        plan = relay.approved(secure(
+            "times", contract=about, model={"kind": "cox"}, strategy={"name": name, "options": options}, rounds=3,
+            sites=THREE,
+        ))  # fmt: skip
+        relay.paired(plan)
+        for number_ in (1, 2, 3):
+            relay.played(plan, number_)
+        relay.played(plan, 4)
+        (tmp_path / "alone").mkdir()
+        alone = simulated(relay, plan, tmp_path / "alone")
+        assert alone.digest == relay.states["times-1", 3].digest
+        fit = fitted(plan.study, chain.read(alone.state).arrays)
+        assert fit is not None and 0.5 < (fit.terms[0].estimate or 0) < 1.5, "a hazard of exp(x)"
+        assert (len(fit.groups) > 3) is (name == "webdisco")

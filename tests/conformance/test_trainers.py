@@ -9,7 +9,7 @@ import pytest
 from consilium import plugins
 from consilium.algorithms.base import LocalObjective
 from consilium.core.errors import Refused
-from consilium.core.study import TIES
+from consilium.core.timed import TIES
 from consilium.testing import trainers
 from consilium.testing.trainers import LAWS, a_study
 from consilium.training.linear import Logistic

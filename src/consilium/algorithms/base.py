@@ -101,6 +101,35 @@ class Curvature:
     hessian: Vector
 
 
+@dataclass(frozen=True)
+class Leaving:
+    """Sums over a site's training patients by the time at which their observation ended, in k spans of times.
+
+    Args:    events: (k,) how many had the event then.   all: (k, 1 + d + d (d + 1) / 2) over all whose observation
+             ended: of hazards; of hazards times each of d columns; and times each product of two, as a lower triangle.
+             tied: the same over those with the event; zero where ties are Breslow's.   moved: (d,) sums of the columns
+             of those with the event.   penalty: factor of half the squares of the parameters.
+    """
+
+    events: Array
+    all: Array
+    tied: Array
+    moved: Vector
+    penalty: float
+
+
+class Timed(Protocol):
+    """Times of a site's training patients, by spans that begin at `edges` (k,); the first holds all times before it."""
+
+    def counted(self, edges: Array) -> tuple[Array, Array]:
+        """How many had the event in each span (k,), and of how many observation ended without (k,)."""
+        ...
+
+    def leaving(self, model: Vector, edges: Array, centre: Vector) -> Leaving:
+        """Sums by span, at a flat model; hazards are relative to that of a patient with the columns `centre`."""
+        ...
+
+
 def run(passes: Iterable[Pass], train: Callable[[Vector, LocalObjective], Vector]) -> tuple[Vector, ...]:
     """The model after each pass, by a training from a model (d,)."""
     after: list[Vector] = []
@@ -122,6 +151,7 @@ class Local:
     Args:    after: the model after each pass, flat.   patients: that were trained with.   steps: of gradient, in one
              pass.   rate: step size.   curvature: of a flat model, where the trainer knows it; the second argument asks
              for the one at which iterations begin.   sums: what the strategy adds up, with its limits.
+             timed: of a model of times.
     """
 
     after: tuple[Vector, ...]
@@ -130,6 +160,7 @@ class Local:
     rate: float
     curvature: Callable[[Vector, bool], Curvature] | None = None
     sums: Mapping[str, Sum] = field(default_factory=dict)
+    timed: Timed | None = None
 
 
 class Options(BaseModel):

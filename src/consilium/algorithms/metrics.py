@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from consilium.algorithms import concordance
 from consilium.core.errors import Invalid
-from consilium.core.study import TIMED
 from consilium.core.tensors import Array
+from consilium.core.timed import TIMED
 
 BINS = 1000
 """Bins of [0, 1] for scores: an AUROC from them differs from the exact one in the fifth decimal."""

@@ -14,8 +14,9 @@ import numpy as np
 from consilium.algorithms import base, cholesky
 from consilium.algorithms.base import Here, Local, Pass, one, parsed
 from consilium.core.errors import Invalid, StudyInvalid
-from consilium.core.study import COX, Study
+from consilium.core.study import Study
 from consilium.core.tensors import Tensors, Vector
+from consilium.core.timed import COX
 from consilium.core.update import Sum
 
 MOST = 500

@@ -16,8 +16,10 @@ import numpy.typing as npt
 
 from consilium.algorithms import cholesky, encode, student
 from consilium.algorithms.newton import LOST
-from consilium.core.study import COX, Contract, Prepare, Study
+from consilium.algorithms.webdisco import WebDisco
+from consilium.core.study import Contract, Prepare, Study
 from consilium.core.tensors import Array
+from consilium.core.timed import COX
 
 Floats = npt.NDArray[np.float64]
 CONVERGED = 1e-6
@@ -55,6 +57,7 @@ class Fit:
 
     Args:    patients: with whom it was fitted.   freedom: residual degrees of freedom.   deviance: twice the loss.
              ratio: name of the exponential of a coefficient; empty where it has none.   l2: the plan's penalty.
+             groups: of a Cox regression with a common baseline, the least time of each group into which times were put.
     """
 
     kind: str
@@ -66,6 +69,7 @@ class Fit:
     confidence: float
     ratio: str
     l2: float
+    groups: tuple[float, ...] = ()
 
     @property
     def converged(self) -> bool:
@@ -94,7 +98,7 @@ class Fit:
 
 
 def fitted(study: Study, state: Mapping[str, Array]) -> Fit | None:
-    """The table of a study's final state; None where another strategy than newton made it, or no round was done."""
+    """The table of a study's final state; None where a strategy made it that fits none, or no round was done."""
     if not study.exact or float(state["taken"][0]) < 1:
         return None
     names, count = terms(study), state["model"].size
@@ -132,6 +136,7 @@ def fitted(study: Study, state: Mapping[str, Array]) -> Fit | None:
         study.model.kind, tuple(term(index) for index in range(count)),
         tuple(words[names[index]] for index in moving), round(patients), freedom, deviance,
         study.evaluation.confidence, said, study.model.l2,
+        WebDisco(study.strategy.options).groups(state) if study.cell is not None else (),
     )  # fmt: skip
 
 

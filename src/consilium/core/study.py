@@ -18,12 +18,14 @@ from pydantic import (
     model_validator,
 )
 
+from consilium.core import timed
 from consilium.core.bounded import unfit
 from consilium.core.errors import StudyInvalid
 from consilium.core.gate import Gate
 from consilium.core.ids import DIGEST, SLUG, Digest, canonical, digest
 from consilium.core.records import COUNTED, Aggregate, Coded, Exclusion, Index, Window, seconds
 from consilium.core.round import threshold
+from consilium.core.timed import CELL, COMMON, COX, TIES, TIMED
 
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
@@ -108,10 +110,6 @@ class Feature(Part):
                 raise ValueError("`window` ends before it begins")
         if self.aggregate in COUNTED and self.unit != "1":
             raise ValueError("`unit` of what is counted is '1'")
-
-
-TIMED = "time-to-event"
-"""The type of a label that is a time, and whether it ended with the event; see `core.survival`."""
 
 
 class Label(Part):
@@ -206,11 +204,6 @@ class Contract(Part):
         return digest(canonical(self.model_dump(mode="json")))
 
 
-COX = "cox"
-"""The kind of model that a label with a time needs."""
-TIES = ("efron", "breslow")
-
-
 class Model(Part):
     """The kind of model; `torch` takes an architecture of the catalogue or of a wheel named by its digest."""
 
@@ -257,8 +250,8 @@ class Model(Part):
 
 SINGLE = ("median", "trimmed-mean", "krum", "geometric-median")
 """Strategies that look at single updates."""
-EXACT = "newton"
-"""The strategy by which hospitals add up derivatives of the loss over patients, and not changes of a model."""
+EXACT = ("newton", COMMON)
+"""Strategies by which hospitals add up sums over patients that fit a regression, and not changes of a model."""
 GROUPED = ("ifca",)
 """Strategies that add up apart what groups of sites send: a group may be smaller than `privacy.min_sites`."""
 
@@ -269,8 +262,9 @@ class Strategy(Part):
     name: Slug = Field(
         "fedavg",
         description="fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, afl, scaffold, "
-        "feddyn, fedper, fedrep, fedbn, ditto, ifca; newton, which fits a regression exactly; under the recipe `plain` "
-        "median, trimmed-mean, krum, geometric-median; or a plug-in",
+        "feddyn, fedper, fedrep, fedbn, ditto, ifca; newton, which fits a regression exactly; webdisco, a Cox "
+        "regression with one baseline hazard for all hospitals; under the recipe `plain` median, trimmed-mean, krum, "
+        "geometric-median; or a plug-in",
     )
     options: Json = Field(default_factory=dict, description="options of the strategy")
 
@@ -479,8 +473,16 @@ class Study(Part):
 
     @property
     def exact(self) -> bool:
-        """Whether hospitals add up derivatives of the loss; see `EXACT`."""
-        return self.strategy.name == EXACT
+        """Whether hospitals add up what fits a regression; see `EXACT`."""
+        return self.strategy.name in EXACT
+
+    @property
+    def cell(self) -> int | None:
+        """Fewest patients of a cell of times that is opened; None: no sum is one by times."""
+        if self.strategy.name != COMMON:
+            return None
+        given = self.strategy.options.get("least", CELL)
+        return given if type(given) is int else 1
 
     @property
     def prepares(self) -> int:
@@ -526,8 +528,8 @@ class Study(Part):
     def _a_hessian_is_known(self) -> "Study":
         if self.exact and self.model.kind == "torch":
             raise ValueError(
-                f"`strategy.name` {EXACT} needs a model whose Hessian is summed: `model.kind` linear, logistic, "
-                "poisson or cox; choose another strategy for torch"
+                f"`strategy.name` {self.strategy.name} needs a model whose Hessian is summed: `model.kind` linear, "
+                "logistic, poisson or cox; choose another strategy for torch"
             )
         return self
 
@@ -558,13 +560,8 @@ class Study(Part):
         label = self.contract.label.type
         if wanted is not None and label != wanted:
             raise ValueError(f"`model.kind` {self.model.kind} predicts a {wanted} label, but the label is {label}")
-        if label == TIMED and self.model.kind == "torch":
-            raise ValueError(f"`model.kind` torch has no loss for a {TIMED} label; choose {COX}")
-        if self.model.kind == COX and self.training.batch_size != 0:
-            raise ValueError(
-                f"`training.batch_size` must be 0 with `model.kind` {COX}: each patient is compared with all who are "
-                "still observed"
-            )
+        if (why := timed.unfit(self)) is not None:
+            raise ValueError(why)
         return self
 
 

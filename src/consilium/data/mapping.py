@@ -10,7 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from consilium import yamlfile
 from consilium.core.errors import MappingInvalid
 from consilium.core.records import COUNTED
-from consilium.core.study import TIMED, Contract, Feature, Identifier, Slug
+from consilium.core.study import Contract, Feature, Identifier, Slug
+from consilium.core.timed import TIMED
 from consilium.data.omop.definition import PERSON, OmopPart
 from consilium.data.part import Part
 from consilium.data.servers import FhirPart

@@ -11,7 +11,8 @@ import numpy as np
 
 from consilium.core import survival
 from consilium.core.gate import Gate
-from consilium.core.study import TIMED, Contract, Feature, Label, Study
+from consilium.core.study import Contract, Feature, Label, Study
+from consilium.core.timed import TIMED
 from consilium.data.base import Table
 from consilium.data.contract import Column, Mapped
 from consilium.data.findings import MIN_CELL, Count, Finding, Look, hidden, of_column

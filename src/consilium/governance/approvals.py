@@ -7,7 +7,8 @@ from typing import Literal
 
 from consilium.core.errors import Refused
 from consilium.core.ids import Digest
-from consilium.core.study import GROUPED, Plan
+from consilium.core.study import GROUPED, Plan, Study
+from consilium.core.timed import CELL
 
 WEAKER: dict[str, str] = {
     "plain": (
@@ -21,6 +22,10 @@ WEAKER: dict[str, str] = {
     "small-groups": (
         "The strategy adds up groups of hospitals apart, and a group may be smaller than `min_sites`: that of one "
         "hospital is its own update. Nobody is told which hospital it is of, but its number of patients may tell."
+    ),
+    "small-cells": (
+        "Sums by times of events are opened also where fewer than five patients are behind them: the time of a single "
+        "patient's event, or of the end of observation, and that patient's features follow from them."
     ),
 }
 """Modes that a hospital must accept by name, and what it accepts with them."""
@@ -69,9 +74,18 @@ def standing(plan: Plan, said: Iterable[Said], now: datetime) -> Said:
 def weaker(plan: Plan) -> tuple[str, ...]:
     """The modes of a plan that each hospital must accept by name."""
     recipe = plan.study.privacy.recipe
-    given = ("given-model",) if plan.study.model.start == "given" else ()
-    grouped = recipe == "secure_sum" and plan.study.strategy.name in GROUPED
-    return ((recipe,) if recipe in WEAKER else ()) + given + (("small-groups",) if grouped else ())
+    modes = {
+        recipe: recipe in WEAKER,
+        "given-model": plan.study.model.start == "given",
+        "small-groups": recipe == "secure_sum" and plan.study.strategy.name in GROUPED,
+        "small-cells": small_cells(plan.study),
+    }
+    return tuple(mode for mode, there in modes.items() if there)
+
+
+def small_cells(study: Study) -> bool:
+    """Whether sums are opened of times at which fewer patients had the event than are hidden without a word."""
+    return study.cell is not None and study.cell < CELL
 
 
 def meant(plan: Plan, mode: str) -> str:

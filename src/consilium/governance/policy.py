@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from consilium.core.errors import Refused
 from consilium.core.ids import DIGEST, EVERYBODY, SLUG
 from consilium.core.study import Study
+from consilium.core.timed import CELL
 
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
 Purpose = Literal["research", "quality", "public-health", "education"]
@@ -95,7 +96,8 @@ STRATEGIES = (
     "fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi", "fednova", "qfedavg", "afl", "scaffold",
     "feddyn", "fedper", "fedrep", "fedbn", "ditto", "ifca", "median", "trimmed-mean", "krum", "geometric-median",
 )  # fmt: skip
-"""Those that are built in, but for newton: of its sums follow counts, also small ones; who allows it names it."""
+"""Those that are built in, but for newton and webdisco: of their sums follow counts, also small ones; who allows them
+names them."""
 
 
 class Policy(Part):
@@ -109,6 +111,11 @@ class Policy(Part):
     strategies: tuple[Slug, ...] = Field(STRATEGIES, description="strategies that are allowed")
     min_patients: int = Field(20, ge=1, description="fewest training patients, counted here")
     min_sites: int = Field(3, ge=3, description="fewest hospitals in a sum that is opened, under `secure_sum`")
+    min_cell: int = Field(
+        CELL,
+        ge=1,
+        description="fewest patients of a group of times whose sums are opened, by webdisco; 1 hides nothing",
+    )
     changing_rosters: Literal["warn", "refuse"] = Field(
         "warn",
         description="what is done about a sum that could be solved for one hospital, with earlier sums of a study "
@@ -125,8 +132,8 @@ class Policy(Part):
     def check(self, study: Study, today: date) -> None:
         """Whether this policy allows a study at all.
 
-        Raises: Refused: `reason` is one of policy-expired, study-expired, purpose, algorithm, rounds, preparation,
-                code, epsilon.
+        Raises: Refused: `reason` is one of policy-expired, study-expired, purpose, algorithm, cells, rounds,
+                preparation, code, epsilon.
         """
         if self.expires is not None and today > self.expires:
             raise Refused(
@@ -141,6 +148,13 @@ class Policy(Part):
                 reason="purpose",
             )
         self._check_algorithm(study)
+        if study.cell is not None and study.cell < self.min_cell:
+            raise Refused(
+                f"sums over {study.cell} patients of a group of times would be opened; the hospital allows "
+                f"{self.min_cell} and more",
+                "raise `strategy.options.least`, or ask the hospital for a lower `min_cell`",
+                reason="cells",
+            )
         if study.rounds > self.max_rounds:
             raise Refused(
                 f"{study.rounds} rounds are more than the {self.max_rounds} that the hospital allows",
@@ -208,9 +222,11 @@ purposes: [research, quality]       # research | quality | public-health | educa
 models: [linear, logistic, poisson, cox, torch]
 strategies: [fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, afl, scaffold,
              feddyn, fedper, fedrep, fedbn, ditto, ifca, median, trimmed-mean, krum,
-             geometric-median]      # newton, an exact regression, is not among them: of its sums follow small counts
+             geometric-median]      # newton and webdisco, exact regressions, are not among them: of their sums follow
+                                    # small counts
 min_patients: 20                    # fewest training patients, counted here; a study may ask for more, never for less
 min_sites: 3                        # fewest hospitals in a sum that is opened; a study may ask for more
+min_cell: 5                         # fewest patients of a group of times whose sums are opened (webdisco)
 changing_rosters: warn              # refuse: no sum that earlier ones, over other hospitals, let solve for one
 max_rounds: 500                     # most training rounds of one study
 max_approval_days: 365              # an approval ends after this long at the latest

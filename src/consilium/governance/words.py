@@ -1,8 +1,9 @@
 """A plan in plain words: what a data steward reads before deciding."""
 
 from consilium.core.round import threshold
-from consilium.core.study import COX, GROUPED, TIMED, Contract, Feature, Plan, Study
-from consilium.governance.approvals import meant, weaker
+from consilium.core.study import GROUPED, Contract, Feature, Plan, Study
+from consilium.core.timed import COX, TIMED
+from consilium.governance.approvals import meant, small_cells, weaker
 
 _SUMS = (
     "The coordinator, people with an account and the other hospitals learn, of each round, sums over at least {least} "
@@ -71,6 +72,18 @@ _COMPARED = (
     "differ; no time of an event; numbers of patients, and of how many pairs of them the score told who had the event "
     "first"
 )
+_BY_TIME = (
+    "by groups of times of numbers of patients, and of sums over those whose observation ended in a group, and over "
+    "those among them with the event: of each feature, and of each product of two, weighted by hazards, which at first "
+    "are all 1. How many of them have a code, or two codes together, follows, and that may be one patient. {hidden} "
+    "Further of numbers of patients, and of how many pairs of them the score told who had the event first"
+)
+_HIDDEN = (
+    "Times are put into groups so that in each at least {least} patients had the event, and that observation ended "
+    "without it for at least {least}, or for nobody; for that, hospitals first add up, for spans of times, how many of "
+    "them have so many such patients themselves."
+)
+_OPEN = "Groups of fewer patients than five are shown, too: of a single one, the time and each feature follow."
 _NOISED = "of changes of the model, with noise; and once, of histograms of the final model's scores, without"
 _SINGLE = (
     "The coordinator learns each hospital's {what}, number of patients and figures in every round, and "
@@ -94,6 +107,7 @@ PROTECTS = {
     "secure_sum": "secure_sum: the coordinator saw sums over hospitals; figures of single hospitals are withheld",
 }
 """What a result says of its recipe, in one line."""
+_CELLS = "; cells of times of fewer than five patients were shown, which each site signed that it accepts"
 _GROUPED = "; of groups of hospitals apart, which may have been of one"
 
 
@@ -162,6 +176,9 @@ def _before(study: Study) -> str:
 
 
 def _curved(study: Study) -> str:
+    if study.cell is not None:
+        hidden = _HIDDEN.format(least=study.cell) if study.cell > 1 else ""
+        return _BY_TIME.format(hidden=f"{hidden} {_OPEN if small_cells(study) else ''}".strip())
     return _COMPARED if study.model.kind == COX else _CURVED
 
 
@@ -187,7 +204,7 @@ def protects(study: Study) -> str:
     asked = study.privacy
     if asked.epsilon is None:
         grouped = asked.recipe == "secure_sum" and study.strategy.name in GROUPED
-        return PROTECTS[asked.recipe] + (_GROUPED if grouped else "")
+        return PROTECTS[asked.recipe] + (_GROUPED if grouped else "") + (_CELLS if small_cells(study) else "")
     if asked.local:
         how = "with noise that each hospital added itself"
     else:
@@ -262,6 +279,8 @@ def _leaves(study: Study) -> str:
         what = "The change of the model's parameters"
         if study.exact:
             what = "Sums over training patients of first and second derivatives of the loss"
+        if study.cell is not None:
+            what = "Sums over training patients by groups of times"
         return f"{what}, the number of training patients, and {told}. No record of a patient leaves."
     noise = "all the noise that is promised" if study.privacy.local else "this hospital's share of noise"
     return (

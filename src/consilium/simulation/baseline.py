@@ -26,7 +26,7 @@ from consilium.data.copies import Copies, copies
 from consilium.exported import Exported
 from consilium.simulation import local, report
 from consilium.site.tables import Prepared
-from consilium.training.base import Curved, Floats, Trainer
+from consilium.training.base import Curved, Floats, Survival, Trainer
 from consilium.training.work import Work
 
 Json = dict[str, Any]
@@ -58,8 +58,9 @@ class Bench:
         state = strategy.init(flatten(self.initial))
         # Limits are those of one site, and these may be the patients of all.
         sums = {name: replace(of, limit=None) for name, of in strategy.sums(self.study, state["model"].size).items()}
+        timed = trainer.timed(self.study, x, y) if isinstance(trainer, Survival) else None
         for _ in range(self.study.rounds):
-            local = Local((state["model"],), float(len(y)), 1, 1.0, curvature, sums)
+            local = Local((state["model"],), float(len(y)), 1, 1.0, curvature, sums, timed)
             segments, _ = strategy.contribution(Here(state), local)
             added = {name: array for name, array in segments.items() if name != "weight"}
             state = strategy.apply_chunk(state, added, float(len(y)))

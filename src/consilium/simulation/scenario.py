@@ -84,7 +84,7 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
     if study.sites:
         invited = set(study.sites) <= rows.keys()
         rows = {site: rows[site] for site in sorted(study.sites)} if invited else rows
-        study = study if invited else study.model_copy(update={"sites": ()})
+        study = study if invited else _of_others(study, tuple(rows))
     plan, initial = freeze(study)
     sites = Sites(plan, initial, patients, rows)
     training = {site: sites.training(site) for site in rows}
@@ -128,6 +128,13 @@ def _executor(wanted: Wanted, sites: Sites) -> Iterator[Executor]:
         yield started
     finally:
         started.end()
+
+
+def _of_others(study: Study, sites: tuple[str, ...]) -> Study:
+    """The study for other sites than it invites: for whoever is there; by name, where it needs all that it names."""
+    if study.cell in (None, 1):
+        return study.model_copy(update={"sites": ()})
+    return study.model_copy(update={"sites": sites, "quorum": len(sites)})
 
 
 def _fits(study: Study) -> None:

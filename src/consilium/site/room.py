@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from consilium import plugins
+from consilium.algorithms import encode
 from consilium.algorithms.base import Curvature, Here, Local, Strategy, run
 from consilium.core import state as chain
 from consilium.core.errors import ConsiliumError, Refused
@@ -17,6 +18,7 @@ from consilium.core.tensors import Vector
 from consilium.governance.policy import Limits
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal
+from consilium.training.cox import Cox
 from consilium.wire.messages import Task
 
 GB, MB = 1 << 30, 1 << 20
@@ -61,6 +63,9 @@ class Copies:
         except ConsiliumError:
             return cls()
         most = strategy.most if isinstance(strategy, chain.Whole) else None
+        most = (
+            most if study.cell is None else len(encode.names(study.contract, study.prepare))
+        )  # of these models it is known
         model = np.zeros(2 if most is None else most)
         state = strategy.init(model)
         here = Here(state)
@@ -69,7 +74,8 @@ class Copies:
             return Curvature(0.0, of, np.zeros(of.size * (of.size + 1) // 2))
 
         ends, sums = run(strategy.passes(here), lambda start, objective: start), strategy.sums(study, model.size)
-        segments, kept = strategy.contribution(here, Local(ends, 1.0, 1, 1.0, flat, sums))
+        timed = Cox().timed(study, np.zeros((0, model.size)), np.zeros(0)) if study.cell is not None else None
+        segments, kept = strategy.contribution(here, Local(ends, 1.0, 1, 1.0, flat, sums, timed))
         made = [[array.size for array in of.values()] for of in (state, segments, kept)]
         if most is not None:  # arrays of any length: as many copies as they are for the largest model
             return cls(*(-(-sum(sizes) // most) for sizes in made))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from consilium.algorithms.base import Curvature, Here, Local, LocalObjective, Strategy, run
+from consilium.algorithms.base import Curvature, Here, Leaving, Local, LocalObjective, Strategy, run
 from consilium.core import state as chain
 from consilium.core.errors import StudyInvalid
 from consilium.core.tensors import Array, Tensors
@@ -40,8 +40,23 @@ def moved(strategy: Strategy, here: Here, site: int, seed: int, by: Array | None
         hessian = PATIENTS[site] * np.eye(of.size)
         return Curvature(0.0, -PATIENTS[site] * way.astype(np.float64), hessian[np.tril_indices(of.size)])
 
+    class Together:
+        """Patients who all have the event at one time: minus the log partial likelihood is that parabola, but for a
+        number, where hazards do not depend on the model."""
+
+        def counted(self, edges: Array) -> tuple[Array, Array]:
+            return np.where(np.arange(len(edges)) == 0, PATIENTS[site], 0.0), np.zeros(len(edges))
+
+        def leaving(self, model: Array, edges: Array, centre: Array) -> Leaving:
+            way = after(model, LocalObjective()) - model
+            square = np.eye(SIZE)[np.tril_indices(SIZE)]
+            ended = np.zeros((len(edges), 1 + SIZE + square.size))
+            ended[0] = PATIENTS[site] * np.concatenate([[1.0], np.zeros(SIZE), square])
+            moved = PATIENTS[site] * way.astype(np.float64)
+            return Leaving(self.counted(edges)[0], ended, np.zeros_like(ended), moved, 0.0)
+
     ends, rate = run(strategy.passes(here), after), STUDY.training.learning_rate
-    return Local(ends, PATIENTS[site], STEPS[site], rate, curvature, strategy.sums(STUDY, SIZE))
+    return Local(ends, PATIENTS[site], STEPS[site], rate, curvature, strategy.sums(STUDY, SIZE), Together())
 
 
 def at(site: int, state: Mapping[str, Array], memory: Mapping[str, Array]) -> Here:

@@ -9,8 +9,9 @@ from consilium.algorithms import encode
 from consilium.algorithms.base import LocalObjective
 from consilium.core import survival
 from consilium.core.errors import StudyInvalid
-from consilium.core.study import TIMED, Study
+from consilium.core.study import Study
 from consilium.core.tensors import Tensors, flatten, to_safetensors, unflatten
+from consilium.core.timed import TIMED
 from consilium.training.base import Floats, Trainer
 
 Make = Callable[[], Trainer]

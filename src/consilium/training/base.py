@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from consilium.algorithms.base import Curvature, LocalObjective
+from consilium.algorithms.base import Curvature, LocalObjective, Timed
 from consilium.core.study import Study
 from consilium.core.tensors import Tensors
 
@@ -54,4 +54,13 @@ class Curved(Protocol):
         Args:    first: iterations begin here: gradient and Hessian may be those of another predictor, which lies near
                  the labels; the step that follows from them leads to the weighted least squares that fit it.
         """
+        ...
+
+
+@runtime_checkable
+class Survival(Protocol):
+    """A trainer of a model of times, whose sums by time give that of all hospitals' patients in one table."""
+
+    def timed(self, study: Study, x: Floats, y: Floats) -> Timed:
+        """What these patients add to such sums."""
         ...

@@ -1,22 +1,24 @@
-"""Cox regression, stratified by hospital: log hazard ratios, with a baseline hazard of its own at each hospital.
+"""Cox regression: log hazard ratios, with a baseline hazard of its own at each hospital; or sums for a common one.
 
 The loss is minus the log partial likelihood: Cox, JRSS B 1972, 34:187. Only patients of one hospital are compared, so
-that loss, gradient and Hessian of all hospitals are sums of theirs. Events at one time are counted by Efron, JASA 1977,
-72:557, or by Breslow, Biometrics 1974, 30:89.
+that loss, gradient and Hessian of all hospitals are sums of theirs; for a common baseline, see `algorithms.webdisco`.
+Events at one time are counted by Efron, JASA 1977, 72:557, or by Breslow, Biometrics 1974, 30:89.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from consilium.algorithms.base import Curvature, LocalObjective
+from consilium.algorithms.base import Curvature, Leaving, LocalObjective
 from consilium.core import survival
 from consilium.core.errors import StudyInvalid, TrainingFailed
 from consilium.core.study import Study
-from consilium.core.tensors import Tensors, flatten, unflatten
+from consilium.core.tensors import Array, Tensors, Vector, flatten, unflatten
 from consilium.training.base import Floats
 from consilium.training.linear import steps
 
+TOGETHER = 4096
+"""So many patients' products of columns are in memory at once."""
 FARTHEST = 50.0
 """A log hazard ratio is not taken for larger where hazards are told."""
 
@@ -128,3 +130,44 @@ class Cox:
     def predict(self, study: Study, model: Tensors, x: Floats) -> Floats:
         """Hazards (n,), against that of a patient whose columns are all zero."""
         return np.exp(np.minimum(x @ model["weights"], FARTHEST))
+
+    def timed(self, study: Study, x: Floats, y: Floats) -> "Times":
+        """What these patients add to a model with a common baseline."""
+        return Times(x, survival.times(y), survival.events(y), study.model.ties, study.model.l2 * len(y))
+
+
+@dataclass(frozen=True)
+class Times:
+    """Patients whose sums are by spans of times: columns (n, p), times (n,), and whether each ended with the event."""
+
+    x: Floats
+    time: Floats
+    event: survival.Flags
+    ties: str
+    penalty: float
+
+    def counted(self, edges: Array) -> tuple[Array, Array]:
+        """Events in each span, and observations that ended without one."""
+        span = self._span(edges)
+        found = (np.bincount(span[of], minlength=len(edges)).astype(np.float64) for of in (self.event, ~self.event))
+        return next(found), next(found)
+
+    def leaving(self, model: Vector, edges: Array, centre: Vector) -> Leaving:
+        """Sums by span; those over products of columns piece by piece."""
+        span, (i, j) = self._span(edges), np.tril_indices(self.x.shape[1])
+        w: Floats = model.astype(np.float64)
+        with np.errstate(over="ignore"):  # what is beyond all limits is told, and not sent
+            hazard = np.exp((self.x - centre) @ w)
+        found = np.zeros((2, len(edges), 1 + w.size + i.size))
+        for start in range(0, len(span), TOGETHER):
+            part = slice(start, start + TOGETHER)
+            x = self.x[part]
+            rows = hazard[part, None] * np.column_stack([np.ones(len(x)), x, x[:, i] * x[:, j]])
+            np.add.at(found[0], span[part], rows)
+            if self.ties == "efron":
+                np.add.at(found[1], span[part][self.event[part]], rows[self.event[part]])
+        events, _ = self.counted(edges)
+        return Leaving(events, found[0], found[1], np.sum(self.x[self.event], axis=0), self.penalty)
+
+    def _span(self, edges: Array) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+        return np.maximum(np.searchsorted(edges, self.time, side="right") - 1, 0)

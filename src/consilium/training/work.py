@@ -18,7 +18,7 @@ from consilium.core.study import Plan, Study
 from consilium.core.tensors import Array, Tensors, Vector, flatten, from_safetensors, unflatten
 from consilium.core.update import Update
 from consilium.training import private, sandbox, wheels
-from consilium.training.base import Curved, Floats, Trainer
+from consilium.training.base import Curved, Floats, Survival, Trainer
 from consilium.training.initial import check
 from consilium.training.linear import steps
 
@@ -158,6 +158,7 @@ class Work:
         local = Local(
             run(passes, train), patients, steps(study, len(y)), study.training.learning_rate,
             curvature if isinstance(trainer, Curved) else None, self.strategy.sums(study, here.model.size),
+            trainer.timed(study, x, y) if isinstance(trainer, Survival) else None,
         )  # fmt: skip
         segments, kept = self.strategy.contribution(here, local)
         if weight is not None:

@@ -23,6 +23,9 @@ TOLD: dict[str, Any] = {
     "contract": {"id": "survival", "features": [{"id": "x", "meaning": "x", **NUMBER}], "label": LABEL},
 }  # fmt: skip
 
+BINARY = TOLD["contract"] | {"label": {"id": "death", "meaning": "death", "type": "binary"}}
+COMMON = {"strategy": {"name": "webdisco", "options": {"every": 30, "until": 3650}}, "sites": ("a", "b", "c")}
+
 
 def study(**changes: Any) -> Study:
     return Study.model_validate({**TOLD, **changes})
@@ -67,9 +70,7 @@ def test_a_mapping_without_time_or_codes_is_refused(label: dict[str, Any], words
 
 
 def test_a_time_where_there_is_none_a_code_that_is_no_event_and_another_unit_are_refused() -> None:
-    plain = study(model={"kind": "logistic"}, contract=TOLD["contract"] | {
-        "label": {"id": "death", "meaning": "death", "type": "binary"}
-    })  # fmt: skip
+    plain = study(model={"kind": "logistic"}, contract=BINARY)
     assert "label.time: the contract's label has no time" in _problems(mapping(), plain.contract)[0]
     with pytest.raises(MappingInvalid, match="an event is 0 or 1"):
         applied(["1"], ["yes"], codes={"yes": 2})
@@ -97,6 +98,13 @@ def test_the_check_tells_the_share_with_the_event() -> None:
         ({"model": {"kind": "cox", "options": {"tie": "efron"}}}, "`options` of kind cox are"),
         ({"training": {"batch_size": 16}}, r"`training.batch_size` must be 0"),
         ({"privacy": {"epsilon": 3, "expected_patients": 90}}, "`model.kind` cox is not possible under `epsilon`"),
+        (COMMON | {"sites": (), "quorum": 3}, "`quorum` must be all of the invited `sites`"),
+        (COMMON | {"quorum": 3, "sites": ("a", "b", "c", "d")}, "`quorum` must be all of the invited `sites`"),
+        (COMMON | {"privacy": {"recipe": "plain"}}, "`privacy.recipe` plain shows cells of single hospitals"),
+        (
+            COMMON | {"model": {"kind": "logistic"}, "contract": BINARY},
+            "`strategy.name` webdisco fits a Cox regression",
+        ),
     ],
 )
 def test_a_study_that_cannot_be_is_refused_with_its_key(changes: dict[str, Any], words: str) -> None:

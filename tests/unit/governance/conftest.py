@@ -19,3 +19,14 @@ def make(**changes: Any) -> Study:
 @pytest.fixture
 def study() -> Study:
     return make()
+
+
+def by_time(least: int | None = None) -> Study:
+    """A Cox regression of three hospitals with one baseline hazard, which opens sums over so many patients."""
+    label = {"id": "death", "meaning": "death", "type": "time-to-event", "unit": "d", "range": [0, 4000]}
+    features = [{"id": "x", "meaning": "x", "type": "number", "unit": "1", "range": [0, 9]}]
+    options = {"every": 30, "until": 3650, **({} if least is None else {"least": least})}
+    return make(
+        contract={"id": "survival", "features": features, "label": label}, model={"kind": "cox"}, quorum=3,
+        strategy={"name": "webdisco", "options": options}, sites=("a", "b", "c"), privacy={"recipe": "secure_sum"},
+    )  # fmt: skip

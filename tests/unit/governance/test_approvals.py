@@ -107,7 +107,9 @@ def test_a_weaker_mode_is_known_by_name_and_in_words(study: Study) -> None:
     grouped = study.privacy.recipe == "secure_sum" and study.strategy.name == "ifca"
     expected += ("small-groups",) if grouped else ()
     assert weaker(plan) == expected and all(words.endswith(".") for words in WEAKER.values())
-    assert set(approvals.WEAKER) == {"plain", "given-model", "small-groups"} and weaker(PLAN) == ("plain",)
+    assert set(approvals.WEAKER) == {"plain", "given-model", "small-groups", "small-cells"} and weaker(PLAN) == (
+        "plain",
+    )
     secure = Plan.of(make(privacy={"recipe": "secure_sum"}))
     assert weaker(secure) == () and standing(secure, [said(plan=secure.digest, accepts=())], NOW)
 

@@ -6,7 +6,7 @@ from consilium import studyfile
 from consilium.core.study import Plan
 from consilium.governance.approvals import WEAKER, weaker
 from consilium.governance.words import explain, learns, protects
-from unit.governance.conftest import WHEEL, make
+from unit.governance.conftest import WHEEL, by_time, make
 
 
 def test_everything_that_is_decided_on_stands_in_the_words() -> None:
@@ -180,3 +180,15 @@ def test_a_cox_regression_says_that_patients_are_compared_within_their_hospital(
     assert "first and second derivatives of the log partial" in learns(make(
         **about, strategy={"name": "newton"}, privacy={"recipe": "plain"}
     ))  # fmt: skip
+
+
+def test_sums_by_time_say_which_cells_are_hidden_and_that_those_of_features_are_not() -> None:
+    for least, hidden, open_ in ((None, "at least 5 patients", False), (9, "at least 9 patients", False),
+                                 (3, "at least 3 patients", True), (1, "", True)):  # fmt: skip
+        plan = Plan.of(by_time(least))
+        told = explain(plan)
+        assert (hidden or "have a code") in told and ("Times are put into groups" in told) is bool(hidden)
+        assert ("of a single one, the time and each feature follow" in told) is open_
+        assert ("cells of times of fewer than five" in protects(plan.study)) is open_
+        assert weaker(plan) == (("small-cells",) if open_ else ()) and (WEAKER["small-cells"] in told) is open_
+        assert "that may be one patient" in told and "Sums over training patients by groups of times" in told

@@ -5,6 +5,9 @@ Needs no package: the script that asks lifelines runs in an environment of its o
 
 import csv
 import json
+from bisect import bisect_right
+from collections.abc import Sequence
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,25 @@ BREAST = {
 """Features, all numbers, and their plausible ranges."""
 LAST = 7100
 """No time is longer, in days."""
+
+
+EVERY = 30
+GROUPS = (
+    0, 120, 240, 360, 480, 600, 660, 720, 750, 780, 840, 870, 900, 960, 1080, 1110, 1140, 1200, 1230, 1260, 1320,
+    1440, 1500, 1560, 1620, 1650, 1680, 1710, 1740, 1770, 1800, 1860, 1920, 1980, 2010, 2040, 2100, 2160, 2220,
+    2280, 2340, 2400, 2460, 2520, 2580, 2640, 2700, 2760, 2820, 2880, 2940, 3000, 3060, 3120, 3150, 3240, 3360,
+    3480, 3600, 3660, 3720, 3840, 3960, 4320, 4800,
+)  # fmt: skip
+"""First days of groups of days, rounded to multiples of `EVERY`: those of `breast` in which no cell is below five."""
+
+
+def grouped(sites: dict[str, list[Row]], starts: Sequence[float]) -> dict[str, list[Row]]:
+    """The patients with the number of a group, from 1 on, in the place of a time."""
+
+    def group(time: float) -> float:
+        return float(bisect_right(starts, EVERY * floor(time / EVERY + 0.5)))
+
+    return {site: [row | {"time": group(row["time"])} for row in patients] for site, patients in sites.items()}
 
 
 def lung() -> dict[str, list[Row]]:

@@ -1,6 +1,7 @@
 """Cox regression over hospitals, in secure sums, against lifelines and statsmodels on the pooled patients."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from consilium.algorithms.regression import Fit, fitted
 from consilium.api import freeze
 from consilium.core import state as chain
 from consilium.core.study import Study
+from consilium.core.timed import TIES
 from consilium.simulation import local
 from unit.simulation import multicentre
-from unit.simulation.multicentre import Row
+from unit.simulation.multicentre import LAST, Row
 
 phreg: Any = pytest.importorskip("statsmodels.duration.hazard_regression").PHReg
 RTOL = 1e-6
@@ -88,3 +90,50 @@ def test_breslows_ties_are_those_of_statsmodels(tmp_path: Path) -> None:
         told = multicentre.study(features, 3, model={"kind": "cox", "options": {"ties": ties}})
         theirs = pooled(months, features, ties=ties, strata=strata(months))
         is_that(ran(told, mappings, tmp_path / ties), theirs.params, theirs.bse)
+
+
+def common(every: float, until: float, least: int) -> dict[str, Any]:
+    return {"strategy": {"name": "webdisco", "options": {"every": every, "until": until, "least": least}}}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", COHORTS)
+def test_with_a_common_baseline_and_nothing_hidden_it_is_that_of_lifelines(name: str, tmp_path: Path) -> None:
+    sites, features = cohort(name)
+    until = max(row["time"] for patients in sites.values() for row in patients)
+    told = multicentre.study(features, len(sites), **common(1, until, 1))
+    fit = ran(told, multicentre.tables(tmp_path / "h", sites, features), tmp_path / "run")
+    known = KNOWN[name]["common"]
+    is_that(fit, known["coefficients"], known["errors"])
+    assert fit.deviance == pytest.approx(-2 * known["log_likelihood"], rel=RTOL)
+    np.testing.assert_allclose([term.p for term in fit.terms], known["p"], rtol=1e-4, atol=1e-12)
+    theirs = pooled(sites, features, ties="efron")
+    is_that(fit, theirs.params, theirs.bse)
+
+
+def in_groups(tmp_path: Path, sites: dict[str, list[Row]], ties: str) -> Fit:
+    how = {"model": {"kind": "cox", "options": {"ties": ties}}, "sites": tuple(sites), "rounds": 9}
+    told = multicentre.study(multicentre.BREAST, 3, **common(multicentre.EVERY, LAST, 5), **how)
+    return ran(told, multicentre.tables(tmp_path / "h", sites, multicentre.BREAST), tmp_path / "run")
+
+
+def test_with_small_cells_hidden_it_is_that_of_lifelines_on_the_same_groups(tmp_path: Path) -> None:
+    sites, _ = cohort("breast")
+    fit, known = in_groups(tmp_path, sites, "efron"), KNOWN["grouped"]
+    assert fit.groups == multicentre.GROUPS
+    is_that(fit, known["coefficients"], known["errors"])
+    assert fit.deviance == pytest.approx(-2 * known["log_likelihood"], rel=RTOL)
+
+
+@pytest.mark.parametrize("ties", TIES)
+def test_no_cell_is_small_and_statsmodels_says_the_same_of_the_groups(ties: str, tmp_path: Path) -> None:
+    """Of a third of the patients."""
+    sites, features = cohort("breast")
+    sites = {site: patients[::3] for site, patients in sites.items()}
+    fit = in_groups(tmp_path, sites, ties)
+    known = multicentre.grouped(sites, fit.groups)
+    theirs = pooled(known, features, ties=ties)
+    is_that(fit, theirs.params, theirs.bse)
+    cells = Counter((row["time"], row["event"]) for patients in known.values() for row in patients)
+    assert min(cells.values()) >= 5 and len(fit.groups) > 15
+    assert {time for time, event in cells if event} == set(range(1, len(fit.groups) + 1)), "each group has events"

@@ -48,7 +48,7 @@ SEALED = ("READY", "MASK", "CONFIRM", "UNMASK")
 BEFORE = dict(
     zip(("PAIR", "PROVE", "MASK", "CONFIRM", "UNMASK"), ("KEYS", "PAIR", "READY", "MASK", "CONFIRM"), strict=True)
 )
-POLICY = f"policy: 1\nmin_patients: 10\nstrategies: {json.dumps([*STRATEGIES, EXACT])}\n"
+POLICY = f"policy: 1\nmin_patients: 10\nstrategies: {json.dumps([*STRATEGIES, *EXACT])}\n"
 
 
 class Here:

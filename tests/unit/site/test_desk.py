@@ -293,7 +293,10 @@ def test_a_mode_that_there_is_not_is_told_apart_from_one_that_is_needed(site: Si
         site.approve("sums", *modes)
     strange = [mode for mode in modes if mode != "plain"]
     assert all(repr(mode) in caught.value.message for mode in strange) and "'plain'" not in caught.value.message
-    assert caught.value.remedy == "--accept takes plain, given-model, small-groups" and site.decided() == before
+    assert (
+        caught.value.remedy == "--accept takes plain, given-model, small-groups, small-cells"
+        and site.decided() == before
+    )
 
 
 def test_an_answer_for_which_the_coordinator_has_no_room_is_refused_with_its_reason(

@@ -81,6 +81,10 @@ def test_what_a_strategy_adds_up_and_keeps_is_counted(folder: Folder, monkeypatc
     assert (room.Copies.of(asked), copies) == (room.Copies(1, 1, 0), room.Copies(2, 2, 1))
     whole = asked.model_copy(update={"strategy": Strategy(name="newton"), "model": Model(kind="logistic")})
     assert room.Copies.of(whole) == room.Copies(255, 252, 0), "a Hessian of 500 parameters is 250.5 times as long"
+    times = a_study("time-to-event", {"kind": "cox"}).model_copy(
+        update={"strategy": Strategy(name="webdisco", options={"every": 1, "until": 9, "least": 1})}
+    )
+    assert room.Copies.of(times) == room.Copies(12, 104, 0), "10 times of 10 numbers, twice, and more, for 3"
     for path in folder.work.rglob("*.safetensors"):
         path.unlink()
     monkeypatch.setattr(room, "free", lambda folder: 1 << 50)
