@@ -29,7 +29,11 @@ STUDIES = {
         )
     ],
 }
-CASES = [(name, study) for name in plugins.names("consilium.trainers") for study in STUDIES[name]]
+JUDGED = {"xgboost"}
+"""Kinds that train nothing: laws of training do not hold for them; see tests/vectors/test_xgboost.py."""
+CASES = [
+    (name, study) for name in sorted(plugins.names("consilium.trainers").keys() - JUDGED) for study in STUDIES[name]
+]
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)

@@ -6,11 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
+from consilium import api
 from consilium.core.tensors import from_safetensors
+from consilium.training.trees import Boosted
+from e2e.coordinator import PASSWORD
 from e2e.federation import Federation, study
 from e2e.processes import until
 
+TREES = Path(__file__).parents[1] / "vectors" / "xgboost" / "sums.json"
 HOSPITALS = ("east", "north", "south", "west")
 SECURE: dict[str, Any] = {"privacy": {"recipe": "secure_sum"}, "quorum": 3}
 
@@ -42,6 +47,33 @@ def test_a_secure_run_gives_the_model_of_the_plain_one(made: Federation) -> None
 def test_hospitals_that_compared_once_need_no_words_again(made: Federation) -> None:
     run = made.start(made.approved(study("again", rounds=1, **SECURE)))
     made.until(run, "finished")
+
+
+def test_a_model_that_xgboost_trained_elsewhere_is_judged_at_every_hospital(made: Federation) -> None:
+    """Nothing is trained: on all patients of the hospitals, whose figures stay theirs."""
+    change = {"model": {"kind": "xgboost", "start": "given"}, "rounds": 0, "evaluation": {"test_fraction": 1}}
+    asked = study("judged", **SECURE, **change)
+    here = api.Federation.login(made.coordinator.url, "olga", PASSWORD, ca=made.coordinator.ca)
+    plan = here.submit(asked, model=TREES).plan
+    assert plan is not None
+    for hospital in made.hospitals.values():
+        hospital.approve(plan)
+    view = made.until(made.start(plan), "finished")
+    (entry,) = view["participation"]
+    assert (entry["kind"], entry["round"], entry["took_part"]) == ("EVALUATE", 1, list(HOSPITALS))
+    result = here.run("judged").result()
+    score, label = [], []
+    model = Boosted().read(asked, TREES.read_bytes())
+    for hospital in made.hospitals.values():
+        table = np.genfromtxt(hospital.mapping.parent / "table.csv", delimiter=",", skip_header=1)[:, 1:]
+        score.append(Boosted().predict(asked, model, table[:, :2] / 10))  # as encoded: by the range of the contract
+        label.append(table[:, 2])
+    auroc, joined = result.figures["all"]["auroc"], (np.concatenate(label), np.concatenate(score))
+    assert auroc["n"] == len(joined[0]) == 320 and result.figures["sites"] == {}
+    assert auroc["value"] == pytest.approx(roc_auc_score(*joined), abs=1e-3)
+    assert all(np.array_equal(result.model()[name], array) for name, array in model.items())
+    report = result.report()
+    assert "judged, and not trained" in report.html() and report.facts.judged_only
 
 
 def test_a_sum_that_the_coordinator_alters_is_refused_by_every_hospital(tmp_path: Path) -> None:

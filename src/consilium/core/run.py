@@ -215,5 +215,6 @@ def _completed(run: Run, effect: machine.Close) -> Run:
         return replace(run, cohort=took_part, status=Status.RUNNING, reason="")
     done = replace(run, took_part=MappingProxyType({**run.took_part, run.number: took_part}))
     if run.round.kind is Kind.EVALUATE:
-        return replace(done, status=Status.FINISHED, reason="")
+        # where nothing was trained, this round's state is the first: the model that was given
+        return replace(done, status=Status.FINISHED, reason="", state=done.state or effect.outcome)
     return replace(done, state=effect.outcome)

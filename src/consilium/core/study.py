@@ -441,7 +441,9 @@ class Deadlines(Part):
 class Evaluation(Part):
     """Held-out patients at each site, chosen by a hash of the patient and this seed."""
 
-    test_fraction: float = Field(0.3, gt=0, lt=0.9, description="share of the patients that is held out")
+    test_fraction: float = Field(
+        0.3, gt=0, le=1, description="share of the patients that is held out: below 0.9; 1 where nothing is trained"
+    )
     split_seed: int = Field(1, ge=0, lt=2**31, description="another seed holds out other patients")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals of figures")
 
@@ -459,7 +461,12 @@ class Study(Part):
     strategy: Strategy = Field(Strategy(), description="how updates become a common model")
     training: Training = Field(Training(), description="what a hospital does in one round")
     privacy: Privacy = Field(Privacy(), description="how updates are protected")
-    rounds: int = Field(ge=1, le=100_000, description="rounds of training; one more judges the final model")
+    rounds: int = Field(
+        ge=0,
+        le=100_000,
+        description="rounds of training; one more judges the final model. 0: none is trained, and a model "
+        "that was made elsewhere is judged",
+    )
     quorum: int = Field(ge=1, description="answers that let a round close at its deadline; with fewer the run pauses")
     min_patients: int = Field(10, ge=1, description="a site with fewer training patients takes no part")
     deadlines: Deadlines = Field(Deadlines(), description="how long a round waits")
@@ -502,6 +509,28 @@ class Study(Part):
             raise ValueError(f"`quorum` {self.quorum} is more than the {len(self.sites)} invited `sites`")
         if len(set(self.sites)) != len(self.sites):
             raise ValueError("`sites` names a site twice")
+        return self
+
+    @property
+    def judged_only(self) -> bool:
+        """Whether a model that was made elsewhere is judged, and nothing is trained."""
+        return self.rounds == 0
+
+    @model_validator(mode="after")
+    def _there_is_a_model_to_judge(self) -> "Study":
+        fraction = self.evaluation.test_fraction
+        if not self.judged_only:
+            if fraction >= 0.9:
+                raise ValueError("`evaluation.test_fraction` must be below 0.9: some patients are trained on")
+            return self
+        trains = self.privacy.epsilon is not None or self.prepare is not None or self.strategy.name != "fedavg"
+        if self.model.start != "given" or trains:
+            raise ValueError(
+                "`rounds` 0 trains nothing and judges a model that is given: write `start: given` under `model`, and "
+                "no strategy, no `prepare` and no `epsilon`"
+            )
+        if fraction != 1:
+            raise ValueError("`rounds` 0 judges on all patients: write `evaluation: {test_fraction: 1}`")
         return self
 
     @model_validator(mode="after")

@@ -68,16 +68,22 @@ class Report:
         return {**asdict(self), "usable": self.usable}
 
 
+def counted(study: Study, table: Table) -> int:
+    """Patients of whom a study and a policy want so many: those who train, or, where nothing is trained, all."""
+    return len(table.label) if study.judged_only else int((~table.test).sum())
+
+
 def check(study: Study, mapped: Mapped) -> Report:
     """Judge what a mapping gave."""
     table, contract, gate = mapped.table, study.contract, study.gate or Gate()
     kept, test = len(table.label), int(table.test.sum())
     training = kept - test
     whole = []
-    if training < study.min_patients:
-        words = f"{hidden(training)} training patients; the study wants at least {study.min_patients}"
+    if (count := counted(study, table)) < study.min_patients:
+        which = "" if study.judged_only else "training "
+        words = f"{hidden(count)} {which}patients; the study wants at least {study.min_patients}"
         blocks = "few-patients" not in gate.advisory
-        whole.append(Finding("few-patients", "", hidden(training), words, "see what is left out", blocks))
+        whole.append(Finding("few-patients", "", hidden(count), words, "see what is left out", blocks))
     left = mapped.left
     shown = shown_counts([training, test, mapped.without_label, mapped.incomplete, left.immature, left.excluded])
     fits = tuple(_fit(one, mapped.features[one.id], mapped.read, gate) for one in contract.features)

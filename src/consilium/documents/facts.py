@@ -98,3 +98,8 @@ class Facts:
     regression: Json | None = None
     setting: Json = field(default_factory=dict)
     last: Judged | None = None
+
+    @property
+    def judged_only(self) -> bool:
+        """Whether a model that was made elsewhere was judged, and none was trained."""
+        return self.planned == 0

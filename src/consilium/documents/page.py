@@ -112,7 +112,10 @@ def _cards(facts: Facts, found: Findings) -> Tag:
     out = len(facts.hospitals) - len(there)
     cards.append(("Hospitals", str(len(there)), f"{out} more took no part" if out else "all of those that there are"))
     done = sum(one.kind == "TRAIN" for one in facts.rounds)
-    cards.append(("Rounds of training", str(done), f"of {facts.planned} planned"))
+    if facts.judged_only:
+        cards.append(("Model", "given", "judged, and not trained"))
+    else:
+        cards.append(("Rounds of training", str(done), f"of {facts.planned} planned"))
     epsilon = facts.about.privacy.epsilon if facts.about is not None else None
     recipe = facts.privacy.partition(":")[0]
     if facts.origin == "simulation":

@@ -67,12 +67,13 @@ def _boxes(facts: Facts, there: Sequence[Hospital]) -> Tag:
         if sums[key] is not None
     ]  # fmt: skip
     boxes.append(plots.Box((f"{len(there)} hospitals took part", *read), ("Excluded", *excluded) if excluded else ()))
-    if sums["training"] is not None:
+    if sums["training"] is not None and not facts.judged_only:
         boxes.append(plots.Box((f"{sums['training']} patients trained the model", f"in {_trained(facts)} rounds")))
     held = [f"{sums['held_out']} patients were held out"] if sums["held_out"] is not None else []
+    held = [] if facts.judged_only else held
     everyone = max((one.n for one in facts.everyone.get("federated", {}).values()), default=0)
     judged = sums["evaluated"] if sums["evaluated"] is not None else everyone
-    boxes.append(plots.Box((*held, f"{judged} held-out patients judged it")))
+    boxes.append(plots.Box((*held, f"{judged} {'' if facts.judged_only else 'held-out '}patients judged it")))
     told = "; then ".join(", ".join(box.lines) for box in boxes)
     return plots.flow(boxes, "Flow of hospitals and patients", f"{told}.")
 

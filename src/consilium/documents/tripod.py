@@ -46,7 +46,20 @@ def _with(told: Callable[[Study], str]) -> Fill:
 
 
 def _title(study: Study) -> str:
-    return f"Title of the study: “{study.title}”. It develops a model that predicts {study.contract.label.meaning}."
+    does = "evaluates" if study.judged_only else "develops"
+    return f"Title of the study: “{study.title}”. It {does} a model that predicts {study.contract.label.meaning}."
+
+
+def _aim(facts: Facts, found: Findings) -> str:
+    if facts.judged_only:
+        return "Evaluation of a model that was trained elsewhere; nothing was trained."
+    return "Development, with evaluation on patients held out at the same hospitals."
+
+
+def _predicted(facts: Facts, found: Findings) -> str:
+    if not facts.judged_only:
+        return ""
+    return f"By the model as it was given, named by its digest {facts.model}, at each hospital on its own patients."
 
 
 def _setting(facts: Facts, found: Findings) -> str:
@@ -60,9 +73,10 @@ def _setting(facts: Facts, found: Findings) -> str:
 def _eligible(study: Study) -> str:
     demanded = [one.id for one in study.contract.features if one.missing == "forbidden"]
     needs = f" and with {plain(demanded)} known" if demanded else ""
+    which = "patients" if study.judged_only else "training patients"
     return (
         f"Patients in each hospital's table with a known outcome{needs}; a hospital with fewer than "
-        f"{study.min_patients} training patients takes no part. Which patients a table holds is for the authors."
+        f"{study.min_patients} {which} takes no part. Which patients a table holds is for the authors."
     )
 
 
@@ -105,6 +119,8 @@ def _missing(study: Study) -> str:
 
 
 def _split(study: Study) -> str:
+    if study.judged_only:
+        return "All patients were used for evaluation. On whom the model was trained is for the authors."
     return (
         f"At each hospital {study.evaluation.test_fraction:.0%} of the patients are held out, chosen by a hash of the "
         f"patient's key and the seed {study.evaluation.split_seed}, and are used for nothing but the figures."
@@ -120,6 +136,8 @@ def _handled(study: Study) -> str:
 
 def _method(study: Study) -> str:
     kind = f"{study.model.kind} ({study.model.architecture})" if study.model.architecture else study.model.kind
+    if study.judged_only:
+        return f"A {kind} model that was made elsewhere. How is for the authors."
     return (
         f"A {kind} model, trained by {study.strategy.name} in up to {study.rounds} rounds of {study.training.epochs} "
         f"passes, learning rate {study.training.learning_rate:g}, L2 penalty {study.model.l2:g}. Rounds and rates were "
@@ -163,6 +181,8 @@ def _output(study: Study) -> str:
 
 
 def _same(study: Study) -> str:
+    if study.judged_only:
+        return ""
     return (
         "Training and held-out patients are of the same hospitals, and of the same contract, outcome and predictors. "
         "Hospitals in which the model was not trained are not in this report."
@@ -199,7 +219,7 @@ def _sum(flows: list[Flow], name: str) -> int | None:
 def _developed(facts: Facts, found: Findings) -> str:
     there = [one.flow for one in facts.hospitals if not one.out]
     total = _sum(there, "training")
-    if total is None:
+    if total is None or facts.judged_only:
         return ""
     return f"{total} training patients at {len(there)} hospitals. How many of them have the outcome is not told."
 
@@ -284,7 +304,7 @@ _FILLED: dict[str, Fill] = {
     "3b": _with(
         lambda study: f"As the study says: “{study.purpose.text}” The point of care and the users are for the authors."
     ),
-    "4": lambda facts, found: "Development, with evaluation on patients held out at the same hospitals.",
+    "4": _aim,
     "6a": _setting,
     "6b": _with(_eligible),
     "7": _with(_preparation),
@@ -302,6 +322,7 @@ _FILLED: dict[str, Fill] = {
     "12d": _heterogeneity,
     "12e": _measures,
     "12f": lambda facts, found: "It was not.",
+    "12g": _predicted,
     "14": _fairness,
     "15": _with(_output),
     "16": _with(_same),

@@ -127,8 +127,7 @@ def explain(plan: Plan) -> str:
         f"  {_model(plan)}",
         *(f"  {line}" for line in _prepared(study)),
         f"  {_rounds(study)}",
-        f"  {study.evaluation.test_fraction:.0%} of the patients are held out; the model is judged on them alone.",
-        f"  With fewer than {study.min_patients} training patients this hospital takes no part.",
+        f"  {_held_out(study)}",
         *_left_out(study.contract),
         "",
         "What leaves, once per round:",
@@ -153,7 +152,8 @@ def explain(plan: Plan) -> str:
 def learns(study: Study) -> str:
     """Who can learn what under which assumption, in one paragraph; for the fewest hospitals that the plan allows."""
     if study.privacy.recipe == "plain":
-        told = _SINGLE.format(what="sums " + _curved(study) if study.exact else "changes of the model") + _before(study)
+        what = "sums " + _curved(study) if study.exact else "changes of the model"
+        told = _SINGLE.format(what="histograms of scores" if study.judged_only else what) + _before(study)
         return _SINGLE_NOISED.format(bound=_bound(study, 0)) if study.privacy.local else told
     floor = study.privacy.min_sites
     least = max(threshold(study.quorum), floor)
@@ -183,6 +183,8 @@ def _curved(study: Study) -> str:
 
 
 def _figures(study: Study) -> str:
+    if study.judged_only:
+        return f"of numbers of patients and {_PAIRS if study.contract.label.type == TIMED else 'histograms of scores'}"
     return (
         _FIGURES if study.contract.label.type != TIMED else f"of changes of the model, numbers of patients and {_PAIRS}"
     )
@@ -216,7 +218,18 @@ def protects(study: Study) -> str:
     )
 
 
+def _held_out(study: Study) -> str:
+    if study.judged_only:
+        return f"The model is judged on all patients. With fewer than {study.min_patients} this hospital takes no part."
+    return (
+        f"{study.evaluation.test_fraction:.0%} of the patients are held out; the model is judged on them alone.\n"
+        f"  With fewer than {study.min_patients} training patients this hospital takes no part."
+    )
+
+
 def _rounds(study: Study) -> str:
+    if study.judged_only:
+        return "Nothing is trained: one round judges the model."
     asked, judged = study.privacy, "and one round that judges the final model."
     if asked.epsilon is None or asked.whole:
         passes = f"{study.training.epochs} passes over the patients each"
@@ -275,6 +288,8 @@ def _leaves(study: Study) -> str:
     told = "histograms of the model's scores on held-out patients"
     if study.contract.label.type == TIMED:
         told = "numbers of pairs of held-out patients whom the model's scores order as their times do, or do not"
+    if study.judged_only:
+        return f"The number of patients, and {told}. No record of a patient leaves."
     if study.privacy.epsilon is None:
         what = "The change of the model's parameters"
         if study.exact:
@@ -335,4 +350,6 @@ def _model(plan: Plan) -> str:
     model, strategy = plan.study.model, plan.study.strategy.name
     named = f"{model.kind} ({_line(model.architecture)})" if model.architecture else model.kind
     code = f", with foreign code from the wheel {model.wheel}" if model.wheel else ""
+    if plan.study.judged_only:
+        return f"A model of kind {named} that was made elsewhere is judged{code}. Its digest is {model.initial}."
     return f"A model of kind {named} is trained by {strategy}{code}. {_START[model.start]}"

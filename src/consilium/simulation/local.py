@@ -59,6 +59,6 @@ def run(
     Args:    coins: gives so many bytes by chance: by them patients are drawn and noise is added, under an epsilon.
     Raises:  Conflict: fewer hospitals than the quorum have enough patients.
     """
-    enough = {site: table for site, table in prepared.items() if table.training >= plan.study.min_patients}
+    enough = {site: table for site, table in prepared.items() if table.counted >= plan.study.min_patients}
     here = works(plan, initial, enough, folder)
     return Simulation(plan, initial, tuple(here), Inline(here.__getitem__), folder, name, coins).run()

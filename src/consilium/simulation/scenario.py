@@ -34,6 +34,7 @@ class Wanted:
 
     Args:    sites: how many; None: as many as there are hospitals.   patients: so many, drawn with replacement; None:
              those that there are.   least: fewest patients of a site.   seed: of drawing and dividing patients.
+             given: the model from which a study starts that says `start: given`.
     """
 
     sites: int | None = None
@@ -44,6 +45,7 @@ class Wanted:
     workers: int = 1
     conditions: Conditions = field(default_factory=Conditions)
     seed: int = 1
+    given: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
 
     Raises: what the study, the mappings and the partition may raise; Conflict: fewer sites than the quorum.
     """
-    _fits(study)
+    _fits(study, wanted.given)
     study = Plan.load(Plan.of(study).payload).study  # in whose categories the codes count: in a plan they are sorted
     chance = np.random.default_rng([wanted.seed, 0])
     patients = Patients.read(study, mappings)
@@ -85,14 +87,15 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
         invited = set(study.sites) <= rows.keys()
         rows = {site: rows[site] for site in sorted(study.sites)} if invited else rows
         study = study if invited else _of_others(study, tuple(rows))
-    plan, initial = freeze(study)
+    plan, initial = freeze(study, model=wanted.given)
     sites = Sites(plan, initial, patients, rows)
     training = {site: sites.training(site) for site in rows}
-    enough = [site for site, count in training.items() if count >= study.min_patients]
+    counted = {site: len(part) for site, part in rows.items()} if study.judged_only else training
+    enough = [site for site, count in counted.items() if count >= study.min_patients]
     if len(enough) < study.quorum:
         raise Conflict(
-            f"{len(enough)} of {len(rows)} sites have the {study.min_patients} training patients that the study asks "
-            f"for; {study.quorum} sites are needed",
+            f"{len(enough)} of {len(rows)} sites have the {study.min_patients} patients that the study asks for; "
+            f"{study.quorum} sites are needed",
             "ask for fewer sites, or draw more patients with --patients",
         )
     told: list[Told] = []
@@ -137,9 +140,9 @@ def _of_others(study: Study, sites: tuple[str, ...]) -> Study:
     return study.model_copy(update={"sites": sites, "quorum": len(sites)})
 
 
-def _fits(study: Study) -> None:
+def _fits(study: Study, given: Path | None) -> None:
     """Raises: StudyInvalid: code or a model of the study's own is not there."""
     if study.model.wheel is not None:
         raise StudyInvalid("the study names a wheel, whose code nothing confines here", "simulate a built-in model")
-    if study.model.start == "given":
-        raise StudyInvalid("the study starts from a given model, which is not here", "simulate it with `start: seed`")
+    if study.model.start == "given" and given is None:
+        raise StudyInvalid("the study starts from a given model, which is not here", "give it with --given FILE")

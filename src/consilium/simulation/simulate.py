@@ -70,11 +70,15 @@ QUARTERS = {"least": 0.0, "quarter": 0.25, "median": 0.5, "three_quarters": 0.75
 @click.option(
     "--model", type=click.Path(dir_okay=False, path_type=Path), help="Write the final model here (safetensors)."
 )
+@click.option(
+    "--given", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The model of a study that says `model: {start: given}`.",
+)  # fmt: skip
 @output.as_json
 def command(
     study: Path, hospitals: Path | None, mapping: Path | None, sites: int | None, partition: str, patients: int | None,
     least: int, executor: str, workers: int | None, drop: float, slow: str | None, seed: int, model: Path | None,
-    as_json: bool,
+    given: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run the study file STUDY among simulated sites on this machine, with the code that runs it among hospitals.
 
@@ -89,7 +93,7 @@ def command(
     mappings = local.mappings(hospitals) if hospitals else {"all": mapping} if mapping else {}
     wanted = Wanted(
         sites, Rule.parse(partition), patients, least, executor, workers or os.cpu_count() or 1,
-        Conditions.of(seed, drop, slow), seed,
+        Conditions.of(seed, drop, slow), seed, given,
     )  # fmt: skip
     known = studyfile.read(study)
     with Console(stderr=True).status("The patients are read and divided.") as status:
@@ -131,11 +135,12 @@ def document(found: Found, wanted: Wanted) -> Json:
 
 def _hospitals(found: Found) -> Json:
     """Each site's patients, and in how many rounds its part is in the sum."""
-    least = found.plan.study.min_patients
+    study = found.plan.study
     parts = Counter(site for told in found.rounds for site in told.took_part)
     known = {}
     for site, (training, held_out) in sorted(found.sizes.items()):
-        out = "" if training >= least else f"{training} training patients; the study asks for {least}"
+        count, which = (training + held_out, "") if study.judged_only else (training, "training ")
+        out = "" if count >= study.min_patients else f"{count} {which}patients; the study asks for {study.min_patients}"
         asked = 0 if out else len(found.rounds)
         told = {"training": training, "held_out": held_out, "rounds": parts[site], "asked": asked, "out": out}
         twice = found.copies.get(site, Copies(0, 0, 0, 0, 0))

@@ -188,7 +188,7 @@ class Pipeline:
                 "raise privacy.most_patients in a new study",
                 reason="too-many-patients",
             )
-        if self._prepared.training < permit.min_patients:
+        if self._prepared.counted < permit.min_patients:
             raise Refused(
                 f"this hospital has fewer than {permit.min_patients} patients for training",
                 "the hospital's policy and the study ask for more",

@@ -68,11 +68,7 @@ def check(study: Study, mapping: Path, extracts: Path | None = None) -> quality.
 def checked(study: Study, mapping: Path, least: int, extracts: Path | None = None) -> tuple[quality.Report, bool]:
     """The same, and whether there are at least `least` training patients, also where their number is hidden."""
     found = mapped(study, mapping, extracts)
-    return quality.check(study, found), _training(found) >= least
-
-
-def _training(found: Mapped) -> int:
-    return int((~found.table.test).sum())
+    return quality.check(study, found), quality.counted(study, found.table) >= least
 
 
 @dataclass(frozen=True)
@@ -80,6 +76,7 @@ class Prepared:
     """A table on file, and how many patients it has for training and for testing; and how many were left out.
 
     Args:    read: rows.   without_label, incomplete: of them, without a label, or without an input that is demanded.
+             counted: patients of whom a study and a policy want so many; see `quality.counted`.
     """
 
     path: Path
@@ -88,6 +85,7 @@ class Prepared:
     read: int
     without_label: int
     incomplete: int
+    counted: int
 
 
 def prepare(study: Study, mapping: Path, folder: Path, extracts: Path | None = None) -> Prepared:
@@ -109,4 +107,7 @@ def prepare(study: Study, mapping: Path, folder: Path, extracts: Path | None = N
     with path.open("wb") as file:
         np.savez(file, **table.arrays())  # type: ignore[arg-type]
     test = int(table.test.sum())
-    return Prepared(path, len(table.label) - test, test, found.read, found.without_label, found.incomplete)
+    return Prepared(
+        path, len(table.label) - test, test, found.read, found.without_label, found.incomplete,
+        quality.counted(study, table),
+    )  # fmt: skip

@@ -64,3 +64,12 @@ class Survival(Protocol):
     def timed(self, study: Study, x: Floats, y: Floats) -> Timed:
         """What these patients add to such sums."""
         ...
+
+
+@runtime_checkable
+class Given(Protocol):
+    """A trainer of models that were made elsewhere and are judged: it reads the files in which they come."""
+
+    def read(self, study: Study, data: bytes) -> Tensors:
+        """The model as named arrays. Raises: StudyInvalid: it is none, or not one of this study."""
+        ...

@@ -11,7 +11,7 @@ from consilium.core.errors import Refused, StudyInvalid
 from consilium.core.study import Study
 from consilium.core.tensors import Array, Tensors, from_safetensors, to_safetensors
 from consilium.training import wheels
-from consilium.training.base import Trainer
+from consilium.training.base import Given, Trainer
 
 
 def initial_model(study: Study, wheel: Path | None = None, model: Path | None = None) -> bytes:
@@ -24,6 +24,10 @@ def initial_model(study: Study, wheel: Path | None = None, model: Path | None = 
     """
     _as_named("wheel", wheel, study.model.wheel is not None, f"names the wheel {study.model.wheel}")
     _as_named("model", model, study.model.start == "given", "starts from a given model (`model.start`)")
+    if wheel is None and model is not None:
+        trainer = plugins.load("consilium.trainers", study.model.kind)()
+        if isinstance(trainer, Given):
+            return to_safetensors(trainer.read(study, model.read_bytes()))
     made = _from_seed(study, wheel)
     if model is None:
         return to_safetensors(made)

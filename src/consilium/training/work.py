@@ -117,7 +117,7 @@ class Work:
         with np.load(table, allow_pickle=False) as found:
             columns = {feature.id: found[f"feature/{feature.id}"] for feature in study.contract.features}
             examples, rows = examined(study, Rows(columns, found["label"], found["test"]))
-        if not np.any(~examples.test):
+        if not study.judged_only and not np.any(~examples.test):
             raise DataUnusable("no patient is left for training", "check the mapping with `consilium site check`")
         strategy = plugins.strategy_of(study)
         trainer, like = _trainer(study, foreign), from_safetensors(model)
@@ -181,7 +181,8 @@ class Work:
 
     @property
     def _patients(self) -> Array:
-        return np.array([float(np.sum(~self.examples.test))])
+        judged_only, test = self.plan.study.judged_only, self.examples.test
+        return np.array([float(np.sum(test if judged_only else ~test))])
 
     def _examples(self, state: Path) -> Examples:
         return self.at(chain.read(state).arrays)
