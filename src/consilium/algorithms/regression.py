@@ -77,6 +77,13 @@ class Fit:
         return not self.moving
 
     @property
+    def baseline(self) -> str:
+        """Of a Cox regression, whose baseline hazard it has, as the end of a sentence; else empty."""
+        if self.groups:
+            return f"with one baseline hazard for all hospitals, on times in {len(self.groups)} groups"
+        return "each hospital with a baseline hazard of its own" if self.kind == COX else ""
+
+    @property
     def problem(self) -> str:
         """What is wrong, and what to do; empty where nothing is."""
         if self.converged:
@@ -94,7 +101,8 @@ class Fit:
             {**vars(term), "ratio": dict(zip(("value", "low", "high"), term.ratio)) if term.ratio else None}
             for term in self.terms
         ]
-        return {**told, "converged": self.converged, "problem": self.problem, "terms": terms}
+        said = {"converged": self.converged, "problem": self.problem, "baseline": self.baseline}
+        return {**told, **said, "terms": terms}
 
 
 def fitted(study: Study, state: Mapping[str, Array]) -> Fit | None:

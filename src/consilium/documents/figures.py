@@ -188,7 +188,8 @@ def coefficients(facts: Facts) -> Tag | None:
             (str(term["words"]), shown, "" if p is None else "below 0.001" if p < 0.001 else f"{p:.3f}",
              number(term.get("estimate"), 3), number(term.get("error"), 3))
         )  # fmt: skip
-    told = f"{str(fit['kind']).capitalize()} regression of {fit['patients']} patients, exact: as if in one table."
+    told = f"{str(fit['kind']).capitalize()} regression of {fit['patients']} patients, exact: as if in one table"
+    told += f", {fit['baseline']}." if fit.get("baseline") else "."
     return section(
         "coefficients", "Coefficients",
         table("coefficients-table", told,

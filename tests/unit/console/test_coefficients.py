@@ -47,6 +47,10 @@ def test_a_cox_regression_tells_hazard_ratios_and_its_likelihood(capsys: pytest.
     said = capsys.readouterr().out
     assert "each hospital with a baseline hazard of its own. Log partial likelihood -255.75." in said
     assert "hazard ratio" in said and "degrees of freedom" not in said
+    coefficients.show(in_groups := replace(FIT, kind="cox", ratio="hazard ratio", terms=(AGE,), groups=(0.0, 30.0)))
+    told = "with one baseline hazard for all hospitals, on times in 2 groups"
+    assert f"{told}. Log" in capsys.readouterr().out and in_groups.to_json()["baseline"] == told
+    assert in_groups.to_json()["groups"] == (0.0, 30.0) and FIT.to_json()["baseline"] == ""
 
 
 def test_json_has_every_digit_and_says_whether_it_converged() -> None:

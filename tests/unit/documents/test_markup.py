@@ -53,7 +53,7 @@ def named(word: str) -> Report:
     document["refusals"] = [{"site": word, "run": word, "round": 1, "reason": word, "text": word}]
     document["audit"] = [{"log": word, "entries": 1, "head": word, "intact": False, "problem": word}]
     document["regression"] = {
-        "kind": "logistic", "patients": 10, "problem": word, "ratio": "",
+        "kind": "logistic", "patients": 10, "problem": word, "ratio": "", "baseline": word,
         "terms": [{"words": word, "note": word, "estimate": None, "low": None, "high": None, "p": None, "error": None}],
     }  # fmt: skip
     for said in document["decisions"].values():

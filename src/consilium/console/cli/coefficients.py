@@ -47,10 +47,7 @@ def _row(fit: "Fit", term: "Term", interval: str) -> dict[str, str]:
 
 def _heading(fit: "Fit") -> str:
     words = f"{fit.kind.capitalize()} regression of {fit.patients} patients, exact: as if they were in one table"
-    if fit.groups:
-        words += f", with one baseline hazard for all hospitals, on times in {len(fit.groups)} groups."
-    else:
-        words += ", each hospital with a baseline hazard of its own." if fit.kind == "cox" else "."
+    words += f", {fit.baseline}." if fit.baseline else "."
     if fit.l2:
         words += f" With a ridge penalty of {fit.l2:g}: coefficients lean towards zero, and have no standard errors."
     if fit.kind == "cox":
