@@ -42,6 +42,12 @@ def test_a_secure_run_gives_the_model_of_the_plain_one(made: Federation) -> None
     assert np.allclose(found["model"], wanted["model"], rtol=0, atol=1e-8)
     figures = [made.view(one)["participation"][-1]["figures"] for one in (plain, run)]
     assert figures[1]["sites"] == {} and figures[1]["all"]["auroc"] == figures[0]["all"]["auroc"]
+    told = [made.owner.connection.get(f"/v1/runs/{one}/result")["evaluation"] for one in (plain, run)]
+    assert told[1]["sites"] == {} and told[1]["sites_withheld"].startswith("withheld"), "nobody has them"
+    assert told[0]["sites"].keys() == set(HOSPITALS) and told[0]["sites_withheld"] == ""
+    assert told[0]["all"]["n"] == told[1]["all"]["n"] > 60 and told[0]["all"]["calibration_curve"]
+    for name, one in told[0]["all"]["figures"].items():
+        assert told[1]["all"]["figures"][name]["value"] == pytest.approx(one["value"], abs=1e-6), name
 
 
 def test_hospitals_that_compared_once_need_no_words_again(made: Federation) -> None:

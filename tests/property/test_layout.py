@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium import studyfile
-from consilium.algorithms import metrics
+from consilium.algorithms import evaluation, groups
 from consilium.core import state as chain
 from consilium.core.errors import ConsiliumError, Invalid, Refused
 from consilium.core.study import Study
@@ -42,14 +42,13 @@ def study(label: str = "number", **privacy: Any) -> Study:
     return Study.model_validate(values)
 
 
-def shapes(label: str) -> dict[str, tuple[str, int]]:
-    """Type and length of each sum that the metrics give."""
-    nothing = metrics.sums(label, np.zeros(0), np.zeros(0))
-    return {name: (chain.kind(array), array.size) for name, array in nothing.items()}
+def shapes(plan: Study, kind: str) -> dict[str, tuple[str, int]]:
+    """Type and length of each sum that is judged by."""
+    return {name: (chain.kind(array), array.size) for name, array in evaluation.nothing(plan, kind).items()}
 
 
 def layout(plan: Study, size: int, sites: int, model: str = "F64", kind: str = "TRAIN") -> Layout:
-    return Layout.of(plan, kind, (model, size), shapes(plan.contract.label.type), sites)
+    return Layout.of(plan, kind, (model, size), shapes(plan, kind), sites)
 
 
 def file(folder: Path, name: str, arrays: Arrays) -> Path:
@@ -197,7 +196,9 @@ def test_metrics_of_every_type_of_label_fit_and_are_never_clamped(label: str, n:
         "count": 10 ** rng.uniform(-9, 2, n),
     }[label]  # fmt: skip
     found = layout(plan, 4, 5, kind=kind)
-    sums = {f"metrics/{name}": array for name, array in metrics.sums(label, predicted, truth).items()}
+    members = rng.random((n, len(groups.asked(plan)))) < 0.5
+    counted = evaluation.sums(plan, kind, predicted, truth, members)
+    sums = {f"metrics/{name}": array for name, array in counted.items()}
     part = {**sums, "weight": np.array([float(n)])} | ({"update": np.zeros(4)} if kind == "TRAIN" else {})
     with folder() as here:
         vector = here / "vector"
@@ -206,9 +207,9 @@ def test_metrics_of_every_type_of_label_fit_and_are_never_clamped(label: str, n:
     assert opened_[CLAMPED] == 0
     for name, array in sums.items():
         np.testing.assert_allclose(opened_[name], array, rtol=1e-6, atol=1e-6)
-        if name in ("metrics/n", "metrics/positives", "metrics/negatives"):
+        if name.removeprefix("metrics/").removeprefix("groups/") in ("n", "positives", "negatives"):
             assert np.array_equal(opened_[name], array), "counts are exact"
-    metrics.check(label, {name: opened_[f"metrics/{name}"] for name in metrics.sums(label, predicted, truth)})
+    evaluation.check(plan, kind, {name: opened_[f"metrics/{name}"] for name in counted})
 
 
 @settings(max_examples=40, deadline=None)

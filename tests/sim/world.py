@@ -18,7 +18,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from sqlalchemy import func, insert, select, update
 
-from consilium.algorithms import metrics
+from consilium.algorithms import evaluation
 from consilium.api import freeze
 from consilium.coordinator import steps
 from consilium.coordinator.bell import Bell
@@ -328,7 +328,7 @@ class World:
         self.look(sent)
 
     def _update(self, site: Hospital, task: Task, path: Path) -> None:
-        nothing = metrics.sums(self.plan.study.contract.label.type, np.zeros(0), np.zeros(0))
+        nothing = evaluation.nothing(self.plan.study, task.kind)
         sums = {f"metrics/{name}": array for name, array in nothing.items()}
         path.write_bytes(made.vectors({**self.arrays(site.name, task), **sums}))
 

@@ -6,9 +6,10 @@ and could put more into it than an update; the coordinator before it is summed.
 
 from collections.abc import Mapping
 
-from consilium.algorithms import metrics, preparation
+from consilium.algorithms import evaluation, preparation
 from consilium.core import state as chain
 from consilium.core.errors import Invalid
+from consilium.core.study import Study
 from consilium.core.tensors import Array
 from consilium.core.update import UPDATE, Sum
 
@@ -33,13 +34,13 @@ def check(
     contribution: chain.Vectors,
     model: Shape,
     kind: str,
-    label: str,
+    study: Study,
     sums: Mapping[str, Sum] = UPDATE,
     *,
     judged: bool = False,
     weight: float | None = None,
 ) -> None:
-    """Refuse a file that is not exactly a contribution to a round of `kind` for this `model` and type of `label`.
+    """Refuse a file that is not exactly a contribution to a round of `kind` of a study, for this `model`.
 
     What is said holds nothing of the file, not even a name of a segment: the words may leave the hospital, too.
 
@@ -48,7 +49,7 @@ def check(
              an epsilon: TRAIN then has no metrics, for they would have no noise. PREPARE never has any.
     Raises:  Invalid: (1) its header is not the plain one of its segments, so that more could be hidden in it (2) a
              segment is lacking, or one is there that is not of such a round (3) a type or a length is another one
-             (4) metrics are not those of the label (5) the weight is no number of patients, or not the plan's
+             (4) metrics are not those of the study (5) the weight is no number of patients, or not the plan's
              (6) sums of PREPARE are more than so many patients add up to. That nothing lies between or after the
              segments, who reads the file has seen.
     """
@@ -71,7 +72,7 @@ def check(
         if told:
             raise Invalid("the contribution holds figures, and there is no model yet", "update the agent")
     elif told or judged:
-        metrics.check(label, told)
+        evaluation.check(study, kind, told)
     found = float(contribution.arrays["weight"][0])
     if weight is not None:
         if found != weight:

@@ -204,8 +204,8 @@ class Ingest:
             vectors = chain.read(self.shelf.read(tx, Digest(answer.contribution.digest)))
             if not chain.finite(vectors):
                 raise Invalid("a value of the contribution is not finite", "lower the learning rate of the study")
-        sums, label = plugins.sums_of(study, answer.kind, model[1]), study.contract.label.type
-        layout.check(vectors, model, answer.kind, label, sums, weight=study.privacy.weight)
+        sums = plugins.sums_of(study, answer.kind, model[1])
+        layout.check(vectors, model, answer.kind, study, sums, weight=study.privacy.weight)
 
     def _model(self, tx: Transaction, state: Digest) -> layout.Shape:
         """Type and length of the model in a state; what is named by its digest does not change."""

@@ -7,11 +7,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+import numpy as np
 from sqlalchemy import bindparam, select, update
 
 from consilium import plugins
-from consilium.algorithms import metrics, preparation
+from consilium.algorithms import evaluation, figure, metrics, preparation, worth
 from consilium.algorithms.base import Single, fits
+from consilium.algorithms.layout import METRICS
 from consilium.coordinator import steps
 from consilium.coordinator.conduct import Conduct
 from consilium.core import round as machine
@@ -34,6 +36,7 @@ BATCH = 64
 """Small contributions that are in memory at once while they are summed."""
 LITTLE = 4 << 20
 """So many bytes of contributions are summed in the transaction of the last answer; nobody else writes meanwhile."""
+WITHHELD = "withheld: nobody has sums of single hospitals under secure_sum"
 log = logging.getLogger(__name__)
 _DONE = Hot(
     update(effects).where(effects.c.key == bindparam("of"))
@@ -112,7 +115,10 @@ class Performer:
         made = self.shelf.make(lambda out: chain.fold(total, stamp, out, needs.single), needs.largest)
         # `plain` shows each hospital's sums to the coordinator, and each hospital signed that it knows.
         singles = {site: read_figures(plan.study, part) for site, part in zip(sites, parts, strict=True)}
-        return Sum(made, {**(before.figures if before else {}), **singles})
+        alone, known = dict[SiteId, dict[str, Array]](), before or Sum(made, {})
+        if needs.kind is machine.Kind.EVALUATE and evaluation.full(plan.study):
+            alone = {site: sums_of(chain.read(part).arrays) for site, part in zip(sites, parts, strict=True)}
+        return Sum(made, {**known.figures, **singles}, alone={**known.alone, **alone})
 
     def _opened(
         self, plan: Plan, needs: Needs, sealed: steps.Sealed, stamp: dict[str, str], parts: list[chain.Source]
@@ -134,6 +140,8 @@ class Performer:
             step = partial(preparation.advance, study, strategy(study), before, needs.state, sums, run, needs.number)
             state = self.shelf.make(step, needs.state_size)
         figures = {"all": read_figures(plan.study, sums), "sites": total.figures, **total.more}
+        if needs.kind is machine.Kind.EVALUATE:
+            figures["evaluation"] = judged(plan.study, chain.read(sums).arrays, total.alone)
         return Done(run, needs.number, needs.kind.value, state, total.total, figures, total.opening)
 
     def at_once(self, tx: Transaction, conduct: Conduct) -> Conduct:
@@ -186,12 +194,16 @@ class Performer:
 
 @dataclass(frozen=True)
 class Sum:
-    """Contributions of a round, summed so far; and each site's figures. `opening`: see `Done`."""
+    """Contributions of a round, summed so far; and each site's figures. `opening`: see `Done`.
+
+    `alone`: each site's sums over held-out patients in the last round, where they can be seen.
+    """
 
     total: Stored
     figures: dict[SiteId, Any]
     more: dict[str, Any] = field(default_factory=dict)
     opening: tuple[int, str] | None = None
+    alone: dict[SiteId, dict[str, Array]] = field(default_factory=dict)
 
 
 def clipped(study: Study, number: int, sites: int, sums: chain.Source) -> int:
@@ -230,10 +242,26 @@ def read_figures(study: Study, source: chain.Source) -> dict[str, Any]:
 
 def figures_of(study: Study, arrays: Mapping[str, Array]) -> dict[str, Any]:
     """The same from segments."""
-    sums = {name.removeprefix("metrics/"): array for name, array in arrays.items() if name.startswith("metrics/")}
+    sums = sums_of(arrays)
     if not sums:
         return {}
-    found: dict[str, Any] = metrics.to_json(
+    found: dict[str, Any] = figure.to_json(
         metrics.figures(study.contract.label.type, sums, study.evaluation.confidence)
     )
     return found
+
+
+def sums_of(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The metrics among segments, under their own names."""
+    return {name.removeprefix(METRICS): np.array(array) for name, array in arrays.items() if name.startswith(METRICS)}
+
+
+def judged(
+    study: Study, arrays: Mapping[str, Array], alone: Mapping[SiteId, Mapping[str, Array]]
+) -> dict[str, Any] | None:
+    """What the final model is worth, by the segments of the last round's sum; None where the study asks for less."""
+    sums = sums_of(arrays)
+    if not evaluation.full(study) or not sums:
+        return None
+    sites = {str(site): counted for site, counted in alone.items() if counted}
+    return worth.judged(study, sums, sites, "" if sites else WITHHELD)

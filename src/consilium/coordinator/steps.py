@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
-import numpy as np
 from pydantic import ValidationError
 from sqlalchemy import bindparam, func, select
 
 from consilium import plugins
-from consilium.algorithms import metrics
+from consilium.algorithms import evaluation
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core import state as chain
@@ -116,8 +115,7 @@ def layout(plan: Plan, kind: str, model: tuple[str, int], sites: int) -> Layout:
 @lru_cache(maxsize=64)  # every vector that comes is compared with it
 def _layout(plan: bytes, kind: str, model: tuple[str, int], sites: int) -> Layout:
     study = Plan.load(plan).study
-    sums = metrics.sums(study.contract.label.type, np.zeros(0), np.zeros(0))
-    shapes = {name: (chain.kind(array), array.size) for name, array in sums.items()}
+    shapes = {name: (chain.kind(array), array.size) for name, array in evaluation.nothing(study, kind).items()}
     return Layout.of(study, kind, model, shapes, sites, plugins.sums_of(study, kind, model[1]))
 
 

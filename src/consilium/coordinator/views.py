@@ -180,7 +180,8 @@ def participation(tx: Transaction, run: RunId, since: int = 0) -> list[Json]:
         elif kind == "Answered" and body["phase"] == machine.Phase.APPLY:
             row = told[current["round"]]
             done = {"closed": _text(at), "state": row.state, "aggregate": row.aggregate}
-            current |= {**done, "figures": json.loads(row.figures), "performed_by": row.performed_by}
+            figures = {name: told for name, told in json.loads(row.figures).items() if name != "evaluation"}
+            current |= {**done, "figures": figures, "performed_by": row.performed_by}
         elif kind == "Withdrew":
             current["refused"] = {**current["refused"], body["site"]: body["reason"]}
         elif kind == "Cancelled":
@@ -229,9 +230,17 @@ def result_view(tx: Transaction, run: RunId) -> Json:
         "rounds_done": len(done),
         "figures": last["figures"] if last else None,
         "judged": judged,
+        "evaluation": _evaluation(tx, run, last["round"]) if last and last["kind"] == "EVALUATE" else None,
         "privacy": protects(plan.study),
         "learns": learns(plan.study),
     }
+
+
+def _evaluation(tx: Transaction, run: RunId, last: int) -> Json | None:
+    """What the final model is worth, by the round that judges it; None where the study asks for less."""
+    row = tx.find(results, run=run, round=last)
+    found: Json | None = None if row is None else json.loads(row.figures).get("evaluation")
+    return found
 
 
 def _text(at: datetime) -> str:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -438,6 +439,34 @@ class Deadlines(Part):
     round_s: float = Field(3600.0, gt=0, le=30 * 86400, description="one round, in seconds")
 
 
+EDGES = 200
+"""Thresholds are multiples of one by this: edges of the histograms from which counts follow."""
+
+
+def _edge(value: float) -> float:
+    if abs(value * EDGES - round(value * EDGES)) > 1e-6:
+        raise ValueError(f"must be a multiple of {1 / EDGES:g}")
+    return round(value * EDGES) / EDGES
+
+
+Threshold = Annotated[float, Field(gt=0, lt=1), AfterValidator(_edge)]
+
+
+class Group(Part):
+    """Patients judged apart: by each category of a feature, or by bands of a number."""
+
+    feature: Identifier = Field(description="id of a feature of the contract")
+    edges: tuple[float, ...] | None = Field(
+        None, min_length=1, max_length=19, description="of a number: where bands end, in its unit, in rising order"
+    )
+
+    @model_validator(mode="after")
+    def _edges_rise(self) -> "Group":
+        if self.edges is not None and list(self.edges) != sorted(set(self.edges)):
+            raise ValueError("`edges` must rise")
+        return self
+
+
 class Evaluation(Part):
     """Held-out patients at each site, chosen by a hash of the patient and this seed."""
 
@@ -446,6 +475,26 @@ class Evaluation(Part):
     )
     split_seed: int = Field(1, ge=0, lt=2**31, description="another seed holds out other patients")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals of figures")
+    figures: Literal["full", "headline"] = Field(
+        "full",
+        description="what the last round tells of the final model. full: calibration, thresholds, decision curve and "
+        "groups of patients as well; headline: what every round tells",
+    )
+    threshold: Threshold = Field(
+        0.5,
+        description="score from which on the model says yes, for the confusion matrix; chosen before anybody is judged",
+    )
+    thresholds: tuple[Threshold, ...] = Field(
+        tuple(round(0.05 * step, 2) for step in range(1, 20)),
+        max_length=99,
+        description="of the table and the decision curve",
+    )
+    groups: tuple[Group, ...] | None = Field(
+        None,
+        max_length=20,
+        description="features by which patients are judged apart; none given: sex and age, where the contract has "
+        "features of these names",
+    )
 
 
 class Study(Part):
@@ -581,6 +630,23 @@ class Study(Part):
         numbers = {feature.id for feature in self.contract.features if feature.type == "number"}
         if others := sorted(self.prepare.bins.keys() - numbers):
             raise ValueError(f"`prepare.bins` names {', '.join(others)}, which is no number of the contract")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_are_of_the_contract(self) -> "Study":
+        features = {feature.id: feature for feature in self.contract.features}
+        asked = self.evaluation.groups or ()
+        for group in asked:
+            feature = features.get(group.feature)
+            if feature is None:
+                raise ValueError(f"`evaluation.groups` names {group.feature}, which is no feature of the contract")
+            if (feature.type == "number") != (group.edges is not None):
+                raise ValueError(
+                    f"`evaluation.groups`: {group.feature} is a {feature.type}; a number needs `edges`, and a category "
+                    "has none"
+                )
+        if len({group.feature for group in asked}) < len(asked):
+            raise ValueError("`evaluation.groups` names a feature twice")
         return self
 
     @model_validator(mode="after")

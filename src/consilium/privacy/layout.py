@@ -202,7 +202,8 @@ def _per_patient(study: Study, name: str) -> float:
     beyond = 4 * largest  # what a model predicts may lie outside the label's range
     known = {"logloss": 32.0, "sy": largest, "syy": largest**2, "sae": beyond, "sse": beyond**2}
     known["deviance"] = max(UNKNOWN, 100 * largest)  # of a patient with the largest label and a rate of 1e-12
-    return known.get(name.removeprefix("metrics/"), 1.0)
+    known |= {"logloss_squares": 32.0**2, "evidence_of_positives": 32.0, "evidence_expected": 32.0}
+    return known.get(name.removeprefix("metrics/").removeprefix("groups/"), 1.0)
 
 
 def _parts(values: Any) -> Iterator[Any]:

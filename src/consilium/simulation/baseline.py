@@ -14,7 +14,7 @@ import click
 import numpy as np
 
 from consilium import plugins, studyfile
-from consilium.algorithms import metrics, preparation
+from consilium.algorithms import figure, metrics, preparation
 from consilium.algorithms.base import Curvature, Here, Local, LocalObjective, Strategy
 from consilium.api import freeze
 from consilium.console.cli import output
@@ -81,7 +81,7 @@ class Bench:
         """Figures of a model on these patients."""
         kind = self.study.contract.label.type
         sums = metrics.sums(kind, self.trainer.predict(self.study, model, x).astype(np.float64), y)
-        return metrics.to_json(metrics.figures(kind, sums, self.study.evaluation.confidence))
+        return figure.to_json(metrics.figures(kind, sums, self.study.evaluation.confidence))
 
 
 @dataclass(frozen=True)

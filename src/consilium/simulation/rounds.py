@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from consilium.algorithms import preparation
-from consilium.coordinator.perform import clipped, figures_of, read_figures, single, strategy
+from consilium.coordinator.perform import clipped, figures_of, judged, read_figures, single, strategy, sums_of
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core import state as chain
@@ -22,6 +22,7 @@ from consilium.core.ids import COORDINATOR, Digest, SiteId, digest
 from consilium.core.round import Answered, DeadlinePassed, Phase
 from consilium.core.run import Run
 from consilium.core.study import Plan
+from consilium.core.tensors import Array
 from consilium.privacy.layout import CLAMPED
 from consilium.simulation import sums
 from consilium.simulation.conditions import Conditions
@@ -29,6 +30,8 @@ from consilium.simulation.executors import Asked, Executor, Turn
 from consilium.site.seats import layout_of
 
 Figures = dict[str, Any]
+Alone = dict[SiteId, dict[str, Array]]
+"""What each site counted of its held-out patients."""
 NOTHING = digest(b"")
 """What stands for the digest of an answer: no bytes travel here."""
 
@@ -110,7 +113,7 @@ class Simulation:
             fold, _ = runs.step(fold, runs.Opened(number, kind, tuple(sites), 1, max(study.quorum, least), least))
             fold, seen = self._gathered(fold, slow)
             took_part = sorted(fold.round.counted) if fold.round is not None else []
-            single_, summed = self._summed(Asked(kind.value, number, state, self.folder), took_part, len(sites))
+            single_, alone, summed = self._summed(Asked(kind.value, number, state, self.folder), took_part, len(sites))
             if kind is not machine.Kind.EVALUATE:
                 after = self.folder / f"state-{number}"
                 step = partial(preparation.advance, study, strategy(study), state, named, summed, self.name, number)
@@ -119,6 +122,8 @@ class Simulation:
                 state = after
             fold, _ = runs.step(fold, Answered(COORDINATOR, Phase.APPLY, named))
             figures = {"all": read_figures(study, summed), "sites": single_}
+            if kind is machine.Kind.EVALUATE:
+                figures["evaluation"] = judged(study, chain.read(summed).arrays, alone)
             self.each(self._told(fold, seen, summed, figures["all"], time.perf_counter() - began))
         return Outcome(state, named, tuple(fold.took_part[fold.number]), figures)
 
@@ -150,9 +155,13 @@ class Simulation:
             seen = replace(seen, lasted_s=seen.lasted_s + took_s)
         return fold, seen
 
-    def _summed(self, asked: Asked, sites: Sequence[str], cohort: int) -> tuple[Figures, Path]:
-        """Let these train or judge, and add up what comes of it; figures of single sites when the model is judged."""
+    def _summed(self, asked: Asked, sites: Sequence[str], cohort: int) -> tuple[Figures, Alone, Path]:
+        """Let these train or judge, and add up what comes of it.
+
+        When the model is judged, figures of single sites, and the sums of each, as far as they are asked for.
+        """
         study, found, summed = self.plan.study, Figures(), self.folder / "sums"
+        alone: Alone = {}
         total = self._sum(asked, cohort)
         turns = list(map(self._turn, sites) if self._kept or study.privacy.epsilon is not None else map(Turn, sites))
         for sent in self.execute(asked, turns):
@@ -163,11 +172,12 @@ class Simulation:
                 self._kept[site] = path
             if asked.kind == "EVALUATE":
                 for at, site in enumerate(sent.sites):
-                    found[site] = figures_of(study, {name: rows[at] for name, rows in sent.rows.items()})
+                    mine = {name: rows[at] for name, rows in sent.rows.items()}
+                    found[site], alone[SiteId(site)] = figures_of(study, mine), sums_of(mine)
         total.write({"run": self.name, "round": str(asked.number), "kind": asked.kind}, summed)
         if study.privacy.recipe == "secure_sum":
             clipped(study, asked.number, len(sites), summed)  # a run of a federation would end here, too
-        return found, summed
+        return found, alone, summed
 
     def _sum(self, asked: Asked, cohort: int) -> sums.Sum:
         if self.plan.study.privacy.recipe == "secure_sum":

@@ -129,7 +129,8 @@ def document(found: Found, wanted: Wanted) -> Json:
         },
         "hospitals": _hospitals(found), "rounds": [_round(told) for told in found.rounds],
         "figures": {"all": figures["all"], "sites": figures["sites"], "between_sites": _between(figures["sites"])},
-        "model": found.outcome.digest, **({"regression": found.fit.to_json()} if found.fit else {}),
+        "evaluation": figures["evaluation"], "model": found.outcome.digest,
+        **({"regression": found.fit.to_json()} if found.fit else {}),
     }  # fmt: skip
 
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from consilium.algorithms import encode, metrics
+from consilium.algorithms import encode, evaluation, groups
 from consilium.algorithms.base import Here, parts_of
 from consilium.algorithms.fedavg import FedAvg
 from consilium.algorithms.fedopt import FedAvgM, FedOpt
 from consilium.algorithms.fedprox import FedProx
+from consilium.algorithms.groups import Members
 from consilium.core import state as chain
 from consilium.core.errors import Conflict
 from consilium.core.tensors import Array, Tensors, Vector, unflatten
@@ -42,10 +43,11 @@ class Stack:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out patients of all sites: x (n, p), label (n,), and the site of each, an index (n,)."""
+    """Held-out patients of all sites: x (n, p), label (n,), groups (n, groups), and the site of each, an index (n,)."""
 
     x: Floats
     label: Floats
+    groups: Members
     site: npt.NDArray[np.int64]
 
 
@@ -99,12 +101,11 @@ class Vectorised:
 
     def _judged(self, model: Vector, names: set[str] | None) -> Tensors:
         """The sums over held-out patients of these sites, or of all."""
-        held, x, label = self._held_out, self._held_out.x, self._held_out.label
-        if names is not None:
-            mine = np.zeros(len(self._place), dtype=bool)
-            mine[[self._place[name] for name in names]] = True
-            x, label = x[mine[held.site]], label[mine[held.site]]
-        return self._sums(model, x, label)
+        if names is None:
+            return self._sums("TRAIN", model, slice(None))
+        mine = np.zeros(len(self._place), dtype=bool)
+        mine[[self._place[name] for name in names]] = True
+        return self._sums("TRAIN", model, mine[self._held_out.site])
 
     def _judged_apart(self, model: Vector, turns: Sequence[Turn]) -> Iterator[Sent]:
         """The sums of each site, one after the other."""
@@ -114,12 +115,13 @@ class Vectorised:
             place = self._place[turn.site]
             part = slice(int(ends[place - 1]) if place else 0, int(ends[place]))
             weight = np.array([float(self._patients[turn.site])])  # training patients, as in every round
-            found = {"weight": weight, **self._sums(model, held.x[part], held.label[part])}
+            found = {"weight": weight, **self._sums("EVALUATE", model, part)}
             yield Sent((turn.site,), {name: array[None] for name, array in found.items()})
 
-    def _sums(self, model: Vector, x: Floats, label: Floats) -> Tensors:
-        score = self._trainer.predict(self._study, unflatten(model, self._work.like), x)
-        found = metrics.sums(self._study.contract.label.type, score.astype(np.float64), label)
+    def _sums(self, kind: str, model: Vector, of: slice | Members) -> Tensors:
+        held = self._held_out
+        score = self._trainer.predict(self._study, unflatten(model, self._work.like), held.x[of]).astype(np.float64)
+        found = evaluation.sums(self._study, kind, score, held.label[of], held.groups[of])
         return {f"metrics/{name}": array for name, array in found.items()}
 
 
@@ -140,7 +142,9 @@ def _stacked(sites: Sites, learned: Mapping[str, Array]) -> tuple[list[Stack], H
     held = [rows[patients.test[rows]] for rows in sites.rows.values()]
     mine = patients.at(np.concatenate(held))
     index = np.repeat(np.arange(len(held)), [len(rows) for rows in held])
-    return stacks, HeldOut(encode.encode(study.contract, mine.columns, study.prepare, learned), mine.label, index)
+    apart = groups.members(study, mine.columns, len(mine.label))
+    x = encode.encode(study.contract, mine.columns, study.prepare, learned)
+    return stacks, HeldOut(x, mine.label, apart, index)
 
 
 def _trained(sites: Sites, site: str) -> npt.NDArray[np.int64]:

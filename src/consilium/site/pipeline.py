@@ -135,8 +135,7 @@ class Pipeline:
             study, asked = plan.study, plan.study.privacy
             sums = plugins.sums_of(study, permit.kind, model[1])
             update = ("F64", model[1]) if asked.shared else model  # as exact as noise is added to it
-            label = study.contract.label.type
-            layout.check(vectors, update, permit.kind, label, sums, judged=True, weight=asked.weight)
+            layout.check(vectors, update, permit.kind, study, sums, judged=True, weight=asked.weight)
             if permit.wheel and not chain.finite(vectors):  # our own trainers see to that
                 raise Invalid("a value of the contribution is not finite")
         except Invalid as error:

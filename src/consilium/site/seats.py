@@ -15,10 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from sqlite3 import Row
 
-import numpy as np
-
 from consilium import plugins
-from consilium.algorithms import metrics
+from consilium.algorithms import evaluation
 from consilium.core import state as chain
 from consilium.core.errors import Refused
 from consilium.core.ids import Digest, SiteId, digest
@@ -292,8 +290,7 @@ def layout_of(plan: Plan, kind: str, state: Path, sites: int) -> Layout:
 @lru_cache(maxsize=16)  # each phase asks for it
 def _layout(plan: bytes, kind: str, model: tuple[str, int], sites: int) -> Layout:
     study = Plan.load(plan).study
-    sums = metrics.sums(study.contract.label.type, np.zeros(0), np.zeros(0))
-    shapes = {name: (chain.kind(array), array.size) for name, array in sums.items()}
+    shapes = {name: (chain.kind(array), array.size) for name, array in evaluation.nothing(study, kind).items()}
     return Layout.of(study, kind, model, shapes, sites, plugins.sums_of(study, kind, model[1]))
 
 

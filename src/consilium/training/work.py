@@ -4,13 +4,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from consilium import plugins
-from consilium.algorithms import encode, metrics, preparation
+from consilium.algorithms import encode, evaluation, groups, preparation
 from consilium.algorithms.base import Curvature, Here, Local, LocalObjective, Strategy, parts_of, run, used
+from consilium.algorithms.groups import Members
 from consilium.core import state as chain
 from consilium.core.errors import DataUnusable, DigestMismatch, Invalid, StudyInvalid
 from consilium.core.ids import digest
@@ -25,11 +25,15 @@ from consilium.training.linear import steps
 
 @dataclass(frozen=True)
 class Examples:
-    """Encoded patients: x (n, p), label y (n,), and which of them are held out for testing (n,)."""
+    """Encoded patients: x (n, p), label y (n,), which of them are held out for testing (n,), and their groups.
+
+    Args:    groups: (n, groups), who belongs to which of those that are judged apart; None: there are none.
+    """
 
     x: Floats
     y: Floats
-    test: np.ndarray[Any, np.dtype[np.bool_]]
+    test: Members
+    groups: Members | None = None
 
     @property
     def training(self) -> tuple[Floats, Floats]:
@@ -44,11 +48,12 @@ class Rows:
 
     columns: Mapping[str, Floats]
     y: Floats
-    test: np.ndarray[Any, np.dtype[np.bool_]]
+    test: Members
 
     def encoded(self, study: Study, learned: Mapping[str, Array] | None = None) -> Examples:
         """Encoded patients, by what the study asks for and what was learned of it."""
-        return Examples(encode.encode(study.contract, self.columns, study.prepare, learned), self.y, self.test)
+        apart = groups.members(study, self.columns, len(self.y))
+        return Examples(encode.encode(study.contract, self.columns, study.prepare, learned), self.y, self.test, apart)
 
     def sums(self, study: Study) -> Floats:
         """What a round of preparation adds up, over training patients."""
@@ -163,7 +168,7 @@ class Work:
         segments, kept = self.strategy.contribution(here, local)
         if weight is not None:
             return Update(segments, kept)  # figures would leave without noise
-        return Update({**segments, **self._metrics(used(passes), examples)}, kept)
+        return Update({**segments, **self._metrics("TRAIN", used(passes), examples)}, kept)
 
     def evaluate(self, state: Path, memory: Mapping[str, Array] | None = None) -> Update:
         """Metrics on held-out patients of the model that is used here."""
@@ -171,7 +176,7 @@ class Work:
         vector = used(self.strategy.passes(self._here(state, memory, examples)))
         noised = self.plan.study.privacy.epsilon is not None
         weight = private.weight(self.plan.study) if noised else self._patients
-        return Update({"weight": weight, **self._metrics(vector, examples)})
+        return Update({"weight": weight, **self._metrics("EVALUATE", vector, examples)})
 
     def own(self, state: Path, memory: Mapping[str, Array]) -> Tensors | None:
         """The model that is used here, by name, where it is another than the common one."""
@@ -200,10 +205,11 @@ class Work:
 
         return Here({**arrays, "model": np.array(arrays["model"])}, memory or {}, parts_of(self.like), loss)
 
-    def _metrics(self, vector: Vector, examples: Examples) -> Tensors:
-        test = examples.test
-        score = self.trainer.predict(self.plan.study, unflatten(vector, self.like), examples.x[test])
-        found = metrics.sums(self.plan.study.contract.label.type, score.astype(np.float64), examples.y[test])
+    def _metrics(self, kind: str, vector: Vector, examples: Examples) -> Tensors:
+        study, test, apart = self.plan.study, examples.test, examples.groups
+        score = self.trainer.predict(study, unflatten(vector, self.like), examples.x[test])
+        members = np.zeros((len(score), 0), dtype=bool) if apart is None else apart[test]
+        found = evaluation.sums(study, kind, score.astype(np.float64), examples.y[test], members)
         return {f"metrics/{name}": array for name, array in found.items()}
 
 

@@ -11,17 +11,26 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consilium.algorithms import layout, metrics
+from consilium.algorithms import evaluation, groups, layout
 from consilium.algorithms.fedavg import FedAvg
 from consilium.core import state as chain
 from consilium.core.errors import Invalid
+from consilium.core.study import Study
 from consilium.core.tensors import to_safetensors
 from consilium.core.update import Sum
+from consilium.testing.trainers import a_study
 
-JUDGED = {
-    f"metrics/{name}": array
-    for name, array in metrics.sums("binary", np.array([0.2, 0.9]), np.array([0.0, 1.0])).items()
-}
+STUDY = a_study("binary", {"kind": "logistic"})
+
+
+def judged(kind: str) -> dict[str, Any]:
+    """Sums over two held-out patients."""
+    members = np.zeros((2, len(groups.asked(STUDY))), dtype=bool)
+    counted = evaluation.sums(STUDY, kind, np.array([0.2, 0.9]), np.array([0.0, 1.0]), members)
+    return {f"metrics/{name}": array for name, array in counted.items()}
+
+
+JUDGED, FINALLY = judged("TRAIN"), judged("EVALUATE")
 GOOD: dict[str, Any] = {"update": np.zeros(3), "weight": np.array([10.0]), **JUDGED}
 
 
@@ -31,23 +40,23 @@ def sent(arrays: dict[str, Any], metadata: dict[str, str] | None = None) -> byte
     return out.getvalue()
 
 
-def check(folder: Path, data: bytes, kind: str = "TRAIN", label: str = "binary", **more: Any) -> None:
+def check(folder: Path, data: bytes, kind: str = "TRAIN", study: Study = STUDY, **more: Any) -> None:
     state, path = folder / "state", folder / "sent"
     with state.open("wb") as file:
         chain.begin(FedAvg({}), to_safetensors({"w": np.zeros(3)}), "r-1", file)
     path.write_bytes(data)
-    layout.check(chain.read(path), layout.model_of(chain.read(state)), kind, label, **more)
+    layout.check(chain.read(path), layout.model_of(chain.read(state)), kind, study, **more)
 
 
 def test_what_our_agent_sends_is_accepted(tmp_path: Path) -> None:
     check(tmp_path, sent(GOOD), judged=True)
-    check(tmp_path, sent({"weight": np.array([10.0]), **JUDGED}), kind="EVALUATE", judged=True)
+    check(tmp_path, sent({"weight": np.array([10.0]), **FINALLY}), kind="EVALUATE", judged=True)
     check(tmp_path, sent(BARE))
 
 
 def test_under_an_epsilon_a_round_of_training_has_no_figures_and_the_plans_own_weight(tmp_path: Path) -> None:
     check(tmp_path, sent(BARE), judged=True, weight=10.0)
-    check(tmp_path, sent({"weight": np.array([10.0]), **JUDGED}), kind="EVALUATE", judged=True, weight=10.0)
+    check(tmp_path, sent({"weight": np.array([10.0]), **FINALLY}), kind="EVALUATE", judged=True, weight=10.0)
     check(tmp_path, sent({**BARE, "weight": np.array([0.5])}), judged=True, weight=0.5)
     with pytest.raises(Invalid, match="no noise is added"):
         check(tmp_path, sent(GOOD), weight=10.0)
@@ -112,7 +121,7 @@ def test_what_cannot_be_summed_or_judged_is_refused(tmp_path: Path, name: str) -
 
 def test_metrics_of_another_label_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Invalid):
-        check(tmp_path, sent(GOOD), label="count")
+        check(tmp_path, sent(GOOD), study=a_study("count", {"kind": "poisson"}))
 
 
 def headed(change: Callable[[dict[str, Any]], Any]) -> bytes:

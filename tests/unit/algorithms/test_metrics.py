@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as judge
 
-from consilium.algorithms import metrics
+from consilium.algorithms import figure, metrics
 from consilium.core.errors import Invalid
 
 KINDS = ("binary", "number", "count")
@@ -85,7 +85,7 @@ def test_the_interval_of_the_auroc_is_that_of_delong(seed: int, confidence: floa
 @pytest.mark.parametrize(("count", "n"), [(0, 10), (10, 10), (1, 10), (7, 10), (300, 1000)])
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
 def test_a_proportion_has_the_interval_of_wilson(count: int, n: int, confidence: float) -> None:
-    found = metrics.proportion(float(count), float(n), confidence)
+    found = figure.proportion(float(count), float(n), confidence)
     theirs = stats.binomtest(count, n).proportion_ci(confidence, method="wilson")
     assert (found.value, found.n) == (count / n, n)
     assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
@@ -147,8 +147,8 @@ def test_whatever_a_site_sends_is_refused_or_gives_figures(kind: str, n: int, da
     except Invalid:
         return
     total = {name: array + metrics.sums(kind, *patients(kind, 9, 2))[name] for name, array in sent.items()}
-    for figure in metrics.figures(kind, total, 0.95).values():
-        for value in (figure.value, figure.low, figure.high):
+    for found in metrics.figures(kind, total, 0.95).values():
+        for value in (found.value, found.low, found.high):
             assert value is None or math.isfinite(value)
 
 

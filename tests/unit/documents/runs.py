@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from consilium.algorithms import metrics
+from consilium.algorithms import figure, metrics
 from consilium.core.study import Study
 
 Json = dict[str, Any]
@@ -30,7 +30,7 @@ def judged(apart: float, patients: int = 300, seed: int = 0) -> Json:
     chance = np.random.default_rng(seed)
     label = (np.arange(patients) % 2).astype(np.float64)
     score = 1 / (1 + np.exp(-(chance.normal(size=patients) + apart * (label - 0.5))))
-    return metrics.to_json(metrics.figures("binary", metrics.sums("binary", score, label), 0.95))
+    return figure.to_json(metrics.figures("binary", metrics.sums("binary", score, label), 0.95))
 
 
 def simulated(sites: dict[str, Json], rounds: int = 3) -> Json:

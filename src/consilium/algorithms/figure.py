@@ -1,0 +1,114 @@
+"""A figure: a value, its interval, and how many patients stand behind it; and intervals from variances.
+
+Proportions have Wilson's interval (1927); differences that of Zou and Donner 2008 (Statistics in Medicine 27:1693),
+from the intervals of both, which is Newcombe's (1998) where both are proportions.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+LEAST = 10
+"""Fewest patients of a class of whom a figure is drawn, and fewest in a cell that is shown."""
+FEW = "too few: fewer than ten positives or negatives"
+CELL = "too few: between one and nine patients in a cell"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value with its interval; `n` patients stand behind it. `note` says why there is none."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    note: str = ""
+
+
+def hidden(n: int, why: str) -> Figure:
+    """No figure, and why."""
+    return Figure(None, None, None, n, why)
+
+
+def plain(value: float, n: int) -> Figure:
+    """A figure without an interval."""
+    return Figure(value, None, None, n)
+
+
+def quantile(confidence: float) -> float:
+    """How many standard errors the interval of a normal variable reaches to either side."""
+    return NormalDist().inv_cdf(0.5 + confidence / 2)
+
+
+def proportion(count: float, n: float, confidence: float) -> Figure:
+    """A proportion with Wilson's score interval."""
+    if n == 0:
+        return hidden(0, "no patients")
+    z = quantile(confidence)
+    share, shrunk = count / n, 1 + z * z / n
+    centre = (share + z * z / (2 * n)) / shrunk
+    width = z / shrunk * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    low, high = min(max(centre - width, 0.0), share), max(min(centre + width, 1.0), share)  # rounding aside
+    return Figure(share, low, high, round(n))
+
+
+def cell(count: float, n: float, confidence: float) -> Figure:
+    """A proportion whose value is hidden where `count` or the rest are one to nine patients.
+
+    The interval then holds those of all shares that such a cell may have: it says what is safe to say.
+    """
+    small, rest = 0 < count < LEAST, 0 < n - count < LEAST
+    if not small and not rest:
+        return proportion(count, n, confidence)
+    ends = [float(c) for c in ((1, LEAST - 1) if small else (n - LEAST + 1, n - 1)) if 0 <= c <= n] or [0.0, n]
+    found = [proportion(end, n, confidence) for end in ends]
+    return Figure(None, found[0].low, found[-1].high, round(n), CELL)
+
+
+def around(
+    value: float, error: float, n: int, confidence: float, least: float = -math.inf, most: float = math.inf
+) -> Figure:
+    """A value with the interval of a normal variable; `error`: its standard error. Within [`least`, `most`]."""
+    width = quantile(confidence) * error
+    return Figure(value, max(value - width, least), min(value + width, most), n)
+
+
+def ratio(value: float, error: float, n: int, confidence: float) -> Figure:
+    """A positive value whose logarithm has the standard error `error`."""
+    factor = math.exp(min(quantile(confidence) * error, 700.0))
+    return Figure(value, value / factor, value * factor, n)
+
+
+def share(value: float, error: float, n: int, confidence: float) -> Figure:
+    """A value in (0, 1) with the standard error `error`, its interval on the scale of logits."""
+    if not 0 < value < 1:
+        return plain(value, n)
+    width = quantile(confidence) * error / (value * (1 - value))
+    odds = math.log(value / (1 - value))
+    low, high = (1 / (1 + math.exp(min(-end, 700.0))) for end in (odds - width, odds + width))
+    return Figure(value, low, high, n)
+
+
+def difference(one: Figure, other: Figure) -> Figure:
+    """`one` less `other`, of different patients, with an interval from those of both.
+
+    >>> gap = difference(Figure(0.8, 0.7, 0.9, 50), Figure(0.6, 0.5, 0.7, 50))
+    >>> round(gap.value, 6), round(gap.low, 6), round(gap.high, 6)
+    (0.2, 0.058579, 0.341421)
+    """
+    n = one.n + other.n
+    if one.value is None or other.value is None:
+        return hidden(n, one.note if one.value is None else other.note)
+    value = one.value - other.value
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return plain(value, n)
+    down = math.hypot(one.value - one.low, other.high - other.value)
+    up = math.hypot(one.high - one.value, other.value - other.low)
+    return Figure(value, value - down, value + up, n)
+
+
+def to_json(found: Mapping[str, Figure]) -> dict[str, dict[str, Any]]:
+    """Plain values for the wire and for files."""
+    return {name: dict(vars(figure)) for name, figure in found.items()}

@@ -1,0 +1,114 @@
+"""Groups of patients that are judged apart: sex, age bands, and what the study names. Both ends know them by the plan.
+
+What may be said of them is decided together: what is left unsaid must not follow from the rest (`apart`).
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium.algorithms.figure import LEAST
+from consilium.core.study import Contract, Feature, Group, Study
+
+Floats = npt.NDArray[np.float64]
+Members = npt.NDArray[np.bool_]
+SEX = ("sex", "gender")
+AGE = "age"
+AGES = (18.0, 40.0, 65.0, 80.0)
+"""Where bands of age end, in years."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A group: patients whose `feature` is the category `name`, or within [low, high)."""
+
+    feature: str
+    name: str
+    words: str
+    category: int | None = None
+    low: float = -np.inf
+    high: float = np.inf
+
+    def holds(self, values: Floats) -> Members:
+        """Who belongs to it, (n,); nobody whose value is missing (NaN)."""
+        if self.category is not None:
+            return np.asarray(values == self.category)
+        return (values >= self.low) & (values < self.high)
+
+
+def asked(study: Study) -> tuple[Part, ...]:
+    """The groups of a study, in order."""
+    if study.evaluation.figures != "full":
+        return ()
+    features = {feature.id: feature for feature in study.contract.features}
+    found = study.evaluation.groups
+    found = tuple(_usual(study.contract)) if found is None else found
+    return tuple(part for group in found for part in _parts(features[group.feature], group))
+
+
+def _usual(contract: Contract) -> list[Group]:
+    found = []
+    for feature in contract.features:
+        name = feature.id.casefold()
+        if name in SEX and feature.type == "category":
+            found.append(Group(feature=feature.id))
+        elif name == AGE and feature.range is not None and feature.unit == "a":
+            low, high = feature.range
+            if inside := tuple(edge for edge in AGES if low < edge < high):
+                found.append(Group(feature=feature.id, edges=inside))
+    return found
+
+
+def _parts(feature: Feature, group: Group) -> list[Part]:
+    if group.edges is None:
+        assert feature.categories is not None
+        return [
+            Part(feature.id, code, f"{feature.id} {code}", category=at) for at, code in enumerate(feature.categories)
+        ]
+    unit = "" if feature.unit in (None, "1", "a") else f" {feature.unit}"
+    ends = [-np.inf, *group.edges, np.inf]
+    found = []
+    for low, high in pairwise(ends):
+        name = (
+            f"below {high:g}" if low == -np.inf else f"{low:g} and above" if high == np.inf else f"{low:g} to {high:g}"
+        )
+        found.append(Part(feature.id, name, f"{feature.id} {name}{unit}", low=low, high=high))
+    return found
+
+
+def members(study: Study, columns: Mapping[str, Floats], n: int) -> Members:
+    """Who of n patients belongs to which group, (n, groups). Args: columns: of features, as a contract's table has."""
+    parts = asked(study)
+    found = np.zeros((n, len(parts)), dtype=bool)
+    for at, part in enumerate(parts):
+        found[:, at] = part.holds(columns[part.feature])
+    return found
+
+
+def apart(cells: Mapping[str, Collection[float]], whole: Collection[float], least: float = 0.0) -> frozenset[str]:
+    """Which of several disjoint groups may be shown beside the whole.
+
+    Each cell of a group that is shown is ten or more, or zero if `least` is; and what all others have together, which
+    follows from the whole, is ten or more or zero: if need be, the smallest of the groups is left out with them.
+
+    Args:    cells: of each group, counts of patients.   whole: the same of all.   least: fewest of each cell.
+
+    >>> sorted(apart({"a": (50, 40), "b": (3, 30), "c": (20, 12)}, (73, 82)))
+    ['a']
+    >>> sorted(apart({"a": (50, 40), "b": (20, 12)}, (70, 52)))
+    ['a', 'b']
+    """
+
+    def fine(count: float) -> bool:
+        return count >= max(LEAST, least) or (count == 0 and least == 0)
+
+    shown = {name for name, mine in cells.items() if all(map(fine, mine))}
+    while shown:
+        rest = [total - sum(tuple(cells[name])[at] for name in shown) for at, total in enumerate(whole)]
+        if all(count == 0 or count >= LEAST for count in rest):
+            break
+        shown.remove(min(shown, key=lambda name: (sum(cells[name]), name)))
+    return frozenset(shown)

@@ -1,0 +1,225 @@
+"""What the final model is worth: for all held-out patients, for groups of them, and for hospitals, from sums of sums.
+
+Small cells are hidden:
+
+- a figure stands behind ten positives and ten negatives or more, and so does what all that is left unsaid has together;
+- counts of one to nine patients are not shown, nor what they follow from by subtraction;
+- gaps between groups are counted, and those are `clear` that stand when all of them are looked at (Bonferroni).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from consilium.algorithms import calibration, decisions, discrimination, figure, groups
+from consilium.algorithms.decisions import Confusion, Counts, Row
+from consilium.algorithms.evaluation import part_of
+from consilium.algorithms.figure import FEW, LEAST, Figure
+from consilium.core.study import Study
+from consilium.core.tensors import Array
+
+FOLLOWS = "withheld: what is too small to be shown would follow from it"
+GAPS = ("auroc", "sensitivity", "specificity", "ppv", "calibration_in_the_large")
+"""Figures that are compared between groups."""
+HOSPITAL = "hospital"
+Json = dict[str, Any]
+Kinds = Mapping[str, Mapping[str, Mapping[str, Array]]]
+"""Sums of groups, by what sets them apart and by name."""
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What the model is worth for some patients. `note` says why there is nothing; counts are None where hidden.
+
+    Args:    figures: by name.   confusion: at the study's threshold.   curve: of calibration.   thresholds, cuts: the
+             table and decision curve, and the points of the ROC and precision-recall curves; of all patients alone.
+    """
+
+    n: int | None
+    positives: int | None
+    negatives: int | None
+    note: str = ""
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    confusion: Confusion | None = None
+    curve: tuple[calibration.Point, ...] = ()
+    thresholds: tuple[Row, ...] = ()
+    cuts: tuple[discrimination.Cut, ...] = ()
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How far a group is from the others of its kind. `clear`: it stands when all gaps are looked at together."""
+
+    feature: str
+    group: str
+    name: str
+    figure: Figure
+    clear: bool = False
+
+
+def worth(
+    total: Mapping[str, Array], study: Study, hide: tuple[bool, bool] = (False, False), whole: bool = False
+) -> Worth:
+    """What these patients' sums say.
+
+    Args:    hide: see `decisions.confusion`.   whole: whether tables and curves are wanted, too.
+    """
+    asked, n = study.evaluation, float(total["n"][0])
+    positives, negatives = total["positives"], total["negatives"]
+    sick, well = float(positives.sum()), float(negatives.sum())
+    if min(sick, well) < LEAST:
+        return Worth(round(n) if n >= LEAST else None, None, None, FEW)
+    at, sure = asked.threshold, asked.confidence
+    confusion = decisions.confusion(Counts.at(total, at), at, sure, hide)
+    found = {
+        "auroc": discrimination.auroc(positives, negatives, sure),
+        "auprc": discrimination.auprc(positives, negatives, sure),
+        "brier": _mean(total, "brier", sure),
+        "logloss": _mean(total, "logloss", sure),
+        "observed_to_expected": calibration.observed_to_expected(total, sure),
+        **calibration.fit(total, sure),
+        "calibration_error": calibration.distance(total, sure),
+        "prevalence": figure.proportion(sick, n, sure),
+        **confusion.figures,
+    }
+    return Worth(
+        round(n), round(sick), round(well), "", found, confusion, calibration.curve(total, sure),
+        decisions.table(total, asked.thresholds, at, sure) if whole else (),
+        discrimination.curve(positives, negatives) if whole else (),
+    )  # fmt: skip
+
+
+def _mean(total: Mapping[str, Array], name: str, confidence: float) -> Figure:
+    """A mean over patients, with the interval of its standard error."""
+    n, value = float(total["n"][0]), float(total[name][0]) / float(total["n"][0])
+    variance = max(float(total[f"{name}_squares"][0]) / n - value**2, 0.0)
+    return figure.around(value, (variance / max(n - 1, 1)) ** 0.5, round(n), confidence, 0.0)
+
+
+def judged(
+    study: Study, total: Mapping[str, Array], sites: Mapping[str, Mapping[str, Array]], withheld: str = ""
+) -> Json:
+    """Everything that may be shown, as plain values; `docs/explanation/figures.md` says what stands where.
+
+    Args:    total: sums over all hospitals.   sites: of single ones; empty where nobody has them, and `withheld` says
+             why.
+    """
+    count, kinds = len(groups.asked(study)), dict[str, dict[str, Mapping[str, Array]]]()
+    for at, part in enumerate(groups.asked(study)):
+        kinds.setdefault(part.feature, {})[part.name] = part_of(total, at, count)
+    told = {feature: _apart(study, parts, total) for feature, parts in kinds.items()}
+    alone = _apart(study, sites, total)
+    if sites:
+        kinds[HOSPITAL], told[HOSPITAL] = dict(sites), alone
+    found = _gaps(study, kinds, told)
+    sure, made = study.evaluation.confidence, sum(gap.figure.low is not None for gap in found)
+    told.pop(HOSPITAL, None)
+    return {
+        "version": 1,
+        "confidence": sure,
+        "threshold": study.evaluation.threshold,
+        "smallest_cell": LEAST,
+        "all": told_of(worth(total, study, whole=True)),
+        "auroc_within": discrimination.within(total["positives"], total["negatives"]),
+        "groups": {feature: {name: told_of(one) for name, one in parts.items()} for feature, parts in told.items()},
+        "sites": {site: told_of(one) for site, one in alone.items()},
+        "sites_withheld": withheld,
+        "gaps": [
+            {"feature": gap.feature, "group": gap.group, "name": gap.name, **vars(gap.figure), "clear": gap.clear}
+            for gap in found
+        ],
+        "comparisons": {
+            "made": made,
+            "by_chance": made * (1 - sure),
+            "clear": sum(gap.clear for gap in found),
+            "confidence_of_each": _each(sure, made),
+        },
+    }
+
+
+def _each(confidence: float, made: int) -> float:
+    """The confidence of each of so many intervals with which all hold together (Bonferroni)."""
+    return 1 - (1 - confidence) / max(made, 1)
+
+
+def _apart(study: Study, parts: Mapping[str, Mapping[str, Array]], total: Mapping[str, Array]) -> dict[str, Worth]:
+    """What may be shown of disjoint groups, beside the whole."""
+
+    def cells(of: Mapping[str, Array]) -> tuple[float, float]:
+        return float(of["positives"].sum()), float(of["negatives"].sum())
+
+    shown = groups.apart({name: cells(part) for name, part in parts.items()}, cells(total), LEAST)
+    at = study.evaluation.threshold
+    counts = {name: Counts.at(parts[name], at) for name in parts}
+    everybody = Counts.at(total, at)
+    sick = groups.apart({name: (c.hits, c.misses) for name, c in counts.items()}, (everybody.hits, everybody.misses))
+    well = groups.apart(
+        {name: (c.alarms, c.rejections) for name, c in counts.items()}, (everybody.alarms, everybody.rejections)
+    )
+    return {
+        name: worth(part, study, (name not in sick, name not in well))
+        if name in shown
+        else Worth(None, None, None, FEW if min(cells(part)) < LEAST else FOLLOWS)
+        for name, part in parts.items()
+    }
+
+
+def _gaps(study: Study, kinds: Kinds, told: Mapping[str, Mapping[str, Worth]]) -> list[Gap]:
+    """Each group that is shown against the others of its kind; of two groups, the first against the second."""
+    found = _compared(study, kinds, told, study.evaluation.confidence)
+    made = sum(gap.figure.low is not None for gap in found)
+    strict = _compared(study, kinds, told, _each(study.evaluation.confidence, made))
+    return [replace(gap, clear=_beyond(other.figure)) for gap, other in zip(found, strict, strict=True)]
+
+
+def _beyond(gap: Figure) -> bool:
+    return gap.low is not None and gap.high is not None and not gap.low <= 0 <= gap.high
+
+
+def _compared(study: Study, kinds: Kinds, told: Mapping[str, Mapping[str, Worth]], confidence: float) -> list[Gap]:
+    found = []
+    for feature, parts in kinds.items():
+        some = [name for name, part in parts.items() if float(part["n"][0])]
+        for name in some[:1] if len(some) == 2 else some:
+            others = [parts[other] for other in some if other != name]
+            known = told[feature][name].figures
+            if not others or not known:
+                continue
+            rest = {key: np.sum([other[key] for other in others], axis=0) for key in others[0]}
+            mine, theirs = (_told_apart(study, part, confidence) for part in (parts[name], rest))
+            for key in GAPS:
+                here = mine[key] if known[key].value is not None else known[key]
+                found.append(Gap(feature, name, key, figure.difference(here, theirs[key])))
+    return found
+
+
+def _told_apart(study: Study, total: Mapping[str, Array], confidence: float) -> dict[str, Figure]:
+    """The figures that are compared, of some patients."""
+    positives, negatives, at = total["positives"], total["negatives"], study.evaluation.threshold
+    if min(positives.sum(), negatives.sum()) < LEAST:
+        return dict.fromkeys(GAPS, figure.hidden(0, FEW))
+    found = {
+        "auroc": discrimination.auroc(positives, negatives, confidence),
+        **calibration.fit(total, confidence, [calibration.LARGE]),
+    }
+    found |= decisions.confusion(Counts.at(total, at), at, confidence).figures
+    return {key: found[key] for key in GAPS}
+
+
+def told_of(one: Worth) -> Json:
+    """Plain values of what the model is worth for some patients."""
+    found: Json = {name: getattr(one, name) for name in ("n", "positives", "negatives", "note")}
+    found["figures"] = figure.to_json(one.figures)
+    found["confusion"] = one.confusion and _matrix(one.confusion)
+    found["calibration_curve"] = [{**vars(point), "observed": vars(point.observed)} for point in one.curve]
+    found["thresholds"] = [
+        {**_matrix(row.confusion), **figure.to_json({**row.confusion.figures, "net_benefit_of_all": row.everybody})}
+        for row in one.thresholds
+    ]
+    return {**found, "cuts": [dict(vars(cut)) for cut in one.cuts]}
+
+
+def _matrix(one: Confusion) -> Json:
+    return {name: getattr(one, name) for name in ("threshold", "hits", "misses", "alarms", "rejections")}

@@ -1,0 +1,294 @@
+"""Figures from sums are those of the pooled patients, in all and by group; and what is too small is not shown."""
+
+import json
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consilium.algorithms import calibration, decisions, discrimination, evaluation, groups, worth
+from consilium.algorithms.figure import CELL, FEW, Figure, difference
+from consilium.core.errors import Invalid
+from unit.algorithms.judging import Patients, added, delong, fitted, study, theirs
+
+STUDY = study(threshold=0.3)
+HOSPITALS = [
+    Patients.drawn(900, 1),
+    Patients.drawn(700, 2, intercept=-0.3, slope=1.3),
+    Patients.drawn(500, 3, slope=1.8),
+]
+NAMES = ("north", "south", "west")
+POOLED = Patients(
+    np.concatenate([one.score for one in HOSPITALS]),
+    np.concatenate([one.label for one in HOSPITALS]),
+    {name: np.concatenate([one.columns[name] for one in HOSPITALS]) for name in ("age", "sex")},
+)
+PARTS = {(part.feature, part.name): part for part in groups.asked(STUDY)}
+EXACT = {"brier", "observed_to_expected"}
+"""To 1e-9."""
+LOOSE = {"auroc": 1e-3, "auprc": 5e-3}
+"""Of histograms."""
+INTERVAL = {"calibration_in_the_large": 1e-3}
+"""Its robust variance is of histograms; the intervals of the other two are as exact as their values."""
+
+
+@pytest.fixture(scope="module")
+def found() -> worth.Json:
+    sums = {name: one.sums(STUDY) for name, one in zip(NAMES, HOSPITALS, strict=True)}
+    return worth.judged(STUDY, added(list(sums.values())), sums)
+
+
+def same(told: worth.Json, patients: Patients) -> None:
+    """Whether what is told is what other packages find on these patients."""
+    figures = told["figures"]
+    for name, value in theirs(patients.score, patients.label, 0.3).items():
+        bound = 1e-9 if name in EXACT else LOOSE.get(name, 1e-7)
+        assert figures[name]["value"] == pytest.approx(value, abs=bound), name
+    value, error = delong(patients.score, patients.label)
+    assert figures["auroc"]["low"] == pytest.approx(value - 1.959964 * error, abs=1e-3)
+    assert figures["auroc"]["high"] == pytest.approx(value + 1.959964 * error, abs=1e-3)
+    for name, (value, low, high) in fitted(patients.score, patients.label).items():
+        got = figures[name]
+        assert got["value"] == pytest.approx(value, abs=1e-6), name
+        assert (got["low"], got["high"]) == pytest.approx((low, high), abs=INTERVAL.get(name, 1e-6)), name
+    assert (told["n"], told["positives"]) == (len(patients.label), patients.label.sum())
+
+
+def test_figures_of_all_are_those_of_the_pooled_patients(found: worth.Json) -> None:
+    same(found["all"], POOLED)
+
+
+@pytest.mark.parametrize("group", PARTS, ids=lambda of: of[1].replace(" ", "-"))
+def test_figures_of_a_group_are_those_of_its_patients_with_200_bins(found: worth.Json, group: tuple[str, str]) -> None:
+    chosen = PARTS[group].holds(POOLED.columns[group[0]])
+    same(found["groups"][group[0]][group[1]], POOLED.of(chosen))
+
+
+@pytest.mark.parametrize(("name", "patients"), list(zip(NAMES, HOSPITALS, strict=True)), ids=NAMES)
+def test_figures_of_a_hospital_are_those_of_its_patients(found: worth.Json, name: str, patients: Patients) -> None:
+    same(found["sites"][name], patients)
+
+
+def test_the_table_of_thresholds_and_the_decision_curve_are_those_of_the_pooled_patients(found: worth.Json) -> None:
+    rows = [row for row in found["all"]["thresholds"] if row["net_benefit"]["value"] is not None]
+    assert len(rows) >= 12 and 0.3 in {row["threshold"] for row in rows}
+    n, share = len(POOLED.label), POOLED.label.mean()
+    for row in rows:
+        at = row["threshold"]
+        for name, value in theirs(POOLED.score, POOLED.label, at).items():
+            if name in row:
+                assert row[name]["value"] == pytest.approx(value, abs=1e-9), (at, name)
+        assert row["net_benefit_of_all"]["value"] == pytest.approx(share - (1 - share) * at / (1 - at), abs=1e-9)
+        assert row["hits"] + row["misses"] + row["alarms"] + row["rejections"] == n
+
+
+def test_the_curve_has_the_observed_shares_of_the_pooled_patients(found: worth.Json) -> None:
+    points = found["all"]["calibration_curve"]
+    assert len(points) >= 8 and sum(point["n"] for point in points) == len(POOLED.label)
+    for point in points:
+        inside = (point["low"] <= POOLED.score) & (POOLED.score < point["high"])
+        assert point["observed"]["value"] == pytest.approx(POOLED.label[inside].mean(), abs=1e-12)
+        assert point["predicted"] == pytest.approx(POOLED.score[inside].mean(), abs=0.0005)
+
+
+def test_gaps_between_groups_are_those_of_their_patients_and_are_counted(found: worth.Json) -> None:
+    female = POOLED.columns["sex"] == 0
+    parts = [POOLED.of(chosen) for chosen in (female, ~female)]
+    apart = [theirs(part.score, part.label, 0.3) for part in parts]
+    gaps = {gap["name"]: gap for gap in found["gaps"] if (gap["feature"], gap["group"]) == ("sex", "female")}
+    for name in ("auroc", "sensitivity", "specificity", "ppv"):
+        assert gaps[name]["value"] == pytest.approx(apart[0][name] - apart[1][name], abs=2e-3)
+        assert gaps[name]["low"] < gaps[name]["value"] < gaps[name]["high"]
+    made = sum(gap["low"] is not None for gap in found["gaps"])
+    assert found["comparisons"]["made"] == made == (4 + 1 + 3) * len(worth.GAPS), (
+        "four bands, two sexes, three hospitals"
+    )
+    assert found["comparisons"]["confidence_of_each"] == pytest.approx(1 - 0.05 / made)
+    assert found["comparisons"]["by_chance"] == pytest.approx(0.05 * made)
+
+
+def test_an_unfair_model_has_a_clear_gap_and_a_fair_one_has_none() -> None:
+    fair = Patients.drawn(4000, 7)
+    female = fair.columns["sex"] == 0
+    chance = np.random.default_rng(1).permutation(np.flatnonzero(female))
+    score = fair.score.copy()
+    score[np.flatnonzero(female)] = fair.score[chance]  # for women the scores say nothing
+    for patients, expected in ((fair, False), (Patients(score, fair.label, fair.columns), True)):
+        total = patients.sums(STUDY)
+        gaps = [
+            gap for gap in worth.judged(STUDY, total, {})["gaps"] if gap["name"] == "auroc" and gap["feature"] == "sex"
+        ]
+        assert [gap["clear"] for gap in gaps] == [expected]
+
+
+def test_fewer_than_ten_of_a_class_are_not_drawn_nor_compared() -> None:
+    patients = POOLED.of(np.arange(300))
+    few = np.flatnonzero((patients.columns["sex"] == 0) & (patients.label == 1))[9:]
+    patients.label[few] = 0
+    told = worth.judged(STUDY, patients.sums(STUDY), {})
+    female = told["groups"]["sex"]["female"]
+    assert female["note"] == FEW and not female["figures"] and female["n"] is None and female["positives"] is None
+    male = told["groups"]["sex"]["male"]
+    assert male["note"] == worth.FOLLOWS and not male["figures"], "the women's are the whole without the men's"
+    assert told["all"]["figures"]["auroc"]["value"] is not None
+    assert not [gap for gap in told["gaps"] if gap["feature"] == "sex"]
+
+
+def test_with_fewer_than_ten_of_a_class_in_all_nothing_is_drawn() -> None:
+    patients = Patients(
+        POOLED.score[:60], (np.arange(60) < 9).astype(float), {k: v[:60] for k, v in POOLED.columns.items()}
+    )
+    told = worth.judged(STUDY, patients.sums(STUDY), {})
+    assert told["all"]["note"] == FEW and told["all"]["figures"] == {} and told["all"]["n"] == 60
+    assert told["all"]["positives"] is None and not told["all"]["thresholds"] and not told["all"]["cuts"]
+    assert all(one["note"] for parts in told["groups"].values() for one in parts.values())
+
+
+def test_withheld_hospitals_are_said_to_be() -> None:
+    told = worth.judged(STUDY, added([one.sums(STUDY) for one in HOSPITALS]), {}, "nobody knows them")
+    assert told["sites"] == {} and told["sites_withheld"] == "nobody knows them"
+    assert not [gap for gap in told["gaps"] if gap["feature"] == worth.HOSPITAL]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(30, 400), st.integers(0, 999), st.floats(-3, 1))
+def test_no_cell_of_one_to_nine_patients_is_shown_nor_follows_by_subtraction(n: int, seed: int, centre: float) -> None:
+    patients = Patients.drawn(n, seed, centre=centre)
+    total = patients.sums(STUDY)
+    told = worth.judged(STUDY, total, {"a": total})
+    cells = ("hits", "misses", "alarms", "rejections")
+    tables = [told["all"]["confusion"], *told["all"]["thresholds"], *(x["confusion"] for x in told["sites"].values())]
+    tables += [x["confusion"] for parts in told["groups"].values() for x in parts.values()]
+    counts = [row[name] for row in tables if row for name in cells if row[name] is not None]
+    shown = [row for row in told["all"]["thresholds"] if row["net_benefit"]["value"] is not None]
+    for one, other in pairwise(shown):
+        counts += [abs(one[name] - other[name]) for name in cells]
+    if told["all"]["confusion"]:
+        for parts in told["groups"].values():
+            for name in cells:
+                mine = [x["confusion"][name] for x in parts.values() if x["confusion"]]
+                whole = decisions.Counts.at(total, 0.3)
+                if mine and None not in mine:
+                    counts.append(getattr(whole, name) - sum(mine))
+    for point in told["all"]["calibration_curve"]:
+        events = round(point["n"] * point["observed"]["value"])
+        counts += [events, point["n"] - events]
+    assert not [count for count in counts if 0 < count < 10]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(2, 300), st.integers(0, 9999), st.sampled_from([200, 1000]), st.floats(0.1, 3))
+def test_the_auroc_of_histograms_is_as_close_as_is_said(n: int, seed: int, bins: int, spread: float) -> None:
+    patients = Patients.drawn(n, seed, spread=spread)
+    good, bad = patients.score[patients.label == 1], patients.score[patients.label == 0]
+    if not good.size or not bad.size:
+        return
+    exact = np.mean((good[:, None] > bad[None, :]) + 0.5 * (good[:, None] == bad[None, :]))
+    ours = [discrimination.histogram(patients.score, patients.label == of, bins) for of in (1, 0)]
+    value = discrimination.auroc(*ours, 0.95).value
+    assert value is not None and abs(value - exact) <= discrimination.within(*ours) + 1e-12
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_calibration_follows_from_sums_for_slopes_from_04_to_2(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    patients = Patients.drawn(
+        int(rng.integers(250, 4000)),
+        seed,
+        rng.uniform(-1, 1),
+        rng.uniform(0.5, 1.8),
+        rng.uniform(-2, 1),
+        rng.uniform(0.6, 1.8),
+    )
+    if min(patients.label.sum(), (1 - patients.label).sum()) < 10:
+        return
+    theirs_ = fitted(patients.score, patients.label)
+    if not 0.4 < theirs_["calibration_slope"][0] < 2:
+        return
+    one = patients.sums(STUDY)
+    rough = {name: one[name] for name in one if not name.startswith("groups/")}
+    rough["positives"], rough["negatives"] = (
+        one[name].reshape(200, 5).sum(axis=1) for name in ("positives", "negatives")
+    )
+    for total in (one, rough):
+        for name, figure in calibration.fit(total, 0.95).items():
+            assert figure.value == pytest.approx(theirs_[name][0], abs=1e-6)
+            assert (figure.low, figure.high) == pytest.approx(theirs_[name][1:], abs=INTERVAL.get(name, 1e-6))
+
+
+def test_scores_that_part_the_classes_have_no_slope_and_it_is_said() -> None:
+    label = np.repeat([0.0, 1.0], 50)
+    columns = {"age": np.full(100, 50.0), "sex": np.zeros(100)}
+    total = Patients(np.where(label == 1, 0.9, 0.2) + np.arange(100) / 2000, label, columns).sums(STUDY)
+    found = calibration.fit(total, 0.95)
+    assert found["calibration_slope"].value is None and "part the classes" in found["calibration_slope"].note
+    assert found["calibration_in_the_large"].value is not None
+
+
+def test_a_score_at_a_threshold_is_above_it_whatever_rounding_says() -> None:
+    edges = np.arange(1001) / 1000
+    assert np.array_equal(discrimination.places(edges, 1000), np.minimum(np.arange(1001), 999))
+    below = np.nextafter(edges[1:], 0)
+    assert np.array_equal(discrimination.places(below, 1000), np.arange(1000))
+
+
+def test_sums_of_hospitals_are_the_sums_of_all_their_patients() -> None:
+    whole = POOLED.sums(STUDY)
+    for name, array in added([one.sums(STUDY) for one in HOSPITALS]).items():
+        assert np.allclose(array, whole[name], rtol=1e-11, atol=1e-9), name
+
+
+def test_a_share_of_which_a_cell_is_small_has_an_interval_that_holds_every_share_it_may_be() -> None:
+    told = decisions.confusion(decisions.Counts(96, 4, 50, 50), 0.5, 0.95)
+    sensitivity = told.figures["sensitivity"]
+    assert (told.hits, told.misses, sensitivity.value, sensitivity.note) == (None, None, None, CELL)
+    assert sensitivity.low is not None and sensitivity.high is not None
+    for misses in range(1, 10):
+        alone = decisions.proportion(100.0 - misses, 100.0, 0.95)
+        assert alone.low is not None and alone.high is not None
+        assert sensitivity.low <= alone.low and alone.high <= sensitivity.high
+    assert told.alarms == 50 and told.figures["ppv"].value is None
+
+
+def test_a_gap_of_proportions_has_the_interval_of_newcombe() -> None:
+    gap = difference(decisions.proportion(56, 70, 0.95), decisions.proportion(48, 80, 0.95))
+    assert (gap.value, gap.low, gap.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4), "Newcombe 1998, method 10"
+    assert difference(gap, Figure(None, None, None, 3, "few")).note == "few"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 60), st.data())
+def test_whatever_a_site_sends_is_refused_or_gives_figures(n: int, data: st.DataObject) -> None:
+    sent = Patients.drawn(n, 1).sums(STUDY)
+    for _ in range(data.draw(st.integers(1, 3))):
+        name = data.draw(st.sampled_from(sorted(sent)))
+        odd = st.sampled_from([0.0, -1.0, 0.5, 1e300, -1e300, math.inf, math.nan, 3.0, 20.0])
+        changed = sent[name].copy()
+        changed[data.draw(st.integers(0, changed.size - 1))] = data.draw(odd)
+        sent = {**sent, name: changed}
+    try:
+        evaluation.check(STUDY, "EVALUATE", sent)
+    except Invalid:
+        return
+    total = added([sent, Patients.drawn(120, 2).sums(STUDY)])
+    json.dumps(worth.judged(STUDY, total, {"a": sent}), allow_nan=False)
+
+
+def test_sums_of_another_form_are_refused() -> None:
+    good = HOSPITALS[0].sums(STUDY)
+    evaluation.check(STUDY, "EVALUATE", good)
+    headline = {name: good[name] for name in evaluation.nothing(STUDY, "TRAIN")}
+    evaluation.check(STUDY, "TRAIN", headline)
+    evaluation.check(study(figures="headline"), "EVALUATE", headline)
+    group = good["groups/n"].copy()
+    group[0] += 1
+    for kind, bad in (
+        ("EVALUATE", headline), ("TRAIN", good), ("EVALUATE", {**good, "more": np.zeros(1)}),
+        ("EVALUATE", {**good, "moments": good["moments"][1:]}), ("EVALUATE", {**good, "groups/n": group}),
+        ("EVALUATE", {**good, "expected": good["n"] + 1}),
+    ):  # fmt: skip
+        with pytest.raises(Invalid, match="not sums over patients"):
+            evaluation.check(STUDY, kind, bad)
