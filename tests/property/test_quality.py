@@ -12,6 +12,7 @@ from consilium.data.base import Table
 from consilium.data.contract import Column, Mapped
 from consilium.data.findings import MIN_CELL, Count, hidden
 from consilium.data.quality import Fit, check, shown_counts
+from consilium.data.traps import Looks
 
 counts = st.one_of(st.just(0), st.integers(1, 11), st.integers(10, 400))
 cells = st.lists(counts, min_size=5, max_size=5)
@@ -127,3 +128,33 @@ def test_the_worst_verdict_stands() -> None:
     given_.features["sex"].not_a_number, given_.features["sex"].out_of_range = 50, 1
     report = check(Study.model_validate(STUDY), given_)
     assert report.features[0].level == "problem" and not report.usable
+
+
+@settings(max_examples=150, deadline=None)
+@given(counts, counts, st.tuples(counts, counts), st.tuples(counts, counts), counts)
+def test_no_finding_gives_a_small_count_away(
+    usable: int, missing: int, outside: tuple[int, int], words: tuple[int, int], inside: int
+) -> None:
+    """Each shown count is large, and so is what is left of the shown count that it is a part of, or nothing is left."""
+    number = {"id": "n", "meaning": "n", "type": "number", "unit": "1", "range": [5, 90]}
+    wanted = Study.model_validate({**STUDY, "contract": {**STUDY["contract"], "features": [number]}})  # type: ignore[dict-item]
+    told = Column(
+        usable=usable + inside, missing=missing, out_of_range=sum(outside), not_a_number=sum(words),
+        placeholders=Counter({"?": words[0]}), looks=Looks({"7": inside} if inside else {}, {"0": outside[0]}),
+    )  # fmt: skip
+    rows = usable + inside + missing + sum(outside) + sum(words)
+    label = Column(usable=rows)
+    report = check(
+        wanted, Mapped(Table({}, np.arange(rows) % 2.0, np.zeros(rows, bool)), rows, 0, 0, {"n": told}, label)
+    )
+    (fit,) = report.features
+    wholes = {"not-a-number": fit.not_a_number, "out-of-range": fit.out_of_range, "unit": fit.out_of_range}
+    for finding in fit.findings:
+        assert not isinstance(finding.count, int) or finding.count >= MIN_CELL or finding.count == 0
+        assert not finding.blocks or finding.count == "hidden" or isinstance(finding.count, int), "a small one blocks"
+        whole = wholes.get(finding.kind)
+        if isinstance(finding.count, int) and isinstance(whole, int):
+            assert whole - finding.count == 0 or whole - finding.count >= MIN_CELL
+        if finding.kind == "code-for-missing" and isinstance(finding.count, int):
+            of = fit.usable if '"7"' in finding.write else fit.out_of_range
+            assert isinstance(of, int) and (of == finding.count or of - finding.count >= MIN_CELL)
