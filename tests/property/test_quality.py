@@ -130,7 +130,7 @@ def test_the_worst_verdict_stands() -> None:
     assert report.features[0].level == "problem" and not report.usable
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(counts, counts, st.tuples(counts, counts), st.tuples(counts, counts), counts)
 def test_no_finding_gives_a_small_count_away(
     usable: int, missing: int, outside: tuple[int, int], words: tuple[int, int], inside: int

@@ -133,7 +133,7 @@ def test_every_known_trap_is_found_with_its_remedy_and_no_other(
 
 
 @raw
-@pytest.mark.parametrize("hospital", HOSPITALS)
+@pytest.mark.parametrize("hospital", ["switzerland", "va"])  # which have all of the traps
 def test_a_mapping_that_is_mended_as_it_is_told_passes(hospital: str) -> None:
     wanted, mapping, truth = study(WIDE), naive(hospital), cells(hospital)
     seen = []
@@ -148,7 +148,7 @@ def test_a_mapping_that_is_mended_as_it_is_told_passes(hospital: str) -> None:
     assert ("0" in pressure.get("missing", [])) == any(map(zero, truth["trestbps"]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 2**32 - 1), st.sampled_from(["normal", "lognormal", "gamma", "poisson", "half", "uniform"]),
     st.integers(20, 400), st.floats(0.2, 50),
