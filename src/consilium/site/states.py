@@ -4,13 +4,12 @@ A site that missed rounds computes them from the sums that their closings name. 
 adopt the coordinator's snapshot; it says so in its audit log, and goes on from there.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from consilium import plugins
 from consilium.algorithms import preparation
@@ -19,7 +18,7 @@ from consilium.core.errors import NotFound, Refused
 from consilium.core.ids import Digest
 from consilium.core.ids import digest as digest_of
 from consilium.core.study import Plan
-from consilium.durable import replace_file
+from consilium.durable import AheadFile, replace_file
 from consilium.site import memories
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal
@@ -208,10 +207,10 @@ class States:
     def _written(self, path: Path, write: Write) -> tuple[Digest, Path]:
         fresh = path.with_suffix(".new")
         with fresh.open("wb", buffering=1 << 20) as file:
-            digest, size = write(file)
-            file.flush()
+            ahead = AheadFile(file)
+            digest, size = write(cast(IO[bytes], ahead))
             if size > SMALL:  # else it becomes durable with the journal's transaction that names it
-                os.fsync(file.fileno())
+                ahead.end()
         fresh.replace(path)
         self._seen.add(path)
         return digest, path

@@ -16,11 +16,12 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from consilium.core import state as chain
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.tensors import to_safetensors
+from consilium.durable import AheadFile
 from consilium.training.limits import end_with, keep_memory, limit
 from consilium.training.work import Foreign, Work
 
@@ -82,7 +83,7 @@ def _act(work: Work, ask: dict[str, Any]) -> dict[str, Any]:
         if own is not None:
             Path(ask["keep"]).write_bytes(to_safetensors(own))
     with out.open("wb") as file:
-        digest, size = chain.write(update.segments, {}, file)
+        digest, size = chain.write(update.segments, {}, cast(IO[bytes], AheadFile(file)))
     if update.memory:
         with Path(ask["keep"]).open("wb") as file:
             chain.write(update.memory, {}, file)
