@@ -7,7 +7,7 @@ COMPILE := $(BIN)/python -m compileall -q -j 0 -x '/(torch|sympy|networkx|mypy|t
 # most tests wait for processes; those that measure time run alone
 PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-long check bench bench-beside bench-dp bench-dp-accuracy bench-fhir bench-heart bench-heterogeneity bench-simulate docs format clean
+.PHONY: demo test test-long check bench bench-beside bench-dp bench-dp-accuracy bench-fhir bench-flamby bench-heart bench-heterogeneity bench-simulate docs format clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -65,6 +65,9 @@ bench-fhir: .venv/ready-dev  ## a view of FHIR resources beside sqlonfhir, which
 
 bench-heterogeneity: .venv/ready-dev  ## strategies over degrees of skew between hospitals
 	$(BIN)/python bench/heterogeneity.py $(ARGS)
+
+bench-flamby: .venv/ready-dev  ## FLamby's four hospitals by its recipe, beside its published figures, and exactly
+	$(BIN)/python bench/flamby_heart.py $(ARGS)
 
 bench-heart: .venv/ready   ## federated against pooled and own models on four real hospitals, over ten splits
 	$(BIN)/python bench/heart.py $(ARGS)
