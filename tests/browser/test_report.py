@@ -58,6 +58,7 @@ def test_it_asks_for_nothing_and_nothing_bars_a_reader(opened: Opened) -> None:
     assert opened(WHOLE).locator("h1").inner_text() == STUDY.title
 
 
+@pytest.mark.long
 def test_a_checker_that_finds_nothing_would_be_no_checker(browser: Browser) -> None:
     page = browser.new_page()
     page.set_content("<html><body><img src='data:,'><p style='color:#eee'>pale</p></body></html>")
@@ -72,6 +73,7 @@ def test_what_is_wrong_is_on_the_first_screen(opened: Opened) -> None:
         assert box is not None and box["y"] + box["height"] <= HIGH, ident
 
 
+@pytest.mark.long
 def test_no_page_is_wider_than_its_screen(opened: Opened) -> None:
     page = opened(WHOLE)
     for wide in (360, 768, 1280):
@@ -79,6 +81,7 @@ def test_no_page_is_wider_than_its_screen(opened: Opened) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= wide
 
 
+@pytest.mark.long
 def test_on_paper_all_that_is_folded_is_open(opened: Opened) -> None:
     page = opened(WHOLE)
     folded = page.locator("#rounds-table")

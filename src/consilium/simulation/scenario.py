@@ -93,8 +93,9 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
     counted = {site: len(part) for site, part in rows.items()} if study.judged_only else training
     enough = [site for site, count in counted.items() if count >= study.min_patients]
     if len(enough) < study.quorum:
+        which = "" if study.judged_only else "training "
         raise Conflict(
-            f"{len(enough)} of {len(rows)} sites have the {study.min_patients} patients that the study asks for; "
+            f"{len(enough)} of {len(rows)} sites have the {study.min_patients} {which}patients that it asks for; "
             f"{study.quorum} sites are needed",
             "ask for fewer sites, or draw more patients with --patients",
         )
