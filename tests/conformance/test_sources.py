@@ -22,6 +22,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "csv": {"path": "t.csv"},
     "parquet": {"path": "t.parquet"},
     "excel": {"path": "t.xlsx"},
+    "dicom": {"path": ".", "dicom": {"labels": {"type": "csv", "path": "t.csv"}, "accession": "id"}},
     "sql": {"path": "t.duckdb", "query": "SELECT * FROM t ORDER BY id"},
     "fhir": {"path": "t.ndjson", "views": {"patients": "patients.json"}},
     "omop": {

@@ -151,6 +151,57 @@ NEWER = ("resolution", "analyte", "codes", "window", "aggregate")
 """What features have since version 2 of the contract."""
 
 
+class Image(Part):
+    """One image per patient, whose values are features of their own: `ID_0`, `ID_1`, row by row."""
+
+    id: Identifier = Field("pixel", description="with which the names of its features begin")
+    meaning: Text = Field(description="what it shows, for the people who map it")
+    modality: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{2,16}$")], ...] = Field(
+        min_length=1, description="DICOM modalities, such as [CR, DX]; images of others are passed over"
+    )
+    rows: int = Field(ge=1, le=10_000, description="height in pixels, of what the model sees")
+    columns: int = Field(ge=1, le=10_000, description="width in pixels")
+    resize: Literal["no", "area"] = Field(
+        "no", description="whether a larger image is made smaller: each pixel the mean over its area"
+    )
+    values: Literal["rescaled", "fraction"] = Field(
+        "rescaled",
+        description="rescaled: stored values by Rescale Slope and Intercept, such as Hounsfield units; fraction: 0 to "
+        "1 of what the bits can store, so that 10, 12 and 16 bits agree",
+    )
+    unit: Shown = Field("1", description="UCUM unit of the values; '1' for a pure number")
+    range: tuple[float, float] = Field(description="smallest and largest plausible value")
+    view: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{1,16}$")], ...] = Field(
+        (), description="View Position, such as [PA, AP]; images of others are passed over; none given: any"
+    )
+    orientation: tuple[Literal["L", "R"], Literal["H", "F"]] | None = Field(
+        None, description="Patient Orientation of rows and columns, such as [L, F]; a mirrored image is turned back"
+    )
+    spacing_mm: tuple[float, float] | None = Field(
+        None, description="smallest and largest distance of pixels before resizing, alike in both directions"
+    )
+
+    @model_validator(mode="after")
+    def _has_room(self) -> "Image":
+        if self.rows * self.columns > 10_000:
+            raise ValueError(f"`rows` x `columns` is {self.rows * self.columns}, more than 10000 values")
+        if not self.range[0] < self.range[1]:
+            raise ValueError("`range` must be [smaller, larger]")
+        return self
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """Its values, as features."""
+        return tuple(
+            Feature(
+                id=f"{self.id}_{number}", meaning=f"{self.meaning}: row {number // self.columns + 1}, "
+                f"column {number % self.columns + 1}", type="number", unit=self.unit, range=self.range,
+                missing="forbidden",
+            )
+            for number in range(self.rows * self.columns)
+        )  # fmt: skip
+
+
 class Contract(Part):
     """What the data must mean: of columns of a table (version 1), and of records around an index moment (version 2)."""
 
@@ -158,8 +209,30 @@ class Contract(Part):
     version: Literal[1, 2] = Field(1, description="version of this part of the format")
     index: Index | None = Field(None, description="version 2: the moment from which windows count")
     exclude: tuple[Exclusion, ...] = Field((), max_length=100, description="version 2: who takes no part")
-    features: tuple[Feature, ...] = Field(min_length=1, max_length=10_000, description="inputs of the model")
+    features: tuple[Feature, ...] = Field(
+        (), max_length=10_000, description="inputs of the model; at least one, unless there is an `image`"
+    )
+    image: Image | None = Field(None, description="an image per patient; its values are added to `features`")
     label: Label = Field(description="what the model predicts")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _values_are_features(cls, given: Any) -> Any:
+        """Add the image's values; a plan has them already."""
+        if not isinstance(given, dict) or given.get("image") is None:
+            return given
+        image = Image.model_validate(given["image"])
+        made = [feature.model_dump(mode="json") for feature in image.features]
+        known = list(given.get("features") or ())
+        if [one.get("id") if isinstance(one, dict) else None for one in known[-len(made) :]] == [m["id"] for m in made]:
+            known = known[: -len(made)]
+        return {**given, "features": [*known, *made]}
+
+    @model_validator(mode="after")
+    def _has_features(self) -> "Contract":
+        if not self.features:
+            raise ValueError("`features` are needed, or an `image`")
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Contract":
@@ -191,6 +264,8 @@ class Contract(Part):
     def _of_its_version(self, handler: SerializerFunctionWrapHandler) -> Json:
         """Version 1 is written as ever: a plan of before keeps its hash."""
         told: Json = handler(self)
+        if self.image is None:
+            told.pop("image", None)
         if self.version == 1:
             told = {key: value for key, value in told.items() if key not in ("index", "exclude")}
             told["features"] = [

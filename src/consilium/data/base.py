@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.core.errors import MappingInvalid
+from consilium.core.study import Image
 from consilium.data.mapping import TableSource
 
 Floats = npt.NDArray[np.float64]
@@ -47,11 +48,14 @@ class Asked:
     """What is asked of a source beyond the mapping.
 
     columns: those that the mapping uses; none named: all. Of others the names alone need be read.   extracts: a folder
-    of the hospital's own for what is fetched from a server; None: nothing is kept beyond the reading.
+    of the hospital's own for what is fetched from a server; None: nothing is kept beyond the reading.   image: what the
+    contract says of images.   without: column of the patient's key, and who opted out: nothing more is fetched of them.
     """
 
     columns: frozenset[str] = frozenset()
     extracts: Path | None = None
+    image: Image | None = None
+    without: tuple[str, frozenset[str]] = ("", frozenset())
 
 
 @runtime_checkable

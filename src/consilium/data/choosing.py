@@ -50,7 +50,8 @@ def without(rows: Rows, column: str, keys: frozenset[str]) -> Rows:
 
 def at(rows: Rows, numbers: list[int]) -> Rows:
     """Those rows, in that order."""
-    return Rows({name: [values[number] for number in numbers] for name, values in rows.columns.items()})
+    kept = {name: [values[number] for number in numbers] for name, values in rows.columns.items()}
+    return Rows(kept, rows.others)
 
 
 def entries(patients: list[str], moments: list[str | None], entry: str) -> tuple[list[int], list[datetime | None]]:

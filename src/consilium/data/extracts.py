@@ -20,7 +20,7 @@ from pathlib import Path
 from consilium.core.errors import DataUnusable
 from consilium.durable import replace_file
 
-INDEX, LOCK, NEW = "extract.index", "extract.lock", "new"
+INDEX, LOCK, KEY, NEW = "extract.index", "extract.lock", "extract.key", "new"
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Extract:
         for path in self.folder.iterdir():
             if path.name == NEW:
                 shutil.rmtree(path, ignore_errors=True)
-            elif path.name not in (INDEX, LOCK, *(named or {})):
+            elif path.is_file() and path.name not in (INDEX, LOCK, KEY, *(named or {})):
                 path.unlink(missing_ok=True)
 
 

@@ -14,7 +14,7 @@ from consilium.core.study import Contract, Feature, Identifier, Slug
 from consilium.core.timed import TIMED
 from consilium.data.omop.definition import PERSON, OmopPart
 from consilium.data.part import Part
-from consilium.data.servers import FhirPart
+from consilium.data.servers import FhirPart, Flaw, ServerPart
 from consilium.data.units import ALIASES
 
 
@@ -41,10 +41,11 @@ class TableSource(Part):
     """Where the table is.
 
     csv, parquet and excel: `path`; sql: `url` (or a DuckDB file as `path`) and `query`; fhir: `path`, or `url` and
-    `fhir` of a server, with `views` and `query`; omop: `url` (PostgreSQL) or a DuckDB file as `path`, and `omop`.
+    `fhir` of a server, with `views` and `query`; omop: `url` (PostgreSQL) or a DuckDB file as `path`, and `omop`;
+    dicom: a folder as `path`, or `url` (DICOMweb), and `dicom`.
     """
 
-    type: Slug = Field(description="csv, parquet, excel, sql, fhir, omop, or a plug-in")
+    type: Slug = Field(description="csv, parquet, excel, sql, fhir, omop, dicom, or a plug-in")
     path: str | None = Field(None, description="file, relative to the mapping; fhir: a folder of NDJSON and Bundles")
     url: str | None = Field(None, description="SQLAlchemy URL; ${NAME} is taken from the environment")
     query: str | None = Field(None, description="one SELECT statement; fhir: over the views, by their names")
@@ -53,11 +54,30 @@ class TableSource(Part):
     )
     fhir: FhirPart | None = Field(None, description="fhir: how a server (`url`) is read")
     omop: OmopPart | None = Field(None, description="omop: which persons, and which columns are made of their records")
+    dicom: "DicomPart | None" = Field(None, description="dicom: which images, and the table of their labels")
     header: bool = Field(True, description="whether the first line of a CSV file names the columns")
     columns: tuple[str, ...] = Field((), description="names of the columns of a CSV file without header")
     delimiter: str = Field(",", min_length=1, max_length=1, description="between the columns of a CSV file")
     encoding: str = Field("utf-8", description="of a CSV file")
     sheet: str | None = Field(None, description="name of the sheet of an Excel workbook, where it has several")
+
+
+class DicomPart(ServerPart):
+    """Images, one for each row of a table that has labels; joined by accession number."""
+
+    labels: TableSource = Field(description="the table, one row per patient: csv, parquet, excel, sql, fhir or omop")
+    accession: str = Field(description="its column with the accession number")
+    patient: str | None = Field(
+        None, description="its column with DICOM's Patient ID: an image of another patient is a finding"
+    )
+    query: str = Field("", description="DICOMweb: which studies are searched, such as StudyDate=20250101-20251231")
+    take: Literal["only", "first", "last"] = Field("only", description="which one, where an order has several images")
+    leave_out: tuple[Flaw, ...] = Field(
+        (), description="images with such a flaw are left out; otherwise a flaw ends the reading"
+    )
+
+
+TableSource.model_rebuild()
 
 
 class Patient(Part):
@@ -218,10 +238,21 @@ def load(path: Path, contract: Contract) -> Mapping:
     Raises: MappingInvalid: names line, value and remedy.
     """
     mapping = yamlfile.load(path, Mapping, MappingInvalid)
+    mapping = _with_image(mapping, contract)
     problems = list(_problems(mapping, contract))
     if problems:
         raise MappingInvalid("\n".join(f"{path.name}: {problem}" for problem in problems))
     return mapping
+
+
+def _with_image(mapping: Mapping, contract: Contract) -> Mapping:
+    """The values of the contract's image are columns that the source makes."""
+    if contract.image is None:
+        return mapping
+    if mapping.source.type != "dicom":
+        raise MappingInvalid("source.type: the contract wants an image", "dicom reads images, and checks what they are")
+    made = {one.id: FeatureMap(column=one.id, unit=one.unit) for one in contract.image.features}
+    return mapping.model_copy(update={"features": {**mapping.features, **made}})
 
 
 def _problems(mapping: Mapping, contract: Contract) -> "list[str]":

@@ -41,7 +41,22 @@ class AccessPart(Part):
         return self
 
 
-class FhirPart(Part):
+Flaw = Literal[
+    "burned-in", "frames", "photometric", "pixels", "size", "spacing", "view", "orientation", "rescale", "patient"
+]
+"""What an image of the right modality may have that the contract does not allow."""
+
+
+class ServerPart(Part):
+    """How a server is asked."""
+
+    fresh_h: float = Field(24.0, ge=0, le=8760, description="hours for which what was fetched is used as it is")
+    time_limit_s: float = Field(3600.0, gt=0, le=7 * 86_400, description="seconds after which fetching is given up")
+    hosts: tuple[Host, ...] = Field((), description="other hosts of the hospital to which the server may refer")
+    access: AccessPart = Field(AccessPart(), description="who asks")
+
+
+class FhirPart(ServerPart):
     """A FHIR server: resources of the types that the views are of, by Bulk Data export or by search."""
 
     read: Literal["bulk", "search"] = Field(description="bulk: `$export` (NDJSON); search: REST, page by page")
@@ -58,10 +73,6 @@ class FhirPart(Part):
         "reports deletions, and without `group` and `filters`",
     )
     page: int = Field(500, ge=1, le=10_000, description="search: resources that are asked for at once")
-    fresh_h: float = Field(24.0, ge=0, le=8760, description="hours for which what was fetched is used as it is")
-    time_limit_s: float = Field(3600.0, gt=0, le=7 * 86_400, description="seconds after which fetching is given up")
-    hosts: tuple[Host, ...] = Field((), description="other hosts of the hospital to which the server may refer")
-    access: AccessPart = Field(AccessPart(), description="who asks")
 
     @model_validator(mode="after")
     def _fits(self) -> "FhirPart":

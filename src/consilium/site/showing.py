@@ -1,7 +1,9 @@
 """What the commands of a site print for people, and the facts behind it."""
 
 import json
+from collections.abc import Iterator
 from datetime import datetime
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +22,8 @@ if TYPE_CHECKING:  # they stand on much that most commands do not need
     from consilium.site.doctor import Finding
 
 Json = dict[str, Any]
+MANY = 20
+"""So many features in a row of which the same is said are shown as one."""
 SIGNS = {
     "ok": ("ok", "green"),
     "note": ("note", "yellow"),
@@ -154,6 +158,14 @@ def checks(rows: list[Json]) -> None:
     )  # fmt: skip
 
 
+def _together(rows: list[Json]) -> Iterator[Json]:
+    """Rows of neighbours of which all but the name is the same, such as the values of an image, as one."""
+    for _, same in groupby(rows, lambda row: [value for name, value in row.items() if name != "feature"]):
+        several = list(same)
+        first, last = several[0]["feature"], several[-1]["feature"]
+        yield from several if len(several) < MANY else [{**several[0], "feature": f"{first} to {last}"}]
+
+
 def report(found: "Report", sent: bool = False) -> None:
     """How the data fit, feature by feature, and what to do."""
     click.echo(f"{found.study}, contract {found.contract}: {found.read} rows read, {found.kept} patients usable")
@@ -173,7 +185,7 @@ def report(found: "Report", sent: bool = False) -> None:
             "feature": one.id, "coverage": one.coverage, "missing": one.missing, "out of range": one.out_of_range,
             "not a number": one.not_a_number, "unmapped": unmapped, "unit": one.converted, "verdict": one.level,
         })  # fmt: skip
-    table(rows, tuple(rows[0]))
+    table([*_together(rows[:-1]), rows[-1]], tuple(rows[0]))
     for finding in sorted(found.findings, key=lambda one: not one.blocks):
         sign = click.style("blocks", fg="red") if finding.blocks else click.style("note  ", fg="yellow")
         click.echo(f"  {sign} {_cell(finding)} [{finding.kind}, {finding.count}]")

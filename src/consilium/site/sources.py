@@ -46,6 +46,8 @@ def _asked(path: Path, _: int) -> Asked:
     if table.fhir is not None:
         which = table.fhir.model_dump(mode="json", include={"read", "level", "group", "filters"})
         beside.append([[key, str(value)] for key, value in which.items()])
+    if table.dicom is not None:
+        beside.append([["dicom", table.dicom.model_dump_json(include={"labels", "accession", "query", "take"})]])
     if table.omop is not None:
         beside.append([[key, str(value)] for key, value in table.omop.model_dump(mode="json").items()])
     for name, part in sorted(found.records.items()):

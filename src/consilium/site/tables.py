@@ -23,16 +23,17 @@ def mapped(study: Study, mapping: Path, extracts: Path | None = None) -> Mapped:
     Raises: MappingInvalid, DataUnusable: say what, where, and what to do.
     """
     given = load(mapping, study.contract)
-    asked = Asked(given.columns, extracts)
     kinds, folder = plugins.names("consilium.sources"), mapping.parent
     out = frozenset[str]() if given.opt_out is None else choosing.opted_out(folder / given.opt_out.path)
-    rows = source(given.source, folder, kinds, asked).rows()
     key = given.patient.column or ""
+    asked = Asked(given.columns, extracts, study.contract.image, (key, out))
+    rows = source(given.source, folder, kinds, asked).rows()
     listed = len(out & {(one or "").strip() for one in rows.columns.get(key, [])})
     records = {}
     for name in sorted({one.records for one in given.features.values() if isinstance(one, RecordsMap)}):
         part, where = given.records[name], f"records.{name}"
-        found = source(part.source, folder, kinds, Asked(part.columns, extracts)).rows()
+        below = extracts / f"records-{name}" if extracts is not None else None
+        found = source(part.source, folder, kinds, Asked(part.columns, below)).rows()
         means = concepts(folder / part.concept_map, f"{where}.concept_map") if part.concept_map else {}
         records[name] = Records(part, choosing.without(found, part.patient, out), where, means)
     rows = choosing.without(rows, key, out)

@@ -1,0 +1,226 @@
+"""A table of labels, and beside each row the image of its accession number: from a folder, or by DICOMweb."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from consilium import plugins
+from consilium.core.errors import DataUnusable, MappingInvalid
+from consilium.core.ids import canonical, digest
+from consilium.core.study import Image
+from consilium.data import base
+from consilium.data.access import authority, signed
+from consilium.data.base import Asked, Rows, Source
+from consilium.data.dicom import dicomweb
+from consilium.data.dicom.images import Found, read
+from consilium.data.dicom.kept import Images, key_of, veiled
+from consilium.data.extracts import Extract, held
+from consilium.data.findings import hidden
+from consilium.data.mapping import TableSource
+from consilium.data.tables import expanded
+from consilium.data.web import Clock, Web
+
+WHERE, FILE = "source.url", "Images.npz"
+FLAWS = {
+    "burned-in": "may have a name burned into the image (Burned In Annotation)",
+    "frames": "have several frames",
+    "photometric": "are not greyscale (Photometric Interpretation)",
+    "pixels": "cannot be decoded",
+    "size": "have another size than the contract allows",
+    "spacing": "have another distance of pixels, or none",
+    "view": "do not say their View Position",
+    "orientation": "do not say their Patient Orientation, or it is another one",
+    "rescale": "have no Rescale Slope and Intercept that could be applied",
+    "patient": "are of another patient than the table says",
+}
+
+
+class DicomSource:
+    """The columns of the labels' table, and one for each value of the image: `pixel_0`, `pixel_1`, row by row."""
+
+    def __init__(self, source: TableSource, folder: Path) -> None:
+        if source.dicom is None or (source.path is None) == (source.url is None):
+            raise MappingInvalid(
+                "source.dicom: a source of type dicom needs it, and a folder (`path`) or a server (`url`)",
+                "name one of both",
+            )
+        if source.dicom.labels.type == "dicom":
+            raise MappingInvalid("source.dicom.labels: is a table, and no images", "such as csv or sql")
+        self._source, self._given, self._folder = source, source.dicom, folder
+        kinds = plugins.names("consilium.sources")
+        self._labels: Source = base.source(source.dicom.labels, folder, kinds)
+        self._asked = Asked()
+        if source.url is not None:
+            self._web()
+
+    def told(self, asked: Asked) -> None:
+        """What an image must be, and where what is fetched may be kept."""
+        self._asked = asked
+        if isinstance(self._labels, base.Told):
+            given = self._given
+            columns = asked.columns | {given.accession, given.patient or given.accession}
+            below = asked.extracts / "labels" if asked.extracts is not None else None
+            self._labels.told(Asked(columns if asked.columns else frozenset(), below))
+
+    def count(self) -> int:
+        """Number of rows."""
+        return self._labels.count()
+
+    def rows(self) -> Rows:
+        """All rows, as text; none has values where no image is asked for. A row without an image has none of them."""
+        wanted, labels = self._asked.image, self._labels.rows()
+        if wanted is None:
+            return labels
+        key, out = self._asked.without
+        gone = [(one or "").strip() in out for one in labels.columns.get(key, [None] * len(labels))]
+        orders = [
+            None if no else one for one, no in zip(self._column(labels, self._given.accession, "accession"), gone)
+        ]
+        named = [one.strip() for one in orders if one and one.strip()]
+        if len(set(named)) < len(named):
+            raise DataUnusable("source.dicom.accession: an accession number stands twice", "give one row per patient")
+        patients = self._column(labels, self._given.patient, "patient") if self._given.patient else None
+        with self._images(wanted, frozenset(named)) as (secret, images):
+            chosen = self._chosen(secret, images, orders, patients)
+        columns = {name: list(values) for name, values in labels.columns.items()}
+        names = [feature.id for feature in wanted.features]
+        clash = next((name for name in names if name in columns), None)
+        if clash is not None:
+            raise MappingInvalid(f"source.dicom.labels: has a column {clash!r}, as the image has", "rename it")
+        for at, name in enumerate(names):
+            columns[name] = [None if one is None else repr(float(images.pixels[one][at])) for one in chosen]
+        return Rows(columns, labels.others)
+
+    def _column(self, labels: Rows, name: str | None, what: str) -> list[str | None]:
+        if name not in labels.columns:
+            raise MappingInvalid(f"source.dicom.{what}: the table has no column {name!r}", "correct its name")
+        return labels.columns[name]
+
+    def _chosen(
+        self, key: bytes, images: Images, orders: list[str | None], patients: list[str | None] | None
+    ) -> list[int | None]:
+        """Per row which image, or None. Raises: DataUnusable: flaws that are not left out, or several images."""
+        rows = {veiled(key, "accession", one.strip()): number for number, one in enumerate(orders) if one}
+        found: dict[int, list[int]] = {}
+        flaws: Counter[str] = Counter()
+        for at, (order, flaw) in enumerate(zip(images.accession, images.flaw)):
+            row = rows.get(order)
+            if row is None or flaw == "passed":
+                continue
+            who = patients[row] if patients is not None else None
+            if not flaw and patients is not None and images.patient[at] != veiled(key, "patient", (who or "").strip()):
+                flaw = "patient"
+            if flaw:
+                flaws[flaw] += 1
+            else:
+                found.setdefault(row, []).append(at)
+        self._told(flaws)
+        several = sum(1 for one in found.values() if len(one) > 1)
+        if several and self._given.take == "only":
+            raise DataUnusable(
+                f"{hidden(several)} accession numbers have several images",
+                "write `take: first` or `last`, or name a view",
+            )
+        place = -1 if self._given.take == "last" else 0
+        return [found[row][place] if row in found else None for row in range(len(orders))]
+
+    def _told(self, flaws: Counter[str]) -> None:
+        stops = {flaw: count for flaw, count in flaws.items() if flaw not in self._given.leave_out}
+        if stops:
+            words = "; ".join(f"{hidden(count)} {FLAWS[flaw]}" for flaw, count in sorted(stops.items()))
+            names = ", ".join(sorted(stops))
+            raise DataUnusable(
+                f"images do not fit the contract: {words}",
+                f"narrow `query`, correct them, or leave them out: source.dicom.leave_out: [{names}]",
+            )
+
+    @contextmanager
+    def _images(self, wanted: Image, orders: frozenset[str]) -> Iterator[tuple[bytes, Images]]:
+        if self._source.path is not None:
+            with held(None, 1.0) as extract:
+                key = key_of(extract.folder)
+                yield key, _of_folder((self._folder / self._source.path).resolve(), wanted, orders, key)
+            return
+        given, of = self._given, self._of(wanted)
+        with held(self._asked.extracts, given.time_limit_s) as extract:
+            if not extract.fresh(of, given.fresh_h, datetime.now(UTC)) or not self._covers(extract, of, orders):
+                self._fetch(extract, of, wanted, orders)
+            (path,) = extract.files(of)
+            yield key_of(extract.folder), Images.load(path)
+
+    def _covers(self, extract: Extract, of: str, orders: frozenset[str]) -> bool:
+        """Whether the rows of the table are those for which images were fetched."""
+        found = extract.index(of)
+        return found is not None and found.mark == _mark(key_of(extract.folder), orders)
+
+    def _of(self, wanted: Image) -> str:
+        asked = [self._source.url, self._given.query, wanted.model_dump(mode="json")]
+        return str(digest(canonical(asked)))
+
+    def _web(self) -> Web:
+        given = self._given
+        clock = Clock(given.time_limit_s, "source.dicom.time_limit_s")
+        web = Web(expanded(str(self._source.url)), WHERE, clock, authority(given.access, self._folder), given.hosts)
+        return signed(web, given.access, self._folder)
+
+    def _fetch(self, extract: Extract, of: str, wanted: Image, orders: frozenset[str]) -> None:
+        """Fetch what is not here yet: a study that is the same at the server is not fetched again."""
+        web, key, size = self._web(), key_of(extract.folder), wanted.rows * wanted.columns
+        before = Images.load(extract.files(of)[0]) if extract.index(of) is not None else Images()
+        known, images = before.by_study(), Images()
+        for study in dicomweb.studies(web, self._given.query):
+            if study.accession not in orders:
+                continue
+            name = veiled(key, "study", f"{study.uid}:{study.count}")
+            if study.count and name in known:
+                images.take(before, known[name])
+                continue
+            for found in _read(dicomweb.instances(web, study), wanted, study):
+                images.add(key, name, found, size)
+        path = extract.new / FILE
+        images.save(path, size)
+        extract.put(of, [path], datetime.now(UTC), _mark(key, orders))
+
+
+def _mark(key: bytes, orders: frozenset[str]) -> str:
+    return veiled(key, "orders", "\n".join(sorted(orders)))
+
+
+def _read(files: list[bytes], wanted: Image, study: dicomweb.Study) -> list[Found]:
+    """The images of a study, in their order. Raises: DataUnusable: a file is none, or of another study."""
+    found = []
+    for data in files:
+        one = read(data, wanted)
+        if one is None or (one.study, one.accession) != (study.uid, study.accession):
+            raise DataUnusable(
+                f"{WHERE}: a study holds a file that is no DICOM, or of another study", "see the server's log"
+            )
+        found.append(one)
+    found.sort(key=lambda one: one.order)
+    return found or [Found(study.accession, "", study.uid, (), passed=True)]
+
+
+def _of_folder(place: Path, wanted: Image, orders: frozenset[str], key: bytes) -> Images:
+    """The images of all DICOM files below a folder. Raises: DataUnusable: there is none, or one is damaged."""
+    if not place.is_dir():
+        raise DataUnusable("there is no folder of images beside the mapping", "correct source.path")
+    found: list[Found] = []
+    damaged = 0
+    for path in sorted(place.rglob("*")):
+        if path.is_file() and path.name != "DICOMDIR":
+            try:
+                one = read(path.read_bytes(), wanted)
+            except OSError:
+                one = None
+            damaged += one is None
+            found += [one] if one is not None and one.accession in orders else []
+    if damaged:
+        raise DataUnusable(
+            f"source.path: {hidden(damaged)} files are no DICOM, or were cut", "copy them anew, or take them out"
+        )
+    images = Images()
+    for one in sorted(found, key=lambda one: one.order):
+        images.add(key, "", one, wanted.rows * wanted.columns)
+    return images
