@@ -79,7 +79,7 @@ thead{display:table-header-group}
 .scroll{overflow:visible}
 .plot{min-width:0}
 table{font-size:.88rem}
-.cards{grid-template-columns:repeat(5,1fr)}
+.cards{grid-template-columns:repeat(auto-fit,minmax(9rem,1fr))}
 details::details-content{content-visibility:visible;display:block}
 summary{color:inherit}
 a{color:inherit;text-decoration:none}

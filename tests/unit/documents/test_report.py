@@ -113,6 +113,15 @@ def test_the_command_writes_a_page_and_the_same_as_data(tmp_path: Path, capsys: 
     assert told["file"] == str(page) and told["findings"][0]["id"] == "warning-swapped-classes"
 
 
+def test_the_page_on_reports_names_every_element() -> None:
+    root = Path(__file__).parents[3]
+    source = (root / "src/consilium/documents/findings.py").read_text()
+    named = set(re.findall(r'f?"((?:warning|note|\{level\})-[a-z-]+)"', source))
+    wanted = {one.replace("{level}", level) for one in named for level in ("warning", "note")}
+    page = (root / "docs/how-to/report-a-study.md").read_text()
+    assert len(wanted) == 18 and [one for one in sorted(wanted) if f"`{one}`" not in page] == []
+
+
 @pytest.mark.parametrize(
     "words, code",
     [([], 2), (["x", "--from", "FILE"], 2), (["x", "--study", "FILE"], 2), (["--from", "FILE"], 5)],
