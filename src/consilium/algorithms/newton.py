@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
-from consilium.algorithms import base, cholesky
+from consilium.algorithms import base, cholesky, lasso
 from consilium.algorithms.base import Here, Local, Pass, one, parsed
 from consilium.core.errors import Invalid, StudyInvalid
 from consilium.core.study import Study
@@ -33,13 +34,19 @@ LEFT_OUT, LOST = 1.0, 2.0
 """What `left_out` says of a parameter: without patients, or following from others, from the first; or on the way."""
 
 
+class Options(base.Options):
+    """Options of `newton`."""
+
+    l1: float = Field(0.0, ge=0, description="L1 penalty per patient on scaled coefficients, not on the intercept")
+
+
 class Newton:
     """The state is the model at which sites sum next, and what was summed at `at`, from where `step` led to it."""
 
     most = MOST
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        parsed(base.Options, options, "newton")
+        self.l1 = float(parsed(Options, options, "newton").l1)
 
     def init(self, model: Vector) -> Tensors:
         """Nothing was summed yet. Raises: StudyInvalid: too many parameters."""
@@ -61,7 +68,8 @@ class Newton:
         gradient, curvature, loss = limits(study)
         pairs = Sum(curvature, each=False, length=length * (length + 1) // 2)
         numbers = {"loss": Sum(loss, each=False), "beyond": Sum(1.0, each=False)}
-        return {"update": Sum(gradient, lasting=True), "hessian": pairs, **numbers}
+        found = {"update": Sum(gradient, lasting=True), "hessian": pairs, **numbers}
+        return found | ({"lasso": Sum(study.privacy.most_patients * self.l1, lasting=True)} if self.l1 else {})
 
     def passes(self, here: Here) -> tuple[Pass, ...]:
         """Nothing is trained at a site: the common model is judged as it is."""
@@ -79,12 +87,15 @@ class Newton:
             )
         found = local.curvature(here.model, float(here.state["taken"][0]) == 0)
         told = {"update": found.gradient, "hessian": found.hessian, "loss": one(found.loss), "beyond": one(0)}
+        if self.l1:
+            told["lasso"] = np.full(here.model.size, self.l1 * local.patients)
+            told["lasso"][here.parts.get("intercept", slice(0))] = 0.0
         for name, segment in told.items():
             limit = local.sums[name].limit
             if not np.all(np.isfinite(segment)) or (limit is not None and np.any(np.abs(segment) > limit)):
                 told = {key: np.zeros_like(array) for key, array in told.items()} | {"beyond": one(1)}
                 break
-        told["update"] = told["update"].astype(here.model.dtype)
+        told |= {name: told[name].astype(here.model.dtype) for name in ("update", "lasso") if name in told}
         return {**told, "weight": one(local.patients)}, {}
 
     def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
@@ -96,6 +107,9 @@ class Newton:
         """
         taken, same = float(state["taken"][0]), weight == float(state["patients"][0])
         beyond, loss = float(sums["beyond"][0]) > 0.5, float(sums["loss"][0])
+        at = state["model"].astype(np.float64)
+        penalty = sums["lasso"].astype(np.float64) if self.l1 else np.zeros(at.size)
+        loss = loss + float(np.add.accumulate(penalty * np.abs(at))[-1])
         if beyond and taken == 0:
             raise Invalid(
                 f"{float(sums['beyond'][0]):.0f} hospitals have sums beyond what privacy.most_patients and the ranges "
@@ -106,11 +120,15 @@ class Newton:
         if beyond or (taken >= 2 and same and loss > before + SLACK * (abs(before) + weight)):
             step = state["step"] * 0.5
             return {**state, "step": step, "model": (state["at"] + step).astype(state["model"].dtype)}
-        at = state["model"].astype(np.float64)
         anew = taken == 0 or not same
         without = np.zeros(at.size, dtype=bool) if anew else state["left_out"] > 0
-        lower, passed = cholesky.factor(cholesky.square(sums["hessian"], at.size), without)
-        step = -cholesky.solve(lower, passed, sums["update"].astype(np.float64))
+        gradient, hessian = sums["update"].astype(np.float64), cholesky.square(sums["hessian"], at.size)
+        if self.l1:
+            passed = without | (np.diag(hessian) <= 0)
+            step = lasso.step(hessian, gradient, at, penalty).astype(np.float64)
+        else:
+            lower, passed = cholesky.factor(hessian, without)
+            step = -cholesky.solve(lower, passed, gradient)
         known = np.zeros(at.size) if anew else state["left_out"]
         left_out = np.where(passed & ~without, LEFT_OUT if anew else LOST, known)
         return {

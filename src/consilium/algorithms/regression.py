@@ -58,6 +58,7 @@ class Fit:
     Args:    patients: with whom it was fitted.   freedom: residual degrees of freedom.   deviance: twice the loss.
              ratio: name of the exponential of a coefficient; empty where it has none.   l2: the plan's penalty.
              groups: of a Cox regression with a common baseline, the least time of each group into which times were put.
+             l1: the L1 penalty, of the strategy.
     """
 
     kind: str
@@ -70,6 +71,7 @@ class Fit:
     ratio: str
     l2: float
     groups: tuple[float, ...] = ()
+    l1: float = 0.0
 
     @property
     def converged(self) -> bool:
@@ -118,7 +120,8 @@ def fitted(study: Study, state: Mapping[str, Array]) -> Fit | None:
     covariance = turned @ _inverse(cholesky.square(state["hessian"], count), out) @ turned.T
     if study.model.kind == "linear":
         covariance = covariance * (deviance / freedom if freedom > 0 else math.nan)
-    sure = study.model.l2 == 0 and (study.model.kind != "linear" or freedom > 0)
+    l1 = float(study.strategy.options.get("l1", 0.0))
+    sure = study.model.l2 == 0 and l1 == 0 and (study.model.kind != "linear" or freedom > 0)
     moving = _moving(state)
     words, said = _words(study, state), RATIO.get(study.model.kind, "")
     of_t = float(freedom) if study.model.kind == "linear" else None
@@ -144,7 +147,7 @@ def fitted(study: Study, state: Mapping[str, Array]) -> Fit | None:
         study.model.kind, tuple(term(index) for index in range(count)),
         tuple(words[names[index]] for index in moving), round(patients), freedom, deviance,
         study.evaluation.confidence, said, study.model.l2,
-        WebDisco(study.strategy.options).groups(state) if study.cell is not None else (),
+        WebDisco(study.strategy.options).groups(state) if study.cell is not None else (), l1,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from consilium import plugins, studyfile
 from consilium.algorithms import figure, metrics, preparation
-from consilium.algorithms.base import Curvature, Here, Local, LocalObjective, Strategy
+from consilium.algorithms.base import Curvature, Here, Local, LocalObjective, Strategy, parts_of
 from consilium.api import freeze
 from consilium.console.cli import output
 from consilium.core import state as chain
@@ -61,7 +61,7 @@ class Bench:
         timed = trainer.timed(self.study, x, y) if isinstance(trainer, Survival) else None
         for _ in range(self.study.rounds):
             local = Local((state["model"],), float(len(y)), 1, 1.0, curvature, sums, timed)
-            segments, _ = strategy.contribution(Here(state), local)
+            segments, _ = strategy.contribution(Here(state, parts=parts_of(self.initial)), local)
             added = {name: array for name, array in segments.items() if name != "weight"}
             state = strategy.apply_chunk(state, added, float(len(y)))
         return unflatten(state["model"], self.initial)

@@ -53,6 +53,11 @@ def test_a_cox_regression_tells_hazard_ratios_and_its_likelihood(capsys: pytest.
     assert in_groups.to_json()["groups"] == (0.0, 30.0) and FIT.to_json()["baseline"] == ""
 
 
+def test_penalties_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    coefficients.show(replace(FIT, l1=0.01, l2=0.02))
+    assert "With a ridge penalty of 0.02 and a lasso penalty of 0.01:" in capsys.readouterr().out
+
+
 def test_json_has_every_digit_and_says_whether_it_converged() -> None:
     told = FIT.to_json()
     assert told["converged"] is True and told["problem"] == "" and told["patients"] == 625

@@ -1,6 +1,7 @@
 """Newton's method over hospitals against statsmodels on their pooled patients, in both recipes."""
 
 import csv
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,13 @@ from consilium.core.study import Study
 from consilium.simulation import baseline, hospitals, local
 from consilium.simulation.partition import Rule
 from consilium.simulation.scenario import Wanted, simulate
+from consilium.training.linear import Linear, Logistic
 
 sm: Any = pytest.importorskip("statsmodels.api", reason="statsmodels, of the extra `test`, is not installed")
 HEART = Path(__file__).parents[4] / "shared" / "data" / "heart_disease"
 FEATURES = ("age", "sex", "cp", "trestbps", "thalach", "exang", "oldpeak")
 """Of heart disease: those that all four hospitals have measured in most patients."""
+LIKE = {"weights": np.zeros(6), "intercept": np.zeros(1)}
 RECIPES = ("plain", "secure_sum")
 RTOL = 1e-6
 Draw = Callable[[np.random.Generator, np.ndarray], np.ndarray]
@@ -211,6 +214,38 @@ def test_a_ridge_is_the_optimum_of_the_penalised_loss(tmp_path: Path) -> None:
     them.fit(found.x[:, 1:], found.y)
     wanted = scaling(found.study.contract) @ [float(them.intercept_[0]), *them.coef_[0]]
     np.testing.assert_allclose([term.estimate for term in found.fit.terms], wanted, rtol=RTOL)
+
+
+@pytest.mark.parametrize(
+    ("kind", "l1", "l2"), [("linear", 1.5, 0.02), ("logistic", 0.01, 0.0), ("logistic", 0.01, 0.01)]
+)
+def test_a_lasso_and_an_elastic_net_are_those_of_scikit_learn(kind: str, l1: float, l2: float, tmp_path: Path) -> None:
+    from sklearn.linear_model import ElasticNet, LogisticRegression
+
+    mappings = labelled(tables(tmp_path / "h", DRAWS[kind]), kind)
+    how = {"model": {"kind": kind, "l2": l2}, "strategy": {"name": "newton", "options": {"l1": l1}}, "rounds": 12}
+    found = ran(exact(kind, "secure_sum", **how), mappings, tmp_path / "run")
+    both, n = l1 + l2, len(found.y)
+    if kind == "linear":
+        them = ElasticNet(alpha=both, l1_ratio=l1 / both, tol=1e-14, max_iter=100_000).fit(found.x[:, 1:], found.y)
+        wanted = [float(them.intercept_), *them.coef_]
+    else:
+        part = {"l1_ratio": l1 / both, "C": 1 / (both * n), "solver": "saga"}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            them = LogisticRegression(penalty="elasticnet", **part, tol=1e-12, max_iter=20_000).fit(
+                found.x[:, 1:], found.y
+            )
+        wanted = [float(them.intercept_[0]), *them.coef_[0]]
+    estimates = [term.estimate for term in found.fit.terms]
+    turned = scaling(found.study.contract) @ wanted
+    np.testing.assert_allclose(estimates, turned, rtol=RTOL, atol=1e-9)
+    assert found.fit.converged and found.fit.l1 == l1 and all(term.error is None for term in found.fit.terms)
+    known = baseline.Bench(found.study, Logistic() if kind == "logistic" else Linear(), LIKE)
+    same = known.trained(found.x[:, 1:], found.y)
+    again = scaling(found.study.contract) @ [same["intercept"][0], *same["weights"]]
+    np.testing.assert_allclose(again, estimates, rtol=RTOL, atol=1e-9)
+    assert 0 < sum(estimate == 0 for estimate in estimates) < len(estimates) - 2, "some are zero, and most are not"
 
 
 def test_a_hospital_with_more_patients_than_the_study_says_is_told(tmp_path: Path) -> None:

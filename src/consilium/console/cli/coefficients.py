@@ -48,8 +48,10 @@ def _row(fit: "Fit", term: "Term", interval: str) -> dict[str, str]:
 def _heading(fit: "Fit") -> str:
     words = f"{fit.kind.capitalize()} regression of {fit.patients} patients, exact: as if they were in one table"
     words += f", {fit.baseline}." if fit.baseline else "."
-    if fit.l2:
-        words += f" With a ridge penalty of {fit.l2:g}: coefficients lean towards zero, and have no standard errors."
+    if fit.l2 or fit.l1:
+        known = {"a ridge": fit.l2, "a lasso": fit.l1}
+        told = " and ".join(f"{name} penalty of {size:g}" for name, size in known.items() if size)
+        words += f" With {told}: coefficients lean towards zero, and have no standard errors."
     if fit.kind == "cox":
         return f"{words} Log partial likelihood {-fit.deviance / 2:.2f}."
     return f"{words} Deviance {fit.deviance:.2f} on {fit.freedom} degrees of freedom."
