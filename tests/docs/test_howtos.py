@@ -50,6 +50,28 @@ def written(wanted: Any, path: Path = Path("study.yaml")) -> None:
     path.write_text(yaml.safe_dump(wanted.model_dump(mode="json")))
 
 
+def test_a_check_that_is_demanded_is_seen_side_by_side(
+    here: Federation, person: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = here.submit(study("checked", gate={}))
+    here.hospitals["north"].approve(plan)
+    table = here.hospitals["south"].mapping.parent / "table.csv"
+    kept = table.read_text()
+    table.write_text(kept.replace(",1\n", ",yes\n"))
+    until(lambda: here.hospitals["south"].offered(plan), "south is offered it")
+    code, _ = here.hospitals["south"].says("check", "checked", "--tell", "--mapping", table.parent / "mapping.yaml")
+    table.write_text(kept)
+    until(lambda: len(here.owner.connection.get("/v1/studies/checked")["checks"]) == 2, "both are known")
+    capsys.readouterr()
+    assert code == 1 and app.run(["study", "checks", "checked"]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert " passed " in rows["north"] and "not passed" in rows["south"] and "large: label-codes" in rows["south"]
+    assert rows["x"].split() == ["x", "100", "100"] and rows["large"].split()[1] == "100"
+    assert app.run(["study", "show", "checked"]) == 0
+    assert "passed" in next(line for line in capsys.readouterr().out.splitlines() if line.startswith("north"))
+    assert here.hospitals["south"].command("checks").splitlines()[-1].split()[1:4] == ["checked", "not", "passed"]
+
+
 def test_the_notebook_runs_as_it_is_written(here: Federation, person: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cells = [block.text for block in blocks(HOW_TO / "work-from-a-notebook.md") if block.language == "python"]
     cells[0] = cells[0].replace("https://fl.example.org:8443", here.coordinator.url).replace('"nora"', '"olga"')
