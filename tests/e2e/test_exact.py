@@ -52,6 +52,7 @@ def test_three_hospitals_fit_the_regression_of_their_pooled_patients(tmp_path: P
         view = made.until(run, "finished")
         assert [entry["took_part"] for entry in view["participation"]] == [list(HOSPITALS)] * 11
         assert [entry["kind"] for entry in view["participation"]] == ["PREPARE", *["TRAIN"] * 9, "EVALUATE"]
+        assert view["participation"][0]["figures"] == {"all": {}, "sites": {}, "clipped": 0}, "sums, and no figures"
         about = {"URL": made.coordinator.url, "TOKEN": made.owner.token(), "CA": str(made.coordinator.ca)}
         session = {f"CONSILIUM_{name}": value for name, value in about.items()}
         code, words = here("study", "result", run, **session)

@@ -120,7 +120,7 @@ def test_what_is_not_asked_for_is_not_summed() -> None:
 small = st.integers(0, 12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.integers(1, 8), small, small, st.lists(small, min_size=3, max_size=3), st.integers(0, 2**31))
 def test_no_count_of_few_patients_leaves_a_hospital(
     least: int, there: int, lacking: int, wards: list[int], seed: int

@@ -15,7 +15,6 @@ from consilium.core.study import Study
 from consilium.core.tensors import flatten, from_safetensors, to_safetensors
 from consilium.exported import Exported
 from consilium.simulation import baseline, local
-from consilium.simulation.partition import Rule
 from consilium.simulation.patients import Patients
 from consilium.simulation.scenario import Found, Wanted, simulate
 from unit.simulation.test_exact import DRAWS, FAMILIES, RTOL, exact, labelled, sm, tables
@@ -68,7 +67,7 @@ def test_the_exact_model_after_preparation_is_theirs_after_theirs(recipe: str, h
 def test_whoever_trains_the_bytes_are_the_same_and_many_at_once_agree(
     recipe: str, hospitals: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Standardised, imputed and cut, by averaging; among more sites, some of them silent."""
+    """Standardised, imputed and cut, by averaging."""
     told = exact("logistic", recipe).model_dump()
     asked = Study.model_validate({
         **told, "strategy": {"name": "fedadam"}, "rounds": 3,
@@ -76,15 +75,13 @@ def test_whoever_trains_the_bytes_are_the_same_and_many_at_once_agree(
     })  # fmt: skip
     plan, weights = freeze(asked)
     alone = local.run(plan, weights, local.tables(plan.study, hospitals, tmp_path), tmp_path, "exact-1")
-    one, processes, many = (
-        ran(asked, hospitals, executor=name, workers=2) for name in ("inline", "processes", "vectorised")
-    )
-    assert one.outcome.digest == processes.outcome.digest == alone.digest
+    one, many = (ran(asked, hospitals, executor=name) for name in ("inline", "vectorised"))
+    assert one.outcome.digest == alone.digest
+    if recipe == "secure_sum":  # processes take seconds to begin
+        assert ran(asked, hospitals, executor="processes", workers=1).outcome.digest == alone.digest
     np.testing.assert_allclose(flatten(from_safetensors(many.model)), flatten(from_safetensors(one.model)), rtol=1e-9)
     for figure, other in zip(one.rounds[-1].figures.values(), many.rounds[-1].figures.values(), strict=True):
         assert figure["value"] == pytest.approx(other["value"], rel=1e-6)
-    divided = ran(asked, hospitals, sites=6, partition=Rule.parse("shift"))
-    assert np.array_equal(taken_home(divided, tmp_path).learned["prepare/kept"], [1, 1, 1])
 
 
 def taken_home(found: Found, folder: Path) -> Exported:
