@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from consilium.core.errors import EXTRA, Refused
 from consilium.core.study import Study
 from consilium.documents import page
 from consilium.documents.estimate import Figures, Json
@@ -123,10 +124,12 @@ class Report:
     def frames(self) -> "dict[str, pd.DataFrame]":
         """The tables as pandas data frames.
 
-        Raises: ImportError: pandas is not installed.
+        Raises: Refused: pandas, an extra, is not installed.
         """
-        import pandas as pd
-
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise Refused("data frames need pandas", EXTRA.format("notebook"), reason="extra") from error
         return {name: pd.DataFrame(rows) for name, rows in self.tables().items()}
 
 

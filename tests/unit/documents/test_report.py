@@ -2,13 +2,14 @@
 
 import json
 import re
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from consilium.console.cli.app import run
-from consilium.core.errors import Invalid
+from consilium.core.errors import Invalid, Refused
 from consilium.core.study import Prepare
 from consilium.documents.report import Report
 from consilium.documents.tripod import items
@@ -30,6 +31,13 @@ def test_every_figure_stands_in_the_page_the_json_and_the_frames() -> None:
     auroc = frame[(frame.metric == "auroc") & (frame.model == "federated")].set_index("hospital")
     assert auroc.loc["site-02", "value"] == usual(3)["site-02"]["auroc"]["value"]
     assert json.loads(json.dumps(report.to_json()))["consilium_report"] == 1
+
+
+def test_without_pandas_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(Refused) as told:
+        Report.of(result(usual(3)), NOW, STUDY).frames()
+    assert "notebook" in told.value.remedy
 
 
 @pytest.mark.parametrize("document", [simulated(usual()), result(usual()), result(usual(), "secure_sum")])
