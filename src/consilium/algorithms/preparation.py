@@ -5,7 +5,7 @@ training patients (`statistics`); everybody computes from the sums of all the sa
 in the state from then on, under names that begin with `prepare/`; `encode` scales, fills in and cuts by them. Means and
 variances are those of scikit-learn's SimpleImputer and StandardScaler on the pooled patients (after imputation, where
 that is asked for); quantiles come from a histogram of `GRID` cells over the contract's range, and lie within one cell
-of the true ones.
+of the true ones, or as far to the right as small cells are gathered.
 
 Small counts are hidden where they arise: a hospital tells none of fewer than `hide_below` patients, whatever is added
 to it elsewhere. What is below is added to its largest count or left out; sums over patients go with their counts.
