@@ -164,3 +164,50 @@ def test_for_hospitals_as_a_whole_a_model_is_learned_under_a_bound_that_moves(
 def test_a_folder_without_hospitals_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataUnusable, match="holds no hospital"):
         local.mappings(tmp_path)
+
+
+LOOKING = {
+    "fedavg": {}, "qfedavg": {}, "afl": {}, "ditto": {}, "ifca": {"clusters": 2}, "newton": {}, "prepared": {},
+}  # fmt: skip
+"""Strategies that look at patients: for training, for a loss by which hospitals weigh, for a choice, for sums."""
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_held_out_patients_change_no_bit_of_the_model(study: Study, make: Make, tmp_path: Path, name: str) -> None:
+    """No strategy, no weight, no choice and no preparation sees them: they are judged, and that is all."""
+    wanted = study.model_dump(mode="json")
+    wanted |= {"rounds": 3, "strategy": {"name": "fedavg" if name == "prepared" else name, "options": LOOKING[name]}}
+    wanted["prepare"] = {"numbers": "standardise"} if name == "prepared" else None
+    (tmp_path / "tables").mkdir()
+    plan, weights = freeze(Study.model_validate(wanted))
+    tables = local.tables(plan.study, make(north=(90, None), south=(70, None)), tmp_path / "tables")
+    before = local.run(plan, weights, tables, tmp_path / "tables", "sums-1")
+    for table in tables.values():
+        arrays = dict(np.load(table.path))
+        test = arrays["test"]
+        arrays["label"][test] = 1 - arrays["label"][test]
+        arrays["feature/x"][test] = -3.5
+        with table.path.open("wb") as file:
+            np.savez(file, **arrays)
+    (tmp_path / "again").mkdir()
+    after = local.run(plan, weights, tables, tmp_path / "again", "sums-1")
+    assert after.digest == before.digest and after.took_part == before.took_part
+    assert after.figures["all"] != before.figures["all"], "they are judged"
+
+
+def test_the_last_round_tells_the_same_under_a_secure_sum(study: Study, make: Make, tmp_path: Path) -> None:
+    hospitals = make(north=(300, None), south=(300, None), west=(300, None))
+    plain = ran(study, hospitals, tmp_path / "plain").figures["evaluation"]
+    sealed = ran(secure(study), hospitals, tmp_path / "secure").figures["evaluation"]
+    assert plain["all"]["n"] == sealed["all"]["n"] > 200 and plain["all"]["thresholds"] and plain["all"]["cuts"]
+    for name, one in plain["all"]["figures"].items():
+        found = sealed["all"]["figures"][name]
+        assert (found["value"], found["low"], found["high"]) == pytest.approx(
+            (one["value"], one["low"], one["high"]), abs=1e-6
+        ), name
+
+
+def test_a_study_may_ask_for_the_headline_alone(study: Study, make: Make, tmp_path: Path) -> None:
+    headline = study.model_copy(update={"evaluation": study.evaluation.model_copy(update={"figures": "headline"})})
+    outcome = ran(headline, make(north=(90, None), south=(70, None)), tmp_path / "run")
+    assert outcome.figures["evaluation"] is None and outcome.figures["all"]["auroc"]["value"] > 0.7
