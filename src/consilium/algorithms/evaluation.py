@@ -13,7 +13,8 @@ from consilium.algorithms import calibration, discrimination, groups, metrics
 from consilium.algorithms.groups import Members
 from consilium.algorithms.metrics import Floats, Sums
 from consilium.core.errors import Invalid
-from consilium.core.study import EDGES, Study
+from consilium.core.judging import EDGES
+from consilium.core.study import Study
 from consilium.core.tensors import Array
 
 BINS = EDGES

@@ -11,14 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.algorithms.figure import LEAST
-from consilium.core.study import Contract, Feature, Group, Study
+from consilium.core.judging import Group
+from consilium.core.study import Feature, Study
 
 Floats = npt.NDArray[np.float64]
 Members = npt.NDArray[np.bool_]
-SEX = ("sex", "gender")
-AGE = "age"
-AGES = (18.0, 40.0, 65.0, 80.0)
-"""Where bands of age end, in years."""
 
 
 @dataclass(frozen=True)
@@ -41,25 +38,8 @@ class Part:
 
 def asked(study: Study) -> tuple[Part, ...]:
     """The groups of a study, in order."""
-    if study.evaluation.figures != "full":
-        return ()
     features = {feature.id: feature for feature in study.contract.features}
-    found = study.evaluation.groups
-    found = tuple(_usual(study.contract)) if found is None else found
-    return tuple(part for group in found for part in _parts(features[group.feature], group))
-
-
-def _usual(contract: Contract) -> list[Group]:
-    found = []
-    for feature in contract.features:
-        name = feature.id.casefold()
-        if name in SEX and feature.type == "category":
-            found.append(Group(feature=feature.id))
-        elif name == AGE and feature.range is not None and feature.unit == "a":
-            low, high = feature.range
-            if inside := tuple(edge for edge in AGES if low < edge < high):
-                found.append(Group(feature=feature.id, edges=inside))
-    return found
+    return tuple(part for group in study.apart for part in _parts(features[group.feature], group))
 
 
 def _parts(feature: Feature, group: Group) -> list[Part]:

@@ -8,7 +8,6 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -24,6 +23,7 @@ from consilium.core.bounded import unfit
 from consilium.core.errors import StudyInvalid
 from consilium.core.gate import Gate
 from consilium.core.ids import DIGEST, SLUG, Digest, canonical, digest
+from consilium.core.judging import Evaluation, Group, usual
 from consilium.core.records import COUNTED, Aggregate, Coded, Exclusion, Index, Window, seconds
 from consilium.core.round import threshold
 from consilium.core.timed import CELL, COMMON, COX, TIES, TIMED
@@ -514,64 +514,6 @@ class Deadlines(Part):
     round_s: float = Field(3600.0, gt=0, le=30 * 86400, description="one round, in seconds")
 
 
-EDGES = 200
-"""Thresholds are multiples of one by this: edges of the histograms from which counts follow."""
-
-
-def _edge(value: float) -> float:
-    if abs(value * EDGES - round(value * EDGES)) > 1e-6:
-        raise ValueError(f"must be a multiple of {1 / EDGES:g}")
-    return round(value * EDGES) / EDGES
-
-
-Threshold = Annotated[float, Field(gt=0, lt=1), AfterValidator(_edge)]
-
-
-class Group(Part):
-    """Patients judged apart: by each category of a feature, or by bands of a number."""
-
-    feature: Identifier = Field(description="id of a feature of the contract")
-    edges: tuple[float, ...] | None = Field(
-        None, min_length=1, max_length=19, description="of a number: where bands end, in its unit, in rising order"
-    )
-
-    @model_validator(mode="after")
-    def _edges_rise(self) -> "Group":
-        if self.edges is not None and list(self.edges) != sorted(set(self.edges)):
-            raise ValueError("`edges` must rise")
-        return self
-
-
-class Evaluation(Part):
-    """Held-out patients at each site, chosen by a hash of the patient and this seed."""
-
-    test_fraction: float = Field(
-        0.3, gt=0, le=1, description="share of the patients that is held out: below 0.9; 1 where nothing is trained"
-    )
-    split_seed: int = Field(1, ge=0, lt=2**31, description="another seed holds out other patients")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals of figures")
-    figures: Literal["full", "headline"] = Field(
-        "full",
-        description="what the last round tells of the final model. full: calibration, thresholds, decision curve and "
-        "groups of patients as well; headline: what every round tells",
-    )
-    threshold: Threshold = Field(
-        0.5,
-        description="score from which on the model says yes, for the confusion matrix; chosen before anybody is judged",
-    )
-    thresholds: tuple[Threshold, ...] = Field(
-        tuple(round(0.05 * step, 2) for step in range(1, 20)),
-        max_length=99,
-        description="of the table and the decision curve",
-    )
-    groups: tuple[Group, ...] | None = Field(
-        None,
-        max_length=20,
-        description="features by which patients are judged apart; none given: sex and age, where the contract has "
-        "features of these names",
-    )
-
-
 class Study(Part):
     """One study file, whole."""
 
@@ -601,6 +543,13 @@ class Study(Part):
         "check is asked for",
     )
     sites: tuple[Slug, ...] = Field((), description="invited sites; empty invites all")
+
+    @property
+    def apart(self) -> tuple[Group, ...]:
+        """By what patients are judged apart in the last round."""
+        if self.evaluation.figures != "full" or self.contract.label.type != "binary":
+            return ()
+        return usual(self.contract.features) if self.evaluation.groups is None else self.evaluation.groups
 
     @property
     def exact(self) -> bool:

@@ -235,10 +235,13 @@ def protects(study: Study) -> str:
 
 
 def _held_out(study: Study) -> str:
+    apart = f", and by {' and '.join(group.feature for group in study.apart)} apart" if study.apart else ""
     if study.judged_only:
-        return f"The model is judged on all patients. With fewer than {study.min_patients} this hospital takes no part."
+        told = f"The model is judged on all patients{apart}."
+        return f"{told} With fewer than {study.min_patients} this hospital takes no part."
     return (
-        f"{study.evaluation.test_fraction:.0%} of the patients are held out; the model is judged on them alone.\n"
+        f"{study.evaluation.test_fraction:.0%} of the patients are held out; the model is judged on them alone"
+        f"{apart}.\n"
         f"  With fewer than {study.min_patients} training patients this hospital takes no part."
     )
 

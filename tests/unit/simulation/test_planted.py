@@ -25,7 +25,13 @@ def seen(study: Study, hospitals: dict[str, Path]) -> dict[str, str]:
 
 
 def test_nothing_is_wrong_with_tables_as_they_are(study: Study, make: Make) -> None:
-    assert seen(study, make(**HERE)) == {}
+    fitted = {**study.model_dump(mode="json"), "model": {"kind": "logistic"}, "strategy": {"name": "newton"}}
+    assert seen(Study.model_validate(fitted), make(**HERE)) == {}
+
+
+def test_a_model_that_was_not_trained_to_the_end_is_seen(study: Study, make: Make) -> None:
+    told = seen(study, make(**HERE))
+    assert told.keys() == {"warning-miscalibrated"} and "all hospitals: slope" in told["warning-miscalibrated"]
 
 
 def test_patients_who_are_there_under_two_keys_are_seen(study: Study, make: Make) -> None:

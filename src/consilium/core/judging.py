@@ -1,0 +1,90 @@
+"""How a final model is judged: on whom, by which figures, at which thresholds, and which groups of patients apart."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    from consilium.core.study import Feature
+
+SEX = ("sex", "gender")
+AGE = "age"
+AGES = (18.0, 40.0, 65.0, 80.0)
+"""Where bands of age end, in years."""
+EDGES = 200
+"""Thresholds are multiples of one by this: edges of the histograms from which counts follow."""
+
+
+def _edge(value: float) -> float:
+    if abs(value * EDGES - round(value * EDGES)) > 1e-6:
+        raise ValueError(f"must be a multiple of {1 / EDGES:g}")
+    return round(value * EDGES) / EDGES
+
+
+Threshold = Annotated[float, Field(gt=0, lt=1), AfterValidator(_edge)]
+
+
+class Part(BaseModel):
+    """A part of the study file: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Group(Part):
+    """Patients judged apart: by each category of a feature, or by bands of a number."""
+
+    feature: str = Field(description="id of a feature of the contract")
+    edges: tuple[float, ...] | None = Field(
+        None, min_length=1, max_length=19, description="of a number: where bands end, in its unit, in rising order"
+    )
+
+    @model_validator(mode="after")
+    def _edges_rise(self) -> "Group":
+        if self.edges is not None and list(self.edges) != sorted(set(self.edges)):
+            raise ValueError("`edges` must rise")
+        return self
+
+
+class Evaluation(Part):
+    """Held-out patients at each site, chosen by a hash of the patient and this seed."""
+
+    test_fraction: float = Field(
+        0.3, gt=0, le=1, description="share of the patients that is held out: below 0.9; 1 where nothing is trained"
+    )
+    split_seed: int = Field(1, ge=0, lt=2**31, description="another seed holds out other patients")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals of figures")
+    figures: Literal["full", "headline"] = Field(
+        "full",
+        description="what the last round tells of the final model. full: calibration, thresholds, decision curve and "
+        "groups of patients as well; headline: what every round tells",
+    )
+    threshold: Threshold = Field(
+        0.5,
+        description="score from which on the model says yes, for the confusion matrix; chosen before anybody is judged",
+    )
+    thresholds: tuple[Threshold, ...] = Field(
+        tuple(round(0.05 * step, 2) for step in range(1, 20)),
+        max_length=99,
+        description="of the table and the decision curve",
+    )
+    groups: tuple[Group, ...] | None = Field(
+        None,
+        max_length=20,
+        description="features by which patients are judged apart; none given: sex and age, where the contract has "
+        "features of these names",
+    )
+
+
+def usual(features: Iterable["Feature"]) -> tuple[Group, ...]:
+    """Groups by sex and age, where there are features of these names."""
+    found = []
+    for feature in features:
+        name = feature.id.casefold()
+        if name in SEX and feature.type == "category":
+            found.append(Group(feature=feature.id))
+        elif name == AGE and feature.range is not None and feature.unit == "a":
+            low, high = feature.range
+            if inside := tuple(edge for edge in AGES if low < edge < high):
+                found.append(Group(feature=feature.id, edges=inside))
+    return tuple(found)
