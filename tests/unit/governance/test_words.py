@@ -192,3 +192,19 @@ def test_sums_by_time_say_which_cells_are_hidden_and_that_those_of_features_are_
         assert ("cells of times of fewer than five" in protects(plan.study)) is open_
         assert weaker(plan) == (("small-cells",) if open_ else ()) and (WEAKER["small-cells"] in told) is open_
         assert "that may be one patient" in told and "Sums over training patients by groups of times" in told
+
+
+def test_which_records_are_read_who_is_left_out_and_what_a_check_tells_stand_in_the_words() -> None:
+    age = {"id": "age", "meaning": "age", "type": "number", "unit": "a", "range": [0, 120]}
+    codes = [{"system": "http://loinc.org", "code": "2160-0"}]
+    creatinine = {**age, "id": "crea", "unit": "mg/dL", "codes": codes, "window": ["-6h", None], "aggregate": "max"}
+    label = {"id": "died", "meaning": "died", "type": "binary", "maturity_days": 30}
+    contract = {
+        "id": "c", "version": 2, "index": {"meaning": "admission"}, "features": [age, creatinine], "label": label,
+        "exclude": [{"feature": "age", "below": 18, "above": 90}],
+    }  # fmt: skip
+    told = explain(Plan.of(make(contract=contract)))
+    for words in ("max of records 2160-0 (http://loinc.org), from -6h to any time", "age below 18 or above 90",
+                  "younger than 30 days", "Whether the data pass the study's check"):  # fmt: skip
+        assert words in told
+    assert "study's check" not in explain(Plan.of(make(gate=None)))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -21,7 +22,7 @@ from consilium.site.journal import Journal
 from consilium.site.outbox import Outbox
 from consilium.site.veto import Veto, reason_of
 from consilium.wire.envelope import Envelope, unseal
-from consilium.wire.messages import Attestation, Blob, Offer, Refusal, Task
+from consilium.wire.messages import Attestation, Blob, Offer, Refusal, Reopened, Task
 from e2e.federation import study, table
 
 NOW = datetime(2030, 6, 1, 12, 0, tzinfo=UTC)
@@ -147,6 +148,16 @@ def test_a_check_leaves_only_where_a_person_says_so_or_has_approved(site: Site) 
     assert [(one["passed"], one["sent"]) for one in history(site.journal)] == [
         (True, False), (True, True), (False, True), (False, False),
     ]  # fmt: skip
+
+
+def test_a_coordinator_that_lost_it_is_told_the_newest_check_anew(site: Site) -> None:
+    gated(site)
+    site.approve("sums")
+    site.desk.checked("sums", None, False, NOW + timedelta(days=1))
+    lost = Reopened(by="root", at=NOW, seq=1, head=digest(b"a head"), kept=0, runs=())
+    with site.journal.write() as tx:
+        Inbox._reopened(cast(Any, SimpleNamespace(_checkpoint=lambda *_: None)), tx, 1, lost, b"", b"", NOW)
+    assert [one.at for one in attested(site)] == [NOW, NOW + timedelta(days=1), NOW + timedelta(days=1)]
 
 
 def test_data_that_do_not_pass_are_neither_approved_nor_trained_unless_the_study_lets_them(site: Site) -> None:
