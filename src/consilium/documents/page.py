@@ -147,7 +147,7 @@ def _reading(facts: Facts, found: Findings) -> Tag:
         "how sure a figure is of these patients, and not how it would be at another hospital."
     )
     many = (
-        f"{found.comparisons} comparisons were made: hospitals with all others, with chance, and with calibration. A "
+        f"{found.comparisons} comparisons were made: with other hospitals, chance and calibration, and for copies. A "
         f"warning needs a difference beyond the {facts.confidence:.0%} limit of Bonferroni’s correction for that many."
         if found.comparisons
         else "No comparisons between hospitals were made."

@@ -198,9 +198,11 @@ def privacy(facts: Facts) -> Tag:
 def withheld(facts: Facts) -> Tag:
     """What is not in the report, and why."""
     told: list[tuple[str, str]] = []
-    if facts.withheld:
+    if facts.origin != "simulation" and facts.privacy.startswith("secure_sum"):
         why = "the recipe secure_sum opens sums over at least three hospitals; a single hospital’s figures stay there"
-        told += [("figures of single hospitals", why), ("numbers of patients of single hospitals", why)]
+        if any(one.figures for one in facts.hospitals):
+            why = f"the recipe secure_sum; those that stand here are told by {facts.judged_by}"
+        told += [("figures and numbers of patients of single hospitals, by the federation", why)]
     if facts.origin == "federation" and not any("own" in one.figures for one in facts.hospitals):
         told.append(("each hospital’s own model", "computed where records may lie together: `consilium baseline`"))
     if not facts.audit:

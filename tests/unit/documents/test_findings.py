@@ -89,7 +89,7 @@ def test_an_own_model_that_is_ahead_is_named() -> None:
 def test_withheld_figures_are_said_to_be() -> None:
     report = Report.of(result(usual(3), "secure_sum"), NOW, STUDY)
     assert "note-withheld" in seen(report) and not any("site-" in row["hospital"] for row in report.tables()["figures"])
-    assert "figures of single hospitals" in report.html()
+    assert "a single hospital’s figures stay there" in report.html()
 
 
 def test_a_run_that_ended_early_and_a_broken_log_come_first() -> None:
@@ -108,3 +108,14 @@ def test_who_missed_rounds_is_named() -> None:
     assert "site-03 4" in seen(Report.of(document, NOW, STUDY))["warning-participation"]
     document["participation"][0]["took_part"] = ["site-01", "site-02", "site-03"]
     assert "site-03 3" in seen(Report.of(document, NOW, STUDY))["note-participation"]
+
+
+def test_figures_that_the_federation_withheld_are_said_to_come_from_elsewhere() -> None:
+    """A baseline beside a secure sum judges single hospitals, where their records lie together."""
+    own = {site: judged(1.0) for site in usual(3)}
+    beside = baseline(own)
+    for site, facts in beside["hospitals"].items():
+        facts["given"] = usual(3)[site]
+    page = Report.of(result(usual(3), "secure_sum"), NOW, STUDY, beside).html()
+    assert "the recipe secure_sum; those that stand here are told by one process outside of the federation" in page
+    assert "note-withheld" not in page

@@ -93,7 +93,7 @@ def test_a_round_that_prepares_inputs_is_none_of_training_and_the_report_says_wh
 def test_what_is_withheld_is_not_there() -> None:
     report = Report.of(result(usual(3), "secure_sum"), NOW, STUDY)
     assert {row["hospital"] for row in report.tables()["figures"]} == {"all"}
-    assert "figures of single hospitals" in report.html()
+    assert "a single hospital’s figures stay there" in report.html()
     assert "not done" in report.html(), "leave-one-hospital-out"
 
 
