@@ -147,6 +147,8 @@ quorum: 3                           # answers that let a round close at its dead
 min_patients: 10                    # a hospital's own policy may ask for more, never for less
 deadlines: {round_s: 3600}
 evaluation: {test_fraction: 0.3, split_seed: 1, confidence: 0.95}
+                                    # threshold: 0.5           from which score on the model says yes
+                                    # groups: [{feature: sex}]  who is judged apart; without: sex and age, if there
 gate: {}                            # each hospital's data pass a check of this contract, signed, before a round;
                                     # without this line none is asked for
 sites: []                           # invited hospitals by name; empty: all

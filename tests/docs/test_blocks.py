@@ -20,6 +20,7 @@ from consilium import yamlfile
 from consilium.console.cli.app import root
 from consilium.core.errors import Invalid
 from consilium.core.gate import Gate
+from consilium.core.judging import Evaluation
 from consilium.core.study import Contract, Model, Strategy, Study
 from consilium.data.fhir.views import compile_view
 from consilium.data.mapping import Mapping, RecordsPart, TableSource, load
@@ -38,6 +39,7 @@ class Records(RootModel[dict[str, RecordsPart]]):
 
 PARTS: dict[str, type[BaseModel]] = {
     "source": TableSource, "model": Model, "strategy": Strategy, "gate": Gate, "contract": Contract, "records": Records,
+    "evaluation": Evaluation,
 }  # fmt: skip
 OPERATORS = re.compile(r"[|;&<>()]+")
 WHERE = re.compile(r"`((?:tests|src|docs|bench|\.ci)/[\w./-]+)(?:::(\w+))?`")

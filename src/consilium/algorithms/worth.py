@@ -23,6 +23,10 @@ from consilium.core.tensors import Array
 FOLLOWS = "withheld: what is too small to be shown would follow from it"
 GAPS = ("auroc", "sensitivity", "specificity", "ppv", "calibration_in_the_large")
 """Figures that are compared between groups."""
+NEEDED = (
+    "n", "positives", "negatives", "expected", "evidence_of_positives", "evidence_expected", "moments",
+)  # fmt: skip
+"""Sums that these need."""
 HOSPITAL = "hospital"
 Json = dict[str, Any]
 Kinds = Mapping[str, Mapping[str, Mapping[str, Array]]]
@@ -182,12 +186,14 @@ def _compared(study: Study, kinds: Kinds, told: Mapping[str, Mapping[str, Worth]
     found = []
     for feature, parts in kinds.items():
         some = [name for name, part in parts.items() if float(part["n"][0])]
+        if len(some) < 2:
+            continue
+        whole = {key: np.sum([parts[name][key] for name in some], axis=0) for key in NEEDED}
         for name in some[:1] if len(some) == 2 else some:
-            others = [parts[other] for other in some if other != name]
             known = told[feature][name].figures
-            if not others or not known:
+            if not known:
                 continue
-            rest = {key: np.sum([other[key] for other in others], axis=0) for key in others[0]}
+            rest = {key: whole[key] - parts[name][key] for key in NEEDED}
             mine, theirs = (_told_apart(study, part, confidence) for part in (parts[name], rest))
             for key in GAPS:
                 here = mine[key] if known[key].value is not None else known[key]
