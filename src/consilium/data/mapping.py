@@ -49,6 +49,7 @@ class TableSource(Part):
     path: str | None = Field(None, description="file, relative to the mapping; fhir: a folder of NDJSON and Bundles")
     url: str | None = Field(None, description="SQLAlchemy URL; ${NAME} is taken from the environment")
     query: str | None = Field(None, description="one SELECT statement; fhir: over the views, by their names")
+    time_limit_s: float = Field(600.0, gt=0, le=86_400, description="sql: seconds after which reading is given up")
     views: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=63)], str] = Field(
         {}, description="fhir: name of each view, and the file of its ViewDefinition, relative to the mapping"
     )

@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,22 @@ import duckdb
 
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.data.base import Asked, Rows
+from consilium.data.clock import Clock
 from consilium.data.flaws import ENCODINGS, flaw
 from consilium.data.mapping import TableSource
 
 OFFLINE = {"autoinstall_known_extensions": "false"}
 """DuckDB fetches nothing from the network."""
+GRACE_S = 5.0
+"""After its time, how long a database may take to notice that nobody waits for it."""
+Begun = Callable[[Callable[[], None]], None]
+"""Is told how to end what has begun."""
 READ_ONLY = {"sqlite": "PRAGMA query_only = ON", "postgresql": "SET TRANSACTION READ ONLY"}
 """Said before the query: WITH may begin a DELETE, which SQLite's driver would commit by itself."""
+
+
+def _nothing() -> None:
+    """Where a driver cannot be interrupted."""
 
 
 def _text(value: Any) -> str | None:
@@ -103,10 +114,11 @@ class ParquetSource:
 
 
 def _duckdb(
-    query: str, values: list[Any], name: str | None, database: str = ":memory:"
+    query: str, values: list[Any], name: str | None, database: str = ":memory:", begun: Begun = lambda cut: None
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     try:
         with duckdb.connect(database, read_only=database != ":memory:", config=OFFLINE) as connection:
+            begun(connection.interrupt)
             answer = connection.execute(query, values)
             return [column[0] for column in answer.description], answer.fetchall()
     except duckdb.Error as error:
@@ -125,10 +137,23 @@ class SqlSource:
         self._query = one_select(source.query)
         self._file = str(file_of(source, folder)) if source.url is None else None
         self._url = expanded(source.url) if source.url else None
+        self._limit_s = source.time_limit_s
 
     def _fetch(self, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """What the database answers. Raises: DataUnusable: nothing, or not in time."""
+        cuts: list[Callable[[], None]] = []
+
+        def cut() -> None:
+            for one in cuts:
+                with suppress(Exception):  # the reading may end at this moment
+                    one()
+
+        clock = Clock(self._limit_s, "source.time_limit_s")
+        return clock.within(lambda: self._asked(query, cuts.append), cut)
+
+    def _asked(self, query: str, begun: Begun) -> tuple[list[str], list[tuple[Any, ...]]]:
         if self._file is not None:
-            return _duckdb(query, [], None, self._file)
+            return _duckdb(query, [], None, self._file, begun)
         from sqlalchemy import create_engine, text
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -138,6 +163,9 @@ class SqlSource:
             with engine.connect() as connection:  # closed without commit: whatever it was, it is rolled back
                 if connection.dialect.name in READ_ONLY:
                     connection.execute(text(READ_ONLY[connection.dialect.name]))
+                if connection.dialect.name == "postgresql":  # the server ends by itself what nobody waits for
+                    connection.execute(text(f"SET statement_timeout = {int((self._limit_s + GRACE_S) * 1000)}"))
+                begun(getattr(connection.connection.driver_connection, "interrupt", _nothing))
                 answer = connection.execute(text(query))
                 return list(answer.keys()), [tuple(row) for row in answer]
         except (SQLAlchemyError, ImportError) as error:

@@ -10,7 +10,6 @@ told to the server itself, and to those hosts where it says that its files want 
 import os
 import re
 import ssl
-import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from pathlib import Path
-from threading import Thread
 from typing import Any, TypeVar
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -29,6 +27,7 @@ from urllib3.exceptions import HTTPError
 
 from consilium import __version__
 from consilium.core.errors import DataUnusable, MappingInvalid
+from consilium.data.clock import Clock
 
 Result = TypeVar("Result")
 CONNECT_S, SILENT_S = 10.0, 60.0
@@ -45,54 +44,6 @@ BUSY, FAILED, MOVED = (429, 503), (500, 502, 504), (301, 302, 303, 307, 308)
 _CODE = re.compile(r"[a-z_-]{2,40}")
 Bearer = Callable[[bool], Mapping[str, str]]
 """Headers that say who we are; anew where the last ones were refused."""
-
-
-class Clock:
-    """The time of one reading. Raises DataUnusable, once it is over."""
-
-    def __init__(self, limit_s: float, setting: str) -> None:
-        self._limit_s, self._setting, self._ends = limit_s, setting, time.monotonic() + limit_s
-
-    @property
-    def left_s(self) -> float:
-        """Seconds that are left. Raises: DataUnusable: none."""
-        left = self._ends - time.monotonic()
-        if left <= 0:
-            raise self.over()
-        return left
-
-    def over(self) -> DataUnusable:
-        """That the time is over."""
-        return DataUnusable(
-            f"the source took longer than the {self._limit_s:g} s that {self._setting} allows",
-            "see whether the server answers; ask for less, or raise the limit",
-        )
-
-    def wait(self, seconds: float) -> None:
-        """Wait. Raises: DataUnusable: longer than what is left."""
-        if seconds >= self.left_s:
-            raise self.over()
-        time.sleep(max(seconds, 0.0))
-
-    def within(self, act: Callable[[], Result]) -> Result:
-        """What `act` gives, unless the time is over before: it is not waited for then."""
-        found: list[Result] = []
-        failed: list[BaseException] = []
-
-        def run() -> None:
-            try:
-                found.append(act())
-            except BaseException as error:
-                failed.append(error)
-
-        thread = Thread(target=run, daemon=True)
-        thread.start()
-        thread.join(self.left_s)
-        if failed:
-            raise failed[0]
-        if not found:
-            raise self.over()
-        return found[0]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """CSV, Parquet and SQL tables give one and the same rows; a query that is no SELECT is refused and changes nothing."""
 
 import sqlite3
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.data.base import Rows, source
 from consilium.data.mapping import TableSource
 from consilium.data.tables import CsvSource, ParquetSource, SqlSource
+from e2e.processes import until
 
 ROWS = {"id": ["p1", "p2", "p3"], "age": ["50", "61", None], "note": ["a,b", 'say "no"', "line\nbreak"]}
 
@@ -236,3 +239,21 @@ def test_a_source_without_its_parts_says_which(tmp_path: Path) -> None:
         CsvSource(TableSource(type="csv", path="t.csv", header=False), tmp_path)
     with pytest.raises(MappingInvalid, match="'paper' is none of csv"):
         source(TableSource(type="paper"), tmp_path, plugins.names("consilium.sources"))
+
+
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT sum(x) AS x FROM n"
+
+
+@pytest.mark.parametrize("place", ["path", "url"])
+def test_a_query_that_hangs_is_given_up(tmp_path: Path, place: str) -> None:
+    """On DuckDB and on SQLite, both of which are told to stop."""
+    file = tmp_path / "t.db"
+    if place == "path":
+        duckdb.connect(str(file)).close()
+    where = {"path": "t.db"} if place == "path" else {"url": f"sqlite:///{file}"}
+    source = SqlSource(TableSource(type="sql", **where, query=ENDLESS, time_limit_s=0.5), tmp_path)
+    began, before = time.monotonic(), threading.active_count()
+    with pytest.raises(DataUnusable, match=r"longer than the 0.5 s that source.time_limit_s allows"):
+        source.rows()
+    assert time.monotonic() - began < 20
+    until(lambda: threading.active_count() <= before, "the query ends")

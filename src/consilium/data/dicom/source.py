@@ -13,6 +13,7 @@ from consilium.core.study import Image
 from consilium.data import base
 from consilium.data.access import authority, signed
 from consilium.data.base import Asked, Rows, Source
+from consilium.data.clock import Clock
 from consilium.data.dicom import dicomweb
 from consilium.data.dicom.images import Found, read
 from consilium.data.dicom.kept import Images, key_of, veiled
@@ -20,7 +21,7 @@ from consilium.data.extracts import Extract, held
 from consilium.data.findings import hidden
 from consilium.data.mapping import TableSource
 from consilium.data.tables import expanded
-from consilium.data.web import Clock, Web
+from consilium.data.web import Web
 
 WHERE, FILE = "source.url", "Images.npz"
 FLAWS = {

@@ -17,7 +17,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data import web
+from consilium.data import clock, web
 from consilium.data.base import Asked, Rows
 from consilium.data.fhir.source import FhirSource
 from consilium.data.mapping import TableSource
@@ -171,7 +171,7 @@ def test_who_is_busy_is_asked_again_when_it_says(player: Player, site: Site) -> 
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_half_an_answer_is_none(player: Player, site: Site, chunked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web.Clock, "wait", lambda self, seconds: None)
+    monkeypatch.setattr(clock.Clock, "wait", lambda self, seconds: None)
     whole = bundle(patient("a"), patient("b"))
     cut = Reply(200, whole.body, cut=len(whole.data) - 40, chunked=chunked)
     player.on("/fhir/Patient", cut, cut, whole)
