@@ -14,8 +14,9 @@ FEW = 10
 
 @dataclass(frozen=True)
 class Flow:
-    """Patients of one hospital on their way: `read` = `without_label` + `incomplete` + `training` + `held_out`.
+    """Patients of one hospital on their way: `read` are those that train, those held out, and those left out.
 
+    without_label, incomplete, immature, excluded: why they were left out, each for one reason.
     rounds: rounds whose sum has this hospital's part.   asked: rounds in which it was asked.
     copies: held-out patients who equal a training patient here.   elsewhere: one at another hospital.
     """
@@ -23,6 +24,8 @@ class Flow:
     read: int | None = None
     without_label: int | None = None
     incomplete: int | None = None
+    immature: int | None = None
+    excluded: int | None = None
     training: int | None = None
     held_out: int | None = None
     evaluated: int | None = None

@@ -55,7 +55,7 @@ def _round(entry: Json) -> Round:
     )
 
 
-TOLD = ("read", "without_label", "incomplete", "training", "copies", "elsewhere")
+TOLD = ("read", "without_label", "incomplete", "immature", "excluded", "training", "copies", "elsewhere")
 """Numbers of a hospital's patients that commands tell under these names."""
 
 

@@ -12,9 +12,17 @@ from consilium.documents.terms import plain
 from consilium.documents.tripod import Item
 
 STEPS = (
-    ("read", "in the table"), ("without_label", "no outcome"), ("incomplete", "incomplete"), ("training", "training"),
+    ("read", "in the table"), ("excluded", "excluded"), ("immature", "too early"), ("without_label", "no outcome"),
+    ("incomplete", "incomplete"), ("training", "training"),
     ("held_out", "held out"), ("evaluated", "evaluated"),
 )  # fmt: skip
+
+
+OUT = (
+    ("excluded", "not meant by the contract"), ("immature", "too early to know the outcome"),
+    ("without_label", "without outcome"), ("incomplete", "incomplete"),
+)  # fmt: skip
+"""Why patients are left out, each for one reason."""
 
 
 def _told(value: int | None) -> object:
@@ -26,10 +34,16 @@ def _sum(flows: Sequence[Flow], key: str) -> int | None:
     return sum(values) if values and None not in values else None
 
 
+def _is_told(hospitals: Sequence[Hospital], key: str) -> bool:
+    """Whether a step has a column: of what only some contracts ask, where it concerns anybody."""
+    values = [getattr(one.flow, key) for one in hospitals]
+    return any(values) if key in ("excluded", "immature") else any(value is not None for value in values)
+
+
 def flow(facts: Facts) -> Tag:
     """The flow of hospitals and of their patients."""
     there = [one for one in facts.hospitals if not one.out]
-    steps = [(key, word) for key, word in STEPS if any(getattr(one.flow, key) is not None for one in facts.hospitals)]
+    steps = [(key, word) for key, word in STEPS if _is_told(facts.hospitals, key)]
     total = len({one.number for one in facts.rounds})
     rows = [
         (one.name, *(_told(getattr(one.flow, key)) for key, _ in steps), _rounds(one, total)) for one in facts.hospitals
@@ -62,10 +76,7 @@ def _boxes(facts: Facts, there: Sequence[Hospital]) -> Tag:
     sums = {key: _sum(flows, key) for key, _ in STEPS}
     boxes = [plots.Box((f"{len(facts.hospitals)} hospitals", "asked, or known to the study"), _left(out))]
     read = [f"{sums['read']} patients in their tables"] if sums["read"] is not None else []
-    excluded = [
-        f"{sums[key]} {word}" for key, word in (("without_label", "without outcome"), ("incomplete", "incomplete"))
-        if sums[key] is not None
-    ]  # fmt: skip
+    excluded = [f"{sums[key]} {word}" for key, word in OUT if sums[key] is not None and _is_told(there, key)]
     boxes.append(plots.Box((f"{len(there)} hospitals took part", *read), ("Excluded", *excluded) if excluded else ()))
     if sums["training"] is not None and not facts.judged_only:
         boxes.append(plots.Box((f"{sums['training']} patients trained the model", f"in {_trained(facts)} rounds")))
@@ -96,7 +107,7 @@ def _bars(facts: Facts) -> Tag | None:
         if one.flow.training is None or one.flow.held_out is None:
             continue
         counts = {"training": one.flow.training, "held_out": one.flow.held_out}
-        excluded = [count for count in (one.flow.without_label, one.flow.incomplete) if count is not None]
+        excluded = [count for key, _ in OUT if (count := getattr(one.flow, key)) is not None]
         rows.append((one.name, {**counts, **({"excluded": sum(excluded)} if excluded else {})}))
     if not rows:
         return None

@@ -160,13 +160,17 @@ def _figures(study: Study, works: Mapping[str, Work], tables: Mapping[str, Prepa
         found["hospitals"][site] = {
             "training": int(np.sum(~work.examples.test)),
             "test": int(np.sum(work.examples.test)),
-            **{name: getattr(tables[site], name) for name in ("read", "without_label", "incomplete")},
+            **{name: getattr(tables[site], name) for name in LEFT},
             **{name: getattr(twice[site], name) for name in ("copies", "elsewhere")},
             "own": bench.judged_at(own, [work]),
             "own_on_all": bench.judged_at(own, everybody),
             **{name: bench.judged_at(made, [work]) for name, made in known.items()},
         }
     return found
+
+
+LEFT = ("read", "without_label", "incomplete", "immature", "excluded")
+"""What is told of rows that were read."""
 
 
 def _copies(study: Study, works: Mapping[str, Work]) -> dict[str, Copies]:

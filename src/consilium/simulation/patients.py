@@ -58,7 +58,13 @@ class Patients:
         }
         label, test = (np.concatenate([getattr(t, name) for t in tables.values()]) for name in ("label", "test"))
         left = {
-            name: {"read": one.read, "without_label": one.without_label, "incomplete": one.incomplete}
+            name: {
+                "read": one.read,
+                "without_label": one.without_label,
+                "incomplete": one.incomplete,
+                "immature": one.left.immature,
+                "excluded": one.left.excluded,
+            }
             for name, one in found.items()
         }
         return cls(columns, label, test, np.repeat(np.arange(len(sizes)), sizes), tuple(tables), left)

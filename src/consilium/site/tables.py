@@ -77,6 +77,7 @@ class Prepared:
     """A table on file, and how many patients it has for training and for testing; and how many were left out.
 
     Args:    read: rows.   without_label, incomplete: of them, without a label, or without an input that is demanded.
+             immature, excluded: by the contract, whose label is not known yet, and who is not meant.
              counted: patients of whom a study and a policy want so many; see `quality.counted`.
     """
 
@@ -86,6 +87,8 @@ class Prepared:
     read: int
     without_label: int
     incomplete: int
+    immature: int
+    excluded: int
     counted: int
 
 
@@ -110,5 +113,6 @@ def prepare(study: Study, mapping: Path, folder: Path, extracts: Path | None = N
     test = int(table.test.sum())
     return Prepared(
         path, len(table.label) - test, test, found.read, found.without_label, found.incomplete,
+        found.left.immature, found.left.excluded,
         quality.counted(study, table),
     )  # fmt: skip

@@ -62,6 +62,19 @@ def test_the_flow_of_patients_adds_up() -> None:
     assert "2400 patients trained the model" in page
 
 
+def test_who_was_left_out_stands_in_the_flow_by_reason() -> None:
+    document = simulated(usual(2))
+    left = {"read": 1000, "without_label": 60, "incomplete": 30, "immature": 0, "excluded": 10}
+    document["hospitals"]["site-01"] |= left
+    document["hospitals"]["site-02"] |= {**left, "excluded": 0, "without_label": 70}
+    page = Report.of(document, NOW, STUDY).html()
+    rows = re.findall(r"site-0\d</bdi></th>(.*?)</tr>", page[page.index('id="flow-table"') :])
+    assert [re.findall(r">(\d+)<", row)[:5] for row in rows] == [
+        ["1000", "10", "60", "30", "600"], ["1000", "0", "70", "30", "600"],
+    ]  # fmt: skip
+    assert "10 not meant by the contract" in page and "130 without outcome" in page and "too early" not in page
+
+
 def test_items_are_filled_by_facts_or_asked_of_the_authors() -> None:
     whole, bare = Report.of(result(usual(3)), NOW, STUDY), Report.of(result(usual(3)), NOW)
     assert len(whole.items) == 52 and len({one.number for one in whole.items}) == 52
