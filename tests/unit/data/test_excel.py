@@ -130,7 +130,7 @@ def test_half_a_file_is_a_finding(tmp_path: Path) -> None:
 def test_a_damaged_file_is_read_right_or_a_finding(tmp_path: Path) -> None:
     path = book(tmp_path / "t.xlsx", HEADER, *TABLE * 50)
     data, whole = path.read_bytes(), read(path)
-    for at in range(10, len(data), max(1, len(data) // 25)):
+    for at in range(10, len(data), max(1, len(data) // 12)):
         damaged = bytearray(data)
         damaged[at] ^= 0x55
         try:

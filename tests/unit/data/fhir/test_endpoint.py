@@ -432,7 +432,7 @@ def keys(kind: str, path: Path) -> Any:
     return public
 
 
-@pytest.mark.parametrize("algorithm", ["RS384", "ES384"])
+@pytest.mark.parametrize("algorithm", ["ES384", pytest.param("RS384", marks=pytest.mark.long)])
 def test_smart_backend_services(player: Player, site: Site, tmp_path: Path, algorithm: str) -> None:
     """The server verifies each assertion as the specification says; a token that it no longer knows is renewed."""
     public, seen = keys(algorithm, tmp_path / "smart.pem"), set[str]()
