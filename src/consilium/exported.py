@@ -20,8 +20,9 @@ from safetensors import SafetensorError, safe_open
 
 from consilium import plugins
 from consilium.algorithms import encode, preparation
+from consilium.core.contract import Feature
 from consilium.core.errors import DigestMismatch, Invalid
-from consilium.core.study import Feature, Plan, Study
+from consilium.core.study import Plan, Study
 from consilium.core.tensors import Array, Tensors, from_safetensors
 
 Floats = npt.NDArray[np.float64]

@@ -18,10 +18,11 @@ from pydantic import BaseModel, RootModel
 
 from consilium import yamlfile
 from consilium.console.cli.app import root
+from consilium.core.contract import Contract
 from consilium.core.errors import Invalid
 from consilium.core.gate import Gate
 from consilium.core.judging import Evaluation
-from consilium.core.study import Contract, Model, Strategy, Study
+from consilium.core.study import Model, Strategy, Study
 from consilium.data.fhir.views import compile_view
 from consilium.data.mapping import Mapping, RecordsPart, TableSource, load
 from consilium.governance.policy import Policy

@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from consilium.api import freeze
+from consilium.core.contract import Image
 from consilium.core.errors import DataUnusable
 from consilium.core.ids import digest
-from consilium.core.study import Image, Study
+from consilium.core.study import Study
 from consilium.data.base import Asked, Rows
 from consilium.data.dicom.source import DicomSource
 from consilium.data.mapping import TableSource

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from consilium.core import state as chain
-from consilium.core.study import Plan, Privacy, Study
+from consilium.core.privacy import Privacy
+from consilium.core.study import Plan, Study
 from consilium.core.tensors import from_safetensors
 from e2e import chaos
 from e2e.federation import Federation, Hospital, study

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from consilium.core.contract import Contract, Feature
 from consilium.core.errors import Invalid
-from consilium.core.study import Contract, Feature, Prepare
+from consilium.core.study import Prepare
 from consilium.core.tensors import Array
 
 Floats = npt.NDArray[np.float64]

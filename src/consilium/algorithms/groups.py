@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.algorithms.figure import LEAST
+from consilium.core.contract import Feature
 from consilium.core.judging import Group
-from consilium.core.study import Feature, Study
+from consilium.core.study import Study
 
 Floats = npt.NDArray[np.float64]
 Members = npt.NDArray[np.bool_]

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.core import state as chain
+from consilium.core.contract import Feature
 from consilium.core.errors import Invalid
 from consilium.core.ids import Digest
-from consilium.core.study import Feature, Prepare, Study
+from consilium.core.study import Prepare, Study
 from consilium.core.tensors import Array, Tensors
 from consilium.core.update import Sum
 

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from consilium.algorithms import cholesky, encode, student
 from consilium.algorithms.newton import LOST
 from consilium.algorithms.webdisco import WebDisco
-from consilium.core.study import Contract, Prepare, Study
+from consilium.core.contract import Contract
+from consilium.core.study import Prepare, Study
 from consilium.core.tensors import Array
 from consilium.core.timed import COX
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
-    from consilium.core.study import Feature
+    from consilium.core.contract import Feature
 
 SEX = ("sex", "gender")
 AGE = "age"

@@ -1,49 +1,29 @@
 """The study: purpose, contract, model, strategy, privacy, rounds; and the plan, its immutable form named by a hash."""
 
 import json
-from collections import Counter
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 
 from consilium.core import timed
 from consilium.core.bounded import unfit
+from consilium.core.contract import Contract
 from consilium.core.errors import StudyInvalid
 from consilium.core.gate import Gate
-from consilium.core.ids import DIGEST, SLUG, Digest, canonical, digest
+from consilium.core.ids import DIGEST, Digest, canonical, digest
 from consilium.core.judging import Evaluation, Group, usual
-from consilium.core.records import COUNTED, Aggregate, Coded, Exclusion, Index, Window, seconds
+from consilium.core.parts import Identifier, Json, Part, Shown, Slug, StudyName, Text
+from consilium.core.privacy import Privacy
 from consilium.core.round import threshold
 from consilium.core.timed import CELL, COMMON, COX, TIES, TIMED
-
-Slug = Annotated[str, StringConstraints(pattern=SLUG)]
-Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
-STUDY_NAME = r"^[a-z0-9][a-z0-9-]{0,49}$"
-StudyName = Annotated[str, StringConstraints(pattern=STUDY_NAME)]
-"""A slug that leaves room for the number of a run: `NAME-1` is a name, too."""
-SHOWN = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$"
-"""What is shown to people who decide: no control characters, which would move the cursor or the order of words."""
-Shown = Annotated[str, StringConstraints(pattern=SHOWN)]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=4000, strip_whitespace=True, pattern=SHOWN)]
-Json = dict[str, Any]
-
-
-class Part(BaseModel):
-    """A part of the study file: frozen, and unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Purpose(Part):
@@ -53,231 +33,6 @@ class Purpose(Part):
     text: Text = Field(description="what the model is for, in one or two sentences")
     requester: Text = Field(description="who asks: name and institution")
     expires: date | None = Field(None, description="last day on which the study may run")
-
-
-class Feature(Part):
-    """One input: its meaning, type, unit (UCUM) and range, or its categories."""
-
-    id: Identifier = Field(description="its name, as mappings use it")
-    meaning: Text = Field(description="what it means, for the people who map it")
-    type: Literal["number", "category"] = Field(description="what its values are")
-    unit: Shown | None = Field(None, description="UCUM unit of a number; '1' for a pure number")
-    range: tuple[float, float] | None = Field(None, description="smallest and largest plausible value, in `unit`")
-    typical: tuple[float, float] | None = Field(
-        None,
-        description="what most patients lie between, by public knowledge such as a laboratory's reference range: "
-        "numbers are scaled so that it becomes [-1, 1]; none given: `range` does",
-    )
-    categories: dict[Identifier, Shown] | None = Field(None, description="code: meaning")
-    missing: Literal["allowed", "forbidden"] = Field(
-        "allowed", description="whether a patient without it may take part"
-    )
-    resolution: float | None = Field(
-        None, gt=0, description="version 2: what numbers are rounded to, in `unit`, after conversion and aggregation"
-    )
-    analyte: Shown | None = Field(None, description="version 2: substance, to convert between mass and amount")
-    codes: tuple[Coded, ...] = Field((), description="version 2: codes of records that mean it")
-    window: Window | None = Field(
-        None, description="version 2: first and last moment of records, from the index on, such as [-6h, 24h]"
-    )
-    aggregate: Aggregate | None = Field(
-        None,
-        description="version 2: what is made of several records: first, last, min, max, mean; count and any (1 or 0) "
-        "look at no value",
-    )
-
-    @model_validator(mode="after")
-    def _fits_its_type(self) -> "Feature":
-        if self.type == "number":
-            if self.unit is None or self.range is None or self.categories is not None:
-                raise ValueError("a number needs `unit` and `range` and has no `categories`")
-            if not self.range[0] < self.range[1]:
-                raise ValueError("`range` must be [smaller, larger]")
-            if self.typical is not None and not self.typical[0] < self.typical[1]:
-                raise ValueError("`typical` must be [smaller, larger]")
-            self._records()
-        elif self.resolution or self.analyte or self.codes or self.window or self.aggregate:
-            raise ValueError("`resolution`, `analyte`, `codes`, `window` and `aggregate` belong to a number")
-        elif self.categories is None or len(self.categories) < 2 or self.unit or self.range or self.typical:
-            raise ValueError("a category needs at least two `categories` and has no `unit`, `range` or `typical`")
-        return self
-
-    def _records(self) -> None:
-        if (self.window is None) != (self.aggregate is None) or (self.window is not None) > bool(self.codes):
-            raise ValueError("`codes`, `window` and `aggregate` go together")
-        if self.window is not None and None not in self.window:
-            first, last = (seconds(str(end)) for end in self.window)
-            if first > last:
-                raise ValueError("`window` ends before it begins")
-        if self.aggregate in COUNTED and self.unit != "1":
-            raise ValueError("`unit` of what is counted is '1'")
-
-
-class Label(Part):
-    """What the model predicts."""
-
-    id: Identifier = Field(description="its name")
-    meaning: Text = Field(description="what it means, for the people who map it")
-    type: Literal["binary", "number", "count", "time-to-event"] = Field(
-        description="what its values are; binary: 0 or 1; time-to-event: for how long a patient was observed, and "
-        "whether that ended with the event"
-    )
-    unit: Shown | None = Field(None, description="UCUM unit of a number, or of the time")
-    range: tuple[float, float] | None = Field(
-        None, description="smallest and largest plausible value, in `unit`; of a time-to-event, of the time"
-    )
-    maturity_days: int | None = Field(
-        None,
-        ge=1,
-        le=36_500,
-        description="version 2: days after the index moment until which the label is not known for sure: patients "
-        "whose index is younger on the day of the extract take no part",
-    )
-
-    @model_validator(mode="after")
-    def _fits_its_type(self) -> "Label":
-        if self.type == "number" and (self.unit is None or self.range is None):
-            raise ValueError("a label of type number needs `unit` and `range`")
-        if self.range is not None and not self.range[0] < self.range[1]:
-            raise ValueError("`range` must be [smaller, larger]")
-        if self.type == TIMED and (self.unit is None or self.range is None or self.range[0] < 0):
-            raise ValueError(
-                f"a label of type {TIMED} needs `unit` and `range` of the time, which begins at 0 or later"
-            )
-        return self
-
-
-NEWER = ("resolution", "analyte", "codes", "window", "aggregate")
-"""What features have since version 2 of the contract."""
-
-
-class Image(Part):
-    """One image per patient, whose values are features of their own: `ID_0`, `ID_1`, row by row."""
-
-    id: Identifier = Field("pixel", description="with which the names of its features begin")
-    meaning: Text = Field(description="what it shows, for the people who map it")
-    modality: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{2,16}$")], ...] = Field(
-        min_length=1, description="DICOM modalities, such as [CR, DX]; images of others are passed over"
-    )
-    rows: int = Field(ge=1, le=10_000, description="height in pixels, of what the model sees")
-    columns: int = Field(ge=1, le=10_000, description="width in pixels")
-    resize: Literal["no", "area"] = Field(
-        "no", description="whether a larger image is made smaller: each pixel the mean over its area"
-    )
-    values: Literal["rescaled", "fraction"] = Field(
-        "rescaled",
-        description="rescaled: stored values by Rescale Slope and Intercept, such as Hounsfield units; fraction: 0 to "
-        "1 of what the bits can store, so that 10, 12 and 16 bits agree",
-    )
-    unit: Shown = Field("1", description="UCUM unit of the values; '1' for a pure number")
-    range: tuple[float, float] = Field(description="smallest and largest plausible value")
-    view: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{1,16}$")], ...] = Field(
-        (), description="View Position, such as [PA, AP]; images of others are passed over; none given: any"
-    )
-    orientation: tuple[Literal["L", "R"], Literal["H", "F"]] | None = Field(
-        None, description="Patient Orientation of rows and columns, such as [L, F]; a mirrored image is turned back"
-    )
-    spacing_mm: tuple[float, float] | None = Field(
-        None, description="smallest and largest distance of pixels before resizing, alike in both directions"
-    )
-
-    @model_validator(mode="after")
-    def _has_room(self) -> "Image":
-        if self.rows * self.columns > 10_000:
-            raise ValueError(f"`rows` x `columns` is {self.rows * self.columns}, more than 10000 values")
-        if not self.range[0] < self.range[1]:
-            raise ValueError("`range` must be [smaller, larger]")
-        return self
-
-    @property
-    def features(self) -> tuple[Feature, ...]:
-        """Its values, as features."""
-        return tuple(
-            Feature(
-                id=f"{self.id}_{number}", meaning=f"{self.meaning}: row {number // self.columns + 1}, "
-                f"column {number % self.columns + 1}", type="number", unit=self.unit, range=self.range,
-                missing="forbidden",
-            )
-            for number in range(self.rows * self.columns)
-        )  # fmt: skip
-
-
-class Contract(Part):
-    """What the data must mean: of columns of a table (version 1), and of records around an index moment (version 2)."""
-
-    id: Slug = Field(description="its name, by which a hospital finds its mapping")
-    version: Literal[1, 2] = Field(1, description="version of this part of the format")
-    index: Index | None = Field(None, description="version 2: the moment from which windows count")
-    exclude: tuple[Exclusion, ...] = Field((), max_length=100, description="version 2: who takes no part")
-    features: tuple[Feature, ...] = Field(
-        (), max_length=10_000, description="inputs of the model; at least one, unless there is an `image`"
-    )
-    image: Image | None = Field(None, description="an image per patient; its values are added to `features`")
-    label: Label = Field(description="what the model predicts")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _values_are_features(cls, given: Any) -> Any:
-        """Add the image's values; a plan has them already."""
-        if not isinstance(given, dict) or given.get("image") is None:
-            return given
-        image = Image.model_validate(given["image"])
-        made = [feature.model_dump(mode="json") for feature in image.features]
-        known = list(given.get("features") or ())
-        if [one.get("id") if isinstance(one, dict) else None for one in known[-len(made) :]] == [m["id"] for m in made]:
-            known = known[: -len(made)]
-        return {**given, "features": [*known, *made]}
-
-    @model_validator(mode="after")
-    def _has_features(self) -> "Contract":
-        if not self.features:
-            raise ValueError("`features` are needed, or an `image`")
-        return self
-
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> "Contract":
-        names = [feature.id for feature in self.features] + [self.label.id]
-        double = sorted(name for name, count in Counter(names).items() if count > 1)
-        if double:
-            raise ValueError(f"named twice: {', '.join(double)}")
-        return self
-
-    @model_validator(mode="after")
-    def _fits_its_version(self) -> "Contract":
-        newer = [name for name in ("index", "exclude") if getattr(self, name)]
-        newer += [f"features.{one.id}.{name}" for one in self.features for name in NEWER if getattr(one, name)]
-        newer += ["label.maturity_days"] if self.label.maturity_days else []
-        if self.version == 1 and newer:
-            raise ValueError(f"`version` 2 is needed for {', '.join(newer)}")
-        if self.index is None and (self.label.maturity_days or any(one.window for one in self.features)):
-            raise ValueError("`index` is needed: windows and maturity count from it")
-        known = {feature.id: feature for feature in self.features}
-        for one in self.exclude:
-            feature = known.get(one.feature)
-            if feature is None:
-                raise ValueError(f"`exclude` names {one.feature}, which is no feature of this contract")
-            if (feature.type == "category") != bool(one.among) or set(one.among) - set(feature.categories or {}):
-                raise ValueError(f"`exclude` of {one.feature}: `among` names its categories, and numbers have none")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _of_its_version(self, handler: SerializerFunctionWrapHandler) -> Json:
-        """Version 1 is written as ever: a plan of before keeps its hash."""
-        told: Json = handler(self)
-        if self.image is None:
-            told.pop("image", None)
-        if self.version == 1:
-            told = {key: value for key, value in told.items() if key not in ("index", "exclude")}
-            told["features"] = [
-                {key: value for key, value in one.items() if key not in NEWER} for one in told["features"]
-            ]
-            told["label"] = {key: value for key, value in told["label"].items() if key != "maturity_days"}
-        return told
-
-    @property
-    def digest(self) -> Digest:
-        """Its hash: what a hospital attests is bound to it."""
-        return digest(canonical(self.model_dump(mode="json")))
 
 
 class Model(Part):
@@ -352,113 +107,6 @@ class Training(Part):
     batch_size: int = Field(0, ge=0, description="patients per step; 0 takes all")
     learning_rate: float = Field(0.1, gt=0, description="step size")
     seed: int = Field(1, ge=0, lt=2**31, description="seed of the initial model and of the order of patients")
-
-
-class Privacy(Part):
-    """How updates are protected. `plain` protects nothing: each site must sign that it accepts it."""
-
-    recipe: Literal["secure_sum", "plain"] = Field(
-        "secure_sum",
-        description="secure_sum: the coordinator learns sums over at least `min_sites` sites and nothing of one; "
-        "plain: it sees each site's update",
-    )
-    min_sites: int = Field(3, ge=3, description="fewest sites in a sum that is opened; a site may ask for more")
-    clip: float = Field(
-        8.0, gt=0, le=1e6, description="largest change of one parameter in a round; what is beyond is cut, and counted"
-    )
-    most_clipped: float = Field(0.01, ge=0, le=1, description="share of cut values above which the run fails")
-    most_patients: int = Field(100_000, ge=1, le=10**9, description="most patients that one site may bring")
-    bits: Literal[16, 32, 64] | None = Field(
-        None,
-        description="of the integers that updates become; none given: as many as the model's values have, and 32 "
-        "under `epsilon`",
-    )
-    epsilon: float | None = Field(
-        None, gt=0, le=100, description="most that all rounds together may say of one patient; none given: no noise"
-    )
-    delta: float = Field(1e-5, gt=0, lt=1, description="chance of more than `epsilon`; below 1 over all patients")
-    unit: Literal["patient", "hospital"] = Field(
-        "patient",
-        description="of whom at most `epsilon` is said: of each patient, or of each hospital as a whole, whose change "
-        "of the model is then shortened to `clip_norm`, whatever it consists of",
-    )
-    noise: Literal["shared", "at_each_hospital"] = Field(
-        "shared",
-        description="who adds it, under `epsilon`. shared: all hospitals, in shares within the secure sum, and each "
-        "round is one step; at_each_hospital: each adds all of it before anything leaves, and trusts nobody for it: "
-        "with any recipe, any strategy and several steps per round, but the model gets more noise",
-    )
-    clip_norm: float = Field(
-        1.0,
-        gt=0,
-        le=1e6,
-        description="largest Euclidean norm of one patient's gradient, or of one hospital's change of the model; a "
-        "longer one is shortened",
-    )
-    clip_quantile: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="for `unit: hospital`: `clip_norm` moves from round to round until this share of hospitals is not "
-        "shortened; none given: it stays",
-    )
-    sampling: float = Field(
-        1.0, gt=0, le=1, description="chance with which each patient is drawn in each step; who was, stays secret"
-    )
-    expected_patients: int | None = Field(
-        None,
-        ge=1,
-        le=10**9,
-        description="training patients of an average hospital, by a public estimate: under "
-        "`epsilon` sums are divided by it and by no count",
-    )
-    colluding: int = Field(
-        1,
-        ge=0,
-        description="hospitals that may tell the coordinator what they added to shared noise: without theirs there is "
-        "enough",
-    )
-    noise_multiplier: float | None = Field(
-        None,
-        ge=0.2,
-        le=1e6,
-        description="noise as a multiple of `clip_norm`; `study submit` fills it in: the least that gives `epsilon`",
-    )
-    all_honest: float | None = Field(
-        None,
-        gt=0,
-        description="epsilon while every hospital of a quorum adds its share of noise; `study submit` fills it in",
-    )
-
-    @property
-    def shared(self) -> bool:
-        """Whether hospitals add noise in shares, within the secure sum."""
-        return self.epsilon is not None and self.noise == "shared"
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is a hospital as a whole of which at most `epsilon` is said."""
-        return self.epsilon is not None and self.unit == "hospital"
-
-    @property
-    def local(self) -> bool:
-        """Whether each hospital adds all the noise itself, while it trains."""
-        return self.epsilon is not None and self.noise == "at_each_hospital"
-
-    @property
-    def weight(self) -> float | None:
-        """By what each hospital's part is weighted under `epsilon`, from the plan; None: by its training patients."""
-        if self.epsilon is None:
-            return None
-        if self.whole:
-            return 1.0
-        return self.expected_batch if self.shared else float(self.expected_patients or 1)
-
-    @property
-    def expected_batch(self) -> float:
-        """Patients that an average hospital draws in a round, by the public estimate."""
-        assert self.expected_patients is not None
-        return self.sampling * self.expected_patients
 
 
 class Prepare(Part):

@@ -9,8 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from consilium.core.contract import Image
 from consilium.core.errors import MappingInvalid
-from consilium.core.study import Image
 from consilium.data.mapping import TableSource
 
 Floats = npt.NDArray[np.float64]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from consilium.core.contract import Contract
 from consilium.core.errors import DataUnusable
-from consilium.core.study import Contract
 from consilium.data.base import Floats, Rows
 from consilium.data.records import between, moment
 

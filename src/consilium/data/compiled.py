@@ -5,8 +5,9 @@ Sources: Open Data Contract Standard 3.1.0 (Bitol); Croissant 1.1 (MLCommons); S
 
 from typing import Any
 
+from consilium.core.contract import Contract, Feature, Label
 from consilium.core.errors import StudyInvalid
-from consilium.core.study import Contract, Feature, Label, Study
+from consilium.core.study import Study
 from consilium.core.timed import TIMED
 from consilium.data.records import SYSTEMS
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from consilium.core import survival
+from consilium.core.contract import Contract, Feature, Label
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.judging import Evaluation
-from consilium.core.study import Contract, Feature, Label
 from consilium.core.timed import TIMED
 from consilium.data import choosing
 from consilium.data.base import Floats, Rows, Table

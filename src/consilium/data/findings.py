@@ -8,8 +8,8 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from consilium.core.contract import Feature, Label
 from consilium.core.gate import Gate, Kind
-from consilium.core.study import Feature, Label
 from consilium.data.contract import Column
 from consilium.data.traps import placeholder
 

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from consilium import yamlfile
+from consilium.core.contract import Contract, Feature
 from consilium.core.errors import MappingInvalid
+from consilium.core.parts import Identifier, Slug
 from consilium.core.records import COUNTED
-from consilium.core.study import Contract, Feature, Identifier, Slug
 from consilium.core.timed import TIMED
 from consilium.data.omop.definition import PERSON, OmopPart
 from consilium.data.part import Part

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from consilium.core import survival
+from consilium.core.contract import Contract, Feature, Label
 from consilium.core.gate import Gate
-from consilium.core.study import Contract, Feature, Label, Study
+from consilium.core.study import Study
 from consilium.core.timed import TIMED
 from consilium.data.base import Table
 from consilium.data.contract import Column, Mapped

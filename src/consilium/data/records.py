@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from consilium.core.contract import Feature
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.records import COUNTED, SECONDS, seconds
-from consilium.core.study import Feature
 from consilium.data.base import Floats, Rows
 from consilium.data.mapping import RecordsMap, RecordsPart, normal
 from consilium.data.units import conversion

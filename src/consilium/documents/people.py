@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from consilium.core.study import Feature
+from consilium.core.contract import Feature
 from consilium.documents import plots
 from consilium.documents.facts import Facts, Flow, Hospital, Round
 from consilium.documents.findings import comparable, leading

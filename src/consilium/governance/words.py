@@ -1,7 +1,8 @@
 """A plan in plain words: what a data steward reads before deciding."""
 
+from consilium.core.contract import Contract, Feature, Image
 from consilium.core.round import threshold
-from consilium.core.study import GROUPED, Contract, Feature, Image, Plan, Study
+from consilium.core.study import GROUPED, Plan, Study
 from consilium.core.timed import COX, TIMED
 from consilium.governance.approvals import meant, small_cells, weaker
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from consilium.algorithms import encode
 from consilium.algorithms.base import LocalObjective
+from consilium.core.contract import Contract
 from consilium.core.errors import Invalid, StudyInvalid
-from consilium.core.study import Contract, Study
+from consilium.core.study import Study
 from consilium.core.tensors import Tensors
 from consilium.training.base import Floats
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.algorithms.encode import encode, names
-from consilium.core.study import Contract, Feature
+from consilium.core.contract import Contract, Feature
 
 CONTRACT = Contract.model_validate(
     {

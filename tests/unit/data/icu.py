@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import duckdb
 
-from consilium.core.study import Contract
+from consilium.core.contract import Contract
 from consilium.data import compiled
 
 DATA = Path(__file__).parents[4] / "shared/data/eicu_demo"

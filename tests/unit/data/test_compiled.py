@@ -11,8 +11,9 @@ import yaml
 
 from consilium import studyfile
 from consilium.console.cli import app
+from consilium.core.contract import Contract
 from consilium.core.errors import StudyInvalid
-from consilium.core.study import Contract, Study
+from consilium.core.study import Study
 from consilium.data import compiled
 from consilium.data.fhir import definition
 from consilium.data.fhir.views import compile_view

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from consilium.core.contract import Contract
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.ids import canonical, digest
-from consilium.core.study import Contract, Evaluation
+from consilium.core.study import Evaluation
 from consilium.data import choosing, contract, records
 from consilium.data.base import Rows
 from consilium.data.contract import Mapped

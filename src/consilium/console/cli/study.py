@@ -11,7 +11,8 @@ from consilium import studyfile
 from consilium.console.cli import coefficients, output, reporting, watching
 from consilium.console.cli.session import federation
 from consilium.core.errors import Invalid, TrainingFailed
-from consilium.core.study import STUDY_NAME, Plan
+from consilium.core.parts import STUDY_NAME
+from consilium.core.study import Plan
 from consilium.durable import create_file
 from consilium.governance.words import ENOUGH
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from consilium.core.contract import Image
 from consilium.core.errors import EXTRA, MappingInvalid
-from consilium.core.study import Image
 from consilium.data.base import Floats
 from consilium.data.servers import Flaw
 

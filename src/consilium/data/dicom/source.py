@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from consilium import plugins
+from consilium.core.contract import Image
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.ids import canonical, digest
-from consilium.core.study import Image
 from consilium.data import base
 from consilium.data.access import authority, signed
 from consilium.data.base import Asked, Rows, Source

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from consilium.core.study import Identifier
+from consilium.core.parts import Identifier
 from consilium.data.part import Part
 
 PERSON = "person_id"

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import yaml
 
+from consilium.core.contract import Image
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid, StudyInvalid
-from consilium.core.study import Image, Plan, Study
+from consilium.core.study import Plan, Study
 from consilium.data import mapping, web
 from consilium.data.base import Asked, Rows
 from consilium.data.dicom.images import read, smaller
