@@ -39,7 +39,7 @@ CHECKS = [
 ]
 EXAMPLES = {GenerationMode.POSITIVE: 4, GenerationMode.NEGATIVE: 6}
 ROLES = ("anyone", "site", "researcher", "admin")
-ASKED = [*(("sqlite", role) for role in ROLES), ("postgresql", "admin")]
+ASKED = [*(("sqlite", role) for role in ROLES), pytest.param("postgresql", "admin", marks=pytest.mark.long)]
 """PostgreSQL refuses other values than SQLite does; the one role that may ask for almost everything finds them."""
 
 

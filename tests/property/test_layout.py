@@ -309,7 +309,12 @@ def bound(found: Layout, sites: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("model", "bits", "rounds", "most"), [("F64", None, 500, 1e-6), ("F32", 64, 100, 1e-6), ("F32", None, 100, 1e-4)]
+    ("model", "bits", "rounds", "most"),
+    [
+        ("F64", None, 500, 1e-6),
+        pytest.param("F32", 64, 100, 1e-6, marks=pytest.mark.long),
+        pytest.param("F32", None, 100, 1e-4, marks=pytest.mark.long),
+    ],
 )
 def test_500_rounds_in_a_row_with_ten_sites_are_those_without_masks(
     model: str, bits: int | None, rounds: int, most: float
