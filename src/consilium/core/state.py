@@ -7,11 +7,9 @@ chunk by chunk in fixed order, and compare digests; so memory does not grow with
 the same bits.
 """
 
-import hashlib
 import json
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, runtime_checkable
@@ -21,14 +19,13 @@ import numpy as np
 from consilium.core.errors import Invalid
 from consilium.core.ids import Digest
 from consilium.core.tensors import Array, Tensors, flatten, from_safetensors, map_safetensors
+from consilium.core.writer import Writer
 
 CHUNK = 1 << 18
 """Elements per step: 1 MiB of float32, 2 MiB of float64; small enough for the processor's cache."""
 MAX_HEADER = 1 << 20
 CARRIED = "prepare/"
 """Begin of names of arrays that no strategy knows: they were learned before training, and stand in each later state."""
-BESIDE = 256 << 10
-"""Bytes from which on it pays to write and hash them in a thread beside."""
 _DTYPES: dict[str, np.dtype[Any]] = {
     name: np.dtype(code)
     for name, code in {"F64": "<f8", "F32": "<f4", "I64": "<i8", "U16": "<u2", "U32": "<u4", "U64": "<u8"}.items()
@@ -154,42 +151,6 @@ def kind(array: Array) -> str:
 def dtype(kind: str) -> np.dtype[Any]:
     """The type of that name."""
     return _DTYPES[kind]
-
-
-class Writer:
-    """Write bytes to a file and hash them on the way; what is large by a thread beside, while the next is computed."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._hash = hashlib.sha256()
-        self._thread: ThreadPoolExecutor | None = None  # it ends with this writer
-        self._beside: Future[None] | None = None
-        self.size = 0
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Append `data`, which must not change any more. Raises: OSError, also of what was written before."""
-        self._settle()
-        self.size += len(data)
-        if len(data) < BESIDE:
-            self._append(data)
-            return
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1)
-        self._beside = self._thread.submit(self._append, data)
-
-    def _append(self, data: bytes | memoryview) -> None:
-        self._file.write(data)
-        self._hash.update(data)
-
-    def _settle(self) -> None:
-        beside, self._beside = self._beside, None
-        if beside is not None:
-            beside.result()
-
-    def digest(self) -> Digest:
-        """Digest of all that was written."""
-        self._settle()
-        return Digest("sha256:" + self._hash.hexdigest())
 
 
 def raw(array: Array) -> memoryview:

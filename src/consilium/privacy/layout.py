@@ -15,6 +15,7 @@ from consilium.core.errors import Invalid
 from consilium.core.ids import Digest
 from consilium.core.study import Study
 from consilium.core.update import UPDATE, Sum
+from consilium.core.writer import Writer
 from consilium.privacy import masks
 from consilium.privacy.masks import Integers
 from consilium.privacy.mechanism import Mechanism
@@ -113,7 +114,7 @@ class Layout:
         if {name: (chain.kind(array), array.size) for name, array in arrays.items()} != self.given:
             raise Invalid("the update's segments are not those of the plan", "update the agent")
         clamped = sum(self._clamped(name, part) for name in arrays for part in _parts(arrays[name]))
-        writer = chain.Writer(out)
+        writer = Writer(out)
         writer.write(chain.header(self.masked))
         for name in self.names:
             values: Any = np.array([float(clamped)]) if name == CLAMPED else arrays[name]
@@ -155,7 +156,7 @@ class Layout:
         Args:    layers: key and sign of each mask that the sum still holds.   stamp: metadata of the file.
         """
         files, keys = [chain.read(path).arrays for path in vectors], list(layers)
-        writer = chain.Writer(out)
+        writer = Writer(out)
         writer.write(chain.header(self.shape, stamp))
         for name in self.names:
             kind, length = self.shape[name]

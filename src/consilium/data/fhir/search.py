@@ -69,6 +69,7 @@ class _Search:
         self._matched = 0
 
     def run(self, given: FhirPart) -> None:
+        """Read page after page into the file, until none is left. Raises: DataUnusable: not all came, or twice."""
         asked = parse_qsl(given.filters.get(self._kind, ""), keep_blank_values=True)
         query = [*asked, ("_count", str(given.page)), ("_total", "accurate")]
         url, seen = f"{self._kind}?{urlencode(query)}", set[str]()
