@@ -12,7 +12,7 @@ from consilium.algorithms.base import Single, fits
 from consilium.algorithms.fedavg import FedAvg
 from consilium.core.bounded import FEDSGD, WHOLE
 from consilium.core.errors import StudyInvalid
-from consilium.core.study import SINGLE, Study
+from consilium.core.study import BUFFERED, SINGLE, Study
 from consilium.core.tensors import Tensors
 from consilium.core.timed import COMMON
 from consilium.testing import strategies
@@ -22,8 +22,10 @@ from consilium.training import private
 
 NEEDS: dict[str, dict[str, Any]] = {
     "fedper": {"layers": ["last"]}, "fedrep": {"layers": ["last"]}, "webdisco": {"every": 1, "until": 2, "least": 1},
+    "fedbuff": {"enough": 9},
 }  # fmt: skip
-"""Options without which a strategy is none; webdisco's say that its first round is no other than those after it."""
+"""Options without which a strategy is none; webdisco's say that its first round is no other than those after it,
+fedbuff's that nobody is late."""
 TIMED = a_study("time-to-event", {"kind": "cox"}, epochs=1).model_dump(mode="json")
 
 
@@ -34,13 +36,14 @@ def test_every_strategy_keeps_every_law(name: str, law: Any) -> None:
 
 
 def test_every_strategy_that_is_built_in_is_told_apart_by_what_it_may_go_with() -> None:
-    """What looks at single updates is refused by name under a secure sum, and what is no single step under noise that
-    is shared: as the study file is read, with the key to correct. All others are possible."""
+    """What looks at single updates, or counts late ones, is refused by name under a secure sum, and what is no single
+    step under noise that is shared: as the study file is read, with the key to correct. All others are possible."""
     built_in = {name for name, point in plugins.names("consilium.strategies").items() if "consilium." in point.value}
     plain = a_study("binary", {"kind": "logistic"}, epochs=1).model_dump(mode="json") | {"quorum": 9}
     for name in sorted(built_in):
-        look = isinstance(plugins.strategy(name, NEEDS.get(name, {})), Single)
-        assert look is (name in SINGLE)
+        single = isinstance(plugins.strategy(name, NEEDS.get(name, {})), Single)
+        assert single is (name in SINGLE)
+        look = single or name in BUFFERED
         for privacy, refused in (
             ({"recipe": "plain"}, False),
             ({"recipe": "secure_sum"}, look),
@@ -62,7 +65,7 @@ def test_noise_at_each_hospital_is_refused_by_name_to_what_would_leave_without_i
     privacy = {"recipe": "plain", "epsilon": 4.0, "noise": "at_each_hospital", "expected_patients": 50}
     plain = a_study("binary", {"kind": "logistic"}).model_dump(mode="json") | {"quorum": 9, "privacy": privacy}
     for name, point in plugins.names("consilium.strategies").items():
-        if "consilium." in point.value and name != COMMON:  # of whose kind of model none has an epsilon
+        if "consilium." in point.value and name not in (COMMON, *BUFFERED):  # these have no epsilon at all
             asked = Study.model_validate({**plain, "strategy": {"name": name, "options": NEEDS.get(name, {})}})
             try:
                 private.check(asked, plugins.strategy(name, NEEDS.get(name, {})), model)

@@ -15,7 +15,7 @@ from consilium import plugins
 from consilium.algorithms.regression import fitted
 from consilium.core import state as chain
 from consilium.core.ids import digest
-from consilium.core.study import SINGLE, Plan
+from consilium.core.study import BUFFERED, SINGLE, Plan
 from consilium.core.tensors import Tensors, flatten, from_safetensors
 from consilium.core.timed import COMMON
 from consilium.simulation import local
@@ -29,7 +29,7 @@ EVERY = [name for name in plugins.names("consilium.strategies") if name != COMMO
 OPTIONS: dict[str, dict[str, Any]] = {
     "qfedavg": {"q": 2.0}, "feddyn": {"alpha": 0.5}, "fedper": {"layers": ["intercept"]},
     "fedrep": {"layers": ["intercept"], "head_passes": 2}, "fedbn": {"layers": ["intercept"]}, "krum": {"liars": 0},
-    "ifca": {"spread": 0.5},
+    "ifca": {"spread": 0.5}, "fedbuff": {"enough": 3},
 }  # fmt: skip
 KEEPS = ["scaffold", "afl", "feddyn", "fedper", "fedrep", "ditto"]
 """Strategies that keep something at a site."""
@@ -37,7 +37,7 @@ ALIKE = ("fedavgm", "fedadagrad", "fedyogi", "fedprox", "fedbn", "trimmed-mean")
 """Those that do at a site, and add up, what another does, too."""
 PLAIN = [pytest.param(name, marks=pytest.mark.long if name in ALIKE else ()) for name in EVERY]
 SUMS = [pytest.param(name, marks=pytest.mark.long if name in (*ALIKE, "fedadam", "ditto") else ())
-        for name in EVERY if name not in SINGLE]  # fmt: skip
+        for name in EVERY if name not in (*SINGLE, *BUFFERED)]  # fmt: skip
 TRAINING = {"epochs": 2, "batch_size": 16, "learning_rate": 0.5}
 
 
@@ -132,6 +132,42 @@ def test_what_a_site_keeps_holds_once_it_was_counted_and_survives_its_process(re
     assert after is not None and after.name == "memory-3.safetensors" and after.read_bytes() != kept
     after.unlink()
     assert memories.before(south.journal, f"late-{name}-1", 4) == after, "a small file is written anew from the journal"
+
+
+def test_an_update_that_came_too_late_is_kept_and_counts_for_less_in_the_next_round_that_its_site_is_asked_in(
+    relay: Relay,
+) -> None:
+    """South answers round 1 too late, and has another process in round 2."""
+    plan = begun(relay, "buffered", "fedbuff", "plain", rounds=4)
+    south, run = relay["south"], "buffered-1"
+    relay.ask(plan, 1, "SUBMIT", ["south"], cohort=())
+    first = dict(chain.read(folder(south, plan) / "update-1.safetensors").arrays)
+    relay.submitted(plan, 1, ["east", "north"])
+    south.again()
+    relay.submitted(plan, 2)
+    later = chain.read(folder(south, plan) / "update-2.safetensors").arrays
+    np.testing.assert_allclose(later["update"], first["update"] / np.sqrt(2), rtol=1e-15)
+    assert (later["weight"], later["delay"]) == (first["weight"], first["weight"]), "one round late"
+    north = chain.read(folder(relay["north"], plan) / "update-2.safetensors").arrays
+    assert north["delay"] == 0 and not np.array_equal(north["update"], later["update"])
+    assert not np.array_equal(later["metrics/brier"], first["metrics/brier"]), "figures are of the model of round 2"
+    state = chain.read(relay.file(relay.states[run, 2])).arrays
+    assert 0 < state["delay"][0] < 1
+    relay.submitted(plan, 3)
+    assert chain.read(folder(south, plan) / "update-3.safetensors").arrays["delay"] == 0, "it was counted once"
+    assert memories.late(south.journal, run, 4) is None
+
+
+def test_an_update_that_was_lost_while_it_waited_is_made_anew(relay: Relay) -> None:
+    plan = begun(relay, "waited", "fedbuff", "plain")
+    south = relay["south"]
+    relay.ask(plan, 1, "SUBMIT", ["south"], cohort=())
+    relay.submitted(plan, 1, ["east", "north"])
+    (folder(south, plan) / "memory-1.safetensors").unlink()
+    with south.journal.write() as tx:
+        tx.do("DELETE FROM small WHERE path LIKE '%/waited-1/memory-1.safetensors'")
+    relay.submitted(plan, 2)
+    assert chain.read(folder(south, plan) / "update-2.safetensors").arrays["delay"] == 0
 
 
 @pytest.mark.parametrize("name", ["scaffold", "fedper"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from consilium.core import state as chain
 from consilium.core.study import Study
 from e2e.federation import Federation, Hospital, federation, study
 from e2e.processes import until
@@ -100,6 +101,29 @@ def test_below_quorum_the_run_pauses_says_why_and_goes_on(five: Federation, east
     east.process.start()
     view = five.until(run, "finished")
     assert [entry["took_part"] for entry in entries(view)] == [list(NAMES)] * 3
+
+
+@pytest.mark.long
+def test_where_four_answers_are_enough_a_slow_site_holds_up_nobody_and_its_update_counts_later(
+    five: Federation, east: Hospital
+) -> None:
+    strategy = {"name": "fedbuff", "options": {"enough": 4}}
+    plan = five.approved(wanted("buffered", 3600.0, rounds=490, strategy=strategy))
+    east.hold()
+    run = five.start(plan)
+    child = east.halt()
+    until(lambda: five.view(run)["round"] > 3, "rounds close without it")
+    os.kill(child, signal.SIGCONT)
+    until(lambda: bool(took_part(five.view(run), "east")), "its update is counted")
+    five.owner.connection.post(f"/v1/runs/{run}/stop", {"reason": "seen enough"})
+    view = five.until(run, "stopped")
+    closed = [entry["took_part"] for entry in entries(view) if entry["closed"] is not None]
+    assert all(len(sites) == 4 for sites in closed), "each closes with the first four"
+    late = took_part(view, "east")[0]
+    where = f"run = '{run}' AND round = {late} AND site = 'east'"
+    ((data,),) = five.rows(f"SELECT data FROM blobs WHERE digest = (SELECT digest FROM contributions WHERE {where})")
+    sent = chain.read(bytes(data)).arrays
+    assert late > 3 and sent["delay"] == (late - 1) * sent["weight"], "trained at the model of round 1"
 
 
 def test_a_slow_site_that_still_beats_is_waited_for(five: Federation, east: Hospital) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.core import round as machine
-from consilium.core.errors import ConsiliumError, Equivocation, OutOfPhase, UnknownSite
+from consilium.core.errors import ConsiliumError, Equivocation, Invalid, OutOfPhase, UnknownSite
 from consilium.core.ids import COORDINATOR, SiteId, digest
 from consilium.core.round import (
     PAIRING,
@@ -73,10 +73,12 @@ def seen(state: Round) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("phases", **names)
 @settings(max_examples=400, deadline=None)
-@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 5), draws)
-def test_laws_of_the_round(phases: tuple[Phase, ...], members: int, quorum: int, least: int, sequence: Draws) -> None:
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 5), st.integers(0, 5), draws)
+def test_laws_of_the_round(
+    phases: tuple[Phase, ...], members: int, quorum: int, least: int, first: int, sequence: Draws
+) -> None:
     """What breaks a law is shrunk to the shortest sequence that does."""
-    laws_hold(phases, members, quorum, least, sequence)
+    laws_hold(phases, members, quorum, least, sequence, first)
 
 
 @pytest.mark.parametrize("phases", **names)
@@ -85,16 +87,19 @@ def test_laws_of_the_round_over_10_000_sequences(phases: tuple[Phase, ...]) -> N
     chance, ends = random.Random(20), Counter[str]()
     for _ in range({PLAIN: 3_000, SECURE_SUM: 4_000, PAIRING: 3_000}[phases]):
         sequence = [chance.getrandbits(16) for _ in range(chance.randint(0, 60))]
-        ends[laws_hold(phases, *(chance.randint(1, 5) for _ in range(3)), sequence)] += 1
+        first = chance.choice([0, 0, 0, 2, 4])
+        ends[laws_hold(phases, *(chance.randint(1, 5) for _ in range(3)), sequence, first)] += 1
     wanted = {*phases, "done", "cancelled"}
     assert ends.keys() == wanted and min(ends.values()) > 50, f"the sequences do not reach every phase: {ends}"
 
 
-def laws_hold(phases: tuple[Phase, ...], members: int, quorum: int, least: int, sequence: Draws) -> str:
+def laws_hold(
+    phases: tuple[Phase, ...], members: int, quorum: int, least: int, sequence: Draws, enough: int = 0
+) -> str:
     """Check every law along a sequence; the phase in which it ends, or how it closed."""
     quorum = min(quorum, members)
-    least = min(least, quorum)
-    first, effects = machine.begin(1, RECIPES[phases], phases, frozenset(SITES[:members]), quorum, least)
+    least, enough = min(least, quorum), max(enough, quorum) if enough else 0
+    first, effects = machine.begin(1, RECIPES[phases], phases, frozenset(SITES[:members]), quorum, least, enough)
     assert effects == [Ask(phases[0], first.roster)]
     state, accepted, end = first, [], ""
     for number in sequence:
@@ -139,8 +144,11 @@ def follows(state: Round, event: Event, after: Round, effects: list[Effect]) -> 
     if after.at > state.at:
         on_time = not state.overdue and not isinstance(event, DeadlinePassed)
         everybody = after.asked(state.phases[state.at]) <= after.answered(state.phases[state.at]).keys()
-        assert everybody or not on_time, "before its deadline a phase waits for everybody"
+        assert everybody or not on_time or are_enough(after, state.phases[state.at]), (
+            "before its deadline a phase waits for everybody, or for as many as are enough"
+        )
         assert not after.overdue, "and the next has a deadline of its own"
+    assert not are_enough(after, after.phase), "and for nobody else"
     for one, next_ in zip(after.phases, after.phases[1:], strict=False):
         if next_ is not Phase.APPLY:
             assert after.answered(next_).keys() <= after.answered(one).keys(), "whoever is lost stays lost"
@@ -148,6 +156,10 @@ def follows(state: Round, event: Event, after: Round, effects: list[Effect]) -> 
     closed(state, after, effects)
     asking = [effect.phase for effect in effects if isinstance(effect, Ask)]
     assert asking == ([after.phase] if after.at > state.at else []), "a phase is asked once, when it opens"
+
+
+def are_enough(state: Round, phase: Phase | None) -> bool:
+    return phase is Phase.SUBMIT and 0 < state.enough <= len(state.answered(phase))
 
 
 def passed(after: Round, phase: Phase) -> None:
@@ -242,6 +254,21 @@ def test_a_slow_site_is_not_dropped_before_the_deadline() -> None:
         state, effects = machine.step(state, Answered(site, Phase.SUBMIT, BYTES[0]))
         assert effects == []
     assert state.phase is Phase.SUBMIT
+
+
+def test_with_as_many_answers_as_are_enough_a_round_closes_and_whoever_comes_later_is_told() -> None:
+    state, _ = machine.begin(1, Kind.TRAIN, PLAIN, frozenset(SITES), 2, enough=3)
+    state, effects = machine.together(state, Phase.SUBMIT, dict.fromkeys(SITES[:2], BYTES[0]))
+    assert effects == []
+    with pytest.raises(OutOfPhase):
+        machine.together(state, Phase.SUBMIT, dict.fromkeys(SITES[2:4], BYTES[0]))
+    state, effects = machine.step(state, Answered(SITES[4], Phase.SUBMIT, BYTES[0]))
+    assert effects == [Ask(Phase.APPLY, frozenset({COORDINATOR}))]
+    with pytest.raises(OutOfPhase, match="past SUBMIT"):
+        machine.step(state, Answered(SITES[2], Phase.SUBMIT, BYTES[0]))
+    assert state.counted.keys() == {SITES[0], SITES[1], SITES[4]}
+    with pytest.raises(Invalid, match="no quorum"):
+        machine.begin(1, Kind.TRAIN, PLAIN, frozenset(SITES), 3, enough=2)
 
 
 def test_other_bytes_than_before_are_equivocation() -> None:

@@ -54,13 +54,16 @@ class Here:
     Args:    state: arrays of the common state.   memory: what this strategy kept here after the last round in which
              this site was counted; empty before its first.   parts: where each named part lies in the flat model.
              loss: mean loss of a flat model over the site's training patients, never negative: F without any penalty.
-             Where there are no patients, all models are alike.
+             Where there are no patients, all models are alike.   number: of the round.   late: what was kept with the
+             newest answer of this site that came too late to be counted; empty where the newest was in time.
     """
 
     state: Mapping[str, Array]
     memory: Mapping[str, Array] = field(default_factory=dict)
     parts: Mapping[str, slice] = field(default_factory=dict)
     loss: Callable[[Vector], float] = lambda of: 0.0
+    number: int = 0
+    late: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def model(self) -> Vector:

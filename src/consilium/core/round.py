@@ -134,7 +134,8 @@ Effect = Ask | Wait | Close
 class Round:
     """One round. `answers[phase][site]` only grows; `roster` only shrinks; `at` is the index of the open phase.
 
-    `quorum` sites take part at least; `least` of them open a sum.
+    `quorum` sites take part at least; `least` of them open a sum. With `enough` answers SUBMIT closes before its
+    deadline, whoever else is asked; 0: it waits for all.
     """
 
     number: int
@@ -147,6 +148,7 @@ class Round:
     answers: Mapping[Phase, Mapping[SiteId, Digest]] = field(default_factory=lambda: MappingProxyType({}))
     overdue: bool = False
     closed: bool = False
+    enough: int = 0
 
     @property
     def phase(self) -> Phase | None:
@@ -183,15 +185,18 @@ class Round:
 
 
 def begin(
-    number: int, kind: Kind, phases: tuple[Phase, ...], roster: Roster, quorum: int, least: int = 1
+    number: int, kind: Kind, phases: tuple[Phase, ...], roster: Roster, quorum: int, least: int = 1, enough: int = 0
 ) -> tuple[Round, list[Effect]]:
     """Open a round and ask its first phase.
 
-    Raises: Invalid: the roster is smaller than the quorum, or the quorum is not positive or below what opens a sum.
+    Raises: Invalid: the roster is smaller than the quorum, or the quorum is not positive or below what opens a sum;
+            or `enough` is below the quorum.
     """
     if quorum < max(least, 1) or len(roster) < quorum:
         raise Invalid(f"{len(roster)} sites cannot meet a quorum of {quorum}", "wait for more sites to approve")
-    fresh = Round(number, kind, phases, roster, quorum, least)
+    if enough and enough < quorum:
+        raise Invalid(f"{enough} answers are no quorum of {quorum}", "raise `enough`, or lower `quorum`")
+    fresh = Round(number, kind, phases, roster, quorum, least, enough=enough)
     return fresh, [Ask(phases[0], fresh.asked(phases[0]))]
 
 
@@ -219,9 +224,10 @@ def together(before: Round, phase: Phase, answers: Mapping[SiteId, Digest]) -> t
     """The round after all of these sites answered its open phase, as if by `step` one after the other, in one pass.
 
     Raises: OutOfPhase: another phase is open, or its deadline has passed, after which each answer may be the one that
-            closes it.   UnknownSite: one was not asked, or has answered before.
+            closes it; or these are more than are enough.   UnknownSite: one was not asked, or has answered before.
     """
-    if phase != before.phase or before.overdue:
+    more = before.enough and phase is Phase.SUBMIT and len(before.answered(phase)) + len(answers) > before.enough
+    if phase != before.phase or before.overdue or more:
         raise OutOfPhase(f"round {before.number} does not wait for all of {phase}", "answer one by one")
     known = before.answered(phase)
     if not answers.keys() <= before.asked(phase) - known.keys():
@@ -264,6 +270,7 @@ def _settle(round_: Round) -> tuple[Round, list[Effect]]:
     phase = round_.phases[round_.at]
     gathered, needed = round_.answered(phase), round_.needed(phase)
     everyone = round_.asked(phase) <= gathered.keys()
+    everyone |= phase is Phase.SUBMIT and 0 < round_.enough <= len(gathered)
     if len(gathered) < needed:
         waiting = round_.overdue or len(round_.asked(phase) | gathered.keys()) < needed
         return round_, [Wait(phase, len(gathered), needed)] if waiting else []
@@ -285,6 +292,7 @@ def diagram(phases: tuple[Phase, ...]) -> str:
     for phase, following in zip(phases, (*phases[1:], "[*]"), strict=True):
         who = "coordinator" if phase in ASKED_OF_COORDINATOR else "all, or quorum at the deadline"
         who = "all" if phase in _BY_ALL else who
+        who = "all, or as many as are enough, or quorum at the deadline" if phase is Phase.SUBMIT else who
         lines.append(f"    {phase} --> {following}: {who} answered")
         if phase not in ASKED_OF_COORDINATOR:
             lines.append(f"    {phase} --> {phase}: deadline below quorum (paused)")

@@ -76,7 +76,8 @@ class Run:
 
     `cohort` holds keys with one another; it is empty where the recipe needs none, and until they do. `pairings` counts
     how often keys were agreed: rounds of kind PAIR are all number 0, and leave `number` and `attempt` as they are.
-    `prepares` says how many rounds of kind PREPARE come before the `rounds` of training.
+    `prepares` says how many rounds of kind PREPARE come before the `rounds` of training, of which each closes with
+    `enough` answers; 0: with those of all.
     """
 
     rounds: int
@@ -92,6 +93,7 @@ class Run:
     cohort: tuple[SiteId, ...] = ()
     pairings: int = 0
     prepares: int = 0
+    enough: int = 0
 
     @property
     def current(self) -> tuple[int, int]:
@@ -171,7 +173,8 @@ def _opened(before: Run, event: Opened) -> tuple[Run, list[machine.Effect]]:
     quorum = event.quorum or before.quorum
     if before.secure and event.kind is not Kind.PAIR:
         _sound(before, roster, event.least)
-    fresh, effects = machine.begin(event.number, event.kind, phases, roster, quorum, event.least)
+    enough = before.enough if event.kind is Kind.TRAIN else 0
+    fresh, effects = machine.begin(event.number, event.kind, phases, roster, quorum, event.least, enough)
     opened = replace(before, round=fresh, status=Status.RUNNING, reason="")
     if event.kind is Kind.PAIR:
         return replace(opened, pairings=event.attempt), effects

@@ -83,6 +83,8 @@ SINGLE = ("median", "trimmed-mean", "krum", "geometric-median")
 """Strategies that look at single updates."""
 EXACT = ("newton", COMMON)
 """Strategies by which hospitals add up sums over patients that fit a regression, and not changes of a model."""
+BUFFERED = ("fedbuff",)
+"""Strategies whose rounds close as soon as enough sites have answered: updates of the others are counted later."""
 GROUPED = ("ifca",)
 """Strategies that add up apart what groups of sites send: a group may be smaller than `privacy.min_sites`."""
 
@@ -94,8 +96,8 @@ class Strategy(Part):
         "fedavg",
         description="fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, afl, scaffold, "
         "feddyn, fedper, fedrep, fedbn, ditto, ifca; newton, which fits a regression exactly; webdisco, a Cox "
-        "regression with one baseline hazard for all hospitals; under the recipe `plain` median, trimmed-mean, krum, "
-        "geometric-median; or a plug-in",
+        "regression with one baseline hazard for all hospitals; under the recipe `plain` fedbuff, which waits for no "
+        "slow hospital, median, trimmed-mean, krum, geometric-median; or a plug-in",
     )
     options: Json = Field(default_factory=dict, description="options of the strategy")
 
@@ -213,6 +215,12 @@ class Study(Part):
         return given if type(given) is int else 1
 
     @property
+    def enough(self) -> int:
+        """Answers with which a round of training closes at once; 0: it waits for all who are asked."""
+        given = self.strategy.options.get("enough") if self.strategy.name in BUFFERED else None
+        return given if type(given) is int and given > 0 else 0
+
+    @property
     def prepares(self) -> int:
         """Rounds of preparation, before those of training: 1 or 0."""
         return 0 if self.prepare is None else 1
@@ -271,6 +279,25 @@ class Study(Part):
                 f"`strategy.name` {self.strategy.name} looks at single updates, and nobody sees any under "
                 f"{self.privacy.recipe}; choose another, or `privacy: {{recipe: plain}}`, which each hospital must "
                 "accept by name"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _late_updates_have_their_own_beginning(self) -> "Study":
+        name, privacy = self.strategy.name, self.privacy
+        if name not in BUFFERED:
+            return self
+        if privacy.recipe != "plain" or privacy.epsilon is not None:
+            raise ValueError(
+                f"`strategy.name` {name} counts updates that were trained at earlier models, and a sum under "
+                f"{privacy.recipe if privacy.epsilon is None else '`epsilon`'} is one of updates of one model; choose "
+                "another, or `privacy: {recipe: plain}` without `epsilon`, which each hospital must accept by name"
+            )
+        most = len(self.sites)
+        if self.enough and (self.enough < self.quorum or 0 < most < self.enough):
+            raise ValueError(
+                f"`strategy.options.enough` {self.enough} must be at least `quorum`, {self.quorum}, and at most the "
+                "number of invited `sites`"
             )
         return self
 

@@ -94,7 +94,8 @@ class Privacy(Part):
 
 STRATEGIES = (
     "fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi", "fednova", "qfedavg", "afl", "scaffold",
-    "feddyn", "fedper", "fedrep", "fedbn", "ditto", "ifca", "median", "trimmed-mean", "krum", "geometric-median",
+    "feddyn", "fedper", "fedrep", "fedbn", "ditto", "ifca", "fedbuff", "median", "trimmed-mean", "krum",
+    "geometric-median",
 )  # fmt: skip
 """Those that are built in, but for newton and webdisco: of their sums follow counts, also small ones; who allows them
 names them."""
@@ -221,7 +222,7 @@ policy: 1
 purposes: [research, quality]       # research | quality | public-health | education
 models: [linear, logistic, poisson, cox, torch, xgboost]
 strategies: [fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, afl, scaffold,
-             feddyn, fedper, fedrep, fedbn, ditto, ifca, median, trimmed-mean, krum,
+             feddyn, fedper, fedrep, fedbn, ditto, ifca, fedbuff, median, trimmed-mean, krum,
              geometric-median]      # newton and webdisco, exact regressions, are not among them: of their sums follow
                                     # small counts
 min_patients: 20                    # fewest training patients, counted here; a study may ask for more, never for less

@@ -256,6 +256,11 @@ def _rounds(study: Study) -> str:
         if study.exact:
             passes = "each with sums over all patients"
         told = f"At most {study.rounds} rounds of training, {passes}, {judged}"
+        if study.enough:
+            told += (
+                f" A round closes with the first {study.enough} answers; what this hospital has trained later goes "
+                "into a later round."
+            )
         return f"{told} {_shortened(study)}" if asked.whole else told
     steps = f"In each of the {study.noised_steps} steps of a round" if asked.local else "In each"
     return (

@@ -42,6 +42,11 @@ class Conditions:
         rng = np.random.default_rng([self.seed, 1])
         return frozenset(site for site, drawn in zip(sites, rng.random(len(sites)), strict=True) if drawn < self.slow)
 
+    def order(self, sites: Sequence[str], number: int) -> list[str]:
+        """In which order these, sorted, have done in round `number`."""
+        rng = np.random.default_rng([self.seed, 3, number])
+        return [sites[at] for at in rng.permutation(len(sites))]
+
     def silent(self, sites: Sequence[str], number: int, phases: Sequence[Phase]) -> dict[str, Phase]:
         """In which phase who falls silent in round `number`."""
         if not self.drop:

@@ -30,11 +30,13 @@ class Turn(NamedTuple):
     """What one site does in a round.
 
     Args:    sample: key by which patients are drawn, under an epsilon.   memory: what the strategy kept here.
+             late: what it kept with an answer that was not counted.
     """
 
     site: str
     sample: bytes = b""
     memory: Path | None = None
+    late: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,9 @@ class Executor(Protocol):
 
 def one(work: Work, asked: Asked, turn: Turn) -> Sent:
     """One site's turn, as its child process would take it."""
-    memory = chain.read(turn.memory).arrays if turn.memory is not None else {}
+    memory, late = (chain.read(path).arrays if path is not None else {} for path in (turn.memory, turn.late))
     if asked.kind == "TRAIN":
-        update = work.train(asked.state, asked.number, turn.sample, memory)
+        update = work.train(asked.state, asked.number, turn.sample, memory, late)
     elif asked.kind == "PREPARE":
         update = work.prepare()
     else:

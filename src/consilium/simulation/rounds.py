@@ -2,7 +2,8 @@
 
 Sites answer phase by phase; who falls silent or is late is not waited for beyond the deadline, unless the round is
 below its quorum then: it waits, and those who are missing come back one by one until it can go on, as the machine says.
-Only sites whose values are in the sum train: what another had trained would change nothing.
+Only sites whose values are in the sum train: what another had trained would change nothing. But where a round closes
+with as many answers as are enough, all that are free train, and come with what they made in a later round.
 """
 
 import time
@@ -25,6 +26,7 @@ from consilium.core.study import Plan
 from consilium.core.tensors import Array
 from consilium.privacy.layout import CLAMPED
 from consilium.simulation import sums
+from consilium.simulation.buffer import Buffer, Waiting, rounds_late
 from consilium.simulation.conditions import Conditions
 from consilium.simulation.executors import Asked, Executor, Turn
 from consilium.site.seats import layout_of
@@ -91,6 +93,7 @@ class Simulation:
     conditions: Conditions = field(default_factory=Conditions)
     each: Callable[[Told], None] = lambda told: None
     _kept: dict[str, Path] = field(default_factory=dict)
+    _buffer: Buffer = field(default_factory=Buffer)
 
     def run(self) -> Outcome:
         """Train the plan's rounds and judge the final model.
@@ -102,7 +105,7 @@ class Simulation:
         if len(sites) < study.quorum:
             raise Conflict(f"{len(sites)} hospitals have enough patients; {study.quorum} are needed")
         slow = self.conditions.slow_ones(sites)
-        fold, least = Run(study.rounds, study.quorum, secure, prepares=study.prepares), 1
+        fold, least = Run(study.rounds, study.quorum, secure, prepares=study.prepares, enough=study.enough), 1
         if secure:
             fold = _paired(fold, sites)
             least = max(machine.threshold(len(sites)), study.privacy.min_sites)
@@ -113,7 +116,10 @@ class Simulation:
             fold, _ = runs.step(fold, runs.Opened(number, kind, tuple(sites), 1, max(study.quorum, least), least))
             fold, seen = self._gathered(fold, slow)
             took_part = sorted(fold.round.counted) if fold.round is not None else []
-            single_, alone, summed = self._summed(Asked(kind.value, number, state, self.folder), took_part, len(sites))
+            asked = Asked(kind.value, number, state, self.folder)
+            if study.enough and kind is machine.Kind.TRAIN:
+                self._begin(asked, fold, slow)
+            single_, alone, summed = self._summed(asked, took_part, len(sites))
             if kind is not machine.Kind.EVALUATE:
                 after = self.folder / f"state-{number}"
                 step = partial(preparation.advance, study, strategy(study), state, named, summed, self.name, number)
@@ -140,6 +146,9 @@ class Simulation:
             late = behind if self.conditions.slow_s > limit else frozenset[str]()
             gone = {site for site, at in silent.items() if at is phase}
             on_time = dict.fromkeys(sorted(asked - late - gone), NOTHING)
+            if round_.enough:
+                on_time = dict.fromkeys(self._first(round_, asked - gone, slow), NOTHING)
+                late, behind = asked - on_time.keys(), frozenset()
             fold, _ = runs.together(fold, phase, on_time) if on_time else (fold, [])
             took_s = self.conditions.slow_s if behind - gone else 0.0
             seen = replace(seen, late=seen.late + len(late - gone))
@@ -155,6 +164,24 @@ class Simulation:
             seen = replace(seen, lasted_s=seen.lasted_s + took_s)
         return fold, seen
 
+    def _first(self, round_: machine.Round, asked: frozenset[SiteId], slow: frozenset[str]) -> list[SiteId]:
+        """Who answers a round that closes with as many as are enough; sorted."""
+        behind = slow if self.conditions.slow_s > 0 else frozenset[str]()
+        order = self.conditions.order(sorted(round_.roster), round_.number)
+        first = self._buffer.first(asked, behind, order, round_.number)
+        return [SiteId(site) for site in sorted(first[: round_.enough])]
+
+    def _begin(self, asked: Asked, fold: Run, slow: frozenset[str]) -> None:
+        """Let those train who were not among the first: what they make waits for a later round."""
+        round_, limit = fold.round, self.plan.study.deadlines.round_s
+        assert round_ is not None
+        silent = self.conditions.silent(sorted(round_.roster), round_.number, round_.phases[:-1])
+        sites = self._buffer.beginning(round_.roster - silent.keys(), round_.counted)
+        for sent in self.execute(asked, list(map(self._turn, sites))):
+            for site, made in sent.kept.items():
+                rounds = rounds_late(self.conditions.slow_s, limit) if site in slow else 1
+                self._buffer.waits[site] = Waiting(made, asked.number + max(rounds, 1))
+
     def _summed(self, asked: Asked, sites: Sequence[str], cohort: int) -> tuple[Figures, Alone, Path]:
         """Let these train or judge, and add up what comes of it.
 
@@ -163,7 +190,8 @@ class Simulation:
         study, found, summed = self.plan.study, Figures(), self.folder / "sums"
         alone: Alone = {}
         total = self._sum(asked, cohort)
-        turns = list(map(self._turn, sites) if self._kept or study.privacy.epsilon is not None else map(Turn, sites))
+        plain = not (self._kept or study.enough or study.privacy.epsilon is not None)
+        turns = list(map(Turn, sites) if plain else map(self._turn, sites))
         for sent in self.execute(asked, turns):
             total.add(sent)
             for site, path in sent.kept.items():
@@ -174,6 +202,7 @@ class Simulation:
                 for at, site in enumerate(sent.sites):
                     mine = {name: rows[at] for name, rows in sent.rows.items()}
                     found[site], alone[SiteId(site)] = figures_of(study, mine), sums_of(mine)
+        self._buffer.counted(sites if asked.kind == "TRAIN" else ())
         total.write({"run": self.name, "round": str(asked.number), "kind": asked.kind}, summed)
         if study.privacy.recipe == "secure_sum":
             clipped(study, asked.number, len(sites), summed)  # a run of a federation would end here, too
@@ -187,7 +216,7 @@ class Simulation:
 
     def _turn(self, site: str) -> Turn:
         drawing = self.plan.study.privacy.epsilon is not None
-        return Turn(site, self.coins(32) if drawing else b"", self._kept.get(site))
+        return Turn(site, self.coins(32) if drawing else b"", self._kept.get(site), self._buffer.late(site))
 
     def _told(self, fold: Run, seen: "_Seen", summed: Path, figures: Figures, seconds: float) -> Told:
         assert fold.round is not None

@@ -48,6 +48,17 @@ def before(journal: Journal, run: str, number: int) -> Path | None:
     return found.path
 
 
+def late(journal: Journal, run: str, number: int) -> Path | None:
+    """What was kept with the newest answer before round `number`, if that was not counted; None where it was, or where
+    it was lost: it can be trained anew.
+    """
+    row = journal.row("SELECT * FROM memories WHERE run = ? AND round < ? ORDER BY round DESC LIMIT 1", run, number)
+    if row is None or row["counted"] or not row["path"]:
+        return None
+    found = Kept(Path(row["path"]), Digest(row["digest"]))
+    return found.path if whole(journal, found) else None
+
+
 def whole(journal: Journal, found: Kept) -> bool:
     """Whether the file is there with its bytes; a small one is written anew from the journal."""
     there = found.path.exists() and file_digest(found.path) == found.digest

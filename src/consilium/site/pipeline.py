@@ -37,8 +37,9 @@ LIVES = 3
 class Paths:
     """Files of one task.
 
-    `wheel` is foreign code, or None. `memory`: what the strategy kept here, or None. `extracts`: where what
-    servers of the hospital give is kept. `sample`: the key by which patients are drawn, or empty.
+    `wheel` is foreign code, or None. `memory`: what the strategy kept here, or None; `late`: what it kept with an
+    answer that was not counted, where it may be counted later. `extracts`: where what servers of the hospital give is
+    kept. `sample`: the key by which patients are drawn, or empty.
     """
 
     folder: Path
@@ -50,6 +51,7 @@ class Paths:
     mapping: Path
     wheel: Path | None = None
     memory: Path | None = None
+    late: Path | None = None
     extracts: Path | None = None
     sample: bytes = field(default=b"", repr=False)
 
@@ -109,6 +111,8 @@ class Pipeline:
         made, remembered = there / out.name, there / keep.name
         if paths.memory is not None:
             command["memory"] = str(paths.memory)
+        if paths.late is not None:
+            command["late"] = str(paths.late)
         try:
             told = child.ask({**command, "state": str(paths.state), "out": str(made), "keep": str(remembered)})
         except BaseException:

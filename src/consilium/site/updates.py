@@ -13,7 +13,7 @@ from threading import Event
 
 from consilium.core.errors import Refused
 from consilium.core.ids import Digest
-from consilium.core.study import Plan
+from consilium.core.study import BUFFERED, Plan
 from consilium.durable import replace_file
 from consilium.governance.policy import Limits
 from consilium.privacy.recipe import sample_key
@@ -134,6 +134,7 @@ class Updates:
         signed = folder / f"permit-{task.round}.json"  # serves once: after a power cut, another one is given
         signed.write_bytes(seal(Permit.TYPE, permit.encode(), self.identity))
         wheel, most = plan.study.model.wheel, int(limits.file_gb * room.GB)
+        waits = task.kind == "TRAIN" and plan.study.strategy.name in BUFFERED
         paths = Paths(
             folder=folder,
             permit=signed,
@@ -144,6 +145,7 @@ class Updates:
             mapping=self.mapping(plan),
             wheel=self.states.blob(task.run, "code.whl", Digest(wheel), most) if wheel else None,
             memory=memories.before(self.journal, task.run, task.round),
+            late=memories.late(self.journal, task.run, task.round) if waits else None,
             extracts=self.folder.extracts / plan.study.name,
             sample=sample,
         )

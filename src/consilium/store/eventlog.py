@@ -66,7 +66,7 @@ def load(tx: Transaction, run: RunId) -> tuple[int, runs.Run]:
     if fold is None or known > row.version:
         study = Plan.load(row.payload).study
         known, secure = 0, study.privacy.recipe == "secure_sum"
-        fold = runs.Run(study.rounds, study.quorum, secure, prepares=study.prepares)
+        fold = runs.Run(study.rounds, study.quorum, secure, prepares=study.prepares, enough=study.enough)
     for event in tx.rows(_NEW, run=run, known=known) if row.version > known else ():
         fold, _ = runs.step(fold, decode(event.kind, event.body))
     return row.version, fold

@@ -1,9 +1,9 @@
 """The program of a site's child process: `python -m consilium.training.child`. One line of JSON in, one out.
 
 Commands: ``load`` {plan, initial, table}, ``prepare`` {state, out}, ``train`` {state, round, out, sample, memory,
-keep}, ``evaluate`` {state, out, memory, keep}. ``memory`` is a file of what the strategy kept at this site, ``keep``
-where to write what it keeps now, if anything: after ``evaluate`` the model that is used here, if it is not the common
-one. What goes back is
+late, keep}, ``evaluate`` {state, out, memory, keep}. ``memory`` is a file of what the strategy kept at this site,
+``late`` of what it kept with an answer that was not counted, ``keep`` where to write what it keeps now, if anything:
+after ``evaluate`` the model that is used here, if it is not the common one. What goes back is
 ``{"ok": true}`` or a safe error {"code", "message", "remedy"}: never a value of a patient, never a traceback.
 
 A study with code of its own adds to ``load`` {wheel, confine: {read: [folder], write: [folder]}}: states are read from
@@ -73,9 +73,9 @@ def _failed(message: str, remedy: str) -> dict[str, Any]:
 
 def _act(work: Work, ask: dict[str, Any]) -> dict[str, Any]:
     state, out = Path(ask["state"]), Path(ask["out"])
-    memory = chain.read(Path(ask["memory"])).arrays if "memory" in ask else {}
+    memory, late = (chain.read(Path(ask[name])).arrays if name in ask else {} for name in ("memory", "late"))
     if ask["do"] == "train":
-        update = work.train(state, int(ask["round"]), bytes.fromhex(ask.get("sample", "")), memory)
+        update = work.train(state, int(ask["round"]), bytes.fromhex(ask.get("sample", "")), memory, late)
     elif ask["do"] == "prepare":
         update = work.prepare()
     else:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -135,15 +135,23 @@ class Work:
             raise Invalid("the study prepares nothing", "take the next task")
         return Update({preparation.SUMS: self.rows.sums(self.plan.study), "weight": self._patients})
 
-    def train(self, state: Path, number: int, sample: bytes = b"", memory: Mapping[str, Array] | None = None) -> Update:
+    def train(
+        self,
+        state: Path,
+        number: int,
+        sample: bytes = b"",
+        memory: Mapping[str, Array] | None = None,
+        late: Mapping[str, Array] | None = None,
+    ) -> Update:
         """Train at the state's model; metrics of the model that is used here on held-out patients travel along.
 
         Under an epsilon training is on clipped gradients of patients who are drawn by the key `sample`, and nothing
         travels along. It is one step, to which noise is added later, or several with all their noise. Where the unit is
-        a hospital, training is as ever, and the strategy clips what comes of it.
+        a hospital, training is as ever, and the strategy clips what comes of it. `memory`, `late`: see `Here`.
         """
         study, examples = self.plan.study, self._examples(state)
-        here, (x, y) = self._here(state, memory, examples), examples.training
+        here = replace(self._here(state, memory, examples), number=number, late=late or {})
+        x, y = examples.training
         if study.privacy.shared and not study.privacy.whole:
             return Update(private.step(study, self.trainer, unflatten(here.model, self.like), x, y, sample))
         if study.privacy.local:

@@ -176,6 +176,45 @@ def test_a_round_that_needs_who_is_late_lasts_until_they_are_ready(study: Study,
     assert all(len(one.took_part) == 40 and one.waited == one.late > 0 and one.lasted_s == 7200 for one in told)
 
 
+def buffered(study: Study, enough: int, **options: float) -> Study:
+    """A study whose rounds close with so many answers."""
+    strategy = {"name": "fedbuff", "options": {"enough": enough, **options}}
+    return changed(study, strategy=strategy, deadlines={"round_s": 3600}, quorum=2)
+
+
+def test_slow_sites_hold_up_no_round_and_what_they_made_is_counted_later_and_for_less(study: Study, make: Make) -> None:
+    """The paper's point: three quarters of the rounds' time would be spent waiting, and nothing of it is."""
+    hospitals = make(north=(400, None), south=(300, None))
+    wanted = {"sites": 8, "partition": Rule("even"), "conditions": Conditions(3, slow=0.3, slow_s=3 * 3600.0)}
+    waited = ran(changed(study, quorum=8, deadlines={"round_s": 3600}), hospitals, **wanted)
+    assert all(one.lasted_s == 3 * 3600 for one in waited.rounds[:-1])
+    found = ran(buffered(study, 4), hospitals, **wanted)
+    slow = Conditions(3, slow=0.3).slow_ones([f"site-{number}" for number in range(1, 9)])
+    assert 0 < len(slow) < 4
+    rounds = found.rounds[:-1]
+    assert all(len(one.took_part) == 4 and one.lasted_s == 0 for one in rounds)
+    assert not any(slow & set(one.took_part) for one in rounds[:3])
+    assert slow <= {site for one in rounds[3:] for site in one.took_part}, "three rounds later they are counted"
+    full = ran(buffered(study, 4, discount=0.0), hospitals, **wanted)
+    assert [one.took_part for one in full.rounds] == [one.took_part for one in found.rounds]
+    assert full.outcome.digest != found.outcome.digest
+
+
+@pytest.mark.long
+def test_late_updates_are_the_same_in_processes(study: Study, make: Make) -> None:
+    conditions = Conditions(3, drop=0.2, slow=0.3, slow_s=2 * 3600.0)
+    wanted = {"sites": 8, "partition": Rule("even"), "conditions": conditions}
+    hospitals = make(north=(400, None), south=(300, None))
+    found = [ran(buffered(study, 4), hospitals, **wanted, executor=name, workers=2) for name in ("inline", "processes")]
+    assert found[0].outcome.digest == found[1].outcome.digest
+
+
+def test_where_all_are_waited_for_it_is_fedavg(study: Study, make: Make) -> None:
+    hospitals = make(north=(90, None), south=(70, None), west=(130, None))
+    plain, found = ran(study, hospitals), ran(buffered(study, 3), hospitals)
+    assert np.array_equal(flatten(from_safetensors(plain.model)), flatten(from_safetensors(found.model)))
+
+
 def test_a_secure_sum_is_never_of_fewer_than_its_threshold(study: Study, make: Make) -> None:
     hospitals = make(north=(300, None))
     asked = secure(study, rounds=6)
