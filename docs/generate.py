@@ -23,6 +23,7 @@ from consilium.plugins import GROUPS
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+from cells import examples, page  # noqa: E402
 from drawing import drawn  # noqa: E402
 
 NOTE = "<!-- Written by docs/generate.py: change the code and run it again. -->\n"
@@ -329,6 +330,8 @@ def pages() -> dict[Path, str]:
         reference / "atlas-cohorts.md": atlas_page(),
         HERE / "images" / "round.svg": drawn(machine.diagram(machine.PLAIN)),
     }
+    for path in examples():
+        made[HERE / "gallery" / f"{path.stem.replace('_', '-')}.md"] = page(path, NOTE)
     for what in studyfile.SCHEMAS:
         made[reference / f"{what}-file.md"] = schema_page(what)
         made[reference / f"{what}.schema.json"] = json.dumps(studyfile.json_schema(what), indent=2) + "\n"

@@ -27,13 +27,14 @@ from consilium.core.run import OVER
 from consilium.core.study import Plan, Study
 from consilium.durable import naming
 from consilium.governance.approvals import weaker
+from consilium.progress import bar
 from consilium.wire.connection import Connection
 from consilium.wire.transfer import download, file_digest, upload
 
 if TYPE_CHECKING:  # most commands compute nothing: what computes is imported where it does
     from consilium.algorithms import regression
     from consilium.core.tensors import Tensors
-    from consilium.documents.report import Report
+    from consilium.reportfile import Page
 
 Json = dict[str, Any]
 WAIT_S = 25.0
@@ -242,10 +243,15 @@ class RemoteRun:
                 return
 
     def watch(self, each: Callable[[Json], None] | None = None) -> "RemoteRun":
-        """Wait for the end of the run and call `each` with every view on the way."""
-        for view in self.views():
-            if each is not None:
-                each(view)
+        """Wait for the end of the run and call `each` with every view on the way.
+
+        Without `each` a bar shows the rounds, to a person in a terminal or a notebook.
+        """
+        with bar(self.name, None if each is None else False) as tell:
+            for view in self.views():
+                tell(*_far(view))
+                if each is not None:
+                    each(view)
         return self
 
     def result(self) -> "Result":
@@ -254,6 +260,13 @@ class RemoteRun:
         Raises: NotFound: the run has no model yet.
         """
         return Result(self.federation, self.federation.get(f"/v1/runs/{self.name}/result"))
+
+
+def _far(view: Json) -> tuple[int, int, str]:
+    """Rounds that are over, of how many, and in what state the run is; the last round judges the final model."""
+    rounds = view.get("participation") or []
+    over = {entry["round"] for entry in rounds if entry.get("closed") and not entry.get("cancelled")}
+    return len(over), int(view["rounds"]) + 1, f"rounds, {view['status']} {view.get('reason') or ''}".rstrip()
 
 
 def _followed(before: Json, new: Json) -> Json:
@@ -337,16 +350,16 @@ class Result:
             "decisions": shown["sites"], "refusals": refused, "weaker": list(weaker(study.approved())),
         }  # fmt: skip
 
-    def report(self, baseline: Json | None = None, audit: Sequence[Json] = ()) -> "Report":
-        """The report of the run: `html()`, `to_json()`, and `frames()` for pandas.
+    def report(self, baseline: Json | None = None, audit: Sequence[Json] = ()) -> "Page":
+        """The report of the run: `html()`, `write()`, `open()`, `to_json()`, and `frames()` for pandas.
 
         Args:    baseline: what `consilium baseline --json` wrote for the same study: adds each hospital's own model.
                  audit: what `consilium audit verify --json` wrote, of each log.
         """
-        from consilium.documents.report import Report
+        from consilium.reportfile import Page
 
         plan = RemoteStudy(self.federation, str(self.document["study"])).approved()
-        return Report.of({**self.facts(), "audit": list(audit)}, datetime.now(UTC), plan.study, baseline)
+        return Page.of({**self.facts(), "audit": list(audit)}, datetime.now(UTC), plan.study, baseline)
 
     def metadata(self) -> dict[str, str]:
         """Where the model comes from: plan, contract, run, the state's digest; and how raw rows become its inputs."""

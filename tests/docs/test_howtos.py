@@ -21,6 +21,7 @@ from consilium.algorithms import encode
 from consilium.algorithms.base import LocalObjective
 from consilium.console.cli import app
 from consilium.data import base, contract, mapping
+from consilium.notebook import write_hospitals
 from consilium.training import sandbox
 from docs.pages import ROOT, Block, blocks
 from e2e.coordinator import PASSWORD
@@ -72,8 +73,35 @@ def test_a_check_that_is_demanded_is_seen_side_by_side(
     assert here.hospitals["south"].command("checks").splitlines()[-1].split()[1:4] == ["checked", "not", "passed"]
 
 
+def notebook_cells() -> tuple[list[str], list[str]]:
+    """Those that speak with a coordinator, and those that simulate."""
+    page = HOW_TO / "work-from-a-notebook.md"
+    cells = [block for block in blocks(page) if block.language == "python"]
+    begins = page.read_text().splitlines().index("## Simulate, compare, report")
+    return [one.text for one in cells if one.line < begins], [one.text for one in cells if one.line > begins]
+
+
+def test_the_notebook_simulates_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    asked, rng, frames = study("my-study"), np.random.default_rng(1), []
+    written(asked)
+    for _ in range(3):
+        x, y = np.clip(rng.normal(size=(2, 120)), -4, 4)
+        frames.append({"x": x, "y": y, "large": (x + y > 0).astype(int)})
+    names = dict(zip(("north", "south", "west"), frames))
+    write_hospitals("hospitals", asked, names)
+    given: dict[str, Any] = {"frame": frames[0], "other": frames[1]}
+    _, cells = notebook_cells()
+    for number, cell in enumerate(cells, start=1):
+        exec(compile(cell, f"cell {number}", "exec"), given)
+    assert len(opened) == 1 and len(given["simulated"].figures["sites"]) == 6
+    assert list(given["compared"].frame().index) == ["as it is", "own", "longer"]
+
+
 def test_the_notebook_runs_as_it_is_written(here: Federation, person: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cells = [block.text for block in blocks(HOW_TO / "work-from-a-notebook.md") if block.language == "python"]
+    cells, _ = notebook_cells()
     cells[0] = cells[0].replace("https://fl.example.org:8443", here.coordinator.url).replace('"nora"', '"olga"')
     cells[0] = cells[0].replace('"ca.pem"', repr(str(here.coordinator.ca)))
     written(study("my-study"))
@@ -86,7 +114,7 @@ def test_the_notebook_runs_as_it_is_written(here: Federation, person: Path, caps
         exec(compile(cell, f"cell {number}", "exec"), notebook)
     assert notebook["result"].figures["sites"]["north"]["auroc"]["n"] > 0
     assert (person / "model.safetensors").stat().st_size > 0
-    assert notebook["report"].html().startswith("<!DOCTYPE html>")
+    assert (person / "report.html").read_text() == notebook["report"].html()
     reported(here, person, capsys)
 
 

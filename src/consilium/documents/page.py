@@ -18,10 +18,9 @@ ORIGIN = {
 }
 
 
-def html(facts: Facts, found: Findings, items: Sequence[Item], made: datetime) -> str:
-    """The whole document."""
-    title = facts.about.title if facts.about is not None else facts.study
-    sections = [
+def sections(facts: Facts, found: Findings, items: Sequence[Item]) -> list[Tag]:
+    """The sections that the facts have something for."""
+    return [
         one
         for one in (
             figures.by_hospital(facts),
@@ -43,11 +42,17 @@ def html(facts: Facts, found: Findings, items: Sequence[Item], made: datetime) -
         )
         if one is not None
     ]
+
+
+def html(facts: Facts, found: Findings, items: Sequence[Item], made: datetime) -> str:
+    """The whole document."""
+    title = facts.about.title if facts.about is not None else facts.study
+    parts = sections(facts, found, items)
     return markup.page(
         f"{title}: report of {facts.run}", "en", style.SHEET,
         tag("a", "Skip to the results", class_="skip", href="#content"),
         _head(facts, title, made),
-        tag("main", warnings(found), _cards(facts, found), _contents(sections), sections, id="content"),
+        tag("main", warnings(found), _cards(facts, found), _contents(parts), parts, id="content"),
         tag("footer", tag("p", f"Made by Consilium on {made:%Y-%m-%d %H:%M} UTC from the facts of {facts.run}; nothing "
             "in it was written by hand. This page loads nothing and runs nothing.")),
     )  # fmt: skip

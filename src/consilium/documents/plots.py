@@ -4,12 +4,12 @@ Colours: Okabe and Ito, "Color Universal Design" (2008), which readers with any 
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 
 from consilium.documents.estimate import Estimate
-from consilium.documents.markup import Tag, tag
+from consilium.documents.markup import Tag, tag, written
 from consilium.documents.terms import interval, number
 
 BLUE, ORANGE, GREEN, PURPLE, BLACK, SKY = "#0072b2", "#d55e00", "#007a5a", "#8f4f86", "#1d2b3a", "#56b4e9"
@@ -19,6 +19,31 @@ GRID, FAINT, INK, QUIET = "#dfe5ea", "#eef2f5", "#1d2b3a", "#52606d"
 WIDTH = 760
 LABEL = 27
 """Letters of a label before it is cut; the table beside the plot has it whole."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A drawing that stands alone, as an image or in a notebook."""
+
+    image: Tag
+
+    def svg(self) -> str:
+        """The text of an SVG file."""
+        return written(self.image).replace(
+            "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" font-family="system-ui, sans-serif" ', 1
+        )
+
+    def _repr_svg_(self) -> str:
+        return self.svg()
+
+
+def drawn(part: "Tag | str") -> Iterator[Plot]:
+    """The plots in an element, in order."""
+    if isinstance(part, Tag):
+        if part.name == "svg":
+            yield Plot(part)
+        for child in part.children:
+            yield from drawn(child)
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from consilium.core.errors import EXTRA, Refused
 from consilium.core.study import Study
-from consilium.documents import page
+from consilium.documents import page, plots
 from consilium.documents.estimate import Figures, Json
 from consilium.documents.facts import Facts
 from consilium.documents.findings import Findings, findings
 from consilium.documents.gathered import gathered
+from consilium.documents.plots import Plot
 from consilium.documents.tripod import Item, items
 
 if TYPE_CHECKING:  # an extra, and only for who wants frames
@@ -37,7 +38,7 @@ class Report:
     made: datetime
 
     @classmethod
-    def of(cls, document: Json, made: datetime, study: Study | None = None, baseline: Json | None = None) -> "Report":
+    def of(cls, document: Json, made: datetime, study: Study | None = None, baseline: Json | None = None) -> Self:
         """The report of what `study result`, `demo` or `simulate` wrote as JSON.
 
         Args:    study: adds purpose, contract and methods.   baseline: what `baseline` wrote as JSON: adds each
@@ -51,6 +52,15 @@ class Report:
     def html(self) -> str:
         """One page that stands alone: it loads nothing and runs nothing."""
         return page.html(self.facts, self.findings, self.items, self.made)
+
+    def plots(self) -> dict[str, Plot]:
+        """The page's plots, by the id of their section; a section's second one is `ID-2`, and so on."""
+        found = {}
+        for part in page.sections(self.facts, self.findings, self.items):
+            name = dict(part.attributes)["id"]
+            for number, drawn in enumerate(plots.drawn(part), 1):
+                found[name if number == 1 else f"{name}-{number}"] = drawn
+        return found
 
     def tables(self) -> dict[str, list[Row]]:
         """All of it as rows of plain values, one list per table."""

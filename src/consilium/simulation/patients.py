@@ -96,6 +96,11 @@ class Patients:
             self, columns=columns, label=self.label[rows], test=self.test[rows], hospital=self.hospital[rows]
         )
 
+    def set_aside(self, fraction: float, chance: Chance) -> "Patients":
+        """Those who are not held out, of whom about `fraction` are held out now, by chance."""
+        rest = self.at(np.flatnonzero(~self.test))
+        return replace(rest, test=chance.random(len(rest)) < fraction)
+
     def drawn(self, total: int, chance: Chance) -> "Patients":
         """So many, drawn with replacement: where a simulation has more patients than there are.
 

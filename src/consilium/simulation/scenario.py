@@ -35,6 +35,8 @@ class Wanted:
     Args:    sites: how many; None: as many as there are hospitals.   patients: so many, drawn with replacement; None:
              those that there are.   least: fewest patients of a site.   seed: of drawing and dividing patients.
              given: the model from which a study starts that says `start: given`.
+             set_aside: leave the study's held-out patients out, and judge on as large a part of the others: what is
+             chosen by such figures is not chosen by the patients who judge it in the end.
     """
 
     sites: int | None = None
@@ -46,6 +48,7 @@ class Wanted:
     conditions: Conditions = field(default_factory=Conditions)
     seed: int = 1
     given: Path | None = None
+    set_aside: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,8 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
     study = Plan.load(Plan.of(study).payload).study  # in whose categories the codes count: in a plan they are sorted
     chance = np.random.default_rng([wanted.seed, 0])
     patients = Patients.read(study, mappings)
+    if wanted.set_aside:
+        patients = patients.set_aside(study.evaluation.test_fraction, np.random.default_rng([wanted.seed, 3]))
     if wanted.patients is not None:
         patients = patients.drawn(wanted.patients, chance)
     rows = divide(wanted.partition, patients.pool(study), wanted.sites, wanted.least, chance)
@@ -115,7 +120,8 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
         model, fit = unflatten(np.array(state["model"]), from_safetensors(initial)), fitted(plan.study, state)
     sizes = {site: (training[site], len(part) - training[site]) for site, part in rows.items()}
     written = to_safetensors(model, {**origin(plan, f"{study.name}-1", outcome.digest, state), "simulated": "true"})
-    whole = wanted.patients is None and {site: len(part) for site, part in rows.items()} == patients.sizes
+    drawn = wanted.patients is not None or wanted.set_aside
+    whole = not drawn and {site: len(part) for site, part in rows.items()} == patients.sizes
     return Found(
         plan, outcome, written, sizes, len(rows) - len(enough), tuple(told), fit, patients.copies(plan.study, rows),
         patients.left if whole else {},

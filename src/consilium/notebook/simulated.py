@@ -1,0 +1,118 @@
+"""A study simulated on this machine, and what came of it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from consilium.algorithms.regression import Fit
+from consilium.core.study import Study
+from consilium.core.tensors import Tensors, from_safetensors
+from consilium.documents.plots import Plot
+from consilium.durable import naming
+from consilium.notebook.hospitals import Hospitals, mappings
+from consilium.progress import bar
+from consilium.reportfile import Page
+from consilium.simulation import baseline as baselines
+from consilium.simulation import scenario
+from consilium.simulation.conditions import Conditions
+from consilium.simulation.partition import Rule
+from consilium.simulation.rounds import Told
+from consilium.simulation.scenario import Found, Wanted
+from consilium.simulation.simulate import document
+
+if TYPE_CHECKING:  # an extra, and only for who wants frames
+    import pandas as pd
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What came of a simulation. `document` is what `consilium simulate --json` prints."""
+
+    found: Found
+    document: Json
+
+    @property
+    def study(self) -> Study:
+        """The study as it was simulated."""
+        return self.found.plan.study
+
+    @property
+    def figures(self) -> Json:
+        """``{"all": {metric: figure}, "sites": {site: {metric: figure}}}`` of the final model, on held-out patients."""
+        return {key: self.document["figures"][key] for key in ("all", "sites")}
+
+    @property
+    def regression(self) -> Fit | None:
+        """The table of coefficients, if the strategy is newton or webdisco."""
+        return self.found.fit
+
+    def model(self) -> Tensors:
+        """The final model as named arrays."""
+        return from_safetensors(self.found.model)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the model as safetensors, as `consilium simulate --model` does."""
+        with naming(Path(path)):
+            Path(path).write_bytes(self.found.model)
+        return Path(path)
+
+    def report(self, baseline: Mapping[str, Any] | None = None) -> Page:
+        """The report: `write`, `open`, `frames`, `plots`.
+
+        Args:    baseline: what `baseline` gave of the same study: adds each hospital's own model and the pooled one.
+        """
+        return Page.of(self.document, datetime.now(UTC), self.study, baseline)
+
+    def plots(self) -> dict[str, Plot]:
+        """The report's plots by the name of their section, such as `worth`."""
+        return self.report().plots()
+
+    def frames(self) -> "dict[str, pd.DataFrame]":
+        """The report's tables as pandas data frames. Raises: Refused: pandas is not installed."""
+        return self.report().frames()
+
+
+def simulate(
+    study: Study, hospitals: Hospitals, *, sites: int | None = None, partition: str = "natural",
+    patients: int | None = None, least: int = 1, executor: str = "inline", workers: int | None = None,
+    drop: float = 0.0, slow: str | None = None, seed: int = 1, given: str | Path | None = None,
+    progress: bool | None = None,
+) -> Simulated:  # fmt: skip
+    """Run a study among simulated sites, with the code that runs it among hospitals; as `consilium simulate` does.
+
+    Args:    hospitals: a folder with one folder per hospital; or by hospital its mapping file or its table, such as a
+             pandas data frame (see `write_hospitals`).   progress: False shows no bar.   The others are the options of
+             `consilium simulate`.
+    Raises:  what the study, the hospitals' data and the partition may raise; Conflict: fewer sites than the quorum.
+    """
+    wanted = Wanted(
+        sites, Rule.parse(partition), patients, least, executor, workers or os.cpu_count() or 1,
+        Conditions.of(seed, drop, slow), seed, None if given is None else Path(given),
+    )  # fmt: skip
+    found = ran(study, hospitals, wanted, study.name, progress)
+    return Simulated(found, document(found, wanted))
+
+
+def ran(study: Study, hospitals: Hospitals, wanted: Wanted, what: str, progress: bool | None) -> Found:
+    """Simulate, with a bar for who looks on."""
+    total = study.prepares + study.rounds + 1
+    with mappings(study, hospitals) as known, bar(what, progress) as tell:
+
+        def each(told: Told) -> None:
+            tell(told.number, total, f"rounds, {told.seconds:.2g} s the last")
+
+        return scenario.simulate(study, known, wanted, each)
+
+
+def baseline(study: Study, hospitals: Hospitals) -> Json:
+    """What each hospital's own model is worth, and one of all records side by side; as `consilium baseline` does.
+
+    Raises: MappingInvalid, DataUnusable: a hospital's data do not serve.   TrainingFailed.
+    """
+    with mappings(study, hospitals) as known:
+        return baselines.compare(study, known)

@@ -1,0 +1,250 @@
+"""Studies from a notebook: the same as the command line's, whichever way hospitals are given; choices see no test."""
+
+import json
+import sys
+import types
+import webbrowser
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from consilium import notebook, progress
+from consilium.api import Federation, RemoteRun
+from consilium.console.cli import app
+from consilium.core.errors import DataUnusable, Invalid, StudyInvalid
+from consilium.core.study import Study
+from consilium.notebook.studies import changed
+
+pandas: Any = pytest.importorskip("pandas")
+
+NUMBER = {"type": "number", "unit": "1", "range": [-4, 4], "missing": "forbidden"}
+TOLD: dict[str, Any] = {
+    "consilium": 1, "name": "sums", "title": "Sums",
+    "purpose": {"code": "research", "text": "a test", "requester": "the tests"},
+    "contract": {
+        "id": "sums",
+        "features": [
+            {"id": "x", "meaning": "x", **NUMBER}, {"id": "y", "meaning": "y", **NUMBER},
+            {"id": "ward", "meaning": "ward", "type": "category", "categories": {"a": "first", "b": "second"}},
+        ],
+        "label": {"id": "large", "meaning": "the sum is large", "type": "binary"},
+    },
+    "model": {"kind": "logistic", "l2": 0.01}, "training": {"epochs": 3, "learning_rate": 2.0}, "rounds": 3,
+    "quorum": 3, "privacy": {"recipe": "secure_sum", "clip": 4.0},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return notebook.load(TOLD)
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, Any]:
+    return {name: table(seed, 200) for seed, name in enumerate(("north", "south", "west"))}
+
+
+def table(seed: int, patients: int) -> Any:
+    rng = np.random.default_rng(seed)
+    x, y = np.clip(rng.normal(size=(2, patients)), -4, 4)
+    ward = rng.choice(np.array(["a", "b", None]), patients)
+    large = (x + y + rng.normal(size=patients) > 0.3).astype(float)  # as pandas has a column that once had gaps
+    names = [f"p{number}" for number in range(patients)]
+    return pandas.DataFrame({"patient": names, "x": x, "y": y, "ward": ward, "large": large})
+
+
+def without_times(document: dict[str, Any]) -> dict[str, Any]:
+    rounds = [{**one, "seconds": 0} for one in document["rounds"]]
+    return json.loads(json.dumps({**document, "rounds": rounds}))
+
+
+def test_tables_in_memory_are_those_on_file_and_of_the_command_line(
+    study: Study, tables: dict[str, Any], tmp_path: Path
+) -> None:
+    of_frames = notebook.simulate(study, tables, partition="even", sites=4, seed=5)
+    of_columns = notebook.simulate(
+        study, {name: one.to_dict("list") for name, one in tables.items()}, partition="even", sites=4, seed=5
+    )
+    folder = notebook.write_hospitals(tmp_path / "hospitals", study, tables)
+    of_files = notebook.simulate(study, folder, partition="even", sites=4, seed=5)
+    (tmp_path / "study.yaml").write_text(json.dumps(TOLD))
+    asked = ["simulate", str(tmp_path / "study.yaml"), "--hospitals", str(folder), "--partition", "even"]
+    said = CliRunner().invoke(app.root, [*asked, "--sites", "4", "--seed", "5", "--json"])
+    documents = [of_frames.document, of_columns.document, of_files.document, json.loads(said.stdout)]
+    assert all(without_times(one) == without_times(documents[0]) for one in documents[1:])
+    assert of_frames.figures["all"]["auroc"]["value"] > 0.7 and len(of_frames.figures["sites"]) == 4
+
+
+def test_values_arrive_as_the_table_has_them(study: Study, tables: dict[str, Any], tmp_path: Path) -> None:
+    lines = (notebook.write_hospitals(tmp_path, study, tables) / "north" / "patients.csv").read_text().splitlines()
+    first = tables["north"].iloc[0]
+    assert lines[0] == "patient,x,y,ward,large" and len(lines) == 201
+    name, x, y, _, large = lines[1].split(",")
+    assert (name, float(x), float(y), large) == ("p0", first["x"], first["y"], str(int(first["large"])))
+    assert {line.split(",")[3] for line in lines[1:]} == {"a", "b", ""}
+
+
+def test_a_table_without_a_label_or_of_unequal_columns_is_refused(study: Study) -> None:
+    with pytest.raises(DataUnusable, match="north has no column large"):
+        notebook.simulate(study, {"north": {"x": [1], "y": [2]}})
+    with pytest.raises(DataUnusable, match="differ in length"):
+        notebook.simulate(study, {"north": {"x": [1], "y": [2, 3], "large": [1]}})
+
+
+def test_a_comparison_does_not_see_who_is_held_out(study: Study, tables: dict[str, Any]) -> None:
+    """Their outcomes are turned round: the comparison stays, and what is judged on them does not."""
+    ways = {"one round": {"rounds": 1}}
+    turned = {name: one.copy() for name, one in tables.items()}
+    for name, one in turned.items():
+        held = notebook_held_out(study, name, tables)
+        assert 30 < held.sum() < 90
+        one.loc[held, "large"] = 1 - one.loc[held, "large"]
+    before, after = (notebook.compare(study, of, ways).tables()["figures"] for of in (tables, turned))
+    assert before == after and len(before) > 20
+    judged = [notebook.compare(study, of, ways, held_out=True).frame() for of in (tables, turned)]
+    assert (judged[0]["value"] > 0.7).all() and (judged[1]["value"] < 0.5).all()
+
+
+def notebook_held_out(study: Study, name: str, tables: dict[str, Any]) -> Any:
+    from consilium.notebook.hospitals import mappings
+    from consilium.simulation.patients import Patients
+
+    with mappings(study, {name: tables[name]}) as known:
+        return Patients.read(study, known).test
+
+
+def test_ways_stand_side_by_side(study: Study, tables: dict[str, Any]) -> None:
+    compared = notebook.compare(study, tables, {"few": {"rounds": 1}, "own": "ditto", "long <b>": {"rounds": 5}})
+    frame = compared.frame("logloss")
+    assert list(frame.index) == ["few", "own", "long <b>"] and list(frame["strategy"]) == ["fedavg", "ditto", "fedavg"]
+    assert frame.loc["few", "value"] > frame.loc["long <b>", "value"]
+    for way, row in frame.iterrows():
+        of = {one["hospital"]: one["value"] for one in compared.tables()["figures"]
+              if one["way"] == way and one["metric"] == "logloss"}  # fmt: skip
+        single = {site: value for site, value in of.items() if site != "all"}
+        assert (
+            row["value"] == of["all"] and row["worst"] == max(single.values()) and row["best"] == min(single.values())
+        )
+        assert of[row["worst_hospital"]] == row["worst"]
+    assert [one["hospital"] for one in compared.by_hospital()] == ["north", "south", "west", "all"]
+    text = compared.text("logloss")
+    assert "log loss, all" in text and "long <b>" in text and f"{frame.loc['few', 'value']:.3f}" in text
+    assert "3 ways on a part of the training patients" in " ".join(text.split())
+    assert "<td>" in compared._repr_html_() and "long &lt;b&gt;" in compared._repr_html_()
+    assert compared.plot().svg().startswith("<svg xmlns=") and "few" in compared.plot(ways=["few"]).svg()
+    with pytest.raises(Invalid, match="no figure concordance"):
+        compared.rows("concordance")
+    with pytest.raises(Invalid, match="was not compared"):
+        compared.plot(ways=["fedprox"])
+
+
+def test_hospitals_with_few_patients_of_a_class_are_not_compared(study: Study, tables: dict[str, Any]) -> None:
+    rare = tables["west"].copy()
+    rare["large"] = [number < 20 for number in range(len(rare))]
+    compared = notebook.compare(study, {**tables, "west": rare}, ["fedavg"])
+    assert {one["hospital"]: one["fedavg"] is None for one in compared.by_hospital()} == {
+        "north": False, "south": False, "west": True, "all": False,
+    }  # fmt: skip
+    assert "west" not in compared.rows()[0].values() and "too few" in str(compared)
+
+
+def test_nothing_to_compare_and_a_way_that_is_not_possible_are_refused_before_training(
+    study: Study, tables: dict[str, Any]
+) -> None:
+    with pytest.raises(Invalid, match="nothing to compare"):
+        notebook.compare(study, tables, [])
+    with pytest.raises(StudyInvalid, match="median looks at single updates"):
+        notebook.compare(study, tables, ["fedavg", "median"])
+
+
+def test_a_study_from_values_is_that_of_the_file(study: Study, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(json.dumps(TOLD, indent=1))
+    assert notebook.load(tmp_path / "study.yaml") == notebook.load(str(tmp_path / "study.yaml")) == study
+    with pytest.raises(StudyInvalid) as caught:
+        notebook.load({**TOLD, "rounds": -1})
+    assert caught.value.message.startswith("rounds: '-1'")
+
+
+def test_changes_keep_what_they_do_not_name(study: Study) -> None:
+    other = changed(study, {"privacy": {"clip": 2.0}, "rounds": 9, "strategy": {"name": "fedprox"}})
+    assert (other.privacy.clip, other.privacy.recipe, other.rounds) == (2.0, "secure_sum", 9)
+    again = changed(changed(study, {"strategy": {"name": "fedprox", "options": {"mu": 1.0}}}), "fedavg")
+    assert (again.strategy.name, again.strategy.options) == ("fedavg", {}), "options belong to a strategy"
+    assert changed(study, {}) == study
+
+
+def test_a_report_is_written_opened_and_shown(
+    study: Study, tables: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulated = notebook.simulate(study, tables)
+    page = simulated.report(notebook.baseline(study, tables))
+    assert {"own", "pooled", "federated"} == set(page.frames()["figures"]["model"])
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    path = page.open(tmp_path / "report.html")
+    assert opened == [path.as_uri()] and path.read_text() == page.html() == page.write(path).read_text()
+    shown = page._repr_html_()
+    assert shown.startswith("<iframe sandbox ") and shown.count("<") == 2, "the page stands in it as text"
+    plots = page.plots()
+    assert {"worth", "compared", "calibration", "calibration-2", "rounds"} <= plots.keys()
+    for plot in plots.values():
+        inside = plot.svg().replace(' xmlns="http://www.w3.org/2000/svg" font-family="system-ui, sans-serif"', "", 1)
+        assert inside in page.html()
+    assert simulated.save(tmp_path / "model.safetensors").read_bytes() == simulated.found.model
+    assert set(simulated.model()) == {"weights", "intercept"}
+
+
+def test_a_bar_moves_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    handle = types.SimpleNamespace(update=shown.append)
+    shell = types.SimpleNamespace(kernel=object())
+    display = types.SimpleNamespace(display=lambda value, display_id: shown.append(value) or handle)
+    ipython = types.SimpleNamespace(get_ipython=lambda: shell, display=display)
+    monkeypatch.setitem(sys.modules, "IPython", cast(Any, ipython))
+    monkeypatch.setitem(sys.modules, "IPython.display", cast(Any, display))
+    with progress.bar("a <study>") as tell:
+        tell(2, 5, "rounds")
+    assert 'value="0"' in shown[0]._repr_html_() and 'value="2" max="5"' in shown[1]._repr_html_()
+    assert "a &lt;study&gt;" in shown[1]._repr_html_() and repr(shown[1]) == "a <study>: 2 of 5 rounds"
+    with progress.bar("hidden", shown=False) as tell:
+        tell(1, 1, "")
+    assert len(shown) == 2
+
+
+def test_a_bar_is_drawn_in_a_terminal_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"TTY_COMPATIBLE": "1", "FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "100"}.items():
+        monkeypatch.setenv(name, value)
+    with progress.bar("sums") as tell:
+        tell(2, 5, "rounds")
+    assert "2/5" in capsys.readouterr().err
+    monkeypatch.setenv("TTY_COMPATIBLE", "0")
+    monkeypatch.delenv("FORCE_COLOR")
+    with progress.bar("sums") as tell:
+        tell(2, 5, "rounds")
+    assert capsys.readouterr().err == ""
+
+
+def test_who_watches_a_run_sees_its_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round that was cancelled is not over; with a function of one's own there is no bar."""
+    closed = {"round": 1, "closed": True, "cancelled": False}
+    again = [{"round": 2, "closed": True, "cancelled": True}, {"round": 2, "closed": False}]
+    view = {"status": "running", "reason": "", "rounds": 3, "participation": [closed, *again]}
+    told: list[Any] = []
+    monkeypatch.setattr(RemoteRun, "views", lambda self: iter([view, view]))
+    monkeypatch.setattr("consilium.progress._terminal", types.SimpleNamespace)
+    monkeypatch.setattr("consilium.progress._notebook", lambda: lambda value, display_id: told.append(value) or Kept())
+
+    class Kept:
+        update = staticmethod(told.append)
+
+    run = RemoteRun(cast(Federation, None), "sums-1")
+    assert run.watch() is run
+    assert [(one.done, one.total) for one in told] == [(0, 1), (1, 4), (1, 4)]
+    seen: list[Any] = []
+    run.watch(seen.append)
+    assert seen == [view, view] and len(told) == 3
