@@ -130,10 +130,13 @@ class Comparison:
     def note(self) -> str:
         """What is to be known of a choice by this table."""
         if self.set_aside:
-            on = "a part of the training patients; those who are held out judge what is chosen, in `simulate`"
+            on = "a part of the training patients; those who are held out judge what is chosen, in `simulate`."
         else:
-            on = "the held-out patients: what is chosen by them must be judged on others"
-        return f"{len(self.ways)} ways on {on}. The best of several looks better than it is."
+            on = "the held-out patients: what is chosen by them must be judged on others."
+        count = len(self.ways)
+        return (
+            f"One way on {on}" if count == 1 else f"{count} ways on {on} The best of several looks better than it is."
+        )
 
     def text(self, metric: str | None = None) -> str:
         """The table for people. Raises: Invalid: there is no such figure."""
