@@ -238,6 +238,20 @@ def test_a_decision_that_cannot_be_made_is_refused_and_says_why(idle: Hospital) 
     assert idle.told("status")["studies"][0]["standing"] == "open"
 
 
+def test_a_mapping_is_proposed_and_serves_once_a_person_has_confirmed_it(idle: Hospital) -> None:
+    path, before = idle.mapping.parent / "proposed.yaml", idle.told("sent")
+    told = idle.told("map", "known", "--source", idle.mapping.parent / "table.csv", "--output", path)
+    proposed = yaml.safe_load(path.read_text())
+    given = yaml.safe_load(idle.mapping.read_text())
+    assert {key: proposed[key] for key in given} == given
+    assert told["unconfirmed"] == ["patient", "features.x", "features.y", "label"]
+    words = ("approve", "known", *DECIDED, "--accept", "plain", "--mapping", path)
+    assert refused(idle, *words, code=5)["code"] == "mapping-invalid"
+    path.write_text(yaml.safe_dump({**proposed, "unconfirmed": []}))
+    assert "Ready for training." in idle.command("check", "known", "--mapping", path)
+    assert idle.told("sent") == before
+
+
 def test_what_the_policy_forbids_is_not_approved_here(idle: Hospital) -> None:
     words = ("approve", "known", *DECIDED, "--accept", "plain", "--mapping", idle.mapping)
     for text, reason in (

@@ -215,6 +215,11 @@ class Mapping(Part):
     as_of: date | None = Field(None, description="day on which the extract was made, for labels that mature")
     opt_out: OptOut | None = Field(None, description="who is left out, whatever the study")
     records: dict[Identifier, RecordsPart] = Field({}, description="tables with one row per record, by name")
+    unconfirmed: tuple[str, ...] = Field(
+        (),
+        description="what `consilium site map` proposed and no person has confirmed, such as features.age: remove each "
+        "once it is right; nothing is checked or trained before none is left",
+    )
     features: dict[Identifier, Given] = Field(
         description="each feature of the contract: a column, or records; `absent` where the hospital has none"
     )
@@ -240,6 +245,11 @@ def load(path: Path, contract: Contract) -> Mapping:
     Raises: MappingInvalid: names line, value and remedy.
     """
     mapping = yamlfile.load(path, Mapping, MappingInvalid)
+    if mapping.unconfirmed:
+        raise MappingInvalid(
+            f"{path.name}: unconfirmed: what was proposed waits for a person: {', '.join(mapping.unconfirmed)}",
+            "look at each, correct what is not right, and remove its name from `unconfirmed`",
+        )
     mapping = _with_image(mapping, contract)
     problems = list(_problems(mapping, contract))
     if problems:

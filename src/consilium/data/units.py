@@ -74,6 +74,23 @@ def conversion(unit: str, wanted: str, analyte: str | None) -> tuple[float, floa
     return one - zero, zero
 
 
+@lru_cache(maxsize=8192)
+def kin(unit: str, wanted: str) -> str:
+    """How two units belong together: `same` dimension, `molar` where one is of mass and one of amount, or `none`.
+
+    Quick where many units are compared: of what does not belong together, no conversion is tried.
+
+    >>> kin("mg/dL", "g/L"), kin("mg/dL", "mmol/L"), kin("mg/dL", "Cel")
+    ('same', 'molar', 'none')
+    """
+    registry = _registry()
+    first, second = (_parse(registry, ALIASES.get(one, one)).dimensionality for one in (unit, wanted))
+    if first == second:
+        return "same"
+    apart = {**(first / second)}
+    return "molar" if apart in ({"[mass]": 1, "[substance]": -1}, {"[mass]": -1, "[substance]": 1}) else "none"
+
+
 def _converted(registry: Any, value: float, first: Any, second: Any, analyte: str | None) -> float:
     amount = registry.Quantity(value, first)
     if first.dimensionality == second.dimensionality or analyte is None:
@@ -85,6 +102,7 @@ def _converted(registry: Any, value: float, first: Any, second: Any, analyte: st
     return float((amount * molar).to(second).magnitude)
 
 
+@lru_cache(maxsize=512)
 def _parse(registry: Any, unit: str) -> Any:
     try:
         return registry.from_ucum(unit).units

@@ -3,54 +3,34 @@
 What few commands need and is slow to load (the agent, tables, the doctor, the ledger) is imported where it is used.
 """
 
-import json
 import logging
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, date, datetime, time
 from pathlib import Path
-from sqlite3 import DatabaseError
 from typing import Any
 
 import click
 
 from consilium import studyfile
-from consilium.config import Homes
 from consilium.core.errors import Conflict
 from consilium.governance.words import explain
 from consilium.site import joining, showing, witness
-from consilium.site.deciding import Desk
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal, damaged
+from consilium.site.options import Existing, home_option, json_option, now, opened, person_option, reason_option, say
 from consilium.site.presence import ring, running
+from consilium.site.proposing import map_
 from consilium.wire.messages import Decision
-
-File = click.Path(dir_okay=False, path_type=Path)
-Existing = click.Path(exists=True, dir_okay=False, path_type=Path)
-home_option = click.option(
-    "--home", type=click.Path(path_type=Path), default=Homes.site, show_default="~/.consilium/site",
-    help="Folder of the site.",
-)  # fmt: skip
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of words.")
-person_option = click.option("--person", required=True, help="Who decides: a name that stands in the signed decision.")
-reason_option = click.option("--reason", default="", help="Why; the study's owner reads it.")
-
-
-def now() -> datetime:
-    """Now, with time zone."""
-    return datetime.now(UTC)
-
-
-def say(fact: Any, as_json: bool, words: str) -> None:
-    """Print one fact, as JSON or in words."""
-    click.echo(json.dumps(fact, indent=2, ensure_ascii=False, default=str) if as_json else words)
 
 
 @click.group()
 def site() -> None:
     """Take part with a hospital's data: join, check, decide, run. The data stay here."""
+
+
+site.add_command(map_)
 
 
 @site.command()
@@ -122,7 +102,7 @@ def check(
     if tell and study is None:
         raise click.UsageError("--tell is for a study that was offered here")
     sent = False
-    with _desk(home) as desk:
+    with opened(home) as desk:
         if study is not None:
             report, sent = desk.checked(study, mapping, tell, now())
         else:
@@ -147,7 +127,7 @@ def checks(study: str | None, home: Path, as_json: bool) -> None:
     """Show every check of this hospital's data, oldest first: what blocked then, and what does now."""
     from consilium.site.attesting import history
 
-    with _desk(home) as desk:
+    with opened(home) as desk:
         rows = history(desk.journal, study)
     say(rows, as_json, "") if as_json else showing.checks(rows)
 
@@ -159,7 +139,7 @@ def checks(study: str | None, home: Path, as_json: bool) -> None:
 @json_option
 def review(study: str, code: Path | None, home: Path, as_json: bool) -> None:
     """Show STUDY in plain words: purpose, what is read, what is done, what leaves, and what the policy says."""
-    with _desk(home) as desk:
+    with opened(home) as desk:
         standing = desk.standing(study, now())
         if code is not None:
             from consilium.site.code import fetch_code
@@ -199,7 +179,7 @@ def approve(
     The hospital's table is read and its training patients are counted: with fewer than the policy or the study asks
     for, nothing is signed.
     """
-    with _desk(home) as desk:
+    with opened(home) as desk:
         decision = desk.approve(study, person, accepts, _day(until), mapping, now())
     _decided(decision, home, as_json)
 
@@ -212,7 +192,7 @@ def approve(
 @json_option
 def decline(study: str, person: str, reason: str, home: Path, as_json: bool) -> None:
     """Decline STUDY."""
-    with _desk(home) as desk:
+    with opened(home) as desk:
         decision = desk.decline(study, person, reason, now())
     _decided(decision, home, as_json)
 
@@ -228,7 +208,7 @@ def revoke(study: str | None, everything: bool, person: str, reason: str, home: 
     """Revoke the approval of STUDY: no further round is trained here, and what still waits is not sent."""
     if (study is None) != everything:
         raise click.UsageError("give either STUDY or --all")
-    with _desk(home) as desk:
+    with opened(home) as desk:
         chosen = [study] if study else desk.approved(now())
         decisions = [desk.revoke(name, person, reason, now()) for name in chosen]
     if study:
@@ -256,7 +236,7 @@ def compare(run: str, heard: str | None, person: str | None, home: Path, as_json
     """
     from consilium.site import comparing
 
-    with _desk(home) as desk:
+    with opened(home) as desk:
         found = comparing.comparison(desk.journal, run)
         if heard is None and not as_json:
             showing.comparison_words(found)
@@ -280,7 +260,7 @@ def compare(run: str, heard: str | None, person: str | None, home: Path, as_json
 @json_option
 def status(home: Path, as_json: bool) -> None:
     """Show where this site belongs, whether its agent runs, its studies, and what it does."""
-    with _desk(home) as desk:
+    with opened(home) as desk:
         fact = showing.status(desk, running(desk.folder), now())
     say(fact, as_json, "") if as_json else showing.status_words(fact)
 
@@ -294,7 +274,7 @@ def acknowledge(person: str, home: Path, as_json: bool) -> None:
 
     An alarm by which no messages are taken stays until the coordinator's administrator has opened the inbox again.
     """
-    with _desk(home) as desk:
+    with opened(home) as desk:
         found = witness.acknowledge(desk.journal, person, now())
     ring(Folder.open(home))
     say(found, as_json, f"{len(found)} alarms are acknowledged by {person}.")
@@ -307,7 +287,7 @@ def budget(home: Path, as_json: bool) -> None:
     """Show what is spent, reserved and left of the privacy of this hospital's patients, and by which study."""
     from consilium.site.budget import facts, words
 
-    with _desk(home) as desk:
+    with opened(home) as desk:
         fact = facts(desk)
     say(fact, as_json, "") if as_json else words(fact)
 
@@ -329,7 +309,7 @@ def recount(
     from consilium.site import recall
     from consilium.site.budget import known
 
-    with _desk(home) as desk:
+    with opened(home) as desk:
         found = recall.recount(desk.journal, person, now())
         if epsilon is not None:
             known(desk, population)
@@ -345,7 +325,7 @@ def recount(
 @json_option
 def sent(study: str | None, home: Path, as_json: bool) -> None:
     """List everything that ever left this hospital: hash, size, study, round, and what became of it."""
-    with _desk(home) as desk:
+    with opened(home) as desk:
         if not desk.journal.sound():
             raise damaged(desk.folder.journal)
         rows = [row for row in showing.sent(desk.journal) if study in (None, row.get("study"))]
@@ -372,16 +352,6 @@ def doctor(ctx: click.Context, home: Path, as_json: bool) -> None:
         say([finding.to_json() for finding in found], True, "")
     if any(finding.level == "problem" for finding in found):
         ctx.exit(1)
-
-
-@contextmanager
-def _desk(home: Path) -> Iterator[Desk]:
-    folder = Folder.open(home)
-    with closing(Journal(folder.journal)) as journal:
-        try:
-            yield Desk(folder, journal)
-        except DatabaseError as error:
-            raise damaged(folder.journal) from error
 
 
 def _decided(decision: Decision, home: Path, as_json: bool) -> None:

@@ -1,0 +1,1 @@
+"""A mapping, proposed from a hospital's own tables: names, units, codes and distributions. A person confirms it."""
