@@ -2,10 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install -q --disable-pip-version-check --no-compile -c constraints.txt
-# pip would compile on one core
-COMPILE := $(BIN)/python -m compileall -q -j 0 -x '/(torch|sympy|networkx|mypy|tests?)/' .venv/lib || true
+# pip would compile on one core; a site's child, which may run foreign code, writes no bytecode and needs ours
+COMPILE := $(BIN)/python -m compileall -q -j 0 -x 'lib/.*/(torch|sympy|networkx|mypy|tests?)/' .venv/lib src || true
 # most tests wait for processes; those that measure time run alone
 PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder
+ALONE = $(shell grep -rlF mark.alone tests --include='*.py') -n 3 --dist loadgroup
+unexport PYTHONDONTWRITEBYTECODE   # hundreds of processes would each compile everything
 
 .PHONY: demo test test-long check bench bench-beside bench-dp bench-dp-accuracy bench-fhir bench-flamby bench-heart bench-heterogeneity bench-simulate docs format clean
 
@@ -35,11 +37,11 @@ demo: .venv/ready          ## a federation of hospitals on this machine, on real
 
 test: environments     ## all tests that finish within 15 minutes
 	$(BIN)/pytest -m "not long and not alone" $(PARALLEL) $(ARGS)
-	$(if $(ARGS),,$(BIN)/pytest -m "alone and not long" -n 2)
+	$(if $(ARGS),,$(BIN)/pytest -m "alone and not long" $(ALONE))
 
 test-long: environments ## all tests
 	$(BIN)/pytest -m "not alone" $(PARALLEL) $(ARGS)
-	$(if $(ARGS),,$(BIN)/pytest -m alone -n 2)
+	$(if $(ARGS),,$(BIN)/pytest -m alone $(ALONE))
 
 check: .venv/ready-dev     ## format, lint, types, import contracts, docs
 	$(BIN)/ruff format --check .

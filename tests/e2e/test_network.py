@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from consilium.core.errors import Unavailable
 from consilium.core.ids import digest
@@ -83,18 +84,23 @@ def lasts(behind: Behind, kind: str, seconds: float, direction: str) -> None:
     assert took <= most, f"{took:.1f} s, of {most:.1f}: {behind.hospital.process.said[-2000:]}"
 
 
-@pytest.mark.parametrize(("kind", "direction"), [*((kind, "up") for kind in KINDS), ("forget", "down")])
+def among(kind: str, *more: str, long: bool = False) -> ParameterSet:
+    """One kind of cut, in the group of its kind: each kind cuts a federation of its own, all at once."""
+    marks = [pytest.mark.xdist_group(kind), *([pytest.mark.long] if long else [])]
+    return pytest.param(kind, *more, marks=marks)
+
+
+@pytest.mark.parametrize(("kind", "direction"), [*(among(kind, "up") for kind in KINDS), among("forget", "down")])
 def test_a_cut_of_3_s_costs_the_run_little_more(behind: Behind, kind: str, direction: str) -> None:
     lasts(behind, kind, 3.0, direction)
 
 
-@pytest.mark.parametrize("kind", ["reset", "drop", pytest.param("forget", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", [among("reset"), among("drop"), among("forget", long=True)])
 def test_a_cut_of_30_s_costs_the_run_little_more(behind: Behind, kind: str) -> None:
     lasts(behind, kind, 30.0, "up")
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [among(kind, long=True) for kind in KINDS])
 def test_a_cut_of_120_s_costs_the_run_little_more(behind: Behind, kind: str) -> None:
     lasts(behind, kind, 120.0, "up")
 

@@ -16,8 +16,6 @@ from e2e.namespaces import Cable, Host, two_hosts
 from e2e.namespaces import missing as no_namespaces
 from e2e.processes import CONSILIUM, PATIENCE_S, Process, begin, end, environment, until
 
-pytestmark = pytest.mark.alone
-
 PAGE = ROOT / "docs" / "tutorial" / "two-machines.md"
 COORDINATOR, HOSPITALS = "10.77.0.1", "10.77.0.2"
 SIZE, RATE = 24 << 20, "64mbit"
@@ -140,6 +138,7 @@ def moved(cable: Cable, url: tuple[str, Path], folder: Path, cut_s: float) -> fl
     return float(told["s"])
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("seconds", [3.0, *(pytest.param(s, marks=pytest.mark.long) for s in (30.0, 120.0))])
 def test_lost_packets_cost_an_upload_their_time_and_little_more(
     cable: Cable, url: tuple[str, Path], tmp_path: Path, seconds: float
