@@ -124,19 +124,22 @@ class Comparison:
             lines.append(plots.Line(label, f"n = {n}" if n else "", marks))
         title, limits = f"{of.word} by way, at each hospital", (0.0, 1.0) if of.share else None
         told = plots.summary(lines, chosen)
-        return Plot(plots.forest(lines, chosen, f"{of.word} (with its interval)", title, told, limits=limits))
+        sure = any(one is not None and one.low is not None for line in lines for one in line.marks)
+        axis = f"{of.word} (with its interval)" if sure else of.word
+        return Plot(plots.forest(lines, chosen, axis, title, told, limits=limits))
 
     @property
     def note(self) -> str:
         """What is to be known of a choice by this table."""
-        if self.set_aside:
-            on = "a part of the training patients; those who are held out judge what is chosen, in `simulate`."
-        else:
-            on = "the held-out patients: what is chosen by them must be judged on others."
-        count = len(self.ways)
-        return (
-            f"One way on {on}" if count == 1 else f"{count} ways on {on} The best of several looks better than it is."
+        count, on = len(self.ways), "a part of the training patients" if self.set_aside else "the held-out patients"
+        if count == 1:
+            return f"One way on {on}."
+        judge = (
+            "those who are held out judge what is chosen, in simulate"
+            if self.set_aside
+            else "what is chosen by them must be judged on others"
         )
+        return f"{count} ways on {on}: {judge}. The best of several looks better than it is."
 
     def text(self, metric: str | None = None) -> str:
         """The table for people. Raises: Invalid: there is no such figure."""
