@@ -143,7 +143,9 @@ class Comparison:
 
     def text(self, metric: str | None = None) -> str:
         """The table for people. Raises: Invalid: there is no such figure."""
-        rows, terminal = self._cells(self._of(metric)), Console(width=WIDE, color_system=None, force_terminal=False)
+        rows = self._cells(self._of(metric))
+        # in a notebook rich would show what is captured here as well
+        terminal = Console(width=WIDE, color_system=None, force_terminal=False, force_jupyter=False)
         table = Table(*rows[0], box=None, pad_edge=False)
         for row in rows[1:]:
             table.add_row(*map(Text, row))

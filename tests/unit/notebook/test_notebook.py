@@ -141,6 +141,16 @@ def test_ways_stand_side_by_side(study: Study, tables: dict[str, Any]) -> None:
         compared.plot(ways=["fedprox"])
 
 
+def test_text_of_a_table_shows_nothing_by_itself_in_a_notebook(
+    study: Study, tables: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("rich.jupyter.display", lambda *what: shown.append(what))
+    assert "fedavg" in notebook.compare(study, tables, {"fedavg": {"rounds": 1}}, progress=False).text()
+    assert shown == []
+
+
 def test_hospitals_with_few_patients_of_a_class_are_not_compared(study: Study, tables: dict[str, Any]) -> None:
     rare = tables["west"].copy()
     rare["large"] = [number < 20 for number in range(len(rare))]
