@@ -60,7 +60,7 @@ def written(of: Proposals, wanted: Contract) -> str:
 
 
 @given(st.integers(1, 7), st.integers(1, 9), st.integers(0, 2**32 - 1))
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_columns_are_given_out_as_scipy_gives_them_out(rows: int, columns: int, seed: int) -> None:
     worth = np.random.default_rng(seed).random((rows, columns)).round(2)
     worth[worth < 0.4] = 0
@@ -130,7 +130,7 @@ def the_same(data: Any) -> None:
 
 
 @given(st.data())
-@settings(max_examples=8)
+@settings(max_examples=4)
 def test_other_names_units_codes_and_orders_give_the_same_table(data: Any) -> None:
     the_same(data)
 
@@ -253,7 +253,7 @@ def table(rows: list[dict[str, str]]) -> Rows:
 
 
 @given(st.lists(st.integers(1, 25), min_size=1, max_size=5), st.integers(0, 2**32))
-@settings(max_examples=15)
+@settings(max_examples=6)
 def test_no_value_of_a_patient_and_no_code_of_few_is_told(counts: list[int], seed: int) -> None:
     """Codes are told from ten patients on; numbers never, whatever the columns are called."""
     rng = random.Random(seed)
@@ -284,7 +284,7 @@ def test_numbers_that_could_be_a_patient_are_no_codes_for_missing() -> None:
 
 
 @given(st.text(min_size=1, max_size=12).filter(lambda name: name.strip()))
-@settings(max_examples=15)
+@settings(max_examples=6)
 def test_a_column_may_be_called_anything(name: str) -> None:
     rows = Rows({name: [str(20 + row % 60) for row in range(60)], "died": ["0", "1"] * 30})
     wanted = contract(number("age", f"age {name if name.isprintable() else ''}", "a", 18, 110))

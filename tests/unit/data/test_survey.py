@@ -22,8 +22,9 @@ def written(path: Path, delimiter: str, encoding: str, header: bool) -> Path:
     return path
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
+@pytest.mark.parametrize(
+    ("delimiter", "encoding"), [(",", "utf-8-sig"), (";", "latin-1"), ("\t", "utf-16"), ("|", "utf-8")]
+)
 def test_text_is_read_as_it_is_written(tmp_path: Path, delimiter: str, encoding: str) -> None:
     found = text_source(written(tmp_path / "t.csv", delimiter, encoding, True))
     assert (found.delimiter, found.header, found.columns) == (delimiter, True, ())

@@ -134,7 +134,7 @@ def _same(unit: str, of: Wanted) -> tuple[str, str, float, float] | None:
 def _judged(
     given: Floats, how: tuple[str, str, float, float], of: Wanted, aside: Set[float]
 ) -> tuple[float, float, int]:
-    """How plausible a unit is (0 to 1); the share within the range; how many values speak."""
+    """How plausible a unit is (0 to 1); the share within the range; how many of the values (in order) speak."""
     values = given * how[2] + how[3]
     if of.range is None:
         return 0.7, 1.0, len(given)
@@ -145,7 +145,8 @@ def _judged(
     if not left.any():
         return 0.0, 0.0, 0
     inside = float(1.0 - outside[left].mean())
-    first, median, third = (float(one) for one in np.quantile(values[left], (0.1, 0.5, 0.9)))
+    kept = values[left]  # in order, as they are given; of few values the nearest one will do
+    first, median, third = (float(kept[round(share * (len(kept) - 1))]) for share in (0.1, 0.5, 0.9))
     worth = 0.6 + 0.25 * _central(median, of) + 0.15 * _spread(first, third, of)
     return inside * worth, inside, int(left.sum())
 
