@@ -37,9 +37,15 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = {GenerationMode.POSITIVE: 4, GenerationMode.NEGATIVE: 6}
+EXAMPLES = {GenerationMode.POSITIVE: 2, GenerationMode.NEGATIVE: 4}
+MANY = 5
+"""How many times as many examples in `make test-long`."""
 ROLES = ("anyone", "site", "researcher", "admin")
-ASKED = [*(("sqlite", role) for role in ROLES), pytest.param("postgresql", "admin", marks=pytest.mark.long)]
+ASKED = [
+    *(("sqlite", role, 1) for role in ROLES),
+    *(pytest.param("sqlite", role, MANY, marks=pytest.mark.long) for role in ROLES),
+    pytest.param("postgresql", "admin", MANY, marks=pytest.mark.long),
+]
 """PostgreSQL refuses other values than SQLite does; the one role that may ask for almost everything finds them."""
 
 
@@ -87,10 +93,10 @@ def test_the_document_describes_every_endpoint(sqlite: Asked) -> None:
     assert described == {endpoint.name for endpoint in ENDPOINTS}
 
 
-@pytest.mark.parametrize(("kind", "role"), ASKED)
+@pytest.mark.parametrize(("kind", "role", "times"), ASKED)
 @pytest.mark.parametrize("mode", GenerationMode, ids=lambda mode: mode.value)
 def test_every_answer_is_one_that_the_document_describes(
-    kind: str, role: str, mode: GenerationMode, request: pytest.FixtureRequest
+    kind: str, role: str, times: int, mode: GenerationMode, request: pytest.FixtureRequest
 ) -> None:
     of: Asked = request.getfixturevalue(kind)
     session = requests.Session()
@@ -101,18 +107,18 @@ def test_every_answer_is_one_that_the_document_describes(
     for operation in of.document.get_all_operations():
         for places in (None, of.places):
             try:
-                tried += ask(operation.ok(), session, of.coordinator, mode, places)
+                tried += ask(operation.ok(), session, of.coordinator, (mode, times), places)
             except FailureGroup as found:
                 wrong += [f"{operation.ok().label}: {one}" for one in found.exceptions]
     assert not wrong, "\n\n".join(wrong)
-    assert tried > 3 * len(ENDPOINTS), "almost nothing was asked"
+    assert tried > 2 * times * len(ENDPOINTS), "almost nothing was asked"
 
 
 def ask(
     operation: Any,
     session: requests.Session,
     coordinator: Coordinator,
-    mode: GenerationMode,
+    how: tuple[GenerationMode, int],
     places: dict[str, str] | None,
 ) -> int:
     """Ask one endpoint several times, of any thing or (`places`) of things that are there; how often it was asked."""
@@ -121,9 +127,10 @@ def ask(
         return 0
     kept = {name: places[name] for name in named} if places else None
     tried = 0
+    mode, times = how
 
     @settings(
-        max_examples=EXAMPLES[mode], deadline=None, database=None, derandomize=True, phases=[Phase.generate],
+        max_examples=EXAMPLES[mode] * times, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
         report_multiple_bugs=False, suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(case=operation.as_strategy(generation_mode=mode, path_parameters=kept))

@@ -70,6 +70,7 @@ def machine(block: Block) -> str:
     return above[-1].removeprefix("## At the ").split(" ")[0]
 
 
+@pytest.mark.long
 def test_the_tutorial_runs_as_it_is_written(cable: Cable, tmp_path: Path) -> None:
     (tmp_path / "post").mkdir()
     names = ("coordinator's", "hospitals'")
