@@ -247,7 +247,7 @@ def timed(relay: Relay, folder: Path) -> None:
         home = folder / hospital.name
         home.mkdir()
         rows = [f"p{i},{float(x[i])!r},{time[i]:g},{int(event[i])}" for i in range(90)]
-        (home / "table.csv").write_text("\n".join(["id,x,days,died", *rows]))
+        (home / "table.csv").write_text("\n".join(["id,x,days,died", *rows]) + "\n")
         hospital.mapping = home / "mapping.yaml"
         hospital.mapping.write_text(
             "mapping: 1\ncontract: times\nsource: {type: csv, path: table.csv}\npatient: {column: id}\n"

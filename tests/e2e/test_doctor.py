@@ -138,7 +138,7 @@ def another_authority(site: Hospital) -> None:
 def unmapped(site: Hospital) -> None:
     rows = (site.mapping.parent / "table.csv").read_text().splitlines()
     changed = [rows[0], *(row[:-1] + "9" if number < 20 else row for number, row in enumerate(rows[1:]))]
-    (site.mapping.parent / "table.csv").write_text("\n".join(changed))
+    (site.mapping.parent / "table.csv").write_text("\n".join(changed) + "\n")
 
 
 YEARS_AGO = (datetime.now(UTC) - timedelta(days=800)).timestamp()

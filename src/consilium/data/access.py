@@ -16,6 +16,8 @@ from consilium.data.tables import expanded
 from consilium.data.web import Web
 
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+LONGEST_S = 1e9
+"""Of a token: what a server says beyond is no number of seconds."""
 LIFETIME_S, MARGIN_S = 240, 30.0
 """Of an assertion, which must not exceed 300; and how long before its end a token is not used any more."""
 
@@ -71,6 +73,7 @@ class _Smart:
             or not token.isascii()
             or not token.isprintable()
             or type(seconds) not in (int, float)
+            or not abs(seconds) < LONGEST_S
         ):
             raise DataUnusable("source.access.smart: the server gave no token", "check its `token_url`")
         return token, float(seconds)

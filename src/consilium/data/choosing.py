@@ -29,14 +29,20 @@ class Left:
 def opted_out(path: Path) -> frozenset[str]:
     """Keys of patients, one on each line; blank lines and lines that begin with # say nothing.
 
-    Raises: DataUnusable: the list cannot be read. Then nothing is read of anybody.
+    Raises: DataUnusable: the list cannot be read, or was cut. Then nothing is read of anybody.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8-sig")  # a mark of byte order is no part of the first key
+        lines = text.splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataUnusable(
             f"the opt-out list {path.name} cannot be read", "correct opt_out.path; nothing is read without it"
         ) from error
+    if lines and not text.endswith("\n") and not lines[-1].lstrip().startswith("#"):
+        raise DataUnusable(
+            f"the opt-out list {path.name} ends amid a line, as a file that was cut",
+            "copy it anew; if it is whole, add a line break at its end; nothing is read without it",
+        )
     return frozenset(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
 
 
@@ -66,11 +72,12 @@ def entries(patients: list[str], moments: list[str | None], entry: str) -> tuple
             found[patient] = (row, when)
             continue
         before = found[patient][1]
-        if when is None or before is None or when == before:
+        after = None if when is None or before is None else _between(when, before)
+        if not after:
             raise DataUnusable(
                 "some patients have several rows without a moment each of its own", "correct the index column"
             )
-        if (when < before) == (entry == "first"):
+        if (after < 0) == (entry == "first"):
             found[patient] = (row, when)
     chosen = [found[patient] for patient in sorted(found)]
     return [row for row, _ in chosen], [when for _, when in chosen]
@@ -82,9 +89,24 @@ def _moment(text: str | None) -> datetime | None:
     try:
         return moment(text)
     except ValueError:
+        raise _no_moment() from None
+
+
+def _no_moment() -> DataUnusable:
+    return DataUnusable(
+        "some index moments are not ISO 8601", "convert the column in the source's query, as 2030-01-31T08:00"
+    )
+
+
+def _between(later: datetime, earlier: datetime) -> float:
+    try:
+        return between(later, earlier)
+    except TypeError:
         raise DataUnusable(
-            "some index moments are not ISO 8601", "convert the column in the source's query, as 2030-01-31T08:00"
+            "some index moments have a time zone, and others none", "write all with their zone, or all without"
         ) from None
+    except ValueError:
+        raise _no_moment() from None
 
 
 def immature(contract: Contract, moments: list[datetime | None], as_of: date | None) -> Chosen:
@@ -95,7 +117,7 @@ def immature(contract: Contract, moments: list[datetime | None], as_of: date | N
     end = datetime.combine(as_of, time.max)
 
     def young(when: datetime | None) -> bool:
-        return when is None or between(end.replace(tzinfo=when.tzinfo), when) < timedelta(days=days).total_seconds()
+        return when is None or _between(end.replace(tzinfo=when.tzinfo), when) < timedelta(days=days).total_seconds()
 
     return np.array([young(when) for when in moments], dtype=bool)
 

@@ -17,7 +17,7 @@ from consilium.data import choosing
 from consilium.data.base import Floats, Rows, Table
 from consilium.data.choosing import Left
 from consilium.data.cohort import held_out
-from consilium.data.mapping import FeatureMap, LabelMap, Mapping, RecordsMap, normal
+from consilium.data.mapping import FeatureMap, LabelMap, Mapping, RecordsMap, normal, number
 from consilium.data.records import Records, rounded, values
 from consilium.data.traps import Looks, look, placeholder
 from consilium.data.units import conversion
@@ -209,7 +209,7 @@ def _numbers(
             told.missing += 1
             continue
         try:
-            value = float(text) * factor + offset
+            value = number(text) * factor + offset
         except ValueError:
             value = NAN
         if not math.isfinite(value):
@@ -217,7 +217,7 @@ def _numbers(
             told.placeholders.update([text.strip()] if placeholder(text) else [])
             continue
         value = value if resolution is None else rounded(value, resolution)
-        seen.append((float(text), value))
+        seen.append((number(text), value))
         if allowed is not None and not allowed[0] <= value <= allowed[1]:
             told.out_of_range += 1
         else:

@@ -3,10 +3,12 @@
 A cell is what Excel showed last: a formula whose value was not saved is a finding, and no empty cell.
 """
 
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import date, datetime, time
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from consilium.data.tables import file_of
 
 LARGEST = 2 << 30
 """Bytes of an unpacked workbook: a small file may hold any number."""
+ROWS = 1 << 20
+"""Rows that a sheet of Excel has; what names a later one is none."""
 Cells = tuple[Any, ...]
 
 
@@ -55,7 +59,9 @@ class ExcelSource:
             with zipfile.ZipFile(self._path) as packed:
                 if sum(one.file_size for one in packed.infolist()) > LARGEST:
                     raise DataUnusable(f"{self._source.path} is too large", "export the sheet as CSV or Parquet")
-            return load_workbook(self._path, read_only=True, data_only=values, keep_links=False)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they may quote the file
+                return load_workbook(self._path, read_only=True, data_only=values, keep_links=False)
         except DataUnusable:
             raise
         except Exception as error:  # of a damaged file: whatever its parsers raise
@@ -71,12 +77,9 @@ class ExcelSource:
             raise MappingInvalid("source.sheet: the workbook has several sheets", f"name one of {', '.join(names)}")
         if wanted is not None and wanted not in names:
             raise MappingInvalid(f"source.sheet: there is no sheet {wanted!r}", f"there are {', '.join(names)}")
-        sheet = book.worksheets[0] if wanted is None else book[wanted]
-        sheet.reset_dimensions()  # what a file says of its own extent may be wrong, and would cut the table
-        return sheet
+        return book.worksheets[0] if wanted is None else book[wanted]
 
     def _no_formula(self, sheet: Any, empty: set[tuple[int, int]]) -> None:
-        sheet.reset_dimensions()
         for number, row in enumerate(_rows(sheet), 1):
             for cell in row:
                 if cell.value is not None and cell.data_type == "f" and (number, cell.column) in empty:
@@ -87,12 +90,47 @@ class ExcelSource:
 
 
 def _rows(sheet: Any) -> Iterator[Cells]:
+    """Every row, from the first; what stands in none is an empty one.
+
+    Raises: DataUnusable: it cannot be read, or rows or cells do not follow each other: openpyxl would lose them.
+    """
+    at = 0
     try:
-        yield from sheet.iter_rows()
+        with warnings.catch_warnings(), sheet._get_source() as source:
+            warnings.simplefilter("ignore")  # they quote values
+            for number, row in _parser(sheet, source).parse():
+                columns = [one["column"] for one in row]
+                if not at < number <= ROWS or any(one >= other for one, other in pairwise(columns)):
+                    raise DataUnusable(f"{sheet.title} has cells out of order", "save the workbook anew in Excel")
+                yield from repeat((), number - at - 1)
+                yield _cells(sheet, row)
+                at = number
+    except (DataUnusable, GeneratorExit):
+        raise
     except Exception as error:  # of a damaged file: whatever its parsers raise
         raise DataUnusable(
             f"{sheet.title} cannot be read ({type(error).__name__})", "save the workbook anew"
         ) from error
+
+
+def _parser(sheet: Any, source: Any) -> Any:
+    """What openpyxl reads a sheet with; its own loop over it passes over what is out of order."""
+    from openpyxl.worksheet._reader import WorkSheetParser
+
+    book = sheet.parent
+    return WorkSheetParser(
+        source, sheet._shared_strings, data_only=book.data_only, epoch=book.epoch, date_formats=book._date_formats,
+        timedelta_formats=book._timedelta_formats,
+    )  # fmt: skip
+
+
+def _cells(sheet: Any, row: list[Any]) -> Cells:
+    from openpyxl.cell.read_only import EMPTY_CELL, ReadOnlyCell
+
+    found = [EMPTY_CELL] * (row[-1]["column"] if row else 0)
+    for one in row:
+        found[one["column"] - 1] = ReadOnlyCell(sheet, **one)
+    return tuple(found)
 
 
 def _table(

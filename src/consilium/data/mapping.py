@@ -1,7 +1,9 @@
 """The hospital's mapping: from its own columns, units and codes to a study's contract. Owned by the hospital."""
 
+import math
 from collections.abc import Iterator
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,21 +20,36 @@ from consilium.data.part import Part
 from consilium.data.servers import FhirPart, Flaw, ServerPart
 from consilium.data.units import ALIASES
 
+PLACES = 40
+"""So many digits before the point has a code that is a number, at most."""
+
+
+def number(text: str) -> float:
+    """As `float` reads it, but no `1_5`: what Python passes over is a slip of somebody's. Raises: ValueError."""
+    if "_" in text:
+        raise ValueError
+    return float(text)
+
 
 def normal(text: str) -> str:
     """Codes as they are compared: no blanks around, and `1.0`, `01` and `1` are one code.
 
-    >>> [normal(code) for code in (" 1.0 ", "01", "M", ".7", "-0")]
-    ['1', '1', 'M', '0.7', '0']
+    Whole numbers keep every digit: codes of SNOMED CT have up to 18.
+
+    >>> [normal(code) for code in (" 1.0 ", "01", "M", ".7", "-0", "999000041000000103")]
+    ['1', '1', 'M', '0.7', '0', '999000041000000103']
     """
     text = text.strip()
     try:
-        number = float(text)
+        value = number(text)
     except ValueError:
         return text
-    if number != number or number in (float("inf"), float("-inf")):
+    if not math.isfinite(value) or abs(value) >= 10.0**PLACES:
         return text
-    return f"{number + 0.0:.15g}" if number else "0"
+    if not value:
+        return "0"
+    exact = Decimal(text)
+    return str(int(exact)) if exact == exact.to_integral_value() else f"{value:.15g}"
 
 
 Code = Annotated[str, BeforeValidator(str), AfterValidator(normal)]
@@ -50,7 +67,9 @@ class TableSource(Part):
     path: str | None = Field(None, description="file, relative to the mapping; fhir: a folder of NDJSON and Bundles")
     url: str | None = Field(None, description="SQLAlchemy URL; ${NAME} is taken from the environment")
     query: str | None = Field(None, description="one SELECT statement; fhir: over the views, by their names")
-    time_limit_s: float = Field(600.0, gt=0, le=86_400, description="sql: seconds after which reading is given up")
+    time_limit_s: float = Field(
+        600.0, gt=0, le=86_400, description="sql, fhir: seconds after which the query is given up"
+    )
     views: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=63)], str] = Field(
         {}, description="fhir: name of each view, and the file of its ViewDefinition, relative to the mapping"
     )

@@ -6,7 +6,7 @@ never passed over: a patient with a record of unknown unit within the window has
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,7 +20,8 @@ from consilium.core.contract import Feature
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.records import COUNTED, SECONDS, seconds
 from consilium.data.base import Floats, Rows
-from consilium.data.mapping import RecordsMap, RecordsPart, normal
+from consilium.data.mapping import RecordsMap, RecordsPart, normal, number
+from consilium.data.traps import LEAST, Looks
 from consilium.data.units import conversion
 
 SYSTEMS = {
@@ -74,10 +75,23 @@ def moment(text: str) -> datetime:
 
 
 def between(later: datetime, earlier: datetime) -> float:
-    """Seconds from one to the other. Raises: TypeError: one has a time zone and the other none."""
-    if later.tzinfo is not None and earlier.tzinfo is not None:
-        later, earlier = later.astimezone(UTC), earlier.astimezone(UTC)
-    return (later - earlier).total_seconds()
+    """Seconds from one to the other.
+
+    Raises: TypeError: one has a time zone and the other none.   ValueError: one is none of this calendar's in UTC.
+    """
+    try:
+        if later.tzinfo is not None and earlier.tzinfo is not None:
+            later, earlier = later.astimezone(UTC), earlier.astimezone(UTC)
+        return (later - earlier).total_seconds()
+    except OverflowError as error:
+        raise ValueError from error
+
+
+def finite(value: float) -> float:
+    """The value. Raises: ValueError: it is infinite, or no number."""
+    if not math.isfinite(value):
+        raise ValueError
+    return value
 
 
 def concepts(path: Path, where: str) -> dict[Code, Code]:
@@ -95,7 +109,7 @@ def concepts(path: Path, where: str) -> dict[Code, Code]:
                         found[(group.get("source", ""), element["code"])] = means
                         found.setdefault(("", element["code"]), means)  # for tables that name no system
         return found
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MappingInvalid(f"{where}: {path.name} is no FHIR ConceptMap", "give its JSON") from error
 
 
@@ -124,7 +138,22 @@ def values(
             told.not_a_number += 1
         else:
             told.missing += 1
+    known = found[~np.isnan(found)]
+    told.looks = Looks(same=len(known) >= LEAST and bool(np.all(known == known[0])))
     return found
+
+
+def of_others(records: Records, patients: Container[str]) -> None:
+    """Raises: DataUnusable: no record is of one of these patients, so that every count of records would be 0."""
+    if not len(records.rows):
+        raise DataUnusable(
+            f"{records.where}: there is no record in it", "fetch it anew, or write `absent` for what is made of it"
+        )
+    if not any((patient or "").strip() in patients for patient in _column(records, records.part.patient)):
+        raise DataUnusable(
+            f"{records.where}: none of its records is of a patient of the table",
+            f"check its column {records.part.patient!r}: keys are spelt as in the table of the patients",
+        )
 
 
 def _within(feature: Feature, given: RecordsMap, records: Records,
@@ -141,13 +170,13 @@ def _within(feature: Feature, given: RecordsMap, records: Records,
     when = _column(records, str(part.time or part.offset))
     assert feature.window is not None
     first, last = (None if end is None else seconds(end) for end in feature.window)
-    for number, patient in enumerate(patients):
+    for row, patient in enumerate(patients):
         known = index.get((patient or "").strip())
-        if known is None or not _means(coded[number], systems[number], part, codes, local, records.means):
+        if known is None or not _means(coded[row], systems[row], part, codes, local, records.means):
             continue
-        after = _after(records, when[number], known[1])
+        after = _after(records, when[row], known[1])
         if after is not None and (first is None or first <= after) and (last is None or after <= last):
-            yield known[0], after, value[number], unit[number]
+            yield known[0], after, value[row], unit[row]
 
 
 def _means(code: str | None, system: str | None, part: RecordsPart, codes: set[Code], local: frozenset[str],
@@ -169,7 +198,7 @@ def _after(records: Records, text: str | None, index: datetime | None) -> float 
         return None
     try:
         if part.offset is not None:
-            return float(text) * SECONDS[part.offset_unit]
+            return finite(number(text) * SECONDS[part.offset_unit])
         return None if index is None else between(moment(text), index)
     except TypeError:
         raise DataUnusable(
@@ -200,7 +229,7 @@ def _add(feature: Feature, given: RecordsMap, records: Records, cell: Cell, afte
         cell.strange = f"unit {spelt}" if spelt else "no unit"
         return
     try:
-        value = float(text) * factor + offset
+        value = number(text) * factor + offset
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
@@ -226,7 +255,10 @@ def _aggregated(feature: Feature, cell: Cell) -> float:
         case "min" | "max":
             return (min if feature.aggregate == "min" else max)(numbers)
         case _:
-            mean = math.fsum(numbers) / len(numbers)
+            try:
+                mean = math.fsum(numbers) / len(numbers)
+            except OverflowError:  # the sum of finite numbers may be none
+                mean = math.fsum(value / len(numbers) for value in numbers)
             return mean if feature.resolution is None else rounded(mean, feature.resolution)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 
 from consilium.core.errors import DataUnusable, MappingInvalid
+from consilium.data import whole
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
 from consilium.data.flaws import ENCODINGS, flaw
@@ -19,6 +20,8 @@ OFFLINE = {"autoinstall_known_extensions": "false"}
 """DuckDB fetches nothing from the network."""
 GRACE_S = 5.0
 """After its time, how long a database may take to notice that nobody waits for it."""
+Answer = tuple[list[str], list[tuple[Any, ...]]]
+"""Names of columns, and rows."""
 Begun = Callable[[Callable[[], None]], None]
 """Is told how to end what has begun."""
 READ_ONLY = {"sqlite": "PRAGMA query_only = ON", "postgresql": "SET TRANSACTION READ ONLY"}
@@ -33,8 +36,9 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def rows_of(names: list[str], found: list[tuple[Any, ...]]) -> Rows:
-    """What a database answered, as text."""
+def rows_of(names: list[str], found: list[tuple[Any, ...]], name: str = "the answer to the query") -> Rows:
+    """What a database answered, as text. Raises: DataUnusable: two of its columns have one name."""
+    whole.once(names, name)
     return Rows({name: [_text(row[index]) for row in found] for index, name in enumerate(names)})
 
 
@@ -46,6 +50,11 @@ def file_of(source: TableSource, folder: Path) -> Path:
     if not path.is_file():
         raise DataUnusable(f"there is no file {source.path} beside the mapping", "correct source.path")
     return path
+
+
+def literal(path: Path) -> str:
+    """A path that DuckDB takes as it stands: to it, `labs[1].csv` would be any file of a pattern, such as labs1.csv."""
+    return re.sub(r"([*?\[])", r"[\1]", str(path))
 
 
 class CsvSource:
@@ -61,22 +70,33 @@ class CsvSource:
                 "name the file's encoding, or convert the file to utf-8, such as by `iconv`",
             )
 
-    def _query(self, what: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    def _query(self, what: str) -> Answer:
         given = self._source
         options = "all_varchar=true, nullstr='', delim=?, header=?, encoding=?, strict_mode=true, sample_size=-1"
         # Said, lest they be guessed: what does not fit a guess is skipped in silence, and a skipped line is a patient.
         options += """, quote='"', escape='"', comment='', skip=0, null_padding=false, ignore_errors=false"""
-        values: list[Any] = [str(self._path), given.delimiter, given.header, given.encoding]
+        options += f", hive_partitioning=false, compression={'gzip' if self._path.suffix == '.gz' else 'none'!r}"
+        values: list[Any] = [literal(self._path), given.delimiter, given.header, given.encoding]
         if given.columns:
             options += ", names=?"
             values.append(list(given.columns))
         try:
-            return _duckdb(f"SELECT {what} FROM read_csv(?, {options})", values, given.path)  # noqa: S608  both are ours
+            answer = _duckdb(f"SELECT {what} FROM read_csv(?, {options})", values, given.path)  # noqa: S608  ours
         except DataUnusable as error:
             found = flaw(self._path, given)
             if found is None:
                 raise
             raise DataUnusable(f"{given.path}: {found[0]}", found[1]) from error
+        self._check()
+        return answer
+
+    def _check(self) -> None:
+        """That the file came whole, and that its columns have names of their own: DuckDB would rename the second."""
+        given, name = self._source, str(self._source.path)
+        whole.check(self._path, name, given.encoding)
+        named = given.columns or whole.header(self._path, given.encoding, given.delimiter)
+        if given.header or given.columns:
+            whole.once((one for one in named if one), name)
 
     def count(self) -> int:
         """Number of rows."""
@@ -97,35 +117,59 @@ class ParquetSource:
         """Which columns are used."""
         self._asked = asked
 
-    def _query(self, what: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-        return _duckdb(f"SELECT {what}", [str(self._path)], self._name)
+    def _query(self, what: str, of: str = "read_parquet(?, hive_partitioning=false)") -> Answer:
+        return _duckdb(f"{what} FROM {of}", [literal(self._path)], self._name)
 
     def count(self) -> int:
         """Number of rows."""
-        return int(self._query("count(*) FROM read_parquet(?)")[1][0][0])
+        return int(self._query("SELECT count(*)")[1][0][0])
 
     def rows(self) -> Rows:
         """All rows, as text; of columns that are not used no value is read."""
-        names, _ = self._query("* FROM read_parquet(?) LIMIT 0")
+        _, stored = self._query("SELECT name, num_children", "parquet_schema(?)")
+        whole.once(_outer(stored), str(self._name))
+        _, described = self._query("DESCRIBE SELECT *")
+        kinds = {str(row[0]): str(row[1]) for row in described}
+        names = list(kinds)
         used = [name for name in names if name in self._asked.columns] or names
-        quoted = ", ".join(f'"{name.replace(chr(34), chr(34) * 2)}"' for name in used)
-        found = rows_of(*self._query(f"{quoted} FROM read_parquet(?)"))
+        picked = ", ".join(_picked(name, kinds[name]) for name in used)
+        found = rows_of(*self._query(f"SELECT {picked}"))
         return Rows(found.columns, tuple(name for name in names if name not in used))
+
+
+def _outer(stored: list[tuple[Any, ...]]) -> list[Any]:
+    """Names of the columns themselves, of a schema that lists each before what is nested in it."""
+    found, at = [], 1
+    while at < len(stored):
+        found.append(stored[at][0])
+        inside = 1
+        while inside and at < len(stored):
+            inside, at = inside - 1 + int(stored[at][1] or 0), at + 1
+    return found
+
+
+def _picked(name: str, kind: str) -> str:
+    """SQL of a column; moments with a zone as text: what would make objects of them is not there."""
+    quoted = f'"{name.replace(chr(34), chr(34) * 2)}"'
+    return f"CAST({quoted} AS VARCHAR) AS {quoted}" if kind == "TIMESTAMP WITH TIME ZONE" else quoted
 
 
 def _duckdb(
     query: str, values: list[Any], name: str | None, database: str = ":memory:", begun: Begun = lambda cut: None
-) -> tuple[list[str], list[tuple[Any, ...]]]:
+) -> Answer:
     try:
         with duckdb.connect(database, read_only=database != ":memory:", config=OFFLINE) as connection:
             begun(connection.interrupt)
             answer = connection.execute(query, values)
             return [column[0] for column in answer.description], answer.fetchall()
-    except duckdb.Error as error:
+    except duckdb.ParserException as error:
+        raise DataUnusable("the query is none that DuckDB knows", "correct source.query") from error
+    except (duckdb.Error, ValueError, OverflowError) as error:  # of a damaged file: names that are no text, too
         kind = type(error).__name__
-        raise DataUnusable(
-            f"{name or 'the query'} cannot be read ({kind})", "check path, delimiter, header and query"
-        ) from error
+        remedy = "check path, delimiter, header and query; if they are right, the file may have been cut: fetch it anew"
+        if "pytz" in str(error):
+            remedy = "cast moments with a time zone to VARCHAR in the query"
+        raise DataUnusable(f"{name or 'the query'} cannot be read ({kind})", remedy) from error
 
 
 class SqlSource:
@@ -136,10 +180,11 @@ class SqlSource:
             raise MappingInvalid("source.query: a source of type sql needs one SELECT statement")
         self._query = one_select(source.query)
         self._file = str(file_of(source, folder)) if source.url is None else None
+        self._name = f"{source.path}, by source.query,"
         self._url = expanded(source.url) if source.url else None
         self._limit_s = source.time_limit_s
 
-    def _fetch(self, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    def _fetch(self, query: str) -> Answer:
         """What the database answers. Raises: DataUnusable: nothing, or not in time."""
         cuts: list[Callable[[], None]] = []
 
@@ -151,9 +196,9 @@ class SqlSource:
         clock = Clock(self._limit_s, "source.time_limit_s")
         return clock.within(lambda: self._asked(query, cuts.append), cut)
 
-    def _asked(self, query: str, begun: Begun) -> tuple[list[str], list[tuple[Any, ...]]]:
+    def _asked(self, query: str, begun: Begun) -> Answer:
         if self._file is not None:
-            return _duckdb(query, [], None, self._file, begun)
+            return _duckdb(query, [], self._name, self._file, begun)
         from sqlalchemy import create_engine, text
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -161,6 +206,8 @@ class SqlSource:
         try:
             engine = create_engine(self._url)
             with engine.connect() as connection:  # closed without commit: whatever it was, it is rolled back
+                if connection.dialect.name == "sqlite":
+                    _pages(connection.exec_driver_sql("PRAGMA page_size").scalar_one(), engine.url.database)
                 if connection.dialect.name in READ_ONLY:
                     connection.execute(text(READ_ONLY[connection.dialect.name]))
                 if connection.dialect.name == "postgresql":  # the server ends by itself what nobody waits for
@@ -168,7 +215,13 @@ class SqlSource:
                 begun(getattr(connection.connection.driver_connection, "interrupt", _nothing))
                 answer = connection.execute(text(query))
                 return list(answer.keys()), [tuple(row) for row in answer]
-        except (SQLAlchemyError, ImportError) as error:
+        except (
+            SQLAlchemyError,
+            ImportError,
+            ValueError,
+            OverflowError,
+            TypeError,
+        ) as error:  # a port that is no number
             kind = type(error).__name__
             raise DataUnusable(
                 f"the database cannot be read ({kind})", "check source.url, its driver and the query"
@@ -181,6 +234,13 @@ class SqlSource:
     def rows(self) -> Rows:
         """All rows, as text."""
         return rows_of(*self._fetch(self._query))
+
+
+def _pages(size: int, database: str | None) -> None:
+    """That a file of SQLite ends where a page does: of one that was cut, the rest of the last page reads as NULL."""
+    path = Path(database or "")
+    if path.is_file() and path.stat().st_size % size:
+        raise DataUnusable("the database's file was cut", whole.ANEW)
 
 
 def one_select(query: str, where: str = "source.query") -> str:

@@ -83,11 +83,11 @@ class Web:
 
     def url(self, path: str) -> str:
         """An address below the server's, or one that it gave. Raises: DataUnusable: of a host that may not be."""
-        url = urljoin(self.base, path)
         try:
+            url = urljoin(self.base, path)
             origin = _origin(url, self.where)
-        except MappingInvalid:
-            origin = ("", "", 0)
+        except (MappingInvalid, ValueError):
+            url, origin = "", ("", "", 0)
         if origin != self._own and not (origin[0] == "https" and origin[1] in self._hosts):
             raise DataUnusable(
                 f"{self.where}: the server refers to another host ({origin[1] or 'none'})",
@@ -129,11 +129,12 @@ class Web:
         def read(response: Any) -> tuple[int, Mapping[str, str], bool]:
             if response.status >= 400:
                 return response.status, response.headers, False
-            goes_on = response.status == 206 and _from(response.headers.get("Content-Range", "")) == have
+            begins, ends = _range(response.headers.get("Content-Range", ""))
+            goes_on = response.status == 206 and begins == have
             if response.status == 206 and not goes_on:
                 raise DataUnusable(f"{self.where}: the server sent another part than it was asked for", "try again")
             whole = _written(self._pieces(response), into, goes_on)
-            return response.status, response.headers, whole
+            return response.status, response.headers, whole and (ends or not goes_on)
 
         return self._asked("GET", path, given, None, passing, signed, read)
 
@@ -151,7 +152,7 @@ class Web:
                 status = int(response.status)
                 if status in MOVED and method == "GET" and moved < REDIRECTS:
                     moved += 1
-                    url = self.url(urljoin(url, str(response.headers.get("Location", ""))))
+                    url = self.url(_joined(url, str(response.headers.get("Location", ""))))
                     response.close()
                     continue
                 if status == 401 and tells and not renewed:
@@ -209,7 +210,7 @@ class Web:
         if coding == "gzip":
             opened = zlib.decompressobj(31)
             plain = opened.decompress(bytes(found), most)
-            if not opened.eof:
+            if not opened.eof or opened.unused_data:  # what follows the end would be lost
                 raise DataUnusable(
                     f"{self.where}: an answer was cut, or is too large", "try again; ask for less at once"
                 )
@@ -242,6 +243,14 @@ class Web:
             f"{self.where}: the server cannot be reached, or its line breaks ({type(error).__name__})",
             "check address, network and proxy",
         )
+
+
+def _joined(base: str, path: str) -> str:
+    """An address below another; nothing a server means by what is none, and so it is of no host."""
+    try:
+        return urljoin(base, path)
+    except ValueError:
+        return path
 
 
 def outcome(found: Any) -> list[str]:
@@ -318,7 +327,7 @@ def _pause(headers: Mapping[str, str], failures: int) -> float:
 def retry_after(headers: Mapping[str, str], default_s: float) -> float:
     """What an answer says by Retry-After, in seconds: it is a number, or a date."""
     told = headers.get("Retry-After", "").strip()
-    if told.isdigit():
+    if told.isascii() and told.isdigit():
         return min(float(told[:9]), LONGEST_PAUSE_S)
     try:
         until = parsedate_to_datetime(told)
@@ -328,6 +337,9 @@ def retry_after(headers: Mapping[str, str], default_s: float) -> float:
     return min(max((until - datetime.now(UTC)).total_seconds(), 0.0), LONGEST_PAUSE_S)
 
 
-def _from(told: str) -> int | None:
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", told)
-    return int(found[1]) if found else None
+def _range(told: str) -> tuple[int | None, bool]:
+    """Where a part begins, and whether nothing follows it, as far as Content-Range tells."""
+    found = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", told)
+    if found is None:
+        return None, False
+    return int(found[1]), found[3] == "*" or int(found[2]) + 1 == int(found[3])

@@ -13,7 +13,7 @@ from consilium.data import choosing, contract, quality
 from consilium.data.base import Asked, source
 from consilium.data.contract import Mapped
 from consilium.data.mapping import Mapping, RecordsMap, load
-from consilium.data.records import Records, concepts
+from consilium.data.records import Records, concepts, of_others
 
 
 def mapped(study: Study, mapping: Path, extracts: Path | None = None) -> Mapped:
@@ -28,13 +28,15 @@ def mapped(study: Study, mapping: Path, extracts: Path | None = None) -> Mapped:
     key = given.patient.column or ""
     asked = Asked(given.columns, extracts, study.contract.image, (key, out))
     rows = source(given.source, folder, kinds, asked).rows()
-    listed = len(out & {(one or "").strip() for one in rows.columns.get(key, [])})
+    patients = {(one or "").strip() for one in rows.columns.get(key, [])}
+    listed = len(out & patients)
     records = {}
     for name in sorted({one.records for one in given.features.values() if isinstance(one, RecordsMap)}):
         part, where = given.records[name], f"records.{name}"
         below = extracts / f"records-{name}" if extracts is not None else None
         found = source(part.source, folder, kinds, Asked(part.columns, below)).rows()
         means = concepts(folder / part.concept_map, f"{where}.concept_map") if part.concept_map else {}
+        of_others(Records(part, found, where), patients)
         records[name] = Records(part, choosing.without(found, part.patient, out), where, means)
     rows = choosing.without(rows, key, out)
     return contract.apply(given, study.contract, study.evaluation, rows, records, listed)

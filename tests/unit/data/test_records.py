@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from consilium.core.contract import Contract
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.ids import canonical, digest
-from consilium.core.study import Evaluation
+from consilium.core.study import Evaluation, Study
 from consilium.data import choosing, contract, records
 from consilium.data.base import Rows
 from consilium.data.contract import Mapped
@@ -208,13 +208,15 @@ def hospital(folder: Path, out: str | None) -> Path:
     return folder / "mapping.yaml"
 
 
-def test_who_opted_out_is_in_nothing_and_the_list_counts_anew_before_every_round(tmp_path: Path) -> None:
-    from consilium.core.study import Study
-
-    study = Study.model_validate({
+def _study(wanted: Contract) -> Study:
+    return Study.model_validate({
         "consilium": 1, "name": "s", "title": "s", "purpose": {"code": "research", "text": "t", "requester": "r"},
-        "contract": made().model_dump(mode="json"), "model": {"kind": "logistic"}, "rounds": 1, "quorum": 3,
+        "contract": wanted.model_dump(mode="json"), "model": {"kind": "logistic"}, "rounds": 1, "quorum": 3,
     })  # fmt: skip
+
+
+def test_who_opted_out_is_in_nothing_and_the_list_counts_anew_before_every_round(tmp_path: Path) -> None:
+    study = _study(made())
     path = hospital(tmp_path, "# who asked us\np3\n\n p39 \nelsewhere\n")
     found = tables.mapped(study, path)
     assert (found.read, found.left.opted_out, found.features["crea"].usable) == (38, 2, 0)
@@ -250,6 +252,78 @@ def test_offsets_in_minutes_need_no_index_moment() -> None:
 def test_the_list_of_who_opted_out_is_read_as_people_write_it(tmp_path: Path) -> None:
     (tmp_path / "out").write_bytes("a\r\n # no\n\n ä b \n".encode())
     assert choosing.opted_out(tmp_path / "out") == {"a", "ä b"}
-    (tmp_path / "out").write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(DataUnusable):
-        choosing.opted_out(tmp_path / "out")
+    (tmp_path / "out").write_bytes(b"\xef\xbb\xbfa\nb\n# no")  # as Excel writes it
+    assert choosing.opted_out(tmp_path / "out") == {"a", "b"}
+    for cut in (b"\xff\xfe\xff", b"p1\np1"):  # p1, or the half of p10
+        (tmp_path / "out").write_bytes(cut)
+        with pytest.raises(DataUnusable, match="nothing is read without it"):
+            choosing.opted_out(tmp_path / "out")
+    (tmp_path / "out").write_bytes(b"")
+    assert choosing.opted_out(tmp_path / "out") == set()
+
+
+MIXED = ["2030-05-01T12:00:00", "2030-05-01T12:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"]
+
+
+@pytest.mark.parametrize("entry", ["first", "last"])
+def test_moments_that_cannot_be_compared_are_a_finding(entry: str) -> None:
+    """Of which some have a zone, or which are in no year of UTC."""
+    wanted = made(
+        index={"meaning": "admission", "entry": entry},
+        label={"id": "died", "meaning": "died", "type": "binary", "maturity_days": 30},
+    )
+    for one in MIXED:
+        for other in (two for two in MIXED if two != one):
+            with pytest.raises(DataUnusable, match=r"time zone|ISO 8601"):
+                apply(wanted, stays(("p", one, "1"), ("p", other, "1")), labs((1, "2160-0", "1", "mg/dL")))
+
+
+@pytest.mark.parametrize("when", ["nan", "inf", "-inf", "1_0", "1e999", "x"])
+def test_offsets_that_are_no_numbers_are_a_finding(when: str) -> None:
+    part = {**MAPPING["records"]["labs"], "time": None, "offset": "when"}
+    rows = Rows({**labs((0, "2160-0", "1.5", "mg/dL")).columns, "when": [when]})
+    with pytest.raises(DataUnusable, match="some are no numbers"):
+        apply(made({"window": [None, None]}), stays(*ONE), rows, records={"labs": part})
+
+
+def test_a_mean_of_large_numbers_is_one() -> None:
+    found = apply(
+        made({"aggregate": "mean", "range": [0, 1.7e308], "resolution": None}), stays(*ONE),
+        labs((0, "2160-0", "1e308", "mg/dL"), (1, "2160-0", "1.5e308", "mg/dL")),
+    )  # fmt: skip
+    assert found.table.columns["crea"].tolist() == [1.25e308]
+
+
+COUNTED: dict[str, Any] = {"unit": "1", "analyte": None, "resolution": None}
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("", "records.labs: there is no record in it"),
+        ("3,2030-05-01T01:00,KREA,1,mg/dL\n", "none of its records is of"),
+    ],
+)
+def test_records_of_nobody_are_a_finding_and_no_count_of_0(tmp_path: Path, lines: str, said: str) -> None:
+    """As when the table came without its rows, or keys are spelt in another way since last night."""
+    study = _study(made({"aggregate": "count", "range": [0, 25], **COUNTED}))
+    path = hospital(tmp_path, None)
+    assert tables.mapped(study, path).table.columns["crea"].sum() == 1
+    (tmp_path / "labs.csv").write_text("pid,when,code,value,unit\n" + lines)
+    with pytest.raises(DataUnusable, match=said):
+        tables.mapped(study, path)
+
+
+def test_a_code_that_changed_overnight_is_told() -> None:
+    """Of a count nothing else tells that no record has the code any more: it is 0 for everybody."""
+    wanted = made({"aggregate": "any", **COUNTED})
+    rows = stays(*((f"p{n}", "2030-05-01T12:00:00", "1") for n in range(20)))
+    for code, constant in (("2160-0", False), ("9999-9", True)):
+        told = apply(wanted, rows, labs((1, code, "1", "mg/dL"), patient="p3")).features["crea"]
+        assert (told.usable, told.looks.same) == (20, constant)
+
+
+def test_a_concept_map_that_nests_without_end_is_told(tmp_path: Path) -> None:
+    (tmp_path / "map.json").write_text("[" * 100_000)
+    with pytest.raises(MappingInvalid, match=r"map.json is no FHIR ConceptMap"):
+        records.concepts(tmp_path / "map.json", "records.labs.concept_map")

@@ -78,7 +78,6 @@ DIALECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "semicolon": ("id;age\np1;50\n", {"delimiter": ";"}),
     "tab": ("id\tage\np1\t50\n", {"delimiter": "\t"}),
     "windows lines": ("id,age\r\np1,50\r\n", {}),
-    "no last line break": ("id,age\np1,50", {}),
     "no header": ("p1,50\n", {"header": False, "columns": ("id", "age")}),
     "byte order mark": ("\ufeffid,age\np1,50\n", {}),
     "latin-1": ("id,age\np1,50\n", {"encoding": "latin-1"}),
@@ -174,6 +173,7 @@ RAGGED = {
     "a line too short": "id,age\np1\np2,6\n",
     "a title before the header": "Export of 2024\nid,age\np1,5\n",
     "a quote left open": 'id,age\n"p1,50\n',
+    "a last line without an end: 50 may have been 500": "id,age\np1,50",
 }
 
 

@@ -195,7 +195,7 @@ def test_separation_is_told_by_name_however_many_rounds_there_are(recipe: str, r
     for path in mappings.values():
         table = path.parent / "table.csv"
         lines = [line.split(",") for line in table.read_text().split()]
-        table.write_text("\n".join(",".join([*line[:5], "1" if line[4] == "c" else line[5]]) for line in lines))
+        table.write_text("\n".join(",".join([*line[:5], "1" if line[4] == "c" else line[5]]) for line in lines) + "\n")
     study = exact("logistic", recipe, rounds=rounds)
     found = ran(study, mappings, tmp_path / "run")
     assert not found.fit.converged and found.fit.moving == ("ward c, against a",)

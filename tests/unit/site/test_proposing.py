@@ -120,8 +120,8 @@ def test_of_several_tables_the_best_is_taken_and_the_others_are_told(home: Path)
     folder = home.parent / "export"
     folder.mkdir()
     lines = [line.split(";") for line in (home.parent / "table.csv").read_text().split()]
-    (folder / "visits.csv").write_text("\n".join(",".join([*line[:3], line[5]]) for line in lines))
-    (folder / "labs.csv").write_text("\n".join(",".join([line[0], line[3]]) for line in lines))
+    (folder / "visits.csv").write_text("\n".join(",".join([*line[:3], line[5]]) for line in lines) + "\n")
+    (folder / "labs.csv").write_text("\n".join(",".join([line[0], line[3]]) for line in lines) + "\n")
     (folder / "broken.parquet").write_bytes(b"no parquet")
     contract = studyfile.read(home.parent / "study.yaml").contract
     best = drafted(contract, str(folder), None, [], 10)

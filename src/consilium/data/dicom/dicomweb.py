@@ -84,8 +84,8 @@ def parts(web: Web, answer: Answer) -> list[bytes]:
         head, between, data = piece.partition(b"\r\n\r\n")
         if not between:
             raise _wrong(web, "a part of a study has no end", "see the server's log")
-        length = re.search(rb"(?im)^content-length:\s*(\d+)", head)
-        if length is not None and int(length[1]) != len(data):
+        length = re.search(rb"(?im)^content-length:\s*0*(\d+)", head)
+        if length is not None and length[1] != b"%d" % len(data):
             raise _wrong(web, "a part of a study has another length than it says", "try again; check the proxy")
         found.append(data)
     return found

@@ -7,6 +7,7 @@ pydicom go nowhere: they quote values. https://dicom.nema.org/medical/dicom/curr
 import io
 import logging
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from consilium.core.errors import EXTRA, MappingInvalid
 from consilium.data.base import Floats
 from consilium.data.servers import Flaw
 
+DEFLATED = b"1.2.840.10008.1.2.1.99"
 PIXELS = 64 << 20
 """Of an image: what claims more is none."""
 SQUARE = 0.01
@@ -69,13 +71,24 @@ def read(data: bytes, wanted: Image) -> Found | None:
     """The image of a DICOM file, or None: it is no DICOM file, or has been cut."""
     with quiet() as pydicom:
         try:
-            dataset = pydicom.dcmread(io.BytesIO(data))
+            dataset = pydicom.dcmread(io.BytesIO(_unpacked(data)))
             texts = {name: _text(dataset, name) for name in ("AccessionNumber", "PatientID", "StudyInstanceUID")}
             if not texts["StudyInstanceUID"] or "SOPClassUID" not in dataset:
                 return None
             return _found(dataset, wanted, texts)
         except Exception:  # of a damaged file: whatever its parsers raise, and what they say quotes values
             return None
+
+
+def _unpacked(data: bytes) -> bytes:
+    """The file itself. Raises: ValueError: it is packed as a whole (deflated), and unpacks to more than an image."""
+    if DEFLATED in data[132:1156]:
+        begins = 144 + int.from_bytes(data[140:144], "little")  # after the group whose length stands first in it
+        opened = zlib.decompressobj(-zlib.MAX_WBITS)
+        opened.decompress(data[begins:], 3 * PIXELS)
+        if opened.unconsumed_tail or not opened.eof:
+            raise ValueError
+    return data
 
 
 def _found(dataset: Any, wanted: Image, texts: dict[str, str]) -> Found:

@@ -28,6 +28,8 @@ GONE = (401, 403, 404, 410)
 LINKS, CUTS = 3, 50
 """How often links are asked for anew, and how often one file may be cut, before an export is given up."""
 SENT_WHOLE = 416
+PIECE, MOST_UNPACKED = 1 << 20, 200
+"""Bytes that are unpacked at once; and how many times its size a packed file may come to: more is a bomb."""
 JOB = "job"
 
 
@@ -215,15 +217,21 @@ class _Job:
 
     def _unzipped(self, zipped: Path, part: Path) -> None:
         import gzip
-        import shutil
         import zlib
 
+        most = max(zipped.stat().st_size * MOST_UNPACKED, PIECE)
         try:
             with gzip.open(zipped, "rb") as source, part.open("wb") as file:
-                shutil.copyfileobj(source, file, 1 << 20)
+                while piece := source.read(PIECE):
+                    if not self._web.clock.left_s or file.tell() > most:
+                        raise self.wrong("a file unpacks to more than resources do", "see the server's log")
+                    file.write(piece)
         except (OSError, EOFError, zlib.error) as error:
             part.unlink(missing_ok=True)
             raise self.wrong("a file was cut", "export again") from error
+        except DataUnusable:
+            part.unlink(missing_ok=True)
+            raise
         finally:
             zipped.unlink(missing_ok=True)
 

@@ -7,28 +7,28 @@ Such references are written anew as Type/id: what a view joins by is the id.
 import gzip
 import zlib
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from consilium.core.errors import DataUnusable
+from consilium.data.fhir import strict
+from consilium.data.fhir.ndjson import ANEW, BOM, TWICE
 
 LARGEST = 2**30
 """Bytes of one file, which is read as a whole."""
 
 
-def resources(path: Path, exact: bool = False) -> Iterator[tuple[int, Any]]:
+def resources(path: Path, exact: bool = False, kind: str = "") -> Iterator[tuple[int, Any]]:
     """Every resource of a file, with the number of its entry, from 1.
 
-    Args:    exact: whether numbers keep their digits, as Decimal.
+    Args:    exact: whether numbers keep their digits, as Decimal.   kind: the type that is wanted; "" for all.
     Raises:  DataUnusable: it is no Bundle and no resource; says file and entry, and no value.
     """
     found = _read(path, exact)
     if _kind(found) != "Bundle":
         if not _kind(found):
             raise DataUnusable(f"{path.name}: is no FHIR resource", "give Bundles and resources alone in the folder")
+        _certain(found, kind, f"{path.name} entry 1")
         yield 1, found
         return
     entries = found.get("entry") or []
@@ -39,6 +39,7 @@ def resources(path: Path, exact: bool = False) -> Iterator[tuple[int, Any]]:
         one = entry.get("resource")
         if one is not None and not _kind(one):
             raise DataUnusable(f"{path.name} entry {number}: is no FHIR resource", "fetch the file anew")
+        _certain(one, kind, f"{path.name} entry {number}")
         if one is not None and not _named(entry.get("fullUrl"), one, names):
             raise DataUnusable(f"{path.name} entry {number}: has the fullUrl of another", "fetch the file anew")
     for number, entry in enumerate(entries, 1):
@@ -53,9 +54,11 @@ def _read(path: Path, exact: bool) -> Any:
             data = file.read(LARGEST + 1)
         if len(data) > LARGEST:
             raise DataUnusable(f"{path.name} is larger than {LARGEST // 2**20} MiB", "give it as NDJSON")
-        return msgspec.json.Decoder(float_hook=Decimal if exact else None).decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DataUnusable(f"{path.name}: is no JSON", "fetch it anew: it may have been cut or altered") from error
+        return strict.Decoder(exact).decode(data.removeprefix(BOM))
+    except strict.Twice:
+        raise DataUnusable(f"{path.name}: has a name twice in one object", TWICE) from None
+    except strict.FAULTS as error:
+        raise DataUnusable(f"{path.name}: is no JSON", ANEW) from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataUnusable(f"{path.name} cannot be read", "fetch the file anew") from error
 
@@ -63,6 +66,11 @@ def _read(path: Path, exact: bool) -> Any:
 def _kind(found: Any) -> str:
     kind = found.get("resourceType") if type(found) is dict else None
     return kind if type(kind) is str else ""
+
+
+def _certain(one: Any, kind: str, place: str) -> None:
+    if one is not None and kind and strict.almost(_kind(one), kind):
+        raise DataUnusable(f"{place}: its type is almost {kind}", ANEW)
 
 
 def _named(url: Any, resource: dict[str, Any], names: dict[str, str]) -> bool:

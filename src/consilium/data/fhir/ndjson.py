@@ -4,18 +4,21 @@ What is no resource is never passed over: a file that ends amid a line was not f
 """
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from consilium.core.errors import DataUnusable
+from consilium.data.fhir import strict
 
 LONGEST = 64 * 2**20
 """Bytes of one line."""
+BOM = b"\xef\xbb\xbf"
+ANEW = "fetch the file anew: it may have been cut or altered"
+TWICE = "see what made the file: of two values of one name one would be lost"
+_TYPE = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]+)"')
 
 
 def resources(path: Path, exact: bool = False, kind: str = "") -> Iterator[tuple[int, Any]]:
@@ -25,22 +28,30 @@ def resources(path: Path, exact: bool = False, kind: str = "") -> Iterator[tuple
              kind: lines of other resource types may be left out unread; all of them where it is "".
     Raises:  DataUnusable: a line is no resource, or the file cannot be read; says which, and no value.
     """
-    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Decimal if exact else None)
+    decoder = strict.Decoder(exact)
     number, name, wanted = 0, path.name, f'"{kind}"'.encode() if kind else b""
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             while line := file.readline(LONGEST):
                 number += 1
-                # A type is named by these bytes; what does not end as a line of JSON does is read, for it may be cut.
-                if line.isspace() or (wanted not in line and line.endswith(b"}\n")):
+                line = line.removeprefix(BOM) if number == 1 else line
+                if line.isspace() or (wanted not in line and _other(line, kind)):
                     continue
                 found = decoder.decode(line)
                 if type(found) is not dict or type(found.get("resourceType")) is not str:
                     raise DataUnusable(f"{name} line {number}: is no FHIR resource", "give one resource on each line")
+                if kind and strict.almost(found["resourceType"], kind):
+                    raise DataUnusable(f"{name} line {number}: its type is almost {kind}", ANEW)
                 yield number, found
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DataUnusable(
-            f"{name} line {number}: is no JSON", "fetch the file anew: it may have been cut or altered"
-        ) from error
+    except strict.Twice:
+        raise DataUnusable(f"{name} line {number}: has a name twice in one object", TWICE) from None
+    except strict.FAULTS as error:
+        raise DataUnusable(f"{name} line {number}: is no JSON", ANEW) from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataUnusable(f"{name} cannot be read after line {number}", "fetch the file anew") from error
+
+
+def _other(line: bytes, kind: str) -> bool:
+    """Whether a line is of another type, by its bytes; what does not end as a line of JSON is read: it may be cut."""
+    found = _TYPE.search(line) if line.endswith(b"}\n") and b"\\u00" not in line else None
+    return found is not None and not strict.almost(found[1].decode(), kind)

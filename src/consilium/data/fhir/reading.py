@@ -19,7 +19,10 @@ def files(place: Path) -> list[Path]:
     """
     if place.is_file():
         return [place]
-    every = sorted(place.iterdir()) if place.is_dir() else []
+    try:
+        every = sorted(place.iterdir()) if place.is_dir() else []
+    except OSError as error:
+        raise DataUnusable(f"{place.name} cannot be read ({type(error).__name__})", "let the agent read it") from error
     found = [path for path in every if path.is_file() and path.name.endswith((*LINES, *WHOLE)) and path.name != LOG]
     if not found:
         raise DataUnusable(
@@ -33,7 +36,7 @@ def resources(path: Path, exact: bool, kind: str) -> tuple[Iterator[tuple[int, A
     if path.name.endswith(WHOLE):
         from consilium.data.fhir import bundles
 
-        return bundles.resources(path, exact), f"{path.name} entry"
+        return bundles.resources(path, exact, kind), f"{path.name} entry"
     from consilium.data.fhir import ndjson
 
     return ndjson.resources(path, exact, kind), f"{path.name} line"

@@ -104,7 +104,7 @@ class _Search:
             raise self._wrong(f"entry {number} of a page has no resource", "see the server's log")
         try:
             named = msgspec.json.decode(entry.resource, type=_Named)
-        except msgspec.ValidationError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise self._wrong(f"entry {number} of a page is no FHIR resource", "see the server's log") from error
         if mode == "outcome" or named.resourceType == "OperationOutcome":
             self._told(entry.resource)
@@ -122,7 +122,10 @@ class _Search:
 
     def _told(self, resource: msgspec.Raw) -> None:
         """An OperationOutcome among what was found: warnings are passed over, and errors are not."""
-        found: Any = msgspec.json.decode(resource)
+        try:
+            found: Any = msgspec.json.decode(resource)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise self._wrong("an OperationOutcome among what it found is no JSON", "see the server's log") from error
         issues = found.get("issue")
         grave = [one for one in issues if type(one) is dict] if type(issues) is list else []
         if any(one.get("severity") in ("error", "fatal") for one in grave):

@@ -11,11 +11,13 @@ from typing import Any
 import duckdb
 
 from consilium.core.errors import EXTRA, DataUnusable, MappingInvalid
+from consilium.data import whole
 from consilium.data.base import Asked, Rows
+from consilium.data.clock import Clock
 from consilium.data.fhir import definition, reading
 from consilium.data.fhir.views import View, compile_view
 from consilium.data.mapping import TableSource
-from consilium.data.tables import one_select, rows_of
+from consilium.data.tables import Answer, one_select, rows_of
 
 CLOSED = {"enable_external_access": "false", "lock_configuration": "true"}
 SAID = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
@@ -42,7 +44,9 @@ class FhirSource:
         self._extracts: Path | None = None
         self._path = (folder / source.path).resolve() if source.path is not None else None
         self._name, self._endpoint = source.path, _endpoint(source, self._views, folder)
-        query = one_select(source.query) if source.query else f'SELECT * FROM "{next(iter(source.views))}"'  # noqa: S608
+        self._limit_s = source.time_limit_s
+        first = f'SELECT * FROM "{next(iter(source.views))}"'  # noqa: S608
+        self._given = query = one_select(source.query) if source.query else first
         # By all columns: which of DuckDB's threads ends first must not decide the order of patients.
         self._query = f"SELECT * FROM ({query}) AS asked ORDER BY ALL"  # noqa: S608  the hospital's own query
 
@@ -71,13 +75,23 @@ class FhirSource:
             with self._files() as files, duckdb.connect(":memory:", config=CLOSED) as tables:
                 for name, view in self._views.items():
                     _fill(tables, name, view, files)
-                answer = tables.execute(self._query)
-                return rows_of([column[0] for column in answer.description], answer.fetchall())
-        except duckdb.Error as error:
+                return rows_of(*self._asked(tables))
+        except (duckdb.Error, ValueError, OverflowError) as error:
             words = f": {str(error).splitlines()[0]}" if isinstance(error, SAID) else ""
             raise DataUnusable(
                 f"source.query does not fit the views ({type(error).__name__}){words}", "correct the query or the views"
             ) from error
+
+    def _asked(self, tables: Any) -> Answer:
+        """The answer to the query, or that it takes too long. Raises: DataUnusable: two columns have one name."""
+
+        def ask() -> Answer:
+            described = tables.execute(f"DESCRIBE {self._given}").fetchall()
+            whole.once((row[0] for row in described), "source.query")
+            answer = tables.execute(self._query)
+            return [column[0] for column in answer.description], answer.fetchall()
+
+        return Clock(self._limit_s, "source.time_limit_s").within(ask, tables.interrupt)
 
 
 def _endpoint(source: TableSource, views: dict[str, View], folder: Path) -> Any:

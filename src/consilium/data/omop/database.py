@@ -20,6 +20,9 @@ GRACE_S = 5.0
 """After its time, how long a server may take to say so by itself before its line is cut."""
 SAID = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException, duckdb.PermissionException)
 """Faults of a query itself, whose words hold no value of a row."""
+FILE = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
+"""Faults of a file that was cut or altered."""
+MAPPING = "correct the mapping"
 Row = tuple[Any, ...]
 Answer = tuple[list[str], Iterator[Row]]
 """Names of columns in lower case, and rows."""
@@ -88,10 +91,10 @@ class Duck:
             _known(self.schemas, known)
             self._connection.execute(f"SET search_path = '{','.join(self.schemas)}'")
             self._connection.execute("SET lock_configuration = true")
-        except duckdb.Error as error:
+        except (duckdb.Error, ValueError, RuntimeError) as error:
             raise DataUnusable(
                 f"{shown} cannot be opened ({type(error).__name__})",
-                "check source.path, and that no other program has the file open for writing",
+                "check source.path, that the file was not cut, and that no other program has it open for writing",
             ) from error
         self._watch = Watch(limit_s, self._connection.interrupt)
 
@@ -108,7 +111,7 @@ class Duck:
         self._watch.check(what)
         try:
             answer = self._connection.execute(sql, list(values))
-        except (duckdb.Error, RuntimeError) as error:
+        except (duckdb.Error, RuntimeError, ValueError, OverflowError) as error:
             self._told(error, what)
         return [column[0].lower() for column in answer.description], self._rows(answer, what)
 
@@ -117,7 +120,7 @@ class Duck:
             self._watch.check(what)
             try:
                 piece = answer.fetchmany(PIECE)
-            except (duckdb.Error, RuntimeError) as error:
+            except (duckdb.Error, RuntimeError, ValueError, OverflowError) as error:
                 self._told(error, what)
             if not piece:
                 return
@@ -126,7 +129,8 @@ class Duck:
     def _told(self, error: Exception, what: str) -> NoReturn:
         self._watch.check(what)
         words = f": {str(error).splitlines()[0]}" if isinstance(error, SAID) else ""
-        raise DataUnusable(f"{what}: cannot be asked ({type(error).__name__}){words}", "correct the mapping") from error
+        remedy = "copy the database anew: it may have been cut or altered" if isinstance(error, FILE) else MAPPING
+        raise DataUnusable(f"{what}: cannot be asked ({type(error).__name__}){words}", remedy) from error
 
 
 class Postgres:
@@ -217,8 +221,8 @@ def _driver(url: str) -> tuple[Any, dict[str, Any]]:
 
     try:
         made = make_url(url)
-    except ArgumentError as error:
-        raise MappingInvalid("source.url: is no URL", "write postgresql://user:${PASSWORD}@host/database") from error
+    except (ArgumentError, ValueError):  # a port that is no number: what it says quotes the password
+        raise MappingInvalid("source.url: is no URL", "write postgresql://user:${PASSWORD}@host/database") from None
     if made.get_backend_name() != "postgresql":
         raise MappingInvalid(
             f"source.url: OMOP is read from PostgreSQL and DuckDB, not from {made.get_backend_name()}",

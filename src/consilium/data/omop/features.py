@@ -101,10 +101,15 @@ def _cohort(index: Index) -> tuple[str, str]:
 
 
 def known(database: Database, index: Index, what: str) -> set[int]:
-    """Which of the persons stand in table person."""
+    """Which of the persons stand in table person. Raises: DataUnusable: one stands there twice."""
     sql = f"{PERSONS} SELECT p.person_id FROM cohort c JOIN person p ON p.person_id = c.person_id"
     _, rows = database.query(sql, _cohort(index), what)
-    return {int(row[0]) for row in rows}
+    every = [int(row[0]) for row in rows]
+    if len(set(every)) < len(every):
+        raise DataUnusable(
+            "table person has some persons twice", "load the table anew: which of the rows counts nobody could tell"
+        )
+    return set(every)
 
 
 def _facts(database: Database, column: Column, index: Index) -> Texts:

@@ -1,0 +1,53 @@
+"""JSON of resources, where what is ambiguous is refused: a name that stands twice, a type that is almost the one.
+
+What reads JSON keeps the last of two values and says nothing. To look for them costs as little as this: what was read
+is written again, and if it has as many quotes, then no name was lost.
+"""
+
+import json
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a text that is no JSON makes `decoder` raise; and `Twice`."""
+_WRITTEN = msgspec.json.Encoder(decimal_format="number")
+NEAR = 2
+"""Letters by which a type may differ from the wanted one, and be taken for it with a fault."""
+
+
+class Twice(ValueError):
+    """An object has a name twice."""
+
+
+class Decoder:
+    """From bytes to values. exact: whether numbers keep their digits, as Decimal."""
+
+    def __init__(self, exact: bool) -> None:
+        self._read: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Decimal if exact else None)
+
+    def decode(self, data: bytes) -> Any:
+        """The value. Raises: FAULTS, Twice."""
+        found = self._read.decode(data)
+        # A quote may be written as \u0022, which is written again as one.
+        if data.count(b'"') != _WRITTEN.encode(found).count(b'"') or (b"\\" in data and b"\\u0022" in data):
+            json.loads(data, object_pairs_hook=_pairs)
+        return found
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise Twice
+
+
+@lru_cache(maxsize=1024)
+def almost(kind: str, wanted: str) -> bool:
+    """Whether a type is another than the wanted one by a letter or two: no two types of FHIR are so close.
+
+    >>> almost("Patiemt", "Patient"), almost("Patient", "Patient"), almost("Group", "Patient")
+    (True, False, False)
+    """
+    differ = sum(one != other for one, other in zip(kind, wanted))
+    return len(kind) == len(wanted) and 0 < differ <= NEAR
