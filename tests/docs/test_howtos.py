@@ -81,6 +81,7 @@ def notebook_cells() -> tuple[list[str], list[str]]:
     return [one.text for one in cells if one.line < begins], [one.text for one in cells if one.line > begins]
 
 
+@pytest.mark.long
 def test_the_notebook_simulates_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     opened: list[str] = []

@@ -16,6 +16,8 @@ from consilium.api import Federation, RemoteRun
 from consilium.console.cli import app
 from consilium.core.errors import DataUnusable, Invalid, StudyInvalid
 from consilium.core.study import Study
+from consilium.documents.estimate import figures_of
+from consilium.notebook.comparison import Way
 from consilium.notebook.studies import changed
 
 pandas: Any = pytest.importorskip("pandas")
@@ -64,18 +66,14 @@ def without_times(document: dict[str, Any]) -> dict[str, Any]:
 def test_tables_in_memory_are_those_on_file_and_of_the_command_line(
     study: Study, tables: dict[str, Any], tmp_path: Path
 ) -> None:
-    of_frames = notebook.simulate(study, tables, partition="even", sites=4, seed=5)
-    of_columns = notebook.simulate(
-        study, {name: one.to_dict("list") for name, one in tables.items()}, partition="even", sites=4, seed=5
-    )
+    mixed = {name: one if name == "north" else one.to_dict("list") for name, one in tables.items()}
+    of_memory = notebook.simulate(study, mixed, partition="even", sites=4, seed=5)
     folder = notebook.write_hospitals(tmp_path / "hospitals", study, tables)
-    of_files = notebook.simulate(study, folder, partition="even", sites=4, seed=5)
     (tmp_path / "study.yaml").write_text(json.dumps(TOLD))
     asked = ["simulate", str(tmp_path / "study.yaml"), "--hospitals", str(folder), "--partition", "even"]
     said = CliRunner().invoke(app.root, [*asked, "--sites", "4", "--seed", "5", "--json"])
-    documents = [of_frames.document, of_columns.document, of_files.document, json.loads(said.stdout)]
-    assert all(without_times(one) == without_times(documents[0]) for one in documents[1:])
-    assert of_frames.figures["all"]["auroc"]["value"] > 0.7 and len(of_frames.figures["sites"]) == 4
+    assert without_times(of_memory.document) == without_times(json.loads(said.stdout))
+    assert of_memory.figures["all"]["auroc"]["value"] > 0.7 and len(of_memory.figures["sites"]) == 4
 
 
 def test_values_arrive_as_the_table_has_them(study: Study, tables: dict[str, Any], tmp_path: Path) -> None:
@@ -102,10 +100,10 @@ def test_a_comparison_does_not_see_who_is_held_out(study: Study, tables: dict[st
         held = notebook_held_out(study, name, tables)
         assert 30 < held.sum() < 90
         one.loc[held, "large"] = 1 - one.loc[held, "large"]
-    before, after = (notebook.compare(study, of, ways).tables()["figures"] for of in (tables, turned))
-    assert before == after and len(before) > 20
-    judged = [notebook.compare(study, of, ways, held_out=True).frame() for of in (tables, turned)]
-    assert (judged[0]["value"] > 0.7).all() and (judged[1]["value"] < 0.5).all()
+    compared, after = (notebook.compare(study, of, ways) for of in (tables, turned))
+    assert compared.tables()["figures"] == after.tables()["figures"] and len(after.tables()["figures"]) > 20
+    judged = notebook.compare(study, turned, ways, held_out=True).rows()
+    assert [row["value"] < 0.5 for row in judged] == [True] and compared.rows()[0]["value"] > 0.7
 
 
 def notebook_held_out(study: Study, name: str, tables: dict[str, Any]) -> Any:
@@ -141,20 +139,19 @@ def test_ways_stand_side_by_side(study: Study, tables: dict[str, Any]) -> None:
         compared.plot(ways=["fedprox"])
 
 
-def test_text_of_a_table_shows_nothing_by_itself_in_a_notebook(
-    study: Study, tables: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_text_of_a_table_shows_nothing_by_itself_in_a_notebook(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Any] = []
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     monkeypatch.setattr("rich.jupyter.display", lambda *what: shown.append(what))
-    assert "fedavg" in notebook.compare(study, tables, {"fedavg": {"rounds": 1}}, progress=False).text()
-    assert shown == []
+    figures = {"all": figures_of({"auroc": {"value": 0.7, "low": 0.6, "high": 0.8, "n": 90}})}
+    text = notebook.Comparison({"fedavg": Way(study, figures, 1.0)}, True).text()
+    assert "fedavg" in text and "0.700 (0.600 to 0.800)" in text and shown == []
 
 
 def test_hospitals_with_few_patients_of_a_class_are_not_compared(study: Study, tables: dict[str, Any]) -> None:
     rare = tables["west"].copy()
     rare["large"] = [number < 20 for number in range(len(rare))]
-    compared = notebook.compare(study, {**tables, "west": rare}, ["fedavg"])
+    compared = notebook.compare(study, {**tables, "west": rare}, {"fedavg": {"rounds": 1}})
     assert {one["hospital"]: one["fedavg"] is None for one in compared.by_hospital()} == {
         "north": False, "south": False, "west": True, "all": False,
     }  # fmt: skip
@@ -194,15 +191,16 @@ def test_a_report_is_written_opened_and_shown(
     assert {"own", "pooled", "federated"} == set(page.frames()["figures"]["model"])
     opened: list[str] = []
     monkeypatch.setattr(webbrowser, "open", opened.append)
+    whole = page.html()
     path = page.open(tmp_path / "report.html")
-    assert opened == [path.as_uri()] and path.read_text() == page.html() == page.write(path).read_text()
+    assert opened == [path.as_uri()] and path.read_text() == whole == page.write(path).read_text()
     shown = page._repr_html_()
     assert shown.startswith("<iframe sandbox ") and shown.count("<") == 2, "the page stands in it as text"
     plots = page.plots()
     assert {"worth", "compared", "calibration", "calibration-2", "rounds"} <= plots.keys()
     for plot in plots.values():
         inside = plot.svg().replace(' xmlns="http://www.w3.org/2000/svg" font-family="system-ui, sans-serif"', "", 1)
-        assert inside in page.html()
+        assert inside in whole
     assert simulated.save(tmp_path / "model.safetensors").read_bytes() == simulated.found.model
     assert set(simulated.model()) == {"weights", "intercept"}
 
