@@ -18,6 +18,8 @@ from consilium.coordinator.perform import clipped, figures_of, judged, read_figu
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core import state as chain
+from consilium.core.apart import number as number_of
+from consilium.core.apart import of_round
 from consilium.core.errors import Conflict
 from consilium.core.ids import COORDINATOR, Digest, SiteId, digest
 from consilium.core.round import Answered, DeadlinePassed, Phase
@@ -106,6 +108,7 @@ class Simulation:
             raise Conflict(f"{len(sites)} hospitals have enough patients; {study.quorum} are needed")
         slow = self.conditions.slow_ones(sites)
         fold, least = Run(study.rounds, study.quorum, secure, prepares=study.prepares, enough=study.enough), 1
+        fold = replace(fold, groups=number_of(study))
         if secure:
             fold = _paired(fold, sites)
             least = max(machine.threshold(len(sites)), study.privacy.min_sites)
@@ -113,7 +116,10 @@ class Simulation:
         named = _file(state, partial(chain.begin, strategy(study), self.initial, self.name))
         while (following := fold.following) is not None:
             began, (number, kind) = time.perf_counter(), following
-            fold, _ = runs.step(fold, runs.Opened(number, kind, tuple(sites), 1, max(study.quorum, least), least))
+            opened = runs.Opened(
+                number, kind, tuple(sites), 1, max(study.quorum, least), least, study.privacy.min_sites
+            )
+            fold, _ = runs.step(fold, opened)
             fold, seen = self._gathered(fold, slow)
             took_part = sorted(fold.round.counted) if fold.round is not None else []
             asked = Asked(kind.value, number, state, self.folder)
@@ -210,7 +216,8 @@ class Simulation:
 
     def _sum(self, asked: Asked, cohort: int) -> sums.Sum:
         if self.plan.study.privacy.recipe == "secure_sum":
-            return sums.Sealed(layout_of(self.plan, asked.kind, asked.state, cohort), self.coins)
+            groups = of_round(self.plan.study, asked.kind, [SiteId(site) for site in self.sites])
+            return sums.Sealed(layout_of(self.plan, asked.kind, asked.state, cohort), self.coins, groups)
         look = single(self.plan.study)
         return sums.Plain() if look is None or asked.kind != "TRAIN" else sums.Apart(self.folder, look)
 
