@@ -266,7 +266,7 @@ WAYS = """
     csv, half of it; csv, a column twice; parquet, names that are no text; excel, one row twice;
     excel, a row beyond all;
     sqlite, half of it; omop, a person twice; ndjson, a name twice; ndjson, a type that is almost it;
-    bundle, a name twice; dicom, half of one; search, a link to no host; search, a wait of no seconds;
+    bundle, a name twice; dicom, half of one; search, a link to no host;
     export, files of no host; export, a bomb; dicomweb, a length of 5000 digits
 """
 QUICK = frozenset(" ".join(one.split()) for one in WAYS.split(";"))
@@ -340,7 +340,6 @@ ANSWERS: list[tuple[str, str, str, Callable[[Player], Reply], str]] = [
         lambda p: Reply(302, b"", {"Location": p.url + "/Patient"}),
         r"status 302",
     ),
-    ("search", "a wait of no seconds", PAGE, lambda p: Reply(429, b"", {"Retry-After": "\xb2"}), r"status 429"),
     ("search", "half of it", PAGE, lambda p: Reply(200, one_page(), cut=99), r"its line breaks"),
     (
         "search",
@@ -363,7 +362,13 @@ ANSWERS: list[tuple[str, str, str, Callable[[Player], Reply], str]] = [
         lambda p: Reply(200, one_page().replace(b"SECRET", b"\\ud800")),
         r"no Bundle",
     ),
-    ("search", "other bytes", PAGE, lambda p: Reply(200, one_page().replace(b"SECRET", b"\xff\xfe")), r"no Bundle"),
+    (
+        "search",
+        "other bytes",
+        PAGE,
+        lambda p: Reply(200, one_page().replace(b"SECRET", b"\xff\xfe")),
+        r"entry 1 of a page is no FHIR resource",
+    ),
     ("search", "a nest without an end", PAGE, lambda p: Reply(200, one_page().replace(b"61.0625", DEEP)), r"no Bundle"),
     ("search", "a bomb", PAGE, lambda p: gzipped(bomb(300)), r"is too large"),
     ("search", "half a packed one", PAGE, lambda p: gzipped(gzip.compress(one_page())[:-9]), r"was cut"),

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 
 from consilium.core.errors import DataUnusable
+from consilium.data.fhir import strict
 from consilium.data.servers import FhirPart
 from consilium.data.web import Web, outcome
 
@@ -66,7 +67,7 @@ class _Search:
     def __init__(self, web: Web, kind: str, file: IO[bytes]) -> None:
         self._web, self._kind, self._file = web, kind, file
         self._known: dict[tuple[str, str], bytes] = {}
-        self._matched = 0
+        self._matched, self._strict = 0, strict.Decoder(False)
 
     def run(self, given: FhirPart) -> None:
         """Read page after page into the file, until none is left. Raises: DataUnusable: not all came, or twice."""
@@ -103,8 +104,13 @@ class _Search:
         if not bytes(entry.resource):
             raise self._wrong(f"entry {number} of a page has no resource", "see the server's log")
         try:
+            self._strict.decode(bytes(entry.resource))  # what is kept is what can be read: it is kept for a day
             named = msgspec.json.decode(entry.resource, type=_Named)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except strict.Twice:
+            raise self._wrong(
+                f"entry {number} of a page has a name twice in one object", "see the server's log"
+            ) from None
+        except strict.FAULTS as error:
             raise self._wrong(f"entry {number} of a page is no FHIR resource", "see the server's log") from error
         if mode == "outcome" or named.resourceType == "OperationOutcome":
             self._told(entry.resource)
@@ -122,10 +128,7 @@ class _Search:
 
     def _told(self, resource: msgspec.Raw) -> None:
         """An OperationOutcome among what was found: warnings are passed over, and errors are not."""
-        try:
-            found: Any = msgspec.json.decode(resource)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise self._wrong("an OperationOutcome among what it found is no JSON", "see the server's log") from error
+        found: Any = msgspec.json.decode(resource)
         issues = found.get("issue")
         grave = [one for one in issues if type(one) is dict] if type(issues) is list else []
         if any(one.get("severity") in ("error", "fatal") for one in grave):
