@@ -9,7 +9,7 @@ import pytest
 from consilium.core import state as chain
 from consilium.core.apart import divided, named
 from consilium.core.ids import SiteId, digest
-from e2e.federation import Hospital, federation, study
+from e2e.federation import POLICY, Hospital, federation, study
 from e2e.processes import until
 from e2e.test_strategies import simulated
 
@@ -54,3 +54,7 @@ def test_sums_of_groups_are_opened_apart_and_a_run_whose_hospital_was_killed_end
         bad = next(at for at, group in enumerate(divided([SiteId(name) for name in SIX], 2), 1) if "east" in group)
         means = [sums[named("update", at)] / sums[named("patients", at)] for at in (1, 2)]
         assert np.all(means[2 - bad][1:] > means[bad - 1][1:]), "the poisoned group learns less of the truth"
+        made.hospitals["north"].policy(f"{POLICY}min_sites: 4\n")  # of which six hospitals make no two groups
+        run = made.start(made.approved(wanted.model_copy(update={"name": "floors"})))
+        told = made.until(run, "failed")["reason"]
+        assert told == "6 hospitals make no 2 groups of 4, as one asks for"
