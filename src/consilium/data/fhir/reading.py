@@ -24,6 +24,9 @@ def files(place: Path) -> list[Path]:
     except OSError as error:
         raise DataUnusable(f"{place.name} cannot be read ({type(error).__name__})", "let the agent read it") from error
     found = [path for path in every if path.is_file() and path.name.endswith((*LINES, *WHOLE)) and path.name != LOG]
+    empty = next((path.name for path in found if not path.stat().st_size), None)
+    if empty is not None:
+        raise DataUnusable(f"{empty} is empty", "fetch it anew, or take it out if there is nothing of its type")
     if not found:
         raise DataUnusable(
             f"there are no FHIR resources in {place.name}", f"files end in {', '.join((*LINES, *WHOLE))}"
