@@ -57,6 +57,11 @@ def literal(path: Path) -> str:
     return re.sub(r"([*?\[])", r"[\1]", str(path))
 
 
+def quoted(text: str) -> str:
+    """A text as it stands in SQL. For a value that is given beside a query DuckDB imports pandas, if it is there."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 class CsvSource:
     """A CSV file, with or without a header line."""
 
@@ -72,16 +77,15 @@ class CsvSource:
 
     def _query(self, what: str) -> Answer:
         given = self._source
-        options = "all_varchar=true, nullstr='', delim=?, header=?, encoding=?, strict_mode=true, sample_size=-1"
+        options = "all_varchar=true, nullstr='', strict_mode=true, sample_size=-1"
         # Said, lest they be guessed: what does not fit a guess is skipped in silence, and a skipped line is a patient.
         options += """, quote='"', escape='"', comment='', skip=0, null_padding=false, ignore_errors=false"""
         options += f", hive_partitioning=false, compression={'gzip' if self._path.suffix == '.gz' else 'none'!r}"
-        values: list[Any] = [literal(self._path), given.delimiter, given.header, given.encoding]
+        options += f", delim={quoted(given.delimiter)}, header={given.header}, encoding={quoted(given.encoding)}"
         if given.columns:
-            options += ", names=?"
-            values.append(list(given.columns))
+            options += f", names=[{', '.join(quoted(name) for name in given.columns)}]"
         try:
-            answer = _duckdb(f"SELECT {what} FROM read_csv(?, {options})", values, given.path)  # noqa: S608  ours
+            answer = _duckdb(f"SELECT {what} FROM read_csv({quoted(literal(self._path))}, {options})", given.path)  # noqa: S608  ours
         except DataUnusable as error:
             found = flaw(self._path, given)
             if found is None:
@@ -117,8 +121,8 @@ class ParquetSource:
         """Which columns are used."""
         self._asked = asked
 
-    def _query(self, what: str, of: str = "read_parquet(?, hive_partitioning=false)") -> Answer:
-        return _duckdb(f"{what} FROM {of}", [literal(self._path)], self._name)
+    def _query(self, what: str, of: str = "read_parquet({}, hive_partitioning=false)") -> Answer:
+        return _duckdb(f"{what} FROM {of.format(quoted(literal(self._path)))}", self._name)
 
     def count(self) -> int:
         """Number of rows."""
@@ -126,7 +130,7 @@ class ParquetSource:
 
     def rows(self) -> Rows:
         """All rows, as text; of columns that are not used no value is read."""
-        _, stored = self._query("SELECT name, num_children", "parquet_schema(?)")
+        _, stored = self._query("SELECT name, num_children", "parquet_schema({})")
         whole.once(_outer(stored), str(self._name))
         _, described = self._query("DESCRIBE SELECT *")
         kinds = {str(row[0]): str(row[1]) for row in described}
@@ -154,13 +158,11 @@ def _picked(name: str, kind: str) -> str:
     return f"CAST({quoted} AS VARCHAR) AS {quoted}" if kind == "TIMESTAMP WITH TIME ZONE" else quoted
 
 
-def _duckdb(
-    query: str, values: list[Any], name: str | None, database: str = ":memory:", begun: Begun = lambda cut: None
-) -> Answer:
+def _duckdb(query: str, name: str | None, database: str = ":memory:", begun: Begun = lambda cut: None) -> Answer:
     try:
         with duckdb.connect(database, read_only=database != ":memory:", config=OFFLINE) as connection:
             begun(connection.interrupt)
-            answer = connection.execute(query, values)
+            answer = connection.execute(query)
             return [column[0] for column in answer.description], answer.fetchall()
     except duckdb.ParserException as error:
         raise DataUnusable("the query is none that DuckDB knows", "correct source.query") from error
@@ -198,7 +200,7 @@ class SqlSource:
 
     def _asked(self, query: str, begun: Begun) -> Answer:
         if self._file is not None:
-            return _duckdb(query, [], self._name, self._file, begun)
+            return _duckdb(query, self._name, self._file, begun)
         from sqlalchemy import create_engine, text
         from sqlalchemy.exc import SQLAlchemyError
 

@@ -1,6 +1,8 @@
 """CSV, Parquet and SQL tables give one and the same rows; a query that is no SELECT is refused and changes nothing."""
 
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -135,6 +137,40 @@ CHANGES = [
     "selection FROM patients",
     "",
 ]
+
+
+NAMES = ["it's", "'; DROP TABLE t; --", "{0}", "$1", "?", "back\\slash"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whatever_a_file_or_a_column_is_called_it_is_read(tmp_path: Path, name: str) -> None:
+    rows = {name: ["p1", "p2"], "age": ["50", "61"]}
+    (tmp_path / f"{name}.csv").write_text("".join(f"{a};{b}\n" for a, b in zip(*rows.values(), strict=True)))
+    pq.write_table(pa.table(rows), tmp_path / f"{name}.parquet")
+    told = TableSource(type="csv", path=f"{name}.csv", delimiter=";", header=False, columns=tuple(rows))
+    for found in (
+        CsvSource(told, tmp_path),
+        ParquetSource(TableSource(type="parquet", path=f"{name}.parquet"), tmp_path),
+    ):
+        assert found.rows().columns == rows and found.count() == 2
+
+
+def test_reading_a_file_imports_no_pandas(tmp_path: Path) -> None:
+    """It takes longer than all else that an agent imports, and whoever has statsmodels has it."""
+    pytest.importorskip("pandas")
+    (tmp_path / "t.csv").write_text("id,age\np1,50\n")
+    pq.write_table(pa.table({"id": ["p1"]}), tmp_path / "t.parquet")
+    code = """
+import sys
+from pathlib import Path
+from consilium.data.mapping import TableSource
+from consilium.data.tables import CsvSource, ParquetSource
+for kind, of in (("csv", CsvSource), ("parquet", ParquetSource)):
+    assert of(TableSource(type=kind, path=f"t.{kind}"), Path(sys.argv[1])).count() == 1
+    assert len(of(TableSource(type=kind, path=f"t.{kind}"), Path(sys.argv[1])).rows()) == 1
+sys.exit("pandas" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("query", CHANGES)
