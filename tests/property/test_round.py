@@ -28,6 +28,7 @@ from consilium.core.round import (
     Wait,
     Withdrew,
 )
+from consilium.core.threshold import threshold
 
 SITES = [SiteId(name) for name in ("a", "b", "c", "d", "e")]
 BYTES = [digest(b"x"), digest(b"y")]
@@ -348,9 +349,9 @@ def test_without_one_of_those_who_sent_keys_pairing_is_opened_again(phase: Phase
 
 def test_a_threshold_leaves_no_room_for_two_sums() -> None:
     for count in range(3, 300):
-        t = machine.threshold(count)
+        t = threshold(count)
         assert t <= count and t - (count - t) > 0 and 3 * t > 2 * count, "two sets of t share more than a third"
-    assert [machine.threshold(n) for n in (3, 4, 5, 7, 10, 20, 50, 100, 200)] == [3, 3, 4, 5, 7, 14, 34, 67, 134]
+    assert [threshold(n) for n in (3, 4, 5, 7, 10, 20, 50, 100, 200)] == [3, 3, 4, 5, 7, 14, 34, 67, 134]
 
 
 @pytest.mark.parametrize("phases", **names)

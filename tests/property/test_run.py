@@ -11,7 +11,8 @@ from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core.errors import Conflict, ConsiliumError, Invalid
 from consilium.core.ids import COORDINATOR, SiteId, digest
-from consilium.core.round import Kind, Phase, threshold
+from consilium.core.round import Kind, Phase
+from consilium.core.threshold import threshold
 
 SITES = tuple(SiteId(name) for name in "abcd")
 BYTES = [digest(b"x"), digest(b"y")]

@@ -22,6 +22,7 @@ from consilium.core.errors import EnvelopeInvalid, Invalid, NotFound
 from consilium.core.ids import Digest, SiteId, canonical, digest
 from consilium.core.round import Kind, Phase
 from consilium.core.study import Plan
+from consilium.core.threshold import threshold
 from consilium.privacy import opening as protocol
 from consilium.privacy import pairing, secagg
 from consilium.privacy.layout import Layout
@@ -103,7 +104,7 @@ def roster(tx: Transaction, run: str) -> Roster:
 
 def needed(tx: Transaction, run: str, plan: Plan, cohort: tuple[SiteId, ...]) -> tuple[int, int]:
     """(how many sites a round of the cohort needs, how many of them open its sum)."""
-    least = max(machine.threshold(len(cohort)), roster(tx, run).min_sites, plan.study.privacy.min_sites)
+    least = max(threshold(len(cohort)), roster(tx, run).min_sites, plan.study.privacy.min_sites)
     return max(plan.study.quorum, least), least
 
 

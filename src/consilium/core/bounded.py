@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from consilium.core.round import threshold
+from consilium.core.threshold import threshold
 
 if TYPE_CHECKING:
     from consilium.core.study import Study

@@ -14,12 +14,6 @@ from consilium.core.apart import Groups, short
 from consilium.core.errors import Equivocation, Invalid, OutOfPhase, UnknownSite
 from consilium.core.ids import COORDINATOR, Digest, SiteId
 
-
-def threshold(cohort: int) -> int:
-    """How many sites open a sum of a cohort of this size: t = floor(2n/3) + 1, so that two sums need more than n."""
-    return 2 * cohort // 3 + 1
-
-
 Roster = frozenset[SiteId]
 """Sites asked in one round; a cohort is always patients."""
 

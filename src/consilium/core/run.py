@@ -10,6 +10,7 @@ from consilium.core.apart import Groups, divided
 from consilium.core.errors import Conflict, Invalid, OutOfPhase
 from consilium.core.ids import Digest, SiteId
 from consilium.core.round import Kind, Roster, Round
+from consilium.core.threshold import threshold
 
 
 class Status(StrEnum):
@@ -196,7 +197,7 @@ def _sound(run: Run, roster: Roster, least: int) -> None:
     """Refuse a secure sum over a site without keys, or that fewer than its threshold could open."""
     if not roster <= frozenset(run.cohort):
         raise Invalid("a site of the roster holds no keys with the others", "it takes part from the next run on")
-    if least < machine.threshold(len(roster)):
+    if least < threshold(len(roster)):
         raise Invalid(f"{least} sites must not open a sum over {len(roster)}", "open the round with its threshold")
 
 

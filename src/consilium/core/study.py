@@ -22,7 +22,7 @@ from consilium.core.ids import DIGEST, Digest, canonical, digest
 from consilium.core.judging import Evaluation, Group, usual
 from consilium.core.parts import Identifier, Json, Part, Shown, Slug, StudyName, Text
 from consilium.core.privacy import Privacy
-from consilium.core.round import threshold
+from consilium.core.threshold import threshold
 from consilium.core.timed import CELL, COMMON, COX, TIES, TIMED
 
 

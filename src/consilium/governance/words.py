@@ -2,8 +2,8 @@
 
 from consilium.core.apart import number
 from consilium.core.contract import Contract, Feature, Image
-from consilium.core.round import threshold
 from consilium.core.study import GROUPED, Plan, Study
+from consilium.core.threshold import threshold
 from consilium.core.timed import COX, TIMED
 from consilium.governance.approvals import meant, small_cells, weaker
 

@@ -14,8 +14,8 @@ of noise (McMahan et al., ICLR 2018, with hospitals as users): neighbours are wi
 from dataclasses import dataclass, replace
 
 from consilium.core.errors import Refused, StudyInvalid
-from consilium.core.round import threshold
 from consilium.core.study import Study
+from consilium.core.threshold import threshold
 from consilium.privacy.accountant import Curve, Sampled, Shares, calibrated, curve, tight
 
 DIGITS = 4

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from consilium.core.errors import Invalid
 from consilium.core.ids import SiteId
-from consilium.core.round import threshold
+from consilium.core.threshold import threshold
 from consilium.privacy import masks, shares
 from consilium.privacy.masks import Integers
 from consilium.privacy.secagg import Masked, Open, Ready, Unmask, commitment, ctx2_of, is_share, sign

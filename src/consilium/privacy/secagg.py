@@ -24,7 +24,7 @@ from pydantic import Field
 from consilium.core.apart import Groups, short
 from consilium.core.errors import OutOfPhase, Refused
 from consilium.core.ids import Digest, SiteId, canonical
-from consilium.core.round import threshold
+from consilium.core.threshold import threshold
 from consilium.privacy import masks, shares
 from consilium.privacy.masks import Integers, expand
 from consilium.privacy.pairing import FLOOR, Message

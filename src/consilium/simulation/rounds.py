@@ -26,6 +26,7 @@ from consilium.core.round import Answered, DeadlinePassed, Phase
 from consilium.core.run import Run
 from consilium.core.study import Plan
 from consilium.core.tensors import Array
+from consilium.core.threshold import threshold
 from consilium.privacy.layout import CLAMPED
 from consilium.simulation import sums
 from consilium.simulation.buffer import Buffer, Waiting, rounds_late
@@ -111,7 +112,7 @@ class Simulation:
         fold = replace(fold, groups=number_of(study))
         if secure:
             fold = _paired(fold, sites)
-            least = max(machine.threshold(len(sites)), study.privacy.min_sites)
+            least = max(threshold(len(sites)), study.privacy.min_sites)
         state, figures = self.folder / "state-0", dict[str, Any]()
         named = _file(state, partial(chain.begin, strategy(study), self.initial, self.name))
         while (following := fold.following) is not None:

@@ -14,9 +14,10 @@ from consilium.api import freeze
 from consilium.console.cli import app
 from consilium.core import state as chain
 from consilium.core.errors import Conflict, Invalid, StudyInvalid
-from consilium.core.round import Phase, threshold
+from consilium.core.round import Phase
 from consilium.core.study import Study
 from consilium.core.tensors import flatten, from_safetensors
+from consilium.core.threshold import threshold
 from consilium.simulation import local, sums
 from consilium.simulation.conditions import Conditions
 from consilium.simulation.executors import AHEAD, Asked, Processes, Sent, Turn
