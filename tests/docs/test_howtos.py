@@ -132,6 +132,7 @@ def reported(here: Federation, person: Path, capsys: pytest.CaptureFixture[str])
     assert 'id="approvals"' in page and 'id="weaker-modes"' in page and 'id="attendance"' in page
 
 
+@pytest.mark.long
 def test_the_study_of_signals_is_written_mapped_and_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With made-up beats: those with a wide peak are ectopic."""
     pytest.importorskip("torch")
@@ -155,6 +156,7 @@ def test_the_study_of_signals_is_written_mapped_and_trained(tmp_path: Path, monk
     assert np.mean((trainer.predict(asked, model, x) > 0.5) == table.label) > 0.9
 
 
+@pytest.mark.long
 def test_a_wheel_is_built_read_allowed_and_trained(here: Federation, person: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("setuptools")

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from docs.pages import ROOT, blocks, missing, outputs
 
 
+@pytest.mark.long
 def test_the_first_study_runs_as_it_is_written(tmp_path: Path) -> None:
     told = blocks(ROOT / "docs" / "tutorial" / "first-study.md")
     said = outputs(told, tmp_path)

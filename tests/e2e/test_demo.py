@@ -105,7 +105,7 @@ def test_every_audit_log_was_checked_against_the_other_end(demos: dict[str, Proc
         assert log["intact"] and log["entries"] > 0 and log["checkpoints_of_the_other_end"] > 0
 
 
-@pytest.mark.parametrize("executor", ["inline", "processes"])
+@pytest.mark.parametrize("executor", ["processes", pytest.param("inline", marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", EVERY)
 def test_a_simulation_ends_in_the_bytes_of_the_federation(demos: dict[str, Process], name: str, executor: str) -> None:
     """The command, on the hospitals' own tables, in plain mode and under a secure sum."""

@@ -72,6 +72,7 @@ def test_a_study_with_an_epsilon_is_trained_and_leaves_nothing_without_noise(mad
     assert "figures of held-out patients" in made.hospitals["north"].command("review", "noised")
 
 
+@pytest.mark.long
 def test_with_noise_at_each_hospital_the_coordinator_sees_no_update_without_it(made: Federation) -> None:
     """Under `plain`, with FedProx and eight steps a round: what each hospital sent, and what its ledger says of it."""
     privacy = {

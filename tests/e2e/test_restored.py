@@ -66,9 +66,8 @@ def lose(made: Federation, copy: Path) -> tuple[Plan, str, bytes]:
     return plan, run, model
 
 
-@pytest.mark.parametrize(
-    "overtaken", [pytest.param(False, id="behind", marks=pytest.mark.long), pytest.param(True, id="overtaken")]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("overtaken", [pytest.param(False, id="behind"), pytest.param(True, id="overtaken")])
 def test_a_run_goes_on_after_a_restore_when_a_person_has_said_so(
     made: Federation, tmp_path: Path, overtaken: bool
 ) -> None:

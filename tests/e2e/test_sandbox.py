@@ -128,6 +128,7 @@ def evil(tmp_path: Path, listener: socket.socket) -> Iterator[Site]:
 
 
 @CONFINED
+@pytest.mark.long
 def test_an_honest_wheel_gives_the_bytes_that_its_twin_in_the_catalogue_gives(tmp_path: Path) -> None:
     guest, twin = Site(tmp_path / "guest", HONEST), Site(tmp_path / "twin")
     commands = ("load", "train", "evaluate", "train")

@@ -33,8 +33,8 @@ def simulated(made: Federation, wanted: Study, run: str, folder: Path) -> str:
 @pytest.mark.parametrize(
     ("name", "recipe"),
     [
-        ("scaffold", "secure_sum"),
         ("ditto", "plain"),
+        pytest.param("scaffold", "secure_sum", marks=pytest.mark.long),
         pytest.param("feddyn", "secure_sum", marks=pytest.mark.long),
         pytest.param("krum", "plain", marks=pytest.mark.long),
     ],

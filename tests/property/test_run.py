@@ -49,7 +49,7 @@ secure = pytest.mark.parametrize("secure", [False, True], ids=["plain", "secure_
 
 
 @secure
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=350, deadline=None)
 @given(draws)
 def test_laws_of_the_run(secure: bool, sequence: list[int]) -> None:
     laws_hold(secure, sequence)

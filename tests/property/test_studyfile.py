@@ -77,7 +77,7 @@ def studies(draw: st.DrawFn) -> Study:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(studies())
 def test_every_study_survives_its_file_with_the_same_plan(study: Study) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +86,7 @@ def test_every_study_survives_its_file_with_the_same_plan(study: Study) -> None:
         assert Plan.of(studyfile.read(path)).digest == Plan.of(study).digest
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(studies())
 def test_a_plan_is_read_back_from_its_bytes(study: Study) -> None:
     plan = Plan.of(study)

@@ -27,7 +27,7 @@ from sim.test_faults import chosen, ended
 from sim.test_sealed import ended as ended_sealed
 from sim.world import RUN, SEALED, Operation, World, living
 
-SEEDS, SEALED_SEEDS = 24, 12
+SEEDS, SEALED_SEEDS, TIMES = 12, 6, 4
 KEEPING = Keeping(keep_minutes=1.0, keep_rounds=2)
 LATER = 62.0
 """Seconds after which a minute is over for all that was touched until now."""
@@ -65,7 +65,12 @@ def drop(database: Database, now: float, keeping: Keeping = KEEPING) -> list[Dig
     return found
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+def seeds(few: int) -> list[Any]:
+    """So many in `make test`, and `TIMES` as many in `make test-long`."""
+    return [*range(few), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(few, TIMES * few))]
+
+
+@pytest.mark.parametrize("seed", seeds(SEEDS))
 def test_no_run_misses_what_was_dropped_and_of_contributions_nothing_is_left(seed: int) -> None:
     rng = Random(seed)
     operations: list[Operation] = []
@@ -85,7 +90,7 @@ def test_no_run_misses_what_was_dropped_and_of_contributions_nothing_is_left(see
     asyncio.run(all_of_it())
 
 
-@pytest.mark.parametrize("seed", range(SEALED_SEEDS))
+@pytest.mark.parametrize("seed", seeds(SEALED_SEEDS))
 def test_no_secure_sum_misses_what_was_dropped_and_at_the_end_nothing_said_in_it_is_left(seed: int) -> None:
     rng = Random(seed)
     operations: list[Operation] = []

@@ -25,7 +25,7 @@ from sim.test_faults import chosen
 from sim.world import ROUNDS, RUN, SEALED, Operation, World
 
 SEED = int(os.environ.get("SIM_SEED", "0"))
-SEEDS, LONG_SEEDS = 24, 300
+SEEDS, LONG_SEEDS = 12, 300
 QUORUM = 3
 
 

@@ -25,7 +25,9 @@ def run(most: int, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([HERE, *words], capture_output=True, text=True, env=variables, preexec_fn=limit)
 
 
-@pytest.mark.parametrize("most", [0, 60, 1000])
+@pytest.mark.parametrize(
+    "most", [60, pytest.param(0, marks=pytest.mark.long), pytest.param(1000, marks=pytest.mark.long)]
+)
 def test_after_a_full_disk_a_study_is_not_there(most: int, tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     told = run(most, "study", "new", str(file))
@@ -35,7 +37,10 @@ def test_after_a_full_disk_a_study_is_not_there(most: int, tmp_path: Path) -> No
     assert file.read_text() == studyfile.template("my-study")
 
 
-@pytest.mark.parametrize(("most", "name"), [(0, "policy.yaml"), (200, "policy.yaml"), (60, "identity.key")])
+@pytest.mark.parametrize(
+    ("most", "name"),
+    [(60, "identity.key"), *(pytest.param(most, "policy.yaml", marks=pytest.mark.long) for most in (0, 200))],
+)
 def test_after_a_full_disk_a_site_is_made_by_the_same_command(most: int, name: str, tmp_path: Path) -> None:
     home = tmp_path / "site"
     if name == "identity.key":  # the policy stands already
@@ -49,7 +54,9 @@ def test_after_a_full_disk_a_site_is_made_by_the_same_command(most: int, name: s
     assert not [path.name for path in home.iterdir() if path.name.endswith(".new")]
 
 
-@pytest.mark.parametrize("most", [60, 200, 500])
+@pytest.mark.parametrize(
+    "most", [200, pytest.param(60, marks=pytest.mark.long), pytest.param(500, marks=pytest.mark.long)]
+)
 def test_after_a_full_disk_a_coordinator_is_made_by_the_same_command(most: int, tmp_path: Path) -> None:
     words = ("coordinator", "init", "--home", str(tmp_path / "c"), "--url", "https://fl.example.org:8443")
     told = run(most, *words)

@@ -41,8 +41,15 @@ def ran(study: Study, hospitals: dict[str, Path], **wanted: Any) -> Found:
     return simulate(study, hospitals, Wanted(**wanted), lambda told: None)
 
 
-@pytest.mark.parametrize("strategy", ["fedavg", "scaffold"])
-@pytest.mark.parametrize("protect", [changed, secure], ids=["plain", "secure_sum"])
+@pytest.mark.parametrize(
+    ("protect", "strategy"),
+    [
+        pytest.param(changed, "fedavg", id="plain-fedavg"),
+        pytest.param(secure, "scaffold", id="secure_sum-scaffold"),
+        pytest.param(changed, "scaffold", id="plain-scaffold", marks=pytest.mark.long),
+        pytest.param(secure, "fedavg", id="secure_sum-fedavg", marks=pytest.mark.long),
+    ],
+)
 def test_inline_and_in_processes_the_bytes_are_those_of_the_hospitals_own_tables(
     study: Study, make: Make, tmp_path: Path, protect: Callable[..., Study], strategy: str
 ) -> None:
