@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from consilium import plugins
 from consilium.algorithms.base import Single, fits
 from consilium.algorithms.fedavg import FedAvg
-from consilium.core.apart import APART
 from consilium.core.bounded import FEDSGD, WHOLE
 from consilium.core.errors import StudyInvalid
 from consilium.core.study import BUFFERED, SINGLE, Study
@@ -23,10 +22,10 @@ from consilium.training import private
 
 NEEDS: dict[str, dict[str, Any]] = {
     "fedper": {"layers": ["last"]}, "fedrep": {"layers": ["last"]}, "webdisco": {"every": 1, "until": 2, "least": 1},
-    "fedbuff": {"enough": 9}, "group-median": {"groups": 1},
+    "fedbuff": {"enough": 9},
 }  # fmt: skip
 """Options without which a strategy is none; webdisco's say that its first round is no other than those after it,
-fedbuff's that nobody is late, group-median's that all sites are one group."""
+fedbuff's that nobody is late."""
 TIMED = a_study("time-to-event", {"kind": "cox"}, epochs=1).model_dump(mode="json")
 
 
@@ -46,7 +45,7 @@ def test_every_strategy_that_is_built_in_is_told_apart_by_what_it_may_go_with() 
         assert single is (name in SINGLE)
         look = single or name in BUFFERED
         for privacy, refused in (
-            ({"recipe": "plain"}, name in APART),
+            ({"recipe": "plain"}, False),
             ({"recipe": "secure_sum"}, look),
             ({"recipe": "secure_sum", "epsilon": 4.0, "expected_patients": 50}, look or name not in FEDSGD),
             ({"recipe": "secure_sum", "epsilon": 4.0, "unit": "hospital", "delta": 0.1}, look or name not in WHOLE),
@@ -66,7 +65,7 @@ def test_noise_at_each_hospital_is_refused_by_name_to_what_would_leave_without_i
     privacy = {"recipe": "plain", "epsilon": 4.0, "noise": "at_each_hospital", "expected_patients": 50}
     plain = a_study("binary", {"kind": "logistic"}).model_dump(mode="json") | {"quorum": 9, "privacy": privacy}
     for name, point in plugins.names("consilium.strategies").items():
-        if "consilium." in point.value and name not in (COMMON, *BUFFERED, *APART):  # these have no epsilon at all
+        if "consilium." in point.value and name not in (COMMON, *BUFFERED):  # these have no epsilon at all
             asked = Study.model_validate({**plain, "strategy": {"name": name, "options": NEEDS.get(name, {})}})
             try:
                 private.check(asked, plugins.strategy(name, NEEDS.get(name, {})), model)

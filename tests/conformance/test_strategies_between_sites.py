@@ -14,8 +14,7 @@ import pytest
 from consilium import plugins
 from consilium.algorithms.regression import fitted
 from consilium.core import state as chain
-from consilium.core.apart import APART, Groups, divided, named
-from consilium.core.ids import SiteId, digest
+from consilium.core.ids import digest
 from consilium.core.study import BUFFERED, SINGLE, Plan
 from consilium.core.tensors import Tensors, flatten, from_safetensors
 from consilium.core.timed import COMMON
@@ -31,14 +30,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "qfedavg": {"q": 2.0}, "feddyn": {"alpha": 0.5}, "fedper": {"layers": ["intercept"]},
     "fedrep": {"layers": ["intercept"], "head_passes": 2}, "fedbn": {"layers": ["intercept"]}, "krum": {"liars": 0},
     "ifca": {"spread": 0.5}, "fedbuff": {"enough": 3},
-    "group-median": {"groups": 1},
 }  # fmt: skip
 KEEPS = ["scaffold", "afl", "feddyn", "fedper", "fedrep", "ditto"]
 """Strategies that keep something at a site."""
 ALIKE = ("fedavgm", "fedadagrad", "fedyogi", "fedprox", "fedbn", "trimmed-mean")
 """Those that do at a site, and add up, what another does, too."""
-PLAIN = [pytest.param(name, marks=pytest.mark.long if name in ALIKE else ())
-         for name in EVERY if name not in APART]  # fmt: skip
+PLAIN = [pytest.param(name, marks=pytest.mark.long if name in ALIKE else ()) for name in EVERY]
 SUMS = [pytest.param(name, marks=pytest.mark.long if name in (*ALIKE, "fedadam", "ditto") else ())
         for name in EVERY if name not in (*SINGLE, *BUFFERED)]  # fmt: skip
 TRAINING = {"epochs": 2, "batch_size": 16, "learning_rate": 0.5}
@@ -217,77 +214,6 @@ def test_nothing_that_is_kept_outlasts_its_run_or_its_use(relay: Relay, name: st
         there = sorted(path.name for path in folder(hospital, plan).glob("memory-*"))
         assert there == ["memory-3.safetensors", "memory-4.safetensors"]
         assert hospital.count("memories WHERE run = 'uses-1'") == 4, "a loss is told from a first round"
-
-
-NINE = tuple(f"site-{number}" for number in range(9))
-
-
-@pytest.fixture
-def nine(tmp_path: Path) -> Iterator[Relay]:
-    """Hospitals of which nothing was opened: sums over others at one model would be refused."""
-    with circle(tmp_path / "nine", *NINE) as found:
-        yield found
-
-
-def grouped(nine: Relay, study: str, groups: int, quorum: int, rounds: int) -> tuple[Plan, Groups]:
-    strategy = {"name": "group-median", "options": {"groups": groups}}
-    plan = nine.approved(secure(study, strategy=strategy, quorum=quorum, training=TRAINING, rounds=rounds))
-    nine.paired(plan)
-    return plan, divided([SiteId(name) for name in NINE], groups)
-
-
-@pytest.mark.long
-def test_a_hospital_neither_masks_nor_confirms_where_a_group_would_be_below_the_floor(nine: Relay) -> None:
-    plan, groups = grouped(nine, "floors", 2, 7, 1)
-    few = sorted(groups[1])
-    assert len(few) == 4
-    rest = [name for name in NINE if name not in few[:2]]
-    nine.ask(plan, 1, "READY", rest)
-    assert set(nine.ask(plan, 1, "MASK", rest).values()) == {"roll-call"}, "seven are enough, but not two of a group"
-    nine.ask(plan, 1, "READY", [name for name in NINE if name != few[0]], attempt=2)
-    assert set(nine.ask(plan, 1, "MASK", rest, attempt=2).values()) == {"done"}
-    assert set(nine.ask(plan, 1, "CONFIRM", rest, attempt=2).values()) == {"survivors"}
-    there = [name for name in NINE if name != few[0]]
-    nine.ask(plan, 1, "READY", NINE, attempt=3)
-    for phase in SEALED[1:]:  # one has called READY and falls silent: its group is of three then
-        assert set(nine.ask(plan, 1, phase, there, attempt=3).values()) == {"done"}
-    nine.opened(plan, 1, attempt=3)
-    total = chain.read(nine.file(nine.sums["floors-1", 1])).arrays
-    made = {name: chain.read(folder(nine[name], plan) / "update-1.safetensors").arrays for name in there}
-    scale = layout_of(plan, "TRAIN", nine.file(nine.states["floors-1", 0]), 9).encodings["update"].scale
-    for at, group in enumerate(groups, 1):
-        wanted = np.sum([made[site]["update"] for site in sorted(group & made.keys())], axis=0)
-        assert np.all(np.abs(total[named("update", at)] - wanted) <= 5 / scale)
-
-
-@pytest.mark.long
-def test_sums_of_groups_are_opened_apart_and_a_simulation_ends_in_the_same_bytes(nine: Relay, tmp_path: Path) -> None:
-    plan, groups = grouped(nine, "groups", 3, 9, 2)
-    for number in (1, 2):
-        for phase in SEALED:
-            assert set(nine.ask(plan, number, phase).values()) == {"done"}
-        made, sent = (
-            {
-                one.name: dict(chain.read(folder(one, plan) / f"{what}-{number}{more}.safetensors").arrays)
-                for one in sites(nine)
-            }
-            for what, more in (("update", ""), ("masked", "-1"))
-        )
-        nine.opened(plan, number)
-        nine.closed(plan, number, NINE)
-        total = chain.read(nine.file(nine.sums["groups-1", number])).arrays
-        scale = layout_of(plan, "TRAIN", nine.file(nine.states["groups-1", 0]), 9).encodings["update"].scale
-        for at, group in enumerate(groups, 1):
-            wanted = np.sum([made[site]["update"] for site in sorted(group)], axis=0)
-            assert np.all(np.abs(total[named("update", at)] - wanted) <= 3 / scale)
-            assert total[named("patients", at)] == sum(float(made[site]["patients"][0]) for site in group)
-        assert sent["site-0"].keys() == {*made["site-0"], "clamped"}, "a site sends no more than elsewhere"
-    nine.played(plan, 3)
-    assert simulated(nine, plan, tmp_path).digest == nine.states["groups-1", 2].digest
-    judged_alike(nine, plan, tmp_path)
-    rows = nine["site-0"].journal.rows("SELECT sites FROM openings WHERE run = 'groups-1' AND round = 1")
-    told = {frozenset(json.loads(row["sites"])) for row in rows}
-    assert told == {frozenset(NINE), *groups}, "a hospital remembers each sum that was opened"
 
 
 def test_a_hospital_has_its_own_model_when_the_run_is_over(relay: Relay) -> None:

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.core import round as machine
-from consilium.core.apart import divided
 from consilium.core.errors import ConsiliumError, Equivocation, Invalid, OutOfPhase, UnknownSite
 from consilium.core.ids import COORDINATOR, SiteId, digest
 from consilium.core.round import (
@@ -98,14 +97,10 @@ def test_laws_of_the_round_over_10_000_sequences(phases: tuple[Phase, ...]) -> N
 def laws_hold(
     phases: tuple[Phase, ...], members: int, quorum: int, least: int, sequence: Draws, enough: int = 0
 ) -> str:
-    """Check every law along a sequence; the phase in which it ends, or how it closed. Of a secure sum `enough` says how
-    many of each of two groups are needed."""
+    """Check every law along a sequence; the phase in which it ends, or how it closed."""
     quorum = min(quorum, members)
-    least, enough, floor = min(least, quorum), max(enough, quorum) if enough else 0, min(enough, members // 2)
-    groups = divided(SITES[:members], 2) if phases == SECURE_SUM and floor else ()
-    first, effects = machine.begin(
-        1, RECIPES[phases], phases, frozenset(SITES[:members]), quorum, least, enough, groups, floor
-    )
+    least, enough = min(least, quorum), max(enough, quorum) if enough else 0
+    first, effects = machine.begin(1, RECIPES[phases], phases, frozenset(SITES[:members]), quorum, least, enough)
     assert effects == [Ask(phases[0], first.roster)]
     state, accepted, end = first, [], ""
     for number in sequence:
@@ -135,13 +130,6 @@ def enough(state: Round, phase: Phase) -> int:
     if phase is Phase.APPLY:
         return 1
     return state.least if phase in OPENS else state.quorum
-
-
-def lacks(state: Round, phase: Phase) -> bool:
-    """Whether too few have answered, in all or of a group whose sum is opened apart."""
-    there = state.answered(phase).keys()
-    small = phase in (Phase.READY, Phase.MASK) and any(len(group & there) < state.floor for group in state.groups)
-    return small or len(there) < enough(state, phase)
 
 
 def follows(state: Round, event: Event, after: Round, effects: list[Effect]) -> None:
@@ -176,7 +164,7 @@ def are_enough(state: Round, phase: Phase | None) -> bool:
 
 
 def passed(after: Round, phase: Phase) -> None:
-    assert not lacks(after, phase), "every passed phase had quorum"
+    assert len(after.answered(phase)) >= enough(after, phase), "every passed phase had quorum"
     if phase in ALL:
         assert after.answered(phase).keys() == after.answered(Phase.KEYS).keys(), "and these had everybody"
 
@@ -194,7 +182,7 @@ def arrived(state: Round, event: Event, after: Round, effects: list[Effect]) -> 
         case Cancelled():
             assert after.closed and effects == [Close(None, event.reason)]
         case DeadlinePassed() if event.phase == state.phase and not state.overdue and after.at == state.at:
-            short = lacks(after, event.phase)
+            short = len(after.answered(event.phase)) < enough(after, event.phase)
             assert short == (
                 effects[:1] == [Wait(event.phase, len(after.answered(event.phase)), enough(after, event.phase))]
             )
@@ -231,7 +219,7 @@ def reaches_its_end(state: Round) -> None:
             return
         waited = sorted(state.asked(phase) - state.answered(phase).keys())
         if not waited:
-            assert lacks(state, phase), f"{phase} has all, and does not close"
+            assert len(state.answered(phase)) < enough(state, phase), f"{phase} has all, and does not close"
             assert machine.step(state, Withdrew(SiteId("nobody"), "")) == (state, [])
             return
         state, _ = machine.step(state, Answered(waited[0], phase, BYTES[1]))
@@ -282,19 +270,6 @@ def test_with_as_many_answers_as_are_enough_a_round_closes_and_whoever_comes_lat
     assert state.counted.keys() == {SITES[0], SITES[1], SITES[4]}
     with pytest.raises(Invalid, match="no quorum"):
         machine.begin(1, Kind.TRAIN, PLAIN, frozenset(SITES), 3, enough=2)
-
-
-def test_a_group_whose_sum_is_opened_apart_is_waited_for_until_it_has_its_floor() -> None:
-    groups = divided(SITES, 2)
-    few, many = sorted(groups[1]), sorted(groups[0])
-    state, _ = machine.begin(1, Kind.TRAIN, SECURE_SUM, frozenset(SITES), 3, 3, groups=groups, floor=2)
-    state = answered(state, Phase.READY, [*many, few[0]])
-    state, effects = machine.step(state, DeadlinePassed(Phase.READY))
-    assert effects == [Wait(Phase.READY, 4, 3)], "there are more than the quorum, but one of a group"
-    state, effects = machine.step(state, Answered(few[1], Phase.READY, BYTES[0]))
-    assert effects == [Ask(Phase.MASK, frozenset(SITES))]
-    with pytest.raises(Invalid, match="a group has fewer than 2"):
-        machine.begin(1, Kind.TRAIN, SECURE_SUM, frozenset([*many, few[0]]), 3, 3, groups=groups, floor=2)
 
 
 def test_other_bytes_than_before_are_equivocation() -> None:

@@ -5,7 +5,7 @@ together or not at all. Work that touches files (`begin`, `apply`) becomes a row
 """
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +16,6 @@ from consilium.coordinator import attesting, steps
 from consilium.coordinator.ledgers import checkpoint, post_all, record
 from consilium.core import round as machine
 from consilium.core import run as runs
-from consilium.core.apart import short
 from consilium.core.errors import OutOfPhase
 from consilium.core.ids import COORDINATOR, Digest, RunId, SiteId, canonical
 from consilium.core.study import Plan
@@ -175,31 +174,21 @@ class Conduct:
             return
         self._open(*following, roster)
 
-    def _open(
-        self, number: int, kind: machine.Kind, roster: list[SiteId], quorum: int = 0, least: int = 1, floor: int = 0
-    ) -> None:
+    def _open(self, number: int, kind: machine.Kind, roster: list[SiteId], quorum: int = 0, least: int = 1) -> None:
         attempt = self.fold.attempt + 1 if number == self.fold.number else 1
         if kind is machine.Kind.PAIR:
             attempt = self.fold.pairings + 1
-        self.take(runs.Opened(number, kind, tuple(roster), attempt, quorum, least, floor))
+        self.take(runs.Opened(number, kind, tuple(roster), attempt, quorum, least))
 
     def _open_among_cohort(self, number: int, kind: machine.Kind) -> None:
-        """Open a secure sum among those that hold keys; if they are too few, those that go on agree on keys anew.
-
-        Too few are also those of a group whose sum is opened apart.
-        """
+        """Open a secure sum among those that hold keys; if they are too few, those that go on agree on keys anew."""
         quorum, least = steps.needed(self.tx, self.run, self.plan, self.fold.cohort)
-        floor = steps.floor(self.tx, self.run, self.plan) if self.fold.groups else 0
-        if short(self.fold.divided, self.fold.cohort, floor):
-            told = f"{len(self.fold.cohort)} hospitals make no {self.fold.groups} groups of {floor}, as one asks for"
-            self.take(runs.Stopped(told, failed=True))
-            return
         refusing = self._refusing(number)
         willing = [site for site in self._may() if site not in refusing]
         present = [site for site in self._present() if site in willing]
-        roster = willing if self._lack(present, quorum) else present
-        if not self._lack(roster, quorum):
-            self._open(number, kind, roster, quorum, least, floor)
+        roster = present if len(present) >= quorum else willing
+        if len(roster) >= quorum:
+            self._open(number, kind, roster, quorum, least)
         elif len(set(self.approving()) - refusing) >= self.fold.quorum:
             self.take(runs.Parted(f"{len(roster)} of the {quorum} needed sites that hold keys go on"))
             self.open_next()
@@ -310,9 +299,8 @@ class Conduct:
         if round_ is not None and not round_.closed:
             refusing = set() if came else self._refusing(round_.number)
             willing, all_ = set(self._may()) - refusing, set(self.approving()) - refusing
-            lack = self._lack(willing, round_.quorum)
-            new = not lack and not round_.roster.issuperset(willing)
-            parted = lack and bool(self.fold.cohort) and self.fold.quorum <= len(all_)
+            new = round_.quorum <= len(willing) and not round_.roster.issuperset(willing)
+            parted = len(willing) < round_.quorum and bool(self.fold.cohort) and self.fold.quorum <= len(all_)
             may = round_.phase not in machine.ASKED_OF_COORDINATOR and not round_.opening
             if self.fold.status is runs.Status.PAUSED and may and (new or parted):
                 self.take(machine.Cancelled(f"round {round_.number} lost its quorum and is opened again"))
@@ -326,12 +314,6 @@ class Conduct:
             willing = set(self._may()) - self._refusing(round_.number)
             if site in willing:
                 self.refresh(site)
-
-    def _lack(self, sites: Collection[SiteId], quorum: int) -> bool:
-        """Whether these are too few for a round, or for one of its groups."""
-        groups = self.fold.divided
-        floor = steps.floor(self.tx, self.run, self.plan) if groups else 0
-        return len(sites) < quorum or short(groups, sites, floor)
 
     def _may(self) -> list[SiteId]:
         """Approving sites that may be asked: once keys are agreed, those that hold them."""

@@ -19,7 +19,6 @@ from consilium.coordinator.conduct import Conduct
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core import state as chain
-from consilium.core.apart import of_round
 from consilium.core.errors import Invalid
 from consilium.core.ids import Digest, RunId, SiteId
 from consilium.core.study import Plan, Study
@@ -126,9 +125,7 @@ class Performer:
     ) -> "Sum":
         """The sum of masked vectors, opened."""
         opened = sealed.recover()
-        groups = of_round(plan.study, needs.kind.value, sealed.open.cohort)
-        recover = partial(recipe.recover, sealed.layout, parts, opened, stamp, groups=groups)
-        made = self.shelf.make(recover, needs.largest * max(len(groups), 1))
+        made = self.shelf.make(lambda out: recipe.recover(sealed.layout, parts, opened, stamp, out), needs.largest)
         figures: dict[str, Any] = {"clipped": clipped(plan.study, needs.number, len(parts), self._source(made))}
         if false := sealed.false_holders:  # others' shares served
             log.warning("round %s of %s: false shares came from %s", needs.number, stamp["run"], ", ".join(false))

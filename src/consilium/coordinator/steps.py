@@ -108,11 +108,6 @@ def needed(tx: Transaction, run: str, plan: Plan, cohort: tuple[SiteId, ...]) ->
     return max(plan.study.quorum, least), least
 
 
-def floor(tx: Transaction, run: str, plan: Plan) -> int:
-    """How many sites of each group are in its sum, where sums of groups are opened apart."""
-    return max(roster(tx, run).min_sites, plan.study.privacy.min_sites)
-
-
 def layout(plan: Plan, kind: str, model: tuple[str, int], sites: int) -> Layout:
     """The segments of a round of the plan, for a cohort of so many sites; `model`: type and length of its values."""
     return _layout(plan.payload, kind, model, sites)

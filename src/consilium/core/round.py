@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 
-from consilium.core.apart import Groups, short
 from consilium.core.errors import Equivocation, Invalid, OutOfPhase, UnknownSite
 from consilium.core.ids import COORDINATOR, Digest, SiteId
 
@@ -59,8 +58,6 @@ COUNTED = frozenset({Phase.SUBMIT, Phase.MASK})
 """Phases in which a site's values come: who answered one took part in the round."""
 _BY_ALL = frozenset({Phase.PAIR, Phase.PROVE})
 """Phases that everybody asked must answer; without some of them, the round is opened again."""
-_ADDING = frozenset({Phase.READY, Phase.MASK})
-"""Phases that say who is in the sum."""
 _WITH_LEAST = frozenset({Phase.CONFIRM, Phase.UNMASK})
 """Phases in which nothing is added to the sum: as many as open it are enough."""
 
@@ -133,7 +130,6 @@ class Round:
 
     `quorum` sites take part at least; `least` of them open a sum. With `enough` answers SUBMIT closes before its
     deadline, whoever else is asked; 0: it waits for all.
-    Where sums of `groups` are opened apart, no phase passes with fewer than `floor` of each in the sum.
     """
 
     number: int
@@ -147,8 +143,6 @@ class Round:
     overdue: bool = False
     closed: bool = False
     enough: int = 0
-    groups: Groups = ()
-    floor: int = 0
 
     @property
     def phase(self) -> Phase | None:
@@ -185,28 +179,18 @@ class Round:
 
 
 def begin(
-    number: int,
-    kind: Kind,
-    phases: tuple[Phase, ...],
-    roster: Roster,
-    quorum: int,
-    least: int = 1,
-    enough: int = 0,
-    groups: Groups = (),
-    floor: int = 0,
+    number: int, kind: Kind, phases: tuple[Phase, ...], roster: Roster, quorum: int, least: int = 1, enough: int = 0
 ) -> tuple[Round, list[Effect]]:
     """Open a round and ask its first phase.
 
     Raises: Invalid: the roster is smaller than the quorum, or the quorum is not positive or below what opens a sum;
-            or `enough` is below the quorum; or a group has fewer sites than the floor.
+            or `enough` is below the quorum.
     """
     if quorum < max(least, 1) or len(roster) < quorum:
         raise Invalid(f"{len(roster)} sites cannot meet a quorum of {quorum}", "wait for more sites to approve")
     if enough and enough < quorum:
         raise Invalid(f"{enough} answers are no quorum of {quorum}", "raise `enough`, or lower `quorum`")
-    if short(groups, roster, floor):
-        raise Invalid(f"a group has fewer than {floor} sites", "wait for more sites to approve")
-    fresh = Round(number, kind, phases, roster, quorum, least, enough=enough, groups=groups, floor=floor)
+    fresh = Round(number, kind, phases, roster, quorum, least, enough=enough)
     return fresh, [Ask(phases[0], fresh.asked(phases[0]))]
 
 
@@ -281,10 +265,8 @@ def _settle(round_: Round) -> tuple[Round, list[Effect]]:
     gathered, needed = round_.answered(phase), round_.needed(phase)
     everyone = round_.asked(phase) <= gathered.keys()
     everyone |= phase is Phase.SUBMIT and 0 < round_.enough <= len(gathered)
-    small = phase in _ADDING and short(round_.groups, gathered, round_.floor)
-    if len(gathered) < needed or small:
-        there = round_.asked(phase) | gathered.keys()
-        waiting = round_.overdue or len(there) < needed or short(round_.groups, there, round_.floor)
+    if len(gathered) < needed:
+        waiting = round_.overdue or len(round_.asked(phase) | gathered.keys()) < needed
         return round_, [Wait(phase, len(gathered), needed)] if waiting else []
     if not everyone and not round_.overdue:
         return round_, []

@@ -6,7 +6,6 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from consilium.core import round as machine
-from consilium.core.apart import Groups, divided
 from consilium.core.errors import Conflict, Invalid, OutOfPhase
 from consilium.core.ids import Digest, SiteId
 from consilium.core.round import Kind, Roster, Round
@@ -36,8 +35,7 @@ OVER = frozenset({Status.FINISHED, Status.STOPPED, Status.FAILED})
 class Opened:
     """A round begins with this roster; `attempt` counts openings of the same number.
 
-    Args:    quorum: how many must take part; 0: the plan's number.   least: how many open a sum.   floor: how many of
-             each group are in it, where sums of groups are opened apart.
+    Args:    quorum: how many must take part; 0: the plan's number.   least: how many open a sum.
     """
 
     number: int
@@ -46,7 +44,6 @@ class Opened:
     attempt: int
     quorum: int = 0
     least: int = 1
-    floor: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class Run:
     `cohort` holds keys with one another; it is empty where the recipe needs none, and until they do. `pairings` counts
     how often keys were agreed: rounds of kind PAIR are all number 0, and leave `number` and `attempt` as they are.
     `prepares` says how many rounds of kind PREPARE come before the `rounds` of training, of which each closes with
-    `enough` answers; 0: with those of all. The cohort is divided into so many `groups` for these; 0: it is not.
+    `enough` answers; 0: with those of all.
     """
 
     rounds: int
@@ -98,7 +95,6 @@ class Run:
     pairings: int = 0
     prepares: int = 0
     enough: int = 0
-    groups: int = 0
 
     @property
     def current(self) -> tuple[int, int]:
@@ -106,11 +102,6 @@ class Run:
         if self.round is not None and self.round.kind is Kind.PAIR:
             return 0, self.pairings
         return self.number, self.attempt
-
-    @property
-    def divided(self) -> Groups:
-        """The groups of the cohort in rounds of training; none where all are summed together."""
-        return divided(self.cohort, self.groups) if self.groups else ()
 
     @property
     def next_number(self) -> int:
@@ -183,10 +174,8 @@ def _opened(before: Run, event: Opened) -> tuple[Run, list[machine.Effect]]:
     quorum = event.quorum or before.quorum
     if before.secure and event.kind is not Kind.PAIR:
         _sound(before, roster, event.least)
-    enough, groups = (before.enough, before.divided) if event.kind is Kind.TRAIN else (0, ())
-    fresh, effects = machine.begin(
-        event.number, event.kind, phases, roster, quorum, event.least, enough, groups, event.floor
-    )
+    enough = before.enough if event.kind is Kind.TRAIN else 0
+    fresh, effects = machine.begin(event.number, event.kind, phases, roster, quorum, event.least, enough)
     opened = replace(before, round=fresh, status=Status.RUNNING, reason="")
     if event.kind is Kind.PAIR:
         return replace(opened, pairings=event.attempt), effects
@@ -213,8 +202,6 @@ def _settled(run: Run, effects: list[machine.Effect]) -> Run:
             case machine.Wait():
                 what = f"round {run.current[0]}" if run.current[0] else "agreeing on keys"
                 reason = f"{what}: {effect.answered} of the {effect.quorum} needed sites {_DID[effect.phase]}"
-                if effect.answered >= effect.quorum and run.round is not None:
-                    reason = f"{what}: fewer than {run.round.floor} sites of a group {_DID[effect.phase]}"
                 return replace(run, status=Status.PAUSED, reason=reason)
             case machine.Ask():
                 return replace(run, status=Status.RUNNING, reason="")

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from consilium.core import apart, timed
+from consilium.core import timed
 from consilium.core.bounded import unfit
 from consilium.core.contract import Contract
 from consilium.core.errors import StudyInvalid
@@ -96,9 +96,8 @@ class Strategy(Part):
         "fedavg",
         description="fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, afl, scaffold, "
         "feddyn, fedper, fedrep, fedbn, ditto, ifca; newton, which fits a regression exactly; webdisco, a Cox "
-        "regression with one baseline hazard for all hospitals; under `secure_sum` group-median, which stands a "
-        "spoiled group; under `plain` fedbuff, which waits for no slow hospital, median, trimmed-mean, krum, "
-        "geometric-median; or a plug-in",
+        "regression with one baseline hazard for all hospitals; under the recipe `plain` fedbuff, which waits for no "
+        "slow hospital, median, trimmed-mean, krum, geometric-median; or a plug-in",
     )
     options: Json = Field(default_factory=dict, description="options of the strategy")
 
@@ -313,7 +312,7 @@ class Study(Part):
 
     @model_validator(mode="after")
     def _noise_means_what_it_says(self) -> "Study":
-        if (why := unfit(self) or apart.unfit(self)) is not None:
+        if (why := unfit(self)) is not None:
             raise ValueError(why)
         return self
 

@@ -21,14 +21,12 @@ class Sum:
              sum, and counted. None: a change by `privacy.clip` for each of `privacy.most_patients`.
              each: one number for each parameter, of the model's type; else it is `length` numbers, float64.
              lasting: rounding would add up over rounds, or stay in the result: 64 bits in a secure sum.
-             apart: each group of sites adds up its own, where the plan divides them (`core.apart`).
     """
 
     limit: float | None = None
     each: bool = True
     lasting: bool = False
     length: int = 1
-    apart: bool = False
 
     def shape(self, model: tuple[str, int]) -> tuple[str, int]:
         """Type and length of the segment, for a model of this type and length."""

@@ -1,6 +1,5 @@
 """A plan in plain words: what a data steward reads before deciding."""
 
-from consilium.core.apart import number
 from consilium.core.contract import Contract, Feature, Image
 from consilium.core.study import GROUPED, Plan, Study
 from consilium.core.threshold import threshold
@@ -19,11 +18,6 @@ _SUMS = (
 _APART = (
     " Groups of hospitals that learn a model of their own are summed apart. Such a group may be of fewer than {floor} "
     "hospitals: the sum of a group of one is that hospital's update, without its name, but with its number of patients."
-)
-_DIVIDED = (
-    " The hospitals are divided into {groups} groups, by their names alone and alike in every round. Changes of the "
-    "model and numbers of patients are summed for each group apart, over {floor} hospitals of it at least: "
-    "a round waits for these."
 )
 _START = {
     "seed": "It starts from values that follow from the study: this hospital makes them anew, and takes no others.",
@@ -184,10 +178,7 @@ def learns(study: Study) -> str:
     missing = f"With {study.quorum} hospitals, " + (f"{spare} may be missing." if spare else "none may be missing.")
     plain = _curved(study) if study.exact else _figures(study)
     sums, bound = (plain, _UNBOUNDED) if study.privacy.epsilon is None else (_NOISED, _bound(study, least))
-    shown = floor if number(study) else least
-    told = _SUMS.format(least=shown, honest=shown - 1, missing=missing, floor=floor, sums=sums, bound=bound)
-    if groups := number(study):
-        told += _DIVIDED.format(groups=groups, floor=floor)
+    told = _SUMS.format(least=least, honest=least - 1, missing=missing, floor=floor, sums=sums, bound=bound)
     return told + _before(study) + (_APART.format(floor=floor) if study.strategy.name in GROUPED else "")
 
 

@@ -11,7 +11,6 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from consilium.core import state as chain
-from consilium.core.apart import named, number
 from consilium.core.errors import Invalid
 from consilium.core.ids import Digest
 from consilium.core.study import Study
@@ -26,8 +25,6 @@ from consilium.privacy.secagg import Segment
 
 CLAMPED = "clamped"
 """The segment that counts clamped values."""
-Layers = Sequence[tuple[bytes, int]]
-"""Key and sign of each mask."""
 _WIDTHS: dict[str, Literal[32, 64]] = {"F32": 32, "F64": 64}
 _KINDS = {16: "U16", 32: "U32", 64: "U64"}
 PIECE = 1 << 16
@@ -38,15 +35,10 @@ UNKNOWN = 1e4
 
 @dataclass(frozen=True)
 class Layout:
-    """Segments of a round of one kind: name: (type of the values, length), and how each becomes integers.
-
-    Args:    apart: segments of which each group of sites has a sum of its own.   groups: so many there are.
-    """
+    """Segments of a round of one kind: name: (type of the values, length), and how each becomes integers."""
 
     shape: Mapping[str, tuple[str, int]]
     encodings: Mapping[str, Encoding]
-    apart: frozenset[str] = frozenset()
-    groups: int = 1
 
     @classmethod
     def of(
@@ -82,8 +74,7 @@ class Layout:
         counted = sum(length for _, length in shape.values())
         shape[CLAMPED] = ("F64", 1)
         encodings[CLAMPED] = Encoding(64, float(counted), sites)
-        divided = frozenset(name for name, of in sums.items() if of.apart) if kind == "TRAIN" else frozenset[str]()
-        return cls(shape, encodings, divided, max(number(study), 1))
+        return cls(shape, encodings)
 
     @property
     def names(self) -> list[str]:
@@ -107,33 +98,18 @@ class Layout:
         """Type and length of each segment of a file of integers."""
         return {name: (_KINDS[self.encodings[name].bits], self.shape[name][1]) for name in self.names}
 
-    @property
-    def opened(self) -> dict[str, tuple[str, int]]:
-        """Name: (segment, group) of each sum that is opened; the group is 0 where it is one over all sites."""
-        found = {name: (name, 0) for name in self.shape if name not in self.apart}
-        return found | {named(name, at): (name, at) for name in self.apart for at in range(1, self.groups + 1)}
-
     def fits(self, source: chain.Source) -> bool:
         """Whether a file holds these segments as integers, and no other. Raises: Invalid: it is no such file."""
         return chain.read(source).shape == self.masked
 
     def cover(
-        self,
-        update: chain.Source,
-        layers: Layers,
-        out: IO[bytes],
-        noise: bytes = b"",
-        within: Layers | None = None,
+        self, update: chain.Source, layers: Sequence[tuple[bytes, int]], out: IO[bytes], noise: bytes = b""
     ) -> tuple[Digest, int]:
         """Write an update as integers, with this site's noise and under masks, chunk by chunk; nothing else is written.
 
         Args:    layers: key and sign of each mask.   noise: key of this site's share of noise, where the plan has some.
-                 within: the same with sites of its own group alone, for segments that groups add up apart.
-        Raises:  Invalid: the update has other segments, or a value that is not finite; there is no key for the noise,
-                 or nothing is said of masks within the group.
+        Raises:  Invalid: the update has other segments, or a value that is not finite; there is no key for the noise.
         """
-        if self.apart and within is None:
-            raise Invalid("sums of groups need masks within each group", "update the agent")
         arrays = chain.read(update).arrays
         if {name: (chain.kind(array), array.size) for name, array in arrays.items()} != self.given:
             raise Invalid("the update's segments are not those of the plan", "update the agent")
@@ -142,8 +118,7 @@ class Layout:
         writer.write(chain.header(self.masked))
         for name in self.names:
             values: Any = np.array([float(clamped)]) if name == CLAMPED else arrays[name]
-            covers = (within or ()) if name in self.apart else layers
-            keys = [(masks.segment_key(key, name), sign) for key, sign in covers]
+            keys = [(masks.segment_key(key, name), sign) for key, sign in layers]
             at = 0
             for part in _parts(values):
                 whole, _ = self.encodings[name].encode(part)
@@ -175,25 +150,19 @@ class Layout:
         layers: Iterable[tuple[bytes, int]],
         stamp: Mapping[str, str],
         out: IO[bytes],
-        parts: Sequence[tuple[Sequence[int], Layers]] = (),
     ) -> tuple[Digest, int]:
         """Sum masked vectors, take the masks off, and write the sums of the values; memory is one chunk.
 
         Args:    layers: key and sign of each mask that the sum still holds.   stamp: metadata of the file.
-                 parts: per group which of the vectors are of it, and the masks that its sum still holds.
-        Raises:  Invalid: other groups than the plan has.
         """
-        if len(parts) != (self.groups if self.apart else 0):
-            raise Invalid("these are not the groups of the plan", "update the release")
         files, keys = [chain.read(path).arrays for path in vectors], list(layers)
-        some = [(files, keys), *(([files[at] for at in of], held) for of, held in parts)]
-        writer, opened = Writer(out), self.opened
-        writer.write(chain.header({name: self.shape[segment] for name, (segment, _) in opened.items()}, stamp))
-        for _, (name, group) in sorted(opened.items()):
-            (kind, length), (added, held) = self.shape[name], some[group]
-            streams = [(masks.segment_key(key, name), sign) for key, sign in held]
+        writer = Writer(out)
+        writer.write(chain.header(self.shape, stamp))
+        for name in self.names:
+            kind, length = self.shape[name]
+            streams = [(masks.segment_key(key, name), sign) for key, sign in keys]
             for start in range(0, length, PIECE):
-                total = self._total(name, added, start)
+                total = self._total(name, files, start)
                 for key, sign in streams:
                     masks.add(total, key, sign, start)
                 values = self.encodings[name].decode(total)

@@ -103,10 +103,7 @@ def uncover(total: Mapping[str, Integers], opened: Opened) -> None:
             masks.add(vector, masks.segment_key(key, name), plus)
 
 
-def streams(opened: Opened, group: frozenset[SiteId] | None = None) -> Iterator[tuple[bytes, int]]:
-    """Every key of an opened sum with its sign, for whoever takes the masks off chunk by chunk; or those of the sum
-    over a group, whose sites mask with one another.
-    """
-    own, pairs = opened.own.items(), opened.pairs.items()
-    yield from ((key, -1) for site, key in own if group is None or site in group)
-    yield from ((key, -sign(site, lost)) for (site, lost), key in pairs if group is None or {site, lost} <= group)
+def streams(opened: Opened) -> Iterator[tuple[bytes, int]]:
+    """Every key of an opened sum with its sign, for whoever takes the masks off chunk by chunk."""
+    yield from ((key, -1) for key in opened.own.values())
+    yield from ((key, -sign(site, lost)) for (site, lost), key in opened.pairs.items())

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import IO
 
 from consilium.core import state as chain
-from consilium.core.apart import Groups
 from consilium.core.errors import Refused
 from consilium.core.ids import Digest, canonical
 from consilium.core.update import Contribution
@@ -30,20 +29,17 @@ def protect(recipe: str, update: Path, digest: Digest, size: int) -> Contributio
     return Contribution(update, digest, size, recipe)
 
 
-def mask(seat: Seat, layout: Layout, update: Path, covered: Path, groups: Groups = ()) -> Contribution:
+def mask(seat: Seat, layout: Layout, update: Path, covered: Path) -> Contribution:
     """The contribution of `secure_sum`: integers with this seat's noise and under its masks, written to `covered`.
 
     The noise follows from the attempt's coins and its OPEN: a retry has the same, and a new attempt another.
 
-    Args:    groups: of the cohort, where segments are summed apart: what one site masks, sites of its group take off.
     Raises: Refused: the seat's round has other segments.   Invalid: the update has.
     """
     if seat.open.segments != layout.segments or not seat.active:
         raise Refused("the round has other segments than the plan", "compare both audit logs", reason="segments")
     with covered.open("wb", buffering=1 << 20) as out:
-        noise, own = noise_key(seat.coins, seat.ctx), [group for group in groups if seat.site in group]
-        within = secagg.layers(seat, own[0]) if own else None
-        digest, size = layout.cover(update, secagg.layers(seat), out, noise, within)
+        digest, size = layout.cover(update, secagg.layers(seat), out, noise_key(seat.coins, seat.ctx))
     return Contribution(covered, digest, size, "secure_sum")
 
 
@@ -58,20 +54,7 @@ def sample_key(coins: bytes) -> bytes:
 
 
 def recover(
-    layout: Layout,
-    vectors: Sequence[chain.Source],
-    opened: Opened,
-    stamp: Mapping[str, str],
-    out: IO[bytes],
-    groups: Groups = (),
+    layout: Layout, vectors: Sequence[chain.Source], opened: Opened, stamp: Mapping[str, str], out: IO[bytes]
 ) -> tuple[Digest, int]:
-    """The sums of masked vectors, in sorted order of sites, once their masks are known; see `Layout.uncover`.
-
-    Args:    groups: of the cohort, where segments are summed apart.
-    """
-    sites = sorted(opened.own)
-    parts = [
-        ([at for at, site in enumerate(sites) if site in group], list(opening.streams(opened, group)))
-        for group in groups
-    ]
-    return layout.uncover(vectors, opening.streams(opened), stamp, out, parts)
+    """The sums of masked vectors, in sorted order of sites, once their masks are known; see `Layout.uncover`."""
+    return layout.uncover(vectors, opening.streams(opened), stamp, out)

@@ -21,7 +21,6 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import Field
 
-from consilium.core.apart import Groups, short
 from consilium.core.errors import OutOfPhase, Refused
 from consilium.core.ids import Digest, SiteId, canonical
 from consilium.core.threshold import threshold
@@ -207,12 +206,10 @@ def _expected(asked: Open, own: Expected, site: SiteId) -> None:
             )  # fmt: skip
 
 
-def mask(seat: Seat, active: Iterable[Ready], groups: Groups = ()) -> tuple[Seat, dict[SiteId, bytes]]:
+def mask(seat: Seat, active: Iterable[Ready]) -> tuple[Seat, dict[SiteId, bytes]]:
     """Take the roll-call; the seat can then mask (`cover`). Returns the boxes: shares for every active site, sealed.
 
-    Args:    groups: of the cohort, where segments are summed apart.
-    Raises:  Refused: `roll-call`: too few, in all or of a group, somebody of another OPEN or not of the cohort, or our
-             own READY was altered.
+    Raises: Refused: `roll-call`: too few, somebody of another OPEN or not of the cohort, or our own READY was altered.
     """
     called = tuple(sorted(active, key=lambda one: one.site))
     names = [one.site for one in called]
@@ -220,7 +217,6 @@ def mask(seat: Seat, active: Iterable[Ready], groups: Groups = ()) -> tuple[Seat
     sound = (
         len(set(names)) == len(names) >= seat.open.needed
         and set(names) <= set(seat.open.cohort)
-        and not short(groups, names, seat.open.min_sites)
         and all(one.ctx == seat.ctx for one in called)
         and len(mine) == 1
         and mine[0].own_hash == commitment(seat.ctx, seat.own)
@@ -243,10 +239,9 @@ def cover(seat: Seat, vectors: Mapping[str, Integers]) -> None:
             masks.add(vector, masks.segment_key(key, name), plus)
 
 
-def layers(seat: Seat, group: frozenset[SiteId] | None = None) -> list[tuple[bytes, int]]:
-    """Every key whose stream covers this site's vector, with its sign; or what only sites of its group add up."""
-    others = [other for other in seat.others() if group is None or other in group]
-    return [(seat.own, 1), *((seat.pair(other), sign(seat.site, other)) for other in others)]
+def layers(seat: Seat) -> list[tuple[bytes, int]]:
+    """Every key whose stream covers this site's vector, with its sign."""
+    return [(seat.own, 1), *((seat.pair(other), sign(seat.site, other)) for other in seat.others())]
 
 
 def masked(seat: Seat, vector: Digest, boxes: Mapping[SiteId, bytes]) -> Masked:
@@ -272,18 +267,15 @@ def _sealing(key: bytes, ctx2: bytes, sender: SiteId, holder: SiteId) -> tuple[b
     return expand(key, context), context
 
 
-def confirm(seat: Seat, survivors: Mapping[SiteId, Masked], own: Masked, groups: Groups = ()) -> tuple[Seat, Confirm]:
+def confirm(seat: Seat, survivors: Mapping[SiteId, Masked], own: Masked) -> tuple[Seat, Confirm]:
     """Say which survivors this site saw.
 
-    Args:    groups: of the cohort, where segments are summed apart.
-    Raises:  Refused: `survivors`: too few, in all or of a group, somebody who was not active, or our own message is
-             missing or altered.
+    Raises: Refused: `survivors`: too few, somebody who was not active, or our own message is missing or altered.
     """
     active = {one.site for one in seat.active}
     sound = (
         len(survivors) >= seat.open.needed
         and survivors.keys() <= active
-        and not short(groups, survivors, seat.open.min_sites)
         and survivors.get(seat.site) == own
         and all(one.site == site and one.ctx2 == seat.ctx2 for site, one in survivors.items())
     )

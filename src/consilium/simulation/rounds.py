@@ -18,8 +18,6 @@ from consilium.coordinator.perform import clipped, figures_of, judged, read_figu
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core import state as chain
-from consilium.core.apart import number as number_of
-from consilium.core.apart import of_round
 from consilium.core.errors import Conflict
 from consilium.core.ids import COORDINATOR, Digest, SiteId, digest
 from consilium.core.round import Answered, DeadlinePassed, Phase
@@ -109,7 +107,6 @@ class Simulation:
             raise Conflict(f"{len(sites)} hospitals have enough patients; {study.quorum} are needed")
         slow = self.conditions.slow_ones(sites)
         fold, least = Run(study.rounds, study.quorum, secure, prepares=study.prepares, enough=study.enough), 1
-        fold = replace(fold, groups=number_of(study))
         if secure:
             fold = _paired(fold, sites)
             least = max(threshold(len(sites)), study.privacy.min_sites)
@@ -117,10 +114,7 @@ class Simulation:
         named = _file(state, partial(chain.begin, strategy(study), self.initial, self.name))
         while (following := fold.following) is not None:
             began, (number, kind) = time.perf_counter(), following
-            opened = runs.Opened(
-                number, kind, tuple(sites), 1, max(study.quorum, least), least, study.privacy.min_sites
-            )
-            fold, _ = runs.step(fold, opened)
+            fold, _ = runs.step(fold, runs.Opened(number, kind, tuple(sites), 1, max(study.quorum, least), least))
             fold, seen = self._gathered(fold, slow)
             took_part = sorted(fold.round.counted) if fold.round is not None else []
             asked = Asked(kind.value, number, state, self.folder)
@@ -217,8 +211,7 @@ class Simulation:
 
     def _sum(self, asked: Asked, cohort: int) -> sums.Sum:
         if self.plan.study.privacy.recipe == "secure_sum":
-            groups = of_round(self.plan.study, asked.kind, [SiteId(site) for site in self.sites])
-            return sums.Sealed(layout_of(self.plan, asked.kind, asked.state, cohort), self.coins, groups)
+            return sums.Sealed(layout_of(self.plan, asked.kind, asked.state, cohort), self.coins)
         look = single(self.plan.study)
         return sums.Plain() if look is None or asked.kind != "TRAIN" else sums.Apart(self.folder, look)
 

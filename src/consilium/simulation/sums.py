@@ -13,9 +13,10 @@ from typing import Protocol
 import numpy as np
 
 from consilium.core import state as chain
-from consilium.core.apart import Groups
 from consilium.core.tensors import Array, Tensors
+from consilium.privacy import recipe
 from consilium.privacy.layout import CLAMPED, Layout
+from consilium.privacy.opening import Opened
 from consilium.simulation.executors import Sent
 
 Stamp = dict[str, str]
@@ -60,51 +61,44 @@ class Plain:
 class Sealed:
     """Integers of a ring.
 
-    Args:    coins: gives so many bytes by chance, for a site's noise.   groups: of the sites, where segments are
-             summed apart: there is a sum for each, of which a site adds to that of its own.
+    Args:    coins: gives so many bytes by chance, for a site's noise.
     """
 
-    def __init__(self, layout: Layout, coins: Callable[[int], bytes], groups: Groups = ()) -> None:
-        self._layout, self._coins, self._groups = layout, coins, groups
-        self._totals: list[Tensors] = [
-            {name: np.zeros(length, chain.dtype(kind)) for name, (kind, length) in layout.masked.items()}
-            for _ in groups or [()]
-        ]
-
-    def _total(self, site: str) -> Tensors:
-        return self._totals[next((at for at, group in enumerate(self._groups) if site in group), 0)]
+    def __init__(self, layout: Layout, coins: Callable[[int], bytes]) -> None:
+        self._layout, self._coins = layout, coins
+        self._total: Tensors = {
+            name: np.zeros(length, chain.dtype(kind)) for name, (kind, length) in layout.masked.items()
+        }
 
     def add(self, sent: Sent) -> None:
         """Add each row as the integers that its site would mask."""
         if sent.added:
             self._add_many(sent)
             return
-        for index, site in enumerate(sent.sites):
+        for index in range(len(sent.sites)):
             update, covered = io.BytesIO(), io.BytesIO()
             chain.write({name: rows[index] for name, rows in sent.rows.items()}, {}, update)
-            self._layout.cover(update.getvalue(), (), covered, self._coins(32), ())
+            self._layout.cover(update.getvalue(), (), covered, self._coins(32))
             for name, array in chain.read(covered.getvalue()).arrays.items():
-                self._total(site)[name] += array
+                self._total[name] += array
 
     def _add_many(self, sent: Sent) -> None:
         """The same of all rows at once; what was added up before is rounded as a sum."""
-        cut, total = 0, self._totals[0]
+        cut = 0
         for name, rows in sent.rows.items():
             whole, clamped = self._layout.encodings[name].encode(np.ravel(rows))
-            total[name] += whole.reshape(rows.shape).sum(axis=0, dtype=whole.dtype)
+            self._total[name] += whole.reshape(rows.shape).sum(axis=0, dtype=whole.dtype)
             cut += clamped
         for name, array in (*sent.added.items(), (CLAMPED, np.array([float(cut)]))):
             scaled = np.floor(array * self._layout.encodings[name].scale + 0.5)
-            total[name] += scaled.astype(np.int64).astype(total[name].dtype)
+            self._total[name] += scaled.astype(np.int64).astype(self._total[name].dtype)
 
     def write(self, stamp: Stamp, out: Path) -> None:
         """As they are opened."""
-        wholes = [io.BytesIO() for _ in self._totals]
-        for total, whole in zip(self._totals, wholes, strict=True):
-            chain.write(total, {}, whole)
-        parts = [([at], ()) for at in range(len(self._groups))]
+        whole = io.BytesIO()
+        chain.write(self._total, {}, whole)
         with out.open("wb") as file:
-            self._layout.uncover([whole.getvalue() for whole in wholes], (), stamp, file, parts)
+            recipe.recover(self._layout, [whole.getvalue()], Opened({}, {}), stamp, file)
 
 
 class Apart:

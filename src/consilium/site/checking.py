@@ -18,7 +18,6 @@ from typing import IO, cast
 from pydantic import ValidationError
 
 from consilium.core import state as chain
-from consilium.core.apart import of_round
 from consilium.core.errors import Invalid, Refused, Unavailable
 from consilium.core.ids import Digest, SiteId, digest
 from consilium.core.study import Plan
@@ -80,8 +79,7 @@ class Checking:
             vectors = [self._vector(task.run, number, blob, told.data) for _, (_, blob) in sorted(survivors.items())]
             sound = all(layout.fits(vector) for vector in vectors)
             stamp = {"run": task.run, "round": str(number), "kind": asked.kind}
-            groups = of_round(plan.study, asked.kind, asked.cohort)
-            made = partial(recipe.recover, layout, vectors, opened, stamp, groups=groups)
+            made = partial(recipe.recover, layout, vectors, opened, stamp)
             found, sums = _written(made, into if largest > IN_MEMORY else None) if sound else (None, b"")
         except Invalid as error:
             raise _another(number) from error

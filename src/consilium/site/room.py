@@ -12,7 +12,6 @@ from consilium import plugins
 from consilium.algorithms import encode
 from consilium.algorithms.base import Curvature, Here, Local, Strategy, run
 from consilium.core import state as chain
-from consilium.core.apart import number
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Vector
@@ -144,8 +143,7 @@ def of_study(journal: Journal, plan: Plan, limits: Limits) -> Need:
     row = journal.row("SELECT model, code FROM studies WHERE plan = ?", plan.digest)
     model, code = (int(row["model"]), int(row["code"])) if row is not None else (0, 0)
     study, copies = plan.study, Copies.of(plan.study)
-    sums = max(number(study) - 1, 0)  # of each group its own
-    most = model * (1 + (3 + sums) * copies.update + 3 * copies.state + 3 * copies.memory) + code
+    most = model * (1 + 3 * copies.update + 3 * copies.state + 3 * copies.memory) + code
     if study.privacy.recipe == "secure_sum":
         most += _sealed(copies.update * model, len(study.sites) or 2 * study.quorum, limits)
     return Need(study.name, most)

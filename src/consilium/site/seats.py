@@ -18,7 +18,6 @@ from sqlite3 import Row
 from consilium import plugins
 from consilium.algorithms import evaluation
 from consilium.core import state as chain
-from consilium.core.apart import Groups, of_round
 from consilium.core.errors import Refused
 from consilium.core.ids import Digest, SiteId, digest
 from consilium.core.study import Plan
@@ -164,14 +163,13 @@ class Seats:
     def _mask(self, task: Task, permit: Permit, plan: Plan, roster: Roster, now: datetime) -> Made:
         seat, row = self._seat(task, roster)
         ready = self._heard(task, "READY", roster, Ready)
-        groups = of_round(plan.study, task.kind, seat.open.cohort)
-        seat, boxes = secagg.mask(seat, ready.values(), groups)
-        self._disclosed(row, seat, ready, groups)
+        seat, boxes = secagg.mask(seat, ready.values())
+        self._disclosed(row, seat, ready)
         self._hidden(task, plan, row, ready)
         drawing = seat.coins if noised(plan, task) else b""
         update = self.updates.of(task, permit, plan, now, drawing)  # trained once more, if its file is lost
         covered = self.folder.run(task.run) / f"masked-{task.round}-{task.attempt}.safetensors"
-        made = recipe.mask(seat, layout(plan, task, self.states.ensure(task, plan, now)), update.path, covered, groups)
+        made = recipe.mask(seat, layout(plan, task, self.states.ensure(task, plan, now)), update.path, covered)
         durable_digest(covered, made.digest, SMALL)
         told = json.dumps([one.model_dump(mode="json") for one in seat.active])
         self._hold(row, seat, told, b"")
@@ -187,8 +185,7 @@ class Seats:
         if own is None:
             raise replayed(f"this site has masked nothing in attempt {task.attempt} of round {task.round}")
         survivors = self._survivors(task, roster)
-        groups = of_round(plan.study, task.kind, seat.open.cohort)
-        seat, message = secagg.confirm(seat, survivors, parsed(own, Masked), groups)
+        seat, message = secagg.confirm(seat, survivors, parsed(own, Masked))
         self._hidden(task, plan, row, survivors)
         self._hold(row, seat, row["active"], seat.survivors)
         return Made(message, lambda tx: self._put(tx, task, "survivors = ?", seat.survivors))
@@ -206,8 +203,7 @@ class Seats:
         survivors = self._survivors(task, roster)
         proofs = self._heard(task, "CONFIRM", roster, Confirm)
         seat, message = secagg.unmask(seat, survivors, proofs.values())
-        groups = of_round(plan.study, task.kind, seat.open.cohort)
-        openings, shown = self._disclosed(row, seat, survivors, groups), self._alone(task, plan, row, survivors)
+        opening, shown = self._disclosed(row, seat, survivors), self._alone(task, plan, row, survivors)
 
         def keep(tx: Writing) -> None:
             self._put(tx, task, "opened = ?", 1)
@@ -215,13 +211,12 @@ class Seats:
                 log.warning("%s: %s, as far as updates change little between rounds", task.run, _solved(shown))
                 body = {"run": task.run, "study": task.study, "round": task.round, "sites": sorted(shown)}
                 tx.record("solved", body, datetime.now(UTC))
-            for opening in openings:
-                tx.do(
-                    "INSERT INTO openings (source, model, objective, sites, study, run, round)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    opening.source, opening.state, opening.objective, json.dumps(sorted(opening.sites)), task.study,
-                    task.run, task.round,
-                )  # fmt: skip
+            tx.do(
+                "INSERT INTO openings (source, model, objective, sites, study, run, round)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                opening.source, opening.state, opening.objective, json.dumps(sorted(opening.sites)), task.study,
+                task.run, task.round,
+            )  # fmt: skip
 
         return Made(message, keep)
 
@@ -231,20 +226,15 @@ class Seats:
             value, task.run, task.round, task.attempt,
         )  # fmt: skip
 
-    def _disclosed(self, row: Row, seat: Seat, sites: Iterable[SiteId], groups: Groups) -> list[Opening]:
-        """The openings over these sites, and over each group of them, if what was opened here before allows them.
-
-        Raises: Refused (`difference`).
-        """
-        about, all_ = json.loads(row["about"]), frozenset(sites)
-        asked = about["source"], Digest(about["model"]), about["objective"]
-        wanted = [Opening(*asked, some) for some in dict.fromkeys((all_, *(group & all_ for group in groups)))]
+    def _disclosed(self, row: Row, seat: Seat, sites: Iterable[SiteId]) -> Opening:
+        """The opening over these sites, if what was opened here before allows it. Raises: Refused (`difference`)."""
+        about = json.loads(row["about"])
+        wanted = Opening(about["source"], Digest(about["model"]), about["objective"], frozenset(sites))
         before = [
             Opening(one["source"], one["model"], one["objective"], frozenset(json.loads(one["sites"])))
-            for one in self.journal.rows("SELECT * FROM openings WHERE model = ?", asked[1])
+            for one in self.journal.rows("SELECT * FROM openings WHERE model = ?", wanted.state)
         ]
-        for one in wanted:
-            disclosure.check(one, before, seat.open.min_sites)
+        disclosure.check(wanted, before, seat.open.min_sites)
         return wanted
 
     def _hidden(self, task: Task, plan: Plan, row: Row, sites: Iterable[SiteId]) -> None:
@@ -275,13 +265,7 @@ class Seats:
             )
         ]  # fmt: skip
         now = frozenset(sites)
-        groups = of_round(plan.study, task.kind, Open.model_validate_json(row["open"]).cohort)
-        wanted = [now, *(group & now for group in groups)]
-        return (
-            frozenset()
-            if set(wanted) <= set(before)
-            else disclosure.alone([*before, *wanted]) - disclosure.alone(before)
-        )
+        return frozenset() if now in before else disclosure.alone([*before, now]) - disclosure.alone(before)
 
 
 def _solved(sites: Iterable[SiteId]) -> str:

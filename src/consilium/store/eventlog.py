@@ -8,7 +8,6 @@ from sqlalchemy import bindparam, select, update
 
 from consilium.core import round as machine
 from consilium.core import run as runs
-from consilium.core.apart import number
 from consilium.core.errors import NotFound, Unavailable
 from consilium.core.ids import RunId, canonical
 from consilium.core.study import Plan
@@ -67,8 +66,7 @@ def load(tx: Transaction, run: RunId) -> tuple[int, runs.Run]:
     if fold is None or known > row.version:
         study = Plan.load(row.payload).study
         known, secure = 0, study.privacy.recipe == "secure_sum"
-        enough, groups = study.enough, number(study)
-        fold = runs.Run(study.rounds, study.quorum, secure, prepares=study.prepares, enough=enough, groups=groups)
+        fold = runs.Run(study.rounds, study.quorum, secure, prepares=study.prepares, enough=study.enough)
     for event in tx.rows(_NEW, run=run, known=known) if row.version > known else ():
         fold, _ = runs.step(fold, decode(event.kind, event.body))
     return row.version, fold

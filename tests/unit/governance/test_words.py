@@ -122,10 +122,6 @@ def test_for_hospitals_as_a_whole_it_is_said_that_few_of_them_get_hygiene_and_no
 
 def test_that_groups_may_be_small_is_said_in_review_and_result() -> None:
     secure = make(privacy={"recipe": "secure_sum", "min_sites": 4}, quorum=7)
-    apart = secure.strategy.model_copy(update={"name": "group-median", "options": {"groups": 3}})
-    told = learns(secure.model_copy(update={"strategy": apart, "quorum": 12}))
-    assert "sums over at least 4 hospitals" in told and "honest hospitals in any opened sum: 3" in told
-    assert "divided into 3 groups" in told and "over 4 hospitals of it at least" in told
     grouped = secure.model_copy(update={"strategy": secure.strategy.model_copy(update={"name": "ifca"})})
     told = explain(Plan.of(grouped))
     assert "fewer than 4 hospitals: the sum of a group of one is that hospital's update" in learns(grouped)

@@ -15,7 +15,6 @@ from consilium.algorithms import preparation
 from consilium.api import freeze
 from consilium.coordinator import perform
 from consilium.core import state as chain
-from consilium.core.apart import of_round
 from consilium.core.ids import Digest, SiteId, digest
 from consilium.core.study import EXACT, Plan, Study
 from consilium.governance.approvals import weaker
@@ -303,9 +302,7 @@ class Relay:
         vectors = [self[site].folder.run(run) / f"masked-{number}-{attempt}.safetensors" for site in sorted(masked)]
         found = seats.layout(plan, self.task(plan, number, "READY", ()), before)
         out = io.BytesIO()
-        asked = self.task(plan, number, "READY", ())
-        groups = of_round(plan.study, asked.kind, asked.cohort)
-        recipe.recover(found, vectors, keys, {"run": run, "round": str(number)}, out, groups)
+        recipe.recover(found, vectors, keys, {"run": run, "round": str(number)}, out)
         self.summed(plan, number, out.getvalue())
 
     def summed(self, plan: Plan, number: int, sums: bytes) -> None:
