@@ -5,8 +5,9 @@ one sum only; their difference is a sum, too). And where sites' updates change l
 rosters that change can be solved for single sites (So et al., AAAI 2023, arXiv 2106.03328).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from consilium.core.errors import Refused
 from consilium.core.ids import Digest, SiteId
@@ -29,12 +30,15 @@ class Opening:
 def check(wanted: Opening, before: Iterable[Opening], min_sites: int) -> None:
     """Whether a sum may be opened after those that were.
 
-    Raises: Refused: `difference`: the difference to an earlier sum is one of fewer than `min_sites` sites.
+    Raises: Refused: `difference`: of it and earlier sums at the same model follows one of fewer than `min_sites` sites.
     """
-    for one in before:
-        if (one.source, one.state, one.objective) != (wanted.source, wanted.state, wanted.objective):
-            continue
-        apart = len(one.sites ^ wanted.sites)
+    known = {
+        one.sites
+        for one in before
+        if (one.source, one.state, one.objective) == (wanted.source, wanted.state, wanted.objective)
+    }
+    for sites in known:
+        apart = len(sites ^ wanted.sites)
         if 0 < apart < min_sites:
             raise Refused(
                 f"a sum at this model was opened before, over hospitals of which {apart} differ: the difference of "
@@ -42,6 +46,63 @@ def check(wanted: Opening, before: Iterable[Opening], min_sites: int) -> None:
                 f"ask the same hospitals again, or others that differ by {min_sites}; or begin at another model",
                 reason="difference",
             )
+    if wanted.sites not in known and few(known, wanted.sites, min_sites):
+        raise Refused(
+            f"sums at this model were opened before: with one over these hospitals they would show fewer than "
+            f"{min_sites} hospitals",
+            "ask the same hospitals as before; or begin at another model",
+            reason="difference",
+        )
+
+
+TRIES = 1_000
+"""So many sets of sites are looked at; where there are more, a sum counts as one that shows too few."""
+
+
+def few(known: Iterable[frozenset[SiteId]], wanted: frozenset[SiteId], least: int) -> bool:
+    """Whether sums over these rosters, added and subtracted at will, show fewer than `least` sites, now that `wanted` is.
+
+    Sites that are in the same rosters come together, or not at all. A combination of the rosters is over a set of sites
+    alone if, without the columns of these, the rosters' rank is less.
+
+    >>> few([frozenset("abcd"), frozenset("efg"), frozenset("hij")], frozenset("aefghij"), 3)
+    True
+    """
+    rosters = [*set(known), wanted]
+    together: dict[tuple[bool, ...], int] = {}
+    for site in frozenset[SiteId]().union(*rosters):
+        column = tuple(site in roster for roster in rosters)
+        together[column] = together.get(column, 0) + 1
+    small = sorted(column for column, sites in together.items() if sites < least)
+    whole, before = _rank(together), _rank(column[:-1] for column in together)
+    tries = 0
+    for size in range(1, min(least, len(small) + 1)):
+        for chosen in combinations(small, size):
+            tries += 1
+            if tries > TRIES:
+                return True
+            if sum(together[column] for column in chosen) >= least:
+                continue
+            rest = [column for column in together if column not in chosen]
+            new = whole - _rank(rest)
+            if new and new > before - _rank(column[:-1] for column in rest):
+                return True
+    return False
+
+
+def _rank(rows: Iterable[Sequence[bool]]) -> int:
+    """Rank modulo `PRIME`."""
+    basis: list[tuple[int, list[int]]] = []
+    for given in rows:
+        row = [int(value) for value in given]
+        for pivot, known in basis:
+            times = row[pivot]
+            row = [(value - times * other) % PRIME for value, other in zip(row, known, strict=True)]
+        if any(row):
+            pivot = next(at for at, value in enumerate(row) if value)
+            unit = pow(row[pivot], -1, PRIME)
+            basis.append((pivot, [value * unit % PRIME for value in row]))
+    return len(basis)
 
 
 PRIME = (1 << 61) - 1

@@ -203,6 +203,7 @@ class Seats:
         survivors = self._survivors(task, roster)
         proofs = self._heard(task, "CONFIRM", roster, Confirm)
         seat, message = secagg.unmask(seat, survivors, proofs.values())
+        self._hidden(task, plan, row, survivors)  # once more: another run may have opened a sum since CONFIRM
         opening, shown = self._disclosed(row, seat, survivors), self._alone(task, plan, row, survivors)
 
         def keep(tx: Writing) -> None:
