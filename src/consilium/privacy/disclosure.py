@@ -60,7 +60,7 @@ TRIES = 1_000
 
 
 def few(known: Iterable[frozenset[SiteId]], wanted: frozenset[SiteId], least: int) -> bool:
-    """Whether sums over these rosters, added and subtracted at will, show fewer than `least` sites, now that `wanted` is.
+    """Whether sums over these rosters, added and subtracted at will, show fewer than `least` sites with `wanted`.
 
     Sites that are in the same rosters come together, or not at all. A combination of the rosters is over a set of sites
     alone if, without the columns of these, the rosters' rank is less.
