@@ -46,7 +46,7 @@ def check(wanted: Opening, before: Iterable[Opening], min_sites: int) -> None:
                 f"ask the same hospitals again, or others that differ by {min_sites}; or begin at another model",
                 reason="difference",
             )
-    if wanted.sites not in known and few(known, wanted.sites, min_sites):
+    if known and wanted.sites not in known and few(known, wanted.sites, min_sites):
         raise Refused(
             f"sums at this model were opened before: with one over these hospitals they would show fewer than "
             f"{min_sites} hospitals",

@@ -34,7 +34,7 @@ def test_what_passes_shows_no_set_of_hospitals_that_is_too_small(
 ) -> None:
     """Against all sets of fewer hospitals, over the real numbers; and no two rosters differ by fewer."""
     sets = [frozenset(one) for size in range(1, floor) for one in combinations(SITES, size)]
-    shown = now not in before and any(held([*before, now], one) > held(before, one) for one in sets)
+    shown = bool(before) and now not in before and any(held([*before, now], one) > held(before, one) for one in sets)
     apart = min((len(one ^ now) for one in before if one != now), default=len(SITES))
     try:
         check(opening(now), map(opening, before), floor)
