@@ -1,5 +1,6 @@
 """Pages of the documentation as what they promise: their code blocks, run as a reader would run them."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from e2e.processes import begin, end, environment, free_port
 
@@ -15,6 +17,16 @@ FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<text>.*?)^(?P=inde
 TUTORIAL_S = 600.0
 PORT = "8443"
 MARK = "=== block"
+
+
+def script(name: str) -> ModuleType:
+    """A program of `docs/` as a module: the folder is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,8 @@
 """Every example of the gallery runs, prints what its page shows, and finds what it tells of."""
 
-import importlib.util
 import re
-import sys
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,23 +11,14 @@ import pytest
 from consilium.documents.plots import Plot
 from consilium.notebook.hospitals import mappings
 from consilium.simulation.patients import Patients
-from docs.pages import ROOT
+from docs.pages import ROOT, script
 
 NUMBER = re.compile(r"-?\d+\.\d+")
 LIMIT_S = 120.0
 """Of one example, in seconds of this process: it is alone on a reader's machine, and not here."""
 
 
-def _cells() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("cells", ROOT / "docs" / "cells.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["cells"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-CELLS = _cells()
+CELLS = script("cells")
 TESTED = re.compile(r"^def test_(\w+)_example\(", re.MULTILINE)
 
 

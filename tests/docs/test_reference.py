@@ -1,11 +1,9 @@
 """Every command, setting, error code and plug-in is documented; the generated pages are up to date."""
 
-import importlib.util
 import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
-from pathlib import Path
 from types import ModuleType
 
 import click
@@ -14,19 +12,14 @@ import pytest
 from consilium import studyfile
 from consilium.console.cli.app import EXIT_CODES
 from consilium.core import errors
+from docs.pages import ROOT, script
 
-ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 
 
 @pytest.fixture(scope="module")
 def generate() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["generate"] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("generate")
 
 
 def test_generated_pages_are_up_to_date() -> None:

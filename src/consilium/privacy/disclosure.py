@@ -55,6 +55,8 @@ def check(wanted: Opening, before: Iterable[Opening], min_sites: int) -> None:
         )
 
 
+PRIME = (1 << 61) - 1
+"""Rosters are solved modulo this prime: up to 36 sites as over the rationals, for no determinant is so large."""
 TRIES = 1_000
 """So many sets of sites are looked at; where there are more, a sum counts as one that shows too few."""
 
@@ -103,10 +105,6 @@ def _rank(rows: Iterable[Sequence[bool]]) -> int:
             unit = pow(row[pivot], -1, PRIME)
             basis.append((pivot, [value * unit % PRIME for value in row]))
     return len(basis)
-
-
-PRIME = (1 << 61) - 1
-"""Rosters are solved modulo this prime: up to 36 sites as over the rationals, for no determinant is so large."""
 
 
 def alone(rosters: Iterable[frozenset[SiteId]]) -> frozenset[SiteId]:

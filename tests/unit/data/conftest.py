@@ -1,5 +1,6 @@
 """A contract, a mapping that fits it, and rows, for the tests of this folder."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import yaml
 
 from consilium.core.study import Study
 from consilium.data.base import Rows
+from unit.data.player import Player
 
 STUDY = """
 consilium: 1
@@ -41,6 +43,14 @@ MAPPING: dict[str, Any] = {
     "label": {"column": "SICK", "codes": {"0": 0, "1": 1}},
 }
 COLUMNS = ("id", "AGE", "GLUC", "TEMP", "SEX", "SICK")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Player]:
+    """A server that answers what a test has it answer."""
+    made = Player(tmp_path_factory.mktemp("tls"))
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import gzip
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,6 @@ from unit.data import wards
 from unit.data.breakages import ANSWERS, BROKEN, DATA, JOB, QUICK, fewer
 from unit.data.player import Player, Reply, bundle, lines
 from unit.data.wards import FILES, PATIENTS, PEOPLE, SECRETS, SERVERS, by_key, read
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Player]:
-    made = Player(tmp_path_factory.mktemp("tls"))
-    yield made
-    made.close()
 
 
 @pytest.fixture

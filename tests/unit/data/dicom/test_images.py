@@ -5,7 +5,6 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -234,13 +233,6 @@ def test_what_is_wrong_with_table_or_folder_is_said(hospital: Hospital) -> None:
     hospital.fails("has a column 'pixel_0'", MappingInvalid)
     with pytest.raises(MappingInvalid, match="is a table, and no images"):
         hospital.rows(labels={"type": "dicom", "path": "x"})
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Player]:
-    made = Player(tmp_path_factory.mktemp("tls"))
-    yield made
-    made.close()
 
 
 class Pacs:

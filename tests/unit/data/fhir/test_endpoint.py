@@ -5,7 +5,6 @@ import gzip
 import json
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
@@ -35,13 +34,6 @@ ETAG = {"ETag": '"v1"', "Content-Type": "application/fhir+ndjson"}
 
 def patient(key: str, sex: str = "female", **more: Any) -> dict[str, Any]:
     return {"resourceType": "Patient", "id": key, "gender": sex, "name": [{"family": "SECRET-NAME"}], **more}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Player]:
-    made = Player(tmp_path_factory.mktemp("tls"))
-    yield made
-    made.close()
 
 
 @pytest.fixture
