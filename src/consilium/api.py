@@ -374,14 +374,21 @@ class Result:
             path, _ = self.fetch(Path(folder))
             return origin(plan, run, state, chain.read(path).arrays)
 
-    def save(self, path: str | Path) -> Digest:
-        """Write the model as safetensors, with its origin as metadata; returns the digest of the file.
+    def save(self, path: str | Path, form: str = "safetensors") -> Digest:
+        """Write the model with its origin as metadata; returns the digest of the file.
 
-        `consilium.exported.Exported` reads it, and applies it to raw rows.
+        Args:    form: safetensors, which `consilium.exported.Exported` reads and applies to raw rows; or onnx, which
+                 takes raw rows by itself.
+        Raises:  Refused: the extra `onnx` is not installed.   Invalid: this kind of model has no form in ONNX here.
         """
         from consilium.core.tensors import to_safetensors
 
         data = to_safetensors(self.model(), self.metadata())
+        if form == "onnx":
+            from consilium.exported import Exported
+            from consilium.onnxfile import to_onnx
+
+            data = to_onnx(Exported.load(data))
         with naming(Path(path)):
             Path(path).write_bytes(data)
         return digest(data)

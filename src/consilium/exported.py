@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
 
 from consilium import plugins
 from consilium.algorithms import encode, preparation
 from consilium.core.contract import Feature
 from consilium.core.errors import DigestMismatch, Invalid
 from consilium.core.study import Plan, Study
-from consilium.core.tensors import Array, Tensors, from_safetensors
+from consilium.core.tensors import Array, Tensors, from_safetensors, metadata
 
 Floats = npt.NDArray[np.float64]
 Column = Sequence[float | str | None]
@@ -46,33 +45,38 @@ def origin(plan: Plan, run: str, state: str, arrays: Mapping[str, Array]) -> dic
 
 @dataclass(frozen=True)
 class Exported:
-    """A model by name, the study that it comes from, and what was learned to prepare inputs."""
+    """A model by name, the study that it comes from, what was learned to prepare inputs, and the file's metadata."""
 
     study: Study
     model: Tensors
     learned: dict[str, Array]
+    metadata: dict[str, str]
 
     @classmethod
     def read(cls, path: str | Path) -> "Exported":
-        """Read a file that `study export`, `study result --model` or `Result.save` wrote.
+        """Read a safetensors file that `study export`, `study result --model` or `Result.save` wrote.
 
         Raises: Invalid: it is no such file.   DigestMismatch: its plan is not the one that it names.
         """
         file = Path(path)
+        return cls.load(file.read_bytes(), file.name)
+
+    @classmethod
+    def load(cls, data: bytes, name: str = "the model") -> "Exported":
+        """Read the bytes of such a file; `name` is for errors. Raises: as `read`."""
         try:
-            with safe_open(file, framework="numpy") as opened:
-                told: dict[str, str] = opened.metadata() or {}
-        except SafetensorError as error:
-            raise Invalid(f"{file.name} is not a safetensors file", "give a model that this release wrote") from error
+            model, told = from_safetensors(data), metadata(data)
+        except Invalid as error:
+            raise Invalid(f"{name} is not a safetensors file", "give a model that this release wrote") from error
         if "payload" not in told:
-            raise Invalid(f"{file.name} does not hold its plan", "export the model again with this release")
+            raise Invalid(f"{name} does not hold its plan", "export the model again with this release")
         plan = Plan.load(told["payload"].encode())
         if plan.digest != told.get("plan"):
-            raise DigestMismatch(f"the plan in {file.name} is not the one that it names", "export the model again")
+            raise DigestMismatch(f"the plan in {name} is not the one that it names", "export the model again")
         arrays: dict[str, Array] = {
-            f"prepare/{name}": np.array(values) for name, values in json.loads(told.get("prepared", "{}")).items()
+            f"prepare/{part}": np.array(values) for part, values in json.loads(told.get("prepared", "{}")).items()
         }
-        return cls(plan.study, from_safetensors(file.read_bytes()), arrays)
+        return cls(plan.study, model, arrays, told)
 
     @property
     def names(self) -> list[str]:

@@ -56,6 +56,15 @@ def to_safetensors(tensors: Mapping[str, Array], metadata: Mapping[str, str] | N
     return len(text).to_bytes(8, "little") + text + data[start:]
 
 
+def metadata(data: bytes) -> dict[str, str]:
+    """What `to_safetensors` was given beside the arrays. Raises: Invalid: the bytes are not safetensors."""
+    try:
+        described = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        return {str(name): str(value) for name, value in described.get("__metadata__", {}).items()}
+    except (ValueError, AttributeError) as error:
+        raise Invalid("these bytes are not a safetensors file", "send what `consilium` wrote") from error
+
+
 def from_safetensors(data: bytes) -> Tensors:
     """Parse safetensors bytes.
 

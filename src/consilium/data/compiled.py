@@ -12,7 +12,7 @@ from consilium.core.timed import TIMED
 from consilium.data.records import SYSTEMS
 
 Json = dict[str, Any]
-FORMATS = ("odcs", "croissant", "fhir", "omop")
+FORMATS = ("odcs", "croissant", "fhir", "omop", "signature")
 COLUMNS = ("patient", "system", "code", "taken", "value", "unit")
 """What view and query give, one row per record: as `records` of a mapping wants them."""
 FINAL = ("final", "amended", "corrected")

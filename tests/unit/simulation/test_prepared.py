@@ -9,6 +9,7 @@ import pytest
 from consilium.algorithms import preparation
 from consilium.algorithms.regression import scaling
 from consilium.api import freeze
+from consilium.console.cli.app import run
 from consilium.core import state as chain
 from consilium.core.errors import DigestMismatch, Invalid
 from consilium.core.study import Study
@@ -90,6 +91,19 @@ def taken_home(found: Found, folder: Path) -> Exported:
     return Exported.read(path)
 
 
+def in_onnx(model: Path, raw: dict[str, Any], wanted: np.ndarray) -> None:
+    """The same model as an ONNX file takes the same raw rows, and says the same."""
+    runtime: Any = pytest.importorskip("onnxruntime", reason="ONNX is an extra")
+    home = model.with_suffix(".onnx")
+    assert run(["study", "export", "--from", str(model), "--format", "onnx", "-o", str(home)]) == 0
+    columns = {name: np.array(values, dtype=np.float64)[:, None] for name, values in raw.items() if name != "ward"}
+    wards = np.array(raw["ward"], dtype=object)[:, None]
+    (found,) = runtime.InferenceSession(home).run(["prediction"], {**columns, "ward": wards})
+    np.testing.assert_allclose(found[:, 0], wanted, rtol=1e-6)
+    assert run(["study", "export", "--from", str(model), "-o", str(home)]) != 0, "it is safetensors already"
+    assert run(["study", "export", "-o", str(home)]) != 0, "of which run?"
+
+
 def test_who_takes_the_model_home_applies_it_to_raw_rows(hospitals: dict[str, Path], tmp_path: Path) -> None:
     study = exact("logistic", "secure_sum", prepare={**ALL, "bins": {"crp": 3}})
     found = ran(study, hospitals)
@@ -105,6 +119,7 @@ def test_who_takes_the_model_home_applies_it_to_raw_rows(hospitals: dict[str, Pa
     assert np.mean((score - patients.label[patients.test]) ** 2) == pytest.approx(
         found.outcome.figures["all"]["brier"]["value"]
     )
+    in_onnx(tmp_path / "model.safetensors", raw, taken.predict(raw))
     with pytest.raises(Invalid, match="no code of it"):
         taken.inputs({**raw, "ward": ["z"] * len(score)})
     with pytest.raises(Invalid, match="age is missing"):

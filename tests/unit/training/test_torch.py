@@ -272,3 +272,41 @@ def test_without_torch_the_remedy_is_named() -> None:
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert told.stdout.startswith("extra | ") and "'.[torch]'" in told.stdout
+
+
+MIXED: list[dict[str, Any]] = [
+    {"id": "crp", "meaning": "CRP", "type": "number", "unit": "mg/L", "range": [0, 500]},
+    {"id": "sex", "meaning": "sex", "type": "category", "categories": {"f": "F", "m": "M"}, "missing": "forbidden"},
+]
+PIXELS = {"id": "px", "meaning": "chest", "modality": ["CR"], "rows": 6, "columns": 4, "range": [0, 255]}
+SIGNAL = [
+    {"id": f"s{at}", "meaning": "s", "type": "number", "unit": "1", "range": [-2, 2], "missing": "forbidden"}
+    for at in range(24)
+]
+EXPORTED: list[tuple[str, str, dict[str, Any], list[dict[str, Any]]]] = [
+    ("binary", "mlp", {"hidden": [8, 4], "dropout": 0.5}, MIXED),
+    ("number", "logistic", {}, MIXED),
+    ("count", "residual-mlp", {"width": 8, "blocks": 2}, MIXED),
+    ("binary", "cnn", {"shape": [2, 12], "channels": [4, 8], "groups": 2, "kernel": 5}, SIGNAL),
+    ("binary", "cnn", {"shape": [1, 2, 3, 4], "channels": [4], "groups": 4, "places": "mean", "hidden": []}, SIGNAL),
+    ("binary", "cnn", {"shape": [1, 6, 4], "channels": [4], "groups": 1, "pool": 2}, []),
+]
+
+
+@pytest.mark.parametrize(("label", "architecture", "options", "features"), EXPORTED)
+def test_an_onnx_file_of_the_catalogue_says_what_the_product_says(
+    label: str, architecture: str, options: dict[str, Any], features: list[dict[str, Any]]
+) -> None:
+    pytest.importorskip("onnxruntime", reason="ONNX is an extra")
+    from consilium.algorithms import encode
+    from consilium.algorithms.made_up import made_up
+    from property import test_onnx_export as files
+
+    image = {"contract": {"id": "chest", "image": PIXELS, "label": BINARY}} if not features else {}
+    of = files.study(features, {"kind": "torch", "architecture": architecture, "options": options}, label, **image)
+    rng = np.random.default_rng(3)
+    model = {
+        name: (value + rng.normal(scale=0.2, size=value.shape)).astype(np.float32)
+        for name, value in TorchTrainer().initial(of, encode.names(of.contract)).items()
+    }
+    files.says_the_same(files.exported(of, model), made_up(of.contract, 40, rng), 2e-6)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from consilium import studyfile
-from consilium.console.cli import coefficients, output, reporting, watching
+from consilium.console.cli import coefficients, output, reporting, taking, watching
 from consilium.console.cli.session import federation
 from consilium.core.errors import Invalid, TrainingFailed
 from consilium.core.parts import STUDY_NAME
@@ -85,10 +85,10 @@ def schema(what: str, as_json: bool) -> None:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["odcs", "croissant", "fhir", "omop"]),
+    type=click.Choice(["odcs", "croissant", "fhir", "omop", "signature"]),
     required=True,
     help="odcs: an ODCS 3.1 document; croissant: metadata for catalogues; fhir: a ViewDefinition of the records; "
-    "omop: one SELECT of them.",
+    "omop: one SELECT of them; signature: inputs and output of a model as an ONNX file.",
 )
 @click.option("--output", "-o", "out", type=File, help="File to write. Default: print it.")
 def contract(file: Path, form: str, out: Path | None) -> None:
@@ -101,6 +101,7 @@ def contract(file: Path, form: str, out: Path | None) -> None:
 
     import yaml
 
+    from consilium.algorithms.signature import signature
     from consilium.data import compiled  # with what reads records, which other commands need not
 
     study = studyfile.read(file)
@@ -109,6 +110,7 @@ def contract(file: Path, form: str, out: Path | None) -> None:
         "croissant": lambda: json.dumps(compiled.croissant(study), indent=2, ensure_ascii=False) + "\n",
         "fhir": lambda: json.dumps(compiled.view(study.contract), indent=2, ensure_ascii=False) + "\n",
         "omop": lambda: compiled.omop(study.contract) + "\n",
+        "signature": lambda: json.dumps(signature(study.contract), indent=2, ensure_ascii=False) + "\n",
     }[form]()
     if out is None:
         click.echo(text, nl=False)
@@ -310,20 +312,25 @@ def report(
 
 
 @study.command()
-@click.argument("name")
+@click.argument("name", required=False)
+@click.option("--from", "source", type=Existing, help="Instead of NAME: a model that was written as safetensors.")
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["safetensors"]),
+    type=click.Choice(["safetensors", "onnx"]),
     default="safetensors",
     show_default=True,
-    help="File format.",
+    help="onnx: a graph that takes raw rows in the contract's units and codes, with the plan's preparation inside.",
 )
 @click.option("--output", "-o", "file", type=File, required=True, help="File to write.")
 @output.as_json
-def export(name: str, form: str, file: Path, as_json: bool) -> None:
+def export(name: str | None, source: Path | None, form: str, file: Path, as_json: bool) -> None:
     """Write the model of a run (or of the newest run of a study), with its origin as metadata."""
-    found = federation().run(name).result()
-    written = found.save(file)
-    fact = {"file": str(file), "format": form, "digest": written, "metadata": found.metadata()}
-    output.say(fact, as_json, f"Wrote {file}, {written}.")
+    if (name is None) == (source is None):
+        raise Invalid("give either NAME or --from FILE", "the model comes from one of them")
+    if source is not None:
+        fact = taking.written(source, form, file)
+    else:
+        found = federation().run(str(name)).result()
+        fact = {"file": str(file), "format": form, "digest": found.save(file, form), "metadata": found.metadata()}
+    output.say(fact, as_json, f"Wrote {file}, {fact['digest']}.")

@@ -1,0 +1,30 @@
+"""Patients who never were: rows that a contract allows, by which a model's file is tried where there is no patient."""
+
+import numpy as np
+
+from consilium.core.contract import Contract, Feature
+
+Row = float | str | None
+
+
+def made_up(contract: Contract, n: int, rng: np.random.Generator) -> dict[str, list[Row]]:
+    """Values of `n` made-up patients by feature: numbers in its unit, of its range and at the ends of it; codes of
+    categories; None where a feature may be missing, for a fifth of them.
+    """
+    return {feature.id: _values(feature, n, rng) for feature in contract.features}
+
+
+def _values(feature: Feature, n: int, rng: np.random.Generator) -> list[Row]:
+    found: list[Row]
+    if feature.range is not None:
+        low, high = feature.range
+        numbers = np.clip(rng.uniform(low, high, size=n), low, high)
+        ends = rng.random(n)
+        numbers[ends < 0.05], numbers[ends > 0.95] = low, high
+        found = [float(value) for value in numbers]
+    else:
+        codes = list(feature.categories or {})
+        found = [codes[place] for place in rng.integers(len(codes), size=n)]
+    if feature.missing == "allowed":
+        found = [None if gone else value for gone, value in zip(rng.random(n) < 0.2, found, strict=True)]
+    return found
