@@ -15,6 +15,7 @@ import numpy as np
 
 from consilium.core.study import Plan, Study
 from consilium.store.database import Database
+from consilium.training.child import NAME
 from consilium.wire.identity import Identity
 from e2e import studies
 from e2e.coordinator import Coordinator, Party
@@ -134,7 +135,7 @@ class Hospital:
 def _trains(process: int) -> bool:
     """Whether this is a training process, and its number was not given to another."""
     with contextlib.suppress(OSError):
-        return b"consilium.training.child" in Path(f"/proc/{process}/cmdline").read_bytes()
+        return Path(f"/proc/{process}/comm").read_text().strip() == NAME
     return False
 
 

@@ -117,7 +117,7 @@ class Nursery:
         quiet = subprocess.DEVNULL
         self._process = subprocess.Popen(
             command, stdin=quiet, stdout=quiet, pass_fds=[theirs.fileno()], start_new_session=True,
-            env={**os.environ, "PYTHONPATH": ""},
+            env={**os.environ, "PYTHONPATH": "", "OPENBLAS_NUM_THREADS": "1"},
         )  # fmt: skip
         theirs.close()
         self._of = os.getpid()

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import IO
 
 from pydantic import ValidationError
@@ -22,11 +23,13 @@ from consilium.core.errors import ConsiliumError, ProtocolMismatch, Unauthentica
 from consilium.core.ids import SiteId
 from consilium.site.checking import Checking
 from consilium.site.folder import Folder
+from consilium.site.forkserver import ForkServer
 from consilium.site.inbox import Inbox
 from consilium.site.journal import Journal
 from consilium.site.line import connect
 from consilium.site.outbox import Outbox
 from consilium.site.pairing import Pairing
+from consilium.site.pipeline import Pipeline
 from consilium.site.presence import alone, doorbell
 from consilium.site.recall import Recall
 from consilium.site.seats import Seats
@@ -52,9 +55,9 @@ END_S = 3.0
 
 
 class Agent:
-    """One agent per folder."""
+    """One agent per folder. `forks`: where its children come from, if not from a program."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, forks: ForkServer | None = None) -> None:
         self.folder = folder
         self.stop = threading.Event()
         self._failed = False
@@ -69,7 +72,7 @@ class Agent:
         veto.ledger.recall = self._recall.look
         self._outbox = Outbox(self._journal, self._connection, veto, self.stop, outgoing)
         site, steps = SiteId(self._member.site), Steps(self._identity, self._journal, self._connection, outgoing)
-        updates = Updates(folder, self._identity, self._journal, states, self.stop)
+        updates = Updates(folder, self._identity, self._journal, states, self.stop, partial(Pipeline, forks=forks))
         states.check = Checking(folder, self._journal, self._connection, steps, self.stop).check
         pairing = Pairing(site, folder, self._identity, self._journal, steps)
         seats = Seats(site, folder, self._journal, steps, pairing, states, updates)

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from consilium.core.errors import ConsiliumError, Refused, TrainingFailed, every
 from consilium.governance.policy import Limits
+from consilium.site.forkserver import Ended, Forked, ForkServer
 from consilium.site.room import used
 
 KEPT = ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
@@ -33,6 +34,12 @@ LOOK_S = 1.0
 OUT_OF_MEMORY = "it may have used more memory than limits.memory_gb allows"
 
 
+def environment() -> dict[str, str]:
+    """The variables of a child."""
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    return kept | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
 class Died(TrainingFailed):
     """The child ended without an answer: killed, or out of memory."""
 
@@ -40,19 +47,28 @@ class Died(TrainingFailed):
 class Child:
     """One warm child, for one plan at this site: it keeps the examples between rounds and nothing else.
 
-    Args:    foreign: whether code of the study's own runs in it: then its words go no further than its log.
+    Args:    foreign: whether code of the study's own runs in it: then its words go no further than its log, and it is
+                      a program of its own.
+             forks: the process that forks it; without one, or where it has ended, a program is started.
     """
 
-    def __init__(self, folder: Path, limits: Limits, *, foreign: bool = False) -> None:
+    def __init__(self, folder: Path, limits: Limits, *, foreign: bool = False, forks: ForkServer | None = None) -> None:
         self._limits, self._foreign, self._folder = limits, foreign, folder
         self._log = (folder / "child.log").open("ab")
-        environment = {name: os.environ[name] for name in KEPT if name in os.environ}
-        environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         gigabyte = 1 << 30
-        sizes = [str(int(limits.memory_gb * gigabyte)), str(int(limits.file_gb * gigabyte)), str(os.getpid())]
-        self._process = subprocess.Popen(  # noqa: S603  our own program
-            [sys.executable, "-P", "-m", "consilium.training.child", *sizes],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, env=environment, cwd=folder,
+        sizes = [int(limits.memory_gb * gigabyte), int(limits.file_gb * gigabyte)]
+        self._process = self._forked(None if foreign else forks, sizes) or self._started(sizes)
+
+    def _forked(self, forks: ForkServer | None, sizes: list[int]) -> Forked | None:
+        try:
+            return forks.child(self._folder, sizes, self._log) if forks is not None else None
+        except Ended:
+            return None
+
+    def _started(self, sizes: list[int]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603  our own program
+            [sys.executable, "-P", "-m", "consilium.training.child", *map(str, [*sizes, os.getpid()])],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, env=environment(), cwd=self._folder,
             close_fds=True, start_new_session=True,
         )  # fmt: skip
 

@@ -4,6 +4,7 @@ What few commands need and is slow to load (the agent, tables, the doctor, the l
 """
 
 import logging
+import os
 import signal
 import sys
 from contextlib import closing
@@ -68,10 +69,14 @@ def join(token: str, about: str, ca: Path | None, home: Path, as_json: bool) -> 
 @home_option
 def run(home: Path) -> None:
     """Run the agent until it is ended (Ctrl-C or SIGTERM). It dials out and listens on nothing."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy is imported: what is forked must be one thread
     from consilium.site.agent import Agent
+    from consilium.site.child import environment
+    from consilium.site.forkserver import ForkServer
 
-    agent = Agent(Folder.open(home))
+    forks = ForkServer.start(environment())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    agent = Agent(Folder.open(home), forks)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop.set())
     if not agent.run():

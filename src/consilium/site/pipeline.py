@@ -21,6 +21,7 @@ from consilium.core.study import Plan
 from consilium.governance.policy import Limits
 from consilium.site import tables
 from consilium.site.child import Child, Died
+from consilium.site.forkserver import ForkServer
 from consilium.site.guard import Permit
 from consilium.site.memories import Kept, kept
 from consilium.wire.envelope import unseal
@@ -68,11 +69,12 @@ class Trained:
 
 @dataclass
 class Pipeline:
-    """Runs permits; keeps one warm child between rounds."""
+    """Runs permits; keeps one warm child between rounds. `forks`: where children come from, if not from a program."""
 
     public_key: str
     limits: Limits
     stop: Event
+    forks: ForkServer | None = field(default=None, repr=False)
     _warm: tuple[Any, Child] | None = field(default=None, repr=False)
     _prepared: tables.Prepared | None = None
 
@@ -161,7 +163,7 @@ class Pipeline:
         except Refused:
             prepared.path.unlink()
             raise
-        child = Child(paths.folder, self.limits, foreign=paths.wheel is not None)
+        child = Child(paths.folder, self.limits, foreign=paths.wheel is not None, forks=self.forks)
         self._warm = (key, child)
         load: dict[str, Any] = {
             "do": "load",

@@ -1,4 +1,4 @@
-"""The program of a site's child process: `python -m consilium.training.child`. One line of JSON in, one out.
+"""The work of a site's child process. One line of JSON in, one out. As a program: `python -m consilium.training.child`.
 
 Commands: ``load`` {plan, initial, table}, ``prepare`` {state, out}, ``train`` {state, round, out, sample, memory,
 late, keep}, ``evaluate`` {state, out, memory, keep}. ``memory`` is a file of what the strategy kept at this site,
@@ -22,22 +22,25 @@ from consilium.core import state as chain
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.tensors import to_safetensors
 from consilium.durable import AheadFile
-from consilium.training.limits import end_with, keep_memory, limit
+from consilium.training.limits import end_with, keep_memory, limit, named
 from consilium.training.work import Foreign, Work
 
 MEMORY_BYTES, FILE_BYTES = 64 << 30, 64 << 30
+NAME = "consilium-train"
+"""What `ps` and `top` call the process."""
 
 
 def serve(memory_bytes: int = MEMORY_BYTES, file_bytes: int = FILE_BYTES, parent: int = 0) -> None:
     """Answer commands until stdin ends; the process dies with the agent, whose id is `parent` (0: with nobody)."""
     if parent:
         end_with(parent)
+    named(NAME)
     limit(memory_bytes, file_bytes)
     keep_memory()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a model prints goes to the site's log, and is not taken for an answer
     work: Work | None = None
-    for line in sys.stdin:
+    for line in os.fdopen(os.dup(0), "rb"):
         try:
             ask = json.loads(line)
             if ask["do"] == "load":
