@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -41,6 +42,11 @@ def end_with(parent: int) -> None:
 
 
 def named(name: str) -> None:
-    """What `ps` and `top` call this process from now on (Linux): at most 15 characters."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode())
+    """What `ps` and `top` call this process from now on (Linux), instead of its command: at most 15 characters."""
+    if not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode())
+    begins, ends = map(int, Path("/proc/self/stat").read_text().rpartition(")")[2].split()[45:47])
+    words = name.encode()[: ends - begins - 1]
+    ctypes.memset(begins, 0, ends - begins)
+    ctypes.memmove(begins, words, len(words))

@@ -94,7 +94,8 @@ def test_a_child_has_neither_the_variables_of_the_agent_nor_its_files(agent: sub
     made, _ = child_of(agent)
     server = parent(made)
     assert parent(server) == agent.pid, "it was not forked"
-    assert Path(f"/proc/{made}/comm").read_text().strip() == NAME
+    for file in ("comm", "cmdline"):  # else whoever looks for the agent finds three
+        assert Path(f"/proc/{made}/{file}").read_text().strip("\0\n") == NAME
     for process in (made, server):
         place = Path(f"/proc/{process}")
         assert not (place / "environ").read_bytes().strip(b"\0")
@@ -120,7 +121,6 @@ def test_where_the_process_that_forks_has_ended_a_program_is_started(agent: subp
     until(lambda: not lives(first), "its child has ended with it")
     second, again = child_of(agent)
     assert parent(second) == agent.pid
-    assert b"consilium.training.child" in Path(f"/proc/{second}/cmdline").read_bytes()
     assert failed == again == "TrainingFailed"
 
 
