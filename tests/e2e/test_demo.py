@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from consilium.console.cli.app import run
+from consilium.site.forkserver import NAME as FORKS
 from e2e.federation import RUN_S
 from e2e.processes import CONSILIUM, PATIENCE_S, Process, begin, end, environment, free_port, until
 
@@ -261,6 +262,8 @@ def test_a_federation_ends_with_its_children_and_is_started_again(tmp_path: Path
     with up(tmp_path, "--hospitals", "charite,ukb", "--port", port) as (process, ready):
         children = descendants(process.pid)
         assert ready["hospitals"] == ["charite", "ukb"] and len(children) >= 3
+        named = [Path(f"/proc/{child}/comm").read_text().strip() for child in children]
+        assert named.count(FORKS) == 2, "each agent has the process that forks its children"
         (killed,) = running(children, "sites/ukb")
         os.kill(killed, signal.SIGKILL)
         until(lambda: running(descendants(process.pid), "sites/ukb") - {killed}, "its agent is started again")

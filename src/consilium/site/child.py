@@ -14,6 +14,7 @@ from consilium.core.errors import ConsiliumError, Refused, TrainingFailed, every
 from consilium.governance.policy import Limits
 from consilium.site.forkserver import Ended, Forked, ForkServer
 from consilium.site.room import used
+from consilium.training.limits import ONE_THREAD
 
 KEPT = ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
 """What of the agent's environment the child sees: no tokens, no proxies, no passwords of databases."""
@@ -37,7 +38,7 @@ OUT_OF_MEMORY = "it may have used more memory than limits.memory_gb allows"
 def environment() -> dict[str, str]:
     """The variables of a child."""
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-    return kept | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return kept | ONE_THREAD | {"PYTHONDONTWRITEBYTECODE": "1"}
 
 
 class Died(TrainingFailed):

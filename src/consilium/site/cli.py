@@ -23,7 +23,10 @@ from consilium.site.journal import Journal, damaged
 from consilium.site.options import Existing, home_option, json_option, now, opened, person_option, reason_option, say
 from consilium.site.presence import ring, running
 from consilium.site.proposing import map_
+from consilium.training.limits import ONE_THREAD
 from consilium.wire.messages import Decision
+
+log = logging.getLogger(__name__)
 
 
 @click.group()
@@ -69,13 +72,15 @@ def join(token: str, about: str, ca: Path | None, home: Path, as_json: bool) -> 
 @home_option
 def run(home: Path) -> None:
     """Run the agent until it is ended (Ctrl-C or SIGTERM). It dials out and listens on nothing."""
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy is imported: what is forked must be one thread
+    os.environ.update(ONE_THREAD)  # before NumPy is imported
     from consilium.site.agent import Agent
     from consilium.site.child import environment
     from consilium.site.forkserver import ForkServer
 
     forks = ForkServer.start(environment())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    if forks is None:
+        log.info("children are programs of their own here: they begin more slowly")
     agent = Agent(Folder.open(home), forks)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop.set())
