@@ -39,7 +39,11 @@ test: environments     ## all tests that finish within 15 minutes
 	$(BIN)/pytest -m "not long and not alone" $(PARALLEL) $(ARGS)
 	$(if $(ARGS),,$(BIN)/pytest -m "alone and not long" $(ALONE))
 
-test-long: environments ## all tests
+.venv/ready-ray: .venv/ready-dev   # 200 MB, for the tests of one executor
+	$(PIP) -e '.[ray]'
+	touch $@
+
+test-long: environments .venv/ready-ray ## all tests
 	$(BIN)/pytest -m "not alone" $(PARALLEL) $(ARGS)
 	$(if $(ARGS),,$(BIN)/pytest -m alone $(ALONE))
 

@@ -1,7 +1,6 @@
 """Ways to run one study side by side: strategies, settings, recipes; in one table."""
 
 import html
-import os
 import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -211,8 +210,8 @@ class Comparison:
 def compare(
     study: Study, hospitals: Hospitals, ways: Sequence[str] | Mapping[str, str | Mapping[str, Any]], *,
     held_out: bool = False, sites: int | None = None, partition: str = "natural", patients: int | None = None,
-    least: int = 1, executor: str = "inline", workers: int | None = None, drop: float = 0.0, slow: str | None = None,
-    seed: int = 1, progress: bool | None = None,
+    least: int = 1, executor: str = "inline", workers: int | None = None, cluster: str | None = None,
+    gpus: float = 0.0, drop: float = 0.0, slow: str | None = None, seed: int = 1, progress: bool | None = None,
 ) -> Comparison:  # fmt: skip
     """Simulate a study in several ways, among the same sites with the same patients.
 
@@ -229,8 +228,8 @@ def compare(
         raise Invalid("there is nothing to compare", "name a strategy or two")
     studies = {name: changed(study, changes) for name, changes in asked.items()}  # before anything is trained
     wanted = Wanted(
-        sites, Rule.parse(partition), patients, least, executor, workers or os.cpu_count() or 1,
-        Conditions.of(seed, drop, slow), seed, None, not held_out,
+        sites, Rule.parse(partition), patients, least, executor, workers, Conditions.of(seed, drop, slow), seed, None,
+        not held_out, cluster, gpus,
     )  # fmt: skip
     done = {}
     with mappings(study, hospitals) as known:

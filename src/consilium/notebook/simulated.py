@@ -1,6 +1,5 @@
 """A study simulated on this machine, and what came of it."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -80,8 +79,8 @@ class Simulated:
 def simulate(
     study: Study, hospitals: Hospitals, *, sites: int | None = None, partition: str = "natural",
     patients: int | None = None, least: int = 1, executor: str = "inline", workers: int | None = None,
-    drop: float = 0.0, slow: str | None = None, seed: int = 1, given: str | Path | None = None,
-    progress: bool | None = None,
+    cluster: str | None = None, gpus: float = 0.0, drop: float = 0.0, slow: str | None = None, seed: int = 1,
+    given: str | Path | None = None, progress: bool | None = None,
 ) -> Simulated:  # fmt: skip
     """Run a study among simulated sites, with the code that runs it among hospitals; as `consilium simulate` does.
 
@@ -91,8 +90,8 @@ def simulate(
     Raises:  what the study, the hospitals' data and the partition may raise; Conflict: fewer sites than the quorum.
     """
     wanted = Wanted(
-        sites, Rule.parse(partition), patients, least, executor, workers or os.cpu_count() or 1,
-        Conditions.of(seed, drop, slow), seed, None if given is None else Path(given),
+        sites, Rule.parse(partition), patients, least, executor, workers, Conditions.of(seed, drop, slow), seed,
+        None if given is None else Path(given), cluster=cluster, gpus=gpus,
     )  # fmt: skip
     found = ran(study, hospitals, wanted, study.name, progress)
     return Simulated(found, document(found, wanted))

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 from consilium.core import state as chain
 from consilium.core.errors import TrainingFailed
 from consilium.core.tensors import Array
-from consilium.core.update import Segments
+from consilium.core.update import Segments, Update
 from consilium.training.limits import end_with
 from consilium.training.work import Work
 
@@ -35,8 +35,8 @@ class Turn(NamedTuple):
 
     site: str
     sample: bytes = b""
-    memory: Path | None = None
-    late: Path | None = None
+    memory: chain.Source | None = None
+    late: chain.Source | None = None
 
 
 @dataclass(frozen=True)
@@ -73,19 +73,25 @@ class Executor(Protocol):
 
 def one(work: Work, asked: Asked, turn: Turn) -> Sent:
     """One site's turn, as its child process would take it."""
-    memory, late = (chain.read(path).arrays if path is not None else {} for path in (turn.memory, turn.late))
-    if asked.kind == "TRAIN":
-        update = work.train(asked.state, asked.number, turn.sample, memory, late)
-    elif asked.kind == "PREPARE":
-        update = work.prepare()
-    else:
-        update = work.evaluate(asked.state, memory)
+    return sent(asked, turn.site, update(work, asked.kind, asked.number, asked.state, turn))
+
+
+def update(work: Work, kind: str, number: int, state: chain.Source, turn: Turn) -> Update:
+    """What one site makes in a round of a kind that begins at a state."""
+    memory, late = (chain.read(source).arrays if source is not None else {} for source in (turn.memory, turn.late))
+    if kind == "TRAIN":
+        return work.train(state, number, turn.sample, memory, late)
+    return work.prepare() if kind == "PREPARE" else work.evaluate(state, memory)
+
+
+def sent(asked: Asked, site: str, made: Update) -> Sent:
+    """The same as it is passed on, with what is kept at the site on file."""
     kept = {}
-    if update.memory:
-        kept[turn.site] = asked.folder / f"memory-{turn.site}-{asked.number}"
-        with kept[turn.site].open("wb") as file:
-            chain.write(update.memory, {}, file)
-    return Sent((turn.site,), {name: array[None] for name, array in update.segments.items()}, {}, kept)
+    if made.memory:
+        kept[site] = asked.folder / f"memory-{site}-{asked.number}"
+        with kept[site].open("wb") as file:
+            chain.write(made.memory, {}, file)
+    return Sent((site,), {name: array[None] for name, array in made.segments.items()}, {}, kept)
 
 
 class Inline:
@@ -97,9 +103,13 @@ class Inline:
     def __call__(self, asked: Asked, turns: Sequence[Turn]) -> Iterator[Sent]:
         """In the order of `turns`."""
         for turn in turns:
-            if turn.site not in self._known:
-                self._known[turn.site] = self._works(turn.site)
-            yield one(self._known[turn.site], asked, turn)
+            yield one(self.at(turn.site), asked, turn)
+
+    def at(self, site: str) -> Work:
+        """The plan at one site, which is made once."""
+        if site not in self._known:
+            self._known[site] = self._works(site)
+        return self._known[site]
 
 
 _here: Inline | None = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,10 @@ from consilium.simulation.patients import Patients, Sites
 from consilium.simulation.rounds import Outcome, Simulation, Told
 from consilium.simulation.vectorised import Vectorised
 
-EXECUTORS = ("inline", "processes", "vectorised")
+if TYPE_CHECKING:
+    from consilium.simulation.ray import Cluster
+
+EXECUTORS = ("inline", "processes", "vectorised", "ray")
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,13 @@ class Wanted:
     """What is simulated.
 
     Args:    sites: how many; None: as many as there are hospitals.   patients: so many, drawn with replacement; None:
-             those that there are.   least: fewest patients of a site.   seed: of drawing and dividing patients.
-             given: the model from which a study starts that says `start: given`.
+             those that there are.   least: fewest patients of a site.   workers: processes; None: one per core.
+             seed: of drawing and dividing patients.   given: the model from which a study starts that says
+             `start: given`.
              set_aside: leave the study's held-out patients out, and judge on as large a part of the others: what is
              chosen by such figures is not chosen by the patients who judge it in the end.
+             cluster: address of a cluster of Ray's; None: one of this machine's own.   gpus: that a site's training
+             takes there.
     """
 
     sites: int | None = None
@@ -44,11 +50,18 @@ class Wanted:
     patients: int | None = None
     least: int = 1
     executor: str = "inline"
-    workers: int = 1
+    workers: int | None = None
     conditions: Conditions = field(default_factory=Conditions)
     seed: int = 1
     given: Path | None = None
     set_aside: bool = False
+    cluster: str | None = None
+    gpus: float = 0.0
+
+    @property
+    def processes(self) -> int:
+        """How many processes of this machine train."""
+        return self.workers or os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -130,14 +143,25 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
 
 @contextmanager
 def _executor(wanted: Wanted, sites: Sites) -> Iterator[Executor]:
-    if wanted.executor != "processes":
+    """Raises: Conflict: options that do not go together; and what the executor may raise."""
+    if wanted.executor != "ray" and (wanted.cluster or wanted.gpus):
+        raise Conflict(f"the executor {wanted.executor} has no cluster and no GPUs", "choose --executor ray")
+    if wanted.executor in ("inline", "vectorised"):
         yield Inline(sites) if wanted.executor == "inline" else Vectorised(sites)
         return
-    started = Processes(sites, wanted.workers)
+    started = Processes(sites, wanted.processes) if wanted.executor == "processes" else _on_ray(wanted, sites)
     try:
         yield started
     finally:
         started.end()
+
+
+def _on_ray(wanted: Wanted, sites: Sites) -> "Cluster":
+    from consilium.simulation.ray import Cluster  # an extra
+
+    if wanted.cluster and wanted.workers:
+        raise Conflict("a cluster has as many processes as its machines have cores", "leave --workers out")
+    return Cluster(sites, wanted.processes, wanted.cluster, wanted.gpus)
 
 
 def _of_others(study: Study, sites: tuple[str, ...]) -> Study:

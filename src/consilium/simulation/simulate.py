@@ -1,6 +1,5 @@
 """`consilium simulate`: what would happen with so many hospitals, on this machine, with the code of a federation."""
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,9 +57,16 @@ QUARTERS = {"least": 0.0, "quarter": 0.25, "median": 0.5, "three_quarters": 0.75
 @click.option("--least", type=click.IntRange(0), default=1, show_default=True, help="Fewest patients of a site.")
 @click.option(
     "--executor", type=click.Choice(list(EXECUTORS)), default="inline", show_default=True,
-    help="Where sites train: one after the other in this process, in several processes, or many at once.",
+    help="Where sites train: one after the other in this process, in several processes, many at once, or on a cluster "
+    "of Ray's.",
 )  # fmt: skip
 @click.option("--workers", type=click.IntRange(1), help="How many processes. Default: one per core.")
+@click.option(
+    "--cluster", metavar="ADDRESS", help="Of Ray's cluster, or `auto`. Default: one begins on this machine, and ends."
+)
+@click.option(
+    "--gpus", type=click.FloatRange(0), default=0.0, show_default=True, help="GPUs that a site's training takes on Ray."
+)
 @click.option(
     "--drop", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
     help="Chance that a site falls silent in a round.",
@@ -77,8 +83,8 @@ QUARTERS = {"least": 0.0, "quarter": 0.25, "median": 0.5, "three_quarters": 0.75
 @output.as_json
 def command(
     study: Path, hospitals: Path | None, mapping: Path | None, sites: int | None, partition: str, patients: int | None,
-    least: int, executor: str, workers: int | None, drop: float, slow: str | None, seed: int, model: Path | None,
-    given: Path | None, as_json: bool,
+    least: int, executor: str, workers: int | None, cluster: str | None, gpus: float, drop: float, slow: str | None,
+    seed: int, model: Path | None, given: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run the study file STUDY among simulated sites on this machine, with the code that runs it among hospitals.
 
@@ -92,8 +98,8 @@ def command(
         raise Conflict(f"there is no folder {model.parent}", "choose another file for --model")
     mappings = local.mappings(hospitals) if hospitals else {"all": mapping} if mapping else {}
     wanted = Wanted(
-        sites, Rule.parse(partition), patients, least, executor, workers or os.cpu_count() or 1,
-        Conditions.of(seed, drop, slow), seed, given,
+        sites, Rule.parse(partition), patients, least, executor, workers, Conditions.of(seed, drop, slow), seed, given,
+        cluster=cluster, gpus=gpus,
     )  # fmt: skip
     known = studyfile.read(study)
     with Console(stderr=True).status("The patients are read and divided.") as status:

@@ -137,7 +137,7 @@ class Work:
 
     def train(
         self,
-        state: Path,
+        state: chain.Source,
         number: int,
         sample: bytes = b"",
         memory: Mapping[str, Array] | None = None,
@@ -178,7 +178,7 @@ class Work:
             return Update(segments, kept)  # figures would leave without noise
         return Update({**segments, **self._metrics("TRAIN", used(passes), examples)}, kept)
 
-    def evaluate(self, state: Path, memory: Mapping[str, Array] | None = None) -> Update:
+    def evaluate(self, state: chain.Source, memory: Mapping[str, Array] | None = None) -> Update:
         """Metrics on held-out patients of the model that is used here."""
         examples = self._examples(state)
         vector = used(self.strategy.passes(self._here(state, memory, examples)))
@@ -186,7 +186,7 @@ class Work:
         weight = private.weight(self.plan.study) if noised else self._patients
         return Update({"weight": weight, **self._metrics("EVALUATE", vector, examples)})
 
-    def own(self, state: Path, memory: Mapping[str, Array]) -> Tensors | None:
+    def own(self, state: chain.Source, memory: Mapping[str, Array]) -> Tensors | None:
         """The model that is used here, by name, where it is another than the common one."""
         here = self._here(state, memory, self._examples(state))
         own = used(self.strategy.passes(here))
@@ -197,10 +197,10 @@ class Work:
         judged_only, test = self.plan.study.judged_only, self.examples.test
         return np.array([float(np.sum(test if judged_only else ~test))])
 
-    def _examples(self, state: Path) -> Examples:
+    def _examples(self, state: chain.Source) -> Examples:
         return self.at(chain.read(state).arrays)
 
-    def _here(self, state: Path, memory: Mapping[str, Array] | None, examples: Examples) -> Here:
+    def _here(self, state: chain.Source, memory: Mapping[str, Array] | None, examples: Examples) -> Here:
         arrays = chain.own(chain.read(state).arrays)
         x, y = examples.training
         known: dict[str, float] = {}
