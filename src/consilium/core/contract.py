@@ -13,7 +13,7 @@ from pydantic import (
 
 from consilium.core.ids import Digest, canonical, digest
 from consilium.core.parts import Identifier, Json, Part, Shown, Slug, Text
-from consilium.core.records import COUNTED, Aggregate, Coded, Exclusion, Index, Window, seconds
+from consilium.core.records import CHOSEN, COUNTED, Aggregate, Coded, Exclusion, Index, Window, seconds
 from consilium.core.timed import TIMED
 
 
@@ -45,8 +45,12 @@ class Feature(Part):
     aggregate: Aggregate | None = Field(
         None,
         description="version 2: what is made of several records: first, last, min, max, mean; count and any (1 or 0) "
-        "look at no value",
+        "look at no value; a category takes the first or the last",
     )
+    values: dict[Identifier, tuple[Coded, ...]] = Field(
+        {}, description="version 2: of a category made of records: by which codes, as their values, each of "
+        "`categories` is recorded; hospitals with codes of their own say which of theirs mean it"
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> "Feature":
@@ -58,10 +62,12 @@ class Feature(Part):
             if self.typical is not None and not self.typical[0] < self.typical[1]:
                 raise ValueError("`typical` must be [smaller, larger]")
             self._records()
-        elif self.resolution or self.analyte or self.codes or self.window or self.aggregate:
-            raise ValueError("`resolution`, `analyte`, `codes`, `window` and `aggregate` belong to a number")
+        elif self.resolution or self.analyte:
+            raise ValueError("`resolution` and `analyte` belong to a number")
         elif self.categories is None or len(self.categories) < 2 or self.unit or self.range or self.typical:
             raise ValueError("a category needs at least two `categories` and has no `unit`, `range` or `typical`")
+        else:
+            self._records()
         return self
 
     def _records(self) -> None:
@@ -71,8 +77,25 @@ class Feature(Part):
             first, last = (seconds(str(end)) for end in self.window)
             if first > last:
                 raise ValueError("`window` ends before it begins")
-        if self.aggregate in COUNTED and self.unit != "1":
+        if self.type == "category":
+            self._coded()
+        elif self.values:
+            raise ValueError("`values` belong to a category")
+        elif self.aggregate in COUNTED and self.unit != "1":
             raise ValueError("`unit` of what is counted is '1'")
+
+    def _coded(self) -> None:
+        if bool(self.values) != (self.window is not None):
+            raise ValueError("a category made of records needs `codes`, `values`, `window` and `aggregate`")
+        if self.aggregate is not None and self.aggregate not in CHOSEN:
+            raise ValueError(f"`aggregate` of a category is {' or '.join(CHOSEN)}")
+        if strange := sorted(set(self.values) - set(self.categories or {})):
+            raise ValueError(f"`values` names {strange[0]}, which is none of `categories`")
+        if lacking := sorted(set(self.categories or {}) - set(self.values)) if self.values else []:
+            raise ValueError(f"`values` does not say by which codes {lacking[0]} is recorded; [] if by none")
+        coded = Counter((one.system, one.code) for several in self.values.values() for one in several)
+        if double := sorted(f"{code} ({system})" for (system, code), count in coded.items() if count > 1):
+            raise ValueError(f"`values` has {double[0]} twice: one code means one category")
 
 
 class Label(Part):
@@ -109,7 +132,7 @@ class Label(Part):
         return self
 
 
-NEWER = ("resolution", "analyte", "codes", "window", "aggregate")
+NEWER = ("resolution", "analyte", "codes", "window", "aggregate", "values")
 """What features have since version 2 of the contract."""
 
 
@@ -224,10 +247,13 @@ class Contract(Part):
 
     @model_serializer(mode="wrap")
     def _of_its_version(self, handler: SerializerFunctionWrapHandler) -> Json:
-        """Version 1 is written as ever: a plan of before keeps its hash."""
+        """Version 1 is written as ever, and what came later only where it is used: a plan of before keeps its hash."""
         told: Json = handler(self)
         if self.image is None:
             told.pop("image", None)
+        for one in told.get("features", ()):
+            if not one.get("values"):
+                one.pop("values", None)
         if self.version == 1:
             told = {key: value for key, value in told.items() if key not in ("index", "exclude")}
             told["features"] = [

@@ -13,6 +13,8 @@ Window = tuple[Duration | None, Duration | None]
 Aggregate = Literal["first", "last", "min", "max", "mean", "count", "any"]
 COUNTED = ("count", "any")
 """Aggregates that look at no value: how many records there are, and whether there is one (1 or 0)."""
+CHOSEN = ("first", "last")
+"""Aggregates that take the value of one record: what a category is made by."""
 
 
 class Part(BaseModel):

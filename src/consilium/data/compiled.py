@@ -15,6 +15,8 @@ Json = dict[str, Any]
 FORMATS = ("odcs", "croissant", "fhir", "omop", "signature")
 COLUMNS = ("patient", "system", "code", "taken", "value", "unit")
 """What view and query give, one row per record: as `records` of a mapping wants them."""
+CODED = (*COLUMNS, "value_system", "value_code")
+"""The same, of a contract with categories made of records."""
 FINAL = ("final", "amended", "corrected")
 """Statuses of Observations that count."""
 _CR = (
@@ -81,6 +83,9 @@ def _odcs(of: Feature | Label) -> Json:
                 ("typical", of.typical), ("resolution", of.resolution), ("analyte", of.analyte),
                 ("window", of.window), ("aggregate", of.aggregate),
                 ("codes", [f"{one.system}|{one.code}" for one in of.codes]),
+                ("values", [
+                    f"{name}={one.system}|{one.code}" for name, several in of.values.items() for one in several
+                ]),
             )
             if value
         }  # fmt: skip
@@ -130,15 +135,16 @@ def croissant(study: Study) -> Json:
 
 def view(contract: Contract) -> Json:
     """A ViewDefinition of the Observations that the contract's features are made of. Raises: StudyInvalid: of none."""
-    same = " or ".join(f"(system = {_quoted(system)} and code = {_quoted(code)})" for system, code in _codes(contract))
-    coding = f"code.coding.where({same})"
+    coding = _codings("code", _codes(contract))
     paths = {
         "patient": "subject.getReferenceKey(Patient)", "system": f"{coding}.first().system",
         "code": f"{coding}.first().code", "taken": "effective.ofType(dateTime)",
         "value": "value.ofType(Quantity).value", "unit": "value.ofType(Quantity).code",
     }  # fmt: skip
     kinds = {"value": {"type": "decimal"}}
-    columns = [{"name": name, "path": paths[name], **kinds.get(name, {})} for name in COLUMNS]
+    if meant := _values(contract):
+        paths |= _coded(_codings(_CONCEPT, meant))
+    columns = [{"name": name, "path": path, **kinds.get(name, {})} for name, path in paths.items()]
     final = " or ".join(f"status = {_quoted(status)}" for status in FINAL)
     return {
         "resourceType": "ViewDefinition", "name": "records", "status": "active", "resource": "Observation",
@@ -146,8 +152,29 @@ def view(contract: Contract) -> Json:
     }  # fmt: skip
 
 
+_CONCEPT = "value.ofType(CodeableConcept)"
+
+
+def _codings(of: str, codes: list[tuple[str, str]]) -> str:
+    same = " or ".join(f"(system = {_quoted(system)} and code = {_quoted(code)})" for system, code in codes)
+    return f"{of}.coding.where({same})"
+
+
+def _coded(known: str) -> dict[str, str]:
+    """Paths of a coded value: of several codings one that the contract has, else the first; else its text."""
+    any_ = f"{_CONCEPT}.coding.where(code.exists())"
+    text = f"iif(value.ofType(string).exists(), value.ofType(string), {_CONCEPT}.text)"
+    text = f"iif(value.ofType(boolean).exists(), value.ofType(boolean).toString(), {text})"
+    return {
+        "value_system": f"iif({known}.exists(), {known}.first().system, {any_}.first().system)",
+        "value_code": f"iif({known}.exists(), {known}.first().code, iif({any_}.exists(), {any_}.first().code, {text}))",
+    }
+
+
 def omop(contract: Contract) -> str:
     """One SELECT of the measurements that the contract's features are made of, for DuckDB and PostgreSQL.
+
+    With categories among them, of the observations, too, and with coded values. A value of no concept is its text.
 
     Raises: StudyInvalid: it is made of none, or a code system is not known to have a vocabulary.
     """
@@ -158,13 +185,31 @@ def omop(contract: Contract) -> str:
             raise StudyInvalid(f"{system} is not known as a vocabulary of OMOP", f"known are {', '.join(vocabularies)}")
         pairs.append(f"({_doubled(vocabularies[system])}, {_doubled(code)})")
     wanted = ",\n  ".join(pairs)
+    if not _values(contract):
+        return _events("measurement", wanted)
+    measured = _events("measurement", wanted, "CASE WHEN e.value_as_number IS NULL THEN e.value_source_value END")
+    return f"{measured}\nUNION ALL\n{_events('observation', wanted, 'e.value_as_string')}"
+
+
+def _events(table: str, wanted: str, text: str = "") -> str:
+    """One SELECT of a table of events.
+
+    Args:    text: SQL: what stands for a coded value that has no concept; empty: there are no coded values.
+    """
+    meant = (
+        ",\n  CASE WHEN e.value_as_concept_id > 0 THEN v.vocabulary_id END AS value_system,\n"
+        "  CASE WHEN e.value_as_concept_id > 0\n"
+        "    THEN COALESCE(v.concept_code, CAST(e.value_as_concept_id AS VARCHAR))\n"
+        f"    ELSE {text} END AS value_code"
+    )
     return (
         "SELECT e.person_id AS patient, c.vocabulary_id AS system, c.concept_code AS code,\n"
-        "  COALESCE(e.measurement_datetime, CAST(e.measurement_date AS TIMESTAMP)) AS taken,\n"
-        "  e.value_as_number AS value, u.concept_code AS unit\n"
-        "FROM measurement e\n"
-        "JOIN concept c ON c.concept_id = e.measurement_concept_id\n"
-        "LEFT JOIN concept u ON u.concept_id = e.unit_concept_id\n"
+        f"  COALESCE(e.{table}_datetime, CAST(e.{table}_date AS TIMESTAMP)) AS taken,\n"
+        f"  e.value_as_number AS value, u.concept_code AS unit{meant if text else ''}\n"
+        f"FROM {table} e\n"
+        f"JOIN concept c ON c.concept_id = e.{table}_concept_id\n"
+        + ("LEFT JOIN concept v ON v.concept_id = e.value_as_concept_id\n" if text else "")
+        + "LEFT JOIN concept u ON u.concept_id = e.unit_concept_id\n"
         f"WHERE (c.vocabulary_id, c.concept_code) IN (\n  {wanted})"
     )
 
@@ -174,6 +219,12 @@ def _codes(contract: Contract) -> list[tuple[str, str]]:
     if not found:
         raise StudyInvalid("no feature of this contract is made of records", "give features `codes` and a `window`")
     return found
+
+
+def _values(contract: Contract) -> list[tuple[str, str]]:
+    """Codes of values, of which the contract's categories are made."""
+    made = (several for feature in contract.features for several in feature.values.values())
+    return sorted({(one.system, one.code) for several in made for one in several})
 
 
 def _quoted(text: str) -> str:

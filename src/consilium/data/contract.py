@@ -13,7 +13,7 @@ from consilium.core.contract import Contract, Feature, Label
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.judging import Evaluation
 from consilium.core.timed import TIMED
-from consilium.data import choosing
+from consilium.data import choosing, coded
 from consilium.data.base import Floats, Rows, Table
 from consilium.data.choosing import Left
 from consilium.data.cohort import held_out
@@ -38,6 +38,7 @@ class Column:
     placeholders: Counter[str] = field(default_factory=Counter)  # of what is not a number: `?` and the like
     looks: Looks = field(default_factory=Looks)
     mapped: dict[str, float] = field(default_factory=dict)  # codes of the label that have a meaning
+    recorded: bool = False  # whether it was made of records
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def apply(
         given, told = mapping.features[one.id], counts[one.id]
         if isinstance(given, RecordsMap):
             assert records is not None
-            columns[one.id] = values(one, given, records[given.records], index, always, told)
+            made, told.recorded = coded.values if one.type == "category" else values, True
+            columns[one.id] = made(one, given, records[given.records], index, always, told)
         else:
             columns[one.id] = _feature(one, given, rows, always, told)
     told = Column()

@@ -14,6 +14,11 @@ from consilium.data.contract import Column
 from consilium.data.traps import placeholder
 
 MIN_CELL = 10
+_MEANT = "add them to `codes`, or to `missing` if they mean nothing is known"
+_RECORDED = (
+    "add them to `codes` or to the records' `concept_map`, or to `missing` if they mean nothing is known; the patients "
+    "have no value until then; of several at one moment, see which of them the source means"
+)
 Count = int | str
 
 
@@ -138,7 +143,7 @@ def _codes(look: Look) -> Iterator[Finding]:
             remedy, write = _label(look)
             yield look.finding(kind, whole - empty, shown, 0, words, remedy, ".codes", write)
         else:
-            remedy = "add them to `codes`, or to `missing` if they mean nothing is known"
+            remedy = _RECORDED if look.told.recorded else _MEANT
             yield look.finding(kind, whole - empty, shown, limit, words, remedy)
 
 

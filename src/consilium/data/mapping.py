@@ -137,12 +137,20 @@ class RecordsPart(Part):
     offset: str | None = Field(None, description="column with the time after the index moment, in place of `time`")
     offset_unit: Literal["min", "h", "d"] = Field("min", description="unit of `offset`")
     value: str | None = Field(None, description="column with the value; none where records are counted only")
+    value_code: str | None = Field(
+        None, description="column with the code of a coded value, of which categories are made; none given: `value`"
+    )
+    value_system: str | None = Field(
+        None, description="column with that code's system: its URI, or the name that OMOP has for it, such as SNOMED"
+    )
     unit: str | None = Field(None, description="column with the value's unit")
     units: dict[Annotated[str, BeforeValidator(str)], str] = Field(
         {}, description="the hospital's spelling of a unit: its UCUM unit"
     )
     concept_map: str | None = Field(
-        None, description="file of a FHIR ConceptMap (JSON) from the hospital's codes, relative to the mapping"
+        None,
+        description="file of a FHIR ConceptMap (JSON) from the hospital's codes, and its coded values, relative to the "
+        "mapping",
     )
     missing: tuple[Code, ...] = Field((), description="codes for missing in the column of values, beside those of all")
 
@@ -156,7 +164,7 @@ class RecordsPart(Part):
     def columns(self) -> frozenset[str]:
         """Columns of the table that are used."""
         used = (self.patient, self.code, self.system, self.time, self.offset, self.value, self.unit)
-        return frozenset(filter(None, used))
+        return frozenset(filter(None, (*used, self.value_code, self.value_system)))
 
 
 class RecordsMap(Part):
@@ -165,6 +173,10 @@ class RecordsMap(Part):
     records: Identifier = Field(description="which of `records`")
     local: tuple[Annotated[str, BeforeValidator(str)], ...] = Field((), description="codes of the hospital's own")
     unit: str | None = Field(None, description="UCUM unit of records that name none")
+    codes: dict[Code, Identifier] | None = Field(
+        None, description="values of the hospital's own: category of the contract; beside the contract's own codes"
+    )
+    missing: tuple[Code, ...] = Field((), description="values that mean nothing is known, beside those of the records")
 
 
 def _kind(given: object) -> str:
@@ -312,8 +324,7 @@ def _problems(mapping: Mapping, contract: Contract) -> "list[str]":
             if given.codes is None:
                 found.append(f"features.{name}.codes: say which code means which of {', '.join(wanted)}")
             else:
-                strange = sorted({str(v) for v in given.codes.values() if v not in wanted})
-                found += [f"features.{name}.codes: {s!r} is none of {', '.join(wanted)}" for s in strange]
+                found += _strange(name, feature, given.codes)
     if contract.label.type == "number" and mapping.label.unit is None:
         found.append(f"label.unit: give the unit of this column; the contract wants {contract.label.unit}")
     if contract.label.type in ("binary", TIMED) and mapping.label.codes is None:
@@ -335,9 +346,21 @@ def _records_problems(name: str, feature: Feature, given: RecordsMap, mapping: M
         return [f"{place}: {given.records!r} is none of `records`: {', '.join(mapping.records) or 'there are none'}"]
     if feature.aggregate is None:
         return [f"{place}: the contract does not say what is made of records; map it to a column"]
-    if part.value is None and feature.aggregate not in COUNTED:
+    category = feature.type == "category"
+    if part.value is None and feature.aggregate not in COUNTED and not (category and part.value_code):
         return [f"records.{given.records}.value: name the column with the value, which {name} needs"]
-    return []
+    if category and given.unit is not None:
+        return [f"features.{name}.unit: a category has none; remove it"]
+    if not category and given.codes is not None:
+        return [f"features.{name}.codes: belong to a category, and the contract wants a number; remove them"]
+    return _strange(name, feature, given.codes or {})
+
+
+def _strange(name: str, feature: Feature, codes: dict[str, str]) -> list[str]:
+    """Categories of a mapping that are none of the contract's."""
+    wanted = feature.categories or {}
+    strange = sorted({meaning for meaning in codes.values() if meaning not in wanted})
+    return [f"features.{name}.codes: {one!r} is none of {', '.join(wanted)}" for one in strange]
 
 
 def _version_problems(mapping: Mapping, contract: Contract) -> list[str]:

@@ -6,7 +6,7 @@ never passed over: a patient with a record of unknown unit within the window has
 
 import json
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -36,6 +36,8 @@ SAME = ("equivalent", "equal")
 DIGITS = 9
 """Significant digits that survive a conversion there and back."""
 Code = tuple[str, str]
+Means = Mapping[Code, frozenset[Code]]
+"""What codes of a hospital mean elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Records:
     part: RecordsPart
     rows: Rows
     where: str
-    means: Mapping[Code, Code] = field(default_factory=dict)
+    means: Means = field(default_factory=dict)
 
 
 @dataclass
@@ -94,21 +96,28 @@ def finite(value: float) -> float:
     return value
 
 
-def concepts(path: Path, where: str) -> dict[Code, Code]:
-    """What codes mean by a FHIR ConceptMap of R4 or R5. Raises: MappingInvalid."""
+def concepts(path: Path, where: str) -> Means:
+    """What codes mean by a FHIR ConceptMap of R4 or R5; without their system, what they mean in each that has them.
+
+    Raises: MappingInvalid.
+    """
     try:
         told = json.loads(path.read_bytes())
         if told.get("resourceType") != "ConceptMap":
             raise ValueError
-        found: dict[Code, Code] = {}
+        found: dict[str, dict[str, set[Code]]] = {}
         for group in told["group"]:
             for element in group["element"]:
                 for target in element.get("target", []):
                     if target.get("relationship", target.get("equivalence")) in SAME:
+                        systems = found.setdefault(element["code"], {})
                         means = (str(group["target"]), str(target["code"]))
-                        found[(group.get("source", ""), element["code"])] = means
-                        found.setdefault(("", element["code"]), means)  # for tables that name no system
-        return found
+                        systems.setdefault(str(group.get("source", "")), set()).add(means)
+        return {
+            (system, code): frozenset(means)
+            for code, systems in found.items()
+            for system, means in {"": set.intersection(*systems.values()), **systems}.items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MappingInvalid(f"{where}: {path.name} is no FHIR ConceptMap", "give its JSON") from error
 
@@ -123,8 +132,10 @@ def values(
     Raises:  MappingInvalid: a column is not there.   DataUnusable: a moment cannot be read.
     """
     cells = [Cell() for _ in index]
-    for row, after, value, unit in _within(feature, given, records, index):
-        _add(feature, given, records, cells[row], after, value, unit, always)
+    part = records.part
+    value, unit = column(records, part.value), column(records, part.unit)
+    for row, after, at in within(feature, given, records, index):
+        _add(feature, given, records, cells[row], after, value[at], unit[at], always)
     found = np.full(len(cells), math.nan)
     for row, cell in enumerate(cells):
         if cell.strange:
@@ -149,25 +160,25 @@ def of_others(records: Records, patients: Container[str]) -> None:
         raise DataUnusable(
             f"{records.where}: there is no record in it", "fetch it anew, or write `absent` for what is made of it"
         )
-    if not any((patient or "").strip() in patients for patient in _column(records, records.part.patient)):
+    if not any((patient or "").strip() in patients for patient in column(records, records.part.patient)):
         raise DataUnusable(
             f"{records.where}: none of its records is of a patient of the table",
             f"check its column {records.part.patient!r}: keys are spelt as in the table of the patients",
         )
 
 
-def _within(feature: Feature, given: RecordsMap, records: Records,
-            index: Mapping[str, tuple[int, datetime | None]]) -> Any:  # fmt: skip
-    """Records of the feature's codes within its window: the patient's row, seconds after the index, value and unit."""
-    part, rows = records.part, records.rows
+def within(
+    feature: Feature, given: RecordsMap, records: Records, index: Mapping[str, tuple[int, datetime | None]]
+) -> Iterator[tuple[int, float, int]]:
+    """Records of the feature's codes within its window: the patient's row, seconds after the index, and their place.
+
+    Raises: MappingInvalid: a column is not there.   DataUnusable: a moment cannot be read.
+    """
+    part = records.part
     codes = {(one.system, one.code) for one in feature.codes}
     local = frozenset(given.local)
-    patients, coded = _column(records, part.patient), _column(records, part.code)
-    nothing: list[str | None] = [None] * len(rows)
-    systems, value, unit = (
-        nothing if name is None else _column(records, name) for name in (part.system, part.value, part.unit)
-    )
-    when = _column(records, str(part.time or part.offset))
+    patients, coded, systems = (column(records, name) for name in (part.patient, part.code, part.system))
+    when = column(records, part.time or part.offset)
     assert feature.window is not None
     first, last = (None if end is None else seconds(end) for end in feature.window)
     for row, patient in enumerate(patients):
@@ -176,11 +187,11 @@ def _within(feature: Feature, given: RecordsMap, records: Records,
             continue
         after = _after(records, when[row], known[1])
         if after is not None and (first is None or first <= after) and (last is None or after <= last):
-            yield known[0], after, value[row], unit[row]
+            yield known[0], after, row
 
 
 def _means(code: str | None, system: str | None, part: RecordsPart, codes: set[Code], local: frozenset[str],
-           means: Mapping[Code, Code]) -> bool:  # fmt: skip
+           means: Means) -> bool:  # fmt: skip
     if code is None:
         return False
     code, system = code.strip(), (system or "").strip()
@@ -188,7 +199,11 @@ def _means(code: str | None, system: str | None, part: RecordsPart, codes: set[C
         return True
     full = (SYSTEMS.get(system, system), code)
     # A table without a column of systems may hold the contract's own codes, or those of its concept map.
-    return full in codes or means.get(full) in codes or (part.system is None and any(code == one for _, one in codes))
+    return (
+        full in codes
+        or not codes.isdisjoint(means.get(full, ()))
+        or (part.system is None and any(code == one for _, one in codes))
+    )
 
 
 def _after(records: Records, text: str | None, index: datetime | None) -> float | None:
@@ -219,7 +234,7 @@ def _add(feature: Feature, given: RecordsMap, records: Records, cell: Cell, afte
         cell.found.append((after, 1.0))
         return
     part = records.part
-    if text is None or normal(text) in always or normal(text) in part.missing:
+    if text is None or normal(text) in always.union(part.missing, given.missing):
         return
     spelt = (unit or "").strip()
     named = part.units.get(spelt, spelt) or given.unit or ""
@@ -262,7 +277,10 @@ def _aggregated(feature: Feature, cell: Cell) -> float:
             return mean if feature.resolution is None else rounded(mean, feature.resolution)
 
 
-def _column(records: Records, name: str) -> list[str | None]:
+def column(records: Records, name: str | None) -> list[str | None]:
+    """A column of the records; of nothing, where the mapping names none. Raises: MappingInvalid: it is not there."""
+    if name is None:
+        return [None] * len(records.rows)
     if name in records.rows.columns:
         return records.rows.columns[name]
     raise MappingInvalid(

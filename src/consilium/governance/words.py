@@ -346,7 +346,8 @@ def _feature(feature: Feature) -> str:
         assert feature.range is not None
         low, high = feature.range
         return f"{feature.id}: {meaning}, {low:g} to {high:g} {_line(feature.unit or '')}{_records(feature)}"
-    return f"{feature.id}: {meaning}, one of {', '.join(_line(word) for word in (feature.categories or {}).values())}"
+    words = ", ".join(_line(word) for word in (feature.categories or {}).values())
+    return f"{feature.id}: {meaning}, one of {words}{_records(feature)}"
 
 
 def _records(feature: Feature) -> str:

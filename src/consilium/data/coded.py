@@ -1,0 +1,94 @@
+"""Categories made of records: what the value of the first or the last record within the window means.
+
+A value means what the hospital says (`codes`), else what the contract says of its code, else what the hospital's
+concept map says. As with numbers, what has no meaning is never passed over: a patient with a record of such a value
+within the window has no category, and is counted; so is one of whom two values of that moment mean different things.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from consilium.core.contract import Feature
+from consilium.data.base import Floats
+from consilium.data.mapping import RecordsMap, normal
+from consilium.data.records import SYSTEMS, Code, Means, Records, column, within
+
+SEVERAL = "(several at one moment)"
+"""What a patient is counted under of whom two values of one moment mean different categories."""
+
+
+@dataclass
+class Cell:
+    """What the records of one patient came to: the category at each moment, and values that mean none."""
+
+    found: dict[float, set[str]] = field(default_factory=dict)
+    strange: set[str] = field(default_factory=set)
+
+
+def values(
+    feature: Feature, given: RecordsMap, records: Records, index: Mapping[str, tuple[int, datetime | None]],
+    always: frozenset[str], told: Any,
+) -> Floats:  # fmt: skip
+    """The feature, the place of its category per patient; NaN where there is none.
+
+    Args:    index: per patient, its row and its index moment.   told: counts, by what became of each patient.
+    Raises:  MappingInvalid: a column is not there.   DataUnusable: a moment cannot be read.
+    """
+    part, cells = records.part, [Cell() for _ in index]
+    texts, systems = column(records, part.value_code or part.value), column(records, part.value_system)
+    gone, own = always.union(part.missing, given.missing), given.codes or {}
+    meaning = _Meaning(feature, records.means, part.value_system is None)
+    for row, after, at in within(feature, given, records, index):
+        text = texts[at]
+        code = None if text is None else normal(text)
+        if text is None or code is None or (code in gone and code not in own):
+            continue
+        meant = own.get(code) or meaning.of(text.strip(), (systems[at] or "").strip())
+        if meant is None:
+            cells[row].strange.add(code)
+        else:
+            cells[row].found.setdefault(after, set()).add(meant)
+    return _chosen(feature, cells, told)
+
+
+def _chosen(feature: Feature, cells: list[Cell], told: Any) -> Floats:
+    places = {name: float(place) for place, name in enumerate(feature.categories or {})}
+    found = np.full(len(cells), math.nan)
+    for row, cell in enumerate(cells):
+        chosen = cell.found[(min if feature.aggregate == "first" else max)(cell.found)] if cell.found else set()
+        if cell.strange:
+            told.unmapped[min(cell.strange)] += 1
+        elif len(chosen) > 1:
+            told.unmapped[SEVERAL] += 1
+        elif chosen:
+            found[row] = places[next(iter(chosen))]
+            told.usable += 1
+        else:
+            told.missing += 1
+    return found
+
+
+class _Meaning:
+    """Which category a coded value means by the contract, or by the hospital's concept map."""
+
+    def __init__(self, feature: Feature, means: Means, unnamed: bool) -> None:
+        self._known: dict[Code, str] = {
+            (one.system, one.code): name for name, several in feature.values.items() for one in several
+        }
+        self._means, self._plain = means, dict[str, set[str]]()
+        for (_, code), name in self._known.items() if unnamed else ():
+            self._plain.setdefault(code, set()).add(name)
+
+    def of(self, code: str, system: str) -> str | None:
+        """The category; None: it means none, or several."""
+        full = (SYSTEMS.get(system, system), code)
+        if full in self._known:
+            return self._known[full]
+        meant = {self._known[one] for one in self._means.get(full, ()) if one in self._known}
+        meant = meant or self._plain.get(code, set())  # a table without a column of systems may hold the contract's own
+        return next(iter(meant)) if len(meant) == 1 else None
