@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from consilium.core.errors import DataUnusable
 from consilium.data.fhir import reading
+from consilium.data.fhir.versions import Older, current
 from consilium.data.fhir.views import Batch, Column, View
 
 TYPES: dict[str, pa.DataType] = {
@@ -26,14 +27,17 @@ def _type(column: Column) -> pa.DataType:
     return pa.list_(plain) if column.collection else plain
 
 
-def batches(view: View, path: Path, size: int = 4096) -> Iterator[pa.RecordBatch]:
+def batches(view: View, path: Path, size: int = 4096, older: Older | None = None) -> Iterator[pa.RecordBatch]:
     """The rows of a view over a file, or over all files of a folder; about `size` rows each.
 
-    Raises: DataUnusable: says file, line (or entry) and column, and no value.
+    Args:    older: resources that do not count.
+    Raises:  DataUnusable: says file, line (or entry) and column, and no value.
     """
     wanted = schema(view)
     for file in reading.files(path):
         resources, place = reading.resources(file, view.exact, view.resource)
+        if older and file in older:
+            resources = current(resources, older[file])
         for batch in view.batches(resources, place, size):
             yield _batch(batch, wanted, file.name)
 

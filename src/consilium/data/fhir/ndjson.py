@@ -6,9 +6,12 @@ What is no resource is never passed over: a file that ends amid a line was not f
 import gzip
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
+
+import msgspec
 
 from consilium.core.errors import DataUnusable
 from consilium.data.fhir import strict
@@ -31,7 +34,7 @@ def resources(path: Path, exact: bool = False, kind: str = "") -> Iterator[tuple
     decoder = strict.Decoder(exact)
     number, name, wanted = 0, path.name, f'"{kind}"'.encode() if kind else b""
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        with _opened(path) as file:
             while line := file.readline(LONGEST):
                 number += 1
                 line = line.removeprefix(BOM) if number == 1 else line
@@ -49,6 +52,33 @@ def resources(path: Path, exact: bool = False, kind: str = "") -> Iterator[tuple
         raise DataUnusable(f"{name} line {number}: is no JSON", ANEW) from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataUnusable(f"{name} cannot be read after line {number}", "fetch the file anew") from error
+
+
+class _Named(msgspec.Struct):
+    resourceType: str
+    id: str
+
+
+def named(path: Path, kinds: Collection[str]) -> Iterator[tuple[int, str, str, bytes]]:
+    """Number, type, id and line of every resource of some types that has an id; what else there is is passed over."""
+    decode, number = msgspec.json.Decoder(_Named).decode, 0
+    marks = [f'"{kind}"'.encode() for kind in kinds]
+    with suppress(OSError, EOFError, zlib.error), _opened(path) as file:
+        while line := file.readline(LONGEST):
+            number += 1
+            line = line.removeprefix(BOM) if number == 1 else line
+            if b"\\u00" not in line and not any(mark in line for mark in marks):
+                continue
+            try:
+                found = decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                continue
+            if found.resourceType in kinds:
+                yield number, found.resourceType, found.id, line
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
 
 
 def _other(line: bytes, kind: str) -> bool:

@@ -1,8 +1,10 @@
 """The resources of a folder: NDJSON as Bulk Data exports have it, Bundles and single resources as servers answer."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from consilium.core.errors import DataUnusable
 
@@ -34,12 +36,44 @@ def files(place: Path) -> list[Path]:
     return found
 
 
+Raw = bytes | dict[str, Any]
+"""A resource, read or not yet."""
+
+
+def named(path: Path, kinds: Collection[str]) -> Iterator[tuple[int, str, str, Raw]]:
+    """Number, type and id of every resource of some types that has one; and the resource, for `whole`.
+
+    What is no resource is passed over: `resources` tells of it.
+    """
+    if path.name.endswith(WHOLE):
+        from consilium.data.fhir import bundles
+
+        for number, one in bundles.resources(path):
+            if one["resourceType"] in kinds and type(one.get("id")) is str:
+                yield number, one["resourceType"], one["id"], one
+        return
+    from consilium.data.fhir import ndjson
+
+    yield from ndjson.named(path, kinds)
+
+
+def whole(raw: Raw) -> dict[str, Any]:
+    """What `named` gave, as a resource."""
+    found: dict[str, Any] = msgspec.json.decode(raw) if isinstance(raw, bytes) else raw
+    return found
+
+
+def place(path: Path) -> str:
+    """What numbers of resources of a file are of."""
+    return f"{path.name} {'entry' if path.name.endswith(WHOLE) else 'line'}"
+
+
 def resources(path: Path, exact: bool, kind: str) -> tuple[Iterator[tuple[int, Any]], str]:
     """Every resource of type `kind` of a file (others may be among them), numbered, and what the numbers are of."""
     if path.name.endswith(WHOLE):
         from consilium.data.fhir import bundles
 
-        return bundles.resources(path, exact, kind), f"{path.name} entry"
+        return bundles.resources(path, exact, kind), place(path)
     from consilium.data.fhir import ndjson
 
-    return ndjson.resources(path, exact, kind), f"{path.name} line"
+    return ndjson.resources(path, exact, kind), place(path)

@@ -14,7 +14,7 @@ from consilium.core.errors import EXTRA, DataUnusable, MappingInvalid
 from consilium.data import whole
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
-from consilium.data.fhir import definition, reading
+from consilium.data.fhir import definition, reading, versions
 from consilium.data.fhir.views import View, compile_view
 from consilium.data.mapping import TableSource
 from consilium.data.tables import Answer, one_select, rows_of
@@ -73,8 +73,11 @@ class FhirSource:
         """All rows, as text."""
         try:
             with self._files() as files, duckdb.connect(":memory:", config=CLOSED) as tables:
+                # What came from a server came each once.
+                kinds = {view.resource for view in self._views.values()} if self._endpoint is None else set()
+                passed = versions.older(files, kinds) if kinds else {}
                 for name, view in self._views.items():
-                    _fill(tables, name, view, files)
+                    _fill(tables, name, view, files, passed)
                 return rows_of(*self._asked(tables))
         except (duckdb.Error, ValueError, OverflowError) as error:
             words = f": {str(error).splitlines()[0]}" if isinstance(error, SAID) else ""
@@ -102,7 +105,7 @@ def _endpoint(source: TableSource, views: dict[str, View], folder: Path) -> Any:
     return Endpoint(source.url, source.fhir, sorted({view.resource for view in views.values()}), folder)
 
 
-def _fill(tables: Any, name: str, view: View, files: list[Path]) -> None:
+def _fill(tables: Any, name: str, view: View, files: list[Path], older: versions.Older) -> None:
     """The rows of a view as a table of its name, batch by batch."""
     try:
         import pyarrow as pa
@@ -112,7 +115,7 @@ def _fill(tables: Any, name: str, view: View, files: list[Path]) -> None:
 
     tables.register("batch", pa.Table.from_batches([], arrow.schema(view)))
     tables.execute(f'CREATE TABLE "{name}" AS SELECT * FROM batch')  # noqa: S608  a name of letters, digits and _
-    for batch in (batch for path in files for batch in arrow.batches(view, path)):
+    for batch in (batch for path in files for batch in arrow.batches(view, path, older=older)):
         tables.register("batch", pa.Table.from_batches([batch]))
         tables.execute(f'INSERT INTO "{name}" SELECT * FROM batch')  # noqa: S608
     tables.unregister("batch")

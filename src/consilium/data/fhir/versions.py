@@ -1,0 +1,134 @@
+"""A resource that stands several times among files counts once, in its current version.
+
+FHIR names a resource by type and id, and its current version is the one that was changed last (`meta.lastUpdated`); a
+`versionId` says which version it is, and nothing of their order. What is the same but for `meta` is one. What differs,
+and of which nothing says which is newer, or two of one `versionId`, is a finding: https://hl7.org/fhir/resource.html#Meta.
+
+Memory: eight bytes for each resource, and the versions of no more than `MOST` resources at once.
+"""
+
+import hashlib
+import math
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from consilium.core.errors import DataUnusable
+from consilium.data.fhir import reading
+
+Older = Mapping[Path, Sequence[int]]
+"""By file, the numbers of resources that do not count, ascending."""
+MOST = 50_000
+_WRITTEN = msgspec.json.Encoder(order="sorted")
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a resource: where it stands, what it is but for `meta`, its name, and since when it is so."""
+
+    file: Path
+    number: int
+    content: bytes
+    name: str
+    since: datetime | None
+
+    def __str__(self) -> str:
+        """Where it stands."""
+        return f"{reading.place(self.file)} {self.number}"
+
+
+def older(files: Sequence[Path], kinds: Collection[str]) -> Older:
+    """Which resources of these types do not count, for they stand elsewhere in the same or in a newer version.
+
+    Raises: DataUnusable: two versions contradict each other; says where they stand, and no value.
+    """
+    hashes = array("q")
+    for file in files:
+        hashes.extend(hash((kind, key)) for _, kind, key, _ in reading.named(file, kinds))
+    every = np.sort(np.frombuffer(hashes, dtype=np.int64))
+    twice = np.unique(every[1:][every[1:] == every[:-1]])
+    found: dict[Path, list[int]] = {}
+    for begins in range(0, len(twice), MOST):
+        versions = _versions(files, kinds, frozenset(twice[begins : begins + MOST].tolist()))
+        for (kind, _), several in versions.items():
+            counts = _current(kind, several)
+            for one in several:
+                if one is not counts:
+                    found.setdefault(one.file, []).append(one.number)
+    return {file: array("q", sorted(numbers)) for file, numbers in found.items()}
+
+
+def current(resources: Iterable[tuple[int, Any]], older: Sequence[int]) -> Iterator[tuple[int, Any]]:
+    """The resources of a file that count. older: numbers of the others, ascending."""
+    waiting = iter(older)
+    passed = next(waiting, 0)
+    for number, resource in resources:
+        while 0 < passed < number:
+            passed = next(waiting, 0)
+        if passed != number:
+            yield number, resource
+
+
+def _versions(
+    files: Sequence[Path], kinds: Collection[str], wanted: frozenset[int]
+) -> dict[tuple[str, str], list[Version]]:
+    """All versions of what has these hashes, in the order of files."""
+    found: dict[tuple[str, str], list[Version]] = {}
+    for file in files:
+        for number, kind, key, raw in reading.named(file, kinds):
+            if hash((kind, key)) in wanted:
+                found.setdefault((kind, key), []).append(_version(file, number, reading.whole(raw)))
+    return found
+
+
+def _version(file: Path, number: int, resource: dict[str, Any]) -> Version:
+    meta = resource.get("meta")
+    meta = meta if type(meta) is dict else {}
+    told = _WRITTEN.encode({key: value for key, value in resource.items() if key != "meta"})
+    name, since = meta.get("versionId"), None
+    with suppress(TypeError, ValueError, KeyError):
+        since = datetime.fromisoformat(meta["lastUpdated"])
+    return Version(
+        file, number, hashlib.blake2b(told, digest_size=16).digest(), name if type(name) is str else "",
+        since if since is not None and since.tzinfo is not None else None,
+    )  # fmt: skip
+
+
+def _current(kind: str, several: list[Version]) -> Version:
+    """The one that counts: of those that were changed last, the first."""
+    first, known = several[0], dict[str, Version]()
+    changed = next((one for one in several if one.content != first.content), None)
+    if changed is None:
+        return max(several, key=_since)
+    for one in several:
+        same = known.setdefault(one.name, one) if one.name else one
+        if same.content != one.content:
+            raise DataUnusable(
+                f"{one}: a {kind} is not the same as at {same}, which is the same version of it (`meta.versionId`)",
+                "fetch both files anew: one of them was altered",
+            )
+        if one.since is None:
+            raise _undecided(kind, one, changed if one is first else first)
+    newest = max(several, key=_since)
+    other = next((one for one in several if one.since == newest.since and one.content != newest.content), None)
+    if other is not None:
+        raise _undecided(kind, other, newest)
+    return newest
+
+
+def _since(one: Version) -> float:
+    return -math.inf if one.since is None else one.since.timestamp()
+
+
+def _undecided(kind: str, one: Version, other: Version) -> DataUnusable:
+    return DataUnusable(
+        f"{one}: a {kind} stands in another version at {other}, and nothing says which is newer",
+        "take out the older one, or have `meta.lastUpdated` in both",
+    )
