@@ -7,6 +7,7 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     StringConstraints,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -15,6 +16,9 @@ from consilium.core.ids import Digest, canonical, digest
 from consilium.core.parts import Identifier, Json, Part, Shown, Slug, Text
 from consilium.core.records import CHOSEN, COUNTED, Aggregate, Coded, Exclusion, Index, Window, seconds
 from consilium.core.timed import TIMED
+
+TWO_VALUED = ("binary", "boolean", "bool", "flag")
+"""What people write for the type of a feature with two values; of a label, `binary` is one."""
 
 
 class Feature(Part):
@@ -51,6 +55,16 @@ class Feature(Part):
         {}, description="version 2: of a category made of records: by which codes, as their values, each of "
         "`categories` is recorded; hospitals with codes of their own say which of theirs mean it"
     )  # fmt: skip
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _of_two_values(cls, given: Any) -> Any:
+        if given in TWO_VALUED:
+            raise ValueError(
+                "must be `number` or `category`; a feature with two values is a category with two `categories`: "
+                '{type: category, categories: {"no": "no", "yes": "yes"}}'
+            )
+        return given
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> "Feature":

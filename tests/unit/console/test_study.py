@@ -91,6 +91,7 @@ def test_new_never_overwrites(tmp_path: Path) -> None:
         ("quorum: 3 ", "quorum: yes ", ["quorum: 'yes'", "integer"]),
         ("# epsilon: 3 ", "epsilon: yes ", ["epsilon: 'yes'", "number"]),
         ("range: [50, 700]", "range: [false, 700]", ["range.0: 'false'", "write a number"]),
+        ("type: category", "type: binary", ["type: 'binary'", "two values is a category with two `categories`"]),
         ("{female: female", "{true: female", ["categories.true", "quote it"]),
         ("{kind: logistic,", "{kind: torch, architecture: mpl,", ["model.architecture", "no 'mpl'"]),
         ("{kind: logistic,", "{kind: torch, architecture: mlp, options: {hidden: many},", ["model.options.hidden"]),
