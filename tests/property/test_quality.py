@@ -156,5 +156,5 @@ def test_no_finding_gives_a_small_count_away(
         if isinstance(finding.count, int) and isinstance(whole, int):
             assert whole - finding.count == 0 or whole - finding.count >= MIN_CELL
         if finding.kind == "code-for-missing" and isinstance(finding.count, int):
-            of = fit.usable if '"7"' in finding.write else fit.out_of_range
+            of = fit.usable if "add 7 to" in finding.remedy else fit.out_of_range
             assert isinstance(of, int) and (of == finding.count or of - finding.count >= MIN_CELL)

@@ -6,10 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Kind = Literal[
     "few-patients", "label-codes", "unmapped-codes", "not-a-number", "out-of-range", "unit", "code-for-missing",
-    "no-values", "sparse", "constant", "one-class",
+    "no-values", "sparse", "constant", "one-class", "empty-category",
 ]  # fmt: skip
 """What a check can find, as stable codes."""
-TOLD: tuple[Kind, ...] = ("no-values", "sparse", "constant", "one-class")
+TOLD: tuple[Kind, ...] = ("no-values", "sparse", "constant", "one-class", "empty-category")
 """What is told, and stands in nobody's way, unless a study says otherwise."""
 
 

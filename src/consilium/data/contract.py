@@ -17,6 +17,7 @@ from consilium.data import choosing, coded
 from consilium.data.base import Floats, Rows, Table
 from consilium.data.choosing import Left
 from consilium.data.cohort import held_out
+from consilium.data.counts import hidden
 from consilium.data.mapping import FeatureMap, LabelMap, Mapping, RecordsMap, normal, number
 from consilium.data.records import Records, rounded, values
 from consilium.data.traps import Looks, look, placeholder
@@ -39,6 +40,8 @@ class Column:
     looks: Looks = field(default_factory=Looks)
     mapped: dict[str, float] = field(default_factory=dict)  # codes of the label that have a meaning
     recorded: bool = False  # whether it was made of records
+    categories: dict[str, int] = field(default_factory=dict)  # of the contract, and how many rows have each
+    gone: tuple[str, ...] = ()  # codes for missing that the mapping has for this column alone
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,11 @@ def apply(
     else:
         when = [None] * len(rows)
         if len(set(patients)) < len(patients):
-            raise DataUnusable("some patients have more than one row", "give one row per patient, such as by a view")
+            several = sum(count > 1 for count in Counter(patients).values())
+            raise DataUnusable(
+                f"{hidden(several)} patients have more than one row",
+                "give one row per patient, such as by GROUP BY in source.query, or by a view",
+            )
     index = {patient: (row, when[row]) for row, patient in enumerate(patients)}
     always = frozenset(mapping.missing)
     counts = {feature.id: Column() for feature in contract.features}
@@ -87,6 +94,7 @@ def apply(
             columns[one.id] = made(one, given, records[given.records], index, always, told)
         else:
             columns[one.id] = _feature(one, given, rows, always, told)
+        told.categories = {name: int((columns[one.id] == at).sum()) for at, name in enumerate(one.categories or ())}
     told = Column()
     label = _label(contract.label, mapping.label, rows, always, told)
     young = choosing.immature(contract, when, mapping.as_of)
@@ -143,7 +151,7 @@ def _feature(feature: Feature, given: FeatureMap | str, rows: Rows, always: froz
         told.missing = len(rows)
         return np.full(len(rows), NAN)
     texts = _column(rows, given.column, f"features.{feature.id}.column")
-    gone = always | frozenset(given.missing)
+    gone, told.gone = always | frozenset(given.missing), given.missing
     if feature.type == "number":
         assert feature.unit is not None and given.unit is not None
         units = (given.unit, feature.unit, given.analyte or feature.analyte)
@@ -157,6 +165,7 @@ def _feature(feature: Feature, given: FeatureMap | str, rows: Rows, always: froz
 
 def _label(label: Label, given: LabelMap, rows: Rows, always: frozenset[str], told: Column) -> Floats:
     texts, gone = _column(rows, given.column, "label.column"), always | frozenset(given.missing)
+    told.gone = given.missing
     if label.type == TIMED:
         return _timed(label, given, texts, rows, always, told)
     if given.codes is not None:

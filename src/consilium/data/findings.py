@@ -6,20 +6,19 @@ none of it: named are codes of ten patients and more, and what looks like a code
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from consilium.core.contract import Feature, Label
 from consilium.core.gate import Gate, Kind
 from consilium.data.contract import Column
+from consilium.data.counts import MIN_CELL, Count, hidden, part
 from consilium.data.traps import placeholder
 
-MIN_CELL = 10
 _MEANT = "add them to `codes`, or to `missing` if they mean nothing is known"
 _RECORDED = (
     "add them to `codes` or to the records' `concept_map`, or to `missing` if they mean nothing is known; the patients "
     "have no value until then; of several at one moment, see which of them the source means"
 )
-Count = int | str
 
 
 @dataclass(frozen=True)
@@ -42,18 +41,6 @@ class Finding:
     def __str__(self) -> str:
         """In one line."""
         return f"{self.where}: {self.words}: {self.remedy}" if self.where else f"{self.words}: {self.remedy}"
-
-
-def hidden(count: int) -> Count:
-    """A count, or ``<10`` for 1 to 9."""
-    return f"<{MIN_CELL}" if 0 < count < MIN_CELL else count
-
-
-def part(count: int, whole: int, shown: Count) -> Count:
-    """What may be shown of a part of a count: nothing from which the rest follows, where the rest is small."""
-    if 0 < count < MIN_CELL:
-        return f"<{MIN_CELL}"
-    return count if shown == whole and not 0 < whole - count < MIN_CELL else "hidden"
 
 
 @dataclass(frozen=True)
@@ -85,10 +72,24 @@ class Look:
 
 def of_column(look: Look) -> tuple[Finding, ...]:
     """All findings of one column."""
+    return tuple(_joined(_found(look), look.told.gone))
+
+
+def _joined(found: Iterable[Finding], known: tuple[str, ...]) -> Iterator[Finding]:
+    """What is to be written at `missing` holds what stands there, and what findings before say of the same column."""
+    codes = list(known)
+    for one in found:
+        if one.place.endswith(".missing"):
+            codes += [code for code in json.loads(one.write) if code not in codes]
+            one = replace(one, write=json.dumps(codes, ensure_ascii=False))
+        yield one
+
+
+def _found(look: Look) -> tuple[Finding, ...]:
     told, nothing = look.told, _nothing(look.told)
     if told.missing + sum(nothing.values()) == look.rows and not told.usable:
         return (_absent(look, nothing),)
-    found = [*_codes(look), *_numbers(look)]
+    found = [*_codes(look), *_categories(look), *_numbers(look)]
     if isinstance(look.of, Feature) and 0 < told.usable < look.rows / 10 and not any(one.blocks for one in found):
         words = "fewer than a tenth of the patients have a value"
         found.append(look.finding("sparse", told.usable, look.usable, 0, words, "fine where the contract allows it"))
@@ -144,7 +145,43 @@ def _codes(look: Look) -> Iterator[Finding]:
             yield look.finding(kind, whole - empty, shown, 0, words, remedy, ".codes", write)
         else:
             remedy = _RECORDED if look.told.recorded else _MEANT
-            yield look.finding(kind, whole - empty, shown, limit, words, remedy)
+            one = look.finding(kind, whole - empty, shown, limit, words, remedy)
+            yield _beside(look, one, whole - empty)
+
+
+def _beside(look: Look, found: Finding, unmapped: int) -> Finding:
+    """Codes without meaning, where a category of the contract has no patient, or almost none: they may be its codes.
+
+    Where it has none, one such code blocks: that nobody has it is told anyhow.
+    """
+    none, few = ([name for name, count in look.told.categories.items() if low <= count < high]
+                 for low, high in ((0, 1), (1, MIN_CELL)))  # fmt: skip
+    if not none and not few:
+        return found
+    told = [f"no patient is {_listed(none)}"] if none else []
+    told += [f"fewer than {MIN_CELL} patients are {_listed(few)}"] if few else []
+    return replace(
+        found, words=f"{found.words}, and {', and '.join(told)}",
+        remedy=f"{found.remedy}; look whether one of them means {_listed([*none, *few])}",
+        blocks=found.kind not in look.gate.advisory and (bool(none) or unmapped >= MIN_CELL),
+    )  # fmt: skip
+
+
+def _categories(look: Look) -> Iterator[Finding]:
+    """Categories of the contract that nobody has, where no code is left that could mean one of them."""
+    of = look.told.categories
+    if not look.told.usable or any(not placeholder(code) for code in look.told.unmapped):
+        return
+    if empty := [category for category, count in of.items() if not count]:
+        yield Finding(
+            "empty-category", look.of.id, 0, f"no patient is {_listed(empty)}",
+            "fine where this hospital has none; if it has, correct the column or its `codes`",
+            "empty-category" not in look.gate.advisory,
+        )  # fmt: skip
+
+
+def _listed(names: list[str]) -> str:
+    return " or ".join(f"`{name}`" for name in names)
 
 
 def _label(look: Look) -> tuple[str, str]:
@@ -185,9 +222,22 @@ def _numbers(look: Look) -> Iterator[Finding]:
     yield from _missing(look, told.looks.inside, told.usable, look.usable, 0.0)
     yield from _missing(look, told.looks.outside, told.out_of_range, look.out_of_range, gate.out_of_range_max)
     rest = told.out_of_range - sum(told.looks.outside.values())
-    if rest:
+    if told.looks.years:
+        yield _years(look, rest)
+    elif rest:
         shown = part(rest, told.out_of_range, look.out_of_range)
         yield _outside(look, rest, shown)
+
+
+def _years(look: Look, outside: int) -> Finding:
+    """Years of the calendar, which no unit makes an age or a time of."""
+    whole, shown = (outside, look.out_of_range) if outside else (look.told.usable, look.usable)
+    return look.finding(
+        "unit", whole, part(whole, look.told.out_of_range if outside else whole, shown), 0.0,
+        "these look like years of the calendar, such as years of birth, which no unit mends",
+        f"compute {look.of.id} in the source's query, such as `year_of_visit - year_of_birth AS {look.of.id}`, or where"
+        " the file is made",
+    )  # fmt: skip
 
 
 def _missing(look: Look, codes: dict[str, int], whole: int, shown: Count, limit: float) -> Iterator[Finding]:

@@ -16,7 +16,8 @@ from consilium.core.study import Study
 from consilium.core.timed import TIMED
 from consilium.data.base import Table
 from consilium.data.contract import Column, Mapped
-from consilium.data.findings import MIN_CELL, Count, Finding, Look, hidden, of_column
+from consilium.data.counts import MIN_CELL, Count, hidden
+from consilium.data.findings import Finding, Look, of_column
 
 
 @dataclass(frozen=True)

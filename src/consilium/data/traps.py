@@ -1,4 +1,4 @@
-"""What stands in a column of numbers and is no measurement: codes for missing, and values in another unit.
+"""What stands in a column of numbers and is no measurement: codes for missing, years, and values in another unit.
 
 By statistics, units and ranges alone: nothing here knows a data set. A code for missing is named to people, so only
 what looks like one is ever taken for one: 0, a negative whole number, or a row of 7, 8 or 9, apart from all else.
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.core.errors import MappingInvalid
-from consilium.data.units import MOLAR_MASS, conversion
+from consilium.data.units import MOLAR_MASS, conversion, kin
 
 Floats = npt.NDArray[np.float64]
 WORDS = frozenset((
@@ -24,10 +24,18 @@ UNITS = (
     "/min", "/s", "1", "%", "10*3/uL", "10*9/L", "/uL", "L", "mL", "m2", "cm2", "mm2", "um2",
 )  # fmt: skip
 """Units that tables of hospitals have; the usual ones first, for where several would fit."""
+WRITTEN_S = {"s": 86_400.0, "min": 7 * 86_400.0, "h": 90 * 86_400.0, "wk": 2 * 366 * 86_400.0}
+"""Units of time, and the longest time, in seconds, that people write in them: nobody tells an adult's age in weeks."""
+CALENDAR = (1880, 2060)
+"""Whole numbers between these are years of the calendar, such as those in which living patients were born."""
 LEAST = 10
 """Fewest other values by which one is seen to stand apart, and fewest values that speak for another unit."""
 MOST_OUTSIDE, LEAST_INSIDE = 0.5, 0.9
 """Another unit is named where more than the one share lies outside of the range, and the other would lie inside."""
+NARROW = 0.02
+"""In the right unit, values of patients do not crowd within so small a part of the contract's range."""
+WIDE = 20.0
+"""A range of this ratio, or a larger one, is looked at by logarithms."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class Looks:
     """Codes for missing with their counts, inside and outside of the contract's range; and what else is seen.
 
     same: the one value that stands everywhere.   unit, analyte: in which most values would lie inside of the range.
+    years: most values are years of the calendar, where the contract wants a time.
     """
 
     inside: dict[str, int] = field(default_factory=dict)
@@ -42,6 +51,7 @@ class Looks:
     same: bool = False
     unit: str = ""
     analyte: str = ""
+    years: bool = False
 
 
 def placeholder(text: str) -> bool:
@@ -108,8 +118,63 @@ def look(given: Floats, values: Floats, allowed: tuple[float, float] | None, uni
     if same and code_like(float(given[0])):
         codes.add(float(given[0]))
     away = np.isin(given, list(codes))
+    counts = _counts(given[away & ~outside]), _counts(given[away & outside])
+    if _years(given[~away], outside[~away], allowed, units):
+        return Looks(*counts, same, years=True)
     unit, analyte = _unit(given[~away], outside[~away], allowed, units, about)
-    return Looks(_counts(given[away & ~outside]), _counts(given[away & outside]), same, unit, analyte)
+    return Looks(*counts, same, unit, analyte)
+
+
+def calendar(values: Floats) -> bool:
+    """Whether nine of ten values, and at least `LEAST` of them, are years of the calendar.
+
+    >>> calendar(np.arange(1931.0, 1990.0)), calendar(np.arange(18.0, 90.0)), calendar(np.arange(1931.0, 1990.0) / 2)
+    (True, False, False)
+    """
+    years = (values == np.floor(values)) & (values >= CALENDAR[0]) & (values <= CALENDAR[1])
+    return len(values) >= LEAST and float(years.mean()) >= LEAST_INSIDE
+
+
+def timed(unit: str) -> bool:
+    """Whether a unit is one of time."""
+    try:
+        return kin(unit, "a") == "same"
+    except MappingInvalid:
+        return False
+
+
+def written(unit: str, allowed: tuple[float, float] | None, wanted: str) -> bool:
+    """Whether people write such a quantity in this unit.
+
+    Args:    allowed: the contract's range, in the unit `wanted`.
+
+    >>> written("wk", (18, 110), "a"), written("d", (18, 110), "a"), written("wk", (20, 44), "wk")
+    (False, True, True)
+    """
+    if allowed is None or unit not in WRITTEN_S or not timed(wanted):
+        return True
+    return allowed[1] * conversion(wanted, "s", None)[0] <= WRITTEN_S[unit]
+
+
+def _years(given: Floats, outside: npt.NDArray[np.bool_], allowed: tuple[float, float] | None,
+           units: tuple[str, str, str | None]) -> bool:  # fmt: skip
+    """Whether years of the calendar stand where a time is wanted: most are outside, or within by a unit nobody writes.
+
+    A contract whose range begins in such a year wants years.
+    """
+    if allowed is None or not calendar(given) or not timed(units[1]):
+        return False
+    if allowed[0] * conversion(units[1], "a", None)[0] >= CALENDAR[0]:
+        return False
+    return float(outside.mean()) > MOST_OUTSIDE or not written(units[0], allowed, units[1])
+
+
+def _shaped(values: Floats, allowed: tuple[float, float]) -> bool:
+    """Whether values, in the contract's unit, are spread as patients are; by logarithms where the range is wide."""
+    (low, high), (first, last) = allowed, np.quantile(values, (0.1, 0.9))
+    if low > 0 and high / low >= WIDE and first > 0:
+        low, high, first, last = np.log(low), np.log(high), np.log(first), np.log(last)
+    return bool(last - first >= NARROW * (high - low))
 
 
 def _counts(values: Floats) -> dict[str, int]:
@@ -132,7 +197,7 @@ def _unit(given: Floats, outside: npt.NDArray[np.bool_], allowed: tuple[float, f
                 continue
             values = given * factor + offset
             share = float(np.mean((values >= allowed[0]) & (values <= allowed[1])))
-            if share >= most and unit != units[0]:
+            if share >= most and unit != units[0] and written(unit, allowed, units[1]) and _shaped(values, allowed):
                 if share > most or not best[0]:
                     best, most = (unit, analyte or ""), share
                 break

@@ -1,18 +1,22 @@
 """What the check advises: a column that failed for a reason is not called one that the hospital lacks, and so on."""
 
+import json
 from collections import Counter
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import pytest
 
-from consilium.core.gate import Gate
+from consilium.core.gate import TOLD, Gate
 from consilium.core.study import Study
-from consilium.data import quality
+from consilium.data import contract, quality
 from consilium.data.base import Table
 from consilium.data.contract import Column, Mapped
-from consilium.data.quality import Fit
+from consilium.data.mapping import Mapping
+from consilium.data.quality import Fit, Report
 from consilium.data.traps import Looks
+from unit.data.conftest import MAPPING, rows
 
 LACKING = "this hospital has no value"
 
@@ -94,3 +98,71 @@ def test_a_label_that_is_no_class_has_none_to_lack(study: Study) -> None:
     columns = {feature.id: Column(usable=40) for feature in study.contract.features}
     mapped = Mapped(Table({}, np.ones(40), np.arange(40) < 10), 40, 0, 0, columns, Column(usable=40))
     assert quality.check(counted, mapped).label.advice == ()
+
+
+def sexes(study: Study, given: dict[str, int], codes: dict[str, str], **gate: Any) -> Report:
+    """The check of a table in which so many patients have each code."""
+    mapping = deepcopy(MAPPING)
+    mapping["features"]["sex"]["codes"] = codes
+    cells = [code for code, count in given.items() for _ in range(count)]
+    each = (
+        (f"p{n}", str(20 + n % 60), f"{5 + n % 7}", f"{97 + n % 5}", code, str(n % 2)) for n, code in enumerate(cells)
+    )
+    table = rows(*each)
+    made = contract.apply(Mapping.model_validate(mapping), study.contract, study.evaluation, table)
+    return quality.check(study.model_copy(update={"min_patients": 1, "gate": Gate(**gate)}), made)
+
+
+@pytest.mark.parametrize("women", [1, 6, 9, 40])
+def test_a_category_that_nobody_has_beside_codes_without_meaning_blocks(study: Study, women: int) -> None:
+    """All women were unmapped, and fewer than ten of them blocked nothing."""
+    found = sexes(study, {"m": 160, "w": women}, {"f": "female", "m": "male"})
+    (told,) = (one for one in found.findings if one.where == "sex")
+    assert told.kind == "unmapped-codes" and told.blocks and not found.usable
+    assert "no patient is `female`" in told.words and "means `female`" in told.remedy
+    if women < 10:
+        assert (told.count, found.features[3].unmapped) == ("<10", {"(rare codes)": "<10"}), "how many is not told"
+    assert sexes(study, {"m": 160, "w": women}, {"f": "female", "m": "male"}, advisory=(*TOLD, "unmapped-codes")).usable
+    assert sexes(study, {"m": 160, "w": women}, {"w": "female", "m": "male"}).usable
+
+
+def test_of_codes_that_few_have_beside_a_category_that_few_have_no_number_is_told(study: Study) -> None:
+    """Whether it blocks says whether nobody has the category, and no more."""
+    codes = {"f": "female", "m": "male"}
+    for there in ((0,), range(1, 10)):
+        told = {
+            one
+            for f in there
+            for w in (1, 5, 9)
+            for one in sexes(study, {"m": 160 - w - f, "f": f, "w": w}, codes).findings
+            if one.where == "sex"
+        }
+        assert len(told) == 1 and told.pop().blocks is (there == (0,))
+
+
+def test_a_category_that_almost_nobody_has_blocks_beside_many_codes_without_meaning(study: Study) -> None:
+    many = sexes(study, {"m": 560, "w": 20, "f": 3}, {"f": "female", "m": "male"})
+    few = sexes(study, {"m": 560, "w": 4, "f": 3}, {"f": "female", "m": "male"})
+    for found, usable in ((many, False), (few, True)):
+        (told,) = (one for one in found.findings if one.where == "sex")
+        assert "fewer than 10 patients are `female`" in told.words and found.usable is usable
+
+
+def test_a_category_that_nobody_has_is_told_where_every_code_has_a_meaning(study: Study) -> None:
+    found = sexes(study, {"m": 160}, {"f": "female", "m": "male"})
+    (told,) = (one for one in found.findings if one.where == "sex")
+    assert (told.kind, told.blocks, told.words) == ("empty-category", False, "no patient is `female`") and found.usable
+    assert not sexes(study, {"m": 160}, {"f": "female", "m": "male"}, advisory=()).usable
+    assert not [one for one in sexes(study, {"m": 160, "f": 1}, {"f": "female", "m": "male"}).findings if one.where]
+
+
+def test_what_is_to_be_written_at_missing_keeps_what_stands_there(study: Study) -> None:
+    """Pasted in the place of what the mapping had, the code for missing that it knew was lost."""
+    cells = [*("0" for _ in range(15)), *("?" for _ in range(15)), *(str(5 + n % 40 / 10) for n in range(120)), "-9"]
+    mapping = deepcopy(MAPPING)
+    mapping["features"]["temp"]["missing"] = ["7"]
+    table = rows(*((f"p{n}", str(20 + n % 60), cell, "98.6", "12"[n % 2], str(n % 2)) for n, cell in enumerate(cells)))
+    made = contract.apply(Mapping.model_validate(mapping), study.contract, study.evaluation, table)
+    findings = quality.check(study.model_copy(update={"min_patients": 1}), made).findings
+    written = [json.loads(one.write) for one in findings if one.place == "features.glucose.missing"]
+    assert written == [["-9", "?"], ["-9", "?", "0"]], "and each next one what those before it said"

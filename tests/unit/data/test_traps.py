@@ -22,6 +22,7 @@ from consilium.data.findings import Finding
 from consilium.data.mapping import Mapping
 from consilium.data.quality import Report
 from consilium.data.tables import CsvSource
+from consilium.data.units import conversion
 
 DATA = Path(__file__).parents[4] / "shared/data/heart_disease"
 raw = pytest.mark.skipif(not DATA.is_dir(), reason="the raw files of UCI Heart Disease are not here")
@@ -78,9 +79,7 @@ def mended(mapping: dict[str, Any], findings: Iterator[Finding] | tuple[Finding,
         for key in above:
             inner = inner[key]
         new = yaml.safe_load(finding.write)
-        if isinstance(new, list):
-            inner[last] = [*inner.get(last, ["", *[]] if above == [] else []), *new]
-        elif isinstance(new, dict) and isinstance(inner.get(last), dict):
+        if isinstance(new, dict) and isinstance(inner.get(last), dict):
             inner[last] = {**inner[last], **new}
         else:
             inner[last] = new
@@ -106,7 +105,8 @@ def test_every_known_trap_is_found_with_its_remedy_and_no_other(
     zeros, marks, absent = set(), set(), set()
     for finding in found.findings:
         if finding.kind == "code-for-missing":
-            assert json.loads(finding.write) == ["0"] and finding.place == f"features.{finding.where}.missing"
+            assert "0" in json.loads(finding.write) and finding.place == f"features.{finding.where}.missing"
+            assert set(json.loads(finding.write)) <= {"0", "?"}
             zeros.add(finding.where)
         if '"?"' in finding.words and finding.write != "absent":
             assert json.loads(finding.write) == ["?"] and finding.place == f"features.{finding.where}.missing"
@@ -129,7 +129,9 @@ def test_every_known_trap_is_found_with_its_remedy_and_no_other(
         assert json.loads(finding.write) == {"0": 0, **dict.fromkeys("123456789", 1)}, "whichever there are"
     mended_kinds = {"code-for-missing", "not-a-number", "unmapped-codes", "label-codes", "no-values"}
     others = {(one.kind, one.where) for one in found.findings if one.kind not in mended_kinds}
-    assert not {kind for kind, _ in others} - {"sparse", "one-class"}, "a clean column is left in peace"
+    assert not {kind for kind, _ in others} - {"sparse", "one-class", "empty-category"}, (
+        "a clean column is left in peace"
+    )
 
 
 @raw
@@ -179,6 +181,11 @@ def test_zeros_of_an_even_distribution_are_no_code_and_a_far_code_is(
     ("g/dL", np.linspace(90, 160, 40), "g/dL", (3, 25), "haemoglobin", ("g/L", "")),
     ("mg/dL", np.linspace(70, 300, 40), "mg/dL", (40, 800), "glucose", ("", "")),
     ("m", np.linspace(150, 190, 40), "m", (0.4, 2.5), "height", ("cm", "")),
+    ("a", np.linspace(250, 1000, 40), "a", (18, 110), "age", ("mo", "")),
+    ("a", np.linspace(8000, 33000, 40), "a", (18, 110), "age", ("d", "")),
+    ("a", np.linspace(1000, 4500, 40) + 0.5, "a", (18, 110), "age", ("", "")),
+    ("mo", np.linspace(5, 100, 40), "mo", (1, 24), "age of the infant", ("wk", "")),
+    ("mmol/L", np.linspace(5.4, 5.7, 40), "mg/dL", (40, 800), "glucose in serum", ("", "")),
 ])  # fmt: skip
 def test_another_unit_is_named_where_it_alone_makes_sense(
     unit: str, given_: Any, wanted: str, allowed: tuple[float, float], about: str, found: tuple[str, str]
@@ -196,3 +203,48 @@ def test_only_what_looks_like_a_code_is_ever_named() -> None:
         np.append(body, [412.0, 999.0]), np.append(body, [412.0, 999.0]), (50, 300), ("1", "1", None), ""
     )
     assert looks.outside == {"999": 1} and looks.inside == {}
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["a", "mo", "wk", "d"]), st.sampled_from(["a", "mo", "d"]))
+def test_years_of_birth_are_no_ages_in_whichever_unit(seed: int, unit: str, wanted: str) -> None:
+    """In weeks, years of birth are ages from 36 to 39, well within the range of grown-ups: no unit is proposed."""
+    rng = np.random.default_rng(seed)
+    years = 2020 - np.clip(np.round(rng.normal(rng.uniform(35, 75), rng.uniform(5, 15), 80)), 18, 100)
+    allowed = tuple(float(end * conversion("a", wanted, None)[0]) for end in (18, 110))
+    values = years * conversion(unit, wanted, None)[0]
+    given_ = np.append(years, [9999.0, 9999.0])
+    looks = traps.look(
+        given_, np.append(values, [1e9, 1e9]), (allowed[0], allowed[1]), (unit, wanted, None), "age at visit"
+    )
+    assert looks.years and not looks.unit
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([("a", 1.0), ("mo", 12.0), ("d", 365.25)]))
+def test_ages_are_no_years_of_birth(seed: int, told: tuple[str, float]) -> None:
+    rng = np.random.default_rng(seed)
+    ages = np.clip(np.round(rng.normal(rng.uniform(35, 75), 15, 80)), 18, 100)
+    looks = traps.look(np.round(ages * told[1]), ages, (18, 110), (told[0], "a", None), "age at visit")
+    assert not looks.years
+
+
+def test_a_contract_that_wants_years_gets_years() -> None:
+    years = np.arange(1990.0, 2020.0)
+    assert not traps.look(years, years, (1980, 2030), ("a", "a", None), "year of diagnosis").years
+
+
+def test_years_of_birth_are_told_with_what_to_do_and_nothing_to_paste(tmp_path: Path) -> None:
+    wanted = study(PLAUSIBLE).model_copy(update={"min_patients": 1})
+    features = {one.id: "absent" for one in wanted.contract.features} | {"age": {"column": "born", "unit": "wk"}}
+    lines = [f"{1925 + n % 60},{n % 2}" for n in range(80)]
+    (tmp_path / "t.csv").write_text("\n".join(["born,sick", *lines, ""]))
+    given_ = Mapping.model_validate(
+        {**naive("va"), "source": {"type": "csv", "path": "t.csv"}, "features": features,
+         "label": {"column": "sick", "codes": {"0": 0, "1": 1}}}
+    )  # fmt: skip
+    rows = CsvSource(given_.source, tmp_path).rows()
+    report = quality.check(wanted, contract.apply(given_, wanted.contract, wanted.evaluation, rows))
+    (told,) = (one for one in report.findings if one.where == "age")
+    assert (told.kind, told.count, told.blocks, told.write) == ("unit", 80, True, "")
+    assert "years of birth" in told.words and "AS age" in told.remedy and not report.usable
