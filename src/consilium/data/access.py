@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from consilium.core.errors import DataUnusable, MappingInvalid
+from consilium.data.databases import expanded
 from consilium.data.servers import AccessPart, SmartPart
-from consilium.data.tables import expanded
 from consilium.data.web import Web
 
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

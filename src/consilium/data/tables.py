@@ -1,6 +1,5 @@
 """CSV, Parquet and SQL tables, read as text through DuckDB or SQLAlchemy. Read-only: one SELECT, nothing else."""
 
-import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,11 +9,11 @@ from typing import Any
 import duckdb
 
 from consilium.core.errors import DataUnusable, MappingInvalid
-from consilium.data import whole
+from consilium.data import databases, whole
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
 from consilium.data.flaws import ENCODINGS, flaw
-from consilium.data.mapping import TableSource
+from consilium.data.mapping import EXAMPLES, TableSource
 
 OFFLINE = {"autoinstall_known_extensions": "false"}
 """DuckDB fetches nothing from the network."""
@@ -49,6 +48,11 @@ def file_of(source: TableSource, folder: Path) -> Path:
     path = (folder / source.path).resolve()
     if not path.is_file():
         raise DataUnusable(f"there is no file {source.path} beside the mapping", "correct source.path")
+    if databases.is_sqlite(path):
+        raise MappingInvalid(
+            f"source.path: {source.path} is a file of SQLite",
+            f'write `source: {{type: sql, url: "sqlite:///{source.path}", query: "SELECT ..."}}`',
+        )
     return path
 
 
@@ -159,6 +163,7 @@ def _picked(name: str, kind: str) -> str:
 
 
 def _duckdb(query: str, name: str | None, database: str = ":memory:", begun: Begun = lambda cut: None) -> Answer:
+    """Raises: DataUnusable: of a query of ours nothing is told; of the hospital's own, which name is not there."""
     try:
         with duckdb.connect(database, read_only=database != ":memory:", config=OFFLINE) as connection:
             begun(connection.interrupt)
@@ -167,6 +172,8 @@ def _duckdb(query: str, name: str | None, database: str = ":memory:", begun: Beg
     except duckdb.ParserException as error:
         raise DataUnusable("the query is none that DuckDB knows", "correct source.query") from error
     except (duckdb.Error, ValueError, OverflowError) as error:  # of a damaged file: names that are no text, too
+        if database != ":memory:" and (lacks := databases.lacking(error)):
+            raise _lacking(lacks) from error
         kind = type(error).__name__
         remedy = "check path, delimiter, header and query; if they are right, the file may have been cut: fetch it anew"
         if "pytz" in str(error):
@@ -174,16 +181,32 @@ def _duckdb(query: str, name: str | None, database: str = ":memory:", begun: Beg
         raise DataUnusable(f"{name or 'the query'} cannot be read ({kind})", remedy) from error
 
 
+def _lacking(words: str) -> DataUnusable:
+    return DataUnusable(
+        f"source.query: the database has {words}", "correct the query; check that source names the right database"
+    )
+
+
 class SqlSource:
     """One SELECT on a DuckDB file (`path`) or on a database (`url`, SQLAlchemy)."""
 
     def __init__(self, source: TableSource, folder: Path) -> None:
+        if (source.path is None) == (source.url is None):
+            raise MappingInvalid(
+                "source.url: a source of type sql needs the path of a DuckDB file (`path`), or the `url` of a database",
+                f"name one of both, such as {EXAMPLES['sql']}",
+            )
         if not source.query:
-            raise MappingInvalid("source.query: a source of type sql needs one SELECT statement")
+            raise MappingInvalid(
+                "source.query: a source of type sql needs one SELECT statement", f"such as {EXAMPLES['sql']}"
+            )
         self._query = one_select(source.query)
-        self._file = str(file_of(source, folder)) if source.url is None else None
-        self._name = f"{source.path}, by source.query,"
-        self._url = expanded(source.url) if source.url else None
+        self._file = str(file_of(source, folder)) if source.path is not None else None
+        self._url = databases.expanded(source.url) if source.url is not None else ""
+        self._at = databases.found(self._url, folder)
+        if self._at is not None and self._url.startswith("duckdb"):
+            self._file, self._at = str(self._at.resolve()), None
+        self._name = f"{source.path or Path(str(self._file)).name}, by source.query,"
         self._limit_s = source.time_limit_s
 
     def _fetch(self, query: str) -> Answer:
@@ -201,15 +224,14 @@ class SqlSource:
     def _asked(self, query: str, begun: Begun) -> Answer:
         if self._file is not None:
             return _duckdb(query, self._name, self._file, begun)
-        from sqlalchemy import create_engine, text
+        from sqlalchemy import text
         from sqlalchemy.exc import SQLAlchemyError
 
-        assert self._url is not None
         try:
-            engine = create_engine(self._url)
+            engine = databases.engine(self._url, self._at)
             with engine.connect() as connection:  # closed without commit: whatever it was, it is rolled back
-                if connection.dialect.name == "sqlite":
-                    _pages(connection.exec_driver_sql("PRAGMA page_size").scalar_one(), engine.url.database)
+                if self._at is not None:
+                    _pages(connection.exec_driver_sql("PRAGMA page_size").scalar_one(), self._at)
                 if connection.dialect.name in READ_ONLY:
                     connection.execute(text(READ_ONLY[connection.dialect.name]))
                 if connection.dialect.name == "postgresql":  # the server ends by itself what nobody waits for
@@ -224,6 +246,8 @@ class SqlSource:
             OverflowError,
             TypeError,
         ) as error:  # a port that is no number
+            if lacks := databases.lacking(error):
+                raise _lacking(lacks) from error
             kind = type(error).__name__
             raise DataUnusable(
                 f"the database cannot be read ({kind})", "check source.url, its driver and the query"
@@ -238,10 +262,9 @@ class SqlSource:
         return rows_of(*self._fetch(self._query))
 
 
-def _pages(size: int, database: str | None) -> None:
+def _pages(size: int, path: Path) -> None:
     """That a file of SQLite ends where a page does: of one that was cut, the rest of the last page reads as NULL."""
-    path = Path(database or "")
-    if path.is_file() and path.stat().st_size % size:
+    if path.stat().st_size % size:
         raise DataUnusable("the database's file was cut", whole.ANEW)
 
 
@@ -253,15 +276,3 @@ def one_select(query: str, where: str = "source.query") -> str:
             f"{where}: only one SELECT statement is allowed", "write a view in your database if it needs more"
         )
     return bare
-
-
-def expanded(url: str) -> str:
-    """A URL with what the environment has for each ${NAME}. Raises: MappingInvalid."""
-
-    def value(found: re.Match[str]) -> str:
-        name = found.group(1)
-        if name not in os.environ:
-            raise MappingInvalid(f"source.url: the environment has no {name}", "set it for the agent")
-        return os.environ[name]
-
-    return re.sub(r"\$\{(\w+)\}", value, url)

@@ -8,6 +8,7 @@ from consilium import yamlfile
 from consilium.core.errors import MappingInvalid
 from consilium.core.ids import Digest, canonical, digest
 from consilium.core.study import Plan
+from consilium.data import databases
 from consilium.data.mapping import Mapping
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal
@@ -40,7 +41,9 @@ def asked(path: Path) -> Asked:
 def _asked(path: Path, _: int) -> Asked:
     found = yamlfile.load(path, Mapping, MappingInvalid)
     table = found.source
-    place = str((path.parent / table.path).resolve()) if table.path else ""
+    file = databases.place(table.url or "", path.parent) if "${" not in (table.url or "") else None
+    at = path.parent / table.path if table.path else file
+    place, url = "" if at is None else str(at.resolve()), (table.url or "") if file is None else ""
     views = [[name, str((path.parent / file).resolve())] for name, file in sorted(table.views.items())]
     beside = [views] if views else []
     if table.fhir is not None:
@@ -52,5 +55,5 @@ def _asked(path: Path, _: int) -> Asked:
         beside.append([[key, str(value)] for key, value in table.omop.model_dump(mode="json").items()])
     for name, part in sorted(found.records.items()):
         beside.append([[name, str(part.model_dump(mode="json"))]])
-    source = digest(canonical([table.type, place, table.url or "", table.query or "", *beside]))
+    source = digest(canonical([table.type, place, url, table.query or "", *beside]))
     return Asked(source, digest(canonical([found.label.column])), found.patients or "")

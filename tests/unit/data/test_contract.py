@@ -10,13 +10,14 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from consilium import plugins
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.core.study import Study
 from consilium.data import contract
 from consilium.data.base import Rows
 from consilium.data.cohort import held_out
 from consilium.data.contract import Mapped
-from consilium.data.mapping import Mapping, load
+from consilium.data.mapping import EXAMPLES, KEYS, Mapping, TableSource, load
 from unit.data.conftest import COLUMNS, MAPPING, rows
 
 fixture = settings(
@@ -174,6 +175,21 @@ BAD: dict[str, tuple[list[str], Any, str]] = {
     "a meaning that is none": (["features", "sex", "codes"], {"1": "man"}, "'man' is none of female, male"),
     "no codes of the label": (["label"], {"column": "SICK"}, "which code means 0"),
     "an unknown key": (["colour"], "red", "unknown key"),
+    "a type of source that is none, and a key that none has": (
+        ["source"],
+        {"type": "sqlite", "file": "t.db"},
+        r"mapping.yaml:\d+: source.type: 'sqlite': .*must be one of csv, .*type sql is written \{type: sql, url: .sqlite:///",
+    ),
+    "a key that this type has not": (
+        ["source"],
+        {"type": "sql", "path": "t.duckdb", "table": "visits"},
+        r"mapping.yaml:\d+: source.table: .*it takes url, path, query, time_limit_s, such as \{type: sql",
+    ),
+    "a query of a file": (
+        ["source"],
+        {"type": "csv", "path": "t.csv", "query": "SELECT 1"},
+        "source.query: .*type csv",
+    ),
     "both a key and none": (["patient"], {"column": "id", "row": True}, "give `column: NAME`, or"),
 }
 
@@ -206,3 +222,22 @@ def test_a_unit_that_cannot_be_converted_is_told_with_its_feature(study: Study) 
     features["glucose"]["unit"] = "mm[Hg]"
     with pytest.raises(MappingInvalid, match=r"features\.glucose\.unit: 'mm\[Hg\]' cannot be converted"):
         apply(study, rows(("p", "50", "5", "98.6", "1", "1")), features=features)
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_each_type_of_source_has_an_example_that_is_one(kind: str) -> None:
+    example = yaml.safe_load(EXAMPLES[kind])
+    assert TableSource.model_validate(example).type == kind and set(example) - {"type"} <= set(KEYS[kind])
+
+
+def test_every_key_of_a_source_belongs_to_a_type() -> None:
+    assert {key for keys in KEYS.values() for key in keys} == set(TableSource.model_fields) - {"type"}
+    assert KEYS.keys() == EXAMPLES.keys() == plugins.names("consilium.sources").keys()
+
+
+@pytest.mark.parametrize(("several", "told"), [(1, "<10 patients"), (9, "<10 patients"), (12, "12 patients")])
+def test_how_many_patients_have_several_rows_is_told_and_few_are_hidden(study: Study, several: int, told: str) -> None:
+    one = [(f"p{number}", "50", "5", "98.6", "1", "1") for number in range(20)]
+    with pytest.raises(DataUnusable, match=f"^{told} have more than one row") as error:
+        apply(study, rows(*one, *one[:several], *one[:several]))
+    assert "GROUP BY" in error.value.remedy

@@ -15,14 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.exc import OperationalError
 
 from consilium import plugins
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
+from consilium.data import databases
 from consilium.data.base import Rows, source
 from consilium.data.mapping import TableSource
 from consilium.data.tables import CsvSource, ParquetSource, SqlSource
 from e2e.processes import until
 
+MARK = "MUSTERMANN-4711"
 ROWS = {"id": ["p1", "p2", "p3"], "age": ["50", "61", None], "note": ["a,b", 'say "no"', "line\nbreak"]}
 
 
@@ -223,7 +226,6 @@ def test_nothing_is_guessed_about_quotes_and_comments(tmp_path: Path) -> None:
     assert csv(tmp_path, "id,age\n#p1,50\n'p2',61\n").columns["id"] == ["#p1", "'p2'"]
 
 
-MARK = "MUSTERMANN-4711"
 BROKEN: dict[str, Callable[[Path], object]] = {
     "csv with a line too long": lambda folder: csv(folder, f"id,age\np1,50\np2,61,{MARK}\n"),
     "csv with a quote left open": lambda folder: csv(folder, f'id,age\n"{MARK},50\n'),
@@ -265,7 +267,8 @@ def test_a_source_without_its_parts_says_which(tmp_path: Path) -> None:
         (CsvSource, {"type": "csv"}, "needs the path"),
         (CsvSource, {"type": "csv", "path": "none.csv"}, "no file none.csv"),
         (SqlSource, {"type": "sql", "path": "none.duckdb"}, "needs one SELECT"),
-        (SqlSource, {"type": "sql", "query": "SELECT 1"}, "needs the path"),
+        (SqlSource, {"type": "sql", "query": "SELECT 1"}, "needs the path of a DuckDB file"),
+        (SqlSource, {"type": "sql", "query": "SELECT 1", "path": "t", "url": "sqlite:///t"}, "name one of both"),
     ]
     for kind, given_, words in bad:
         with pytest.raises(ConsiliumError, match=words):
@@ -273,8 +276,81 @@ def test_a_source_without_its_parts_says_which(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("1,2\n")
     with pytest.raises(MappingInvalid, match="name the columns"):
         CsvSource(TableSource(type="csv", path="t.csv", header=False), tmp_path)
-    with pytest.raises(MappingInvalid, match="'paper' is none of csv"):
-        source(TableSource(type="paper"), tmp_path, plugins.names("consilium.sources"))
+    with pytest.raises(MappingInvalid, match="'csv' is none of sql"):
+        source(TableSource(type="csv"), tmp_path, {"sql": plugins.names("consilium.sources")["sql"]})
+
+
+URLS = ["sqlite:///t.sqlite", "sqlite:///sub/../t.sqlite", "sqlite+pysqlite:///t.sqlite?timeout=3",
+        "sqlite:///file:t.sqlite?uri=true", "duckdb:///t.duckdb"]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_the_url_of_a_file_begins_at_the_mapping_as_a_path_does(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "it's 100% (a folder)#1"
+    (folder / "sub").mkdir(parents=True)
+    sqlite(folder), duck(folder)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    query = "SELECT * FROM patients ORDER BY id"
+    assert SqlSource(TableSource(type="sql", url=url, query=query), folder).rows().columns == ROWS
+    wrong = url.replace("t.", "none.")
+    with pytest.raises(DataUnusable, match=r"there is no database .*none\.(sqlite|duckdb)") as told:
+        SqlSource(TableSource(type="sql", url=wrong, query=query), folder).rows()
+    assert "the folder of the mapping" in told.value.remedy
+    assert not list(elsewhere.iterdir()) and len(list(folder.iterdir())) == 3, "no empty database was made"
+
+
+def test_a_database_is_opened_for_reading_alone(tmp_path: Path) -> None:
+    path = sqlite(tmp_path)
+    engine = databases.engine(f"sqlite:///{path}", path)
+    with engine.connect() as connection, pytest.raises(OperationalError, match="readonly database"):
+        connection.exec_driver_sql("CREATE TABLE t (x)")
+    path.unlink()
+    with pytest.raises(OperationalError, match="unable to open"):
+        databases.engine(f"sqlite:///{path}", path).connect()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("make", [by_url, by_path])
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [("SELECT * FROM patienten", "no table patienten"), ("SELECT age, born FROM patients", "no column born"),
+     ("SELECT p.* FROM patients AS p JOIN labs USING (id)", "no table labs"),
+     (f"SELECT * FROM patients WHERE note = '{MARK}' AND FROM", "")],
+)  # fmt: skip
+def test_what_a_query_names_that_is_not_there_is_told_and_nothing_else_of_the_drivers(
+    tmp_path: Path, make: Callable[[Path, str], SqlSource], query: str, told: str
+) -> None:
+    sqlite(tmp_path), duck(tmp_path)
+    with pytest.raises(DataUnusable) as error:
+        make(tmp_path, query).rows()
+    assert MARK not in str(error.value)
+    assert (error.value.message == f"source.query: the database has {told}") is bool(told)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [('relation "labs" does not exist\nLINE 1: SELECT * FROM labs', "no table labs"),
+     ("column p.born does not exist", "no column p.born"),
+     ("(1146, \"Table 'ward.labs' doesn't exist\")", "no table ward.labs"),
+     ("(1054, \"Unknown column 'born' in 'SELECT'\")", "no column born"),
+     (f'invalid input syntax for type integer: "relation {MARK} does not exist"', ""),
+     (f"Conversion Error: Could not convert string 'no such table: {MARK}' to INT32", "")],
+)  # fmt: skip
+def test_of_a_drivers_words_only_how_they_begin_counts(said: str, told: str) -> None:
+    assert databases.lacking(ValueError(said)) == told
+
+
+@pytest.mark.parametrize("kind", ["sql", "csv", "parquet"])
+def test_a_file_of_sqlite_as_a_path_says_what_to_write(tmp_path: Path, kind: str) -> None:
+    sqlite(tmp_path)
+    query = {"query": "SELECT 1 AS one"} if kind == "sql" else {}
+    with pytest.raises(MappingInvalid, match="a file of SQLite") as told:
+        source(TableSource(type=kind, path="t.sqlite", **query), tmp_path, plugins.names("consilium.sources"))
+    assert 'url: "sqlite:///t.sqlite"' in told.value.remedy
 
 
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT sum(x) AS x FROM n"
@@ -286,6 +362,8 @@ def test_a_query_that_hangs_is_given_up(tmp_path: Path, place: str) -> None:
     file = tmp_path / "t.db"
     if place == "path":
         duckdb.connect(str(file)).close()
+    else:
+        file.touch()
     where = {"path": "t.db"} if place == "path" else {"url": f"sqlite:///{file}"}
     source = SqlSource(TableSource(type="sql", **where, query=ENDLESS, time_limit_s=0.5), tmp_path)
     began, before = time.monotonic(), threading.active_count()

@@ -14,13 +14,13 @@ from consilium.data import base
 from consilium.data.access import authority, signed
 from consilium.data.base import Asked, Rows, Source
 from consilium.data.clock import Clock
+from consilium.data.counts import hidden
+from consilium.data.databases import expanded
 from consilium.data.dicom import dicomweb
 from consilium.data.dicom.images import Found, read
 from consilium.data.dicom.kept import Images, key_of, veiled
 from consilium.data.extracts import Extract, held
-from consilium.data.findings import hidden
 from consilium.data.mapping import TableSource
-from consilium.data.tables import expanded
 from consilium.data.web import Web
 
 WHERE, FILE = "source.url", "Images.npz"

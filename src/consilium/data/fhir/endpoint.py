@@ -13,11 +13,11 @@ from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.ids import canonical, digest
 from consilium.data.access import authority, signed
 from consilium.data.clock import Clock
+from consilium.data.databases import expanded
 from consilium.data.extracts import Extract, held
 from consilium.data.fhir.bulk import Export, export
 from consilium.data.fhir.search import search
 from consilium.data.servers import FhirPart
-from consilium.data.tables import expanded
 from consilium.data.web import Web
 
 WHERE = "source.url"

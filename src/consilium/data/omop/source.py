@@ -6,6 +6,7 @@ from pathlib import Path
 
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.data.base import Rows
+from consilium.data.databases import expanded
 from consilium.data.mapping import TableSource
 from consilium.data.omop.cohorts import Cohort
 from consilium.data.omop.database import Database, Duck, Postgres
@@ -13,7 +14,7 @@ from consilium.data.omop.definition import PERSON, ColumnPart
 from consilium.data.omop.features import Column, Index, known, texts
 from consilium.data.omop.tables import check
 from consilium.data.omop.vocabulary import Item, load_set
-from consilium.data.tables import expanded, file_of
+from consilium.data.tables import file_of
 
 
 class OmopSource:

@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from consilium.core.errors import DataUnusable, MappingInvalid, NotFound
-from consilium.data.mapping import TableSource, normal
+from consilium.data import databases
+from consilium.data.mapping import EXAMPLES, TableSource, normal
 from consilium.data.proposal.profile import LOOKED, MOMENT
-from consilium.data.tables import OFFLINE, expanded
+from consilium.data.tables import OFFLINE, one_select
 from consilium.data.traps import placeholder
 
 TEXT = (".csv", ".tsv", ".txt", ".data", ".dat", ".csv.gz", ".tsv.gz", ".txt.gz")
 BOOKS = (".xlsx", ".xlsm")
 DUCKDB = (".duckdb", ".ddb")
-SQLITE = b"SQLite format 3\x00"
 DELIMITERS = (",", ";", "\t", "|")
+HERE = "the folder in which this is typed"
 HEAD = 64 << 20
 """Bytes of a file that are looked at to tell how it is written."""
 FIRST = 200
@@ -36,17 +37,21 @@ class Found:
     kept: Callable[[Sequence[str]], TableSource]
 
 
-def tables(where: str, columns: Sequence[str] = ()) -> list[Found]:
-    """All tables at a path or a URL, by title.
+def tables(where: str, columns: Sequence[str] = (), query: str = "") -> list[Found]:
+    """All tables at a path or a URL, by title; or the one that a query makes of a database.
 
     Args:    columns: names for those of a text file without a header.
     Raises:  NotFound: nothing is there.   MappingInvalid: a driver or a reader is missing.   DataUnusable.
     """
-    if "://" in where:
-        return _of_url(where)
-    path = Path(where).expanduser().absolute()
+    if "://" in where and not where.startswith("duckdb"):
+        url = _rooted(where)
+        return [_asked(TableSource(type="sql", url=url, query=one_select(query, "--query")))] if query else _of_url(url)
+    at = databases.found(databases.expanded(where), Path.cwd(), HERE) if "://" in where else None
+    path = (at or Path(where).expanduser()).absolute()
     if not path.exists():
         raise NotFound(f"there is nothing at {where}", "give a file, a folder, or the URL of a database")
+    if query:
+        return [_asked(_database(path, one_select(query, "--query")))]
     files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
     found = [one for file in files for one in _of_file(file, columns, alone=not path.is_dir())]
     if not found:
@@ -60,15 +65,42 @@ def _of_file(path: Path, columns: Sequence[str], *, alone: bool) -> list[Found]:
         return [_file(path.name, TableSource(type="parquet", path=str(path)))]
     if name.endswith(BOOKS):
         return _sheets(path)
-    with path.open("rb") as file:
-        begins = file.read(len(SQLITE))
-    if begins == SQLITE:
+    if databases.is_sqlite(path):
         return _of_url(f"sqlite:///{path}")
-    if name.endswith(DUCKDB) or begins[8:12] == b"DUCK":
+    if _is_duckdb(path):
         return _of_duckdb(path)
     if name.endswith(TEXT) or alone:
         return [_file(path.name, text_source(path, columns))]
     return []
+
+
+def _is_duckdb(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(12)[8:] == b"DUCK" or path.name.casefold().endswith(DUCKDB)
+
+
+def _rooted(url: str) -> str:
+    """The URL of a database; of one that is a file, which is typed from where one is, from the root on."""
+    full = databases.expanded(url)
+    at = databases.found(full, Path.cwd(), HERE)
+    if at is None or databases.place(full, Path("/")) == at:
+        return url
+    return f"{url.partition('://')[0]}:///{at.absolute()}"
+
+
+def _database(path: Path, query: str) -> TableSource:
+    """A query of a file. Raises: MappingInvalid: it is no database."""
+    if path.is_file() and databases.is_sqlite(path):
+        return TableSource(type="sql", url=f"sqlite:///{path}", query=query)
+    if path.is_file() and _is_duckdb(path):
+        return TableSource(type="sql", path=str(path), query=query)
+    raise MappingInvalid("--query is for a database", f"a source with a query is written {EXAMPLES['sql']}")
+
+
+def _asked(source: TableSource) -> Found:
+    """What a query gives, of which no more is asked than is looked at."""
+    first = f"SELECT * FROM ({source.query}) AS asked LIMIT {LOOKED}"  # noqa: S608  the hospital's own query
+    return Found("the answer to the query", source.model_copy(update={"query": first}), lambda used: source)
 
 
 def _file(title: str, source: TableSource) -> Found:
@@ -190,7 +222,7 @@ def _quoted(name: str) -> str:
 
 def _of_url(url: str) -> list[Found]:
     """Tables and views of a database, of which no more is asked than is looked at."""
-    from sqlalchemy import column, create_engine, inspect, literal_column, select, table
+    from sqlalchemy import column, inspect, literal_column, select, table
     from sqlalchemy.exc import SQLAlchemyError
 
     if (secret := re.search(r"://[^/@]*:([^@]*)@", url)) and not re.fullmatch(r"\$\{\w+\}", secret[1]):
@@ -199,7 +231,8 @@ def _of_url(url: str) -> list[Found]:
             "put it into the environment, and write ${NAME} in its place, within single quotes",
         )
     try:
-        engine = create_engine(expanded(url))
+        full = databases.expanded(url)
+        engine = databases.engine(full, databases.found(full, Path("/")))
         inspector = inspect(engine)
         names = sorted({*inspector.get_table_names(), *inspector.get_view_names()})
     except (SQLAlchemyError, ImportError) as error:
@@ -207,7 +240,7 @@ def _of_url(url: str) -> list[Found]:
         raise DataUnusable(f"the database cannot be read ({kind})", "check the URL and its driver") from error
 
     def said(statement: Any) -> str:
-        return " ".join(str(statement.compile(engine, compile_kwargs={"literal_binds": True})).split("\n"))
+        return str(statement.compile(engine, compile_kwargs={"literal_binds": True})).replace(" \n", " ")
 
     def made(name: str) -> Found:
         def kept(used: Sequence[str]) -> TableSource:
