@@ -1,16 +1,44 @@
 """The tutorial is true: exactly its blocks, in their order, in a fresh folder, give what the page says."""
 
+import sqlite3
+import subprocess
+import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
 
+from consilium import studyfile
+from consilium.site import tables
 from docs.pages import ROOT, blocks, missing, outputs
+
+PAGE = ROOT / "docs" / "tutorial" / "first-study.md"
 
 
 @pytest.mark.long
 def test_the_first_study_runs_as_it_is_written(tmp_path: Path) -> None:
-    told = blocks(ROOT / "docs" / "tutorial" / "first-study.md")
+    told = blocks(PAGE)
     said = outputs(told, tmp_path)
     wrong = {f"line {block.line}": lines for block, lines in missing(told, said)}
     assert not wrong, "\n".join(f"{where}: not seen: {line}" for where, lines in wrong.items() for line in lines)
     assert (tmp_path / "diabetes.safetensors").stat().st_size > 0
+
+
+def test_the_hospital_with_a_database_has_the_ages_and_labels_of_first_visits(tmp_path: Path) -> None:
+    """Its query gives what Python makes of the two tables."""
+    files = {block.title: block.text for block in blocks(PAGE) if block.title}
+    for name in ("study.yaml", "ward.py", "data/east/mapping.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(files[name])
+    subprocess.run([sys.executable, "ward.py"], cwd=tmp_path, check=True)
+    study, mapping = studyfile.read(tmp_path / "study.yaml"), tmp_path / "data/east/mapping.yaml"
+    assert tables.check(study, mapping).usable
+    found = tables.mapped(study, mapping).table
+    with sqlite3.connect(tmp_path / "data/east/ward.db") as database:
+        born = dict(database.execute("SELECT nr, born FROM persons"))
+        visits = {nr: (day, grade) for nr, day, grade in database.execute(
+            "SELECT nr, day, grade FROM visits ORDER BY day DESC")}  # fmt: skip
+    database.close()
+    ages = [(date.fromisoformat(visits[nr][0]) - date.fromisoformat(born[nr])).days // 365.25 for nr in sorted(born)]
+    assert sorted(found.columns["age"]) == sorted(ages)
+    assert found.label.sum() == sum(grade > 0 for _, grade in visits.values())

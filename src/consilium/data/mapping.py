@@ -129,7 +129,9 @@ class TableSource(Part):
             such = f"; a source of type {meant} is written {EXAMPLES[meant]}" if meant else ""
             raise ValueError(f"`type` must be one of {', '.join(known)}{such}")
         takes = KEYS.get(kind, tuple(given))
-        unset = {key: (one.get_default(), None, [], {}) for key, one in cls.model_fields.items()}
+        unset: dict[str, tuple[Any, ...]] = {
+            key: (one.get_default(), None, [], {}) for key, one in cls.model_fields.items()
+        }
         strange = [key for key in given if key not in ("type", *takes) and given[key] not in unset.get(key, ())]
         if strange:
             raise ValueError(

@@ -29,10 +29,11 @@ LIKELY = 0.5
 
 @dataclass(frozen=True)
 class Draft:
-    """What is proposed from one table. elsewhere: what the others have that this one lacks."""
+    """What is proposed from one table. others: titles of those beside it.   elsewhere: what they have that it lacks."""
 
     table: "Found"
     of: "Proposals"
+    others: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
 
@@ -42,6 +43,7 @@ class Draft:
 @click.option("--study-file", type=Existing, help="A study file, instead of a study that was offered here.")
 @click.option("--source", required=True, help="File, folder or database (SQLAlchemy URL, ${NAME} for its password).")
 @click.option("--table", help="Which file, sheet or table, where there are several. Default: the one that fits best.")
+@click.option("--query", default="", help="Of a database: one SELECT, such as a JOIN, that gives one row per patient.")
 @click.option("--columns", default="", help="Names of the columns, with commas, of a text file without a header.")
 @click.option("--opt-out", type=Existing, help="List of patients who are left out: nothing else is looked at of them.")
 @click.option(
@@ -51,8 +53,8 @@ class Draft:
 @home_option
 @json_option
 def map_(
-    study: str | None, study_file: Path | None, source: str, table: str | None, columns: str, opt_out: Path | None,
-    output: Path | None, home: Path, as_json: bool,
+    study: str | None, study_file: Path | None, source: str, table: str | None, query: str, columns: str,
+    opt_out: Path | None, output: Path | None, home: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Propose a mapping from the hospital's own tables to the contract of STUDY, for a person to confirm.
 
@@ -62,7 +64,7 @@ def map_(
     """
     if (study is None) == (study_file is None):
         raise click.UsageError("give either STUDY or --study-file")
-    from consilium.data.findings import MIN_CELL
+    from consilium.data.counts import MIN_CELL
     from consilium.data.proposal import document
     from consilium.durable import replace_file
 
@@ -75,17 +77,18 @@ def map_(
         raise Conflict(f"there is a mapping {path} already", "name another file with --output, or move it away")
     if contract.image is not None:
         raise Invalid("images are not proposed for", "write the mapping; the page of images says how")
-    draft = drafted(contract, source, table, [one.strip() for one in columns.split(",") if one.strip()], least, opt_out)
+    named = [one.strip() for one in columns.split(",") if one.strip()]
+    draft = drafted(contract, source, table, named, least, opt_out, query)
     confirmed: set[str] = set()
     if sys.stdin.isatty() and not as_json:
         of, confirmed = questions.asked(draft.table.title, draft.of, least)
         draft = replace(draft, of=of)
     used = [one.chosen.column for one in draft.of.of if one.chosen]
     kept = draft.table.kept(sorted({*used, *filter(None, [draft.of.key])}))
-    if kept.path is not None:
-        kept = kept.model_copy(update={"path": document.beside(kept.path, path.parent)})
+    moved = {key: document.beside(value, path.parent) for key in ("path", "url") if (value := getattr(kept, key))}
+    kept = kept.model_copy(update=moved)
     out = document.beside(str(opt_out.absolute()), path.parent) if opt_out else None
-    text = document.document(draft.of, contract, kept, draft.table.title, confirmed, draft.elsewhere, out)
+    text = document.document(draft.of, contract, kept, draft.table.title, confirmed, draft.others, draft.elsewhere, out)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, text.encode())
     waiting = [place for place in document.places(draft.of) if place not in confirmed]
@@ -93,8 +96,9 @@ def map_(
 
 
 def drafted(
-    contract: "Contract", source: str, table: str | None, columns: list[str], least: int, opt_out: Path | None = None
-) -> Draft:
+    contract: "Contract", source: str, table: str | None, columns: list[str], least: int, opt_out: Path | None = None,
+    query: str = "",
+) -> Draft:  # fmt: skip
     """The proposal of the table that fits best; of several, what the others have is told.
 
     Raises: NotFound: there is no table, or too many.   MappingInvalid, DataUnusable: what cannot be read.
@@ -106,7 +110,7 @@ def drafted(
     from consilium.data.proposal.survey import tables
 
     out = opted_out(opt_out) if opt_out else frozenset[str]()
-    every = tables(source, columns)
+    every = tables(source, columns, query)
     chosen = [one for one in every if table in (None, one.title, one.title.rpartition(", ")[2])]
     names = ", ".join(one.title for one in every[:MOST])
     if not chosen:
@@ -125,8 +129,9 @@ def drafted(
     if not drafts:
         raise Invalid(f"none of the tables can be read: {'; '.join(lost)}", "name one with --table")
     best = max(drafts, key=lambda one: one.of.score)
-    others = tuple(_elsewhere(best, [one for one in drafts if one is not best]))
-    return replace(best, elsewhere=others, passed_over=tuple(lost))
+    elsewhere = tuple(_elsewhere(best, [one for one in drafts if one is not best]))
+    others = tuple(one.title for one in every if one is not best.table)
+    return replace(best, others=others, elsewhere=elsewhere, passed_over=tuple(lost))
 
 
 def _left(contract: "Contract", rows: "Rows", out: frozenset[str]) -> "Rows":
@@ -150,15 +155,16 @@ def _elsewhere(best: Draft, others: list[Draft]) -> list[str]:
         for one in draft.of.of:
             if one.want.place in lacking and one.chosen is not None and one.chosen.likeness >= LIKELY:
                 found.append(f"{one.want.place} could be {one.chosen.column} of {draft.table.title}")
-    return [f"{one}: join it to one row per patient by a view or a query" for one in found]
+    return found
 
 
 def _fact(draft: Draft, path: Path, waiting: list[str]) -> dict[str, Any]:
-    from consilium.data.findings import hidden
+    from consilium.data.counts import hidden
 
     return {
         "mapping": str(path), "table": draft.table.title, "rows": hidden(draft.of.rows), "patient": draft.of.key,
-        "proposals": [_line(one) for one in draft.of.of], "unconfirmed": waiting, "elsewhere": list(draft.elsewhere),
+        "proposals": [_line(one) for one in draft.of.of], "unconfirmed": waiting, "others": list(draft.others),
+        "elsewhere": list(draft.elsewhere),
         "passed_over": list(draft.passed_over),
     }  # fmt: skip
 
@@ -176,6 +182,12 @@ def _words(draft: Draft, path: Path, waiting: list[str], study: str) -> None:
     from consilium.site import showing
 
     showing.table([_line(one) for one in draft.of.of], ("what", "proposed", "confidence", "why", "to do", "or"))
+    if draft.others:
+        click.echo(
+            f"One table serves: {draft.table.title}, and not {', '.join(draft.others[:MOST])}. Where the study needs "
+            "columns of several, make a view that joins them to one row per patient and name it with --table, or give "
+            "the SELECT with --query; --table takes another one."
+        )
     for one in (*draft.elsewhere, *(f"not read: {lost}" for lost in draft.passed_over)):
         click.echo(one)
     click.echo(f"Wrote {path}, from {draft.table.title}. Nothing was sent.")

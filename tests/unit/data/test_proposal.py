@@ -21,7 +21,7 @@ from consilium.data.base import Rows
 from consilium.data.mapping import FeatureMap, Mapping, TableSource, load
 from consilium.data.proposal.assignment import assigned
 from consilium.data.proposal.document import document, feature
-from consilium.data.proposal.propose import Proposals, propose
+from consilium.data.proposal.propose import Confidence, Proposals, propose, with_column
 from consilium.data.tables import CsvSource
 
 HEART = Path(__file__).parents[4] / "shared/data/heart_disease"
@@ -176,7 +176,8 @@ def test_raw_files_of_heart_disease(name: str, tmp_path: Path) -> None:
         assert made["column"] == meant.column and made.get("unit") == meant.unit
         assert made.get("codes", {}).items() <= (meant.codes or {}).items()
         assert made.get("missing", []) == list(meant.missing)
-        assert one.confidence == ("low" if one.want.id in ("sex", "cp", "restecg") else "high")
+        coded = made.get("codes", {}) != (meant.codes or {}) or one.want.id in ("sex", "cp", "restecg")
+        assert one.confidence == ("low" if coded else "high")
         assert bool(one.open) == (made.get("codes") is not None and made["codes"] != meant.codes)
     label = of.of[-1]
     assert label.chosen is None and "num" in [one.column for one in label.others]
@@ -315,3 +316,78 @@ def test_where_nothing_fits_nothing_is_proposed() -> None:
     found = yaml.safe_load(written(of, CONTRACT))
     assert set(found["features"].values()) == {"absent"} and found["label"] == {"column": "TODO"}
     assert found["unconfirmed"] == ["patient", *(f"features.{name}" for name in found["features"]), "label"]
+
+
+def proposed(column: str, given_: dict[str, int], wanted: dict[str, Any] = SEX) -> tuple[Any, str, Confidence]:
+    """Of a column in which so many patients have each code: its codes, what is left to do, and how sure it is."""
+    cells = [code for code, count in given_.items() for _ in range(count)]
+    rows = Rows({column: list(cells), "died": ["0", "1"] * (len(cells) // 2) + ["0"] * (len(cells) % 2)})
+    one = propose(contract(wanted), rows, LEAST).of[0]
+    made = feature(one)
+    return made if isinstance(made, str) else made["codes"], one.open, one.confidence
+
+
+LANGUAGES = [
+    ("Geschlecht", "w", "m"), ("Geschlecht", "Weiblich", "Männlich"), ("geschlecht", "Frau", "Mann"),
+    ("sexe", "F", "H"), ("sexe", "femme", "homme"), ("geslacht", "vrouw", "man"), ("sex", "kvinna", "man"),
+    ("sex", "K", "M"), ("sexo", "M", "H"), ("sexo", "Mujer", "Hombre"), ("sexo", "mulher", "homem"),
+    ("sesso", "femmina", "maschio"), ("gender", "kobieta", "mężczyzna"), ("gender", "žena", "muž"),
+    ("gender", "Ž", "M"), ("gender", "nainen", "mies"), ("gender", "γυναίκα", "άνδρας"), ("gender", "жена", "мъж"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "woman", "man"), LANGUAGES)
+def test_the_sexes_are_known_in_many_languages(column: str, woman: str, man: str) -> None:
+    codes, left, _ = proposed(column, {man: 40, woman: 30})
+    assert codes == {woman: "female", man: "male"} and left == ""
+
+
+def test_letters_that_mean_either_are_proposed_with_a_warning() -> None:
+    """V and M are woman and man in Dutch, and man and woman in Lithuanian."""
+    assert proposed("sex", {"V": 40, "M": 40})[::2] == ({"V": "female", "M": "male"}, "low")
+    assert proposed("sex", {"W": 40, "M": 40})[::2] == ({"W": "female", "M": "male"}, "high")
+
+
+@pytest.mark.parametrize("rare", [0, 6])
+@pytest.mark.parametrize(
+    ("column", "there", "hidden_", "meant", "wanted"),
+    [("geschlecht", "m", "w", "male", SEX), ("geschlecht", "w", "m", "female", SEX), ("SEX", "2", "1", "female", SEX),
+     ("smoker", "nein", "ja", "no", answer("smoker", "current smoker")),
+     ("smoker", "0", "1", "no", answer("smoker", "current smoker"))],
+)  # fmt: skip
+def test_a_code_that_is_not_there_is_never_proposed(
+    column: str, there: str, hidden_: str, meant: str, wanted: dict[str, Any], rare: int
+) -> None:
+    """`f` was proposed for women where the table has `w` of a few patients: all of them were unmapped."""
+    codes, left, confidence = proposed(column, {there: 70, hidden_: rare}, wanted)
+    assert codes == {there: meant}
+    if rare:
+        lacking = next(one for one in wanted["categories"] if one != meant)
+        assert left == f"say which code means {lacking}; codes of few patients are not shown" and confidence == "low"
+
+
+@pytest.mark.parametrize(("column", "told"), [("Geburtsjahr", True), ("birth_year", True), ("column_7", False)])
+def test_years_of_birth_are_no_age_and_the_column_is_told_with_what_to_do(column: str, told: bool) -> None:
+    wanted = contract(number("age", "age at visit", "a", 18, 110))
+    rows = Rows({column: [str(1925 + row % 60) for row in range(80)], "died": ["0", "1"] * 40})
+    of = propose(wanted, rows, LEAST)
+    assert feature(of.of[0]) == "absent"
+    assert (f"{column} holds years of the calendar: compute it" in written(of, wanted)) is told
+    chosen = with_column(of, "features.age", column, LEAST).of[0]
+    assert feature(chosen)["unit"] == "a" and chosen.confidence == "low" and "no unit makes" in " ".join(chosen.reasons)
+
+
+def test_no_unit_is_proposed_that_nobody_writes_an_age_in() -> None:
+    wanted = contract(number("age", "age at visit", "a", 18, 110))
+    weeks = Rows({"age": [f"{1000.5 + 45 * row}" for row in range(80)], "died": ["0", "1"] * 40})
+    assert "wk" not in written(propose(wanted, weeks, LEAST), wanted)
+
+
+def test_of_a_label_that_no_name_says_every_column_is_told() -> None:
+    """One column of the view, with grades from 0 to 4, was left out: three others were as likely."""
+    rng = random.Random(2)
+    columns = {f"befund_{letter}": [rng.choice("01") for _ in range(80)] for letter in "abcd"}
+    columns |= {"alter": [str(30 + row % 50) for row in range(80)], "grad": [rng.choice("01234") for _ in range(80)]}
+    wanted = contract(number("age", "age", "a", 18, 110), id="stenosis", meaning="a vessel is narrowed", type="binary")
+    label = propose(wanted, Rows({name: list(cells) for name, cells in columns.items()}), LEAST).of[-1]
+    assert label.chosen is None and {one.column for one in label.others} == columns.keys() - {"alter"}

@@ -10,6 +10,7 @@ import pytest
 from consilium import plugins
 from consilium.core.errors import DataUnusable, MappingInvalid, NotFound
 from consilium.data.base import source
+from consilium.data.proposal.document import beside
 from consilium.data.proposal.survey import tables, text_source
 
 ROWS = [("1", "Müller, A.", "34.5"), ("2", "Ober", "61"), ("3", "Öz", "47")]
@@ -86,3 +87,42 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(DataUnusable, match="is empty"):
         tables(str(tmp_path / "empty.csv"))
+
+
+def test_a_url_that_is_typed_from_where_one_is_serves_from_wherever_the_mapping_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    with sqlite3.connect(tmp_path / "data" / "lite.db") as lite:
+        lite.execute("CREATE TABLE stays (nr, age)")
+        lite.execute("INSERT INTO stays VALUES (1, 70)")
+    monkeypatch.chdir(tmp_path)
+    kinds = plugins.names("consilium.sources")
+    for where in ("data/lite.db", "sqlite:///data/lite.db"):
+        for found in (*tables(where), *tables(where, query="SELECT nr, age FROM stays")):
+            kept = found.kept(["nr"])
+            assert kept.url == f"sqlite:///{tmp_path}/data/lite.db"
+            for folder in (tmp_path, tmp_path / "data", tmp_path / "mappings"):
+                url = beside(str(kept.url), folder)
+                assert len(source(kept.model_copy(update={"url": url}), folder, kinds).rows()) == 1
+            assert len(source(found.look, Path("/"), kinds).rows()) == 1
+    assert beside(str(kept.url), tmp_path / "data") == "sqlite:///lite.db"
+    with pytest.raises(DataUnusable, match=r"no database .*data/light\.db"):
+        tables("sqlite:///data/light.db")
+    assert [one.name for one in (tmp_path / "data").iterdir()] == ["lite.db"], "no empty database was made"
+
+
+def test_a_query_is_of_a_database_and_reads_alone(tmp_path: Path) -> None:
+    duckdb.connect(str(tmp_path / "d.duckdb")).execute("CREATE TABLE t AS SELECT 1 AS nr").close()
+    (tmp_path / "t.csv").write_text("nr,age\n1,2\n")
+    assert [one.title for one in tables(f"duckdb:///{tmp_path}/d.duckdb")] == ["t"]
+    (found,) = tables(str(tmp_path / "d.duckdb"), query="SELECT nr, nr + 1 AS age FROM t;")
+    assert found.kept([]).query == "SELECT nr, nr + 1 AS age FROM t"
+    assert source(found.look, Path("/"), plugins.names("consilium.sources")).rows().columns == {
+        "nr": ["1"],
+        "age": ["2"],
+    }
+    with pytest.raises(MappingInvalid, match="--query is for a database"):
+        tables(str(tmp_path / "t.csv"), query="SELECT 1")
+    with pytest.raises(MappingInvalid, match="--query: only one SELECT"):
+        tables(str(tmp_path / "d.duckdb"), query="DROP TABLE t")

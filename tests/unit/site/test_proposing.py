@@ -2,6 +2,7 @@
 
 import json
 import random
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,11 +127,48 @@ def test_of_several_tables_the_best_is_taken_and_the_others_are_told(home: Path)
     contract = studyfile.read(home.parent / "study.yaml").contract
     best = drafted(contract, str(folder), None, [], 10)
     assert best.table.title == "visits.csv"
-    assert [one.split(":")[0] for one in best.elsewhere] == ["features.glucose could be Gluk of labs.csv"]
+    assert best.elsewhere == ("features.glucose could be Gluk of labs.csv",)
+    assert best.others == ("broken.parquet", "labs.csv")
     assert [one.split(":")[0] for one in best.passed_over] == ["broken.parquet"]
     assert drafted(contract, str(folder), "labs.csv", [], 10).table.title == "labs.csv"
     with pytest.raises(NotFound, match="no table 'x'"):
         drafted(contract, str(folder), "x", [], 10)
+
+
+def ward(home: Path) -> Path:
+    """The table as two of a database."""
+    rows = [line.split(";") for line in (home.parent / "table.csv").read_text().split()[1:]]
+    with sqlite3.connect(home.parent / "ward.db") as database:
+        database.execute("CREATE TABLE patienten (PatNr INTEGER, Alter_ INTEGER, Geschlecht TEXT)")
+        database.execute("CREATE TABLE labor (PatNr INTEGER, Gluk REAL, DM INTEGER)")
+        database.executemany("INSERT INTO patienten VALUES (?, ?, ?)", [row[:3] for row in rows])
+        database.executemany("INSERT INTO labor VALUES (?, ?, ?)", [(row[0], row[3], row[5]) for row in rows])
+    database.close()
+    return home.parent / "ward.db"
+
+
+def test_of_a_database_it_is_said_that_one_table_serves_and_how_to_join(home: Path) -> None:
+    path = ward(home)
+    found = proposed(home, "--source", str(path))
+    assert found.exit_code == 0, found.output
+    text = (home.parent / "mapping.yaml").read_text()
+    assert "One table serves: patienten, and not labor" in found.output and "--query" in found.output
+    assert "# One table serves." in text and "# others: labor" in text
+    assert yaml.safe_load(text)["source"]["url"] == "sqlite:///ward.db", "beside the mapping"
+
+
+def test_a_query_that_joins_is_looked_at_and_kept(home: Path) -> None:
+    path, study = ward(home), studyfile.read(home.parent / "study.yaml")
+    query = "SELECT PatNr, Alter_ AS Alter_J, Geschlecht, Gluk, DM FROM patienten JOIN labor USING (PatNr)"
+    found = proposed(home, "--source", str(path), "--query", query)
+    assert found.exit_code == 0 and "One table" not in found.output, found.output
+    mapping = yaml.safe_load((home.parent / "mapping.yaml").read_text())
+    assert mapping["source"] == {"type": "sql", "url": "sqlite:///ward.db", "query": query}
+    assert mapping["features"]["glucose"]["column"] == "Gluk" and mapping["label"]["column"] == "DM"
+    (home.parent / "mapping.yaml").write_text(
+        yaml.safe_dump({key: value for key, value in mapping.items() if key != "unconfirmed"})
+    )
+    assert tables.check(study, home.parent / "mapping.yaml").kept == 120
 
 
 def test_of_those_who_opted_out_nothing_is_looked_at(home: Path) -> None:

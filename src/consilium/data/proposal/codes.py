@@ -44,6 +44,7 @@ CUSTOMS = {
     "0": "0 and 1 by custom: the other way round occurs, and the table does not say it",
 }
 """Of codes of the sexes, by that of female."""
+EITHER = "{} by custom: in another language it begins the word for the other sex"
 
 
 def coding(column: Profile, targets: Mapping[str, str], least: int, label: bool = False) -> Coding:
@@ -94,7 +95,7 @@ def _likely(count: int, targets: int) -> float:
 def _scheme(
     name: str, visible: list[str], targets: Mapping[str, str], label: bool
 ) -> tuple[dict[str, str], str, float]:
-    """Codes of yes and no, or of the sexes, that go together: all of them, whichever stand in the table."""
+    """Codes of yes and no, or of the sexes, that go together: those of them that stand in the table and may be told."""
     left = [code for code in visible if folded(code) not in OTHER or code in targets] or visible
     if not left:
         return {}, "", 0.0
@@ -105,22 +106,25 @@ def _scheme(
     if yes and no and len(targets) == 2:
         for negative, positive in PAIRS:
             if {folded(code) for code in left} <= {negative, positive}:
-                return {_as(negative, left): no, _as(positive, left): yes}, "", 0.15 if negative != "0" else 0.0
+                meant = {negative: no, positive: yes}
+                return {code: meant[folded(code)] for code in left}, "", 0.15 if negative != "0" else 0.0
     male, female = _one(targets, "male"), _one(targets, "female")
     if label or not male or not female:
         return {}, "", 0.0
     named = frozenset[str]().union(*(term.meant for term in terms(name))) & {"male", "female"}
     if len(named) == 1 and set(left) <= {"0", "1"}:
         this, that = (male, female) if "male" in named else (female, male)
-        return {"0": that, "1": this}, "", 0.3
-    fits = [(w, m) for w, m in SEXES if {folded(code) for code in left} <= {folded(w), m}]
+        return {code: this if code == "1" else that for code in left}, "", 0.3
+    there = {folded(code) for code in left}
+    fits = [pair for pair in ((folded(woman), folded(man)) for woman, man in SEXES) if there <= set(pair)]
     if not fits:
         return {}, "", 0.0
-    if len(fits) == 2 and set(left) == {"1"}:
-        return {"1": male}, "1 by custom: the table does not say it", 0.0
-    woman, man = fits[0]
-    custom = CUSTOMS.get(woman, "")
-    return {_as(woman, left): female, _as(man, left): male}, custom, 0.0 if custom else 0.8
+    woman = fits[0][0]
+    found = {code: female if folded(code) == woman else male for code in left}
+    if any((folded(code) == pair[0]) != (found[code] == female) for code in left for pair in fits):
+        return found, EITHER.format(" and ".join(sorted(left))), 0.0
+    custom = "1 by custom: the table does not say it" if there == {"1"} else CUSTOMS.get(woman, "")
+    return found, custom, 0.0 if custom else 0.8
 
 
 def _one(targets: Mapping[str, str], meant: str) -> str:
@@ -131,18 +135,6 @@ def _one(targets: Mapping[str, str], meant: str) -> str:
         if any(meant in term.meant for term in (*terms(target), *terms(text)))
     ]
     return found[0] if len(found) == 1 else ""
-
-
-def _as(code: str, like: list[str]) -> str:
-    """A code as the column writes it."""
-    for one in like:
-        if folded(one) == folded(code):
-            return normal(one)
-    if not any(one.isalpha() for one in like):
-        return code
-    if all(one.isupper() for one in like):
-        return code.upper()
-    return code.capitalize() if all(one[:1].isupper() for one in like) else code
 
 
 def _meant(code: str, targets: Mapping[str, str], label: bool) -> str | None:

@@ -10,7 +10,8 @@ from consilium import yamlfile
 from consilium.core.contract import Contract
 from consilium.core.errors import MappingInvalid
 from consilium.core.timed import TIMED
-from consilium.data.findings import hidden
+from consilium.data import databases
+from consilium.data.counts import hidden
 from consilium.data.mapping import Mapping, TableSource
 from consilium.data.proposal.codes import Coding
 from consilium.data.proposal.numbers import Number
@@ -22,11 +23,17 @@ TODO = "TODO"
 """In place of a column that a person has to name."""
 
 
+JOINED = "One table serves. What stands in another: join it to one row per patient, by a view or in the `query`."
+"""Of several tables."""
+
+
 def document(of: Proposals, contract: Contract, source: TableSource, title: str, confirmed: Set[str] = frozenset(),
-             elsewhere: Sequence[str] = (), opt_out: str | None = None) -> str:  # fmt: skip
+             others: Sequence[str] = (), elsewhere: Sequence[str] = (),
+             opt_out: str | None = None) -> str:  # fmt: skip
     """The mapping file.
 
-    Args:    title: the table.   confirmed: places that a person confirmed.   elsewhere: what other tables have.
+    Args:    title: the table.   confirmed: places that a person confirmed.   others: titles of the other tables.
+             elsewhere: what they have.
              opt_out: the list of those who were left out.
     """
     lines = [
@@ -46,6 +53,8 @@ def document(of: Proposals, contract: Contract, source: TableSource, title: str,
         lines.append(f"index: {_flow({'column': index.chosen.column if index.chosen else TODO})}")
     if contract.label.maturity_days:
         lines.append("# TODO: as_of, the day on which the extract was made, such as `as_of: 2031-01-31`")
+    if others:
+        lines += [f"# {JOINED}", f"# others: {_line(', '.join(others))}"]
     lines += [f"# elsewhere: {_line(one)}" for one in elsewhere]
     waiting = [place for place in places(of) if place not in confirmed]
     lines.append(f"unconfirmed: {_flow(waiting)}")
@@ -153,8 +162,16 @@ def _source(source: TableSource) -> dict[str, Any]:
 
 
 def beside(path: str, folder: Path) -> str:
-    """A path, relative to the mapping's folder where it lies in it."""
-    return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
+    """A path, or a URL of a file, relative to the mapping's folder where it lies in it.
+
+    >>> beside("/srv/map/t.csv", Path("/srv/map")), beside("sqlite:////srv/map/t.db", Path("/srv/map"))
+    ('t.csv', 'sqlite:///t.db')
+    """
+    kind, mark, rest = path.partition(":///")
+    at, begins = (Path(rest), f"{kind}{mark}") if mark else (Path(path), "")
+    if (mark and kind not in databases.FILES) or not at.is_relative_to(folder):
+        return path
+    return f"{begins}{at.relative_to(folder)}"
 
 
 def _flow(value: Any) -> str:

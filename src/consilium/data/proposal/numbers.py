@@ -10,14 +10,12 @@ from consilium.core.errors import MappingInvalid
 from consilium.data.base import Floats
 from consilium.data.proposal.names import terms, unit_words
 from consilium.data.proposal.profile import Profile
-from consilium.data.traps import LEAST, UNITS, code_like
+from consilium.data.traps import LEAST, UNITS, WIDE, calendar, code_like, timed, written
 from consilium.data.units import MOLAR_MASS, conversion, kin
 
 CLOSE = 0.1
 """Two units of which one is worth so little more than the other are both told."""
 NEARLY = 0.95
-WIDE = 20.0
-"""A range of this ratio, or a larger one, is looked at by logarithms."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,7 @@ class Number:
 
     worth: 0 to 1, how well it fits.   named: whether the column's name says the unit.   ends: the words of it that do.
     others: units that are as plausible.   missing: codes for nothing measured.   inside: share within the range.
+    years: its values are years of the calendar, and a time is wanted.
     """
 
     unit: str
@@ -51,6 +50,7 @@ class Number:
     missing: tuple[str, ...] = ()
     empty: bool = False
     strange: bool = False
+    years: bool = False
 
 
 @lru_cache(maxsize=1024)  # units are slow to convert, and a table has many columns
@@ -61,7 +61,7 @@ def wanted(id_: str, meaning: str, unit: str, allowed: tuple[float, float] | Non
     known = {"bun" if one == "urea nitrogen" else one for one in known}
     analytes = ("", analyte) if analyte else ("", *(name for name in MOLAR_MASS if name in known))
     found: list[tuple[str, str, float, float]] = []
-    for other in (unit, *UNITS):
+    for other in (unit, *(one for one in UNITS if written(one, allowed, unit))):
         how = _conversion(other, unit, analytes)
         if how is not None and not any(_equal(how, one) for one in found):
             found.append(how)
@@ -94,6 +94,8 @@ def number(column: Profile, of: Wanted, least: int) -> Number:
     told = _same(hint[0], of)
     if not len(column.numbers):
         return Number(of.unit, "", 0.0 if column.filled else 0.5, 0.0, ends=hint[1], empty=not column.filled)
+    if _years(column, of):
+        return Number(of.unit, "", 0.0, 0.0, ends=hint[1], years=True)
     judged = [(*_judged(column.sample, one, of, column.aside), one) for one in of.units]
     best = max(judged, key=lambda one: one[0])
     chosen, own = best, judged[0]
@@ -121,6 +123,14 @@ def number(column: Profile, of: Wanted, least: int) -> Number:
         unit, analyte, worth, inside, named, hint[1], () if named else others, missing, not left,
         0.5 <= column.numeric < 1.0,
     )  # fmt: skip
+
+
+def _years(column: Profile, of: Wanted) -> bool:
+    """Whether years of the calendar stand in it where a time is wanted, and no such year."""
+    kept = column.sample[~np.isin(column.sample, list(column.aside))]
+    if not calendar(kept) or not timed(of.unit):
+        return False
+    return of.range is None or float(np.mean((kept >= of.range[0]) & (kept <= of.range[1]))) <= 0.5
 
 
 def _same(unit: str, of: Wanted) -> tuple[str, str, float, float] | None:

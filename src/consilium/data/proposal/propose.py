@@ -3,7 +3,7 @@
 A proposal is a question to a person: it says how sure it is and why, and where nothing fits it says that.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -30,7 +30,8 @@ NAMELESS = 0.35
 FEW = 5
 """With more columns that only by their values could be it, none of them is told."""
 MOST_TOLD = 3
-"""Alternatives that are told."""
+"""Alternatives that are told; of a label for which no name speaks, all are."""
+BIRTH = "year of birth, date of birth"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,9 @@ class Proposal:
             wanted = "0 and 1" if self.want.label else ", ".join(self.want.targets or {})
             if read.unknown:
                 return f"say which of {', '.join(read.unknown)} means which of {wanted}"
-            return f"say which code means which of {wanted}" + ("; rare ones are not shown" if read.rare else "")
+            lacking = [target for target in self.want.targets or {} if target not in read.codes.values()]
+            said = f"which code means {' and which '.join(lacking)}" if lacking else "what its other codes mean"
+            return f"say {said}" + ("; codes of few patients are not shown" if read.rare else "")
         return ""
 
     @property
@@ -214,17 +217,33 @@ def _proposal(want: Want, row: Sequence[Candidate], at: int | None, taken: set[s
     others = [one for one in ranked if one is not chosen and one.score > 0 and one.column not in taken]
     best = chosen.score if chosen else others[0].score if others else 0.0
     near = [one for one in others if one.score >= best - NEAR]
+    if want.label and want.number is None and (chosen is None or _says_nothing(chosen)):
+        near = others  # whichever column could be it: no name says which
     if chosen is not None and _says_nothing(chosen) and (near or want.label):
         words = "no name speaks for a column" + (", and several could be it" if near else "")
-        return Proposal(want, None, "none", (words,), tuple(_told([chosen, *near])))
+        return Proposal(want, None, "none", (words,), tuple(_told(want, [chosen, *near])))
     if chosen is None:
-        return Proposal(want, None, "none", ("no column's name and values speak for it",), tuple(_told(near)))
+        words = "no column's name and values speak for it"
+        return Proposal(want, None, "none", (words, *_computed(row)), tuple(_told(want, near)))
     confidence = _confidence(want, chosen, others)
     return Proposal(want, chosen, confidence, tuple(_reasons(want, chosen)), tuple(near[:MOST_TOLD]))
 
 
-def _told(near: Sequence[Candidate]) -> list[Candidate]:
-    """Columns that are told where none is proposed; not those for which neither name nor number of them speaks."""
+def _computed(row: Sequence[Candidate]) -> Iterator[str]:
+    """Columns of which an age may be made: years of the calendar, of which one is told that says of what."""
+    years = [one for one in row if isinstance(one.read, Number) and one.read.years]
+    for one in sorted(years, key=lambda one: (-likeness(one.column, "birth", BIRTH), one.column))[:MOST_TOLD]:
+        if likeness(one.column, "birth", BIRTH) >= NAMELESS:
+            yield f"{one.column} holds years of the calendar: compute it of them in the source's query"
+
+
+def _told(want: Want, near: Sequence[Candidate]) -> list[Candidate]:
+    """Columns that are told where none is proposed; not those for which neither name nor number of them speaks.
+
+    Of a label each one is told: which it is a person knows, and none is left out.
+    """
+    if want.label and want.number is None:
+        return list(near)
     named = [one for one in near if not _says_nothing(one)]
     return (named if len(near) > FEW else list(near))[:MOST_TOLD]
 
@@ -267,6 +286,8 @@ def _reasons(want: Want, one: Candidate) -> list[str]:
 
 def _of_number(want: Want, read: Number) -> list[str]:
     assert want.number is not None
+    if read.years:
+        return ["it holds years of the calendar, which no unit makes that of: compute it in the source's query"]
     if read.empty:
         return ["it holds no measurement, only signs that nothing was measured" if read.missing else "it is empty"]
     found = []

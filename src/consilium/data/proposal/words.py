@@ -66,7 +66,7 @@ SAME = {
     "event": "event|ereignis|evenement|evento",
     "status": "status|state|zustand",
     "year": "year|jahr|annee",
-    "birth": "birth|geburt|dob|geburtsdatum|naissance|nacimiento",
+    "birth": "birth|geburt|dob|yob|geburtsdatum|geburtsjahr|naissance|nacimiento|geboortejaar",
     "yes": "yes|y|ja|j|oui|si|true|wahr|vrai|positive|positiv|pos|present|vorhanden",
     "no": "no|n|nein|non|false|falsch|faux|negative|negativ|neg|absent|none|nicht vorhanden",
     "male": "male|m|man|men|mann|mannlich|maennlich|homme|masculin|hombre|masculino",
@@ -96,11 +96,30 @@ PAIRS = (
 )  # fmt: skip
 """Codes of no and yes that go together."""
 SEXES = (
-    ("f", "m"), ("w", "m"), ("female", "male"), ("weiblich", "maennlich"), ("weiblich", "männlich"), ("frau", "mann"),
-    ("f", "h"), ("femme", "homme"), ("mujer", "hombre"), ("feminin", "masculin"), ("femenino", "masculino"),
-    ("2", "1"), ("0", "1"),
+    ("f", "m"), ("w", "m"), ("female", "male"), ("woman", "man"), ("2", "1"), ("0", "1"),
+    ("weiblich", "männlich"), ("weiblich", "maennlich"), ("frau", "mann"),  # German: w, m
+    ("femme", "homme"), ("féminin", "masculin"), ("f", "h"),  # French
+    ("vrouw", "man"), ("vrouwelijk", "mannelijk"), ("v", "m"),  # Dutch
+    ("kvinna", "man"), ("kvinde", "mand"), ("kvinne", "mann"), ("k", "m"),  # Swedish, Danish, Norwegian
+    ("mujer", "hombre"), ("femenino", "masculino"), ("m", "h"),  # Spanish
+    ("mulher", "homem"), ("feminino", "masculino"), ("f", "h"),  # Portuguese
+    ("donna", "uomo"), ("femmina", "maschio"), ("femminile", "maschile"),  # Italian: f, m
+    ("kobieta", "mężczyzna"), ("k", "m"),  # Polish
+    ("žena", "muž"), ("ženské", "mužské"), ("ž", "m"), ("z", "m"),  # Czech, Slovak; without its accent, too
+    ("žensko", "muško"), ("ženski", "muški"), ("ženska", "moški"),  # Croatian, Slovene: ž, m
+    ("nainen", "mies"), ("naine", "mees"), ("n", "m"),  # Finnish, Estonian
+    ("n", "f"),  # Hungarian, whose word for woman is `no` without its accents
+    ("femeie", "bărbat"), ("feminin", "masculin"), ("f", "b"),  # Romanian
+    ("moteris", "vyras"), ("m", "v"),  # Lithuanian
+    ("sieviete", "vīrietis"), ("s", "v"),  # Latvian
+    ("γυναίκα", "άνδρας"), ("γ", "α"),  # Greek
+    ("жена", "мъж"), ("ж", "м"),  # Bulgarian
 )  # fmt: skip
-"""Codes of female and male that go together; 1 and 2 are those of ISO/IEC 5218, 0 and 1 those of no standard."""
+"""Codes of female and male that go together: words for woman and man, or female and male, in languages of the European
+Union and in Norwegian, as any dictionary has them, and the letters with which they begin. 1 and 2 are those of ISO/IEC
+5218, 0 and 1 those of no standard. A letter may mean either: `m` is `moteris` (woman) in Lithuanian, and `f` is `férfi`
+(man) in Hungarian.
+"""
 EMPTY = frozenset((
     "of", "in", "at", "the", "a", "an", "by", "and", "or", "with", "for", "on", "to", "from", "against", "is", "was",
     "as", "any", "than", "kind", "type", "typ", "value", "val", "values", "wert", "result", "res", "measured", "not",
