@@ -2,8 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install -q --disable-pip-version-check --no-compile -c constraints.txt
-# pip would compile on one core; a site's child, which may run foreign code, writes no bytecode and needs ours
-COMPILE := $(BIN)/python -m compileall -q -j 0 -x 'lib/.*/(torch|sympy|networkx|mypy|tests?)/' .venv/lib src || true
+# pip works on one core: what is large goes in beside the rest, each package's own files alone
+LARGE := torch==2.13.0 mypy playwright pyarrow ruff statsmodels
+# pip would compile on one core, too; a site's child, which may run foreign code, writes no bytecode and needs ours
+SELDOM := torch|torchgen|sympy|networkx|mypy|mypyc|pip|setuptools|pydicom|pygments|playwright|backrefs|pymdownx|testing|tests?
+COMPILE := $(BIN)/python -m compileall -q -j 0 -x 'lib/.*/($(SELDOM))/' .venv/lib src || true
 # most tests wait for processes; those that measure time run alone
 PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder
 ALONE = $(shell grep -rlF mark.alone tests --include='*.py') -n 3 --dist loadgroup
@@ -11,14 +14,19 @@ unexport PYTHONDONTWRITEBYTECODE   # hundreds of processes would each compile ev
 
 .PHONY: demo test test-long check bench bench-beside bench-dp bench-dp-accuracy bench-fhir bench-flamby bench-heart bench-heterogeneity bench-simulate docs format clean
 
-.venv/ready: pyproject.toml constraints.txt
+.venv/bin/pip:
 	$(PYTHON) -m venv .venv
+
+.venv/ready: pyproject.toml constraints.txt | .venv/bin/pip
 	$(PIP) -e '.[postgres,demo,dp]'
 	$(COMPILE)
 	touch $@
 
-.venv/ready-dev: .venv/ready
-	$(PIP) torch==2.13.0
+.venv/large: constraints.txt | .venv/bin/pip
+	$(PIP) --no-deps --no-warn-conflicts $(LARGE)
+	touch $@
+
+.venv/ready-dev: .venv/ready .venv/large
 	$(PIP) -e '.[test,check,docs,torch]'
 	$(COMPILE)
 	touch $@
@@ -29,8 +37,8 @@ unexport PYTHONDONTWRITEBYTECODE   # hundreds of processes would each compile ev
 	touch $@
 
 .PHONY: environments
-environments:             # both of the tests at once: pip works on one core
-	@$(MAKE) --no-print-directory -j2 .venv/ready-dev .venv-mitmproxy/ready
+environments:             # both of the tests at once
+	@$(MAKE) --no-print-directory -j3 .venv/ready-dev .venv-mitmproxy/ready
 
 demo: .venv/ready          ## a federation of hospitals on this machine, on real patients
 	$(BIN)/consilium demo $(ARGS)
