@@ -42,39 +42,12 @@ def sums(made: Federation, digest: str) -> dict[str, np.ndarray]:
     return {name: np.array(array) for name, array in chain.read(data).arrays.items()}
 
 
-def test_a_study_with_an_epsilon_is_trained_and_leaves_nothing_without_noise(made: Federation) -> None:
-    plan = made.approved(study("noised", **ASKED))
-    mechanism = Mechanism.of(plan.study)
-    assert mechanism is not None and mechanism.prove().rounds == 6
-    models, first = [], []
-    for number in range(2):
-        run = made.start(plan)
-        if number == 0:
-            made.compared(run)
-        view = made.until(run, "finished")
-        *rounds, judged = view["participation"]
-        assert [entry["took_part"] for entry in view["participation"]] == [list(HOSPITALS)] * 7
-        assert all(entry["figures"] == {"all": {}, "sites": {}, "clipped": 0} for entry in rounds)
-        assert judged["figures"]["all"]["auroc"]["value"] > 0.6 and judged["figures"]["sites"] == {}
-        for entry in rounds:
-            kept = sums(made, entry["aggregate"])
-            assert kept.keys() == {"update", "weight", "clamped"} and kept["weight"] == pytest.approx(4 * 0.8 * 56)
-        assert sums(made, judged["aggregate"])["weight"] == pytest.approx(4 * 0.8 * 56), (
-            "no number of training patients leaves"
-        )
-        first.append(sums(made, rounds[0]["aggregate"])["update"])
-        models.append(from_safetensors(made.model(run))["model"])
-    assert np.abs(models[0] - models[1]).min() > 1e-6, "chance is fresh in every run"
-    spread = mechanism.bound * mechanism.shares().of_all(mechanism.noise)
-    assert np.abs(first[0] - first[1]).max() > 0.2 * spread, "the noise is of the size that was promised"
-    told = made.owner.connection.get(f"/v1/runs/{run}/result")
-    assert "epsilon 6 at delta 0.0001" in told["privacy"] and "epsilon 6 at delta 0.0001" in told["learns"]
-    assert "figures of held-out patients" in made.hospitals["north"].command("review", "noised")
-
-
 @pytest.mark.long
 def test_with_noise_at_each_hospital_the_coordinator_sees_no_update_without_it(made: Federation) -> None:
-    """Under `plain`, with FedProx and eight steps a round: what each hospital sent, and what its ledger says of it."""
+    """Under `plain`, with FedProx and eight steps a round: what each hospital sent, and what its ledger says of it.
+
+    Before the others, for what was in a secure sum at a first model is not shown alone there.
+    """
     privacy = {
         "recipe": "plain", "noise": "at_each_hospital", "epsilon": 30.0, "delta": 1e-4, "expected_patients": 56,
         "sampling": 0.25, "noise_multiplier": 1.5,
@@ -110,6 +83,36 @@ def test_with_noise_at_each_hospital_the_coordinator_sees_no_update_without_it(m
     assert "whoever sees it" in said and "its figures on held-out patients on their own, without noise" in said
     told = made.owner.connection.get(f"/v1/runs/{run}/result")
     assert "with noise that each hospital added itself" in told["privacy"]
+
+
+def test_a_study_with_an_epsilon_is_trained_and_leaves_nothing_without_noise(made: Federation) -> None:
+    plan = made.approved(study("noised", **ASKED))
+    mechanism = Mechanism.of(plan.study)
+    assert mechanism is not None and mechanism.prove().rounds == 6
+    models, first = [], []
+    for number in range(2):
+        run = made.start(plan)
+        if number == 0:
+            made.compared(run)
+        view = made.until(run, "finished")
+        *rounds, judged = view["participation"]
+        assert [entry["took_part"] for entry in view["participation"]] == [list(HOSPITALS)] * 7
+        assert all(entry["figures"] == {"all": {}, "sites": {}, "clipped": 0} for entry in rounds)
+        assert judged["figures"]["all"]["auroc"]["value"] > 0.6 and judged["figures"]["sites"] == {}
+        for entry in rounds:
+            kept = sums(made, entry["aggregate"])
+            assert kept.keys() == {"update", "weight", "clamped"} and kept["weight"] == pytest.approx(4 * 0.8 * 56)
+        assert sums(made, judged["aggregate"])["weight"] == pytest.approx(4 * 0.8 * 56), (
+            "no number of training patients leaves"
+        )
+        first.append(sums(made, rounds[0]["aggregate"])["update"])
+        models.append(from_safetensors(made.model(run))["model"])
+    assert np.abs(models[0] - models[1]).min() > 1e-6, "chance is fresh in every run"
+    spread = mechanism.bound * mechanism.shares().of_all(mechanism.noise)
+    assert np.abs(first[0] - first[1]).max() > 0.2 * spread, "the noise is of the size that was promised"
+    told = made.owner.connection.get(f"/v1/runs/{run}/result")
+    assert "epsilon 6 at delta 0.0001" in told["privacy"] and "epsilon 6 at delta 0.0001" in told["learns"]
+    assert "figures of held-out patients" in made.hospitals["north"].command("review", "noised")
 
 
 def agreed(made: Federation, run: str) -> None:

@@ -203,6 +203,22 @@ def test_keys_are_not_agreed_anew_under_a_number_that_was_used(liar: Liar, fresh
     all_refuse(fresh.ask("PAIR", 0, 1), "replayed")
 
 
+def test_a_plan_is_run_over_no_fewer_hospitals_than_the_quorum_that_was_approved(liar: Liar) -> None:
+    """Three of four would open the sum; the plan that a person at each hospital approved says four."""
+    plan = liar.approved(study("quorate", **{**SECURE, "quorum": 4}))
+    fewer = lambda _, said: {site: said[site] for site in REST}  # noqa: E731
+    all_refuse(play(liar, plan, REST).ask("KEYS", 0, 1), "quorum")
+    made = play(liar, plan)
+    made.ask("KEYS", 0, 1)
+    all_refuse(made.ask("PAIR", 0, 1, REST, fewer, roster=REST), "quorum")
+    made.paired(2)
+    made.ask("READY", 1, 1)
+    all_refuse(made.ask("MASK", 1, 1, REST, fewer), "quorum")
+    made.through("MASK", 1, 2)
+    all_refuse(made.ask("CONFIRM", 1, 2, REST, fewer), "quorum")
+    made.through("UNMASK", 1, 3)
+
+
 # a round
 
 
@@ -516,3 +532,22 @@ def test_what_is_beyond_the_plans_limit_is_cut_and_counted_and_never_goes_around
     assert found["clamped"][0] == sum(one.size for one in updates)
     wanted = sum(np.clip(one, -limit, limit) for one in updates)
     assert np.allclose(found["update"], wanted, rtol=0, atol=1e-3 * limit)
+
+
+@pytest.mark.long
+def test_no_hospital_is_in_sums_over_two_sets_of_hospitals_though_they_differ_by_enough(liar: Liar) -> None:
+    """Of sums over five hospitals' {a, b, c}, {c, d, e} and {a, b, d, e} follows c, and nobody knows of all three."""
+    liar.add("upland")
+    plan = liar.approved(study("apart", **SECURE))
+    first, second = play(liar, plan, REST), play(liar, plan, ("south", "upland", "west"))
+    first.paired()
+    first.through("UNMASK", 1, 1)
+    for phase in ("KEYS", "PAIR"):
+        second.ask(phase, 0, 1)
+    mark = second.tell("PROVE", 0, 1)
+    second.compared()
+    second.answers(mark, "PROVE", 0, 1, second.sites)
+    second.ask("READY", 1, 1)
+    found = second.ask("MASK", 1, 1)
+    assert found["south"] == "difference" and all(isinstance(found[site], bytes) for site in ("upland", "west"))
+    all_refuse(second.ask("CONFIRM", 1, 1, ("upland", "west")), "survivors")

@@ -16,11 +16,13 @@ import pytest
 
 from consilium.core import state as chain
 from consilium.core.ids import SiteId
-from consilium.core.study import Study
+from consilium.core.privacy import Privacy
+from consilium.core.study import Plan, Study
 from consilium.privacy import opening, pairing, secagg
 from consilium.privacy.pairing import Roster, Secrets
 from consilium.privacy.secagg import Open, Seat
 from consilium.wire.identity import Identity
+from consilium.wire.messages import Answer
 from e2e.defenceless.sitecustomize import stateless
 from e2e.federation import study
 from e2e.lying import Liar, Play, message
@@ -100,6 +102,52 @@ def test_without_its_memory_two_runs_show_the_update_of_one_hospital(liar: Liar)
     assert told[0]["weight"][0] - told[1]["weight"][0] == alone["weight"][0]
 
 
+@pytest.mark.long
+def test_what_three_showed_alone_leaves_the_fourths_update_in_a_sum(liar: Liar) -> None:
+    """A pilot of three under `plain`, then a secure sum with a fourth, at the same first model: nobody has lied."""
+    without(liar, "difference")
+    pilot = liar.approved(study("leak-pilot"))
+    shown, wanted = submitted(Play(liar, pilot, "leak-pilot-1", REST)), {"name": "leak-joined", "quorum": 3}
+    privacy = Privacy(recipe="secure_sum")
+    run = Play(
+        liar,
+        liar.offered(Plan.of(pilot.study.model_copy(update={**wanted, "privacy": privacy}))),
+        "joined-1",
+        HOSPITALS,
+    )
+    run.paired()
+    run.through("UNMASK", 1, 1)
+    alone = secret(run, "west")
+    is_update({"update": sums(run, 1)["update"] - sum(one["update"] for one in shown.values())}, alone)
+
+
+def submitted(run: Play) -> dict[str, Any]:
+    """What hospitals send in the first round of a run under `plain`."""
+    mark = len(run.liar.sent)
+    for site in run.sites:
+        run.liar.post(site, run.task("SUBMIT", 1, 1).model_copy(update={"cohort": ()}))
+    told = lambda: {site: one for site, one, _ in run.liar.sent[mark:] if isinstance(one, Answer)}  # noqa: E731
+    run.liar.until(lambda: told().keys() == set(run.sites), "every update arrives")
+    arrays = {site: chain.read(run.file(one.contribution.digest)).arrays for site, one in told().items()}
+    return {site: {what: np.array(one) for what, one in found.items()} for site, found in arrays.items()}
+
+
+@pytest.mark.long
+def test_without_the_plans_quorum_one_hospital_is_left_out_and_nearly_shows(liar: Liar) -> None:
+    """The plan that people approved says that nobody may be missing; three of four open a sum, all the same."""
+    without(liar, "quorum")
+    slow = {"epochs": 1, "learning_rate": 1e-3, "seed": 1}
+    run = play(liar, study(f"leak-{next(numbers)}", **{**SECURE, "quorum": 4}, training=slow))
+    run.through("UNMASK", 1, 1)
+    whole, alone = sums(run, 1)["update"], secret(run, "west")["update"]
+    run.advanced(1, run.opened(1, 1))
+    for phase in ("READY", "MASK", "CONFIRM", "UNMASK"):
+        found = run.ask(phase, 2, 1, REST)
+        assert all(isinstance(one, bytes) for one in found.values()), found
+    near = whole - sums(run, 1, REST, number=2)["update"]
+    assert np.linalg.norm(near - alone) < 0.02 * np.linalg.norm(alone)
+
+
 def test_without_its_own_sums_a_hospital_trains_wherever_the_coordinator_steers(liar: Liar) -> None:
     without(liar, "sum")
     run = play(liar)
@@ -145,7 +193,7 @@ def test_lists_of_survivors_that_are_believed_open_both_masks_of_one_hospital(li
 
 
 def test_with_no_fewest_number_a_sum_is_opened_over_one_hospital(liar: Liar) -> None:
-    without(liar, "floor")
+    without(liar, "floor", "quorum")
     run = play(liar)
     run.ask("READY", 1, 1)
     alone = lambda _, said: {"west": said["west"]}  # noqa: E731

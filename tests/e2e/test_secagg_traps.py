@@ -13,10 +13,11 @@ import pytest
 
 from consilium.core import state as chain
 from consilium.core.ids import digest
+from consilium.core.privacy import Privacy
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Tensors, to_safetensors
 from consilium.data.cohort import held_out
-from consilium.wire.messages import Answer, Step
+from consilium.wire.messages import Answer, Refusal, Step
 from e2e.federation import POLICY, Hospital, study
 from e2e.lying import HOSPITALS, SECURE, Liar, Play, lying, read
 from e2e.traps import Between, training
@@ -50,17 +51,20 @@ def sums(run: Play, number: int = 1, attempt: int = 1) -> dict[str, Any]:
     return {what: np.array(one) for what, one in chain.read(path).arrays.items()}
 
 
-def submitted(liar: Liar, plan: Plan) -> dict[str, dict[str, Any]]:
-    """What each hospital sends in the first round of a study under `plain`."""
-    run, mark = Play(liar, plan, f"{plan.study.name}-{next(numbers)}", HOSPITALS), len(liar.sent)
-    for name in HOSPITALS:
+def submitted(liar: Liar, plan: Plan, sites: tuple[str, ...] = HOSPITALS) -> dict[str, dict[str, Any]]:
+    """What each hospital sends in the first round of a study under `plain`; nothing of those that refuse."""
+    run, mark = Play(liar, plan, f"{plan.study.name}-{next(numbers)}", sites), len(liar.sent)
+    for name in sites:
         liar.post(name, run.task("SUBMIT", 1, 1).model_copy(update={"cohort": ()}))
 
-    def answers() -> dict[str, Answer]:
-        return {site: one for site, one, _ in liar.sent[mark:] if isinstance(one, Answer)}
+    def answers() -> dict[str, Answer | Refusal]:
+        return {site: one for site, one, _ in liar.sent[mark:] if isinstance(one, Answer | Refusal)}
 
-    liar.until(lambda: set(answers()) == set(HOSPITALS), "every update arrives")
-    return {site: arrays(run, one.contribution.digest) for site, one in answers().items()}
+    liar.until(lambda: set(answers()) == set(sites), "every answer arrives")
+    refused = {one.reason for one in answers().values() if isinstance(one, Refusal)}
+    assert refused <= {"difference"}, refused
+    told = {site: one for site, one in answers().items() if isinstance(one, Answer)}
+    return {site: arrays(run, one.contribution.digest) for site, one in told.items()}
 
 
 def masked(run: Play) -> dict[str, dict[str, Any]]:
@@ -235,6 +239,55 @@ def test_a_hospital_that_minds_opens_no_sum_that_others_let_solve(liar: Liar) ->
     finally:
         for hospital in liar.hospitals.values():
             hospital.policy(POLICY)
+
+
+@pytest.mark.long
+def test_nor_one_that_was_masked_before_another_runs_sum_was_opened(liar: Liar) -> None:
+    """Two runs of one plan take turns, so that neither has opened anything when west masks; west alone minds.
+
+    It has no part in opening the first sum, so that it knows of none, and the second run is over the same hospitals.
+    """
+    plan = liar.approved(study("crossed", **SECURE, **SLOW))
+    one, other, fewer = play(liar, plan), play(liar, plan), ("east", "north", "west")
+    liar.hospitals["west"].policy(POLICY + "changing_rosters: refuse\n")
+    try:
+        one.through("CONFIRM", 1, 1)
+        assert all(isinstance(told, bytes) for told in one.ask("UNMASK", 1, 1, REST).values())
+        one.advanced(1, one.opened(1, 1))
+        other.through("CONFIRM", 1, 1)
+        for phase in ("READY", "MASK", "CONFIRM"):
+            assert all(isinstance(told, bytes) for told in one.ask(phase, 2, 1, fewer).values()), phase
+        assert all(isinstance(told, bytes) for told in other.ask("UNMASK", 1, 1).values())
+        found = one.ask("UNMASK", 2, 1, fewer)
+        assert found["west"] == "rosters" and isinstance(found["east"], bytes), "two shares open nothing"
+        assert solved(liar.hospitals["east"], one.run) == [["south"]], "east had masked for all, and does not mind"
+    finally:
+        liar.hospitals["west"].policy(POLICY)
+
+
+def under(plan: Plan, name: str, **privacy: Any) -> Plan:
+    """The same study under another recipe, from the same first model."""
+    changes = {"name": name, "quorum": 3, "privacy": Privacy(**privacy)}
+    return Plan.of(plan.study.model_copy(update=changes))
+
+
+def test_what_three_showed_in_a_pilot_is_not_taken_off_a_sum_with_a_fourth(liar: Liar) -> None:
+    """They have accepted that the coordinator sees theirs; the fourth has not, and knows of no pilot."""
+    pilot = liar.approved(study("pilot", **STEP))
+    assert set(submitted(liar, pilot, REST)) == set(REST)
+    run = play(liar, liar.offered(under(pilot, "joined", recipe="secure_sum")))
+    assert all(isinstance(one, bytes) for one in run.ask("READY", 1, 1).values())
+    assert set(run.ask("MASK", 1, 1).values()) == {"difference"}
+    assert not any(isinstance(one, Step) and one.vector and one.run == run.run for _, one, _ in liar.sent)
+    assert set(submitted(liar, pilot, ("west",))) == {"west"}
+    run.through("UNMASK", 1, 2)  # where all four have shown theirs
+
+
+@pytest.mark.long
+def test_what_was_in_a_secure_sum_is_not_shown_alone_at_the_same_model(liar: Liar) -> None:
+    plan = liar.approved(study("summed", **SECURE, **STEP))
+    play(liar, plan).through("UNMASK", 1, 1)
+    assert submitted(liar, liar.offered(under(plan, "unsummed", recipe="plain"))) == {}
 
 
 WIDE: dict[str, Any] = {

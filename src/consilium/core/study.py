@@ -183,7 +183,11 @@ class Study(Part):
         description="rounds of training; one more judges the final model. 0: none is trained, and a model "
         "that was made elsewhere is judged",
     )
-    quorum: int = Field(ge=1, description="answers that let a round close at its deadline; with fewer the run pauses")
+    quorum: int = Field(
+        ge=1,
+        description="answers that let a round close at its deadline; with fewer the run pauses, and no hospital takes "
+        "part in a secure sum",
+    )
     min_patients: int = Field(10, ge=1, description="a site with fewer training patients takes no part")
     deadlines: Deadlines = Field(Deadlines(), description="how long a round waits")
     evaluation: Evaluation = Field(Evaluation(), description="on whom the model is judged")

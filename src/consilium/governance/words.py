@@ -11,9 +11,9 @@ _SUMS = (
     "hospitals: {sums}; and who took part. Of a single hospital they learn what such a sum says of it; its figures are "
     "withheld. That holds even if the coordinator "
     "lies, as long as people compared the words of the roster on a line that it does not control, hospitals keep "
-    "their keys, and at most one hospital works with it: honest hospitals in any opened sum: {honest}. {missing} A "
-    "second sum at the same model that would show fewer than {floor} hospitals by difference is refused at each "
-    "hospital. {bound}"
+    "their keys, and at most one hospital works with it: honest hospitals in any opened sum: {honest}. With "
+    "fewer than {least} hospitals a round waits. A second sum at the same model, over other hospitals, is refused at "
+    "each hospital that opened the first. {bound}"
 )
 _APART = (
     " Groups of hospitals that learn a model of their own are summed apart. Such a group may be of fewer than {floor} "
@@ -173,12 +173,10 @@ def learns(study: Study) -> str:
         told = _SINGLE.format(what="histograms of scores" if study.judged_only else what) + _before(study)
         return _SINGLE_NOISED.format(bound=_bound(study, 0)) if study.privacy.local else told
     floor = study.privacy.min_sites
-    least = max(threshold(study.quorum), floor)
-    spare = study.quorum - least
-    missing = f"With {study.quorum} hospitals, " + (f"{spare} may be missing." if spare else "none may be missing.")
     plain = _curved(study) if study.exact else _figures(study)
-    sums, bound = (plain, _UNBOUNDED) if study.privacy.epsilon is None else (_NOISED, _bound(study, least))
-    told = _SUMS.format(least=least, honest=least - 1, missing=missing, floor=floor, sums=sums, bound=bound)
+    noised = max(threshold(study.quorum), floor)  # so many add enough noise
+    sums, bound = (plain, _UNBOUNDED) if study.privacy.epsilon is None else (_NOISED, _bound(study, noised))
+    told = _SUMS.format(least=study.quorum, honest=study.quorum - 1, sums=sums, bound=bound)
     return told + _before(study) + (_APART.format(floor=floor) if study.strategy.name in GROUPED else "")
 
 

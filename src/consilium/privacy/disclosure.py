@@ -1,13 +1,17 @@
-"""What was opened before decides what may be opened now: two sums at one model, over almost the same sites, show one.
+"""What was told before decides what may be told now: sums at one model are added and subtracted, and show one hospital.
 
-A hospital remembers every opening in which it took part, across runs and studies (secure sums hide single sites within
-one sum only; their difference is a sum, too). And where sites' updates change little from round to round, sums over
-rosters that change can be solved for single sites (So et al., AAAI 2023, arXiv 2106.03328).
+A hospital remembers every sum that it helped to open, and every update that it showed alone, across runs and studies.
+At one model it is in sums over one set of hospitals only. A rule that allows others, if they differ by enough, needs
+somebody who knows of all of them, and nobody does: of the sums over {a, b, c}, {c, d, e} and {a, b, d, e} follows c,
+and each of these hospitals was in two. By this rule, each opened sum holds the parts of all who opened it, and these
+are in no other.
+
+And where sites' updates change little from round to round, sums over rosters that change can be solved for single sites
+(So et al., AAAI 2023, arXiv 2106.03328).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import combinations
 
 from consilium.core.errors import Refused
 from consilium.core.ids import Digest, SiteId
@@ -17,8 +21,8 @@ from consilium.core.ids import Digest, SiteId
 class Opening:
     """One sum that was opened: over the patients of `source`, at `state`, of `objective`, over `sites`.
 
-    `objective` names what was computed at the state (the kind of round, and what of the plan changes the values), so
-    that a run that is repeated is the same objective again.
+    `objective` names what was computed at the state, so that a run that is repeated is the same objective again. An
+    update that is shown as it is, under the recipe `plain`, is a sum over one site.
     """
 
     source: str
@@ -26,85 +30,37 @@ class Opening:
     objective: str
     sites: frozenset[SiteId]
 
+    @property
+    def alone(self) -> bool:
+        """Whether it shows one site."""
+        return len(self.sites) == 1
 
-def check(wanted: Opening, before: Iterable[Opening], min_sites: int) -> None:
-    """Whether a sum may be opened after those that were.
 
-    Raises: Refused: `difference`: of it and earlier sums at the same model follows one of fewer than `min_sites` sites.
+def check(wanted: Opening, before: Iterable[Opening]) -> None:
+    """Whether a site's part may be in this sum, after those in which it was: its own memory.
+
+    Who has shown its part alone may be in a sum, if all the others of it have, too (`secagg.mask`).
+
+    Raises: Refused: `difference`: it was in a sum at this model over other sites, or is to show alone what was hidden.
     """
-    known = {
-        one.sites
-        for one in before
-        if (one.source, one.state, one.objective) == (wanted.source, wanted.state, wanted.objective)
-    }
-    for sites in known:
-        apart = len(sites ^ wanted.sites)
-        if 0 < apart < min_sites:
-            raise Refused(
-                f"a sum at this model was opened before, over hospitals of which {apart} differ: the difference of "
-                f"both would show fewer than {min_sites} hospitals",
-                f"ask the same hospitals again, or others that differ by {min_sites}; or begin at another model",
-                reason="difference",
-            )
-    if known and wanted.sites not in known and few(known, wanted.sites, min_sites):
-        raise Refused(
-            f"sums at this model were opened before: with one over these hospitals they would show fewer than "
-            f"{min_sites} hospitals",
-            "ask the same hospitals as before; or begin at another model",
-            reason="difference",
-        )
+    question = wanted.source, wanted.state, wanted.objective
+    known = [one for one in before if (one.source, one.state, one.objective) == question]
+    if any(one.sites == wanted.sites for one in known) or all(one.alone for one in known):
+        return
+    raise apart()
+
+
+def apart() -> Refused:
+    """The refusal; whoever asks hears no more of what was told before than that it was, and to whom is for the log."""
+    return Refused(
+        "with what was told before at this model, this would show single hospitals' parts",
+        "ask the same hospitals as before, by the same recipe; or begin at another model",
+        reason="difference",
+    )
 
 
 PRIME = (1 << 61) - 1
 """Rosters are solved modulo this prime: up to 36 sites as over the rationals, for no determinant is so large."""
-TRIES = 1_000
-"""So many sets of sites are looked at; where there are more, a sum counts as one that shows too few."""
-
-
-def few(known: Iterable[frozenset[SiteId]], wanted: frozenset[SiteId], least: int) -> bool:
-    """Whether sums over these rosters, added and subtracted at will, show fewer than `least` sites with `wanted`.
-
-    Sites that are in the same rosters come together, or not at all. A combination of the rosters is over a set of sites
-    alone if, without the columns of these, the rosters' rank is less.
-
-    >>> few([frozenset("abcd"), frozenset("efg"), frozenset("hij")], frozenset("aefghij"), 3)
-    True
-    """
-    rosters = [*set(known), wanted]
-    together: dict[tuple[bool, ...], int] = {}
-    for site in frozenset[SiteId]().union(*rosters):
-        column = tuple(site in roster for roster in rosters)
-        together[column] = together.get(column, 0) + 1
-    small = sorted(column for column, sites in together.items() if sites < least)
-    whole, before = _rank(together), _rank(column[:-1] for column in together)
-    tries = 0
-    for size in range(1, min(least, len(small) + 1)):
-        for chosen in combinations(small, size):
-            tries += 1
-            if tries > TRIES:
-                return True
-            if sum(together[column] for column in chosen) >= least:
-                continue
-            rest = [column for column in together if column not in chosen]
-            new = whole - _rank(rest)
-            if new and new > before - _rank(column[:-1] for column in rest):
-                return True
-    return False
-
-
-def _rank(rows: Iterable[Sequence[bool]]) -> int:
-    """Rank modulo `PRIME`."""
-    basis: list[tuple[int, list[int]]] = []
-    for given in rows:
-        row = [int(value) for value in given]
-        for pivot, known in basis:
-            times = row[pivot]
-            row = [(value - times * other) % PRIME for value, other in zip(row, known, strict=True)]
-        if any(row):
-            pivot = next(at for at, value in enumerate(row) if value)
-            unit = pow(row[pivot], -1, PRIME)
-            basis.append((pivot, [value * unit % PRIME for value in row]))
-    return len(basis)
 
 
 def alone(rosters: Iterable[frozenset[SiteId]]) -> frozenset[SiteId]:

@@ -25,6 +25,7 @@ from consilium.core.errors import OutOfPhase, Refused
 from consilium.core.ids import Digest, SiteId, canonical
 from consilium.core.threshold import threshold
 from consilium.privacy import masks, shares
+from consilium.privacy.disclosure import apart
 from consilium.privacy.masks import Integers, expand
 from consilium.privacy.pairing import FLOOR, Message
 
@@ -60,12 +61,16 @@ class Open(Message):
 
 
 class Ready(Message):
-    """The site has trained and is there: late roll-call, so that few drop out once masks are laid."""
+    """The site has trained and is there: late roll-call, so that few drop out once masks are laid.
+
+    `shown`: it has shown its part at this model alone before, under `plain`; it stands in the message where it is so.
+    """
 
     ctx: bytes
     site: SiteId
     nonce: bytes
     own_hash: bytes
+    shown: bool = Field(False, exclude_if=lambda shown: not shown)
 
 
 class Masked(Message):
@@ -174,17 +179,19 @@ def _moved(seat: Seat, *same: str, **changes: Any) -> Seat:
     return after
 
 
-def ready(site: SiteId, keys: Mapping[SiteId, bytes], coins: bytes, asked: Open, own: Expected) -> tuple[Seat, Ready]:
+def ready(
+    site: SiteId, keys: Mapping[SiteId, bytes], coins: bytes, asked: Open, own: Expected, shown: bool = False
+) -> tuple[Seat, Ready]:
     """Answer an OPEN, after training.
 
     Args:    keys: with every other site of the roster, of this opening (`pairing.ratchet`).   coins: 32 bytes, fresh
-             for every (round, attempt) and durable.
+             for every (round, attempt) and durable.   shown: as in `Ready`.
     Raises:  Refused: it is not what this site computes itself; `reason` says which part.
     """
     _expected(asked, own, site)
     seat = Seat(site, keys, coins, asked)
     nonce = expand(coins, canonical(["flsa/1 nonce", seat.ctx.hex()]))
-    return seat, Ready(ctx=seat.ctx, site=site, nonce=nonce, own_hash=commitment(seat.ctx, seat.own))
+    return seat, Ready(ctx=seat.ctx, site=site, nonce=nonce, own_hash=commitment(seat.ctx, seat.own), shown=shown)
 
 
 def _expected(asked: Open, own: Expected, site: SiteId) -> None:
@@ -210,6 +217,8 @@ def mask(seat: Seat, active: Iterable[Ready]) -> tuple[Seat, dict[SiteId, bytes]
     """Take the roll-call; the seat can then mask (`cover`). Returns the boxes: shares for every active site, sealed.
 
     Raises: Refused: `roll-call`: too few, somebody of another OPEN or not of the cohort, or our own READY was altered.
+            `difference`: some have shown their part at this model alone: what is left of the sum without these is of
+            fewer. Where all have, it hides nothing.
     """
     called = tuple(sorted(active, key=lambda one: one.site))
     names = [one.site for one in called]
@@ -224,6 +233,8 @@ def mask(seat: Seat, active: Iterable[Ready]) -> tuple[Seat, dict[SiteId, bytes]
     )
     if not sound:
         raise Refused("the roll-call is not one of this round", "compare both audit logs", reason="roll-call")
+    if len({one.shown for one in called}) > 1:
+        raise apart()
     seated = _moved(seat, "ctx", active=called)
     return seated, {holder: _box(seated, holder) for holder in names}
 

@@ -3,9 +3,9 @@
 (1) the plan's bytes have the digest that the task names   (2) a person here approved exactly this plan, signed with
 this site's key, not expired, not revoked   (3) the policy, read anew, allows purpose, algorithm, rounds, code   (4) the
 round is one of the plan's, and its phase one of the plan's recipe   (5) the site is on the roster, and where keys are
-agreed, as many hospitals as it asks for are   (6) the plan's noise gives the epsilon that the plan says: that is
-computed anew here. The number of patients is counted in the pipeline, where the data are, against the threshold in the
-permit. Nothing that the coordinator sends can lower that threshold.
+agreed, as many hospitals as it and the plan ask for are   (6) the plan's noise gives the epsilon that the plan says:
+that is computed anew here. The number of patients is counted in the pipeline, where the data are, against the threshold
+in the permit. Nothing that the coordinator sends can lower that threshold.
 """
 
 from collections.abc import Iterable
@@ -82,12 +82,15 @@ class Guard:
         if self.site not in task.roster:
             raise Refused("this site is not on the roster", "tell the coordinator's admin", reason="roster")
         least = self.policy.floor(plan.study)
-        if task.kind == Kind.PAIR and len(task.roster) < least:
+        if task.kind != Kind.PAIR:
+            return
+        if len(task.roster) < least:
             raise Refused(
                 f"{len(task.roster)} hospitals would be in a sum; {least} are needed here",
                 "wait for more hospitals",
                 reason="roster",
             )
+        quorate(plan, len(task.roster))
 
     def said(self, decisions: Iterable[bytes]) -> list[approvals.Said]:
         """The decisions whose signature is this site's.
@@ -106,6 +109,19 @@ class Guard:
                 raise Refused("a decision in the journal is of another site", "look into it", reason="tampered")
             found.append(approvals.Said(told.plan, told.decision, told.person, told.accepts, told.expires, told.at))
         return found
+
+
+def quorate(plan: Plan, sites: int) -> None:
+    """Whether so many hospitals may be in a secure sum of the plan: who approved it approved its quorum.
+
+    Raises: Refused: `quorum`.
+    """
+    if sites < plan.study.quorum:
+        raise Refused(
+            f"{sites} hospitals would be in a sum; the plan that was approved here has a quorum of {plan.study.quorum}",
+            "wait for more hospitals, or submit a study with a smaller `quorum`",
+            reason="quorum",
+        )
 
 
 def _check_noise(plan: Plan) -> None:

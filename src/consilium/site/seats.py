@@ -19,16 +19,16 @@ from consilium import plugins
 from consilium.algorithms import evaluation
 from consilium.core import state as chain
 from consilium.core.errors import Refused
-from consilium.core.ids import Digest, SiteId, digest
+from consilium.core.ids import Digest, SiteId
 from consilium.core.study import Plan
 from consilium.privacy import disclosure, recipe, secagg
 from consilium.privacy.disclosure import Opening
 from consilium.privacy.layout import Layout
 from consilium.privacy.pairing import Roster
 from consilium.privacy.secagg import Confirm, Expected, Masked, Open, Ready, Seat
-from consilium.site import sources
+from consilium.site import told
 from consilium.site.folder import Folder
-from consilium.site.guard import Permit
+from consilium.site.guard import Permit, quorate
 from consilium.site.journal import Journal, Writing
 from consilium.site.pairing import Pairing, replayed, signers
 from consilium.site.states import States
@@ -63,6 +63,7 @@ class Seats:
         Raises: Refused: `reason` says what is not as it should be; and what training raises.   Unavailable.
         """
         roster = self.pairing.roster(task)
+        quorate(plan, len(roster.sites))
         match task.phase:
             case "READY":
                 return self._ready(task, permit, plan, roster, now)
@@ -83,13 +84,14 @@ class Seats:
         own = self._expected(asked, plan)
         drawing = noised(plan, task)
         coins = self.updates.coins(task, task.attempt) if drawing else os.urandom(32)
-        seat, message = secagg.ready(self.site, self.pairing.keys(task.run, opening), coins, asked, own)
+        about = told.question(task, self.updates.mapping(plan), state)
+        keys, shown = self.pairing.keys(task.run, opening), told.alone(self.journal, about)
+        seat, message = secagg.ready(self.site, keys, coins, asked, own, shown)
         self._held = (coins, asked.encode(), "", b"", False), seat
         if drawing:  # another attempt draws other patients, as it has other noise
             made = self.updates.anew(task, permit, plan, now, coins)
         else:
             made = self.updates.of(task, permit, plan, now)
-        about = self._about(task, plan, state)
 
         def keep(tx: Writing) -> None:
             self.updates.keep(tx, task, made, "secure_sum")
@@ -114,19 +116,6 @@ class Seats:
 
     def _last(self, run: str) -> Row | None:
         return self.journal.row("SELECT * FROM seats WHERE run = ? ORDER BY round DESC, attempt DESC LIMIT 1", run)
-
-    def _about(self, task: Task, plan: Plan, state: Path) -> dict[str, str]:
-        """What is asked of which patients at which model, by the hospital's own table and column, under any name.
-
-        What a contract calls its parts, what a mapping file is called, and how is trained, is in none of it: who asks
-        the same question twice chooses all that. Rounds of training carry the model's metrics, too, so the kind of the
-        round is not, either. What is summed to prepare inputs is of no model and no label: it is one question, whatever
-        the model is at which it is asked.
-        """
-        asked = sources.asked(self.updates.mapping(plan))
-        if task.kind == "PREPARE":
-            return {"source": asked.source, "objective": "preparation", "model": digest(b"preparation")}
-        return {"source": asked.source, "objective": asked.label, "model": model_hash(state)}
 
     def _seat(self, task: Task, roster: Roster) -> tuple[Seat, Row]:
         """The seat of the newest attempt. Raises: Refused: the task is of another, or keys are others (`replayed`)."""
@@ -164,6 +153,10 @@ class Seats:
         seat, row = self._seat(task, roster)
         ready = self._heard(task, "READY", roster, Ready)
         seat, boxes = secagg.mask(seat, ready.values())
+        quorate(plan, len(ready))
+        active = json.dumps([one.model_dump(mode="json") for one in seat.active])
+        if row["active"] not in ("", active):  # its own mask would cover two vectors
+            raise replayed(f"attempt {task.attempt} of round {task.round} was masked for another roll-call before")
         self._disclosed(row, seat, ready)
         self._hidden(task, plan, row, ready)
         drawing = seat.coins if noised(plan, task) else b""
@@ -171,11 +164,10 @@ class Seats:
         covered = self.folder.run(task.run) / f"masked-{task.round}-{task.attempt}.safetensors"
         made = recipe.mask(seat, layout(plan, task, self.states.ensure(task, plan, now)), update.path, covered)
         durable_digest(covered, made.digest, SMALL)
-        told = json.dumps([one.model_dump(mode="json") for one in seat.active])
-        self._hold(row, seat, told, b"")
+        self._hold(row, seat, active, b"")
 
         def keep(tx: Writing) -> None:
-            self._put(tx, task, "active = ?", told)
+            self._put(tx, task, "active = ?", active)
 
         return Made(secagg.masked(seat, made.digest, boxes), keep, made)
 
@@ -186,6 +178,7 @@ class Seats:
             raise replayed(f"this site has masked nothing in attempt {task.attempt} of round {task.round}")
         survivors = self._survivors(task, roster)
         seat, message = secagg.confirm(seat, survivors, parsed(own, Masked))
+        quorate(plan, len(survivors))
         self._hidden(task, plan, row, survivors)
         self._hold(row, seat, row["active"], seat.survivors)
         return Made(message, lambda tx: self._put(tx, task, "survivors = ?", seat.survivors))
@@ -203,6 +196,7 @@ class Seats:
         survivors = self._survivors(task, roster)
         proofs = self._heard(task, "CONFIRM", roster, Confirm)
         seat, message = secagg.unmask(seat, survivors, proofs.values())
+        quorate(plan, len(survivors))
         self._hidden(task, plan, row, survivors)  # once more: another run may have opened a sum since CONFIRM
         opening, shown = self._disclosed(row, seat, survivors), self._alone(task, plan, row, survivors)
 
@@ -212,12 +206,7 @@ class Seats:
                 log.warning("%s: %s, as far as updates change little between rounds", task.run, _solved(shown))
                 body = {"run": task.run, "study": task.study, "round": task.round, "sites": sorted(shown)}
                 tx.record("solved", body, datetime.now(UTC))
-            tx.do(
-                "INSERT INTO openings (source, model, objective, sites, study, run, round)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                opening.source, opening.state, opening.objective, json.dumps(sorted(opening.sites)), task.study,
-                task.run, task.round,
-            )  # fmt: skip
+            told.keep(tx, task, opening)
 
         return Made(message, keep)
 
@@ -228,15 +217,12 @@ class Seats:
         )  # fmt: skip
 
     def _disclosed(self, row: Row, seat: Seat, sites: Iterable[SiteId]) -> Opening:
-        """The opening over these sites, if what was opened here before allows it. Raises: Refused (`difference`)."""
+        """The opening over these sites, if what was told here before allows it. Raises: Refused (`difference`)."""
         about = json.loads(row["about"])
-        wanted = Opening(about["source"], Digest(about["model"]), about["objective"], frozenset(sites))
-        before = [
-            Opening(one["source"], one["model"], one["objective"], frozenset(json.loads(one["sites"])))
-            for one in self.journal.rows("SELECT * FROM openings WHERE model = ?", wanted.state)
-        ]
-        disclosure.check(wanted, before, seat.open.min_sites)
-        return wanted
+        (mine,) = (one for one in seat.active if one.site == self.site)
+        if told.alone(self.journal, about) and not mine.shown:  # since the roll was called
+            raise disclosure.apart()
+        return told.check(self.journal, about, sites)
 
     def _hidden(self, task: Task, plan: Plan, row: Row, sites: Iterable[SiteId]) -> None:
         """Whether a sum over these sites may be opened, as far as the policy minds that rosters change.
@@ -293,8 +279,3 @@ def _layout(plan: bytes, kind: str, model: tuple[str, int], sites: int) -> Layou
     study = Plan.load(plan).study
     shapes = {name: (chain.kind(array), array.size) for name, array in evaluation.nothing(study, kind).items()}
     return Layout.of(study, kind, model, shapes, sites, plugins.sums_of(study, kind, model[1]))
-
-
-def model_hash(state: Path) -> Digest:
-    """SHA-256 of the model's values; a state file's own digest names the run, too."""
-    return digest(chain.raw(chain.read(state).arrays["model"]))

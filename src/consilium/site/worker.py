@@ -9,9 +9,10 @@ from sqlite3 import Row
 from threading import Event
 
 from consilium.core.errors import ConsiliumError, Unauthenticated, Unavailable
+from consilium.core.ids import SiteId
 from consilium.core.study import Plan
 from consilium.privacy.recipe import protect
-from consilium.site import extracts
+from consilium.site import extracts, told
 from consilium.site.child import Died
 from consilium.site.folder import Folder
 from consilium.site.guard import Permit
@@ -141,6 +142,9 @@ class Worker:
 
     def _submit(self, row: Row, task: Task, permit: Permit, plan: Plan) -> None:
         made = self.updates.of(task, permit, plan, datetime.now(UTC))
+        state = self.states.ensure(task, plan, datetime.now(UTC))
+        asked = told.question(task, self.updates.mapping(plan), state)
+        alone = told.check(self.journal, asked, {SiteId(self.veto.site)})
         part = protect(permit.recipe, made.path, made.digest, made.size)
         answer = Answer(
             study=task.study, run=task.run, plan=task.plan, round=task.round, kind=task.kind, phase=task.phase,
@@ -151,6 +155,7 @@ class Worker:
         with self.journal.write() as tx:
             now_todo = tx.row("SELECT status FROM tasks WHERE seq = ?", row["seq"])
             self.updates.keep(tx, task, made, part.recipe)
+            told.keep(tx, task, alone)  # also where it is late: it may be the answer to a later round
             if now_todo is not None and now_todo["status"] == "todo":
                 blob = {"digest": part.digest, "size": part.size, "path": str(part.path)}
                 tx.hold(part.path)

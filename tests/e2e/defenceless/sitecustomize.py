@@ -2,10 +2,11 @@
 
 The file that $WITHOUT names says at any moment which are off:
 
-`difference`  what was opened before does not matter           `sum`    a named sum is believed
+`difference`  what was told before does not matter             `sum`    a named sum is believed
 `twice`       a round may be opened again, in a new attempt    `state`  a named state is believed, and binds no mask
 `lists`       lists of survivors are believed, at any time     `floor`  one hospital is enough for a sum
-`fresh`       the bytes that should be fresh are always zero       `cut`   values are not held within their limit
+`fresh`       the bytes that should be fresh are always zero   `cut`    values are not held within their limit
+`quorum`      the quorum of an approved plan does not matter
 """
 
 import os
@@ -26,16 +27,18 @@ def off(name: str) -> bool:
 def opened_again() -> None:
     """`difference`, `sum` and `twice`."""
     from consilium.privacy import disclosure
+    from consilium.site import told
     from consilium.site.checking import Checking
     from consilium.site.seats import Seats
 
-    apart, right, follows = disclosure.check, Checking.check, Seats._expected
+    apart, right, follows, alone = disclosure.check, Checking.check, Seats._expected, told.alone
 
     def expected(self: Any, *given: Any) -> Any:
         found = follows(self, *given)
         return replace(found, last=(0, 0), opened_round=0) if off("twice") else found
 
     disclosure.check = lambda *given: None if off("difference") else apart(*given)
+    told.alone = lambda *given: not off("difference") and alone(*given)
     Checking.check = lambda self, *given: None if off("sum") else right(self, *given)  # type: ignore[method-assign]
     Seats._expected = expected  # type: ignore[method-assign]
 
@@ -68,14 +71,14 @@ def stateless(kind: Any, when: Any) -> Any:
 
 
 def one_by_one() -> None:
-    """`lists`, `floor` and `fresh`."""
+    """`lists`, `floor`, `quorum` and `fresh`."""
     from consilium.privacy import secagg
     from consilium.privacy.secagg import Confirm, Open
-    from consilium.site import seats
+    from consilium.site import guard, seats
     from consilium.site.steps import Steps
 
     unmask, needed, threshold = secagg.unmask, Open.needed.fget, secagg.threshold
-    again, heard = Steps.again, Steps.heard
+    again, heard, quorate = Steps.again, Steps.heard, guard.quorate
 
     def trusting(seat: Any, survivors: Any, proofs: Any) -> Any:
         if not off("lists"):
@@ -95,6 +98,7 @@ def one_by_one() -> None:
         return not (off("lists") and task.phase == "UNMASK") and again(self, seq, task, now)
 
     secagg.unmask, Steps.heard, Steps.again = trusting, anew, repeated  # type: ignore[method-assign]
+    guard.quorate = seats.quorate = lambda *given: None if off("quorum") else quorate(*given)
     secagg.threshold = lambda count: 1 if off("floor") else threshold(count)
     Open.needed = property(lambda self: 1 if off("floor") else needed(self))  # type: ignore[assignment, misc]
     seats.os = SimpleNamespace(urandom=lambda n: bytes(n) if off("fresh") else os.urandom(n))  # type: ignore[assignment]

@@ -120,6 +120,24 @@ def test_a_false_roll_call_is_refused() -> None:
         assert reason(lambda c=calls: secagg.mask(table.seats["a"], c)) == "roll-call"  # type: ignore[misc]
 
 
+def test_where_some_have_shown_their_part_alone_nobody_masks_and_where_all_have_they_do() -> None:
+    """Who has not could be read off the sum, less those who have. What nobody says is not in the message."""
+    table = Table().ready()
+    assert b"shown" not in table.readies["a"].encode()
+    seats = {
+        site: secagg.ready(site, table.keys[site], secrets.token_bytes(32), table.open, expected(table.open), True)
+        for site in SITES
+    }
+    honest, told = table.readies, {site: message for site, (_, message) in seats.items()}
+    for those in (SITES[:1], SITES[:4]):
+        mixed = {**honest, **{site: told[site] for site in those}}
+        for site in SITES:
+            seat = seats[site][0] if site in those else table.seats[site]
+            assert reason(lambda s=seat, m=mixed: secagg.mask(s, m.values())) == "difference"  # type: ignore[misc]
+    for seat, _ in seats.values():
+        assert secagg.mask(seat, told.values())[0].active == tuple(told.values())
+
+
 def test_false_survivors_are_refused() -> None:
     table = Table().ready().mask()
     good, mine = table.masked, table.masked["a"]

@@ -236,13 +236,24 @@ def test_keys_are_agreed_among_as_many_hospitals_as_either_asks_for(
     keys: tuple[Identity, Identity], hospital: int, study_: int, there: int
 ) -> None:
     roster = ("north", "east", "south", "west")[:there]
-    study = {"quorum": 4, "privacy": {"recipe": "secure_sum", "min_sites": study_}}
+    study = {"quorum": study_, "privacy": {"recipe": "secure_sum", "min_sites": study_}}
     task = {"kind": "PAIR", "round": 0, "phase": "KEYS", "roster": roster}
     case = Case(*keys, study=study, task=task, policy={"min_patients": 10, "min_sites": hospital})
     if there < max(hospital, study_):
         assert case.refused() == "roster"
     else:
         assert case.check().round == 0
+
+
+@pytest.mark.parametrize(("kind", "phase"), [("PAIR", "KEYS"), ("PAIR", "PAIR"), ("PAIR", "PROVE")])
+def test_and_as_many_as_the_approved_plans_quorum(keys: tuple[Identity, Identity], kind: str, phase: str) -> None:
+    for there in (3, 4):
+        task = {"kind": kind, "round": 0, "phase": phase, "roster": ("north", "east", "south", "west")[:there]}
+        case = Case(*keys, study={**SECURE, "quorum": 4}, task=task)
+        if there < 4:
+            assert case.refused() == "quorum"
+        else:
+            assert case.check().round == 0
 
 
 @pytest.mark.parametrize("wheels", [[], [OTHER, WHEEL]])

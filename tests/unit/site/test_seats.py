@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from consilium.core import state as chain
-from consilium.core.errors import NotFound
+from consilium.core.errors import NotFound, Refused
 from consilium.core.ids import Digest
 from consilium.core.study import Plan
 from consilium.site import showing
@@ -259,6 +259,61 @@ def test_nor_when_one_is_lost_after_it_has_masked(relay: Relay) -> None:
     assert relay.ask(plan, 1, "UNMASK", three) == dict.fromkeys(three, "difference")
 
 
+def opened_to_all(relay: Relay, who: tuple[str, ...]) -> Plan:
+    """A study under `plain`, at the first model of the others, of which these have answered the first round."""
+    plan = relay.approved(secure("open", privacy={"recipe": "plain"}))
+    relay.submitted(plan, 1, who)
+    return plan
+
+
+def test_what_some_showed_alone_is_not_taken_off_a_sum_with_others_who_did_not(relay: Relay) -> None:
+    """Nobody here has done wrong: three take part in a pilot under `plain`, and west wants its update hidden."""
+    plan, three = begun(relay), FOUR[:3]
+    until(relay, plan, "READY")
+    open_ = opened_to_all(relay, three)
+    assert relay.ask(plan, 1, "MASK", three) == dict.fromkeys(three, "difference"), "they had said that they had not"
+    until(relay, plan, "READY", attempt=2)
+    assert relay.ask(plan, 1, "MASK", attempt=2) == everybody("difference")
+    assert relay.ask(open_, 1, "SUBMIT", ("west",), cohort=()) == {"west": "done"}
+    until(relay, plan, "UNMASK", attempt=3)  # where all have shown theirs, it hides nothing
+
+
+@pytest.mark.long
+def test_what_was_hidden_in_a_sum_is_not_shown_alone_afterwards(relay: Relay) -> None:
+    relay.played(begun(relay), 1)
+    open_ = relay.approved(secure("open", privacy={"recipe": "plain"}))
+    assert relay.ask(open_, 1, "SUBMIT", cohort=()) == everybody("difference")
+    assert not relay["east"].journal.rows("SELECT id FROM outbox WHERE type = 'answer'")
+
+
+@pytest.mark.long
+def test_nor_is_a_sum_opened_after_what_was_shown_since_it_was_masked(relay: Relay) -> None:
+    plan = begun(relay)
+    until(relay, plan, "CONFIRM")
+    opened_to_all(relay, FOUR)
+    assert relay.ask(plan, 1, "UNMASK") == everybody("difference")
+    assert relay["east"].count("openings WHERE run = 'sums-1'") == 0
+
+
+def test_no_round_goes_on_over_fewer_than_the_approved_plans_quorum(relay: Relay) -> None:
+    """Three of four would open the sum, and the plan that everybody approved says four."""
+    plan, three = begun(relay, quorum=4), FOUR[:3]
+    until(relay, plan, "READY")
+    fewer = lambda to, phase, said: {name: one for name, one in said.items() if name != "west"}  # noqa: E731
+    relay.lie = fewer
+    assert relay.ask(plan, 1, "MASK", three) == dict.fromkeys(three, "quorum")
+    relay.lie = lambda to, phase, said: said
+    until(relay, plan, "MASK", attempt=2)
+    relay.lie = fewer
+    assert relay.ask(plan, 1, "CONFIRM", three, attempt=2) == dict.fromkeys(three, "quorum")
+    relay["west"].seats.updates = cast(Any, None)
+    five = Plan.of(plan.study.model_copy(update={"quorum": 5}))
+    with pytest.raises(Refused, match="a quorum of 5"):  # keys that were agreed before anybody asked for a quorum
+        relay["west"].seats.step(
+            relay.task(plan, 1, "READY", FOUR, attempt=3), cast(Any, None), five, datetime.now(UTC)
+        )
+
+
 def test_one_that_missed_rounds_computes_them_from_the_sums_that_their_closings_name(relay: Relay) -> None:
     plan, three = begun(relay, rounds=3), ("east", "north", "south")
     relay.played(plan, 1, three)
@@ -331,6 +386,12 @@ def test_after_a_crash_and_with_its_files_lost_a_hospital_says_the_same(relay: R
             one.again()
         assert relay.ask(plan, 1, phase) == everybody("done")
     relay.opened(plan, 1)
+    (hospital.folder.run("sums-1") / "masked-1-1.safetensors").unlink()
+    with hospital.journal.write() as tx:
+        tx.do("DELETE FROM small WHERE path = ?", str(covered))
+    hospital.again()
+    relay.lie = lambda to, phase, said: {name: one for name, one in said.items() if name != "west"}
+    assert relay.ask(plan, 1, "MASK", ("east",)) == {"east": "replayed"}, "no other roll-call is masked for"
 
 
 def test_a_revocation_stops_steps_that_wait(relay: Relay) -> None:
