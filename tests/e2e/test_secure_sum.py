@@ -8,14 +8,20 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from consilium import api
+from consilium import api, plugins
 from consilium.core.tensors import from_safetensors
-from consilium.training.trees import Boosted
+from consilium.exported import Exported
+from consilium.training.onnx import runtime
 from e2e.coordinator import PASSWORD
 from e2e.federation import Federation, study
 from e2e.processes import until
 
-TREES = Path(__file__).parents[1] / "vectors" / "xgboost" / "sums.json"
+VECTORS = Path(__file__).parents[1] / "vectors"
+GIVEN = [
+    pytest.param("xgboost", VECTORS / "xgboost" / "sums.json", {}, id="xgboost", marks=pytest.mark.long),
+    pytest.param("onnx", VECTORS / "sklearn" / "sums.onnx", {"inputs": {"X": ["x", "y"]}}, id="onnx"),
+]
+"""What plain XGBoost and scikit-learn trained. Both go the same way; of ONNX, hospitals run a graph besides."""
 HOSPITALS = ("east", "north", "south", "west")
 SECURE: dict[str, Any] = {"privacy": {"recipe": "secure_sum"}, "quorum": 3}
 
@@ -50,29 +56,42 @@ def test_a_secure_run_gives_the_model_of_the_plain_one(made: Federation) -> None
         assert told[1]["all"]["figures"][name]["value"] == pytest.approx(one["value"], abs=1e-6), name
 
 
-def test_hospitals_that_compared_once_need_no_words_again(made: Federation) -> None:
+def test_hospitals_that_compared_once_need_no_words_again(made: Federation, tmp_path: Path) -> None:
+    """And what they trained is taken home, as an ONNX file that says the same of the same rows."""
     run = made.start(made.approved(study("again", rounds=1, **SECURE)))
     made.until(run, "finished")
-
-
-def test_a_model_that_xgboost_trained_elsewhere_is_judged_at_every_hospital(made: Federation) -> None:
-    """Nothing is trained: on all patients of the hospitals, whose figures stay theirs."""
-    change = {"model": {"kind": "xgboost", "start": "given"}, "rounds": 0, "evaluation": {"test_fraction": 1}}
-    asked = study("judged", **SECURE, **change)
     here = api.Federation.login(made.coordinator.url, "olga", PASSWORD, ca=made.coordinator.ca)
-    plan = here.submit(asked, model=TREES).plan
+    result = here.run("again").result()
+    result.save(tmp_path / "model.safetensors")
+    result.save(tmp_path / "model.onnx", "onnx")
+    rows: dict[str, Any] = {"x": [1.5, -0.7, 9.9], "y": [0.1, 0.2, -9.9]}
+    home = runtime((tmp_path / "model.onnx").read_bytes())
+    (said,) = home.run(["prediction"], {name: np.array(values)[:, None] for name, values in rows.items()})
+    assert np.allclose(said[:, 0], Exported.read(tmp_path / "model.safetensors").predict(rows), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "file", "options"), GIVEN)
+def test_a_model_that_was_trained_elsewhere_is_judged_at_every_hospital(
+    made: Federation, kind: str, file: Path, options: dict[str, Any]
+) -> None:
+    """Nothing is trained: on all patients of the hospitals, whose figures stay theirs."""
+    judge = plugins.load("consilium.trainers", kind)()
+    change = {"model": {"kind": kind, "start": "given", "options": options}, "rounds": 0}
+    asked = study(f"judged-{kind}", **SECURE, **change, evaluation={"test_fraction": 1})
+    here = api.Federation.login(made.coordinator.url, "olga", PASSWORD, ca=made.coordinator.ca)
+    plan = here.submit(asked, model=file).plan
     assert plan is not None
     for hospital in made.hospitals.values():
         hospital.approve(plan)
     view = made.until(made.start(plan), "finished")
     (entry,) = view["participation"]
     assert (entry["kind"], entry["round"], entry["took_part"]) == ("EVALUATE", 1, list(HOSPITALS))
-    result = here.run("judged").result()
+    result = here.run(asked.name).result()
     score, label = [], []
-    model = Boosted().read(asked, TREES.read_bytes())
+    model = judge.read(asked, file.read_bytes())
     for hospital in made.hospitals.values():
         table = np.genfromtxt(hospital.mapping.parent / "table.csv", delimiter=",", skip_header=1)[:, 1:]
-        score.append(Boosted().predict(asked, model, table[:, :2] / 10))  # as encoded: by the range of the contract
+        score.append(judge.predict(asked, model, table[:, :2] / 10))  # as encoded: by the range of the contract
         label.append(table[:, 2])
     auroc, joined = result.figures["all"]["auroc"], (np.concatenate(label), np.concatenate(score))
     assert auroc["n"] == len(joined[0]) == 320 and result.figures["sites"] == {}

@@ -92,7 +92,7 @@ def says_the_same(taken: Exported, rows: dict[str, list[Row]], tolerance: float 
     np.testing.assert_allclose(found[:, 0], wanted, rtol=tolerance, atol=tolerance)
 
 
-@settings(max_examples=30, deadline=None, phases=QUICK)
+@settings(max_examples=20, deadline=None, phases=QUICK)
 @given(of=studies(), seed=st.integers(0, 2**16))
 def test_it_says_what_the_product_says(of: Study, seed: int) -> None:
     """Of patients of the contract, of values beyond a range, and at the very edges of ranges and of bins."""

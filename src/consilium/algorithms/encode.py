@@ -4,6 +4,7 @@ Nothing is learned from data here, so that every site, and pooled training, enco
 what was learned of the patients of all (`preparation`) is given.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -74,6 +75,28 @@ def encode(
         if feature.missing == "allowed" and asked.missing == "flag":
             parts.append(missing.astype(np.float64))
     return np.stack(parts, axis=1)
+
+
+def decode(contract: Contract, x: Floats) -> dict[str, Floats]:
+    """What `encode` was given, where nothing was learned: per feature (n,), NaN where it is missing.
+
+    Numbers come back to fourteen digits of their range, so that what was written with fewer is the very same.
+    """
+    at = {name: place for place, name in enumerate(names(contract))}
+    found: dict[str, Floats] = {}
+    for feature in contract.features:
+        flag = at.get(f"{feature.id}?")
+        if feature.range is not None:
+            centre, spread = scale(feature, PLAIN, None, 0)
+            digits = 14 - math.ceil(math.log10(max(map(abs, feature.range))))
+            values = np.round(x[:, at[feature.id]] * spread + centre, min(digits, 290))
+        else:
+            others = list(feature.categories or {})[1:]
+            values = np.sum(
+                [number * x[:, at[f"{feature.id}={code}"]] for number, code in enumerate(others, 1)], axis=0
+            )
+        found[feature.id] = values if flag is None else np.where(x[:, flag] == 1, np.nan, values)
+    return found
 
 
 def scale(feature: Feature, asked: Prepare, learned: Mapping[str, Array] | None, index: int) -> tuple[float, float]:

@@ -35,16 +35,22 @@ class Purpose(Part):
     expires: date | None = Field(None, description="last day on which the study may run")
 
 
+ONNX = "onnx"
+"""The kind of a model that is a graph in an ONNX file."""
+
+
 class Model(Part):
     """The kind of model; `torch` takes an architecture of the catalogue or of a wheel named by its digest."""
 
-    kind: Slug = Field(description="linear, logistic, poisson, cox, torch, or a plug-in")
+    kind: Slug = Field(
+        description="linear, logistic, poisson, cox, torch; xgboost or onnx, which are judged; or a plug-in"
+    )
     l2: float = Field(0.0, ge=0, description="L2 penalty on the weights, not on the intercept")
     architecture: Shown | None = Field(None, description="name in the catalogue, or in the wheel")
     options: Json = Field(
         default_factory=dict,
         description="options of the architecture; of cox: `ties`, efron (the default) or breslow, which says how "
-        "events at one time are counted",
+        "events at one time are counted; of onnx: `inputs`, `output`, `positive`, see the how-to",
     )
     wheel: Annotated[str, StringConstraints(pattern=DIGEST)] | None = Field(
         None, description="digest of a wheel with the study's own code; each site must approve it"
@@ -72,6 +78,11 @@ class Model(Part):
         if self.kind == COX and (set(self.options) - {"ties"} or self.ties not in TIES):
             raise ValueError(f"`options` of kind {COX} are: `ties`, one of {', '.join(TIES)}")
         return self
+
+    @property
+    def foreign(self) -> bool:
+        """Whether what computes was made elsewhere, a wheel's code or a graph: it runs confined."""
+        return self.wheel is not None or self.kind == ONNX
 
     @property
     def ties(self) -> str:

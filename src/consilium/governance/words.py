@@ -1,7 +1,7 @@
 """A plan in plain words: what a data steward reads before deciding."""
 
 from consilium.core.contract import Contract, Feature, Image
-from consilium.core.study import GROUPED, Plan, Study
+from consilium.core.study import GROUPED, ONNX, Plan, Study
 from consilium.core.threshold import threshold
 from consilium.core.timed import COX, TIMED
 from consilium.governance.approvals import meant, small_cells, weaker
@@ -374,6 +374,7 @@ def _model(plan: Plan) -> str:
     model, strategy = plan.study.model, plan.study.strategy.name
     named = f"{model.kind} ({_line(model.architecture)})" if model.architecture else model.kind
     code = f", with foreign code from the wheel {model.wheel}" if model.wheel else ""
+    code = ", by the graph of an ONNX file, which runs confined" if model.kind == ONNX else code
     if plan.study.judged_only:
         return f"A model of kind {named} that was made elsewhere is judged{code}. Its digest is {model.initial}."
     return f"A model of kind {named} is trained by {strategy}{code}. {_START[model.start]}"

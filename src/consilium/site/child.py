@@ -23,11 +23,12 @@ MOST = 64 << 10
 OF_FOREIGN = {
     "cannot-confine": "this host cannot confine foreign code",
     "wheel": "the study's wheel holds what a wheel may not",
-    "study-invalid": "the study's wheel is not what the study says of it",
+    "extra": "this hospital's agent lacks a package that the study's model needs",
+    "study-invalid": "the study's wheel or model is not what the study says of it",
     "initial-model": "the study's first model is not the one that its code makes from its seed",
     "digest-mismatch": "the wheel or the initial model is not the one that the study names",
     "data-unusable": "no patient is left for training",
-    "training-failed": "the study's own code failed",
+    "training-failed": "the study's own code or model failed",
 }
 """Reasons that a child with foreign code may give, in our words: in its own it could tell what it saw of patients."""
 LOOK_S = 1.0
@@ -48,8 +49,8 @@ class Died(TrainingFailed):
 class Child:
     """One warm child, for one plan at this site: it keeps the examples between rounds and nothing else.
 
-    Args:    foreign: whether code of the study's own runs in it: then its words go no further than its log, and it is
-                      a program of its own.
+    Args:    foreign: whether code or a graph of the study's own runs in it: then its words go no further than its log,
+                      and it is a program of its own.
              forks: the process that forks it; without one, or where it has ended, a program is started.
     """
 

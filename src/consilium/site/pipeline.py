@@ -105,11 +105,12 @@ class Pipeline:
         self._enough(plan, permit)
         out = paths.folder / f"update-{permit.round}.safetensors"
         command: dict[str, Any] = {"do": DO[permit.kind], "round": permit.round}
-        if paths.sample and not permit.wheel:
+        foreign = plan.study.model.foreign
+        if paths.sample and not foreign:
             command["sample"] = paths.sample.hex()  # by a pipe, and into no file
         keep = paths.folder / f"memory-{permit.round}.safetensors"
         keep.unlink(missing_ok=True)  # of an attempt that was cut off
-        there = paths.folder / "out" if permit.wheel else paths.folder
+        there = paths.folder / "out" if foreign else paths.folder
         made, remembered = there / out.name, there / keep.name
         if paths.memory is not None:
             command["memory"] = str(paths.memory)
@@ -120,13 +121,13 @@ class Pipeline:
         except BaseException:
             self.close()
             raise
-        if permit.wheel:  # foreign code may hold its own file open: what is hashed and sent is a copy beyond its reach
+        if foreign:  # foreign code may hold its own file open: what is hashed and sent is a copy beyond its reach
             for theirs, ours in ((made, out), (remembered, keep)):
                 if theirs is made or theirs.exists():
                     shutil.copyfile(theirs, ours, follow_symlinks=False)
                     theirs.unlink()
         self._fits(plan, permit, paths.state, out)
-        named = None if permit.wheel else told  # what foreign code says of its own bytes is not believed
+        named = None if foreign else told  # what foreign code says of its own bytes is not believed
         # A small file becomes durable with the journal's transaction that names it, or is made again.
         found, size = durable_digest(out, Digest(str(named["digest"])) if named else None, SMALL)
         return Trained(out, found, size, kept(keep))
@@ -142,7 +143,7 @@ class Pipeline:
             sums = plugins.sums_of(study, permit.kind, model[1])
             update = ("F64", model[1]) if asked.shared else model  # as exact as noise is added to it
             layout.check(vectors, update, permit.kind, study, sums, judged=True, weight=asked.weight)
-            if permit.wheel and not chain.finite(vectors):  # our own trainers see to that
+            if plan.study.model.foreign and not chain.finite(vectors):  # our own trainers see to that
                 raise Invalid("a value of the contribution is not finite")
         except Invalid as error:
             raise Refused(
@@ -163,7 +164,7 @@ class Pipeline:
         except Refused:
             prepared.path.unlink()
             raise
-        child = Child(paths.folder, self.limits, foreign=paths.wheel is not None, forks=self.forks)
+        child = Child(paths.folder, self.limits, foreign=plan.study.model.foreign, forks=self.forks)
         self._warm = (key, child)
         load: dict[str, Any] = {
             "do": "load",
@@ -171,10 +172,11 @@ class Pipeline:
             "initial": str(paths.initial),
             "table": str(prepared.path),
         }
-        if paths.wheel:
+        if plan.study.model.foreign:
             out = paths.folder / "out"
             out.mkdir(exist_ok=True)
-            load |= {"wheel": str(paths.wheel), "confine": {"read": [str(paths.folder)], "write": [str(out)]}}
+            load |= {"confine": {"read": [str(paths.folder)], "write": [str(out)]}}
+            load |= {"wheel": str(paths.wheel)} if paths.wheel else {}
         try:
             child.ask(load)
         except BaseException:

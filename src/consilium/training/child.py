@@ -6,9 +6,10 @@ late, keep}, ``evaluate`` {state, out, memory, keep}. ``memory`` is a file of wh
 after ``evaluate`` the model that is used here, if it is not the common one. What goes back is
 ``{"ok": true}`` or a safe error {"code", "message", "remedy"}: never a value of a patient, never a traceback.
 
-A study with code of its own adds to ``load`` {wheel, confine: {read: [folder], write: [folder]}}: states are read from
-the one, and ``out`` lies in the other. Whoever asks must believe nothing that this process says from there on, and must
-start it with ``python -P``, so that no file in a folder that foreign code wrote is taken for a module.
+A study with code or a graph of its own adds to ``load`` {confine: {read: [folder], write: [folder]}}, and one with code
+its {wheel}: states are read from the one folder, and ``out`` lies in the other. Whoever asks must believe nothing that
+this process says from there on, and must start it with ``python -P``, so that no file in a folder that foreign code
+wrote is taken for a module.
 """
 
 import json
@@ -64,10 +65,10 @@ def serve(memory_bytes: int = MEMORY_BYTES, file_bytes: int = FILE_BYTES, parent
 
 
 def _foreign(ask: dict[str, Any]) -> Foreign | None:
-    if "wheel" not in ask:
+    if "confine" not in ask:
         return None
     read, write = (tuple(Path(folder) for folder in ask["confine"][name]) for name in ("read", "write"))
-    return Foreign(Path(ask["wheel"]), read, write)
+    return Foreign(Path(ask["wheel"]) if "wheel" in ask else None, read, write)
 
 
 def _failed(message: str, remedy: str) -> dict[str, Any]:

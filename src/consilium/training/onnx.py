@@ -1,14 +1,91 @@
-"""Runs ONNX graphs on the processor."""
+"""Models that came as ONNX files, from scikit-learn by skl2onnx for one: judged as they are, by onnxruntime.
+
+A file is stored, named by its digest and sent as models are, so its bytes are an array of whole numbers. Inputs are
+found by name: `age` is the number that the contract calls so, in its unit, or a category's code as text; `ward=icu` is
+1 for patients of that category; a matrix has its columns named in the study.
+"""
 
 import os
+from importlib.util import find_spec
 from typing import Any
+
+import numpy as np
+
+from consilium.algorithms import encode
+from consilium.algorithms.made_up import made_up
+from consilium.core.errors import EXTRA, Invalid, Refused, StudyInvalid
+from consilium.core.study import Study
+from consilium.core.tensors import Array, Tensors
+from consilium.training.base import Floats
+from consilium.training.graphs import checked
+from consilium.training.judged import Judged
+from consilium.training.ports import WHOLE, Ports
+
+if find_spec("onnxruntime") is None:
+    raise Refused("ONNX models need the extra", EXTRA.format("onnx"), reason="extra")
+
+VALUES = 1 << 20
+"""Inputs that go through a graph at once."""
+TRIED = 100
+"""Made-up patients on whom a file is tried when it is read."""
+
+
+class Graph(Judged):
+    """A graph that is given."""
+
+    def read(self, study: Study, data: bytes) -> Tensors:
+        """The arrays of an ONNX file, which was tried on made-up patients of the contract.
+
+        Raises: StudyInvalid: it holds what a graph may not (`graphs.checked`), does not match the contract
+                (`ports.Ports`), or says of a made-up patient what no label can be.
+        """
+        ports = Ports.of(study, checked(data))
+        whole = {name for port in ports.inputs if port.kind in WHOLE for name in port.columns}
+        rows = made_up(study.contract, TRIED, np.random.default_rng(1))
+        columns: dict[str, Floats] = {}
+        for feature in study.contract.features:
+            codes = {code: float(place) for place, code in enumerate(feature.categories or ())}
+            told = [codes.get(str(value), value) for value in rows[feature.id]]
+            values = np.array([np.nan if value is None else float(value) for value in told])
+            columns[feature.id] = np.rint(values) if feature.id in whole else values
+        try:
+            _run(study, data, encode.encode(study.contract, columns))
+        except Invalid as error:
+            raise StudyInvalid(f"tried on made-up patients of the contract: {error.message}", error.remedy) from error
+        return packed(data)
+
+    def predict(self, study: Study, model: Tensors, x: Floats) -> Floats:
+        """Probabilities, values, rates or hazards (n,). Raises: Invalid: the graph gives something else, or nothing."""
+        return _run(study, unpacked(model), x)
+
+
+def _run(study: Study, data: bytes, x: Floats) -> Floats:
+    """What is run is what was checked, written anew: no two readers of one file."""
+    graph = checked(data)
+    ports, label = Ports.of(study, graph), study.contract.label.type
+    try:
+        session = runtime(graph.SerializeToString())
+    except Exception as error:
+        raise Invalid(f"the graph cannot be loaded: {str(error).strip()[:200]}", "export it anew") from error
+    size, parts = max(1, VALUES // max(1, x.shape[1])), [np.zeros(0)]
+    for at in range(0, len(x), size):
+        feed = ports.feed(study.contract, x[at : at + size])
+        try:
+            (found,) = session.run([ports.output.name], feed)
+        except MemoryError:
+            raise
+        except Exception as error:  # whose words may hold values of a patient
+            raise Invalid(f"the graph cannot be run ({type(error).__name__})", "export it anew") from error
+        parts.append(ports.predicted(label, found, len(x[at : at + size])))
+    return np.concatenate(parts)
 
 
 def runtime(data: bytes) -> Any:
     """A session that runs a graph: one thread, no words on patients in a log, nothing told to anybody.
 
-    Releases of onnxruntime from 1.29 on tell their maker of each session unless that variable is set before they are
-    loaded; the extra asks for an earlier one, which has no code that could.
+    Packages of onnxruntime from 1.29 on tell their maker of each session, unless this variable is set before they are
+    loaded; the extra asks for an earlier one, which has no code that could. It is loaded here, and not above: where
+    this process is confined, it is by then.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
@@ -18,3 +95,28 @@ def runtime(data: bytes) -> Any:
     asked.log_severity_level = 4
     asked.enable_cpu_mem_arena = False
     return onnxruntime.InferenceSession(data, asked, providers=["CPUExecutionProvider"])
+
+
+def packed(data: bytes) -> Tensors:
+    """Bytes as whole numbers below 2**24, three bytes each, which float32 holds exactly; and how many are beyond."""
+    more = -len(data) % 3
+    three = np.frombuffer(data + bytes(more), dtype=np.uint8).reshape(-1, 3).astype(np.int64)
+    return {
+        "file": (three[:, 0] + (three[:, 1] << 8) + (three[:, 2] << 16)).astype(np.float32),
+        "padding": np.array([more], dtype=np.float32),
+    }
+
+
+def unpacked(model: Tensors) -> bytes:
+    """The bytes again. Raises: Invalid: the arrays are no packed file."""
+    wrong = Invalid("the model's arrays are no packed file", "give the model that the study names")
+    if set(model) != {"file", "padding"} or model["padding"].shape != (1,) or model["file"].ndim != 1:
+        raise wrong
+    if not all(np.all(np.isfinite(array)) and np.array_equal(array, np.floor(array)) for array in model.values()):
+        raise wrong
+    whole: Array = model["file"].astype(np.int64)
+    more = int(model["padding"][0])
+    if not 0 <= more < 3 or whole.size == 0 or whole.min() < 0 or whole.max() >= 1 << 24:
+        raise wrong
+    three = np.stack([whole & 255, whole >> 8 & 255, whole >> 16], axis=1).astype(np.uint8).tobytes()
+    return three[: len(three) - more]

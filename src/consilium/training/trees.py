@@ -13,24 +13,22 @@ from typing import Any
 
 import numpy as np
 
-from consilium.algorithms import encode
-from consilium.algorithms.base import LocalObjective
 from consilium.core.contract import Contract
 from consilium.core.errors import Invalid, StudyInvalid
 from consilium.core.study import Study
 from consilium.core.tensors import Tensors
 from consilium.training.base import Floats
+from consilium.training.judged import Judged, by_name, named
 
 LABEL = {"binary:logistic": "binary", "reg:squarederror": "number", "count:poisson": "count"}
 """Objectives that are known, and the label that each predicts."""
 NODES = ("left", "right", "input", "threshold", "missing_left", "value")
 LEAF = -1.0
 MOST_NODES = 10_000_000
-NO_TRAINING = "boosted trees are judged here, and not trained"
 
 
-class Boosted:
-    """Trees that are given: `initial` and whatever trains raise StudyInvalid."""
+class Boosted(Judged):
+    """Trees that are given."""
 
     def read(self, study: Study, data: bytes) -> Tensors:
         """The arrays of a model in XGBoost's JSON.
@@ -39,7 +37,7 @@ class Boosted:
         """
         try:
             learner = json.loads(data)["learner"]
-            label, found = _label(learner), _trees(learner, _inputs(study.contract))
+            label, found = _label(learner), _trees(learner, _places(study.contract))
         except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
             raise StudyInvalid(
                 "the model is not in XGBoost's JSON", "write it with `save_model('model.json')`"
@@ -51,24 +49,6 @@ class Boosted:
             )
         checked(found)
         return found
-
-    def initial(self, study: Study, names: list[str]) -> Tensors:
-        """There is none from a seed."""
-        raise StudyInvalid(NO_TRAINING, "write `rounds: 0` and `model: {kind: xgboost, start: given}`")
-
-    def train(
-        self, study: Study, model: Tensors, x: Floats, y: Floats, objective: LocalObjective, number: int
-    ) -> Tensors:
-        """Refused."""
-        raise StudyInvalid(NO_TRAINING, "write `rounds: 0`")
-
-    def clipped(self, study: Study, model: Tensors, x: Floats, y: Floats, bound: float) -> tuple[Floats, Floats]:
-        """Refused."""
-        raise StudyInvalid(NO_TRAINING, "write `rounds: 0`")
-
-    def loss(self, study: Study, model: Tensors, x: Floats, y: Floats) -> float:
-        """Refused."""
-        raise StudyInvalid(NO_TRAINING, "write `rounds: 0`")
 
     def predict(self, study: Study, model: Tensors, x: Floats) -> Floats:
         """Probabilities, values or rates (n,). Raises: Invalid: the arrays are no trees over these inputs."""
@@ -118,12 +98,8 @@ def _label(learner: Mapping[str, Any]) -> str:
     return LABEL[objective]
 
 
-def _inputs(contract: Contract) -> dict[str, int]:
-    """Place of each input that a model may name: numbers by their id, categories as `id=code`."""
-    names: list[str] = []
-    for feature in contract.features:
-        names += [feature.id] if feature.categories is None else [f"{feature.id}={code}" for code in feature.categories]
-    return {name: place for place, name in enumerate(names)}
+def _places(contract: Contract) -> dict[str, int]:
+    return {name: place for place, name in enumerate(named(contract))}
 
 
 def _trees(learner: Mapping[str, Any], places: Mapping[str, int]) -> Tensors:
@@ -168,17 +144,4 @@ def _base(learner: Mapping[str, Any]) -> float:
 
 def _raw(contract: Contract, x: Floats) -> Floats:
     """Inputs as XGBoost has them, (n, k), of single precision: numbers in the contract's units, categories 0 or 1."""
-    at = {name: place for place, name in enumerate(encode.names(contract))}
-    columns: list[Floats] = []
-    for feature in contract.features:
-        flag = at.get(f"{feature.id}?")
-        gone = np.zeros(len(x), dtype=bool) if flag is None else x[:, flag] == 1
-        if feature.categories is None:
-            assert feature.range is not None
-            low, high = feature.typical or feature.range
-            found = [x[:, at[feature.id]] * ((high - low) / 2) + (low + high) / 2]
-        else:
-            others = [x[:, at[f"{feature.id}={code}"]] for code in list(feature.categories)[1:]]
-            found = [1.0 - np.sum(others, axis=0), *others]
-        columns += [np.where(gone, np.nan, column) for column in found]
-    return np.column_stack(columns).astype(np.float32).astype(np.float64)
+    return np.column_stack(list(by_name(contract, x).values())).astype(np.float32).astype(np.float64)

@@ -70,9 +70,9 @@ def examined(study: Study, rows: Rows) -> tuple[Examples, Rows | None]:
 
 @dataclass(frozen=True)
 class Foreign:
-    """Code of the study's own, in a wheel, and the folders to which this process is confined before it runs."""
+    """Code of the study's own in a wheel, or none and a graph; and the folders to which this process is confined."""
 
-    wheel: Path
+    wheel: Path | None
     read: tuple[Path, ...]
     write: tuple[Path, ...]
 
@@ -223,11 +223,15 @@ class Work:
 
 def _trainer(study: Study, foreign: Foreign | None) -> Trainer:
     kind = plugins.load("consilium.trainers", study.model.kind)
-    if foreign is None and study.model.wheel is None:
+    if foreign is None and not study.model.foreign:
         plain: Trainer = kind()
         return plain
-    if foreign is None or study.model.wheel is None:
+    if foreign is None or (foreign.wheel is None) != (study.model.wheel is None) or not study.model.foreign:
         raise StudyInvalid("the plan names a wheel and none is here, or the reverse", "fetch the study again")
+    if foreign.wheel is None or study.model.wheel is None:
+        sandbox.confine(foreign.read, foreign.write)
+        graph: Trainer = kind()
+        return graph
     folder = foreign.wheel.with_suffix("")
     shutil.rmtree(folder, ignore_errors=True)
     code = wheels.unpack(foreign.wheel, study.model.wheel, folder)

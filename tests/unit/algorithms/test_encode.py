@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consilium.algorithms.encode import encode, names
+from consilium.algorithms.encode import decode, encode, names
 from consilium.core.contract import Contract, Feature
 
 CONTRACT = Contract.model_validate(
@@ -31,6 +31,32 @@ def test_by_hand() -> None:
         [0.0, 0.0, 1.0, 0.0, 1.0, 0.0],
         [1.0, 1.0, 0.0, 0.0, 0.0, 1.0],
     ]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    low=st.floats(-1e6, 1e6).map(lambda value: round(value, 2)), width=st.sampled_from([0.1, 1.0, 37.5, 4e3, 1e6]),
+    typical=st.booleans(), digits=st.integers(0, 4), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_what_was_encoded_comes_back_to_the_last_bit(
+    low: float, width: float, typical: bool, digits: int, seed: int
+) -> None:
+    """A threshold of a model that was made elsewhere then cuts here where it cuts there."""
+    change = {"range": (low, low + width), "typical": (low + width / 3, low + width / 2) if typical else None}
+    number = CONTRACT.features[1].model_copy(update=change)
+    contract = CONTRACT.model_copy(update={"features": (number, *CONTRACT.features[::2])})
+    rng = np.random.default_rng(seed)
+    columns = {
+        "chol": np.round(rng.uniform(low, low + width, size=50), digits),
+        "age": np.round(rng.uniform(20, 80, size=50), 1),
+        "pain": rng.integers(3, size=50).astype(np.float64),
+    }  # fmt: skip
+    for name in ("chol", "pain"):
+        columns[name][rng.random(50) < 0.2] = NAN
+    found = decode(contract, encode(contract, columns))
+    assert found.keys() == columns.keys()
+    for name, values in columns.items():
+        np.testing.assert_array_equal(found[name], values)
 
 
 def test_a_typical_range_is_what_numbers_are_scaled_by() -> None:
