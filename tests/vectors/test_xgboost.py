@@ -52,6 +52,13 @@ def patients(of: Study) -> np.ndarray:
     return encode(of.contract, columns)
 
 
+def test_a_study_that_would_train_it_is_told_before_it_is_sent() -> None:
+    with pytest.raises(StudyInvalid, match="kind xgboost is judged here, and not trained"):
+        Boosted().read(
+            study("binary", rounds=3, evaluation={"test_fraction": 0.3}), (HERE / "logistic.json").read_bytes()
+        )
+
+
 @pytest.mark.parametrize("objective", LABELS)
 def test_predictions_are_those_of_xgboost(objective: str) -> None:
     asked, known = study(LABELS[objective]), KNOWN["of"][objective]

@@ -21,6 +21,11 @@ def _refusal(study: Study) -> StudyInvalid:
 class Judged:
     """A trainer that trains nothing: `initial` and whatever trains raise StudyInvalid."""
 
+    def wanted(self, study: Study) -> None:
+        """Whether a study asks for no more. Raises: StudyInvalid: it trains."""
+        if not study.judged_only:
+            raise _refusal(study)
+
     def initial(self, study: Study, names: list[str]) -> Tensors:
         """There is none from a seed."""
         raise _refusal(study)

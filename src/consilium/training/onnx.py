@@ -36,9 +36,10 @@ class Graph(Judged):
     def read(self, study: Study, data: bytes) -> Tensors:
         """The arrays of an ONNX file, which was tried on made-up patients of the contract.
 
-        Raises: StudyInvalid: it holds what a graph may not (`graphs.checked`), does not match the contract
+        Raises: StudyInvalid: the study trains; or it holds what a graph may not (`graphs.checked`), does not match the contract
                 (`ports.Ports`), or says of a made-up patient what no label can be.
         """
+        self.wanted(study)
         ports = Ports.of(study, checked(data))
         whole = {name for port in ports.inputs if port.kind in WHOLE for name in port.columns}
         rows = made_up(study.contract, TRIED, np.random.default_rng(1))

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from consilium.onnxfile import to_onnx  # noqa: E402
 from consilium.training import graphs  # noqa: E402
-from consilium.training.onnx import Graph, packed, unpacked  # noqa: E402
+from consilium.training.onnx import Graph, packed, runtime, unpacked  # noqa: E402
 
 AGE: dict[str, Any] = {"id": "age", "meaning": "age", "type": "number", "unit": "a", "range": [18, 100]}
 CRP: dict[str, Any] = {"id": "crp", "meaning": "CRP", "type": "number", "unit": "mg/L", "range": [0, 500]}
@@ -192,6 +193,18 @@ def test_a_plain_graph_is_read() -> None:
     found = Graph().predict(of, model, encode.encode(of.contract, {"age": np.array([20.0, 90.0])}))
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-np.array([20.0, 90.0]))), atol=1e-6)
     assert Graph().predict(of, model, np.zeros((0, 1))).shape == (0,)
+
+
+def test_a_study_that_would_train_a_graph_is_told_before_it_is_sent() -> None:
+    of = study([WHOLE[0]], {"kind": "onnx", "start": "given"}, "binary")
+    refused(sigmoid(), "kind onnx is judged here, and not trained", of)
+
+
+def test_the_runtime_is_one_that_tells_nobody_of_its_sessions() -> None:
+    """From 1.29 on its packages have telemetry; whoever installs a later one has it switched off."""
+    runtime(sigmoid().SerializeToString())
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+    assert tuple(map(int, version("onnxruntime").split(".")[:2])) < (1, 29)
 
 
 def elsewhere(path: str) -> Any:
