@@ -22,7 +22,7 @@ from consilium.training import private
 
 NEEDS: dict[str, dict[str, Any]] = {
     "fedper": {"layers": ["last"]}, "fedrep": {"layers": ["last"]}, "webdisco": {"every": 1, "until": 2, "least": 1},
-    "fedbuff": {"enough": 9},
+    "fedbuff": {"enough": 9}, "newton-path": {"penalties": [{}]},
 }  # fmt: skip
 """Options without which a strategy is none; webdisco's say that its first round is no other than those after it,
 fedbuff's that nobody is late."""
@@ -72,7 +72,7 @@ def test_noise_at_each_hospital_is_refused_by_name_to_what_would_leave_without_i
             except StudyInvalid as error:
                 assert name in str(error)
                 refused.add(name)
-    assert refused == {"afl", "ditto", "fedrep", "ifca", "newton", "qfedavg"}
+    assert refused == {"afl", "ditto", "fedrep", "ifca", "newton", "newton-path", "qfedavg"}
 
 
 class Looking(FedAvg):

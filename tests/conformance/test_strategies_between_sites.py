@@ -29,13 +29,13 @@ EVERY = [name for name in plugins.names("consilium.strategies") if name != COMMO
 OPTIONS: dict[str, dict[str, Any]] = {
     "qfedavg": {"q": 2.0}, "feddyn": {"alpha": 0.5}, "fedper": {"layers": ["intercept"]},
     "fedrep": {"layers": ["intercept"], "head_passes": 2}, "fedbn": {"layers": ["intercept"]}, "krum": {"liars": 0},
-    "ifca": {"spread": 0.5}, "fedbuff": {"enough": 3},
+    "ifca": {"spread": 0.5}, "fedbuff": {"enough": 3}, "newton-path": {"penalties": [{"l1": 0.1}, {"l2": 0.01}]},
 }  # fmt: skip
 KEEPS = ["scaffold", "afl", "feddyn", "fedper", "fedrep", "ditto"]
 """Strategies that keep something at a site."""
 ALIKE = ("fedavgm", "fedadagrad", "fedyogi", "fedprox", "fedbn", "trimmed-mean")
 """Those that do at a site, and add up, what another does, too."""
-PLAIN = [pytest.param(name, marks=pytest.mark.long if name in ALIKE else ()) for name in EVERY]
+PLAIN = [pytest.param(name, marks=pytest.mark.long if name in (*ALIKE, "newton-path") else ()) for name in EVERY]
 SUMS = [pytest.param(name, marks=pytest.mark.long if name in (*ALIKE, "fedadam", "ditto") else ())
         for name in EVERY if name not in (*SINGLE, *BUFFERED)]  # fmt: skip
 TRAINING = {"epochs": 2, "batch_size": 16, "learning_rate": 0.5}
@@ -49,7 +49,8 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
 
 def begun(relay: Relay, study: str, name: str, recipe: str = "secure_sum", rounds: int = 2) -> Plan:
     strategy = {"name": name, "options": OPTIONS.get(name, {})}
-    wanted = secure(study, privacy={"recipe": recipe}, strategy=strategy, training=TRAINING, rounds=rounds)
+    few = {"evaluation": {"test_fraction": 0.05}} if name == "newton-path" else {}  # a fifth of the others chooses
+    wanted = secure(study, privacy={"recipe": recipe}, strategy=strategy, training=TRAINING, rounds=rounds, **few)
     plan = relay.approved(wanted)
     if recipe == "secure_sum":
         relay.paired(plan)

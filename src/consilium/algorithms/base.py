@@ -105,6 +105,19 @@ class Curvature:
 
 
 @dataclass(frozen=True)
+class Validation:
+    """A site's training patients in two parts: those who are fitted, and those by whom is chosen among what was fitted.
+
+    Args:    curvature: as that of `Local`, over those who are fitted.   fitted: how many they are.
+             loss: of a flat model, summed over the others, without any penalty.
+    """
+
+    curvature: Callable[[Vector, bool], Curvature]
+    fitted: float
+    loss: Callable[[Vector], float]
+
+
+@dataclass(frozen=True)
 class Leaving:
     """Sums over a site's training patients by the time at which their observation ended, in k spans of times.
 
@@ -154,7 +167,7 @@ class Local:
     Args:    after: the model after each pass, flat.   patients: that were trained with.   steps: of gradient, in one
              pass.   rate: step size.   curvature: of a flat model, where the trainer knows it; the second argument asks
              for the one at which iterations begin.   sums: what the strategy adds up, with its limits.
-             timed: of a model of times.
+             timed: of a model of times.   validation: where the study asks for it.
     """
 
     after: tuple[Vector, ...]
@@ -164,6 +177,7 @@ class Local:
     curvature: Callable[[Vector, bool], Curvature] | None = None
     sums: Mapping[str, Sum] = field(default_factory=dict)
     timed: Timed | None = None
+    validation: Validation | None = None
 
 
 class Options(BaseModel):

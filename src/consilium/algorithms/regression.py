@@ -7,7 +7,7 @@ regression has no intercept, and its deviance is minus twice the log partial lik
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from consilium.algorithms import cholesky, encode, student
 from consilium.algorithms.newton import LOST
+from consilium.algorithms.path import NewtonPath
 from consilium.algorithms.webdisco import WebDisco
 from consilium.core.contract import Contract
 from consilium.core.study import Prepare, Study
@@ -53,13 +54,32 @@ class Term:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """A penalty of a path.
+
+    Args:    loss: mean over validation patients, of the fit to the other training patients.   estimates: of the fit to
+             all, by term, per unit of the contract; None: left out.   coefficients: how many of them, but for the
+             intercept, are not zero.   converged: whether both fits had come to rest.   chosen: whether it is the one.
+    """
+
+    l1: float
+    l2: float
+    loss: float
+    estimates: tuple[float | None, ...]
+    coefficients: int
+    converged: bool
+    chosen: bool
+
+
+@dataclass(frozen=True)
 class Fit:
     """A fitted regression. `moving`: words of coefficients that had not come to rest; empty where it converged.
 
     Args:    patients: with whom it was fitted.   freedom: residual degrees of freedom.   deviance: twice the loss.
              ratio: name of the exponential of a coefficient; empty where it has none.   l2: the plan's penalty.
              groups: of a Cox regression with a common baseline, the least time of each group into which times were put.
-             l1: the L1 penalty, of the strategy.
+             l1: the L1 penalty, of the strategy.   path: all penalties that were tried, where there are several.
+             judged: validation patients, by whom one was chosen.
     """
 
     kind: str
@@ -73,6 +93,8 @@ class Fit:
     l2: float
     groups: tuple[float, ...] = ()
     l1: float = 0.0
+    path: tuple[Tried, ...] = ()
+    judged: int = 0
 
     @property
     def converged(self) -> bool:
@@ -99,19 +121,46 @@ class Fit:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for files and programs."""
-        told = {name: value for name, value in vars(self).items() if name != "terms"}
+        told = {name: value for name, value in vars(self).items() if name not in ("terms", "path")}
         terms = [
             {**vars(term), "ratio": dict(zip(("value", "low", "high"), term.ratio)) if term.ratio else None}
             for term in self.terms
         ]
         said = {"converged": self.converged, "problem": self.problem, "baseline": self.baseline}
-        return {**told, **said, "terms": terms}
+        return {**told, **said, "terms": terms, "path": [vars(tried) for tried in self.path]}
 
 
 def fitted(study: Study, state: Mapping[str, Array]) -> Fit | None:
     """The table of a study's final state; None where a strategy made it that fits none, or no round was done."""
     if not study.exact or float(state["taken"][0]) < 1:
         return None
+    if study.validates:
+        return _chosen(study, state)
+    return _fitted(study, state, study.model.l2, float(study.strategy.options.get("l1", 0.0)))
+
+
+def _chosen(study: Study, state: Mapping[str, Array]) -> Fit:
+    """The table of the penalty that validation patients chose, and what is to be told of the others."""
+    strategy, size = NewtonPath(study.strategy.options), len(state["model"])
+    chosen, count = strategy.chosen(state), len(strategy.penalties)
+    turned = scaling(study.contract, study.prepare, state)[-size:, -size:]
+    intercept = [name == INTERCEPT for name in terms(study)]
+    tried = []
+    for number, penalty in enumerate(strategy.penalties):
+        single = strategy.single(state, number)
+        out, found = single["left_out"] > 0, turned @ single["model"]
+        rest = not _moving(single) and not _moving(strategy.single(state, count + number))
+        tried.append(Tried(
+            penalty.l1, penalty.l2, float(state["validation"][number]),
+            tuple(None if gone else float(one) for one, gone in zip(found, out, strict=True)),
+            int(np.sum((single["model"] != 0) & ~out & ~np.array(intercept))), rest, number == chosen,
+        ))  # fmt: skip
+    penalty = strategy.penalties[chosen]
+    fit = _fitted(study, {**state, **strategy.single(state, chosen)}, penalty.l2, penalty.l1)
+    return replace(fit, path=tuple(tried), judged=round(float(state["judged"][0])))
+
+
+def _fitted(study: Study, state: Mapping[str, Array], l2: float, l1: float) -> Fit:
     names, count = terms(study), state["model"].size
     patients, deviance = float(state["patients"][0]), 2 * float(state["loss"][0])
     out = state["left_out"] > 0
@@ -121,8 +170,7 @@ def fitted(study: Study, state: Mapping[str, Array]) -> Fit | None:
     covariance = turned @ _inverse(cholesky.square(state["hessian"], count), out) @ turned.T
     if study.model.kind == "linear":
         covariance = covariance * (deviance / freedom if freedom > 0 else math.nan)
-    l1 = float(study.strategy.options.get("l1", 0.0))
-    sure = study.model.l2 == 0 and l1 == 0 and (study.model.kind != "linear" or freedom > 0)
+    sure = not study.validates and l2 == 0 and l1 == 0 and (study.model.kind != "linear" or freedom > 0)
     moving = _moving(state)
     words, said = _words(study, state), RATIO.get(study.model.kind, "")
     of_t = float(freedom) if study.model.kind == "linear" else None
@@ -147,7 +195,7 @@ def fitted(study: Study, state: Mapping[str, Array]) -> Fit | None:
     return Fit(
         study.model.kind, tuple(term(index) for index in range(count)),
         tuple(words[names[index]] for index in moving), round(patients), freedom, deviance,
-        study.evaluation.confidence, said, study.model.l2,
+        study.evaluation.confidence, said, l2,
         WebDisco(study.strategy.options).groups(state) if study.cell is not None else (), l1,
     )  # fmt: skip
 

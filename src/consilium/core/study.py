@@ -92,7 +92,9 @@ class Model(Part):
 
 SINGLE = ("median", "trimmed-mean", "krum", "geometric-median")
 """Strategies that look at single updates."""
-EXACT = ("newton", COMMON)
+PATH = "newton-path"
+"""The strategy that fits several penalties at once, of which validation patients choose one."""
+EXACT = ("newton", PATH, COMMON)
 """Strategies by which hospitals add up sums over patients that fit a regression, and not changes of a model."""
 BUFFERED = ("fedbuff",)
 """Strategies whose rounds close as soon as enough sites have answered: updates of the others are counted later."""
@@ -106,9 +108,10 @@ class Strategy(Part):
     name: Slug = Field(
         "fedavg",
         description="fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, afl, scaffold, "
-        "feddyn, fedper, fedrep, fedbn, ditto, ifca; newton, which fits a regression exactly; webdisco, a Cox "
-        "regression with one baseline hazard for all hospitals; under the recipe `plain` fedbuff, which waits for no "
-        "slow hospital, median, trimmed-mean, krum, geometric-median; or a plug-in",
+        "feddyn, fedper, fedrep, fedbn, ditto, ifca; newton, which fits a regression exactly; newton-path, the same "
+        "at several penalties, of which validation patients choose one; webdisco, a Cox regression with one baseline "
+        "hazard for all hospitals; under the recipe `plain` fedbuff, which waits for no slow hospital, median, "
+        "trimmed-mean, krum, geometric-median; or a plug-in",
     )
     options: Json = Field(default_factory=dict, description="options of the strategy")
 
@@ -222,6 +225,17 @@ class Study(Part):
         return self.strategy.name in EXACT
 
     @property
+    def validates(self) -> bool:
+        """Whether some of the training patients choose among models that are fitted to the others."""
+        return self.strategy.name == PATH
+
+    @property
+    def fits(self) -> int:
+        """At how many models hospitals add up derivatives in one round: at two for each penalty of a path, else one."""
+        given = self.strategy.options.get("penalties") if self.validates else None
+        return 2 * len(given) if isinstance(given, list | tuple) else 1
+
+    @property
     def cell(self) -> int | None:
         """Fewest patients of a cell of times that is opened; None: no sum is one by times."""
         if self.strategy.name != COMMON:
@@ -323,6 +337,8 @@ class Study(Part):
                 f"`strategy.name` {self.strategy.name} needs a model whose Hessian is summed: `model.kind` linear, "
                 "logistic, poisson or cox; choose another strategy for torch"
             )
+        if self.validates and self.model.l2:
+            raise ValueError(f"`model.l2` must be 0 with `strategy.name` {PATH}: write `l2` in its `penalties`")
         return self
 
     @model_validator(mode="after")

@@ -82,14 +82,23 @@ class Table:
     """Patients as the contract means them, one row each.
 
     columns: per feature (n,): numbers in the contract's unit, or the category's index; NaN is missing.
-    label: (n,).   test: (n,) held out for testing.
+    label: (n,).   test: (n,) held out for testing.   validation: (n,) who of the others chooses among models, where a
+    study asks for that; None: nobody.
     """
 
     columns: dict[str, Floats]
     label: Floats
     test: npt.NDArray[np.bool_]
+    validation: npt.NDArray[np.bool_] | None = None
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What the child process gets: no identifier of a patient is among it."""
         features = {f"feature/{name}": values for name, values in self.columns.items()}
-        return {**features, "label": self.label, "test": self.test}
+        parts = {} if self.validation is None else {"validation": self.validation}
+        return {**features, "label": self.label, "test": self.test, **parts}
+
+
+def least(test: npt.NDArray[np.bool_], validation: npt.NDArray[np.bool_] | None) -> int:
+    """Patients of the smaller part of those for training: of those who choose, or of those who are fitted."""
+    chosen = 0 if validation is None else int(np.sum(validation & ~test))
+    return min(chosen, int(np.sum(~test)) - chosen)

@@ -16,7 +16,7 @@ from consilium.core.timed import TIMED
 from consilium.data import choosing, coded
 from consilium.data.base import Floats, Rows, Table
 from consilium.data.choosing import Left
-from consilium.data.cohort import held_out
+from consilium.data.cohort import held_out, validates
 from consilium.data.counts import hidden
 from consilium.data.mapping import FeatureMap, LabelMap, Mapping, RecordsMap, normal, number
 from consilium.data.records import Records, rounded, values
@@ -106,7 +106,8 @@ def apply(
             complete &= ~np.isnan(columns[feature.id])
     kept = considered & labelled & complete
     test = np.array([held_out(p, evaluation.split_seed, evaluation.test_fraction) for p in patients], dtype=bool)
-    table = Table({name: column[kept] for name, column in columns.items()}, label[kept], test[kept])
+    validation = np.array([validates(p) for p in patients], dtype=bool) & ~test
+    table = Table({name: column[kept] for name, column in columns.items()}, label[kept], test[kept], validation[kept])
     left = Left(opted_out, entries - len(rows), int(young.sum()), int(away.sum()))
     lacking, incomplete = considered & ~labelled, considered & labelled & ~complete
     return Mapped(table, len(rows), int(lacking.sum()), int(incomplete.sum()), counts, told, left)

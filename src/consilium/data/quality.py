@@ -14,7 +14,7 @@ from consilium.core.contract import Contract, Feature, Label
 from consilium.core.gate import Gate
 from consilium.core.study import Study
 from consilium.core.timed import TIMED
-from consilium.data.base import Table
+from consilium.data.base import Table, least
 from consilium.data.contract import Column, Mapped
 from consilium.data.counts import MIN_CELL, Count, hidden
 from consilium.data.findings import Finding, Look, of_column
@@ -71,8 +71,19 @@ class Report:
 
 
 def counted(study: Study, table: Table) -> int:
-    """Patients of whom a study and a policy want so many: those who train, or, where nothing is trained, all."""
+    """Patients of whom a study and a policy want so many: those who train, or, where nothing is trained, all; of two
+    parts whose sums leave, those of the smaller one.
+    """
+    if study.validates:
+        return least(table.test, table.validation)
     return len(table.label) if study.judged_only else int((~table.test).sum())
+
+
+def whom(study: Study) -> str:
+    """Of which patients a study wants so many, in words."""
+    if study.validates:
+        return "validation patients"
+    return "patients" if study.judged_only else "training patients"
 
 
 def check(study: Study, mapped: Mapped) -> Report:
@@ -82,8 +93,7 @@ def check(study: Study, mapped: Mapped) -> Report:
     training = kept - test
     whole = []
     if (count := counted(study, table)) < study.min_patients:
-        which = "" if study.judged_only else "training "
-        words = f"{hidden(count)} {which}patients; the study wants at least {study.min_patients}"
+        words = f"{hidden(count)} {whom(study)}; the study wants at least {study.min_patients}"
         blocks = "few-patients" not in gate.advisory
         whole.append(Finding("few-patients", "", hidden(count), words, "see what is left out", blocks))
     left = mapped.left

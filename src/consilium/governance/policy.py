@@ -97,8 +97,8 @@ STRATEGIES = (
     "feddyn", "fedper", "fedrep", "fedbn", "ditto", "ifca", "fedbuff", "median", "trimmed-mean", "krum",
     "geometric-median",
 )  # fmt: skip
-"""Those that are built in, but for newton and webdisco: of their sums follow counts, also small ones; who allows them
-names them."""
+"""Those that are built in, but for newton, newton-path and webdisco: of their sums follow counts, also small ones; who
+allows them names them."""
 
 
 class Policy(Part):
@@ -224,8 +224,8 @@ purposes: [research, quality]       # research | quality | public-health | educa
 models: [linear, logistic, poisson, cox, torch, xgboost, onnx]
 strategies: [fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, afl, scaffold,
              feddyn, fedper, fedrep, fedbn, ditto, ifca, fedbuff, median, trimmed-mean, krum,
-             geometric-median]      # newton and webdisco, exact regressions, are not among them: of their sums follow
-                                    # small counts
+             geometric-median]      # newton, newton-path and webdisco, exact regressions, are not among them: of
+                                    # their sums follow small counts
 min_patients: 20                    # fewest training patients, counted here; a study may ask for more, never for less
 min_sites: 3                        # fewest hospitals in a sum that is opened; a study may ask for more
 min_cell: 5                         # fewest patients of a group of times whose sums are opened (webdisco)

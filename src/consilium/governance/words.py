@@ -85,6 +85,10 @@ _HIDDEN = (
     "them have so many such patients themselves."
 )
 _OPEN = "Groups of fewer patients than five are shown, too: of a single one, the time and each feature follow."
+_TRIED = (
+    "; all that at {fits} models at once, over all training patients and over four fifths of them, so that their "
+    "difference tells it of the last fifth alone; and how well models fit that fifth, by which a penalty is chosen"
+)
 _NOISED = "of changes of the model, with noise; and once, of histograms of the final model's scores, without"
 _SINGLE = (
     "The coordinator learns each hospital's {what}, number of patients and figures in every round, and "
@@ -194,7 +198,8 @@ def _curved(study: Study) -> str:
     if study.cell is not None:
         hidden = _HIDDEN.format(least=study.cell) if study.cell > 1 else ""
         return _BY_TIME.format(hidden=f"{hidden} {_OPEN if small_cells(study) else ''}".strip())
-    return _COMPARED if study.model.kind == COX else _CURVED
+    tried = _TRIED.format(fits=study.fits) if study.validates else ""
+    return (_COMPARED if study.model.kind == COX else _CURVED) + tried
 
 
 def _figures(study: Study) -> str:
@@ -238,11 +243,16 @@ def _held_out(study: Study) -> str:
     if study.judged_only:
         told = f"The model is judged on all patients{apart}."
         return f"{told} With fewer than {study.min_patients} this hospital takes no part."
-    return (
+    told = (
         f"{study.evaluation.test_fraction:.0%} of the patients are held out; the model is judged on them alone"
         f"{apart}.\n"
-        f"  With fewer than {study.min_patients} training patients this hospital takes no part."
     )
+    if study.validates:
+        return told + (
+            "  About a fifth of the others choose the penalty, by a hash of the patient that no study changes.\n"
+            f"  With fewer than {study.min_patients} of these this hospital takes no part."
+        )
+    return f"{told}  With fewer than {study.min_patients} training patients this hospital takes no part."
 
 
 def _rounds(study: Study) -> str:
@@ -317,6 +327,8 @@ def _leaves(study: Study) -> str:
         what = "The change of the model's parameters"
         if study.exact:
             what = "Sums over training patients of first and second derivatives of the loss"
+        if study.validates:
+            what += f" at {study.fits} models, over all and without the fifth that chooses a penalty"
         if study.cell is not None:
             what = "Sums over training patients by groups of times"
         return f"{what}, the number of training patients, and {told}. No record of a patient leaves."

@@ -47,7 +47,7 @@ class Simulated:
 
     @property
     def regression(self) -> Fit | None:
-        """The table of coefficients, if the strategy is newton or webdisco."""
+        """The table of coefficients, if the strategy is newton, newton-path or webdisco."""
         return self.found.fit
 
     def model(self) -> Tensors:

@@ -16,6 +16,7 @@ import numpy as np
 from consilium import plugins, studyfile
 from consilium.algorithms import figure, metrics, preparation
 from consilium.algorithms.base import Curvature, Here, Local, LocalObjective, Strategy, parts_of
+from consilium.algorithms.groups import Members
 from consilium.api import freeze
 from consilium.console.cli import output
 from consilium.core import state as chain
@@ -27,7 +28,7 @@ from consilium.exported import Exported
 from consilium.simulation import local, report
 from consilium.site.tables import Prepared
 from consilium.training.base import Curved, Floats, Survival, Trainer
-from consilium.training.work import Work
+from consilium.training.work import Work, divided
 
 Json = dict[str, Any]
 LABEL = "trained in one process outside of any federation, from records that lie side by side"
@@ -41,17 +42,20 @@ class Bench:
     trainer: Trainer
     initial: Tensors
 
-    def trained(self, x: Floats, y: Floats) -> Tensors:
-        """The model after as many passes over (x, y) as the federation makes in all; by its steps, if it solves."""
+    def trained(self, x: Floats, y: Floats, chooses: Members | None = None) -> Tensors:
+        """The model after as many passes over (x, y) as the federation makes in all; by its steps, if it solves.
+
+        Args:    chooses: (n,) validation patients, where the study asks for them.
+        """
         strategy: Strategy = plugins.strategy_of(self.study)
         if isinstance(strategy, chain.Whole) and isinstance(self.trainer, Curved):
-            return self._solved(strategy, self.trainer, x, y)
+            return self._solved(strategy, self.trainer, x, y, chooses)
         model = self.initial
         for number in range(1, self.study.rounds + 1):
             model = self.trainer.train(self.study, model, x, y, LocalObjective(), number)
         return model
 
-    def _solved(self, strategy: Strategy, trainer: Curved, x: Floats, y: Floats) -> Tensors:
+    def _solved(self, strategy: Strategy, trainer: Curved, x: Floats, y: Floats, chooses: Members | None) -> Tensors:
         def curvature(of: Vector, first: bool) -> Curvature:
             return trainer.curvature(self.study, unflatten(of, self.initial), x, y, first)
 
@@ -59,8 +63,9 @@ class Bench:
         # Limits are those of one site, and these may be the patients of all.
         sums = {name: replace(of, limit=None) for name, of in strategy.sums(self.study, state["model"].size).items()}
         timed = trainer.timed(self.study, x, y) if isinstance(trainer, Survival) else None
+        apart = None if chooses is None else divided(self.study, trainer, self.initial, x, y, chooses)
         for _ in range(self.study.rounds):
-            local = Local((state["model"],), float(len(y)), 1, 1.0, curvature, sums, timed)
+            local = Local((state["model"],), float(len(y)), 1, 1.0, curvature, sums, timed, apart)
             segments, _ = strategy.contribution(Here(state, parts=parts_of(self.initial)), local)
             added = {name: array for name, array in segments.items() if name != "weight"}
             state = strategy.apply_chunk(state, added, float(len(y)))
@@ -71,7 +76,8 @@ class Bench:
         patients = list(works)
         learned = prepared(self.study, patients)
         x, y = _together(patients, learned, held_out=False)
-        return Made(self.trained(x, y), learned)
+        parts = [one.chooses for one in patients if one.chooses is not None]
+        return Made(self.trained(x, y, np.concatenate(parts) if parts else None), learned)
 
     def judged_at(self, made: "Made", works: Iterable[Work]) -> Json:
         """Figures of a model on the held-out patients of these hospitals."""

@@ -14,7 +14,7 @@ from consilium.algorithms.encode import encode
 from consilium.core.errors import DataUnusable
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import from_safetensors
-from consilium.data.base import Floats
+from consilium.data.base import Floats, least
 from consilium.data.copies import Copies, copies
 from consilium.simulation.partition import Chance, Pool
 from consilium.simulation.partition import Rows as Places
@@ -31,6 +31,7 @@ class Patients:
 
     columns: per feature (n,): numbers in the contract's unit, or the category's index; NaN is missing.
     label: (n,).   test: (n,) held out, by the key that the patient has in its hospital's table.
+    validation: (n,) by that key, who of the others chooses among models, where a study asks for that.
     left: by hospital, how many rows were read, and how many were left out and why.
     """
 
@@ -40,6 +41,7 @@ class Patients:
     hospital: Places
     names: tuple[str, ...]
     left: Mapping[str, Json] = field(default_factory=dict)
+    validation: npt.NDArray[np.bool_] | None = None
 
     @classmethod
     def read(cls, study: Study, mappings: Mapping[str, Path]) -> "Patients":
@@ -56,7 +58,10 @@ class Patients:
             feature.id: np.concatenate([table.columns[feature.id] for table in tables.values()])
             for feature in study.contract.features
         }
-        label, test = (np.concatenate([getattr(t, name) for t in tables.values()]) for name in ("label", "test"))
+        label, test, validation = (
+            np.concatenate([getattr(table, name) for table in tables.values()])
+            for name in ("label", "test", "validation")
+        )
         left = {
             name: {
                 "read": one.read,
@@ -67,7 +72,8 @@ class Patients:
             }
             for name, one in found.items()
         }
-        return cls(columns, label, test, np.repeat(np.arange(len(sizes)), sizes), tuple(tables), left)
+        hospital = np.repeat(np.arange(len(sizes)), sizes)
+        return cls(columns, label, test, hospital, tuple(tables), left, validation)
 
     def __len__(self) -> int:
         """Number of patients."""
@@ -92,8 +98,9 @@ class Patients:
     def at(self, rows: Places) -> "Patients":
         """Those of these rows, in this order."""
         columns = {name: values[rows] for name, values in self.columns.items()}
-        return replace(
-            self, columns=columns, label=self.label[rows], test=self.test[rows], hospital=self.hospital[rows]
+        validation = None if self.validation is None else self.validation[rows]
+        return Patients(
+            columns, self.label[rows], self.test[rows], self.hospital[rows], self.names, self.left, validation
         )
 
     def set_aside(self, fraction: float, chance: Chance) -> "Patients":
@@ -122,10 +129,19 @@ class Sites:
         """Number of its training patients."""
         return int((~self.patients.test[self.rows[site]]).sum())
 
+    def counted(self, site: str) -> int:
+        """Patients of whom a study wants so many, as `data.quality.counted` has it."""
+        study, mine = self.plan.study, self.rows[site]
+        if study.validates:
+            chosen = self.patients.validation
+            return least(self.patients.test[mine], None if chosen is None else chosen[mine])
+        return len(mine) if study.judged_only else self.training(site)
+
     def __call__(self, site: str) -> Work:
         """The plan at one site. Raises: Refused: as `Work.load`."""
         mine = self.patients.at(self.rows[site])
-        examples, rows = examined(self.plan.study, Rows(mine.columns, mine.label, mine.test))
+        validation = mine.validation if self.plan.study.validates else None
+        examples, rows = examined(self.plan.study, Rows(mine.columns, mine.label, mine.test, validation))
         return replace(self.anywhere, examples=examples, rows=rows)
 
     def __getstate__(self) -> dict[str, Any]:

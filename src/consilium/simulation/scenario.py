@@ -17,6 +17,7 @@ from consilium.core.errors import Conflict, StudyInvalid
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import from_safetensors, to_safetensors, unflatten
 from consilium.data.copies import Copies
+from consilium.data.quality import whom
 from consilium.exported import origin
 from consilium.simulation.conditions import Conditions
 from consilium.simulation.executors import Executor, Inline, Processes
@@ -69,15 +70,16 @@ class Found:
     """What came of it.
 
     Args:    model: safetensors, as `study result --model` writes them.   sizes: (training, held-out) patients by site.
-             left_out: sites with too few training patients to take part.   copies: by site, of patients who are
-             there twice.   left: by site, rows that were read and left out, where sites are the hospitals themselves.
-               fit: the table of an exact regression.
+             counted: of them, those of whom the study wants so many.   left_out: sites with too few of these to take
+             part.   copies: by site, of patients who are there twice.   left: by site, rows that were read and left
+             out, where sites are the hospitals themselves.   fit: the table of an exact regression.
     """
 
     plan: Plan
     outcome: Outcome
     model: bytes
     sizes: dict[str, tuple[int, int]]
+    counted: dict[str, int]
     left_out: int
     rounds: tuple[Told, ...]
     fit: Fit | None
@@ -108,12 +110,11 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
     plan, initial = freeze(study, model=wanted.given)
     sites = Sites(plan, initial, patients, rows)
     training = {site: sites.training(site) for site in rows}
-    counted = {site: len(part) for site, part in rows.items()} if study.judged_only else training
-    enough = [site for site, count in counted.items() if count >= study.min_patients]
+    counted = {site: sites.counted(site) for site in rows}
+    enough = [site for site in rows if counted[site] >= study.min_patients]
     if len(enough) < study.quorum:
-        which = "" if study.judged_only else "training "
         raise Conflict(
-            f"{len(enough)} of {len(rows)} sites have the {study.min_patients} {which}patients that it asks for; "
+            f"{len(enough)} of {len(rows)} sites have the {study.min_patients} {whom(study)} that it asks for; "
             f"{study.quorum} sites are needed",
             "ask for fewer sites, or draw more patients with --patients",
         )
@@ -136,8 +137,8 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
     drawn = wanted.patients is not None or wanted.set_aside
     whole = not drawn and {site: len(part) for site, part in rows.items()} == patients.sizes
     return Found(
-        plan, outcome, written, sizes, len(rows) - len(enough), tuple(told), fit, patients.copies(plan.study, rows),
-        patients.left if whole else {},
+        plan, outcome, written, sizes, counted, len(rows) - len(enough), tuple(told), fit,
+        patients.copies(plan.study, rows), patients.left if whole else {},
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from consilium import studyfile
 from consilium.console.cli import coefficients, output
 from consilium.core.errors import Conflict, Invalid
 from consilium.data.copies import Copies
+from consilium.data.quality import whom
 from consilium.durable import naming
 from consilium.simulation import local
 from consilium.simulation.conditions import Conditions
@@ -146,8 +147,8 @@ def _hospitals(found: Found) -> Json:
     parts = Counter(site for told in found.rounds for site in told.took_part)
     known = {}
     for site, (training, held_out) in sorted(found.sizes.items()):
-        count, which = (training + held_out, "") if study.judged_only else (training, "training ")
-        out = "" if count >= study.min_patients else f"{count} {which}patients; the study asks for {study.min_patients}"
+        count = found.counted[site]
+        out = "" if count >= study.min_patients else f"{count} {whom(study)}; the study asks for {study.min_patients}"
         asked = 0 if out else len(found.rounds)
         told = {"training": training, "held_out": held_out, "rounds": parts[site], "asked": asked, "out": out}
         twice = found.copies.get(site, Copies(0, 0, 0, 0, 0))

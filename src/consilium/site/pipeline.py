@@ -196,8 +196,9 @@ class Pipeline:
                 reason="too-many-patients",
             )
         if self._prepared.counted < permit.min_patients:
+            who = " who choose the penalty" if plan.study.validates else ""
             raise Refused(
-                f"this hospital has fewer than {permit.min_patients} patients for training",
+                f"this hospital has fewer than {permit.min_patients} patients for training{who}",
                 "the hospital's policy and the study ask for more",
                 reason="too-few-patients",
             )

@@ -10,7 +10,7 @@ import numpy as np
 
 from consilium import plugins
 from consilium.algorithms import encode
-from consilium.algorithms.base import Curvature, Here, Local, Strategy, run
+from consilium.algorithms.base import Curvature, Here, Local, Strategy, Validation, run
 from consilium.core import state as chain
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.study import Plan, Study
@@ -63,9 +63,8 @@ class Copies:
         except ConsiliumError:
             return cls()
         most = strategy.most if isinstance(strategy, chain.Whole) else None
-        most = (
-            most if study.cell is None else len(encode.names(study.contract, study.prepare))
-        )  # of these models it is known
+        if study.cell is not None or study.validates:  # of these models it is known
+            most = len(encode.names(study.contract, study.prepare)) + int(study.validates)  # and an intercept
         model = np.zeros(2 if most is None else most)
         state = strategy.init(model)
         here = Here(state)
@@ -75,7 +74,8 @@ class Copies:
 
         ends, sums = run(strategy.passes(here), lambda start, objective: start), strategy.sums(study, model.size)
         timed = Cox().timed(study, np.zeros((0, model.size)), np.zeros(0)) if study.cell is not None else None
-        segments, kept = strategy.contribution(here, Local(ends, 1.0, 1, 1.0, flat, sums, timed))
+        divided = Validation(flat, 1.0, lambda of: 0.0)
+        segments, kept = strategy.contribution(here, Local(ends, 1.0, 1, 1.0, flat, sums, timed, divided))
         made = [[array.size for array in of.values()] for of in (state, segments, kept)]
         if most is not None:  # arrays of any length: as many copies as they are for the largest model
             return cls(*(-(-sum(sizes) // most) for sizes in made))

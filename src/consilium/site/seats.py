@@ -198,7 +198,7 @@ class Seats:
         seat, message = secagg.unmask(seat, survivors, proofs.values())
         quorate(plan, len(survivors))
         self._hidden(task, plan, row, survivors)  # once more: another run may have opened a sum since CONFIRM
-        opening, shown = self._disclosed(row, seat, survivors), self._alone(task, plan, row, survivors)
+        openings, shown = self._disclosed(row, seat, survivors), self._alone(task, plan, row, survivors)
 
         def keep(tx: Writing) -> None:
             self._put(tx, task, "opened = ?", 1)
@@ -206,7 +206,7 @@ class Seats:
                 log.warning("%s: %s, as far as updates change little between rounds", task.run, _solved(shown))
                 body = {"run": task.run, "study": task.study, "round": task.round, "sites": sorted(shown)}
                 tx.record("solved", body, datetime.now(UTC))
-            told.keep(tx, task, opening)
+            told.keep(tx, task, openings)
 
         return Made(message, keep)
 
@@ -216,8 +216,8 @@ class Seats:
             value, task.run, task.round, task.attempt,
         )  # fmt: skip
 
-    def _disclosed(self, row: Row, seat: Seat, sites: Iterable[SiteId]) -> Opening:
-        """The opening over these sites, if what was told here before allows it. Raises: Refused (`difference`)."""
+    def _disclosed(self, row: Row, seat: Seat, sites: Iterable[SiteId]) -> list[Opening]:
+        """The openings over these sites, if what was told here before allows them. Raises: Refused (`difference`)."""
         about = json.loads(row["about"])
         (mine,) = (one for one in seat.active if one.site == self.site)
         if told.alone(self.journal, about) and not mine.shown:  # since the roll was called

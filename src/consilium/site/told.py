@@ -5,8 +5,10 @@ It stands in the journal's table `openings`, across runs and studies.
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from consilium.core import state as chain
 from consilium.core.errors import Refused
@@ -18,12 +20,12 @@ from consilium.site.journal import Journal, Writing
 from consilium.wire.messages import Task
 
 log = logging.getLogger(__name__)
-Question = Mapping[str, str]
-"""What is asked of which patients at which model; see `question`."""
+Question = Mapping[str, Any]
+"""What is asked of which patients at which models; see `question`."""
 
 
-def question(task: Task, mapping: Path, state: Path) -> dict[str, str]:
-    """What is asked of which patients at which model, by the hospital's own table and column, under any name.
+def question(task: Task, mapping: Path, state: Path) -> dict[str, Any]:
+    """What is asked of which patients at which models, by the hospital's own table and column, under any name.
 
     What a contract calls its parts, what a mapping file is called, and how is trained, is in none of it: who asks the
     same question twice chooses all that. Rounds of training carry the model's metrics, too, so the kind of the round is
@@ -32,52 +34,65 @@ def question(task: Task, mapping: Path, state: Path) -> dict[str, str]:
     """
     asked = sources.asked(mapping)
     if task.kind == "PREPARE":
-        return {"source": asked.source, "objective": "preparation", "model": digest(b"preparation")}
-    return {"source": asked.source, "objective": asked.label, "model": model_hash(state)}
+        return {"source": asked.source, "objective": "preparation", "models": [digest(b"preparation")]}
+    return {"source": asked.source, "objective": asked.label, "models": model_hashes(state)}
 
 
-def model_hash(state: Path) -> Digest:
-    """SHA-256 of the model's values; a state file's own digest names the run, too."""
-    return digest(chain.raw(chain.read(state).arrays["model"]))
+def model_hashes(state: Path) -> list[Digest]:
+    """SHA-256 of the values of each model at which something is told; a state file's own digest names the run, too.
+
+    `model`, and those that lie one after the other in `models`, by a strategy that sums at several: another study could
+    begin at any of them.
+    """
+    arrays = chain.read(state).arrays
+    several = arrays["models"].reshape(-1, arrays["model"].size) if "models" in arrays else ()
+    return sorted({digest(chain.raw(model)) for model in (arrays["model"], *several)})
 
 
 def alone(journal: Journal, asked: Question) -> bool:
-    """Whether this hospital has shown its answer to the question alone."""
-    return any(one.alone for one, _ in _before(journal, asked))
+    """Whether this hospital has shown its answer to the question alone, at one of its models."""
+    return any(one.alone for wanted in _openings(asked, ()) for one, _ in _before(journal, wanted))
 
 
-def check(journal: Journal, asked: Question, sites: Iterable[SiteId]) -> Opening:
-    """The sum over these sites, if it may be told, or this hospital's own answer; after what was told before.
+def check(journal: Journal, asked: Question, sites: Iterable[SiteId]) -> list[Opening]:
+    """The sums over these sites, one for each model, if they may be told, or this hospital's own answer; after what was
+    told before.
 
     Raises: Refused: `difference`. The log, which stays here, says after which run.
     """
-    wanted, before = _opening(asked, sites), _before(journal, asked)
-    try:
-        disclosure.check(wanted, [one for one, _ in before])
-    except Refused:
-        runs = sorted({run for one, run in before if one.sites != wanted.sites})
-        log.warning("at this model the same was told before, of other hospitals together: %s", ", ".join(runs))
-        raise
-    return wanted
+    found = _openings(asked, sites)
+    for wanted in found:
+        before = _before(journal, wanted)
+        try:
+            disclosure.check(wanted, [one for one, _ in before])
+        except Refused:
+            runs = sorted({run for one, run in before if one.sites != wanted.sites})
+            log.warning("at this model the same was told before, of other hospitals together: %s", ", ".join(runs))
+            raise
+    return found
 
 
-def keep(tx: Writing, task: Task, told: Opening) -> None:
+def keep(tx: Writing, task: Task, told: Sequence[Opening]) -> None:
     """Remember what is told in a task's round."""
-    if tx.row("SELECT id FROM openings WHERE run = ? AND round = ? AND model = ?", task.run, task.round, told.state):
-        return
-    tx.do(
-        "INSERT INTO openings (source, model, objective, sites, study, run, round) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        told.source, told.state, told.objective, json.dumps(sorted(told.sites)), task.study, task.run, task.round,
-    )  # fmt: skip
+    known = "SELECT id FROM openings WHERE run = ? AND round = ? AND model = ?"
+    for one in told:
+        if tx.row(known, task.run, task.round, one.state):
+            continue
+        tx.do(
+            "INSERT INTO openings (source, model, objective, sites, study, run, round) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            one.source, one.state, one.objective, json.dumps(sorted(one.sites)), task.study, task.run, task.round,
+        )  # fmt: skip
 
 
-def _before(journal: Journal, asked: Question) -> list[tuple[Opening, str]]:
+def _before(journal: Journal, wanted: Opening) -> list[tuple[Opening, str]]:
     rows = journal.rows(
         "SELECT sites, run FROM openings WHERE model = ? AND source = ? AND objective = ?",
-        asked["model"], asked["source"], asked["objective"],
+        wanted.state, wanted.source, wanted.objective,
     )  # fmt: skip
-    return [(_opening(asked, map(SiteId, json.loads(row["sites"]))), str(row["run"])) for row in rows]
+    sites = [frozenset(map(SiteId, json.loads(row["sites"]))) for row in rows]
+    return [(replace(wanted, sites=of), str(row["run"])) for of, row in zip(sites, rows, strict=True)]
 
 
-def _opening(asked: Question, sites: Iterable[SiteId]) -> Opening:
-    return Opening(asked["source"], Digest(asked["model"]), asked["objective"], frozenset(sites))
+def _openings(asked: Question, sites: Iterable[SiteId]) -> list[Opening]:
+    over = frozenset(sites)
+    return [Opening(asked["source"], Digest(of), asked["objective"], over) for of in asked["models"]]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from consilium.algorithms.base import Curvature, Here, Leaving, Local, LocalObjective, Strategy, run
+from consilium.algorithms.base import Curvature, Here, Leaving, Local, LocalObjective, Strategy, Validation, run
 from consilium.core import state as chain
 from consilium.core.errors import StudyInvalid
 from consilium.core.tensors import Array, Tensors
@@ -55,8 +55,14 @@ def moved(strategy: Strategy, here: Here, site: int, seed: int, by: Array | None
             moved = PATIENTS[site] * way.astype(np.float64)
             return Leaving(self.counted(edges)[0], ended, np.zeros_like(ended), moved, 0.0)
 
+    def half(of: Array, first: bool) -> Curvature:
+        whole = curvature(of, first)
+        return Curvature(0.0, whole.gradient / 2, whole.hessian / 2)
+
     ends, rate = run(strategy.passes(here), after), STUDY.training.learning_rate
-    return Local(ends, PATIENTS[site], STEPS[site], rate, curvature, strategy.sums(STUDY, SIZE), Together())
+    divided = Validation(half, PATIENTS[site] / 2, lambda of: 0.1 * float(np.mean(np.square(of))))
+    sums = strategy.sums(STUDY, SIZE)
+    return Local(ends, PATIENTS[site], STEPS[site], rate, curvature, sums, Together(), divided)
 
 
 def at(site: int, state: Mapping[str, Array], memory: Mapping[str, Array]) -> Here:

@@ -48,6 +48,10 @@ class Trainer(Protocol):
 class Curved(Protocol):
     """A trainer whose loss has a Hessian that is never negative, so that Newton's method fits it exactly."""
 
+    def loss(self, study: Study, model: Tensors, x: Floats, y: Floats) -> float:
+        """As that of a `Trainer`."""
+        ...
+
     def curvature(self, study: Study, model: Tensors, x: Floats, y: Floats, first: bool) -> Curvature:
         """Loss (of `loss`, with the plan's penalty), gradient and Hessian at the model, summed over patients.
 

@@ -9,7 +9,17 @@ import numpy as np
 
 from consilium import plugins
 from consilium.algorithms import encode, evaluation, groups, preparation
-from consilium.algorithms.base import Curvature, Here, Local, LocalObjective, Strategy, parts_of, run, used
+from consilium.algorithms.base import (
+    Curvature,
+    Here,
+    Local,
+    LocalObjective,
+    Strategy,
+    Validation,
+    parts_of,
+    run,
+    used,
+)
 from consilium.algorithms.groups import Members
 from consilium.core import state as chain
 from consilium.core.errors import DataUnusable, DigestMismatch, Invalid, StudyInvalid
@@ -28,12 +38,14 @@ class Examples:
     """Encoded patients: x (n, p), label y (n,), which of them are held out for testing (n,), and their groups.
 
     Args:    groups: (n, groups), who belongs to which of those that are judged apart; None: there are none.
+             validation: (n,), who of the others chooses among models; None: nobody.
     """
 
     x: Floats
     y: Floats
     test: Members
     groups: Members | None = None
+    validation: Members | None = None
 
     @property
     def training(self) -> tuple[Floats, Floats]:
@@ -49,11 +61,13 @@ class Rows:
     columns: Mapping[str, Floats]
     y: Floats
     test: Members
+    validation: Members | None = None
 
     def encoded(self, study: Study, learned: Mapping[str, Array] | None = None) -> Examples:
         """Encoded patients, by what the study asks for and what was learned of it."""
         apart = groups.members(study, self.columns, len(self.y))
-        return Examples(encode.encode(study.contract, self.columns, study.prepare, learned), self.y, self.test, apart)
+        x = encode.encode(study.contract, self.columns, study.prepare, learned)
+        return Examples(x, self.y, self.test, apart, self.validation)
 
     def sums(self, study: Study) -> Floats:
         """What a round of preparation adds up, over training patients."""
@@ -121,7 +135,8 @@ class Work:
             raise DigestMismatch("the initial model is not the one the plan names", "fetch it again")
         with np.load(table, allow_pickle=False) as found:
             columns = {feature.id: found[f"feature/{feature.id}"] for feature in study.contract.features}
-            examples, rows = examined(study, Rows(columns, found["label"], found["test"]))
+            validation = found["validation"] if study.validates else None
+            examples, rows = examined(study, Rows(columns, found["label"], found["test"], validation))
         if not study.judged_only and not np.any(~examples.test):
             raise DataUnusable("no patient is left for training", "check the mapping with `consilium site check`")
         strategy = plugins.strategy_of(study)
@@ -171,7 +186,7 @@ class Work:
         local = Local(
             run(passes, train), patients, steps(study, len(y)), study.training.learning_rate,
             curvature if isinstance(trainer, Curved) else None, self.strategy.sums(study, here.model.size),
-            trainer.timed(study, x, y) if isinstance(trainer, Survival) else None,
+            trainer.timed(study, x, y) if isinstance(trainer, Survival) else None, self._divided(examples),
         )  # fmt: skip
         segments, kept = self.strategy.contribution(here, local)
         if weight is not None:
@@ -191,6 +206,12 @@ class Work:
         here = self._here(state, memory, self._examples(state))
         own = used(self.strategy.passes(here))
         return None if np.array_equal(own, here.model) else unflatten(own, self.like)
+
+    @property
+    def chooses(self) -> Members | None:
+        """(n,) which of the training patients choose among models; None where the study does not ask for it."""
+        validation = (self.rows or self.examples).validation
+        return None if validation is None else validation[~self.examples.test]
 
     @property
     def _patients(self) -> Array:
@@ -213,12 +234,30 @@ class Work:
 
         return Here({**arrays, "model": np.array(arrays["model"])}, memory or {}, parts_of(self.like), loss)
 
+    def _divided(self, examples: Examples) -> Validation | None:
+        if self.chooses is None or not isinstance(self.trainer, Curved):
+            return None
+        return divided(self.plan.study, self.trainer, self.like, *examples.training, self.chooses)
+
     def _metrics(self, kind: str, vector: Vector, examples: Examples) -> Tensors:
         study, test, apart = self.plan.study, examples.test, examples.groups
         score = self.trainer.predict(study, unflatten(vector, self.like), examples.x[test])
         members = np.zeros((len(score), 0), dtype=bool) if apart is None else apart[test]
         found = evaluation.sums(study, kind, score.astype(np.float64), examples.y[test], members)
         return {f"metrics/{name}": array for name, array in found.items()}
+
+
+def divided(study: Study, trainer: Curved, like: Tensors, x: Floats, y: Floats, chooses: Members) -> Validation:
+    """Training patients in two parts, by who of them chooses."""
+
+    def curvature(of: Vector, first: bool) -> Curvature:
+        return trainer.curvature(study, unflatten(of, like), x[~chooses], y[~chooses], first)
+
+    def loss(of: Vector) -> float:
+        judged = int(np.sum(chooses))
+        return judged * trainer.loss(study, unflatten(of, like), x[chooses], y[chooses]) if judged else 0.0
+
+    return Validation(curvature, float(np.sum(~chooses)), loss)
 
 
 def _trainer(study: Study, foreign: Foreign | None) -> Trainer:

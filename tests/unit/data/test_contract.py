@@ -105,7 +105,15 @@ def test_every_row_is_kept_or_left_out_for_one_reason(study: Study, cells: list[
         feature = next(feature for feature in study.contract.features if feature.id == name)
         low, high = feature.range or (0, 1)
         assert np.all((known >= low) & (known <= high)), "nothing outside the contract goes to training"
-    assert set(table.arrays()) == {"feature/age", "feature/glucose", "feature/temp", "feature/sex", "label", "test"}
+    assert set(table.arrays()) == {
+        "feature/age",
+        "feature/glucose",
+        "feature/temp",
+        "feature/sex",
+        "label",
+        "test",
+        "validation",
+    }
 
 
 def test_a_patient_twice_or_without_a_key_is_refused(study: Study) -> None:

@@ -201,8 +201,8 @@ class Relay:
         self.blobs[name] = data
         return Blob(digest=name, size=len(data))
 
-    def approved(self, wanted: Study) -> Plan:
-        plan, initial = freeze(wanted)
+    def approved(self, wanted: Study, model: Path | None = None) -> Plan:
+        plan, initial = freeze(wanted, model=model)
         self.initial = self.blob(initial)
         out, run = io.BytesIO(), f"{plan.study.name}-1"
         chain.begin(strategy(plan), initial, run, out)

@@ -14,6 +14,7 @@ from consilium.core import state as chain
 from consilium.core.errors import NotFound, Refused
 from consilium.core.ids import Digest
 from consilium.core.study import Plan
+from consilium.core.tensors import from_safetensors, to_safetensors, unflatten
 from consilium.site import showing
 from consilium.site.outbox import Outbox
 from consilium.wire.envelope import seal
@@ -248,6 +249,27 @@ def test_nor_is_a_sum_that_prepares_inputs_whatever_the_model_is(relay: Relay) -
     assert relay.ask(plan, 1, "READY", three) == dict.fromkeys(three, "done")
     assert relay.ask(plan, 1, "MASK", three) == dict.fromkeys(three, "difference")
     relay.played(again(relay, "third", prepare={"numbers": "standardise"}), 1)
+
+
+def test_nor_is_one_at_any_of_the_models_of_a_path(relay: Relay, tmp_path: Path) -> None:
+    """A study sums at many models at once; another one cannot begin at one of them with almost the same hospitals."""
+    penalties = [{"l1": 0.3}, {"l2": 0.1}]
+    path = begun(
+        relay, strategy={"name": "newton-path", "options": {"penalties": penalties}}, evaluation={"test_fraction": 0.05}
+    )
+    relay.played(path, 1)
+    state = chain.read(relay.file(relay.states["sums-1", 1])).arrays
+    models = state["models"].reshape(-1, state["model"].size)
+    relay.played(path, 2)
+    other = next(model for model in models if not np.array_equal(model, state["model"]))
+    given = tmp_path / "given.safetensors"
+    given.write_bytes(to_safetensors(unflatten(np.array(other), from_safetensors(relay.blobs[relay.initial.digest]))))
+    begins = {"kind": "logistic", "start": "given"}
+    plan = relay.approved(secure("second", model=begins, strategy={"name": "newton"}), given)
+    relay.paired(plan)
+    three = ("east", "north", "south")
+    assert relay.ask(plan, 1, "READY", three) == dict.fromkeys(three, "done")
+    assert relay.ask(plan, 1, "MASK", three) == dict.fromkeys(three, "difference")
 
 
 def test_nor_when_one_is_lost_after_it_has_masked(relay: Relay) -> None:

@@ -18,8 +18,23 @@ def show(fit: "Fit") -> None:
     click.echo(f"\n{_heading(fit)}")
     found = rows(fit)
     output.table(found, False, tuple(found[0]))
+    if fit.path:
+        click.echo(f"\nTried, by the loss on {fit.judged} validation patients, who are none of the held-out ones:")
+        output.table(path(fit), False, tuple(path(fit)[0]))
     if fit.problem:
         click.echo(f"\n{fit.problem}")
+
+
+def path(fit: "Fit") -> list[dict[str, str]]:
+    """One row per penalty that was tried."""
+    return [
+        {
+            "l1": f"{tried.l1:g}", "l2": f"{tried.l2:g}", "loss": _number(tried.loss),
+            "coefficients": str(tried.coefficients),
+            "": ("chosen" if tried.chosen else "") + ("" if tried.converged else " did not come to rest"),
+        }
+        for tried in fit.path
+    ]  # fmt: skip
 
 
 def rows(fit: "Fit") -> list[dict[str, str]]:
@@ -52,6 +67,8 @@ def _heading(fit: "Fit") -> str:
         known = {"a ridge": fit.l2, "a lasso": fit.l1}
         told = " and ".join(f"{name} penalty of {size:g}" for name, size in known.items() if size)
         words += f" With {told}: coefficients lean towards zero, and have no standard errors."
+    if fit.path:
+        words += f" The penalty was chosen among {len(fit.path)}, for which no standard error accounts."
     if fit.kind == "cox":
         return f"{words} Log partial likelihood {-fit.deviance / 2:.2f}."
     return f"{words} Deviance {fit.deviance:.2f} on {fit.freedom} degrees of freedom."
