@@ -36,8 +36,8 @@ class Graph(Judged):
     def read(self, study: Study, data: bytes) -> Tensors:
         """The arrays of an ONNX file, which was tried on made-up patients of the contract.
 
-        Raises: StudyInvalid: the study trains; or it holds what a graph may not (`graphs.checked`), does not match the contract
-                (`ports.Ports`), or says of a made-up patient what no label can be.
+        Raises: StudyInvalid: the study trains; or the file holds what a graph may not (`graphs.checked`), does not
+                match the contract (`ports.Ports`), or says of a made-up patient what no label can be.
         """
         self.wanted(study)
         ports = Ports.of(study, checked(data))

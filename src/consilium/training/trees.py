@@ -33,8 +33,8 @@ class Boosted(Judged):
     def read(self, study: Study, data: bytes) -> Tensors:
         """The arrays of a model in XGBoost's JSON.
 
-        Raises: StudyInvalid: the study trains; or it is none, or of a kind that is not known here, or its inputs are not
-                the contract's.
+        Raises: StudyInvalid: the study trains; or it is none, or of a kind that is not known here, or its inputs are
+                not the contract's.
         """
         self.wanted(study)
         try:
