@@ -20,7 +20,7 @@ from consilium.data.cohort import held_out, validates
 from consilium.data.counts import hidden
 from consilium.data.mapping import FeatureMap, LabelMap, Mapping, RecordsMap, normal, number
 from consilium.data.records import Records, rounded, values
-from consilium.data.traps import Looks, look, placeholder
+from consilium.data.traps import Looks, dated, look, placeholder
 from consilium.data.units import conversion
 
 NAN = float("nan")
@@ -37,6 +37,7 @@ class Column:
     unmapped: Counter[str] = field(default_factory=Counter)
     converted: str = ""
     placeholders: Counter[str] = field(default_factory=Counter)  # of what is not a number: `?` and the like
+    dates: int = 0  # of what is not a number
     looks: Looks = field(default_factory=Looks)
     mapped: dict[str, float] = field(default_factory=dict)  # codes of the label that have a meaning
     recorded: bool = False  # whether it was made of records
@@ -227,6 +228,7 @@ def _numbers(
         if not math.isfinite(value):
             told.not_a_number += 1
             told.placeholders.update([text.strip()] if placeholder(text) else [])
+            told.dates += dated(text)
             continue
         value = value if resolution is None else rounded(value, resolution)
         seen.append((number(text), value))

@@ -215,10 +215,12 @@ def _numbers(look: Look) -> Iterator[Finding]:
             ".missing", json.dumps(sorted(told.placeholders), ensure_ascii=False),
         )  # fmt: skip
     if rest := told.not_a_number - marks:
-        yield look.finding(
-            "not-a-number", rest, part(rest, told.not_a_number, look.not_a_number), gate.not_a_number_max,
-            "some values are not numbers", "add their code to `missing`, or correct the column",
-        )  # fmt: skip
+        words, remedy = "some values are not numbers", "add their code to `missing`, or correct the column"
+        if told.dates > rest / 2:
+            words = "some values are dates, such as dates of birth, and no numbers"
+            remedy = f"compute {look.of.id} of them in the source's query, or where the file is made"
+        shown = part(rest, told.not_a_number, look.not_a_number)
+        yield look.finding("not-a-number", rest, shown, gate.not_a_number_max, words, remedy)
     yield from _missing(look, told.looks.inside, told.usable, look.usable, 0.0)
     yield from _missing(look, told.looks.outside, told.out_of_range, look.out_of_range, gate.out_of_range_max)
     rest = told.out_of_range - sum(told.looks.outside.values())

@@ -4,6 +4,7 @@ By statistics, units and ranges alone: nothing here knows a data set. A code for
 what looks like one is ever taken for one: 0, a negative whole number, or a row of 7, 8 or 9, apart from all else.
 """
 
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +27,7 @@ UNITS = (
 """Units that tables of hospitals have; the usual ones first, for where several would fit."""
 WRITTEN_S = {"s": 86_400.0, "min": 7 * 86_400.0, "h": 90 * 86_400.0, "wk": 2 * 366 * 86_400.0}
 """Units of time, and the longest time, in seconds, that people write in them: nobody tells an adult's age in weeks."""
+DAY = re.compile(r"\d{4}-\d\d-\d\d([T ].*)?|\d{1,2}([./-])\d{1,2}\2(\d{4}|\d\d)")
 CALENDAR = (1880, 2060)
 """Whole numbers between these are years of the calendar, such as those in which living patients were born."""
 LEAST = 10
@@ -123,6 +125,15 @@ def look(given: Floats, values: Floats, allowed: tuple[float, float] | None, uni
         return Looks(*counts, same, years=True)
     unit, analyte = _unit(given[~away], outside[~away], allowed, units, about)
     return Looks(*counts, same, unit, analyte)
+
+
+def dated(text: str) -> bool:
+    """Whether a text is a day, as people and databases write it.
+
+    >>> [dated(text) for text in ("1951-03-02", "1951-03-02 00:00:00", "02.03.1951", "2/3/51", "1951", "120/80", "1.5")]
+    [True, True, True, True, False, False, False]
+    """
+    return bool(DAY.fullmatch(text.strip()))
 
 
 def calendar(values: Floats) -> bool:

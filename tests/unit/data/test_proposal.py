@@ -366,15 +366,18 @@ def test_a_code_that_is_not_there_is_never_proposed(
         assert left == f"say which code means {lacking}; codes of few patients are not shown" and confidence == "low"
 
 
+@pytest.mark.parametrize("day", ["", "-07-14"])
 @pytest.mark.parametrize(("column", "told"), [("Geburtsjahr", True), ("birth_year", True), ("column_7", False)])
-def test_years_of_birth_are_no_age_and_the_column_is_told_with_what_to_do(column: str, told: bool) -> None:
+def test_years_and_dates_of_birth_are_no_age_and_the_column_is_told_with_what_to_do(
+    column: str, told: bool, day: str
+) -> None:
     wanted = contract(number("age", "age at visit", "a", 18, 110))
-    rows = Rows({column: [str(1925 + row % 60) for row in range(80)], "died": ["0", "1"] * 40})
+    rows = Rows({column: [f"{1925 + row % 60}{day}" for row in range(80)], "died": ["0", "1"] * 40})
     of = propose(wanted, rows, LEAST)
     assert feature(of.of[0]) == "absent"
-    assert (f"{column} holds years of the calendar: compute it" in written(of, wanted)) is told
+    assert (f"{column} holds years or days of the calendar: compute it" in written(of, wanted)) is told
     chosen = with_column(of, "features.age", column, LEAST).of[0]
-    assert feature(chosen)["unit"] == "a" and chosen.confidence == "low" and "no unit makes" in " ".join(chosen.reasons)
+    assert feature(chosen)["unit"] == "a" and chosen.confidence == "low" and "no unit mends" in " ".join(chosen.reasons)
 
 
 def test_no_unit_is_proposed_that_nobody_writes_an_age_in() -> None:

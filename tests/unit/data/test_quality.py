@@ -166,3 +166,12 @@ def test_what_is_to_be_written_at_missing_keeps_what_stands_there(study: Study) 
     findings = quality.check(study.model_copy(update={"min_patients": 1}), made).findings
     written = [json.loads(one.write) for one in findings if one.place == "features.glucose.missing"]
     assert written == [["-9", "?"], ["-9", "?", "0"]], "and each next one what those before it said"
+
+
+@pytest.mark.parametrize("form", ["19{:02}-07-14", "14.07.19{:02}"])
+def test_dates_of_birth_are_told_with_what_to_do(study: Study, form: str) -> None:
+    table = rows(*((f"p{n}", form.format(30 + n % 50), "5", "98", "12"[n % 2], str(n % 2)) for n in range(40)))
+    made = contract.apply(Mapping.model_validate(MAPPING), study.contract, study.evaluation, table)
+    (told,) = (one for one in quality.check(study, made).findings if one.where == "age")
+    assert (told.kind, told.count, told.blocks) == ("not-a-number", 40, True)
+    assert "dates of birth" in told.words and told.remedy.startswith("compute age")

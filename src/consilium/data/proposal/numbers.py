@@ -37,7 +37,7 @@ class Number:
 
     worth: 0 to 1, how well it fits.   named: whether the column's name says the unit.   ends: the words of it that do.
     others: units that are as plausible.   missing: codes for nothing measured.   inside: share within the range.
-    years: its values are years of the calendar, and a time is wanted.
+    years: its values are years of the calendar, or days, and a time is wanted.
     """
 
     unit: str
@@ -92,6 +92,8 @@ def number(column: Profile, of: Wanted, least: int) -> Number:
         ((unit, ends) for unit, ends in unit_words(column.name) if _same(unit, of) is not None), ("", "")
     )  # fmt: skip
     told = _same(hint[0], of)
+    if column.moments > 0.5 and timed(of.unit):
+        return Number(of.unit, "", 0.0, 0.0, ends=hint[1], years=True)
     if not len(column.numbers):
         return Number(of.unit, "", 0.0 if column.filled else 0.5, 0.0, ends=hint[1], empty=not column.filled)
     if _years(column, of):

@@ -230,11 +230,11 @@ def _proposal(want: Want, row: Sequence[Candidate], at: int | None, taken: set[s
 
 
 def _computed(row: Sequence[Candidate]) -> Iterator[str]:
-    """Columns of which an age may be made: years of the calendar, of which one is told that says of what."""
+    """Columns of which an age may be made: years or days of the calendar, whose name says that they are of birth."""
     years = [one for one in row if isinstance(one.read, Number) and one.read.years]
     for one in sorted(years, key=lambda one: (-likeness(one.column, "birth", BIRTH), one.column))[:MOST_TOLD]:
         if likeness(one.column, "birth", BIRTH) >= NAMELESS:
-            yield f"{one.column} holds years of the calendar: compute it of them in the source's query"
+            yield f"{one.column} holds years or days of the calendar: compute it of them in the source's query"
 
 
 def _told(want: Want, near: Sequence[Candidate]) -> list[Candidate]:
@@ -287,7 +287,7 @@ def _reasons(want: Want, one: Candidate) -> list[str]:
 def _of_number(want: Want, read: Number) -> list[str]:
     assert want.number is not None
     if read.years:
-        return ["it holds years of the calendar, which no unit makes that of: compute it in the source's query"]
+        return ["it holds years or days of the calendar, which no unit mends: compute it in the source's query"]
     if read.empty:
         return ["it holds no measurement, only signs that nothing was measured" if read.missing else "it is empty"]
     found = []
