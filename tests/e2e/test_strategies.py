@@ -46,7 +46,7 @@ def test_a_run_whose_hospital_was_killed_ends_in_the_bytes_of_a_simulation(
     wanted = study(f"kept-{name}", strategy={"name": name, "options": OPTIONS.get(name, {})}, **changes)
     plan = made.approved(wanted)
     run = made.start(plan)
-    if recipe == "secure_sum":
+    if recipe == "secure_sum" and not made.hospitals["south"].journal("SELECT site FROM pins"):
         made.compared(run)
     until(lambda: made.view(run)["round"] >= 2, f"round 2 of {run} begins")
     south = made.hospitals["south"]
