@@ -9,22 +9,29 @@ from functools import lru_cache
 
 import numpy as np
 
-from consilium.algorithms import calibration, discrimination, groups, metrics
+from consilium.algorithms import calibration, discrimination, groups, hazards, metrics, residuals
 from consilium.algorithms.groups import Members
 from consilium.algorithms.metrics import Floats, Sums
+from consilium.core.contract import Label
 from consilium.core.errors import Invalid
 from consilium.core.judging import EDGES
 from consilium.core.study import Study
 from consilium.core.tensors import Array
+from consilium.core.timed import TIMED
 
 BINS = EDGES
 """Bins of the histograms of groups; those of all patients have `metrics.BINS`."""
 GROUPS = "groups/"
+MOST = 1e12
+"""A patient's deviance is squared as if it were no larger."""
+LEAST_LIKELY = 1000.0
+"""No event is less likely than by so much, on the logarithm's scale."""
+Bound = float | Floats
 
 
 def full(study: Study) -> bool:
     """Whether the last round of a study has more than the headline."""
-    return study.evaluation.figures == "full" and study.contract.label.type == "binary"
+    return study.evaluation.figures == "full"
 
 
 def sums(study: Study, kind: str, predicted: Floats, label: Floats, members: Members) -> Sums:
@@ -34,48 +41,61 @@ def sums(study: Study, kind: str, predicted: Floats, label: Floats, members: Mem
     Raises:  Invalid: as `metrics.sums`.
     """
     more = kind == "EVALUATE" and full(study)
-    return _sums(study.contract.label.type, predicted, label, members if more else None)
+    return _sums(study.contract.label, predicted, label, members if more else None)
 
 
-def _sums(of: str, predicted: Floats, label: Floats, members: Members | None) -> Sums:
-    found = metrics.sums(of, predicted, label)
+def _sums(of: Label, predicted: Floats, label: Floats, members: Members | None) -> Sums:
+    found = metrics.sums(of.type, predicted, label)
     if members is None:
         return found
-    terms = _terms(predicted, label)
+    if of.type == TIMED:
+        apart = hazards.sums(predicted, label, members) if members.shape[1] else {}
+        return {**hazards.alone(predicted, label), **found, **{f"{GROUPS}{name}": rows for name, rows in apart.items()}}
+    terms = _terms(of, predicted, label)
     found |= {name: np.sum(rows, axis=1) for name, rows in terms.items() if name not in found}
     if not members.shape[1]:
         return found
     inside = members.astype(np.float64)
     found |= {f"{GROUPS}{name}": np.ascontiguousarray((rows @ inside).T).ravel() for name, rows in terms.items()}
-    place = discrimination.places(predicted, BINS)[:, None] + BINS * np.arange(members.shape[1])
+    return found if of.type != "binary" else {**found, **_histograms(predicted, label, members)}
+
+
+def _histograms(score: Floats, label: Floats, members: Members) -> Sums:
+    """Of each group, how many patients of either outcome have a score in each bin."""
+    place, found = discrimination.places(score, BINS)[:, None] + BINS * np.arange(members.shape[1]), {}
     for name, outcome in (("positives", label == 1), ("negatives", label != 1)):
         chosen = place[members & outcome[:, None]]
         found[f"{GROUPS}{name}"] = np.bincount(chosen, minlength=BINS * members.shape[1]).astype(np.float64)
     return found
 
 
-def _terms(score: Floats, label: Floats) -> dict[str, Floats]:
+def _terms(of: Label, predicted: Floats, label: Floats) -> dict[str, Floats]:
     """What is summed of each patient, (k, n) by name."""
+    one = np.ones_like(predicted)[None]
+    if of.type == "binary":
+        return {"n": one, **_of_scores(predicted, label)}
+    found = {"n": one, **residuals.terms(of, predicted, label)}
+    if of.type == "count":
+        deviance = metrics.deviance(predicted, label)
+        found |= {"deviance": deviance[None], "deviance_squares": np.minimum(deviance, MOST)[None] ** 2}
+    return found
+
+
+def _of_scores(score: Floats, label: Floats) -> dict[str, Floats]:
     error, certain = (score - label) ** 2, np.clip(score, 1e-12, 1 - 1e-12)
     loss = -np.where(label == 1, np.log(certain), np.log1p(-certain))
-    own = {
-        "n": np.ones_like(score),
-        "brier": error,
-        "brier_squares": error**2,
-        "logloss": loss,
-        "logloss_squares": loss**2,
-    }
+    own = {"brier": error, "brier_squares": error**2, "logloss": loss, "logloss_squares": loss**2}
     return {**{name: values[None] for name, values in own.items()}, **calibration.terms(score, label)}
 
 
 def nothing(study: Study, kind: str) -> Sums:
     """The sums of a hospital without patients: their names, types and lengths are those of all."""
     more = kind == "EVALUATE" and full(study)
-    return dict(_nothing(study.contract.label.type, len(groups.asked(study)) if more else None))
+    return dict(_nothing(study.contract.label, len(groups.asked(study)) if more else None))
 
 
 @lru_cache(maxsize=64)
-def _nothing(label: str, count: int | None) -> Sums:
+def _nothing(label: Label, count: int | None) -> Sums:
     return _sums(label, np.zeros(0), np.zeros(0), None if count is None else np.zeros((0, count), dtype=bool))
 
 
@@ -84,42 +104,62 @@ def check(study: Study, kind: str, given: Mapping[str, Array]) -> None:
 
     Raises: Invalid.
     """
-    like, base = nothing(study, kind), _nothing(study.contract.label.type, None)
-    metrics.check(study.contract.label.type, {name: array for name, array in given.items() if name in base})
+    of = study.contract.label
+    like, base = nothing(study, kind), _nothing(of, None)
+    metrics.check(of.type, {name: array for name, array in given.items() if name in base})
     fits = {name: (array.dtype, array.shape) for name, array in given.items()} == {
         name: (array.dtype, array.shape) for name, array in like.items()
     }
-    if not fits or (len(like) > len(base) and not _possible(given, len(groups.asked(study)))):
+    if not fits or (len(like) > len(base) and not _possible(of, given, len(groups.asked(study)))):
         raise Invalid("the metrics of this contribution are not sums over patients", "update the agent")
 
 
-def _possible(given: Mapping[str, Array], count: int) -> bool:
+def _possible(of: Label, given: Mapping[str, Array], count: int) -> bool:
     """Whether some patients can have such sums, all of them and those of each of `count` groups."""
     everybody = float(given["n"][0])
     whole = {name: array for name, array in given.items() if not name.startswith(GROUPS)}
-    return all(_of_patients(part, everybody) for part in (whole, *(part_of(given, at, count) for at in range(count))))
+    parts = (whole, *(part_of(given, at, count) for at in range(count)))
+    return all(_of_patients(of, part, everybody) for part in parts)
 
 
-def _of_patients(part: Mapping[str, Array], most: float) -> bool:
+COUNTS = ("n", "positives", "negatives", "events")
+
+
+def _of_patients(of: Label, part: Mapping[str, Array], most: float) -> bool:
     """Whether at most `most` patients have these sums: by the least and the most that one adds."""
-    n, counts = float(part["n"][0]), [part[name] for name in ("n", "positives", "negatives")]
-    if any(np.any(array < 0) or np.any(array != np.floor(array)) for array in counts):
+    n, counts = float(part["n"][0]), [part[name] for name in COUNTS if name in part]
+    if any(np.any(array < 0) or np.any(array != np.floor(array)) for array in counts) or n > most:
         return False
-    if n != float(part["positives"].sum()) + float(part["negatives"].sum()) or n > most:
+    if of.type == "binary" and n != float(part["positives"].sum()) + float(part["negatives"].sum()):
         return False
-    ends = {name: [end * n for end in _range(name)] for name in part if name not in ("positives", "negatives")}
     slack = 1e-6 * (1 + n)
-    return all(np.all((part[name] >= low - slack) & (part[name] <= high + slack)) for name, (low, high) in ends.items())
+    for name in part.keys() - {"n", "positives", "negatives"}:
+        low, high = _range(of, name)
+        size = most if name in BESIDE else n
+        if not np.all((part[name] >= low * size - slack) & (part[name] <= high * size + slack)):
+            return False
+    return True
 
 
-def _range(name: str) -> tuple[float, float]:
+BESIDE = ("expected", "variance")
+"""Of times, what hangs on patients who are not of the group."""
+
+
+def _range(of: Label, name: str) -> tuple[Bound, Bound]:
     """The least and the most that one patient adds to a sum."""
-    far = -float(np.log(calibration.LEAST_CHANCE))
-    if name == "moments":
-        return -1.0, 1.0
-    if name.startswith("evidence"):
-        return -far, far
-    return 0.0, {"logloss": far, "logloss_squares": far**2}.get(name, 1.0)
+    if of.type == "binary":
+        far = -float(np.log(calibration.LEAST_CHANCE))
+        if name == "moments":
+            return -1.0, 1.0
+        if name.startswith("evidence"):
+            return -far, far
+        return 0.0, {"logloss": far, "logloss_squares": far**2}.get(name, 1.0)
+    if of.type == TIMED:
+        return (-LEAST_LIKELY, 0.0) if name == "likelihood" else (0.0, 1.0)
+    if name == "powers":
+        return residuals.ends(of)
+    largest = metrics.LARGEST
+    return (-largest if name in ("sy", "deviance") else 0.0), MOST**2 if name == "deviance_squares" else largest
 
 
 def part_of(total: Mapping[str, Array], at: int, count: int) -> Sums:

@@ -53,10 +53,15 @@ def sums(kind: str, predicted: Floats, label: Floats) -> Sums:
     if kind == "number":
         return found
     if kind == "count":
-        rate = np.maximum(predicted, 1e-12)
-        ratio = np.where(label > 0, label * np.log(np.maximum(label, 1e-12) / rate), 0.0)
-        return {**found, "deviance": _total(2.0 * (ratio - (label - rate)))}
+        return {**found, "deviance": _total(deviance(predicted, label))}
     raise Invalid(f"there are no metrics for a label of type {kind!r}", f"use binary, number, count or {TIMED}")
+
+
+def deviance(predicted: Floats, label: Floats) -> Floats:
+    """The deviance of each patient (n,), whose count is `label` where the rate `predicted` was expected."""
+    rate = np.maximum(predicted, 1e-12)
+    ratio = np.where(label > 0, label * np.log(np.maximum(label, 1e-12) / rate), 0.0)
+    return np.asarray(2.0 * (ratio - (label - rate)))
 
 
 def check(kind: str, given: Mapping[str, Array]) -> None:
@@ -117,7 +122,7 @@ def figures(kind: str, total: Mapping[str, Array], confidence: float) -> dict[st
     if kind == "binary":
         return {**_discrimination(total, n, confidence), **mean}
     if kind == TIMED:
-        return {"concordance": _concordance(total, n, confidence)}
+        return {"concordance": ordered(total, n, confidence)}
     mse, variance = float(total["sse"][0]) / n, float(total["syy"][0]) / n - (float(total["sy"][0]) / n) ** 2
     return {
         "rmse": plain(mse**0.5, n),
@@ -141,7 +146,8 @@ def _discrimination(total: Mapping[str, Array], n: int, confidence: float) -> di
     }
 
 
-def _concordance(total: Mapping[str, Array], n: int, confidence: float) -> Figure:
+def ordered(total: Mapping[str, Array], n: int, confidence: float) -> Figure:
+    """The concordance of n patients whose pairs were summed."""
     pairs = float(total["pairs"][0])
     if pairs <= 0:
         return hidden(n, "no two patients can be compared")

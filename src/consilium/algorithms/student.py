@@ -32,17 +32,17 @@ def within(confidence: float, freedom: float | None) -> float:
     >>> round(within(0.95, None), 6), round(within(0.95, 10.0), 6)
     (1.959964, 2.228139)
     """
-    low, high = 0.0, NormalDist().inv_cdf(0.5 + confidence / 2)
+    normal = NormalDist().inv_cdf(0.5 + confidence / 2)
     if freedom is None:
-        return high
-    while two_sided(high, freedom) > 1 - confidence:
-        low, high = high, 2 * high
-    for _ in range(200):
-        middle = (low + high) / 2
-        if not low < middle < high:
+        return normal
+    scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - 0.5 * math.log(freedom * math.pi)
+    at = normal + (normal**3 + normal) / (4 * freedom)
+    for _ in range(200):  # Newton's method: the chance is convex, so that it comes from below, never below the normal
+        density = math.exp(scale - (freedom + 1) / 2 * math.log1p(at * at / freedom))
+        before, at = at, max(normal, at + (two_sided(at, freedom) - (1 - confidence)) / (2 * density))
+        if abs(at - before) <= 1e-14 * at:
             break
-        low, high = (middle, high) if two_sided(middle, freedom) > 1 - confidence else (low, middle)
-    return high
+    return at
 
 
 def _incomplete_beta(a: float, b: float, x: float, y: float) -> float:

@@ -2,7 +2,8 @@
 
 Small cells are hidden:
 
-- a figure stands behind ten positives and ten negatives or more, and so does what all that is left unsaid has together;
+- ten positives and ten negatives or more stand behind a figure (of numbers and counts ten patients, of times ten
+  events), and so do they behind what all that is left unsaid has together;
 - counts of one to nine patients are not shown, nor what they follow from by subtraction;
 - gaps between groups are counted, and those are `clear` that stand when all of them are looked at (Bonferroni).
 """
@@ -13,19 +14,33 @@ from typing import Any
 
 import numpy as np
 
-from consilium.algorithms import calibration, decisions, discrimination, figure, groups
+from consilium.algorithms import calibration, decisions, discrimination, figure, groups, hazards, metrics, residuals
 from consilium.algorithms.decisions import Confusion, Counts, Row
 from consilium.algorithms.evaluation import part_of
 from consilium.algorithms.figure import FEW, LEAST, Figure
 from consilium.core.study import Study
 from consilium.core.tensors import Array
+from consilium.core.timed import TIMED
 
 FOLLOWS = "withheld: what is too small to be shown would follow from it"
-GAPS = ("auroc", "sensitivity", "specificity", "ppv", "calibration_in_the_large")
-"""Figures that are compared between groups."""
-NEEDED = (
-    "n", "positives", "negatives", "expected", "evidence_of_positives", "evidence_expected", "moments",
-)  # fmt: skip
+FEW_OF = {
+    "binary": FEW, "number": "too few: fewer than ten patients", "count": "too few: fewer than ten patients",
+    TIMED: "too few: fewer than ten with the event",
+}  # fmt: skip
+LARGE = "calibration_in_the_large"
+GAPS = {
+    "binary": ("auroc", "sensitivity", "specificity", "ppv", LARGE),
+    "number": ("mean_error", "mae", "calibration_slope"),
+    "count": ("mean_error", "deviance", "calibration_slope"),
+    TIMED: ("concordance", "calibration_slope"),
+}
+"""Figures that are compared between groups, by type of label; of times there is one more, see `hazards.excess`."""
+NEEDED = {
+    "binary": ("n", "positives", "negatives", "expected", "evidence_of_positives", "evidence_expected", "moments"),
+    "number": ("n", "sae", "powers"),
+    "count": ("n", "sae", "powers", "deviance", "deviance_squares"),
+    TIMED: ("n", "events", "pairs", "concordant", "squares", "products", "both", "likelihood"),
+}
 """Sums that these need."""
 HOSPITAL = "hospital"
 Json = dict[str, Any]
@@ -36,6 +51,8 @@ Kinds = Mapping[str, Mapping[str, Mapping[str, Array]]]
 @dataclass(frozen=True)
 class Worth:
     """What the model is worth for some patients. `note` says why there is nothing; counts are None where hidden.
+
+    Of times `positives` are those with the event, and `negatives` those without; numbers and counts have neither.
 
     Args:    figures: by name.   confusion: at the study's threshold.   curve: of calibration.   thresholds, cuts: the
              table and decision curve, and the points of the ROC and precision-recall curves; of all patients alone.
@@ -68,8 +85,11 @@ def worth(
 ) -> Worth:
     """What these patients' sums say.
 
-    Args:    hide: see `decisions.confusion`.   whole: whether tables and curves are wanted, too.
+    Args:    hide: see `decisions.confusion`; of times, what is True hides how many had the event.   whole: whether
+             tables and curves are wanted, too.
     """
+    if study.contract.label.type != "binary":
+        return _of_numbers(total, study, any(hide))
     asked, n = study.evaluation, float(total["n"][0])
     positives, negatives = total["positives"], total["negatives"]
     sick, well = float(positives.sum()), float(negatives.sum())
@@ -93,6 +113,45 @@ def worth(
         decisions.table(total, asked.thresholds, at, sure) if whole else (),
         discrimination.curve(positives, negatives) if whole else (),
     )  # fmt: skip
+
+
+def _of_numbers(total: Mapping[str, Array], study: Study, hide: bool) -> Worth:
+    """The same of outcomes that are numbers, counts or times."""
+    n, few = round(float(total["n"][0])), FEW_OF[study.contract.label.type]
+    if min(_cells(study, total)) < LEAST:
+        return Worth(n if n >= LEAST else None, None, None, few)
+    had = lacked = None
+    if study.contract.label.type == TIMED:
+        events = round(float(total["events"][0]))
+        if not hide and not decisions.small(n - events):
+            had, lacked = events, n - events
+    return Worth(n, had, lacked, "", _figures(study, total, study.evaluation.confidence))
+
+
+def _figures(study: Study, total: Mapping[str, Array], confidence: float) -> dict[str, Figure]:
+    """Figures of some patients whose outcomes are numbers, counts or times."""
+    label = study.contract.label
+    if label.type == TIMED:
+        found = {
+            "concordance": metrics.ordered(total, round(float(total["n"][0])), confidence),
+            "calibration_slope": hazards.slope(total, confidence),
+        }
+        return found | (
+            {"observed_to_expected": hazards.observed_to_expected(total, confidence)} if "expected" in total else {}
+        )
+    found = residuals.figures(label, total, confidence)
+    if label.type == "count":
+        found["deviance"] = _mean(total, "deviance", confidence)
+        found["observed_to_expected"] = residuals.observed_to_expected(label, total, confidence)
+    return found
+
+
+def _cells(study: Study, of: Mapping[str, Array]) -> tuple[float, ...]:
+    """Numbers of patients, each of which is ten or more where a figure is shown."""
+    if study.contract.label.type == "binary":
+        return float(of["positives"].sum()), float(of["negatives"].sum())
+    n = float(of["n"][0])
+    return (float(of["events"][0]), n) if study.contract.label.type == TIMED else (n,)
 
 
 def _mean(total: Mapping[str, Array], name: str, confidence: float) -> Figure:
@@ -126,7 +185,9 @@ def judged(
         "threshold": study.evaluation.threshold,
         "smallest_cell": LEAST,
         "all": told_of(worth(total, study, whole=True)),
-        "auroc_within": discrimination.within(total["positives"], total["negatives"]),
+        "auroc_within": discrimination.within(total["positives"], total["negatives"])
+        if study.contract.label.type == "binary"
+        else None,
         "groups": {feature: {name: told_of(one) for name, one in parts.items()} for feature, parts in told.items()},
         "sites": {site: told_of(one) for site, one in alone.items()},
         "sites_withheld": withheld,
@@ -151,23 +212,38 @@ def _each(confidence: float, made: int) -> float:
 def _apart(study: Study, parts: Mapping[str, Mapping[str, Array]], total: Mapping[str, Array]) -> dict[str, Worth]:
     """What may be shown of disjoint groups, beside the whole."""
 
-    def cells(of: Mapping[str, Array]) -> tuple[float, float]:
-        return float(of["positives"].sum()), float(of["negatives"].sum())
-
-    shown = groups.apart({name: cells(part) for name, part in parts.items()}, cells(total), LEAST)
-    at = study.evaluation.threshold
-    counts = {name: Counts.at(parts[name], at) for name in parts}
-    everybody = Counts.at(total, at)
-    sick = groups.apart({name: (c.hits, c.misses) for name, c in counts.items()}, (everybody.hits, everybody.misses))
-    well = groups.apart(
-        {name: (c.alarms, c.rejections) for name, c in counts.items()}, (everybody.alarms, everybody.rejections)
-    )
+    shown = groups.apart({name: _cells(study, part) for name, part in parts.items()}, _cells(study, total), LEAST)
+    sick, well = _counted(study, parts, total)
+    few = FEW_OF[study.contract.label.type]
     return {
         name: worth(part, study, (name not in sick, name not in well))
         if name in shown
-        else Worth(None, None, None, FEW if min(cells(part)) < LEAST else FOLLOWS)
+        else Worth(None, None, None, few if min(_cells(study, part)) < LEAST else FOLLOWS)
         for name, part in parts.items()
     }
+
+
+def _counted(
+    study: Study, parts: Mapping[str, Mapping[str, Array]], total: Mapping[str, Array]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Of which groups counts may be told: of patients with the outcome, and of those without; at the threshold."""
+    if study.contract.label.type == TIMED:
+
+        def had(of: Mapping[str, Array]) -> tuple[float, float]:
+            return float(of["events"][0]), float(of["n"][0]) - float(of["events"][0])
+
+        told = groups.apart({name: had(part) for name, part in parts.items()}, had(total))
+        return told, told
+    if study.contract.label.type != "binary":
+        return frozenset(), frozenset()
+    at = study.evaluation.threshold
+    counts, everybody = {name: Counts.at(parts[name], at) for name in parts}, Counts.at(total, at)
+    return (
+        groups.apart({name: (c.hits, c.misses) for name, c in counts.items()}, (everybody.hits, everybody.misses)),
+        groups.apart(
+            {name: (c.alarms, c.rejections) for name, c in counts.items()}, (everybody.alarms, everybody.rejections)
+        ),
+    )
 
 
 def _gaps(study: Study, kinds: Kinds, told: Mapping[str, Mapping[str, Worth]]) -> list[Gap]:
@@ -183,35 +259,40 @@ def _beyond(gap: Figure) -> bool:
 
 
 def _compared(study: Study, kinds: Kinds, told: Mapping[str, Mapping[str, Worth]], confidence: float) -> list[Gap]:
-    found = []
+    found, needed = list[Gap](), NEEDED[study.contract.label.type]
     for feature, parts in kinds.items():
         some = [name for name, part in parts.items() if float(part["n"][0])]
         if len(some) < 2:
             continue
-        whole = {key: np.sum([parts[name][key] for name in some], axis=0) for key in NEEDED}
+        whole = {key: np.sum([parts[name][key] for name in some], axis=0) for key in needed}
         for name in some[:1] if len(some) == 2 else some:
             known = told[feature][name].figures
             if not known:
                 continue
-            rest = {key: whole[key] - parts[name][key] for key in NEEDED}
+            rest = {key: whole[key] - parts[name][key] for key in needed}
             mine, theirs = (_told_apart(study, part, confidence) for part in (parts[name], rest))
-            for key in GAPS:
-                here = mine[key] if known[key].value is not None else known[key]
+            for key, one in mine.items():
+                here = known[key] if key in known and known[key].value is None else one
                 found.append(Gap(feature, name, key, figure.difference(here, theirs[key])))
+            if "variance" in parts[name]:  # of times: a group beside all others of its hospitals, and none at another
+                found.append(Gap(feature, name, LARGE, hazards.excess(parts[name], confidence)))
     return found
 
 
 def _told_apart(study: Study, total: Mapping[str, Array], confidence: float) -> dict[str, Figure]:
-    """The figures that are compared, of some patients."""
-    positives, negatives, at = total["positives"], total["negatives"], study.evaluation.threshold
-    if min(positives.sum(), negatives.sum()) < LEAST:
-        return dict.fromkeys(GAPS, figure.hidden(0, FEW))
-    found = {
-        "auroc": discrimination.auroc(positives, negatives, confidence),
-        **calibration.fit(total, confidence, [calibration.LARGE]),
-    }
-    found |= decisions.confusion(Counts.at(total, at), at, confidence).figures
-    return {key: found[key] for key in GAPS}
+    """The figures that are compared with those of others, of some patients."""
+    label, at = study.contract.label.type, study.evaluation.threshold
+    if min(_cells(study, total)) < LEAST:
+        return dict.fromkeys(GAPS[label], figure.hidden(0, FEW_OF[label]))
+    if label != "binary":
+        found = _figures(study, total, confidence)
+    else:
+        found = {
+            "auroc": discrimination.auroc(total["positives"], total["negatives"], confidence),
+            **calibration.fit(total, confidence, [calibration.LARGE]),
+        }
+        found |= decisions.confusion(Counts.at(total, at), at, confidence).figures
+    return {name: found[name] for name in GAPS[label]}
 
 
 def told_of(one: Worth) -> Json:

@@ -112,6 +112,10 @@ class Feature(Part):
             raise ValueError(f"`values` has {double[0]} twice: one code means one category")
 
 
+UNKNOWN = 1e4
+"""Magnitude of a label whose contract gives no range."""
+
+
 class Label(Part):
     """What the model predicts."""
 
@@ -132,6 +136,13 @@ class Label(Part):
         description="version 2: days after the index moment until which the label is not known for sure: patients "
         "whose index is younger on the day of the extract take no part",
     )
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """The middle of its range, and half of its width; of a count without a range 0 and `UNKNOWN`."""
+        if self.range is None:
+            return 0.0, UNKNOWN
+        return (self.range[0] + self.range[1]) / 2, (self.range[1] - self.range[0]) / 2
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> "Label":

@@ -215,7 +215,7 @@ class Study(Part):
     @property
     def apart(self) -> tuple[Group, ...]:
         """By what patients are judged apart in the last round."""
-        if self.evaluation.figures != "full" or self.contract.label.type != "binary":
+        if self.evaluation.figures != "full":
             return ()
         return usual(self.contract.features) if self.evaluation.groups is None else self.evaluation.groups
 

@@ -23,12 +23,14 @@ OFF = 0.2
 """Calibration in the large, or a slope, off by less than this is not warned of, however sure: it changes little."""
 APART = 0.05
 """Nor is a gap between groups by less than this share."""
+TYPICAL = {"mean_error": "rmse", "mae": "mae", "deviance": "deviance"}
+"""A figure in the label's unit is off, or apart, by much where it is so by `OFF` times this one."""
 ALIKE = 3.0
 """Patients of one hospital are alike this many times as often as those of two, at most, without being the same."""
-CALIBRATION = ("calibration_in_the_large", "calibration_slope")
+CALIBRATION = ("calibration_in_the_large", "calibration_slope", "mean_error")
 COMMON = "federated"
-Score = tuple[str, Metric, Estimate]
-"""Where, what, and how much."""
+Score = tuple[str, Metric, Estimate, float]
+"""Where, what, how much, and by how much it may be off without a warning."""
 
 
 @dataclass(frozen=True)
@@ -236,43 +238,52 @@ def _calibrations(facts: Facts) -> list[Score]:
     places = [("all hospitals", facts.everyone.get(COMMON, {}))]
     places += [(one.name, one.figures.get(COMMON, {})) for one in facts.hospitals]
     return [
-        (where, METRICS[name], found)
+        (where, METRICS[name], found, least)
         for where, figures in places
         for name in CALIBRATION
         if (found := figures.get(name)) is not None
         and found.value is not None and found.low is not None and found.high is not None
+        and (least := _much(name, figures)) is not None
     ]  # fmt: skip
 
 
-def _miscalibrated(
-    scores: Iterable[tuple[str, Metric, Estimate]], confidence: float, limit: float
-) -> Iterator[Finding]:
+def _much(name: str, figures: Figures) -> float | None:
+    """By how much a figure must be off, or apart, to be warned of; None where that is not known."""
+    if name in TYPICAL:
+        usual = figures.get(TYPICAL[name])
+        return None if usual is None or usual.value is None else OFF * abs(usual.value)
+    return OFF if name in CALIBRATION else APART
+
+
+def _miscalibrated(scores: Sequence[Score], confidence: float, limit: float) -> Iterator[Finding]:
     off: dict[str, list[str]] = {}
-    for where, metric, one in scores:
+    for where, metric, one, least in scores:
         by = float(one.value or 0) - float(metric.ideal or 0)
-        if abs(by) > OFF and abs(by) / max(error(one, confidence, False), 1e-9) > limit:
+        if abs(by) > least and abs(by) / max(error(one, confidence, False), 1e-9) > limit:
             off.setdefault(where, []).append(f"{metric.word} {interval(one)} instead of {metric.ideal:g}")
     if off:
         told = "; ".join(f"{where}: {plain(found)}" for where, found in list(off.items())[:6])
         more = f"; and {len(off) - 6} more" if len(off) > 6 else ""
         places = [*off][:4] + (["others"] if len(off) > 4 else [])
+        chances = any(metric.id == CALIBRATION[0] for _, metric, *_ in scores)
+        what = "chances" if chances else "predictions"
+        acts = "Who acts on a chance of 20 % there acts on another one; it" if chances else "It"
         yield Finding(
-            "warning-miscalibrated", "warning", f"Its chances do not come true at {plain(places)}",
-            f"Calibration at {told}{more}. Who acts on a chance of 20 % there acts on another one; it can be "
-            "recalibrated at the hospital, on patients of its own.",
+            "warning-miscalibrated", "warning", f"Its {what} do not come true at {plain(places)}",
+            f"Calibration at {told}{more}. {acts} can be recalibrated at the hospital, on patients of its own.",
         )  # fmt: skip
 
 
 def _unfair(last: Judged) -> Iterator[Finding]:
     """Groups for which it is worth less, as far as that is clear with all gaps looked at together."""
     found = [
-        one for one in last.gaps
+        (abs(one.estimate.value) / least, one) for one in last.gaps
         if one.clear and one.feature != HOSPITAL and one.estimate.value is not None
-        and abs(one.estimate.value) > (OFF if one.name in CALIBRATION else APART)
+        and (least := _much(one.name, last.everyone.figures)) and abs(one.estimate.value) > least
     ]  # fmt: skip
     if not found:
         return
-    worst = sorted(found, key=lambda one: -abs(float(one.estimate.value or 0)))
+    worst = [one for _, one in sorted(found, key=lambda pair: -pair[0])]
     told = "; ".join(
         f"{one.feature} {one.group}: {METRICS[one.name].word if one.name in METRICS else one.name} differs by "
         f"{interval(one.estimate)}"

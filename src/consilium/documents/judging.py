@@ -4,37 +4,45 @@ from collections.abc import Mapping, Sequence
 
 from consilium.documents import curves, plots
 from consilium.documents.curves import Curve
-from consilium.documents.estimate import Estimate
+from consilium.documents.estimate import Estimate, Figures
 from consilium.documents.facts import Facts
 from consilium.documents.figures import COMMON, brief, cells, known, of_hospitals, shown
 from consilium.documents.judged import HOSPITAL, Gap, Judged, Row, Worth
 from consilium.documents.markup import Tag, name, tag
 from consilium.documents.parts import figure, folded, section, table
-from consilium.documents.terms import METRICS, interval, number
+from consilium.documents.terms import METRICS, Metric, interval, number, plain
 
-LARGE = "calibration_in_the_large"
+LARGE, SLOPE = "calibration_in_the_large", "calibration_slope"
 BENEFIT, BENEFIT_OF_ALL = "net_benefit", "net_benefit_of_all"
 
 
 def calibration(facts: Facts) -> Tag | None:
     """Whether predicted chances come true, for all and at each hospital."""
     last = facts.last
-    if last is None or LARGE not in last.everyone.figures:
+    if last is None or SLOPE not in last.everyone.figures:
         return None
-    singles = [one for one in facts.hospitals if LARGE in one.figures.get(COMMON, {})]
+    singles = [one for one in facts.hospitals if SLOPE in one.figures.get(COMMON, {})]
+    chances = LARGE in last.everyone.figures
     rows = [
         (f"{one.low:.2f} to {one.high:.2f}", one.n, number(one.predicted), interval(one.observed))
         for one in last.everyone.curve
     ]
     return section(
-        "calibration", "Whether its chances come true",
+        "calibration", "Whether its chances come true" if chances else "Whether its predictions come true",
         _calibration_plot(last.everyone) if last.everyone.curve else None,
         table("calibration-curve", "Held-out patients by their scores.",
               ("score", "n", "mean score", "with the outcome"), rows, (1, 2)) if rows else None,
-        _calibration_forest(facts) if singles else None,
-        of_hospitals("calibration-table", "Calibration; of a model that is calibrated, O:E and slope are 1, and in the "
-                     "large is 0.", "calibration", singles, last.everyone.figures),
+        _calibration_forest(facts) if singles and chances else None,
+        of_hospitals("calibration-table", _ideals(last.everyone.figures), "calibration", singles,
+                     last.everyone.figures),
     )  # fmt: skip
+
+
+def _ideals(figures: Figures) -> str:
+    """What figures of calibration are where a model is calibrated."""
+    ideals = [(METRICS[name].word, METRICS[name].ideal) for name in METRICS if name in figures]
+    told = plain([f"{word} is {ideal:g}" for word, ideal in ideals if ideal is not None])
+    return f"Calibration; of a model that is calibrated, {told}."
 
 
 def _calibration_plot(everyone: Worth) -> Tag:
@@ -138,30 +146,45 @@ def groups(facts: Facts) -> Tag | None:
     last = facts.last
     if last is None or not last.groups:
         return None
-    parts: list[object] = []
+    parts, metrics = list[object](), _of_groups(last)
     for at, (feature, found) in enumerate(last.groups.items()):
-        parts += [tag("h3", "By ", name(feature)), _group_forest(feature, found), _group_table(at, feature, found)]
+        parts += [tag("h3", "By ", name(feature)), _group_forest(feature, found, metrics[0])]
+        parts.append(_group_table(at, feature, found, metrics))
     gaps = [one for one in last.gaps if one.feature != HOSPITAL]
     parts.append(_gaps(last, gaps) if gaps else None)
     return section("groups", "For which groups of patients", parts)
 
 
-def _group_forest(feature: str, found: Mapping[str, Worth]) -> Tag | None:
+WANTED = (
+    ("auroc", "sensitivity", "specificity", "ppv", "observed_to_expected", LARGE, "prevalence"),
+    ("concordance", "observed_to_expected", SLOPE),
+    ("deviance", "observed_to_expected", "mean_error", "mae", SLOPE),
+    ("mae", "rmse", "r2", "mean_error", SLOPE),
+)
+"""What tables of groups have, by the kind of outcome, each of which has the first of its figures."""
+
+
+def _of_groups(last: Judged) -> list[Metric]:
+    known = (last.everyone, *(worth for parts in last.groups.values() for worth in parts.values()))
+    names = next((row for row in WANTED if any(row[0] in worth.figures for worth in known)), WANTED[0])
+    return [METRICS[key] for key in names]
+
+
+def _group_forest(feature: str, found: Mapping[str, Worth], metric: Metric) -> Tag | None:
     rows = [
-        plots.Line(group, f"n = {worth.n}", (area,))
+        plots.Line(group, f"n = {worth.n}", (one,))
         for group, worth in found.items()
-        if (area := worth.figures.get("auroc")) is not None and area.value is not None
+        if (one := worth.figures.get(metric.id)) is not None and one.value is not None
     ]
     if not rows:
         return None
-    title = f"AUROC by {feature}"
-    plot = plots.forest(rows, ["common model"], "AUROC", title, plots.summary(rows, ["common model"]), None, (0, 1))
+    title, limits = f"{metric.word} by {feature}", (0, 1) if metric.share else None
+    told = plots.summary(rows, ["common model"])
+    plot = plots.forest(rows, ["common model"], metric.word, title, told, None, limits)
     return figure(plot, f"{title}, on all held-out patients.")
 
 
-def _group_table(at: int, feature: str, found: Mapping[str, Worth]) -> Tag:
-    wanted = ("auroc", "sensitivity", "specificity", "ppv", "observed_to_expected", LARGE, "prevalence")
-    metrics = [METRICS[key] for key in wanted]
+def _group_table(at: int, feature: str, found: Mapping[str, Worth], metrics: Sequence[Metric]) -> Tag:
     rows = [
         (group, "–" if worth.n is None else worth.n, *(cells(worth.figures, metrics) if worth.figures else
          [brief(worth.note), *[""] * (len(metrics) - 1)]))

@@ -161,7 +161,8 @@ def _reading(facts: Facts, found: Findings) -> Tag:
         "reading", "How to read the figures",
         tag("p", told),
         tag("p", many, id="comparisons"),
-        tag("p", "“too few”: fewer than ten held-out patients with, or without, the outcome, or one to nine in "
-            "a cell; the interval, if there is one, holds whatever the cell may be. “withheld”: what is too few would "
-            "follow from it. Such figures are neither drawn nor compared."),
+        tag("p", "“too few”: fewer than ten held-out patients; of an outcome that is yes or no, with it or "
+            "without; of times, with the event; or one to nine in a cell: the interval, if there is one, holds "
+            "whatever the cell may be. “withheld”: what is too few would follow from it. Such figures are neither "
+            "drawn nor compared."),
     )  # fmt: skip

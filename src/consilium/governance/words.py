@@ -60,11 +60,11 @@ _FEW = (
     "having makes such an epsilon a large one, and one that is small leaves little of the model."
 )
 _MANY = "That is for {quorum} hospitals and more."
-_FIGURES = "of changes of the model, numbers of patients and histograms of scores"
+_FIGURES = "of changes of the model, numbers of patients and {told}"
 _CURVED = (
     "of first and second derivatives of the loss over patients, from which follows how many patients have each two "
     "codes together, and how numbers go together with them, with one another and with the label; numbers of patients "
-    "and histograms of scores"
+    "and {told}"
 )
 _PAIRS = "numbers of pairs of patients, of whom the score told who had the event first, or did not"
 _COMPARED = (
@@ -174,7 +174,7 @@ def learns(study: Study) -> str:
     """Who can learn what under which assumption, in one paragraph; for the fewest hospitals that the plan allows."""
     if study.privacy.recipe == "plain":
         what = "sums " + _curved(study) if study.exact else "changes of the model"
-        told = _SINGLE.format(what="histograms of scores" if study.judged_only else what) + _before(study)
+        told = _SINGLE.format(what=_judging(study) if study.judged_only else what) + _before(study)
         return _SINGLE_NOISED.format(bound=_bound(study, 0)) if study.privacy.local else told
     floor = study.privacy.min_sites
     plain = _curved(study) if study.exact else _figures(study)
@@ -199,15 +199,18 @@ def _curved(study: Study) -> str:
         hidden = _HIDDEN.format(least=study.cell) if study.cell > 1 else ""
         return _BY_TIME.format(hidden=f"{hidden} {_OPEN if small_cells(study) else ''}".strip())
     tried = _TRIED.format(fits=study.fits) if study.validates else ""
-    return (_COMPARED if study.model.kind == COX else _CURVED) + tried
+    return (_COMPARED if study.model.kind == COX else _CURVED.format(told=_judging(study))) + tried
 
 
 def _figures(study: Study) -> str:
     if study.judged_only:
-        return f"of numbers of patients and {_PAIRS if study.contract.label.type == TIMED else 'histograms of scores'}"
-    return (
-        _FIGURES if study.contract.label.type != TIMED else f"of changes of the model, numbers of patients and {_PAIRS}"
-    )
+        return f"of numbers of patients and {_judging(study)}"
+    return _FIGURES.format(told=_judging(study))
+
+
+def _judging(study: Study) -> str:
+    """What sums over held-out patients are of, in a few words."""
+    return {"binary": "histograms of scores", TIMED: _PAIRS}.get(study.contract.label.type, "sums of errors")
 
 
 def _bound(study: Study, least: int) -> str:
@@ -317,10 +320,21 @@ def _shortened(study: Study) -> str:
     return f"What a hospital changes in a round is cut to {bound}, and the sum gets noise of {noise:g} times that."
 
 
+ERRORS = (
+    "sums over held-out patients of the model's errors, and in the last round of powers of these and of predictions"
+)
+JUDGED = {
+    "binary": "histograms of the model's scores on held-out patients",
+    TIMED: (
+        "numbers of pairs of held-out patients whom the model's scores order as their times do, or do not, and in the "
+        "last round how likely the model makes their order, and how many events it expects"
+    ),
+}
+"""What leaves of held-out patients, by type of outcome."""
+
+
 def _leaves(study: Study) -> str:
-    told = "histograms of the model's scores on held-out patients"
-    if study.contract.label.type == TIMED:
-        told = "numbers of pairs of held-out patients whom the model's scores order as their times do, or do not"
+    told = JUDGED.get(study.contract.label.type, ERRORS)
     if study.judged_only:
         return f"The number of patients, and {told}. No record of a patient leaves."
     if study.privacy.epsilon is None:

@@ -17,13 +17,23 @@ FEATURES = [
 ]
 
 
-def study(**evaluated: Any) -> Study:
-    """A study with a binary outcome, of patients with age and sex."""
+LABELS: dict[str, dict[str, Any]] = {
+    "binary": {"type": "binary"},
+    "number": {"type": "number", "unit": "mm[Hg]", "range": [60, 240]},
+    "count": {"type": "count", "range": [0, 60]},
+    "time-to-event": {"type": "time-to-event", "unit": "d", "range": [0, 4000]},
+}
+MODELS = {"binary": "logistic", "number": "linear", "count": "poisson", "time-to-event": "cox"}
+
+
+def study(of: str = "binary", label: dict[str, Any] | None = None, **evaluated: Any) -> Study:
+    """A study with an outcome of a type, of patients with age and sex."""
+    label = {"id": "y", "meaning": "outcome", **(label or LABELS[of])}
     return Study.model_validate(
         {
-            "consilium": 1, "name": "judged", "title": "t", "rounds": 1, "quorum": 3, "model": {"kind": "logistic"},
+            "consilium": 1, "name": "judged", "title": "t", "rounds": 1, "quorum": 3, "model": {"kind": MODELS[of]},
             "purpose": {"code": "research", "text": "t", "requester": "r"}, "evaluation": evaluated,
-            "contract": {"id": "c", "features": FEATURES, "label": {"id": "y", "meaning": "outcome", "type": "binary"}},
+            "contract": {"id": "c", "features": FEATURES, "label": label},
         }
     )  # fmt: skip
 

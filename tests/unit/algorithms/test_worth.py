@@ -103,7 +103,7 @@ def test_gaps_between_groups_are_those_of_their_patients_and_are_counted(found: 
         assert gaps[name]["value"] == pytest.approx(apart[0][name] - apart[1][name], abs=2e-3)
         assert gaps[name]["low"] < gaps[name]["value"] < gaps[name]["high"]
     made = sum(gap["low"] is not None for gap in found["gaps"])
-    assert found["comparisons"]["made"] == made == (4 + 1 + 3) * len(worth.GAPS), (
+    assert found["comparisons"]["made"] == made == (4 + 1 + 3) * len(worth.GAPS["binary"]), (
         "four bands, two sexes, three hospitals"
     )
     assert found["comparisons"]["confidence_of_each"] == pytest.approx(1 - 0.05 / made)

@@ -2,10 +2,17 @@
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 
+import pytest
+
+from consilium.algorithms import figure, metrics
+from consilium.algorithms import worth as algorithm
 from consilium.documents.report import Report
 from consilium.documents.terms import number
+from unit.algorithms.judging import Patients, added, study
+from unit.algorithms.test_worth_of_numbers import counts, numbers, times
 from unit.documents.runs import STUDY, Json, evaluation, gap, result, usual, worth
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -81,3 +88,64 @@ def test_what_the_last_round_hides_is_shown_nowhere() -> None:
     confusion = page[page.index('id="confusion"') :].split("</table>")[0]
     assert "fewer than 10" in confusion and "150" in confusion
     assert "note-few-patients" in seen(made)
+
+
+def of_outcome(kind: str, drawn: Callable[[int, int], Patients]) -> Report:
+    """The report of three hospitals with patients who were drawn so."""
+    of, parts = study(kind), {f"site-{at}": drawn(260, at) for at in (1, 2, 3)}
+    sums = {site: one.sums(of) for site, one in parts.items()}
+    total = added(list(sums.values()))
+    figures = {name: figure.to_json(metrics.figures(kind, one, 0.95)) for name, one in {"all": total, **sums}.items()}
+    told = {"all": figures.pop("all"), "sites": figures}
+    document = {**result(figures), "figures": told, "evaluation": algorithm.judged(of, total, sums)}
+    return Report.of(document, NOW, of)
+
+
+@pytest.mark.parametrize(
+    ("kind", "drawn", "shown", "calibrated"),
+    [
+        ("number", numbers, ("MAE", "RMSE", "R²", "mean error"), ("mean error", "slope")),
+        ("count", counts, ("deviance", "O:E", "mean error", "MAE"), ("mean error", "O:E", "slope")),
+        ("time-to-event", times, ("concordance", "O:E", "slope"), ("slope",)),
+    ],
+)
+def test_groups_of_patients_are_shown_whatever_the_outcome_is(
+    kind: str, drawn: Callable[[int, int], Patients], shown: tuple[str, ...], calibrated: tuple[str, ...]
+) -> None:
+    made = of_outcome(kind, drawn)
+    page, tables = made.html(), made.tables()
+    groups = page[page.index('<section id="groups"') :].split("</section>")[0]
+    assert "<svg" in groups and "female" in groups and "40 to 65" in groups
+    assert all(f">{word}</th>" in groups for word in shown) and "AUROC" not in groups
+    part = page[page.index('id="calibration-table"') :].split("</table>")[0]
+    assert all(f">{word}</th>" in part for word in calibrated) and "Whether its predictions come true" in page
+    rows = [row for row in tables["groups"] if (row["feature"], row["group"]) == ("sex", "female")]
+    assert all(row["low"] < row["value"] < row["high"] for row in rows) and len(rows) >= 3
+    assert {row["metric"] for row in tables["gaps"]} >= {*algorithm.GAPS[kind]}
+    assert len(made.frames()["groups"]) == len(tables["groups"]) and json.dumps(made.to_json())
+    (fairness,) = (one for one in made.items if one.number == "14")
+    assert "sex" in fairness.answer
+
+
+def test_a_group_whose_values_are_predicted_too_high_is_named_first() -> None:
+    def unfair(n: int, seed: int) -> Patients:
+        one = numbers(n, seed)
+        one.label[one.columns["sex"] == 0] -= 12.0
+        return one
+
+    told = seen(of_outcome("number", unfair))["warning-unfair-groups"]
+    assert told.startswith("Against others, sex female: mean error differs by") and "age" not in told
+    assert "warning-unfair-groups" not in seen(of_outcome("number", numbers))
+
+
+def test_a_hospital_whose_values_are_predicted_too_low_is_named() -> None:
+    def higher(n: int, seed: int) -> Patients:
+        one = numbers(n, seed)
+        one.label[:] += 12.0 * (seed == 2)
+        return one
+
+    made = of_outcome("number", higher)
+    (warning,) = (one for one in made.findings.found if one.id == "warning-miscalibrated")
+    assert "predictions" in warning.title and "site-2" in warning.title and "mean error" in warning.text
+    assert "site-1" not in warning.text and "20 %" not in warning.text
+    assert "warning-miscalibrated" not in seen(of_outcome("number", numbers))

@@ -1,6 +1,7 @@
 """A plan in plain words holds everything that a data steward decides on."""
 
 from datetime import date
+from typing import Any
 
 from consilium import studyfile
 from consilium.core.study import Plan
@@ -221,3 +222,12 @@ def test_which_records_are_read_who_is_left_out_and_what_a_check_tells_stand_in_
                   "younger than 30 days", "Whether the data pass the study's check"):  # fmt: skip
         assert words in told
     assert "study's check" not in explain(Plan.of(make(gate=None)))
+
+
+def test_what_leaves_of_held_out_patients_is_said_by_the_kind_of_outcome() -> None:
+    value = {"id": "days", "meaning": "days in hospital", "type": "number", "unit": "d", "range": [0, 99]}
+    contract: dict[str, Any] = {"id": "stay", "label": value}
+    contract["features"] = [{"id": "x", "meaning": "x", "type": "number", "unit": "1", "range": [0, 9]}]
+    told = explain(Plan.of(make(contract=contract, model={"kind": "linear"})))
+    assert "sums over held-out patients of the model's errors" in told and "histograms" not in told
+    assert "histograms of the model's scores" in explain(Plan.of(make()))

@@ -1,0 +1,157 @@
+"""Whether groups of patients have events as often as a model says, beside the others of their hospital.
+
+A model of hazards says how patients compare, and each hospital has a baseline of its own. So at each time of an event
+the chance that it is one of a group is that group's share of the hazards of all who are still observed there. Summed
+over events this is how many the group is expected to have: the log-rank test (Mantel 1966, Cancer Chemotherapy Reports
+50:163), with the model's hazards in the place of equal ones. By how much a group's hazard exceeds what is expected is
+Peto's one-step estimate (Yusuf et al. 1985, Progress in Cardiovascular Diseases 27:335).
+
+Whether hazards are as far apart as a model says is the slope of a Cox regression on their logarithm.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.polynomial import chebyshev
+
+from consilium.algorithms import concordance
+from consilium.algorithms.figure import Figure, around, hidden, ratio
+from consilium.core import survival
+from consilium.core.survival import Flags, Floats
+from consilium.core.tensors import Array
+
+NONE = "none had the event, or none was expected to"
+SMALLEST = 1e-300
+"""A hazard is none below this."""
+NODES = 48
+"""Values of the likelihood that travel."""
+ENDS = (-1.0, 3.0)
+"""Slopes between which it is told."""
+TOGETHER = 6
+"""Values are computed in so many parts: memory is that of a few numbers per patient."""
+STEPS = 200
+FARTHEST = 200.0
+"""Log hazards lie no farther below the highest."""
+
+
+def alone(score: Floats, label: Floats) -> dict[str, Floats]:
+    """What of patients of one hospital says how they compare: pairs, events (1,), and the likelihood."""
+    had = np.array([float(np.sum(survival.events(label)))])
+    return {**concordance.sums(score, label), "events": had, "likelihood": likelihood(score, label)}
+
+
+def sums(score: Floats, label: Floats, members: Flags) -> dict[str, Floats]:
+    """What a hospital counts of each group.
+
+    Args:    score: hazards (n,).   label: (n,), as `core.survival` joins them.   members: (n, groups).
+    Returns: `n`; `expected`: events, by the hazards of all patients here, and `variance` of the difference; and of each
+             group what `alone` gives, one after the other.
+    """
+    count = members.shape[1]
+    within = [alone(score[inside], label[inside]) for inside in members.T]
+    names = alone(score[:0], label[:0])
+    found = {name: np.concatenate([one[name] for one in within]) if within else np.zeros(0) for name in names}
+    expected, variance = _expected(score, label, members) if count else (np.zeros(0), np.zeros(0))
+    return {
+        "n": np.sum(members, axis=0).astype(np.float64), "expected": expected, "variance": variance, **found,
+    }  # fmt: skip
+
+
+def _expected(score: Floats, label: Floats, members: Flags) -> tuple[Floats, Floats]:
+    """Expected events of each group and the variance (groups,), over the distinct times of events."""
+    time, had = survival.times(label), survival.events(label)
+    when, deaths = np.unique(time[had], return_counts=True)
+    if not when.size:
+        return np.zeros(members.shape[1]), np.zeros(members.shape[1])
+    hazard = np.maximum(score / max(float(np.max(score)), SMALLEST), SMALLEST)
+    passed = np.searchsorted(when, time, side="right")  # who is censored at the time of an event was still observed
+
+    def observed(values: Floats) -> Floats:
+        """Sums over those who are still observed, by time."""
+        left: Floats = np.bincount(passed, weights=values, minlength=when.size + 1).astype(np.float64)
+        return np.cumsum(left[::-1])[::-1][1:]
+
+    patients, whole = observed(np.ones_like(hazard)), observed(hazard)
+    tied = deaths * np.where(patients > 1, (patients - deaths) / np.maximum(patients - 1, 1), 0.0)
+    shares = [observed(np.where(inside, hazard, 0.0)) / whole for inside in members.T]
+    return np.array([deaths @ share for share in shares]), np.array([tied @ (share * (1 - share)) for share in shares])
+
+
+def likelihood(score: Floats, label: Floats) -> Floats:
+    """The log partial likelihood (NODES,) of a hospital's patients, where log hazards are multiplied by each node.
+
+    Its sum over hospitals is that of a Cox regression, stratified by hospital, on the log hazard, with ties as Efron
+    counts them (JASA 1977, 72:557). It is an analytic function of the slope, which the polynomial through `NODES`
+    values follows to rounding.
+    """
+    time, had = survival.times(label), survival.events(label)
+    when, deaths = np.unique(time[had], return_counts=True)
+    if not when.size:
+        return np.zeros(NODES)
+    x = np.log(np.maximum(score, SMALLEST))
+    x = np.maximum(x - np.max(x), -FARTHEST)
+    latest, own = np.argsort(-time, kind="stable"), float(np.sum(x[had]))
+    observed = np.searchsorted(-time[latest], -when, side="right") - 1  # the last of those observed, from the end on
+    first = np.cumsum(deaths) - deaths
+    gone = (np.arange(deaths.sum()) - np.repeat(first, deaths)) / np.repeat(deaths, deaths)  # of those tied, the share
+    events, found = x[had][np.argsort(time[had], kind="stable")], np.empty(NODES)
+    for part in np.array_split(np.arange(NODES), TOGETHER):
+        slopes = _nodes()[part]
+        totals = np.cumsum(np.exp(np.outer(slopes, x[latest])), axis=1)[:, observed]
+        tied = np.add.reduceat(np.exp(np.outer(slopes, events)), first, axis=1)
+        each = np.repeat(totals, deaths, axis=1) - gone * np.repeat(tied, deaths, axis=1)
+        found[part] = slopes * own - np.sum(np.log(each), axis=1)
+    return found
+
+
+def _nodes() -> Floats:
+    middle, half = (ENDS[0] + ENDS[1]) / 2, (ENDS[1] - ENDS[0]) / 2
+    return np.asarray(middle + half * np.cos((np.arange(NODES) + 0.5) * np.pi / NODES))
+
+
+def slope(total: Mapping[str, Array], confidence: float) -> Figure:
+    """The slope of the log hazard, with Wald's interval: 1 of a model that says right how far patients are apart."""
+    n = round(float(total["n"][0]))
+    value = _coefficients(total["likelihood"])
+    first, second = chebyshev.chebder(value), chebyshev.chebder(value, 2)
+    low, high, at, curved = -1.0, 1.0, 0.0, 0.0  # on the polynomials' own scale
+    if not chebyshev.chebval(low, first) > 0 > chebyshev.chebval(high, first):
+        return hidden(n, "there is no fit: log hazards say nothing, or part who has the event from who has not")
+    for _ in range(STEPS):
+        rising, curved = float(chebyshev.chebval(at, first)), -float(chebyshev.chebval(at, second))
+        low, high = (at, high) if rising > 0 else (low, at)
+        step = rising / curved if curved > 0 else high - low
+        if not low <= at + step <= high:
+            step = (low + high) / 2 - at
+        at += step
+        if abs(step) < 1e-13:
+            break
+    if not curved > 1e-9:
+        return hidden(n, "there is no fit")
+    half = (ENDS[1] - ENDS[0]) / 2
+    return around((ENDS[0] + ENDS[1]) / 2 + half * at, half * curved**-0.5, n, confidence)
+
+
+def _coefficients(values: Array) -> Floats:
+    """Of Chebyshev's polynomials, from values at the nodes."""
+    angle = (np.arange(NODES) + 0.5) * np.pi / NODES
+    found: Floats = 2 / NODES * np.cos(np.outer(np.arange(NODES), angle)) @ values
+    found[0] /= 2
+    return found
+
+
+def observed_to_expected(total: Mapping[str, Array], confidence: float) -> Figure:
+    """Events of a group for each one that is expected of it beside the other patients of its hospitals."""
+    had, expected, n = (float(total[name][0]) for name in ("events", "expected", "n"))
+    if had <= 0 or expected <= 1e-9:
+        return hidden(round(n), NONE)
+    return ratio(had / expected, max(float(total["variance"][0]), 0.0) ** 0.5 / expected, round(n), confidence)
+
+
+def excess(total: Mapping[str, Array], confidence: float) -> Figure:
+    """By how much the log hazard of a group exceeds what is expected, against all other patients of its hospitals."""
+    variance, n = float(total["variance"][0]), round(float(total["n"][0]))
+    if variance <= 1e-9:
+        return hidden(n, NONE)
+    more = float(total["events"][0]) - float(total["expected"][0])
+    return around(more / variance, variance**-0.5, n, confidence)

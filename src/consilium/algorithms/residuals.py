@@ -1,0 +1,177 @@
+"""How far predictions are from outcomes that are numbers or counts: from sums of powers, with intervals.
+
+A hospital sums the monomials of degree one to four in the prediction and in its error, both scaled by the contract's
+range. From these follow the means, variances and covariances of any group of patients, and so the interval of each
+figure: of RMSE and R² by the delta method, of the calibration line by the sandwich (White 1980, as HC1), which holds
+where errors spread more for some patients than for others. A count whose contract gives no range has degrees one and
+two alone: in a secure sum there would be no digits left for more.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium.algorithms import student
+from consilium.algorithms.figure import Figure, around, hidden, plain, ratio
+from consilium.core.contract import Label
+from consilium.core.tensors import Array
+
+Floats = npt.NDArray[np.float64]
+FAR = 1e6
+"""A prediction that lies farther from the middle than this many times the range counts as one that far away."""
+WIDE = "the contract gives no range of the outcome"
+ALIKE = "all predictions are alike"
+
+
+def degree(label: Label) -> int:
+    """The highest degree that is summed."""
+    return 2 if label.range is None else 4
+
+
+def powers(most: int) -> tuple[tuple[int, int], ...]:
+    """Exponents of (error, prediction), of all monomials up to a degree."""
+    return tuple((i, of - i) for of in range(1, most + 1) for i in range(of, -1, -1))
+
+
+def terms(label: Label, predicted: Floats, outcome: Floats) -> dict[str, Floats]:
+    """What of each patient a hospital sums, (k, n). Args: predicted, outcome: (n,), in the label's unit."""
+    middle, half = label.scale
+    scaled = np.clip((predicted - middle) / half, -FAR, FAR)
+    error = np.clip((outcome - middle) / half, -FAR, FAR) - scaled
+    rows = [error**i * scaled**j for i, j in powers(degree(label))]
+    return {"sae": np.abs(outcome - predicted)[None], "powers": np.array(rows)}
+
+
+def ends(label: Label) -> tuple[Floats, Floats]:
+    """The least and the most that one patient adds to each of `powers`."""
+    most = np.array([(2 * FAR) ** i * FAR**j for i, j in powers(degree(label))])
+    even = np.array([i % 2 == 0 and j % 2 == 0 for i, j in powers(degree(label))])
+    return np.where(even, 0.0, -most), most
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Means of monomials of the error e (outcome less prediction) and the prediction p, both scaled, over n patients.
+
+    most: the highest degree that is known.
+    """
+
+    n: float
+    means: Mapping[tuple[int, int], float]
+    most: int
+
+    @classmethod
+    def of(cls, label: Label, total: Mapping[str, Array]) -> "Moments":
+        """From sums of `terms`."""
+        most, n = degree(label), float(total["n"][0])
+        known = dict(zip(powers(most), (total["powers"] / n).tolist(), strict=True))
+        return cls(n, {(0, 0): 1.0, **known}, most)
+
+    def around(self, i: int, j: int, error: float, prediction: float) -> float:
+        """The mean of (e - `error`)^i (p - `prediction`)^j."""
+        return sum(
+            comb(i, a) * comb(j, b) * (-error) ** (i - a) * (-prediction) ** (j - b) * self.means[a, b]
+            for a in range(i + 1)
+            for b in range(j + 1)
+        )
+
+    def central(self, i: int, j: int) -> float:
+        """The mean of the same around the means of both."""
+        return self.around(i, j, self.means[1, 0], self.means[0, 1])
+
+
+def figures(label: Label, total: Mapping[str, Array], confidence: float) -> dict[str, Figure]:
+    """Figures of at least three patients, from sums of `terms`."""
+    known, count = Moments.of(label, total), round(float(total["n"][0]))
+    n, (_, half) = known.n, label.scale
+    mean, mse = known.means[1, 0], max(known.means[2, 0], 0.0)
+    reach = student.within(confidence, n - 1)
+    spread = half * (max(mse - mean**2, 0.0) / (n - 1)) ** 0.5
+    mae = float(total["sae"][0]) / n
+    far = max(half**2 * mse - mae**2, 0.0) / (n - 1)
+    return {
+        "r2": _explained(known, confidence, count),
+        "rmse": _root(known, mse, half, confidence, count),
+        "mae": around(mae, far**0.5, count, confidence, 0.0),
+        "mean_error": Figure(half * mean, half * mean - reach * spread, half * mean + reach * spread, count),
+        **_line(label, known, confidence, count),
+    }
+
+
+def _root(known: Moments, mse: float, half: float, confidence: float, count: int) -> Figure:
+    """Root of the mean squared error; the interval is that of its logarithm."""
+    value = half * mse**0.5
+    if known.most < 4:
+        return Figure(value, None, None, count, WIDE)
+    if mse <= 0:
+        return plain(value, count)
+    error = (max(known.means[4, 0] - mse**2, 0.0) / known.n) ** 0.5 / (2 * mse)
+    return ratio(value, error, count, confidence)
+
+
+def _explained(known: Moments, confidence: float, count: int) -> Figure:
+    """R²: 1 less the mean squared error by the outcome's variance; the variance is that of the ratio of both."""
+    mse = max(known.means[2, 0], 0.0)
+    # y - mean(y) is the sum of both, each less its mean.
+    variance = known.central(2, 0) + 2 * known.central(1, 1) + known.central(0, 2)
+    if not variance > 1e-15 * (known.means[2, 0] + known.means[0, 2]):
+        return hidden(count, "one value only")
+    share = mse / variance
+    if known.most < 4:
+        return Figure(1 - share, None, None, count, WIDE)
+    fourth = sum(comb(4, i) * known.central(i, 4 - i) for i in range(5))
+    squared = known.means[4, 0] - 2 * share * _squares(known) + share**2 * fourth
+    error = (max(squared, 0.0) / known.n) ** 0.5 / variance
+    return around(1 - share, error, count, confidence, most=1.0)
+
+
+def _squares(known: Moments) -> float:
+    """The mean of e² (y - mean(y))², by both squares as sums of products of what is centred."""
+    mean = known.means[1, 0]
+    return sum(
+        times * (known.central(i + 2, j) + 2 * mean * known.central(i + 1, j) + mean**2 * known.central(i, j))
+        for i, j, times in ((2, 0, 1.0), (1, 1, 2.0), (0, 2, 1.0))
+    )
+
+
+def _line(label: Label, known: Moments, confidence: float, count: int) -> dict[str, Figure]:
+    """Intercept and slope of the regression of the outcome on the prediction, with Student's t."""
+    n, (middle, half) = known.n, label.scale
+    names = ("calibration_intercept", "calibration_slope")
+    spread = known.central(0, 2)
+    if not spread > 1e-12 * known.means[0, 2] or spread < 1e-18 or n < 3:
+        return dict.fromkeys(names, hidden(count, ALIKE))
+    more = known.central(1, 1) / spread
+    at = known.means[0, 1] + middle / half  # the mean prediction, from where the label is 0
+    values = (half * (known.means[1, 0] - more * at), 1 + more)
+    if known.most < 4:
+        return {name: Figure(value, None, None, count, WIDE) for name, value in zip(names, values, strict=True)}
+    left = [  # means of the squared residual times the centred prediction to the power of 0, 1, 2
+        known.central(2, k) - 2 * more * known.central(1, k + 1) + more**2 * known.central(0, k + 2) for k in range(3)
+    ]
+    slope = left[2] / spread**2
+    intercept = left[0] - 2 * at * left[1] / spread + at**2 * slope
+    reach = student.within(confidence, n - 2)
+    found = {}
+    for name, value, variance, unit in zip(names, values, (intercept, slope), (half, 1.0), strict=True):
+        width = reach * unit * (max(variance, 0.0) / (n - 2)) ** 0.5
+        found[name] = Figure(value, value - width, value + width, count)
+    return found
+
+
+def observed_to_expected(label: Label, total: Mapping[str, Array], confidence: float) -> Figure:
+    """Outcomes for each one that was expected, of counts; the logarithm's variance is that of a ratio of means."""
+    known, count = Moments.of(label, total), round(float(total["n"][0]))
+    middle, half = label.scale
+    expected = known.means[0, 1] + middle / half
+    observed = expected + known.means[1, 0]
+    if expected <= 1e-12 or observed <= 1e-12:
+        return hidden(count, "none was observed, or none expected")
+    share = observed / expected
+    rest = share - 1  # outcome less `share` times the prediction is the error less `rest` times it; its mean is 0
+    squared = known.central(2, 0) - 2 * rest * known.central(1, 1) + rest**2 * known.central(0, 2)
+    error = (max(squared, 0.0) / max(known.n - 1, 1)) ** 0.5 / observed
+    return ratio(share, error, count, confidence)

@@ -1,0 +1,313 @@
+"""Figures of outcomes that are numbers, counts and times, of all and by group, are those of the pooled patients."""
+
+import json
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as judge
+from statsmodels.duration.hazard_regression import PHReg
+from statsmodels.duration.survfunc import survdiff
+
+from consilium.algorithms import evaluation, groups, hazards, worth
+from consilium.core import state as chain
+from consilium.core import survival
+from consilium.core.errors import Invalid
+from consilium.core.study import Study
+from consilium.privacy.layout import Layout
+from unit.algorithms.judging import Patients, added, study
+
+NUMBER, COUNT, TIME = (study(of) for of in ("number", "count", "time-to-event"))
+NAMES = ("north", "south", "west")
+SIZES = (240, 200, 160)
+
+
+def columns(rng: np.random.Generator, n: int) -> dict[str, np.ndarray]:
+    return {"age": rng.uniform(18, 100, n), "sex": rng.integers(0, 2, n).astype(float)}
+
+
+def numbers(n: int, seed: int) -> Patients:
+    """Blood pressures whose errors spread with the prediction, and a calibration line that is not the diagonal."""
+    rng = np.random.default_rng(seed)
+    predicted = rng.normal(140, 20, n)
+    outcome = 20 + 0.85 * predicted + rng.normal(size=n) * 0.07 * predicted
+    return Patients(predicted, outcome, columns(rng, n))
+
+
+def counts(n: int, seed: int) -> Patients:
+    rng = np.random.default_rng(seed)
+    predicted = rng.gamma(2.0, 1.5, n) + 0.05
+    return Patients(predicted, rng.poisson(1.2 * predicted * rng.gamma(4, 0.25, n)).astype(float), columns(rng, n))
+
+
+def times(n: int, seed: int, slope: float = 0.8) -> Patients:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=n)
+    time = rng.exponential(500 * np.exp(-slope * x))
+    end = rng.uniform(100, 1500, n)
+    return Patients(np.exp(x), survival.joined(np.ceil(np.minimum(time, end)), time <= end), columns(rng, n))
+
+
+def pooled(hospitals: list[Patients]) -> Patients:
+    return Patients(
+        np.concatenate([one.score for one in hospitals]), np.concatenate([one.label for one in hospitals]),
+        {name: np.concatenate([one.columns[name] for one in hospitals]) for name in ("age", "sex")},
+    )  # fmt: skip
+
+
+def told(of: Study, hospitals: list[Patients]) -> worth.Json:
+    sums = {name: one.sums(of) for name, one in zip(NAMES, hospitals, strict=True)}
+    return worth.judged(of, added(list(sums.values())), sums)
+
+
+def near(figure: worth.Json, value: float, low: float, high: float, bound: float = 1e-6) -> None:
+    got = (figure["value"], figure["low"], figure["high"])
+    assert got == pytest.approx((value, low, high), rel=bound, abs=bound)
+
+
+def line(score: np.ndarray, label: np.ndarray) -> sm.regression.linear_model.RegressionResults:
+    return sm.OLS(label, sm.add_constant(score)).fit(cov_type="HC1", use_t=True)
+
+
+def same_numbers(one: worth.Json, patients: Patients) -> None:
+    """Whether figures are those of scikit-learn and statsmodels, and their intervals by definition."""
+    score, label, found = patients.score, patients.label, one["figures"]
+    n, error = len(label), label - score
+    assert (one["n"], one["positives"], one["note"]) == (n, None, "")
+    assert found["rmse"]["value"] == pytest.approx(judge.root_mean_squared_error(label, score), rel=1e-9)
+    assert found["mae"]["value"] == pytest.approx(judge.mean_absolute_error(label, score), rel=1e-9)
+    assert found["r2"]["value"] == pytest.approx(judge.r2_score(label, score), abs=1e-9)
+    mean = sm.OLS(error, np.ones(n)).fit()
+    near(found["mean_error"], mean.params[0], *mean.conf_int()[0])
+    fitted = line(score, label)
+    for at, name in enumerate(("calibration_intercept", "calibration_slope")):
+        near(found[name], fitted.params[at], *fitted.conf_int()[at])
+    share = 1 - judge.r2_score(label, score)
+    moved = (error**2 - share * (label - label.mean()) ** 2) / label.var()
+    near(found["r2"], 1 - share, *(1 - share + side * 1.959964 * moved.std() / n**0.5 for side in (-1, 1)))
+    far = 1.959964 * np.abs(error).std() / (n - 1) ** 0.5
+    near(found["mae"], np.abs(error).mean(), np.abs(error).mean() - far, np.abs(error).mean() + far)
+    times_ = math.exp(1.959964 * (error**2).std() / n**0.5 / (2 * np.mean(error**2)))
+    rmse = np.mean(error**2) ** 0.5
+    near(found["rmse"], rmse, rmse / times_, rmse * times_)
+
+
+def each(of: Study, one: worth.Json, patients: Patients, same: Callable[[worth.Json, Patients], None]) -> None:
+    same(one["all"], patients)
+    for part in groups.asked(of):
+        same(one["groups"][part.feature][part.name], patients.of(part.holds(patients.columns[part.feature])))
+
+
+def test_figures_of_numbers_are_those_of_the_pooled_patients_of_all_and_of_each_group_and_hospital() -> None:
+    hospitals = [numbers(n, seed) for seed, n in enumerate(SIZES)]
+    found = told(NUMBER, hospitals)
+    each(NUMBER, found, pooled(hospitals), same_numbers)
+    for name, one in zip(NAMES, hospitals, strict=True):
+        same_numbers(found["sites"][name], one)
+    json.dumps(found, allow_nan=False)
+
+
+def test_figures_of_counts_are_those_of_the_pooled_patients_of_all_and_of_each_group() -> None:
+    def same(one: worth.Json, patients: Patients) -> None:
+        same_numbers(one, patients)
+        score, label, n = patients.score, patients.label, len(patients.label)
+        deviance = 2 * (np.where(label > 0, label * np.log(np.maximum(label, 1e-9) / score), 0) - (label - score))
+        assert deviance.mean() == pytest.approx(judge.mean_poisson_deviance(label, score))
+        wide = 1.959964 * deviance.std() / (n - 1) ** 0.5
+        near(one["figures"]["deviance"], deviance.mean(), deviance.mean() - wide, deviance.mean() + wide)
+        share = label.sum() / score.sum()
+        factor = math.exp(1.959964 * (np.mean((label - share * score) ** 2) / (n - 1)) ** 0.5 / label.mean())
+        near(one["figures"]["observed_to_expected"], share, share / factor, share * factor)
+
+    hospitals = [counts(n, seed) for seed, n in enumerate(SIZES)]
+    each(COUNT, told(COUNT, hospitals), pooled(hospitals), same)
+
+
+def test_counts_without_a_range_have_the_same_values_and_say_which_intervals_they_lack() -> None:
+    free, hospitals = study("count", {"type": "count"}), [counts(n, seed) for seed, n in enumerate(SIZES)]
+    with_, without = (told(of, hospitals)["all"]["figures"] for of in (COUNT, free))
+    for name, figure in without.items():
+        assert figure["value"] == pytest.approx(with_[name]["value"], abs=1e-9), name
+        lacking = name in ("rmse", "r2", "calibration_slope", "calibration_intercept")
+        assert (figure["low"] is None) == lacking and ("no range" in figure["note"]) == lacking, name
+
+
+def stratified(hospitals: list[Patients]) -> tuple[float, float]:
+    """Slope of a Cox regression on the log hazard, by hospital, and its standard error."""
+    everybody = pooled(hospitals)
+    strata = np.repeat(np.arange(len(hospitals)), [len(one.label) for one in hospitals])
+    model = PHReg(
+        survival.times(everybody.label), np.log(everybody.score)[:, None], survival.events(everybody.label).astype(int),
+        strata=strata, ties="efron",
+    )  # fmt: skip
+    found = model.fit(method="newton", maxiter=100, disp=0)
+    return float(found.params[0]), float(found.bse[0])
+
+
+def concordance(hospitals: list[Patients]) -> float:
+    """Harrell's, of pairs of one hospital, each hospital's by the number of its patients."""
+    pairs = concordant = 0.0
+    for one in hospitals:
+        time, event, n = survival.times(one.label), survival.events(one.label), len(one.label)
+        first = event[:, None] & ((time[:, None] < time) | ((time[:, None] == time) & ~event))
+        higher = (one.score[:, None] > one.score) + 0.5 * (one.score[:, None] == one.score)
+        pairs, concordant = pairs + first.sum() / n, concordant + (first * higher).sum() / n
+    return concordant / pairs
+
+
+def test_figures_of_times_are_those_of_the_pooled_patients_of_all_and_of_each_group() -> None:
+    hospitals = [times(n, seed) for seed, n in enumerate(SIZES)]
+    found = told(TIME, hospitals)
+    inside = {(part.feature, part.name): part for part in groups.asked(TIME)}
+    parts = {name: [one.of(part.holds(one.columns[name[0]])) for one in hospitals] for name, part in inside.items()}
+    for one, patients in (
+        (found["all"], hospitals), *((found["groups"][f][name], parts[f, name]) for f, name in parts)
+    ):  # fmt: skip
+        had = int(survival.events(pooled(patients).label).sum())
+        n = len(pooled(patients).label)
+        assert (one["n"], one["positives"], one["negatives"]) == (n, had, n - had)
+        assert one["figures"]["concordance"]["value"] == pytest.approx(concordance(patients), abs=1e-12)
+        value, error = stratified(patients)
+        near(one["figures"]["calibration_slope"], value, value - 1.959964 * error, value + 1.959964 * error)
+    assert "observed_to_expected" not in found["all"]["figures"], "each hospital has the baseline of its own patients"
+
+
+def test_the_slope_is_where_the_likelihood_is_highest_whoever_the_patients_are() -> None:
+    for seed in range(120):
+        one = times(60, seed)
+        total = {"n": np.array([60.0]), "likelihood": hazards.likelihood(one.score, one.label)}
+        found = hazards.slope(total, 0.95)
+        if found.value is None:
+            continue
+        time, event, x = survival.times(one.label), survival.events(one.label), np.log(one.score)
+        hazard, left = np.exp(found.value * x), 0.0
+        for at in np.unique(time[event]):
+            tied = event & (time == at)
+            weight = hazard * ((time >= at) - np.arange(tied.sum())[:, None] / tied.sum() * tied)
+            left += float(x[tied].sum() - np.sum(weight @ x / weight.sum(axis=1)))
+        assert abs(left) < 1e-6, seed
+
+
+def test_where_all_hazards_are_equal_a_group_is_compared_by_the_test_of_log_ranks() -> None:
+    one = times(300, 5)
+    equal = Patients(np.ones(300), one.label, one.columns)
+    sums = equal.sums(TIME)
+    at = [(part.feature, part.name) for part in groups.asked(TIME)].index(("sex", "male"))
+    male = evaluation.part_of(sums, at, len(groups.asked(TIME)))
+    statistic, _ = survdiff(
+        survival.times(one.label), survival.events(one.label).astype(int), one.columns["sex"].astype(int)
+    )
+    more = float(male["events"][0] - male["expected"][0])
+    assert more**2 / float(male["variance"][0]) == pytest.approx(statistic, rel=1e-9)
+    excess = hazards.excess(male, 0.95)
+    assert excess.value == pytest.approx(more / float(male["variance"][0])) and excess.low < excess.value
+
+
+def test_a_group_that_has_events_more_often_than_the_model_says_has_a_clear_gap_and_a_fair_model_has_none() -> None:
+    for more, clear in ((0.0, False), (0.7, True)):
+        hospitals = []
+        for seed, n in enumerate(SIZES):
+            one = times(n, seed + 10, slope=1.0)
+            time = survival.times(one.label) / np.exp(more * one.columns["sex"])
+            hospitals.append(Patients(one.score, survival.joined(time, survival.events(one.label)), one.columns))
+        gaps = {(g["feature"], g["name"]): g for g in told(TIME, hospitals)["gaps"]}
+        gap = gaps["sex", "calibration_in_the_large"]
+        assert gap["clear"] == clear and gap["group"] == "female"
+        assert not clear or gap["value"] == pytest.approx(-0.7, abs=0.2)
+        assert ("hospital", "calibration_in_the_large") not in gaps
+
+
+def test_a_group_whose_values_are_told_too_high_has_a_clear_gap() -> None:
+    hospitals = [numbers(n, seed) for seed, n in enumerate(SIZES)]
+    for one in hospitals:
+        one.label[one.columns["sex"] == 0] -= 12.0
+    gaps = {(g["feature"], g["name"]): g for g in told(NUMBER, hospitals)["gaps"]}
+    everybody = pooled(hospitals)
+    error, female = everybody.label - everybody.score, everybody.columns["sex"] == 0
+    gap = gaps["sex", "mean_error"]
+    assert gap["clear"] and gap["value"] == pytest.approx(error[female].mean() - error[~female].mean(), abs=1e-9)
+
+
+@pytest.mark.parametrize(("of", "drawn", "few"), [
+    (NUMBER, numbers, "fewer than ten patients"), (COUNT, counts, "fewer than ten patients"),
+    (TIME, times, "fewer than ten with the event"),
+])  # fmt: skip
+def test_of_a_group_that_is_too_small_nothing_is_said_nor_follows(
+    of: Study, drawn: Callable[[int, int], Patients], few: str
+) -> None:
+    one = drawn(120, 3)
+    hers = np.flatnonzero(survival.events(one.label))[:9] if of is TIME else np.arange(9)
+    one.columns["sex"][:] = 1.0
+    one.columns["sex"][hers] = 0.0
+    found = worth.judged(of, one.sums(of), {})
+    female, male = found["groups"]["sex"]["female"], found["groups"]["sex"]["male"]
+    assert few in female["note"] and not female["figures"] and female["n"] is None
+    assert male["note"] == worth.FOLLOWS and not male["figures"], "hers are the whole less his"
+    assert found["all"]["figures"] and not [gap for gap in found["gaps"] if gap["feature"] == "sex"]
+    nobody = worth.judged(of, drawn(9, 1).sums(of), {})
+    assert nobody["all"]["n"] is None and few in nobody["all"]["note"] and not nobody["all"]["figures"]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(15, 200), st.integers(0, 999), st.floats(0.02, 0.98))
+def test_no_number_of_one_to_nine_with_or_without_the_event_is_told(n: int, seed: int, share: float) -> None:
+    one = times(n, seed)
+    event = np.random.default_rng(seed).random(n) < share
+    total = Patients(one.score, survival.joined(survival.times(one.label), event), one.columns).sums(TIME)
+    found = worth.judged(TIME, total, {"a": total})
+    for parts in (*found["groups"].values(), found["sites"]):
+        known = [x for x in parts.values() if x["n"] is not None]
+        left = [n - sum(x["n"] for x in known)]
+        counted = [x for x in known if x["positives"] is not None]
+        left += [x[name] for x in counted for name in ("positives", "negatives")]
+        if counted:
+            left += [event.sum() - sum(x["positives"] for x in counted)]
+            left += [n - event.sum() - sum(x["negatives"] for x in counted)]
+        assert not [count for count in left if 0 < count < 10]
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.sampled_from([NUMBER, COUNT, TIME]), st.integers(0, 60), st.data())
+def test_whatever_a_site_sends_is_refused_or_gives_figures(of: Study, n: int, data: st.DataObject) -> None:
+    drawn = {"number": numbers, "count": counts}.get(of.contract.label.type, times)
+    sent = drawn(n, 1).sums(of)
+    evaluation.check(of, "EVALUATE", sent)
+    for _ in range(data.draw(st.integers(1, 3))):
+        name = data.draw(st.sampled_from(sorted(sent)))
+        odd = st.sampled_from([0.0, -1.0, 0.5, 1e300, -1e300, math.inf, math.nan, 3.0, 1e20])
+        changed = sent[name].copy()
+        changed[data.draw(st.integers(0, changed.size - 1))] = data.draw(odd)
+        sent = {**sent, name: changed}
+    try:
+        evaluation.check(of, "EVALUATE", sent)
+    except Invalid:
+        return
+    total = added([sent, drawn(120, 2).sums(of)])
+    json.dumps(worth.judged(of, total, {"a": sent}), allow_nan=False)
+
+
+@pytest.mark.parametrize(("of", "drawn"), [(NUMBER, numbers), (COUNT, counts), (TIME, times)])
+def test_a_secure_sum_keeps_the_digits_that_figures_need(of: Study, drawn: Callable[[int, int], Patients]) -> None:
+    parts = [drawn(n, seed).sums(of) for seed, n in enumerate(SIZES)]
+    shapes = {name: (chain.kind(array), array.size) for name, array in evaluation.nothing(of, "EVALUATE").items()}
+    layout, total = Layout.of(of, "EVALUATE", ("F64", 3), shapes, len(parts)), {}
+    for name in shapes:
+        encoding = layout.encodings[f"metrics/{name}"]
+        assert not sum(encoding.clamped(part[name]) for part in parts), name
+        total[name] = encoding.decode(sum(encoding.encode(part[name])[0] for part in parts))
+    sealed, plain = (worth.judged(of, each, {}) for each in (total, added(parts)))
+    for group, one in plain["groups"]["sex"].items():
+        for name, figure in one["figures"].items():
+            near(sealed["groups"]["sex"][group]["figures"][name], *(figure[end] for end in ("value", "low", "high")))
+
+
+def test_sums_of_hospitals_are_the_sums_of_all_their_patients_where_no_patients_are_compared() -> None:
+    for of, drawn in ((NUMBER, numbers), (COUNT, counts)):
+        hospitals = [drawn(n, seed) for seed, n in enumerate(SIZES)]
+        whole = pooled(hospitals).sums(of)
+        for name, array in added([one.sums(of) for one in hospitals]).items():
+            assert np.allclose(array, whole[name], rtol=1e-11, atol=1e-9), name
