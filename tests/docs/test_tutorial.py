@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from consilium import studyfile
-from consilium.site import tables
+from consilium.data.mapping import load
+from consilium.data.tables import SqlSource
 from docs.pages import ROOT, blocks, missing, outputs
 
 PAGE = ROOT / "docs" / "tutorial" / "first-study.md"
@@ -31,14 +32,16 @@ def test_the_hospital_with_a_database_has_the_ages_and_labels_of_first_visits(tm
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(files[name])
     subprocess.run([sys.executable, "ward.py"], cwd=tmp_path, check=True)
-    study, mapping = studyfile.read(tmp_path / "study.yaml"), tmp_path / "data/east/mapping.yaml"
-    assert tables.check(study, mapping).usable
-    found = tables.mapped(study, mapping).table
+    path = tmp_path / "data/east/mapping.yaml"
+    mapping = load(path, studyfile.read(tmp_path / "study.yaml").contract)
+    found = SqlSource(mapping.source, path.parent).rows().columns
     with sqlite3.connect(tmp_path / "data/east/ward.db") as database:
         born = dict(database.execute("SELECT nr, born FROM persons"))
         visits = {nr: (day, grade) for nr, day, grade in database.execute(
             "SELECT nr, day, grade FROM visits ORDER BY day DESC")}  # fmt: skip
     database.close()
-    ages = [(date.fromisoformat(visits[nr][0]) - date.fromisoformat(born[nr])).days // 365.25 for nr in sorted(born)]
-    assert sorted(found.columns["age"]) == sorted(ages)
-    assert found.label.sum() == sum(grade > 0 for _, grade in visits.values())
+    ages = {
+        nr: (date.fromisoformat(visits[nr][0]) - date.fromisoformat(day)).days // 365.25 for nr, day in born.items()
+    }
+    assert dict(zip(map(int, map(str, found["nr"])), map(float, map(str, found["age"])), strict=True)) == ages
+    assert list(map(str, found["grade"])) == [str(visits[int(str(nr))][1]) for nr in found["nr"]]
