@@ -171,12 +171,21 @@ def line(text: str, path: Sequence[str | int]) -> int:
 
 
 def _problem(root: yaml.Node | None, name: str, item: Any) -> str:
-    path = [part for part in item["loc"] if not str(part).startswith("function-")]
+    path = _within(root, item["loc"])
     named = re.match(r"`([\w.]+)`", _remedy(item))  # a rule over several keys names first the one to correct
     if named and _node(root, inner := [*path, *named[1].split(".")])[1] == len(inner):
         path = inner
     node, known = _node(root, path)
     return _at(name, node, path, known, _remedy(item))
+
+
+def _within(root: yaml.Node | None, loc: Sequence[Any]) -> list[Any]:
+    """Where in the file something is wrong: without the names of our own that pydantic puts between its keys."""
+    path: list[Any] = []
+    for place, part in enumerate(loc):
+        if place == len(loc) - 1 or _node(root, [*path, part])[1] > len(path):
+            path.append(part)
+    return [part for part in path if not str(part).startswith("function-")]
 
 
 def _told(root: yaml.Node | None, name: str, path: list[Any], remedy: str) -> str:

@@ -179,6 +179,12 @@ BAD: dict[str, tuple[list[str], Any, str]] = {
     "a feature that is left out": (["features", "temp"], None, "features.temp: is missing"),
     "a compulsory feature that is absent": (["features", "age"], "absent", "does not allow"),
     "no unit": (["features", "age"], {"column": "AGE"}, "give the unit"),
+    "an expression": (
+        ["features", "age"],
+        {"column": "AGE", "expression": "1"},
+        r"yaml:\d+: features.age.expression: '1': unknown key",
+    ),
+    "no column": (["features", "age"], {"unit": "a"}, r"yaml:\d+: features.age.column: is missing"),
     "no codes": (["features", "sex"], {"column": "SEX"}, "say which code"),
     "a meaning that is none": (["features", "sex", "codes"], {"1": "man"}, "'man' is none of female, male"),
     "no codes of the label": (["label"], {"column": "SICK"}, "which code means 0"),
