@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from consilium import plugins
 from consilium.algorithms import encode, preparation
-from consilium.core.contract import Feature
+from consilium.core.contract import Feature, Image
 from consilium.core.errors import DigestMismatch, Invalid
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Array, Tensors, from_safetensors, metadata
@@ -86,14 +86,18 @@ class Exported:
     def inputs(self, rows: Mapping[str, Column]) -> Floats:
         """The model's inputs (n, p) for raw rows: scaled, filled in and cut as in training.
 
-        Args:    rows: per feature of the contract n values: numbers in its unit, codes of categories; None: missing.
+        Args:    rows: per feature of the contract n values: numbers in its unit, codes of categories; None: missing; of
+                 its image (n, rows, columns) numbers.
         Raises:  Invalid: a feature is lacking, a code is unknown, a value is missing that must not be, or columns are
                  of unequal length.
         """
-        columns = {feature.id: _column(feature, rows) for feature in self.study.contract.features}
+        contract = self.study.contract
+        columns = {feature.id: _column(feature, rows) for feature in contract.features}
+        if contract.image is not None:
+            columns[contract.image.id] = _pixels(contract.image, rows)
         if len({len(values) for values in columns.values()}) > 1:
             raise Invalid("the columns are of unequal length", "give one value per row, and None where there is none")
-        return encode.encode(self.study.contract, columns, self.study.prepare, self.learned)
+        return encode.encode(contract, columns, self.study.prepare, self.learned)
 
     def predict(self, rows: Mapping[str, Column]) -> Floats:
         """Probabilities, values or rates (n,) for raw rows. Raises: as `inputs`; Invalid: its code is in a wheel."""
@@ -111,6 +115,18 @@ def _column(feature: Feature, rows: Mapping[str, Column]) -> Floats:
     if feature.missing == "forbidden" and np.any(np.isnan(found)):
         raise Invalid(f"{feature.id} is missing, or outside of its range, in a row", "leave that row out")
     return found
+
+
+def _pixels(image: Image, rows: Mapping[str, Any]) -> Floats:
+    """(n, size) values of images."""
+    if image.id not in rows:
+        raise Invalid(f"{image.id} is lacking", f"give {image.id}: {image.meaning}")
+    found = np.asarray(rows[image.id], dtype=np.float64)
+    if found.shape[1:] not in ((image.rows, image.columns), (image.size,)):
+        raise Invalid(f"{image.id}: the images are of another size", f"make them {image.rows} x {image.columns}")
+    if not np.all((found >= image.range[0]) & (found <= image.range[1])):
+        raise Invalid(f"{image.id} has a value that is none, or outside of its range", "leave that row out")
+    return found.reshape(len(found), image.size)
 
 
 def _value(feature: Feature, value: float | str | None) -> float:

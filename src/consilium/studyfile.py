@@ -67,6 +67,7 @@ def _check_units(study: Study, path: Path) -> None:
         (("contract", "features", number, "unit"), feature.unit) for number, feature in enumerate(contract.features)
     ]
     places.append((("contract", "label", "unit"), contract.label.unit))
+    places += [] if contract.image is None else [(("contract", "image", "unit"), contract.image.unit)]
     wrong = [(where, unit, fault) for where, unit in places if unit is not None and (fault := units.fault(unit))]
     if wrong:
         text = path.read_text(encoding="utf-8")

@@ -22,7 +22,8 @@ PLAIN = Prepare.model_validate({})
 
 def names(contract: Contract, prepare: Prepare | None = None) -> list[str]:
     """Names of the p columns, in order."""
-    return [name for feature in contract.features for name in _columns(feature, prepare or PLAIN)]
+    found = [name for feature in contract.features for name in _columns(feature, prepare or PLAIN)]
+    return found if contract.image is None else found + contract.image.names
 
 
 def _columns(feature: Feature, prepare: Prepare) -> list[str]:
@@ -43,7 +44,8 @@ def encode(
 ) -> Floats:
     """Encode.
 
-    Args:    columns: per feature (n,): numbers in the contract's unit, or the index of the category; NaN is missing.
+    Args:    columns: per feature (n,): numbers in the contract's unit, or the index of the category; NaN is missing;
+             of an image (n, size).
              prepare, learned: what the study asks for, and what was learned of it (`preparation.learned`).
     Returns: (n, p). A number becomes (x - middle) / (half the range), by the contract's `typical` range if it has one;
              the first category is the reference; a missing value is 0 everywhere, with 1 in its flag `<id>?` where the
@@ -74,11 +76,27 @@ def encode(
             parts.append(np.where(np.isnan(values), 0.0, (values - centre) / spread))
         if feature.missing == "allowed" and asked.missing == "flag":
             parts.append(missing.astype(np.float64))
-    return np.stack(parts, axis=1)
+    if contract.image is None:
+        return np.stack(parts, axis=1)
+    values, size = columns[contract.image.id], contract.image.size
+    found = np.empty((len(values), len(parts) + size))  # once, and all in it: images are large
+    for at, part in enumerate(parts):
+        found[:, at] = part
+    pixels = found[:, len(parts) :]
+    pixels[:] = values
+    if asked.numbers == "standardise":
+        begins = len(contract.features)
+        pixels -= _given(learned, "centre")[begins : begins + size]
+        pixels /= _given(learned, "spread")[begins : begins + size]
+    else:
+        centre, spread = scale(contract.image.feature, asked, learned, 0)
+        pixels -= centre
+        pixels /= spread
+    return found
 
 
 def decode(contract: Contract, x: Floats) -> dict[str, Floats]:
-    """What `encode` was given, where nothing was learned: per feature (n,), NaN where it is missing.
+    """What `encode` was given, where nothing was learned: per feature (n,), NaN where missing; of an image (n, size).
 
     Numbers come back to fourteen digits of their range, so that what was written with fewer is the very same.
     """
@@ -87,16 +105,23 @@ def decode(contract: Contract, x: Floats) -> dict[str, Floats]:
     for feature in contract.features:
         flag = at.get(f"{feature.id}?")
         if feature.range is not None:
-            centre, spread = scale(feature, PLAIN, None, 0)
-            digits = 14 - math.ceil(math.log10(max(map(abs, feature.range))))
-            values = np.round(x[:, at[feature.id]] * spread + centre, min(digits, 290))
+            values = _scaled_back(feature, x[:, at[feature.id]])
         else:
             others = list(feature.categories or {})[1:]
             values = np.sum(
                 [number * x[:, at[f"{feature.id}={code}"]] for number, code in enumerate(others, 1)], axis=0
             )
         found[feature.id] = values if flag is None else np.where(x[:, flag] == 1, np.nan, values)
+    if contract.image is not None:
+        found[contract.image.id] = _scaled_back(contract.image.feature, x[:, -contract.image.size :])
     return found
+
+
+def _scaled_back(feature: Feature, values: Floats) -> Floats:
+    assert feature.range is not None
+    centre, spread = scale(feature, PLAIN, None, 0)
+    digits = 14 - math.ceil(math.log10(max(map(abs, feature.range))))
+    return np.round(values * spread + centre, min(digits, 290))
 
 
 def scale(feature: Feature, asked: Prepare, learned: Mapping[str, Array] | None, index: int) -> tuple[float, float]:

@@ -1,5 +1,7 @@
 """Patients who never were: rows that a contract allows, by which a model's file is tried where there is no patient."""
 
+from typing import Any
+
 import numpy as np
 
 from consilium.core.contract import Contract, Feature
@@ -7,11 +9,15 @@ from consilium.core.contract import Contract, Feature
 Row = float | str | None
 
 
-def made_up(contract: Contract, n: int, rng: np.random.Generator) -> dict[str, list[Row]]:
+def made_up(contract: Contract, n: int, rng: np.random.Generator) -> dict[str, Any]:
     """Values of `n` made-up patients by feature: numbers in its unit, of its range and at the ends of it; codes of
-    categories; None where a feature may be missing, for a fifth of them.
+    categories; None where a feature may be missing, for a fifth of them; of an image (n, rows, columns).
     """
-    return {feature.id: _values(feature, n, rng) for feature in contract.features}
+    found: dict[str, Any] = {feature.id: _values(feature, n, rng) for feature in contract.features}
+    if (image := contract.image) is not None:
+        values = np.array(_values(image.feature, n * image.size, rng), dtype=np.float64)
+        found[image.id] = values.reshape(n, image.rows, image.columns)
+    return found
 
 
 def _values(feature: Feature, n: int, rng: np.random.Generator) -> list[Row]:

@@ -37,7 +37,7 @@ CONSTANT = 1e-9
 def sums(study: Study) -> Mapping[str, Sum]:
     """What is summed in a round of kind PREPARE, beside `weight`: each patient adds at most 1 to each number of it."""
     most = float(study.privacy.most_patients)
-    return {SUMS: Sum(most, each=False, length=sum(_length(study, feature) for feature in study.contract.features))}
+    return {SUMS: Sum(most, each=False, length=sum(_length(study, feature) for feature in _each(study)))}
 
 
 def statistics(study: Study, columns: Mapping[str, Floats]) -> Floats:
@@ -47,6 +47,8 @@ def statistics(study: Study, columns: Mapping[str, Floats]) -> Floats:
     """
     asked = _asked(study)
     parts = [_of_feature(asked, feature, columns[feature.id]) for feature in study.contract.features]
+    if (image := study.contract.image) is not None:
+        parts += [_of_feature(asked, image.feature, values) for values in columns[image.id].T]
     return np.concatenate([np.zeros(0), *parts])
 
 
@@ -63,7 +65,7 @@ def learned(study: Study, total: Array, patients: float) -> Tensors:
     asked, at = _asked(study), 0
     scales: list[tuple[float, float, float]] = []
     edges, kept = list[float](), list[float]()
-    for feature in study.contract.features:
+    for feature in _each(study):
         length = _length(study, feature)
         part, at = np.asarray(total[at : at + length], np.float64), at + length
         if feature.type == "category":
@@ -115,6 +117,12 @@ def check(segment: Array, weight: float) -> None:
 
 def _asked(study: Study) -> Prepare:
     return study.prepare or Prepare.model_validate({})
+
+
+def _each(study: Study) -> list[Feature]:
+    """The features, and for each value of an image what it is."""
+    image = study.contract.image
+    return [*study.contract.features, *([] if image is None else [image.feature] * image.size)]
 
 
 def _imputes(asked: Prepare, feature: Feature) -> bool:

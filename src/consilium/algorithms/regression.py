@@ -249,6 +249,12 @@ def scaling(contract: Contract, prepare: Prepare | None = None, learned: Mapping
             centre, spread = encode.scale(feature, prepare or encode.PLAIN, learned, index)
             found[at, at] = 1 / spread
             found[0, at] = -centre / spread
+    for number in range(0 if contract.image is None else contract.image.size):
+        assert contract.image is not None
+        at, index = len(names) - contract.image.size + number, len(contract.features) + number
+        centre, spread = encode.scale(contract.image.feature, prepare or encode.PLAIN, learned, index)
+        found[at, at] = 1 / spread
+        found[0, at] = -centre / spread
     return found
 
 
@@ -274,4 +280,7 @@ def _words(study: Study, state: Mapping[str, Array]) -> dict[str, str]:
             found |= {f"{feature.id}={code}": f"{feature.id} {code}, against {first}" for code in others}
             missing = f"{feature.id} missing, against {first}"
         found[f"{feature.id}?"] = missing
+    if (image := study.contract.image) is not None:
+        unit = "" if image.unit == "1" else f" {image.unit}"
+        found |= {name: f"{name}, per 1{unit}" for name in image.names}
     return found

@@ -18,7 +18,7 @@ MEANS = {
 class Input:
     """One input: a feature of the contract, or all values of its image.
 
-    Args:    features: places in the contract.   shape: of one patient's values.
+    Args:    features: places among the contract's values.   shape: of one patient's values.   first: what each is.
     """
 
     name: str
@@ -44,14 +44,12 @@ class Input:
 def inputs(contract: Contract) -> list[Input]:
     """The inputs of a model of this contract, in its order: one per feature, and one for all values of an image."""
     image, count = contract.image, len(contract.features)
-    single = count if image is None else count - image.rows * image.columns
     found = [
-        Input(feature.id, (place,), (1,), feature, feature.meaning)
-        for place, feature in enumerate(contract.features[:single])
+        Input(feature.id, (place,), (1,), feature, feature.meaning) for place, feature in enumerate(contract.features)
     ]
     if image is not None:
-        all_ = tuple(range(single, count))
-        found.append(Input(image.id, all_, (image.rows, image.columns), contract.features[single], image.meaning))
+        all_ = tuple(range(count, contract.size))
+        found.append(Input(image.id, all_, (image.rows, image.columns), image.feature, image.meaning))
     return found
 
 

@@ -161,18 +161,24 @@ NEWER = ("resolution", "analyte", "codes", "window", "aggregate", "values")
 """What features have since version 2 of the contract."""
 
 
-class Image(Part):
-    """One image per patient, whose values are features of their own: `ID_0`, `ID_1`, row by row."""
+MOST_VALUES = 1 << 20
+"""Of an image, as the model sees it."""
 
-    id: Identifier = Field("pixel", description="with which the names of its features begin")
+
+class Image(Part):
+    """One image per patient, whose values are inputs of the model: `ID_0`, `ID_1`, row by row."""
+
+    id: Identifier = Field("pixel", description="its name, with which those of its values begin")
     meaning: Text = Field(description="what it shows, for the people who map it")
     modality: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{2,16}$")], ...] = Field(
         min_length=1, description="DICOM modalities, such as [CR, DX]; images of others are passed over"
     )
     rows: int = Field(ge=1, le=10_000, description="height in pixels, of what the model sees")
     columns: int = Field(ge=1, le=10_000, description="width in pixels")
-    resize: Literal["no", "area"] = Field(
-        "no", description="whether a larger image is made smaller: each pixel the mean over its area"
+    resize: Literal["no", "area", "crop"] = Field(
+        "no",
+        description="whether a larger image is made smaller, each pixel the mean over its area; area: height and "
+        "width each as far as it takes; crop: both alike, of the largest part in the middle that has this form",
     )
     values: Literal["rescaled", "fraction"] = Field(
         "rescaled",
@@ -193,23 +199,28 @@ class Image(Part):
 
     @model_validator(mode="after")
     def _has_room(self) -> "Image":
-        if self.rows * self.columns > 10_000:
-            raise ValueError(f"`rows` x `columns` is {self.rows * self.columns}, more than 10000 values")
+        if self.size > MOST_VALUES:
+            raise ValueError(f"`rows` x `columns` is {self.size}, more than {MOST_VALUES} values")
         if not self.range[0] < self.range[1]:
             raise ValueError("`range` must be [smaller, larger]")
         return self
 
     @property
-    def features(self) -> tuple[Feature, ...]:
-        """Its values, as features."""
-        return tuple(
-            Feature(
-                id=f"{self.id}_{number}", meaning=f"{self.meaning}: row {number // self.columns + 1}, "
-                f"column {number % self.columns + 1}", type="number", unit=self.unit, range=self.range,
-                missing="forbidden",
-            )
-            for number in range(self.rows * self.columns)
-        )  # fmt: skip
+    def size(self) -> int:
+        """How many values it has."""
+        return self.rows * self.columns
+
+    @property
+    def names(self) -> list[str]:
+        """Names of its values."""
+        return [f"{self.id}_{number}" for number in range(self.size)]
+
+    @property
+    def feature(self) -> Feature:
+        """What each of its values is; and by its `id` the whole."""
+        return Feature(
+            id=self.id, meaning=self.meaning, type="number", unit=self.unit, range=self.range, missing="forbidden"
+        )
 
 
 class Contract(Part):
@@ -222,31 +233,30 @@ class Contract(Part):
     features: tuple[Feature, ...] = Field(
         (), max_length=10_000, description="inputs of the model; at least one, unless there is an `image`"
     )
-    image: Image | None = Field(None, description="an image per patient; its values are added to `features`")
+    image: Image | None = Field(None, description="an image per patient; its values are inputs beside `features`")
     label: Label = Field(description="what the model predicts")
 
     @model_validator(mode="before")
     @classmethod
-    def _values_are_features(cls, given: Any) -> Any:
-        """Add the image's values; a plan has them already."""
-        if not isinstance(given, dict) or given.get("image") is None:
+    def _values_are_no_features(cls, given: Any) -> Any:
+        """Leave out the image's values, which plans of before have among the features."""
+        if not isinstance(given, dict) or given.get("image") is None or not given.get("features"):
             return given
-        image = Image.model_validate(given["image"])
-        made = [feature.model_dump(mode="json") for feature in image.features]
-        known = list(given.get("features") or ())
-        if [one.get("id") if isinstance(one, dict) else None for one in known[-len(made) :]] == [m["id"] for m in made]:
-            known = known[: -len(made)]
-        return {**given, "features": [*known, *made]}
+        names = Image.model_validate(given["image"]).names
+        last = [one.get("id") if isinstance(one, dict) else None for one in given["features"][-len(names) :]]
+        return {**given, "features": given["features"][: -len(names)]} if last == names else given
 
     @model_validator(mode="after")
     def _has_features(self) -> "Contract":
-        if not self.features:
+        if not self.features and self.image is None:
             raise ValueError("`features` are needed, or an `image`")
         return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Contract":
-        names = [feature.id for feature in self.features] + [self.label.id]
+        names = [feature.id for feature in self.inputs] + [self.label.id]
+        if self.image is not None:
+            names += set(names) & set(self.image.names)
         double = sorted(name for name, count in Counter(names).items() if count > 1)
         if double:
             raise ValueError(f"named twice: {', '.join(double)}")
@@ -286,6 +296,16 @@ class Contract(Part):
             ]
             told["label"] = {key: value for key, value in told["label"].items() if key != "maturity_days"}
         return told
+
+    @property
+    def inputs(self) -> tuple[Feature, ...]:
+        """What the model sees of a patient: the features, and for all values of an image one that stands for them."""
+        return self.features if self.image is None else (*self.features, self.image.feature)
+
+    @property
+    def size(self) -> int:
+        """How many values that is."""
+        return len(self.features) + (0 if self.image is None else self.image.size)
 
     @property
     def digest(self) -> Digest:

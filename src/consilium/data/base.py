@@ -1,7 +1,7 @@
 """What a data source gives: rows of text by column; and the table that a contract makes of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -20,11 +20,13 @@ Floats = npt.NDArray[np.float64]
 class Rows:
     """Raw columns as a source holds them: text, or None where there is nothing. All of one length.
 
-    others: names of columns that are there and were not read, for nobody uses them.
+    others: names of columns that are there and were not read, for nobody uses them.   image: values of the image of
+    each row, (n, size), NaN where there is none; None: no image was asked for.
     """
 
     columns: dict[str, list[str | None]]
     others: tuple[str, ...] = ()
+    image: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -81,7 +83,8 @@ def source(given: TableSource, folder: Path, kinds: Mapping[str, EntryPoint], as
 class Table:
     """Patients as the contract means them, one row each.
 
-    columns: per feature (n,): numbers in the contract's unit, or the category's index; NaN is missing.
+    columns: per feature (n,): numbers in the contract's unit, or the category's index; NaN is missing; of an image
+    (n, size).
     label: (n,).   test: (n,) held out for testing.   validation: (n,) who of the others chooses among models, where a
     study asks for that; None: nobody.
     """

@@ -5,7 +5,7 @@ Sources: Open Data Contract Standard 3.1.0 (Bitol); Croissant 1.1 (MLCommons); S
 
 from typing import Any
 
-from consilium.core.contract import Contract, Feature, Label
+from consilium.core.contract import Contract, Feature, Image, Label
 from consilium.core.errors import StudyInvalid
 from consilium.core.study import Study
 from consilium.core.timed import TIMED
@@ -51,23 +51,26 @@ def odcs(study: Study) -> Json:
         "schema": [{
             "name": "patients", "logicalType": "object", "physicalType": "table", "quality": whole,
             "dataGranularityDescription": "one patient at one hospital",
-            "properties": [_odcs(one) for one in _all(contract)],
+            "properties": [_odcs(one, contract.image) for one in _all(contract)],
         }],
         "customProperties": _custom(custom),
     }  # fmt: skip
 
 
 def _all(contract: Contract) -> list[Feature | Label]:
-    return [*contract.features, contract.label]
+    return [*contract.inputs, contract.label]
 
 
-def _odcs(of: Feature | Label) -> Json:
+def _odcs(of: Feature | Label, image: Image | None) -> Json:
     number = of.type in ("number", "count", TIMED)
     made: Json = {"name": of.id, "description": of.meaning, "logicalType": "number" if number else "string"}
     made["classification"] = "confidential"
     checks: list[Json] = []
     custom: Json = {"unitUcum": of.unit} if of.unit else {}
-    if of.range is not None:
+    if image is not None and of == image.feature:
+        made["logicalType"] = "array"
+        custom |= {"rows": image.rows, "columns": image.columns, "range": image.range}
+    elif of.range is not None:
         made["logicalTypeOptions"] = {"minimum": of.range[0], "maximum": of.range[1]}
     if isinstance(of, Label):
         made["required"] = True

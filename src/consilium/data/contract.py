@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from consilium.core import survival
-from consilium.core.contract import Contract, Feature, Label
+from consilium.core.contract import Contract, Feature, Image, Label
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.judging import Evaluation
 from consilium.core.timed import TIMED
@@ -96,6 +96,9 @@ def apply(
         else:
             columns[one.id] = _feature(one, given, rows, always, told)
         told.categories = {name: int((columns[one.id] == at).sum()) for at, name in enumerate(one.categories or ())}
+    if contract.image is not None:
+        told = counts[contract.image.id] = Column()
+        columns[contract.image.id] = _image(contract.image, rows, told)
     told = Column()
     label = _label(contract.label, mapping.label, rows, always, told)
     young = choosing.immature(contract, when, mapping.as_of)
@@ -105,6 +108,8 @@ def apply(
     for feature in contract.features:
         if feature.missing == "forbidden":
             complete &= ~np.isnan(columns[feature.id])
+    if contract.image is not None:
+        complete &= ~np.isnan(columns[contract.image.id][:, 0])
     kept = considered & labelled & complete
     test = np.array([held_out(p, evaluation.split_seed, evaluation.test_fraction) for p in patients], dtype=bool)
     validation = np.array([validates(p) for p in patients], dtype=bool) & ~test
@@ -146,6 +151,18 @@ def _column(rows: Rows, name: str, where: str) -> list[str | None]:
     near = difflib.get_close_matches(name, there, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(there[:30])}"
     raise MappingInvalid(f"{where}: the table has no column {name!r}", hint)
+
+
+def _image(wanted: Image, rows: Rows, told: Column) -> Floats:
+    """(n, size) values of each patient's image; NaN where there is none, or where a value is outside of the range."""
+    assert rows.image is not None
+    found = rows.image.astype(np.float64)
+    there = ~np.isnan(found[:, 0])
+    inside = there & (found.min(axis=1) >= wanted.range[0]) & (found.max(axis=1) <= wanted.range[1])
+    found[~inside] = NAN
+    told.usable, told.missing = int(inside.sum()), int((~there).sum())
+    told.out_of_range = int((there & ~inside).sum())
+    return found
 
 
 def _feature(feature: Feature, given: FeatureMap | str, rows: Rows, always: frozenset[str], told: Column) -> Floats:

@@ -339,21 +339,12 @@ def load(path: Path, contract: Contract) -> Mapping:
             f"{path.name}: unconfirmed: what was proposed waits for a person: {', '.join(mapping.unconfirmed)}",
             "look at each, correct what is not right, and remove its name from `unconfirmed`",
         )
-    mapping = _with_image(mapping, contract)
+    if contract.image is not None and mapping.source.type != "dicom":
+        raise MappingInvalid("source.type: the contract wants an image", "dicom reads images, and checks what they are")
     problems = list(_problems(mapping, contract))
     if problems:
         raise MappingInvalid("\n".join(f"{path.name}: {problem}" for problem in problems))
     return mapping
-
-
-def _with_image(mapping: Mapping, contract: Contract) -> Mapping:
-    """The values of the contract's image are columns that the source makes."""
-    if contract.image is None:
-        return mapping
-    if mapping.source.type != "dicom":
-        raise MappingInvalid("source.type: the contract wants an image", "dicom reads images, and checks what they are")
-    made = {one.id: FeatureMap(column=one.id, unit=one.unit) for one in contract.image.features}
-    return mapping.model_copy(update={"features": {**mapping.features, **made}})
 
 
 def _problems(mapping: Mapping, contract: Contract) -> "list[str]":

@@ -98,7 +98,7 @@ def check(study: Study, mapped: Mapped) -> Report:
         whole.append(Finding("few-patients", "", hidden(count), words, "see what is left out", blocks))
     left = mapped.left
     shown = shown_counts([training, test, mapped.without_label, mapped.incomplete, left.immature, left.excluded])
-    fits = tuple(_fit(one, mapped.features[one.id], mapped.read, gate) for one in contract.features)
+    fits = tuple(_fit(one, mapped.features[one.id], mapped.read, gate) for one in contract.inputs)
     label = _label(contract, mapped, gate)
     return Report(
         study=study.name, contract=contract.id, read=hidden(mapped.read),

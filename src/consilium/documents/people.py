@@ -175,7 +175,7 @@ def predictors(facts: Facts) -> Tag | None:
             _allowed(one),
             one.missing,
         )
-        for one in contract.features
+        for one in contract.inputs
     ]  # fmt: skip
     body = table(
         "predictors-table", f"{len(rows)} inputs of contract {contract.id}.",

@@ -71,7 +71,7 @@ def _setting(facts: Facts, found: Findings) -> str:
 
 
 def _eligible(study: Study) -> str:
-    demanded = [one.id for one in study.contract.features if one.missing == "forbidden"]
+    demanded = [one.id for one in study.contract.inputs if one.missing == "forbidden"]
     needs = f" and with {plain(demanded)} known" if demanded else ""
     which = "patients" if study.judged_only else "training patients"
     return (
@@ -81,10 +81,12 @@ def _eligible(study: Study) -> str:
 
 
 def _preparation(study: Study) -> str:
-    units = sum(one.type == "number" for one in study.contract.features)
+    contract = study.contract
+    categories = sum(one.type == "category" for one in contract.features)
     return (
-        f"Each hospital maps its table to one contract: {units} numbers in fixed UCUM units and plausible ranges, "
-        f"{len(study.contract.features) - units} categories with fixed codes. What is out of range or unmapped counts "
+        f"Each hospital maps its table to one contract: {contract.size - categories} numbers in fixed UCUM units and "
+        "plausible ranges, "
+        f"{categories} categories with fixed codes. What is out of range or unmapped counts "
         f"as missing. {_learned(study) or 'Numbers are scaled by ranges of the contract, not by the data.'}"
     )
 
@@ -102,18 +104,18 @@ def _outcome(study: Study) -> str:
 
 
 def _predictors(study: Study) -> str:
-    names = [one.id for one in study.contract.features]
+    names = [one.id for one in study.contract.inputs]
     shown = plain(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
     return f"{len(names)} predictors, chosen before training and the same everywhere: {shown}."
 
 
 def _missing(study: Study) -> str:
-    demanded = sum(one.missing == "forbidden" for one in study.contract.features)
-    allowed = len(study.contract.features) - demanded
+    demanded = sum(one.missing == "forbidden" for one in study.contract.inputs)
+    allowed = len(study.contract.inputs) - demanded
     filled = study.prepare is not None and study.prepare.missing == "impute"
     how = "filled in by the patients of all hospitals" if filled else "encoded as such"
     return (
-        f"For {allowed} of {len(study.contract.features)} predictors a patient without a value takes part, and the "
+        f"For {allowed} of {len(study.contract.inputs)} predictors a patient without a value takes part, and the "
         f"missing value is {how}; a patient without one of the other {demanded} is excluded."
     )
 

@@ -116,11 +116,6 @@ _CELLS = "; cells of times of fewer than five patients were shown, which each si
 _GROUPED = "; of groups of hospitals apart, which may have been of one"
 
 
-def _values(study: Study) -> frozenset[str]:
-    """Names of the features that are values of an image."""
-    return frozenset(one.id for one in study.contract.image.features) if study.contract.image else frozenset()
-
-
 def _image(image: Image) -> str:
     """An image, in one line."""
     views = f", {' or '.join(image.view)}" if image.view else ""
@@ -133,14 +128,13 @@ def _image(image: Image) -> str:
 def explain(plan: Plan) -> str:
     """The whole plan, in words."""
     study = plan.study
-    values = _values(study)
     lines = [
         _line(study.title),
         f"Study {study.name}, asked by {_line(study.purpose.requester)}, for {study.purpose.code}.",
         f"Purpose: {_line(study.purpose.text)}",
         "",
         "What is read here, and stays here:",
-        *(f"  - {_feature(feature)}" for feature in study.contract.features if feature.id not in values),
+        *(f"  - {_feature(feature)}" for feature in study.contract.features),
         *([] if study.contract.image is None else [f"  - {_image(study.contract.image)}"]),
         f"  - {study.contract.label.id}: {_line(study.contract.label.meaning)} ({_learned(study)})",
         "",

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from consilium import __version__
-from consilium.algorithms.made_up import Row, made_up
+from consilium.algorithms.made_up import made_up
 from consilium.algorithms.signature import Input, inputs, signature
 from consilium.core.errors import EXTRA, Invalid, Refused
 from consilium.core.study import Study
@@ -38,8 +38,8 @@ except ImportError as error:
 OPERATORS, ML_OPERATORS, FORMAT = 17, 2, 8
 """Versions of the operators of ai.onnx and ai.onnx.ml, and of the file: what runtimes of 2022 read."""
 OUTPUT = "prediction"
-TRIED = 200
-"""Made-up patients on whom a file must say what the model says."""
+TRIED, MOST_TRIED = 200, 10_000_000
+"""Made-up patients on whom a file must say what the model says; and how many values they may have in all."""
 WITHIN = 1e-6
 
 
@@ -96,22 +96,22 @@ def _predicted(nodes: Nodes, study: Study, model: Tensors, columns: str, count: 
     return nodes.add("Identity", score) if label == "number" else nodes.add("Exp", nodes.add("Min", score, most))
 
 
-def feed(study: Study, rows: dict[str, list[Row]]) -> dict[str, Array]:
+def feed(study: Study, rows: dict[str, Any]) -> dict[str, Array]:
     """Raw rows as a file's inputs: None is NaN among numbers, and an empty text among codes."""
-    features, found = study.contract.features, dict[str, Array]()
+    found = dict[str, Array]()
     for one in inputs(study.contract):
-        columns = [rows[features[place].id] for place in one.features]
+        given = rows[one.name]
         if one.text:
-            found[one.name] = np.array([["" if code is None else str(code)] for code in columns[0]], dtype=object)
+            found[one.name] = np.array([["" if code is None else str(code)] for code in given], dtype=object)
         else:
-            values = np.array([[np.nan if value is None else float(value) for value in column] for column in columns])
-            found[one.name] = values.T.reshape(-1, *one.shape)
+            found[one.name] = np.array(given, dtype=np.float64).reshape(-1, *one.shape)
     return found
 
 
 def _tried(model: Exported, data: bytes) -> None:
     """Raises: Invalid: the file does not say what the model says."""
-    rows = made_up(model.study.contract, TRIED, np.random.default_rng(1))
+    contract = model.study.contract
+    rows = made_up(contract, max(min(TRIED, MOST_TRIED // contract.size), 2), np.random.default_rng(1))
     session: Any = runtime(data)
     told = session.run([OUTPUT], feed(model.study, rows))[0][:, 0]
     wanted = model.predict(rows)

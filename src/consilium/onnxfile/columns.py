@@ -13,7 +13,6 @@ import numpy as np
 from consilium.algorithms import encode, signature
 from consilium.algorithms.signature import Input
 from consilium.core.contract import Feature
-from consilium.core.errors import Invalid
 from consilium.core.study import Prepare, Study
 from consilium.core.tensors import Array
 from consilium.onnxfile.nodes import DOUBLE, ML, WHOLE, Nodes
@@ -55,13 +54,12 @@ def encoded(nodes: Nodes, study: Study, arrays: Mapping[str, Array]) -> tuple[st
 
     Args:    arrays: what was learned to prepare inputs.
     Returns: names of the columns (N, p), float64, and of whom nothing may be said (N, 1), or None: of nobody.
-    Raises:  Invalid: values of an image are cut into bins.
     """
     learned = Learned.of(study, arrays)
     parts: list[str] = []
     refused: list[str] = []
     for one in signature.inputs(study.contract):
-        columns, bad = (_category if one.text else _numbers)(nodes, study, one, learned)
+        columns, bad = (_category if one.text else _numbers)(nodes, one, learned)
         parts += columns
         refused += bad
     told = refused[0] if refused else None
@@ -70,14 +68,11 @@ def encoded(nodes: Nodes, study: Study, arrays: Mapping[str, Array]) -> tuple[st
     return nodes.add("Concat", *parts, axis=1), told
 
 
-def _numbers(nodes: Nodes, study: Study, one: Input, learned: Learned) -> tuple[list[str], list[str]]:
-    """Columns, and who is refused: of k features at once, which are alike but for their numbers."""
-    features = [study.contract.features[place] for place in one.features]
-    asked, first = learned.asked, one.first
-    if len(one.features) > 1 and any(feature.id in asked.bins for feature in features):
-        raise Invalid("values of an image are cut into bins, which has no ONNX form here", "take it as safetensors")
-    value = one.name if len(one.shape) == 1 else nodes.add("Reshape", one.name, np.array([-1, len(features)]))
-    low, high = (np.array([[_range(feature)[end] for feature in features]]) for end in (0, 1))
+def _numbers(nodes: Nodes, one: Input, learned: Learned) -> tuple[list[str], list[str]]:
+    """Columns, and who is refused: of a feature, or of all values of an image, which are alike but for their scale."""
+    asked, first, count = learned.asked, one.first, len(one.features)
+    value = one.name if len(one.shape) == 1 else nodes.add("Reshape", one.name, np.array([-1, count]))
+    low, high = (np.array([[end]]) for end in _range(first))
     within = nodes.add("And", nodes.add("GreaterOrEqual", value, low), nodes.add("LessOrEqual", value, high))
     gone = nodes.add("Not", within)  # NaN is within nothing
     filled = asked.missing == "impute" and first.missing == "allowed"
@@ -87,13 +82,13 @@ def _numbers(nodes: Nodes, study: Study, one: Input, learned: Learned) -> tuple[
         column = _bins(nodes, value, learned.edges[one.features[0]])
         column = column if filled else nodes.add("Where", gone, np.zeros((1, 1)), column)
     else:
-        scales = [encode.scale(feature, asked, learned.arrays, at) for feature, at in zip(features, one.features)]
+        scales = [encode.scale(first, asked, learned.arrays, at) for at in one.features]
         centre, spread = (np.array([[scale[part] for scale in scales]]) for part in (0, 1))
         column = nodes.add("Div", nodes.add("Sub", value, centre), spread)
-        column = column if filled else nodes.add("Where", gone, np.zeros((1, len(features))), column)
+        column = column if filled else nodes.add("Where", gone, np.zeros((1, count)), column)
     if first.missing == "allowed":
         return [column, *([nodes.cast(gone, DOUBLE)] if asked.missing == "flag" else [])], []
-    if len(features) == 1:
+    if count == 1:
         return [column], [gone]
     any_ = nodes.add("ReduceMax", nodes.cast(gone, DOUBLE), axes=[1], keepdims=1)
     return [column], [nodes.add("Greater", any_, 0.5)]
@@ -111,7 +106,7 @@ def _bins(nodes: Nodes, value: str, edges: Array) -> str:
     return nodes.cast(nodes.add("Equal", number, np.arange(1, edges.size + 1)[None, :]), DOUBLE)
 
 
-def _category(nodes: Nodes, study: Study, one: Input, learned: Learned) -> tuple[list[str], list[str]]:
+def _category(nodes: Nodes, one: Input, learned: Learned) -> tuple[list[str], list[str]]:
     codes, asked, place = list(one.first.categories or {}), learned.asked, one.features[0]
     numbers = [float(number) for number in range(len(codes))]
     if place in learned.kept:

@@ -56,7 +56,7 @@ class Patients:
             raise DataUnusable("no row has all that the contract demands", "see `consilium site check` of each mapping")
         columns = {
             feature.id: np.concatenate([table.columns[feature.id] for table in tables.values()])
-            for feature in study.contract.features
+            for feature in study.contract.inputs
         }
         label, test, validation = (
             np.concatenate([getattr(table, name) for table in tables.values()])

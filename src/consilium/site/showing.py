@@ -159,7 +159,7 @@ def checks(rows: list[Json]) -> None:
 
 
 def _together(rows: list[Json]) -> Iterator[Json]:
-    """Rows of neighbours of which all but the name is the same, such as the values of an image, as one."""
+    """Rows of neighbours of which all but the name is the same, such as the values of a signal, as one."""
     for _, same in groupby(rows, lambda row: [value for name, value in row.items() if name != "feature"]):
         several = list(same)
         first, last = several[0]["feature"], several[-1]["feature"]

@@ -54,8 +54,8 @@ class ResidualOptions(Options):
 class CnnOptions(Options):
     """Convolutions with group normalisation, ReLU and pooling, then dense layers: for signals, images and volumes.
 
-    The contract's features are its values, row by row, channel after channel; none may be missing, for a missing value
-    would have a column of its own.
+    The contract's image, or its features, are its values, row by row, channel after channel; none may be missing, for
+    a missing value would have a column of its own.
     """
 
     shape: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = Field(
@@ -193,10 +193,10 @@ def check(study: Study) -> None:
             "is no number, or may be missing",
             "give it numbers alone, each with `missing: forbidden`",
         )
-    if wanted != (found := len(study.contract.features)):
+    if wanted != (found := study.contract.size):
         raise StudyInvalid(
             f"model.options.shape: it has {wanted} values, and the contract {found} features",
-            "give the contract one feature for each value, row by row, channel after channel",
+            "give the contract an image of this size, or one feature for each value, row by row, channel after channel",
         )
 
 

@@ -46,11 +46,11 @@ class Judged:
 
 
 def named(contract: Contract) -> list[str]:
-    """Inputs that a model may name: numbers by their id, categories as `id=code`."""
+    """Inputs that a model may name: numbers by their id, categories as `id=code`, values of an image as `id_0`."""
     names: list[str] = []
     for feature in contract.features:
         names += [feature.id] if feature.categories is None else [f"{feature.id}={code}" for code in feature.categories]
-    return names
+    return names if contract.image is None else names + contract.image.names
 
 
 def by_name(contract: Contract, x: Floats) -> dict[str, Floats]:
@@ -64,4 +64,6 @@ def by_name(contract: Contract, x: Floats) -> dict[str, Floats]:
             continue
         for number, code in enumerate(feature.categories):
             found[f"{feature.id}={code}"] = np.where(np.isnan(values), np.nan, values == number)
+    if contract.image is not None:
+        found |= dict(zip(contract.image.names, decoded[contract.image.id].T, strict=True))
     return found

@@ -42,15 +42,19 @@ class Graph(Judged):
         self.wanted(study)
         ports = Ports.of(study, checked(data))
         whole = {name for port in ports.inputs if port.kind in WHOLE for name in port.columns}
-        rows = made_up(study.contract, TRIED, np.random.default_rng(1))
+        contract = study.contract
+        rows = made_up(contract, max(min(TRIED, 10 * VALUES // contract.size), 2), np.random.default_rng(1))
         columns: dict[str, Floats] = {}
-        for feature in study.contract.features:
+        for feature in contract.features:
             codes = {code: float(place) for place, code in enumerate(feature.categories or ())}
             told = [codes.get(str(value), value) for value in rows[feature.id]]
             values = np.array([np.nan if value is None else float(value) for value in told])
             columns[feature.id] = np.rint(values) if feature.id in whole else values
+        if (image := contract.image) is not None:
+            values = rows[image.id].reshape(-1, image.size)
+            columns[image.id] = np.rint(values) if whole.intersection(image.names) else values
         try:
-            _run(study, data, encode.encode(study.contract, columns))
+            _run(study, data, encode.encode(contract, columns))
         except Invalid as error:
             raise StudyInvalid(f"tried on made-up patients of the contract: {error.message}", error.remedy) from error
         return packed(data)

@@ -172,7 +172,7 @@ def _port(contract: Contract, value: Any, columns: tuple[str, ...] | None) -> Po
 def _usual(contract: Contract, name: str, possible: list[str]) -> tuple[str, ...] | None:
     """What fills an input of this name, if the study says nothing."""
     if contract.image is not None and name == contract.image.id:
-        return tuple(feature.id for feature in contract.image.features)
+        return tuple(contract.image.names)
     return (name,) if name in possible else None
 
 

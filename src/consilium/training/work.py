@@ -134,7 +134,7 @@ class Work:
         if digest(model) != study.model.initial:
             raise DigestMismatch("the initial model is not the one the plan names", "fetch it again")
         with np.load(table, allow_pickle=False) as found:
-            columns = {feature.id: found[f"feature/{feature.id}"] for feature in study.contract.features}
+            columns = {feature.id: found[f"feature/{feature.id}"] for feature in study.contract.inputs}
             validation = found["validation"] if study.validates else None
             examples, rows = examined(study, Rows(columns, found["label"], found["test"], validation))
         if not study.judged_only and not np.any(~examples.test):

@@ -31,7 +31,14 @@ def study(contract: dict[str, Any]) -> Study:
 
 
 def every() -> list[Study]:
-    return [study(CONTRACT), *(studyfile.read(path) for path in sorted(SHIPPED.glob("*/study.yaml")))]
+    image = {"meaning": "chest", "modality": ["CR"], "rows": 224, "columns": 200, "range": [0, 1]}
+    pictured = {
+        **{key: CONTRACT[key] for key in ("id", "label")},
+        "version": 2,
+        "index": CONTRACT["index"],
+        "image": image,
+    }
+    return [study(CONTRACT), study(pictured), *(studyfile.read(path) for path in sorted(SHIPPED.glob("*/study.yaml")))]
 
 
 @pytest.mark.skipif(not SCHEMA.is_file(), reason="the schema of ODCS 3.1 is not here")
@@ -41,7 +48,7 @@ def test_every_contract_is_an_odcs_document_by_the_official_schema() -> None:
         made = yaml.safe_load(yaml.safe_dump(compiled.odcs(one)))
         jsonschema_rs.validate(schema, made)
         names = [part["name"] for part in made["schema"][0]["properties"]]
-        assert names == [*(feature.id for feature in one.contract.features), one.contract.label.id]
+        assert names == [*(feature.id for feature in one.contract.inputs), one.contract.label.id]
         assert {"property": "contractHash", "value": one.contract.digest} in made["customProperties"]
         del made["kind"]
         assert not jsonschema_rs.is_valid(schema, made)
@@ -55,7 +62,7 @@ def test_croissant_says_what_each_field_means_and_names_no_file_of_a_hospital() 
         made = compiled.croissant(one)
         assert made["conformsTo"] == "http://mlcommons.org/croissant/1.1" and made["isLiveDataset"] is True
         (records,), (table,) = made["recordSet"], made["distribution"]
-        meanings = {feature.id: feature.meaning for feature in one.contract.features}
+        meanings = {feature.id: feature.meaning for feature in one.contract.inputs}
         meanings[one.contract.label.id] = one.contract.label.meaning
         fields = {field["source"]["extract"]["column"]: field for field in records["field"]}
         assert fields.keys() == meanings.keys() and "contentSize" not in table

@@ -42,7 +42,11 @@ def read(source: TableSource, folder: Path) -> Rows:
     made = SOURCES[source.type](source, folder)
     if isinstance(made, base.Told):
         made.told(Asked(image=IMAGE if source.type == "dicom" else None))
-    return made.rows()
+    found = made.rows()
+    for number in range(0 if found.image is None else found.image.shape[1]):
+        values = [None if one != one else repr(one) for one in found.image[:, number].tolist()]  # type: ignore[index]
+        found.columns[f"pixel_{number}"] = values
+    return found
 
 
 def by_key(rows: Rows) -> Found:

@@ -52,11 +52,11 @@ def validate(file: Path, as_json: bool) -> None:
     fact = {
         "valid": True,
         "study": read.name,
-        "features": len(read.contract.features),
+        "features": read.contract.size,
         "rounds": read.rounds,
         "plan": Plan.of(read).digest,
     }
-    words = f"{file} is a valid study: {read.name}, {len(read.contract.features)} features, {read.rounds} rounds."
+    words = f"{file} is a valid study: {read.name}, {read.contract.size} features, {read.rounds} rounds."
     if (asked := read.privacy).epsilon is not None:
         fact |= {name: getattr(asked, name) for name in ("epsilon", "delta", "noise_multiplier", "all_honest")}
         words += (

@@ -25,6 +25,8 @@ PIXELS = 64 << 20
 """Of an image: what claims more is none."""
 SQUARE = 0.01
 """By how much the two distances of pixels may differ."""
+LEAST_CUT = 1e-6
+"""In pixels: what is less is of rounding."""
 ANNOTATED = ("ES", "GM", "OT", "RF", "SC", "US", "XA", "XC")
 """Modalities that write names into the image itself: taken only if the data set says that there are none."""
 SECONDARY = "1.2.840.10008.5.1.4.1.1.7"
@@ -169,7 +171,7 @@ def _pixels(dataset: Any, wanted: Image) -> tuple[Floats | None, Flaw | None]:
         values = stored * float(slope) + float(intercept)
     if not np.all(np.isfinite(values)):
         return None, "rescale"
-    return smaller(values[:: turns[0], :: turns[1]], wanted.rows, wanted.columns), None
+    return smaller(values[:: turns[0], :: turns[1]], wanted.rows, wanted.columns, wanted.resize == "crop"), None
 
 
 def _turns(dataset: Any, wanted: Image) -> tuple[int, int] | None:
@@ -184,20 +186,28 @@ def _turns(dataset: Any, wanted: Image) -> tuple[int, int] | None:
     return (1 if told[1] == down else -1), (1 if told[0] == across else -1)
 
 
-def smaller(image: Floats, rows: int, columns: int) -> Floats:
+def smaller(image: Floats, rows: int, columns: int, alike: bool = False) -> Floats:
     """An image of so many rows and columns: each value is the mean over its area, and of the same size it is the same.
+
+    Args:    alike: both directions by one factor: what that leaves over of one lies half at either end, and is cut off.
 
     >>> smaller(np.array([[1.0, 3.0], [5.0, 7.0]]), 1, 2)
     array([[3., 5.]])
+    >>> smaller(np.array([[9.0, 1.0, 3.0, 9.0], [9.0, 5.0, 7.0, 9.0]]), 1, 1, alike=True)
+    array([[4.]])
     """
     if image.shape == (rows, columns):
         return np.ascontiguousarray(image)
-    return _shares(image.shape[0], rows) @ image @ _shares(image.shape[1], columns).T
+    down, across = image.shape[0] / rows, image.shape[1] / columns
+    if alike:
+        down = across = min(down, across)
+    return _shares(image.shape[0], rows, down) @ image @ _shares(image.shape[1], columns, across).T
 
 
-def _shares(given: int, wanted: int) -> Floats:
-    """(wanted, given): what part of each place's mean each given place has."""
-    edges = np.arange(wanted + 1) * (given / wanted)
+def _shares(given: int, wanted: int, each: float) -> Floats:
+    """(wanted, given): what part of each place's mean each given place has; each is of so many given ones."""
+    over = given - wanted * each
+    edges = np.arange(wanted + 1) * each + (over / 2 if over > LEAST_CUT else 0.0)
     low, high = edges[:-1, None], edges[1:, None]
     at = np.arange(given)[None, :]
     overlap = np.clip(np.minimum(high, at + 1) - np.maximum(low, at), 0.0, None)

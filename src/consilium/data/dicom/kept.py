@@ -36,7 +36,7 @@ def veiled(key: bytes, what: str, name: str) -> str:
 
 @dataclass
 class Images:
-    """Images by study; (n,) each, and pixels (n, rows * columns), float32. A study without any has one row, `passed`.
+    """Images by study; (n,) each, and pixels (rows * columns,), float32. A study without any has one row, `passed`.
 
     study: hash of the study in its state at the server, by which it is known again.
     """
@@ -45,16 +45,15 @@ class Images:
     accession: list[str] = field(default_factory=list)
     patient: list[str] = field(default_factory=list)
     flaw: list[str] = field(default_factory=list)  # "" for an image, "passed" for one of another kind
-    pixels: list[npt.NDArray[np.float32]] = field(default_factory=list)
+    pixels: list[npt.NDArray[np.float32] | None] = field(default_factory=list)
 
-    def add(self, key: bytes, study: str, found: Found, size: int) -> None:
+    def add(self, key: bytes, study: str, found: Found) -> None:
         """Take one image, of which the names stay behind."""
         self.study.append(study)
         self.accession.append(veiled(key, "accession", found.accession))
         self.patient.append(veiled(key, "patient", found.patient))
         self.flaw.append("passed" if found.passed else found.flaw or "")
-        flat = np.zeros(size) if found.pixels is None else found.pixels.reshape(-1)
-        self.pixels.append(flat.astype(np.float32))
+        self.pixels.append(None if found.pixels is None else found.pixels.reshape(-1).astype(np.float32))
 
     def by_study(self) -> dict[str, list[int]]:
         """Places of the images of each study."""
@@ -73,7 +72,8 @@ class Images:
 
     def save(self, path: Path, size: int) -> None:
         """Write them."""
-        pixels = np.stack(self.pixels) if self.pixels else np.zeros((0, size), np.float32)
+        there = [one for one in self.pixels if one is not None]
+        pixels = np.stack(there) if there else np.zeros((0, size), np.float32)
         arrays: dict[str, Any] = {name: np.array(getattr(self, name), dtype=np.str_) for name in TEXTS}
         with path.open("wb") as file:
             np.savez(file, **arrays, pixels=pixels)
@@ -83,4 +83,5 @@ class Images:
         """Read them."""
         with np.load(path, allow_pickle=False) as found:
             texts = {name: [str(one) for one in found[name]] for name in TEXTS}
-            return cls(**texts, pixels=list(found["pixels"]))
+            pixels = iter(found["pixels"])
+            return cls(**texts, pixels=[None if flaw else next(pixels) for flaw in texts["flaw"]])

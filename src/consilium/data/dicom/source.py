@@ -1,10 +1,13 @@
 """A table of labels, and beside each row the image of its accession number: from a folder, or by DICOMweb."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+
+import numpy as np
 
 from consilium import plugins
 from consilium.core.contract import Image
@@ -24,6 +27,8 @@ from consilium.data.mapping import TableSource
 from consilium.data.web import Web
 
 WHERE, FILE = "source.url", "Images.npz"
+BYTES = 32
+"""Of memory, for each value of an image: as it is read, in the table, and as input of the model."""
 FLAWS = {
     "burned-in": "may have a name burned into the image (Burned In Annotation)",
     "frames": "have several frames",
@@ -39,7 +44,7 @@ FLAWS = {
 
 
 class DicomSource:
-    """The columns of the labels' table, and one for each value of the image: `pixel_0`, `pixel_1`, row by row."""
+    """The columns of the labels' table, and beside each row the values of its image, row by row."""
 
     def __init__(self, source: TableSource, folder: Path) -> None:
         if source.dicom is None or (source.path is None) == (source.url is None):
@@ -83,16 +88,14 @@ class DicomSource:
         if len(set(named)) < len(named):
             raise DataUnusable("source.dicom.accession: an accession number stands twice", "give one row per patient")
         patients = self._column(labels, self._given.patient, "patient") if self._given.patient else None
+        _fits(wanted, len(labels))
         with self._images(wanted, frozenset(named)) as (secret, images):
             chosen = self._chosen(secret, images, orders, patients)
-        columns = {name: list(values) for name, values in labels.columns.items()}
-        names = [feature.id for feature in wanted.features]
-        clash = next((name for name in names if name in columns), None)
-        if clash is not None:
-            raise MappingInvalid(f"source.dicom.labels: has a column {clash!r}, as the image has", "rename it")
-        for at, name in enumerate(names):
-            columns[name] = [None if one is None else repr(float(images.pixels[one][at])) for one in chosen]
-        return Rows(columns, labels.others)
+            values = np.full((len(labels), wanted.size), np.nan, np.float32)
+            for row, one in enumerate(chosen):
+                if one is not None:
+                    values[row] = images.pixels[one]
+        return Rows(labels.columns, labels.others, values)
 
     def _column(self, labels: Rows, name: str | None, what: str) -> list[str | None]:
         if name not in labels.columns:
@@ -157,7 +160,7 @@ class DicomSource:
         return found is not None and found.mark == _mark(key_of(extract.folder), orders)
 
     def _of(self, wanted: Image) -> str:
-        asked = [self._source.url, self._given.query, wanted.model_dump(mode="json")]
+        asked = [2, self._source.url, self._given.query, wanted.model_dump(mode="json")]  # 2: the form of `Images`
         return str(digest(canonical(asked)))
 
     def _web(self) -> Web:
@@ -168,7 +171,7 @@ class DicomSource:
 
     def _fetch(self, extract: Extract, of: str, wanted: Image, orders: frozenset[str]) -> None:
         """Fetch what is not here yet: a study that is the same at the server is not fetched again."""
-        web, key, size = self._web(), key_of(extract.folder), wanted.rows * wanted.columns
+        web, key = self._web(), key_of(extract.folder)
         before = Images.load(extract.files(of)[0]) if extract.index(of) is not None else Images()
         known, images = before.by_study(), Images()
         for study in dicomweb.studies(web, self._given.query):
@@ -179,10 +182,21 @@ class DicomSource:
                 images.take(before, known[name])
                 continue
             for found in _read(dicomweb.instances(web, study), wanted, study):
-                images.add(key, name, found, size)
+                images.add(key, name, found)
         path = extract.new / FILE
-        images.save(path, size)
+        images.save(path, wanted.size)
         extract.put(of, [path], datetime.now(UTC), _mark(key, orders))
+
+
+def _fits(wanted: Image, rows: int) -> None:
+    """Raises: DataUnusable: so many images have no room in this machine's memory."""
+    needed = rows * wanted.size * BYTES
+    if needed > (there := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+        raise DataUnusable(
+            f"{rows} images of {wanted.rows} x {wanted.columns} take {needed / 2**30:.0f} GiB of memory, and this "
+            f"machine has {there / 2**30:.0f} GiB",
+            "ask the study's owner for a smaller image, give the agent more memory, or fewer rows in the labels' table",
+        )
 
 
 def _mark(key: bytes, orders: frozenset[str]) -> str:
@@ -223,5 +237,5 @@ def _of_folder(place: Path, wanted: Image, orders: frozenset[str], key: bytes) -
         )
     images = Images()
     for one in sorted(found, key=lambda one: one.order):
-        images.add(key, "", one, wanted.rows * wanted.columns)
+        images.add(key, "", one)
     return images

@@ -124,8 +124,7 @@ class Proposals:
 
 def wants(contract: Contract) -> tuple[Want, ...]:
     """What a contract wants from columns; values of an image are made by the source."""
-    image = {one.id for one in contract.image.features} if contract.image else set()
-    found = [_feature(one) for one in contract.features if one.id not in image]
+    found = [_feature(one) for one in contract.features]
     found += _label(contract.label)
     if contract.index is not None:
         found.append(Want("index", "index", contract.index.meaning, moment=True))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+from consilium.algorithms import encode, preparation
 from consilium.core.contract import Image
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid, StudyInvalid
 from consilium.core.study import Plan, Study
@@ -23,6 +24,8 @@ from consilium.data.dicom.source import FLAWS, DicomSource
 from consilium.data.mapping import TableSource
 from consilium.data.servers import Flaw
 from consilium.governance.words import explain
+from consilium.simulation.scenario import Wanted as Scenario
+from consilium.simulation.scenario import simulate
 from consilium.site import showing, tables
 from e2e.xrays import PLANTED, ROOT, dicom
 from unit.data.conftest import STUDY
@@ -53,6 +56,9 @@ def image(data: bytes, **changes: Any) -> Any:
         ({"PatientOrientation": ["LA", "FP"]}, {}, PICTURE),
         ({}, {"resize": "area", "rows": 1, "columns": 1}, [[350 / 6]]),
         ({}, {"resize": "area", "columns": 2}, [[10 / 3, 50 / 3], [100 / 3, 180]]),
+        ({}, {"resize": "crop", "columns": 2}, [[5, 15], [35, 145]]),
+        ({}, {"resize": "crop", "rows": 1, "columns": 1}, [[(5 + 15 + 35 + 145) / 4]]),
+        ({}, {"resize": "crop"}, PICTURE),
         ({"PixelSpacing": None, "ImagerPixelSpacing": [2, 2]}, {}, PICTURE),
         ({"ViewPosition": None, "PatientOrientation": None}, {"view": [], "orientation": None}, PICTURE),
         ({"Modality": "DX", "BurnedInAnnotation": None}, {}, PICTURE),
@@ -183,8 +189,9 @@ def hospital(tmp_path: Path) -> Hospital:
     return Hospital(tmp_path)
 
 
-def values(found: Rows, row: int) -> list[str | None]:
-    return [found.columns[f"pixel_{number}"][row] for number in range(6)]
+def values(found: Rows, row: int) -> list[float | None]:
+    assert found.image is not None and found.image.shape == (3, 6)
+    return [None if np.isnan(one) else one for one in found.image[row].tolist()]
 
 
 def test_each_row_has_the_image_of_its_accession_number(hospital: Hospital) -> None:
@@ -193,8 +200,8 @@ def test_each_row_has_the_image_of_its_accession_number(hospital: Hospital) -> N
     hospital.put(9)
     hospital.put(1, name="side", ViewPosition="LL", SOPInstanceUID=f"{ROOT}.1.1.2")
     found = hospital.rows(patient="patient_no")
-    assert values(found, 0) == ["0.0", "10.0", "20.0", "30.0", "40.0", "250.0"]
-    assert values(found, 1) == ["1.0", "11.0", "21.0", "31.0", "41.0", "251.0"]
+    assert values(found, 0) == [0.0, 10.0, 20.0, 30.0, 40.0, 250.0]
+    assert values(found, 1) == [1.0, 11.0, 21.0, 31.0, 41.0, 251.0]
     assert values(found, 2) == [None] * 6 and found.columns["pneumonia"] == ["1", "0", "1"]
 
 
@@ -203,7 +210,7 @@ def test_of_several_images_one_is_taken_where_the_hospital_says_which(hospital: 
     hospital.put(1, PICTURE + 1, name="a", ContentTime="090000", SOPInstanceUID=f"{ROOT}.1.1.2")
     hospital.put(1)
     hospital.fails("<10 accession numbers have several images")
-    assert values(hospital.rows(take=take), 0)[0] == {"first": "0.0", "last": "1.0"}[take]
+    assert values(hospital.rows(take=take), 0)[0] == {"first": 0.0, "last": 1.0}[take]
 
 
 def test_a_flaw_ends_the_reading_unless_the_hospital_leaves_such_images_out(hospital: Hospital) -> None:
@@ -211,12 +218,12 @@ def test_a_flaw_ends_the_reading_unless_the_hospital_leaves_such_images_out(hosp
     hospital.put(2)
     hospital.fails(r"<10 have another distance of pixels, or none; .*leave_out: \[spacing\]")
     found = hospital.rows(leave_out=["spacing"])
-    assert values(found, 0) == [None] * 6 and values(found, 1)[5] == "250.0"
+    assert values(found, 0) == [None] * 6 and values(found, 1)[5] == 250.0
 
 
 def test_an_image_of_another_patient_is_a_finding(hospital: Hospital) -> None:
     hospital.put(1, PatientID="PID-7731-2")
-    assert values(hospital.rows(), 0)[5] == "250.0"
+    assert values(hospital.rows(), 0)[5] == 250.0
     hospital.fails("<10 are of another patient than the table says", patient="patient_no")
 
 
@@ -228,9 +235,6 @@ def test_what_is_wrong_with_table_or_folder_is_said(hospital: Hospital) -> None:
     hospital.fails("<10 files are no DICOM, or were cut")
     (hospital.folder / "labels.csv").write_text(TABLE.replace("ACC-5523-2", "ACC-5523-1"))
     hospital.fails("an accession number stands twice")
-    (hospital.folder / "labels.csv").write_text(TABLE.replace("NAME", "pixel_0"))
-    (hospital.folder / "images" / "cut.dcm").unlink()
-    hospital.fails("has a column 'pixel_0'", MappingInvalid)
     with pytest.raises(MappingInvalid, match="is a table, and no images"):
         hospital.rows(labels={"type": "dicom", "path": "x"})
 
@@ -286,10 +290,11 @@ def pacs(server: Player, monkeypatch: pytest.MonkeyPatch) -> Pacs:
 def test_studies_of_the_table_are_fetched_once_and_kept_without_names(pacs: Pacs, tmp_path: Path) -> None:
     hospital = Hospital(tmp_path, pacs.player)
     found = hospital.rows(query="StudyDate=20250102", patient="patient_no")
-    assert values(found, 0)[0] == "1.0" and values(found, 1)[0] == "2.0" and values(found, 2) == [None] * 6
+    assert values(found, 0)[0] == 1.0 and values(found, 1)[0] == 2.0 and values(found, 2) == [None] * 6
     assert pacs.fetched() == ["1", "2"]
     assert all("StudyDate=20250102" in path for path in pacs.player.paths() if "offset" in path)
-    assert hospital.rows(query="StudyDate=20250102") == hospital.rows(query="StudyDate=20250102") == found
+    again = hospital.rows(query="StudyDate=20250102")
+    assert again == found and [values(again, row) for row in range(3)] == [values(found, row) for row in range(3)]
     assert pacs.fetched() == ["1", "2"]
     kept = [path for path in hospital.extracts.rglob("*") if path.is_file()]
     assert len(kept) == 4 and {path.stat().st_mode & 0o777 for path in kept} == {0o600}
@@ -305,10 +310,10 @@ def test_only_what_is_new_or_changed_is_fetched(pacs: Pacs, tmp_path: Path) -> N
     hospital = Hospital(tmp_path, pacs.player)
     hospital.rows()
     (tmp_path / "labels.csv").write_text(TABLE.replace(",,", ",ACC-5523-3,"))
-    assert values(hospital.rows(), 2)[0] == "3.0" and pacs.fetched() == ["1", "2", "3"]
+    assert values(hospital.rows(), 2)[0] == 3.0 and pacs.fetched() == ["1", "2", "3"]
     pacs.put(2, dicom(PICTURE + np.uint8(9), 2), dicom(PICTURE, 2, ViewPosition="LL", SOPInstanceUID=f"{ROOT}.2.1.2"))
     found = hospital.rows(fresh_h=0)
-    assert values(found, 1)[0] == "9.0" and values(found, 0)[0] == "1.0" and pacs.fetched() == ["1", "2", "3", "2"]
+    assert values(found, 1)[0] == 9.0 and values(found, 0)[0] == 1.0 and pacs.fetched() == ["1", "2", "3", "2"]
 
 
 def test_of_who_opted_out_no_image_is_fetched_and_none_stays(pacs: Pacs, tmp_path: Path) -> None:
@@ -316,7 +321,7 @@ def test_of_who_opted_out_no_image_is_fetched_and_none_stays(pacs: Pacs, tmp_pat
     hospital.rows()
     (before,) = hospital.extracts.glob("*.npz")
     found = hospital.rows(out={"PID-7731-1"})
-    assert values(found, 0) == [None] * 6 and values(found, 1)[0] == "2.0" and len(found) == 3
+    assert values(found, 0) == [None] * 6 and values(found, 1)[0] == 2.0 and len(found) == 3
     (after,) = hospital.extracts.glob("*.npz")
     with np.load(after) as arrays:
         assert len(arrays["pixels"]) == 1 and after != before
@@ -374,20 +379,26 @@ def chest(**changes: Any) -> dict[str, Any]:
     return {**study, "model": {"kind": "torch", "architecture": "cnn", "options": {"shape": [1, 2, 3]}}}
 
 
-def test_an_image_of_the_contract_is_so_many_features(tmp_path: Path) -> None:
+def test_an_image_of_the_contract_is_so_many_inputs_and_a_plan_names_none_of_them(tmp_path: Path) -> None:
     study = Study.model_validate(chest())
-    assert [one.id for one in study.contract.features] == [f"pixel_{n}" for n in range(6)]
-    assert {(one.unit, one.range, one.missing) for one in study.contract.features} == {("1", (0.0, 255.0), "forbidden")}
+    assert study.contract.features == () and study.contract.size == 6
+    assert encode.names(study.contract) == [f"pixel_{n}" for n in range(6)]
+    (one,) = study.contract.inputs
+    assert (one.id, one.unit, one.range, one.missing) == ("pixel", "1", (0.0, 255.0), "forbidden")
     plan = Plan.of(study)
     assert Plan.load(plan.payload).study == study and Plan.of(Plan.load(plan.payload).study).digest == plan.digest
-    altered = json.loads(plan.payload)
-    altered["contract"]["features"][0]["range"] = [0, 1]
-    assert Study.model_validate(altered).contract == study.contract
+    assert b"pixel_" not in plan.payload
+    before = json.loads(plan.payload)
+    before["contract"]["features"] = [{**one.model_dump(mode="json"), "id": f"pixel_{n}"} for n in range(6)]
+    assert Study.model_validate(before).contract == study.contract, "a plan of before names them"
     with pytest.raises(StudyInvalid):
-        Plan.load(json.dumps({**altered, "contract": {**altered["contract"], "image": None, "features": []}}).encode())
-    for wrong in ({"rows": 101, "columns": 100}, {"range": [1, 1]}, {"modality": []}):
-        with pytest.raises(ValueError, match=r"10000|smaller|modality"):
+        Plan.load(json.dumps({**before, "contract": {**before["contract"], "image": None, "features": []}}).encode())
+    for wrong in ({"rows": 1025, "columns": 1024}, {"range": [1, 1]}, {"modality": []}):
+        with pytest.raises(ValueError, match=r"1048576|smaller|modality"):
             Study.model_validate(chest(**wrong))
+    named = {**one.model_dump(mode="json"), "id": "pixel_3"}
+    with pytest.raises(ValueError, match="named twice: pixel_3"):
+        Study.model_validate({**(made := chest()), "contract": {**made["contract"], "features": [named]}})
     dicom = {"labels": {"type": "csv", "path": "l.csv"}, "accession": "a"}
     given = {
         "mapping": 1, "contract": "c", "features": {}, "patient": {"column": "patient_no"},
@@ -395,7 +406,7 @@ def test_an_image_of_the_contract_is_so_many_features(tmp_path: Path) -> None:
         "source": {"type": "dicom", "path": "images", "dicom": dicom},
     }  # fmt: skip
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(given))
-    assert set(mapping.load(tmp_path / "m.yaml", study.contract).features) == {f"pixel_{n}" for n in range(6)}
+    assert mapping.load(tmp_path / "m.yaml", study.contract).features == {}
     (tmp_path / "m.yaml").write_text(yaml.safe_dump({**given, "source": {"type": "csv", "path": "l.csv"}}))
     with pytest.raises(MappingInvalid, match="the contract wants an image"):
         mapping.load(tmp_path / "m.yaml", study.contract)
@@ -428,4 +439,96 @@ def test_people_read_of_an_image_and_not_of_each_of_its_values(
     report = tables.check(study, hospital.folder / "mapping.yaml")
     showing.report(report)
     out = capsys.readouterr().out
-    assert "pixel_0 to pixel_19" in out and "pixel_7 " not in out and report.incomplete == "<10"
+    assert "\npixel " in out and "pixel_" not in out and report.incomplete == "<10"
+    assert [one.id for one in report.features] == ["pixel"] and report.features[0].missing == "<10"
+
+
+def test_a_large_image_becomes_a_tensor_as_the_contract_says(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """224 x 224 of 500 x 448: the middle, each value the mean of four; a column beside it, and one image too bright."""
+    from consilium.training.work import Rows as Given
+    from consilium.training.work import examined
+
+    made = chest(rows=224, columns=224, resize="crop", range=[0, 4000])
+    age = {"id": "age", "meaning": "age", "type": "number", "unit": "a", "range": [0, 120], "missing": "forbidden"}
+    study = Study.model_validate({
+        **made, "contract": {**made["contract"], "features": [age]}, "model": {"kind": "logistic"},
+    })  # fmt: skip
+    assert len(Plan.of(study).payload) < 10_000 and study.contract.size == 50_177
+    chance = np.random.default_rng(7)
+    pictures = [chance.integers(0, 4000, (500, 448), dtype=np.uint16) for _ in range(3)]
+    pictures[2][250, 100:110] = 65_000
+    for number, picture in enumerate(pictures, 1):
+        hospital.put(number, picture)
+    (hospital.folder / "labels.csv").write_text(
+        "patient_no,accession_no,pneumonia,age\n" + "".join(f"P{n},ACC-5523-{n},{n % 2},60\n" for n in (3, 2, 1))
+    )
+    dicom = {"labels": {"type": "csv", "path": "labels.csv"}, "accession": "accession_no"}
+    given = {
+        "mapping": 1, "contract": "c", "features": {"age": {"column": "age", "unit": "a"}},
+        "patient": {"column": "patient_no"}, "label": {"column": "pneumonia", "codes": {"0": 0, "1": 1}},
+        "source": {"type": "dicom", "path": "images", "dicom": dicom},
+    }  # fmt: skip
+    path = hospital.folder / "mapping.yaml"
+    path.write_text(yaml.safe_dump(given))
+    prepared = tables.prepare(study, path, hospital.folder)
+    assert prepared.read == 3 and prepared.incomplete == 1, "one has a value outside of the range"
+    with np.load(prepared.path) as found:
+        columns = {one.id: found[f"feature/{one.id}"] for one in study.contract.inputs}
+        examples, _ = examined(study, Given(columns, found["label"], found["test"]))
+    tensor = examples.x[:, 1:].reshape(2, 224, 224)
+    for at, picture in enumerate(pictures[1::-1]):
+        middle = picture[26:474].reshape(224, 2, 224, 2).mean(axis=(1, 3))
+        np.testing.assert_allclose(tensor[at], middle / 2000 - 1, atol=1e-6)
+    assert examples.x[:, 0].tolist() == [0.0, 0.0] and examples.y.tolist() == [0.0, 1.0]
+    monkeypatch.setattr("os.sysconf", lambda name: 1024 if name == "SC_PAGE_SIZE" else 4000)
+    with pytest.raises(DataUnusable, match="3 images of 224 x 224 take 0 GiB of memory"):
+        tables.prepare(study, path, hospital.folder)
+
+
+@pytest.mark.long
+def test_a_network_learns_of_large_images(tmp_path: Path) -> None:
+    """Where a bright spot stands in the middle of 300 x 260: of 224 x 224 a network sees it, on patients held out."""
+    image = {**WANTED, "rows": 224, "columns": 224, "resize": "crop", "values": "fraction", "range": [0, 1]}
+    wanted = chest()
+    study = Study.model_validate({
+        **wanted, "contract": {**wanted["contract"], "image": image}, "rounds": 6, "min_patients": 10,
+        "model": {"kind": "torch", "architecture": "cnn", "options": {
+            "shape": [1, 224, 224], "channels": [4, 4], "pool": 8, "hidden": [8],
+        }},
+        "training": {"epochs": 2, "batch_size": 8, "learning_rate": 0.1, "seed": 1},
+    })  # fmt: skip
+    chance, mappings = np.random.default_rng(5), {}
+    for name in ("north", "south", "west"):
+        (tmp_path / name).mkdir()
+        hospital = Hospital(tmp_path / name)
+        lines = ["patient_no,accession_no,pneumonia"]
+        for number in range(40):
+            picture = chance.integers(0, 120, (300, 260), dtype=np.uint8)
+            picture[130:160, 115:145] += np.uint8(120 * (number % 2))
+            hospital.put(number, picture)
+            lines.append(f"P{name}{number},ACC-5523-{number},{number % 2}")
+        (hospital.folder / "labels.csv").write_text("\n".join(lines) + "\n")
+        dicom = {"labels": {"type": "csv", "path": "labels.csv"}, "accession": "accession_no"}
+        mappings[name] = hospital.folder / "mapping.yaml"
+        mappings[name].write_text(yaml.safe_dump({
+            "mapping": 1, "contract": "c", "features": {}, "patient": {"column": "patient_no"},
+            "label": {"column": "pneumonia", "codes": {"0": 0, "1": 1}},
+            "source": {"type": "dicom", "path": "images", "dicom": dicom},
+        }))  # fmt: skip
+    found = simulate(study, mappings, Scenario(), lambda told: None)
+    assert found.outcome.figures["all"]["auroc"]["value"] > 0.9
+
+
+def test_what_is_learned_of_images_scales_each_value(hospital: Hospital) -> None:
+    made = Study.model_validate({**chest(), "model": {"kind": "logistic"}, "prepare": {"numbers": "standardise"}})
+    chance = np.random.default_rng(3)
+    values = chance.uniform(0, 255, (40, 6)) * np.array([1, 1, 1, 0.1, 0.5, 1])
+    length = preparation.sums(made)["prepare"].length
+    sums = preparation.statistics(made, {"pixel": values})
+    assert sums.size == length == 18
+    learned = preparation.learned(made, sums, 40.0)
+    found = encode.encode(made.contract, {"pixel": values}, made.prepare, learned)
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-9)
+    np.testing.assert_allclose(found.std(axis=0), 1, rtol=1e-9)
