@@ -18,13 +18,22 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium import plugins
-from consilium.algorithms import encode, preparation
+from consilium.algorithms import combat, encode, preparation
+from consilium.algorithms.combat import Harmony
 from consilium.core.contract import Feature, Image
 from consilium.core.errors import DigestMismatch, Invalid
+from consilium.core.preparing import Harmonise
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Array, Tensors, from_safetensors, metadata
 
 Floats = npt.NDArray[np.float64]
+ENOUGH = 20
+"""Fewest patients by whom a hospital's shifts and scales are told."""
+NOBODY = (
+    "the model takes numbers that are harmonised, and it is not said of which hospital these patients are",
+    "give `harmony`: what that hospital kept (`Harmony.load`), or `harmony(rows)` of patients of another one",
+)
+NEEDLESS = "the model's study harmonises nothing", "leave `harmony` out"
 Column = Sequence[float | str | None]
 
 
@@ -83,29 +92,58 @@ class Exported:
         """Names of the columns of `inputs`."""
         return encode.names(self.study.contract, self.study.prepare)
 
-    def inputs(self, rows: Mapping[str, Column]) -> Floats:
+    def inputs(self, rows: Mapping[str, Column], harmony: Harmony | None = None) -> Floats:
         """The model's inputs (n, p) for raw rows: scaled, filled in and cut as in training.
 
         Args:    rows: per feature of the contract n values: numbers in its unit, codes of categories; None: missing; of
                  its image (n, rows, columns) numbers.
-        Raises:  Invalid: a feature is lacking, a code is unknown, a value is missing that must not be, or columns are
-                 of unequal length.
+                 harmony: of the hospital whose patients these are, where the study harmonises numbers.
+        Raises:  Invalid: a feature is lacking, a code is unknown, a value is missing that must not be, columns are of
+                 unequal length, or it is not said of which hospital the patients are.
         """
+        columns = self._columns(rows)
+        if (self._asked is None) != (harmony is None):
+            raise Invalid(*(NOBODY if harmony is None else NEEDLESS))
+        if harmony is not None:
+            columns = combat.harmonised(self.study, columns, self.learned, harmony)
+        return encode.encode(self.study.contract, columns, self.study.prepare, self.learned)
+
+    def harmony(self, rows: Mapping[str, Column]) -> Harmony:
+        """A hospital's shifts and scales, by raw rows of patients of its own, without their labels.
+
+        One that took part keeps its own (`models/RUN.harmony.json` in its folder). These are for another one, of as
+        many patients as there are, measured as those will be to whom the model is applied.
+
+        Raises: Invalid: as `inputs`; the study harmonises nothing; fewer than `ENOUGH` patients.
+        """
+        columns = self._columns(rows)
+        if self._asked is None:
+            raise Invalid(*NEEDLESS)
+        patients = min(len(values) for values in columns.values())
+        if patients < ENOUGH:
+            raise Invalid(f"{patients} patients do not show how a hospital measures", f"give {ENOUGH} or more")
+        return combat.at_site(self.study, columns, self.learned)
+
+    def predict(self, rows: Mapping[str, Column], harmony: Harmony | None = None) -> Floats:
+        """Probabilities, values or rates (n,) for raw rows. Raises: as `inputs`; Invalid: its code is in a wheel."""
+        if self.study.model.wheel is not None:
+            raise Invalid("the model's code is in a wheel of its own", "give `inputs` to the module of that wheel")
+        trainer: Any = plugins.load("consilium.trainers", self.study.model.kind)()
+        found: Floats = trainer.predict(self.study, self.model, self.inputs(rows, harmony))
+        return found
+
+    @property
+    def _asked(self) -> Harmonise | None:
+        return combat.asked_of(self.study)
+
+    def _columns(self, rows: Mapping[str, Column]) -> dict[str, Floats]:
         contract = self.study.contract
         columns = {feature.id: _column(feature, rows) for feature in contract.features}
         if contract.image is not None:
             columns[contract.image.id] = _pixels(contract.image, rows)
         if len({len(values) for values in columns.values()}) > 1:
             raise Invalid("the columns are of unequal length", "give one value per row, and None where there is none")
-        return encode.encode(contract, columns, self.study.prepare, self.learned)
-
-    def predict(self, rows: Mapping[str, Column]) -> Floats:
-        """Probabilities, values or rates (n,) for raw rows. Raises: as `inputs`; Invalid: its code is in a wheel."""
-        if self.study.model.wheel is not None:
-            raise Invalid("the model's code is in a wheel of its own", "give `inputs` to the module of that wheel")
-        trainer: Any = plugins.load("consilium.trainers", self.study.model.kind)()
-        found: Floats = trainer.predict(self.study, self.model, self.inputs(rows))
-        return found
+        return columns
 
 
 def _column(feature: Feature, rows: Mapping[str, Column]) -> Floats:

@@ -19,8 +19,9 @@ from consilium.core.study import BUFFERED, SINGLE, Plan
 from consilium.core.tensors import Tensors, flatten, from_safetensors
 from consilium.core.timed import COMMON
 from consilium.simulation import local
-from consilium.site import memories
+from consilium.site import memories, showing
 from consilium.site.seats import layout_of
+from consilium.training.work import Work
 from unit.site.circle import SEALED, Hospital, Relay, circle, secure
 
 THREE = ("east", "north", "south")
@@ -282,3 +283,23 @@ def test_a_cox_regression_between_sites_ends_in_the_bytes_of_a_simulation(
         fit = fitted(plan.study, chain.read(alone.state).arrays)
         assert fit is not None and 0.5 < (fit.terms[0].estimate or 0) < 1.5, "a hazard of exp(x)"
         assert (len(fit.groups) > 3) is (name == "webdisco")
+
+
+def test_what_harmonises_a_hospitals_numbers_is_kept_there_and_leaves_in_nothing(relay: Relay, tmp_path: Path) -> None:
+    plan = relay.approved(secure("harmony", prepare={"harmonise": {"numbers": ["x", "y"]}}, rounds=1))
+    relay.paired(plan)
+    for number in (1, 2, 3):
+        relay.played(plan, number)
+    alone = simulated(relay, plan, tmp_path)
+    assert alone.digest == relay.states["harmony-1", 2].digest
+    state, kept = chain.read(alone.state).arrays, set[str]()
+    learned = {"prepare/centre", "prepare/spread", "prepare/fill", "prepare/slopes"}
+    assert {name for name in state if name.startswith("prepare/")} == learned, "of all hospitals, and of none alone"
+    for hospital in sites(relay):
+        path = hospital.folder.models / "harmony-1.harmony.json"
+        files = [tmp_path / name for name in ("plan.json", "initial.safetensors", f"{hospital.name}/table.npz")]
+        wanted = Work.load(*files).harmony(tmp_path / alone.state.name)
+        assert wanted is not None and json.loads(path.read_text()) == wanted.to_json()
+        assert digest(path.read_bytes()) not in {one["digest"] for one in showing.sent(hospital.journal)}
+        kept.add(path.read_text())
+    assert len(kept) == len(THREE)

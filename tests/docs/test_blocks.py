@@ -22,6 +22,7 @@ from consilium.core.contract import Contract
 from consilium.core.errors import Invalid
 from consilium.core.gate import Gate
 from consilium.core.judging import Evaluation
+from consilium.core.preparing import Prepare
 from consilium.core.study import Model, Strategy, Study
 from consilium.data.fhir.views import compile_view
 from consilium.data.mapping import Mapping, RecordsPart, TableSource, load
@@ -40,7 +41,7 @@ class Records(RootModel[dict[str, RecordsPart]]):
 
 PARTS: dict[str, type[BaseModel]] = {
     "source": TableSource, "model": Model, "strategy": Strategy, "gate": Gate, "contract": Contract, "records": Records,
-    "evaluation": Evaluation,
+    "evaluation": Evaluation, "prepare": Prepare,
 }  # fmt: skip
 OPERATORS = re.compile(r"[|;&<>()]+")
 WHERE = re.compile(r"`((?:tests|src|docs|bench|\.ci)/[\w./-]+)(?:::(\w+))?`")

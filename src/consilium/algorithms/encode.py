@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from consilium.core.contract import Contract, Feature
 from consilium.core.errors import Invalid
-from consilium.core.study import Prepare
+from consilium.core.preparing import Prepare
 from consilium.core.tensors import Array
 
 Floats = npt.NDArray[np.float64]
@@ -50,7 +50,8 @@ def encode(
     Returns: (n, p). A number becomes (x - middle) / (half the range), by the contract's `typical` range if it has one;
              the first category is the reference; a missing value is 0 everywhere, with 1 in its flag `<id>?` where the
              contract allows it to be missing. Standardised, a number becomes (x - mean) / standard deviation; one that
-             is cut into bins has a column for each but the first; a value that is imputed has no flag.
+             is cut into bins has a column for each but the first; a value that is imputed has no flag. A number that is
+             harmonised comes as it is then (`combat.harmonised`), and becomes (x - centre) / spread.
     """
     asked = prepare or PLAIN
     parts: list[Floats] = []
@@ -126,7 +127,7 @@ def _scaled_back(feature: Feature, values: Floats) -> Floats:
 
 def scale(feature: Feature, asked: Prepare, learned: Mapping[str, Array] | None, index: int) -> tuple[float, float]:
     """What is subtracted of a number, and by what it is divided; `index` of the feature in the contract."""
-    if asked.numbers == "standardise":
+    if asked.numbers == "standardise" or (asked.harmonise is not None and feature.id in asked.harmonise.numbers):
         return float(_given(learned, "centre")[index]), float(_given(learned, "spread")[index])
     assert feature.range is not None
     low, high = feature.typical or feature.range

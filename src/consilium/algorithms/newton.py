@@ -174,7 +174,7 @@ def largest(study: Study) -> float:
     """
     if study.prepare is not None and study.prepare.numbers == "standardise":
         return WIDE
-    found = 1.0
+    found = 1.0 if study.prepare is None or study.prepare.harmonise is None else WIDE
     for feature in study.contract.features:
         if feature.range is not None and feature.typical is not None:
             low, high = feature.typical

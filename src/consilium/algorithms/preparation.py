@@ -17,11 +17,13 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from consilium.algorithms import combat
 from consilium.core import state as chain
 from consilium.core.contract import Feature
 from consilium.core.errors import Invalid
 from consilium.core.ids import Digest
-from consilium.core.study import Prepare, Study
+from consilium.core.preparing import Prepare
+from consilium.core.study import Study
 from consilium.core.tensors import Array, Tensors
 from consilium.core.update import Sum
 
@@ -36,8 +38,8 @@ CONSTANT = 1e-9
 
 def sums(study: Study) -> Mapping[str, Sum]:
     """What is summed in a round of kind PREPARE, beside `weight`: each patient adds at most 1 to each number of it."""
-    most = float(study.privacy.most_patients)
-    return {SUMS: Sum(most, each=False, length=sum(_length(study, feature) for feature in _each(study)))}
+    most, single = float(study.privacy.most_patients), sum(_length(study, feature) for feature in _each(study))
+    return {SUMS: Sum(most, each=False, length=single + combat.length(study))}
 
 
 def statistics(study: Study, columns: Mapping[str, Floats]) -> Floats:
@@ -49,7 +51,7 @@ def statistics(study: Study, columns: Mapping[str, Floats]) -> Floats:
     parts = [_of_feature(asked, feature, columns[feature.id]) for feature in study.contract.features]
     if (image := study.contract.image) is not None:
         parts += [_of_feature(asked, image.feature, values) for values in columns[image.id].T]
-    return np.concatenate([np.zeros(0), *parts])
+    return np.concatenate([np.zeros(0), *parts, combat.statistics(study, columns, asked.hide_below)])
 
 
 def learned(study: Study, total: Array, patients: float) -> Tensors:
@@ -58,7 +60,7 @@ def learned(study: Study, total: Array, patients: float) -> Tensors:
     Per feature, in the contract's order: `prepare/centre` and `prepare/spread`, by which a number is scaled, in its
     unit; `prepare/fill`, which stands for a missing value (a number, or the index of a category). With `bins`:
     `prepare/edges`, the inner edges of each binned number, one after the other. With `rare_below`: `prepare/kept`, 1
-    for each category of the contract that counts as itself.
+    for each category of the contract that counts as itself. With `harmonise`: `prepare/slopes`; see `combat`.
 
     Args:    total: (length,).   patients: the sum of the weights.
     """
@@ -81,6 +83,10 @@ def learned(study: Study, total: Array, patients: float) -> Tensors:
     found = {
         f"prepare/{name}": np.array(values) for name, values in zip(("centre", "spread", "fill"), columns, strict=True)
     }
+    if asked.harmonise is not None:
+        places = [[one.id for one in study.contract.features].index(name) for name in asked.harmonise.numbers]
+        found["prepare/centre"][places], found["prepare/spread"][places], more = combat.learned(study, total[at:])
+        found |= more
     found |= {"prepare/edges": np.array(edges)} if edges else {}
     return found | ({"prepare/kept": np.array(kept)} if asked.rare_below and kept else {})
 

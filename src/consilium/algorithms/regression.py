@@ -19,7 +19,8 @@ from consilium.algorithms.newton import LOST
 from consilium.algorithms.path import NewtonPath
 from consilium.algorithms.webdisco import WebDisco
 from consilium.core.contract import Contract
-from consilium.core.study import Prepare, Study
+from consilium.core.preparing import Prepare
+from consilium.core.study import Study
 from consilium.core.tensors import Array
 from consilium.core.timed import COX
 

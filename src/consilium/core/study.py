@@ -13,14 +13,15 @@ from pydantic import (
     model_validator,
 )
 
-from consilium.core import timed
+from consilium.core import preparing, timed
 from consilium.core.bounded import unfit
 from consilium.core.contract import Contract
 from consilium.core.errors import StudyInvalid
 from consilium.core.gate import Gate
 from consilium.core.ids import DIGEST, Digest, canonical, digest
 from consilium.core.judging import Evaluation, Group, usual
-from consilium.core.parts import Identifier, Json, Part, Shown, Slug, StudyName, Text
+from consilium.core.parts import Json, Part, Shown, Slug, StudyName, Text
+from consilium.core.preparing import Prepare
 from consilium.core.privacy import Privacy
 from consilium.core.threshold import threshold
 from consilium.core.timed import CELL, COMMON, COX, TIES, TIMED
@@ -123,53 +124,6 @@ class Training(Part):
     batch_size: int = Field(0, ge=0, description="patients per step; 0 takes all")
     learning_rate: float = Field(0.1, gt=0, description="step size")
     seed: int = Field(1, ge=0, lt=2**31, description="seed of the initial model and of the order of patients")
-
-
-class Prepare(Part):
-    """What is learned of the training patients of all hospitals, before any training, in one round of sums."""
-
-    numbers: Literal["by_range", "standardise"] = Field(
-        "by_range",
-        description="by_range: numbers are scaled by the contract's ranges, and nothing is learned; standardise: by "
-        "their mean and standard deviation",
-    )
-    missing: Literal["flag", "impute"] = Field(
-        "flag",
-        description="flag: 0 after scaling, with a column of its own that says so; impute: the mean of a number, the "
-        "most frequent category, without a column",
-    )
-    bins: dict[Identifier, Annotated[int, Field(ge=2, le=20)]] = Field(
-        default_factory=dict, description="number: into how many bins of equally many patients it is cut, by quantiles"
-    )
-    rare_below: int = Field(
-        0, ge=0, description="categories that fewer patients have, all hospitals together, count as the first one"
-    )
-    hide_below: int = Field(
-        5,
-        ge=1,
-        description="no hospital tells a count of fewer patients: it adds them to its largest count, or leaves them "
-        "out; 1 hides nothing, and each hospital's policy must allow it",
-    )
-
-    @property
-    def learns(self) -> bool:
-        """Whether anything is asked for."""
-        return bool(self.steps)
-
-    @property
-    def steps(self) -> list[str]:
-        """What is done with inputs, in words."""
-        told = []
-        if self.numbers == "standardise":
-            told.append("numbers are scaled by the mean and standard deviation of all training patients")
-        if self.missing == "impute":
-            told.append("a missing value is filled in by the mean, or the most frequent category, of all")
-        if self.bins:
-            cut = ", ".join(f"{name} ({bins})" for name, bins in sorted(self.bins.items()))
-            told.append(f"these numbers are cut into so many bins by quantiles of all: {cut}")
-        if self.rare_below:
-            told.append(f"categories of fewer than {self.rare_below} patients are joined with the first one")
-        return told
 
 
 class Deadlines(Part):
@@ -349,17 +303,8 @@ class Study(Part):
 
     @model_validator(mode="after")
     def _preparation_is_possible(self) -> "Study":
-        if self.prepare is None:
-            return self
-        if not self.prepare.learns:
-            raise ValueError(
-                "`prepare` asks for nothing; write `numbers: standardise`, `missing: impute`, or leave it out"
-            )
-        if self.privacy.epsilon is not None:
-            raise ValueError("`prepare` is not possible under `privacy.epsilon`: its sums have no noise; leave it out")
-        numbers = {feature.id for feature in self.contract.features if feature.type == "number"}
-        if others := sorted(self.prepare.bins.keys() - numbers):
-            raise ValueError(f"`prepare.bins` names {', '.join(others)}, which is no number of the contract")
+        if (why := preparing.unfit(self)) is not None:
+            raise ValueError(why)
         return self
 
     @model_validator(mode="after")

@@ -301,6 +301,11 @@ def _told(study: Study) -> str:
         else []
     )
     sums += ["histograms of " + ", ".join(sorted(asked.bins))] if asked.bins else []
+    if asked.harmonise is not None:
+        sums.append(
+            "sums of numbers that are harmonised and of what is kept, sums of squares and products of how they differ "
+            "from this hospital's means, and of how many patients"
+        )
     sums += ["how many have each code"] if asked.rare_below or asked.missing == "impute" else []
     return f"Of the round before training: over training patients, {'; '.join(sums)}. {hidden}"
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from consilium import __version__
+from consilium.algorithms import combat
 from consilium.algorithms.made_up import made_up
 from consilium.algorithms.signature import Input, inputs, signature
 from consilium.core.errors import EXTRA, Invalid, Refused
@@ -49,6 +50,11 @@ def to_onnx(model: Exported) -> bytes:
     Raises: Invalid: this kind of model has no form in ONNX here, or the file says something else.
     """
     study, nodes = model.study, Nodes()
+    if combat.asked_of(study) is not None:
+        raise Invalid(
+            "the model takes numbers that are harmonised by what each hospital keeps, and that is in no model's file",
+            "take it as safetensors, and apply it with a hospital's `harmony`",
+        )
     columns, refused = encoded(nodes, study, model.learned)
     found = _predicted(nodes, study, model.model, columns, len(model.names))
     if refused is not None:

@@ -13,7 +13,8 @@ import numpy as np
 from consilium.algorithms import encode, signature
 from consilium.algorithms.signature import Input
 from consilium.core.contract import Feature
-from consilium.core.study import Prepare, Study
+from consilium.core.preparing import Prepare
+from consilium.core.study import Study
 from consilium.core.tensors import Array
 from consilium.onnxfile.nodes import DOUBLE, ML, WHOLE, Nodes
 

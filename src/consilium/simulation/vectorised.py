@@ -59,6 +59,8 @@ class Vectorised:
         study, self._work = sites.plan.study, sites.anywhere
         if study.privacy.epsilon is not None:
             raise Conflict("the executor vectorised does not draw noise", SIMPLER)
+        if study.prepare is not None and study.prepare.harmonise is not None:
+            raise Conflict("the executor vectorised does not know what each site harmonises", SIMPLER)
         if not isinstance(self._work.trainer, Regression):
             raise Conflict(f"the executor vectorised does not know models of kind {study.model.kind}", SIMPLER)
         if type(self._work.strategy) not in AVERAGING:

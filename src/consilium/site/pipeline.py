@@ -59,12 +59,15 @@ class Paths:
 
 @dataclass(frozen=True)
 class Trained:
-    """An update on file, and what the strategy keeps beside it. Both stay at the site."""
+    """An update on file, and what the strategy keeps beside it; at the end, by what this hospital's numbers are
+    harmonised. All of it stays at the site.
+    """
 
     path: Path
     digest: Digest
     size: int
     memory: Kept | None = None
+    harmony: Path | None = None
 
 
 @dataclass
@@ -109,20 +112,23 @@ class Pipeline:
         if paths.sample and not foreign:
             command["sample"] = paths.sample.hex()  # by a pipe, and into no file
         keep = paths.folder / f"memory-{permit.round}.safetensors"
-        keep.unlink(missing_ok=True)  # of an attempt that was cut off
+        harmony = paths.folder / "harmony.json"
+        for one in (keep, harmony):
+            one.unlink(missing_ok=True)  # of an attempt that was cut off
         there = paths.folder / "out" if foreign else paths.folder
-        made, remembered = there / out.name, there / keep.name
+        made, remembered, shifts = there / out.name, there / keep.name, there / harmony.name
         if paths.memory is not None:
             command["memory"] = str(paths.memory)
         if paths.late is not None:
             command["late"] = str(paths.late)
         try:
-            told = child.ask({**command, "state": str(paths.state), "out": str(made), "keep": str(remembered)})
+            beside = {"keep": str(remembered), "harmony": str(shifts)}
+            told = child.ask({**command, "state": str(paths.state), "out": str(made), **beside})
         except BaseException:
             self.close()
             raise
         if foreign:  # foreign code may hold its own file open: what is hashed and sent is a copy beyond its reach
-            for theirs, ours in ((made, out), (remembered, keep)):
+            for theirs, ours in ((made, out), (remembered, keep), (shifts, harmony)):
                 if theirs is made or theirs.exists():
                     shutil.copyfile(theirs, ours, follow_symlinks=False)
                     theirs.unlink()
@@ -130,7 +136,7 @@ class Pipeline:
         named = None if foreign else told  # what foreign code says of its own bytes is not believed
         # A small file becomes durable with the journal's transaction that names it, or is made again.
         found, size = durable_digest(out, Digest(str(named["digest"])) if named else None, SMALL)
-        return Trained(out, found, size, kept(keep))
+        return Trained(out, found, size, kept(keep), harmony if harmony.exists() else None)
 
     def _fits(self, plan: Plan, permit: Permit, state: Path, made: Path) -> None:
         """Whether what was made is an update and nothing more: foreign code could have put patients beside it.

@@ -3,6 +3,7 @@
 What was made for a round is known by its state: a retry finds it again, or trains again to the same bytes.
 """
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -11,8 +12,9 @@ from pathlib import Path
 from sqlite3 import Row
 from threading import Event
 
+from consilium.algorithms.combat import Harmony
 from consilium.core.errors import Refused
-from consilium.core.ids import Digest
+from consilium.core.ids import Digest, digest
 from consilium.core.study import BUFFERED, Plan
 from consilium.durable import replace_file
 from consilium.governance.policy import Limits
@@ -154,10 +156,21 @@ class Updates:
             self._pipeline = self.begin(self.identity.public, limits, self.stop)
         Ledger(self.folder, self.journal).charge(task, plan, now)  # durable before the first patient is read
         made = self._pipeline.run(paths)
+        if made.harmony is not None:
+            self._harmony(task, made.harmony, now)
         if task.kind != "EVALUATE" or made.memory is None:
             return made
         self._own(task, made.memory, now)
         return replace(made, memory=None)
+
+    def _harmony(self, task: Task, made: Path, now: datetime) -> None:
+        """Keep by what this hospital's numbers are harmonised: later patients need it when the run's files are gone."""
+        kept = Harmony.load(made.read_bytes())  # which may be foreign code's
+        data = json.dumps(kept.to_json()).encode()
+        replace_file(self.folder.models / f"{task.run}.harmony.json", data)
+        made.unlink()
+        with self.journal.write() as tx:
+            tx.record("harmony", {"study": task.study, "run": task.run, "harmony": digest(data)}, now)
 
     def _own(self, task: Task, model: memories.Kept, now: datetime) -> None:
         """Keep the model that this site has for itself at the end of a run. It stays when the run's files go."""

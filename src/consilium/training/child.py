@@ -86,6 +86,8 @@ def _act(work: Work, ask: dict[str, Any]) -> dict[str, Any]:
         update, own = work.evaluate(state, memory), work.own(state, memory)
         if own is not None:
             Path(ask["keep"]).write_bytes(to_safetensors(own))
+        if (harmony := work.harmony(state)) is not None:
+            Path(ask["harmony"]).write_text(json.dumps(harmony.to_json()))
     with out.open("wb") as file:
         digest, size = chain.write(update.segments, {}, cast(IO[bytes], AheadFile(file)))
     if update.memory:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from consilium import plugins
-from consilium.algorithms import encode, evaluation, groups, preparation
+from consilium.algorithms import combat, encode, evaluation, groups, preparation
 from consilium.algorithms.base import (
     Curvature,
     Here,
@@ -65,14 +65,24 @@ class Rows:
 
     def encoded(self, study: Study, learned: Mapping[str, Array] | None = None) -> Examples:
         """Encoded patients, by what the study asks for and what was learned of it."""
-        apart = groups.members(study, self.columns, len(self.y))
-        x = encode.encode(study.contract, self.columns, study.prepare, learned)
+        apart, columns = groups.members(study, self.columns, len(self.y)), self.columns
+        if (harmony := self.harmony(study, learned or {})) is not None:
+            columns = combat.harmonised(study, columns, learned or {}, harmony)
+        x = encode.encode(study.contract, columns, study.prepare, learned)
         return Examples(x, self.y, self.test, apart, self.validation)
 
     def sums(self, study: Study) -> Floats:
         """What a round of preparation adds up, over training patients."""
+        return preparation.statistics(study, self._training)
+
+    def harmony(self, study: Study, learned: Mapping[str, Array]) -> combat.Harmony | None:
+        """This hospital's shifts and scales, by its training patients; None where nothing is harmonised."""
+        return None if combat.asked_of(study) is None else combat.at_site(study, self._training, learned)
+
+    @property
+    def _training(self) -> dict[str, Floats]:
         training = ~self.test
-        return preparation.statistics(study, {name: values[training] for name, values in self.columns.items()})
+        return {name: values[training] for name, values in self.columns.items()}
 
 
 def examined(study: Study, rows: Rows) -> tuple[Examples, Rows | None]:
@@ -206,6 +216,10 @@ class Work:
         here = self._here(state, memory, self._examples(state))
         own = used(self.strategy.passes(here))
         return None if np.array_equal(own, here.model) else unflatten(own, self.like)
+
+    def harmony(self, state: chain.Source) -> combat.Harmony | None:
+        """This hospital's shifts and scales; None where nothing is harmonised."""
+        return None if self.rows is None else self.rows.harmony(self.plan.study, chain.read(state).arrays)
 
     @property
     def chooses(self) -> Members | None:

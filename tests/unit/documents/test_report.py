@@ -10,7 +10,7 @@ import pytest
 
 from consilium.console.cli.app import run
 from consilium.core.errors import Invalid, Refused
-from consilium.core.study import Prepare
+from consilium.core.preparing import Prepare
 from consilium.documents.report import Report
 from consilium.documents.tripod import items
 from unit.documents.runs import STUDY, baseline, judged, result, simulated, usual

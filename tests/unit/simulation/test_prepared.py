@@ -1,5 +1,6 @@
 """Preparation in whole runs: the same bytes whoever trains, pooled coefficients, and a model that takes raw rows."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,17 +8,19 @@ import numpy as np
 import pytest
 
 from consilium.algorithms import preparation
+from consilium.algorithms.combat import Harmony
 from consilium.algorithms.regression import scaling
 from consilium.api import freeze
 from consilium.console.cli.app import run
 from consilium.core import state as chain
-from consilium.core.errors import DigestMismatch, Invalid
+from consilium.core.errors import Conflict, DigestMismatch, Invalid
 from consilium.core.study import Study
 from consilium.core.tensors import flatten, from_safetensors, to_safetensors
 from consilium.exported import Exported
 from consilium.simulation import baseline, local
 from consilium.simulation.patients import Patients
 from consilium.simulation.scenario import Found, Wanted, simulate
+from unit.algorithms.pooled import neuro_combat
 from unit.simulation.test_exact import DRAWS, FAMILIES, RTOL, exact, labelled, sm, tables
 
 ALL = {"numbers": "standardise", "missing": "impute", "hide_below": 1}
@@ -158,3 +161,68 @@ def test_the_state_holds_what_was_learned_from_the_first_round_on(hospitals: dic
     assert preparation.described(plan.study, arrays)["fill"][2] == pytest.approx(np.nanmean(numbers[:, 2]))
     turned = scaling(plan.study.contract, plan.study.prepare, arrays)
     assert turned[1, 1] == pytest.approx(1 / np.std(numbers[:, 0]))
+
+
+HARMONISED = {"harmonise": {"numbers": ["age", "crp"], "keep": ["ward"]}, "hide_below": 1}
+
+
+def by_hospital(study: Study, hospitals: dict[str, Path]) -> list[dict[str, np.ndarray]]:
+    """Training patients of each hospital: age and crp, wards as columns, bmi, and the label."""
+    patients = Patients.read(freeze(study)[0].study, hospitals)
+    found = []
+    for place in range(len(hospitals)):
+        rows = ~patients.test & (patients.hospital == place)
+        ward = patients.columns["ward"][rows]
+        found.append({
+            "values": np.column_stack([patients.columns[name][rows] for name in ("age", "crp")]),
+            "kept": np.column_stack([ward == 1, ward == 2]).astype(float), "bmi": patients.columns["bmi"][rows],
+            "label": patients.label[rows],
+        })  # fmt: skip
+    return found
+
+
+@pytest.mark.parametrize("recipe", [pytest.param("plain", marks=pytest.mark.long), "secure_sum"])
+def test_the_exact_model_of_harmonised_numbers_is_theirs_after_neuro_combat(
+    recipe: str, hospitals: dict[str, Path], tmp_path: Path
+) -> None:
+    """And the model that is taken home takes a new patient of a hospital by what that hospital kept, or by its own
+    patients; and says so where nobody says which hospital it is."""
+    study = exact("logistic", recipe, prepare=HARMONISED, rounds=8)
+    found, of = ran(study, hospitals), by_hospital(study, hospitals)
+    values = neuro_combat([one["values"] for one in of], [one["kept"] for one in of], True)
+    label, bmi = (np.concatenate([one[name] for one in of]) for name in ("label", "bmi"))
+    lacks = np.isnan(bmi)
+    x = np.column_stack([np.ones(len(label)), values, np.where(lacks, 45.0, bmi), lacks,
+                         np.concatenate([one["kept"] for one in of])])  # fmt: skip
+    theirs = sm.GLM(label, x, family=FAMILIES["logistic"]()).fit(tol=1e-14)
+    assert found.fit is not None and found.fit.converged
+    np.testing.assert_allclose([term.estimate for term in found.fit.terms], theirs.params, rtol=RTOL)
+
+    model, start = taken_home(found, tmp_path), 0
+    for one in of:
+        rows = {
+            "age": one["values"][:, 0].tolist(), "crp": one["values"][:, 1].tolist(),
+            "bmi": [None if np.isnan(value) else value for value in one["bmi"].tolist()],
+            "ward": ["abc"[int(first + 2 * second)] for first, second in one["kept"]],
+        }  # fmt: skip
+        harmony, end = model.harmony(rows), start + len(one["label"])
+        again = Harmony.load(json.dumps(harmony.to_json()).encode())
+        np.testing.assert_allclose(model.predict(rows, again), theirs.fittedvalues[start:end], rtol=1e-6)
+        start = end
+    with pytest.raises(Invalid, match="it is not said of which hospital these patients are"):
+        model.predict(rows)
+    pytest.importorskip("onnx", reason="ONNX is an extra")
+    from consilium.onnxfile import to_onnx
+
+    with pytest.raises(Invalid, match="harmonised by what each hospital keeps"):
+        to_onnx(model)
+    with pytest.raises(Invalid, match="19 patients do not show how a hospital measures"):
+        model.harmony({name: column[:19] for name, column in rows.items()})
+    with pytest.raises(Invalid, match="this is not what a hospital keeps"):
+        Harmony.load(b'{"shift": [0.0], "scale": [0.0]}')
+
+
+def test_sites_that_are_harmonised_do_not_train_at_once(hospitals: dict[str, Path]) -> None:
+    asked = exact("logistic", "plain", prepare=HARMONISED, strategy={"name": "fedavg"}, rounds=1)
+    with pytest.raises(Conflict, match="vectorised does not know what each site harmonises"):
+        ran(asked, hospitals, executor="vectorised")
