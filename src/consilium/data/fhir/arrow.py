@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from consilium.core.errors import DataUnusable
 from consilium.data.fhir import reading
-from consilium.data.fhir.versions import Older, current
+from consilium.data.fhir.versions import Older, Seen, current
 from consilium.data.fhir.views import Batch, Column, View
 
 TYPES: dict[str, pa.DataType] = {
@@ -27,10 +27,12 @@ def _type(column: Column) -> pa.DataType:
     return pa.list_(plain) if column.collection else plain
 
 
-def batches(view: View, path: Path, size: int = 4096, older: Older | None = None) -> Iterator[pa.RecordBatch]:
+def batches(
+    view: View, path: Path, size: int = 4096, seen: Seen | None = None, older: Older | None = None
+) -> Iterator[pa.RecordBatch]:
     """The rows of a view over a file, or over all files of a folder; about `size` rows each.
 
-    Args:    older: resources that do not count.
+    Args:    seen: where it is noted what was read.   older: resources that do not count.
     Raises:  DataUnusable: says file, line (or entry) and column, and no value.
     """
     wanted = schema(view)
@@ -38,6 +40,8 @@ def batches(view: View, path: Path, size: int = 4096, older: Older | None = None
         resources, place = reading.resources(file, view.exact, view.resource)
         if older and file in older:
             resources = current(resources, older[file])
+        if seen is not None:
+            resources = seen.noted(resources, view.resource)
         for batch in view.batches(resources, place, size):
             yield _batch(batch, wanted, file.name)
 

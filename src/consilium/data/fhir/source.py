@@ -73,17 +73,33 @@ class FhirSource:
         """All rows, as text."""
         try:
             with self._files() as files, duckdb.connect(":memory:", config=CLOSED) as tables:
-                # What came from a server came each once.
-                kinds = {view.resource for view in self._views.values()} if self._endpoint is None else set()
-                passed = versions.older(files, kinds) if kinds else {}
-                for name, view in self._views.items():
-                    _fill(tables, name, view, files, passed)
+                self._fill(tables, files)
                 return rows_of(*self._asked(tables))
         except (duckdb.Error, ValueError, OverflowError) as error:
             words = f": {str(error).splitlines()[0]}" if isinstance(error, SAID) else ""
             raise DataUnusable(
                 f"source.query does not fit the views ({type(error).__name__}){words}", "correct the query or the views"
             ) from error
+
+    def _fill(self, tables: Any, files: list[Path]) -> None:
+        """Make the tables; once more, without what does not count, where a resource stood several times.
+
+        What is wrong in a version that does not count is no finding.
+        """
+        seen = versions.Seen()
+        kinds = {view.resource for view in self._views.values()}
+        try:
+            noted = set[str]()
+            for name, view in self._views.items():
+                _fill(tables, name, view, files, None if view.resource in noted else seen, {})
+                noted.add(view.resource)
+            older = versions.older(files, kinds) if seen.twice else {}
+        except DataUnusable:
+            older = versions.older(files, kinds)
+            if not older:
+                raise
+        for name, view in self._views.items() if older else ():
+            _fill(tables, name, view, files, None, older)
 
     def _asked(self, tables: Any) -> Answer:
         """The answer to the query, or that it takes too long. Raises: DataUnusable: two columns have one name."""
@@ -105,7 +121,9 @@ def _endpoint(source: TableSource, views: dict[str, View], folder: Path) -> Any:
     return Endpoint(source.url, source.fhir, sorted({view.resource for view in views.values()}), folder)
 
 
-def _fill(tables: Any, name: str, view: View, files: list[Path], older: versions.Older) -> None:
+def _fill(
+    tables: Any, name: str, view: View, files: list[Path], seen: versions.Seen | None, older: versions.Older
+) -> None:
     """The rows of a view as a table of its name, batch by batch."""
     try:
         import pyarrow as pa
@@ -114,8 +132,8 @@ def _fill(tables: Any, name: str, view: View, files: list[Path], older: versions
     from consilium.data.fhir import arrow
 
     tables.register("batch", pa.Table.from_batches([], arrow.schema(view)))
-    tables.execute(f'CREATE TABLE "{name}" AS SELECT * FROM batch')  # noqa: S608  a name of letters, digits and _
-    for batch in (batch for path in files for batch in arrow.batches(view, path, older=older)):
+    tables.execute(f'CREATE OR REPLACE TABLE "{name}" AS SELECT * FROM batch')  # noqa: S608  a name of letters, digits and _
+    for batch in (batch for path in files for batch in arrow.batches(view, path, seen=seen, older=older)):
         tables.register("batch", pa.Table.from_batches([batch]))
         tables.execute(f'INSERT INTO "{name}" SELECT * FROM batch')  # noqa: S608
     tables.unregister("batch")

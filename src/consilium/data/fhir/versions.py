@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from consilium.core.errors import DataUnusable
 from consilium.data.fhir import reading
@@ -27,6 +28,32 @@ Older = Mapping[Path, Sequence[int]]
 """By file, the numbers of resources that do not count, ascending."""
 MOST = 50_000
 _WRITTEN = msgspec.json.Encoder(order="sorted")
+
+
+class Seen:
+    """What was read, by hashes of type and id: that something stood twice is known at next to no cost."""
+
+    def __init__(self) -> None:
+        self._hashes = array("q")
+
+    def noted(self, resources: Iterable[tuple[int, Any]], kind: str) -> Iterator[tuple[int, Any]]:
+        """The resources, of which those of a type are noted as they go by."""
+        note = self._hashes.append
+        for item in resources:
+            one = item[1]
+            if one.get("resourceType") == kind and type(key := one.get("id")) is str:
+                note(hash((kind, key)))
+            yield item
+
+    @property
+    def twice(self) -> bool:
+        """Whether one of them stood several times (or two have one hash, which does no harm)."""
+        return bool(_twice(self._hashes).size)
+
+
+def _twice(hashes: "array[int]") -> npt.NDArray[np.int64]:
+    every = np.sort(np.frombuffer(hashes, dtype=np.int64))
+    return np.unique(every[1:][every[1:] == every[:-1]])
 
 
 @dataclass(frozen=True)
@@ -52,8 +79,7 @@ def older(files: Sequence[Path], kinds: Collection[str]) -> Older:
     hashes = array("q")
     for file in files:
         hashes.extend(hash((kind, key)) for _, kind, key, _ in reading.named(file, kinds))
-    every = np.sort(np.frombuffer(hashes, dtype=np.int64))
-    twice = np.unique(every[1:][every[1:] == every[:-1]])
+    twice = _twice(hashes)
     found: dict[Path, list[int]] = {}
     for begins in range(0, len(twice), MOST):
         versions = _versions(files, kinds, frozenset(twice[begins : begins + MOST].tolist()))

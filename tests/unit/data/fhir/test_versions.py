@@ -108,11 +108,20 @@ def test_a_line_that_is_none_is_told_with_its_number(tmp_path: Path) -> None:
         rows(tmp_path)
 
 
+def test_what_is_wrong_in_an_older_version_is_no_finding_and_in_the_current_one_it_is(tmp_path: Path) -> None:
+    wrong, right = version("1", "1970", DAYS[0]), version("1", "1971", DAYS[2])
+    wrong["birthDate"] = {"year": 1970}
+    assert rows(write(tmp_path, a=[wrong], b=[right])) == [("p", "1", "1971")]
+    wrong["meta"], right["meta"] = right["meta"], wrong["meta"]
+    with pytest.raises(DataUnusable, match=r"a\.ndjson line 1"):
+        rows(write(tmp_path, a=[wrong], b=[right]))
+
+
 PLACES = ("a", "b", "c", "z")
 one_resource = st.tuples(st.sampled_from("12345"), st.sampled_from(["Patient", "Observation"]))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.dictionaries(one_resource, st.lists(st.sampled_from(PLACES), min_size=1, max_size=6), min_size=1),
     st.integers(0, 99),
