@@ -54,6 +54,10 @@ def strategy(name: str, options: Mapping[str, Any]) -> Any:
 def strategy_of(study: "Study") -> Any:
     """The strategy of a study, with what its privacy adds to it. Raises: StudyInvalid: as `strategy`."""
     found = strategy(study.strategy.name, study.strategy.options)
+    if study.evaluation.folds:
+        from consilium.algorithms.crossed import crossed
+
+        return crossed(found, study.evaluation.folds)
     if not study.privacy.whole:
         return found
     from consilium.algorithms.clipping import Clipped  # few studies need it

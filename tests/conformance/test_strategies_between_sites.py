@@ -101,6 +101,28 @@ def test_a_simulated_and_a_secure_run_end_in_the_same_bytes_and_nothing_is_cut(
     judged_alike(relay, plan, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["newton", pytest.param("fedadam", marks=pytest.mark.long)])
+def test_folds_are_trained_in_the_same_secure_sums_and_end_in_the_bytes_of_a_simulation(
+    relay: Relay, tmp_path: Path, name: str
+) -> None:
+    asked = {"evaluation": {"folds": 2}, "min_patients": 20, "strategy": {"name": name}, "rounds": 2}
+    plan = relay.approved(secure(f"folds-{name}", training=TRAINING, **asked))
+    relay.paired(plan)
+    for number in (1, 2, 3):
+        relay.played(plan, number)
+    assert simulated(relay, plan, tmp_path).digest == relay.states[f"folds-{name}-1", 2].digest
+    judged_alike(relay, plan, tmp_path)
+    total = chain.read(relay.file(relay.sums[f"folds-{name}-1", 2])).arrays
+    without = [float(total[f"fold-{at}/weight"][0]) for at in (1, 2)]
+    assert sum(without) == float(total["weight"][0]) == float(total["metrics/n"][0]), "each is in one fold of two"
+    state = chain.read(relay.file(relay.states[f"folds-{name}-1", 1])).arrays
+    models = {str(digest(chain.raw(state[one]))) for one in ("model", "fold-1/model", "fold-2/model")}
+    for one in sites(relay):
+        rows = one.journal.rows("SELECT * FROM openings WHERE run = ? AND round = 2", f"folds-{name}-1")
+        assert {row["model"] for row in rows} == models and len(models) == len(rows) == 3, "a study may begin at each"
+    assert not any(one.count("memories WHERE run = ?", f"folds-{name}-1") for one in sites(relay))
+
+
 def sites(relay: Relay) -> list[Hospital]:
     return list(relay.hospitals.values())
 

@@ -99,6 +99,10 @@ EXACT = ("newton", PATH, COMMON)
 """Strategies by which hospitals add up sums over patients that fit a regression, and not changes of a model."""
 BUFFERED = ("fedbuff",)
 """Strategies whose rounds close as soon as enough sites have answered: updates of the others are counted later."""
+CROSSED = ("fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi", "newton")
+"""Strategies by which several models can be trained side by side: they keep nothing at a site."""
+OF_A_FOLD = 10
+"""Patients of a site in one fold, on average, at least: sums over folds differ by those over so many of each site."""
 GROUPED = ("ifca",)
 """Strategies that add up apart what groups of sites send: a group may be smaller than `privacy.min_sites`."""
 
@@ -243,6 +247,25 @@ class Study(Part):
             )
         if fraction != 1:
             raise ValueError("`rounds` 0 judges on all patients: write `evaluation: {test_fraction: 1}`")
+        return self
+
+    @model_validator(mode="after")
+    def _folds_are_possible(self) -> "Study":
+        folds = self.evaluation.folds
+        if folds is None:
+            return self
+        if self.judged_only:
+            raise ValueError("`evaluation.folds`: nothing is trained in 0 rounds; leave it out")
+        if self.strategy.name not in CROSSED:
+            raise ValueError(f"`evaluation.folds` is possible with `strategy.name` {', '.join(CROSSED)}; leave it out")
+        if self.prepare is not None:
+            raise ValueError(
+                "`evaluation.folds`: what `prepare` learns would be learned of those who are judged, too; leave out one"
+            )
+        if self.privacy.epsilon is not None:
+            raise ValueError("`evaluation.folds`: each fold would need an `epsilon` of its own; leave out one of both")
+        if self.min_patients < OF_A_FOLD * folds:
+            raise ValueError(f"`min_patients` must be {OF_A_FOLD * folds} or more with {folds} `evaluation.folds`")
         return self
 
     @model_validator(mode="after")

@@ -86,19 +86,27 @@ class Table:
     columns: per feature (n,): numbers in the contract's unit, or the category's index; NaN is missing; of an image
     (n, size).
     label: (n,).   test: (n,) held out for testing.   validation: (n,) who of the others chooses among models, where a
-    study asks for that; None: nobody.
+    study asks for that; None: nobody.   fold: (n,) the part of each, where a study has folds: then nobody is held out
+    from the common model.
     """
 
     columns: dict[str, Floats]
     label: Floats
     test: npt.NDArray[np.bool_]
     validation: npt.NDArray[np.bool_] | None = None
+    fold: npt.NDArray[np.int64] | None = None
+
+    @property
+    def judged(self) -> int:
+        """How many patients models are judged on."""
+        return int(self.test.sum()) if self.fold is None else len(self.label)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What the child process gets: no identifier of a patient is among it."""
         features = {f"feature/{name}": values for name, values in self.columns.items()}
-        parts = {} if self.validation is None else {"validation": self.validation}
-        return {**features, "label": self.label, "test": self.test, **parts}
+        parts = {"validation": self.validation, "fold": self.fold}
+        known = {name: part for name, part in parts.items() if part is not None}
+        return {**features, "label": self.label, "test": self.test, **known}
 
 
 def least(test: npt.NDArray[np.bool_], validation: npt.NDArray[np.bool_] | None) -> int:

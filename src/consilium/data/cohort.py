@@ -1,14 +1,20 @@
-"""Which patients are held out: by a hash of the patient, so that every run and every release holds out the same."""
+"""Which patients are held out, or in which fold: by a hash of the patient, the same in every run and release."""
 
 import hashlib
 
+WHOLE = 2**64
 VALIDATION = 0.2
 """Share of the training patients who choose among models, where a study asks for that."""
 
 
 def held_out(patient: str, seed: int, fraction: float) -> bool:
     """Whether `patient` (its key in the hospital's table) is a test patient; true for about `fraction` of all."""
-    return _below(f"{seed}:{patient}", fraction)
+    return _place(f"{seed}:{patient}") < fraction * WHOLE
+
+
+def fold(patient: str, seed: int, folds: int) -> int:
+    """In which of `folds` parts `patient` is, counted from 0; about as many are in each."""
+    return _place(f"{seed}:{patient}") * folds // WHOLE
 
 
 def validates(patient: str) -> bool:
@@ -16,9 +22,8 @@ def validates(patient: str) -> bool:
 
     No study chooses another fifth: what sums over the others differ by would be patients of its choice.
     """
-    return _below(f"validation:{patient}", VALIDATION)
+    return _place(f"validation:{patient}") < VALIDATION * WHOLE
 
 
-def _below(text: str, fraction: float) -> bool:
-    hashed = hashlib.sha256(text.encode()).digest()
-    return int.from_bytes(hashed[:8], "big") < fraction * 2**64
+def _place(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

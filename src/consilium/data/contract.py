@@ -7,6 +7,7 @@ from collections.abc import Mapping as Known
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from consilium.core import survival
 from consilium.core.contract import Contract, Feature, Image, Label
@@ -15,8 +16,8 @@ from consilium.core.judging import Evaluation
 from consilium.core.timed import TIMED
 from consilium.data import choosing, coded
 from consilium.data.base import Floats, Rows, Table
-from consilium.data.choosing import Left
-from consilium.data.cohort import held_out, validates
+from consilium.data.choosing import Chosen, Left
+from consilium.data.cohort import fold, held_out, validates
 from consilium.data.counts import hidden
 from consilium.data.mapping import FeatureMap, LabelMap, Mapping, RecordsMap, normal, number
 from consilium.data.records import Records, rounded, values
@@ -24,6 +25,7 @@ from consilium.data.traps import Looks, dated, look, placeholder
 from consilium.data.units import conversion
 
 NAN = float("nan")
+Places = npt.NDArray[np.int64]
 
 
 @dataclass
@@ -111,12 +113,23 @@ def apply(
     if contract.image is not None:
         complete &= ~np.isnan(columns[contract.image.id][:, 0])
     kept = considered & labelled & complete
-    test = np.array([held_out(p, evaluation.split_seed, evaluation.test_fraction) for p in patients], dtype=bool)
-    validation = np.array([validates(p) for p in patients], dtype=bool) & ~test
-    table = Table({name: column[kept] for name, column in columns.items()}, label[kept], test[kept], validation[kept])
+    table = Table(
+        {name: column[kept] for name, column in columns.items()}, label[kept], *_split(patients, kept, evaluation)
+    )
     left = Left(opted_out, entries - len(rows), int(young.sum()), int(away.sum()))
     lacking, incomplete = considered & ~labelled, considered & labelled & ~complete
     return Mapped(table, len(rows), int(lacking.sum()), int(incomplete.sum()), counts, told, left)
+
+
+def _split(patients: list[str], kept: Chosen, asked: Evaluation) -> tuple[Chosen, Chosen, Places | None]:
+    """Who of those that are kept is held out, who of the others chooses among models, and in which fold each is."""
+    chosen = [patient for patient, one in zip(patients, kept, strict=True) if one]
+    validation = np.array([validates(p) for p in chosen], dtype=bool)
+    if asked.folds is None:
+        test = np.array([held_out(p, asked.split_seed, asked.test_fraction) for p in chosen], dtype=bool)
+        return test, validation & ~test, None
+    parts = np.array([fold(p, asked.split_seed, asked.folds) for p in chosen], dtype=np.int64)
+    return np.zeros(len(chosen), dtype=bool), validation, parts
 
 
 def _moments(mapping: Mapping, rows: Rows) -> list[str | None]:

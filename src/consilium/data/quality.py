@@ -103,7 +103,7 @@ def check(study: Study, mapped: Mapped) -> Report:
     return Report(
         study=study.name, contract=contract.id, read=hidden(mapped.read),
         kept=kept if isinstance(shown[0], int) and isinstance(shown[1], int) else "hidden",
-        training=shown[0], test=shown[1], without_label=shown[2], incomplete=shown[3],
+        training=shown[0], test=shown[1 if table.fold is None else 0], without_label=shown[2], incomplete=shown[3],
         immature=shown[4], excluded=shown[5], opted_out=hidden(left.opted_out),
         other_entries=hidden(left.other_entries),
         prevalence=_prevalence(contract, mapped), features=fits, label=label,

@@ -103,6 +103,11 @@ class Facts:
     last: Judged | None = None
 
     @property
+    def crossed(self) -> bool:
+        """Whether each patient was judged by a model that was trained without its fold."""
+        return self.about is not None and self.about.evaluation.folds is not None
+
+    @property
     def judged_only(self) -> bool:
         """Whether a model that was made elsewhere was judged, and none was trained."""
         return self.planned == 0

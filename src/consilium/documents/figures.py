@@ -58,6 +58,13 @@ def by_hospital(facts: Facts) -> Tag:
     told = f"On held-out patients. Figures of single hospitals come from {facts.judged_by}."
     if not singles:
         told = "On all held-out patients together. Figures of single hospitals are withheld."
+    if facts.crossed and facts.about is not None:
+        folds = facts.about.evaluation.folds
+        told += (
+            f" Cross-validation: each patient is judged by one of {folds} models, one that was trained without this "
+            f"patient and others, one in {folds}; the model of the study is that of all. Intervals are as if one model "
+            "had judged all: they do not tell how models of other folds would differ."
+        )
     threshold = facts.last.threshold if facts.last is not None else 0.5
     return section(
         "worth", "What the model is worth at each hospital",

@@ -81,10 +81,12 @@ def _boxes(facts: Facts, there: Sequence[Hospital]) -> Tag:
     if sums["training"] is not None and not facts.judged_only:
         boxes.append(plots.Box((f"{sums['training']} patients trained the model", f"in {_trained(facts)} rounds")))
     held = [f"{sums['held_out']} patients were held out"] if sums["held_out"] is not None else []
-    held = [] if facts.judged_only else held
+    held = [] if facts.judged_only or facts.crossed else held
     everyone = max((one.n for one in facts.everyone.get("federated", {}).values()), default=0)
     judged = sums["evaluated"] if sums["evaluated"] is not None else everyone
-    boxes.append(plots.Box((*held, f"{judged} {'' if facts.judged_only else 'held-out '}patients judged it")))
+    which = "" if facts.judged_only or facts.crossed else "held-out "
+    by = ("each by a model that was trained without them",) if facts.crossed else ()
+    boxes.append(plots.Box((*held, f"{judged} {which}patients judged it", *by)))
     told = "; then ".join(", ".join(box.lines) for box in boxes)
     return plots.flow(boxes, "Flow of hospitals and patients", f"{told}.")
 
@@ -106,7 +108,7 @@ def _bars(facts: Facts) -> Tag | None:
     for one in facts.hospitals:
         if one.flow.training is None or one.flow.held_out is None:
             continue
-        counts = {"training": one.flow.training, "held_out": one.flow.held_out}
+        counts = {"training": one.flow.training} | ({} if facts.crossed else {"held_out": one.flow.held_out})
         excluded = [count for key, _ in OUT if (count := getattr(one.flow, key)) is not None]
         rows.append((one.name, {**counts, **({"excluded": sum(excluded)} if excluded else {})}))
     if not rows:
@@ -206,6 +208,14 @@ def privacy(facts: Facts) -> Tag:
     )  # fmt: skip
 
 
+WITHOUT_ONE = {
+    True: "the difference of two sums that differ by one hospital is that hospital’s part",
+    False: "it takes a run without each hospital; a study whose `sites` leave one out, and one of no rounds that "
+    "judges its model there, do it where hospitals allow both",
+}
+"""Why no model was judged at a hospital that did not train it, by whether sums are secure."""
+
+
 def withheld(facts: Facts) -> Tag:
     """What is not in the report, and why."""
     told: list[tuple[str, str]] = []
@@ -221,16 +231,8 @@ def withheld(facts: Facts) -> Tag:
     if facts.about is None:
         told.append(("purpose, contract and methods", "the study file was not at hand"))
     told += [(f"{one.name} in plots", "its figures have too few patients, or no interval") for one in _undrawn(facts)]
-    told += (
-        [
-            (
-                "leave-one-hospital-out",
-                "not done: the difference of two sums that differ by one hospital is that hospital’s part",
-            )
-        ]
-        if facts.withheld
-        else []
-    )
+    if not facts.judged_only:
+        told.append(("leave-one-hospital-out", f"not done: {WITHOUT_ONE[facts.privacy.startswith('secure_sum')]}"))
     rows = [(what, why) for what, why in told]
     return section(
         "withheld", "What was withheld, and why",

@@ -53,6 +53,8 @@ def _title(study: Study) -> str:
 def _aim(facts: Facts, found: Findings) -> str:
     if facts.judged_only:
         return "Evaluation of a model that was trained elsewhere; nothing was trained."
+    if facts.crossed:
+        return "Development, with cross-validation by patients of the same hospitals."
     return "Development, with evaluation on patients held out at the same hospitals."
 
 
@@ -123,6 +125,12 @@ def _missing(study: Study) -> str:
 def _split(study: Study) -> str:
     if study.judged_only:
         return "All patients were used for evaluation. On whom the model was trained is for the authors."
+    if study.evaluation.folds:
+        return (
+            f"{study.evaluation.folds}-fold cross-validation: each patient, by a hash of its key and the seed "
+            f"{study.evaluation.split_seed}, is judged by a model that was trained without its fold. The model of the "
+            "study was trained on all patients."
+        )
     return (
         f"At each hospital {study.evaluation.test_fraction:.0%} of the patients are held out, chosen by a hash of the "
         f"patient's key and the seed {study.evaluation.split_seed}, and are used for nothing but the figures."

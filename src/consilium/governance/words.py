@@ -244,6 +244,12 @@ def _held_out(study: Study) -> str:
         f"{study.evaluation.test_fraction:.0%} of the patients are held out; the model is judged on them alone"
         f"{apart}.\n"
     )
+    if folds := study.evaluation.folds:
+        told = (
+            f"All patients train the model. Beside it {folds} others are trained, each without one in {folds} of the "
+            f"patients, by which these are judged{apart}. So sums over all patients leave, and sums without each part: "
+            f"they differ by sums over one in {folds} of the patients of each hospital.\n"
+        )
     if study.validates:
         return told + (
             "  About a fifth of the others choose the penalty, by a hash of the patient that no study changes.\n"

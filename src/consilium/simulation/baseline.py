@@ -20,7 +20,7 @@ from consilium.algorithms.groups import Members
 from consilium.api import freeze
 from consilium.console.cli import output
 from consilium.core import state as chain
-from consilium.core.errors import Invalid
+from consilium.core.errors import Conflict, Invalid
 from consilium.core.study import Study
 from consilium.core.tensors import Array, Tensors, Vector, flatten, from_safetensors, unflatten
 from consilium.data.copies import Copies, copies
@@ -114,9 +114,15 @@ def compare(study: Study, hospitals: Mapping[str, Path], given: Path | None = No
     Returns: per hospital the number of its patients, its own model judged on its own held-out patients (`own`) and on
              everybody's (`own_on_all`), and the pooled model judged on its held-out patients; and the pooled model
              judged on everybody's (`all`). With a model that was given, the same of that (`given`).
-    Raises:  MappingInvalid, DataUnusable: a hospital's data do not serve.   TrainingFailed.   Invalid: the model that
-             was given is no file of a model, or not of this study's shape.
+    Raises:  MappingInvalid, DataUnusable: a hospital's data do not serve.   TrainingFailed.
+             Conflict: the study has folds.   Invalid: the model that was given is no file of a model, or not of this
+             study's shape.
     """
+    if study.evaluation.folds:
+        raise Conflict(
+            "baselines are judged on held-out patients, and a study with `evaluation.folds` holds none out",
+            "leave `folds` out of the study for the baseline",
+        )
     plan, weights = freeze(without_noise(study))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -32,6 +32,7 @@ class Patients:
     columns: per feature (n,): numbers in the contract's unit, or the category's index; NaN is missing.
     label: (n,).   test: (n,) held out, by the key that the patient has in its hospital's table.
     validation: (n,) by that key, who of the others chooses among models, where a study asks for that.
+    fold: (n,) the part of each, by that key, where a study has folds.
     left: by hospital, how many rows were read, and how many were left out and why.
     """
 
@@ -42,6 +43,7 @@ class Patients:
     names: tuple[str, ...]
     left: Mapping[str, Json] = field(default_factory=dict)
     validation: npt.NDArray[np.bool_] | None = None
+    fold: Places | None = None
 
     @classmethod
     def read(cls, study: Study, mappings: Mapping[str, Path]) -> "Patients":
@@ -73,7 +75,9 @@ class Patients:
             for name, one in found.items()
         }
         hospital = np.repeat(np.arange(len(sizes)), sizes)
-        return cls(columns, label, test, hospital, tuple(tables), left, validation)
+        parts = [table.fold for table in tables.values() if table.fold is not None]
+        fold = np.concatenate(parts) if parts else None
+        return cls(columns, label, test, hospital, tuple(tables), left, validation, fold)
 
     def __len__(self) -> int:
         """Number of patients."""
@@ -99,8 +103,9 @@ class Patients:
         """Those of these rows, in this order."""
         columns = {name: values[rows] for name, values in self.columns.items()}
         validation = None if self.validation is None else self.validation[rows]
+        fold = None if self.fold is None else self.fold[rows]
         return Patients(
-            columns, self.label[rows], self.test[rows], self.hospital[rows], self.names, self.left, validation
+            columns, self.label[rows], self.test[rows], self.hospital[rows], self.names, self.left, validation, fold
         )
 
     def set_aside(self, fraction: float, chance: Chance) -> "Patients":
@@ -141,7 +146,7 @@ class Sites:
         """The plan at one site. Raises: Refused: as `Work.load`."""
         mine = self.patients.at(self.rows[site])
         validation = mine.validation if self.plan.study.validates else None
-        examples, rows = examined(self.plan.study, Rows(mine.columns, mine.label, mine.test, validation))
+        examples, rows = examined(self.plan.study, Rows(mine.columns, mine.label, mine.test, validation, mine.fold))
         return replace(self.anywhere, examples=examples, rows=rows)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -98,6 +98,11 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
     study = Plan.load(Plan.of(study).payload).study  # in whose categories the codes count: in a plan they are sorted
     chance = np.random.default_rng([wanted.seed, 0])
     patients = Patients.read(study, mappings)
+    if wanted.set_aside and study.evaluation.folds:
+        raise Conflict(
+            "ways are compared on training patients that are set aside, and a study with `evaluation.folds` judges all",
+            "leave `folds` out until a way is chosen",
+        )
     if wanted.set_aside:
         patients = patients.set_aside(study.evaluation.test_fraction, np.random.default_rng([wanted.seed, 3]))
     if wanted.patients is not None:
@@ -132,13 +137,14 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
             ).run()
         state = chain.read(outcome.state).arrays
         model, fit = unflatten(np.array(state["model"]), from_safetensors(initial)), fitted(plan.study, state)
-    sizes = {site: (training[site], len(part) - training[site]) for site, part in rows.items()}
+    folds = study.evaluation.folds
+    sizes = {site: (training[site], len(part) - (0 if folds else training[site])) for site, part in rows.items()}
     written = to_safetensors(model, {**origin(plan, f"{study.name}-1", outcome.digest, state), "simulated": "true"})
     drawn = wanted.patients is not None or wanted.set_aside
     whole = not drawn and {site: len(part) for site, part in rows.items()} == patients.sizes
     return Found(
         plan, outcome, written, sizes, counted, len(rows) - len(enough), tuple(told), fit,
-        patients.copies(plan.study, rows), patients.left if whole else {},
+        {} if folds else patients.copies(plan.study, rows), patients.left if whole else {},
     )  # fmt: skip
 
 

@@ -126,13 +126,14 @@ def document(found: Found, wanted: Wanted) -> Json:
     """What came of a simulation, as data."""
     study, figures = found.plan.study, found.outcome.figures
     training = [count for count, _ in found.sizes.values()]
+    held_out = 0 if study.evaluation.folds else sum(test for _, test in found.sizes.values())
     return {
         "study": study.name, "plan": found.plan.digest, "recipe": study.privacy.recipe, "strategy": study.strategy.name,
         "partition": str(wanted.partition), "seed": wanted.seed, "executor": wanted.executor,
         "drop": wanted.conditions.drop, "slow": wanted.conditions.slow, "slow_s": wanted.conditions.slow_s,
         "sites": {
             "simulated": len(found.sizes), "left_out": found.left_out, "training": _spread(training),
-            "patients": sum(training) + sum(test for _, test in found.sizes.values()),
+            "patients": sum(training) + held_out,
         },
         "hospitals": _hospitals(found), "rounds": [_round(told) for told in found.rounds],
         "figures": {"all": figures["all"], "sites": figures["sites"], "between_sites": _between(figures["sites"])},
@@ -152,7 +153,8 @@ def _hospitals(found: Found) -> Json:
         asked = 0 if out else len(found.rounds)
         told = {"training": training, "held_out": held_out, "rounds": parts[site], "asked": asked, "out": out}
         twice = found.copies.get(site, Copies(0, 0, 0, 0, 0))
-        known[site] = {**found.left.get(site, {}), **told, "copies": twice.copies, "elsewhere": twice.elsewhere}
+        seen = {} if study.evaluation.folds else {"copies": twice.copies, "elsewhere": twice.elsewhere}
+        known[site] = {**found.left.get(site, {}), **told, **seen}
     return known
 
 

@@ -57,6 +57,8 @@ class Vectorised:
     def __init__(self, sites: Sites) -> None:
         """Stack the sites. Raises: Conflict: the plan's model, strategy or noise is not known here."""
         study, self._work = sites.plan.study, sites.anywhere
+        if study.evaluation.folds:
+            raise Conflict("the executor vectorised does not cross-validate", SIMPLER)
         if study.privacy.epsilon is not None:
             raise Conflict("the executor vectorised does not draw noise", SIMPLER)
         if study.prepare is not None and study.prepare.harmonise is not None:

@@ -195,7 +195,8 @@ class Pipeline:
     def _enough(self, plan: Plan, permit: Permit) -> None:
         assert self._prepared is not None
         most = plan.study.privacy.most_patients
-        if permit.recipe == "secure_sum" and self._prepared.training + self._prepared.test > most:
+        test = 0 if plan.study.evaluation.folds else self._prepared.test
+        if permit.recipe == "secure_sum" and self._prepared.training + test > most:
             raise Refused(
                 f"this hospital has more patients than the {most} for which the study's secure sum has room",
                 "raise privacy.most_patients in a new study",

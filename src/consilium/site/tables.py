@@ -78,7 +78,8 @@ def checked(study: Study, mapping: Path, least: int, extracts: Path | None = Non
 class Prepared:
     """A table on file, and how many patients it has for training and for testing; and how many were left out.
 
-    Args:    read: rows.   without_label, incomplete: of them, without a label, or without an input that is demanded.
+    Args:    test: with folds all, for each is judged by a model that was trained without it.   read: rows.
+             without_label, incomplete: of them, without a label, or without an input that is demanded.
              immature, excluded: by the contract, whose label is not known yet, and who is not meant.
              counted: patients of whom a study and a policy want so many; see `quality.counted`.
     """
@@ -112,9 +113,8 @@ def prepare(study: Study, mapping: Path, folder: Path, extracts: Path | None = N
     path.touch(mode=0o600)
     with path.open("wb") as file:
         np.savez(file, **table.arrays())  # type: ignore[arg-type]
-    test = int(table.test.sum())
     return Prepared(
-        path, len(table.label) - test, test, found.read, found.without_label, found.incomplete,
+        path, int(np.sum(~table.test)), table.judged, found.read, found.without_label, found.incomplete,
         found.left.immature, found.left.excluded,
         quality.counted(study, table),
     )  # fmt: skip

@@ -41,12 +41,13 @@ def question(task: Task, mapping: Path, state: Path) -> dict[str, Any]:
 def model_hashes(state: Path) -> list[Digest]:
     """SHA-256 of the values of each model at which something is told; a state file's own digest names the run, too.
 
-    `model`, and those that lie one after the other in `models`, by a strategy that sums at several: another study could
-    begin at any of them.
+    `model`, those that lie one after the other in `models`, by a strategy that sums at several, and those of folds and
+    of groups of hospitals (`fold-1/model`, `model-2`): another study could begin at any of them.
     """
     arrays = chain.read(state).arrays
     several = arrays["models"].reshape(-1, arrays["model"].size) if "models" in arrays else ()
-    return sorted({digest(chain.raw(model)) for model in (arrays["model"], *several)})
+    apart = (array for name, array in arrays.items() if name.startswith("model-") or name.endswith("/model"))
+    return sorted({digest(chain.raw(model)) for model in (arrays["model"], *several, *apart)})
 
 
 def alone(journal: Journal, asked: Question) -> bool:

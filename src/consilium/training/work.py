@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from consilium import plugins
 from consilium.algorithms import combat, encode, evaluation, groups, preparation
@@ -20,6 +21,7 @@ from consilium.algorithms.base import (
     run,
     used,
 )
+from consilium.algorithms.crossed import Crossed, without
 from consilium.algorithms.groups import Members
 from consilium.core import state as chain
 from consilium.core.errors import DataUnusable, DigestMismatch, Invalid, StudyInvalid
@@ -32,13 +34,16 @@ from consilium.training.base import Curved, Floats, Survival, Trainer
 from consilium.training.initial import check
 from consilium.training.linear import steps
 
+Folds = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class Examples:
     """Encoded patients: x (n, p), label y (n,), which of them are held out for testing (n,), and their groups.
 
     Args:    groups: (n, groups), who belongs to which of those that are judged apart; None: there are none.
-             validation: (n,), who of the others chooses among models; None: nobody.
+             validation: (n,), who of the others chooses among models; None: nobody.   fold: (n,) the part of each,
+             where a study has folds: then nobody is held out from the common model.
     """
 
     x: Floats
@@ -46,6 +51,7 @@ class Examples:
     test: Members
     groups: Members | None = None
     validation: Members | None = None
+    fold: Folds | None = None
 
     @property
     def training(self) -> tuple[Floats, Floats]:
@@ -62,6 +68,7 @@ class Rows:
     y: Floats
     test: Members
     validation: Members | None = None
+    fold: Folds | None = None
 
     def encoded(self, study: Study, learned: Mapping[str, Array] | None = None) -> Examples:
         """Encoded patients, by what the study asks for and what was learned of it."""
@@ -69,7 +76,7 @@ class Rows:
         if (harmony := self.harmony(study, learned or {})) is not None:
             columns = combat.harmonised(study, columns, learned or {}, harmony)
         x = encode.encode(study.contract, columns, study.prepare, learned)
-        return Examples(x, self.y, self.test, apart, self.validation)
+        return Examples(x, self.y, self.test, apart, self.validation, self.fold)
 
     def sums(self, study: Study) -> Floats:
         """What a round of preparation adds up, over training patients."""
@@ -146,9 +153,12 @@ class Work:
         with np.load(table, allow_pickle=False) as found:
             columns = {feature.id: found[f"feature/{feature.id}"] for feature in study.contract.inputs}
             validation = found["validation"] if study.validates else None
-            examples, rows = examined(study, Rows(columns, found["label"], found["test"], validation))
+            fold = found["fold"] if study.evaluation.folds else None
+            examples, rows = examined(study, Rows(columns, found["label"], found["test"], validation, fold))
         if not study.judged_only and not np.any(~examples.test):
             raise DataUnusable("no patient is left for training", "check the mapping with `consilium site check`")
+        if examples.fold is not None and len(np.unique(examples.fold)) < 2:
+            raise DataUnusable("all patients are in one fold", "ask for another `evaluation.split_seed`")
         strategy = plugins.strategy_of(study)
         trainer, like = _trainer(study, foreign), from_safetensors(model)
         check(study, trainer, like)
@@ -176,13 +186,38 @@ class Work:
         """
         study, examples = self.plan.study, self._examples(state)
         here = replace(self._here(state, memory, examples), number=number, late=late or {})
+        if examples.fold is not None:
+            return Update({**self._crossed(here, examples, examples.fold), **self._metrics("TRAIN", here, examples)})
         x, y = examples.training
         if study.privacy.shared and not study.privacy.whole:
             return Update(private.step(study, self.trainer, unflatten(here.model, self.like), x, y, sample))
         if study.privacy.local:
             return Update(*private.several(study, self.trainer, self.strategy, here, self.like, x, y, sample))
-        passes = self.strategy.passes(here)
-        trainer = self.trainer
+        segments, kept = self._segments(self.strategy, here, x, y, number, self._divided(examples))
+        if study.privacy.weight is not None:
+            return Update(segments, kept)  # figures would leave without noise
+        return Update({**segments, **self._metrics("TRAIN", here, examples)}, kept)
+
+    def _crossed(self, here: Here, examples: Examples, fold: Folds) -> Tensors:
+        """What is summed of each model of a cross-validation, by its own training patients. Nothing is kept of it."""
+        strategy, parts = self._strategy_of_folds, list[Tensors]()
+        for at in range(strategy.folds + 1):
+            rows = without(fold, at)
+            x, y = examples.x[rows], examples.y[rows]
+            mine = self._known(replace(here, state=strategy.part(here.state, at)), x, y)
+            parts.append(self._segments(strategy.inner, mine, x, y, here.number)[0])
+        return strategy.joined(parts)
+
+    @property
+    def _strategy_of_folds(self) -> Crossed:
+        assert isinstance(self.strategy, Crossed)
+        return self.strategy
+
+    def _segments(
+        self, strategy: Strategy, here: Here, x: Floats, y: Floats, number: int, validation: Validation | None = None
+    ) -> tuple[Tensors, Tensors]:
+        """What a strategy makes of training with these patients: what is summed, and what is kept here."""
+        study, trainer, passes = self.plan.study, self.trainer, strategy.passes(here)
 
         def train(start: Vector, objective: LocalObjective) -> Vector:
             return flatten(trainer.train(study, unflatten(start, self.like), x, y, objective, number))
@@ -195,21 +230,18 @@ class Work:
         patients = float(len(y)) if weight is None else weight
         local = Local(
             run(passes, train), patients, steps(study, len(y)), study.training.learning_rate,
-            curvature if isinstance(trainer, Curved) else None, self.strategy.sums(study, here.model.size),
-            trainer.timed(study, x, y) if isinstance(trainer, Survival) else None, self._divided(examples),
+            curvature if isinstance(trainer, Curved) else None, strategy.sums(study, here.model.size),
+            trainer.timed(study, x, y) if isinstance(trainer, Survival) else None, validation,
         )  # fmt: skip
-        segments, kept = self.strategy.contribution(here, local)
-        if weight is not None:
-            return Update(segments, kept)  # figures would leave without noise
-        return Update({**segments, **self._metrics("TRAIN", used(passes), examples)}, kept)
+        return strategy.contribution(here, local)
 
     def evaluate(self, state: chain.Source, memory: Mapping[str, Array] | None = None) -> Update:
         """Metrics on held-out patients of the model that is used here."""
         examples = self._examples(state)
-        vector = used(self.strategy.passes(self._here(state, memory, examples)))
+        here = self._here(state, memory, examples)
         noised = self.plan.study.privacy.epsilon is not None
         weight = private.weight(self.plan.study) if noised else self._patients
-        return Update({"weight": weight, **self._metrics("EVALUATE", vector, examples)})
+        return Update({"weight": weight, **self._metrics("EVALUATE", here, examples)})
 
     def own(self, state: chain.Source, memory: Mapping[str, Array]) -> Tensors | None:
         """The model that is used here, by name, where it is another than the common one."""
@@ -237,7 +269,12 @@ class Work:
 
     def _here(self, state: chain.Source, memory: Mapping[str, Array] | None, examples: Examples) -> Here:
         arrays = chain.own(chain.read(state).arrays)
-        x, y = examples.training
+        models = {name: np.array(array) for name, array in arrays.items() if name.rpartition("/")[2] == "model"}
+        here = Here({**arrays, **models}, memory or {}, parts_of(self.like))
+        return self._known(here, *examples.training)
+
+    def _known(self, here: Here, x: Floats, y: Floats) -> Here:
+        """The same, where the loss of a model is that over these patients."""
         known: dict[str, float] = {}
 
         def loss(of: Vector) -> float:
@@ -246,19 +283,33 @@ class Work:
                 known[name] = self.trainer.loss(self.plan.study, unflatten(of, self.like), x, y)
             return known[name]
 
-        return Here({**arrays, "model": np.array(arrays["model"])}, memory or {}, parts_of(self.like), loss)
+        return replace(here, loss=loss)
 
     def _divided(self, examples: Examples) -> Validation | None:
         if self.chooses is None or not isinstance(self.trainer, Curved):
             return None
         return divided(self.plan.study, self.trainer, self.like, *examples.training, self.chooses)
 
-    def _metrics(self, kind: str, vector: Vector, examples: Examples) -> Tensors:
+    def _metrics(self, kind: str, here: Here, examples: Examples) -> Tensors:
+        """Sums over those who are held out; or over all, each judged by the model of its fold."""
         study, test, apart = self.plan.study, examples.test, examples.groups
-        score = self.trainer.predict(study, unflatten(vector, self.like), examples.x[test])
+        if examples.fold is None:
+            score = self._scores(self.strategy, here, examples.x[test])
+        else:
+            strategy, score = self._strategy_of_folds, np.zeros(len(examples.y))
+            test = np.ones(len(score), dtype=bool)
+            for at in range(1, strategy.folds + 1):
+                mine = examples.fold == at - 1
+                judge = replace(here, state=strategy.part(here.state, at))
+                score[mine] = self._scores(strategy.inner, judge, examples.x[mine])
         members = np.zeros((len(score), 0), dtype=bool) if apart is None else apart[test]
-        found = evaluation.sums(study, kind, score.astype(np.float64), examples.y[test], members)
+        found = evaluation.sums(study, kind, score, examples.y[test], members)
         return {f"metrics/{name}": array for name, array in found.items()}
+
+    def _scores(self, strategy: Strategy, here: Here, x: Floats) -> Floats:
+        """What the model that is used here predicts."""
+        model = unflatten(used(strategy.passes(here)), self.like)
+        return self.trainer.predict(self.plan.study, model, x).astype(np.float64)
 
 
 def divided(study: Study, trainer: Curved, like: Tensors, x: Floats, y: Floats, chooses: Members) -> Validation:

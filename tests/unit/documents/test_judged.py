@@ -9,11 +9,12 @@ import pytest
 
 from consilium.algorithms import figure, metrics
 from consilium.algorithms import worth as algorithm
+from consilium.core.study import Study
 from consilium.documents.report import Report
 from consilium.documents.terms import number
 from unit.algorithms.judging import Patients, added, study
 from unit.algorithms.test_worth_of_numbers import counts, numbers, times
-from unit.documents.runs import STUDY, Json, evaluation, gap, result, usual, worth
+from unit.documents.runs import STUDY, Json, evaluation, gap, result, simulated, usual, worth
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 HIDDEN = {"n": None, "positives": None, "negatives": None, "note": "too few: fewer than ten positives or negatives",
@@ -149,3 +150,14 @@ def test_a_hospital_whose_values_are_predicted_too_low_is_named() -> None:
     assert "predictions" in warning.title and "site-2" in warning.title and "mean error" in warning.text
     assert "site-1" not in warning.text and "20 %" not in warning.text
     assert "warning-miscalibrated" not in seen(of_outcome("number", numbers))
+
+
+def test_a_cross_validation_says_so_and_counts_nobody_twice() -> None:
+    told = STUDY.model_dump() | {"min_patients": 50, "evaluation": {"folds": 5}}
+    sites = simulated(usual(3))
+    sites["hospitals"] = {name: {**one, "held_out": one["training"]} for name, one in sites["hospitals"].items()}
+    page = Report.of(sites, NOW, Study.model_validate(told)).html()
+    assert "judged by one of 5 models" in page and "5-fold cross-validation" in page
+    assert "each by a model that was trained without them" in page and "held out</text>" not in page
+    assert "leave-one-hospital-out" in page and "not done" in page
+    assert "judged by one of" not in Report.of(simulated(usual(3)), NOW, STUDY).html()

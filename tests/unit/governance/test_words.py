@@ -224,10 +224,13 @@ def test_which_records_are_read_who_is_left_out_and_what_a_check_tells_stand_in_
     assert "study's check" not in explain(Plan.of(make(gate=None)))
 
 
-def test_what_leaves_of_held_out_patients_is_said_by_the_kind_of_outcome() -> None:
+def test_what_leaves_of_held_out_patients_is_said_by_the_kind_of_outcome_and_so_is_a_cross_validation() -> None:
     value = {"id": "days", "meaning": "days in hospital", "type": "number", "unit": "d", "range": [0, 99]}
     contract: dict[str, Any] = {"id": "stay", "label": value}
     contract["features"] = [{"id": "x", "meaning": "x", "type": "number", "unit": "1", "range": [0, 9]}]
     told = explain(Plan.of(make(contract=contract, model={"kind": "linear"})))
     assert "sums over held-out patients of the model's errors" in told and "histograms" not in told
     assert "histograms of the model's scores" in explain(Plan.of(make()))
+    crossed = explain(Plan.of(make(evaluation={"folds": 5}, min_patients=50)))
+    assert "All patients train the model. Beside it 5 others are trained, each without one in 5" in crossed
+    assert "they differ by sums over one in 5 of the patients of each hospital" in crossed and "30%" not in crossed
