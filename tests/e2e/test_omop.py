@@ -6,19 +6,24 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
+import psycopg
 import pytest
 import yaml
 
 from consilium.api import freeze
 from consilium.console.cli import app
+from consilium.core.contract import Contract
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.core.study import Study
+from consilium.data import compiled
 from consilium.data.base import Rows
 from consilium.data.mapping import TableSource
 from consilium.data.omop import charlson, database
@@ -30,6 +35,7 @@ from e2e import omop
 from e2e.omop import CIRCE, GIBLEED, SCHEMA, TABLES
 from e2e.postgres import Postgres as Server
 from e2e.postgres import missing
+from unit.data import test_coded
 
 Place = dict[str, str]
 """`path` or `url` of a database."""
@@ -480,3 +486,41 @@ def test_the_mapping_of_the_page_passes_the_check_on_gibleed(
     with duckdb.connect(str(gibleed_file), read_only=True) as asked:
         wanted = asked.execute(WANTED).fetchone()
     assert (said["read"], said["without_label"], said["prevalence"]) == wanted
+
+
+def test_the_compiled_query_of_coded_values_gives_on_postgresql_what_it_gives_on_duckdb(postgres: Server) -> None:
+    """A concept, one that the vocabulary lacks, a text, a number, and nothing; in both tables."""
+    query = compiled.omop(Contract.model_validate(test_coded.wanted().model_dump(mode="json")))
+    made = [
+        "CREATE TABLE concept (concept_id INT, vocabulary_id TEXT, concept_code TEXT)",
+        "INSERT INTO concept VALUES (1, 'LOINC', '72166-2'), (2, 'SNOMED', '8517006')",
+    ]
+    for table, text in (("measurement", "value_source_value"), ("observation", "value_as_string")):
+        made.append(
+            f"CREATE TABLE {table} (person_id INT, {table}_concept_id INT, {table}_date DATE,"
+            f" {table}_datetime TIMESTAMP, value_as_number NUMERIC, value_as_concept_id INT, {text} VARCHAR(50),"
+            " unit_concept_id INT)"
+        )
+        rows = ("2, 'x'", "99, 'x'", "0, 'ex-smoker'", "NULL, NULL")
+        made += [
+            f"INSERT INTO {table} VALUES ({at}, 1, '2030-01-01', NULL, NULL, {row}, NULL)"
+            for at, row in enumerate(rows)
+        ]
+    made.append("INSERT INTO measurement VALUES (9, 1, '2030-01-01', '2030-01-01 08:00:00', 20, 0, '20', NULL)")
+    url = postgres()
+    with psycopg.connect(url) as server, duckdb.connect() as plain:
+        for statement in made:
+            server.execute(statement)
+            plain.execute(statement)
+        found, other = server.execute(query), plain.execute(query)
+        assert tuple(one[0] for one in found.description or ()) == compiled.CODED
+        rows_ = sorted(found.fetchall(), key=str)
+        assert [tuple(map(_text, row)) for row in rows_] == [
+            tuple(map(_text, row)) for row in sorted(other.fetchall(), key=str)
+        ]
+        values = Counter((row[-2], row[-1]) for row in rows_)
+        assert values == {("SNOMED", "8517006"): 2, (None, "99"): 2, (None, "ex-smoker"): 2, (None, None): 3}
+
+
+def _text(value: Any) -> str:
+    return f"{float(value):g}" if isinstance(value, int | float | Decimal) else str(value)
