@@ -30,8 +30,8 @@ _WIDTHS: dict[str, Literal[32, 64]] = {"F32": 32, "F64": 64}
 _KINDS = {16: "U16", 32: "U32", 64: "U64"}
 PIECE = 1 << 16
 """Elements per step: they and what is computed of them fit a core's cache; bytes are whole blocks of the cipher."""
-APART = 2.0
-"""So many halves of the label's range are predictions and outcomes apart at most, on average over `most_patients`."""
+APART = 5.0
+"""So many halves of the label's range are predictions and outcomes apart at most: predictions may lie outside of it."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from consilium.simulation.scenario import Wanted, simulate
 from consilium.site.tables import Prepared
 
 Make = Callable[..., dict[str, Path]]
-FOLDS = 3
+FOLDS, LONG = 3, pytest.mark.long
 SIZES = {"north": (90, None), "south": (70, None), "west": (130, None)}
 
 
@@ -42,7 +42,7 @@ def run(plan: Plan, weights: bytes, tables: dict[str, Prepared], folder: Path) -
     return local.run(plan, weights, tables, folder, "sums-1")
 
 
-@pytest.mark.parametrize("strategy", ["fedavg", "fedadam", "newton"])
+@pytest.mark.parametrize("strategy", ["newton", *(pytest.param(name, marks=LONG) for name in ("fedavg", "fedadam"))])
 def test_each_folds_model_is_that_of_a_study_that_holds_its_patients_out(
     study: Study, make: Make, tmp_path: Path, strategy: str
 ) -> None:
@@ -72,6 +72,7 @@ def test_each_folds_model_is_that_of_a_study_that_holds_its_patients_out(
     assert found.figures["evaluation"]["all"]["n"] == len(label)
 
 
+@LONG
 def test_a_secure_sum_gives_the_models_and_figures_of_a_plain_one(study: Study, make: Make, tmp_path: Path) -> None:
     hospitals, found = make(**SIZES), []
     for recipe in ("plain", "secure_sum"):
