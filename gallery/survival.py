@@ -115,7 +115,7 @@ for term in fit.terms:
 # %%
 report = simulated.report(notebook.baseline(study, tables))
 for row in report.tables()["figures"]:
-    if row["model"] in ("federated", "own"):
+    if row["metric"] == "concordance" and row["model"] in ("federated", "own"):
         figure = f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
         print(f"{row['hospital']:13} {row['model']:10} concordance {figure}, n = {row['n']}")
 report.write("survival.html")
