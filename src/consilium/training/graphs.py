@@ -26,15 +26,14 @@ def checked(data: bytes) -> Any:
     """The graph's model, of what a runtime needs and nothing else.
 
     (1) size   (2) it is an ONNX model, and one that onnx's own checker passes   (3) operators of ai.onnx and ai.onnx.ml
-    alone, none of them by chance, and none that a file brings with it   (4) no branches, no loops, and every way down a
-    tree ends   (5) all values lie in the file, as many as it says, and no path leads to another file   (6) metadata are
-    dropped.
+    alone, none of them by chance or in training, and none that a file brings with it   (4) no branches, no loops, and
+    every way down a tree ends   (5) all values lie in the file, as many as it says, and no path leads to another file
+    (6) metadata, words on its maker and unknown fields are dropped: by such a runtime may take it for another format.
     Not checked: what memory and time it takes. The process that runs it has limits of both.
 
     Raises: StudyInvalid: one of these does not hold.
     """
-    if len(data) > MOST_BYTES:
-        raise _refused(f"it has {len(data) >> 20} MiB, more than {MOST_BYTES >> 20}")
+    _size(len(data))
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
@@ -50,7 +49,16 @@ def checked(data: bytes) -> Any:
         said = str(error).strip() or type(error).__name__
         raise _refused(f"onnx's checker says: {said.splitlines()[0][:200]}") from error
     del model.metadata_props[:]
+    for name in ("producer_name", "producer_version", "domain", "doc_string"):
+        model.ClearField(name)
+    model.DiscardUnknownFields()
+    _size(model.ByteSize())
     return model
+
+
+def _size(count: int) -> None:
+    if count > MOST_BYTES:
+        raise _refused(f"it has {count >> 20} MiB, more than {MOST_BYTES >> 20}")
 
 
 def _looked_through(model: Any) -> None:
@@ -79,7 +87,11 @@ def _node(node: Any) -> None:
         raise _refused(f"its operator {node.op_type} works by chance")
     if node.op_type.startswith("TreeEnsemble") and not forests.ends(node):
         raise _refused("its trees do not end, or are no trees")
+    if node.op_type == "BatchNormalization" and len(list(filter(None, node.output))) > 1:
+        raise _refused("its operator BatchNormalization learns of patients")
     for attribute in node.attribute:
+        if attribute.name == "training_mode" and attribute.i != 0:
+            raise _refused(f"its operator {node.op_type[:60]} learns of patients")
         for one, many in NESTED.items():
             if not attribute.HasField(one) and not getattr(attribute, many):
                 continue

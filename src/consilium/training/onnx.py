@@ -25,9 +25,11 @@ if find_spec("onnxruntime") is None:
     raise Refused("ONNX models need the extra", EXTRA.format("onnx"), reason="extra")
 
 VALUES = 1 << 20
-"""Inputs that go through a graph at once."""
+"""Inputs that are laid out for a graph at once."""
 TRIED = 100
 """Made-up patients on whom a file is tried when it is read."""
+NEAR = 1e-4
+"""How far, absolutely and relatively, float32 may differ between patients who go together and who go alone."""
 
 
 class Graph(Judged):
@@ -37,7 +39,8 @@ class Graph(Judged):
         """The arrays of an ONNX file, which was tried on made-up patients of the contract.
 
         Raises: StudyInvalid: the study trains; or the file holds what a graph may not (`graphs.checked`), does not
-                match the contract (`ports.Ports`), or says of a made-up patient what no label can be.
+                match the contract (`ports.Ports`), says of a made-up patient what no label can be, or of one
+                alone something else than of the same among others.
         """
         self.wanted(study)
         ports = Ports.of(study, checked(data))
@@ -53,36 +56,63 @@ class Graph(Judged):
         if (image := contract.image) is not None:
             values = rows[image.id].reshape(-1, image.size)
             columns[image.id] = np.rint(values) if whole.intersection(image.names) else values
+        x = encode.encode(contract, columns)
         try:
-            _run(study, data, encode.encode(contract, columns))
+            session, ports = _loaded(study, data)
+            together, singly = (_said(study, session, ports, x, alone) for alone in (False, True))
         except Invalid as error:
             raise StudyInvalid(f"tried on made-up patients of the contract: {error.message}", error.remedy) from error
+        if not np.allclose(together, singly, rtol=NEAR, atol=NEAR):
+            raise StudyInvalid(
+                "a prediction depends on other patients: of those who were made up it is another one for each alone",
+                "export a model that predicts for each patient on its own, and in its mode of inference",
+            )
         return packed(data)
 
     def predict(self, study: Study, model: Tensors, x: Floats) -> Floats:
-        """Probabilities, values, rates or hazards (n,). Raises: Invalid: the graph gives something else, or nothing."""
-        return _run(study, unpacked(model), x)
+        """Probabilities, values, rates or hazards (n,); each patient goes through the graph alone.
+
+        Raises: Invalid: the graph gives something else, or nothing.
+        """
+        return _said(study, *_loaded(study, unpacked(model)), x, True)
 
 
-def _run(study: Study, data: bytes, x: Floats) -> Floats:
-    """What is run is what was checked, written anew: no two readers of one file."""
+def _loaded(study: Study, data: bytes) -> tuple[Any, Ports]:
+    """A session, and its ports. What is run is what was checked, written anew: no two readings of one file."""
     graph = checked(data)
-    ports, label = Ports.of(study, graph), study.contract.label.type
+    ports = Ports.of(study, graph)
     try:
-        session = runtime(graph.SerializeToString())
+        return runtime(graph.SerializeToString()), ports
     except Exception as error:
         raise Invalid(f"the graph cannot be loaded: {str(error).strip()[:200]}", "export it anew") from error
-    size, parts = max(1, VALUES // max(1, x.shape[1])), [np.zeros(0)]
+
+
+def _said(study: Study, session: Any, ports: Ports, x: Floats, alone: bool) -> Floats:
+    """Predictions (n,). Args: alone: no two patients go through the graph at once, so that it compares no two."""
+    size, label, parts = max(1, VALUES // max(1, x.shape[1])), study.contract.label.type, [np.zeros(0)]
     for at in range(0, len(x), size):
         feed = ports.feed(study.contract, x[at : at + size])
+        n = len(x[at : at + size])
+        step = 1 if alone else n
         try:
-            (found,) = session.run([ports.output.name], feed)
+            found = [
+                session.run([ports.output.name], {name: values[one : one + step] for name, values in feed.items()})[0]
+                for one in range(0, n, step)
+            ]
         except MemoryError:
             raise
         except Exception as error:  # whose words may hold values of a patient
             raise Invalid(f"the graph cannot be run ({type(error).__name__})", "export it anew") from error
-        parts.append(ports.predicted(label, found, len(x[at : at + size])))
+        parts.append(ports.predicted(label, _joined(found) if alone else found[0], n))
     return np.concatenate(parts)
+
+
+def _joined(found: list[Any]) -> Any:
+    """What a graph gave in several runs, as if in one. Raises: Invalid: not of every patient one row, all alike."""
+    shapes = {np.shape(one) for one in found}
+    if len(shapes) != 1 or min(shapes)[:1] != (1,):
+        raise Invalid("the graph does not give one number for each patient", "export it anew")
+    return [row for one in found for row in one] if isinstance(found[0], list) else np.concatenate(found)
 
 
 def runtime(data: bytes) -> Any:
@@ -99,6 +129,7 @@ def runtime(data: bytes) -> Any:
     asked.intra_op_num_threads = asked.inter_op_num_threads = 1
     asked.log_severity_level = 4
     asked.enable_cpu_mem_arena = False
+    asked.add_session_config_entry("session.load_model_format", "ONNX")  # else bytes may be taken for another format
     return onnxruntime.InferenceSession(data, asked, providers=["CPUExecutionProvider"])
 
 

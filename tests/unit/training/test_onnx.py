@@ -207,6 +207,44 @@ def test_the_runtime_is_one_that_tells_nobody_of_its_sessions() -> None:
     assert tuple(map(int, version("onnxruntime").split(".")[:2])) < (1, 29)
 
 
+def test_bytes_of_another_format_of_the_runtime_are_read_as_onnx_and_their_makers_name_is_dropped() -> None:
+    """By `ORTM` at the fifth byte onnxruntime knows a format of its own, of which no rule here says anything."""
+    model = sigmoid(producer_name="ORTM" * 20, producer_version="1", domain="d", doc_string="of somebody")
+    assert model.SerializeToString()[4:8] == b"ORTM"
+    assert runtime(model.SerializeToString()).get_inputs()[0].name == "age"
+    sent = graphs.checked(model.SerializeToString() + b"\xfa\x07\x02hi")
+    assert not any((sent.producer_name, sent.producer_version, sent.domain, sent.doc_string))
+    assert sent.SerializeToString() == graphs.checked(sigmoid().SerializeToString()).SerializeToString()
+
+
+def across() -> Any:
+    """A graph by which the score of each tells how old the oldest of all is."""
+    nodes = [
+        helper.make_node("ReduceMax", ["age"], ["all"], axes=[0], keepdims=1),
+        helper.make_node("Sub", ["age", "all"], ["z"]), helper.make_node("Sigmoid", ["z"], ["p"]),
+    ]  # fmt: skip
+    return sigmoid(nodes=nodes)
+
+
+def test_no_patient_is_seen_beside_another() -> None:
+    refused(across(), "depends on other patients")
+    of, ages = judged([WHOLE[0]]), np.array([20.0, 90.0, 50.0])
+    x = encode.encode(of.contract, {"age": ages})
+    found = Graph().predict(of, packed(across().SerializeToString()), x)  # by a sender who did not try it
+    np.testing.assert_allclose(found, 0.5)
+
+
+@pytest.mark.parametrize("more", [{"training_mode": 1}, {}])
+def test_a_graph_that_learns_of_patients_is_refused(more: dict[str, int]) -> None:
+    outputs = ["n"] if more else ["n", "m", "v", "a", "b"]
+    nodes = [helper.make_node("BatchNormalization", ["age", "o", "o", "o", "o"], outputs, **more),
+             helper.make_node("Sigmoid", ["n"], ["p"])]  # fmt: skip
+    refused(
+        sigmoid(nodes=nodes, constants=[numpy_helper.from_array(np.ones(1, dtype=np.float32), "o")]),
+        "BatchNormalization learns of patients",
+    )
+
+
 def elsewhere(path: str) -> Any:
     """A model one of whose constants says that its values lie in the file `path`."""
     weight = TensorProto(name="w", data_type=FLOAT, dims=[1, 1], data_location=TensorProto.EXTERNAL)
