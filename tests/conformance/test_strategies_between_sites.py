@@ -22,7 +22,7 @@ from consilium.simulation import local
 from consilium.site import memories, showing
 from consilium.site.seats import layout_of
 from consilium.training.work import Work
-from unit.site.circle import SEALED, Hospital, Relay, circle, secure
+from unit.site.circle import POLICY, SEALED, Hospital, Relay, circle, secure
 
 THREE = ("east", "north", "south")
 EVERY = [name for name in plugins.names("consilium.strategies") if name != COMMON]
@@ -105,21 +105,25 @@ def test_a_simulated_and_a_secure_run_end_in_the_same_bytes_and_nothing_is_cut(
 def test_folds_are_trained_in_the_same_secure_sums_and_end_in_the_bytes_of_a_simulation(
     relay: Relay, tmp_path: Path, name: str
 ) -> None:
-    asked = {"evaluation": {"folds": 2}, "min_patients": 20, "strategy": {"name": name}, "rounds": 2}
+    asked = {"evaluation": {"folds": 5}, "min_patients": 1, "strategy": {"name": name}, "rounds": 2}
+    for one in sites(relay):  # whose smallest folds have fewer patients than the policy of these tests asks for
+        one.folder.policy_file.write_text(POLICY.replace("min_patients: 10", "min_patients: 1"))
     plan = relay.approved(secure(f"folds-{name}", training=TRAINING, **asked))
     relay.paired(plan)
     for number in (1, 2, 3):
         relay.played(plan, number)
+    for one in sites(relay):
+        one.folder.policy_file.write_text(POLICY)
     assert simulated(relay, plan, tmp_path).digest == relay.states[f"folds-{name}-1", 2].digest
     judged_alike(relay, plan, tmp_path)
     total = chain.read(relay.file(relay.sums[f"folds-{name}-1", 2])).arrays
-    without = [float(total[f"fold-{at}/weight"][0]) for at in (1, 2)]
-    assert sum(without) == float(total["weight"][0]) == float(total["metrics/n"][0]), "each is in one fold of two"
+    without = [float(total[f"fold-{at}/weight"][0]) for at in range(1, 6)]
+    assert sum(without) / 4 == float(total["weight"][0]) == float(total["metrics/n"][0]), "each is in one fold of five"
     state = chain.read(relay.file(relay.states[f"folds-{name}-1", 1])).arrays
-    models = {str(digest(chain.raw(state[one]))) for one in ("model", "fold-1/model", "fold-2/model")}
+    models = {str(digest(chain.raw(state[one]))) for one in ("model", *(f"fold-{at}/model" for at in range(1, 6)))}
     for one in sites(relay):
         rows = one.journal.rows("SELECT * FROM openings WHERE run = ? AND round = 2", f"folds-{name}-1")
-        assert {row["model"] for row in rows} == models and len(models) == len(rows) == 3, "a study may begin at each"
+        assert {row["model"] for row in rows} == models and len(models) == len(rows) == 6, "a study may begin at each"
     assert not any(one.count("memories WHERE run = ?", f"folds-{name}-1") for one in sites(relay))
 
 

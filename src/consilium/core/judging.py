@@ -53,13 +53,11 @@ class Evaluation(Part):
         0.3, gt=0, le=1, description="share of the patients that is held out: below 0.9; 1 where nothing is trained"
     )
     split_seed: int = Field(1, ge=0, lt=2**31, description="another seed holds out other patients")
-    folds: int | None = Field(
+    folds: Literal[5, 10] | None = Field(
         None,
-        ge=2,
-        le=10,
         description="cross-validation: patients are divided into so many parts, and beside the model of all patients "
-        "one is trained without each part, by which this part is judged; `test_fraction` says nothing then. None "
-        "given: some patients are held out, and no model sees them",
+        "one is trained without each part, by which this part is judged; `test_fraction` and `split_seed` say nothing "
+        "then. None given: some patients are held out, and no model sees them",
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals of figures")
     figures: Literal["full", "headline"] = Field(

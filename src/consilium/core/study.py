@@ -101,8 +101,6 @@ BUFFERED = ("fedbuff",)
 """Strategies whose rounds close as soon as enough sites have answered: updates of the others are counted later."""
 CROSSED = ("fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi", "newton")
 """Strategies by which several models can be trained side by side: they keep nothing at a site."""
-OF_A_FOLD = 10
-"""Patients of a site in one fold, on average, at least: sums over folds differ by those over so many of each site."""
 GROUPED = ("ifca",)
 """Strategies that add up apart what groups of sites send: a group may be smaller than `privacy.min_sites`."""
 
@@ -251,8 +249,7 @@ class Study(Part):
 
     @model_validator(mode="after")
     def _folds_are_possible(self) -> "Study":
-        folds = self.evaluation.folds
-        if folds is None:
+        if self.evaluation.folds is None:
             return self
         if self.judged_only:
             raise ValueError("`evaluation.folds`: nothing is trained in 0 rounds; leave it out")
@@ -264,8 +261,6 @@ class Study(Part):
             )
         if self.privacy.epsilon is not None:
             raise ValueError("`evaluation.folds`: each fold would need an `epsilon` of its own; leave out one of both")
-        if self.min_patients < OF_A_FOLD * folds:
-            raise ValueError(f"`min_patients` must be {OF_A_FOLD * folds} or more with {folds} `evaluation.folds`")
         return self
 
     @model_validator(mode="after")

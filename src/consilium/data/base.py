@@ -109,6 +109,11 @@ class Table:
         return {**features, "label": self.label, "test": self.test, **known}
 
 
+def smallest(fold: npt.NDArray[np.int64], folds: int) -> int:
+    """Patients of the smallest of so many folds."""
+    return int(np.bincount(fold, minlength=folds).min())
+
+
 def least(test: npt.NDArray[np.bool_], validation: npt.NDArray[np.bool_] | None) -> int:
     """Patients of the smaller part of those for training: of those who choose, or of those who are fitted."""
     chosen = 0 if validation is None else int(np.sum(validation & ~test))

@@ -12,9 +12,13 @@ def held_out(patient: str, seed: int, fraction: float) -> bool:
     return _place(f"{seed}:{patient}") < fraction * WHOLE
 
 
-def fold(patient: str, seed: int, folds: int) -> int:
-    """In which of `folds` parts `patient` is, counted from 0; about as many are in each."""
-    return _place(f"{seed}:{patient}") * folds // WHOLE
+def fold(patient: str, folds: int) -> int:
+    """In which of `folds` parts `patient` is, counted from 0; about as many are in each.
+
+    No study chooses others: what sums with and without a part differ by would be patients of its choice. Each of five
+    parts is two of ten.
+    """
+    return _place(f"fold:{patient}") * folds // WHOLE
 
 
 def validates(patient: str) -> bool:

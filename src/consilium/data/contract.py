@@ -128,7 +128,7 @@ def _split(patients: list[str], kept: Chosen, asked: Evaluation) -> tuple[Chosen
     if asked.folds is None:
         test = np.array([held_out(p, asked.split_seed, asked.test_fraction) for p in chosen], dtype=bool)
         return test, validation & ~test, None
-    parts = np.array([fold(p, asked.split_seed, asked.folds) for p in chosen], dtype=np.int64)
+    parts = np.array([fold(p, asked.folds) for p in chosen], dtype=np.int64)
     return np.zeros(len(chosen), dtype=bool), validation, parts
 
 

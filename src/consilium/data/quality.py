@@ -14,7 +14,7 @@ from consilium.core.contract import Contract, Feature, Label
 from consilium.core.gate import Gate
 from consilium.core.study import Study
 from consilium.core.timed import TIMED
-from consilium.data.base import Table, least
+from consilium.data.base import Table, least, smallest
 from consilium.data.contract import Column, Mapped
 from consilium.data.counts import MIN_CELL, Count, hidden
 from consilium.data.findings import Finding, Look, of_column
@@ -76,6 +76,8 @@ def counted(study: Study, table: Table) -> int:
     """
     if study.validates:
         return least(table.test, table.validation)
+    if table.fold is not None and study.evaluation.folds:
+        return smallest(table.fold, study.evaluation.folds)
     return len(table.label) if study.judged_only else int((~table.test).sum())
 
 
@@ -83,6 +85,8 @@ def whom(study: Study) -> str:
     """Of which patients a study wants so many, in words."""
     if study.validates:
         return "validation patients"
+    if study.evaluation.folds:
+        return "patients of the smallest fold"
     return "patients" if study.judged_only else "training patients"
 
 

@@ -127,9 +127,8 @@ def _split(study: Study) -> str:
         return "All patients were used for evaluation. On whom the model was trained is for the authors."
     if study.evaluation.folds:
         return (
-            f"{study.evaluation.folds}-fold cross-validation: each patient, by a hash of its key and the seed "
-            f"{study.evaluation.split_seed}, is judged by a model that was trained without its fold. The model of the "
-            "study was trained on all patients."
+            f"{study.evaluation.folds}-fold cross-validation: each patient is judged by a model that was trained "
+            "without its fold, which follows from a hash of its key. The model of the study was trained on all."
         )
     return (
         f"At each hospital {study.evaluation.test_fraction:.0%} of the patients are held out, chosen by a hash of the "

@@ -245,10 +245,11 @@ def _held_out(study: Study) -> str:
         f"{apart}.\n"
     )
     if folds := study.evaluation.folds:
-        told = (
+        return (
             f"All patients train the model. Beside it {folds} others are trained, each without one in {folds} of the "
             f"patients, by which these are judged{apart}. So sums over all patients leave, and sums without each part: "
             f"they differ by sums over one in {folds} of the patients of each hospital.\n"
+            f"  With fewer than {study.min_patients} in the smallest part this hospital takes no part."
         )
     if study.validates:
         return told + (

@@ -14,7 +14,7 @@ from consilium.algorithms.encode import encode
 from consilium.core.errors import DataUnusable
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import from_safetensors
-from consilium.data.base import Floats, least
+from consilium.data.base import Floats, least, smallest
 from consilium.data.copies import Copies, copies
 from consilium.simulation.partition import Chance, Pool
 from consilium.simulation.partition import Rows as Places
@@ -140,6 +140,8 @@ class Sites:
         if study.validates:
             chosen = self.patients.validation
             return least(self.patients.test[mine], None if chosen is None else chosen[mine])
+        if self.patients.fold is not None and study.evaluation.folds:
+            return smallest(self.patients.fold[mine], study.evaluation.folds)
         return len(mine) if study.judged_only else self.training(site)
 
     def __call__(self, site: str) -> Work:

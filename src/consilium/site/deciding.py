@@ -262,7 +262,8 @@ def _enough(plan: Plan, policy: Policy, mapping: Path, extracts: Path) -> "Repor
     least = policy.threshold(plan.study)
     report, enough = tables.checked(plan.study, mapping, least, extracts)
     if not enough:
-        who = " who choose the penalty" if plan.study.validates else ""
+        folds = " in the smallest fold" if plan.study.evaluation.folds else ""
+        who = " who choose the penalty" if plan.study.validates else folds
         whose = "the study asks" if plan.study.min_patients > policy.min_patients else "the hospital's policy asks"
         raise Refused(
             f"this hospital has fewer than {least} patients for training{who}; {whose} for so many",

@@ -158,7 +158,7 @@ class Work:
         if not study.judged_only and not np.any(~examples.test):
             raise DataUnusable("no patient is left for training", "check the mapping with `consilium site check`")
         if examples.fold is not None and len(np.unique(examples.fold)) < 2:
-            raise DataUnusable("all patients are in one fold", "ask for another `evaluation.split_seed`")
+            raise DataUnusable("all patients are in one fold", "leave `evaluation.folds` out of the study")
         strategy = plugins.strategy_of(study)
         trainer, like = _trainer(study, foreign), from_safetensors(model)
         check(study, trainer, like)

@@ -231,6 +231,7 @@ def test_what_leaves_of_held_out_patients_is_said_by_the_kind_of_outcome_and_so_
     told = explain(Plan.of(make(contract=contract, model={"kind": "linear"})))
     assert "sums over held-out patients of the model's errors" in told and "histograms" not in told
     assert "histograms of the model's scores" in explain(Plan.of(make()))
-    crossed = explain(Plan.of(make(evaluation={"folds": 5}, min_patients=50)))
+    crossed = explain(Plan.of(make(evaluation={"folds": 5}, min_patients=51)))
     assert "All patients train the model. Beside it 5 others are trained, each without one in 5" in crossed
     assert "they differ by sums over one in 5 of the patients of each hospital" in crossed and "30%" not in crossed
+    assert "With fewer than 51 in the smallest part" in crossed

@@ -24,12 +24,12 @@ from consilium.simulation.scenario import Wanted, simulate
 from consilium.site.tables import Prepared
 
 Make = Callable[..., dict[str, Path]]
-FOLDS, LONG = 3, pytest.mark.long
-SIZES = {"north": (90, None), "south": (70, None), "west": (130, None)}
+FOLDS, LONG = 5, pytest.mark.long
+SIZES = {"north": (120, None), "south": (110, None), "west": (150, None)}
 
 
 def changed(study: Study, strategy: str = "fedavg", **more: Any) -> Study:
-    told = {**study.model_dump(), "min_patients": 10 * FOLDS, "strategy": {"name": strategy}, "rounds": 3, **more}
+    told = {**study.model_dump(), "min_patients": 10, "strategy": {"name": strategy}, "rounds": 3, **more}
     return Study.model_validate(told)
 
 
@@ -99,18 +99,23 @@ def test_a_simulation_tells_that_everybody_trains_and_is_judged(study: Study, ma
         baseline.compare(crossed(study), hospitals)
 
 
-def test_folds_are_about_as_large_and_follow_from_patient_and_seed() -> None:
-    parts = [fold(f"patient-{number}", 7, 5) for number in range(5000)]
+def test_folds_are_about_as_large_and_follow_from_the_patient() -> None:
+    parts = [fold(f"patient-{number}", 5) for number in range(5000)]
     assert set(parts) == set(range(5)) and np.bincount(parts).min() > 900
-    assert parts == [fold(f"patient-{number}", 7, 5) for number in range(5000)]
-    assert parts != [fold(f"patient-{number}", 8, 5) for number in range(5000)]
+    assert parts == [fold(f"patient-{number}", 10) // 2 for number in range(5000)], "no smaller part follows from both"
+
+
+def test_a_hospital_whose_smallest_fold_is_too_small_takes_no_part(study: Study, make: Make, tmp_path: Path) -> None:
+    plan, weights = freeze(crossed(study))
+    tables = local.tables(plan.study, make(**SIZES, tiny=(44, None)), tmp_path)
+    assert {site: one.counted >= 10 for site, one in tables.items()} == {**dict.fromkeys(SIZES, True), "tiny": False}
+    assert run(plan, weights, tables, tmp_path / "run").took_part == tuple(SIZES)
 
 
 @pytest.mark.parametrize(
     ("more", "why"),
     [
         ({"strategy": {"name": "scaffold"}}, "`evaluation.folds` is possible with"),
-        ({"min_patients": 29}, "`min_patients` must be 30 or more"),
         ({"prepare": {"numbers": "standardise"}}, "learned of those who are judged"),
     ],
 )
