@@ -270,8 +270,8 @@ def as_csv(folder: Path, every: dict[int, list[Value]], contract: Contract) -> P
     return hospital(folder, {"type": "csv", "path": "values.csv"})
 
 
-@settings(max_examples=4, deadline=None)
-@given(st.lists(one_patient, min_size=1, max_size=12))
+@settings(max_examples=2, deadline=None)
+@given(st.lists(one_patient, min_size=8, max_size=16))
 def test_the_same_patients_have_the_same_categories_from_fhir_omop_and_plain_records(found: list[list[Value]]) -> None:
     every = {10: [(-1.0, "8517006")], **dict(enumerate(found, 11))}
     wants = [direct(of) for of in every.values()]

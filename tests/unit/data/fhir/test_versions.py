@@ -121,7 +121,7 @@ PLACES = ("a", "b", "c", "z")
 one_resource = st.tuples(st.sampled_from("12345"), st.sampled_from(["Patient", "Observation"]))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     st.dictionaries(one_resource, st.lists(st.sampled_from(PLACES), min_size=1, max_size=6), min_size=1),
     st.integers(0, 99),
