@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from consilium.core.errors import Refused
 from consilium.core.ids import Digest, SiteId
 
+PREPARATION = "preparation"
+"""The objective of what is summed to prepare inputs: of no model, and of no label."""
+
 
 @dataclass(frozen=True)
 class Opening:
@@ -47,14 +50,19 @@ def check(wanted: Opening, before: Iterable[Opening]) -> None:
     known = [one for one in before if (one.source, one.state, one.objective) == question]
     if any(one.sites == wanted.sites for one in known) or all(one.alone for one in known):
         return
-    raise apart()
+    raise apart(wanted.objective)
 
 
-def apart() -> Refused:
+def apart(objective: str) -> Refused:
     """The refusal; whoever asks hears no more of what was told before than that it was, and to whom is for the log."""
+    other = (
+        "what inputs are prepared by is one question, at any model"
+        if objective == PREPARATION
+        else "or, where a model is trained, train from another first model"
+    )
     return Refused(
         "with what was told before at this model, this would show single hospitals' parts",
-        "ask the same hospitals as before, by the same recipe; or begin at another model",
+        f"ask the same hospitals as before, by the same recipe; {other}",
         reason="difference",
     )
 

@@ -25,7 +25,7 @@ from consilium.core.errors import OutOfPhase, Refused
 from consilium.core.ids import Digest, SiteId, canonical
 from consilium.core.threshold import threshold
 from consilium.privacy import masks, shares
-from consilium.privacy.disclosure import apart
+from consilium.privacy.disclosure import PREPARATION, apart
 from consilium.privacy.masks import Integers, expand
 from consilium.privacy.pairing import FLOOR, Message
 
@@ -234,7 +234,7 @@ def mask(seat: Seat, active: Iterable[Ready]) -> tuple[Seat, dict[SiteId, bytes]
     if not sound:
         raise Refused("the roll-call is not one of this round", "compare both audit logs", reason="roll-call")
     if len({one.shown for one in called}) > 1:
-        raise apart()
+        raise apart(PREPARATION if seat.open.kind == "PREPARE" else "")
     seated = _moved(seat, "ctx", active=called)
     return seated, {holder: _box(seated, holder) for holder in names}
 

@@ -69,6 +69,7 @@ CREATE TABLE IF NOT EXISTS openings (
     id INTEGER PRIMARY KEY, source TEXT NOT NULL, model TEXT NOT NULL, objective TEXT NOT NULL, sites TEXT NOT NULL,
     study TEXT NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS openings_model ON openings (model);
+CREATE TABLE IF NOT EXISTS shown (opening INTEGER NOT NULL, answer INTEGER NOT NULL, PRIMARY KEY (opening, answer));
 CREATE TABLE IF NOT EXISTS ledger (seq INTEGER PRIMARY KEY, entry BLOB NOT NULL);
 CREATE TRIGGER IF NOT EXISTS ledger_stays BEFORE UPDATE ON ledger
     BEGIN SELECT RAISE(ABORT, 'the ledger only grows'); END;
@@ -245,8 +246,8 @@ class Writing:
 
     def send(
         self, kind: str, envelope: bytes, about: Mapping[str, Any], now: datetime, blob: Mapping[str, Any] | None = None
-    ) -> None:
-        """Put something into the outbox and, in the same transaction, into the audit log.
+    ) -> int:
+        """Put something into the outbox, whose number of it is returned, and into the audit log: one transaction.
 
         Args:    about: study, run, round; what is known of them, and the phase of a step.
                  blob: digest, size and path of bulk that goes first.
@@ -257,8 +258,11 @@ class Writing:
             body = {"what": "contribution", "digest": blob["digest"], "size": blob["size"], **told}
             self.record("send", body, now)
         self.record("send", {"what": kind, "digest": digest(envelope), "size": len(envelope), **told}, now)
-        self.do(
+        put = self._db.execute(
             "INSERT INTO outbox (type, envelope, digest, path, run, round) VALUES (?, ?, ?, ?, ?, ?)",
-            kind, envelope, blob["digest"] if blob else None, blob["path"] if blob else None,
-            about.get("run"), about.get("round"),
+            (
+                kind, envelope, blob["digest"] if blob else None, blob["path"] if blob else None,
+                about.get("run"), about.get("round"),
+            ),
         )  # fmt: skip
+        return int(put.lastrowid or 0)

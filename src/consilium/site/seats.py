@@ -221,7 +221,7 @@ class Seats:
         about = json.loads(row["about"])
         (mine,) = (one for one in seat.active if one.site == self.site)
         if told.alone(self.journal, about) and not mine.shown:  # since the roll was called
-            raise disclosure.apart()
+            raise disclosure.apart(about["objective"])
         return told.check(self.journal, about, sites)
 
     def _hidden(self, task: Task, plan: Plan, row: Row, sites: Iterable[SiteId]) -> None:

@@ -1,6 +1,6 @@
 """What was told of this hospital's patients before, at which model: in sums over whom, and alone. See `disclosure`.
 
-It stands in the journal's table `openings`, across runs and studies.
+It stands in the journal's table `openings`, across runs and studies; `shown` says by which answer of the outbox.
 """
 
 import json
@@ -34,7 +34,7 @@ def question(task: Task, mapping: Path, state: Path) -> dict[str, Any]:
     """
     asked = sources.asked(mapping)
     if task.kind == "PREPARE":
-        return {"source": asked.source, "objective": "preparation", "models": [digest(b"preparation")]}
+        return {"source": asked.source, "objective": disclosure.PREPARATION, "models": [digest(b"preparation")]}
     return {"source": asked.source, "objective": asked.label, "models": model_hashes(state)}
 
 
@@ -51,8 +51,30 @@ def model_hashes(state: Path) -> list[Digest]:
 
 
 def alone(journal: Journal, asked: Question) -> bool:
-    """Whether this hospital has shown its answer to the question alone, at one of its models."""
-    return any(one.alone for wanted in _openings(asked, ()) for one, _ in _before(journal, wanted))
+    """Whether this hospital has shown its answer to the question alone, at all of its models; False: at none of them.
+
+    It has, where the coordinator took the answer. Where it waited and was given up, some of it may have left, or all.
+
+    Raises: Refused: `difference`: it has at some of the models, or may have.
+    """
+    found = {_shown(journal, wanted) for wanted in _openings(asked, ())}
+    if len(found) > 1 or None in found:
+        log.warning("at some of these models the same was shown alone before, or may have been")
+        raise disclosure.apart(asked["objective"])
+    return True in found
+
+
+def _shown(journal: Journal, wanted: Opening) -> bool | None:
+    """None: it was put into the outbox, and is not known to have arrived."""
+    if not any(one.alone for one, _ in _before(journal, wanted)):
+        return False
+    arrived = journal.row(
+        "SELECT openings.id FROM openings JOIN shown ON shown.opening = openings.id"
+        " JOIN outbox ON outbox.id = shown.answer AND outbox.status = 'sent'"
+        " WHERE model = ? AND source = ? AND objective = ?",
+        wanted.state, wanted.source, wanted.objective,
+    )  # fmt: skip
+    return None if arrived is None else True
 
 
 def check(journal: Journal, asked: Question, sites: Iterable[SiteId]) -> list[Opening]:
@@ -73,16 +95,19 @@ def check(journal: Journal, asked: Question, sites: Iterable[SiteId]) -> list[Op
     return found
 
 
-def keep(tx: Writing, task: Task, told: Sequence[Opening]) -> None:
-    """Remember what is told in a task's round."""
-    known = "SELECT id FROM openings WHERE run = ? AND round = ? AND model = ?"
+def keep(tx: Writing, task: Task, told: Sequence[Opening], answer: int | None = None) -> None:
+    """Remember what is told in a task's round. Args: answer: the outbox's number of what shows it alone."""
+    these = "FROM openings WHERE run = ? AND round = ? AND model = ? AND source = ? AND objective = ?"
     for one in told:
-        if tx.row(known, task.run, task.round, one.state):
-            continue
-        tx.do(
-            "INSERT INTO openings (source, model, objective, sites, study, run, round) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            one.source, one.state, one.objective, json.dumps(sorted(one.sites)), task.study, task.run, task.round,
-        )  # fmt: skip
+        about = task.run, task.round, one.state, one.source, one.objective
+        if tx.row(f"SELECT id {these}", *about) is None:
+            tx.do(
+                "INSERT INTO openings (run, round, model, source, objective, sites, study)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                *about, json.dumps(sorted(one.sites)), task.study,
+            )  # fmt: skip
+        if answer is not None:
+            tx.do(f"INSERT INTO shown (opening, answer) SELECT id, ? {these}", answer, *about)
 
 
 def _before(journal: Journal, wanted: Opening) -> list[tuple[Opening, str]]:

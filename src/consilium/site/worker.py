@@ -155,11 +155,10 @@ class Worker:
         with self.journal.write() as tx:
             now_todo = tx.row("SELECT status FROM tasks WHERE seq = ?", row["seq"])
             self.updates.keep(tx, task, made, part.recipe)
-            told.keep(tx, task, alone)  # also where it is late: it may be the answer to a later round
             if now_todo is not None and now_todo["status"] == "todo":
                 blob = {"digest": part.digest, "size": part.size, "path": str(part.path)}
                 tx.hold(part.path)
-                tx.send("answer", envelope, about, datetime.now(UTC), blob)
+                told.keep(tx, task, alone, tx.send("answer", envelope, about, datetime.now(UTC), blob))
                 tx.do("UPDATE tasks SET status = 'done' WHERE seq = ?", row["seq"])
         self.veto.outgoing.set()
 

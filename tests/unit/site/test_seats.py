@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import Any, cast
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from consilium.core.errors import NotFound, Refused
 from consilium.core.ids import Digest
 from consilium.core.study import Plan
 from consilium.core.tensors import from_safetensors, to_safetensors, unflatten
+from consilium.privacy.secagg import Ready
 from consilium.site import showing
 from consilium.site.outbox import Outbox
+from consilium.site.steps import parsed
 from consilium.wire.envelope import seal
 from consilium.wire.messages import Ended, Step, Task
 from unit.site.circle import SEALED, Envelopes, Hospital, Relay, circle, secure, step_of
@@ -297,7 +300,56 @@ def test_what_some_showed_alone_is_not_taken_off_a_sum_with_others_who_did_not(r
     until(relay, plan, "READY", attempt=2)
     assert relay.ask(plan, 1, "MASK", attempt=2) == everybody("difference")
     assert relay.ask(open_, 1, "SUBMIT", ("west",), cohort=()) == {"west": "done"}
+    relay.closed(open_, 1, FOUR, to=("west",))
     until(relay, plan, "UNMASK", attempt=3)  # where all have shown theirs, it hides nothing
+
+
+def test_what_was_made_too_late_and_never_left_was_not_shown(relay: Relay) -> None:
+    """West is slow: the others' pilot closes while it trains. The sum over all, less these three, would be its own."""
+    plan = begun(relay)
+    open_, west = opened_to_all(relay, FOUR[:3]), relay["west"]
+    made = west.worker.updates.of
+
+    def slowly(*given: Any) -> Any:
+        relay.closed(open_, 1, FOUR[:3], to=("west",))
+        return made(*given)
+
+    with mock.patch.object(west.worker.updates, "of", slowly):
+        assert relay.ask(open_, 1, "SUBMIT", ("west",), cohort=()) == {"west": "over"}
+    until(relay, plan, "READY")
+    assert [parsed(step_of(relay[name].sent("READY")[0]), Ready).shown for name in FOUR] == [True, True, True, False]
+    assert relay.ask(plan, 1, "MASK") == everybody("difference")
+
+
+@pytest.mark.parametrize("became", ["late", "withdrawn", "refused"])
+def test_what_may_have_left_is_neither_shown_nor_hidden(relay: Relay, became: str) -> None:
+    """Some of it may have: west says neither, and takes part in no sum at this model, with whomever."""
+    plan = begun(relay)
+    open_, west = opened_to_all(relay, FOUR[:3]), relay["west"]
+    assert relay.ask(open_, 1, "SUBMIT", ("west",), cohort=()) == {"west": "done"}
+    with west.journal.write() as tx:
+        assert tx.do("UPDATE outbox SET status = ? WHERE type = 'answer' AND status = 'waiting'", became) == 1
+    assert relay.ask(plan, 1, "READY", ("north", "west")) == {"north": "done", "west": "difference"}
+
+
+@pytest.mark.long
+def test_of_several_models_all_were_shown_alone_or_none(relay: Relay, tmp_path: Path) -> None:
+    """One word of READY stands for all models of a round: at the others, nothing of these hospitals is known."""
+    penalties = [{"l1": 0.3}, {"l2": 0.1}]
+    path = begun(
+        relay, strategy={"name": "newton-path", "options": {"penalties": penalties}}, evaluation={"test_fraction": 0.05}
+    )
+    relay.played(path, 1)
+    arrays = chain.read(relay.file(relay.states["sums-1", 1])).arrays
+    one = arrays["models"].reshape(-1, arrays["model"].size)[0]
+    given = tmp_path / "given.safetensors"
+    given.write_bytes(to_safetensors(unflatten(np.array(one), from_safetensors(relay.blobs[relay.initial.digest]))))
+    alone = secure(
+        "open", model={"kind": "logistic", "start": "given"}, strategy={"name": "newton"}, privacy={"recipe": "plain"}
+    )
+    relay.submitted(relay.approved(alone, given), 1)
+    relay.initial = relay.blob(relay.blobs[path.study.model.initial or ""])
+    assert relay.ask(path, 2, "READY") == everybody("difference")
 
 
 @pytest.mark.long
