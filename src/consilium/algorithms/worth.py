@@ -28,6 +28,8 @@ FEW_OF = {
     TIMED: "too few: fewer than ten with the event",
 }  # fmt: skip
 LARGE = "calibration_in_the_large"
+EXPECTED = "observed_to_expected"
+AT_THRESHOLD = ("sensitivity", "specificity", "ppv")
 GAPS = {
     "binary": ("auroc", "sensitivity", "specificity", "ppv", LARGE),
     "number": ("mean_error", "mae", "calibration_slope"),
@@ -125,7 +127,10 @@ def _of_numbers(total: Mapping[str, Array], study: Study, hide: bool) -> Worth:
         events = round(float(total["events"][0]))
         if not hide and not decisions.small(n - events):
             had, lacked = events, n - events
-    return Worth(n, had, lacked, "", _figures(study, total, study.evaluation.confidence))
+    found = _figures(study, total, study.evaluation.confidence)
+    if study.contract.label.type == TIMED and had is None and EXPECTED in found:
+        found[EXPECTED] = figure.hidden(n, FOLLOWS)  # with its interval it tells how many had the event
+    return Worth(n, had, lacked, "", found)
 
 
 def _figures(study: Study, total: Mapping[str, Array], confidence: float) -> dict[str, Figure]:
@@ -136,9 +141,7 @@ def _figures(study: Study, total: Mapping[str, Array], confidence: float) -> dic
             "concordance": metrics.ordered(total, round(float(total["n"][0])), confidence),
             "calibration_slope": hazards.slope(total, confidence),
         }
-        return found | (
-            {"observed_to_expected": hazards.observed_to_expected(total, confidence)} if "expected" in total else {}
-        )
+        return found | ({EXPECTED: hazards.observed_to_expected(total, confidence)} if "expected" in total else {})
     found = residuals.figures(label, total, confidence)
     if label.type == "count":
         found["deviance"] = _mean(total, "deviance", confidence)
@@ -176,7 +179,7 @@ def judged(
     alone = _apart(study, sites, total)
     if sites:
         kinds[HOSPITAL], told[HOSPITAL] = dict(sites), alone
-    found = _gaps(study, kinds, told)
+    found = _gaps(study, kinds, told, total)
     sure, made = study.evaluation.confidence, sum(gap.figure.low is not None for gap in found)
     told.pop(HOSPITAL, None)
     return {
@@ -246,11 +249,11 @@ def _counted(
     )
 
 
-def _gaps(study: Study, kinds: Kinds, told: Mapping[str, Mapping[str, Worth]]) -> list[Gap]:
+def _gaps(study: Study, kinds: Kinds, told: Mapping[str, Mapping[str, Worth]], total: Mapping[str, Array]) -> list[Gap]:
     """Each group that is shown against the others of its kind; of two groups, the first against the second."""
-    found = _compared(study, kinds, told, study.evaluation.confidence)
+    found = _compared(study, kinds, told, total, study.evaluation.confidence)
     made = sum(gap.figure.low is not None for gap in found)
-    strict = _compared(study, kinds, told, _each(study.evaluation.confidence, made))
+    strict = _compared(study, kinds, told, total, _each(study.evaluation.confidence, made))
     return [replace(gap, clear=_beyond(other.figure)) for gap, other in zip(found, strict, strict=True)]
 
 
@@ -258,13 +261,20 @@ def _beyond(gap: Figure) -> bool:
     return gap.low is not None and gap.high is not None and not gap.low <= 0 <= gap.high
 
 
-def _compared(study: Study, kinds: Kinds, told: Mapping[str, Mapping[str, Worth]], confidence: float) -> list[Gap]:
+def _compared(
+    study: Study,
+    kinds: Kinds,
+    told: Mapping[str, Mapping[str, Worth]],
+    total: Mapping[str, Array],
+    confidence: float,
+) -> list[Gap]:
     found, needed = list[Gap](), NEEDED[study.contract.label.type]
     for feature, parts in kinds.items():
         some = [name for name, part in parts.items() if float(part["n"][0])]
         if len(some) < 2:
             continue
         whole = {key: np.sum([parts[name][key] for name in some], axis=0) for key in needed}
+        unsaid = _unsaid(study, whole, total)
         for name in some[:1] if len(some) == 2 else some:
             known = told[feature][name].figures
             if not known:
@@ -273,10 +283,37 @@ def _compared(study: Study, kinds: Kinds, told: Mapping[str, Mapping[str, Worth]
             mine, theirs = (_told_apart(study, part, confidence) for part in (parts[name], rest))
             for key, one in mine.items():
                 here = known[key] if key in known and known[key].value is None else one
-                found.append(Gap(feature, name, key, figure.difference(here, theirs[key])))
+                gap = figure.hidden(0, FOLLOWS) if key in unsaid else figure.difference(here, theirs[key])
+                found.append(Gap(feature, name, key, gap))
             if "variance" in parts[name]:  # of times: a group beside all others of its hospitals, and none at another
-                found.append(Gap(feature, name, LARGE, hazards.excess(parts[name], confidence)))
+                hides = told[feature][name].positives is None  # how many had the event would follow, as above
+                gap = figure.hidden(0, FOLLOWS) if hides else hazards.excess(parts[name], confidence)
+                found.append(Gap(feature, name, LARGE, gap))
     return found
+
+
+def _unsaid(study: Study, whole: Mapping[str, Array], total: Mapping[str, Array]) -> frozenset[str]:
+    """Gaps that are not told, for what one to nine patients outside of all groups are like follows from them.
+
+    A gap gives the figure of the others of a kind, and the figure of all less the group's gives that of everybody else.
+
+    Args:    whole: sums over the groups of a kind.   total: over all patients.
+    """
+    label, at = study.contract.label.type, study.evaluation.threshold
+    cells = zip(_counts(study, total), _counts(study, whole), strict=True)
+    if any(decisions.small(round(every - inside)) for every, inside in cells):
+        return frozenset(GAPS[label])
+    if label != "binary":
+        return frozenset()
+    of, among = vars(Counts.at(total, at)), vars(Counts.at(whole, at))
+    return frozenset(AT_THRESHOLD if any(decisions.small(round(of[cell] - among[cell])) for cell in of) else ())
+
+
+def _counts(study: Study, of: Mapping[str, Array]) -> tuple[float, ...]:
+    """Numbers of patients, none of which is told where it is one to nine."""
+    n = float(of["n"][0])
+    without = n - float(of["events"][0]) if study.contract.label.type == TIMED else n
+    return (*_cells(study, of), n, without)
 
 
 def _told_apart(study: Study, total: Mapping[str, Array], confidence: float) -> dict[str, Figure]:

@@ -137,6 +137,36 @@ def test_fewer_than_ten_of_a_class_are_not_drawn_nor_compared() -> None:
     assert not [gap for gap in told["gaps"] if gap["feature"] == "sex"]
 
 
+def lacking(*sizes: int) -> worth.Json:
+    """What is told of patients, two in three of them women, of whom the sex of these is unknown: of positives at and
+    above the threshold and below it, and of negatives likewise.
+    """
+    drawn = Patients.drawn(3000, 4)
+    drawn.columns["sex"][:] = np.arange(3000) % 3 == 0
+    above, sick = drawn.score >= STUDY.evaluation.threshold, drawn.label == 1
+    for inside, size in zip((sick & above, sick & ~above, ~sick & above, ~sick & ~above), sizes, strict=True):
+        drawn.columns["sex"][np.flatnonzero(inside)[:size]] = np.nan
+    return worth.judged(STUDY, drawn.sums(STUDY), {})
+
+
+def sex(told: worth.Json) -> dict[str, float | None]:
+    return {gap["name"]: gap["value"] for gap in told["gaps"] if gap["feature"] == "sex"}
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 0), (3, 3, 12, 12), (12, 12, 0, 3)])
+def test_a_gap_does_not_tell_of_a_group_that_is_withheld(sizes: tuple[int, ...]) -> None:
+    """With the women's figure it would be the men's; the whole less both is of fewer than ten with unknown sex."""
+    told = lacking(*sizes)
+    assert told["groups"]["sex"]["male"]["note"] == worth.FOLLOWS and told["groups"]["sex"]["female"]["figures"]
+    assert set(sex(told).values()) == {None}
+
+
+def test_nor_of_its_share_at_the_threshold() -> None:
+    told = sex(lacking(3, 12, 12, 12))
+    assert {name for name, value in told.items() if value is None} == {"sensitivity", "specificity", "ppv"}
+    assert None not in sex(lacking(0, 0, 0, 0)).values() and None not in sex(lacking(12, 12, 12, 12)).values()
+
+
 def test_with_fewer_than_ten_of_a_class_in_all_nothing_is_drawn() -> None:
     patients = Patients(
         POOLED.score[:60], (np.arange(60) < 9).astype(float), {k: v[:60] for k, v in POOLED.columns.items()}

@@ -232,6 +232,35 @@ def test_a_group_whose_values_are_told_too_high_has_a_clear_gap() -> None:
     assert gap["clear"] and gap["value"] == pytest.approx(error[female].mean() - error[~female].mean(), abs=1e-9)
 
 
+@pytest.mark.parametrize(("of", "drawn"), [(NUMBER, numbers), (COUNT, counts), (TIME, times)])
+def test_a_gap_does_not_tell_of_a_group_that_is_withheld(of: Study, drawn: Callable[[int, int], Patients]) -> None:
+    """200 women and 97 men, and of three nobody knows it: with the women's figure, the gap would give the men's."""
+    one = drawn(300, 3)
+    one.columns["sex"][:] = np.repeat([0.0, 1.0, np.nan], [200, 97, 3])
+    found = worth.judged(of, one.sums(of), {})
+    assert found["groups"]["sex"]["male"]["note"] == worth.FOLLOWS and found["groups"]["sex"]["female"]["figures"]
+    gaps = {gap["name"]: gap["value"] for gap in found["gaps"] if gap["feature"] == "sex"}
+    assert gaps and {gaps[name] for name in worth.GAPS[of.contract.label.type]} == {None}
+
+
+def test_where_the_number_of_events_is_hidden_it_does_not_follow_from_how_many_are_expected() -> None:
+    """O / E and its interval, and (O - E) / V and its own, are each two equations for O and E."""
+    one = times(300, 3)
+    one.columns["sex"][:] = np.arange(300) % 3 == 0
+    female = np.flatnonzero(one.columns["sex"] == 0)
+    had = np.ones(300, dtype=bool)
+    had[one.columns["sex"] == 1] = survival.events(one.label)[one.columns["sex"] == 1]
+    for lived, hides in ((5, True), (20, False)):
+        had[female[:lived]] = False
+        total = Patients(one.score, survival.joined(survival.times(one.label), had), one.columns).sums(TIME)
+        found = worth.judged(TIME, total, {})
+        mine = found["groups"]["sex"]["female"]
+        gaps = {gap["name"]: gap for gap in found["gaps"] if gap["feature"] == "sex"}
+        assert (mine["positives"] is None, mine["figures"]["concordance"]["value"] is None) == (hides, False)
+        for told_ in (mine["figures"]["observed_to_expected"], gaps["calibration_in_the_large"]):
+            assert (told_["value"] is None, told_["low"] is None) == (hides, hides)
+
+
 @pytest.mark.parametrize(("of", "drawn", "few"), [
     (NUMBER, numbers, "fewer than ten patients"), (COUNT, counts, "fewer than ten patients"),
     (TIME, times, "fewer than ten with the event"),
