@@ -13,6 +13,7 @@ from consilium.core.tensors import from_safetensors
 from consilium.exported import Exported
 from consilium.training.onnx import runtime
 from e2e.coordinator import PASSWORD
+from e2e.federation import POLICY as USUAL
 from e2e.federation import Federation, study
 from e2e.processes import until
 
@@ -22,6 +23,8 @@ GIVEN = [
     pytest.param("onnx", VECTORS / "sklearn" / "sums.onnx", {"inputs": {"X": ["x", "y"]}}, id="onnx"),
 ]
 """What plain XGBoost and scikit-learn trained. Both go the same way; of ONNX, hospitals run a graph besides."""
+POLICY = USUAL + "models: [logistic, xgboost, onnx]\n"
+"""Who lets a graph run that was made elsewhere says so."""
 HOSPITALS = ("east", "north", "south", "west")
 SECURE: dict[str, Any] = {"privacy": {"recipe": "secure_sum"}, "quorum": 3}
 
@@ -31,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     made = Federation(tmp_path_factory.mktemp("secure"))
     try:
         for name in HOSPITALS:
-            made.add(name)
+            made.add(name, policy=POLICY)
         yield made
     finally:
         made.close()

@@ -107,8 +107,9 @@ class Policy(Part):
     policy: Literal[1] = Field(description="version of this format")
     purposes: tuple[Purpose, ...] = Field(("research", "quality"), description="purposes that are allowed")
     models: tuple[Slug, ...] = Field(
-        ("linear", "logistic", "poisson", "cox", "torch", "xgboost", "onnx"),
-        description="kinds of models that are allowed",
+        ("linear", "logistic", "poisson", "cox", "torch", "xgboost"),
+        description="kinds of models that are allowed; onnx, a graph that was made elsewhere and runs confined, "
+        "is named by who allows it",
     )
     strategies: tuple[Slug, ...] = Field(STRATEGIES, description="strategies that are allowed")
     min_patients: int = Field(20, ge=1, description="fewest training patients, counted here")
@@ -221,7 +222,8 @@ TEMPLATE = """\
 # What may be done with this hospital's data at all. Owned by the hospital; read anew before every round.
 policy: 1
 purposes: [research, quality]       # research | quality | public-health | education
-models: [linear, logistic, poisson, cox, torch, xgboost, onnx]
+models: [linear, logistic, poisson, cox, torch, xgboost]  # onnx, a graph that was made elsewhere and runs confined
+                                    # here, is not among them: who allows it names it
 strategies: [fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qfedavg, afl, scaffold,
              feddyn, fedper, fedrep, fedbn, ditto, ifca, fedbuff, median, trimmed-mean, krum,
              geometric-median]      # newton, newton-path and webdisco, exact regressions, are not among them: of

@@ -1,6 +1,7 @@
 """Tree ensembles of ONNX graphs: that every way down a tree ends. A runtime follows one that goes in a circle for ever.
 
-https://onnx.ai/onnx/operators/onnx_aionnxml_TreeEnsembleClassifier.html; of version 5 of the operators TreeEnsemble.
+https://onnx.ai/onnx/operators/onnx_aionnxml_TreeEnsembleClassifier.html. The operator TreeEnsemble, of version 5, is
+not known here: its lists have other bounds, at which the runtime does not look, and skl2onnx does not write it.
 """
 
 from typing import Any
@@ -10,15 +11,22 @@ import numpy.typing as npt
 
 Places = npt.NDArray[np.int64]
 LEAF = -1
+MOST = 2_000_000
+"""Nodes of all trees of a graph."""
 DEEPEST = 1000
 """A tree that is deeper is refused: no one's is, and to look through it takes time, too."""
+
+
+def nodes(node: Any) -> int:
+    """How many nodes the trees of a node have."""
+    return max((len(one.ints) for one in node.attribute if one.name.startswith("nodes_")), default=0)
 
 
 def ends(node: Any) -> bool:
     """Whether every way down the trees of a node ends; False, too, where its lists do not fit together."""
     told = {attribute.name: attribute for attribute in node.attribute}
     try:
-        sides = _indexed(told) if node.op_type == "TreeEnsemble" else _named(told)
+        sides = _named(told)
     except (KeyError, ValueError, IndexError):
         return False
     done = np.all([side == LEAF for side in sides], axis=0)
@@ -43,17 +51,4 @@ def _named(told: dict[str, Any]) -> tuple[Places, Places]:
     for name in ("nodes_truenodeids", "nodes_falsenodeids"):
         children = zip(modes, trees, told[name].ints, strict=True)
         sides.append(np.array([LEAF if mode == "LEAF" else place[tree, child] for mode, tree, child in children]))
-    return sides[0], sides[1]
-
-
-def _indexed(told: dict[str, Any]) -> tuple[Places, Places]:
-    """The same of nodes that are named by their place, and leaves apart from them."""
-    sides = []
-    for name in ("true", "false"):
-        children, leaf = (np.array(told[f"nodes_{name}{what}"].ints, dtype=np.int64) for what in ("nodeids", "leafs"))
-        if children.shape != leaf.shape or np.any(children < 0) or np.any(children[leaf == 0] >= children.size):
-            raise ValueError("a node has no place")
-        sides.append(np.where(leaf != 0, LEAF, children))
-    if sides[0].shape != sides[1].shape:
-        raise ValueError("a node has one side")
     return sides[0], sides[1]

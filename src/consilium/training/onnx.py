@@ -55,7 +55,7 @@ class Graph(Judged):
             columns[feature.id] = np.rint(values) if feature.id in whole else values
         if (image := contract.image) is not None:
             values = rows[image.id].reshape(-1, image.size)
-            columns[image.id] = np.rint(values) if whole.intersection(image.names) else values
+            columns[image.id] = values
         x = encode.encode(contract, columns)
         try:
             session, ports = _loaded(study, data)

@@ -34,7 +34,9 @@ class Options(BaseModel):
 
     inputs: dict[str, tuple[str, ...]] = Field({}, description="input of the graph: its columns, in order")
     output: str | None = Field(None, description="the output that predicts; none given: the only one that can")
-    positive: int | str | None = Field(None, description="the class that is the label's 1; none given: the class 1")
+    positive: int | str | None = Field(
+        None, description="the class that is the label's 1, or the column of two, where no class is told"
+    )
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,16 @@ class Port:
 
 @dataclass(frozen=True)
 class Output:
-    """Where a prediction is found: in the column `place` of two, under the key `key` of a ZipMap, or alone."""
+    """Where a prediction is found: in the column `place` of two, under the key `key` of a ZipMap, or alone.
+
+    Args:    place: None: it is not known which of two.   second: whether the label's 1 is the second class, of which a
+             column speaks that is alone.
+    """
 
     name: str
-    place: int = 1
+    place: int | None = None
     key: int | str = 1
+    second: bool = True
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,17 @@ class Ports:
         else:
             values = np.asarray(found)
             if values.ndim == 2 and values.shape[1] == 2 and label == "binary":
+                if self.output.place is None:
+                    raise Invalid(
+                        "the graph gives two columns, and does not tell its classes",
+                        "write `model: {options: {positive: 0}}` or 1: the column of the label's 1",
+                    )
                 values = values[:, self.output.place]
+            elif not self.output.second:
+                raise Invalid(
+                    "the graph gives one column, which speaks of its second class, and the label's 1 is another one",
+                    "export it with a column for each class, or leave `positive` out",
+                )
         if values.shape not in {(n,), (n, 1)} or values.dtype.kind != "f":
             raise Invalid(f"the graph gives {values.shape} and not one number per patient", "export it anew")
         values = values.reshape(n).astype(np.float64)
@@ -166,7 +183,18 @@ def _port(contract: Contract, value: Any, columns: tuple[str, ...] | None) -> Po
             f"the graph's input {name} takes whole numbers, which cannot say that {missing[0]} is missing",
             "export it with floating-point inputs, or write `missing: forbidden` in the contract",
         )
+    if kind in WHOLE and (parts := [one for one in given if one not in _whole(contract)]):
+        raise StudyInvalid(
+            f"the graph's input {name} takes whole numbers, and {parts[0]} may have a fraction",
+            "export it with floating-point inputs, or write `resolution: 1` in the contract",
+        )
     return Port(name, kind, shape, given)
+
+
+def _whole(contract: Contract) -> set[str]:
+    """Inputs that never have a fraction: categories, and numbers that every hospital rounds."""
+    rounded = {one.id for one in contract.features if one.resolution is not None and one.resolution.is_integer()}
+    return {name for name in named(contract) if "=" in name or name in rounded}
 
 
 def _usual(contract: Contract, name: str, possible: list[str]) -> tuple[str, ...] | None:
@@ -221,12 +249,12 @@ def _predicts(value: Any, binary: bool) -> bool:
     return not sides or (len(sides) == 1 and sides[0] in ((0, 1, 2) if binary else (0, 1)))
 
 
-def _positive(known: list[list[int | str]], positive: int | str | None) -> tuple[int, int | str]:
-    """The column of the label's 1 among two, and its key in a ZipMap: a swapped order is no trap where it is told."""
+def _positive(known: list[list[int | str]], positive: int | str | None) -> tuple[int | None, int | str, bool]:
+    """The rest of an `Output`: a swapped order is no trap where it is told, and where it is not, nobody guesses."""
     wanted = 1 if positive is None else positive
     if not known:
         if wanted in (0, 1):
-            return int(wanted), wanted
+            return None if positive is None else int(wanted), wanted, wanted == 1
         raise StudyInvalid("the graph does not tell its classes", "write `positive: 0` or `positive: 1`: the column")
     if len(known) > 1 or len(known[0]) != 2 or wanted not in known[0]:
         told = "; ".join(", ".join(map(str, one)) for one in known)
@@ -234,4 +262,4 @@ def _positive(known: list[list[int | str]], positive: int | str | None) -> tuple
             f"the graph's classes are {told}, and it is not said which of two is the label's 1",
             "write `model: {options: {positive: CLASS}}`, of a model of two classes",
         )
-    return known[0].index(wanted), wanted
+    return known[0].index(wanted), wanted, known[0].index(wanted) == 1

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from consilium import plugins, yamlfile
 from consilium.core.errors import PolicyInvalid, Refused
-from consilium.core.study import EXACT, Study
+from consilium.core.study import EXACT, ONNX, Study
 from consilium.governance.policy import TEMPLATE, Policy
 from unit.governance.conftest import WHEEL, by_time, make
 
 TODAY = date(2030, 6, 1)
 OTHER = WHEEL.replace("ab", "cd")
+GRAPH = {"kind": "onnx", "start": "given"}
+JUDGED: dict[str, Any] = {"rounds": 0, "evaluation": {"test_fraction": 1}}
 FOREIGN = {"kind": "torch", "architecture": "mine", "wheel": WHEEL}
 
 
@@ -57,6 +59,8 @@ CASES: dict[str, tuple[dict[str, Any], Study, str]] = {
     "foreign code": ({}, make(model=FOREIGN), "code"),
     "foreign code, allowed": ({"code": {"allowed": True}}, make(model=FOREIGN), ""),
     "foreign code, allowed by digest": ({"code": {"allowed": True, "wheels": [WHEEL]}}, make(model=FOREIGN), ""),
+    "a graph that was made elsewhere": ({}, make(model=GRAPH, **JUDGED), "algorithm"),
+    "a graph that was made elsewhere, allowed": ({"models": ["onnx"]}, make(model=GRAPH, **JUDGED), ""),
     "other foreign code": ({"code": {"allowed": True, "wheels": [OTHER]}}, make(model=FOREIGN), "code"),
     "inputs are prepared": ({}, make(prepare={"numbers": "standardise"}), ""),
     "inputs are prepared where that is not allowed": (
@@ -99,7 +103,9 @@ def test_the_template_is_the_default_and_knows_every_built_in() -> None:
     built_in = {"consilium.strategies": Policy(policy=1).strategies, "consilium.trainers": Policy(policy=1).models}
     for group, allowed in built_in.items():
         own = {name for name, point in plugins.names(group).items() if point.value.startswith("consilium.")}
-        assert own - set(EXACT) == set(allowed), "a new built-in must stand in the policy, or every hospital refuses it"
+        assert own - {*EXACT, ONNX} == set(allowed), (
+            "a new built-in must stand in the policy, or every hospital refuses it"
+        )
 
 
 BAD: dict[str, tuple[str, str]] = {

@@ -31,7 +31,7 @@ pytest.importorskip("onnxruntime", reason="ONNX is an extra")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from consilium.onnxfile import to_onnx  # noqa: E402
-from consilium.training import graphs  # noqa: E402
+from consilium.training import forests, graphs  # noqa: E402
 from consilium.training.onnx import Graph, packed, runtime, unpacked  # noqa: E402
 
 AGE: dict[str, Any] = {"id": "age", "meaning": "age", "type": "number", "unit": "a", "range": [18, 100]}
@@ -278,6 +278,18 @@ def looped() -> Any:
     return sigmoid(nodes=nodes)
 
 
+def sided(number: int, size: int) -> Any:
+    return sigmoid(constants=[TensorProto(name="w", data_type=FLOAT, dims=[size] * number, float_data=[1.0])])
+
+
+def between(sides: list[Any]) -> Any:
+    """A word on a value in between, in a list of such."""
+    model = sigmoid()
+    shape = helper.make_tensor_type_proto(FLOAT, sides)
+    model.graph.value_info.append(helper.make_value_info("z", helper.make_sequence_type_proto(shape)))
+    return model
+
+
 def brought() -> Any:
     """An operator that the file brings with it, under a name of the standard."""
     model = sigmoid()
@@ -287,7 +299,7 @@ def brought() -> Any:
 
 def trees(lists: dict[str, Any], version: int = 2) -> Any:
     """Trees over age alone."""
-    kind, more = ("TreeEnsembleRegressor", {}) if version < 5 else ("TreeEnsemble", {"tree_roots": [0]})
+    kind, more = ("TreeEnsembleRegressor", {}) if version < 5 else ("TreeEnsemble", {"tree_roots": [1 << 40]})
     node = helper.make_node(kind, ["age"], ["z"], domain="ai.onnx.ml", **lists, **more, n_targets=1)
     model = sigmoid(nodes=[node, helper.make_node("Sigmoid", ["z"], ["p"])])
     model.opset_import[1].version = version
@@ -305,14 +317,13 @@ def named_trees(**change: Any) -> Any:
     return trees(lists)
 
 
-def placed_trees(**change: Any) -> Any:
-    """Two splits, three leaves, by lists of version 5."""
+def placed_trees() -> Any:
+    """Two splits, three leaves, by lists of version 5, and a root that is nowhere: a runtime would read on from it."""
     lists: dict[str, Any] = {
         "nodes_featureids": [0, 0], "nodes_splits": numpy_helper.from_array(np.array([50.0, 70.0], dtype=np.float32)),
         "nodes_modes": numpy_helper.from_array(np.array([0, 0], dtype=np.uint8)), "nodes_truenodeids": [0, 1],
         "nodes_trueleafs": [1, 1], "nodes_falsenodeids": [1, 2], "nodes_falseleafs": [0, 1],
         "leaf_targetids": [0, 0, 0], "leaf_weights": numpy_helper.from_array(np.array([-1, 0, 1], dtype=np.float32)),
-        **change,
     }  # fmt: skip
     return trees(lists, 5)
 
@@ -320,9 +331,8 @@ def placed_trees(**change: Any) -> Any:
 def test_trees_are_read() -> None:
     of = judged([WHOLE[0]])
     x = encode.encode(of.contract, {"age": np.array([20.0, 60.0, 90.0])})
-    for make, wanted in ((named_trees, [-1, 1, 1]), (placed_trees, [-1, 0, 1])):
-        found = Graph().predict(of, Graph().read(of, make().SerializeToString()), x)
-        np.testing.assert_allclose(found, 1 / (1 + np.exp(-np.array(wanted, dtype=np.float64))), atol=1e-6)
+    found = Graph().predict(of, Graph().read(of, named_trees().SerializeToString()), x)
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-np.array([-1.0, 1.0, 1.0]))), atol=1e-6)
 
 
 OWN = helper.make_node("Leak", ["age"], ["p"], domain="com.example")
@@ -339,10 +349,12 @@ HARM: dict[str, tuple[Any, str]] = {
     "a tree of nobody": (lambda: named_trees(nodes_truenodeids=[9, 0, 0]), "trees do not end"),
     "a node twice": (lambda: named_trees(nodes_nodeids=[0, 1, 1]), "trees do not end"),
     "half a tree": (lambda: named_trees(nodes_falsenodeids=[2, 0]), "trees do not end"),
-    "a placed tree in a circle": (
-        lambda: placed_trees(nodes_falsenodeids=[1, 0], nodes_falseleafs=[0, 0]), "trees do not end"
-    ),
-    "a placed tree of nobody": (lambda: placed_trees(nodes_falsenodeids=[7, 2]), "trees do not end"),
+    "trees of an operator that is not known": (placed_trees, "operator TreeEnsemble is not known here"),
+    "a constant of many dimensions": (lambda: sided(400, 1 << 62), "400 dimensions, more than 16"),
+    "a constant of long dimensions": (lambda: sided(16, 1 << 62), "of more than 1099511627776 values"),
+    "an input of many dimensions": (lambda: sigmoid(inputs={"age": (FLOAT, ["N", *[1 << 62] * 400])}), "401 dimens"),
+    "an input of long dimensions": (lambda: sigmoid(inputs={"age": (FLOAT, ["N", 1 << 62, 9])}), "of more than 1099"),
+    "a value in between of many dimensions": (lambda: between(["N"] * 6000), "6000 dimensions"),
     "dice": (lambda: sigmoid(nodes=[helper.make_node("Bernoulli", ["age"], ["p"])]), "by chance"),
     "a huge constant": (huge, "says that it has 1099511627776 values, and has 0"),
     "a huge constant of few bytes": (lambda: huge(raw_data=b"1234"), "1099511627776 values, and has 1"),
@@ -443,27 +455,75 @@ def test_a_graph_that_does_not_fit_the_contract_is_refused_in_words(name: str) -
     refused(make(), words, judged([WHOLE[0]], **options))
 
 
-def test_whole_numbers_cannot_be_missing_and_a_fraction_is_none() -> None:
+def rounded(**change: Any) -> Study:
+    told = judged([WHOLE[0]]).model_dump(mode="json", exclude_none=True)
+    contract = {**told["contract"], "version": 2, "features": [{**WHOLE[0], **change}]}
+    return Study.model_validate({**told, "contract": contract})
+
+
+def test_what_a_file_counts_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "MOST_NAMES", 3)
+    monkeypatch.setattr(forests, "MOST", 3)
+    inputs = {name: (FLOAT, ["N", 1]) for name in ("age", "b", "c", "d")}
+    refused(sigmoid(inputs=inputs), "4 inputs, more than 3")
+    refused(sigmoid(constants=[TensorProto(name=name) for name in inputs]), "4 constants, more than 3")
+    refused(sigmoid(outputs={f"p{at}": (FLOAT, ["N", 1]) for at in range(65)}), "65 outputs, more than 64")
+    Graph().read(judged([WHOLE[0]]), named_trees().SerializeToString())
+    refused(named_trees(nodes_nodeids=[0, 1, 2, 3]), "4 nodes, more than 3")
+
+
+def test_whole_numbers_cannot_be_missing_and_have_no_fraction() -> None:
+    """What is tried on made-up patients is what a hospital's have: who rounds is the contract, not the trial."""
     nodes = [helper.make_node("Cast", ["age"], ["x"], to=FLOAT), helper.make_node("Sigmoid", ["x"], ["p"])]
     model = sigmoid(nodes=nodes, inputs={"age": (WHOLE_64, ["N", 1])})
     refused(model, "cannot say that age is missing", judged([AGE]))
-    of = judged([WHOLE[0]])
+    for half in ({}, {"resolution": 0.5}):
+        refused(model, "takes whole numbers, and age may have a fraction", rounded(**half))
+    of = rounded(resolution=1)
     read = Graph().read(of, model.SerializeToString())
     assert Graph().predict(of, read, encode.encode(of.contract, {"age": np.array([63.0])}))[0] == pytest.approx(1.0)
     with pytest.raises(Invalid, match="whole numbers only"):
         Graph().predict(of, read, encode.encode(of.contract, {"age": np.array([63.5])}))
 
 
-def test_of_two_columns_without_classes_the_study_says_which() -> None:
-    softmax = [
+def softmax(shape: Any) -> Any:
+    nodes = [
         helper.make_node("Neg", ["age"], ["n"]), helper.make_node("Concat", ["n", "age"], ["both"], axis=1),
         helper.make_node("Softmax", ["both"], ["p"], axis=1),
     ]  # fmt: skip
-    data = sigmoid(nodes=softmax, outputs={"p": (FLOAT, ["N", 2])}).SerializeToString()
+    return sigmoid(nodes=nodes, outputs={"p": (FLOAT, shape)})
+
+
+@pytest.mark.parametrize("shape", [["N", 2], ["N", "M"]])
+def test_of_two_columns_without_classes_the_study_says_which(shape: Any) -> None:
+    """Whether there are two is seen of what the graph gives, and not of what it says."""
+    data = softmax(shape).SerializeToString()
     for place, most in ((1, 1.0), (0, 0.0)):
         of = judged([WHOLE[0]], positive=place)
         found = Graph().predict(of, Graph().read(of, data), encode.encode(of.contract, {"age": np.array([50.0])}))
         assert found[0] == pytest.approx(most, abs=1e-6)
+    refused(softmax(shape), "gives two columns, and does not tell its classes")
+
+
+def one_column(classes: list[int]) -> Any:
+    """A classifier, and of its two columns the second, alone."""
+    nodes = [
+        helper.make_node("LinearClassifier", ["age"], ["c", "s"], domain="ai.onnx.ml", coefficients=[-1.0, 1.0],
+                         intercepts=[50.0, -50.0], classlabels_ints=classes, post_transform="SOFTMAX"),
+        helper.make_node("ArrayFeatureExtractor", ["s", "at"], ["p"], domain="ai.onnx.ml"),
+    ]  # fmt: skip
+    return sigmoid(nodes=nodes, constants=[numpy_helper.from_array(np.array([1]), "at")])
+
+
+def test_a_column_that_is_alone_speaks_of_the_second_class() -> None:
+    """It is not turned round by `positive`, which would be no more than a wish."""
+    for model, classes in ((sigmoid(), {}), (one_column([0, 1]), {}), (one_column([3, 7]), {"positive": 7})):
+        Graph().read(judged([WHOLE[0]], **{"positive": 1, **classes}), model.SerializeToString())
+    words = "one column, which speaks of its second class"
+    refused(sigmoid(), words, judged([WHOLE[0]], positive=0))
+    refused(one_column([0, 1]), words, judged([WHOLE[0]], positive=0))
+    refused(one_column([3, 7]), words, judged([WHOLE[0]], positive=3))
+    refused(one_column([1, 0]), words)
 
 
 def test_it_is_run_in_a_child_that_is_confined(tmp_path: Path) -> None:
