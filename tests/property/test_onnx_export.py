@@ -157,3 +157,6 @@ def test_what_has_no_form_in_onnx_is_refused() -> None:
     trees = of.model_copy(update={"model": of.model.model_copy(update={"kind": "xgboost"})})
     with pytest.raises(Invalid, match="no ONNX form"):
         to_onnx(exported(trees, {}))
+    called = study([{**FORBIDDEN[0], "id": "prediction"}], {"kind": "logistic"})
+    with pytest.raises(Invalid, match="is called prediction, as the output"):
+        to_onnx(exported(called, regression(called, np.random.default_rng(1))))

@@ -1,5 +1,8 @@
 """A plan in plain words: what a data steward reads before deciding."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from consilium.core.contract import Contract, Feature, Image
 from consilium.core.study import GROUPED, ONNX, Plan, Study
 from consilium.core.threshold import threshold
@@ -402,11 +405,19 @@ def _left_out(contract: Contract) -> list[str]:
     return said
 
 
+def _plain(value: Any) -> str:
+    """Options as people read them: which columns fill an input, and which class is the label's 1."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{_line(name)} ({_plain(one)})" for name, one in value.items())
+    return ", ".join(map(_plain, value)) if isinstance(value, list | tuple) else _line(str(value))
+
+
 def _model(plan: Plan) -> str:
     model, strategy = plan.study.model, plan.study.strategy.name
     named = f"{model.kind} ({_line(model.architecture)})" if model.architecture else model.kind
     code = f", with foreign code from the wheel {model.wheel}" if model.wheel else ""
     code = ", by the graph of an ONNX file, which runs confined" if model.kind == ONNX else code
     if plan.study.judged_only:
-        return f"A model of kind {named} that was made elsewhere is judged{code}. Its digest is {model.initial}."
+        told = f" Its options: {_plain(model.options)}." if model.kind == ONNX and model.options else ""
+        return f"A model of kind {named} that was made elsewhere is judged{code}. Its digest is {model.initial}.{told}"
     return f"A model of kind {named} is trained by {strategy}{code}. {_START[model.start]}"

@@ -55,6 +55,11 @@ def to_onnx(model: Exported) -> bytes:
             "the model takes numbers that are harmonised by what each hospital keeps, and that is in no model's file",
             "take it as safetensors, and apply it with a hospital's `harmony`",
         )
+    if OUTPUT in [one.name for one in inputs(study.contract)]:
+        raise Invalid(
+            f"a feature of the contract is called {OUTPUT}, as the output of an ONNX file is",
+            "take the model as safetensors, or call the feature otherwise in the next study",
+        )
     columns, refused = encoded(nodes, study, model.learned)
     found = _predicted(nodes, study, model.model, columns, len(model.names))
     if refused is not None:

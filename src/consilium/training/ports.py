@@ -171,6 +171,8 @@ def _port(contract: Contract, value: Any, columns: tuple[str, ...] | None) -> Po
             f"the graph's input {name} takes {int(np.prod(shape))} values of a patient, and {said}",
             f"write `model: {{options: {{inputs: {{{name}: [first, second]}}}}}}`, in the order of its columns",
         )
+    if double := [one for one in given if given.count(one) > 1]:
+        raise StudyInvalid(f"the graph's input {name} is given {double[0]} twice", "name each of its columns once")
     possible = texts if kind == TEXT else known
     if strange := [one for one in given if one not in possible]:
         raise StudyInvalid(

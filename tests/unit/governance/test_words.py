@@ -159,7 +159,9 @@ def test_where_the_first_model_comes_from_is_said() -> None:
 def test_a_graph_that_was_made_elsewhere_is_named_and_so_is_where_it_runs() -> None:
     seed = make()
     change = {
-        "model": seed.model.model_copy(update={"kind": "onnx", "start": "given"}), "rounds": 0,
+        "model": seed.model.model_copy(update={"kind": "onnx", "start": "given", "options": {
+            "inputs": {"X": ["age", "sex=male"]}, "positive": "died\nand not a line of ours",
+        }}), "rounds": 0,
         "evaluation": seed.evaluation.model_copy(update={"test_fraction": 1}),
     }  # fmt: skip
     told = explain(Plan.of(seed.model_copy(update=change)))
@@ -167,6 +169,7 @@ def test_a_graph_that_was_made_elsewhere_is_named_and_so_is_where_it_runs() -> N
         "A model of kind onnx that was made elsewhere is judged, by the graph of an ONNX file, which runs confined"
         in told
     )
+    assert "Its options: inputs (X (age, sex=male)); positive (died and not a line of ours)." in told
 
 
 def test_an_exact_regression_says_that_counts_follow_from_what_is_summed() -> None:

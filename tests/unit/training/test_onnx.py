@@ -433,6 +433,9 @@ MISFITS: dict[str, tuple[Any, dict[str, Any], str]] = {
         lambda: sigmoid(), {"inputs": {"age": ["weight"]}}, "age cannot be filled with weight.*the contract has age",
     ),
     "too few columns": (lambda: sigmoid(nodes=SUM, inputs=THREE), {"inputs": {"X": ["age"]}}, "takes 3.*1 are named"),
+    "a column twice": (
+        lambda: sigmoid(nodes=SUM, inputs=THREE), {"inputs": {"X": ["age", "age", "age"]}}, "X is given age twice"
+    ),
     "an input that it has not": (lambda: sigmoid(), {"inputs": {"Y": ["age"]}}, "no input Y; it has age"),
     "one patient at a time": (lambda: sigmoid(inputs={"age": (FLOAT, [1, 1])}), {}, "does not take patients in any"),
     "open sides": (lambda: sigmoid(inputs={"age": (FLOAT, ["N", "a", "b"])}), {}, "has open sides"),
