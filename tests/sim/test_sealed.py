@@ -3,23 +3,25 @@
 import asyncio
 import os
 import tempfile
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from consilium.coordinator.conduct import Conduct
 from consilium.core import run as runs
 from consilium.core import state as chain
-from consilium.core.ids import Digest
+from consilium.core.ids import Digest, SiteId
 from consilium.core.round import Phase
 from consilium.governance import audit as log
 from consilium.store.database import Transaction
-from consilium.store.schema import audit, effects, results
-from consilium.wire.messages import Blob, Task
+from consilium.store.schema import audit, effects, results, sites
+from consilium.wire.messages import Blob, Refusal, Task
 from sim.sealing import Sealing
 from sim.test_faults import chosen
 from sim.world import ROUNDS, RUN, SEALED, Operation, World
@@ -104,6 +106,73 @@ def test_who_sends_false_shares_is_named_and_the_others_open_the_sum(monkeypatch
     monkeypatch.setattr(Conduct, "performed", performed)
     assert played([]) == (4, 4, 4)
     assert [one for one in named if one] == [["south"]] * (ROUNDS + 1)
+
+
+class Remembering(World):
+    """Each site was in sums at these models over `before`: it masks in no sum over others. Some may be away."""
+
+    before: frozenset[str] = frozenset(SEALED)
+    away: frozenset[str] = frozenset()
+
+    def do_poll(self, name: str) -> None:
+        if name not in self.away:
+            super().do_poll(name)
+
+    def do_work(self, name: str) -> None:
+        site = self.sites[SiteId(name)]
+        task = site.task
+        if task is not None and task.phase == "MASK" and set(task.roster) != self.before:
+            site.task, about = None, {one: getattr(task, one) for one in ("study", "plan", "run", "round", "attempt")}
+            site.outbox.append(site.seal(Refusal(**about, reason="difference", text="")))
+        else:
+            super().do_work(name)
+
+    async def hours(self) -> None:
+        """Everybody who is here does what there is to do, while the time of some deadlines passes."""
+        here = sorted(set(self.sites) - self.away)
+        for _ in range(8):
+            self.look(lambda tx: tx.do(update(sites).where(sites.c.site.in_(here)).values(last_seen=self.now)))
+            for name in here:
+                self.look(partial(self._beat, name=name))
+            await self.calm_once()
+            self.now += 200
+
+    def _beat(self, tx: Transaction, name: str) -> None:
+        conduct = Conduct.load(tx, self.identity, RUN, datetime.fromtimestamp(self.now, UTC))
+        if conduct.fold.status is runs.Status.PAUSED:
+            conduct.returned(SiteId(name))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("before", [SEALED, ("elsewhere",)])
+@pytest.mark.parametrize("who", ["east", "west"])
+def test_a_sum_that_is_refused_over_some_is_opened_over_others(
+    tmp_path: Path, who: str, before: tuple[str, ...]
+) -> None:
+    """The refusal of three does not stand against the four, in whose sums they were; theirs does, if they refuse."""
+    world = Remembering(tmp_path, "secure_sum")
+    world.before = frozenset(before)
+
+    async def play() -> tuple[runs.Run, runs.Run]:
+        while not world.fold().cohort:
+            await world.calm_once()
+        world.away = frozenset({who})
+        await world.hours()
+        alone, world.away = world.fold(), frozenset()
+        await world.hours()
+        return alone, world.fold()
+
+    try:
+        alone, all_ = asyncio.run(play())
+    finally:
+        world.close()
+    assert (alone.status, alone.number, alone.attempt) == (runs.Status.PAUSED, 1, 1), (
+        "those who refused are not asked again"
+    )
+    if before == SEALED:
+        assert all_.took_part and set(all_.took_part.values()) == {SEALED}, all_.reason
+    else:
+        assert (all_.status, all_.number, all_.attempt) == (runs.Status.PAUSED, 1, 2)
 
 
 @pytest.mark.parametrize("part", range(2))

@@ -43,10 +43,12 @@ _DECIDED = Hot(_ADMITTED.where(sites.c.site.in_(select(decisions.c.site).where(_
 _LAST_AT = Hot(select(events.c.at).where(events.c.run == bindparam("run")).order_by(events.c.seq.desc()).limit(1))
 _NEWEST = select(func.max(decisions.c.id)).where(decisions.c.site == refusals.c.site, _STUDY).scalar_subquery()
 _REFUSING = Hot(
-    select(refusals.c.site).where(
+    select(refusals.c.site, refusals.c.among).where(
         refusals.c.run == bindparam("run"), refusals.c.round == bindparam("round"), refusals.c.decision == _NEWEST
     )
 )
+OF_SET = frozenset({"difference", "rosters", "quorum"})
+"""Reasons that are about over whom a sum would be: with other sites, those who refused it may take part."""
 _SEEN = Hot(select(sites.c.site, sites.c.last_seen))
 
 
@@ -183,10 +185,7 @@ class Conduct:
     def _open_among_cohort(self, number: int, kind: machine.Kind) -> None:
         """Open a secure sum among those that hold keys; if they are too few, those that go on agree on keys anew."""
         quorum, least = steps.needed(self.tx, self.run, self.plan, self.fold.cohort)
-        refusing = self._refusing(number)
-        willing = [site for site in self._may() if site not in refusing]
-        present = [site for site in self._present() if site in willing]
-        roster = present if len(present) >= quorum else willing
+        refusing, roster = self._refusing(number), self._chosen(number, quorum)
         if len(roster) >= quorum:
             self._open(number, kind, roster, quorum, least)
         elif len(set(self.approving()) - refusing) >= self.fold.quorum:
@@ -194,6 +193,27 @@ class Conduct:
             self.open_next()
         else:
             self.take(runs.Lacking(len(roster)))
+
+    def _chosen(self, number: int, quorum: int) -> list[SiteId]:
+        """Whom to ask in a sum among those that hold keys: those present, or all if these are too few.
+
+        Fewer than the quorum where those present refuse a sum over themselves: it waits for one more.
+        """
+        may = self._may()
+        present = [site for site in self._present() if site in may]
+        chosen, waits = self._going(number, present)
+        if len(chosen) >= quorum or waits:
+            return chosen
+        return self._going(number, may)[0]
+
+    def _going(self, number: int, sites: list[SiteId]) -> tuple[list[SiteId], bool]:
+        """Those of the sites who have not refused round `number`, nor a sum over those; and whether some did that."""
+        refused = self._refused(number)
+        going = [site for site in sites if None not in refused.get(site, ())]
+        whole = len(going)
+        while against := {site for site in going if frozenset(going) in refused.get(site, ())}:
+            going = [site for site in going if site not in against]
+        return going, len(going) < whole
 
     def _ask(self, effect: machine.Ask) -> None:
         (number, attempt), phase = self.fold.current, effect.phase.value
@@ -300,6 +320,8 @@ class Conduct:
             refusing = set() if came else self._refusing(round_.number)
             willing, all_ = set(self._may()) - refusing, set(self.approving()) - refusing
             new = round_.quorum <= len(willing) and not round_.roster.issuperset(willing)
+            if self._apart(round_.number):
+                new = self._anew(round_, round_.roster if came else round_.began)
             parted = len(willing) < round_.quorum and bool(self.fold.cohort) and self.fold.quorum <= len(all_)
             may = round_.phase not in machine.ASKED_OF_COORDINATOR and not round_.opening
             if self.fold.status is runs.Status.PAUSED and may and (new or parted):
@@ -314,6 +336,16 @@ class Conduct:
             willing = set(self._may()) - self._refusing(round_.number)
             if site in willing:
                 self.refresh(site)
+        elif round_ is not None and self.fold.status is runs.Status.PAUSED and not round_.closed:
+            may = round_.phase not in machine.ASKED_OF_COORDINATOR and not round_.opening
+            missed = site not in round_.among and self._apart(round_.number)
+            if may and missed and self._anew(round_, round_.among):
+                self.take(machine.Cancelled(f"round {round_.number} is opened again, with {site}"))
+
+    def _anew(self, round_: machine.Round, known: machine.Roster) -> bool:
+        """Whether enough go on of whom not all are among the `known` ones."""
+        chosen = self._chosen(round_.number, round_.quorum)
+        return round_.quorum <= len(chosen) and not known.issuperset(chosen)
 
     def _may(self) -> list[SiteId]:
         """Approving sites that may be asked: once keys are agreed, those that hold them."""
@@ -321,7 +353,26 @@ class Conduct:
 
     def _refusing(self, number: int) -> set[SiteId]:
         """Sites that refused round `number` and have decided nothing since."""
-        return {row.site for row in self.tx.rows(_REFUSING, run=self.run, round=number, study=self.study)}
+        return set(self._refused(number))
+
+    def _refused(self, number: int) -> dict[SiteId, set[machine.Roster | None]]:
+        """What these refused: sums over these sites, or the round whoever is in it (None)."""
+        found: dict[SiteId, set[machine.Roster | None]] = {}
+        for row in self.tx.rows(_REFUSING, run=self.run, round=number, study=self.study):
+            of = None if row.among is None else frozenset(map(SiteId, json.loads(row.among)))
+            found.setdefault(SiteId(row.site), set()).add(of)
+        return found
+
+    def _apart(self, number: int) -> bool:
+        """Whether sites refused round `number` for over whom its sum would be."""
+        return any(of - {None} for of in self._refused(number).values())
+
+    def among(self, reason: str) -> str | None:
+        """Over whom a sum was refused for a reason, as it is kept; None: the reason is not about that."""
+        round_ = self.fold.round
+        if reason not in OF_SET or round_ is None or round_.closed or not self.fold.cohort:
+            return None
+        return json.dumps(sorted(round_.among))
 
     def _begun(self) -> bool:
         return self.tx.scalar(select(results.c.round).where(results.c.run == self.run)) is not None

@@ -220,19 +220,22 @@ class Ingest:
         if tx.scalar(select(studies.c.plan).where(studies.c.study == refusal.study)) is None:
             raise NotFound(f"there is no study {refusal.study}", "check the name")
         about = {"site": site, "study": refusal.study, "run": refusal.run, "round": refusal.round}
-        known = tx.row(select(refusals).filter_by(**about, reason=refusal.reason))
+        conduct = None if refusal.run is None else Conduct.load(tx, self.identity, RunId(refusal.run), now)
+        open_ = conduct is not None and conduct.study == refusal.study and conduct.fold.current == (
+            refusal.round, refusal.attempt or conduct.fold.current[1]
+        )  # fmt: skip
+        among = conduct.among(refusal.reason) if conduct is not None and open_ else None
+        same = {**about, "reason": refusal.reason, "among": among}
+        known = tx.row(select(refusals).filter_by(**same))
         newest = select(func.max(decisions.c.id)).where(decisions.c.site == site, decisions.c.study == refusal.study)
         if known is None:
-            row = {**about, "reason": refusal.reason, "text": refusal.text, "decision": tx.scalar(newest)}
+            row = {**same, "text": refusal.text, "decision": tx.scalar(newest)}
             tx.do(insert(refusals).values(**row, at=now))
             record(tx, "refusal", {**about, "reason": refusal.reason}, now)
-        if refusal.run is None:
+        if conduct is None:
             return []
-        conduct = Conduct.load(tx, self.identity, RunId(refusal.run), now)
-        of = (refusal.round, refusal.attempt or conduct.fold.current[1])
-        if of == conduct.fold.current and conduct.study == refusal.study:
-            stands = update(refusals).filter_by(**about, reason=refusal.reason)
-            tx.do(stands.values(decision=tx.scalar(newest)))
+        if open_:
+            tx.do(update(refusals).filter_by(**same).values(decision=tx.scalar(newest)))
             conduct.withdraw(site, refusal.reason)
         return [conduct]
 

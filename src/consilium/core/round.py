@@ -129,7 +129,7 @@ class Round:
     """One round. `answers[phase][site]` only grows; `roster` only shrinks; `at` is the index of the open phase.
 
     `quorum` sites take part at least; `least` of them open a sum. With `enough` answers SUBMIT closes before its
-    deadline, whoever else is asked; 0: it waits for all.
+    deadline, whoever else is asked; 0: it waits for all. `began` is the roster as it was opened.
     """
 
     number: int
@@ -143,6 +143,7 @@ class Round:
     overdue: bool = False
     closed: bool = False
     enough: int = 0
+    began: Roster = frozenset()
 
     @property
     def phase(self) -> Phase | None:
@@ -155,6 +156,11 @@ class Round:
             return frozenset({COORDINATOR})
         at = self.phases.index(phase)
         return self.roster & self.answered(self.phases[at - 1]).keys() if at else self.roster
+
+    @property
+    def among(self) -> Roster:
+        """Of which sites the open phase is, whoever left since."""
+        return frozenset(self.answered(self.phases[self.at - 1])) if self.at else self.began
 
     def answered(self, phase: Phase) -> Mapping[SiteId, Digest]:
         """The answers of `phase` so far."""
@@ -190,7 +196,7 @@ def begin(
         raise Invalid(f"{len(roster)} sites cannot meet a quorum of {quorum}", "wait for more sites to approve")
     if enough and enough < quorum:
         raise Invalid(f"{enough} answers are no quorum of {quorum}", "raise `enough`, or lower `quorum`")
-    fresh = Round(number, kind, phases, roster, quorum, least, enough=enough)
+    fresh = Round(number, kind, phases, roster, quorum, least, enough=enough, began=roster)
     return fresh, [Ask(phases[0], fresh.asked(phases[0]))]
 
 

@@ -98,6 +98,7 @@ refusals = Table(
     Column("run", String(70)),
     Column("round", Integer),
     Column("reason", String(63), nullable=False),
+    Column("among", Text),  # of sums over which sites, where it is about these: another set is another question
     Column("text", Text, nullable=False),
     Column("decision", Integer),  # id of the site's newest decision then: a later one puts the refusal behind
     Column("at", DateTime(timezone=True), nullable=False),

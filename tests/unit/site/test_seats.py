@@ -321,7 +321,10 @@ def test_what_was_made_too_late_and_never_left_was_not_shown(relay: Relay) -> No
     assert relay.ask(plan, 1, "MASK") == everybody("difference")
 
 
-@pytest.mark.parametrize("became", ["late", "withdrawn", "refused"])
+@pytest.mark.parametrize(
+    "became",
+    ["late", pytest.param("withdrawn", marks=pytest.mark.long), pytest.param("refused", marks=pytest.mark.long)],
+)
 def test_what_may_have_left_is_neither_shown_nor_hidden(relay: Relay, became: str) -> None:
     """Some of it may have: west says neither, and takes part in no sum at this model, with whomever."""
     plan = begun(relay)
