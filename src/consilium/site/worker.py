@@ -10,7 +10,7 @@ from threading import Event
 
 from consilium.core.errors import ConsiliumError, Unauthenticated, Unavailable
 from consilium.core.ids import SiteId
-from consilium.core.study import Plan
+from consilium.core.study import BUFFERED, Plan
 from consilium.privacy.recipe import protect
 from consilium.site import extracts, told
 from consilium.site.child import Died
@@ -152,14 +152,19 @@ class Worker:
         )  # fmt: skip
         envelope = seal(Answer.TYPE, answer.encode(), self.identity)
         about = {"study": task.study, "run": task.run, "round": task.round}
+        buffered = plan.study.strategy.name in BUFFERED  # then the answer may be of the model of an earlier round
+        stale = buffered and task.round > plan.study.prepares + 1
         with self.journal.write() as tx:
             now_todo = tx.row("SELECT status FROM tasks WHERE seq = ?", row["seq"])
             self.updates.keep(tx, task, made, part.recipe)
             if now_todo is not None and now_todo["status"] == "todo":
                 blob = {"digest": part.digest, "size": part.size, "path": str(part.path)}
                 tx.hold(part.path)
-                told.keep(tx, task, alone, tx.send("answer", envelope, about, datetime.now(UTC), blob))
+                answer_ = tx.send("answer", envelope, about, datetime.now(UTC), blob)
+                told.keep(tx, task, alone, None if stale else answer_)
                 tx.do("UPDATE tasks SET status = 'done' WHERE seq = ?", row["seq"])
+            elif buffered:  # it may be the answer to a later round
+                told.keep(tx, task, alone)
         self.veto.outgoing.set()
 
     def _clean(self) -> None:

@@ -321,6 +321,27 @@ def test_what_was_made_too_late_and_never_left_was_not_shown(relay: Relay) -> No
     assert relay.ask(plan, 1, "MASK") == everybody("difference")
 
 
+def test_an_update_that_is_the_answer_to_a_later_round_is_of_the_model_before(relay: Relay) -> None:
+    """Under `fedbuff` what comes too late is sent in the next round: west's part at that model stays unseen."""
+    plan = begun(relay)
+    strategy = {"name": "fedbuff", "options": {"enough": 3}}
+    open_ = relay.approved(secure("open", rounds=3, privacy={"recipe": "plain"}, strategy=strategy))
+    relay.submitted(open_, 1, FOUR[:3])
+    west = relay["west"]
+    made = west.worker.updates.of
+
+    def slowly(*given: Any) -> Any:
+        relay.closed(open_, 1, FOUR[:3], to=("west",))
+        return made(*given)
+
+    with mock.patch.object(west.worker.updates, "of", slowly):
+        assert relay.ask(open_, 1, "SUBMIT", ("west",), cohort=()) == {"west": "over"}
+    assert (west.count("openings"), west.count("shown")) == (1, 0), "it will leave"
+    assert relay.ask(plan, 1, "READY", ("north", "west")) == {"north": "done", "west": "difference"}
+    assert relay.ask(open_, 2, "SUBMIT", ("west",), cohort=()) == {"west": "done"}
+    assert (west.count("openings"), west.count("shown")) == (2, 0)
+
+
 @pytest.mark.parametrize(
     "became",
     ["late", pytest.param("withdrawn", marks=pytest.mark.long), pytest.param("refused", marks=pytest.mark.long)],
