@@ -180,12 +180,16 @@ class Federation:
     def approved(self, wanted: Study) -> Plan:
         """Submit a study, and let every hospital approve it; each approval has reached the coordinator."""
         plan = self.submit(wanted)
+        self.approve(plan)
+        return plan
+
+    def approve(self, plan: Plan) -> None:
+        """Let every hospital approve a study that was submitted; each approval has reached the coordinator."""
         for hospital in self.hospitals.values():
             hospital.approve(plan)
         name = plan.study.name
         arrived = f"SELECT count(DISTINCT site) FROM decisions WHERE study = '{name}'"
         until(lambda: self.rows(arrived)[0][0] == len(self.hospitals), f"every approval of {name} arrived")
-        return plan
 
     def start(self, plan: Plan) -> str:
         """Start a run; its name."""

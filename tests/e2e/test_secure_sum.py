@@ -84,8 +84,7 @@ def test_a_model_that_was_trained_elsewhere_is_judged_at_every_hospital(
     here = api.Federation.login(made.coordinator.url, "olga", PASSWORD, ca=made.coordinator.ca)
     plan = here.submit(asked, model=file).plan
     assert plan is not None
-    for hospital in made.hospitals.values():
-        hospital.approve(plan)
+    made.approve(plan)
     view = made.until(made.start(plan), "finished")
     (entry,) = view["participation"]
     assert (entry["kind"], entry["round"], entry["took_part"]) == ("EVALUATE", 1, list(HOSPITALS))

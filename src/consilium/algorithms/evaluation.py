@@ -148,7 +148,9 @@ BESIDE = ("expected", "variance")
 def _range(of: Label, name: str) -> tuple[Bound, Bound]:
     """The least and the most that one patient adds to a sum."""
     if of.type == "binary":
-        far = -float(np.log(calibration.LEAST_CHANCE))
+        far = -float(
+            np.log1p(-(1 - calibration.LEAST_CHANCE))
+        )  # a little more than of LEAST_CHANCE: 1 has fewer digits
         if name == "moments":
             return -1.0, 1.0
         if name.startswith("evidence"):
