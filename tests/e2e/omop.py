@@ -80,20 +80,20 @@ SCHEMA = {
     "condition_era_end_date",
     "drug_era": "drug_era_id, person_id, drug_concept_id, drug_era_start_date, drug_era_end_date",
     "measurement": "measurement_id, person_id, measurement_concept_id, measurement_date, measurement_datetime, "
-    "value_as_number, value_as_concept_id, unit_concept_id",
+    "value_as_number, value_as_concept_id, unit_concept_id, operator_concept_id",
     "visit_occurrence": "visit_occurrence_id, person_id, visit_concept_id, visit_start_date, visit_end_date",
 }
 """Columns that are read, of the tables that the small databases have."""
 
 
 def small(path: Path, rows: dict[str, list[tuple[Any, ...]]], more: Mapping[str, str] = MappingProxyType({})) -> Path:
-    """Write a DuckDB file of these rows, in the order of the columns in SCHEMA and `more`."""
+    """Write a DuckDB file of these rows, in the order of the columns in SCHEMA and `more`; short ones end in NULL."""
     with duckdb.connect(str(path)) as database:
         for table, names in {**SCHEMA, **more}.items():
             kinds = types(names.split(", "))
             database.execute(f"CREATE TABLE {table} ({', '.join(f'{name} {kind}' for name, kind in kinds.items())})")
             if table in rows:
                 with path.with_suffix(".csv").open("w", newline="") as file:
-                    csv.writer(file).writerows(rows[table])
+                    csv.writer(file).writerows((*row, *[None] * (len(kinds) - len(row))) for row in rows[table])
                 database.execute(f"COPY {table} FROM '{file.name}' (AUTO_DETECT false, DELIM ',', NULLSTR '')")
     return path

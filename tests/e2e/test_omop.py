@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -41,6 +42,7 @@ Place = dict[str, str]
 """`path` or `url` of a database."""
 DIABETES, TYPE_2, GESTATIONAL, ICD, METFORMIN, CREATININE, HIGH = 10, 11, 12, 13, 20, 30, 40
 MG, UMOL, HOUR = 8840, 8749, 8505
+LESS, MORE = 4171756, 4172704
 INDEX = "SELECT person_id, visit_start_date AS cohort_start_date FROM visit_occurrence WHERE visit_concept_id = 9201"
 SMALL: dict[str, list[tuple[Any, ...]]] = {
     "cdm_source": [("v5.4.1",)],
@@ -79,6 +81,8 @@ SMALL: dict[str, list[tuple[Any, ...]]] = {
         (2, 1, CREATININE, "2019-12-01", None, 0.5, 0, MG), (3, 2, CREATININE, "2020-01-01", None, None, HIGH, MG),
         (4, 3, CREATININE, "2020-02-01", None, 0.1, 0, MG), (5, 3, CREATININE, "2020-02-02", None, 0.2, 0, MG),
         (6, 3, CREATININE, "2020-02-03", None, 0.3, 0, MG), (7, 4, CREATININE, "2020-03-01", None, 1.5, 0, 0),
+        (10, 3, CREATININE, "2020-03-10", None, 0.2, 0, MG, LESS), (11, 3, CREATININE, "2020-03-11", None, 0.5, 0, MG),
+        (12, 4, CREATININE, "2020-04-05", None, 9.0, 0, MG, MORE), (13, 4, CREATININE, "2020-04-06", None, 3, 0, MG),
     ],
     "death": [(2, "2020-06-30", 0)],
 }  # fmt: skip
@@ -116,6 +120,11 @@ KNOWN: list[tuple[dict[str, Any], list[str | None]]] = [
     ({"family": "cohort", "window": [1, 365], "cohort": {"query":
       "SELECT person_id, death_date AS cohort_start_date FROM death"}}, ["0", "1", "0", "0"]),
 ]  # fmt: skip
+BOUNDED: dict[str, list[str | None]] = {
+    "first": [None, None, "<0.2", ">9.0"], "max": [None, None, "0.5", ">9.0"], "min": [None, None, "<0.2", "3.0"],
+    "mean": [None, None, "<0.2", ">9.0"], "last": [None, None, "0.5", "3.0"],
+}  # fmt: skip
+"""Creatinine in the month from the day after on, of which some values are only bounds."""
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +183,11 @@ def test_every_family_gives_the_known_answer(place: Place, folder: Path) -> None
             ], given
         else:
             assert texts == wanted, given
+
+
+def test_a_value_that_is_only_a_bound_has_its_sign_where_it_counts(place: Place, folder: Path) -> None:
+    found = read(place, {take: {**LAB, "window": [1, 30], "take": take} for take in BOUNDED}, folder)
+    assert {take: found.columns[take] for take in BOUNDED} == BOUNDED
 
 
 def drug(concept: int) -> str:
@@ -499,14 +513,18 @@ def test_the_compiled_query_of_coded_values_gives_on_postgresql_what_it_gives_on
         made.append(
             f"CREATE TABLE {table} (person_id INT, {table}_concept_id INT, {table}_date DATE,"
             f" {table}_datetime TIMESTAMP, value_as_number NUMERIC, value_as_concept_id INT, {text} VARCHAR(50),"
-            " unit_concept_id INT)"
+            f" unit_concept_id INT{', operator_concept_id INT' if table == 'measurement' else ''})"
         )
+        operator = ", NULL" if table == "measurement" else ""
         rows = ("2, 'x'", "99, 'x'", "0, 'ex-smoker'", "NULL, NULL")
         made += [
-            f"INSERT INTO {table} VALUES ({at}, 1, '2030-01-01', NULL, NULL, {row}, NULL)"
+            f"INSERT INTO {table} VALUES ({at}, 1, '2030-01-01', NULL, NULL, {row}, NULL{operator})"
             for at, row in enumerate(rows)
         ]
-    made.append("INSERT INTO measurement VALUES (9, 1, '2030-01-01', '2030-01-01 08:00:00', 20, 0, '20', NULL)")
+    made += [
+        f"INSERT INTO measurement VALUES (9, 1, '2030-01-01', '2030-01-01 08:00:00', 20, 0, '20', NULL, {operator})"
+        for operator in ("NULL", 0, 4172703, 4171756, 4171754, 4172704, 4171755, 4171757)
+    ]
     url = postgres()
     with psycopg.connect(url) as server, duckdb.connect() as plain:
         for statement in made:
@@ -519,8 +537,12 @@ def test_the_compiled_query_of_coded_values_gives_on_postgresql_what_it_gives_on
             tuple(map(_text, row)) for row in sorted(other.fetchall(), key=str)
         ]
         values = Counter((row[-2], row[-1]) for row in rows_)
-        assert values == {("SNOMED", "8517006"): 2, (None, "99"): 2, (None, "ex-smoker"): 2, (None, None): 3}
+        assert values == {("SNOMED", "8517006"): 2, (None, "99"): 2, (None, "ex-smoker"): 2, (None, None): 10}
+        signs = Counter(re.sub(r"20(\.0+)?$", "", row[4]) for row in rows_ if row[4] is not None)
+        assert signs == {"": 3, "<": 1, "<=": 1, ">": 1, ">=": 1, "?": 1}
 
 
 def _text(value: Any) -> str:
-    return f"{float(value):g}" if isinstance(value, int | float | Decimal) else str(value)
+    """As PostgreSQL writes a number: DuckDB gives it the places of its type."""
+    plain = f"{float(value):g}" if isinstance(value, int | float | Decimal) else str(value)
+    return re.sub(r"(?<=\d)\.0+$", "", plain)

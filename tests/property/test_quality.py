@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from consilium.core.study import Study
 from consilium.data.base import Table
 from consilium.data.contract import Column, Mapped
+from consilium.data.counts import shown_counts
 from consilium.data.findings import MIN_CELL, Count, hidden
-from consilium.data.quality import Fit, check, shown_counts
+from consilium.data.quality import Fit, check
 from consilium.data.traps import Looks
 
 counts = st.one_of(st.just(0), st.integers(1, 11), st.integers(10, 400))
@@ -131,16 +132,17 @@ def test_the_worst_verdict_stands() -> None:
 
 
 @settings(max_examples=80, deadline=None)
-@given(counts, counts, st.tuples(counts, counts), st.tuples(counts, counts), counts)
+@given(counts, counts, st.tuples(counts, counts), st.tuples(counts, counts, counts), counts)
 def test_no_finding_gives_a_small_count_away(
-    usable: int, missing: int, outside: tuple[int, int], words: tuple[int, int], inside: int
+    usable: int, missing: int, outside: tuple[int, int], words: tuple[int, int, int], inside: int
 ) -> None:
     """Each shown count is large, and so is what is left of the shown count that it is a part of, or nothing is left."""
     number = {"id": "n", "meaning": "n", "type": "number", "unit": "1", "range": [5, 90]}
     wanted = Study.model_validate({**STUDY, "contract": {**STUDY["contract"], "features": [number]}})  # type: ignore[dict-item]
     told = Column(
         usable=usable + inside, missing=missing, out_of_range=sum(outside), not_a_number=sum(words),
-        placeholders=Counter({"?": words[0]}), looks=Looks({"7": inside} if inside else {}, {"0": outside[0]}),
+        placeholders=Counter({"?": words[0]}), bounds=Counter({"<5": words[1]}),
+        looks=Looks({"7": inside} if inside else {}, {"0": outside[0]}),
     )  # fmt: skip
     rows = usable + inside + missing + sum(outside) + sum(words)
     label = Column(usable=rows)
@@ -148,7 +150,15 @@ def test_no_finding_gives_a_small_count_away(
         wanted, Mapped(Table({}, np.arange(rows) % 2.0, np.zeros(rows, bool)), rows, 0, 0, {"n": told}, label)
     )
     (fit,) = report.features
-    wholes = {"not-a-number": fit.not_a_number, "out-of-range": fit.out_of_range, "unit": fit.out_of_range}
+    parts = [one.count for one in fit.findings if one.kind in ("not-a-number", "bound")]
+    hiding = sum(isinstance(one, str) for one in parts)
+    assert isinstance(fit.not_a_number, str) or hiding != 1, "the one that is hidden follows"
+    wholes = {
+        "not-a-number": fit.not_a_number,
+        "bound": fit.not_a_number,
+        "out-of-range": fit.out_of_range,
+        "unit": fit.out_of_range,
+    }
     for finding in fit.findings:
         assert not isinstance(finding.count, int) or finding.count >= MIN_CELL or finding.count == 0
         assert not finding.blocks or finding.count == "hidden" or isinstance(finding.count, int), "a small one blocks"

@@ -9,6 +9,7 @@ from consilium.core.contract import Contract, Feature, Image, Label
 from consilium.core.errors import StudyInvalid
 from consilium.core.study import Study
 from consilium.core.timed import TIMED
+from consilium.data.bounds import EXACT, OPERATORS, STRANGE
 from consilium.data.records import SYSTEMS
 
 Json = dict[str, Any]
@@ -142,9 +143,9 @@ def view(contract: Contract) -> Json:
     paths = {
         "patient": "subject.getReferenceKey(Patient)", "system": f"{coding}.first().system",
         "code": f"{coding}.first().code", "taken": "effective.ofType(dateTime)",
-        "value": "value.ofType(Quantity).value", "unit": "value.ofType(Quantity).code",
+        "value": _QUANTITY, "unit": "value.ofType(Quantity).code",
     }  # fmt: skip
-    kinds = {"value": {"type": "decimal"}}
+    kinds = {"value": {"type": "string"}}
     if meant := _values(contract):
         paths |= _coded(_codings(_CONCEPT, meant))
     columns = [{"name": name, "path": path, **kinds.get(name, {})} for name, path in paths.items()]
@@ -156,6 +157,11 @@ def view(contract: Contract) -> Json:
 
 
 _CONCEPT = "value.ofType(CodeableConcept)"
+_QUANTITY = (
+    "iif(value.ofType(Quantity).value.exists(), "
+    "value.ofType(Quantity).comparator & value.ofType(Quantity).value.toString())"
+)
+"""A number as text, with the comparator of one that is only a bound: `<5`."""
 
 
 def _codings(of: str, codes: list[tuple[str, str]]) -> str:
@@ -188,16 +194,20 @@ def omop(contract: Contract) -> str:
             raise StudyInvalid(f"{system} is not known as a vocabulary of OMOP", f"known are {', '.join(vocabularies)}")
         pairs.append(f"({_doubled(vocabularies[system])}, {_doubled(code)})")
     wanted = ",\n  ".join(pairs)
+    signs = " ".join(f"WHEN {concept} THEN '{sign}'" for concept, sign in OPERATORS.items())
+    exact = " ".join(f"WHEN {concept} THEN ''" for concept in EXACT)
+    sign = f"CASE COALESCE(e.operator_concept_id, 0) {exact} {signs} ELSE '{STRANGE}' END || "
     if not _values(contract):
-        return _events("measurement", wanted)
-    measured = _events("measurement", wanted, "CASE WHEN e.value_as_number IS NULL THEN e.value_source_value END")
-    return f"{measured}\nUNION ALL\n{_events('observation', wanted, 'e.value_as_string')}"
+        return _events("measurement", wanted, sign)
+    measured = _events("measurement", wanted, sign, "CASE WHEN e.value_as_number IS NULL THEN e.value_source_value END")
+    return f"{measured}\nUNION ALL\n{_events('observation', wanted, '', 'e.value_as_string')}"
 
 
-def _events(table: str, wanted: str, text: str = "") -> str:
+def _events(table: str, wanted: str, sign: str, text: str = "") -> str:
     """One SELECT of a table of events.
 
-    Args:    text: SQL: what stands for a coded value that has no concept; empty: there are no coded values.
+    Args:    sign: SQL that is put before a number: the sign of one that is only a bound.
+             text: SQL: what stands for a coded value that has no concept; empty: there are no coded values.
     """
     meant = (
         ",\n  CASE WHEN e.value_as_concept_id > 0 THEN v.vocabulary_id END AS value_system,\n"
@@ -208,7 +218,7 @@ def _events(table: str, wanted: str, text: str = "") -> str:
     return (
         "SELECT e.person_id AS patient, c.vocabulary_id AS system, c.concept_code AS code,\n"
         f"  COALESCE(e.{table}_datetime, CAST(e.{table}_date AS TIMESTAMP)) AS taken,\n"
-        f"  e.value_as_number AS value, u.concept_code AS unit{meant if text else ''}\n"
+        f"  {sign}CAST(e.value_as_number AS VARCHAR) AS value, u.concept_code AS unit{meant if text else ''}\n"
         f"FROM {table} e\n"
         f"JOIN concept c ON c.concept_id = e.{table}_concept_id\n"
         + ("LEFT JOIN concept v ON v.concept_id = e.value_as_concept_id\n" if text else "")

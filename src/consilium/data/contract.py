@@ -16,6 +16,7 @@ from consilium.core.judging import Evaluation
 from consilium.core.timed import TIMED
 from consilium.data import choosing, coded
 from consilium.data.base import Floats, Rows, Table
+from consilium.data.bounds import bound
 from consilium.data.choosing import Chosen, Left
 from consilium.data.cohort import fold, held_out, validates
 from consilium.data.counts import hidden
@@ -40,6 +41,7 @@ class Column:
     converted: str = ""
     placeholders: Counter[str] = field(default_factory=Counter)  # of what is not a number: `?` and the like
     dates: int = 0  # of what is not a number
+    bounds: Counter[str] = field(default_factory=Counter)  # of what is not a number: `<5` and the like
     looks: Looks = field(default_factory=Looks)
     mapped: dict[str, float] = field(default_factory=dict)  # codes of the label that have a meaning
     recorded: bool = False  # whether it was made of records
@@ -259,6 +261,7 @@ def _numbers(
             told.not_a_number += 1
             told.placeholders.update([text.strip()] if placeholder(text) else [])
             told.dates += dated(text)
+            told.bounds.update([text.strip()] if bound(text) else [])
             continue
         value = value if resolution is None else rounded(value, resolution)
         seen.append((number(text), value))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from consilium.core.contract import Feature, Label
 from consilium.core.gate import Gate, Kind
 from consilium.data.contract import Column
-from consilium.data.counts import MIN_CELL, Count, hidden, part
+from consilium.data.counts import MIN_CELL, Count, hidden, part, parts
 from consilium.data.traps import placeholder
 
 _MEANT = "add them to `codes`, or to `missing` if they mean nothing is known"
@@ -206,21 +206,24 @@ def _label(look: Look) -> tuple[str, str]:
 
 def _numbers(look: Look) -> Iterator[Finding]:
     told, gate = look.told, look.gate
-    marks = sum(told.placeholders.values())
+    marks, bounds = sum(told.placeholders.values()), sum(told.bounds.values())
+    rest = told.not_a_number - marks - bounds
+    each = parts([marks, bounds, rest], look.not_a_number)
     if marks:
         text = _quoted(told.placeholders)
         yield look.finding(
-            "not-a-number", marks, part(marks, told.not_a_number, look.not_a_number), gate.not_a_number_max,
+            "not-a-number", marks, each[0], gate.not_a_number_max,
             f"some values are not numbers, {text} stands where nothing is known", f"add {text} to `missing`",
             ".missing", json.dumps(sorted(told.placeholders), ensure_ascii=False),
         )  # fmt: skip
-    if rest := told.not_a_number - marks:
+    if bounds:
+        yield _bounds(look, bounds, each[1])
+    if rest:
         words, remedy = "some values are not numbers", "add their code to `missing`, or correct the column"
         if told.dates > rest / 2:
             words = "some values are dates, such as dates of birth, and no numbers"
             remedy = f"compute {look.of.id} of them in the source's query, or where the file is made"
-        shown = part(rest, told.not_a_number, look.not_a_number)
-        yield look.finding("not-a-number", rest, shown, gate.not_a_number_max, words, remedy)
+        yield look.finding("not-a-number", rest, each[2], gate.not_a_number_max, words, remedy)
     yield from _missing(look, told.looks.inside, told.usable, look.usable, 0.0)
     yield from _missing(look, told.looks.outside, told.out_of_range, look.out_of_range, gate.out_of_range_max)
     rest = told.out_of_range - sum(told.looks.outside.values())
@@ -229,6 +232,17 @@ def _numbers(look: Look) -> Iterator[Finding]:
     elif rest:
         shown = part(rest, told.out_of_range, look.out_of_range)
         yield _outside(look, rest, shown)
+
+
+def _bounds(look: Look, count: int, shown: Count) -> Finding:
+    """Values such as `<5`, named where ten patients have them: the bound itself would be another number."""
+    often = [text for text, patients in look.told.bounds.items() if patients >= MIN_CELL]
+    return look.finding(
+        "bound", count, shown, look.gate.not_a_number_max,
+        f"values that are only bounds: {_quoted(often) if often else 'less, or more, than some number'}",
+        "the patients have no value, for nobody knows the number: ask the study's owner which one stands for it, and "
+        "write that in the source's query, or where the file is made; or add it to `missing`, to have it passed over",
+    )  # fmt: skip
 
 
 def _years(look: Look, outside: int) -> Finding:

@@ -16,7 +16,7 @@ from consilium.core.study import Study
 from consilium.core.timed import TIMED
 from consilium.data.base import Table, least, smallest
 from consilium.data.contract import Column, Mapped
-from consilium.data.counts import MIN_CELL, Count, hidden
+from consilium.data.counts import MIN_CELL, Count, hidden, shown_counts
 from consilium.data.findings import Finding, Look, of_column
 
 
@@ -176,38 +176,6 @@ def _fit(of: Feature | Label, told: Column, rows: int, gate: Gate) -> Fit:
         out_of_range=shown[2], not_a_number=shown[3], unmapped=unmapped, converted=told.converted,
         level=level, advice=tuple(f"{one.words}: {one.remedy}" for one in findings), findings=findings,
     )  # fmt: skip
-
-
-def shown_counts(counts: list[int], whole: int | None = None) -> list[Count]:
-    """What may be shown of counts whose sum is known.
-
-    Args:    whole: index of the count that is the complement of all others together, if one is.
-    """
-    total = sum(counts)
-    if total < MIN_CELL:
-        return [hidden(count) for count in counts]
-    small = {index for index, count in enumerate(counts) if 0 < count < MIN_CELL}
-    away = set(small)
-    if whole is not None and 0 < total - counts[whole] < MIN_CELL:
-        away.add(whole)
-    others = sorted((count, index) for index, count in enumerate(counts) if count and index not in away)
-    while small and _determined(counts, small, away):
-        if not others:
-            return ["hidden"] * len(counts)
-        away.add(others.pop(0)[1])
-    return [
-        count if index not in away else f"<{MIN_CELL}" if index in small else "hidden"
-        for index, count in enumerate(counts)
-    ]
-
-
-def _determined(counts: list[int], small: set[int], away: set[int]) -> bool:
-    """Whether the small counts follow from the sum of what is not shown: all must be 1, or all must be 9."""
-    rest, large = sum(counts[index] for index in away), len(away) - len(small)
-    least, most = len(small), (MIN_CELL - 1) * len(small)
-    if large:  # each of them is at least MIN_CELL
-        return rest - MIN_CELL * large == least
-    return least == 1 or rest in (least, most)
 
 
 def _unmapped(told: Column, total: Count) -> dict[str, Count]:

@@ -1,7 +1,8 @@
 """Features made of records: of the contract's codes, within the window around the index moment, in its unit.
 
 The same records give the same bits in whatever order and from whatever source they come. What cannot be converted is
-never passed over: a patient with a record of unknown unit within the window has no value, and is counted.
+never passed over: a patient with a record of unknown unit within the window has no value, and is counted. So is one
+whose value would be that of a record which only bounds it, such as `<5`.
 """
 
 import json
@@ -18,8 +19,9 @@ import numpy as np
 
 from consilium.core.contract import Feature
 from consilium.core.errors import DataUnusable, MappingInvalid
-from consilium.core.records import COUNTED, SECONDS, seconds
+from consilium.core.records import CHOSEN, COUNTED, SECONDS, seconds
 from consilium.data.base import Floats, Rows
+from consilium.data.bounds import bound, decides
 from consilium.data.mapping import RecordsMap, RecordsPart, normal, number
 from consilium.data.traps import LEAST, Looks
 from consilium.data.units import conversion
@@ -50,11 +52,22 @@ class Records:
     means: Means = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Bound:
+    """A record of whose value a bound is known: its moment, the side on which the value lies, of what, and its text."""
+
+    after: float
+    side: str
+    limit: float
+    text: str
+
+
 @dataclass
 class Cell:
     """What the records of one patient came to, of one feature."""
 
     found: list[tuple[float, float]] = field(default_factory=list)
+    bounds: list[Bound] = field(default_factory=list)
     outside: int = 0
     words: int = 0
     strange: str = ""
@@ -140,6 +153,9 @@ def values(
     for row, cell in enumerate(cells):
         if cell.strange:
             told.unmapped[cell.strange] += 1
+        elif bounds := _deciding(feature, cell):
+            told.not_a_number += 1
+            told.bounds[min(one.text for one in bounds)] += 1
         elif cell.found or feature.aggregate in COUNTED:
             found[row] = _aggregated(feature, cell)
             told.usable += 1
@@ -243,18 +259,34 @@ def _add(feature: Feature, given: RecordsMap, records: Records, cell: Cell, afte
     except MappingInvalid:
         cell.strange = f"unit {spelt}" if spelt else "no unit"
         return
+    bounded = bound(text)
     try:
-        value = number(text) * factor + offset
+        value = (bounded[1] if bounded else number(text)) * factor + offset
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
         cell.words += 1
         return
     value = value if feature.resolution is None else rounded(value, feature.resolution)
+    if bounded:
+        cell.bounds.append(Bound(after, bounded[0], value, text.strip()))
+        return
     if feature.range is not None and not feature.range[0] <= value <= feature.range[1]:
         cell.outside += 1
         return
     cell.found.append((after, value))
+
+
+def _deciding(feature: Feature, cell: Cell) -> list[Bound]:
+    """The bounds without whose numbers the feature is not known."""
+    take, best = str(feature.aggregate), _aggregated(feature, cell) if cell.found else None
+    if take in CHOSEN and cell.found:
+        first = take == "first"
+        moment = (min if first else max)(cell.found)[0]
+        return [one for one in cell.bounds if (one.after <= moment if first else one.after >= moment)]
+    if take in ("min", "max"):
+        return [one for one in cell.bounds if decides(take, one.side, one.limit, best)]
+    return cell.bounds
 
 
 def _aggregated(feature: Feature, cell: Cell) -> float:

@@ -255,8 +255,11 @@ def as_omop(folder: Path, every: dict[int, list[Value]], contract: Contract) -> 
                 (patient, 1, when.date(), when, None, known.get(value, 0), value or None, None)
                 for patient, when, value in moments(every)[at::2]
             ]
+            if table == "measurement":
+                database.execute("ALTER TABLE measurement ADD COLUMN operator_concept_id INT")
+                rows = [(*row, None) for row in rows]
             if rows:
-                database.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                database.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
     return hospital(folder, {"type": "sql", "path": "cdm.duckdb", "query": compiled.omop(contract)})
 
 

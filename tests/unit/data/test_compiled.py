@@ -82,13 +82,43 @@ def test_a_code_with_quotes_is_a_code_and_no_path_or_statement() -> None:
     with duckdb.connect() as database:
         database.execute("CREATE TABLE concept (concept_id INT, vocabulary_id TEXT, concept_code TEXT)")
         database.execute("CREATE TABLE measurement (person_id INT, measurement_concept_id INT, measurement_date DATE,"
-                         " measurement_datetime TIMESTAMP, value_as_number DOUBLE, unit_concept_id INT)")  # fmt: skip
+                         " measurement_datetime TIMESTAMP, value_as_number DOUBLE, unit_concept_id INT,"
+                         " operator_concept_id INT)")  # fmt: skip
         database.execute("INSERT INTO concept VALUES (1, 'LOINC', ?), (2, 'LOINC', 'x')", [odd])
-        database.execute("INSERT INTO measurement VALUES (7, 1, '2030-01-01', NULL, 1.5, NULL),"
-                         " (8, 2, '2030-01-01', NULL, 1.5, NULL)")  # fmt: skip
+        database.execute("INSERT INTO measurement VALUES (7, 1, '2030-01-01', NULL, 1.5, NULL, NULL),"
+                         " (8, 2, '2030-01-01', NULL, 1.5, NULL, NULL)")  # fmt: skip
         found = database.execute(compiled.omop(coded(LOINC, odd)))
         assert tuple(column[0] for column in found.description) == compiled.COLUMNS
         assert [row[0] for row in found.fetchall()] == [7]
+        operators = {None: "", 0: "", 4172703: "", 4171756: "<", 4171754: "<=", 4172704: ">", 4171755: ">=", 1: "?"}
+        for operator, sign in operators.items():
+            database.execute("UPDATE measurement SET operator_concept_id = ?", [operator])
+            ((value,),) = database.execute(f"SELECT value FROM ({compiled.omop(coded(LOINC, odd))})").fetchall()
+            assert value == f"{sign}1.5", operator
+
+
+def observation(value: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "resourceType": "Observation", "status": "final", "subject": {"reference": "Patient/p"},
+        "effectiveDateTime": "2030-05-01T08:00:00Z", "code": {"coding": [{"system": LOINC, "code": "2160-0"}]},
+        **value, **more,
+    }  # fmt: skip
+
+
+def seen(resource: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows that the view gives of one resource, by column."""
+    made = compile_view(compiled.view(coded(LOINC, "2160-0")))
+    return [dict(zip([one.name for one in made.columns], row)) for row in made.rows(resource)]
+
+
+@pytest.mark.parametrize(("comparator", "text"), [
+    ({}, "5.5"), ({"comparator": "<"}, "<5.5"), ({"comparator": ">="}, ">=5.5"), ({"comparator": "ad"}, "ad5.5"),
+])  # fmt: skip
+def test_a_quantity_that_is_only_a_bound_is_none_in_the_view(comparator: dict[str, str], text: str) -> None:
+    (row,) = seen(observation({"valueQuantity": {"value": 5.5, "code": "mg/dL", **comparator}}))
+    assert (row["value"], row["unit"]) == (text, "mg/dL")
+    (nothing,) = seen(observation({"valueQuantity": {"code": "mg/dL", **comparator}}))
+    assert nothing["value"] is None
 
 
 def test_what_has_no_records_or_an_unknown_vocabulary_is_refused() -> None:

@@ -54,6 +54,7 @@ CELLS = {
     "no number": ("nan", "not_a_number"),
     "beyond all bounds": ("inf", "not_a_number"),
     "a decimal comma": ("5,5", "not_a_number"),
+    "a bound": ("<5", "not_a_number"),
 }
 
 

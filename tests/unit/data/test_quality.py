@@ -60,6 +60,17 @@ def test_the_study_says_what_blocks_and_from_which_share_on(study: Study) -> Non
     assert fit(study, Column(usable=40, not_a_number=9), 49).level == "note", "that it blocks would give it away"
 
 
+def test_bounds_are_a_finding_of_their_own_that_names_what_ten_patients_have(study: Study) -> None:
+    bounds = Counter({"<5": 31, ">90": 5})
+    first, second = fit(study, Column(usable=200, not_a_number=50, bounds=bounds), 250).findings
+    assert (first.kind, first.count, first.blocks) == ("bound", 36, True)
+    assert '"<5"' in first.words and "90" not in first.words and "`missing`" in first.remedy
+    assert (second.kind, second.count) == ("not-a-number", 14)
+    few, rest = fit(study, Column(usable=200, not_a_number=50, bounds=Counter({"<5": 5})), 250).findings
+    assert (few.count, few.blocks, rest.count) == ("<10", False, "hidden") and "5" not in few.words
+    assert fit(study, Column(usable=200, not_a_number=40, bounds=Counter({"<5": 40})), 240).level == "problem"
+
+
 JUDGED, LEARNS = "no model, be it common or local, can be judged here", "trained here alone learns nothing"
 CASES: dict[str, tuple[list[int], list[int], tuple[str, ...]]] = {  # classes in training, held out: what is said
     "both in both": ([0, 1], [0, 1], ()),

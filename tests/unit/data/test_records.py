@@ -129,6 +129,27 @@ def test_the_same_records_give_the_same_bits_in_any_order_and_after_a_conversion
     assert wanted == other or (np.isnan(wanted) and np.isnan(other))
 
 
+@pytest.mark.parametrize(("take", "hours", "found", "wanted"), [
+    ("max", (1, 2), ("<5", "20"), 20.0), ("max", (1, 2), ("<5", "4"), None), ("max", (1, 2), ("> 5", "20"), None),
+    ("min", (1, 2), ("<=5", "20"), None), ("min", (1, 2), (">5", "4"), 4.0), ("mean", (1, 2), ("<5", "20"), None),
+    ("first", (1, 2), ("<5", "20"), None), ("first", (2, 1), ("<5", "20"), 20.0), ("first", (1, 1), ("<5", "20"), None),
+    ("last", (1, 2), ("≥5", "20"), 20.0), ("last", (2, 1), ("<5", "20"), None), ("max", (1, 99), ("<5", "20"), None),
+    ("max", (1, 99), ("4", "<5"), 4.0), ("max", (1, 2), ("<5", ""), None), ("max", (1, 2), ("<5", "<6"), None),
+])  # fmt: skip
+def test_a_bound_is_never_taken_for_its_number_nor_passed_over_where_it_would_have_counted(
+    take: str, hours: tuple[int, int], found: tuple[str, str], wanted: float | None
+) -> None:
+    several = [(hour, "2160-0", text, "mg/dL") for hour, text in zip(hours, found)]
+    for records_ in (several, several[::-1]):
+        mapped = apply(made({"aggregate": take}), stays(*ONE), labs(*records_))
+        told, (number,) = mapped.features["crea"], mapped.table.columns["crea"].tolist()
+        assert number == wanted if wanted is not None else np.isnan(number)
+        assert (told.usable, told.not_a_number, told.bounds.total()) == ((1, 0, 0) if wanted is not None else (0, 1, 1))
+    molar = value({}, (1, "KREA", "<100", "µmol/l"), (2, "2160-0", "1.13", "mg/dL"))
+    assert molar == 1.13, "100 umol/L are 1.1312 mg/dL, and to the resolution no more than 1.13"
+    assert np.isnan(value({}, (1, "KREA", "<100", "µmol/l"), (2, "2160-0", "1.12", "mg/dL")))
+
+
 CELLS: dict[str, tuple[list[Lab], str]] = {
     "usable": ([(1, "2160-0", "1.0", "mg/dL")], "usable"),
     "none in the window": ([(99, "2160-0", "1.0", "mg/dL")], "missing"),

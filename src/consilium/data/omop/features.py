@@ -11,6 +11,8 @@ from datetime import date, timedelta
 from typing import Any
 
 from consilium.core.errors import DataUnusable, MappingInvalid
+from consilium.core.records import CHOSEN
+from consilium.data.bounds import EXACT, OPERATORS, SIGNS, STRANGE, decides
 from consilium.data.omop import charlson
 from consilium.data.omop.cohorts import Cohort
 from consilium.data.omop.database import Database
@@ -55,13 +57,18 @@ class Column:
 
 @dataclass(frozen=True)
 class Event:
-    """A record: its day and what orders records of a day; what it says."""
+    """A record: its day and what orders records of a day; what it says, and with which sign: `<` of a mere bound."""
 
     person: int
     order: tuple[Any, ...]
     concept: int
     value: Any
     unit: int
+    sign: str = ""
+
+
+Kept = tuple[tuple[Any, ...], float, str]
+"""Of a record: its order, its value and its sign."""
 
 
 def texts(database: Database, column: Column, index: Index) -> Texts:
@@ -92,7 +99,7 @@ def _texts(database: Database, column: Column, index: Index) -> Texts:
     if given.value == "concept":
         return _taken(_valued(database, column, index, concepts), given.take, lambda event: int(event.value))
     converted = _converter(database, column, index, concepts)
-    return _taken(_valued(database, column, index, concepts), given.take, converted)
+    return _taken(_valued(database, column, index, concepts), given.take, converted, signed=True)
 
 
 def _cohort(index: Index) -> tuple[str, str]:
@@ -163,13 +170,17 @@ def _events(
     database: Database, column: Column, index: Index, concepts: Iterable[int] | None, value: str, family: str = ""
 ) -> Iterator[Event]:
     domain = DOMAINS[family or column.given.family]
-    unit = "COALESCE(e.unit_concept_id, 0)" if "unit_concept_id" in domain.columns else "0"
+    unit, operator = (
+        f"COALESCE(e.{name}, 0)" if name in domain.columns else "0"
+        for name in ("unit_concept_id", "operator_concept_id")
+    )
     sql = f"""{PERSONS}
-        SELECT e.person_id, {domain.moment}, e.{domain.key}, e.{domain.concept}, {value}, {unit}
+        SELECT e.person_id, {domain.moment}, e.{domain.key}, e.{domain.concept}, {value}, {unit}, {operator}
         {_records(column, family or column.given.family, concepts)}"""
     _, rows = database.query(sql, _cohort(index), column.what)
-    for person, moment, key, concept, found, of in rows:
-        yield Event(int(person), (moment, key), int(concept or 0), found, int(of))
+    for person, moment, key, concept, found, of, by in rows:
+        sign = "" if int(by) in EXACT else OPERATORS.get(int(by), STRANGE)
+        yield Event(int(person), (moment, key), int(concept or 0), found, int(of), sign)
 
 
 def _valued(database: Database, column: Column, index: Index, concepts: Iterable[int] | None) -> Iterator[Event]:
@@ -180,21 +191,35 @@ def _valued(database: Database, column: Column, index: Index, concepts: Iterable
     yield from (e for e in found if e.value is not None and not (concept and not e.value) and e.unit not in away)
 
 
-def _taken(events: Iterable[Event], take: str, value: Callable[[Event], float]) -> Texts:
-    kept: dict[int, list[tuple[tuple[Any, ...], float]]] = {}
+def _taken(events: Iterable[Event], take: str, value: Callable[[Event], float], signed: bool = False) -> Texts:
+    """What is made of values; where a mere bound of one decides, that bound, such as `<5.0`, which is no number.
+
+    Args:    signed: whether signs of the records count.
+    """
+    kept: dict[int, list[Kept]] = {}
+    bounds: dict[int, list[Kept]] = {}
     for event in events:
-        one, of = (event.order, value(event)), kept.setdefault(event.person, [])
-        if take == "mean" or not of:
+        one = (event.order, value(event), event.sign if signed else "")
+        of = (bounds if one[2] and take not in CHOSEN else kept).setdefault(event.person, [])
+        if take == "mean" or one[2] or not of:
             of.append(one)
         else:
             of[0] = _better(take, of[0], one)
-    return {
-        person: repr(math.fsum(v for _, v in of) / len(of) if take == "mean" else of[0][1])
-        for person, of in kept.items()
-    }
+    return {person: _text(take, kept.get(person, []), bounds.get(person, [])) for person in kept.keys() | bounds.keys()}
 
 
-def _better(take: str, first: tuple[Any, float], second: tuple[Any, float]) -> tuple[Any, float]:
+def _text(take: str, of: list[Kept], bounds: list[Kept]) -> str:
+    if take in CHOSEN:
+        _, chosen, sign = (min if take == "first" else max)(of)
+        return f"{sign}{chosen!r}"
+    best = None if not of else math.fsum(value for _, value, _ in of) / len(of) if take == "mean" else of[0][1]
+    for _, limit, sign in sorted(bounds):
+        if take == "mean" or sign == STRANGE or decides(take, SIGNS[sign[0]], limit, best):
+            return f"{sign}{limit!r}"
+    return repr(best)
+
+
+def _better(take: str, first: Kept, second: Kept) -> Kept:
     if take in ("first", "last"):
         return (min if take == "first" else max)(first, second)
     if math.isnan(second[1]):  # no number stays none, whatever comes before or after it

@@ -70,7 +70,7 @@ DOMAINS: dict[str, Domain] = {
     "measurement": Domain(
         "measurement", "measurement_id", "measurement_concept_id", "measurement_date",
         "CAST(e.measurement_date AS DATE) + 1",
-        ("value_as_number", "value_as_concept_id", "unit_concept_id", "measurement_datetime"),
+        ("value_as_number", "value_as_concept_id", "unit_concept_id", "measurement_datetime", "operator_concept_id"),
     ),
     "observation": Domain(
         "observation", "observation_id", "observation_concept_id", "observation_date",

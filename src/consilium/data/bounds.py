@@ -1,0 +1,42 @@
+"""Values that are no numbers, and only bound one: `<5`, as laboratories write what they cannot measure."""
+
+import math
+import re
+
+from consilium.data.mapping import number
+
+SIGNS = {"<": "<", "≤": "<", ">": ">", "≥": ">"}
+OPERATORS = {4171756: "<", 4171754: "<=", 4172704: ">", 4171755: ">="}
+"""Concepts of OMOP that say on which side of a value the number lies."""
+EXACT = (0, 4172703)
+"""Concepts of OMOP by which a value is the number: none, and `=`."""
+STRANGE = "?"
+"""Before a value whose operator is none of these: it is no number either."""
+BOUND = re.compile(rf"\s*([{''.join(SIGNS)}])\s*=?\s*(\S.*)", re.DOTALL)
+
+
+def bound(text: str) -> tuple[str, float] | None:
+    """The side on which the number lies, `<` or `>`, and of what; None: the text is no bound.
+
+    >>> [bound(text) for text in ("<5", " ≥ 7.5 ", ">=1e3", "5", "<", "<7,5", "< nan")]
+    [('<', 5.0), ('>', 7.5), ('>', 1000.0), None, None, None, None]
+    """
+    match = BOUND.fullmatch(text)
+    if match is None:
+        return None
+    try:
+        limit = number(match[2])
+    except ValueError:
+        return None
+    return (SIGNS[match[1]], limit) if math.isfinite(limit) else None
+
+
+def decides(take: str, side: str, limit: float, best: float | None) -> bool:
+    """Whether the number that is bounded may be beyond the largest (`max`) or smallest (`min`) of those that are known.
+
+    >>> [decides("max", *one) for one in (("<", 5.0, 20.0), ("<", 5.0, 4.0), (">", 5.0, 20.0), ("<", 5.0, None))]
+    [False, True, True, True]
+    """
+    if best is None or (take == "max") == (side == ">"):
+        return True
+    return limit > best if take == "max" else limit < best
