@@ -1,8 +1,10 @@
 """Who of a hospital's table takes part: nobody who opted out; one entry of each patient, with a label that is known."""
 
+import re
 from collections.abc import Mapping as Known
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,16 @@ import numpy.typing as npt
 from consilium.core.contract import Contract
 from consilium.core.errors import DataUnusable
 from consilium.data.base import Floats, Rows
+from consilium.data.counts import hidden
 from consilium.data.records import between, moment
 
 Chosen = npt.NDArray[np.bool_]
+WHOLE = re.compile(r"\+?0*([0-9]+)(?:\.0*)?")
+"""A key that is a whole number: a column of DOUBLE has 1.0 where a list has 1 or 00001."""
+POWER = re.compile(r"[0-9](?:\.[0-9]+)?e\+[0-9]{2}")
+"""A large one, as databases give it of such a column."""
+AMID = {";": "a semicolon", ",": "a comma", "\t": "a tab", '"': "a quote"}
+"""What no line of the list holds: it would be a table, and none of its lines a key."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +35,23 @@ class Left:
     excluded: int = 0
 
 
-def opted_out(path: Path) -> frozenset[str]:
-    """Keys of patients, one on each line; blank lines and lines that begin with # say nothing.
+def key(text: str | None) -> str:
+    """A patient's key as it is compared with the list: no blanks around, and of a whole number its digits alone.
 
-    Raises: DataUnusable: the list cannot be read, or was cut. Then nothing is read of anybody.
+    >>> [key(text) for text in (" 1.0", "00001", "1", "1e+18", "1.5", "K-01", "0", None)]
+    ['1', '1', '1', '1000000000000000000', '1.5', 'K-01', '0', '']
+    """
+    text = (text or "").strip()
+    if match := WHOLE.fullmatch(text):
+        return match[1]
+    whole = POWER.fullmatch(text) and int(Decimal(text).as_tuple().exponent) >= 0
+    return str(int(Decimal(text))) if whole else text
+
+
+def opted_out(path: Path) -> frozenset[str]:
+    """Keys of patients, as `key` gives them, one on each line; blank lines and lines that begin with # say nothing.
+
+    Raises: DataUnusable: the list cannot be read, was cut, or is a table. Then nothing is read of anybody.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")  # a mark of byte order is no part of the first key
@@ -43,14 +65,41 @@ def opted_out(path: Path) -> frozenset[str]:
             f"the opt-out list {path.name} ends amid a line, as a file that was cut",
             "copy it anew; if it is whole, add a line break at its end; nothing is read without it",
         )
-    return frozenset(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    keys = {number: line for number, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")}
+    for number, line in keys.items():
+        for sign, name in AMID.items():
+            if sign in line.strip():
+                raise DataUnusable(
+                    f"line {number} of the opt-out list {path.name} holds {name}, and is no key of a patient alone",
+                    "leave one key on each line, and write remarks on lines that begin with #; nothing is read before",
+                )
+    return frozenset(map(key, keys.values()))
+
+
+def matched(keys: frozenset[str], patients: list[str | None], column: str, nobody: bool) -> int:
+    """How many of those who opted out are among the patients.
+
+    Args:    column: of their keys.   nobody: whether the hospital says that none is.
+    Raises:  DataUnusable: none is, as where keys are spelt otherwise: who opted out would be trained on.
+    """
+    found = len(keys.intersection(map(key, patients)))
+    if keys and patients and not found and not nobody:
+        raise DataUnusable(
+            f"opt_out: none of the {hidden(len(keys))} keys of the list is in column {column!r}",
+            "write the keys as that column has them; if in truth none of them is a patient of this table, write "
+            "`nobody_here: true` beside the path; nothing is trained before",
+        )
+    return found
 
 
 def without(rows: Rows, column: str, keys: frozenset[str]) -> Rows:
-    """The rows of all other patients; of a table that has no such column, all: who reads it tells so."""
+    """The rows of all patients but those of these keys, as `key` gives them.
+
+    Of a table that has no such column, all: who reads it tells so.
+    """
     if not keys or column not in rows.columns:
         return rows
-    kept = [row for row, key in enumerate(rows.columns[column]) if (key or "").strip() not in keys]
+    kept = [row for row, patient in enumerate(rows.columns[column]) if key(patient) not in keys]
     return at(rows, kept)
 
 

@@ -63,15 +63,16 @@ class Mapped:
     features: dict[str, Column]
     label: Column
     left: Left = field(default_factory=Left)
+    listed: int | None = None  # keys of the opt-out list; None: there is no list
 
 
 def apply(
     mapping: Mapping, contract: Contract, evaluation: Evaluation, rows: Rows,
-    records: Known[str, Records] | None = None, opted_out: int = 0,
+    records: Known[str, Records] | None = None, opted_out: int = 0, listed: int | None = None,
 ) -> Mapped:  # fmt: skip
     """Map rows, and the records beside them.
 
-    Args:    opted_out: how many patients are not among them.
+    Args:    opted_out: how many patients are not among them.   listed: how many keys the list of these has.
     Raises:  MappingInvalid: a column is not there.   DataUnusable: a patient stands twice, or a patient has no key.
     """
     _check_header(mapping, rows)
@@ -120,7 +121,7 @@ def apply(
     )
     left = Left(opted_out, entries - len(rows), int(young.sum()), int(away.sum()))
     lacking, incomplete = considered & ~labelled, considered & labelled & ~complete
-    return Mapped(table, len(rows), int(lacking.sum()), int(incomplete.sum()), counts, told, left)
+    return Mapped(table, len(rows), int(lacking.sum()), int(incomplete.sum()), counts, told, left, listed)
 
 
 def _split(patients: list[str], kept: Chosen, asked: Evaluation) -> tuple[Chosen, Chosen, Places | None]:

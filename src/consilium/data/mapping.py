@@ -263,6 +263,10 @@ class OptOut(Part):
     """Patients who do not want their data used: they are left out before anything else is read of them."""
 
     path: str = Field(description="file with one key of a patient on each line, relative to the mapping")
+    nobody_here: bool = Field(
+        False,
+        description="a person has looked, and nobody of the list is in this table; otherwise it is refused where so",
+    )
 
 
 class TimeMap(Part):

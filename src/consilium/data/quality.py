@@ -53,6 +53,7 @@ class Report:
     immature: Count
     excluded: Count
     opted_out: Count
+    listed: Count | None
     other_entries: Count
     prevalence: str
     features: tuple[Fit, ...]
@@ -109,6 +110,7 @@ def check(study: Study, mapped: Mapped) -> Report:
         kept=kept if isinstance(shown[0], int) and isinstance(shown[1], int) else "hidden",
         training=shown[0], test=shown[1 if table.fold is None else 0], without_label=shown[2], incomplete=shown[3],
         immature=shown[4], excluded=shown[5], opted_out=hidden(left.opted_out),
+        listed=None if mapped.listed is None else hidden(mapped.listed),
         other_entries=hidden(left.other_entries),
         prevalence=_prevalence(contract, mapped), features=fits, label=label,
         advice=tuple(one.words for one in whole),

@@ -172,11 +172,13 @@ def report(found: "Report", sent: bool = False) -> None:
     click.echo(f"training {found.training}, held out {found.test}, prevalence {found.prevalence}")
     click.echo(f"left out: {found.without_label} without the label, {found.incomplete} incomplete")
     others = {
-        "opted out": found.opted_out, "excluded": found.excluded, "too young a label": found.immature,
+        "excluded": found.excluded, "too young a label": found.immature,
         "other entries of the same patients": found.other_entries,
     }  # fmt: skip
     if any(others.values()):
         click.echo(f"and before that: {', '.join(f'{count} {why}' for why, count in others.items() if count)}")
+    if found.listed is not None:
+        click.echo(f"opted out: {found.opted_out} patients of this table, by a list of {found.listed}")
     click.echo()
     rows = []
     for one in (*found.features, found.label):

@@ -24,12 +24,13 @@ def mapped(study: Study, mapping: Path, extracts: Path | None = None) -> Mapped:
     """
     given = load(mapping, study.contract)
     kinds, folder = plugins.names("consilium.sources"), mapping.parent
-    out = frozenset[str]() if given.opt_out is None else choosing.opted_out(folder / given.opt_out.path)
+    opted = given.opt_out
+    out = frozenset[str]() if opted is None else choosing.opted_out(folder / opted.path)
     key = given.patient.column or ""
     asked = Asked(given.columns, extracts, study.contract.image, (key, out))
     rows = source(given.source, folder, kinds, asked).rows()
     patients = {(one or "").strip() for one in rows.columns.get(key, [])}
-    listed = len(out & patients)
+    gone = choosing.matched(out, rows.columns.get(key, []), key, opted is None or opted.nobody_here)
     records = {}
     for name in sorted({one.records for one in given.features.values() if isinstance(one, RecordsMap)}):
         part, where = given.records[name], f"records.{name}"
@@ -39,7 +40,9 @@ def mapped(study: Study, mapping: Path, extracts: Path | None = None) -> Mapped:
         of_others(Records(part, found, where), patients)
         records[name] = Records(part, choosing.without(found, part.patient, out), where, means)
     rows = choosing.without(rows, key, out)
-    return contract.apply(given, study.contract, study.evaluation, rows, records, listed)
+    return contract.apply(
+        given, study.contract, study.evaluation, rows, records, gone, None if opted is None else len(out)
+    )
 
 
 def stamp(mapping: Path) -> tuple[int, ...]:

@@ -3,10 +3,13 @@
 import json
 import os
 import random
+import sqlite3
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,7 +25,7 @@ from consilium.data.base import Rows
 from consilium.data.contract import Mapped
 from consilium.data.mapping import Mapping, _problems
 from consilium.data.records import Records
-from consilium.site import tables
+from consilium.site import showing, tables
 
 LOINC = "http://loinc.org"
 INDEX = datetime(2030, 5, 1, 12)
@@ -250,6 +253,61 @@ def test_who_opted_out_is_in_nothing_and_the_list_counts_anew_before_every_round
         tables.mapped(study, path)
     with pytest.raises(DataUnusable, match="opt-out"):
         tables.stamp(path)
+
+
+def numbered(folder: Path, kind: str) -> Path:
+    """Forty patients whose keys are the numbers from 0 on, in a column of doubles."""
+    path = hospital(folder, "00001\n2\n 3.0 \n1234567890123456789012\n")
+    (folder / "labs.csv").write_text("pid,when,code,value,unit\n4.0,2030-05-01T01:00,KREA,1.5,mg/dL\n")
+    if kind == "parquet":
+        picked = "CAST(n AS DOUBLE) AS pid, '2030-05-01' AS at, n % 2 AS died FROM range(40) AS r(n)"
+        with duckdb.connect() as database:
+            database.execute(f"COPY (SELECT {picked}) TO '{folder / 'stays.parquet'}' (FORMAT parquet)")
+        source = {"type": "parquet", "path": "stays.parquet"}
+    else:
+        with closing(sqlite3.connect(folder / "stays.db")) as database:
+            database.execute("CREATE TABLE stays (pid REAL, at TEXT, died INTEGER)")
+            rows = [(float(n), "2030-05-01", n % 2) for n in range(40)]
+            database.executemany("INSERT INTO stays VALUES (?, ?, ?)", rows)
+            database.commit()
+        source = {"type": "sql", "url": "sqlite:///stays.db", "query": "SELECT * FROM stays"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "source": source}))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["parquet", "sql"])
+def test_a_number_in_the_list_is_the_patient_whose_key_is_that_number_in_a_column_of_doubles(
+    kind: str, tmp_path: Path
+) -> None:
+    found = tables.mapped(_study(made()), numbered(tmp_path, kind))
+    assert (found.read, found.left.opted_out, found.listed) == (37, 3, 4)
+
+
+@pytest.mark.parametrize("line", ["p1;opted out 2024", "p1,yes", "p1\tyes", '"p1"'])
+def test_a_list_that_is_a_table_is_refused_by_its_line_and_without_its_words(line: str, tmp_path: Path) -> None:
+    path = hospital(tmp_path, f"# asked\np3\n{line}\n")
+    with pytest.raises(DataUnusable, match="line 3 of the opt-out list") as told:
+        tables.mapped(_study(made()), path)
+    assert "p1" not in str(told.value) and "one key on each line" in told.value.remedy
+
+
+def test_a_list_of_which_nobody_is_found_stops_everything_unless_a_person_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = hospital(tmp_path, "P3\n")
+    with pytest.raises(DataUnusable, match=r"none of the <10 keys of the list is in column 'pid'") as told:
+        tables.mapped(_study(made()), path)
+    assert "nobody_here" in told.value.remedy and "P3" not in str(told.value)
+    mapping = json.loads(path.read_text())
+    path.write_text(json.dumps({**mapping, "opt_out": {"path": "out.txt", "nobody_here": True}}))
+    for out, line in (("P3\n", "opted out: 0 patients of this table, by a list of <10"),
+                      ("".join(f"p{n}\n" for n in range(12)), "opted out: 12 patients of this table, by a list of 12"),
+                      ("", "opted out: 0 patients of this table, by a list of 0")):  # fmt: skip
+        (tmp_path / "out.txt").write_text(out)
+        showing.report(tables.check(_study(made()), path))
+        assert line in capsys.readouterr().out
+    showing.report(tables.check(_study(made()), hospital(tmp_path, None)))
+    assert "opted out" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("changes", "words"), [

@@ -16,6 +16,7 @@ from consilium.core.ids import canonical, digest
 from consilium.data import base
 from consilium.data.access import authority, signed
 from consilium.data.base import Asked, Rows, Source
+from consilium.data.choosing import key as patient_key
 from consilium.data.clock import Clock
 from consilium.data.counts import hidden
 from consilium.data.databases import expanded
@@ -80,7 +81,7 @@ class DicomSource:
         if wanted is None:
             return labels
         key, out = self._asked.without
-        gone = [(one or "").strip() in out for one in labels.columns.get(key, [None] * len(labels))]
+        gone = [patient_key(one) in out for one in labels.columns.get(key, [None] * len(labels))]
         orders = [
             None if no else one for one, no in zip(self._column(labels, self._given.accession, "accession"), gone)
         ]
