@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Kind = Literal[
     "few-patients", "label-codes", "unmapped-codes", "not-a-number", "out-of-range", "unit", "code-for-missing",
     "no-values", "sparse", "constant", "one-class", "empty-category", "bound",
+    "unread",
 ]  # fmt: skip
 """What a check can find, as stable codes."""
 TOLD: tuple[Kind, ...] = ("no-values", "sparse", "constant", "one-class", "empty-category")

@@ -2,7 +2,8 @@
 
 A value means what the hospital says (`codes`), else what the contract says of its code, else what the hospital's
 concept map says. As with numbers, what has no meaning is never passed over: a patient with a record of such a value
-within the window has no category, and is counted; so is one of whom two values of that moment mean different things.
+within the window has no category, and is counted; so is one of whom two values of that moment mean different things, or
+of whom the record that counts may be one without a moment or a code system.
 """
 
 import math
@@ -16,7 +17,7 @@ import numpy as np
 from consilium.core.contract import Feature
 from consilium.data.base import Floats
 from consilium.data.mapping import RecordsMap, normal
-from consilium.data.records import SYSTEMS, Code, Means, Records, column, within
+from consilium.data.records import Code, Means, Records, column, may_be, unused, uri, within
 
 SEVERAL = "(several at one moment)"
 """What a patient is counted under of whom two values of one moment mean different categories."""
@@ -24,10 +25,14 @@ SEVERAL = "(several at one moment)"
 
 @dataclass
 class Cell:
-    """What the records of one patient came to: the category at each moment, and values that mean none."""
+    """What the records of one patient came to: the category at each moment, and values that mean none.
+
+    doubts: moments of records that may count and cannot be read, where they are known, and why.
+    """
 
     found: dict[float, set[str]] = field(default_factory=dict)
     strange: set[str] = field(default_factory=set)
+    doubts: list[tuple[float | None, str]] = field(default_factory=list)
 
 
 def values(
@@ -43,10 +48,14 @@ def values(
     texts, systems = column(records, part.value_code or part.value), column(records, part.value_system)
     gone, own = always.union(part.missing, given.missing), given.codes or {}
     meaning = _Meaning(feature, records.means, part.value_system is None)
-    for row, after, at in within(feature, given, records, index):
+    told.unused = unused(given, records)
+    for row, after, at, why in within(feature, given, records, index):
         text = texts[at]
         code = None if text is None else normal(text)
         if text is None or code is None or (code in gone and code not in own):
+            continue
+        if after is None or why:
+            cells[row].doubts.append((after, why))
             continue
         meant = own.get(code) or meaning.of(text.strip(), (systems[at] or "").strip())
         if meant is None:
@@ -60,9 +69,14 @@ def _chosen(feature: Feature, cells: list[Cell], told: Any) -> Floats:
     places = {name: float(place) for place, name in enumerate(feature.categories or {})}
     found = np.full(len(cells), math.nan)
     for row, cell in enumerate(cells):
-        chosen = cell.found[(min if feature.aggregate == "first" else max)(cell.found)] if cell.found else set()
+        edge = (min if feature.aggregate == "first" else max)(cell.found) if cell.found else None
+        chosen = cell.found[edge] if edge is not None else set()
+        doubts = [why for after, why in cell.doubts if may_be(str(feature.aggregate), after, edge)]
         if cell.strange:
             told.unmapped[min(cell.strange)] += 1
+        elif doubts:
+            told.not_a_number += 1
+            told.unread[min(doubts)] += 1
         elif len(chosen) > 1:
             told.unmapped[SEVERAL] += 1
         elif chosen:
@@ -86,7 +100,7 @@ class _Meaning:
 
     def of(self, code: str, system: str) -> str | None:
         """The category; None: it means none, or several."""
-        full = (SYSTEMS.get(system, system), code)
+        full = (uri(system), code)
         if full in self._known:
             return self._known[full]
         meant = {self._known[one] for one in self._means.get(full, ()) if one in self._known}

@@ -10,7 +10,7 @@ from consilium.core.errors import StudyInvalid
 from consilium.core.study import Study
 from consilium.core.timed import TIMED
 from consilium.data.bounds import EXACT, OPERATORS, STRANGE
-from consilium.data.records import SYSTEMS
+from consilium.data.records import OIDS, SYSTEMS
 
 Json = dict[str, Any]
 FORMATS = ("odcs", "croissant", "fhir", "omop", "signature")
@@ -138,41 +138,73 @@ def croissant(study: Study) -> Json:
 
 
 def view(contract: Contract) -> Json:
-    """A ViewDefinition of the Observations that the contract's features are made of. Raises: StudyInvalid: of none."""
-    coding = _codings("code", _codes(contract))
+    """A ViewDefinition of the Observations that the contract's features are made of. Raises: StudyInvalid: of none.
+
+    Components of Observations are records, too. A code without a system, a value that is no number and a record without
+    a moment are rows: who makes features of them tells so.
+    """
+    codes = _codes(contract)
+    known, any_ = _codings("code", codes), _codings("code", codes, unnamed=True)
     paths = {
-        "patient": "subject.getReferenceKey(Patient)", "system": f"{coding}.first().system",
-        "code": f"{coding}.first().code", "taken": "effective.ofType(dateTime)",
-        "value": _QUANTITY, "unit": "value.ofType(Quantity).code",
+        "system": f"{known}.first().system",
+        "code": f"iif({known}.exists(), {known}.first().code, {any_}.first().code)",
+        "value": _NUMBER, "unit": "value.ofType(Quantity).code",
     }  # fmt: skip
-    kinds = {"value": {"type": "string"}}
     if meant := _values(contract):
         paths |= _coded(_codings(_CONCEPT, meant))
-    columns = [{"name": name, "path": path, **kinds.get(name, {})} for name, path in paths.items()]
+    columns = _columns(paths)
     final = " or ".join(f"status = {_quoted(status)}" for status in FINAL)
     return {
         "resourceType": "ViewDefinition", "name": "records", "status": "active", "resource": "Observation",
-        "where": [{"path": f"{coding}.exists()"}, {"path": final}], "select": [{"column": columns}],
+        "where": [{"path": final}],
+        "select": [
+            {"column": _columns({"patient": "subject.getReferenceKey(Patient)", "taken": _TAKEN})},
+            {"unionAll": [
+                {"forEach": f"where({any_}.exists())", "column": columns},
+                {"forEach": f"component.where({any_}.exists())", "column": columns},
+            ]},
+        ],
     }  # fmt: skip
 
 
+def _columns(paths: dict[str, str]) -> list[Json]:
+    return [{"name": name, "path": path, "type": "string"} for name, path in paths.items()]
+
+
+_TAKEN = (
+    "iif(effective.ofType(dateTime).exists(), effective.ofType(dateTime), "
+    "iif(effective.ofType(instant).exists(), effective.ofType(instant), effective.ofType(Period).start))"
+)
 _CONCEPT = "value.ofType(CodeableConcept)"
-_QUANTITY = (
-    "iif(value.ofType(Quantity).value.exists(), "
-    "value.ofType(Quantity).comparator & value.ofType(Quantity).value.toString())"
+_QUANTITY = "value.ofType(Quantity)"
+NO_NUMBER, NO_CODE = "no number", "no code"
+"""What stands for a value of another kind, lest its record look as if it had none."""
+_NUMBER = (
+    f"iif({_QUANTITY}.value.exists(), {_QUANTITY}.comparator & {_QUANTITY}.value.toString(), "
+    "iif(value.ofType(integer).exists(), value.ofType(integer).toString(), "
+    "iif(value.ofType(string).exists(), value.ofType(string), "
+    f"iif(value.exists() and {_QUANTITY}.exists().not(), '{NO_NUMBER}'))))"
 )
 """A number as text, with the comparator of one that is only a bound: `<5`."""
 
 
-def _codings(of: str, codes: list[tuple[str, str]]) -> str:
-    same = " or ".join(f"(system = {_quoted(system)} and code = {_quoted(code)})" for system, code in codes)
+def _codings(of: str, codes: list[tuple[str, str]], unnamed: bool = False) -> str:
+    """Those of its codings that are such a code. unnamed: or that do not say of which system theirs is."""
+    same = " or ".join(f"({_of(system, unnamed)} and code = {_quoted(code)})" for system, code in codes)
     return f"{of}.coding.where({same})"
+
+
+def _of(system: str, unnamed: bool) -> str:
+    names = [system, *(f"urn:oid:{oid}" for oid, one in OIDS.items() if one == system)]
+    told = " or ".join(f"system = {_quoted(name)}" for name in names)
+    return f"({told}{' or system.empty()' if unnamed else ''})"
 
 
 def _coded(known: str) -> dict[str, str]:
     """Paths of a coded value: of several codings one that the contract has, else the first; else its text."""
     any_ = f"{_CONCEPT}.coding.where(code.exists())"
-    text = f"iif(value.ofType(string).exists(), value.ofType(string), {_CONCEPT}.text)"
+    text = f"iif({_CONCEPT}.text.exists(), {_CONCEPT}.text, iif(value.exists(), '{NO_CODE}'))"
+    text = f"iif(value.ofType(string).exists(), value.ofType(string), {text})"
     text = f"iif(value.ofType(boolean).exists(), value.ofType(boolean).toString(), {text})"
     return {
         "value_system": f"iif({known}.exists(), {known}.first().system, {any_}.first().system)",
@@ -194,19 +226,22 @@ def omop(contract: Contract) -> str:
             raise StudyInvalid(f"{system} is not known as a vocabulary of OMOP", f"known are {', '.join(vocabularies)}")
         pairs.append(f"({_doubled(vocabularies[system])}, {_doubled(code)})")
     wanted = ",\n  ".join(pairs)
+    said = "e.value_source_value"
     signs = " ".join(f"WHEN {concept} THEN '{sign}'" for concept, sign in OPERATORS.items())
     exact = " ".join(f"WHEN {concept} THEN ''" for concept in EXACT)
     sign = f"CASE COALESCE(e.operator_concept_id, 0) {exact} {signs} ELSE '{STRANGE}' END || "
     if not _values(contract):
-        return _events("measurement", wanted, sign)
-    measured = _events("measurement", wanted, sign, "CASE WHEN e.value_as_number IS NULL THEN e.value_source_value END")
-    return f"{measured}\nUNION ALL\n{_events('observation', wanted, '', 'e.value_as_string')}"
+        return _events("measurement", wanted, sign, said)
+    measured = _events("measurement", wanted, sign, said, f"CASE WHEN e.value_as_number IS NULL THEN {said} END")
+    said = "e.value_as_string"
+    return f"{measured}\nUNION ALL\n{_events('observation', wanted, '', said, said)}"
 
 
-def _events(table: str, wanted: str, sign: str, text: str = "") -> str:
+def _events(table: str, wanted: str, sign: str, said: str, text: str = "") -> str:
     """One SELECT of a table of events.
 
     Args:    sign: SQL that is put before a number: the sign of one that is only a bound.
+             said: SQL: the value as it was entered, of which it is seen whether there was one that is no number.
              text: SQL: what stands for a coded value that has no concept; empty: there are no coded values.
     """
     meant = (
@@ -218,7 +253,9 @@ def _events(table: str, wanted: str, sign: str, text: str = "") -> str:
     return (
         "SELECT e.person_id AS patient, c.vocabulary_id AS system, c.concept_code AS code,\n"
         f"  COALESCE(e.{table}_datetime, CAST(e.{table}_date AS TIMESTAMP)) AS taken,\n"
-        f"  {sign}CAST(e.value_as_number AS VARCHAR) AS value, u.concept_code AS unit{meant if text else ''}\n"
+        f"  CASE WHEN e.value_as_number IS NOT NULL THEN {sign}CAST(e.value_as_number AS VARCHAR)\n"
+        f"    WHEN e.value_as_concept_id > 0 OR TRIM({said}) <> '' THEN '{NO_NUMBER}' END AS value,\n"
+        f"  u.concept_code AS unit{meant if text else ''}\n"
         f"FROM {table} e\n"
         f"JOIN concept c ON c.concept_id = e.{table}_concept_id\n"
         + ("LEFT JOIN concept v ON v.concept_id = e.value_as_concept_id\n" if text else "")

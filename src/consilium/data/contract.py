@@ -42,6 +42,8 @@ class Column:
     placeholders: Counter[str] = field(default_factory=Counter)  # of what is not a number: `?` and the like
     dates: int = 0  # of what is not a number
     bounds: Counter[str] = field(default_factory=Counter)  # of what is not a number: `<5` and the like
+    unread: Counter[str] = field(default_factory=Counter)  # of what is not a number: records, by what they lack
+    unused: tuple[str, ...] = ()  # codes of `local` that no record has
     looks: Looks = field(default_factory=Looks)
     mapped: dict[str, float] = field(default_factory=dict)  # codes of the label that have a meaning
     recorded: bool = False  # whether it was made of records

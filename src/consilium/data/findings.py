@@ -20,6 +20,18 @@ _RECORDED = (
     "have no value until then; of several at one moment, see which of them the source means"
 )
 
+_UNREAD = {
+    "moment": (
+        "some records have no moment, and may lie within the window",
+        "complete the column of moments in the source's query, or leave out there what does not count",
+    ),
+    "system": (
+        "some records have a code of the contract, and no code system",
+        "if they are meant, write the code into `local` of the feature; else give its system in the source's query",
+    ),
+}
+_UNTIL = "; the patients have no value until then, for such a record may be the one that counts"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -88,8 +100,8 @@ def _joined(found: Iterable[Finding], known: tuple[str, ...]) -> Iterator[Findin
 def _found(look: Look) -> tuple[Finding, ...]:
     told, nothing = look.told, _nothing(look.told)
     if told.missing + sum(nothing.values()) == look.rows and not told.usable:
-        return (_absent(look, nothing),)
-    found = [*_codes(look), *_categories(look), *_numbers(look)]
+        return (*_unused(look), _absent(look, nothing))
+    found = [*_unused(look), *_codes(look), *_categories(look), *_numbers(look)]
     if isinstance(look.of, Feature) and 0 < told.usable < look.rows / 10 and not any(one.blocks for one in found):
         words = "fewer than a tenth of the patients have a value"
         found.append(look.finding("sparse", told.usable, look.usable, 0, words, "fine where the contract allows it"))
@@ -207,8 +219,8 @@ def _label(look: Look) -> tuple[str, str]:
 def _numbers(look: Look) -> Iterator[Finding]:
     told, gate = look.told, look.gate
     marks, bounds = sum(told.placeholders.values()), sum(told.bounds.values())
-    rest = told.not_a_number - marks - bounds
-    each = parts([marks, bounds, rest], look.not_a_number)
+    rest = told.not_a_number - marks - bounds - sum(told.unread.values())
+    each = parts([marks, bounds, rest, *told.unread.values()], look.not_a_number)
     if marks:
         text = _quoted(told.placeholders)
         yield look.finding(
@@ -218,8 +230,12 @@ def _numbers(look: Look) -> Iterator[Finding]:
         )  # fmt: skip
     if bounds:
         yield _bounds(look, bounds, each[1])
+    for (why, count), hid in zip(told.unread.items(), each[3:], strict=True):
+        words, remedy = _UNREAD[why]
+        yield look.finding("unread", count, hid, gate.not_a_number_max, words, remedy + _UNTIL)
     if rest:
         words, remedy = "some values are not numbers", "add their code to `missing`, or correct the column"
+        remedy += _UNTIL if told.recorded else ""
         if told.dates > rest / 2:
             words = "some values are dates, such as dates of birth, and no numbers"
             remedy = f"compute {look.of.id} of them in the source's query, or where the file is made"
@@ -232,6 +248,16 @@ def _numbers(look: Look) -> Iterator[Finding]:
     elif rest:
         shown = part(rest, told.out_of_range, look.out_of_range)
         yield _outside(look, rest, shown)
+
+
+def _unused(look: Look) -> Iterator[Finding]:
+    """Codes of the hospital's own that find nothing, as behind a view that gives records of the contract's codes."""
+    if look.told.unused:
+        yield look.finding(
+            "unread", 0, 0, 0, f"no record has the code {_quoted(look.told.unused)} of `local`",
+            "correct it; or let the view or the query give such records, too: one that was compiled from the contract"
+            " has its codes alone",
+        )  # fmt: skip
 
 
 def _bounds(look: Look, count: int, shown: Count) -> Finding:

@@ -2,7 +2,8 @@
 
 The same records give the same bits in whatever order and from whatever source they come. What cannot be converted is
 never passed over: a patient with a record of unknown unit within the window has no value, and is counted. So is one
-whose value would be that of a record which only bounds it, such as `<5`.
+whose value may be that of a record which only bounds it (`<5`), is no number, or does not say when, or of which code
+system, it is.
 """
 
 import json
@@ -23,7 +24,7 @@ from consilium.core.records import CHOSEN, COUNTED, SECONDS, seconds
 from consilium.data.base import Floats, Rows
 from consilium.data.bounds import bound, decides
 from consilium.data.mapping import RecordsMap, RecordsPart, normal, number
-from consilium.data.traps import LEAST, Looks
+from consilium.data.traps import LEAST, Looks, placeholder
 from consilium.data.units import conversion
 
 SYSTEMS = {
@@ -33,6 +34,16 @@ SYSTEMS = {
     "UCUM": "http://unitsofmeasure.org",
 }  # fmt: skip
 """Names of vocabularies in OMOP, and the URIs that FHIR has for them."""
+OIDS = {
+    f"2.16.840.1.113883.6.{last}": SYSTEMS[name]
+    for last, name in (
+        (1, "LOINC"), (96, "SNOMED"), (90, "ICD10CM"), (3, "ICD10"), (103, "ICD9CM"), (88, "RxNorm"), (73, "ATC"),
+        (8, "UCUM"),
+    )
+}  # fmt: skip
+"""The same systems, as HL7 registered them."""
+MOMENT, SYSTEM, WORD, BOUND = "moment", "system", "word", "bound"
+"""What keeps a record from being read: no moment, no code system, a value that is no number, or only a bound of one."""
 SAME = ("equivalent", "equal")
 """What a ConceptMap of R4 (`equivalence`) or R5 (`relationship`) says of codes that mean the same."""
 DIGITS = 9
@@ -53,13 +64,17 @@ class Records:
 
 
 @dataclass(frozen=True)
-class Bound:
-    """A record of whose value a bound is known: its moment, the side on which the value lies, of what, and its text."""
+class Doubt:
+    """A record that may be the one that counts, and cannot be read.
 
-    after: float
-    side: str
-    limit: float
-    text: str
+    after: its moment; None: it is not known.   side, limit: of a bound, where the value lies, and of what.
+    """
+
+    after: float | None
+    why: str
+    text: str = ""
+    side: str = ""
+    limit: float = 0.0
 
 
 @dataclass
@@ -67,9 +82,8 @@ class Cell:
     """What the records of one patient came to, of one feature."""
 
     found: list[tuple[float, float]] = field(default_factory=list)
-    bounds: list[Bound] = field(default_factory=list)
+    doubts: list[Doubt] = field(default_factory=list)
     outside: int = 0
-    words: int = 0
     strange: str = ""
 
 
@@ -81,6 +95,16 @@ def rounded(value: float, resolution: float) -> float:
     """
     step = Decimal(repr(resolution))
     return float((Decimal(f"{value:.{DIGITS}g}") / step).to_integral_value() * step)
+
+
+def uri(system: str) -> str:
+    """The URI of a code system, of its name in OMOP or its OID.
+
+    >>> uri("LOINC"), uri("urn:oid:2.16.840.1.113883.6.96"), uri("urn:ours")
+    ('http://loinc.org', 'http://snomed.info/sct', 'urn:ours')
+    """
+    known = SYSTEMS.get(system, system)
+    return OIDS.get(known.removeprefix("urn:oid:"), known)
 
 
 @lru_cache(maxsize=4096)
@@ -147,27 +171,45 @@ def values(
     cells = [Cell() for _ in index]
     part = records.part
     value, unit = column(records, part.value), column(records, part.unit)
-    for row, after, at in within(feature, given, records, index):
-        _add(feature, given, records, cells[row], after, value[at], unit[at], always)
+    for row, after, at, why in within(feature, given, records, index):
+        _add(feature, given, records, cells[row], after, value[at], unit[at], always, why)
     found = np.full(len(cells), math.nan)
+    unknown = {row for row, when in index.values() if when is None and part.offset is None}
     for row, cell in enumerate(cells):
         if cell.strange:
             told.unmapped[cell.strange] += 1
-        elif bounds := _deciding(feature, cell):
-            told.not_a_number += 1
-            told.bounds[min(one.text for one in bounds)] += 1
-        elif cell.found or feature.aggregate in COUNTED:
+        elif doubts := _deciding(feature, cell):
+            _doubted(told, doubts)
+        elif cell.found or (feature.aggregate in COUNTED and row not in unknown):
             found[row] = _aggregated(feature, cell)
             told.usable += 1
         elif cell.outside:
             told.out_of_range += 1
-        elif cell.words:
-            told.not_a_number += 1
         else:
             told.missing += 1
+    told.unused = unused(given, records)
     known = found[~np.isnan(found)]
     told.looks = Looks(same=len(known) >= LEAST and bool(np.all(known == known[0])))
     return found
+
+
+def _doubted(told: Any, doubts: list[Doubt]) -> None:
+    """Count a patient once, by what is wrong with the records."""
+    told.not_a_number += 1
+    why = min(one.why for one in doubts)
+    text = min(one.text for one in doubts if one.why == why)
+    if why == BOUND:
+        told.bounds[text] += 1
+    elif why != WORD:
+        told.unread[why] += 1
+    elif placeholder(text):
+        told.placeholders[text] += 1
+
+
+def unused(given: RecordsMap, records: Records) -> tuple[str, ...]:
+    """Codes of the hospital's own that no record of the table has. Raises: MappingInvalid: there is no such column."""
+    there = {(code or "").strip() for code in column(records, records.part.code)} if given.local else set()
+    return tuple(sorted(set(given.local) - there))
 
 
 def of_others(records: Records, patients: Container[str]) -> None:
@@ -185,8 +227,11 @@ def of_others(records: Records, patients: Container[str]) -> None:
 
 def within(
     feature: Feature, given: RecordsMap, records: Records, index: Mapping[str, tuple[int, datetime | None]]
-) -> Iterator[tuple[int, float, int]]:
-    """Records of the feature's codes within its window: the patient's row, seconds after the index, and their place.
+) -> Iterator[tuple[int, float | None, int, str]]:
+    """Records of the feature's codes within its window, and those that may be.
+
+    The patient's row, seconds after the index, their place, and what keeps them from being read: MOMENT (then there are
+    no seconds), SYSTEM, or nothing. A patient without an index moment has no window, and no records in it.
 
     Raises: MappingInvalid: a column is not there.   DataUnusable: a moment cannot be read.
     """
@@ -199,31 +244,37 @@ def within(
     first, last = (None if end is None else seconds(end) for end in feature.window)
     for row, patient in enumerate(patients):
         known = index.get((patient or "").strip())
-        if known is None or not _means(coded[row], systems[row], part, codes, local, records.means):
+        if known is None or (known[1] is None and part.offset is None):
+            continue
+        meant = _means(coded[row], systems[row], part, codes, local, records.means)
+        if meant is False:
             continue
         after = _after(records, when[row], known[1])
-        if after is not None and (first is None or first <= after) and (last is None or after <= last):
-            yield known[0], after, row
+        if after is None:
+            yield known[0], None, row, MOMENT
+        elif (first is None or first <= after) and (last is None or after <= last):
+            yield known[0], after, row, "" if meant else SYSTEM
 
 
 def _means(code: str | None, system: str | None, part: RecordsPart, codes: set[Code], local: frozenset[str],
-           means: Means) -> bool:  # fmt: skip
+           means: Means) -> bool | None:  # fmt: skip
+    """Whether a code means the feature; None: it would, and does not say of which system it is."""
     if code is None:
         return False
     code, system = code.strip(), (system or "").strip()
     if code in local:
         return True
-    full = (SYSTEMS.get(system, system), code)
+    full = (uri(system), code)
+    if full in codes or not codes.isdisjoint(means.get(full, ())):
+        return True
+    if system or not any(code == one for _, one in codes):
+        return False
     # A table without a column of systems may hold the contract's own codes, or those of its concept map.
-    return (
-        full in codes
-        or not codes.isdisjoint(means.get(full, ()))
-        or (part.system is None and any(code == one for _, one in codes))
-    )
+    return True if part.system is None else None
 
 
 def _after(records: Records, text: str | None, index: datetime | None) -> float | None:
-    """Seconds after the index; None where either is not known. Raises: DataUnusable."""
+    """Seconds after the index; None where they are not known. Raises: DataUnusable."""
     part = records.part
     if text is None or not text.strip():
         return None
@@ -244,13 +295,25 @@ def _after(records: Records, text: str | None, index: datetime | None) -> float 
         ) from None
 
 
-def _add(feature: Feature, given: RecordsMap, records: Records, cell: Cell, after: float, text: str | None,
-         unit: str | None, always: frozenset[str]) -> None:  # fmt: skip
-    if feature.aggregate in COUNTED:
+def _add(feature: Feature, given: RecordsMap, records: Records, cell: Cell, after: float | None, text: str | None,
+         unit: str | None, always: frozenset[str], why: str) -> None:  # fmt: skip
+    part = records.part
+    counted = feature.aggregate in COUNTED
+    if not counted and (text is None or normal(text) in always.union(part.missing, given.missing)):
+        return
+    if after is None or why:
+        cell.doubts.append(Doubt(after, why))
+        return
+    if counted or text is None:
         cell.found.append((after, 1.0))
         return
-    part = records.part
-    if text is None or normal(text) in always.union(part.missing, given.missing):
+    bounded = bound(text)
+    try:
+        given_number = bounded[1] if bounded else number(text)
+    except ValueError:
+        given_number = math.nan
+    if not math.isfinite(given_number):
+        cell.doubts.append(Doubt(after, WORD, text.strip()))
         return
     spelt = (unit or "").strip()
     named = part.units.get(spelt, spelt) or given.unit or ""
@@ -259,17 +322,13 @@ def _add(feature: Feature, given: RecordsMap, records: Records, cell: Cell, afte
     except MappingInvalid:
         cell.strange = f"unit {spelt}" if spelt else "no unit"
         return
-    bounded = bound(text)
-    try:
-        value = (bounded[1] if bounded else number(text)) * factor + offset
-    except ValueError:
-        value = math.nan
+    value = given_number * factor + offset
     if not math.isfinite(value):
-        cell.words += 1
+        cell.doubts.append(Doubt(after, WORD, text.strip()))
         return
     value = value if feature.resolution is None else rounded(value, feature.resolution)
     if bounded:
-        cell.bounds.append(Bound(after, bounded[0], value, text.strip()))
+        cell.doubts.append(Doubt(after, BOUND, text.strip(), bounded[0], value))
         return
     if feature.range is not None and not feature.range[0] <= value <= feature.range[1]:
         cell.outside += 1
@@ -277,16 +336,22 @@ def _add(feature: Feature, given: RecordsMap, records: Records, cell: Cell, afte
     cell.found.append((after, value))
 
 
-def _deciding(feature: Feature, cell: Cell) -> list[Bound]:
-    """The bounds without whose numbers the feature is not known."""
+def may_be(take: str, after: float | None, edge: float | None) -> bool:
+    """Whether a record of this moment may be the first, or the last, where the one that was found is of `edge`."""
+    if after is None or edge is None:
+        return True
+    return after <= edge if take == "first" else after >= edge
+
+
+def _deciding(feature: Feature, cell: Cell) -> list[Doubt]:
+    """The records without which the feature is not known."""
     take, best = str(feature.aggregate), _aggregated(feature, cell) if cell.found else None
-    if take in CHOSEN and cell.found:
-        first = take == "first"
-        moment = (min if first else max)(cell.found)[0]
-        return [one for one in cell.bounds if (one.after <= moment if first else one.after >= moment)]
+    if take in CHOSEN:
+        edge = (min if take == "first" else max)(cell.found)[0] if cell.found else None
+        return [one for one in cell.doubts if may_be(take, one.after, edge)]
     if take in ("min", "max"):
-        return [one for one in cell.bounds if decides(take, one.side, one.limit, best)]
-    return cell.bounds
+        return [one for one in cell.doubts if one.why != BOUND or decides(take, one.side, one.limit, best)]
+    return [] if take == "any" and cell.found else cell.doubts
 
 
 def _aggregated(feature: Feature, cell: Cell) -> float:

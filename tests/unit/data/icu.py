@@ -300,7 +300,7 @@ def omop_hospital(folder: Path, mine: list[Stay], out: frozenset[int]) -> Path:
             if one.name == "temperature":
                 unit, value = "[degF]", round(value * 1.8 + 32, 3)
             when = stay.admitted + timedelta(minutes=one.minutes)
-            values.append((stay.patient, loinc[one.code], when.date(), when, value, units[unit], None))
+            values.append((stay.patient, loinc[one.code], when.date(), when, value, units[unit], None, None, None))
     with duckdb.connect(str(folder / "cdm.duckdb")) as database:
         database.execute("CREATE TABLE concept (concept_id INT, vocabulary_id TEXT, concept_code TEXT)")
         database.execute("CREATE TABLE person (person_id BIGINT, gender_concept_id INT)")
@@ -308,7 +308,7 @@ def omop_hospital(folder: Path, mine: list[Stay], out: frozenset[int]) -> Path:
                          " visit_start_datetime TIMESTAMP, discharged_to_concept_id INT)")  # fmt: skip
         database.execute("CREATE TABLE measurement (person_id INT, measurement_concept_id INT, measurement_date DATE,"
                          " measurement_datetime TIMESTAMP, value_as_number DOUBLE, unit_concept_id INT,"
-                         " operator_concept_id INT)")  # fmt: skip
+                         " operator_concept_id INT, value_as_concept_id INT, value_source_value TEXT)")  # fmt: skip
         many = (
             ("concept", concepts),
             ("person", list(people.items())),

@@ -34,6 +34,8 @@ FEATURE: dict[str, Any] = {
         "former": [{"system": SNOMED, "code": "8517006"}], "now": [{"system": SNOMED, "code": "77176002"}],
     },
 }  # fmt: skip
+SMOKING = LOINC
+"""The system of the code of the records."""
 NAMES = ("former", "never", "now")
 """As a plan has them."""
 
@@ -84,6 +86,24 @@ def test_what_means_nothing_or_two_things_is_counted_and_makes_no_category(
     for several in (found, found[::-1]):
         meant, told = column(*several)
         assert meant == "" and dict(told.unmapped) == ({unmapped: 1} if unmapped else {}), several
+
+
+@pytest.mark.parametrize(("found", "takes", "meant"), [
+    ([("", SMOKING), (-5, SMOKING)], "last", ""), ([(-5, SMOKING), (-2, "")], "last", ""),
+    ([(-5, SMOKING), (-2, "")], "first", "never"), ([(-5, ""), (-2, SMOKING)], "last", "never"),
+    ([(-5, SMOKING), (-2, "urn:other")], "last", "never"), ([("", "urn:other"), (-5, SMOKING)], "last", "never"),
+])  # fmt: skip
+def test_a_record_without_a_moment_or_a_code_system_that_may_count_leaves_no_category(
+    found: list[tuple[float | str, str]], takes: str, meant: str
+) -> None:
+    rows = labs(*((float(hours or 0), "72166-2", "266919005", "") for hours, _ in found))
+    moments = [when if hours else "" for when, (hours, _) in zip(rows.columns["when"], found)]
+    rows = type(rows)({**rows.columns, "when": moments, "of": [system for _, system in found]})
+    mapped = apply(wanted(aggregate=takes), stays(*ONE), rows, records=part(system="of"), features={
+        "crea": {"records": "labs"}})  # fmt: skip
+    (place,), told = mapped.table.columns["crea"].tolist(), mapped.features["crea"]
+    assert (told.usable, told.not_a_number, told.unread.total()) == ((1, 0, 0) if meant else (0, 1, 1))
+    assert np.isnan(place) if not meant else list(FEATURE["categories"])[int(place)] == meant
 
 
 def test_a_value_means_what_the_hospital_says_before_all_else(tmp_path: Path) -> None:

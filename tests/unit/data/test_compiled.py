@@ -83,10 +83,10 @@ def test_a_code_with_quotes_is_a_code_and_no_path_or_statement() -> None:
         database.execute("CREATE TABLE concept (concept_id INT, vocabulary_id TEXT, concept_code TEXT)")
         database.execute("CREATE TABLE measurement (person_id INT, measurement_concept_id INT, measurement_date DATE,"
                          " measurement_datetime TIMESTAMP, value_as_number DOUBLE, unit_concept_id INT,"
-                         " operator_concept_id INT)")  # fmt: skip
+                         " operator_concept_id INT, value_as_concept_id INT, value_source_value TEXT)")  # fmt: skip
         database.execute("INSERT INTO concept VALUES (1, 'LOINC', ?), (2, 'LOINC', 'x')", [odd])
-        database.execute("INSERT INTO measurement VALUES (7, 1, '2030-01-01', NULL, 1.5, NULL, NULL),"
-                         " (8, 2, '2030-01-01', NULL, 1.5, NULL, NULL)")  # fmt: skip
+        database.execute("INSERT INTO measurement VALUES (7, 1, '2030-01-01', NULL, 1.5, NULL, NULL, NULL, '1,5'),"
+                         " (8, 2, '2030-01-01', NULL, 1.5, NULL, NULL, NULL, NULL)")  # fmt: skip
         found = database.execute(compiled.omop(coded(LOINC, odd)))
         assert tuple(column[0] for column in found.description) == compiled.COLUMNS
         assert [row[0] for row in found.fetchall()] == [7]
@@ -95,6 +95,11 @@ def test_a_code_with_quotes_is_a_code_and_no_path_or_statement() -> None:
             database.execute("UPDATE measurement SET operator_concept_id = ?", [operator])
             ((value,),) = database.execute(f"SELECT value FROM ({compiled.omop(coded(LOINC, odd))})").fetchall()
             assert value == f"{sign}1.5", operator
+        for concept, said, value in ((None, ">15", "no number"), (9, None, "no number"), (0, " ", None)):
+            changed = "UPDATE measurement SET value_as_number = NULL, value_as_concept_id = ?, value_source_value = ?"
+            database.execute(changed, [concept, said])
+            found = database.execute(f"SELECT value FROM ({compiled.omop(coded(LOINC, odd))})")
+            assert found.fetchall() == [(value,)]
 
 
 def observation(value: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -119,6 +124,38 @@ def test_a_quantity_that_is_only_a_bound_is_none_in_the_view(comparator: dict[st
     assert (row["value"], row["unit"]) == (text, "mg/dL")
     (nothing,) = seen(observation({"valueQuantity": {"code": "mg/dL", **comparator}}))
     assert nothing["value"] is None
+
+
+FIVE = {"valueQuantity": {"value": 5, "code": "mg/dL"}}
+CODE = {"coding": [{"system": LOINC, "code": "2160-0"}]}
+PANEL = {"code": {"text": "a panel"}}
+
+
+@pytest.mark.parametrize(("value", "more", "told"), [
+    ({"valueInteger": 5}, {}, {"value": "5", "unit": None}), ({"valueString": ">15"}, {}, {"value": ">15"}),
+    ({"valueRange": {"low": {"value": 5}}}, {}, {"value": "no number"}), ({}, {}, {"value": None}),
+    ({"valueCodeableConcept": {"text": "haemolysed"}}, {}, {"value": "no number"}),
+    (FIVE, {"effectiveDateTime": None, "effectiveInstant": "2030-05-02T00:00:00Z"}, {"taken": "2030-05-02T00:00:00Z"}),
+    (FIVE, {"effectiveDateTime": None, "effectivePeriod": {"start": "2030-05-02"}}, {"taken": "2030-05-02"}),
+    (FIVE, {"effectiveDateTime": None}, {"taken": None, "value": "5"}),
+    (FIVE, {"code": {"coding": [{"code": "2160-0"}]}}, {"system": None, "code": "2160-0", "value": "5"}),
+    (FIVE, {"code": {"coding": [{"code": "2160-0"}, *CODE["coding"]]}}, {"system": LOINC, "code": "2160-0"}),
+    (FIVE, {"code": {"coding": [{"system": "urn:oid:2.16.840.1.113883.6.1", "code": "2160-0"}]}},
+     {"system": "urn:oid:2.16.840.1.113883.6.1", "code": "2160-0"}),
+    (FIVE, {"code": {"coding": [{"system": "urn:ours", "code": "2160-0"}]}}, None),
+    ({}, {**PANEL, "component": [{"code": CODE, **FIVE}, {"code": {"text": "x"}, "valueInteger": 9}]},
+     {"patient": "p", "taken": "2030-05-01T08:00:00Z", "system": LOINC, "code": "2160-0", "value": "5",
+      "unit": "mg/dL"}),
+    (FIVE, {"status": "entered-in-error"}, None),
+])  # fmt: skip
+def test_the_view_gives_every_record_of_the_contracts_codes_also_one_that_cannot_be_read(
+    value: dict[str, Any], more: dict[str, Any], told: dict[str, Any] | None
+) -> None:
+    resource = {key: one for key, one in observation(value, **more).items() if one is not None}
+    rows = seen(resource)
+    assert [{name: row[name] for name in told or ()} for row in rows] == ([] if told is None else [told])
+    twice = seen({**resource, "component": [{"code": CODE, "valueInteger": 7}]})
+    assert [row["value"] for row in twice][-1:] == (["7"] if more.get("status") is None else [])
 
 
 def test_what_has_no_records_or_an_unknown_vocabulary_is_refused() -> None:

@@ -71,6 +71,16 @@ def test_bounds_are_a_finding_of_their_own_that_names_what_ten_patients_have(stu
     assert fit(study, Column(usable=200, not_a_number=40, bounds=Counter({"<5": 40})), 240).level == "problem"
 
 
+def test_records_that_cannot_be_read_are_told_by_what_they_lack(study: Study) -> None:
+    unread = Counter({"moment": 30, "system": 5})
+    told = Column(usable=200, not_a_number=50, unread=unread, recorded=True)
+    moment, system, rest = fit(study, told, 250).findings
+    assert (moment.kind, moment.count, moment.blocks) == ("unread", 30, True) and "no moment" in moment.words
+    assert (system.kind, system.count, system.blocks) == ("unread", "<10", False) and "`local`" in system.remedy
+    assert (rest.kind, rest.count) == ("not-a-number", "hidden")
+    assert all("no value until then" in one.remedy for one in (moment, system, rest))
+
+
 JUDGED, LEARNS = "no model, be it common or local, can be judged here", "trained here alone learns nothing"
 CASES: dict[str, tuple[list[int], list[int], tuple[str, ...]]] = {  # classes in training, held out: what is said
     "both in both": ([0, 1], [0, 1], ()),

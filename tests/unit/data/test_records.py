@@ -20,9 +20,9 @@ from consilium.core.contract import Contract
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.ids import canonical, digest
 from consilium.core.study import Evaluation, Study
-from consilium.data import choosing, contract, records
+from consilium.data import choosing, contract, quality, records
 from consilium.data.base import Rows
-from consilium.data.contract import Mapped
+from consilium.data.contract import Column, Mapped
 from consilium.data.mapping import Mapping, _problems
 from consilium.data.records import Records
 from consilium.site import showing, tables
@@ -44,6 +44,7 @@ MAPPING: dict[str, Any] = {
     "features": {"crea": {"records": "labs", "local": ["KREA"]}},
     "label": {"column": "died", "codes": {"0": 0, "1": 1}},
 }  # fmt: skip
+COUNTED: dict[str, Any] = {"unit": "1", "analyte": None, "resolution": None}
 Lab = tuple[float, str, str, str]
 """Hours after the index, code, value, unit."""
 
@@ -153,6 +154,71 @@ def test_a_bound_is_never_taken_for_its_number_nor_passed_over_where_it_would_ha
     assert np.isnan(value({}, (1, "KREA", "<100", "µmol/l"), (2, "2160-0", "1.12", "mg/dL")))
 
 
+Found = tuple[float | None, str, str]
+"""Hours after the index, or no moment; a value, and a code system."""
+READ: Found = (5, "2", LOINC)
+COMMA: Found = (4, "7,5", LOINC)
+NO_MOMENT: Found = (None, "3", LOINC)
+NO_SYSTEM: Found = (6, "3", "")
+
+
+def doubtful(take: str, *found: Found, **given_: Any) -> tuple[float, Column]:
+    """What is made of such records, and the counts."""
+    rows = labs(*((hours or 0, "2160-0", text, "mg/dL") for hours, text, _ in found))
+    moments = [when if hours is not None else "" for when, (hours, _, _) in zip(rows.columns["when"], found)]
+    made_of = Rows({**rows.columns, "when": moments, "system": [system for *_, system in found]})
+    counted = {"unit": "1", "range": [0, 100], "resolution": None, "analyte": None} if take in ("count", "any") else {}
+    part = {**MAPPING["records"]["labs"], "system": "system"}
+    mapped = apply(made({"aggregate": take, **counted}), stays(*ONE), made_of, records={"labs": part}, **given_)
+    return float(mapped.table.columns["crea"][0]), mapped.features["crea"]
+
+
+@pytest.mark.parametrize(("take", "beside", "wanted"), [
+    *((take, bad, None) for take in ("min", "max", "mean") for bad in (COMMA, NO_MOMENT, NO_SYSTEM)),
+    ("first", COMMA, None), ("first", NO_MOMENT, None), ("first", NO_SYSTEM, 2.0),
+    ("last", COMMA, 2.0), ("last", NO_MOMENT, None), ("last", NO_SYSTEM, None), ("last", (5, "x", LOINC), None),
+    ("count", COMMA, 2.0), ("count", NO_MOMENT, None), ("count", NO_SYSTEM, None),
+    *(("any", bad, 1.0) for bad in (COMMA, NO_MOMENT, NO_SYSTEM)),
+    ("max", (99, "x", LOINC), 2.0), ("max", (99, "3", ""), 2.0), ("max", (None, "3", "urn:ours"), 2.0),
+    ("max", (None, "", LOINC), 2.0), ("count", (4, "3", "urn:ours"), 1.0),
+])  # fmt: skip
+def test_a_record_that_cannot_be_read_and_may_be_the_one_that_counts_leaves_no_value(
+    take: str, beside: Found, wanted: float | None
+) -> None:
+    for found in ((READ, beside), (beside, READ)):
+        number, told = doubtful(take, *found)
+        assert number == wanted if wanted is not None else np.isnan(number)
+        assert (told.usable, told.not_a_number) == ((1, 0) if wanted is not None else (0, 1))
+        if wanted is None:
+            why = {"3": "moment" if beside[0] is None else "system"}.get(beside[1])
+            assert dict(told.unread) == ({why: 1} if why else {})
+
+
+def test_what_keeps_a_record_from_being_read_can_be_mended_in_the_mapping() -> None:
+    assert doubtful("max", READ, NO_SYSTEM, features={"crea": {"records": "labs", "local": ["2160-0"]}})[0] == 3.0
+    assert doubtful("max", READ, COMMA, features={"crea": {"records": "labs", "missing": ["7,5"]}})[0] == 2.0
+    number, told = doubtful("max", READ, (1, "?", LOINC))
+    assert np.isnan(number) and dict(told.placeholders) == {"?": 1}
+
+
+def test_a_code_of_the_hospitals_own_that_no_record_has_is_told() -> None:
+    """As behind a view that was compiled from the contract, which gives records of its codes alone."""
+    study = _study(made())
+    for code, told in (("KREA", ("CREA-2",)), ("2160-0", ("CREA-2", "KREA"))):
+        features = {"crea": {"records": "labs", "local": ["KREA", "CREA-2"]}}
+        mapped = apply(made(), stays(*ONE), labs((1, code, "1", "mg/dL")), features=features)
+        assert mapped.features["crea"].unused == told
+        (finding,) = [one for one in quality.check(study, mapped).findings if one.kind == "unread"]
+        assert all(f'"{one}"' in finding.words for one in told) and not finding.blocks
+
+
+def test_a_patient_without_an_index_moment_has_no_count_of_records() -> None:
+    counted = made({"aggregate": "count", "range": [0, 25], **COUNTED})
+    mapped = apply(counted, stays(("p", "", "1"), ("q", INDEX.isoformat(), "0")), labs((1, "2160-0", "1", "mg/dL")))
+    assert mapped.features["crea"].missing == 1 and mapped.features["crea"].usable == 1
+    np.testing.assert_array_equal(mapped.table.columns["crea"], [np.nan, 0.0])
+
+
 CELLS: dict[str, tuple[list[Lab], str]] = {
     "usable": ([(1, "2160-0", "1.0", "mg/dL")], "usable"),
     "none in the window": ([(99, "2160-0", "1.0", "mg/dL")], "missing"),
@@ -160,7 +226,13 @@ CELLS: dict[str, tuple[list[Lab], str]] = {
     "an empty value": ([(1, "2160-0", "", "mg/dL")], "missing"),
     "out of range": ([(1, "2160-0", "90", "mg/dL")], "out_of_range"),
     "a word": ([(1, "2160-0", "haemolysed", "mg/dL")], "not_a_number"),
-    "a word beside a value": ([(1, "2160-0", "haemolysed", "mg/dL"), (2, "2160-0", "1", "mg/dL")], "usable"),
+    "a word beside a value": ([(1, "2160-0", "haemolysed", "mg/dL"), (2, "2160-0", "1", "mg/dL")], "not_a_number"),
+    "a word beside what is out of range": (
+        [(1, "2160-0", "haemolysed", "mg/dL"), (2, "2160-0", "90", "mg/dL")],
+        "not_a_number",
+    ),
+    "a word outside of the window": ([(99, "2160-0", "haemolysed", "mg/dL"), (2, "2160-0", "1", "mg/dL")], "usable"),
+    "a word without a unit": ([(1, "2160-0", "haemolysed", ""), (2, "2160-0", "1", "mg/dL")], "not_a_number"),
     "an unknown unit beside a known one": ([(1, "2160-0", "1", "mg%"), (2, "2160-0", "1", "mg/dL")], "unit mg%"),
     "no unit": ([(1, "2160-0", "1", "")], "no unit"),
     "a unit of another kind": ([(1, "2160-0", "1", "mm[Hg]")], "unit mm[Hg]"),
@@ -188,7 +260,9 @@ def test_codes_are_those_of_their_system_or_mean_it_by_a_concept_map(tmp_path: P
     assert value({}, (1, "0042", "1.5", "mg/dL"), means=means) == 1.5
     assert np.isnan(value({}, (1, "0043", "1.5", "mg/dL"), means=means)), "a wider concept is another one"
     part = {**MAPPING["records"]["labs"], "system": "system"}
-    for system, fits in ((LOINC, True), ("LOINC", True), ("urn:lab", False), ("SNOMED", False)):
+    oid = "2.16.840.1.113883.6.1"
+    others = (("urn:lab", False), ("SNOMED", False), (f"{oid}9", False), ("urn:oid:1.2", False))
+    for system, fits in ((LOINC, True), ("LOINC", True), (oid, True), (f"urn:oid:{oid}", True), *others):
         found = labs((1, "2160-0", "1.5", "mg/dL"))
         rows = Rows({**found.columns, "system": [system]})
         told = apply(made(), stays(*ONE), rows, records={"labs": part}).features["crea"]
@@ -371,9 +445,6 @@ def test_a_mean_of_large_numbers_is_one() -> None:
         labs((0, "2160-0", "1e308", "mg/dL"), (1, "2160-0", "1.5e308", "mg/dL")),
     )  # fmt: skip
     assert found.table.columns["crea"].tolist() == [1.25e308]
-
-
-COUNTED: dict[str, Any] = {"unit": "1", "analyte": None, "resolution": None}
 
 
 @pytest.mark.parametrize(
