@@ -191,22 +191,8 @@ def _fork(folder: str, sizes: Sequence[int], handles: Sequence[int]) -> tuple[in
     try:
         made = os.fork()
         if not made:
-
-            def train() -> None:
-                end_with(server)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                os.setsid()
-                os.write(begun, b"+")
-                os.close(go)
-                os.read(wait, 1)
-                os.chdir(folder)
-                for number, given in enumerate(handles):
-                    os.dup2(given, number)
-                _close_all_but()
-                sys.path[:] = [place for place in sys.path if place]
-                child.serve(*sizes)
-
-            _be(train)
+            os.close(go)  # it waits for the server's end of it
+            _be(lambda: _train(folder, sizes, handles, server, begun, wait))
         os.close(begun)
         begun = -1
         os.read(ready, 1)
@@ -215,6 +201,21 @@ def _fork(folder: str, sizes: Sequence[int], handles: Sequence[int]) -> tuple[in
         for end in (ready, begun, wait, go):
             if end >= 0:
                 os.close(end)
+
+
+def _train(folder: str, sizes: Sequence[int], handles: Sequence[int], server: int, begun: int, wait: int) -> None:
+    """Be a child: end with the server, say so, wait until it has this process's handle, and train."""
+    end_with(server)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setsid()
+    os.write(begun, b"+")
+    os.read(wait, 1)
+    os.chdir(folder)
+    for number, given in enumerate(handles):
+        os.dup2(given, number)
+    _close_all_but()
+    sys.path[:] = [place for place in sys.path if place]
+    child.serve(*sizes)
 
 
 def _close_all_but(*kept: int) -> None:

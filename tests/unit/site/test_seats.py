@@ -25,6 +25,11 @@ from consilium.wire.messages import Ended, Step, Task
 from unit.site.circle import SEALED, Envelopes, Hospital, Relay, circle, secure, step_of
 
 FOUR = ("east", "north", "south", "west")
+PATH: dict[str, Any] = {
+    "strategy": {"name": "newton-path", "options": {"penalties": [{"l1": 0.3}, {"l2": 0.1}]}},
+    "evaluation": {"test_fraction": 0.05},
+}
+"""A study that sums at several models at once."""
 
 
 @pytest.fixture
@@ -256,10 +261,7 @@ def test_nor_is_a_sum_that_prepares_inputs_whatever_the_model_is(relay: Relay) -
 
 def test_nor_is_one_at_any_of_the_models_of_a_path(relay: Relay, tmp_path: Path) -> None:
     """A study sums at many models at once; another one cannot begin at one of them with almost the same hospitals."""
-    penalties = [{"l1": 0.3}, {"l2": 0.1}]
-    path = begun(
-        relay, strategy={"name": "newton-path", "options": {"penalties": penalties}}, evaluation={"test_fraction": 0.05}
-    )
+    path = begun(relay, **PATH)
     relay.played(path, 1)
     state = chain.read(relay.file(relay.states["sums-1", 1])).arrays
     models = state["models"].reshape(-1, state["model"].size)
@@ -359,10 +361,7 @@ def test_what_may_have_left_is_neither_shown_nor_hidden(relay: Relay, became: st
 @pytest.mark.long
 def test_of_several_models_all_were_shown_alone_or_none(relay: Relay, tmp_path: Path) -> None:
     """One word of READY stands for all models of a round: at the others, nothing of these hospitals is known."""
-    penalties = [{"l1": 0.3}, {"l2": 0.1}]
-    path = begun(
-        relay, strategy={"name": "newton-path", "options": {"penalties": penalties}}, evaluation={"test_fraction": 0.05}
-    )
+    path = begun(relay, **PATH)
     relay.played(path, 1)
     arrays = chain.read(relay.file(relay.states["sums-1", 1])).arrays
     one = arrays["models"].reshape(-1, arrays["model"].size)[0]
