@@ -1,10 +1,12 @@
 """Patients with scores, outcomes and groups for tests of figures, and other packages' figures of the same patients."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import statsmodels.api as sm
+from hypothesis import strategies as st
 from sklearn import metrics as judge
 
 from consilium.algorithms import evaluation, groups
@@ -112,3 +114,14 @@ def theirs(score: np.ndarray, label: np.ndarray, threshold: float) -> dict[str, 
         "flagged": decided.mean(),
         "net_benefit": hits / n - alarms / n * threshold / (1 - threshold),
     }
+
+
+def spoiled(data: st.DataObject, sent: dict[str, Any]) -> dict[str, Any]:
+    """Sums of which one to three values are others, as a site could send them."""
+    for _ in range(data.draw(st.integers(1, 3))):
+        name = data.draw(st.sampled_from(sorted(sent)))
+        changed = sent[name].copy()
+        odd = [0.0, -1.0, 0.5, 1e300, -1e300, math.inf, math.nan, 3.0, 20.0, 1e20]
+        changed[data.draw(st.integers(0, changed.size - 1))] = data.draw(st.sampled_from(odd))
+        sent = {**sent, name: changed}
+    return sent

@@ -1,7 +1,6 @@
 """Figures from sums are those of the pooled patients, in all and by group; and what is too small is not shown."""
 
 import json
-import math
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from consilium.algorithms import calibration, decisions, discrimination, evaluation, groups, worth
 from consilium.algorithms.figure import CELL, FEW, Figure, difference
 from consilium.core.errors import Invalid
-from unit.algorithms.judging import Patients, added, delong, fitted, study, theirs
+from unit.algorithms.judging import Patients, added, delong, fitted, spoiled, study, theirs
 
 STUDY = study(threshold=0.3)
 HOSPITALS = [
@@ -293,12 +292,7 @@ def test_a_gap_of_proportions_has_the_interval_of_newcombe() -> None:
 @given(st.integers(0, 60), st.data())
 def test_whatever_a_site_sends_is_refused_or_gives_figures(n: int, data: st.DataObject) -> None:
     sent = Patients.drawn(n, 1).sums(STUDY)
-    for _ in range(data.draw(st.integers(1, 3))):
-        name = data.draw(st.sampled_from(sorted(sent)))
-        odd = st.sampled_from([0.0, -1.0, 0.5, 1e300, -1e300, math.inf, math.nan, 3.0, 20.0])
-        changed = sent[name].copy()
-        changed[data.draw(st.integers(0, changed.size - 1))] = data.draw(odd)
-        sent = {**sent, name: changed}
+    sent = spoiled(data, sent)
     try:
         evaluation.check(STUDY, "EVALUATE", sent)
     except Invalid:
