@@ -4,11 +4,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium import studyfile
+from consilium.core.errors import StudyInvalid
+from consilium.core.judging import Evaluation
 from consilium.core.study import Plan, Study
 from consilium.core.threshold import threshold
 
@@ -84,6 +87,24 @@ def test_every_study_survives_its_file_with_the_same_plan(study: Study) -> None:
         path = Path(folder) / "study.yaml"
         path.write_text(yaml.safe_dump(study.model_dump(mode="json"), allow_unicode=True), encoding="utf-8")
         assert Plan.of(studyfile.read(path)).digest == Plan.of(study).digest
+
+
+@pytest.mark.parametrize(("share", "near"), [(0.302, "0.3"), (0.001, "0.05"), (0.9999, "1")])
+def test_two_studies_hold_out_the_same_share_or_shares_that_differ_by_many(
+    tmp_path: Path, share: float, near: str
+) -> None:
+    """Of sums over 30 and over 30.2 percent the difference would be of a few patients."""
+    path = tmp_path / "study.yaml"
+    path.write_text(studyfile.TEMPLATE.replace("NAME", "one").replace("test_fraction: 0.3", f"test_fraction: {share}"))
+    line = next(at for at, text in enumerate(path.read_text().splitlines(), 1) if "test_fraction" in text)
+    with pytest.raises(StudyInvalid) as caught:
+        studyfile.read(path)
+    assert (
+        caught.value.message
+        == f"study.yaml:{line}: evaluation.test_fraction: '{share}': must be a multiple of 0.05: write {near}"
+    )
+    assert [Evaluation(test_fraction=one / 20).test_fraction * 20 for one in range(1, 21)] == list(range(1, 21))
+    assert Evaluation(test_fraction=0.1 + 0.2).test_fraction == 0.3
 
 
 @settings(max_examples=40, deadline=None)

@@ -14,6 +14,15 @@ AGES = (18.0, 40.0, 65.0, 80.0)
 """Where bands of age end, in years."""
 EDGES = 200
 """Thresholds are multiples of one by this: edges of the histograms from which counts follow."""
+PARTS = 20
+"""Shares of patients are multiples of one by this: those of two that differ by less differ by a few patients."""
+
+
+def _part(value: float) -> float:
+    found = max(round(value * PARTS), 1) / PARTS
+    if abs(value - found) > 1e-6:
+        raise ValueError(f"must be a multiple of {1 / PARTS:g}: write {found:g}")
+    return found
 
 
 def _edge(value: float) -> float:
@@ -49,8 +58,9 @@ class Group(Part):
 class Evaluation(Part):
     """Held-out patients at each site, chosen by a hash of the patient and this seed."""
 
-    test_fraction: float = Field(
-        0.3, gt=0, le=1, description="share of the patients that is held out: below 0.9; 1 where nothing is trained"
+    test_fraction: Annotated[float, Field(gt=0, le=1), AfterValidator(_part)] = Field(
+        0.3,
+        description="share of the patients that is held out, in steps of 0.05: below 0.9; 1 where nothing is trained",
     )
     split_seed: int = Field(1, ge=0, lt=2**31, description="another seed holds out other patients")
     folds: Literal[5, 10] | None = Field(

@@ -102,7 +102,7 @@ def tables(folder: Path, sites: dict[str, list[Row]], features: dict[str, list[i
 
 
 def study(features: dict[str, list[int]], quorum: int, **changes: Any) -> dict[str, Any]:
-    """A study of them, by Newton's method, with nearly everybody in training."""
+    """A study of them, by Newton's method."""
     number = {"type": "number", "unit": "1", "missing": "forbidden"}
     return {
         "consilium": 1, "name": "survival", "title": "Survival",
@@ -113,5 +113,5 @@ def study(features: dict[str, list[int]], quorum: int, **changes: Any) -> dict[s
             "label": {"id": "death", "meaning": "death", "type": "time-to-event", "unit": "d", "range": [0, LAST]},
         },
         "model": {"kind": "cox"}, "strategy": {"name": "newton"}, "rounds": 8, "quorum": quorum, "min_patients": 1,
-        "privacy": {"recipe": "secure_sum", "most_patients": 2000}, "evaluation": {"test_fraction": 1e-9}, **changes,
+        "privacy": {"recipe": "secure_sum", "most_patients": 2000}, **changes,
     }  # fmt: skip
