@@ -150,8 +150,8 @@ deadlines: {round_s: 3600}
 evaluation: {test_fraction: 0.3, split_seed: 1, confidence: 0.95}
                                     # threshold: 0.5           from which score on the model says yes
                                     # groups: [{feature: sex}]  who is judged apart; without: sex and age, if there
-gate: {}                            # each hospital's data pass a check of this contract, signed, before a round;
-                                    # without this line none is asked for
+gate: {}                            # each hospital's data pass a check of this contract, signed, before a round, also
+                                    # without this line; none: no check is asked for, and each review says so
 sites: []                           # invited hospitals by name; empty: all
 """
 

@@ -20,7 +20,7 @@ from consilium import yamlfile
 from consilium.console.cli.app import root
 from consilium.core.contract import Contract
 from consilium.core.errors import Invalid
-from consilium.core.gate import Gate
+from consilium.core.gate import Asked
 from consilium.core.judging import Evaluation
 from consilium.core.preparing import Prepare
 from consilium.core.study import Model, Strategy, Study
@@ -37,6 +37,10 @@ FORMATS: dict[str, type[BaseModel]] = {"consilium": Study, "mapping": Mapping, "
 
 class Records(RootModel[dict[str, RecordsPart]]):
     """`records` of a mapping."""
+
+
+class Gate(RootModel[Asked]):
+    """`gate` of a study."""
 
 
 PARTS: dict[str, type[BaseModel]] = {

@@ -29,7 +29,7 @@ POLICY = "policy: 1\nmin_patients: 10\n"
 
 
 def study(name: str, **changes: Any) -> Study:
-    """Whether x + y is large, by logistic regression; two rounds, a quorum of two, `plain`; and `changes`."""
+    """Whether x + y is large, by logistic regression; two rounds, a quorum of two, `plain`, no gate; and `changes`."""
     number = {"type": "number", "unit": "1", "range": [-10, 10], "missing": "forbidden"}
     values = {
         "consilium": 1, "name": name, "title": f"Study {name}",
@@ -40,7 +40,7 @@ def study(name: str, **changes: Any) -> Study:
         },
         "model": {"kind": "logistic"}, "training": {"epochs": 2, "learning_rate": 0.5, "seed": 1},
         "rounds": 2, "quorum": 2, "min_patients": 10, "deadlines": {"round_s": 600},
-        "privacy": {"recipe": "plain"},
+        "privacy": {"recipe": "plain"}, "gate": "none",
     }  # fmt: skip
     return Study.model_validate({**values, **changes})
 

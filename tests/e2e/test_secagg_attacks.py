@@ -443,8 +443,8 @@ def test_a_second_run_over_one_hospital_less_shows_nothing(liar: Liar, opened: P
 
 def test_nor_does_a_second_study_that_calls_the_same_question_by_another_name(liar: Liar, opened: Play) -> None:
     """Other names for contract, features and label, another mapping: the same patients, label and first model."""
-    told = opened.plan.study.model_dump(mode="json", exclude_none=True)
-    renamed = json.dumps({**told, "name": "renamed"}).replace('"sums"', '"totals"').replace('"large"', '"great"')
+    told = {**opened.plan.study.model_dump(mode="json", exclude_none=True), "gate": "none", "name": "renamed"}
+    renamed = json.dumps(told).replace('"sums"', '"totals"').replace('"large"', '"great"')
     for hospital in liar.hospitals.values():
         text = hospital.mapping.read_text().replace("contract: sums", "contract: totals")
         hospital.mapping = hospital.mapping.with_name("totals.yaml")

@@ -354,6 +354,7 @@ def diagnoses(name: str, **changes: Any) -> Study:
     """Whether somebody is ill, by a diagnosis: each has a row of its own in the model."""
     values = study(name, **STEP, **changes).model_dump(mode="json", exclude_none=True)
     codes = {f"d{code}": f"diagnosis {code}" for code in range(10)}
+    values["gate"] = "none"
     values["contract"] = {
         "id": "codes", "label": {"id": "ill", "meaning": "is ill", "type": "binary"},
         "features": [{"id": "dx", "meaning": "diagnosis", "type": "category", "categories": codes,

@@ -145,7 +145,7 @@ def wards(name: str, **changes: Any) -> Study:
     told = study(name, rounds=1, **changes).model_dump(mode="json", exclude_none=True)
     ward = {"id": "ward", "meaning": "the ward", "type": "category", "missing": "forbidden"}
     told["contract"]["features"].append({**ward, "categories": {f"w{i}": f"ward {i}" for i in range(80)}})
-    return Study.model_validate({**told, "contract": {**told["contract"], "id": "wards"}})
+    return Study.model_validate({**told, "gate": "none", "contract": {**told["contract"], "id": "wards"}})
 
 
 def mapped(hospital: Hospital) -> None:

@@ -1,8 +1,11 @@
-"""The gate: what a hospital's data must have passed before it is asked to train; the study says what blocks."""
+"""The gate: what a hospital's data must have passed before it is asked to train; the study says what blocks.
 
-from typing import Literal
+A study that says nothing of it has one all the same, and one that wants none writes `gate: none`.
+"""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Kind = Literal[
     "few-patients", "label-codes", "unmapped-codes", "not-a-number", "out-of-range", "unit", "code-for-missing",
@@ -25,3 +28,17 @@ class Gate(BaseModel):
     unmapped_max: float = Field(0.05, ge=0, le=1, description="share of codes without meaning that does not block yet")
     not_a_number_max: float = Field(0.05, ge=0, le=1, description="the same, of values that are no numbers")
     out_of_range_max: float = Field(0.2, ge=0, le=1, description="the same, of values outside the contract's range")
+
+
+NONE = "none"
+
+
+def _none(value: Any) -> Any:
+    """The word for no gate, which in a plan is null."""
+    if isinstance(value, str | bool) and value != NONE:
+        raise ValueError(f"must be {NONE!r}, or hold `key: value` lines here")
+    return None if value == NONE else value
+
+
+Asked = Annotated[Gate | None, BeforeValidator(_none, json_schema_input_type=Gate | Literal["none"] | None)]
+"""The gate that a study asks for; None: none."""

@@ -17,7 +17,7 @@ from consilium.core import preparing, timed
 from consilium.core.bounded import unfit
 from consilium.core.contract import Contract
 from consilium.core.errors import StudyInvalid
-from consilium.core.gate import Gate
+from consilium.core.gate import Asked, Gate
 from consilium.core.ids import DIGEST, Digest, canonical, digest
 from consilium.core.judging import Evaluation, Group, usual
 from consilium.core.parts import Json, Part, Shown, Slug, StudyName, Text
@@ -161,10 +161,10 @@ class Study(Part):
     min_patients: int = Field(10, ge=1, description="a site with fewer training patients takes no part")
     deadlines: Deadlines = Field(Deadlines(), description="how long a round waits")
     evaluation: Evaluation = Field(Evaluation(), description="on whom the model is judged")
-    gate: Gate | None = Field(
-        None,
-        description="a check that each hospital's data pass before a round, attested under its key; none given: no "
-        "check is asked for",
+    gate: Asked = Field(
+        Gate(),
+        description="a check that each hospital's data pass before a round, attested under its key; `none`: no check "
+        "is asked for, and each hospital's review says so",
     )
     sites: tuple[Slug, ...] = Field((), description="invited sites; empty invites all")
 

@@ -106,9 +106,12 @@ _SINGLE_NOISED = (
     "other hospitals see sums over all that took part. {bound}"
 )
 _CHECK = (
-    "Whether the data pass the study's check, which kinds of findings there are and at which feature, what percent of "
-    "patients has each value in steps of five, and the number of training patients in tens. All people with an "
-    "account see that. With a check that did not pass this hospital is not asked to train."
+    "Whether the data pass the study's check, which kinds of findings there are and at which feature, {counts}. All "
+    "people with an account see that. With a check that did not pass this hospital is not asked {what}."
+)
+_UNCHECKED = (
+    "The data need pass no check before a round: the study says `gate: none`. Values in a wrong unit, or with a wrong "
+    "code, would be learned from; `consilium site check` finds them here all the same."
 )
 PROTECTS = {
     "plain": "plain: the coordinator saw each hospital's update and figures; each site signed that it accepts it",
@@ -147,6 +150,7 @@ def explain(plan: Plan) -> str:
         f"  {_rounds(study)}",
         f"  {_held_out(study)}",
         *_left_out(study.contract),
+        *([f"  {_UNCHECKED}"] if study.gate is None else []),
         "",
         "What leaves, once per round:",
         f"  {_leaves(study)}",
@@ -154,7 +158,7 @@ def explain(plan: Plan) -> str:
         *(
             []
             if study.gate is None
-            else ["", "What leaves with the approval, and with each check after it:", f"  {_CHECK}"]
+            else ["", "What leaves with the approval, and with each check after it:", f"  {_attested(study)}"]
         ),
         "",
         "Who can learn what:",
@@ -179,6 +183,14 @@ def learns(study: Study) -> str:
     sums, bound = (plain, _UNBOUNDED) if study.privacy.epsilon is None else (_NOISED, _bound(study, noised))
     told = _SUMS.format(least=study.quorum, honest=study.quorum - 1, sums=sums, bound=bound)
     return told + _before(study) + (_APART.format(floor=floor) if study.strategy.name in GROUPED else "")
+
+
+def _attested(study: Study) -> str:
+    """What leaves of a check, and what follows."""
+    shares = "percent of patients has each value in steps of five"
+    if study.judged_only:
+        return _CHECK.format(counts=f"and what {shares}", what="to judge")
+    return _CHECK.format(counts=f"what {shares}, and the number of training patients in tens", what="to train")
 
 
 def _before(study: Study) -> str:

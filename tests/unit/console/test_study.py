@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from consilium import studyfile, yamlfile
 from consilium.console.cli import app
 from consilium.core.errors import Invalid, StudyInvalid
+from consilium.core.gate import Gate
+from consilium.core.study import Plan
 
 GOOD = studyfile.template("heart")
 
@@ -57,6 +59,16 @@ def test_a_study_whose_last_day_is_past_is_refused(tmp_path: Path, capsys: pytes
     assert "2020-12-31 is past" in capsys.readouterr().err
 
 
+def test_a_study_that_says_nothing_of_a_gate_has_one_and_one_that_wants_none_says_so(tmp_path: Path) -> None:
+    asked, silent, none = (
+        Plan.of(studyfile.read(write(tmp_path, GOOD.replace("gate: {}", text))))
+        for text in ("gate: {}", "# nothing of it", "gate: none")
+    )
+    assert silent == asked and silent.study.gate == Gate()
+    assert none.study.gate is None and Plan.load(none.payload) == none and none.digest != asked.digest
+    assert json.loads(none.payload)["gate"] is None, "as in plans that were made before there was a word for it"
+
+
 @pytest.mark.parametrize("name", ["Bad Name", "-a", "a" * 51, ""])
 def test_new_writes_no_study_of_a_name_that_is_none(tmp_path: Path, name: str) -> None:
     assert app.run(["study", "new", str(tmp_path / "s.yaml"), "--name", name]) == 5
@@ -92,6 +104,8 @@ def test_new_never_overwrites(tmp_path: Path) -> None:
         ("# epsilon: 3 ", "epsilon: yes ", ["epsilon: 'yes'", "number"]),
         ("range: [50, 700]", "range: [false, 700]", ["range.0: 'false'", "write a number"]),
         ("type: category", "type: binary", ["type: 'binary'", "two values is a category with two `categories`"]),
+        ("gate: {}", "gate: nome", ["gate: 'nome'", "must be 'none'"]),
+        ("gate: {}", "gate: no", ["gate: 'no'", "must be 'none'"]),
         ("{female: female", "{true: female", ["categories.true", "quote it"]),
         ("{kind: logistic,", "{kind: torch, architecture: mpl,", ["model.architecture", "no 'mpl'"]),
         ("{kind: logistic,", "{kind: torch, architecture: mlp, options: {hidden: many},", ["model.options.hidden"]),

@@ -224,7 +224,9 @@ def test_which_records_are_read_who_is_left_out_and_what_a_check_tells_stand_in_
     for words in ("max of records 2160-0 (http://loinc.org), from -6h to any time", "age below 18 or above 90",
                   "younger than 30 days", "Whether the data pass the study's check"):  # fmt: skip
         assert words in told
-    assert "study's check" not in explain(Plan.of(make(gate=None)))
+    without = explain(Plan.of(make(gate="none")))
+    assert "study's check" not in without and "no check before a round: the study says `gate: none`" in without
+    assert "gate: none" not in told
 
 
 def test_what_leaves_of_held_out_patients_is_said_by_the_kind_of_outcome_and_so_is_a_cross_validation() -> None:
