@@ -74,9 +74,9 @@ def simulated(relay: Relay, plan: Plan, path: Path) -> local.Outcome:
     return local.run(plan, relay.blobs[relay.initial.digest], tables, path, f"{plan.study.name}-1")
 
 
-def judged_alike(relay: Relay, plan: Plan, path: Path) -> None:
+def judged_alike(relay: Relay, plan: Plan, outcome: local.Outcome) -> None:
     federated = chain.read(relay.file(relay.sums[f"{plan.study.name}-1", plan.study.rounds + 1])).arrays
-    alone = chain.read(path / "sums").arrays
+    alone = chain.read(outcome.sums).arrays
     assert federated.keys() == alone.keys() >= {"weight", "metrics/brier"}
     assert all(np.array_equal(federated[one], alone[one]) for one in federated)
 
@@ -86,8 +86,9 @@ def test_a_simulated_and_a_plain_run_end_in_the_same_bytes(relay: Relay, tmp_pat
     plan = begun(relay, f"plain-{name}", name, "plain")
     for number in (1, 2, 3):
         relay.submitted(plan, number)
-    assert simulated(relay, plan, tmp_path).digest == relay.states[f"plain-{name}-1", 2].digest
-    judged_alike(relay, plan, tmp_path)
+    alone = simulated(relay, plan, tmp_path)
+    assert alone.digest == relay.states[f"plain-{name}-1", 2].digest
+    judged_alike(relay, plan, alone)
 
 
 @pytest.mark.parametrize("name", SUMS)
@@ -106,8 +107,9 @@ def test_a_simulated_and_a_secure_run_end_in_the_same_bytes_and_nothing_is_cut(
         discreet.closed(plan, number, THREE)
         exact(discreet, plan, number, single)
     discreet.played(plan, 3)
-    assert simulated(discreet, plan, tmp_path).digest == discreet.states[run, 2].digest
-    judged_alike(discreet, plan, tmp_path)
+    alone = simulated(discreet, plan, tmp_path)
+    assert alone.digest == discreet.states[run, 2].digest
+    judged_alike(discreet, plan, alone)
 
 
 @pytest.mark.parametrize("name", ["newton", pytest.param("fedadam", marks=pytest.mark.long)])
@@ -123,8 +125,9 @@ def test_folds_are_trained_in_the_same_secure_sums_and_end_in_the_bytes_of_a_sim
         relay.played(plan, number)
     for one in sites(relay):
         one.folder.policy_file.write_text(POLICY)
-    assert simulated(relay, plan, tmp_path).digest == relay.states[f"folds-{name}-1", 2].digest
-    judged_alike(relay, plan, tmp_path)
+    alone = simulated(relay, plan, tmp_path)
+    assert alone.digest == relay.states[f"folds-{name}-1", 2].digest
+    judged_alike(relay, plan, alone)
     total = chain.read(relay.file(relay.sums[f"folds-{name}-1", 2])).arrays
     without = [float(total[f"fold-{at}/weight"][0]) for at in range(1, 6)]
     assert sum(without) / 4 == float(total["weight"][0]) == float(total["metrics/n"][0]), "each is in one fold of five"

@@ -19,9 +19,10 @@ PARTS = 32
 """Positives of one bin are taken in so many parts for AUPRC."""
 
 
-def histogram(score: Floats, chosen: npt.NDArray[np.bool_], bins: int) -> Floats:
-    """How many of the chosen patients have a score in each of `bins` equal parts of [0, 1]; (bins,)."""
-    return np.bincount(places(score, bins)[chosen], minlength=bins).astype(np.float64)
+def histograms(score: Floats, positive: npt.NDArray[np.bool_], bins: int) -> tuple[Floats, Floats]:
+    """How many positives, and how many others, have a score in each of `bins` equal parts of [0, 1]; (bins,) each."""
+    found = np.bincount(places(score, bins) + bins * positive, minlength=2 * bins).astype(np.float64)
+    return found[bins:], found[:bins]
 
 
 def places(score: Floats, bins: int) -> npt.NDArray[np.int64]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.algorithms import concordance
-from consilium.algorithms.discrimination import auroc, histogram
+from consilium.algorithms.discrimination import auroc, histograms
 from consilium.algorithms.figure import Figure, around, hidden, plain, proportion
 from consilium.core.errors import Invalid
 from consilium.core.tensors import Array
@@ -102,9 +102,10 @@ def _total(values: Floats) -> Floats:
 def _binary(score: Floats, label: Floats) -> Sums:
     positive = label == 1
     certain = np.clip(score, 1e-12, 1 - 1e-12)
+    positives, negatives = histograms(score, positive, BINS)
     return {
-        "positives": histogram(score, positive, BINS),
-        "negatives": histogram(score, ~positive, BINS),
+        "positives": positives,
+        "negatives": negatives,
         "brier": _total((score - label) ** 2),
         "logloss": _total(-np.where(positive, np.log(certain), np.log1p(-certain))),
     }

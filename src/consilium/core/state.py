@@ -278,7 +278,10 @@ def finite(vectors: Vectors) -> bool:
 
 
 def fold(
-    contributions: Sequence[Source], metadata: Mapping[str, str], out: IO[bytes], single: Combines | None = None
+    contributions: Sequence[Source | Vectors],
+    metadata: Mapping[str, str],
+    out: IO[bytes],
+    single: Combines | None = None,
 ) -> tuple[Digest, int]:
     """Sum the segments that all files have, chunk by chunk, in the order given: sort by site, for a replay's same bits.
 
@@ -289,7 +292,7 @@ def fold(
              next state follows from it as from a sum. All files are given at once, and a chunk of each is in memory.
     Raises:  Invalid: no files, a segment of unequal layouts, a sum that is not finite, or too few files for `single`.
     """
-    files = [read(source) for source in contributions]
+    files = [source if isinstance(source, Vectors) else read(source) for source in contributions]
     shared = (
         {name: shape for name, shape in files[0].shape.items() if all(name in f.shape for f in files)} if files else {}
     )

@@ -45,7 +45,7 @@ class Buffer:
 
     def counted(self, sites: Collection[str]) -> None:
         """What these sites had made was counted."""
-        for site in sites:
+        for site in sites if self.waits else ():
             if (waited := self.waits.pop(site, None)) is not None:
                 waited.made.unlink()
 

@@ -1,6 +1,6 @@
 """What goes wrong in a simulated federation: sites that fall silent, and sites that are slow. From a seed alone."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,10 +47,10 @@ class Conditions:
         rng = np.random.default_rng([self.seed, 3, number])
         return [sites[at] for at in rng.permutation(len(sites))]
 
-    def silent(self, sites: Sequence[str], number: int, phases: Sequence[Phase]) -> dict[str, Phase]:
+    def silent(self, sites: Collection[str], number: int, phases: Sequence[Phase]) -> dict[str, Phase]:
         """In which phase who falls silent in round `number`."""
         if not self.drop:
             return {}
         rng = np.random.default_rng([self.seed, 2, number])
         falls, where = rng.random(len(sites)) < self.drop, rng.integers(len(phases), size=len(sites))
-        return {site: phases[where[index]] for index, site in enumerate(sites) if falls[index]}
+        return {site: phases[where[index]] for index, site in enumerate(sorted(sites)) if falls[index]}

@@ -6,15 +6,16 @@ Only sites whose values are in the sum train: what another had trained would cha
 with as many answers as are enough, all that are free train, and come with what they made in a later round.
 """
 
+import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from consilium.algorithms import preparation
-from consilium.coordinator.perform import clipped, figures_of, judged, read_figures, single, strategy, sums_of
+from consilium.coordinator.perform import clipped, figures_of, judged, single, strategy, sums_of
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core import state as chain
@@ -67,13 +68,15 @@ class Told:
 class Outcome:
     """What a run gave: its final state on file, who took part in the last round, and the figures of the final model.
 
-    Figures of single sites, too, whatever the recipe: nobody's records are kept apart here.
+    Figures of single sites, too, whatever the recipe: nobody's records are kept apart here. `sums`: of the last round,
+    as the coordinator has them on file.
     """
 
     state: Path
     digest: Digest
     took_part: tuple[str, ...]
     figures: dict[str, Any]
+    sums: bytes
 
 
 @dataclass
@@ -94,6 +97,7 @@ class Simulation:
     conditions: Conditions = field(default_factory=Conditions)
     each: Callable[[Told], None] = lambda told: None
     _kept: dict[str, Path] = field(default_factory=dict)
+    _same: tuple[Sequence[str], Sequence[Turn]] = ((), ())
     _buffer: Buffer = field(default_factory=Buffer)
 
     def run(self) -> Outcome:
@@ -105,13 +109,13 @@ class Simulation:
         sites = sorted(SiteId(site) for site in self.sites)
         if len(sites) < study.quorum:
             raise Conflict(f"{len(sites)} hospitals have enough patients; {study.quorum} are needed")
-        slow = self.conditions.slow_ones(sites)
+        slow, learns = self.conditions.slow_ones(sites), strategy(study)
         fold, least = Run(study.rounds, study.quorum, secure, prepares=study.prepares, enough=study.enough), 1
         if secure:
             fold = _paired(fold, sites)
             least = max(threshold(len(sites)), study.privacy.min_sites)
-        state, figures = self.folder / "state-0", dict[str, Any]()
-        named = _file(state, partial(chain.begin, strategy(study), self.initial, self.name))
+        state, figures, summed = self.folder / "state-0", dict[str, Any](), b""
+        named = _file(state, partial(chain.begin, learns, self.initial, self.name))
         while (following := fold.following) is not None:
             began, (number, kind) = time.perf_counter(), following
             fold, _ = runs.step(fold, runs.Opened(number, kind, tuple(sites), 1, max(study.quorum, least), least))
@@ -121,32 +125,33 @@ class Simulation:
             if study.enough and kind is machine.Kind.TRAIN:
                 self._begin(asked, fold, slow)
             single_, alone, summed = self._summed(asked, took_part, len(sites))
+            arrays = chain.read(summed).arrays
             if kind is not machine.Kind.EVALUATE:
                 after = self.folder / f"state-{number}"
-                step = partial(preparation.advance, study, strategy(study), state, named, summed, self.name, number)
+                step = partial(preparation.advance, study, learns, state, named, summed, self.name, number)
                 named = _file(after, step)
                 state.unlink()
                 state = after
             fold, _ = runs.step(fold, Answered(COORDINATOR, Phase.APPLY, named))
-            figures = {"all": read_figures(study, summed), "sites": single_}
+            figures = {"all": figures_of(study, arrays), "sites": single_}
             if kind is machine.Kind.EVALUATE:
-                figures["evaluation"] = judged(study, chain.read(summed).arrays, alone)
-            self.each(self._told(fold, seen, summed, figures["all"], time.perf_counter() - began))
-        return Outcome(state, named, tuple(fold.took_part[fold.number]), figures)
+                figures["evaluation"] = judged(study, arrays, alone)
+            self.each(_told(fold, seen, arrays, figures["all"], time.perf_counter() - began))
+        return Outcome(state, named, tuple(fold.took_part[fold.number]), figures, summed)
 
     def _gathered(self, fold: Run, slow: frozenset[str]) -> tuple[Run, "_Seen"]:
         """Every phase that asks sites, until the coordinator is asked for the sum."""
         round_ = fold.round
         assert round_ is not None
         phases = [phase for phase in round_.phases if phase is not Phase.APPLY]
-        silent = self.conditions.silent(sorted(round_.roster), round_.number, phases)
+        silent = self.conditions.silent(round_.roster, round_.number, phases)
         seen, limit = _Seen(len(silent)), self.plan.study.deadlines.round_s
         for phase in phases:
             asked = fold.round.asked(phase) if fold.round is not None else frozenset[SiteId]()
             behind = asked & slow if phase is phases[0] else frozenset[str]()
             late = behind if self.conditions.slow_s > limit else frozenset[str]()
             gone = {site for site, at in silent.items() if at is phase}
-            on_time = dict.fromkeys(sorted(asked - late - gone), NOTHING)
+            on_time = dict.fromkeys(sorted(asked.difference(late, gone)), NOTHING)
             if round_.enough:
                 on_time = dict.fromkeys(self._first(round_, asked - gone, slow), NOTHING)
                 late, behind = asked - on_time.keys(), frozenset()
@@ -176,24 +181,22 @@ class Simulation:
         """Let those train who were not among the first: what they make waits for a later round."""
         round_, limit = fold.round, self.plan.study.deadlines.round_s
         assert round_ is not None
-        silent = self.conditions.silent(sorted(round_.roster), round_.number, round_.phases[:-1])
+        silent = self.conditions.silent(round_.roster, round_.number, round_.phases[:-1])
         sites = self._buffer.beginning(round_.roster - silent.keys(), round_.counted)
         for sent in self.execute(asked, list(map(self._turn, sites))):
             for site, made in sent.kept.items():
                 rounds = rounds_late(self.conditions.slow_s, limit) if site in slow else 1
                 self._buffer.waits[site] = Waiting(made, asked.number + max(rounds, 1))
 
-    def _summed(self, asked: Asked, sites: Sequence[str], cohort: int) -> tuple[Figures, Alone, Path]:
+    def _summed(self, asked: Asked, sites: Sequence[str], cohort: int) -> tuple[Figures, Alone, bytes]:
         """Let these train or judge, and add up what comes of it.
 
         When the model is judged, figures of single sites, and the sums of each, as far as they are asked for.
         """
-        study, found, summed = self.plan.study, Figures(), self.folder / "sums"
+        study, found, summed = self.plan.study, Figures(), io.BytesIO()
         alone: Alone = {}
         total = self._sum(asked, cohort)
-        plain = not (self._kept or study.enough or study.privacy.epsilon is not None)
-        turns = list(map(Turn, sites) if plain else map(self._turn, sites))
-        for sent in self.execute(asked, turns):
+        for sent in self.execute(asked, self._turns(sites)):
             total.add(sent)
             for site, path in sent.kept.items():
                 if (before := self._kept.get(site)) is not None:
@@ -206,27 +209,26 @@ class Simulation:
         self._buffer.counted(sites if asked.kind == "TRAIN" else ())
         total.write({"run": self.name, "round": str(asked.number), "kind": asked.kind}, summed)
         if study.privacy.recipe == "secure_sum":
-            clipped(study, asked.number, len(sites), summed)  # a run of a federation would end here, too
-        return found, alone, summed
+            clipped(study, asked.number, len(sites), summed.getvalue())  # a run of a federation would end here, too
+        return found, alone, summed.getvalue()
 
     def _sum(self, asked: Asked, cohort: int) -> sums.Sum:
         if self.plan.study.privacy.recipe == "secure_sum":
             return sums.Sealed(layout_of(self.plan, asked.kind, asked.state, cohort), self.coins)
-        look = single(self.plan.study)
-        return sums.Plain() if look is None or asked.kind != "TRAIN" else sums.Apart(self.folder, look)
+        look = single(self.plan.study) if asked.kind == "TRAIN" else None
+        return sums.Plain() if look is None else sums.Apart(self.folder, look)
+
+    def _turns(self, sites: Sequence[str]) -> Sequence[Turn]:
+        """What each does: the same as before, where nothing is drawn or kept, and nobody comes late."""
+        if self._kept or self.plan.study.enough or self.plan.study.privacy.epsilon is not None:
+            return list(map(self._turn, sites))
+        if self._same[0] != sites:
+            self._same = sites, list(map(Turn, sites))
+        return self._same[1]
 
     def _turn(self, site: str) -> Turn:
         drawing = self.plan.study.privacy.epsilon is not None
         return Turn(site, self.coins(32) if drawing else b"", self._kept.get(site), self._buffer.late(site))
-
-    def _told(self, fold: Run, seen: "_Seen", summed: Path, figures: Figures, seconds: float) -> Told:
-        assert fold.round is not None
-        arrays = chain.read(summed).arrays
-        return Told(
-            fold.round.number, fold.round.kind.value, fold.took_part[fold.round.number], seen.silent, seen.late,
-            seen.waited, float(arrays["weight"][0]), figures, int(arrays[CLAMPED][0]) if CLAMPED in arrays else 0,
-            seconds, seen.lasted_s,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -237,6 +239,15 @@ class _Seen:
     late: int = 0
     waited: int = 0
     lasted_s: float = 0.0
+
+
+def _told(fold: Run, seen: _Seen, arrays: Mapping[str, Array], figures: Figures, seconds: float) -> Told:
+    assert fold.round is not None
+    return Told(
+        fold.round.number, fold.round.kind.value, fold.took_part[fold.round.number], seen.silent, seen.late,
+        seen.waited, float(arrays["weight"][0]), figures, int(arrays[CLAMPED][0]) if CLAMPED in arrays else 0,
+        seconds, seen.lasted_s,
+    )  # fmt: skip
 
 
 def _paired(fold: Run, sites: Sequence[SiteId]) -> Run:

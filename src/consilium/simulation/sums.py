@@ -8,7 +8,7 @@ away. For strategies that look at single updates these are kept on file, side by
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class Sum(Protocol):
         """Add what came of the next sites."""
         ...
 
-    def write(self, stamp: Stamp, out: Path) -> None:
+    def write(self, stamp: Stamp, out: IO[bytes]) -> None:
         """Write the sum, as the coordinator has it. Raises: Invalid: nothing was added, or it is not finite."""
         ...
 
@@ -50,12 +50,9 @@ class Plain:
         for name, total in self._total.items():
             total += added[name]
 
-    def write(self, stamp: Stamp, out: Path) -> None:
+    def write(self, stamp: Stamp, out: IO[bytes]) -> None:
         """By `state.fold`, which refuses what is not finite."""
-        whole = io.BytesIO()
-        chain.write(self._total or {}, {}, whole)
-        with out.open("wb") as file:
-            chain.fold([whole.getvalue()], stamp, file)
+        chain.fold([chain.Vectors(self._total or {}, {}, b"")], stamp, out)
 
 
 class Sealed:
@@ -93,12 +90,11 @@ class Sealed:
             scaled = np.floor(array * self._layout.encodings[name].scale + 0.5)
             self._total[name] += scaled.astype(np.int64).astype(self._total[name].dtype)
 
-    def write(self, stamp: Stamp, out: Path) -> None:
+    def write(self, stamp: Stamp, out: IO[bytes]) -> None:
         """As they are opened."""
         whole = io.BytesIO()
         chain.write(self._total, {}, whole)
-        with out.open("wb") as file:
-            recipe.recover(self._layout, [whole.getvalue()], Opened({}, {}), stamp, file)
+        recipe.recover(self._layout, [whole.getvalue()], Opened({}, {}), stamp, out)
 
 
 class Apart:
@@ -115,10 +111,9 @@ class Apart:
                 chain.write({name: rows[index] for name, rows in sent.rows.items()}, {}, file)
             self._paths.append(path)
 
-    def write(self, stamp: Stamp, out: Path) -> None:
+    def write(self, stamp: Stamp, out: IO[bytes]) -> None:
         """By `state.fold`; the files are removed."""
-        with out.open("wb") as file:
-            chain.fold(list(self._paths), stamp, file, self._single)
+        chain.fold(list(self._paths), stamp, out, self._single)
         for path in self._paths:
             path.unlink()
 

@@ -86,10 +86,10 @@ class Vectorised:
         if asked.kind != "TRAIN":
             yield from self._judged_apart(only.start, turns)
             return
-        names, everybody = {turn.site for turn in turns}, len(turns) == len(self._place)
-        added = self._judged(only.start, None if everybody else names)
+        names = None if len(turns) == len(self._place) else {turn.site for turn in turns}
+        added = self._judged(only.start, names)
         for stack in self._stacks:
-            part = stack if everybody else _of(stack, names)
+            part = stack if names is None else _of(stack, names)
             if not part.names:
                 continue
             after = self._trainer.train_many(

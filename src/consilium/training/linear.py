@@ -1,5 +1,6 @@
 """Linear, logistic and Poisson regression in numpy: gradient descent on the mean loss, and sums for Newton's method."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -18,7 +19,12 @@ Loss = Callable[[Floats, Floats], Floats]
 
 
 def _logistic(z: Floats) -> Floats:
-    return 0.5 * (1.0 + np.tanh(0.5 * z))
+    # Not by the hyperbolic tangent, which takes numpy more than twice the time of an exponential.
+    found: Floats = np.negative(z)
+    np.minimum(found, 700.0, out=found)  # its exponential is a number still
+    np.exp(found, out=found)
+    found += 1.0
+    return np.divide(1.0, found, out=found)
 
 
 def _rate(z: Floats) -> Floats:
@@ -82,7 +88,8 @@ class Regression:
         penalty[0] = 0.0
         for batch in batches(study, y.shape[1], number):
             part, label = (design, y) if batch is None else (design[:, batch], y[:, batch])
-            residuals = self.mean(np.matmul(part, w[:, :, None])[:, :, 0]) - label
+            residuals = self.mean(np.matmul(part, w[:, :, None])[:, :, 0])
+            residuals -= label
             gradient = np.matmul(residuals[:, None, :], part)[:, 0, :] / label.shape[1] + penalty * w
             w = w - objective.step(study.training.learning_rate * (gradient + objective.gradient(w)))
         if not np.all(np.isfinite(w)):
@@ -136,11 +143,11 @@ def steps(study: Study, n: int) -> int:
 def batches(study: Study, n: int, number: int) -> "Iterator[np.ndarray | None]":
     """Index arrays, or None for all patients; the order follows from the plan's seed and the round alone."""
     size = study.training.batch_size
+    if size == 0 or size >= n:
+        yield from itertools.repeat(None, study.training.epochs)
+        return
     rng = np.random.default_rng([study.training.seed, number])
     for _ in range(study.training.epochs):
-        if size == 0 or size >= n:
-            yield None
-            continue
         order = rng.permutation(n)
         for start in range(0, n, size):
             yield order[start : start + size]

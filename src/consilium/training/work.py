@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -184,11 +185,12 @@ class Work:
         travels along. It is one step, to which noise is added later, or several with all their noise. Where the unit is
         a hospital, training is as ever, and the strategy clips what comes of it. `memory`, `late`: see `Here`.
         """
-        study, examples = self.plan.study, self._examples(state)
-        here = replace(self._here(state, memory, examples), number=number, late=late or {})
+        study, arrays = self.plan.study, chain.read(state).arrays
+        examples = self.at(arrays)
+        x, y = examples.training
+        here = replace(self._here(arrays, memory, x, y), number=number, late=late or {})
         if examples.fold is not None:
             return Update({**self._crossed(here, examples, examples.fold), **self._metrics("TRAIN", here, examples)})
-        x, y = examples.training
         if study.privacy.shared and not study.privacy.whole:
             return Update(private.step(study, self.trainer, unflatten(here.model, self.like), x, y, sample))
         if study.privacy.local:
@@ -217,35 +219,37 @@ class Work:
         self, strategy: Strategy, here: Here, x: Floats, y: Floats, number: int, validation: Validation | None = None
     ) -> tuple[Tensors, Tensors]:
         """What a strategy makes of training with these patients: what is summed, and what is kept here."""
-        study, trainer, passes = self.plan.study, self.trainer, strategy.passes(here)
+        study, trainer, passes, curved = self.plan.study, self.trainer, strategy.passes(here), self._curved
 
         def train(start: Vector, objective: LocalObjective) -> Vector:
             return flatten(trainer.train(study, unflatten(start, self.like), x, y, objective, number))
 
         def curvature(of: Vector, first: bool) -> Curvature:
-            assert isinstance(trainer, Curved)
-            return trainer.curvature(study, unflatten(of, self.like), x, y, first)
+            assert curved is not None
+            return curved.curvature(study, unflatten(of, self.like), x, y, first)
 
         weight = study.privacy.weight
         patients = float(len(y)) if weight is None else weight
         local = Local(
             run(passes, train), patients, steps(study, len(y)), study.training.learning_rate,
-            curvature if isinstance(trainer, Curved) else None, strategy.sums(study, here.model.size),
-            trainer.timed(study, x, y) if isinstance(trainer, Survival) else None, validation,
+            curvature if curved else None, strategy.sums(study, here.model.size),
+            None if self._survival is None else self._survival.timed(study, x, y), validation,
         )  # fmt: skip
         return strategy.contribution(here, local)
 
     def evaluate(self, state: chain.Source, memory: Mapping[str, Array] | None = None) -> Update:
         """Metrics on held-out patients of the model that is used here."""
-        examples = self._examples(state)
-        here = self._here(state, memory, examples)
+        arrays = chain.read(state).arrays
+        examples = self.at(arrays)
+        here = self._here(arrays, memory, *examples.training)
         noised = self.plan.study.privacy.epsilon is not None
         weight = private.weight(self.plan.study) if noised else self._patients
         return Update({"weight": weight, **self._metrics("EVALUATE", here, examples)})
 
     def own(self, state: chain.Source, memory: Mapping[str, Array]) -> Tensors | None:
         """The model that is used here, by name, where it is another than the common one."""
-        here = self._here(state, memory, self._examples(state))
+        arrays = chain.read(state).arrays
+        here = self._here(arrays, memory, *self.at(arrays).training)
         own = used(self.strategy.passes(here))
         return None if np.array_equal(own, here.model) else unflatten(own, self.like)
 
@@ -264,14 +268,18 @@ class Work:
         judged_only, test = self.plan.study.judged_only, self.examples.test
         return np.array([float(np.sum(test if judged_only else ~test))])
 
-    def _examples(self, state: chain.Source) -> Examples:
-        return self.at(chain.read(state).arrays)
+    @cached_property  # of each site once: to ask an object whether it follows a protocol takes Python a while
+    def _curved(self) -> Curved | None:
+        return self.trainer if isinstance(self.trainer, Curved) else None
 
-    def _here(self, state: chain.Source, memory: Mapping[str, Array] | None, examples: Examples) -> Here:
-        arrays = chain.own(chain.read(state).arrays)
+    @cached_property
+    def _survival(self) -> Survival | None:
+        return self.trainer if isinstance(self.trainer, Survival) else None
+
+    def _here(self, state: Mapping[str, Array], memory: Mapping[str, Array] | None, x: Floats, y: Floats) -> Here:
+        arrays = chain.own(state)
         models = {name: np.array(array) for name, array in arrays.items() if name.rpartition("/")[2] == "model"}
-        here = Here({**arrays, **models}, memory or {}, parts_of(self.like))
-        return self._known(here, *examples.training)
+        return self._known(Here({**arrays, **models}, memory or {}, parts_of(self.like)), x, y)
 
     def _known(self, here: Here, x: Floats, y: Floats) -> Here:
         """The same, where the loss of a model is that over these patients."""
@@ -286,9 +294,9 @@ class Work:
         return replace(here, loss=loss)
 
     def _divided(self, examples: Examples) -> Validation | None:
-        if self.chooses is None or not isinstance(self.trainer, Curved):
+        if self.chooses is None or self._curved is None:
             return None
-        return divided(self.plan.study, self.trainer, self.like, *examples.training, self.chooses)
+        return divided(self.plan.study, self._curved, self.like, *examples.training, self.chooses)
 
     def _metrics(self, kind: str, here: Here, examples: Examples) -> Tensors:
         """Sums over those who are held out; or over all, each judged by the model of its fold."""
