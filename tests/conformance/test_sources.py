@@ -24,6 +24,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "excel": {"path": "t.xlsx"},
     "dicom": {"path": ".", "dicom": {"labels": {"type": "csv", "path": "t.csv"}, "accession": "id"}},
     "sql": {"path": "t.duckdb", "query": "SELECT * FROM t ORDER BY id"},
+    "tables": {"tables": {"t": {"type": "csv", "path": "t.csv"}}, "query": "SELECT * FROM t"},
     "fhir": {"path": "t.ndjson", "views": {"patients": "patients.json"}},
     "omop": {
         "path": "cdm.duckdb",

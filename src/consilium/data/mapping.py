@@ -60,6 +60,7 @@ KEYS = {
     "parquet": ("path",),
     "excel": ("path", "sheet"),
     "sql": ("url", "path", "query", "time_limit_s"),
+    "tables": ("tables", "query", "time_limit_s"),
     "fhir": ("path", "url", "fhir", "views", "query", "time_limit_s"),
     "omop": ("path", "url", "omop"),
     "dicom": ("path", "url", "dicom"),
@@ -70,6 +71,8 @@ EXAMPLES = {
     "parquet": "{type: parquet, path: visits.parquet}",
     "excel": "{type: excel, path: registry.xlsx, sheet: Visits}",
     "sql": '{type: sql, url: "sqlite:///registry.db", query: "SELECT nr, age FROM visits"}',
+    "tables": "{type: tables, tables: {persons: {type: parquet, path: persons.parquet}, visits: {type: csv, path: "
+    'visits.csv}}, query: "SELECT nr, sex, value FROM persons JOIN visits USING (nr)"}',
     "fhir": "{type: fhir, path: export, views: {patients: patients.json}}",
     "omop": '{type: omop, path: cdm.duckdb, omop: {version: "5.4", cohort: {circe: cohort.json, entry: first}, '
     "columns: {age: {family: age}}}}",
@@ -80,31 +83,41 @@ MEANT = {
     **dict.fromkeys(("sqlite", "sqlite3", "duckdb", "postgres", "postgresql", "mysql", "mariadb", "oracle", "mssql",
                      "database", "db", "sqlalchemy"), "sql"),
     **dict.fromkeys(("tsv", "txt", "text", "file"), "csv"),
+    **dict.fromkeys(("join", "joined", "files", "several"), "tables"),
     **dict.fromkeys(("xls", "xlsx", "xlsm"), "excel"),
     **dict.fromkeys(("ndjson", "json", "bundle"), "fhir"),
 }  # fmt: skip
 """What people write for a type, and which one it is."""
 
 
+Word = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=63)]
+"""A name in a query that needs no quotes."""
+
+
 class TableSource(Part):
     """Where the table is.
 
-    csv, parquet and excel: `path`; sql: `url` (or a DuckDB file as `path`) and `query`; fhir: `path`, or `url` and
+    csv, parquet and excel: `path`; sql: `url` (or a DuckDB file as `path`) and `query`; tables: several of these as
+    `tables`, and `query`; fhir: `path`, or `url` and
     `fhir` of a server, with `views` and `query`; omop: `url` (PostgreSQL) or a DuckDB file as `path`, and `omop`;
     dicom: a folder as `path`, or `url` (DICOMweb), and `dicom`. Files are looked for from the mapping's folder on.
     """
 
-    type: Slug = Field(description="csv, parquet, excel, sql, fhir, omop, dicom, or a plug-in")
+    type: Slug = Field(description="csv, parquet, excel, sql, tables, fhir, omop, dicom, or a plug-in")
     path: str | None = Field(None, description="file, relative to the mapping; fhir: a folder of NDJSON and Bundles")
     url: str | None = Field(
         None,
         description="SQLAlchemy URL, that of a file relative to the mapping; ${NAME} is taken from the environment",
     )
-    query: str | None = Field(None, description="one SELECT statement; fhir: over the views, by their names")
+    query: str | None = Field(None, description="one SELECT statement; fhir, tables: over the views or tables, by name")
     time_limit_s: float = Field(
-        600.0, gt=0, le=86_400, description="sql, fhir: seconds after which the query is given up"
+        600.0, gt=0, le=86_400, description="sql, tables, fhir: seconds after which the query is given up"
     )
-    views: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=63)], str] = Field(
+    tables: "dict[Word, TableSource]" = Field(
+        {}, description="tables: name of each table in the query, and where it is, written as a source; all its "
+        "columns are text there"
+    )  # fmt: skip
+    views: dict[Word, str] = Field(
         {}, description="fhir: name of each view, and the file of its ViewDefinition, relative to the mapping"
     )
     fhir: FhirPart | None = Field(None, description="fhir: how a server (`url`) is read")

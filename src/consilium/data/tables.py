@@ -17,6 +17,13 @@ from consilium.data.mapping import EXAMPLES, TableSource
 
 OFFLINE = {"autoinstall_known_extensions": "false"}
 """DuckDB fetches nothing from the network."""
+BESIDE = (
+    "name files under `tables` of a source of type tables, where they stand beside the mapping; or write whole paths"
+)
+NAMED = re.compile(
+    r"(?i)(?:\b(?:read|scan)\w*\s*\(\s*\[?|_scan\s*\(|\b(?:from|join)\s)\s*'(?!/|\w+://)([^']+\.[a-z]{2,7})'"
+)
+"""A file in a query of DuckDB, by a path that does not begin at the root: looked for where the agent was started."""
 GRACE_S = 5.0
 """After its time, how long a database may take to notice that nobody waits for it."""
 Answer = tuple[list[str], list[tuple[Any, ...]]]
@@ -175,6 +182,10 @@ def _duckdb(query: str, name: str | None, database: str = ":memory:", begun: Beg
         if database != ":memory:" and (lacks := databases.lacking(error)):
             raise _lacking(lacks) from error
         kind = type(error).__name__
+        if "No files found" in str(error):
+            raise DataUnusable(
+                "source.query: a file that it, or a view of the database, reads is not there", BESIDE
+            ) from error
         remedy = "check path, delimiter, header and query; if they are right, the file may have been cut: fetch it anew"
         if "pytz" in str(error):
             remedy = "cast moments with a time zone to VARCHAR in the query"
@@ -208,6 +219,9 @@ class SqlSource:
             self._file, self._at = str(self._at.resolve()), None
         self._name = f"{source.path or Path(str(self._file)).name}, by source.query,"
         self._limit_s = source.time_limit_s
+        if self._file is not None and (named := NAMED.search(self._query)):
+            where = "would be looked for where the agent was started, and not beside the mapping"
+            raise MappingInvalid(f"source.query: {named[1]} {where}", BESIDE)
 
     def _fetch(self, query: str) -> Answer:
         """What the database answers. Raises: DataUnusable: nothing, or not in time."""

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from consilium import yamlfile
 from consilium.core.errors import MappingInvalid
 from consilium.core.ids import Digest, canonical, digest
 from consilium.core.study import Plan
 from consilium.data import databases
-from consilium.data.mapping import Mapping
+from consilium.data.mapping import Mapping, TableSource
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal
 
@@ -40,12 +41,18 @@ def asked(path: Path) -> Asked:
 @lru_cache(maxsize=16)
 def _asked(path: Path, _: int) -> Asked:
     found = yamlfile.load(path, Mapping, MappingInvalid)
-    table = found.source
-    file = databases.place(table.url or "", path.parent) if "${" not in (table.url or "") else None
-    at = path.parent / table.path if table.path else file
+    records = [[[name, str(part.model_dump(mode="json"))]] for name, part in sorted(found.records.items())]
+    source = digest(canonical([*_which(found.source, path.parent), *records]))
+    return Asked(source, digest(canonical([found.label.column])), found.patients or "")
+
+
+def _which(table: TableSource, folder: Path) -> list[Any]:
+    """Which table a source is: by its place, and by what of it is read."""
+    file = databases.place(table.url or "", folder) if "${" not in (table.url or "") else None
+    at = folder / table.path if table.path else file
     place, url = "" if at is None else str(at.resolve()), (table.url or "") if file is None else ""
-    views = [[name, str((path.parent / file).resolve())] for name, file in sorted(table.views.items())]
-    beside = [views] if views else []
+    views = [[name, str((folder / file).resolve())] for name, file in sorted(table.views.items())]
+    beside: list[Any] = [views] if views else []
     if table.fhir is not None:
         which = table.fhir.model_dump(mode="json", include={"read", "level", "group", "filters"})
         beside.append([[key, str(value)] for key, value in which.items()])
@@ -53,7 +60,5 @@ def _asked(path: Path, _: int) -> Asked:
         beside.append([["dicom", table.dicom.model_dump_json(include={"labels", "accession", "query", "take"})]])
     if table.omop is not None:
         beside.append([[key, str(value)] for key, value in table.omop.model_dump(mode="json").items()])
-    for name, part in sorted(found.records.items()):
-        beside.append([[name, str(part.model_dump(mode="json"))]])
-    source = digest(canonical([table.type, place, url, table.query or "", *beside]))
-    return Asked(source, digest(canonical([found.label.column])), found.patients or "")
+    beside += [[name, *_which(one, folder)] for name, one in sorted(table.tables.items())]
+    return [table.type, place, url, table.query or "", *beside]

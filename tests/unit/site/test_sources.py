@@ -32,3 +32,14 @@ def test_a_file_of_a_database_is_one_source_however_its_url_is_written(tmp_path:
     ]  # fmt: skip
     assert len({read(path, url=url) for path, url in others}) == 4, "the same name in another folder is another table"
     assert read(tmp_path / "i.yaml", url="duckdb:///t.db") == read(tmp_path / "j.yaml", path="t.db")
+
+
+def test_of_several_tables_each_counts_by_its_place(tmp_path: Path) -> None:
+    def joined(file: Path, *paths: str) -> Digest:
+        tables = {name: {"type": "csv", "path": path} for name, path in zip("ab", paths)}
+        return read(file, type="tables", tables=tables)
+
+    same = joined(tmp_path / "a.yaml", "t.csv", "u.csv"), joined(tmp_path / "sub" / "b.yaml", "../t.csv", "../u.csv")
+    assert len(set(same)) == 1
+    others = [("t.csv", "v.csv"), ("u.csv", "t.csv"), ("t.csv",)]
+    assert len({same[0], *(joined(tmp_path / f"{''.join(paths)}.yaml", *paths) for paths in others)}) == 4

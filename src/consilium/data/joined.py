@@ -1,0 +1,123 @@
+"""Several tables as one: each is read as a source of its own, and one SELECT makes one row per patient of them.
+
+Two sheets of a workbook, two Parquet files, a file and a database: they stand in memory by their names, in a DuckDB
+that can open no file and no network. All columns are text, as in a CSV file.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from consilium import plugins
+from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
+from consilium.data import base, whole
+from consilium.data.base import Asked, Rows
+from consilium.data.clock import Clock
+from consilium.data.mapping import EXAMPLES, TableSource
+from consilium.data.tables import Answer, one_select, quoted, rows_of
+
+CLOSED = {"enable_external_access": "false", "lock_configuration": "true"}
+SAID = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
+"""Faults of the query itself, whose words hold no value of a row."""
+VALUES = (duckdb.DataError, duckdb.InvalidInputException)
+"""Faults of a value, whose words hold it."""
+AT_ONCE = 10_000
+"""Rows that are handed over at once."""
+MEANS = "a file is named under `tables`, and in the query by the name that it has there"
+
+
+class JoinedSource:
+    """One SELECT over `tables`."""
+
+    def __init__(self, source: TableSource, folder: Path) -> None:
+        if not source.tables or not source.query:
+            raise MappingInvalid(
+                "source.tables: a source of type tables needs them, and a SELECT over their names as `query`",
+                f"such as {EXAMPLES['tables']}",
+            )
+        kinds = plugins.names("consilium.sources")
+        self._tables = {}
+        for name, given in sorted(source.tables.items()):
+            if given.type in ("tables", "dicom"):
+                raise MappingInvalid(
+                    f"source.tables.{name}: type {given.type} is no single table", "such as csv or sql"
+                )
+            with _within(name):
+                self._tables[name] = base.source(given, folder, kinds)
+        self._given = one_select(source.query)
+        # By all columns: which of DuckDB's threads ends first must not decide the order of patients.
+        self._query = f"SELECT * FROM ({self._given}) AS asked ORDER BY ALL"  # noqa: S608  the hospital's own query
+        self._limit_s = source.time_limit_s
+
+    def told(self, asked: Asked) -> None:
+        """Where what is fetched may be kept. Of each table all columns are read: the query says which it uses."""
+        for name, one in self._tables.items():
+            if isinstance(one, base.Told):
+                one.told(Asked(extracts=asked.extracts / f"table-{name}" if asked.extracts is not None else None))
+
+    def count(self) -> int:
+        """Number of rows."""
+        return len(self.rows())
+
+    def rows(self) -> Rows:
+        """All rows, as text."""
+        clock = Clock(self._limit_s, "source.time_limit_s")
+        try:
+            with duckdb.connect(":memory:", config=CLOSED) as tables:
+                for name, one in self._tables.items():
+                    with _within(name):
+                        found = one.rows()
+                    _fill(tables, name, found)
+                return rows_of(*clock.within(lambda: self._asked(tables), tables.interrupt))
+        except VALUES as error:
+            raise DataUnusable(
+                f"source.query: some value is not what the query takes it for ({type(error).__name__})",
+                "columns of `tables` are text: write TRY_CAST(... AS DOUBLE) or TRY_CAST(... AS DATE), which gives "
+                "nothing where there is none",
+            ) from error
+        except (duckdb.Error, ValueError, OverflowError) as error:
+            words = f": {str(error).splitlines()[0]}" if isinstance(error, SAID) else ""
+            remedy = f"correct it; its tables are {', '.join(self._tables)}"
+            if "VARCHAR" in words:
+                remedy = "columns of `tables` are text: write CAST(... AS DOUBLE) or CAST(... AS DATE)"
+            elif isinstance(error, duckdb.PermissionException):
+                remedy = MEANS
+            what = f"source.query does not fit its tables ({type(error).__name__}){words}"
+            raise DataUnusable(what, remedy) from error
+
+    def _asked(self, tables: Any) -> Answer:
+        described = tables.execute(f"DESCRIBE {self._given}").fetchall()
+        whole.once((row[0] for row in described), "source.query")
+        answer = tables.execute(self._query)
+        return [column[0] for column in answer.description], answer.fetchall()
+
+
+@contextmanager
+def _within(name: str) -> Iterator[None]:
+    """What is wrong with one of the tables is told with its name."""
+    try:
+        yield
+    except ConsiliumError as error:
+        place = f"source.tables.{name}"
+        told, remedy = (text.replace("source.", f"{place}.") for text in (error.message, error.remedy))
+        raise type(error)(told if place in told else f"{place}: {told}", remedy) from error
+
+
+def _fill(tables: Any, name: str, rows: Rows) -> None:
+    """The rows as a table of this name."""
+    names = [f'"{column.replace(chr(34), chr(34) * 2)}" VARCHAR' for column in rows.columns]
+    if not names:
+        raise DataUnusable(f"source.tables.{name}: has no column", "check its file")
+    tables.execute(f'CREATE TABLE "{name}" ({", ".join(names)})')
+    for at in range(0, len(rows), AT_ONCE):
+        parts = ", ".join(_unnested(values[at : at + AT_ONCE]) for values in rows.columns.values())
+        tables.execute(f'INSERT INTO "{name}" SELECT {parts}')
+
+
+def _unnested(values: list[str | None]) -> str:
+    """SQL of these values, one below the other."""
+    return f"unnest(from_json({quoted(json.dumps(values, ensure_ascii=False))}, '[\"VARCHAR\"]'))"

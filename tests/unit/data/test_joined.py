@@ -1,0 +1,140 @@
+"""Tables of several files are one by a query over their names, which reads nothing else."""
+
+import csv
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
+from consilium.data import joined
+from consilium.data.base import Rows
+from consilium.data.joined import JoinedSource
+from consilium.data.mapping import TableSource
+from consilium.data.tables import SqlSource
+
+MARK = "MUSTERMANN-4711"
+PERSONS = [(1, "1950-03-31", "w"), (2, "1990-01-01", "m"), (3, "1970-06-15", "w")]
+VISITS = [(2, "2024-12-31", 5.5), (1, "2024-03-30", 7.25), (1, "2023-12-31", 9.0)]
+FIRST = """
+    SELECT nr, sex, date_sub('year', CAST(born AS DATE), CAST(min(day) AS DATE)) AS age,
+           arg_min(glucose, day) AS glucose
+    FROM persons JOIN visits USING (nr) GROUP BY nr, sex, born
+"""
+PLACES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    (
+        {"type": "excel", "path": "ward.xlsx", "sheet": "Persons"},
+        {"type": "excel", "path": "ward.xlsx", "sheet": "Visits"},
+    ),
+    ({"type": "parquet", "path": "persons.parquet"}, {"type": "parquet", "path": "visits.parquet"}),
+    (
+        {"type": "csv", "path": "persons.csv"},
+        {"type": "sql", "url": "sqlite:///ward.db", "query": "SELECT * FROM visits"},
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Persons and visits, in every form."""
+    made = tmp_path_factory.mktemp("ward")
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for name, header, rows in (
+        ("persons", ("nr", "born", "sex"), PERSONS), ("visits", ("nr", "day", "glucose"), VISITS),
+    ):  # fmt: skip
+        pq.write_table(pa.table(dict(zip(header, map(list, zip(*rows))))), made / f"{name}.parquet")
+        with (made / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([header, *rows])
+        sheet = book.create_sheet(name.capitalize())
+        for row in (header, *rows):
+            sheet.append(row)
+    book.save(made / "ward.xlsx")
+    with sqlite3.connect(made / "ward.db") as database:
+        database.execute("CREATE TABLE visits (nr INTEGER, day TEXT, glucose REAL)")
+        database.executemany("INSERT INTO visits VALUES (?, ?, ?)", VISITS)
+    database.close()
+    return made
+
+
+def of(folder: Path, persons: dict[str, Any], visits: dict[str, Any], query: str = FIRST) -> JoinedSource:
+    tables = {"persons": persons, "visits": visits}
+    return JoinedSource(TableSource.model_validate({"type": "tables", "tables": tables, "query": query}), folder)
+
+
+@pytest.mark.parametrize(("persons", "visits"), PLACES, ids=["sheets", "parquet", "file-and-database"])
+def test_two_tables_are_one_wherever_they_stand(folder: Path, persons: dict[str, Any], visits: dict[str, Any]) -> None:
+    """Whole years on the day of the first visit: one day before a birthday, and not those of the calendar."""
+    found = of(folder, persons, visits)
+    columns = dict(found.rows().columns)
+    assert [float(str(one)) for one in columns.pop("glucose")] == [9.0, 5.5]
+    assert columns == {"nr": ["1", "2"], "sex": ["w", "m"], "age": ["73", "34"]} and found.count() == 2
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.tuples(*[st.none() | st.text(st.characters(exclude_categories=["Cs"]))] * 2)), st.integers(1, 3))
+def test_values_are_text_as_they_stand(rows: list[tuple[str | None, str | None]], at_once: int) -> None:
+    """In whatever pieces they are handed over."""
+    table = Rows({"a": [row[0] for row in rows], 'b "b"': [row[1] for row in rows]})
+    with pytest.MonkeyPatch.context() as patch, duckdb.connect(config=joined.CLOSED) as tables:
+        patch.setattr(joined, "AT_ONCE", at_once)
+        joined._fill(tables, "t", table)
+        assert tables.execute("SELECT * FROM t").fetchall() == rows
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("SELECT nope FROM persons", 'Referenced column "nope" not found'),
+        ("SELECT * FROM person", "its tables are persons, visits"),
+        ("SELECT sum(glucose) FROM visits", "columns of `tables` are text: write CAST"),
+        ("SELECT CAST(sex AS DOUBLE) FROM persons", "write TRY_CAST"),
+        ("SELECT * FROM read_csv('persons.csv')", "a file is named under `tables`"),
+        ("SELECT * FROM persons, visits", "has two columns 'nr'"),
+        ("SELECT nr FROM persons; DROP TABLE persons", "only one SELECT"),
+    ],
+)
+def test_what_is_wrong_with_a_query_is_told_without_a_value(folder: Path, query: str, told: str) -> None:
+    with (folder / "marked.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("nr", "born", "sex"), (1, "1950-01-01", MARK)])
+    with pytest.raises(ConsiliumError) as caught:
+        of(folder, {"type": "csv", "path": "marked.csv"}, PLACES[0][1], query).rows()
+    assert told in str(caught.value) and MARK not in str(caught.value)
+
+
+def test_what_is_wrong_with_a_table_is_told_with_its_name(folder: Path) -> None:
+    persons, visits = PLACES[2]
+    for wrong, error, told in (
+        ({"type": "csv", "path": "visit.csv"}, DataUnusable, "correct source.tables.visits.path"),
+        ({"type": "sql", "query": "SELECT 1"}, MappingInvalid, "source.tables.visits.url"),
+        ({"type": "excel", "path": "ward.xlsx", "sheet": "Visit"}, MappingInvalid, "source.tables.visits.sheet"),
+        ({"type": "tables", "tables": {"a": visits}, "query": "SELECT 1"}, MappingInvalid, "is no single table"),
+    ):
+        with pytest.raises(error, match=told):
+            of(folder, persons, wrong).rows()
+    with pytest.raises(MappingInvalid, match="needs them, and a SELECT"):
+        JoinedSource(TableSource.model_validate({"type": "tables", "query": "SELECT 1"}), folder)
+
+
+@pytest.mark.parametrize("file", ["'persons.csv'", "read_csv('persons.csv')", "read_parquet(['persons.parquet'])"])
+def test_a_query_of_duckdb_names_no_file_that_would_be_looked_for_elsewhere(folder: Path, file: str) -> None:
+    """In the folder where the agent was started, that is: there may be another of this name."""
+    with duckdb.connect(str(folder / "own.duckdb")) as database:
+        database.execute("CREATE OR REPLACE TABLE t AS SELECT 'persons.csv' AS a")
+    own = {"type": "sql", "path": "own.duckdb"}
+    with pytest.raises(MappingInvalid, match=r"looked for where the agent was started.*`tables`"):
+        SqlSource(TableSource.model_validate({**own, "query": f"SELECT * FROM {file}"}), folder)
+    whole = file.replace("persons.", f"{folder}/persons.")
+    assert SqlSource(TableSource.model_validate({**own, "query": f"SELECT * FROM {whole}"}), folder).count() == 3
+    told = TableSource.model_validate({**own, "query": "SELECT * FROM t WHERE a = 'persons.csv'"})
+    assert SqlSource(told, folder).count() == 1
+    gone = whole.replace("persons.", "nobody.")
+    with pytest.raises(DataUnusable, match="is not there"):
+        SqlSource(TableSource.model_validate({**own, "query": f"SELECT * FROM {gone}"}), folder).rows()
