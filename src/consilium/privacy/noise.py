@@ -1,9 +1,14 @@
 """Noise that nobody can predict: normal values from a stream of AES-256-CTR, as integers; and fair coins for samples.
 
 A generator of numpy or torch would do for statistics and not against an adversary. One key serves one vector once.
+
+Normal values are those of the ziggurat (Marsaglia and Tsang, J. Statistical Software 5(8), 2000): the area under
+the density is cut into layers of one size, and nearly every value is a place in a layer, from one word of the stream.
+Layer and place are of different bits (Doornik 2005). No value depends on how many are computed at once.
 """
 
-from collections.abc import Iterator
+import math
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -12,40 +17,112 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from consilium.core.errors import Invalid
 
 Floats = npt.NDArray[np.float64]
+Words = npt.NDArray[np.int64]
 BLOCK = 1 << 13
 """Values per step: they and what is computed of them fit a core's cache. The values do not depend on it."""
 _ZEROS = bytes(8 * BLOCK)
 
 
+LAYERS = 1 << 10
+TAIL = 4.038849846109504
+"""Where the lowest layer ends and the tail begins, if so many layers have one area."""
+
+
+class _Stream:
+    """A key's words, one after the other."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+
+    def words(self, size: int) -> Words:
+        """The next `size` words, at most a block."""
+        return np.frombuffer(self._cipher.update(memoryview(_ZEROS)[: 8 * size]), dtype="<i8")
+
+    def uniform(self, size: int) -> Floats:
+        """The next `size` of them as values in (0, 1)."""
+        found = np.empty(size)
+        for start in range(0, size, BLOCK):
+            part = found[start : start + BLOCK]
+            part[:] = self.words(part.size).view("<u8") >> np.uint64(11)
+            part += 0.5
+            part *= 2.0**-53
+        return found
+
+
 def uniform(key: bytes, size: int) -> Floats:
     """(size,) values in (0, 1), of 53 bits each; never 0, so that a logarithm can be taken."""
-    found = np.empty(size)
-    stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
-    for part in _blocks(found):
-        words = np.frombuffer(stream.update(memoryview(_ZEROS)[: 8 * part.size]), dtype="<u8")
-        part[:] = words >> np.uint64(11)
-        part += 0.5
-        part *= 2.0**-53
-    return found
+    return _Stream(key).uniform(size)
 
 
-def _blocks(values: Floats) -> Iterator[Floats]:
-    yield from (values[start : start + BLOCK] for start in range(0, values.size, BLOCK))
+@cache
+def _ends() -> Floats:
+    """Right ends of the layers from below, (LAYERS + 1,): where each ends that has the one above it within."""
+    tail = math.sqrt(math.pi / 2) * math.erfc(TAIL / math.sqrt(2))
+    area = TAIL * math.exp(-(TAIL**2) / 2) + tail
+    found = [area / math.exp(-(TAIL**2) / 2), TAIL]  # the lowest is as wide as if its tail stood upright
+    while len(found) < LAYERS:
+        found.append(math.sqrt(-2 * math.log(area / found[-1] + math.exp(-(found[-1] ** 2) / 2))))
+    return np.array([*found, 0.0])
+
+
+@cache
+def _steps() -> Floats:
+    return _ends() * 2.0**-53
+
+
+@cache
+def _heights() -> Floats:
+    return np.exp(-np.square(_ends()) / 2)
+
+
+def _places(words: Words, out: Floats) -> tuple[Words, Words]:
+    """Write a place in its layer for each word; which of them are beyond the layer above, and of which layers."""
+    layer = words & (LAYERS - 1)
+    np.multiply(words >> 10, _steps().take(layer), out=out)
+    beyond = np.flatnonzero(np.abs(out) >= _ends()[1:].take(layer))
+    return beyond, layer[beyond]
 
 
 def normal(key: bytes, size: int, deviation: float) -> Floats:
-    """(size,) values of N(0, deviation^2), by Box and Muller 1958. Raises: Invalid: no deviation."""
+    """(size,) values of N(0, deviation^2). Raises: Invalid: no deviation."""
     if not (deviation >= 0 and np.isfinite(deviation)):
         raise Invalid(f"{deviation} is no standard deviation", "calibrate the noise")
-    half = (size + 1) // 2
-    found = uniform(key, 2 * half)
-    for first, second in zip(_blocks(found[:half]), _blocks(found[half:]), strict=True):
-        radius = np.sqrt(-2.0 * np.log(first))
-        angle = 2.0 * np.pi * second
-        for part, turned in ((first, np.cos(angle)), (second, np.sin(angle))):
-            np.multiply(radius, turned, out=part)
-            part *= deviation
-    return found[:size]
+    stream, found = _Stream(key), np.empty(size)
+    undecided = []
+    for start in range(0, size, BLOCK):
+        part = found[start : start + BLOCK]
+        beyond, layer = _places(stream.words(part.size), part)
+        if beyond.size:
+            undecided.append((beyond + start, layer))
+    if undecided:
+        at, layers = (np.concatenate(parts) for parts in zip(*undecided, strict=True))
+        _decide(stream, found, at, layers)
+    found *= deviation
+    return found
+
+
+def _decide(stream: _Stream, found: Floats, at: Words, layer: Words) -> None:
+    """Decide on the places that are beyond the layer above: below the density they stay, and else are drawn anew.
+
+    Beyond the end of the lowest layer they are of the tail (Marsaglia, Technometrics 6, 1964), whichever is drawn.
+    """
+    heights = _heights()
+    while at.size:
+        value, first, second = found[at], stream.uniform(at.size), stream.uniform(at.size)
+        far, tail = -np.log(first) / TAIL, layer == 0
+        height = heights[layer] + first * (heights[layer + 1] - heights[layer])
+        stays = np.where(tail, -2 * np.log(second) >= far * far, height < np.exp(-value * value / 2))
+        found[at] = np.where(tail & stays, np.copysign(TAIL + far, value), value)
+        at, layer = at[~stays], layer[~stays]
+        anew = np.flatnonzero(layer > 0)
+        drawn, left = np.empty(anew.size), layer == 0
+        for start in range(0, anew.size, BLOCK):
+            part = slice(start, start + BLOCK)
+            beyond, of = _places(stream.words(anew[part].size), drawn[part])
+            left[anew[part][beyond]] = True
+            layer[anew[part][beyond]] = of
+        found[at[anew]] = drawn
+        at, layer = at[left], layer[left]
 
 
 def integers(key: bytes, size: int, deviation: float) -> npt.NDArray[np.int64]:
