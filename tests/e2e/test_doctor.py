@@ -228,6 +228,21 @@ def test_each_planted_fault_is_found_and_named_with_a_remedy(site: Hospital, nam
     assert fault.words in first["words"] and fault.remedy in first["remedy"]
 
 
+@pytest.mark.parametrize(("allows", "level"), [
+    ("models: [logistic, onnx]", "warning"), ("code: {allowed: true}", "problem"), ("models: [logistic]", "ok"),
+])  # fmt: skip
+def test_what_the_policy_allows_and_this_host_cannot_confine_is_found(
+    site: Hospital, monkeypatch: pytest.MonkeyPatch, allows: str, level: str
+) -> None:
+    monkeypatch.setattr(sandbox, "available", lambda: "the kernel has no Landlock")
+    site.policy(f"policy: 1\nmin_patients: 10\n{allows}\n")
+    told = found(site)
+    assert set(told) == ({("confinement", level)} if level != "ok" else set())
+    if level == "warning":
+        one = told["confinement", level]
+        assert "onnx" in one["words"] and "no Landlock" in one["words"] and "out of `models`" in one["remedy"]
+
+
 def test_of_what_left_no_part_is_told_as_the_whole(site: Hospital) -> None:
     flipped("journal.sqlite")(site)
     code, said = site.says("sent")

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from consilium import __version__
 from consilium.core.errors import AuditBroken, ConsiliumError, PolicyInvalid
+from consilium.core.study import ONNX
 from consilium.governance import audit
 from consilium.site import budget, ledger, room, tables
 from consilium.site.deciding import Desk
@@ -147,11 +148,14 @@ def _policy(folder: Folder, now: datetime) -> Iterator[Found]:
 
 
 def _confinement(folder: Folder, now: datetime) -> Iterator[Found]:
-    why = sandbox.available()
+    why, policy = sandbox.available(), folder.policy()
     if why is None:
         yield "ok", "foreign code can be confined here (Landlock and seccomp)", ""
-    elif folder.policy().code.allowed:
+    elif policy.code.allowed:
         yield "problem", f"the policy allows foreign code, but it cannot be confined here: {why}", "use a newer kernel"
+    elif ONNX in policy.models:
+        words = f"the policy allows {ONNX} models, which run confined, and would be refused here: {why}"
+        yield "warning", words, f"use a newer kernel, or take {ONNX} out of `models` in {folder.policy_file}"
     else:
         yield "ok", f"foreign code cannot be confined here and would be refused: {why}", ""
 
