@@ -11,6 +11,9 @@ from consilium.documents.judged import Judged
 FEW = 10
 """A figure with fewer patients of a class than this is not drawn and not compared."""
 
+WITHOUT = "without"
+"""Among the models of a hospital, the one that was trained without it."""
+
 
 @dataclass(frozen=True)
 class Flow:
@@ -37,7 +40,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class Hospital:
-    """One hospital. `figures` by model (`federated`, `own`, `pooled`).
+    """One hospital. `figures` by model (`federated`, `own`, `pooled`, `without`).
 
     out: why it takes no part; empty if it does.
     """

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from consilium.documents import plots
 from consilium.documents.estimate import Estimate, Figures
-from consilium.documents.facts import FEW, Facts, Hospital
+from consilium.documents.facts import FEW, WITHOUT, Facts, Hospital
 from consilium.documents.findings import enough, leading
 from consilium.documents.markup import Tag, tag
 from consilium.documents.parts import figure, folded, section, table
@@ -112,6 +112,15 @@ def _order(one: Hospital, metric: Metric) -> tuple[bool, float, str]:
     return False, -figure.value if metric.more_is_better else figure.value, one.name
 
 
+BESIDE = "Beside what each hospital could have had alone"
+TRAINED = {
+    "own": "A hospital’s own model was trained on its own training patients alone.",
+    "pooled": "The pooled one was trained on everybody’s, outside of the federation, from records that lay together.",
+    WITHOUT: "Leave one hospital out: for each hospital the study was run anew without it, so that a model is judged "
+    "where nobody trained it.",
+}
+
+
 def compared(facts: Facts) -> Tag | None:
     """Beside each hospital's own model and the pooled one, where they are known."""
     metric, models = leading(facts), list(facts.models)
@@ -120,14 +129,11 @@ def compared(facts: Facts) -> Tag | None:
         return None
     body = [(one.name, count(one.figures.get(COMMON, {})), *_beside(one.figures, models, metric)) for one in singles]
     everyone = _beside(facts.everyone, models, metric)
-    told = (
-        "All models are judged on the same held-out patients of a hospital. Its own model was trained on its own "
-        "training patients alone; the pooled one on everybody’s, outside of the federation, from records that lay side "
-        "by side."
-    )
+    trained = [TRAINED[model] for model in models if model in TRAINED]
+    told = f"All models are judged on the same held-out patients of a hospital. {' '.join(trained)}"
     columns = ("hospital", "n", *facts.models.values())
     return section(
-        "compared", "Beside what each hospital could have had alone",
+        "compared", BESIDE if {"own", "pooled"} & {*models} else "At hospitals that did not train it",
         tag("p", told), _side_by_side(facts, metric, singles),
         table("baselines", f"{metric.word} by model.", columns, body, (1,),
               ("all hospitals", count(facts.everyone.get(COMMON, {})), *everyone)),

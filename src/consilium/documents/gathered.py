@@ -6,10 +6,13 @@ from dataclasses import replace
 from consilium.core.errors import Invalid
 from consilium.core.study import Study
 from consilium.documents.estimate import Estimate, Figures, Json, figures_of
-from consilium.documents.facts import Facts, Flow, Hospital, Round
+from consilium.documents.facts import WITHOUT, Facts, Flow, Hospital, Round
 from consilium.documents.judged import Judged, judged
 
-MODELS = {"federated": "common model", "own": "hospital's own model", "pooled": "all records pooled"}
+MODELS = {
+    "federated": "common model", "own": "hospital's own model", "pooled": "all records pooled",
+    WITHOUT: "trained without it",
+}  # fmt: skip
 """What is compared, the common model first."""
 COMMON = next(iter(MODELS))
 WITHHELD = "secure_sum"
@@ -156,13 +159,17 @@ def _of_simulation(document: Json, study: Study | None) -> Facts:
     )
     singles = {str(site): figures_of(given) for site, given in document["figures"]["sites"].items()}
     known = {str(site): facts for site, facts in (document.get("hospitals") or {}).items()}
+    without = {str(site): figures_of(given) for site, given in (document.get("without") or {}).items()}
+    over = without.pop("all", {})
     hospitals = tuple(
-        _simulated(site, known.get(site, {}), singles.get(site, {})) for site in sorted({*known, *singles})
+        _simulated(site, known.get(site, {}), singles.get(site, {}), without.get(site, {}))
+        for site in sorted({*known, *singles})
     )
     return Facts(
         origin="simulation", study=str(document["study"]), run=f"{document['study']}-1", plan=str(document["plan"]),
-        status="finished", about=study, confidence=_confidence(study), models=_models((COMMON,)),
-        hospitals=hospitals, everyone={COMMON: figures_of(document["figures"]["all"])}, rounds=rounds,
+        status="finished", about=study, confidence=_confidence(study),
+        models=_models((COMMON, WITHOUT) if over else (COMMON,)), hospitals=hospitals, rounds=rounds,
+        everyone={COMMON: figures_of(document["figures"]["all"]), **({WITHOUT: over} if over else {})},
         planned=sum(one.kind == "TRAIN" for one in rounds), privacy=str(document["recipe"]),
         learns="Nobody's records were kept apart: this was a simulation, in which all records lay together.",
         withheld=False, model=str(document["model"]), judged_by="the simulation",
@@ -171,12 +178,13 @@ def _of_simulation(document: Json, study: Study | None) -> Facts:
     )  # fmt: skip
 
 
-def _simulated(site: str, known: Json, figures: Figures) -> Hospital:
+def _simulated(site: str, known: Json, figures: Figures, without: Figures) -> Hospital:
     flow = Flow(
         **{name: known.get(name) for name in TOLD}, held_out=known.get("held_out"), evaluated=_evaluated(figures),
         rounds=known.get("rounds"), asked=known.get("asked"),
     )  # fmt: skip
-    return Hospital(site, flow, {COMMON: figures} if figures else {}, str(known.get("out") or ""))
+    models = {COMMON: figures, WITHOUT: without}
+    return Hospital(site, flow, {name: one for name, one in models.items() if one}, str(known.get("out") or ""))
 
 
 def _judged_last(facts: Facts, last: Judged | None) -> Facts:
@@ -223,4 +231,4 @@ def _compared(one: Hospital, given: Json | None) -> Hospital:
     for name, key in (*((name, name) for name in TOLD), ("held_out", "test")):
         if getattr(flow, name) is None and given.get(key) is not None:
             flow = replace(flow, **{name: int(given[key])})
-    return replace(one, flow=flow, figures={**({COMMON: common} if common else {}), **figures})
+    return replace(one, flow=flow, figures={**one.figures, **({COMMON: common} if common else {}), **figures})

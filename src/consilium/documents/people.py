@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from consilium.core.contract import Feature
 from consilium.documents import plots
-from consilium.documents.facts import Facts, Flow, Hospital, Round
+from consilium.documents.facts import WITHOUT, Facts, Flow, Hospital, Round
 from consilium.documents.findings import comparable, leading
 from consilium.documents.markup import Tag, name, tag
 from consilium.documents.parts import facts_of, figure, folded, section, table
@@ -214,6 +214,7 @@ WITHOUT_ONE = {
     "judges its model there, do it where hospitals allow both",
 }
 """Why no model was judged at a hospital that did not train it, by whether sums are secure."""
+ASKED = "it was not asked for; `consilium simulate --leave-one-out` trains anew without each hospital"
 
 
 def withheld(facts: Facts) -> Tag:
@@ -231,8 +232,9 @@ def withheld(facts: Facts) -> Tag:
     if facts.about is None:
         told.append(("purpose, contract and methods", "the study file was not at hand"))
     told += [(f"{one.name} in plots", "its figures have too few patients, or no interval") for one in _undrawn(facts)]
-    if not facts.judged_only:
-        told.append(("leave-one-hospital-out", f"not done: {WITHOUT_ONE[facts.privacy.startswith('secure_sum')]}"))
+    if not facts.judged_only and WITHOUT not in facts.models:
+        why = ASKED if facts.origin == "simulation" else WITHOUT_ONE[facts.privacy.startswith("secure_sum")]
+        told.append(("leave-one-hospital-out", f"not done: {why}"))
     rows = [(what, why) for what, why in told]
     return section(
         "withheld", "What was withheld, and why",

@@ -46,6 +46,14 @@ class Simulated:
         return {key: self.document["figures"][key] for key in ("all", "sites")}
 
     @property
+    def without(self) -> Json:
+        """By hospital, figures of a model trained without it, on its held-out patients, and under `all` of all of them.
+
+        Empty unless `leave_one_out` was asked for.
+        """
+        return dict(self.document.get("without") or {})
+
+    @property
     def regression(self) -> Fit | None:
         """The table of coefficients, if the strategy is newton, newton-path or webdisco."""
         return self.found.fit
@@ -80,7 +88,7 @@ def simulate(
     study: Study, hospitals: Hospitals, *, sites: int | None = None, partition: str = "natural",
     patients: int | None = None, least: int = 1, executor: str = "inline", workers: int | None = None,
     cluster: str | None = None, gpus: float = 0.0, drop: float = 0.0, slow: str | None = None, seed: int = 1,
-    given: str | Path | None = None, progress: bool | None = None,
+    given: str | Path | None = None, leave_one_out: bool = False, progress: bool | None = None,
 ) -> Simulated:  # fmt: skip
     """Run a study among simulated sites, with the code that runs it among hospitals; as `consilium simulate` does.
 
@@ -91,7 +99,7 @@ def simulate(
     """
     wanted = Wanted(
         sites, Rule.parse(partition), patients, least, executor, workers, Conditions.of(seed, drop, slow), seed,
-        None if given is None else Path(given), cluster=cluster, gpus=gpus,
+        None if given is None else Path(given), cluster=cluster, gpus=gpus, leave_one_out=leave_one_out,
     )  # fmt: skip
     found = ran(study, hospitals, wanted, study.name, progress)
     return Simulated(found, document(found, wanted))

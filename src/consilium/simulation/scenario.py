@@ -19,6 +19,7 @@ from consilium.core.tensors import from_safetensors, to_safetensors, unflatten
 from consilium.data.copies import Copies
 from consilium.data.quality import whom
 from consilium.exported import origin
+from consilium.simulation import leaving
 from consilium.simulation.conditions import Conditions
 from consilium.simulation.executors import Executor, Inline, Processes
 from consilium.simulation.partition import Rule, divide
@@ -42,6 +43,7 @@ class Wanted:
              `start: given`.
              set_aside: leave the study's held-out patients out, and judge on as large a part of the others: what is
              chosen by such figures is not chosen by the patients who judge it in the end.
+             leave_one_out: train anew without each site, too, and judge each such model on those whom it holds out.
              cluster: address of a cluster of Ray's; None: one of this machine's own.   gpus: that a site's training
              takes there.
     """
@@ -58,6 +60,7 @@ class Wanted:
     set_aside: bool = False
     cluster: str | None = None
     gpus: float = 0.0
+    leave_one_out: bool = False
 
     @property
     def processes(self) -> int:
@@ -73,6 +76,7 @@ class Found:
              counted: of them, those of whom the study wants so many.   left_out: sites with too few of these to take
              part.   copies: by site, of patients who are there twice.   left: by site, rows that were read and left
              out, where sites are the hospitals themselves.   fit: the table of an exact regression.
+             without: by site, figures of the model that was trained without it; and of all of them, as `all`.
     """
 
     plan: Plan
@@ -85,6 +89,7 @@ class Found:
     fit: Fit | None
     copies: dict[str, Copies]
     left: Mapping[str, dict[str, Any]]
+    without: Mapping[str, dict[str, Any]]
 
 
 def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: Callable[[Told], None]) -> Found:
@@ -123,6 +128,8 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
             f"{study.quorum} sites are needed",
             "ask for fewer sites, or draw more patients with --patients",
         )
+    if wanted.leave_one_out:
+        leaving.check(study, len(enough))
     told: list[Told] = []
 
     def heard(one: Told) -> None:
@@ -132,9 +139,13 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
     with tempfile.TemporaryDirectory(prefix="consilium-simulate-") as name:
         folder = Path(name)
         with _executor(wanted, sites) as execute:
-            outcome = Simulation(
-                plan, initial, enough, execute, folder, f"{study.name}-1", os.urandom, wanted.conditions, heard
-            ).run()
+
+            def run(among: list[str], place: Path, tell: Callable[[Told], None] = each) -> Simulation:
+                name = f"{study.name}-1"
+                return Simulation(plan, initial, among, execute, place, name, os.urandom, wanted.conditions, tell)
+
+            outcome = run(enough, folder, heard).run()
+            without = leaving.one_by_one(plan, enough, folder, run, execute) if wanted.leave_one_out else {}
         state = chain.read(outcome.state).arrays
         model, fit = unflatten(np.array(state["model"]), from_safetensors(initial)), fitted(plan.study, state)
     folds = study.evaluation.folds
@@ -144,7 +155,7 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
     whole = not drawn and {site: len(part) for site, part in rows.items()} == patients.sizes
     return Found(
         plan, outcome, written, sizes, counted, len(rows) - len(enough), tuple(told), fit,
-        {} if folds else patients.copies(plan.study, rows), patients.left if whole else {},
+        {} if folds else patients.copies(plan.study, rows), patients.left if whole else {}, without,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from consilium.data.quality import whom
 from consilium.durable import naming
 from consilium.simulation import local
 from consilium.simulation.conditions import Conditions
+from consilium.simulation.leaving import ALL
 from consilium.simulation.partition import DEFAULTS, Rule
 from consilium.simulation.rounds import Told
 from consilium.simulation.scenario import EXECUTORS, Found, Wanted, simulate
@@ -73,6 +74,10 @@ QUARTERS = {"least": 0.0, "quarter": 0.25, "median": 0.5, "three_quarters": 0.75
     help="Chance that a site falls silent in a round.",
 )  # fmt: skip
 @click.option("--slow", metavar="SHARE:SECONDS", help="This share of sites trains so much longer in every round.")
+@click.option(
+    "--leave-one-out", is_flag=True,
+    help="Train anew without each site, too, and judge the model on the patients that this one holds out.",
+)  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of all that is drawn by chance.")
 @click.option(
     "--model", type=click.Path(dir_okay=False, path_type=Path), help="Write the final model here (safetensors)."
@@ -85,7 +90,7 @@ QUARTERS = {"least": 0.0, "quarter": 0.25, "median": 0.5, "three_quarters": 0.75
 def command(
     study: Path, hospitals: Path | None, mapping: Path | None, sites: int | None, partition: str, patients: int | None,
     least: int, executor: str, workers: int | None, cluster: str | None, gpus: float, drop: float, slow: str | None,
-    seed: int, model: Path | None, given: Path | None, as_json: bool,
+    leave_one_out: bool, seed: int, model: Path | None, given: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run the study file STUDY among simulated sites on this machine, with the code that runs it among hospitals.
 
@@ -100,7 +105,7 @@ def command(
     mappings = local.mappings(hospitals) if hospitals else {"all": mapping} if mapping else {}
     wanted = Wanted(
         sites, Rule.parse(partition), patients, least, executor, workers, Conditions.of(seed, drop, slow), seed, given,
-        cluster=cluster, gpus=gpus,
+        cluster=cluster, gpus=gpus, leave_one_out=leave_one_out,
     )  # fmt: skip
     known = studyfile.read(study)
     with Console(stderr=True).status("The patients are read and divided.") as status:
@@ -137,6 +142,7 @@ def document(found: Found, wanted: Wanted) -> Json:
         },
         "hospitals": _hospitals(found), "rounds": [_round(told) for told in found.rounds],
         "figures": {"all": figures["all"], "sites": figures["sites"], "between_sites": _between(figures["sites"])},
+        **({"without": dict(found.without)} if found.without else {}),
         "evaluation": figures["evaluation"], "model": found.outcome.digest,
         **({"regression": found.fit.to_json()} if found.fit else {}),
     }  # fmt: skip
@@ -206,5 +212,11 @@ def _show(told: Json) -> None:
         click.echo(
             f"{HEADLINE[name]} at {spread['n']} single sites: {spread['least']:.3f} to {spread['most']:.3f}, half of "
             f"them from {spread['quarter']:.3f} to {spread['three_quarters']:.3f}."
+        )
+    without = told.get("without") or {}
+    for name, spread in _between({site: one for site, one in without.items() if site != ALL}).items():
+        click.echo(
+            f"{HEADLINE[name]} at hospitals, of a model trained without each: {spread['least']:.3f} to "
+            f"{spread['most']:.3f}; {output.figure(without[ALL][name])} on their patients together."
         )
     click.echo(f"Model: {told['model']}")
