@@ -10,10 +10,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 Kind = Literal[
     "few-patients", "label-codes", "unmapped-codes", "not-a-number", "out-of-range", "unit", "code-for-missing",
     "no-values", "sparse", "constant", "one-class", "empty-category", "bound",
-    "unread",
+    "unread", "other-unit", "named-unit", "swapped-codes",
 ]  # fmt: skip
 """What a check can find, as stable codes."""
-TOLD: tuple[Kind, ...] = ("no-values", "sparse", "constant", "one-class", "empty-category")
+TOLD: tuple[Kind, ...] = (
+    "no-values", "sparse", "constant", "one-class", "empty-category", "other-unit", "named-unit", "swapped-codes",
+)  # fmt: skip
 """What is told, and stands in nobody's way, unless a study says otherwise."""
 
 

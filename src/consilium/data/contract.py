@@ -20,6 +20,7 @@ from consilium.data.bounds import bound
 from consilium.data.choosing import Chosen, Left
 from consilium.data.cohort import fold, held_out, validates
 from consilium.data.counts import hidden
+from consilium.data.doubts import Doubt, of_codes, of_number
 from consilium.data.mapping import FeatureMap, LabelMap, Mapping, RecordsMap, normal, number
 from consilium.data.records import Records, rounded, values
 from consilium.data.traps import Looks, dated, look, placeholder
@@ -49,6 +50,7 @@ class Column:
     recorded: bool = False  # whether it was made of records
     categories: dict[str, int] = field(default_factory=dict)  # of the contract, and how many rows have each
     gone: tuple[str, ...] = ()  # codes for missing that the mapping has for this column alone
+    doubts: tuple[Doubt, ...] = ()  # what speaks against the mapping though its values fit
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def apply(
             assert records is not None
             made, told.recorded = coded.values if one.type == "category" else values, True
             columns[one.id] = made(one, given, records[given.records], index, always, told)
+            told.doubts = tuple(of_codes(one, one.id, given.codes or {}))
         else:
             columns[one.id] = _feature(one, given, rows, always, told)
         told.categories = {name: int((columns[one.id] == at).sum()) for at, name in enumerate(one.categories or ())}
@@ -194,8 +197,11 @@ def _feature(feature: Feature, given: FeatureMap | str, rows: Rows, always: froz
         units = (given.unit, feature.unit, given.analyte or feature.analyte)
         about = f"{feature.id} {feature.meaning} {given.column}"
         place = f"features.{feature.id}.unit"
-        return _numbers(texts, gone, units, feature.range, told, place, about, feature.resolution)
+        found = _numbers(texts, gone, units, feature.range, told, place, about, feature.resolution)
+        told.doubts = tuple(of_number(feature, given, found))
+        return found
     assert feature.categories is not None and given.codes is not None
+    told.doubts = tuple(of_codes(feature, given.column, given.codes))
     index = {code: float(number) for number, code in enumerate(feature.categories)}
     return _codes(texts, gone, {code: index[meaning] for code, meaning in given.codes.items()}, told)
 
@@ -203,6 +209,8 @@ def _feature(feature: Feature, given: FeatureMap | str, rows: Rows, always: froz
 def _label(label: Label, given: LabelMap, rows: Rows, always: frozenset[str], told: Column) -> Floats:
     texts, gone = _column(rows, given.column, "label.column"), always | frozenset(given.missing)
     told.gone = given.missing
+    if given.codes is not None and label.type in ("binary", TIMED):
+        told.doubts = tuple(of_codes(label, given.column, {code: f"{value:g}" for code, value in given.codes.items()}))
     if label.type == TIMED:
         return _timed(label, given, texts, rows, always, told)
     if given.codes is not None:

@@ -102,6 +102,7 @@ def _found(look: Look) -> tuple[Finding, ...]:
     if told.missing + sum(nothing.values()) == look.rows and not told.usable:
         return (*_unused(look), _absent(look, nothing))
     found = [*_unused(look), *_codes(look), *_categories(look), *_numbers(look)]
+    found += _doubts(look, known=any(one.kind == "unit" for one in found))
     if isinstance(look.of, Feature) and 0 < told.usable < look.rows / 10 and not any(one.blocks for one in found):
         words = "fewer than a tenth of the patients have a value"
         found.append(look.finding("sparse", told.usable, look.usable, 0, words, "fine where the contract allows it"))
@@ -248,6 +249,15 @@ def _numbers(look: Look) -> Iterator[Finding]:
     elif rest:
         shown = part(rest, told.out_of_range, look.out_of_range)
         yield _outside(look, rest, shown)
+
+
+def _doubts(look: Look, known: bool) -> Iterator[Finding]:
+    """What speaks against the mapping; nothing of the unit where that is known to be wrong."""
+    for one in look.told.doubts:
+        if look.told.usable and not (known and one.kind in ("other-unit", "named-unit")):
+            yield look.finding(
+                one.kind, look.told.usable, look.usable, 0.0, one.words, one.remedy, write=one.write
+            )  # fmt: skip
 
 
 def _unused(look: Look) -> Iterator[Finding]:

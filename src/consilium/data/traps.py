@@ -5,6 +5,7 @@ what looks like one is ever taken for one: 0, a negative whole number, or a row 
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -180,7 +181,7 @@ def _years(given: Floats, outside: npt.NDArray[np.bool_], allowed: tuple[float, 
     return float(outside.mean()) > MOST_OUTSIDE or not written(units[0], allowed, units[1])
 
 
-def _shaped(values: Floats, allowed: tuple[float, float]) -> bool:
+def shaped(values: Floats, allowed: tuple[float, float]) -> bool:
     """Whether values, in the contract's unit, are spread as patients are; by logarithms where the range is wide."""
     (low, high), (first, last) = allowed, np.quantile(values, (0.1, 0.9))
     if low > 0 and high / low >= WIDE and first > 0:
@@ -199,17 +200,33 @@ def _unit(given: Floats, outside: npt.NDArray[np.bool_], allowed: tuple[float, f
     if allowed is None or len(given) < LEAST or outside.mean() <= MOST_OUTSIDE:
         return "", ""
     best, most = ("", ""), LEAST_INSIDE
+    for unit, analyte, factor, offset in others(units, allowed, about):
+        values = given * factor + offset
+        share = inside(values, allowed)
+        if share >= most and shaped(values, allowed) and (share > most or not best[0]):
+            best, most = (unit, analyte), share
+    return best
+
+
+def others(units: tuple[str, str, str | None], allowed: tuple[float, float] | None,
+           about: str) -> Iterator[tuple[str, str, float, float]]:  # fmt: skip
+    """Each other unit that people write such a quantity in: with its analyte, or "", factor and offset.
+
+    Args:    units: of the table, of the contract, and the analyte.   allowed: the contract's range.   about: words in
+             which a substance may be named.
+    """
     named = [units[2]] if units[2] else [None, *(name for name in MOLAR_MASS if name in about.casefold())]
     for unit in UNITS:
+        if unit == units[0] or not written(unit, allowed, units[1]) or kin(unit, units[1]) == "none":
+            continue
         for analyte in named:
             try:
-                factor, offset = conversion(unit, units[1], analyte)
+                yield unit, analyte or "", *conversion(unit, units[1], analyte)
             except MappingInvalid:
                 continue
-            values = given * factor + offset
-            share = float(np.mean((values >= allowed[0]) & (values <= allowed[1])))
-            if share >= most and unit != units[0] and written(unit, allowed, units[1]) and _shaped(values, allowed):
-                if share > most or not best[0]:
-                    best, most = (unit, analyte or ""), share
-                break
-    return best
+            break
+
+
+def inside(values: Floats, allowed: tuple[float, float]) -> float:
+    """Share of values within a range, both ends included."""
+    return float(np.mean((values >= allowed[0]) & (values <= allowed[1])))

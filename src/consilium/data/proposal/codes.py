@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from consilium.data.mapping import normal
@@ -72,6 +72,29 @@ def coding(column: Profile, targets: Mapping[str, str], least: int, label: bool 
     likely = max(likely, _likely(len(counted), len(targets)))
     worth = max(known * (1.0 if evidence >= 0.5 else 0.9), 0.7 * likely)
     return Coding(found, unknown, rare, gone, worth, evidence, custom)
+
+
+def by_words(name: str, codes: Sequence[str], targets: Mapping[str, str], label: bool = False) -> dict[str, str]:
+    """What codes mean by words alone: those of yes and no, or of the sexes, that go together, or a category's own name.
+
+    Nothing is said by a custom, or by a letter that begins words for both.
+
+    >>> by_words("sex", ["M", "F"], {"male": "male", "female": "female"})
+    {'M': 'male', 'F': 'female'}
+    >>> by_words("sex", ["1", "2"], {"male": "male", "female": "female"})
+    {}
+    """
+    words = [code for code in codes if not re.fullmatch(r"[-+]?[.\d]+", code)]
+    found, custom, evidence = _scheme(name, words, targets, label)
+    if found and evidence and not custom:
+        return found
+    signs, custom, evidence = _scheme(name, [code for code in codes if code in ("0", "1")], targets, label)
+    if signs and evidence and not custom:  # a column `female` of 0 and 1
+        return signs
+    if label:
+        return {}
+    known = {folded(target): target for target in targets}
+    return {code: known[folded(code)] for code in words if folded(code) in known}
 
 
 def _nothing(code: str) -> bool:

@@ -1,0 +1,143 @@
+"""What speaks against a mapping though every value fits: another unit, a column's name, words that codes are.
+
+By units, ranges and general words alone; nothing here knows a data set. A doubt is a question to a person.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from consilium.core.contract import Feature, Label
+from consilium.core.errors import MappingInvalid
+from consilium.core.gate import Kind
+from consilium.data.base import Floats
+from consilium.data.mapping import FeatureMap
+from consilium.data.proposal.codes import by_words
+from consilium.data.proposal.names import unit_words
+from consilium.data.traps import LEAST, inside, others, shaped
+from consilium.data.units import conversion, kin
+
+Codes = Mapping[str, str]
+ALL = 0.99
+"""Share of the values that must lie within the contract's range in the other unit, too."""
+LIKELIER = math.log(3.0)
+"""By so much, in logarithms, the middle of the values comes closer to the middle of the range in the other unit."""
+ALIKE = 1e-9
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What is doubted, and what to do; `write`: what to write in the mapping if it is so, in YAML."""
+
+    kind: Kind
+    words: str
+    remedy: str
+    write: str = ""
+
+
+def of_number(feature: Feature, given: FeatureMap, found: Floats) -> Iterator[Doubt]:
+    """Doubts about the unit of a column.
+
+    Args:    found: (n,) in the contract's unit; NaN where there is no value, or one outside of the range.
+    """
+    assert feature.unit is not None and given.unit is not None
+    units = (given.unit, feature.unit, given.analyte or feature.analyte)
+    values = found[~np.isnan(found)]
+    if len(values) < LEAST:
+        return
+    factor, offset = conversion(*units)
+    told = (values - offset) / factor
+    named = _named(feature, given.column, units, told)
+    if named is not None:
+        unit, analyte, fits = named
+        if fits:
+            yield Doubt(
+                "named-unit", f"the name of this column says {unit}, and the mapping {given.unit}",
+                "look up its unit", _written(unit, analyte),
+            )  # fmt: skip
+        return
+    likelier = _likelier(feature, given.column, units, values, told)
+    if likelier is not None:
+        unit, analyte = likelier
+        also = f" of {analyte}" if analyte else ""
+        yield Doubt(
+            "other-unit",
+            f"all values lie within the contract's range in {unit}{also}, too, and nearer to what is usual than in "
+            f"{given.unit}",
+            "look up the unit of this column", _written(unit, analyte),
+        )  # fmt: skip
+
+
+def _named(
+    feature: Feature, column: str, units: tuple[str, str, str | None], told: Floats
+) -> tuple[str, str, bool] | None:
+    """The unit that a column's name ends with, if it is one for this feature: with its analyte, and whether it is
+    another one than the mapping's, in which the values are plausible.
+    """
+    for unit, _ in unit_words(column):
+        if unit == units[0] or (how := kin(unit, units[1])) == "none":
+            if unit == units[0]:
+                return unit, "", False
+            continue
+        analyte = units[2] if how == "molar" else None
+        try:
+            factor, offset = conversion(unit, units[1], analyte)
+        except MappingInvalid:  # between mass and amount, of no known substance
+            return unit, "", True
+        known = conversion(*units)
+        other = abs(factor - known[0]) > ALIKE * abs(factor) or abs(offset - known[1]) > ALIKE
+        plausible = feature.range is None or inside(told * factor + offset, feature.range) >= 0.5
+        return unit, analyte or "", other and plausible
+    return None
+
+
+def _likelier(
+    feature: Feature, column: str, units: tuple[str, str, str | None], values: Floats, told: Floats
+) -> tuple[str, str] | None:
+    """The unit, with its analyte, in which all values are within the range, and nearer to what is usual."""
+    allowed = feature.range
+    if allowed is None or (here := _away(feature, float(np.median(values)))) < LIKELIER:
+        return None
+    best: tuple[float, str, str] | None = None
+    for unit, analyte, factor, offset in others(units, allowed, f"{feature.id} {feature.meaning} {column}"):
+        as_read = told * factor + offset
+        if inside(as_read, allowed) < ALL or not shaped(as_read, allowed):
+            continue
+        there = _away(feature, float(np.median(as_read)))
+        if here - there >= LIKELIER and (best is None or there < best[0]):
+            best = there, unit, analyte
+    return None if best is None else best[1:]
+
+
+def _away(feature: Feature, middle: float) -> float:
+    """How far from what is usual: in logarithms, from the nearer end of the typical range, or the range's middle.
+
+    0 where a range says nothing of it, for it begins at 0 or below.
+    """
+    low, high = feature.typical or feature.range or (0.0, 0.0)
+    if low <= 0 or middle <= 0:
+        return 0.0
+    if feature.typical is not None:
+        return max(math.log(low / middle), math.log(middle / high), 0.0)
+    return abs(math.log(middle / math.sqrt(low * high)))
+
+
+def _written(unit: str, analyte: str) -> str:
+    return f"{{unit: {json.dumps(unit)}" + (f", analyte: {analyte}}}" if analyte else "}")
+
+
+def of_codes(of: Feature | Label, column: str, given: Mapping[str, str]) -> Iterator[Doubt]:
+    """A doubt about codes that are words for another category than the one they are mapped to.
+
+    Args:    given: the hospital's code and its category; of a label 0 or 1, as text.
+    """
+    label = isinstance(of, Label)
+    targets = {"0": "", "1": of.meaning} if isinstance(of, Label) else of.categories or {}
+    meant = by_words(column, list(given), targets, label)
+    against = {code: other for code, other in sorted(meant.items()) if other != given[code]}
+    if against:
+        told = ", ".join(f'"{code}" looks like {other} and is {given[code]}' for code, other in against.items())
+        yield Doubt("swapped-codes", f"codes and what they mean look swapped: {told}", "check them in `codes`")

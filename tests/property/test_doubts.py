@@ -1,0 +1,142 @@
+"""What speaks against a mapping whose values all fit is told, and an honest mapping is not doubted."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from consilium.core.contract import Feature, Label
+from consilium.core.gate import Gate
+from consilium.data import findings
+from consilium.data.contract import Column
+from consilium.data.doubts import Doubt, of_codes, of_number
+from consilium.data.findings import Look
+from consilium.data.mapping import FeatureMap
+from consilium.data.proposal.words import PAIRS, SEXES, UNIT_WORDS, folded
+from consilium.data.traps import UNITS
+from consilium.data.units import conversion, kin
+
+MASSES = ("mg/dL", "g/L", "mg/L", "g/dL")
+SEX = {"female": "female", "male": "male"}
+FACES = {"no": "not there", "yes": "there"}
+
+
+def number(unit: str, low: float, high: float, typical: tuple[float, float] | None = None, **more: Any) -> Feature:
+    return Feature(
+        id="lab", meaning="a substance", type="number", unit=unit, range=(low, high), typical=typical, **more
+    )  # fmt: skip
+
+
+def doubted(feature: Feature, column: str, unit: str, true: np.ndarray[Any, Any], unit_of_table: str) -> list[Doubt]:
+    """Doubts about values, in the contract's unit, that stand in a table in one unit and are mapped as of another."""
+    factor, offset = conversion(unit_of_table, feature.unit or "", None)
+    told = (true - offset) / factor
+    factor, offset = conversion(unit, feature.unit or "", None)
+    read = told * factor + offset
+    low, high = feature.range or (0, 0)
+    read[(read < low) | (read > high)] = np.nan
+    return list(of_number(feature, FeatureMap(column=column, unit=unit), read))
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.sampled_from(MASSES), st.sampled_from(MASSES), st.floats(0.3, 0.5), st.booleans(), st.integers(0, 99))
+def test_another_unit_in_which_all_values_fit_better_is_told_and_the_right_one_is_not_doubted(
+    wanted: str, other: str, spread: float, typical: bool, seed: int
+) -> None:
+    """Of values around the middle of a range that is wide enough for both units."""
+    middle = 100.0
+    feature = number(wanted, middle / 1e5, middle * 1e5, (50.0, 200.0) if typical else None)
+    true = middle * np.exp(np.random.default_rng(seed).normal(scale=spread, size=60))
+    true *= middle / np.median(true)
+    assert doubted(feature, "lab", wanted, true, wanted) == []
+    assume(other != wanted)
+    assert doubted(feature, "lab", other, true, other) == [], "whatever unit the table has, if the mapping says so"
+    (doubt,) = doubted(feature, "lab", wanted, true, other)
+    assert doubt.kind == "other-unit" and doubt.write == f'{{unit: "{other}"}}'
+    (doubt,) = doubted(feature, "lab", other, true, wanted)
+    assert doubt.write == f'{{unit: "{wanted}"}}'
+
+
+@pytest.mark.parametrize("word", sorted(UNIT_WORDS))
+def test_a_unit_at_the_end_of_a_columns_name_is_compared_with_the_mappings(word: str) -> None:
+    said = UNIT_WORDS[word]
+    values = np.linspace(20.0, 30.0, 40)
+    feature = Feature(id="x", meaning="x", type="number", unit=said, range=(-1e9, 1e9))
+    assert list(of_number(feature, FeatureMap(column=f"x_{word}", unit=said), values)) == []
+    kindred = [unit for unit in UNITS if kin(unit, said) == "same" and conversion(unit, said, None) != (1.0, 0.0)]
+    for unit in kindred[:2]:
+        (doubt,) = of_number(feature, FeatureMap(column=f"x_{word}", unit=unit), values)
+        assert doubt.kind == "named-unit" and f"says {said}, and the mapping {unit}" in doubt.words
+        assert doubt.write == f'{{unit: "{said}"}}'
+
+
+def test_a_name_against_which_the_values_speak_is_not_believed_and_a_mass_needs_its_substance() -> None:
+    """Cholesterol in mmol/L, whatever the column is called; where both fit, the name is told."""
+    values = np.linspace(150.0, 260.0, 40)  # in the contract's mg/dL
+    chol = FeatureMap(column="chol_mgdl", unit="mmol/L", analyte="cholesterol")
+    assert list(of_number(number("mg/dL", 50, 700), chol, values)) == []
+    wide = number("mg/dL", 1, 10_000)
+    (doubt,) = of_number(wide, chol, values)
+    assert doubt.kind == "named-unit" and doubt.write == '{unit: "mg/dL"}'
+    given_ = FeatureMap(column="chol_mmoll", unit="mg/dL")
+    (doubt,) = of_number(number("mg/dL", 1, 10_000, analyte=None), given_, values)
+    assert "says mmol/L" in doubt.words
+    few = np.full(40, np.nan)
+    few[:9] = values[:9]
+    assert list(of_number(wide, chol, few)) == []
+
+
+def sexes(name: str, codes: dict[str, str]) -> list[Doubt]:
+    of = Feature(id="sex", meaning="administrative sex", type="category", categories=SEX)
+    return list(of_codes(of, name, codes))
+
+
+WORDS = [pair for pair in SEXES if not pair[0].isdecimal()]
+BOTH = {folded(word) for word, _ in SEXES} & {folded(word) for _, word in SEXES}
+"""What means woman in one language, or begins it, and man in another."""
+
+
+@pytest.mark.parametrize("pair", WORDS, ids="-".join)
+def test_codes_of_the_sexes_that_are_swapped_are_told_in_every_language(pair: tuple[str, str]) -> None:
+    woman, man = pair
+    assert sexes("sex", {woman: "female", man: "male"}) == []
+    told = sexes("sex", {woman: "male", man: "female", "9": "male"})
+    assert bool(told) or {folded(woman), folded(man)} <= BOTH or folded(woman) == "m" or folded(man) in ("f", "v")
+    for one in told:
+        assert one.kind == "swapped-codes" and f'"{woman}" looks like female and is male' in one.words
+
+
+@pytest.mark.parametrize("pair", [pair for pair in PAIRS if pair != ("0", "1")], ids="-".join)
+def test_so_are_yes_and_no_of_a_category_and_of_the_label(pair: tuple[str, str]) -> None:
+    no, yes = pair
+    of = Feature(id="there", meaning="whether it is there", type="category", categories=FACES)
+    label = Label(id="ill", meaning="is ill", type="binary")
+    for one, (negative, positive) in ((of, ("no", "yes")), (label, ("0", "1"))):
+        assert list(of_codes(one, "c", {no: negative, yes: positive})) == []
+        (doubt,) = of_codes(one, "c", {no: positive, yes: negative})
+        assert f'"{yes}" looks like {positive} and is {negative}' in doubt.words
+
+
+def test_what_numbers_mean_is_nobodys_doubt_unless_the_column_says_it() -> None:
+    for codes in ({"1": "female", "2": "male"}, {"2": "female", "1": "male"}, {"0": "male", "1": "female"}):
+        assert sexes("sex", codes) == []
+    assert sexes("female", {"1": "female", "0": "male"}) == [] and sexes("female", {"0": "female", "1": "male"}) != []
+    of = Feature(id="smoking", meaning="smoking", type="category", categories={"never": "n", "former": "f"})
+    assert list(of_codes(of, "s", {"NEVER": "never", "former": "former", "stopped": "former"})) == []
+    assert [one.kind for one in of_codes(of, "s", {"NEVER": "former", "x": "former"})] == ["swapped-codes"]
+
+
+def test_a_doubt_is_told_and_blocks_only_where_a_study_says_so() -> None:
+    """And nothing is doubted of a unit that is known to be wrong."""
+    doubt = Doubt("other-unit", "in g/L, too", "look", '{unit: "g/L"}')
+    feature, told = number("mg/dL", 1, 1000), Column(usable=50, doubts=(doubt,))
+
+    def found(told: Column, gate: Gate) -> list[findings.Finding]:
+        return list(findings.of_column(Look(feature, told, 50, gate, 0, 0, 0, told.usable)))
+
+    (one,) = found(told, Gate())
+    assert (one.kind, one.blocks, one.count, one.place) == ("other-unit", False, 50, "features.lab")
+    assert [one.blocks for one in found(told, Gate(advisory=()))] == [True]
+    assert [one.kind for one in found(Column(missing=50, doubts=(doubt,)), Gate())] == ["no-values"]
