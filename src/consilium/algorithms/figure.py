@@ -7,6 +7,7 @@ from the intervals of both, which is Newcombe's (1998) where both are proportion
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from statistics import NormalDist
 from typing import Any
 
@@ -37,6 +38,7 @@ def plain(value: float, n: int) -> Figure:
     return Figure(value, None, None, n)
 
 
+@cache
 def quantile(confidence: float) -> float:
     """How many standard errors the interval of a normal variable reaches to either side."""
     return NormalDist().inv_cdf(0.5 + confidence / 2)

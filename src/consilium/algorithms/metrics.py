@@ -75,12 +75,13 @@ def check(kind: str, given: Mapping[str, Array]) -> None:
     if _form(given) != _form_of(kind):
         raise refusal
     counts = [given[name] for name in ("n", "positives", "negatives") if name in given]
-    never_below_zero = [*counts, *(given[name] for name in POSITIVE if name in given)]
+    values, whole = np.concatenate(list(given.values())), np.concatenate(counts)  # few calls: each round asks
+    never_below_zero = [whole, *(given[name] for name in POSITIVE if name in given)]
     sizes = [float(array.sum()) for array in counts]
     if (
-        any(not np.all(np.abs(array) <= LARGEST) for array in given.values())
-        or any(np.any(array < 0) for array in never_below_zero)
-        or any(np.any(array != np.floor(array)) for array in counts)
+        not (np.abs(values) <= LARGEST).all()
+        or np.concatenate(never_below_zero).min() < 0
+        or (whole != np.floor(whole)).any()
         or (kind == "binary" and sizes[0] != sizes[1] + sizes[2])
     ):
         raise refusal

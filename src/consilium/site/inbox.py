@@ -94,11 +94,11 @@ class Inbox:
             Offer: self._offer, Task: self._task, Closed: self._closed, Ended: self._ended, Checkpoint: self._mark,
             Reopened: self._reopened,
         }  # fmt: skip
-        plan = self._plan(message) if isinstance(message, Offer) else b""
+        payload = self._plan(message) if isinstance(message, Offer) else signed.payload
         # Tasks and closings are asked for again after a power cut, for the number of the last one is lost with them.
         again = isinstance(message, Task) or (isinstance(message, Closed) and not _marks(message))
         with self.journal.write(durable=not again) as tx:
-            takes[kind](tx, seq, message, data, plan, now)
+            takes[kind](tx, seq, message, data, payload, now)
             _keep(tx, seq, signed.payload)
         self._after(message)
 
@@ -200,7 +200,7 @@ class Inbox:
         tx.do(
             "INSERT OR IGNORE INTO tasks (seq, plan, run, round, kind, payload, status)"
             " VALUES (?, ?, ?, ?, ?, ?, 'todo')",
-            seq, task.plan, task.run, task.round, task.kind, task.encode(),
+            seq, task.plan, task.run, task.round, task.kind, payload,
         )  # fmt: skip
 
     def _closed(self, tx: Writing, seq: int, closed: Closed, data: bytes, payload: bytes, now: datetime) -> None:

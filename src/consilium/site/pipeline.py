@@ -80,6 +80,7 @@ class Pipeline:
     forks: ForkServer | None = field(default=None, repr=False)
     _warm: tuple[Any, Child] | None = field(default=None, repr=False)
     _prepared: tables.Prepared | None = None
+    _shape: tuple[str, layout.Shape] | None = None
 
     def run(self, paths: Paths) -> Trained:
         """Perform one permitted task.
@@ -144,7 +145,7 @@ class Pipeline:
         Raises: Refused: `contribution`.
         """
         try:
-            vectors, model = chain.read(made), layout.model_of(chain.read(state))
+            vectors, model = chain.read(made), self._model(permit.run, state)
             study, asked = plan.study, plan.study.privacy
             sums = plugins.sums_of(study, permit.kind, model[1])
             update = ("F64", model[1]) if asked.shared else model  # as exact as noise is added to it
@@ -157,6 +158,12 @@ class Pipeline:
                 "look into the code that trains, or lower the learning rate; the file stays in the folder of the run",
                 reason="contribution",
             ) from error
+
+    def _model(self, run: str, state: Path) -> layout.Shape:
+        """Type and length of a run's model: those of its first state, for a state that follows has the same arrays."""
+        if self._shape is None or self._shape[0] != run:
+            self._shape = run, layout.model_of(chain.read(state))
+        return self._shape[1]
 
     def _child(self, plan: Plan, permit: Permit, paths: Paths) -> Child:
         key = (plan.digest, permit.run, _stamp(paths.mapping))

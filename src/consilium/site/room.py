@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,16 @@ class Copies:
         return cls(*(sizes.count(model.size) for sizes in made))
 
 
+def copies(plan: Plan) -> Copies:
+    """Those of a plan's strategy. Every round asks for them, and they are a function of the plan."""
+    return _copies(plan.payload)
+
+
+@lru_cache(16)
+def _copies(payload: bytes) -> Copies:
+    return Copies.of(Plan.load(payload).study)
+
+
 def check(task: Task, folder: Folder, limits: Limits, copies: Copies = Copies()) -> None:
     """Whether there is room for a task; before anything is fetched for it.
 
@@ -142,10 +153,10 @@ def of_study(journal: Journal, plan: Plan, limits: Limits) -> Need:
     is kept of three rounds."""
     row = journal.row("SELECT model, code FROM studies WHERE plan = ?", plan.digest)
     model, code = (int(row["model"]), int(row["code"])) if row is not None else (0, 0)
-    study, copies = plan.study, Copies.of(plan.study)
-    most = model * (1 + 3 * copies.update + 3 * copies.state + 3 * copies.memory) + code
+    study, of = plan.study, copies(plan)
+    most = model * (1 + 3 * of.update + 3 * of.state + 3 * of.memory) + code
     if study.privacy.recipe == "secure_sum":
-        most += _sealed(copies.update * model, len(study.sites) or 2 * study.quorum, limits)
+        most += _sealed(of.update * model, len(study.sites) or 2 * study.quorum, limits)
     return Need(study.name, most)
 
 

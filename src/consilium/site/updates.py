@@ -130,7 +130,7 @@ class Updates:
 
     def _made(self, task: Task, permit: Permit, plan: Plan, now: datetime, sample: bytes) -> Trained:
         limits = self.folder.policy().limits
-        room.check(task, self.folder, limits, room.Copies.of(plan.study))
+        room.check(task, self.folder, limits, room.copies(plan))
         state = self.states.ensure(task, plan, now)
         folder = self.folder.run(task.run)
         signed = folder / f"permit-{task.round}.json"  # serves once: after a power cut, another one is given

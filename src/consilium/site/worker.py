@@ -1,7 +1,9 @@
 """From a task to an answer: guard, then what its phase asks for. Refusals reach the study's owner by their reason."""
 
 import logging
+import math
 import shutil
+import time
 import traceback
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,6 +37,8 @@ DOES = {
 """What heartbeats tell of a phase."""
 WORKS = {"PREPARE": "preparing", "EVALUATE": "evaluating"}
 """What they tell instead of training in rounds of other kinds."""
+SWEEP_S = 60.0
+"""So often it is looked for extracts that nothing needs any more: not in each round."""
 OF_RUN = ("states", "memories", "closings", "steps", "epochs", "chains", "seats", "coins")
 """Tables of what serves one run alone. What was opened is remembered beyond it."""
 
@@ -56,6 +60,7 @@ class Worker:
     wake: Event = field(default_factory=Event)
     changed: Event = field(default_factory=Event)
     activity: str = "idle"
+    _swept: float = field(default=-math.inf, repr=False)
 
     @property
     def active(self) -> bool:
@@ -84,7 +89,9 @@ class Worker:
         self.updates.close()
 
     def _rest(self) -> None:
-        extracts.sweep(self.folder, self.journal, datetime.now(UTC))
+        if time.monotonic() - self._swept > SWEEP_S:
+            extracts.sweep(self.folder, self.journal, datetime.now(UTC))
+            self._swept = time.monotonic()
         runs = uncompared(self.journal)
         before, self.activity = self.activity, "idle"
         if runs:

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, Table, bindparam, create_engine, even
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from consilium.core.errors import Unavailable
+from consilium.durable import PAGES
 from consilium.store.hot import Hot
 from consilium.store.queue import Asked, Queue, Told, answer
 
@@ -311,7 +312,7 @@ def _engine(url: str, postgres: bool) -> Engine:
     @event.listens_for(engine, "connect")
     def _configure(raw: sqlite3.Connection, _: Any) -> None:
         raw.isolation_level = None  # SQLAlchemy's own BEGIN below
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+        for pragma in (PAGES, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
             raw.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

@@ -118,7 +118,7 @@ class Hospital:
         """Perform a task: `done`, `waits`, or the reason of a refusal."""
         with self.journal.write() as tx:
             seq = int(tx.row("SELECT coalesce(max(seq), 0) + 1 AS n FROM tasks")["n"])  # type: ignore[index]
-            Inbox._task(cast(Any, None), tx, seq, task, b"", b"", datetime.now(UTC))
+            Inbox._task(cast(Any, None), tx, seq, task, b"", task.encode(), datetime.now(UTC))
         self.states.offer(relay_blobs(self.relay))
         return self.go_on(seq)
 
