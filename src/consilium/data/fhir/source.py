@@ -40,7 +40,9 @@ class FhirSource:
                 "source.query: several views are not one table",
                 "write one SELECT over them that gives one row per patient",
             )
-        self._views = {name: compile_view(definition.load(folder / file)) for name, file in source.views.items()}
+        self._views = {
+            name: compile_view(definition.load(folder / file), marked=True) for name, file in source.views.items()
+        }
         self._extracts: Path | None = None
         self._path = (folder / source.path).resolve() if source.path is not None else None
         self._name, self._endpoint = source.path, _endpoint(source, self._views, folder)

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from consilium.core.errors import DataUnusable, ViewInvalid
+from consilium.data.bounds import bound
 from consilium.data.fhir.definition import ColumnPart, Definition, SelectPart, WherePart, check
 from consilium.data.fhir.moments import Moment, moment
 from consilium.data.fhir.paths import Path, Scope, compile_path, wants_digits
@@ -54,10 +55,15 @@ class Batch:
 
 
 class View:
-    """A compiled view. It is for one thread: `%rowIndex` stands in it while it goes along."""
+    """A compiled view. It is for one thread: `%rowIndex` stands in it while it goes along.
 
-    def __init__(self, resource: str, columns: tuple[Column, ...], rows: Rows, where: list[Run], exact: bool) -> None:
-        self.resource, self.columns, self.exact = resource, columns, exact
+    Args:    marked: whether a number that is only a bound is read as text, with its sign before it: `<5`.
+    """
+
+    def __init__(
+        self, resource: str, columns: tuple[Column, ...], rows: Rows, where: list[Run], exact: bool, marked: bool
+    ) -> None:
+        self.resource, self.columns, self.exact, self._marked = resource, columns, exact, marked
         self._rows, self._where = rows, where
 
     def rows(self, resource: Any) -> list[Row]:
@@ -86,6 +92,8 @@ class View:
         found: list[Row] = []
         lines: list[int] = []
         for line, resource in resources:
+            if self._marked:
+                mark(resource)
             try:
                 more = self.rows(resource)
             except Mismatch as error:
@@ -115,6 +123,12 @@ def _values(column: Column, values: Row, lines: list[int], place: str) -> Sequen
     for line, value in zip(lines, values):
         found = [_plain(item) for item in items(value)]
         if accepted is not None and not all(type(item) in accepted for item in found):
+            if any(type(item) is str and bound(item) for item in found):
+                raise DataUnusable(
+                    f"{place} {line}: column {column.name} has a value that is only a bound, such as <5",
+                    "read it as text: end its path with toString(), and give it no type; or leave such resources out "
+                    "by `where`, with comparator.empty()",
+                )
             raise DataUnusable(
                 f"{place} {line}: column {column.name} has a value that is no {column.type}",
                 "correct its path or its type",
@@ -134,10 +148,31 @@ def _plain(item: Any) -> Any:
     return item.text if type(item) is Moment else item
 
 
-def compile_view(given: Definition | Any) -> View:
+def mark(resource: Any) -> None:
+    """Write the sign of each number that is only a bound into it: a Quantity's value and its comparator are `<5`.
+
+    >>> resource = {"valueQuantity": {"value": 5, "comparator": "<"}, "component": [{"valueQuantity": {"value": 7}}]}
+    >>> mark(resource)
+    >>> resource["valueQuantity"]["value"], resource["component"][0]["valueQuantity"]["value"]
+    ('<5', 7)
+    """
+    waiting = [resource]
+    while waiting:
+        node = waiting.pop()
+        if type(node) is dict:
+            if "comparator" in node and type(node.get("value")) in (int, float, Decimal):
+                node["value"] = f"{node['comparator']}{node['value']}"
+            node = node.values()
+        elif type(node) is not list:
+            continue
+        waiting += [item for item in node if type(item) is dict or type(item) is list]
+
+
+def compile_view(given: Definition | Any, marked: bool = False) -> View:
     """A view from its definition (or from JSON that was read).
 
-    Raises: ViewInvalid: says what, where, and what to do.
+    Args:    marked: read numbers that are only bounds as text, unless the view itself reads the comparator.
+    Raises:  ViewInvalid: says what, where, and what to do.
     """
     definition = given if isinstance(given, Definition) else check(given)
     exact = any(wants_digits(path) for part in definition.select for path in _paths(part))
@@ -151,7 +186,9 @@ def compile_view(given: Definition | Any) -> View:
         raise ViewInvalid(f"column {sorted(twice)[0]} stands twice", "give each column a name of its own")
     if not names:
         raise ViewInvalid("select: there is no column", "name one")
-    return View(definition.resource, tuple(columns), rows, _conditions(definition.where, scope), exact)
+    paths = [*(path for part in definition.select for path in _paths(part)), *(part.path for part in definition.where)]
+    marked = marked and not any("comparator" in path for path in paths)
+    return View(definition.resource, tuple(columns), rows, _conditions(definition.where, scope), exact, marked)
 
 
 def _paths(part: SelectPart) -> Iterator[str]:

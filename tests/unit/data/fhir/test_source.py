@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from consilium.console.cli import app
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
@@ -210,3 +212,39 @@ def _last_weights(folder: Path) -> dict[str, float]:
             found[patient] = max(found.get(patient, (at, 0.0)), (at, one["valueQuantity"]["value"]))
     assert len(found) == 14
     return {patient: value for patient, (_, value) in found.items()}
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.sampled_from(["", "<", "<=", ">", ">=", "ad"]), st.integers(1, 99)), min_size=1, max_size=6)
+)
+def test_of_a_view_of_ones_own_no_bound_becomes_a_number(tmp_path: Path, made: list[tuple[str, int]]) -> None:
+    """As text it has its sign; as a number it is a finding with its line; who reads or asks for the sign says so."""
+    with (tmp_path / "own.ndjson").open("w") as file:
+        for row, (sign, value) in enumerate(made):
+            one = observation(f"p{row}", GLUCOSE, value)
+            one["valueQuantity"] |= {"comparator": sign} if sign else {}
+            file.write(json.dumps(one) + "\n")
+
+    def read(path: str, *where: str, kind: str | None = None) -> list[str | None]:
+        columns = [{"name": "patient", "path": "subject.getReferenceKey(Patient)"}, {"name": "v", "path": path}]
+        columns[1] |= {"type": kind} if kind else {}
+        view = {"resource": "Observation", "select": [{"column": columns}], "where": [{"path": one} for one in where]}
+        (tmp_path / "own.json").write_text(json.dumps(view))
+        given_ = {"type": "fhir", "path": "own.ndjson", "views": {"own": "own.json"}}
+        return FhirSource(TableSource.model_validate(given_), tmp_path).rows().columns["v"]
+
+    value, texts = "value.ofType(Quantity).value", [f"{sign}{value}" for sign, value in made]
+    exact = [str(float(value)) for sign, value in made if not sign]
+    assert read(f"{value}.toString()") == texts
+    assert read(f"value.ofType(Quantity).comparator & {value}.toString()") == texts
+    assert read(value, "value.ofType(Quantity).comparator.empty()", kind="decimal") == exact
+    signed = next((row for row, (sign, _) in enumerate(made, 1) if sign), None)
+    if signed is None:
+        assert read(value, kind="decimal") == exact
+    else:
+        told = "a value that is only a bound" if made[signed - 1][0] != "ad" else "a value that is no decimal"
+        with pytest.raises(DataUnusable, match=rf"line {signed}: column v has {told}"):
+            read(value, kind="decimal")
+        with pytest.raises(DataUnusable, match="where it calculates"):
+            read(f"{value} * 2", kind="decimal")
