@@ -25,11 +25,12 @@ from consilium.core.contract import Contract
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.core.study import Study
 from consilium.data import compiled
-from consilium.data.base import Rows
+from consilium.data.base import Asked, Rows
 from consilium.data.mapping import TableSource
 from consilium.data.omop import charlson, database
 from consilium.data.omop.database import Duck, Postgres
 from consilium.data.omop.source import OmopSource
+from consilium.data.tables import SqlSource
 from consilium.simulation import local
 from docs.pages import blocks
 from e2e import omop
@@ -188,6 +189,20 @@ def test_every_family_gives_the_known_answer(place: Place, folder: Path) -> None
 def test_a_value_that_is_only_a_bound_has_its_sign_where_it_counts(place: Place, folder: Path) -> None:
     found = read(place, {take: {**LAB, "window": [1, 30], "take": take} for take in BOUNDED}, folder)
     assert {take: found.columns[take] for take in BOUNDED} == BOUNDED
+
+
+def test_persons_who_opted_out_are_left_out_by_the_database(place: Place, folder: Path) -> None:
+    columns = {"age": {"family": "age"}, "bleed": {"family": "visit", "window": [None, 0], "take": "count"}}
+    given = {"version": "5.4", "cohort": {"query": f"{INDEX} -- all"}, "columns": columns}
+    made = OmopSource(TableSource.model_validate({"type": "omop", **place, "omop": given}), folder)
+    made.told(Asked(without=("person_id", frozenset(["1", "4", "77", "x%s"]))))
+    found = made.rows()
+    assert (found.columns["person_id"], found.columns["age"], found.left_out) == (["2", "3"], ["50", "40"], 2)
+    query = "SELECT person_id, 60 / NULLIF(person_id - 1, 0) AS n, '100% ?' AS said FROM person ORDER BY 1 -- all"
+    plain = SqlSource(TableSource.model_validate({"type": "sql", **place, "query": query}), folder)
+    plain.told(Asked(without=("person_id", frozenset(["2", "x%s"]))))
+    of = {"person_id": ["1", "3", "4"], "said": ["100% ?"] * 3}
+    assert {name: plain.rows().columns[name] for name in of} == of and plain.rows().left_out == 1
 
 
 def drug(concept: int) -> str:

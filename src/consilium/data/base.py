@@ -21,12 +21,14 @@ class Rows:
     """Raw columns as a source holds them: text, or None where there is nothing. All of one length.
 
     others: names of columns that are there and were not read, for nobody uses them.   image: values of the image of
-    each row, (n, size), NaN where there is none; None: no image was asked for.
+    each row, (n, size), NaN where there is none; None: no image was asked for.   left_out: how many of those who opted
+    out are in the source, and in no row.
     """
 
     columns: dict[str, list[str | None]]
     others: tuple[str, ...] = ()
     image: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    left_out: int = 0
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -51,7 +53,8 @@ class Asked:
 
     columns: those that the mapping uses; none named: all. Of others the names alone need be read.   extracts: a folder
     of the hospital's own for what is fetched from a server; None: nothing is kept beyond the reading.   image: what the
-    contract says of images.   without: column of the patient's key, and who opted out: nothing more is fetched of them.
+    contract says of images.   without: column of the patient's key, and who opted out, as `choosing.key` gives them:
+    they are in no row, nothing but their key is read of them, and nothing of them is kept.
     """
 
     columns: frozenset[str] = frozenset()

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping as Known
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -76,37 +76,36 @@ def opted_out(path: Path) -> frozenset[str]:
     return frozenset(map(key, keys.values()))
 
 
-def matched(keys: frozenset[str], patients: list[str | None], column: str, nobody: bool) -> int:
-    """How many of those who opted out are among the patients.
+def matched(keys: frozenset[str], rows: Rows, column: str, nobody: bool) -> None:
+    """That some of those who opted out were among the patients of a table, of which `rows` are left.
 
     Args:    column: of their keys.   nobody: whether the hospital says that none is.
-    Raises:  DataUnusable: none is, as where keys are spelt otherwise: who opted out would be trained on.
+    Raises:  DataUnusable: none was, as where keys are spelt otherwise: who opted out would be trained on.
     """
-    found = len(keys.intersection(map(key, patients)))
-    if keys and patients and not found and not nobody:
+    if keys and rows.columns.get(column) and not rows.left_out and not nobody:
         raise DataUnusable(
             f"opt_out: none of the {hidden(len(keys))} keys of the list is in column {column!r}",
             "write the keys as that column has them; if in truth none of them is a patient of this table, write "
             "`nobody_here: true` beside the path; nothing is trained before",
         )
-    return found
 
 
 def without(rows: Rows, column: str, keys: frozenset[str]) -> Rows:
-    """The rows of all patients but those of these keys, as `key` gives them.
+    """The rows of all patients but those of these keys, as `key` gives them; for sources that do not leave them out.
 
     Of a table that has no such column, all: who reads it tells so.
     """
-    if not keys or column not in rows.columns:
+    found = keys.intersection(map(key, rows.columns.get(column, ())))
+    if not found:
         return rows
-    kept = [row for row, patient in enumerate(rows.columns[column]) if key(patient) not in keys]
-    return at(rows, kept)
+    kept = [row for row, patient in enumerate(rows.columns[column]) if key(patient) not in found]
+    return replace(at(rows, kept), left_out=rows.left_out + len(found))
 
 
 def at(rows: Rows, numbers: list[int]) -> Rows:
     """Those rows, in that order."""
     kept = {name: [values[number] for number in numbers] for name, values in rows.columns.items()}
-    return Rows(kept, rows.others, None if rows.image is None else rows.image[numbers])
+    return Rows(kept, rows.others, None if rows.image is None else rows.image[numbers], rows.left_out)
 
 
 def entries(patients: list[str], moments: list[str | None], entry: str) -> tuple[list[int], list[datetime | None]]:

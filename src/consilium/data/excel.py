@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from consilium.core.errors import EXTRA, DataUnusable, MappingInvalid
+from consilium.data.asking import left_out
 from consilium.data.base import Asked, Rows
+from consilium.data.choosing import key
 from consilium.data.mapping import TableSource
 from consilium.data.tables import file_of
 
@@ -31,7 +33,7 @@ class ExcelSource:
         self._path, self._source, self._asked = file_of(source, folder), source, Asked()
 
     def told(self, asked: Asked) -> None:
-        """Which columns are used."""
+        """Which columns are used, and who opted out."""
         self._asked = asked
 
     def count(self) -> int:
@@ -42,13 +44,13 @@ class ExcelSource:
         """All rows, as text."""
         with closing(self._book(values=True)) as book:
             sheet = self._sheet(book)
-            names, wanted, table, lacking = _table(sheet, self._asked.columns)
+            names, wanted, table, lacking, away = _table(sheet, self._asked)
             title = sheet.title
         if lacking:
             with closing(self._book(values=False)) as book:
                 self._no_formula(book[title], lacking)
         columns = {names[at]: [row[place] for row in table] for place, at in enumerate(wanted)}
-        return Rows(columns, tuple(name for name in names if name not in columns))
+        return Rows(columns, tuple(name for name in names if name not in columns), left_out=left_out(away))
 
     def _book(self, *, values: bool) -> Any:
         try:
@@ -134,9 +136,11 @@ def _cells(sheet: Any, row: list[Any]) -> Cells:
 
 
 def _table(
-    sheet: Any, used: frozenset[str]
-) -> tuple[list[str], list[int], list[list[str | None]], set[tuple[int, int]]]:
-    """Names of all columns, places of those that are used, their text by row, and which of their cells are empty."""
+    sheet: Any, asked: Asked
+) -> tuple[list[str], list[int], list[list[str | None]], set[tuple[int, int]], list[str]]:
+    """Names of all columns, places of those that are used, their text by row, which of their cells are empty, and keys
+    of those who opted out, of whom no row is taken.
+    """
     lines = _rows(sheet)
     header = next(lines, ())
     names = [_text(cell.value) or "" for cell in header]
@@ -149,11 +153,18 @@ def _table(
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataUnusable(f"{sheet.title} has two columns {twice!r}", "give each column a name of its own")
-    wanted = [at for at, name in enumerate(names) if name in used] or list(range(len(names)))
+    wanted = [at for at, name in enumerate(names) if name in asked.columns] or list(range(len(names)))
+    column, out = asked.without
+    patient = names.index(column) if out and column in names else len(names)
     table: list[list[str | None]] = []
     lacking: set[tuple[int, int]] = set()
+    away: list[str] = []
     gap = 0
     for number, row in enumerate(lines, 2):
+        who = _text(row[patient].value) if patient < min(len(row), len(names)) else None
+        if who is not None and key(who) in out and not gap:
+            away.append(who)
+            continue
         found = [_text(cell.value) for cell in row]
         if not any(found):
             gap = gap or number
@@ -167,7 +178,7 @@ def _table(
         found += [None] * (len(names) - len(found))
         lacking |= {(number, at + 1) for at in wanted if found[at] is None}
         table.append([found[at] for at in wanted])
-    return names, wanted, table, lacking
+    return names, wanted, table, lacking, away
 
 
 def _text(value: Any) -> str | None:

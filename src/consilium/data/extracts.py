@@ -26,13 +26,14 @@ INDEX, LOCK, KEY, NEW = "extract.index", "extract.lock", "extract.key", "new"
 @dataclass(frozen=True)
 class Index:
     """What stands in an extract: what it is `of` (a digest of what was asked), since when (`at`, ISO 8601), up to which
-    moment at the server (`mark`), and its files with their SHA-256.
+    moment at the server (`mark`), its files with their SHA-256, and how many who opted out are not in them.
     """
 
     of: str
     at: str
     mark: str
     files: dict[str, str]
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,18 @@ class Extract:
         found = self.index(of)
         return [] if found is None else [self.folder / name for name in sorted(found.files)]
 
-    def put(self, of: str, made: list[Path], now: datetime, mark: str = "") -> None:
+    def forget_others(self, of: str) -> None:
+        """Remove what was fetched for another request, such as before somebody opted out; halves stay."""
+        try:
+            if json.loads((self.folder / INDEX).read_bytes())["of"] == of:
+                return
+        except (OSError, ValueError, TypeError, KeyError):
+            pass
+        for path in self.folder.iterdir():
+            if path.is_file() and path.name not in (LOCK, KEY):
+                path.unlink(missing_ok=True)
+
+    def put(self, of: str, made: list[Path], now: datetime, mark: str = "", left_out: int = 0) -> None:
         """Take files in place of those that are here; their names begin with what they hold: `Patient.ndjson`."""
         named: dict[str, str] = {}
         for path in made:
@@ -80,7 +92,8 @@ class Extract:
             path.chmod(0o600)
             path.replace(self.folder / name)
             named[name] = told
-        replace_file(self.folder / INDEX, json.dumps(asdict(Index(of, now.isoformat(), mark, named))).encode(), 0o600)
+        index = Index(of, now.isoformat(), mark, named, left_out)
+        replace_file(self.folder / INDEX, json.dumps(asdict(index)).encode(), 0o600)
         self.tidy(named)
 
     def tidy(self, named: Mapping[str, str] | None = None) -> None:

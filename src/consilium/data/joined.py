@@ -7,6 +7,7 @@ that can open no file and no network. All columns are text, as in a CSV file.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import duckdb
 from consilium import plugins
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.data import base, whole
+from consilium.data.asking import Answer, quoted, rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
 from consilium.data.mapping import EXAMPLES, TableSource
-from consilium.data.tables import Answer, one_select, quoted, rows_of
+from consilium.data.tables import one_select
 
 CLOSED = {"enable_external_access": "false", "lock_configuration": "true"}
 SAID = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
@@ -54,10 +56,15 @@ class JoinedSource:
         self._limit_s = source.time_limit_s
 
     def told(self, asked: Asked) -> None:
-        """Where what is fetched may be kept. Of each table all columns are read: the query says which it uses."""
+        """Where what is fetched may be kept, and who opted out: of tables that have the column of the patient's key.
+
+        Of each table all columns are read: the query says which it uses.
+        """
         for name, one in self._tables.items():
+            below = asked.extracts / f"table-{name}" if asked.extracts is not None else None
             if isinstance(one, base.Told):
-                one.told(Asked(extracts=asked.extracts / f"table-{name}" if asked.extracts is not None else None))
+                with _within(name):
+                    one.told(Asked(extracts=below, without=asked.without))
 
     def count(self) -> int:
         """Number of rows."""
@@ -65,14 +72,16 @@ class JoinedSource:
 
     def rows(self) -> Rows:
         """All rows, as text."""
-        clock = Clock(self._limit_s, "source.time_limit_s")
+        clock, left_out = Clock(self._limit_s, "source.time_limit_s"), 0
         try:
             with duckdb.connect(":memory:", config=CLOSED) as tables:
                 for name, one in self._tables.items():
                     with _within(name):
                         found = one.rows()
                     _fill(tables, name, found)
-                return rows_of(*clock.within(lambda: self._asked(tables), tables.interrupt))
+                    left_out = max(left_out, found.left_out)
+                asked = rows_of(*clock.within(lambda: self._asked(tables), tables.interrupt))
+                return replace(asked, left_out=left_out)
         except VALUES as error:
             raise DataUnusable(
                 f"source.query: some value is not what the query takes it for ({type(error).__name__})",

@@ -214,6 +214,8 @@ def unused(given: RecordsMap, records: Records) -> tuple[str, ...]:
 
 def of_others(records: Records, patients: Container[str]) -> None:
     """Raises: DataUnusable: no record is of one of these patients, so that every count of records would be 0."""
+    if records.rows.left_out:  # of who opted out
+        return
     if not len(records.rows):
         raise DataUnusable(
             f"{records.where}: there is no record in it", "fetch it anew, or write `absent` for what is made of it"

@@ -1,8 +1,9 @@
 """CSV, Parquet and SQL tables, read as text through DuckDB or SQLAlchemy. Read-only: one SELECT, nothing else."""
 
 import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import duckdb
 
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.data import databases, whole
+from consilium.data.asking import Answer, Ask, named, of_duckdb, of_url, quoted
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
 from consilium.data.flaws import ENCODINGS, flaw
@@ -26,8 +28,6 @@ NAMED = re.compile(
 """A file in a query of DuckDB, by a path that does not begin at the root: looked for where the agent was started."""
 GRACE_S = 5.0
 """After its time, how long a database may take to notice that nobody waits for it."""
-Answer = tuple[list[str], list[tuple[Any, ...]]]
-"""Names of columns, and rows."""
 Begun = Callable[[Callable[[], None]], None]
 """Is told how to end what has begun."""
 READ_ONLY = {"sqlite": "PRAGMA query_only = ON", "postgresql": "SET TRANSACTION READ ONLY"}
@@ -36,16 +36,6 @@ READ_ONLY = {"sqlite": "PRAGMA query_only = ON", "postgresql": "SET TRANSACTION 
 
 def _nothing() -> None:
     """Where a driver cannot be interrupted."""
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-def rows_of(names: list[str], found: list[tuple[Any, ...]], name: str = "the answer to the query") -> Rows:
-    """What a database answered, as text. Raises: DataUnusable: two of its columns have one name."""
-    whole.once(names, name)
-    return Rows({name: [_text(row[index]) for row in found] for index, name in enumerate(names)})
 
 
 def file_of(source: TableSource, folder: Path) -> Path:
@@ -68,16 +58,11 @@ def literal(path: Path) -> str:
     return re.sub(r"([*?\[])", r"[\1]", str(path))
 
 
-def quoted(text: str) -> str:
-    """A text as it stands in SQL. For a value that is given beside a query DuckDB imports pandas, if it is there."""
-    return "'" + text.replace("'", "''") + "'"
-
-
 class CsvSource:
     """A CSV file, with or without a header line."""
 
     def __init__(self, source: TableSource, folder: Path) -> None:
-        self._path, self._source = file_of(source, folder), source
+        self._path, self._source, self._asked = file_of(source, folder), source, Asked()
         if not source.header and not source.columns:
             raise MappingInvalid("source.columns: name the columns of a file without header")
         if source.encoding.lower() not in ENCODINGS:
@@ -86,7 +71,12 @@ class CsvSource:
                 "name the file's encoding, or convert the file to utf-8, such as by `iconv`",
             )
 
-    def _query(self, what: str) -> Answer:
+    def told(self, asked: Asked) -> None:
+        """Who opted out."""
+        self._asked = asked
+
+    def _table(self) -> str:
+        """SQL: the table."""
         given = self._source
         options = "all_varchar=true, nullstr='', strict_mode=true, sample_size=-1"
         # Said, lest they be guessed: what does not fit a guess is skipped in silence, and a skipped line is a patient.
@@ -95,15 +85,20 @@ class CsvSource:
         options += f", delim={quoted(given.delimiter)}, header={given.header}, encoding={quoted(given.encoding)}"
         if given.columns:
             options += f", names=[{', '.join(quoted(name) for name in given.columns)}]"
+        return f"read_csv({quoted(literal(self._path))}, {options})"
+
+    @contextmanager
+    def _opened(self) -> Iterator[Ask]:
+        given = self._source
         try:
-            answer = _duckdb(f"SELECT {what} FROM read_csv({quoted(literal(self._path))}, {options})", given.path)  # noqa: S608  ours
+            with _duckdb(given.path) as ask:
+                yield ask
         except DataUnusable as error:
             found = flaw(self._path, given)
             if found is None:
                 raise
             raise DataUnusable(f"{given.path}: {found[0]}", found[1]) from error
         self._check()
-        return answer
 
     def _check(self) -> None:
         """That the file came whole, and that its columns have names of their own: DuckDB would rename the second."""
@@ -115,11 +110,13 @@ class CsvSource:
 
     def count(self) -> int:
         """Number of rows."""
-        return int(self._query("count(*)")[1][0][0])
+        return len(self.rows())
 
     def rows(self) -> Rows:
         """All rows, as text."""
-        return rows_of(*self._query("*"))
+        with self._opened() as ask:
+            _, described = ask(f"DESCRIBE FROM {self._table()}")
+            return of_duckdb(ask, self._table(), [str(row[0]) for row in described], self._asked)
 
 
 class ParquetSource:
@@ -129,27 +126,26 @@ class ParquetSource:
         self._path, self._name, self._asked = file_of(source, folder), source.path, Asked()
 
     def told(self, asked: Asked) -> None:
-        """Which columns are used."""
+        """Which columns are used, and who opted out."""
         self._asked = asked
-
-    def _query(self, what: str, of: str = "read_parquet({}, hive_partitioning=false)") -> Answer:
-        return _duckdb(f"{what} FROM {of.format(quoted(literal(self._path)))}", self._name)
 
     def count(self) -> int:
         """Number of rows."""
-        return int(self._query("SELECT count(*)")[1][0][0])
+        return len(self.rows())
 
     def rows(self) -> Rows:
         """All rows, as text; of columns that are not used no value is read."""
-        _, stored = self._query("SELECT name, num_children", "parquet_schema({})")
-        whole.once(_outer(stored), str(self._name))
-        _, described = self._query("DESCRIBE SELECT *")
-        kinds = {str(row[0]): str(row[1]) for row in described}
-        names = list(kinds)
-        used = [name for name in names if name in self._asked.columns] or names
-        picked = ", ".join(_picked(name, kinds[name]) for name in used)
-        found = rows_of(*self._query(f"SELECT {picked}"))
-        return Rows(found.columns, tuple(name for name in names if name not in used))
+        path = quoted(literal(self._path))
+        table = f"read_parquet({path}, hive_partitioning=false)"
+        with _duckdb(self._name) as ask:
+            _, stored = ask(f"SELECT name, num_children FROM parquet_schema({path})")  # noqa: S608  ours
+            whole.once(_outer(stored), str(self._name))
+            _, described = ask(f"DESCRIBE FROM {table}")
+            kinds = {str(row[0]): str(row[1]) for row in described}
+            names = list(kinds)
+            used = [name for name in names if name in self._asked.columns] or names
+            found = of_duckdb(ask, table, used, self._asked, lambda name: _picked(name, kinds[name]))
+        return replace(found, others=tuple(name for name in names if name not in used))
 
 
 def _outer(stored: list[tuple[Any, ...]]) -> list[Any]:
@@ -165,17 +161,22 @@ def _outer(stored: list[tuple[Any, ...]]) -> list[Any]:
 
 def _picked(name: str, kind: str) -> str:
     """SQL of a column; moments with a zone as text: what would make objects of them is not there."""
-    quoted = f'"{name.replace(chr(34), chr(34) * 2)}"'
-    return f"CAST({quoted} AS VARCHAR) AS {quoted}" if kind == "TIMESTAMP WITH TIME ZONE" else quoted
+    said = named(name)
+    return f"CAST({said} AS VARCHAR) AS {said}" if kind == "TIMESTAMP WITH TIME ZONE" else said
 
 
-def _duckdb(query: str, name: str | None, database: str = ":memory:", begun: Begun = lambda cut: None) -> Answer:
+@contextmanager
+def _duckdb(name: str | None, database: str = ":memory:", begun: Begun = lambda cut: None) -> Iterator[Ask]:
     """Raises: DataUnusable: of a query of ours nothing is told; of the hospital's own, which name is not there."""
     try:
         with duckdb.connect(database, read_only=database != ":memory:", config=OFFLINE) as connection:
             begun(connection.interrupt)
-            answer = connection.execute(query)
-            return [column[0] for column in answer.description], answer.fetchall()
+
+            def ask(query: str) -> Answer:
+                answer = connection.execute(query)
+                return [column[0] for column in answer.description], answer.fetchall()
+
+            yield ask
     except duckdb.ParserException as error:
         raise DataUnusable("the query is none that DuckDB knows", "correct source.query") from error
     except (duckdb.Error, ValueError, OverflowError) as error:  # of a damaged file: names that are no text, too
@@ -218,13 +219,21 @@ class SqlSource:
         if self._at is not None and self._url.startswith("duckdb"):
             self._file, self._at = str(self._at.resolve()), None
         self._name = f"{source.path or Path(str(self._file)).name}, by source.query,"
-        self._limit_s = source.time_limit_s
+        self._limit_s, self._given = source.time_limit_s, Asked()
         if self._file is not None and (named := NAMED.search(self._query)):
             where = "would be looked for where the agent was started, and not beside the mapping"
             raise MappingInvalid(f"source.query: {named[1]} {where}", BESIDE)
 
-    def _fetch(self, query: str) -> Answer:
-        """What the database answers. Raises: DataUnusable: nothing, or not in time."""
+    def told(self, asked: Asked) -> None:
+        """Who opted out."""
+        self._given = asked
+
+    def count(self) -> int:
+        """Number of rows."""
+        return len(self.rows())
+
+    def rows(self) -> Rows:
+        """All rows, as text. Raises: DataUnusable: the database gives nothing, or not in time."""
         cuts: list[Callable[[], None]] = []
 
         def cut() -> None:
@@ -233,11 +242,15 @@ class SqlSource:
                     one()
 
         clock = Clock(self._limit_s, "source.time_limit_s")
-        return clock.within(lambda: self._asked(query, cuts.append), cut)
+        return clock.within(lambda: self._asked(cuts.append), cut)
 
-    def _asked(self, query: str, begun: Begun) -> Answer:
+    def _asked(self, begun: Begun) -> Rows:
         if self._file is not None:
-            return _duckdb(query, self._name, self._file, begun)
+            with _duckdb(self._name, self._file, begun) as ask:
+                _, described = ask(f"DESCRIBE {self._query}")
+                names = [str(row[0]) for row in described]
+                whole.once(names, "the answer to the query")
+                return of_duckdb(ask, f"({self._query}\n) AS asked", names, self._given)
         from sqlalchemy import text
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -251,8 +264,7 @@ class SqlSource:
                 if connection.dialect.name == "postgresql":  # the server ends by itself what nobody waits for
                     connection.execute(text(f"SET statement_timeout = {int((self._limit_s + GRACE_S) * 1000)}"))
                 begun(getattr(connection.connection.driver_connection, "interrupt", _nothing))
-                answer = connection.execute(text(query))
-                return list(answer.keys()), [tuple(row) for row in answer]
+                return of_url(connection, self._query, self._given)
         except (
             SQLAlchemyError,
             ImportError,
@@ -266,14 +278,6 @@ class SqlSource:
             raise DataUnusable(
                 f"the database cannot be read ({kind})", "check source.url, its driver and the query"
             ) from error
-
-    def count(self) -> int:
-        """Number of rows."""
-        return int(self._fetch(f"SELECT count(*) FROM ({self._query}) AS counted")[1][0][0])  # noqa: S608  the hospital's own query
-
-    def rows(self) -> Rows:
-        """All rows, as text."""
-        return rows_of(*self._fetch(self._query))
 
 
 def _pages(size: int, path: Path) -> None:

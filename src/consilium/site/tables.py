@@ -28,20 +28,20 @@ def mapped(study: Study, mapping: Path, extracts: Path | None = None) -> Mapped:
     out = frozenset[str]() if opted is None else choosing.opted_out(folder / opted.path)
     key = given.patient.column or ""
     asked = Asked(given.columns, extracts, study.contract.image, (key, out))
-    rows = source(given.source, folder, kinds, asked).rows()
+    rows = choosing.without(source(given.source, folder, kinds, asked).rows(), key, out)
     patients = {(one or "").strip() for one in rows.columns.get(key, [])}
-    gone = choosing.matched(out, rows.columns.get(key, []), key, opted is None or opted.nobody_here)
+    choosing.matched(out, rows, key, opted is None or opted.nobody_here)
     records = {}
     for name in sorted({one.records for one in given.features.values() if isinstance(one, RecordsMap)}):
         part, where = given.records[name], f"records.{name}"
         below = extracts / f"records-{name}" if extracts is not None else None
-        found = source(part.source, folder, kinds, Asked(part.columns, below)).rows()
+        wanted = Asked(part.columns, below, None, (part.patient, out))
+        found = choosing.without(source(part.source, folder, kinds, wanted).rows(), part.patient, out)
         means = concepts(folder / part.concept_map, f"{where}.concept_map") if part.concept_map else {}
-        of_others(Records(part, found, where), patients)
-        records[name] = Records(part, choosing.without(found, part.patient, out), where, means)
-    rows = choosing.without(rows, key, out)
+        records[name] = Records(part, found, where, means)
+        of_others(records[name], patients)
     return contract.apply(
-        given, study.contract, study.evaluation, rows, records, gone, None if opted is None else len(out)
+        given, study.contract, study.evaluation, rows, records, rows.left_out, None if opted is None else len(out)
     )
 
 

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from consilium.core.ids import canonical, digest
 from consilium.data import base
 from consilium.data.access import authority, signed
 from consilium.data.base import Asked, Rows, Source
-from consilium.data.choosing import key as patient_key
+from consilium.data.choosing import without
 from consilium.data.clock import Clock
 from consilium.data.counts import hidden
 from consilium.data.databases import expanded
@@ -69,7 +70,7 @@ class DicomSource:
             given = self._given
             columns = asked.columns | {given.accession, given.patient or given.accession}
             below = asked.extracts / "labels" if asked.extracts is not None else None
-            self._labels.told(Asked(columns if asked.columns else frozenset(), below))
+            self._labels.told(Asked(columns if asked.columns else frozenset(), below, None, asked.without))
 
     def count(self) -> int:
         """Number of rows."""
@@ -77,14 +78,10 @@ class DicomSource:
 
     def rows(self) -> Rows:
         """All rows, as text; none has values where no image is asked for. A row without an image has none of them."""
-        wanted, labels = self._asked.image, self._labels.rows()
+        wanted, labels = self._asked.image, without(self._labels.rows(), *self._asked.without)
         if wanted is None:
             return labels
-        key, out = self._asked.without
-        gone = [patient_key(one) in out for one in labels.columns.get(key, [None] * len(labels))]
-        orders = [
-            None if no else one for one, no in zip(self._column(labels, self._given.accession, "accession"), gone)
-        ]
+        orders = self._column(labels, self._given.accession, "accession")
         named = [one.strip() for one in orders if one and one.strip()]
         if len(set(named)) < len(named):
             raise DataUnusable("source.dicom.accession: an accession number stands twice", "give one row per patient")
@@ -96,7 +93,7 @@ class DicomSource:
             for row, one in enumerate(chosen):
                 if one is not None:
                     values[row] = images.pixels[one]
-        return Rows(labels.columns, labels.others, values)
+        return replace(labels, image=values)
 
     def _column(self, labels: Rows, name: str | None, what: str) -> list[str | None]:
         if name not in labels.columns:

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from consilium.core.errors import DataUnusable
 from consilium.data.fhir import reading
+from consilium.data.fhir.leaving import Leaving
 from consilium.data.fhir.versions import Older, Seen, current
 from consilium.data.fhir.views import Batch, Column, View
 
@@ -28,16 +29,19 @@ def _type(column: Column) -> pa.DataType:
 
 
 def batches(
-    view: View, path: Path, size: int = 4096, seen: Seen | None = None, older: Older | None = None
-) -> Iterator[pa.RecordBatch]:
+    view: View, path: Path, size: int = 4096, seen: Seen | None = None, older: Older | None = None,
+    leaving: Leaving | None = None,
+) -> Iterator[pa.RecordBatch]:  # fmt: skip
     """The rows of a view over a file, or over all files of a folder; about `size` rows each.
 
-    Args:    seen: where it is noted what was read.   older: resources that do not count.
+    Args:    seen: where it is noted what was read.   older: resources that do not count.   leaving: who opted out.
     Raises:  DataUnusable: says file, line (or entry) and column, and no value.
     """
     wanted = schema(view)
     for file in reading.files(path):
         resources, place = reading.resources(file, view.exact, view.resource)
+        if leaving is not None:
+            resources = leaving.kept(resources)
         if older and file in older:
             resources = current(resources, older[file])
         if seen is not None:

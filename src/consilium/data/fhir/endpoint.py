@@ -16,6 +16,7 @@ from consilium.data.clock import Clock
 from consilium.data.databases import expanded
 from consilium.data.extracts import Extract, held
 from consilium.data.fhir.bulk import Export, export
+from consilium.data.fhir.leaving import Leaving
 from consilium.data.fhir.search import search
 from consilium.data.servers import FhirPart
 from consilium.data.web import Web
@@ -50,32 +51,46 @@ class Endpoint:
         return signed(web, given.access, self._folder)
 
     @contextmanager
-    def resources(self, extracts: Path | None) -> Iterator[list[Path]]:
+    def resources(self, extracts: Path | None, leaving: Leaving | None = None) -> Iterator[tuple[list[Path], int]]:
         """Files of NDJSON with all resources, for as long as they are read; fetched, unless they are here and fresh.
+        And how many of those who opted out are not in them.
 
-        Raises: DataUnusable: the server cannot serve; what was here before stays, and is not read in its place.
+        Raises: DataUnusable: the server cannot serve; what was here before stays, and is not read in its place. What
+                was here when another list of who opted out was in force goes first.
         """
+        of = self._of if leaving is None else str(digest(canonical([self._of, leaving.asked])))
         with held(extracts, self._given.time_limit_s) as extract:
-            if not extract.fresh(self._of, self._given.fresh_h, datetime.now(UTC)):
+            extract.forget_others(of)
+            if not extract.fresh(of, self._given.fresh_h, datetime.now(UTC)):
                 try:
-                    self._fetch(extract, datetime.now(UTC))
+                    self._fetch(extract, of, datetime.now(UTC), leaving)
                 except OSError as error:
                     raise DataUnusable(
                         f"what is fetched cannot be written here ({errno.errorcode.get(error.errno or 0, 'unknown')})",
                         "make room on the disk of the site's folder",
                     ) from error
-            yield extract.files(self._of)
+            index = extract.index(of)
+            yield extract.files(of), index.left_out if index is not None else 0
 
-    def _fetch(self, extract: Extract, now: datetime) -> None:
-        web = self._web()
+    def _fetch(self, extract: Extract, of: str, now: datetime, leaving: Leaving | None) -> None:
+        web, before, mark = self._web(), extract.index(of), ""
         if self._given.read == "search":
-            extract.tidy(getattr(extract.index(self._of), "files", None))
-            extract.put(self._of, search(web, self._given, self._kinds, extract.new), now)
-            return
-        before = extract.index(self._of) if self._given.incremental else None
-        found = export(web, self._given, self._kinds, extract.new, self._of, before.mark if before else "")
-        made = _joined(found, extract.files(self._of) if before else [], self._kinds, extract.new)
-        extract.put(self._of, made, now, found.mark)
+            extract.tidy(before.files if before is not None else None)
+            made = search(web, self._given, self._kinds, extract.new)
+        else:
+            before = before if self._given.incremental else None
+            found = export(web, self._given, self._kinds, extract.new, of, before.mark if before else "")
+            made, mark = _joined(found, extract.files(of) if before else [], self._kinds, extract.new), found.mark
+        left_out = 0 if leaving is None else _without(made, leaving)
+        extract.put(of, made, now, mark, max(left_out, before.left_out if before is not None and mark else 0))
+
+
+def _without(made: list[Path], leaving: Leaving) -> int:
+    """Take out of files what is of those who opted out; how many they are."""
+    leaving.learn(made)
+    for path in made:
+        leaving.take_out(path)
+    return len(leaving.found)
 
 
 def _joined(found: Export, before: list[Path], kinds: list[str], folder: Path) -> list[Path]:

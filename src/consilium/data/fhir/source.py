@@ -5,6 +5,7 @@ The tables stand in memory, in a DuckDB that can open no file and no network.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import duckdb
 
 from consilium.core.errors import EXTRA, DataUnusable, MappingInvalid
 from consilium.data import whole
+from consilium.data.asking import Answer, rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
 from consilium.data.fhir import definition, reading, versions
+from consilium.data.fhir.leaving import Leaving
 from consilium.data.fhir.views import View, compile_view
 from consilium.data.mapping import TableSource
-from consilium.data.tables import Answer, one_select, rows_of
+from consilium.data.tables import one_select
 
 CLOSED = {"enable_external_access": "false", "lock_configuration": "true"}
 SAID = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
@@ -40,10 +43,10 @@ class FhirSource:
                 "source.query: several views are not one table",
                 "write one SELECT over them that gives one row per patient",
             )
-        self._views = {
-            name: compile_view(definition.load(folder / file), marked=True) for name, file in source.views.items()
-        }
+        self._definitions = {name: definition.load(folder / file) for name, file in source.views.items()}
+        self._views = {name: compile_view(one, marked=True) for name, one in self._definitions.items()}
         self._extracts: Path | None = None
+        self._leaving: Leaving | None = None
         self._path = (folder / source.path).resolve() if source.path is not None else None
         self._name, self._endpoint = source.path, _endpoint(source, self._views, folder)
         self._limit_s = source.time_limit_s
@@ -53,30 +56,36 @@ class FhirSource:
         self._query = f"SELECT * FROM ({query}) AS asked ORDER BY ALL"  # noqa: S608  the hospital's own query
 
     def told(self, asked: Asked) -> None:
-        """Where what is fetched may be kept."""
+        """Where what is fetched may be kept, and who opted out."""
         self._extracts = asked.extracts
+        column, out = asked.without
+        self._leaving = Leaving(column, out, self._definitions, self._views) if out else None
 
     def count(self) -> int:
         """Number of rows."""
         return len(self.rows())
 
     @contextmanager
-    def _files(self) -> Iterator[list[Path]]:
+    def _files(self) -> Iterator[tuple[list[Path], int]]:
+        """Files, and how many of those who opted out are not in them any more."""
         if self._endpoint is not None:
-            with self._endpoint.resources(self._extracts) as files:
-                yield files
+            with self._endpoint.resources(self._extracts, self._leaving) as found:
+                yield found
             return
         assert self._path is not None
         if not self._path.exists():
             raise DataUnusable(f"there is no {self._name} beside the mapping", "correct source.path")
-        yield reading.files(self._path)
+        yield reading.files(self._path), 0
 
     def rows(self) -> Rows:
         """All rows, as text."""
         try:
-            with self._files() as files, duckdb.connect(":memory:", config=CLOSED) as tables:
+            with self._files() as (files, left_out), duckdb.connect(":memory:", config=CLOSED) as tables:
+                if self._leaving is not None:
+                    self._leaving.learn(files)
                 self._fill(tables, files)
-                return rows_of(*self._asked(tables))
+                found = rows_of(*self._asked(tables))
+                return replace(found, left_out=max(left_out, len(self._leaving.found) if self._leaving else 0))
         except (duckdb.Error, ValueError, OverflowError) as error:
             words = f": {str(error).splitlines()[0]}" if isinstance(error, SAID) else ""
             raise DataUnusable(
@@ -93,7 +102,7 @@ class FhirSource:
         try:
             noted = set[str]()
             for name, view in self._views.items():
-                _fill(tables, name, view, files, None if view.resource in noted else seen, {})
+                _fill(tables, name, view, files, None if view.resource in noted else seen, {}, self._leaving)
                 noted.add(view.resource)
             older = versions.older(files, kinds) if seen.twice else {}
         except DataUnusable:
@@ -101,7 +110,7 @@ class FhirSource:
             if not older:
                 raise
         for name, view in self._views.items() if older else ():
-            _fill(tables, name, view, files, None, older)
+            _fill(tables, name, view, files, None, older, self._leaving)
 
     def _asked(self, tables: Any) -> Answer:
         """The answer to the query, or that it takes too long. Raises: DataUnusable: two columns have one name."""
@@ -124,8 +133,9 @@ def _endpoint(source: TableSource, views: dict[str, View], folder: Path) -> Any:
 
 
 def _fill(
-    tables: Any, name: str, view: View, files: list[Path], seen: versions.Seen | None, older: versions.Older
-) -> None:
+    tables: Any, name: str, view: View, files: list[Path], seen: versions.Seen | None, older: versions.Older,
+    leaving: Leaving | None,
+) -> None:  # fmt: skip
     """The rows of a view as a table of its name, batch by batch."""
     try:
         import pyarrow as pa
@@ -135,7 +145,7 @@ def _fill(
 
     tables.register("batch", pa.Table.from_batches([], arrow.schema(view)))
     tables.execute(f'CREATE OR REPLACE TABLE "{name}" AS SELECT * FROM batch')  # noqa: S608  a name of letters, digits and _
-    for batch in (batch for path in files for batch in arrow.batches(view, path, seen=seen, older=older)):
+    for batch in (batch for path in files for batch in arrow.batches(view, path, 4096, seen, older, leaving)):
         tables.register("batch", pa.Table.from_batches([batch]))
         tables.execute(f'INSERT INTO "{name}" SELECT * FROM batch')  # noqa: S608
     tables.unregister("batch")

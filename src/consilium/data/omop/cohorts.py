@@ -10,6 +10,7 @@ from consilium.core.errors import DataUnusable
 from consilium.data.omop import circe, entering
 from consilium.data.omop.database import Database
 from consilium.data.omop.definition import CohortPart
+from consilium.data.omop.entering import Persons
 from consilium.data.tables import one_select
 
 WANTED = ("person_id", "cohort_start_date")
@@ -37,28 +38,50 @@ class Cohort:
         """Which tables it reads."""
         return self.definition.domains() if self.definition is not None else set()
 
-    def days(self, database: Database) -> list[tuple[int, date]]:
-        """Every entry: a person and a day. Raises: DataUnusable."""
+    def days(self, database: Database, out: Persons = frozenset()) -> list[tuple[int, date]]:
+        """Every entry of all persons but some: a person and a day. Raises: DataUnusable."""
         if self.definition is not None:
-            return entering.entries(database, self.definition, f"{self.what}.circe")
+            return entering.entries(database, self.definition, f"{self.what}.circe", out)
         assert self.query is not None
-        names, rows = database.query(self.query, what=f"{self.what}.query")
+        others = (
+            f"SELECT * FROM {self._entries()} WHERE {entering.other(self._key(database), out)}" if out else self.query
+        )
+        names, rows = database.query(others, what=f"{self.what}.query")
         names = [SAME.get(name, name) for name in names]
         for name in WANTED:
-            if names.count(name) != 1:
+            if names.count(name) + names.count(f"{name}_1") != 1:  # what DuckDB calls the second of two
                 raise DataUnusable(
                     f"{self.what}.query gives no column {name}", f"select {' and '.join(WANTED)}, such as by AS"
                 )
         person, start = (names.index(name) for name in WANTED)
         return [(self._person(row[person]), self._day(row[start])) for row in rows]
 
-    def index(self, database: Database) -> Mapping[int, date]:
-        """The index day of each person, in the order of their keys.
+    def left_out(self, database: Database, out: Persons) -> int:
+        """How many of these persons have an entry. Raises: DataUnusable."""
+        if not out:
+            return 0
+        if self.definition is not None:
+            return entering.persons(database, self.definition, f"{self.what}.circe", out)
+        key = self._key(database)
+        asked = f"SELECT DISTINCT {key} FROM {self._entries()} WHERE NOT ({entering.other(key, out)})"
+        return sum(1 for _ in database.query(asked, what=f"{self.what}.query")[1])
+
+    def _entries(self) -> str:
+        return f"({self.query}\n) entries"  # a remark may end the query
+
+    def _key(self, database: Database) -> str:
+        """What the query calls the person."""
+        names, rows = database.query(f"SELECT * FROM {self._entries()} WHERE false", what=f"{self.what}.query")
+        assert not list(rows)
+        return next((name for name in names if SAME.get(name, name) == WANTED[0]), WANTED[0])
+
+    def index(self, database: Database, out: Persons = frozenset()) -> Mapping[int, date]:
+        """The index day of each person but some, in the order of their keys.
 
         Raises: DataUnusable: a person has several entries, and the mapping does not say which one counts.
         """
         found: dict[int, set[date]] = {}
-        for person, day in self.days(database):
+        for person, day in self.days(database, out):
             found.setdefault(person, set()).add(day)
         if self.entry is None and any(len(days) > 1 for days in found.values()):
             raise DataUnusable(

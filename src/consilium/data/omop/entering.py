@@ -26,22 +26,45 @@ SIGNS = {"lt": "<", "lte": "<=", "eq": "=", "gt": ">", "gte": ">="}
 TIMES = ("=", "<=", ">=")
 Sets = Mapping[int, frozenset[int]]
 """Concepts by the id of their set."""
+Persons = frozenset[str]
+"""Keys of persons, as `choosing.key` gives them; what is no whole number is none."""
 
 
-def entries(database: Database, definition: Expression, what: str) -> list[tuple[int, date]]:
-    """Every entry of every person: the person's key and the day. Raises: DataUnusable."""
-    used = {criterion.asked[1].CodesetId for criterion in definition.criteria()}
-    sets = {
-        one.id: resolve(database, [item.item() for item in one.expression.items], f"{what}: {one.name!r}", each=False)
-        for one in definition.ConceptSets
-        if one.id in used
-    }
-    _, rows = database.query(sql(definition, sets), what=what)
+def other(key: str, persons: Persons) -> str:
+    """SQL: that a person is none of these, by its key, which may be of any type."""
+    known = sorted(person for person in persons if person.isascii() and person.isdecimal()) or [""]
+    return f"({key} IS NULL OR CAST({key} AS VARCHAR) NOT IN ({', '.join(map(repr, known))}))"
+
+
+def persons(database: Database, definition: Expression, what: str, those: Persons) -> int:
+    """How many of those have an entry. Raises: DataUnusable."""
+    entered = sql(definition, _sets(database, definition, what))
+    asked = f"SELECT DISTINCT person_id FROM ({entered}) entered WHERE NOT {other('person_id', those)}"
+    return sum(1 for _ in database.query(asked, what=what)[1])
+
+
+def entries(
+    database: Database, definition: Expression, what: str, without: Persons = frozenset()
+) -> list[tuple[int, date]]:
+    """Every entry of every person, but of some: the person's key and the day. Raises: DataUnusable."""
+    entered = sql(definition, _sets(database, definition, what))
+    if without:
+        entered = f"SELECT * FROM ({entered}) entered WHERE {other('person_id', without)}"
+    _, rows = database.query(entered, what=what)
     spans: dict[int, list[tuple[date, date]]] = {}
     for person, start, end in rows:
         spans.setdefault(int(person), []).append((start, end))
     pad = timedelta(definition.CollapseSettings.EraPad if definition.CollapseSettings is not None else 0)
     return [(person, day) for person, of in sorted(spans.items()) for day in collapsed(of, pad)]
+
+
+def _sets(database: Database, definition: Expression, what: str) -> Sets:
+    used = {criterion.asked[1].CodesetId for criterion in definition.criteria()}
+    return {
+        one.id: resolve(database, [item.item() for item in one.expression.items], f"{what}: {one.name!r}", each=False)
+        for one in definition.ConceptSets
+        if one.id in used
+    }
 
 
 def collapsed(spans: list[tuple[date, date]], pad: timedelta) -> list[date]:

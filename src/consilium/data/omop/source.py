@@ -5,12 +5,13 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from consilium.core.errors import DataUnusable, MappingInvalid
-from consilium.data.base import Rows
+from consilium.data.base import Asked, Rows
 from consilium.data.databases import expanded
 from consilium.data.mapping import TableSource
 from consilium.data.omop.cohorts import Cohort
 from consilium.data.omop.database import Database, Duck, Postgres
 from consilium.data.omop.definition import PERSON, ColumnPart
+from consilium.data.omop.entering import Persons
 from consilium.data.omop.features import Column, Index, known, texts
 from consilium.data.omop.tables import check
 from consilium.data.omop.vocabulary import Item, load_set
@@ -28,6 +29,12 @@ class OmopSource:
         self._source, self._folder, self._omop = source, folder, source.omop
         self._cohort = Cohort.of(source.omop.cohort, folder, "source.omop.cohort")
         self._columns = [_column(name, given, folder) for name, given in source.omop.columns.items()]
+        self._out: Persons = frozenset()
+
+    def told(self, asked: Asked) -> None:
+        """Who opted out."""
+        column, out = asked.without
+        self._out = out if column == PERSON else frozenset()
 
     @contextmanager
     def _opened(self) -> Iterator[Database]:
@@ -49,20 +56,23 @@ class OmopSource:
     def count(self) -> int:
         """Number of rows: persons of the cohort."""
         with self._opened() as database:
-            return len(self._index(database))
+            return len(self._index(database, self._cohort.left_out(database, self._out)))
 
     def rows(self) -> Rows:
         """All rows, as text, in the order of the persons' keys."""
         with self._opened() as database:
-            index = self._index(database)
+            left_out = self._cohort.left_out(database, self._out)
+            index = self._index(database, left_out)
             made: dict[str, list[str | None]] = {PERSON: [str(person) for person in index]}
             for column in self._columns:
-                found = texts(database, column, index)
+                found = texts(database, column, index) if index else {}
                 made[column.name] = [found.get(person) for person in index]
-        return Rows(made)
+        return Rows(made, left_out=left_out)
 
-    def _index(self, database: Database) -> Index:
-        index = self._cohort.index(database)
+    def _index(self, database: Database, left_out: int) -> Index:
+        index = self._cohort.index(database, self._out)
+        if not index and left_out:
+            return {}
         if not index:
             raise DataUnusable("source.omop.cohort: nobody is in it", "check its concepts and dates")
         if index.keys() != known(database, index, "source.omop.cohort"):

@@ -1,0 +1,91 @@
+"""What is asked of a table: rows of nobody who opted out. Of them the key is looked at, and nothing else."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from consilium.data import whole
+from consilium.data.base import Asked, Rows
+from consilium.data.choosing import key
+
+Answer = tuple[list[str], list[tuple[Any, ...]]]
+"""Names of columns, and rows."""
+Ask = Callable[[str], Answer]
+"""Asks a database one query."""
+TABLES = ("sqlite", "postgresql", "mysql", "mariadb")
+"""Databases that take any query as a table of another one; of others rows are left out as they come."""
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def rows_of(names: list[str], found: list[tuple[Any, ...]], name: str = "the answer to the query") -> Rows:
+    """What a database answered, as text. Raises: DataUnusable: two of its columns have one name."""
+    whole.once(names, name)
+    return Rows({name: [_text(row[index]) for row in found] for index, name in enumerate(names)})
+
+
+def quoted(text: str) -> str:
+    """A text as it stands in SQL. For a value that is given beside a query DuckDB imports pandas, if it is there."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def named(name: str) -> str:
+    """A name as it stands in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def opted_out(answer: Answer, out: frozenset[str]) -> list[str]:
+    """Of keys of patients, as a database has them, those of who opted out."""
+    return [row[0] for row in answer[1] if row[0] is not None and key(row[0]) in out]
+
+
+def left_out(keys: list[str]) -> int:
+    """How many patients these keys are of."""
+    return len(set(map(key, keys)))
+
+
+def of_duckdb(ask: Ask, table: str, names: list[str], asked: Asked, sql: Callable[[str], str] = named) -> Rows:
+    """The rows of a table of DuckDB, of all but those who opted out.
+
+    Args:    table: SQL that stands after FROM.   names: of its columns.   sql: what is read of a column.
+    """
+    column, out = asked.without
+    text, away = f"CAST({named(column)} AS VARCHAR)", list[str]()
+    if out and column in names:
+        away = opted_out(ask(f"SELECT DISTINCT {text} FROM {table}"), out)  # noqa: S608  names are quoted
+    where = f" WHERE {named(column)} IS NULL OR {text} NOT IN ({', '.join(map(quoted, away))})" if away else ""
+    found = rows_of(*ask(f"SELECT {', '.join(map(sql, names))} FROM {table}{where}"))  # noqa: S608
+    return Rows(found.columns, left_out=left_out(away))
+
+
+def of_url(connection: Any, query: str, asked: Asked) -> Rows:
+    """The rows of a query by a connection of SQLAlchemy, of all but those who opted out."""
+    from sqlalchemy import String, bindparam, cast, column, or_, select, text
+
+    def ask(statement: Any) -> Answer:
+        answer = connection.execute(statement)
+        return list(answer.keys()), [tuple(row) for row in answer]
+
+    key_column, out = asked.without
+    if not out or connection.dialect.name not in TABLES:
+        return rows_of(*ask(text(query)))
+    whole_query = f"{query}\n"  # a remark may end it
+    names, _ = ask(text(f"SELECT * FROM ({whole_query}) AS asked WHERE 1 = 0"))  # noqa: S608  the hospital's own query
+    whole.once(_as_written(names, connection.dialect.name), "the answer to the query")
+    table = text(whole_query).columns(*map(column, names)).subquery("asked")
+    chosen, away = select(*(table.c[name] for name in names)), list[str]()
+    if key_column in names:
+        patient, spelt = table.c[key_column], cast(table.c[key_column], String)
+        away = opted_out(ask(select(spelt).distinct()), out)
+        listed = bindparam("away", away, type_=String(), expanding=True, literal_execute=True)
+        chosen = chosen.where(or_(patient.is_(None), spelt.not_in(listed))) if away else chosen
+    return Rows(rows_of(*ask(chosen)).columns, left_out=left_out(away))
+
+
+def _as_written(names: list[str], dialect: str) -> list[str]:
+    """Names of columns as the query has them: SQLite calls a second `a` of a subquery `a:1`."""
+    if dialect != "sqlite":
+        return names
+    return [re.sub(r":\d+$", "", name) if re.sub(r":\d+$", "", name) in names else name for name in names]

@@ -1,0 +1,126 @@
+"""Who opted out, among FHIR resources: what is theirs is no row of a view, and is not kept of what was fetched.
+
+A resource is theirs by the id of its Patient (compartment of Patient, https://hl7.org/fhir/compartmentdefinition.html),
+or by the column of a view that holds the patient's key, where that is another one than this id.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from consilium.core.errors import MappingInvalid
+from consilium.data.choosing import key
+from consilium.data.fhir import reading
+from consilium.data.fhir.definition import Definition, SelectPart
+from consilium.data.fhir.steps import reference_key
+from consilium.data.fhir.values import Mismatch, items
+from consilium.data.fhir.views import View
+
+SUBJECTS = ("subject", "patient", "beneficiary", "individual", "for")
+"""Elements that say whose a resource is."""
+REFERENCE = reference_key("Patient")
+BY_REFERENCE = re.compile(rf"\s*(?:{'|'.join(SUBJECTS)})\.getReferenceKey\((?:Patient)?\)\s*")
+BY_ID = re.compile(r"\s*(?:id|getResourceKey\(\))\s*")
+
+
+class Leaving:
+    """Those who opted out, by their keys in a column of views.
+
+    found: keys of those of whom there was something.
+
+    Raises: MappingInvalid: no view has the column, so that nobody could tell what is whose.
+    """
+
+    def __init__(
+        self, column: str, out: frozenset[str], definitions: Mapping[str, Definition], views: Mapping[str, View]
+    ) -> None:
+        self.asked, self.found = [column, *sorted(out)], set[str]()
+        self._out, self._by_id = out, False
+        self._of_patient: defaultdict[str, set[str]] = defaultdict(set)
+        self._views: dict[str, list[tuple[View, int]]] = {}
+        for name, view in views.items():
+            places = [at for at, one in enumerate(view.columns) if one.name == column]
+            if places and all(_of_id(view.resource, path) for path in _paths(definitions[name].select, column)):
+                self._by_id = True
+            elif places:
+                self._views.setdefault(view.resource, []).append((view, places[0]))
+        if not self._by_id and not self._views:
+            raise MappingInvalid(
+                f"source.views: no view has the column {column!r}, by which some patients opted out",
+                "name the column of the view, and not only that of the query, as the patient's key is named",
+            )
+
+    def learn(self, files: Iterable[Path]) -> None:
+        """Look whose keys are whose ids, where keys are others. Raises: DataUnusable: a file cannot be read."""
+        for file in files:
+            for kind, views in self._views.items():
+                exact = any(view.exact for view, _ in views)
+                for _, resource in reading.resources(file, exact, kind)[0]:
+                    for patient in _patients(resource):
+                        self._of_patient[patient] |= self._in_views(resource)
+
+    def gone(self, resource: Any) -> bool:
+        """Whether a resource is of somebody who opted out."""
+        theirs, patients = self._in_views(resource), _patients(resource)
+        if self._by_id:
+            theirs |= self._out.intersection(map(key, patients))
+        for patient in patients:
+            theirs |= self._of_patient.get(patient, set())
+        self.found |= theirs
+        return bool(theirs)
+
+    def kept(self, resources: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+        """Numbered resources, but theirs."""
+        return (one for one in resources if not self.gone(one[1]))
+
+    def take_out(self, path: Path) -> None:
+        """Write a file of NDJSON anew, without what is theirs."""
+        other = path.with_name(f"{path.name}.left")
+        with path.open("rb") as file, other.open("wb") as made:
+            made.writelines(line for line in file if line.isspace() or not self.gone(msgspec.json.decode(line)))
+        other.replace(path)
+
+    def _in_views(self, resource: Any) -> set[str]:
+        """Keys in the columns of views. What does not fit a view is told where its rows are made."""
+        kind = resource.get("resourceType") if type(resource) is dict else None
+        found = set[str]()
+        for view, at in self._views.get(kind, ()) if type(kind) is str else ():
+            try:
+                rows = view.rows(resource)
+            except Mismatch:
+                continue
+            found.update(key(str(value)) for row in rows for value in items(row[at]))
+        return found & self._out
+
+
+def _of_id(resource: str, path: str | None) -> bool:
+    """Whether a column of this path, None in an iteration, is the id of the patient."""
+    return path is not None and bool((BY_ID if resource == "Patient" else BY_REFERENCE).fullmatch(path))
+
+
+def _paths(parts: Iterable[SelectPart], column: str, iterated: bool = False) -> Iterator[str | None]:
+    """Paths of a column, from the resource on; None of one within an iteration."""
+    for part in parts:
+        inside = iterated or bool(part.each or part.each_or_null or part.repeat)
+        for one in part.column:
+            if one.name == column:
+                yield None if inside else one.path
+        yield from _paths([*part.select, *part.union], column, inside)
+
+
+def _patients(resource: Any) -> list[str]:
+    """Ids of the Patients whose a resource is: of one that is a Patient its own."""
+    if type(resource) is not dict:
+        return []
+    if resource.get("resourceType") == "Patient":
+        return [resource["id"]] if type(resource.get("id")) is str else []
+    found = []
+    for name in SUBJECTS:
+        named = resource.get(name)
+        patient = REFERENCE(named) if type(named) is dict else None
+        found += [patient] if type(patient) is str else []
+    return found
