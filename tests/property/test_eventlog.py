@@ -100,6 +100,8 @@ def test_a_stored_log_folds_to_the_run_it_was_written_for(database: Database) ->
 
 
 def _any(run: runs.Run, chance: random.Random, sites: tuple[str, ...]) -> runs.RunEvent:
+    if run.following is not None and chance.random() < 0.1:
+        return runs.Lacking(0, awaits=sites[:1])
     if run.following is not None:
         roster = sites if run.secure else chance.choice([sites, sites[:2]])
         return runs.Opened(*run.following, roster, run.attempt + 1, least=3 if run.secure else 1)

@@ -36,6 +36,7 @@ OTHERS: list[runs.RunEvent] = [
     *(machine.Withdrew(site, "revoked") for site in SITES),
     machine.Cancelled("lost its quorum"),
     runs.Lacking(1),
+    runs.Lacking(3, awaits=SITES[:1], apart=True),
     runs.Parted("too few go on"),
     runs.Stopped("enough"),
     runs.Stopped("it broke", failed=True),
@@ -94,12 +95,16 @@ def follows(run: runs.Run, event: runs.RunEvent, after: runs.Run, effects: list[
     for number in after.took_part.keys() - run.took_part.keys():
         assert len(after.took_part[number]) >= run.quorum, "a round that counts had its quorum"
         assert not run.secure or set(after.took_part[number]) <= set(run.cohort), "of those who hold keys"
+        assert run.round is not None
+        assert not run.round.whole or set(after.took_part[number]) == run.round.began, "of all of a whole one"
     if run.status in runs.OVER:
         assert after == run and effects == [], "a run that is over stays as it is"
         return
     assert bool(after.reason) or after.status in (runs.Status.RUNNING, runs.Status.FINISHED), "it says why it waits"
     assert after.status is not runs.Status.RUNNING or not after.reason, "and not what it waited for before"
     assert isinstance(event, machine.Answered) or after.state == run.state, "only an answer moves the state"
+    assert not after.awaits or after.status is runs.Status.PAUSED, "it waits for nobody while it goes on"
+    assert all(site in after.reason for site in after.awaits), "it says for whom it waits"
     if run.round is not None and run.round.opening and not run.round.closed:
         again = after.round is not None and after.round.roster <= run.round.roster and after.attempt == run.attempt
         assert again, "a round whose sum may be open has no second attempt"
@@ -133,9 +138,8 @@ def moving(run: runs.Run, chance: random.Random) -> runs.RunEvent:
     following = run.following
     if following is not None:
         roster = chance.sample(run.cohort or SITES, min(len(run.cohort or SITES), 3 if run.secure else 2))
-        return runs.Opened(
-            *following, tuple(roster), run.attempt + 1, least=threshold(len(roster)) if run.secure else 1
-        )
+        whole, least = chance.random() < 0.3, threshold(len(roster)) if run.secure else 1
+        return runs.Opened(*following, tuple(roster), run.attempt + 1, least=least, whole=whole)
     if run.round is None or run.round.phase is None:
         return runs.Lacking(1)
     phase = run.round.phase

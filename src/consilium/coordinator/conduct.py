@@ -5,6 +5,7 @@ together or not at all. Work that touches files (`begin`, `apply`) becomes a row
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, select
 
-from consilium.coordinator import attesting, steps
+from consilium.coordinator import attesting, before, steps
 from consilium.coordinator.ledgers import checkpoint, post_all, record
 from consilium.core import round as machine
 from consilium.core import run as runs
@@ -47,8 +48,11 @@ _REFUSING = Hot(
         refusals.c.run == bindparam("run"), refusals.c.round == bindparam("round"), refusals.c.decision == _NEWEST
     )
 )
+TRIES = 2
+"""So often a site is asked for keys, for a round that is over it, too; then once more when its people decide."""
 OF_SET = frozenset({"difference", "rosters", "quorum"})
 """Reasons that are about over whom a sum would be: with other sites, those who refused it may take part."""
+_OPENINGS = Hot(select(events.c.body).where(events.c.run == bindparam("run"), events.c.kind == "Opened"))
 _SEEN = Hot(select(sites.c.site, sites.c.last_seen))
 
 
@@ -64,6 +68,7 @@ class Conduct:
     fold: runs.Run
     now: datetime
     soon: frozenset[str] = frozenset()
+    came: SiteId | None = None
 
     @classmethod
     def load(cls, tx: Transaction, identity: Identity, run: RunId, now: datetime) -> "Conduct":
@@ -135,15 +140,19 @@ class Conduct:
     def _willing(self) -> list[SiteId]:
         """Approving sites that may take part: those that hold keys, once keys are agreed.
 
-        Where keys are to be agreed again, those that were silent or refused are left out, if enough remain.
+        Where keys are to be agreed again, those that were silent or refused are left out, or else the silent alone, if
+        enough remain.
         """
         approving, last = self._may(), self.fold.round
         if last is None or last.kind is not machine.Kind.PAIR or self.fold.cohort:
             return approving
         silent = last.roster - last.answered(last.phases[last.at]).keys()
-        silent |= self._refusing(0) | self._refusing(self.fold.next_number)
-        rest = [site for site in approving if site not in silent]
-        return rest if len(rest) >= self.fold.quorum else approving
+        refusing = self._refusing(0) | self._refusing(self.fold.next_number)
+        for out in (silent | refusing, silent):
+            rest = [site for site in approving if site not in out]
+            if len(rest) >= self.fold.quorum:
+                return rest
+        return approving
 
     def _present(self) -> list[SiteId]:
         """Approving sites, less those that took no part in the last round and were not heard of at its end.
@@ -152,15 +161,19 @@ class Conduct:
         that is away costs the run a deadline or two, not one in every other round; it is asked again once it speaks.
         """
         approving = self._willing()
+        present = self._here(approving)
+        return present if len(present) >= self.fold.quorum else approving
+
+    def _here(self, sites: list[SiteId]) -> list[SiteId]:
+        """Those of the sites that took part in the last round or were heard of at its end."""
         last = self.fold.round
         if last is None:
-            return approving
+            return sites
         took_part = last.counted
         closed_at = self.tx.scalar(_LAST_AT, run=self.run)
         seen = {row.site: row.last_seen for row in self.tx.rows(_SEEN)}
         since = _aware(closed_at).timestamp() - min(self.plan.study.deadlines.round_s, AWAY_S)
-        present = [site for site in approving if site in took_part or seen.get(site, 0.0) > since]
-        return present if len(present) >= self.fold.quorum else approving
+        return [site for site in sites if site in took_part or seen.get(site, 0.0) > since]
 
     def open_next(self) -> None:
         """Open the next round if enough sites approve; else say why the run pauses."""
@@ -172,19 +185,30 @@ class Conduct:
             return
         roster = self._present()
         if len(roster) < self.fold.quorum:
-            self.take(runs.Lacking(len(roster)))
+            self._lack(runs.Lacking(len(roster)))
             return
         self._open(*following, roster)
 
-    def _open(self, number: int, kind: machine.Kind, roster: list[SiteId], quorum: int = 0, least: int = 1) -> None:
+    def _open(
+        self,
+        number: int,
+        kind: machine.Kind,
+        roster: list[SiteId],
+        quorum: int = 0,
+        least: int = 1,
+        whole: bool = False,
+    ) -> None:
         attempt = self.fold.attempt + 1 if number == self.fold.number else 1
         if kind is machine.Kind.PAIR:
             attempt = self.fold.pairings + 1
-        self.take(runs.Opened(number, kind, tuple(roster), attempt, quorum, least))
+        self.take(runs.Opened(number, kind, tuple(roster), attempt, quorum, least, whole))
 
     def _open_among_cohort(self, number: int, kind: machine.Kind) -> None:
         """Open a secure sum among those that hold keys; if they are too few, those that go on agree on keys anew."""
         quorum, least = steps.needed(self.tx, self.run, self.plan, self.fold.cohort)
+        if (whole := self._whole(number, quorum)) is not None:
+            self._open_over(number, kind, whole.sites, least)
+            return
         refusing, roster = self._refusing(number), self._chosen(number, quorum)
         if len(roster) >= quorum:
             self._open(number, kind, roster, quorum, least)
@@ -192,7 +216,68 @@ class Conduct:
             self.take(runs.Parted(f"{len(roster)} of the {quorum} needed sites that hold keys go on"))
             self.open_next()
         else:
-            self.take(runs.Lacking(len(roster)))
+            apart = self._apart(number)
+            fit = self._fit(number, quorum) if apart else []
+            awaits = self._lacking(number, fit[0].sites) if fit else frozenset()
+            self._lack(runs.Lacking(len(roster), tuple(sorted(awaits)), apart))
+
+    def _fit(self, number: int, quorum: int) -> list[before.Known]:
+        """Over whom round `number` can be, by sums at its model that are known here, the nearest first.
+
+        Of other studies those alone whose hospitals know this one: its owner hears of no others.
+        """
+        known = before.over(self.tx, self.run, self.study, number)
+        if not known:
+            return []
+        refused, ours = self._refused(number), set(self._everyone())
+        fit = [one for one in known if len(one.sites) >= quorum and (one.same_study or one.sites <= ours)]
+        return [one for one in fit if not any(one.sites in refused.get(site, ()) for site in one.sites)]
+
+    def _whole(self, number: int, quorum: int) -> before.Known | None:
+        """Over whom alone round `number` is, by sums at its model that are known here; None: over any.
+
+        What was opened in this run binds it. Of other runs it is a guess, for hospitals may have other patients in it:
+        it is taken where nobody is lacking, if all of these are here, or a sum over those who are here was refused.
+        """
+        fit = self._fit(number, quorum)
+        here = set(self._present()) & set(self._may()) if fit else set()
+        for one in fit:
+            near = (one.same_study and one.sites <= here) or self._apart(number)
+            if one.same_run or (near and not self._lacking(number, one.sites)):
+                return one
+        return None
+
+    def _lacking(self, number: int, sites: machine.Roster) -> machine.Roster:
+        """Who of these cannot be asked in round `number`: he does not approve, refused it, or gets no keys."""
+        refused = self._refused(number)
+        out = sites - set(self.approving()) | {site for site in sites if None in refused.get(site, ())}
+        keyless = sites - set(self.fold.cohort)
+        return out or (keyless if keyless and not self._may_pair(sites, keyless) else frozenset())
+
+    def _open_over(self, number: int, kind: machine.Kind, sites: machine.Roster, least: int) -> None:
+        """Open a secure sum over these sites and no others, or say for whom of them it waits."""
+        if lacking := self._lacking(number, sites):
+            self._lack(runs.Lacking(len(sites - lacking), tuple(sorted(lacking))))
+        elif keyless := sites - set(self.fold.cohort):
+            self.take(runs.Parted(f"round {number} is over {', '.join(sorted(keyless))}, too, who hold no keys yet"))
+            self._open(0, machine.Kind.PAIR, sorted(sites.union(self._present())))
+        else:
+            self._open(number, kind, sorted(sites), len(sites), least, whole=True)
+
+    def _may_pair(self, sites: machine.Roster, keyless: machine.Roster) -> bool:
+        """Whether it is worth while to agree on keys anew: all are here, and who has none was not asked in vain."""
+        asked = Counter[str]()
+        for row in self.tx.rows(_OPENINGS, run=self.run):
+            body = json.loads(row.body)
+            asked.update(body["roster"] if body["kind"] == machine.Kind.PAIR else ())
+        spare = {site for site in keyless if site == self.came or asked[site] < TRIES}
+        return sites <= set(self._here(self.approving())) and keyless <= spare
+
+    def _lack(self, event: runs.Lacking) -> None:
+        told = self.fold.reason
+        self.take(event)
+        if self.fold.reason != told:
+            record(self.tx, "run-waits", {"run": self.run, "reason": self.fold.reason}, self.now)
 
     def _chosen(self, number: int, quorum: int) -> list[SiteId]:
         """Whom to ask in a sum among those that hold keys: those present, or all if these are too few.
@@ -217,6 +302,9 @@ class Conduct:
 
     def _ask(self, effect: machine.Ask) -> None:
         (number, attempt), phase = self.fold.current, effect.phase.value
+        if effect.phase is machine.Phase.UNMASK:
+            assert self.fold.round is not None
+            before.opening(self.tx, self.run, number, self.fold.round.counted)
         deadline = self.now + timedelta(seconds=self.plan.study.deadlines.round_s)
         post_all(self.tx, self.identity, sorted(effect.roster), self._task(effect.phase, effect.roster, deadline))
         self.due("deadline", f"{number}/{attempt}/{phase}", deadline)
@@ -313,30 +401,49 @@ class Conduct:
         refused this round, and decided nothing since, are not counted upon, so that it is not opened again without
         end; when one `came`, all are.
         """
-        round_ = self.fold.round
+        round_, self.came = self.fold.round, came
         if self.fold.status in runs.OVER or (self.fold.state is None and not self._begun()):
             return
         if round_ is not None and not round_.closed:
-            refusing = set() if came else self._refusing(round_.number)
-            willing, all_ = set(self._may()) - refusing, set(self.approving()) - refusing
-            new = round_.quorum <= len(willing) and not round_.roster.issuperset(willing)
-            if self._apart(round_.number):
-                new = self._anew(round_, round_.roster if came else round_.began)
-            parted = len(willing) < round_.quorum and bool(self.fold.cohort) and self.fold.quorum <= len(all_)
             may = round_.phase not in machine.ASKED_OF_COORDINATOR and not round_.opening
-            if self.fold.status is runs.Status.PAUSED and may and (new or parted):
+            if self.fold.status is runs.Status.PAUSED and may and self._reopens(round_, came):
                 self.take(machine.Cancelled(f"round {round_.number} lost its quorum and is opened again"))
             return
         self.open_next()
 
+    def _reopens(self, round_: machine.Round, came: SiteId | None) -> bool:
+        """Whether a round that is paused can go on with others than it has."""
+        refusing = set() if came else self._refusing(round_.number)
+        willing, all_ = set(self._may()) - refusing, set(self.approving()) - refusing
+        if self.fold.cohort:
+            quorum, _ = steps.needed(self.tx, self.run, self.plan, self.fold.cohort)
+            whole = self._whole(round_.number, quorum)
+            if whole is not None and (whole.sites != round_.began or round_.whole):
+                left = whole.sites != round_.began or round_.roster != round_.began
+                return left and not self._lacking(round_.number, whole.sites)
+            short = round_.roster <= self._refusing(round_.number) and self._apart(round_.number)
+            if whole is None and (round_.whole or (short and self._fit(round_.number, quorum))):
+                return True  # what is known says for whom it waits
+        new = round_.quorum <= len(willing) and not round_.roster.issuperset(willing)
+        if self._apart(round_.number):
+            new = self._anew(round_, round_.roster if came else round_.began)
+        parted = len(willing) < round_.quorum and bool(self.fold.cohort) and self.fold.quorum <= len(all_)
+        return new or parted
+
     def returned(self, site: SiteId) -> None:
         """A site is heard of: if the run is paused without it, and it would take part, it is asked."""
         round_ = self.fold.round
-        if round_ is not None and not round_.closed and site not in round_.roster:
+        if self.fold.awaits:
+            self.refresh()
+        elif round_ is None or round_.closed:
+            return
+        elif round_.whole:
+            self.refresh()
+        elif site not in round_.roster:
             willing = set(self._may()) - self._refusing(round_.number)
             if site in willing:
                 self.refresh(site)
-        elif round_ is not None and self.fold.status is runs.Status.PAUSED and not round_.closed:
+        elif self.fold.status is runs.Status.PAUSED:
             may = round_.phase not in machine.ASKED_OF_COORDINATOR and not round_.opening
             missed = site not in round_.among and self._apart(round_.number)
             if may and missed and self._anew(round_, round_.among):
@@ -367,12 +474,21 @@ class Conduct:
         """Whether sites refused round `number` for over whom its sum would be."""
         return any(of - {None} for of in self._refused(number).values())
 
-    def among(self, reason: str) -> str | None:
-        """Over whom a sum was refused for a reason, as it is kept; None: the reason is not about that."""
+    def among(self, site: SiteId, reason: str, number: int, attempt: int) -> str | None:
+        """Over whom a sum was refused for a reason, as it is kept; None: the reason is not about that, or nobody knows.
+
+        Of an attempt that is over, those who had said what the site was shown.
+        """
         round_ = self.fold.round
-        if reason not in OF_SET or round_ is None or round_.closed or not self.fold.cohort:
+        if reason not in OF_SET or round_ is None or not steps.secure(self.plan):
             return None
-        return json.dumps(sorted(round_.among))
+        if (number, attempt) == self.fold.current:
+            return json.dumps(sorted(round_.among))
+        for phase in (machine.Phase.MASK, machine.Phase.READY):
+            said = steps.said(self.tx, self.run, number, attempt, phase)
+            if site in said:
+                return json.dumps(sorted(said))
+        return None
 
     def _begun(self) -> bool:
         return self.tx.scalar(select(results.c.round).where(results.c.run == self.run)) is not None

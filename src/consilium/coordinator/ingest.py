@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, delete, func, insert, select, update
 from consilium import plugins
 from consilium.algorithms import layout
 from consilium.coordinator import attesting, steps, witness
-from consilium.coordinator.conduct import Conduct
+from consilium.coordinator.conduct import OF_SET, Conduct
 from consilium.coordinator.ledgers import record
 from consilium.core import round as machine
 from consilium.core import run as runs
@@ -224,18 +224,23 @@ class Ingest:
         open_ = conduct is not None and conduct.study == refusal.study and conduct.fold.current == (
             refusal.round, refusal.attempt or conduct.fold.current[1]
         )  # fmt: skip
-        among = conduct.among(refusal.reason) if conduct is not None and open_ else None
+        among = None
+        if conduct is not None and conduct.study == refusal.study and refusal.round is not None:
+            attempt = refusal.attempt or conduct.fold.current[1]
+            among = conduct.among(site, refusal.reason, refusal.round, attempt)
         same = {**about, "reason": refusal.reason, "among": among}
         known = tx.row(select(refusals).filter_by(**same))
         newest = select(func.max(decisions.c.id)).where(decisions.c.site == site, decisions.c.study == refusal.study)
         if known is None:
-            row = {**same, "text": refusal.text, "decision": tx.scalar(newest)}
+            lost = not open_ and among is None and refusal.reason in OF_SET  # over whom, nobody knows any more
+            row = {**same, "text": refusal.text, "decision": None if lost else tx.scalar(newest)}
             tx.do(insert(refusals).values(**row, at=now))
             record(tx, "refusal", {**about, "reason": refusal.reason}, now)
         if conduct is None:
             return []
-        if open_:
+        if open_ or among is not None:
             tx.do(update(refusals).filter_by(**same).values(decision=tx.scalar(newest)))
+        if open_:
             conduct.withdraw(site, refusal.reason)
         return [conduct]
 

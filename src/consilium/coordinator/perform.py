@@ -14,7 +14,7 @@ from consilium import plugins
 from consilium.algorithms import evaluation, figure, metrics, preparation, worth
 from consilium.algorithms.base import Single, fits
 from consilium.algorithms.layout import METRICS
-from consilium.coordinator import steps
+from consilium.coordinator import before, steps
 from consilium.coordinator.conduct import Conduct
 from consilium.core import round as machine
 from consilium.core import run as runs
@@ -23,7 +23,7 @@ from consilium.core.errors import Invalid
 from consilium.core.ids import Digest, RunId, SiteId
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Array
-from consilium.privacy import recipe
+from consilium.privacy import question, recipe
 from consilium.privacy.layout import CLAMPED
 from consilium.store.blobs import Stored
 from consilium.store.database import Transaction
@@ -51,7 +51,9 @@ _ROUND = Hot(
 
 @dataclass(frozen=True)
 class Done:
-    """What an effect computed. `opening`: the attempt and what opened its sum, under the recipe `secure_sum`."""
+    """What an effect computed. `opening`: the attempt and what opened its sum, under the recipe `secure_sum`; `models`:
+    at which the next round's sum is, under that recipe.
+    """
 
     run: RunId
     number: int
@@ -60,6 +62,7 @@ class Done:
     aggregate: Stored | None
     figures: dict[str, Any]
     opening: tuple[int, str] | None = None
+    models: tuple[Digest, ...] = ()
 
 
 class Needs:
@@ -102,7 +105,14 @@ class Performer:
     def begin(self, plan: Plan, run: RunId, initial: chain.Source) -> Done:
         """The state at round 0, from the plan's initial model."""
         state = self.shelf.make(partial(chain.begin, strategy(plan.study), initial, run), _size(initial))
-        return Done(run, 0, "TRAIN", state, None, {})
+        return Done(run, 0, "TRAIN", state, None, {}, models=self._models(plan, 1, state))
+
+    def _models(self, plan: Plan, number: int, state: Stored) -> tuple[Digest, ...]:
+        """At which models round `number` is, whose sites begin from this state."""
+        if not steps.secure(plan):
+            return ()
+        kind = machine.Kind.PREPARE if number <= plan.study.prepares else machine.Kind.TRAIN
+        return tuple(question.models(kind, self._source(state)))
 
     def sum(
         self, plan: Plan, run: RunId, needs: Needs, before: "Sum | None", sites: list[SiteId], parts: list[chain.Source]
@@ -134,15 +144,16 @@ class Performer:
 
     def apply(self, plan: Plan, run: RunId, needs: Needs, total: "Sum", before: chain.Source) -> Done:
         """Advance the state by the sum of the round."""
-        state, sums = Stored(needs.state, needs.state_size), self._source(total.total)
+        state, sums, models = Stored(needs.state, needs.state_size), self._source(total.total), tuple[Digest, ...]()
         if needs.kind is not machine.Kind.EVALUATE:
             study = plan.study
             step = partial(preparation.advance, study, strategy(study), before, needs.state, sums, run, needs.number)
             state = self.shelf.make(step, needs.state_size)
+            models = self._models(plan, needs.number + 1, state)
         figures = {"all": read_figures(plan.study, sums), "sites": total.figures, **total.more}
         if needs.kind is machine.Kind.EVALUATE:
             figures["evaluation"] = judged(plan.study, chain.read(sums).arrays, total.alone)
-        return Done(run, needs.number, needs.kind.value, state, total.total, figures, total.opening)
+        return Done(run, needs.number, needs.kind.value, state, total.total, figures, total.opening, models)
 
     def at_once(self, tx: Transaction, conduct: Conduct) -> Conduct:
         """If the round waits for its sum and little is to be summed, do it in the transaction of the last answer.
@@ -189,6 +200,7 @@ class Performer:
         if done.opening is not None and conduct.tx.find(openings, run=done.run, round=done.number) is None:
             attempt, body = done.opening
             conduct.tx.put(openings, run=done.run, round=done.number, attempt=attempt, body=body)
+        before.expect(conduct.tx, done.run, done.number + 1, done.models)
         conduct.performed(done.number, done.kind, done.state.digest, outcome, done.figures, self._name)
 
 

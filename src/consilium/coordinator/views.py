@@ -142,6 +142,8 @@ def _unchecked(tx: Transaction, fold: runs.Run, row: Any) -> str:
 
 def _waiting_for(fold: runs.Run) -> list[str]:
     round_ = fold.round
+    if fold.awaits:
+        return sorted(fold.awaits)
     if round_ is None or round_.phase is None or round_.phase in machine.ASKED_OF_COORDINATOR:
         return []
     return sorted(round_.asked(round_.phase) - round_.answered(round_.phase).keys())

@@ -58,6 +58,8 @@ COUNTED = frozenset({Phase.SUBMIT, Phase.MASK})
 """Phases in which a site's values come: who answered one took part in the round."""
 _BY_ALL = frozenset({Phase.PAIR, Phase.PROVE})
 """Phases that everybody asked must answer; without some of them, the round is opened again."""
+TAKING_PART = frozenset({Phase.SUBMIT, Phase.READY, Phase.MASK})
+"""Phases up to that in which a site's values come."""
 _WITH_LEAST = frozenset({Phase.CONFIRM, Phase.UNMASK})
 """Phases in which nothing is added to the sum: as many as open it are enough."""
 
@@ -129,7 +131,8 @@ class Round:
     """One round. `answers[phase][site]` only grows; `roster` only shrinks; `at` is the index of the open phase.
 
     `quorum` sites take part at least; `least` of them open a sum. With `enough` answers SUBMIT closes before its
-    deadline, whoever else is asked; 0: it waits for all. `began` is the roster as it was opened.
+    deadline, whoever else is asked; 0: it waits for all. `began` is the roster as it was opened; `whole`: its sum is of
+    all of these, or there is none.
     """
 
     number: int
@@ -144,6 +147,7 @@ class Round:
     closed: bool = False
     enough: int = 0
     began: Roster = frozenset()
+    whole: bool = False
 
     @property
     def phase(self) -> Phase | None:
@@ -173,6 +177,11 @@ class Round:
         return self.answered(phase)
 
     @property
+    def lacks(self) -> Roster:
+        """Who has not answered the open phase, of those who were asked at first."""
+        return self.began - self.answered(self.phases[self.at]).keys()
+
+    @property
     def opening(self) -> bool:
         """Whether its sum may be open already: from UNMASK on, no second attempt of this round is possible."""
         return Phase.UNMASK in self.phases[: self.at + 1]
@@ -185,9 +194,10 @@ class Round:
 
 
 def begin(
-    number: int, kind: Kind, phases: tuple[Phase, ...], roster: Roster, quorum: int, least: int = 1, enough: int = 0
-) -> tuple[Round, list[Effect]]:
-    """Open a round and ask its first phase.
+    number: int, kind: Kind, phases: tuple[Phase, ...], roster: Roster, quorum: int, least: int = 1, enough: int = 0,
+    whole: bool = False,
+) -> tuple[Round, list[Effect]]:  # fmt: skip
+    """Open a round and ask its first phase. Where it is `whole`, its quorum is the roster.
 
     Raises: Invalid: the roster is smaller than the quorum, or the quorum is not positive or below what opens a sum;
             or `enough` is below the quorum.
@@ -196,7 +206,8 @@ def begin(
         raise Invalid(f"{len(roster)} sites cannot meet a quorum of {quorum}", "wait for more sites to approve")
     if enough and enough < quorum:
         raise Invalid(f"{enough} answers are no quorum of {quorum}", "raise `enough`, or lower `quorum`")
-    fresh = Round(number, kind, phases, roster, quorum, least, enough=enough, began=roster)
+    quorum = len(roster) if whole else quorum
+    fresh = Round(number, kind, phases, roster, quorum, least, enough=enough, began=roster, whole=whole)
     return fresh, [Ask(phases[0], fresh.asked(phases[0]))]
 
 

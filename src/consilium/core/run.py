@@ -1,6 +1,6 @@
 """Rounds in a row: which round comes next, when the run pauses, when it ends."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -36,6 +36,7 @@ class Opened:
     """A round begins with this roster; `attempt` counts openings of the same number.
 
     Args:    quorum: how many must take part; 0: the plan's number.   least: how many open a sum.
+             whole: there was a sum over these sites at the round's model, and there is none over others.
     """
 
     number: int
@@ -44,13 +45,20 @@ class Opened:
     attempt: int
     quorum: int = 0
     least: int = 1
+    whole: bool = False
 
 
 @dataclass(frozen=True)
 class Lacking:
-    """Too few sites approve the plan to open the next round."""
+    """Too few sites approve the plan to open the next round.
+
+    Args:    awaits: without these it is not opened, however many approve: see `Opened.whole`.
+             apart: those who would take part refuse a sum over one another.
+    """
 
     present: int
+    awaits: tuple[SiteId, ...] = ()
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,7 @@ class Run:
 
     `cohort` holds keys with one another; it is empty where the recipe needs none, and until they do. `pairings` counts
     how often keys were agreed: rounds of kind PAIR are all number 0, and leave `number` and `attempt` as they are.
+    `awaits`: who must take part in the next round and cannot be asked.
     `prepares` says how many rounds of kind PREPARE come before the `rounds` of training, of which each closes with
     `enough` answers; 0: with those of all.
     """
@@ -95,6 +104,7 @@ class Run:
     pairings: int = 0
     prepares: int = 0
     enough: int = 0
+    awaits: tuple[SiteId, ...] = ()
 
     @property
     def current(self) -> tuple[int, int]:
@@ -132,15 +142,15 @@ def step(before: Run, event: RunEvent) -> tuple[Run, list[machine.Effect]]:
         case Opened():
             return _opened(before, event)
         case Lacking():
-            reason = f"{event.present} sites approve this plan and are admitted; {before.quorum} are needed"
-            return replace(before, status=Status.PAUSED, reason=reason), []
+            awaits = event.awaits if before.following is not None else ()
+            return replace(before, status=Status.PAUSED, reason=_lacks(before, event), awaits=awaits), []
         case Parted():
             if before.round is not None and not before.round.closed:
                 raise Conflict("a round is open", "close it first")
-            return replace(before, cohort=(), status=Status.PAUSED, reason=event.reason), []
+            return replace(before, cohort=(), status=Status.PAUSED, reason=event.reason, awaits=()), []
         case Stopped():
             status = Status.FAILED if event.failed else Status.STOPPED
-            return replace(before, status=status, reason=event.reason), []
+            return replace(before, status=status, reason=event.reason, awaits=()), []
         case _:
             if before.round is None:
                 raise OutOfPhase("no round is open", "wait for a task")
@@ -175,8 +185,8 @@ def _opened(before: Run, event: Opened) -> tuple[Run, list[machine.Effect]]:
     if before.secure and event.kind is not Kind.PAIR:
         _sound(before, roster, event.least)
     enough = before.enough if event.kind is Kind.TRAIN else 0
-    fresh, effects = machine.begin(event.number, event.kind, phases, roster, quorum, event.least, enough)
-    opened = replace(before, round=fresh, status=Status.RUNNING, reason="")
+    fresh, effects = machine.begin(event.number, event.kind, phases, roster, quorum, event.least, enough, event.whole)
+    opened = replace(before, round=fresh, status=Status.RUNNING, reason="", awaits=())
     if event.kind is Kind.PAIR:
         return replace(opened, pairings=event.attempt), effects
     return replace(opened, number=event.number, attempt=event.attempt), effects
@@ -196,9 +206,39 @@ def _phases(secure: bool, kind: Kind) -> tuple[machine.Phase, ...]:
     return machine.SECURE_SUM if secure else machine.PLAIN
 
 
+def _lacks(run: Run, event: Lacking) -> str:
+    if event.awaits and run.following is not None:
+        keyless = sorted(set(event.awaits) - set(run.cohort))
+        again = f"; {', '.join(keyless)} is asked for keys once its people approve the plan again" if keyless else ""
+        return _waits(*run.following, event.awaits) + again
+    if event.apart:
+        return (
+            f"round {run.next_number} waits for others: those who would take part refuse a sum over one another, after "
+            "what was told before at its model; if nobody comes, stop the run, and begin a study at another model"
+        )
+    return f"{event.present} sites approve this plan and are admitted; {run.quorum} are needed"
+
+
+def _waits(number: int, kind: Kind, sites: Collection[SiteId]) -> str:
+    """That a round waits for these sites, why, and what a person does who knows that one of them stays away."""
+    whom = ", ".join(sorted(sites))
+    if kind is Kind.PREPARE:
+        return (
+            f"round {number} waits for {whom}: hospitals were in sums with {whom} that prepare inputs, and are in none "
+            "over others; if one stays away, stop the run, and submit a study without `prepare` or of other patients"
+        )
+    return (
+        f"round {number} waits for {whom}: at its model hospitals were in a sum with {whom}, and are in none over "
+        "others; if one stays away, stop the run, and submit a study that begins at another model"
+    )
+
+
 def _settled(run: Run, effects: list[machine.Effect]) -> Run:
     for effect in effects:
         match effect:
+            case machine.Wait() if run.round is not None and run.round.whole and effect.phase in machine.TAKING_PART:
+                reason = _waits(run.current[0], run.round.kind, run.round.lacks)
+                return replace(run, status=Status.PAUSED, reason=reason)
             case machine.Wait():
                 what = f"round {run.current[0]}" if run.current[0] else "agreeing on keys"
                 reason = f"{what}: {effect.answered} of the {effect.quorum} needed sites {_DID[effect.phase]}"

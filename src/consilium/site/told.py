@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from consilium.core import state as chain
 from consilium.core.errors import Refused
-from consilium.core.ids import Digest, SiteId, digest
+from consilium.core.ids import Digest, SiteId
 from consilium.privacy import disclosure
 from consilium.privacy.disclosure import Opening
+from consilium.privacy.question import models
 from consilium.site import sources
 from consilium.site.journal import Journal, Writing
 from consilium.wire.messages import Task
@@ -34,20 +34,8 @@ def question(task: Task, mapping: Path, state: Path) -> dict[str, Any]:
     """
     asked = sources.asked(mapping)
     if task.kind == "PREPARE":
-        return {"source": asked.source, "objective": disclosure.PREPARATION, "models": [digest(b"preparation")]}
-    return {"source": asked.source, "objective": asked.label, "models": model_hashes(state)}
-
-
-def model_hashes(state: Path) -> list[Digest]:
-    """SHA-256 of the values of each model at which something is told; a state file's own digest names the run, too.
-
-    `model`, those that lie one after the other in `models`, by a strategy that sums at several, and those of folds and
-    of groups of hospitals (`fold-1/model`, `model-2`): another study could begin at any of them.
-    """
-    arrays = chain.read(state).arrays
-    several = arrays["models"].reshape(-1, arrays["model"].size) if "models" in arrays else ()
-    apart = (array for name, array in arrays.items() if name.startswith("model-") or name.endswith("/model"))
-    return sorted({digest(chain.raw(model)) for model in (arrays["model"], *several, *apart)})
+        return {"source": asked.source, "objective": disclosure.PREPARATION, "models": models(task.kind, state)}
+    return {"source": asked.source, "objective": asked.label, "models": models(task.kind, state)}
 
 
 def alone(journal: Journal, asked: Question) -> bool:

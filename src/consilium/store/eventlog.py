@@ -50,6 +50,8 @@ def decode(kind: str, body: str) -> runs.RunEvent:
             values["phase"] = machine.Phase(values["phase"])
         case "Opened":
             values |= {"kind": machine.Kind(values["kind"]), "roster": tuple(values["roster"])}
+        case "Lacking":
+            values["awaits"] = tuple(values.get("awaits", ()))
     event: runs.RunEvent = _KINDS[kind](**values)
     return event
 

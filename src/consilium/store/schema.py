@@ -199,6 +199,15 @@ openings = Table(
     Column("attempt", Integer, nullable=False),
     Column("body", Text, nullable=False),
 )
+told = Table(
+    "told",  # at which models the sums of a round are; and over whom, from when on such a sum may be open
+    metadata,
+    Column("run", ForeignKey("runs.run"), primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("model", String(71), primary_key=True),
+    Column("sites", Text),
+    Index("told_model", "model"),
+)
 audit = Table(
     "audit",
     metadata,

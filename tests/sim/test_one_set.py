@@ -1,0 +1,300 @@
+"""Hospitals are in sums over one set of hospitals at a model, and models repeat: a run waits for those, or says why."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import select, update
+
+from consilium.coordinator import views
+from consilium.coordinator.conduct import TRIES, Conduct
+from consilium.core import run as runs
+from consilium.core.ids import Digest, RunId, SiteId
+from consilium.privacy import question
+from consilium.store.database import Transaction
+from consilium.store.schema import events, sites, told
+from consilium.store.schema import runs as run_table
+from consilium.wire.messages import Refusal, Task
+from sim.world import ROUNDS, RUN, SEALED, World, living
+
+THREE = SEALED[:3]
+EARLIER = RunId("sim-0")
+
+
+class Resting(World):
+    """The model stays as it is, round after round; each site remembers over whom it was in sums at it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "secure_sum")
+        self.away: frozenset[str] = frozenset()
+        self.memory: dict[tuple[str, Digest], frozenset[str]] = {}
+
+    def arrays(self, name: str, task: Task) -> dict[str, Any]:
+        found = super().arrays(name, task)
+        return {key: np.zeros_like(array) if key == "update" else array for key, array in found.items()}
+
+    def do_poll(self, name: str) -> None:
+        if name not in self.away:
+            super().do_poll(name)
+
+    def do_send(self, name: str) -> None:
+        if name not in self.away:
+            super().do_send(name)
+
+    def do_work(self, name: str) -> None:
+        site = self.sites[SiteId(name)]
+        task = site.task
+        if name in self.away or task is None:
+            return
+        if task.phase in ("MASK", "UNMASK"):
+            before = "READY" if task.phase == "MASK" else "MASK"
+            over = frozenset(self._heard(task.run, task.round, task.attempt, before))
+            for model in question.models(task.kind, self._read(Digest(task.state.digest))):
+                if self.memory.get((name, model), over) != over:
+                    site.task, about = None, {one: getattr(task, one) for one in PLACE}
+                    site.outbox.append(site.seal(Refusal(**about, reason="difference", text="")))
+                    return
+                if task.phase == "UNMASK":
+                    self.memory[name, model] = over
+        super().do_work(name)
+
+    async def hours(self, count: int = 6) -> runs.Run:
+        """Everybody who is here does what there is to do, while the time of some deadlines passes."""
+        here = sorted(set(self.sites) - self.away)
+        for _ in range(count):
+            self.look(lambda tx: tx.do(update(sites).where(sites.c.site.in_(here)).values(last_seen=self.now)))
+            for name in here:
+                self.look(partial(self._beat, name=name))
+            await self.calm_once()
+            self.now += 700
+        return self.fold()
+
+    def _beat(self, tx: Transaction, name: str) -> None:
+        conduct = Conduct.load(tx, self.identity, RUN, datetime.fromtimestamp(self.now, UTC))
+        if conduct.fold.status is runs.Status.PAUSED:
+            conduct.returned(SiteId(name))
+
+    def earlier(self, over: Iterable[str], remembers: bool = True) -> None:
+        """There was another run of the study, with a sum over these at the first model."""
+
+        def keep(tx: Transaction) -> None:
+            mine = tx.rows(select(told.c.model).where(told.c.run == RUN, told.c.round == 1))
+            tx.put(run_table, run=EARLIER, study="sim", version=0, status=runs.Status.FINISHED.value)
+            named = json.dumps(sorted(over))
+            tx.put(told, *({"run": EARLIER, "round": 1, "model": row.model, "sites": named} for row in mine))
+            self.memory |= {(site, Digest(row.model)): frozenset(over) for row in mine for site in over if remembers}
+
+        self.look(keep)
+
+    def view(self) -> dict[str, Any]:
+        return dict(self.look(lambda tx: views.run_view(tx, RUN)))
+
+    def opened(self, kind: str) -> list[list[str]]:
+        """Rosters of the rounds of a kind, in order."""
+        rows = self.look(lambda tx: tx.rows(select(events.c.body).where(events.c.kind == "Opened")))
+        return [body["roster"] for body in (json.loads(row.body) for row in rows) if body["kind"] == kind]
+
+
+PLACE = ("study", "plan", "run", "round", "attempt")
+
+
+def play(story: Callable[[Resting], Awaitable[None]]) -> None:
+    with living(Resting) as world:
+        asyncio.run(story(world))  # type: ignore[arg-type]
+
+
+async def paired(world: Resting) -> None:
+    while not world.fold().cohort:
+        await world.calm_once()
+
+
+async def begun(world: Resting) -> None:
+    while not world.look(lambda tx: tx.rows(select(told.c.model).where(told.c.run == RUN))):
+        await world.calm_once()
+
+
+async def after_one_round(world: Resting) -> None:
+    while not world.fold().took_part:
+        await world.calm_once()
+
+
+def test_a_round_at_a_model_of_before_waits_for_those_who_were_in_its_sum_and_says_for_whom() -> None:
+    async def story(world: Resting) -> None:
+        await after_one_round(world)
+        world.away = frozenset({"west"})
+        fold = await world.hours(2)
+        assert (fold.status, fold.number, fold.attempt) == (runs.Status.PAUSED, 2, 1), "nobody was asked in vain"
+        view = world.view()
+        assert view["reason"].startswith("round 2 waits for west: at its model hospitals were in a sum with west")
+        assert "another model" in view["reason"] and view["waiting_for"] == ["west"]
+        world.away = frozenset()
+        while len(world.fold().took_part) < 2:
+            await world.calm_once()
+        assert set(world.fold().took_part.values()) == {SEALED} and not world.refused
+
+    play(story)
+
+
+@pytest.mark.long
+def test_who_was_late_for_the_first_sum_at_a_model_is_not_asked_for_the_next_one() -> None:
+    async def story(world: Resting) -> None:
+        await paired(world)
+        world.away = frozenset({"west"})
+        while not world.fold().took_part:
+            await world.hours(1)
+        world.away = frozenset()
+        fold = await world.hours(10)
+        assert fold.status is runs.Status.FINISHED and set(fold.took_part.values()) == {THREE}, fold.reason
+        assert world.opened("TRAIN")[1:] == [list(THREE)] * (ROUNDS - 1)
+
+    play(story)
+
+
+@pytest.mark.long
+def test_a_hospital_that_revokes_is_named_and_the_run_goes_on_when_it_approves_again() -> None:
+    async def story(world: Resting) -> None:
+        await after_one_round(world)
+        world.do_decide("west", "revoke")
+        fold = await world.hours()
+        assert fold.status is runs.Status.PAUSED and "waits for west" in fold.reason
+        before = world.look(lambda tx: len(tx.rows(select(events.c.seq))))
+        await world.hours()
+        assert world.look(lambda tx: len(tx.rows(select(events.c.seq)))) == before, "it waits, and does nothing else"
+        world.do_decide("west", "approve")
+        fold = await world.hours(10)
+        assert fold.status is runs.Status.FINISHED and set(fold.took_part.values()) == {SEALED}, fold.reason
+
+    play(story)
+
+
+@pytest.mark.long
+def test_who_is_lost_between_phases_of_such_a_round_is_waited_for() -> None:
+    async def story(world: Resting) -> None:
+        await after_one_round(world)
+        while world.fold().round.phase != "MASK":  # type: ignore[union-attr]
+            await world.calm_once()
+        world.away = frozenset({"west"})
+        fold = await world.hours()
+        assert fold.status is runs.Status.PAUSED and "waits for west" in fold.reason, fold.reason
+        world.away = frozenset()
+        assert (await world.hours(10)).status is runs.Status.FINISHED
+
+    play(story)
+
+
+@pytest.mark.long
+def test_who_masked_and_went_away_was_in_the_sum_though_others_opened_it() -> None:
+    async def story(world: Resting) -> None:
+        await paired(world)
+        while world.fold().round.phase != "CONFIRM":  # type: ignore[union-attr]
+            await world.calm_once()
+        world.away = frozenset({"west"})
+        while not world.fold().took_part:
+            await world.hours(1)
+        assert world.memory.keys() == {(site, model) for site, model in world.memory if site != "west"}
+        fold = await world.hours(3)
+        assert fold.status is runs.Status.PAUSED and "waits for west" in fold.reason, fold.reason
+        world.away = frozenset()
+        fold = await world.hours(10)
+        assert fold.status is runs.Status.FINISHED and set(fold.took_part.values()) == {SEALED}, fold.reason
+
+    play(story)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["away", "revoked"])
+def test_who_is_lost_in_a_round_over_those_of_an_earlier_run_is_waited_for_if_the_others_refuse(how: str) -> None:
+    async def story(world: Resting) -> None:
+        await begun(world)
+        world.earlier(SEALED, remembers=how == "away")
+        while world.fold().round is None or world.fold().round.phase != "READY":  # type: ignore[union-attr]
+            await world.calm_once()
+        assert world.fold().round.whole  # type: ignore[union-attr]
+        if how == "away":
+            world.away = frozenset({"west"})
+        else:
+            world.do_decide("west", "revoke")
+        fold = await world.hours(14)
+        if how == "away":
+            assert fold.status is runs.Status.PAUSED and "waits for west" in fold.reason, fold.reason
+            return
+        assert fold.took_part and set(fold.took_part.values()) == {THREE}, fold.reason
+
+    play(story)
+
+
+@pytest.mark.long
+def test_a_run_that_is_begun_again_begins_over_those_of_before() -> None:
+    """West was late then: who was in time is in no sum with it at the first model, and it takes part from then on."""
+
+    async def story(world: Resting) -> None:
+        await begun(world)
+        world.earlier(THREE)
+        fold = await world.hours(20)
+        assert world.opened("TRAIN")[0] == list(THREE), "nobody is asked in vain"
+        assert fold.status is runs.Status.FINISHED and set(fold.took_part.values()) == {THREE}, fold.reason
+
+    play(story)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("comes", [True, False])
+def test_who_was_in_a_sum_of_before_and_has_no_keys_is_waited_for_and_agrees_on_them_when_it_is_back(
+    comes: bool,
+) -> None:
+    async def story(world: Resting) -> None:
+        world.away = frozenset({"west"})
+        while not world.fold().cohort:
+            await world.hours(1)
+        world.earlier(SEALED)
+        assert world.fold().cohort == THREE
+        fold = await world.hours(8)
+        assert fold.status is runs.Status.PAUSED and "waits for west" in fold.reason, fold.reason
+        if not comes:
+            return
+        world.away = frozenset()
+        fold = await world.hours(16)
+        assert fold.status is runs.Status.FINISHED and set(fold.took_part.values()) == {SEALED}, fold.reason
+
+    play(story)
+
+
+@pytest.mark.long
+def test_who_beats_and_agrees_on_no_keys_is_not_asked_for_them_without_end() -> None:
+    async def story(world: Resting) -> None:
+        world.do_send("west")  # its approval
+        world.do_deliver(0, 0)
+        world.away = frozenset({"west"})
+        while not world.fold().cohort:
+            await world.hours(1)
+        world.earlier(SEALED)
+        await world.hours(8)
+        for _ in range(30):
+            alive = update(sites).where(sites.c.site == "west").values(last_seen=world.now)
+            world.look(lambda tx, alive=alive: (tx.do(alive), world._beat(tx, "west")))
+            await world.hours(1)
+        assert sum("west" in roster for roster in world.opened("PAIR")) == TRIES
+        fold = world.fold()
+        assert fold.status is runs.Status.PAUSED and "waits for west" in fold.reason, fold.reason
+
+    play(story)
+
+
+@pytest.mark.long
+def test_what_an_earlier_run_was_over_is_a_guess_that_hospitals_may_contradict() -> None:
+    """None of them remembers it: with the only one missing, the others go on without it."""
+
+    async def story(world: Resting) -> None:
+        await paired(world)
+        world.earlier(SEALED, remembers=False)
+        world.away = frozenset({"west"})
+        fold = await world.hours(14)
+        assert fold.took_part and set(fold.took_part.values()) == {THREE}, fold.reason
+
+    play(story)
