@@ -182,27 +182,71 @@ def distance(total: Mapping[str, Array], confidence: float) -> Figure:
 
     Chance alone makes it positive. The interval is of the error without that part: by the normal variable that each
     bin's difference is, folded at zero. It reaches to the value, and to zero unless a chi-square test of all bins says
-    that there is an error; so it is wide, rather, where there is little.
+    that there is an error: then to no less than the least that the test lets stand.
     """
-    positives, n = total["positives"], float(total["n"][0])
-    counts = positives + total["negatives"]
-    middle = (np.arange(counts.size) + 0.5) / counts.size
-    by_bin = [
-        np.array([part.sum() for part in np.array_split(values, POINTS)])
-        for values in (counts, positives, counts * middle, counts * middle * (1 - middle))
-    ]
-    size, seen, expected, spread = by_bin
-    gap = np.abs(seen - expected)
-    error = np.sqrt(np.maximum(np.maximum(spread, seen * (size - seen) / np.maximum(size, 1)), 1e-12))
-    folded, twice = _folded(gap, error), _folded(gap, error * 2**0.5)
-    variance = float(np.sum((error**2 + gap**2 / np.maximum(size, 1))[size > 0])) - float(gap.sum()) ** 2 / n
-    value, centre = float(gap.sum()) / n, float((2 * gap - folded)[size > 0].sum()) / n
-    left = float((2 * folded - twice - gap)[size > 0].sum()) / n  # of chance's part, that is still in `centre`
+    bins = _bins(total)
+    size, gap, n = bins.size, np.abs(bins.gap), float(total["n"][0])
+    folded, twice = _folded(gap, bins.error), _folded(gap, bins.error * 2**0.5)
+    variance = float(np.sum(bins.error**2 + gap**2 / size)) - float(gap.sum()) ** 2 / n
+    value, centre = float(gap.sum()) / n, float((2 * gap - folded).sum()) / n
+    left = float((2 * folded - twice - gap).sum()) / n  # of chance's part, that is still in `centre`
     reach = quantile(confidence) * max(variance, 0.0) ** 0.5 / n
-    tested = size * (spread > 0) > 0
-    certain = np.sum((gap[tested] / error[tested]) ** 2) > _chi_square(int(tested.sum()), confidence)
-    low = min(max(centre - max(left, 0.0) - reach, 0.0), value) if certain else 0.0
-    return Figure(value, low, max(centre - min(left, 0.0) + reach, value), round(n))
+    standing = _standing(bins, confidence) / n
+    low = max(centre - max(left, 0.0) - reach, standing) if standing > 0 else 0.0
+    return Figure(value, min(low, value), max(centre - min(left, 0.0) + reach, value), round(n))
+
+
+@dataclass(frozen=True)
+class _Bins:
+    """Of the bins that hold patients: how many, and positives less those expected, with its standard error.
+
+    spread, fourth: variance and fourth cumulant of this difference where the scores are right.
+    """
+
+    size: Floats
+    gap: Floats
+    error: Floats
+    spread: Floats
+    fourth: Floats
+
+
+PRIOR = 5.0
+"""How a bin's differences spread is seen from its patients, and from so many more who spread as the scores say."""
+
+
+def _bins(total: Mapping[str, Array]) -> _Bins:
+    positives, counts = total["positives"], total["positives"] + total["negatives"]
+    middle = (np.arange(counts.size) + 0.5) / counts.size
+    variance = middle * (1 - middle)
+    there = counts.reshape(POINTS, -1).sum(axis=1) > 0
+    size, gap, squares, spread, fourth = (
+        values.reshape(POINTS, -1).sum(axis=1)[there]
+        for values in (
+            counts, positives - counts * middle, positives * (1 - 2 * middle) + counts * middle**2, counts * variance,
+            counts * variance * (1 - 6 * variance),
+        )
+    )  # fmt: skip
+    own = np.maximum(squares - gap**2 / size, 0.0) * size / np.maximum(size - 1, 1)
+    error = np.sqrt((own * size + spread * PRIOR) / (size + PRIOR))
+    return _Bins(size, gap, error, spread, fourth)
+
+
+def _standing(bins: _Bins, confidence: float) -> float:
+    """The least sum of differences that the chi-square test of all bins lets stand; 0 where it lets stand none.
+
+    With few patients the statistic is no chi-square variable, but has the mean and the variance of a multiple of one.
+    """
+    freedom, spread, gap = float(bins.size.size), bins.spread, np.abs(bins.gap)
+    times = max(float(np.sum(2 + bins.fourth / spread**2)) / (2 * freedom), 1e-6)
+    most = times * _chi_square(freedom / times, confidence)
+    low, high = 0.0, float(np.max(gap / spread))
+    if float(np.sum(gap**2 / spread)) <= most:
+        return 0.0
+    for _ in range(STEPS):  # of all differences within the test's reach, these add up to the least
+        at = (low + high) / 2
+        taken = np.minimum(gap, at * spread)
+        low, high = (low, at) if float(np.sum(taken**2 / spread)) > most else (at, high)
+    return float(np.sum(gap - np.minimum(gap, low * spread)))
 
 
 def _folded(mean: Floats, error: Floats) -> Floats:
@@ -212,10 +256,10 @@ def _folded(mean: Floats, error: Floats) -> Floats:
     return found
 
 
-def _chi_square(freedom: int, confidence: float) -> float:
+def _chi_square(freedom: float, confidence: float) -> float:
     """The quantile, by Wilson and Hilferty 1931."""
-    step = 2 / (9 * max(freedom, 1))
-    return float(max(freedom, 1) * (1 - step + NormalDist().inv_cdf(confidence) * step**0.5) ** 3)
+    step = 2 / (9 * freedom)
+    return float(freedom * (1 - step + NormalDist().inv_cdf(confidence) * step**0.5) ** 3)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """How well scores tell who has the outcome, from two histograms of scores: AUROC, its bound and curve, and AUPRC.
 
 AUROC: ties in a bin count one half, and the variance is that of DeLong et al. 1988 (Biometrics 44:837), whose placement
-values the histograms hold in full. AUPRC is average precision, with the patients of a bin in the order in which chance
-would have put them; its variance is the infinitesimal jackknife (Efron 1982), its interval on the scale of logits
-(Boyd et al. 2013).
+values the histograms hold in full. AUPRC is average precision: the mean over all orders of the patients within a bin,
+which no histogram tells; `order_within` says how far that of the scores' own order may be. Its variance is the
+infinitesimal jackknife (Efron 1982), its interval on the scale of logits (Boyd et al. 2013), with Student's t.
 """
 
 import math
@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from consilium.algorithms.figure import LEAST, Figure, around, hidden, share
+from consilium.algorithms import student
+from consilium.algorithms.figure import LEAST, Figure, around, hidden, quantile, share
 
 Floats = npt.NDArray[np.float64]
 PARTS = 32
-"""Positives of one bin are taken in so many parts for AUPRC."""
+"""So many positives of a bin are taken one by one for AUPRC, and more of them in so many parts."""
 
 
 def histograms(score: Floats, positive: npt.NDArray[np.bool_], bins: int) -> tuple[Floats, Floats]:
@@ -87,22 +88,55 @@ def auprc(positives: Floats, negatives: Floats, confidence: float) -> Figure:
     total, n = float(positives.sum()), round(float(positives.sum() + negatives.sum()))
     if total == 0 or n == total:
         return hidden(n, "one class only")
-    # (bins, parts): from the highest score down, positives and negatives above and among a positive of the bin.
-    mine, others = positives[::-1, None], negatives[::-1, None]
-    position = (np.arange(PARTS) + 0.5) / PARTS  # of positives within their bin, evenly
-    hits = np.cumsum(mine, axis=0) - mine + np.maximum(mine * position + 0.5, 1.0)
-    alarms = np.cumsum(others, axis=0) - others + others * position
-    precision = hits / (hits + alarms)
-    value = float(np.sum(mine * precision)) / (PARTS * total)
-    return share(value, _jackknife(mine, others, precision, hits, alarms, value), n, confidence)
+    mine, others = positives[::-1], negatives[::-1]  # from the highest score down
+    there = np.flatnonzero(mine)
+    # (bins, parts): the positives of a bin in their order, and who is above or among them.
+    sick, well, part = mine[there, None], others[there, None], np.arange(PARTS)
+    few = sick <= PARTS
+    rank = np.where(few, part + 1.0, (part + 0.5) / PARTS * sick + 0.5)
+    weight = np.where(few, np.where(part < sick, 1.0, 0.0), sick / PARTS) / total
+    hits = np.cumsum(sick, axis=0) - sick + rank
+    alarms = (np.cumsum(others) - others)[there, None] + well * rank / (sick + 1)
+    # How many negatives of its bin score higher than a positive is a negative hypergeometric variable.
+    varies = well * np.maximum(rank * (sick + 1 - rank), 0.0) * (sick + well + 1) / ((sick + 1) ** 2 * (sick + 2))
+    precision = hits / (hits + alarms) * (1 + varies / (hits + alarms) ** 2)
+    value = min(float(np.sum(weight * precision)), 1.0)
+    # What one patient more of either class, above a bin's positives, moves it by; and what one of the bin does.
+    more, less = np.zeros_like(mine), np.zeros_like(mine)
+    more[there], less[there] = (np.sum(weight * of / (hits + alarms) ** 2, axis=1) for of in (alarms, hits))
+    above = [np.cumsum(moved[::-1])[::-1] - moved / 2 for moved in (more, less)]
+    own = np.sum(weight * precision, axis=1) / mine[there] - value / total
+    by_positives = float(np.dot(mine[there], (own + above[0][there]) ** 2))
+    by_negatives = float(np.dot(others, above[1] ** 2))
+    variance = by_positives + by_negatives
+    freedom = variance**2 / (by_positives**2 / max(total - 1, 1) + by_negatives**2 / max(n - total - 1, 1) + 1e-300)
+    wider = student.within(confidence, max(freedom, 1.0)) / quantile(confidence)
+    return share(value, wider * math.sqrt(variance), n, confidence)
 
 
-def _jackknife(mine: Floats, others: Floats, precision: Floats, hits: Floats, alarms: Floats, value: float) -> float:
-    """Standard error of the average precision: what each bin's patients move it by, squared and added up."""
-    total, size = float(mine.sum()), (hits + alarms) ** 2
-    more = np.mean(mine * alarms / size, axis=1)  # by one more positive above
-    less = np.mean(mine * hits / size, axis=1)  # by one more negative above
-    below = [(np.cumsum(part[::-1])[::-1] - part / 2) / total for part in (more, less)]
-    by_positive = (np.mean(precision, axis=1) - value) / total + below[0]
-    variance = np.dot(mine[:, 0], by_positive**2) + np.dot(others[:, 0], below[1] ** 2)
-    return math.sqrt(float(variance))
+def order_within(positives: Floats, negatives: Floats) -> float:
+    """How far the average precision of the scores themselves may be from that of the histograms, at most."""
+    total = float(positives.sum())
+    if total == 0 or not negatives.any():
+        return 0.0
+    hits, alarms = (np.cumsum(part[::-1]) - part[::-1] for part in (positives, negatives))
+    best, worst = (
+        float(np.sum(_kept(hits, above, positives[::-1]))) / total for above in (alarms, alarms + negatives[::-1])
+    )
+    value = auprc(positives, negatives, 0.95).value or 0.0
+    return max(best - value, value - worst, 0.0)
+
+
+def _kept(hits: Floats, alarms: Floats, mine: Floats) -> Floats:
+    """Precision summed over the positives of each bin, who come one after the other below so many hits and alarms."""
+    return np.asarray(mine - alarms * (_harmonic(hits + alarms + mine) - _harmonic(hits + alarms)))
+
+
+def _harmonic(n: Floats) -> Floats:
+    """1 + 1/2 + ... + 1/n, less Euler's constant."""
+    large = np.maximum(n, 16.0)
+    far = np.log(large) + 1 / (2 * large) - 1 / (12 * large**2) + 1 / (120 * large**4) - 1 / (252 * large**6)
+    return np.where(n >= 16, far, HARMONIC[np.minimum(n, 16).astype(np.int64)])
+
+
+HARMONIC = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, 17))]) - np.euler_gamma

@@ -1,7 +1,9 @@
 """A figure: a value, its interval, and how many patients stand behind it; and intervals from variances.
 
 Proportions have Wilson's interval (1927); differences that of Zou and Donner 2008 (Statistics in Medicine 27:1693),
-from the intervals of both, which is Newcombe's (1998) where both are proportions.
+from the intervals of both, which is Newcombe's (1998) where both are proportions. Means of values that are never below
+zero, of which a few are large, have Student's t on the scale of logarithms, and means of squares on that of their
+reciprocals, whose estimate is nearly symmetric.
 """
 
 import math
@@ -10,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from statistics import NormalDist
 from typing import Any
+
+from consilium.algorithms import student
 
 LEAST = 10
 """Fewest patients of a class of whom a figure is drawn, and fewest in a cell that is shown."""
@@ -81,6 +85,37 @@ def ratio(value: float, error: float, n: int, confidence: float) -> Figure:
     """A positive value whose logarithm has the standard error `error`."""
     factor = math.exp(min(quantile(confidence) * error, 700.0))
     return Figure(value, value / factor, value * factor, n)
+
+
+def reach(error: float, n: float, confidence: float) -> float:
+    """How many standard errors the interval of a mean of `n` positive values reaches to either side.
+
+    Student's t: with few patients, or a few large values, the standard error itself is uncertain, and most often it is
+    too small where the mean is. The degrees of freedom are those that the variance of gamma variables has
+    (Satterthwaite 1946, Biometrics Bulletin 2:110).
+
+    Args:    error: the standard error, as a share of the mean.
+    """
+    return student.within(confidence, max(n / (1 + 3 * n * error * error), 1.0))
+
+
+def average(value: float, error: float, n: int, confidence: float) -> Figure:
+    """A mean of values that are never below zero, with the standard error `error`."""
+    if value <= 0:
+        return around(value, error, n, confidence)
+    width = min(reach(error / value, n, confidence) * error / value, 300.0)
+    return Figure(value, value * math.exp(-width), value * math.exp(width), n)
+
+
+def root(value: float, error: float, n: int, confidence: float) -> Figure:
+    """The root of a mean of squares. Args: value, error: of the mean of squares, > 0.
+
+    The interval is that of the reciprocal. Where it comes near zero, or holds it, the upper end, from twice the value
+    on, grows as on the scale of logarithms: so there always is one.
+    """
+    width = min(reach(error / value, n, confidence) * error / value, 300.0)
+    most = 1 / (1 - width) if width < 0.5 else 2 * math.exp(width - 0.5)
+    return Figure(value**0.5, (value / (1 + width)) ** 0.5, value**0.5 * most**0.5, n)
 
 
 def share(value: float, error: float, n: int, confidence: float) -> Figure:

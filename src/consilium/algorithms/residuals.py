@@ -2,7 +2,7 @@
 
 A hospital sums the monomials of degree one to four in the prediction and in its error, both scaled by the contract's
 range. From these follow the means, variances and covariances of any group of patients, and so the interval of each
-figure: of RMSE and R² by the delta method, of the calibration line by the sandwich (White 1980, as HC1), which holds
+figure: of R² by the delta method, of the calibration line by the sandwich (White 1980, as HC1), which holds
 where errors spread more for some patients than for others. A count whose contract gives no range has degrees one and
 two alone: in a secure sum there would be no digits left for more.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.algorithms import student
-from consilium.algorithms.figure import Figure, around, hidden, plain, ratio
+from consilium.algorithms.figure import Figure, average, hidden, plain, ratio, root
 from consilium.core.contract import Label
 from consilium.core.tensors import Array
 
@@ -88,32 +88,32 @@ def figures(label: Label, total: Mapping[str, Array], confidence: float) -> dict
     known, count = Moments.of(label, total), round(float(total["n"][0]))
     n, (_, half) = known.n, label.scale
     mean, mse = known.means[1, 0], max(known.means[2, 0], 0.0)
-    reach = student.within(confidence, n - 1)
+    wide = student.within(confidence, n - 1)
     spread = half * (max(mse - mean**2, 0.0) / (n - 1)) ** 0.5
     mae = float(total["sae"][0]) / n
     far = max(half**2 * mse - mae**2, 0.0) / (n - 1)
     return {
         "r2": _explained(known, confidence, count),
         "rmse": _root(known, mse, half, confidence, count),
-        "mae": around(mae, far**0.5, count, confidence, 0.0),
-        "mean_error": Figure(half * mean, half * mean - reach * spread, half * mean + reach * spread, count),
+        "mae": average(mae, far**0.5, count, confidence),
+        "mean_error": Figure(half * mean, half * mean - wide * spread, half * mean + wide * spread, count),
         **_line(label, known, confidence, count),
     }
 
 
 def _root(known: Moments, mse: float, half: float, confidence: float, count: int) -> Figure:
-    """Root of the mean squared error; the interval is that of its logarithm."""
+    """Root of the mean squared error."""
     value = half * mse**0.5
     if known.most < 4:
         return Figure(value, None, None, count, WIDE)
     if mse <= 0:
         return plain(value, count)
-    error = (max(known.means[4, 0] - mse**2, 0.0) / known.n) ** 0.5 / (2 * mse)
-    return ratio(value, error, count, confidence)
+    error = (max(known.means[4, 0] - mse**2, 0.0) / (known.n - 1)) ** 0.5
+    return root(half**2 * mse, half**2 * error, count, confidence)
 
 
 def _explained(known: Moments, confidence: float, count: int) -> Figure:
-    """R²: 1 less the mean squared error by the outcome's variance; the variance is that of the ratio of both."""
+    """R²: 1 less the mean squared error by the outcome's variance; the interval is that of this ratio's logarithm."""
     mse = max(known.means[2, 0], 0.0)
     # y - mean(y) is the sum of both, each less its mean.
     variance = known.central(2, 0) + 2 * known.central(1, 1) + known.central(0, 2)
@@ -124,8 +124,12 @@ def _explained(known: Moments, confidence: float, count: int) -> Figure:
         return Figure(1 - share, None, None, count, WIDE)
     fourth = sum(comb(4, i) * known.central(i, 4 - i) for i in range(5))
     squared = known.means[4, 0] - 2 * share * _squares(known) + share**2 * fourth
-    error = (max(squared, 0.0) / known.n) ** 0.5 / variance
-    return around(1 - share, error, count, confidence, most=1.0)
+    if share <= 0:
+        return plain(1 - share, count)
+    error = (max(squared, 0.0) / (known.n - 1)) ** 0.5 / mse
+    left = average(share, share * error, count, confidence)
+    assert left.low is not None and left.high is not None
+    return Figure(1 - share, 1 - left.high, 1 - left.low, count)
 
 
 def _squares(known: Moments) -> float:
@@ -138,7 +142,11 @@ def _squares(known: Moments) -> float:
 
 
 def _line(label: Label, known: Moments, confidence: float, count: int) -> dict[str, Figure]:
-    """Intercept and slope of the regression of the outcome on the prediction, with Student's t."""
+    """Intercept and slope of the regression of the outcome on the prediction, with Student's t.
+
+    The degrees of freedom are those of the variance's estimate (Satterthwaite 1946): a mean of squares of residuals,
+    each times what it weighs, whose tails are as heavy as those of both together.
+    """
     n, (middle, half) = known.n, label.scale
     names = ("calibration_intercept", "calibration_slope")
     spread = known.central(0, 2)
@@ -152,12 +160,16 @@ def _line(label: Label, known: Moments, confidence: float, count: int) -> dict[s
     left = [  # means of the squared residual times the centred prediction to the power of 0, 1, 2
         known.central(2, k) - 2 * more * known.central(1, k + 1) + more**2 * known.central(0, k + 2) for k in range(3)
     ]
-    slope = left[2] / spread**2
-    intercept = left[0] - 2 * at * left[1] / spread + at**2 * slope
-    reach = student.within(confidence, n - 2)
+    # An estimate is a mean of residuals, each times a + b (p - mean(p)).
+    factors = ((1.0, -at / spread), (0.0, 1 / spread))
+    tails = sum(comb(4, k) * (-more) ** k * known.central(4 - k, k) for k in range(5)) / max(left[0] ** 2, 1e-300)
     found = {}
-    for name, value, variance, unit in zip(names, values, (intercept, slope), (half, 1.0), strict=True):
-        width = reach * unit * (max(variance, 0.0) / (n - 2)) ** 0.5
+    for name, value, (a, b), unit in zip(names, values, factors, (half, 1.0), strict=True):
+        variance = a**2 * left[0] + 2 * a * b * left[1] + b**2 * left[2]
+        fourth = sum(comb(4, k) * a ** (4 - k) * b**k * known.central(0, k) for k in range(5))
+        both = tails * fourth / (a**2 + b**2 * spread) ** 2
+        wide = student.within(confidence, min(max(2 * n / max(both - 1, 1e-9), 1.0), n - 2))
+        width = wide * unit * (max(variance, 0.0) / (n - 2)) ** 0.5
         found[name] = Figure(value, value - width, value + width, count)
     return found
 

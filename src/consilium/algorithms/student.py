@@ -1,6 +1,7 @@
 """Tails and quantiles of Student's t and of the normal distribution, in plain arithmetic.
 
 The incomplete beta function by its continued fraction: Press et al., Numerical Recipes, 3rd ed., 2007, section 6.4.
+Quantiles of many degrees of freedom by their expansion: Abramowitz and Stegun, 1964, 26.7.5.
 """
 
 import math
@@ -8,6 +9,8 @@ from statistics import NormalDist
 
 TINY = 1e-300
 TERMS = 10_000
+MANY = 1000.0
+"""Degrees of freedom from which on the expansion is right to twelve digits."""
 
 
 def two_sided(score: float, freedom: float | None) -> float:
@@ -35,6 +38,8 @@ def within(confidence: float, freedom: float | None) -> float:
     normal = NormalDist().inv_cdf(0.5 + confidence / 2)
     if freedom is None:
         return normal
+    if freedom >= MANY:
+        return _expanded(normal, freedom)
     scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - 0.5 * math.log(freedom * math.pi)
     at = normal + (normal**3 + normal) / (4 * freedom)
     for _ in range(200):  # Newton's method: the chance is convex, so that it comes from below, never below the normal
@@ -43,6 +48,16 @@ def within(confidence: float, freedom: float | None) -> float:
         if abs(at - before) <= 1e-14 * at:
             break
     return at
+
+
+def _expanded(z: float, freedom: float) -> float:
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term * (1 / freedom) ** power for power, term in enumerate(terms, 1))
 
 
 def _incomplete_beta(a: float, b: float, x: float, y: float) -> float:

@@ -158,10 +158,10 @@ def _cells(study: Study, of: Mapping[str, Array]) -> tuple[float, ...]:
 
 
 def _mean(total: Mapping[str, Array], name: str, confidence: float) -> Figure:
-    """A mean over patients, with the interval of its standard error."""
+    """A mean over patients, with the interval that follows from its standard error."""
     n, value = float(total["n"][0]), float(total[name][0]) / float(total["n"][0])
     variance = max(float(total[f"{name}_squares"][0]) / n - value**2, 0.0)
-    return figure.around(value, (variance / max(n - 1, 1)) ** 0.5, round(n), confidence, 0.0)
+    return figure.average(value, (variance / max(n - 1, 1)) ** 0.5, round(n), confidence)
 
 
 def judged(
@@ -172,6 +172,7 @@ def judged(
     Args:    total: sums over all hospitals.   sites: of single ones; empty where nobody has them, and `withheld` says
              why.
     """
+    binary = study.contract.label.type == "binary"
     count, kinds = len(groups.asked(study)), dict[str, dict[str, Mapping[str, Array]]]()
     for at, part in enumerate(groups.asked(study)):
         kinds.setdefault(part.feature, {})[part.name] = part_of(total, at, count)
@@ -188,9 +189,8 @@ def judged(
         "threshold": study.evaluation.threshold,
         "smallest_cell": LEAST,
         "all": told_of(worth(total, study, whole=True)),
-        "auroc_within": discrimination.within(total["positives"], total["negatives"])
-        if study.contract.label.type == "binary"
-        else None,
+        "auroc_within": discrimination.within(total["positives"], total["negatives"]) if binary else None,
+        "auprc_within": discrimination.order_within(total["positives"], total["negatives"]) if binary else None,
         "groups": {feature: {name: told_of(one) for name, one in parts.items()} for feature, parts in told.items()},
         "sites": {site: told_of(one) for site, one in alone.items()},
         "sites_withheld": withheld,

@@ -9,6 +9,7 @@ import pytest
 import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics as judge
 from statsmodels.duration.hazard_regression import PHReg
 from statsmodels.duration.survfunc import survdiff
@@ -84,16 +85,32 @@ def same_numbers(one: worth.Json, patients: Patients) -> None:
     mean = sm.OLS(error, np.ones(n)).fit()
     near(found["mean_error"], mean.params[0], *mean.conf_int()[0])
     fitted = line(score, label)
+    far, left = score - score.mean(), label - fitted.fittedvalues
+    weighs = (1 - score.mean() * far / far.var(), far)
     for at, name in enumerate(("calibration_intercept", "calibration_slope")):
-        near(found[name], fitted.params[at], *fitted.conf_int()[at])
+        tails = tailed(weighs[at]) * tailed(left)
+        wide = stats.t.isf(0.025, min(2 * n / (tails - 1), n - 2)) * fitted.bse[at]
+        near(found[name], fitted.params[at], fitted.params[at] - wide, fitted.params[at] + wide)
     share = 1 - judge.r2_score(label, score)
     moved = (error**2 - share * (label - label.mean()) ** 2) / label.var()
-    near(found["r2"], 1 - share, *(1 - share + side * 1.959964 * moved.std() / n**0.5 for side in (-1, 1)))
-    far = 1.959964 * np.abs(error).std() / (n - 1) ** 0.5
-    near(found["mae"], np.abs(error).mean(), np.abs(error).mean() - far, np.abs(error).mean() + far)
-    times_ = math.exp(1.959964 * (error**2).std() / n**0.5 / (2 * np.mean(error**2)))
-    rmse = np.mean(error**2) ** 0.5
-    near(found["rmse"], rmse, rmse / times_, rmse * times_)
+    factor = math.exp(relative(share + moved, n))
+    near(found["r2"], 1 - share, 1 - share * factor, 1 - share / factor)
+    factor = math.exp(relative(np.abs(error), n))
+    near(found["mae"], np.abs(error).mean(), np.abs(error).mean() / factor, np.abs(error).mean() * factor)
+    wide = relative(error**2, n)
+    most = 1 / (1 - wide) if wide < 0.5 else 2 * math.exp(wide - 0.5)
+    near(found["rmse"], *(np.mean(error**2) * np.array([1, 1 / (1 + wide), most])) ** 0.5)
+
+
+def tailed(values: np.ndarray) -> float:
+    """Their fourth moment by the square of their second one."""
+    return float(np.mean(values**4) / np.mean(values**2) ** 2)
+
+
+def relative(values: np.ndarray, n: int) -> float:
+    """How far the interval of their mean reaches, as a share of it: Student's t, by the spread of gamma variables."""
+    error = values.std() / (n - 1) ** 0.5 / values.mean()
+    return float(stats.t.isf(0.025, n / (1 + 3 * n * error**2)) * error)
 
 
 def each(of: Study, one: worth.Json, patients: Patients, same: Callable[[worth.Json, Patients], None]) -> None:
@@ -117,8 +134,8 @@ def test_figures_of_counts_are_those_of_the_pooled_patients_of_all_and_of_each_g
         score, label, n = patients.score, patients.label, len(patients.label)
         deviance = 2 * (np.where(label > 0, label * np.log(np.maximum(label, 1e-9) / score), 0) - (label - score))
         assert deviance.mean() == pytest.approx(judge.mean_poisson_deviance(label, score))
-        wide = 1.959964 * deviance.std() / (n - 1) ** 0.5
-        near(one["figures"]["deviance"], deviance.mean(), deviance.mean() - wide, deviance.mean() + wide)
+        factor = math.exp(relative(deviance, n))
+        near(one["figures"]["deviance"], deviance.mean(), deviance.mean() / factor, deviance.mean() * factor)
         share = label.sum() / score.sum()
         factor = math.exp(1.959964 * (np.mean((label - share * score) ** 2) / (n - 1)) ** 0.5 / label.mean())
         near(one["figures"]["observed_to_expected"], share, share / factor, share * factor)

@@ -140,6 +140,7 @@ def evaluation(sites: dict[str, Json], groups: dict[str, Json], gaps: list[Json]
     ]
     return {
         "version": 1, "confidence": 0.95, "threshold": 0.5, "smallest_cell": 10, "auroc_within": 1e-4,
+        "auprc_within": 1e-3,
         "all": worth(thresholds=table, cuts=cuts), "groups": {"ward": groups}, "sites": sites, "sites_withheld": "",
         "gaps": gaps, "comparisons": {"made": 5, "by_chance": 0.25, "clear": 1, "confidence_of_each": 0.99},
     }  # fmt: skip
