@@ -55,7 +55,7 @@ def encode(
     """
     asked = prepare or PLAIN
     parts: list[Floats] = []
-    edges = kept = 0
+    edges, kept = by_feature(contract, asked, learned)
     for index, feature in enumerate(contract.features):
         values = columns[feature.id]
         missing = np.isnan(values)
@@ -63,15 +63,12 @@ def encode(
             values = np.where(missing, _given(learned, "fill")[index], values)
         if feature.type == "category":
             count = len(feature.categories or {})
-            if asked.rare_below:
-                rare = np.flatnonzero(_given(learned, "kept")[kept : kept + count] == 0)
-                values, kept = np.where(np.isin(values, rare), 0.0, values), kept + count
+            if index in kept:
+                values = np.where(np.isin(values, np.flatnonzero(kept[index] == 0)), 0.0, values)
             parts.extend((values == code).astype(np.float64) for code in range(1, count))
         elif feature.id in asked.bins:
-            inner = asked.bins[feature.id] - 1
-            bins = np.searchsorted(_given(learned, "edges")[edges : edges + inner], values, side="right")
-            edges += inner
-            parts.extend(((bins == number) & ~np.isnan(values)).astype(np.float64) for number in range(1, inner + 1))
+            bins, count = np.searchsorted(edges[index], values, side="right"), asked.bins[feature.id]
+            parts.extend(((bins == number) & ~np.isnan(values)).astype(np.float64) for number in range(1, count))
         else:
             centre, spread = scale(feature, asked, learned, index)
             parts.append(np.where(np.isnan(values), 0.0, (values - centre) / spread))
@@ -94,6 +91,21 @@ def encode(
         pixels -= centre
         pixels /= spread
     return found
+
+
+def by_feature(
+    contract: Contract, asked: Prepare, learned: Mapping[str, Array] | None
+) -> tuple[dict[int, Array], dict[int, Array]]:
+    """Edges of bins, and 1 for each category that is kept, by place of the feature: of all, they lie in one array."""
+    edges, kept, edge, category = dict[int, Array](), dict[int, Array](), 0, 0
+    for place, feature in enumerate(contract.features):
+        if feature.id in asked.bins:
+            inner = asked.bins[feature.id] - 1
+            edges[place], edge = _given(learned, "edges")[edge : edge + inner], edge + inner
+        elif feature.type == "category" and asked.rare_below:
+            count = len(feature.categories or {})
+            kept[place], category = _given(learned, "kept")[category : category + count], category + count
+    return edges, kept
 
 
 def decode(contract: Contract, x: Floats) -> dict[str, Floats]:

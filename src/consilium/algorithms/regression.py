@@ -261,12 +261,12 @@ def scaling(contract: Contract, prepare: Prepare | None = None, learned: Mapping
 
 def _words(study: Study, state: Mapping[str, Array]) -> dict[str, str]:
     """What each column is called before people."""
-    found, asked, edges = {INTERCEPT: INTERCEPT}, study.prepare or encode.PLAIN, 0
+    found, asked = {INTERCEPT: INTERCEPT}, study.prepare or encode.PLAIN
+    edges, _ = encode.by_feature(study.contract, asked, state)
     for index, feature in enumerate(study.contract.features):
         unit = "" if feature.unit in (None, "1") else f" {feature.unit}"
         if feature.id in asked.bins:
-            inner = [float(edge) for edge in state["prepare/edges"][edges : edges + asked.bins[feature.id] - 1]]
-            edges += len(inner)
+            inner = [float(edge) for edge in edges[index]]
             ends = [f"from {low:.4g} to {high:.4g}" for low, high in pairwise(inner)] + [f"from {inner[-1]:.4g}"]
             for number, where in enumerate(ends, 2):
                 found[f"{feature.id}#{number}"] = f"{feature.id} {where}{unit}, against below {inner[0]:.4g}"

@@ -33,17 +33,9 @@ class Learned:
 
     @classmethod
     def of(cls, study: Study, arrays: Mapping[str, Array]) -> "Learned":
-        """Divide edges and kept categories by feature, as `encode` does."""
+        """What was learned for a study, edges and kept categories divided by feature."""
         asked = study.prepare or encode.PLAIN
-        edges, kept, edge, category = dict[int, Array](), dict[int, Array](), 0, 0
-        for place, feature in enumerate(study.contract.features):
-            if feature.id in asked.bins:
-                inner = asked.bins[feature.id] - 1
-                edges[place], edge = arrays["prepare/edges"][edge : edge + inner], edge + inner
-            elif feature.type == "category" and asked.rare_below:
-                count = len(feature.categories or {})
-                kept[place], category = arrays["prepare/kept"][category : category + count], category + count
-        return cls(asked, arrays, edges, kept)
+        return cls(asked, arrays, *encode.by_feature(study.contract, asked, arrays))
 
     def fill(self, places: Sequence[int]) -> Array:
         """What stands for a missing value, (1, k)."""
