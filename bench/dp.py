@@ -5,8 +5,8 @@
 A step draws patients, clips, adds noise and moves the model. It is measured twice: with batches that are drawn at once,
 and with each one's own Poisson sampling, which the guarantee needs (`+`). Our noise and samples come from a cipher's
 stream, Opacus's from torch's generator, which nobody should rely on. Each has one core, of numpy's products, too, and
-keeps freed memory. All take turns within one run; times are of the clock, and the least of the turns' medians counts:
-others at work on the machine only ever add to it. Gradients are compared first: where they differed, speed would say
+keeps freed memory. All take turns within one run; times are of the processor, and the least of the turns' medians
+counts: others at work on the machine only ever add to it. Gradients are compared first: where they differed, speed would say
 nothing.
 """
 
@@ -132,8 +132,8 @@ def apart(one: dict, other: dict) -> float:
 
 def one(made, own: bool) -> float:
     """Patients per second of one step."""
-    began = time.perf_counter()
-    return made.step(own) / (time.perf_counter() - began)
+    began = time.process_time()
+    return made.step(own) / (time.process_time() - began)
 
 
 def measured(peer: Peer, name: str) -> dict[str, object]:

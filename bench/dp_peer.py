@@ -44,17 +44,17 @@ class Peer:
         self.criterion(self.module(x).reshape(-1), y).backward()
 
     def steps(self, count: int) -> list[float]:
-        """Seconds of each step."""
+        """Seconds of the processor for each step."""
         found = []
         for _ in range(count):
-            began = time.perf_counter()
+            began = time.process_time()
             if self.own:
                 self.backward(*next(self.batches))
             else:
                 chosen = torch.from_numpy(self.rng.integers(0, models.PATIENTS, models.EXPECTED))
                 self.backward(self.x[chosen], self.y[chosen])
             self.optimizer.step()
-            found.append(time.perf_counter() - began)
+            found.append(time.process_time() - began)
         return found
 
     def gradient(self, path: str) -> None:

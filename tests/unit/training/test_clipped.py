@@ -70,10 +70,10 @@ ARCHITECTURES: dict[str, tuple[Any, tuple[int, ...]]] = {
     ),
     "cnn of series": (
         lambda: nn.Sequential(
-            nn.Conv1d(2, 4, 5, 2, padding=1), nn.GroupNorm(2, 4), nn.ReLU(), nn.AvgPool1d(2), nn.Flatten(),
+            nn.Conv1d(2, 4, 5, 2, 1, dilation=2), nn.GroupNorm(2, 4), nn.ReLU(), nn.AvgPool1d(2), nn.Flatten(),
             nn.Linear(20, 1),
         ),
-        (2, 23),
+        (2, 27),
     ),
     "groups of an mlp": (lambda: nn.Sequential(nn.Linear(5, 6), nn.GroupNorm(2, 6), nn.ReLU(), nn.Linear(6, 1)), (5,)),
     "a norm over rows": (
