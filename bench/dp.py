@@ -6,8 +6,8 @@ A step draws patients, clips, adds noise and moves the model. It is measured twi
 and with each one's own Poisson sampling, which the guarantee needs (`+`). Our noise and samples come from a cipher's
 stream, Opacus's from torch's generator, which nobody should rely on. Each has one core, of numpy's products, too, and
 keeps freed memory. All take turns within one run; times are of the processor, and the least of the turns' medians
-counts: others at work on the machine only ever add to it. Gradients are compared first: where they differed, speed would say
-nothing.
+counts: others at work on the machine only ever add to it. Gradients are compared first: where they differed, speed
+would say nothing.
 """
 
 import json
