@@ -14,7 +14,7 @@ from pydantic import (
 
 from consilium.core.ids import Digest, canonical, digest
 from consilium.core.parts import Identifier, Json, Part, Shown, Slug, Text
-from consilium.core.records import CHOSEN, COUNTED, Aggregate, Coded, Exclusion, Index, Window, seconds
+from consilium.core.records import CHOSEN, COUNTED, Aggregate, Coded, Exclusion, Index, Recorded, Window, seconds
 from consilium.core.timed import TIMED
 
 TWO_VALUED = ("binary", "boolean", "bool", "flag")
@@ -50,6 +50,11 @@ class Feature(Part):
         None,
         description="version 2: what is made of several records: first, last, min, max, mean; count and any (1 or 0) "
         "look at no value; a category takes the first or the last",
+    )
+    recorded: Recorded | None = Field(
+        None,
+        description="version 2: as what its records are recorded; none given: as observations, such as laboratory "
+        "values. Of a condition, a procedure or a drug the aggregate is any: each hospital counts them in its own way",
     )
     values: dict[Identifier, tuple[Coded, ...]] = Field(
         {}, description="version 2: of a category made of records: by which codes, as their values, each of "
@@ -91,6 +96,10 @@ class Feature(Part):
             first, last = (seconds(str(end)) for end in self.window)
             if first > last:
                 raise ValueError("`window` ends before it begins")
+        if self.recorded is not None and self.window is None:
+            raise ValueError("`recorded` belongs to `codes`, `window` and `aggregate`")
+        if self.recorded not in (None, "observation") and self.aggregate != "any":
+            raise ValueError(f"`aggregate` of what is recorded as {self.recorded} is any")
         if self.type == "category":
             self._coded()
         elif self.values:
@@ -157,7 +166,7 @@ class Label(Part):
         return self
 
 
-NEWER = ("resolution", "analyte", "codes", "window", "aggregate", "values")
+NEWER = ("resolution", "analyte", "codes", "window", "aggregate", "recorded", "values")
 """What features have since version 2 of the contract."""
 
 
@@ -287,8 +296,9 @@ class Contract(Part):
         if self.image is None:
             told.pop("image", None)
         for one in told.get("features", ()):
-            if not one.get("values"):
-                one.pop("values", None)
+            for name in ("values", "recorded"):
+                if not one.get(name):
+                    one.pop(name, None)
         if self.version == 1:
             told = {key: value for key, value in told.items() if key not in ("index", "exclude")}
             told["features"] = [

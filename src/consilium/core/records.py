@@ -11,6 +11,7 @@ Duration = Annotated[str, StringConstraints(pattern=r"^-?[0-9]{1,6}(min|h|d|wk)$
 """A whole number of minutes, hours, days or weeks, such as -6h."""
 Window = tuple[Duration | None, Duration | None]
 Aggregate = Literal["first", "last", "min", "max", "mean", "count", "any"]
+Recorded = Literal["observation", "condition", "procedure", "drug"]
 COUNTED = ("count", "any")
 """Aggregates that look at no value: how many records there are, and whether there is one (1 or 0)."""
 CHOSEN = ("first", "last")

@@ -3,6 +3,7 @@
 Sources: Open Data Contract Standard 3.1.0 (Bitol); Croissant 1.1 (MLCommons); SQL on FHIR v2; OMOP CDM 5.4.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from consilium.core.contract import Contract, Feature, Image, Label
@@ -10,7 +11,7 @@ from consilium.core.errors import StudyInvalid
 from consilium.core.study import Study
 from consilium.core.timed import TIMED
 from consilium.data.bounds import EXACT, OPERATORS, STRANGE
-from consilium.data.records import OIDS, SYSTEMS
+from consilium.data.records import OIDS, SYSTEMS, UNCODED
 
 Json = dict[str, Any]
 FORMATS = ("odcs", "croissant", "fhir", "omop", "signature")
@@ -20,6 +21,48 @@ CODED = (*COLUMNS, "value_system", "value_code")
 """The same, of a contract with categories made of records."""
 FINAL = ("final", "amended", "corrected")
 """Statuses of Observations that count."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Resources that say that something was there, without a value: which count, where their code and moment are."""
+
+    resource: str
+    where: str
+    concept: str
+    taken: tuple[str, ...]
+
+
+def _status(*those: str, of: str = "status") -> str:
+    return " or ".join(f"{of} = '{one}'" for one in those)
+
+
+_DRUG = "(medication.ofType(CodeableConcept) | medication.concept)"
+_WRONG = "verificationStatus.coding.where(code = 'entered-in-error' or code = 'refuted')"
+_DONE = ("performed.ofType(dateTime)", "performed.ofType(Period).start", "occurrence.ofType(dateTime)",
+         "occurrence.ofType(Period).start")  # fmt: skip
+_GIVEN = ("effective.ofType(dateTime)", "effective.ofType(Period).start")
+EVENTS = {
+    "condition": (Kind(
+        "Condition", f"{_WRONG}.exists().not()", "code",
+        ("onset.ofType(dateTime)", "onset.ofType(Period).start", "recordedDate"),
+    ),),
+    "procedure": (Kind("Procedure", _status("completed", "in-progress", "stopped"), "code", _DONE),),
+    "drug": (
+        Kind("MedicationRequest", f"({_status('active', 'completed', 'stopped', 'on-hold')}) and "
+             "intent != 'proposal' and intent != 'plan'", _DRUG, ("authoredOn",)),
+        Kind("MedicationAdministration", _status("completed", "in-progress", "stopped"), _DRUG,
+             (*_GIVEN, "occurence.ofType(dateTime)", "occurence.ofType(Period).start")),
+        Kind("MedicationStatement", _status("active", "completed", "stopped", "on-hold", "recorded"), _DRUG, _GIVEN),
+    ),
+}  # fmt: skip
+"""By `recorded` of a feature, R4 and R5."""
+OCCURRENCES = {
+    "condition": ("condition_occurrence", "condition", "condition_start"),
+    "procedure": ("procedure_occurrence", "procedure", "procedure"),
+    "drug": ("drug_exposure", "drug", "drug_exposure_start"),
+}
+"""The same, of OMOP: the table, and how its columns of concepts and of moments begin."""
 _CR = (
     "citeAs", "column", "extract", "equivalentProperty", "field", "fileObject", "fileProperty", "fileSet", "format",
     "includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex",
@@ -85,7 +128,7 @@ def _odcs(of: Feature | Label, image: Image | None) -> Json:
             name: value
             for name, value in (
                 ("typical", of.typical), ("resolution", of.resolution), ("analyte", of.analyte),
-                ("window", of.window), ("aggregate", of.aggregate),
+                ("window", of.window), ("aggregate", of.aggregate), ("recorded", of.recorded),
                 ("codes", [f"{one.system}|{one.code}" for one in of.codes]),
                 ("values", [
                     f"{name}={one.system}|{one.code}" for name, several in of.values.items() for one in several
@@ -137,13 +180,48 @@ def croissant(study: Study) -> Json:
     }  # fmt: skip
 
 
+def views(contract: Contract) -> Json | list[Json]:
+    """The ViewDefinition of the records that the contract's features are made of, or several of the same columns.
+
+    A code without a system, a value that is no number and a record without a moment are rows: who makes features of
+    them tells so.
+
+    Raises: StudyInvalid: it is made of none.
+    """
+    _codes(contract)
+    made = [view(contract)] if _codes(contract, "observation") else []
+    names = CODED if _values(contract) else COLUMNS
+    made += [one for kind, several in EVENTS.items() for one in _of_events(several, _codes(contract, kind), names)]
+    return made[0] if len(made) == 1 else made
+
+
+def _of_events(kinds: tuple[Kind, ...], codes: list[tuple[str, str]], names: tuple[str, ...]) -> list[Json]:
+    """Views of records that have no value: a row for each coding that is one of the contract's."""
+    made = []
+    for kind in kinds if codes else ():
+        same, drug = _codings(kind.concept, codes, unnamed=True), "medication" in kind.concept
+        paths = dict.fromkeys(names, "iif(false, '')")
+        paths |= {"patient": "subject.getReferenceKey(Patient)", "taken": _first(kind.taken)}
+        columns = [one for one in _columns(paths) if one["name"] not in ("system", "code")]
+        coded = [{"forEach": same, "column": _columns({"system": "system", "code": "code"})}]
+        if drug:  # of which only the resource that is referred to has the code
+            nowhere = f"where({kind.concept}.exists().not())"
+            told = _columns({"system": "iif(false, '')", "code": f"'{UNCODED}'"})
+            coded.append({"forEach": nowhere, "column": told})
+        made.append({
+            "resourceType": "ViewDefinition", "name": f"records_{kind.resource}", "status": "active",
+            "resource": kind.resource, "where": [{"path": kind.where}],
+            "select": [{"unionAll": coded}, {"column": columns}],
+        })  # fmt: skip
+    return made
+
+
 def view(contract: Contract) -> Json:
     """A ViewDefinition of the Observations that the contract's features are made of. Raises: StudyInvalid: of none.
 
-    Components of Observations are records, too. A code without a system, a value that is no number and a record without
-    a moment are rows: who makes features of them tells so.
+    Components of Observations are records, too.
     """
-    codes = _codes(contract)
+    codes = _codes(contract, "observation")
     known, any_ = _codings("code", codes), _codings("code", codes, unnamed=True)
     paths = {
         "system": f"{known}.first().system",
@@ -171,10 +249,13 @@ def _columns(paths: dict[str, str]) -> list[Json]:
     return [{"name": name, "path": path, "type": "string"} for name, path in paths.items()]
 
 
-_TAKEN = (
-    "iif(effective.ofType(dateTime).exists(), effective.ofType(dateTime), "
-    "iif(effective.ofType(instant).exists(), effective.ofType(instant), effective.ofType(Period).start))"
-)
+def _first(paths: tuple[str, ...]) -> str:
+    """The first of these that is there."""
+    first, *rest = paths
+    return f"iif({first}.exists(), {first}, {_first(tuple(rest))})" if rest else first
+
+
+_TAKEN = _first(("effective.ofType(dateTime)", "effective.ofType(instant)", "effective.ofType(Period).start"))
 _CONCEPT = "value.ofType(CodeableConcept)"
 _QUANTITY = "value.ofType(Quantity)"
 NO_NUMBER, NO_CODE = "no number", "no code"
@@ -215,26 +296,52 @@ def _coded(known: str) -> dict[str, str]:
 def omop(contract: Contract) -> str:
     """One SELECT of the measurements that the contract's features are made of, for DuckDB and PostgreSQL.
 
-    With categories among them, of the observations, too, and with coded values. A value of no concept is its text.
+    And of the observations, with coded values where categories are among them: a value of no concept is its text. Of
+    conditions, procedures and drugs the standard concept counts, and that of the source.
 
     Raises: StudyInvalid: it is made of none, or a code system is not known to have a vocabulary.
     """
+    _codes(contract)
+    parts = []
+    if wanted := _pairs(_codes(contract, "observation")):
+        parts += _measured(wanted, bool(_values(contract)))
+    for kind, place in OCCURRENCES.items():
+        if wanted := _pairs(_codes(contract, kind)):
+            parts.append(_occurrences(*place, wanted, CODED if _values(contract) else COLUMNS))
+    return "\nUNION ALL\n".join(parts)
+
+
+def _pairs(codes: list[tuple[str, str]]) -> str:
+    """SQL: vocabularies and codes. Raises: StudyInvalid: a code system is not known to have a vocabulary."""
     vocabularies = {uri: name for name, uri in SYSTEMS.items()}
     pairs = []
-    for system, code in _codes(contract):
+    for system, code in codes:
         if system not in vocabularies:
             raise StudyInvalid(f"{system} is not known as a vocabulary of OMOP", f"known are {', '.join(vocabularies)}")
         pairs.append(f"({_doubled(vocabularies[system])}, {_doubled(code)})")
-    wanted = ",\n  ".join(pairs)
+    return ",\n  ".join(pairs)
+
+
+def _occurrences(table: str, prefix: str, start: str, wanted: str, names: tuple[str, ...]) -> str:
+    told = "".join(f", CAST(NULL AS VARCHAR) AS {name}" for name in names[4:])
+    return (
+        "SELECT e.person_id AS patient, c.vocabulary_id AS system, c.concept_code AS code,\n"  # noqa: S608  quoted above
+        f"  COALESCE(e.{start}_datetime, CAST(e.{start}_date AS TIMESTAMP)) AS taken{told}\n"
+        f"FROM {table} e\n"
+        f"JOIN (SELECT * FROM concept WHERE (vocabulary_id, concept_code) IN (\n  {wanted})) c\n"
+        f"  ON c.concept_id = e.{prefix}_concept_id OR c.concept_id = e.{prefix}_source_concept_id"
+    )
+
+
+def _measured(wanted: str, coded: bool) -> list[str]:
     said = "e.value_source_value"
     signs = " ".join(f"WHEN {concept} THEN '{sign}'" for concept, sign in OPERATORS.items())
     exact = " ".join(f"WHEN {concept} THEN ''" for concept in EXACT)
     sign = f"CASE COALESCE(e.operator_concept_id, 0) {exact} {signs} ELSE '{STRANGE}' END || "
-    if not _values(contract):
-        return _events("measurement", wanted, sign, said)
-    measured = _events("measurement", wanted, sign, said, f"CASE WHEN e.value_as_number IS NULL THEN {said} END")
+    text = f"CASE WHEN e.value_as_number IS NULL THEN {said} END"
+    measured = _events("measurement", wanted, sign, said, text if coded else "")
     said = "e.value_as_string"
-    return f"{measured}\nUNION ALL\n{_events('observation', wanted, '', said, said)}"
+    return [measured, _events("observation", wanted, "", said, said if coded else "")]
 
 
 def _events(table: str, wanted: str, sign: str, said: str, text: str = "") -> str:
@@ -264,9 +371,11 @@ def _events(table: str, wanted: str, sign: str, said: str, text: str = "") -> st
     )
 
 
-def _codes(contract: Contract) -> list[tuple[str, str]]:
-    found = sorted({(one.system, one.code) for feature in contract.features for one in feature.codes})
-    if not found:
+def _codes(contract: Contract, kind: str = "") -> list[tuple[str, str]]:
+    """Codes of records of a kind; of all. Raises: StudyInvalid: there are none at all."""
+    of = [one for one in contract.features if kind in ("", one.recorded or "observation")]
+    found = sorted({(one.system, one.code) for feature in of for one in feature.codes})
+    if not found and not kind:
         raise StudyInvalid("no feature of this contract is made of records", "give features `codes` and a `window`")
     return found
 

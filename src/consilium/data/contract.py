@@ -45,6 +45,7 @@ class Column:
     bounds: Counter[str] = field(default_factory=Counter)  # of what is not a number: `<5` and the like
     unread: Counter[str] = field(default_factory=Counter)  # of what is not a number: records, by what they lack
     unused: tuple[str, ...] = ()  # codes of `local` that no record has
+    nowhere: bool = False  # whether no record of the table has a code of it, of whatever patient and moment
     looks: Looks = field(default_factory=Looks)
     mapped: dict[str, float] = field(default_factory=dict)  # codes of the label that have a meaning
     recorded: bool = False  # whether it was made of records

@@ -25,6 +25,10 @@ _UNREAD = {
         "some records have no moment, and may lie within the window",
         "complete the column of moments in the source's query, or leave out there what does not count",
     ),
+    "code": (
+        "some records of drugs only refer to their drug, and do not say its code",
+        "give them their code in a view or query of your own, such as by a join with Medication",
+    ),
     "system": (
         "some records have a code of the contract, and no code system",
         "if they are meant, write the code into `local` of the feature; else give its system in the source's query",
@@ -120,6 +124,13 @@ def _nothing(told: Column) -> dict[str, int]:
 
 def _absent(look: Look, nothing: dict[str, int]) -> Finding:
     words = f"this hospital has no value, but {_quoted(nothing)}" if nothing else "this hospital has no value"
+    if look.told.nowhere:
+        return look.finding(
+            "no-values", look.rows, hidden(look.rows), 0,
+            "no record of the table has a code of it, so that nobody knows whether 0 is true",
+            "let the view or the query give such records; write `absent` if they are nowhere, or `none_here: true` "
+            "beside `records` if they would be there, and nobody has one",
+        )  # fmt: skip
     if not isinstance(look.of, Feature):
         return look.finding("no-values", 0, 0, 0, words, "check the column and its codes")
     if look.of.missing == "forbidden":

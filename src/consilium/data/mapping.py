@@ -248,6 +248,11 @@ class RecordsMap(Part):
         None, description="values of the hospital's own: category of the contract; beside the contract's own codes"
     )
     missing: tuple[Code, ...] = Field((), description="values that mean nothing is known, beside those of the records")
+    none_here: bool = Field(
+        False,
+        description="a person has looked: the source would have such records, and there are none; what is counted is 0 "
+        "then, and missing otherwise",
+    )
 
 
 def _kind(given: object) -> str:
@@ -415,6 +420,8 @@ def _records_problems(name: str, feature: Feature, given: RecordsMap, mapping: M
     category = feature.type == "category"
     if part.value is None and feature.aggregate not in COUNTED and not (category and part.value_code):
         return [f"records.{given.records}.value: name the column with the value, which {name} needs"]
+    if given.none_here and feature.aggregate not in COUNTED:
+        return [f"features.{name}.none_here: the contract wants a value, and no count; remove it"]
     if category and given.unit is not None:
         return [f"features.{name}.unit: a category has none; remove it"]
     if not category and given.codes is not None:

@@ -42,8 +42,10 @@ OIDS = {
     )
 }  # fmt: skip
 """The same systems, as HL7 registered them."""
-MOMENT, SYSTEM, WORD, BOUND = "moment", "system", "word", "bound"
-"""What keeps a record from being read: no moment, no code system, a value that is no number, or only a bound of one."""
+MOMENT, SYSTEM, CODE, WORD, BOUND = "moment", "system", "code", "word", "bound"
+"""What keeps a record from being read: no moment, no system, no code, a value that is no number, or only a bound."""
+UNCODED = "(no code)"
+"""The code of a drug's record that only refers to its drug."""
 SAME = ("equivalent", "equal")
 """What a ConceptMap of R4 (`equivalence`) or R5 (`relationship`) says of codes that mean the same."""
 DIGITS = 9
@@ -175,6 +177,8 @@ def values(
         _add(feature, given, records, cells[row], after, value[at], unit[at], always, why)
     found = np.full(len(cells), math.nan)
     unknown = {row for row, when in index.values() if when is None and part.offset is None}
+    if feature.aggregate in COUNTED and not given.none_here and not _there(feature, given, records):
+        unknown, told.nowhere = set(range(len(cells))), True
     for row, cell in enumerate(cells):
         if cell.strange:
             told.unmapped[cell.strange] += 1
@@ -206,6 +210,13 @@ def _doubted(told: Any, doubts: list[Doubt]) -> None:
         told.placeholders[text] += 1
 
 
+def _there(feature: Feature, given: RecordsMap, records: Records) -> bool:
+    """Whether some record of the table means the feature: else nobody knows whether the source has such records."""
+    codes, local, part = {(one.system, one.code) for one in feature.codes}, frozenset(given.local), records.part
+    pairs = set(zip(column(records, part.code), column(records, part.system)))
+    return any(_means(code, system, part, codes, local, records.means) for code, system in pairs)
+
+
 def unused(given: RecordsMap, records: Records) -> tuple[str, ...]:
     """Codes of the hospital's own that no record of the table has. Raises: MappingInvalid: there is no such column."""
     there = {(code or "").strip() for code in column(records, records.part.code)} if given.local else set()
@@ -233,7 +244,7 @@ def within(
     """Records of the feature's codes within its window, and those that may be.
 
     The patient's row, seconds after the index, their place, and what keeps them from being read: MOMENT (then there are
-    no seconds), SYSTEM, or nothing. A patient without an index moment has no window, and no records in it.
+    no seconds), SYSTEM, CODE, or nothing. A patient without an index moment has no window, and no records in it.
 
     Raises: MappingInvalid: a column is not there.   DataUnusable: a moment cannot be read.
     """
@@ -248,14 +259,15 @@ def within(
         known = index.get((patient or "").strip())
         if known is None or (known[1] is None and part.offset is None):
             continue
-        meant = _means(coded[row], systems[row], part, codes, local, records.means)
+        uncoded = feature.recorded == "drug" and coded[row] == UNCODED
+        meant = uncoded or _means(coded[row], systems[row], part, codes, local, records.means)
         if meant is False:
             continue
         after = _after(records, when[row], known[1])
         if after is None:
             yield known[0], None, row, MOMENT
         elif (first is None or first <= after) and (last is None or after <= last):
-            yield known[0], after, row, "" if meant else SYSTEM
+            yield known[0], after, row, CODE if uncoded else "" if meant else SYSTEM
 
 
 def _means(code: str | None, system: str | None, part: RecordsPart, codes: set[Code], local: frozenset[str],

@@ -395,13 +395,19 @@ def _feature(feature: Feature) -> str:
     return f"{feature.id}: {meaning}, one of {words}{_records(feature)}"
 
 
+_RECORDED = {
+    None: "records", "observation": "records", "condition": "conditions", "procedure": "procedures", "drug": "drugs",
+}  # fmt: skip
+
+
 def _records(feature: Feature) -> str:
     """Of which records, where the contract says so."""
     if feature.window is None:
         return ""
     first, last = (end or "any time" for end in feature.window)
     codes = ", ".join(_line(f"{one.code} ({one.system})") for one in feature.codes)
-    return f"; {feature.aggregate} of records {codes}, from {first} to {last} around the index moment"
+    of = _RECORDED[feature.recorded]
+    return f"; {feature.aggregate} of {of} {codes}, from {first} to {last} around the index moment"
 
 
 def _left_out(contract: Contract) -> list[str]:

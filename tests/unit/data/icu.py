@@ -309,6 +309,11 @@ def omop_hospital(folder: Path, mine: list[Stay], out: frozenset[int]) -> Path:
         database.execute("CREATE TABLE measurement (person_id INT, measurement_concept_id INT, measurement_date DATE,"
                          " measurement_datetime TIMESTAMP, value_as_number DOUBLE, unit_concept_id INT,"
                          " operator_concept_id INT, value_as_concept_id INT, value_source_value TEXT)")  # fmt: skip
+        database.execute(
+            "CREATE TABLE observation (person_id BIGINT, observation_concept_id INT, observation_date DATE,"
+            " observation_datetime TIMESTAMP, value_as_number DOUBLE, value_as_concept_id INT, value_as_string TEXT,"
+            " unit_concept_id INT)"
+        )
         many = (
             ("concept", concepts),
             ("person", list(people.items())),

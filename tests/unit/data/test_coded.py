@@ -249,7 +249,7 @@ def as_fhir(folder: Path, every: dict[int, list[Value]], contract: Contract) -> 
                 f"{when.isoformat()}Z", "subject": {"reference": f"Patient/{patient}"},
                 "code": {"coding": [{"system": LOINC, "code": "72166-2"}]}, **told,
             }) + "\n")  # fmt: skip
-    (folder / "view.json").write_text(json.dumps(compiled.view(contract)))
+    (folder / "view.json").write_text(json.dumps(compiled.views(contract)))
     return hospital(folder, {"type": "fhir", "path": "export", "views": {"records": "view.json"}})
 
 

@@ -76,6 +76,12 @@ def coded(system: str, code: str) -> Contract:
     return Contract.model_validate({**CONTRACT, "features": [changed], "exclude": []})
 
 
+OBSERVATIONS = (
+    "CREATE TABLE observation (person_id INT, observation_concept_id INT, observation_date DATE, observation_datetime"
+    " TIMESTAMP, value_as_number DOUBLE, value_as_concept_id INT, value_as_string TEXT, unit_concept_id INT)"
+)
+
+
 def test_a_code_with_quotes_is_a_code_and_no_path_or_statement() -> None:
     odd = "a' or true or 'b\\"
     compile_view(definition.check(compiled.view(coded(LOINC, odd))))
@@ -84,6 +90,7 @@ def test_a_code_with_quotes_is_a_code_and_no_path_or_statement() -> None:
         database.execute("CREATE TABLE measurement (person_id INT, measurement_concept_id INT, measurement_date DATE,"
                          " measurement_datetime TIMESTAMP, value_as_number DOUBLE, unit_concept_id INT,"
                          " operator_concept_id INT, value_as_concept_id INT, value_source_value TEXT)")  # fmt: skip
+        database.execute(OBSERVATIONS)
         database.execute("INSERT INTO concept VALUES (1, 'LOINC', ?), (2, 'LOINC', 'x')", [odd])
         database.execute("INSERT INTO measurement VALUES (7, 1, '2030-01-01', NULL, 1.5, NULL, NULL, NULL, '1,5'),"
                          " (8, 2, '2030-01-01', NULL, 1.5, NULL, NULL, NULL, NULL)")  # fmt: skip
@@ -162,7 +169,7 @@ def test_what_has_no_records_or_an_unknown_vocabulary_is_refused() -> None:
     with pytest.raises(StudyInvalid, match="urn:ours"):
         compiled.omop(coded("urn:ours", "1"))
     plain = {**CONTRACT, "features": CONTRACT["features"][:1]}
-    for make in (compiled.view, compiled.omop):
+    for make in (compiled.views, compiled.omop):
         with pytest.raises(StudyInvalid, match="made of records"):
             make(Contract.model_validate(plain))
 

@@ -95,6 +95,7 @@ def test_version_1_is_written_as_ever_and_keeps_its_hash() -> None:
     ({"features": [{**FEATURE, "codes": []}]}, "go together"),
     ({"features": [{**FEATURE, "window": ["6h", "-6h"]}]}, "ends before it begins"),
     ({"features": [{**FEATURE, "aggregate": "count"}]}, "'1'"),
+    ({"features": [{**FEATURE, "recorded": "condition"}]}, "recorded as condition is any"),
     ({"exclude": [{"feature": "y", "below": 3}]}, "no feature"), ({"exclude": [{"feature": "crea"}]}, "needs"),
     ({"exclude": [{"feature": "crea", "among": ["a"]}]}, "categories"),
 ])  # fmt: skip
@@ -468,9 +469,31 @@ def test_a_code_that_changed_overnight_is_told() -> None:
     """Of a count nothing else tells that no record has the code any more: it is 0 for everybody."""
     wanted = made({"aggregate": "any", **COUNTED})
     rows = stays(*((f"p{n}", "2030-05-01T12:00:00", "1") for n in range(20)))
-    for code, constant in (("2160-0", False), ("9999-9", True)):
-        told = apply(wanted, rows, labs((1, code, "1", "mg/dL"), patient="p3")).features["crea"]
-        assert (told.usable, told.looks.same) == (20, constant)
+    for code, usable in (("2160-0", 20), ("9999-9", 0)):
+        mapped = apply(wanted, rows, labs((1, code, "1", "mg/dL"), patient="p3"))
+        told = mapped.features["crea"]
+        assert (told.usable, told.missing, told.nowhere) == (usable, 20 - usable, not usable)
+        found = [one for one in quality.check(_study(wanted), mapped).findings if one.where == "crea"]
+        assert [one.kind for one in found].count("no-values") == (not usable)
+    assert "no record of the table has a code of it" in found[-1].words and "none_here" in found[-1].remedy
+    looked = {"crea": {"records": "labs", "none_here": True}}
+    told = apply(wanted, rows, labs((1, "9999-9", "1", "mg/dL"), patient="p3"), features=looked).features["crea"]
+    assert (told.usable, told.looks.same) == (20, True), "a person has looked"
+
+
+def test_a_drug_that_is_only_referred_to_may_be_the_one_and_is_no_0() -> None:
+    """A laboratory value in the same table is not."""
+    codes = [{"system": LOINC, "code": "2160-0"}]
+    for recorded, usable in (("drug", 1), ("condition", 2), (None, 2)):
+        wanted = made({"aggregate": "any", "recorded": recorded, "codes": codes, **COUNTED})
+        rows = [
+            labs((1, records.UNCODED, "", ""), patient="q"),
+            labs((1, "2160-0", "", ""), (2, records.UNCODED, "", "")),
+        ]
+        both = Rows({name: rows[0].columns[name] + rows[1].columns[name] for name in rows[0].columns})
+        mapped = apply(wanted, stays(*ONE, ("q", INDEX.isoformat(), "0")), both)
+        assert mapped.features["crea"].usable == usable
+        assert dict(mapped.features["crea"].unread) == ({"code": 1} if recorded == "drug" else {})
 
 
 def test_a_concept_map_that_nests_without_end_is_told(tmp_path: Path) -> None:

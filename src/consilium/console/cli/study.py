@@ -108,7 +108,7 @@ def contract(file: Path, form: str, out: Path | None) -> None:
     text = {
         "odcs": lambda: yaml.safe_dump(compiled.odcs(study), sort_keys=False, allow_unicode=True),
         "croissant": lambda: json.dumps(compiled.croissant(study), indent=2, ensure_ascii=False) + "\n",
-        "fhir": lambda: json.dumps(compiled.view(study.contract), indent=2, ensure_ascii=False) + "\n",
+        "fhir": lambda: json.dumps(compiled.views(study.contract), indent=2, ensure_ascii=False) + "\n",
         "omop": lambda: compiled.omop(study.contract) + "\n",
         "signature": lambda: json.dumps(signature(study.contract), indent=2, ensure_ascii=False) + "\n",
     }[form]()

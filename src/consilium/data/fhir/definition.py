@@ -76,10 +76,11 @@ class Definition(BaseModel):
     where: list[WherePart] = Field(default_factory=list)
 
 
-def load(path: Path) -> Definition:
-    """Read a definition from a JSON file. Raises: ViewInvalid: names the place and the remedy."""
+def load(path: Path) -> list[Definition]:
+    """Read a definition from a JSON file, or a list of some. Raises: ViewInvalid: names the place and the remedy."""
     try:
-        return check(json.loads(path.read_bytes()))
+        found = json.loads(path.read_bytes())
+        return [check(one) for one in (found if isinstance(found, list) and found else [found])]
     except OSError as error:
         raise ViewInvalid(f"{path} cannot be read", "give the path of a ViewDefinition in JSON") from error
     except (ValueError, RecursionError) as error:

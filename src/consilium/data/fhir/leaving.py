@@ -6,7 +6,7 @@ or by the column of a view that holds the patient's key, where that is another o
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,14 @@ class Leaving:
     Raises: MappingInvalid: no view has the column, so that nobody could tell what is whose.
     """
 
-    def __init__(
-        self, column: str, out: frozenset[str], definitions: Mapping[str, Definition], views: Mapping[str, View]
-    ) -> None:
+    def __init__(self, column: str, out: frozenset[str], views: list[tuple[Definition, View]]) -> None:
         self.asked, self.found = [column, *sorted(out)], set[str]()
         self._out, self._by_id = out, False
         self._of_patient: defaultdict[str, set[str]] = defaultdict(set)
         self._views: dict[str, list[tuple[View, int]]] = {}
-        for name, view in views.items():
+        for definition, view in views:
             places = [at for at, one in enumerate(view.columns) if one.name == column]
-            if places and all(_of_id(view.resource, path) for path in _paths(definitions[name].select, column)):
+            if places and all(_of_id(view.resource, path) for path in _paths(definition.select, column)):
                 self._by_id = True
             elif places:
                 self._views.setdefault(view.resource, []).append((view, places[0]))

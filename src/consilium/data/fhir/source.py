@@ -43,8 +43,14 @@ class FhirSource:
                 "source.query: several views are not one table",
                 "write one SELECT over them that gives one row per patient",
             )
-        self._definitions = {name: definition.load(folder / file) for name, file in source.views.items()}
-        self._views = {name: compile_view(one, marked=True) for name, one in self._definitions.items()}
+        files = {name: definition.load(folder / file) for name, file in source.views.items()}
+        self._definitions = [one for several in files.values() for one in several]
+        self._views = [(name, compile_view(one, marked=True)) for name, several in files.items() for one in several]
+        first_of = {name: set(view.columns) for name, view in reversed(self._views)}
+        if strange := [name for name, view in self._views if set(view.columns) != first_of[name]]:
+            raise MappingInvalid(
+                f"source.views: those of {strange[0]} differ in their columns", "give each its own name"
+            )
         self._extracts: Path | None = None
         self._leaving: Leaving | None = None
         self._path = (folder / source.path).resolve() if source.path is not None else None
@@ -59,7 +65,8 @@ class FhirSource:
         """Where what is fetched may be kept, and who opted out."""
         self._extracts = asked.extracts
         column, out = asked.without
-        self._leaving = Leaving(column, out, self._definitions, self._views) if out else None
+        views = [view for _, view in self._views]
+        self._leaving = Leaving(column, out, list(zip(self._definitions, views))) if out else None
 
     def count(self) -> int:
         """Number of rows."""
@@ -98,10 +105,11 @@ class FhirSource:
         What is wrong in a version that does not count is no finding.
         """
         seen = versions.Seen()
-        kinds = {view.resource for view in self._views.values()}
+        kinds = {view.resource for _, view in self._views}
         try:
             noted = set[str]()
-            for name, view in self._views.items():
+            _create(tables, self._views)
+            for name, view in self._views:
                 _fill(tables, name, view, files, None if view.resource in noted else seen, {}, self._leaving)
                 noted.add(view.resource)
             older = versions.older(files, kinds) if seen.twice else {}
@@ -109,7 +117,9 @@ class FhirSource:
             older = versions.older(files, kinds)
             if not older:
                 raise
-        for name, view in self._views.items() if older else ():
+        if older:
+            _create(tables, self._views)
+        for name, view in self._views if older else ():
             _fill(tables, name, view, files, None, older, self._leaving)
 
     def _asked(self, tables: Any) -> Answer:
@@ -124,28 +134,38 @@ class FhirSource:
         return Clock(self._limit_s, "source.time_limit_s").within(ask, tables.interrupt)
 
 
-def _endpoint(source: TableSource, views: dict[str, View], folder: Path) -> Any:
+def _endpoint(source: TableSource, views: list[tuple[str, View]], folder: Path) -> Any:
     if source.url is None or source.fhir is None:
         return None
     from consilium.data.fhir.endpoint import Endpoint
 
-    return Endpoint(source.url, source.fhir, sorted({view.resource for view in views.values()}), folder)
+    return Endpoint(source.url, source.fhir, sorted({view.resource for _, view in views}), folder)
 
 
 def _fill(
     tables: Any, name: str, view: View, files: list[Path], seen: versions.Seen | None, older: versions.Older,
     leaving: Leaving | None,
 ) -> None:  # fmt: skip
-    """The rows of a view as a table of its name, batch by batch."""
+    """The rows of a view into the table of its name, batch by batch."""
+    import pyarrow as pa
+
+    from consilium.data.fhir import arrow
+
+    for batch in (batch for path in files for batch in arrow.batches(view, path, 4096, seen, older, leaving)):
+        tables.register("batch", pa.Table.from_batches([batch]))
+        tables.execute(f'INSERT INTO "{name}" BY NAME SELECT * FROM batch')  # noqa: S608
+        tables.unregister("batch")
+
+
+def _create(tables: Any, views: list[tuple[str, View]]) -> None:
+    """A table without rows for each name."""
     try:
         import pyarrow as pa
     except ImportError as error:
         raise MappingInvalid("source: FHIR needs pyarrow", EXTRA.format("fhir")) from error
     from consilium.data.fhir import arrow
 
-    tables.register("batch", pa.Table.from_batches([], arrow.schema(view)))
-    tables.execute(f'CREATE OR REPLACE TABLE "{name}" AS SELECT * FROM batch')  # noqa: S608  a name of letters, digits and _
-    for batch in (batch for path in files for batch in arrow.batches(view, path, 4096, seen, older, leaving)):
-        tables.register("batch", pa.Table.from_batches([batch]))
-        tables.execute(f'INSERT INTO "{name}" SELECT * FROM batch')  # noqa: S608
-    tables.unregister("batch")
+    for name, view in views:
+        tables.register("batch", pa.Table.from_batches([], arrow.schema(view)))
+        tables.execute(f'CREATE OR REPLACE TABLE "{name}" AS SELECT * FROM batch')  # noqa: S608  a name of letters, digits and _
+        tables.unregister("batch")
