@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping as Known
 from dataclasses import dataclass, replace
-from datetime import date, datetime, time, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from consilium.core.contract import Contract
 from consilium.core.errors import DataUnusable
 from consilium.data.base import Floats, Rows
 from consilium.data.counts import hidden
-from consilium.data.records import between, moment
+from consilium.data.moments import between, end_of, moment, same_day
 
 Chosen = npt.NDArray[np.bool_]
 WHOLE = re.compile(r"\+?0*([0-9]+)(?:\.0*)?")
@@ -108,19 +108,19 @@ def at(rows: Rows, numbers: list[int]) -> Rows:
     return Rows(kept, rows.others, None if rows.image is None else rows.image[numbers], rows.left_out)
 
 
-def entries(patients: list[str], moments: list[str | None], entry: str) -> tuple[list[int], list[datetime | None]]:
+def entries(patients: list[str], moments: list[str | None], entry: str) -> tuple[list[int], list[date | None]]:
     """Which row of each patient counts, in the order of their keys, and its index moment.
 
     Raises: DataUnusable: a moment cannot be read, or a patient has two rows at one moment.
     """
-    found: dict[str, tuple[int, datetime | None]] = {}
+    found: dict[str, tuple[int, date | None]] = {}
     for row, (patient, text) in enumerate(zip(patients, moments, strict=True)):
         when = _moment(text)
         if patient not in found:
             found[patient] = (row, when)
             continue
         before = found[patient][1]
-        after = None if when is None or before is None else _between(when, before)
+        after = None if when is None or before is None or same_day(when, before) else _between(when, before)
         if not after:
             raise DataUnusable(
                 "some patients have several rows without a moment each of its own", "correct the index column"
@@ -131,7 +131,7 @@ def entries(patients: list[str], moments: list[str | None], entry: str) -> tuple
     return [row for row, _ in chosen], [when for _, when in chosen]
 
 
-def _moment(text: str | None) -> datetime | None:
+def _moment(text: str | None) -> date | None:
     if text is None or not text.strip():
         return None
     try:
@@ -146,7 +146,7 @@ def _no_moment() -> DataUnusable:
     )
 
 
-def _between(later: datetime, earlier: datetime) -> float:
+def _between(later: date, earlier: date) -> float:
     try:
         return between(later, earlier)
     except TypeError:
@@ -157,15 +157,15 @@ def _between(later: datetime, earlier: datetime) -> float:
         raise _no_moment() from None
 
 
-def immature(contract: Contract, moments: list[datetime | None], as_of: date | None) -> Chosen:
+def immature(contract: Contract, moments: list[date | None], as_of: date | None) -> Chosen:
     """Whose label is not known for sure yet, on the day of the extract."""
     days = contract.label.maturity_days
     if days is None or as_of is None:
         return np.zeros(len(moments), dtype=bool)
-    end = datetime.combine(as_of, time.max)
+    least_s = timedelta(days=days).total_seconds()
 
-    def young(when: datetime | None) -> bool:
-        return when is None or _between(end.replace(tzinfo=when.tzinfo), when) < timedelta(days=days).total_seconds()
+    def young(when: date | None) -> bool:
+        return when is None or _between(end_of(as_of, when), when) < least_s
 
     return np.array([young(when) for when in moments], dtype=bool)
 

@@ -9,7 +9,7 @@ of whom the record that counts may be one without a moment or a code system.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ import numpy as np
 from consilium.core.contract import Feature
 from consilium.data.base import Floats
 from consilium.data.mapping import RecordsMap, normal
-from consilium.data.records import Code, Means, Records, column, may_be, unused, uri, within
+from consilium.data.moments import unordered
+from consilium.data.records import DAY, Code, Means, Records, column, may_be, unused, uri, within
 
 SEVERAL = "(several at one moment)"
 """What a patient is counted under of whom two values of one moment mean different categories."""
@@ -27,16 +28,19 @@ SEVERAL = "(several at one moment)"
 class Cell:
     """What the records of one patient came to: the category at each moment, and values that mean none.
 
+    exact, days: moments that have a time of day, and those that have none.
     doubts: moments of records that may count and cannot be read, where they are known, and why.
     """
 
     found: dict[float, set[str]] = field(default_factory=dict)
+    exact: list[float] = field(default_factory=list)
+    days: list[float] = field(default_factory=list)
     strange: set[str] = field(default_factory=set)
     doubts: list[tuple[float | None, str]] = field(default_factory=list)
 
 
 def values(
-    feature: Feature, given: RecordsMap, records: Records, index: Mapping[str, tuple[int, datetime | None]],
+    feature: Feature, given: RecordsMap, records: Records, index: Mapping[str, tuple[int, date | None]],
     always: frozenset[str], told: Any,
 ) -> Floats:  # fmt: skip
     """The feature, the place of its category per patient; NaN where there is none.
@@ -49,19 +53,20 @@ def values(
     gone, own = always.union(part.missing, given.missing), given.codes or {}
     meaning = _Meaning(feature, records.means, part.value_system is None)
     told.unused = unused(given, records)
-    for row, after, at, why in within(feature, given, records, index):
-        text = texts[at]
+    for one in within(feature, given, records, index):
+        cell, after, at, text = cells[one.row], one.after, one.at, texts[one.at]
         code = None if text is None else normal(text)
         if text is None or code is None or (code in gone and code not in own):
             continue
-        if after is None or why:
-            cells[row].doubts.append((after, why))
+        if after is None or one.why:
+            cell.doubts.append((after, one.why))
             continue
+        (cell.days if one.day else cell.exact).append(after)
         meant = own.get(code) or meaning.of(text.strip(), (systems[at] or "").strip())
         if meant is None:
-            cells[row].strange.add(code)
+            cell.strange.add(code)
         else:
-            cells[row].found.setdefault(after, set()).add(meant)
+            cell.found.setdefault(after, set()).add(meant)
     return _chosen(feature, cells, told)
 
 
@@ -72,6 +77,7 @@ def _chosen(feature: Feature, cells: list[Cell], told: Any) -> Floats:
         edge = (min if feature.aggregate == "first" else max)(cell.found) if cell.found else None
         chosen = cell.found[edge] if edge is not None else set()
         doubts = [why for after, why in cell.doubts if may_be(str(feature.aggregate), after, edge)]
+        doubts += [DAY] if edge is not None and unordered(edge, cell.exact, cell.days) else []
         if cell.strange:
             told.unmapped[min(cell.strange)] += 1
         elif doubts:

@@ -326,7 +326,7 @@ def _occurrences(table: str, prefix: str, start: str, wanted: str, names: tuple[
     told = "".join(f", CAST(NULL AS VARCHAR) AS {name}" for name in names[4:])
     return (
         "SELECT e.person_id AS patient, c.vocabulary_id AS system, c.concept_code AS code,\n"  # noqa: S608  quoted above
-        f"  COALESCE(e.{start}_datetime, CAST(e.{start}_date AS TIMESTAMP)) AS taken{told}\n"
+        f"  COALESCE(CAST(e.{start}_datetime AS VARCHAR), CAST(e.{start}_date AS VARCHAR)) AS taken{told}\n"
         f"FROM {table} e\n"
         f"JOIN (SELECT * FROM concept WHERE (vocabulary_id, concept_code) IN (\n  {wanted})) c\n"
         f"  ON c.concept_id = e.{prefix}_concept_id OR c.concept_id = e.{prefix}_source_concept_id"
@@ -359,7 +359,7 @@ def _events(table: str, wanted: str, sign: str, said: str, text: str = "") -> st
     )
     return (
         "SELECT e.person_id AS patient, c.vocabulary_id AS system, c.concept_code AS code,\n"
-        f"  COALESCE(e.{table}_datetime, CAST(e.{table}_date AS TIMESTAMP)) AS taken,\n"
+        f"  COALESCE(CAST(e.{table}_datetime AS VARCHAR), CAST(e.{table}_date AS VARCHAR)) AS taken,\n"
         f"  CASE WHEN e.value_as_number IS NOT NULL THEN {sign}CAST(e.value_as_number AS VARCHAR)\n"
         f"    WHEN e.value_as_concept_id > 0 OR TRIM({said}) <> '' THEN '{NO_NUMBER}' END AS value,\n"
         f"  u.concept_code AS unit{meant if text else ''}\n"

@@ -25,6 +25,11 @@ _UNREAD = {
         "some records have no moment, and may lie within the window",
         "complete the column of moments in the source's query, or leave out there what does not count",
     ),
+    "day": (
+        "some records have a date without a time of day, and may lie within the window, or be its first or last",
+        "give their time of day, and that of the index moment; or ask the study's owner for a window that ends in "
+        "days, such as `1d` in place of `24h`",
+    ),
     "code": (
         "some records of drugs only refer to their drug, and do not say its code",
         "give them their code in a view or query of your own, such as by a join with Medication",

@@ -10,9 +10,8 @@ import json
 import math
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import date
 from decimal import Decimal
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,11 @@ import numpy as np
 
 from consilium.core.contract import Feature
 from consilium.core.errors import DataUnusable, MappingInvalid
-from consilium.core.records import CHOSEN, COUNTED, SECONDS, seconds
+from consilium.core.records import CHOSEN, COUNTED, SECONDS, Window, seconds
 from consilium.data.base import Floats, Rows
 from consilium.data.bounds import bound, decides
 from consilium.data.mapping import RecordsMap, RecordsPart, normal, number
+from consilium.data.moments import between, finite, inside, lasts, moment, unordered
 from consilium.data.traps import LEAST, Looks, placeholder
 from consilium.data.units import conversion
 
@@ -42,8 +42,8 @@ OIDS = {
     )
 }  # fmt: skip
 """The same systems, as HL7 registered them."""
-MOMENT, SYSTEM, CODE, WORD, BOUND = "moment", "system", "code", "word", "bound"
-"""What keeps a record from being read: no moment, no system, no code, a value that is no number, or only a bound."""
+MOMENT, DAY, SYSTEM, CODE, WORD, BOUND = "moment", "day", "system", "code", "word", "bound"
+"""What keeps a record from being read: that it has no such thing; a value that is no number, or only a bound of one."""
 UNCODED = "(no code)"
 """The code of a drug's record that only refers to its drug."""
 SAME = ("equivalent", "equal")
@@ -79,11 +79,28 @@ class Doubt:
     limit: float = 0.0
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A record of a feature's codes within its window, or one that may be.
+
+    row: of the patient.   after: seconds after the index; None: not known.   at: its place.   why: what keeps it from
+    being read: MOMENT or DAY (then there are no seconds), SYSTEM, CODE, or nothing.   day: that it has no time of day.
+    """
+
+    row: int
+    after: float | None
+    at: int
+    why: str = ""
+    day: bool = False
+
+
 @dataclass
 class Cell:
     """What the records of one patient came to, of one feature."""
 
     found: list[tuple[float, float]] = field(default_factory=list)
+    exact: list[float] = field(default_factory=list)  # their moments that have a time of day
+    days: list[float] = field(default_factory=list)  # and those that have none
     doubts: list[Doubt] = field(default_factory=list)
     outside: int = 0
     strange: str = ""
@@ -107,32 +124,6 @@ def uri(system: str) -> str:
     """
     known = SYSTEMS.get(system, system)
     return OIDS.get(known.removeprefix("urn:oid:"), known)
-
-
-@lru_cache(maxsize=4096)
-def moment(text: str) -> datetime:
-    """A moment in ISO 8601; one without time zone is of no zone. Raises: ValueError."""
-    return datetime.fromisoformat(text.strip())
-
-
-def between(later: datetime, earlier: datetime) -> float:
-    """Seconds from one to the other.
-
-    Raises: TypeError: one has a time zone and the other none.   ValueError: one is none of this calendar's in UTC.
-    """
-    try:
-        if later.tzinfo is not None and earlier.tzinfo is not None:
-            later, earlier = later.astimezone(UTC), earlier.astimezone(UTC)
-        return (later - earlier).total_seconds()
-    except OverflowError as error:
-        raise ValueError from error
-
-
-def finite(value: float) -> float:
-    """The value. Raises: ValueError: it is infinite, or no number."""
-    if not math.isfinite(value):
-        raise ValueError
-    return value
 
 
 def concepts(path: Path, where: str) -> Means:
@@ -162,7 +153,7 @@ def concepts(path: Path, where: str) -> Means:
 
 
 def values(
-    feature: Feature, given: RecordsMap, records: Records, index: Mapping[str, tuple[int, datetime | None]],
+    feature: Feature, given: RecordsMap, records: Records, index: Mapping[str, tuple[int, date | None]],
     always: frozenset[str], told: Any,
 ) -> Floats:  # fmt: skip
     """The feature, one number per patient; NaN where there is none.
@@ -173,8 +164,8 @@ def values(
     cells = [Cell() for _ in index]
     part = records.part
     value, unit = column(records, part.value), column(records, part.unit)
-    for row, after, at, why in within(feature, given, records, index):
-        _add(feature, given, records, cells[row], after, value[at], unit[at], always, why)
+    for one in within(feature, given, records, index):
+        _add(feature, given, records, cells[one.row], one, value[one.at], unit[one.at], always)
     found = np.full(len(cells), math.nan)
     unknown = {row for row, when in index.values() if when is None and part.offset is None}
     if feature.aggregate in COUNTED and not given.none_here and not _there(feature, given, records):
@@ -239,12 +230,11 @@ def of_others(records: Records, patients: Container[str]) -> None:
 
 
 def within(
-    feature: Feature, given: RecordsMap, records: Records, index: Mapping[str, tuple[int, datetime | None]]
-) -> Iterator[tuple[int, float | None, int, str]]:
+    feature: Feature, given: RecordsMap, records: Records, index: Mapping[str, tuple[int, date | None]]
+) -> Iterator[Seen]:
     """Records of the feature's codes within its window, and those that may be.
 
-    The patient's row, seconds after the index, their place, and what keeps them from being read: MOMENT (then there are
-    no seconds), SYSTEM, CODE, or nothing. A patient without an index moment has no window, and no records in it.
+    A patient without an index moment has no window, and no records in it.
 
     Raises: MappingInvalid: a column is not there.   DataUnusable: a moment cannot be read.
     """
@@ -254,7 +244,6 @@ def within(
     patients, coded, systems = (column(records, name) for name in (part.patient, part.code, part.system))
     when = column(records, part.time or part.offset)
     assert feature.window is not None
-    first, last = (None if end is None else seconds(end) for end in feature.window)
     for row, patient in enumerate(patients):
         known = index.get((patient or "").strip())
         if known is None or (known[1] is None and part.offset is None):
@@ -263,11 +252,11 @@ def within(
         meant = uncoded or _means(coded[row], systems[row], part, codes, local, records.means)
         if meant is False:
             continue
-        after = _after(records, when[row], known[1])
-        if after is None:
-            yield known[0], None, row, MOMENT
-        elif (first is None or first <= after) and (last is None or after <= last):
-            yield known[0], after, row, CODE if uncoded else "" if meant else SYSTEM
+        after, day, within_it = _after(records, when[row], known[1], feature.window)
+        if after is None or within_it is None:
+            yield Seen(known[0], None, row, MOMENT if after is None else DAY)
+        elif within_it:
+            yield Seen(known[0], after, row, CODE if uncoded else "" if meant else SYSTEM, day)
 
 
 def _means(code: str | None, system: str | None, part: RecordsPart, codes: set[Code], local: frozenset[str],
@@ -287,15 +276,25 @@ def _means(code: str | None, system: str | None, part: RecordsPart, codes: set[C
     return True if part.system is None else None
 
 
-def _after(records: Records, text: str | None, index: datetime | None) -> float | None:
-    """Seconds after the index; None where they are not known. Raises: DataUnusable."""
+def _after(
+    records: Records, text: str | None, index: date | None, window: Window
+) -> tuple[float | None, bool, bool | None]:
+    """Seconds after the index, whether of a day as a whole, and whether within the window; None where it is not known.
+
+    Raises: DataUnusable.
+    """
     part = records.part
     if text is None or not text.strip():
-        return None
+        return None, False, None
     try:
         if part.offset is not None:
-            return finite(number(text) * SECONDS[part.offset_unit])
-        return None if index is None else between(moment(text), index)
+            after = finite(number(text) * SECONDS[part.offset_unit])
+            first, last = (None if end is None else seconds(end) for end in window)
+            return after, False, (first is None or first <= after) and (last is None or after <= last)
+        if index is None:
+            return None, False, None
+        when = moment(text)
+        return between(when, index), lasts(when) > 0, inside(window, when, index)
     except TypeError:
         raise DataUnusable(
             f"{records.where}.time: some moments have a time zone, and the index moments have none, or the reverse",
@@ -309,14 +308,14 @@ def _after(records: Records, text: str | None, index: datetime | None) -> float 
         ) from None
 
 
-def _add(feature: Feature, given: RecordsMap, records: Records, cell: Cell, after: float | None, text: str | None,
-         unit: str | None, always: frozenset[str], why: str) -> None:  # fmt: skip
-    part = records.part
+def _add(feature: Feature, given: RecordsMap, records: Records, cell: Cell, seen: Seen, text: str | None,
+         unit: str | None, always: frozenset[str]) -> None:  # fmt: skip
+    part, after = records.part, seen.after
     counted = feature.aggregate in COUNTED
     if not counted and (text is None or normal(text) in always.union(part.missing, given.missing)):
         return
-    if after is None or why:
-        cell.doubts.append(Doubt(after, why))
+    if after is None or seen.why:
+        cell.doubts.append(Doubt(after, seen.why))
         return
     if counted or text is None:
         cell.found.append((after, 1.0))
@@ -348,6 +347,7 @@ def _add(feature: Feature, given: RecordsMap, records: Records, cell: Cell, afte
         cell.outside += 1
         return
     cell.found.append((after, value))
+    (cell.days if seen.day else cell.exact).append(after)
 
 
 def may_be(take: str, after: float | None, edge: float | None) -> bool:
@@ -362,6 +362,8 @@ def _deciding(feature: Feature, cell: Cell) -> list[Doubt]:
     take, best = str(feature.aggregate), _aggregated(feature, cell) if cell.found else None
     if take in CHOSEN:
         edge = (min if take == "first" else max)(cell.found)[0] if cell.found else None
+        if edge is not None and unordered(edge, cell.exact, cell.days):
+            return [*cell.doubts, Doubt(edge, DAY)]
         return [one for one in cell.doubts if may_be(take, one.after, edge)]
     if take in ("min", "max"):
         return [one for one in cell.doubts if one.why != BOUND or decides(take, one.side, one.limit, best)]

@@ -299,7 +299,7 @@ def test_one_entry_of_each_patient_counts_whose_label_is_old_enough_and_who_is_n
 
 
 def hospital(folder: Path, out: str | None) -> Path:
-    (folder / "stays.csv").write_text("pid,at,died\n" + "".join(f"p{n},2030-05-01,{n % 2}\n" for n in range(40)))
+    (folder / "stays.csv").write_text("pid,at,died\n" + "".join(f"p{n},2030-05-01T00:00,{n % 2}\n" for n in range(40)))
     (folder / "labs.csv").write_text("pid,when,code,value,unit\n" + "p3,2030-05-01T01:00,KREA,1.5,mg/dL\n")
     (folder / "out.txt").write_text(out or "")
     mapping = {**MAPPING, **({} if out is None else {"opt_out": {"path": "out.txt"}})}
@@ -463,6 +463,46 @@ def test_records_of_nobody_are_a_finding_and_no_count_of_0(tmp_path: Path, lines
     (tmp_path / "labs.csv").write_text("pid,when,code,value,unit\n" + lines)
     with pytest.raises(DataUnusable, match=said):
         tables.mapped(study, path)
+
+
+HOURS, DAYS = ("-6h", "24h"), ("-1d", "0d")
+
+
+@pytest.mark.parametrize(("window", "take", "found", "wanted"), [
+    (("-1d", "1d"), "max", ("2030-04-30", "2030-05-02", "2030-05-03"), 2.0), (HOURS, "max", ("2030-05-01",), None),
+    (HOURS, "max", ("2030-05-02", "2030-05-01T13:00"), None), (HOURS, "any", ("2030-05-02",), None),
+    (HOURS, "any", ("2030-05-02", "2030-05-01T13:00"), 1.0), (HOURS, "max", ("2030-04-29",), None),
+    (("-36h", "36h"), "max", ("2030-05-01",), 1.0), (DAYS, "last", ("2030-05-01", "2030-05-01"), 2.0),
+    (DAYS, "last", ("2030-05-01", "2030-05-01T08:00"), None), (DAYS, "last", ("2030-04-30T14:00", "2030-05-01"), 2.0),
+    (DAYS, "first", ("2030-04-30", "2030-05-01T08:00"), 1.0), (DAYS, "max", ("2030-05-01", "2030-05-01T13:00"), 1.0),
+])  # fmt: skip
+def test_a_date_is_a_day_and_no_midnight(
+    window: tuple[str, str], take: str, found: tuple[str, ...], wanted: float | None
+) -> None:
+    """The index is at noon; values are 1, 2 and so on."""
+    rows = labs(*((0, "2160-0", str(number), "mg/dL") for number in range(1, len(found) + 1)))
+    counted = {"unit": "1", "resolution": None, "analyte": None} if take == "any" else {}
+    of = made({"window": window, "aggregate": take, **counted})
+    mapped = apply(of, stays(*ONE), Rows({**rows.columns, "when": list(found)}))
+    told, (number,) = mapped.features["crea"], mapped.table.columns["crea"].tolist()
+    assert number == wanted if wanted is not None else np.isnan(number)
+    away = found == ("2030-04-29",)
+    assert dict(told.unread) == ({} if wanted is not None or away else {"day": 1}) and told.missing == away
+
+
+def test_an_index_without_a_time_of_day_has_windows_of_days_alone() -> None:
+    found = labs((1, "2160-0", "1.5", "mg/dL"))
+    for window, wanted in ((["0d", "0d"], 1.5), (["-6h", "24h"], np.nan)):
+        mapped = apply(made({"window": window}), stays(("p", "2030-05-01", "1")), found)
+        np.testing.assert_equal(mapped.table.columns["crea"], [wanted])
+    same_day = stays(("p", "2030-05-01", "1"), ("p", "2030-05-01T13:00:00", "0"))
+    with pytest.raises(DataUnusable, match="without a moment each of its own"):
+        apply(made(), same_day, found)
+    zoned = stays(("p", "2030-05-01T12:00:00+02:00", "1"))
+    dated = Rows({**found.columns, "when": ["2030-05-01"]})
+    assert apply(made({"window": ["0d", "0d"]}), zoned, dated).table.columns["crea"] == [1.5], (
+        "in the zone of the index"
+    )
 
 
 def test_a_code_that_changed_overnight_is_told() -> None:
