@@ -1,5 +1,6 @@
-"""The tutorial is true: exactly its blocks, in their order, in a fresh folder, give what the page says."""
+"""The tutorials are true: exactly their blocks, in their order, in a fresh folder, give what the pages say."""
 
+import re
 import sqlite3
 import subprocess
 import sys
@@ -8,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from consilium import studyfile
+from consilium import plugins, studyfile
+from consilium.data.base import source
 from consilium.data.mapping import load
-from consilium.data.tables import SqlSource
 from docs.pages import ROOT, blocks, missing, outputs
 
 PAGE = ROOT / "docs" / "tutorial" / "first-study.md"
+MAPPED = PAGE.with_name("map-a-hospital.md")
 
 
 @pytest.mark.long
@@ -25,23 +27,40 @@ def test_the_first_study_runs_as_it_is_written(tmp_path: Path) -> None:
     assert (tmp_path / "diabetes.safetensors").stat().st_size > 0
 
 
-def test_the_hospital_with_a_database_has_the_ages_and_labels_of_first_visits(tmp_path: Path) -> None:
-    """Its query gives what Python makes of the two tables."""
-    files = {block.title: block.text for block in blocks(PAGE) if block.title}
-    for name in ("study.yaml", "ward.py", "data/east/mapping.yaml"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(files[name])
+@pytest.mark.long
+def test_a_hospital_is_mapped_as_it_is_written(tmp_path: Path) -> None:
+    told = blocks(MAPPED)
+    said = outputs(told, tmp_path)
+    assert not {f"line {block.line}": lines for block, lines in missing(told, said)}
+
+
+@pytest.mark.long
+def test_the_hospitals_tables_give_ages_and_labels_of_first_visits_wherever_they_stand(tmp_path: Path) -> None:
+    """Whole years, as Python counts them from the two tables."""
+    files = {block.title: block.text for block in blocks(MAPPED) if block.title}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "data").rename(tmp_path / "mappings")
     subprocess.run([sys.executable, "ward.py"], cwd=tmp_path, check=True)
-    path = tmp_path / "data/east/mapping.yaml"
-    mapping = load(path, studyfile.read(tmp_path / "study.yaml").contract)
-    found = SqlSource(mapping.source, path.parent).rows().columns
-    with sqlite3.connect(tmp_path / "data/east/ward.db") as database:
+    study = studyfile.read(tmp_path / "study.yaml")
+    with sqlite3.connect(tmp_path / "data/ward.db") as database:
         born = dict(database.execute("SELECT nr, born FROM persons"))
-        visits = {nr: (day, grade) for nr, day, grade in database.execute(
-            "SELECT nr, day, grade FROM visits ORDER BY day DESC")}  # fmt: skip
+        visits = {nr: (day, krea, stage) for nr, day, krea, stage in database.execute(
+            "SELECT nr, day, krea, dialysis FROM visits ORDER BY day DESC")}  # fmt: skip
     database.close()
-    ages = {
-        nr: (date.fromisoformat(visits[nr][0]) - date.fromisoformat(day)).days // 365.25 for nr, day in born.items()
-    }
-    assert dict(zip(map(int, map(str, found["nr"])), map(float, map(str, found["age"])), strict=True)) == ages
-    assert list(map(str, found["grade"])) == [str(visits[int(str(nr))][1]) for nr in found["nr"]]
+    wanted = {nr: (aged(born[nr], day), krea, stage) for nr, (day, krea, stage) in visits.items()}
+    sheets = (tmp_path / "mappings/mapping.yaml").read_text()
+    parquet = re.sub(r"(persons|visits): \{.*", r"\1: {type: parquet, path: \1.parquet}", sheets)
+    for text in (sheets, parquet, (tmp_path / "mappings/database.yaml").read_text()):
+        (path := tmp_path / "data/mapping.yaml").write_text(text)
+        given = load(path, study.contract).source
+        found = source(given, path.parent, plugins.names("consilium.sources")).rows().columns
+        rows = zip(found["nr"], found["age"], found["krea"], found["dialysis"], strict=True)
+        assert {int(nr or 0): (int(age or 0), int(krea or 0), stage) for nr, age, krea, stage in rows} == wanted
+
+
+def aged(born: str, day: str) -> int:
+    """Whole years from a day of birth."""
+    first, last = date.fromisoformat(born), date.fromisoformat(day)
+    return last.year - first.year - ((last.month, last.day) < (first.month, first.day))

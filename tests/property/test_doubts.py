@@ -40,7 +40,7 @@ def doubted(feature: Feature, column: str, unit: str, true: np.ndarray[Any, Any]
     return list(of_number(feature, FeatureMap(column=column, unit=unit), read))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.sampled_from(MASSES), st.sampled_from(MASSES), st.floats(0.3, 0.5), st.booleans(), st.integers(0, 99))
 def test_another_unit_in_which_all_values_fit_better_is_told_and_the_right_one_is_not_doubted(
     wanted: str, other: str, spread: float, typical: bool, seed: int

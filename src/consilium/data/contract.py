@@ -51,6 +51,7 @@ class Column:
     recorded: bool = False  # whether it was made of records
     categories: dict[str, int] = field(default_factory=dict)  # of the contract, and how many rows have each
     gone: tuple[str, ...] = ()  # codes for missing that the mapping has for this column alone
+    absent: bool = False  # whether the mapping says that there is no such column
     doubts: tuple[Doubt, ...] = ()  # what speaks against the mapping though its values fit
 
 
@@ -189,7 +190,7 @@ def _image(wanted: Image, rows: Rows, told: Column) -> Floats:
 
 def _feature(feature: Feature, given: FeatureMap | str, rows: Rows, always: frozenset[str], told: Column) -> Floats:
     if isinstance(given, str):
-        told.missing = len(rows)
+        told.missing, told.absent = len(rows), True
         return np.full(len(rows), NAN)
     texts = _column(rows, given.column, f"features.{feature.id}.column")
     gone, told.gone = always | frozenset(given.missing), given.missing

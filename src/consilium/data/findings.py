@@ -141,6 +141,9 @@ def _absent(look: Look, nothing: dict[str, int]) -> Finding:
     if look.of.missing == "forbidden":
         remedy = "without it no patient can take part; check the column"
         return look.finding("no-values", look.rows, hidden(look.rows), 0, words, remedy)
+    if look.told.absent:
+        words, remedy = f"{words}, as its mapping says", "fine where the contract allows it"
+        return look.finding("no-values", look.rows, hidden(look.rows), 0, words, remedy)
     return look.finding(
         "no-values", look.rows, hidden(look.rows), 0, words,
         "fine where the contract allows it; write `absent` to say so", write="absent",

@@ -117,15 +117,19 @@ def look(given: Floats, values: Floats, allowed: tuple[float, float] | None, uni
     if allowed is not None:
         outside = (values < allowed[0]) | (values > allowed[1])
     same = len(given) >= LEAST and len(np.unique(given)) == 1
-    codes = set(apart(given)) | {float(value) for value in np.unique(given[outside]) if code_like(float(value))}
+    beyond = np.unique(given[outside])
+    codes = set(apart(given)) | {float(value) for value in beyond if code_like(float(value))}
     if same and code_like(float(given[0])):
         codes.add(float(given[0]))
     away = np.isin(given, list(codes))
-    counts = _counts(given[away & ~outside]), _counts(given[away & outside])
-    if _years(given[~away], outside[~away], allowed, units):
-        return Looks(*counts, same, years=True)
-    unit, analyte = _unit(given[~away], outside[~away], allowed, units, about)
-    return Looks(*counts, same, unit, analyte)
+    years = _years(given[~away], outside[~away], allowed, units)
+    unit, analyte = ("", "") if years else _unit(given[~away], outside[~away], allowed, units, about)
+    if unit and allowed is not None:  # 77 and 88, which lay outside because of the unit alone, are measurements
+        factor, offset = conversion(unit, units[1], analyte or None)
+        read = beyond * factor + offset
+        codes -= set(beyond[(read >= allowed[0]) & (read <= allowed[1])].tolist()) - set(apart(given))
+        away = np.isin(given, list(codes))
+    return Looks(_counts(given[away & ~outside]), _counts(given[away & outside]), same, unit, analyte, years)
 
 
 def dated(text: str) -> bool:

@@ -51,6 +51,11 @@ def test_a_column_without_any_value_is(study: Study, told: Column) -> None:
     )
 
 
+def test_what_the_mapping_calls_absent_is_told_and_nothing_is_to_be_written(study: Study) -> None:
+    (only,) = fit(study, Column(missing=240, absent=True), 240).findings
+    assert "as its mapping says" in only.words and not only.write and "write" not in only.remedy
+
+
 def test_the_study_says_what_blocks_and_from_which_share_on(study: Study) -> None:
     words = Column(usable=200, not_a_number=40)
     assert fit(study, words, 240).level == "problem"

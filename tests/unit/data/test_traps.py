@@ -205,6 +205,13 @@ def test_only_what_looks_like_a_code_is_ever_named() -> None:
     assert looks.outside == {"999": 1} and looks.inside == {}
 
 
+def test_measurements_that_lie_outside_because_of_the_unit_alone_are_no_codes() -> None:
+    """77 and 88 micromoles per litre of creatinine, in a contract of milligrams per decilitre."""
+    values = np.array([*range(60, 130), *[-9.0] * 5, *[88.0] * 5])
+    looks = traps.look(values, values, (0.1, 25), ("mg/dL", "mg/dL", None), "creatinine")
+    assert (looks.unit, looks.analyte, looks.outside, looks.inside) == ("umol/L", "creatinine", {"-9": 5}, {})
+
+
 @settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["a", "mo", "wk", "d"]), st.sampled_from(["a", "mo", "d"]))
 def test_years_of_birth_are_no_ages_in_whichever_unit(seed: int, unit: str, wanted: str) -> None:
