@@ -341,13 +341,14 @@ class Result:
             return regression.fitted(study, chain.read(state).arrays)
 
     def facts(self) -> Json:
-        """The document, with each hospital's decision and refusals, and the modes that hospitals accepted by name."""
+        """The document, with each hospital's decision, newest check and refusals, and the modes that they accepted."""
         study = RemoteStudy(self.federation, str(self.document["study"]))
         shown, fit = study.show(), self.regression()
         refused = [one for one in shown.get("refusals") or () if one.get("run") in (None, "", self.document["run"])]
         return {
             **self.document, **({"regression": fit.to_json()} if fit is not None else {}),
             "decisions": shown["sites"], "refusals": refused, "weaker": list(weaker(study.approved())),
+            "checks": shown.get("checks") or {},
         }  # fmt: skip
 
     def report(self, baseline: Json | None = None, audit: Sequence[Json] = ()) -> "Page":

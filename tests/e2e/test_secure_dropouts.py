@@ -202,7 +202,7 @@ def looked_for(made: Federation, sought: np.ndarray[Any, Any], known: Mapping[st
     return most
 
 
-def test_the_disk_of_the_coordinator_tells_no_update(made: Federation) -> None:
+def test_the_disk_of_the_coordinator_tells_no_update_and_no_figure_of_a_hospital(made: Federation) -> None:
     for hospital in made.hospitals.values():
         mapped(hospital)
     west = made.hospitals["west"]
@@ -213,11 +213,13 @@ def test_the_disk_of_the_coordinator_tells_no_update(made: Federation) -> None:
     dead(west, gone)  # everybody has masked: updates are still at the hospitals
     updates = [h.home / "work" / run / "update-1.safetensors" for h in made.hospitals.values()]
     sought = np.stack([np.array(chain.read(path).arrays["update"][-STRETCH:]) for path in updates])
+    counted = [np.array(chain.read(path).arrays["metrics/positives"]).tobytes() for path in updates]
     assert np.linalg.norm(sought, axis=1).min() > 1e-3
     west.process.start()
     made.until(run, "finished", 120.0)
     before = stored(made)
     assert looked_for(made, sought, {}).max() < 0.95
+    assert not any(one in data for data in before.values() for one in counted), "nor of whom it has figures"
     # Nearly the same first model, hence nearly the same updates; at the same one, nobody shows what a sum has hidden.
     near = {name: array * (1 + 1e-9) for name, array in from_safetensors(beginning(wanted)[1]).items()}
     model = plan.study.model.model_copy(update={"initial": made.owner.send_blob(to_safetensors(near))})
@@ -228,3 +230,5 @@ def test_the_disk_of_the_coordinator_tells_no_update(made: Federation) -> None:
     control = made.start(Plan.of(told))
     made.until(control, "finished", 120.0)
     assert looked_for(made, sought, before).min() > 0.999, "the same search finds every update under `plain`"
+    shown = [data for name, data in stored(made).items() if name not in before]
+    assert all(any(one in data for data in shown) for one in counted)

@@ -60,8 +60,12 @@ def test_a_secure_run_gives_the_model_of_the_plain_one(made: Federation) -> None
 
 
 def test_hospitals_that_compared_once_need_no_words_again(made: Federation, tmp_path: Path) -> None:
-    """And what they trained is taken home, as an ONNX file that says the same of the same rows."""
-    run = made.start(made.approved(study("again", rounds=1, **SECURE)))
+    """And what they trained is taken home, as an ONNX file that says the same of the same rows.
+
+    The report has the flow of patients as hospitals signed it, of who are left out where a policy says so.
+    """
+    made.hospitals["east"].policy(POLICY + "tell_flow: true\n")
+    run = made.start(made.approved(study("again", rounds=1, gate={}, **SECURE)))
     made.until(run, "finished")
     here = api.Federation.login(made.coordinator.url, "olga", PASSWORD, ca=made.coordinator.ca)
     result = here.run("again").result()
@@ -71,6 +75,10 @@ def test_hospitals_that_compared_once_need_no_words_again(made: Federation, tmp_
     home = runtime((tmp_path / "model.onnx").read_bytes())
     (said,) = home.run(["prediction"], {name: np.array(values)[:, None] for name, values in rows.items()})
     assert np.allclose(said[:, 0], Exported.read(tmp_path / "model.safetensors").predict(rows), rtol=0, atol=1e-6)
+    told = {row["hospital"]: row for row in result.report().tables()["patients"]}
+    assert all(row["rounded"] and row["training"] in (40, 50, 60) and row["evaluated"] is None for row in told.values())
+    assert {name: row["read"] for name, row in told.items()} == {**dict.fromkeys(HOSPITALS), "east": 80}
+    assert told["east"]["held_out"] == 80 - told["east"]["training"] - 10 and told["east"]["without_label"] == 0
 
 
 @pytest.mark.parametrize(("kind", "file", "options"), GIVEN)

@@ -22,6 +22,8 @@ class Flow:
     without_label, incomplete, immature, excluded: why they were left out, each for one reason.
     rounds: rounds whose sum has this hospital's part.   asked: rounds in which it was asked.
     copies: held-out patients who equal a training patient here.   elsewhere: one at another hospital.
+    opted_out: who are not among those that were read.   rounded: numbers of patients but `evaluated` are in tens,
+    rounded down.
     """
 
     read: int | None = None
@@ -36,6 +38,8 @@ class Flow:
     asked: int | None = None
     copies: int | None = None
     elsewhere: int | None = None
+    opted_out: int | None = None
+    rounded: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from consilium.core.errors import Invalid
 from consilium.core.study import Study
@@ -62,16 +63,29 @@ TOLD = ("read", "without_label", "incomplete", "immature", "excluded", "training
 """Numbers of a hospital's patients that commands tell under these names."""
 
 
+def _numbers(facts: Json) -> dict[str, Any]:
+    return {name: facts.get(name) for name in TOLD}
+
+
 def _flow(site: str, rounds: Iterable[Round], figures: Figures, known: Json | None = None) -> Flow:
     done = list(rounds)
     facts = known or {}
     return Flow(
-        **{name: facts.get(name) for name in TOLD},
+        **_numbers(facts),
         held_out=facts.get("held_out", facts.get("test")),
         evaluated=_evaluated(figures),
         rounds=len({one.number for one in done if site in one.took_part}),
         asked=len({one.number for one in done if site in one.asked}),
     )
+
+
+def _attested(flow: Flow, check: Json | None) -> Flow:
+    """The same with what the hospital told with its check, in tens."""
+    if check is None:
+        return flow
+    told = check.get("flow") or {}
+    known: dict[str, Any] = {name: told[name] for name in (*TOLD, "held_out", "opted_out") if name in told}
+    return replace(flow, training=check["patients"] or None, rounded=True, **known)
 
 
 def _of_result(document: Json, study: Study | None) -> Facts:
@@ -80,9 +94,10 @@ def _of_result(document: Json, study: Study | None) -> Facts:
     singles = {str(site): figures_of(given) for site, given in (figures.get("sites") or {}).items()}
     decisions = {str(site): dict(said) for site, said in (document.get("decisions") or {}).items()}
     names = {*singles, *map(str, document["sites"]), *decisions, *(site for one in rounds for site in one.asked)}
+    checks = document.get("checks") or {}
     hospitals = tuple(
         Hospital(
-            site, _flow(site, rounds, singles.get(site, {})),
+            site, _attested(_flow(site, rounds, singles.get(site, {})), checks.get(site)),
             {COMMON: singles[site]} if site in singles else {}, _out(site, rounds, decisions),
         )
         for site in sorted(names)
@@ -180,7 +195,7 @@ def _of_simulation(document: Json, study: Study | None) -> Facts:
 
 def _simulated(site: str, known: Json, figures: Figures, without: Figures) -> Hospital:
     flow = Flow(
-        **{name: known.get(name) for name in TOLD}, held_out=known.get("held_out"), evaluated=_evaluated(figures),
+        **_numbers(known), held_out=known.get("held_out"), evaluated=_evaluated(figures),
         rounds=known.get("rounds"), asked=known.get("asked"),
     )  # fmt: skip
     models = {COMMON: figures, WITHOUT: without}
@@ -227,8 +242,10 @@ def _compared(one: Hospital, given: Json | None) -> Hospital:
         return one
     figures = {key: figures_of(given[key]) for key in ("own", "pooled") if given.get(key)}
     common = one.figures.get(COMMON) or (figures_of(given["given"]) if given.get("given") else None)
-    flow = one.flow
+    unknown: dict[str, Any] = dict.fromkeys((*TOLD, "held_out"))
+    flow = replace(one.flow, **unknown, rounded=False) if one.flow.rounded else one.flow
     for name, key in (*((name, name) for name in TOLD), ("held_out", "test")):
         if getattr(flow, name) is None and given.get(key) is not None:
-            flow = replace(flow, **{name: int(given[key])})
+            number: dict[str, Any] = {name: int(given[key])}
+            flow = replace(flow, **number)
     return replace(one, flow=flow, figures={**one.figures, **({COMMON: common} if common else {}), **figures})

@@ -12,7 +12,8 @@ from consilium.documents.terms import plain
 from consilium.documents.tripod import Item
 
 STEPS = (
-    ("read", "in the table"), ("excluded", "excluded"), ("immature", "too early"), ("without_label", "no outcome"),
+    ("opted_out", "opted out"), ("read", "in the table"),
+    ("excluded", "excluded"), ("immature", "too early"), ("without_label", "no outcome"),
     ("incomplete", "incomplete"), ("training", "training"),
     ("held_out", "held out"), ("evaluated", "evaluated"),
 )  # fmt: skip
@@ -25,8 +26,14 @@ OUT = (
 """Why patients are left out, each for one reason."""
 
 
-def _told(value: int | None) -> object:
+def _told(value: object) -> object:
     return tag("span", "not told", class_="quiet") if value is None else value
+
+
+def _count(one: Flow, key: str) -> object:
+    """A number of patients, or between which two it lies."""
+    value: int | None = getattr(one, key)
+    return f"{value} to {value + 9}" if value and one.rounded and key != "evaluated" else value
 
 
 def _sum(flows: Sequence[Flow], key: str) -> int | None:
@@ -34,10 +41,17 @@ def _sum(flows: Sequence[Flow], key: str) -> int | None:
     return sum(values) if values and None not in values else None
 
 
+def _together(flows: Sequence[Flow], key: str) -> str | None:
+    """The same sum in words."""
+    total = _sum(flows, key)
+    rounded = any(one.rounded for one in flows) and key != "evaluated"
+    return None if total is None else f"at least {total}" if total and rounded else f"{total}"
+
+
 def _is_told(hospitals: Sequence[Hospital], key: str) -> bool:
     """Whether a step has a column: of what only some contracts ask, where it concerns anybody."""
     values = [getattr(one.flow, key) for one in hospitals]
-    return any(values) if key in ("excluded", "immature") else any(value is not None for value in values)
+    return any(values) if key in ("excluded", "immature", "opted_out") else any(value is not None for value in values)
 
 
 def flow(facts: Facts) -> Tag:
@@ -46,13 +60,17 @@ def flow(facts: Facts) -> Tag:
     steps = [(key, word) for key, word in STEPS if _is_told(facts.hospitals, key)]
     total = len({one.number for one in facts.rounds})
     rows = [
-        (one.name, *(_told(getattr(one.flow, key)) for key, _ in steps), _rounds(one, total)) for one in facts.hospitals
+        (one.name, *(_told(_count(one.flow, key)) for key, _ in steps), _rounds(one, total)) for one in facts.hospitals
     ]
-    sums = [_sum([one.flow for one in there], key) for key, _ in steps]
+    sums = [_together([one.flow for one in there], key) for key, _ in steps]
     last = ("all that took part", *(_told(one) for one in sums), "")
     columns = ("hospital", *(word for _, word in steps), "rounds")
     hidden = any(getattr(one.flow, key) is None for one in there for key, _ in steps)
-    why = "“not told”: a hospital’s numbers of patients stay there under this recipe." if hidden else ""
+    why = (
+        "“not told”: a hospital’s numbers of patients stay there under this recipe, or by its policy." if hidden else ""
+    )
+    if any(one.flow.rounded for one in there):
+        why = f"Numbers are those of each hospital’s signed check, which tells them in tens. {why}".strip()
     bars = _bars(facts)
     return section(
         "flow", "Hospitals and patients",
@@ -73,7 +91,7 @@ def _rounds(one: Hospital, total: int) -> str:
 def _boxes(facts: Facts, there: Sequence[Hospital]) -> Tag:
     out = [one for one in facts.hospitals if one.out]
     flows = [one.flow for one in there]
-    sums = {key: _sum(flows, key) for key, _ in STEPS}
+    sums = {key: _together(flows, key) for key, _ in STEPS}
     boxes = [plots.Box((f"{len(facts.hospitals)} hospitals", "asked, or known to the study"), _left(out))]
     read = [f"{sums['read']} patients in their tables"] if sums["read"] is not None else []
     excluded = [f"{sums[key]} {word}" for key, word in OUT if sums[key] is not None and _is_told(there, key)]
@@ -214,6 +232,7 @@ WITHOUT_ONE = {
     "judges its model there, do it where hospitals allow both",
 }
 """Why no model was judged at a hospital that did not train it, by whether sums are secure."""
+POLICY = "it stays at each hospital whose policy does not say `tell_flow`; those told are in tens, and none below ten"
 ASKED = "it was not asked for; `consilium simulate --leave-one-out` trains anew without each hospital"
 
 
@@ -224,7 +243,9 @@ def withheld(facts: Facts) -> Tag:
         why = "the recipe secure_sum opens sums over at least three hospitals; a single hospital’s figures stay there"
         if any(one.figures for one in facts.hospitals):
             why = f"the recipe secure_sum; those that stand here are told by {facts.judged_by}"
-        told += [("figures and numbers of patients of single hospitals, by the federation", why)]
+        told += [("figures of single hospitals, by the federation", why)]
+    if facts.origin == "federation" and any(one.flow.read is None for one in facts.hospitals if not one.out):
+        told.append(("how many patients hospitals left out, and why", POLICY))
     if facts.origin == "federation" and not any("own" in one.figures for one in facts.hospitals):
         told.append(("each hospital’s own model", "computed where records may lie together: `consilium baseline`"))
     if not facts.audit:

@@ -230,7 +230,8 @@ def _developed(facts: Facts, found: Findings) -> str:
     total = _sum(there, "training")
     if total is None or facts.judged_only:
         return ""
-    return f"{total} training patients at {len(there)} hospitals. How many of them have the outcome is not told."
+    least = "At least " if any(one.rounded for one in there) else ""
+    return f"{least}{total} training patients at {len(there)} hospitals. How many of them have the outcome is not told."
 
 
 def _specified(facts: Facts, found: Findings) -> str:

@@ -113,6 +113,11 @@ class Policy(Part):
     )
     strategies: tuple[Slug, ...] = Field(STRATEGIES, description="strategies that are allowed")
     min_patients: int = Field(20, ge=1, description="fewest training patients, counted here")
+    tell_flow: bool = Field(
+        False,
+        description="whether what is sent of a check tells how many patients were read, left out by each reason and "
+        "held out: once for each plan, in tens, and none below ten; training patients are told so in any case",
+    )
     min_sites: int = Field(3, ge=3, description="fewest hospitals in a sum that is opened, under `secure_sum`")
     min_cell: int = Field(
         CELL,
@@ -229,6 +234,7 @@ strategies: [fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qf
              geometric-median]      # newton, newton-path and webdisco, exact regressions, are not among them: of
                                     # their sums follow small counts
 min_patients: 20                    # fewest training patients, counted here; a study may ask for more, never for less
+tell_flow: false                    # true: a check that is sent tells how many are left out, and why, in tens
 min_sites: 3                        # fewest hospitals in a sum that is opened; a study may ask for more
 min_cell: 5                         # fewest patients of a group of times whose sums are opened (webdisco)
 changing_rosters: warn              # refuse: no sum that earlier ones, over other hospitals, let solve for one

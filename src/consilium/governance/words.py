@@ -107,7 +107,8 @@ _SINGLE_NOISED = (
 )
 _CHECK = (
     "Whether the data pass the study's check, which kinds of findings there are and at which feature, {counts}. All "
-    "people with an account see that. With a check that did not pass this hospital is not asked {what}."
+    "people with an account see that. With a check that did not pass this hospital is not asked {what}. If this "
+    "hospital's policy says `tell_flow`, it tells how many patients were read, left out and held out as well, in tens."
 )
 _UNCHECKED = (
     "The data need pass no check before a round: the study says `gate: none`. Values in a wrong unit, or with a wrong "

@@ -1,7 +1,8 @@
 """What a hospital says of a check of its data: kept here with every check before it, and signed where a study asks.
 
 Of the check leave: whether it passed, which kinds of findings there are and where, percents in steps of five, and the
-number of training patients in tens. No name, code or word of the hospital's own files, and no exact count.
+number of training patients in tens; where the hospital's policy says so, also how many were read, left out and held
+out. No name, code or word of the hospital's own files, and no exact count.
 """
 
 import json
@@ -11,30 +12,46 @@ from typing import TYPE_CHECKING, Any
 from consilium.core.study import Plan
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal, Writing
-from consilium.wire.envelope import seal
-from consilium.wire.messages import Attestation, Coverage, Found
+from consilium.wire.envelope import seal, unseal
+from consilium.wire.messages import Attestation, Coverage, Flow, Found
 
 if TYPE_CHECKING:
+    from consilium.data.counts import Count
     from consilium.data.quality import Report
 
 STEP, TENS = 5, 10
 Json = dict[str, Any]
 
 
-def attestation(site: str, plan: Plan, source: str, report: "Report", now: datetime) -> Attestation:
+def attestation(
+    site: str, plan: Plan, source: str, report: "Report", now: datetime, flow: Flow | None = None
+) -> Attestation:
     """What leaves of a check."""
     rows = [(one.id, one.coverage) for one in (*report.features, report.label)]
-    patients = report.training if isinstance(report.training, int) else 0
     return Attestation(
         site=site, study=plan.study.name, plan=plan.digest, contract=plan.study.contract.digest, source=source,
-        passed=report.usable, patients=patients // TENS * TENS,
+        passed=report.usable, patients=_tens(report.training) or 0,
         coverage=tuple(Coverage(id=name, percent=_coarse(share)) for name, share in rows),
         findings=tuple(sorted(
             {Found(kind=one.kind, where=one.where, blocks=one.blocks) for one in report.findings},
             key=lambda one: (not one.blocks, one.where, one.kind),
         )),
-        at=now,
+        flow=flow, at=now,
     )  # fmt: skip
+
+
+def flow(report: "Report") -> Flow:
+    """What became of patients, of counts as they may be shown."""
+    return Flow(
+        read=_tens(report.read), opted_out=None if report.listed is None else _tens(report.opted_out),
+        excluded=_tens(report.excluded), immature=_tens(report.immature), without_label=_tens(report.without_label),
+        incomplete=_tens(report.incomplete), held_out=_tens(report.test),
+    )  # fmt: skip
+
+
+def _tens(count: "Count") -> int | None:
+    """A count in tens, rounded down; None where it is hidden."""
+    return count // TENS * TENS if isinstance(count, int) else None
 
 
 def _coarse(share: str) -> int | None:
@@ -54,10 +71,22 @@ def keep(tx: Writing, plan: Plan, report: "Report", now: datetime, envelope: byt
 
 
 def attest(folder: Folder, tx: Writing, plan: Plan, source: str, report: "Report", now: datetime) -> Attestation:
-    """Sign what leaves of a check, and send it."""
-    told = attestation(folder.membership().site, plan, source, report, now)
+    """Sign what leaves of a check, and send it.
+
+    Patients on their way are told once for each plan: later checks repeat it. Two that differ by few would show them.
+    """
+    way = (_told(tx, plan, folder.identity().public) or flow(report)) if folder.policy().tell_flow else None
+    told = attestation(folder.membership().site, plan, source, report, now, way)
     keep(tx, plan, report, now, seal(Attestation.TYPE, told.encode(), folder.identity()))
     return told
+
+
+def _told(tx: Writing, plan: Plan, key: str) -> Flow | None:
+    """What was told of patients on their way before, for this plan."""
+    rows = tx.rows("SELECT envelope FROM checks WHERE plan = ? AND envelope IS NOT NULL ORDER BY id", plan.digest)
+    before = (Attestation.decode(unseal(bytes(row["envelope"]), Attestation.TYPE, [key])) for row in rows)
+    found: Flow | None = next((told.flow for told in before if told.flow is not None), None)
+    return found
 
 
 def _kept(report: "Report") -> Json:

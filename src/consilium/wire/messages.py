@@ -300,10 +300,23 @@ class Found(Message):
     blocks: bool
 
 
+class Flow(Message):
+    """What became of the patients of a hospital's table, in tens, rounded down; None: it is hidden, or not known."""
+
+    read: Number | None
+    opted_out: Number | None
+    excluded: Number | None
+    immature: Number | None
+    without_label: Number | None
+    incomplete: Number | None
+    held_out: Number | None
+
+
 class Attestation(Signed):
     """What a check of the hospital's data against a contract found, under the site's key. Numbers are coarse.
 
-    `source` is the kind of source, such as fhir. `patients` are those for training, in tens, rounded down.
+    `source` is the kind of source, such as fhir. `patients` are those for training, in tens, rounded down; `flow` the
+    others, where the hospital's policy says so.
     """
 
     TYPE: ClassVar[str] = "application/vnd.consilium.attestation+json"
@@ -316,6 +329,7 @@ class Attestation(Signed):
     patients: Number
     coverage: tuple[Coverage, ...] = Field(max_length=10_001)
     findings: tuple[Found, ...] = Field(max_length=100_000)
+    flow: Flow | None = None
     at: AwareDatetime
 
 

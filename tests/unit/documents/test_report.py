@@ -75,6 +75,32 @@ def test_who_was_left_out_stands_in_the_flow_by_reason() -> None:
     assert "10 not meant by the contract" in page and "130 without outcome" in page and "too early" not in page
 
 
+def test_what_hospitals_attest_of_their_patients_stands_in_the_flow_in_tens() -> None:
+    given = result(usual(3), "secure_sum")
+    told = {"read": 900, "opted_out": 20, "excluded": 0, "immature": 0, "without_label": 60, "incomplete": None}
+    given["checks"] = {
+        "site-01": {"passed": True, "patients": 520, "flow": {**told, "held_out": 250}},
+        "site-02": {"passed": True, "patients": 480, "flow": None}, "site-03": {"passed": True, "patients": 0},
+    }  # fmt: skip
+    report = Report.of(given, NOW, STUDY)
+    page = report.html()
+    columns = re.findall(r'<th scope="col"[^>]*>(.*?)</th>', page[page.index('id="flow-table"') :])[1:7]
+    assert columns == ["opted out", "in the table", "no outcome", "training", "held out", "rounds"]
+    rows = re.findall(r"site-0\d</bdi></th>(.*?)</tr>", page[page.index('id="flow-table"') :])
+    assert re.findall(r">([\d ]+to[\d ]+)<", rows[0]) == [
+        "20 to 29", "900 to 909", "60 to 69", "520 to 529", "250 to 259",
+    ]  # fmt: skip
+    assert "480 to 489" in rows[1] and rows[1].count("not told") == 4 and rows[2].count("not told") == 5
+    assert "which tells them in tens" in page and "tell_flow" in page
+    (first, *_) = report.tables()["patients"]
+    assert (first["training"], first["rounded"]) == (520, True)
+    whole = {**given, "checks": {name: {"passed": True, "patients": 100} for name in given["checks"]}}
+    page = Report.of(whole, NOW, STUDY).html()
+    assert "at least 300 patients trained the model" in page and "At least 300 training patients" in page
+    exact = Report.of(whole, NOW, STUDY, baseline(usual(3))).html()
+    assert "1800 patients trained the model" in exact and "at least" not in exact[exact.index('id="flow"') :][:4000]
+
+
 def test_items_are_filled_by_facts_or_asked_of_the_authors() -> None:
     whole, bare = Report.of(result(usual(3)), NOW, STUDY), Report.of(result(usual(3)), NOW)
     assert len(whole.items) == 52 and len({one.number for one in whole.items}) == 52

@@ -133,6 +133,22 @@ def test_what_is_attested_is_bound_to_plan_and_contract_and_holds_no_exact_count
     assert not any(word in text for word in ("never", "Lupus", "table.csv", "column", "<10"))
 
 
+def test_how_many_were_left_out_is_told_where_the_policy_says_so_once_for_a_plan_and_in_tens(site: Site) -> None:
+    gated(site, advisory=["label-codes"])
+    labels(site, *["Lupus"] * 12)
+    site.desk.checked("sums", site.mapping, True, NOW)
+    policy = site.folder.policy_file
+    policy.write_text(policy.read_text().replace("tell_flow: false", "tell_flow: true"))
+    site.desk.checked("sums", site.mapping, True, NOW)
+    labels(site, *["Lupus"] * 25)
+    site.desk.checked("sums", site.mapping, True, NOW)
+    before, told, again = (one.flow for one in attested(site))
+    assert before is None, "by default nothing of it leaves"
+    assert told is not None and (told.read, told.without_label, told.opted_out, told.excluded) == (80, 10, None, 0)
+    assert again == told, "two that differ by few patients would show them"
+    assert all(count is None or count % 10 == 0 for count in vars(told).values())
+
+
 def test_a_check_leaves_only_where_a_person_says_so_or_has_approved(site: Site) -> None:
     gated(site)
     assert site.desk.checked("sums", site.mapping, False, NOW)[1] is False and not attested(site)
