@@ -1,4 +1,4 @@
-"""What is asked of a table: rows of nobody who opted out. Of them the key is looked at, and nothing else."""
+"""What is asked of a table: the columns that are used, of nobody who opted out. Of them the key is looked at alone."""
 
 import re
 from collections.abc import Callable
@@ -46,22 +46,27 @@ def left_out(keys: list[str]) -> int:
     return len(set(map(key, keys)))
 
 
+def used(names: list[str], asked: Asked) -> list[str]:
+    """Of the columns those that are used; all where none is: whoever looks for theirs tells which there are."""
+    return [name for name in names if name in asked.columns] or names
+
+
 def of_duckdb(ask: Ask, table: str, names: list[str], asked: Asked, sql: Callable[[str], str] = named) -> Rows:
-    """The rows of a table of DuckDB, of all but those who opted out.
+    """The rows of a table of DuckDB: columns that are used, of all but those who opted out.
 
     Args:    table: SQL that stands after FROM.   names: of its columns.   sql: what is read of a column.
     """
-    column, out = asked.without
+    (column, out), wanted = asked.without, used(names, asked)
     text, away = f"CAST({named(column)} AS VARCHAR)", list[str]()
     if out and column in names:
         away = opted_out(ask(f"SELECT DISTINCT {text} FROM {table}"), out)  # noqa: S608  names are quoted
     where = f" WHERE {named(column)} IS NULL OR {text} NOT IN ({', '.join(map(quoted, away))})" if away else ""
-    found = rows_of(*ask(f"SELECT {', '.join(map(sql, names))} FROM {table}{where}"))  # noqa: S608
-    return Rows(found.columns, left_out=left_out(away))
+    found = rows_of(*ask(f"SELECT {', '.join(map(sql, wanted))} FROM {table}{where}"))  # noqa: S608
+    return Rows(found.columns, tuple(name for name in names if name not in wanted), left_out=left_out(away))
 
 
 def of_url(connection: Any, query: str, asked: Asked) -> Rows:
-    """The rows of a query by a connection of SQLAlchemy, of all but those who opted out."""
+    """The rows of a query by a connection of SQLAlchemy: columns that are used, of all but those who opted out."""
     from sqlalchemy import String, bindparam, cast, column, or_, select, text
 
     def ask(statement: Any) -> Answer:
@@ -69,19 +74,23 @@ def of_url(connection: Any, query: str, asked: Asked) -> Rows:
         return list(answer.keys()), [tuple(row) for row in answer]
 
     key_column, out = asked.without
-    if not out or connection.dialect.name not in TABLES:
-        return rows_of(*ask(text(query)))
+    if connection.dialect.name not in TABLES or not (out or asked.columns):
+        found = rows_of(*ask(text(query))).columns
+        wanted = used(list(found), asked)
+        return Rows({name: found[name] for name in wanted}, tuple(name for name in found if name not in wanted))
     whole_query = f"{query}\n"  # a remark may end it
     names, _ = ask(text(f"SELECT * FROM ({whole_query}) AS asked WHERE 1 = 0"))  # noqa: S608  the hospital's own query
     whole.once(_as_written(names, connection.dialect.name), "the answer to the query")
     table = text(whole_query).columns(*map(column, names)).subquery("asked")
-    chosen, away = select(*(table.c[name] for name in names)), list[str]()
+    wanted, away = used(names, asked), list[str]()
+    chosen = select(*(table.c[name] for name in wanted))
     if key_column in names:
         patient, spelt = table.c[key_column], cast(table.c[key_column], String)
         away = opted_out(ask(select(spelt).distinct()), out)
         listed = bindparam("away", away, type_=String(), expanding=True, literal_execute=True)
         chosen = chosen.where(or_(patient.is_(None), spelt.not_in(listed))) if away else chosen
-    return Rows(rows_of(*ask(chosen)).columns, left_out=left_out(away))
+    columns = rows_of(*ask(chosen)).columns
+    return Rows(columns, tuple(name for name in names if name not in wanted), left_out=left_out(away))
 
 
 def _as_written(names: list[str], dialect: str) -> list[str]:

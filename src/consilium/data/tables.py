@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,7 @@ class CsvSource:
             )
 
     def told(self, asked: Asked) -> None:
-        """Who opted out."""
+        """Which columns are used, and who opted out."""
         self._asked = asked
 
     def _table(self) -> str:
@@ -113,7 +112,7 @@ class CsvSource:
         return len(self.rows())
 
     def rows(self) -> Rows:
-        """All rows, as text."""
+        """All rows, as text; of columns that are not used no value is read."""
         with self._opened() as ask:
             _, described = ask(f"DESCRIBE FROM {self._table()}")
             return of_duckdb(ask, self._table(), [str(row[0]) for row in described], self._asked)
@@ -142,10 +141,7 @@ class ParquetSource:
             whole.once(_outer(stored), str(self._name))
             _, described = ask(f"DESCRIBE FROM {table}")
             kinds = {str(row[0]): str(row[1]) for row in described}
-            names = list(kinds)
-            used = [name for name in names if name in self._asked.columns] or names
-            found = of_duckdb(ask, table, used, self._asked, lambda name: _picked(name, kinds[name]))
-        return replace(found, others=tuple(name for name in names if name not in used))
+            return of_duckdb(ask, table, list(kinds), self._asked, lambda name: _picked(name, kinds[name]))
 
 
 def _outer(stored: list[tuple[Any, ...]]) -> list[Any]:
@@ -225,7 +221,7 @@ class SqlSource:
             raise MappingInvalid(f"source.query: {named[1]} {where}", BESIDE)
 
     def told(self, asked: Asked) -> None:
-        """Who opted out."""
+        """Which columns are used, and who opted out."""
         self._given = asked
 
     def count(self) -> int:
@@ -233,7 +229,7 @@ class SqlSource:
         return len(self.rows())
 
     def rows(self) -> Rows:
-        """All rows, as text. Raises: DataUnusable: the database gives nothing, or not in time."""
+        """All rows, as text, of columns that are used. Raises: DataUnusable: the database gives nothing in its time."""
         cuts: list[Callable[[], None]] = []
 
         def cut() -> None:

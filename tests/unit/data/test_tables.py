@@ -19,8 +19,8 @@ from sqlalchemy.exc import OperationalError
 
 from consilium import plugins
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data import databases
-from consilium.data.base import Rows, source
+from consilium.data import asking, databases, tables
+from consilium.data.base import Asked, Rows, source
 from consilium.data.mapping import TableSource
 from consilium.data.tables import CsvSource, ParquetSource, SqlSource
 from e2e.processes import until
@@ -112,9 +112,12 @@ def test_text_stays_text(tmp_path: Path) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None, max_examples=15
 )
 @given(
-    st.lists(st.tuples(st.text("ab 1,;\"'\n\té.", max_size=6), st.text("019.-", max_size=4)), min_size=1, max_size=6)
+    st.lists(st.tuples(st.text("ab 1,;\"'\n\té.", max_size=6), st.text("019.-", max_size=4)), min_size=1, max_size=6),
+    st.sampled_from([(), ("first",), ("second",)]),
 )
-def test_what_a_csv_writer_writes_is_read_back(tmp_path: Path, cells: list[tuple[str, str]]) -> None:
+def test_what_a_csv_writer_writes_is_read_back(
+    tmp_path: Path, cells: list[tuple[str, str]], used: tuple[str, ...]
+) -> None:
     import csv as writer
     import io
 
@@ -122,8 +125,11 @@ def test_what_a_csv_writer_writes_is_read_back(tmp_path: Path, cells: list[tuple
     told = writer.writer(out, quoting=writer.QUOTE_ALL, lineterminator="\n")
     told.writerow(["first", "second"])
     told.writerows(cells)
-    found = csv(tmp_path, out.getvalue()).columns
-    assert found == {"first": [a or None for a, _ in cells], "second": [b or None for _, b in cells]}
+    (tmp_path / "t.csv").write_bytes(out.getvalue().encode())
+    of_csv = CsvSource(TableSource(type="csv", path="t.csv"), tmp_path)
+    of_csv.told(Asked(frozenset(used)))
+    every = {"first": [a or None for a, _ in cells], "second": [b or None for _, b in cells]}
+    assert of_csv.rows().columns == {name: every[name] for name in used or every}
 
 
 CHANGES = [
@@ -221,6 +227,59 @@ RAGGED = {
 def test_a_line_that_does_not_fit_is_refused_and_no_patient_is_skipped(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataUnusable):
         csv(tmp_path, RAGGED[name])
+
+
+@pytest.mark.parametrize("name", RAGGED)
+def test_a_line_that_does_not_fit_is_refused_though_only_one_column_is_used(tmp_path: Path, name: str) -> None:
+    (tmp_path / "t.csv").write_text(RAGGED[name])
+    found = CsvSource(TableSource(type="csv", path="t.csv"), tmp_path)
+    found.told(Asked(frozenset({"id"})))
+    with pytest.raises(DataUnusable):
+        found.rows()
+
+
+FAILS = "CAST('x' || id AS INTEGER) AS note"
+
+
+def test_of_columns_that_are_not_used_no_value_is_computed(tmp_path: Path) -> None:
+    """A column whose every value fails ends the reading, unless nobody uses it; which columns there are is known."""
+    sqlite(tmp_path), duck(tmp_path)
+    bad = {by_path: FAILS, by_url: "json('[' || id) AS note"}
+    for make, column in bad.items():
+        query = f"SELECT id, {column}, age FROM patients ORDER BY id -- all"
+        with pytest.raises(DataUnusable):
+            make(tmp_path, query).rows()
+        for used, wanted, others in (
+            ({"age", "id"}, ("id", "age"), ("note",)), ({"age", "none"}, ("age",), ("id", "note")),
+        ):  # fmt: skip
+            found = make(tmp_path, query)
+            found.told(Asked(frozenset(used)))
+            rows = found.rows()
+            assert rows.columns == {name: ROWS[name] for name in wanted} and rows.others == others
+    (tmp_path / "t.csv").write_bytes(b"id,note,age\np1,x,50\n")
+    of_csv = CsvSource(TableSource(type="csv", path="t.csv"), tmp_path)
+    of_csv.told(Asked(frozenset({"age"})))
+    assert of_csv.rows() == Rows({"age": ["50"]}, ("id", "note"))
+
+
+def test_a_file_of_text_is_read_by_the_columns_that_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As DuckDB plans it."""
+    (tmp_path / "t.csv").write_text("id,note,age\np1,x,50\n")
+    plans, plain = list[str](), asking.of_duckdb
+
+    def explained(ask: Any, table: str, names: list[str], asked: Any) -> Rows:
+        def also(query: str) -> Any:
+            plans.append(ask(f"EXPLAIN {query}")[1][0][1])
+            return ask(query)
+
+        return plain(also, table, names, asked)
+
+    monkeypatch.setattr(tables, "of_duckdb", explained)
+    of_csv = CsvSource(TableSource(type="csv", path="t.csv"), tmp_path)
+    of_csv.told(Asked(frozenset({"age"}), without=("id", frozenset({"p2"}))))
+    assert of_csv.rows().columns == {"age": ["50"]}
+    keys, chosen = plans
+    assert "id" in keys and "note" not in keys + chosen and "age" in chosen and "age" not in keys
 
 
 def test_nothing_is_guessed_about_quotes_and_comments(tmp_path: Path) -> None:
