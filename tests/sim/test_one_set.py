@@ -55,7 +55,8 @@ class Resting(World):
         if task.phase in ("MASK", "UNMASK"):
             before = "READY" if task.phase == "MASK" else "MASK"
             over = frozenset(self._heard(task.run, task.round, task.attempt, before))
-            for model in question.models(task.kind, self._read(Digest(task.state.digest))):
+            groups = question.models(self.plan.study, task.kind, self._read(Digest(task.state.digest)))
+            for model in (one for group in groups for one in group):
                 if self.memory.get((name, model), over) != over:
                     site.task, about = None, {one: getattr(task, one) for one in PLACE}
                     site.outbox.append(site.seal(Refusal(**about, reason="difference", text="")))

@@ -111,8 +111,10 @@ class Performer:
         """At which models round `number` is, whose sites begin from this state."""
         if not steps.secure(plan):
             return ()
-        kind = machine.Kind.PREPARE if number <= plan.study.prepares else machine.Kind.TRAIN
-        return tuple(question.models(kind, self._source(state)))
+        first = plan.study.prepares
+        kind = machine.Kind.TRAIN if first < number <= first + plan.study.rounds else machine.Kind.EVALUATE
+        kind = machine.Kind.PREPARE if number <= first else kind
+        return tuple({one for of in question.models(plan.study, kind, self._source(state)) for one in of})
 
     def sum(
         self, plan: Plan, run: RunId, needs: Needs, before: "Sum | None", sites: list[SiteId], parts: list[chain.Source]

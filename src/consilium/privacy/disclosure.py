@@ -17,21 +17,23 @@ from consilium.core.errors import Refused
 from consilium.core.ids import Digest, SiteId
 
 PREPARATION = "preparation"
-"""The objective of what is summed to prepare inputs: of no model, and of no label."""
+"""The objective of what is summed to prepare inputs."""
 
 
 @dataclass(frozen=True)
 class Opening:
-    """One sum that was opened: over the patients of `source`, at `state`, of `objective`, over `sites`.
+    """One sum that was opened: over the patients of `source`, at `state`, over `sites`.
 
-    `objective` names what was computed at the state, so that a run that is repeated is the same objective again. An
-    update that is shown as it is, under the recipe `plain`, is a sum over one site.
+    `state` is what stands for the model (`question`). What was computed there (`objective`) makes no other sum of it:
+    labels may agree in most patients, and inputs be those of another study but for one. An update that is shown as it
+    is, under the recipe `plain`, is a sum over one site; `asked` says what exactly that was.
     """
 
     source: str
     state: Digest
     objective: str
     sites: frozenset[SiteId]
+    asked: str = ""
 
     @property
     def alone(self) -> bool:
@@ -42,13 +44,14 @@ class Opening:
 def check(wanted: Opening, before: Iterable[Opening]) -> None:
     """Whether a site's part may be in this sum, after those in which it was: its own memory.
 
-    Who has shown its part alone may be in a sum, if all the others of it have, too (`secagg.mask`).
+    Who has shown its part alone may be in a sum, if all the others of it have, too (`secagg.mask`), and may show
+    exactly that again.
 
     Raises: Refused: `difference`: it was in a sum at this model over other sites, or is to show alone what was hidden.
     """
-    question = wanted.source, wanted.state, wanted.objective
-    known = [one for one in before if (one.source, one.state, one.objective) == question]
-    if any(one.sites == wanted.sites for one in known) or all(one.alone for one in known):
+    known = [one for one in before if (one.source, one.state) == (wanted.source, wanted.state)]
+    others = [one for one in known if not one.alone and one.sites != wanted.sites]
+    if not others or (wanted.alone and any(one.alone and one.asked == wanted.asked for one in known)):
         return
     raise apart(wanted.objective)
 

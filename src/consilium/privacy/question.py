@@ -1,23 +1,61 @@
-"""At which models the sums of a round are: by these a question is known again, by a hospital and by the coordinator."""
+"""At which models the sums of a round are: by these a question is known again, by a hospital and by the coordinator.
+
+What is computed at a model hangs on more: which inputs and which label a contract has, how they are called, in which
+order they stand, and how is trained. Who asks chooses all that, and sums of which only that differs have much in
+common: at a model that is zero, each input is summed as if there were no other, and of two labels that agree in most
+patients the sums are the same but for a few. So none of it is in what stands for a model here: a place more where it is
+zero, and another order, make no other one.
+"""
+
+import numpy as np
 
 from consilium.core import state as chain
 from consilium.core.ids import Digest, digest
 from consilium.core.round import Kind
+from consilium.core.study import PATH, Study
+from consilium.core.tensors import Array
+from consilium.core.timed import COMMON
 
 PREPARATION = digest(b"preparation")
-"""In place of a model, of what is summed to prepare inputs: it is one question, whatever the model is."""
+"""What stood for a model, of what is summed to prepare inputs, in releases of before."""
+NOTHING = digest(b"")
+"""In place of a model, where sums hang on none: counts, means and squares of inputs and labels. A model that is zero is
+none either."""
+MOST = 1 << 20
+"""Values of a model whose order is looked through: of a larger one every value in its place stands for it."""
 
 
-def models(kind: str, state: chain.Source) -> list[Digest]:
-    """What stands for each model at which something is told in a round of this kind, sorted.
+def models(study: Study, kind: str, state: chain.Source) -> list[list[Digest]]:
+    """What stands for each model at which something is told in a round of this kind: itself, and the question.
 
     `model`, those that lie one after the other in `models`, by a strategy that sums at several, and those of folds and
     of groups of hospitals (`fold-1/model`, `model-2`): another study could begin at any of them. By their values: a
     state file's own digest names the run, too.
     """
     if kind == Kind.PREPARE:
-        return [PREPARATION]
+        return [[PREPARATION, NOTHING]]
     arrays = chain.read(state).arrays
     several = arrays["models"].reshape(-1, arrays["model"].size) if "models" in arrays else ()
     apart = (array for name, array in arrays.items() if name.startswith("model-") or name.endswith("/model"))
-    return sorted({digest(chain.raw(model)) for model in (arrays["model"], *several, *apart)})
+    found = {_of(model) for model in (arrays["model"], *several, *apart)}
+    found |= {(NOTHING,)} if kind == Kind.TRAIN and constant(study) else set()
+    return sorted(map(list, found))
+
+
+def constant(study: Study) -> bool:
+    """Whether training sums something that is the same at every model.
+
+    Least squares: the Hessian is that of the inputs alone, and with it each gradient is that at zero. Of a Cox
+    regression with a common baseline: events by times, and inputs of those who had one.
+    """
+    linear = study.model.kind == "linear" and study.strategy.name in ("newton", PATH)
+    return linear or study.strategy.name == COMMON
+
+
+def _of(model: Array) -> tuple[Digest, ...]:
+    """By its bytes, as in releases of before; and without its zeros, and in order."""
+    raw = digest(chain.raw(model))
+    if model.size > MOST:
+        return (raw,)
+    values = np.sort(model[model != 0].astype("<f8"))
+    return raw, digest(chain.raw(values))

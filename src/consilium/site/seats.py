@@ -84,7 +84,7 @@ class Seats:
         own = self._expected(asked, plan)
         drawing = noised(plan, task)
         coins = self.updates.coins(task, task.attempt) if drawing else os.urandom(32)
-        about = told.question(task, self.updates.mapping(plan), state)
+        about = told.question(task, plan.study, self.updates.mapping(plan), state, self.folder.policy())
         keys, shown = self.pairing.keys(task.run, opening), told.alone(self.journal, about)
         seat, message = secagg.ready(self.site, keys, coins, asked, own, shown)
         self._held = (coins, asked.encode(), "", b"", False), seat
@@ -206,7 +206,7 @@ class Seats:
                 log.warning("%s: %s, as far as updates change little between rounds", task.run, _solved(shown))
                 body = {"run": task.run, "study": task.study, "round": task.round, "sites": sorted(shown)}
                 tx.record("solved", body, datetime.now(UTC))
-            told.keep(tx, task, openings)
+            told.keep(tx, task, json.loads(row["about"]), openings)
 
         return Made(message, keep)
 

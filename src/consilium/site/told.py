@@ -6,13 +6,16 @@ It stands in the journal's table `openings`, across runs and studies; `shown` sa
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
+from sqlite3 import Row
 from typing import Any
 
 from consilium.core.errors import Refused
-from consilium.core.ids import Digest, SiteId
-from consilium.privacy import disclosure
+from consilium.core.ids import EVERYBODY, Digest, SiteId
+from consilium.core.study import Study
+from consilium.governance.policy import Policy
+from consilium.privacy import disclosure, ledger
 from consilium.privacy.disclosure import Opening
 from consilium.privacy.question import models
 from consilium.site import sources
@@ -20,22 +23,45 @@ from consilium.site.journal import Journal, Writing
 from consilium.wire.messages import Task
 
 log = logging.getLogger(__name__)
+_TABLES = (
+    "SELECT DISTINCT source, coalesce(population, '') AS population, coalesce(patients, '') AS patients"
+    " FROM openings LEFT JOIN opened_of ON opened_of.opening = openings.id"
+)
+_AT = (
+    "SELECT openings.id, model, source, objective, sites, run,"
+    " coalesce(population, '') AS population, coalesce(patients, '') AS patients"
+    " FROM openings LEFT JOIN opened_of ON opened_of.opening = openings.id WHERE model = ?"
+)
+EXACTLY = "exactly"
+"""Of what was shown alone: that it was what is asked now, and not only the same question."""
 Question = Mapping[str, Any]
 """What is asked of which patients at which models; see `question`."""
 
 
-def question(task: Task, mapping: Path, state: Path) -> dict[str, Any]:
-    """What is asked of which patients at which models, by the hospital's own table and column, under any name.
+@dataclass(frozen=True)
+class Told:
+    """What was told in a run; `number`: in the table."""
 
-    What a contract calls its parts, what a mapping file is called, and how is trained, is in none of it: who asks the
-    same question twice chooses all that. Rounds of training carry the model's metrics, too, so the kind of the round is
-    not, either. What is summed to prepare inputs is of no model and no label: it is one question, whatever the model is
-    at which it is asked.
+    number: int
+    run: str
+    opening: Opening
+
+
+def question(task: Task, study: Study, mapping: Path, state: Path, policy: Policy) -> dict[str, Any]:
+    """What is asked of which patients at which models, under any name.
+
+    Whose patients: the population to which the policy counts them, as for what studies spend of it. What a contract
+    calls its parts, which inputs and label it has, what a mapping says and is called, and how is trained, is in none of
+    it: who asks the same question twice chooses all that. Rounds of training carry the model's metrics, too, so the
+    kind of the round is not, either.
     """
     asked = sources.asked(mapping)
-    if task.kind == "PREPARE":
-        return {"source": asked.source, "objective": disclosure.PREPARATION, "models": models(task.kind, state)}
-    return {"source": asked.source, "objective": asked.label, "models": models(task.kind, state)}
+    population, _ = policy.privacy.of(asked.patients)
+    return {
+        "source": asked.source, "population": population, "patients": asked.patients,
+        "apart": sorted(policy.privacy.populations), "models": models(study, task.kind, state),
+        "objective": disclosure.PREPARATION if task.kind == "PREPARE" else asked.label,
+    }  # fmt: skip
 
 
 def alone(journal: Journal, asked: Question) -> bool:
@@ -45,24 +71,22 @@ def alone(journal: Journal, asked: Question) -> bool:
 
     Raises: Refused: `difference`: it has at some of the models, or may have.
     """
-    found = {_shown(journal, wanted) for wanted in _openings(asked, ())}
+    found = {_shown(journal, _before(journal, asked, group)) for group in _groups(asked)}
     if len(found) > 1 or None in found:
         log.warning("at some of these models the same was shown alone before, or may have been")
         raise disclosure.apart(asked["objective"])
     return True in found
 
 
-def _shown(journal: Journal, wanted: Opening) -> bool | None:
+def _shown(journal: Journal, before: Sequence[Told]) -> bool | None:
     """None: it was put into the outbox, and is not known to have arrived."""
-    if not any(one.alone for one, _ in _before(journal, wanted)):
+    singles = [one for one in before if one.opening.alone]
+    if not singles:
         return False
-    arrived = journal.row(
-        "SELECT openings.id FROM openings JOIN shown ON shown.opening = openings.id"
-        " JOIN outbox ON outbox.id = shown.answer AND outbox.status = 'sent'"
-        " WHERE model = ? AND source = ? AND objective = ?",
-        wanted.state, wanted.source, wanted.objective,
-    )  # fmt: skip
-    return None if arrived is None else True
+    sent = (
+        "SELECT opening FROM shown JOIN outbox ON outbox.id = shown.answer AND outbox.status = 'sent' WHERE opening = ?"
+    )
+    return True if any(journal.row(sent, one.number) is not None for one in singles) else None
 
 
 def check(journal: Journal, asked: Question, sites: Iterable[SiteId]) -> list[Opening]:
@@ -71,42 +95,67 @@ def check(journal: Journal, asked: Question, sites: Iterable[SiteId]) -> list[Op
 
     Raises: Refused: `difference`. The log, which stays here, says after which run.
     """
-    found = _openings(asked, sites)
-    for wanted in found:
-        before = _before(journal, wanted)
+    groups, over = _groups(asked), frozenset(sites)
+    for group in groups:
+        wanted, before = _opening(asked, group[0], over, EXACTLY), _before(journal, asked, group)
         try:
-            disclosure.check(wanted, [one for one, _ in before])
+            disclosure.check(wanted, [one.opening for one in before])
         except Refused:
-            runs = sorted({run for one, run in before if one.sites != wanted.sites})
-            log.warning("at this model the same was told before, of other hospitals together: %s", ", ".join(runs))
+            runs = sorted({one.run for one in before if one.opening.sites != over})
+            log.warning(
+                "at this model something of these patients was told before, of other hospitals together: %s; if they "
+                "are others, name them in the mapping (`patients`) and in the policy (`privacy.populations`)",
+                ", ".join(runs),
+            )
             raise
-    return found
+    return [_opening(asked, one, over) for one in sorted({one for group in groups for one in group})]
 
 
-def keep(tx: Writing, task: Task, told: Sequence[Opening], answer: int | None = None) -> None:
+def keep(tx: Writing, task: Task, asked: Question, told: Sequence[Opening], answer: int | None = None) -> None:
     """Remember what is told in a task's round. Args: answer: the outbox's number of what shows it alone."""
     these = "FROM openings WHERE run = ? AND round = ? AND model = ? AND source = ? AND objective = ?"
     for one in told:
-        about = task.run, task.round, one.state, one.source, one.objective
+        about = task.run, task.round, one.state, asked["source"], asked["objective"]
         if tx.row(f"SELECT id {these}", *about) is None:
             tx.do(
                 "INSERT INTO openings (run, round, model, source, objective, sites, study)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 *about, json.dumps(sorted(one.sites)), task.study,
             )  # fmt: skip
+            whose = asked.get("population", ledger.EVERY), asked.get("patients", "")
+            tx.do(f"INSERT INTO opened_of SELECT id, ?, ? {these}", *whose, *about)
         if answer is not None:
             tx.do(f"INSERT INTO shown (opening, answer) SELECT id, ? {these}", answer, *about)
 
 
-def _before(journal: Journal, wanted: Opening) -> list[tuple[Opening, str]]:
-    rows = journal.rows(
-        "SELECT sites, run FROM openings WHERE model = ? AND source = ? AND objective = ?",
-        wanted.state, wanted.source, wanted.objective,
-    )  # fmt: skip
-    sites = [frozenset(map(SiteId, json.loads(row["sites"]))) for row in rows]
-    return [(replace(wanted, sites=of), str(row["run"])) for of, row in zip(sites, rows, strict=True)]
+def _groups(asked: Question) -> list[list[str]]:
+    return [[one] if isinstance(one, str) else one for one in asked["models"]]
 
 
-def _openings(asked: Question, sites: Iterable[SiteId]) -> list[Opening]:
-    over = frozenset(sites)
-    return [Opening(asked["source"], Digest(of), asked["objective"], over) for of in asked["models"]]
+def _opening(asked: Question, model: str, sites: frozenset[SiteId], exactly: str = "") -> Opening:
+    return Opening(asked.get("population", ledger.EVERY), Digest(model), asked["objective"], sites, exactly)
+
+
+def _before(journal: Journal, asked: Question, group: Sequence[str]) -> list[Told]:
+    """What was told of the same patients at what stands for one of the models.
+
+    Whose are the same is counted as in `privacy.ledger.Book.of`: those of the population, by the policy of then or of
+    today, and those of each table from which some of them came. Of what was told in releases of before nobody knows
+    whose it was: it counts for all.
+    """
+    mine = asked.get("population", ledger.EVERY)
+
+    def belongs(row: Row) -> bool:
+        now = row["patients"] if row["patients"] in asked.get("apart", ()) else EVERYBODY
+        return mine in (now, row["population"], ledger.EVERY) or row["population"] == ledger.EVERY
+
+    tables = [row for row in journal.rows(_TABLES) if row["population"] != ledger.EVERY]
+    same = {str(row["source"]) for row in tables if belongs(row)} | {asked["source"]}
+    found = []
+    for row in (row for model in group for row in journal.rows(_AT, model)):
+        if belongs(row) or row["source"] in same:
+            exact = (row["model"], row["source"], row["objective"]) == (group[0], asked["source"], asked["objective"])
+            sites = frozenset(map(SiteId, json.loads(row["sites"])))
+            opening = _opening(asked, group[0], sites, EXACTLY if exact else "")
+            found.append(Told(int(row["id"]), str(row["run"]), opening))
+    return found

@@ -150,7 +150,7 @@ class Worker:
     def _submit(self, row: Row, task: Task, permit: Permit, plan: Plan) -> None:
         made = self.updates.of(task, permit, plan, datetime.now(UTC))
         state = self.states.ensure(task, plan, datetime.now(UTC))
-        asked = told.question(task, self.updates.mapping(plan), state)
+        asked = told.question(task, plan.study, self.updates.mapping(plan), state, self.folder.policy())
         alone = told.check(self.journal, asked, {SiteId(self.veto.site)})
         part = protect(permit.recipe, made.path, made.digest, made.size)
         answer = Answer(
@@ -168,10 +168,10 @@ class Worker:
                 blob = {"digest": part.digest, "size": part.size, "path": str(part.path)}
                 tx.hold(part.path)
                 answer_ = tx.send("answer", envelope, about, datetime.now(UTC), blob)
-                told.keep(tx, task, alone, None if stale else answer_)
+                told.keep(tx, task, asked, alone, None if stale else answer_)
                 tx.do("UPDATE tasks SET status = 'done' WHERE seq = ?", row["seq"])
             elif buffered:  # it may be the answer to a later round
-                told.keep(tx, task, alone)
+                told.keep(tx, task, asked, alone)
         self.veto.outgoing.set()
 
     def _clean(self) -> None:

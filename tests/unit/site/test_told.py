@@ -1,0 +1,164 @@
+"""What a hospital remembers as the same question, however it is asked: by its patients, and by the model."""
+
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from consilium.algorithms.fedavg import FedAvg
+from consilium.core import state as chain
+from consilium.core.errors import Refused
+from consilium.core.ids import SiteId, digest
+from consilium.core.study import Study
+from consilium.core.tensors import to_safetensors
+from consilium.governance.policy import Policy
+from consilium.privacy import question
+from consilium.site import told
+from consilium.site.journal import Journal
+from consilium.wire.messages import Blob, Task
+from e2e.federation import study
+
+FOUR = frozenset(map(SiteId, ("east", "north", "south", "west")))
+THREE = FOUR - {"west"}
+NUMBER = {"type": "number", "unit": "1", "range": [-10, 10], "missing": "forbidden"}
+
+
+class Memory:
+    """A hospital's journal, policy and mapping, and what is asked of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.journal = folder, Journal(folder / "journal.sqlite")
+        self.policy = Policy.model_validate({"policy": 1})
+        self.mapped()
+
+    def mapped(self, **changes: Any) -> None:
+        """The mapping is written anew."""
+        given: dict[str, Any] = {
+            "mapping": 1, "contract": "sums", "source": {"type": "csv", "path": "table.csv"},
+            "patient": {"column": "id"}, "features": {"x": {"column": "x"}}, "label": {"column": "large"}, **changes,
+        }  # fmt: skip
+        self.mapping = self.folder / f"{digest(json.dumps(given).encode()).removeprefix('sha256:')[:8]}.yaml"
+        self.mapping.write_text(json.dumps(given))
+
+    def asked(self, of: Study, kind: str, model: Any) -> tuple[Task, dict[str, Any]]:
+        out = io.BytesIO()
+        chain.begin(FedAvg({}), to_safetensors({"weights": np.array(model, dtype=np.float64)}), "one-1", out)
+        state = self.folder / "state"
+        state.write_bytes(out.getvalue())
+        blob = Blob(digest=digest(out.getvalue()), size=len(out.getvalue()))
+        task = Task(
+            study=of.name, run=f"{of.name}-1", plan=digest(b"plan"), round=1, attempt=1, kind=kind, phase="READY",
+            roster=tuple(sorted(FOUR)), cohort=tuple(sorted(FOUR)), state=blob, initial=blob, aggregate=None,
+            deadline=datetime.now(UTC) + timedelta(hours=1),
+        )  # fmt: skip
+        return task, told.question(task, of, self.mapping, state, self.policy)
+
+    def opened(self, sites: Any, of: Study | None = None, kind: str = "TRAIN", model: Any = (0.0, 0.0, 0.0)) -> None:
+        """A sum over these sites is opened, if the memory allows it. Raises: Refused."""
+        task, asked = self.asked(of or study("one"), kind, model)
+        sums = told.check(self.journal, asked, sites)
+        with self.journal.write() as tx:
+            told.keep(tx, task, asked, sums)
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Memory:
+    return Memory(tmp_path)
+
+
+def refused(memory: Memory, *given: Any, **named: Any) -> None:
+    with pytest.raises(Refused) as caught:
+        memory.opened(*given, **named)
+    assert caught.value.reason == "difference"
+
+
+def test_one_input_more_is_the_same_question_where_its_coefficient_is_zero(memory: Memory) -> None:
+    """At zero each input is summed as if there were no other; elsewhere, where the place more is zero."""
+    memory.opened(FOUR)
+    refused(memory, THREE, study("two"), model=(0.0,) * 4)
+    memory.opened(FOUR, model=(0.5, -2.0, 0.25))
+    refused(memory, THREE, study("two"), model=(0.5, -2.0, 0.0, 0.25))
+    refused(memory, THREE, study("two"), model=(0.25, 0.5, -2.0))  # its inputs stand in another order
+    memory.opened(THREE, study("two"), model=(0.5, -2.0, 0.26))
+
+
+def test_another_label_is_the_same_question(memory: Memory) -> None:
+    memory.opened(FOUR)
+    memory.mapped(label={"column": "large_at_30_days"})
+    refused(memory, THREE, study("two"))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"type": "csv", "path": "extract-of-may.csv"},
+        {"type": "sql", "url": "sqlite:///ward.db", "query": "SELECT * FROM patients WHERE id <> 7"},
+    ],
+)
+def test_an_edited_mapping_is_the_same_question(memory: Memory, source: dict[str, str]) -> None:
+    memory.opened(FOUR)
+    memory.mapped(source=source)
+    refused(memory, THREE, study("two"))
+
+
+def test_patients_whom_the_policy_names_apart_are_others_unless_they_come_from_one_table(memory: Memory) -> None:
+    memory.mapped(source={"type": "csv", "path": "heart.csv"}, patients="heart")
+    memory.opened(FOUR)
+    budget = {"epsilon": 1.0, "delta": 1e-6}
+    memory.policy = Policy.model_validate({"policy": 1, "privacy": {"populations": {"lung": budget}}})
+    memory.mapped(source={"type": "csv", "path": "lung.csv"}, patients="lung")
+    memory.opened(THREE)
+    refused(memory, FOUR)
+    memory.mapped(source={"type": "csv", "path": "heart.csv"}, patients="lung")
+    refused(memory, THREE)
+    memory.mapped(source={"type": "csv", "path": "heart.csv"})
+    refused(memory, THREE)
+
+
+def test_what_hangs_on_no_model_is_one_question_at_any(memory: Memory) -> None:
+    """Means and squares that prepare inputs, the same in sums at zero, and least squares wherever they begin."""
+    linear = study("line", model={"kind": "linear"}, strategy={"name": "newton"}, contract={
+        "id": "sums", "features": [{"id": "x", "meaning": "x", **NUMBER}],
+        "label": {"id": "y", "meaning": "y", "type": "number", "unit": "1", "range": [-10, 10]},
+    })  # fmt: skip
+    memory.opened(FOUR, kind="PREPARE", model=(1.0, 2.0))
+    refused(memory, THREE, linear, model=(3.0, 4.0))
+    refused(memory, THREE, kind="PREPARE", model=(5.0, 6.0))
+    refused(memory, THREE)
+    memory.opened(FOUR, linear, model=(3.0, 4.0))
+    memory.opened(THREE, linear, "EVALUATE", model=(3.5, 4.0))
+    memory.opened(THREE, model=(7.0, 8.0))
+
+
+def test_what_was_hidden_is_not_shown_alone_because_something_like_it_was(memory: Memory) -> None:
+    """All showed an update at zero in a pilot; what prepares inputs, and another label's, were hidden in sums since."""
+    mine = [SiteId("east")]
+    memory.opened(mine)
+    memory.opened(FOUR, study("two"), kind="PREPARE")
+    refused(memory, mine, study("three"), kind="PREPARE")
+    memory.opened(mine, study("three"))  # exactly that was shown
+    memory.mapped(label={"column": "large_at_30_days"})
+    refused(memory, mine, study("three"))
+
+
+def test_what_an_earlier_release_remembers_still_counts(memory: Memory) -> None:
+    """It knew neither populations nor what stands for a model now."""
+    with memory.journal.write() as tx:
+        raw = digest(np.array([0.5, 1.5]).tobytes())
+        tx.do(
+            "INSERT INTO openings (run, round, model, source, objective, sites, study) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "old-1", 1, raw, "another table's digest", "a label", json.dumps(sorted(FOUR)), "old",
+        )  # fmt: skip
+    refused(memory, THREE, model=(0.5, 1.5))
+    memory.opened(FOUR, model=(0.5, 1.5))
+    memory.opened(THREE, model=(0.5, 2.5))
+
+
+def test_a_large_model_is_known_by_its_bytes_alone() -> None:
+    large = np.ones(question.MOST + 1, dtype=np.float32)
+    assert len(question._of(large)) == 1 and len(question._of(large[:9])) == 2
+    assert question._of(np.zeros(3))[1] == question._of(-np.zeros(5, dtype=np.float32))[1] == question.NOTHING
