@@ -91,8 +91,8 @@ def held(asked: Study, true: Mapping[str, float], drawn: Drawn, n: int) -> dict[
 
 
 def right(found: Mapping[str, float], column: str) -> None:
-    """Whether all shares are between 93 and 97 in 100, and are those on the page."""
-    outside = {name: share for name, share in found.items() if not 0.93 <= share <= 0.97}
+    """Whether all shares are between 93.0 and 97.0 in 100, and are those on the page."""
+    outside = {name: share for name, share in found.items() if not 0.93 <= round(share, 3) <= 0.97}
     assert not outside, found
     said = on_page(column)
     assert said.keys() == found.keys(), found

@@ -202,16 +202,22 @@ def _simulated(site: str, known: Json, figures: Figures, without: Figures) -> Ho
     return Hospital(site, flow, {name: one for name, one in models.items() if one}, str(known.get("out") or ""))
 
 
+def _hidden(figures: Mapping[str, Figures], model: str, note: str) -> Figures:
+    """The figures of one model, each without its value: what is too small to be shown is so for all models."""
+    return {name: Estimate(None, n=figure.n, note=note) for name, figure in figures[model].items()}
+
+
 def _judged_last(facts: Facts, last: Judged | None) -> Facts:
     """The same with what the last round says: it has more, and hides small cells that headline figures may show."""
     if last is None:
         return facts
     hospitals = []
     for one in facts.hospitals:
-        worth, known = last.sites.get(one.name), one.figures.get(COMMON, {})
-        if worth is not None:
-            hidden = {name: Estimate(None, n=figure.n, note=worth.note) for name, figure in known.items()}
-            one = replace(one, figures={**one.figures, COMMON: worth.figures or hidden})
+        worth = last.sites.get(one.name)
+        if worth is not None and worth.figures:
+            one = replace(one, figures={**one.figures, COMMON: worth.figures})
+        elif worth is not None:
+            one = replace(one, figures={model: _hidden(one.figures, model, worth.note) for model in one.figures})
         hospitals.append(one)
     everyone = {**facts.everyone, COMMON: {**facts.everyone.get(COMMON, {}), **last.everyone.figures}}
     return replace(facts, hospitals=tuple(hospitals), everyone=everyone, last=last)

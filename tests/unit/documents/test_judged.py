@@ -152,6 +152,17 @@ def test_a_hospital_whose_values_are_predicted_too_low_is_named() -> None:
     assert "warning-miscalibrated" not in seen(of_outcome("number", numbers))
 
 
+def test_what_is_too_small_to_be_shown_is_not_shown_of_a_model_that_left_it_out_either() -> None:
+    sites = usual(3)
+    given = simulated(sites) | {"without": {**usual(3), "all": sites["site-01"]}}
+    small = {**worth(), "n": None, "positives": None, "note": "too few: fewer than ten", "figures": {}}
+    given["evaluation"] = evaluation({"site-01": small, "site-02": worth(), "site-03": worth()}, {}, [])
+    rows = Report.of(given, NOW, STUDY).tables()["figures"]
+    shown = {(row["hospital"], row["model"]) for row in rows if row["value"] is not None}
+    assert {("site-02", "without"), ("site-02", "federated"), ("all", "without")} <= shown
+    assert not {(site, model) for site, model in shown if site == "site-01"}
+
+
 def test_a_cross_validation_says_so_and_counts_nobody_twice() -> None:
     told = STUDY.model_dump() | {"min_patients": 50, "evaluation": {"folds": 5}}
     sites = simulated(usual(3))
