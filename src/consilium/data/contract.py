@@ -23,7 +23,7 @@ from consilium.data.counts import hidden
 from consilium.data.doubts import Doubt, of_codes, of_number
 from consilium.data.mapping import FeatureMap, LabelMap, Mapping, RecordsMap, normal, number
 from consilium.data.records import Records, rounded, values
-from consilium.data.traps import Looks, dated, look, placeholder
+from consilium.data.traps import Looks, comma, dated, look, placeholder
 from consilium.data.units import conversion
 
 NAN = float("nan")
@@ -42,6 +42,7 @@ class Column:
     converted: str = ""
     placeholders: Counter[str] = field(default_factory=Counter)  # of what is not a number: `?` and the like
     dates: int = 0  # of what is not a number
+    commas: int = 0  # of what is not a number: `7,5` and the like
     bounds: Counter[str] = field(default_factory=Counter)  # of what is not a number: `<5` and the like
     unread: Counter[str] = field(default_factory=Counter)  # of what is not a number: records, by what they lack
     unused: tuple[str, ...] = ()  # codes of `local` that no record has
@@ -274,6 +275,7 @@ def _numbers(
             told.not_a_number += 1
             told.placeholders.update([text.strip()] if placeholder(text) else [])
             told.dates += dated(text)
+            told.commas += comma(text)
             told.bounds.update([text.strip()] if bound(text) else [])
             continue
         value = value if resolution is None else rounded(value, resolution)

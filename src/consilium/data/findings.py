@@ -259,6 +259,9 @@ def _numbers(look: Look) -> Iterator[Finding]:
         if told.dates > rest / 2:
             words = "some values are dates, such as dates of birth, and no numbers"
             remedy = f"compute {look.of.id} of them in the source's query, or where the file is made"
+        elif told.commas > rest / 2:
+            words = "some values have a comma where a number has a point, such as 7,5"
+            remedy = "write replace(COLUMN, ',', '.') in the source's query, or a point where the file is made"
         yield look.finding("not-a-number", rest, each[2], gate.not_a_number_max, words, remedy)
     yield from _missing(look, told.looks.inside, told.usable, look.usable, 0.0)
     yield from _missing(look, told.looks.outside, told.out_of_range, look.out_of_range, gate.out_of_range_max)

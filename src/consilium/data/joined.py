@@ -5,6 +5,7 @@ that can open no file and no network. All columns are text, as in a CSV file.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,14 +20,16 @@ from consilium.data import base, whole
 from consilium.data.asking import Answer, quoted, rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
-from consilium.data.mapping import EXAMPLES, TableSource
+from consilium.data.mapping import EXAMPLES, TableSource, normal
 from consilium.data.tables import one_select
 
-CLOSED = {"enable_external_access": "false", "lock_configuration": "true"}
+CLOSED = {"enable_external_access": "false", "lock_configuration": "true", "threads": "1"}
+"""With one thread the same query takes the same of several values, where it leaves that open."""
 SAID = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
 """Faults of the query itself, whose words hold no value of a row."""
 VALUES = (duckdb.DataError, duckdb.InvalidInputException)
 """Faults of a value, whose words hold it."""
+WHOLE, NUMBER = re.compile(r"-?(0|[1-9]\d{0,36})"), re.compile(r"-?(0|[1-9]\d{0,14})(\.\d{1,15})?")
 AT_ONCE = 10_000
 """Rows that are handed over at once."""
 MEANS = "a file is named under `tables`, and in the query by the name that it has there"
@@ -73,6 +76,7 @@ class JoinedSource:
     def rows(self) -> Rows:
         """All rows, as text."""
         clock, left_out = Clock(self._limit_s, "source.time_limit_s"), 0
+        numbers: list[tuple[str, str, str]] = []
         try:
             with duckdb.connect(":memory:", config=CLOSED) as tables:
                 for name, one in self._tables.items():
@@ -80,13 +84,16 @@ class JoinedSource:
                         found = one.rows()
                     _fill(tables, name, found)
                     left_out = max(left_out, found.left_out)
-                asked = rows_of(*clock.within(lambda: self._asked(tables), tables.interrupt))
-                return replace(asked, left_out=left_out)
+                    numbers += [(name, column, kind) for column, kind in _numbers(found)]
+                answer = clock.within(lambda: self._asked(tables), tables.interrupt)
+                if numbers:
+                    clock.within(lambda: self._compared(tables, numbers, answer), tables.interrupt)
+                return replace(rows_of(*answer), left_out=left_out)
         except VALUES as error:
             raise DataUnusable(
                 f"source.query: some value is not what the query takes it for ({type(error).__name__})",
                 "columns of `tables` are text: write TRY_CAST(... AS DOUBLE) or TRY_CAST(... AS DATE), which gives "
-                "nothing where there is none",
+                "nothing where there is none; of days as 31.03.2024 strptime(..., '%d.%m.%Y')",
             ) from error
         except (duckdb.Error, ValueError, OverflowError) as error:
             words = f": {str(error).splitlines()[0]}" if isinstance(error, SAID) else ""
@@ -101,8 +108,35 @@ class JoinedSource:
     def _asked(self, tables: Any) -> Answer:
         described = tables.execute(f"DESCRIBE {self._given}").fetchall()
         whole.once((row[0] for row in described), "source.query")
+        return self._answer(tables)
+
+    def _answer(self, tables: Any) -> Answer:
         answer = tables.execute(self._query)
         return [column[0] for column in answer.description], answer.fetchall()
+
+    def _compared(self, tables: Any, numbers: list[tuple[str, str, str]], answer: Answer) -> None:
+        """That nothing of the answer is so because numbers were compared as text: asked is once more, of columns that
+        hold numbers alone as numbers. A query that takes them for text gets no answer then, and says what it means.
+
+        Raises: DataUnusable.
+        """
+        for name, column, kind in numbers:
+            tables.execute(f'ALTER TABLE "{name}" ALTER {_named(column)} TYPE {kind}')
+        try:
+            _, again = self._answer(tables)
+        except duckdb.InterruptException:
+            raise
+        except duckdb.Error:
+            return
+        names, rows = answer
+        pairs = zip(names, _columns(rows), _columns(again))
+        differs = [name for name, one, other in pairs if one != other]
+        if differs or len(rows) != len(again):
+            raise DataUnusable(
+                "source.query compares numbers as text, by which 9 is more than 10: others would be "
+                f"{', '.join(differs) or 'the rows'}",
+                "columns of `tables` are text: write CAST(... AS DOUBLE) within max, min, arg_max, ORDER BY and such",
+            )
 
 
 @contextmanager
@@ -118,13 +152,30 @@ def _within(name: str) -> Iterator[None]:
 
 def _fill(tables: Any, name: str, rows: Rows) -> None:
     """The rows as a table of this name."""
-    names = [f'"{column.replace(chr(34), chr(34) * 2)}" VARCHAR' for column in rows.columns]
+    names = [f"{_named(column)} VARCHAR" for column in rows.columns]
     if not names:
         raise DataUnusable(f"source.tables.{name}: has no column", "check its file")
     tables.execute(f'CREATE TABLE "{name}" ({", ".join(names)})')
     for at in range(0, len(rows), AT_ONCE):
         parts = ", ".join(_unnested(values[at : at + AT_ONCE]) for values in rows.columns.values())
         tables.execute(f'INSERT INTO "{name}" SELECT {parts}')
+
+
+def _named(column: str) -> str:
+    return '"' + column.replace('"', '""') + '"'
+
+
+def _numbers(rows: Rows) -> Iterator[tuple[str, str]]:
+    """Columns that hold nothing but numbers, as people write them, and their type."""
+    for column, values in rows.columns.items():
+        texts = [value for value in values if value is not None]
+        if texts and all(map(NUMBER.fullmatch, texts)):
+            yield column, "HUGEINT" if all(map(WHOLE.fullmatch, texts)) else "DOUBLE"
+
+
+def _columns(rows: list[tuple[Any, ...]]) -> list[list[str]]:
+    """The values of each column, sorted: rows themselves may stand in another order."""
+    return [sorted("" if value is None else normal(str(value)) for value in column) for column in zip(*rows)]
 
 
 def _unnested(values: list[str | None]) -> str:

@@ -29,6 +29,7 @@ UNITS = (
 WRITTEN_S = {"s": 86_400.0, "min": 7 * 86_400.0, "h": 90 * 86_400.0, "wk": 2 * 366 * 86_400.0}
 """Units of time, and the longest time, in seconds, that people write in them: nobody tells an adult's age in weeks."""
 DAY = re.compile(r"\d{4}-\d\d-\d\d([T ].*)?|\d{1,2}([./-])\d{1,2}\2(\d{4}|\d\d)")
+COMMA = re.compile(r"[-+]?\d+(\.\d{3})*,\d+")
 CALENDAR = (1880, 2060)
 """Whole numbers between these are years of the calendar, such as those in which living patients were born."""
 LEAST = 10
@@ -139,6 +140,15 @@ def dated(text: str) -> bool:
     [True, True, True, True, False, False, False]
     """
     return bool(DAY.fullmatch(text.strip()))
+
+
+def comma(text: str) -> bool:
+    """Whether a text is a number with a comma where others have a point.
+
+    >>> [comma(text) for text in ("7,5", "-1.234,5", "7.5", "7, 5", "1,2,3")]
+    [True, True, False, False, False]
+    """
+    return bool(COMMA.fullmatch(text.strip()))
 
 
 def calendar(values: Floats) -> bool:

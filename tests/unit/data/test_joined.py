@@ -109,6 +109,34 @@ def test_what_is_wrong_with_a_query_is_told_without_a_value(folder: Path, query:
     assert told in str(caught.value) and MARK not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("query", "differs"),
+    [
+        ("SELECT nr, max(glucose) AS most FROM visits GROUP BY nr", "most"),
+        ("WITH s AS (SELECT nr, glucose AS g FROM visits) SELECT nr, arg_min(nr, g) a, min(g) AS b FROM s GROUP BY nr",
+         "b"),
+        ("SELECT nr, glucose FROM visits WHERE glucose > limit_", "the rows|glucose|nr"),
+        ("SELECT nr, max(CAST(glucose AS DOUBLE)) AS most FROM visits GROUP BY nr", ""),
+        ("SELECT nr, max(day) AS last FROM visits GROUP BY nr ORDER BY nr", ""),
+        ("SELECT nr, max(replace(glucose, '.', ',')) AS text FROM visits GROUP BY nr", ""),
+    ],
+)  # fmt: skip
+def test_a_query_that_compares_numbers_as_text_is_refused_and_says_what_would_be_another(
+    tmp_path: Path, query: str, differs: str
+) -> None:
+    """9 and 10.5 of one patient, and a column of limits between them."""
+    with (tmp_path / "visits.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("nr", "day", "glucose", "limit_"), (1, "2024-01-01", 9, 9.5),
+                                    (1, "2024-01-02", 10.5, 9.5), (2, "2024-01-01", 7, 7.5)])  # fmt: skip
+    visits = {"type": "csv", "path": "visits.csv"}
+    found = of(tmp_path, visits, visits, query)
+    if not differs:
+        assert found.count() == 2
+        return
+    with pytest.raises(DataUnusable, match=rf"as text, by which 9 is more than 10: others would be ({differs})"):
+        found.rows()
+
+
 def test_what_is_wrong_with_a_table_is_told_with_its_name(folder: Path) -> None:
     persons, visits = PLACES[2]
     for wrong, error, told in (

@@ -51,6 +51,11 @@ def test_a_column_without_any_value_is(study: Study, told: Column) -> None:
     )
 
 
+def test_commas_for_points_are_told_as_that(study: Study) -> None:
+    (only,) = fit(study, Column(usable=100, not_a_number=140, commas=120), 240).findings
+    assert only.kind == "not-a-number" and only.blocks and "such as 7,5" in only.words and "replace(" in only.remedy
+
+
 def test_what_the_mapping_calls_absent_is_told_and_nothing_is_to_be_written(study: Study) -> None:
     (only,) = fit(study, Column(missing=240, absent=True), 240).findings
     assert "as its mapping says" in only.words and not only.write and "write" not in only.remedy
