@@ -84,6 +84,8 @@ SMALL: dict[str, list[tuple[Any, ...]]] = {
         (6, 3, CREATININE, "2020-02-03", None, 0.3, 0, MG), (7, 4, CREATININE, "2020-03-01", None, 1.5, 0, 0),
         (10, 3, CREATININE, "2020-03-10", None, 0.2, 0, MG, LESS), (11, 3, CREATININE, "2020-03-11", None, 0.5, 0, MG),
         (12, 4, CREATININE, "2020-04-05", None, 9.0, 0, MG, MORE), (13, 4, CREATININE, "2020-04-06", None, 3, 0, MG),
+        (14, 2, CREATININE, "2020-06-01", None, 1.5, 0, MG), (15, 2, CREATININE, "2020-06-02", None, None, 0, MG, LESS),
+        (16, 2, CREATININE, "2020-06-03", None, 2.5, 0, MG), (17, 2, CREATININE, "2020-06-04", None, None, 0, MG),
     ],
     "death": [(2, "2020-06-30", 0)],
 }  # fmt: skip
@@ -106,11 +108,11 @@ KNOWN: list[tuple[dict[str, Any], list[str | None]]] = [
     ({**AFTER, "followed": True}, ["1", None, "0", "0"]),
     ({**BEFORE, "family": "condition_era", "window": [-30, 0]}, ["0", "0", "0", "1"]),
     ({**BEFORE, "family": "drug_era", "concepts": [METFORMIN], "window": [-30, 0]}, ["0", "1", "0", "0"]),
-    ({**LAB, "take": "last"}, ["1.0", None, "0.3", "1.5"]),
-    ({**LAB, "take": "first"}, ["0.5", None, "0.1", "1.5"]),
-    ({**LAB, "take": "max"}, ["2.0", None, "0.3", "1.5"]),
-    ({**LAB, "take": "min", "units": {"0": "missing"}}, ["0.5", None, "0.1", None]),
-    ({**LAB, "take": "mean"}, [repr(3.5 / 3), None, repr(0.2), "1.5"]),
+    ({**LAB, "take": "last"}, ["1.0", "no number", "0.3", "1.5"]),
+    ({**LAB, "take": "first"}, ["0.5", "no number", "0.1", "1.5"]),
+    ({**LAB, "take": "max"}, ["2.0", "no number", "0.3", "1.5"]),
+    ({**LAB, "take": "min", "units": {"0": "missing"}}, ["0.5", "no number", "0.1", None]),
+    ({**LAB, "take": "mean"}, [repr(3.5 / 3), "no number", repr(0.2), "1.5"]),
     ({"family": "measurement", "concepts": [CREATININE], "window": [-365, 0], "take": "last", "value": "concept"},
      ["40", "40", None, None]),
     ({"family": "measurement", "concepts": [CREATININE], "window": [-7, 0], "take": "count"}, ["2", "0", "0", "0"]),
@@ -179,8 +181,8 @@ def test_every_family_gives_the_known_answer(place: Place, folder: Path) -> None
     for number, (given, wanted) in enumerate(KNOWN):
         texts = found.columns[f"c{number}"]
         if given.get("unit"):
-            assert [None if text is None else pytest.approx(float(text), rel=1e-12) for text in texts] == [
-                None if text is None else float(text) for text in wanted
+            assert [one if one in (None, "no number") else pytest.approx(float(one), rel=1e-12) for one in texts] == [
+                one if one in (None, "no number") else float(one) for one in wanted
             ], given
         else:
             assert texts == wanted, given
@@ -189,6 +191,18 @@ def test_every_family_gives_the_known_answer(place: Place, folder: Path) -> None
 def test_a_value_that_is_only_a_bound_has_its_sign_where_it_counts(place: Place, folder: Path) -> None:
     found = read(place, {take: {**LAB, "window": [1, 30], "take": take} for take in BOUNDED}, folder)
     assert {take: found.columns[take] for take in BOUNDED} == BOUNDED
+
+
+WORDED = {"first": "1.5", "last": "2.5", "max": "no number", "min": "no number", "mean": "no number"}
+"""Of person 2 in June: 1.5, one with an operator and no number, 2.5, and one that says nothing."""
+
+
+def test_a_measurement_that_says_something_and_no_number_is_not_passed_over(place: Place, folder: Path) -> None:
+    columns = {take: {**LAB, "window": [121, 160], "take": take} for take in WORDED}
+    found = read(place, {**columns, "one": {**LAB, "window": [122, 122], "take": "last"}}, folder)
+    assert {name: texts[1] for name, texts in found.columns.items() if name in (*WORDED, "one")} == {
+        **WORDED, "one": "no number",
+    }  # fmt: skip
 
 
 def test_persons_who_opted_out_are_left_out_by_the_database(place: Place, folder: Path) -> None:

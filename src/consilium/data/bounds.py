@@ -10,6 +10,8 @@ OPERATORS = {4171756: "<", 4171754: "<=", 4172704: ">", 4171755: ">="}
 """Concepts of OMOP that say on which side of a value the number lies."""
 EXACT = (0, 4172703)
 """Concepts of OMOP by which a value is the number: none, and `=`."""
+NO_NUMBER = "no number"
+"""What stands for a value of another kind, lest its record look as if it had none."""
 STRANGE = "?"
 """Before a value whose operator is none of these: it is no number either."""
 BOUND = re.compile(rf"\s*([{''.join(SIGNS)}])\s*=?\s*(\S.*)", re.DOTALL)

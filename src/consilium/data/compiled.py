@@ -10,7 +10,7 @@ from consilium.core.contract import Contract, Feature, Image, Label
 from consilium.core.errors import StudyInvalid
 from consilium.core.study import Study
 from consilium.core.timed import TIMED
-from consilium.data.bounds import EXACT, OPERATORS, STRANGE
+from consilium.data.bounds import EXACT, NO_NUMBER, OPERATORS, STRANGE
 from consilium.data.records import OIDS, SYSTEMS, UNCODED
 
 Json = dict[str, Any]
@@ -258,8 +258,8 @@ def _first(paths: tuple[str, ...]) -> str:
 _TAKEN = _first(("effective.ofType(dateTime)", "effective.ofType(instant)", "effective.ofType(Period).start"))
 _CONCEPT = "value.ofType(CodeableConcept)"
 _QUANTITY = "value.ofType(Quantity)"
-NO_NUMBER, NO_CODE = "no number", "no code"
-"""What stands for a value of another kind, lest its record look as if it had none."""
+NO_CODE = "no code"
+"""The same as `NO_NUMBER`, of a coded value."""
 _NUMBER = (
     f"iif({_QUANTITY}.value.exists(), {_QUANTITY}.comparator & {_QUANTITY}.value.toString(), "
     "iif(value.ofType(integer).exists(), value.ofType(integer).toString(), "

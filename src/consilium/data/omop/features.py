@@ -12,7 +12,7 @@ from typing import Any
 
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.records import CHOSEN
-from consilium.data.bounds import EXACT, OPERATORS, SIGNS, STRANGE, decides
+from consilium.data.bounds import EXACT, NO_NUMBER, OPERATORS, SIGNS, STRANGE, decides
 from consilium.data.omop import charlson
 from consilium.data.omop.cohorts import Cohort
 from consilium.data.omop.database import Database
@@ -57,7 +57,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Event:
-    """A record: its day and what orders records of a day; what it says, and with which sign: `<` of a mere bound."""
+    """A record: its day and what orders records of a day; what it says, and with which sign: `<` of a mere bound.
+
+    sign: NO_NUMBER of a record that says something, and no number.
+    """
 
     person: int
     order: tuple[Any, ...]
@@ -170,25 +173,27 @@ def _events(
     database: Database, column: Column, index: Index, concepts: Iterable[int] | None, value: str, family: str = ""
 ) -> Iterator[Event]:
     domain = DOMAINS[family or column.given.family]
-    unit, operator = (
+    unit, operator, worded = (
         f"COALESCE(e.{name}, 0)" if name in domain.columns else "0"
-        for name in ("unit_concept_id", "operator_concept_id")
+        for name in ("unit_concept_id", "operator_concept_id", "value_as_concept_id")
     )
     sql = f"""{PERSONS}
-        SELECT e.person_id, {domain.moment}, e.{domain.key}, e.{domain.concept}, {value}, {unit}, {operator}
+        SELECT e.person_id, {domain.moment}, e.{domain.key}, e.{domain.concept}, {value}, {unit}, {operator}, {worded}
         {_records(column, family or column.given.family, concepts)}"""
     _, rows = database.query(sql, _cohort(index), column.what)
-    for person, moment, key, concept, found, of, by in rows:
+    for person, moment, key, concept, found, of, by, word in rows:
         sign = "" if int(by) in EXACT else OPERATORS.get(int(by), STRANGE)
+        sign = NO_NUMBER if found is None and (sign or int(word)) else sign
         yield Event(int(person), (moment, key), int(concept or 0), found, int(of), sign)
 
 
 def _valued(database: Database, column: Column, index: Index, concepts: Iterable[int] | None) -> Iterator[Event]:
-    """Records that have a value."""
+    """Records that have a value; where numbers are asked for, also those that have another one, of which is none."""
     concept = column.given.value == "concept"
     found = _events(database, column, index, concepts, "e.value_as_concept_id" if concept else "e.value_as_number")
     away = {int(unit) for unit, means in column.given.units.items() if means == "missing"}
-    yield from (e for e in found if e.value is not None and not (concept and not e.value) and e.unit not in away)
+    said = (e for e in found if e.value or (not concept and (e.value is not None or e.sign == NO_NUMBER)))
+    yield from (event for event in said if event.unit not in away)
 
 
 def _taken(events: Iterable[Event], take: str, value: Callable[[Event], float], signed: bool = False) -> Texts:
@@ -199,7 +204,7 @@ def _taken(events: Iterable[Event], take: str, value: Callable[[Event], float], 
     kept: dict[int, list[Kept]] = {}
     bounds: dict[int, list[Kept]] = {}
     for event in events:
-        one = (event.order, value(event), event.sign if signed else "")
+        one = (event.order, math.nan if event.value is None else value(event), event.sign if signed else "")
         of = (bounds if one[2] and take not in CHOSEN else kept).setdefault(event.person, [])
         if take == "mean" or one[2] or not of:
             of.append(one)
@@ -211,8 +216,10 @@ def _taken(events: Iterable[Event], take: str, value: Callable[[Event], float], 
 def _text(take: str, of: list[Kept], bounds: list[Kept]) -> str:
     if take in CHOSEN:
         _, chosen, sign = (min if take == "first" else max)(of)
-        return f"{sign}{chosen!r}"
+        return NO_NUMBER if sign == NO_NUMBER else f"{sign}{chosen!r}"
     best = None if not of else math.fsum(value for _, value, _ in of) / len(of) if take == "mean" else of[0][1]
+    if any(sign == NO_NUMBER for _, _, sign in bounds):
+        return NO_NUMBER
     for _, limit, sign in sorted(bounds):
         if take == "mean" or sign == STRANGE or decides(take, SIGNS[sign[0]], limit, best):
             return f"{sign}{limit!r}"
