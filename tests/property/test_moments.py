@@ -36,7 +36,7 @@ def wanted(end: str | None, sign: int, when: date, index: date) -> set[bool]:
     return {sign * (a - b).total_seconds() >= sign * seconds(end) for a in times(when) for b in times(index)}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(ends, ends, moments, moments)
 def test_what_is_certain_is_said_and_nothing_else(first: Any, last: Any, when: date, index: date) -> None:
     since, until = wanted(first, 1, when, index), wanted(last, -1, when, index)
