@@ -65,28 +65,30 @@ def question(task: Task, study: Study, mapping: Path, state: Path, policy: Polic
 
 
 def alone(journal: Journal, asked: Question) -> bool:
-    """Whether this hospital has shown its answer to the question alone, at all of its models; False: at none of them.
+    """Whether this hospital has shown exactly this alone, at all models of the question; False: nothing there, at none.
 
     It has, where the coordinator took the answer. Where it waited and was given up, some of it may have left, or all.
 
-    Raises: Refused: `difference`: it has at some of the models, or may have.
+    Raises: Refused: `difference`: it has at some of the models, or may have; or what it has is of another label, of
+            other inputs or from another table, and nobody knows how much of this it tells.
     """
     found = {_shown(journal, _before(journal, asked, group)) for group in _groups(asked)}
     if len(found) > 1 or None in found:
-        log.warning("at some of these models the same was shown alone before, or may have been")
+        log.warning("at some of these models the same was shown alone before, or something like it, or may have been")
         raise disclosure.apart(asked["objective"])
     return True in found
 
 
 def _shown(journal: Journal, before: Sequence[Told]) -> bool | None:
-    """None: it was put into the outbox, and is not known to have arrived."""
+    """None: it was put into the outbox, and is not known to have arrived; or it is not exactly what is asked."""
     singles = [one for one in before if one.opening.alone]
     if not singles:
         return False
     sent = (
         "SELECT opening FROM shown JOIN outbox ON outbox.id = shown.answer AND outbox.status = 'sent' WHERE opening = ?"
     )
-    return True if any(journal.row(sent, one.number) is not None for one in singles) else None
+    exact = [one for one in singles if one.opening.asked]
+    return True if any(journal.row(sent, one.number) is not None for one in exact) else None
 
 
 def check(journal: Journal, asked: Question, sites: Iterable[SiteId]) -> list[Opening]:

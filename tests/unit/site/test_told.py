@@ -145,6 +145,24 @@ def test_what_was_hidden_is_not_shown_alone_because_something_like_it_was(memory
     refused(memory, mine, study("three"))
 
 
+def test_who_showed_something_else_alone_does_not_count_with_those_who_showed_this(memory: Memory) -> None:
+    """Three showed this in a pilot, and this hospital another label's: the sum less the three would be its own."""
+    mine = [SiteId("east")]
+    task, asked = memory.asked(study("pilot"), "TRAIN", (0.0, 0.0, 0.0))
+    with memory.journal.write() as tx:
+        answer = tx.send("answer", b"", {"study": "pilot", "run": "pilot-1", "round": 1}, datetime.now(UTC), None)
+        told.keep(tx, task, asked, told.check(memory.journal, asked, mine), answer)
+        tx.do("UPDATE outbox SET status = 'sent'")
+    assert told.alone(memory.journal, asked)
+    for other in (memory.asked(study("two"), "TRAIN", (0.0,) * 4), memory.asked(study("two"), "PREPARE", (1.0,))):
+        with pytest.raises(Refused):
+            told.alone(memory.journal, other[1])
+    memory.mapped(label={"column": "large_at_30_days"})
+    with pytest.raises(Refused):
+        told.alone(memory.journal, memory.asked(study("two"), "TRAIN", (0.0, 0.0, 0.0))[1])
+    assert not told.alone(memory.journal, memory.asked(study("two"), "TRAIN", (0.0, 0.0, 1.0))[1])
+
+
 def test_what_an_earlier_release_remembers_still_counts(memory: Memory) -> None:
     """It knew neither populations nor what stands for a model now."""
     with memory.journal.write() as tx:
