@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from consilium.core.contract import Contract
-from consilium.core.errors import MappingInvalid
+from consilium.core.errors import MappingInvalid, ViewInvalid
 from consilium.data import compiled
 from consilium.data.base import Asked
+from consilium.data.fhir import definition
 from consilium.data.fhir.source import FhirSource
 from consilium.data.mapping import TableSource
 from consilium.site import tables
@@ -140,6 +141,8 @@ def test_views_of_one_file_have_the_same_columns_and_who_opted_out_is_in_none(tm
     (tmp_path / "views.json").write_text(json.dumps(views))
     with pytest.raises(MappingInvalid, match="those of records differ in their columns"):
         FhirSource(given, tmp_path)
+    with pytest.raises(ViewInvalid, match="holds several definitions"):
+        definition.load(tmp_path / "views.json")
 
 
 def test_a_contract_says_as_what_its_records_are_recorded_and_else_keeps_its_hash() -> None:

@@ -76,7 +76,15 @@ class Definition(BaseModel):
     where: list[WherePart] = Field(default_factory=list)
 
 
-def load(path: Path) -> list[Definition]:
+def load(path: Path) -> Definition:
+    """Read a definition from a JSON file. Raises: ViewInvalid: names the place and the remedy."""
+    first, *others = several(path)
+    if others:
+        raise ViewInvalid(f"{path} holds several definitions", "give the path of one")
+    return first
+
+
+def several(path: Path) -> list[Definition]:
     """Read a definition from a JSON file, or a list of some. Raises: ViewInvalid: names the place and the remedy."""
     try:
         found = json.loads(path.read_bytes())

@@ -43,7 +43,7 @@ class FhirSource:
                 "source.query: several views are not one table",
                 "write one SELECT over them that gives one row per patient",
             )
-        files = {name: definition.load(folder / file) for name, file in source.views.items()}
+        files = {name: definition.several(folder / file) for name, file in source.views.items()}
         self._definitions = [one for several in files.values() for one in several]
         self._views = [(name, compile_view(one, marked=True)) for name, several in files.items() for one in several]
         first_of = {name: set(view.columns) for name, view in reversed(self._views)}

@@ -218,7 +218,7 @@ def test_memory_is_bounded_by_a_batch(tmp_path: Path) -> None:
 
 def test_a_definition_is_read_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "v.json").write_text(json.dumps({"resourceType": "ViewDefinition", **view(column("id"))}))
-    assert compile_view(definition.load(tmp_path / "v.json")[0]).columns[0].name == "c"
+    assert compile_view(definition.load(tmp_path / "v.json")).columns[0].name == "c"
     (tmp_path / "w.json").write_text("{")
     for name in ("w.json", "none.json"):
         with pytest.raises(ViewInvalid, match=name):
