@@ -108,13 +108,16 @@ def _decide(stream: _Stream, found: Floats, at: Words, layer: Words) -> None:
     """
     heights = _heights()
     while at.size:
-        value, first, second = found[at], stream.uniform(at.size), stream.uniform(at.size)
-        far, tail = -np.log(first) / TAIL, layer == 0
-        height = heights[layer] + first * (heights[layer + 1] - heights[layer])
-        stays = np.where(tail, -2 * np.log(second) >= far * far, height < np.exp(-value * value / 2))
-        found[at] = np.where(tail & stays, np.copysign(TAIL + far, value), value)
+        value = found[at]
+        first, second = stream.uniform(2 * at.size).reshape(2, -1)
+        stays = heights[layer] + first * (heights[layer + 1] - heights[layer]) < np.exp(-value * value / 2)
+        for one in np.flatnonzero(layer == 0):  # fifty in a million
+            far = -math.log(first[one]) / TAIL
+            stays[one] = -2 * math.log(second[one]) >= far * far
+            if stays[one]:
+                found[at[one]] = math.copysign(TAIL + far, value[one])
         at, layer = at[~stays], layer[~stays]
-        anew = np.flatnonzero(layer > 0)
+        anew = np.flatnonzero(layer)
         drawn, left = np.empty(anew.size), layer == 0
         for start in range(0, anew.size, BLOCK):
             part = slice(start, start + BLOCK)

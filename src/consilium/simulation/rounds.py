@@ -10,11 +10,12 @@ import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any
 
 from consilium.algorithms import preparation
+from consilium.algorithms.base import Single
 from consilium.coordinator.perform import clipped, figures_of, judged, single, strategy, sums_of
 from consilium.core import round as machine
 from consilium.core import run as runs
@@ -215,8 +216,12 @@ class Simulation:
     def _sum(self, asked: Asked, cohort: int) -> sums.Sum:
         if self.plan.study.privacy.recipe == "secure_sum":
             return sums.Sealed(layout_of(self.plan, asked.kind, asked.state, cohort), self.coins)
-        look = single(self.plan.study) if asked.kind == "TRAIN" else None
+        look = self._single if asked.kind == "TRAIN" else None
         return sums.Plain() if look is None else sums.Apart(self.folder, look)
+
+    @cached_property
+    def _single(self) -> Single | None:
+        return single(self.plan.study)
 
     def _turns(self, sites: Sequence[str]) -> Sequence[Turn]:
         """What each does: the same as before, where nothing is drawn or kept, and nobody comes late."""

@@ -13,6 +13,8 @@ from consilium.core.tensors import Tensors, Vector, flatten, unflatten
 from consilium.privacy import clip
 from consilium.training.base import Floats
 
+CACHED = 1 << 20
+"""Bytes of patients' inputs at once, where many sites are trained: a core's cache holds them from step to step."""
 Mean = Callable[[Floats], Floats]
 Loss = Callable[[Floats, Floats], Floats]
 """Of each patient, from the linear predictor and the label."""
@@ -84,7 +86,18 @@ class Regression:
         Raises:  TrainingFailed: the parameters of a site ran away.
         """
         w: Floats = np.tile(start.astype(np.float64), (len(y), 1))
-        penalty = np.full(start.size, study.model.l2)
+        some = max(1, CACHED // design[0].nbytes) if len(y) else 1
+        for at in range(0, len(y), some):
+            here = slice(at, at + some)
+            w[here] = self._train_some(study, w[here], design[here], y[here], objective, number)
+        if not np.all(np.isfinite(w)):
+            raise TrainingFailed("the parameters grew without bound", "lower training.learning_rate in the study")
+        return w
+
+    def _train_some(
+        self, study: Study, w: Floats, design: Floats, y: Floats, objective: LocalObjective, number: int
+    ) -> Floats:
+        penalty = np.full(w.shape[1], study.model.l2)
         penalty[0] = 0.0
         for batch in batches(study, y.shape[1], number):
             part, label = (design, y) if batch is None else (design[:, batch], y[:, batch])
@@ -92,8 +105,6 @@ class Regression:
             residuals -= label
             gradient = np.matmul(residuals[:, None, :], part)[:, 0, :] / label.shape[1] + penalty * w
             w = w - objective.step(study.training.learning_rate * (gradient + objective.gradient(w)))
-        if not np.all(np.isfinite(w)):
-            raise TrainingFailed("the parameters grew without bound", "lower training.learning_rate in the study")
         return w
 
     def clipped(self, study: Study, model: Tensors, x: Floats, y: Floats, bound: float) -> tuple[Floats, Floats]:
