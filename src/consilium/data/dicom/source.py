@@ -170,7 +170,7 @@ class DicomSource:
     def _fetch(self, extract: Extract, of: str, wanted: Image, orders: frozenset[str]) -> None:
         """Fetch what is not here yet: a study that is the same at the server is not fetched again."""
         web, key = self._web(), key_of(extract.folder)
-        before = Images.load(extract.files(of)[0]) if extract.index(of) is not None else Images()
+        before = self._pruned(extract, of, wanted, orders)
         known, images = before.by_study(), Images()
         for study in dicomweb.studies(web, self._given.query):
             if study.accession not in orders:
@@ -184,6 +184,23 @@ class DicomSource:
         path = extract.new / FILE
         images.save(path, wanted.size)
         extract.put(of, [path], datetime.now(UTC), _mark(key, orders))
+
+    def _pruned(self, extract: Extract, of: str, wanted: Image, orders: frozenset[str]) -> Images:
+        """What is here, without images of orders that are not asked for any more, such as of who opted out: they go
+        before anything is fetched, which may fail.
+        """
+        extract.forget_others(of)
+        index = extract.index(of)
+        if index is None:
+            return Images()
+        before, key, images = Images.load(extract.files(of)[0]), key_of(extract.folder), Images()
+        asked = {veiled(key, "accession", order) for order in orders}
+        images.take(before, [at for at, order in enumerate(before.accession) if order in asked])
+        if len(images.accession) < len(before.accession):
+            path = extract.new / FILE
+            images.save(path, wanted.size)
+            extract.put(of, [path], datetime.fromisoformat(index.at), "")
+        return images
 
 
 def _fits(wanted: Image, rows: int) -> None:

@@ -335,6 +335,18 @@ def test_of_who_opted_out_no_image_is_fetched_and_none_stays(pacs: Pacs, tmp_pat
     assert pacs.fetched() == ["1", "2"]
 
 
+def test_images_of_who_opted_out_go_though_the_server_fails(pacs: Pacs, tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path, pacs.player)
+    hospital.rows()
+    pacs.player.on("/fhir/studies", Reply(500, b"{}"))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(DataUnusable):
+        patch.setattr(web, "_pause", lambda headers, failures: 0.0)
+        hospital.rows(out={"PID-7731-1"})
+    (after,) = hospital.extracts.glob("*.npz")
+    with np.load(after) as arrays:
+        assert arrays["pixels"][:, 0].tolist() == [2.0]
+
+
 def broken(pacs: Pacs) -> dict[str, Reply]:
     """Answers to a fetch that are none."""
     one, two = dicom(PICTURE, 1), dicom(PICTURE, 2)
