@@ -23,7 +23,7 @@ class Flow:
     rounds: rounds whose sum has this hospital's part.   asked: rounds in which it was asked.
     copies: held-out patients who equal a training patient here.   elsewhere: one at another hospital.
     opted_out: who are not among those that were read.   rounded: numbers of patients but `evaluated` are in tens,
-    rounded down.
+    rounded down.   withheld: the hospital's check told no number, as under `epsilon`.
     """
 
     read: int | None = None
@@ -40,6 +40,7 @@ class Flow:
     elsewhere: int | None = None
     opted_out: int | None = None
     rounded: bool = False
+    withheld: bool = False
 
 
 @dataclass(frozen=True)

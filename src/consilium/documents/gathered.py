@@ -80,9 +80,11 @@ def _flow(site: str, rounds: Iterable[Round], figures: Figures, known: Json | No
 
 
 def _attested(flow: Flow, check: Json | None) -> Flow:
-    """The same with what the hospital told with its check, in tens."""
+    """The same with what the hospital told with its check, in tens; where it tells no number, they are withheld."""
     if check is None:
         return flow
+    if check["patients"] is None:
+        return replace(flow, withheld=True)
     told = check.get("flow") or {}
     known: dict[str, Any] = {name: told[name] for name in (*TOLD, "held_out", "opted_out") if name in told}
     return replace(flow, training=check["patients"] or None, rounded=True, **known)

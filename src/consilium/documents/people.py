@@ -24,16 +24,19 @@ OUT = (
     ("without_label", "without outcome"), ("incomplete", "incomplete"),
 )  # fmt: skip
 """Why patients are left out, each for one reason."""
+WITHHELD = "withheld"
 
 
-def _told(value: object) -> object:
-    return tag("span", "not told", class_="quiet") if value is None else value
+def _told(value: object, word: str = "not told") -> object:
+    return tag("span", word, class_="quiet") if value is None else value
 
 
 def _count(one: Flow, key: str) -> object:
-    """A number of patients, or between which two it lies."""
+    """A number of patients, or between which two it lies; in words why there is none."""
     value: int | None = getattr(one, key)
-    return f"{value} to {value + 9}" if value and one.rounded and key != "evaluated" else value
+    if one.withheld and key != "evaluated":
+        return _told(value, WITHHELD)
+    return _told(f"{value} to {value + 9}" if value and one.rounded and key != "evaluated" else value)
 
 
 def _sum(flows: Sequence[Flow], key: str) -> int | None:
@@ -51,6 +54,8 @@ def _together(flows: Sequence[Flow], key: str) -> str | None:
 def _is_told(hospitals: Sequence[Hospital], key: str) -> bool:
     """Whether a step has a column: of what only some contracts ask, where it concerns anybody."""
     values = [getattr(one.flow, key) for one in hospitals]
+    if key == "training" and any(one.flow.withheld for one in hospitals):
+        return True
     return any(values) if key in ("excluded", "immature", "opted_out") else any(value is not None for value in values)
 
 
@@ -59,9 +64,7 @@ def flow(facts: Facts) -> Tag:
     there = [one for one in facts.hospitals if not one.out]
     steps = [(key, word) for key, word in STEPS if _is_told(facts.hospitals, key)]
     total = len({one.number for one in facts.rounds})
-    rows = [
-        (one.name, *(_told(_count(one.flow, key)) for key, _ in steps), _rounds(one, total)) for one in facts.hospitals
-    ]
+    rows = [(one.name, *(_count(one.flow, key) for key, _ in steps), _rounds(one, total)) for one in facts.hospitals]
     sums = [_together([one.flow for one in there], key) for key, _ in steps]
     last = ("all that took part", *(_told(one) for one in sums), "")
     columns = ("hospital", *(word for _, word in steps), "rounds")
@@ -71,6 +74,8 @@ def flow(facts: Facts) -> Tag:
     )
     if any(one.flow.rounded for one in there):
         why = f"Numbers are those of each hospital’s signed check, which tells them in tens. {why}".strip()
+    if any(one.flow.withheld for one in there):
+        why = f"“{WITHHELD}”: under an epsilon a hospital’s signed check tells no number of patients. {why}".strip()
     bars = _bars(facts)
     return section(
         "flow", "Hospitals and patients",

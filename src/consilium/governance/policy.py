@@ -116,7 +116,8 @@ class Policy(Part):
     tell_flow: bool = Field(
         False,
         description="whether what is sent of a check tells how many patients were read, left out by each reason and "
-        "held out: once for each plan, in tens, and none below ten; training patients are told so in any case",
+        "held out: once for each plan, in tens, and none below ten; training patients are told so in any case. "
+        "Under `epsilon` no number is told",
     )
     min_sites: int = Field(3, ge=3, description="fewest hospitals in a sum that is opened, under `secure_sum`")
     min_cell: int = Field(

@@ -11,8 +11,8 @@ from consilium.governance.approvals import meant, small_cells, weaker
 
 _SUMS = (
     "The coordinator, people with an account and the other hospitals learn, of each round, sums over at least {least} "
-    "hospitals: {sums}; and who took part. Of a single hospital they learn what such a sum says of it; its figures are "
-    "withheld. That holds even if the coordinator "
+    "hospitals: {sums}; and who took part. Of a single hospital they learn what such a sum says of it{check}; its "
+    "figures are withheld. That holds even if the coordinator "
     "lies, as long as people compared the words of the roster on a line that it does not control, hospitals keep "
     "their keys, and at most one hospital works with it: honest hospitals in any opened sum: {honest}. With "
     "fewer than {least} hospitals a round waits. A second sum at the same model, over other hospitals, is refused at "
@@ -34,8 +34,8 @@ _BOUNDED = (
     "coordinator theirs; epsilon {all_honest:g} while all {quorum} hospitals of a quorum add theirs and tell nobody. "
     "That holds while it stays secret who was drawn in a round. A patient of several hospitals is counted at each of "
     "them: the epsilons of their hospitals add up. Every further run and study costs as much again. Not covered: the "
-    "figures of held-out patients, which leave once, for the final model, without noise; which hospitals have enough "
-    "patients to take part; and how long they take."
+    "figures of held-out patients, which leave once, for the final model, without noise; {check}which hospitals have "
+    "enough patients to take part; and how long they take."
 )
 _BOUNDED_EACH = (
     "What all rounds of a run together say of one patient of this hospital is bounded (differential privacy; two "
@@ -44,7 +44,7 @@ _BOUNDED_EACH = (
     "other hospitals work together. It holds while it stays secret here who was drawn in a step, and which noise was "
     "added. A patient of several hospitals is counted at each of them: the epsilons of their hospitals add up. Every "
     "further run and study costs as much again. Not covered: the figures of held-out patients, which leave once, for "
-    "the final model, without noise; which hospitals have enough patients to take part; and how long they take."
+    "the final model, without noise; {check}which hospitals have enough patients to take part; and how long they take."
 )
 _BOUNDED_WHOLE = (
     "What all rounds of a run together say of one hospital as a whole is bounded (differential privacy; two consortia "
@@ -54,8 +54,9 @@ _BOUNDED_WHOLE = (
     "hospitals of a quorum add theirs and tell nobody. {size} A patient is within it, too, but at twice the distance: "
     "the review of the budget says at which epsilon, and the ledger counts that. Every further run and study costs as "
     "much again. Not covered: that this hospital takes part; the figures of held-out patients, which leave once, for "
-    "the final model, without noise; and how long training takes."
+    "the final model, without noise; {check}and how long training takes."
 )
+_FOUND = "whether its data pass the check, and which kinds of findings"
 ENOUGH = 50
 """With fewer hospitals, noise that bounds much leaves no model, and noise that leaves one bounds little."""
 _FEW = (
@@ -106,9 +107,16 @@ _SINGLE_NOISED = (
     "other hospitals see sums over all that took part. {bound}"
 )
 _CHECK = (
-    "Whether the data pass the study's check, which kinds of findings there are and at which feature, {counts}. All "
-    "people with an account see that. With a check that did not pass this hospital is not asked {what}. If this "
-    "hospital's policy says `tell_flow`, it tells how many patients were read, left out and held out as well, in tens."
+    "Whether the data pass the study's check, which kinds of findings there are and at which feature{counts}. All "
+    "people with an account see that. With a check that did not pass this hospital is not asked {what}. {numbers}"
+)
+_NUMBERS = (
+    "Numbers are told with the approval, and anew where a person here writes `--tell`; other checks repeat them. If "
+    "this hospital's policy says `tell_flow`, it tells how many patients were read, left out and held out as well, in "
+    "tens."
+)
+_NO_NUMBERS = (
+    "No percent and no number of patients is told, whatever this hospital's policy says: it would leave without noise."
 )
 _UNCHECKED = (
     "The data need pass no check before a round: the study says `gate: none`. Values in a wrong unit, or with a wrong "
@@ -182,16 +190,19 @@ def learns(study: Study) -> str:
     plain = _curved(study) if study.exact else _figures(study)
     noised = max(threshold(study.quorum), floor)  # so many add enough noise
     sums, bound = (plain, _UNBOUNDED) if study.privacy.epsilon is None else (_NOISED, _bound(study, noised))
-    told = _SUMS.format(least=study.quorum, honest=study.quorum - 1, sums=sums, bound=bound)
+    check = "" if study.gate is None else ", and what it tells of its check"
+    told = _SUMS.format(least=study.quorum, honest=study.quorum - 1, sums=sums, bound=bound, check=check)
     return told + _before(study) + (_APART.format(floor=floor) if study.strategy.name in GROUPED else "")
 
 
 def _attested(study: Study) -> str:
     """What leaves of a check, and what follows."""
-    shares = "percent of patients has each value in steps of five"
-    if study.judged_only:
-        return _CHECK.format(counts=f"and what {shares}", what="to judge")
-    return _CHECK.format(counts=f"what {shares}, and the number of training patients in tens", what="to train")
+    what = "to judge" if study.judged_only else "to train"
+    if study.privacy.epsilon is not None:
+        return _CHECK.format(counts="", what=what, numbers=_NO_NUMBERS)
+    patients = "" if study.judged_only else ", and the number of training patients in tens"
+    counts = f", what percent of patients has each value in steps of five{patients}"
+    return _CHECK.format(counts=counts, what=what, numbers=_NUMBERS)
 
 
 def _before(study: Study) -> str:
@@ -225,12 +236,13 @@ def _judging(study: Study) -> str:
 
 def _bound(study: Study, least: int) -> str:
     asked = study.privacy
+    check = f"{_FOUND}; " if study.gate is not None else ""
     if asked.local:
-        return _BOUNDED_EACH.format(epsilon=asked.epsilon, delta=asked.delta)
+        return _BOUNDED_EACH.format(epsilon=asked.epsilon, delta=asked.delta, check=check)
     size = (_FEW if study.quorum < ENOUGH else _MANY).format(enough=ENOUGH, quorum=study.quorum)
     return (_BOUNDED_WHOLE if asked.whole else _BOUNDED).format(
         epsilon=asked.epsilon, delta=asked.delta, honest=least - asked.colluding, colluding=asked.colluding,
-        all_honest=asked.all_honest or asked.epsilon, quorum=study.quorum, size=size,
+        all_honest=asked.all_honest or asked.epsilon, quorum=study.quorum, size=size, check=check,
     )  # fmt: skip
 
 
@@ -248,6 +260,7 @@ def protects(study: Study) -> str:
     return (
         f"{PROTECTS[asked.recipe]}; differential privacy per {asked.unit}{few}, with epsilon {asked.epsilon:g} at "
         f"delta {asked.delta:g} ({how}), which does not cover the figures of held-out patients"
+        + ("" if study.gate is None else f", nor {_FOUND.replace('its', 'their')}")
     )
 
 

@@ -1,11 +1,14 @@
 """What a hospital says of a check of its data: kept here with every check before it, and signed where a study asks.
 
-Of the check leave: whether it passed, which kinds of findings there are and where, percents in steps of five, and the
-number of training patients in tens; where the hospital's policy says so, also how many were read, left out and held
-out. No name, code or word of the hospital's own files, and no exact count.
+Of the check leave: whether it passed, and which kinds of findings there are and where. Without an `epsilon`, which no
+number without noise is within, also percents in steps of five, and the number of training patients in tens; and where
+the hospital's policy says so, how many were read, left out and held out. Numbers are told by an act of a person, and
+repeated by checks after it: of two that differ, the difference may be one patient. No name, code or word of the
+hospital's own files, and no exact count.
 """
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,20 +26,34 @@ STEP, TENS = 5, 10
 Json = dict[str, Any]
 
 
-def attestation(
-    site: str, plan: Plan, source: str, report: "Report", now: datetime, flow: Flow | None = None
-) -> Attestation:
-    """What leaves of a check."""
+@dataclass(frozen=True)
+class Numbers:
+    """What a check tells in numbers; None, and no coverage: withheld."""
+
+    patients: int | None = None
+    coverage: tuple[Coverage, ...] = ()
+    flow: Flow | None = None
+
+
+def numbers(report: "Report") -> Numbers:
+    """Those of a report, but for patients on their way."""
     rows = [(one.id, one.coverage) for one in (*report.features, report.label)]
+    coverage = tuple(Coverage(id=name, percent=_coarse(share)) for name, share in rows)
+    return Numbers(_tens(report.training) or 0, coverage)
+
+
+def attestation(
+    site: str, plan: Plan, source: str, report: "Report", now: datetime, told: Numbers
+) -> Attestation:  # fmt: skip
+    """What leaves of a check."""
     return Attestation(
         site=site, study=plan.study.name, plan=plan.digest, contract=plan.study.contract.digest, source=source,
-        passed=report.usable, patients=_tens(report.training) or 0,
-        coverage=tuple(Coverage(id=name, percent=_coarse(share)) for name, share in rows),
+        passed=report.usable, patients=told.patients, coverage=told.coverage,
         findings=tuple(sorted(
             {Found(kind=one.kind, where=one.where, blocks=one.blocks) for one in report.findings},
             key=lambda one: (not one.blocks, one.where, one.kind),
         )),
-        flow=flow, at=now,
+        flow=told.flow, at=now,
     )  # fmt: skip
 
 
@@ -70,23 +87,36 @@ def keep(tx: Writing, plan: Plan, report: "Report", now: datetime, envelope: byt
         tx.send("attestation", envelope, {"study": study}, now)
 
 
-def attest(folder: Folder, tx: Writing, plan: Plan, source: str, report: "Report", now: datetime) -> Attestation:
+def attest(
+    folder: Folder, tx: Writing, plan: Plan, source: str, report: "Report", now: datetime, anew: bool
+) -> Attestation:  # fmt: skip
     """Sign what leaves of a check, and send it.
 
-    Patients on their way are told once for each plan: later checks repeat it. Two that differ by few would show them.
+    Args:    anew: whether a person has numbers told as they are now; else those that were told before are repeated.
+                   Patients on their way are told once for each plan, in any case.
     """
-    way = (_told(tx, plan, folder.identity().public) or flow(report)) if folder.policy().tell_flow else None
-    told = attestation(folder.membership().site, plan, source, report, now, way)
-    keep(tx, plan, report, now, seal(Attestation.TYPE, told.encode(), folder.identity()))
-    return told
+    told = _numbers(folder, tx, plan, report, anew)
+    made = attestation(folder.membership().site, plan, source, report, now, told)
+    keep(tx, plan, report, now, seal(Attestation.TYPE, made.encode(), folder.identity()))
+    return made
 
 
-def _told(tx: Writing, plan: Plan, key: str) -> Flow | None:
-    """What was told of patients on their way before, for this plan."""
+def _numbers(folder: Folder, tx: Writing, plan: Plan, report: "Report", anew: bool) -> Numbers:
+    if plan.study.privacy.epsilon is not None:
+        return Numbers()
+    before = _before(tx, plan, folder.identity().public)
+    last = next((Numbers(one.patients, one.coverage) for one in reversed(before) if one.patients is not None), None)
+    told = last if last is not None and not anew else numbers(report)
+    if not folder.policy().tell_flow:
+        return told
+    first = next((one.flow for one in before if one.flow is not None), None)
+    return Numbers(told.patients, told.coverage, first or flow(report))
+
+
+def _before(tx: Writing, plan: Plan, key: str) -> list[Attestation]:
+    """What was sent of checks before, for this plan."""
     rows = tx.rows("SELECT envelope FROM checks WHERE plan = ? AND envelope IS NOT NULL ORDER BY id", plan.digest)
-    before = (Attestation.decode(unseal(bytes(row["envelope"]), Attestation.TYPE, [key])) for row in rows)
-    found: Flow | None = next((told.flow for told in before if told.flow is not None), None)
-    return found
+    return [Attestation.decode(unseal(bytes(row["envelope"]), Attestation.TYPE, [key])) for row in rows]
 
 
 def _kept(report: "Report") -> Json:

@@ -131,14 +131,15 @@ class Desk:
         report = _enough(plan, policy, chosen, self.folder.extracts / plan.study.name)
         decision = self._decision("approve", study, person, now, accepts=weaker(plan), expires=expires)
         if plan.study.gate is not None:
-            self._attest(plan, chosen, report, now)
+            self._attest(plan, chosen, report, now, anew=True)
         self._keep(decision, now, chosen if mapping else None)
         return decision
 
     def checked(self, study: str, mapping: Path | None, tell: bool, now: datetime) -> "tuple[Report, bool]":
         """Check the data against a study that was offered, and remember it; whether what was found is sent, signed.
 
-        It is sent where the study asks for a check and is approved here, and else where a person says so (`tell`).
+        It is sent where the study asks for a check and is approved here, with numbers that were told before, and else
+        where a person says so (`tell`).
 
         Raises: NotFound: no such study, or no mapping.   MappingInvalid, DataUnusable: no table.
         """
@@ -148,17 +149,17 @@ class Desk:
         path = self.folder.mapping(plan.study.contract.id, mapping) if mapping else self.mapping(study)
         report = tables.check(plan.study, path, self.folder.extracts / study)
         if tell or (plan.study.gate is not None and self.standing(study, now).word == "approved"):
-            self._attest(plan, path, report, now)
+            self._attest(plan, path, report, now, anew=tell)
             return report, True
         with self.journal.write() as tx:
             attesting.keep(tx, plan, report, now)
         return report, False
 
-    def _attest(self, plan: Plan, mapping: Path, report: "Report", now: datetime) -> None:
+    def _attest(self, plan: Plan, mapping: Path, report: "Report", now: datetime, anew: bool) -> None:
         from consilium.site import attesting, tables
 
         with self.journal.write() as tx:
-            attesting.attest(self.folder, tx, plan, tables.kind(plan.study, mapping), report, now)
+            attesting.attest(self.folder, tx, plan, tables.kind(plan.study, mapping), report, now, anew)
 
     def decline(self, study: str, person: str, reason: str, now: datetime) -> Decision:
         """Decline a study."""

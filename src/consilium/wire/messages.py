@@ -315,8 +315,9 @@ class Flow(Message):
 class Attestation(Signed):
     """What a check of the hospital's data against a contract found, under the site's key. Numbers are coarse.
 
-    `source` is the kind of source, such as fhir. `patients` are those for training, in tens, rounded down; `flow` the
-    others, where the hospital's policy says so.
+    `source` is the kind of source, such as fhir. `patients` are those for training, in tens, rounded down; None: they
+    are withheld, and so are `coverage`, which is empty then, and `flow`. `flow` are the others, where the hospital's
+    policy says so.
     """
 
     TYPE: ClassVar[str] = "application/vnd.consilium.attestation+json"
@@ -326,7 +327,7 @@ class Attestation(Signed):
     contract: Hash
     source: Name
     passed: bool
-    patients: Number
+    patients: Number | None
     coverage: tuple[Coverage, ...] = Field(max_length=10_001)
     findings: tuple[Found, ...] = Field(max_length=100_000)
     flow: Flow | None = None

@@ -101,6 +101,19 @@ def test_what_hospitals_attest_of_their_patients_stands_in_the_flow_in_tens() ->
     assert "1800 patients trained the model" in exact and "at least" not in exact[exact.index('id="flow"') :][:4000]
 
 
+def test_what_a_check_does_not_tell_under_an_epsilon_is_withheld_in_the_flow() -> None:
+    given = result(usual(3), "secure_sum")
+    given["checks"] = {name: {"passed": True, "patients": None, "flow": None} for name in given["sites"]}
+    report = Report.of(given, NOW, STUDY)
+    page = report.html()
+    table = page[page.index('id="flow-table"') :]
+    rows = re.findall(r"site-0\d</bdi></th>(.*?)</tr>", table[: table.index("</table>")])
+    assert len(rows) == 3 and all(">withheld<" in row and " to " not in row for row in rows)
+    assert "under an epsilon a hospital’s signed check tells no number" in page and "in tens." not in page
+    (first, *_) = report.tables()["patients"]
+    assert (first["training"], first["withheld"], first["rounded"]) == (None, True, False)
+
+
 def test_items_are_filled_by_facts_or_asked_of_the_authors() -> None:
     whole, bare = Report.of(result(usual(3)), NOW, STUDY), Report.of(result(usual(3)), NOW)
     assert len(whole.items) == 52 and len({one.number for one in whole.items}) == 52

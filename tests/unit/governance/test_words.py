@@ -3,6 +3,8 @@
 from datetime import date
 from typing import Any
 
+import pytest
+
 from consilium import studyfile
 from consilium.core.study import Plan
 from consilium.governance.approvals import WEAKER, weaker
@@ -68,6 +70,29 @@ def test_under_an_epsilon_both_figures_and_what_they_do_not_cover_are_said() -> 
         assert words in whole and words not in explain(Plan.of(make(quorum=7))), words
     assert "epsilon 3.25 at delta 1e-06" in protects(study) and "2.0625" in protects(study)
     assert "epsilon" not in protects(make(quorum=7))
+
+
+NOISE = {"epsilon": 3.25, "delta": 1e-6, "expected_patients": 70, "sampling": 0.5, "clip_norm": 1.0}
+
+
+@pytest.mark.parametrize(("noise", "recipe"), [
+    (None, "plain"), (None, "secure_sum"), ({}, "secure_sum"), ({"unit": "hospital", "sampling": 1.0}, "secure_sum"),
+    ({"noise": "at_each_hospital"}, "plain"), ({"noise": "at_each_hospital"}, "secure_sum"),
+])  # fmt: skip
+def test_what_a_check_tells_agrees_with_what_else_is_promised(noise: dict[str, Any] | None, recipe: str) -> None:
+    privacy = {"recipe": recipe, **({} if noise is None else {**NOISE, **noise})}
+    asked: dict[str, Any] = {"privacy": privacy, "quorum": 4, "training": {"epochs": 1}}
+    study, bare = make(**asked, gate={}), make(**asked, gate="none")
+    told, found = explain(Plan.of(study)), "whether its data pass the check, and which kinds of findings"
+    assert "Whether the data pass the study's check" in told
+    for words in ("number of training patients in tens", "what percent of patients", "tell_flow"):
+        assert (words in told) is (noise is None), words
+    assert ("No percent and no number of patients is told" in told) is (noise is not None)
+    assert (found in learns(study)) is (noise is not None) and found not in explain(Plan.of(bare))
+    assert ("their data pass the check" in protects(study)) is (noise is not None)
+    assert "pass the check" not in protects(bare)
+    own = "what such a sum says of it, and what it tells of its check"
+    assert (own in told) is (recipe == "secure_sum") and own not in explain(Plan.of(bare))
 
 
 def test_with_noise_at_each_hospital_nobody_need_be_trusted_and_it_is_said_what_leaves_without_any() -> None:

@@ -13,6 +13,7 @@ import pytest
 from consilium.core.errors import DataUnusable, Invalid, OverQuota, Refused
 from consilium.core.ids import digest
 from consilium.core.study import Plan
+from consilium.privacy.mechanism import pinned
 from consilium.site import showing, tables
 from consilium.site.attesting import history
 from consilium.site.deciding import Desk
@@ -147,6 +148,40 @@ def test_how_many_were_left_out_is_told_where_the_policy_says_so_once_for_a_plan
     assert told is not None and (told.read, told.without_label, told.opted_out, told.excluded) == (80, 10, None, 0)
     assert again == told, "two that differ by few patients would show them"
     assert all(count is None or count % 10 == 0 for count in vars(told).values())
+
+
+def test_a_check_after_the_first_repeats_its_numbers_unless_a_person_tells_them_anew(site: Site) -> None:
+    gated(site, advisory=["label-codes"])
+    site.approve("sums")
+    labels(site, *["Lupus"] * 25)
+    for tell in (False, True, False):
+        site.desk.checked("sums", None, tell, NOW)
+    first, repeated, anew, last = attested(site)
+    assert first.patients is not None and not first.findings and repeated.findings, "what is found is of today"
+    assert (repeated.patients, repeated.coverage) == (first.patients, first.coverage)
+    assert anew.patients is not None and anew.patients < first.patients and anew.coverage != first.coverage
+    assert (last.patients, last.coverage) == (anew.patients, anew.coverage)
+
+
+NOISE: dict[str, Any] = {"epsilon": 3, "delta": 1e-5, "clip_norm": 1.0, "expected_patients": 70, "sampling": 0.5}
+
+
+@pytest.mark.parametrize("noise", [{"recipe": "plain", "noise": "at_each_hospital"}, {"recipe": "secure_sum"}])
+def test_under_an_epsilon_no_number_leaves_with_a_check(site: Site, noise: dict[str, Any]) -> None:
+    policy = site.folder.policy_file
+    policy.write_text(policy.read_text().replace("tell_flow: false", "tell_flow: true"))
+    wanted = pinned(study("sums", gate={}, privacy={**NOISE, **noise}, quorum=4, training={"epochs": 1}))
+    site.put(Plan.of(wanted))
+    lines = (site.mapping.parent / "table.csv").read_text().splitlines()
+    for left in range(12):
+        (site.mapping.parent / "table.csv").write_text("\n".join(lines[: len(lines) - left]) + "\n")
+        site.desk.checked("sums", site.mapping, True, NOW)
+    labels(site, *["Lupus"] * 12)
+    site.desk.checked("sums", site.mapping, True, NOW)
+    *same, spoilt = attested(site)
+    assert len({one.encode() for one in same}) == 1, "patients who are there or not change no byte"
+    assert (same[0].patients, same[0].coverage, same[0].flow) == (None, (), None) and same[0].passed
+    assert not spoilt.passed and spoilt.patients is None and [one.kind for one in spoilt.findings] == ["label-codes"]
 
 
 def test_a_check_leaves_only_where_a_person_says_so_or_has_approved(site: Site) -> None:

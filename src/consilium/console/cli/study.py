@@ -165,7 +165,8 @@ def show(name: str, as_json: bool) -> None:
 def checks(name: str, as_json: bool) -> None:
     """Show, side by side, what each hospital's newest check of its data found, and how many patients have which value.
 
-    Percents are in steps of five and patients in tens, as hospitals send them; `?` is hidden.
+    Percents are in steps of five and patients in tens, as hospitals send them; `?` is hidden. Under `epsilon` no number
+    is sent: they are withheld.
     """
     fact = federation().study(name).show()
     found = dict(sorted(fact.get("checks", {}).items()))
@@ -175,14 +176,15 @@ def checks(name: str, as_json: bool) -> None:
     rows = [
         {
             "site": site, "check": "passed" if told["passed"] else "not passed", "at": told["at"][:19],
-            "source": told["source"], "patients": told["patients"], "checks": told["checks"],
+            "source": told["source"], "patients": "withheld" if told["patients"] is None else told["patients"],
+            "checks": told["checks"],
             "blocking": ", ".join(_place(one) for one in told["findings"] if one["blocks"]),
         }
         for site, told in found.items()
     ]  # fmt: skip
     rows += [{"site": site, "check": "none"} for site in sorted(fact["sites"]) if site not in found]
     output.table(rows, False, ("site", "check", "at", "source", "patients", "checks", "blocking"))
-    if found:
+    if any(told["coverage"] for told in found.values()):
         click.echo("\nPatients who have a value, in percent")
         output.table(_coverage(found), False, ("feature", *found))
 
@@ -193,7 +195,7 @@ def _place(finding: dict[str, Any]) -> str:
 
 def _coverage(found: dict[str, Any]) -> list[dict[str, Any]]:
     """One row per feature, one column per hospital."""
-    names = [one["id"] for one in next(iter(found.values()))["coverage"]]
+    names = list(dict.fromkeys(one["id"] for told in found.values() for one in told["coverage"]))
     by_site = {site: {one["id"]: one["percent"] for one in told["coverage"]} for site, told in found.items()}
     return [
         {"feature": name, **{site: "?" if known.get(name) is None else known[name] for site, known in by_site.items()}}
