@@ -188,17 +188,16 @@ async def _body(endpoint: Endpoint, request: Request) -> Any:
 
 
 async def _whole(request: Request) -> bytes:
-    pieces, size, receive = [], 0, request.receive  # a body comes in many pieces, and `stream` costs more than they do
+    data, receive = bytearray(), request.receive  # a body comes in many pieces, and `stream` costs more than they do
     while True:
         message = await receive()
         if message["type"] != "http.request":
             raise ClientDisconnect
-        pieces.append(message.get("body", b""))
-        size += len(pieces[-1])
-        if size > MAX_MESSAGE:
+        data += message.get("body", b"")
+        if len(data) > MAX_MESSAGE:
             raise TooLarge(f"a message holds at most {MAX_MESSAGE} bytes", "send bulk as a blob")
         if not message.get("more_body"):
-            return b"".join(pieces)
+            return bytes(data)
 
 
 def _form(data: bytes) -> dict[str, str]:

@@ -46,6 +46,7 @@ async def submit(call: Call) -> Any:
     """Submit a study; its plan is immutable, and is offered to the sites."""
     services = call.services
     plan = Plan.load(call.body.plan.encode())
+    plan.check()
     if plan.study.model.initial is None:
         raise Invalid("the plan names no initial model", "submit it with `consilium study submit`")
     await services.to_thread(lambda: services.blobs.make_bytes(plan.payload))

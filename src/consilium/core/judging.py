@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 if TYPE_CHECKING:
     from consilium.core.contract import Feature
@@ -18,9 +18,15 @@ PARTS = 20
 """Shares of patients are multiples of one by this: those of two that differ by less differ by a few patients."""
 
 
-def _part(value: float) -> float:
+AS_IT_WAS = {"plan": "as it was"}
+"""Context in which a plan is read: one that was made before shares went in steps says what it said then."""
+
+
+def _part(value: float, info: ValidationInfo) -> float:
     found = max(round(value * PARTS), 1) / PARTS
-    if abs(value - found) > 1e-6:
+    if info.context == AS_IT_WAS:
+        return value
+    if abs(value - found) > 1e-9:
         raise ValueError(f"must be a multiple of {1 / PARTS:g}: write {found:g}")
     return found
 

@@ -19,7 +19,7 @@ from consilium.core.contract import Contract
 from consilium.core.errors import StudyInvalid
 from consilium.core.gate import Asked, Gate
 from consilium.core.ids import DIGEST, Digest, canonical, digest
-from consilium.core.judging import Evaluation, Group, usual
+from consilium.core.judging import AS_IT_WAS, Evaluation, Group, usual
 from consilium.core.parts import Json, Part, Shown, Slug, StudyName, Text
 from consilium.core.preparing import Prepare
 from consilium.core.privacy import Privacy
@@ -375,11 +375,25 @@ class Plan:
         """
         return _plan(payload)
 
+    def check(self) -> None:
+        """Refuse what plans of before may hold, and one that is submitted or approved today must not.
+
+        Raises: StudyInvalid.
+        """
+        try:
+            Study.model_validate(json.loads(self.payload))
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise StudyInvalid(
+                f"{where}: {first['msg']}", "correct the study file, and submit it as another"
+            ) from error
+
 
 @lru_cache(64)  # a round asks for the same few plans again and again; a plan is frozen, and a function of its bytes
 def _plan(payload: bytes) -> Plan:
     try:
-        study = Study.model_validate(json.loads(payload))
+        study = Study.model_validate(json.loads(payload), context=AS_IT_WAS)
     except (ValidationError, ValueError, RecursionError) as error:
         raise StudyInvalid("these bytes are not a plan of format 1", "ask the study's owner for it") from error
     return Plan(payload, digest(payload), study)

@@ -113,9 +113,11 @@ class Desk:
 
         Raises: Refused: the policy forbids it, a weaker mode was not accepted by name, there are too few patients, the
                 data do not pass the study's check, or the privacy budget has no room for a run.
+                StudyInvalid: the plan is of an older release, and what it asks for is not approved any more.
                 Invalid: there is no such mode.   NotFound: no mapping.   MappingInvalid, DataUnusable: no table.
         """
         plan, policy = self.plan(study), self.folder.policy()
+        plan.check()
         _known(accepts)
         policy.check(plan.study, now.date())
         missing = [mode for mode in weaker(plan) if mode not in accepts]

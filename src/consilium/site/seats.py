@@ -164,6 +164,9 @@ class Seats:
         covered = self.folder.run(task.run) / f"masked-{task.round}-{task.attempt}.safetensors"
         made = recipe.mask(seat, layout(plan, task, self.states.ensure(task, plan, now)), update.path, covered)
         durable_digest(covered, made.digest, SMALL)
+        said = self.steps.own(task.run, place(task))
+        if said is not None and said.vector is not None and said.vector.digest != made.digest:
+            raise replayed(f"attempt {task.attempt} of round {task.round} was masked here before, over other values")
         self._hold(row, seat, active, b"")
 
         def keep(tx: Writing) -> None:

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from scipy import stats
 
 from consilium.core.errors import Invalid
-from consilium.privacy.noise import BLOCK, TAIL, drawn, integers, normal, uniform
+from consilium.privacy.noise import BLOCK, TAIL, _decide, _ends, _heights, _Stream, drawn, integers, normal, uniform
 
 KEY = bytes(range(32))
 
@@ -106,6 +106,19 @@ def _layers() -> list[float]:
         )
         low, high = (low, middle) if enough and top <= 1 else (middle, high)
     return [*piled(high), 0.0]
+
+
+def test_the_tail_is_that_of_the_normal_law_on_either_side() -> None:
+    """No value of the other tests is of the left tail, or was drawn there twice."""
+    drawn_, places = np.tile([4.1, -4.1], 50_000), np.arange(100_000)
+    found = drawn_.copy()
+    _decide(_Stream(KEY), found, places, np.zeros_like(places))
+    assert np.array_equal(np.sign(found), np.sign(drawn_))
+    assert stats.kstest(np.abs(found), stats.truncnorm(TAIL, np.inf).cdf).pvalue > 0.001
+
+
+def test_heights_are_the_density_where_layers_end() -> None:
+    assert np.allclose(_heights(), [math.exp(-(end**2) / 2) for end in _ends()], rtol=1e-12, atol=0)
 
 
 def test_integers_sum_to_the_promised_noise() -> None:

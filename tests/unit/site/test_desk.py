@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from consilium.core.errors import DataUnusable, Invalid, OverQuota, Refused
+from consilium.core.errors import DataUnusable, Invalid, OverQuota, Refused, StudyInvalid
 from consilium.core.ids import digest
 from consilium.core.study import Plan
 from consilium.privacy.mechanism import pinned
@@ -224,6 +224,22 @@ def test_data_that_do_not_pass_are_neither_approved_nor_trained_unless_the_study
     site.put(Plan.of(lenient))
     site.approve("other")
     assert tables.prepare(lenient, site.mapping, site.folder.home).training > 0
+
+
+def test_a_plan_of_before_is_read_as_it_was_and_is_not_approved_anew(site: Site) -> None:
+    """One study of before shares went in steps must not keep lists of all studies from being shown."""
+    payload = site_plan().payload.replace(b'"test_fraction":0.3', b'"test_fraction":0.33')
+    old = Plan.load(payload)
+    assert old.study.evaluation.test_fraction == 0.33 and old.digest == digest(payload)
+    site.put(old)
+    assert site.desk.offered() == [old.study.name]
+    with pytest.raises(StudyInvalid, match=r"evaluation.test_fraction: .* write 0.35"):
+        site.approve(old.study.name)
+    assert site.decided() == 0
+
+
+def site_plan() -> Plan:
+    return Plan.of(study("sums"))
 
 
 def changed(name: str = "sums") -> Plan:
