@@ -93,7 +93,7 @@ def apply(
             several = sum(count > 1 for count in Counter(patients).values())
             raise DataUnusable(
                 f"{hidden(several)} patients have more than one row",
-                "give one row per patient, such as by GROUP BY in source.query, or by a view",
+                "give one row per patient, such as by GROUP BY in a query, which a file has as `type: tables`",
             )
     index = {patient: (row, when[row]) for row, patient in enumerate(patients)}
     always = frozenset(mapping.missing)
