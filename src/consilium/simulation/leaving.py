@@ -17,8 +17,10 @@ from consilium.simulation.executors import Asked, Executor, Turn
 from consilium.simulation.rounds import Simulation
 
 ALL = "all"
-STAYING = ("fedper", "fedrep", "fedbn")
-"""Strategies by which parts of the model stay at the hospitals that trained them."""
+STAYING = ("fedper", "fedrep", "fedbn", "ditto")
+"""Strategies by which the model that a hospital uses, or parts of it, stay where they were trained."""
+BETWEEN = ("auroc", "concordance")
+"""Figures that compare one patient's score with another's: of two models these are not on one scale."""
 
 
 def check(study: Study, sites: int) -> None:
@@ -47,7 +49,8 @@ def check(study: Study, sites: int) -> None:
 def one_by_one(
     plan: Plan, sites: Sequence[str], folder: Path, run: Callable[[list[str], Path], Simulation], execute: Executor
 ) -> dict[str, dict[str, Any]]:
-    """Figures of the models that were trained without each site, on its held-out patients; of all together, as `ALL`.
+    """Figures of the models that were trained without each site, on its held-out patients; of all together, as `ALL`,
+    those that are means over patients.
 
     Args:    run: a simulation of the plan among some sites, in a folder of its own.
     """
@@ -61,4 +64,5 @@ def one_by_one(
         mine = {name: rows[0] for name, rows in sent.rows.items()}
         found[site] = figures_of(plan.study, mine)
         added = {name: array + added.get(name, 0.0) for name, array in mine.items()}
-    return {**found, ALL: figures_of(plan.study, added)}
+    together = figures_of(plan.study, added)
+    return {**found, ALL: {name: figure for name, figure in together.items() if name not in BETWEEN}}

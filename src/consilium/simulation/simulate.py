@@ -215,8 +215,10 @@ def _show(told: Json) -> None:
         )
     without = told.get("without") or {}
     for name, spread in _between({site: one for site, one in without.items() if site != ALL}).items():
+        over = without[ALL].get(name)
+        together = f"; {output.figure(over)} on their patients together" if over else ""
         click.echo(
             f"{HEADLINE[name]} at hospitals, of a model trained without each: {spread['least']:.3f} to "
-            f"{spread['most']:.3f}; {output.figure(without[ALL][name])} on their patients together."
+            f"{spread['most']:.3f}{together}."
         )
     click.echo(f"Model: {told['model']}")

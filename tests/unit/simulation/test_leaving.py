@@ -46,7 +46,10 @@ def test_each_hospital_is_judged_by_the_model_of_the_study_among_the_others(
         for name, figure in found.without[site].items():
             assert figure["n"] == known[name]["n"]
             assert figure["value"] == pytest.approx(known[name]["value"], rel=1e-6), name
-    assert found.without["all"]["auroc"]["n"] == sum(found.without[site]["auroc"]["n"] for site in SIZES)
+    over = {site: found.without[site]["brier"] for site in SIZES}
+    mean = sum(one["value"] * one["n"] for one in over.values()) / sum(one["n"] for one in over.values())
+    assert found.without["all"]["brier"]["value"] == pytest.approx(mean)
+    assert "auroc" not in found.without["all"], "scores of several models are not on one scale"
 
 
 @pytest.mark.parametrize(
@@ -55,6 +58,7 @@ def test_each_hospital_is_judged_by_the_model_of_the_study_among_the_others(
         ({"quorum": 4}, "fewer than the 4 that the study needs"),
         ({"evaluation": {"folds": 5}, "min_patients": 5}, "holds none out"),
         ({"strategy": {"name": "fedper", "options": {"layers": ["weight"]}}}, "stay at hospitals"),
+        ({"strategy": {"name": "ditto"}}, "stay at hospitals"),
     ],
 )
 def test_what_cannot_be_left_out_is_refused(study: Study, changes: dict[str, Any], why: str) -> None:
