@@ -154,13 +154,20 @@ def test_who_showed_something_else_alone_does_not_count_with_those_who_showed_th
         told.keep(tx, task, asked, told.check(memory.journal, asked, mine), answer)
         tx.do("UPDATE outbox SET status = 'sent'")
     assert told.alone(memory.journal, asked)
-    for other in (memory.asked(study("two"), "TRAIN", (0.0,) * 4), memory.asked(study("two"), "PREPARE", (1.0,))):
-        with pytest.raises(Refused):
-            told.alone(memory.journal, other[1])
+    with pytest.raises(Refused):
+        told.alone(memory.journal, memory.asked(study("two"), "TRAIN", (0.0,) * 4)[1])
+    assert not told.alone(memory.journal, memory.asked(study("two"), "PREPARE", (1.0,))[1])
     memory.mapped(label={"column": "large_at_30_days"})
     with pytest.raises(Refused):
         told.alone(memory.journal, memory.asked(study("two"), "TRAIN", (0.0, 0.0, 0.0))[1])
     assert not told.alone(memory.journal, memory.asked(study("two"), "TRAIN", (0.0, 0.0, 1.0))[1])
+
+
+def test_who_showed_a_hessian_at_zero_alone_has_shown_something_of_what_prepares_inputs(memory: Memory) -> None:
+    """It gives the squares of its inputs."""
+    memory.opened([SiteId("east")], study("pilot", strategy={"name": "newton"}))
+    with pytest.raises(Refused):
+        told.alone(memory.journal, memory.asked(study("two"), "PREPARE", (1.0,))[1])
 
 
 def test_what_an_earlier_release_remembers_still_counts(memory: Memory) -> None:
