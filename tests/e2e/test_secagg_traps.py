@@ -100,15 +100,17 @@ def test_how_many_are_ill_is_read_off_a_plain_update_and_pooled_off_a_secure_sum
 
 @pytest.fixture
 def lonely(liar: Liar) -> Iterator[Liar]:
-    """Hospitals that train on one patient each, and that allow it."""
+    """Hospitals that train on one patient each, and that allow it; their policies say that it is none of the others."""
     before = {name: hospital.mapping for name, hospital in liar.hospitals.items()}
     for number, hospital in enumerate(liar.hospitals.values()):
         folder = hospital.mapping.parent
         trains, judges = (next(f"z{at}" for at in range(99) if held_out(f"z{at}", 1, 0.3) == test) for test in (0, 1))
         (folder / "alone.csv").write_text(f"id,x,y,large\n{trains},{1.5 + number},-2.25,1\n{judges},0.5,0.5,0\n")
         hospital.mapping = folder / "alone.yaml"
-        hospital.mapping.write_text((folder / "mapping.yaml").read_text().replace("table.csv", "alone.csv"))
-        hospital.policy(POLICY.replace("min_patients: 10", "min_patients: 1"))
+        text = (folder / "mapping.yaml").read_text().replace("table.csv", "alone.csv")
+        hospital.mapping.write_text(f"{text}patients: alone\n")
+        policy = POLICY.replace("min_patients: 10", "min_patients: 1")
+        hospital.policy(f"{policy}privacy: {{populations: {{alone: {{epsilon: 1}}}}}}\n")
     yield liar
     for name, hospital in liar.hospitals.items():
         hospital.mapping = before[name]
@@ -124,7 +126,9 @@ def test_the_only_patient_of_a_hospital_is_read_off_a_plain_update_and_off_no_ma
     open_, closed = study("one-plain", min_patients=1, **STEP), study("one", min_patients=1, **SECURE, **STEP)
     true = {name: training(closed, hospital)[0] for name, hospital in lonely.hospitals.items()}
     assert all(one.shape == (1, 2) for one in true.values())
-    for name, sent in submitted(lonely, beginning(lonely, open_, _zeros(), "seed")).items():
+    shown = submitted(lonely, beginning(lonely, open_, _zeros(), "seed"))
+    assert set(shown) == set(HOSPITALS)
+    for name, sent in shown.items():
         np.testing.assert_allclose(inverted(sent), true[name][0], rtol=0, atol=1e-14)
     run = play(lonely, beginning(lonely, closed, _zeros(), "seed"))
     run.through("UNMASK", 1, 1)
