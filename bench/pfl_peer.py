@@ -1,7 +1,8 @@
 """pfl's half of `simulate.py`, in an environment of its own: `pfl_peer.py SITES ROUNDS`.
 
 Federated averaging of pfl with a model in numpy, for so small a one needs no tensor library; no evaluation, no
-postprocessor. The last line that is printed is JSON: seconds of each round but the first, and the last model.
+postprocessor. The last line that is printed is JSON: seconds, and the processor's, of each round but the
+first, and the last model.
 """
 
 import json
@@ -78,11 +79,12 @@ class Clock(TrainingProcessCallback):
     """Notes when each round ended."""
 
     def __init__(self) -> None:
-        self.ended = []
+        self.ended, self.processor = [], []
 
     def after_central_iteration(self, aggregate_metrics, model, *, central_iteration):
         """A round ends."""
         self.ended.append(time.perf_counter())
+        self.processor.append(time.process_time())
         return False, Metrics()
 
 
@@ -95,7 +97,8 @@ def main() -> None:
     model, clock = Logistic(), Clock()
     wanted = NNAlgorithmParams(rounds + 1, 10**9, sites, None)
     Averaging().run(wanted, SimulatedBackend(data, data), model, ModelHyperParams(), None, [clock])
-    print(json.dumps({"seconds": np.diff(clock.ended).tolist(), "model": model.w.tolist()}))
+    spent = {"seconds": np.diff(clock.ended).tolist(), "processor": np.diff(clock.processor).tolist()}
+    print(json.dumps({**spent, "model": model.w.tolist()}))
 
 
 if __name__ == "__main__":

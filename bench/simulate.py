@@ -5,9 +5,9 @@
 13 features, 50 training patients a site, one step of all of them, all sites in each round: the same patients and the
 same step for everybody (`simulate_case.py`). Ours goes through the round machine, writes each state to disk and hashes
 it, and judges the model on five more patients of each site in every round; pfl and Flower only train. pfl has its model
-in numpy; Flower runs on Ray. Each peer has an environment of its own, and its model is
-compared with ours. At 10,000 sites only ours is measured, with all sites
-at once; else also one after the other.
+in numpy; Flower runs on Ray. Each peer has an environment of its own, and its model is compared with ours. Ours, with
+all sites at once, and pfl take turns; Flower, and ours one site after the other, have one turn each. At 10,000 sites
+only ours is measured.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +35,15 @@ from consilium.simulation.vectorised import Vectorised
 from simulate_case import FEATURES, RATE, ROWS, patients
 
 CASES = {100: 40, 1000: 20, 10000: 10}
-"""Rounds that count, by number of sites."""
-BESIDE = {100: (20, 5), 1000: (10, 2)}
-"""The same of pfl and of Flower."""
-HELD_OUT, INLINE = 5, 5
+"""Rounds that count in a turn, by number of sites."""
+BESIDE = {100: 20, 1000: 5}
+"""The same of pfl."""
+OTHERS = {"flower": {100: 5, 1000: 1}, "inline": {100: 5, 1000: 5}}
+"""The same of what has one turn alone: ours is faster by far, or it is ours."""
+TURNS, HELD_OUT = 3, 5
 LIMIT_S = 1200
-QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 EXECUTORS = {"vectorised": Vectorised, "inline": Inline}
+QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def study(rounds: int) -> Study:
@@ -58,7 +61,7 @@ def study(rounds: int) -> Study:
 
 
 def ours(executor: str, sites: int, rounds: int) -> dict[str, object]:
-    """Seconds of rounds but the first, the last model, and this process's peak memory without and with the run."""
+    """Seconds, and the processor's, of rounds but the first; the last model; peak memory without and with the run."""
     known = [patients(site) for site in range(sites)]
     size = ROWS + HELD_OUT
     x, y = (np.concatenate([np.concatenate([one[at], one[at][:HELD_OUT]]) for one in known]) for at in (0, 1))
@@ -71,11 +74,15 @@ def ours(executor: str, sites: int, rounds: int) -> dict[str, object]:
     told, before = [], _peak()
     with tempfile.TemporaryDirectory() as folder:
         run = Simulation(
-            plan, weights, tuple(rows), made, Path(folder), "many-1", os.urandom, Conditions(), told.append
-        )
+            plan, weights, tuple(rows), made, Path(folder), "many-1", os.urandom, Conditions(),
+            lambda round_: told.append((round_, time.process_time())),
+        )  # fmt: skip
         model = np.array(chain.read(run.run().state).arrays["model"])
-    seconds = [one.seconds for one in told if one.kind == "TRAIN"][1:]
-    return {"seconds": seconds, "model": model.tolist(), "mb_before": before, "mb": _peak()}
+    training = [(round_.seconds, at) for round_, at in told if round_.kind == "TRAIN"]
+    return {
+        "seconds": [seconds for seconds, _ in training[1:]], "processor": np.diff([at for _, at in training]).tolist(),
+        "model": model.tolist(), "mb_before": before, "mb": _peak(),
+    }  # fmt: skip
 
 
 def _peak() -> float:
@@ -91,21 +98,29 @@ def said(*words: object) -> dict:
 
 
 def case(sites: int, rounds: int) -> dict[str, object]:
-    """One number of sites: ours and, where they are measured, the peers."""
+    """One number of sites: ours, and pfl's by turns where it is measured; then the others, once."""
     begun = os.getloadavg()[0]
-    mine = said(sys.executable, __file__, "--one", "vectorised", sites, rounds)
+    mine, theirs, models = [], [], {}
+    for _ in range(TURNS):
+        mine.append(said(sys.executable, __file__, "--one", "vectorised", sites, rounds))
+        if sites in BESIDE:
+            theirs.append(said(place.peer("pfl"), place.HERE / "pfl_peer.py", sites, BESIDE[sites]))
     found: dict[str, object] = {
-        "sites": sites, "load": begun, "mb": mine["mb"], "mb_before": mine["mb_before"],
-        "ours_s": place.spread(mine["seconds"]),
+        "sites": sites, "load": begun, "mb": max(one["mb"] for one in mine), "mb_before": mine[0]["mb_before"],
     }  # fmt: skip
-    if sites in BESIDE:
-        slower = said(sys.executable, __file__, "--one", "inline", sites, INLINE)
-        found["inline_s"] = place.spread(slower["seconds"])
-    for name, count in zip(("pfl", "flower"), BESIDE.get(sites, ()), strict=False):
-        theirs = said(place.peer(name), place.HERE / f"{name}_peer.py", sites, count)
+    for name, turns in (("ours", mine), ("pfl", theirs)):
+        for what, unit in (("seconds", "s"), ("processor", "processor_s")) if turns else ():
+            found[f"{name}_{unit}"] = place.spread([value for one in turns for value in one[what]])
+    for name, counts in OTHERS.items():
+        if sites in counts:
+            peer = (place.peer(name), place.HERE / f"{name}_peer.py") if name == "flower" else ()
+            program = peer or (sys.executable, __file__, "--one", name)
+            once = said(*program, sites, counts[sites])
+            found[f"{name}_s"], models[name] = place.spread(once["seconds"]), (counts[sites], once["model"])
+    models |= {"pfl": (BESIDE[sites], theirs[0]["model"])} if theirs else {}
+    for name, (count, model) in models.items():
         again = said(sys.executable, __file__, "--one", "vectorised", sites, count)
-        found[f"{name}_s"] = place.spread(theirs["seconds"])
-        found[f"{name}_apart"] = float(np.max(np.abs(np.subtract(theirs["model"], again["model"]))))
+        found[f"{name}_apart"] = float(np.max(np.abs(np.subtract(model, again["model"]))))
     return found
 
 

@@ -107,7 +107,7 @@ class Simulation:
         Raises: Conflict: fewer sites than the quorum.   Invalid, TrainingFailed: as a run would.
         """
         study, secure = self.plan.study, self.plan.study.privacy.recipe == "secure_sum"
-        sites = sorted(SiteId(site) for site in self.sites)
+        sites = self._sorted
         if len(sites) < study.quorum:
             raise Conflict(f"{len(sites)} hospitals have enough patients; {study.quorum} are needed")
         slow, learns = self.conditions.slow_ones(sites), strategy(study)
@@ -152,7 +152,8 @@ class Simulation:
             behind = asked & slow if phase is phases[0] else frozenset[str]()
             late = behind if self.conditions.slow_s > limit else frozenset[str]()
             gone = {site for site, at in silent.items() if at is phase}
-            on_time = dict.fromkeys(sorted(asked.difference(late, gone)), NOTHING)
+            there = asked.difference(late, gone)
+            on_time = dict.fromkeys((site for site in self._sorted if site in there), NOTHING)
             if round_.enough:
                 on_time = dict.fromkeys(self._first(round_, asked - gone, slow), NOTHING)
                 late, behind = asked - on_time.keys(), frozenset()
@@ -218,6 +219,10 @@ class Simulation:
             return sums.Sealed(layout_of(self.plan, asked.kind, asked.state, cohort), self.coins)
         look = self._single if asked.kind == "TRAIN" else None
         return sums.Plain() if look is None else sums.Apart(self.folder, look)
+
+    @cached_property
+    def _sorted(self) -> list[SiteId]:
+        return sorted(SiteId(site) for site in self.sites)
 
     @cached_property
     def _single(self) -> Single | None:
