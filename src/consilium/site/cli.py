@@ -102,8 +102,9 @@ def check(
 ) -> None:  # fmt: skip
     """Check how the hospital's data fit STUDY, and say what to do. Small counts are hidden.
 
-    Nothing leaves, unless STUDY has a gate and is approved here, or with --tell: then the outcome is sent, signed, in
-    kinds of findings, percents in steps of five, and tens of patients; under an epsilon in kinds of findings alone.
+    Nothing leaves, unless STUDY has a gate, is approved here and would be trained with this mapping, or with --tell:
+    then the outcome is sent, signed, in kinds of findings, percents in steps of five, and tens of patients; under an
+    epsilon in kinds of findings alone.
     Without --tell percents and tens are those that were told before for the same plan.
 
     Exit code 1: something stands in the way of training.

@@ -140,8 +140,8 @@ class Desk:
     def checked(self, study: str, mapping: Path | None, tell: bool, now: datetime) -> "tuple[Report, bool]":
         """Check the data against a study that was offered, and remember it; whether what was found is sent, signed.
 
-        It is sent where the study asks for a check and is approved here, with numbers that were told before, and else
-        where a person says so (`tell`).
+        It is sent where the study asks for a check and is approved here, if the mapping is the one that it is trained
+        with, with numbers that were told before; and else where a person says so (`tell`).
 
         Raises: NotFound: no such study, or no mapping.   MappingInvalid, DataUnusable: no table.
         """
@@ -150,12 +150,19 @@ class Desk:
         plan = self.plan(study)
         path = self.folder.mapping(plan.study.contract.id, mapping) if mapping else self.mapping(study)
         report = tables.check(plan.study, path, self.folder.extracts / study)
-        if tell or (plan.study.gate is not None and self.standing(study, now).word == "approved"):
+        asked = plan.study.gate is not None and self.standing(study, now).word == "approved"
+        if tell or (asked and self._trains(study, path)):
             self._attest(plan, path, report, now, anew=tell)
             return report, True
         with self.journal.write() as tx:
             attesting.keep(tx, plan, report, now)
         return report, False
+
+    def _trains(self, study: str, path: Path) -> bool:
+        """Whether a study would be trained with this mapping: what another one gives is a draft's."""
+        with suppress(NotFound):
+            return path == self.mapping(study)
+        return False
 
     def _attest(self, plan: Plan, mapping: Path, report: "Report", now: datetime, anew: bool) -> None:
         from consilium.site import attesting, tables

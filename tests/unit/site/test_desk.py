@@ -201,6 +201,23 @@ def test_a_check_leaves_only_where_a_person_says_so_or_has_approved(site: Site) 
     ]  # fmt: skip
 
 
+def test_a_check_of_another_mapping_than_the_one_that_trains_leaves_only_where_a_person_says_so(site: Site) -> None:
+    gated(site)
+    site.approve("sums")
+    draft = site.mapping.with_name("draft.yaml")
+    draft.write_text(site.mapping.read_text().replace("1: 1", "8: 1").replace("'1': 1", "'8': 1"))
+    report, sent = site.desk.checked("sums", draft, False, NOW)
+    assert not report.usable and not sent and [one.passed for one in attested(site)] == [True]
+    assert (
+        site.desk.checked("sums", site.mapping, False, NOW)[1] and [one.passed for one in attested(site)] == [True] * 2
+    )
+    assert site.desk.checked("sums", draft, True, NOW)[1] and [one.passed for one in attested(site)] == [
+        True,
+        True,
+        False,
+    ]
+
+
 def test_a_coordinator_that_lost_it_is_told_the_newest_check_anew(site: Site) -> None:
     gated(site)
     site.approve("sums")
