@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from consilium import plugins, yamlfile
 from consilium.core.errors import NotFound, StudyInvalid
+from consilium.core.gate import NONE
 from consilium.core.study import Study
 from consilium.data import units
 
@@ -36,9 +37,21 @@ def read(path: Path) -> Study:
             line = yamlfile.line(path.read_text(encoding="utf-8"), where)
             what = f"{path.name}:{line}: {'.'.join(where)}: {name!r}: must be one of {', '.join(known)}"
             raise StudyInvalid(what, f"or install the plug-in that adds it to the {plugins.GROUPS[group]}")
+    _check_gate(study, path)
     _check_options(study, path)
     _check_units(study, path)
     return study
+
+
+def _check_gate(study: Study, path: Path) -> None:
+    """That who wants no check says so: a key that was left empty is null, too, as in a plan without one."""
+    if study.gate is not None:
+        return
+    text, where = path.read_text(encoding="utf-8"), ("gate",)
+    if (found := yamlfile.word(text, where)) != NONE:
+        told = f": {found!r}" if found else ""
+        what = f"is empty, which asks for no check of the data: write `{NONE}` if that is meant; else remove the key"
+        raise yamlfile.complaint(StudyInvalid, [f"{path.name}:{yamlfile.line(text, where)}: gate{told}: {what}"])
 
 
 def _check_options(study: Study, path: Path) -> None:

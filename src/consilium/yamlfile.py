@@ -170,6 +170,12 @@ def line(text: str, path: Sequence[str | int]) -> int:
     return node.start_mark.line + 1 if node is not None else 1
 
 
+def word(text: str, path: Sequence[str | int]) -> str | None:
+    """What stands at `path`, as it is written there; None: nothing does, or more than a word."""
+    node, known = _node(_composed(text), list(path))
+    return node.value if known == len(path) and isinstance(node, yaml.ScalarNode) else None
+
+
 def _problem(root: yaml.Node | None, name: str, item: Any) -> str:
     path = _within(root, item["loc"])
     named = re.match(r"`([\w.]+)`", _remedy(item))  # a rule over several keys names first the one to correct

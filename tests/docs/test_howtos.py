@@ -20,6 +20,7 @@ from consilium import plugins, studyfile
 from consilium.algorithms import encode
 from consilium.algorithms.base import LocalObjective
 from consilium.console.cli import app
+from consilium.core.gate import NONE
 from consilium.data import base, contract, mapping
 from consilium.notebook import write_hospitals
 from consilium.training import sandbox
@@ -48,7 +49,8 @@ def person(here: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def written(wanted: Any, path: Path = Path("study.yaml")) -> None:
-    path.write_text(yaml.safe_dump(wanted.model_dump(mode="json")))
+    told = wanted.model_dump(mode="json")
+    path.write_text(yaml.safe_dump({**told, "gate": told["gate"] or NONE}))
 
 
 def test_a_check_that_is_demanded_is_seen_side_by_side(

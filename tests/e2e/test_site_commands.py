@@ -202,7 +202,7 @@ def test_every_command_says_what_to_do_before_joining(tmp_path: Path) -> None:
     assert (told["site"], told["agent"], told["studies"]) == (None, "does not run", [])
     assert "not joined yet" in hospital.command("status") and hospital.told("sent") == []
     assert "consilium site join" in hospital.says("doctor")[1]
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study("draft").model_dump(mode="json")))
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({**study("draft").model_dump(mode="json"), "gate": "none"}))
     said = hospital.command("check", "--study-file", tmp_path / "study.yaml", "--mapping", hospital.mapping)
     assert "Ready for training" in said
 

@@ -42,5 +42,5 @@ def _none(value: Any) -> Any:
     return None if value == NONE else value
 
 
-Asked = Annotated[Gate | None, BeforeValidator(_none, json_schema_input_type=Gate | Literal["none"] | None)]
-"""The gate that a study asks for; None: none."""
+Asked = Annotated[Gate | None, BeforeValidator(_none, json_schema_input_type=Gate | Literal["none"])]
+"""The gate that a study asks for; None: none, which stands in a plan as null, and in a study file as a word."""

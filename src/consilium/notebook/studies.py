@@ -9,6 +9,7 @@ from typing import Any
 
 from consilium import studyfile
 from consilium.core.errors import StudyInvalid
+from consilium.core.gate import NONE
 from consilium.core.study import Study
 
 NAME = "study"
@@ -40,6 +41,8 @@ def changed(study: Study, changes: str | Mapping[str, Any]) -> Study:
     """
     asked: Mapping[str, Any] = {"strategy": {"name": changes}} if isinstance(changes, str) else changes
     told = study.model_dump(mode="json", exclude_defaults=True)
+    if study.gate is None:
+        told["gate"] = NONE
     for key, value in asked.items():
         apart = key == "strategy" or not isinstance(value, Mapping) or not isinstance(told.get(key), dict)
         told[key] = value if apart else {**told[key], **value}

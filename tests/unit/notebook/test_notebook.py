@@ -181,6 +181,10 @@ def test_changes_keep_what_they_do_not_name(study: Study) -> None:
     again = changed(changed(study, {"strategy": {"name": "fedprox", "options": {"mu": 1.0}}}), "fedavg")
     assert (again.strategy.name, again.strategy.options) == ("fedavg", {}), "options belong to a strategy"
     assert changed(study, {}) == study
+    none = study.model_copy(update={"gate": None})
+    assert changed(none, {}) == changed(study, {"gate": "none"}) == none and changed(none, {"gate": {}}) == study
+    with pytest.raises(StudyInvalid, match=r"gate: .* asks for no check"):
+        changed(study, {"gate": None})
 
 
 def test_a_report_is_written_opened_and_shown(
