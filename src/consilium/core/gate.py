@@ -44,3 +44,8 @@ def _none(value: Any) -> Any:
 
 Asked = Annotated[Gate | None, BeforeValidator(_none, json_schema_input_type=Gate | Literal["none"])]
 """The gate that a study asks for; None: none, which stands in a plan as null, and in a study file as a word."""
+
+
+def of_plan(told: dict[str, Any]) -> dict[str, Any]:
+    """What a plan says, as it was meant when it was made: one without the key asked for no check."""
+    return {"gate": None, **told}

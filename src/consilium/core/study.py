@@ -17,7 +17,7 @@ from consilium.core import preparing, timed
 from consilium.core.bounded import unfit
 from consilium.core.contract import Contract
 from consilium.core.errors import StudyInvalid
-from consilium.core.gate import Asked, Gate
+from consilium.core.gate import Asked, Gate, of_plan
 from consilium.core.ids import DIGEST, Digest, canonical, digest
 from consilium.core.judging import AS_IT_WAS, Evaluation, Group, usual
 from consilium.core.parts import Json, Part, Shown, Slug, StudyName, Text
@@ -393,7 +393,8 @@ class Plan:
 @lru_cache(64)  # a round asks for the same few plans again and again; a plan is frozen, and a function of its bytes
 def _plan(payload: bytes) -> Plan:
     try:
-        study = Study.model_validate(json.loads(payload), context=AS_IT_WAS)
+        told = json.loads(payload)
+        study = Study.model_validate(of_plan(told) if isinstance(told, dict) else told, context=AS_IT_WAS)
     except (ValidationError, ValueError, RecursionError) as error:
         raise StudyInvalid("these bytes are not a plan of format 1", "ask the study's owner for it") from error
     return Plan(payload, digest(payload), study)

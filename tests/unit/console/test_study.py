@@ -14,6 +14,7 @@ from consilium import studyfile, yamlfile
 from consilium.console.cli import app
 from consilium.core.errors import Invalid, StudyInvalid
 from consilium.core.gate import Gate
+from consilium.core.ids import canonical
 from consilium.core.study import Plan
 
 GOOD = studyfile.template("heart")
@@ -67,6 +68,13 @@ def test_a_study_that_says_nothing_of_a_gate_has_one_and_one_that_wants_none_say
     assert silent == asked and silent.study.gate == Gate()
     assert none.study.gate is None and Plan.load(none.payload) == none and none.digest != asked.digest
     assert json.loads(none.payload)["gate"] is None, "as in plans that were made before there was a word for it"
+
+
+def test_a_plan_that_was_made_before_there_was_a_gate_asks_for_none_as_it_did(tmp_path: Path) -> None:
+    told = json.loads(Plan.of(studyfile.read(write(tmp_path, GOOD))).payload)
+    del told["gate"]
+    plan = Plan.load(canonical(told))
+    assert plan.study.gate is None and plan.payload == canonical(told)
 
 
 @pytest.mark.parametrize("name", ["Bad Name", "-a", "a" * 51, ""])
