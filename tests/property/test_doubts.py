@@ -138,5 +138,5 @@ def test_a_doubt_is_told_and_blocks_only_where_a_study_says_so() -> None:
 
     (one,) = found(told, Gate())
     assert (one.kind, one.blocks, one.count, one.place) == ("other-unit", False, 50, "features.lab")
-    assert [one.blocks for one in found(told, Gate(advisory=()))] == [True]
+    assert [one.blocks for one in found(told, Gate(blocking=(one.kind,)))] == [True]
     assert [one.kind for one in found(Column(missing=50, doubts=(doubt,)), Gate())] == ["no-values"]

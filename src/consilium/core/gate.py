@@ -13,9 +13,14 @@ Kind = Literal[
     "unread", "other-unit", "named-unit", "swapped-codes",
 ]  # fmt: skip
 """What a check can find, as stable codes."""
-TOLD: tuple[Kind, ...] = (
-    "no-values", "sparse", "constant", "one-class", "empty-category", "other-unit", "named-unit", "swapped-codes",
+FIRST: tuple[Kind, ...] = (
+    "few-patients", "label-codes", "unmapped-codes", "not-a-number", "out-of-range", "unit", "code-for-missing",
+    "no-values", "sparse", "constant", "one-class",
 )  # fmt: skip
+"""What block in any plan that does not say otherwise; a kind that came later blocks where a plan names it."""
+LATER: tuple[Kind, ...] = ("bound", "unread")
+"""What else blocks in studies that do not say otherwise, and is named in their plans."""
+TOLD: tuple[Kind, ...] = ("no-values", "sparse", "constant", "one-class")
 """What is told, and stands in nobody's way, unless a study says otherwise."""
 
 
@@ -25,11 +30,22 @@ class Gate(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     advisory: tuple[Kind, ...] = Field(
-        TOLD, description="findings that are told and block nothing; any other of ten patients or more blocks"
+        TOLD,
+        description="findings that are told and block nothing; of the others, those of ten patients or more block that "
+        "were there from the first, and those of `blocking`",
+    )
+    blocking: tuple[Kind, ...] = Field(
+        LATER,
+        description="findings that block, too, of those that came later: a plan is stopped by no finding that was not "
+        "known when it was made",
     )
     unmapped_max: float = Field(0.05, ge=0, le=1, description="share of codes without meaning that does not block yet")
     not_a_number_max: float = Field(0.05, ge=0, le=1, description="the same, of values that are no numbers")
     out_of_range_max: float = Field(0.2, ge=0, le=1, description="the same, of values outside the contract's range")
+
+    def blocks(self, kind: Kind) -> bool:
+        """Whether findings of a kind block, where there are enough of them."""
+        return kind not in self.advisory and (kind in FIRST or kind in self.blocking)
 
 
 NONE = "none"
@@ -47,5 +63,9 @@ Asked = Annotated[Gate | None, BeforeValidator(_none, json_schema_input_type=Gat
 
 
 def of_plan(told: dict[str, Any]) -> dict[str, Any]:
-    """What a plan says, as it was meant when it was made: one without the key asked for no check."""
-    return {"gate": None, **told}
+    """What a plan says, as it was meant when it was made.
+
+    One without the key asked for no check, and one that names nothing that came later is not stopped by it.
+    """
+    gate = told.get("gate")
+    return {**told, "gate": {"blocking": [], **gate} if isinstance(gate, dict) else gate}

@@ -87,7 +87,7 @@ class Look:
         write: str = "",
     ) -> Finding:  # fmt: skip
         """A small count blocks nothing: that it does would give it away."""
-        blocks = kind not in self.gate.advisory and count >= MIN_CELL and count > limit * self.rows
+        blocks = self.gate.blocks(kind) and count >= MIN_CELL and count > limit * self.rows
         return Finding(kind, self.of.id, shown, words, remedy, blocks, f"{self.place}{place}" if write else "", write)
 
 
@@ -195,7 +195,7 @@ def _beside(look: Look, found: Finding, unmapped: int) -> Finding:
     return replace(
         found, words=f"{found.words}, and {', and '.join(told)}",
         remedy=f"{found.remedy}; look whether one of them means {_listed([*none, *few])}",
-        blocks=found.kind not in look.gate.advisory and (bool(none) or unmapped >= MIN_CELL),
+        blocks=look.gate.blocks(found.kind) and (bool(none) or unmapped >= MIN_CELL),
     )  # fmt: skip
 
 
@@ -208,7 +208,7 @@ def _categories(look: Look) -> Iterator[Finding]:
         yield Finding(
             "empty-category", look.of.id, 0, f"no patient is {_listed(empty)}",
             "fine where this hospital has none; if it has, correct the column or its `codes`",
-            "empty-category" not in look.gate.advisory,
+            look.gate.blocks("empty-category"),
         )  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def check(study: Study, mapped: Mapped) -> Report:
     whole = []
     if (count := counted(study, table)) < study.min_patients:
         words = f"{hidden(count)} {whom(study)}; the study wants at least {study.min_patients}"
-        blocks = "few-patients" not in gate.advisory
+        blocks = gate.blocks("few-patients")
         whole.append(Finding("few-patients", "", hidden(count), words, "see what is left out", blocks))
     left = mapped.left
     shown = shown_counts([training, test, mapped.without_label, mapped.incomplete, left.immature, left.excluded])
@@ -124,7 +124,7 @@ def _label(contract: Contract, mapped: Mapped, gate: Gate) -> Fit:
     told = _one_class(mapped.table) if contract.label.type == "binary" else ("", "")
     if not told[0]:
         return found
-    finding = Finding("one-class", contract.label.id, "hidden", *told, blocks="one-class" not in gate.advisory)
+    finding = Finding("one-class", contract.label.id, "hidden", *told, blocks=gate.blocks("one-class"))
     level = "problem" if finding.blocks else "note" if found.level == "ok" else found.level
     words = f"{finding.words}: {finding.remedy}"
     return replace(found, advice=(*found.advice, words), level=level, findings=(*found.findings, finding))

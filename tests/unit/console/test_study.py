@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 from consilium import studyfile, yamlfile
 from consilium.console.cli import app
 from consilium.core.errors import Invalid, StudyInvalid
-from consilium.core.gate import Gate
+from consilium.core.gate import Gate, Kind
 from consilium.core.ids import canonical
 from consilium.core.study import Plan
 
@@ -75,6 +76,21 @@ def test_a_plan_that_was_made_before_there_was_a_gate_asks_for_none_as_it_did(tm
     del told["gate"]
     plan = Plan.load(canonical(told))
     assert plan.study.gate is None and plan.payload == canonical(told)
+
+
+def test_a_finding_that_came_after_a_plan_does_not_stop_it(tmp_path: Path) -> None:
+    told = json.loads(Plan.of(studyfile.read(write(tmp_path, GOOD))).payload)
+    now, later = Plan.load(canonical(told)).study.gate, ["bound", "unread"]
+    assert now == Gate() and told["gate"].pop("blocking") == later
+    before = Plan.load(canonical(told)).study.gate
+    assert before is not None and now is not None
+    blocks = [{kind for kind in get_args(Kind) if gate.blocks(kind)} for gate in (before, now)]
+    assert blocks[1] - blocks[0] == set(later) and "label-codes" in blocks[0] and "sparse" not in blocks[0]
+    told["gate"] |= {"advisory": ["unit", "bound"], "blocking": ["bound", "swapped-codes"]}
+    named = Plan.load(canonical(told)).study.gate
+    assert named is not None
+    wanted = {"swapped-codes": True, "sparse": True, "other-unit": False, "unit": False, "bound": False}
+    assert {kind: named.blocks(kind) for kind in get_args(Kind) if kind in wanted} == wanted
 
 
 @pytest.mark.parametrize("name", ["Bad Name", "-a", "a" * 51, ""])

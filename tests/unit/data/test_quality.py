@@ -183,7 +183,7 @@ def test_a_category_that_nobody_has_is_told_where_every_code_has_a_meaning(study
     found = sexes(study, {"m": 160}, {"f": "female", "m": "male"})
     (told,) = (one for one in found.findings if one.where == "sex")
     assert (told.kind, told.blocks, told.words) == ("empty-category", False, "no patient is `female`") and found.usable
-    assert not sexes(study, {"m": 160}, {"f": "female", "m": "male"}, advisory=()).usable
+    assert not sexes(study, {"m": 160}, {"f": "female", "m": "male"}, blocking=["empty-category"]).usable
     assert not [one for one in sexes(study, {"m": 160, "f": 1}, {"f": "female", "m": "male"}).findings if one.where]
 
 
