@@ -3,7 +3,7 @@
 A study that says nothing of it has one all the same, and one that wants none writes `gate: none`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -20,6 +20,8 @@ FIRST: tuple[Kind, ...] = (
 """What block in any plan that does not say otherwise; a kind that came later blocks where a plan names it."""
 LATER: tuple[Kind, ...] = ("bound", "unread")
 """What else blocks in studies that do not say otherwise, and is named in their plans."""
+UNREADABLE: tuple[Kind, ...] = ("not-a-number", *LATER)
+"""What blocks beyond the share of `not_a_number_max`."""
 TOLD: tuple[Kind, ...] = ("no-values", "sparse", "constant", "one-class")
 """What is told, and stands in nobody's way, unless a study says otherwise."""
 
@@ -46,6 +48,20 @@ class Gate(BaseModel):
     def blocks(self, kind: Kind) -> bool:
         """Whether findings of a kind block, where there are enough of them."""
         return kind not in self.advisory and (kind in FIRST or kind in self.blocking)
+
+    @property
+    def softened(self) -> tuple[Kind, ...]:
+        """Kinds that are only told here, and block in a study that says nothing of a gate."""
+        usual = Gate()
+        return tuple(kind for kind in get_args(Kind) if usual.blocks(kind) and not self.blocks(kind))
+
+    @property
+    def idle(self) -> bool:
+        """Whether no finding about values can block; that there are enough patients says nothing of them."""
+        limits = {"out-of-range": self.out_of_range_max, **dict.fromkeys(UNREADABLE, self.not_a_number_max)}
+        return not any(
+            self.blocks(kind) and limits.get(kind, 0.0) < 1 for kind in get_args(Kind) if kind != "few-patients"
+        )
 
 
 NONE = "none"

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from consilium.core.contract import Contract, Feature, Image
+from consilium.core.gate import Gate
 from consilium.core.study import GROUPED, ONNX, Plan, Study
 from consilium.core.threshold import threshold
 from consilium.core.timed import COX, TIMED
@@ -108,7 +109,8 @@ _SINGLE_NOISED = (
 )
 _CHECK = (
     "Whether the data pass the study's check, which kinds of findings there are and at which feature{counts}. All "
-    "people with an account see that. With a check that did not pass this hospital is not asked {what}. {numbers}"
+    "people with an account see that. With a check that did not pass this hospital is not asked {what}.{softer} "
+    "{numbers}"
 )
 _NUMBERS = (
     "Numbers are told with the approval, and anew where a person here writes `--tell`; other checks repeat them. If "
@@ -118,9 +120,13 @@ _NUMBERS = (
 _NO_NUMBERS = (
     "No percent and no number of patients is told, whatever this hospital's policy says: it would leave without noise."
 )
+_LIMITS = {
+    "unmapped_max": "codes without meaning", "not_a_number_max": "values that are no numbers",
+    "out_of_range_max": "values out of range",
+}  # fmt: skip
 _UNCHECKED = (
-    "The data need pass no check before a round: the study says `gate: none`. Values in a wrong unit, or with a wrong "
-    "code, would be learned from; `consilium site check` finds them here all the same."
+    "The data need pass no check before a round: {why}. Values in a wrong unit, or with a wrong code, would be learned "
+    "from; `consilium site check` finds them here all the same."
 )
 PROTECTS = {
     "plain": "plain: the coordinator saw each hospital's update and figures; each site signed that it accepts it",
@@ -159,7 +165,7 @@ def explain(plan: Plan) -> str:
         f"  {_rounds(study)}",
         f"  {_held_out(study)}",
         *_left_out(study.contract),
-        *([f"  {_UNCHECKED}"] if study.gate is None else []),
+        *_unchecked(study),
         "",
         "What leaves, once per round:",
         f"  {_leaves(study)}",
@@ -197,12 +203,35 @@ def learns(study: Study) -> str:
 
 def _attested(study: Study) -> str:
     """What leaves of a check, and what follows."""
+    assert study.gate is not None
+    softer = _softer(study.gate)
     what = "to judge" if study.judged_only else "to train"
     if study.privacy.epsilon is not None:
-        return _CHECK.format(counts="", what=what, numbers=_NO_NUMBERS)
+        return _CHECK.format(counts="", what=what, softer=softer, numbers=_NO_NUMBERS)
     patients = "" if study.judged_only else ", and the number of training patients in tens"
     counts = f", what percent of patients has each value in steps of five{patients}"
-    return _CHECK.format(counts=counts, what=what, numbers=_NUMBERS)
+    return _CHECK.format(counts=counts, what=what, softer=softer, numbers=_NUMBERS)
+
+
+def _unchecked(study: Study) -> list[str]:
+    """That nothing is asked of the data, where nothing is."""
+    if study.gate is not None and not study.gate.idle:
+        return []
+    why = "the study says `gate: none`" if study.gate is None else "nothing that is found in them blocks"
+    return [f"  {_UNCHECKED.format(why=why)}"]
+
+
+def _softer(gate: Gate) -> str:
+    """What blocks in studies that say nothing of a gate, and not here; empty where there is no such thing."""
+    usual, told = Gate(), ""
+    if gate.softened:
+        told += f" Told alone, where it blocks in a study that does not say otherwise: {', '.join(gate.softened)}."
+    more = [
+        f"{words} of up to {getattr(gate, name):.0%} of the patients (else {getattr(usual, name):.0%})"
+        for name, words in _LIMITS.items()
+        if getattr(gate, name) > getattr(usual, name)
+    ]
+    return f"{told} More than usual is let pass: {'; '.join(more)}." if more else told
 
 
 def _before(study: Study) -> str:

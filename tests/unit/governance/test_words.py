@@ -1,11 +1,12 @@
 """A plan in plain words holds everything that a data steward decides on."""
 
 from datetime import date
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from consilium import studyfile
+from consilium.core.gate import Kind
 from consilium.core.study import Plan
 from consilium.governance.approvals import WEAKER, weaker
 from consilium.governance.words import explain, learns, protects
@@ -93,6 +94,25 @@ def test_what_a_check_tells_agrees_with_what_else_is_promised(noise: dict[str, A
     assert "pass the check" not in protects(bare)
     own = "what such a sum says of it, and what it tells of its check"
     assert (own in told) is (recipe == "secure_sum") and own not in explain(Plan.of(bare))
+
+
+def test_what_a_gate_lets_pass_that_blocks_elsewhere_is_named_and_one_that_lets_all_pass_is_none() -> None:
+    usual = explain(Plan.of(make(gate={"unmapped_max": 0.01, "advisory": ["sparse"]})))
+    assert "Told alone" not in usual and "More than usual" not in usual and "pass no check" not in usual
+    softer = explain(Plan.of(make(gate={"advisory": ["unit", "label-codes", "sparse"], "out_of_range_max": 0.5})))
+    assert "in a study that does not say otherwise: label-codes, unit." in softer and "pass no check" not in softer
+    assert "let pass: values out of range of up to 50% of the patients (else 20%)." in softer
+    kinds = [kind for kind in get_args(Kind) if kind != "few-patients"]
+    limits = {"unmapped_max": 1, "not_a_number_max": 1, "out_of_range_max": 1}
+    by_limits = [kind for kind in kinds if kind not in ("not-a-number", "bound", "unread", "out-of-range")]
+    for gate in ({"advisory": kinds}, {"advisory": by_limits, **limits}):
+        told = explain(Plan.of(make(gate=gate)))
+        assert "The data need pass no check before a round: nothing that is found in them blocks." in told
+        assert "Values in a wrong unit, or with a wrong code, would be learned from" in told
+    assert "let pass: codes without meaning of up to 100% of the patients (else 5%); values that are no numbers" in told
+    assert "pass no check" not in explain(
+        Plan.of(make(gate={"advisory": by_limits, **limits, "out_of_range_max": 0.9}))
+    )
 
 
 def test_with_noise_at_each_hospital_nobody_need_be_trusted_and_it_is_said_what_leaves_without_any() -> None:
