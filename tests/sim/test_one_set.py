@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import select, update
 
 from consilium.coordinator import views
-from consilium.coordinator.conduct import TRIES, Conduct
+from consilium.coordinator.conduct import Conduct
+from consilium.coordinator.whom import TRIES
 from consilium.core import run as runs
 from consilium.core.ids import Digest, RunId, SiteId
 from consilium.privacy import question
