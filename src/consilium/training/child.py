@@ -77,7 +77,7 @@ def _failed(message: str, remedy: str) -> dict[str, Any]:
 
 def _act(work: Work, ask: dict[str, Any]) -> dict[str, Any]:
     state, out = Path(ask["state"]), Path(ask["out"])
-    memory, late = (chain.read(Path(ask[name])).arrays if name in ask else {} for name in ("memory", "late"))
+    memory, late = (work.arrays(Path(ask[name])) if name in ask else {} for name in ("memory", "late"))
     if ask["do"] == "train":
         update = work.train(state, int(ask["round"]), bytes.fromhex(ask.get("sample", "")), memory, late)
     elif ask["do"] == "prepare":

@@ -185,7 +185,7 @@ class Work:
         travels along. It is one step, to which noise is added later, or several with all their noise. Where the unit is
         a hospital, training is as ever, and the strategy clips what comes of it. `memory`, `late`: see `Here`.
         """
-        study, arrays = self.plan.study, chain.read(state).arrays
+        study, arrays = self.plan.study, self.arrays(state)
         examples = self.at(arrays)
         x, y = examples.training
         here = replace(self._here(arrays, memory, x, y), number=number, late=late or {})
@@ -239,7 +239,7 @@ class Work:
 
     def evaluate(self, state: chain.Source, memory: Mapping[str, Array] | None = None) -> Update:
         """Metrics on held-out patients of the model that is used here."""
-        arrays = chain.read(state).arrays
+        arrays = self.arrays(state)
         examples = self.at(arrays)
         here = self._here(arrays, memory, *examples.training)
         noised = self.plan.study.privacy.epsilon is not None
@@ -248,14 +248,14 @@ class Work:
 
     def own(self, state: chain.Source, memory: Mapping[str, Array]) -> Tensors | None:
         """The model that is used here, by name, where it is another than the common one."""
-        arrays = chain.read(state).arrays
+        arrays = self.arrays(state)
         here = self._here(arrays, memory, *self.at(arrays).training)
         own = used(self.strategy.passes(here))
         return None if np.array_equal(own, here.model) else unflatten(own, self.like)
 
     def harmony(self, state: chain.Source) -> combat.Harmony | None:
         """This hospital's shifts and scales; None where nothing is harmonised."""
-        return None if self.rows is None else self.rows.harmony(self.plan.study, chain.read(state).arrays)
+        return None if self.rows is None else self.rows.harmony(self.plan.study, self.arrays(state))
 
     @property
     def chooses(self) -> Members | None:
@@ -267,6 +267,12 @@ class Work:
     def _patients(self) -> Array:
         judged_only, test = self.plan.study.judged_only, self.examples.test
         return np.array([float(np.sum(test if judged_only else ~test))])
+
+    def arrays(self, source: chain.Source) -> Mapping[str, Array]:
+        """Arrays of a file; read, where foreign code runs here, and not mapped: a map holds its file open."""
+        if isinstance(source, Path) and self.plan.study.model.foreign:
+            source = source.read_bytes()
+        return chain.read(source).arrays
 
     @cached_property  # of each site once: to ask an object whether it follows a protocol takes Python a while
     def _curved(self) -> Curved | None:
