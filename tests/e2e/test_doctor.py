@@ -119,7 +119,7 @@ def membership(**values: Any) -> Plant:
     return plant
 
 
-def flipped(name: str, size: int = 4096) -> Plant:
+def flipped(name: str, size: int = 16384) -> Plant:
     """Overwrite the second page of a file."""
 
     def plant(site: Hospital) -> None:

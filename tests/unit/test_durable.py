@@ -49,7 +49,7 @@ def test_after_a_full_disk_a_site_is_made_by_the_same_command(most: int, name: s
     told = run(most, "site", "init", "--home", str(home))
     assert told.returncode == 5 and f"{home / name}: File too large" in told.stderr
     assert not (home / "identity.key").exists()
-    assert run(1 << 20, "site", "init", "--home", str(home)).returncode == 0
+    assert run(4 << 20, "site", "init", "--home", str(home)).returncode == 0
     assert (home / "policy.yaml").read_text() == TEMPLATE
     assert not [path.name for path in home.iterdir() if path.name.endswith(".new")]
 
@@ -61,7 +61,7 @@ def test_after_a_full_disk_a_coordinator_is_made_by_the_same_command(most: int, 
     words = ("coordinator", "init", "--home", str(tmp_path / "c"), "--url", "https://fl.example.org:8443")
     told = run(most, *words)
     assert told.returncode == 5 and f"{tmp_path / 'c'}/" in told.stderr and "File too large" in told.stderr
-    assert run(1 << 20, *words).returncode == 0
+    assert run(4 << 20, *words).returncode == 0
     settings = tmp_path / "c" / "coordinator.json"
     assert json.loads(settings.read_text())["url"] == words[-1] and settings.stat().st_mode & 0o777 == 0o600
 

@@ -148,10 +148,12 @@ def _policy(folder: Folder, now: datetime) -> Iterator[Found]:
 
 
 def _confinement(folder: Folder, now: datetime) -> Iterator[Found]:
-    why, policy = sandbox.available(), folder.policy()
+    why = sandbox.available()
     if why is None:
         yield "ok", "foreign code can be confined here (Landlock and seccomp)", ""
-    elif policy.code.allowed:
+        return
+    policy = folder.policy()
+    if policy.code.allowed:
         yield "problem", f"the policy allows foreign code, but it cannot be confined here: {why}", "use a newer kernel"
     elif ONNX in policy.models:
         words = f"the policy allows {ONNX} models, which run confined, and would be refused here: {why}"
