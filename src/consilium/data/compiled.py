@@ -49,8 +49,9 @@ EVENTS = {
     ),),
     "procedure": (Kind("Procedure", _status("completed", "in-progress", "stopped"), "code", _DONE),),
     "drug": (
-        Kind("MedicationRequest", f"({_status('active', 'completed', 'stopped', 'on-hold')}) and "
-             "intent != 'proposal' and intent != 'plan'", _DRUG, ("authoredOn",)),
+        Kind("MedicationRequest", f"({_status('active', 'completed', 'stopped', 'on-hold', 'ended')}) and "
+             "intent != 'proposal' and intent != 'plan' and (doNotPerform.exists().not() or doNotPerform = false)",
+             _DRUG, ("authoredOn",)),
         Kind("MedicationAdministration", _status("completed", "in-progress", "stopped"), _DRUG,
              (*_GIVEN, "occurence.ofType(dateTime)", "occurence.ofType(Period).start")),
         Kind("MedicationStatement", _status("active", "completed", "stopped", "on-hold", "recorded"), _DRUG, _GIVEN),
@@ -204,8 +205,8 @@ def _of_events(kinds: tuple[Kind, ...], codes: list[tuple[str, str]], names: tup
         paths |= {"patient": "subject.getReferenceKey(Patient)", "taken": _first(kind.taken)}
         columns = [one for one in _columns(paths) if one["name"] not in ("system", "code")]
         coded = [{"forEach": same, "column": _columns({"system": "system", "code": "code"})}]
-        if drug:  # of which only the resource that is referred to has the code
-            nowhere = f"where({kind.concept}.exists().not())"
+        if drug:  # of which only the resource that is referred to has the code, or a text, or nothing
+            nowhere = f"where({kind.concept}.coding.exists().not())"
             told = _columns({"system": "iif(false, '')", "code": f"'{UNCODED}'"})
             coded.append({"forEach": nowhere, "column": told})
         made.append({

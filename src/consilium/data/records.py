@@ -216,7 +216,7 @@ def unused(given: RecordsMap, records: Records) -> tuple[str, ...]:
 
 def of_others(records: Records, patients: Container[str]) -> None:
     """Raises: DataUnusable: no record is of one of these patients, so that every count of records would be 0."""
-    if records.rows.left_out:  # of who opted out
+    if records.rows.left_out and not len(records.rows):  # all were of who opted out
         return
     if not len(records.rows):
         raise DataUnusable(

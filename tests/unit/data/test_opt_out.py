@@ -10,6 +10,7 @@ import pytest
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.data import base
 from consilium.data.base import Asked, Rows
+from consilium.data.fhir.leaving import _patients
 from consilium.data.joined import JoinedSource
 from consilium.data.mapping import TableSource
 from unit.data import wards
@@ -163,6 +164,23 @@ def test_resources_of_who_opted_out_are_no_rows_of_views_whatever_the_key_is(tmp
     renamed = source.model_copy(update={"views": views(tmp_path, "mrn"), "query": QUERY.replace("number", "mrn")})
     with pytest.raises(MappingInvalid, match="no view has the column 'number', by which some patients opted out"):
         read(renamed, tmp_path, "number", "2")
+
+
+def test_what_was_filed_under_another_patient_before_is_of_who_opted_out_now(tmp_path: Path) -> None:
+    """The version that does not count any more is a row of nobody, and does not come back for the other's sake."""
+    (tmp_path / "export").mkdir()
+    before, now = ({**observation("9", of, value), "meta": {"lastUpdated": f"{year}-01-01T00:00:00Z"}}
+                   for of, value, year in (("a", 5, 2020), ("2", 99, 2021)))  # fmt: skip
+    every = [person("a", "1"), person("2", "3"), before, now]
+    (tmp_path / "export/all.ndjson").write_text("".join(json.dumps(one) + "\n" for one in every))
+    source = TableSource(type="fhir", path="export", views=views(tmp_path), query=QUERY)
+    assert read(source, tmp_path, "number").columns == {"number": ["3"], "value": ["99"]}
+    assert not len(read(source, tmp_path, "number", "3"))
+
+
+def test_of_an_account_that_is_of_several_each_is_its_patient() -> None:
+    several = {"resourceType": "Account", "subject": [{"reference": "Patient/a"}, {"reference": "Patient/b"}]}
+    assert _patients(several) == ["a", "b"] and _patients(observation("1", "a", 5)) == ["a"]
 
 
 @pytest.fixture

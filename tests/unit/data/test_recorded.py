@@ -82,9 +82,9 @@ RESOURCES = [
 ]  # fmt: skip
 
 
-def as_fhir(folder: Path) -> Path:
+def as_fhir(folder: Path, resources: list[dict[str, Any]] = RESOURCES) -> Path:
     (folder / "export").mkdir()
-    lines = [json.dumps({**one, "id": f"r{number}"}) + "\n" for number, one in enumerate(RESOURCES)]
+    lines = [json.dumps({**one, "id": f"r{number}"}) + "\n" for number, one in enumerate(resources)]
     (folder / "export" / "all.ndjson").write_text("".join(lines))
     (folder / "views.json").write_text(json.dumps(compiled.views(contract())))
     return mapping(folder, {"type": "fhir", "path": "export", "views": {"records": "views.json"}})
@@ -127,6 +127,20 @@ def test_who_has_a_condition_a_procedure_or_a_drug_has_it_from_fhir_and_from_omo
         for name, values in wanted.items():
             np.testing.assert_array_equal(mapped.table.columns[name], values, err_msg=f"{make.__name__} {name}")
     assert compiled.views(contract())[0]["resource"] == "Observation"
+
+
+def test_a_drug_that_must_not_be_given_is_none_and_of_one_without_a_code_nobody_knows(tmp_path: Path) -> None:
+    """Of R5 a drug that is only referred to, and one that is told in words."""
+    given = {"status": "recorded", "effectivePeriod": {"start": DAY}}
+    told = [
+        resource("MedicationRequest", 1, medicationCodeableConcept=METFORMIN, doNotPerform=True, **ORDER),
+        resource("MedicationStatement", 2, medication={"reference": {"reference": "Medication/9"}}, **given),
+        resource("MedicationStatement", 3, medicationCodeableConcept={"text": "Metformin 500"}, **given),
+        resource("MedicationRequest", 4, medication={"concept": METFORMIN}, doNotPerform=False,
+                 **{**ORDER, "status": "ended"}),
+    ]  # fmt: skip
+    found = tables.mapped(_study(contract()), as_fhir(tmp_path, told)).table.columns["metformin"]
+    np.testing.assert_array_equal(found, [0, np.nan, np.nan, 1])
 
 
 def test_views_of_one_file_have_the_same_columns_and_who_opted_out_is_in_none(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import sqlite3
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import duckdb
 import numpy as np
@@ -438,6 +439,17 @@ def test_offsets_that_are_no_numbers_are_a_finding(when: str) -> None:
     rows = Rows({**labs((0, "2160-0", "1.5", "mg/dL")).columns, "when": [when]})
     with pytest.raises(DataUnusable, match="some are no numbers"):
         apply(made({"window": [None, None]}), stays(*ONE), rows, records={"labs": part})
+
+
+def test_keys_that_match_nobody_are_found_beside_a_list_of_who_opted_out() -> None:
+    """One who opted out and is in the records says nothing of how the others' keys are spelt."""
+    of = lambda *keys, left: SimpleNamespace(  # noqa: E731
+        rows=Rows({"pid": list(keys)}, left_out=left), part=SimpleNamespace(patient="pid"), where="records.labs"
+    )
+    with pytest.raises(DataUnusable, match="none of its records is of a patient"):
+        records.of_others(cast(Any, of("1.0", "2.0", left=1)), {"1", "2"})
+    records.of_others(cast(Any, of(left=1)), {"1", "2"})
+    records.of_others(cast(Any, of("2", "9.0", left=1)), {"1", "2"})
 
 
 def test_a_mean_of_large_numbers_is_one() -> None:

@@ -40,12 +40,13 @@ def batches(
     wanted = schema(view)
     for file in reading.files(path):
         resources, place = reading.resources(file, view.exact, view.resource)
-        if leaving is not None:
-            resources = leaving.kept(resources)
-        if older and file in older:
-            resources = current(resources, older[file])
+        # Versions first: one that does not count any more may be another patient's than the one that does.
         if seen is not None:
             resources = seen.noted(resources, view.resource)
+        if older and file in older:
+            resources = current(resources, older[file])
+        if leaving is not None:
+            resources = leaving.kept(resources)
         for batch in view.batches(resources, place, size):
             yield _batch(batch, wanted, file.name)
 

@@ -78,7 +78,9 @@ class Endpoint:
             extract.tidy(before.files if before is not None else None)
             made = search(web, self._given, self._kinds, extract.new)
         else:
-            before = before if self._given.incremental else None
+            # A Patient that was taken out and comes no more cannot say whose the resources are that come now.
+            alone = leaving is None or leaving.by_id
+            before = before if self._given.incremental and alone else None
             found = export(web, self._given, self._kinds, extract.new, of, before.mark if before else "")
             made, mark = _joined(found, extract.files(of) if before else [], self._kinds, extract.new), found.mark
         left_out = 0 if leaving is None else _without(made, leaving)

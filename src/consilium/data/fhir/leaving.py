@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from consilium.core.errors import MappingInvalid
+from consilium.core.ids import canonical, digest
 from consilium.data.choosing import key
 from consilium.data.fhir import reading
 from consilium.data.fhir.definition import Definition, SelectPart
@@ -36,7 +37,9 @@ class Leaving:
     """
 
     def __init__(self, column: str, out: frozenset[str], views: list[tuple[Definition, View]]) -> None:
-        self.asked, self.found = [column, *sorted(out)], set[str]()
+        # By other views others leave: what was kept by those of before is not kept on.
+        told = sorted(str(digest(canonical(one.model_dump(mode="json")))) for one, _ in views)
+        self.asked, self.found = [column, *sorted(out), *told], set[str]()
         self._out, self._by_id = out, False
         self._of_patient: defaultdict[str, set[str]] = defaultdict(set)
         self._views: dict[str, list[tuple[View, int]]] = {}
@@ -51,6 +54,11 @@ class Leaving:
                 f"source.views: no view has the column {column!r}, by which some patients opted out",
                 "name the column of the view, and not only that of the query, as the patient's key is named",
             )
+
+    @property
+    def by_id(self) -> bool:
+        """Whether each resource says by itself whose it is; else only the one that has the patient's key says it."""
+        return not self._views
 
     def learn(self, files: Iterable[Path]) -> None:
         """Look whose keys are whose ids, where keys are others. Raises: DataUnusable: a file cannot be read."""
@@ -118,7 +126,6 @@ def _patients(resource: Any) -> list[str]:
         return [resource["id"]] if type(resource.get("id")) is str else []
     found = []
     for name in SUBJECTS:
-        named = resource.get(name)
-        patient = REFERENCE(named) if type(named) is dict else None
-        found += [patient] if type(patient) is str else []
+        named = [one for one in items(resource.get(name)) if type(one) is dict]  # of an Account there are several
+        found += [patient for patient in map(REFERENCE, named) if type(patient) is str]
     return found
