@@ -22,13 +22,14 @@ class Rows:
 
     others: names of columns that are there and were not read, for nobody uses them.   image: values of the image of
     each row, (n, size), NaN where there is none; None: no image was asked for.   left_out: how many of those who opted
-    out are in the source, and in no row.
+    out are in the source, and in no row.   doubts: what is not known of the rows, in words that hold no value.
     """
 
     columns: dict[str, list[str | None]]
     others: tuple[str, ...] = ()
     image: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     left_out: int = 0
+    doubts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of rows."""

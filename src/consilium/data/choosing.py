@@ -105,7 +105,7 @@ def without(rows: Rows, column: str, keys: frozenset[str]) -> Rows:
 def at(rows: Rows, numbers: list[int]) -> Rows:
     """Those rows, in that order."""
     kept = {name: [values[number] for number in numbers] for name, values in rows.columns.items()}
-    return Rows(kept, rows.others, None if rows.image is None else rows.image[numbers], rows.left_out)
+    return replace(rows, columns=kept, image=None if rows.image is None else rows.image[numbers])
 
 
 def entries(patients: list[str], moments: list[str | None], entry: str) -> tuple[list[int], list[date | None]]:

@@ -71,6 +71,7 @@ class Mapped:
     label: Column
     left: Left = field(default_factory=Left)
     listed: int | None = None  # keys of the opt-out list; None: there is no list
+    doubts: tuple[str, ...] = ()  # what is not known of the rows, in words
 
 
 def apply(
@@ -83,6 +84,8 @@ def apply(
     Raises:  MappingInvalid: a column is not there.   DataUnusable: a patient stands twice, or a patient has no key.
     """
     _check_header(mapping, rows)
+    doubts = tuple(dict.fromkeys(doubt for one in (rows, *(each.rows for each in (records or {}).values()))
+                                 for doubt in one.doubts))  # fmt: skip
     patients, entries, moments = _patients(mapping, rows), len(rows), _moments(mapping, rows)
     if contract.index is not None:
         chosen, when = choosing.entries(patients, moments, contract.index.entry)
@@ -129,7 +132,7 @@ def apply(
     )
     left = Left(opted_out, entries - len(rows), int(young.sum()), int(away.sum()))
     lacking, incomplete = considered & ~labelled, considered & labelled & ~complete
-    return Mapped(table, len(rows), int(lacking.sum()), int(incomplete.sum()), counts, told, left, listed)
+    return Mapped(table, len(rows), int(lacking.sum()), int(incomplete.sum()), counts, told, left, listed, doubts)
 
 
 def _split(patients: list[str], kept: Chosen, asked: Evaluation) -> tuple[Chosen, Chosen, Places | None]:

@@ -5,7 +5,6 @@ that can open no file and no network. All columns are text, as in a CSV file.
 """
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,11 +15,11 @@ import duckdb
 
 from consilium import plugins
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data import base, whole
+from consilium.data import base, ordering, whole
 from consilium.data.asking import Answer, quoted, rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
-from consilium.data.mapping import EXAMPLES, TableSource, normal
+from consilium.data.mapping import EXAMPLES, TableSource
 from consilium.data.tables import one_select
 
 CLOSED = {"enable_external_access": "false", "lock_configuration": "true", "threads": "1"}
@@ -29,9 +28,15 @@ SAID = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
 """Faults of the query itself, whose words hold no value of a row."""
 VALUES = (duckdb.DataError, duckdb.InvalidInputException)
 """Faults of a value, whose words hold it."""
-WHOLE, NUMBER = re.compile(r"-?(0|[1-9]\d{0,36})"), re.compile(r"-?(0|[1-9]\d{0,14})(\.\d{1,15})?")
+AGAIN_S, AGAIN = 10.0, 10.0
+"""To find out what a query compares, it is asked again: for so many seconds, and as many times as long as it took."""
 AT_ONCE = 10_000
 """Rows that are handed over at once."""
+AS_TEXT = ", by which 9 is more than 10, and 31.01.2024 later than 01.02.2024"
+CAST = (
+    "columns of `tables` are text: within max, min, arg_max, arg_min, ORDER BY, < and such write "
+    "TRY_CAST(... AS DOUBLE), where needed of replace(..., ',', '.'), and of days strptime(..., '%d.%m.%Y')"
+)
 MEANS = "a file is named under `tables`, and in the query by the name that it has there"
 
 
@@ -54,8 +59,6 @@ class JoinedSource:
             with _within(name):
                 self._tables[name] = base.source(given, folder, kinds)
         self._given = one_select(source.query)
-        # By all columns: which of DuckDB's threads ends first must not decide the order of patients.
-        self._query = f"SELECT * FROM ({self._given}) AS asked ORDER BY ALL"  # noqa: S608  the hospital's own query
         self._limit_s = source.time_limit_s
 
     def told(self, asked: Asked) -> None:
@@ -76,19 +79,19 @@ class JoinedSource:
     def rows(self) -> Rows:
         """All rows, as text."""
         clock, left_out = Clock(self._limit_s, "source.time_limit_s"), 0
-        numbers: list[tuple[str, str, str]] = []
+        doubts: tuple[str, ...] = ()
         try:
             with duckdb.connect(":memory:", config=CLOSED) as tables:
                 for name, one in self._tables.items():
                     with _within(name):
                         found = one.rows()
                     _fill(tables, name, found)
-                    left_out = max(left_out, found.left_out)
-                    numbers += [(name, column, kind) for column, kind in _numbers(found)]
+                    left_out, doubts = max(left_out, found.left_out), (*doubts, *found.doubts)
+                before_s = clock.left_s
                 answer = clock.within(lambda: self._asked(tables), tables.interrupt)
-                if numbers:
-                    clock.within(lambda: self._compared(tables, numbers, answer), tables.interrupt)
-                return replace(rows_of(*answer), left_out=left_out)
+                again = Clock(min(AGAIN_S + AGAIN * (before_s - clock.left_s), clock.left_s), "source.time_limit_s")
+                doubts += self._compared(tables, answer, again)
+                return replace(rows_of(*answer), left_out=left_out, doubts=doubts)
         except VALUES as error:
             raise DataUnusable(
                 f"source.query: some value is not what the query takes it for ({type(error).__name__})",
@@ -108,35 +111,30 @@ class JoinedSource:
     def _asked(self, tables: Any) -> Answer:
         described = tables.execute(f"DESCRIBE {self._given}").fetchall()
         whole.once((row[0] for row in described), "source.query")
-        return self._answer(tables)
+        return _answer(tables, self._given)
 
-    def _answer(self, tables: Any) -> Answer:
-        answer = tables.execute(self._query)
-        return [column[0] for column in answer.description], answer.fetchall()
-
-    def _compared(self, tables: Any, numbers: list[tuple[str, str, str]], answer: Answer) -> None:
-        """That nothing of the answer is so because numbers were compared as text: asked is once more, of columns that
-        hold numbers alone as numbers. A query that takes them for text gets no answer then, and says what it means.
+    def _compared(self, tables: Any, answer: Answer, again: Clock) -> tuple[str, ...]:
+        """That nothing of the answer is so because numbers or days were compared as text; a doubt where nobody knows.
 
         Raises: DataUnusable.
         """
-        for name, column, kind in numbers:
-            tables.execute(f'ALTER TABLE "{name}" ALTER {_named(column)} TYPE {kind}')
         try:
-            _, again = self._answer(tables)
-        except duckdb.InterruptException:
-            raise
-        except duckdb.Error:
-            return
-        names, rows = answer
-        pairs = zip(names, _columns(rows), _columns(again))
-        differs = [name for name, one, other in pairs if one != other]
-        if differs or len(rows) != len(again):
-            raise DataUnusable(
-                "source.query compares numbers as text, by which 9 is more than 10: others would be "
-                f"{', '.join(differs) or 'the rows'}",
-                "columns of `tables` are text: write CAST(... AS DOUBLE) within max, min, arg_max, ORDER BY and such",
+            others = again.within(
+                lambda: ordering.others(tables, self._given, answer, lambda query: _answer(tables, query)),
+                tables.interrupt,
             )
+        except (ordering.Undecided, duckdb.InterruptException, DataUnusable):
+            return (ordering.DOUBT,)
+        if others:
+            raise DataUnusable(f"source.query compares numbers or days as text{AS_TEXT}: others would be "
+                               f"{', '.join(others)}", CAST)  # fmt: skip
+        return ()
+
+
+def _answer(tables: Any, query: str) -> Answer:
+    # By all columns: which of DuckDB's threads ends first must not decide the order of patients.
+    answer = tables.execute(f"SELECT * FROM ({query}\n) AS asked ORDER BY ALL")  # noqa: S608  the hospital's own query
+    return [column[0] for column in answer.description], answer.fetchall()
 
 
 @contextmanager
@@ -163,19 +161,6 @@ def _fill(tables: Any, name: str, rows: Rows) -> None:
 
 def _named(column: str) -> str:
     return '"' + column.replace('"', '""') + '"'
-
-
-def _numbers(rows: Rows) -> Iterator[tuple[str, str]]:
-    """Columns that hold nothing but numbers, as people write them, and their type."""
-    for column, values in rows.columns.items():
-        texts = [value for value in values if value is not None]
-        if texts and all(map(NUMBER.fullmatch, texts)):
-            yield column, "HUGEINT" if all(map(WHOLE.fullmatch, texts)) else "DOUBLE"
-
-
-def _columns(rows: list[tuple[Any, ...]]) -> list[list[str]]:
-    """The values of each column, sorted: rows themselves may stand in another order."""
-    return [sorted("" if value is None else normal(str(value)) for value in column) for column in zip(*rows)]
 
 
 def _unnested(values: list[str | None]) -> str:

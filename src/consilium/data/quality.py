@@ -18,6 +18,7 @@ from consilium.data.base import Table, least, smallest
 from consilium.data.contract import Column, Mapped
 from consilium.data.counts import MIN_CELL, Count, hidden, shown_counts
 from consilium.data.findings import Finding, Look, of_column
+from consilium.data.ordering import DOUBT_REMEDY
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,8 @@ def check(study: Study, mapped: Mapped) -> Report:
         words = f"{hidden(count)} {whom(study)}; the study wants at least {study.min_patients}"
         blocks = gate.blocks("few-patients")
         whole.append(Finding("few-patients", "", hidden(count), words, "see what is left out", blocks))
+    for doubt in mapped.doubts:
+        whole.append(Finding("text-order", "", 0, doubt, DOUBT_REMEDY, gate.blocks("text-order")))
     left = mapped.left
     shown = shown_counts([training, test, mapped.without_label, mapped.incomplete, left.immature, left.excluded])
     fits = tuple(_fit(one, mapped.features[one.id], mapped.read, gate) for one in contract.inputs)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data import joined
+from consilium.data import joined, ordering
 from consilium.data.base import Rows
 from consilium.data.joined import JoinedSource
 from consilium.data.mapping import TableSource
@@ -116,25 +116,86 @@ def test_what_is_wrong_with_a_query_is_told_without_a_value(folder: Path, query:
         ("WITH s AS (SELECT nr, glucose AS g FROM visits) SELECT nr, arg_min(nr, g) a, min(g) AS b FROM s GROUP BY nr",
          "b"),
         ("SELECT nr, glucose FROM visits WHERE glucose > limit_", "the rows|glucose|nr"),
+        ("SELECT nr, glucose FROM visits WHERE glucose BETWEEN '7' AND '90'", "the rows"),
+        ("SELECT nr, max(replace(glucose, '.', ',')) AS most FROM visits GROUP BY nr", "most"),
+        ("SELECT nr, max(glucose) AS most, any_value(upper(trim(glucose))) FROM visits GROUP BY nr", "most"),
+        ("SELECT nr, max(glucose) FILTER (WHERE glucose NOT LIKE '<%') AS most FROM visits GROUP BY nr", "most"),
+        ("SELECT nr, max(worded) AS most FROM visits WHERE worded <> 'lost' GROUP BY nr", "most"),
+        ("SELECT nr, greatest(glucose, limit_) AS g FROM visits", "g"),
+        ("SELECT nr, min(said) AS day FROM visits GROUP BY nr", "day"),
+        ("SELECT nr, arg_min(glucose, said) AS first FROM visits GROUP BY nr", "first"),
+        ("SELECT nr, first(glucose ORDER BY said) AS g FROM visits GROUP BY nr", "g"),
+        ("SELECT nr, glucose AS g FROM visits QUALIFY row_number() OVER (PARTITION BY nr ORDER BY said) = 1", "g"),
+        ("SELECT nr, glucose AS g FROM visits ORDER BY said DESC LIMIT 1", "g"),
+        ("SELECT nr, (SELECT v.glucose FROM visits v WHERE v.nr = p.nr ORDER BY v.said LIMIT 1) AS g FROM visits p",
+         "g"),
+        ("SELECT nr, count(*) AS n FROM visits WHERE said >= '02.01.2024' GROUP BY nr", "the rows|n"),
         ("SELECT nr, max(CAST(glucose AS DOUBLE)) AS most FROM visits GROUP BY nr", ""),
         ("SELECT nr, max(day) AS last FROM visits GROUP BY nr ORDER BY nr", ""),
-        ("SELECT nr, max(replace(glucose, '.', ',')) AS text FROM visits GROUP BY nr", ""),
+        ("SELECT nr, arg_min(glucose, strptime(said, '%d.%m.%Y')) AS g FROM visits GROUP BY nr", ""),
+        ("SELECT nr, max(TRY_CAST(worded AS DOUBLE)) AS most FROM visits GROUP BY nr", ""),
+        ("SELECT nr, min(grade) AS least, max(day || grade) AS g FROM visits GROUP BY nr", ""),
+        ("SELECT DISTINCT nr FROM visits WHERE day >= '2024-01-01' AND CAST(glucose AS DOUBLE) < 100", ""),
+        ("SELECT nr, glucose FROM visits QUALIFY row_number() OVER (PARTITION BY nr ORDER BY day) = 1", ""),
     ],
 )  # fmt: skip
-def test_a_query_that_compares_numbers_as_text_is_refused_and_says_what_would_be_another(
+def test_a_query_that_compares_numbers_or_days_as_text_is_refused_and_says_what_would_be_another(
     tmp_path: Path, query: str, differs: str
 ) -> None:
-    """9 and 10.5 of one patient, and a column of limits between them."""
+    """9 and 10.5 of one patient, and a column of limits between them; days that as text stand the other way round."""
+    header = ("nr", "day", "said", "glucose", "limit_", "worded", "grade")
     with (tmp_path / "visits.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("nr", "day", "glucose", "limit_"), (1, "2024-01-01", 9, 9.5),
-                                    (1, "2024-01-02", 10.5, 9.5), (2, "2024-01-01", 7, 7.5)])  # fmt: skip
+        csv.writer(file).writerows([header, (1, "2024-01-02", "02.01.2024", 9, 9.5, 9, "2B"),
+                                    (1, "2024-02-01", "01.02.2024", 10.5, 9.5, 10, "3"),
+                                    (2, "2024-01-01", "01.01.2024", 7, 7.5, "lost", "2"),
+                                    (2, "2024-01-01", "01.01.2024", 7, 7.5, "<5", "<1")])  # fmt: skip
     visits = {"type": "csv", "path": "visits.csv"}
     found = of(tmp_path, visits, visits, query)
     if not differs:
-        assert found.count() == 2
+        made = found.rows()
+        assert len(made) == 2 and not made.doubts
         return
-    with pytest.raises(DataUnusable, match=rf"as text, by which 9 is more than 10: others would be ({differs})"):
+    with pytest.raises(DataUnusable, match=rf"as text, by which 9 is more than 10.*: others would be ({differs})"):
         found.rows()
+
+
+def test_days_with_the_month_first_are_read_so_where_one_of_them_shows_it(tmp_path: Path) -> None:
+    visits = {"type": "csv", "path": "visits.csv"}
+    for days, fits in (("01/13/2024 02/12/2024 03/11/2024", True), ("01/12/2024 02/12/2024 03/11/2024", False)):
+        with (tmp_path / "visits.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([("nr", "said"), *((1, day) for day in days.split())])
+        found = of(tmp_path, visits, visits, "SELECT nr, max(said) AS last FROM visits GROUP BY nr")
+        if fits:
+            assert found.rows().columns["last"] == ["03/11/2024"]
+        else:
+            with pytest.raises(DataUnusable, match="others would be last"):
+                found.rows()
+
+
+@pytest.mark.parametrize("query", [
+    "SELECT nr, list_max(list(glucose)) AS most FROM visits GROUP BY nr",
+    "SELECT v.nr, w.glucose FROM visits AS v ASOF JOIN visits AS w ON v.nr = w.nr AND v.day >= w.day",
+])  # fmt: skip
+def test_where_it_is_not_found_out_what_a_query_compares_it_is_a_doubt(folder: Path, query: str) -> None:
+    assert len(of(folder, *PLACES[1], query).rows().doubts) == 1
+
+
+NUMBERS, PARTS = st.from_regex(r"[-+]?[0-9]{1,3}([.,][0-9]{1,2})?", fullmatch=True), st.integers(1, 31).map(str)
+DAYS = st.tuples(
+    PARTS, st.sampled_from("./-"), PARTS, st.sampled_from("./-"), st.sampled_from(["24", "2024", "68", "69"])
+)
+
+
+SIGNS = st.text("0123456789.,/-+:eEBTmg? <", max_size=9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(NUMBERS | DAYS.map("".join) | SIGNS, min_size=1, max_size=20), st.booleans())
+def test_the_order_is_one_and_the_same_in_both_languages(texts: list[str], month_first: bool) -> None:
+    with duckdb.connect() as tables:
+        tables.execute(f"CREATE MACRO rank(x) AS {ordering._rank(month_first)}")
+        told = ", ".join(f"rank({ordering.quoted(text)})" for text in texts)
+        assert tables.execute(f"SELECT {told}").fetchone() == tuple(ordering.rank(one, month_first) for one in texts)
 
 
 def test_what_is_wrong_with_a_table_is_told_with_its_name(folder: Path) -> None:

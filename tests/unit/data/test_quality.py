@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from consilium.core.gate import TOLD, Gate
 from consilium.core.study import Study
-from consilium.data import contract, quality
+from consilium.data import choosing, contract, quality
 from consilium.data.base import Table
 from consilium.data.contract import Column, Mapped
 from consilium.data.mapping import Mapping
@@ -206,3 +207,14 @@ def test_dates_of_birth_are_told_with_what_to_do(study: Study, form: str) -> Non
     (told,) = (one for one in quality.check(study, made).findings if one.where == "age")
     assert (told.kind, told.count, told.blocks) == ("not-a-number", 40, True)
     assert "dates of birth" in told.words and told.remedy.startswith("compute age")
+
+
+def test_what_is_not_known_of_the_rows_is_told_and_stands_in_nobodys_way(study: Study) -> None:
+    """Of rows that were chosen among others, too."""
+    table = rows(
+        *((f"p{n}", str(20 + n % 60), f"{5 + n % 7}", f"{97 + n % 5}", "12"[n % 2], str(n % 2)) for n in range(40))
+    )
+    doubted = choosing.at(replace(table, doubts=("nobody knows",)), list(range(30)))
+    made = contract.apply(Mapping.model_validate(MAPPING), study.contract, study.evaluation, doubted)
+    (told,) = (one for one in quality.check(study, made).findings if not one.where and one.kind != "few-patients")
+    assert (told.kind, told.words, told.blocks) == ("text-order", "nobody knows", False)
