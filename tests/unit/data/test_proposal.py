@@ -394,3 +394,19 @@ def test_of_a_label_that_no_name_says_every_column_is_told() -> None:
     wanted = contract(number("age", "age", "a", 18, 110), id="stenosis", meaning="a vessel is narrowed", type="binary")
     label = propose(wanted, Rows({name: list(cells) for name, cells in columns.items()}), LEAST).of[-1]
     assert label.chosen is None and {one.column for one in label.others} == columns.keys() - {"alter"}
+
+
+QUERY = "\n    SELECT nr, 'a: #b' AS a,\n\n      max(v) AS v -- the \"most\"\n    FROM t\n      GROUP BY nr\n"
+
+
+@pytest.mark.parametrize(
+    "query", [QUERY, "SELECT 1", "SELECT nr\nFROM t", "SELECT '\x07',\n nr FROM t", "- SELECT:\n1"]
+)
+def test_a_query_is_written_in_the_lines_that_it_has(query: str) -> None:
+    wanted = contract(number("age", "age", "a", 18, 110))
+    of = propose(wanted, Rows({"age": [str(20 + row) for row in range(60)], "died": ["0", "1"] * 30}), LEAST)
+    text = document(of, wanted, TableSource(type="sql", url="sqlite:///t.db", query=query), "t")
+    read = yamlfile.parse(text, Mapping, MappingInvalid, "m.yaml").source
+    assert " ".join(str(read.query).split()) == " ".join(query.split()) and read.url == "sqlite:///t.db"
+    assert ("\\U0000000a" in text) is ("\x07" in query)
+    assert ('max(v) AS v -- the "most"\n' in text) is (query == QUERY)

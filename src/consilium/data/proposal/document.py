@@ -42,7 +42,7 @@ def document(of: Proposals, contract: Contract, source: TableSource, title: str,
         "# `unconfirmed`: until none is left there, nothing is checked or trained by this file.",
         "mapping: 1",
         f"contract: {contract.id}",
-        f"source: {_flow(_source(source))}",
+        *_told_source(_source(source)),
         *_patient(of),
         f"missing: {_flow(['', *of.missing])}",
         *([f"opt_out: {_flow({'path': opt_out})}"] if opt_out else []),
@@ -159,6 +159,15 @@ def _grades(one: Proposal) -> str:
 def _source(source: TableSource) -> dict[str, Any]:
     told = source.model_dump(mode="json", exclude_defaults=True)
     return {"type": told.pop("type"), **told}
+
+
+def _told_source(source: dict[str, Any]) -> list[str]:
+    """In one line; with a query of several lines, as they are."""
+    query = str(source.get("query", "")).strip()
+    if "\n" not in query or not all(letter.isprintable() or letter == "\n" for letter in query):
+        return [f"source: {_flow(source)}"]
+    others = [f"  {_word(key)}: {_flow(value)}" for key, value in source.items() if key != "query"]
+    return ["source:", *others, "  query: |-", *(f"    {line}" if line else "" for line in query.split("\n"))]
 
 
 def beside(path: str, folder: Path) -> str:
