@@ -28,11 +28,8 @@ SAID = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
 """Faults of the query itself, whose words hold no value of a row."""
 VALUES = (duckdb.DataError, duckdb.InvalidInputException)
 """Faults of a value, whose words hold it."""
-AGAIN_S, AGAIN = 10.0, 10.0
-"""To find out what a query compares, it is asked again: for so many seconds, and as many times as long as it took."""
 AT_ONCE = 10_000
 """Rows that are handed over at once."""
-AS_TEXT = ", by which 9 is more than 10, and 31.01.2024 later than 01.02.2024"
 CAST = (
     "columns of `tables` are text: within max, min, arg_max, arg_min, ORDER BY, < and such write "
     "TRY_CAST(... AS DOUBLE), where needed of replace(..., ',', '.'), and of days strptime(..., '%d.%m.%Y')"
@@ -89,7 +86,10 @@ class JoinedSource:
                     left_out, doubts = max(left_out, found.left_out), (*doubts, *found.doubts)
                 before_s = clock.left_s
                 answer = clock.within(lambda: self._asked(tables), tables.interrupt)
-                again = Clock(min(AGAIN_S + AGAIN * (before_s - clock.left_s), clock.left_s), "source.time_limit_s")
+                again = Clock(
+                    min(ordering.AGAIN_S + ordering.AGAIN * (before_s - clock.left_s), clock.left_s),
+                    "source.time_limit_s",
+                )
                 doubts += self._compared(tables, answer, again)
                 return replace(rows_of(*answer), left_out=left_out, doubts=doubts)
         except VALUES as error:
@@ -126,7 +126,7 @@ class JoinedSource:
         except (ordering.Undecided, duckdb.InterruptException, DataUnusable):
             return (ordering.DOUBT,)
         if others:
-            raise DataUnusable(f"source.query compares numbers or days as text{AS_TEXT}: others would be "
+            raise DataUnusable(f"source.query compares numbers or days as text{ordering.AS_TEXT}: others would be "
                                f"{', '.join(others)}", CAST)  # fmt: skip
         return ()
 

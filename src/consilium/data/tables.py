@@ -3,18 +3,20 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from consilium.core.errors import DataUnusable, MappingInvalid
-from consilium.data import databases, whole
+from consilium.data import collating, databases, whole
 from consilium.data.asking import Answer, Ask, named, of_duckdb, of_url, quoted
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
 from consilium.data.flaws import ENCODINGS, flaw
 from consilium.data.mapping import EXAMPLES, TableSource
+from consilium.data.ordering import AGAIN, AGAIN_S, AS_TEXT, DOUBT, Undecided
 
 OFFLINE = {"autoinstall_known_extensions": "false"}
 """DuckDB fetches nothing from the network."""
@@ -29,6 +31,10 @@ GRACE_S = 5.0
 """After its time, how long a database may take to notice that nobody waits for it."""
 Begun = Callable[[Callable[[], None]], None]
 """Is told how to end what has begun."""
+COMPARED = (
+    "within max, min, ORDER BY, < and such write CAST(replace(..., ',', '.') AS REAL), which makes 0 of `<0,5`: leave "
+    "such rows out first; and of days as 31.03.2024 substr(..., 7)||'-'||substr(..., 4, 2)||'-'||substr(..., 1, 2)"
+)
 READ_ONLY = {"sqlite": "PRAGMA query_only = ON", "postgresql": "SET TRANSACTION READ ONLY"}
 """Said before the query: WITH may begin a DELETE, which SQLite's driver would commit by itself."""
 
@@ -238,7 +244,19 @@ class SqlSource:
                     one()
 
         clock = Clock(self._limit_s, "source.time_limit_s")
-        return clock.within(lambda: self._asked(cuts.append), cut)
+        before_s = clock.left_s
+        found = clock.within(lambda: self._asked(cuts.append), cut)
+        if self._at is None:
+            return found
+        again = Clock(min(AGAIN_S + AGAIN * (before_s - clock.left_s), clock.left_s), "source.time_limit_s")
+        try:
+            others = again.within(lambda: self._others(cuts.append), cut)
+        except (Undecided, DataUnusable):
+            return replace(found, doubts=(*found.doubts, DOUBT))
+        if others:
+            raise DataUnusable(f"source.query compares numbers or days as text{AS_TEXT}: others would be "
+                               f"{', '.join(others)}", COMPARED)  # fmt: skip
+        return found
 
     def _asked(self, begun: Begun) -> Rows:
         if self._file is not None:
@@ -247,6 +265,17 @@ class SqlSource:
                 names = [str(row[0]) for row in described]
                 whole.once(names, "the answer to the query")
                 return of_duckdb(ask, f"({self._query}\n) AS asked", names, self._given)
+        with self._connected(begun) as connection:
+            return of_url(connection, self._query, self._given)
+
+    def _others(self, begun: Begun) -> list[str]:
+        """Of SQLite, columns that would be others if numbers and days were compared as such. Raises: Undecided."""
+        with self._connected(begun) as connection:
+            return collating.others(connection, self._query, lambda: of_url(connection, self._query, self._given))
+
+    @contextmanager
+    def _connected(self, begun: Begun) -> Iterator[Any]:
+        """A connection of its own, for reading alone. Raises: DataUnusable."""
         from sqlalchemy import text
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -260,7 +289,7 @@ class SqlSource:
                 if connection.dialect.name == "postgresql":  # the server ends by itself what nobody waits for
                     connection.execute(text(f"SET statement_timeout = {int((self._limit_s + GRACE_S) * 1000)}"))
                 begun(getattr(connection.connection.driver_connection, "interrupt", _nothing))
-                return of_url(connection, self._query, self._given)
+                yield connection
         except (
             SQLAlchemyError,
             ImportError,

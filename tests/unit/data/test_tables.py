@@ -431,3 +431,53 @@ def test_a_query_that_hangs_is_given_up(tmp_path: Path, place: str) -> None:
         source.rows()
     assert time.monotonic() - began < 20
     until(lambda: threading.active_count() <= before, "the query ends")
+
+
+@pytest.mark.parametrize(
+    ("query", "differs"),
+    [
+        ("SELECT nr, max(replace(v, ',', '.')) AS v FROM lab GROUP BY nr", "v"),
+        ("SELECT nr, min(day) AS day FROM lab GROUP BY nr", "day"),
+        ("SELECT nr, (SELECT v FROM lab l WHERE l.nr = k.nr ORDER BY day LIMIT 1) AS v FROM lab k GROUP BY nr", "v"),
+        ("SELECT nr, count(*) AS n FROM lab WHERE day < '02.01.2024' GROUP BY nr", "the rows|n"),
+        ("SELECT nr, max(CAST(replace(v, ',', '.') AS REAL)) AS v FROM lab GROUP BY nr", ""),
+        ("SELECT nr, min(substr(day, 7)||substr(day, 4, 2)||substr(day, 1, 2)) AS d FROM lab GROUP BY nr", ""),
+        ("SELECT DISTINCT nr FROM lab WHERE nr < 10 ORDER BY nr", ""),
+        ("SELECT nr, v FROM lab AS k WHERE iso = (SELECT min(iso) FROM lab WHERE nr = k.nr)", ""),
+    ],
+)  # fmt: skip
+def test_a_query_of_sqlite_that_compares_numbers_or_days_as_text_is_refused(
+    tmp_path: Path, query: str, differs: str
+) -> None:
+    """Of an index that has the order itself nobody knows."""
+    rows = [
+        (1, "9,5", "02.01.2024", "2024-01-02"),
+        (1, "10,5", "01.02.2024", "2024-02-01"),
+        (2, "7", "05.01.2024", "2024"),
+    ]
+    with sqlite3.connect(tmp_path / "lab.db") as database:
+        database.execute("CREATE TABLE lab (nr INTEGER, v TEXT, day TEXT, iso TEXT)")
+        database.executemany("INSERT INTO lab VALUES (?, ?, ?, ?)", rows)
+    database.close()
+    made = SqlSource(TableSource.model_validate({"type": "sql", "url": "sqlite:///lab.db", "query": query}), tmp_path)
+    if not differs:
+        found = made.rows()
+        assert len(found) == 2 and not found.doubts
+        return
+    with pytest.raises(DataUnusable, match=rf"as text, by which 9 is more than 10.*: others would be ({differs})"):
+        made.rows()
+
+
+def test_where_an_index_of_sqlite_gives_the_order_it_is_a_doubt(tmp_path: Path) -> None:
+    query = "SELECT nr, (SELECT v FROM lab AS l WHERE l.nr = k.nr ORDER BY day LIMIT 1) AS v FROM k"
+    for index, doubts in (("lab (nr)", 0), ("lab (nr, day)", 1)):
+        with sqlite3.connect(tmp_path / f"{doubts}.db") as database:
+            database.execute("CREATE TABLE lab (nr INTEGER, v TEXT, day TEXT)")
+            database.execute("CREATE TABLE k (nr INTEGER)")
+            database.execute(f"CREATE INDEX i ON {index}")
+            database.execute("INSERT INTO k VALUES (1)")
+            database.executemany("INSERT INTO lab VALUES (1, ?, ?)", [("5", "2024-01-01"), ("6", "2024-02-01")])
+        database.close()
+        given = {"type": "sql", "url": f"sqlite:///{doubts}.db", "query": query}
+        found = SqlSource(TableSource.model_validate(given), tmp_path).rows()
+        assert len(found.doubts) == doubts and found.columns["v"] == ["5"]
