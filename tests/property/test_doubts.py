@@ -140,3 +140,27 @@ def test_a_doubt_is_told_and_blocks_only_where_a_study_says_so() -> None:
     assert (one.kind, one.blocks, one.count, one.place) == ("other-unit", False, 50, "features.lab")
     assert [one.blocks for one in found(told, Gate(blocking=(one.kind,)))] == [True]
     assert [one.kind for one in found(Column(missing=50, doubts=(doubt,)), Gate())] == ["no-values"]
+
+
+@pytest.mark.parametrize(
+    ("about", "analyte", "unit", "told"),
+    [
+        ({"id": "creatinine"}, "glucose", "umol/L", "creatinine"),
+        ({"meaning": "Glucose in plasma"}, "creatinine", "mmol/L", "glucose"),
+        ({"analyte": "glucose"}, "urea", "mmol/L", "glucose"),
+        ({"id": "creatinine"}, "creatinine", "umol/L", ""),
+        ({"id": "creatinine"}, "glucose", "mg/L", ""),
+        ({"meaning": "blood urea nitrogen"}, "bun", "mmol/L", ""),
+        ({"meaning": "a substance"}, "glucose", "mmol/L", ""),
+        ({"meaning": "ratio of urea to creatinine"}, "glucose", "mmol/L", ""),
+    ],
+)
+def test_an_analyte_of_which_the_contract_does_not_speak_is_told(
+    about: dict[str, str], analyte: str, unit: str, told: str
+) -> None:
+    of = number("mg/dL", 1e-9, 1e9).model_copy(update=about)
+    doubts = list(of_number(of, FeatureMap(column="c", unit=unit, analyte=analyte), np.linspace(1.0, 2.0, 40)))
+    assert [one.kind for one in doubts] == (["named-unit"] if told else [])
+    if told:
+        assert f"the contract speaks of {told}" in doubts[0].words
+        assert doubts[0].write == f'{{unit: "{unit}", analyte: {told}}}'

@@ -18,7 +18,7 @@ from consilium.data.mapping import FeatureMap
 from consilium.data.proposal.codes import by_words
 from consilium.data.proposal.names import unit_words
 from consilium.data.traps import LEAST, inside, others, shaped
-from consilium.data.units import conversion, kin
+from consilium.data.units import MOLAR_MASS, conversion, kin
 
 Codes = Mapping[str, str]
 ALL = 0.99
@@ -26,6 +26,8 @@ ALL = 0.99
 LIKELIER = math.log(3.0)
 """By so much, in logarithms, the middle of the values comes closer to the middle of the range in the other unit."""
 ALIKE = 1e-9
+UREA = frozenset(("urea", "bun"))
+"""Both are told in words with `urea`."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,12 @@ def of_number(feature: Feature, given: FeatureMap, found: Floats) -> Iterator[Do
     """
     assert feature.unit is not None and given.unit is not None
     units = (given.unit, feature.unit, given.analyte or feature.analyte)
+    if given.analyte and (other := _substance(feature, given)):
+        yield Doubt(
+            "named-unit", f"the mapping has the analyte {given.analyte}, and the contract speaks of {other}",
+            "check `analyte`: its molar mass converts the values", _written(given.unit, other),
+        )  # fmt: skip
+        return
     values = found[~np.isnan(found)]
     if len(values) < LEAST:
         return
@@ -69,6 +77,16 @@ def of_number(feature: Feature, given: FeatureMap, found: Floats) -> Iterator[Do
             f"{given.unit}",
             "look up the unit of this column", _written(unit, analyte),
         )  # fmt: skip
+
+
+def _substance(feature: Feature, given: FeatureMap) -> str:
+    """The substance of which a contract speaks, where the mapping converts by the molar mass of another one."""
+    about = f"{feature.id} {feature.meaning}".casefold()
+    meant = {feature.analyte} if feature.analyte else {name for name in MOLAR_MASS if name in about}
+    if given.analyte in meant or len(meant) != 1 or {given.analyte, *meant} <= UREA:
+        return ""
+    assert feature.unit is not None and given.unit is not None
+    return str(*meant) if kin(given.unit, feature.unit) == "molar" else ""
 
 
 def _named(

@@ -112,13 +112,26 @@ def _found(look: Look) -> tuple[Finding, ...]:
         return (*_unused(look), _absent(look, nothing))
     found = [*_unused(look), *_codes(look), *_categories(look), *_numbers(look)]
     found += _doubts(look, known=any(one.kind == "unit" for one in found))
-    if isinstance(look.of, Feature) and 0 < told.usable < look.rows / 10 and not any(one.blocks for one in found):
-        words = "fewer than a tenth of the patients have a value"
-        found.append(look.finding("sparse", told.usable, look.usable, 0, words, "fine where the contract allows it"))
+    if isinstance(look.of, Feature) and 0 < told.usable < look.rows / 2 and not any(one.blocks for one in found):
+        found += _sparse(look, look.of)
     if told.looks.same and told.usable >= MIN_CELL and not told.looks.inside:
         words, remedy = "every value is the same", "check that the column is the right one; if it is so, all is well"
         found.append(look.finding("constant", told.usable, look.usable, 0, words, remedy))
     return tuple(found)
+
+
+def _sparse(look: Look, of: Feature) -> Iterator[Finding]:
+    """Where few have a value; or fewer than half, and the others cannot take part."""
+    words, remedy = "fewer than a tenth of the patients have a value", "fine where the contract allows it"
+    if of.missing == "forbidden":
+        words = (
+            f"of {hidden(look.rows)} patients {look.usable} have a value, and no others can take part: the contract "
+            "forbids that it is missing"
+        )
+        remedy = "see whether the query lost it, such as by a join or by days that it reads in another way"
+    elif look.told.usable >= look.rows / 10:
+        return
+    yield look.finding("sparse", look.told.usable, look.usable, 0, words, remedy)
 
 
 def _nothing(told: Column) -> dict[str, int]:
@@ -146,7 +159,9 @@ def _absent(look: Look, nothing: dict[str, int]) -> Finding:
         return look.finding("no-values", look.rows, hidden(look.rows), 0, words, remedy)
     return look.finding(
         "no-values", look.rows, hidden(look.rows), 0, words,
-        "fine where the contract allows it; write `absent` to say so", write="absent",
+        "see first whether the query lost it, by a join or a condition that finds nothing, or by days that it reads in "
+        "another way than they are written; if the hospital has none, write `absent` to say so, which is fine where "
+        "the contract allows it", write="absent",
     )  # fmt: skip
 
 
@@ -342,7 +357,8 @@ def _outside(look: Look, count: int, shown: Count) -> Finding:
         )  # fmt: skip
     return look.finding(
         "out-of-range", count, shown, look.gate.out_of_range_max,
-        "some values lie outside the contract's range and count as missing", "check the unit, and codes such as 0",
+        "some values lie outside the contract's range and count as missing",
+        "check the unit, and codes such as 0; values of several units are converted by a CASE in the source's query",
     )  # fmt: skip
 
 

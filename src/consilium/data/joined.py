@@ -5,6 +5,7 @@ that can open no file and no network. All columns are text, as in a CSV file.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -77,12 +78,14 @@ class JoinedSource:
         """All rows, as text."""
         clock, left_out = Clock(self._limit_s, "source.time_limit_s"), 0
         doubts: tuple[str, ...] = ()
+        columns = set[str]()
         try:
             with duckdb.connect(":memory:", config=CLOSED) as tables:
                 for name, one in self._tables.items():
                     with _within(name):
                         found = one.rows()
                     _fill(tables, name, found)
+                    columns.update(found.columns)
                     left_out, doubts = max(left_out, found.left_out), (*doubts, *found.doubts)
                 before_s = clock.left_s
                 answer = clock.within(lambda: self._asked(tables), tables.interrupt)
@@ -93,11 +96,7 @@ class JoinedSource:
                 doubts += self._compared(tables, answer, again)
                 return replace(rows_of(*answer), left_out=left_out, doubts=doubts)
         except VALUES as error:
-            raise DataUnusable(
-                f"source.query: some value is not what the query takes it for ({type(error).__name__})",
-                "columns of `tables` are text: write TRY_CAST(... AS DOUBLE) or TRY_CAST(... AS DATE), which gives "
-                "nothing where there is none; of days as 31.03.2024 strptime(..., '%d.%m.%Y')",
-            ) from error
+            raise _miscast(error, columns) from error
         except (duckdb.Error, ValueError, OverflowError) as error:
             words = f": {str(error).splitlines()[0]}" if isinstance(error, SAID) else ""
             remedy = f"correct it; its tables are {', '.join(self._tables)}"
@@ -129,6 +128,19 @@ class JoinedSource:
             raise DataUnusable(f"source.query compares numbers or days as text{ordering.AS_TEXT}: others would be "
                                f"{', '.join(others)}", CAST)  # fmt: skip
         return ()
+
+
+def _miscast(error: duckdb.Error, columns: set[str]) -> DataUnusable:
+    """What a value of the error's words is, told without it: the column, and whether days are written otherwise."""
+    words = str(error).splitlines()[0]
+    named = re.search(r"from source column (\w+)", words)
+    of = f" of column {named[1]}" if named and named[1] in columns else ""
+    days = any(re.fullmatch(ordering.DAY, text) for text in re.findall("[\"']([^\"']*)[\"']", words))
+    strptime = "of days as 31.03.2024 write strptime(..., '%d.%m.%Y'), with the signs that stand between them"
+    cast = "TRY_CAST(... AS DOUBLE) or TRY_CAST(... AS DATE), which gives nothing where there is none"
+    remedy = f"{strptime}; else {cast}" if days else f"write {cast}; {strptime}"
+    what = f"source.query: some value{of} is not what the query takes it for ({type(error).__name__})"
+    return DataUnusable(what, f"columns of `tables` are text: {remedy}")
 
 
 def _answer(tables: Any, query: str) -> Answer:

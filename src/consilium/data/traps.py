@@ -119,7 +119,7 @@ def look(given: Floats, values: Floats, allowed: tuple[float, float] | None, uni
         outside = (values < allowed[0]) | (values > allowed[1])
     same = len(given) >= LEAST and len(np.unique(given)) == 1
     beyond = np.unique(given[outside])
-    codes = set(apart(given)) | {float(value) for value in beyond if code_like(float(value))}
+    codes = set(apart(given)) | {float(value) for value in beyond if code_like(float(value))} - _amid(given[outside])
     if same and code_like(float(given[0])):
         codes.add(float(given[0]))
     away = np.isin(given, list(codes))
@@ -131,6 +131,17 @@ def look(given: Floats, values: Floats, allowed: tuple[float, float] | None, uni
         codes -= set(beyond[(read >= allowed[0]) & (read <= allowed[1])].tolist()) - set(apart(given))
         away = np.isin(given, list(codes))
     return Looks(_counts(given[away & ~outside]), _counts(given[away & outside]), same, unit, analyte, years)
+
+
+def _amid(outside: Floats) -> set[float]:
+    """Code-like values that stand amid others out of range, as 77 and 99 do in a column of another unit."""
+    known = np.unique(outside)
+    likely = [float(value) for value in known if code_like(float(value))]
+    others = outside[~np.isin(outside, likely)]
+    if len(others) < LEAST:
+        return set()
+    low, high = np.quantile(others, (0.05, 0.95))
+    return {value for value in likely if low < value < high}
 
 
 def dated(text: str) -> bool:

@@ -198,6 +198,19 @@ def test_the_order_is_one_and_the_same_in_both_languages(texts: list[str], month
         assert tables.execute(f"SELECT {told}").fetchone() == tuple(ordering.rank(one, month_first) for one in texts)
 
 
+@pytest.mark.parametrize("cast", ["CAST(said AS DATE)", "strptime(said, '%m/%d/%Y')"])
+def test_days_that_are_written_otherwise_are_told_with_strptime_first_and_their_column(
+    tmp_path: Path, cast: str
+) -> None:
+    with (tmp_path / "visits.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("nr", "said"), (1, "31/03/1977")])
+    visits = {"type": "csv", "path": "visits.csv"}
+    with pytest.raises(DataUnusable) as caught:
+        of(tmp_path, visits, visits, f"SELECT nr, {cast} AS d FROM visits").rows()
+    assert "text: of days as 31.03.2024 write strptime" in str(caught.value) and "1977" not in str(caught.value)
+    assert ("of column said" in str(caught.value)) is cast.startswith("CAST")
+
+
 def test_what_is_wrong_with_a_table_is_told_with_its_name(folder: Path) -> None:
     persons, visits = PLACES[2]
     for wrong, error, told in (

@@ -52,6 +52,21 @@ def test_a_column_without_any_value_is(study: Study, told: Column) -> None:
     )
 
 
+def test_that_a_value_may_be_lost_by_the_query_is_told_before_absent(study: Study) -> None:
+    (only,) = fit(study, Column(missing=240), 240).findings
+    assert only.remedy.index("query lost it") < only.remedy.index("`absent`")
+
+
+def test_that_most_patients_lack_what_must_not_be_missing_is_told_with_how_many(study: Study) -> None:
+    features = tuple(one.model_copy(update={"missing": "forbidden"}) for one in study.contract.features)
+    strict = study.model_copy(update={"contract": study.contract.model_copy(update={"features": features})})
+    (only,) = fit(strict, Column(usable=50, missing=200), 250).findings
+    assert only.kind == "sparse" and "of 250 patients 50 have a value, and no others can take part" in only.words
+    assert fit(strict, Column(usable=4, missing=246), 250).findings[0].count == "<10"
+    assert not fit(strict, Column(usable=150, missing=100), 250).findings
+    assert not fit(study, Column(usable=50, missing=200), 250).findings
+
+
 def test_commas_for_points_are_told_as_that(study: Study) -> None:
     (only,) = fit(study, Column(usable=100, not_a_number=140, commas=120), 240).findings
     assert only.kind == "not-a-number" and only.blocks and "such as 7,5" in only.words and "replace(" in only.remedy

@@ -255,3 +255,11 @@ def test_years_of_birth_are_told_with_what_to_do_and_nothing_to_paste(tmp_path: 
     (told,) = (one for one in report.findings if one.where == "age")
     assert (told.kind, told.count, told.blocks, told.write) == ("unit", 80, True, "")
     assert "years of birth" in told.words and "AS age" in told.remedy and not report.usable
+
+
+def test_measurements_amid_others_of_another_unit_are_no_codes() -> None:
+    """Half of the patients have mg/dL, half mmol/L, which the mapping says; a code beyond all of them still is one."""
+    mass, amount = np.arange(60.0, 130.0), np.arange(60.0, 135.0) / 18
+    given_ = np.concatenate([mass, amount, [999.0]])
+    seen = traps.look(given_, given_ * 18, (20.0, 1000.0), ("mmol/L", "mg/dL", "glucose"), "glucose")
+    assert seen.outside == {"999": 1} and not seen.inside
