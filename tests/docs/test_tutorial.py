@@ -1,10 +1,11 @@
 """The tutorials are true: exactly their blocks, in their order, in a fresh folder, give what the pages say."""
 
+import csv
 import re
 import sqlite3
 import subprocess
 import sys
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,24 @@ def test_the_hospitals_tables_give_ages_and_labels_of_first_visits_wherever_they
         found = source(given, path.parent, plugins.names("consilium.sources")).rows().columns
         rows = zip(found["nr"], found["age"], found["krea"], found["dialysis"], strict=True)
         assert {int(nr or 0): (int(age or 0), int(krea or 0), stage) for nr, age, krea, stage in rows} == wanted
+    subprocess.run([sys.executable, "lab.py"], cwd=tmp_path, check=True)
+    path.write_text((tmp_path / "mappings/three.yaml").read_text())
+    found = source(load(path, study.contract).source, path.parent, plugins.names("consilium.sources")).rows().columns
+    firsts = {str(nr): date.fromisoformat(day) for nr, (day, *_) in visits.items()}
+    latest = {nr: hba1c(tmp_path, nr, day) for nr, day in firsts.items()}
+    assert dict(zip(found["nr"], found["hba1c"], strict=True)) == latest
+
+
+def hba1c(folder: Path, patient: str, first: date) -> str | None:
+    """The latest one of the year that ends with the first visit."""
+    with (folder / "data/lab.csv").open(encoding="latin-1") as file:
+        rows = [
+            (datetime.strptime(day, "%d.%m.%Y").date(), value)
+            for nr, test, value, day in csv.reader(file, delimiter=";")
+            if (nr, test) == (patient, "HBA1C")
+        ]
+    known = [(day, value) for day, value in rows if timedelta(0) <= first - day <= timedelta(365)]
+    return max(known)[1].replace(",", ".") if known else None
 
 
 def aged(born: str, day: str) -> int:
