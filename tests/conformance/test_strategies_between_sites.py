@@ -114,8 +114,9 @@ def test_a_simulated_and_a_secure_run_end_in_the_same_bytes_and_nothing_is_cut(
 
 @pytest.mark.parametrize("name", ["newton", pytest.param("fedadam", marks=pytest.mark.long)])
 def test_folds_are_trained_in_the_same_secure_sums_and_end_in_the_bytes_of_a_simulation(
-    relay: Relay, tmp_path: Path, name: str
+    discreet: Relay, tmp_path: Path, name: str
 ) -> None:
+    relay = discreet
     asked = {"evaluation": {"folds": 5}, "min_patients": 1, "strategy": {"name": name}, "rounds": 2}
     for one in sites(relay):  # whose smallest folds have fewer patients than the policy of these tests asks for
         one.folder.policy_file.write_text(POLICY.replace("min_patients: 10", "min_patients: 1"))
@@ -211,7 +212,8 @@ def test_an_update_that_was_lost_while_it_waited_is_made_anew(relay: Relay) -> N
 
 
 @pytest.mark.parametrize("name", ["scaffold", "fedper"])
-def test_a_round_that_is_opened_again_goes_on_from_what_was_kept_before_it(relay: Relay, name: str) -> None:
+def test_a_round_that_is_opened_again_goes_on_from_what_was_kept_before_it(discreet: Relay, name: str) -> None:
+    relay = discreet
     plan = begun(relay, f"again-{name}", name)
     south, run = relay["south"], f"again-{name}-1"
 

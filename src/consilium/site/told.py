@@ -12,7 +12,7 @@ from sqlite3 import Row
 from typing import Any
 
 from consilium.core.errors import Refused
-from consilium.core.ids import EVERYBODY, Digest, SiteId
+from consilium.core.ids import EVERYBODY, Digest, SiteId, canonical, digest
 from consilium.core.study import Study
 from consilium.governance.policy import Policy
 from consilium.privacy import disclosure, ledger
@@ -28,12 +28,15 @@ _TABLES = (
     " FROM openings LEFT JOIN opened_of ON opened_of.opening = openings.id"
 )
 _AT = (
-    "SELECT openings.id, model, source, objective, sites, run,"
+    "SELECT openings.id, model, source, objective, sites, run, coalesce(exactly, '') AS exactly,"
     " coalesce(population, '') AS population, coalesce(patients, '') AS patients"
-    " FROM openings LEFT JOIN opened_of ON opened_of.opening = openings.id WHERE model = ?"
+    " FROM openings LEFT JOIN opened_of ON opened_of.opening = openings.id"
+    " LEFT JOIN opened_as ON opened_as.opening = openings.id WHERE model = ?"
 )
 EXACTLY = "exactly"
 """Of what was shown alone: that it was what is asked now, and not only the same question."""
+ASIDE = {"name", "title", "purpose", "rounds", "quorum", "min_patients", "deadlines", "gate", "sites"}
+"""What of a study changes nothing of what a hospital computes in a round."""
 Question = Mapping[str, Any]
 """What is asked of which patients at which models; see `question`."""
 
@@ -61,7 +64,20 @@ def question(task: Task, study: Study, mapping: Path, state: Path, policy: Polic
         "source": asked.source, "population": population, "patients": asked.patients,
         "apart": sorted(policy.privacy.populations), "models": models(study, task.kind, state),
         "objective": disclosure.PREPARATION if task.kind == "PREPARE" else asked.label,
+        "exactly": _exactly(task, study, mapping),
     }  # fmt: skip
+
+
+def _exactly(task: Task, study: Study, mapping: Path) -> Digest:
+    """What stands for all that is computed there: of two questions at one model, whether they are one to the last bit.
+
+    It may tell apart what is the same, for by it something is allowed, and nothing refused: which inputs and limits,
+    which patients are trained on, how, and by which mapping, as it stands.
+    """
+    aside = ASIDE | (set() if study.privacy.epsilon is not None else {"privacy"})  # how a sum is rounded, and over whom
+    number = task.round if task.kind == "TRAIN" and not study.exact else 0  # by it patients are put in batches
+    told = study.model_dump(mode="json", exclude=aside)
+    return digest(canonical([task.kind, number, told, digest(mapping.read_bytes())]))
 
 
 def alone(journal: Journal, asked: Question) -> bool:
@@ -129,6 +145,7 @@ def keep(tx: Writing, task: Task, asked: Question, told: Sequence[Opening], answ
             )  # fmt: skip
             whose = asked.get("population", ledger.EVERY), asked.get("patients", "")
             tx.do(f"INSERT INTO opened_of SELECT id, ?, ? {these}", *whose, *about)
+            tx.do(f"INSERT INTO opened_as SELECT id, ? {these}", asked.get("exactly", ""), *about)
         if answer is not None:
             tx.do(f"INSERT INTO shown (opening, answer) SELECT id, ? {these}", answer, *about)
 
@@ -160,6 +177,7 @@ def _before(journal: Journal, asked: Question, group: Sequence[str]) -> list[Tol
     for row in (row for model in group for row in journal.rows(_AT, model)):
         if belongs(row) or row["source"] in same:
             exact = (row["model"], row["source"], row["objective"]) == (group[0], asked["source"], asked["objective"])
+            exact &= row["exactly"] == asked.get("exactly") != ""
             sites = frozenset(map(SiteId, json.loads(row["sites"])))
             opening = _opening(asked, group[0], sites, EXACTLY if exact else "")
             found.append(Told(int(row["id"]), str(row["run"]), opening))

@@ -44,14 +44,14 @@ class Memory:
         self.mapping = self.folder / f"{digest(json.dumps(given).encode()).removeprefix('sha256:')[:8]}.yaml"
         self.mapping.write_text(json.dumps(given))
 
-    def asked(self, of: Study, kind: str, model: Any) -> tuple[Task, dict[str, Any]]:
+    def asked(self, of: Study, kind: str, model: Any, number: int = 1) -> tuple[Task, dict[str, Any]]:
         out = io.BytesIO()
         chain.begin(FedAvg({}), to_safetensors({"weights": np.array(model, dtype=np.float64)}), "one-1", out)
         state = self.folder / "state"
         state.write_bytes(out.getvalue())
         blob = Blob(digest=digest(out.getvalue()), size=len(out.getvalue()))
         task = Task(
-            study=of.name, run=f"{of.name}-1", plan=digest(b"plan"), round=1, attempt=1, kind=kind, phase="READY",
+            study=of.name, run=f"{of.name}-1", plan=digest(b"plan"), round=number, attempt=1, kind=kind, phase="READY",
             roster=tuple(sorted(FOUR)), cohort=tuple(sorted(FOUR)), state=blob, initial=blob, aggregate=None,
             deadline=datetime.now(UTC) + timedelta(hours=1),
         )  # fmt: skip
@@ -147,20 +147,76 @@ def test_what_was_hidden_is_not_shown_alone_because_something_like_it_was(memory
 
 def test_who_showed_something_else_alone_does_not_count_with_those_who_showed_this(memory: Memory) -> None:
     """Three showed this in a pilot, and this hospital another label's: the sum less the three would be its own."""
-    mine = [SiteId("east")]
-    task, asked = memory.asked(study("pilot"), "TRAIN", (0.0, 0.0, 0.0))
-    with memory.journal.write() as tx:
-        answer = tx.send("answer", b"", {"study": "pilot", "run": "pilot-1", "round": 1}, datetime.now(UTC), None)
-        told.keep(tx, task, asked, told.check(memory.journal, asked, mine), answer)
-        tx.do("UPDATE outbox SET status = 'sent'")
-    assert told.alone(memory.journal, asked)
-    with pytest.raises(Refused):
-        told.alone(memory.journal, memory.asked(study("two"), "TRAIN", (0.0,) * 4)[1])
-    assert not told.alone(memory.journal, memory.asked(study("two"), "PREPARE", (1.0,))[1])
+    shown(memory, study("pilot"))
+    assert said(memory, study("two")) is True
+    assert said(memory, study("two"), model=(0.0,) * 4) is None
+    assert said(memory, study("two"), "PREPARE", (1.0,)) is False
     memory.mapped(label={"column": "large_at_30_days"})
-    with pytest.raises(Refused):
-        told.alone(memory.journal, memory.asked(study("two"), "TRAIN", (0.0, 0.0, 0.0))[1])
-    assert not told.alone(memory.journal, memory.asked(study("two"), "TRAIN", (0.0, 0.0, 1.0))[1])
+    assert said(memory, study("two")) is None
+    assert said(memory, study("two"), model=(0.0, 1.0, 2.0)) is False
+
+
+def shown(memory: Memory, of: Study, kind: str = "TRAIN", model: Any = (0.0, 0.0, 0.0), number: int = 1) -> None:
+    """This hospital shows it alone, and the coordinator takes it."""
+    task, asked = memory.asked(of, kind, model, number)
+    with memory.journal.write() as tx:
+        answer = tx.send("answer", b"", {"study": of.name, "run": task.run, "round": number}, datetime.now(UTC), None)
+        told.keep(tx, task, asked, told.check(memory.journal, asked, [SiteId("east")]), answer)
+        tx.do("UPDATE outbox SET status = 'sent'")
+
+
+def said(memory: Memory, of: Study, kind: str = "TRAIN", model: Any = (0.0, 0.0, 0.0), number: int = 1) -> bool | None:
+    """What this hospital says in READY; None: it refuses."""
+    try:
+        return told.alone(memory.journal, memory.asked(of, kind, model, number)[1])
+    except Refused as error:
+        assert error.reason == "difference"
+        return None
+
+
+OTHER: dict[str, Any] = {
+    "inputs": {"contract": {
+        "id": "sums", "features": [{"id": "x", "meaning": "x", **NUMBER}, {"id": "z", "meaning": "z", **NUMBER}],
+        "label": {"id": "large", "meaning": "the sum is large", "type": "binary"},
+    }},
+    "limits": {"contract": {
+        "id": "sums", "features": [{"id": one, "meaning": one, **NUMBER, "range": [-1, 1]} for one in "xy"],
+        "label": {"id": "large", "meaning": "the sum is large", "type": "binary"},
+    }},
+    "a Hessian": {"strategy": {"name": "newton"}}, "steps": {"training": {"epochs": 3, "learning_rate": 0.5}},
+    "a penalty": {"model": {"kind": "logistic", "l2": 0.1}}, "patients": {"evaluation": {"split_seed": 7}},
+    "noise": {"privacy": {"recipe": "plain", "epsilon": 4.0, "noise": "at_each_hospital", "expected_patients": 50}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", OTHER.values(), ids=OTHER)
+def test_who_showed_as_many_inputs_and_not_these_does_not_count_with_those_who_did(
+    memory: Memory, changes: dict[str, Any]
+) -> None:
+    """Models are alike at zero: three showed these, a fourth others, and the sum of these less the three is its own."""
+    shown(memory, study("pilot", **changes))
+    assert said(memory, study("sealed", privacy={"recipe": "secure_sum"}, quorum=3)) is None
+
+
+def test_who_repeats_a_pilot_counts_with_those_who_showed_it(memory: Memory) -> None:
+    """By another name, for longer, with other people, under another recipe; but not by another mapping."""
+    shown(memory, study("pilot"))
+    shown(memory, study("pilot", prepare={"numbers": "standardise"}), "PREPARE", (1.0,))
+    people = {"purpose": {"code": "quality", "text": "again", "requester": "others"}, "min_patients": 20}
+    sealed = study("again", privacy={"recipe": "secure_sum", "clip": 2}, rounds=9, quorum=3, gate={}, **people)
+    assert said(memory, sealed) is True
+    assert said(memory, study("again", prepare={"numbers": "standardise"}), "PREPARE", (2.0,)) is True
+    assert said(memory, study("again", prepare={"missing": "impute"}), "PREPARE", (2.0,)) is None
+    assert said(memory, sealed, number=2) is None, "its patients are in other batches"
+    memory.mapped(features={"x": {"column": "glucose"}})
+    assert said(memory, sealed) is None
+
+
+def test_what_was_shown_in_a_release_that_did_not_say_exactly_what_counts_as_something_else(memory: Memory) -> None:
+    shown(memory, study("pilot"))
+    with memory.journal.write() as tx:
+        tx.do("DELETE FROM opened_as")
+    assert said(memory, study("again")) is None
 
 
 def test_who_showed_a_hessian_at_zero_alone_has_shown_something_of_what_prepares_inputs(memory: Memory) -> None:
