@@ -328,7 +328,7 @@ def test_a_cox_regression_between_sites_ends_in_the_bytes_of_a_simulation(
 def test_what_harmonises_a_hospitals_numbers_is_kept_there_and_leaves_in_nothing(
     discreet: Relay, tmp_path: Path
 ) -> None:
-    relay = discreet  # a Hessian at zero, shown alone, tells of the same squares
+    relay = discreet  # what is shown alone at zero tells of the same inputs
     plan = relay.approved(secure("harmony", prepare={"harmonise": {"numbers": ["x", "y"]}}, rounds=1))
     relay.paired(plan)
     for number in (1, 2, 3):

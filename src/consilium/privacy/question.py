@@ -12,7 +12,7 @@ import numpy as np
 from consilium.core import state as chain
 from consilium.core.ids import Digest, digest
 from consilium.core.round import Kind
-from consilium.core.study import EXACT, PATH, Study
+from consilium.core.study import PATH, Study
 from consilium.core.tensors import Array
 from consilium.core.timed import COMMON
 
@@ -21,8 +21,6 @@ PREPARATION = digest(b"preparation")
 NOTHING = digest(b"")
 """In place of a model, where sums hang on none: counts, means and squares of inputs and labels. A model that is zero is
 none either."""
-HESSIAN = digest(b"hessian")
-"""Beside it, where the sums give squares of inputs: a Hessian that hangs on no model, or is at none."""
 MOST = 1 << 20
 """Values of a model whose order is looked through: of a larger one every value in its place stands for it."""
 
@@ -35,14 +33,12 @@ def models(study: Study, kind: str, state: chain.Source) -> list[list[Digest]]:
     state file's own digest names the run, too.
     """
     if kind == Kind.PREPARE:
-        return [[PREPARATION, HESSIAN, NOTHING]]
+        return [[PREPARATION, NOTHING]]
     arrays = chain.read(state).arrays
     several = arrays["models"].reshape(-1, arrays["model"].size) if "models" in arrays else ()
     apart = (array for name, array in arrays.items() if name.startswith("model-") or name.endswith("/model"))
     found = {_of(model) for model in (arrays["model"], *several, *apart)}
-    if kind == Kind.TRAIN and study.strategy.name in EXACT:
-        found = {(*of, HESSIAN) if NOTHING in of else of for of in found}
-        found |= {(HESSIAN, NOTHING)} if constant(study) else set()
+    found |= {(NOTHING,)} if kind == Kind.TRAIN and constant(study) else set()
     return sorted(map(list, found))
 
 

@@ -17,7 +17,7 @@ from consilium.core.study import Study
 from consilium.governance.policy import Policy
 from consilium.privacy import disclosure, ledger
 from consilium.privacy.disclosure import Opening
-from consilium.privacy.question import NOTHING, models
+from consilium.privacy.question import models
 from consilium.site import sources
 from consilium.site.journal import Journal, Writing
 from consilium.wire.messages import Task
@@ -88,10 +88,7 @@ def alone(journal: Journal, asked: Question) -> bool:
     Raises: Refused: `difference`: it has at some of the models, or may have; or what it has is of another label, of
             other inputs or from another table, and nobody knows how much of this it tells.
     """
-    groups = _groups(asked)
-    if asked["objective"] == disclosure.PREPARATION:  # of which an update at zero tells nothing
-        groups = [[one for one in group if one != NOTHING] for group in groups]
-    found = {_shown(journal, _before(journal, asked, group)) for group in groups}
+    found = {_shown(journal, _before(journal, asked, group)) for group in _groups(asked)}
     if len(found) > 1 or None in found:
         log.warning("at some of these models the same was shown alone before, or something like it, or may have been")
         raise disclosure.apart(asked["objective"])

@@ -150,7 +150,7 @@ def test_who_showed_something_else_alone_does_not_count_with_those_who_showed_th
     shown(memory, study("pilot"))
     assert said(memory, study("two")) is True
     assert said(memory, study("two"), model=(0.0,) * 4) is None
-    assert said(memory, study("two"), "PREPARE", (1.0,)) is False
+    assert said(memory, study("two"), "PREPARE", (1.0,)) is None
     memory.mapped(label={"column": "large_at_30_days"})
     assert said(memory, study("two")) is None
     assert said(memory, study("two"), model=(0.0, 1.0, 2.0)) is False
@@ -219,11 +219,17 @@ def test_what_was_shown_in_a_release_that_did_not_say_exactly_what_counts_as_som
     assert said(memory, study("again")) is None
 
 
-def test_who_showed_a_hessian_at_zero_alone_has_shown_something_of_what_prepares_inputs(memory: Memory) -> None:
-    """It gives the squares of its inputs."""
-    memory.opened([SiteId("east")], study("pilot", strategy={"name": "newton"}))
-    with pytest.raises(Refused):
-        told.alone(memory.journal, memory.asked(study("two"), "PREPARE", (1.0,))[1])
+NUMBERS = {"id": "sums", "features": [{"id": "x", "meaning": "x", **NUMBER}, {"id": "y", "meaning": "y", **NUMBER}],
+           "label": {"id": "z", "meaning": "z", "type": "number", "unit": "1", "range": [-10, 10]}}  # fmt: skip
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "newton"])
+def test_who_showed_anything_at_zero_alone_has_shown_something_of_what_prepares_inputs(
+    memory: Memory, strategy: str
+) -> None:
+    """A Hessian gives the squares of its inputs, and an update of least squares their products with the label."""
+    shown(memory, study("pilot", model={"kind": "linear"}, contract=NUMBERS, strategy={"name": strategy}))
+    assert said(memory, study("two"), "PREPARE", (1.0,)) is None
 
 
 def test_what_an_earlier_release_remembers_still_counts(memory: Memory) -> None:
