@@ -28,6 +28,9 @@ MOST = 1 << 20
 def models(study: Study, kind: str, state: chain.Source) -> list[list[Digest]]:
     """What stands for each model at which something is told in a round of this kind: itself, and the question.
 
+    The first of each says by itself what is told: where sums hang on no model, that, for who repeats such a study meets
+    other models, whose last bits are of other rounding.
+
     `model`, those that lie one after the other in `models`, by a strategy that sums at several, and those of folds and
     of groups of hospitals (`fold-1/model`, `model-2`): another study could begin at any of them. By their values: a
     state file's own digest names the run, too.
@@ -38,7 +41,8 @@ def models(study: Study, kind: str, state: chain.Source) -> list[list[Digest]]:
     several = arrays["models"].reshape(-1, arrays["model"].size) if "models" in arrays else ()
     apart = (array for name, array in arrays.items() if name.startswith("model-") or name.endswith("/model"))
     found = {_of(model) for model in (arrays["model"], *several, *apart)}
-    found |= {(NOTHING,)} if kind == Kind.TRAIN and constant(study) else set()
+    if kind == Kind.TRAIN and constant(study):
+        found = {(NOTHING, *(one for one in of if one != NOTHING)) for of in found}
     return sorted(map(list, found))
 
 

@@ -25,6 +25,15 @@ from e2e.federation import study
 FOUR = frozenset(map(SiteId, ("east", "north", "south", "west")))
 THREE = FOUR - {"west"}
 NUMBER = {"type": "number", "unit": "1", "range": [-10, 10], "missing": "forbidden"}
+NUMBERS = {"id": "sums", "features": [{"id": "x", "meaning": "x", **NUMBER}, {"id": "y", "meaning": "y", **NUMBER}],
+           "label": {"id": "z", "meaning": "z", "type": "number", "unit": "1", "range": [-10, 10]}}  # fmt: skip
+LINE: dict[str, Any] = {"model": {"kind": "linear"}, "contract": NUMBERS}
+TIMES: dict[str, Any] = {
+    "model": {"kind": "cox"}, "strategy": {"name": "webdisco", "options": {"least": 1}}, "contract": {
+        "id": "sums", "features": [{"id": one, "meaning": one, **NUMBER} for one in "xyz"],
+        "label": {"id": "death", "meaning": "death", "type": "time-to-event", "unit": "d", "range": [0, 400]},
+    },
+}  # fmt: skip
 
 
 class Memory:
@@ -121,10 +130,7 @@ def test_patients_whom_the_policy_names_apart_are_others_unless_they_come_from_o
 
 def test_what_hangs_on_no_model_is_one_question_at_any(memory: Memory) -> None:
     """Means and squares that prepare inputs, the same in sums at zero, and least squares wherever they begin."""
-    linear = study("line", model={"kind": "linear"}, strategy={"name": "newton"}, contract={
-        "id": "sums", "features": [{"id": "x", "meaning": "x", **NUMBER}],
-        "label": {"id": "y", "meaning": "y", "type": "number", "unit": "1", "range": [-10, 10]},
-    })  # fmt: skip
+    linear = study("line", **LINE, strategy={"name": "newton"})
     memory.opened(FOUR, kind="PREPARE", model=(1.0, 2.0))
     refused(memory, THREE, linear, model=(3.0, 4.0))
     refused(memory, THREE, kind="PREPARE", model=(5.0, 6.0))
@@ -212,6 +218,27 @@ def test_who_repeats_a_pilot_counts_with_those_who_showed_it(memory: Memory) -> 
     assert said(memory, sealed) is None
 
 
+@pytest.mark.parametrize("about", [{**LINE, "strategy": {"name": "newton"}}, TIMES], ids=["least squares", "webdisco"])
+def test_who_repeats_a_pilot_of_what_hangs_on_no_model_counts_in_all_rounds(
+    memory: Memory, about: dict[str, Any]
+) -> None:
+    """Models differ in their last bits, and there may be more of them; who showed another study's alone does not."""
+    for number, model in enumerate(((0.0, 0.0, 0.0), (0.3, 0.7, 0.1)), 1):
+        shown(memory, study("pilot", **about), model=model, number=number)
+    sealed = {**about, "privacy": {"recipe": "secure_sum"}, "quorum": 3, "rounds": 9}
+    models = ((0.0, 0.0, 0.0), (0.3, 0.7, 0.1), (0.3, np.nextafter(0.7, 1), 0.1), (1.0, 2.0, 3.0))
+    for number, model in enumerate(models):
+        assert said(memory, study("again", **sealed), model=model, number=number + 1) is True
+    assert said(memory, study("other", **sealed, evaluation={"split_seed": 2}), model=(5.0, 6.0, 7.0)) is None
+
+
+def test_who_showed_something_at_this_model_counts_with_no_least_squares_that_were_not(memory: Memory) -> None:
+    """Of three who showed a step there the gradient is known, and the fourth's with it."""
+    shown(memory, study("pilot", **LINE), model=(0.3, 0.7, 0.1))
+    exact = study("exact", **LINE, strategy={"name": "newton"})
+    assert said(memory, exact, model=(0.3, 0.7, 0.1)) is None and said(memory, exact, model=(0.3, 0.7, 0.2)) is False
+
+
 def test_what_was_shown_in_a_release_that_did_not_say_exactly_what_counts_as_something_else(memory: Memory) -> None:
     shown(memory, study("pilot"))
     with memory.journal.write() as tx:
@@ -219,16 +246,12 @@ def test_what_was_shown_in_a_release_that_did_not_say_exactly_what_counts_as_som
     assert said(memory, study("again")) is None
 
 
-NUMBERS = {"id": "sums", "features": [{"id": "x", "meaning": "x", **NUMBER}, {"id": "y", "meaning": "y", **NUMBER}],
-           "label": {"id": "z", "meaning": "z", "type": "number", "unit": "1", "range": [-10, 10]}}  # fmt: skip
-
-
 @pytest.mark.parametrize("strategy", ["fedavg", "newton"])
 def test_who_showed_anything_at_zero_alone_has_shown_something_of_what_prepares_inputs(
     memory: Memory, strategy: str
 ) -> None:
     """A Hessian gives the squares of its inputs, and an update of least squares their products with the label."""
-    shown(memory, study("pilot", model={"kind": "linear"}, contract=NUMBERS, strategy={"name": strategy}))
+    shown(memory, study("pilot", **LINE, strategy={"name": strategy}))
     assert said(memory, study("two"), "PREPARE", (1.0,)) is None
 
 
