@@ -7,12 +7,14 @@ patients the sums are the same but for a few. So none of it is in what stands fo
 zero, and another order, make no other one.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from consilium.core import state as chain
 from consilium.core.ids import Digest, digest
 from consilium.core.round import Kind
-from consilium.core.study import PATH, Study
+from consilium.core.study import Study
 from consilium.core.tensors import Array
 from consilium.core.timed import COMMON
 
@@ -41,19 +43,21 @@ def models(study: Study, kind: str, state: chain.Source) -> list[list[Digest]]:
     several = arrays["models"].reshape(-1, arrays["model"].size) if "models" in arrays else ()
     apart = (array for name, array in arrays.items() if name.startswith("model-") or name.endswith("/model"))
     found = {_of(model) for model in (arrays["model"], *several, *apart)}
-    if kind == Kind.TRAIN and constant(study):
+    if kind == Kind.TRAIN and constant(study, arrays):
         found = {(NOTHING, *(one for one in of if one != NOTHING)) for of in found}
     return sorted(map(list, found))
 
 
-def constant(study: Study) -> bool:
-    """Whether training sums something that is the same at every model.
+def constant(study: Study, arrays: Mapping[str, Array]) -> bool:
+    """Whether training, from a state of these arrays, sums something that is the same at every model.
 
-    Least squares: the Hessian is that of the inputs alone, and with it each gradient is that at zero. Of a Cox
-    regression with a common baseline: events by times, and inputs of those who had one.
+    Least squares: the Hessian is that of the inputs alone, and with it each gradient is that at zero. The first round of
+    a Poisson regression: its Hessian is weighted by the label. Of a Cox regression with a common baseline: events by
+    times, and inputs of those who had one.
     """
-    linear = study.model.kind == "linear" and study.strategy.name in ("newton", PATH)
-    return linear or study.strategy.name == COMMON
+    taken = [array for name, array in arrays.items() if name == "taken" or name.endswith("/taken")]
+    first = study.model.kind == "poisson" and not (taken and all(map(np.all, taken)))
+    return study.strategy.name == COMMON or (study.exact and (study.model.kind == "linear" or first))
 
 
 def _of(model: Array) -> tuple[Digest, ...]:

@@ -75,7 +75,8 @@ def _exactly(task: Task, study: Study, mapping: Path) -> Digest:
     which patients are trained on, how, and by which mapping, as it stands.
     """
     aside = ASIDE | (set() if study.privacy.epsilon is not None else {"privacy"})  # how a sum is rounded, and over whom
-    number = task.round if task.kind == "TRAIN" and not study.exact else 0  # by it patients are put in batches
+    drawn = not study.exact or study.model.kind == "poisson"  # the first round of this one has sums of its own
+    number = task.round if task.kind == "TRAIN" and drawn else 0  # by it patients are put in batches
     told = study.model_dump(mode="json", exclude=aside)
     return digest(canonical([task.kind, number, told, digest(mapping.read_bytes())]))
 

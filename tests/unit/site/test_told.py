@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from consilium.algorithms.fedavg import FedAvg
+from consilium import plugins
 from consilium.core import state as chain
 from consilium.core.errors import Refused
 from consilium.core.ids import SiteId, digest
@@ -55,7 +55,7 @@ class Memory:
 
     def asked(self, of: Study, kind: str, model: Any, number: int = 1) -> tuple[Task, dict[str, Any]]:
         out = io.BytesIO()
-        chain.begin(FedAvg({}), to_safetensors({"weights": np.array(model, dtype=np.float64)}), "one-1", out)
+        chain.begin(plugins.strategy_of(of), to_safetensors({"weights": np.array(model, dtype=np.float64)}), "one-1", out)
         state = self.folder / "state"
         state.write_bytes(out.getvalue())
         blob = Blob(digest=digest(out.getvalue()), size=len(out.getvalue()))
@@ -138,6 +138,30 @@ def test_what_hangs_on_no_model_is_one_question_at_any(memory: Memory) -> None:
     memory.opened(FOUR, linear, model=(3.0, 4.0))
     memory.opened(THREE, linear, "EVALUATE", model=(3.5, 4.0))
     memory.opened(THREE, model=(7.0, 8.0))
+
+
+POISSON: dict[str, Any] = {"model": {"kind": "poisson"}, "contract": {
+    **NUMBERS, "label": {"id": "z", "meaning": "z", "type": "count", "unit": "1", "range": [0, 50]},
+}}  # fmt: skip
+
+
+PATH = {"name": "newton-path", "options": {"penalties": [{}, {"l1": 1}]}}
+
+
+@pytest.mark.parametrize("strategy", [{"name": "newton"}, PATH])
+def test_the_first_hessian_of_a_poisson_regression_hangs_on_no_model(memory: Memory, strategy: dict[str, Any]) -> None:
+    """It is weighted by the label. What a run of it shows was not shown by another round of the same."""
+    rates = study("rates", **POISSON, strategy=strategy)
+    later = plugins.strategy_of(rates).init(np.array([0.3, 0.1, 0.7]))
+    for model in ((0.0, 0.0, 0.0), (0.3, 0.1, 0.7)):
+        assert question.NOTHING in memory.asked(rates, "TRAIN", model)[1]["models"][0]
+    later["taken"] = later["taken"] + 1
+    out = io.BytesIO()
+    chain.write(later, {}, out)
+    assert not any(question.NOTHING in one for one in question.models(rates, "TRAIN", out.getvalue()))
+    memory.opened(FOUR, rates)
+    refused(memory, THREE, rates, model=(0.3, 0.1, 0.7))
+    refused(memory, THREE, study("two"), kind="PREPARE")
 
 
 def test_what_was_hidden_is_not_shown_alone_because_something_like_it_was(memory: Memory) -> None:
