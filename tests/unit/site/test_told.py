@@ -29,7 +29,8 @@ NUMBERS = {"id": "sums", "features": [{"id": "x", "meaning": "x", **NUMBER}, {"i
            "label": {"id": "z", "meaning": "z", "type": "number", "unit": "1", "range": [-10, 10]}}  # fmt: skip
 LINE: dict[str, Any] = {"model": {"kind": "linear"}, "contract": NUMBERS}
 TIMES: dict[str, Any] = {
-    "model": {"kind": "cox"}, "strategy": {"name": "webdisco", "options": {"least": 1}}, "contract": {
+    "model": {"kind": "cox"}, "strategy": {"name": "webdisco", "options": {"every": 7, "until": 365, "least": 1}},
+    "contract": {
         "id": "sums", "features": [{"id": one, "meaning": one, **NUMBER} for one in "xyz"],
         "label": {"id": "death", "meaning": "death", "type": "time-to-event", "unit": "d", "range": [0, 400]},
     },
@@ -55,7 +56,9 @@ class Memory:
 
     def asked(self, of: Study, kind: str, model: Any, number: int = 1) -> tuple[Task, dict[str, Any]]:
         out = io.BytesIO()
-        chain.begin(plugins.strategy_of(of), to_safetensors({"weights": np.array(model, dtype=np.float64)}), "one-1", out)
+        chain.begin(
+            plugins.strategy_of(of), to_safetensors({"weights": np.array(model, dtype=np.float64)}), "one-1", out
+        )
         state = self.folder / "state"
         state.write_bytes(out.getvalue())
         blob = Blob(digest=digest(out.getvalue()), size=len(out.getvalue()))
@@ -162,6 +165,34 @@ def test_the_first_hessian_of_a_poisson_regression_hangs_on_no_model(memory: Mem
     memory.opened(FOUR, rates)
     refused(memory, THREE, rates, model=(0.3, 0.1, 0.7))
     refused(memory, THREE, study("two"), kind="PREPARE")
+
+
+@pytest.mark.parametrize("kind", ["logistic", "poisson", "linear"])
+@pytest.mark.parametrize("strategy", ["fedavg", "newton"])
+def test_a_model_of_an_intercept_alone_is_none(memory: Memory, kind: str, strategy: str) -> None:
+    """All patients have one score: Hessians there are multiples of the one at zero."""
+    about = {"logistic": {}, "poisson": POISSON, "linear": LINE}[kind]
+    memory.opened(FOUR, study("one", **about, strategy={"name": strategy}))
+    refused(memory, THREE, study("two", **about, strategy={"name": strategy}), model=(-1.2, 0.0, 0.0))
+    refused(memory, THREE, study("two"), kind="PREPARE")
+
+
+def test_what_all_showed_at_an_intercept_alone_is_what_hangs_on_it_at_another(memory: Memory) -> None:
+    """A lasso stays there for rounds, and who repeats it meets other intercepts."""
+    lasso = {"strategy": {"name": "newton", "options": {"l1": 0.5}}}
+    shown(memory, study("pilot", **lasso))
+    again = study("again", **lasso, privacy={"recipe": "secure_sum"}, quorum=3)
+    assert said(memory, again, model=(-1.2, 0.0, 0.0), number=2) is True
+    assert said(memory, again, model=(-1.2, 0.5, 0.0), number=3) is False
+    assert said(memory, study("step"), model=(-1.2, 0.0, 0.0)) is None
+
+
+def test_a_cox_regression_with_one_input_has_a_model_in_each_round(memory: Memory) -> None:
+    """It has no intercept."""
+    times = study("times", **{**TIMES, "strategy": {"name": "newton"}})
+    memory.opened(FOUR, times)
+    memory.opened(THREE, times, model=(0.5, 0.0, 0.0))
+    refused(memory, FOUR, times, model=(0.5,))
 
 
 def test_what_was_hidden_is_not_shown_alone_because_something_like_it_was(memory: Memory) -> None:
