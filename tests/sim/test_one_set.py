@@ -288,6 +288,104 @@ def test_who_beats_and_agrees_on_no_keys_is_not_asked_for_them_without_end() -> 
     play(story)
 
 
+def remembered(world: Resting, sites: Iterable[str], over: Iterable[str]) -> None:
+    """These were in a sum over those at the first model, of which this coordinator knows nothing."""
+    mine = world.look(lambda tx: tx.rows(select(told.c.model).where(told.c.run == RUN, told.c.round == 1)))
+    world.memory |= {(site, Digest(row.model)): frozenset(over) for row in mine for site in sites}
+
+
+def test_who_approves_later_joins_those_that_refuse_a_sum_over_one_another() -> None:
+    """They hold keys, and it has none; that they were in a sum with it the coordinator does not know."""
+
+    async def story(world: Resting) -> None:
+        world.away = frozenset({"west"})
+        world.sites[SiteId("west")].outbox.clear()
+        await begun(world)
+        remembered(world, SEALED, SEALED)
+        fold = await world.hours(6)
+        assert fold.cohort == THREE and "refuse a sum over one another" in fold.reason, fold.reason
+        before = world.look(lambda tx: len(tx.rows(select(events.c.seq))))
+        await world.hours(2)
+        assert world.look(lambda tx: len(tx.rows(select(events.c.seq)))) == before, "it waits, and does nothing else"
+        world.away, world.sites[SiteId("west")].willing = frozenset(), False
+        world.do_decide("west", "approve")
+        while len(world.fold().took_part) < ROUNDS:
+            await world.hours(1)
+        assert set(world.fold().took_part.values()) == {SEALED} and len(world.opened("PAIR")) == 2
+
+    play(story)
+
+
+@pytest.mark.long
+def test_who_is_back_after_all_others_refused_a_sum_without_it_is_asked() -> None:
+    """The coordinator took a sum over three for the one to repeat, and they were in one over four."""
+
+    async def story(world: Resting) -> None:
+        await begun(world)
+        world.earlier(THREE, remembers=False)
+        remembered(world, SEALED, SEALED)
+        while world.fold().round is None or world.fold().round.phase != "READY":  # type: ignore[union-attr]
+            await world.calm_once()
+        world.away = frozenset({"west"})
+        fold = await world.hours(8)
+        assert fold.status is runs.Status.PAUSED and "refuse a sum over one another" in fold.reason, fold.reason
+        world.away = frozenset()
+        fold = await world.hours(20)
+        assert fold.status is runs.Status.FINISHED and set(fold.took_part.values()) == {SEALED}, fold.reason
+        assert len(world.opened("PAIR")) == 1, "all of them had keys"
+
+    play(story)
+
+
+@pytest.mark.long
+def test_who_refuses_keys_is_not_asked_for_them_without_end_by_those_that_refuse_a_sum_over_one_another() -> None:
+    async def story(world: Resting) -> None:
+        world.do_send("west")  # its approval
+        world.do_deliver(0, 0)
+        world.away = frozenset({"west"})
+        while not world.fold().cohort:
+            await world.hours(1)
+        remembered(world, SEALED, SEALED)
+        await world.hours(8)
+        for _ in range(20):
+            alive = update(sites).where(sites.c.site == "west").values(last_seen=world.now)
+            world.look(lambda tx, alive=alive: (tx.do(alive), world._beat(tx, "west")))
+            await world.hours(1)
+        assert sum("west" in roster for roster in world.opened("PAIR")) == TRIES
+        assert "refuse a sum over one another" in world.fold().reason, world.fold().reason
+
+    play(story)
+
+
+class AtOnce(Resting):
+    """A hospital that has shown its part refuses before it trains."""
+
+    def do_work(self, name: str) -> None:
+        site = self.sites[SiteId(name)]
+        task = site.task
+        if name in self.away or task is None or task.phase != "READY":
+            super().do_work(name)
+            return
+        site.task, about = None, {one: getattr(task, one) for one in PLACE}
+        site.outbox.append(site.seal(Refusal(**about, reason="difference", text="")))
+
+
+@pytest.mark.parametrize("when", ["READY", pytest.param("MASK", marks=pytest.mark.long)])
+def test_a_run_that_nothing_known_explains_says_that_a_sum_is_refused(when: str) -> None:
+    async def story(world: Resting) -> None:
+        await begun(world)
+        remembered(world, THREE, {*THREE, "elsewhere"})
+        fold = await world.hours(6)
+        assert fold.status is runs.Status.PAUSED and "refuse a sum over one another" in fold.reason, fold.reason
+        before = world.look(lambda tx: len(tx.rows(select(events.c.seq))))
+        fold = await world.hours(3)
+        assert world.look(lambda tx: len(tx.rows(select(events.c.seq)))) == before
+        assert world.view()["reason"].startswith(fold.reason)
+
+    with living(AtOnce if when == "READY" else Resting) as world:
+        asyncio.run(story(world))
+
+
 @pytest.mark.long
 def test_what_an_earlier_run_was_over_is_a_guess_that_hospitals_may_contradict() -> None:
     """None of them remembers it: with the only one missing, the others go on without it."""

@@ -142,14 +142,23 @@ class Conduct:
         refusing, roster = self.whom.refusing(number), self.whom.chosen(number, quorum)
         if len(roster) >= quorum:
             self._open(number, kind, roster, quorum, least)
+        elif self.whom.apart(number):
+            self._part(number, quorum, len(roster))
         elif len(set(self.whom.approving()) - refusing) >= self.fold.quorum:
             self.take(runs.Parted(f"{len(roster)} of the {quorum} needed sites that hold keys go on"))
             self.open_next()
         else:
-            apart = self.whom.apart(number)
-            fit = self.whom.fit(number, quorum) if apart else []
-            awaits = self.whom.lacking(number, fit[0].sites) if fit else frozenset()
-            self._lack(runs.Lacking(len(roster), tuple(sorted(awaits)), apart))
+            self._lack(runs.Lacking(len(roster)))
+
+    def _part(self, number: int, quorum: int, going: int) -> None:
+        """Too few are left who do not refuse a sum over one another: go on with others, or say for whom it waits."""
+        if joined := self.whom.joined(number):
+            self.take(runs.Parted("those that hold keys refuse a sum over one another, and others do not"))
+            self._open(0, machine.Kind.PAIR, joined)
+            return
+        fit = self.whom.fit(number, quorum)
+        awaits = self.whom.lacking(number, fit[0].sites) if fit else frozenset()
+        self._lack(runs.Lacking(going, tuple(sorted(awaits)), apart=True))
 
     def _open_over(self, number: int, kind: machine.Kind, sites: machine.Roster, least: int) -> None:
         """Open a secure sum over these sites and no others, or say for whom of them it waits."""
@@ -287,6 +296,8 @@ class Conduct:
             short = round_.roster <= self.whom.refusing(round_.number) and self.whom.apart(round_.number)
             if whole is None and (round_.whole or (short and self.whom.fit(round_.number, quorum))):
                 return True  # what is known says for whom it waits
+            if whole is None and self.whom.apart(round_.number) and round_.short:
+                return True  # who is left refuses a sum over one another, and may go on with who comes
         new = round_.quorum <= len(willing) and not round_.roster.issuperset(willing)
         if self.whom.apart(round_.number):
             new = self.whom.anew(round_, round_.roster if came else round_.began)
@@ -299,7 +310,8 @@ class Conduct:
         if self.fold.awaits:
             self.refresh()
         elif round_ is None or round_.closed:
-            return
+            if round_ is not None and self.whom.apart(self.fold.next_number):
+                self.refresh()
         elif round_.whole:
             self.refresh()
         elif site not in round_.roster:

@@ -148,12 +148,26 @@ class Whom:
 
     def may_pair(self, sites: machine.Roster, keyless: machine.Roster) -> bool:
         """Whether it is worth while to agree on keys anew: all are here, and who has none was not asked in vain."""
+        return sites <= set(self.here(self.approving())) and keyless <= self.spare(keyless)
+
+    def spare(self, keyless: machine.Roster) -> machine.Roster:
+        """Who of these was not asked for keys in vain, or has just decided."""
         asked = Counter[str]()
-        for row in self.tx.rows(_OPENINGS, run=self.run):
+        for row in self.tx.rows(_OPENINGS, run=self.run) if keyless else ():
             body = json.loads(row.body)
             asked.update(body["roster"] if body["kind"] == machine.Kind.PAIR else ())
-        spare = {site for site in keyless if site == self.came or asked[site] < TRIES}
-        return sites <= set(self.here(self.approving())) and keyless <= spare
+        return frozenset(site for site in keyless if site == self.came or asked[site] < TRIES)
+
+    def joined(self, number: int) -> list[SiteId]:
+        """Who agrees on keys anew for round `number`, where those that hold them refuse a sum over one another.
+
+        Those who are here and refuse none over themselves, with others who have no keys yet, or less those who are
+        away; empty: these are too few, or would be those who hold keys now.
+        """
+        here, cohort = self.here(self.approving()), frozenset(self.fold.cohort)
+        may = cohort | self.spare(frozenset(here) - cohort)
+        going, _ = self.going(number, [site for site in here if site in may])
+        return going if len(going) >= self.fold.quorum and cohort != frozenset(going) else []
 
     def chosen(self, number: int, quorum: int) -> list[SiteId]:
         """Whom to ask in a sum among those that hold keys: those present, or all if these are too few.

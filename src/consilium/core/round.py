@@ -182,6 +182,12 @@ class Round:
         return self.began - self.answered(self.phases[self.at]).keys()
 
     @property
+    def short(self) -> bool:
+        """Whether fewer are left than let the open phase close, whoever of them answers."""
+        phase = self.phases[self.at]
+        return len(self.asked(phase) | self.answered(phase).keys()) < self.needed(phase)
+
+    @property
     def opening(self) -> bool:
         """Whether its sum may be open already: from UNMASK on, no second attempt of this round is possible."""
         return Phase.UNMASK in self.phases[: self.at + 1]
@@ -283,8 +289,7 @@ def _settle(round_: Round) -> tuple[Round, list[Effect]]:
     everyone = round_.asked(phase) <= gathered.keys()
     everyone |= phase is Phase.SUBMIT and 0 < round_.enough <= len(gathered)
     if len(gathered) < needed:
-        waiting = round_.overdue or len(round_.asked(phase) | gathered.keys()) < needed
-        return round_, [Wait(phase, len(gathered), needed)] if waiting else []
+        return round_, [Wait(phase, len(gathered), needed)] if round_.overdue or round_.short else []
     if not everyone and not round_.overdue:
         return round_, []
     if phase in _BY_ALL and not everyone:
