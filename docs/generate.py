@@ -75,7 +75,9 @@ def errors_page() -> str:
     tail = (
         "\n## Reasons of `refused`\n\nA refusal carries a stable reason code; a hospital's reasons reach the study's "
         "owner (`consilium study show`). Others are `declined`, `revoked`, `site-failure` and the codes above. `…` "
-        "stands for what differs.\n\n| Reason | What it says |\n|---|---|\n"
+        "stands for what differs. What helps after `difference` is told "
+        "[here](../how-to/fit-an-exact-regression.md#when-hospitals-refuse-difference).\n\n"
+        "| Reason | What it says |\n|---|---|\n"
     )
     return head + "\n".join(rows) + "\n" + tail + refusals + "\n"
 

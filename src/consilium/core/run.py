@@ -212,9 +212,10 @@ def _lacks(run: Run, event: Lacking) -> str:
         again = f"; {', '.join(keyless)} is asked for keys once its people approve the plan again" if keyless else ""
         return _waits(*run.following, event.awaits) + again
     if event.apart:
+        kind = Kind.TRAIN if run.following is None else run.following[1]
         return (
             f"round {run.next_number} waits for others: those who would take part refuse a sum over one another, after "
-            "what was told before at its model; if nobody comes, stop the run, and begin a study at another model"
+            f"what was told before at its model; if nobody comes, stop the run, and {elsewhere(kind)}"
         )
     return f"{event.present} sites approve this plan and are admitted; {run.quorum} are needed"
 
@@ -223,13 +224,20 @@ def _waits(number: int, kind: Kind, sites: Collection[SiteId]) -> str:
     """That a round waits for these sites, why, and what a person does who knows that one of them stays away."""
     whom = ", ".join(sorted(sites))
     if kind is Kind.PREPARE:
-        return (
-            f"round {number} waits for {whom}: hospitals were in sums with {whom} that prepare inputs, and are in none "
-            "over others; if one stays away, stop the run, and submit a study without `prepare` or of other patients"
-        )
+        why = f"hospitals were in sums with {whom} that prepare inputs, and are in none over others"
+    else:
+        why = f"at its model hospitals were in a sum with {whom}, and are in none over others"
+    return f"round {number} waits for {whom}: {why}; if one stays away, stop the run, and {elsewhere(kind)}"
+
+
+def elsewhere(kind: Kind) -> str:
+    """What else other hospitals can be asked, where some were in sums over others at what a round is about."""
+    if kind is Kind.PREPARE:
+        return "submit a study without `prepare`, or of other patients"
     return (
-        f"round {number} waits for {whom}: at its model hospitals were in a sum with {whom}, and are in none over "
-        "others; if one stays away, stop the run, and submit a study that begins at another model"
+        "submit a study that begins at another model: another `training.seed` gives one, and for regressions, which "
+        "begin at zero, `start: given`; where sums are the same at every model (`newton` with least squares, "
+        "`webdisco`), or none is trained, submit one of other patients"
     )
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from consilium.core.errors import Refused
 from consilium.core.ids import Digest, SiteId
+from consilium.core.round import Kind
+from consilium.core.run import elsewhere
 
 PREPARATION = "preparation"
 """The objective of what is summed to prepare inputs."""
@@ -58,14 +60,10 @@ def check(wanted: Opening, before: Iterable[Opening]) -> None:
 
 def apart(objective: str) -> Refused:
     """The refusal; whoever asks hears no more of what was told before than that it was, and to whom is for the log."""
-    other = (
-        "what inputs are prepared by is one question, at any model"
-        if objective == PREPARATION
-        else "or, where a model is trained, train from another first model"
-    )
+    kind = Kind.PREPARE if objective == PREPARATION else Kind.TRAIN
     return Refused(
         "with what was told before at this model, this would show single hospitals' parts",
-        f"ask the same hospitals as before, by the same recipe; {other}",
+        f"ask the same hospitals as before, by the same recipe; or {elsewhere(kind)}",
         reason="difference",
     )
 

@@ -89,9 +89,15 @@ def alone(journal: Journal, asked: Question) -> bool:
     Raises: Refused: `difference`: it has at some of the models, or may have; or what it has is of another label, of
             other inputs or from another table, and nobody knows how much of this it tells.
     """
-    found = {_shown(journal, _before(journal, asked, group)) for group in _groups(asked)}
+    before = [_before(journal, asked, group) for group in _groups(asked)]
+    found = {_shown(journal, one) for one in before}
     if len(found) > 1 or None in found:
-        log.warning("at some of these models the same was shown alone before, or something like it, or may have been")
+        runs = sorted({one.run for group in before for one in group if one.opening.alone})
+        log.warning(
+            "of these patients something was shown alone at some of these models, and nobody knows whether it is what "
+            "is asked now, or whether it left: %s",
+            ", ".join(runs),
+        )
         raise disclosure.apart(asked["objective"])
     return True in found
 
