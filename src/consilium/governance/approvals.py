@@ -17,7 +17,9 @@ WEAKER: dict[str, str] = {
     ),
     "given-model": (
         "The study starts from a model that was made elsewhere, and nobody here can tell how. One made to keep "
-        "patients apart shows single ones even in sums over many hospitals, unless noise is added (an epsilon)."
+        "patients apart shows single ones even in sums over many hospitals, unless noise is added (an epsilon). Nor is "
+        "who gives it bound to ask one set of hospitals: the same function may be written as two models, and sums at "
+        "both, over hospitals that differ by this one, show its part."
     ),
     "small-groups": (
         "The strategy adds up groups of hospitals apart, and a group may be smaller than `min_sites`: that of one "
