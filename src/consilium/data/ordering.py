@@ -42,9 +42,11 @@ SORTED = frozenset((
 MACROS = {
     "order_key(x)":
         "CASE WHEN x IS NULL THEN NULL ELSE struct_pack(n := CASE WHEN typeof(x) = 'VARCHAR' "
-        "THEN order_rank(CAST(x AS VARCHAR)) ELSE CAST(0 AS DOUBLE) END, t := x) END",
-    "order_text(x)": "CASE WHEN x IS NULL THEN NULL "
-    "ELSE create_sort_key(order_rank(x), 'ASC NULLS LAST', x, 'ASC NULLS LAST') END",
+        "THEN order_rank(CAST(x AS VARCHAR)) WHEN typeof(x) LIKE '%VARCHAR%' THEN error('text within') "
+        "ELSE CAST(0 AS DOUBLE) END, t := x) END",
+    "order_text(x)":
+        "CASE WHEN x IS NULL THEN NULL "
+        "ELSE create_sort_key(order_rank(x), 'ASC NULLS LAST', x, 'ASC NULLS LAST') END",
     "order_less(a, b)":
         "CASE WHEN typeof(a) = 'VARCHAR' AND typeof(b) = 'VARCHAR' "
         "THEN order_text(CAST(a AS VARCHAR)) < order_text(CAST(b AS VARCHAR)) ELSE a < b END",
