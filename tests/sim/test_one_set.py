@@ -16,10 +16,10 @@ from consilium.coordinator import views
 from consilium.coordinator.conduct import Conduct
 from consilium.coordinator.whom import TRIES
 from consilium.core import run as runs
-from consilium.core.ids import Digest, RunId, SiteId
+from consilium.core.ids import Digest, RunId, SiteId, digest
 from consilium.privacy import question
 from consilium.store.database import Transaction
-from consilium.store.schema import events, sites, told
+from consilium.store.schema import events, sites, studies, told
 from consilium.store.schema import runs as run_table
 from consilium.wire.messages import Refusal, Task
 from sim.world import ROUNDS, RUN, SEALED, World, living
@@ -82,12 +82,15 @@ class Resting(World):
         if conduct.fold.status is runs.Status.PAUSED:
             conduct.returned(SiteId(name))
 
-    def earlier(self, over: Iterable[str], remembers: bool = True) -> None:
-        """There was another run of the study, with a sum over these at the first model."""
+    def earlier(self, over: Iterable[str], remembers: bool = True, study: str = "sim") -> None:
+        """There was another run of the study, or of another one, with a sum over these at the first model."""
 
         def keep(tx: Transaction) -> None:
             mine = tx.rows(select(told.c.model).where(told.c.run == RUN, told.c.round == 1))
-            tx.put(run_table, run=EARLIER, study="sim", version=0, status=runs.Status.FINISHED.value)
+            if study != "sim":
+                whose = {"plan": digest(study.encode()), "payload": self.plan.payload, "owner": "olga"}
+                tx.put(studies, study=study, since=datetime.fromtimestamp(self.now, UTC), **whose)
+            tx.put(run_table, run=EARLIER, study=study, version=0, status=runs.Status.FINISHED.value)
             named = json.dumps(sorted(over))
             tx.put(told, *({"run": EARLIER, "round": 1, "model": row.model, "sites": named} for row in mine))
             self.memory |= {(site, Digest(row.model)): frozenset(over) for row in mine for site in over if remembers}
@@ -353,6 +356,19 @@ def test_who_refuses_keys_is_not_asked_for_them_without_end_by_those_that_refuse
             await world.hours(1)
         assert sum("west" in roster for roster in world.opened("PAIR")) == TRIES
         assert "refuse a sum over one another" in world.fold().reason, world.fold().reason
+
+    play(story)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("study", ["sim", "another"])
+def test_of_another_study_the_owner_hears_of_no_hospital_that_does_not_approve_this_one(study: str) -> None:
+    async def story(world: Resting) -> None:
+        await paired(world)
+        world.earlier(SEALED, study=study)
+        world.do_decide("west", "revoke")
+        fold = await world.hours(8)
+        assert fold.status is runs.Status.PAUSED and ("west" in fold.reason) is (study == "sim"), fold.reason
 
     play(story)
 

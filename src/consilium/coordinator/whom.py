@@ -116,12 +116,12 @@ class Whom:
     def fit(self, number: int, quorum: int) -> list[before.Known]:
         """Over whom round `number` can be, by sums at its model that are known here, the nearest first.
 
-        Of other studies those alone whose hospitals know this one: its owner hears of no others.
+        Of other studies those alone whose hospitals all approve this one: its owner hears of no others.
         """
         known = before.over(self.tx, self.run, self.study, number)
         if not known:
             return []
-        refused, ours = self.refused(number), set(self.everyone())
+        refused, ours = self.refused(number), set(self.approving())
         fit = [one for one in known if len(one.sites) >= quorum and (one.same_study or one.sites <= ours)]
         return [one for one in fit if not any(one.sites in refused.get(site, ()) for site in one.sites)]
 
