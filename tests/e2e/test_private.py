@@ -1,6 +1,7 @@
 """An epsilon between real processes: from the study file to the noised model, by public commands and shipped agents."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,18 @@ ASKED: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    yield from federation(tmp_path_factory.mktemp("private"))
+
+
+@pytest.fixture
+def open_(tmp_path: Path) -> Iterator[Federation]:
+    """Hospitals of their own: who showed something alone at a first model is in no sum of something else there."""
+    yield from federation(tmp_path)
+
+
+def federation(folder: Path) -> Iterator[Federation]:
     imported("dp_accounting.pld")
-    made = Federation(tmp_path_factory.mktemp("private"))
+    made = Federation(folder)
     try:
         for name in HOSPITALS:
             made.add(name)
@@ -43,11 +54,9 @@ def sums(made: Federation, digest: str) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.long
-def test_with_noise_at_each_hospital_the_coordinator_sees_no_update_without_it(made: Federation) -> None:
-    """Under `plain`, with FedProx and eight steps a round: what each hospital sent, and what its ledger says of it.
-
-    Before the others, for what was in a secure sum at a first model is not shown alone there.
-    """
+def test_with_noise_at_each_hospital_the_coordinator_sees_no_update_without_it(open_: Federation) -> None:
+    """Under `plain`, with FedProx and eight steps a round: what each hospital sent, and what its ledger says of it."""
+    made = open_
     privacy = {
         "recipe": "plain", "noise": "at_each_hospital", "epsilon": 30.0, "delta": 1e-4, "expected_patients": 56,
         "sampling": 0.25, "noise_multiplier": 1.5,
