@@ -73,10 +73,6 @@ AGAIN_S, AGAIN = 10.0, 10.0
 """To find out what a query compares, it is asked again: for so many seconds, and as many times as long as it took."""
 AS_TEXT = ", by which 9 is more than 10, and 31.01.2024 later than 01.02.2024"
 DOUBT = "whether source.query compares numbers or days as text, by which 9 is more than 10, could not be found out"
-DOUBT_REMEDY = (
-    "look at each max, min, arg_max, arg_min, ORDER BY, < and such in it: numbers want CAST(... AS DOUBLE) there, days "
-    "as 31.03.2024 strptime(..., '%d.%m.%Y'), or in SQLite substr(..., 7)||substr(..., 4, 2)||substr(..., 1, 2)"
-)
 
 
 class Undecided(Exception):

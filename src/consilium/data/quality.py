@@ -18,7 +18,11 @@ from consilium.data.base import Table, least, smallest
 from consilium.data.contract import Column, Mapped
 from consilium.data.counts import MIN_CELL, Count, hidden, shown_counts
 from consilium.data.findings import Finding, Look, of_column
-from consilium.data.ordering import DOUBT_REMEDY
+
+DOUBT_REMEDY = (
+    "look at each max, min, arg_max, arg_min, ORDER BY, < and such in it: numbers want CAST(... AS DOUBLE) there, days "
+    "as 31.03.2024 strptime(..., '%d.%m.%Y'), or in SQLite substr(..., 7)||substr(..., 4, 2)||substr(..., 1, 2)"
+)
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,18 @@ def test_groups_are_imported_only_when_asked_for() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
+def test_an_agent_begins_without_what_runs_threads_of_its_own() -> None:
+    """Its children are forked: what has threads would end them, and no process with two is confined."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, consilium.site.agent, consilium.site.cli, consilium.coordinator.app; "
+        "sys.exit(any(name in sys.modules for name in ('duckdb', 'pyarrow', 'torch', 'sklearn')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
 def test_what_cannot_be_written_is_told_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert app.run(["study", "new", str(tmp_path / "no" / "such" / "study.yaml")]) == 5
     told = capsys.readouterr().err
