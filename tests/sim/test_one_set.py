@@ -109,6 +109,15 @@ class Resting(World):
 PLACE = ("study", "plan", "run", "round", "attempt")
 
 
+async def agreed_without_west(world: Resting) -> None:
+    """West approves and is away since; the others hold keys."""
+    world.do_send("west")
+    world.do_deliver(0, 0)
+    world.away = frozenset({"west"})
+    while not world.fold().cohort:
+        await world.hours(1)
+
+
 def play(story: Callable[[Resting], Awaitable[None]]) -> None:
     with living(Resting) as world:
         asyncio.run(story(world))  # type: ignore[arg-type]
@@ -273,11 +282,7 @@ def test_who_was_in_a_sum_of_before_and_has_no_keys_is_waited_for_and_agrees_on_
 @pytest.mark.long
 def test_who_beats_and_agrees_on_no_keys_is_not_asked_for_them_without_end() -> None:
     async def story(world: Resting) -> None:
-        world.do_send("west")  # its approval
-        world.do_deliver(0, 0)
-        world.away = frozenset({"west"})
-        while not world.fold().cohort:
-            await world.hours(1)
+        await agreed_without_west(world)
         world.earlier(SEALED)
         await world.hours(8)
         for _ in range(30):
@@ -343,11 +348,7 @@ def test_who_is_back_after_all_others_refused_a_sum_without_it_is_asked() -> Non
 @pytest.mark.long
 def test_who_refuses_keys_is_not_asked_for_them_without_end_by_those_that_refuse_a_sum_over_one_another() -> None:
     async def story(world: Resting) -> None:
-        world.do_send("west")  # its approval
-        world.do_deliver(0, 0)
-        world.away = frozenset({"west"})
-        while not world.fold().cohort:
-            await world.hours(1)
+        await agreed_without_west(world)
         remembered(world, SEALED, SEALED)
         await world.hours(8)
         for _ in range(20):

@@ -73,11 +73,9 @@ class Extract:
 
     def forget_others(self, of: str) -> None:
         """Remove what was fetched for another request, such as before somebody opted out; halves stay."""
-        try:
+        with suppress(OSError, ValueError, TypeError, KeyError):  # an index that cannot be read is of nothing
             if json.loads((self.folder / INDEX).read_bytes())["of"] == of:
                 return
-        except (OSError, ValueError, TypeError, KeyError):
-            pass
         for path in self.folder.iterdir():
             if path.is_file() and path.name not in (LOCK, KEY):
                 path.unlink(missing_ok=True)

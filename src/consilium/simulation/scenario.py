@@ -102,16 +102,7 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
     _fits(study, wanted.given)
     study = Plan.load(Plan.of(study).payload).study  # in whose categories the codes count: in a plan they are sorted
     chance = np.random.default_rng([wanted.seed, 0])
-    patients = Patients.read(study, mappings)
-    if wanted.set_aside and study.evaluation.folds:
-        raise Conflict(
-            "ways are compared on training patients that are set aside, and a study with `evaluation.folds` judges all",
-            "leave `folds` out until a way is chosen",
-        )
-    if wanted.set_aside:
-        patients = patients.set_aside(study.evaluation.test_fraction, np.random.default_rng([wanted.seed, 3]))
-    if wanted.patients is not None:
-        patients = patients.drawn(wanted.patients, chance)
+    patients = _patients(study, mappings, wanted, chance)
     rows = divide(wanted.partition, patients.pool(study), wanted.sites, wanted.least, chance)
     if study.sites:
         invited = set(study.sites) <= rows.keys()
@@ -157,6 +148,21 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
         plan, outcome, written, sizes, counted, len(rows) - len(enough), tuple(told), fit,
         {} if folds else patients.copies(plan.study, rows), patients.left if whole else {}, without,
     )  # fmt: skip
+
+
+def _patients(
+    study: Study, mappings: Mapping[str, Path], wanted: Wanted, chance: np.random.Generator
+) -> Patients:  # fmt: skip
+    """Those of all hospitals, or as many as are wanted, or the training patients alone. Raises: Conflict."""
+    patients = Patients.read(study, mappings)
+    if wanted.set_aside and study.evaluation.folds:
+        raise Conflict(
+            "ways are compared on training patients that are set aside, and a study with `evaluation.folds` judges all",
+            "leave `folds` out until a way is chosen",
+        )
+    if wanted.set_aside:
+        patients = patients.set_aside(study.evaluation.test_fraction, np.random.default_rng([wanted.seed, 3]))
+    return patients if wanted.patients is None else patients.drawn(wanted.patients, chance)
 
 
 @contextmanager
