@@ -80,7 +80,9 @@ SCHEMA = {
     "condition_era_end_date",
     "drug_era": "drug_era_id, person_id, drug_concept_id, drug_era_start_date, drug_era_end_date",
     "measurement": "measurement_id, person_id, measurement_concept_id, measurement_date, measurement_datetime, "
-    "value_as_number, value_as_concept_id, unit_concept_id, operator_concept_id",
+    "value_as_number, value_as_concept_id, unit_concept_id, operator_concept_id, value_source_value",
+    "observation": "observation_id, person_id, observation_concept_id, observation_date, observation_datetime, "
+    "value_as_number, value_as_concept_id, unit_concept_id, value_as_string, value_source_value",
     "visit_occurrence": "visit_occurrence_id, person_id, visit_concept_id, visit_start_date, visit_end_date",
 }
 """Columns that are read, of the tables that the small databases have."""

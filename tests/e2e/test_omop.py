@@ -86,6 +86,14 @@ SMALL: dict[str, list[tuple[Any, ...]]] = {
         (12, 4, CREATININE, "2020-04-05", None, 9.0, 0, MG, MORE), (13, 4, CREATININE, "2020-04-06", None, 3, 0, MG),
         (14, 2, CREATININE, "2020-06-01", None, 1.5, 0, MG), (15, 2, CREATININE, "2020-06-02", None, None, 0, MG, LESS),
         (16, 2, CREATININE, "2020-06-03", None, 2.5, 0, MG), (17, 2, CREATININE, "2020-06-04", None, None, 0, MG),
+        (18, 4, CREATININE, "2020-07-20", None, 1.5, HIGH, MG),
+        (19, 4, CREATININE, "2020-07-21", None, None, 0, None, None, "see text"),
+        (20, 3, CREATININE, "2020-06-20", None, None, None, None, None, " "),
+    ],
+    "observation": [
+        (1, 1, HIGH, "2019-12-01", None, 2.0, None, MG, "2"), (2, 1, HIGH, "2019-12-02", None, None, 0, None, "lots"),
+        (3, 2, HIGH, "2020-01-02", None, None, None, None, None, "trace"), (4, 3, HIGH, "2020-02-02", None, None, None),
+        (5, 4, HIGH, "2020-03-02", None, 3.0, None, MG, None, "3"),
     ],
     "death": [(2, "2020-06-30", 0)],
 }  # fmt: skip
@@ -203,6 +211,32 @@ def test_a_measurement_that_says_something_and_no_number_is_not_passed_over(plac
     assert {name: texts[1] for name, texts in found.columns.items() if name in (*WORDED, "one")} == {
         **WORDED, "one": "no number",
     }  # fmt: skip
+
+
+SEEN: dict[str, tuple[dict[str, Any], list[str | None]]] = {
+    "first": ({"take": "first"}, [None, None, None, "1.5"]),
+    "last": ({"take": "last"}, [None, None, None, "no number"]),
+    "max": ({"take": "max"}, [None, None, None, "no number"]),
+    "code": ({"take": "last", "value": "concept"}, [None, None, None, "see text"]),
+    "seen": ({"take": "last", "family": "observation", "concepts": [HIGH], "window": [-365, 0]},
+             ["no number", "no number", None, "3.0"]),
+    "coded": ({"take": "last", "value": "concept", "family": "observation", "concepts": [HIGH], "window": [-365, 0]},
+              ["lots", "trace", None, None]),
+}  # fmt: skip
+"""Of person 4 in July: 1.5 and a concept, and a day later a text alone; in observations texts of both kinds."""
+
+
+def test_a_value_of_which_there_is_only_the_text_that_was_entered_is_not_passed_over(
+    place: Place, folder: Path
+) -> None:
+    plain = {**LAB, "window": [110, 111]}
+    numeric = ("unit", "units", "analyte")
+    columns = {
+        name: {key: one for key, one in {**plain, **given}.items() if "value" not in given or key not in numeric}
+        for name, (given, _) in SEEN.items()
+    }
+    found = read(place, columns, folder)
+    assert {name: found.columns[name] for name in SEEN} == {name: wanted for name, (_, wanted) in SEEN.items()}
 
 
 def test_persons_who_opted_out_are_left_out_by_the_database(place: Place, folder: Path) -> None:

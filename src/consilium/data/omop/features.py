@@ -42,6 +42,7 @@ class Column:
     given: ColumnPart
     items: tuple[Item, ...]
     cohort: Cohort | None
+    version: str
 
     @property
     def what(self) -> str:
@@ -59,15 +60,17 @@ class Column:
 class Event:
     """A record: its day and what orders records of a day; what it says, and with which sign: `<` of a mere bound.
 
-    sign: NO_NUMBER of a record that says something, and no number.
+    meant: the concept that is its value, or 0.   sign: NO_NUMBER of a record that says something, and no number.
+    text: the value as it was entered, of a record that has neither number nor concept.
     """
 
     person: int
     order: tuple[Any, ...]
-    concept: int
-    value: Any
+    number: Any
+    meant: int
     unit: int
-    sign: str = ""
+    sign: str
+    text: str
 
 
 Kept = tuple[tuple[Any, ...], float, str]
@@ -97,12 +100,14 @@ def _texts(database: Database, column: Column, index: Index) -> Texts:
         return _counted(database, column, index, _entries(database, column.cohort, given, index))
     concepts = resolve(database, column.items, column.what, each=not given.concept_set) if column.items else None
     if given.take in ("any", "count"):
-        found = _events(database, column, index, concepts, "NULL")
-        return _counted(database, column, index, (event.person for event in found))
+        found = _there(database, column, index, concepts, given.family)
+        return _counted(database, column, index, (person for person, _ in found))
     if given.value == "concept":
-        return _taken(_valued(database, column, index, concepts), given.take, lambda event: int(event.value))
+        return _coded(_valued(database, column, index, concepts), given.take)
     converted = _converter(database, column, index, concepts)
-    return _taken(_valued(database, column, index, concepts), given.take, converted, signed=True)
+    away = {int(unit) for unit, means in given.units.items() if means == "missing"}
+    valued = (event for event in _valued(database, column, index, concepts) if event.unit not in away)
+    return _taken(valued, given.take, converted)
 
 
 def _cohort(index: Index) -> tuple[str, str]:
@@ -169,44 +174,55 @@ def _records(column: Column, family: str, concepts: Iterable[int] | None) -> str
     return f"{joined} WHERE e.{domain.start} IS NOT NULL{of}{window}"
 
 
-def _events(
-    database: Database, column: Column, index: Index, concepts: Iterable[int] | None, value: str, family: str = ""
-) -> Iterator[Event]:
-    domain = DOMAINS[family or column.given.family]
-    unit, operator, worded = (
-        f"COALESCE(e.{name}, 0)" if name in domain.columns else "0"
-        for name in ("unit_concept_id", "operator_concept_id", "value_as_concept_id")
-    )
-    sql = f"""{PERSONS}
-        SELECT e.person_id, {domain.moment}, e.{domain.key}, e.{domain.concept}, {value}, {unit}, {operator}, {worded}
-        {_records(column, family or column.given.family, concepts)}"""
+def _there(
+    database: Database, column: Column, index: Index, concepts: Iterable[int] | None, family: str
+) -> Iterator[tuple[int, int]]:
+    """The person and the concept of each record."""
+    sql = f"{PERSONS} SELECT e.person_id, e.{DOMAINS[family].concept} {_records(column, family, concepts)}"
     _, rows = database.query(sql, _cohort(index), column.what)
-    for person, moment, key, concept, found, of, by, word in rows:
-        sign = "" if int(by) in EXACT else OPERATORS.get(int(by), STRANGE)
-        sign = NO_NUMBER if found is None and (sign or int(word)) else sign
-        yield Event(int(person), (moment, key), int(concept or 0), found, int(of), sign)
+    return ((int(person), int(concept or 0)) for person, concept in rows)
 
 
 def _valued(database: Database, column: Column, index: Index, concepts: Iterable[int] | None) -> Iterator[Event]:
-    """Records that have a value; where numbers are asked for, also those that have another one, of which is none."""
-    concept = column.given.value == "concept"
-    found = _events(database, column, index, concepts, "e.value_as_concept_id" if concept else "e.value_as_number")
-    away = {int(unit) for unit, means in column.given.units.items() if means == "missing"}
-    said = (e for e in found if e.value or (not concept and (e.value is not None or e.sign == NO_NUMBER)))
-    yield from (event for event in said if event.unit not in away)
+    """Records that say something, if only by a text that was entered: which of them counts is not known without it."""
+    domain = DOMAINS[column.given.family]
+    unit, operator, meant = (
+        f"COALESCE(e.{name}, 0)" if name in domain.columns else "0"
+        for name in ("unit_concept_id", "operator_concept_id", "value_as_concept_id")
+    )
+    said = (f"NULLIF(TRIM(CAST(e.{name} AS VARCHAR)), '')" for name in domain.said(column.version))
+    sql = f"""{PERSONS}
+        SELECT e.person_id, {domain.moment}, e.{domain.key}, e.value_as_number, {meant}, {unit}, {operator},
+               COALESCE({", ".join(said)})
+        {_records(column, column.given.family, concepts)}"""
+    _, rows = database.query(sql, _cohort(index), column.what)
+    for person, moment, key, number, concept, of, by, text in rows:
+        sign = "" if int(by) in EXACT else OPERATORS.get(int(by), STRANGE)
+        if number is None and not (sign or int(concept) or text):
+            continue
+        sign = sign if number is not None else NO_NUMBER
+        alone = text if number is None and not int(concept) else None
+        yield Event(int(person), (moment, key), number, int(concept), int(of), sign, alone or "")
 
 
-def _taken(events: Iterable[Event], take: str, value: Callable[[Event], float], signed: bool = False) -> Texts:
-    """What is made of values; where a mere bound of one decides, that bound, such as `<5.0`, which is no number.
+def _coded(events: Iterable[Event], take: str) -> Texts:
+    """The concept of the first or the last record that has one; of a value that has only a text, this text."""
+    kept: dict[int, tuple[tuple[Any, ...], str]] = {}
+    for event in events:
+        if event.meant or event.text:
+            one = (event.order, str(event.meant) if event.meant else event.text)
+            kept[event.person] = (min if take == "first" else max)(one, kept.get(event.person, one))
+    return {person: text for person, (_, text) in kept.items()}
 
-    Args:    signed: whether signs of the records count.
-    """
+
+def _taken(events: Iterable[Event], take: str, value: Callable[[Event], float]) -> Texts:
+    """What is made of values; where a mere bound of one decides, that bound, such as `<5.0`, which is no number."""
     kept: dict[int, list[Kept]] = {}
     bounds: dict[int, list[Kept]] = {}
     for event in events:
-        one = (event.order, math.nan if event.value is None else value(event), event.sign if signed else "")
-        of = (bounds if one[2] and take not in CHOSEN else kept).setdefault(event.person, [])
-        if take == "mean" or one[2] or not of:
+        one = (event.order, math.nan if event.number is None else value(event), event.sign)
+        of = (bounds if event.sign and take not in CHOSEN else kept).setdefault(event.person, [])
+        if take == "mean" or event.sign or not of:
             of.append(one)
         else:
             of[0] = _better(take, of[0], one)
@@ -269,7 +285,7 @@ def _converter(
                 f"{column.what}: {shown} values have unit_concept_id {unit}: {error.message}",
                 f'{error.remedy}; or write `units: {{"{unit}": missing}}`',
             ) from error
-    return lambda event: float(event.value) * factors[event.unit][0] + factors[event.unit][1]
+    return lambda event: float(event.number) * factors[event.unit][0] + factors[event.unit][1]
 
 
 def _charlson(database: Database, column: Column, index: Index) -> Texts:
@@ -279,8 +295,8 @@ def _charlson(database: Database, column: Column, index: Index) -> Texts:
         for concept in resolve(database, items, f"{column.what} ({name})", each=True):
             diseases.setdefault(concept, set()).add(name)
     found: dict[int, set[str]] = {person: set() for person in index}
-    for event in _events(database, column, index, diseases, "NULL", "condition_era"):
-        found[event.person] |= diseases[event.concept]
+    for person, concept in _there(database, column, index, diseases, "condition_era"):
+        found[person] |= diseases[concept]
     return {person: str(sum(charlson.WEIGHTS[name][0] for name in of)) for person, of in found.items()}
 
 

@@ -10,7 +10,7 @@ from consilium.data.databases import expanded
 from consilium.data.mapping import TableSource
 from consilium.data.omop.cohorts import Cohort
 from consilium.data.omop.database import Database, Duck, Postgres
-from consilium.data.omop.definition import PERSON, ColumnPart
+from consilium.data.omop.definition import PERSON, ColumnPart, OmopPart
 from consilium.data.omop.entering import Persons
 from consilium.data.omop.features import Column, Index, known, texts
 from consilium.data.omop.tables import check
@@ -28,7 +28,7 @@ class OmopSource:
             raise MappingInvalid("source.path: a source of type omop needs `path` (a DuckDB file), or `url`")
         self._source, self._folder, self._omop = source, folder, source.omop
         self._cohort = Cohort.of(source.omop.cohort, folder, "source.omop.cohort")
-        self._columns = [_column(name, given, folder) for name, given in source.omop.columns.items()]
+        self._columns = [_column(name, given, source.omop, folder) for name, given in source.omop.columns.items()]
         self._out: Persons = frozenset()
 
     def told(self, asked: Asked) -> None:
@@ -82,11 +82,11 @@ class OmopSource:
         return index
 
 
-def _column(name: str, given: ColumnPart, folder: Path) -> Column:
+def _column(name: str, given: ColumnPart, omop: OmopPart, folder: Path) -> Column:
     what = f"source.omop.columns.{name}"
     items = [Item(concept, given.descendants) for concept in given.concepts]
     items += [Item(concept, given.descendants, excluded=True) for concept in given.exclude]
     if given.concept_set is not None:
         items += load_set(folder / given.concept_set, given.concept_set, f"{what}.concept_set")
     cohort = Cohort.of(given.cohort, folder, f"{what}.cohort") if given.cohort is not None else None
-    return Column(name, given, tuple(items), cohort)
+    return Column(name, given, tuple(items), cohort, omop.version)

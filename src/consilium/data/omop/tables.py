@@ -1,6 +1,7 @@
 """The tables of the CDM that are read, by domain, and whether the hospital's database has them.
 
-Source: https://ohdsi.github.io/CommonDataModel/cdm53.html and cdm54.html. What is read here is alike in both.
+Source: https://ohdsi.github.io/CommonDataModel/cdm53.html and cdm54.html. What is read here is alike in both,
+but for what a domain calls `newer`.
 """
 
 import difflib
@@ -24,6 +25,10 @@ class Domain:
     columns: tuple[str, ...] = ()
     lasts: bool = False
     """Whether its records are spans of time, and count if they overlap a window."""
+    texts: tuple[str, ...] = ()
+    """Columns that hold a value as it was entered."""
+    newer: tuple[str, ...] = ()
+    """More of them, which came with CDM 5.4."""
 
     @property
     def moment(self) -> str:
@@ -32,10 +37,13 @@ class Domain:
         start = f"CAST(e.{self.start} AS TIMESTAMP)"
         return f"COALESCE(CAST(e.{exact} AS TIMESTAMP), {start})" if exact else start
 
-    @property
-    def read(self) -> tuple[str, ...]:
-        """Every column that is read."""
-        return ("person_id", self.key, self.concept, self.start, *self.columns)
+    def said(self, version: str) -> tuple[str, ...]:
+        """Columns that hold a value as it was entered, in this version of the CDM."""
+        return (*self.texts, *(() if version == "5.3" else self.newer))
+
+    def read(self, version: str) -> tuple[str, ...]:
+        """Every column that is read, in this version of the CDM."""
+        return ("person_id", self.key, self.concept, self.start, *self.columns, *self.said(version))
 
 
 DOMAINS: dict[str, Domain] = {
@@ -71,11 +79,13 @@ DOMAINS: dict[str, Domain] = {
         "measurement", "measurement_id", "measurement_concept_id", "measurement_date",
         "CAST(e.measurement_date AS DATE) + 1",
         ("value_as_number", "value_as_concept_id", "unit_concept_id", "measurement_datetime", "operator_concept_id"),
+        texts=("value_source_value",),
     ),
     "observation": Domain(
         "observation", "observation_id", "observation_concept_id", "observation_date",
         "CAST(e.observation_date AS DATE) + 1",
         ("value_as_number", "value_as_concept_id", "unit_concept_id", "observation_datetime"),
+        texts=("value_as_string",), newer=("value_source_value",),
     ),
     "visit": Domain(
         "visit_occurrence", "visit_occurrence_id", "visit_concept_id", "visit_start_date",
@@ -102,7 +112,7 @@ def check(database: Database, version: str, domains: set[str]) -> None:
     there: dict[str, set[str]] = {}
     for table, column in rows:
         there.setdefault(str(table), set()).add(str(column))
-    wanted = {**FACTS, **{DOMAINS[name].table: DOMAINS[name].read for name in sorted(domains)}}
+    wanted = {**FACTS, **{DOMAINS[name].table: DOMAINS[name].read(version) for name in sorted(domains)}}
     for table, columns in wanted.items():
         _columns(there, table, columns, database.schemas)
     if "cdm_source" in there:
