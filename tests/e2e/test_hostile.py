@@ -13,7 +13,8 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from consilium.wire.identity import Identity
-from consilium.wire.messages import HEADER, MAX_MESSAGE, PROTOCOL, Problem
+from consilium.wire.messages import HEADER, MAX_MESSAGE, PROTOCOL
+from consilium.wire.requests import Problem
 from e2e.coordinator import AUDIENCE, GRANT, Party
 from e2e.victim import Victim
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from consilium.wire.messages import Problem
+from consilium.wire.requests import Problem
 from e2e import studies
 from e2e.coordinator import GRANT, Coordinator, Party
 

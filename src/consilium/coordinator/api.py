@@ -1,7 +1,7 @@
 """The HTTP API: one list of endpoints, from which the routes and the OpenAPI document are made.
 
 Order for every request: protocol version, who asks, may they (access.py), is the body right, then the endpoint.
-Errors are `messages.Problem`; nothing that a caller sends leads to a 5xx.
+Errors are `requests.Problem`; nothing that a caller sends leads to a 5xx.
 """
 
 import json
@@ -24,8 +24,9 @@ from consilium.coordinator.endpoints import Act, Call
 from consilium.coordinator.problems import problem
 from consilium.coordinator.services import Services
 from consilium.core.errors import ConsiliumError, Invalid, NotFound, ProtocolMismatch, TooLarge
-from consilium.wire import messages
-from consilium.wire.messages import HEADER, MAX_MESSAGE, PROTOCOL, PROTOCOLS, Problem
+from consilium.wire import messages, requests
+from consilium.wire.messages import HEADER, MAX_MESSAGE, PROTOCOL, PROTOCOLS
+from consilium.wire.requests import Problem
 
 log = logging.getLogger(__name__)
 OFTEN = ("GET /v1/inbox", "POST /v1/answers", "POST /v1/envelopes")
@@ -62,20 +63,20 @@ async def openapi(call: Call) -> Any:
 
 A, E, R = admission, endpoints, research
 ENDPOINTS = (
-    Endpoint("GET /v1/hello", E.hello, reply=messages.Hello),
+    Endpoint("GET /v1/hello", E.hello, reply=requests.Hello),
     Endpoint("GET /v1/ca", E.ca),
     Endpoint("GET /v1/openapi.json", openapi),
-    Endpoint("POST /v1/join", E.join, messages.Join, reply=messages.Joined),
-    Endpoint("POST /v1/token", E.token, E.TokenRequest, reply=messages.AccessToken, form=True),
-    Endpoint("POST /v1/login", E.login, E.Login, reply=messages.AccessToken),
-    Endpoint("GET /v1/site", E.site_self, reply=messages.Joined),
-    Endpoint("GET /v1/inbox", E.read_inbox, query=E.After, reply=messages.Inbox),
-    Endpoint("GET /v1/record", recording.own, reply=messages.Record),
-    Endpoint("GET /v1/runs/{run}/said", E.said, query=E.Of, reply=messages.Said),
-    Endpoint("GET /v1/runs/{run}/opening", E.opening, query=E.OfRound, reply=messages.Opening),
+    Endpoint("POST /v1/join", E.join, requests.Join, reply=requests.Joined),
+    Endpoint("POST /v1/token", E.token, E.TokenRequest, reply=requests.AccessToken, form=True),
+    Endpoint("POST /v1/login", E.login, E.Login, reply=requests.AccessToken),
+    Endpoint("GET /v1/site", E.site_self, reply=requests.Joined),
+    Endpoint("GET /v1/inbox", E.read_inbox, query=E.After, reply=requests.Inbox),
+    Endpoint("GET /v1/record", recording.own, reply=requests.Record),
+    Endpoint("GET /v1/runs/{run}/said", E.said, query=E.Of, reply=requests.Said),
+    Endpoint("GET /v1/runs/{run}/opening", E.opening, query=E.OfRound, reply=requests.Opening),
     Endpoint("POST /v1/envelopes", E.envelope, raw=True),
     Endpoint("POST /v1/answers", transfers.answer, raw=True),
-    Endpoint("POST /v1/heartbeat", E.heartbeat, messages.Heartbeat),
+    Endpoint("POST /v1/heartbeat", E.heartbeat, requests.Heartbeat),
     Endpoint("HEAD /v1/blobs/{digest}", transfers.head),
     Endpoint("PATCH /v1/blobs/{digest}", transfers.append, raw=True),
     Endpoint("GET /v1/blobs/{digest}", transfers.read),
@@ -100,7 +101,7 @@ ENDPOINTS = (
     Endpoint("GET /v1/runs/{run}/events", R.run_events, query=E.After),
     Endpoint("GET /v1/runs/{run}/result", R.run_result),
     Endpoint("GET /v1/audit", R.read_audit, query=E.After),
-    Endpoint("GET /v1/audit/links", reopening.links, query=E.After, reply=messages.Links),
+    Endpoint("GET /v1/audit/links", reopening.links, query=E.After, reply=requests.Links),
     Endpoint("GET /v1/checkpoints", R.read_checkpoints),
 )
 

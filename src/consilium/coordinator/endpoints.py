@@ -26,7 +26,7 @@ from consilium.store.database import Transaction
 from consilium.store.hot import Hot
 from consilium.store.schema import decisions, inbox, runs, sites
 from consilium.store.shelf import size_of
-from consilium.wire import messages
+from consilium.wire import messages, requests
 
 MAX_WAIT_S = 60.0
 _HEARD = Hot(
@@ -118,7 +118,7 @@ async def hello(call: Call) -> Any:
     """Who answers here, and which protocols it speaks."""
     services = call.services
     key = services.identity.public
-    return messages.Hello(
+    return requests.Hello(
         name="consilium-coordinator", version=__version__, protocols=messages.PROTOCOLS, public_key=key,
         now=services.now(),
     )  # fmt: skip
@@ -133,16 +133,16 @@ async def ca(call: Call) -> Any:
 
 async def join(call: Call) -> Any:
     """A site asks to join with its one-time token."""
-    ask: messages.Join = call.body
+    ask: requests.Join = call.body
     if ask.protocol not in messages.PROTOCOLS:
         raise ProtocolMismatch(*messages.mismatch(ask.protocol))
     state = await call.store(_join, call)
-    return messages.Joined(site=ask.site, state=state, coordinator_key=call.services.identity.public)
+    return requests.Joined(site=ask.site, state=state, coordinator_key=call.services.identity.public)
 
 
 def _join(tx: Transaction, call: Call) -> str:
     """The state of a site that joins now, or has joined; the first time stands in the audit log."""
-    ask: messages.Join = call.body
+    ask: requests.Join = call.body
     known = tx.scalar(select(sites.c.site).where(sites.c.site == ask.site))
     state = accounts.join(tx, ask.token, ask.site, ask.public_key, ask.about, call.services.seconds())
     if known is None:
@@ -155,7 +155,7 @@ async def token(call: Call) -> Any:
     secret, seconds = await call.store(
         lambda tx: accounts.site_token(tx, call.body.client_assertion, call.services.seconds())
     )
-    return messages.AccessToken(access_token=secret, expires_in=seconds)
+    return requests.AccessToken(access_token=secret, expires_in=seconds)
 
 
 async def login(call: Call) -> Any:
@@ -167,13 +167,13 @@ async def login(call: Call) -> Any:
     if not await services.gate.right(ask.name, ask.password, kept, now):
         raise Unauthenticated("name or password is wrong", "try again, or ask the coordinator's admin")
     secret, seconds = await call.store(lambda tx: accounts.person_token(tx, ask.name, kept, now))
-    return messages.AccessToken(access_token=secret, expires_in=seconds)
+    return requests.AccessToken(access_token=secret, expires_in=seconds)
 
 
 async def site_self(call: Call) -> Any:
     """How the coordinator knows this site."""
     state = "admitted" if call.who.role == "site" else "pending"
-    return messages.Joined(site=call.who.name, state=state, coordinator_key=call.services.identity.public)
+    return requests.Joined(site=call.who.name, state=state, coordinator_key=call.services.identity.public)
 
 
 def _seen(tx: Transaction, call: Call, at: float, **more: Any) -> None:
@@ -190,7 +190,7 @@ def _seen(tx: Transaction, call: Call, at: float, **more: Any) -> None:
 async def read_inbox(call: Call) -> Any:
     """Messages after a sequence number; waits for them, and wakes at once."""
     rows, newest = await _arrived(call)
-    # `messages.Inbox`, put together from the bytes at hand: they are JSON already, and every site asks for them.
+    # `requests.Inbox`, put together from the bytes at hand: they are JSON already, and every site asks for them.
     items = b",".join(b'{"seq":%d,"envelope":%b}' % row for row in rows)
     blobs, said, opening = await _beside(call, rows[-1][1]) if rows else NOTHING
     more = b"" if newest is None else b',"newest":%d' % newest

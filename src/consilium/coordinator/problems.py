@@ -1,4 +1,4 @@
-"""Errors on the wire: `messages.Problem`, with the status of its kind."""
+"""Errors on the wire: `requests.Problem`, with the status of its kind."""
 
 from starlette.responses import JSONResponse, Response
 
@@ -13,7 +13,8 @@ from consilium.core.errors import (
     Unauthenticated,
     Unavailable,
 )
-from consilium.wire.messages import HEADER, PROTOCOL, Problem
+from consilium.wire.messages import HEADER, PROTOCOL
+from consilium.wire.requests import Problem
 
 STATUS: tuple[tuple[type[ConsiliumError], int], ...] = (
     (Invalid, 422),

@@ -13,7 +13,7 @@ from consilium.coordinator.endpoints import Call
 from consilium.core.study import Plan
 from consilium.store.database import Transaction
 from consilium.store.schema import checkpoints, contributions, runs, steps, studies
-from consilium.wire.messages import Left, Record
+from consilium.wire.requests import Left, Record
 
 NEWEST = 5
 """So many checkpoints: the newest of a site that goes on after a restore follows from the restored copy."""

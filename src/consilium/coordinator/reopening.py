@@ -21,7 +21,8 @@ from consilium.governance.audit import link
 from consilium.store.database import Transaction
 from consilium.store.schema import audit, sites, studies
 from consilium.store.schema import runs as run_table
-from consilium.wire.messages import Links, Reopened
+from consilium.wire.messages import Reopened
+from consilium.wire.requests import Links
 
 PAGE = 200
 

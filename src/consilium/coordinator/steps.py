@@ -174,7 +174,7 @@ def written(opened: Opened) -> str:
 
 
 def opening(tx: Transaction, shelf: Shelf, run: str, number: int) -> bytes:
-    """What opened the sum of a round, and the vectors of which it is the sum, as JSON (`messages.Opening`).
+    """What opened the sum of a round, and the vectors of which it is the sum, as JSON (`requests.Opening`).
 
     Raises: NotFound.
     """

@@ -39,7 +39,7 @@ from consilium.site.updates import Updates
 from consilium.site.veto import Veto
 from consilium.site.witness import Witness
 from consilium.site.worker import Worker
-from consilium.wire.messages import Joined
+from consilium.wire.requests import Joined
 
 log = logging.getLogger(__name__)
 HEARTBEAT_S = 10.0

@@ -31,7 +31,8 @@ from consilium.site.room import checked
 from consilium.site.seats import layout_of
 from consilium.site.steps import Place, Steps
 from consilium.wire.connection import Connection
-from consilium.wire.messages import Blob, Opening, Task
+from consilium.wire.messages import Blob, Task
+from consilium.wire.requests import Opening
 from consilium.wire.transfer import download
 
 IN_MEMORY = 16 << 20

@@ -29,7 +29,8 @@ from consilium.site.line import connect
 from consilium.site.presence import running
 from consilium.training import sandbox
 from consilium.wire.connection import Connection, proxy_for, trust
-from consilium.wire.messages import PROTOCOLS, Hello, mismatch
+from consilium.wire.messages import PROTOCOLS, mismatch
+from consilium.wire.requests import Hello
 
 Level = Literal["ok", "warning", "problem"]
 CLOCK_S = 30.0

@@ -26,7 +26,7 @@ from consilium.wire.connection import Connection
 from consilium.wire.envelope import Envelope, seal
 from consilium.wire.identity import Identity
 from consilium.wire.messages import INBOX_MESSAGES, LINKS, Checkpoint, Closed, Ended, Offer, Reopened, Signed, Task
-from consilium.wire.messages import Inbox as Page
+from consilium.wire.requests import Inbox as Page
 from consilium.wire.transfer import fetch
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,8 @@ from consilium.core.ids import digest
 from consilium.site.folder import Folder, Membership
 from consilium.site.journal import Journal
 from consilium.wire.connection import Connection
-from consilium.wire.messages import PROTOCOL, Hello, Join, Joined
+from consilium.wire.messages import PROTOCOL
+from consilium.wire.requests import Hello, Join, Joined
 
 PREFIX = "consilium-join:"
 

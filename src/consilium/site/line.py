@@ -9,7 +9,7 @@ from consilium.core.errors import Unavailable
 from consilium.site.folder import Folder
 from consilium.wire.connection import SOON_S, Connection
 from consilium.wire.identity import Identity
-from consilium.wire.messages import AccessToken
+from consilium.wire.requests import AccessToken
 
 AUDIENCE = "consilium-coordinator"
 GRANT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

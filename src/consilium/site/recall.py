@@ -23,7 +23,8 @@ from consilium.site.ledger import close, cost_of, enter, opening, read
 from consilium.wire.connection import Connection
 from consilium.wire.envelope import unseal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import Checkpoint, Record
+from consilium.wire.messages import Checkpoint
+from consilium.wire.requests import Record
 
 log = logging.getLogger(__name__)
 ANSWERED = "ledger/answered"

@@ -23,7 +23,8 @@ from consilium.site.journal import Journal, Writing
 from consilium.wire.connection import Connection
 from consilium.wire.envelope import Envelope, payload_of, seal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import SMALL, Blob, Opening, Said, Step, Task
+from consilium.wire.messages import SMALL, Blob, Step, Task
+from consilium.wire.requests import Opening, Said
 
 Kind = TypeVar("Kind", bound=Message)
 AT_HAND = 4

@@ -22,7 +22,8 @@ from consilium.site.journal import Journal, Writing
 from consilium.wire.connection import Connection, retrying
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import Alarm, Links
+from consilium.wire.messages import Alarm
+from consilium.wire.requests import Links
 
 log = logging.getLogger(__name__)
 AGAIN_S = 60.0
