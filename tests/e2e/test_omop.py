@@ -89,6 +89,11 @@ SMALL: dict[str, list[tuple[Any, ...]]] = {
         (18, 4, CREATININE, "2020-07-20", None, 1.5, HIGH, MG),
         (19, 4, CREATININE, "2020-07-21", None, None, 0, None, None, "see text"),
         (20, 3, CREATININE, "2020-06-20", None, None, None, None, None, " "),
+        (31, 1, CREATININE, "2020-09-08", "2020-09-08 08:00:00", 1.0, HIGH, MG),
+        (30, 1, CREATININE, "2020-09-08", None, 2.0, HIGH, MG), (33, 2, CREATININE, "2020-10-09", None, 1.0, HIGH, MG),
+        (32, 2, CREATININE, "2020-10-09", None, 2.0, METFORMIN, MG),
+        (35, 3, HIGH, "2020-11-07", "2020-11-07 00:00:00", 1.0, HIGH, MG),
+        (34, 3, HIGH, "2020-11-07", None, 2.0, HIGH, MG),
     ],
     "observation": [
         (1, 1, HIGH, "2019-12-01", None, 2.0, None, MG, "2"), (2, 1, HIGH, "2019-12-02", None, None, 0, None, "lots"),
@@ -237,6 +242,26 @@ def test_a_value_of_which_there_is_only_the_text_that_was_entered_is_not_passed_
     }
     found = read(place, columns, folder)
     assert {name: found.columns[name] for name in SEEN} == {name: wanted for name, (_, wanted) in SEEN.items()}
+
+
+ONE_DAY: dict[str, tuple[dict[str, Any], list[str | None]]] = {
+    "first": ({"take": "first"}, ["no time of day", "1.0", "1.0", None]),
+    "last": ({"take": "last"}, ["no time of day", "2.0", "2.0", None]),
+    "max": ({"take": "max"}, ["2.0", "2.0", "2.0", None]),
+    "code": ({"take": "last", "value": "concept"}, ["no time of day", "(several at one moment)", "40", None]),
+}  # fmt: skip
+"""Of the 251st day: one record with a time and one without; two without; one at midnight, where none has a time."""
+
+
+def test_a_day_without_a_time_is_no_midnight(place: Place, folder: Path) -> None:
+    plain = {**LAB, "concepts": [CREATININE, HIGH], "window": [251, 251]}
+    numeric = ("unit", "units", "analyte")
+    columns = {
+        name: {key: one for key, one in {**plain, **given}.items() if "value" not in given or key not in numeric}
+        for name, (given, _) in ONE_DAY.items()
+    }
+    found = read(place, columns, folder)
+    assert {name: found.columns[name] for name in ONE_DAY} == {name: wanted for name, (_, wanted) in ONE_DAY.items()}
 
 
 def test_persons_who_opted_out_are_left_out_by_the_database(place: Place, folder: Path) -> None:

@@ -12,6 +12,8 @@ EXACT = (0, 4172703)
 """Concepts of OMOP by which a value is the number: none, and `=`."""
 NO_NUMBER = "no number"
 """What stands for a value of another kind, lest its record look as if it had none."""
+NO_TIME = "no time of day"
+"""What stands for a first or a last value of which nobody knows which it is: its day has others, and not all a time."""
 STRANGE = "?"
 """Before a value whose operator is none of these: it is no number either."""
 BOUND = re.compile(rf"\s*([{''.join(SIGNS)}])\s*=?\s*(\S.*)", re.DOTALL)

@@ -29,14 +29,15 @@ class Cell:
     """What the records of one patient came to: the category at each moment, and values that mean none.
 
     exact, days: moments that have a time of day, and those that have none.
-    doubts: moments of records that may count and cannot be read, where they are known, and why.
+    doubts: moments of records that may count and cannot be read, where they are known, whether they have no time of
+    day, and why.
     """
 
     found: dict[float, set[str]] = field(default_factory=dict)
     exact: list[float] = field(default_factory=list)
     days: list[float] = field(default_factory=list)
     strange: set[str] = field(default_factory=set)
-    doubts: list[tuple[float | None, str]] = field(default_factory=list)
+    doubts: list[tuple[float | None, bool, str]] = field(default_factory=list)
 
 
 def values(
@@ -59,7 +60,7 @@ def values(
         if text is None or code is None or (code in gone and code not in own):
             continue
         if after is None or one.why:
-            cell.doubts.append((after, one.why))
+            cell.doubts.append((after, one.day, one.why))
             continue
         (cell.days if one.day else cell.exact).append(after)
         meant = own.get(code) or meaning.of(text.strip(), (systems[at] or "").strip())
@@ -76,7 +77,8 @@ def _chosen(feature: Feature, cells: list[Cell], told: Any) -> Floats:
     for row, cell in enumerate(cells):
         edge = (min if feature.aggregate == "first" else max)(cell.found) if cell.found else None
         chosen = cell.found[edge] if edge is not None else set()
-        doubts = [why for after, why in cell.doubts if may_be(str(feature.aggregate), after, edge)]
+        take = str(feature.aggregate)
+        doubts = [why for after, day, why in cell.doubts if may_be(take, after, day, edge, cell.days)]
         doubts += [DAY] if edge is not None and unordered(edge, cell.exact, cell.days) else []
         if cell.strange:
             told.unmapped[min(cell.strange)] += 1

@@ -327,11 +327,21 @@ def _occurrences(table: str, prefix: str, start: str, wanted: str, names: tuple[
     told = "".join(f", CAST(NULL AS VARCHAR) AS {name}" for name in names[4:])
     return (
         "SELECT e.person_id AS patient, c.vocabulary_id AS system, c.concept_code AS code,\n"  # noqa: S608  quoted above
-        f"  COALESCE(CAST(e.{start}_datetime AS VARCHAR), CAST(e.{start}_date AS VARCHAR)) AS taken{told}\n"
+        f"  {_moment(start, f'e.{prefix}_concept_id')} AS taken{told}\n"
         f"FROM {table} e\n"
         f"JOIN (SELECT * FROM concept WHERE (vocabulary_id, concept_code) IN (\n  {wanted})) c\n"
         f"  ON c.concept_id = e.{prefix}_concept_id OR c.concept_id = e.{prefix}_source_concept_id"
     )
+
+
+def _moment(start: str, concept: str) -> str:
+    """SQL: when a record was taken; its date alone where no record of its concept has a time but midnight.
+
+    Source: by convention midnight stands where a source has none (https://github.com/OHDSI/Themis/issues/147).
+    """
+    exact = f"e.{start}_datetime"
+    timed = f"bool_or(CAST(CAST({exact} AS TIMESTAMP) AS TIME) <> TIME '00:00:00') OVER (PARTITION BY {concept})"
+    return f"COALESCE(CASE WHEN {timed}\n    THEN CAST({exact} AS VARCHAR) END, CAST(e.{start}_date AS VARCHAR))"
 
 
 def _measured(wanted: str, coded: bool) -> list[str]:
@@ -360,7 +370,7 @@ def _events(table: str, wanted: str, sign: str, said: str, text: str = "") -> st
     )
     return (
         "SELECT e.person_id AS patient, c.vocabulary_id AS system, c.concept_code AS code,\n"
-        f"  COALESCE(CAST(e.{table}_datetime AS VARCHAR), CAST(e.{table}_date AS VARCHAR)) AS taken,\n"
+        f"  {_moment(table, f'e.{table}_concept_id')} AS taken,\n"
         f"  CASE WHEN e.value_as_number IS NOT NULL THEN {sign}CAST(e.value_as_number AS VARCHAR)\n"
         f"    WHEN e.value_as_concept_id > 0 OR TRIM({said}) <> '' THEN '{NO_NUMBER}' END AS value,\n"
         f"  u.concept_code AS unit{meant if text else ''}\n"

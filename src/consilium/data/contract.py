@@ -16,13 +16,13 @@ from consilium.core.judging import Evaluation
 from consilium.core.timed import TIMED
 from consilium.data import choosing, coded
 from consilium.data.base import Floats, Rows, Table
-from consilium.data.bounds import bound
+from consilium.data.bounds import NO_TIME, bound
 from consilium.data.choosing import Chosen, Left
 from consilium.data.cohort import fold, held_out, validates
 from consilium.data.counts import hidden
 from consilium.data.doubts import Doubt, of_codes, of_number
 from consilium.data.mapping import FeatureMap, LabelMap, Mapping, RecordsMap, normal, number
-from consilium.data.records import Records, rounded, values
+from consilium.data.records import DAY, Records, rounded, values
 from consilium.data.traps import Looks, comma, dated, look, placeholder
 from consilium.data.units import conversion
 
@@ -249,6 +249,7 @@ def _timed(
     gone = always | frozenset(given.missing)
     event = _codes([texts[row] for row in known], gone, given.codes, second)
     told.usable, told.unmapped, told.missing = second.usable, second.unmapped, told.missing + second.missing
+    told.not_a_number, told.unread = told.not_a_number + second.not_a_number, told.unread + second.unread
     told.looks, told.placeholders = Looks(), Counter()  # of the time, where findings speak of the event
     found = np.full(len(time), NAN)
     found[known] = np.where(np.isnan(event), NAN, survival.joined(time[known], event == 1))
@@ -280,6 +281,7 @@ def _numbers(
             told.dates += dated(text)
             told.commas += comma(text)
             told.bounds.update([text.strip()] if bound(text) else [])
+            told.unread.update([DAY] if text.strip() == NO_TIME else [])
             continue
         value = value if resolution is None else rounded(value, resolution)
         seen.append((number(text), value))
@@ -302,6 +304,9 @@ def _codes(texts: list[str | None], gone: frozenset[str], codes: dict[str, float
         elif code in codes:
             found[row] = codes[code]
             told.usable += 1
+        elif code == NO_TIME:
+            told.not_a_number += 1
+            told.unread[DAY] += 1
         else:
             told.unmapped[code] += 1
     return found

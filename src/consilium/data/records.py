@@ -8,7 +8,7 @@ system, it is.
 
 import json
 import math
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -23,7 +23,7 @@ from consilium.core.records import CHOSEN, COUNTED, SECONDS, Window, seconds
 from consilium.data.base import Floats, Rows
 from consilium.data.bounds import bound, decides
 from consilium.data.mapping import RecordsMap, RecordsPart, normal, number
-from consilium.data.moments import between, finite, inside, lasts, moment, unordered
+from consilium.data.moments import DAY_S, between, finite, inside, lasts, moment, unordered
 from consilium.data.traps import LEAST, Looks, placeholder
 from consilium.data.units import conversion
 
@@ -69,11 +69,13 @@ class Records:
 class Doubt:
     """A record that may be the one that counts, and cannot be read.
 
-    after: its moment; None: it is not known.   side, limit: of a bound, where the value lies, and of what.
+    after: its moment; None: it is not known.   day: that it has no time of day.   side, limit: of a bound, where the
+    value lies, and of what.
     """
 
     after: float | None
     why: str
+    day: bool = False
     text: str = ""
     side: str = ""
     limit: float = 0.0
@@ -315,7 +317,7 @@ def _add(feature: Feature, given: RecordsMap, records: Records, cell: Cell, seen
     if not counted and (text is None or normal(text) in always.union(part.missing, given.missing)):
         return
     if after is None or seen.why:
-        cell.doubts.append(Doubt(after, seen.why))
+        cell.doubts.append(Doubt(after, seen.why, seen.day))
         return
     if counted or text is None:
         cell.found.append((after, 1.0))
@@ -326,7 +328,7 @@ def _add(feature: Feature, given: RecordsMap, records: Records, cell: Cell, seen
     except ValueError:
         given_number = math.nan
     if not math.isfinite(given_number):
-        cell.doubts.append(Doubt(after, WORD, text.strip()))
+        cell.doubts.append(Doubt(after, WORD, seen.day, text.strip()))
         return
     spelt = (unit or "").strip()
     named = part.units.get(spelt, spelt) or given.unit or ""
@@ -337,11 +339,11 @@ def _add(feature: Feature, given: RecordsMap, records: Records, cell: Cell, seen
         return
     value = given_number * factor + offset
     if not math.isfinite(value):
-        cell.doubts.append(Doubt(after, WORD, text.strip()))
+        cell.doubts.append(Doubt(after, WORD, seen.day, text.strip()))
         return
     value = value if feature.resolution is None else rounded(value, feature.resolution)
     if bounded:
-        cell.doubts.append(Doubt(after, BOUND, text.strip(), bounded[0], value))
+        cell.doubts.append(Doubt(after, BOUND, seen.day, text.strip(), bounded[0], value))
         return
     if feature.range is not None and not feature.range[0] <= value <= feature.range[1]:
         cell.outside += 1
@@ -350,11 +352,16 @@ def _add(feature: Feature, given: RecordsMap, records: Records, cell: Cell, seen
     (cell.days if seen.day else cell.exact).append(after)
 
 
-def may_be(take: str, after: float | None, edge: float | None) -> bool:
-    """Whether a record of this moment may be the first, or the last, where the one that was found is of `edge`."""
+def may_be(take: str, after: float | None, day: bool, edge: float | None, days: Collection[float]) -> bool:
+    """Whether a record of this moment may be the first, or the last, where the one that was found is of `edge`.
+
+    Args:    day: whether it has no time of day.   days: moments that were found and have none.
+    """
     if after is None or edge is None:
         return True
-    return after <= edge if take == "first" else after >= edge
+    if take == "first":
+        return after <= edge or (edge in days and after < edge + DAY_S)
+    return after >= edge or (day and after + DAY_S > edge)
 
 
 def _deciding(feature: Feature, cell: Cell) -> list[Doubt]:
@@ -364,7 +371,7 @@ def _deciding(feature: Feature, cell: Cell) -> list[Doubt]:
         edge = (min if take == "first" else max)(cell.found)[0] if cell.found else None
         if edge is not None and unordered(edge, cell.exact, cell.days):
             return [*cell.doubts, Doubt(edge, DAY)]
-        return [one for one in cell.doubts if may_be(take, one.after, edge)]
+        return [one for one in cell.doubts if may_be(take, one.after, one.day, edge, cell.days)]
     if take in ("min", "max"):
         return [one for one in cell.doubts if one.why != BOUND or decides(take, one.side, one.limit, best)]
     return [] if take == "any" and cell.found else cell.doubts

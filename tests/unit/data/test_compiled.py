@@ -107,6 +107,13 @@ def test_a_code_with_quotes_is_a_code_and_no_path_or_statement() -> None:
             database.execute(changed, [concept, said])
             found = database.execute(f"SELECT value FROM ({compiled.omop(coded(LOINC, odd))})")
             assert found.fetchall() == [(value,)]
+        for moment, day in (("2030-01-01", "2030-01-01"), ("2030-01-01 08:00", "2030-01-01 00:00:00")):
+            database.execute("UPDATE measurement SET measurement_datetime = '2030-01-01 00:00:00'")
+            database.execute(
+                "INSERT INTO measurement VALUES (9, 1, '2030-01-01', ?, 2, NULL, NULL, NULL, NULL)", [moment]
+            )
+            found = database.execute(f"SELECT patient, taken FROM ({compiled.omop(coded(LOINC, odd))})")
+            assert dict(found.fetchall())[7] == day, "midnight is a time where others have one"
 
 
 def observation(value: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from consilium import plugins
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.core.study import Study
-from consilium.data import contract
+from consilium.data import contract, quality
 from consilium.data.base import Rows
+from consilium.data.bounds import NO_TIME
 from consilium.data.cohort import held_out
 from consilium.data.contract import Mapped
 from consilium.data.mapping import EXAMPLES, KEYS, Mapping, TableSource, load
@@ -75,6 +76,17 @@ def test_every_code_is_counted_as_what_it_is(study: Study, code: str | None, wha
         assert found.table.columns["sex"].tolist() == [what]
     else:
         assert (told.usable, told.missing, sum(told.unmapped.values())) == (0, what == "missing", what == "unmapped")
+
+
+def test_a_value_of_which_no_time_of_day_tells_which_it_is_is_counted_as_such(study: Study) -> None:
+    """As a source of OMOP gives it."""
+    found = apply(study, rows(("p", "50", NO_TIME, "98.6", NO_TIME, "1")))
+    for name in ("glucose", "sex"):
+        told = found.features[name]
+        assert (dict(told.unread), told.not_a_number, told.usable) == ({"day": 1}, 1, 0)
+        assert not told.unmapped and np.isnan(found.table.columns[name][0])
+    (finding,) = [one for one in quality.check(study, found).findings if one.where == "sex" and one.kind == "unread"]
+    assert "without a time of day" in finding.words
 
 
 def test_rows_without_label_or_a_compulsory_value_are_left_out_and_counted(study: Study) -> None:

@@ -502,6 +502,22 @@ def test_a_date_is_a_day_and_no_midnight(
     assert dict(told.unread) == ({} if wanted is not None or away else {"day": 1}) and told.missing == away
 
 
+@pytest.mark.parametrize("text", ["<5", "5,5"])
+@pytest.mark.parametrize(("take", "good", "bad", "wanted"), [
+    ("last", "2030-05-01T08:00", "2030-05-01", None), ("first", "2030-05-01", "2030-05-01T08:00", None),
+    ("first", "2030-05-01T08:00", "2030-05-01", None), ("last", "2030-05-01", "2030-05-01T08:00", None),
+    ("last", "2030-05-01", "2030-04-30T23:00", 2.0), ("first", "2030-04-30T23:00", "2030-05-01", 2.0),
+])  # fmt: skip
+def test_of_a_day_without_a_time_what_cannot_be_read_may_be_the_first_or_the_last(
+    take: str, good: str, bad: str, wanted: float | None, text: str
+) -> None:
+    rows = labs(*((0, "2160-0", value, "mg/dL") for value in ("2", text)))
+    mapped = apply(made({"aggregate": take, "window": DAYS}), stays(*ONE), Rows({**rows.columns, "when": [good, bad]}))
+    told, (number,) = mapped.features["crea"], mapped.table.columns["crea"].tolist()
+    assert number == wanted if wanted is not None else np.isnan(number)
+    assert (told.usable, told.not_a_number) == ((1, 0) if wanted is not None else (0, 1))
+
+
 def test_an_index_without_a_time_of_day_has_windows_of_days_alone() -> None:
     found = labs((1, "2160-0", "1.5", "mg/dL"))
     for window, wanted in ((["0d", "0d"], 1.5), (["-6h", "24h"], np.nan)):

@@ -7,12 +7,13 @@ whatever the database, its threads and the order in which it answers.
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.records import CHOSEN
-from consilium.data.bounds import EXACT, NO_NUMBER, OPERATORS, SIGNS, STRANGE, decides
+from consilium.data.bounds import EXACT, NO_NUMBER, NO_TIME, OPERATORS, SIGNS, STRANGE, decides
+from consilium.data.coded import SEVERAL
 from consilium.data.omop import charlson
 from consilium.data.omop.cohorts import Cohort
 from consilium.data.omop.database import Database
@@ -58,14 +59,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Event:
-    """A record: its day and what orders records of a day; what it says, and with which sign: `<` of a mere bound.
+    """A record: its moment, a date where there is no time of day; what it says, and with which sign: `<` of a bound.
 
     meant: the concept that is its value, or 0.   sign: NO_NUMBER of a record that says something, and no number.
     text: the value as it was entered, of a record that has neither number nor concept.
     """
 
     person: int
-    order: tuple[Any, ...]
+    when: date
     number: Any
     meant: int
     unit: int
@@ -73,8 +74,8 @@ class Event:
     text: str
 
 
-Kept = tuple[tuple[Any, ...], float, str]
-"""Of a record: its order, its value and its sign."""
+Kept = tuple[float, str]
+"""Of a record: its value and its sign."""
 
 
 def texts(database: Database, column: Column, index: Index) -> Texts:
@@ -192,62 +193,99 @@ def _valued(database: Database, column: Column, index: Index, concepts: Iterable
     )
     said = (f"NULLIF(TRIM(CAST(e.{name} AS VARCHAR)), '')" for name in domain.said(column.version))
     sql = f"""{PERSONS}
-        SELECT e.person_id, {domain.moment}, e.{domain.key}, e.value_as_number, {meant}, {unit}, {operator},
-               COALESCE({", ".join(said)})
+        SELECT e.person_id, CAST(e.{domain.start} AS DATE), {domain.moment}, e.value_as_number, {meant}, {unit},
+               {operator}, COALESCE({", ".join(said)})
         {_records(column, column.given.family, concepts)}"""
     _, rows = database.query(sql, _cohort(index), column.what)
-    for person, moment, key, number, concept, of, by, text in rows:
+    for person, day, moment, number, concept, of, by, text in rows:
         sign = "" if int(by) in EXACT else OPERATORS.get(int(by), STRANGE)
         if number is None and not (sign or int(concept) or text):
             continue
         sign = sign if number is not None else NO_NUMBER
         alone = text if number is None and not int(concept) else None
-        yield Event(int(person), (moment, key), number, int(concept), int(of), sign, alone or "")
+        yield Event(int(person), moment or day, number, int(concept), int(of), sign, alone or "")
+
+
+def _edges(events: Iterable[Event], take: str) -> dict[int, list[Event]]:
+    """Per person the records of the first, or the last, day that has one."""
+    kept: dict[int, list[Event]] = {}
+    for event in events:
+        of = kept.get(event.person)
+        if of is None or _day(event) == _day(of[0]):
+            kept.setdefault(event.person, []).append(event)
+        elif (_day(event) < _day(of[0])) == (take == "first"):
+            kept[event.person] = [event]
+    return kept
+
+
+def _day(event: Event) -> date:
+    return event.when.date() if isinstance(event.when, datetime) else event.when
+
+
+def _of_one_moment(of: list[Event], take: str) -> list[Event]:
+    """Of the records of a day the first, or the last; nothing where nobody knows, for some have no time and others do.
+
+    Without a time they are of one moment.
+    """
+    timed = [event for event in of if isinstance(event.when, datetime)]
+    if len(timed) not in (0, len(of)):
+        return []
+    edge = (min if take == "first" else max)(event.when for event in of)
+    return [event for event in of if event.when == edge]
 
 
 def _coded(events: Iterable[Event], take: str) -> Texts:
     """The concept of the first or the last record that has one; of a value that has only a text, this text."""
-    kept: dict[int, tuple[tuple[Any, ...], str]] = {}
-    for event in events:
-        if event.meant or event.text:
-            one = (event.order, str(event.meant) if event.meant else event.text)
-            kept[event.person] = (min if take == "first" else max)(one, kept.get(event.person, one))
-    return {person: text for person, (_, text) in kept.items()}
+    found = {}
+    for person, of in _edges((event for event in events if event.meant or event.text), take).items():
+        said = {str(event.meant) if event.meant else event.text for event in _of_one_moment(of, take)}
+        found[person] = next(iter(said)) if len(said) == 1 else SEVERAL if said else NO_TIME
+    return found
 
 
 def _taken(events: Iterable[Event], take: str, value: Callable[[Event], float]) -> Texts:
     """What is made of values; where a mere bound of one decides, that bound, such as `<5.0`, which is no number."""
+    if take in CHOSEN:
+        return {person: _chosen(of, take, value) for person, of in _edges(events, take).items()}
     kept: dict[int, list[Kept]] = {}
     bounds: dict[int, list[Kept]] = {}
     for event in events:
-        one = (event.order, math.nan if event.number is None else value(event), event.sign)
-        of = (bounds if event.sign and take not in CHOSEN else kept).setdefault(event.person, [])
+        one = _kept(event, value)
+        of = (bounds if event.sign else kept).setdefault(event.person, [])
         if take == "mean" or event.sign or not of:
             of.append(one)
-        else:
-            of[0] = _better(take, of[0], one)
+        elif not math.isnan(of[0][0]):  # no number stays none, whatever comes before or after it
+            of[0] = one if math.isnan(one[0]) else (min if take == "min" else max)(of[0], one)
     return {person: _text(take, kept.get(person, []), bounds.get(person, [])) for person in kept.keys() | bounds.keys()}
 
 
-def _text(take: str, of: list[Kept], bounds: list[Kept]) -> str:
-    if take in CHOSEN:
-        _, chosen, sign = (min if take == "first" else max)(of)
-        return NO_NUMBER if sign == NO_NUMBER else f"{sign}{chosen!r}"
-    best = None if not of else math.fsum(value for _, value, _ in of) / len(of) if take == "mean" else of[0][1]
-    if any(sign == NO_NUMBER for _, _, sign in bounds):
+def _kept(event: Event, value: Callable[[Event], float]) -> Kept:
+    return math.nan if event.number is None else value(event), event.sign
+
+
+def _chosen(of: list[Event], take: str, value: Callable[[Event], float]) -> str:
+    """Of the records of one day the first, or the last: of several at one moment the smallest, or the largest."""
+    edge = _of_one_moment(of, take)
+    if signed := sorted(_shown(*_kept(event, value)) for event in edge or of if event.sign):
+        return signed[0]
+    numbers = [value(event) for event in edge]
+    if any(map(math.isnan, numbers)):
         return NO_NUMBER
-    for _, limit, sign in sorted(bounds):
+    return repr((min if take == "first" else max)(numbers)) if numbers else NO_TIME
+
+
+def _shown(limit: float, sign: str) -> str:
+    return NO_NUMBER if sign == NO_NUMBER else f"{sign}{limit!r}"
+
+
+def _text(take: str, of: list[Kept], bounds: list[Kept]) -> str:
+    best = None if not of else math.fsum(value for value, _ in of) / len(of) if take == "mean" else of[0][0]
+    if any(sign == NO_NUMBER for _, sign in bounds):
+        return NO_NUMBER
+    for limit, sign in sorted(bounds):
         if take == "mean" or sign == STRANGE or decides(take, SIGNS[sign[0]], limit, best):
-            return f"{sign}{limit!r}"
+            return _shown(limit, sign)
     return repr(best)
-
-
-def _better(take: str, first: Kept, second: Kept) -> Kept:
-    if take in ("first", "last"):
-        return (min if take == "first" else max)(first, second)
-    if math.isnan(second[1]):  # no number stays none, whatever comes before or after it
-        return second
-    return (min if take == "min" else max)(first, second, key=lambda one: one[1])
 
 
 def _converter(

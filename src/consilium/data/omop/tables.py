@@ -32,10 +32,14 @@ class Domain:
 
     @property
     def moment(self) -> str:
-        """SQL: what orders the records of a person, its time of the day where that is known."""
-        exact = next((column for column in self.columns if column.endswith("_datetime")), None)
-        start = f"CAST(e.{self.start} AS TIMESTAMP)"
-        return f"COALESCE(CAST(e.{exact} AS TIMESTAMP), {start})" if exact else start
+        """SQL: the moment of a record; NULL where its time of day is not known, and it has a day alone.
+
+        By convention midnight stands where a source has no time, so that it says nothing where no record of the concept
+        has another one (https://github.com/OHDSI/Themis/issues/147).
+        """
+        (exact,) = (f"CAST(e.{column} AS TIMESTAMP)" for column in self.columns if column.endswith("_datetime"))
+        known = f"bool_or(CAST({exact} AS TIME) <> TIME '00:00:00') OVER (PARTITION BY e.{self.concept})"
+        return f"CASE WHEN {known} THEN {exact} END"
 
     def said(self, version: str) -> tuple[str, ...]:
         """Columns that hold a value as it was entered, in this version of the CDM."""
