@@ -14,7 +14,7 @@ from consilium.core.contract import Contract
 from consilium.core.errors import DataUnusable
 from consilium.data.base import Floats, Rows
 from consilium.data.counts import hidden
-from consilium.data.moments import between, end_of, moment, same_day
+from consilium.data.moments import UNKNOWN, Days, When, before, between, end_of, moment, same_day
 
 Chosen = npt.NDArray[np.bool_]
 WHOLE = re.compile(r"\+?0*([0-9]+)(?:\.0*)?")
@@ -27,12 +27,16 @@ AMID = {";": "a semicolon", ",": "a comma", "\t": "a tab", '"': "a quote"}
 
 @dataclass(frozen=True)
 class Left:
-    """Who was left out before anything was judged, and why. Entries are rows; all others are patients."""
+    """Who was left out before anything was judged, and why. Entries are rows; all others are patients.
+
+    unordered: of several entries nobody knows which is the one that counts; they are not among those that were read.
+    """
 
     opted_out: int = 0
     other_entries: int = 0
     immature: int = 0
     excluded: int = 0
+    unordered: int = 0
 
 
 def key(text: str | None) -> str:
@@ -108,36 +112,76 @@ def at(rows: Rows, numbers: list[int]) -> Rows:
     return replace(rows, columns=kept, image=None if rows.image is None else rows.image[numbers])
 
 
-def entries(patients: list[str], moments: list[str | None], entry: str) -> tuple[list[int], list[date | None]]:
-    """Which row of each patient counts, in the order of their keys, and its index moment.
+@dataclass(frozen=True)
+class Entries:
+    """The entry of each patient that counts, in the order of their keys: its row, and its index moment.
 
-    Raises: DataUnusable: a moment cannot be read, or a patient has two rows at one moment.
+    others: how many other entries they have.   unordered: patients left out, for of their entries nobody knows which
+    counts.
     """
-    found: dict[str, tuple[int, date | None]] = {}
-    for row, (patient, text) in enumerate(zip(patients, moments, strict=True)):
-        when = _moment(text)
-        if patient not in found:
-            found[patient] = (row, when)
-            continue
-        before = found[patient][1]
-        after = None if when is None or before is None or same_day(when, before) else _between(when, before)
-        if not after:
-            raise DataUnusable(
-                "some patients have several rows without a moment each of its own", "correct the index column"
-            )
-        if (after < 0) == (entry == "first"):
-            found[patient] = (row, when)
-    chosen = [found[patient] for patient in sorted(found)]
-    return [row for row, _ in chosen], [when for _, when in chosen]
+
+    rows: list[int]
+    when: list[When | None]
+    others: int
+    unordered: int
 
 
-def _moment(text: str | None) -> date | None:
+def entries(patients: list[str], moments: list[str | None], entry: str) -> Entries:
+    """Which row of each patient counts.
+
+    Raises: DataUnusable: no moment can be read, some have a time zone and others none, or a patient has two rows at one
+            moment.
+    """
+    every = [_moment(text) for text in moments]
+    if UNKNOWN in every and not any(one is not None and one != UNKNOWN for one in every):
+        raise _no_moment()
+    found: dict[str, list[tuple[int, When | None]]] = {}
+    for row, (patient, when) in enumerate(zip(patients, every, strict=True)):
+        found.setdefault(patient, []).append((row, when))
+    chosen = {patient: _counts(several, entry) for patient, several in sorted(found.items())}
+    known = {patient: one for patient, one in chosen.items() if one is not None}
+    others = sum(len(found[patient]) - 1 for patient in known)
+    rows, index = [row for row, _ in known.values()], [when for _, when in known.values()]
+    return Entries(rows, index, others, len(chosen) - len(known))
+
+
+def _counts(several: list[tuple[int, When | None]], entry: str) -> tuple[int, When | None] | None:
+    """The first or the last of a patient's entries; None: one of them says too little of when it was."""
+    wanted = entry == "first"
+    exact = [one for one in several if isinstance(one[1], date)]
+    those = [one for one in several if not isinstance(one[1], date)]
+    if exact:
+        best = exact[0]
+        for one in exact[1:]:
+            best = one if _before(one[1], best[1]) == wanted else best
+        those.append(best)
+    return next((one for one in those if all(one is other or _before(one[1], other[1]) == wanted for other in those)),
+                None)  # fmt: skip
+
+
+def _before(one: When | None, other: When | None) -> bool | None:
+    """Whether one is the earlier; None: a month, a year, or what is no moment may be before and after it.
+
+    Raises: DataUnusable: it is the same moment, or the same day.
+    """
+    if one is None or other is None:
+        return None
+    if isinstance(one, Days) or isinstance(other, Days):
+        return before(one, other)
+    if same_day(one, other) or not (after := _between(one, other)):
+        raise DataUnusable(
+            "some patients have several rows without a moment each of its own", "correct the index column"
+        )
+    return after < 0
+
+
+def _moment(text: str | None) -> When | None:
     if text is None or not text.strip():
         return None
     try:
         return moment(text)
     except ValueError:
-        raise _no_moment() from None
+        return UNKNOWN
 
 
 def _no_moment() -> DataUnusable:
@@ -157,15 +201,18 @@ def _between(later: date, earlier: date) -> float:
         raise _no_moment() from None
 
 
-def immature(contract: Contract, moments: list[date | None], as_of: date | None) -> Chosen:
+def immature(contract: Contract, moments: list[When | None], as_of: date | None) -> Chosen:
     """Whose label is not known for sure yet, on the day of the extract."""
     days = contract.label.maturity_days
     if days is None or as_of is None:
         return np.zeros(len(moments), dtype=bool)
     least_s = timedelta(days=days).total_seconds()
 
-    def young(when: date | None) -> bool:
-        return when is None or _between(end_of(as_of, when), when) < least_s
+    def young(when: When | None) -> bool:
+        if when is None or when == UNKNOWN:
+            return True
+        when = when.last if isinstance(when, Days) else when
+        return _between(end_of(as_of, when), when) < least_s
 
     return np.array([young(when) for when in moments], dtype=bool)
 

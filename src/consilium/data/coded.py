@@ -9,7 +9,6 @@ of whom the record that counts may be one without a moment or a code system.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,8 @@ import numpy as np
 from consilium.core.contract import Feature
 from consilium.data.base import Floats
 from consilium.data.mapping import RecordsMap, normal
-from consilium.data.moments import unordered
-from consilium.data.records import DAY, Code, Means, Records, column, may_be, unused, uri, within
+from consilium.data.moments import Place, When, unordered
+from consilium.data.records import DAY, INDEX, Code, Means, Records, column, may_be, undated, unused, uri, within
 
 SEVERAL = "(several at one moment)"
 """What a patient is counted under of whom two values of one moment mean different categories."""
@@ -28,20 +27,17 @@ SEVERAL = "(several at one moment)"
 class Cell:
     """What the records of one patient came to: the category at each moment, and values that mean none.
 
-    exact, days: moments that have a time of day, and those that have none.
-    doubts: moments of records that may count and cannot be read, where they are known, whether they have no time of
-    day, and why.
+    places: their moments.   doubts: those of records that may count and cannot be read, where they are known, and why.
     """
 
     found: dict[float, set[str]] = field(default_factory=dict)
-    exact: list[float] = field(default_factory=list)
-    days: list[float] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
     strange: set[str] = field(default_factory=set)
-    doubts: list[tuple[float | None, bool, str]] = field(default_factory=list)
+    doubts: list[tuple[Place | None, str]] = field(default_factory=list)
 
 
 def values(
-    feature: Feature, given: RecordsMap, records: Records, index: Mapping[str, tuple[int, date | None]],
+    feature: Feature, given: RecordsMap, records: Records, index: Mapping[str, tuple[int, When | None]],
     always: frozenset[str], told: Any,
 ) -> Floats:  # fmt: skip
     """The feature, the place of its category per patient; NaN where there is none.
@@ -55,32 +51,34 @@ def values(
     meaning = _Meaning(feature, records.means, part.value_system is None)
     told.unused = unused(given, records)
     for one in within(feature, given, records, index):
-        cell, after, at, text = cells[one.row], one.after, one.at, texts[one.at]
+        cell, place, at, text = cells[one.row], one.place, one.at, texts[one.at]
         code = None if text is None else normal(text)
         if text is None or code is None or (code in gone and code not in own):
             continue
-        if after is None or one.why:
-            cell.doubts.append((after, one.day, one.why))
+        if place is None or one.why:
+            cell.doubts.append((place, one.why))
             continue
-        (cell.days if one.day else cell.exact).append(after)
+        cell.places.append(place)
         meant = own.get(code) or meaning.of(text.strip(), (systems[at] or "").strip())
         if meant is None:
             cell.strange.add(code)
         else:
-            cell.found.setdefault(after, set()).add(meant)
-    return _chosen(feature, cells, told)
+            cell.found.setdefault(place.after, set()).add(meant)
+    return _chosen(feature, cells, undated(index, part), told)
 
 
-def _chosen(feature: Feature, cells: list[Cell], told: Any) -> Floats:
+def _chosen(feature: Feature, cells: list[Cell], vague: frozenset[int], told: Any) -> Floats:
     places = {name: float(place) for place, name in enumerate(feature.categories or {})}
     found = np.full(len(cells), math.nan)
     for row, cell in enumerate(cells):
         edge = (min if feature.aggregate == "first" else max)(cell.found) if cell.found else None
         chosen = cell.found[edge] if edge is not None else set()
-        take = str(feature.aggregate)
-        doubts = [why for after, day, why in cell.doubts if may_be(take, after, day, edge, cell.days)]
-        doubts += [DAY] if edge is not None and unordered(edge, cell.exact, cell.days) else []
-        if cell.strange:
+        doubts = [why for place, why in cell.doubts if may_be(str(feature.aggregate), place, cell.places)]
+        doubts += [DAY] if edge is not None and unordered(edge, cell.places) else []
+        if row in vague:
+            told.not_a_number += 1
+            told.unread[INDEX] += 1
+        elif cell.strange:
             told.unmapped[min(cell.strange)] += 1
         elif doubts:
             told.not_a_number += 1

@@ -86,12 +86,12 @@ def apply(
     _check_header(mapping, rows)
     doubts = tuple(dict.fromkeys(doubt for one in (rows, *(each.rows for each in (records or {}).values()))
                                  for doubt in one.doubts))  # fmt: skip
-    patients, entries, moments = _patients(mapping, rows), len(rows), _moments(mapping, rows)
+    patients, moments = _patients(mapping, rows), _moments(mapping, rows)
     if contract.index is not None:
-        chosen, when = choosing.entries(patients, moments, contract.index.entry)
-        rows, patients = choosing.at(rows, chosen), [patients[row] for row in chosen]
+        chosen = choosing.entries(patients, moments, contract.index.entry)
+        rows, patients, when = choosing.at(rows, chosen.rows), [patients[row] for row in chosen.rows], chosen.when
     else:
-        when = [None] * len(rows)
+        chosen, when = choosing.Entries([], [], 0, 0), [None] * len(rows)
         if len(set(patients)) < len(patients):
             several = sum(count > 1 for count in Counter(patients).values())
             raise DataUnusable(
@@ -130,7 +130,7 @@ def apply(
     table = Table(
         {name: column[kept] for name, column in columns.items()}, label[kept], *_split(patients, kept, evaluation)
     )
-    left = Left(opted_out, entries - len(rows), int(young.sum()), int(away.sum()))
+    left = Left(opted_out, chosen.others, int(young.sum()), int(away.sum()), chosen.unordered)
     lacking, incomplete = considered & ~labelled, considered & labelled & ~complete
     return Mapped(table, len(rows), int(lacking.sum()), int(incomplete.sum()), counts, told, left, listed, doubts)
 

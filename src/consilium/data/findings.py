@@ -30,6 +30,18 @@ _UNREAD = {
         "give their time of day, and that of the index moment; or ask the study's owner for a window that ends in "
         "days, such as `1d` in place of `24h`",
     ),
+    "month": (
+        "some records have a month or a year for a date, and may lie within the window, or be its first or last",
+        "complete their dates where they are kept; or ask the study's owner for a window that is longer, or has no end",
+    ),
+    "date": (
+        "some records have a moment that cannot be read, and may lie within the window",
+        "write dates in the source's query as 2030-01-31, moments as 2030-01-31T08:00",
+    ),
+    "index": (
+        "the index moments of some patients are a month or a year, or cannot be read, so that they have no window",
+        "complete them where they are kept, or write them in the source's query as 2030-01-31 or 2030-01-31T08:00",
+    ),
     "code": (
         "some records of drugs only refer to their drug, and do not say its code",
         "give them their code in a view or query of your own, such as by a join with Medication",
@@ -39,7 +51,8 @@ _UNREAD = {
         "if they are meant, write the code into `local` of the feature; else give its system in the source's query",
     ),
 }
-_UNTIL = "; the patients have no value until then, for such a record may be the one that counts"
+_NONE = "; the patients have no value until then"
+_UNTIL = f"{_NONE}, for such a record may be the one that counts"
 
 
 @dataclass(frozen=True)
@@ -267,7 +280,9 @@ def _numbers(look: Look) -> Iterator[Finding]:
         yield _bounds(look, bounds, each[1])
     for (why, count), hid in zip(told.unread.items(), each[3:], strict=True):
         words, remedy = _UNREAD[why]
-        yield look.finding("unread", count, hid, gate.not_a_number_max, words, remedy + _UNTIL)
+        yield look.finding(
+            "unread", count, hid, gate.not_a_number_max, words, remedy + (_NONE if why == "index" else _UNTIL)
+        )
     if rest:
         words, remedy = "some values are not numbers", "add their code to `missing`, or correct the column"
         remedy += _UNTIL if told.recorded else ""

@@ -1,32 +1,70 @@
-"""Moments, as exact as they are told: a date is a day, and no midnight.
+"""Moments, as exact as they are told: a date is a day, and no midnight; a month is its days, and no first of them.
 
-Where a moment is a day, windows that end in days or weeks compare days of the calendar; of one that ends in hours or
-minutes it may not be known whether the moment lies within.
+Of which day a moment is, is read as it is written: of 23:30 at -05:00 the day that a clock in the hospital showed, and
+not the one at Greenwich. Where a moment is a day, windows that end in days or weeks compare days of the calendar; of
+one that ends in hours or minutes it may not be known whether the moment lies within.
 """
 
+import calendar
 import math
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 
 from consilium.core.records import Window, seconds
 
 DAY_S = 86_400.0
+CLOCK_S = 3600.0
+"""By so much a day may begin or end at another time than by the offset of the index: clocks go forward, and back."""
+PART = re.compile(r"(1[89]|2[01])[0-9]{2}(?:-(?:0[1-9]|1[0-2]))?", re.ASCII)
+"""A year, or a month of one: 0830 is a time of day, and no year."""
+
+
+@dataclass(frozen=True)
+class Days:
+    """A moment of which no more is known than that it is one of these days, of a month or of a year."""
+
+    first: date
+    last: date
+
+
+UNKNOWN = Days(date.min, date.max)
+"""A moment that cannot be read: it may be any."""
+When = date | Days
+
+
+class Place(NamedTuple):
+    """Where a moment lies: seconds after the index at the earliest and at the latest, and its day as it is written."""
+
+    after: float
+    until: float
+    day: date | None = None
 
 
 @lru_cache(maxsize=4096)
-def moment(text: str) -> date:
-    """A moment in ISO 8601, a datetime; of one without a time of day the date. One without time zone is of no zone.
+def moment(text: str) -> When:
+    """A moment in ISO 8601, a datetime; of one without a time of day the date, of a month or a year alone its days.
+
+    One without time zone is of no zone.
 
     Raises: ValueError.
 
     >>> moment("2030-05-01"), moment("2030-05-01T00:00")
     (datetime.date(2030, 5, 1), datetime.datetime(2030, 5, 1, 0, 0))
+    >>> moment("2030-02")
+    Days(first=datetime.date(2030, 2, 1), last=datetime.date(2030, 2, 28))
     """
+    text = text.strip()
+    if PART.fullmatch(text):
+        year, months = int(text[:4]), (int(text[5:]),) * 2 if text[4:] else (1, 12)
+        return Days(date(year, months[0], 1), date(year, months[1], calendar.monthrange(year, months[1])[1]))
     with suppress(ValueError):
-        return date.fromisoformat(text.strip())
-    return datetime.fromisoformat(text.strip())
+        return date.fromisoformat(text)
+    return datetime.fromisoformat(text)
 
 
 def between(later: date, earlier: date) -> float:
@@ -43,6 +81,15 @@ def between(later: date, earlier: date) -> float:
         raise ValueError from error
 
 
+def placed(when: When, index: date) -> Place:
+    """Where a moment lies. Raises: as `between`."""
+    if isinstance(when, Days):
+        shift = CLOCK_S if _zoned(index) else 0.0
+        return Place(between(when.first, index) - shift, between(when.last, index) + DAY_S + shift)
+    after = between(when, index)
+    return Place(after, after + lasts(when), _day(when))
+
+
 def lasts(when: date) -> float:
     """Seconds within which a moment is known: those of a day, or none."""
     return 0.0 if isinstance(when, datetime) else DAY_S
@@ -53,7 +100,21 @@ def same_day(one: date, other: date) -> bool:
     return lasts(one) + lasts(other) > 0 and _day(one) == _day(other)
 
 
-def inside(window: Window, when: date, index: date) -> bool | None:
+def before(one: When, other: When) -> bool | None:
+    """Whether all days of a moment come before, or after, those of another one; None: nobody knows.
+
+    >>> before(moment("2030-02"), moment("2030-03-01")), before(moment("2030-03"), moment("2030-03-01T12:00"))
+    (True, None)
+    """
+    (first, last), (since, until) = _ends(one), _ends(other)
+    return True if last < since else False if first > until else None
+
+
+def _ends(when: When) -> tuple[date, date]:
+    return (when.first, when.last) if isinstance(when, Days) else (_day(when), _day(when))
+
+
+def inside(window: Window, when: When, index: date) -> bool | None:
     """Whether a moment lies within the window around the index; None: without its time of day nobody knows.
 
     Raises: as `between`.
@@ -63,9 +124,16 @@ def inside(window: Window, when: date, index: date) -> bool | None:
     [False, True]
     >>> [inside(("-24h", "0h"), date(2030, 4, day), index) for day in (29, 30)]
     [False, None]
+    >>> [inside(("-40d", "0d"), moment(text), index) for text in ("2030-04", "2030-05", "2030-06", "2030")]
+    [True, None, False, None]
     """
+    if isinstance(when, Days):
+        return _all_inside(window, when, index)
     after, known = between(when, index), True
-    least, most = after - lasts(index), after + lasts(when)  # neither is reached where it is another than `after`
+    least, most = after - lasts(index), after + lasts(when)
+    shift = CLOCK_S if least < most and _zoned(when, index) else 0.0
+    least, most = least - shift, most + shift
+    reached = [end for end, short in ((least, lasts(index)), (most, lasts(when))) if not short]  # by some time of a day
     days = (_day(when) - _day(index)).days * DAY_S
     for end, sign, near, far in ((window[0], 1, least, most), (window[1], -1, most, least)):
         if end is None:
@@ -75,18 +143,41 @@ def inside(window: Window, when: date, index: date) -> bool | None:
             near = far = days
         if near * sign >= limit:
             continue
-        if far * sign < limit or (far * sign == limit and far not in (after, days)):
+        if far * sign < limit or (far * sign == limit and far not in (*reached, days)):
             return False
         known = False
     return True if known else None
 
 
-def unordered(edge: float, exact: Collection[float], days: Iterable[float]) -> bool:
-    """Whether the day of the first or the last moment has one with a time and one without: nobody knows which it is.
+def _all_inside(window: Window, when: Days, index: date) -> bool | None:
+    """Whether all days lie within, or none does."""
+    since, until = (window[0], None), (None, window[1])
+    if inside(since, when.last, index) is False or inside(until, when.first, index) is False:
+        return False
+    return True if inside(since, when.first, index) and inside(until, when.last, index) else None
 
-    Args:    edge: seconds, as all.   exact: moments with a time of day.   days: the beginnings of those without.
+
+def earlier(one: Place, other: Place) -> bool:
+    """Whether one is certainly before the other; what has no time of day by the calendar, as it is written, too."""
+    if one.until == one.after and other.until == other.after:
+        return one.after < other.after
+    return one.until <= other.after and (one.day is None or other.day is None or one.day < other.day)
+
+
+def unordered(edge: float, places: Collection[Place]) -> bool:
+    """Whether nobody knows that what is first or last is so: it has no time of day and another one has, or the reverse.
+
+    Of several without one, of one day, none is before the others.
+
+    Args:    edge: seconds of the first, or the last.
     """
-    return any(day <= edge < day + DAY_S and any(day <= one < day + DAY_S for one in exact) for day in set(days))
+    chosen = [one for one in places if one.after == edge]
+    mixed = ((one, other) for one in chosen for other in places if _timeless(one) != _timeless(other))
+    return any(not earlier(one, other) and not earlier(other, one) for one, other in mixed)
+
+
+def _timeless(one: Place) -> bool:
+    return one.until > one.after
 
 
 def finite(value: float) -> float:
@@ -100,6 +191,10 @@ def _begins(when: date, other: date) -> datetime:
     if isinstance(when, datetime):
         return when
     return datetime.combine(when, time(), other.tzinfo if isinstance(other, datetime) else None)
+
+
+def _zoned(*moments: date) -> bool:
+    return any(isinstance(one, datetime) and one.tzinfo is not None for one in moments)
 
 
 def _day(when: date) -> date:

@@ -24,6 +24,13 @@ DOUBT_REMEDY = (
     "as 31.03.2024 strptime(..., '%d.%m.%Y'), or in SQLite substr(..., 7)||substr(..., 4, 2)||substr(..., 1, 2)"
 )
 
+UNORDERED = (
+    "some patients have several entries, and of one of them the moment is a month or a year, cannot be read or is "
+    "lacking, so that nobody knows which entry counts",
+    "complete the moments, or leave such entries out in the source's query if they do not count; the patients are left "
+    "out until then",
+)
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -109,6 +116,9 @@ def check(study: Study, mapped: Mapped) -> Report:
     for doubt in mapped.doubts:
         whole.append(Finding("text-order", "", 0, doubt, DOUBT_REMEDY, gate.blocks("text-order")))
     left = mapped.left
+    if left.unordered:
+        blocks = left.unordered >= MIN_CELL and left.unordered > gate.not_a_number_max * (mapped.read + left.unordered)
+        whole.append(Finding("unread", "", hidden(left.unordered), *UNORDERED, gate.blocks("unread") and blocks))
     shown = shown_counts([training, test, mapped.without_label, mapped.incomplete, left.immature, left.excluded])
     fits = tuple(_fit(one, mapped.features[one.id], mapped.read, gate) for one in contract.inputs)
     label = _label(contract, mapped, gate)

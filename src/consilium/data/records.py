@@ -9,9 +9,10 @@ system, it is.
 import json
 import math
 from collections.abc import Collection, Container, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ import numpy as np
 
 from consilium.core.contract import Feature
 from consilium.core.errors import DataUnusable, MappingInvalid
-from consilium.core.records import CHOSEN, COUNTED, SECONDS, Window, seconds
+from consilium.core.records import CHOSEN, COUNTED, SECONDS, seconds
 from consilium.data.base import Floats, Rows
 from consilium.data.bounds import bound, decides
 from consilium.data.mapping import RecordsMap, RecordsPart, normal, number
-from consilium.data.moments import DAY_S, between, finite, inside, lasts, moment, unordered
+from consilium.data.moments import Days, Place, When, earlier, finite, inside, moment, placed, unordered
 from consilium.data.traps import LEAST, Looks, placeholder
 from consilium.data.units import conversion
 
@@ -44,6 +45,8 @@ OIDS = {
 """The same systems, as HL7 registered them."""
 MOMENT, DAY, SYSTEM, CODE, WORD, BOUND = "moment", "day", "system", "code", "word", "bound"
 """What keeps a record from being read: that it has no such thing; a value that is no number, or only a bound of one."""
+MONTH, DATE, INDEX = "month", "date", "index"
+"""And a moment of which the month or the year alone is known, or that is none; of the index, either of both."""
 UNCODED = "(no code)"
 """The code of a drug's record that only refers to its drug."""
 SAME = ("equivalent", "equal")
@@ -64,18 +67,22 @@ class Records:
     where: str
     means: Means = field(default_factory=dict)
 
+    @cached_property
+    def readable(self) -> bool:
+        """Whether any of its moments can be read: of what none can, the column is another one than that of moments."""
+        texts = column(self, self.part.time or self.part.offset)
+        return any(_reads(text, self.part.offset is not None) for text in texts)
+
 
 @dataclass(frozen=True)
 class Doubt:
     """A record that may be the one that counts, and cannot be read.
 
-    after: its moment; None: it is not known.   day: that it has no time of day.   side, limit: of a bound, where the
-    value lies, and of what.
+    place: its moment; None: it is not known.   side, limit: of a bound, where the value lies, and of what.
     """
 
-    after: float | None
+    place: Place | None
     why: str
-    day: bool = False
     text: str = ""
     side: str = ""
     limit: float = 0.0
@@ -85,15 +92,14 @@ class Doubt:
 class Seen:
     """A record of a feature's codes within its window, or one that may be.
 
-    row: of the patient.   after: seconds after the index; None: not known.   at: its place.   why: what keeps it from
-    being read: MOMENT or DAY (then there are no seconds), SYSTEM, CODE, or nothing.   day: that it has no time of day.
+    row: of the patient.   place: its moment; None: not known.   at: which record it is.   why: what keeps it from being
+    read: MOMENT, DAY, MONTH, DATE, SYSTEM, CODE, or nothing.
     """
 
     row: int
-    after: float | None
+    place: Place | None
     at: int
     why: str = ""
-    day: bool = False
 
 
 @dataclass
@@ -101,8 +107,7 @@ class Cell:
     """What the records of one patient came to, of one feature."""
 
     found: list[tuple[float, float]] = field(default_factory=list)
-    exact: list[float] = field(default_factory=list)  # their moments that have a time of day
-    days: list[float] = field(default_factory=list)  # and those that have none
+    places: list[Place] = field(default_factory=list)  # their moments
     doubts: list[Doubt] = field(default_factory=list)
     outside: int = 0
     strange: str = ""
@@ -155,7 +160,7 @@ def concepts(path: Path, where: str) -> Means:
 
 
 def values(
-    feature: Feature, given: RecordsMap, records: Records, index: Mapping[str, tuple[int, date | None]],
+    feature: Feature, given: RecordsMap, records: Records, index: Mapping[str, tuple[int, When | None]],
     always: frozenset[str], told: Any,
 ) -> Floats:  # fmt: skip
     """The feature, one number per patient; NaN where there is none.
@@ -170,10 +175,14 @@ def values(
         _add(feature, given, records, cells[one.row], one, value[one.at], unit[one.at], always)
     found = np.full(len(cells), math.nan)
     unknown = {row for row, when in index.values() if when is None and part.offset is None}
+    vague = undated(index, part)
     if feature.aggregate in COUNTED and not given.none_here and not _there(feature, given, records):
         unknown, told.nowhere = set(range(len(cells))), True
     for row, cell in enumerate(cells):
-        if cell.strange:
+        if row in vague:
+            told.not_a_number += 1
+            told.unread[INDEX] += 1
+        elif cell.strange:
             told.unmapped[cell.strange] += 1
         elif doubts := _deciding(feature, cell):
             _doubted(told, doubts)
@@ -188,6 +197,11 @@ def values(
     known = found[~np.isnan(found)]
     told.looks = Looks(same=len(known) >= LEAST and bool(np.all(known == known[0])))
     return found
+
+
+def undated(index: Mapping[str, tuple[int, When | None]], part: RecordsPart) -> frozenset[int]:
+    """Rows of patients of whom nobody knows on which day the window begins."""
+    return frozenset(row for row, when in index.values() if isinstance(when, Days) and part.offset is None)
 
 
 def _doubted(told: Any, doubts: list[Doubt]) -> None:
@@ -232,13 +246,13 @@ def of_others(records: Records, patients: Container[str]) -> None:
 
 
 def within(
-    feature: Feature, given: RecordsMap, records: Records, index: Mapping[str, tuple[int, date | None]]
+    feature: Feature, given: RecordsMap, records: Records, index: Mapping[str, tuple[int, When | None]]
 ) -> Iterator[Seen]:
     """Records of the feature's codes within its window, and those that may be.
 
-    A patient without an index moment has no window, and no records in it.
+    A patient without an index moment, or without the day of it, has no window, and no records in it.
 
-    Raises: MappingInvalid: a column is not there.   DataUnusable: a moment cannot be read.
+    Raises: MappingInvalid: a column is not there.   DataUnusable: no moment of the table can be read.
     """
     part = records.part
     codes = {(one.system, one.code) for one in feature.codes}
@@ -248,17 +262,17 @@ def within(
     assert feature.window is not None
     for row, patient in enumerate(patients):
         known = index.get((patient or "").strip())
-        if known is None or (known[1] is None and part.offset is None):
+        if known is None or (part.offset is None and (known[1] is None or isinstance(known[1], Days))):
             continue
         uncoded = feature.recorded == "drug" and coded[row] == UNCODED
         meant = uncoded or _means(coded[row], systems[row], part, codes, local, records.means)
         if meant is False:
             continue
-        after, day, within_it = _after(records, when[row], known[1], feature.window)
-        if after is None or within_it is None:
-            yield Seen(known[0], None, row, MOMENT if after is None else DAY)
+        place, within_it, why = _placed(records, when[row], known[1], feature)
+        if within_it is None:
+            yield Seen(known[0], place, row, why)
         elif within_it:
-            yield Seen(known[0], after, row, CODE if uncoded else "" if meant else SYSTEM, day)
+            yield Seen(known[0], place, row, CODE if uncoded else "" if meant and not why else why or SYSTEM)
 
 
 def _means(code: str | None, system: str | None, part: RecordsPart, codes: set[Code], local: frozenset[str],
@@ -278,31 +292,37 @@ def _means(code: str | None, system: str | None, part: RecordsPart, codes: set[C
     return True if part.system is None else None
 
 
-def _after(
-    records: Records, text: str | None, index: date | None, window: Window
-) -> tuple[float | None, bool, bool | None]:
-    """Seconds after the index, whether of a day as a whole, and whether within the window; None where it is not known.
+def _placed(
+    records: Records, text: str | None, index: When | None, feature: Feature
+) -> tuple[Place | None, bool | None, str]:
+    """The place of a moment; whether it is within the window, None where that is not known; and what it lacks.
 
-    Raises: DataUnusable.
+    Raises: DataUnusable: it cannot be read, and no other of the table; or one has a time zone, and the index none.
     """
-    part = records.part
+    part, window = records.part, feature.window
+    assert window is not None
     if text is None or not text.strip():
-        return None, False, None
+        return None, None, MOMENT
     try:
         if part.offset is not None:
             after = finite(number(text) * SECONDS[part.offset_unit])
             first, last = (None if end is None else seconds(end) for end in window)
-            return after, False, (first is None or first <= after) and (last is None or after <= last)
-        if index is None:
-            return None, False, None
+            return Place(after, after), (first is None or first <= after) and (last is None or after <= last), ""
+        if index is None or isinstance(index, Days):
+            return None, None, MOMENT
         when = moment(text)
-        return between(when, index), lasts(when) > 0, inside(window, when, index)
+        within_it = inside(window, when, index)
+        if isinstance(when, Days):
+            return placed(when, index), within_it, MONTH if within_it is None or feature.aggregate in CHOSEN else ""
+        return (None, None, DAY) if within_it is None else (placed(when, index), within_it, "")
     except TypeError:
         raise DataUnusable(
             f"{records.where}.time: some moments have a time zone, and the index moments have none, or the reverse",
             "write all with their zone, or all without",
         ) from None
     except ValueError:
+        if records.readable:
+            return None, None, DATE
         name = "offset" if part.offset is not None else "time"
         raise DataUnusable(
             f"{records.where}.{name}: some are no {'numbers' if name == 'offset' else 'moments in ISO 8601'}",
@@ -310,17 +330,25 @@ def _after(
         ) from None
 
 
+def _reads(text: str | None, offset: bool) -> bool:
+    with suppress(ValueError):
+        return (
+            text is not None and bool(text.strip()) and (finite(number(text)) if offset else moment(text)) is not None
+        )
+    return False
+
+
 def _add(feature: Feature, given: RecordsMap, records: Records, cell: Cell, seen: Seen, text: str | None,
          unit: str | None, always: frozenset[str]) -> None:  # fmt: skip
-    part, after = records.part, seen.after
+    part, place = records.part, seen.place
     counted = feature.aggregate in COUNTED
     if not counted and (text is None or normal(text) in always.union(part.missing, given.missing)):
         return
-    if after is None or seen.why:
-        cell.doubts.append(Doubt(after, seen.why, seen.day))
+    if place is None or seen.why:
+        cell.doubts.append(Doubt(place, seen.why))
         return
     if counted or text is None:
-        cell.found.append((after, 1.0))
+        cell.found.append((place.after, 1.0))
         return
     bounded = bound(text)
     try:
@@ -328,7 +356,7 @@ def _add(feature: Feature, given: RecordsMap, records: Records, cell: Cell, seen
     except ValueError:
         given_number = math.nan
     if not math.isfinite(given_number):
-        cell.doubts.append(Doubt(after, WORD, seen.day, text.strip()))
+        cell.doubts.append(Doubt(place, WORD, text.strip()))
         return
     spelt = (unit or "").strip()
     named = part.units.get(spelt, spelt) or given.unit or ""
@@ -339,29 +367,24 @@ def _add(feature: Feature, given: RecordsMap, records: Records, cell: Cell, seen
         return
     value = given_number * factor + offset
     if not math.isfinite(value):
-        cell.doubts.append(Doubt(after, WORD, seen.day, text.strip()))
+        cell.doubts.append(Doubt(place, WORD, text.strip()))
         return
     value = value if feature.resolution is None else rounded(value, feature.resolution)
     if bounded:
-        cell.doubts.append(Doubt(after, BOUND, seen.day, text.strip(), bounded[0], value))
+        cell.doubts.append(Doubt(place, BOUND, text.strip(), bounded[0], value))
         return
     if feature.range is not None and not feature.range[0] <= value <= feature.range[1]:
         cell.outside += 1
         return
-    cell.found.append((after, value))
-    (cell.days if seen.day else cell.exact).append(after)
+    cell.found.append((place.after, value))
+    cell.places.append(place)
 
 
-def may_be(take: str, after: float | None, day: bool, edge: float | None, days: Collection[float]) -> bool:
-    """Whether a record of this moment may be the first, or the last, where the one that was found is of `edge`.
-
-    Args:    day: whether it has no time of day.   days: moments that were found and have none.
-    """
-    if after is None or edge is None:
+def may_be(take: str, place: Place | None, found: Collection[Place]) -> bool:
+    """Whether a record of this moment may be the first, or the last, where these were found."""
+    if place is None:
         return True
-    if take == "first":
-        return after <= edge or (edge in days and after < edge + DAY_S)
-    return after >= edge or (day and after + DAY_S > edge)
+    return not any(earlier(one, place) if take == "first" else earlier(place, one) for one in found)
 
 
 def _deciding(feature: Feature, cell: Cell) -> list[Doubt]:
@@ -369,9 +392,9 @@ def _deciding(feature: Feature, cell: Cell) -> list[Doubt]:
     take, best = str(feature.aggregate), _aggregated(feature, cell) if cell.found else None
     if take in CHOSEN:
         edge = (min if take == "first" else max)(cell.found)[0] if cell.found else None
-        if edge is not None and unordered(edge, cell.exact, cell.days):
-            return [*cell.doubts, Doubt(edge, DAY)]
-        return [one for one in cell.doubts if may_be(take, one.after, one.day, edge, cell.days)]
+        if edge is not None and unordered(edge, cell.places):
+            return [*cell.doubts, Doubt(None, DAY)]
+        return [one for one in cell.doubts if may_be(take, one.place, cell.places)]
     if take in ("min", "max"):
         return [one for one in cell.doubts if one.why != BOUND or decides(take, one.side, one.limit, best)]
     return [] if take == "any" and cell.found else cell.doubts

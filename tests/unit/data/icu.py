@@ -137,7 +137,8 @@ def direct(mine: list[Stay], out: frozenset[int]) -> tuple[list[str], list[dict[
         ever[stay.patient] += [(stay.admitted + timedelta(minutes=one.minutes), one) for one in stay.records]
         if stay.patient not in out and (stay.patient not in first or stay.admitted < first[stay.patient].admitted):
             first[stay.patient] = stay
-    keys, rows, left = [], [], dict.fromkeys(("opted_out", "other_entries", "immature", "excluded"), 0)
+    names = ("opted_out", "other_entries", "immature", "excluded", "unordered")
+    keys, rows, left = [], [], dict.fromkeys(names, 0)
     left["opted_out"] = len({stay.patient for stay in mine} & out)
     left["other_entries"] = sum(stay.patient not in out for stay in mine) - len(first)
     for stay in sorted(first.values(), key=lambda one: str(one.patient)):

@@ -285,16 +285,17 @@ def test_one_entry_of_each_patient_counts_whose_label_is_old_enough_and_who_is_n
     )  # fmt: skip
     sick = labs((1, "2160-0", "7.5", "mg/dL"), patient="a")
     found = apply(wanted, rows, sick)
-    assert vars(found.left) == {"opted_out": 0, "other_entries": 1, "immature": 1, "excluded": 1}
+    left = {"opted_out": 0, "other_entries": 1, "immature": 1, "excluded": 1, "unordered": 0}
+    assert vars(found.left) == left
     assert (found.read, found.without_label, found.table.label.tolist()) == (5, 1, [0.0, 1.0]), "b's first, and old"
     last = made(index={"meaning": "admission", "entry": "last"})
     assert (
         apply(last, stays(*(("b", *row) for row in (("2030-05-01", "1"), ("2030-04-01", "0")))), labs()).table.label
         == 1
     )
-    for bad in ("2030-05-01T12:00:00", "", "yesterday"):
-        with pytest.raises(DataUnusable):
-            apply(wanted, stays(*ONE, ("p", bad, "1")), sick)
+    for bad in (("p", "2030-05-01T12:00:00", "1"), ("p", "2030-05-01", "1")):
+        with pytest.raises(DataUnusable, match="without a moment each of its own"):
+            apply(wanted, stays(*ONE, bad), sick)
     with pytest.raises(DataUnusable, match="time zone"):
         apply(made(), stays(("p", "2030-05-01T12:00:00+02:00", "1")), labs((1, "2160-0", "1", "mg/dL")))
 
@@ -531,6 +532,65 @@ def test_an_index_without_a_time_of_day_has_windows_of_days_alone() -> None:
     assert apply(made({"window": ["0d", "0d"]}), zoned, dated).table.columns["crea"] == [1.5], (
         "in the zone of the index"
     )
+
+
+@pytest.mark.parametrize(("window", "take", "found", "wanted"), [
+    (("-40d", "40d"), "max", ("2030-05", "2030-05-01"), 2.0), (("-40d", "0d"), "max", ("2030-04", "2030-06"), 1.0),
+    (("-40d", "0d"), "max", ("2030-05", "2030-05-01"), None), ((None, None), "max", ("2030", "2030-05"), 2.0),
+    ((None, None), "any", ("2030-05",), 1.0), (DAYS, "max", ("2030-04-30", "2029", "2031"), 1.0),
+    (DAYS, "any", ("2030-05", "2030-05-01"), 1.0), (DAYS, "max", ("2030-05-01T13:00", "2030-05-01", "soon"), None),
+    ((None, None), "last", ("2030-06-01", "2030-05"), 1.0), ((None, None), "last", ("2030-05-31", "2030-05"), None),
+    ((None, None), "first", ("2030-05-01", "2030-05"), None), ((None, None), "first", ("2030-04-30", "2030-05"), 1.0),
+    ((None, None), "first", ("2030-04-30", "2030-05-01T25:00"), None), (DAYS, "count", ("2030-05-01", "2030"), None),
+])  # fmt: skip
+def test_a_month_is_its_days_and_what_cannot_be_read_may_be_any(
+    window: Any, take: str, found: tuple[str, ...], wanted: float | None
+) -> None:
+    """The index is on the first of May; of another patient all can be read, and is."""
+    rows = labs(*((0, "2160-0", str(number), "mg/dL") for number in range(1, len(found) + 1)))
+    others = labs((0, "2160-0", "1", "mg/dL"), patient="q")
+    both = {name: rows.columns[name] + others.columns[name] for name in rows.columns}
+    both["when"] = [*found, "2030-05-01T12:00"]
+    counted = {"unit": "1", "resolution": None, "analyte": None} if take in ("any", "count") else {}
+    of = made({"window": list(window), "aggregate": take, "range": [0, 25], **counted})
+    mapped = apply(of, stays(*ONE, ("q", INDEX.isoformat(), "0")), Rows(both))
+    told, (number, other) = mapped.features["crea"], mapped.table.columns["crea"].tolist()
+    assert other == 1.0 and (number == wanted if wanted is not None else np.isnan(number))
+    assert told.not_a_number == told.unread.total() == (wanted is None)
+    assert set(told.unread) <= {"date" if {"soon", "2030-05-01T25:00"} & set(found) else "month"}
+
+
+def test_index_moments_of_which_the_day_is_not_known_have_no_window_and_are_counted() -> None:
+    study = _study(made(label={"id": "died", "meaning": "died", "type": "binary", "maturity_days": 30}))
+    vague = [(f"v{n}", ("2030-05", "2030", "01.05.2030")[n % 3], "1") for n in range(30)]
+    rows = stays(*ONE, *vague, ("young", "2030-12", "1"))
+    found = [labs((1, "2160-0", "1.5", "mg/dL"), patient=patient) for patient in ("p", "v0", "young")]
+    both = Rows({name: [one for each in found for one in each.columns[name]] for name in found[0].columns})
+    mapped = apply(study.contract, rows, both)
+    told = mapped.features["crea"]
+    assert (told.usable, told.missing, told.not_a_number, dict(told.unread)) == (1, 0, 31, {"index": 31})
+    assert mapped.left.immature == 21, "so may a year be that ended a day before, and what cannot be read"
+    (finding,) = [one for one in quality.check(study, mapped).findings if one.kind == "unread" and one.count]
+    assert finding.blocks and finding.count == "hidden", "for fewer than ten are left who have a value"
+    assert "month or a year" in finding.words
+    with pytest.raises(DataUnusable, match="index moments are not ISO 8601"):
+        apply(study.contract, stays(*(("p", f"0{n}.05.2030", "1") for n in range(1, 9))), both)
+
+
+@pytest.mark.parametrize("entry", ["first", "last"])
+def test_of_several_entries_one_counts_where_it_is_the_one_whatever_the_others_are(entry: str) -> None:
+    """And in whatever order they stand; else the patient is left out, and counted."""
+    study = _study(made(index={"meaning": "admission", "entry": entry}))
+    sure = {"first": ("2030-03", "2030-05-02", "2031"), "last": ("2029", "2030-03-31", "2030-04")}[entry]
+    open_ = {"first": ("2030-05", "2030-05-02"), "last": ("2030-05", "2030-05-01")}[entry]
+    others = [(f"r{n}", INDEX.isoformat(), "1") for n in range(12)]
+    for several, left in ((sure, 0), (open_, 1), (("", "2030-01-01"), 1), (("soon", "2030-01-01"), 1)):
+        for order in (several, several[::-1]):
+            mapped = apply(study.contract, stays(*(("q", when, "0") for when in order), *ONE, *others), labs())
+            assert (mapped.left.unordered, mapped.read) == (left, 14 - left)
+            assert mapped.left.other_entries == (0 if left else len(several) - 1)
+            told = [one for one in quality.check(study, mapped).findings if one.kind == "unread" and not one.where]
+            assert [one.count for one in told] == ["<10"] * left and not any(one.blocks for one in told)
 
 
 def test_a_code_that_changed_overnight_is_told() -> None:

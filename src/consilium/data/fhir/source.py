@@ -26,6 +26,11 @@ CLOSED = {"enable_external_access": "false", "lock_configuration": "true"}
 SAID = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
 """Faults of the query itself, whose words hold no value of a row."""
 
+CAST = (
+    "of dates in FHIR some may be a month or a year alone: give them as they are, where a contract is made of records; "
+    "else write TRY_CAST(... AS DATE), which gives nothing there"
+)
+
 
 class FhirSource:
     """FHIR R4 or R5 through ViewDefinitions: NDJSON and Bundles (`path`: a file, or a folder of them), or a server."""
@@ -96,7 +101,8 @@ class FhirSource:
         except (duckdb.Error, ValueError, OverflowError) as error:
             words = f": {str(error).splitlines()[0]}" if isinstance(error, SAID) else ""
             raise DataUnusable(
-                f"source.query does not fit the views ({type(error).__name__}){words}", "correct the query or the views"
+                f"source.query does not fit the views ({type(error).__name__}){words}",
+                CAST if isinstance(error, duckdb.ConversionException) else "correct the query or the views",
             ) from error
 
     def _fill(self, tables: Any, files: list[Path]) -> None:

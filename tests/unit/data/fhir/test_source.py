@@ -16,11 +16,14 @@ from hypothesis import strategies as st
 from consilium.console.cli import app
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.core.study import Study
-from consilium.data import contract
+from consilium.data import compiled, contract
 from consilium.data.fhir.source import FhirSource
 from consilium.data.mapping import Mapping, TableSource
 from consilium.data.tables import CsvSource
+from consilium.site import tables
 from unit.data.conftest import MAPPING, STUDY
+from unit.data.test_records import MAPPING as RECORDED
+from unit.data.test_records import _study, made
 
 DATA = Path(__file__).parents[5] / "shared/data"
 STAYS: list[tuple[str, Any, Any, Any, str, int]] = [
@@ -146,6 +149,31 @@ def test_site_check_works_on_it(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert app.run(asked) != 0
     told = capsys.readouterr()
     assert "Observation.000.ndjson line 9: is no JSON" in told.out + told.err
+
+
+def test_a_date_of_a_month_in_one_resource_ends_no_reading(tmp_path: Path) -> None:
+    """The patient whose value it may be has none and is counted; all others have theirs."""
+    wanted = made()
+    (tmp_path / "stays.csv").write_text(
+        "pid,at,died\n" + "".join(f"p{n},2030-05-01T12:00:00Z,{n % 2}\n" for n in range(4))
+    )
+    of = [observation(f"p{n}", "2160-0", n + 1, effectiveDateTime=when) for n, when in
+          enumerate(("2030-05-01T13:00:00Z", "2030-05", "2029", "2030-05-01T12:00:00Z"))]  # fmt: skip
+    for one in of:
+        one["valueQuantity"] |= {"code": "mg/dL"}
+    (tmp_path / "labs.ndjson").write_text("".join(json.dumps(one) + "\n" for one in of))
+    (tmp_path / "view.json").write_text(json.dumps(compiled.views(wanted)))
+    given_ = {"type": "fhir", "path": "labs.ndjson", "views": {"labs": "view.json"}}
+    labs = {"source": given_, "patient": "patient", "code": "code", "system": "system", "time": "taken",
+            "value": "value", "unit": "unit"}  # fmt: skip
+    (tmp_path / "mapping.yaml").write_text(json.dumps({**RECORDED, "records": {"labs": labs}}))
+    told = tables.mapped(_study(wanted), tmp_path / "mapping.yaml")
+    np.testing.assert_array_equal(told.table.columns["crea"], [1.0, np.nan, np.nan, 4.0])
+    assert dict(told.features["crea"].unread) == {"month": 1} and told.features["crea"].missing == 1
+    query = "SELECT patient, CAST(taken AS DATE) AS taken FROM labs"
+    with pytest.raises(DataUnusable, match="ConversionException") as raised:
+        FhirSource(TableSource.model_validate({**given_, "query": query}), tmp_path).rows()
+    assert "TRY_CAST" in raised.value.remedy and "2030-05" not in str(raised.value)
 
 
 FAULTS: list[tuple[dict[str, Any], type[ConsiliumError], str]] = [
