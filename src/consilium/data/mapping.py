@@ -57,9 +57,9 @@ Code = Annotated[str, BeforeValidator(str), AfterValidator(normal)]
 
 KEYS = {
     "csv": ("path", "header", "columns", "delimiter", "encoding"),
-    "parquet": ("path",),
+    "parquet": ("path", "zone"),
     "excel": ("path", "sheet"),
-    "sql": ("url", "path", "query", "time_limit_s"),
+    "sql": ("url", "path", "query", "time_limit_s", "zone"),
     "tables": ("tables", "query", "time_limit_s"),
     "fhir": ("path", "url", "fhir", "views", "query", "time_limit_s"),
     "omop": ("path", "url", "omop"),
@@ -113,6 +113,11 @@ class TableSource(Part):
     time_limit_s: float = Field(
         600.0, gt=0, le=86_400, description="sql, tables, fhir: seconds after which the query is given up"
     )
+    zone: str | None = Field(
+        None, pattern=r"^[A-Za-z]+(/[A-Za-z0-9_+-]+)*$", max_length=63,
+        description="parquet, sql on DuckDB or PostgreSQL: time zone of the hospital, such as Europe/Berlin, by whose "
+        "clock columns are read that hold instants (TIMESTAMPTZ), and no day",
+    )  # fmt: skip
     tables: "dict[Word, TableSource]" = Field(
         {}, description="tables: name of each table in the query, and where it is, written as a source; all its "
         "columns are text there"

@@ -27,6 +27,7 @@ NAMED = re.compile(
     r"(?i)(?:\b(?:read|scan)\w*\s*\(\s*\[?|_scan\s*\(|\b(?:from|join)\s)\s*'(?!/|\w+://)([^']+\.[a-z]{2,7})'"
 )
 """A file in a query of DuckDB, by a path that does not begin at the root: looked for where the agent was started."""
+INSTANT = "TIMESTAMP WITH TIME ZONE"
 GRACE_S = 5.0
 """After its time, how long a database may take to notice that nobody waits for it."""
 Begun = Callable[[Callable[[], None]], None]
@@ -129,6 +130,7 @@ class ParquetSource:
 
     def __init__(self, source: TableSource, folder: Path) -> None:
         self._path, self._name, self._asked = file_of(source, folder), source.path, Asked()
+        self._zone = source.zone
 
     def told(self, asked: Asked) -> None:
         """Which columns are used, and who opted out."""
@@ -142,12 +144,13 @@ class ParquetSource:
         """All rows, as text; of columns that are not used no value is read."""
         path = quoted(literal(self._path))
         table = f"read_parquet({path}, hive_partitioning=false)"
-        with _duckdb(self._name) as ask:
+        with _duckdb(self._name, zone=self._zone) as ask:
             _, stored = ask(f"SELECT name, num_children FROM parquet_schema({path})")  # noqa: S608  ours
             whole.once(_outer(stored), str(self._name))
             _, described = ask(f"DESCRIBE FROM {table}")
             kinds = {str(row[0]): str(row[1]) for row in described}
-            return of_duckdb(ask, table, list(kinds), self._asked, lambda name: _picked(name, kinds[name]))
+            known = self._zone is not None or not self._asked.columns
+            return of_duckdb(ask, table, list(kinds), self._asked, lambda name: _picked(name, kinds[name], known))
 
 
 def _outer(stored: list[tuple[Any, ...]]) -> list[Any]:
@@ -161,18 +164,34 @@ def _outer(stored: list[tuple[Any, ...]]) -> list[Any]:
     return found
 
 
-def _picked(name: str, kind: str) -> str:
-    """SQL of a column; moments with a zone as text: what would make objects of them is not there."""
+def _picked(name: str, kind: str, zone: bool) -> str:
+    """SQL of a column; instants as text, by the clock of the hospital.
+
+    Raises: DataUnusable: the zone of this clock is not known, so that nobody knows of which day an instant is.
+    """
     said = named(name)
-    return f"CAST({said} AS VARCHAR) AS {said}" if kind == "TIMESTAMP WITH TIME ZONE" else said
+    if kind != INSTANT:
+        return said
+    if not zone:
+        raise DataUnusable(
+            f"column {name!r} holds instants ({INSTANT}), of which the day hangs on a time zone",
+            "write the hospital's as source.zone, such as Europe/Berlin",
+        )
+    return f"CAST({said} AS VARCHAR) AS {said}"
 
 
 @contextmanager
-def _duckdb(name: str | None, database: str = ":memory:", begun: Begun = lambda cut: None) -> Iterator[Ask]:
-    """Raises: DataUnusable: of a query of ours nothing is told; of the hospital's own, which name is not there."""
+def _duckdb(
+    name: str | None, database: str = ":memory:", begun: Begun = lambda cut: None, zone: str | None = None
+) -> Iterator[Ask]:
+    """Raises: DataUnusable: of a query of ours nothing is told; of the hospital's own, which name is not there.
+
+    Args:    zone: by whose clock instants are read; None: by that of Greenwich, and never by the machine's.
+    """
     try:
         with duckdb.connect(database, read_only=database != ":memory:", config=OFFLINE) as connection:
             begun(connection.interrupt)
+            _set_zone(connection, zone or "UTC")
 
             def ask(query: str) -> Answer:
                 answer = connection.execute(query)
@@ -190,9 +209,16 @@ def _duckdb(name: str | None, database: str = ":memory:", begun: Begun = lambda 
                 "source.query: a file that it, or a view of the database, reads is not there", BESIDE
             ) from error
         remedy = "check path, delimiter, header and query; if they are right, the file may have been cut: fetch it anew"
-        if "pytz" in str(error):
-            remedy = "cast moments with a time zone to VARCHAR in the query"
         raise DataUnusable(f"{name or 'the query'} cannot be read ({kind})", remedy) from error
+
+
+def _set_zone(connection: Any, zone: str) -> None:
+    try:
+        connection.execute(f"SET TimeZone = {quoted(zone)}")
+    except duckdb.Error:
+        raise MappingInvalid(
+            f"source.zone: there is no time zone {zone}", "such as Europe/Berlin, as IANA has it"
+        ) from None
 
 
 def _lacking(words: str) -> DataUnusable:
@@ -221,7 +247,7 @@ class SqlSource:
         if self._at is not None and self._url.startswith("duckdb"):
             self._file, self._at = str(self._at.resolve()), None
         self._name = f"{source.path or Path(str(self._file)).name}, by source.query,"
-        self._limit_s, self._given = source.time_limit_s, Asked()
+        self._limit_s, self._given, self._zone = source.time_limit_s, Asked(), source.zone
         if self._file is not None and (named := NAMED.search(self._query)):
             where = "would be looked for where the agent was started, and not beside the mapping"
             raise MappingInvalid(f"source.query: {named[1]} {where}", BESIDE)
@@ -260,11 +286,13 @@ class SqlSource:
 
     def _asked(self, begun: Begun) -> Rows:
         if self._file is not None:
-            with _duckdb(self._name, self._file, begun) as ask:
+            with _duckdb(self._name, self._file, begun, self._zone) as ask:
                 _, described = ask(f"DESCRIBE {self._query}")
-                names = [str(row[0]) for row in described]
+                names, kinds = [str(row[0]) for row in described], {str(row[0]): str(row[1]) for row in described}
                 whole.once(names, "the answer to the query")
-                return of_duckdb(ask, f"({self._query}\n) AS asked", names, self._given)
+                known = self._zone is not None
+                return of_duckdb(ask, f"({self._query}\n) AS asked", names, self._given,
+                                 lambda name: _picked(name, kinds[name], known))  # fmt: skip
         with self._connected(begun) as connection:
             return of_url(connection, self._query, self._given)
 
@@ -288,6 +316,8 @@ class SqlSource:
                     connection.execute(text(READ_ONLY[connection.dialect.name]))
                 if connection.dialect.name == "postgresql":  # the server ends by itself what nobody waits for
                     connection.execute(text(f"SET statement_timeout = {int((self._limit_s + GRACE_S) * 1000)}"))
+                    if self._zone is not None:
+                        connection.execute(text("SELECT set_config('TimeZone', :zone, true)"), {"zone": self._zone})
                 begun(getattr(connection.connection.driver_connection, "interrupt", _nothing))
                 yield connection
         except (

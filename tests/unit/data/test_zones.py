@@ -1,0 +1,114 @@
+"""Of which day a moment is, is read as the hospital wrote it, from whatever source and on whatever machine."""
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+
+from consilium.core.errors import DataUnusable, MappingInvalid
+from consilium.data import compiled
+from consilium.data.base import Asked
+from consilium.data.mapping import TableSource
+from consilium.data.tables import ParquetSource, SqlSource
+from consilium.site import tables
+from unit.data.fhir.test_source import observation
+from unit.data.test_records import MAPPING, _study, made
+
+TAKEN = ["2024-03-31T23:30:00-04:00", "2024-04-01T00:30:00-04:00", "2024-04-01T23:59:59-04:00", "2024-04-01"]
+"""Of patients who came on the first of April: at Greenwich the first record is of this day, and the third of none."""
+ON_THE_DAY = [np.nan, 1.0, 1.0, 1.0]
+ZONE = "America/New_York"
+LABS = ", ".join(f"('p{n}', '2160-0', '{when}', 1.0, 'mg/dL')" for n, when in enumerate(TAKEN))
+TABLE = f'SELECT * FROM (VALUES {LABS}) t(pid, code, "when", value, unit)'
+INSTANTS = TABLE.replace("*", 'pid, code, CAST("when" AS TIMESTAMPTZ) AS "when", value, unit', 1) + " WHERE pid <> 'p3'"
+
+
+def csv(folder: Path) -> dict[str, Any]:
+    lines = "".join(f"p{n},2160-0,{when},1.0,mg/dL\n" for n, when in enumerate(TAKEN))
+    (folder / "labs.csv").write_text("pid,code,when,value,unit\n" + lines)
+    return {"source": {"type": "csv", "path": "labs.csv"}}
+
+
+def parquet(folder: Path, query: str = TABLE, **more: Any) -> dict[str, Any]:
+    duckdb.sql(f"COPY ({query}) TO '{folder}/labs.parquet'")
+    return {"source": {"type": "parquet", "path": "labs.parquet", **more}}
+
+
+def instants(folder: Path) -> dict[str, Any]:
+    with duckdb.connect() as made_by:
+        made_by.execute(f"SET TimeZone = '{ZONE}'; COPY ({INSTANTS}) TO '{folder}/labs.parquet'")
+    return {"source": {"type": "parquet", "path": "labs.parquet", "zone": ZONE}}
+
+
+def database(folder: Path) -> dict[str, Any]:
+    with duckdb.connect(str(folder / "labs.duckdb")) as made_by:
+        made_by.execute(f"SET TimeZone = '{ZONE}'; CREATE TABLE labs AS {INSTANTS}")
+    return {"source": {"type": "sql", "path": "labs.duckdb", "query": "SELECT * FROM labs", "zone": ZONE}}
+
+
+def sqlite(folder: Path) -> dict[str, Any]:
+    with closing(sqlite3.connect(folder / "labs.db")) as made_by:
+        made_by.execute('CREATE TABLE labs (pid, code, "when", value, unit)')
+        rows = [(f"p{n}", "2160-0", when, 1.0, "mg/dL") for n, when in enumerate(TAKEN)]
+        made_by.executemany("INSERT INTO labs VALUES (?, ?, ?, ?, ?)", rows)
+        made_by.commit()
+    return {"source": {"type": "sql", "url": "sqlite:///labs.db", "query": "SELECT * FROM labs"}}
+
+
+def fhir(folder: Path) -> dict[str, Any]:
+    every = [observation(f"p{n}", "2160-0", 1, effectiveDateTime=when) for n, when in enumerate(TAKEN)]
+    for one in every:
+        one["valueQuantity"] |= {"code": "mg/dL"}
+    (folder / "labs.ndjson").write_text("".join(json.dumps(one) + "\n" for one in every))
+    (folder / "view.json").write_text(json.dumps(compiled.views(made())))
+    return {"source": {"type": "fhir", "path": "labs.ndjson", "views": {"labs": "view.json"}},
+            "patient": "patient", "system": "system", "time": "taken"}  # fmt: skip
+
+
+@pytest.fixture(params=["UTC", "Asia/Tokyo"])
+def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose clock is another one than the hospital's."""
+    monkeypatch.setitem(os.environ, "TZ", request.param)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize("source", [csv, parquet, instants, database, sqlite, fhir])
+def test_a_moment_is_of_the_day_on_which_the_hospital_wrote_it(
+    tmp_path: Path, machine: None, source: Callable[[Path], dict[str, Any]]
+) -> None:
+    (tmp_path / "stays.csv").write_text("pid,at,died\n" + "".join(f"p{n},2024-04-01,{n % 2}\n" for n in range(4)))
+    given = {**MAPPING, "records": {"labs": {**MAPPING["records"]["labs"], **source(tmp_path)}}}
+    (tmp_path / "mapping.yaml").write_text(json.dumps(given))
+    found = tables.mapped(_study(made({"window": ["0d", "0d"]})), tmp_path / "mapping.yaml").table.columns["crea"]
+    known = 3 if source in (instants, database) else 4
+    np.testing.assert_array_equal(found[:known], ON_THE_DAY[:known])
+
+
+def test_of_instants_nobody_knows_the_day_before_the_hospital_says_its_zone(tmp_path: Path, machine: None) -> None:
+    """Unless nobody asks for them; then, as in queries of the hospital's own, they are told by Greenwich."""
+    for make, kind in ((instants, ParquetSource), (database, SqlSource)):
+        given = make(tmp_path)["source"]
+        read = kind(TableSource.model_validate({**given, "zone": None}), tmp_path)
+        read.told(Asked(frozenset({"pid", "when"})))
+        with pytest.raises(DataUnusable, match="column 'when' holds instants") as told:
+            read.rows()
+        assert "source.zone" in told.value.remedy and "2024" not in str(told.value)
+        read.told(Asked(frozenset({"pid"})))
+        assert read.rows().columns == {"pid": ["p0", "p1", "p2"]}
+        with pytest.raises(MappingInvalid, match="no time zone Mars/Phobos"):
+            kind(TableSource.model_validate({**given, "zone": "Mars/Phobos"}), tmp_path).rows()
+    query = 'SELECT pid, CAST("when" AS DATE) AS day FROM labs'
+    for zone, days in ((None, ["2024-04-01"] * 2 + ["2024-04-02"]), (ZONE, ["2024-03-31", "2024-04-01", "2024-04-01"])):
+        own = TableSource(type="sql", path="labs.duckdb", query=query, zone=zone)
+        assert SqlSource(own, tmp_path).rows().columns["day"] == days
