@@ -13,6 +13,8 @@ import pytest
 
 from consilium.core.errors import Unavailable
 from consilium.governance import audit
+from consilium.wire.envelope import Envelope
+from consilium.wire.messages import Closed, Ended, Task
 from e2e.chaos import bench
 from e2e.federation import RUN_S, Federation, federation, study
 from e2e.postgres import Postgres
@@ -175,11 +177,14 @@ def once_each(made: Federation, run: str, rounds: int) -> None:
     assert counted == {"Opened": rounds + 1, "Answered": (rounds + 1) * (len(NAMES) + 1)}
     assert made.rows(f"SELECT version FROM runs WHERE run = '{run}'") == [(len(told),)]
     for name in NAMES:
-        kinds = Counter(
-            json.loads(bytes(row[0]))["payloadType"].split(".")[-1]
-            for row in made.rows(f"SELECT envelope FROM inbox WHERE site = '{name}'")
-        )
-        assert (kinds["task+json"], kinds["closed+json"], kinds["ended+json"]) == (rounds + 1, rounds + 1, 1)
+        envelopes = [
+            Envelope.parse(bytes(row[0])) for row in made.rows(f"SELECT envelope FROM inbox WHERE site = '{name}'")
+        ]
+        kinds = Counter(one.kind for one in envelopes)
+        closed = [Task.decode(one.payload).closed() for one in envelopes if one.kind == Task.TYPE]
+        closed += [Closed.decode(one.payload) for one in envelopes if one.kind == Closed.TYPE]
+        assert sorted(one.round for one in closed if one is not None) == list(range(1, rounds + 2))
+        assert (kinds[Task.TYPE], kinds[Ended.TYPE]) == (rounds + 1, 1)
     entries = [bytes(row[0]) for row in made.rows("SELECT entry FROM audit ORDER BY seq")]
     audit.verify(entries)
     closed = [json.loads(entry)["body"]["round"] for entry in entries if json.loads(entry)["kind"] == "round-closed"]

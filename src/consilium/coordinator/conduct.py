@@ -5,7 +5,7 @@ together or not at all. Work that touches files (`begin`, `apply`) becomes a row
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -52,6 +52,7 @@ class Conduct:
     now: datetime
     soon: frozenset[str] = frozenset()
     came: SiteId | None = None
+    closing: Closed | None = None
 
     @classmethod
     def load(cls, tx: Transaction, identity: Identity, run: RunId, now: datetime) -> "Conduct":
@@ -182,7 +183,11 @@ class Conduct:
             assert self.fold.round is not None
             before.opening(self.tx, self.run, number, self.fold.round.counted)
         deadline = self.now + timedelta(seconds=self.plan.study.deadlines.round_s)
-        post_all(self.tx, self.identity, sorted(effect.roster), self._task(effect.phase, effect.roster, deadline))
+        task = self._task(effect.phase, effect.roster, deadline)
+        if self.closing is not None and number == self.closing.round + 1:  # one message in the place of two
+            task = task.model_copy(update={"closing": self.closing.closing})
+            self._tell_closed(effect.roster)
+        post_all(self.tx, self.identity, sorted(effect.roster), task)
         self.due("deadline", f"{number}/{attempt}/{phase}", deadline)
         assert self.fold.round is not None
         body = {"run": self.run, "round": number, "roster": sorted(effect.roster)}
@@ -231,16 +236,22 @@ class Conduct:
         state, aggregate = self._state(number)
         assert self.fold.round is not None
         took_part = tuple(sorted(self.fold.round.counted))
-        closed = Closed(
+        self.closing = Closed(
             study=self.study, run=self.run, round=number, attempt=attempt, kind=self._kind(),
             took_part=took_part, aggregate=aggregate, state=state,
         )  # fmt: skip
-        post_all(self.tx, self.identity, self.whom.everyone(), closed)
         body = {"run": self.run, "round": number, "took_part": list(took_part), "state": state.digest}
         record(self.tx, "round-closed", body, self.now)
         if number and number % CHECKPOINT_EVERY == 0:
             self._mark()
         self.open_next()
+        self._tell_closed()
+
+    def _tell_closed(self, but: Container[SiteId] = ()) -> None:
+        """Tell that the round closed, but for those whom a task tells; once."""
+        if self.closing is not None:
+            post_all(self.tx, self.identity, [one for one in self.whom.everyone() if one not in but], self.closing)
+        self.closing = None
 
     def _mark(self) -> None:
         """Let every site keep the head of our audit log, signed: what it holds so far cannot be written anew."""

@@ -96,7 +96,7 @@ class Inbox:
         }  # fmt: skip
         payload = self._plan(message) if isinstance(message, Offer) else signed.payload
         # Tasks and closings are asked for again after a power cut, for the number of the last one is lost with them.
-        again = isinstance(message, Task) or (isinstance(message, Closed) and not _marks(message))
+        again = isinstance(message, Task | Closed) and not _marks(message)
         with self.journal.write(durable=not again) as tx:
             takes[kind](tx, seq, message, data, payload, now)
             _keep(tx, seq, signed.payload)
@@ -158,10 +158,11 @@ class Inbox:
     def _after(self, message: Signed) -> None:
         match message:
             case Task():
+                if message.closing is not None:
+                    self._is_over(message.run, message.round - 1)
                 self.work.set()
             case Closed():
-                self.outbox.late(message.run, message.round)
-                self._over.append((message.run, message.round))
+                self._is_over(message.run, message.round)
             case Ended():
                 self.outbox.late(message.run, 1 << 30)
                 self.work.set()
@@ -171,6 +172,10 @@ class Inbox:
                 self.outbox.wake.set()
             case Checkpoint():
                 self.witness.wake.set()
+
+    def _is_over(self, run: str, number: int) -> None:
+        self.outbox.late(run, number)
+        self._over.append((run, number))
 
     def tidy(self) -> None:
         """Remove what rounds that are over have left; the task that came with their end does not wait for it."""
@@ -196,6 +201,8 @@ class Inbox:
         log.info("study %s is offered; look at it with `consilium site review %s`", offer.study, offer.study)
 
     def _task(self, tx: Writing, seq: int, task: Task, data: bytes, payload: bytes, now: datetime) -> None:
+        if (closed := task.closed()) is not None:
+            self._closed(tx, seq, closed, data, payload, now)
         tx.do(f"UPDATE tasks SET status = 'over' WHERE run = ? AND status IN {OPEN}", task.run)  # noqa: S608
         tx.do(
             "INSERT OR IGNORE INTO tasks (seq, plan, run, round, kind, payload, status)"
@@ -274,9 +281,10 @@ class Inbox:
             tx.keep("checkpoint", str(head.seq))
 
 
-def _marks(closed: Closed) -> bool:
-    """Whether a checkpoint of the audit log goes at the end of this round."""
-    return closed.round > 0 and closed.round % CHECKPOINT_EVERY == 0
+def _marks(told: Task | Closed) -> bool:
+    """Whether this closes a round at whose end a checkpoint of the audit log goes."""
+    number = told.round if isinstance(told, Closed) else told.round - 1 if told.closing is not None else 0
+    return number > 0 and number % CHECKPOINT_EVERY == 0
 
 
 def _keep(tx: Writing, seq: int, payload: bytes) -> None:

@@ -8,7 +8,7 @@ import json
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from consilium.core.errors import EnvelopeInvalid, ProtocolMismatch
 from consilium.core.ids import DIGEST, SLUG, canonical
@@ -42,6 +42,8 @@ Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
 
 SitePhase = Literal["SUBMIT", "KEYS", "PAIR", "PROVE", "READY", "MASK", "CONFIRM", "UNMASK"]
 """A phase that is asked of sites."""
+Kind = Literal["PAIR", "PREPARE", "TRAIN", "EVALUATE"]
+"""Of a round."""
 
 
 class Message(BaseModel):
@@ -126,8 +128,16 @@ class Offer(Delivered):
     code: int = Field(0, ge=0, lt=2**62, description="bytes of the study's wheel")
 
 
+class Closing(Message):
+    """How a round closed, beside the state and the sums that followed."""
+
+    attempt: int = Field(1, ge=1, lt=2**31)
+    kind: Kind
+    took_part: tuple[Name, ...]
+
+
 class Task(Delivered):
-    """One phase of one round is asked of the site."""
+    """One phase of one round is asked of the site; with the first may come how the round before it closed."""
 
     TYPE: ClassVar[str] = "application/vnd.consilium.task+json"
     study: Name
@@ -135,7 +145,7 @@ class Task(Delivered):
     plan: Hash
     round: int = Field(ge=0, lt=2**31, description="0 where keys are agreed (kind PAIR)")
     attempt: int = Field(1, ge=1, lt=2**31, description="how often this round was opened")
-    kind: Literal["PAIR", "PREPARE", "TRAIN", "EVALUATE"]
+    kind: Kind
     phase: SitePhase
     roster: tuple[Name, ...] = Field(description="who is asked in this phase")
     cohort: tuple[Name, ...] = Field((), description="who holds keys with one another in this run")
@@ -143,6 +153,22 @@ class Task(Delivered):
     initial: Blob = Field(description="the initial model of the plan")
     aggregate: Blob | None = Field(description="sums of the round that led to `state`; None at the first round")
     deadline: AwareDatetime
+    closing: Closing | None = Field(None, description="how the round before closed, if no message of its own says so")
+
+    @model_validator(mode="after")
+    def _follows(self) -> "Task":
+        if self.closing is not None and self.round == 0:
+            raise ValueError("no round comes before round 0")
+        return self
+
+    def closed(self) -> "Closed | None":
+        """The closing of the round before, as a message of its own would tell it."""
+        if self.closing is None:
+            return None
+        return Closed(
+            study=self.study, run=self.run, round=self.round - 1, aggregate=self.aggregate, state=self.state,
+            **vars(self.closing),
+        )  # fmt: skip
 
     @classmethod
     def decode(cls, payload: bytes) -> "Any":
@@ -163,10 +189,15 @@ class Closed(Delivered):
     run: Name
     round: Number
     attempt: int = Field(1, ge=1, lt=2**31)
-    kind: Literal["PAIR", "PREPARE", "TRAIN", "EVALUATE"]
+    kind: Kind
     took_part: tuple[Name, ...]
     aggregate: Blob | None
     state: Blob
+
+    @property
+    def closing(self) -> Closing:
+        """What the task of the next round may tell in its place."""
+        return Closing(attempt=self.attempt, kind=self.kind, took_part=self.took_part)
 
 
 class Ended(Delivered):

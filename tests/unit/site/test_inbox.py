@@ -14,16 +14,17 @@ from consilium.site.journal import Journal
 from consilium.site.outbox import Outbox
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import Blob, Closed
+from consilium.wire.messages import Blob, Closed, Task
 
 NOW = datetime(2030, 6, 1, 12, 0, tzinfo=UTC)
 BLOB = Blob(digest=digest(b"bytes"), size=1)
 NONE = cast(Any, None)
 
 
+@pytest.mark.parametrize("with_task", [False, True])
 @pytest.mark.parametrize(("took_part", "became"), [(("north", "south"), "sent"), (("south",), "late")])
 def test_an_answer_that_took_part_was_sent_even_when_its_receipt_was_lost(
-    tmp_path: Path, took_part: tuple[str, ...], became: str
+    tmp_path: Path, took_part: tuple[str, ...], became: str, with_task: bool
 ) -> None:
     """`site sent` says the truth of it: the agent died, or hears of the end before it hears of the receipt."""
     journal, coordinator = Journal(tmp_path / "journal"), Identity.create(tmp_path / "key")
@@ -34,13 +35,27 @@ def test_an_answer_that_took_part_was_sent_even_when_its_receipt_was_lost(
     inbox = Inbox(
         "north", coordinator.public, NONE, journal, NONE, NONE, NONE, work=Event(), outbox=outbox, witness=NONE
     )
-    closed = Closed(
-        to="north", number=1, study="sums", run="sums-1", round=2, kind="TRAIN", took_part=took_part, aggregate=BLOB,
-        state=BLOB,
-    )  # fmt: skip
-    inbox.take(1, json.loads(seal(Closed.TYPE, closed.encode(), coordinator)), NOW)
+    place: dict[str, Any] = {
+        "to": "north",
+        "number": 1,
+        "study": "sums",
+        "run": "sums-1",
+        "aggregate": BLOB,
+        "state": BLOB,
+    }
+    closed: Closed | Task = Closed(round=2, kind="TRAIN", took_part=took_part, **place)
+    if with_task:
+        closed = Task(
+            round=3, plan=BLOB.digest, kind="TRAIN", phase="SUBMIT", roster=("north",), initial=BLOB, deadline=NOW,
+            closing={"kind": "TRAIN", "took_part": took_part}, **place,
+        )  # fmt: skip
+    inbox.take(1, json.loads(seal(closed.TYPE, closed.encode(), coordinator)), NOW)
     rows = journal.rows("SELECT run, round, status FROM outbox ORDER BY id")
+    closings = journal.rows("SELECT run, round, aggregate, state FROM closings")
+    tasks = journal.rows("SELECT round, status FROM tasks")
     journal.close()
+    assert [tuple(row) for row in closings] == [("sums-1", 2, BLOB.digest, BLOB.digest)]
+    assert [tuple(row) for row in tasks] == [(3, "todo")] * with_task
     assert [(row["run"], row["round"], row["status"]) for row in rows] == [
         ("sums-1", 1, "late"), ("sums-1", 2, became), ("sums-1", 3, "waiting"), ("sums-2", 2, "waiting"),
     ]  # fmt: skip

@@ -18,7 +18,7 @@ COMMON = {"study": "s", "run": "s-1", "plan": D, "round": 1, "kind": "TRAIN", "p
 EXAMPLES: dict[type[Signed], dict[str, Any]] = {
     messages.Offer: {"study": "s", "plan": BLOB, "title": "A study"},
     messages.Task: {**COMMON, "roster": ["a"], "state": BLOB, "initial": BLOB, "aggregate": None,
-                    "deadline": "2030-01-01T00:00:00Z"},
+                    "deadline": "2030-01-01T00:00:00Z", "closing": {"kind": "PAIR", "took_part": ["a"]}},
     messages.Closed: {"study": "s", "run": "s-1", "round": 1, "kind": "TRAIN", "took_part": ["a"], "aggregate": BLOB,
                       "state": BLOB},
     messages.Ended: {"study": "s", "run": "s-1", "status": "finished", "reason": "", "state": BLOB},
