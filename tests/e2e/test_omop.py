@@ -271,10 +271,10 @@ def test_persons_who_opted_out_are_left_out_by_the_database(place: Place, folder
     made.told(Asked(without=("person_id", frozenset(["1", "4", "77", "x%s"]))))
     found = made.rows()
     assert (found.columns["person_id"], found.columns["age"], found.left_out) == (["2", "3"], ["50", "40"], 2)
-    query = "SELECT person_id, 60 / NULLIF(person_id - 1, 0) AS n, '100% ?' AS said FROM person ORDER BY 1 -- all"
+    query = "SELECT person_id, 60 / NULLIF(person_id - 1, 0) AS n, '100% ? :b'::text said FROM person ORDER BY 1 -- all"
     plain = SqlSource(TableSource.model_validate({"type": "sql", **place, "query": query}), folder)
     plain.told(Asked(without=("person_id", frozenset(["2", "x%s"]))))
-    of = {"person_id": ["1", "3", "4"], "said": ["100% ?"] * 3}
+    of = {"person_id": ["1", "3", "4"], "said": ["100% ? :b"] * 3}
     assert {name: plain.rows().columns[name] for name in of} == of and plain.rows().left_out == 1
 
 

@@ -26,6 +26,11 @@ def rows_of(names: list[str], found: list[tuple[Any, ...]], name: str = "the ans
     return Rows({name: [_text(row[index]) for row in found] for index, name in enumerate(names)})
 
 
+def answer_of(rows: Rows) -> Answer:
+    """The same as an answer again: names, and rows of text."""
+    return list(rows.columns), list(zip(*rows.columns.values()))
+
+
 def quoted(text: str) -> str:
     """A text as it stands in SQL. For a value that is given beside a query DuckDB imports pandas, if it is there."""
     return "'" + text.replace("'", "''") + "'"
@@ -74,11 +79,12 @@ def of_url(connection: Any, query: str, asked: Asked) -> Rows:
         return list(answer.keys()), [tuple(row) for row in answer]
 
     key_column, out = asked.without
+    plain = query.replace(":", "\\:")  # none of it, as in '12:30' or `::text`, is a place for a value
     if connection.dialect.name not in TABLES or not (out or asked.columns):
-        found = rows_of(*ask(text(query))).columns
+        found = rows_of(*ask(text(plain))).columns
         wanted = used(list(found), asked)
         return Rows({name: found[name] for name in wanted}, tuple(name for name in found if name not in wanted))
-    whole_query = f"{query}\n"  # a remark may end it
+    whole_query = f"{plain}\n"  # a remark may end it
     names, _ = ask(text(f"SELECT * FROM ({whole_query}) AS asked WHERE 1 = 0"))  # noqa: S608  the hospital's own query
     whole.once(_as_written(names, connection.dialect.name), "the answer to the query")
     table = text(whole_query).columns(*map(column, names)).subquery("asked")

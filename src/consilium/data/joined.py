@@ -31,10 +31,7 @@ VALUES = (duckdb.DataError, duckdb.InvalidInputException)
 """Faults of a value, whose words hold it."""
 AT_ONCE = 10_000
 """Rows that are handed over at once."""
-CAST = (
-    "columns of `tables` are text: within max, min, arg_max, arg_min, ORDER BY, < and such write "
-    "TRY_CAST(... AS DOUBLE), where needed of replace(..., ',', '.'), and of days strptime(..., '%d.%m.%Y')"
-)
+CAST = f"columns of `tables` are text: {ordering.CAST}"
 MEANS = "a file is named under `tables`, and in the query by the name that it has there"
 
 
@@ -89,11 +86,10 @@ class JoinedSource:
                     left_out, doubts = max(left_out, found.left_out), (*doubts, *found.doubts)
                 before_s = clock.left_s
                 answer = clock.within(lambda: self._asked(tables), tables.interrupt)
-                again = Clock(
-                    min(ordering.AGAIN_S + ordering.AGAIN * (before_s - clock.left_s), clock.left_s),
-                    "source.time_limit_s",
-                )
-                doubts += self._compared(tables, answer, again)
+                doubts += ordering.checked(
+                    lambda: ordering.others(tables, self._given, answer, lambda query: _answer(tables, query)),
+                    tables.interrupt, clock, before_s - clock.left_s, CAST,
+                )  # fmt: skip
                 return replace(rows_of(*answer), left_out=left_out, doubts=doubts)
         except VALUES as error:
             raise _miscast(error, columns) from error
@@ -111,23 +107,6 @@ class JoinedSource:
         described = tables.execute(f"DESCRIBE {self._given}").fetchall()
         whole.once((row[0] for row in described), "source.query")
         return _answer(tables, self._given)
-
-    def _compared(self, tables: Any, answer: Answer, again: Clock) -> tuple[str, ...]:
-        """That nothing of the answer is so because numbers or days were compared as text; a doubt where nobody knows.
-
-        Raises: DataUnusable.
-        """
-        try:
-            others = again.within(
-                lambda: ordering.others(tables, self._given, answer, lambda query: _answer(tables, query)),
-                tables.interrupt,
-            )
-        except (ordering.Undecided, duckdb.InterruptException, DataUnusable):
-            return (ordering.DOUBT,)
-        if others:
-            raise DataUnusable(f"source.query compares numbers or days as text{ordering.AS_TEXT}: others would be "
-                               f"{', '.join(others)}", CAST)  # fmt: skip
-        return ()
 
 
 def _miscast(error: duckdb.Error, columns: set[str]) -> DataUnusable:

@@ -15,7 +15,9 @@ from typing import Any
 
 import duckdb
 
+from consilium.core.errors import DataUnusable
 from consilium.data.asking import Answer, named, quoted
+from consilium.data.clock import Clock
 from consilium.data.mapping import normal
 
 Node = dict[str, Any]
@@ -72,6 +74,10 @@ MACROS = {
 AGAIN_S, AGAIN = 10.0, 10.0
 """To find out what a query compares, it is asked again: for so many seconds, and as many times as long as it took."""
 AS_TEXT = ", by which 9 is more than 10, and 31.01.2024 later than 01.02.2024"
+CAST = (
+    "within max, min, arg_max, arg_min, ORDER BY, < and such write TRY_CAST(... AS DOUBLE), where needed of "
+    "replace(..., ',', '.'), and of days strptime(..., '%d.%m.%Y')"
+)
 DOUBT = "whether source.query compares numbers or days as text, by which 9 is more than 10, could not be found out"
 
 
@@ -79,18 +85,38 @@ class Undecided(Exception):
     """Nothing is known: the query has a part that is not written anew, or cannot be asked so."""
 
 
+def checked(find: Callable[[], list[str]], cut: Callable[[], None], clock: Clock, took_s: float,
+            remedy: str) -> tuple[str, ...]:  # fmt: skip
+    """That nothing of an answer is so because numbers or days were compared as text; a doubt where nobody knows.
+
+    Args:    find: columns that would be others.   cut: ends that.   clock: of the reading, of which answering took
+             `took_s`.   remedy: how to cast.
+    Raises:  DataUnusable.
+    """
+    again = Clock(min(AGAIN_S + AGAIN * took_s, clock.left_s), "source.time_limit_s")
+    try:
+        found = again.within(find, cut)
+    except (Undecided, duckdb.InterruptException, DataUnusable):
+        return (DOUBT,)
+    if found:
+        raise DataUnusable(
+            f"source.query compares numbers or days as text{AS_TEXT}: others would be {', '.join(found)}", remedy
+        )
+    return ()
+
+
 def others(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer]) -> list[str]:
     """Columns of the answer that would be others if numbers and days were compared as such; `the rows`: there would
     be another number of them.
 
-    Args:    tables: a connection of DuckDB, whose macros are ours.   ask: answers a query.
+    Args:    tables: a connection of DuckDB, on which macros are made for it alone.   ask: answers a query.
     Raises:  Undecided.   duckdb.InterruptException.
     """
     try:
         written = anew(tables, query)
         if written is None:
             return []
-        _define(tables, _rank(_month_first(tables)))
+        _define(tables, _rank(_month_first(tables, query)))
         right = ask(written)
         if not differing(answer, right):
             return []
@@ -145,19 +171,30 @@ def _rank(month_first: bool) -> str:
 
 def _define(tables: Any, ranked: str) -> None:
     for signature, body in {"order_rank(x)": ranked, **MACROS}.items():
-        tables.execute(f"CREATE OR REPLACE MACRO {signature} AS {body}")
+        tables.execute(f"CREATE OR REPLACE TEMP MACRO {signature} AS {body}")
 
 
-def _month_first(tables: Any) -> bool:
-    """Whether days are written with the month first, as some show whose second number is no month."""
-    asked = "SELECT table_name, column_name FROM information_schema.columns WHERE data_type = 'VARCHAR'"
+def _month_first(tables: Any, query: str) -> bool:
+    """Whether days of the query's tables have the month first, as some show whose second number is no month."""
+    asked = "SELECT table_schema, table_name, column_name FROM information_schema.columns WHERE data_type = 'VARCHAR'"
     columns: dict[str, list[str]] = {}
-    for table, column in tables.execute(asked).fetchall():
-        columns.setdefault(table, []).append(f"bool_or(regexp_full_match({named(column)}, '{MONTH_FIRST}'))")
+    used = frozenset(_tables(_parsed(tables, query)))
+    for schema, table, column in tables.execute(asked).fetchall():
+        if table.casefold() in used:
+            shows = f"bool_or(regexp_full_match({named(column)}, '{MONTH_FIRST}'))"
+            columns.setdefault(f"{named(schema)}.{named(table)}", []).append(shows)
     return any(
-        any(tables.execute(f"SELECT {', '.join(each)} FROM {named(table)}").fetchone())  # noqa: S608  names are quoted
+        any(tables.execute(f"SELECT {', '.join(each)} FROM {table}").fetchone())  # noqa: S608  names are quoted
         for table, each in columns.items()
     )
+
+
+def _tables(value: Any) -> Iterator[str]:
+    """Names of the tables of a parsed query."""
+    if isinstance(value, dict) and value.get("type") == "BASE_TABLE":
+        yield value["table_name"].casefold()
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _tables(inner)
 
 
 def anew(tables: Any, query: str) -> str | None:

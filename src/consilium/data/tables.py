@@ -10,13 +10,12 @@ from typing import Any
 import duckdb
 
 from consilium.core.errors import DataUnusable, MappingInvalid
-from consilium.data import collating, databases, whole
-from consilium.data.asking import Answer, Ask, named, of_duckdb, of_url, quoted
+from consilium.data import collating, databases, ordering, whole
+from consilium.data.asking import Answer, Ask, answer_of, named, of_duckdb, of_url, quoted
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
 from consilium.data.flaws import ENCODINGS, flaw
 from consilium.data.mapping import EXAMPLES, TableSource
-from consilium.data.ordering import AGAIN, AGAIN_S, AS_TEXT, DOUBT, Undecided
 
 OFFLINE = {"autoinstall_known_extensions": "false"}
 """DuckDB fetches nothing from the network."""
@@ -181,6 +180,22 @@ def _picked(name: str, kind: str, zone: bool) -> str:
 
 
 @contextmanager
+def _opened(database: str, begun: Begun, zone: str | None) -> Iterator[Any]:
+    with duckdb.connect(database, read_only=database != ":memory:", config=OFFLINE) as connection:
+        begun(connection.interrupt)
+        _set_zone(connection, zone or "UTC")
+        yield connection
+
+
+def _ask(connection: Any) -> Ask:
+    def ask(query: str) -> Answer:
+        answer = connection.execute(query)
+        return [column[0] for column in answer.description], answer.fetchall()
+
+    return ask
+
+
+@contextmanager
 def _duckdb(
     name: str | None, database: str = ":memory:", begun: Begun = lambda cut: None, zone: str | None = None
 ) -> Iterator[Ask]:
@@ -189,15 +204,8 @@ def _duckdb(
     Args:    zone: by whose clock instants are read; None: by that of Greenwich, and never by the machine's.
     """
     try:
-        with duckdb.connect(database, read_only=database != ":memory:", config=OFFLINE) as connection:
-            begun(connection.interrupt)
-            _set_zone(connection, zone or "UTC")
-
-            def ask(query: str) -> Answer:
-                answer = connection.execute(query)
-                return [column[0] for column in answer.description], answer.fetchall()
-
-            yield ask
+        with _opened(database, begun, zone) as connection:
+            yield _ask(connection)
     except duckdb.ParserException as error:
         raise DataUnusable("the query is none that DuckDB knows", "correct source.query") from error
     except (duckdb.Error, ValueError, OverflowError) as error:  # of a damaged file: names that are no text, too
@@ -272,32 +280,37 @@ class SqlSource:
         clock = Clock(self._limit_s, "source.time_limit_s")
         before_s = clock.left_s
         found = clock.within(lambda: self._asked(cuts.append), cut)
-        if self._at is None:
+        if self._at is None and self._file is None:
             return found
-        again = Clock(min(AGAIN_S + AGAIN * (before_s - clock.left_s), clock.left_s), "source.time_limit_s")
-        try:
-            others = again.within(lambda: self._others(cuts.append), cut)
-        except (Undecided, DataUnusable):
-            return replace(found, doubts=(*found.doubts, DOUBT))
-        if others:
-            raise DataUnusable(f"source.query compares numbers or days as text{AS_TEXT}: others would be "
-                               f"{', '.join(others)}", COMPARED)  # fmt: skip
-        return found
+        remedy = ordering.CAST if self._file is not None else COMPARED
+        doubts = ordering.checked(
+            lambda: self._others(found, cuts.append), cut, clock, before_s - clock.left_s, remedy
+        )  # fmt: skip
+        return replace(found, doubts=(*found.doubts, *doubts))
 
     def _asked(self, begun: Begun) -> Rows:
         if self._file is not None:
             with _duckdb(self._name, self._file, begun, self._zone) as ask:
-                _, described = ask(f"DESCRIBE {self._query}")
-                names, kinds = [str(row[0]) for row in described], {str(row[0]): str(row[1]) for row in described}
-                whole.once(names, "the answer to the query")
-                known = self._zone is not None
-                return of_duckdb(ask, f"({self._query}\n) AS asked", names, self._given,
-                                 lambda name: _picked(name, kinds[name], known))  # fmt: skip
+                return self._of_file(ask, self._query)
         with self._connected(begun) as connection:
             return of_url(connection, self._query, self._given)
 
-    def _others(self, begun: Begun) -> list[str]:
-        """Of SQLite, columns that would be others if numbers and days were compared as such. Raises: Undecided."""
+    def _of_file(self, ask: Ask, query: str) -> Rows:
+        _, described = ask(f"DESCRIBE {query}")
+        names, kinds = [str(row[0]) for row in described], {str(row[0]): str(row[1]) for row in described}
+        whole.once(names, "the answer to the query")
+        known = self._zone is not None
+        return of_duckdb(ask, f"({query}\n) AS asked", names, self._given,
+                         lambda name: _picked(name, kinds[name], known))  # fmt: skip
+
+    def _others(self, found: Rows, begun: Begun) -> list[str]:
+        """Columns that would be others if numbers and days were compared as such, of a file. Raises: Undecided."""
+        if self._file is not None:
+            with _opened(self._file, begun, self._zone) as tables:
+                tables.execute("SET threads TO 1")  # the same query takes the same of several values
+                ask = _ask(tables)
+                return ordering.others(tables, self._query, answer_of(found),
+                                       lambda query: answer_of(self._of_file(ask, query)))  # fmt: skip
         with self._connected(begun) as connection:
             return collating.others(connection, self._query, lambda: of_url(connection, self._query, self._given))
 

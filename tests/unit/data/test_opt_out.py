@@ -72,10 +72,9 @@ def test_nothing_but_the_key_is_computed_of_who_opted_out(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["it's :x", 'a "b" %s', "back\\slash"])
 def test_whatever_a_key_is_like_it_is_left_out(tmp_path: Path, name: str) -> None:
     wards.sqlite(tmp_path), wards.duck(tmp_path)
-    picked = "'" + name.replace("'", "''").replace(":", "\\:") + "' AS id"
+    picked = "'" + name.replace("'", "''") + "' AS id"
     for place in ({"url": f"sqlite:///{tmp_path}/t.sqlite"}, {"path": "t.duckdb"}):
-        said = picked if "url" in place else picked.replace("\\:", ":")
-        source = TableSource(type="sql", **place, query=f"SELECT {said}, 1 AS x UNION ALL SELECT NULL, 2")
+        source = TableSource(type="sql", **place, query=f"SELECT {picked}, 1 AS x UNION ALL SELECT NULL, 2")
         found = read(source, tmp_path, "id", name)
         assert (found.columns, found.left_out) == ({"id": [None], "x": ["2"]}, 1)
 

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 
 from consilium.core.errors import EXTRA, DataUnusable, MappingInvalid
-from consilium.data import whole
+from consilium.data import ordering, whole
 from consilium.data.asking import Answer, rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
@@ -22,7 +22,8 @@ from consilium.data.fhir.views import View, compile_view
 from consilium.data.mapping import TableSource
 from consilium.data.tables import one_select
 
-CLOSED = {"enable_external_access": "false", "lock_configuration": "true"}
+CLOSED = {"enable_external_access": "false", "lock_configuration": "true", "threads": "1"}
+"""With one thread the same query takes the same of several values, where it leaves that open."""
 SAID = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
 """Faults of the query itself, whose words hold no value of a row."""
 
@@ -62,9 +63,7 @@ class FhirSource:
         self._name, self._endpoint = source.path, _endpoint(source, self._views, folder)
         self._limit_s = source.time_limit_s
         first = f'SELECT * FROM "{next(iter(source.views))}"'  # noqa: S608
-        self._given = query = one_select(source.query) if source.query else first
-        # By all columns: which of DuckDB's threads ends first must not decide the order of patients.
-        self._query = f"SELECT * FROM ({query}) AS asked ORDER BY ALL"  # noqa: S608  the hospital's own query
+        self._given = one_select(source.query) if source.query else first
 
     def told(self, asked: Asked) -> None:
         """Where what is fetched may be kept, and who opted out."""
@@ -96,8 +95,15 @@ class FhirSource:
                 if self._leaving is not None:
                     self._leaving.learn(files)
                 self._fill(tables, files)
-                found = rows_of(*self._asked(tables))
-                return replace(found, left_out=max(left_out, len(self._leaving.found) if self._leaving else 0))
+                clock = Clock(self._limit_s, "source.time_limit_s")
+                before_s = clock.left_s
+                answer = clock.within(lambda: self._asked(tables), tables.interrupt)
+                doubts = ordering.checked(
+                    lambda: ordering.others(tables, self._given, answer, lambda query: _answer(tables, query)),
+                    tables.interrupt, clock, before_s - clock.left_s, ordering.CAST,
+                )  # fmt: skip
+                left_out = max(left_out, len(self._leaving.found) if self._leaving else 0)
+                return replace(rows_of(*answer), left_out=left_out, doubts=doubts)
         except (duckdb.Error, ValueError, OverflowError) as error:
             words = f": {str(error).splitlines()[0]}" if isinstance(error, SAID) else ""
             raise DataUnusable(
@@ -129,15 +135,16 @@ class FhirSource:
             _fill(tables, name, view, files, None, older, self._leaving)
 
     def _asked(self, tables: Any) -> Answer:
-        """The answer to the query, or that it takes too long. Raises: DataUnusable: two columns have one name."""
+        """The answer to the query. Raises: DataUnusable: two columns have one name."""
+        described = tables.execute(f"DESCRIBE {self._given}").fetchall()
+        whole.once((row[0] for row in described), "source.query")
+        return _answer(tables, self._given)
 
-        def ask() -> Answer:
-            described = tables.execute(f"DESCRIBE {self._given}").fetchall()
-            whole.once((row[0] for row in described), "source.query")
-            answer = tables.execute(self._query)
-            return [column[0] for column in answer.description], answer.fetchall()
 
-        return Clock(self._limit_s, "source.time_limit_s").within(ask, tables.interrupt)
+def _answer(tables: Any, query: str) -> Answer:
+    # By all columns: which of DuckDB's threads ends first must not decide the order of patients.
+    answer = tables.execute(f"SELECT * FROM ({query}\n) AS asked ORDER BY ALL")  # noqa: S608  the hospital's own query
+    return [column[0] for column in answer.description], answer.fetchall()
 
 
 def _endpoint(source: TableSource, views: list[tuple[str, View]], folder: Path) -> Any:

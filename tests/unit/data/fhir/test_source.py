@@ -231,6 +231,26 @@ def test_real_shapes_of_synthea(tmp_path: Path) -> None:
     assert dict(zip(rows.columns["patient"], map(float, rows.columns["kg"]))) == _last_weights(tmp_path)
 
 
+@pytest.mark.parametrize(("query", "differs"), [
+    ("SELECT patient, max(said) AS most FROM words GROUP BY patient", "most"),
+    ("SELECT patient, max(number) AS most, min(CAST(said AS DOUBLE)) AS least FROM words GROUP BY patient -- all", ""),
+])  # fmt: skip
+def test_a_query_over_views_that_compares_numbers_as_text_is_refused(tmp_path: Path, query: str, differs: str) -> None:
+    paths = {"patient": "subject.getReferenceKey(Patient)", "said": "value.ofType(Quantity).value.toString()",
+             "number": "value.ofType(Quantity).value"}  # fmt: skip
+    kinds = {"number": {"type": "decimal"}}
+    column = [{"name": name, "path": path, **kinds.get(name, {"type": "string"})} for name, path in paths.items()]
+    (tmp_path / "words.json").write_text(json.dumps({"resource": "Observation", "select": [{"column": column}]}))
+    (tmp_path / "all.ndjson").write_text("\n".join(json.dumps(observation("p", GLUCOSE, one)) for one in (9.5, 10.5)))
+    made = FhirSource(TableSource(type="fhir", path="all.ndjson", views={"words": "words.json"}, query=query), tmp_path)
+    if not differs:
+        found = made.rows()
+        assert float(str(found.columns["most"][0])) == 10.5 and not found.doubts
+        return
+    with pytest.raises(DataUnusable, match=rf"as text, by which 9 is more than 10.*: others would be {differs}"):
+        made.rows()
+
+
 def _last_weights(folder: Path) -> dict[str, float]:
     found: dict[str, tuple[datetime, float]] = {}
     for line in gzip.decompress((folder / "export/Observation.ndjson.gz").read_bytes()).splitlines():
