@@ -12,6 +12,7 @@ import numpy.typing as npt
 from consilium.core.contract import Image
 from consilium.core.errors import MappingInvalid
 from consilium.data.mapping import TableSource
+from consilium.data.merging import Merged
 
 Floats = npt.NDArray[np.float64]
 
@@ -23,6 +24,8 @@ class Rows:
     others: names of columns that are there and were not read, for nobody uses them.   image: values of the image of
     each row, (n, size), NaN where there is none; None: no image was asked for.   left_out: how many of those who opted
     out are in the source, and in no row.   doubts: what is not known of the rows, in words that hold no value.
+    merged: patients who stand there in several records, by the keys of the source; of the records of one person one is
+    a row.
     """
 
     columns: dict[str, list[str | None]]
@@ -30,6 +33,7 @@ class Rows:
     image: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     left_out: int = 0
     doubts: tuple[str, ...] = ()
+    merged: Merged = field(default=Merged(), repr=False)
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -55,13 +59,15 @@ class Asked:
     columns: those that the mapping uses; none named: all. Of others the names alone need be read.   extracts: a folder
     of the hospital's own for what is fetched from a server; None: nothing is kept beyond the reading.   image: what the
     contract says of images.   without: column of the patient's key, and who opted out, as `choosing.key` gives them:
-    they are in no row, nothing but their key is read of them, and nothing of them is kept.
+    they are in no row, nothing but their key is read of them, and nothing of them is kept.   merged: what another
+    source of the hospital says of patients in several records.
     """
 
     columns: frozenset[str] = frozenset()
     extracts: Path | None = None
     image: Image | None = None
     without: tuple[str, frozenset[str]] = ("", frozenset())
+    merged: Merged = field(default=Merged(), repr=False)
 
 
 @runtime_checkable

@@ -29,7 +29,8 @@ AMID = {";": "a semicolon", ",": "a comma", "\t": "a tab", '"': "a quote"}
 class Left:
     """Who was left out before anything was judged, and why. Entries are rows; all others are patients.
 
-    unordered: of several entries nobody knows which is the one that counts; they are not among those that were read.
+    unordered: of several entries nobody knows which is the one that counts.   unsolved: records of patients that were
+    merged, and nobody knows into which one.   Neither are among those that were read.
     """
 
     opted_out: int = 0
@@ -37,6 +38,7 @@ class Left:
     immature: int = 0
     excluded: int = 0
     unordered: int = 0
+    unsolved: int = 0
 
 
 def key(text: str | None) -> str:

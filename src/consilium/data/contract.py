@@ -86,7 +86,7 @@ def apply(
     _check_header(mapping, rows)
     doubts = tuple(dict.fromkeys(doubt for one in (rows, *(each.rows for each in (records or {}).values()))
                                  for doubt in one.doubts))  # fmt: skip
-    patients, moments = _patients(mapping, rows), _moments(mapping, rows)
+    patients, moments, unsolved = _patients(mapping, rows), _moments(mapping, rows), rows.merged.unsolved
     if contract.index is not None:
         chosen = choosing.entries(patients, moments, contract.index.entry)
         rows, patients, when = choosing.at(rows, chosen.rows), [patients[row] for row in chosen.rows], chosen.when
@@ -130,7 +130,7 @@ def apply(
     table = Table(
         {name: column[kept] for name, column in columns.items()}, label[kept], *_split(patients, kept, evaluation)
     )
-    left = Left(opted_out, chosen.others, int(young.sum()), int(away.sum()), chosen.unordered)
+    left = Left(opted_out, chosen.others, int(young.sum()), int(away.sum()), chosen.unordered, unsolved)
     lacking, incomplete = considered & ~labelled, considered & labelled & ~complete
     return Mapped(table, len(rows), int(lacking.sum()), int(incomplete.sum()), counts, told, left, listed, doubts)
 

@@ -26,7 +26,8 @@ INDEX, LOCK, KEY, NEW = "extract.index", "extract.lock", "extract.key", "new"
 @dataclass(frozen=True)
 class Index:
     """What stands in an extract: what it is `of` (a digest of what was asked), since when (`at`, ISO 8601), up to which
-    moment at the server (`mark`), its files with their SHA-256, and how many who opted out are not in them.
+    moment at the server (`mark`), its files with their SHA-256, and how many who opted out are not in them; `linked`:
+    whether one of these had several records.
     """
 
     of: str
@@ -34,6 +35,7 @@ class Index:
     mark: str
     files: dict[str, str]
     left_out: int = 0
+    linked: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ class Extract:
             if path.is_file() and path.name not in (LOCK, KEY):
                 path.unlink(missing_ok=True)
 
-    def put(self, of: str, made: list[Path], now: datetime, mark: str = "", left_out: int = 0) -> None:
+    def put(
+        self, of: str, made: list[Path], now: datetime, mark: str = "", left_out: int = 0, linked: bool = False
+    ) -> None:
         """Take files in place of those that are here; their names begin with what they hold: `Patient.ndjson`."""
         named: dict[str, str] = {}
         for path in made:
@@ -90,7 +94,7 @@ class Extract:
             path.chmod(0o600)
             path.replace(self.folder / name)
             named[name] = told
-        index = Index(of, now.isoformat(), mark, named, left_out)
+        index = Index(of, now.isoformat(), mark, named, left_out, linked)
         replace_file(self.folder / INDEX, json.dumps(asdict(index)).encode(), 0o600)
         self.tidy(named)
 

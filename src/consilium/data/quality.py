@@ -30,6 +30,11 @@ UNORDERED = (
     "complete the moments, or leave such entries out in the source's query if they do not count; the patients are left "
     "out until then",
 )
+UNSOLVED = (
+    "some records of patients were merged (`Patient.link`), and nobody knows into which one: links lead in a circle, "
+    "to several, to a Patient that is not here, or to none",
+    "correct the links where they are kept, or export the Patients that are lacking; they are left out until then",
+)
 
 
 @dataclass(frozen=True)
@@ -116,9 +121,10 @@ def check(study: Study, mapped: Mapped) -> Report:
     for doubt in mapped.doubts:
         whole.append(Finding("text-order", "", 0, doubt, DOUBT_REMEDY, gate.blocks("text-order")))
     left = mapped.left
-    if left.unordered:
-        blocks = left.unordered >= MIN_CELL and left.unordered > gate.not_a_number_max * (mapped.read + left.unordered)
-        whole.append(Finding("unread", "", hidden(left.unordered), *UNORDERED, gate.blocks("unread") and blocks))
+    for away, told in ((left.unordered, UNORDERED), (left.unsolved, UNSOLVED)):
+        if away:
+            blocks = away >= MIN_CELL and away > gate.not_a_number_max * (mapped.read + away)
+            whole.append(Finding("unread", "", hidden(away), *told, gate.blocks("unread") and blocks))
     shown = shown_counts([training, test, mapped.without_label, mapped.incomplete, left.immature, left.excluded])
     fits = tuple(_fit(one, mapped.features[one.id], mapped.read, gate) for one in contract.inputs)
     label = _label(contract, mapped, gate)

@@ -35,7 +35,7 @@ def mapped(study: Study, mapping: Path, extracts: Path | None = None) -> Mapped:
     for name in sorted({one.records for one in given.features.values() if isinstance(one, RecordsMap)}):
         part, where = given.records[name], f"records.{name}"
         below = extracts / f"records-{name}" if extracts is not None else None
-        wanted = Asked(part.columns, below, None, (part.patient, out))
+        wanted = Asked(part.columns, below, None, (part.patient, out), rows.merged)
         found = choosing.without(source(part.source, folder, kinds, wanted).rows(), part.patient, out)
         means = concepts(folder / part.concept_map, f"{where}.concept_map") if part.concept_map else {}
         records[name] = Records(part, found, where, means)

@@ -137,7 +137,7 @@ def direct(mine: list[Stay], out: frozenset[int]) -> tuple[list[str], list[dict[
         ever[stay.patient] += [(stay.admitted + timedelta(minutes=one.minutes), one) for one in stay.records]
         if stay.patient not in out and (stay.patient not in first or stay.admitted < first[stay.patient].admitted):
             first[stay.patient] = stay
-    names = ("opted_out", "other_entries", "immature", "excluded", "unordered")
+    names = ("opted_out", "other_entries", "immature", "excluded", "unordered", "unsolved")
     keys, rows, left = [], [], dict.fromkeys(names, 0)
     left["opted_out"] = len({stay.patient for stay in mine} & out)
     left["other_entries"] = sum(stay.patient not in out for stay in mine) - len(first)

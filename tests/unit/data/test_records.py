@@ -285,7 +285,7 @@ def test_one_entry_of_each_patient_counts_whose_label_is_old_enough_and_who_is_n
     )  # fmt: skip
     sick = labs((1, "2160-0", "7.5", "mg/dL"), patient="a")
     found = apply(wanted, rows, sick)
-    left = {"opted_out": 0, "other_entries": 1, "immature": 1, "excluded": 1, "unordered": 0}
+    left = {"opted_out": 0, "other_entries": 1, "immature": 1, "excluded": 1, "unordered": 0, "unsolved": 0}
     assert vars(found.left) == left
     assert (found.read, found.without_label, found.table.label.tolist()) == (5, 1, [0.0, 1.0]), "b's first, and old"
     last = made(index={"meaning": "admission", "entry": "last"})

@@ -8,8 +8,10 @@ import pyarrow as pa
 from consilium.core.errors import DataUnusable
 from consilium.data.fhir import reading
 from consilium.data.fhir.leaving import Leaving
+from consilium.data.fhir.links import followed
 from consilium.data.fhir.versions import Older, Seen, current
 from consilium.data.fhir.views import Batch, Column, View
+from consilium.data.merging import Merged
 
 TYPES: dict[str, pa.DataType] = {
     "boolean": pa.bool_(), "decimal": pa.float64(), "integer": pa.int32(), "positiveInt": pa.int32(),
@@ -30,11 +32,12 @@ def _type(column: Column) -> pa.DataType:
 
 def batches(
     view: View, path: Path, size: int = 4096, seen: Seen | None = None, older: Older | None = None,
-    leaving: Leaving | None = None,
+    leaving: Leaving | None = None, merged: Merged | None = None,
 ) -> Iterator[pa.RecordBatch]:  # fmt: skip
     """The rows of a view over a file, or over all files of a folder; about `size` rows each.
 
     Args:    seen: where it is noted what was read.   older: resources that do not count.   leaving: who opted out.
+             merged: whose resources are of another Patient.
     Raises:  DataUnusable: says file, line (or entry) and column, and no value.
     """
     wanted = schema(view)
@@ -45,6 +48,8 @@ def batches(
             resources = seen.noted(resources, view.resource)
         if older and file in older:
             resources = current(resources, older[file])
+        if merged is not None:
+            resources = followed(resources, merged)
         if leaving is not None:
             resources = leaving.kept(resources)
         for batch in view.batches(resources, place, size):

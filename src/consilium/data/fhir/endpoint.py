@@ -79,12 +79,13 @@ class Endpoint:
             made = search(web, self._given, self._kinds, extract.new)
         else:
             # A Patient that was taken out and comes no more cannot say whose the resources are that come now.
-            alone = leaving is None or leaving.by_id
+            alone = leaving is None or (leaving.by_id and before is not None and not before.linked)
             before = before if self._given.incremental and alone else None
             found = export(web, self._given, self._kinds, extract.new, of, before.mark if before else "")
             made, mark = _joined(found, extract.files(of) if before else [], self._kinds, extract.new), found.mark
         left_out = 0 if leaving is None else _without(made, leaving)
-        extract.put(of, made, now, mark, max(left_out, before.left_out if before is not None and mark else 0))
+        left_out = max(left_out, before.left_out if before is not None and mark else 0)
+        extract.put(of, made, now, mark, left_out, leaving is not None and leaving.linked)
 
 
 def _without(made: list[Path], leaving: Leaving) -> int:

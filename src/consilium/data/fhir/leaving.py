@@ -1,12 +1,13 @@
 """Who opted out, among FHIR resources: what is theirs is no row of a view, and is not kept of what was fetched.
 
 A resource is theirs by the id of its Patient (compartment of Patient, https://hl7.org/fhir/compartmentdefinition.html),
-or by the column of a view that holds the patient's key, where that is another one than this id.
+or by the column of a view that holds the patient's key, where that is another one than this id. Who was merged is one
+person: who opted out by the key of one record is left out with all.
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,11 @@ from consilium.core.ids import canonical, digest
 from consilium.data.choosing import key
 from consilium.data.fhir import reading
 from consilium.data.fhir.definition import Definition, SelectPart
-from consilium.data.fhir.steps import reference_key
+from consilium.data.fhir.links import REFERENCE, SUBJECTS, follow
 from consilium.data.fhir.values import Mismatch, items
 from consilium.data.fhir.views import View
+from consilium.data.merging import Merged
 
-SUBJECTS = ("subject", "patient", "beneficiary", "individual", "for")
-"""Elements that say whose a resource is."""
-REFERENCE = reference_key("Patient")
 BY_REFERENCE = re.compile(rf"\s*(?:{'|'.join(SUBJECTS)})\.getReferenceKey\((?:Patient)?\)\s*")
 BY_ID = re.compile(r"\s*(?:id|getResourceKey\(\))\s*")
 
@@ -31,17 +30,23 @@ BY_ID = re.compile(r"\s*(?:id|getResourceKey\(\))\s*")
 class Leaving:
     """Those who opted out, by their keys in a column of views.
 
-    found: keys of those of whom there was something.
+    found: those of whom there was something, one each.
 
     Raises: MappingInvalid: no view has the column, so that nobody could tell what is whose.
     """
 
-    def __init__(self, column: str, out: frozenset[str], views: list[tuple[Definition, View]]) -> None:
+    def __init__(
+        self, column: str, out: frozenset[str], views: list[tuple[Definition, View]], merged: Merged | None = None
+    ) -> None:
         # By other views others leave: what was kept by those of before is not kept on.
         told = sorted(str(digest(canonical(one.model_dump(mode="json")))) for one, _ in views)
         self.asked, self.found = [column, *sorted(out), *told], set[str]()
         self._out, self._by_id = out, False
         self._of_patient: defaultdict[str, set[str]] = defaultdict(set)
+        self._person: dict[str, str] = {}
+        self.merged = merged or Merged()
+        theirs = {person for one, person in self.merged.person.items() if key(one) in out}
+        self.asked += sorted(f"{one} {person}" for one, person in self.merged.person.items() if person in theirs)
         self._views: dict[str, list[tuple[View, int]]] = {}
         for definition, view in views:
             places = [at for at, one in enumerate(view.columns) if one.name == column]
@@ -60,14 +65,27 @@ class Leaving:
         """Whether each resource says by itself whose it is; else only the one that has the patient's key says it."""
         return not self._views
 
-    def learn(self, files: Iterable[Path]) -> None:
-        """Look whose keys are whose ids, where keys are others. Raises: DataUnusable: a file cannot be read."""
+    @property
+    def linked(self) -> bool:
+        """Whether somebody of whom there was something stood in several records."""
+        return any(one != person and person in self.found for one, person in self.merged.person.items())
+
+    def learn(self, files: Sequence[Path], merged: Merged | None = None) -> None:
+        """Look who was merged, and whose keys are whose ids, where keys are others.
+
+        Raises: DataUnusable: a file cannot be read.
+        """
+        found = follow(files) if merged is None else merged
+        self.merged = found if found.person else self.merged
+        if self._by_id:
+            for patient, person in self.merged.person.items():
+                self._know(person, self._out & {key(patient)})
         for file in files:
             for kind, views in self._views.items():
                 exact = any(view.exact for view, _ in views)
                 for _, resource in reading.resources(file, exact, kind)[0]:
                     for patient in _patients(resource):
-                        self._of_patient[patient] |= self._in_views(resource)
+                        self._know(self.merged.of(patient), self._in_views(resource))
 
     def gone(self, resource: Any) -> bool:
         """Whether a resource is of somebody who opted out."""
@@ -75,9 +93,14 @@ class Leaving:
         if self._by_id:
             theirs |= self._out.intersection(map(key, patients))
         for patient in patients:
-            theirs |= self._of_patient.get(patient, set())
-        self.found |= theirs
+            theirs |= self._of_patient.get(self.merged.of(patient), set())
+        self.found |= {self._person.get(one, one) for one in theirs}
         return bool(theirs)
+
+    def _know(self, person: str, keys: set[str] | frozenset[str]) -> None:
+        """That somebody has keys of who opted out."""
+        self._of_patient[person] |= keys
+        self._person |= dict.fromkeys(keys, person)
 
     def kept(self, resources: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
         """Numbered resources, but theirs."""

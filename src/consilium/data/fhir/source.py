@@ -16,10 +16,11 @@ from consilium.data import ordering, whole
 from consilium.data.asking import Answer, rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
-from consilium.data.fhir import definition, reading, versions
+from consilium.data.fhir import definition, links, reading, versions
 from consilium.data.fhir.leaving import Leaving
 from consilium.data.fhir.views import View, compile_view
 from consilium.data.mapping import TableSource
+from consilium.data.merging import Merged
 from consilium.data.tables import one_select
 
 CLOSED = {"enable_external_access": "false", "lock_configuration": "true", "threads": "1"}
@@ -59,6 +60,7 @@ class FhirSource:
             )
         self._extracts: Path | None = None
         self._leaving: Leaving | None = None
+        self._merged = Merged()
         self._path = (folder / source.path).resolve() if source.path is not None else None
         self._name, self._endpoint = source.path, _endpoint(source, self._views, folder)
         self._limit_s = source.time_limit_s
@@ -66,11 +68,11 @@ class FhirSource:
         self._given = one_select(source.query) if source.query else first
 
     def told(self, asked: Asked) -> None:
-        """Where what is fetched may be kept, and who opted out."""
-        self._extracts = asked.extracts
+        """Where what is fetched may be kept, who opted out, and who was merged."""
+        self._extracts, self._merged = asked.extracts, asked.merged
         column, out = asked.without
         views = [view for _, view in self._views]
-        self._leaving = Leaving(column, out, list(zip(self._definitions, views))) if out else None
+        self._leaving = Leaving(column, out, list(zip(self._definitions, views)), asked.merged) if out else None
 
     def count(self) -> int:
         """Number of rows."""
@@ -92,9 +94,10 @@ class FhirSource:
         """All rows, as text."""
         try:
             with self._files() as (files, left_out), duckdb.connect(":memory:", config=CLOSED) as tables:
+                merged = self._follow(files)
                 if self._leaving is not None:
-                    self._leaving.learn(files)
-                self._fill(tables, files)
+                    self._leaving.learn(files, merged)
+                self._fill(tables, files, merged if merged.person else None)
                 clock = Clock(self._limit_s, "source.time_limit_s")
                 before_s = clock.left_s
                 answer = clock.within(lambda: self._asked(tables), tables.interrupt)
@@ -103,7 +106,7 @@ class FhirSource:
                     tables.interrupt, clock, before_s - clock.left_s, ordering.CAST,
                 )  # fmt: skip
                 left_out = max(left_out, len(self._leaving.found) if self._leaving else 0)
-                return replace(rows_of(*answer), left_out=left_out, doubts=doubts)
+                return replace(rows_of(*answer), left_out=left_out, doubts=doubts, merged=merged)
         except (duckdb.Error, ValueError, OverflowError) as error:
             words = f": {str(error).splitlines()[0]}" if isinstance(error, SAID) else ""
             raise DataUnusable(
@@ -111,7 +114,14 @@ class FhirSource:
                 CAST if isinstance(error, duckdb.ConversionException) else "correct the query or the views",
             ) from error
 
-    def _fill(self, tables: Any, files: list[Path]) -> None:
+    def _follow(self, files: list[Path]) -> Merged:
+        """Who was merged: by the Patients that are here, or, where these say nothing, by those of another source."""
+        if self._endpoint is not None and "Patient" not in {view.resource for _, view in self._views}:
+            return self._merged
+        found = links.follow(files)
+        return found if found.person or found.unsolved else self._merged
+
+    def _fill(self, tables: Any, files: list[Path], merged: Merged | None) -> None:
         """Make the tables; once more, without what does not count, where a resource stood several times.
 
         What is wrong in a version that does not count is no finding.
@@ -122,7 +132,7 @@ class FhirSource:
             noted = set[str]()
             _create(tables, self._views)
             for name, view in self._views:
-                _fill(tables, name, view, files, None if view.resource in noted else seen, {}, self._leaving)
+                _fill(tables, name, view, files, None if view.resource in noted else seen, {}, self._leaving, merged)
                 noted.add(view.resource)
             older = versions.older(files, kinds) if seen.twice else {}
         except DataUnusable:
@@ -132,7 +142,7 @@ class FhirSource:
         if older:
             _create(tables, self._views)
         for name, view in self._views if older else ():
-            _fill(tables, name, view, files, None, older, self._leaving)
+            _fill(tables, name, view, files, None, older, self._leaving, merged)
 
     def _asked(self, tables: Any) -> Answer:
         """The answer to the query. Raises: DataUnusable: two columns have one name."""
@@ -157,14 +167,14 @@ def _endpoint(source: TableSource, views: list[tuple[str, View]], folder: Path) 
 
 def _fill(
     tables: Any, name: str, view: View, files: list[Path], seen: versions.Seen | None, older: versions.Older,
-    leaving: Leaving | None,
+    leaving: Leaving | None, merged: Merged | None,
 ) -> None:  # fmt: skip
     """The rows of a view into the table of its name, batch by batch."""
     import pyarrow as pa
 
     from consilium.data.fhir import arrow
 
-    for batch in (batch for path in files for batch in arrow.batches(view, path, 4096, seen, older, leaving)):
+    for batch in (batch for path in files for batch in arrow.batches(view, path, 4096, seen, older, leaving, merged)):
         tables.register("batch", pa.Table.from_batches([batch]))
         tables.execute(f'INSERT INTO "{name}" BY NAME SELECT * FROM batch')  # noqa: S608
         tables.unregister("batch")
