@@ -31,7 +31,8 @@ LEAST_CHANCE = 1e-12
 """Scores are kept this far from 0 and 1, where logits end."""
 STEPS = 60
 FAR = 30.0
-"""A slope or intercept beyond this means that the scores part the classes: there is no fit."""
+"""A slope or intercept beyond this is not told: the polynomials do not carry it. The scores part the classes, and there is
+none; or they differ by next to nothing, as those of a model that was hardly trained."""
 POINTS = 10
 """Points of the curve, and bins of the expected calibration error."""
 
@@ -111,7 +112,7 @@ def fit(
     for free in wanted:
         fitted = _newton(total, points, len(free))
         if fitted is None:
-            found |= {name: hidden(n, "the scores part the classes: there is no fit") for name in free}
+            found |= {name: hidden(n, f"beyond {FAR:g}: scores part the classes, or hardly differ") for name in free}
             continue
         for at, name in enumerate(free):
             found[name] = around(float(fitted[0][at]), float(fitted[1][at]), n, confidence)

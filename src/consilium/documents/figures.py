@@ -100,7 +100,7 @@ def _forest(facts: Facts, metric: Metric, singles: Sequence[Hospital]) -> Tag | 
         plots.summary(rows, ["common model"]), reference, (0, 1) if metric.share else None,
     )  # fmt: skip
     left = len(singles) - len(drawn)
-    words = f" {left} with fewer than {FEW} patients of a class are not drawn." if left else ""
+    words = f" {left} with fewer than {FEW} patients of a class, or withheld, are not drawn." if left else ""
     return figure(plot, f"{title}, best first; the dashed line is that of all held-out patients together.{words}")
 
 

@@ -29,6 +29,9 @@ ALIKE = 3.0
 """Patients of one hospital are alike this many times as often as those of two, at most, without being the same."""
 CALIBRATION = ("calibration_in_the_large", "calibration_slope", "mean_error")
 COMMON = "federated"
+EVERYWHERE = "all hospitals"
+OTHERS, COPIES = "other hospitals", "copies"
+"""What hospitals, and their patients, are compared with: see `Findings.made`."""
 Score = tuple[str, Metric, Estimate, float]
 """Where, what, how much, and by how much it may be off without a warning."""
 
@@ -45,10 +48,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Findings:
-    """All of them, warnings first; and how many comparisons (with other hospitals, and with chance) were made."""
+    """All of them, warnings first; and how many comparisons were made, by what was compared with what."""
 
     found: tuple[Finding, ...]
-    comparisons: int
+    made: Mapping[str, int]
+
+    @property
+    def comparisons(self) -> int:
+        """How many in all."""
+        return sum(self.made.values())
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
@@ -61,13 +69,16 @@ def findings(facts: Facts) -> Findings:
     metric = leading(facts)
     drawn = comparable(facts, metric) if metric else {}
     compared = len(drawn) if len(drawn) > 1 else 0
-    judged = len(drawn) if metric is not None and metric.chance is not None else 0  # against chance, each by itself
+    ranked = (drawn or _together(facts, metric)) if metric is not None and metric.chance is not None else {}
     scores = _calibrations(facts)
-    made = compared + judged + len(scores) + sum(one.flow.copies is not None for one in facts.hospitals)
-    limit = beyond_chance(facts.confidence, made)
+    made = {
+        OTHERS: compared, "chance": len(ranked), "what calibration should be": len(scores),
+        COPIES: sum(one.flow.copies is not None for one in facts.hospitals),
+    }  # fmt: skip
+    limit = beyond_chance(facts.confidence, sum(made.values()))
     found = [
         *_of_the_run(facts),
-        *(_by_chance(metric, drawn, facts.confidence, limit) if metric and judged else ()),
+        *(_by_chance(metric, ranked, facts.confidence, limit) if metric else ()),
         *(_apart(metric, drawn, facts.confidence, limit) if metric and compared else ()),
         *_leaked(facts.hospitals, limit),
         *_miscalibrated(scores, facts.confidence, limit),
@@ -78,6 +89,14 @@ def findings(facts: Facts) -> Findings:
     ]
     warnings = [one for one in found if one.level == "warning"]
     return Findings((*warnings, *(one for one in found if one.level == "note")), made)
+
+
+def _together(facts: Facts, metric: Metric) -> dict[str, Estimate]:
+    """The figure over all hospitals, where none can be looked at by itself."""
+    figures = facts.everyone.get(COMMON, {})
+    one = figures.get(metric.id)
+    known = one is not None and None not in (one.value, one.low, one.high) and enough(figures)
+    return {EVERYWHERE: one} if one is not None and known else {}
 
 
 def beyond_chance(confidence: float, comparisons: int) -> float:
@@ -162,16 +181,18 @@ def _by_chance(metric: Metric, drawn: Mapping[str, Estimate], confidence: float,
     below = sorted(site for site, z in apart_by.items() if z < -limit)
     if below:
         wrong = "without" if metric.id == "auroc" else "in whom it comes later"
+        where = "at hospitals, or in the model" if EVERYWHERE in below else "at a hospital"
         yield Finding(
-            "warning-swapped-classes", "warning", "Classes may be swapped at a hospital",
+            "warning-swapped-classes", "warning", f"Classes may be swapped {where}",
             f"{_listed(metric, drawn, below)}. Patients with the outcome get lower scores there than those {wrong}. "
-            "Look at the codes of the label in its mapping before anything else: the model may be right, and the label "
+            "Look at the codes of the label in the mapping before anything else: the model may be right, and the label "
             "the wrong way round.",
         )  # fmt: skip
     useless = [site for site, one in sorted(drawn.items()) if site not in below and (one.low or 0) <= chance]
     if useless:
         yield Finding(
-            "warning-no-better-than-chance", "warning", "At some hospitals it may be no better than chance",
+            "warning-no-better-than-chance", "warning",
+            ("It" if EVERYWHERE in useless else "At some hospitals it") + " may be no better than chance",
             f"{_listed(metric, drawn, useless)}: not surely above {chance:g}, which is what guessing gives.",
         )  # fmt: skip
 
@@ -235,7 +256,7 @@ def _leaked(hospitals: Sequence[Hospital], limit: float) -> Iterator[Finding]:
 
 def _calibrations(facts: Facts) -> list[Score]:
     """Figures of calibration that can be compared with what they should be, of all patients and of each hospital."""
-    places = [("all hospitals", facts.everyone.get(COMMON, {}))]
+    places = [(EVERYWHERE, facts.everyone.get(COMMON, {}))]
     places += [(one.name, one.figures.get(COMMON, {})) for one in facts.hospitals]
     return [
         (where, METRICS[name], found, least)
@@ -353,7 +374,7 @@ def _unknown(facts: Facts, drawn: Mapping[str, Estimate], metric: Metric | None)
         yield Finding(
             "note-withheld", "note", "What it is worth at single hospitals is not in this report",
             "The recipe secure_sum shows sums over hospitals alone: a hospital for which the model is useless cannot "
-            "be seen here. Each hospital can judge the model on its own patients.",
+            "be seen here.",
         )  # fmt: skip
         return
     few = [
@@ -364,5 +385,6 @@ def _unknown(facts: Facts, drawn: Mapping[str, Estimate], metric: Metric | None)
         yield Finding(
             "note-few-patients", "note", "Some hospitals are not compared",
             f"{plain(few[:20])}{' and others' if len(few) > 20 else ''}: fewer than {FEW} held-out patients with, or "
-            "without, the outcome, or no interval. Their figures are not drawn.",
+            "without, the outcome; or no interval; or withheld, so that figures of such a hospital do not follow. "
+            "Their figures are not drawn.",
         )  # fmt: skip

@@ -8,7 +8,7 @@ from consilium.documents.facts import Facts
 from consilium.documents.findings import Finding, Findings, leading
 from consilium.documents.markup import Tag, name, tag
 from consilium.documents.parts import section
-from consilium.documents.terms import interval
+from consilium.documents.terms import interval, plain
 from consilium.documents.tripod import Item
 
 ORIGIN = {
@@ -151,11 +151,12 @@ def _reading(facts: Facts, found: Findings) -> Tag:
         f"Intervals are at {facts.confidence:.0%}, each by itself: DeLong’s for AUROC, Wilson’s for shares. They say "
         "how sure a figure is of these patients, and not how it would be at another hospital."
     )
+    compared = plain([of for of, count in found.made.items() if count])
     many = (
-        f"{found.comparisons} comparisons were made: with other hospitals, chance and calibration, and for copies. A "
-        f"warning needs a difference beyond the {facts.confidence:.0%} limit of Bonferroni’s correction for that many."
+        f"{found.comparisons} comparisons were made, with {compared}. A warning needs a difference beyond the "
+        f"{facts.confidence:.0%} limit of Bonferroni’s correction for that many."
         if found.comparisons
-        else "No comparisons between hospitals were made."
+        else "No comparisons were made."
     )
     return section(
         "reading", "How to read the figures",

@@ -17,8 +17,8 @@ SERIES = (BLUE, ORANGE, GREEN, PURPLE)
 SHAPES = ("circle", "diamond", "square", "triangle")
 GRID, FAINT, INK, QUIET = "#dfe5ea", "#eef2f5", "#1d2b3a", "#52606d"
 WIDTH = 760
-LABEL = 27
-"""Letters of a label before it is cut; the table beside the plot has it whole."""
+LABEL, BESIDE = 27, 21
+"""Letters of a label before it is cut, alone and beside a number; the table under the plot has it whole."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def _row(row: Line, y: float, tall: float, scale: Axis, left: float) -> list[Tag
     middle = y + tall / 2
     parts = [
         tag("line", x1=0, x2=WIDTH, y1=y, y2=y, stroke=FAINT),
-        words(0, middle + 4.5, cut(row.label), bold=True),
+        words(0, middle + 4.5, cut(row.label, BESIDE), bold=True),
         words(left - 14, middle + 4.5, row.beside, "end", 12, QUIET),
     ]
     gap = 15

@@ -23,6 +23,7 @@ code{font:.875em/1.4 ui-monospace,"SF Mono","DejaVu Sans Mono",Menlo,Consolas,mo
 #warnings{margin-top:1.5rem}
 #warnings h2{border:0;margin:0 0 .5rem;padding:0}
 .findings{list-style:none;padding:0;margin:0;display:grid;gap:.6rem}
+.findings li{overflow-wrap:anywhere;min-width:0}
 .findings li{border:1px solid var(--line);border-left:6px solid var(--blue);border-radius:6px;padding:.65rem .9rem;
 background:var(--soft)}
 .findings li[data-level=warning]{border-left-color:var(--red);background:#fdf3ec}
@@ -73,7 +74,7 @@ body{font-size:1rem;line-height:1.4}
 main,header,footer{max-width:none;padding:0}
 nav,.skip{display:none}
 h2{margin-top:1.6rem;break-after:avoid}
-h3{break-after:avoid}
+h3,caption{break-after:avoid}
 figure,.findings li,.cards>div,tr{break-inside:avoid}
 thead{display:table-header-group}
 .scroll{overflow:visible}

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from consilium.core.study import Study
-from consilium.documents.facts import Facts, Flow
-from consilium.documents.findings import Findings, leading
+from consilium.documents.facts import WITHOUT, Facts, Flow
+from consilium.documents.findings import OTHERS, Findings, leading
 from consilium.documents.terms import METRICS, interval, plain
 
 Fill = Callable[[Facts, Findings], str]
@@ -156,8 +156,10 @@ def _method(study: Study) -> str:
 
 def _heterogeneity(facts: Facts, found: Findings) -> str:
     metric = leading(facts)
-    if metric is None or not found.comparisons:
+    if metric is None:
         return ""
+    if not found.made.get(OTHERS):
+        return "Hospitals were not compared with one another: figures of single hospitals are not in this report."
     return (
         f"Each hospital was compared with all others together, by {metric.word}; Bonferroni’s correction for "
         f"{found.comparisons} comparisons."
@@ -189,13 +191,21 @@ def _output(study: Study) -> str:
     }[study.contract.label.type]  # fmt: skip
 
 
-def _same(study: Study) -> str:
-    if study.judged_only:
+def _same(facts: Facts, found: Findings) -> str:
+    if facts.about is None or facts.about.judged_only:
         return ""
-    return (
-        "Training and held-out patients are of the same hospitals, and of the same contract, outcome and predictors. "
-        "Hospitals in which the model was not trained are not in this report."
-    )
+    told = "Training and held-out patients are of the same hospitals, and of the same contract, outcome and predictors."
+    if WITHOUT in facts.models:
+        return f"{told} How a model that was trained without a hospital does there stands beside, under “{WITHOUT}”."
+    return f"{told} Hospitals in which the model was not trained are not in this report."
+
+
+def _updated(facts: Facts, found: Findings) -> str:
+    if facts.about is None or facts.about.model.start != "given":
+        return "It was not updated."
+    if facts.about.judged_only:
+        return "It was judged as it was given, and not updated."
+    return f"A model that was made elsewhere was trained further, in up to {facts.about.rounds} rounds."
 
 
 def _code(facts: Facts, found: Findings) -> str:
@@ -331,11 +341,11 @@ _FILLED: dict[str, Fill] = {
     "12c": _with(_method),
     "12d": _heterogeneity,
     "12e": _measures,
-    "12f": lambda facts, found: "It was not.",
+    "12f": _updated,
     "12g": _predicted,
     "14": _fairness,
     "15": _with(_output),
-    "16": _with(_same),
+    "16": _same,
     "18e": _data,
     "18f": _code,
     "20a": _participants,
@@ -343,5 +353,5 @@ _FILLED: dict[str, Fill] = {
     "22": _specified,
     "23a": _performance,
     "23b": _clusters,
-    "24": lambda facts, found: "It was not updated.",
+    "24": _updated,
 }

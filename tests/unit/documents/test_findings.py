@@ -86,6 +86,21 @@ def test_an_own_model_that_is_ahead_is_named() -> None:
     assert "warning-own-model-better" not in seen(Report.of(document, NOW, STUDY))
 
 
+@pytest.mark.parametrize(
+    ("apart", "ident"), [(-1.2, "warning-swapped-classes"), (0.0, "warning-no-better-than-chance")]
+)
+def test_where_no_hospital_can_be_looked_at_all_of_them_together_are(apart: float, ident: str) -> None:
+    """By the default recipe nobody sees single hospitals, and classes that are swapped at all of them must be seen."""
+    given = result(usual(3), "secure_sum")
+    assert not {"warning-swapped-classes", "warning-no-better-than-chance"} & seen(Report.of(given, NOW, STUDY)).keys()
+    given["figures"] = {"all": judged(apart, 2000), "sites": {}}
+    report = Report.of(given, NOW, STUDY)
+    assert "all hospitals" in seen(report)[ident]
+    page = report.html()
+    assert page.index(f'id="{ident}"') < page.index('id="worth"') and 'id="no-warnings"' not in page
+    assert "with chance" in page and "other hospitals, chance" not in page
+
+
 def test_withheld_figures_are_said_to_be() -> None:
     report = Report.of(result(usual(3), "secure_sum"), NOW, STUDY)
     assert "note-withheld" in seen(report) and not any("site-" in row["hospital"] for row in report.tables()["figures"])
