@@ -31,7 +31,7 @@ VALUES = (duckdb.DataError, duckdb.InvalidInputException)
 """Faults of a value, whose words hold it."""
 AT_ONCE = 10_000
 """Rows that are handed over at once."""
-CAST = f"columns of `tables` are text: {ordering.CAST}"
+TEXT = replace(ordering.TEXT, remedy=f"columns of `tables` are text: {ordering.CAST}")
 MEANS = "a file is named under `tables`, and in the query by the name that it has there"
 
 
@@ -88,7 +88,7 @@ class JoinedSource:
                 answer = clock.within(lambda: self._asked(tables), tables.interrupt)
                 doubts += ordering.checked(
                     lambda: ordering.others(tables, self._given, answer, lambda query: _answer(tables, query)),
-                    tables.interrupt, clock, before_s - clock.left_s, CAST,
+                    tables.interrupt, clock, before_s - clock.left_s, TEXT,
                 )  # fmt: skip
                 return replace(rows_of(*answer), left_out=left_out, doubts=doubts)
         except VALUES as error:

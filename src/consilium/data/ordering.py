@@ -10,6 +10,7 @@ import copy
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -78,7 +79,21 @@ CAST = (
     "within max, min, arg_max, arg_min, ORDER BY, < and such write TRY_CAST(... AS DOUBLE), where needed of "
     "replace(..., ',', '.'), and of days strptime(..., '%d.%m.%Y')"
 )
-DOUBT = "whether source.query compares numbers or days as text, by which 9 is more than 10, could not be found out"
+
+
+@dataclass(frozen=True)
+class Slip:
+    """A mistake that a query may make: what it does, how to mend it, and that nobody could find it out."""
+
+    words: str
+    remedy: str
+    doubt: str
+
+
+TEXT = Slip(
+    f"compares numbers or days as text{AS_TEXT}", CAST,
+    "whether source.query compares numbers or days as text, by which 9 is more than 10, could not be found out",
+)  # fmt: skip
 
 
 class Undecided(Exception):
@@ -86,22 +101,20 @@ class Undecided(Exception):
 
 
 def checked(find: Callable[[], list[str]], cut: Callable[[], None], clock: Clock, took_s: float,
-            remedy: str) -> tuple[str, ...]:  # fmt: skip
-    """That nothing of an answer is so because numbers or days were compared as text; a doubt where nobody knows.
+            slip: Slip) -> tuple[str, ...]:  # fmt: skip
+    """That nothing of an answer is so by this mistake; a doubt where nobody knows.
 
     Args:    find: columns that would be others.   cut: ends that.   clock: of the reading, of which answering took
-             `took_s`.   remedy: how to cast.
+             `took_s`.
     Raises:  DataUnusable.
     """
     again = Clock(min(AGAIN_S + AGAIN * took_s, clock.left_s), "source.time_limit_s")
     try:
         found = again.within(find, cut)
     except (Undecided, duckdb.InterruptException, DataUnusable):
-        return (DOUBT,)
+        return (slip.doubt,)
     if found:
-        raise DataUnusable(
-            f"source.query compares numbers or days as text{AS_TEXT}: others would be {', '.join(found)}", remedy
-        )
+        raise DataUnusable(f"source.query {slip.words}: others would be {', '.join(found)}", slip.remedy)
     return ()
 
 

@@ -21,7 +21,8 @@ from consilium.data.findings import Finding, Look, of_column
 
 DOUBT_REMEDY = (
     "look at each max, min, arg_max, arg_min, ORDER BY, < and such in it: numbers want CAST(... AS DOUBLE) there, days "
-    "as 31.03.2024 strptime(..., '%d.%m.%Y'), or in SQLite substr(..., 7)||substr(..., 4, 2)||substr(..., 1, 2)"
+    "as 31.03.2024 strptime(..., '%d.%m.%Y'), or in SQLite substr(..., 7)||substr(..., 4, 2)||substr(..., 1, 2); of "
+    "SQLite also whether what is cast, summed or multiplied is a number"
 )
 
 UNORDERED = (

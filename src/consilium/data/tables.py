@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 
 from consilium.core.errors import DataUnusable, MappingInvalid
-from consilium.data import collating, databases, ordering, whole
+from consilium.data import casting, collating, databases, ordering, whole
 from consilium.data.asking import Answer, Ask, answer_of, named, of_duckdb, of_url, quoted
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
@@ -31,9 +31,11 @@ GRACE_S = 5.0
 """After its time, how long a database may take to notice that nobody waits for it."""
 Begun = Callable[[Callable[[], None]], None]
 """Is told how to end what has begun."""
-COMPARED = (
-    "within max, min, ORDER BY, < and such write CAST(replace(..., ',', '.') AS REAL), which makes 0 of `<0,5`: leave "
-    "such rows out first; and of days as 31.03.2024 substr(..., 7)||'-'||substr(..., 4, 2)||'-'||substr(..., 1, 2)"
+COMPARED = replace(
+    ordering.TEXT,
+    remedy="within max, min, ORDER BY, < and such write CAST(replace(..., ',', '.') AS REAL), which makes 0 of `<0,5`: "
+    "leave such rows out first; and of days as 31.03.2024 "
+    "substr(..., 7)||'-'||substr(..., 4, 2)||'-'||substr(..., 1, 2)",
 )
 READ_ONLY = {"sqlite": "PRAGMA query_only = ON", "postgresql": "SET TRANSACTION READ ONLY"}
 """Said before the query: WITH may begin a DELETE, which SQLite's driver would commit by itself."""
@@ -282,10 +284,11 @@ class SqlSource:
         found = clock.within(lambda: self._asked(cuts.append), cut)
         if self._at is None and self._file is None:
             return found
-        remedy = ordering.CAST if self._file is not None else COMPARED
-        doubts = ordering.checked(
-            lambda: self._others(found, cuts.append), cut, clock, before_s - clock.left_s, remedy
-        )  # fmt: skip
+        took_s = before_s - clock.left_s
+        slip = ordering.TEXT if self._file is not None else COMPARED
+        doubts = ordering.checked(lambda: self._others(found, cuts.append), cut, clock, took_s, slip)
+        if self._at is not None:
+            doubts += ordering.checked(lambda: self._lenient(cuts.append), cut, clock, took_s, casting.LENIENT)
         return replace(found, doubts=(*found.doubts, *doubts))
 
     def _asked(self, begun: Begun) -> Rows:
@@ -313,6 +316,11 @@ class SqlSource:
                                        lambda query: answer_of(self._of_file(ask, query)))  # fmt: skip
         with self._connected(begun) as connection:
             return collating.others(connection, self._query, lambda: of_url(connection, self._query, self._given))
+
+    def _lenient(self, begun: Begun) -> list[str]:
+        """Of SQLite, columns that would be others if texts that are no numbers were none. Raises: Undecided."""
+        with self._connected(begun) as connection:
+            return casting.others(connection, self._query, lambda query: of_url(connection, query, self._given))
 
     @contextmanager
     def _connected(self, begun: Begun) -> Iterator[Any]:

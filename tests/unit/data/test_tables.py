@@ -504,6 +504,40 @@ def test_a_query_of_a_file_of_duckdb_that_compares_numbers_or_days_as_text_is_re
     assert len(own.rows()) == 1, "only the first has two of them"
 
 
+@pytest.mark.parametrize(
+    ("query", "differs"),
+    [
+        ("SELECT nr, CAST(v AS REAL) AS v FROM lab WHERE nr < 3", "v"),
+        ("SELECT nr, avg(l.v) AS v FROM lab l GROUP BY nr", "v"),
+        ("SELECT nr, max(v * 18.0) AS v FROM lab GROUP BY nr", "v"),
+        ("SELECT nr, round( /* ( */ l . 'v', 1) AS v FROM lab AS l".replace("'", '"'), "v"),
+        ("SELECT nr, count(*) AS n FROM lab WHERE CAST(v AS NUMERIC(9, 2)) < 5 GROUP BY nr", "the rows|n"),
+        ("SELECT nr, 2030 - born AS age FROM lab", "age"),
+        ("SELECT nr, max(CASE WHEN v NOT GLOB '*[^0-9,]*' AND v <> '' THEN CAST(replace(v, ',', '.') AS REAL) END) AS v"
+         " FROM lab GROUP BY nr", ""),
+        ("SELECT nr, max(CAST(replace(v, ',', '.') AS REAL)) AS v FROM lab WHERE v LIKE '%,%' GROUP BY nr", ""),
+        ("SELECT l.*, strftime('%Y', '2030-05-01') - substr(born, 1, 4) AS age, count(*) AS m, 'CAST(v AS INT)' AS said"
+         " FROM lab AS l GROUP BY nr -- avg(v)", ""),
+        ("SELECT nr, sum(n) * 2 + avg(DISTINCT n) - n AS n, CAST(n AS TEXT) AS said FROM lab GROUP BY nr", ""),
+    ],
+)  # fmt: skip
+def test_a_query_of_sqlite_that_takes_texts_for_numbers_that_are_none_is_refused(
+    tmp_path: Path, query: str, differs: str
+) -> None:
+    """A comma, a bound, a word, nothing, and a day whose year is taken: SQLite says 7, 0, 0, 0 and 1960."""
+    texts = ("7,5", "<5", "gone", "", "12")
+    with sqlite3.connect(tmp_path / "lab.db") as database:
+        database.execute("CREATE TABLE lab (nr INTEGER, v TEXT, n INTEGER, born TEXT)")
+        database.executemany("INSERT INTO lab VALUES (?, ?, ?, '1960-12-31')", [(n, v, n) for n, v in enumerate(texts)])
+    database.close()
+    made = SqlSource(TableSource.model_validate({"type": "sql", "url": "sqlite:///lab.db", "query": query}), tmp_path)
+    if not differs:
+        assert not made.rows().doubts
+        return
+    with pytest.raises(DataUnusable, match=rf"takes texts for numbers .* 7 of 7,5.*: others would be ({differs}); let"):
+        made.rows()
+
+
 def test_where_an_index_of_sqlite_gives_the_order_it_is_a_doubt(tmp_path: Path) -> None:
     query = "SELECT nr, (SELECT v FROM lab AS l WHERE l.nr = k.nr ORDER BY day LIMIT 1) AS v FROM k"
     for index, doubts in (("lab (nr)", 0), ("lab (nr, day)", 1)):

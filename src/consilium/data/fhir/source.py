@@ -103,7 +103,7 @@ class FhirSource:
                 answer = clock.within(lambda: self._asked(tables), tables.interrupt)
                 doubts = ordering.checked(
                     lambda: ordering.others(tables, self._given, answer, lambda query: _answer(tables, query)),
-                    tables.interrupt, clock, before_s - clock.left_s, ordering.CAST,
+                    tables.interrupt, clock, before_s - clock.left_s, ordering.TEXT,
                 )  # fmt: skip
                 left_out = max(left_out, len(self._leaving.found) if self._leaving else 0)
                 return replace(rows_of(*answer), left_out=left_out, doubts=doubts, merged=merged)
