@@ -31,8 +31,8 @@ LEAST_CHANCE = 1e-12
 """Scores are kept this far from 0 and 1, where logits end."""
 STEPS = 60
 FAR = 30.0
-"""A slope or intercept beyond this is not told: the polynomials do not carry it. The scores part the classes, and there is
-none; or they differ by next to nothing, as those of a model that was hardly trained."""
+"""A slope or intercept beyond this is not told: the polynomials do not carry it. The scores part the classes, and there
+is none; or they differ by next to nothing, as those of a model that was hardly trained."""
 POINTS = 10
 """Points of the curve, and bins of the expected calibration error."""
 

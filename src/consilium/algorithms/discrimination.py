@@ -16,6 +16,8 @@ from consilium.algorithms import student
 from consilium.algorithms.figure import LEAST, Figure, around, hidden, quantile, share
 
 Floats = npt.NDArray[np.float64]
+NEAR = 0.01
+"""An AUROC says by how much it may be off where that is more: scores of a rare outcome lie in few bins."""
 PARTS = 32
 """So many positives of a bin are taken one by one for AUPRC, and more of them in so many parts."""
 
@@ -44,7 +46,10 @@ def auroc(positives: Floats, negatives: Floats, confidence: float) -> Figure:
     value = float(np.dot(positives, below)) / m
     variance = _spread(positives, below, value, m) / m + _spread(negatives, above, value, n) / n
     found = around(value, variance**0.5, round(m + n), confidence, 0.0, 1.0)
-    return replace(found, note="fewer than ten of a class: read with care") if min(m, n) < LEAST else found
+    if min(m, n) < LEAST:
+        return replace(found, note="fewer than ten of a class: read with care")
+    off = within(positives, negatives)
+    return replace(found, note=f"scores lie close together: off by up to {off:.2f}") if off > NEAR else found
 
 
 def _spread(counts: Floats, placement: Floats, value: float, size: float) -> float:

@@ -30,14 +30,15 @@ def brief(note: str) -> Tag:
 
 
 def shown(one: Estimate | None) -> object:
-    """One figure in a table, with its interval below it."""
+    """One figure in a table, with its interval below it, and what is to be known of it."""
     if one is None:
         return tag("span", "–", class_="quiet")
     if one.value is None:
         ends = f"({number(one.low)} to {number(one.high)})" if one.low is not None and one.high is not None else None
         return [brief(one.note), tag("small", ends) if ends else None]
     value, _, ends = interval(one).partition(" (")
-    return [value, tag("small", f" ({ends}") if ends else None]
+    note = tag("span", f" {one.note}", class_="quiet small") if one.note else None
+    return [value, tag("small", f" ({ends}") if ends else None, note]
 
 
 def count(figures: Figures) -> int | str:

@@ -288,6 +288,19 @@ def test_scores_that_part_the_classes_have_no_slope_and_it_is_said() -> None:
     assert found["calibration_in_the_large"].value is not None
 
 
+@pytest.mark.parametrize(("centre", "told"), [(0.0, False), (-5.0, True)])
+def test_an_auroc_of_a_rare_outcome_says_how_far_its_bins_may_take_it(centre: float, told: bool) -> None:
+    """Scores below a hundredth lie in few of the equal parts of [0, 1]."""
+    rng = np.random.default_rng(4)
+    x = rng.normal(centre, 0.5, 20000)
+    score = 1 / (1 + np.exp(-x))
+    positive = rng.random(20000) < score
+    found = discrimination.auroc(*discrimination.histograms(score, positive, 200), 0.95)
+    off, bound = abs(float(found.value or 0) - judge.roc_auc_score(positive, score)), found.note.rpartition(" ")[2]
+    assert (bound != "") is told
+    assert off <= (float(bound) + 0.005 if told else discrimination.NEAR)
+
+
 def test_a_score_at_a_threshold_is_above_it_whatever_rounding_says() -> None:
     edges = np.arange(1001) / 1000
     assert np.array_equal(discrimination.places(edges, 1000), np.minimum(np.arange(1001), 999))
