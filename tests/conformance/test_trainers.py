@@ -17,7 +17,7 @@ from consilium.training.linear import Logistic
 STUDIES = {
     "linear": [a_study("number", {"kind": "linear", "l2": 0.001})],
     "logistic": [a_study("binary", {"kind": "logistic"}), a_study("binary", {"kind": "logistic"}, batch_size=16)],
-    "poisson": [a_study("count", {"kind": "poisson"})],
+    "poisson": [a_study("count", {"kind": "poisson"}), a_study("count", {"kind": "poisson", "start": "drawn"})],
     "cox": [a_study("time-to-event", {"kind": "cox", "options": {"ties": ties}, "l2": 0.001}) for ties in TIES],
     "torch": [
         a_study(label, {"kind": "torch", "architecture": architecture, "options": options}, batch_size=size)

@@ -9,8 +9,11 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from consilium import api, plugins
+from consilium.core import state as chain
+from consilium.core.study import Plan, Study
 from consilium.core.tensors import from_safetensors
 from consilium.exported import Exported
+from consilium.simulation import local
 from consilium.training.onnx import runtime
 from e2e.coordinator import PASSWORD
 from e2e.federation import POLICY as USUAL
@@ -57,6 +60,44 @@ def test_a_secure_run_gives_the_model_of_the_plain_one(made: Federation) -> None
     assert told[0]["all"]["n"] == told[1]["all"]["n"] > 60 and told[0]["all"]["calibration_curve"]
     for name, one in told[0]["all"]["figures"].items():
         assert told[1]["all"]["figures"][name]["value"] == pytest.approx(one["value"], abs=1e-6), name
+
+
+@pytest.mark.long
+def test_three_of_them_train_a_linear_model_of_their_own_from_a_start_that_is_drawn(
+    made: Federation, tmp_path: Path
+) -> None:
+    """At zero they are in a sum over all four, and in none over three; and training forgets where it began."""
+    asked = study(
+        "three", rounds=2, sites=HOSPITALS[:3], **SECURE, model={"kind": "logistic", "l2": 0.1},
+        training={"epochs": 300, "learning_rate": 2.0, "seed": 1},
+    )  # fmt: skip
+    three = {name: made.hospitals[name] for name in HOSPITALS[:3]}
+
+    def run(of: Study) -> str:
+        plan = made.submit(of)
+        for hospital in three.values():
+            hospital.approve(plan)
+        arrived = f"SELECT count(DISTINCT site) FROM decisions WHERE study = '{of.name}'"
+        until(lambda: made.rows(arrived)[0][0] == 3, f"every approval of {of.name} arrived")
+        return made.start(plan)
+
+    refused = run(asked)
+    until(lambda: "`start: drawn`" in made.view(refused)["reason"], "hospitals refuse a sum over three at zero", 60.0)
+    view = made.view(refused)
+    assert view["status"] == "paused" and not [one for one in view["participation"] if one["took_part"]]
+    assert {reason for _, reason in made.refusals(Plan.of(asked))} == {"difference"}
+    made.owner.connection.post(f"/v1/runs/{refused}/stop", {"reason": "the same hospitals refuse"})
+    model = asked.model.model_copy(update={"start": "drawn"})
+    drawn = asked.model_copy(update={"name": "three-drawn", "model": model})
+    done = run(drawn)
+    view = made.until(done, "finished")
+    assert [entry["took_part"] for entry in view["participation"]] == [list(HOSPITALS[:3])] * 3
+    assert "drawn by the study's seed" in three["east"].command("review", "three-drawn")
+    found = from_safetensors(made.model(done))["model"]
+    plan, weights = api.freeze(asked)
+    mapped = {name: hospital.mapping for name, hospital in three.items()}
+    alone = local.run(plan, weights, local.tables(plan.study, mapped, tmp_path), tmp_path, "three-1")
+    assert np.allclose(found, chain.read(alone.state).arrays["model"], rtol=0, atol=1e-6), "as from zero"
 
 
 def test_hospitals_that_compared_once_need_no_words_again(made: Federation, tmp_path: Path) -> None:

@@ -146,7 +146,8 @@ def test_a_round_at_a_model_of_before_waits_for_those_who_were_in_its_sum_and_sa
         assert (fold.status, fold.number, fold.attempt) == (runs.Status.PAUSED, 2, 1), "nobody was asked in vain"
         view = world.view()
         assert view["reason"].startswith("round 2 waits for west: at its model hospitals were in a sum with west")
-        assert "another model" in view["reason"] and view["waiting_for"] == ["west"]
+        assert "another model" in view["reason"] and "`start: drawn`" in view["reason"]
+        assert view["waiting_for"] == ["west"]
         world.away = frozenset()
         while len(world.fold().took_part) < 2:
             await world.calm_once()

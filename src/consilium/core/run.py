@@ -236,8 +236,8 @@ def elsewhere(kind: Kind) -> str:
         return "submit a study without `prepare`, or of other patients"
     return (
         "submit a study that begins at another model: another `training.seed` gives one, and for regressions, which "
-        "begin at zero, `start: given`; where sums are the same at every model (`newton` with least squares, "
-        "`webdisco`), or none is trained, submit one of other patients"
+        "begin at zero, `start: drawn` if they are trained by steps, else `start: given`; where sums are the same at "
+        "every model (`newton` with least squares, `webdisco`), or none is trained, submit one of other patients"
     )
 
 

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from consilium.core import preparing, timed
+from consilium.core import beginning, preparing, timed
 from consilium.core.bounded import unfit
 from consilium.core.contract import Contract
 from consilium.core.errors import StudyInvalid
@@ -57,10 +57,11 @@ class Model(Part):
         None, description="digest of a wheel with the study's own code; each site must approve it"
     )
 
-    start: Literal["seed", "given"] = Field(
+    start: Literal["seed", "drawn", "given"] = Field(
         "seed",
-        description="seed: the initial weights follow from `training.seed`, and each site makes and compares them; "
-        "given: they were made elsewhere, and each site must accept that by name",
+        description="seed: the initial weights follow from `training.seed`, and each site makes and compares them; of "
+        "linear, logistic, poisson and cox they are zero; drawn: of these, too, they are drawn from the seed, far from "
+        "zero, for training by steps; given: they were made elsewhere, and each site must accept that by name",
     )
     initial: Annotated[str, StringConstraints(pattern=DIGEST)] | None = Field(
         None, description="digest of the initial weights (safetensors); `study submit` fills it in"
@@ -348,7 +349,7 @@ class Study(Part):
         label = self.contract.label.type
         if wanted is not None and label != wanted:
             raise ValueError(f"`model.kind` {self.model.kind} predicts a {wanted} label, but the label is {label}")
-        if (why := timed.unfit(self)) is not None:
+        if (why := timed.unfit(self) or beginning.unfit(self)) is not None:
             raise ValueError(why)
         return self
 

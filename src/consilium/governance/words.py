@@ -25,6 +25,11 @@ _APART = (
 )
 _START = {
     "seed": "It starts from values that follow from the study: this hospital makes them anew, and takes no others.",
+    "drawn": (
+        "It starts from values that are drawn by the study's seed, where models of this kind else start at zero: this "
+        "hospital makes them anew, and takes no others. Sums of before, at zero or at other values, may have been over "
+        "other hospitals: that does not stand against this study."
+    ),
     "given": "It starts from a model that was made elsewhere.",
 }
 _UNBOUNDED = "What sums say of patients is not bounded: no noise is added."

@@ -14,6 +14,7 @@ from consilium.core import survival
 from consilium.core.errors import StudyInvalid, TrainingFailed
 from consilium.core.study import Study
 from consilium.core.tensors import Array, Tensors, Vector, flatten, unflatten
+from consilium.training import drawn
 from consilium.training.base import Floats
 from consilium.training.linear import steps
 
@@ -70,8 +71,8 @@ class Cox:
     """A proportional hazards model: its weights are log hazard ratios, and there is no intercept."""
 
     def initial(self, study: Study, names: list[str]) -> Tensors:
-        """All zeros."""
-        return {"weights": np.zeros(len(names))}
+        """All zeros, unless the study draws them."""
+        return {"weights": drawn.first(study, names, len(names))}
 
     def train(
         self, study: Study, model: Tensors, x: Floats, y: Floats, objective: LocalObjective, number: int

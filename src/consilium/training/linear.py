@@ -11,6 +11,7 @@ from consilium.core.errors import TrainingFailed
 from consilium.core.study import Study
 from consilium.core.tensors import Tensors, Vector, flatten, unflatten
 from consilium.privacy import clip
+from consilium.training import drawn
 from consilium.training.base import Floats
 
 CACHED = 1 << 20
@@ -54,8 +55,9 @@ class Regression:
     """Predictors near given labels, at which iterations begin; None: at the model."""
 
     def initial(self, study: Study, names: list[str]) -> Tensors:
-        """All zeros."""
-        return {"weights": np.zeros(len(names)), "intercept": np.zeros(1)}
+        """All zeros, unless the study draws them."""
+        found = drawn.first(study, names, 1 + len(names))
+        return {"weights": found[1:], "intercept": found[:1]}
 
     def train(
         self, study: Study, model: Tensors, x: Floats, y: Floats, objective: LocalObjective, number: int

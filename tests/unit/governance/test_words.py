@@ -193,8 +193,14 @@ def test_another_plan_has_other_words() -> None:
 
 def test_where_the_first_model_comes_from_is_said() -> None:
     seed = make()
-    given = seed.model_copy(update={"model": seed.model.model_copy(update={"start": "given"})})
+    given, drawn = (
+        seed.model_copy(update={"model": seed.model.model_copy(update={"start": start})})
+        for start in ("given", "drawn")
+    )
     told, open_ = explain(Plan.of(seed)), explain(Plan.of(given))
+    another = explain(Plan.of(drawn))
+    assert "drawn by the study's seed" in another and "may have been over other hospitals" in another
+    assert "makes them anew" in another and "drawn by" not in told + open_
     assert "this hospital makes them anew" in told and "made elsewhere" not in told
     assert (
         "a model that was made elsewhere" in open_ and WEAKER["given-model"] in open_ and "makes them anew" not in open_

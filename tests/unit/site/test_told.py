@@ -19,6 +19,7 @@ from consilium.governance.policy import Policy
 from consilium.privacy import question
 from consilium.site import told
 from consilium.site.journal import Journal
+from consilium.training import drawn
 from consilium.wire.messages import Blob, Task
 from e2e.federation import study
 
@@ -96,6 +97,20 @@ def test_one_input_more_is_the_same_question_where_its_coefficient_is_zero(memor
     refused(memory, THREE, study("two"), model=(0.5, -2.0, 0.0, 0.25))
     refused(memory, THREE, study("two"), model=(0.25, 0.5, -2.0))  # its inputs stand in another order
     memory.opened(THREE, study("two"), model=(0.5, -2.0, 0.26))
+
+
+def test_a_start_that_is_drawn_is_another_question_and_hospitals_are_in_sums_over_one_set_there_too(
+    memory: Memory,
+) -> None:
+    model = {"kind": "logistic", "start": "drawn"}
+    memory.opened(FOUR)
+    refused(memory, THREE, study("two"))
+    for seed, over, others in ((1, THREE, FOUR), (2, FOUR, THREE)):
+        of = study(f"drawn-{seed}", model=model, training={"seed": seed})
+        first = drawn.first(of, ["x", "y"], 3)
+        memory.opened(over, of, model=first)
+        refused(memory, others, study("three", model=model), model=first)
+    refused(memory, THREE)
 
 
 def test_another_label_is_the_same_question(memory: Memory) -> None:
@@ -318,6 +333,9 @@ def test_what_an_earlier_release_remembers_still_counts(memory: Memory) -> None:
             "INSERT INTO openings (run, round, model, source, objective, sites, study) VALUES (?, ?, ?, ?, ?, ?, ?)",
             "old-1", 1, raw, "another table's digest", "a label", json.dumps(sorted(FOUR)), "old",
         )  # fmt: skip
+        for table in ("opened_of", "opened_as", "shown"):
+            tx.do(f"DROP TABLE {table}")
+    memory.journal = Journal(memory.folder / "journal.sqlite")
     refused(memory, THREE, model=(0.5, 1.5))
     memory.opened(FOUR, model=(0.5, 1.5))
     memory.opened(THREE, model=(0.5, 2.5))

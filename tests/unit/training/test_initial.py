@@ -22,6 +22,8 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "linear": ("number", {"kind": "linear"}),
     "poisson": ("count", {"kind": "poisson"}),
     "torch": ("binary", {"kind": "torch", "architecture": "mlp", "options": {"hidden": [3]}}),
+    "logistic, drawn": ("binary", {"kind": "logistic", "start": "drawn"}),
+    "cox, drawn": ("time-to-event", {"kind": "cox", "start": "drawn"}),
 }
 
 
@@ -50,7 +52,7 @@ ALTERED: dict[str, Callable[[Tensors], Tensors]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_what_follows_from_the_seed_passes(kind: str) -> None:
     study = a_study(*KINDS[kind])
-    trainer = plugins.load("consilium.trainers", kind)()
+    trainer = plugins.load("consilium.trainers", study.model.kind)()
     model = from_safetensors(freeze(study)[1])
     check(study, trainer, model)
     for what, altered in ALTERED.items():
@@ -60,10 +62,20 @@ def test_only_what_follows_from_the_seed_passes(kind: str) -> None:
         check(given(study), trainer, altered(model))
 
 
-def test_another_seed_gives_another_model() -> None:
-    one, other = (a_study(*KINDS["torch"], seed=seed) for seed in (1, 2))
+@pytest.mark.parametrize("kind", ["torch", "logistic, drawn", "cox, drawn"])
+def test_another_seed_gives_another_model(kind: str) -> None:
+    one, other = (a_study(*KINDS[kind], seed=seed) for seed in (1, 2))
     with pytest.raises(Refused, match="seed"):
-        check(other, plugins.load("consilium.trainers", "torch")(), from_safetensors(freeze(one)[1]))
+        check(other, plugins.load("consilium.trainers", one.model.kind)(), from_safetensors(freeze(one)[1]))
+
+
+@pytest.mark.parametrize("kind", ["logistic", "linear", "poisson"])
+def test_a_linear_model_begins_at_zero_whatever_the_seed_unless_it_is_drawn(kind: str) -> None:
+    label, model = KINDS[kind]
+    for seed in (1, 2):
+        assert not any(map(np.any, from_safetensors(freeze(a_study(label, model, seed=seed))[1]).values()))
+    first = from_safetensors(freeze(a_study(label, {**model, "start": "drawn"}))[1])
+    assert all(map(np.all, first.values()))
 
 
 def test_a_study_may_start_from_a_model_that_was_trained_before(tmp_path: Path) -> None:
