@@ -12,6 +12,7 @@ from typing import Any
 
 import lifelines
 import pandas as pd
+from lifelines.utils import concordance_index
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -34,7 +35,12 @@ def of(sites: dict[str, list[multicentre.Row]], features: list[str]) -> dict[str
     """All that is asked of one cohort."""
     rows = [row | {"site": site} for site, patients in sites.items() for row in patients]
     table = pd.DataFrame(rows)[["time", "event", "site", *features]]
-    return {"stratified": said(table, strata=["site"]), "common": said(table.drop(columns="site"))}
+    stratified = said(table, strata=["site"])
+    hazard = table[features].to_numpy() @ stratified["coefficients"]
+    return {
+        "stratified": stratified, "common": said(table.drop(columns="site")),
+        "concordance": float(concordance_index(table["time"], -hazard, table["event"])),
+    }  # fmt: skip
 
 
 def grouped() -> dict[str, Any]:

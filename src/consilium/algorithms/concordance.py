@@ -3,13 +3,17 @@
 A pair of patients of one hospital counts if one of them is known to have had the event first: Harrell et al., JAMA
 1982, 247:2543. It is concordant if that one has the higher score; equal scores count one half. The variance is that of
 the infinitesimal jackknife, from how much each patient adds to both sums: Therneau and Atkinson, the vignette
-"Concordance" of R's package survival.
+"Concordance" of R's package survival. Pairs of patients of two hospitals: `between`.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 
+from consilium.algorithms.figure import Figure, around, hidden
 from consilium.core import survival
 from consilium.core.survival import Flags, Floats
+from consilium.core.tensors import Array
 
 SMALL = 256
 """So few patients are compared each with each."""
@@ -23,7 +27,7 @@ def sums(score: Floats, label: Floats) -> dict[str, Floats]:
              concordant ones that each is part of, by the number of patients: concordant squared, product, pairs
              squared. Each (1,) and at most n.
     """
-    counted, agreed = _of_each(score, label)
+    counted, agreed = compared(score, ranks(label), survival.events(label))
     n = max(len(score), 1)
     pairs, concordant = counted / n, agreed / n
     return {
@@ -32,19 +36,37 @@ def sums(score: Floats, label: Floats) -> dict[str, Floats]:
     }  # fmt: skip
 
 
+def stratified(total: Mapping[str, Array], n: int, confidence: float) -> Figure:
+    """The concordance of n patients whose pairs were summed, each hospital's by the number of its patients."""
+    pairs = float(total["pairs"][0])
+    if pairs <= 0:
+        return hidden(n, "no two patients can be compared")
+    value = float(total["concordant"][0]) / pairs
+    of = {name: float(total[name][0]) for name in ("squares", "products", "both")}
+    variance = max(of["squares"] - 2 * value * of["products"] + value**2 * of["both"], 0.0) / pairs**2
+    return around(value, variance**0.5, n, confidence, 0.0, 1.0)
+
+
 def _total(values: Floats) -> Floats:
     return np.array([float(np.sum(values))])
 
 
-def _of_each(score: Floats, label: Floats) -> tuple[Floats, Floats]:
-    """In how many pairs each patient is (n,), and in how many concordant ones (n,)."""
-    time, event = survival.times(label), survival.events(label)
-    order = np.lexsort((~event, time))  # who is censored at the time of an event was still observed then
-    _, key = np.unique(2 * np.unique(time, return_inverse=True)[1] + ~event, return_inverse=True)
-    pairs, agreed = np.zeros(len(label)), np.zeros(len(label))
-    _between(score[order], key[order].astype(np.float64), event[order], pairs, agreed)
-    found = np.empty(len(label), dtype=np.int64)
-    found[order] = np.arange(len(label))
+def ranks(label: Floats) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    """The order of times (n,): an event comes before all with a larger one, and who is censored then is later."""
+    found = np.unique(survival.times(label), return_inverse=True)[1]
+    return np.asarray(2 * found + ~survival.events(label), dtype=np.int64)
+
+
+def compared(score: Floats, rank: "np.ndarray[tuple[int], np.dtype[np.int64]]", event: Flags) -> tuple[Floats, Floats]:
+    """In how many pairs each patient is (n,), and in how many concordant ones (n,).
+
+    Args:    rank: (n,); a patient with the event is compared with all whose rank is larger, and with no other.
+    """
+    order = np.argsort(rank, kind="stable")
+    pairs, agreed = np.zeros(len(score)), np.zeros(len(score))
+    _between(score[order], rank[order].astype(np.float64), event[order], pairs, agreed)
+    found = np.empty(len(score), dtype=np.int64)
+    found[order] = np.arange(len(score))
     return pairs[found], agreed[found]
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from consilium.algorithms import calibration, discrimination, groups, hazards, metrics, residuals
+from consilium.algorithms import between, calibration, discrimination, groups, hazards, metrics, residuals
 from consilium.algorithms.groups import Members
 from consilium.algorithms.metrics import Floats, Sums
 from consilium.core.contract import Label
@@ -17,7 +17,7 @@ from consilium.core.errors import Invalid
 from consilium.core.judging import EDGES
 from consilium.core.study import Study
 from consilium.core.tensors import Array
-from consilium.core.timed import TIMED
+from consilium.core.timed import TIMED, tells_times
 
 BINS = EDGES
 """Bins of the histograms of groups; those of all patients have `metrics.BINS`."""
@@ -41,16 +41,18 @@ def sums(study: Study, kind: str, predicted: Floats, label: Floats, members: Mem
     Raises:  Invalid: as `metrics.sums`.
     """
     more = kind == "EVALUATE" and full(study)
-    return _sums(study.contract.label, predicted, label, members if more else None)
+    return _sums(study.contract.label, predicted, label, members if more else None, tells_times(study))
 
 
-def _sums(of: Label, predicted: Floats, label: Floats, members: Members | None) -> Sums:
+def _sums(of: Label, predicted: Floats, label: Floats, members: Members | None, with_times: bool) -> Sums:
     found = metrics.sums(of.type, predicted, label)
     if members is None:
         return found
     if of.type == TIMED:
-        apart = hazards.sums(predicted, label, members) if members.shape[1] else {}
-        return {**hazards.alone(predicted, label), **found, **{f"{GROUPS}{name}": rows for name, rows in apart.items()}}
+        ends = of.range if with_times else None
+        apart = hazards.sums(predicted, label, members, ends) if members.shape[1] else {}
+        whole = {**hazards.alone(predicted, label, ends), **found}
+        return {**whole, **{f"{GROUPS}{name}": rows for name, rows in apart.items()}}
     terms = _terms(of, predicted, label)
     found |= {name: np.sum(rows, axis=1) for name, rows in terms.items() if name not in found}
     if not members.shape[1]:
@@ -91,12 +93,13 @@ def _of_scores(score: Floats, label: Floats) -> dict[str, Floats]:
 def nothing(study: Study, kind: str) -> Sums:
     """The sums of a hospital without patients: their names, types and lengths are those of all."""
     more = kind == "EVALUATE" and full(study)
-    return dict(_nothing(study.contract.label, len(groups.asked(study)) if more else None))
+    return dict(_nothing(study.contract.label, len(groups.asked(study)) if more else None, tells_times(study)))
 
 
 @lru_cache(maxsize=64)
-def _nothing(label: Label, count: int | None) -> Sums:
-    return _sums(label, np.zeros(0), np.zeros(0), None if count is None else np.zeros((0, count), dtype=bool))
+def _nothing(label: Label, count: int | None, with_times: bool) -> Sums:
+    members = None if count is None else np.zeros((0, count), dtype=bool)
+    return _sums(label, np.zeros(0), np.zeros(0), members, with_times)
 
 
 def check(study: Study, kind: str, given: Mapping[str, Array]) -> None:
@@ -105,7 +108,7 @@ def check(study: Study, kind: str, given: Mapping[str, Array]) -> None:
     Raises: Invalid.
     """
     of = study.contract.label
-    like, base = nothing(study, kind), _nothing(of, None)
+    like, base = nothing(study, kind), _nothing(of, None, False)
     metrics.check(of.type, {name: array for name, array in given.items() if name in base})
     fits = {name: (array.dtype, array.shape) for name, array in given.items()} == {
         name: (array.dtype, array.shape) for name, array in like.items()
@@ -122,7 +125,7 @@ def _possible(of: Label, given: Mapping[str, Array], count: int) -> bool:
     return all(_of_patients(of, part, everybody) for part in parts)
 
 
-COUNTS = ("n", "positives", "negatives", "events")
+COUNTS = ("n", "positives", "negatives", "events", "cells")
 
 
 def _of_patients(of: Label, part: Mapping[str, Array], most: float) -> bool:
@@ -132,8 +135,10 @@ def _of_patients(of: Label, part: Mapping[str, Array], most: float) -> bool:
         return False
     if of.type == "binary" and n != float(part["positives"].sum()) + float(part["negatives"].sum()):
         return False
+    if "cells" in part and not between.possible(part):
+        return False
     slack = 1e-6 * (1 + n)
-    for name in part.keys() - {"n", "positives", "negatives"}:
+    for name in part.keys() - {"n", "positives", "negatives", "cells", "by_cells", "exact"}:
         low, high = _range(of, name)
         size = most if name in BESIDE else n
         if not np.all((part[name] >= low * size - slack) & (part[name] <= high * size + slack)):

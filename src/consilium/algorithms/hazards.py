@@ -14,7 +14,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.polynomial import chebyshev
 
-from consilium.algorithms import concordance
+from consilium.algorithms import between, concordance
+from consilium.algorithms.between import Ends, Grid
 from consilium.algorithms.figure import Figure, around, hidden, ratio
 from consilium.core import survival
 from consilium.core.survival import Flags, Floats
@@ -34,22 +35,27 @@ FARTHEST = 200.0
 """Log hazards lie no farther below the highest."""
 
 
-def alone(score: Floats, label: Floats) -> dict[str, Floats]:
-    """What of patients of one hospital says how they compare: pairs, events (1,), and the likelihood."""
+def alone(score: Floats, label: Floats, ends: Ends | None, grid: Grid = between.ALL) -> dict[str, Floats]:
+    """What of patients of one hospital says how they compare: pairs, events (1,), the likelihood, and cells of times.
+
+    Args:    ends: the contract's range of times; None: no cells are asked for.
+    """
     had = np.array([float(np.sum(survival.events(label)))])
-    return {**concordance.sums(score, label), "events": had, "likelihood": likelihood(score, label)}
+    cells = {} if ends is None else between.sums(score, label, ends, grid)
+    return {**concordance.sums(score, label), **cells, "events": had, "likelihood": likelihood(score, label)}
 
 
-def sums(score: Floats, label: Floats, members: Flags) -> dict[str, Floats]:
+def sums(score: Floats, label: Floats, members: Flags, ends: Ends | None) -> dict[str, Floats]:
     """What a hospital counts of each group.
 
-    Args:    score: hazards (n,).   label: (n,), as `core.survival` joins them.   members: (n, groups).
+    Args:    score: hazards (n,).   label: (n,), as `core.survival` joins them.   members: (n, groups).   ends: as
+             `alone` has them.
     Returns: `n`; `expected`: events, by the hazards of all patients here, and `variance` of the difference; and of each
              group what `alone` gives, one after the other.
     """
     count = members.shape[1]
-    within = [alone(score[inside], label[inside]) for inside in members.T]
-    names = alone(score[:0], label[:0])
+    within = [alone(score[inside], label[inside], ends, between.GROUP) for inside in members.T]
+    names = alone(score[:0], label[:0], ends, between.GROUP)
     found = {name: np.concatenate([one[name] for one in within]) if within else np.zeros(0) for name in names}
     expected, variance = _expected(score, label, members) if count else (np.zeros(0), np.zeros(0))
     return {

@@ -2,7 +2,7 @@
 
 These travel in every round; the last one has more: `evaluation`. AUROC is exact on the bins of two histograms. Of a
 time-to-event, pairs of patients of one hospital are compared (`concordance`), and the pairs of each hospital count by 1
-over the number of its patients.
+over the number of its patients; in the last round those of two hospitals as well (`between`).
 """
 
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from consilium.algorithms import concordance
+from consilium.algorithms import between, concordance
 from consilium.algorithms.discrimination import auroc, histograms
-from consilium.algorithms.figure import Figure, around, hidden, plain, proportion
+from consilium.algorithms.figure import Figure, plain, proportion
 from consilium.core.errors import Invalid
 from consilium.core.tensors import Array
 from consilium.core.timed import TIMED
@@ -112,10 +112,10 @@ def _binary(score: Floats, label: Floats) -> Sums:
     }
 
 
-def figures(kind: str, total: Mapping[str, Array], confidence: float) -> dict[str, Figure]:
+def figures(kind: str, total: Mapping[str, Array], confidence: float, single: bool = False) -> dict[str, Figure]:
     """Figures from sums, each with its interval where one is known.
 
-    Args:    confidence: in (0, 1), such as 0.95.
+    Args:    confidence: in (0, 1), such as 0.95.   single: the sums are of one hospital, or of one table.
     """
     n = round(float(total["n"][0]))
     if n == 0:
@@ -124,7 +124,7 @@ def figures(kind: str, total: Mapping[str, Array], confidence: float) -> dict[st
     if kind == "binary":
         return {**_discrimination(total, n, confidence), **mean}
     if kind == TIMED:
-        return {"concordance": ordered(total, n, confidence)}
+        return between.figures(total, n, confidence, single)
     mse, variance = float(total["sse"][0]) / n, float(total["syy"][0]) / n - (float(total["sy"][0]) / n) ** 2
     return {
         "rmse": plain(mse**0.5, n),
@@ -146,14 +146,3 @@ def _discrimination(total: Mapping[str, Array], n: int, confidence: float) -> di
         "specificity": proportion(rejections, rejections + alarms, confidence),
         "prevalence": proportion(hits + misses, float(n), confidence),
     }
-
-
-def ordered(total: Mapping[str, Array], n: int, confidence: float) -> Figure:
-    """The concordance of n patients whose pairs were summed."""
-    pairs = float(total["pairs"][0])
-    if pairs <= 0:
-        return hidden(n, "no two patients can be compared")
-    value = float(total["concordant"][0]) / pairs
-    of = {name: float(total[name][0]) for name in ("squares", "products", "both")}
-    variance = max(of["squares"] - 2 * value * of["products"] + value**2 * of["both"], 0.0) / pairs**2
-    return around(value, variance**0.5, n, confidence, 0.0, 1.0)

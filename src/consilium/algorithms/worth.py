@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from consilium.algorithms import calibration, decisions, discrimination, figure, groups, hazards, metrics, residuals
+from consilium.algorithms import between, calibration, decisions, discrimination, figure, groups, hazards, residuals
 from consilium.algorithms.decisions import Confusion, Counts, Row
 from consilium.algorithms.evaluation import part_of
 from consilium.algorithms.figure import FEW, LEAST, Figure
 from consilium.core.study import Study
 from consilium.core.tensors import Array
-from consilium.core.timed import TIMED
+from consilium.core.timed import TIMED, tells_times
 
 FOLLOWS = "withheld: what is too small to be shown would follow from it"
 FEW_OF = {
@@ -41,7 +41,19 @@ NEEDED = {
     "binary": ("n", "positives", "negatives", "expected", "evidence_of_positives", "evidence_expected", "moments"),
     "number": ("n", "sae", "powers"),
     "count": ("n", "sae", "powers", "deviance", "deviance_squares"),
-    TIMED: ("n", "events", "pairs", "concordant", "squares", "products", "both", "likelihood"),
+    TIMED: (
+        "n",
+        "events",
+        "pairs",
+        "concordant",
+        "squares",
+        "products",
+        "both",
+        "cells",
+        "by_cells",
+        "exact",
+        "likelihood",
+    ),
 }
 """Sums that these need."""
 HOSPITAL = "hospital"
@@ -138,7 +150,7 @@ def _figures(study: Study, total: Mapping[str, Array], confidence: float) -> dic
     label = study.contract.label
     if label.type == TIMED:
         found = {
-            "concordance": metrics.ordered(total, round(float(total["n"][0])), confidence),
+            **between.figures(total, round(float(total["n"][0])), confidence),
             "calibration_slope": hazards.slope(total, confidence),
         }
         return found | ({EXPECTED: hazards.observed_to_expected(total, confidence)} if "expected" in total else {})
@@ -191,6 +203,7 @@ def judged(
         "all": told_of(worth(total, study, whole=True)),
         "auroc_within": discrimination.within(total["positives"], total["negatives"]) if binary else None,
         "auprc_within": discrimination.order_within(total["positives"], total["negatives"]) if binary else None,
+        "concordance_within": between.within(total),
         "groups": {feature: {name: told_of(one) for name, one in parts.items()} for feature, parts in told.items()},
         "sites": {site: told_of(one) for site, one in alone.items()},
         "sites_withheld": withheld,
@@ -273,13 +286,13 @@ def _compared(
         some = [name for name, part in parts.items() if float(part["n"][0])]
         if len(some) < 2:
             continue
-        whole = {key: np.sum([parts[name][key] for name in some], axis=0) for key in needed}
+        whole = {key: np.sum([parts[name][key] for name in some], axis=0) for key in needed if key in parts[some[0]]}
         unsaid = _unsaid(study, whole, total)
         for name in some[:1] if len(some) == 2 else some:
             known = told[feature][name].figures
             if not known:
                 continue
-            rest = {key: whole[key] - parts[name][key] for key in needed}
+            rest = {key: array - parts[name][key] for key, array in whole.items()}
             mine, theirs = (_told_apart(study, part, confidence) for part in (parts[name], rest))
             for key, one in mine.items():
                 here = known[key] if key in known and known[key].value is None else one
@@ -302,7 +315,7 @@ def _unsaid(study: Study, whole: Mapping[str, Array], total: Mapping[str, Array]
     label, at = study.contract.label.type, study.evaluation.threshold
     cells = zip(_counts(study, total), _counts(study, whole), strict=True)
     if any(decisions.small(round(every - inside)) for every, inside in cells):
-        return frozenset(GAPS[label])
+        return frozenset(_compared_by(study))
     if label != "binary":
         return frozenset()
     of, among = vars(Counts.at(total, at)), vars(Counts.at(whole, at))
@@ -320,7 +333,7 @@ def _told_apart(study: Study, total: Mapping[str, Array], confidence: float) -> 
     """The figures that are compared with those of others, of some patients."""
     label, at = study.contract.label.type, study.evaluation.threshold
     if min(_cells(study, total)) < LEAST:
-        return dict.fromkeys(GAPS[label], figure.hidden(0, FEW_OF[label]))
+        return dict.fromkeys(_compared_by(study), figure.hidden(0, FEW_OF[label]))
     if label != "binary":
         found = _figures(study, total, confidence)
     else:
@@ -329,7 +342,15 @@ def _told_apart(study: Study, total: Mapping[str, Array], confidence: float) -> 
             **calibration.fit(total, confidence, [calibration.LARGE]),
         }
         found |= decisions.confusion(Counts.at(total, at), at, confidence).figures
-    return {name: found[name] for name in GAPS[label]}
+    return {name: found[name] for name in _compared_by(study)}
+
+
+def _compared_by(study: Study) -> tuple[str, ...]:
+    """`GAPS` of a study; where no times are told, pairs of one hospital are known and no others."""
+    names = GAPS[study.contract.label.type]
+    if study.contract.label.type != TIMED or tells_times(study):
+        return names
+    return tuple("stratified_concordance" if name == "concordance" else name for name in names)
 
 
 def told_of(one: Worth) -> Json:

@@ -126,7 +126,7 @@ class Performer:
         total = [self._source(before.total), *parts] if before else parts
         made = self.shelf.make(lambda out: chain.fold(total, stamp, out, needs.single), needs.largest)
         # `plain` shows each hospital's sums to the coordinator, and each hospital signed that it knows.
-        singles = {site: read_figures(plan.study, part) for site, part in zip(sites, parts, strict=True)}
+        singles = {site: read_figures(plan.study, part, single=True) for site, part in zip(sites, parts, strict=True)}
         alone, known = dict[SiteId, dict[str, Array]](), before or Sum(made, {})
         if needs.kind is machine.Kind.EVALUATE and evaluation.full(plan.study):
             alone = {site: sums_of(chain.read(part).arrays) for site, part in zip(sites, parts, strict=True)}
@@ -249,18 +249,18 @@ def single(study: Study) -> Single | None:
     return made if isinstance(made, Single) else None
 
 
-def read_figures(study: Study, source: chain.Source) -> dict[str, Any]:
-    """Figures from the metrics segments of a file of sums; empty when it holds none."""
-    return figures_of(study, chain.read(source).arrays)
+def read_figures(study: Study, source: chain.Source, single: bool = False) -> dict[str, Any]:
+    """Figures from the metrics segments of a file of sums; empty when it holds none. `single`: of one hospital."""
+    return figures_of(study, chain.read(source).arrays, single)
 
 
-def figures_of(study: Study, arrays: Mapping[str, Array]) -> dict[str, Any]:
+def figures_of(study: Study, arrays: Mapping[str, Array], single: bool = False) -> dict[str, Any]:
     """The same from segments."""
     sums = sums_of(arrays)
     if not sums:
         return {}
     found: dict[str, Any] = figure.to_json(
-        metrics.figures(study.contract.label.type, sums, study.evaluation.confidence)
+        metrics.figures(study.contract.label.type, sums, study.evaluation.confidence, single)
     )
     return found
 

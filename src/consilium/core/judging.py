@@ -14,6 +14,8 @@ AGES = (18.0, 40.0, 65.0, 80.0)
 """Where bands of age end, in years."""
 EDGES = 200
 """Thresholds are multiples of one by this: edges of the histograms from which counts follow."""
+SPANS = (64, 200)
+"""Spans of times and of scores: how many patients are in each two says how those of all hospitals compare."""
 PARTS = 20
 """Shares of patients are multiples of one by this: those of two that differ by less differ by a few patients."""
 

@@ -16,6 +16,15 @@ CELL = 5
 """Fewest patients of a cell of times that is opened, unless a plan says otherwise, which hospitals accept by name."""
 
 
+def tells_times(study: "Study") -> bool:
+    """Whether the last round tells when held-out patients had the event, or left, in spans of few of them.
+
+    Pairs of patients of two hospitals follow from it. Where a plan hides small cells of times, it does not.
+    """
+    timed = study.contract.label.type == TIMED and study.evaluation.figures == "full"
+    return timed and (study.cell is None or study.cell == 1)
+
+
 def unfit(study: "Study") -> str | None:
     """Why label, model and strategy of a study of times do not fit; None: they do, or it is none.
 

@@ -162,9 +162,15 @@ def _side_by_side(facts: Facts, metric: Metric, singles: Sequence[Hospital]) -> 
     return figure(plot, f"{title}. A hospital with fewer than {FEW} patients of a class is not drawn.")
 
 
+def _told_again(facts: Facts) -> Metric | None:
+    """The first by which hospitals may be compared and that several rounds tell: some are of the last one alone."""
+    rounds = [one.figures for one in facts.rounds]
+    return next((m for name, m in METRICS.items() if m.leads and sum(name in one for one in rounds) > 1), None)
+
+
 def over_rounds(facts: Facts) -> Tag | None:
     """How the common model came about."""
-    metric = leading(facts)
+    metric = _told_again(facts)
     told = [one for one in facts.rounds if metric is not None and metric.id in one.figures]
     before = 1 + any(one.kind == "PREPARE" for one in facts.rounds)
     points = [(float(one.number - before), one.figures[metric.id]) for one in told] if metric else []

@@ -158,6 +158,7 @@ def groups(facts: Facts) -> Tag | None:
 WANTED = (
     ("auroc", "sensitivity", "specificity", "ppv", "observed_to_expected", LARGE, "prevalence"),
     ("concordance", "observed_to_expected", SLOPE),
+    ("stratified_concordance", "observed_to_expected", SLOPE),
     ("deviance", "observed_to_expected", "mean_error", "mae", SLOPE),
     ("mae", "rmse", "r2", "mean_error", SLOPE),
 )

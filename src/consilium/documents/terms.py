@@ -32,6 +32,8 @@ METRICS = {
                leads=True, chance=0.5),
         Metric("concordance", "concordance", "of two patients, chance that the one with the event first has the higher "
                "score", leads=True, chance=0.5),
+        Metric("stratified_concordance", "concordance within hospitals", "the same of two patients of one hospital, "
+               "each hospital by the number of its patients", leads=True, chance=0.5),
         Metric("auprc", "AUPRC", "precision over all thresholds; a model that knows nothing has the prevalence"),
         Metric("r2", "R²", "share of the label's variance that is explained", share=False, leads=True, chance=0.0),
         Metric("deviance", "deviance", "mean deviance per patient", share=False, more_is_better=False, leads=True),

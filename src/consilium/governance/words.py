@@ -5,9 +5,10 @@ from typing import Any
 
 from consilium.core.contract import Contract, Feature, Image
 from consilium.core.gate import Gate
+from consilium.core.judging import SPANS
 from consilium.core.study import GROUPED, ONNX, Plan, Study
 from consilium.core.threshold import threshold
-from consilium.core.timed import COX, TIMED
+from consilium.core.timed import COX, TIMED, tells_times
 from consilium.governance.approvals import meant, small_cells, weaker
 
 _SUMS = (
@@ -77,17 +78,21 @@ _CURVED = (
     "and {told}"
 )
 _PAIRS = "numbers of pairs of patients, of whom the score told who had the event first, or did not"
+_CELLS_OF_TIMES = (
+    "; and once, of how many held-out patients have a time and a score in each of {times} by {scores} spans, with the "
+    "event and without it: often that is one patient"
+)
 _COMPARED = (
     "of first and second derivatives of the log partial likelihood, in which each hospital compares its own patients "
     "with one another: how far those with the event are from those who were still observed then, and how much these "
-    "differ; no time of an event; numbers of patients, and of how many pairs of them the score told who had the event "
-    "first"
+    "differ; no time of an event of a training patient; numbers of patients, and of how many pairs of them the score "
+    "told who had the event first{cells}"
 )
 _BY_TIME = (
     "by groups of times of numbers of patients, and of sums over those whose observation ended in a group, and over "
     "those among them with the event: of each feature, and of each product of two, weighted by hazards, which at first "
     "are all 1. How many of them have a code, or two codes together, follows, and that may be one patient. {hidden} "
-    "Further of numbers of patients, and of how many pairs of them the score told who had the event first"
+    "Further of numbers of patients, and of how many pairs of them the score told who had the event first{cells}"
 )
 _HIDDEN = (
     "Times are put into groups so that in each at least {least} patients had the event, and that observation ended "
@@ -252,9 +257,18 @@ def _before(study: Study) -> str:
 def _curved(study: Study) -> str:
     if study.cell is not None:
         hidden = _HIDDEN.format(least=study.cell) if study.cell > 1 else ""
-        return _BY_TIME.format(hidden=f"{hidden} {_OPEN if small_cells(study) else ''}".strip())
+        return _BY_TIME.format(
+            hidden=f"{hidden} {_OPEN if small_cells(study) else ''}".strip(), cells=_cells_of_times(study)
+        )
     tried = _TRIED.format(fits=study.fits) if study.validates else ""
-    return (_COMPARED if study.model.kind == COX else _CURVED.format(told=_judging(study))) + tried
+    compared = _COMPARED.format(cells=_cells_of_times(study))
+    return (compared if study.model.kind == COX else _CURVED.format(told=_judging(study))) + tried
+
+
+def _cells_of_times(study: Study) -> str:
+    """That times of held-out patients leave, in spans; empty where the plan asks for less."""
+    times, scores = SPANS
+    return _CELLS_OF_TIMES.format(times=times, scores=scores) if tells_times(study) else ""
 
 
 def _figures(study: Study) -> str:
@@ -265,7 +279,8 @@ def _figures(study: Study) -> str:
 
 def _judging(study: Study) -> str:
     """What sums over held-out patients are of, in a few words."""
-    return {"binary": "histograms of scores", TIMED: _PAIRS}.get(study.contract.label.type, "sums of errors")
+    timed = _PAIRS + _cells_of_times(study)
+    return {"binary": "histograms of scores", TIMED: timed}.get(study.contract.label.type, "sums of errors")
 
 
 def _bound(study: Study, least: int) -> str:
@@ -403,7 +418,7 @@ JUDGED = {
 
 
 def _leaves(study: Study) -> str:
-    told = JUDGED.get(study.contract.label.type, ERRORS)
+    told = JUDGED.get(study.contract.label.type, ERRORS) + _cells_of_times(study)
     if study.judged_only:
         return f"The number of patients, and {told}. No record of a patient leaves."
     if study.privacy.epsilon is None:

@@ -206,6 +206,7 @@ def _per_patient(study: Study, name: str) -> float:
     known["deviance"] = max(UNKNOWN, 100 * largest)  # of a patient with the largest label and a rate of 1e-12
     known |= {"logloss_squares": 32.0**2, "evidence_of_positives": 32.0, "evidence_expected": 32.0}
     known |= {"deviance_squares": known["deviance"] ** 2, "powers": APART**4 if given else APART**2, "likelihood": 1e3}
+    known |= dict.fromkeys(("by_cells", "exact"), study.privacy.most_patients / 2)  # of pairs: as many for each patient
     return known.get(name.removeprefix("metrics/").removeprefix("groups/"), 1.0)
 
 

@@ -12,7 +12,8 @@ from consilium.console.cli import output
 
 Json = Mapping[str, Any]
 HEADLINE = (
-    ("auroc", "AUROC"), ("accuracy", "accuracy"), ("concordance", "concordance"), ("r2", "R²"),
+    ("auroc", "AUROC"), ("accuracy", "accuracy"), ("concordance", "concordance"),
+    ("stratified_concordance", "within hospitals"), ("r2", "R²"),
     ("deviance", "deviance"), ("rmse", "RMSE"),
 )  # fmt: skip
 WIDE = 110

@@ -207,7 +207,7 @@ class Simulation:
             if asked.kind == "EVALUATE":
                 for at, site in enumerate(sent.sites):
                     mine = {name: rows[at] for name, rows in sent.rows.items()}
-                    found[site], alone[SiteId(site)] = figures_of(study, mine), sums_of(mine)
+                    found[site], alone[SiteId(site)] = figures_of(study, mine, single=True), sums_of(mine)
         self._buffer.counted(sites if asked.kind == "TRAIN" else ())
         total.write({"run": self.name, "round": str(asked.number), "kind": asked.kind}, summed)
         if study.privacy.recipe == "secure_sum":

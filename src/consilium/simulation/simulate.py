@@ -29,6 +29,7 @@ HEADLINE = {
     "accuracy": "accuracy",
     "brier": "Brier",
     "concordance": "concordance",
+    "stratified_concordance": "concordance within hospitals",
     "r2": "R²",
     "rmse": "RMSE",
     "deviance": "deviance",

@@ -34,9 +34,13 @@ def weighed(score: np.ndarray, label: np.ndarray, weight: np.ndarray) -> float:
 def test_by_hand() -> None:
     """Of the events at 1 and 2 and who was censored at 2: three pairs, one of equal scores and one the wrong way."""
     label = survival.joined(np.array([1.0, 2.0, 2.0]), np.array([True, True, False]))
-    found = metrics.figures(TIMED, metrics.sums(TIMED, np.array([0.5, 0.5, 0.1]), label), 0.95)["concordance"]
+    found = metrics.figures(TIMED, metrics.sums(TIMED, np.array([0.5, 0.5, 0.1]), label), 0.95, single=True)[
+        "concordance"
+    ]
     assert found.value == pytest.approx(2.5 / 3) and found.n == 3
-    turned = metrics.figures(TIMED, metrics.sums(TIMED, np.array([0.5, 0.1, 0.4]), label), 0.95)["concordance"]
+    turned = metrics.figures(TIMED, metrics.sums(TIMED, np.array([0.5, 0.1, 0.4]), label), 0.95, single=True)[
+        "concordance"
+    ]
     assert turned.value == pytest.approx(2 / 3)
 
 
@@ -44,10 +48,10 @@ def test_by_hand() -> None:
 def test_it_is_that_of_all_pairs_and_its_variance_follows_from_weights(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(concordance, "SMALL", 16)  # the halves are put together, again and again
     score, label = patients(n, 3)
-    found = metrics.figures(TIMED, metrics.sums(TIMED, score, label), 0.6827)["concordance"]
+    found = metrics.figures(TIMED, metrics.sums(TIMED, score, label), 0.6827, True)["concordance"]
     if n > 100:
         monkeypatch.setattr(concordance, "SMALL", n)
-        assert metrics.figures(TIMED, metrics.sums(TIMED, score, label), 0.6827)["concordance"] == found
+        assert metrics.figures(TIMED, metrics.sums(TIMED, score, label), 0.6827, True)["concordance"] == found
         return
     ones = np.ones(n)
     assert found.value == pytest.approx(weighed(score, label, ones), rel=1e-12)
@@ -59,7 +63,7 @@ def test_hospitals_add_up_each_by_the_number_of_its_patients_and_none_says_more_
     one, other = patients(50, 1), patients(120, 2)
     parts = [metrics.sums(TIMED, *each) for each in (one, other)]
     total = {name: parts[0][name] + parts[1][name] for name in parts[0]}
-    value = metrics.figures(TIMED, total, 0.95)["concordance"].value
+    value = metrics.figures(TIMED, total, 0.95)["stratified_concordance"].value
     shares = [(part["pairs"][0], part["concordant"][0] / part["pairs"][0]) for part in parts]
     assert value == pytest.approx(np.average([c for _, c in shares], weights=[w for w, _ in shares]))
     for part, n in zip(parts, (50, 120)):

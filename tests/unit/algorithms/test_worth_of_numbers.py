@@ -165,15 +165,17 @@ def stratified(hospitals: list[Patients]) -> tuple[float, float]:
     return float(found.params[0]), float(found.bse[0])
 
 
-def concordance(hospitals: list[Patients]) -> float:
-    """Harrell's, of pairs of one hospital, each hospital's by the number of its patients."""
-    pairs = concordant = 0.0
-    for one in hospitals:
-        time, event, n = survival.times(one.label), survival.events(one.label), len(one.label)
+def concordance(hospitals: list[Patients]) -> tuple[float, float]:
+    """Harrell's, of all pairs; and of pairs of one hospital, each hospital's by the number of its patients."""
+
+    def counted(one: Patients) -> np.ndarray:
+        time, event = survival.times(one.label), survival.events(one.label)
         first = event[:, None] & ((time[:, None] < time) | ((time[:, None] == time) & ~event))
         higher = (one.score[:, None] > one.score) + 0.5 * (one.score[:, None] == one.score)
-        pairs, concordant = pairs + first.sum() / n, concordant + (first * higher).sum() / n
-    return concordant / pairs
+        return np.array([np.sum(first * higher), first.sum()])
+
+    every, within = counted(pooled(hospitals)), sum(counted(one) / len(one.label) for one in hospitals)
+    return float(every[0] / every[1]), float(within[0] / within[1])
 
 
 def test_figures_of_times_are_those_of_the_pooled_patients_of_all_and_of_each_group() -> None:
@@ -187,10 +189,33 @@ def test_figures_of_times_are_those_of_the_pooled_patients_of_all_and_of_each_gr
         had = int(survival.events(pooled(patients).label).sum())
         n = len(pooled(patients).label)
         assert (one["n"], one["positives"], one["negatives"]) == (n, had, n - had)
-        assert one["figures"]["concordance"]["value"] == pytest.approx(concordance(patients), abs=1e-12)
+        every, within = concordance(patients)
+        assert one["figures"]["stratified_concordance"]["value"] == pytest.approx(within, abs=1e-12)
+        assert one["figures"]["concordance"]["value"] == pytest.approx(every, abs=3e-3)
+        if one is found["all"]:
+            assert abs(one["figures"]["concordance"]["value"] - every) < found["concordance_within"] < 0.03
         value, error = stratified(patients)
         near(one["figures"]["calibration_slope"], value, value - 1.959964 * error, value + 1.959964 * error)
+    for name, hospital in zip(NAMES, hospitals, strict=True):
+        alone = found["sites"][name]["figures"]
+        assert "stratified_concordance" not in alone
+        assert alone["concordance"]["value"] == pytest.approx(concordance([hospital])[0], abs=1e-12)
     assert "observed_to_expected" not in found["all"]["figures"], "each hospital has the baseline of its own patients"
+
+
+@pytest.mark.parametrize(("least", "hidden"), [(5, True), (1, False)])
+def test_where_a_plan_hides_small_cells_of_times_none_are_counted(least: int, hidden: bool) -> None:
+    """Pairs of one hospital are known all the same, and groups are compared by them."""
+    options = {"every": 30, "until": 1500, "least": least}
+    plan = TIME.model_dump() | {"strategy": {"name": "webdisco", "options": options}, "sites": NAMES}
+    of, hospitals = Study.model_validate(plan), [times(n, seed) for seed, n in enumerate(SIZES)]
+    assert ("cells" in hospitals[0].sums(of)) is not hidden
+    found = told(of, hospitals)
+    names = {"stratified_concordance", *([] if hidden else ["concordance"])}
+    assert {name for name in found["all"]["figures"] if "concordance" in name} == names
+    assert (found["concordance_within"] is None) is hidden
+    gaps = {gap["name"] for gap in found["gaps"] if gap["low"] is not None and "concordance" in gap["name"]}
+    assert gaps == {"stratified_concordance" if hidden else "concordance"}
 
 
 def test_the_slope_is_where_the_likelihood_is_highest_whoever_the_patients_are() -> None:

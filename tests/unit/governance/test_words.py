@@ -243,6 +243,12 @@ def test_a_cox_regression_says_that_patients_are_compared_within_their_hospital(
     assert "each hospital compares its own patients with one another" in learns(exact) and "two codes" not in told
     assert "or until when it had not happened" in told and "scores order as their times do" in told
     assert "histograms" not in told and "changes of the model" not in told
+    spans, less = (
+        "a time and a score in each of 64 by 200 spans",
+        make(**about, strategy={"name": "newton"}, quorum=3, evaluation={"figures": "headline"}),
+    )
+    assert spans in learns(exact) and told.count(spans) == 2 and "of a training patient" in told
+    assert spans not in explain(Plan.of(less))
     averaged = make(**about, quorum=3)
     assert "changes of the model, numbers of patients and numbers of pairs" in learns(averaged)
     assert "first and second derivatives of the log partial" in learns(make(
@@ -258,6 +264,7 @@ def test_sums_by_time_say_which_cells_are_hidden_and_that_those_of_features_are_
         assert (hidden or "have a code") in told and ("Times are put into groups" in told) is bool(hidden)
         assert ("of a single one, the time and each feature follow" in told) is open_
         assert ("cells of times of fewer than five" in protects(plan.study)) is open_
+        assert ("a time and a score in each" in told) is (least == 1), "held-out patients are hidden as others are"
         assert weaker(plan) == (("small-cells",) if open_ else ()) and (WEAKER["small-cells"] in told) is open_
         assert "that may be one patient" in told and "Sums over training patients by groups of times" in told
 

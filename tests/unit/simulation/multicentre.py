@@ -19,8 +19,8 @@ BREAST = {
     "age": [18, 100], "large": [0, 1], "nodes": [0, 60], "pgr": [0, 6000], "er": [0, 4000], "hormon": [0, 1],
 }  # fmt: skip
 """Features, all numbers, and their plausible ranges."""
-LAST = 7100
-"""No time is longer, in days."""
+LAST, LUNG_LAST = 7100, 1100
+"""No time is longer, in days; of lung cancer."""
 
 
 EVERY = 30
@@ -101,7 +101,7 @@ def tables(folder: Path, sites: dict[str, list[Row]], features: dict[str, list[i
     return found
 
 
-def study(features: dict[str, list[int]], quorum: int, **changes: Any) -> dict[str, Any]:
+def study(features: dict[str, list[int]], quorum: int, last: int = LAST, **changes: Any) -> dict[str, Any]:
     """A study of them, by Newton's method."""
     number = {"type": "number", "unit": "1", "missing": "forbidden"}
     return {
@@ -110,7 +110,7 @@ def study(features: dict[str, list[int]], quorum: int, **changes: Any) -> dict[s
         "contract": {
             "id": "survival",
             "features": [{"id": name, "meaning": name, **number, "range": ends} for name, ends in features.items()],
-            "label": {"id": "death", "meaning": "death", "type": "time-to-event", "unit": "d", "range": [0, LAST]},
+            "label": {"id": "death", "meaning": "death", "type": "time-to-event", "unit": "d", "range": [0, last]},
         },
         "model": {"kind": "cox"}, "strategy": {"name": "newton"}, "rounds": 8, "quorum": quorum, "min_patients": 1,
         "privacy": {"recipe": "secure_sum", "most_patients": 2000}, **changes,

@@ -12,6 +12,7 @@ from consilium.algorithms.regression import Fit, fitted
 from consilium.api import freeze
 from consilium.core import state as chain
 from consilium.core.study import Study
+from consilium.core.tensors import to_safetensors
 from consilium.core.timed import TIES
 from consilium.data import contract
 from consilium.simulation import local
@@ -144,3 +145,32 @@ def test_no_cell_is_small_and_statsmodels_says_the_same_of_the_groups(ties: str,
     cells = Counter((row["time"], row["event"]) for patients in known.values() for row in patients)
     assert min(cells.values()) >= 5 and len(fit.groups) > 15
     assert {time for time, event in cells if event} == set(range(1, len(fit.groups) + 1)), "each group has events"
+
+
+@pytest.mark.parametrize("name", [pytest.param("lung"), pytest.param("breast", marks=pytest.mark.long)])
+def test_in_a_secure_sum_the_concordance_is_that_of_lifelines_on_the_pooled_patients(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a given model that is judged on all patients: by the institution, pairs of two are nearly all there are."""
+    monkeypatch.setattr(contract, "held_out", lambda *_: True)
+    sites, features = cohort(name)
+    widths = np.array([(high - low) / 2 for low, high in features.values()])
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(to_safetensors({"weights": widths * KNOWN[name]["stratified"]["coefficients"]}))
+    told = multicentre.study(
+        features, len(sites), multicentre.LUNG_LAST if name == "lung" else LAST, rounds=0, strategy={"name": "fedavg"},
+        model={"kind": "cox", "start": "given"}, evaluation={"test_fraction": 1, "groups": []},
+    )  # fmt: skip
+    plan, weights = freeze(Study.model_validate(told), model=model)
+    mappings = multicentre.tables(tmp_path / "h", sites, features)
+    (tmp_path / "run").mkdir()
+    prepared = local.tables(plan.study, mappings, tmp_path / "run")
+    outcome = local.run(plan, weights, prepared, tmp_path / "run", "judged-1")
+    everybody, figures = outcome.figures["evaluation"]["all"], outcome.figures["all"]
+    theirs = KNOWN[name]["concordance"]
+    assert everybody["n"] == sum(map(len, sites.values()))
+    assert everybody["figures"]["concordance"] == figures["concordance"]
+    assert figures["concordance"]["value"] == pytest.approx(theirs, abs=1e-3)
+    assert abs(figures["concordance"]["value"] - theirs) <= outcome.figures["evaluation"]["concordance_within"] < 0.03
+    assert figures["concordance"]["low"] < theirs < figures["concordance"]["high"]
+    assert abs(figures["stratified_concordance"]["value"] - theirs) > 2e-3, "of pairs of one hospital it is another"

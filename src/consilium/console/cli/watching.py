@@ -16,7 +16,9 @@ from consilium.api import RemoteRun, Result
 from consilium.console.cli import output
 
 Json = Mapping[str, Any]
-HEADLINE = ("auroc", "accuracy", "concordance", "r2", "rmse", "mae", "deviance", "brier", "logloss")
+HEADLINE = (
+    "auroc", "accuracy", "concordance", "stratified_concordance", "r2", "rmse", "mae", "deviance", "brier", "logloss",
+)  # fmt: skip
 """Metrics worth a column, in this order."""
 WITHHELD = "withheld"
 """In place of a figure of one hospital, where only sums were opened."""
