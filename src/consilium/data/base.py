@@ -25,7 +25,8 @@ class Rows:
     each row, (n, size), NaN where there is none; None: no image was asked for.   left_out: how many of those who opted
     out are in the source, and in no row.   doubts: what is not known of the rows, in words that hold no value.
     merged: patients who stand there in several records, by the keys of the source; of the records of one person one is
-    a row.
+    a row.   unmatched: tables in which nobody of who opted out was found, though others have some: their keys are spelt
+    otherwise.
     """
 
     columns: dict[str, list[str | None]]
@@ -34,6 +35,7 @@ class Rows:
     left_out: int = 0
     doubts: tuple[str, ...] = ()
     merged: Merged = field(default=Merged(), repr=False)
+    unmatched: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of rows."""

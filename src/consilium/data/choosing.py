@@ -94,6 +94,22 @@ def matched(keys: frozenset[str], rows: Rows, column: str, nobody: bool) -> None
             "write the keys as that column has them; if in truth none of them is a patient of this table, write "
             "`nobody_here: true` beside the path; nothing is trained before",
         )
+    spelt_alike(rows, column, nobody)
+
+
+def spelt_alike(rows: Rows, column: str, nobody: bool) -> None:
+    """That of several tables, of which rows were made, each has the keys of those in which some opted out.
+
+    Args:    as of `matched`.
+    Raises:  DataUnusable: one has none of them, so that nobody could tell who opted out there.
+    """
+    if rows.unmatched and not nobody:
+        raise DataUnusable(
+            f"opt_out: keys of the list are in other tables, and none is in column {column!r} of "
+            f"{' and '.join(rows.unmatched)}, where patients have other keys than there",
+            "let it have the keys of the other tables, or the column another name; if in truth nobody of the list is "
+            "in it, write `nobody_here: true` beside the path; nothing is trained before",
+        )
 
 
 def without(rows: Rows, column: str, keys: frozenset[str]) -> Rows:

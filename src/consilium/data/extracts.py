@@ -20,7 +20,9 @@ from pathlib import Path
 from consilium.core.errors import DataUnusable
 from consilium.durable import replace_file
 
-INDEX, LOCK, KEY, NEW = "extract.index", "extract.lock", "extract.key", "new"
+INDEX, LOCK, KEY, NEW, JOB = "extract.index", "extract.lock", "extract.key", "new", "job"
+UNFILTERED = "extract.unfiltered"
+"""Stands there while what is being fetched holds those who opted out, too."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,19 @@ class Extract:
         index = Index(of, now.isoformat(), mark, named, left_out, linked)
         replace_file(self.folder / INDEX, json.dumps(asdict(index)).encode(), 0o600)
         self.tidy(named)
+
+    def unfiltered(self) -> None:
+        """That what is being fetched from now on holds those who opted out, until it is put in place of what was."""
+        (self.folder / UNFILTERED).touch(0o600)
+
+    def spill(self) -> None:
+        """Remove halves that hold those who opted out; the address of an export stays: the server has not ended it."""
+        if not (self.folder / UNFILTERED).exists():
+            return
+        for path in self.new.iterdir():
+            if path.name != JOB:
+                path.unlink()
+        (self.folder / UNFILTERED).unlink()
 
     def tidy(self, named: Mapping[str, str] | None = None) -> None:
         """Remove what the index does not name, and what was being fetched."""

@@ -16,11 +16,12 @@ import duckdb
 
 from consilium import plugins
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data import base, ordering, whole
+from consilium.data import base, choosing, ordering, whole
 from consilium.data.asking import Answer, quoted, rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
 from consilium.data.mapping import EXAMPLES, TableSource
+from consilium.data.merging import Merged
 from consilium.data.tables import one_select
 
 CLOSED = {"enable_external_access": "false", "lock_configuration": "true", "threads": "1"}
@@ -53,7 +54,7 @@ class JoinedSource:
                 )
             with _within(name):
                 self._tables[name] = base.source(given, folder, kinds)
-        self._given = one_select(source.query)
+        self._given, self._without = one_select(source.query), ("", frozenset[str]())
         self._limit_s = source.time_limit_s
 
     def told(self, asked: Asked) -> None:
@@ -66,6 +67,7 @@ class JoinedSource:
             if isinstance(one, base.Told):
                 with _within(name):
                     one.told(Asked(extracts=below, without=asked.without))
+        self._without = asked.without
 
     def count(self) -> int:
         """Number of rows."""
@@ -73,14 +75,17 @@ class JoinedSource:
 
     def rows(self) -> Rows:
         """All rows, as text."""
-        clock, left_out = Clock(self._limit_s, "source.time_limit_s"), 0
+        clock, left_out, merged = Clock(self._limit_s, "source.time_limit_s"), 0, Merged()
+        keys = dict[str, tuple[frozenset[str], bool]]()
         doubts: tuple[str, ...] = ()
         columns = set[str]()
         try:
             with duckdb.connect(":memory:", config=CLOSED) as tables:
                 for name, one in self._tables.items():
                     with _within(name):
-                        found = one.rows()
+                        found = choosing.without(one.rows(), *self._without)
+                    keys[name] = self._keys(found), found.left_out > 0
+                    merged = found.merged if found.merged.person or found.merged.unsolved else merged
                     _fill(tables, name, found)
                     columns.update(found.columns)
                     left_out, doubts = max(left_out, found.left_out), (*doubts, *found.doubts)
@@ -90,7 +95,9 @@ class JoinedSource:
                     lambda: ordering.others(tables, self._given, answer, lambda query: _answer(tables, query)),
                     tables.interrupt, clock, before_s - clock.left_s, TEXT,
                 )  # fmt: skip
-                return replace(rows_of(*answer), left_out=left_out, doubts=doubts)
+                made = rows_of(*answer)
+                keys["the query's answer"] = self._keys(made), False
+                return replace(made, left_out=left_out, doubts=doubts, merged=merged, unmatched=_unmatched(keys))
         except VALUES as error:
             raise _miscast(error, columns) from error
         except (duckdb.Error, ValueError, OverflowError) as error:
@@ -103,10 +110,24 @@ class JoinedSource:
             what = f"source.query does not fit its tables ({type(error).__name__}){words}"
             raise DataUnusable(what, remedy) from error
 
+    def _keys(self, rows: Rows) -> frozenset[str]:
+        """Keys of the patients in a table that has their column, where some opted out."""
+        column, out = self._without
+        return frozenset(map(choosing.key, rows.columns.get(column, ()) if out else ())) - {""}
+
     def _asked(self, tables: Any) -> Answer:
         described = tables.execute(f"DESCRIBE {self._given}").fetchall()
         whole.once((row[0] for row in described), "source.query")
         return _answer(tables, self._given)
+
+
+def _unmatched(keys: dict[str, tuple[frozenset[str], bool]]) -> tuple[str, ...]:
+    """Tables where nobody of the list is, and that have no key of a table in common where some are.
+
+    One that has the same keys as that tells as much: nobody of the list is in it.
+    """
+    spelt = frozenset[str]().union(*(of for of, some in keys.values() if some))
+    return tuple(name for name, (of, some) in keys.items() if spelt and of and not some and of.isdisjoint(spelt))
 
 
 def _miscast(error: duckdb.Error, columns: set[str]) -> DataUnusable:

@@ -7,12 +7,14 @@ that was cut is found, and told once more.
 
 import logging
 import shutil
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Row
 
+from consilium.core.errors import DataUnusable
 from consilium.core.ids import digest
-from consilium.data.extracts import INDEX
+from consilium.data.extracts import INDEX, UNFILTERED, held
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder
 from consilium.site.journal import OPEN, Journal, Writing
@@ -54,10 +56,18 @@ def _on(journal: Journal, plan: str, but: str) -> bool:
     return journal.row(asked, plan, but) is not None
 
 
+def spill(folder: Folder) -> None:
+    """Remove what a process that was ended had fetched, where some of it is of who opted out."""
+    for path in list(folder.extracts.rglob(UNFILTERED)):
+        with suppress(DataUnusable, OSError), held(path.parent, 0.0) as extract:
+            extract.spill()
+
+
 def sweep(folder: Folder, journal: Journal, now: datetime) -> None:
-    """Remove what no approval stands for any more."""
+    """Remove what no approval stands for any more, and halves of what nobody fetches on."""
     if not folder.extracts.is_dir():
         return
+    spill(folder)
     desk = Desk(folder, journal)
     offered = desk.offered()
     for place in sorted(folder.extracts.iterdir()):

@@ -37,6 +37,7 @@ def mapped(study: Study, mapping: Path, extracts: Path | None = None) -> Mapped:
         below = extracts / f"records-{name}" if extracts is not None else None
         wanted = Asked(part.columns, below, None, (part.patient, out), rows.merged)
         found = choosing.without(source(part.source, folder, kinds, wanted).rows(), part.patient, out)
+        choosing.spelt_alike(found, part.patient, opted is None or opted.nobody_here)
         means = concepts(folder / part.concept_map, f"{where}.concept_map") if part.concept_map else {}
         records[name] = Records(part, found, where, means)
         of_others(records[name], patients)

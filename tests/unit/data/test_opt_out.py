@@ -8,13 +8,16 @@ import duckdb
 import pytest
 
 from consilium.core.errors import DataUnusable, MappingInvalid
-from consilium.data import base
+from consilium.data import base, choosing, web
 from consilium.data.base import Asked, Rows
+from consilium.data.extracts import Extract
 from consilium.data.fhir.leaving import _patients
 from consilium.data.joined import JoinedSource
 from consilium.data.mapping import TableSource
+from consilium.site.extracts import spill
+from consilium.site.folder import Folder
 from unit.data import wards
-from unit.data.player import Player, Reply, bundle
+from unit.data.player import Player, Reply, bundle, lines
 from unit.data.wards import FILES, PEOPLE, SERVERS, SOURCES
 
 SECOND = PEOPLE[1][0]
@@ -230,3 +233,96 @@ def test_of_several_tables_each_that_has_the_key_leaves_them_out(tmp_path: Path)
         read(source, tmp_path, "id")
     found = read(source, tmp_path, "id", SECOND)
     assert found.columns["id"] == [PEOPLE[0][0], PEOPLE[2][0]] and found.left_out == 1
+
+
+def several(folder: Path, query: str, visits: str = "'V-' || nr") -> TableSource:
+    """Persons by their number, visits by another key of their own."""
+    (folder / "persons.csv").write_text("id,nr\n" + "".join(f"{n},{n}\n" for n in range(4)))
+    with duckdb.connect(str(folder / "v.duckdb")) as database:
+        database.execute(
+            f"CREATE OR REPLACE TABLE v AS SELECT {visits} AS id, nr, nr * 10 AS value FROM range(4) AS r(nr)"
+        )
+    return TableSource.model_validate({"type": "tables", "query": query, "tables": {
+        "persons": {"type": "csv", "path": "persons.csv"},
+        "visits": {"type": "sql", "path": "v.duckdb", "query": "SELECT * FROM v"},
+    }})  # fmt: skip
+
+
+JOINED = "SELECT visits.id, value FROM visits LEFT JOIN persons USING (nr)"
+
+
+def test_a_table_in_which_nobody_of_the_list_is_found_is_told_though_another_one_has_some(tmp_path: Path) -> None:
+    """There the keys are others, and so they may be in the table that is made of both."""
+    found = read(several(tmp_path, JOINED), tmp_path, "id", "3")
+    assert found.unmatched == ("visits", "the query's answer") and found.left_out == 1
+    with pytest.raises(DataUnusable, match=r"none is in column 'id' of visits and the query's answer") as told:
+        choosing.matched(frozenset({"3"}), found, "id", False)
+    assert "nobody_here" in told.value.remedy and "V-" not in str(told.value)
+    choosing.matched(frozenset({"3"}), found, "id", True)
+    found = read(several(tmp_path, "SELECT 'X' || id AS id FROM persons"), tmp_path, "id", "3")
+    assert found.unmatched == ("visits", "the query's answer")
+
+
+@pytest.mark.parametrize("visits", ["nr", "nr + 1", "CASE WHEN nr < 3 THEN nr END"])
+def test_a_table_with_the_same_keys_and_nobody_of_the_list_is_no_fault(tmp_path: Path, visits: str) -> None:
+    source = several(
+        tmp_path, "SELECT persons.id, value FROM persons LEFT JOIN visits ON persons.id = visits.id", visits
+    )
+    assert read(source, tmp_path, "id", "0").unmatched == ()
+
+
+def hidden(folder: Path, part: dict[str, Any]) -> TableSource:
+    """A hospital whose view of Patients leaves the second out."""
+    (folder / "export").mkdir(exist_ok=True)
+    every = [
+        {**RESOURCES[0], "active": True},
+        person("b", "2", active=False),
+        *RESOURCES[2:4],
+        observation("2", "b", 9),
+    ]
+    (folder / "export/all.ndjson").write_text("".join(json.dumps(one) + "\n" for one in every))
+    files = views(folder)
+    told = json.loads((folder / "people.json").read_text())
+    told["select"] += part.get("select", [])
+    (folder / "people.json").write_text(json.dumps({**told, "where": part.get("where", [])}))
+    query = "SELECT values.of AS number, value FROM values LEFT JOIN people ON people.id = values.of"
+    return TableSource(type="fhir", path="export", views=files, query=query)
+
+
+@pytest.mark.parametrize("part", [
+    {"where": [{"path": "active = true"}]},
+    {"select": [{"forEach": "address", "column": [{"name": "city", "path": "city"}]}]},
+    {"select": [{"column": [{"name": "odd", "path": "name.family.substring(1)"}]}]},
+])  # fmt: skip
+def test_who_opted_out_is_known_though_a_view_has_no_row_of_the_patient(tmp_path: Path, part: dict[str, Any]) -> None:
+    source = hidden(tmp_path, part)
+    assert read(source, tmp_path, "number").columns["number"] == ["a", "b"]
+    found = read(source, tmp_path, "number", "2")
+    assert (found.columns["number"], found.left_out) == (["a"], 1)
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["failed", "killed"])
+def test_what_was_half_fetched_holds_nobody_of_the_list(
+    tmp_path: Path, player: Player, ended: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the next one goes on with the export at the server. One that was killed is tidied up before, or after it."""
+    source, extracts = wards.export(tmp_path, player, fresh_h=24), tmp_path / "extracts"
+    job, whole = f"{player.url}/jobs/1", lines(*wards.PATIENTS)
+    outputs = [{"type": "Patient", "url": f"{player.url}/files/{n}", "count": 3} for n in (1, 2)]
+    player.on("/fhir/jobs/1", wards.manifest(player, *outputs))
+    player.on("/fhir/files/2", Reply(500, b"{}"))
+    with monkeypatch.context() as patched:
+        patched.setattr(web, "TRIES", 1)
+        if ended:
+            patched.setattr(Extract, "spill", lambda _: None)
+        with pytest.raises(DataUnusable):
+            read(source, tmp_path, "id", SECOND, extracts=extracts)
+    assert (SECOND.encode() in kept(extracts)) == ended and job.encode() in kept(extracts)
+    if ended:
+        spill(Folder(tmp_path))
+        assert SECOND.encode() not in kept(extracts) and job.encode() in kept(extracts)
+    player.on("/fhir/files/2", Reply(200, whole, {"ETag": '"v1"'}))
+    begun = player.paths("GET").count("/fhir/Patient/$export")
+    found = read(source, tmp_path, "id", SECOND, extracts=extracts)
+    assert len(found) == 2 and player.paths("GET").count("/fhir/Patient/$export") == begun
+    assert SECOND.encode() not in kept(extracts)

@@ -85,6 +85,18 @@ def test_without_an_approval_it_stays_for_a_day(site: Site) -> None:
     assert not list(site.folder.extracts.iterdir())
 
 
+def test_halves_that_hold_who_opted_out_go_as_soon_as_nobody_fetches_on(site: Site) -> None:
+    offered(site, "sums")
+    site.approve("sums")
+    with held(site.folder.extracts / "sums", 1) as extract:
+        extract.unfiltered()
+        (extract.new / "output-0.part").write_text("SECRET-NAME")
+        extracts.sweep(site.folder, site.journal, NOW)
+        assert (extract.new / "output-0.part").exists(), "another process is at it"
+    extracts.sweep(site.folder, site.journal, NOW)
+    assert not list(extract.new.iterdir()) and (extract.folder / INDEX).exists() and removals(site) == []
+
+
 def test_a_removal_that_was_cut_is_found_and_told_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     offered(site, "sums")
 

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from consilium.core.errors import DataUnusable
+from consilium.data.extracts import JOB
 from consilium.data.fhir import ndjson
 from consilium.data.fhir.search import JSON
 from consilium.data.servers import FhirPart
@@ -30,7 +31,6 @@ LINKS, CUTS = 3, 50
 SENT_WHOLE = 416
 PIECE, MOST_UNPACKED = 1 << 20, 200
 """Bytes that are unpacked at once; and how many times its size a packed file may come to: more is a bomb."""
-JOB = "job"
 
 
 @dataclass(frozen=True)

@@ -60,11 +60,15 @@ class Endpoint:
         """
         of = self._of if leaving is None else str(digest(canonical([self._of, leaving.asked])))
         with held(extracts, self._given.time_limit_s) as extract:
+            extract.spill()  # a process may have been ended amid it
             extract.forget_others(of)
             if not extract.fresh(of, self._given.fresh_h, datetime.now(UTC)):
                 try:
                     self._fetch(extract, of, datetime.now(UTC), leaving)
-                except OSError as error:
+                except BaseException as error:
+                    extract.spill()
+                    if not isinstance(error, OSError):
+                        raise
                     raise DataUnusable(
                         f"what is fetched cannot be written here ({errno.errorcode.get(error.errno or 0, 'unknown')})",
                         "make room on the disk of the site's folder",
@@ -76,11 +80,15 @@ class Endpoint:
         web, before, mark = self._web(), extract.index(of), ""
         if self._given.read == "search":
             extract.tidy(before.files if before is not None else None)
+            if leaving is not None:
+                extract.unfiltered()
             made = search(web, self._given, self._kinds, extract.new)
         else:
             # A Patient that was taken out and comes no more cannot say whose the resources are that come now.
             alone = leaving is None or (leaving.by_id and before is not None and not before.linked)
             before = before if self._given.incremental and alone else None
+            if leaving is not None:
+                extract.unfiltered()
             found = export(web, self._given, self._kinds, extract.new, of, before.mark if before else "")
             made, mark = _joined(found, extract.files(of) if before else [], self._kinds, extract.new), found.mark
         left_out = 0 if leaving is None else _without(made, leaving)

@@ -20,7 +20,7 @@ from consilium.data.fhir import reading
 from consilium.data.fhir.definition import Definition, SelectPart
 from consilium.data.fhir.links import REFERENCE, SUBJECTS, follow
 from consilium.data.fhir.values import Mismatch, items
-from consilium.data.fhir.views import View
+from consilium.data.fhir.views import View, compile_view
 from consilium.data.merging import Merged
 
 BY_REFERENCE = re.compile(rf"\s*(?:{'|'.join(SUBJECTS)})\.getReferenceKey\((?:Patient)?\)\s*")
@@ -47,13 +47,13 @@ class Leaving:
         self.merged = merged or Merged()
         theirs = {person for one, person in self.merged.person.items() if key(one) in out}
         self.asked += sorted(f"{one} {person}" for one, person in self.merged.person.items() if person in theirs)
-        self._views: dict[str, list[tuple[View, int]]] = {}
+        self._views: dict[str, list[View]] = {}
         for definition, view in views:
-            places = [at for at, one in enumerate(view.columns) if one.name == column]
-            if places and all(_of_id(view.resource, path) for path in _paths(definition.select, column)):
+            there = any(one.name == column for one in view.columns)
+            if there and all(_of_id(view.resource, path) for path in _paths(definition.select, column)):
                 self._by_id = True
-            elif places:
-                self._views.setdefault(view.resource, []).append((view, places[0]))
+            elif there:
+                self._views.setdefault(view.resource, []).append(compile_view(_alone(definition, column), marked=True))
         if not self._by_id and not self._views:
             raise MappingInvalid(
                 f"source.views: no view has the column {column!r}, by which some patients opted out",
@@ -82,7 +82,7 @@ class Leaving:
                 self._know(person, self._out & {key(patient)})
         for file in files:
             for kind, views in self._views.items():
-                exact = any(view.exact for view, _ in views)
+                exact = any(view.exact for view in views)
                 for _, resource in reading.resources(file, exact, kind)[0]:
                     for patient in _patients(resource):
                         self._know(self.merged.of(patient), self._in_views(resource))
@@ -117,13 +117,28 @@ class Leaving:
         """Keys in the columns of views. What does not fit a view is told where its rows are made."""
         kind = resource.get("resourceType") if type(resource) is dict else None
         found = set[str]()
-        for view, at in self._views.get(kind, ()) if type(kind) is str else ():
+        for view in self._views.get(kind, ()) if type(kind) is str else ():
             try:
                 rows = view.rows(resource)
             except Mismatch:
                 continue
-            found.update(key(str(value)) for row in rows for value in items(row[at]))
+            found.update(key(str(value)) for (one,) in rows for value in items(one))
         return found & self._out
+
+
+def _alone(definition: Definition, column: str) -> Definition:
+    """The view of one column, of every resource: what a view leaves out is somebody's all the same."""
+    return definition.model_copy(update={"where": [], "select": _with(definition.select, column)})
+
+
+def _with(parts: Iterable[SelectPart], column: str) -> list[SelectPart]:
+    """Parts of a view that give a column, with this one alone."""
+    found = []
+    for part in parts:
+        kept = {"column": [one for one in part.column if one.name == column],
+                "select": _with(part.select, column), "union": _with(part.union, column)}  # fmt: skip
+        found += [part.model_copy(update=kept)] if any(kept.values()) else []
+    return found
 
 
 def _of_id(resource: str, path: str | None) -> bool:
