@@ -590,6 +590,52 @@ def test_the_mapping_of_the_page_passes_the_check_on_gibleed(
     assert (said["read"], said["without_label"], said["prevalence"]) == wanted
 
 
+COMPARED = [
+    ("SELECT nr, max(v) AS v FROM lab GROUP BY nr", "v"),
+    ("SELECT nr, min(day) FILTER (WHERE v <> '7') AS d FROM lab GROUP BY nr", "d"),
+    ("SELECT DISTINCT ON (nr) nr, v FROM lab ORDER BY nr, day DESC NULLS LAST", "v"),
+    ("SELECT l.nr, l.v FROM lab AS l WHERE l.day = (SELECT k.day FROM lab k WHERE k.nr = l.nr ORDER BY k.day LIMIT 1)",
+     "v"),
+    ("SELECT nr, v FROM lab WHERE v::varchar(9) > '10' -- as text", "the rows"),
+    ("SELECT nr, v FROM lab WHERE replace(v, '.', ',') BETWEEN '7' AND '90'", "the rows"),
+    ("SELECT nr, v FROM (SELECT *, row_number() OVER (PARTITION BY nr ORDER BY day) AS m FROM lab) AS k WHERE m = 1",
+     "v"),
+    ("SELECT nr, (array_agg(v ORDER BY day))[1] AS v FROM lab GROUP BY nr", "v"),
+    ("SELECT nr, max(v::numeric) AS v, min(to_date(day, 'DD.MM.YYYY')) AS d FROM lab GROUP BY nr ORDER BY nr", ""),
+    ("SELECT DISTINCT ON (nr) nr, v FROM lab WHERE iso >= '2024-01-01' AND n < 9.5 * 3 ORDER BY nr, iso, n", ""),
+    ("SELECT nr, max(iso) AS iso, max(n) AS n, count(*) AS m FROM lab WHERE taken < now() GROUP BY nr"
+     " HAVING min(n) > 1", ""),
+    ("SELECT nr, v FROM lab AS k WHERE taken = (SELECT max(taken) FROM lab WHERE nr = k.nr AND n BETWEEN 1 AND 99)",
+     ""),
+]  # fmt: skip
+"""Queries of PostgreSQL, and the columns that would be others."""
+
+
+def test_a_query_of_postgresql_that_compares_numbers_or_days_as_text_is_refused(
+    postgres: Server, tmp_path: Path
+) -> None:
+    url = postgres()
+    with psycopg.connect(url) as server:
+        server.execute("CREATE TABLE lab (nr int, v text, day varchar(10), iso text, n numeric, taken timestamp)")
+        for row in ((1, "9.5", "02.01.2024", "2024-01-02"), (1, "10.5", "01.02.2024", "2024-02-01"),
+                    (2, "7", "05.01.2024", "2024-01-05"), (2, "7", None, "2024-01-06")):  # fmt: skip
+            server.execute("INSERT INTO lab VALUES (%s, %s, %s, %s, %s, %s)", [*row, float(row[1]), row[3]])
+    place = {"type": "sql", "url": url.replace("postgresql://", "postgresql+psycopg://")}
+    for query, differs in COMPARED:
+        made = SqlSource(TableSource.model_validate({**place, "query": query}), tmp_path)
+        if not differs:
+            assert not made.rows().doubts, query
+            continue
+        with pytest.raises(
+            DataUnusable, match=f"as text, by which 9 is more than 10.*: others would be {differs}; within"
+        ):
+            made.rows()
+    for query in ("SELECT nr, greatest(v, '8') AS v FROM lab", "SELECT nr, max(v) OVER (PARTITION BY nr) AS v FROM lab",
+                  "SELECT nr, v FROM lab WHERE v || '' > '10'"):  # fmt: skip
+        made = SqlSource(TableSource.model_validate({**place, "query": query}), tmp_path)
+        assert len(made.rows().doubts) == 1, query
+
+
 def test_the_compiled_query_of_coded_values_gives_on_postgresql_what_it_gives_on_duckdb(postgres: Server) -> None:
     """A concept, one that the vocabulary lacks, a text, a number, and nothing; in both tables."""
     query = compiled.omop(Contract.model_validate(test_coded.wanted().model_dump(mode="json")))

@@ -70,24 +70,30 @@ def of_duckdb(ask: Ask, table: str, names: list[str], asked: Asked, sql: Callabl
     return Rows(found.columns, tuple(name for name in names if name not in wanted), left_out=left_out(away))
 
 
+def plain(query: str) -> Any:
+    """A query as SQLAlchemy takes it: no colon in it, as in '12:30' or `::text`, is a place for a value."""
+    from sqlalchemy import text
+
+    return text(query.replace(":", "\\:"))
+
+
 def of_url(connection: Any, query: str, asked: Asked) -> Rows:
     """The rows of a query by a connection of SQLAlchemy: columns that are used, of all but those who opted out."""
-    from sqlalchemy import String, bindparam, cast, column, or_, select, text
+    from sqlalchemy import String, bindparam, cast, column, or_, select
 
     def ask(statement: Any) -> Answer:
         answer = connection.execute(statement)
         return list(answer.keys()), [tuple(row) for row in answer]
 
     key_column, out = asked.without
-    plain = query.replace(":", "\\:")  # none of it, as in '12:30' or `::text`, is a place for a value
     if connection.dialect.name not in TABLES or not (out or asked.columns):
-        found = rows_of(*ask(text(plain))).columns
+        found = rows_of(*ask(plain(query))).columns
         wanted = used(list(found), asked)
         return Rows({name: found[name] for name in wanted}, tuple(name for name in found if name not in wanted))
-    whole_query = f"{plain}\n"  # a remark may end it
-    names, _ = ask(text(f"SELECT * FROM ({whole_query}) AS asked WHERE 1 = 0"))  # noqa: S608  the hospital's own query
+    whole_query = f"{query}\n"  # a remark may end it
+    names, _ = ask(plain(f"SELECT * FROM ({whole_query}) AS asked WHERE 1 = 0"))  # noqa: S608  the hospital's own query
     whole.once(_as_written(names, connection.dialect.name), "the answer to the query")
-    table = text(whole_query).columns(*map(column, names)).subquery("asked")
+    table = plain(whole_query).columns(*map(column, names)).subquery("asked")
     wanted, away = used(names, asked), list[str]()
     chosen = select(*(table.c[name] for name in wanted))
     if key_column in names:

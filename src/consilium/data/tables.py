@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 
 from consilium.core.errors import DataUnusable, MappingInvalid
-from consilium.data import casting, collating, databases, ordering, whole
+from consilium.data import casting, collating, databases, keying, ordering, whole
 from consilium.data.asking import Answer, Ask, answer_of, named, of_duckdb, of_url, quoted
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
@@ -37,8 +37,17 @@ COMPARED = replace(
     "leave such rows out first; and of days as 31.03.2024 "
     "substr(..., 7)||'-'||substr(..., 4, 2)||'-'||substr(..., 1, 2)",
 )
-READ_ONLY = {"sqlite": "PRAGMA query_only = ON", "postgresql": "SET TRANSACTION READ ONLY"}
-"""Said before the query: WITH may begin a DELETE, which SQLite's driver would commit by itself."""
+READ_ONLY = {
+    "sqlite": "PRAGMA query_only = ON",
+    "postgresql": "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+}
+"""Said before the query: WITH may begin a DELETE, which SQLite's driver would commit by itself; what is asked twice is
+seen at one moment."""
+ON_POSTGRESQL = replace(
+    ordering.TEXT,
+    remedy="within max, min, ORDER BY, < and such write CAST(NULLIF(replace(..., ',', '.'), '') AS numeric), and of "
+    "days as 31.03.2024 to_date(..., 'DD.MM.YYYY')",
+)
 
 
 def _nothing() -> None:
@@ -282,10 +291,10 @@ class SqlSource:
         clock = Clock(self._limit_s, "source.time_limit_s")
         before_s = clock.left_s
         found = clock.within(lambda: self._asked(cuts.append), cut)
-        if self._at is None and self._file is None:
+        if self._at is None and self._file is None and not self._url.startswith("postgresql"):
             return found
         took_s = before_s - clock.left_s
-        slip = ordering.TEXT if self._file is not None else COMPARED
+        slip = ordering.TEXT if self._file is not None else COMPARED if self._at is not None else ON_POSTGRESQL
         doubts = ordering.checked(lambda: self._others(found, cuts.append), cut, clock, took_s, slip)
         if self._at is not None:
             doubts += ordering.checked(lambda: self._lenient(cuts.append), cut, clock, took_s, casting.LENIENT)
@@ -307,7 +316,7 @@ class SqlSource:
                          lambda name: _picked(name, kinds[name], known))  # fmt: skip
 
     def _others(self, found: Rows, begun: Begun) -> list[str]:
-        """Columns that would be others if numbers and days were compared as such, of a file. Raises: Undecided."""
+        """Columns that would be others if numbers and days were compared as such. Raises: Undecided."""
         if self._file is not None:
             with _opened(self._file, begun, self._zone) as tables:
                 tables.execute("SET threads TO 1")  # the same query takes the same of several values
@@ -315,6 +324,9 @@ class SqlSource:
                 return ordering.others(tables, self._query, answer_of(found),
                                        lambda query: answer_of(self._of_file(ask, query)))  # fmt: skip
         with self._connected(begun) as connection:
+            if self._at is None:
+                return keying.others(connection, self._query, list(found.columns),
+                                     lambda query: of_url(connection, query, self._given))  # fmt: skip
             return collating.others(connection, self._query, lambda: of_url(connection, self._query, self._given))
 
     def _lenient(self, begun: Begun) -> list[str]:
@@ -339,7 +351,8 @@ class SqlSource:
                     connection.execute(text(f"SET statement_timeout = {int((self._limit_s + GRACE_S) * 1000)}"))
                     if self._zone is not None:
                         connection.execute(text("SELECT set_config('TimeZone', :zone, true)"), {"zone": self._zone})
-                begun(getattr(connection.connection.driver_connection, "interrupt", _nothing))
+                driver = connection.connection.driver_connection
+                begun(getattr(driver, "interrupt", getattr(driver, "cancel", _nothing)))
                 yield connection
         except (
             SQLAlchemyError,
