@@ -22,6 +22,7 @@ from consilium.algorithms import combat, encode, preparation
 from consilium.algorithms.combat import Harmony
 from consilium.core.contract import Feature, Image
 from consilium.core.errors import DigestMismatch, Invalid
+from consilium.core.meaning import meaning_digest
 from consilium.core.preparing import Harmonise
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Array, Tensors, from_safetensors, metadata
@@ -40,12 +41,14 @@ Column = Sequence[float | str | None]
 def origin(plan: Plan, run: str, state: str, arrays: Mapping[str, Array]) -> dict[str, str]:
     """Metadata of a model's file: where it comes from, its plan, and what was learned to prepare inputs.
 
+    `inputs` is the digest of what its inputs and its output mean; a study that judges it, or begins at it, compares it.
+
     Args:    state: digest of the state that holds the model.   arrays: of that state.
     """
     told = {
         "consilium": "1", "study": plan.study.name, "run": run, "plan": plan.digest,
-        "contract": plan.study.contract.digest, "state": state, "kind": plan.study.model.kind,
-        "payload": plan.payload.decode(),
+        "contract": plan.study.contract.digest, "inputs": meaning_digest(plan.study), "state": state,
+        "kind": plan.study.model.kind, "payload": plan.payload.decode(),
     }  # fmt: skip
     if plan.study.prepare is not None:
         told["prepared"] = json.dumps(preparation.described(plan.study, arrays), sort_keys=True)
@@ -65,7 +68,8 @@ class Exported:
     def read(cls, path: str | Path) -> "Exported":
         """Read a safetensors file that `study export`, `study result --model` or `Result.save` wrote.
 
-        Raises: Invalid: it is no such file.   DigestMismatch: its plan is not the one that it names.
+        Raises: Invalid: it is no such file.   DigestMismatch: its plan, or what this says of its inputs, is not what it
+                names.
         """
         file = Path(path)
         return cls.load(file.read_bytes(), file.name)
@@ -82,6 +86,8 @@ class Exported:
         plan = Plan.load(told["payload"].encode())
         if plan.digest != told.get("plan"):
             raise DigestMismatch(f"the plan in {name} is not the one that it names", "export the model again")
+        if meaning_digest(plan.study) != told.get("inputs"):
+            raise DigestMismatch(f"{name} names other inputs than its plan has", "export the model again")
         arrays: dict[str, Array] = {
             f"prepare/{part}": np.array(values) for part, values in json.loads(told.get("prepared", "{}")).items()
         }

@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import (
     Field,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -63,6 +65,11 @@ class Model(Part):
         "linear, logistic, poisson and cox they are zero; drawn: of these, too, they are drawn from the seed, far from "
         "zero, for training by steps; given: they were made elsewhere, and each site must accept that by name",
     )
+    untied: bool = Field(
+        False,
+        description="true: the safetensors that are given do not say by which plan they were trained, so that nothing "
+        "ties them to this contract; each site's review and the report say so",
+    )
     initial: Annotated[str, StringConstraints(pattern=DIGEST)] | None = Field(
         None, description="digest of the initial weights (safetensors); `study submit` fills it in"
     )
@@ -74,6 +81,20 @@ class Model(Part):
         if self.wheel is not None and self.kind != "torch":
             raise ValueError("`wheel` belongs to kind torch")
         return self
+
+    @model_validator(mode="after")
+    def _untied_if_given(self) -> "Model":
+        if self.untied and (self.start != "given" or self.kind == ONNX):
+            raise ValueError("`untied` belongs to `start: given`, and to a model as safetensors")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _where_it_is_said(self, handler: SerializerFunctionWrapHandler) -> Json:
+        """`untied` is written only where it is true: a plan of before keeps its hash."""
+        told: Json = handler(self)
+        if not self.untied:
+            told.pop("untied", None)
+        return told
 
     @model_validator(mode="after")
     def _ties_of_cox(self) -> "Model":
@@ -238,11 +259,16 @@ class Study(Part):
             if fraction >= 0.9:
                 raise ValueError("`evaluation.test_fraction` must be below 0.9: some patients are trained on")
             return self
-        trains = self.privacy.epsilon is not None or self.prepare is not None or self.strategy.name != "fedavg"
+        if self.prepare is not None:
+            raise ValueError(
+                "`rounds` 0 prepares nothing: leave `prepare` out; a model that was trained with it is judged as an "
+                "ONNX file, which has it inside: `consilium study export --format onnx`, and `kind: onnx` here"
+            )
+        trains = self.privacy.epsilon is not None or self.strategy.name != "fedavg"
         if self.model.start != "given" or trains:
             raise ValueError(
                 "`rounds` 0 trains nothing and judges a model that is given: write `start: given` under `model`, and "
-                "no strategy, no `prepare` and no `epsilon`"
+                "no strategy and no `epsilon`"
             )
         if fraction != 1:
             raise ValueError("`rounds` 0 judges on all patients: write `evaluation: {test_fraction: 1}`")

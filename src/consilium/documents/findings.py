@@ -168,6 +168,13 @@ def _of_the_run(facts: Facts) -> Iterator[Finding]:
     if facts.status not in ("finished",):
         text = f"The run is {facts.status}. {facts.setting.get('reason') or ''}".strip()
         yield Finding("warning-unfinished", "warning", "The run did not come to its end", text)
+    if facts.about is not None and facts.about.model.untied:
+        yield Finding(
+            "warning-untied", "warning", "Nothing ties the model to the contract",
+            "The file that was given does not say by which plan it was trained. That it takes these inputs, in this "
+            "order, in these units and on these scales, and predicts this label, is the word of who gave it: figures "
+            "are of the model only if that is so.",
+        )  # fmt: skip
     broken = [str(log.get("log")) for log in facts.audit if not log.get("intact")]
     if broken:
         text = f"The audit log of {plain(broken)} does not hold together: what it says of this run may be untrue."

@@ -33,6 +33,10 @@ _START = {
     ),
     "given": "It starts from a model that was made elsewhere.",
 }
+_UNTIED = (
+    " Nothing ties it to this contract: the file that was given does not say by which plan it was trained, and that it "
+    "takes these inputs, in this order and on these scales, is the word of who asks."
+)
 _UNBOUNDED = "What sums say of patients is not bounded: no noise is added."
 _BOUNDED = (
     "What all rounds of a run together say of one patient is bounded (differential privacy; two sets of patients are "
@@ -498,7 +502,9 @@ def _model(plan: Plan) -> str:
     named = f"{model.kind} ({_line(model.architecture)})" if model.architecture else model.kind
     code = f", with foreign code from the wheel {model.wheel}" if model.wheel else ""
     code = ", by the graph of an ONNX file, which runs confined" if model.kind == ONNX else code
+    untied = _UNTIED if model.untied else ""
     if plan.study.judged_only:
         told = f" Its options: {_plain(model.options)}." if model.kind == ONNX and model.options else ""
-        return f"A model of kind {named} that was made elsewhere is judged{code}. Its digest is {model.initial}.{told}"
-    return f"A model of kind {named} is trained by {strategy}{code}. {_START[model.start]}"
+        told = f"Its digest is {model.initial}.{told}{untied}"
+        return f"A model of kind {named} that was made elsewhere is judged{code}. {told}"
+    return f"A model of kind {named} is trained by {strategy}{code}. {_START[model.start]}{untied}"

@@ -21,8 +21,9 @@ from consilium.api import freeze
 from consilium.console.cli import output
 from consilium.core import state as chain
 from consilium.core.errors import Conflict, Invalid
+from consilium.core.meaning import differences
 from consilium.core.study import Study
-from consilium.core.tensors import Array, Tensors, Vector, flatten, from_safetensors, unflatten
+from consilium.core.tensors import Array, Tensors, Vector, flatten, unflatten
 from consilium.data.copies import Copies, copies
 from consilium.exported import Exported
 from consilium.simulation import local, report
@@ -116,7 +117,7 @@ def compare(study: Study, hospitals: Mapping[str, Path], given: Path | None = No
              judged on everybody's (`all`). With a model that was given, the same of that (`given`).
     Raises:  MappingInvalid, DataUnusable: a hospital's data do not serve.   TrainingFailed.
              Conflict: the study has folds.   Invalid: the model that was given is no file of a model, or not of this
-             study's shape.
+             study's inputs.
     """
     if study.evaluation.folds:
         raise Conflict(
@@ -133,7 +134,7 @@ def compare(study: Study, hospitals: Mapping[str, Path], given: Path | None = No
         "label": LABEL,
         "epochs": study.rounds * study.training.epochs,
         "split_seed": study.evaluation.split_seed,
-        **_figures(plan.study, works, tables, _given(given) if given is not None else None),
+        **_figures(plan.study, works, tables, _given(given, plan.study) if given is not None else None),
     }
 
 
@@ -143,20 +144,15 @@ def without_noise(study: Study) -> Study:
     return study.model_copy(update={"privacy": study.privacy.model_copy(update=unasked)})
 
 
-def _given(path: Path) -> Made:
-    """A model on file. Raises: Invalid: it is no such file."""
-    try:
-        found = Exported.read(path)
-    except Invalid:  # written by another release, and without any preparation
-        return Made(from_safetensors(path.read_bytes()), {})
+def _given(path: Path, study: Study) -> Made:
+    """A model on file. Raises: Invalid: it is no such file, or its inputs mean something else than this study's."""
+    found = Exported.read(path)
+    if told := differences(found.study, study):
+        raise Invalid(
+            f"{path.name} was trained for other inputs than this study has: {told}",
+            "give a model that was trained by this study, or by one whose contract and preparation say the same",
+        )
     return Made(found.model, found.learned)
-
-
-def _fits(made: Made, study: Study, like: Tensors) -> Made:
-    shapes = [{name: array.shape for name, array in one.items()} for one in (made.model, like)]
-    if shapes[0] != shapes[1] or (study.prepare is not None and not made.learned):
-        raise Invalid("the model that was given is not of this study's shape", "give a model that this study trained")
-    return made
 
 
 def _figures(study: Study, works: Mapping[str, Work], tables: Mapping[str, Prepared], given: Made | None) -> Json:
@@ -164,7 +160,7 @@ def _figures(study: Study, works: Mapping[str, Work], tables: Mapping[str, Prepa
     bench = Bench(study, first.trainer, first.like)
     known = {"pooled": bench.made(works.values())}
     if given is not None:
-        known["given"] = _fits(given, study, first.like)
+        known["given"] = given
     everybody, twice = works.values(), _copies(study, works)
     found: Json = {"hospitals": {}, "all": {name: bench.judged_at(made, everybody) for name, made in known.items()}}
     for site, work in works.items():

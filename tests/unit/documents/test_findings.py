@@ -41,6 +41,12 @@ def test_what_was_planted_is_named(planted: str, apart: float, ident: str) -> No
     assert 'id="no-warnings"' not in page
 
 
+def test_a_model_that_nothing_ties_to_the_contract_is_named() -> None:
+    model = STUDY.model.model_copy(update={"start": "given", "untied": True})
+    told = seen(Report.of(simulated(usual()), NOW, STUDY.model_copy(update={"model": model})))
+    assert "the word of who gave it" in told["warning-untied"]
+
+
 def test_a_leak_is_named_and_patients_who_are_alike_by_chance_are_not() -> None:
     document = simulated(usual())
     document["hospitals"]["site-03"] |= {"copies": 25, "elsewhere": 0}

@@ -205,6 +205,8 @@ def test_where_the_first_model_comes_from_is_said() -> None:
     assert (
         "a model that was made elsewhere" in open_ and WEAKER["given-model"] in open_ and "makes them anew" not in open_
     )
+    untied = given.model_copy(update={"model": given.model.model_copy(update={"untied": True})})
+    assert "Nothing ties it to this contract" in explain(Plan.of(untied)) and "Nothing ties it" not in open_
 
 
 def test_a_graph_that_was_made_elsewhere_is_named_and_so_is_where_it_runs() -> None:

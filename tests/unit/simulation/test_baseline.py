@@ -12,8 +12,9 @@ from sklearn.metrics import roc_auc_score
 from consilium.api import freeze
 from consilium.console.cli.app import run
 from consilium.core.errors import Invalid
-from consilium.core.study import Study
+from consilium.core.study import Plan, Study
 from consilium.core.tensors import to_safetensors
+from consilium.exported import origin
 from consilium.simulation import baseline, local
 from consilium.training.work import Work
 
@@ -71,14 +72,21 @@ def test_a_model_that_is_given_is_judged_as_every_other(study: Study, make: Make
     here = works(study, hospitals, tmp_path)
     first = here["north"]
     pooled = baseline.Bench(first.plan.study, first.trainer, first.like).trained(*joined(here, test=False))
-    (file := tmp_path / "pooled.safetensors").write_bytes(to_safetensors(pooled, {"run": "some"}))
+    told = origin(first.plan, "sums-1", "sha256:0", {})
+    (file := tmp_path / "pooled.safetensors").write_bytes(to_safetensors(pooled, told))
     found = baseline.compare(study, hospitals, file)
     assert [facts["given"] for facts in found["hospitals"].values()] == [
         facts["pooled"] for facts in found["hospitals"].values()
     ]
     assert found["all"]["given"] == found["all"]["pooled"]
-    file.write_bytes(to_safetensors({name: np.zeros(7) for name in pooled}))
-    with pytest.raises(Invalid, match="not of this study's shape"):
+    wider = study.contract.features[0].model_copy(update={"range": (-40.0, 40.0)})
+    contract = study.contract.model_copy(update={"features": (wider, study.contract.features[1])})
+    other = Plan.of(study.model_copy(update={"contract": contract}))
+    file.write_bytes(to_safetensors(pooled, origin(other, "sums-1", "sha256:0", {})))
+    with pytest.raises(Invalid, match=r"x: range is \[-40, 40\] in the model and \[-4, 4\] in the study"):
+        baseline.compare(study, hospitals, file)
+    file.write_bytes(to_safetensors(pooled))
+    with pytest.raises(Invalid, match="does not hold its plan"):
         baseline.compare(study, hospitals, file)
 
 

@@ -145,7 +145,7 @@ def test_a_baseline_prepares_by_the_same_rules(hospitals: dict[str, Path], tmp_p
     told = baseline.compare(study, hospitals, path)["all"]
     for name, figure in told["pooled"].items():
         assert figure["value"] == pytest.approx(told["given"][name]["value"], rel=RTOL), name
-    with pytest.raises(Invalid, match="not of this study's shape"):
+    with pytest.raises(Invalid, match="does not hold its plan"):
         path.write_bytes(to_safetensors(from_safetensors(found.model)))
         baseline.compare(study, hospitals, path)
 

@@ -27,8 +27,9 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def given(study: Study) -> Study:
-    return study.model_copy(update={"model": study.model.model_copy(update={"start": "given"})})
+def given(study: Study, untied: bool = False) -> Study:
+    model = study.model.model_copy(update={"start": "given", "untied": untied})
+    return study.model_copy(update={"model": model})
 
 
 def last_bit(model: Tensors) -> Tensors:
@@ -79,7 +80,7 @@ def test_a_linear_model_begins_at_zero_whatever_the_seed_unless_it_is_drawn(kind
 
 
 def test_a_study_may_start_from_a_model_that_was_trained_before(tmp_path: Path) -> None:
-    study, path = given(a_study(*KINDS["logistic"])), tmp_path / "trained.safetensors"
+    study, path = given(a_study(*KINDS["logistic"]), untied=True), tmp_path / "trained.safetensors"
     names = encode.names(study.contract)
     trained = {"weights": np.arange(len(names), dtype=float), "intercept": np.ones(1)}
     path.write_bytes(to_safetensors(trained, {"study": "an older one"}))
@@ -103,5 +104,5 @@ def test_what_is_given_and_what_the_study_says_must_fit(
     if model is not None:
         path.write_bytes(to_safetensors(model))
     with pytest.raises(StudyInvalid, match=told) as caught:
-        freeze(given(study) if start == "given" else study, model=None if model is None else path)
+        freeze(given(study, model is not None) if start == "given" else study, model=None if model is None else path)
     assert caught.value.remedy
