@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from consilium.algorithms import between, calibration, discrimination, groups, hazards, metrics, residuals
+from consilium.algorithms.figure import LEAST
 from consilium.algorithms.groups import Members
 from consilium.algorithms.metrics import Floats, Sums
 from consilium.core.contract import Label
@@ -22,6 +23,8 @@ from consilium.core.timed import TIMED, tells_times
 BINS = EDGES
 """Bins of the histograms of groups; those of all patients have `metrics.BINS`."""
 GROUPS = "groups/"
+HOSPITALS = "hospitals"
+"""How many hospitals have ten patients or more of each group; behind these, of who is in no group of a feature."""
 MOST = 1e12
 """A patient's deviance is squared as if it were no larger."""
 LEAST_LIKELY = 1000.0
@@ -40,8 +43,18 @@ def sums(study: Study, kind: str, predicted: Floats, label: Floats, members: Mem
     Args:    predicted, label: (n,), see `metrics.sums`.   members: (n, groups), see `groups.members`.
     Raises:  Invalid: as `metrics.sums`.
     """
-    more = kind == "EVALUATE" and full(study)
-    return _sums(study.contract.label, predicted, label, members if more else None, tells_times(study))
+    if not (kind == "EVALUATE" and full(study)):
+        return _sums(study.contract.label, predicted, label, None, tells_times(study))
+    counted = _sums(study.contract.label, predicted, label, members, tells_times(study))
+    return {**counted, **_hospitals(study, members)}
+
+
+def _hospitals(study: Study, members: Members) -> Sums:
+    """Under `secure_sum`: of which groups this hospital has ten patients or more, to tell at how many they are."""
+    if study.privacy.recipe != "secure_sum" or not members.shape[1]:
+        return {}
+    here = np.concatenate([np.sum(members, axis=0), groups.outside(study, members)])
+    return {HOSPITALS: (here >= LEAST).astype(np.float64)}
 
 
 def _sums(of: Label, predicted: Floats, label: Floats, members: Members | None, with_times: bool) -> Sums:
@@ -92,8 +105,11 @@ def _of_scores(score: Floats, label: Floats) -> dict[str, Floats]:
 
 def nothing(study: Study, kind: str) -> Sums:
     """The sums of a hospital without patients: their names, types and lengths are those of all."""
-    more = kind == "EVALUATE" and full(study)
-    return dict(_nothing(study.contract.label, len(groups.asked(study)) if more else None, tells_times(study)))
+    if not (kind == "EVALUATE" and full(study)):
+        return dict(_nothing(study.contract.label, None, tells_times(study)))
+    nobody = np.zeros((0, len(groups.asked(study))), dtype=bool)
+    counted = _nothing(study.contract.label, nobody.shape[1], tells_times(study))
+    return {**counted, **_hospitals(study, nobody)}
 
 
 @lru_cache(maxsize=64)
@@ -120,9 +136,17 @@ def check(study: Study, kind: str, given: Mapping[str, Array]) -> None:
 def _possible(of: Label, given: Mapping[str, Array], count: int) -> bool:
     """Whether some patients can have such sums, all of them and those of each of `count` groups."""
     everybody = float(given["n"][0])
-    whole = {name: array for name, array in given.items() if not name.startswith(GROUPS)}
+    whole = {name: array for name, array in given.items() if not name.startswith(GROUPS) and name != HOSPITALS}
     parts = (whole, *(part_of(given, at, count) for at in range(count)))
-    return all(_of_patients(of, part, everybody) for part in parts)
+    return all(_of_patients(of, part, everybody) for part in parts) and _of_one(given, count)
+
+
+def _of_one(given: Mapping[str, Array], count: int) -> bool:
+    """Whether one hospital says so of itself, by its patients of each of `count` groups."""
+    if (here := given.get(HOSPITALS)) is None:
+        return True
+    enough = given[f"{GROUPS}n"] >= LEAST
+    return bool(np.all(here[:count] == enough) and np.all((here == 0) | (here == 1)))
 
 
 COUNTS = ("n", "positives", "negatives", "events", "cells")

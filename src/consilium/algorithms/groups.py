@@ -69,13 +69,61 @@ def members(study: Study, columns: Mapping[str, Floats], n: int) -> Members:
     return found
 
 
-def apart(cells: Mapping[str, Collection[float]], whole: Collection[float], least: float = 0.0) -> frozenset[str]:
+def outside(study: Study, members: Members) -> Floats:
+    """How many patients are in no group of each feature, (features,), in the order of the study."""
+    features = np.array([part.feature for part in asked(study)])
+    return np.array([float(np.sum(~members[:, features == one].any(axis=1))) for one in dict.fromkeys(features)])
+
+
+@dataclass(frozen=True)
+class Spread:
+    """At how many hospitals the groups of a feature are, and so whether one hospital's figures are those of a group.
+
+    A group is spread if at least `least` hospitals have ten of it or more; or if none has, and it is too large to be
+    at fewer.
+
+    Args:    hospitals: that have ten patients or more, of each group.   n: patients of each.   others: the same two of
+             who is in no group.
+    """
+
+    least: int
+    hospitals: Mapping[str, float]
+    n: Mapping[str, float]
+    others: tuple[float, float]
+
+    def of(self, name: str) -> bool:
+        """Whether a group is spread."""
+        return self._fine(self.hospitals[name], self.n[name])
+
+    def unsaid(self, shown: Collection[str], others: bool = True) -> bool:
+        """Whether those of whom nothing is said are spread, all together, or nobody. Args: others: with who is in none.
+
+        Of several groups one must be at so many hospitals: what it has of each, the others only add to.
+        """
+        parts = [(self.hospitals[name], n) for name, n in self.n.items() if n and name not in shown]
+        parts += [self.others] if others and self.others[1] else []
+        if len(parts) == 1:
+            return self._fine(*parts[0])
+        return not parts or any(hospitals >= self.least for hospitals, _ in parts)
+
+    def compared(self, shown: Collection[str]) -> bool:
+        """Whether groups that are shown may be compared with all others: who is in none then is a part of its own."""
+        return self.unsaid(shown, others=False) and (not self.others[1] or self._fine(*self.others))
+
+    def _fine(self, hospitals: float, n: float) -> bool:
+        return hospitals >= self.least or (hospitals == 0 and n > (LEAST - 1) * (self.least - 1))
+
+
+def apart(
+    cells: Mapping[str, Collection[float]], whole: Collection[float], least: float = 0.0, spread: Spread | None = None
+) -> frozenset[str]:
     """Which of several disjoint groups may be shown beside the whole.
 
     Each cell of a group that is shown is ten or more, or zero if `least` is; and what all others have together, which
     follows from the whole, is ten or more or zero: if need be, the smallest of the groups is left out with them.
 
     Args:    cells: of each group, counts of patients.   whole: the same of all.   least: fewest of each cell.
+             spread: what is shown, and what all others are together, must be spread over hospitals.
 
     >>> sorted(apart({"a": (50, 40), "b": (3, 30), "c": (20, 12)}, (73, 82)))
     ['a']
@@ -86,10 +134,10 @@ def apart(cells: Mapping[str, Collection[float]], whole: Collection[float], leas
     def fine(count: float) -> bool:
         return count >= max(LEAST, least) or (count == 0 and least == 0)
 
-    shown = {name for name, mine in cells.items() if all(map(fine, mine))}
+    shown = {name for name, mine in cells.items() if all(map(fine, mine)) and (spread is None or spread.of(name))}
     while shown:
         rest = [total - sum(tuple(cells[name])[at] for name in shown) for at, total in enumerate(whole)]
-        if all(count == 0 or count >= LEAST for count in rest):
+        if all(count == 0 or count >= LEAST for count in rest) and (spread is None or spread.unsaid(shown)):
             break
         shown.remove(min(shown, key=lambda name: (sum(cells[name]), name)))
     return frozenset(shown)

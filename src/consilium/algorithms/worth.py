@@ -16,13 +16,15 @@ import numpy as np
 
 from consilium.algorithms import between, calibration, decisions, discrimination, figure, groups, hazards, residuals
 from consilium.algorithms.decisions import Confusion, Counts, Row
-from consilium.algorithms.evaluation import part_of
+from consilium.algorithms.evaluation import HOSPITALS, part_of
 from consilium.algorithms.figure import FEW, LEAST, Figure
+from consilium.algorithms.groups import Spread
 from consilium.core.study import Study
 from consilium.core.tensors import Array
 from consilium.core.timed import TIMED, tells_times
 
 FOLLOWS = "withheld: what is too small to be shown would follow from it"
+FEW_HOSPITALS = "withheld: fewer than {} hospitals have ten of these patients or more"
 FEW_OF = {
     "binary": FEW, "number": "too few: fewer than ten patients", "count": "too few: fewer than ten patients",
     TIMED: "too few: fewer than ten with the event",
@@ -177,22 +179,27 @@ def _mean(total: Mapping[str, Array], name: str, confidence: float) -> Figure:
 
 
 def judged(
-    study: Study, total: Mapping[str, Array], sites: Mapping[str, Mapping[str, Array]], withheld: str = ""
+    study: Study,
+    total: Mapping[str, Array],
+    sites: Mapping[str, Mapping[str, Array]],
+    withheld: str = "",
+    least: int = 0,
 ) -> Json:
     """Everything that may be shown, as plain values; `docs/explanation/figures.md` says what stands where.
 
     Args:    total: sums over all hospitals.   sites: of single ones; empty where nobody has them, and `withheld` says
-             why.
+             why.   least: at so many hospitals a group must be, where figures of single ones are not shown; 0: at any.
     """
     binary = study.contract.label.type == "binary"
     count, kinds = len(groups.asked(study)), dict[str, dict[str, Mapping[str, Array]]]()
     for at, part in enumerate(groups.asked(study)):
         kinds.setdefault(part.feature, {})[part.name] = part_of(total, at, count)
-    told = {feature: _apart(study, parts, total) for feature, parts in kinds.items()}
+    spread = _spread(kinds, total, least) if least else {}
+    told = {feature: _apart(study, parts, total, spread.get(feature)) for feature, parts in kinds.items()}
     alone = _apart(study, sites, total)
     if sites:
         kinds[HOSPITAL], told[HOSPITAL] = dict(sites), alone
-    found = _gaps(study, kinds, told, total)
+    found = _gaps(study, kinds, told, total, spread)
     sure, made = study.evaluation.confidence, sum(gap.figure.low is not None for gap in found)
     told.pop(HOSPITAL, None)
     return {
@@ -225,16 +232,34 @@ def _each(confidence: float, made: int) -> float:
     return 1 - (1 - confidence) / max(made, 1)
 
 
-def _apart(study: Study, parts: Mapping[str, Mapping[str, Array]], total: Mapping[str, Array]) -> dict[str, Worth]:
+def _spread(kinds: Kinds, total: Mapping[str, Array], least: int) -> dict[str, Spread]:
+    """At how many hospitals the groups of each feature are; at none, where hospitals have not said so."""
+    told = iter(total.get(HOSPITALS, np.zeros(sum(map(len, kinds.values())) + len(kinds))))
+    there = {feature: {name: float(next(told)) for name in parts} for feature, parts in kinds.items()}
+    found = {}
+    for feature, parts in kinds.items():
+        n = {name: float(part["n"][0]) for name, part in parts.items()}
+        found[feature] = Spread(least, there[feature], n, (float(next(told)), float(total["n"][0]) - sum(n.values())))
+    return found
+
+
+def _apart(
+    study: Study, parts: Mapping[str, Mapping[str, Array]], total: Mapping[str, Array], spread: Spread | None = None
+) -> dict[str, Worth]:
     """What may be shown of disjoint groups, beside the whole."""
 
-    shown = groups.apart({name: _cells(study, part) for name, part in parts.items()}, _cells(study, total), LEAST)
+    def why(name: str) -> str:
+        if min(_cells(study, parts[name])) < LEAST:
+            return FEW_OF[study.contract.label.type]
+        return FOLLOWS if spread is None or spread.of(name) else FEW_HOSPITALS.format(spread.least)
+
+    cells = {name: _cells(study, part) for name, part in parts.items()}
+    shown = groups.apart(cells, _cells(study, total), LEAST, spread)
     sick, well = _counted(study, parts, total)
-    few = FEW_OF[study.contract.label.type]
     return {
         name: worth(part, study, (name not in sick, name not in well))
         if name in shown
-        else Worth(None, None, None, few if min(_cells(study, part)) < LEAST else FOLLOWS)
+        else Worth(None, None, None, why(name))
         for name, part in parts.items()
     }
 
@@ -262,11 +287,17 @@ def _counted(
     )
 
 
-def _gaps(study: Study, kinds: Kinds, told: Mapping[str, Mapping[str, Worth]], total: Mapping[str, Array]) -> list[Gap]:
+def _gaps(
+    study: Study,
+    kinds: Kinds,
+    told: Mapping[str, Mapping[str, Worth]],
+    total: Mapping[str, Array],
+    spread: Mapping[str, Spread],
+) -> list[Gap]:
     """Each group that is shown against the others of its kind; of two groups, the first against the second."""
-    found = _compared(study, kinds, told, total, study.evaluation.confidence)
+    found = _compared(study, kinds, told, total, spread, study.evaluation.confidence)
     made = sum(gap.figure.low is not None for gap in found)
-    strict = _compared(study, kinds, told, total, _each(study.evaluation.confidence, made))
+    strict = _compared(study, kinds, told, total, spread, _each(study.evaluation.confidence, made))
     return [replace(gap, clear=_beyond(other.figure)) for gap, other in zip(found, strict, strict=True)]
 
 
@@ -279,6 +310,7 @@ def _compared(
     kinds: Kinds,
     told: Mapping[str, Mapping[str, Worth]],
     total: Mapping[str, Array],
+    spread: Mapping[str, Spread],
     confidence: float,
 ) -> list[Gap]:
     found, needed = list[Gap](), NEEDED[study.contract.label.type]
@@ -288,6 +320,8 @@ def _compared(
             continue
         whole = {key: np.sum([parts[name][key] for name in some], axis=0) for key in needed if key in parts[some[0]]}
         unsaid = _unsaid(study, whole, total)
+        if feature in spread and not spread[feature].compared([name for name in some if told[feature][name].figures]):
+            unsaid = frozenset(GAPS[study.contract.label.type])
         for name in some[:1] if len(some) == 2 else some:
             known = told[feature][name].figures
             if not known:

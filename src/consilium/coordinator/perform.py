@@ -278,4 +278,6 @@ def judged(
     if not evaluation.full(study) or not sums:
         return None
     sites = {str(site): counted for site, counted in alone.items() if counted}
-    return worth.judged(study, sums, sites, "" if sites else WITHHELD)
+    if sites:
+        return worth.judged(study, sums, sites)
+    return worth.judged(study, sums, {}, WITHHELD, study.privacy.min_sites)
