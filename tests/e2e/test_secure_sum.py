@@ -60,6 +60,12 @@ def test_a_secure_run_gives_the_model_of_the_plain_one(made: Federation) -> None
     assert told[0]["all"]["n"] == told[1]["all"]["n"] > 60 and told[0]["all"]["calibration_curve"]
     for name, one in told[0]["all"]["figures"].items():
         assert told[1]["all"]["figures"][name]["value"] == pytest.approx(one["value"], abs=1e-6), name
+    for name, hospital in made.hospitals.items():  # each has its own, which under `plain` the coordinator has, too
+        (kept,) = hospital.told("figures", "secure")
+        for metric, wanted_ in figures[0]["sites"][name].items():
+            assert kept["figures"][metric]["value"] == pytest.approx(wanted_["value"], abs=1e-6), (name, metric)
+        assert kept["run"] == run
+        assert "AUROC" in hospital.command("figures")
 
 
 @pytest.mark.long

@@ -381,7 +381,7 @@ def _unknown(facts: Facts, drawn: Mapping[str, Estimate], metric: Metric | None)
         yield Finding(
             "note-withheld", "note", "What it is worth at single hospitals is not in this report",
             "The recipe secure_sum shows sums over hospitals alone: a hospital for which the model is useless cannot "
-            "be seen here.",
+            "be seen here. Each hospital sees what it is worth there with `consilium site figures`.",
         )  # fmt: skip
         return
     few = [

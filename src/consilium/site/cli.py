@@ -19,6 +19,7 @@ from consilium.core.errors import Conflict
 from consilium.governance.words import explain
 from consilium.site import joining, showing, witness
 from consilium.site.folder import Folder
+from consilium.site.history import checks, figures
 from consilium.site.journal import Journal, damaged
 from consilium.site.options import Existing, home_option, json_option, now, opened, person_option, reason_option, say
 from consilium.site.presence import ring, running
@@ -34,7 +35,8 @@ def site() -> None:
     """Take part with a hospital's data: join, check, decide, run. The data stay here."""
 
 
-site.add_command(map_)
+for command in (map_, checks, figures):
+    site.add_command(command)
 
 
 @site.command()
@@ -129,19 +131,6 @@ def check(
     say({**report.to_json(), "sent": sent}, as_json, "") if as_json else showing.report(report, sent)
     if not report.usable:
         ctx.exit(1)
-
-
-@site.command()
-@click.argument("study", required=False)
-@home_option
-@json_option
-def checks(study: str | None, home: Path, as_json: bool) -> None:
-    """Show every check of this hospital's data, oldest first: what blocked then, and what does now."""
-    from consilium.site.attesting import history
-
-    with opened(home) as desk:
-        rows = history(desk.journal, study)
-    say(rows, as_json, "") if as_json else showing.checks(rows)
 
 
 @site.command()

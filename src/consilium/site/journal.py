@@ -46,6 +46,8 @@ CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY, type TEXT NOT NULL, envelope BLOB NOT NULL, digest TEXT, path TEXT,
     run TEXT, round INTEGER, status TEXT NOT NULL DEFAULT 'waiting', note TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS outbox_waiting ON outbox (status, id);
+CREATE TABLE IF NOT EXISTS figures (
+    run TEXT PRIMARY KEY, study TEXT NOT NULL, at TEXT NOT NULL, figures TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS small (path TEXT PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS closings (
     run TEXT NOT NULL, round INTEGER NOT NULL, aggregate TEXT, state TEXT NOT NULL, PRIMARY KEY (run, round));

@@ -158,6 +158,20 @@ def checks(rows: list[Json]) -> None:
     )  # fmt: skip
 
 
+def figures(rows: list[Json]) -> None:
+    """What models are worth here, as a table."""
+    from consilium.documents.estimate import Estimate
+    from consilium.documents.terms import METRICS, interval
+
+    told = []
+    for row in rows:
+        for name, one in row["figures"].items():
+            estimate = Estimate.of(one)
+            word = METRICS[name].word if name in METRICS else name
+            told.append({"run": row["run"], "figure": word, "value": interval(estimate), "n": estimate.n})
+    table(told, ("run", "figure", "value", "n"))
+
+
 def _together(rows: list[Json]) -> Iterator[Json]:
     """Rows of neighbours of which all but the name is the same, such as the values of a signal, as one."""
     for _, same in groupby(rows, lambda row: [value for name, value in row.items() if name != "feature"]):

@@ -19,7 +19,7 @@ from consilium.core.study import BUFFERED, Plan
 from consilium.durable import replace_file
 from consilium.governance.policy import Limits
 from consilium.privacy.recipe import sample_key
-from consilium.site import memories, room, sources
+from consilium.site import figures, memories, room, sources
 from consilium.site.folder import Folder
 from consilium.site.guard import Permit
 from consilium.site.journal import Journal, Writing
@@ -158,6 +158,10 @@ class Updates:
         made = self._pipeline.run(paths)
         if made.harmony is not None:
             self._harmony(task, made.harmony, now)
+        if task.kind == "EVALUATE":
+            found = figures.judged(plan.study, made.path)
+            with self.journal.write(durable=False) as tx:  # who comes here again makes them again
+                figures.keep(tx, task, found, now)
         if task.kind != "EVALUATE" or made.memory is None:
             return made
         self._own(task, made.memory, now)
