@@ -4,6 +4,7 @@ The shares that are found here stand in `docs/explanation/figures.md`, too.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from consilium.algorithms import calibration, discrimination, groups, residuals, worth
+from consilium.algorithms import calibration, discrimination, groups, metrics, residuals, worth
 from consilium.algorithms.calibration import expit
 from consilium.algorithms.figure import Figure
 from consilium.core.study import Study
-from unit.algorithms.judging import Patients, study
+from unit.algorithms.judging import Patients, added, study
 from unit.algorithms.test_worth_of_numbers import COUNT, counts, numbers, times
 
 STUDIES = 1000
@@ -29,7 +30,25 @@ POPULATIONS = {
     "14 %": {"intercept": -1.5, "slope": 0.75, "centre": -0.8, "spread": 1.2},
 }
 """By how many of the patients have the outcome."""
-Drawn = Callable[[int, int], Patients]
+
+
+@dataclass(frozen=True)
+class AtHospitals:
+    """Patients of several hospitals, whose sums are added up."""
+
+    parts: list[Patients]
+
+    def sums(self, of: Study) -> dict[str, np.ndarray]:
+        """What they count together."""
+        return added([one.sums(of) for one in self.parts])
+
+    def pooled(self) -> dict[str, np.ndarray]:
+        """What one hospital with all the patients counts of pairs."""
+        score, label = (np.concatenate([getattr(one, of) for one in self.parts]) for of in ("score", "label"))
+        return metrics.sums("time-to-event", score, label)
+
+
+Drawn = Callable[[int, int], Patients | AtHospitals]
 
 
 @cache
@@ -67,9 +86,12 @@ def truth_of_numbers(name: str) -> dict[str, float]:
     """Figures of a population, by very many patients; of times by a census of pairs, and by how they are drawn."""
     kind, drawn = OTHERS[name]
     if kind == "time-to-event":
-        found = worth.worth(drawn(200_000, 99).sums(study(kind, groups=[])), study(kind, groups=[]))
-        value = found.figures["concordance"].value
-        return {"concordance": float(value or 0), "calibration_slope": 1.0 if drawn is RIGHT else 0.8}
+        census = drawn(200_000, 99)
+        found = worth.worth(census.sums(study(kind, groups=[])), study(kind, groups=[]))
+        true = {figure: float(one.value or 0) for figure, one in found.figures.items()}
+        if isinstance(census, AtHospitals):
+            true["concordance"] = metrics.figures(kind, census.pooled(), 0.95, single=True)["concordance"].value or 0.0
+        return true | {"calibration_slope": 0.8 if name == "times" else 1.0}
     many = drawn(MANY, 99)
     found = worth.worth(many.sums(study(kind, groups=[])), study(kind, groups=[]))
     return {name: float(one.value or 0) for name, one in found.figures.items()}
@@ -127,10 +149,20 @@ def of_population(n: int, seed: int, **population: float) -> Patients:
 
 RIGHT = partial(times, slope=1.0)
 """Times by the model's own hazards: with `times`, it says that they are a quarter farther apart than they are."""
+
+
+def five(n: int, seed: int) -> AtHospitals:
+    """The same at five hospitals, which differ in how ill patients are and in how long ill ones live."""
+    parts = [times(n // 5, 1000 * seed + at, slope=1.0) for at in range(5)]
+    return AtHospitals([
+        Patients(one.score * np.exp(0.3 * at), one.label * 1.2**at, one.columns) for at, one in enumerate(parts)
+    ])  # fmt: skip
+
+
 EXCESS = "gap of calibration_in_the_large"
 OTHERS: dict[str, tuple[str, Drawn]] = {
     "numbers": ("number", numbers), "counts": ("count", counts), "times": ("time-to-event", times),
-    "right times": ("time-to-event", RIGHT),
+    "right times": ("time-to-event", RIGHT), "times at five hospitals": ("time-to-event", five),
 }  # fmt: skip
 
 

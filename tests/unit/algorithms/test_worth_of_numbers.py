@@ -372,6 +372,17 @@ def test_a_secure_sum_keeps_the_digits_that_figures_need(of: Study, drawn: Calla
             near(sealed["groups"]["sex"][group]["figures"][name], *ends, bound=1e-5)
 
 
+@pytest.mark.parametrize("most", [240, 10**5, 10**9])
+def test_pairs_stay_whole_in_a_secure_sum_however_many_patients_a_plan_allows(most: int) -> None:
+    of = Study.model_validate(TIME.model_dump() | {"privacy": {"recipe": "secure_sum", "most_patients": most}})
+    sent = times(240, 1).sums(of)
+    layout = Layout.of(of, "EVALUATE", ("F64", 3), {name: ("F64", array.size) for name, array in sent.items()}, 4)
+    for name in ("by_cells", "exact", "cells"):
+        encoding = layout.encodings[f"metrics/{name}"]
+        assert not encoding.clamped(sent[name]), name
+        np.testing.assert_array_equal(encoding.decode(encoding.encode(sent[name])[0]), sent[name], name)
+
+
 def test_sums_of_hospitals_are_the_sums_of_all_their_patients_where_no_patients_are_compared() -> None:
     for of, drawn in ((NUMBER, numbers), (COUNT, counts)):
         hospitals = [drawn(n, seed) for seed, n in enumerate(SIZES)]
