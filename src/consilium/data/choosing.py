@@ -171,26 +171,29 @@ def _counts(several: list[tuple[int, When | None]], entry: str) -> tuple[int, Wh
     if exact:
         best = exact[0]
         for one in exact[1:]:
-            best = one if _before(one[1], best[1]) == wanted else best
+            best = one if not _alike(one[1], best[1]) and _before(one[1], best[1]) == wanted else best
+        if any(one is not best and _alike(one[1], best[1]) for one in exact):
+            raise DataUnusable(
+                "some patients have several rows without a moment each of its own", "correct the index column"
+            )
         those.append(best)
     return next((one for one in those if all(one is other or _before(one[1], other[1]) == wanted for other in those)),
                 None)  # fmt: skip
 
 
 def _before(one: When | None, other: When | None) -> bool | None:
-    """Whether one is the earlier; None: a month, a year, or what is no moment may be before and after it.
-
-    Raises: DataUnusable: it is the same moment, or the same day.
-    """
+    """Whether one is the earlier; None: a month, a year, or what is no moment may be before and after it."""
     if one is None or other is None:
         return None
     if isinstance(one, Days) or isinstance(other, Days):
         return before(one, other)
-    if same_day(one, other) or not (after := _between(one, other)):
-        raise DataUnusable(
-            "some patients have several rows without a moment each of its own", "correct the index column"
-        )
-    return after < 0
+    return _between(one, other) < 0
+
+
+def _alike(one: When | None, other: When | None) -> bool:
+    """Whether nobody knows which of two is the earlier, for they are of one moment, or one is the day of the other."""
+    assert isinstance(one, date) and isinstance(other, date)
+    return same_day(one, other) or not _between(one, other)
 
 
 def _moment(text: str | None) -> When | None:

@@ -6,6 +6,7 @@ import random
 import sqlite3
 from contextlib import closing
 from datetime import datetime, timedelta
+from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -314,6 +315,24 @@ def _study(wanted: Contract) -> Study:
         "consilium": 1, "name": "s", "title": "s", "purpose": {"code": "research", "text": "t", "requester": "r"},
         "contract": wanted.model_dump(mode="json"), "model": {"kind": "logistic"}, "rounds": 1, "quorum": 3,
     })  # fmt: skip
+
+
+@pytest.mark.parametrize(("told", "wanted"), [
+    (("2030-05-01T08:00", "2030-05-01", "2030-04-30"), {"first": "2030-04-30", "last": None}),
+    (("2030-05-01T08:00", "2030-05-01T08:00", "2030-05-01T09:00"), {"first": None, "last": "2030-05-01T09:00"}),
+    (("2030-05-01T09:00", "2030-05-02", "2030-05-01T08:00"), {"first": "2030-05-01T08:00", "last": "2030-05-02"}),
+])  # fmt: skip
+def test_which_entry_counts_hangs_on_no_order_of_the_rows(
+    told: tuple[str, ...], wanted: dict[str, str | None]
+) -> None:
+    """What is refused is that two may be the one that counts, and not that two others are of one day."""
+    for entry, text in wanted.items():
+        for moments in permutations(told):
+            if text is None:
+                with pytest.raises(DataUnusable, match="several rows without a moment each of its own"):
+                    choosing.entries(["p"] * 3, list(moments), entry)
+            else:
+                assert [moments[row] for row in choosing.entries(["p"] * 3, list(moments), entry).rows] == [text]
 
 
 def test_who_opted_out_is_in_nothing_and_the_list_counts_anew_before_every_round(tmp_path: Path) -> None:
