@@ -210,7 +210,7 @@ BAD: dict[str, tuple[list[str], Any, str]] = {
     "a key that this type has not": (
         ["source"],
         {"type": "sql", "path": "t.duckdb", "table": "visits"},
-        r"mapping.yaml:\d+: source.table: .*it takes url, path, query, time_limit_s, such as \{type: sql",
+        r"mapping.yaml:\d+: source.table: .*it takes url, path, query, time_limit_s, zone, such as \{type: sql",
     ),
     "a query of a file": (
         ["source"],
