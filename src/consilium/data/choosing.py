@@ -1,6 +1,7 @@
 """Who of a hospital's table takes part: nobody who opted out; one entry of each patient, with a label that is known."""
 
 import re
+import unicodedata
 from collections.abc import Mapping as Known
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -41,13 +42,19 @@ class Left:
     unsolved: int = 0
 
 
+def spelt(text: str | None) -> str:
+    """A patient's key without blanks around, and each letter with an accent as one sign, however it was written."""
+    text = (text or "").strip()
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 def key(text: str | None) -> str:
     """A patient's key as it is compared with the list: no blanks around, and of a whole number its digits alone.
 
     >>> [key(text) for text in (" 1.0", "00001", "1", "1e+18", "1.5", "K-01", "0", None)]
     ['1', '1', '1', '1000000000000000000', '1.5', 'K-01', '0', '']
     """
-    text = (text or "").strip()
+    text = spelt(text)
     if match := WHOLE.fullmatch(text):
         return match[1]
     whole = POWER.fullmatch(text) and int(Decimal(text).as_tuple().exponent) >= 0

@@ -156,7 +156,7 @@ def _patients(mapping: Mapping, rows: Rows) -> list[str]:
     keys = _column(rows, mapping.patient.column, "patient.column")
     if any(key is None or not key.strip() for key in keys):
         raise DataUnusable("some rows have no patient key", "complete the column, or write `patient: {row: true}`")
-    return [str(key).strip() for key in keys]
+    return [choosing.spelt(key) for key in keys]
 
 
 def _check_header(mapping: Mapping, rows: Rows) -> None:

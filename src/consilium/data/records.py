@@ -23,6 +23,7 @@ from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.records import CHOSEN, COUNTED, SECONDS, seconds
 from consilium.data.base import Floats, Rows
 from consilium.data.bounds import bound, decides
+from consilium.data.choosing import spelt
 from consilium.data.mapping import RecordsMap, RecordsPart, normal, number
 from consilium.data.moments import Days, Place, When, earlier, finite, inside, moment, placed, unordered
 from consilium.data.traps import LEAST, Looks, placeholder
@@ -238,7 +239,7 @@ def of_others(records: Records, patients: Container[str]) -> None:
         raise DataUnusable(
             f"{records.where}: there is no record in it", "fetch it anew, or write `absent` for what is made of it"
         )
-    if not any((patient or "").strip() in patients for patient in column(records, records.part.patient)):
+    if not any(spelt(patient) in patients for patient in column(records, records.part.patient)):
         raise DataUnusable(
             f"{records.where}: none of its records is of a patient of the table",
             f"check its column {records.part.patient!r}: keys are spelt as in the table of the patients",
@@ -261,7 +262,7 @@ def within(
     when = column(records, part.time or part.offset)
     assert feature.window is not None
     for row, patient in enumerate(patients):
-        known = index.get((patient or "").strip())
+        known = index.get(spelt(patient))
         if known is None or (part.offset is None and (known[1] is None or isinstance(known[1], Days))):
             continue
         uncoded = feature.recorded == "drug" and coded[row] == UNCODED
@@ -358,12 +359,12 @@ def _add(feature: Feature, given: RecordsMap, records: Records, cell: Cell, seen
     if not math.isfinite(given_number):
         cell.doubts.append(Doubt(place, WORD, text.strip()))
         return
-    spelt = (unit or "").strip()
-    named = part.units.get(spelt, spelt) or given.unit or ""
+    told = (unit or "").strip()
+    named = part.units.get(told, told) or given.unit or ""
     try:
         factor, offset = conversion(named, str(feature.unit), feature.analyte)
     except MappingInvalid:
-        cell.strange = f"unit {spelt}" if spelt else "no unit"
+        cell.strange = f"unit {told}" if told else "no unit"
         return
     value = given_number * factor + offset
     if not math.isfinite(value):

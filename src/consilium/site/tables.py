@@ -29,7 +29,7 @@ def mapped(study: Study, mapping: Path, extracts: Path | None = None) -> Mapped:
     key = given.patient.column or ""
     asked = Asked(given.columns, extracts, study.contract.image, (key, out))
     rows = choosing.without(source(given.source, folder, kinds, asked).rows(), key, out)
-    patients = {(one or "").strip() for one in rows.columns.get(key, [])}
+    patients = {choosing.spelt(one) for one in rows.columns.get(key, [])}
     choosing.matched(out, rows, key, opted is None or opted.nobody_here)
     records = {}
     for name in sorted({one.records for one in given.features.values() if isinstance(one, RecordsMap)}):

@@ -322,9 +322,7 @@ def _study(wanted: Contract) -> Study:
     (("2030-05-01T08:00", "2030-05-01T08:00", "2030-05-01T09:00"), {"first": None, "last": "2030-05-01T09:00"}),
     (("2030-05-01T09:00", "2030-05-02", "2030-05-01T08:00"), {"first": "2030-05-01T08:00", "last": "2030-05-02"}),
 ])  # fmt: skip
-def test_which_entry_counts_hangs_on_no_order_of_the_rows(
-    told: tuple[str, ...], wanted: dict[str, str | None]
-) -> None:
+def test_which_entry_counts_hangs_on_no_order_of_the_rows(told: tuple[str, ...], wanted: dict[str, str | None]) -> None:
     """What is refused is that two may be the one that counts, and not that two others are of one day."""
     for entry, text in wanted.items():
         for moments in permutations(told):
@@ -470,6 +468,16 @@ def test_keys_that_match_nobody_are_found_beside_a_list_of_who_opted_out() -> No
         records.of_others(cast(Any, of("1.0", "2.0", left=1)), {"1", "2"})
     records.of_others(cast(Any, of(left=1)), {"1", "2"})
     records.of_others(cast(Any, of("2", "9.0", left=1)), {"1", "2"})
+
+
+def test_a_letter_with_an_accent_is_one_however_it_is_written() -> None:
+    """As one sign, or as a letter and an accent, which files from macOS have."""
+    one, two = "Zo\u00eb", "Zoe\u0308"
+    mapped = apply(made(), stays((one, INDEX.isoformat(), "1")), labs((1, "2160-0", "2", "mg/dL"), patient=two))
+    assert mapped.table.columns["crea"].tolist() == [2.0]
+    assert choosing.key(one) == choosing.key(two)
+    with pytest.raises(DataUnusable, match="without a moment each of its own"):
+        apply(made(), stays(*((patient, INDEX.isoformat(), "1") for patient in (one, two))), labs())
 
 
 def test_a_mean_of_large_numbers_is_one() -> None:
