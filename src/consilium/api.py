@@ -33,7 +33,7 @@ from consilium.wire.transfer import download, file_digest, upload
 
 if TYPE_CHECKING:  # most commands compute nothing: what computes is imported where it does
     from consilium.algorithms import regression
-    from consilium.core.tensors import Tensors
+    from consilium.core.tensors import Array, Tensors
     from consilium.reportfile import Page
 
 Json = dict[str, Any]
@@ -319,6 +319,10 @@ class Result:
 
     def models(self) -> "dict[str, Tensors]":
         """The final models of a strategy that learns several: `model` is the first, then `model-2` and so on."""
+        return self._home()[0]
+
+    def _home(self) -> "tuple[dict[str, Tensors], Mapping[str, Array]]":
+        """The final models, and the arrays of the final state."""
         from consilium.core import state as chain
         from consilium.core.tensors import from_safetensors, unflatten
 
@@ -326,7 +330,7 @@ class Result:
             state, initial = self.fetch(Path(folder))
             like, arrays = from_safetensors(initial.read_bytes()), chain.read(state).arrays
             named = ["model", *(name for name in sorted(arrays, key=_place) if name.startswith("model-"))]
-            return {name: unflatten(arrays[name], like) for name in named}
+            return {name: unflatten(arrays[name], like) for name in named}, arrays
 
     def regression(self) -> "regression.Fit | None":
         """The table of coefficients, if the strategy is newton; see `docs/how-to/fit-an-exact-regression.md`."""
@@ -364,16 +368,16 @@ class Result:
 
     def metadata(self) -> dict[str, str]:
         """Where the model comes from: plan, contract, run, the state's digest; and how raw rows become its inputs."""
-        from consilium.core import state as chain
+        return self._written()[1]
+
+    def _written(self) -> "tuple[Tensors, dict[str, str]]":
+        """What a file of the model holds: its arrays, and its origin."""
         from consilium.exported import origin
 
         plan = RemoteStudy(self.federation, str(self.document["study"])).approved()
+        models, arrays = self._home()
         run, state = str(self.document["run"]), str(self.document["state"]["digest"])
-        if plan.study.prepare is None:
-            return origin(plan, run, state, {})
-        with tempfile.TemporaryDirectory() as folder:
-            path, _ = self.fetch(Path(folder))
-            return origin(plan, run, state, chain.read(path).arrays)
+        return models["model"], origin(plan, run, state, models["model"], arrays)
 
     def save(self, path: str | Path, form: str = "safetensors") -> Digest:
         """Write the model with its origin as metadata; returns the digest of the file.
@@ -384,7 +388,7 @@ class Result:
         """
         from consilium.core.tensors import to_safetensors
 
-        data = to_safetensors(self.model(), self.metadata())
+        data = to_safetensors(*self._written())
         if form == "onnx":
             from consilium.exported import Exported
             from consilium.onnxfile import to_onnx

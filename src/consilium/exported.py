@@ -25,7 +25,7 @@ from consilium.core.errors import DigestMismatch, Invalid
 from consilium.core.meaning import meaning_digest
 from consilium.core.preparing import Harmonise
 from consilium.core.study import Plan, Study
-from consilium.core.tensors import Array, Tensors, from_safetensors, metadata
+from consilium.core.tensors import Array, Tensors, content, from_safetensors, metadata
 
 Floats = npt.NDArray[np.float64]
 ENOUGH = 20
@@ -38,10 +38,12 @@ NEEDLESS = "the model's study harmonises nothing", "leave `harmony` out"
 Column = Sequence[float | str | None]
 
 
-def origin(plan: Plan, run: str, state: str, arrays: Mapping[str, Array]) -> dict[str, str]:
+def origin(plan: Plan, run: str, state: str, model: Tensors, arrays: Mapping[str, Array]) -> dict[str, str]:
     """Metadata of a model's file: where it comes from, its plan, and what was learned to prepare inputs.
 
     `inputs` is the digest of what its inputs and its output mean; a study that judges it, or begins at it, compares it.
+
+    `arrays` is that of the model's arrays and of what was learned: a file whose values were altered is refused.
 
     Args:    state: digest of the state that holds the model.   arrays: of that state.
     """
@@ -52,7 +54,13 @@ def origin(plan: Plan, run: str, state: str, arrays: Mapping[str, Array]) -> dic
     }  # fmt: skip
     if plan.study.prepare is not None:
         told["prepared"] = json.dumps(preparation.described(plan.study, arrays), sort_keys=True)
-    return told
+    return {**told, "arrays": content({**model, **_prepared(told)})}
+
+
+def _prepared(told: Mapping[str, str]) -> Tensors:
+    """What metadata say was learned, by the names of a state."""
+    parts = json.loads(told.get("prepared", "{}"))
+    return {f"prepare/{part}": np.array(values, np.float64) for part, values in parts.items()}
 
 
 @dataclass(frozen=True)
@@ -68,8 +76,8 @@ class Exported:
     def read(cls, path: str | Path) -> "Exported":
         """Read a safetensors file that `study export`, `study result --model` or `Result.save` wrote.
 
-        Raises: Invalid: it is no such file.   DigestMismatch: its plan, or what this says of its inputs, is not what it
-                names.
+        Raises: Invalid: it is no such file.   DigestMismatch: its plan, what this says of its inputs, or its arrays
+                are not those that it names.
         """
         file = Path(path)
         return cls.load(file.read_bytes(), file.name)
@@ -88,10 +96,14 @@ class Exported:
             raise DigestMismatch(f"the plan in {name} is not the one that it names", "export the model again")
         if meaning_digest(plan.study) != told.get("inputs"):
             raise DigestMismatch(f"{name} names other inputs than its plan has", "export the model again")
-        arrays: dict[str, Array] = {
-            f"prepare/{part}": np.array(values) for part, values in json.loads(told.get("prepared", "{}")).items()
-        }
-        return cls(plan.study, model, arrays, told)
+        learned = _prepared(told)
+        if content({**model, **learned}) != told.get("arrays"):
+            raise DigestMismatch(
+                f"the weights in {name}, or what was learned to prepare inputs, are not those that were written with "
+                "its origin",
+                "export the model again",
+            )
+        return cls(plan.study, model, learned, told)
 
     @property
     def names(self) -> list[str]:

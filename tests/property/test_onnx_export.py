@@ -77,7 +77,7 @@ def exported(of: Study, model: Tensors, seed: int = 0) -> Exported:
     if of.prepare is not None:
         rows = columns(of, made_up(of.contract, 100, np.random.default_rng([seed, 1])))
         learned = preparation.learned(of, preparation.statistics(of, rows), 100.0)
-    return Exported(of, model, learned, origin(Plan.of(of), "home-1", "sha256:0", learned))
+    return Exported(of, model, learned, origin(Plan.of(of), "home-1", "sha256:0", model, learned))
 
 
 def regression(of: Study, rng: np.random.Generator) -> Tensors:

@@ -12,6 +12,7 @@ from safetensors.numpy import load as _load
 from safetensors.numpy import save as _save
 
 from consilium.core.errors import Invalid
+from consilium.core.ids import Digest, canonical, digest
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.floating[Any]]
@@ -98,6 +99,15 @@ def map_safetensors(path: Path) -> Tensors:
         kind = np.dtype(_MAPPED[described[name]["dtype"]])
         found[name] = np.frombuffer(data[start:end], kind).reshape(described[name]["shape"])
     return found
+
+
+def content(tensors: Mapping[str, Array]) -> Digest:
+    """The hash of all arrays: names, dtypes, shapes and values to the last bit, in whichever file they stand."""
+    told = {
+        name: [array.dtype.str, list(array.shape), digest(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)]
+        for name, array in tensors.items()
+    }
+    return digest(canonical(told))
 
 
 def norm(tensors: Mapping[str, Array]) -> float:

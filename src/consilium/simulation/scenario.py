@@ -141,7 +141,8 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
         model, fit = unflatten(np.array(state["model"]), from_safetensors(initial)), fitted(plan.study, state)
     folds = study.evaluation.folds
     sizes = {site: (training[site], len(part) - (0 if folds else training[site])) for site, part in rows.items()}
-    written = to_safetensors(model, {**origin(plan, f"{study.name}-1", outcome.digest, state), "simulated": "true"})
+    named = origin(plan, f"{study.name}-1", outcome.digest, model, state)
+    written = to_safetensors(model, {**named, "simulated": "true"})
     drawn = wanted.patients is not None or wanted.set_aside
     whole = not drawn and {site: len(part) for site, part in rows.items()} == patients.sizes
     return Found(

@@ -72,7 +72,7 @@ def test_a_model_that_is_given_is_judged_as_every_other(study: Study, make: Make
     here = works(study, hospitals, tmp_path)
     first = here["north"]
     pooled = baseline.Bench(first.plan.study, first.trainer, first.like).trained(*joined(here, test=False))
-    told = origin(first.plan, "sums-1", "sha256:0", {})
+    told = origin(first.plan, "sums-1", "sha256:0", pooled, {})
     (file := tmp_path / "pooled.safetensors").write_bytes(to_safetensors(pooled, told))
     found = baseline.compare(study, hospitals, file)
     assert [facts["given"] for facts in found["hospitals"].values()] == [
@@ -82,7 +82,7 @@ def test_a_model_that_is_given_is_judged_as_every_other(study: Study, make: Make
     wider = study.contract.features[0].model_copy(update={"range": (-40.0, 40.0)})
     contract = study.contract.model_copy(update={"features": (wider, study.contract.features[1])})
     other = Plan.of(study.model_copy(update={"contract": contract}))
-    file.write_bytes(to_safetensors(pooled, origin(other, "sums-1", "sha256:0", {})))
+    file.write_bytes(to_safetensors(pooled, origin(other, "sums-1", "sha256:0", pooled, {})))
     with pytest.raises(Invalid, match=r"x: range is \[-40, 40\] in the model and \[-4, 4\] in the study"):
         baseline.compare(study, hospitals, file)
     file.write_bytes(to_safetensors(pooled))

@@ -11,8 +11,8 @@ from consilium.core.errors import DigestMismatch, StudyInvalid
 from consilium.core.ids import digest
 from consilium.core.meaning import MOST_TOLD, differences, meaning_digest
 from consilium.core.study import Plan, Study
-from consilium.core.tensors import metadata, to_safetensors
-from consilium.exported import origin
+from consilium.core.tensors import Tensors, metadata, to_safetensors
+from consilium.exported import Exported, origin
 from consilium.notebook.studies import changed
 from consilium.testing.trainers import a_study
 
@@ -60,7 +60,7 @@ def on_file(folder: Path, of: Study, learned: dict[str, Any] | None = None) -> P
     """What `study export` writes of a model that was trained by a study of three inputs."""
     model = {"weights": np.array([2.0, -1.0, 0.5]), "intercept": np.zeros(1)}
     (path := folder / "model.safetensors").write_bytes(
-        to_safetensors(model, origin(Plan.of(of), "some-1", "sha256:0", learned or {}))
+        to_safetensors(model, origin(Plan.of(of), "some-1", "sha256:0", model, learned or {}))
     )
     return path
 
@@ -122,8 +122,29 @@ def test_a_model_that_does_not_say_what_it_takes_needs_a_word(tmp_path: Path) ->
 
 
 def test_a_file_that_names_other_inputs_than_its_plan_is_refused(tmp_path: Path) -> None:
-    told = {**origin(Plan.of(TRAINED), "some-1", "sha256:0", {}), "inputs": meaning_digest(OTHERS["another range"][0])}
     model = {"weights": np.ones(3), "intercept": np.zeros(1)}
+    told = origin(Plan.of(TRAINED), "some-1", "sha256:0", model, {})
+    told |= {"inputs": meaning_digest(OTHERS["another range"][0])}
     (path := tmp_path / "model").write_bytes(to_safetensors(model, told))
     with pytest.raises(DigestMismatch, match="other inputs than its plan"):
         freeze(judging(OTHERS["another range"][0]), model=path)
+
+
+def test_a_file_whose_values_were_altered_is_refused(tmp_path: Path) -> None:
+    """Weights negated and in reverse order, under another name, or of another mean, beside what was written of them."""
+    prepared = study([X, AGE, SEX], prepare={"numbers": "standardise"})
+    data = on_file(tmp_path, prepared, {"prepare/centre": np.arange(3.0), "prepare/spread": np.ones(3)}).read_bytes()
+    given = Exported.load(data)
+    weights, told = given.model["weights"], given.metadata
+    altered: dict[str, tuple[Tensors, dict[str, str]]] = {
+        "negated and reversed": ({**given.model, "weights": -weights[::-1]}, told),
+        "one bit": ({**given.model, "weights": np.nextafter(weights, 9.0)}, told),
+        "another name": ({"weight": weights, "intercept": given.model["intercept"]}, told),
+        "another shape": ({**given.model, "weights": weights.reshape(1, 3)}, told),
+        "another mean": (given.model, {**told, "prepared": told["prepared"].replace("1.0", "1.5", 1)}),
+        "nothing is said of them": (given.model, {key: one for key, one in told.items() if key != "arrays"}),
+    }
+    for what, (model, beside) in altered.items():
+        with pytest.raises(DigestMismatch, match="are not those that were written"):
+            pytest.fail(f"{what}: {Exported.load(to_safetensors(model, beside))}")
+    assert Exported.load(to_safetensors(given.model, told)).learned["prepare/centre"].tolist() == [0.0, 1.0, 2.0]
