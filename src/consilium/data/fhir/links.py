@@ -5,7 +5,10 @@ says the same from there (https://hl7.org/fhir/valueset-link-type.html, alike in
 resources that are both in use and valid, and are left as they are: the hospital has two patients.
 """
 
+import gzip
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from consilium.data.merging import Merged, merged
 SUBJECTS = ("subject", "patient", "beneficiary", "individual", "for")
 """Elements that say whose a resource is."""
 REFERENCE = reference_key("Patient")
+MARKS, PIECE = (b'"replace', b"\\u00"), 1 << 20
+"""How the types of such links begin in JSON, if it is not by an escape; and bytes that are looked through at once."""
 NOBODY = ""
 """Where a link does not name a Patient."""
 
@@ -26,7 +31,7 @@ def follow(files: Sequence[Path]) -> Merged:
 
     Raises: DataUnusable: two versions of a Patient contradict each other.
     """
-    found = [one for file in files for one in _patients(file)]
+    found = [one for file in files for one in _patients(file)] if any(map(_mentions, files)) else []
     if not any(replaced for *_, replaced in found):
         return Merged()
     older = {(file, number) for file, numbers in versions.older(files, {"Patient"}).items() for number in numbers}
@@ -36,6 +41,18 @@ def follow(files: Sequence[Path]) -> Merged:
     unnamed = sum(one == NOBODY for one, _ in pairs)  # `replaces` one that is not named
     whole = merged([pair for pair in pairs if pair[0] != NOBODY], here)
     return Merged(whole.person, whole.unknown, whole.unsolved + unnamed)
+
+
+def _mentions(file: Path) -> bool:
+    """Whether a file may hold such links, by its bytes: most hold none, and are not gone through line by line."""
+    tail = b""
+    with suppress(OSError, EOFError, zlib.error), gzip.open(file) if file.suffix == ".gz" else file.open("rb") as data:
+        while piece := data.read(PIECE):
+            tail += piece
+            if any(mark in tail for mark in MARKS):
+                return True
+            tail = tail[-max(map(len, MARKS)) :]
+    return False
 
 
 Found = tuple[Path, int, str, list[tuple[str, str]]]

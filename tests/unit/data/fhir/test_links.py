@@ -1,5 +1,6 @@
 """Patients that were merged are one: in the rows, among those who opted out, in the counts, whatever says it."""
 
+import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from consilium.data import compiled, quality
 from consilium.data.base import Rows
+from consilium.data.fhir import links
 from consilium.data.fhir.source import FhirSource
 from consilium.data.mapping import TableSource
-from consilium.data.merging import merged
+from consilium.data.merging import Merged, merged
 from consilium.site import tables
 from unit.data.fhir.test_source import observation as measured
 from unit.data.player import Player, Reply, lines
@@ -27,8 +29,8 @@ def link(kind: str, other: str | None) -> dict[str, Any]:
     return {"type": kind, "other": named}
 
 
-def linked(key: str, number: str, *links: dict[str, Any]) -> dict[str, Any]:
-    return person(key, number, link=list(links)) if links else person(key, number)
+def linked(key: str, number: str, *told: dict[str, Any]) -> dict[str, Any]:
+    return person(key, number, link=list(told)) if told else person(key, number)
 
 
 def hospital(folder: Path, *resources: dict[str, Any]) -> TableSource:
@@ -67,11 +69,11 @@ def test_the_table_is_that_of_a_hospital_that_had_one_record_from_the_beginning(
     tmp_path: Path, values: list[tuple[str, int]], said: str, form: str
 ) -> None:
     """`a` was merged into `b` and `b` into `c`, in files and Bundles."""
-    links: dict[str, list[dict[str, Any]]] = {"a": [], "b": [], "c": [], "d": []}
+    told: dict[str, list[dict[str, Any]]] = {"a": [], "b": [], "c": [], "d": []}
     for old, new in (("a", "b"), ("b", "c")):
-        links[old] += [link("replaced-by", form.format(new))] if said != "replaces" else []
-        links[new] += [link("replaces", form.format(old))] if said != "replaced-by" else []
-    people = [linked(key, key.upper(), *of) for key, of in links.items()]
+        told[old] += [link("replaced-by", form.format(new))] if said != "replaces" else []
+        told[new] += [link("replaces", form.format(old))] if said != "replaced-by" else []
+    people = [linked(key, key.upper(), *of) for key, of in told.items()]
     of = [observation(f"{n}", key, value) for n, (key, value) in enumerate(values)]
     moved = [observation(f"{n}", key if key == "d" else "c", value) for n, (key, value) in enumerate(values)]
     wanted = rows(tmp_path, person("c", "C"), person("d", "D"), *moved)
@@ -82,6 +84,20 @@ def test_the_table_is_that_of_a_hospital_that_had_one_record_from_the_beginning(
     source = TableSource(type="fhir", path="export", views=views(tmp_path), query=QUERY)
     assert FhirSource(source, tmp_path).rows().columns == wanted.columns
     (tmp_path / "export/all.json").unlink()
+
+
+@pytest.mark.parametrize("spelt", [b'"replaced-by"', b'"\\u0072eplaced-by"'])
+def test_a_link_is_found_wherever_a_file_is_cut_for_looking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelt: bytes
+) -> None:
+    data = lines(*GROUP).replace(b'"replaced-by"', spelt)
+    for name, whole in (("all.ndjson", data), ("all.ndjson.gz", gzip.compress(data))):
+        (tmp_path / name).write_bytes(whole)
+        for piece in (1, 7, 64, len(data)):
+            monkeypatch.setattr(links, "PIECE", piece)
+            assert links.follow([tmp_path / name]).person == {"a": "b", "b": "b"}
+    (tmp_path / "none.ndjson").write_bytes(lines(*GROUP[1:]))
+    assert links.follow([tmp_path / "none.ndjson"]) == Merged()
 
 
 def test_see_also_and_refer_leave_two_patients(tmp_path: Path) -> None:
