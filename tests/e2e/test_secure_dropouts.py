@@ -107,6 +107,8 @@ def test_a_round_closes_over_those_who_stay(made: Federation, phase: str) -> Non
     west.process.start()
     view = made.until(run, "finished", 120.0)
     assert view["participation"][0]["took_part"] == sorted(updates)
+    alike = view["participation"][-1]["took_part"] == sorted(updates)
+    assert bool(view["participation"][0]["figures"]["all"]) == alike, "else those of who is missing would follow"
     model = from_safetensors(made.model(run))["model"]
     assert np.allclose(model, averaged(first, updates.values()), rtol=0, atol=1e-8)
     fewer = [one for name, one in updates.items() if name != "upland"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from consilium.coordinator import attesting, witness
+from consilium.coordinator import attesting, steps, withheld, witness
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core.errors import NotFound
@@ -106,6 +106,8 @@ def run_view(tx: Transaction, run: RunId, since: int = 0) -> Json:
     wanted = select(run_table.c.study, studies.c.plan, studies.c.payload).join(studies).where(run_table.c.run == run)
     row = tx.row(wanted)
     told = participation(tx, run, since)
+    if (without := withheld.over_others(told)) != told and steps.secure(Plan.load(row.payload)):
+        told = without
     behind = "" if fold.status in runs.OVER else witness.behind(tx)
     return {
         "run": run, "study": row.study, "plan": row.plan, "status": fold.status.value,

@@ -58,7 +58,10 @@ class Hospital:
 
 @dataclass(frozen=True)
 class Round:
-    """One round: who was asked, took part, refused and why; `figures` of the model at which it began."""
+    """One round: who was asked, took part, refused and why; `figures` of the model at which it began.
+
+    withheld: why there are none, where they are not told.
+    """
 
     number: int
     kind: str
@@ -67,6 +70,7 @@ class Round:
     count: int
     refused: Mapping[str, str]
     figures: Figures
+    withheld: str = ""
 
 
 Origin = Literal["federation", "demo", "simulation"]

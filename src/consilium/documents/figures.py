@@ -168,14 +168,23 @@ def _told_again(facts: Facts) -> Metric | None:
     return next((m for name, m in METRICS.items() if m.leads and sum(name in one for one in rounds) > 1), None)
 
 
+OTHERS = (
+    "Figures after {} rounds of training are not told: the round{} over other hospitals than the last one. Of two sums "
+    "over different hospitals the difference is of those that are in one of them alone: how many patients "
+    "they hold out, and what is counted of them. The coordinator has both sums, and can subtract."
+)
+
+
 def over_rounds(facts: Facts) -> Tag | None:
     """How the common model came about."""
     metric = _told_again(facts)
     told = [one for one in facts.rounds if metric is not None and metric.id in one.figures]
     before = 1 + any(one.kind == "PREPARE" for one in facts.rounds)
     points = [(float(one.number - before), one.figures[metric.id]) for one in told] if metric else []
+    without = [str(one.number - before) for one in facts.rounds if one.withheld]
+    words = tag("p", OTHERS.format(plain(without), "s were" if len(without) > 1 else " was")) if without else None
     if metric is None or sum(one.value is not None for _, one in points) < 2:
-        return None
+        return section("rounds", "How it came about", words) if words else None
     first, last = points[0][1], points[-1][1]
     plot = plots.course(
         points, "rounds of training before", metric.word, f"{metric.word} over the rounds",
@@ -189,6 +198,7 @@ def over_rounds(facts: Facts) -> Tag | None:
         figure(plot, f"{metric.word} on all held-out patients after so many rounds; the band is its interval."),
         folded("Figures of every round",
                table("rounds-table", "Figures on all held-out patients.", columns, rows, (1, 2))),
+        words,
     )  # fmt: skip
 
 

@@ -55,8 +55,9 @@ def _round(entry: Json) -> Round:
     asked = tuple(map(str, entry.get("roster") or took))
     refused = {str(site): str(why) for site, why in (entry.get("refused") or {}).items()}
     return Round(
-        int(entry["round"]), str(entry["kind"]), asked, took, len(took), refused, figures_of(figures.get("all"))
-    )
+        int(entry["round"]), str(entry["kind"]), asked, took, len(took), refused, figures_of(figures.get("all")),
+        str(figures.get("withheld") or ""),
+    )  # fmt: skip
 
 
 TOLD = ("read", "without_label", "incomplete", "immature", "excluded", "training", "copies", "elsewhere")

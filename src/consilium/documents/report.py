@@ -117,7 +117,7 @@ class Report:
             for metric, figure in one.figures.items():
                 yield {**known, "metric": metric, **vars(figure)}
             if not one.figures:
-                yield known
+                yield {**known, "note": one.withheld} if one.withheld else known
 
     def to_json(self) -> Row:
         """The same as data."""
