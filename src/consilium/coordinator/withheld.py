@@ -1,4 +1,4 @@
-"""What is not told of a run's rounds: figures from which, beside those of the last one, a hospital's own would follow."""
+"""What is not told of a run's rounds: figures from which, beside those of the last one, a hospital's own follow."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def over_others(participation: list[Json]) -> list[Json]:
     """The rounds, without the figures of those that were over other hospitals than the last round with figures.
 
     Each round counts the held-out patients of the hospitals in it, and how many have the outcome: where one is missing
-    in one round, its own follow by subtraction. Under `plain` each hospital's figures are told, and this serves nothing.
+    in one round, its own follow by subtraction. Under `plain` each hospital's figures are told.
     """
     done = [entry for entry in participation if (entry.get("figures") or {}).get("all")]
     if not done:
