@@ -26,7 +26,7 @@ def judged(study: Study, made: Path) -> Json:
     sums = {
         name.removeprefix(layout.METRICS): array for name, array in arrays.items() if name.startswith(layout.METRICS)
     }
-    found = metrics.figures(study.contract.label.type, sums, study.evaluation.confidence)
+    found = metrics.figures(study.contract.label.type, sums, study.evaluation.confidence, single=True)
     if not evaluation.full(study):
         return figure.to_json(found)
     more = worth.worth(sums, study).figures
