@@ -301,7 +301,9 @@ def test_who_opted_out_is_known_though_a_view_has_no_row_of_the_patient(tmp_path
     assert (found.columns["number"], found.left_out) == (["a"], 1)
 
 
-@pytest.mark.parametrize("ended", [False, True], ids=["failed", "killed"])
+@pytest.mark.parametrize("ended", [
+    pytest.param(False, id="failed"), pytest.param(True, id="killed", marks=pytest.mark.long),
+])  # fmt: skip
 def test_what_was_half_fetched_holds_nobody_of_the_list(
     tmp_path: Path, player: Player, ended: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

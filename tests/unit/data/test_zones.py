@@ -73,7 +73,7 @@ def fhir(folder: Path) -> dict[str, Any]:
             "patient": "patient", "system": "system", "time": "taken"}  # fmt: skip
 
 
-@pytest.fixture(params=["UTC", "Asia/Tokyo"])
+@pytest.fixture(params=["Asia/Tokyo", pytest.param("UTC", marks=pytest.mark.long)])
 def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine whose clock is another one than the hospital's."""
     monkeypatch.setitem(os.environ, "TZ", request.param)

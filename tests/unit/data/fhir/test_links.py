@@ -59,7 +59,7 @@ def test_every_record_leads_to_the_one_that_is_left_whatever_the_order(above: li
     assert merged([("a", "b"), ("a", "c")], frozenset("abc")).unknown == set("abc"), "into two"
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 9)), max_size=5),
     st.sampled_from(["replaced-by", "replaces", "both"]),
@@ -155,6 +155,7 @@ def test_who_opted_out_by_one_record_is_left_out_with_all_and_counts_once(tmp_pa
     assert (found.columns, found.left_out) == ({"patient": ["c"]}, 1)
 
 
+@pytest.mark.long
 def test_of_a_server_nothing_of_who_opted_out_is_kept_by_any_record(tmp_path: Path, player: Player) -> None:  # noqa: F811
     """And what comes later of the other record is known, for all of it is fetched anew."""
     data = {"Patient": lines(*GROUP[:3]), "Observation": lines(*GROUP[3:])}
