@@ -1,5 +1,10 @@
 """What speaks against a mapping whose values all fit is told, and an honest mapping is not doubted."""
 
+import csv
+import gzip
+import re
+from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +62,66 @@ def test_another_unit_in_which_all_values_fit_better_is_told_and_the_right_one_i
     assert doubt.kind == "other-unit" and doubt.write == f'{{unit: "{other}"}}'
     (doubt,) = doubted(feature, "lab", other, true, wanted)
     assert doubt.write == f'{{unit: "{wanted}"}}'
+
+
+MIXES = [("glucose", "mg/dL", "mmol/L", 100.0), ("creatinine", "mg/dL", "umol/L", 1.0), ("", "1", "%", 0.4),
+         ("cholesterol", "mmol/L", "mg/dL", 5.0), ("calcium", "mmol/L", "mg/dL", 2.4)]  # fmt: skip
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.sampled_from(MIXES), st.floats(0.15, 0.85), st.floats(0.1, 0.3), st.integers(0, 99))
+def test_a_column_of_which_some_values_are_in_another_unit_is_told_and_one_of_one_unit_is_not(
+    mix: tuple[str, str, str, float], share: float, spread: float, seed: int
+) -> None:
+    substance, unit, other, middle = mix
+    feature = Feature(
+        id="lab", meaning=f"{substance} in blood", type="number", unit=unit, range=(middle / 1e4, middle * 1e4)
+    )
+    rng = np.random.default_rng(seed)
+    true = middle * np.exp(rng.normal(scale=spread, size=200))
+    factor, _ = conversion(unit, other, substance or None)
+    table = FeatureMap(column="lab", unit=unit)
+    assert list(of_number(feature, table, true)) == []
+    (doubt,) = of_number(feature, table, np.where(np.arange(200) < share * 200, true, true * factor))
+    assert doubt.kind == "other-unit" and f"if some were in {other}, and others in {unit}" in doubt.words
+    assert not doubt.write, "nothing that is written in the mapping mends it"
+
+
+REAL = Path(__file__).parents[3] / "shared/data"
+MIXED = {"ionized calcium": {"mg/dL", "mmol/L"}, "FiO2": {"1", "%"}}
+"""What hospitals of the eICU demo have in two units, in truth, and in which."""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real data are not here")
+def test_of_real_columns_those_alone_are_of_two_units_that_are_so() -> None:
+    """Each column of three data sets as if it were in any unit of its table."""
+    columns: dict[str, list[str]] = defaultdict(list)
+    for file in sorted(REAL.glob("heart_disease/*.data")):
+        for place, texts in enumerate(zip(*csv.reader(file.open()))):
+            columns[f"{file.name} {place}"] += texts
+    for file in sorted(REAL.glob("multicentre/*.csv")):
+        for row in csv.DictReader(file.open()):
+            for name, text in row.items():
+                columns[f"{file.name} {name}"].append(text)
+    for row in csv.DictReader((REAL / "eicu_demo/lab_subset_pyhealth.csv").open()):
+        columns[row["labname"]].append(row["labresult"])
+    with gzip.open(REAL / "eicu_demo/apacheApsVar.csv.gz", "rt") as lines:
+        for row in csv.DictReader(lines):
+            for name, text in row.items():
+                columns[f"apache {name}"].append(text)
+    found: dict[str, set[str]] = defaultdict(set)
+    seen = 0
+    for name, texts in columns.items():
+        numbers = [float(text) for text in texts if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text)]
+        seen += len(numbers) > 20
+        for unit in UNITS:
+            feature = Feature(id="x", meaning=name, type="number", unit=unit, range=(-1e12, 1e12))
+            told = of_number(feature, FeatureMap(column=name, unit=unit), np.array(numbers))
+            if any("two groups" in one.words for one in told):
+                found[name].add(unit)
+    assert found.keys() == MIXED.keys() and seen > 100
+    assert all(units <= found[name] for name, units in MIXED.items())
 
 
 @pytest.mark.parametrize("word", sorted(UNIT_WORDS))

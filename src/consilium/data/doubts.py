@@ -26,6 +26,17 @@ ALL = 0.99
 LIKELIER = math.log(3.0)
 """By so much, in logarithms, the middle of the values comes closer to the middle of the range in the other unit."""
 ALIKE = 1e-9
+MIXED_LEAST = 20
+"""Fewest values of which it is seen that they are of two groups."""
+MIXED_SHARE = 0.05
+"""Of all values, what is a group at least; and `LEAST` values."""
+MIXED_NEAR = 0.15
+"""By so much, in logarithms, the ratio of the middles of two groups may differ from that of two units."""
+MIXED_APART = {"molar": 0.25, "same": 0.5}
+"""Share of the way between the middles of two groups in which hardly a value lies, if they are of two units: between
+mass and amount, whose ratio is that of a substance, and of one kind, where it may be a plain 10 or 100."""
+MIXED_WIDTH = (0.05, 2.5)
+"""How wide, in logarithms, the middle half of a group is at least, and how often as wide as the other's at most."""
 UREA = frozenset(("urea", "bun"))
 """Both are told in words with `urea`."""
 
@@ -67,6 +78,15 @@ def of_number(feature: Feature, given: FeatureMap, found: Floats) -> Iterator[Do
                 "look up its unit", _written(unit, analyte),
             )  # fmt: skip
         return
+    if mix := _mixed(feature, given.column, units, values):
+        unit, often = mix
+        yield Doubt(
+            "other-unit",
+            f"the values are of two groups, of which one is about {often:.3g} times the other: so they would be if "
+            f"some were in {unit}, and others in {given.unit}",
+            "see whether the source has several units, and convert one of them by a CASE in its query",
+        )  # fmt: skip
+        return
     likelier = _likelier(feature, given.column, units, values, told)
     if likelier is not None:
         unit, analyte = likelier
@@ -77,6 +97,51 @@ def of_number(feature: Feature, given: FeatureMap, found: Floats) -> Iterator[Do
             f"{given.unit}",
             "look up the unit of this column", _written(unit, analyte),
         )  # fmt: skip
+
+
+def _mixed(
+    feature: Feature, column: str, units: tuple[str, str, str | None], values: Floats
+) -> tuple[str, float] | None:
+    """Another unit, in which some of the values may be, and how many times as large these are, or the others."""
+    parts = parted(values)
+    if parts is None:
+        return None
+    ratio, way = parts
+    known = conversion(*units)
+    for unit, _, factor, offset in others(units, feature.range, f"{feature.id} {feature.meaning} {column}"):
+        if offset or known[1] or factor <= 0:
+            continue
+        near = abs(abs(math.log(factor / known[0])) - math.log(ratio)) < MIXED_NEAR
+        if near and way >= MIXED_APART.get(kin(unit, units[0]), 1.0):
+            return unit, ratio
+    return None
+
+
+def parted(values: Floats) -> tuple[float, float] | None:
+    """Of values that are of two groups, one many times the other: how many times, by their middles, and which share of
+    the way between these is without values but for a twentieth of each; None: they are not.
+
+    >>> low, high = np.linspace(4, 9, 50), np.linspace(70, 160, 50)
+    >>> parted(low), parted(np.concatenate([low, high]))[0] > 17
+    (None, True)
+    """
+    given = np.sort(np.log(values[values > 0]))
+    count = len(given)
+    if count < MIXED_LEAST:
+        return None
+    least = max(LEAST, math.ceil(MIXED_SHARE * count))
+    at = np.arange(least, count - least + 1)
+    if not len(at):
+        return None
+    sums, squares = np.cumsum(given), np.cumsum(given**2)
+    below, above = sums[at - 1], sums[-1] - sums[at - 1]
+    spread = squares[-1] - below**2 / at - above**2 / (count - at)
+    low, high = np.split(given, [int(at[np.argmin(spread)])])
+    apart = float(np.median(high) - np.median(low))
+    widths = sorted(float(np.subtract(*np.quantile(one, (0.75, 0.25)))) for one in (low, high))
+    if apart < LIKELIER or widths[0] < MIXED_WIDTH[0] or widths[1] > MIXED_WIDTH[1] * widths[0]:
+        return None
+    return math.exp(apart), float(np.quantile(high, 0.05) - np.quantile(low, 0.95)) / apart
 
 
 def _substance(feature: Feature, given: FeatureMap) -> str:
