@@ -63,6 +63,9 @@ def test_every_hospital_takes_part_and_is_compared(demos: dict[str, Process], na
     entries = found["participation"]
     assert [entry["round"] for entry in entries] == list(range(1, found["rounds"] + 2))
     assert all(entry["took_part"] == sites for entry in entries)
+    document, home = demos[name].log.with_suffix(".json"), demos[name].log.parent
+    of = ["--study", str(home / name / "hospitals" / "study.yaml"), "-o", str(home / f"{name}.html")]
+    assert run(["study", "report", "--from", str(document), *of]) == 0, "its study's file is that of its plan"
     for facts in found["hospitals"].values():
         assert facts["rounds"] == found["rounds"] + 1 and facts["bytes"] > 0
         for model in ("own", "federated", "pooled"):

@@ -14,6 +14,7 @@ from consilium.algorithms.regression import Fit, fitted
 from consilium.api import freeze
 from consilium.core import state as chain
 from consilium.core.errors import Conflict, StudyInvalid
+from consilium.core.ids import Digest
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import from_safetensors, to_safetensors, unflatten
 from consilium.data.copies import Copies
@@ -72,13 +73,15 @@ class Wanted:
 class Found:
     """What came of it.
 
-    Args:    model: safetensors, as `study result --model` writes them.   sizes: (training, held-out) patients by site.
+    Args:    asked: digest of the study as it was given, whichever sites take part.
+             model: safetensors, as `study result --model` writes them.   sizes: (training, held-out) patients by site.
              counted: of them, those of whom the study wants so many.   left_out: sites with too few of these to take
              part.   copies: by site, of patients who are there twice.   left: by site, rows that were read and left
              out, where sites are the hospitals themselves.   fit: the table of an exact regression.
              without: by site, figures of the model that was trained without it; and of all of them, as `all`.
     """
 
+    asked: Digest
     plan: Plan
     outcome: Outcome
     model: bytes
@@ -100,7 +103,8 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
     Raises: what the study, the mappings and the partition may raise; Conflict: fewer sites than the quorum.
     """
     _fits(study, wanted.given)
-    study = Plan.load(Plan.of(study).payload).study  # in whose categories the codes count: in a plan they are sorted
+    asked = Plan.of(study)
+    study = Plan.load(asked.payload).study  # in whose categories the codes count: in a plan they are sorted
     chance = np.random.default_rng([wanted.seed, 0])
     patients = _patients(study, mappings, wanted, chance)
     rows = divide(wanted.partition, patients.pool(study), wanted.sites, wanted.least, chance)
@@ -146,7 +150,7 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
     drawn = wanted.patients is not None or wanted.set_aside
     whole = not drawn and {site: len(part) for site, part in rows.items()} == patients.sizes
     return Found(
-        plan, outcome, written, sizes, counted, len(rows) - len(enough), tuple(told), fit,
+        asked.digest, plan, outcome, written, sizes, counted, len(rows) - len(enough), tuple(told), fit,
         {} if folds else patients.copies(plan.study, rows), patients.left if whole else {}, without,
     )  # fmt: skip
 

@@ -134,7 +134,8 @@ def document(found: Found, wanted: Wanted) -> Json:
     training = [count for count, _ in found.sizes.values()]
     held_out = 0 if study.evaluation.folds else sum(test for _, test in found.sizes.values())
     return {
-        "study": study.name, "plan": found.plan.digest, "recipe": study.privacy.recipe, "strategy": study.strategy.name,
+        "study": study.name, "study_file": found.asked, "plan": found.plan.digest,
+        "recipe": study.privacy.recipe, "strategy": study.strategy.name,
         "partition": str(wanted.partition), "seed": wanted.seed, "executor": wanted.executor,
         "drop": wanted.conditions.drop, "slow": wanted.conditions.slow, "slow_s": wanted.conditions.slow_s,
         "sites": {

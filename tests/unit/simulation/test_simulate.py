@@ -15,7 +15,7 @@ from consilium.console.cli import app
 from consilium.core import state as chain
 from consilium.core.errors import Conflict, Invalid, StudyInvalid
 from consilium.core.round import Phase
-from consilium.core.study import Study
+from consilium.core.study import Plan, Study
 from consilium.core.tensors import flatten, from_safetensors
 from consilium.core.threshold import threshold
 from consilium.simulation import local, sums
@@ -324,6 +324,7 @@ def test_the_command_tells_rounds_and_sites_as_words_and_as_data(
     found = ran(study, hospitals)
     assert told["model"] == found.outcome.digest and model.read_bytes() == found.model
     assert [one["took_part"] for one in told["rounds"]] == [3] * 7
+    assert told["study_file"] == Plan.of(study).digest, "by which its report demands the study's file"
     assert told["figures"]["all"] == json.loads(json.dumps(found.outcome.figures["all"]))
     single = [one["auroc"]["value"] for one in told["figures"]["sites"].values()]
     assert told["figures"]["between_sites"]["auroc"]["median"] == pytest.approx(np.median(single))

@@ -12,6 +12,8 @@ from consilium import studyfile
 from consilium.console.cli import audit, output
 from consilium.console.cli.session import federation
 from consilium.core.errors import Invalid
+from consilium.core.ids import Digest
+from consilium.core.study import Plan, Study
 from consilium.durable import naming
 
 if TYPE_CHECKING:  # most commands write no report
@@ -73,8 +75,42 @@ def _on_file(given: Given) -> "Report":
     document = _json(given.source)
     if given.logs:
         document = {**document, "audit": audit.checked(given.logs)}
-    study = studyfile.read(given.study) if given.study else None
+    study = None
+    if given.study is not None:
+        study = studyfile.read(given.study)
+        _demand_its_study(document, study, given.study.name)
     return Report.of(document, datetime.now(UTC), study, _json(given.baseline) if given.baseline else None)
+
+
+def _demand_its_study(document: dict[str, Any], study: Study, name: str) -> None:
+    """That a result is of this very study: else its purpose, inputs and methods would be those of another.
+
+    Raises: Invalid: it is of another one, or does not say.
+    """
+    if "study_file" in document:  # a simulation asks other sites than the study may name, so that its plan is another
+        of, own = document["study_file"], Plan.of(study).digest
+    else:
+        of, own = document.get("plan"), _plan(study, document.get("initial"))
+    if of == own:
+        return
+    of_name = str(document.get("study"))[:60]
+    what = f"is {study.name}, and the result is of {of_name}" if study.name != of_name else "says something else now"
+    raise Invalid(
+        f"{name} is not the study of this result: it {what} ({own}; the result is of {str(of)[:80]})",
+        "give the study file as it was when it was submitted or simulated; of a run at a coordinator, "
+        "`consilium study report NAME` takes it from there",
+    )
+
+
+def _plan(study: Study, initial: Any) -> Digest:
+    """The digest of the plan to which a study was frozen, with the initial model of which a result tells."""
+    from consilium.privacy.mechanism import pinned  # with what finds noise, which other commands need not
+
+    if not isinstance(initial, dict) or "digest" not in initial:
+        raise Invalid("the result does not say by which study it was made", "write it anew, by this release")
+    frozen = Plan.load(Plan.of(pinned(study)).payload).study
+    model = frozen.model.model_copy(update={"initial": str(initial["digest"])})
+    return Plan.of(frozen.model_copy(update={"model": model})).digest
 
 
 def _json(path: Path) -> dict[str, Any]:
