@@ -28,6 +28,8 @@ from consilium.core.tensors import Array, Tensors
 Floats = npt.NDArray[np.float64]
 SLOPES = "prepare/slopes"
 """What of a state is learned beside centre and spread: of each kept column, for each number, in spreads."""
+VARIES = "prepare/varies"
+"""And of each number 1, if it varies within hospitals; 0: it is left as it is."""
 ROOM = 4.0
 """A product of two differences from means is at most this, for values in [-1, 1]."""
 CONSTANT = 1e-9
@@ -106,7 +108,7 @@ def learned(study: Study, total: Array) -> tuple[Floats, Floats, Tensors]:
     sizes = (1, len(features), kept := _width(study, asked), len(features), kept * len(features))
     count, y, x, squares, cross, own = np.split(np.asarray(total, np.float64), np.cumsum(sizes))
     centre, spread = (np.array(ends) for ends in zip(*map(_usual, features), strict=True))
-    slopes = np.zeros((kept, len(features)))
+    slopes, varies = np.zeros((kept, len(features))), np.zeros(len(features))
     if count[0] > 0.5:
         matrix, products = ROOM * cholesky.square(own, kept), ROOM * cross.reshape(kept, len(features))
         lower, passed = cholesky.factor(matrix, np.diag(matrix) <= CONSTANT * count[0])
@@ -118,23 +120,30 @@ def learned(study: Study, total: Array) -> tuple[Floats, Floats, Tensors]:
             known = float(np.add.accumulate(np.append(beta * x, 0.0))[-1])
             centre[place] = low + half * ((float(y[place]) - known) / float(count[0]) + 1.0)
             if variance > CONSTANT:
-                spread[place] = half * np.sqrt(variance)
+                spread[place], varies[place] = half * np.sqrt(variance), 1.0
             slopes[:, place] = beta * (half / spread[place])
-    return centre, spread, {SLOPES: np.ravel(slopes)}
+    return centre, spread, {SLOPES: np.ravel(slopes), VARIES: varies}
 
 
 def at_site(study: Study, columns: Mapping[str, Floats], state: Mapping[str, Array]) -> Harmony:
-    """What a hospital keeps, by its training patients, and by the arrays of a state."""
+    """What a hospital keeps, by its training patients, and by the arrays of a state.
+
+    A number that varies nowhere has no shift, and is none of those by which the others are shrunk.
+    """
     asked = asked_of(study)
     assert asked is not None
     rest, _ = _standardised(study, asked, columns, state)
+    found = Harmony(np.zeros(rest.shape[1]), np.ones(rest.shape[1]))
     if len(rest) < 2:
-        return Harmony(np.zeros(rest.shape[1]), np.ones(rest.shape[1]))
+        return found
+    varies = state[VARIES] > 0
+    rest = rest[:, varies]
     shift, variance = rest.mean(axis=0), rest.var(axis=0, ddof=1)
     variance = np.where(variance > CONSTANT, variance, 1.0)
-    if asked.empirical_bayes:
+    if asked.empirical_bayes and rest.shape[1] > 1:
         shift, variance = _shrunk(rest, shift, variance)
-    return Harmony(shift, np.sqrt(variance))
+    found.shift[varies], found.scale[varies] = shift, np.sqrt(variance)
+    return found
 
 
 def harmonised(
@@ -146,7 +155,8 @@ def harmonised(
     rest, kept = _standardised(study, asked, columns, state)
     centre, spread = _learned(study, asked, state)
     found = centre + spread * ((rest - harmony.shift) / harmony.scale + kept)
-    return {**columns, **{name: found[:, place] for place, name in enumerate(asked.numbers)}}
+    varies = np.flatnonzero(state[VARIES] > 0)
+    return {**columns, **{asked.numbers[place]: found[:, place] for place in varies}}
 
 
 def asked_of(study: Study) -> Harmonise | None:

@@ -60,7 +60,8 @@ def learned(study: Study, total: Array, patients: float) -> Tensors:
     Per feature, in the contract's order: `prepare/centre` and `prepare/spread`, by which a number is scaled, in its
     unit; `prepare/fill`, which stands for a missing value (a number, or the index of a category). With `bins`:
     `prepare/edges`, the inner edges of each binned number, one after the other. With `rare_below`: `prepare/kept`, 1
-    for each category of the contract that counts as itself. With `harmonise`: `prepare/slopes`; see `combat`.
+    for each category of the contract that counts as itself. With `harmonise`: `prepare/slopes` and `prepare/varies`;
+    see `combat`.
 
     Args:    total: (length,).   patients: the sum of the weights.
     """

@@ -109,7 +109,14 @@ def test_a_hospital_with_few_of_a_code_adds_nothing_and_is_harmonised_by_the_oth
 def test_where_nobody_adds_anything_or_a_number_does_not_vary_all_stays_finite() -> None:
     study = asked()
     same = [{**one, "b": np.full_like(one["b"], 7.0), "age": np.full_like(one["age"], 50.0)} for one in hospitals()]
-    assert np.all(np.isfinite(together(study, same)))
+    found = together(study, same)
+    assert np.all(np.isfinite(found)) and np.all(found[:, 1] == 7.0), "what varies nowhere is left as it is"
+    two = asked(numbers=["a", "c"])
+    without = [combat.at_site(two, one, summed(two, same)) for one in same]
+    for one, alone in zip(same, without, strict=True):
+        beside = combat.at_site(study, one, summed(study, same))
+        np.testing.assert_allclose(beside.shift[[0, 2]], alone.shift, rtol=1e-9)
+        np.testing.assert_allclose(beside.scale[[0, 2]], alone.scale, rtol=1e-9)
     state = preparation.learned(study, np.zeros(preparation.sums(study)[preparation.SUMS].length), 90.0)
     assert all(np.all(np.isfinite(array)) for array in state.values())
     one = hospitals()[1]
