@@ -221,9 +221,13 @@ class Sum:
 
 
 def clipped(study: Study, number: int, sites: int, sums: chain.Source) -> int:
-    """How many values so many sites cut in round `number`. Raises: Invalid: more than the plan allows."""
+    """How many values so many sites cut in round `number`.
+
+    Raises: Invalid: more than the plan allows, of those that training makes; thousands of counts stand beside them.
+    """
     arrays = chain.read(sums).arrays
-    count, values = int(arrays[CLAMPED][0]), sum(array.size for array in arrays.values())
+    made = [array.size for name, array in arrays.items() if chain.added(name)]
+    count, values = int(arrays[CLAMPED][0]), sum(made or [array.size for array in arrays.values()])
     if count > study.privacy.most_clipped * values * sites:
         raise Invalid(
             f"{count} values were beyond privacy.clip in round {number}",

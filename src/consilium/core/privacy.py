@@ -19,7 +19,9 @@ class Privacy(Part):
     clip: float = Field(
         8.0, gt=0, le=1e6, description="largest change of one parameter in a round; what is beyond is cut, and counted"
     )
-    most_clipped: float = Field(0.01, ge=0, le=1, description="share of cut values above which the run fails")
+    most_clipped: float = Field(
+        0.01, ge=0, le=1, description="share of the values of an update that may be cut; above it the run fails"
+    )
     most_patients: int = Field(100_000, ge=1, le=10**9, description="most patients that one site may bring")
     bits: Literal[16, 32, 64] | None = Field(
         None,

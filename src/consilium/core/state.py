@@ -197,20 +197,20 @@ def advance(
     whole = isinstance(strategy, Whole)
     if model is None or not (whole or _fit(own(state.arrays), model.size)):
         raise Invalid("the state has no model, or arrays of another length beside it", "fetch the state again")
-    added = {name: array for name, array in sums.arrays.items() if _added(name)}
-    if update is None or update.size != model.size or not (whole or _fit(added, model.size)):
+    summed = {name: array for name, array in sums.arrays.items() if added(name)}
+    if update is None or update.size != model.size or not (whole or _fit(summed, model.size)):
         raise Invalid("the summed update does not fit the model", "check that every site trains the same plan")
     stamp = {"run": run, "round": str(number), "parent": parent}
     try:
         if whole:
-            return _as_a_whole(strategy, state, added, float(weight[0]), stamp, out)
+            return _as_a_whole(strategy, state, summed, float(weight[0]), stamp, out)
         writer = Writer(out)
         writer.write(header(state.shape, stamp))
         for name in sorted(state.arrays):
             if name.startswith(CARRIED):
                 writer.write(raw(state.arrays[name]))
                 continue
-            for piece in _advanced(strategy, state, added, float(weight[0]), name):
+            for piece in _advanced(strategy, state, summed, float(weight[0]), name):
                 writer.write(raw(piece))
     except KeyError as error:
         raise Invalid(f"the sums lack {error}, which the strategy needs", "update the agents") from error
@@ -252,7 +252,7 @@ def _as_a_whole(
     return write(after, stamp, out)
 
 
-def _added(name: str) -> bool:
+def added(name: str) -> bool:
     """Whether a segment of a sum is one of the strategy's, and no figure or count."""
     return name not in ("weight", "clamped") and not name.startswith("metrics/")
 

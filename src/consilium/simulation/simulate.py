@@ -198,18 +198,23 @@ def _show(told: Json) -> None:
     rounds = told["rounds"]
     names = [name for name in HEADLINE if any(name in one["figures"] for one in rounds)][:2]
     disturbed = told["drop"] > 0 or told["slow"] > 0
+    cut = any(one["clamped"] for one in rounds)
     columns = ["round", "sites", *(["silent", "late", "came back", "would last"] if disturbed else [])]
+    columns += ["values cut"] if cut else []
     table = Table(*columns, "seconds", *(HEADLINE[name] for name in names), box=None, pad_edge=False)
     for one in rounds:
         more = [str(one["silent"]), str(one["late"]), str(one["waited"]), f"{one['lasted_s']:.0f} s"]
+        more = (more if disturbed else []) + ([str(one["clamped"])] if cut else [])
         figures = [output.figure(one["figures"].get(name)) if one["figures"] else "" for name in names]
         head = "last" if one["kind"] == "EVALUATE" else str(one["round"])
-        table.add_row(head, str(one["took_part"]), *(more if disturbed else []), f"{one['seconds']:.2g}", *figures)
+        table.add_row(head, str(one["took_part"]), *more, f"{one['seconds']:.2g}", *figures)
     output.console().print(table)
     click.echo(
         "\nFigures are of the model at which a round begins, on all patients held out; the last round judges the final "
         "model."
     )
+    if cut:
+        click.echo("Values were cut to privacy.clip: raise it, or lower training.learning_rate, in the study.")
     for name, spread in told["figures"]["between_sites"].items():
         click.echo(
             f"{HEADLINE[name]} at {spread['n']} single sites: {spread['least']:.3f} to {spread['most']:.3f}, half of "

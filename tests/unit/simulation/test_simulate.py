@@ -238,6 +238,20 @@ def test_a_secure_sum_is_never_of_fewer_than_its_threshold(study: Study, make: M
     assert min(sizes) >= threshold(9) and min(sizes) < 9 and any(one.waited for one in found.rounds)
 
 
+def test_values_that_are_cut_end_a_run_or_are_told_however_many_counts_stand_beside_them(
+    study: Study, make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hospitals = make(north=(90, None), south=(70, None), west=(130, None))
+    tight = {"recipe": "secure_sum", "clip": 0.01, "most_patients": 150}
+    with pytest.raises(Invalid, match=r"[5-9] values were beyond privacy\.clip in round 1"):
+        ran(secure(study, privacy=tight), hospitals)
+    asked = secure(study, privacy={**tight, "most_clipped": 1}, rounds=1)
+    (tmp_path / "study.yaml").write_text(asked.model_dump_json())
+    assert app.run(["simulate", str(tmp_path / "study.yaml"), "--hospitals", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "values cut" in said and "Values were cut to privacy.clip: raise it" in said
+
+
 def test_silence_falls_in_every_phase_alike_and_not_without_being_asked_for() -> None:
     phases = [Phase.READY, Phase.MASK, Phase.CONFIRM]
     sites = [f"site-{number}" for number in range(3000)]
