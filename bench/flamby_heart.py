@@ -35,7 +35,7 @@ from sklearn.model_selection import train_test_split
 
 import place
 from consilium import plugins
-from consilium.algorithms import metrics
+from consilium.algorithms import figure, metrics
 from consilium.algorithms.base import LocalObjective
 from consilium.algorithms.encode import names as columns_of
 from consilium.api import freeze
@@ -168,7 +168,8 @@ def study(strategy: str, seed: int, **more: Any) -> Study:
         "model": {"kind": "torch", "architecture": "logistic"},
         "strategy": {"name": strategy, "options": options},
         "training": {"epochs": STEPS, "batch_size": 0, "learning_rate": rate, "seed": seed},
-        "privacy": {"recipe": "plain"}, "rounds": ROUNDS, "quorum": 4, "min_patients": 10, **more,
+        "privacy": {"recipe": "plain"}, "rounds": ROUNDS, "quorum": 4, "min_patients": 10,
+        "evaluation": {"figures": "headline"}, **more,
     })  # fmt: skip
 
 
@@ -284,7 +285,7 @@ def table(found: Exact) -> dict[str, dict[str, Any]]:
     told = {}
     for name in TESTS:
         sums = metrics.sums("binary", found.scores[name], found.labels[name])
-        told[name] = metrics.to_json(metrics.figures("binary", sums, 0.95))
+        told[name] = figure.to_json(metrics.figures("binary", sums, 0.95))
     return told
 
 

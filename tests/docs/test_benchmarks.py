@@ -1,12 +1,28 @@
 """The page of the benchmarks is that of what was kept; an aim that is missed is said, and ends in an exit code."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+SMALLEST = (
+    "flamby_heart.py",
+    "heart.py",
+    "heterogeneity.py --rounds 1 --degrees 0 --seeds 1 --strategies fedavg --workers 1",
+    "simulate.py --one vectorised 4 2",
+    "round.py --sizes 1 --rounds 1",
+    "secure.py --sizes 0.01 --rounds 1",
+    "scale.py --sites 4 --megabytes 1",
+    "beside.py --help",
+    "dp.py --help",
+    "dp_accuracy.py --help",
+    "fhir.py --help",
+)
+"""Of each that needs no environment of a peer; of the others, what shows that they start."""
 
 
 @pytest.fixture
@@ -51,3 +67,13 @@ def test_a_size_in_between_has_no_aim(bench: Any) -> None:
 def test_the_coordinator_has_memory_for_about_one_model(bench: Any, megabytes: float, used: float, holds: bool) -> None:
     aim = bench.aims.of_scale({"sites": 64, "model_mb": megabytes, "coordinator_mb": used})
     assert aim.holds is holds and bench.aims.verdict([aim]) == (0 if holds else 1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("words", SMALLEST)
+def test_each_runs_its_smallest_case(words: str) -> None:
+    name, *options = words.split()
+    done = subprocess.run(
+        [sys.executable, ROOT / "bench" / name, *options], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
