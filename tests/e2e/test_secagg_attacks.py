@@ -418,10 +418,21 @@ def test_another_state_after_a_sum_is_refused_and_the_true_one_is_trained(liar: 
 
 
 def steered(liar: Liar, plan: Plan) -> Play:
-    """A run whose sum of round 1 the coordinator alters: sum and state fit each other, and all are told the same."""
+    """A run whose sum of round 1 the coordinator alters: sum and state fit each other, and all are told the same.
+
+    West works with it: it signs that its vector is larger than sums that hospitals look through by default.
+    """
     made = play(liar, plan)
     made.paired()
-    made.through("UNMASK", 1, 1)
+    for phase in ("READY", "MASK"):
+        made.ask(phase, 1, 1)
+    shown = made.heard[1, 1, "MASK"]
+    step = read(shown["west"])
+    larger = step.vector.model_copy(update={"size": 17 << 20})
+    told = step.model_copy(update={"vector": larger}).encode()
+    shown["west"] = seal(Step.TYPE, told, liar.hospitals["west"].identity)
+    for phase in ("CONFIRM", "UNMASK"):
+        made.ask(phase, 1, 1)
     sums = made.opened(1, 1)
     true = np.array(chain.read(made.file(liar.keep(sums).digest)).arrays["update"])
     made.advanced(1, sums.replace(true.tobytes(), (true + 1).tobytes()))

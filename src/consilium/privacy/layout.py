@@ -101,6 +101,12 @@ class Layout:
         """Type and length of each segment of a file of integers."""
         return {name: (_KINDS[self.encodings[name].bits], self.shape[name][1]) for name in self.names}
 
+    @property
+    def size(self) -> int:
+        """Bytes of a file of integers."""
+        values = sum(length * chain.dtype(kind).itemsize for kind, length in self.masked.values())
+        return len(chain.header(self.masked)) + values
+
     def fits(self, source: chain.Source) -> bool:
         """Whether a file holds these segments as integers, and no other. Raises: Invalid: it is no such file."""
         return chain.read(source).shape == self.masked

@@ -68,20 +68,22 @@ class Checking:
         asked = Open.model_validate_json(seat["open"])
         active = [Ready.model_validate(one) for one in json.loads(seat["active"])]
         survivors = self._survivors(task, seat, asked)
-        largest = max(vector.size for _, vector in survivors.values())
-        if not checked(largest, self.folder.policy().limits):
+        layout = layout_of(plan, asked.kind, before, len(asked.cohort))
+        if not checked(
+            layout.size, self.folder.policy().limits
+        ):  # by the plan: what others sign of theirs is their word
             return None
         told = self._told(task.run, number, {blob.digest for _, blob in survivors.values()})
         opened = _opened(told)
         masked = {site: message for site, (message, _) in survivors.items()}
         try:
             opening.check(asked, active, masked, opened)
-            layout = layout_of(plan, asked.kind, before, len(asked.cohort))
-            vectors = [self._vector(task.run, number, blob, told.data) for _, (_, blob) in sorted(survivors.items())]
+            these = [Digest(blob.digest) for _, (_, blob) in sorted(survivors.items())]
+            vectors = [self._vector(task.run, number, one, told.data, layout.size) for one in these]
             sound = all(layout.fits(vector) for vector in vectors)
             stamp = {"run": task.run, "round": str(number), "kind": asked.kind}
             made = partial(recipe.recover, layout, vectors, opened, stamp)
-            found, sums = _written(made, into if largest > IN_MEMORY else None) if sound else (None, b"")
+            found, sums = _written(made, into if layout.size > IN_MEMORY else None) if sound else (None, b"")
         except Invalid as error:
             raise _another(number) from error
         for vector in vectors:
@@ -115,13 +117,13 @@ class Checking:
         except ValidationError as error:
             raise Unavailable("what came is not what opened a sum", "check the proxy") from error
 
-    def _vector(self, run: str, number: int, blob: Blob, given: Mapping[str, bytes]) -> bytes | Path:
-        data = given.get(blob.digest)
+    def _vector(self, run: str, number: int, named: Digest, given: Mapping[str, bytes], size: int) -> bytes | Path:
+        data = given.get(named)
         if data is None:
-            path = self.folder.run(run) / f"vector-{number}-{blob.digest[-16:]}"
-            download(self.connection, Digest(blob.digest), path, self.stop, durable=False, most=blob.size)
+            path = self.folder.run(run) / f"vector-{number}-{named[-16:]}"
+            download(self.connection, named, path, self.stop, durable=False, most=size)
             return path
-        if digest(data) != blob.digest:
+        if digest(data) != named:
             raise _another(number)
         return data
 
