@@ -82,7 +82,7 @@ class Privacy(Part):
     all_honest: float | None = Field(
         None,
         gt=0,
-        description="epsilon while every hospital of a quorum adds its share of noise; `study submit` fills it in",
+        description="epsilon while a quorum hold keys and all of them add their noise; `study submit` fills it in",
     )
 
     @property

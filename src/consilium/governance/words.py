@@ -7,7 +7,6 @@ from consilium.core.contract import Contract, Feature, Image
 from consilium.core.gate import Gate
 from consilium.core.judging import SPANS
 from consilium.core.study import GROUPED, ONNX, Plan, Study
-from consilium.core.threshold import threshold
 from consilium.core.timed import COX, TIMED, tells_times
 from consilium.governance.approvals import meant, small_cells, weaker
 
@@ -44,15 +43,20 @@ _UNTIED = (
     "takes these inputs, in this order and on these scales, is the word of who asks."
 )
 _UNBOUNDED = "What sums say of patients is not bounded: no noise is added."
+_CHANGING = (
+    "The plan goes on without a hospital that is away in a round: of one that is in one round and not in the next, "
+    "which the coordinator can bring about, it learns by difference nearly what that hospital alone sends, and exactly "
+    "its number of patients. A hospital's policy can refuse that (`changing_rosters: refuse`)."
+)
 _BOUNDED = (
     "What all rounds of a run together say of one patient is bounded (differential privacy; two sets of patients are "
-    "neighbours when one patient is added or removed): epsilon {epsilon:g} at delta {delta:g} as long as the {honest} "
-    "fewest honest hospitals in an opened sum added their noise, whoever stays away and even if {colluding} tell the "
-    "coordinator theirs; epsilon {all_honest:g} while all {quorum} hospitals of a quorum add theirs and tell nobody. "
-    "That holds while it stays secret who was drawn in a round. A patient of several hospitals is counted at each of "
-    "them: the epsilons of their hospitals add up. Every further run and study costs as much again. Not covered: the "
-    "figures of held-out patients, which leave once, for the final model, without noise; {check}which hospitals have "
-    "enough patients to take part; and how long they take."
+    "neighbours when one patient is added or removed): epsilon {epsilon:g} at delta {delta:g} as long as all but "
+    "{colluding} of the hospitals in an opened sum add their noise and tell nobody theirs, whoever stays away; epsilon "
+    "{all_honest:g} while {quorum} hospitals hold keys, and all of them do. Where more hold keys, each adds less: it "
+    "is another one then, and at most {epsilon:g}. That holds while it stays secret who was drawn in a round. A "
+    "patient of several hospitals is counted at each of them: the epsilons of their hospitals add up. Every further "
+    "run and study costs as much again. Not covered: the figures of held-out patients, which leave once, for the final "
+    "model, without noise; {check}which hospitals have enough patients to take part; and how long they take."
 )
 _BOUNDED_EACH = (
     "What all rounds of a run together say of one patient of this hospital is bounded (differential privacy; two "
@@ -66,12 +70,12 @@ _BOUNDED_EACH = (
 _BOUNDED_WHOLE = (
     "What all rounds of a run together say of one hospital as a whole is bounded (differential privacy; two consortia "
     "are neighbours when one hospital's changes of the model are there, or none in their place): epsilon {epsilon:g} "
-    "at delta {delta:g} as long as the {honest} fewest honest hospitals in an opened sum added their noise, whoever "
-    "stays away and even if {colluding} tell the coordinator theirs; epsilon {all_honest:g} while all {quorum} "
-    "hospitals of a quorum add theirs and tell nobody. {size} A patient is within it, too, but at twice the distance: "
-    "the review of the budget says at which epsilon, and the ledger counts that. Every further run and study costs as "
-    "much again. Not covered: that this hospital takes part; the figures of held-out patients, which leave once, for "
-    "the final model, without noise; {check}and how long training takes."
+    "at delta {delta:g} as long as all but {colluding} of the hospitals in an opened sum add their noise and tell "
+    "nobody theirs, whoever stays away; epsilon {all_honest:g} while {quorum} hospitals hold keys, and all of them do. "
+    "Where more hold keys, each adds less: it is another one then, and at most {epsilon:g}. {size} A patient is within "
+    "it, too, but at twice the distance: the review of the budget says at which epsilon, and the ledger counts that. "
+    "Every further run and study costs as much again. Not covered: that this hospital takes part; the figures of "
+    "held-out patients, which leave once, for the final model, without noise; {check}and how long training takes."
 )
 _FOUND = "whether its data pass the check, and which kinds of findings"
 ENOUGH = 50
@@ -211,11 +215,12 @@ def learns(study: Study) -> str:
     if study.privacy.recipe == "plain":
         what = "sums " + _curved(study) if study.exact else "changes of the model"
         told = _SINGLE.format(what=_judging(study) if study.judged_only else what) + _before(study)
-        return _SINGLE_NOISED.format(bound=_bound(study, 0)) if study.privacy.local else told
+        return _SINGLE_NOISED.format(bound=_bound(study)) if study.privacy.local else told
     floor = study.privacy.min_sites
     plain = _curved(study) if study.exact else _figures(study)
-    noised = max(threshold(study.quorum), floor)  # so many add enough noise
-    sums, bound = (plain, _UNBOUNDED) if study.privacy.epsilon is None else (_NOISED, _bound(study, noised))
+    same = study.judged_only or len(study.sites) == study.quorum  # there is one round, or nobody may be missing
+    unbounded = _UNBOUNDED if same else f"{_UNBOUNDED} {_CHANGING}"
+    sums, bound = (plain, unbounded) if study.privacy.epsilon is None else (_NOISED, _bound(study))
     check = "" if study.gate is None else ", and what it tells of its check"
     told = _SUMS.format(least=study.quorum, honest=study.quorum - 1, sums=sums, bound=bound, check=check)
     if study.privacy.epsilon is None and len(study.sites) != study.quorum and not study.judged_only:
@@ -295,14 +300,14 @@ def _judging(study: Study) -> str:
     return {"binary": "histograms of scores", TIMED: timed}.get(study.contract.label.type, "sums of errors")
 
 
-def _bound(study: Study, least: int) -> str:
+def _bound(study: Study) -> str:
     asked = study.privacy
     check = f"{_FOUND}; " if study.gate is not None else ""
     if asked.local:
         return _BOUNDED_EACH.format(epsilon=asked.epsilon, delta=asked.delta, check=check)
     size = (_FEW if study.quorum < ENOUGH else _MANY).format(enough=ENOUGH, quorum=study.quorum)
     return (_BOUNDED_WHOLE if asked.whole else _BOUNDED).format(
-        epsilon=asked.epsilon, delta=asked.delta, honest=least - asked.colluding, colluding=asked.colluding,
+        epsilon=asked.epsilon, delta=asked.delta, colluding=asked.colluding,
         all_honest=asked.all_honest or asked.epsilon, quorum=study.quorum, size=size, check=check,
     )  # fmt: skip
 

@@ -20,9 +20,9 @@ Json = dict[str, Any]
 MEANS = (
     "Epsilon bounds what all that left says of one patient: at epsilon 1, nothing seen outside is more than 2.7 times "
     "as likely with this patient in the table as without, at 4 no more than 55 times, but for a chance of about delta. "
-    "`spent` counts on the fewest honest hospitals of each study; `all honest` is what it is while every hospital adds "
-    "its noise; both are one where this hospital adds it all. Studies together are counted by Renyi curves, which is "
-    "less than their epsilons added up."
+    "`spent` counts on the fewest honest hospitals of each study; `all honest` is what it is while a quorum hold keys, "
+    "and all of them add their noise; both are one where this hospital adds it all. Studies together are counted by "
+    "Renyi curves, which is less than their epsilons added up."
 )
 
 
@@ -133,7 +133,7 @@ def review(desk: Desk, plan: Plan) -> tuple[Json, str]:
     }  # fmt: skip
     honest = "with noise that is all added here"
     if not plan.study.privacy.local:
-        honest = f"{cost.all_honest:.4g} while all hospitals are honest"
+        honest = f"{cost.all_honest:.4g} while a quorum hold keys, and all of them are honest"
     what = "For each patient, what it promises of the hospital is" if plan.study.privacy.whole else "It asks for"
     text = (
         f"{what} epsilon {cost.epsilon:.4g} at delta {cost.delta:g} ({honest}). By the ledger's count a run takes "

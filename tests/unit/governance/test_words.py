@@ -61,11 +61,14 @@ def test_under_an_epsilon_both_figures_and_what_they_do_not_cover_are_said() -> 
     study = make(privacy=privacy, quorum=7, training={"epochs": 1}, rounds=31)
     told, plain = learns(study), learns(make(quorum=7))
     for words in (
-        "epsilon 3.25 at delta 1e-06", "the 3 fewest honest hospitals", "even if 2 tell", "epsilon 2.0625 while all 7",
+        "epsilon 3.25 at delta 1e-06", "as long as all but 2 of", "epsilon 2.0625 while 7 hospitals hold keys",
         "one patient is added or removed", "figures of held-out patients, which leave once", "add up",
     ):  # fmt: skip
         assert words in told and words not in plain, words
     assert "no noise is added" in plain and "no noise is added" not in told and "\n" not in told
+    changing = "in one round and not in the next"
+    assert changing in plain and changing not in told
+    assert changing not in learns(make(quorum=3, sites=["east", "north", "west"])), "nobody may be missing"
     whole = explain(Plan.of(study))
     for words in ("chance of 0.375", "norm of 1.75", "7.125 times", "31 rounds", "no number of training patients"):
         assert words in whole and words not in explain(Plan.of(make(quorum=7))), words
@@ -129,7 +132,7 @@ def test_with_noise_at_each_hospital_nobody_need_be_trusted_and_it_is_said_what_
             "one patient is added or removed", "figures of held-out patients, which leave once", "add up",
         ):  # fmt: skip
             assert words in told, words
-        assert "no noise is added" not in told and "honest hospitals in an opened sum added" not in told
+        assert "no noise is added" not in told and "hospitals in an opened sum add their" not in told
         whole = explain(Plan.of(study))
         for words in (
             "each of the 12 steps of a round", "chance of 0.25", "norm of 1.75", "7.125 times", "all the noise",
@@ -153,8 +156,8 @@ def test_for_hospitals_as_a_whole_it_is_said_that_few_of_them_get_hygiene_and_no
     for study in (few, many):
         told, whole = learns(study), explain(Plan.of(study))
         for words in (
-            "of one hospital as a whole", "epsilon 3.25 at delta 1e-06", "even if 2 tell", "at twice the distance",
-            "that this hospital takes part", f"all {study.quorum} hospitals of a quorum",
+            "of one hospital as a whole", "epsilon 3.25 at delta 1e-06", "as long as all but 2", "twice the distance",
+            "that this hospital takes part", f"while {study.quorum} hospitals hold keys",
         ):  # fmt: skip
             assert words in told, words
         for words in ("3 passes", "norm of 1.75 at first", "40% of the hospitals", "7.125 times", "share of noise"):

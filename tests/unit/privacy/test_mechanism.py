@@ -168,6 +168,18 @@ def test_each_share_is_enough_for_the_cohort_as_it_is(tmp_path: Path) -> None:
     assert mechanism.bound == 0.5, "one patient's clipped gradient, times the learning rate"
 
 
+def test_what_all_hospitals_add_is_the_claim_of_a_cohort_of_a_quorum_and_the_promise_of_others(
+    tmp_path: Path,
+) -> None:
+    """By the shares as they are added: the second figure is of a quorum that holds keys, and of no larger cohort."""
+    study = pinned(asked(tmp_path))
+    made = Mechanism.of(study)
+    assert made is not None
+    added = {sites: made.shares(sites).of_one(made.noise) * math.sqrt(sites) for sites in range(study.quorum, 40)}
+    assert added[study.quorum] == pytest.approx(made.together().noise) and min(added.values()) > made.noise
+    assert tight(Sampled(added[10], made.rate, made.rounds), made.delta) > made.all_honest
+
+
 def test_a_plan_that_claims_too_much_is_found_out(tmp_path: Path) -> None:
     known = pinned(asked(tmp_path))
     for change in ({"epsilon": 7.9}, {"all_honest": 1.0}, {"noise_multiplier": 2.9}, {"sampling": 1.0, "delta": 1e-6}):

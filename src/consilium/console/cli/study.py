@@ -68,7 +68,7 @@ def validate(file: Path, as_json: bool) -> None:
         if asked.local:
             words += f", in each of {read.noised_steps} steps per round at each hospital."
         else:
-            words += f"; while all hospitals of a quorum add their noise, epsilon is {asked.all_honest:g}."
+            words += f"; while a quorum hold keys, and all of them add their noise, epsilon is {asked.all_honest:g}."
     output.say(fact, as_json, words)
 
 
