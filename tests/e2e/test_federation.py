@@ -7,6 +7,7 @@ import numpy as np
 from consilium import api
 from consilium.core import state as chain
 from consilium.core.ids import digest
+from consilium.core.judging import judged_on
 from consilium.core.tensors import flatten
 from e2e.federation import Federation, federation, study
 
@@ -35,6 +36,7 @@ def test_three_hospitals_train_one_model(tmp_path: Path) -> None:
         assert digest(made.model(run)) == view["state"]["digest"]
         result = made.owner.connection.get(f"/v1/runs/{run}/result")
         assert result["figures"]["all"]["auroc"]["value"] > 0.8
+        assert result["judged_on"] == judged_on(study("sums")), "by which a baseline is compared"
         goes_on(made, run, tmp_path / "model.safetensors")
         for hospital in made.hospitals.values():
             assert hospital.process.stop() == 0, hospital.process.said

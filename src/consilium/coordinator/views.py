@@ -11,6 +11,7 @@ from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core.errors import NotFound
 from consilium.core.ids import Digest, RunId
+from consilium.core.judging import judged_on
 from consilium.core.study import Plan
 from consilium.governance.words import learns, protects
 from consilium.store import eventlog
@@ -232,6 +233,7 @@ def result_view(tx: Transaction, run: RunId) -> Json:
         **view,
         "initial": blob_of(tx, str(plan.study.model.initial)),
         "rounds_done": len(done),
+        "judged_on": judged_on(plan.study),
         "figures": last["figures"] if last else None,
         "judged": judged,
         "evaluation": _evaluation(tx, run, last["round"]) if last and last["kind"] == "EVALUATE" else None,

@@ -1,12 +1,13 @@
 """How a final model is judged: on whom, by which figures, at which thresholds, and which groups of patients apart."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 if TYPE_CHECKING:
     from consilium.core.contract import Feature
+    from consilium.core.study import Study
 
 SEX = ("sex", "gender")
 AGE = "age"
@@ -98,6 +99,15 @@ class Evaluation(Part):
         description="features by which patients are judged apart; none given: sex and age, where the contract has "
         "features of these names",
     )
+
+
+def judged_on(study: "Study") -> dict[str, Any]:
+    """What a hospital's held-out patients follow from: studies that say the same here hold out the same."""
+    asked = study.evaluation
+    return {
+        "contract": study.contract.digest, "split_seed": asked.split_seed, "test_fraction": asked.test_fraction,
+        "folds": asked.folds,
+    }  # fmt: skip
 
 
 def usual(features: Iterable["Feature"]) -> tuple[Group, ...]:

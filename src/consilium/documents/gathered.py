@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from consilium.core.errors import Invalid
+from consilium.core.judging import judged_on
 from consilium.core.study import Study
 from consilium.documents.estimate import Estimate, Figures, Json, figures_of
 from consilium.documents.facts import WITHOUT, Facts, Flow, Hospital, Round
@@ -24,7 +25,8 @@ def gathered(document: Json, study: Study | None = None, baseline: Json | None =
 
     Args:    document: what `study result`, `demo` or `simulate` wrote as JSON.   study: the study, if it is at hand.
              baseline: what `baseline` wrote as JSON, for the same study.
-    Raises:  Invalid: the document is of none of these commands, or the baseline is of another study.
+    Raises:  Invalid: the document is of none of these commands, or the baseline is of another study, or was judged on
+             other patients.
     """
     try:
         if "participation" in document and "state" in document:
@@ -36,7 +38,10 @@ def gathered(document: Json, study: Study | None = None, baseline: Json | None =
         else:
             raise Invalid("this is no result of a run", "give what `study result --json` or `simulate --json` wrote")
         facts = _judged_last(facts, judged(document.get("evaluation")))
-        return facts if baseline is None else _beside(facts, baseline)
+        if baseline is None:
+            return facts
+        _demand_the_same_patients(_judged_on(document, study), baseline)
+        return _beside(facts, baseline)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Invalid("this result is not complete", "write it anew, by this release of consilium") from error
 
@@ -224,6 +229,39 @@ def _judged_last(facts: Facts, last: Judged | None) -> Facts:
         hospitals.append(one)
     everyone = {**facts.everyone, COMMON: {**facts.everyone.get(COMMON, {}), **last.everyone.figures}}
     return replace(facts, hospitals=tuple(hospitals), everyone=everyone, last=last)
+
+
+def _judged_on(document: Json, study: Study | None) -> Json | None:
+    """By what the result's held-out patients were chosen; None: they are drawn, or it is not known."""
+    if "judged_on" in document:
+        return dict(document["judged_on"]) if document["judged_on"] else None
+    return None if study is None else judged_on(study)
+
+
+def _demand_the_same_patients(known: Json | None, baseline: Json) -> None:
+    """That a baseline was judged on the patients on whom the result was.
+
+    Raises: Invalid: it was not, or one of both does not say.
+    """
+    told = baseline.get("judged_on")
+    if told is None:
+        raise Invalid("the baseline does not say which patients were held out", "make it anew, by this release")
+    if known is None:
+        raise Invalid(
+            "a baseline judges the patients whom hospitals hold out, and this result is of others: a simulation drew "
+            "them or set some aside, or the result does not say",
+            "simulate all patients; of a result of an older release, give the study file with --study",
+        )
+    apart = [
+        f"{name} is {told.get(name)} in the baseline and {known.get(name)} in the result"
+        for name in known
+        if told.get(name) != known[name]
+    ]
+    if apart:
+        raise Invalid(
+            f"the baseline was judged on other held-out patients: {'; '.join(apart)}",
+            "make it anew with the study file of this result: `consilium baseline STUDY --hospitals FOLDER --json`",
+        )
 
 
 def _beside(facts: Facts, baseline: Json) -> Facts:

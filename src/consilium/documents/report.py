@@ -43,7 +43,7 @@ class Report:
 
         Args:    study: adds purpose, contract and methods.   baseline: what `baseline` wrote as JSON: adds each
                  hospital's own model and the pooled one.
-        Raises:  Invalid: the document is of none of these, or the baseline is of another study.
+        Raises:  Invalid: the document is of none of these, or the baseline is of another study or of other patients.
         """
         facts = gathered(document, study, baseline)
         found = findings(facts)

@@ -21,6 +21,7 @@ from consilium.api import freeze
 from consilium.console.cli import output
 from consilium.core import state as chain
 from consilium.core.errors import Conflict, Invalid
+from consilium.core.judging import judged_on
 from consilium.core.meaning import differences
 from consilium.core.study import Study
 from consilium.core.tensors import Array, Tensors, Vector, flatten, unflatten
@@ -133,7 +134,7 @@ def compare(study: Study, hospitals: Mapping[str, Path], given: Path | None = No
         "study": study.name,
         "label": LABEL,
         "epochs": study.rounds * study.training.epochs,
-        "split_seed": study.evaluation.split_seed,
+        "judged_on": judged_on(plan.study),
         **_figures(plan.study, works, tables, _given(given, plan.study) if given is not None else None),
     }
 

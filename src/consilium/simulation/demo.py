@@ -202,6 +202,7 @@ def _outcome(example: Example, result: Json, compared: Json, audit: Json, budget
         "learns": f"{result['learns']} {ONE_MACHINE}", "budgets": budgets,
         "rounds": result["rounds"], "hospitals": rows, "all": everybody, "baselines": compared["label"],
         "evaluation": result.get("evaluation"), "initial": result["initial"],
+        "judged_on": result.get("judged_on"),
         "judged_by": "the federation" if figures["sites"] else "one process outside of the federation",
         "epochs": compared["epochs"], "audit": audit, "model": result["state"]["digest"],
         "participation": [

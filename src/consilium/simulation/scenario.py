@@ -64,6 +64,11 @@ class Wanted:
     leave_one_out: bool = False
 
     @property
+    def others(self) -> bool:
+        """Whether patients are drawn, or set aside, so that others are judged than the hospitals hold out."""
+        return self.patients is not None or self.set_aside
+
+    @property
     def processes(self) -> int:
         """How many processes of this machine train."""
         return self.workers or os.cpu_count() or 1
@@ -147,8 +152,7 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
     sizes = {site: (training[site], len(part) - (0 if folds else training[site])) for site, part in rows.items()}
     named = origin(plan, f"{study.name}-1", outcome.digest, model, state)
     written = to_safetensors(model, {**named, "simulated": "true"})
-    drawn = wanted.patients is not None or wanted.set_aside
-    whole = not drawn and {site: len(part) for site, part in rows.items()} == patients.sizes
+    whole = not wanted.others and {site: len(part) for site, part in rows.items()} == patients.sizes
     return Found(
         asked.digest, plan, outcome, written, sizes, counted, len(rows) - len(enough), tuple(told), fit,
         {} if folds else patients.copies(plan.study, rows), patients.left if whole else {}, without,

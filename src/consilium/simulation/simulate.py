@@ -13,6 +13,7 @@ from rich.table import Table
 from consilium import studyfile
 from consilium.console.cli import coefficients, output
 from consilium.core.errors import Conflict, Invalid
+from consilium.core.judging import judged_on
 from consilium.data.copies import Copies
 from consilium.data.quality import whom
 from consilium.durable import naming
@@ -146,6 +147,7 @@ def document(found: Found, wanted: Wanted) -> Json:
         "figures": {"all": figures["all"], "sites": figures["sites"], "between_sites": _between(figures["sites"])},
         **({"without": dict(found.without)} if found.without else {}),
         "evaluation": figures["evaluation"], "model": found.outcome.digest,
+        "judged_on": None if wanted.others else judged_on(study),
         **({"regression": found.fit.to_json()} if found.fit else {}),
     }  # fmt: skip
 

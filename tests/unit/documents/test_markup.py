@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.core.errors import Invalid
+from consilium.core.judging import judged_on
 from consilium.documents import markup, style
 from consilium.documents.markup import tag, written
 from consilium.documents.report import Report
@@ -64,7 +65,7 @@ def named(word: str) -> Report:
     contract = STUDY.contract.model_copy(update={"features": inputs, "label": label})
     study = STUDY.model_copy(update={"title": word, "purpose": shown, "contract": contract})
     own = {f"{word}{number}": judged(1.0, seed=number) for number in range(3)}
-    return Report.of(document, NOW, study, baseline(own))
+    return Report.of(document, NOW, study, {**baseline(own), "judged_on": judged_on(study)})
 
 
 PLAIN = Read(named("north").html())

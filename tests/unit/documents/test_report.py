@@ -10,10 +10,11 @@ import pytest
 
 from consilium.console.cli.app import run
 from consilium.core.errors import Invalid, Refused
+from consilium.core.judging import judged_on
 from consilium.core.preparing import Prepare
 from consilium.documents.report import Report
 from consilium.documents.tripod import items
-from unit.documents.runs import STUDY, baseline, judged, result, simulated, usual
+from unit.documents.runs import STUDY, Json, baseline, judged, result, simulated, usual
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -160,6 +161,28 @@ def test_what_is_no_result_is_refused(given: dict[str, object]) -> None:
 def test_a_baseline_of_another_study_is_refused() -> None:
     with pytest.raises(Invalid, match="is of the study other"):
         Report.of(result(usual(3)), NOW, STUDY, {**baseline({}), "study": "other"})
+
+
+HELD_OUT = judged_on(STUDY)
+OTHERS: dict[str, tuple[Json, Json, str]] = {
+    "another split seed": (HELD_OUT, {**HELD_OUT, "split_seed": 2}, "split_seed is 2 in the baseline and 1 in the res"),
+    "another share": (HELD_OUT, {**HELD_OUT, "test_fraction": 0.5}, "test_fraction is 0.5 in the baseline and 0.3 in"),
+    "another contract": (HELD_OUT, {**HELD_OUT, "contract": "sha256:0"}, "contract is sha256:0 in the baseline"),
+    "a simulation's own": ({}, HELD_OUT, "a simulation drew them"),
+    "a file of before": (HELD_OUT, {}, "does not say which patients"),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_baseline_of_other_held_out_patients_is_refused(what: str) -> None:
+    """All models of a report are judged on the same patients; whether its study is at hand or not."""
+    known, compared, words = OTHERS[what]
+    beside = {**baseline(usual(3)), "judged_on": compared or None}
+    document = {**simulated(usual(3)), "judged_on": known or None}
+    for study in (STUDY, None):
+        assert Report.of({**document, "judged_on": HELD_OUT}, NOW, study, {**beside, "judged_on": HELD_OUT})
+        with pytest.raises(Invalid, match=words):
+            Report.of(document, NOW, study, beside)
 
 
 def test_the_command_writes_a_page_and_the_same_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

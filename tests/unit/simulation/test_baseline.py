@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from consilium.api import freeze
 from consilium.console.cli.app import run
 from consilium.core.errors import Invalid
+from consilium.core.judging import judged_on
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import to_safetensors
 from consilium.exported import origin
@@ -95,6 +96,7 @@ def test_as_many_passes_as_the_federation_makes(study: Study, make: Make, tmp_pa
     hospitals = make(north=(90, None), south=(60, None))
     other = study.model_copy(update={"rounds": 12, "training": study.training.model_copy(update={"epochs": 5})})
     assert baseline.compare(study, hospitals) == baseline.compare(other, hospitals)
+    assert baseline.compare(study, hospitals)["judged_on"] == judged_on(study)
     more = study.model_copy(update={"rounds": 7})
     assert baseline.compare(study, hospitals)["all"] != baseline.compare(more, hospitals)["all"]
 
