@@ -5,11 +5,13 @@ messages again, and messages that it makes itself for the sites that collude.
 """
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from consilium.core.errors import ConsiliumError
-from consilium.core.ids import digest
-from consilium.privacy import secagg
+from consilium.core.ids import Digest, SiteId, digest
+from consilium.privacy import disclosure, secagg
+from consilium.privacy.disclosure import Opening
 from consilium.privacy.secagg import Confirm, Expected, Masked, Open, Ready, Seat, Unmask, threshold
 
 KNOWN = digest(b"x")
@@ -29,6 +31,7 @@ class Honest:
     seats: dict[bytes, Seat] = field(default_factory=dict)
     masked: dict[bytes, Masked] = field(default_factory=dict)
     sent: list[tuple[Open, bytes, frozenset[str], Unmask]] = field(default_factory=list)
+    told: list[Opening] = field(default_factory=list)
 
     def expects(self, asked: Open) -> Expected:
         return Expected(KNOWN, bytes(32), self.cohort, self.state, 0, (), 3, self.last, self.opened_round)
@@ -44,6 +47,7 @@ class Honest:
         if ctx in self.masked:
             raise ConsiliumError("masked before: the same message is sent again")
         seat, boxes = secagg.mask(self.seats[ctx], active)
+        self.disclosed(seat, [one.site for one in active])
         self.seats[ctx] = seat
         self.masked[ctx] = secagg.masked(seat, digest(self.rng.randbytes(8)), boxes)
         return self.masked[ctx]
@@ -54,9 +58,16 @@ class Honest:
 
     def unmask(self, ctx: bytes, survivors: dict[str, Masked], proofs: list[Confirm]) -> Unmask:
         seat, answer = secagg.unmask(self.seats[ctx], survivors, proofs)
+        self.told.append(self.disclosed(seat, survivors))
         self.seats, self.opened_round = {}, seat.open.round
         self.sent.append((seat.open, seat.ctx2, frozenset(survivors), answer))
         return answer
+
+    def disclosed(self, seat: Seat, sites: Iterable[str]) -> Opening:
+        """As `site.seats` asks `site.told`: at one model, this site is in sums over one set of sites only."""
+        wanted = Opening("patients", Digest(seat.open.state), "label", frozenset(map(SiteId, sites)))
+        disclosure.check(wanted, self.told)
+        return wanted
 
 
 class Adversary:
@@ -171,10 +182,10 @@ class Adversary:
             for site in self.some(list(self.honest.values())):
                 self.attempt(lambda s=site, c=chosen, p=proofs: s.unmask(ctx, c, p))
 
-    def openings(self) -> dict[tuple[int, bytes, frozenset[str]], set[str]]:
-        """Who of the honest sent shares for which sum: (round, ctx2, survivors)."""
-        found: dict[tuple[int, bytes, frozenset[str]], set[str]] = {}
+    def openings(self) -> dict[tuple[int, str, bytes, frozenset[str]], set[str]]:
+        """Who of the honest sent shares for which sum: (round, state, ctx2, survivors)."""
+        found: dict[tuple[int, str, bytes, frozenset[str]], set[str]] = {}
         for site in self.honest.values():
             for asked, ctx2, survivors, _ in site.sent:
-                found.setdefault((asked.round, ctx2, survivors), set()).add(site.name)
+                found.setdefault((asked.round, asked.state, ctx2, survivors), set()).add(site.name)
         return found
