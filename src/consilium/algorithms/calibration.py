@@ -19,6 +19,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from consilium.algorithms.edges import Edges
 from consilium.algorithms.figure import LEAST, Figure, around, hidden, proportion, quantile, ratio
 from consilium.core.tensors import Array
 
@@ -274,16 +275,18 @@ class Point:
     observed: Figure
 
 
-def curve(total: Mapping[str, Array], confidence: float) -> tuple[Point, ...]:
+def curve(total: Mapping[str, Array], confidence: float, told: Edges) -> tuple[Point, ...]:
     """At most ten groups of about as many patients each, by their scores, with ten positives and ten negatives or more.
 
     The mean score is that of the middles of the histogram's bins: it is off by half a bin at most.
+
+    Args:    told: edges that may be told, at which groups end.
     """
     counts = total["positives"] + total["negatives"]
     bins, wanted = counts.size, float(counts.sum()) / POINTS * (1 - 1e-9)
     sick, well, all_ = (np.concatenate([[0.0], np.cumsum(c)]) for c in (total["positives"], total["negatives"], counts))
     edges = [0]
-    for end in range(1, bins + 1):
+    for end in told.at[1:]:
         start = edges[-1]
         if all_[end] - all_[start] >= wanted and min(sick[end] - sick[start], well[end] - well[start]) >= LEAST:
             edges.append(end)

@@ -8,6 +8,8 @@ what came out.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from consilium.algorithms import groups
+from consilium.algorithms.edges import Edges
 from consilium.algorithms.figure import CELL, LEAST, Figure, around, cell, hidden, proportion
 from consilium.core.tensors import Array
 
@@ -78,8 +80,21 @@ def confusion(
     return Confusion(threshold, hits, misses, alarms, rejections, figures)
 
 
+def counted(
+    parts: Mapping[str, Mapping[str, Array]], total: Mapping[str, Array], at: float
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Of which of disjoint groups counts at a threshold may be told: of those with the outcome, and of the others."""
+    counts, everybody = {name: Counts.at(part, at) for name, part in parts.items()}, Counts.at(total, at)
+    return (
+        groups.apart({name: (c.hits, c.misses) for name, c in counts.items()}, (everybody.hits, everybody.misses)),
+        groups.apart(
+            {name: (c.alarms, c.rejections) for name, c in counts.items()}, (everybody.alarms, everybody.rejections)
+        ),
+    )
+
+
 def _split(count: float, n: float, confidence: float, hide: bool) -> Figure:
-    return hidden(round(n), CELL) if hide else cell(count, n, confidence)
+    return hidden(round(n), CELL) if hide and not small(count) and not small(n - count) else cell(count, n, confidence)
 
 
 def _of_flagged(count: float, n: float, confidence: float, hide: bool) -> Figure:
@@ -105,23 +120,15 @@ class Row:
     everybody: Figure
 
 
-def table(total: Mapping[str, Array], thresholds: Sequence[float], chosen: float, confidence: float) -> tuple[Row, ...]:
+def table(total: Mapping[str, Array], thresholds: Sequence[float], edges: Edges, confidence: float) -> tuple[Row, ...]:
     """The table over these thresholds, in order; their net benefit is the decision curve.
 
-    Between two thresholds that are shown, and beyond the last ones, there are of each outcome no patients or ten and
-    more: of the others nothing is said. `chosen` comes first, as long as its own cells are not small.
+    Args:    edges: that may be told; of other thresholds nothing is said.
     """
-    found = {at: Counts.at(total, at) for at in sorted({*thresholds, chosen})}
     positives, negatives = float(total["positives"].sum()), float(total["negatives"].sum())
-    ends = [(0.0, positives, 0.0, negatives), (positives, 0.0, negatives, 0.0)]  # nobody, everybody is flagged
-    shown: dict[float, tuple[float, ...]] = {}
-    for at in sorted(found, key=lambda t: (t != chosen, t)):
-        mine = (found[at].hits, found[at].misses, found[at].alarms, found[at].rejections)
-        if all(not small(abs(a - b)) for other in (*ends, *shown.values()) for a, b in zip(mine, other)):
-            shown[at] = mine
     return tuple(
         Row(
-            confusion(found[at], at, confidence, hide=(at not in shown,) * 2),
+            confusion(Counts.at(total, at), at, confidence, hide=(at not in edges,) * 2),
             _benefit(Counts(positives, 0.0, negatives, 0.0), at, confidence, False),
         )
         for at in sorted(thresholds)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.algorithms import student
+from consilium.algorithms.edges import Edges
 from consilium.algorithms.figure import LEAST, Figure, around, hidden, quantile, share
 
 Floats = npt.NDArray[np.float64]
@@ -72,18 +73,18 @@ class Cut:
     precision: float | None
 
 
-def curve(positives: Floats, negatives: Floats) -> tuple[Cut, ...]:
+def curve(positives: Floats, negatives: Floats, edges: Edges) -> tuple[Cut, ...]:
     """The curves of ROC and of precision and recall, from the highest threshold down.
 
-    Between two points there are, of each class, no patients or ten and more.
+    Args:    edges: that may be told; of those with the same patients above them, the highest.
     """
-    bins, (hits, alarms) = positives.size, (np.cumsum(part[::-1]) for part in (positives, negatives))
-    found, last, ends = [Cut(1.0, 0.0, 0.0, None)], (0.0, 0.0), (float(hits[-1]), float(alarms[-1]))
-    for at, now in enumerate(zip(hits, alarms, strict=True), 1):
-        steps = [a - b for a, b in zip((*now, *ends), (*last, *now), strict=True)]
-        if all(step == 0 or step >= LEAST for step in steps) and now != last:
-            precision = float(now[0] / (now[0] + now[1]))
-            found.append(Cut(1 - at / bins, float(now[1] / ends[1]), float(now[0] / ends[0]), precision))
+    hits, alarms = (np.concatenate([[0.0], np.cumsum(part[::-1])]) for part in (positives, negatives))
+    found, last = [Cut(1.0, 0.0, 0.0, None)], (0.0, 0.0)
+    for edge in reversed(edges.at):
+        now = (float(hits[edges.bins - edge]), float(alarms[edges.bins - edge]))
+        if now != last:
+            precision = now[0] / (now[0] + now[1])
+            found.append(Cut(edge / edges.bins, now[1] / float(alarms[-1]), now[0] / float(hits[-1]), precision))
             last = now
     return tuple(found)
 

@@ -18,6 +18,8 @@ from consilium.algorithms import student
 LEAST = 10
 """Fewest patients of a class of whom a figure is drawn, and fewest in a cell that is shown."""
 FEW = "too few: fewer than ten positives or negatives"
+FEW_PATIENTS = "too few: fewer than ten patients"
+FOLLOWS = "withheld: what is too small to be shown would follow from it"
 CELL = "too few: between one and nine patients in a cell"
 
 

@@ -14,19 +14,28 @@ from typing import Any
 
 import numpy as np
 
-from consilium.algorithms import between, calibration, decisions, discrimination, figure, groups, hazards, residuals
+from consilium.algorithms import (
+    between,
+    calibration,
+    decisions,
+    discrimination,
+    edges,
+    figure,
+    groups,
+    hazards,
+    residuals,
+)
 from consilium.algorithms.decisions import Confusion, Counts, Row
 from consilium.algorithms.evaluation import HOSPITALS, part_of
-from consilium.algorithms.figure import FEW, LEAST, Figure
+from consilium.algorithms.figure import FEW, FEW_PATIENTS, FOLLOWS, LEAST, Figure
 from consilium.algorithms.groups import Spread
 from consilium.core.study import Study
 from consilium.core.tensors import Array
 from consilium.core.timed import TIMED, tells_times
 
-FOLLOWS = "withheld: what is too small to be shown would follow from it"
 FEW_HOSPITALS = "withheld: fewer than {} hospitals have ten of these patients or more"
 FEW_OF = {
-    "binary": FEW, "number": "too few: fewer than ten patients", "count": "too few: fewer than ten patients",
+    "binary": FEW, "number": FEW_PATIENTS, "count": FEW_PATIENTS,
     TIMED: "too few: fewer than ten with the event",
 }  # fmt: skip
 LARGE = "calibration_in_the_large"
@@ -70,7 +79,7 @@ class Worth:
 
     Of times `positives` are those with the event, and `negatives` those without; numbers and counts have neither.
 
-    Args:    figures: by name.   confusion: at the study's threshold.   curve: of calibration.   thresholds, cuts: the
+    Args:    figures: by name.   confusion: at the study's threshold.   curve, thresholds, cuts: of calibration, the
              table and decision curve, and the points of the ROC and precision-recall curves; of all patients alone.
     """
 
@@ -124,10 +133,12 @@ def worth(
         "prevalence": figure.proportion(sick, n, sure),
         **confusion.figures,
     }
+    if not whole:
+        return Worth(round(n), round(sick), round(well), "", found, confusion)
+    told = edges.common(total, at, asked.thresholds)
     return Worth(
-        round(n), round(sick), round(well), "", found, confusion, calibration.curve(total, sure),
-        decisions.table(total, asked.thresholds, at, sure) if whole else (),
-        discrimination.curve(positives, negatives) if whole else (),
+        round(n), round(sick), round(well), "", found, confusion, calibration.curve(total, sure, told),
+        decisions.table(total, asked.thresholds, told, sure), discrimination.curve(positives, negatives, told),
     )  # fmt: skip
 
 
@@ -277,14 +288,7 @@ def _counted(
         return told, told
     if study.contract.label.type != "binary":
         return frozenset(), frozenset()
-    at = study.evaluation.threshold
-    counts, everybody = {name: Counts.at(parts[name], at) for name in parts}, Counts.at(total, at)
-    return (
-        groups.apart({name: (c.hits, c.misses) for name, c in counts.items()}, (everybody.hits, everybody.misses)),
-        groups.apart(
-            {name: (c.alarms, c.rejections) for name, c in counts.items()}, (everybody.alarms, everybody.rejections)
-        ),
-    )
+    return decisions.counted(parts, total, study.evaluation.threshold)
 
 
 def _gaps(

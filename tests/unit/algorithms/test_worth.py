@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as judge
 
@@ -186,30 +186,66 @@ def test_withheld_hospitals_are_said_to_be() -> None:
     assert not [gap for gap in told["gaps"] if gap["feature"] == worth.HOSPITAL]
 
 
+CELLS = ("hits", "misses", "alarms", "rejections")
+
+
+def parted(told: worth.Json, bins: int) -> list[int]:
+    """At which edges of a histogram all that is told of all patients parts them: matrix, table, and both curves."""
+    rows = [row for row in (told["confusion"], *told["thresholds"]) if row["hits"] is not None is not row["alarms"]]
+    scores = [0.0, 1.0, *(row["threshold"] for row in rows), *(cut["threshold"] for cut in told["cuts"])]
+    scores += [point[end] for point in told["calibration_curve"] for end in ("low", "high")]
+    return sorted({round(score * bins) for score in scores})
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(30, 400), st.integers(0, 999), st.floats(-3, 1))
+@example(400, 1, -0.8)
+@example(150, 2, -0.8)
 def test_no_cell_of_one_to_nine_patients_is_shown_nor_follows_by_subtraction(n: int, seed: int, centre: float) -> None:
     patients = Patients.drawn(n, seed, centre=centre)
     total = patients.sums(STUDY)
     told = worth.judged(STUDY, total, {"a": total})
-    cells = ("hits", "misses", "alarms", "rejections")
-    tables = [told["all"]["confusion"], *told["all"]["thresholds"], *(x["confusion"] for x in told["sites"].values())]
+    everybody = told["all"]
+    tables = [everybody["confusion"], *everybody["thresholds"], *(x["confusion"] for x in told["sites"].values())]
     tables += [x["confusion"] for parts in told["groups"].values() for x in parts.values()]
-    counts = [row[name] for row in tables if row for name in cells if row[name] is not None]
-    shown = [row for row in told["all"]["thresholds"] if row["net_benefit"]["value"] is not None]
-    for one, other in pairwise(shown):
-        counts += [abs(one[name] - other[name]) for name in cells]
-    if told["all"]["confusion"]:
+    counts = [row[name] for row in tables if row for name in CELLS if row[name] is not None]
+    if everybody["confusion"]:
+        below = [np.concatenate([[0], np.cumsum(total[name])]) for name in ("positives", "negatives")]
+        for of in below:
+            counts += np.diff(of[parted(everybody, len(of) - 1)]).tolist()
+        for name, told_of, at in ((0, "hits", 0), (1, "alarms", 1)):  # of one outcome alone, where the other is hidden
+            if everybody["confusion"][told_of] is not None:
+                edge = round(STUDY.evaluation.threshold * (len(below[at]) - 1))
+                counts += [abs(below[name][edge] - below[name][one]) for one in parted(everybody, len(below[at]) - 1)]
+        whole = decisions.Counts.at(total, 0.3)
         for parts in told["groups"].values():
-            for name in cells:
-                mine = [x["confusion"][name] for x in parts.values() if x["confusion"]]
-                whole = decisions.Counts.at(total, 0.3)
-                if mine and None not in mine:
-                    counts.append(getattr(whole, name) - sum(mine))
-    for point in told["all"]["calibration_curve"]:
-        events = round(point["n"] * point["observed"]["value"])
-        counts += [events, point["n"] - events]
+            for cell in (cell for cell in CELLS if everybody["confusion"][cell] is not None):
+                mine = [x["confusion"][cell] for x in parts.values() if x["confusion"]]
+                counts.append(getattr(whole, cell) - sum(count for count in mine if count is not None))
     assert not [count for count in counts if 0 < count < 10]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_curves_lose_little_by_having_their_edges_together(seed: int) -> None:
+    patients = Patients.drawn(2000, seed)
+    told = worth.worth(patients.sums(STUDY), STUDY, whole=True)
+    rates = [(cut.false_positive_rate, cut.sensitivity) for cut in told.cuts]
+    area = sum((x - w) * (y + z) / 2 for (w, z), (x, y) in pairwise(rates))
+    assert area == pytest.approx(judge.roc_auc_score(patients.label, patients.score), abs=2e-3)
+    assert len(rates) > 40 and len(told.curve) >= 8
+    assert sum(row.confusion.hits is not None for row in told.thresholds) >= 10
+
+
+def test_a_count_is_hidden_with_that_of_another_group_from_which_it_would_follow() -> None:
+    """Three women with the outcome are below the threshold: of men it is not told how many are, either."""
+    label, score = np.repeat([1.0, 1.0, 0.0, 0.0], 60), np.tile(np.repeat([0.6, 0.1], 60), 2)
+    columns = {"sex": np.tile([0.0, 1.0], 120), "age": np.full(240, 50.0)}
+    columns["sex"][60:120] = 1.0
+    columns["sex"][60:63] = 0.0
+    told = worth.judged(STUDY, Patients(score, label, columns).sums(STUDY), {})
+    female, male = (told["groups"]["sex"][name]["confusion"] for name in ("female", "male"))
+    assert [female[cell] for cell in CELLS] == [None, None, 30, 30] == [male[cell] for cell in CELLS]
+    assert told["all"]["confusion"]["misses"] == 60, "of which all but three are men"
 
 
 @settings(max_examples=100, deadline=None)
