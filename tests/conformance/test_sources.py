@@ -13,7 +13,7 @@ import pytest
 
 from consilium import plugins
 from consilium.data.base import Rows
-from consilium.data.mapping import TableSource
+from consilium.data.source import TableSource
 from consilium.testing import sources
 from consilium.testing.sources import LAWS
 from e2e import omop

@@ -25,7 +25,8 @@ from consilium.core.judging import Evaluation
 from consilium.core.preparing import Prepare
 from consilium.core.study import Model, Strategy, Study
 from consilium.data.fhir.views import compile_view
-from consilium.data.mapping import Mapping, RecordsPart, TableSource, load
+from consilium.data.mapping import Mapping, RecordsPart, load
+from consilium.data.source import TableSource
 from consilium.governance.policy import Policy
 from consilium.studyfile import read
 from consilium.testing import strategies

@@ -16,7 +16,7 @@ from consilium.core.ids import digest
 from consilium.core.study import Study
 from consilium.data.base import Asked, Rows
 from consilium.data.dicom.source import DicomSource
-from consilium.data.mapping import TableSource
+from consilium.data.source import TableSource
 from consilium.simulation import local
 from e2e.federation import Federation, federation
 from e2e.orthanc import PASSWORD, Orthanc, missing

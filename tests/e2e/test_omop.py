@@ -26,10 +26,10 @@ from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.core.study import Study
 from consilium.data import compiled
 from consilium.data.base import Asked, Rows
-from consilium.data.mapping import TableSource
 from consilium.data.omop import charlson, database
 from consilium.data.omop.database import Duck, Postgres
 from consilium.data.omop.source import OmopSource
+from consilium.data.source import TableSource
 from consilium.data.tables import SqlSource
 from consilium.simulation import local
 from docs.pages import blocks

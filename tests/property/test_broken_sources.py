@@ -21,7 +21,8 @@ from consilium.core.study import Study
 from consilium.data import contract, quality
 from consilium.data.base import Rows
 from consilium.data.fhir import strict
-from consilium.data.mapping import Mapping, TableSource, normal
+from consilium.data.mapping import Mapping, normal
+from consilium.data.source import TableSource
 from unit.data.conftest import COLUMNS, MAPPING, STUDY
 from unit.data.player import Player
 from unit.data.wards import FILES, PATIENTS, SECRETS, SERVERS, Found, by_key, read

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from consilium.core.contract import Image
 from consilium.core.errors import MappingInvalid
-from consilium.data.mapping import TableSource
 from consilium.data.merging import Merged
+from consilium.data.source import TableSource
 
 Floats = npt.NDArray[np.float64]
 

@@ -17,7 +17,8 @@ from consilium.core.contract import Feature
 from consilium.data.base import Floats
 from consilium.data.mapping import RecordsMap, normal
 from consilium.data.moments import Place, When, unordered
-from consilium.data.records import DAY, INDEX, Code, Means, Records, column, may_be, undated, unused, uri, within
+from consilium.data.records import DAY, INDEX, Records, column, may_be, undated, unused, within
+from consilium.data.systems import Code, Means, uri
 
 SEVERAL = "(several at one moment)"
 """What a patient is counted under of whom two values of one moment mean different categories."""

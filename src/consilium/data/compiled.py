@@ -11,7 +11,8 @@ from consilium.core.errors import StudyInvalid
 from consilium.core.study import Study
 from consilium.core.timed import TIMED
 from consilium.data.bounds import EXACT, NO_NUMBER, OPERATORS, STRANGE
-from consilium.data.records import OIDS, SYSTEMS, UNCODED
+from consilium.data.records import UNCODED
+from consilium.data.systems import OIDS, SYSTEMS
 
 Json = dict[str, Any]
 FORMATS = ("odcs", "croissant", "fhir", "omop", "signature")

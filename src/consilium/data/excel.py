@@ -16,7 +16,7 @@ from consilium.core.errors import EXTRA, DataUnusable, MappingInvalid
 from consilium.data.asking import left_out
 from consilium.data.base import Asked, Rows
 from consilium.data.choosing import key
-from consilium.data.mapping import TableSource
+from consilium.data.source import TableSource
 from consilium.data.tables import file_of
 
 LARGEST = 2 << 30

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from consilium.core.errors import DataUnusable
 from consilium.data import whole
-from consilium.data.mapping import TableSource
+from consilium.data.source import TableSource
 
 ENCODINGS = ("utf-8", "utf-16", "latin-1")
 """What DuckDB decodes without extensions, which it would fetch from the network."""

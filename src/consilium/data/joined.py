@@ -20,8 +20,8 @@ from consilium.data import base, choosing, ordering, whole
 from consilium.data.asking import Answer, quoted, rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
-from consilium.data.mapping import EXAMPLES, TableSource
 from consilium.data.merging import Merged
+from consilium.data.source import EXAMPLES, TableSource
 from consilium.data.tables import one_select
 
 CLOSED = {"enable_external_access": "false", "lock_configuration": "true", "threads": "1"}

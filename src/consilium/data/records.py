@@ -6,14 +6,12 @@ whose value may be that of a record which only bounds it (`<5`), is no number, o
 system, it is.
 """
 
-import json
 import math
 from collections.abc import Collection, Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,37 +24,18 @@ from consilium.data.bounds import bound, decides
 from consilium.data.choosing import spelt
 from consilium.data.mapping import RecordsMap, RecordsPart, normal, number
 from consilium.data.moments import Days, Place, When, earlier, finite, inside, moment, placed, unordered
+from consilium.data.systems import Code, Means, uri
 from consilium.data.traps import LEAST, Looks, placeholder
 from consilium.data.units import conversion
 
-SYSTEMS = {
-    "LOINC": "http://loinc.org", "SNOMED": "http://snomed.info/sct", "ICD10CM": "http://hl7.org/fhir/sid/icd-10-cm",
-    "ICD10": "http://hl7.org/fhir/sid/icd-10", "ICD9CM": "http://hl7.org/fhir/sid/icd-9-cm",
-    "RxNorm": "http://www.nlm.nih.gov/research/umls/rxnorm", "ATC": "http://www.whocc.no/atc",
-    "UCUM": "http://unitsofmeasure.org",
-}  # fmt: skip
-"""Names of vocabularies in OMOP, and the URIs that FHIR has for them."""
-OIDS = {
-    f"2.16.840.1.113883.6.{last}": SYSTEMS[name]
-    for last, name in (
-        (1, "LOINC"), (96, "SNOMED"), (90, "ICD10CM"), (3, "ICD10"), (103, "ICD9CM"), (88, "RxNorm"), (73, "ATC"),
-        (8, "UCUM"),
-    )
-}  # fmt: skip
-"""The same systems, as HL7 registered them."""
 MOMENT, DAY, SYSTEM, CODE, WORD, BOUND = "moment", "day", "system", "code", "word", "bound"
 """What keeps a record from being read: that it has no such thing; a value that is no number, or only a bound of one."""
 MONTH, DATE, INDEX = "month", "date", "index"
 """And a moment of which the month or the year alone is known, or that is none; of the index, either of both."""
 UNCODED = "(no code)"
 """The code of a drug's record that only refers to its drug."""
-SAME = ("equivalent", "equal")
-"""What a ConceptMap of R4 (`equivalence`) or R5 (`relationship`) says of codes that mean the same."""
 DIGITS = 9
 """Significant digits that survive a conversion there and back."""
-Code = tuple[str, str]
-Means = Mapping[Code, frozenset[Code]]
-"""What codes of a hospital mean elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -122,42 +101,6 @@ def rounded(value: float, resolution: float) -> float:
     """
     step = Decimal(repr(resolution))
     return float((Decimal(f"{value:.{DIGITS}g}") / step).to_integral_value() * step)
-
-
-def uri(system: str) -> str:
-    """The URI of a code system, of its name in OMOP or its OID.
-
-    >>> uri("LOINC"), uri("urn:oid:2.16.840.1.113883.6.96"), uri("urn:ours")
-    ('http://loinc.org', 'http://snomed.info/sct', 'urn:ours')
-    """
-    known = SYSTEMS.get(system, system)
-    return OIDS.get(known.removeprefix("urn:oid:"), known)
-
-
-def concepts(path: Path, where: str) -> Means:
-    """What codes mean by a FHIR ConceptMap of R4 or R5; without their system, what they mean in each that has them.
-
-    Raises: MappingInvalid.
-    """
-    try:
-        told = json.loads(path.read_bytes())
-        if told.get("resourceType") != "ConceptMap":
-            raise ValueError
-        found: dict[str, dict[str, set[Code]]] = {}
-        for group in told["group"]:
-            for element in group["element"]:
-                for target in element.get("target", []):
-                    if target.get("relationship", target.get("equivalence")) in SAME:
-                        systems = found.setdefault(element["code"], {})
-                        means = (str(group["target"]), str(target["code"]))
-                        systems.setdefault(str(group.get("source", "")), set()).add(means)
-        return {
-            (system, code): frozenset(means)
-            for code, systems in found.items()
-            for system, means in {"": set.intersection(*systems.values()), **systems}.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise MappingInvalid(f"{where}: {path.name} is no FHIR ConceptMap", "give its JSON") from error
 
 
 def values(

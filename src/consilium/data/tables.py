@@ -15,7 +15,7 @@ from consilium.data.asking import Answer, Ask, answer_of, named, of_duckdb, of_u
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
 from consilium.data.flaws import ENCODINGS, flaw
-from consilium.data.mapping import EXAMPLES, TableSource
+from consilium.data.source import EXAMPLES, TableSource
 
 OFFLINE = {"autoinstall_known_extensions": "false"}
 """DuckDB fetches nothing from the network."""

@@ -10,7 +10,8 @@ from consilium.core.errors import MappingInvalid
 from consilium.core.ids import Digest, canonical, digest
 from consilium.core.study import Plan
 from consilium.data import databases
-from consilium.data.mapping import Mapping, TableSource
+from consilium.data.mapping import Mapping
+from consilium.data.source import TableSource
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal
 

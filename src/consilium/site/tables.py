@@ -13,7 +13,8 @@ from consilium.data import choosing, contract, quality
 from consilium.data.base import Asked, source
 from consilium.data.contract import Mapped
 from consilium.data.mapping import Mapping, RecordsMap, load
-from consilium.data.records import Records, concepts, of_others
+from consilium.data.records import Records, of_others
+from consilium.data.systems import concepts
 
 
 def mapped(study: Study, mapping: Path, extracts: Path | None = None) -> Mapped:

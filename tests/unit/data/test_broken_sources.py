@@ -17,7 +17,7 @@ import pytest
 
 from consilium.core.errors import ConsiliumError
 from consilium.data import base, web
-from consilium.data.mapping import TableSource
+from consilium.data.source import TableSource
 from unit.data import wards
 from unit.data.breakages import ANSWERS, BROKEN, DATA, JOB, QUICK, fewer
 from unit.data.player import Player, Reply, bundle, lines

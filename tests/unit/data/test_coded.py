@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from consilium.core.contract import Contract
 from consilium.core.study import Study
-from consilium.data import coded, compiled, quality, records
+from consilium.data import coded, compiled, quality, systems
 from consilium.data.contract import Column
 from consilium.data.mapping import Mapping, _problems
 from consilium.governance.words import explain
@@ -124,7 +124,7 @@ def test_a_value_means_what_the_hospital_says_before_all_else(tmp_path: Path) ->
         group("urn:smoking", LOINC, element("1", "LA18978-9")),
         group("urn:drinking", SNOMED, element("1", "77176002")),
     ]}))  # fmt: skip
-    means = records.concepts(path, "records.labs.concept_map")
+    means = systems.concepts(path, "records.labs.concept_map")
     assert column((-1, "2"), means=means)[0] == "former", "no other system has it"
     assert dict(column((-1, "1"), means=means)[1].unmapped) == {"1": 1}, "two systems have it for two things"
     for system, meant in (("urn:smoking", 0.0), ("urn:drinking", 2.0), ("urn:other", None)):

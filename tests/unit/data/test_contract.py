@@ -18,7 +18,8 @@ from consilium.data.base import Rows
 from consilium.data.bounds import NO_TIME
 from consilium.data.cohort import held_out
 from consilium.data.contract import Mapped
-from consilium.data.mapping import EXAMPLES, KEYS, Mapping, TableSource, load
+from consilium.data.mapping import Mapping, load
+from consilium.data.source import EXAMPLES, KEYS, TableSource
 from unit.data.conftest import COLUMNS, MAPPING, rows
 
 fixture = settings(

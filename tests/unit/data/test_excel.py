@@ -13,7 +13,8 @@ import pytest
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.data.base import Asked, Rows
 from consilium.data.excel import ExcelSource
-from consilium.data.mapping import Mapping, TableSource
+from consilium.data.mapping import Mapping
+from consilium.data.source import TableSource
 from consilium.data.tables import CsvSource, ParquetSource
 from unit.data.conftest import MAPPING
 

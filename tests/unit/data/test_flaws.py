@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data.mapping import TableSource
+from consilium.data.source import TableSource
 from consilium.data.tables import CsvSource
 
 

@@ -17,7 +17,7 @@ from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.data import joined, ordering
 from consilium.data.base import Rows
 from consilium.data.joined import JoinedSource
-from consilium.data.mapping import TableSource
+from consilium.data.source import TableSource
 from consilium.data.tables import SqlSource
 
 MARK = "MUSTERMANN-4711"

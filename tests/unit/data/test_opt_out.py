@@ -13,7 +13,7 @@ from consilium.data.base import Asked, Rows
 from consilium.data.extracts import Extract
 from consilium.data.fhir.leaving import _patients
 from consilium.data.joined import JoinedSource
-from consilium.data.mapping import TableSource
+from consilium.data.source import TableSource
 from consilium.site.extracts import spill
 from consilium.site.folder import Folder
 from unit.data import wards

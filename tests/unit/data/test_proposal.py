@@ -18,10 +18,11 @@ from consilium.core.errors import MappingInvalid
 from consilium.core.judging import Evaluation
 from consilium.data import contract as applied
 from consilium.data.base import Rows
-from consilium.data.mapping import FeatureMap, Mapping, TableSource, load
+from consilium.data.mapping import FeatureMap, Mapping, load
 from consilium.data.proposal.assignment import assigned
 from consilium.data.proposal.document import document, feature
 from consilium.data.proposal.propose import Confidence, Proposals, propose, with_column
+from consilium.data.source import TableSource
 from consilium.data.tables import CsvSource
 
 HEART = Path(__file__).parents[4] / "shared/data/heart_disease"

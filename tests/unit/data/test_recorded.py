@@ -14,7 +14,7 @@ from consilium.data import compiled
 from consilium.data.base import Asked
 from consilium.data.fhir import definition
 from consilium.data.fhir.source import FhirSource
-from consilium.data.mapping import TableSource
+from consilium.data.source import TableSource
 from consilium.site import tables
 from unit.data.test_compiled import OBSERVATIONS
 from unit.data.test_records import COUNTED, FEATURE, LOINC, MAPPING, _study, made

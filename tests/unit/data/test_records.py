@@ -22,7 +22,7 @@ from consilium.core.contract import Contract
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.ids import canonical, digest
 from consilium.core.study import Evaluation, Study
-from consilium.data import choosing, contract, quality, records
+from consilium.data import choosing, contract, quality, records, systems
 from consilium.data.base import Rows
 from consilium.data.contract import Column, Mapped
 from consilium.data.mapping import Mapping, _problems
@@ -259,7 +259,7 @@ def test_codes_are_those_of_their_system_or_mean_it_by_a_concept_map(tmp_path: P
     wider = {"code": "0043", "target": [{"code": "2160-0", "equivalence": "wider"}]}
     group = {"source": "urn:lab", "target": LOINC, "element": [element, wider]}
     path.write_text(json.dumps({"resourceType": "ConceptMap", "group": [group]}))
-    means = records.concepts(path, "records.labs.concept_map")
+    means = systems.concepts(path, "records.labs.concept_map")
     assert value({}, (1, "0042", "1.5", "mg/dL"), means=means) == 1.5
     assert np.isnan(value({}, (1, "0043", "1.5", "mg/dL"), means=means)), "a wider concept is another one"
     part = {**MAPPING["records"]["labs"], "system": "system"}
@@ -272,7 +272,7 @@ def test_codes_are_those_of_their_system_or_mean_it_by_a_concept_map(tmp_path: P
         assert told.usable == fits, system
     path.write_text("{}")
     with pytest.raises(MappingInvalid, match=r"map\.json"):
-        records.concepts(path, "records.labs.concept_map")
+        systems.concepts(path, "records.labs.concept_map")
 
 
 def test_one_entry_of_each_patient_counts_whose_label_is_old_enough_and_who_is_not_excluded() -> None:
@@ -654,4 +654,4 @@ def test_a_drug_that_is_only_referred_to_may_be_the_one_and_is_no_0() -> None:
 def test_a_concept_map_that_nests_without_end_is_told(tmp_path: Path) -> None:
     (tmp_path / "map.json").write_text("[" * 100_000)
     with pytest.raises(MappingInvalid, match=r"map.json is no FHIR ConceptMap"):
-        records.concepts(tmp_path / "map.json", "records.labs.concept_map")
+        systems.concepts(tmp_path / "map.json", "records.labs.concept_map")

@@ -21,7 +21,7 @@ from consilium import plugins
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.data import asking, databases, tables
 from consilium.data.base import Asked, Rows, source
-from consilium.data.mapping import TableSource
+from consilium.data.source import TableSource
 from consilium.data.tables import CsvSource, ParquetSource, SqlSource
 from e2e.processes import until
 
@@ -173,7 +173,7 @@ def test_reading_a_file_imports_no_pandas(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from consilium.data.mapping import TableSource
+from consilium.data.source import TableSource
 from consilium.data.tables import CsvSource, ParquetSource
 for kind, of in (("csv", CsvSource), ("parquet", ParquetSource)):
     assert of(TableSource(type=kind, path=f"t.{kind}"), Path(sys.argv[1])).count() == 1

@@ -16,7 +16,7 @@ import pytest
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.data import compiled
 from consilium.data.base import Asked
-from consilium.data.mapping import TableSource
+from consilium.data.source import TableSource
 from consilium.data.tables import ParquetSource, SqlSource
 from consilium.site import tables
 from unit.data.fhir.test_source import observation

@@ -18,8 +18,8 @@ from consilium.data.base import Asked, Rows
 from consilium.data.dicom.source import DicomSource
 from consilium.data.excel import ExcelSource
 from consilium.data.fhir.source import FhirSource
-from consilium.data.mapping import TableSource
 from consilium.data.omop.source import OmopSource
+from consilium.data.source import TableSource
 from consilium.data.tables import CsvSource, ParquetSource, SqlSource
 from e2e.omop import small
 from e2e.xrays import ROOT, dicom

@@ -25,7 +25,7 @@ from consilium.data.dicom import dicomweb
 from consilium.data.dicom.images import Found, read
 from consilium.data.dicom.kept import Images, key_of, veiled
 from consilium.data.extracts import Extract, held
-from consilium.data.mapping import TableSource
+from consilium.data.source import TableSource
 from consilium.data.web import Web
 
 WHERE, FILE = "source.url", "Images.npz"

@@ -19,8 +19,8 @@ from consilium.data.clock import Clock
 from consilium.data.fhir import definition, links, reading, versions
 from consilium.data.fhir.leaving import Leaving
 from consilium.data.fhir.views import View, compile_view
-from consilium.data.mapping import TableSource
 from consilium.data.merging import Merged
+from consilium.data.source import TableSource
 from consilium.data.tables import one_select
 
 CLOSED = {"enable_external_access": "false", "lock_configuration": "true", "threads": "1"}

@@ -7,7 +7,6 @@ from pathlib import Path
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.data.base import Asked, Rows
 from consilium.data.databases import expanded
-from consilium.data.mapping import TableSource
 from consilium.data.omop.cohorts import Cohort
 from consilium.data.omop.database import Database, Duck, Postgres
 from consilium.data.omop.definition import PERSON, ColumnPart, OmopPart
@@ -15,6 +14,7 @@ from consilium.data.omop.entering import Persons
 from consilium.data.omop.features import Column, Index, known, texts
 from consilium.data.omop.tables import check
 from consilium.data.omop.vocabulary import Item, load_set
+from consilium.data.source import TableSource
 from consilium.data.tables import file_of
 
 

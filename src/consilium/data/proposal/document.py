@@ -12,10 +12,11 @@ from consilium.core.errors import MappingInvalid
 from consilium.core.timed import TIMED
 from consilium.data import databases
 from consilium.data.counts import hidden
-from consilium.data.mapping import Mapping, TableSource
+from consilium.data.mapping import Mapping
 from consilium.data.proposal.codes import Coding
 from consilium.data.proposal.numbers import Number
 from consilium.data.proposal.propose import Proposal, Proposals
+from consilium.data.source import TableSource
 
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 WORDS = frozenset(("true", "false", "null", "yes", "no", "on", "off", "y", "n"))

@@ -12,8 +12,9 @@ from typing import Any
 
 from consilium.core.errors import DataUnusable, MappingInvalid, NotFound
 from consilium.data import databases
-from consilium.data.mapping import EXAMPLES, TableSource, normal
+from consilium.data.mapping import normal
 from consilium.data.proposal.profile import LOOKED, MOMENT
+from consilium.data.source import EXAMPLES, TableSource
 from consilium.data.tables import OFFLINE, one_select
 from consilium.data.traps import placeholder
 

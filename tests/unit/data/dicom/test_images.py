@@ -22,8 +22,8 @@ from consilium.data.dicom import kept as kept_images
 from consilium.data.dicom import source as dicom_source
 from consilium.data.dicom.images import read, smaller
 from consilium.data.dicom.source import FLAWS, DicomSource
-from consilium.data.mapping import TableSource
 from consilium.data.servers import Flaw
+from consilium.data.source import TableSource
 from consilium.governance.words import explain
 from consilium.simulation.scenario import Wanted as Scenario
 from consilium.simulation.scenario import simulate

@@ -19,7 +19,7 @@ from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.data import clock, web
 from consilium.data.base import Asked, Rows
 from consilium.data.fhir.source import FhirSource
-from consilium.data.mapping import TableSource
+from consilium.data.source import TableSource
 from unit.data.player import Heard, Player, Reply, bundle, lines, outcome, tunnel
 
 VIEW = {

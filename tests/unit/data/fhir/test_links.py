@@ -14,8 +14,8 @@ from consilium.data import compiled, quality
 from consilium.data.base import Rows
 from consilium.data.fhir import links
 from consilium.data.fhir.source import FhirSource
-from consilium.data.mapping import TableSource
 from consilium.data.merging import Merged, merged
+from consilium.data.source import TableSource
 from consilium.site import tables
 from unit.data.fhir.test_source import observation as measured
 from unit.data.player import Player, Reply, lines

@@ -18,7 +18,8 @@ from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.core.study import Study
 from consilium.data import compiled, contract
 from consilium.data.fhir.source import FhirSource
-from consilium.data.mapping import Mapping, TableSource
+from consilium.data.mapping import Mapping
+from consilium.data.source import TableSource
 from consilium.data.tables import CsvSource
 from consilium.site import tables
 from unit.data.conftest import MAPPING, STUDY

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from consilium.core.errors import DataUnusable
 from consilium.data.fhir import versions
 from consilium.data.fhir.source import FhirSource
-from consilium.data.mapping import TableSource
+from consilium.data.source import TableSource
 
 VIEWS = {"p": ("Patient", "birthDate"), "o": ("Observation", "status")}
 QUERY = "SELECT 'p' AS kind, id, what FROM p UNION ALL SELECT 'o', id, what FROM o"
