@@ -41,11 +41,7 @@ def checked(data: bytes) -> Any:
     Raises: StudyInvalid: one of these does not hold.
     """
     _size(len(data))
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(data)
-    except Exception as error:  # the library names no class of its own for it
-        raise StudyInvalid("this is no ONNX file", "give one that `onnx.save` or skl2onnx wrote") from error
+    model = _parsed(data)
     try:
         _looked_through(model)
     except TypeError as error:  # the library gives as bytes what is no text
@@ -60,6 +56,20 @@ def checked(data: bytes) -> Any:
         model.ClearField(name)
     model.DiscardUnknownFields()
     _size(model.ByteSize())
+    return model
+
+
+def metadata(data: bytes) -> dict[str, str]:
+    """What an ONNX file says beside its graph; `checked` drops that. Raises: StudyInvalid: it is no such file."""
+    return {str(one.key): str(one.value) for one in _parsed(data).metadata_props}
+
+
+def _parsed(data: bytes) -> Any:
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except Exception as error:  # the library names no class of its own for it
+        raise StudyInvalid("this is no ONNX file", "give one that `onnx.save` or skl2onnx wrote") from error
     return model
 
 

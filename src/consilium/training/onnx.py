@@ -14,10 +14,11 @@ import numpy as np
 from consilium.algorithms import encode
 from consilium.algorithms.made_up import made_up
 from consilium.core.errors import EXTRA, Invalid, Refused, StudyInvalid
-from consilium.core.study import Study
+from consilium.core.meaning import raw_differences
+from consilium.core.study import Plan, Study
 from consilium.core.tensors import Array, Tensors
 from consilium.training.base import Floats
-from consilium.training.graphs import checked
+from consilium.training.graphs import checked, metadata
 from consilium.training.judged import Judged
 from consilium.training.ports import WHOLE, Ports
 
@@ -39,11 +40,12 @@ class Graph(Judged):
         """The arrays of an ONNX file, which was tried on made-up patients of the contract.
 
         Raises: StudyInvalid: the study trains; or the file holds what a graph may not (`graphs.checked`), does not
-                match the contract (`ports.Ports`), says of a made-up patient what no label can be, or of one
-                alone something else than of the same among others.
+                match the contract (`ports.Ports`), was exported from a study that means other inputs, says of a made-up
+                patient what no label can be, or of one alone something else than of the same among others.
         """
         self.wanted(study)
         ports = Ports.of(study, checked(data))
+        _same_meaning(study, data)
         whole = {name for port in ports.inputs if port.kind in WHOLE for name in port.columns}
         contract = study.contract
         rows = made_up(contract, max(min(TRIED, 10 * VALUES // contract.size), 2), np.random.default_rng(1))
@@ -75,6 +77,21 @@ class Graph(Judged):
         Raises: Invalid: the graph gives something else, or nothing.
         """
         return _said(study, *_loaded(study, unpacked(model)), x, True)
+
+
+def _same_meaning(study: Study, data: bytes) -> None:
+    """Whether a file that `study export` wrote takes values in the study's units and by its codes; others do not say.
+
+    Raises: StudyInvalid: it does not.
+    """
+    told = metadata(data)
+    if "payload" not in told:
+        return
+    if apart := raw_differences(Plan.load(told["payload"].encode()).study, study):
+        raise StudyInvalid(
+            f"the model was trained for other inputs than this study has: {apart}",
+            "write these in the study as the model has them; each hospital's mapping converts units",
+        )
 
 
 def _loaded(study: Study, data: bytes) -> tuple[Any, Ports]:

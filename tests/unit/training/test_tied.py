@@ -107,6 +107,24 @@ def test_a_model_whose_inputs_were_prepared_is_judged_as_onnx(tmp_path: Path) ->
     assert freeze(changed(prepared, {"model": {"start": "given"}}), model=path), "training goes on, and prepares anew"
 
 
+def test_a_file_of_onnx_takes_values_in_the_units_and_by_the_codes_of_its_own_contract(tmp_path: Path) -> None:
+    """Its inputs are found by name and it scales them itself, so that order, ranges and preparation may be others."""
+    pytest.importorskip("onnxruntime", reason="ONNX is an extra")
+    from consilium.onnxfile import to_onnx
+
+    learned = {"prepare/centre": np.zeros(3), "prepare/spread": np.ones(3)}
+    trained = study([X, AGE, SEX], prepare={"numbers": "standardise"})
+    (path := tmp_path / "model.onnx").write_bytes(to_onnx(Exported.read(on_file(tmp_path, trained, learned))))
+    more = {**X, "id": "more", "unit": "kg"}
+    taken = study([more, {**AGE, "typical": [40, 80]}, {**X, "range": [-4, 4]}, SEX])
+    assert freeze(judging(taken, kind="onnx"), model=path)
+    for what in ("another unit", "codes the other way round", "another label"):
+        other, words = OTHERS[what]
+        with pytest.raises(StudyInvalid, match=words) as caught:
+            freeze(judging(other, kind="onnx"), model=path)
+        assert "as the model has them" in caught.value.remedy
+
+
 def test_a_model_that_does_not_say_what_it_takes_needs_a_word(tmp_path: Path) -> None:
     (path := tmp_path / "plain").write_bytes(to_safetensors({"weights": np.ones(3), "intercept": np.zeros(1)}))
     with pytest.raises(StudyInvalid, match="does not say by which plan") as caught:
