@@ -160,6 +160,19 @@ def test_a_time_without_a_zone_is_refused_and_keeps_nobody_from_the_run(coordina
     assert coordinator.done("rita", "GET", "/v1/runs/sums-1")["status"] == "running"
 
 
+def test_whose_approval_has_ended_is_not_asked_whatever_its_own_clock_says(coordinator: Coordinator) -> None:
+    """A hospital's guard goes by its own clock: set back, an approval stands there longer, and here it does not."""
+    for name in ("north", "south"):
+        coordinator.site(name)
+    _, plan = coordinator.submits("sums")
+    assert coordinator.decides("south", plan)[0] == 200
+    assert coordinator.decides("north", plan, expires="2026-01-01T00:00:00+00:00")[0] == 200
+    coordinator.done("rita", "POST", "/v1/studies/sums/runs")
+    coordinator.drive()
+    (opened,) = coordinator.done("rita", "GET", "/v1/runs/sums-1")["participation"]
+    assert opened["roster"] == ["south"]
+
+
 @pytest.mark.parametrize("name", ["n" * 51, "n" * 63])
 def test_a_study_whose_runs_could_not_be_named_is_refused(coordinator: Coordinator, name: str) -> None:
     assert coordinator.submits(name)[0][0] == 422

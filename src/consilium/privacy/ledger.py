@@ -213,15 +213,13 @@ class Book:
         """How many trainings of a round stand as charged."""
         return sum(one.charged.get(number, 0) for one in self.accounts.values() if one.run == run)
 
-    def knows(self, run: str, number: int) -> bool:
-        """Whether a training of a round was ever charged, be it that it was given back."""
-        return any(number in one.charged for one in self.accounts.values() if one.run == run)
-
     def of(self, whose: Whose, named: Collection[str], purpose: str | None = None) -> list[Account]:
         """The accounts that count for these patients; of one purpose, or of all.
 
         An account counts if it went to this population, or would by today's policy, or if one of the tables from which
-        the population's patients came is its table: a new extract inherits, and no new name makes patients new.
+        the population's patients came is its table. So a new extract inherits, and a table takes along what was spent
+        on it under any name. But who is in a table the ledger does not know: a population that the policy newly names
+        apart, and that is read from another table, inherits nothing; `not_inherited` is what it may owe.
 
         Args:    named: the populations that the policy names apart today.
         """
@@ -234,6 +232,24 @@ class Book:
         sources.discard("")
         found = [one for one in self.accounts.values() if belongs(one) or one.whose.source in sources]
         return [one for one in found if purpose is None or one.whose.purpose in (purpose, "")]
+
+    def not_inherited(self, population: str, named: Collection[str]) -> list[Account]:
+        """What was spent on patients who may be of a population, and does not count for it.
+
+        That is what was spent before the population's first account, under no name that is apart today; until a person
+        says what of it the population spent.
+
+        Args:    named: the populations that the policy names apart today.
+        """
+        own = [one for one in self.accounts.values() if one.whose.population == population]
+        counted = {one.number for one in self.of(Whose(population, population, "", ""), named)}
+        first = min((one.number for one in own if one.run), default=self.seq + 1)
+        answered = max((one.number for one in own if not one.run), default=0)
+        return [
+            one
+            for number, one in self.accounts.items()
+            if answered < number < first and number not in counted and one.trainings and one.whose.patients not in named
+        ]
 
 
 def _enter(accounts: dict[int, Account], seq: int, kind: str, body: Mapping[str, Any]) -> None:

@@ -1,11 +1,12 @@
 """`consilium site budget`: what is spent, reserved and left of patients' privacy, for people who decide."""
 
 import json
+import math
 from typing import Any
 
 import click
 
-from consilium.core.errors import MappingInvalid, NotFound
+from consilium.core.errors import Invalid, MappingInvalid, NotFound
 from consilium.core.ids import EVERYBODY
 from consilium.core.study import Plan
 from consilium.governance.policy import Budget, Policy
@@ -24,6 +25,8 @@ MEANS = (
     "and all of them add their noise; both are one where this hospital adds it all. Studies together are counted by "
     "Renyi curves, which is less than their epsilons added up."
 )
+MOST = 1e6
+"""Shown where nothing bounds what was spent. JSON has no infinity."""
 
 
 def facts(desk: Desk) -> Json:
@@ -35,26 +38,71 @@ def facts(desk: Desk) -> Json:
     return {
         "require_epsilon": policy.privacy.require_epsilon,
         "behind": json.loads(behind)["why"] if behind else "",
+        "warnings": {name: words for name in names if (words := anew(book, policy, name)[1])},
         "populations": [_population(name, book, policy) for name in names],
     }
 
 
-def known(desk: Desk, population: str) -> None:
-    """Whether there is such a population. Raises: NotFound."""
-    names = [EVERYBODY, *desk.folder.policy().privacy.populations]
+def countable(desk: Desk, population: str, epsilon: float, delta: float) -> None:
+    """Whether a person's word of what was spent can be counted: an entry of the ledger stays for ever.
+
+    Args:    population: empty for each.
+    Raises:  NotFound: there is no such population.   Invalid: not a number; or the deltas that people said would reach
+             the budget's own, and then no epsilon bounds what was spent.
+    """
+    policy, book = desk.folder.policy(), Ledger(desk.folder, desk.journal).book
+    names = [EVERYBODY, *policy.privacy.populations]
     if population and population not in names:
         raise NotFound(f"the policy names no population {population}", f"choose one of {', '.join(names)}, or none")
+    if not (math.isfinite(epsilon) and math.isfinite(delta)):
+        raise Invalid("epsilon and delta are numbers", "write for instance --epsilon 2.5 --delta 1e-6")
+    deltas = {name: budget_of(policy, name).delta for name in ([population] if population else names)}
+    left = {name: most - total(one.held for one in _held(book, policy, name)).loose for name, most in deltas.items()}
+    name = min(left, key=lambda one: left[one])
+    if delta >= left[name]:
+        largest = f"take {left[name] * 0.99:.3g} at most" if left[name] > 0 else "none can be counted any more"
+        raise Invalid(
+            f"with a delta of {delta:g} nothing would bound what was spent of {name}, whose budget has a delta of "
+            f"{deltas[name]:g}: {largest}",
+            "say a smaller --delta, and a larger --epsilon for it; or write a larger `delta` into the budget",
+        )
+
+
+def _held(book: Book, policy: Policy, name: str) -> list[Account]:
+    return book.of(Whose(name, "", "", ""), policy.privacy.populations)
+
+
+def anew(book: Book, policy: Policy, population: str) -> tuple[float, str]:
+    """What was spent, by whoever may be of a population, that does not count for it: an epsilon, and a warning."""
+    before = book.not_inherited(population, policy.privacy.populations) if population != EVERYBODY else []
+    if not before:
+        return 0.0, ""
+    epsilon = _round(total(one.spent for one in before).epsilon(budget_of(policy, population).delta))
+    return epsilon, (
+        f"{population} begins anew: epsilon {epsilon:.3g} was spent on patients whom the policy had not named apart, "
+        f"and of that nothing counts for {population}. Say what was spent on any of its patients, with `consilium site "
+        f"recount --population {population} --epsilon ...`; --epsilon 0 says that none of them was there."
+    )
+
+
+def warning(desk: Desk, plan: Plan) -> str:
+    """The warning of `anew` for the patients with whom a plan is trained; empty: there is none."""
+    policy = desk.folder.policy()
+    if cost_of(plan.study) is None or not policy.privacy.populations:
+        return ""
+    ledger = Ledger(desk.folder, desk.journal)
+    return anew(ledger.book, policy, ledger.whose(plan).population)[1]
 
 
 def _population(name: str, book: Book, policy: Policy) -> Json:
     budget, named = budget_of(policy, name), policy.privacy.populations
     whose, limit = Whose(name, "", "", ""), Limit(budget.epsilon, budget.delta)
-    accounts = book.of(whose, named)
+    accounts = _held(book, policy, name)
     purposes = sorted({one.whose.purpose for one in accounts} - {""} | set(budget.purposes))
     return {
         "population": name, "delta": budget.delta, **_figures(accounts, limit),
         "purposes": [{"purpose": one, **_figures(book.of(whose, named, one), _limit(budget, one))} for one in purposes],
-        "studies": [_study(one, budget.delta) for one in accounts],
+        "studies": [_study(one, budget.delta) for one in accounts], "anew": anew(book, policy, name)[0],
     }  # fmt: skip
 
 
@@ -65,26 +113,30 @@ def _limit(budget: Budget, purpose: str) -> Limit:
 
 def _figures(accounts: list[Account], limit: Limit) -> Json:
     held = [one.held for one in accounts]
-    spent = total(one.spent for one in accounts).epsilon(limit.delta)
+    spent, most = (min(total(one).epsilon(limit.delta), MOST) for one in ([one.spent for one in accounts], held))
     return {
         "epsilon": limit.epsilon, "spent": _round(spent),
         "all_honest": _round(total(one.spent_honest for one in accounts).epsilon(limit.delta)),
-        "reserved": _round(total(held).epsilon(limit.delta) - spent), "left": _round(limit.left(*held)),
+        "reserved": _round(most - spent), "left": _round(limit.left(*held)),
     }  # fmt: skip
 
 
 def _study(one: Account, delta: float) -> Json:
     return {
         "study": one.study or one.cost.event, "run": one.run, "purpose": one.whose.purpose,
-        "rounds": sum(1 for times in one.charged.values() if times), "of": one.cost.rounds,
+        "rounds": sum(1 for times in one.charged.values() if times) if one.run else 0, "of": one.cost.rounds,
         "state": "going on" if one.open else "over", "spent": _round(one.spent.epsilon(delta)),
         "all_honest": _round(one.spent_honest.epsilon(delta)), "asked": one.cost.epsilon, "at": one.cost.delta,
     }  # fmt: skip
 
 
 def _round(value: float) -> float:
-    """To three decimals: it is shown, and never compared. JSON has no infinity."""
-    return round(min(max(value, 0.0), 1e6), 3)
+    """To three decimals: it is shown, and never compared."""
+    return round(min(max(value, 0.0), MOST), 3)
+
+
+def _shown(value: float) -> str:
+    return f"{value:g}" if value < MOST else "without bound"
 
 
 def words(fact: Json) -> None:
@@ -96,13 +148,26 @@ def words(fact: Json) -> None:
         what = "all patients that the policy does not name apart" if one["population"] == EVERYBODY else "named apart"
         click.echo(f"{one['population']} ({what}): epsilon {one['epsilon']:g} at delta {one['delta']:g}")
         click.echo(
-            f"  spent {one['spent']:g} (all honest {one['all_honest']:g}), reserved {one['reserved']:g}, left "
-            f"{one['left']:g}"
+            f"  spent {_shown(one['spent'])} (all honest {_shown(one['all_honest'])}), reserved {one['reserved']:g}, "
+            f"left {one['left']:g}"
         )
+        if one["spent"] >= MOST:
+            click.echo(
+                "  The deltas of what was spent reach the budget's: only a larger `delta` there bounds it again."
+            )
+        if one["anew"]:
+            click.echo(f"  {click.style('begins anew', fg='yellow')}: {fact['warnings'][one['population']]}")
         for part in one["purposes"]:
             click.echo(f"  {part['purpose']}: spent {part['spent']:g} of {part['epsilon']:g}, left {part['left']:g}")
         if one["studies"]:
-            rows = [{**row, "rounds": f"{row['rounds']} of {row['of']}"} for row in one["studies"]]
+            rows = [
+                {
+                    **row,
+                    "rounds": f"{row['rounds']} of {row['of']}" if row["run"] else "",
+                    "spent": _shown(row["spent"]),
+                }
+                for row in one["studies"]
+            ]
             table(rows, ("study", "run", "purpose", "rounds", "state", "spent", "all_honest", "asked"))
         click.echo()
     click.echo(MEANS)
@@ -130,6 +195,7 @@ def review(desk: Desk, plan: Plan) -> tuple[Json, str]:
     fact = {
         "epsilon": cost.epsilon, "delta": cost.delta, "all_honest": cost.all_honest, "population": population,
         "budget": budget.epsilon, "before": _round(before), "after": _round(after),
+        "anew": (warned := anew(book, policy, population))[0],
     }  # fmt: skip
     honest = "with noise that is all added here"
     if not plan.study.privacy.local:
@@ -139,4 +205,5 @@ def review(desk: Desk, plan: Plan) -> tuple[Json, str]:
         f"{what} epsilon {cost.epsilon:.4g} at delta {cost.delta:g} ({honest}). By the ledger's count a run takes "
         f"the budget of {population} from {before:.3g} to {after:.3g} of {budget.epsilon:g}."
     )
+    text += f"\n{warned[1]}" if warned[1] else ""
     return fact, text

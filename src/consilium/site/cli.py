@@ -182,7 +182,14 @@ def approve(
     """
     with opened(home) as desk:
         decision = desk.approve(study, person, accepts, _day(until), mapping, now())
+        warned, plan = "", desk.plan(study)
+        if plan.study.privacy.epsilon is not None:
+            from consilium.site.budget import warning  # slow to load, and most studies need none
+
+            warned = warning(desk, plan)
     _decided(decision, home, as_json)
+    if warned:
+        click.secho(warned, fg="yellow", err=True)
 
 
 @site.command()
@@ -295,7 +302,9 @@ def budget(home: Path, as_json: bool) -> None:
 
 @site.command()
 @person_option
-@click.option("--epsilon", type=click.FloatRange(0, 1000, min_open=True), help="Spent beside what the coordinator has.")
+@click.option(
+    "--epsilon", type=click.FloatRange(0, 1000), help="Spent beside what the coordinator has. 0: nothing was."
+)
 @click.option("--delta", type=click.FloatRange(0, 1), default=0.0, help="Delta of that epsilon.")
 @click.option("--population", default="", help="Of these patients alone. Default: of each population.")
 @home_option
@@ -308,16 +317,24 @@ def recount(
     With --epsilon, charge so much beside it: what was spent by other means, or in a folder that is lost.
     """
     from consilium.site import recall
-    from consilium.site.budget import known
+    from consilium.site.budget import countable
 
     with opened(home) as desk:
+        if epsilon is not None:
+            countable(desk, population, epsilon, delta)
+        hidden = recall.unexplained(desk.journal)
         found = recall.recount(desk.journal, person, now())
         if epsilon is not None:
-            known(desk, population)
             recall.said(desk.journal, population, epsilon, delta, person, now())
     ring(Folder.open(home))
     words = f"{len(found)} rounds are charged by the coordinator's record."
-    say({"rounds": found, "epsilon": epsilon}, as_json, words + (f" So is epsilon {epsilon:g}." if epsilon else ""))
+    words += f" So is epsilon {epsilon:g}." if epsilon is not None else ""
+    if hidden and epsilon is None:
+        words += (
+            "\nThe log was longer before, and the coordinator names no round that this journal does not have: say with "
+            "--epsilon what you know was spent since the copy."
+        )
+    say({"rounds": found, "epsilon": epsilon}, as_json, words)
 
 
 @site.command()

@@ -194,6 +194,8 @@ def _budget(folder: Folder, now: datetime) -> Iterator[Found]:
         if one["left"] == 0:
             words = f"the budget of {one['population']} is spent: studies with `epsilon` are refused"
             yield "warning", words, "`consilium site budget` says by which studies"
+    for words in fact["warnings"].values():
+        yield "warning", words, "`consilium site recount --population ...`, by a person who knows"
 
 
 def _proxy(folder: Folder, now: datetime) -> Iterator[Found]:

@@ -48,6 +48,7 @@ CREATE TABLE IF NOT EXISTS outbox (
 CREATE INDEX IF NOT EXISTS outbox_waiting ON outbox (status, id);
 CREATE TABLE IF NOT EXISTS figures (
     run TEXT PRIMARY KEY, study TEXT NOT NULL, at TEXT NOT NULL, figures TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS outbox_round ON outbox (run, round);
 CREATE TABLE IF NOT EXISTS small (path TEXT PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS closings (
     run TEXT NOT NULL, round INTEGER NOT NULL, aggregate TEXT, state TEXT NOT NULL, PRIMARY KEY (run, round));

@@ -180,12 +180,16 @@ def opening(plan: Plan, run: str, whose: Whose, cost: Cost) -> dict[str, Any]:
 
 
 def close(tx: Writing, run: str, now: datetime) -> None:
-    """A run is over: what is reserved is free again, and what was charged and never sent, too."""
+    """A run is over: what is reserved is free again, and what was charged and never sent, too.
+
+    While the ledger is known to be older than what left, nobody knows what was never sent: nothing is given back.
+    """
+    behind = bool(tx.meta(BEHIND))
     for account in read(Book(), tx).of_run(run):
         unsent = []
         for number, times in sorted(account.charged.items()):
             left = max(times - sent(tx, run, number), 0)
-            if left and number not in account.found:
+            if left and number not in account.found and not behind:
                 unsent.append([number, left])
         enter(tx, "close", {"account": account.number, "run": run, "unsent": unsent}, now)
 

@@ -1,9 +1,13 @@
 """Whether this hospital's ledger is older than what left it: found at the start, by what the coordinator keeps of us.
 
-(1) each checkpoint that this site signed is a head of its log, as it stands here   (2) each round of which the
-coordinator has something is charged. A coordinator that keeps both from us is not found out by it: who restores a copy
-says so with `consilium site recount`, too. Until a person has said what was spent, no round is trained under a budget;
-what the coordinator's record names is then charged as if each attempt had been a training of its own.
+(1) each checkpoint that this site signed is a head of its log, as it stands here   (2) each answer to a round of
+training that the coordinator has is one that this journal has, by its digest. Until a person has said what was spent,
+no round is trained under a budget, and nothing is given back.
+
+The coordinator is believed in nothing but what makes the count larger. What it names beyond what left is charged, too,
+and a person is told before. What it hides it can hide of (2) alone, where it shows our own signature of (1), which it
+cannot make: then nobody knows what left, and the person is told to say it. One that hides both is not found out: who
+restores a copy says so with `consilium site recount`, too.
 """
 
 import json
@@ -16,19 +20,22 @@ from typing import Any
 from pydantic import ValidationError
 
 from consilium.core.errors import ConsiliumError, Invalid, NotFound, Unavailable
+from consilium.core.ids import digest
 from consilium.core.study import Plan
 from consilium.privacy.ledger import EVERY, Book, Whose
-from consilium.site.journal import BEHIND, Journal, Writing
-from consilium.site.ledger import close, cost_of, enter, opening, read
+from consilium.site.journal import BEHIND, MADE, Journal, Writing
+from consilium.site.ledger import close, cost_of, enter, opening, read, sent
 from consilium.wire.connection import Connection
-from consilium.wire.envelope import unseal
+from consilium.wire.envelope import payload_of, unseal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import Checkpoint
+from consilium.wire.messages import Checkpoint, Step
 from consilium.wire.requests import Record
 
 log = logging.getLogger(__name__)
 ANSWERED = "ledger/answered"
 """Kept value: heads of which a person has said that they were lost with the journal."""
+CHARGED = "ledger/charged"
+"""Kept value: digests of answers that were lost with the journal, and are charged."""
 
 
 @dataclass
@@ -58,14 +65,18 @@ class Recall:
     def _compare(self, record: Record, now: datetime) -> None:
         heads = [(mark.seq, mark.head) for mark in map(self._mark, record.checkpoints)]
         with self.journal.write() as tx:
-            lost, missing = list(_lost(tx, heads)), list(_missing(read(Book(), tx), record))
-            if not lost and not missing:
+            lost, left = list(_lost(tx, heads)), list(_unknown(tx, record))
+            if not lost and not left:
                 return
-            why = _words(lost, missing)
-            if tx.meta(BEHIND) == "":
+            before = json.loads(tx.meta(BEHIND) or "{}")  # what was shown once is not hidden afterwards
+            lost = _joined(before.get("heads", []), lost)
+            left = _joined(before.get("left", []), left)
+            why = _words(lost, left)
+            if not before:
                 log.error("no round is trained under a privacy budget: %s", why)
-                tx.record("ledger-behind", {"why": why, "heads": lost, "rounds": missing}, now)
-            tx.keep(BEHIND, json.dumps({"why": why, "heads": lost, "rounds": missing}))
+                rounds = [[*round_, len(attempts)] for round_, attempts in _by_round(left).items()]
+                tx.record("ledger-behind", {"why": why, "heads": lost, "rounds": rounds}, now)
+            tx.keep(BEHIND, json.dumps({"why": why, "heads": lost, "left": left}))
 
     def _mark(self, envelope: dict[str, Any]) -> Checkpoint:
         try:
@@ -87,28 +98,61 @@ def _lost(tx: Writing, heads: list[tuple[int, str]]) -> Iterator[list[Any]]:
             yield [seq, head]
 
 
-def _missing(book: Book, record: Record) -> Iterator[list[Any]]:
-    """[study, plan, run, round, attempts] of rounds that left and are not charged."""
+def _unknown(tx: Writing, record: Record) -> Iterator[list[Any]]:
+    """[study, plan, run, round, attempt, digest] of answers that are not here, and that nobody has answered for."""
+    answered = set(json.loads(tx.meta(CHARGED, "[]")))
     for one in record.sent:
-        for number, attempts in one.rounds:
-            if not book.knows(one.run, number):
-                yield [one.study, one.plan, one.run, number, attempts]
+        here = _said(tx, one.run)
+        for number, attempt, _, name in one.answers:
+            if name not in here and name not in answered:
+                yield [one.study, one.plan, one.run, number, attempt, name]
 
 
-def _words(lost: list[Any], missing: list[Any]) -> str:
+def _said(tx: Writing, run: str) -> set[str]:
+    """Digests of all that this journal has ever put into the outbox for a run: envelopes and contributions."""
+    rows = tx.rows(f"SELECT envelope, digest FROM outbox WHERE run = ? AND type IN {MADE}", run)  # noqa: S608
+    return {name for row in rows for name in (digest(bytes(row["envelope"])), row["digest"])}
+
+
+def _joined(before: list[Any], more: list[Any]) -> list[Any]:
+    return before + [one for one in more if one not in before]
+
+
+def _by_round(left: list[list[Any]]) -> dict[tuple[str, str, str, int], set[int]]:
+    """Attempts by (study, plan, run, round)."""
+    found: dict[tuple[str, str, str, int], set[int]] = {}
+    for study, plan, run, number, attempt, _ in left:
+        found.setdefault((study, plan, run, number), set()).add(attempt)
+    return found
+
+
+def _words(lost: list[Any], left: list[Any]) -> str:
     told = []
     if lost:
         told.append(f"its log was signed up to entry {lost[-1][0]} before, and is another one now")
-    if missing:
-        rounds = len(missing)
-        told.append(f"the coordinator has {rounds} round{'s' if rounds > 1 else ''} of which the ledger knows nothing")
+    if left:
+        by_round = _by_round(left)
+        rounds, attempts = len(by_round), sum(map(len, by_round.values()))
+        told.append(
+            f"the coordinator has answers of {rounds} round{'s' if rounds > 1 else ''}, in {attempts} "
+            f"attempt{'s' if attempts > 1 else ''}, that are not in this journal"
+        )
     return "; ".join(told)
+
+
+def unexplained(journal: Journal) -> bool:
+    """Whether the log is known to be older than it was, and the coordinator names nothing that left since."""
+    behind = json.loads(journal.meta(BEHIND) or "{}")
+    return bool(behind.get("heads")) and not behind["left"]
 
 
 def recount(journal: Journal, person: str, now: datetime) -> list[dict[str, Any]]:
     """A person says that the journal was restored: all is charged of which the coordinator had something.
 
-    It counts for every population: which table was read is lost with the journal. The runs and rounds are given back.
+    Where the run is not known here it counts for every population: which table was read is lost with the journal.
+    What stands as charged, of which nothing was sent by this journal, may have left after the copy was made: it is not
+    given back any more. The rounds are returned, with how many trainings were charged in addition.
+
     Raises: Invalid: no name, or nothing to say.   NotFound: a plan has not come back yet.
     """
     if not person.strip() or not person.isprintable():
@@ -118,19 +162,22 @@ def recount(journal: Journal, person: str, now: datetime) -> list[dict[str, Any]
         if not told:
             return []
         behind = json.loads(told)
-        done = [_charged(tx, one, now) for one in behind["rounds"]]
+        done = [_charged(tx, *of, attempts, now) for of, attempts in _by_round(behind["left"]).items()]
+        _hold(tx, now)
+        tx.keep(BEHIND, "")
         for run in sorted({one["run"] for one in done if one}):
             if tx.meta(f"run/{run}"):  # its end has come again before
                 close(tx, run, now)
-        answered = json.loads(tx.meta(ANSWERED, "[]")) + behind["heads"]
-        tx.keep(ANSWERED, json.dumps(answered))
-        tx.keep(BEHIND, "")
+        for key, more in ((ANSWERED, behind["heads"]), (CHARGED, [one[-1] for one in behind["left"]])):
+            tx.keep(key, json.dumps(json.loads(tx.meta(key, "[]")) + more))
         tx.record("recounted", {"person": person, "why": behind["why"], "rounds": len(done)}, now)
     return [one for one in done if one]
 
 
-def _charged(tx: Writing, missing: list[Any], now: datetime) -> dict[str, Any]:
-    study, plan, run, number, attempts = missing
+def _charged(
+    tx: Writing, study: str, plan: str, run: str, number: int, attempts: set[int], now: datetime
+) -> dict[str, Any]:
+    """Charge what these attempts of a round may have let leave, as if each had been a training of its own."""
     row = tx.row("SELECT payload FROM studies WHERE plan = ?", plan)
     if row is None:
         raise NotFound(
@@ -139,16 +186,37 @@ def _charged(tx: Writing, missing: list[Any], now: datetime) -> dict[str, Any]:
         )
     found = Plan.load(bytes(row["payload"]))
     cost, book = cost_of(found.study), read(Book(), tx)
-    if cost is None or book.knows(run, number):
+    if cost is None:
         return {}
-    known = next((one for one in book.accounts.values() if one.run == run and one.open), None)
-    account = known.number if known is not None else None
+    known = book.of_run(run)
+    account = next((one for one in known if number in one.charged), known[0] if known else None)
+    of, stands = 0 if account is None else account.number, 0
     if account is None:
-        whose = Whose(EVERY, "", "", found.study.purpose.code)
-        account = enter(tx, "reserve", opening(found, run, whose, cost), now)
-    body = {"account": account, "run": run, "round": number, "times": attempts, "found": True}
+        of = enter(tx, "reserve", opening(found, run, Whose(EVERY, "", "", found.study.purpose.code), cost), now)
+    elif number not in account.found:  # charged as the copy was made: for one of these attempts, or the one ready here
+        stands = max(account.charged.get(number, 0) - sent(tx, run, number), 0)
+    times = max(len(attempts | _ready(tx, run, number)) - stands, 0)
+    body = {"account": of, "run": run, "round": number, "times": times, "found": True}
     enter(tx, "charge", body, now)
-    return {"study": study, "run": run, "round": number, "times": attempts}
+    return {"study": study, "run": run, "round": number, "times": times}
+
+
+def _ready(tx: Writing, run: str, number: int) -> set[int]:
+    """Attempts of a round for which this journal was ready, and has masked nothing: another may have done it since."""
+    said: dict[str, set[int]] = {"READY": set(), "MASK": set()}
+    for row in tx.rows("SELECT envelope FROM outbox WHERE run = ? AND round = ? AND type = 'step'", run, number):
+        step = json.loads(payload_of(bytes(row["envelope"]), Step.TYPE))
+        said.setdefault(step["phase"], set()).add(step["attempt"])
+    return said["READY"] - said["MASK"]
+
+
+def _hold(tx: Writing, now: datetime) -> None:
+    """Nothing that stands as charged in runs that go on is given back: of what is unsent here, some may have left."""
+    for account in [one for one in read(Book(), tx).accounts.values() if one.open]:
+        for number, times in sorted(account.charged.items()):
+            if times > sent(tx, account.run, number) and number not in account.found:
+                body = {"account": account.number, "run": account.run, "round": number, "times": 0, "found": True}
+                enter(tx, "charge", body, now)
 
 
 def said(journal: Journal, population: str, epsilon: float, delta: float, person: str, now: datetime) -> None:

@@ -92,12 +92,14 @@ class Links(Message):
 
 
 class Left(Message):
-    """What of one run a site has made, by the coordinator's record: (round, for how many attempts it was ready)."""
+    """What a site said in the rounds of training of one run, by the coordinator's record."""
 
     study: Name
     plan: Hash
     run: Name
-    rounds: tuple[tuple[Number, Number], ...]
+    answers: tuple[tuple[Number, Number, Literal["SUBMIT", "READY", "MASK"], Hash], ...] = Field(
+        description="round, attempt, phase; and the digest of the envelope, or of the contribution in SUBMIT"
+    )
 
 
 class Record(Message):

@@ -12,7 +12,8 @@ from unittest import mock
 
 import pytest
 
-from consilium.core.errors import NotFound, Refused, Unavailable
+from consilium.core.errors import Invalid, NotFound, Refused, Unavailable
+from consilium.core.ids import digest
 from consilium.core.study import Plan
 from consilium.governance import audit
 from consilium.privacy.accountant import Sampled, curve
@@ -21,10 +22,11 @@ from consilium.site import budget, ledger, recall
 from consilium.site.deciding import Desk
 from consilium.site.journal import BEHIND, Journal
 from consilium.site.recall import Recall
+from consilium.site.updates import Updates
 from consilium.wire.envelope import payload_of, seal
 from consilium.wire.messages import Checkpoint, Ended, Refusal
 from e2e.federation import table
-from unit.site.circle import Here, Hospital, Relay, circle, secure
+from unit.site.circle import Here, Hospital, Relay, circle, secure, step_of
 
 NOW = datetime(2030, 6, 1, tzinfo=UTC)
 NAMES = ("east", "north", "south")
@@ -264,10 +266,24 @@ def test_a_run_that_goes_on_with_another_table_is_charged_to_its_patients(relay:
 
 
 class Keeps:
-    """A coordinator that keeps checkpoints and what was ready, as the real one does."""
+    """A coordinator that keeps checkpoints and what it heard, as the real one does."""
 
     def __init__(self, hospital: Hospital) -> None:
         self.hospital, self.heads, self.sent = hospital, [], []
+
+    def hear(self) -> None:
+        """All steps of training that are in the outbox have come."""
+        rows = self.hospital.journal.rows("SELECT DISTINCT envelope FROM outbox WHERE type = 'step' ORDER BY id")
+        said = [(bytes(row["envelope"]), step_of(bytes(row["envelope"]))) for row in rows]
+        self.sent = [
+            {
+                "study": said[0][1].study, "plan": said[0][1].plan, "run": said[0][1].run,
+                "answers": [
+                    [step.round, step.attempt, step.phase, digest(data)]
+                    for data, step in said if step.phase in ("READY", "MASK")
+                ],
+            }
+        ]  # fmt: skip
 
     def sign(self) -> None:
         with self.hospital.journal.write() as tx:
@@ -309,10 +325,7 @@ def test_a_ledger_that_is_older_than_what_left_trains_nothing_until_a_person_has
     keeps.recall().look(NOW)
     assert north.journal.meta(BEHIND) == ""
     relay.played(plan, 2)
-    if by == "heads":
-        keeps.sign()
-    else:
-        keeps.sent = [{"study": "sums", "plan": plan.digest, "run": "sums-1", "rounds": [[1, 1], [2, 3]]}]
+    keeps.sign() if by == "heads" else keeps.hear()
     keeps.recall().look(NOW)
     assert north.journal.meta(BEHIND) == "", "it is all there"
 
@@ -325,15 +338,102 @@ def test_a_ledger_that_is_older_than_what_left_trains_nothing_until_a_person_has
         north.worker.veto.ledger.check(plan, north.mapping)
 
     found = recall.recount(north.journal, "Vera", NOW)
-    assert [(one["round"], one["times"]) for one in found] == ([] if by == "heads" else [(2, 3)])
-    assert spent(north) == (1 if by == "heads" else 4)
+    assert [(one["round"], one["times"]) for one in found] == ([] if by == "heads" else [(2, 1)])
+    assert spent(north) == (1 if by == "heads" else 2)
     keeps.sign()
     keeps.recall().look(NOW)
     assert north.journal.meta(BEHIND) == "", "the head that was lost is answered for"
+    assert recall.recount(north.journal, "Vera", NOW) == []
     north.told(ended(plan))
-    assert spent(north) == (1 if by == "heads" else 4), "nothing of what was found is given back"
+    assert spent(north) == (1 if by == "heads" else 2), "nothing of what was found is given back"
     ledger.verify(north.journal)
     audit.verify(north.journal.entries())
+
+
+def in_training(relay: Relay, plan: Plan, number: int, to: Path) -> Path:
+    """Ask north alone to be ready for a round; a copy of its journal as it trains, when all is charged."""
+    copies: list[Path] = []
+
+    def watched(self: Here, command: dict[str, Any], ask: Any = Here.ask) -> dict[str, Any]:
+        if command["do"] == "train":
+            copies.append(copied(relay["north"], to))
+        return dict(ask(self, command))
+
+    with mock.patch.object(Here, "ask", watched):
+        relay.ask(plan, number, "READY", ("north",))
+    return copies[0]
+
+
+@pytest.mark.parametrize("shown", ["both", "record", "heads"])
+@pytest.mark.parametrize("end", ["before", "after"])
+def test_a_copy_of_a_charge_before_anything_was_sent_counts_what_was_sent_since(
+    relay: Relay, tmp_path: Path, shown: str, end: str
+) -> None:
+    """Whatever of it the coordinator shows, and whether the run's end comes before a person has said something."""
+    plan, north = begun(relay, rounds=4), relay["north"]
+    keeps = Keeps(north)
+    relay.played(plan, 1)
+    copy = in_training(relay, plan, 2, tmp_path / "copy")
+    relay.ask(plan, 2, "READY", ("east", "south"))
+    assert set(relay.ask(plan, 2, "MASK").values()) == {"done"}
+    if shown != "heads":
+        keeps.hear()
+    if shown != "record":
+        keeps.sign()
+    restored(north, copy)
+    keeps.recall().look(NOW)
+    assert north.journal.meta(BEHIND) != ""
+    if end == "before":
+        north.told(ended(plan))
+    recall.recount(north.journal, "Vera", NOW)
+    if end == "after":
+        north.told(ended(plan))
+    most = 3 if end == "before" and shown != "heads" else 2  # what was charged at the copy was not given back
+    assert 2 <= spent(north) <= most, "rounds 1 and 2 left"
+    keeps.recall().look(NOW)
+    assert north.journal.meta(BEHIND) == "", "it was said once"
+
+
+def test_a_copy_with_fewer_attempts_of_a_round_counts_those_that_followed(relay: Relay, tmp_path: Path) -> None:
+    plan, north = begun(relay, rounds=4), relay["north"]
+    keeps, copies = Keeps(north), {}
+    relay.played(plan, 1)
+    with mock.patch.object(Updates, "of", Updates.anew):  # as where each attempt has noise of its own
+        for attempt in (1, 2, 3):
+            for phase in ("READY", "MASK"):
+                assert set(relay.ask(plan, 2, phase, attempt=attempt).values()) == {"done"}
+                copies[phase, attempt] = copied(north, tmp_path / f"{phase}-{attempt}")
+    keeps.hear()
+    north.journal.close()
+    for (phase, attempt), copy in copies.items():
+        restored(north, copy)
+        at = spent(north)
+        keeps.recall().look(NOW)
+        assert bool(north.journal.meta(BEHIND)) == ((phase, attempt) != ("MASK", 3))
+        recall.recount(north.journal, "Vera", NOW)
+        assert 4 <= spent(north) <= 4 + (at - attempt - 1), (phase, attempt)
+        north.told(ended(plan))
+        assert spent(north) >= 4
+
+
+def test_what_the_coordinator_showed_once_it_cannot_hide_and_what_it_makes_up_is_told(
+    relay: Relay, tmp_path: Path
+) -> None:
+    plan, north = begun(relay, rounds=4), relay["north"]
+    keeps = Keeps(north)
+    copy = copied(north, tmp_path / "copy")
+    for number in (1, 2):
+        relay.played(plan, number)
+    keeps.hear()
+    keeps.sent[0]["answers"].append([9, 7, "READY", digest(b"made up")])
+    restored(north, copy)
+    keeps.recall().look(NOW)
+    keeps.sent[0]["answers"] = [[8, 1, "READY", digest(b"made up, too")]]
+    keeps.recall().look(NOW)
+    keeps.sent = []
+    keeps.recall().look(NOW)
+    assert "4 rounds, in 4 attempts" in budget.facts(north.desk)["behind"]
+    assert {one["round"] for one in recall.recount(north.journal, "Vera", NOW)} == {1, 2, 8, 9} and spent(north) == 4
 
 
 def test_what_somebody_else_signed_is_no_checkpoint_of_ours(relay: Relay) -> None:
@@ -349,7 +449,8 @@ def test_what_was_found_waits_for_its_plan_and_counts_for_every_population(relay
     north = relay["north"]
     plan = Plan.of(secure("sums"))
     keeps = Keeps(north)
-    keeps.sent = [{"study": "sums", "plan": plan.digest, "run": "sums-1", "rounds": [[1, 1]]}]
+    answers = [[1, 1, "READY", digest(b"ready")]]
+    keeps.sent = [{"study": "sums", "plan": plan.digest, "run": "sums-1", "answers": answers}]
     keeps.recall().look(NOW)
     with pytest.raises(NotFound, match="not here yet"):
         recall.recount(north.journal, "Vera", NOW)
@@ -366,6 +467,64 @@ def test_what_was_found_waits_for_its_plan_and_counts_for_every_population(relay
     recall.said(north.journal, "heart", 0.5, 0.0, "Vera", NOW)
     facts = {one["population"]: one for one in budget.facts(north.desk)["populations"]}
     assert facts["heart"]["spent"] > facts["everybody"]["spent"] > 0
+
+
+def test_what_could_not_be_bounded_for_ever_is_not_taken(relay: Relay) -> None:
+    """A delta that reaches the budget's; also with what was said before, and for each population that it counts for."""
+    north = relay["north"]
+    policy(north, 8, ", populations: {heart: {epsilon: 8, delta: 1.0e-6}}")
+    for population, delta in (("everybody", 1e-5), ("", 1e-6), ("heart", 2e-6), ("", float("nan"))):
+        with pytest.raises(Invalid):
+            budget.countable(north.desk, population, 0.1, delta)
+    with pytest.raises(Invalid, match=r"heart.*take 9\.9e-07"):
+        budget.countable(north.desk, "", 0.1, 1e-5)
+    for delta in (9.99e-7, 8e-6):
+        budget.countable(north.desk, "everybody", 0.1, delta)
+        recall.said(north.journal, "everybody", 0.1, delta, "Vera", NOW)
+    with pytest.raises(Invalid, match=r"take 9\.91e-07"):
+        budget.countable(north.desk, "everybody", 0.1, 2e-6)
+    facts = {one["population"]: one for one in budget.facts(north.desk)["populations"]}
+    assert 0 < facts["everybody"]["spent"] < 8 and facts["everybody"]["studies"][0]["rounds"] == 0
+
+
+def test_where_nothing_bounds_what_was_spent_that_is_said_in_numbers_that_json_has(
+    relay: Relay, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, north = begun(relay), relay["north"]
+    recall.said(north.journal, "", 0.1, 1e-5, "Vera", NOW)  # as a policy with a smaller delta than before makes it
+    facts = budget.facts(north.desk)
+    json.dumps(facts, allow_nan=False)
+    (everybody,) = facts["populations"]
+    assert everybody["reserved"] == everybody["left"] == 0 and len(everybody["studies"]) == 2
+    budget.words(facts)
+    said = capsys.readouterr().out
+    assert "spent without bound" in said and "larger `delta`" in said and "nan" not in said and "1 of 0" not in said
+    north.folder.policy_file.write_text("policy: 1\nprivacy: {budget: {epsilon: 8, delta: 2.0e-5}}\n")
+    assert budget.facts(north.desk)["populations"][0]["left"] > 0
+    json.dumps(budget.review(north.desk, plan)[0], allow_nan=False)
+
+
+def test_a_population_that_is_newly_named_apart_is_warned_of_until_a_person_has_said_what_it_spent(
+    relay: Relay,
+) -> None:
+    plan, north = begun(relay), relay["north"]
+    relay.played(plan, 1)
+    north.told(ended(plan))
+    assert budget.facts(north.desk)["warnings"] == {}
+    policy(north, rounds(3), apart(3, "heart"))
+    heart = other_extract(north, "heart", "heart")
+    assert approves(north, "two", heart), "the ledger cannot know who is in another table"
+    facts = budget.facts(north.desk)
+    (found,) = [one for one in facts["populations"] if one["population"] == "heart"]
+    assert found["spent"] == 0 and found["anew"] == facts["populations"][0]["spent"] > 0
+    assert list(facts["warnings"]) == ["heart"] and "begins anew" in facts["warnings"]["heart"]
+    two = Plan.of(secure("two"))
+    review, words = budget.review(north.desk, two)
+    assert review["anew"] == found["anew"] and facts["warnings"]["heart"] in words
+    recall.said(north.journal, "heart", 0.0, 0.0, "Vera", NOW)
+    facts = budget.facts(north.desk)
+    assert facts["warnings"] == {} and facts["populations"][1]["spent"] == 0
+    assert "begins anew" not in budget.review(north.desk, two)[1]
 
 
 def test_the_facts_are_those_of_the_book(relay: Relay) -> None:
