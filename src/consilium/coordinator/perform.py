@@ -223,7 +223,8 @@ class Sum:
 def clipped(study: Study, number: int, sites: int, sums: chain.Source) -> int:
     """How many values so many sites cut in round `number`.
 
-    Raises: Invalid: more than the plan allows, of those that training makes; thousands of counts stand beside them.
+    Raises: Invalid: more than the plan allows, of those that training makes: of them alone they are counted
+            (`Layout.counted`).
     """
     arrays = chain.read(sums).arrays
     made = [array.size for name, array in arrays.items() if chain.added(name)]

@@ -107,6 +107,12 @@ class Layout:
         values = sum(length * chain.dtype(kind).itemsize for kind, length in self.masked.values())
         return len(chain.header(self.masked)) + values
 
+    @property
+    def counted(self) -> list[str]:
+        """Segments whose clamped values are counted: what training makes; where nothing is trained, all."""
+        named = [name for name in self.names if name != CLAMPED]
+        return [name for name in named if chain.added(name)] or named
+
     def fits(self, source: chain.Source) -> bool:
         """Whether a file holds these segments as integers, and no other. Raises: Invalid: it is no such file."""
         return chain.read(source).shape == self.masked
@@ -122,7 +128,7 @@ class Layout:
         arrays = chain.read(update).arrays
         if {name: (chain.kind(array), array.size) for name, array in arrays.items()} != self.given:
             raise Invalid("the update's segments are not those of the plan", "update the agent")
-        clamped = sum(self._clamped(name, part) for name in arrays for part in _parts(arrays[name]))
+        clamped = sum(self._clamped(name, part) for name in self.counted for part in _parts(arrays[name]))
         writer = Writer(out)
         writer.write(chain.header(self.masked))
         for name in self.names:

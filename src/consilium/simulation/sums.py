@@ -85,7 +85,7 @@ class Sealed:
         for name, rows in sent.rows.items():
             whole, clamped = self._layout.encodings[name].encode(np.ravel(rows))
             self._total[name] += whole.reshape(rows.shape).sum(axis=0, dtype=whole.dtype)
-            cut += clamped
+            cut += clamped if name in self._layout.counted else 0
         for name, array in (*sent.added.items(), (CLAMPED, np.array([float(cut)]))):
             scaled = np.floor(array * self._layout.encodings[name].scale + 0.5)
             self._total[name] += scaled.astype(np.int64).astype(self._total[name].dtype)
