@@ -112,17 +112,20 @@ def _binary(score: Floats, label: Floats) -> Sums:
     }
 
 
-def figures(kind: str, total: Mapping[str, Array], confidence: float, single: bool = False) -> dict[str, Figure]:
+def figures(
+    kind: str, total: Mapping[str, Array], confidence: float, single: bool = False, threshold: float = 0.5
+) -> dict[str, Figure]:
     """Figures from sums, each with its interval where one is known.
 
     Args:    confidence: in (0, 1), such as 0.95.   single: the sums are of one hospital, or of one table.
+             threshold: from which score on a model says yes; an edge of a bin.
     """
     n = round(float(total["n"][0]))
     if n == 0:
         return {"n": Figure(0.0, None, None, 0, "no patients")}
     mean = {name: plain(float(total[name][0]) / n, n) for name in ("brier", "logloss", "deviance") if name in total}
     if kind == "binary":
-        return {**_discrimination(total, n, confidence), **mean}
+        return {**_discrimination(total, n, confidence, threshold), **mean}
     if kind == TIMED:
         return between.figures(total, n, confidence, single)
     mse, variance = float(total["sse"][0]) / n, float(total["syy"][0]) / n - (float(total["sy"][0]) / n) ** 2
@@ -134,11 +137,11 @@ def figures(kind: str, total: Mapping[str, Array], confidence: float, single: bo
     }
 
 
-def _discrimination(total: Mapping[str, Array], n: int, confidence: float) -> dict[str, Figure]:
+def _discrimination(total: Mapping[str, Array], n: int, confidence: float, threshold: float) -> dict[str, Figure]:
     positives, negatives = total["positives"].astype(np.float64), total["negatives"].astype(np.float64)
-    half = BINS // 2
-    hits, misses = float(positives[half:].sum()), float(positives[:half].sum())
-    rejections, alarms = float(negatives[:half].sum()), float(negatives[half:].sum())
+    edge = round(threshold * BINS)
+    hits, misses = float(positives[edge:].sum()), float(positives[:edge].sum())
+    rejections, alarms = float(negatives[:edge].sum()), float(negatives[edge:].sum())
     return {
         "auroc": auroc(positives, negatives, confidence),
         "accuracy": proportion(hits + rejections, float(n), confidence),

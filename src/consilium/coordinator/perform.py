@@ -264,8 +264,9 @@ def figures_of(study: Study, arrays: Mapping[str, Array], single: bool = False) 
     sums = sums_of(arrays)
     if not sums:
         return {}
+    asked = study.evaluation
     found: dict[str, Any] = figure.to_json(
-        metrics.figures(study.contract.label.type, sums, study.evaluation.confidence, single)
+        metrics.figures(study.contract.label.type, sums, asked.confidence, single, asked.threshold)
     )
     return found
 

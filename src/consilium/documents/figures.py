@@ -66,7 +66,8 @@ def by_hospital(facts: Facts) -> Tag:
             f"patient and others, one in {folds}; the model of the study is that of all. Intervals are as if one model "
             "had judged all: they do not tell how models of other folds would differ."
         )
-    threshold = facts.last.threshold if facts.last is not None else 0.5
+    threshold = 0.5 if facts.about is None else facts.about.evaluation.threshold
+    threshold = threshold if facts.last is None else facts.last.threshold
     return section(
         "worth", "What the model is worth at each hospital",
         _forest(facts, metric, singles) if metric is not None and singles else None,

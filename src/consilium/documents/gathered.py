@@ -37,17 +37,16 @@ def gathered(document: Json, study: Study | None = None, baseline: Json | None =
             facts = _of_simulation(document, study)
         else:
             raise Invalid("this is no result of a run", "give what `study result --json` or `simulate --json` wrote")
-        facts = _judged_last(facts, judged(document.get("evaluation")))
-        if baseline is None:
-            return facts
-        _demand_the_same_patients(_judged_on(document, study), baseline)
-        return _beside(facts, baseline)
+        if baseline is not None:
+            _demand_the_same_patients(_judged_on(document, study), baseline)
+            facts = _beside(facts, baseline)
+        return _judged_last(facts, judged(document.get("evaluation")))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Invalid("this result is not complete", "write it anew, by this release of consilium") from error
 
 
 def _evaluated(figures: Figures) -> int | None:
-    return max((one.n for one in figures.values()), default=None)
+    return max((one.n for one in figures.values()), default=0) or None
 
 
 def _confidence(study: Study | None) -> float:
@@ -210,9 +209,9 @@ def _simulated(site: str, known: Json, figures: Figures, without: Figures) -> Ho
     return Hospital(site, flow, {name: one for name, one in models.items() if one}, str(known.get("out") or ""))
 
 
-def _hidden(figures: Mapping[str, Figures], model: str, note: str) -> Figures:
-    """The figures of one model, each without its value: what is too small to be shown is so for all models."""
-    return {name: Estimate(None, n=figure.n, note=note) for name, figure in figures[model].items()}
+def _hidden(figures: Figures, note: str, n: int = 0) -> Figures:
+    """Figures without value and number of patients: what is too small to be shown is so for all models."""
+    return {name: Estimate(None, n=n, note=note) for name in figures}
 
 
 def _judged_last(facts: Facts, last: Judged | None) -> Facts:
@@ -225,9 +224,18 @@ def _judged_last(facts: Facts, last: Judged | None) -> Facts:
         if worth is not None and worth.figures:
             one = replace(one, figures={**one.figures, COMMON: worth.figures})
         elif worth is not None:
-            one = replace(one, figures={model: _hidden(one.figures, model, worth.note) for model in one.figures})
+            figures = {model: _hidden(of_model, worth.note) for model, of_model in one.figures.items()}
+            one = replace(one, figures=figures, flow=replace(one.flow, evaluated=None))
         hospitals.append(one)
     everyone = {**facts.everyone, COMMON: {**facts.everyone.get(COMMON, {}), **last.everyone.figures}}
+    if not last.everyone.figures and last.everyone.note:  # nor of any other model, nor by any round
+        note, n = last.everyone.note, last.everyone.n or 0
+        everyone = {model: _hidden(of_model, note, n) for model, of_model in everyone.items()}
+        hospitals = [
+            replace(one, figures={model: _hidden(of_model, note) for model, of_model in one.figures.items()})
+            for one in hospitals
+        ]
+        facts = replace(facts, rounds=tuple(replace(r, figures=_hidden(r.figures, note, n)) for r in facts.rounds))
     return replace(facts, hospitals=tuple(hospitals), everyone=everyone, last=last)
 
 

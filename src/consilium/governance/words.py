@@ -19,12 +19,6 @@ _SUMS = (
     "fewer than {least} hospitals a round waits. A second sum at the same model, over other hospitals, is refused at "
     "each hospital that opened the first. {bound}"
 )
-_ROSTERS = (
-    " Where a hospital is missing in one round and not in another, who has both sums can subtract: how many held-out "
-    "patients it has, what is counted of them, and nearly its update follow. Results and reports leave such figures "
-    "out; the coordinator has the sums. A hospital takes part in no such sum if its policy says "
-    "`changing_rosters: refuse`."
-)
 _APART = (
     " Groups of hospitals that learn a model of their own are summed apart. Such a group may be of fewer than {floor} "
     "hospitals: the sum of a group of one is that hospital's update, without its name, but with its number of patients."
@@ -223,8 +217,6 @@ def learns(study: Study) -> str:
     sums, bound = (plain, unbounded) if study.privacy.epsilon is None else (_NOISED, _bound(study))
     check = "" if study.gate is None else ", and what it tells of its check"
     told = _SUMS.format(least=study.quorum, honest=study.quorum - 1, sums=sums, bound=bound, check=check)
-    if study.privacy.epsilon is None and len(study.sites) != study.quorum and not study.judged_only:
-        told += _ROSTERS
     return told + _before(study) + (_APART.format(floor=floor) if study.strategy.name in GROUPED else "")
 
 

@@ -89,7 +89,8 @@ class Bench:
         """Figures of a model on these patients."""
         kind = self.study.contract.label.type
         sums = metrics.sums(kind, self.trainer.predict(self.study, model, x).astype(np.float64), y)
-        return figure.to_json(metrics.figures(kind, sums, self.study.evaluation.confidence, single=True))
+        asked = self.study.evaluation
+        return figure.to_json(metrics.figures(kind, sums, asked.confidence, True, asked.threshold))
 
 
 @dataclass(frozen=True)

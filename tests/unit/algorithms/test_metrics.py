@@ -167,3 +167,12 @@ def test_metrics_of_another_layout_are_refused(kind: str) -> None:
     for sent in bad:
         with pytest.raises(Invalid):
             metrics.check(kind, sent)
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.505])
+def test_shares_are_those_at_the_threshold_that_is_given(threshold: float) -> None:
+    score, label = patients("binary", 500, 1)
+    found = metrics.figures("binary", metrics.sums("binary", score, label), 0.95, threshold=threshold)
+    decided = (score >= threshold).astype(float)
+    assert found["accuracy"].value == pytest.approx(judge.accuracy_score(label, decided))
+    assert found["sensitivity"].value == pytest.approx(judge.recall_score(label, decided))

@@ -14,7 +14,7 @@ from consilium.documents.report import Report
 from consilium.documents.terms import number
 from unit.algorithms.judging import Patients, added, study
 from unit.algorithms.test_worth_of_numbers import counts, numbers, times
-from unit.documents.runs import STUDY, Json, evaluation, gap, result, simulated, usual, worth
+from unit.documents.runs import STUDY, Json, baseline, evaluation, gap, result, simulated, usual, worth
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 HIDDEN = {"n": None, "positives": None, "negatives": None, "note": "too few: fewer than ten positives or negatives",
@@ -81,7 +81,7 @@ def test_what_the_last_round_hides_is_shown_nowhere() -> None:
     known = document["figures"]["sites"]["site-03"]
     made = report({**ALIKE, "site-03": HIDDEN}, {"icu": worth(), "other": HIDDEN})
     rows = [row for row in made.tables()["figures"] if row["hospital"] == "site-03"]
-    assert rows and all(row["value"] is None and row["low"] is None for row in rows)
+    assert rows and all(row["value"] is None and row["low"] is None and row["n"] == 0 for row in rows)
     page = made.html()
     assert known["auroc"]["value"] is not None, "there is something to hide"
     cells = re.findall(r"site-03</bdi></th>(.*?)</tr>", page)
@@ -89,6 +89,36 @@ def test_what_the_last_round_hides_is_shown_nowhere() -> None:
     confusion = page[page.index('id="confusion"') :].split("</table>")[0]
     assert "fewer than 10" in confusion and "150" in confusion
     assert "note-few-patients" in seen(made)
+
+
+def test_nor_is_it_by_a_baseline() -> None:
+    """The hospital's own model, and the pooled one, are judged on the very patients of whom nothing is told."""
+    document = {**result(usual(3)), "evaluation": evaluation({**ALIKE, "site-03": HIDDEN}, {}, [])}
+    made = Report.of(document, NOW, STUDY, baseline(usual(3)))
+    rows = [row for row in made.tables()["figures"] if row["hospital"] == "site-03"]
+    assert {row["model"] for row in rows} == {"federated", "own", "pooled"}
+    assert all(row["value"] is None and row["n"] == 0 for row in rows)
+    shown = [row for row in made.tables()["figures"] if row["hospital"] == "site-02" and row["model"] == "own"]
+    assert all(row["value"] is not None for row in shown)
+
+
+def test_with_too_few_patients_in_all_nothing_is_shown_nor_drawn() -> None:
+    document = result(usual(3), "secure_sum")
+    document["evaluation"] = evaluation({}, {}, []) | {"all": {**HIDDEN, "n": 60}}
+    made = Report.of(document, NOW, STUDY, baseline(usual(3)))
+    page, tables = made.html(), made.tables()
+    for row in (*tables["figures"], *(row for row in tables["rounds"] if "metric" in row)):
+        assert row["value"] is None and row["note"].startswith("too few")
+        assert row["n"] == (60 if row.get("hospital", "all") == "all" else 0)
+    assert {row["model"] for row in tables["figures"]} == {"federated", "own", "pooled"}
+    assert 'id="rounds"' not in page and 'id="roc"' not in page and "too few" in page
+    assert not re.search(r"0\.\d\d", page[page.index('id="worth"') :].split("</section>")[0])
+
+
+def test_a_table_at_a_threshold_names_that_of_the_plan() -> None:
+    told = Study.model_validate(STUDY.model_dump() | {"evaluation": {"figures": "headline", "threshold": 0.2}})
+    assert "At a threshold of 0.2, by the plan" in Report.of(result(usual(3)), NOW, told).html()
+    assert "At a threshold of 0.5, by the plan" in Report.of(result(usual(3)), NOW, STUDY).html()
 
 
 def of_outcome(kind: str, drawn: Callable[[int, int], Patients]) -> Report:
