@@ -18,7 +18,7 @@ from consilium.core.study import Plan
 from consilium.governance import audit
 from consilium.privacy.accountant import Sampled, curve
 from consilium.privacy.ledger import Cost, Load
-from consilium.site import budget, ledger, recall
+from consilium.site import budget, doctor, ledger, recall
 from consilium.site.deciding import Desk
 from consilium.site.journal import BEHIND, Journal
 from consilium.site.recall import Recall
@@ -521,6 +521,8 @@ def test_a_population_that_is_newly_named_apart_is_warned_of_until_a_person_has_
     two = Plan.of(secure("two"))
     review, words = budget.review(north.desk, two)
     assert review["anew"] == found["anew"] and facts["warnings"]["heart"] in words
+    assert budget.warning(north.desk, two) == facts["warnings"]["heart"] and budget.warning(north.desk, plan) == ""
+    assert ("warning", facts["warnings"]["heart"]) in [one[:2] for one in doctor._budget(north.folder, NOW)]
     recall.said(north.journal, "heart", 0.0, 0.0, "Vera", NOW)
     facts = budget.facts(north.desk)
     assert facts["warnings"] == {} and facts["populations"][1]["spent"] == 0
