@@ -7,6 +7,7 @@ the loss is larger is halved until it is not.
 """
 
 from collections.abc import Mapping
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from pydantic import Field
 
 from consilium.algorithms import base, cholesky, lasso
 from consilium.algorithms.base import Here, Local, Pass, one, parsed
+from consilium.algorithms.cholesky import Noise
 from consilium.core.errors import Invalid, StudyInvalid
 from consilium.core.study import Study
-from consilium.core.tensors import Tensors, Vector
+from consilium.core.tensors import Array, Tensors, Vector
 from consilium.core.timed import COX
 from consilium.core.update import Sum
 
@@ -30,6 +32,8 @@ WIDE = 4.0
 """By no more standard deviations a hospital's patients lie apart from the mean of all: root of the mean square."""
 SLACK = 1e-8
 """By so much, by its size and by patients, a loss may grow and still be one that did not: sums are rounded."""
+TELLS = 16.0
+"""So many times what rounding may do is left of a column that is taken; on the way once is enough."""
 LEFT_OUT, LOST = 1.0, 2.0
 """What `left_out` says of a parameter: without patients, or following from others, from the first; or on the way."""
 
@@ -41,11 +45,15 @@ class Options(base.Options):
 
 
 class Newton:
-    """The state is the model at which sites sum next, and what was summed at `at`, from where `step` led to it."""
+    """The state is the model at which sites sum next, and what was summed at `at`, from where `step` led to it.
+
+    Args:    summed: whether the Hessian is a sum over sites, by which it is known how far it may be off.
+    """
 
     most = MOST
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, options: Mapping[str, Any], summed: bool = True) -> None:
+        self._summed = summed
         self.l1 = float(parsed(Options, options, "newton").l1)
 
     def init(self, model: Vector) -> Tensors:
@@ -127,7 +135,8 @@ class Newton:
             passed = without | (np.diag(hessian) <= 0)
             step = lasso.step(hessian, gradient, at, penalty).astype(np.float64)
         else:
-            lower, passed = cholesky.factor(hessian, without)
+            noise = noise_of(sums["hessian"], weight, TELLS if anew else 1.0) if self._summed else None
+            lower, passed = cholesky.factor(hessian, without, noise)
             step = -cholesky.solve(lower, passed, gradient)
         known = np.zeros(at.size) if anew else state["left_out"]
         left_out = np.where(passed & ~without, LEFT_OUT if anew else LOST, known)
@@ -135,6 +144,16 @@ class Newton:
             "model": (at + step).astype(state["model"].dtype), "at": at, "step": step, "left_out": left_out,
             "hessian": np.array(sums["hessian"]), "loss": one(loss), "patients": one(weight), "taken": one(taken + 1),
         }  # fmt: skip
+
+
+def noise_of(hessian: Array, patients: float, times: float = 1.0, least: float = 0.0) -> Noise:
+    """How far a Hessian that is a sum over sites may be off, so many times.
+
+    Args:    least: by which each element of it is off in any case.
+    """
+    # Of what is the same for all patients of a Cox regression the square of a rounding is left, and nothing else.
+    found = Noise.of(hessian, least=max(least, cholesky.ROUNDED**2 * patients))
+    return Noise(times * found.each, times * (isqrt(2 * hessian.size) + 1) * found.share)
 
 
 def _small(length: int) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.algorithms import cholesky, encode, student
-from consilium.algorithms.newton import LOST
+from consilium.algorithms.newton import LOST, TELLS, largest, limits, noise_of
 from consilium.algorithms.path import NewtonPath
 from consilium.algorithms.webdisco import WebDisco
 from consilium.core.contract import Contract
@@ -30,6 +30,11 @@ CONVERGED = 1e-6
 INTERCEPT = "intercept"
 MOSTLY = 0.1
 """Where coefficients move, those are named that move by this share of the largest step."""
+PRECISE = 1e-6
+"""By no larger share a coefficient or a standard error is off that counts as exact."""
+RING = 2.0**52
+"""Integers of all sites together stay below it in a secure sum."""
+NARROW = "left out: beside the terms above its values differ by nothing, or by too little for its range"
 RATIO = {"logistic": "odds ratio", "poisson": "rate ratio", COX: "hazard ratio"}
 """What the exponential of a coefficient is called."""
 
@@ -40,7 +45,9 @@ class Term:
 
     Args:    term: the column, as `encode.names` has it.   words: for people.   estimate: per unit of the contract;
              None: it was left out, and `note` says why.   error: standard error.   low, high: of the interval.
-             p: two-sided.   ratio: exp(estimate) and its interval, where that has a name.
+             p: two-sided.   ratio: exp(estimate) and its interval, where that has a name.   precision: by about which
+             share rounding may have moved the standard error, or the estimate (of itself or of the standard error, the
+             larger one); None: not known.
     """
 
     term: str
@@ -52,6 +59,7 @@ class Term:
     p: float | None = None
     ratio: tuple[float, float | None, float | None] | None = None
     note: str = ""
+    precision: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,8 +118,30 @@ class Fit:
         return "each hospital with a baseline hazard of its own" if self.kind == COX else ""
 
     @property
+    def rough(self) -> list[Term]:
+        """Terms that rounding may have moved by more than a millionth."""
+        return [term for term in self.terms if term.precision is not None and not term.precision <= PRECISE]
+
+    @property
     def problem(self) -> str:
         """What is wrong, and what to do; empty where nothing is."""
+        return " ".join(filter(None, (self._restless, self._imprecise)))
+
+    @property
+    def _imprecise(self) -> str:
+        known = [f"{term.words} (about {term.precision:.1g} of it)" for term in self.rough]
+        known += [f"{term.words} (left out)" for term in self.terms if term.note == NARROW]
+        if not known:
+            return ""
+        return (
+            f"Rounding in the sums leaves less than six digits of {', '.join(known)}: values are the same, or lie "
+            "close together within the contract's range. Scale by what patients have (`prepare: {numbers: "
+            "standardise}`, or a `typical` range), narrow the range, or lower `privacy.most_patients` to what a "
+            "hospital has at most."
+        )
+
+    @property
+    def _restless(self) -> str:
         if self.converged:
             return ""
         return (
@@ -168,7 +198,9 @@ def _fitted(study: Study, state: Mapping[str, Array], l2: float, l1: float) -> F
     turned = scaling(study.contract, study.prepare, state)[-count:, -count:]
     estimates = turned @ state["model"]
     freedom = round(patients) - int(np.sum(~out))
-    covariance = turned @ _inverse(cholesky.square(state["hessian"], count), out) @ turned.T
+    hessian, noise = cholesky.square(state["hessian"], count), _noise(study, state)
+    inverse = _inverse(hessian, out)
+    covariance, apart = turned @ inverse @ turned.T, turned @ inverse
     if study.model.kind == "linear":
         covariance = covariance * (deviance / freedom if freedom > 0 else math.nan)
     sure = not study.validates and l2 == 0 and l1 == 0 and (study.model.kind != "linear" or freedom > 0)
@@ -181,13 +213,15 @@ def _fitted(study: Study, state: Mapping[str, Array], l2: float, l1: float) -> F
         """The row of one coefficient, with what is known of it."""
         named = Term(names[index], words[names[index]])
         if out[index]:
-            return Term(**{**vars(named), "note": _note(state, index)})
+            return Term(**{**vars(named), "note": _note(study, state, index)})
         estimate = float(estimates[index])
         found: dict[str, Any] = {**vars(named), "estimate": estimate}
         if sure:
             error = float(np.sqrt(covariance[index, index]))
             found |= {"error": error, "low": estimate - reach * error, "high": estimate + reach * error}
             found["p"] = student.two_sided(estimate / error, of_t) if error > 0 else None
+            if noise is not None:
+                found["precision"] = _precision(study, noise, hessian, apart[index], estimate, error)
         if said and names[index] != INTERCEPT:
             ends = (found.get("low"), found.get("high"))
             found["ratio"] = (_exp(estimate), *(None if end is None else _exp(end) for end in ends))
@@ -215,18 +249,58 @@ def _exp(value: float) -> float:
     return math.exp(min(value, 700.0))
 
 
-def _note(state: Mapping[str, Array], index: int) -> str:
+def _noise(study: Study, state: Mapping[str, Array]) -> cholesky.Noise | None:
+    """How far elements of the Hessian may be off; None where it is no sum over sites."""
+    if study.cell is not None:
+        return None
+    least, patients = 0.0, float(state["patients"][0])
+    if study.privacy.recipe == "secure_sum":  # of at least so many sites, whose integers share one ring
+        least = math.sqrt(study.quorum / 12) * study.quorum * limits(study)[1] / RING
+    if study.model.kind == COX:  # what patients have in common falls out at each site, but for its rounding
+        least = max(least, cholesky.ROUNDED * patients * largest(study) ** 2)
+    return cholesky.Noise.of(state["hessian"], least=least)
+
+
+def _precision(
+    study: Study, noise: cholesky.Noise, hessian: Floats, moved: Floats, estimate: float, error: float
+) -> float:
+    """By about which share rounding may have moved a standard error, or an estimate.
+
+    Args:    moved: (d,) by how much the estimate moves with each element of the gradient.
+    """
+    variance = float(moved @ hessian @ moved)
+    if not variance > 0 or not error > 0:
+        return math.inf
+    gradient, curvature, _ = limits(study)
+    of_gradient = noise.each * gradient / curvature * float(np.linalg.norm(moved))
+    return max(noise.within(moved, np.diag(hessian)) / (2 * variance), of_gradient / max(abs(estimate), error))
+
+
+def _note(study: Study, state: Mapping[str, Array], index: int) -> str:
+    """Why a term was left out."""
     if float(state["left_out"][index]) >= LOST:
         return "no longer determined: see above"
-    diagonal = float(state["hessian"][index * (index + 1) // 2 + index])
-    return "left out: no patient has it" if diagonal <= 0 else "left out: it follows from the terms above"
+    hessian = cholesky.square(state["hessian"], len(state["left_out"]))
+    noise, diagonal = noise_of(state["hessian"], float(state["patients"][0]), TELLS), np.diag(hessian)
+    number = terms(study)[index] in {one.id for one in study.contract.features if one.type == "number"}
+    alone = np.eye(len(diagonal))[index]
+    if not diagonal[index] > noise.within(alone, diagonal):
+        return NARROW if number else "left out: no patient has it"
+    if number and study.cell is None:
+        if study.model.kind != COX:
+            alone[0] = -hessian[index, 0] / hessian[0, 0]
+        spread = float(alone @ hessian @ alone)
+        if not PRECISE * spread > noise.within(alone, diagonal):
+            return NARROW
+    return "left out: it follows from the terms above"
 
 
 def _inverse(hessian: Floats, out: Any) -> Floats:
     """The inverse (d, d) where nothing is left out, 0 elsewhere."""
     found, kept = np.zeros_like(hessian), np.flatnonzero(~out)
     size = np.sqrt(np.diag(hessian)[kept])
-    lower, _ = cholesky.factor(hessian[np.ix_(kept, kept)] / np.outer(size, size), np.zeros(kept.size, dtype=bool))
+    scaled = hessian[np.ix_(kept, kept)] / np.outer(size, size)
+    lower, _ = cholesky.factor(scaled, np.zeros(kept.size, dtype=bool), cholesky.Noise(0.0, 0.0))
     whole = np.linalg.inv(lower)
     found[np.ix_(kept, kept)] = whole.T @ whole / np.outer(size, size)
     return found

@@ -52,7 +52,7 @@ class WebDisco:
         found: Options = parsed(Options, options, "webdisco")
         self.every, self.least = found.every, found.least
         self.times = ceil(found.until / found.every) + 1
-        self._newton = Newton({})
+        self._newton = Newton({}, summed=False)
 
     def init(self, model: Vector) -> Tensors:
         """Nothing was summed yet; where nothing is hidden, each time is a group. Raises: StudyInvalid: too large."""

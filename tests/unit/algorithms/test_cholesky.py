@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.algorithms import cholesky
+from consilium.algorithms.newton import TELLS, noise_of
 
 
 def patients(seed: int, columns: int, rows: int = 60) -> np.ndarray:
@@ -13,8 +14,8 @@ def patients(seed: int, columns: int, rows: int = 60) -> np.ndarray:
     return rng.normal(size=(rows, columns)) * rng.uniform(0.01, 100, size=columns)
 
 
-def solved(matrix: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    lower, passed = cholesky.factor(matrix, np.zeros(len(right), dtype=bool))
+def solved(matrix: np.ndarray, right: np.ndarray, noise: cholesky.Noise | None = None) -> tuple[np.ndarray, np.ndarray]:
+    lower, passed = cholesky.factor(matrix, np.zeros(len(right), dtype=bool), noise)
     return cholesky.solve(lower, passed, right), passed
 
 
@@ -30,17 +31,37 @@ def test_it_solves_as_numpy_does(seed: int, columns: int) -> None:
     np.testing.assert_allclose(matrix @ found, right, rtol=1e-9, atol=1e-9 * np.abs(right).max())
 
 
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), at=st.integers(1, 6), zero=st.booleans())
-def test_a_column_that_says_nothing_new_is_passed_over(seed: int, at: int, zero: bool) -> None:
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), at=st.integers(1, 6), zero=st.booleans(), known=st.booleans())
+def test_a_column_that_says_nothing_new_is_passed_over(seed: int, at: int, zero: bool, known: bool) -> None:
     """It is as if it were not there; and a column that stands before what follows from it stays."""
     x = patients(seed, 7)
     x[:, at] = 0.0 if zero else x[:, :at] @ np.ones(at)
-    found, passed = solved(x.T @ x, x.T @ np.ones(len(x)))
+    packed = (x.T @ x)[np.tril_indices(7)]
+    found, passed = solved(x.T @ x, x.T @ np.ones(len(x)), noise_of(packed, 60.0, TELLS) if known else None)
     assert np.flatnonzero(passed).tolist() == [at]
     rest = np.delete(x, at, axis=1)
     np.testing.assert_allclose(np.delete(found, at), np.linalg.lstsq(rest, np.ones(len(x)))[0], rtol=1e-5, atol=1e-9)
     assert found[at] == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), width=st.floats(-9, -1), unit=st.integers(20, 60))
+def test_a_narrow_column_is_taken_where_rounding_leaves_it_and_else_passed_over(
+    seed: int, width: float, unit: int
+) -> None:
+    """Beside a column of ones: values about -1 that differ by 10^width, in sums that three sites rounded to 2^-unit."""
+    rng = np.random.default_rng(seed)
+    narrow = -1 + 10**width * rng.normal(size=300)
+    x = np.column_stack([np.ones(300), narrow, rng.normal(size=300)])
+    exact = x.T @ x
+    step = 2.0**-unit
+    packed = (np.round(exact / step + rng.integers(-1, 2, size=(3, 3))) * step)[np.tril_indices(3)]
+    passed = solved(cholesky.square(packed, 3), np.ones(3), noise_of(packed, 300.0, TELLS))[1]
+    left, off = 300 * 10 ** (2 * width), max(step, 300 * cholesky.ROUNDED)
+    assert not passed[[0, 2]].any()
+    assert passed[1] or left > 10 * off, "what rounding made is no column"
+    assert not passed[1] or left < 1000 * off, "what is left of it is a column"
 
 
 def test_the_bits_follow_from_single_operations_in_a_fixed_order() -> None:

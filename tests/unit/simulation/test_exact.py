@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from consilium import studyfile
-from consilium.algorithms.regression import Fit, fitted, scaling
+from consilium.algorithms.regression import NARROW, Fit, fitted, scaling
 from consilium.api import freeze
 from consilium.core import state as chain
 from consilium.core.errors import Invalid
@@ -186,6 +186,29 @@ def test_what_no_patient_has_is_left_out_and_named(tmp_path: Path) -> None:
     assert left_out == dict.fromkeys(("bmi?", "ward=c"), "left out: no patient has it") and found.fit.converged
     columns = [index for index, term in enumerate(found.fit.terms) if term.estimate is not None]
     found.agrees_with(theirs("logistic", found.x[:, columns], found.y), columns)
+
+
+def ranged(recipe: str, most: float) -> Study:
+    """With a wide range of crp, of which most patients have less than 50."""
+    told = exact("logistic", recipe).model_dump()
+    told["contract"]["features"][1] |= {"range": (0, most), "typical": None}
+    return Study.model_validate(told)
+
+
+def test_a_number_within_a_far_wider_range_is_fitted_or_named_and_never_wrong_without_a_word(tmp_path: Path) -> None:
+    mappings = labelled(tables(tmp_path / "h", DRAWS["logistic"]), "logistic")
+    found = ran(ranged("plain", 1e6), mappings, tmp_path / "plain")
+    their = theirs("logistic", found.x, found.y)
+    found.agrees_with(their)
+    assert found.fit.converged and not found.fit.problem and found.fit.terms[2].estimate is not None
+    rough = ran(ranged("secure_sum", 1e5), mappings, tmp_path / "rough").fit
+    for term, known in zip(rough.terms, found.fit.terms, strict=True):
+        assert term.error is not None and known.error is not None and term.precision is not None
+        assert abs(term.error / known.error - 1) <= max(term.precision, RTOL), term
+    assert 1e-6 < rough.terms[2].precision < 0.01 and "crp, per 1 mg/L (about " in rough.problem  # type: ignore[operator]
+    assert "numbers: standardise" in rough.problem and rough.to_json()["problem"] == rough.problem
+    gone = ran(ranged("secure_sum", 1e9), mappings, tmp_path / "gone").fit
+    assert gone.terms[2].note == NARROW and "crp, per 1 mg/L (left out)" in gone.problem
 
 
 @pytest.mark.parametrize(("recipe", "rounds"), [("plain", 40), ("secure_sum", 8), ("secure_sum", 40)])
