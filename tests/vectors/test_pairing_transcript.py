@@ -14,7 +14,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from consilium.core.errors import Refused
 from consilium.privacy import pairing
 from consilium.privacy.pairing import Confirmed, Keys, Paired, Roster, Secrets
 from vectors import slow_pairing
@@ -106,35 +105,15 @@ def test_messages_on_file_are_read_and_written_to_the_same_bytes(kind: Any, part
         assert kind.model_validate_json(text).encode() == text
 
 
-BAD: dict[str, Any] = {
-    "another identity": lambda told: told["birch"].update(identity=identity_of("mallory")),
-    "an identity twice": lambda told: told["birch"].update(identity=identity_of("amber")),
-    "another floor": lambda told: told["birch"].update(min_sites=3),
-    "another run": lambda told: told["birch"].update(study="study-2"),
-    "another epoch": lambda told: told["birch"].update(epoch=1),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_transcripts_are_refused_or_have_other_words(name: str) -> None:
-    """What somebody between the sites alters is seen by the one it is about, or by people who compare the words."""
+@pytest.mark.parametrize("changed", [{"identity": identity_of("mallory")}, {"min_sites": 3}], ids=str)
+def test_keys_that_somebody_between_altered_have_other_words(changed: Json) -> None:
+    """The site that they are of refuses them (`pairing_bad.json`); for the others, people who compare the words do."""
     good = on_file()
-    told = json.loads(json.dumps(good["keys"]))
-    BAD[name](told)
+    told = {**good["keys"], "birch": {**good["keys"]["birch"], **changed}}
     keys = {site: Keys.model_validate(one) for site, one in told.items()}
-    with pytest.raises(Refused):
-        Roster.of(keys, Keys.model_validate(good["keys"]["birch"]))
-    if name in ("another identity", "another floor"):
-        roster = Roster.of(keys, keys["amber"])
-        nonces = {site: bytes.fromhex(one["nonce"]) for site, one in good["secrets"].items()}
-        assert roster.digest.hex() != good["roster"] and roster.fingerprint(nonces).hex() != good["fingerprint"]
-        paired = {site: Paired.model_validate(one) for site, one in good["paired"].items()}
-        own = Secrets(*(bytes.fromhex(part) for part in good["secrets"]["amber"].values()))
-        with pytest.raises(Refused):
-            pairing.roots(roster, "amber", own, {}, paired)
-    else:
-        with pytest.raises(Refused):
-            Roster.of(keys, keys["amber"])
+    roster = Roster.of(keys, keys["amber"])
+    nonces = {site: bytes.fromhex(one["nonce"]) for site, one in good["secrets"].items()}
+    assert roster.digest.hex() != good["roster"] and roster.fingerprint(nonces).hex() != good["fingerprint"]
 
 
 if __name__ == "__main__":
