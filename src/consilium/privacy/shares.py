@@ -33,8 +33,8 @@ def split(secret: bytes, threshold: int, holders: int, coins: bytes) -> tuple[by
 def _value(polynomial: list[int], x: int) -> int:
     found = 0
     for coefficient in reversed(polynomial):
-        found = (found * x + coefficient) % PRIME
-    return found
+        found = found * x + coefficient
+    return found % PRIME  # once: a factor as small as x makes less work than a remainder at each step
 
 
 def combine(shares: Mapping[int, bytes], threshold: int) -> bytes:
