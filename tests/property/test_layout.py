@@ -311,23 +311,25 @@ def bound(found: Layout, sites: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("model", "bits", "rounds", "most"),
+    ("model", "bits", "most"),
     [
-        ("F64", None, 500, 1e-6),
-        pytest.param("F32", 64, 100, 1e-6, marks=pytest.mark.long),
-        pytest.param("F32", None, 100, 1e-4, marks=pytest.mark.long),
+        ("F64", None, 1e-6),
+        pytest.param("F32", 64, 1e-6, marks=pytest.mark.long),
+        pytest.param("F32", None, 1e-5, marks=pytest.mark.long),
     ],
 )
-def test_500_rounds_in_a_row_with_ten_sites_are_those_without_masks(
-    model: str, bits: int | None, rounds: int, most: float
-) -> None:
-    """The relative error of each mean, and of the model that they add up to; 32 bits of a ring are coarser."""
+def test_500_rounds_in_a_row_with_ten_sites_are_those_without_masks(model: str, bits: int | None, most: float) -> None:
+    """Each mean is right to a millionth, and so is the model that they add up to.
+
+    Values are up to a twentieth of their limit. Where a float32 of so few bits is in the middle between two integers,
+    which it often is in 32 bits, it is rounded up, so that the model is right to a hundred-thousandth only.
+    """
     rng, plan = np.random.default_rng(2), study(bits=bits, most_patients=1_000, clip=1.0)
     found = Layout.of(plan, "TRAIN", (model, 16), {}, 10)  # metrics are masked like all else, and take most of the time
     roster, chains = paired(10)
     total, exact = np.zeros(16), np.zeros(16)
     with folder() as here:
-        for number in range(1, rounds + 1):
+        for number in range(1, 501):
             seated, vectors, wanted = seats(found, roster, chains, number), [], np.zeros(16)
             for site, seat in seated.items():
                 part = contribution(found, rng, beyond=0.05)
@@ -337,7 +339,7 @@ def test_500_rounds_in_a_row_with_ten_sites_are_those_without_masks(
             sums = uncovered(found, vectors, Opened({site: seat.own for site, seat in seated.items()}, {}))
             weight = float(sums["weight"][0])
             assert np.max(np.abs(sums["update"] - wanted)) <= bound(found, 10) + 1e-6 * np.max(np.abs(wanted))
-            assert np.linalg.norm(sums["update"] - wanted) <= most * np.linalg.norm(wanted)
+            assert np.linalg.norm(sums["update"] - wanted) <= 1e-6 * np.linalg.norm(wanted)
             total, exact = total + sums["update"] / weight, exact + wanted / weight
     assert np.linalg.norm(total - exact) <= most * np.linalg.norm(exact)
 
