@@ -98,6 +98,9 @@ def test_natural_hospitals_stay_as_they_are_and_are_cut_within() -> None:
         }
     with pytest.raises(Invalid, match="3 hospitals are no 2 sites"):
         divide(Rule("natural"), given_, 2, 1, np.random.default_rng(0))
+    without = Pool(np.where(given_.hospital == 2, 0, given_.hospital), given_.names, given_.label, given_.x)
+    with pytest.raises(DataUnusable, match=f"{given_.names[2]} has 0 patients, and a site has 1 at least"):
+        divide(Rule("natural"), without, None, 1, np.random.default_rng(0))
 
 
 def test_more_than_ten_labels_are_divided_by_tenths() -> None:

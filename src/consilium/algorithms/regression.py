@@ -35,6 +35,7 @@ PRECISE = 1e-6
 RING = 2.0**52
 """Integers of all sites together stay below it in a secure sum."""
 NARROW = "left out: beside the terms above its values differ by nothing, or by too little for its range"
+EVENTLESS = "left out: no training patient had the event while others were observed"
 RATIO = {"logistic": "odds ratio", "poisson": "rate ratio", COX: "hazard ratio"}
 """What the exponential of a coefficient is called."""
 
@@ -125,6 +126,11 @@ class Fit:
     @property
     def problem(self) -> str:
         """What is wrong, and what to do; empty where nothing is."""
+        if any(term.note == EVENTLESS for term in self.terms):
+            return (
+                "Nothing could be fitted: no training patient had the event while others of the hospital were observed."
+                " Check the codes of the label in each mapping, or ask for more patients or a longer time."
+            )
         return " ".join(filter(None, (self._restless, self._imprecise)))
 
     @property
@@ -282,6 +288,8 @@ def _note(study: Study, state: Mapping[str, Array], index: int) -> str:
         return "no longer determined: see above"
     hessian = cholesky.square(state["hessian"], len(state["left_out"]))
     noise, diagonal = noise_of(state["hessian"], float(state["patients"][0]), TELLS), np.diag(hessian)
+    if study.model.kind == COX and not np.any(diagonal > noise.each):
+        return EVENTLESS
     number = terms(study)[index] in {one.id for one in study.contract.features if one.type == "number"}
     alone = np.eye(len(diagonal))[index]
     if not diagonal[index] > noise.within(alone, diagonal):

@@ -136,8 +136,12 @@ def _natural(pool: Pool, count: int, least: int, chance: Chance) -> dict[str, Ro
             continue
         for number, part in enumerate(np.array_split(chance.permutation(rows), parts), 1):
             found[f"{name}-{number:0{len(str(parts))}d}"] = np.sort(part)
-    if min(map(len, found.values())) < least:
-        raise DataUnusable(f"a hospital has too few patients for parts of {least}", "ask for fewer sites")
+    name = min(found, key=lambda site: len(found[site]))
+    if len(found[name]) < least:
+        raise DataUnusable(
+            f"{name} has {len(found[name])} patients, and a site has {least} at least",
+            "ask for fewer sites, correct the hospital's table or mapping, or write --least 0",
+        )
     if len(found) < count:
         raise Invalid("names of hospitals and of their parts are alike", "rename the hospital's folder")
     return dict(sorted(found.items()))

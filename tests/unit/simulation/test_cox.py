@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from consilium.algorithms.regression import Fit, fitted
+from consilium.algorithms.regression import EVENTLESS, Fit, fitted
 from consilium.api import freeze
 from consilium.core import state as chain
 from consilium.core.study import Study
@@ -84,6 +84,15 @@ def test_stratified_by_hospital_it_is_that_of_lifelines_and_statsmodels(name: st
             ),
             rel=1e-6,
         )
+
+
+def test_without_any_event_nothing_is_fitted_and_that_is_said(tmp_path: Path) -> None:
+    sites, features = cohort("lung")
+    alive = {site: [{**row, "event": 0} for row in rows] for site, rows in sites.items()}
+    told = multicentre.study(features, len(sites)) | {"rounds": 2}
+    fit = ran(told, multicentre.tables(tmp_path / "h", alive, features), tmp_path / "run")
+    assert {term.note for term in fit.terms} == {EVENTLESS}
+    assert fit.problem.startswith("Nothing could be fitted: no training patient had the event")
 
 
 def test_breslows_ties_are_those_of_statsmodels(tmp_path: Path) -> None:
