@@ -24,11 +24,19 @@ from consilium.store.schema import audit, effects, results, sites
 from consilium.wire.messages import Blob, Refusal, Task
 from sim.sealing import Sealing
 from sim.test_faults import chosen
-from sim.world import ROUNDS, RUN, SEALED, Operation, World
+from sim.world import ROUNDS, RUN, SEALED, Operation, World, living
 
 SEED = int(os.environ.get("SIM_SEED", "0"))
 SEEDS, LONG_SEEDS = 12, 300
 QUORUM = 3
+THREE = SEALED[:3]
+
+
+class Sealed(World):
+    """A world of secure sums."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "secure_sum")
 
 
 def played(operations: list[Operation]) -> tuple[int, ...]:
@@ -106,6 +114,43 @@ def test_who_sends_false_shares_is_named_and_the_others_open_the_sum(monkeypatch
     monkeypatch.setattr(Conduct, "performed", performed)
     assert played([]) == (4, 4, 4)
     assert [one for one in named if one] == [["south"]] * (ROUNDS + 1)
+
+
+def test_keys_that_are_agreed_anew_as_a_round_closes_are_not_ended_by_its_closing() -> None:
+    """South opens the sum and goes, west comes: with the last answer the round closes, and keys are agreed anew."""
+
+    def step(world: World, name: str, *, until: Phase) -> None:
+        """A site does what it is asked, up to a phase, and it arrives."""
+        world.do_poll(name)
+        task = world.sites[SiteId(name)].task
+        if task is not None and Phase(task.phase) is not until:
+            world.do_work(name)
+        world.do_send(name)
+        while world.flying:
+            world.do_deliver(0, 0)
+
+    async def story(world: World) -> None:
+        while world.fold().round is None or world.fold().round.phase is not Phase.UNMASK:
+            for name in THREE:
+                step(world, name, until=Phase.UNMASK)
+            await world.do_drive(0)
+        for name in ("east", "south"):
+            step(world, name, until=Phase.KEYS)
+        world.do_decide("south", "revoke")
+        for name in ("south", "west", "north"):
+            step(world, name, until=Phase.KEYS)
+        while not world.fold().took_part:
+            await world.do_drive(0)
+        assert world.fold().took_part == {1: THREE} and sorted(world.fold().round.roster) == ["east", "north", "west"]
+        for name in ("east", "north"):
+            world.do_poll(name)
+            task = world.sites[SiteId(name)].task
+            assert task is not None and (task.kind, task.phase) == ("PAIR", "KEYS"), name
+        fold = await world.calm(160)
+        assert fold.status is runs.Status.FINISHED, fold.reason
+
+    with living(Sealed) as world:
+        asyncio.run(story(world))
 
 
 class Remembering(World):

@@ -209,7 +209,8 @@ class Told:
             return 0.0
         value = sum(float(np.sum(n * o)) for n, o in zip((event, none), ordered, strict=True)) / size
         moved = zip((event, none), pairs, ordered, strict=True)
-        return math.sqrt(sum(float(np.sum(n * (o - value * p) ** 2)) for n, p, o in moved)) / (size / 2)
+        spread = sum(float(np.sum(n * (o - value * p) ** 2)) for n, p, o in moved)
+        return math.sqrt(max(spread, 0.0)) / (size / 2)
 
 
 def _above(cells: Floats) -> Floats:

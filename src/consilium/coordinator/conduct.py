@@ -184,9 +184,10 @@ class Conduct:
             before.opening(self.tx, self.run, number, self.fold.round.counted)
         deadline = self.now + timedelta(seconds=self.plan.study.deadlines.round_s)
         task = self._task(effect.phase, effect.roster, deadline)
-        if self.closing is not None and number == self.closing.round + 1:  # one message in the place of two
-            task = task.model_copy(update={"closing": self.closing.closing})
-            self._tell_closed(effect.roster)
+        if self.closing is not None:  # before the task or with it: what a site has to do ends with a closing
+            follows = number == self.closing.round + 1
+            task = task.model_copy(update={"closing": self.closing.closing}) if follows else task
+            self._tell_closed(effect.roster if follows else ())
         post_all(self.tx, self.identity, sorted(effect.roster), task)
         self.due("deadline", f"{number}/{attempt}/{phase}", deadline)
         assert self.fold.round is not None

@@ -1,7 +1,7 @@
 """Due work that touches files: the first state, and APPLY. Each is idempotent: the same inputs give the same bytes."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -20,7 +20,7 @@ from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core import state as chain
 from consilium.core.errors import Invalid
-from consilium.core.ids import Digest, RunId, SiteId
+from consilium.core.ids import Digest, RunId, SiteId, canonical
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Array
 from consilium.privacy import question, recipe
@@ -152,9 +152,9 @@ class Performer:
             step = partial(preparation.advance, study, strategy(study), before, needs.state, sums, run, needs.number)
             state = self.shelf.make(step, needs.state_size)
             models = self._models(plan, needs.number + 1, state)
-        figures = {"all": read_figures(plan.study, sums), "sites": total.figures, **total.more}
+        figures = {"all": possible(partial(read_figures, plan.study, sums)) or {}, "sites": total.figures, **total.more}
         if needs.kind is machine.Kind.EVALUATE:
-            figures["evaluation"] = judged(plan.study, chain.read(sums).arrays, total.alone)
+            figures["evaluation"] = possible(partial(judged, plan.study, chain.read(sums).arrays, total.alone))
         return Done(run, needs.number, needs.kind.value, state, total.total, figures, total.opening, models)
 
     def at_once(self, tx: Transaction, conduct: Conduct) -> Conduct:
@@ -257,6 +257,20 @@ def single(study: Study) -> Single | None:
 def read_figures(study: Study, source: chain.Source, single: bool = False) -> dict[str, Any]:
     """Figures from the metrics segments of a file of sums; empty when it holds none. `single`: of one hospital."""
     return figures_of(study, chain.read(source).arrays, single)
+
+
+def possible(figures: Callable[[], Any]) -> Any:
+    """Figures, or None where the sums are of no patients: what one hospital makes up must not hold up a run.
+
+    Under `secure_sum` nobody can check what a single hospital sums.
+    """
+    try:
+        found = figures()
+        canonical(found)
+        return found
+    except (ArithmeticError, ValueError, TypeError, LookupError) as error:
+        log.warning("sums that no patients can have: there are no figures of this round (%s)", type(error).__name__)
+        return None
 
 
 def figures_of(study: Study, arrays: Mapping[str, Array], single: bool = False) -> dict[str, Any]:

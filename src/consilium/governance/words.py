@@ -87,8 +87,8 @@ _CURVED = (
 )
 _PAIRS = "numbers of pairs of patients, of whom the score told who had the event first, or did not"
 _CELLS_OF_TIMES = (
-    "; and once, of how many held-out patients have a time and a score in each of {times} by {scores} spans, with the "
-    "event and without it: often that is one patient"
+    "; and once, of how many held-out patients, and of each group of them that is judged, have a time and a score in "
+    "each of {times} by {scores} spans or fewer, with the event and without it: often that is one patient"
 )
 _COMPARED = (
     "of first and second derivatives of the log partial likelihood, in which each hospital compares its own patients "

@@ -31,7 +31,7 @@ def judged(study: Study, made: Path) -> Json:
         return figure.to_json(found)
     more = worth.worth(sums, study).figures
     if study.evaluation.threshold != HALF:  # those of the headline are at another one
-        found = {name: one for name, one in found.items() if METRICS[name].table != "threshold"}
+        found = {name: one for name, one in found.items() if name not in METRICS or METRICS[name].table != "threshold"}
     # What is too small to be told to others is not hidden from those whose patients they are.
     return figure.to_json({**more, **{name: one for name, one in found.items() if one.value is not None}})
 

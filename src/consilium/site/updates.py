@@ -4,6 +4,7 @@ What was made for a round is known by its state: a retry finds it again, or trai
 """
 
 import json
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,8 @@ from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
 from consilium.wire.messages import SMALL, Task
 from consilium.wire.transfer import file_digest
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -159,13 +162,21 @@ class Updates:
         if made.harmony is not None:
             self._harmony(task, made.harmony, now)
         if task.kind == "EVALUATE":
-            found = figures.judged(plan.study, made.path)
-            with self.journal.write(durable=False) as tx:  # who comes here again makes them again
-                figures.keep(tx, task, found, now)
+            self._judged(task, plan, made.path, now)
         if task.kind != "EVALUATE" or made.memory is None:
             return made
         self._own(task, made.memory, now)
         return replace(made, memory=None)
+
+    def _judged(self, task: Task, plan: Plan, made: Path, now: datetime) -> None:
+        """Keep what the model is worth here. Nobody waits for that: a round does not fail by it."""
+        try:
+            found = figures.judged(plan.study, made)
+        except (ArithmeticError, ValueError, LookupError, TypeError) as error:  # of patients as nobody has thought of
+            log.warning("the figures of %s for this hospital alone are not told: %s", task.run, type(error).__name__)
+            return
+        with self.journal.write(durable=False) as tx:  # who comes here again makes them again
+            figures.keep(tx, task, found, now)
 
     def _harmony(self, task: Task, made: Path, now: datetime) -> None:
         """Keep by what this hospital's numbers are harmonised: later patients need it when the run's files are gone."""
