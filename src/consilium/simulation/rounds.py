@@ -14,7 +14,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any
 
-from consilium.algorithms import preparation
+from consilium.algorithms import evaluation, preparation
 from consilium.algorithms.base import Single
 from consilium.coordinator.perform import clipped, figures_of, judged, single, strategy, sums_of
 from consilium.core import round as machine
@@ -207,7 +207,9 @@ class Simulation:
             if asked.kind == "EVALUATE":
                 for at, site in enumerate(sent.sites):
                     mine = {name: rows[at] for name, rows in sent.rows.items()}
-                    found[site], alone[SiteId(site)] = figures_of(study, mine, single=True), sums_of(mine)
+                    found[site] = figures_of(study, mine, single=True)
+                    if evaluation.full(study):
+                        alone[SiteId(site)] = sums_of(mine)
         self._buffer.counted(sites if asked.kind == "TRAIN" else ())
         total.write({"run": self.name, "round": str(asked.number), "kind": asked.kind}, summed)
         if study.privacy.recipe == "secure_sum":

@@ -18,7 +18,7 @@ from consilium.core.round import Phase
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import flatten, from_safetensors
 from consilium.core.threshold import threshold
-from consilium.simulation import local, sums
+from consilium.simulation import local, rounds, sums
 from consilium.simulation.conditions import Conditions
 from consilium.simulation.executors import AHEAD, Asked, Processes, Sent, Turn
 from consilium.simulation.partition import Rule
@@ -273,6 +273,16 @@ def test_a_sum_holds_one_sum_whatever_the_number_of_sites() -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.1 * peaks[0] < 2_000_000
+
+
+@pytest.mark.parametrize(("figures", "kept"), [("full", 2), ("headline", 0)])
+def test_counts_of_single_sites_are_kept_only_where_figures_are_drawn_from_them(
+    study: Study, make: Make, monkeypatch: pytest.MonkeyPatch, figures: str, kept: int
+) -> None:
+    seen = list[int]()
+    monkeypatch.setattr(rounds, "judged", lambda study, arrays, alone: seen.append(len(alone)))
+    ran(changed(study, rounds=1, evaluation={"figures": figures}), make(north=(90, None), south=(70, None)))
+    assert seen == [kept]
 
 
 def test_processes_hold_no_more_than_a_few_updates(study: Study, make: Make, tmp_path: Path) -> None:
