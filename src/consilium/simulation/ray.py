@@ -7,7 +7,6 @@ holds in memory does not grow with the number of sites.
 """
 
 import math
-import os
 import re
 import socket
 import tempfile
@@ -25,6 +24,8 @@ from consilium.simulation.executors import AHEAD, Asked, Inline, Sent, Turn, Wor
 try:
     import ray
     from ray.exceptions import RayError, RayTaskError
+
+    from consilium.simulation.admission import Admission
 except ImportError as error:
     raise Refused("the executor ray needs the extra", EXTRA.format("ray"), reason="extra") from error
 
@@ -53,11 +54,16 @@ class Cluster:
     Args:    address: of a cluster that runs, as for `ray.init`; None: one begins on this machine, listens to it alone,
              and ends.   workers: processes of the latter.   gpus: that a site's training takes; of a part of one,
              others have the rest.
-    Raises:  Unavailable: there is no such cluster.   Conflict: it has no room for a single site.
+    Raises:  Unavailable: there is no such cluster, or it asks for a token that does not lie here.   Conflict: it has no
+             room for a single site, or this process is in a cluster.
     """
 
     def __init__(self, works: Works, workers: int, address: str | None = None, gpus: float = 0.0) -> None:
+        if ray.is_initialized():
+            raise Conflict("this process is in a cluster of Ray's already", "leave it by `ray.shutdown()`")
+        address = None if address == "local" else address
         self._gpus, self._folder = gpus, None if address else tempfile.TemporaryDirectory(prefix="ray-")
+        self._admission = Admission()
         self.begun = 0
         try:
             self._connect(workers, address)
@@ -74,17 +80,25 @@ class Cluster:
 
     def _connect(self, workers: int, address: str | None) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        if self._folder is not None:
-            os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray would tell its makers of the cluster
-            quiet |= {"_node_ip_address": "127.0.0.1", "_temp_dir": self._folder.name}
-            quiet |= {"num_cpus": workers, "include_dashboard": False}
         try:
-            _reached(address)
+            if self._folder is not None:
+                folder = Path(self._folder.name)
+                self._admission.own(folder)
+                quiet |= {"_node_ip_address": "127.0.0.1", "_temp_dir": str(folder / "r")}  # names of sockets are short
+                quiet |= {"num_cpus": workers, "include_dashboard": False}
+            elif address:
+                _reached(address)
+                address = self._admission.join(address)
             ray.init(address=address or "local", **quiet)
         except (RayError, RuntimeError, ValueError, OSError) as error:
             told = str(error).strip().splitlines()[0]
+            if address is None:
+                raise Unavailable(
+                    f"no cluster of Ray's begins on this machine ({told})",
+                    "let the temporary folder (TMPDIR) be writable and its path short, or take --executor processes",
+                ) from error
             raise Unavailable(
-                f"no cluster of Ray's answers{f' at {address}' if address else ''} ({told})",
+                f"no cluster of Ray's answers at {address} ({told})",
                 "begin one with `ray start --head` on this machine, and with `ray start --address` on the others",
             ) from error
 
@@ -131,8 +145,9 @@ class Cluster:
         return sum(int(min(has.get("CPU", 0.0), of)) for has, of in zip(there, gpus, strict=True))
 
     def end(self) -> None:
-        """Leave the cluster; one of this machine's own ends."""
+        """Leave the cluster, with the environment as it was; one of this machine's own ends."""
         ray.shutdown()
+        self._admission.end()
         if self._folder is not None:
             self._folder.cleanup()
 

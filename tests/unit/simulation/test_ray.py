@@ -28,10 +28,21 @@ pytestmark = pytest.mark.long
 from ray.cluster_utils import Cluster as Machines  # noqa: E402
 
 from consilium.simulation import ray as on_ray  # noqa: E402
+from consilium.simulation.admission import Admission  # noqa: E402
 
 Make = Callable[..., dict[str, Path]]
 STORE = {"object_store_memory": 80 << 20}
 """Of a machine; Ray takes no less."""
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where no token lies but what a test puts there."""
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
 
 
 @pytest.fixture(scope="module")
@@ -114,16 +125,53 @@ def test_two_machines_give_the_bytes_of_processes(
 
 
 def test_a_cluster_of_this_machines_own_begins_and_ends_and_leaves_nothing(
-    study: Study, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Study, make: Make, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    before = dict(os.environ)
     short = Path("/tmp") / f"own-{os.getpid()}"  # names of sockets are short
     short.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(short))
     hospitals = make(north=(90, None), south=(70, None))
     found = [ran(study, hospitals, executor=name, workers=2) for name in ("inline", "ray")]
     assert found[0].outcome.digest == found[1].outcome.digest
-    assert not ray.is_initialized() and list(short.iterdir()) == []
+    assert not ray.is_initialized() and list(short.iterdir()) == list(home.iterdir()) == []
+    assert dict(os.environ) == before
     short.rmdir()
+
+
+def test_a_cluster_that_asks_for_a_token_is_joined_by_it_alone(
+    forty: tuple[Sites, Asked], machines: Machines, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sites, asked = forty
+    began = Admission()
+    began.own(tmp_path)
+    asking = Machines(True, head_node_args={"num_cpus": 1, "include_dashboard": False, **STORE})
+    began.end()
+    try:
+        with pytest.raises(Unavailable, match="asks for a token, and none lies here"):
+            on_ray.Cluster(sites, 1, asking.address)
+        (home / ".ray").mkdir()
+        (home / ".ray" / "auth_token").write_text("ab" * 32)
+        with pytest.raises(Unavailable, match="asks for another token than the one that lies here"):
+            on_ray.Cluster(sites, 1, asking.address)
+        (home / ".ray" / "auth_token").write_text((tmp_path / "token").read_text())
+        for address in (
+            asking.address,
+            machines.address,
+        ):  # with a token at hand, one that asks for none is joined, too
+            execute = on_ray.Cluster(sites, 1, address)
+            try:
+                same(list(execute(asked, [Turn(site) for site in sites.rows])), sites, asked)
+                with pytest.raises(Conflict, match="in a cluster of Ray's already"):
+                    on_ray.Cluster(sites, 1, address)
+                assert ray.is_initialized()
+            finally:
+                execute.end()
+        monkeypatch.setenv("RAY_AUTH_MODE", "token")
+        with pytest.raises(Unavailable, match="asks for no token, and RAY_AUTH_MODE=token wants one"):
+            on_ray.Cluster(sites, 1, machines.address)
+    finally:
+        asking.shutdown()
 
 
 def test_all_machines_train_and_few_sites_are_begun_ahead(
