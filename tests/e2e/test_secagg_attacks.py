@@ -3,10 +3,12 @@
 Each answers an attack by a refusal with a stable reason, and nothing that would open a sum leaves.
 """
 
+import contextlib
 import itertools
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,9 +22,9 @@ from consilium.privacy.pairing import Secrets
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Step
-from e2e.federation import Hospital, study
+from e2e.federation import POLICY, Hospital, study
 from e2e.lying import HOSPITALS, SECURE, Envelopes, Liar, Play, forged, lying, message, read
-from e2e.processes import until
+from e2e.processes import imported, until
 
 REST = HOSPITALS[:3]
 numbers = itertools.count(1)
@@ -504,6 +506,87 @@ def test_a_journal_that_was_set_back_never_uses_a_mask_twice(liar: Liar, plan: P
     for name in one:  # the integers below are the same: where masks were, too, their difference would be zero
         assert np.all(one[name] != other[name]), name
     assert message_boxes(masked).isdisjoint(message_boxes(masked_again))
+
+
+MORE = "p999,3.5,-2.5,1\np998,1.5,2.5,0\np997,-3.0,2.0,1\n"
+
+
+def unlike(liar: Liar, made: Play, masked: list[Step], updates: list[np.ndarray]) -> None:
+    """The difference of two masked vectors, which the coordinator has, is not that of the updates."""
+    encoding = made.layout(1).encodings["update"]
+    one, other = (
+        np.array(chain.read(made.file(step.vector.digest)).arrays["update"]) for step in masked if step.vector
+    )
+    apart = (other - one).view(f"<i{encoding.bits // 8}") / encoding.scale
+    assert np.all(np.abs(apart - (updates[1] - updates[0])) > 100 / encoding.scale)
+
+
+@pytest.mark.long
+def test_a_copy_of_after_ready_masks_the_same_update_or_none(liar: Liar) -> None:
+    """A backup as the how-to makes it, without files under `work/`; then patients are added."""
+    made, north = play(liar, liar.approved(study("backed", **SECURE))), liar.hospitals["north"]
+    made.paired()
+    made.ask("READY", 1, 1)
+    assert north.process.stop() == 0
+    backup, table = north.home.with_name("bare"), north.mapping.with_name("table.csv")
+    shutil.copytree(north.home, backup, ignore=shutil.ignore_patterns("agent.bell", "work"))
+    mark, rows, found = len(liar.inboxes["north"]), table.read_text(), []
+    for more in ("", "", MORE):
+        table.write_text(rows + more)
+        north.process.start()
+        found.append(made.ask("MASK", 1, 1, ("north",))["north"])
+        assert north.process.stop() == 0
+        del liar.inboxes["north"][mark:]
+        shutil.rmtree(north.home)
+        shutil.copytree(backup, north.home)
+    table.write_text(rows)
+    north.process.start()
+    assert isinstance(found[0], bytes) and found == [found[0], found[0], "update-changed"]
+
+
+@pytest.mark.long
+def test_coins_of_a_copy_give_another_update_other_masks_and_other_noise(liar: Liar) -> None:
+    """With shares of noise coins are durable before training: the journal is copied while north trains."""
+    imported("dp_accounting.pld")
+    for hospital in liar.hospitals.values():
+        hospital.policy(POLICY + "privacy: {budget: {epsilon: 60}}\n")
+    privacy = {
+        "recipe": "secure_sum", "epsilon": 6.0, "delta": 1e-4, "expected_patients": 56, "sampling": 1.0,
+        "noise_multiplier": 8.0, "all_honest": 6.0,
+    }  # fmt: skip
+    wanted = study(
+        "noised", privacy=privacy, quorum=4, rounds=2, training={"epochs": 1, "learning_rate": 1.0, "seed": 1}
+    )
+    made, north = play(liar, liar.approved(wanted)), liar.hospitals["north"]
+    made.paired()
+    journal, copy, told = north.home / "journal.sqlite", north.home.with_name("copy.sqlite"), "coins WHERE run = ?"
+    mark = made.tell("READY", 1, 1, ("north",))
+    until(lambda: bool(north.journal(f"SELECT * FROM {told}", made.run)), "coins are durable")
+    with contextlib.closing(sqlite3.connect(journal)) as of, contextlib.closing(sqlite3.connect(copy)) as to:
+        of.backup(to)
+    made.answers(mark, "READY", 1, 1, ("north",))
+    made.ask("READY", 1, 1, ("east", "south", "west"))
+    table, masked, ready, updates = north.mapping.with_name("table.csv"), [], [], []
+    rows, inbox = table.read_text(), len(liar.inboxes["north"])
+    for more in ("", MORE):
+        if more:
+            assert north.process.stop() == 0
+            for path in north.home.glob("journal.sqlite*"):
+                path.unlink()
+            shutil.copy(copy, journal)
+            table.write_text(rows + more)
+            del liar.inboxes["north"][inbox:]  # READY is asked once more, by the task of the copy, and then MASK
+            mark = len(liar.sent)
+            north.process.start()
+            made.answers(mark, "READY", 1, 1, ("north",))
+            liar.shown.pop(("north", made.run, 1, 1, "READY"))
+        ready.append(message(made.heard[1, 1, "READY"]["north"]))
+        assert isinstance(made.ask("MASK", 1, 1, ("north",))["north"], bytes)
+        masked.append(read(made.heard[1, 1, "MASK"]["north"]))
+        updates.append(np.array(chain.read(update(liar, made, "north")).arrays["update"]))
+    table.write_text(rows)
+    assert ready[0].ctx == ready[1].ctx and ready[0].nonce != ready[1].nonce
+    unlike(liar, made, masked, updates)
 
 
 def message_boxes(step: Step) -> set[str]:

@@ -32,7 +32,8 @@ def protect(recipe: str, update: Path, digest: Digest, size: int) -> Contributio
 def mask(seat: Seat, layout: Layout, update: Path, covered: Path) -> Contribution:
     """The contribution of `secure_sum`: integers with this seat's noise and under its masks, written to `covered`.
 
-    The noise follows from the attempt's coins and its OPEN: a retry has the same, and a new attempt another.
+    The noise follows from the seat's coins, which are bound to the update, and from its OPEN: a retry has the same, and
+    a new attempt another.
 
     Raises: Refused: the seat's round has other segments.   Invalid: the update has.
     """
@@ -43,13 +44,21 @@ def mask(seat: Seat, layout: Layout, update: Path, covered: Path) -> Contributio
     return Contribution(covered, digest, size, "secure_sum")
 
 
+def bound(coins: bytes, *of: str) -> bytes:
+    """Chance from 32 bytes of coins and from what it hides, by digests: of anything else it is other chance.
+
+    Coins that come back, as in a journal that was set back, so serve one value alone: of that they give the same bytes.
+    """
+    return expand(coins, canonical(["flsa/1 bound", *of]))
+
+
 def noise_key(coins: bytes, ctx: bytes) -> bytes:
     """The key of a site's share of noise in the attempt that has these coins and this context."""
     return expand(coins, canonical(["flsa/1 noise", ctx.hex()]))
 
 
 def sample_key(coins: bytes) -> bytes:
-    """The key by which a site draws the patients of the attempt that has these coins."""
+    """The key by which a site draws the patients of the attempt that has these coins, once it is `bound` to a table."""
     return expand(coins, canonical(["flsa/1 sample"]))
 
 

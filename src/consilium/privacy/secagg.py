@@ -185,16 +185,19 @@ def ready(
     """Answer an OPEN, after training.
 
     Args:    keys: with every other site of the roster, of this opening (`pairing.ratchet`).   coins: 32 bytes, fresh
-             for every (round, attempt) and durable.   shown: as in `Ready`.
-    Raises:  Refused: it is not what this site computes itself; `reason` says which part.
+             for every (round, attempt) and every update, and durable.   shown: as in `Ready`.
+    Raises:  as `follows`.
     """
-    _expected(asked, own, site)
+    follows(asked, own, site)
     seat = Seat(site, keys, coins, asked)
     nonce = expand(coins, canonical(["flsa/1 nonce", seat.ctx.hex()]))
     return seat, Ready(ctx=seat.ctx, site=site, nonce=nonce, own_hash=commitment(seat.ctx, seat.own), shown=shown)
 
 
-def _expected(asked: Open, own: Expected, site: SiteId) -> None:
+def follows(asked: Open, own: Expected, site: SiteId) -> None:
+    """Whether an OPEN may be answered. Raises: Refused: it is not what this site computes itself; `reason` says which
+    part.
+    """
     # (1) the plan, the roster, the state and the segments are ours   (2) so is the cohort, with enough sites, and we
     # are in it   (3) the round and attempt are new, and no sum of the round is open   (4) so is the ratchet's step
     for reason, same in (

@@ -1,6 +1,7 @@
 """The site's folder: key, policy, mappings, journal, work. Everything in it belongs to the hospital."""
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -49,6 +50,8 @@ class Folder:
         folder = cls(home.absolute())
         if not folder.key.exists():
             raise NotFound(f"{home} holds no site", "make one with `consilium site init`")
+        with suppress(OSError):  # where it cannot be written, what needs it says so
+            folder.work.mkdir(exist_ok=True, mode=0o700)  # a backup may lack it
         return folder
 
     @property

@@ -189,6 +189,7 @@ class Journal:
         row = self.row("SELECT data FROM small WHERE path = ?", str(path))
         if row is None or digest(row["data"]) != wanted:
             return False
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.write_bytes(row["data"])
         return True
 

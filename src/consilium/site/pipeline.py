@@ -19,6 +19,7 @@ from consilium.core.errors import Invalid, Refused
 from consilium.core.ids import Digest, digest
 from consilium.core.study import Plan
 from consilium.governance.policy import Limits
+from consilium.privacy import recipe
 from consilium.site import tables
 from consilium.site.child import Child, Died
 from consilium.site.forkserver import ForkServer
@@ -26,7 +27,7 @@ from consilium.site.guard import Permit
 from consilium.site.memories import Kept, kept
 from consilium.wire.envelope import unseal
 from consilium.wire.messages import SMALL
-from consilium.wire.transfer import durable_digest
+from consilium.wire.transfer import durable_digest, file_digest
 
 DO = {"PREPARE": "prepare", "TRAIN": "train", "EVALUATE": "evaluate"}
 """What the child is told to do in a round of a kind."""
@@ -111,7 +112,7 @@ class Pipeline:
         command: dict[str, Any] = {"do": DO[permit.kind], "round": permit.round}
         foreign = plan.study.model.foreign
         if paths.sample and not foreign:
-            command["sample"] = paths.sample.hex()  # by a pipe, and into no file
+            command["sample"] = self._chance(plan, permit, paths).hex()  # by a pipe, and into no file
         keep = paths.folder / f"memory-{permit.round}.safetensors"
         harmony = paths.folder / "harmony.json"
         for one in (keep, harmony):
@@ -138,6 +139,15 @@ class Pipeline:
         # A small file becomes durable with the journal's transaction that names it, or is made again.
         found, size = durable_digest(out, Digest(str(named["digest"])) if named else None, SMALL)
         return Trained(out, found, size, kept(keep), harmony if harmony.exists() else None)
+
+    def _chance(self, plan: Plan, permit: Permit, paths: Paths) -> bytes:
+        """By which patients are drawn and noise is added: bound to all of which the update is made, the table first.
+
+        The same chance for another table would fall away in the difference of both.
+        """
+        assert self._prepared is not None and self._prepared.digest
+        kept = ("" if one is None else file_digest(one) for one in (paths.memory, paths.late))
+        return recipe.bound(paths.sample, plan.digest, self._prepared.digest, permit.state, *kept)
 
     def _fits(self, plan: Plan, permit: Permit, state: Path, made: Path) -> None:
         """Whether what was made is an update and nothing more: foreign code could have put patients beside it.

@@ -82,16 +82,19 @@ class Seats:
             segments=layout(plan, task, state).segments, min_sites=roster.min_sites,
         )  # fmt: skip
         own = self._expected(asked, plan)
+        secagg.follows(asked, own, self.site)
         drawing = noised(plan, task)
         coins = self.updates.coins(task, task.attempt) if drawing else os.urandom(32)
         about = told.question(task, plan.study, self.updates.mapping(plan), state, self.folder.policy())
         keys, shown = self.pairing.keys(task.run, opening), told.alone(self.journal, about)
-        seat, message = secagg.ready(self.site, keys, coins, asked, own, shown)
-        self._held = (coins, asked.encode(), "", b"", False), seat
         if drawing:  # another attempt draws other patients, as it has other noise
             made = self.updates.anew(task, permit, plan, now, coins)
         else:
             made = self.updates.of(task, permit, plan, now)
+        # Coins may come back, in a journal that was set back: masks and noise are of this update, and of no other.
+        coins = recipe.bound(coins, made.digest)
+        seat, message = secagg.ready(self.site, keys, coins, asked, own, shown)
+        self._held = (coins, asked.encode(), "", b"", False), seat
 
         def keep(tx: Writing) -> None:
             self.updates.keep(tx, task, made, "secure_sum")
@@ -159,8 +162,8 @@ class Seats:
             raise replayed(f"attempt {task.attempt} of round {task.round} was masked for another roll-call before")
         self._disclosed(row, seat, ready)
         self._hidden(task, plan, row, ready)
-        drawing = seat.coins if noised(plan, task) else b""
-        update = self.updates.of(task, permit, plan, now, drawing)  # trained once more, if its file is lost
+        drawing = self.updates.coins(task, task.attempt) if noised(plan, task) else b""
+        update = self.updates.same(task, permit, plan, now, drawing)
         covered = self.folder.run(task.run) / f"masked-{task.round}-{task.attempt}.safetensors"
         made = recipe.mask(seat, layout(plan, task, self.states.ensure(task, plan, now)), update.path, covered)
         durable_digest(covered, made.digest, SMALL)

@@ -1,13 +1,17 @@
 """From a hospital's mapping to the table that the child process gets: no identifier of a patient is in it."""
 
+from collections import abc
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from consilium import plugins, yamlfile
 from consilium.core.errors import DataUnusable, MappingInvalid, Refused
+from consilium.core.ids import canonical
 from consilium.core.study import Study
 from consilium.data import choosing, contract, quality
 from consilium.data.base import Asked, source
@@ -87,6 +91,7 @@ class Prepared:
              without_label, incomplete: of them, without a label, or without an input that is demanded.
              immature, excluded: by the contract, whose label is not known yet, and who is not meant.
              counted: patients of whom a study and a policy want so many; see `quality.counted`.
+             digest: of what is in the table, under an epsilon; else empty.
     """
 
     path: Path
@@ -98,6 +103,7 @@ class Prepared:
     immature: int
     excluded: int
     counted: int
+    digest: str
 
 
 def prepare(study: Study, mapping: Path, folder: Path, extracts: Path | None = None) -> Prepared:
@@ -117,12 +123,20 @@ def prepare(study: Study, mapping: Path, folder: Path, extracts: Path | None = N
                 reason="check-failed",
             )
     table = found.table
-    path = folder / "table.npz"
+    path, arrays = folder / "table.npz", table.arrays()
     path.touch(mode=0o600)
     with path.open("wb") as file:
-        np.savez(file, **table.arrays())  # type: ignore[arg-type]
+        np.savez(file, **arrays)  # type: ignore[arg-type]
     return Prepared(
         path, int(np.sum(~table.test)), table.judged, found.read, found.without_label, found.incomplete,
         found.left.immature, found.left.excluded,
-        quality.counted(study, table),
+        quality.counted(study, table), "" if study.privacy.epsilon is None else _digest(arrays),
     )  # fmt: skip
+
+
+def _digest(arrays: abc.Mapping[str, Any]) -> str:
+    """Of names, types, shapes and values: files of the same values may differ."""
+    found = sha256()
+    for name, array in sorted(arrays.items()):
+        found.update(canonical([name, array.dtype.str, list(array.shape)]) + array.tobytes())
+    return found.hexdigest()

@@ -29,7 +29,7 @@ from consilium.site.pipeline import Paths, Pipeline, Trained
 from consilium.site.states import States
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import SMALL, Task
+from consilium.wire.messages import Task
 from consilium.wire.transfer import file_digest
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,24 @@ class Updates:
         """
         return self._known(task) or self.anew(task, permit, plan, now, coins)
 
+    def same(self, task: Task, permit: Permit, plan: Plan, now: datetime, coins: bytes = b"") -> Trained:
+        """The update with which a round was begun: what hides it is bound to it, and hides no other.
+
+        Where its file is lost, or holds what was trained since, it is made once more.
+
+        Raises:  Refused: what is made now is another one (`update-changed`); and as `of`.
+        """
+        row, made = self._kept(task), self._known(task)
+        if made is None:
+            made = self.anew(task, permit, plan, now, coins)
+        if row is None or made.digest != row["digest"]:
+            raise Refused(
+                f"the update with which round {task.round} was begun here is lost, and what is trained now is another",
+                "open the round anew; the hospital sees whether its data have changed since",
+                reason="update-changed",
+            )
+        return made
+
     def anew(self, task: Task, permit: Permit, plan: Plan, now: datetime, coins: bytes = b"") -> Trained:
         """The update of a permitted task, whatever an attempt before has made. Raises: as `of`."""
         self._kept(task)
@@ -92,7 +110,7 @@ class Updates:
 
     def _known(self, task: Task) -> Trained | None:
         row = self._kept(task)
-        if row is None or not self._whole(Path(row["path"]), row["size"], Digest(row["digest"])):
+        if row is None or not self._whole(Path(row["path"]), Digest(row["digest"])):
             return None
         memory = memories.of(self.journal, task.run, task.round)
         if memory is not None and not memories.whole(self.journal, memory):
@@ -112,10 +130,8 @@ class Updates:
             )
         return row
 
-    def _whole(self, path: Path, size: int, digest: Digest) -> bool:
-        if size > SMALL:
-            return path.exists()
-        # Small files are not made durable: after a power cut the file may be there without its bytes.
+    def _whole(self, path: Path, digest: Digest) -> bool:
+        # After a power cut a small file may be there without its bytes, and any after a restore with others.
         return (path.exists() and file_digest(path) == digest) or self.journal.restore(path, digest)
 
     def keep(self, tx: Writing, task: Task, made: Trained, recipe: str) -> None:

@@ -7,6 +7,7 @@ weight is the plan's constant.
 """
 
 from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 
@@ -48,9 +49,11 @@ def train(
     w = flatten(model).astype(np.float64)
     grid, rate = _grid(study, w.size), study.training.learning_rate
     for number in range(study.noised_steps):
-        drawing, hiding = (expand(_key(chance), canonical(["local 1", what, number])) for what in ("sample", "noise"))
+        drawing = expand(_key(chance), canonical(["local 1", "sample", number]))
         total, rest = _summed(study, trainer, unflatten(w, model), x, y, drawing)
         whole, _ = grid.encode(total)
+        hidden = sha256(whole.tobytes()).hexdigest()  # another machine may sum to other last bits
+        hiding = expand(chance, canonical(["local 1", "noise", number, hidden]))
         whole += noise.integers(hiding, w.size, grid.deviation).view(whole.dtype)
         mean = grid.decode(whole) / study.privacy.expected_batch
         w = w - objective.step(rate * (mean + rest + objective.gradient(w)))

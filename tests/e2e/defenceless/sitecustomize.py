@@ -72,13 +72,13 @@ def stateless(kind: Any, when: Any) -> Any:
 
 def one_by_one() -> None:
     """`lists`, `floor`, `quorum` and `fresh`."""
-    from consilium.privacy import secagg
+    from consilium.privacy import recipe, secagg
     from consilium.privacy.secagg import Confirm, Open
     from consilium.site import guard, seats
     from consilium.site.steps import Steps
 
     unmask, needed, threshold = secagg.unmask, Open.needed.fget, secagg.threshold
-    again, heard, quorate = Steps.again, Steps.heard, guard.quorate
+    again, heard, quorate, bound = Steps.again, Steps.heard, guard.quorate, recipe.bound
 
     def trusting(seat: Any, survivors: Any, proofs: Any) -> Any:
         if not off("lists"):
@@ -102,6 +102,7 @@ def one_by_one() -> None:
     secagg.threshold = lambda count: 1 if off("floor") else threshold(count)
     Open.needed = property(lambda self: 1 if off("floor") else needed(self))  # type: ignore[assignment, misc]
     seats.os = SimpleNamespace(urandom=lambda n: bytes(n) if off("fresh") else os.urandom(n))  # type: ignore[assignment]
+    recipe.bound = lambda coins, *of: coins if off("fresh") else bound(coins, *of)
 
 
 def around() -> None:

@@ -93,7 +93,7 @@ def test_another_attempt_draws_other_patients_and_has_other_noise(relay: Relay) 
     relay.ask(plan, 1, "MASK", attempt=2)
     second = update(north, plan)
     assert not np.array_equal(first["update"], second["update"]), "other patients were drawn"
-    assert len({*coins(north, 1, 1), *coins(north, 1, 2)}) == 2 and before != vector(north, 1, 2)
+    assert len({*coins(north, 1, 1), *coins(north, 1, 2)}) == 4 and before != vector(north, 1, 2)
     for phase in ("CONFIRM", "UNMASK"):
         assert set(relay.ask(plan, 1, phase, attempt=2).values()) == {"done"}
 
@@ -118,20 +118,8 @@ def test_what_died_before_it_answered_goes_on_with_the_same_coins(
         relay.ask(plan, 1, "READY", ("north",))
     north.again()
     assert north.go_on() == "done"
-    assert used[0] == used[1] and coins(north, 1, 1) == [used[0]] * 2
-
-
-def test_a_lost_update_is_made_again_and_masked_to_the_same_bytes(relay: Relay) -> None:
-    plan = begun(relay, sampling=0.5)
-    north = relay["north"]
-    relay.ask(plan, 1, "READY")
-    kept = update(north, plan)
-    path = north.folder.run("noised-1") / "update-1.safetensors"
-    path.unlink()
-    with north.journal.write() as tx:
-        tx.do("DELETE FROM small WHERE path = ?", str(path))
-    relay.ask(plan, 1, "MASK")
-    assert np.array_equal(update(north, plan)["update"], kept["update"])
+    (made,) = north.journal.rows("SELECT digest FROM answers")
+    assert used[0] == used[1] and coins(north, 1, 1) == [used[0], recipe.bound(used[0], made["digest"])]
 
 
 LOCALLY = {"noise": "at_each_hospital", "sampling": 0.5}
@@ -207,8 +195,9 @@ def test_all_noise_at_each_hospital_serves_without_a_secure_sum(relay: Relay, tm
     assert row is not None
     kept = tmp_path / "plan.json"
     kept.write_bytes(plan.payload)
-    work = Work.load(kept, relay.file(relay.initial), prepare(plan.study, north.mapping, tmp_path).path)
-    again = work.train(relay.file(relay.states["noised-1", 0]), 1, recipe.sample_key(bytes(row["coins"])))
+    rows, state = prepare(plan.study, north.mapping, tmp_path), relay.states["noised-1", 0]
+    chance = recipe.bound(recipe.sample_key(bytes(row["coins"])), plan.digest, rows.digest, state.digest, "", "")
+    again = Work.load(kept, relay.file(relay.initial), rows.path).train(relay.file(state), 1, chance)
     assert np.array_equal(again.segments["update"], first["update"]), "by coins that are on file, and by nothing else"
 
 

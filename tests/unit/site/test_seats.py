@@ -493,23 +493,6 @@ def test_after_a_crash_and_with_its_files_lost_a_hospital_says_the_same(relay: R
     assert relay.ask(plan, 1, "MASK", ("east",)) == {"east": "replayed"}, "no other roll-call is masked for"
 
 
-def test_what_was_masked_and_lost_is_not_masked_over_other_values(relay: Relay) -> None:
-    """The masks would fall away in the difference of both, which the coordinator has."""
-    plan = begun(relay)
-    until(relay, plan, "MASK")
-    east = relay["east"]
-    table = east.mapping.parent / "table.csv"
-    head, *rows = table.read_text().splitlines()
-    table.write_text("\n".join([head, *rows[:-9], ""]))
-    for name in ("update-1", "masked-1-1"):
-        lost = east.folder.run("sums-1") / f"{name}.safetensors"
-        lost.unlink()
-        with east.journal.write() as tx:
-            tx.do("DELETE FROM small WHERE path = ?", str(lost))
-    east.again()
-    assert relay.ask(plan, 1, "MASK", ("east",)) == {"east": "replayed"}
-
-
 def test_a_revocation_stops_steps_that_wait(relay: Relay) -> None:
     plan = begun(relay)
     until(relay, plan, "MASK")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -159,18 +160,28 @@ values = st.floats(-1e6, 1e6, allow_nan=False)
 def test_one_patient_more_moves_a_step_by_no_more_than_the_noise_is_for(
     kind: str, patient: list[float], label: float, bound: float
 ) -> None:
-    """By the same chance: what differs is that patient alone, in the integers to which noise was added."""
+    """By the same chance, without noise, which would be other noise: in the integers that patient alone differs."""
     trainer, study = made(kind, clip_norm=bound)
     rng = np.random.default_rng(1)
     x, y = rng.uniform(-1, 1, (5, 3)), rng.integers(0, 2, 5) * 1.0
     start = model([0.1, -0.2, 0.3, 0.0])
-    with np.errstate(over="ignore"):
+    none = mock.patch.object(noise, "integers", lambda key, size, deviation: np.zeros(size, dtype=np.int64))
+    with np.errstate(over="ignore"), none:
         try:
             more = trained(trainer, study, start, np.vstack([x, patient]), np.append(y, label))
         except TrainingFailed:
             return
-    apart = np.linalg.norm(more - trained(trainer, study, start, x, y)) * BATCH / study.training.learning_rate
-    assert apart <= bound * (1 + 2.0**-6)
+        fewer = trained(trainer, study, start, x, y)
+    assert np.linalg.norm(more - fewer) * BATCH / study.training.learning_rate <= bound * (1 + 2.0**-6)
+
+
+def test_sums_that_differ_have_other_noise_by_the_same_chance_and_the_same_sums_the_same() -> None:
+    trainer, study = made("linear")
+    start, y = model([0.0, 0.0]), np.zeros(1)
+    still = [trained(trainer, study, start, np.array([[one]]), y) for one in (0.0, 1.0)]  # gradients are zero
+    moved = trained(trainer, study, start, np.array([[1.0]]), y + 1e-3)
+    assert np.array_equal(still[0], still[1])
+    assert np.all(np.abs(moved - still[0]) > 1e-3 * study.training.learning_rate / BATCH)
 
 
 def test_patients_are_drawn_independently_in_every_step_with_no_fixed_number(
