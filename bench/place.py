@@ -122,5 +122,8 @@ def arguments(about: str) -> argparse.Namespace:
     parser.add_argument(
         "--models", nargs="+", help="dp.py: those to measure anew, such as linear, mlp or cnn; all unless given"
     )
+    parser.add_argument(
+        "--many", action="store_true", help="secure.py: 10 sites to 100 MB and 50 to 10 MB, too; a quarter of an hour"
+    )
     parser.add_argument("--json", type=Path, help="file that keeps the results; `pages.py` makes a page of it")
     return parser.parse_args()

@@ -15,7 +15,7 @@ SMALLEST = (
     "heterogeneity.py --rounds 1 --degrees 0 --seeds 1 --strategies fedavg --workers 1",
     "simulate.py --one vectorised 4 2",
     "round.py --sizes 1 --rounds 1",
-    "secure.py --sizes 0.01 --rounds 1",
+    "secure.py --sizes 1 --rounds 1",
     "scale.py --sites 4 --megabytes 1",
     "beside.py --help",
     "dp.py --help",
@@ -69,6 +69,27 @@ def test_the_coordinator_has_memory_for_about_one_model(bench: Any, megabytes: f
     assert aim.holds is holds and bench.aims.verdict([aim]) == (0 if holds else 1)
 
 
+@pytest.mark.parametrize(
+    ("megabytes", "plain_s", "secure_s", "holds"),
+    [(0.1, 0.01, 0.149, True), (0.1, 1, 0.151, False), (100, 1, 1.99, True), (100, 1, 2.01, False)],
+)
+def test_secure_rounds_have_aims_of_their_own(
+    bench: Any, megabytes: float, plain_s: float, secure_s: float, holds: bool
+) -> None:
+    one = {"model_mb": megabytes, "plain_s": {"median": plain_s}, "secure_s": {"median": secure_s}}
+    assert bench.aims.verdict([bench.aims.of_secure(one)]) == (0 if holds else 1)
+    assert bench.aims.of_secure({**one, "model_mb": 10}) is None
+
+
+@pytest.mark.parametrize(("slowest", "holds"), [(3.01, True), (2.99, False)])
+def test_masks_are_laid_at_least_so_fast(
+    bench: Any, capsys: pytest.CaptureFixture[str], slowest: float, holds: bool
+) -> None:
+    some = bench.aims.of_masking({"mask_16": 9, "mask_32": slowest, "mask_64": 9})
+    assert bench.aims.verdict(some) == (0 if holds else 1)
+    assert "at least 3 GB/s wanted" in capsys.readouterr().out
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("words", SMALLEST)
 def test_each_runs_its_smallest_case(words: str) -> None:
@@ -76,4 +97,5 @@ def test_each_runs_its_smallest_case(words: str) -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "bench" / name, *options], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    missed = done.returncode == 1 and "DOES NOT HOLD" in done.stdout and "Traceback" not in done.stderr
+    assert done.returncode == 0 or missed, done.stdout + done.stderr  # how fast this machine is now, is no matter here
