@@ -16,7 +16,7 @@ import duckdb
 
 from consilium import plugins
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data import base, choosing, ordering, whole
+from consilium.data import base, choosing, memory, ordering, whole
 from consilium.data.asking import Answer, quoted, rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
@@ -24,7 +24,7 @@ from consilium.data.merging import Merged
 from consilium.data.source import EXAMPLES, TableSource
 from consilium.data.tables import one_select
 
-CLOSED = {"enable_external_access": "false", "lock_configuration": "true", "threads": "1"}
+CLOSED = {"enable_external_access": "false", "threads": "1", "lock_configuration": "true"}
 """With one thread the same query takes the same of several values, where it leaves that open."""
 SAID = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
 """Faults of the query itself, whose words hold no value of a row."""
@@ -80,7 +80,7 @@ class JoinedSource:
         doubts: tuple[str, ...] = ()
         columns = set[str]()
         try:
-            with duckdb.connect(":memory:", config=CLOSED) as tables:
+            with memory.opened(more=CLOSED) as tables:
                 for name, one in self._tables.items():
                     with _within(name):
                         found = choosing.without(one.rows(), *self._without)
@@ -101,6 +101,7 @@ class JoinedSource:
         except VALUES as error:
             raise _miscast(error, columns) from error
         except (duckdb.Error, ValueError, OverflowError) as error:
+            memory.check(error, "source.query")
             words = f": {str(error).splitlines()[0]}" if isinstance(error, SAID) else ""
             remedy = f"correct it; its tables are {', '.join(self._tables)}"
             if "VARCHAR" in words:

@@ -10,15 +10,13 @@ from typing import Any
 import duckdb
 
 from consilium.core.errors import DataUnusable, MappingInvalid
-from consilium.data import casting, collating, databases, keying, ordering, whole
+from consilium.data import casting, collating, databases, keying, memory, ordering, whole
 from consilium.data.asking import Answer, Ask, answer_of, named, of_duckdb, of_url, quoted
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
 from consilium.data.flaws import ENCODINGS, flaw
 from consilium.data.source import EXAMPLES, TableSource
 
-OFFLINE = {"autoinstall_known_extensions": "false"}
-"""DuckDB fetches nothing from the network."""
 BESIDE = (
     "name files under `tables` of a source of type tables, where they stand beside the mapping; or write whole paths"
 )
@@ -192,7 +190,7 @@ def _picked(name: str, kind: str, zone: bool) -> str:
 
 @contextmanager
 def _opened(database: str, begun: Begun, zone: str | None) -> Iterator[Any]:
-    with duckdb.connect(database, read_only=database != ":memory:", config=OFFLINE) as connection:
+    with memory.opened(database, read_only=database != ":memory:") as connection:
         begun(connection.interrupt)
         _set_zone(connection, zone or "UTC")
         yield connection
@@ -220,6 +218,7 @@ def _duckdb(
     except duckdb.ParserException as error:
         raise DataUnusable("the query is none that DuckDB knows", "correct source.query") from error
     except (duckdb.Error, ValueError, OverflowError) as error:  # of a damaged file: names that are no text, too
+        memory.check(error, name or "the query")
         if database != ":memory:" and (lacks := databases.lacking(error)):
             raise _lacking(lacks) from error
         kind = type(error).__name__

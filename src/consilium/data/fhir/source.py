@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 
 from consilium.core.errors import EXTRA, DataUnusable, MappingInvalid
-from consilium.data import ordering, whole
+from consilium.data import memory, ordering, whole
 from consilium.data.asking import Answer, rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
@@ -23,7 +23,7 @@ from consilium.data.merging import Merged
 from consilium.data.source import TableSource
 from consilium.data.tables import one_select
 
-CLOSED = {"enable_external_access": "false", "lock_configuration": "true", "threads": "1"}
+CLOSED = {"enable_external_access": "false", "threads": "1", "lock_configuration": "true"}
 """With one thread the same query takes the same of several values, where it leaves that open."""
 SAID = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
 """Faults of the query itself, whose words hold no value of a row."""
@@ -93,7 +93,7 @@ class FhirSource:
     def rows(self) -> Rows:
         """All rows, as text."""
         try:
-            with self._files() as (files, left_out), duckdb.connect(":memory:", config=CLOSED) as tables:
+            with self._files() as (files, left_out), memory.opened(more=CLOSED) as tables:
                 merged = self._follow(files)
                 if self._leaving is not None:
                     self._leaving.learn(files, merged)
@@ -108,6 +108,7 @@ class FhirSource:
                 left_out = max(left_out, len(self._leaving.found) if self._leaving else 0)
                 return replace(rows_of(*answer), left_out=left_out, doubts=doubts, merged=merged)
         except (duckdb.Error, ValueError, OverflowError) as error:
+            memory.check(error, "source.query")
             words = f": {str(error).splitlines()[0]}" if isinstance(error, SAID) else ""
             raise DataUnusable(
                 f"source.query does not fit the views ({type(error).__name__}){words}",

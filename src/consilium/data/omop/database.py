@@ -12,8 +12,9 @@ from typing import Any, NoReturn, Protocol
 import duckdb
 
 from consilium.core.errors import EXTRA, DataUnusable, MappingInvalid
+from consilium.data import memory
 
-CLOSED = {"enable_external_access": "false", "autoinstall_known_extensions": "false"}
+CLOSED = {"enable_external_access": "false"}
 PIECE = 10_000
 """Rows fetched at once."""
 GRACE_S = 5.0
@@ -86,7 +87,7 @@ class Duck:
     def __init__(self, path: Path, shown: str, schemas: Sequence[str], limit_s: float) -> None:
         self.schemas = tuple(schemas) or ("main",)
         try:
-            self._connection = duckdb.connect(str(path), read_only=True, config=CLOSED)
+            self._connection = memory.opened(str(path), CLOSED, read_only=True)
             known = {row[0] for row in self._connection.execute("SELECT schema_name FROM duckdb_schemas()").fetchall()}
             _known(self.schemas, known)
             self._connection.execute(f"SET search_path = '{','.join(self.schemas)}'")
@@ -128,6 +129,7 @@ class Duck:
 
     def _told(self, error: Exception, what: str) -> NoReturn:
         self._watch.check(what)
+        memory.check(error, what)
         words = f": {str(error).splitlines()[0]}" if isinstance(error, SAID) else ""
         remedy = "copy the database anew: it may have been cut or altered" if isinstance(error, FILE) else MAPPING
         raise DataUnusable(f"{what}: cannot be asked ({type(error).__name__}){words}", remedy) from error

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from consilium.core.errors import DataUnusable, MappingInvalid, NotFound
-from consilium.data import databases
+from consilium.data import databases, memory
 from consilium.data.mapping import normal
 from consilium.data.proposal.profile import LOOKED, MOMENT
 from consilium.data.source import EXAMPLES, TableSource
-from consilium.data.tables import OFFLINE, one_select
+from consilium.data.tables import one_select
 from consilium.data.traps import placeholder
 
 TEXT = (".csv", ".tsv", ".txt", ".data", ".dat", ".csv.gz", ".tsv.gz", ".txt.gz")
@@ -197,7 +197,7 @@ def _of_duckdb(path: Path) -> list[Found]:
     import duckdb
 
     try:
-        with duckdb.connect(str(path), read_only=True, config=OFFLINE) as connection:
+        with memory.opened(str(path), read_only=True) as connection:
             named = connection.execute(
                 "SELECT table_schema, table_name FROM information_schema.tables ORDER BY ALL"
             ).fetchall()

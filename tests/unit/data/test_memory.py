@@ -1,0 +1,56 @@
+"""A query that needs more memory than there is ends with what to do, and leaves no value of a patient on disk."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from consilium.core.errors import DataUnusable
+from consilium.data import joined, memory, tables
+from consilium.data.fhir import source as fhir
+from consilium.data.omop import database
+from consilium.data.source import TableSource
+
+LARGE = "SELECT md5(CAST(range AS VARCHAR)) AS a, md5(CAST(range + 1 AS VARCHAR)) AS b FROM range(400000)"
+VIEW = {"resource": "Patient", "select": [{"column": [{"name": "id", "path": "id"}]}]}
+
+
+def of_tables(folder: Path) -> Any:
+    (folder / "t.csv").write_text("nr\n1\n")
+    given = {"type": "tables", "tables": {"t": {"type": "csv", "path": "t.csv"}}, "query": LARGE}
+    return joined.JoinedSource(TableSource.model_validate(given), folder).rows()
+
+
+def of_a_file(folder: Path) -> Any:
+    duckdb.connect(str(folder / "t.duckdb")).close()
+    given = {"type": "sql", "path": "t.duckdb", "query": f"{LARGE} ORDER BY ALL"}
+    return tables.SqlSource(TableSource.model_validate(given), folder).rows()
+
+
+def of_fhir(folder: Path) -> Any:
+    (folder / "f").mkdir()
+    (folder / "f" / "Patient.ndjson").write_text(json.dumps({"resourceType": "Patient", "id": "1"}) + "\n")
+    (folder / "v.json").write_text(json.dumps(VIEW))
+    given = {"type": "fhir", "path": "f", "views": {"t": "v.json"}, "query": LARGE}
+    return fhir.FhirSource(TableSource.model_validate(given), folder).rows()
+
+
+def of_omop(folder: Path) -> Any:
+    duckdb.connect(str(folder / "t.duckdb")).close()
+    with database.Duck(folder / "t.duckdb", "t.duckdb", (), 60.0) as asked:
+        return list(asked.query(f"{LARGE} ORDER BY ALL", what="source.omop")[1])
+
+
+@pytest.mark.parametrize("read", [of_tables, of_a_file, of_fhir, of_omop])
+def test_what_has_no_room_in_memory_is_put_nowhere_and_told(
+    read: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(memory.ALONE, "memory_limit", "20MB")
+    with pytest.raises(DataUnusable, match=r"takes more memory than there is .*; ask for less at once") as told:
+        read(tmp_path)
+    assert told.value.message.startswith(("source.", "t.duckdb, by source.query,"))
+    assert not list(tmp_path.glob("*.tmp"))
