@@ -155,6 +155,7 @@ def roots(
     _complete(roster, received)
     private, found = X25519PrivateKey.from_private_bytes(secrets.x25519), {}
     capsule = MLKEM768PrivateKey.from_seed_bytes(secrets.mlkem768)
+    publics = {one.site: one.x25519.hex() for one in roster.keys}
     for other in roster.keys:
         if other.site == site:
             continue
@@ -165,16 +166,16 @@ def roots(
             shared = encapsulated[other.site] if low == site else capsule.decapsulate(ciphertext)
         except ValueError as error:
             raise Refused(f"the keys of {other.site} are no keys", "ask that site", reason="pairing") from error
-        publics = {one.site: one.x25519.hex() for one in roster.keys}
         info = canonical(["flsa/1 root", low, high, publics[low], publics[high], sha256(ciphertext).hexdigest()])
         found[other.site] = HKDF(hashes.SHA256(), 32, roster.digest, info).derive(exchanged + shared)
     return found
 
 
 def _complete(roster: Roster, received: Mapping[SiteId, Paired]) -> None:
-    for place, one in enumerate(roster.keys):
+    after = set(roster.sites)
+    for one in roster.keys:
         paired = received.get(one.site)
-        after = set(roster.sites[place + 1 :])
+        after.remove(one.site)
         if (
             paired is None
             or paired.site != one.site

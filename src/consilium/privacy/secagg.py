@@ -11,7 +11,7 @@ Threshold t = floor(2n/3) + 1 of the n sites of the cohort of an OPEN, for every
 openings would need two sets of honest sites that do not overlap, of which there is no room for in n.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -317,18 +317,21 @@ def unmask(seat: Seat, survivors: Mapping[SiteId, Masked], proofs: Iterable[Conf
     own: dict[SiteId, bytes] = {}
     pairs: dict[SiteId, dict[SiteId, bytes]] = {}
     for author, message in sorted(survivors.items()):
-        held = _held(seat, message)
+        held = _held(seat, message, {author, *gone})
         if author in held:
             own[author] = held[author]
         pairs[author] = {lost: held[lost] for lost in sorted(gone) if lost in held}
     return _moved(seat, *_CALLED, opened=True), Unmask(ctx2=seat.ctx2, site=seat.site, own=own, pairs=pairs)
 
 
-def _held(seat: Seat, message: Masked) -> dict[SiteId, bytes]:
-    """The shares in a box that was addressed to this site, by their subject; those with a wrong hash left out."""
+def _held(seat: Seat, message: Masked, wanted: Set[SiteId]) -> dict[SiteId, bytes]:
+    """The wanted shares in a box that was addressed to this site, by their subject; those with a wrong hash left out.
+
+    The others stay unread: among many sites nearly all of them are of masks that cancel.
+    """
     place, size = seat.open.cohort.index(seat.site), shares.SHARE_BYTES
     if message.site == seat.site:
-        return {subject: parts[place] for subject, parts in seat.shares.items()}
+        return {subject: parts[place] for subject, parts in seat.shares.items() if subject in wanted}
     key, context = _sealing(seat.keys[message.site], seat.ctx2, message.site, seat.site)
     try:
         inside = AESGCM(key).decrypt(bytes(12), message.boxes.get(seat.site, b""), context)
@@ -337,7 +340,7 @@ def _held(seat: Seat, message: Masked) -> dict[SiteId, bytes]:
     subjects = sorted(one.site for one in seat.active)
     if len(inside) != size * len(subjects):
         return {}
-    found = {subject: inside[at * size : (at + 1) * size] for at, subject in enumerate(subjects)}
+    found = {subject: inside[at * size : (at + 1) * size] for at, subject in enumerate(subjects) if subject in wanted}
     return {subject: share for subject, share in found.items() if is_share(message, subject, place, share)}
 
 
