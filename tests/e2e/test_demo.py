@@ -70,10 +70,10 @@ def test_every_hospital_takes_part_and_is_compared(demos: dict[str, Process], na
         assert facts["rounds"] == found["rounds"] + 1 and facts["bytes"] > 0
         for model in ("own", "federated", "pooled"):
             auroc, accuracy = facts[model]["auroc"], facts[model]["accuracy"]
-            assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
-            assert auroc["n"] == accuracy["n"] == facts["test"]
-            judged = auroc["value"] is not None and auroc["low"] <= auroc["value"] <= auroc["high"]
-            assert judged or auroc["note"] == "one class only"
+            assert auroc["n"] in (0, facts["test"])
+            for one in (auroc, accuracy):
+                judged = one["value"] is not None and one["low"] <= one["value"] <= one["high"]
+                assert judged or one["note"].partition(":")[0] in ("too few", "withheld", "one class only")
     everybody = found["all"]
     assert everybody["federated"]["auroc"]["value"] > everybody["own_mean_auroc"]
     assert abs(everybody["federated"]["auroc"]["value"] - everybody["pooled"]["auroc"]["value"]) < 0.02
@@ -119,8 +119,12 @@ def test_a_simulation_ends_in_the_bytes_of_the_federation(demos: dict[str, Proce
     assert done.returncode == 0, done.stderr
     alone = json.loads(done.stdout)
     assert (alone["recipe"], alone["plan"], alone["model"]) == (RECIPES[name], found["plan"], found["model"])
-    assert alone["figures"]["all"] == found["all"]["federated"]
-    assert alone["figures"]["sites"] == {site: facts["federated"] for site, facts in found["hospitals"].items()}
+    pairs = [(alone["figures"]["all"], found["all"]["federated"])]
+    pairs += [(alone["figures"]["sites"][site], facts["federated"]) for site, facts in found["hospitals"].items()]
+    for simulated, federated in pairs:  # a federation hides small cells
+        assert simulated.keys() == federated.keys()
+        assert all(simulated[name] == one for name, one in federated.items() if one["value"] is not None)
+    assert found["all"]["federated"]["auroc"]["value"] is not None
 
 
 def test_what_is_printed_is_the_same_as_the_data(demos: dict[str, Process]) -> None:

@@ -63,7 +63,8 @@ def test_a_secure_run_gives_the_model_of_the_plain_one(made: Federation) -> None
     for name, hospital in made.hospitals.items():  # each has its own, which under `plain` the coordinator has, too
         (kept,) = hospital.told("figures", "secure")
         for metric, wanted_ in figures[0]["sites"][name].items():
-            assert kept["figures"][metric]["value"] == pytest.approx(wanted_["value"], abs=1e-6), (name, metric)
+            if wanted_["value"] is not None:  # small cells are hidden there
+                assert kept["figures"][metric]["value"] == pytest.approx(wanted_["value"], abs=1e-6), (name, metric)
         assert kept["run"] == run
         assert "AUROC" in hospital.command("figures")
 

@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import bindparam, select, update
 
 from consilium import plugins
-from consilium.algorithms import evaluation, figure, metrics, preparation, worth
+from consilium.algorithms import evaluation, figure, headline, metrics, preparation, worth
 from consilium.algorithms.base import Single, fits
 from consilium.algorithms.layout import METRICS
 from consilium.coordinator import before, steps
@@ -126,11 +126,8 @@ class Performer:
         total = [self._source(before.total), *parts] if before else parts
         made = self.shelf.make(lambda out: chain.fold(total, stamp, out, needs.single), needs.largest)
         # `plain` shows each hospital's sums to the coordinator, and each hospital signed that it knows.
-        singles = {site: read_figures(plan.study, part, single=True) for site, part in zip(sites, parts, strict=True)}
-        alone, known = dict[SiteId, dict[str, Array]](), before or Sum(made, {})
-        if needs.kind is machine.Kind.EVALUATE and evaluation.full(plan.study):
-            alone = {site: sums_of(chain.read(part).arrays) for site, part in zip(sites, parts, strict=True)}
-        return Sum(made, {**known.figures, **singles}, alone={**known.alone, **alone})
+        alone = {site: sums_of(chain.read(part).arrays) for site, part in zip(sites, parts, strict=True)}
+        return Sum(made, alone={**(before.alone if before else {}), **alone})
 
     def _opened(
         self, plan: Plan, needs: Needs, sealed: steps.Sealed, stamp: dict[str, str], parts: list[chain.Source]
@@ -142,7 +139,7 @@ class Performer:
         if false := sealed.false_holders:  # others' shares served
             log.warning("round %s of %s: false shares came from %s", needs.number, stamp["run"], ", ".join(false))
             figures["false_shares"] = list(false)
-        return Sum(made, {}, figures, (sealed.open.attempt, steps.written(opened)))
+        return Sum(made, figures, (sealed.open.attempt, steps.written(opened)))
 
     def apply(self, plan: Plan, run: RunId, needs: Needs, total: "Sum", before: chain.Source) -> Done:
         """Advance the state by the sum of the round."""
@@ -152,9 +149,11 @@ class Performer:
             step = partial(preparation.advance, study, strategy(study), before, needs.state, sums, run, needs.number)
             state = self.shelf.make(step, needs.state_size)
             models = self._models(plan, needs.number + 1, state)
-        figures = {"all": possible(partial(read_figures, plan.study, sums)) or {}, "sites": total.figures, **total.more}
+        arrays = chain.read(sums).arrays
+        told = possible(partial(headline.figures, plan.study, sums_of(arrays), total.alone))
+        figures = {**(told or {"all": {}, "sites": {}}), **total.more}
         if needs.kind is machine.Kind.EVALUATE:
-            figures["evaluation"] = possible(partial(judged, plan.study, chain.read(sums).arrays, total.alone))
+            figures["evaluation"] = possible(partial(judged, plan.study, arrays, total.alone))
         return Done(run, needs.number, needs.kind.value, state, total.total, figures, total.opening, models)
 
     def at_once(self, tx: Transaction, conduct: Conduct) -> Conduct:
@@ -208,13 +207,12 @@ class Performer:
 
 @dataclass(frozen=True)
 class Sum:
-    """Contributions of a round, summed so far; and each site's figures. `opening`: see `Done`.
+    """Contributions of a round, summed so far. `opening`: see `Done`.
 
-    `alone`: each site's sums over held-out patients in the last round, where they can be seen.
+    `alone`: each site's sums over held-out patients, where they can be seen.
     """
 
     total: Stored
-    figures: dict[SiteId, Any]
     more: dict[str, Any] = field(default_factory=dict)
     opening: tuple[int, str] | None = None
     alone: dict[SiteId, dict[str, Array]] = field(default_factory=dict)
@@ -254,11 +252,6 @@ def single(study: Study) -> Single | None:
     return made if isinstance(made, Single) else None
 
 
-def read_figures(study: Study, source: chain.Source, single: bool = False) -> dict[str, Any]:
-    """Figures from the metrics segments of a file of sums; empty when it holds none. `single`: of one hospital."""
-    return figures_of(study, chain.read(source).arrays, single)
-
-
 def possible(figures: Callable[[], Any]) -> Any:
     """Figures, or None where the sums are of no patients: what one hospital makes up must not hold up a run.
 
@@ -274,7 +267,7 @@ def possible(figures: Callable[[], Any]) -> Any:
 
 
 def figures_of(study: Study, arrays: Mapping[str, Array], single: bool = False) -> dict[str, Any]:
-    """The same from segments."""
+    """Figures from the metrics segments of a file of sums, of patients who lie together: nothing is hidden."""
     sums = sums_of(arrays)
     if not sums:
         return {}

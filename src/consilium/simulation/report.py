@@ -87,7 +87,7 @@ def cell(figure: Json | None, wide: bool, notes: list[str]) -> str:
         return ""
     note = str(figure.get("note") or "")
     if figure["value"] is None:
-        return note
+        return note.partition(":")[0]
     value, low, high = (_number(figure[key], wide) for key in ("value", "low", "high"))
     if not low:
         return f"{value} {note}".strip()

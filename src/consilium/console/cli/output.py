@@ -88,7 +88,7 @@ def figure(value: Mapping[str, Any] | None, digits: int = 3) -> str:
     if value is None:
         return "one class only"
     if value.get("value") is None:
-        return str(value.get("note") or "")
+        return str(value.get("note") or "").partition(":")[0]
     text = f"{value['value']:.{digits}f}"
     if value.get("low") is not None and value.get("high") is not None:
         text += f" ({value['low']:.{digits}f} to {value['high']:.{digits}f})"
