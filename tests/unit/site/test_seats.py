@@ -269,7 +269,7 @@ def test_nor_is_one_at_any_of_the_models_of_a_path(relay: Relay, tmp_path: Path)
     other = next(model for model in models if not np.array_equal(model, state["model"]))
     given = tmp_path / "given.safetensors"
     given.write_bytes(to_safetensors(unflatten(np.array(other), from_safetensors(relay.blobs[relay.initial.digest]))))
-    begins = {"kind": "logistic", "start": "given"}
+    begins = {"kind": "logistic", "start": "given", "untied": True}
     plan = relay.approved(secure("second", model=begins, strategy={"name": "newton"}), given)
     relay.paired(plan)
     three = ("east", "north", "south")
@@ -370,7 +370,10 @@ def test_of_several_models_all_were_shown_alone_or_none(relay: Relay, tmp_path: 
     given = tmp_path / "given.safetensors"
     given.write_bytes(to_safetensors(unflatten(np.array(one), from_safetensors(relay.blobs[relay.initial.digest]))))
     alone = secure(
-        "open", model={"kind": "logistic", "start": "given"}, strategy={"name": "newton"}, privacy={"recipe": "plain"}
+        "open",
+        model={"kind": "logistic", "start": "given", "untied": True},
+        strategy={"name": "newton"},
+        privacy={"recipe": "plain"},
     )
     relay.submitted(relay.approved(alone, given), 1)
     relay.initial = relay.blob(relay.blobs[path.study.model.initial or ""])
