@@ -19,7 +19,8 @@ Chains = dict[str, dict[str, bytes]]
 
 
 def names(count: int) -> tuple[str, ...]:
-    return tuple(f"s{number:02d}" for number in range(count))
+    """Sorted."""
+    return tuple(f"s{number:0{3 if count > 100 else 2}d}" for number in range(count))
 
 
 def paired(count: int, seed: int = 1) -> tuple[Roster, Chains]:
