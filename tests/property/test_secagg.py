@@ -103,7 +103,7 @@ def test_as_many_may_drop_out_as_the_threshold_allows(count: int) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_two_hundred_sites_agree_on_keys_and_twenty_drop_out() -> None:
-    """By every message of both protocols, in one process; 20 leave, five in each phase. Minutes of one core, and 2 GB."""
+    """By every message of both protocols, in one process; 20 leave, five in each phase. Minutes, and 2 GB."""
     (roster, chains), rng = paired(200), np.random.default_rng(200)
     gone = {site: PHASES[at % 4] for at, site in enumerate(roster.sites[5:185:9])}
     made = {
