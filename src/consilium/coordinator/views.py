@@ -13,7 +13,7 @@ from consilium.core.errors import NotFound
 from consilium.core.ids import Digest, RunId
 from consilium.core.judging import judged_on
 from consilium.core.study import Plan
-from consilium.governance.words import learns, protects
+from consilium.governance.learning import learns, protects
 from consilium.store import eventlog
 from consilium.store.database import Transaction
 from consilium.store.schema import blobs, contributions, decisions, events, people, refusals, results, sites, studies

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from consilium.core.errors import Conflict
-from consilium.governance.words import PROTECTS
+from consilium.governance.learning import PROTECTS
 from consilium.simulation import federation, hospitals, report
 from consilium.simulation.federation import NOT_YET, Shell
 from consilium.simulation.processes import demand_port, ended_at_last, free_port

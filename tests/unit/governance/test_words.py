@@ -9,7 +9,8 @@ from consilium import studyfile
 from consilium.core.gate import Kind
 from consilium.core.study import Plan
 from consilium.governance.approvals import WEAKER, weaker
-from consilium.governance.words import explain, learns, protects
+from consilium.governance.learning import learns, protects
+from consilium.governance.words import explain
 from unit.governance.conftest import WHEEL, by_time, make
 
 

@@ -14,7 +14,7 @@ from consilium.core.errors import Invalid, TrainingFailed
 from consilium.core.parts import STUDY_NAME
 from consilium.core.study import Plan
 from consilium.durable import create_file
-from consilium.governance.words import ENOUGH
+from consilium.governance.learning import ENOUGH
 
 File = click.Path(dir_okay=False, path_type=Path)
 Existing = click.Path(exists=True, dir_okay=False, path_type=Path)
