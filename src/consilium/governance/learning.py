@@ -139,9 +139,7 @@ def _before(study: Study) -> str:
     whose = (
         "each hospital's sums" if study.privacy.recipe == "plain" else "the sums over all of them, and of none alone"
     )
-    return (
-        f" Before training, the coordinator learns {whose} by which inputs are prepared. {told_of_preparation(study)}"
-    )
+    return f" Before training, the coordinator learns {whose} by which inputs are prepared. {of_preparation(study)}"
 
 
 def _curved(study: Study) -> str:
@@ -203,7 +201,7 @@ def protects(study: Study) -> str:
     )
 
 
-def told_of_preparation(study: Study) -> str:
+def of_preparation(study: Study) -> str:
     """What of preparation is told; empty where nothing is asked for."""
     asked = study.prepare
     if asked is None:

@@ -8,7 +8,7 @@ from consilium.core.gate import Gate
 from consilium.core.study import ONNX, Plan, Study
 from consilium.core.timed import TIMED
 from consilium.governance.approvals import meant, weaker
-from consilium.governance.learning import cells_of_times, told_of_preparation, learns
+from consilium.governance.learning import cells_of_times, learns, of_preparation
 
 _START = {
     "seed": "It starts from values that follow from the study: this hospital makes them anew, and takes no others.",
@@ -78,7 +78,7 @@ def explain(plan: Plan) -> str:
         "",
         "What leaves, once per round:",
         f"  {_leaves(study)}",
-        *(f"  {line}" for line in filter(None, (told_of_preparation(study),))),
+        *(f"  {line}" for line in filter(None, (of_preparation(study),))),
         *(
             []
             if study.gate is None
