@@ -336,7 +336,7 @@ def test_what_harmonises_a_hospitals_numbers_is_kept_there_and_leaves_in_nothing
     alone = simulated(relay, plan, tmp_path)
     assert alone.digest == relay.states["harmony-1", 2].digest
     state, kept = chain.read(alone.state).arrays, set[str]()
-    learned = {"prepare/centre", "prepare/spread", "prepare/fill", "prepare/slopes"}
+    learned = {"prepare/centre", "prepare/spread", "prepare/fill", "prepare/slopes", "prepare/varies"}
     assert {name for name in state if name.startswith("prepare/")} == learned, "of all hospitals, and of none alone"
     for hospital in sites(relay):
         path = hospital.folder.models / "harmony-1.harmony.json"

@@ -159,6 +159,7 @@ def test_the_study_of_signals_is_written_mapped_and_trained(tmp_path: Path, monk
 
 
 @pytest.mark.long
+@pytest.mark.long
 def test_a_wheel_is_built_read_allowed_and_trained(here: Federation, person: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("setuptools")

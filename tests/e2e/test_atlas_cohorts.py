@@ -151,8 +151,6 @@ MORE = {
     "days_supply",
     "device_exposure": "device_exposure_id, person_id, device_concept_id, device_exposure_start_date, "
     "device_exposure_end_date",
-    "observation": "observation_id, person_id, observation_concept_id, observation_date, observation_datetime, "
-    "value_as_number, value_as_concept_id, unit_concept_id",
 }
 
 

@@ -76,6 +76,7 @@ def kinds(hospital: Hospital) -> set[str]:
 
 
 @pytest.mark.long
+@pytest.mark.long
 def test_an_agent_that_is_killed_as_it_trains_has_charged_before(killed: tuple[Federation, Plan]) -> None:
     north = killed[0].hospitals["north"]
     spent = everybody(north)

@@ -264,6 +264,7 @@ def up(folder: Path, *words: str) -> Iterator[tuple[Process, Json]]:
         process.kill()
 
 
+@pytest.mark.long
 def test_a_federation_ends_with_its_children_and_is_started_again(tmp_path: Path) -> None:
     port = str(free_port())
     with up(tmp_path, "--hospitals", "charite,ukb", "--port", port) as (process, ready):

@@ -21,6 +21,7 @@ sm = pytest.importorskip("statsmodels.api", reason="statsmodels, of the extra `t
 HOSPITALS = ("north", "south", "west")
 
 
+@pytest.mark.long
 def test_three_hospitals_fit_the_regression_of_their_pooled_patients(tmp_path: Path) -> None:
     wanted = study(
         "exact", strategy={"name": "newton"}, rounds=9, quorum=3, privacy={"recipe": "secure_sum"},

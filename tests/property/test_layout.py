@@ -313,7 +313,7 @@ def bound(found: Layout, sites: int) -> float:
 @pytest.mark.parametrize(
     ("model", "bits", "most"),
     [
-        ("F64", None, 1e-6),
+        pytest.param("F64", None, 1e-6, marks=pytest.mark.long),
         pytest.param("F32", 64, 1e-6, marks=pytest.mark.long),
         pytest.param("F32", None, 1e-5, marks=pytest.mark.long),
     ],

@@ -80,7 +80,7 @@ def expect_sum(total: Vectors, made: dict[str, Party], survivors: tuple[str, ...
         assert total[one.name].tolist() == [value % 2**one.bits for value in wanted]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(dropouts(3, 14))
 def test_the_sum_is_exact_or_nothing_opens(given_: tuple[int, dict[int, str]]) -> None:
     judge(*given_)

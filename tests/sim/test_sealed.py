@@ -27,7 +27,7 @@ from sim.test_faults import chosen
 from sim.world import ROUNDS, RUN, SEALED, Operation, World, living
 
 SEED = int(os.environ.get("SIM_SEED", "0"))
-SEEDS, LONG_SEEDS = 12, 300
+SEEDS, LONG_SEEDS = 8, 300
 QUORUM = 3
 THREE = SEALED[:3]
 

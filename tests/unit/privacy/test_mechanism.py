@@ -88,6 +88,7 @@ def test_at_each_hospital_a_round_is_as_many_steps_as_pass_over_its_patients(
         assert cost.whole.epsilon(1e-5) == pytest.approx(by_renyi, abs=1e-4)
 
 
+@pytest.mark.long
 def test_at_each_hospital_the_least_noise_is_found_for_all_steps_and_no_claim_is_believed(tmp_path: Path) -> None:
     privacy = {"noise": "at_each_hospital", "epsilon": 8.0, "delta": 1e-4, "expected_patients": 100}
     plan, _ = freeze(studyfile.read(written(tmp_path, privacy, rounds=10, training={"epochs": 3})))
@@ -137,6 +138,7 @@ def test_the_number_of_hospitals_below_the_bound_takes_its_part_of_the_noise(tmp
     assert fixed is not None and fixed.of_update == 1.0
 
 
+@pytest.mark.long
 def test_few_hospitals_get_an_epsilon_that_bounds_little_or_no_count(tmp_path: Path) -> None:
     """Fifty rounds of ten hospitals: the noise that the design page names, at its own delta and at a sensible one."""
     assert tight(Sampled(2.34, 1.0, 50), 10**-1.1) == pytest.approx(8.0, abs=0.05)

@@ -137,6 +137,7 @@ def test_with_noise_at_each_hospital_a_model_is_learned_and_each_update_has_its_
 
 
 @pytest.mark.long
+@pytest.mark.long
 def test_for_hospitals_as_a_whole_a_model_is_learned_under_a_bound_that_moves(
     study: Study, make: Make, tmp_path: Path
 ) -> None:
