@@ -56,11 +56,11 @@ def values(
         code = None if text is None else normal(text)
         if text is None or code is None or (code in gone and code not in own):
             continue
-        if place is None or one.why:
-            cell.doubts.append((place, one.why))
+        meant = own.get(code) or meaning.of(text.strip(), (systems[at] or "").strip())
+        if place is None or one.why:  # a value that means none counts wherever it stands
+            cell.doubts.append((None if meant is None else place, one.why))
             continue
         cell.places.append(place)
-        meant = own.get(code) or meaning.of(text.strip(), (systems[at] or "").strip())
         if meant is None:
             cell.strange.add(code)
         else:
