@@ -101,6 +101,7 @@ def test_forty_deaths_at_every_point_and_at_any_time(
         chaos.sound(told, run, undisturbed_long)
 
 
+@pytest.mark.long
 def test_a_run_goes_on_when_its_database_crashes_and_when_its_coordinator_stands_still(
     tmp_path: Path, undisturbed: bytes, server: Postgres
 ) -> None:

@@ -58,6 +58,7 @@ def write_anew(path: Path) -> None:
             database.execute("UPDATE audit SET entry = ? WHERE seq = ?", (entry.data, seq))
 
 
+@pytest.mark.long
 def test_logs_that_grow_are_followed_and_ones_that_were_written_anew_are_found(made: Federation) -> None:
     finished(made, "first")
     finished(made, "second")

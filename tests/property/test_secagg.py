@@ -95,7 +95,7 @@ def test_nor_otherwise_with_up_to_sixty_sites(given_: tuple[int, dict[int, str]]
     judge(*given_)
 
 
-@pytest.mark.parametrize("count", [3, 4, 25, 60])
+@pytest.mark.parametrize("count", [3, 4, 25, pytest.param(60, marks=pytest.mark.long)])
 def test_as_many_may_drop_out_as_the_threshold_allows(count: int) -> None:
     judge(count, {at: PHASES[at % 4] for at in range(count - threshold(count))})
 

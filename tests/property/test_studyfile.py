@@ -80,7 +80,7 @@ def studies(draw: st.DrawFn) -> Study:
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(studies())
 def test_every_study_survives_its_file_with_the_same_plan(study: Study) -> None:
     with tempfile.TemporaryDirectory() as folder:

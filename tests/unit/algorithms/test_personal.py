@@ -106,6 +106,7 @@ def products(sites: int, patients: int, d: int = 12, k: int = 2) -> tuple[list[P
     return found, body
 
 
+@pytest.mark.long
 def test_fedrep_finds_what_all_share_where_no_site_has_patients_enough_to_learn_alone() -> None:
     """The paper's point: twelve features and ten patients each. One model for all fits nobody, and one of each site's
     own only those patients whom it has seen."""

@@ -71,6 +71,7 @@ def test_inline_and_in_processes_the_bytes_are_those_of_the_hospitals_own_tables
         assert np.array_equal(flatten(from_safetensors(found.model)), given)
 
 
+@pytest.mark.long
 def test_many_sites_by_a_rule_give_the_same_bytes_in_processes_and_from_the_seed(study: Study, make: Make) -> None:
     hospitals = make(north=(90, None), south=(70, None))
     wanted = {"sites": 12, "partition": Rule("dirichlet", 0.5), "patients": 900, "conditions": Conditions(3, drop=0.2)}

@@ -201,6 +201,7 @@ def test_all_noise_at_each_hospital_serves_without_a_secure_sum(relay: Relay, tm
     assert np.array_equal(again.segments["update"], first["update"]), "by coins that are on file, and by nothing else"
 
 
+@pytest.mark.long
 def test_for_hospitals_as_a_whole_changes_and_their_count_are_opened_with_the_noise_of_both(relay: Relay) -> None:
     for hospital in relay.hospitals.values():
         hospital.folder.policy_file.write_text("policy: 1\nmin_patients: 10\nprivacy: {budget: {epsilon: 999}}\n")

@@ -146,6 +146,7 @@ def test_the_penalty_spares_biases_and_scales(toy: Any) -> None:
         assert np.array_equal(after[name], more[name]) == (model[name].ndim == 1), name
 
 
+@pytest.mark.long
 def test_numbers_and_counts_are_learnt_on_their_own_scale() -> None:
     rng = np.random.default_rng(1)
     x = rng.uniform(-1, 1, size=(2000, 2))
