@@ -20,9 +20,10 @@ _APART = (
 )
 _UNBOUNDED = "What sums say of patients is not bounded: no noise is added."
 _CHANGING = (
-    "The plan goes on without a hospital that is away in a round: of one that is in one round and not in the next, "
-    "which the coordinator can bring about, it learns by difference nearly what that hospital alone sends, and exactly "
-    "its number of patients. A hospital's policy can refuse that (`changing_rosters: refuse`)."
+    "Where more than {quorum} hospitals take part, the plan goes on without one that is away in a round: of a hospital "
+    "that is in one round and not in the next, which the coordinator can bring about, it learns by difference nearly "
+    "what that hospital alone sends, and exactly its number of patients. A hospital's policy can refuse that "
+    "(`changing_rosters: refuse`)."
 )
 _BOUNDED = (
     "What all rounds of a run together say of one patient is bounded (differential privacy; two sets of patients are "
@@ -125,7 +126,7 @@ def learns(study: Study) -> str:
     floor = study.privacy.min_sites
     plain = _curved(study) if study.exact else _figures(study)
     same = study.judged_only or len(study.sites) == study.quorum  # there is one round, or nobody may be missing
-    unbounded = _UNBOUNDED if same else f"{_UNBOUNDED} {_CHANGING}"
+    unbounded = _UNBOUNDED if same else f"{_UNBOUNDED} {_CHANGING.format(quorum=study.quorum)}"
     sums, bound = (plain, unbounded) if study.privacy.epsilon is None else (_NOISED, _bound(study))
     check = "" if study.gate is None else ", and what it tells of its check"
     told = _SUMS.format(least=study.quorum, honest=study.quorum - 1, sums=sums, bound=bound, check=check)
