@@ -10,6 +10,7 @@ Small cells are hidden:
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -299,9 +300,10 @@ def _gaps(
     spread: Mapping[str, Spread],
 ) -> list[Gap]:
     """Each group that is shown against the others of its kind; of two groups, the first against the second."""
-    found = _compared(study, kinds, told, total, spread, study.evaluation.confidence)
+    sure, at = study.evaluation.confidence, partial(_compared, study, kinds, told, total, spread)
+    found = at(sure)
     made = sum(gap.figure.low is not None for gap in found)
-    strict = _compared(study, kinds, told, total, spread, _each(study.evaluation.confidence, made))
+    strict = at(_each(sure, made))
     return [replace(gap, clear=_beyond(other.figure)) for gap, other in zip(found, strict, strict=True)]
 
 

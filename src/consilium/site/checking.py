@@ -69,9 +69,8 @@ class Checking:
         active = [Ready.model_validate(one) for one in json.loads(seat["active"])]
         survivors = self._survivors(task, seat, asked)
         layout = layout_of(plan, asked.kind, before, len(asked.cohort))
-        if not checked(
-            layout.size, self.folder.policy().limits
-        ):  # by the plan: what others sign of theirs is their word
+        limits = self.folder.policy().limits
+        if not checked(layout.size, limits):  # by the plan, and not by what others sign of theirs
             return None
         told = self._told(task.run, number, {blob.digest for _, blob in survivors.values()})
         opened = _opened(told)
