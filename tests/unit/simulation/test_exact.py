@@ -21,6 +21,7 @@ from consilium.simulation import baseline, hospitals, local
 from consilium.simulation.partition import Rule
 from consilium.simulation.scenario import Wanted, simulate
 from consilium.training.linear import Linear, Logistic
+from unit.simulation import multicentre
 
 sm: Any = pytest.importorskip("statsmodels.api", reason="statsmodels, of the extra `test`, is not installed")
 HEART = Path(__file__).parents[4] / "shared" / "data" / "heart_disease"
@@ -176,6 +177,56 @@ def test_coronary_disease_in_four_real_hospitals_is_that_of_statsmodels(recipe: 
     found = ran(study, mappings, tmp_path / "run")
     assert found.fit.converged and found.fit.patients == 625
     found.agrees_with(theirs("logistic", found.x, found.y))
+
+
+@pytest.mark.skipif(not multicentre.FOLDER.is_dir(), reason="the multicentre data are not here")
+def test_positive_nodes_in_three_real_cohorts_are_those_of_statsmodels(tmp_path: Path) -> None:
+    """Poisson: how many lymph nodes a breast cancer had reached, by what else was known when it was found."""
+    found = ran(nodes("secure_sum"), breast(tmp_path / "h"), tmp_path / "run")
+    assert found.fit.converged and not found.fit.problem
+    assert found.fit.patients == 2557 and len(set(found.y)) > 30, "counts of many sizes"
+    their = theirs("poisson", found.x, found.y)
+    found.agrees_with(their)
+    assert found.fit.deviance == pytest.approx(their.deviance, rel=RTOL) and found.fit.freedom == their.df_resid
+    ratios = {term.term: term.ratio for term in found.fit.terms}
+    assert found.fit.ratio == "rate ratio" and ratios["large"] is not None and ratios["large"][1] > 1  # type: ignore[operator]
+
+
+NODES = ("age", "large", "pgr", "er")
+"""What was known of each patient when the nodes were counted; treatment came after."""
+
+
+def nodes(recipe: str) -> Study:
+    """A regression of the number of positive nodes; receptors are mostly far below the largest that is plausible."""
+    number = {"type": "number", "unit": "1", "missing": "forbidden"}
+    features = [{"id": name, "meaning": name, **number, "range": multicentre.BREAST[name]} for name in NODES]
+    contract = {
+        "id": "nodes", "features": features,
+        "label": {"id": "nodes", "meaning": "nodes", "type": "count", "range": multicentre.BREAST["nodes"]},
+    }  # fmt: skip
+    privacy = {"recipe": recipe, "most_patients": 2000}
+    return Study.model_validate({**exact("poisson", recipe).model_dump(), "contract": contract, "privacy": privacy})
+
+
+def breast(folder: Path) -> dict[str, Path]:
+    """The Rotterdam tumour bank, split in two, and the trial of the German group."""
+    found = {}
+    for site, patients in multicentre.breast().items():
+        home = folder / site
+        home.mkdir(parents=True)
+        rows = [
+            [f"p{number}", *(f"{row[name]:g}" for name in (*NODES, "nodes"))] for number, row in enumerate(patients)
+        ]
+        with (home / "table.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([["id", *NODES, "nodes"], *rows])
+        mapping: dict[str, Any] = {
+            "mapping": 1, "contract": "nodes", "source": {"type": "csv", "path": "table.csv"},
+            "patient": {"column": "id"}, "features": {name: {"column": name, "unit": "1"} for name in NODES},
+            "label": {"column": "nodes"},
+        }  # fmt: skip
+        (home / "mapping.yaml").write_text(yaml.safe_dump(mapping))
+        found[site] = home / "mapping.yaml"
+    return found
 
 
 def test_what_no_patient_has_is_left_out_and_named(tmp_path: Path) -> None:
