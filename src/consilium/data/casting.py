@@ -1,8 +1,8 @@
 """Whether the answer of a database of SQLite hangs on texts that its query takes for numbers though they are none.
 
-SQLite makes 7 of the text 7,5, and 0 of a word or of nothing, wherever a number is wanted: in CAST, sum, avg and such,
-and beside + and *. The query is asked with a function around all of these that notes such texts, and, where there are
-some, with one that gives NULL for them. What a view of the database casts is not looked at.
+SQLite makes 7 of the text 7,5, and 0 of a word or of nothing, wherever a number is wanted: in CAST, sum, avg, printf
+and such, and beside + and *. The query is asked with a function around all of these that notes such texts, and, where
+there are some, with one that gives NULL for them. What a view of the database casts is not looked at.
 """
 
 import re
@@ -33,7 +33,12 @@ WORDS = frozenset((
 """Words that name no column."""
 TAKES = frozenset(("sum", "avg", "total", "abs", "round"))
 """Functions whose first value is a number."""
-SIGNS = frozenset("+-*/%")
+SIGNS = frozenset(("+", "-", "*", "/", "%", "&", "|", "~", "<<", ">>"))
+TIGHTER = frozenset(("||", "->", "->>"))
+"""What binds more than any of these: a text with all that it is made of stands beside such a sign."""
+PRINTS = frozenset(("printf", "format"))
+PLACE = re.compile(r"%[-+ 0#!,]*(?:[0-9]+|(?P<given>[*]))?(?:\.(?:[0-9]+|(?P<also>[*])))?(?P<as>[a-zA-Z%])")
+"""A place for a value in what is printed."""
 NOTED = "consilium_noted"
 LENIENT = Slip(
     "takes texts for numbers that are none, of which SQLite makes 7 of 7,5, and 0 of a word or of nothing",
@@ -99,7 +104,7 @@ def anew(query: str) -> str:
     solid = [at for at, (kind, _) in enumerate(tokens) if kind != "space"]
     told = [tokens[at] for at in solid]
     before, after = dict[int, int](), dict[int, int]()
-    for first, last in {*_cast(told), *_taken(told), *_beside(told)}:
+    for first, last in {*_cast(told), *_taken(told), *_printed(told), *_beside(told)}:
         before[solid[first]] = before.get(solid[first], 0) + 1
         after[solid[last]] = after.get(solid[last], 0) + 1
     return "".join(
@@ -155,24 +160,113 @@ def _taken(told: list[Token]) -> Iterator[tuple[int, int]]:
             yield begins, ends - 1
 
 
-def _beside(told: list[Token]) -> Iterator[tuple[int, int]]:
-    """Names of columns beside a sign of arithmetic."""
-    for at, (kind, text) in enumerate(told):
-        if kind != "sign" or text not in SIGNS:
+def _printed(told: list[Token]) -> Iterator[tuple[int, int]]:
+    """Values that are printed as numbers."""
+    for opens in _calls(told, PRINTS):
+        closes = _closing(told, opens)
+        commas = [at for at in _outer(told, opens, closes) if told[at][1] == ","]
+        if not commas:
             continue
-        if text == "*" and (not at or not _ends(told[at - 1])):
-            continue  # all columns
-        first = last = at - 1
-        if at and _names(told[first]):
-            while first > 1 and told[first - 1][1] == "." and _names(told[first - 2]):
-                first -= 2
-            yield first, last
-        first = last = at + 1
-        if first < len(told) and _names(told[first]):
-            while last + 2 < len(told) and told[last + 1][1] == "." and _names(told[last + 2]):
-                last += 2
-            if last + 1 == len(told) or told[last + 1][1] not in ("(", "."):
+        places = list(PLACE.finditer(told[opens + 1][1]))
+        if commas[0] != opens + 2 or told[opens + 1][0] != "text" or any(one["given"] or one["also"] for one in places):
+            raise Undecided
+        ways = [one["as"] for one in places if one["as"] != "%"]
+        for way, begins, ends in zip(ways, commas, [*commas[1:], closes]):
+            if way in "diuxXofeEgG":
+                yield begins + 1, ends - 1
+
+
+def _beside(told: list[Token]) -> Iterator[tuple[int, int]]:
+    """What stands beside a sign of arithmetic; a `+` before a value alone makes no number of it."""
+    for at, (kind, text) in enumerate(told):
+        two = at > 0 and _ends(told[at - 1])
+        if kind != "sign" or text not in SIGNS or not (two or text in "-~"):
+            continue
+        spans = [_until(told, at - 1)] if two else []
+        for first, last in filter(None, (*spans, _since(told, at + 1, two))):
+            if first < last or told[first][0] != "number":
                 yield first, last
+
+
+def _until(told: list[Token], last: int) -> tuple[int, int] | None:
+    """The value that ends here; None: it is a number."""
+    first = _begin(told, last)
+    while first is not None and first > 1 and told[first - 1][1] in TIGHTER:
+        first = _begin(told, first - 2)
+        while first is not None and first > 1 and told[first - 1][1] in "+-~" and not _ends(told[first - 2]):
+            first -= 1
+    return None if first is None else (first, last)
+
+
+def _begin(told: list[Token], last: int) -> int | None:
+    """Where a value without signs begins that ends here."""
+    first, text = last, told[last][1].casefold()
+    if text == ")":
+        first = _opening(told, last)
+    elif text == "end":
+        first = _case(told, last, -1)
+    before = told[first - 1][1].casefold() if first else ""
+    if before in ("filter", "over", "collate"):
+        return _begin(told, first - 2)
+    if before == "exists":
+        return None
+    if text == ")" and first and _names(told[first - 1]):
+        first -= 1
+    while first > 1 and _names(told[first]) and told[first - 1][1] == "." and _names(told[first - 2]):
+        first -= 2
+    return first
+
+
+def _since(told: list[Token], first: int, two: bool) -> tuple[int, int] | None:
+    """The value that begins here; None: it is a number, or has a sign of its own. two: with what binds more."""
+    while first < len(told) and told[first][1] == "+":
+        first += 1
+    last = _end(told, first)
+    while two and last is not None and last + 1 < len(told) and told[last + 1][1] in TIGHTER:
+        after = last + 2
+        while after < len(told) and told[after][1] in ("+", "-", "~"):
+            after += 1
+        last = _end(told, after)
+    return None if last is None else (first, last)
+
+
+def _end(told: list[Token], first: int) -> int | None:
+    """Where a value without signs ends that begins here."""
+    if first >= len(told):
+        raise Undecided
+    last, text = first, told[first][1].casefold()
+    if text == "case":
+        return _case(told, first, 1)
+    if text == "(":
+        return _closing(told, first)
+    if not _names(told[first]):
+        return first if told[first][0] in ("number", "text") else None
+    while last + 2 < len(told) and told[last + 1][1] == "." and _names(told[last + 2]):
+        last += 2
+    last = _closing(told, last + 1) if last + 1 < len(told) and told[last + 1][1] == "(" else last
+    while last + 2 < len(told) and told[last + 1][1].casefold() in ("filter", "over"):
+        last = _closing(told, last + 2) if told[last + 2][1] == "(" else last + 2
+    return last
+
+
+def _case(told: list[Token], at: int, way: int) -> int:
+    """The other end of a CASE."""
+    depth = 0
+    while 0 <= at < len(told):
+        depth += {"case": 1, "end": -1}.get(told[at][1].casefold() if told[at][0] == "word" else "", 0)
+        if not depth:
+            return at
+        at += way
+    raise Undecided
+
+
+def _opening(told: list[Token], closes: int) -> int:
+    depth = 0
+    for at in range(closes, -1, -1):
+        depth += {")": 1, "(": -1}.get(told[at][1], 0)
+        if not depth:
+            return at
+    raise Undecided
 
 
 def _names(token: Token) -> bool:

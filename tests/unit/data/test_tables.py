@@ -511,12 +511,22 @@ def test_a_query_of_a_file_of_duckdb_that_compares_numbers_or_days_as_text_is_re
         ("SELECT nr, round( /* ( */ l . 'v', 1) AS v FROM lab AS l".replace("'", '"'), "v"),
         ("SELECT nr, count(*) AS n FROM lab WHERE CAST(v AS NUMERIC(9, 2)) < 5 GROUP BY nr", "the rows|n"),
         ("SELECT nr, 2030 - born AS age FROM lab", "age"),
+        ("SELECT nr, (v) + 0 AS v FROM lab", "v"),
+        ("SELECT nr, 1 * replace(trim(v), ',', ':') AS v FROM lab", "v"),
+        ("SELECT nr, -v AS v FROM lab", "v"),
+        ("SELECT nr, CAST(v AS TEXT) * 1 AS v, CASE WHEN nr < 9 THEN v END + nr AS w FROM lab", "v, w"),
+        ("SELECT nr, v || '' + 0 AS v, (SELECT max(k.v) FROM lab k) - -(l.v) AS w FROM lab l", "v, w"),
+        ("SELECT nr, max(v) FILTER (WHERE nr < 9) / 2 AS w, nr + max(v) OVER (PARTITION BY nr) AS v FROM lab"
+         " GROUP BY v", "w, v"),
+        ("SELECT nr, v | 0 AS v, printf('%.1f', v) AS w FROM lab", "v, w"),
         ("SELECT nr, max(CASE WHEN v NOT GLOB '*[^0-9,]*' AND v <> '' THEN CAST(replace(v, ',', '.') AS REAL) END) AS v"
          " FROM lab GROUP BY nr", ""),
         ("SELECT nr, max(CAST(replace(v, ',', '.') AS REAL)) AS v FROM lab WHERE v LIKE '%,%' GROUP BY nr", ""),
         ("SELECT l.*, strftime('%Y', '2030-05-01') - substr(born, 1, 4) AS age, count(*) AS m, 'CAST(v AS INT)' AS said"
          " FROM lab AS l GROUP BY nr -- avg(v)", ""),
         ("SELECT nr, sum(n) * 2 + avg(DISTINCT n) - n AS n, CAST(n AS TEXT) AS said FROM lab GROUP BY nr", ""),
+        ("SELECT nr, +v AS v, (n) + 0 AS n, EXISTS (SELECT 1) + ('1') AS e, count(*) + n AS m, printf('%s', v) AS s"
+         " FROM lab GROUP BY nr", ""),
     ],
 )  # fmt: skip
 def test_a_query_of_sqlite_that_takes_texts_for_numbers_that_are_none_is_refused(
