@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 
 from consilium.core.errors import DataUnusable, MappingInvalid
-from consilium.data import casting, collating, databases, keying, memory, ordering, whole
+from consilium.data import casting, collating, databases, elsewhere, keying, memory, ordering, whole
 from consilium.data.asking import Answer, Ask, answer_of, named, of_duckdb, of_url, quoted
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
@@ -291,7 +291,7 @@ class SqlSource:
         before_s = clock.left_s
         found = clock.within(lambda: self._asked(cuts.append), cut)
         if self._at is None and self._file is None and not self._url.startswith("postgresql"):
-            return found
+            return replace(found, doubts=elsewhere.doubts(self._query, re.split(r"[+:]", self._url)[0]))
         took_s = before_s - clock.left_s
         slip = ordering.TEXT if self._file is not None else COMPARED if self._at is not None else ON_POSTGRESQL
         doubts = ordering.checked(lambda: self._others(found, cuts.append), cut, clock, took_s, slip)

@@ -559,3 +559,32 @@ def test_where_an_index_of_sqlite_gives_the_order_it_is_a_doubt(tmp_path: Path) 
         given = {"type": "sql", "url": f"sqlite:///{doubts}.db", "query": query}
         found = SqlSource(TableSource.model_validate(given), tmp_path).rows()
         assert len(found.doubts) == doubts and found.columns["v"] == ["5"]
+
+
+@pytest.mark.parametrize(
+    ("query", "orders", "computes"),
+    [
+        ("SELECT `nr`, sex FROM persons AS p JOIN stays AS s USING (nr) WHERE p.ward = 'A' ORDER BY nr", 0, 0),
+        ("SELECT nr, TIMESTAMPDIFF(YEAR, born, day) AS age, trim(v) AS v, count(*) AS n, l.* FROM lab AS l", 0, 0),
+        ("SELECT nr, max(v) AS v FROM lab GROUP BY nr", 1, 0),
+        ("SELECT nr, (SELECT v FROM lab WHERE lab.nr = p.nr ORDER BY day LIMIT 1) AS v FROM persons AS p", 1, 0),
+        ("SELECT nr, v FROM lab ORDER BY v LIMIT 10", 1, 0),
+        ("SELECT nr, v FROM lab WHERE day BETWEEN '01.01.2024' AND '31.12.2024'", 1, 0),
+        ("SELECT nr FROM lab WHERE v < '7'", 1, 0),
+        ("SELECT nr, JSON_VALUE(v, '$.a') AS v FROM lab", 1, 0),
+        ("SELECT nr, CAST(v AS DECIMAL(9, 2)) AS v FROM lab", 0, 1),
+        ("SELECT nr, v + 0 AS v FROM lab", 0, 1),
+        ("SELECT nr, v * w AS v FROM lab WHERE v = 7", 0, 1),
+        ("SELECT nr, 'it\\'s' AS a, max(v) AS v FROM lab WHERE b <> 'x'", 1, 0),
+    ],
+)
+def test_what_nobody_finds_out_of_a_query_of_mysql_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, query: str, orders: int, computes: int
+) -> None:
+    """Nothing is, where it compares and computes nothing; a database that ends such a query is asked no second."""
+    monkeypatch.setattr(SqlSource, "_asked", lambda *given: Rows({"nr": ["1"]}))
+    for database, doubts in (("mysql+pymysql", orders + computes), ("mariadb", orders + computes), ("mssql", orders)):
+        given = {"type": "sql", "url": f"{database}://reader@host/research", "query": query}
+        found = SqlSource(TableSource.model_validate(given), tmp_path).rows()
+        assert len(found.doubts) == doubts, found.doubts
+        assert all(database.split("+")[0] in one for one in found.doubts)
