@@ -22,7 +22,8 @@ from consilium.data.findings import Finding, Look, of_column
 DOUBT_REMEDY = (
     "look at each max, min, arg_max, arg_min, ORDER BY, < and such in it: numbers want CAST(... AS DOUBLE) there, days "
     "as 31.03.2024 strptime(..., '%d.%m.%Y'), in MySQL STR_TO_DATE(..., '%d.%m.%Y'), or in SQLite substr(..., 7)||"
-    "substr(..., 4, 2)||substr(..., 1, 2); of SQLite and MySQL also whether what is cast, summed or multiplied is a number"
+    "substr(..., 4, 2)||substr(..., 1, 2); of SQLite and MySQL also whether what is cast, summed or multiplied is a "
+    "number"
 )
 
 UNORDERED = (
