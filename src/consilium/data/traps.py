@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from consilium.core.errors import MappingInvalid
 from consilium.data.units import MOLAR_MASS, conversion, kin
+from consilium.data.usual import UNITS
 
 Floats = npt.NDArray[np.float64]
 WORDS = frozenset((
@@ -20,12 +21,6 @@ WORDS = frozenset((
     "not available", "not measured", "k.a.", "unbekannt", "inconnu", "desconocido",
 ))  # fmt: skip
 """Spellings of nothing, beside all that has neither letter nor digit, such as `?` or `-`."""
-UNITS = (
-    "mg/dL", "mmol/L", "umol/L", "g/dL", "g/L", "nmol/L", "ug/L", "ng/mL", "ug/dL", "mg/L", "meq/L", "Cel", "[degF]",
-    "mm[Hg]", "kPa", "kg", "g", "[lb_av]", "m", "cm", "mm", "um", "[in_i]", "a", "mo", "wk", "d", "h", "min", "s",
-    "/min", "/s", "1", "%", "10*3/uL", "10*9/L", "/uL", "L", "mL", "m2", "cm2", "mm2", "um2",
-)  # fmt: skip
-"""Units that tables of hospitals have; the usual ones first, for where several would fit."""
 WRITTEN_S = {"s": 86_400.0, "min": 7 * 86_400.0, "h": 90 * 86_400.0, "wk": 2 * 366 * 86_400.0}
 """Units of time, and the longest time, in seconds, that people write in them: nobody tells an adult's age in weeks."""
 DAY = re.compile(r"\d{4}-\d\d-\d\d([T ].*)?|\d{1,2}([./-])\d{1,2}\2(\d{4}|\d\d)")

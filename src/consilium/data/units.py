@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Any
 
 from consilium.core.errors import MappingInvalid
+from consilium.data import usual
 
 ALIASES = {
     "mEq/L": "meq/L", "mmHg": "mm[Hg]", "mm Hg": "mm[Hg]", "bpm": "/min", "K/uL": "10*3/uL", "years": "a", "year": "a",
@@ -42,10 +43,12 @@ def fault(unit: str) -> str:
     >>> fault("mm[Hg]"), fault("mmHg")
     ('', 'must be a UCUM unit; write mm[Hg]')
     """
-    from ucumvert import InvalidUcumError, parse_ucum
-
     if unit in ALIASES:
         return f"must be a UCUM unit; write {ALIASES[unit]}"
+    if unit in usual.UNITS:
+        return ""
+    from ucumvert import InvalidUcumError, parse_ucum
+
     try:
         parse_ucum(unit, _grammar())
     except InvalidUcumError:
@@ -62,16 +65,14 @@ def conversion(unit: str, wanted: str, analyte: str | None) -> tuple[float, floa
     source, target = ALIASES.get(unit, unit), ALIASES.get(wanted, wanted)
     if source == target:
         return 1.0, 0.0
-    registry = _registry()
-    first, second = _parse(registry, source), _parse(registry, target)
+    known = usual.lines(source, target)
     try:
-        zero, one = (_converted(registry, value, first, second, analyte) for value in (0.0, 1.0))
-    except Exception as error:
+        return _line(source, target, analyte) if known is None else _of(known, analyte)
+    except _Apart as error:
         raise MappingInvalid(
             f"{unit!r} cannot be converted into {wanted!r}",
             f"check the unit; between mass and amount name the `analyte`, one of {', '.join(MOLAR_MASS)}",
         ) from error
-    return one - zero, zero
 
 
 @lru_cache(maxsize=8192)
@@ -83,12 +84,47 @@ def kin(unit: str, wanted: str) -> str:
     >>> kin("mg/dL", "g/L"), kin("mg/dL", "mmol/L"), kin("mg/dL", "Cel")
     ('same', 'molar', 'none')
     """
+    source, target = ALIASES.get(unit, unit), ALIASES.get(wanted, wanted)
+    known = usual.lines(source, target)
+    if known is not None:
+        return ("same" if "" in known else "molar") if known else "none"
+    return _related(source, target)
+
+
+def computed(unit: str, wanted: str) -> dict[str, usual.Line]:
+    """What the lines of `usual` are, computed."""
+    analytes = {"same": ("",), "molar": tuple(MOLAR_MASS), "none": ()}[_related(unit, wanted)]
+    return {analyte: _line(unit, wanted, analyte or None) for analyte in analytes}
+
+
+def _related(unit: str, wanted: str) -> str:
     registry = _registry()
-    first, second = (_parse(registry, ALIASES.get(one, one)).dimensionality for one in (unit, wanted))
+    first, second = (_parse(registry, one).dimensionality for one in (unit, wanted))
     if first == second:
         return "same"
     apart = {**(first / second)}
     return "molar" if apart in ({"[mass]": 1, "[substance]": -1}, {"[mass]": -1, "[substance]": 1}) else "none"
+
+
+class _Apart(Exception):
+    """One unit cannot be converted into the other."""
+
+
+def _of(known: usual.Lines, analyte: str | None) -> usual.Line:
+    line = known.get("") or known.get(analyte or "")
+    if line is None:
+        raise _Apart
+    return line
+
+
+def _line(unit: str, wanted: str, analyte: str | None) -> usual.Line:
+    registry = _registry()
+    first, second = _parse(registry, unit), _parse(registry, wanted)
+    try:
+        zero, one = (_converted(registry, value, first, second, analyte) for value in (0.0, 1.0))
+    except Exception as error:
+        raise _Apart from error
+    return one - zero, zero
 
 
 def _converted(registry: Any, value: float, first: Any, second: Any, analyte: str | None) -> float:

@@ -1,5 +1,7 @@
 """Units: known conversions of the laboratory, spellings of real tables, and refusals that say what to do."""
 
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -8,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.core.errors import MappingInvalid
-from consilium.data.units import ALIASES, conversion, fault
+from consilium.data import usual
+from consilium.data.units import ALIASES, computed, conversion, fault, kin
+from consilium.data.usual import UNITS, lines
 
 # What laboratories use: value in the second unit for 1 (or for the given value) in the first.
 KNOWN: list[tuple[float, str, str, str | None, float]] = [
@@ -101,3 +105,32 @@ def test_a_contract_has_no_spelling_of_a_table_and_is_told_the_ucum_one(sloppy: 
 @pytest.mark.parametrize("unit", ["", "banana", "mg / dL", "kg/m^2", "mg/", "[pH", "5,0", "mg/dL\n"])
 def test_what_is_no_unit_at_all_is_refused_with_examples(unit: str) -> None:
     assert "must be a UCUM unit; write it as in UCUM, such as mg/dL" in fault(unit)
+
+
+def test_what_is_written_down_of_usual_units_is_what_is_computed() -> None:
+    told = {(unit, other): lines(unit, other) for unit in UNITS for other in UNITS}
+    assert told == {pair: computed(*pair) for pair in told}, "run `python -m consilium.data.usual`"
+
+
+def test_usual_units_belong_together_as_their_dimensions_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [(unit, other) for unit in UNITS for other in UNITS]
+    told = [kin.__wrapped__(*pair) for pair in pairs]
+    monkeypatch.setattr(usual, "lines", lambda unit, wanted: None)
+    assert told == [kin.__wrapped__(*pair) for pair in pairs]
+
+
+SAYS = """
+import sys
+from consilium.core.errors import MappingInvalid
+from consilium.data.units import conversion, fault, kin
+assert conversion("mg/dL", "mmol/L", "glucose")[0] and kin("mm", "Cel") == "none" and not fault("mm[Hg]")
+try:
+    conversion("mg/dL", "mmol/L", None)
+except MappingInvalid:
+    sys.exit("pint" in sys.modules or "lark" in sys.modules)
+"""
+
+
+def test_usual_units_need_no_grammar_of_units() -> None:
+    """It costs two seconds in each process that reads a table."""
+    assert subprocess.run([sys.executable, "-c", SAYS]).returncode == 0

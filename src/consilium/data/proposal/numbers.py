@@ -10,8 +10,9 @@ from consilium.core.errors import MappingInvalid
 from consilium.data.base import Floats
 from consilium.data.proposal.names import terms, unit_words
 from consilium.data.proposal.profile import Profile
-from consilium.data.traps import LEAST, UNITS, WIDE, calendar, code_like, timed, written
+from consilium.data.traps import LEAST, WIDE, calendar, code_like, timed, written
 from consilium.data.units import MOLAR_MASS, conversion, kin
+from consilium.data.usual import UNITS
 
 CLOSE = 0.1
 """Two units of which one is worth so little more than the other are both told."""
