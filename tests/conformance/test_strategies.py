@@ -97,6 +97,23 @@ def test_a_plug_in_that_looks_at_single_updates_is_refused_by_name_as_it_is_subm
         fits(Study.model_validate(values | {"quorum": 6}), Looking({}))
 
 
+class Turning(Looking):
+    """Takes another site's update each time."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__(options)
+        self.turn = 0
+
+    def combine(self, changes: Any, shares: Any) -> Any:
+        self.turn += 1
+        return changes[self.turn % len(changes)]
+
+
+class Shrinking(Looking):
+    def combine(self, changes: Any, shares: Any) -> Any:
+        return np.mean(changes, axis=0) / 2
+
+
 class Shifted(FedAvg):
     def init(self, model: Any) -> Tensors:
         return {"model": model + 1}
@@ -208,6 +225,8 @@ WRONG: list[tuple[Any, type]] = [
     (strategies.keeps_what_a_file_can_hold, Square),
     (strategies.forgets_what_was_not_counted, Private),
     (strategies.depends_on_the_mean_alone, Summing),
+    (strategies.looks_at_single_updates_alike, Turning),
+    (strategies.looks_at_single_updates_alike, Shrinking),
     (strategies.follows_the_sites, Backwards),
     (strategies.follows_the_sites, Still),
     (strategies.stays_finite_where_nothing_moves, Relative),

@@ -6,9 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from consilium.algorithms.base import Curvature, Here, Leaving, Local, LocalObjective, Strategy, Validation, run
+from consilium.algorithms.base import (
+    Curvature,
+    Here,
+    Leaving,
+    Local,
+    LocalObjective,
+    Single,
+    Strategy,
+    Validation,
+    run,
+    weighted,
+)
 from consilium.core import state as chain
-from consilium.core.errors import StudyInvalid
+from consilium.core.errors import Invalid, StudyInvalid
 from consilium.core.tensors import Array, Tensors
 from consilium.testing.trainers import a_study
 
@@ -227,6 +238,36 @@ def _history(strategy: Strategy, factor: float) -> Array:
     return state["model"]
 
 
+def looks_at_single_updates_alike(make: Make) -> None:
+    """Where it looks at single updates: the same ones give the same bits, whichever object combines them; one on which
+    all agree is the step; fewer than `least`, as where sites drop out, are refused and not combined in a weaker way."""
+    used = make({})
+    if not isinstance(used, Single):
+        return
+    rng, least = np.random.default_rng(6), used.least
+    updates = list(rng.normal(size=(least + 1, SIZE)))
+    first = _folded(used, updates)
+    assert first.tobytes() == _folded(used, updates).tobytes() == _folded(make({}), updates).tobytes()
+    assert np.allclose(_folded(used, updates[:1] * least), updates[0], rtol=1e-12, atol=1e-14)
+    try:
+        _folded(used, updates[: least - 1])
+    except Invalid:
+        return
+    raise AssertionError(f"{least - 1} updates were combined, and the strategy says that it needs {least}")
+
+
+def _folded(strategy: Strategy, updates: Sequence[Array]) -> Array:
+    """What stands in the place of the mean of sites' updates, by way of files, as at the coordinator."""
+    files, sums = [], io.BytesIO()
+    for number, update in enumerate(updates):
+        chain.write(weighted(np.zeros(SIZE), update, 5.0 + number), {}, out := io.BytesIO())
+        files.append(out.getvalue())
+    chain.fold(files, {}, sums, strategy if isinstance(strategy, Single) else None)
+    found = chain.read(sums.getvalue()).arrays
+    mean: Array = found["update"] / float(found["weight"][0])
+    return mean
+
+
 def follows_the_sites(make: Make) -> None:
     """From the first state on, every parameter moves the way in which all sites moved it, or stays."""
     model, way = _model(), 0.1 * np.random.default_rng(2).normal(size=SIZE)
@@ -259,5 +300,5 @@ def refuses_unknown_options(make: Make) -> None:
 LAWS: tuple[Callable[[Make], None], ...] = (
     begins_at_the_model, keeps_its_layout, is_element_wise, is_deterministic, leaves_its_input_alone,
     contributes_what_it_says, keeps_what_a_file_can_hold, forgets_what_was_not_counted, depends_on_the_mean_alone,
-    follows_the_sites, stays_finite_where_nothing_moves, refuses_unknown_options,
+    looks_at_single_updates_alike, follows_the_sites, stays_finite_where_nothing_moves, refuses_unknown_options,
 )  # fmt: skip

@@ -1,12 +1,14 @@
 """A federation of quadratics, F_i(w) = sum of curve/2 (w - at)^2, whose joint optimum is known; training is exact."""
 
+import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
-from consilium.algorithms.base import Here, Local, LocalObjective, Strategy, run
+from consilium.algorithms.base import Here, Local, LocalObjective, Single, Strategy, run
+from consilium.core import state as chain
 from consilium.core.tensors import Tensors
 
 Floats = np.ndarray
@@ -53,16 +55,29 @@ def federate(
     """The state after so many rounds from zero; `counted` says which sites' answers arrive in a round."""
     state = strategy.init(np.zeros(sites[0].at.size))
     for number in range(rounds):
-        total: Tensors = {}
+        told: list[Tensors] = []
         for index, site in enumerate(sites):
             here = Here(state, site.memory, parts or {"all": slice(0, site.at.size)}, site.loss)
             after = run(strategy.passes(here), partial(site.trained, rate=rate))
             segments, kept = strategy.contribution(here, Local(after, site.patients, site.steps, rate))
             if counted is None or index in counted(number):
                 site.memory = kept
-                total = {name: total.get(name, 0.0) + segment for name, segment in segments.items()}
+                told.append(segments)
+        total = folded(told, strategy)
         state = strategy.apply_chunk(state, total, float(total["weight"][0]))
     return state
+
+
+def folded(told: Sequence[Tensors], strategy: Strategy) -> Tensors:
+    """The sums of what sites told; of a strategy that looks at single updates, what stands in the place of the mean."""
+    if not isinstance(strategy, Single):
+        return {name: sum((one[name] for one in told[1:]), told[0][name]) for name in told[0]}
+    files, sums = [], io.BytesIO()
+    for one in told:
+        chain.write(one, {}, out := io.BytesIO())
+        files.append(out.getvalue())
+    chain.fold(files, {}, sums, strategy)
+    return dict(chain.read(sums.getvalue()).arrays)
 
 
 def distance(state: Tensors, sites: Sequence[Site]) -> float:

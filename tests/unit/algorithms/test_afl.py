@@ -1,4 +1,4 @@
-"""AFL: by hand, FedAvg at rate 0, the least of the highest losses, and a hospital that comes late."""
+"""AFL: by hand, the least of the highest losses, and a hospital that comes late."""
 
 from collections.abc import Sequence
 from math import exp
@@ -47,11 +47,6 @@ def test_two_rounds_by_hand() -> None:
         a, b = 10 * first, 30 * second
         wanted = ((a - b) / (a + b), (a * 0.25 + b * 0.75) / (a + b), (a + b) / 40)
         np.testing.assert_allclose([state[name][0] for name in ("model", "loss", "counts")], wanted)
-
-
-def test_rate_0_is_fedavg() -> None:
-    found, wanted = federate(AFL({"mixture_rate": 0}), unequal(), 5), federate(FedAvg({}), unequal(), 5)
-    assert np.array_equal(found["model"], wanted["model"])
 
 
 def test_the_highest_loss_is_the_least_that_it_can_be() -> None:

@@ -61,11 +61,6 @@ def test_feddyn_by_hand() -> None:
     assert played(strategy, state, memories, [4.0, 6.0])["model"] == 8.5
 
 
-def test_with_one_site_scaffold_is_fedavg() -> None:
-    found, wanted = (federate(one, unequal()[:1], 5)["model"] for one in (Scaffold({}), FedAvg({})))
-    np.testing.assert_allclose(found, wanted, rtol=1e-12)
-
-
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=2))
 def test_feddyn_less_its_correction_is_fedavg(models: list[float]) -> None:
     strategy, memories = FedDyn({"alpha": 0.3}), [dict[str, Any](), dict[str, Any]()]
