@@ -15,7 +15,19 @@ from consilium.core.contract import Contract
 from consilium.core.errors import DataUnusable
 from consilium.data.base import Floats, Rows
 from consilium.data.counts import hidden
-from consilium.data.moments import UNKNOWN, Days, When, before, between, end_of, moment, same_day
+from consilium.data.moments import (
+    UNKNOWN,
+    Days,
+    When,
+    before,
+    between,
+    end_of,
+    moment,
+    same_day,
+    sooner,
+    unzoned,
+    zoned,
+)
 
 Chosen = npt.NDArray[np.bool_]
 WHOLE = re.compile(r"\+?0*([0-9]+)(?:\.0*)?")
@@ -154,8 +166,7 @@ class Entries:
 def entries(patients: list[str], moments: list[str | None], entry: str) -> Entries:
     """Which row of each patient counts.
 
-    Raises: DataUnusable: no moment can be read, some have a time zone and others none, or a patient has two rows at one
-            moment.
+    Raises: DataUnusable: no moment can be read, or a patient has two rows at one moment.
     """
     every = [_moment(text) for text in moments]
     if UNKNOWN in every and not any(one is not None and one != UNKNOWN for one in every):
@@ -173,34 +184,39 @@ def entries(patients: list[str], moments: list[str | None], entry: str) -> Entri
 def _counts(several: list[tuple[int, When | None]], entry: str) -> tuple[int, When | None] | None:
     """The first or the last of a patient's entries; None: one of them says too little of when it was."""
     wanted = entry == "first"
-    exact = [one for one in several if isinstance(one[1], date)]
+    exact = [(row, when) for row, when in several if isinstance(when, date)]
     those = [one for one in several if not isinstance(one[1], date)]
-    if exact:
-        best = exact[0]
-        for one in exact[1:]:
-            best = one if not _alike(one[1], best[1]) and _before(one[1], best[1]) == wanted else best
-        if any(one is not best and _alike(one[1], best[1]) for one in exact):
-            raise DataUnusable(
-                "some patients have several rows without a moment each of its own", "correct the index column"
-            )
-        those.append(best)
-    return next((one for one in those if all(one is other or _before(one[1], other[1]) == wanted for other in those)),
-                None)  # fmt: skip
+    for zone in (False, True):  # of those that can all be compared one is left
+        alike = [one for one in exact if zoned(one[1]) == zone]
+        for one in alike[1:]:
+            alike[0] = one if not _alike(one[1], alike[0][1]) and _before(one[1], alike[0][1]) == wanted else alike[0]
+        those += alike[:1]
+    found = next((one for one in those if all(one is other or _before(one[1], other[1]) == wanted for other in those)),
+                 None)  # fmt: skip
+    if found in exact and any(found is not other and _alike(found[1], other[1]) for other in exact):
+        raise DataUnusable(
+            "some patients have several rows without a moment each of its own", "correct the index column"
+        )
+    return found
 
 
 def _before(one: When | None, other: When | None) -> bool | None:
-    """Whether one is the earlier; None: a month, a year, or what is no moment may be before and after it."""
+    """Whether one is the earlier; None: a month, a year, what is no moment, or one without a time zone where the other
+    has one, may be before and after it.
+    """
     if one is None or other is None:
         return None
     if isinstance(one, Days) or isinstance(other, Days):
         return before(one, other)
-    return _between(one, other) < 0
+    try:
+        return sooner(one, other)
+    except ValueError:
+        raise _no_moment() from None
 
 
-def _alike(one: When | None, other: When | None) -> bool:
+def _alike(one: date, other: date) -> bool:
     """Whether nobody knows which of two is the earlier, for they are of one moment, or one is the day of the other."""
-    assert isinstance(one, date) and isinstance(other, date)
-    return same_day(one, other) or not _between(one, other)
+    return same_day(one, other) or not (unzoned(one, other) or _between(one, other))
 
 
 def _moment(text: str | None) -> When | None:
@@ -221,10 +237,6 @@ def _no_moment() -> DataUnusable:
 def _between(later: date, earlier: date) -> float:
     try:
         return between(later, earlier)
-    except TypeError:
-        raise DataUnusable(
-            "some index moments have a time zone, and others none", "write all with their zone, or all without"
-        ) from None
     except ValueError:
         raise _no_moment() from None
 

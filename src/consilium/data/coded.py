@@ -17,7 +17,7 @@ from consilium.core.contract import Feature
 from consilium.data.base import Floats
 from consilium.data.mapping import RecordsMap, normal
 from consilium.data.moments import Place, When, unordered
-from consilium.data.records import DAY, INDEX, Records, column, may_be, undated, unused, within
+from consilium.data.records import INDEX, Records, column, may_be, undated, unused, within
 from consilium.data.systems import Code, Means, uri
 
 SEVERAL = "(several at one moment)"
@@ -75,7 +75,7 @@ def _chosen(feature: Feature, cells: list[Cell], vague: frozenset[int], told: An
         edge = (min if feature.aggregate == "first" else max)(cell.found) if cell.found else None
         chosen = cell.found[edge] if edge is not None else set()
         doubts = [why for place, why in cell.doubts if may_be(str(feature.aggregate), place, cell.places)]
-        doubts += [DAY] if edge is not None and unordered(edge, cell.places) else []
+        doubts += filter(None, [unordered(edge, cell.places) if edge is not None else ""])
         if row in vague:
             told.not_a_number += 1
             told.unread[INDEX] += 1

@@ -22,7 +22,8 @@ from consilium.data.cohort import fold, held_out, validates
 from consilium.data.counts import hidden
 from consilium.data.doubts import Doubt, of_codes, of_number
 from consilium.data.mapping import FeatureMap, LabelMap, Mapping, RecordsMap, normal, number
-from consilium.data.records import DAY, Records, rounded, values
+from consilium.data.moments import DAY
+from consilium.data.records import Records, rounded, values
 from consilium.data.traps import Looks, comma, dated, look, placeholder
 from consilium.data.units import conversion
 

@@ -30,6 +30,12 @@ _UNREAD = {
         "give their time of day, and that of the index moment; or ask the study's owner for a window that ends in "
         "days, such as `1d` in place of `24h`",
     ),
+    "zone": (
+        "some records have a moment with a time zone where the index moment or another record has none, or the "
+        "reverse, and may lie within the window, or be its first or last",
+        "write the moments of records and of the index alike in the sources' queries: all with their zone, as "
+        "2030-01-31T08:00+01:00, or all without",
+    ),
     "month": (
         "some records have a month or a year for a date, and may lie within the window, or be its first or last",
         "complete their dates where they are kept; or ask the study's owner for a window that is longer, or has no end",

@@ -2,7 +2,8 @@
 
 Of which day a moment is, is read as it is written: of 23:30 at -05:00 the day that a clock in the hospital showed, and
 not the one at Greenwich. Where a moment is a day, windows that end in days or weeks compare days of the calendar; of
-one that ends in hours or minutes it may not be known whether the moment lies within.
+one that ends in hours or minutes it may not be known whether the moment lies within. Where one of two moments has a
+time zone and the other none, they are as far apart as no zone would rule out.
 """
 
 import calendar
@@ -20,6 +21,10 @@ from consilium.core.records import Window, seconds
 DAY_S = 86_400.0
 CLOCK_S = 3600.0
 """By so much a day may begin or end at another time than by the offset of the index: clocks go forward, and back."""
+WEST_S, EAST_S = 12 * 3600.0, 14 * 3600.0
+"""By so much a clock may be behind that of Greenwich, or before it."""
+DAY, ZONE = "day", "zone"
+"""What a moment may lack, so that nobody knows its place: its time of day, or its time zone where another has one."""
 PART = re.compile(r"(1[89]|2[01])[0-9]{2}(?:-(?:0[1-9]|1[0-2]))?", re.ASCII)
 """A year, or a month of one: 0830 is a time of day, and no year."""
 
@@ -38,11 +43,15 @@ When = date | Days
 
 
 class Place(NamedTuple):
-    """Where a moment lies: seconds after the index at the earliest and at the latest, and its day as it is written."""
+    """Where a moment lies: seconds after the index at the earliest and at the latest, and its day as it is written.
+
+    at: the moment itself, if it has a time of day.
+    """
 
     after: float
     until: float
     day: date | None = None
+    at: datetime | None = None
 
 
 @lru_cache(maxsize=4096)
@@ -51,7 +60,7 @@ def moment(text: str) -> When:
 
     One without time zone is of no zone.
 
-    Raises: ValueError.
+    Raises: ValueError: it is none, or of no year of this calendar at Greenwich.
 
     >>> moment("2030-05-01"), moment("2030-05-01T00:00")
     (datetime.date(2030, 5, 1), datetime.datetime(2030, 5, 1, 0, 0))
@@ -64,7 +73,12 @@ def moment(text: str) -> When:
         return Days(date(year, months[0], 1), date(year, months[1], calendar.monthrange(year, months[1])[1]))
     with suppress(ValueError):
         return date.fromisoformat(text)
-    return datetime.fromisoformat(text)
+    when = datetime.fromisoformat(text)
+    try:
+        when.replace(tzinfo=when.tzinfo or UTC).astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError from error
+    return when
 
 
 def between(later: date, earlier: date) -> float:
@@ -84,10 +98,36 @@ def between(later: date, earlier: date) -> float:
 def placed(when: When, index: date) -> Place:
     """Where a moment lies. Raises: as `between`."""
     if isinstance(when, Days):
-        shift = CLOCK_S if _zoned(index) else 0.0
+        shift = CLOCK_S if zoned(index) else 0.0
         return Place(between(when.first, index) - shift, between(when.last, index) + DAY_S + shift)
-    after = between(when, index)
-    return Place(after, after + lasts(when), _day(when))
+    least, most = _apart(when, index)
+    return Place(least, most + lasts(when), _day(when), when if isinstance(when, datetime) else None)
+
+
+def _apart(later: date, earlier: date) -> tuple[float, float]:
+    """Seconds from one moment to another, at the least and at the most. Raises: ValueError, as `between`."""
+    if not unzoned(later, earlier):
+        after = between(later, earlier)
+        return after, after
+    assert isinstance(later, datetime) and isinstance(earlier, datetime)
+    here, there = ((one if one.tzinfo else one.replace(tzinfo=UTC)) for one in (later, earlier))
+    after = between(here, there)
+    return (after - WEST_S, after + EAST_S) if later.tzinfo else (after - EAST_S, after + WEST_S)
+
+
+def unzoned(one: When | None, other: When | None) -> bool:
+    """Whether one of two moments has a time zone, and the other none; a date has the one of the other."""
+    return isinstance(one, datetime) and isinstance(other, datetime) and (one.tzinfo is None) != (other.tzinfo is None)
+
+
+def sooner(one: date, other: date) -> bool | None:
+    """Whether one is before the other; None: nobody knows, for one of them has no time zone. Raises: as `between`.
+
+    >>> [sooner(moment("2030-05-01T12:00"), moment(f"2030-05-{day}T12:00Z")) for day in ("01", "02")]
+    [None, True]
+    """
+    least, most = _apart(one, other)
+    return True if most < 0 else False if least >= 0 else None
 
 
 def lasts(when: date) -> float:
@@ -129,9 +169,11 @@ def inside(window: Window, when: When, index: date) -> bool | None:
     """
     if isinstance(when, Days):
         return _all_inside(window, when, index)
+    if unzoned(when, index):
+        return _apart_inside(window, *_apart(when, index))
     after, known = between(when, index), True
     least, most = after - lasts(index), after + lasts(when)
-    shift = CLOCK_S if least < most and _zoned(when, index) else 0.0
+    shift = CLOCK_S if least < most and zoned(when, index) else 0.0
     least, most = least - shift, most + shift
     reached = [end for end, short in ((least, lasts(index)), (most, lasts(when))) if not short]  # by some time of a day
     days = (_day(when) - _day(index)).days * DAY_S
@@ -157,23 +199,43 @@ def _all_inside(window: Window, when: Days, index: date) -> bool | None:
     return True if inside(since, when.first, index) and inside(until, when.last, index) else None
 
 
+def _apart_inside(window: Window, least: float, most: float) -> bool | None:
+    first, last = (None if end is None else seconds(end) for end in window)
+    if (first is not None and most < first) or (last is not None and least > last):
+        return False
+    return True if (first is None or first <= least) and (last is None or most <= last) else None
+
+
 def earlier(one: Place, other: Place) -> bool:
     """Whether one is certainly before the other; what has no time of day by the calendar, as it is written, too."""
+    if one.at is not None and other.at is not None:
+        return sooner(one.at, other.at) is True
     if one.until == one.after and other.until == other.after:
         return one.after < other.after
     return one.until <= other.after and (one.day is None or other.day is None or one.day < other.day)
 
 
-def unordered(edge: float, places: Collection[Place]) -> bool:
-    """Whether nobody knows that what is first or last is so: it has no time of day and another one has, or the reverse.
-
-    Of several without one, of one day, none is before the others.
+def unordered(edge: float, places: Collection[Place]) -> str:
+    """Why nobody knows that what is first or last is so: DAY, where it has no time of day and another one has, or the
+    reverse; or where the index has none, and their offsets put them in another order than their clocks; ZONE, where one
+    of them has no time zone. Empty: it is known. Of several days, of one date, none is before the others.
 
     Args:    edge: seconds of the first, or the last.
     """
     chosen = [one for one in places if one.after == edge]
-    mixed = ((one, other) for one in chosen for other in places if _timeless(one) != _timeless(other))
-    return any(not earlier(one, other) and not earlier(other, one) for one, other in mixed)
+    found = (_why(one, other) for one in chosen for other in places)
+    return next(filter(None, found), "")
+
+
+def _why(one: Place, other: Place) -> str:
+    if one.at is not None and other.at is not None:
+        if unzoned(one.at, other.at):
+            return "" if earlier(one, other) or earlier(other, one) else ZONE
+        if one.after == other.after:
+            return "" if one.at == other.at else DAY
+        return "" if earlier(*sorted((one, other), key=lambda place: place.after)) else DAY
+    mixed = _timeless(one) != _timeless(other)
+    return DAY if mixed and not earlier(one, other) and not earlier(other, one) else ""
 
 
 def _timeless(one: Place) -> bool:
@@ -193,7 +255,8 @@ def _begins(when: date, other: date) -> datetime:
     return datetime.combine(when, time(), other.tzinfo if isinstance(other, datetime) else None)
 
 
-def _zoned(*moments: date) -> bool:
+def zoned(*moments: date) -> bool:
+    """Whether one of them has a time zone."""
     return any(isinstance(one, datetime) and one.tzinfo is not None for one in moments)
 
 

@@ -27,10 +27,10 @@ DOUBT_REMEDY = (
 )
 
 UNORDERED = (
-    "some patients have several entries, and of one of them the moment is a month or a year, cannot be read or is "
-    "lacking, so that nobody knows which entry counts",
-    "complete the moments, or leave such entries out in the source's query if they do not count; the patients are left "
-    "out until then",
+    "some patients have several entries, and of one of them the moment is a month or a year, cannot be read, is "
+    "lacking, or has no time zone where another one has, so that nobody knows which entry counts",
+    "complete the moments, all with their zone or all without, or leave such entries out in the source's query if they "
+    "do not count; the patients are left out until then",
 )
 UNSOLVED = (
     "some records of patients were merged (`Patient.link`), and nobody knows into which one: links lead in a circle, "

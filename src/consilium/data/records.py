@@ -23,13 +23,27 @@ from consilium.data.base import Floats, Rows
 from consilium.data.bounds import bound, decides
 from consilium.data.choosing import spelt
 from consilium.data.mapping import RecordsMap, RecordsPart, normal, number
-from consilium.data.moments import Days, Place, When, earlier, finite, inside, moment, placed, unordered
+from consilium.data.moments import (
+    DAY,
+    ZONE,
+    Days,
+    Place,
+    When,
+    earlier,
+    finite,
+    inside,
+    moment,
+    placed,
+    unordered,
+    unzoned,
+)
 from consilium.data.systems import Code, Means, uri
 from consilium.data.traps import LEAST, Looks, placeholder
 from consilium.data.units import conversion
 
-MOMENT, DAY, SYSTEM, CODE, WORD, BOUND = "moment", "day", "system", "code", "word", "bound"
-"""What keeps a record from being read: that it has no such thing; a value that is no number, or only a bound of one."""
+MOMENT, SYSTEM, CODE, WORD, BOUND = "moment", "system", "code", "word", "bound"
+"""What keeps a record from being read, beside DAY and ZONE: that it has no such thing; a value that is no number, or
+only a bound of one."""
 MONTH, DATE, INDEX = "month", "date", "index"
 """And a moment of which the month or the year alone is known, or that is none; of the index, either of both."""
 UNCODED = "(no code)"
@@ -73,7 +87,7 @@ class Seen:
     """A record of a feature's codes within its window, or one that may be.
 
     row: of the patient.   place: its moment; None: not known.   at: which record it is.   why: what keeps it from being
-    read: MOMENT, DAY, MONTH, DATE, SYSTEM, CODE, or nothing.
+    read: MOMENT, DAY, ZONE, MONTH, DATE, SYSTEM, CODE, or nothing.
     """
 
     row: int
@@ -241,7 +255,7 @@ def _placed(
 ) -> tuple[Place | None, bool | None, str]:
     """The place of a moment; whether it is within the window, None where that is not known; and what it lacks.
 
-    Raises: DataUnusable: it cannot be read, and no other of the table; or one has a time zone, and the index none.
+    Raises: DataUnusable: it cannot be read, and no other of the table.
     """
     part, window = records.part, feature.window
     assert window is not None
@@ -256,14 +270,10 @@ def _placed(
             return None, None, MOMENT
         when = moment(text)
         within_it = inside(window, when, index)
-        if isinstance(when, Days):
-            return placed(when, index), within_it, MONTH if within_it is None or feature.aggregate in CHOSEN else ""
+        vague = MONTH if isinstance(when, Days) else ZONE if unzoned(when, index) else ""
+        if vague:
+            return placed(when, index), within_it, vague if within_it is None or feature.aggregate in CHOSEN else ""
         return (None, None, DAY) if within_it is None else (placed(when, index), within_it, "")
-    except TypeError:
-        raise DataUnusable(
-            f"{records.where}.time: some moments have a time zone, and the index moments have none, or the reverse",
-            "write all with their zone, or all without",
-        ) from None
     except ValueError:
         if records.readable:
             return None, None, DATE
@@ -336,8 +346,8 @@ def _deciding(feature: Feature, cell: Cell) -> list[Doubt]:
     take, best = str(feature.aggregate), _aggregated(feature, cell) if cell.found else None
     if take in CHOSEN:
         edge = (min if take == "first" else max)(cell.found)[0] if cell.found else None
-        if edge is not None and unordered(edge, cell.places):
-            return [*cell.doubts, Doubt(None, DAY)]
+        if edge is not None and (why := unordered(edge, cell.places)):
+            return [*cell.doubts, Doubt(None, why)]
         return [one for one in cell.doubts if may_be(take, one.place, cell.places)]
     if take in ("min", "max"):
         return [one for one in cell.doubts if one.why != BOUND or decides(take, one.side, one.limit, best)]

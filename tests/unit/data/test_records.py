@@ -5,7 +5,7 @@ import os
 import random
 import sqlite3
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ from consilium.core.contract import Contract
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.ids import canonical, digest
 from consilium.core.study import Evaluation, Study
-from consilium.data import choosing, contract, quality, records, systems
+from consilium.data import choosing, contract, moments, quality, records, systems
 from consilium.data.base import Rows
 from consilium.data.contract import Column, Mapped
 from consilium.data.mapping import Mapping, _problems
@@ -297,8 +297,6 @@ def test_one_entry_of_each_patient_counts_whose_label_is_old_enough_and_who_is_n
     for bad in (("p", "2030-05-01T12:00:00", "1"), ("p", "2030-05-01", "1")):
         with pytest.raises(DataUnusable, match="without a moment each of its own"):
             apply(wanted, stays(*ONE, bad), sick)
-    with pytest.raises(DataUnusable, match="time zone"):
-        apply(made(), stays(("p", "2030-05-01T12:00:00+02:00", "1")), labs((1, "2160-0", "1", "mg/dL")))
 
 
 def hospital(folder: Path, out: str | None) -> Path:
@@ -325,12 +323,12 @@ def _study(wanted: Contract) -> Study:
 def test_which_entry_counts_hangs_on_no_order_of_the_rows(told: tuple[str, ...], wanted: dict[str, str | None]) -> None:
     """What is refused is that two may be the one that counts, and not that two others are of one day."""
     for entry, text in wanted.items():
-        for moments in permutations(told):
+        for several in permutations(told):
             if text is None:
                 with pytest.raises(DataUnusable, match="several rows without a moment each of its own"):
-                    choosing.entries(["p"] * 3, list(moments), entry)
+                    choosing.entries(["p"] * 3, list(several), entry)
             else:
-                assert [moments[row] for row in choosing.entries(["p"] * 3, list(moments), entry).rows] == [text]
+                assert [several[row] for row in choosing.entries(["p"] * 3, list(several), entry).rows] == [text]
 
 
 def test_who_opted_out_is_in_nothing_and_the_list_counts_anew_before_every_round(tmp_path: Path) -> None:
@@ -439,16 +437,72 @@ MIXED = ["2030-05-01T12:00:00", "2030-05-01T12:00:00Z", "0001-01-01T00:00:00+14:
 
 
 @pytest.mark.parametrize("entry", ["first", "last"])
-def test_moments_that_cannot_be_compared_are_a_finding(entry: str) -> None:
-    """Of which some have a zone, or which are in no year of UTC."""
+def test_of_entries_that_cannot_be_compared_none_counts_and_the_others_are_read(entry: str) -> None:
+    """Of which some have a zone, or which are in no year of UTC; a day apart they can be."""
     wanted = made(
         index={"meaning": "admission", "entry": entry},
         label={"id": "died", "meaning": "died", "type": "binary", "maturity_days": 30},
     )
-    for one in MIXED:
-        for other in (two for two in MIXED if two != one):
-            with pytest.raises(DataUnusable, match=r"time zone|ISO 8601"):
-                apply(wanted, stays(("p", one, "1"), ("p", other, "1")), labs((1, "2160-0", "1", "mg/dL")))
+    others = [(f"r{n}", INDEX.isoformat(), "1") for n in range(12)]
+    for one, other in permutations(MIXED, 2):
+        mapped = apply(wanted, stays(("p", one, "0"), ("p", other, "0"), *others), labs())
+        assert (mapped.left.unordered, mapped.read) == (1, 12)
+    for order in permutations(("2030-05-02T12:00:00", "2030-05-01T12:00:00Z", "2030-05-04T00:00:00+02:00")):
+        mapped = apply(wanted, stays(*(("p", one, "0") for one in order), *others), labs())
+        assert (mapped.left.unordered, mapped.read, mapped.left.other_entries) == (0, 13, 2)
+
+
+@pytest.mark.parametrize(("index", "take", "found", "wanted"), [
+    ("2030-05-01T12:00Z", "max", ("2030-05-01T12:00", "2030-05-01T12:00Z"), None),
+    ("2030-05-01T12:00", "max", ("2030-05-01T12:00Z",), None),
+    ("2030-05-01T12:00Z", "max", ("2030-05-05T12:00", "2030-05-01T13:00Z"), 2.0),
+    ("2030-05-01T12:00Z", "any", ("2030-05-02T12:00", "2030-05-01T12:00+02:00"), 1.0),
+    ("2030-05-01T12:00Z", "last", ("2030-05-01T22:00", "2030-05-02T14:00Z"), 2.0),
+    ("2030-05-01T12:00Z", "last", ("2030-05-01T22:00", "2030-05-02T09:00Z"), None),
+    ("2030-05-01", "last", ("2030-05-01T10:00", "2030-05-01T09:00Z"), None),
+    ("2030-05-01", "first", ("2030-05-01T10:00+02:00", "2030-05-01T09:00Z"), None),
+    ("2030-05-01", "last", ("2030-05-01T10:00+02:00", "2030-05-01T10:00Z"), None),
+    ("2030-05-01", "first", ("2030-05-01T10:00+02:00", "2030-05-01T11:00Z"), 1.0),
+    ("2030-05-01", "max", ("2030-05-01T10:00", "2030-05-01T09:00Z"), 2.0),
+])  # fmt: skip
+def test_moments_with_and_without_a_time_zone_give_no_wrong_number_and_end_no_reading(
+    index: str, take: str, found: tuple[str, ...], wanted: float | None
+) -> None:
+    """Values are 1, 2 and so on; of others all have their zone, and are read."""
+    rows = labs(*((0, "2160-0", str(number), "mg/dL") for number in range(1, len(found) + 1)))
+    fine = [labs((0, "2160-0", "1", "mg/dL"), patient=f"q{n}") for n in range(12)]
+    both = {name: rows.columns[name] + [one.columns[name][0] for one in fine] for name in rows.columns}
+    both["when"] = [*found, *["2030-05-01T12:00Z"] * len(fine)]
+    counted = COUNTED if take == "any" else {}
+    window = ["0d", "1d"] if index == "2030-05-01" else ["-6h", "30h"]
+    of = made({"window": window, "aggregate": take, "range": [0, 25], **counted})
+    whole = stays(("p", index, "1"), *((f"q{n}", "2030-05-01T12:00Z", "0") for n in range(12)))
+    mapped = apply(of, whole, Rows(both))
+    told, (number, *others) = mapped.features["crea"], mapped.table.columns["crea"].tolist()
+    assert others == [1.0] * 12 and (number == wanted if wanted is not None else np.isnan(number))
+    why = "day" if all("Z" in one or "+" in one for one in found) and index == "2030-05-01" else "zone"
+    assert dict(told.unread) == ({} if wanted is not None else {why: 1})
+    shown = [one for one in quality.check(_study(of), mapped).findings if one.kind == "unread" and one.count]
+    assert [one.count for one in shown] == (["<10"] if wanted is None else [])
+    assert why == "day" or all("time zone" in one.words and "zone" in one.remedy for one in shown)
+
+
+CLOCKS = st.datetimes(datetime(2030, 5, 1), datetime(2030, 5, 3)).map(lambda when: when.replace(microsecond=0))
+OFFSETS = st.integers(-12 * 4, 14 * 4).map(lambda quarters: timezone(timedelta(minutes=15 * quarters)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(CLOCKS, OFFSETS, CLOCKS, OFFSETS, st.integers(-30, 30), st.integers(0, 40), st.booleans())
+def test_what_is_said_of_moments_without_their_zone_is_so_in_whatever_zone(
+    here: datetime, one: timezone, there: datetime, other: timezone, since: int, lasts: int, first: bool
+) -> None:
+    when, index = here.replace(tzinfo=one), there.replace(tzinfo=other)
+    bare = (here, index) if first else (when, there)
+    window = (f"{since}h", f"{since + lasts}h")
+    assert moments.inside(window, *bare) in (None, moments.inside(window, when, index))
+    assert moments.sooner(*bare) in (None, when < index)
+    place, true = moments.placed(*bare), moments.between(when, index)
+    assert place.after <= true <= place.until and place.day == here.date()
 
 
 @pytest.mark.parametrize("when", ["nan", "inf", "-inf", "1_0", "1e999", "x"])
