@@ -21,7 +21,7 @@ from typing import Any
 
 IMPORTED = (
     "consilium.coordinator.app", "consilium.coordinator.cli", "consilium.site.agent", "consilium.site.cli",
-    "joserfc.jwt",
+    "consilium.data.tables", "consilium.data.contract", "joserfc.jwt", "numpy.ma",
 )  # fmt: skip
 MOST = 1 << 20
 
