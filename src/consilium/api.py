@@ -66,14 +66,13 @@ def freeze(study: Study, wheel: Path | None = None, model: Path | None = None) -
 
 def _fits(study: Study, model: "Tensors") -> None:
     """Whether the strategy, if it is installed here, can begin at the model. Raises: StudyInvalid."""
-    from consilium.algorithms.base import Here, Strategy, fits, parts_of
-    from consilium.core.tensors import flatten
+    from consilium.algorithms.base import Strategy, begins, fits
     from consilium.training import private
 
     if study.strategy.name in plugins.names("consilium.strategies"):
         strategy: Strategy = plugins.strategy_of(study)
         fits(study, strategy)
-        strategy.passes(Here(strategy.init(flatten(model)), parts=parts_of(model)))
+        begins(strategy, model)
         private.check(study, strategy, model)
 
 

@@ -55,15 +55,23 @@ def _check_gate(study: Study, path: Path) -> None:
 
 
 def _check_options(study: Study, path: Path) -> None:
-    """That the strategy, and an architecture of the catalogue, know their options: a run would fail of it later."""
-    try:
-        from consilium.algorithms.base import fits  # with numpy: most commands read no study file
+    """That the strategy, and an architecture of the catalogue, know their options: a run would fail of it later.
 
-        fits(study, plugins.strategy_of(study))
+    A strategy whose options are about the model, such as names of its parts, is shown the one that it would begin at.
+    """
+    try:
+        from consilium.algorithms.base import begins, fits  # with numpy: most commands read no study file
+
+        strategy = plugins.strategy_of(study)
+        fits(study, strategy)
         if study.model.kind == "torch" and study.model.wheel is None:
             from consilium.training import catalogue  # torch, an extra
 
             catalogue.check(study)
+        if study.model.wheel is None and not study.judged_only:
+            from consilium.training.initial import from_seed
+
+            begins(strategy, from_seed(study))
     except ModuleNotFoundError:
         return  # who has no torch cannot submit the study, and is told so then
     except StudyInvalid as error:

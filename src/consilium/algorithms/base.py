@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from consilium.core.errors import StudyInvalid
 from consilium.core.state import Spread
 from consilium.core.study import Study
-from consilium.core.tensors import Array, Tensors, Vector
+from consilium.core.tensors import Array, Tensors, Vector, flatten
 from consilium.core.update import Sum
 
 COUNTED = ("running_mean", "running_var")
@@ -249,6 +249,11 @@ def fits(study: Study, strategy: Strategy) -> None:
             f"quorum: {study.strategy.name} with these options needs {strategy.least} hospitals in every round",
             "raise quorum, or lower strategy.options.liars",
         )
+
+
+def begins(strategy: Strategy, model: Tensors) -> None:
+    """Whether a strategy can begin at a model. Raises: StudyInvalid: says what it has, or lacks."""
+    strategy.passes(Here(strategy.init(flatten(model)), parts=parts_of(model)))
 
 
 def parts_of(model: Mapping[str, Array]) -> dict[str, slice]:

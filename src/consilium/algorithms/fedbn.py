@@ -26,3 +26,4 @@ class FedBN(fedper.FedPer):
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__({"layers": parsed(Norms, options, "fedbn").layers})
+        self.each = "layers" in options  # few models have parts of all the usual names

@@ -26,6 +26,9 @@ class Layers(base.Options):
 class FedPer(fedavg.FedAvg):
     """FedAvg of all but the layers that stay."""
 
+    each = True
+    """Whether each of the names must be that of a part."""
+
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._layers: tuple[str, ...] = parsed(Layers, options, "fedper").layers
 
@@ -48,15 +51,17 @@ class FedPer(fedavg.FedAvg):
     def _stays(self, here: Here) -> Array:
         """(d,) where the model stays at the site; everywhere, while no names are known.
 
-        Raises: StudyInvalid: no part has such a name, or all have.
+        Raises: StudyInvalid: no part has such a name, or one of the names, or all have.
         """
         found = np.full(here.model.size, not here.parts)
         for name, part in here.parts.items():
             found[part] = any(fnmatchcase(name, pattern) for pattern in self._layers)
-        if here.parts and (not found.any() or found.all()):
+        unknown = [one for one in self._layers if not any(fnmatchcase(name, one) for name in here.parts)]
+        nowhere = unknown if self.each or not found.any() else []
+        if here.parts and (nowhere or found.all()):
             raise StudyInvalid(
-                f"strategy.options.layers: {'all' if found.any() else 'none'} of the model's parts are called "
-                f"{' or '.join(self._layers)}",
+                f"strategy.options.layers: {'none' if nowhere else 'all'} of the model's parts are called "
+                f"{' or '.join(nowhere or self._layers)}",
                 f"its parts are: {', '.join(sorted(here.parts))}",
             )
         return found

@@ -37,7 +37,7 @@ def initial_model(study: Study, wheel: Path | None = None, model: Path | None = 
             if study.model.untied:
                 raise StudyInvalid(f"a model of kind {study.model.kind} names its inputs itself", "leave `untied` out")
             return to_safetensors(trainer.read(study, model.read_bytes()))
-    made = _from_seed(study, wheel)
+    made = from_seed(study, wheel)
     if model is None:
         return to_safetensors(made)
     data = model.read_bytes()
@@ -85,7 +85,8 @@ def _as_named(what: str, file: Path | None, named: bool, words: str) -> None:
         raise StudyInvalid(f"a {what} is given, but the study names none", remedy[what])
 
 
-def _from_seed(study: Study, wheel: Path | None) -> Tensors:
+def from_seed(study: Study, wheel: Path | None = None) -> Tensors:
+    """The model that follows from the study's seed. Raises: StudyInvalid."""
     names = encode.names(study.contract, study.prepare)
     kind = plugins.load("consilium.trainers", study.model.kind)
     if wheel is None:

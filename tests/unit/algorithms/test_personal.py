@@ -44,10 +44,14 @@ def test_whatever_a_site_has_for_itself_does_not_change_what_it_sends() -> None:
     assert np.array_equal(sent[0]["update"], sent[1]["update"])
 
 
-@pytest.mark.parametrize(("layers", "words"), [(["tail"], "none of"), (["*"], "all of")])
+@pytest.mark.parametrize(
+    ("layers", "words"), [(["tail"], "none of"), (["head", "tail"], "none of .* called tail"), (["*"], "all of")]
+)
 def test_layers_that_no_part_has_or_all_have_are_refused_by_name(layers: list[str], words: str) -> None:
     with pytest.raises(StudyInvalid, match=rf"layers: {words}.*its parts are: body, head"):
         FedPer({"layers": layers}).passes(Here({"model": np.zeros(3)}, parts=PARTS))
+    usual = {"norm.weight": slice(3, 4), **PARTS}  # of the usual names most models have some alone
+    assert FedBN({}).passes(Here({"model": np.zeros(4)}, parts=usual))
 
 
 def test_fedper_needs_its_layers() -> None:

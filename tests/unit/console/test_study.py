@@ -144,6 +144,10 @@ def test_new_never_overwrites(tmp_path: Path) -> None:
         ("{name: fedavg}", "{name: fedprox, options: {mu: -1}}", ["strategy.options.mu", "greater than or equal to 0"]),
         ("{name: fedavg}", "{name: fedprox, options: {nu: 1}}", ["strategy.options.nu", "not permitted"]),
         ("{name: fedavg}", "{name: fedadam, options: {learning_rate: high}}", ["strategy.options.learning_rate"]),
+        ("{name: fedavg}", "{name: fedper, options: {layers: [head]}}", ["options.layers: none of", "called head"]),
+        ("{name: fedavg}", "{name: fedrep, options: {layers: ['*', tail]}}", ["options.layers: none", "called tail"]),
+        ("{name: fedavg}", "{name: fedper, options: {layers: ['*']}}", ["options.layers: all of the model's parts"]),
+        ("{name: fedavg}", "{name: fedbn}", ["strategy.options.layers: none", "called *norm* or *bn*"]),
     ],
 )
 def test_an_error_names_line_value_and_remedy(
