@@ -636,6 +636,38 @@ def test_a_query_of_postgresql_that_compares_numbers_or_days_as_text_is_refused(
         assert len(made.rows().doubts) == 1, query
 
 
+def test_of_instants_of_postgresql_nobody_knows_the_day_before_the_hospital_says_its_zone(
+    postgres: Server, tmp_path: Path
+) -> None:
+    """As of Parquet and DuckDB: in columns of the answer, and where the query, or a view, makes days of them."""
+    url = postgres()
+    with psycopg.connect(url) as server:
+        server.execute("CREATE TABLE lab (nr int, taken timestamptz, seen timestamp)")
+        server.execute("INSERT INTO lab VALUES (1, '2024-03-31 23:30-04', '2024-03-31'), (2, NULL, NULL)")
+        server.execute("CREATE VIEW days AS SELECT nr, taken::date AS day, seen FROM lab")
+    place = {"type": "sql", "url": url.replace("postgresql://", "postgresql+psycopg://")}
+
+    def read(query: str, columns: str, zone: str | None = None) -> Rows:
+        made = SqlSource(TableSource.model_validate({**place, "query": query, "zone": zone}), tmp_path)
+        made.told(Asked(frozenset(columns.split())))
+        return made.rows()
+
+    for columns in ("nr taken", ""):
+        with pytest.raises(DataUnusable, match=r"column 'taken' holds instants.*source\.zone"):
+            read("SELECT nr, taken FROM lab", columns)
+    for query in ("SELECT * FROM days", "SELECT nr, to_char(taken, 'YYYY-MM-DD') AS day FROM lab"):
+        with pytest.raises(DataUnusable, match=r"makes days .* of instants.*others would be day; write .*source\.zone"):
+            read(query, "nr day")
+        found = read(query, "nr day", "America/New_York")
+        assert sorted(map(str, found.columns["day"])) == ["2024-03-31", "None"] and not found.doubts
+        assert not read(query, "nr").doubts, "nobody asks for it"
+    for query in ("SELECT nr, seen AS day FROM days",
+                  "SELECT nr, (taken AT TIME ZONE 'America/New_York')::date AS day FROM lab",
+                  "SELECT nr, seen AS day FROM lab WHERE coalesce(taken, now()) <= now()"):  # fmt: skip
+        found = read(query, "nr day")
+        assert [str(one)[:10] for one in found.columns["day"]] == ["2024-03-31", "None"] and not found.doubts
+
+
 def test_the_compiled_query_of_coded_values_gives_on_postgresql_what_it_gives_on_duckdb(postgres: Server) -> None:
     """A concept, one that the vocabulary lacks, a text, a number, and nothing; in both tables."""
     query = compiled.omop(Contract.model_validate(test_coded.wanted().model_dump(mode="json")))

@@ -7,6 +7,7 @@ from typing import Any
 from consilium.data import whole
 from consilium.data.base import Asked, Rows
 from consilium.data.choosing import key
+from consilium.data.instants import POSTGRESQL, refused
 
 Answer = tuple[list[str], list[tuple[Any, ...]]]
 """Names of columns, and rows."""
@@ -77,17 +78,24 @@ def plain(query: str) -> Any:
     return text(query.replace(":", "\\:"))
 
 
-def of_url(connection: Any, query: str, asked: Asked) -> Rows:
-    """The rows of a query by a connection of SQLAlchemy: columns that are used, of all but those who opted out."""
+def of_url(connection: Any, query: str, asked: Asked, zone: bool = True) -> Rows:
+    """The rows of a query by a connection of SQLAlchemy: columns that are used, of all but those who opted out.
+
+    Args:    zone: whether the time zone of instants is known.
+    Raises:  DataUnusable: it is not, and a column of PostgreSQL holds instants.
+    """
     from sqlalchemy import String, bindparam, cast, column, or_, select
 
-    def ask(statement: Any) -> Answer:
+    def ask(statement: Any, known: bool = True) -> Answer:
         answer = connection.execute(statement)
+        kinds = () if known or connection.dialect.name != "postgresql" else answer.cursor.description
+        for name in (one[0] for one in kinds if one[1] == POSTGRESQL):
+            raise refused(name)
         return list(answer.keys()), [tuple(row) for row in answer]
 
     key_column, out = asked.without
     if connection.dialect.name not in TABLES or not (out or asked.columns):
-        found = rows_of(*ask(plain(query))).columns
+        found = rows_of(*ask(plain(query), zone)).columns
         wanted = used(list(found), asked)
         return Rows({name: found[name] for name in wanted}, tuple(name for name in found if name not in wanted))
     whole_query = f"{query}\n"  # a remark may end it
@@ -101,7 +109,7 @@ def of_url(connection: Any, query: str, asked: Asked) -> Rows:
         away = opted_out(ask(select(spelt).distinct()), out)
         listed = bindparam("away", away, type_=String(), expanding=True, literal_execute=True)
         chosen = chosen.where(or_(patient.is_(None), spelt.not_in(listed))) if away else chosen
-    columns = rows_of(*ask(chosen)).columns
+    columns = rows_of(*ask(chosen, zone)).columns
     return Rows(columns, tuple(name for name in names if name not in wanted), left_out=left_out(away))
 
 

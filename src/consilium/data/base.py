@@ -26,7 +26,7 @@ class Rows:
     out are in the source, and in no row.   doubts: what is not known of the rows, in words that hold no value.
     merged: patients who stand there in several records, by the keys of the source; of the records of one person one is
     a row.   unmatched: tables in which nobody of who opted out was found, though others have some: their keys are spelt
-    otherwise.
+    otherwise.   instants: columns that hold instants, told by the clock of Greenwich, for no zone is known.
     """
 
     columns: dict[str, list[str | None]]
@@ -36,6 +36,7 @@ class Rows:
     doubts: tuple[str, ...] = ()
     merged: Merged = field(default=Merged(), repr=False)
     unmatched: tuple[str, ...] = ()
+    instants: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of rows."""

@@ -16,7 +16,7 @@ import duckdb
 
 from consilium import plugins
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data import base, choosing, memory, ordering, whole
+from consilium.data import base, choosing, instants, memory, ordering, whole
 from consilium.data.asking import Answer, quoted, rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
@@ -33,6 +33,10 @@ VALUES = (duckdb.DataError, duckdb.InvalidInputException)
 AT_ONCE = 10_000
 """Rows that are handed over at once."""
 TEXT = replace(ordering.TEXT, remedy=f"columns of `tables` are text: {ordering.CAST}")
+WORD = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|[^\W\d]\w*", re.DOTALL)
+"""A name in a query; or a remark or a text, which is none."""
+EVERY = re.compile(r"(?i)(?:\bselect(?:\s+distinct)?\s*|,\s*|\.)\*")
+"""All columns of a table."""
 MEANS = "a file is named under `tables`, and in the query by the name that it has there"
 
 
@@ -54,7 +58,7 @@ class JoinedSource:
                 )
             with _within(name):
                 self._tables[name] = base.source(given, folder, kinds)
-        self._given, self._without = one_select(source.query), ("", frozenset[str]())
+        self._given, self._without, self._columns = one_select(source.query), ("", frozenset[str]()), frozenset[str]()
         self._limit_s = source.time_limit_s
 
     def told(self, asked: Asked) -> None:
@@ -67,7 +71,7 @@ class JoinedSource:
             if isinstance(one, base.Told):
                 with _within(name):
                     one.told(Asked(extracts=below, without=asked.without))
-        self._without = asked.without
+        self._without, self._columns = asked.without, asked.columns
 
     def count(self) -> int:
         """Number of rows."""
@@ -84,6 +88,7 @@ class JoinedSource:
                 for name, one in self._tables.items():
                     with _within(name):
                         found = choosing.without(one.rows(), *self._without)
+                        self._zoned(found)
                     keys[name] = self._keys(found), found.left_out > 0
                     merged = found.merged if found.merged.person or found.merged.unsolved else merged
                     _fill(tables, name, found)
@@ -115,6 +120,13 @@ class JoinedSource:
         """Keys of the patients in a table that has their column, where some opted out."""
         column, out = self._without
         return frozenset(map(choosing.key, rows.columns.get(column, ()) if out else ())) - {""}
+
+    def _zoned(self, rows: Rows) -> None:
+        """Raises: DataUnusable: the query speaks of instants, of which nobody knows the day."""
+        words = {one[0].strip('"').casefold() for one in WORD.finditer(self._given)}
+        for name in rows.instants:
+            if name.casefold() in words or (EVERY.search(self._given) and name in (self._columns or {name})):
+                raise instants.refused(name)
 
     def _asked(self, tables: Any) -> Answer:
         described = tables.execute(f"DESCRIBE {self._given}").fetchall()

@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 
 from consilium.core.errors import DataUnusable, MappingInvalid
-from consilium.data import casting, collating, databases, elsewhere, keying, memory, ordering, whole
+from consilium.data import casting, collating, databases, elsewhere, instants, keying, memory, ordering, whole, zoning
 from consilium.data.asking import Answer, Ask, answer_of, named, of_duckdb, of_url, quoted
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
@@ -24,7 +24,6 @@ NAMED = re.compile(
     r"(?i)(?:\b(?:read|scan)\w*\s*\(\s*\[?|_scan\s*\(|\b(?:from|join)\s)\s*'(?!/|\w+://)([^']+\.[a-z]{2,7})'"
 )
 """A file in a query of DuckDB, by a path that does not begin at the root: looked for where the agent was started."""
-INSTANT = "TIMESTAMP WITH TIME ZONE"
 GRACE_S = 5.0
 """After its time, how long a database may take to notice that nobody waits for it."""
 Begun = Callable[[Callable[[], None]], None]
@@ -158,7 +157,9 @@ class ParquetSource:
             _, described = ask(f"DESCRIBE FROM {table}")
             kinds = {str(row[0]): str(row[1]) for row in described}
             known = self._zone is not None or not self._asked.columns
-            return of_duckdb(ask, table, list(kinds), self._asked, lambda name: _picked(name, kinds[name], known))
+            found = of_duckdb(ask, table, list(kinds), self._asked, lambda name: _picked(name, kinds[name], known))
+            vague = (name for name, kind in kinds.items() if kind == instants.DUCKDB and self._zone is None)
+            return replace(found, instants=tuple(vague))
 
 
 def _outer(stored: list[tuple[Any, ...]]) -> list[Any]:
@@ -178,13 +179,10 @@ def _picked(name: str, kind: str, zone: bool) -> str:
     Raises: DataUnusable: the zone of this clock is not known, so that nobody knows of which day an instant is.
     """
     said = named(name)
-    if kind != INSTANT:
+    if kind != instants.DUCKDB:
         return said
     if not zone:
-        raise DataUnusable(
-            f"column {name!r} holds instants ({INSTANT}), of which the day hangs on a time zone",
-            "write the hospital's as source.zone, such as Europe/Berlin",
-        )
+        raise instants.refused(name)
     return f"CAST({said} AS VARCHAR) AS {said}"
 
 
@@ -297,6 +295,8 @@ class SqlSource:
         doubts = ordering.checked(lambda: self._others(found, cuts.append), cut, clock, took_s, slip)
         if self._at is not None:
             doubts += ordering.checked(lambda: self._lenient(cuts.append), cut, clock, took_s, casting.LENIENT)
+        elif self._zone is None:
+            doubts += ordering.checked(lambda: self._by_zone(found, cuts.append), cut, clock, took_s, zoning.DAYS)
         return replace(found, doubts=(*found.doubts, *doubts))
 
     def _asked(self, begun: Begun) -> Rows:
@@ -304,7 +304,7 @@ class SqlSource:
             with _duckdb(self._name, self._file, begun, self._zone) as ask:
                 return self._of_file(ask, self._query)
         with self._connected(begun) as connection:
-            return of_url(connection, self._query, self._given)
+            return of_url(connection, self._query, self._given, self._zone is not None)
 
     def _of_file(self, ask: Ask, query: str) -> Rows:
         _, described = ask(f"DESCRIBE {query}")
@@ -327,6 +327,15 @@ class SqlSource:
                 return keying.others(connection, self._query, list(found.columns),
                                      lambda query: of_url(connection, query, self._given))  # fmt: skip
             return collating.others(connection, self._query, lambda: of_url(connection, self._query, self._given))
+
+    def _by_zone(self, found: Rows, begun: Begun) -> list[str]:
+        """Of PostgreSQL and DuckDB, columns that would be others in another time zone. Raises: Undecided."""
+        if self._file is not None:
+            with _opened(self._file, begun, None) as tables:
+                ask = _ask(tables)
+                return zoning.of_duckdb(tables, self._query, found, lambda: self._of_file(ask, self._query))
+        with self._connected(begun) as connection:
+            return zoning.of_url(connection, self._query, found, lambda: of_url(connection, self._query, self._given))
 
     def _lenient(self, begun: Begun) -> list[str]:
         """Of SQLite, columns that would be others if texts that are no numbers were none. Raises: Undecided."""

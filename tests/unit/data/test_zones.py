@@ -16,6 +16,7 @@ import pytest
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.data import compiled
 from consilium.data.base import Asked
+from consilium.data.joined import JoinedSource
 from consilium.data.source import TableSource
 from consilium.data.tables import ParquetSource, SqlSource
 from consilium.site import tables
@@ -51,6 +52,7 @@ def instants(folder: Path) -> dict[str, Any]:
 def database(folder: Path) -> dict[str, Any]:
     with duckdb.connect(str(folder / "labs.duckdb")) as made_by:
         made_by.execute(f"SET TimeZone = '{ZONE}'; CREATE TABLE labs AS {INSTANTS}")
+        made_by.execute('CREATE VIEW days AS SELECT pid, CAST("when" AS DATE) AS day FROM labs')
     return {"source": {"type": "sql", "path": "labs.duckdb", "query": "SELECT * FROM labs", "zone": ZONE}}
 
 
@@ -96,7 +98,7 @@ def test_a_moment_is_of_the_day_on_which_the_hospital_wrote_it(
 
 
 def test_of_instants_nobody_knows_the_day_before_the_hospital_says_its_zone(tmp_path: Path, machine: None) -> None:
-    """Unless nobody asks for them; then, as in queries of the hospital's own, they are told by Greenwich."""
+    """Nor where a query of the hospital's own makes days of them; unless nobody asks for them."""
     for make, kind in ((instants, ParquetSource), (database, SqlSource)):
         given = make(tmp_path)["source"]
         read = kind(TableSource.model_validate({**given, "zone": None}), tmp_path)
@@ -108,7 +110,36 @@ def test_of_instants_nobody_knows_the_day_before_the_hospital_says_its_zone(tmp_
         assert read.rows().columns == {"pid": ["p0", "p1", "p2"]}
         with pytest.raises(MappingInvalid, match="no time zone Mars/Phobos"):
             kind(TableSource.model_validate({**given, "zone": "Mars/Phobos"}), tmp_path).rows()
-    query = 'SELECT pid, CAST("when" AS DATE) AS day FROM labs'
-    for zone, days in ((None, ["2024-04-01"] * 2 + ["2024-04-02"]), (ZONE, ["2024-03-31", "2024-04-01", "2024-04-01"])):
-        own = TableSource(type="sql", path="labs.duckdb", query=query, zone=zone)
-        assert SqlSource(own, tmp_path).rows().columns["day"] == days
+    for query in ('SELECT pid, CAST("when" AS DATE) AS day FROM labs', "SELECT * FROM days"):
+        own = {"type": "sql", "path": "labs.duckdb", "query": query}
+        with pytest.raises(
+            DataUnusable, match=r"makes days .* of instants .*others would be day; write .*source\.zone"
+        ):
+            SqlSource(TableSource.model_validate(own), tmp_path).rows()
+        found = SqlSource(TableSource.model_validate({**own, "zone": ZONE}), tmp_path).rows()
+        assert found.columns["day"] == ["2024-03-31", "2024-04-01", "2024-04-01"] and not found.doubts
+        unused = SqlSource(TableSource.model_validate(own), tmp_path)
+        unused.told(Asked(frozenset({"pid"})))
+        assert not unused.rows().doubts
+
+
+def test_of_tables_that_stand_together_a_query_of_instants_wants_their_zone(tmp_path: Path) -> None:
+    """What the query does not speak of is not asked for."""
+    labs = instants(tmp_path)["source"]
+    for query, wants in (
+        ('SELECT pid, CAST("When" AS DATE) AS day FROM labs', True), ("SELECT * FROM labs", True),
+        ("SELECT pid, count(*) AS day FROM labs GROUP BY pid -- when?", False),
+    ):  # fmt: skip
+        for zone in (None, ZONE):
+            given = {"type": "tables", "tables": {"labs": {**labs, "zone": zone}}, "query": query}
+            made = JoinedSource(TableSource.model_validate(given), tmp_path)
+            made.told(Asked(frozenset({"pid", "day", "when"})))
+            if zone is None and wants:
+                with pytest.raises(
+                    DataUnusable, match=r"source\.tables\.labs: column 'when' .*source\.tables\.labs\.zone"
+                ):
+                    made.rows()
+                continue
+            assert len(made.rows()) == 3
+            if zone and "DATE" in query:
+                assert sorted(map(str, made.rows().columns["day"])) == ["2024-03-31", "2024-04-01", "2024-04-01"]
