@@ -110,6 +110,10 @@ def cut_the_plan() -> None:
     os.truncate(RUN / "plan.json", 10_000)
 
 
+def empty_the_plan() -> None:
+    os.close(os.open(RUN / "plan.json", os.O_RDONLY | os.O_TRUNC))
+
+
 def open_the_key_to_all() -> None:
     KEY.chmod(0o644)
 
@@ -189,9 +193,9 @@ def files_left_open() -> None:
 ATTEMPTS: list[Callable[[], None]] = [
     tcp, tcp_in_the_raw, udp, unix, pair, read_key, read_key_in_a_thread, list_home, leave_a_link_for_the_reader,
     leave_a_hard_link, leave_a_pipe, move_key, write_outside, plant_a_module, change_the_plan, cut_the_plan,
-    open_the_key_to_all, age_the_key, shell, fork_and_shell, environment_of_parent, own_environment_through_proc,
-    memory_of_parent, signal_to_parent, limits, shared_memory, trace, namespace, keys_of_the_kernel, ring,
-    files_left_open,
+    empty_the_plan, open_the_key_to_all, age_the_key, shell, fork_and_shell, environment_of_parent,
+    own_environment_through_proc, memory_of_parent, signal_to_parent, limits, shared_memory, trace, namespace,
+    keys_of_the_kernel, ring, files_left_open,
 ]  # fmt: skip
 
 

@@ -187,9 +187,41 @@ def test_a_wheel_of_other_bytes_or_none_is_refused_unread(evil: Site) -> None:
     assert list(evil.out.iterdir()) == []
 
 
+AS_IF = """
+import json, sys
+from pathlib import Path
+from consilium.training.sandbox import landlock
+from consilium.training.sandbox.__main__ import probe
+version, landlock.LEAST = int(sys.argv[1]), int(sys.argv[2])
+landlock.abi = lambda: version
+print(json.dumps(probe(Path.cwd())))
+"""
+"""The probe, in its working folder, as on a kernel with another version of Landlock, and with another least one."""
+
+
+@CONFINED
+def test_a_kernel_under_which_what_may_be_read_may_be_emptied_confines_nothing(tmp_path: Path) -> None:
+    def probed(version: int, least: int) -> Answer:
+        folder = tmp_path / f"{version}-{least}"
+        (folder / "work").mkdir(parents=True)
+        for name in ("secret", "given"):
+            (folder / name).write_text(name)
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", AS_IF, str(version), str(least)], capture_output=True, cwd=folder, check=True,
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}, timeout=PATIENCE_S,
+        )  # fmt: skip
+        told: Answer = json.loads(done.stdout)
+        return told
+
+    refused = probed(2, landlock.LEAST)["refused"]
+    assert "version 2 of Landlock" in refused and "Linux 6.2" in refused
+    assert {name for name, denied in probed(2, 2)["denied"].items() if not denied} == {"emptying what may be read"}
+    assert all(probed(landlock.LEAST, landlock.LEAST)["denied"].values())
+
+
 def test_a_host_with_landlock_and_seccomp_can_confine() -> None:
     """So that a sandbox that broke is a failure, and not a reason to skip."""
-    if landlock.abi() < 1 or not seccomp.supported():
+    if landlock.abi() < landlock.LEAST or not seccomp.supported():
         assert WHY_NOT is not None and "cannot confine foreign code: " in WHY_NOT
     else:
         assert WHY_NOT is None

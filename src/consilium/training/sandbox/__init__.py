@@ -54,8 +54,10 @@ def confine(readable: Iterable[Path], writable: Iterable[Path]) -> None:
         raise _cannot("/proc does not tell how many threads there are") from error
     if threads != 1:
         raise _cannot(f"the process has {threads} threads where it must have one; set OPENBLAS_NUM_THREADS=1")
-    if landlock.abi() < 1:
-        raise _cannot("the kernel has no Landlock (Linux 5.13 or newer, with `landlock` among its security modules)")
+    if (version := landlock.abi()) < landlock.LEAST:
+        found = f"only version {version} of Landlock, under which" if version else "no Landlock, without which"
+        needed = "Linux 6.2 or newer, with `landlock` among its security modules"
+        raise _cannot(f"the kernel has {found} code could empty what it may read ({needed})")
     try:
         seccomp.no_new_privileges()
         landlock.restrict([*installation(), *readable], [*writable, NOWHERE])
@@ -91,7 +93,8 @@ def available() -> str | None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "work").mkdir()
-        (folder / "secret").write_text("secret")
+        for name in ("secret", "given"):
+            (folder / name).write_text(name)
         command = [sys.executable, "-P", "-m", "consilium.training.sandbox", str(folder)]
         try:
             done = subprocess.run(  # noqa: S603  our own program

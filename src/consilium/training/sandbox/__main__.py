@@ -21,14 +21,17 @@ def _fork() -> None:
 
 
 def probe(folder: Path) -> dict[str, object]:
-    """What a confined process finds denied. FOLDER holds `secret` and an empty `work`."""
+    """What a confined process finds denied. FOLDER holds `secret`, `given`, which it may read, and an empty `work`."""
+    given = folder / "given"
     try:
-        confine([], [folder / "work"])
+        confine([given], [folder / "work"])
     except Refused as error:
         return {"refused": error.message}
     attempts: dict[str, Callable[[], object]] = {
         "reading outside": (folder / "secret").read_text,
         "writing outside": lambda: (folder / "beside").write_text("x"),
+        "writing what may be read": lambda: os.close(os.open(given, os.O_WRONLY)),
+        "emptying what may be read": lambda: os.close(os.open(given, os.O_RDONLY | os.O_TRUNC)),
         "a link": lambda: (folder / "work" / "link").symlink_to(folder / "secret"),
         "changing modes": lambda: (folder / "secret").chmod(0o777),
         "a socket": socket.socket,
@@ -41,7 +44,8 @@ def probe(folder: Path) -> dict[str, object]:
     denied = {name: _denied(attempt) for name, attempt in attempts.items()}
     mine = folder / "work" / "update"
     mine.write_text("update")
-    return {"refused": None, "denied": denied, "works": mine.read_text() == "update"}
+    works = mine.read_text() == "update" and given.read_text() == "given"
+    return {"refused": None, "denied": denied, "works": works}
 
 
 def _denied(attempt: Callable[[], object]) -> bool:

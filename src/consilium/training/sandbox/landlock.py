@@ -1,8 +1,9 @@
-"""Landlock: what of the file system a process may still reach, and no TCP. Linux 5.13 or newer.
+"""Landlock: what of the file system a process may still reach, and no TCP. Linux 6.2 or newer.
 
 https://docs.kernel.org/userspace-api/landlock.html. Whatever is not granted is denied, root or not; it cannot be undone
 and holds for all that the process starts. Newer kernels can restrict more; what an older one cannot, the filter of
-system calls denies in any case (sockets, signals to others, truncation by path).
+system calls denies in any case (sockets, signals to others, truncation by path). Not below `LEAST`: until then a file
+that may be read may be emptied, by opening it with O_TRUNC, which no filter can tell from reading it.
 """
 
 import ctypes
@@ -19,6 +20,8 @@ EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE = (1 << bit fo
 MAKE_REG, TRUNCATE = 1 << 8, 1 << 14
 RIGHTS = {1: 13, 2: 14, 3: 15, 5: 16}
 """ABI version: number of rights on files that it knows. Of these, all are handled, and so denied unless granted."""
+LEAST = 3
+"""Oldest version that confines: with it came `TRUNCATE`."""
 TCP = 0b11
 SCOPES = 0b11
 """ABI 6: abstract Unix sockets and signals reach no process outside."""
