@@ -14,22 +14,23 @@ from consilium.data.web import Answer, Web
 
 JSON, PARTS = "application/dicom+json", 'multipart/related; type="application/dicom"'
 PAGE = 200
-STUDY, ACCESSION, COUNT = "0020000D", "00080050", "00201208"
+STUDY, ACCESSION, PATIENT, COUNT = "0020000D", "00080050", "00100020", "00201208"
 UID = re.compile(r"[0-9.]{1,64}")
 
 
 @dataclass(frozen=True)
 class Study:
-    """One study. count: images in it, where the server says so; else ""."""
+    """One study. patient, count: whose it is, and how many images it has, where the server says so; else ""."""
 
     uid: str
     accession: str
+    patient: str
     count: str
 
 
 def studies(web: Web, query: str) -> Iterator[Study]:
     """Every study that fits, once. Raises: DataUnusable: an answer is none, or a study has no UID."""
-    asked = [*parse_qsl(query, keep_blank_values=True), ("includefield", ACCESSION), ("includefield", COUNT)]
+    asked = [*parse_qsl(query, keep_blank_values=True), *(("includefield", one) for one in (ACCESSION, PATIENT, COUNT))]
     known: dict[str, Study] = {}
     offset = 0
     while True:
@@ -40,7 +41,7 @@ def studies(web: Web, query: str) -> Iterator[Study]:
             raise _wrong(web, "a search gave no list", "check the address of the server")
         fresh = 0
         for one in found:
-            study = Study(_value(one, STUDY), _value(one, ACCESSION), _value(one, COUNT))
+            study = Study(*(_value(one, tag) for tag in (STUDY, ACCESSION, PATIENT, COUNT)))
             if not UID.fullmatch(study.uid):
                 raise _wrong(web, "a search gave a study without a UID", "see the server's log")
             if known.setdefault(study.uid, study) != study:

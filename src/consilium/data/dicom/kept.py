@@ -38,7 +38,7 @@ def veiled(key: bytes, what: str, name: str) -> str:
 class Images:
     """Images by study; (n,) each, and pixels (rows * columns,), float32. A study without any has one row, `passed`.
 
-    study: hash of the study in its state at the server, by which it is known again.
+    study: hash of what a search says of the study, by which it is known again while what is here is fresh.
     """
 
     study: list[str] = field(default_factory=list)

@@ -147,8 +147,9 @@ class DicomSource:
             return
         given, of = self._given, self._of(wanted)
         with held(self._asked.extracts, given.time_limit_s) as extract:
-            if not extract.fresh(of, given.fresh_h, datetime.now(UTC)) or not self._covers(extract, of, orders):
-                self._fetch(extract, of, wanted, orders)
+            fresh = extract.fresh(of, given.fresh_h, datetime.now(UTC))
+            if not fresh or not self._covers(extract, of, orders):
+                self._fetch(extract, of, wanted, orders, fresh)
             (path,) = extract.files(of)
             yield key_of(extract.folder), Images.load(path)
 
@@ -158,7 +159,7 @@ class DicomSource:
         return found is not None and found.mark == _mark(key_of(extract.folder), orders)
 
     def _of(self, wanted: Image) -> str:
-        asked = [2, self._source.url, self._given.query, wanted.model_dump(mode="json")]  # 2: the form of `Images`
+        asked = [3, self._source.url, self._given.query, wanted.model_dump(mode="json")]  # 3: the form of `Images`
         return str(digest(canonical(asked)))
 
     def _web(self) -> Web:
@@ -167,15 +168,19 @@ class DicomSource:
         web = Web(expanded(str(self._source.url)), WHERE, clock, authority(given.access, self._folder), given.hosts)
         return signed(web, given.access, self._folder)
 
-    def _fetch(self, extract: Extract, of: str, wanted: Image, orders: frozenset[str]) -> None:
-        """Fetch what is not here yet: a study that is the same at the server is not fetched again."""
+    def _fetch(self, extract: Extract, of: str, wanted: Image, orders: frozenset[str], fresh: bool) -> None:
+        """Fetch what is not here, and all of it anew once it is old: no search tells whether an image was corrected.
+
+        Args:    fresh: whether what is here may be used as it is. It gets no younger by what is fetched beside it.
+        """
         web, key = self._web(), key_of(extract.folder)
-        before = self._pruned(extract, of, wanted, orders)
-        known, images = before.by_study(), Images()
+        before, since = self._pruned(extract, of, wanted, orders), extract.index(of)
+        known, images = before.by_study() if fresh else {}, Images()
+        at = datetime.fromisoformat(since.at) if fresh and since is not None else datetime.now(UTC)
         for study in dicomweb.studies(web, self._given.query):
             if study.accession not in orders:
                 continue
-            name = veiled(key, "study", f"{study.uid}:{study.count}")
+            name = veiled(key, "study", "\n".join((study.uid, study.accession, study.patient, study.count)))
             if study.count and name in known:
                 images.take(before, known[name])
                 continue
@@ -183,7 +188,7 @@ class DicomSource:
                 images.add(key, name, found)
         path = extract.new / FILE
         images.save(path, wanted.size)
-        extract.put(of, [path], datetime.now(UTC), _mark(key, orders))
+        extract.put(of, [path], at, _mark(key, orders))
 
     def _pruned(self, extract: Extract, of: str, wanted: Image, orders: frozenset[str]) -> Images:
         """What is here, without images of orders that are not asked for any more, such as of who opted out: they go

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import warnings
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -245,7 +246,7 @@ class Pacs:
     """What a DICOMweb server answers: QIDO in pages, WADO as multipart."""
 
     def __init__(self, player: Player) -> None:
-        self.player, self.files = player, dict[int, list[bytes]]()
+        self.player, self.files, self.orders = player, dict[int, list[bytes]](), dict[int, int]()
         player.forget()
         player.on("/fhir/studies", self.find)
         self.page = 2
@@ -259,7 +260,7 @@ class Pacs:
         found = [
             {
                 "0020000D": {"vr": "UI", "Value": [f"{ROOT}.{number}"]},
-                "00080050": {"vr": "SH", "Value": [f"ACC-5523-{number}"]},
+                "00080050": {"vr": "SH", "Value": [f"ACC-5523-{self.orders.get(number, number)}"]},
                 "00201208": {"vr": "IS", "Value": [len(files)]},
             }
             for number, files in self.files.items()
@@ -313,14 +314,29 @@ def test_a_name_in_what_is_kept_would_be_found(pacs: Pacs, tmp_path: Path, monke
     assert found == "Images"
 
 
-def test_only_what_is_new_or_changed_is_fetched(pacs: Pacs, tmp_path: Path) -> None:
+def test_only_what_is_new_is_fetched_while_the_rest_is_fresh_and_all_of_it_then(pacs: Pacs, tmp_path: Path) -> None:
     hospital = Hospital(tmp_path, pacs.player)
     hospital.rows()
+    index = hospital.extracts / "extract.index"
+    old = {**json.loads(index.read_text()), "at": (datetime.now(UTC) - timedelta(hours=20)).isoformat()}
+    index.write_text(json.dumps(old))
     (tmp_path / "labels.csv").write_text(TABLE.replace(",,", ",ACC-5523-3,"))
     assert values(hospital.rows(), 2)[0] == 3.0 and pacs.fetched() == ["1", "2", "3"]
-    pacs.put(2, dicom(PICTURE + np.uint8(9), 2), dicom(PICTURE, 2, ViewPosition="LL", SOPInstanceUID=f"{ROOT}.2.1.2"))
+    assert json.loads(index.read_text())["at"] == old["at"], "by what is fetched beside it nothing becomes younger"
+    pacs.put(2, dicom(PICTURE + np.uint8(9), 2))  # corrected at the server, of the same number of images
     found = hospital.rows(fresh_h=0)
-    assert values(found, 1)[0] == 9.0 and values(found, 0)[0] == 1.0 and pacs.fetched() == ["1", "2", "3", "2"]
+    assert values(found, 1)[0] == 9.0 and pacs.fetched()[3:] == ["1", "2", "3"]
+
+
+def test_accession_numbers_that_were_corrected_at_the_server_are_corrected_here(pacs: Pacs, tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path, pacs.player)
+    assert values(hospital.rows(), 0)[0] == 1.0
+    pacs.orders |= {1: 2, 2: 1}
+    for number in (1, 2):
+        pacs.put(number, dicom(PICTURE + np.uint8(number), number, AccessionNumber=f"ACC-5523-{3 - number}"))
+    (tmp_path / "labels.csv").write_text(TABLE.replace(",,", ",ACC-5523-3,"))  # so that the server is asked again
+    found = hospital.rows()
+    assert [values(found, row)[0] for row in range(3)] == [2.0, 1.0, 3.0]
 
 
 def test_of_who_opted_out_no_image_is_fetched_and_none_stays(pacs: Pacs, tmp_path: Path) -> None:
