@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import bindparam, exists, literal, select
+from sqlalchemy import bindparam, literal, select
 from starlette.responses import FileResponse, Response
 
 from consilium.coordinator.conduct import grant
@@ -21,7 +21,7 @@ from consilium.core.ids import digest as digest_of
 from consilium.store.blobs import Stored
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
-from consilium.store.schema import blobs, contributions, decisions, grants, openings, results, runs, studies
+from consilium.store.schema import blobs, contributions, decisions, grants, openings, runs, studies
 from consilium.store.shelf import touch
 from consilium.wire.messages import Answer, Blob, Step
 
@@ -87,31 +87,25 @@ def _readable(tx: Transaction, call: Call, digest: Digest) -> int | None:
 async def head(call: Call) -> Response:
     """Whether a blob is here whole (200, Content-Length); else 404 with Upload-Offset, from where to go on."""
     digest = _digest(call)
-    size = await call.store(lambda tx: _here(tx, call, digest))
+    size = await call.store(lambda tx: _held(tx, call, digest))
     if size is not None:
         return Response(headers={"Content-Length": str(size), "Upload-Offset": str(size)})
     offset = call.services.blobs.offset(call.who.subject, digest)
     return Response(status_code=404, headers={"Upload-Offset": str(offset)})
 
 
-def _here(tx: Transaction, call: Call, digest: Digest) -> int | None:
-    """Size of the blob if its sender need not send it: it is here, or it was, and took part in a round that is over."""
+def _held(tx: Transaction, call: Call, digest: Digest) -> int | None:
+    """Size of the blob if it is here for its sender, who need not send it; from now it stays for its time anew."""
     size = _readable(tx, call, digest)
     if size is not None:
         touch(tx, digest)
-    elif call.who.role == "site":
-        size = tx.scalar(
-            select(contributions.c.size).where(contributions.c.site == call.who.name, contributions.c.digest == digest)
-            .where(exists().where(results.c.run == contributions.c.run, results.c.round == contributions.c.round))
-        )  # fmt: skip
     return size
 
 
 def _wanted(tx: Transaction, call: Call, digest: Digest, length: int) -> int | None:
     """None if these bytes are wanted; else the size of the blob, which is here. Raises: OverQuota."""
-    size = _readable(tx, call, digest)
+    size = _held(tx, call, digest)
     if size is not None:
-        touch(tx, digest)
         return size
     begun = call.services.blobs.begun(call.who.subject, digest)
     room_for(tx, call.who.subject, begun + length, call.services.keeping.quota_gb)

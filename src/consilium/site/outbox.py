@@ -8,7 +8,15 @@ from pathlib import Path
 from sqlite3 import Row
 from threading import Event
 
-from consilium.core.errors import ConsiliumError, OverQuota, Unauthenticated, Unavailable
+from consilium.core.errors import (
+    ConsiliumError,
+    Equivocation,
+    NotFound,
+    OutOfPhase,
+    Unauthenticated,
+    Unavailable,
+    UnknownSite,
+)
 from consilium.core.ids import Digest, digest
 from consilium.site.journal import MADE, Journal
 from consilium.site.veto import Veto
@@ -16,6 +24,8 @@ from consilium.wire.connection import Connection, retrying
 from consilium.wire.transfer import deliver, upload
 
 log = logging.getLogger(__name__)
+NOBODY_WAITS = (OutOfPhase, UnknownSite, Equivocation)
+"""What the coordinator says of an answer for which no round waits: it is over, was asked of others, or has one."""
 
 
 @dataclass
@@ -80,14 +90,12 @@ class Outbox:
         except (Unavailable, Unauthenticated):
             if not given_up.is_set():
                 raise
-        except OverQuota as error:  # the study's owner hears why there will be no answer
-            self.veto.cannot(row["run"], row["round"], error, datetime.now(UTC))
-        except (ConsiliumError, OSError) as error:
-            if given_up.is_set():  # its file is removed with its round
-                return
-            told = error.message if isinstance(error, ConsiliumError) else "its file is gone"
-            log.warning("%s of %s was not taken: %s", row["type"], row["run"], told)
-            self._settle(row, "refused", told)
+        except OSError:
+            if not given_up.is_set():  # else it is removed with its round
+                self._not_taken(row, NotFound("its file is gone", "open the round anew"))
+        except ConsiliumError as error:
+            if not given_up.is_set():
+                self._not_taken(row, error)
         finally:
             self._sending = None
 
@@ -100,6 +108,14 @@ class Outbox:
         if small is not None:
             deliver(self.connection, bytes(row["envelope"]), small, given_up, ask)
             return
+        try:
+            self._one_by_one(row, given_up, ask)
+        except NotFound:
+            if not row["digest"]:
+                raise
+            self._one_by_one(row, given_up, ask)  # the line was dead for so long that what was uploaded was dropped
+
+    def _one_by_one(self, row: Row, given_up: "_Either", ask: Callable[[], None]) -> None:
         ask()
         if row["digest"] and not given_up.is_set():
             upload(self.connection, Path(row["path"]), Digest(row["digest"]), given_up, ask)
@@ -111,6 +127,13 @@ class Outbox:
         """The bytes of a small contribution, as they stand in the journal."""
         found = self.journal.row("SELECT data FROM small WHERE path = ?", row["path"])
         return bytes(found["data"]) if found is not None and digest(found["data"]) == row["digest"] else None
+
+    def _not_taken(self, row: Row, error: ConsiliumError) -> None:
+        """It is not sent again; where a round waits for it, the study's owner hears why it will not come."""
+        log.warning("%s of %s was not taken: %s", row["type"], row["run"], error.message)
+        if row["type"] in ("answer", "step") and not isinstance(error, NOBODY_WAITS):
+            self.veto.cannot(row["run"], row["round"], error, datetime.now(UTC))
+        self._settle(row, "refused", error.message)
 
     def _settle(self, row: Row, status: str, note: str) -> None:
         with self.journal.write(durable=status == "refused") as tx:  # what is sent twice is taken once

@@ -10,7 +10,19 @@ from typing import Any, cast
 
 import pytest
 
-from consilium.core.errors import DataUnusable, Invalid, OverQuota, Refused, StudyInvalid
+from consilium.core.errors import (
+    Conflict,
+    ConsiliumError,
+    DataUnusable,
+    Equivocation,
+    Invalid,
+    NotFound,
+    OutOfPhase,
+    OverQuota,
+    Refused,
+    StudyInvalid,
+    UnknownSite,
+)
 from consilium.core.ids import digest
 from consilium.core.study import Plan
 from consilium.privacy.mechanism import pinned
@@ -394,26 +406,66 @@ def test_a_mode_that_there_is_not_is_told_apart_from_one_that_is_needed(site: Si
     )
 
 
-def test_an_answer_for_which_the_coordinator_has_no_room_is_refused_with_its_reason(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The study's owner hears why there will be no answer; it is not sent again."""
+def waiting(site: Site, monkeypatch: pytest.MonkeyPatch, *said: ConsiliumError | None) -> tuple[Outbox, list[str]]:
+    """An outbox with a large answer to a round, whose envelope the coordinator answers so; and what it was sent."""
     plan = Plan.of(study("sums"))
     site.offer(plan, "sums")
     site.approve("sums")
     task = site.asked(site.task(plan))
+    about = {"study": "sums", "run": task.run, "round": task.round}
     with site.journal.write() as tx:
-        tx.send("answer", b"{}", {"study": "sums", "run": task.run, "round": task.round}, NOW)
+        tx.do("UPDATE outbox SET status = 'sent'")
+        tx.send("answer", b"{}", about, NOW, {"digest": digest(b"an update"), "size": 9, "path": "update"})
+    answers, sent = iter(said), list[str]()
 
-    def full(*_: object) -> None:
-        raise OverQuota("north has 9 bytes", "wait")
+    class Line:
+        def post(self, path: str, raw: bytes) -> None:
+            sent.append(path)
+            error = next(answers, None)
+            if error is not None:
+                raise error
 
-    outbox = Outbox(site.journal, cast(Any, None), site.veto, Event(), Event())
-    monkeypatch.setattr(outbox, "_deliver", full)
+    monkeypatch.setattr("consilium.site.outbox.upload", lambda *_: sent.append("upload"))
+    return Outbox(site.journal, cast(Any, Line()), site.veto, Event(), Event()), sent
+
+
+def settled(site: Site, outbox: Outbox) -> tuple[str, list[str]]:
+    """What became of the answer once it was sent, and the reasons of refusals that the study's owner hears."""
     answer = site.journal.row("SELECT * FROM outbox WHERE type = 'answer'")
     assert answer is not None
     outbox._send(answer)
-    said = [json.loads(entry) for entry in site.journal.entries()]
-    assert [one["body"]["reason"] for one in said if one["kind"] == "refusal"] == ["quota"]
-    rows = site.journal.rows("SELECT status FROM outbox WHERE type = 'answer'")
-    assert [row["status"] for row in rows] == ["withdrawn"]
+    rows = site.journal.rows("SELECT envelope FROM outbox WHERE type = 'refusal'")
+    told = [Refusal.decode(Envelope.parse(bytes(row["envelope"])).payload).reason for row in rows]
+    after = site.journal.row("SELECT status FROM outbox WHERE type = 'answer'")
+    assert after is not None
+    return after["status"], told
+
+
+@pytest.mark.parametrize(
+    ("error", "reasons"),
+    [
+        (OverQuota("north has 9 bytes", "wait"), ["quota"]),
+        (NotFound("it was not sent by this site", "send it"), ["not-found"]),
+        (Conflict("trained at another state", "take the task again"), ["conflict"]),
+        (Invalid("a value is not finite", ""), ["invalid"]),
+        (OutOfPhase("round 1 is over", ""), []),
+        (UnknownSite("north was not asked", ""), []),
+        (Equivocation("it answered before", ""), []),
+    ],
+)
+def test_an_answer_that_is_not_taken_is_refused_with_its_reason_where_a_round_waits_for_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch, error: ConsiliumError, reasons: list[str]
+) -> None:
+    """The study's owner hears why there will be no answer; it is not sent again."""
+    outbox, _ = waiting(site, monkeypatch, error, error)
+    assert settled(site, outbox) == ("refused", reasons)
+    kinds = [json.loads(entry)["kind"] for entry in site.journal.entries()]
+    assert kinds.count("not-taken") == 1 and kinds.count("refusal") == len(reasons)
+
+
+def test_what_was_dropped_before_its_answer_came_is_uploaded_once_more(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox, sent = waiting(site, monkeypatch, NotFound("it was not sent by this site", "send it"))
+    assert settled(site, outbox) == ("sent", [])
+    assert sent == ["upload", "/v1/envelopes"] * 2
