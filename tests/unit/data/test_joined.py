@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data import joined, ordering
+from consilium.data import closed, joined, ordering
 from consilium.data.base import Rows
 from consilium.data.joined import JoinedSource
 from consilium.data.source import TableSource
@@ -83,7 +83,7 @@ def test_two_tables_are_one_wherever_they_stand(folder: Path, persons: dict[str,
 def test_values_are_text_as_they_stand(rows: list[tuple[str | None, str | None]], at_once: int) -> None:
     """In whatever pieces they are handed over."""
     table = Rows({"a": [row[0] for row in rows], 'b "b"': [row[1] for row in rows]})
-    with pytest.MonkeyPatch.context() as patch, duckdb.connect(config=joined.CLOSED) as tables:
+    with pytest.MonkeyPatch.context() as patch, duckdb.connect(config=closed.CLOSED) as tables:
         patch.setattr(joined, "AT_ONCE", at_once)
         joined._fill(tables, "t", table)
         assert tables.execute("SELECT * FROM t").fetchall() == rows

@@ -143,3 +143,23 @@ def test_of_tables_that_stand_together_a_query_of_instants_wants_their_zone(tmp_
             assert len(made.rows()) == 3
             if zone and "DATE" in query:
                 assert sorted(map(str, made.rows().columns["day"])) == ["2024-03-31", "2024-04-01", "2024-04-01"]
+
+
+def test_a_query_over_tables_makes_no_day_of_an_instant_by_the_clock_of_the_machine(
+    tmp_path: Path, machine: None
+) -> None:
+    """Nor by that of Greenwich; the day as it is written is one, and so is that of a zone that the query says."""
+    labs = csv(tmp_path)["source"]
+    cast = 'CAST("when" AS TIMESTAMPTZ)'
+    for day, wanted in (
+        (f"CAST({cast} AS DATE)", None), (f"hour({cast})", None), ('substr("when", 1, 10)', "2024-03-31"),
+        (f"CAST({cast} AT TIME ZONE '{ZONE}' AS DATE)", "2024-03-31"), (f"year({cast})", "2024"),
+    ):  # fmt: skip
+        query = f"SELECT pid, {day} AS day FROM labs WHERE pid = 'p0'"
+        given = {"type": "tables", "tables": {"labs": labs}, "query": query}
+        made = JoinedSource(TableSource.model_validate(given), tmp_path)
+        if wanted is None:
+            with pytest.raises(DataUnusable, match=r"makes days or hours .*: others would be day; .* AT TIME ZONE"):
+                made.rows()
+        else:
+            assert made.rows().columns["day"] == [wanted] and not made.rows().doubts
