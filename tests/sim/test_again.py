@@ -1,10 +1,10 @@
-"""The same bytes as in a run before: what was dropped since is asked for anew, and taken."""
+"""Who comes late or comes again: what was dropped in the meantime is asked for anew, or does without."""
 
 import time
 
 import numpy as np
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from consilium.core.ids import digest
 from consilium.core.study import Plan
@@ -14,7 +14,7 @@ from consilium.wire.envelope import seal
 from consilium.wire.messages import Answer, Blob
 from e2e.studies import vectors
 from sim import test_requests
-from sim.test_at_once import task
+from sim.test_at_once import answers, begun, round_of, task
 from sim.test_requests import Coordinator, Reply
 from sim.test_retention import drop
 
@@ -67,3 +67,18 @@ def test_a_contribution_that_was_dropped_is_asked_for_anew_when_another_run_make
     of.drive()
     assert task(of, "north").run == ("first-2" if over else "twin-1")
     assert sent(of, data) == (404, (200, {"status": "accepted"}))
+
+
+def test_who_was_away_reads_on_where_the_sums_of_a_task_were_dropped(coordinator: Coordinator) -> None:
+    """Else it never comes back: a page of its inbox that ends with such a task stays the same."""
+    nothing = begun(coordinator, rounds=3)
+    for site in ("north", "south"):
+        assert answers(coordinator, site, nothing)[0] == 200
+    assert round_of(coordinator) == 2
+    page = coordinator.done("north", "GET", "/v1/inbox?after=0")
+    aggregate, services = task(coordinator, "north").aggregate, coordinator.services
+    assert aggregate is not None and aggregate.digest in page["blobs"]
+    services.database.run_here(lambda tx: tx.do(delete(blobs).where(blobs.c.digest == aggregate.digest)))
+    services._members.clear()
+    services.shelf._lately.clear()
+    assert coordinator.done("north", "GET", "/v1/inbox?after=0") == {**page, "blobs": {}}

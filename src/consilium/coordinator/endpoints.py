@@ -208,19 +208,22 @@ async def _beside(call: Call, envelope: bytes) -> tuple[bytes, bytes, bytes]:
     told = json.loads(envelope)
     if told["payloadType"] != messages.Task.TYPE:
         return NOTHING
-    task = json.loads(base64.b64decode(told["payload"]))
+    try:
+        return await _of_task(call.services, json.loads(base64.b64decode(told["payload"])))
+    except NotFound:  # dropped: the run has gone on, or is over; who was away for long reads this page all the same
+        return NOTHING
+
+
+async def _of_task(services: Services, task: Any) -> tuple[bytes, bytes, bytes]:
     before = steps.before(task["phase"])
     if before is not None:
-        said = await call.services.said(task["run"], task["round"], task["attempt"], before)
+        said = await services.said(task["run"], task["round"], task["attempt"], before)
         return b"", said if len(said) <= messages.SMALL else b"", b""
     blob = task["aggregate"] or task["initial"]
     if task["phase"] == "READY" and task["aggregate"]:
-        try:
-            return b"", b"", await call.services.opening(task["run"], task["round"] - 1)
-        except NotFound:  # its vectors are dropped: the run has gone on, or is over
-            return NOTHING
+        return b"", b"", await services.opening(task["run"], task["round"] - 1)
     small = blob["size"] <= messages.SMALL
-    return await call.services.small(Digest(blob["digest"])) if small else b"", b"", b""
+    return await services.small(Digest(blob["digest"])) if small else b"", b"", b""
 
 
 async def said(call: Call) -> Any:
