@@ -55,6 +55,7 @@ class Column:
     gone: tuple[str, ...] = ()  # codes for missing that the mapping has for this column alone
     absent: bool = False  # whether the mapping says that there is no such column
     doubts: tuple[Doubt, ...] = ()  # what speaks against the mapping though its values fit
+    time: tuple[str, ...] | None = None  # of a time-to-event, of whose time the looks are: its own codes for missing
 
 
 @dataclass(frozen=True)
@@ -224,13 +225,28 @@ def _label(label: Label, given: LabelMap, rows: Rows, always: frozenset[str], to
         values, told.mapped = _codes(texts, gone, given.codes, told), given.codes
     else:
         units = (given.unit or "1", label.unit or given.unit or "1", given.analyte)
-        values = _numbers(texts, gone, units, label.range, told, "label.unit")
+        values = _numbers(texts, gone, units, label.range, told, "label.unit", _about(label, given.column))
+        told.doubts += _doubted(label, given.column, units[0], given.analyte, values)
+        if label.type == "count" and told.looks.same:  # nothing of what is counted may have happened
+            told.looks = Looks(same=True)
     known = values[~np.isnan(values)]
     if label.type == "binary" and not np.all(np.isin(known, (0.0, 1.0))):
         raise MappingInvalid("label: a binary label is 0 or 1", "map each code to 0 or 1 in label.codes")
     if label.type == "count" and not np.all((known >= 0) & (known == np.floor(known))):
         raise MappingInvalid("label: a count is a whole number, 0 or more", "correct the column or the mapping")
     return values
+
+
+def _about(label: Label, column: str) -> str:
+    return f"{label.id} {label.meaning} {column}"
+
+
+def _doubted(label: Label, column: str, unit: str, analyte: str | None, values: Floats) -> tuple[Doubt, ...]:
+    """Doubts about the unit of a label, as if it were a feature."""
+    if label.range is None or label.unit is None:
+        return ()
+    of = Feature(id=label.id, meaning=label.meaning, type="number", unit=label.unit, range=label.range)
+    return tuple(of_number(of, FeatureMap(column=column, unit=unit, analyte=analyte), values))
 
 
 def _timed(
@@ -244,14 +260,20 @@ def _timed(
     if not set(given.codes.values()) <= {0.0, 1.0}:
         raise MappingInvalid("label: an event is 0 or 1", "map each code to 0 or 1 in label.codes")
     when = _column(rows, given.time.column, "label.time.column")
-    units = (given.time.unit, label.unit, None)
-    time = _numbers(when, always | frozenset(given.time.missing), units, label.range, told, "label.time.unit")
+    units, without = (given.time.unit, label.unit, None), always | frozenset(given.time.missing)
+    time = _numbers(when, without, units, label.range, told, "label.time.unit")
     known, second = np.flatnonzero(~np.isnan(time)), Column()
     gone = always | frozenset(given.missing)
     event = _codes([texts[row] for row in known], gone, given.codes, second)
     told.usable, told.unmapped, told.missing = second.usable, second.unmapped, told.missing + second.missing
     told.not_a_number, told.unread = told.not_a_number + second.not_a_number, told.unread + second.unread
-    told.looks, told.placeholders = Looks(), Counter()  # of the time, where findings speak of the event
+    told.placeholders = Counter()  # of the time, where findings speak of the event
+    lost = frozenset(known[np.isnan(event)].tolist())  # their time counts for nothing, and is not looked at
+    about, seen = _about(label, given.time.column), Column()
+    counting = [None if row in lost else text for row, text in enumerate(when)]
+    _numbers(counting, without, units, label.range, seen, "label.time.unit", about)
+    told.looks, told.time = seen.looks, given.time.missing
+    told.doubts += _doubted(label, given.time.column, given.time.unit, None, time)
     found = np.full(len(time), NAN)
     found[known] = np.where(np.isnan(event), NAN, survival.joined(time[known], event == 1))
     return found

@@ -101,6 +101,11 @@ class Look:
         """Where the mapping speaks of it."""
         return f"features.{self.of.id}" if isinstance(self.of, Feature) else "label"
 
+    @property
+    def within(self) -> str:
+        """Where, below that place, it speaks of the numbers: those of a time-to-event are its times."""
+        return "" if self.told.time is None else ".time"
+
     def finding(
         self, kind: Kind, count: int, shown: Count, limit: float, words: str, remedy: str, place: str = "",
         write: str = "",
@@ -112,14 +117,15 @@ class Look:
 
 def of_column(look: Look) -> tuple[Finding, ...]:
     """All findings of one column."""
-    return tuple(_joined(_found(look), look.told.gone))
+    known = {look.place: list(look.told.gone)}
+    return tuple(_joined(_found(look), known | {f"{look.place}.time": list(look.told.time or ())}))
 
 
-def _joined(found: Iterable[Finding], known: tuple[str, ...]) -> Iterator[Finding]:
+def _joined(found: Iterable[Finding], known: dict[str, list[str]]) -> Iterator[Finding]:
     """What is to be written at `missing` holds what stands there, and what findings before say of the same column."""
-    codes = list(known)
     for one in found:
         if one.place.endswith(".missing"):
+            codes = known[one.place.removesuffix(".missing")]
             codes += [code for code in json.loads(one.write) if code not in codes]
             one = replace(one, write=json.dumps(codes, ensure_ascii=False))
         yield one
@@ -314,7 +320,7 @@ def _doubts(look: Look, known: bool) -> Iterator[Finding]:
     for one in look.told.doubts:
         if look.told.usable and not (known and one.kind in ("other-unit", "named-unit")):
             yield look.finding(
-                one.kind, look.told.usable, look.usable, 0.0, one.words, one.remedy, write=one.write
+                one.kind, look.told.usable, look.usable, 0.0, one.words, one.remedy, look.within, one.write
             )  # fmt: skip
 
 
@@ -362,7 +368,8 @@ def _missing(look: Look, codes: dict[str, int], whole: int, shown: Count, limit:
     where = "it is learned from" if limit == 0 else "it counts as missing, outside of the contract's range"
     yield look.finding(
         "code-for-missing", count, part(count, whole, shown), limit, f"{words}; {where}",
-        f"if nothing was measured there, add {named} to `missing`", ".missing", json.dumps(list(codes)),
+        f"if nothing was measured there, add {named} to `missing`{' of `time`' if look.within else ''}",
+        f"{look.within}.missing", json.dumps(list(codes)),
     )  # fmt: skip
 
 
@@ -374,7 +381,7 @@ def _outside(look: Look, count: int, shown: Count) -> Finding:
         return look.finding(
             "unit", count, shown, 0.0,
             f"most values lie outside the contract's range, and would lie inside it in {seen.unit}{also}",
-            "check the unit of this column", write=written,
+            "check the unit of this column", look.within, written,
         )  # fmt: skip
     return look.finding(
         "out-of-range", count, shown, look.gate.out_of_range_max,

@@ -29,6 +29,7 @@ CALENDAR = (1880, 2060)
 """Whole numbers between these are years of the calendar, such as those in which living patients were born."""
 LEAST = 10
 """Fewest other values by which one is seen to stand apart, and fewest values that speak for another unit."""
+FAR = 10.0
 MOST_OUTSIDE, LEAST_INSIDE = 0.5, 0.9
 """Another unit is named where more than the one share lies outside of the range, and the other would lie inside."""
 NARROW = 0.02
@@ -80,14 +81,19 @@ def apart(values: Floats) -> list[float]:
 
     One that stands there once must be further than all of the tail, of which the outer twentieth else does not count.
 
-    Args:    values: (n,) finite. Of fewer than `LEAST` others, or others of fewer than five values, nothing is said.
+    Args:    values: (n,) finite. Of fewer than `LEAST` others nothing is said, and where these are of fewer than five
+             values, as small counts are, only of what is `FAR` times as far away as they are wide, and has two digits.
     """
     known, counts = np.unique(values, return_counts=True)
     likely = [float(value) for value in known if code_like(float(value))]
     others = values[~np.isin(values, likely)]
     spaced = np.diff(np.unique(others))
-    if len(others) < LEAST or len(spaced) < 4:
+    if len(others) < LEAST or not len(spaced):
         return []
+    if len(spaced) < 4:
+        ends = float(others.min()), float(others.max())
+        far = FAR * (ends[1] - ends[0])
+        return [value for value in likely if abs(value) > 9 and (value < ends[0] - far or value > ends[1] + far)]
     low, near, first, middle, third, far, high = np.quantile(others, (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1))
     step = float(np.median(spaced))
     deviation = max(float(third - first), step) / 1.349

@@ -80,6 +80,20 @@ def test_a_time_where_there_is_none_a_code_that_is_no_event_and_another_unit_are
         applied(["1"], ["yes"], time={**TIME, "column": "week"})
 
 
+def test_its_time_is_looked_at_as_a_column_of_numbers_is() -> None:
+    """Times of rows without an event count for nothing; what to write is written beside the time."""
+    weeks, died = [str(300 + n % 40) for n in range(60)], ["yes", "no"] * 30
+    found = applied([*weeks, *["0"] * 22], [*died, *["?"] * 12, *["no"] * 10])
+    (finding,) = quality.check(study(), found).label.findings
+    assert (finding.kind, finding.count, finding.blocks) == ("code-for-missing", 10, True)
+    assert (finding.place, finding.write) == ("label.time.missing", '["-1", "0"]') and "`time`" in finding.remedy
+    assert not quality.check(study(), applied(weeks, died)).label.findings
+    months = mapping(time={"column": "time_months", "unit": "d"})
+    rows = Rows({"x": ["1"] * 60, "time_months": [str(n) for n in range(1, 61)], "died": died})
+    (finding,) = quality.check(study(), contract.apply(months, study().contract, study().evaluation, rows)).findings
+    assert (finding.kind, finding.place, finding.write) == ("named-unit", "label.time", '{unit: "mo"}')
+
+
 def test_the_check_tells_the_share_with_the_event() -> None:
     found = applied(["10"] * 40, ["yes"] * 15 + ["no"] * 25)
     assert quality.check(study(), found).prevalence == "37.5%"

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from consilium.core.study import Study
 from consilium.data import contract, quality, traps
+from consilium.data.base import Rows
 from consilium.data.findings import Finding
 from consilium.data.mapping import Mapping
 from consilium.data.quality import Report
@@ -263,3 +264,40 @@ def test_measurements_amid_others_of_another_unit_are_no_codes() -> None:
     given_ = np.concatenate([mass, amount, [999.0]])
     seen = traps.look(given_, given_ * 18, (20.0, 1000.0), ("mmol/L", "mg/dL", "glucose"), "glucose")
     assert seen.outside == {"999": 1} and not seen.inside
+
+
+@pytest.mark.parametrize(
+    ("label", "mapped", "values", "found"),
+    [
+        ({"type": "number", "unit": "mg/dL", "range": [0.1, 20], "meaning": "creatinine"}, {"unit": "mg/dL"},
+         [70 + n % 50 for n in range(80)], ("unit", "label", '{unit: "umol/L", analyte: creatinine}')),
+        ({"type": "number", "unit": "mg/dL", "range": [0.1, 300], "meaning": "creatinine"}, {"unit": "mg/dL"},
+         [70 + n % 50 for n in range(80)], ("other-unit", "label", '{unit: "mg/L"}')),
+        ({"type": "number", "unit": "d", "range": [0, 1000]}, {"unit": "d"},
+         [999 if n % 4 == 0 else 60 + n % 50 for n in range(80)], ("code-for-missing", "label.missing", '["999"]')),
+        ({"type": "count"}, {}, [99 if n % 4 == 0 else n % 4 for n in range(80)],
+         ("code-for-missing", "label.missing", '["99"]')),
+        ({"type": "count"}, {}, [n % 4 for n in range(80)], None),
+        ({"type": "count"}, {}, [0] * 80, ("constant", "", "")),
+    ],
+    ids=["unit", "other-unit", "code", "code-in-count", "count", "nothing-happened"],
+)  # fmt: skip
+def test_a_label_is_looked_at_as_a_feature_is(
+    label: dict[str, Any], mapped: dict[str, Any], values: list[int], found: tuple[str, str, str] | None
+) -> None:
+    told = {
+        "consilium": 1, "name": "s", "title": "s", "purpose": {"code": "research", "text": "t", "requester": "r"},
+        "contract": {"id": "c", "label": {"id": "y", "meaning": "y", **label}, "features": [
+            {"id": "sex", "meaning": "sex", "type": "category", "categories": {"f": "f", "m": "m"}},
+        ]},
+        "model": {"kind": "poisson" if label["type"] == "count" else "linear"}, "rounds": 1, "quorum": 3,
+        "min_patients": 20,
+    }  # fmt: skip
+    wanted = Study.model_validate(told)
+    given_ = Mapping.model_validate({
+        "mapping": 1, "contract": "c", "source": {"type": "csv", "path": "t"}, "patient": {"row": True},
+        "features": {"sex": {"column": "sex", "codes": {"f": "f", "m": "m"}}}, "label": {"column": "y", **mapped},
+    })  # fmt: skip
+    rows = Rows({"sex": ["f", "m"] * 40, "y": [str(value) for value in values]})
+    seen = quality.check(wanted, contract.apply(given_, wanted.contract, wanted.evaluation, rows)).label.findings
+    assert [(one.kind, one.place, one.write) for one in seen] == ([found] if found else [])
