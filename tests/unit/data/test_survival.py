@@ -90,7 +90,9 @@ def test_its_time_is_looked_at_as_a_column_of_numbers_is() -> None:
     assert not quality.check(study(), applied(weeks, died)).label.findings
     months = mapping(time={"column": "time_months", "unit": "d"})
     rows = Rows({"x": ["1"] * 60, "time_months": [str(n) for n in range(1, 61)], "died": died})
-    (finding,) = quality.check(study(), contract.apply(months, study().contract, study().evaluation, rows)).findings
+    (finding,) = quality.check(
+        study(), contract.apply(months, study().contract, study().evaluation, rows)
+    ).label.findings
     assert (finding.kind, finding.place, finding.write) == ("named-unit", "label.time", '{unit: "mo"}')
 
 
