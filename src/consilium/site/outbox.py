@@ -13,6 +13,7 @@ from consilium.core.errors import (
     Equivocation,
     NotFound,
     OutOfPhase,
+    ProtocolMismatch,
     Unauthenticated,
     Unavailable,
     UnknownSite,
@@ -39,6 +40,7 @@ class Outbox:
     wake: Event
     idle: Callable[[], None] = lambda: None
     _sending: tuple[str, int, Event, int] | None = None
+    _told: str = ""
 
     def run(self) -> None:
         """Send until `stop`."""
@@ -90,7 +92,11 @@ class Outbox:
         except (Unavailable, Unauthenticated):
             if not given_up.is_set():
                 raise
-        except OSError:
+        except ProtocolMismatch as error:
+            # Where the two releases do not match, this raises it, too: the agent ends, and all waits for an update.
+            retrying(lambda: self.connection.get("/v1/site"), given_up)
+            self._not_taken(row, error)  # the releases match: it was sealed by an earlier one
+        except FileNotFoundError:
             if not given_up.is_set():  # else it is removed with its round
                 self._not_taken(row, NotFound("its file is gone", "open the round anew"))
         except ConsiliumError as error:
@@ -118,10 +124,22 @@ class Outbox:
     def _one_by_one(self, row: Row, given_up: "_Either", ask: Callable[[], None]) -> None:
         ask()
         if row["digest"] and not given_up.is_set():
-            upload(self.connection, Path(row["path"]), Digest(row["digest"]), given_up, ask)
+            retrying(lambda: self._upload(row, given_up, ask), given_up)
             ask()
         if not given_up.is_set():
             retrying(lambda: self.connection.post("/v1/envelopes", raw=bytes(row["envelope"])), given_up)
+
+    def _upload(self, row: Row, given_up: "_Either", ask: Callable[[], None]) -> None:
+        try:
+            upload(self.connection, Path(row["path"]), Digest(row["digest"]), given_up, ask)
+        except FileNotFoundError:
+            raise
+        except OSError as error:  # too many open files, or a disk that is away: it may be read the next time
+            told = f"{row['path']} cannot be read: {error.strerror or type(error).__name__}"
+            if told != self._told:
+                log.warning("what waits to be sent waits on: %s", told)
+            self._told = told
+            raise Unavailable(told, "look at the folder") from error
 
     def _small(self, row: Row) -> bytes | None:
         """The bytes of a small contribution, as they stand in the journal."""

@@ -1,5 +1,6 @@
 """A decision by a study's name holds for the plan that was reviewed, whatever the coordinator names."""
 
+import errno
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from consilium.core.errors import (
     NotFound,
     OutOfPhase,
     OverQuota,
+    ProtocolMismatch,
     Refused,
     StudyInvalid,
     UnknownSite,
@@ -406,7 +408,9 @@ def test_a_mode_that_there_is_not_is_told_apart_from_one_that_is_needed(site: Si
     )
 
 
-def waiting(site: Site, monkeypatch: pytest.MonkeyPatch, *said: ConsiliumError | None) -> tuple[Outbox, list[str]]:
+def waiting(
+    site: Site, monkeypatch: pytest.MonkeyPatch, *said: Exception | None, about_us: Exception | None = None
+) -> tuple[Outbox, list[str]]:
     """An outbox with a large answer to a round, whose envelope the coordinator answers so; and what it was sent."""
     plan = Plan.of(study("sums"))
     site.offer(plan, "sums")
@@ -421,9 +425,12 @@ def waiting(site: Site, monkeypatch: pytest.MonkeyPatch, *said: ConsiliumError |
     class Line:
         def post(self, path: str, raw: bytes) -> None:
             sent.append(path)
-            error = next(answers, None)
-            if error is not None:
+            if (error := next(answers, None)) is not None:
                 raise error
+
+        def get(self, path: str) -> None:
+            if about_us is not None:
+                raise about_us
 
     monkeypatch.setattr("consilium.site.outbox.upload", lambda *_: sent.append("upload"))
     return Outbox(site.journal, cast(Any, Line()), site.veto, Event(), Event()), sent
@@ -469,3 +476,43 @@ def test_what_was_dropped_before_its_answer_came_is_uploaded_once_more(
     outbox, sent = waiting(site, monkeypatch, NotFound("it was not sent by this site", "send it"))
     assert settled(site, outbox) == ("sent", [])
     assert sent == ["upload", "/v1/envelopes"] * 2
+
+
+OTHER = ProtocolMismatch("one side speaks protocol 2 and the other side speaks 1", "update the side that speaks 1")
+
+
+def test_what_waits_while_the_releases_do_not_match_waits_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The coordinator is updated before the hospital: an approval, too, would be lost, and stand here as given."""
+    outbox, _ = waiting(site, monkeypatch, OTHER, None, about_us=OTHER)
+    with pytest.raises(ProtocolMismatch):
+        settled(site, outbox)
+    kinds = [json.loads(entry)["kind"] for entry in site.journal.entries()]
+    assert "not-taken" not in kinds and "refusal" not in kinds
+    assert settled(site, outbox) == ("sent", [])
+
+
+def test_what_an_earlier_release_sealed_holds_nothing_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    outbox, _ = waiting(site, monkeypatch, OTHER)
+    assert settled(site, outbox) == ("refused", ["protocol-mismatch"])
+
+
+@pytest.mark.parametrize(
+    ("error", "became"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), ("sent", [])),
+        (OSError(errno.EACCES, "Permission denied"), ("sent", [])),
+        (FileNotFoundError(errno.ENOENT, "No such file"), ("refused", ["not-found"])),
+    ],
+)
+def test_a_file_that_cannot_be_read_now_is_not_one_that_is_gone(
+    site: Site, monkeypatch: pytest.MonkeyPatch, error: OSError, became: tuple[str, list[str]]
+) -> None:
+    outbox, _ = waiting(site, monkeypatch)
+    errors = iter((error, error))
+
+    def upload(*_: object) -> None:
+        if (one := next(errors, None)) is not None:
+            raise one
+
+    monkeypatch.setattr("consilium.site.outbox.upload", upload)
+    assert settled(site, outbox) == became
