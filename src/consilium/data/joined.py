@@ -16,16 +16,14 @@ import duckdb
 
 from consilium import plugins
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data import base, choosing, instants, memory, ordering, whole
-from consilium.data.asking import Answer, quoted, rows_of
+from consilium.data import base, choosing, closed, instants, memory, ordering
+from consilium.data.asking import quoted, rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
 from consilium.data.merging import Merged
 from consilium.data.source import EXAMPLES, TableSource
 from consilium.data.tables import one_select
 
-CLOSED = {"enable_external_access": "false", "threads": "1", "lock_configuration": "true"}
-"""With one thread the same query takes the same of several values, where it leaves that open."""
 SAID = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
 """Faults of the query itself, whose words hold no value of a row."""
 VALUES = (duckdb.DataError, duckdb.InvalidInputException)
@@ -84,22 +82,18 @@ class JoinedSource:
         doubts: tuple[str, ...] = ()
         columns = set[str]()
         try:
-            with memory.opened(more=CLOSED) as tables:
+            with closed.opened() as asked:
                 for name, one in self._tables.items():
                     with _within(name):
                         found = choosing.without(one.rows(), *self._without)
                         self._zoned(found)
                     keys[name] = self._keys(found), found.left_out > 0
                     merged = found.merged if found.merged.person or found.merged.unsolved else merged
-                    _fill(tables, name, found)
+                    _fill(asked.tables, name, found)
                     columns.update(found.columns)
                     left_out, doubts = max(left_out, found.left_out), (*doubts, *found.doubts)
-                before_s = clock.left_s
-                answer = clock.within(lambda: self._asked(tables), tables.interrupt)
-                doubts += ordering.checked(
-                    lambda: ordering.others(tables, self._given, answer, lambda query: _answer(tables, query)),
-                    tables.interrupt, clock, before_s - clock.left_s, TEXT,
-                )  # fmt: skip
+                answer, more = asked.answered(self._given, clock, TEXT)
+                doubts += more
                 made = rows_of(*answer)
                 keys["the query's answer"] = self._keys(made), False
                 return replace(made, left_out=left_out, doubts=doubts, merged=merged, unmatched=_unmatched(keys))
@@ -128,11 +122,6 @@ class JoinedSource:
             if name.casefold() in words or (EVERY.search(self._given) and name in (self._columns or {name})):
                 raise instants.refused(name)
 
-    def _asked(self, tables: Any) -> Answer:
-        described = tables.execute(f"DESCRIBE {self._given}").fetchall()
-        whole.once((row[0] for row in described), "source.query")
-        return _answer(tables, self._given)
-
 
 def _unmatched(keys: dict[str, tuple[frozenset[str], bool]]) -> tuple[str, ...]:
     """Tables where nobody of the list is, and that have no key of a table in common where some are.
@@ -154,12 +143,6 @@ def _miscast(error: duckdb.Error, columns: set[str]) -> DataUnusable:
     remedy = f"{strptime}; else {cast}" if days else f"write {cast}; {strptime}"
     what = f"source.query: some value{of} is not what the query takes it for ({type(error).__name__})"
     return DataUnusable(what, f"columns of `tables` are text: {remedy}")
-
-
-def _answer(tables: Any, query: str) -> Answer:
-    # By all columns: which of DuckDB's threads ends first must not decide the order of patients.
-    answer = tables.execute(f"SELECT * FROM ({query}\n) AS asked ORDER BY ALL")  # noqa: S608  the hospital's own query
-    return [column[0] for column in answer.description], answer.fetchall()
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from typing import Any
 import duckdb
 
 from consilium.core.errors import EXTRA, DataUnusable, MappingInvalid
-from consilium.data import memory, ordering, whole
-from consilium.data.asking import Answer, rows_of
+from consilium.data import closed, memory, ordering
+from consilium.data.asking import rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
 from consilium.data.fhir import definition, links, reading, versions
@@ -23,8 +23,6 @@ from consilium.data.merging import Merged
 from consilium.data.source import TableSource
 from consilium.data.tables import one_select
 
-CLOSED = {"enable_external_access": "false", "threads": "1", "lock_configuration": "true"}
-"""With one thread the same query takes the same of several values, where it leaves that open."""
 SAID = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
 """Faults of the query itself, whose words hold no value of a row."""
 
@@ -93,18 +91,13 @@ class FhirSource:
     def rows(self) -> Rows:
         """All rows, as text."""
         try:
-            with self._files() as (files, left_out), memory.opened(more=CLOSED) as tables:
+            with self._files() as (files, left_out), closed.opened() as asked:
                 merged = self._follow(files)
                 if self._leaving is not None:
                     self._leaving.learn(files, merged)
-                self._fill(tables, files, merged if merged.person else None)
+                self._fill(asked.tables, files, merged if merged.person else None)
                 clock = Clock(self._limit_s, "source.time_limit_s")
-                before_s = clock.left_s
-                answer = clock.within(lambda: self._asked(tables), tables.interrupt)
-                doubts = ordering.checked(
-                    lambda: ordering.others(tables, self._given, answer, lambda query: _answer(tables, query)),
-                    tables.interrupt, clock, before_s - clock.left_s, ordering.TEXT,
-                )  # fmt: skip
+                answer, doubts = asked.answered(self._given, clock, ordering.TEXT)
                 left_out = max(left_out, len(self._leaving.found) if self._leaving else 0)
                 return replace(rows_of(*answer), left_out=left_out, doubts=doubts, merged=merged)
         except (duckdb.Error, ValueError, OverflowError) as error:
@@ -144,18 +137,6 @@ class FhirSource:
             _create(tables, self._views)
         for name, view in self._views if older else ():
             _fill(tables, name, view, files, None, older, self._leaving, merged)
-
-    def _asked(self, tables: Any) -> Answer:
-        """The answer to the query. Raises: DataUnusable: two columns have one name."""
-        described = tables.execute(f"DESCRIBE {self._given}").fetchall()
-        whole.once((row[0] for row in described), "source.query")
-        return _answer(tables, self._given)
-
-
-def _answer(tables: Any, query: str) -> Answer:
-    # By all columns: which of DuckDB's threads ends first must not decide the order of patients.
-    answer = tables.execute(f"SELECT * FROM ({query}\n) AS asked ORDER BY ALL")  # noqa: S608  the hospital's own query
-    return [column[0] for column in answer.description], answer.fetchall()
 
 
 def _endpoint(source: TableSource, views: list[tuple[str, View]], folder: Path) -> Any:

@@ -14,7 +14,7 @@ import duckdb
 from consilium.core.errors import EXTRA, DataUnusable, MappingInvalid
 from consilium.data import memory
 
-CLOSED = {"enable_external_access": "false"}
+CLOSED = {"enable_external_access": "false", "TimeZone": "UTC"}
 PIECE = 10_000
 """Rows fetched at once."""
 GRACE_S = 5.0
