@@ -64,6 +64,7 @@ def test_assertions_that_are_forged_stale_or_meant_for_others_give_no_token(
         "infinite": signed(mine, iat=float("inf"), exp=float("inf")),
         "without a name of its own": signed(mine, jti=None),
         "with an empty name": signed(mine, jti=""),
+        "with a name of half a character": signed(mine, jti="\ud800"),
         "issued by another": signed(mine, iss="south"),
         "of nobody": signed(mine, sub=None),
         "of a site unknown": signed(mine, sub="nowhere"),

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,8 +16,8 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, literal, select, update
 
-from consilium.core.errors import Conflict, NotFound, Refused, Unauthenticated
-from consilium.core.ids import SiteId
+from consilium.core.errors import Conflict, Invalid, NotFound, Refused, Unauthenticated
+from consilium.core.ids import SLUG, SiteId
 from consilium.store.database import Transaction
 from consilium.store.schema import access_tokens, assertions, join_tokens, people, sites
 from consilium.wire.identity import subject_of, verify_assertion
@@ -59,7 +60,9 @@ def _stretch(password: str, salt: bytes) -> str:
 
 
 def add_person(tx: Transaction, name: str, role: str, password: str, now: datetime) -> None:
-    """Add an account, or change its role and password."""
+    """Add an account, or change its role and password. Raises: Invalid: the name.   Refused: role or password."""
+    if re.fullmatch(SLUG, name) is None:  # who logs in gives a name of this form
+        raise Invalid("the name of an account is of a to z, 0 to 9 and `-`, at most 63 of them", "choose another")
     if role not in ROLES_OF_PEOPLE or len(password) < 8:
         raise Refused(
             "a person needs a role of researcher, auditor or admin, and a password of at least 8 characters",

@@ -141,7 +141,8 @@ def subject_of(assertion: str) -> str:
 
 
 def verify_assertion(assertion: str, public_key: str, audience: str, now: datetime) -> dict[str, Any]:
-    """The claims of a private_key_jwt: (1) signed by the key (2) issuer is subject (3) for us (4) fresh (5) has a jti.
+    """The claims of a private_key_jwt: (1) signed by the key (2) issuer is subject (3) for us (4) fresh
+    (5) has a printable jti.
 
     Replay is not checked here: the caller keeps `jti` until `exp`.
 
@@ -157,10 +158,11 @@ def verify_assertion(assertion: str, public_key: str, audience: str, now: dateti
         claims = jwt.decode(assertion, key, algorithms=[ALGORITHM]).claims
         issued, expires = int(claims["iat"]), int(claims["exp"])
         whole = claims["iss"] == claims["sub"] and claims["aud"] == audience and isinstance(claims["jti"], str)
-    except (JoseError, KeyError, TypeError, ValueError, OverflowError) as error:
+    except (JoseError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise refusal from error
     seconds, skew = now.timestamp(), SKEW.total_seconds()
     fresh = issued - skew <= seconds <= expires + skew and 0 <= expires - issued <= 300
-    if not whole or not fresh or not claims["jti"]:
+    printable = whole and claims["jti"].isprintable()  # half a character is in no UTF-8
+    if not whole or not fresh or not claims["jti"] or not printable:
         raise refusal
     return dict(claims)

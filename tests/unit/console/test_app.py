@@ -153,6 +153,27 @@ def test_what_cannot_be_written_is_told_in_one_sentence(tmp_path: Path, capsys: 
     assert "study.yaml: No such file or directory" in told and "Next: check the path" in told
 
 
+def test_text_that_is_not_utf_8_is_told_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As Python reads an argument: a byte that is no UTF-8 becomes half a character, which nothing can write."""
+    monkeypatch.setenv("CONSILIUM_URL", "https://127.0.0.1:9")
+    monkeypatch.setenv("CONSILIUM_TOKEN", "token")
+    assert app.run(["people", "disable", "ad\udce4", "--json"]) == 5
+    assert json.loads(capsys.readouterr().err)["error"]["message"] == "a text that was given is not UTF-8"
+
+
+@pytest.mark.parametrize("name", ["Ada", "ada lovelace", "ad\udce4", "a" * 64, "", "ada\n"])
+def test_nobody_gets_an_account_whose_name_no_login_takes(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CONSILIUM_PASSWORD", "correct horse")
+    home = str(tmp_path / "coordinator")
+    assert app.run(["coordinator", "init", "--url", "https://127.0.0.1:9443", "--home", home]) == 0
+    assert app.run(["coordinator", "person", name, "--role", "admin", "--home", home]) == 5
+    assert "the name of an account" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("url", ["http://fl.example.org", "fl.example.org:8443", "fl.example.org", "https://"])
 def test_a_password_goes_nowhere_but_over_https(
     url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -72,6 +72,7 @@ BAD: dict[str, dict[str, Any]] = {
     "without a name of its own": {"jti": None},
     "with an empty name": {"jti": ""},
     "with a name that is no text": {"jti": 7},
+    "with a name of half a character": {"jti": "\ud800"},
     "issued by another": {"iss": "south"},
     "issued by nobody": {"iss": None},
     "of nobody": {"sub": None},

@@ -141,6 +141,14 @@ def run(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         return 130
+    except UnicodeEncodeError as error:
+        if not "\ud800" <= error.object[error.start] <= "\udfff":  # only half a character is in no UTF-8
+            raise
+        told = errors.Invalid(
+            "a text that was given is not UTF-8", "write it in UTF-8; `locale` says what is sent here"
+        )
+        report(told, as_json)
+        return exit_code(told)
     except BrokenPipeError:
         sys.stderr.close()  # who read us has gone: a second complaint would only hide that
         return 0
