@@ -13,12 +13,13 @@ import numpy as np
 from consilium.core.contract import Feature, Label
 from consilium.core.errors import MappingInvalid
 from consilium.core.gate import Kind
+from consilium.data.analytes import ANALYTES
 from consilium.data.base import Floats
 from consilium.data.mapping import FeatureMap
 from consilium.data.proposal.codes import by_words
 from consilium.data.proposal.names import unit_words
 from consilium.data.traps import LEAST, inside, others, shaped
-from consilium.data.units import MOLAR_MASS, conversion, kin
+from consilium.data.units import conversion, kin
 
 Codes = Mapping[str, str]
 ALL = 0.99
@@ -147,7 +148,7 @@ def parted(values: Floats) -> tuple[float, float] | None:
 def _substance(feature: Feature, given: FeatureMap) -> str:
     """The substance of which a contract speaks, where the mapping converts by the molar mass of another one."""
     about = f"{feature.id} {feature.meaning}".casefold()
-    meant = {feature.analyte} if feature.analyte else {name for name in MOLAR_MASS if name in about}
+    meant = {feature.analyte} if feature.analyte else {name for name in ANALYTES if name in about}
     if given.analyte in meant or len(meant) != 1 or {given.analyte, *meant} <= UREA:
         return ""
     assert feature.unit is not None and given.unit is not None

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.core.errors import MappingInvalid
-from consilium.data.units import MOLAR_MASS, conversion, kin
+from consilium.data.analytes import ANALYTES
+from consilium.data.units import conversion, kin
 from consilium.data.usual import UNITS
 
 Floats = npt.NDArray[np.float64]
@@ -241,7 +242,7 @@ def others(units: tuple[str, str, str | None], allowed: tuple[float, float] | No
     Args:    units: of the table, of the contract, and the analyte.   allowed: the contract's range.   about: words in
              which a substance may be named.
     """
-    named = [units[2]] if units[2] else [None, *(name for name in MOLAR_MASS if name in about.casefold())]
+    named = [units[2]] if units[2] else [None, *(name for name in ANALYTES if name in about.casefold())]
     for unit in UNITS:
         if unit == units[0] or not written(unit, allowed, units[1]) or kin(unit, units[1]) == "none":
             continue

@@ -13,7 +13,7 @@ TABLE = Path(__file__).with_name("units.json")
 UNITS = (
     "mg/dL", "mmol/L", "umol/L", "g/dL", "g/L", "nmol/L", "ug/L", "ng/mL", "ug/dL", "mg/L", "meq/L", "Cel", "[degF]",
     "mm[Hg]", "kPa", "kg", "g", "[lb_av]", "m", "cm", "mm", "um", "[in_i]", "a", "mo", "wk", "d", "h", "min", "s",
-    "/min", "/s", "1", "%", "10*3/uL", "10*9/L", "/uL", "L", "mL", "m2", "cm2", "mm2", "um2",
+    "/min", "/s", "1", "%", "mmol/mol", "10*3/uL", "10*9/L", "/uL", "L", "mL", "m2", "cm2", "mm2", "um2",
 )  # fmt: skip
 """The usual ones first, for where several would fit."""
 Line = tuple[float, float]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from consilium.core.errors import MappingInvalid
 from consilium.data import usual
-from consilium.data.units import ALIASES, computed, conversion, fault, kin
+from consilium.data.units import ALIASES, ARBITRARY, SPECIAL, UNLIKE, computed, conversion, fault, kin
 from consilium.data.usual import UNITS, lines
 
 # What laboratories use: value in the second unit for 1 (or for the given value) in the first.
@@ -34,6 +34,22 @@ KNOWN: list[tuple[float, str, str, str | None, float]] = [
     (1, "[in_i]", "cm", None, 2.54),
     (24, "mo", "a", None, 2.0),
     (50, "%", "1", None, 0.5),
+    (1, "mg/(24.h)", "mg/d", None, 1.0),
+    (3, "/100{WBC}", "%{WBC}", None, 3.0),
+    (1, "1000/uL", "/uL", None, 1000.0),
+    (1, "10*3/uL", "1000/uL", None, 1.0),
+    (4.3, "meq/L", "mg/dL", "calcium", 8.617),
+    (4.3, "meq/L", "mmol/L", "calcium", 2.15),
+    (1.7, "mEq/L", "mg/dL", "magnesium", 2.066),
+    (140, "meq/L", "mmol/L", "sodium", 140.0),
+    (2, "L/eq", "L/mol", "calcium", 4.0),
+    (30, "mg/mmol", "mg/g", "creatinine", 265.2),
+    (54, "mmol/mol", "%", "hba1c", 7.092),
+    (0.06, "1", "mmol/mol", "hba1c", 42.064),
+    (0.042, "mol/mol", "1", "hba1c", 0.05994),
+    (1, "k[iU]/L", "[IU]/mL", None, 1.0),
+    (20, "dB", "B", None, 2.0),
+    (500, "ng/mL{FEU}", "ug/L{FEU}", None, 500.0),
 ]
 
 
@@ -66,6 +82,23 @@ def test_spellings_of_real_tables_mean_their_ucum_unit(sloppy: str) -> None:
         ("mg/dL", "Cel", "glucose", "cannot be converted"),
         ("furlong-ish", "mg/dL", None, "not a UCUM unit"),
         ("", "mg/dL", None, "not a UCUM unit"),
+        ("mmol/mol", "%", None, "name the `analyte`, one of hba1c"),
+        ("mmol/mol", "1", "glucose", "one of hba1c"),
+        ("mg/g", "mmol/mol", None, "one of hba1c"),
+        ("meq/L", "mmol/L", None, "name the `analyte`, one of calcium"),
+        ("meq/L", "mg/dL", "glucose", "name the `analyte`, one of calcium"),
+        ("mg/dL", "mmol/L", "hba1c", "one of glucose"),
+        ("ng/mL{DDU}", "ng/mL{FEU}", None, r"\{DDU\} and \{FEU\} may be another quantity"),
+        ("mL/min", "mL/min/{1.73_m2}", None, r"\{1.73_m2\} may be another quantity"),
+        ("{beats}/min", "/min", None, "write the unit as the contract has it"),
+        ("10*3/uL{cells}", "10*3/uL", None, r"of records, as `units: \{"),
+        ("{score}", "1", None, r"\{score\} may be another quantity"),
+        ("dB", "1", None, "cannot be converted"),
+        ("B[V]", "V", None, "cannot be converted"),
+        ("[iU]/mL", "[CFU]/mL", None, "cannot be converted"),
+        ("[Cal]", "J", None, "in the source's query"),
+        ("J", "k[Cal]", None, "not a UCUM unit"),
+        ("'", "min", None, "in the source's query"),
     ],
 )
 def test_what_cannot_be_converted_is_refused_with_what_to_do(
@@ -95,6 +128,43 @@ def test_a_contract_may_have_every_unit_of_the_ucum_essence_but_those_that_table
     codes = [unit.attrib["Code"] for kind in ("base-unit", "unit") for unit in root.iter(f"{name}{kind}")]
     assert len(codes) > 250
     assert {code for code in codes if fault(code)} == {"C", "F"}
+
+
+@pytest.mark.skipif(not ESSENCE.exists(), reason="the UCUM suite is not here")
+def test_every_unit_of_the_ucum_essence_has_the_value_that_it_has_there_or_is_refused() -> None:
+    """Constants of physics were measured anew since; what is refused is of another kind, or pint has another value."""
+    name, apart, kinds = "{http://unitsofmeasure.org/ucum-essence}", set[str](), dict[str, set[str]]()
+    for unit in ElementTree.parse(ESSENCE).getroot().iter(f"{name}unit"):
+        code, value = unit.attrib["Code"], unit.find(f"{name}value")
+        assert value is not None
+        for kind in ("isSpecial", "isArbitrary"):
+            if unit.attrib.get(kind) == "yes":
+                kinds.setdefault(kind, set()).add(code)
+        if unit.attrib.get("isSpecial") == "yes":
+            continue
+        try:
+            factor, offset = conversion(code, value.attrib["Unit"], None)
+        except MappingInvalid:
+            apart.add(code)
+            continue
+        assert (factor, offset) == pytest.approx((float(value.attrib["value"]), 0.0), rel=1e-4), code
+    assert kinds == {"isSpecial": {*SPECIAL, "Cel", "[degF]", "[degRe]"}, "isArbitrary": ARBITRARY}
+    beside = ("F", "[e]", "[ch_br]")  # of C, which tables mean otherwise, and of another one that is refused
+    assert apart == {*UNLIKE, *ARBITRARY, "mol", "eq", "Mx", "G", "Oe", "Gb", *beside} - {"[IU]"}
+
+
+@given(st.sampled_from(("g", "mg/dL", "mm[Hg]", "mmol/L")), st.integers(1, 10**9 - 1))
+@settings(max_examples=40, deadline=None)
+def test_a_number_of_a_unit_multiplies(unit: str, number: int) -> None:
+    assert conversion(f"{number}.{unit}", unit, None)[0] == pytest.approx(number, rel=1e-12)
+    assert conversion(unit, f"{number}.{unit}", None)[0] == pytest.approx(1 / number, rel=1e-12)
+
+
+@pytest.mark.parametrize("huge", ["10*999999999", "10^999999999", "m999999999", "m-999", "1234567890123/L", "m." * 99])
+def test_a_unit_that_would_never_be_read_is_none(huge: str) -> None:
+    with pytest.raises(MappingInvalid, match="not a UCUM unit"):
+        conversion(huge, "1", None)
+    assert "must be a UCUM unit" in fault(huge)
 
 
 @pytest.mark.parametrize("sloppy", sorted(ALIASES))

@@ -7,11 +7,12 @@ from functools import lru_cache
 import numpy as np
 
 from consilium.core.errors import MappingInvalid
+from consilium.data.analytes import ANALYTES
 from consilium.data.base import Floats
 from consilium.data.proposal.names import terms, unit_words
 from consilium.data.proposal.profile import Profile
 from consilium.data.traps import LEAST, WIDE, calendar, code_like, timed, written
-from consilium.data.units import MOLAR_MASS, conversion, kin
+from consilium.data.units import conversion, kin
 from consilium.data.usual import UNITS
 
 CLOSE = 0.1
@@ -60,7 +61,7 @@ def wanted(id_: str, meaning: str, unit: str, allowed: tuple[float, float] | Non
     """What a contract wants, with the units that tables may have it in; those that are the same number are one."""
     known = {one for term in (*terms(id_), *terms(meaning)) for one in term.meant}
     known = {"bun" if one == "urea nitrogen" else one for one in known}
-    analytes = ("", analyte) if analyte else ("", *(name for name in MOLAR_MASS if name in known))
+    analytes = ("", analyte) if analyte else ("", *(name for name in ANALYTES if name in known))
     found: list[tuple[str, str, float, float]] = []
     for other in (unit, *(one for one in UNITS if written(one, allowed, unit))):
         how = _conversion(other, unit, analytes)
