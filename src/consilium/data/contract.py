@@ -55,6 +55,8 @@ class Column:
     gone: tuple[str, ...] = ()  # codes for missing that the mapping has for this column alone
     absent: bool = False  # whether the mapping says that there is no such column
     doubts: tuple[Doubt, ...] = ()  # what speaks against the mapping though its values fit
+    beside: int = 0  # patients with a value who have records out of range, too
+    mostly: int = 0  # those of whose records half are, or more
     time: tuple[str, ...] | None = None  # of a time-to-event, of whose time the looks are: its own codes for missing
 
 
@@ -110,7 +112,7 @@ def apply(
             assert records is not None
             made, told.recorded = coded.values if one.type == "category" else values, True
             columns[one.id] = made(one, given, records[given.records], index, always, told)
-            told.doubts = tuple(of_codes(one, one.id, given.codes or {}))
+            told.doubts += tuple(of_codes(one, one.id, given.codes or {}))
         else:
             columns[one.id] = _feature(one, given, rows, always, told)
         told.categories = {name: int((columns[one.id] == at).sum()) for at, name in enumerate(one.categories or ())}

@@ -12,6 +12,7 @@ from consilium.core.contract import Feature, Label
 from consilium.core.gate import Gate, Kind
 from consilium.data.contract import Column
 from consilium.data.counts import MIN_CELL, Count, hidden, part, parts
+from consilium.data.readings import LOOK_UP
 from consilium.data.traps import placeholder
 
 _MEANT = "add them to `codes`, or to `missing` if they mean nothing is known"
@@ -313,6 +314,12 @@ def _numbers(look: Look) -> Iterator[Finding]:
     elif rest:
         shown = part(rest, told.out_of_range, look.out_of_range)
         yield _outside(look, rest, shown)
+    if told.beside:
+        yield look.finding(
+            "out-of-range", told.mostly, part(told.beside, told.usable, look.usable), gate.out_of_range_max,
+            "some patients who have a value also have records outside the contract's range, which are passed over",
+            "check the unit of such records, and codes for missing, such as 0 or 999, which belong into `missing`",
+        )  # fmt: skip
 
 
 def _doubts(look: Look, known: bool) -> Iterator[Finding]:
@@ -381,7 +388,8 @@ def _outside(look: Look, count: int, shown: Count) -> Finding:
         return look.finding(
             "unit", count, shown, 0.0,
             f"most values lie outside the contract's range, and would lie inside it in {seen.unit}{also}",
-            "check the unit of this column", look.within, written,
+            LOOK_UP if look.told.recorded else "check the unit of this column", look.within,
+            "" if look.told.recorded else written,
         )  # fmt: skip
     return look.finding(
         "out-of-range", count, shown, look.gate.out_of_range_max,

@@ -37,8 +37,9 @@ from consilium.data.moments import (
     unordered,
     unzoned,
 )
+from consilium.data.readings import Reading, Readings, seen
 from consilium.data.systems import Code, Means, uri
-from consilium.data.traps import LEAST, Looks, placeholder
+from consilium.data.traps import placeholder
 from consilium.data.units import conversion
 
 MOMENT, SYSTEM, CODE, WORD, BOUND = "moment", "system", "code", "word", "bound"
@@ -103,7 +104,7 @@ class Cell:
     found: list[tuple[float, float]] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)  # their moments
     doubts: list[Doubt] = field(default_factory=list)
-    outside: int = 0
+    readings: Readings = field(default_factory=Readings)
     strange: str = ""
 
 
@@ -147,13 +148,14 @@ def values(
         elif cell.found or (feature.aggregate in COUNTED and row not in unknown):
             found[row] = _aggregated(feature, cell)
             told.usable += 1
-        elif cell.outside:
+        elif cell.readings.outside:
             told.out_of_range += 1
         else:
             told.missing += 1
     told.unused = unused(given, records)
-    known = found[~np.isnan(found)]
-    told.looks = Looks(same=len(known) >= LEAST and bool(np.all(known == known[0])))
+    noticed = seen(feature, part.value or "", [cell.readings for cell in cells], found)
+    told.looks, told.doubts = noticed.looks, noticed.doubts
+    told.beside, told.mostly = noticed.beside, noticed.mostly
     return found
 
 
@@ -327,8 +329,9 @@ def _add(feature: Feature, given: RecordsMap, records: Records, cell: Cell, seen
     if bounded:
         cell.doubts.append(Doubt(place, BOUND, text.strip(), bounded[0], value))
         return
-    if feature.range is not None and not feature.range[0] <= value <= feature.range[1]:
-        cell.outside += 1
+    within_it = feature.range is None or feature.range[0] <= value <= feature.range[1]
+    cell.readings.add(named, Reading(value, given_number), within_it)
+    if not within_it:
         return
     cell.found.append((place.after, value))
     cell.places.append(place)

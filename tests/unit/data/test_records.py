@@ -197,6 +197,49 @@ def test_a_record_that_cannot_be_read_and_may_be_the_one_that_counts_leaves_no_v
             assert dict(told.unread) == ({why: 1} if why else {})
 
 
+CLEAN = [str(round(0.7 + n % 13 / 20, 2)) for n in range(40)]
+"""Of each patient one value of creatinine, in mg/dL."""
+MOLAR = [str(round(88.4 * float(text))) for text in CLEAN]
+"""The same in umol/L, whatever is said of them."""
+
+
+@pytest.mark.parametrize(
+    ("feature", "found", "wanted"),
+    [
+        ({}, [CLEAN], []),
+        ({"range": [0, 25], "aggregate": "min"}, [["0"] * 20 + CLEAN[20:]], [("code-for-missing", 20)]),
+        ({"range": [0, 25], "aggregate": "max"}, [["0"] * 40, CLEAN], []),
+        ({"range": [0, 2000]}, [["999"] * 20 + CLEAN[20:]], [("code-for-missing", 20)]),
+        ({}, [["999"] * 20 + CLEAN[20:]], [("code-for-missing", 20)]),
+        ({}, [MOLAR], [("unit", 40)]),
+        ({"range": [0.1, 300]}, [MOLAR], [("other-unit", 40)]),
+        ({"range": [0.1, 300]}, [MOLAR[:20] + CLEAN[20:]], [("other-unit", 40)]),
+        ({"range": [0.1, 300], "aggregate": "mean"}, [CLEAN, MOLAR], [("other-unit", 40)]),
+        ({"aggregate": "last"}, [CLEAN, ["97"] * 40], [("out-of-range", 40)]),
+        ({"aggregate": "mean"}, [CLEAN, ["97"] * 4 + [""] * 36], [("out-of-range", "<10")]),
+    ],
+)  # fmt: skip
+def test_records_are_looked_at_as_columns_are(
+    feature: dict[str, Any], found: list[list[str]], wanted: list[tuple[str, int | str]]
+) -> None:
+    """Each list of `found` is one record of every patient, at the next hour."""
+    names = [str(n) for n in range(40)]
+    main = stays(*((name, INDEX.isoformat(), str(int(name) % 2)) for name in names))
+    rows = [labs(*((hour, "KREA", each[n], "mg/dL") for hour, each in enumerate(found)), patient=name)
+            for n, name in enumerate(names)]  # fmt: skip
+    together = Rows({name: [text for one in rows for text in one.columns[name]] for name in rows[0].columns})
+    contract_ = made({"resolution": 0.01, **feature})
+    study = Study.model_validate({
+        "consilium": 1, "name": "s", "title": "s", "purpose": {"code": "research", "text": "t", "requester": "r"},
+        "contract": contract_.model_dump(mode="json"), "model": {"kind": "logistic"}, "rounds": 1, "quorum": 3,
+    })  # fmt: skip
+    fit = quality.check(study, apply(contract_, main, together)).features[0]
+    assert [(one.kind, one.count) for one in fit.findings] == wanted
+    blocking = {"code-for-missing", "unit", "out-of-range"} & {kind for kind, count in wanted if count != "<10"}
+    assert fit.level == ("problem" if blocking else "note" if wanted else "ok")
+    assert all(one.place in ("", "features.crea.missing") for one in fit.findings), "a unit is not the mapping's to say"
+
+
 def test_what_keeps_a_record_from_being_read_can_be_mended_in_the_mapping() -> None:
     assert doubtful("max", READ, NO_SYSTEM, features={"crea": {"records": "labs", "local": ["2160-0"]}})[0] == 3.0
     assert doubtful("max", READ, COMMA, features={"crea": {"records": "labs", "missing": ["7,5"]}})[0] == 2.0
