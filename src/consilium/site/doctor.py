@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from sqlite3 import DatabaseError
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from cryptography import x509
 from pydantic import ValidationError
@@ -28,7 +27,9 @@ from consilium.site.journal import Journal, damaged
 from consilium.site.line import connect
 from consilium.site.presence import running
 from consilium.training import sandbox
+from consilium.wire.address import address
 from consilium.wire.connection import Connection, proxy_for, trust
+from consilium.wire.lines import Proxy
 from consilium.wire.messages import PROTOCOLS, mismatch
 from consilium.wire.requests import Hello
 
@@ -69,6 +70,9 @@ def examine(folder: Folder, now: datetime) -> Iterator[Finding]:
             yield Finding(name, "problem", "what answers is not a coordinator", "check the address and the proxy")
         except OSError as error:
             yield Finding(name, "problem", f"{error.strerror or type(error).__name__}", "look at the folder")
+        except ValueError as error:  # its text may hold what was read
+            words = f"what it looks at cannot be read ({type(error).__name__})"
+            yield Finding(name, "problem", words, f"look at the files in {folder.home}, and at HTTPS_PROXY")
 
 
 Found = tuple[Level, str, str]
@@ -204,13 +208,13 @@ def _proxy(folder: Folder, now: datetime) -> Iterator[Found]:
     if proxy is None:
         yield "ok", f"none for {url}", ""
         return
-    parts = urlsplit(proxy)
+    host, port = to = Proxy.read(proxy).address
     try:
-        socket.create_connection((parts.hostname or "", parts.port or 80), LIMIT_S).close()
+        socket.create_connection(to, LIMIT_S).close()
     except OSError as error:
-        yield "problem", f"{parts.hostname}:{parts.port} does not answer ({error})", "correct HTTPS_PROXY or NO_PROXY"
+        yield "problem", f"{host}:{port} does not answer ({error})", "correct HTTPS_PROXY or NO_PROXY"
         return
-    yield "ok", f"{parts.hostname}:{parts.port} answers", ""
+    yield "ok", f"{host}:{port} answers", ""
 
 
 def _coordinator(folder: Folder, now: datetime) -> Iterator[Found]:
@@ -240,18 +244,17 @@ def _certificate(folder: Folder, now: datetime) -> Iterator[Found]:
     if proxy_for(member.url):
         yield "ok", "not looked at: a proxy stands between", ""
         return
-    parts = urlsplit(member.url)
-    address = (parts.hostname or "", parts.port or 443)
+    host, port = to = address(member.url)
     try:
-        raw = socket.create_connection(address, LIMIT_S)
+        raw = socket.create_connection(to, LIMIT_S)
     except OSError as error:
         remedy = "check the network and the firewall, and ask the coordinator's admin whether it runs"
-        yield "problem", f"{address[0]}:{address[1]} does not answer ({error})", remedy
+        yield "problem", f"{host}:{port} does not answer ({error})", remedy
         return
     try:
         with (
             raw,
-            trust(folder.authority()).wrap_socket(raw, server_hostname=parts.hostname) as line,
+            trust(folder.authority()).wrap_socket(raw, server_hostname=host) as line,
         ):
             found = line.getpeercert(binary_form=True)
             version = line.version()

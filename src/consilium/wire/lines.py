@@ -47,7 +47,7 @@ class Lines:
     def __init__(self, url: str, context: ssl.SSLContext, proxy: str | None) -> None:
         parts = urlsplit(url)
         (self._host, self._port), self._base = address(url), parts.path
-        self._context, self._proxy = context, None if proxy is None else _Proxy.read(proxy)
+        self._context, self._proxy = context, None if proxy is None else Proxy.read(proxy)
         self._fixed = {
             "Host": parts.netloc.rpartition("@")[2], "User-Agent": f"consilium/{__version__}",
             "Accept-Encoding": "identity",
@@ -114,7 +114,7 @@ class Lines:
 
 
 @dataclass(frozen=True)
-class _Proxy:
+class Proxy:
     """Where it is, and who we say that we are."""
 
     url: Url
@@ -122,7 +122,8 @@ class _Proxy:
     headers: dict[str, str]
 
     @classmethod
-    def read(cls, text: str) -> "_Proxy":
+    def read(cls, text: str) -> "Proxy":
+        """Read what stands in HTTPS_PROXY. Raises: Invalid: it is no such address."""
         try:
             parts = urlsplit(text)
             port, url = parts.port, parse_url(text)
