@@ -23,9 +23,12 @@ TOGETHER = 1.0
 
 @dataclass(frozen=True)
 class Noise:
-    """About how far elements of a symmetric matrix are off: a_ij by `each` + `share` * sqrt(a_ii a_jj)."""
+    """About how far elements of a symmetric matrix are off: a_ij by `each` + `share` * sqrt(a_ii a_jj).
 
-    each: float
+    Args:    each: one for all; or (d,) of the diagonal, and a_ij is off by the geometric mean of two.
+    """
+
+    each: float | Floats
     share: float
 
     @classmethod
@@ -40,8 +43,9 @@ class Noise:
     def within(self, weights: Floats, diagonal: Floats) -> float:
         """By about how much w'Aw is off, for w (d,) and the diagonal (d,) of A: elements are off by chance."""
         squares = np.square(weights)
-        plain, scaled = (np.add.accumulate(one)[-1] for one in (squares, squares * np.maximum(diagonal, 0.0)))
-        return float(2**0.5 * (self.each * plain + self.share * scaled))
+        of_each, of_size = self.each * squares, squares * np.maximum(diagonal, 0.0)
+        plain, scaled = (np.add.accumulate(one)[-1] for one in (of_each, of_size))
+        return float(2**0.5 * (plain + self.share * scaled))
 
 
 def _unit(values: Floats) -> float:

@@ -48,7 +48,8 @@ class Term:
              None: it was left out, and `note` says why.   error: standard error.   low, high: of the interval.
              p: two-sided.   ratio: exp(estimate) and its interval, where that has a name.   precision: by about which
              share rounding may have moved the standard error, or the estimate (of itself or of the standard error, the
-             larger one); None: not known.
+             larger one; of a penalised one, which has none, of what the curvature of its loss alone would give); None:
+             not known.
     """
 
     term: str
@@ -204,8 +205,8 @@ def _fitted(study: Study, state: Mapping[str, Array], l2: float, l1: float) -> F
     turned = scaling(study.contract, study.prepare, state)[-count:, -count:]
     estimates = turned @ state["model"]
     freedom = round(patients) - int(np.sum(~out))
-    hessian, noise = cholesky.square(state["hessian"], count), _noise(study, state)
-    inverse = _inverse(hessian, out)
+    hessian, noise = cholesky.square(state["hessian"], count), _noise(study, state, l2)
+    inverse = _inverse(hessian, out | (state["model"] == 0) if l1 else out)  # what a lasso leaves at zero stays there
     covariance, apart = turned @ inverse @ turned.T, turned @ inverse
     if study.model.kind == "linear":
         covariance = covariance * (deviance / freedom if freedom > 0 else math.nan)
@@ -222,12 +223,12 @@ def _fitted(study: Study, state: Mapping[str, Array], l2: float, l1: float) -> F
             return Term(**{**vars(named), "note": _note(study, state, index)})
         estimate = float(estimates[index])
         found: dict[str, Any] = {**vars(named), "estimate": estimate}
+        error = float(np.sqrt(covariance[index, index]))
         if sure:
-            error = float(np.sqrt(covariance[index, index]))
             found |= {"error": error, "low": estimate - reach * error, "high": estimate + reach * error}
             found["p"] = student.two_sided(estimate / error, of_t) if error > 0 else None
-            if noise is not None:
-                found["precision"] = _precision(study, noise, hessian, apart[index], estimate, error)
+        if noise is not None and estimate != 0:
+            found["precision"] = _precision(study, noise, hessian, apart[index], estimate, error, sure)
         if said and names[index] != INTERCEPT:
             ends = (found.get("low"), found.get("high"))
             found["ratio"] = (_exp(estimate), *(None if end is None else _exp(end) for end in ends))
@@ -255,31 +256,44 @@ def _exp(value: float) -> float:
     return math.exp(min(value, 700.0))
 
 
-def _noise(study: Study, state: Mapping[str, Array]) -> cholesky.Noise | None:
-    """How far elements of the Hessian may be off; None where it is no sum over sites."""
+def _noise(study: Study, state: Mapping[str, Array], l2: float) -> cholesky.Noise | None:
+    """How far elements of the Hessian may be off; None where nothing tells."""
     if study.cell is not None:
-        return None
-    least, patients = 0.0, float(state["patients"][0])
+        return _by_groups(study, state)
+    least = _in_common(study, state)
     if study.privacy.recipe == "secure_sum":  # of at least so many sites, whose integers share one ring
-        least = math.sqrt(study.quorum / 12) * study.quorum * limits(study)[1] / RING
-    if study.model.kind == COX:  # what patients have in common falls out at each site, but for its rounding
-        least = max(least, cholesky.ROUNDED * patients * largest(study) ** 2)
-    return cholesky.Noise.of(state["hessian"], least=least)
+        least = max(least, math.sqrt(study.quorum / 12) * study.quorum * limits(study)[1] / RING)
+    summed = state["hessian"]
+    if l2 and study.validates:  # the penalty was put on the diagonal after the sum
+        summed = np.tril(cholesky.square(summed, state["model"].size), -1)
+    return cholesky.Noise.of(summed, least=least) if np.any(summed) else None
+
+
+def _by_groups(study: Study, state: Mapping[str, Array]) -> cholesky.Noise:
+    """The same, where the Hessian is no sum over sites: it follows from sums by groups of times."""
+    return cholesky.Noise(np.maximum(state["rounding"], _in_common(study, state)), cholesky.ROUNDED)
+
+
+def _in_common(study: Study, state: Mapping[str, Array]) -> float:
+    """Of a Cox regression, how far elements are off at least: what patients have in common falls out by subtraction."""
+    return cholesky.ROUNDED * float(state["patients"][0]) * largest(study) ** 2 if study.model.kind == COX else 0.0
 
 
 def _precision(
-    study: Study, noise: cholesky.Noise, hessian: Floats, moved: Floats, estimate: float, error: float
+    study: Study, noise: cholesky.Noise, hessian: Floats, moved: Floats, estimate: float, error: float, sure: bool
 ) -> float:
     """By about which share rounding may have moved a standard error, or an estimate.
 
-    Args:    moved: (d,) by how much the estimate moves with each element of the gradient.
+    Args:    moved: (d,) by how much the estimate moves with each element of the gradient.   sure: whether the standard
+             error is told.
     """
     variance = float(moved @ hessian @ moved)
     if not variance > 0 or not error > 0:
         return math.inf
     gradient, curvature, _ = limits(study)
-    of_gradient = noise.each * gradient / curvature * float(np.linalg.norm(moved))
-    return max(noise.within(moved, np.diag(hessian)) / (2 * variance), of_gradient / max(abs(estimate), error))
+    ratio = gradient / curvature if study.cell is None else 1.0
+    of_gradient = ratio * float(np.linalg.norm(noise.each * moved)) / max(abs(estimate), error)
+    return max(noise.within(moved, np.diag(hessian)) / (2 * variance) if sure else 0.0, of_gradient)
 
 
 def _note(study: Study, state: Mapping[str, Array], index: int) -> str:
@@ -288,13 +302,15 @@ def _note(study: Study, state: Mapping[str, Array], index: int) -> str:
         return "no longer determined: see above"
     hessian = cholesky.square(state["hessian"], len(state["left_out"]))
     noise, diagonal = noise_of(state["hessian"], float(state["patients"][0]), TELLS), np.diag(hessian)
+    if study.cell is not None:
+        noise = _by_groups(study, state)
     if study.model.kind == COX and not np.any(diagonal > noise.each):
         return EVENTLESS
     number = terms(study)[index] in {one.id for one in study.contract.features if one.type == "number"}
     alone = np.eye(len(diagonal))[index]
     if not diagonal[index] > noise.within(alone, diagonal):
         return NARROW if number else "left out: no patient has it"
-    if number and study.cell is None:
+    if number:
         if study.model.kind != COX:
             alone[0] = -hessian[index, 0] / hessian[0, 0]
         spread = float(alone @ hessian @ alone)

@@ -21,6 +21,7 @@ from pydantic import Field
 from consilium.algorithms import base
 from consilium.algorithms.base import Here, Local, Pass, one, parsed
 from consilium.algorithms.cells import Spans, spanned, spans, split
+from consilium.algorithms.cholesky import Noise
 from consilium.algorithms.logarithm import logarithm
 from consilium.algorithms.newton import MOST, Newton, largest
 from consilium.core.errors import Invalid, StudyInvalid
@@ -44,7 +45,10 @@ class Options(base.Options):
 
 
 class WebDisco:
-    """The state is that of Newton's method; `starts` marks the times at which a group begins, once it is `grouped`."""
+    """The state is that of Newton's method; `starts` marks the times at which a group begins, once it is `grouped`.
+
+    `rounding` is about how far elements of the gradient, and of the Hessian's diagonal, are off by that of the sums.
+    """
 
     most = MOST
 
@@ -59,6 +63,7 @@ class WebDisco:
         self._small(model.size)
         begun = float(self.least == 1)
         more = {"starts": np.full(self.times, begun), "grouped": one(begun), "centre": np.zeros(model.size)}
+        more["rounding"] = np.zeros(model.size)
         return {**self._newton.init(model), **more}
 
     def sums(self, study: Study, length: int) -> Mapping[str, Sum]:
@@ -121,11 +126,15 @@ class WebDisco:
             told["beyond"] = one(max(beyond, 1.0))
         else:
             told = found.penalised(state, sums) | {"beyond": one(0)}
-        known = {name: array for name, array in state.items() if name not in ("starts", "grouped", "centre")}
+        beside = ("starts", "grouped", "centre", "rounding")
+        known = {name: array for name, array in state.items() if name not in beside}
         after = self._newton.apply_chunk(known, told, weight)
-        first = float(state["taken"][0]) == 0
-        centre = total[1 : 1 + size] / total[0] if first else state["centre"]
-        return {**after, "starts": state["starts"], "grouped": state["grouped"], "centre": centre}
+        lasting = {name: state[name] for name in beside}
+        if float(state["taken"][0]) == 0:
+            lasting["centre"] = total[1 : 1 + size] / total[0]
+        if found is not None and after["taken"] > state["taken"]:
+            lasting["rounding"] = found.rounding
+        return {**after, **lasting}
 
     def groups(self, state: Mapping[str, Array]) -> tuple[float, ...]:
         """The least time of each group that a state has, to which times are rounded."""
@@ -172,11 +181,14 @@ class Derivatives:
     """Minus the log partial likelihood, but for what those with the event add, and its derivatives, by groups of times.
 
     Everything is added in order, one after the other, so that everybody gets the same bits.
+
+    Args:    rounding: (d,) about how far each element of the gradient, and of the Hessian's diagonal, is off.
     """
 
     logs: float
     gradient: Vector
     hessian: Vector
+    rounding: Vector
 
     @classmethod
     def of(cls, deaths: Array, leaving: Array, tied: Array) -> "Derivatives | None":
@@ -206,7 +218,8 @@ class Derivatives:
         both = means[:, i] * away[:, j] + away[:, i] * means[:, j]
         curved = twice * (means[:, i] * means[:, j]) - mixed * both + last * (away[:, i] * away[:, j])
         hessian = linear[:, 1 + size :] - curved
-        return cls(logs, _added(linear[:, 1 : 1 + size]), _added(hessian))
+        rounding = _rounding(leaving, died, coefficients[:, 0], means / observed[:, :1])
+        return cls(logs, _added(linear[:, 1 : 1 + size]), _added(hessian), rounding)
 
     def penalised(self, state: Tensors, sums: Tensors) -> Tensors:
         """What Newton's method takes: loss, gradient and Hessian at the state's model."""
@@ -219,6 +232,21 @@ class Derivatives:
         hessian = self.hessian + penalty * np.eye(at.size)[np.tril_indices(at.size)]
         loss = self.logs - gained + 0.5 * penalty * shrunk
         return {"update": self.gradient - moved + penalty * at, "hessian": hessian, "loss": one(loss)}
+
+
+def _rounding(leaving: Array, died: Array, hazards: Array, means: Array) -> Array:
+    """About how far derivatives are off (d,): sums by group are rounded to a unit, which can be seen in them.
+
+    What a group's sums are off by is in who was observed at each time before it: as often as hazards (events over
+    hazards observed) add up to until then; and the more, the further the mean of those observed is from the centre.
+
+    Args:    died: (n,) groups with events.   hazards: (n,).   means: (n, d) of the columns of those observed.
+    """
+    by_group = np.zeros((len(leaving), means.shape[1]))
+    by_group[died] = hazards[:, None] * (1.0 + means * means)
+    until = np.add.accumulate(by_group)[leaving[:, 0] != 0]  # nothing is rounded to nothing
+    found: Array = Noise.of(np.ravel(leaving)).each * np.sqrt(_added(until * until))
+    return found
 
 
 def _added(rows: Array) -> Array:

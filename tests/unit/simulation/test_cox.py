@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from consilium.algorithms.regression import EVENTLESS, Fit, fitted
+from consilium.algorithms.regression import EVENTLESS, NARROW, Fit, fitted
 from consilium.api import freeze
 from consilium.core import state as chain
 from consilium.core.study import Study
@@ -126,6 +126,36 @@ def test_with_a_common_baseline_and_nothing_hidden_it_is_that_of_lifelines(name:
     np.testing.assert_allclose([term.p for term in fit.terms], known["p"], rtol=1e-4, atol=1e-12)
     theirs = pooled(sites, features, ties="efron")
     is_that(fit, theirs.params, theirs.bse)
+
+
+@pytest.mark.parametrize("every", [None, 60], ids=["by hospital", "one baseline"])
+def test_a_number_within_a_far_wider_range_is_told_and_never_wrong_without_a_word(
+    every: int | None, tmp_path: Path
+) -> None:
+    """Each coefficient and error is as near to that of statsmodels as its `precision` says."""
+    sites, _ = cohort("breast")
+    sites = {site: [row | {"time": _rounded(row["time"], every)} for row in rows[::12]] for site, rows in sites.items()}
+    ranges = {name: multicentre.BREAST[name] for name in ("age", "nodes", "pgr")}
+    theirs = pooled(sites, ranges, ties="efron", strata=None if every else strata(sites))
+    asked = common(every, LAST, 1) if every else {}
+    for times, name in ((1e4, "wide"), (1e6, "wider")):
+        wide = ranges | {"pgr": [0, int(6000 * times)]}
+        told = multicentre.study(wide, 3, **asked) | {"rounds": 7}
+        fit = ran(told, multicentre.tables(tmp_path / name / "h", sites, wide), tmp_path / name / "run")
+        if name == "wider":
+            assert fit.terms[2].note == NARROW and "pgr, per 1 (left out)" in fit.problem
+            return
+        assert "pgr, per 1 (about " in fit.problem and fit.terms[2].precision is not None
+        assert 1e-5 < fit.terms[2].precision < 0.2
+        for term, coefficient, error in zip(fit.terms, theirs.params, theirs.bse, strict=True):
+            assert term.estimate is not None and term.error is not None and term.precision is not None
+            within = max(term.precision, RTOL)
+            assert abs(term.estimate - coefficient) <= within * max(abs(coefficient), error)
+            assert abs(term.error / error - 1) <= within
+
+
+def _rounded(time: float, every: int | None) -> float:
+    return time if every is None else every * float(np.floor(time / every + 0.5))
 
 
 def in_groups(tmp_path: Path, sites: dict[str, list[Row]], ties: str) -> Fit:

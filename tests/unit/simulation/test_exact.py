@@ -239,9 +239,9 @@ def test_what_no_patient_has_is_left_out_and_named(tmp_path: Path) -> None:
     found.agrees_with(theirs("logistic", found.x[:, columns], found.y), columns)
 
 
-def ranged(recipe: str, most: float) -> Study:
+def ranged(recipe: str, most: float, **changes: Any) -> Study:
     """With a wide range of crp, of which most patients have less than 50."""
-    told = exact("logistic", recipe).model_dump()
+    told = exact("logistic", recipe, **changes).model_dump()
     told["contract"]["features"][1] |= {"range": (0, most), "typical": None}
     return Study.model_validate(told)
 
@@ -258,6 +258,13 @@ def test_a_number_within_a_far_wider_range_is_fitted_or_named_and_never_wrong_wi
         assert abs(term.error / known.error - 1) <= max(term.precision, RTOL), term
     assert 1e-6 < rough.terms[2].precision < 0.01 and "crp, per 1 mg/L (about " in rough.problem  # type: ignore[operator]
     assert "numbers: standardise" in rough.problem and rough.to_json()["problem"] == rough.problem
+    tried = {"strategy": {"name": "newton-path", "options": {"penalties": [{"l1": 0.05, "l2": 0.1}, {}]}}}
+    chosen = ran(ranged("secure_sum", 1e6, **tried), mappings, tmp_path / "path").fit
+    assert chosen.path[1].chosen and 1e-7 < chosen.terms[2].precision < RTOL  # type: ignore[operator]
+    for term, known in zip(chosen.terms, found.fit.terms, strict=True):  # of the estimate: a path tells no errors
+        assert term.estimate is not None and term.precision is not None
+        assert known.estimate is not None and known.error is not None
+        assert abs(term.estimate - known.estimate) <= term.precision * max(abs(known.estimate), known.error)
     gone = ran(ranged("secure_sum", 1e9), mappings, tmp_path / "gone").fit
     assert gone.terms[2].note == NARROW and "crp, per 1 mg/L (left out)" in gone.problem
 
@@ -288,6 +295,7 @@ def test_a_ridge_is_the_optimum_of_the_penalised_loss(tmp_path: Path) -> None:
     them.fit(found.x[:, 1:], found.y)
     wanted = scaling(found.study.contract) @ [float(them.intercept_[0]), *them.coef_[0]]
     np.testing.assert_allclose([term.estimate for term in found.fit.terms], wanted, rtol=RTOL)
+    assert all(term.precision is not None and 0 < term.precision < RTOL for term in found.fit.terms)
 
 
 @pytest.mark.parametrize(
@@ -315,6 +323,8 @@ def test_a_lasso_and_an_elastic_net_are_those_of_scikit_learn(kind: str, l1: flo
     turned = scaling(found.study.contract) @ wanted
     np.testing.assert_allclose(estimates, turned, rtol=RTOL, atol=1e-9)
     assert found.fit.converged and found.fit.l1 == l1 and all(term.error is None for term in found.fit.terms)
+    rough = [term.precision for term in found.fit.terms if term.estimate != 0]
+    assert all(one is not None and one < RTOL for one in rough), "of what the lasso left at zero there is none"
     known = baseline.Bench(found.study, Logistic() if kind == "logistic" else Linear(), LIKE)
     same = known.trained(found.x[:, 1:], found.y)
     again = scaling(found.study.contract) @ [same["intercept"][0], *same["weights"]]
