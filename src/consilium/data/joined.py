@@ -20,7 +20,7 @@ from consilium.data import base, choosing, closed, instants, memory, ordering
 from consilium.data.asking import quoted, rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
-from consilium.data.merging import Merged
+from consilium.data.merging import Merged, together
 from consilium.data.source import EXAMPLES, TableSource
 from consilium.data.tables import one_select
 
@@ -58,18 +58,26 @@ class JoinedSource:
                 self._tables[name] = base.source(given, folder, kinds)
         self._given, self._without, self._columns = one_select(source.query), ("", frozenset[str]()), frozenset[str]()
         self._limit_s = source.time_limit_s
+        self._extracts: Path | None = None
+        self._merged = Merged()
+        self._linked = [name for name, given in sorted(source.tables.items()) if given.type == "fhir"]
 
     def told(self, asked: Asked) -> None:
         """Where what is fetched may be kept, and who opted out: of tables that have the column of the patient's key.
 
         Of each table all columns are read: the query says which it uses.
         """
-        for name, one in self._tables.items():
-            below = asked.extracts / f"table-{name}" if asked.extracts is not None else None
-            if isinstance(one, base.Told):
-                with _within(name):
-                    one.told(Asked(extracts=below, without=asked.without))
-        self._without, self._columns = asked.without, asked.columns
+        self._without, self._columns, self._extracts = asked.without, asked.columns, asked.extracts
+        self._merged = asked.merged
+        for name in self._tables:
+            self._tell(name, asked.merged)
+
+    def _tell(self, name: str, merged: Merged) -> None:
+        below = self._extracts / f"table-{name}" if self._extracts is not None else None
+        one = self._tables[name]
+        if isinstance(one, base.Told):
+            with _within(name):
+                one.told(Asked(extracts=below, without=self._without, merged=merged))
 
     def count(self) -> int:
         """Number of rows."""
@@ -77,18 +85,16 @@ class JoinedSource:
 
     def rows(self) -> Rows:
         """All rows, as text."""
-        clock, left_out, merged = Clock(self._limit_s, "source.time_limit_s"), 0, Merged()
+        clock, left_out = Clock(self._limit_s, "source.time_limit_s"), 0
         keys = dict[str, tuple[frozenset[str], bool]]()
         doubts: tuple[str, ...] = ()
         columns = set[str]()
         try:
             with closed.opened() as asked:
-                for name, one in self._tables.items():
-                    with _within(name):
-                        found = choosing.without(one.rows(), *self._without)
-                        self._zoned(found)
+                linked, merged = self._of_links()
+                for name in self._tables:
+                    found = linked.pop(name, None) or self._read(name, merged)
                     keys[name] = self._keys(found), found.left_out > 0
-                    merged = found.merged if found.merged.person or found.merged.unsolved else merged
                     _fill(asked.tables, name, found)
                     columns.update(found.columns)
                     left_out, doubts = max(left_out, found.left_out), (*doubts, *found.doubts)
@@ -109,6 +115,29 @@ class JoinedSource:
                 remedy = MEANS
             what = f"source.query does not fit its tables ({type(error).__name__}){words}"
             raise DataUnusable(what, remedy) from error
+
+    def _of_links(self) -> tuple[dict[str, Rows], Merged]:
+        """Sources whose patients may be linked, each read by the links of all; and who was merged."""
+        found, merged = dict[str, Rows](), self._merged
+        for _ in range(2):
+            for name in self._linked:
+                if name in found and found[name].merged == merged:
+                    continue
+                self._tell(name, merged)
+                found[name] = self._read(name, merged)
+                merged = together(found[name].merged, merged)
+        return found, merged
+
+    def _read(self, name: str, merged: Merged) -> Rows:
+        """A table, without who opted out by the key of any record of theirs."""
+        column, out = self._without
+        person = {choosing.key(one): choosing.key(of) for one, of in merged.person.items()}
+        theirs = {person.get(one, one) for one in out}
+        out |= {one for one, of in person.items() if of in theirs}
+        with _within(name):
+            found = choosing.without(self._tables[name].rows(), column, out)
+            self._zoned(found)
+        return replace(found, left_out=min(found.left_out, len(theirs)))
 
     def _keys(self, rows: Rows) -> frozenset[str]:
         """Keys of the patients in a table that has their column, where some opted out."""

@@ -9,6 +9,7 @@ import gzip
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def follow(files: Sequence[Path]) -> Merged:
     pairs = [pair for _, replaced in current for pair in replaced]
     unnamed = sum(one == NOBODY for one, _ in pairs)  # `replaces` one that is not named
     whole = merged([pair for pair in pairs if pair[0] != NOBODY], here)
-    return Merged(whole.person, whole.unknown, whole.unsolved + unnamed)
+    return replace(whole, unnamed=unnamed)
 
 
 def _mentions(file: Path) -> bool:

@@ -19,7 +19,7 @@ from consilium.data.clock import Clock
 from consilium.data.fhir import definition, links, reading, versions
 from consilium.data.fhir.leaving import Leaving
 from consilium.data.fhir.views import View, compile_view
-from consilium.data.merging import Merged
+from consilium.data.merging import Merged, together
 from consilium.data.source import TableSource
 from consilium.data.tables import one_select
 
@@ -109,11 +109,10 @@ class FhirSource:
             ) from error
 
     def _follow(self, files: list[Path]) -> Merged:
-        """Who was merged: by the Patients that are here, or, where these say nothing, by those of another source."""
+        """Who was merged: by the Patients that are here, and by those of another source."""
         if self._endpoint is not None and "Patient" not in {view.resource for _, view in self._views}:
             return self._merged
-        found = links.follow(files)
-        return found if found.person or found.unsolved else self._merged
+        return together(links.follow(files), self._merged)
 
     def _fill(self, tables: Any, files: list[Path], merged: Merged | None) -> None:
         """Make the tables; once more, without what does not count, where a resource stood several times.

@@ -14,6 +14,7 @@ from consilium.data import compiled, quality
 from consilium.data.base import Rows
 from consilium.data.fhir import links
 from consilium.data.fhir.source import FhirSource
+from consilium.data.joined import JoinedSource
 from consilium.data.merging import Merged, merged
 from consilium.data.source import TableSource
 from consilium.site import tables
@@ -211,3 +212,40 @@ def test_records_of_another_source_follow_the_links_of_the_first(tmp_path: Path)
     (tmp_path / "mapping.yaml").write_text(json.dumps(given_))
     found = tables.mapped(study, tmp_path / "mapping.yaml")
     assert found.table.columns["crea"].tolist() == [1.0] and found.left.opted_out == 1
+
+
+def test_sources_that_stand_together_follow_the_links_of_each_other(tmp_path: Path) -> None:
+    """Whichever of them says it; `a` was merged into `b` in one system, and `b` into `c` in the other."""
+    first, second = (
+        [linked("a", "1", link("replaced-by", "Patient/b"))],
+        [linked("b", "2", link("replaced-by", "Patient/c"))],
+    )
+    rest = [person("b", "2")], [person("c", "3"), person("d", "4")]
+    values = [observation(f"{n}", key, n) for n, key in enumerate("abcd")]
+    places = {
+        "people": (first + rest[0], "Patient", {"id": "id"}), "more": (second + rest[1], "Patient", {"id": "id"}),
+        "values": (values, "Observation", {"id": "subject.getReferenceKey(Patient)", "value": "value.ofType(integer)"}),
+    }  # fmt: skip
+    of = {}
+    for name, (resources, kind, columns) in places.items():
+        (tmp_path / f"{name}.ndjson").write_text("".join(json.dumps(one) + "\n" for one in resources))
+        column = [{"name": one, "path": path, **({"type": "integer"} if one == "value" else {})}
+                  for one, path in columns.items()]  # fmt: skip
+        (tmp_path / f"{name}.json").write_text(json.dumps({"resource": kind, "select": [{"column": column}]}))
+        of[name] = {"type": "fhir", "path": f"{name}.ndjson", "views": {name: f"{name}.json"}}
+    (tmp_path / "paid.csv").write_text("id,paid\na,1\nc,2\nd,3\n")
+    of["paid"] = {"type": "csv", "path": "paid.csv"}
+    source = TableSource.model_validate({
+        "type": "tables", "tables": of,
+        "query": "SELECT id, count(*) AS n FROM (SELECT id FROM people UNION SELECT id FROM more) JOIN values USING (id)"
+        " GROUP BY id",
+    })  # fmt: skip
+    assert JoinedSource(source, tmp_path).rows().columns == {"id": ["c", "d"], "n": ["3", "1"]}
+    found = read(source, tmp_path, "id", "a")
+    assert (found.columns, found.left_out) == ({"id": ["d"], "n": ["1"]}, 1)
+    paid = source.model_copy(update={"query": "SELECT id, paid FROM paid"})
+    assert read(paid, tmp_path, "id", "c").columns == {"id": ["d"], "paid": ["3"]}
+    unknown = linked("c", "3", link("replaced-by", "Patient/z"))
+    (tmp_path / "more.ndjson").write_text("".join(json.dumps(one) + "\n" for one in [*second, unknown, rest[1][1]]))
+    found = JoinedSource(source, tmp_path).rows()
+    assert found.columns == {"id": ["d"], "n": ["1"]} and found.merged.unsolved == 3
