@@ -34,8 +34,14 @@ WHOLE = re.compile(r"\+?0*([0-9]+)(?:\.0*)?")
 """A key that is a whole number: a column of DOUBLE has 1.0 where a list has 1 or 00001."""
 POWER = re.compile(r"[0-9](?:\.[0-9]+)?e\+[0-9]{2}")
 """A large one, as databases give it of such a column."""
-AMID = {";": "a semicolon", ",": "a comma", "\t": "a tab", '"': "a quote"}
+AMID = {";": "a semicolon", ",": "a comma", "\t": "a tab", '"': "a quote", "#": "a remark"}
 """What no line of the list holds: it would be a table, and none of its lines a key."""
+QUOTES = frozenset("'`\u00b4\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a")
+UNSEEN = frozenset(("Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"))
+"""Signs of these categories of Unicode are no part of a key, but of a file that something else has made."""
+ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
+TOLD = 10
+"""Lines that are told."""
 
 
 @dataclass(frozen=True)
@@ -73,38 +79,58 @@ def key(text: str | None) -> str:
     return str(int(Decimal(text))) if whole else text
 
 
-def opted_out(path: Path) -> frozenset[str]:
-    """Keys of patients, as `key` gives them, one on each line; blank lines and lines that begin with # say nothing.
+def opted_out(path: Path) -> dict[str, int]:
+    """Keys of patients, as `key` gives them, one on each line, and on which; blank lines and those that begin with #
+    say nothing.
 
     Raises: DataUnusable: the list cannot be read, was cut, or is a table. Then nothing is read of anybody.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")  # a mark of byte order is no part of the first key
-        lines = text.splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataUnusable(
             f"the opt-out list {path.name} cannot be read", "correct opt_out.path; nothing is read without it"
         ) from error
-    if lines and not text.endswith("\n") and not lines[-1].lstrip().startswith("#"):
+    lines = text.split("\n")
+    if lines[-1].strip() and not lines[-1].lstrip().startswith("#"):
         raise DataUnusable(
             f"the opt-out list {path.name} ends amid a line, as a file that was cut",
             "copy it anew; if it is whole, add a line break at its end; nothing is read without it",
         )
     keys = {number: line for number, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")}
     for number, line in keys.items():
-        for sign, name in AMID.items():
-            if sign in line.strip():
-                raise DataUnusable(
-                    f"line {number} of the opt-out list {path.name} holds {name}, and is no key of a patient alone",
-                    "leave one key on each line, and write remarks on lines that begin with #; nothing is read before",
-                )
-    return frozenset(map(key, keys.values()))
+        if more := _more(line.strip()):
+            raise DataUnusable(
+                f"line {number} of the opt-out list {path.name} holds {more}, and is no key of a patient alone",
+                "leave one key on each line, and write remarks on lines that begin with #; nothing is read before",
+            )
+    return {key(line): number for number, line in keys.items()}
 
 
-def matched(keys: frozenset[str], rows: Rows, column: str, nobody: bool) -> None:
-    """That some of those who opted out were among the patients of a table, of which `rows` are left.
+def _more(line: str) -> str:
+    """What a line holds beside a key of a patient, in words; empty where it holds none."""
+    amid = [name for sign, name in AMID.items() if sign in line]
+    amid += ["a quote"] if line[0] in QUOTES or line[-1] in QUOTES else []
+    amid += ["a sign that nobody sees"] if any(unicodedata.category(sign) in UNSEEN for sign in line) else []
+    return amid[0] if amid else ""
 
-    Args:    column: of their keys.   nobody: whether the hospital says that none is.
+
+def folded(text: str | None) -> str:
+    """What is left of a key where people write it otherwise: letters and digits, without zeros before a number.
+
+    >>> [folded(text) for text in ("K-002", "k2", "\uff2b\u2011002.", "K-20", "-")]
+    ['k2', 'k2', 'k2', 'k20', '']
+    """
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text or "").casefold())
+    return "".join(filter(str.isalnum, ZEROS.sub("", text)))
+
+
+def matched(keys: Known[str, int], rows: Rows, column: str, nobody: bool, others: bool = False) -> None:
+    """That some of those who opted out were among the patients of a table, of which `rows` are left; and that no key
+    which is left is almost one of the list.
+
+    Args:    keys: of the list, and on which line.   column: of their keys.   nobody: whether the hospital says that
+             none is.   others: whether it says that those who are almost called so are others.
     Raises:  DataUnusable: none was, as where keys are spelt otherwise: who opted out would be trained on.
     """
     if keys and rows.columns.get(column) and not rows.left_out and not nobody:
@@ -113,7 +139,23 @@ def matched(keys: frozenset[str], rows: Rows, column: str, nobody: bool) -> None
             "write the keys as that column has them; if in truth none of them is a patient of this table, write "
             "`nobody_here: true` beside the path; nothing is trained before",
         )
+    if rows.left_out < len(keys) and not nobody and not others:
+        _almost(keys, rows, column)
     spelt_alike(rows, column, nobody)
+
+
+def _almost(keys: Known[str, int], rows: Rows, column: str) -> None:
+    """Raises: DataUnusable: a key of the list, or its first word, is almost that of a patient who is left."""
+    left = {folded(patient) for patient in set(rows.columns.get(column, ()))} - {""}
+    lines = sorted(line for one, line in keys.items() if left.intersection((folded(one), folded(one.split()[0]))))
+    if lines:
+        told = f"{', '.join(map(str, lines[:TOLD]))}{' and others' if len(lines) > TOLD else ''}"
+        raise DataUnusable(
+            f"opt_out: {hidden(len(lines))} keys of the list, which are not in column {column!r} as they are written, "
+            f"are almost those of patients in it, on line {told}",
+            "write them as that column has them; if in truth these are other patients, write `others_alike: true` "
+            "beside the path; nothing is trained before",
+        )
 
 
 def spelt_alike(rows: Rows, column: str, nobody: bool) -> None:

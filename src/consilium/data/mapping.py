@@ -168,6 +168,11 @@ class OptOut(Part):
         False,
         description="a person has looked, and nobody of the list is in this table; otherwise it is refused where so",
     )
+    others_alike: bool = Field(
+        False,
+        description="a person has looked, and patients whose keys are almost those of the list, such as k-2 and K-002, "
+        "are others; otherwise they are refused",
+    )
 
 
 class TimeMap(Part):

@@ -109,7 +109,7 @@ def drafted(
     from consilium.data.proposal.propose import propose
     from consilium.data.proposal.survey import tables
 
-    out = opted_out(opt_out) if opt_out else frozenset[str]()
+    out = frozenset(opted_out(opt_out)) if opt_out else frozenset[str]()
     every = tables(source, columns, query)
     chosen = [one for one in every if table in (None, one.title, one.title.rpartition(", ")[2])]
     names = ", ".join(one.title for one in every[:MOST])

@@ -30,12 +30,12 @@ def mapped(study: Study, mapping: Path, extracts: Path | None = None) -> Mapped:
     given = load(mapping, study.contract)
     kinds, folder = plugins.names("consilium.sources"), mapping.parent
     opted = given.opt_out
-    out = frozenset[str]() if opted is None else choosing.opted_out(folder / opted.path)
-    key = given.patient.column or ""
+    lines = dict[str, int]() if opted is None else choosing.opted_out(folder / opted.path)
+    out, key = frozenset(lines), given.patient.column or ""
     asked = Asked(given.columns, extracts, study.contract.image, (key, out))
     rows = choosing.without(source(given.source, folder, kinds, asked).rows(), key, out)
     patients = {choosing.spelt(one) for one in rows.columns.get(key, [])}
-    choosing.matched(out, rows, key, opted is None or opted.nobody_here)
+    choosing.matched(lines, rows, key, opted is None or opted.nobody_here, opted is None or opted.others_alike)
     records = {}
     for name in sorted({one.records for one in given.features.values() if isinstance(one, RecordsMap)}):
         part, where = given.records[name], f"records.{name}"

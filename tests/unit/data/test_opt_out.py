@@ -256,9 +256,9 @@ def test_a_table_in_which_nobody_of_the_list_is_found_is_told_though_another_one
     found = read(several(tmp_path, JOINED), tmp_path, "id", "3")
     assert found.unmatched == ("visits", "the query's answer") and found.left_out == 1
     with pytest.raises(DataUnusable, match=r"none is in column 'id' of visits and the query's answer") as told:
-        choosing.matched(frozenset({"3"}), found, "id", False)
+        choosing.matched({"3": 1}, found, "id", False)
     assert "nobody_here" in told.value.remedy and "V-" not in str(told.value)
-    choosing.matched(frozenset({"3"}), found, "id", True)
+    choosing.matched({"3": 1}, found, "id", True)
     found = read(several(tmp_path, "SELECT 'X' || id AS id FROM persons"), tmp_path, "id", "3")
     assert found.unmatched == ("visits", "the query's answer")
 

@@ -418,12 +418,43 @@ def test_a_number_in_the_list_is_the_patient_whose_key_is_that_number_in_a_colum
     assert (found.read, found.left.opted_out, found.listed) == (37, 3, 4)
 
 
-@pytest.mark.parametrize("line", ["p1;opted out 2024", "p1,yes", "p1\tyes", '"p1"'])
+@pytest.mark.parametrize("line", [
+    "p1;opted out 2024", "p1,yes", "p1\tyes", '"p1"', "p1 # asked by phone", "p1#", "'p1'", "\u201ep1\u201c",
+    "p1\u200b", "p\u00ad1", "p\x0b1", "p1\u2028p2", "p1\x00",
+])  # fmt: skip
 def test_a_list_that_is_a_table_is_refused_by_its_line_and_without_its_words(line: str, tmp_path: Path) -> None:
     path = hospital(tmp_path, f"# asked\np3\n{line}\n")
     with pytest.raises(DataUnusable, match="line 3 of the opt-out list") as told:
         tables.mapped(_study(made()), path)
     assert "p1" not in str(told.value) and "one key on each line" in told.value.remedy
+
+
+@pytest.mark.parametrize(
+    "line", ["P4", "p-4", "p04", "p4.", "\uff504", "p\u20114", "p4 asked by phone", "(p4)", "P 004"]
+)
+def test_a_key_that_is_almost_one_of_the_list_stops_everything_unless_a_person_says_that_it_is_another(
+    line: str, tmp_path: Path
+) -> None:
+    """One good key in the list says nothing of how the others are spelt."""
+    path = hospital(tmp_path, f"# asked\np3\n{line}\n")
+    with pytest.raises(DataUnusable, match=r"<10 keys of the list, .* in column 'pid'.* on line 3;") as told:
+        tables.mapped(_study(made()), path)
+    assert "others_alike" in told.value.remedy and "4" not in told.value.message.removeprefix("opt_out")
+    mapping = json.loads(path.read_text())
+    path.write_text(json.dumps({**mapping, "opt_out": {"path": "out.txt", "others_alike": True}}))
+    assert tables.mapped(_study(made()), path).left.opted_out == 1
+
+
+def test_keys_that_are_no_patients_of_this_table_and_like_none_of_it_are_no_fault(tmp_path: Path) -> None:
+    path = hospital(tmp_path, "p3\np44\nq4\n4p\np\n-\np4444\n")
+    assert tables.mapped(_study(made()), path).left.opted_out == 1
+
+
+def test_of_two_patients_with_keys_that_are_almost_one_the_other_is_no_fault(tmp_path: Path) -> None:
+    path = hospital(tmp_path, "p3\n")
+    stays = (tmp_path / "stays.csv").read_text()
+    (tmp_path / "stays.csv").write_text(stays.replace("p39", "P3"))
+    assert tables.mapped(_study(made()), path).left.opted_out == 1
 
 
 def test_a_list_of_which_nobody_is_found_stops_everything_unless_a_person_says_so(
@@ -465,15 +496,15 @@ def test_offsets_in_minutes_need_no_index_moment() -> None:
 
 def test_the_list_of_who_opted_out_is_read_as_people_write_it(tmp_path: Path) -> None:
     (tmp_path / "out").write_bytes("a\r\n # no\n\n ä b \n".encode())
-    assert choosing.opted_out(tmp_path / "out") == {"a", "ä b"}
+    assert choosing.opted_out(tmp_path / "out") == {"a": 1, "ä b": 4}
     (tmp_path / "out").write_bytes(b"\xef\xbb\xbfa\nb\n# no")  # as Excel writes it
-    assert choosing.opted_out(tmp_path / "out") == {"a", "b"}
+    assert choosing.opted_out(tmp_path / "out") == {"a": 1, "b": 2}
     for cut in (b"\xff\xfe\xff", b"p1\np1"):  # p1, or the half of p10
         (tmp_path / "out").write_bytes(cut)
         with pytest.raises(DataUnusable, match="nothing is read without it"):
             choosing.opted_out(tmp_path / "out")
     (tmp_path / "out").write_bytes(b"")
-    assert choosing.opted_out(tmp_path / "out") == set()
+    assert choosing.opted_out(tmp_path / "out") == {}
 
 
 MIXED = ["2030-05-01T12:00:00", "2030-05-01T12:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"]
