@@ -9,8 +9,8 @@ class Merged:
     """Which records were merged.
 
     person: of the key of each of them the key of the one that stands for all, its own too.   unknown: keys of whom
-    nobody knows who that is: links lead in a circle, to several, or to one that is not here.   lost: of these the records
-    that are here, and left out.   unnamed: how many say that they were merged with one that they do not name.
+    nobody knows who that is: links lead in a circle, to several, or to one that is not here.   lost: of these the
+    records that are here, and left out.   unnamed: how many say that they were merged with one that they do not name.
     """
 
     person: Mapping[str, str] = field(default_factory=dict)

@@ -237,8 +237,8 @@ def test_sources_that_stand_together_follow_the_links_of_each_other(tmp_path: Pa
     of["paid"] = {"type": "csv", "path": "paid.csv"}
     source = TableSource.model_validate({
         "type": "tables", "tables": of,
-        "query": "SELECT id, count(*) AS n FROM (SELECT id FROM people UNION SELECT id FROM more) JOIN values USING (id)"
-        " GROUP BY id",
+        "query": "SELECT id, count(*) AS n FROM (SELECT id FROM people UNION SELECT id FROM more) JOIN values"
+        " USING (id) GROUP BY id",
     })  # fmt: skip
     assert JoinedSource(source, tmp_path).rows().columns == {"id": ["c", "d"], "n": ["3", "1"]}
     found = read(source, tmp_path, "id", "a")
