@@ -18,6 +18,15 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class Lost:
+    """Of texts of which a query makes nothing: columns of its answer that hang on them, in how many of its rows."""
+
+    columns: tuple[str, ...]
+    rows: int
+    of: int
+
+
+@dataclass(frozen=True)
 class Rows:
     """Raw columns as a source holds them: text, or None where there is nothing. All of one length.
 
@@ -33,7 +42,7 @@ class Rows:
     others: tuple[str, ...] = ()
     image: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     left_out: int = 0
-    doubts: tuple[str, ...] = ()
+    doubts: tuple[str | Lost, ...] = ()
     merged: Merged = field(default=Merged(), repr=False)
     unmatched: tuple[str, ...] = ()
     instants: tuple[str, ...] = ()

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from consilium.data import memory, ordering, whole, zoning
+from consilium.data import dropping, memory, ordering, whole, zoning
 from consilium.data.asking import Answer, rows_of
+from consilium.data.base import Lost
 from consilium.data.clock import Clock
 
 CLOSED = {"enable_external_access": "false", "threads": "1"}
@@ -35,7 +36,7 @@ class Closed:
         for one in (self.tables, *self.zones.values()):
             one.interrupt()
 
-    def answered(self, query: str, clock: Clock, text: ordering.Slip) -> tuple[Answer, tuple[str, ...]]:
+    def answered(self, query: str, clock: Clock, text: ordering.Slip) -> tuple[Answer, tuple[str | Lost, ...]]:
         """The answer to a query, and what is not known of it.
 
         Args:    clock: of the reading.   text: what is said where it compares numbers or days as text.
@@ -44,12 +45,14 @@ class Closed:
         before_s = clock.left_s
         answer = clock.within(lambda: self._asked(query), self.interrupt)
         took_s = before_s - clock.left_s
-        doubts = ordering.checked(
+        doubts: tuple[str | Lost, ...] = ordering.checked(
             lambda: ordering.others(self.tables, query, answer, lambda one: _answer(self.tables, one)),
             self.interrupt, clock, took_s, text,
         )  # fmt: skip
         if zoning.SPOKEN.search(query):
             doubts += ordering.checked(lambda: self._by_zone(query, answer), self.interrupt, clock, took_s, DAYS)
+        doubts += dropping.checked(self.tables, query, answer, lambda one: _answer(self.tables, one), self.interrupt,
+                                   clock, took_s)  # fmt: skip
         return answer, doubts
 
     def _by_zone(self, query: str, answer: Answer) -> list[str]:

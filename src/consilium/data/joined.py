@@ -87,7 +87,7 @@ class JoinedSource:
         """All rows, as text."""
         clock, left_out = Clock(self._limit_s, "source.time_limit_s"), 0
         keys = dict[str, tuple[frozenset[str], bool]]()
-        doubts: tuple[str, ...] = ()
+        doubts: tuple[str | base.Lost, ...] = ()
         columns = set[str]()
         try:
             with closed.opened() as asked:

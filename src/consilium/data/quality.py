@@ -14,7 +14,7 @@ from consilium.core.contract import Contract, Feature, Label
 from consilium.core.gate import Gate
 from consilium.core.study import Study
 from consilium.core.timed import TIMED
-from consilium.data.base import Table, least, smallest
+from consilium.data.base import Lost, Table, least, smallest
 from consilium.data.contract import Column, Mapped
 from consilium.data.counts import MIN_CELL, Count, hidden, shown_counts
 from consilium.data.findings import Finding, Look, of_column
@@ -24,6 +24,11 @@ DOUBT_REMEDY = (
     "as 31.03.2024 strptime(..., '%d.%m.%Y'), in MySQL STR_TO_DATE(..., '%d.%m.%Y'), or in SQLite substr(..., 7)||"
     "substr(..., 4, 2)||substr(..., 1, 2); of SQLite and MySQL also whether what is cast, summed or multiplied is a "
     "number"
+)
+
+LOST_REMEDY = (
+    "of 7,5 take replace(v, ',', '.'); of a bound such as <5 ask the study's owner what stands for it; what is to be "
+    "passed over say in a CASE, as CASE WHEN v IN ('hemolytic') THEN NULL ELSE TRY_CAST(v AS DOUBLE) END"
 )
 
 UNORDERED = (
@@ -121,6 +126,9 @@ def check(study: Study, mapped: Mapped) -> Report:
         blocks = gate.blocks("few-patients")
         whole.append(Finding("few-patients", "", hidden(count), words, "see what is left out", blocks))
     for doubt in mapped.doubts:
+        if isinstance(doubt, Lost):
+            whole.append(_lost(doubt, gate))
+            continue
         whole.append(Finding("text-order", "", 0, doubt, DOUBT_REMEDY, gate.blocks("text-order")))
     left = mapped.left
     for away, told in ((left.unordered, UNORDERED), (left.unsolved, UNSOLVED)):
@@ -141,6 +149,16 @@ def check(study: Study, mapped: Mapped) -> Report:
         advice=tuple(one.words for one in whole),
         findings=(*whole, *(finding for fit in (*fits, label) for finding in fit.findings)),
     )  # fmt: skip
+
+
+def _lost(lost: Lost, gate: Gate) -> Finding:
+    """Texts of which the query makes nothing: as many as would block if they stood in a column."""
+    words = (
+        "TRY_CAST in source.query makes nothing of texts such as <5 or 7,5, and passes over them: others would be "
+        f"{', '.join(lost.columns)}"
+    )
+    blocks = lost.rows >= MIN_CELL and lost.rows > gate.not_a_number_max * lost.of
+    return Finding("not-a-number", "", hidden(lost.rows), words, LOST_REMEDY, gate.blocks("not-a-number") and blocks)
 
 
 def _label(contract: Contract, mapped: Mapped, gate: Gate) -> Fit:

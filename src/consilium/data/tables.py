@@ -10,9 +10,21 @@ from typing import Any
 import duckdb
 
 from consilium.core.errors import DataUnusable, MappingInvalid
-from consilium.data import casting, collating, databases, elsewhere, instants, keying, memory, ordering, whole, zoning
+from consilium.data import (
+    casting,
+    collating,
+    databases,
+    dropping,
+    elsewhere,
+    instants,
+    keying,
+    memory,
+    ordering,
+    whole,
+    zoning,
+)
 from consilium.data.asking import Answer, Ask, answer_of, named, of_duckdb, of_url, quoted
-from consilium.data.base import Asked, Rows
+from consilium.data.base import Asked, Lost, Rows
 from consilium.data.clock import Clock
 from consilium.data.flaws import ENCODINGS, flaw
 from consilium.data.source import EXAMPLES, TableSource
@@ -292,7 +304,11 @@ class SqlSource:
             return replace(found, doubts=elsewhere.doubts(self._query, re.split(r"[+:]", self._url)[0]))
         took_s = before_s - clock.left_s
         slip = ordering.TEXT if self._file is not None else COMPARED if self._at is not None else ON_POSTGRESQL
-        doubts = ordering.checked(lambda: self._others(found, cuts.append), cut, clock, took_s, slip)
+        doubts: tuple[str | Lost, ...] = ordering.checked(
+            lambda: self._others(found, cuts.append), cut, clock, took_s, slip
+        )
+        if self._file is not None:
+            doubts += self._lost(found, cuts.append, cut, clock, took_s)
         if self._at is not None:
             doubts += ordering.checked(lambda: self._lenient(cuts.append), cut, clock, took_s, casting.LENIENT)
         elif self._zone is None:
@@ -327,6 +343,15 @@ class SqlSource:
                 return keying.others(connection, self._query, list(found.columns),
                                      lambda query: of_url(connection, query, self._given))  # fmt: skip
             return collating.others(connection, self._query, lambda: of_url(connection, self._query, self._given))
+
+    def _lost(self, found: Rows, begun: Begun, cut: Callable[[], None], clock: Clock, took_s: float
+              ) -> tuple[str | Lost, ...]:  # fmt: skip
+        """Of DuckDB, what TRY_CAST of the query makes nothing of."""
+        with _opened(str(self._file), begun, self._zone) as tables:
+            tables.execute("SET threads TO 1")
+            ask = _ask(tables)
+            return dropping.checked(tables, self._query, answer_of(found),
+                                    lambda query: answer_of(self._of_file(ask, query)), cut, clock, took_s)  # fmt: skip
 
     def _by_zone(self, found: Rows, begun: Begun) -> list[str]:
         """Of PostgreSQL and DuckDB, columns that would be others in another time zone. Raises: Undecided."""

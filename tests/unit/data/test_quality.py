@@ -12,8 +12,9 @@ import pytest
 from consilium.core.gate import TOLD, Gate
 from consilium.core.study import Study
 from consilium.data import choosing, contract, quality
-from consilium.data.base import Table
+from consilium.data.base import Lost, Table
 from consilium.data.contract import Column, Mapped
+from consilium.data.counts import hidden
 from consilium.data.mapping import Mapping
 from consilium.data.quality import Fit, Report
 from consilium.data.traps import Looks
@@ -233,3 +234,8 @@ def test_what_is_not_known_of_the_rows_is_told_and_stands_in_nobodys_way(study: 
     made = contract.apply(Mapping.model_validate(MAPPING), study.contract, study.evaluation, doubted)
     (told,) = (one for one in quality.check(study, made).findings if not one.where and one.kind != "few-patients")
     assert (told.kind, told.words, told.blocks) == ("text-order", "nobody knows", False)
+    for lost, blocks in ((1, False), (12, True)):
+        query_lost = replace(table, doubts=(Lost(("krea",), lost, 40),))
+        made = contract.apply(Mapping.model_validate(MAPPING), study.contract, study.evaluation, query_lost)
+        (told,) = (one for one in quality.check(study, made).findings if "TRY_CAST" in one.words)
+        assert (told.kind, told.count, told.blocks) == ("not-a-number", hidden(lost), blocks) and "krea" in told.words

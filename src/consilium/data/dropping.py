@@ -1,0 +1,93 @@
+"""Whether the answer of DuckDB hangs on texts of which TRY_CAST in a query makes nothing, such as <5 or 7,5.
+
+The query is asked twice more, with a small and with a large value in place of this nothing. What is a word for nothing
+anyhow, or a sign, is none such; nor is what a CASE takes out before, and so says that somebody has looked.
+"""
+
+import copy
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import duckdb
+
+from consilium.core.errors import DataUnusable
+from consilium.data.asking import Answer, quoted
+from consilium.data.base import Lost
+from consilium.data.clock import Clock
+from consilium.data.ordering import AGAIN, AGAIN_S, Undecided, differing
+from consilium.data.traps import WORDS
+
+INSTEAD = {
+    "DOUBLE": ("-1e12", "1e12"), "FLOAT": ("-1e12", "1e12"), "DATE": ("1000-01-01", "9000-01-01"),
+    "TIMESTAMP": ("1000-01-01", "9000-01-01"), "TIME": ("00:00:01", "23:59:59"), "BOOLEAN": ("false", "true"),
+}  # fmt: skip
+"""By type, what stands in place of nothing; of other numbers `SMALL`."""
+SMALL = ("0", "99")
+UNKNOWN = "whether source.query drops texts of which TRY_CAST makes nothing, such as <5 or 7,5, could not be found out"
+PICK = (
+    "drop_pick(made, x, instead)",
+    "CASE WHEN made IS NULL AND typeof(x) = 'VARCHAR' AND regexp_matches(CAST(x AS VARCHAR), '[\\pL\\pN]') "
+    f"AND lower(trim(CAST(x AS VARCHAR))) NOT IN ({', '.join(quoted(word) for word in sorted(WORDS))}) "
+    "THEN instead ELSE made END",
+)
+Node = dict[str, Any]
+
+
+def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer], cut: Callable[[], None],
+            clock: Clock, took_s: float) -> tuple[str | Lost, ...]:  # fmt: skip
+    """What of the answer is lost so; or that nobody knows.
+
+    Args:    tables: a connection of DuckDB, on which a macro is made.   ask: answers a query.   cut: ends that.
+             clock: of the reading, of which answering took `took_s`.
+    """
+    if "try_cast" not in query.casefold():
+        return ()
+    again = Clock(min(AGAIN_S + AGAIN * took_s, clock.left_s), "source.time_limit_s")
+    try:
+        found = again.within(lambda: lost(tables, query, answer, ask), cut)
+    except (Undecided, duckdb.Error, DataUnusable, KeyError, TypeError, ValueError, RecursionError):
+        return (UNKNOWN,)
+    return (found,) if found is not None else ()
+
+
+def lost(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer]) -> Lost | None:
+    """The columns that would be others, in how many rows. Raises: Undecided; and what DuckDB raises."""
+    tables.execute(f"CREATE OR REPLACE TEMP MACRO {PICK[0]} AS {PICK[1]}")
+    names, rows = set[str](), 0
+    for end in (0, 1):
+        other = ask(anew(tables, query, end))
+        names.update(differing(answer, other))
+        mine, others = (Counter(map(str, one[1])) for one in (answer, other))
+        rows = max(rows, (mine - others).total(), (others - mine).total())
+    return Lost(tuple(sorted(names)), rows, len(answer[1])) if names else None
+
+
+def anew(tables: Any, query: str, end: int) -> str:
+    """The query with a value, small or large, where TRY_CAST makes nothing of a text. Raises: Undecided."""
+    tree, pattern = (_parsed(tables, one) for one in (query, "SELECT drop_pick(1, 2, 3), 'a'"))
+    pick, constant = pattern["statements"][0]["node"]["select_list"]
+
+    def of(value: Any) -> Any:
+        if isinstance(value, list):
+            return [of(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        made = {key: of(inner) for key, inner in value.items()}
+        if made.get("class") != "CAST" or not made.get("try_cast"):
+            return made
+        text = INSTEAD.get(made["cast_type"]["id"], SMALL)[end]
+        alias, plain = made.get("alias", ""), {**made, "alias": ""}
+        instead = {**copy.deepcopy(plain), "child": {**constant, "value": {**constant["value"], "value": text}}}
+        return {**copy.deepcopy(pick), "children": [plain, copy.deepcopy(plain["child"]), instead], "alias": alias}
+
+    whole = json.dumps(of(tree))
+    return str(tables.execute(f"SELECT json_deserialize_sql({quoted(whole)}::JSON)").fetchone()[0])
+
+
+def _parsed(tables: Any, query: str) -> Node:
+    found: Node = json.loads(tables.execute(f"SELECT json_serialize_sql({quoted(query)})").fetchone()[0])
+    if found.get("error"):
+        raise Undecided
+    return found
