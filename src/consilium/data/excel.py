@@ -3,11 +3,14 @@
 A cell is what Excel showed last: a formula whose value was not saved is a finding, and no empty cell.
 """
 
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import date, datetime, time
+from decimal import Decimal
+from functools import lru_cache
 from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,8 @@ LARGEST = 2 << 30
 """Bytes of an unpacked workbook: a small file may hold any number."""
 ROWS = 1 << 20
 """Rows that a sheet of Excel has; what names a later one is none."""
+PLAIN = re.compile(r'"[^"]*"|\[[^\]]*\]|[\\_*].')
+"""What stands in a format as it is: texts, colours, and single letters."""
 Cells = tuple[Any, ...]
 
 
@@ -161,11 +166,11 @@ def _table(
     away: list[str] = []
     gap = 0
     for number, row in enumerate(lines, 2):
-        who = _text(row[patient].value) if patient < min(len(row), len(names)) else None
+        who = _shown(row[patient]) if patient < min(len(row), len(names)) else None
         if who is not None and key(who) in out and not gap:
             away.append(who)
             continue
-        found = [_text(cell.value) for cell in row]
+        found = [_shown(cell) for cell in row]
         if not any(found):
             gap = gap or number
             continue
@@ -179,6 +184,24 @@ def _table(
         lacking |= {(number, at + 1) for at in wanted if found[at] is None}
         table.append([found[at] for at in wanted])
     return names, wanted, table, lacking, away
+
+
+def _shown(cell: Any) -> str | None:
+    """The text of a cell; of one that Excel shows as so many percent that number, where it keeps a hundredth of it."""
+    value = cell.value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (signs := _percent(cell.number_format)):
+        return _text(value)
+    return format((Decimal(repr(value)) * 100**signs).normalize(), "f")
+
+
+@lru_cache(maxsize=1024)
+def _percent(form: str) -> int:
+    """How many signs of percent a format of numbers has that are none of a text in it.
+
+    >>> [_percent(form) for form in ("0.0%", '0.0" %"', "General", "0\\\\%", "[Red]0 %;-0 %")]
+    [1, 0, 0, 0, 1]
+    """
+    return PLAIN.sub("", form.partition(";")[0]).count("%")
 
 
 def _text(value: Any) -> str | None:

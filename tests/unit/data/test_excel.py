@@ -62,6 +62,22 @@ def test_a_number_stays_the_number_that_it_is(tmp_path: Path) -> None:
     assert [float(str(text)) for text in read(path).columns["x"]] == pytest.approx(values, rel=1e-14, abs=0)
 
 
+def test_percent_is_read_as_it_is_shown(tmp_path: Path) -> None:
+    """Excel keeps 0.437 and shows 43.7 %; a sign within a text of the format is none."""
+    made = openpyxl.Workbook()
+    forms = {"0.0%": "43.7", "[Red]0.00 %;-0.00 %": "43.7", '0.0" %"': "0.437", "General": "0.437", "0.0\\%": "0.437"}
+    made.active.append(tuple(forms))
+    for value in (0.437, 1, "n.d."):
+        made.active.append((value,) * len(forms))
+    for row in made.active.iter_rows(min_row=2):
+        for cell, form in zip(row, forms):
+            cell.number_format = form
+    made.save(tmp_path / "t.xlsx")
+    found = read(tmp_path / "t.xlsx").columns
+    for form, shown in forms.items():
+        assert found[form] == [shown, "100" if shown == "43.7" else "1", "n.d."]
+
+
 def test_values_of_columns_that_are_not_used_are_not_kept(tmp_path: Path) -> None:
     path = book(tmp_path / "t.xlsx", ("id", "name"), ("1", "SECRET-NAME"), ("2", "=SECRET"))
     assert read(path, "id") == Rows({"id": ["1", "2"]}, ("name",))
