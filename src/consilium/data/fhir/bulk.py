@@ -208,7 +208,7 @@ class _Job:
             path = part.with_suffix(".ndjson.gz")
             part.replace(path)
             self._unzipped(path, part)
-        found = sum(1 for _ in ndjson.resources(part))
+        found = sum(1 for _ in ndjson.resources(part, data=False))
         if output.count is not None and found != output.count:
             part.unlink()
             raise self.wrong(f"a file of {output.type} has not as many resources as the manifest says", "export again")
@@ -239,7 +239,7 @@ class _Job:
         """That the export says of nothing that it lacks. Raises: DataUnusable."""
         codes: list[str] = []
         for number, one in enumerate(self.manifest.error):
-            for _, found in ndjson.resources(self.fetched("error", number, one)):
+            for _, found in ndjson.resources(self.fetched("error", number, one), data=False):
                 issues = found.get("issue")
                 for issue in issues if type(issues) is list else []:
                     if type(issue) is dict and issue.get("severity") in ("error", "fatal"):
@@ -288,7 +288,7 @@ def _strong(mark: Path, headers: Any, status: int) -> None:
 
 def _deleted(path: Path) -> Iterator[tuple[str, str]]:
     """Type and id of what the Bundles of a file delete. Raises: DataUnusable: an entry does something else."""
-    for number, bundle in ndjson.resources(path):
+    for number, bundle in ndjson.resources(path, data=False):
         entries = bundle.get("entry") or []
         for entry in entries if type(entries) is list else [None]:
             asked = entry.get("request") if type(entry) is dict else None

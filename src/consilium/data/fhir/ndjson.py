@@ -21,14 +21,17 @@ LONGEST = 64 * 2**20
 BOM = b"\xef\xbb\xbf"
 ANEW = "fetch the file anew: it may have been cut or altered"
 TWICE = "see what made the file: of two values of one name one would be lost"
+REPORTS = ("Bundle", "OperationOutcome")
+"""What is no resource of a patient: it holds several, or says what became of them."""
 _TYPE = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]+)"')
 
 
-def resources(path: Path, exact: bool = False, kind: str = "") -> Iterator[tuple[int, Any]]:
+def resources(path: Path, exact: bool = False, kind: str = "", data: bool = True) -> Iterator[tuple[int, Any]]:
     """Every resource of a file, with the number of its line.
 
     Args:    exact: whether numbers keep their digits, as Decimal.
              kind: lines of other resource types may be left out unread; all of them where it is "".
+             data: whether these are patients' resources, where a Bundle, and a report that some are lacking, is none.
     Raises:  DataUnusable: a line is no resource, or the file cannot be read; says which, and no value.
     """
     decoder = strict.Decoder(exact)
@@ -45,6 +48,8 @@ def resources(path: Path, exact: bool = False, kind: str = "") -> Iterator[tuple
                     raise DataUnusable(f"{name} line {number}: is no FHIR resource", "give one resource on each line")
                 if kind and strict.almost(found["resourceType"], kind):
                     raise DataUnusable(f"{name} line {number}: its type is almost {kind}", ANEW)
+                if data and found["resourceType"] in REPORTS:
+                    _refuse(found, f"{name} line {number}")
                 yield number, found
     except strict.Twice:
         raise DataUnusable(f"{name} line {number}: has a name twice in one object", TWICE) from None
@@ -52,6 +57,13 @@ def resources(path: Path, exact: bool = False, kind: str = "") -> Iterator[tuple
         raise DataUnusable(f"{name} line {number}: is no JSON", ANEW) from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataUnusable(f"{name} cannot be read after line {number}", "fetch the file anew") from error
+
+
+def _refuse(found: dict[str, Any], place: str) -> None:
+    if found["resourceType"] == "Bundle":
+        raise DataUnusable(f"{place}: is a Bundle", "give its resources, one on each line, or itself as .json")
+    if strict.grave(found):
+        raise DataUnusable(f"{place}: the server reports an error: something is lacking", "fetch all of it anew")
 
 
 class _Named(msgspec.Struct):
@@ -84,4 +96,4 @@ def _opened(path: Path) -> IO[bytes]:
 def _other(line: bytes, kind: str) -> bool:
     """Whether a line is of another type, by its bytes; what does not end as a line of JSON is read: it may be cut."""
     found = _TYPE.search(line) if line.endswith(b"}\n") and b"\\u00" not in line else None
-    return found is not None and not strict.almost(found[1].decode(), kind)
+    return found is not None and not strict.almost(of := found[1].decode(), kind) and of not in REPORTS

@@ -129,9 +129,7 @@ class _Search:
     def _told(self, resource: msgspec.Raw) -> None:
         """An OperationOutcome among what was found: warnings are passed over, and errors are not."""
         found: Any = msgspec.json.decode(resource)
-        issues = found.get("issue")
-        grave = [one for one in issues if type(one) is dict] if type(issues) is list else []
-        if any(one.get("severity") in ("error", "fatal") for one in grave):
+        if strict.grave(found):
             codes = ", ".join(outcome(found)) or "no code"
             raise self._wrong(f"the server reports an error among what it found ({codes})", "see the server's log")
 

@@ -16,7 +16,7 @@ from consilium.data import closed, memory, ordering
 from consilium.data.asking import rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
-from consilium.data.fhir import definition, links, reading, versions
+from consilium.data.fhir import definition, links, pages, reading, versions
 from consilium.data.fhir.leaving import Leaving
 from consilium.data.fhir.views import View, compile_view
 from consilium.data.merging import Merged, together
@@ -86,7 +86,9 @@ class FhirSource:
         assert self._path is not None
         if not self._path.exists():
             raise DataUnusable(f"there is no {self._name} beside the mapping", "correct source.path")
-        yield reading.files(self._path), 0
+        files = reading.files(self._path)
+        pages.complete([path for path in files if path.name.endswith(reading.WHOLE)])
+        yield files, 0
 
     def rows(self) -> Rows:
         """All rows, as text."""

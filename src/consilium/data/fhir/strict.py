@@ -54,3 +54,10 @@ def almost(kind: str, wanted: str) -> bool:
     """
     differ = sum(one != other for one, other in zip(kind, wanted))
     return len(kind) == len(wanted) and 0 < differ <= NEAR
+
+
+def grave(found: Any) -> bool:
+    """Whether an OperationOutcome tells of an error, and not of warnings alone."""
+    issues = found.get("issue") if type(found) is dict else None
+    several = issues if type(issues) is list else []
+    return any(type(one) is dict and one.get("severity") in ("error", "fatal") for one in several)

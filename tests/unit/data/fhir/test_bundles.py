@@ -10,7 +10,9 @@ import pytest
 
 from consilium.core.errors import DataUnusable
 from consilium.data.fhir import arrow, bundles, reading
+from consilium.data.fhir.source import FhirSource
 from consilium.data.fhir.views import compile_view
+from consilium.data.source import TableSource
 
 DATA = Path(__file__).parents[5] / "shared/data"
 COLUMNS = [
@@ -54,8 +56,8 @@ PATIENT = {"fullUrl": "urn:uuid:1", "resource": {"resourceType": "Patient"}, "re
 def test_what_has_no_id_yet_has_that_of_its_url(tmp_path: Path) -> None:
     condition = {"resourceType": "Condition", "subject": {"reference": "urn:uuid:1"}, "id": "c"}
     other = {"resourceType": "Condition", "subject": {"reference": "Patient?identifier=http://a/sid|7"}, "id": "d"}
-    gone = {"fullUrl": "urn:uuid:3", "request": {"method": "DELETE"}}
-    write(tmp_path / "b.json.gz", {"resource": condition}, gone, PATIENT, {"resource": other})
+    asked = {"fullUrl": "urn:uuid:3", "request": {"method": "GET", "url": "Patient/3"}}
+    write(tmp_path / "b.json.gz", {"resource": condition}, asked, PATIENT, {"resource": other})
     assert [(row["id"], row["patient"]) for row in table("Condition", tmp_path)] == [("c", "1"), ("d", None)]
     assert [row["id"] for row in table("Patient", tmp_path)] == ["1"]
 
@@ -67,6 +69,15 @@ def test_a_resource_by_itself_and_a_bundle_of_nothing(tmp_path: Path) -> None:
     assert [row["id"] for row in table("Patient", tmp_path)] == ["a"]
 
 
+SECRET = {"resourceType": "Patient", "id": "SECRET"}
+ERROR = {"resourceType": "OperationOutcome", "issue": [{"severity": "warning"}, {"severity": "fatal"}]}
+WARNING = {"resourceType": "OperationOutcome", "issue": [{"severity": "warning", "code": "informational"}]}
+
+
+def bundle(*entries: Any, **more: Any) -> str:
+    return json.dumps({"resourceType": "Bundle", "type": "searchset", "entry": list(entries), **more})
+
+
 BROKEN = [
     ("{", "b.json: is no JSON"),
     ("[]", "b.json: is no FHIR resource"),
@@ -75,6 +86,15 @@ BROKEN = [
     (
         json.dumps({"resourceType": "Bundle", "entry": [PATIENT, {**PATIENT, "resource": {"resourceType": "Group"}}]}),
         "b.json entry 2: has the fullUrl of another",
+    ),
+    (json.dumps(ERROR), "b.json entry 1: the server reports an error"),
+    (bundle({"resource": SECRET}, {"resource": ERROR}), "b.json entry 2: the server reports an error"),
+    (bundle({"resource": json.loads(bundle({"resource": SECRET}))}), "b.json entry 1: is a Bundle within a Bundle"),
+    (bundle({"response": {"status": "404 Not Found"}}), "b.json entry 1: the server answered with an error"),
+    (bundle({"response": {"status": "200", "outcome": ERROR}}), "b.json entry 1: the server answered with an error"),
+    (
+        bundle({"resource": SECRET}, {"request": {"method": "DELETE", "url": "Patient/SECRET"}}, type="history"),
+        "b.json entry 2: deletes or alters a resource",
     ),
 ]
 
@@ -93,3 +113,41 @@ def test_a_cut_file_is_found_wherever_it_was_cut(tmp_path: Path) -> None:
         (tmp_path / "b.json").write_bytes(whole[:size])
         with pytest.raises(DataUnusable):
             list(bundles.resources(tmp_path / "b.json"))
+
+
+def page(number: int, *keys: str, total: int | None = None, last: bool = False, **more: Any) -> str:
+    links = [{"relation": "self", "url": f"https://h/fhir/Patient?page={number}"}]
+    links += [] if last else [{"relation": "next", "url": f"https://h/fhir/Patient?page={number + 1}"}]
+    found = [{"resource": {"resourceType": "Patient", "id": key}, "search": {"mode": "match"}} for key in keys]
+    more |= {} if total is None else {"total": total}
+    return bundle(*found, {"resource": WARNING, "search": {"mode": "outcome"}}, link=links, **more)
+
+
+@pytest.mark.parametrize(("pages", "said"), [
+    ([page(1, "a", "b", total=3), page(2, "c", total=3, last=True)], ""),
+    ([page(1, "a", "b"), page(2, "c", last=True)], ""),
+    ([page(1, "a", total=1)], ""),  # its `next` leads to nothing, as with some servers
+    ([page(1, "a", last=True, total=0, type="collection")], ""),
+    ([page(1, "a", "b", total=3), page(1, "a", "b", total=3), page(2, "c", total=3, last=True)], ""),
+    ([page(1, "a", "b", total=3)], "0.json: the server said that there are more"),
+    ([page(1, "a", "b", total=3), page(1, "a", "b", total=3)], "0.json: the server said that there are more"),
+    ([page(2, "c", total=3, last=True)], "0.json: the server said that there are more"),
+    ([page(1, total=3, last=True)], "0.json: the server said that there are more"),
+    ([page(1, "a", "b")], "0.json: another page follows"),
+    ([page(1, "a"), page(3, "c", last=True)], "0.json: another page follows"),
+    ([page(1, "a", type="history")], "0.json: another page follows"),
+])  # fmt: skip
+def test_all_pages_of_a_search_are_there_or_nothing_is_read(tmp_path: Path, pages: list[str], said: str) -> None:
+    for number, text in enumerate(pages):
+        (tmp_path / f"{number}.json").write_text(text)
+    (tmp_path / "v.view").write_text(json.dumps({"resource": "Patient", "select": [{"column": COLUMNS[:1]}]}))
+    (tmp_path / "x").mkdir()
+    for file in tmp_path.glob("*.json"):
+        file.rename(tmp_path / "x" / file.name)
+    source = FhirSource(TableSource(type="fhir", path="x", views={"v": "v.view"}), tmp_path)
+    if not said:
+        assert set(source.rows().columns["id"]) in ({"a", "b", "c"}, {"a"})
+        return
+    with pytest.raises(DataUnusable) as raised:
+        source.rows()
+    assert said in str(raised.value) and "page=" not in str(raised.value)

@@ -148,15 +148,20 @@ BROKEN = [
     (b'{"resourceType":"Patient","a":' + b"[" * 100_000, "line 2: is no JSON"),
     (b'{"resourceType":"Patient","a":NaN}', "line 2: is no JSON"),
     (PERSON + PERSON, "line 2: is no JSON"),
+    (
+        b'{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"SECRET"}}]}',
+        "line 2: is a Bundle",
+    ),
+    (b'{"resourceType":"OperationOutcome","issue":[{"severity":"error"}]}', "line 2: the server reports an error"),
 ]
 
 
 @pytest.mark.parametrize(("line", "said"), BROKEN)
-@pytest.mark.parametrize("name", ["p.ndjson", "p.ndjson.gz"])
-def test_broken_lines_end_in_a_finding(tmp_path: Path, name: str, line: bytes, said: str) -> None:
+@pytest.mark.parametrize(("name", "kind"), [("p.ndjson", ""), ("p.ndjson.gz", "Patient")])
+def test_broken_lines_end_in_a_finding(tmp_path: Path, name: str, kind: str, line: bytes, said: str) -> None:
     path = write(tmp_path / name, PERSON, line, PERSON)
     with pytest.raises(DataUnusable, match=said) as raised:
-        list(ndjson.resources(path))
+        list(ndjson.resources(path, kind=kind))
     assert name in str(raised.value) and "SECRET" not in str(raised.value)
 
 
