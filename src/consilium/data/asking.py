@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from consilium.data import whole
+from consilium.data import headers
 from consilium.data.base import Asked, Rows
 from consilium.data.choosing import key
 from consilium.data.instants import POSTGRESQL, refused
@@ -23,7 +23,7 @@ def _text(value: Any) -> str | None:
 
 def rows_of(names: list[str], found: list[tuple[Any, ...]], name: str = "the answer to the query") -> Rows:
     """What a database answered, as text. Raises: DataUnusable: two of its columns have one name."""
-    whole.once(names, name)
+    headers.once(names, name)
     return Rows({name: [_text(row[index]) for row in found] for index, name in enumerate(names)})
 
 
@@ -100,7 +100,7 @@ def of_url(connection: Any, query: str, asked: Asked, zone: bool = True) -> Rows
         return Rows({name: found[name] for name in wanted}, tuple(name for name in found if name not in wanted))
     whole_query = f"{query}\n"  # a remark may end it
     names, _ = ask(plain(f"SELECT * FROM ({whole_query}) AS asked WHERE 1 = 0"))  # noqa: S608  the hospital's own query
-    whole.once(_as_written(names, connection.dialect.name), "the answer to the query")
+    headers.once(_as_written(names, connection.dialect.name), "the answer to the query")
     table = plain(whole_query).columns(*map(column, names)).subquery("asked")
     wanted, away = used(names, asked), list[str]()
     chosen = select(*(table.c[name] for name in wanted))

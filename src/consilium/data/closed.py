@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from consilium.data import dropping, memory, ordering, whole, zoning
+from consilium.data import dropping, headers, memory, ordering, zoning
 from consilium.data.asking import Answer, rows_of
 from consilium.data.base import Lost
 from consilium.data.clock import Clock
@@ -62,7 +62,7 @@ class Closed:
     def _asked(self, query: str) -> Answer:
         """The answer. Raises: DataUnusable: two columns have one name."""
         described = self.tables.execute(f"DESCRIBE {query}").fetchall()
-        whole.once((row[0] for row in described), "source.query")
+        headers.once((row[0] for row in described), "source.query")
         return _answer(self.tables, query)
 
 

@@ -1,6 +1,5 @@
 """Apply a mapping: from the hospital's rows to the contract's table, counting everything that did not fit."""
 
-import difflib
 import math
 from collections import Counter
 from collections.abc import Mapping as Known
@@ -14,7 +13,7 @@ from consilium.core.contract import Contract, Feature, Image, Label
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.judging import Evaluation
 from consilium.core.timed import TIMED
-from consilium.data import choosing, coded
+from consilium.data import choosing, coded, headers
 from consilium.data.base import Floats, Lost, Rows, Table
 from consilium.data.bounds import NO_TIME, bound
 from consilium.data.choosing import Chosen, Left
@@ -151,37 +150,35 @@ def _split(patients: list[str], kept: Chosen, asked: Evaluation) -> tuple[Chosen
 
 
 def _moments(mapping: Mapping, rows: Rows) -> list[str | None]:
-    return [] if mapping.index is None else _column(rows, mapping.index.column, "index.column")
+    return [] if mapping.index is None else rows.columns[mapping.index.column]
 
 
 def _patients(mapping: Mapping, rows: Rows) -> list[str]:
     if mapping.patient.column is None:
         return [str(number) for number in range(len(rows))]
-    keys = _column(rows, mapping.patient.column, "patient.column")
+    keys = rows.columns[mapping.patient.column]
     if any(key is None or not key.strip() for key in keys):
         raise DataUnusable("some rows have no patient key", "complete the column, or write `patient: {row: true}`")
     return [choosing.spelt(key) for key in keys]
 
 
 def _check_header(mapping: Mapping, rows: Rows) -> None:
-    # Where not one name fits, the first line may be a patient and no header: nothing of it stands in the message.
-    wanted = [given.column for given in mapping.features.values() if isinstance(given, FeatureMap)]
-    wanted += [mapping.label.column, *filter(None, [mapping.patient.column])]
-    wanted += [mapping.label.time.column] if mapping.label.time else []
-    if not {name.casefold() for name in wanted} & {name.casefold() for name in (*rows.columns, *rows.others)}:
+    """Raises: MappingInvalid: a column is not there."""
+    label, index, patient = mapping.label, mapping.index, mapping.patient.column
+    wanted = {"label.column": label.column, **({"index.column": index.column} if index is not None else {})}
+    wanted |= {"patient.column": patient} if patient is not None else {}
+    wanted |= {"label.time.column": label.time.column} if label.time is not None else {}
+    for one, given in mapping.features.items():
+        wanted |= {f"features.{one}.column": given.column} if isinstance(given, FeatureMap) else {}
+    there = [*rows.columns, *rows.others]
+    if not {name.casefold() for name in wanted.values()} & {name.casefold() for name in there}:
         raise MappingInvalid(
             "the table has none of the columns of this mapping",
             "correct their names, or write `header: false` and `columns` if its first line is a patient",
         )
-
-
-def _column(rows: Rows, name: str, where: str) -> list[str | None]:
-    if name in rows.columns:
-        return rows.columns[name]
-    there = [*rows.columns, *rows.others]
-    near = difflib.get_close_matches(name, there, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(there[:30])}"
-    raise MappingInvalid(f"{where}: the table has no column {name!r}", hint)
+    for where, name in wanted.items():
+        if name not in rows.columns:
+            raise headers.lacking(where, name, there, wanted.values())
 
 
 def _image(wanted: Image, rows: Rows, told: Column) -> Floats:
@@ -200,7 +197,7 @@ def _feature(feature: Feature, given: FeatureMap | str, rows: Rows, always: froz
     if isinstance(given, str):
         told.missing, told.absent = len(rows), True
         return np.full(len(rows), NAN)
-    texts = _column(rows, given.column, f"features.{feature.id}.column")
+    texts = rows.columns[given.column]
     gone, told.gone = always | frozenset(given.missing), given.missing
     if feature.type == "number":
         assert feature.unit is not None and given.unit is not None
@@ -217,7 +214,7 @@ def _feature(feature: Feature, given: FeatureMap | str, rows: Rows, always: froz
 
 
 def _label(label: Label, given: LabelMap, rows: Rows, always: frozenset[str], told: Column) -> Floats:
-    texts, gone = _column(rows, given.column, "label.column"), always | frozenset(given.missing)
+    texts, gone = rows.columns[given.column], always | frozenset(given.missing)
     told.gone = given.missing
     if given.codes is not None and label.type in ("binary", TIMED):
         told.doubts = tuple(of_codes(label, given.column, {code: f"{value:g}" for code, value in given.codes.items()}))
@@ -261,7 +258,7 @@ def _timed(
     assert given.time is not None and given.codes is not None and label.unit is not None
     if not set(given.codes.values()) <= {0.0, 1.0}:
         raise MappingInvalid("label: an event is 0 or 1", "map each code to 0 or 1 in label.codes")
-    when = _column(rows, given.time.column, "label.time.column")
+    when = rows.columns[given.time.column]
     units, without = (given.time.unit, label.unit, None), always | frozenset(given.time.missing)
     time = _numbers(when, without, units, label.range, told, "label.time.unit")
     known, second = np.flatnonzero(~np.isnan(time)), Column()

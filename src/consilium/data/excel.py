@@ -19,6 +19,7 @@ from consilium.core.errors import EXTRA, DataUnusable, MappingInvalid
 from consilium.data.asking import left_out
 from consilium.data.base import Asked, Rows
 from consilium.data.choosing import key
+from consilium.data.headers import once
 from consilium.data.source import TableSource
 from consilium.data.tables import file_of
 
@@ -155,9 +156,7 @@ def _table(
         raise DataUnusable(
             f"the first row of {sheet.title} does not name every column", "give each column a name there"
         )
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DataUnusable(f"{sheet.title} has two columns {twice!r}", "give each column a name of its own")
+    once(names, sheet.title)
     wanted = [at for at, name in enumerate(names) if name in asked.columns] or list(range(len(names)))
     column, out = asked.without
     patient = names.index(column) if out and column in names else len(names)

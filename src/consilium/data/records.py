@@ -19,6 +19,7 @@ import numpy as np
 from consilium.core.contract import Feature
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.records import CHOSEN, COUNTED, SECONDS, seconds
+from consilium.data import headers
 from consilium.data.base import Floats, Rows
 from consilium.data.bounds import bound, decides
 from consilium.data.choosing import spelt
@@ -383,6 +384,4 @@ def column(records: Records, name: str | None) -> list[str | None]:
         return [None] * len(records.rows)
     if name in records.rows.columns:
         return records.rows.columns[name]
-    raise MappingInvalid(
-        f"{records.where}: the table has no column {name!r}", f"it has {', '.join(list(records.rows.columns)[:30])}"
-    )
+    raise headers.lacking(records.where, name, list(records.rows.columns), records.part.columns)

@@ -16,6 +16,7 @@ from consilium.data import (
     databases,
     dropping,
     elsewhere,
+    headers,
     instants,
     keying,
     memory,
@@ -131,7 +132,7 @@ class CsvSource:
         whole.check(self._path, name, given.encoding)
         named = given.columns or whole.header(self._path, given.encoding, given.delimiter)
         if given.header or given.columns:
-            whole.once((one for one in named if one), name)
+            headers.once(named, name)
 
     def count(self) -> int:
         """Number of rows."""
@@ -165,7 +166,7 @@ class ParquetSource:
         table = f"read_parquet({path}, hive_partitioning=false)"
         with _duckdb(self._name, zone=self._zone) as ask:
             _, stored = ask(f"SELECT name, num_children FROM parquet_schema({path})")  # noqa: S608  ours
-            whole.once(_outer(stored), str(self._name))
+            headers.once(_outer(stored), str(self._name))
             _, described = ask(f"DESCRIBE FROM {table}")
             kinds = {str(row[0]): str(row[1]) for row in described}
             known = self._zone is not None or not self._asked.columns
@@ -325,7 +326,7 @@ class SqlSource:
     def _of_file(self, ask: Ask, query: str) -> Rows:
         _, described = ask(f"DESCRIBE {query}")
         names, kinds = [str(row[0]) for row in described], {str(row[0]): str(row[1]) for row in described}
-        whole.once(names, "the answer to the query")
+        headers.once(names, "the answer to the query")
         known = self._zone is not None
         return of_duckdb(ask, f"({query}\n) AS asked", names, self._given,
                          lambda name: _picked(name, kinds[name], known))  # fmt: skip

@@ -8,9 +8,8 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from consilium.core.errors import DataUnusable
 
@@ -61,12 +60,3 @@ def header(path: Path, encoding: str, delimiter: str) -> list[str]:
             return next((record for record in csv.reader(text, delimiter=delimiter) if record), [])
     except (OSError, EOFError, zlib.error, ValueError, TypeError, csv.Error):
         return []
-
-
-def once(names: Iterable[Any], name: str) -> None:
-    """That no two columns have one name: which of them is meant nobody knows. Raises: DataUnusable."""
-    seen = set[str]()
-    for one in map(str, names):
-        if one in seen:
-            raise DataUnusable(f"{name} has two columns {one!r}", "give each column a name of its own")
-        seen.add(one)

@@ -102,7 +102,7 @@ OTHER = b'"gender": "SECRET-F"'
 BROKEN: list[tuple[str, str, Callable[[Path], None], str]] = [
     ("csv", "half of it", csv(lambda data: data[:-3]), r"t.csv: its last line has no end"),
     ("csv", "nothing", csv(lambda data: b""), r"t.csv is empty"),
-    ("csv", "a column twice", csv(swap(b"sex", b"kg")), r"two columns 'kg'"),
+    ("csv", "a column twice", csv(swap(b"sex", b"kg")), r"two columns of one name, the"),
     ("csv", "a comma amid a number", csv(swap(b"61.0625", b"61,0625")), r"line 2 has 4 fields"),
     ("csv", "another encoding", csv(swap(b"SECRET", b"\xfc")), r"line 2 is not utf-8"),
     ("csv", "a surrogate", csv(swap(b"SECRET", b"\xed\xa0\x80")), r"line 2 is not utf-8"),
@@ -110,7 +110,12 @@ BROKEN: list[tuple[str, str, Callable[[Path], None], str]] = [
     ("csv", "an open quote", csv(swap(b"7731002", b'"7731002')), r"line 3 has a quote that opens"),
     ("csv", "a value without an end", csv(swap(b"61.0625", b"6" * 3_000_000)), r"line 2 has a value of more than"),
     ("parquet", "half of it", file("t.parquet", lambda data: data[:-9]), r"t.parquet cannot be read .*fetch it anew"),
-    ("parquet", "a column twice", table(id=["SECRET"], kg=[1.5], kg_=[2.5]), r"t.parquet has two columns 'kg'"),
+    (
+        "parquet",
+        "a column twice",
+        table(id=["SECRET"], kg=[1.5], kg_=[2.5]),
+        r"t.parquet has two columns of one name, the",
+    ),
     (
         "parquet",
         "names that are no text",
@@ -129,7 +134,7 @@ BROKEN: list[tuple[str, str, Callable[[Path], None], str]] = [
         sheet(swap(b't="inlineStr"><is><t>id</t></is>', b't="s"><v>99</v>')),
         r"Sheet",
     ),
-    ("excel", "a column twice", sheet(swap(b">sex<", b">kg<")), r"Sheet has two columns 'kg'"),
+    ("excel", "a column twice", sheet(swap(b">sex<", b">kg<")), r"Sheet has two columns of one name, the"),
     ("sqlite", "half of it", file("t.sqlite", lambda data: data[:-99]), r"the database's file was cut; fetch"),
     (
         "sqlite",

@@ -1,5 +1,6 @@
 """A mapping applied to a hospital's rows: every cell is usable, missing, out of range, unmapped or no number."""
 
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,14 @@ def test_a_column_that_is_misspelled_is_told_with_its_neighbours(study: Study) -
     table.columns["TEMPS"] = table.columns.pop("TEMP")
     with pytest.raises(MappingInvalid, match="did you mean TEMPS"):
         apply(study, table)
+
+
+@pytest.mark.parametrize("names", [("SECRET", "77", "1"), ("id", "77", "1", "AGES"), ("id", "AGE", "1", "SECRET")])
+def test_of_a_first_line_that_may_be_a_patient_nothing_is_told(study: Study, names: tuple[str, ...]) -> None:
+    """Values of a patient may be what a column is called, or nearly so; names are told where most are there."""
+    with pytest.raises(MappingInvalid, match="header: false") as caught:
+        apply(study, Rows({name: ["x"] for name in names}))
+    assert not re.search(r"SECRET|77|AGES", str(caught.value))
 
 
 def test_a_unit_that_cannot_be_converted_is_told_with_its_feature(study: Study) -> None:

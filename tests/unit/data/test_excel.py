@@ -126,7 +126,7 @@ def spoilt(path: Path, data: bytes) -> Path:
         ([("id", None), ("1", "2")], "does not name every column|beyond the named columns"),
         ([("id", "", "x"), ("1", "2", "3")], "does not name every column"),
         ([], "does not name every column"),
-        ([("id", "id"), ("1", "2")], "two columns 'id'"),
+        ([("id", "id"), ("1", "2")], "two columns of one name, the 1st and the 2nd"),
         ([("id",), ("1",), (None,), ("SECRET",)], "row 3 of visits is empty, and others follow"),
         ([("id",), ("1", "SECRET")], "row 2 of visits goes beyond"),
     ],

@@ -97,7 +97,7 @@ def test_values_are_text_as_they_stand(rows: list[tuple[str | None, str | None]]
         ("SELECT sum(glucose) FROM visits", "columns of `tables` are text: write CAST"),
         ("SELECT CAST(sex AS DOUBLE) FROM persons", "write TRY_CAST"),
         ("SELECT * FROM read_csv('persons.csv')", "a file is named under `tables`"),
-        ("SELECT * FROM persons, visits", "has two columns 'nr'"),
+        ("SELECT * FROM persons, visits", "has two columns of one name, the 1st and the"),
         ("SELECT nr FROM persons; DROP TABLE persons", "only one SELECT"),
     ],
 )

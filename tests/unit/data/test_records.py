@@ -240,6 +240,18 @@ def test_records_are_looked_at_as_columns_are(
     assert all(one.place in ("", "features.crea.missing") for one in fit.findings), "a unit is not the mapping's to say"
 
 
+def test_of_records_without_a_header_nothing_is_told() -> None:
+    table = Rows({name: ["x"] for name in ("p0", "2160-0", "value", "SECRET")})
+    with pytest.raises(
+        MappingInvalid, match=r"records\.labs: the table has no column '\w+'; .*header: false"
+    ) as caught:
+        apply(made(), stays(*ONE), table)
+    assert "p0" not in str(caught.value) and "SECRET" not in str(caught.value)
+    near = Rows({name: ["x"] for name in ("pid", "when", "code", "value", "units")})
+    with pytest.raises(MappingInvalid, match="no column 'unit'; did you mean units"):
+        apply(made(), stays(*ONE), near)
+
+
 def test_what_keeps_a_record_from_being_read_can_be_mended_in_the_mapping() -> None:
     assert doubtful("max", READ, NO_SYSTEM, features={"crea": {"records": "labs", "local": ["2160-0"]}})[0] == 3.0
     assert doubtful("max", READ, COMMA, features={"crea": {"records": "labs", "missing": ["7,5"]}})[0] == 2.0
