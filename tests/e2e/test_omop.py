@@ -679,16 +679,18 @@ def test_the_compiled_query_of_coded_values_gives_on_postgresql_what_it_gives_on
         made.append(
             f"CREATE TABLE {table} (person_id INT, {table}_concept_id INT, {table}_date DATE,"
             f" {table}_datetime TIMESTAMP, value_as_number NUMERIC, value_as_concept_id INT, {text} VARCHAR(50),"
-            f" unit_concept_id INT{', operator_concept_id INT' if table == 'measurement' else ''})"
+            f" unit_concept_id INT, unit_source_value VARCHAR(50)"
+            f"{', operator_concept_id INT' if table == 'measurement' else ''})"
         )
         operator = ", NULL" if table == "measurement" else ""
         rows = ("2, 'x'", "99, 'x'", "0, 'ex-smoker'", "NULL, NULL")
         made += [
-            f"INSERT INTO {table} VALUES ({at}, 1, '2030-01-01', NULL, NULL, {row}, NULL{operator})"
+            f"INSERT INTO {table} VALUES ({at}, 1, '2030-01-01', NULL, NULL, {row}, NULL, NULL{operator})"
             for at, row in enumerate(rows)
         ]
     made += [
-        f"INSERT INTO measurement VALUES (9, 1, '2030-01-01', '2030-01-01 08:00:00', 20, 0, '20', NULL, {operator})"
+        "INSERT INTO measurement VALUES (9, 1, '2030-01-01', '2030-01-01 08:00:00', 20, 0, '20', NULL, NULL,"
+        f" {operator})"
         for operator in ("NULL", 0, 4172703, 4171756, 4171754, 4172704, 4171755, 4171757)
     ]
     url = postgres()

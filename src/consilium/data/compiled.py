@@ -228,7 +228,7 @@ def view(contract: Contract) -> Json:
     paths = {
         "system": f"{known}.first().system",
         "code": f"iif({known}.exists(), {known}.first().code, {any_}.first().code)",
-        "value": _NUMBER, "unit": "value.ofType(Quantity).code",
+        "value": _NUMBER, "unit": _UNIT,
     }  # fmt: skip
     if meant := _values(contract):
         paths |= _coded(_codings(_CONCEPT, meant))
@@ -269,6 +269,17 @@ _NUMBER = (
     f"iif(value.exists() and {_QUANTITY}.exists().not(), '{NO_NUMBER}'))))"
 )
 """A number as text, with the comparator of one that is only a bound: `<5`."""
+
+
+_UCUM = " or ".join(f"{_QUANTITY}.system = '{name}'" for name in (
+    SYSTEMS["UCUM"], *(f"urn:oid:{oid}" for oid, one in OIDS.items() if one == SYSTEMS["UCUM"])
+))  # fmt: skip
+_UNIT = (
+    f"iif({_QUANTITY}.code.exists(), iif({_QUANTITY}.system.exists().not() or {_UCUM}, {_QUANTITY}.code, "
+    f"{_QUANTITY}.system & '|' & {_QUANTITY}.code), {_QUANTITY}.unit)"
+)
+"""A unit of UCUM; of another system with its name, for its code may be one of UCUM that means something else; without a
+code the words for people, so that what has a unit is never taken for what names none."""
 
 
 def _codings(of: str, codes: list[tuple[str, str]], unnamed: bool = False) -> str:
@@ -356,6 +367,13 @@ def _measured(wanted: str, coded: bool) -> list[str]:
     return [measured, _events("observation", wanted, "", said, said if coded else "")]
 
 
+_CONCEPT_UNIT = """CASE WHEN COALESCE(e.unit_concept_id, 0) = 0 THEN NULLIF(TRIM(e.unit_source_value), '')
+    WHEN u.vocabulary_id = 'UCUM' THEN u.concept_code
+    ELSE COALESCE(u.vocabulary_id, 'concept') || '|' ||
+      COALESCE(u.concept_code, CAST(e.unit_concept_id AS VARCHAR)) END"""
+"""SQL: the same of OMOP."""
+
+
 def _events(table: str, wanted: str, sign: str, said: str, text: str = "") -> str:
     """One SELECT of a table of events.
 
@@ -374,7 +392,7 @@ def _events(table: str, wanted: str, sign: str, said: str, text: str = "") -> st
         f"  {_moment(table, f'e.{table}_concept_id')} AS taken,\n"
         f"  CASE WHEN e.value_as_number IS NOT NULL THEN {sign}CAST(e.value_as_number AS VARCHAR)\n"
         f"    WHEN e.value_as_concept_id > 0 OR TRIM({said}) <> '' THEN '{NO_NUMBER}' END AS value,\n"
-        f"  u.concept_code AS unit{meant if text else ''}\n"
+        f"  {_CONCEPT_UNIT} AS unit{meant if text else ''}\n"
         f"FROM {table} e\n"
         f"JOIN concept c ON c.concept_id = e.{table}_concept_id\n"
         + ("LEFT JOIN concept v ON v.concept_id = e.value_as_concept_id\n" if text else "")

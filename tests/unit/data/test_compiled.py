@@ -78,7 +78,8 @@ def coded(system: str, code: str) -> Contract:
 
 OBSERVATIONS = (
     "CREATE TABLE observation (person_id INT, observation_concept_id INT, observation_date DATE, observation_datetime"
-    " TIMESTAMP, value_as_number DOUBLE, value_as_concept_id INT, value_as_string TEXT, unit_concept_id INT)"
+    " TIMESTAMP, value_as_number DOUBLE, value_as_concept_id INT, value_as_string TEXT, unit_concept_id INT,"
+    " unit_source_value TEXT)"
 )
 
 
@@ -89,11 +90,12 @@ def test_a_code_with_quotes_is_a_code_and_no_path_or_statement() -> None:
         database.execute("CREATE TABLE concept (concept_id INT, vocabulary_id TEXT, concept_code TEXT)")
         database.execute("CREATE TABLE measurement (person_id INT, measurement_concept_id INT, measurement_date DATE,"
                          " measurement_datetime TIMESTAMP, value_as_number DOUBLE, unit_concept_id INT,"
-                         " operator_concept_id INT, value_as_concept_id INT, value_source_value TEXT)")  # fmt: skip
+                         " operator_concept_id INT, value_as_concept_id INT, value_source_value TEXT,"
+                         " unit_source_value TEXT)")  # fmt: skip
         database.execute(OBSERVATIONS)
         database.execute("INSERT INTO concept VALUES (1, 'LOINC', ?), (2, 'LOINC', 'x')", [odd])
-        database.execute("INSERT INTO measurement VALUES (7, 1, '2030-01-01', NULL, 1.5, NULL, NULL, NULL, '1,5'),"
-                         " (8, 2, '2030-01-01', NULL, 1.5, NULL, NULL, NULL, NULL)")  # fmt: skip
+        database.execute("INSERT INTO measurement VALUES (7, 1, '2030-01-01', NULL, 1.5, NULL, NULL, NULL, '1,5',"
+                         " NULL), (8, 2, '2030-01-01', NULL, 1.5, NULL, NULL, NULL, NULL, NULL)")  # fmt: skip
         found = database.execute(compiled.omop(coded(LOINC, odd)))
         assert tuple(column[0] for column in found.description) == compiled.COLUMNS
         assert [row[0] for row in found.fetchall()] == [7]
@@ -107,10 +109,17 @@ def test_a_code_with_quotes_is_a_code_and_no_path_or_statement() -> None:
             database.execute(changed, [concept, said])
             found = database.execute(f"SELECT value FROM ({compiled.omop(coded(LOINC, odd))})")
             assert found.fetchall() == [(value,)]
+        database.execute("INSERT INTO concept VALUES (3, 'UCUM', 'mg/dL'), (4, 'Nebraska', 'g/L')")
+        units = {(3, "x"): "mg/dL", (4, "mg/dL"): "Nebraska|g/L", (5, None): "concept|5", (0, " U/l "): "U/l",
+                 (None, ""): None, (None, "g"): "g"}  # fmt: skip
+        for (concept, said), unit in units.items():
+            database.execute("UPDATE measurement SET unit_concept_id = ?, unit_source_value = ?", [concept, said])
+            found = database.execute(f"SELECT unit FROM ({compiled.omop(coded(LOINC, odd))})")
+            assert found.fetchall() == [(unit,)], (concept, said)
         for moment, day in (("2030-01-01", "2030-01-01"), ("2030-01-01 08:00", "2030-01-01 00:00:00")):
             database.execute("UPDATE measurement SET measurement_datetime = '2030-01-01 00:00:00'")
             database.execute(
-                "INSERT INTO measurement VALUES (9, 1, '2030-01-01', ?, 2, NULL, NULL, NULL, NULL)", [moment]
+                "INSERT INTO measurement VALUES (9, 1, '2030-01-01', ?, 2, NULL, NULL, NULL, NULL, NULL)", [moment]
             )
             found = database.execute(f"SELECT patient, taken FROM ({compiled.omop(coded(LOINC, odd))})")
             assert dict(found.fetchall())[7] == day, "midnight is a time where others have one"
@@ -138,6 +147,19 @@ def test_a_quantity_that_is_only_a_bound_is_none_in_the_view(comparator: dict[st
     assert (row["value"], row["unit"]) == (text, "mg/dL")
     (nothing,) = seen(observation({"valueQuantity": {"code": "mg/dL", **comparator}}))
     assert nothing["value"] is None
+
+
+@pytest.mark.parametrize(("told", "unit"), [
+    ({"unit": "umol/L"}, "umol/L"), ({"unit": "per mL", "code": "/mL"}, "/mL"), ({}, None),
+    ({"system": "http://unitsofmeasure.org", "code": "g", "unit": "grams"}, "g"),
+    ({"system": "urn:oid:2.16.840.1.113883.6.8", "code": "g"}, "g"),
+    ({"system": "urn:ours", "code": "g/L", "unit": "mg/dL"}, "urn:ours|g/L"),
+    ({"system": "urn:ours", "unit": "mg/dL"}, "mg/dL"),
+])  # fmt: skip
+def test_the_unit_of_a_quantity_is_of_ucum_or_says_of_what(told: dict[str, str], unit: str | None) -> None:
+    """What has any unit is never taken for what names none, for which the mapping may have one."""
+    (row,) = seen(observation({"valueQuantity": {"value": 97, **told}}))
+    assert row["unit"] == unit
 
 
 FIVE = {"valueQuantity": {"value": 5, "code": "mg/dL"}}

@@ -98,9 +98,10 @@ def as_omop(folder: Path) -> Path:
         database.executemany("INSERT INTO concept VALUES (?, ?, ?)", concepts)
         database.execute("CREATE TABLE measurement (person_id INT, measurement_concept_id INT, measurement_date DATE,"
                          " measurement_datetime TIMESTAMP, value_as_number DOUBLE, unit_concept_id INT,"
-                         " operator_concept_id INT, value_as_concept_id INT, value_source_value TEXT)")  # fmt: skip
+                         " operator_concept_id INT, value_as_concept_id INT, value_source_value TEXT,"
+                         " unit_source_value TEXT)")  # fmt: skip
         database.execute(OBSERVATIONS)
-        database.execute("INSERT INTO observation VALUES (1, 5, '2030-04-01', NULL, NULL, NULL, NULL, NULL)")
+        database.execute("INSERT INTO observation VALUES (1, 5, '2030-04-01', NULL, NULL, NULL, NULL, NULL, NULL)")
         rows = {
             ("condition_occurrence", "condition", "condition_start"): [(1, 1, 0), (2, 7, 2), (4, 7, 6)],
             ("procedure_occurrence", "procedure", "procedure"): [(2, 3, 0)],
