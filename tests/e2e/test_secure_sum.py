@@ -67,6 +67,11 @@ def test_a_secure_run_gives_the_model_of_the_plain_one(made: Federation) -> None
                 assert kept["figures"][metric]["value"] == pytest.approx(wanted_["value"], abs=1e-6), (name, metric)
         assert kept["run"] == run
         assert "AUROC" in hospital.command("figures")
+        assert "No figure of this hospital alone is told" in hospital.command("review", "secure")
+    silent = {name: {"word": "withheld", "figures": {}} for name in HOSPITALS}
+    said = "SELECT count(*) FROM released WHERE word = 'withheld'"
+    until(lambda: made.rows(said)[0][0] == len(HOSPITALS), "every hospital said that it tells nothing")
+    assert made.owner.connection.get(f"/v1/runs/{run}/result")["released"] == silent
 
 
 @pytest.mark.long
@@ -110,10 +115,13 @@ def test_three_of_them_train_a_linear_model_of_their_own_from_a_start_that_is_dr
 def test_hospitals_that_compared_once_need_no_words_again(made: Federation, tmp_path: Path) -> None:
     """And what they trained is taken home, as an ONNX file that says the same of the same rows.
 
-    The report has the flow of patients as hospitals signed it, of who are left out where a policy says so.
+    The report has the flow of patients as hospitals signed it, of who are left out where a policy says so; and what the
+    model is worth at each, beside its own, rounded, for all of them tell that.
     """
-    made.hospitals["east"].policy(POLICY + "tell_flow: true\n")
-    run = made.start(made.approved(study("again", rounds=1, gate={}, **SECURE)))
+    for name, hospital in made.hospitals.items():
+        hospital.policy(POLICY + "release_figures: 1\nown_model: true\n" + "tell_flow: true\n" * (name == "east"))
+    half = {"evaluation": {"test_fraction": 0.5}, "model": {"kind": "logistic", "start": "drawn"}}
+    run = made.start(made.approved(study("again", rounds=1, gate={}, **half, **SECURE)))
     made.until(run, "finished")
     here = api.Federation.login(made.coordinator.url, "olga", PASSWORD, ca=made.coordinator.ca)
     result = here.run("again").result()
@@ -123,10 +131,23 @@ def test_hospitals_that_compared_once_need_no_words_again(made: Federation, tmp_
     home = runtime((tmp_path / "model.onnx").read_bytes())
     (said,) = home.run(["prediction"], {name: np.array(values)[:, None] for name, values in rows.items()})
     assert np.allclose(said[:, 0], Exported.read(tmp_path / "model.safetensors").predict(rows), rtol=0, atol=1e-6)
+    said = "SELECT count(*) FROM released WHERE word = 'told'"
+    until(lambda: made.rows(said)[0][0] == len(HOSPITALS), "every hospital told what it is worth there", 60.0)
+    result = here.run("again").result()
+    for name, hospital in made.hospitals.items():
+        (kept,) = hospital.told("figures", "again")
+        for model, prefix in (("federated", ""), ("own", "own/")):
+            found, exact = result.document["released"][name]["figures"][model]["auroc"], f"{prefix}auroc"
+            assert abs(found["value"] - kept["figures"][exact]["value"]) <= 0.005 + 1e-9 and found["n"] % 10 == 0
+        (sent,) = (one for one in hospital.told("sent") if one["what"] == "figures" and one["run"] == run)
+        assert sent["became"] == "sent"
+        assert "own model: AUROC" in hospital.command("figures", "again")
+    shown = {(row["hospital"], row["model"]) for row in result.report().tables()["figures"] if row["value"]}
+    assert {(name, model) for name in HOSPITALS for model in ("federated", "own")} <= shown
     told = {row["hospital"]: row for row in result.report().tables()["patients"]}
-    assert all(row["rounded"] and row["training"] in (40, 50, 60) and row["evaluated"] is None for row in told.values())
+    assert all(row["rounded"] and row["training"] in (20, 30, 40) and row["evaluated"] is None for row in told.values())
     assert {name: row["read"] for name, row in told.items()} == {**dict.fromkeys(HOSPITALS), "east": 80}
-    assert told["east"]["held_out"] == 80 - told["east"]["training"] - 10 and told["east"]["without_label"] == 0
+    assert told["east"]["held_out"] in (30, 40, 50) and told["east"]["without_label"] == 0
 
 
 @pytest.mark.parametrize(("kind", "file", "options"), GIVEN)

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from consilium import plugins
 from consilium.algorithms import layout
-from consilium.coordinator import attesting, steps, witness
+from consilium.coordinator import attesting, released, steps, witness
 from consilium.coordinator.conduct import OF_SET, Conduct
 from consilium.coordinator.ledgers import record
 from consilium.core import round as machine
@@ -34,6 +34,7 @@ from consilium.wire.messages import (
     Attestation,
     Checkpoint,
     Decision,
+    Figures,
     Refusal,
     Signed,
     Step,
@@ -118,6 +119,7 @@ class Ingest:
             Refusal: self._refusal,
             Decision: self._decision,
             Attestation: self._attestation,
+            Figures: self._figures,
             Checkpoint: self._checkpoint,
             Alarm: self._alarm,
         }
@@ -287,6 +289,12 @@ class Ingest:
         if not attesting.keep(tx, site, told, letter.envelope.payload, letter.data, now):
             return []
         return self._moved(tx, site, told.study, now, None if told.passed else "check-failed")
+
+    def _figures(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:
+        told: Figures = letter.message
+        conduct = Conduct.load(tx, self.identity, RunId(told.run), now)
+        released.keep(tx, conduct, site, told, letter.envelope.payload, letter.data, now)
+        return []
 
     def _checkpoint(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:
         witness.checkpoint(tx, site, letter.message, letter.data, now)

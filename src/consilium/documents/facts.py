@@ -47,13 +47,16 @@ class Flow:
 class Hospital:
     """One hospital. `figures` by model (`federated`, `own`, `pooled`, `without`).
 
-    out: why it takes no part; empty if it does.
+    out: why it takes no part; empty if it does.   told: whether its figures are told by itself, rounded.
+    word: why it tells none: `withheld` or `too few`; empty where that is not asked.
     """
 
     name: str
     flow: Flow = Flow()
     figures: Mapping[str, Figures] = field(default_factory=dict)
     out: str = ""
+    told: bool = False
+    word: str = ""
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,10 @@ def by_hospital(facts: Facts) -> Tag:
     metric, everyone = leading(facts), facts.everyone.get(COMMON, {})
     singles = [one for one in facts.hospitals if one.figures.get(COMMON)]
     told = f"On held-out patients. Figures of single hospitals come from {facts.judged_by}."
+    if any(one.told for one in singles):
+        told += (
+            " Their patients are counted in tens of each class, rounded down, and intervals follow from what is told."
+        )
     if not singles:
         told = "On all held-out patients together. Figures of single hospitals are withheld."
     if facts.crossed and facts.about is not None:

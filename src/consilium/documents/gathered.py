@@ -18,6 +18,7 @@ MODELS = {
 """What is compared, the common model first."""
 COMMON = next(iter(MODELS))
 WITHHELD = "secure_sum"
+ALONE = "the hospitals that tell them of themselves, rounded, as their policies allow"
 
 
 def gathered(document: Json, study: Study | None = None, baseline: Json | None = None) -> Facts:
@@ -102,25 +103,46 @@ def _of_result(document: Json, study: Study | None) -> Facts:
     decisions = {str(site): dict(said) for site, said in (document.get("decisions") or {}).items()}
     names = {*singles, *map(str, document["sites"]), *decisions, *(site for one in rounds for site in one.asked)}
     checks = document.get("checks") or {}
+    alone = {str(site): dict(told) for site, told in (document.get("released") or {}).items()}
     hospitals = tuple(
-        Hospital(
+        _releasing(Hospital(
             site, _attested(_flow(site, rounds, singles.get(site, {})), checks.get(site)),
             {COMMON: singles[site]} if site in singles else {}, _out(site, rounds, decisions),
-        )
+        ), alone)
         for site in sorted(names)
     )  # fmt: skip
+    if told := any(one.told for one in hospitals):
+        hospitals = tuple(map(_silent, hospitals))
+    judged_by = ALONE if told else "the federation"
     return Facts(
         origin="federation", study=str(document["study"]), run=str(document["run"]), plan=str(document["plan"]),
-        status=str(document["status"]), about=study, confidence=_confidence(study), models=_models((COMMON,)),
+        status=str(document["status"]), about=study, confidence=_confidence(study),
+        models=_models({COMMON, *(key for one in hospitals for key in one.figures)}),
         hospitals=hospitals, everyone={COMMON: figures_of(figures.get("all"))}, rounds=rounds,
         planned=int(document["rounds"]) - (0 if study is None else study.prepares),
         privacy=str(document["privacy"]), learns=str(document.get("learns") or ""),
         withheld=not singles and str(document["privacy"]).startswith(WITHHELD), model=str(document["state"]["digest"]),
-        judged=_judged(document), judged_by="the federation", weaker=tuple(document.get("weaker") or ()),
+        judged=_judged(document), judged_by=judged_by, weaker=tuple(document.get("weaker") or ()),
         decisions=tuple({"site": site, **said} for site, said in sorted(decisions.items())),
         refusals=tuple(document.get("refusals") or ()), audit=tuple(document.get("audit") or ()),
         regression=document.get("regression"), setting={"reason": document.get("reason") or ""},
     )  # fmt: skip
+
+
+def _releasing(one: Hospital, alone: Mapping[str, Json]) -> Hospital:
+    """The same with what a hospital tells of itself alone, or with the word for why it tells nothing."""
+    told = alone.get(one.name)
+    if told is None:
+        return one
+    if told["figures"]:
+        models = {str(model): figures_of(given) for model, given in told["figures"].items()}
+        return replace(one, figures=models, told=True)
+    return replace(one, word=str(told["word"]))
+
+
+def _silent(one: Hospital) -> Hospital:
+    """The same with its word in the place of figures, beside hospitals that tell theirs."""
+    return replace(one, figures={COMMON: _hidden({"auroc": Estimate(None)}, one.word)}) if one.word else one
 
 
 def _out(site: str, rounds: Iterable[Round], decisions: Mapping[str, Json]) -> str:

@@ -238,6 +238,11 @@ WITHOUT_ONE = {
 }
 """Why no model was judged at a hospital that did not train it, by whether sums are secure."""
 POLICY = "it stays at each hospital whose policy does not say `tell_flow`; those told are in tens, and none below ten"
+WORDS = {
+    "withheld": "its policy, the kind of study, or that those of others would follow, does not let it tell them",
+    "too few": "it has fewer than ten held-out patients of a class",
+}
+"""Why a hospital tells no figures of itself."""
 ASKED = "it was not asked for; `consilium simulate --leave-one-out` trains anew without each hospital"
 
 
@@ -249,10 +254,18 @@ def withheld(facts: Facts) -> Tag:
         if any(one.figures for one in facts.hospitals):
             why = f"the recipe secure_sum; those that stand here are told by {facts.judged_by}"
         told += [("figures of single hospitals, by the federation", why)]
+        told += [
+            (f"figures of {one.name} alone", f"{one.word}: {WORDS[one.word]}") for one in facts.hospitals if one.word
+        ]
     if facts.origin == "federation" and any(one.flow.read is None for one in facts.hospitals if not one.out):
         told.append(("how many patients hospitals left out, and why", POLICY))
     if facts.origin == "federation" and not any("own" in one.figures for one in facts.hospitals):
-        told.append(("each hospital’s own model", "computed where records may lie together: `consilium baseline`"))
+        told.append(
+            (
+                "each hospital’s own model",
+                "computed where records may lie together (`consilium baseline`), or where policies say `own_model`",
+            )
+        )
     if not facts.audit:
         told.append(("the audit logs", "none was checked for this report"))
     if facts.about is None:

@@ -7,7 +7,7 @@ that live for a study). The order of messages: `Keys` of all, the roster that fo
 """
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -45,6 +45,7 @@ class Keys(Message):
     """A site's public keys for an epoch, a commitment to its nonce, and its own floor.
 
     `study` names the run; `identity` is the key by which the site signs: what people compare holds it, too.
+    `releases`: whether it means to tell figures of itself alone, when the run is finished; absent where it does not.
     """
 
     study: str
@@ -55,6 +56,7 @@ class Keys(Message):
     mlkem768: bytes = Field(min_length=1184, max_length=1184)
     nonce_hash: bytes = Field(min_length=32, max_length=32)
     min_sites: int = Field(FLOOR, ge=FLOOR)
+    releases: bool = Field(False, exclude_if=lambda releases: not releases)
 
 
 class Paired(Message):
@@ -82,13 +84,16 @@ class Secrets:
     mlkem768: bytes
     nonce: bytes
 
-    def keys(self, study: str, epoch: int, site: SiteId, identity: str, min_sites: int = FLOOR) -> Keys:
+    def keys(
+        self, study: str, epoch: int, site: SiteId, identity: str, min_sites: int = FLOOR, releases: bool = False
+    ) -> Keys:
         """The message that makes the public halves known."""
         exchange = X25519PrivateKey.from_private_bytes(self.x25519).public_key().public_bytes_raw()
         capsule = MLKEM768PrivateKey.from_seed_bytes(self.mlkem768).public_key().public_bytes_raw()
         return Keys(
             study=study, epoch=epoch, site=site, identity=identity, x25519=exchange, mlkem768=capsule,
             nonce_hash=sha256(self.nonce).digest(), min_sites=min_sites,
+            releases=releases,
         )  # fmt: skip
 
 
@@ -132,6 +137,14 @@ class Roster:
     def min_sites(self) -> int:
         """The largest floor that a site asks for."""
         return max(one.min_sites for one in self.keys)
+
+    def released(self, sites: Collection[SiteId], least: int) -> bool:
+        """Whether figures of single sites may be told beside a sum over `sites`, of whom some tell theirs.
+
+        What those tell, taken from the sum, leaves a sum over the others: of nobody, or of `least` and more.
+        """
+        silent = [one.site for one in self.keys if one.site in sites and not one.releases]
+        return not silent or len(silent) >= least
 
     def fingerprint(self, nonces: Mapping[SiteId, bytes]) -> bytes:
         """What people compare, as words: it holds every site's nonce, which nobody knew when the keys were sent."""

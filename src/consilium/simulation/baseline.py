@@ -6,72 +6,37 @@ be allowed to hold all these records together; a federation needs nobody who is.
 
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-from consilium import plugins, studyfile
+from consilium import studyfile
 from consilium.algorithms import figure, metrics, preparation
-from consilium.algorithms.base import Curvature, Here, Local, LocalObjective, Strategy, parts_of
-from consilium.algorithms.groups import Members
 from consilium.api import freeze
 from consilium.console.cli import output
-from consilium.core import state as chain
 from consilium.core.errors import Conflict, Invalid
 from consilium.core.judging import judged_on
 from consilium.core.meaning import differences
 from consilium.core.study import Study
-from consilium.core.tensors import Array, Tensors, Vector, flatten, unflatten
+from consilium.core.tensors import Array, Tensors
 from consilium.data.copies import Copies, copies
 from consilium.exported import Exported
 from consilium.simulation import local, report
 from consilium.site.tables import Prepared
-from consilium.training.base import Curved, Floats, Survival, Trainer
-from consilium.training.work import Work, divided
+from consilium.training.alone import Alone, without_noise
+from consilium.training.base import Floats
+from consilium.training.work import Work
 
 Json = dict[str, Any]
 LABEL = "trained in one process outside of any federation, from records that lie side by side"
 
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Alone):
     """Where models are trained and judged: by the study's trainer, from its initial model."""
-
-    study: Study
-    trainer: Trainer
-    initial: Tensors
-
-    def trained(self, x: Floats, y: Floats, chooses: Members | None = None) -> Tensors:
-        """The model after as many passes over (x, y) as the federation makes in all; by its steps, if it solves.
-
-        Args:    chooses: (n,) validation patients, where the study asks for them.
-        """
-        strategy: Strategy = plugins.strategy_of(self.study)
-        if isinstance(strategy, chain.Whole) and isinstance(self.trainer, Curved):
-            return self._solved(strategy, self.trainer, x, y, chooses)
-        model = self.initial
-        for number in range(1, self.study.rounds + 1):
-            model = self.trainer.train(self.study, model, x, y, LocalObjective(), number)
-        return model
-
-    def _solved(self, strategy: Strategy, trainer: Curved, x: Floats, y: Floats, chooses: Members | None) -> Tensors:
-        def curvature(of: Vector, first: bool) -> Curvature:
-            return trainer.curvature(self.study, unflatten(of, self.initial), x, y, first)
-
-        state = strategy.init(flatten(self.initial))
-        # Limits are those of one site, and these may be the patients of all.
-        sums = {name: replace(of, limit=None) for name, of in strategy.sums(self.study, state["model"].size).items()}
-        timed = trainer.timed(self.study, x, y) if isinstance(trainer, Survival) else None
-        apart = None if chooses is None else divided(self.study, trainer, self.initial, x, y, chooses)
-        for _ in range(self.study.rounds):
-            local = Local((state["model"],), float(len(y)), 1, 1.0, curvature, sums, timed, apart)
-            segments, _ = strategy.contribution(Here(state, parts=parts_of(self.initial)), local)
-            added = {name: array for name, array in segments.items() if name != "weight"}
-            state = strategy.apply_chunk(state, added, float(len(y)))
-        return unflatten(state["model"], self.initial)
 
     def made(self, works: Iterable[Work]) -> "Made":
         """The model of these hospitals' patients, prepared and trained as if they were in one table."""
@@ -138,12 +103,6 @@ def compare(study: Study, hospitals: Mapping[str, Path], given: Path | None = No
         "judged_on": judged_on(plan.study),
         **_figures(plan.study, works, tables, _given(given, plan.study) if given is not None else None),
     }
-
-
-def without_noise(study: Study) -> Study:
-    """The study without an epsilon: baselines are models that need no noise, for nobody else gets them."""
-    unasked = {"epsilon": None, "noise": "shared", "unit": "patient", "noise_multiplier": None, "all_honest": None}
-    return study.model_copy(update={"privacy": study.privacy.model_copy(update=unasked)})
 
 
 def _given(path: Path, study: Study) -> Made:

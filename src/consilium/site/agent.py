@@ -32,6 +32,7 @@ from consilium.site.pairing import Pairing
 from consilium.site.pipeline import Pipeline
 from consilium.site.presence import alone, doorbell
 from consilium.site.recall import Recall
+from consilium.site.releasing import Releasing
 from consilium.site.seats import Seats
 from consilium.site.states import States
 from consilium.site.steps import Steps
@@ -76,8 +77,11 @@ class Agent:
         states.check = Checking(folder, self._journal, self._connection, steps, self.stop).check
         pairing = Pairing(site, folder, self._identity, self._journal, steps)
         seats = Seats(site, folder, self._journal, steps, pairing, states, updates)
+        releasing = Releasing(
+            folder, self._identity, self._journal, veto, updates, pairing, self.stop, outgoing
+        )  # fmt: skip
         self._worker = Worker(
-            folder, self._identity, self._journal, states, veto, steps, updates, pairing, seats, self.stop
+            folder, self._identity, self._journal, states, veto, steps, updates, pairing, seats, releasing, self.stop
         )
         self._witness = Witness(self._identity, self._journal, self._connection, self.stop, threading.Event(), outgoing)
         self._inbox = Inbox(

@@ -146,17 +146,21 @@ def review(study: str, code: Path | None, home: Path, as_json: bool) -> None:
             from consilium.site.code import fetch_code
 
             fetch_code(desk.folder, standing.plan, code)
-        from consilium.site import budget, room
+        from consilium.governance import releasing
+        from consilium.site import budget, releases, room
 
         need = room.of_study(desk.journal, standing.plan, desk.folder.policy().limits).bytes
         spends, spent = budget.review(desk, standing.plan)
+        alone = releasing.words(standing.plan.study, desk.folder.policy(), len(releases.done(desk.journal)))
     plan = standing.plan
     fact = {
         "study": study, "plan": plan.digest, "standing": standing.word, "policy": standing.policy or "allowed",
         "words": explain(plan), "content": plan.study.model_dump(mode="json"), "disk_bytes": need, "budget": spends,
+        "alone": alone,
     }  # fmt: skip
     verdict = f"forbids this study: {standing.policy}" if standing.policy else "allows this study"
-    words = f"{explain(plan)}\n\nThe hospital's policy {verdict}.\nDecided here so far: {standing.word}."
+    words = f"{explain(plan)}\n\n{alone}\n" if alone else f"{explain(plan)}\n"
+    words += f"\nThe hospital's policy {verdict}.\nDecided here so far: {standing.word}."
     words += f"\nIts runs take up to {room.size(need)} of disk here.\n{spent}"
     if code is not None:
         words += f"\nThe study's code is in {code}. Nothing of it has run here."

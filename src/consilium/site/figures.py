@@ -1,9 +1,11 @@
-"""What a run's final model is worth for this hospital's held-out patients: computed here, kept here, told to nobody.
+"""What a run's final model is worth for this hospital's held-out patients: computed here, and kept here.
 
-By the recipe `secure_sum` nobody else has them, not even the study's owner.
+By the recipe `secure_sum` nobody else has them, not even the study's owner; the hospital's policy may let a few
+be told, rounded: see `releasing.py`.
 """
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,21 +13,28 @@ from typing import Any
 from consilium.algorithms import evaluation, figure, layout, metrics, worth
 from consilium.core import state as chain
 from consilium.core.study import Study
+from consilium.core.tensors import Array
 from consilium.documents.terms import METRICS
 from consilium.site.journal import Journal, Writing
 from consilium.wire.messages import Task
 
 Json = dict[str, Any]
+OWN = "own/"
+"""Before the names of figures of the hospital's own model."""
 HALF = 0.5
 """The threshold of headline figures."""
 
 
-def judged(study: Study, made: Path) -> Json:
-    """Figures by name, from the sums of one hospital's contribution to the round that judges the model."""
+def sums_of(made: Path) -> dict[str, Array]:
+    """The sums over held-out patients in one hospital's contribution."""
     arrays = chain.read(made).arrays
-    sums = {
+    return {
         name.removeprefix(layout.METRICS): array for name, array in arrays.items() if name.startswith(layout.METRICS)
     }
+
+
+def judged(study: Study, sums: Mapping[str, Array]) -> Json:
+    """Figures by name, from the sums of one hospital's contribution to the round that judges the model."""
     found = metrics.figures(study.contract.label.type, sums, study.evaluation.confidence, single=True)
     if not evaluation.full(study):
         return figure.to_json(found)
@@ -40,6 +49,14 @@ def keep(tx: Writing, task: Task, found: Json, now: datetime) -> None:
     """Keep them; of a round that is judged again the newest stay."""
     row = (task.run, task.study, now.isoformat(), json.dumps(found))
     tx.do("INSERT OR REPLACE INTO figures (run, study, at, figures) VALUES (?, ?, ?, ?)", *row)
+
+
+def beside(tx: Writing, run: str, own: Json) -> None:
+    """Keep, with those of a run's model, the figures of the hospital's own."""
+    row = tx.row("SELECT figures FROM figures WHERE run = ?", run)
+    if row is not None:
+        found = {**json.loads(row["figures"]), **{f"{OWN}{name}": one for name, one in own.items()}}
+        tx.do("UPDATE figures SET figures = ? WHERE run = ?", json.dumps(found), run)
 
 
 def kept(journal: Journal, study: str | None) -> list[Json]:

@@ -26,7 +26,7 @@ def checks(study: str | None, home: Path, as_json: bool) -> None:
 @home_option
 @json_option
 def figures(study: str | None, home: Path, as_json: bool) -> None:
-    """Show what final models, of STUDY or of all, are worth for this hospital's held-out patients: told to nobody."""
+    """Show what final models, of STUDY or of all, are worth for this hospital's held-out patients."""
     from consilium.site.figures import kept
 
     with opened(home) as desk:

@@ -23,6 +23,7 @@ from consilium.privacy import pairing as protocol
 from consilium.privacy.pairing import Confirmed, Keys, Paired, Roster, Secrets
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal, Writing
+from consilium.site.releases import willing
 from consilium.site.steps import Made, Place, Steps, parsed, place
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Step, Task
@@ -62,8 +63,11 @@ class Pairing:
         if newest is not None and newest["attempt"] >= task.attempt:
             raise replayed(f"keys for {task.run} were agreed here before")
         secrets = os.urandom(128)
-        least = self.folder.policy().floor(plan.study)
-        message = _secrets(secrets).keys(task.run, task.attempt, self.site, self.identity.public, least)
+        policy = self.folder.policy()
+        message = _secrets(secrets).keys(
+            task.run, task.attempt, self.site, self.identity.public, policy.floor(plan.study),
+            willing(self.journal, policy, plan),
+        )  # fmt: skip
 
         def keep(tx: Writing) -> None:
             # Earlier rosters stay: by them sums are checked that were opened among them. Their secrets do not.

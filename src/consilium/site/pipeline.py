@@ -18,6 +18,7 @@ from consilium.core import state as chain
 from consilium.core.errors import Invalid, Refused
 from consilium.core.ids import Digest, digest
 from consilium.core.study import Plan
+from consilium.core.tensors import Array
 from consilium.governance.policy import Limits
 from consilium.privacy import recipe
 from consilium.site import tables
@@ -89,13 +90,7 @@ class Pipeline:
         Raises: Refused: the permit, plan or state is not what it should be, or there are too few or too many patients.
                 DataUnusable, MappingInvalid, TrainingFailed: the hospital's side cannot do it.
         """
-        permit: Permit = Permit.decode(unseal(paths.permit.read_bytes(), Permit.TYPE, [self.public_key]))
-        payload = paths.plan.read_bytes()
-        if digest(payload) != permit.plan:
-            raise Refused("the plan on disk is not the permitted one", "ask the study's owner", reason="plan-changed")
-        if permit.state != paths.state_digest:
-            raise Refused("the permit is for another state", "take the task again", reason="state-mismatch")
-        plan = Plan.load(payload)
+        plan, permit = self._permitted(paths)
         lives = LIVES
         while True:
             try:
@@ -104,6 +99,30 @@ class Pipeline:
                 lives -= 1
                 if self.stop.is_set() or not lives:
                     raise
+
+    def alone(self, paths: Paths) -> dict[str, Array]:
+        """Train a model of this hospital's own; sums over its held-out patients, which stay here. Raises: as `run`."""
+        plan, permit = self._permitted(paths)
+        child = self._child(plan, permit, paths)
+        self._enough(plan, permit)
+        out = paths.folder / "alone.safetensors"
+        try:
+            child.ask({"do": "alone", "state": str(paths.state), "out": str(out)})
+        except BaseException:
+            self.close()
+            raise
+        arrays = chain.read(out.read_bytes()).arrays
+        out.unlink()
+        return dict(arrays)
+
+    def _permitted(self, paths: Paths) -> tuple[Plan, Permit]:
+        permit: Permit = Permit.decode(unseal(paths.permit.read_bytes(), Permit.TYPE, [self.public_key]))
+        payload = paths.plan.read_bytes()
+        if digest(payload) != permit.plan:
+            raise Refused("the plan on disk is not the permitted one", "ask the study's owner", reason="plan-changed")
+        if permit.state != paths.state_digest:
+            raise Refused("the permit is for another state", "take the task again", reason="state-mismatch")
+        return Plan.load(payload), permit
 
     def _trained(self, plan: Plan, permit: Permit, paths: Paths) -> Trained:
         child = self._child(plan, permit, paths)

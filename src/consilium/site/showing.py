@@ -162,12 +162,14 @@ def figures(rows: list[Json]) -> None:
     """What models are worth here, as a table."""
     from consilium.documents.estimate import Estimate
     from consilium.documents.terms import METRICS, interval
+    from consilium.site.figures import OWN
 
     told = []
     for row in rows:
         for name, one in row["figures"].items():
-            estimate = Estimate.of(one)
-            word = METRICS[name].word if name in METRICS else name
+            estimate, of = Estimate.of(one), name.removeprefix(OWN)
+            word = METRICS[of].word if of in METRICS else of
+            word = word if of == name else f"own model: {word}"
             told.append({"run": row["run"], "figure": word, "value": interval(estimate), "n": estimate.n})
     table(told, ("run", "figure", "value", "n"))
 

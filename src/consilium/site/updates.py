@@ -17,10 +17,11 @@ from consilium.algorithms.combat import Harmony
 from consilium.core.errors import Refused
 from consilium.core.ids import Digest, digest
 from consilium.core.study import BUFFERED, Plan
+from consilium.core.tensors import Array
 from consilium.durable import replace_file
 from consilium.governance.policy import Limits
 from consilium.privacy.recipe import sample_key
-from consilium.site import figures, memories, room, sources
+from consilium.site import figures, memories, releases, room, sources
 from consilium.site.folder import Folder
 from consilium.site.guard import Permit
 from consilium.site.journal import Journal, Writing
@@ -148,6 +149,28 @@ class Updates:
         return sources.mapping(self.folder, self.journal, plan)
 
     def _made(self, task: Task, permit: Permit, plan: Plan, now: datetime, sample: bytes) -> Trained:
+        pipeline, paths = self._begun(task, permit, plan, now, sample)
+        Ledger(self.folder, self.journal).charge(task, plan, now)  # durable before the first patient is read
+        made = pipeline.run(paths)
+        if made.harmony is not None:
+            self._harmony(task, made.harmony, now)
+        if task.kind == "EVALUATE":
+            self._judged(task, plan, made.path, now)
+        if task.kind != "EVALUATE" or made.memory is None:
+            return made
+        self._own(task, made.memory, now)
+        return replace(made, memory=None)
+
+    def alone(self, task: Task, permit: Permit, plan: Plan, now: datetime) -> dict[str, Array]:
+        """Sums over held-out patients of a model that is trained here alone, of a task that judged the common one.
+
+        Raises: what the pipeline and the state chain raise.
+        """
+        pipeline, paths = self._begun(task, permit, plan, now, b"")
+        return pipeline.alone(paths)
+
+    def _begun(self, task: Task, permit: Permit, plan: Plan, now: datetime, sample: bytes) -> tuple[Pipeline, Paths]:
+        """The pipeline, and the files of a task."""
         limits = self.folder.policy().limits
         room.check(task, self.folder, limits, room.copies(plan))
         state = self.states.ensure(task, plan, now)
@@ -173,26 +196,19 @@ class Updates:
         if self._pipeline is None or self._pipeline.limits != limits:
             self.close()
             self._pipeline = self.begin(self.identity.public, limits, self.stop)
-        Ledger(self.folder, self.journal).charge(task, plan, now)  # durable before the first patient is read
-        made = self._pipeline.run(paths)
-        if made.harmony is not None:
-            self._harmony(task, made.harmony, now)
-        if task.kind == "EVALUATE":
-            self._judged(task, plan, made.path, now)
-        if task.kind != "EVALUATE" or made.memory is None:
-            return made
-        self._own(task, made.memory, now)
-        return replace(made, memory=None)
+        return self._pipeline, paths
 
     def _judged(self, task: Task, plan: Plan, made: Path, now: datetime) -> None:
         """Keep what the model is worth here. Nobody waits for that: a round does not fail by it."""
         try:
-            found = figures.judged(plan.study, made)
+            sums = figures.sums_of(made)
+            found = figures.judged(plan.study, sums)
         except (ArithmeticError, ValueError, LookupError, TypeError) as error:  # of patients as nobody has thought of
             log.warning("the figures of %s for this hospital alone are not told: %s", task.run, type(error).__name__)
             return
         with self.journal.write(durable=False) as tx:  # who comes here again makes them again
             figures.keep(tx, task, found, now)
+            releases.judged(tx, task, plan.study, sums)
 
     def _harmony(self, task: Task, made: Path, now: datetime) -> None:
         """Keep by what this hospital's numbers are harmonised: later patients need it when the run's files are gone."""

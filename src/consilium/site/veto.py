@@ -104,6 +104,27 @@ class Veto:
             return False
         return True
 
+    def tells(self, number: int, run: str, now: datetime) -> bool:
+        """Whether what is said of this hospital alone may still leave: a word may; numbers, if they may today.
+
+        Where they may not, they are withdrawn, and nothing is said in their place.
+        """
+        row = self.journal.row("SELECT round, word FROM released WHERE run = ?", run)
+        if row is None or row["word"] != "told":
+            return True
+        found = self._asked(run, row["round"])
+        try:
+            if found is not None and self.folder.policy().release_figures:
+                self.permit(found[1], now)
+                return True
+            why = "policy"
+        except ConsiliumError as error:
+            why = reason_of(error)
+        with self.journal.write() as tx:
+            tx.do("UPDATE outbox SET status = 'withdrawn', note = ? WHERE id = ?", why, number)
+            tx.record("withdrawn", {"what": "figures", "run": run, "why": why}, now)
+        return False
+
     def cannot(self, run: str, number: int, error: ConsiliumError, now: datetime) -> None:
         """Refuse the newest task of a round, whose answer will not leave because of `error`."""
         found = self._asked(run, number)

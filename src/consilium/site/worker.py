@@ -20,6 +20,7 @@ from consilium.site.folder import Folder
 from consilium.site.guard import Permit
 from consilium.site.journal import OPEN, Journal, uncompared
 from consilium.site.pairing import Pairing, replayed
+from consilium.site.releasing import Releasing
 from consilium.site.seats import Seats
 from consilium.site.states import States
 from consilium.site.steps import Steps
@@ -56,6 +57,7 @@ class Worker:
     updates: Updates
     pairing: Pairing
     seats: Seats
+    releasing: Releasing
     stop: Event
     wake: Event = field(default_factory=Event)
     changed: Event = field(default_factory=Event)
@@ -174,10 +176,21 @@ class Worker:
                 told.keep(tx, task, asked, alone)
         self.veto.outgoing.set()
 
+    def _tell(self, run: str) -> None:
+        """Say what a run's model is worth here, or that it is not told; nobody waits for it, and no run ends by it."""
+        try:
+            self.releasing.of(run, datetime.now(UTC))
+        except Exception as error:
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            log.error("nothing is said of what %s is worth here: %s\n%s", run, type(error).__name__, frames)
+
     def _clean(self) -> None:
         """Remove the files of runs that are over."""
         for row in self.journal.rows("SELECT key FROM meta WHERE value = 'ended'"):
             run = row["key"].removeprefix("run/")
+            self._tell(run)
+            if self.stop.is_set():
+                return  # what a run comes to is said before its files go
             self.close()
             self.seats.close()
             shutil.rmtree(self.folder.work / run, ignore_errors=True)

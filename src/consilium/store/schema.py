@@ -208,6 +208,18 @@ told = Table(
     Column("sites", Text),
     Index("told_model", "model"),
 )
+released = Table(
+    "released",  # what a hospital told of itself alone, of a finished run: once
+    metadata,
+    Column("run", ForeignKey("runs.run"), primary_key=True),
+    Column("site", ForeignKey("sites.site"), primary_key=True),
+    Column("plan", String(71), nullable=False),
+    Column("word", String(20), nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("digest", String(71), nullable=False),
+    Index("released_site", "site", "plan"),
+)
 audit = Table(
     "audit",
     metadata,

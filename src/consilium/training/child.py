@@ -1,10 +1,10 @@
 """The work of a site's child process. One line of JSON in, one out. As a program: `python -m consilium.training.child`.
 
 Commands: ``load`` {plan, initial, table}, ``prepare`` {state, out}, ``train`` {state, round, out, sample, memory,
-late, keep}, ``evaluate`` {state, out, memory, keep}. ``memory`` is a file of what the strategy kept at this site,
-``late`` of what it kept with an answer that was not counted, ``keep`` where to write what it keeps now, if anything:
-after ``evaluate`` the model that is used here, if it is not the common one. What goes back is
-``{"ok": true}`` or a safe error {"code", "message", "remedy"}: never a value of a patient, never a traceback.
+late, keep}, ``evaluate`` {state, out, memory, keep}, ``alone`` {state, out}: see alone.py. ``memory`` is a file of what
+the strategy kept at this site, ``late`` of what it kept with an answer that was not counted, ``keep`` where to write
+what it keeps now, if anything: after ``evaluate`` the model that is used here, if it is not the common one. What goes
+back is ``{"ok": true}`` or a safe error {"code", "message", "remedy"}: never a value of a patient, never a traceback.
 
 A study with code or a graph of its own adds to ``load`` {confine: {read: [folder], write: [folder]}}, and one with code
 its {wheel}: states are read from the one folder, and ``out`` lies in the other. Whoever asks must believe nothing that
@@ -22,7 +22,9 @@ from typing import IO, Any, cast
 from consilium.core import state as chain
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.tensors import to_safetensors
+from consilium.core.update import Update
 from consilium.durable import AheadFile
+from consilium.training import alone
 from consilium.training.limits import end_with, keep_memory, limit, named
 from consilium.training.work import Foreign, Work
 
@@ -82,6 +84,8 @@ def _act(work: Work, ask: dict[str, Any]) -> dict[str, Any]:
         update = work.train(state, int(ask["round"]), bytes.fromhex(ask.get("sample", "")), memory, late)
     elif ask["do"] == "prepare":
         update = work.prepare()
+    elif ask["do"] == "alone":
+        update = Update(dict(alone.judged(work)))
     else:
         update, own = work.evaluate(state, memory), work.own(state, memory)
         if own is not None:

@@ -365,7 +365,47 @@ class Attestation(Signed):
     at: AwareDatetime
 
 
+Tens = Annotated[int, Field(ge=10, lt=2**31, multiple_of=10)]
+Hundredths = Annotated[int, Field(ge=0, le=100)]
+
+
+class Rounded(Message):
+    """What a model is worth, in hundredths; no accuracy where a cell of its confusion matrix is small."""
+
+    auroc: Hundredths
+    accuracy: Hundredths | None
+
+
+class Figures(Signed):
+    """What a run's final model is worth at this hospital alone, on its held-out patients; or why that is not told.
+
+    Said once for each run. Only `told` has numbers: patients of each class in tens, rounded down, the common model, and
+    the hospital's own, where it trained one. A message with a number that is not rounded is none of this type.
+    """
+
+    TYPE: ClassVar[str] = "application/vnd.consilium.figures+json"
+    site: Name
+    study: Name
+    run: Name
+    plan: Hash
+    state: Hash = Field(description="the final state of the run, as the site computed it")
+    word: Literal["told", "withheld", "too few"]
+    positives: Tens | None = None
+    negatives: Tens | None = None
+    common: Rounded | None = None
+    own: Rounded | None = None
+
+    @model_validator(mode="after")
+    def _as_said(self) -> "Figures":
+        numbers = (self.positives, self.negatives, self.common)
+        if self.word == "told" and None in numbers:
+            raise ValueError("figures that are told have numbers of both classes, and the common model")
+        if self.word != "told" and (*numbers, self.own) != (None,) * 4:
+            raise ValueError("figures that are not told have no numbers")
+        return self
+
+
 SITE_MESSAGES: dict[str, type[Signed]] = {
-    m.TYPE: m for m in (Answer, Step, Refusal, Decision, Attestation, Checkpoint, Alarm)
+    m.TYPE: m for m in (Answer, Step, Refusal, Decision, Attestation, Figures, Checkpoint, Alarm)
 }
 INBOX_MESSAGES: dict[str, type[Signed]] = {m.TYPE: m for m in (Offer, Task, Closed, Ended, Checkpoint, Reopened)}

@@ -38,6 +38,18 @@ def test_where_the_coordinator_sees_them_they_are_shown() -> None:
     assert rows["east"]["n"] == "90" and rows["south"]["auroc"] == "" and "withheld" not in str(rows)
 
 
+def test_what_hospitals_tell_of_themselves_stands_beside_the_words_of_those_that_do_not() -> None:
+    found = result({"all": {"auroc": AUROC, "brier": AUROC}, "sites": {}})
+    found.document["released"] = {
+        "east": {"word": "told", "figures": {"federated": {"auroc": {**AUROC, "value": 0.75, "n": 40}}}},
+        "north": {"word": "too few", "figures": {}},
+    }
+    rows = {row["hospital"]: row for row in watching.result_rows(found)}
+    assert rows["east"]["n"] == "40" and rows["east"]["auroc"].startswith("0.75")
+    assert rows["east"]["brier"] == watching.WITHHELD
+    assert rows["north"]["auroc"] == rows["north"]["n"] == "too few" and rows["south"]["auroc"] == watching.WITHHELD
+
+
 def test_before_the_judging_nothing_is_said_to_be_withheld() -> None:
     assert "withheld" not in str(watching.result_rows(result(None)))
 

@@ -5,6 +5,7 @@ import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -183,6 +184,34 @@ def test_a_baseline_of_other_held_out_patients_is_refused(what: str) -> None:
         assert Report.of({**document, "judged_on": HELD_OUT}, NOW, study, {**beside, "judged_on": HELD_OUT})
         with pytest.raises(Invalid, match=words):
             Report.of(document, NOW, study, beside)
+
+
+def alone(value: float, n: int = 100) -> dict[str, dict[str, Any]]:
+    """What a hospital tells of one model of itself."""
+    auroc = {"value": value, "low": value - 0.1, "high": value + 0.1, "n": n, "note": ""}
+    few = {"value": None, "low": None, "high": None, "n": n, "note": "too few: between one and nine patients in a cell"}
+    return {"auroc": auroc, "accuracy": few}
+
+
+def test_hospitals_that_tell_what_it_is_worth_there_stand_in_the_table_and_others_with_a_word() -> None:
+    """Rounded, as they told it; and a hospital that would be better off alone is seen."""
+    document, silent = result(usual(3), "secure_sum"), {"word": "withheld", "figures": {}}
+    one, two, three = document["decisions"]
+    none = Report.of({**document, "released": dict.fromkeys((one, two, three), silent)}, NOW, STUDY)
+    assert not [row for row in none.tables()["figures"] if row["hospital"] != "all"]
+    assert none.html().count("withheld: its policy, the kind of study") == 3
+    document["released"] = {
+        one: {"word": "told", "figures": {"federated": alone(0.62), "own": alone(0.81)}},
+        two: {"word": "too few", "figures": {}}, three: silent,
+    }  # fmt: skip
+    report = Report.of(document, NOW, STUDY)
+    rows = {(row["hospital"], row["model"], row["metric"]): row for row in report.tables()["figures"]}
+    assert rows[one, "federated", "auroc"]["value"] == 0.62 and rows[one, "own", "auroc"]["value"] == 0.81
+    assert rows[two, "federated", "auroc"]["value"] is None and rows[two, "federated", "auroc"]["note"] == "too few"
+    assert rows[three, "federated", "auroc"]["note"] == "withheld"
+    page = report.html()
+    assert f"{one} is ahead with its own model" in page and "rounded, as their policies allow" in page
+    assert "tens of each class, rounded down" in page and "0.62" in page
 
 
 def test_the_command_writes_a_page_and_the_same_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

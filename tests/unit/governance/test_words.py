@@ -8,8 +8,10 @@ import pytest
 from consilium import studyfile
 from consilium.core.gate import Kind
 from consilium.core.study import Plan
+from consilium.governance import releasing
 from consilium.governance.approvals import WEAKER, weaker
 from consilium.governance.learning import learns, protects
+from consilium.governance.policy import Policy
 from consilium.governance.words import explain
 from unit.governance.conftest import WHEEL, by_time, make
 
@@ -304,3 +306,18 @@ def test_what_leaves_of_held_out_patients_is_said_by_the_kind_of_outcome_and_so_
     assert "All patients train the model. Beside it 5 others are trained, each without one in 5" in crossed
     assert "they differ by sums over one in 5 of the patients of each hospital" in crossed and "30%" not in crossed
     assert "With fewer than 51 in the smallest part" in crossed
+
+
+def test_the_review_says_whether_figures_of_this_hospital_alone_are_told_and_if_not_why() -> None:
+    secure = make(privacy={"recipe": "secure_sum"}, quorum=3)
+    silent, tells = Policy(policy=1), Policy(policy=1, release_figures=2, min_sites=4)
+    assert "`release_figures: 0`" in releasing.words(secure, silent, 0)
+    told = releasing.words(secure, tells, 1)
+    for part in ("`release_figures: 2`; it was done for 1 plans", "in hundredths,", "in tens", "at least 4 do not"):
+        assert part in told, part
+    own = releasing.words(secure, tells.model_copy(update={"own_model": True}), 0)
+    assert "a model that is trained on this hospital's patients alone" in own
+    assert "it was done for 2 plans before" in releasing.words(secure, tells, 2)
+    assert releasing.words(make(privacy={"recipe": "plain"}), tells, 0) == ""
+    noised = secure.model_copy(update={"privacy": secure.privacy.model_copy(update={"epsilon": 3.0})})
+    assert releasing.words(noised, tells, 0).startswith("No figure of this hospital alone is told: it would leave with")

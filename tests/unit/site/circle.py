@@ -27,6 +27,7 @@ from consilium.site.folder import Folder, Membership
 from consilium.site.inbox import Inbox
 from consilium.site.journal import Journal
 from consilium.site.pairing import Pairing
+from consilium.site.releasing import Releasing
 from consilium.site.seats import Seats
 from consilium.site.states import States
 from consilium.site.steps import Steps, parsed
@@ -95,9 +96,13 @@ class Hospital:
         updates = Updates(self.folder, self.identity, self.journal, states, stop)
         self.pairing = Pairing(site, self.folder, self.identity, self.journal, self.steps)
         self.seats = Seats(site, self.folder, self.journal, self.steps, self.pairing, states, updates)
+        releasing = Releasing(
+            self.folder, self.identity, self.journal, veto, updates, self.pairing, stop, outgoing
+        )  # fmt: skip
         self.worker = Worker(
-            self.folder, self.identity, self.journal, states, veto, self.steps, updates, self.pairing, self.seats, stop
-        )
+            self.folder, self.identity, self.journal, states, veto, self.steps, updates, self.pairing, self.seats,
+            releasing, stop,
+        )  # fmt: skip
         states.offer(relay_blobs(self.relay))
         self.states = states
 

@@ -9,7 +9,7 @@ from consilium.algorithms import evaluation
 from consilium.algorithms.layout import METRICS
 from consilium.core import state as chain
 from consilium.core.study import Study
-from consilium.site.figures import judged
+from consilium.site.figures import judged, sums_of
 from unit.algorithms.judging import Patients, study
 
 
@@ -30,7 +30,7 @@ def test_a_hospital_sees_what_is_too_small_for_others_and_nothing_of_another_thr
     rng = np.random.default_rng(3)
     label = np.repeat([0.0, 1.0], [21, 4])
     columns = {"age": np.full(25, 50.0), "sex": np.zeros(25)}
-    few = judged(of, made(of, tmp_path, Patients(rng.random(25), label, columns)))
+    few = judged(of, sums_of(made(of, tmp_path, Patients(rng.random(25), label, columns))))
     assert few["auroc"]["value"] is not None and few["prevalence"]["value"] == pytest.approx(4 / 25)
     assert ("accuracy" in few) is (threshold == 0.5), "the headline is at a half"
-    assert judged(of, made(of, tmp_path, None))["n"]["note"] == "no patients"
+    assert judged(of, sums_of(made(of, tmp_path, None)))["n"]["note"] == "no patients"

@@ -176,7 +176,8 @@ def _ago(seen: Any) -> str:
 def result_rows(found: Result) -> list[dict[str, str]]:
     """One row per hospital and one for all: n, rounds, bytes, and the figures of the final model.
 
-    Of a hospital whose figures nobody has, as under the recipe `secure_sum`, it says `withheld`.
+    Of a hospital whose figures nobody has, as under the recipe `secure_sum`, it says `withheld`; or `too few`, if it
+    would tell some, or what it tells of itself.
     """
     figures = found.figures
     per_site = figures.get("sites") or {}
@@ -188,11 +189,21 @@ def result_rows(found: Result) -> list[dict[str, str]]:
         row = {"hospital": site, "n": _count(per_site.get(site) or {}), "rounds": str(facts.get("rounds", ""))}
         single = _cells(per_site.get(site), shown) if everyone else {}
         if everyone and not per_site:
-            row, single = {**row, "n": WITHHELD}, dict.fromkeys(shown, WITHHELD)
+            row, single = _alone(found.document, site, row, shown)
         rows.append({**row, "sent": output.size(float(facts.get("bytes") or 0)), **single})
     sent = sum(float(facts.get("bytes") or 0) for facts in found.sites.values())
     total = {"hospital": "all", "n": _count(everyone), "rounds": str(found.document.get("rounds_done", ""))}
     return [*rows, {**total, "sent": output.size(sent), **_cells(everyone, shown)}]
+
+
+def _alone(document: Json, site: str, row: dict[str, str], shown: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """What a hospital tells of itself alone, or the word for why it does not."""
+    told = (document.get("released") or {}).get(site) or {"word": WITHHELD, "figures": {}}
+    common = told["figures"].get("federated")
+    if common is None:
+        return {**row, "n": told["word"]}, dict.fromkeys(shown, told["word"])
+    rest = {name: WITHHELD for name in shown if name not in common}
+    return {**row, "n": _count(common)}, {**_cells(common, [name for name in shown if name in common]), **rest}
 
 
 def judged(document: Json) -> str:

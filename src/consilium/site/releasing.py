@@ -1,0 +1,142 @@
+"""A run is finished: train the hospital's own model, where its policy says so, and say what both are worth here.
+
+Figures of this hospital alone leave as `told` where all of this holds; else the word `withheld` leaves:
+(1) the study is one of which such figures may be told (`governance/releasing.py`)   (2) this hospital's policy says so
+now, and said so when keys were agreed, and figures of the plan were not told before   (3) approval and policy still
+stand
+(4) the final state is the one that was judged here, which this site computed   (5) this hospital was in the sum that
+judged it; and of all in that sum, nobody keeps silent, or as many as a sum must have: what the others tell, taken from
+it, would else be the figures of a few who tell none.
+Where one class has fewer than ten patients, `too few` leaves: no more than that.
+"""
+
+import json
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from sqlite3 import Row
+from threading import Event
+from typing import Any
+
+from consilium.algorithms import figure, metrics, rounded
+from consilium.core.errors import ConsiliumError, Refused, Unavailable
+from consilium.core.ids import SiteId
+from consilium.core.study import Plan
+from consilium.governance.releasing import releasable
+from consilium.site import figures, releases
+from consilium.site.folder import Folder
+from consilium.site.journal import Journal
+from consilium.site.pairing import Pairing
+from consilium.site.updates import Updates
+from consilium.site.veto import Veto
+from consilium.wire.envelope import seal
+from consilium.wire.identity import Identity
+from consilium.wire.messages import Figures, Task
+
+log = logging.getLogger(__name__)
+Json = dict[str, Any]
+
+
+@dataclass
+class Releasing:
+    """Says once of each finished run what it is worth here, or that it is not told."""
+
+    folder: Folder
+    identity: Identity
+    journal: Journal
+    veto: Veto
+    updates: Updates
+    pairing: Pairing
+    stop: Event
+    outgoing: Event
+
+    def of(self, run: str, now: datetime) -> None:
+        """Say it of a run, if it is finished, was judged here, and nothing was said of it yet."""
+        row = self.journal.row("SELECT * FROM released WHERE run = ? AND ended AND word = ''", run)
+        study = row and self.journal.row("SELECT payload FROM studies WHERE plan = ?", row["plan"])
+        if row is None or study is None:
+            return
+        plan, task = Plan.load(bytes(study["payload"])), self._task(row)
+        own = self._own(plan, task, row, now)
+        if self.stop.is_set() or plan.study.privacy.recipe != "secure_sum":
+            return  # cut off: done when the agent is back; or its sums alone went to the coordinator before
+        message = self._message(plan, task, row, own, now)
+        envelope = seal(Figures.TYPE, message.encode(), self.identity)
+        with self.journal.write() as tx:
+            releases.tell(tx, message, envelope, now)
+        self.outgoing.set()
+
+    def _task(self, row: Row) -> Task | None:
+        """The task by which the final model was judged."""
+        found = self.journal.row(
+            "SELECT payload FROM tasks WHERE run = ? AND round = ? AND kind = 'EVALUATE' ORDER BY seq DESC LIMIT 1",
+            row["run"], row["round"],
+        )  # fmt: skip
+        return None if found is None else Task.decode(bytes(found["payload"]))
+
+    def _message(self, plan: Plan, task: Task | None, row: Row, own: Json | None, now: datetime) -> Figures:
+        about = {"site": self.veto.site, **{name: row[name] for name in ("study", "run", "plan", "state")}}
+        why = self._objection(plan, task, row, now)
+        if why:
+            log.info("figures of this hospital alone are not told of %s: %s", row["run"], why)
+            return Figures(**about, word="withheld")
+        made = json.loads(row["made"])
+        if made is None:
+            return Figures(**about, word="too few")
+        return Figures(**about, word="told", **made, own=own)
+
+    def _objection(self, plan: Plan, task: Task | None, row: Row, now: datetime) -> str:
+        """Why figures of this hospital alone are not told of a run; empty where they are."""
+        try:
+            policy = self.folder.policy()
+            if not releases.willing(self.journal, policy, plan):
+                return "the policy, or the kind of study, does not allow it, or it was done before"
+            if task is None or task.state.digest != row["state"]:
+                return "another state was judged"
+            self.veto.permit(task, now)
+            roster = self.pairing.roster(task)
+            mine = next((one for one in roster.keys if one.site == self.veto.site), None)
+            if mine is None or not mine.releases:
+                return "it was not the policy when keys were agreed"
+            opened = {
+                frozenset(map(SiteId, json.loads(one["sites"])))
+                for one in self.journal.rows(
+                    "SELECT sites FROM openings WHERE run = ? AND round = ?", row["run"], row["round"]
+                )
+            }  # fmt: skip
+            sites = opened.pop() if len(opened) == 1 else frozenset[SiteId]()
+            if self.veto.site not in sites:
+                return "this hospital was not in the sum that judged the final model"
+            if not roster.released(sites, max(roster.min_sites, policy.floor(plan.study))):
+                return "with them, figures of hospitals that tell none could be computed"
+        except ConsiliumError as error:
+            return error.message
+        return ""
+
+    def _own(self, plan: Plan, task: Task | None, row: Row, now: datetime) -> Json | None:
+        """Train and judge the hospital's own model, and keep what it is worth; what of it may be told, or None.
+
+        Nobody waits for it: where it fails, it is not told.
+        """
+        study = plan.study
+        try:
+            if task is None or not self.folder.policy().own_model or study.judged_only or study.evaluation.folds:
+                return None
+            if study.model.foreign:
+                return None
+            permit, _ = self.veto.permit(task, now)
+            sums = self.updates.alone(task, permit, plan, now)
+            found = metrics.figures(
+                study.contract.label.type, sums, study.evaluation.confidence, True, study.evaluation.threshold
+            )
+        except (ConsiliumError, ArithmeticError, ValueError, LookupError, OSError) as error:
+            if isinstance(error, Unavailable) or self.stop.is_set():
+                return None
+            told = error.message if isinstance(error, (ConsiliumError, Refused)) else type(error).__name__
+            log.warning("this hospital's own model beside that of %s was not trained: %s", row["run"], told)
+            return None
+        with self.journal.write(durable=False) as tx:  # who comes here again makes it again
+            figures.beside(tx, row["run"], figure.to_json({k: v for k, v in found.items() if v.value is not None}))
+        if not releasable(study) or rounded.classes(sums) is None:
+            return None
+        return dict(vars(rounded.worth(sums, study.evaluation.threshold)))

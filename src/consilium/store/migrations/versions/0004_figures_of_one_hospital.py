@@ -1,0 +1,13 @@
+"""Figures that hospitals tell of themselves alone."""
+
+from alembic import op
+
+from consilium.store.schema import released
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    """Make the table; where all tables are made anew, it is there."""
+    released.create(op.get_bind(), checkfirst=True)

@@ -1,0 +1,207 @@
+"""What a hospital tells of itself alone: once, rounded, and not where that would show another hospital."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from consilium.core.ids import Digest
+from consilium.core.study import Plan
+from consilium.governance.releasing import releasable
+from consilium.privacy.pairing import Keys, Roster
+from consilium.site import releases, showing
+from consilium.site.outbox import Outbox
+from consilium.wire.envelope import payload_of
+from consilium.wire.messages import Blob, Ended, Figures
+from unit.site.circle import POLICY, Hospital, Relay, circle, secure
+
+FOUR = ("east", "north", "south", "west")
+TELLS = POLICY + "release_figures: 1\n"
+HALF = {"rounds": 1, "evaluation": {"test_fraction": 0.5}}
+NOISED = {"recipe": "secure_sum", "epsilon": 4.0, "delta": 1e-4, "expected_patients": 50, "most_patients": 200}
+NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def relay(tmp_path: Path) -> Iterator[Relay]:
+    with circle(tmp_path, *FOUR) as found:
+        yield found
+
+
+def policies(relay: Relay, telling: tuple[str, ...], more: str = "") -> None:
+    for name, hospital in relay.hospitals.items():
+        hospital.folder.policy_file.write_text((TELLS if name in telling else POLICY) + more)
+
+
+def finished(relay: Relay, name: str = "sums", who: tuple[str, ...] = FOUR, **changes: Any) -> Plan:
+    """A run of one round, and one that judges; its end was heard, and what follows from that was done."""
+    plan = relay.approved(secure(name, **{**HALF, **changes}))
+    relay.paired(plan)
+    for number in range(1, plan.study.prepares + plan.study.rounds + 1):
+        relay.played(plan, number)
+    relay.played(plan, plan.study.prepares + plan.study.rounds + 1, who)
+    over(relay, plan)
+    return plan
+
+
+def over(relay: Relay, plan: Plan, status: Any = "finished", state: Blob | None = None) -> None:
+    run = f"{plan.study.name}-1"
+    state = state or relay.states[run, plan.study.prepares + plan.study.rounds]
+    for hospital in relay.hospitals.values():
+        hospital.told(Ended(study=plan.study.name, run=run, status=status, reason="", state=state))
+        hospital.worker._clean()
+
+
+def said(hospital: Hospital, run: str = "sums-1") -> list[Figures]:
+    rows = hospital.journal.rows("SELECT envelope FROM outbox WHERE type = 'figures' AND run = ? ORDER BY id", run)
+    return [Figures.decode(payload_of(bytes(row["envelope"]), Figures.TYPE)) for row in rows]
+
+
+def words(relay: Relay, run: str = "sums-1") -> dict[str, list[str]]:
+    return {name: [one.word for one in said(hospital, run)] for name, hospital in relay.hospitals.items()}
+
+
+def every(word: str = "", who: tuple[str, ...] = FOUR) -> dict[str, list[str]]:
+    return {name: [word] if word else [] for name in who}
+
+
+def test_figures_leave_once_and_rounded_where_all_say_so_and_the_log_has_them_first(relay: Relay) -> None:
+    policies(relay, FOUR, "own_model: true\n")
+    plan = finished(relay)
+    assert words(relay) == every("told")
+    for name, hospital in relay.hospitals.items():
+        (told,) = said(hospital)
+        assert (told.site, told.plan, told.state) == (name, plan.digest, relay.states["sums-1", 1].digest)
+        row = hospital.journal.row("SELECT figures FROM figures WHERE run = 'sums-1'")
+        assert row is not None
+        exact = json.loads(row["figures"])
+        assert told.positives and told.negatives and told.common and told.own
+        here = exact["prevalence"]["value"] * exact["auroc"]["n"]
+        assert 0 <= round(here) - told.positives < 10 and 0 <= exact["auroc"]["n"] - round(here) - told.negatives < 10
+        assert abs(told.common.auroc - 100 * exact["auroc"]["value"]) <= 0.5 + 1e-9
+        assert abs(told.own.auroc - 100 * exact["own/auroc"]["value"]) <= 0.5 + 1e-9
+        sent = [one for one in showing.sent(hospital.journal) if one["what"] == "figures"]
+        assert [one["run"] for one in sent] == ["sums-1"]
+    before = {name: showing.sent(hospital.journal) for name, hospital in relay.hospitals.items()}
+    over(relay, plan)  # said again, and after a restart: nothing more is said
+    east = relay["east"]
+    east.again()
+    over(relay, plan)
+    assert {name: showing.sent(hospital.journal) for name, hospital in relay.hospitals.items()} == before
+    _not_in_other_words(relay, plan)
+    _not_of_another_run(east, plan)
+
+
+def _not_in_other_words(relay: Relay, plan: Plan) -> None:
+    """What was written stands: only for a coordinator that was restored it is sent again, in the same bytes."""
+    east, (told,) = relay["east"], said(relay["east"])
+    with east.journal.write() as tx:
+        assert not releases.tell(tx, told.model_copy(update={"positives": 990}), b"other", NOW)
+        empty = {"positives": np.zeros(5), "negatives": np.zeros(5)}
+        releases.judged(tx, relay.task(plan, 2, "READY", FOUR), plan.study, empty)
+        releases.again(tx, NOW)
+    east.worker.releasing.of("sums-1", NOW)
+    assert said(east) == [told, told]
+
+
+def _not_of_another_run(hospital: Hospital, plan: Plan) -> None:
+    """Of a plan figures are told once, whatever the policy says; and of as many plans as it says."""
+    policy = hospital.folder.policy()
+    other = Plan(plan.payload + b" ", Digest(plan.digest[:-1]), plan.study)
+    assert not releases.willing(hospital.journal, policy, other)
+    more = policy.model_copy(update={"release_figures": 2})
+    assert releases.willing(hospital.journal, more, other) and not releases.willing(hospital.journal, more, plan)
+
+
+@pytest.mark.parametrize(("telling", "silent"), [(FOUR[:3], FOUR), (FOUR[:1], FOUR[1:])], ids=len)
+def test_what_some_tell_leaves_three_or_more_hospitals_together(
+    relay: Relay, telling: tuple[str, ...], silent: tuple[str, ...]
+) -> None:
+    """The sum over all, less what three of four tell, is what the fourth is worth: then nobody tells anything."""
+    policies(relay, telling)
+    finished(relay)
+    assert words(relay) == {name: ["withheld" if name in silent else "told"] for name in FOUR}
+    assert all(one.common is None for name in silent for one in said(relay[name]))
+
+
+def test_a_hospital_that_is_silent_counts_where_it_is_in_the_sum(relay: Relay) -> None:
+    """Three of four keep silent, and one of them is missing in the last round: the sum holds two of them."""
+    policies(relay, FOUR[:1])
+    finished(relay, who=FOUR[:3], quorum=3)
+    assert words(relay) == {**every("withheld", FOUR[:3]), "west": []}
+
+
+def test_too_few_is_said_by_those_alone_who_would_tell(relay: Relay) -> None:
+    policies(relay, FOUR[:1])
+    finished(relay, evaluation={"test_fraction": 0.15})
+    assert words(relay) == {**every("withheld"), "east": ["too few"]}
+    assert {one.positives for hospital in relay.hospitals.values() for one in said(hospital)} == {None}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"privacy": {"recipe": "plain"}},
+        {"privacy": NOISED, "training": {"epochs": 1, "learning_rate": 0.5, "seed": 1}},
+        {"evaluation": {"folds": 5}},
+        {"strategy": {"name": "ifca", "options": {"clusters": 2}}},
+    ],
+    ids=["plain", "epsilon", "folds", "groups"],
+)
+def test_of_such_a_study_figures_of_one_hospital_are_never_told(asked: dict[str, Any]) -> None:
+    assert releasable(secure("sums"))
+    assert not releasable(secure("sums", **asked))
+
+
+def test_of_a_run_that_is_not_finished_at_the_judged_state_nothing_is_said(relay: Relay) -> None:
+    policies(relay, FOUR)
+    plan = relay.approved(secure("sums", **HALF))
+    relay.paired(plan)
+    relay.played(plan, 1)
+    relay.played(plan, 2)
+    east, true, other = relay["east"], relay.states["sums-1", 1], relay.blob(b"another state")
+    for run, status, state in (
+        ("sums-1", "finished", other), ("sums-1", "stopped", true), ("sums-1", "failed", true),
+        ("sums-2", "finished", true), ("sums-1", "finished", None),
+    ):  # fmt: skip
+        ended = Ended(study="sums", run=run, status=cast(Any, status), reason="", state=state)
+        with east.journal.write() as tx:
+            releases.ended(tx, ended)
+        east.worker.releasing.of("sums-1", NOW)
+        assert not said(east), (run, status)
+    relay["north"].folder.policy_file.write_text(POLICY)  # it was another when keys were agreed
+    over(relay, plan)
+    assert words(relay) == {**every("told"), "north": ["withheld"]}
+    _withdrawn(relay)
+
+
+def _withdrawn(relay: Relay) -> None:
+    """What a policy or an approval that changed keeps back while it waits to be sent; words leave."""
+    south, west = relay["south"], relay["west"]
+    south.folder.policy_file.write_text(POLICY)
+    west.desk.revoke("sums", "Vera", "", datetime.now(UTC))
+    for name, may in (("south", False), ("west", False), ("east", True), ("north", True)):
+        hospital = relay[name]
+        outbox = Outbox(hospital.journal, cast(Any, None), hospital.worker.veto, Event(), Event())
+        row = hospital.journal.row("SELECT * FROM outbox WHERE type = 'figures'")
+        assert row is not None and outbox._may_leave(row) is may
+        assert hospital.count("outbox WHERE type = 'figures' AND status = 'withdrawn'") == (not may)
+
+
+def keys(name: str, releases: bool) -> Keys:
+    return Keys(
+        study="s-1", epoch=1, site=name, identity=name, x25519=bytes(32), mlkem768=bytes(1184), nonce_hash=bytes(32),
+        releases=releases,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("silent", range(8))
+def test_nobody_is_silent_or_three(silent: int) -> None:
+    roster = Roster(tuple(keys(f"site-{number}", number >= silent) for number in range(8)))
+    assert roster.released(roster.sites, 3) is (silent == 0 or silent >= 3)
+    assert ("releases" in keys("a", True).model_dump()) and "releases" not in keys("a", False).model_dump()
