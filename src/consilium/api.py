@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from consilium import plugins, studyfile
@@ -28,7 +27,7 @@ from consilium.core.study import Plan, Study
 from consilium.durable import naming
 from consilium.governance.approvals import weaker
 from consilium.progress import bar
-from consilium.wire.connection import Connection
+from consilium.wire.connection import Connection, Patience
 from consilium.wire.transfer import download, file_digest, upload
 
 if TYPE_CHECKING:  # most commands compute nothing: what computes is imported where it does
@@ -41,6 +40,8 @@ WAIT_S = 25.0
 """How long one long-poll waits for something new, in seconds."""
 PATIENCE_S = 120.0
 """How long who watches a run waits for a coordinator that has gone, in seconds."""
+UPLOAD_TRIES = 30
+"""Requests of one upload that may fail, each of which goes on where the one before was cut."""
 
 
 def freeze(study: Study, wheel: Path | None = None, model: Path | None = None) -> tuple[Plan, bytes]:
@@ -117,9 +118,9 @@ class Federation:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "initial.safetensors"
             path.write_bytes(weights)
-            upload(self.connection, path, digest(weights), Event())
+            upload(self.connection, path, digest(weights), Patience(UPLOAD_TRIES))
         if wheel is not None:
-            upload(self.connection, wheel, file_digest(wheel), Event())
+            upload(self.connection, wheel, file_digest(wheel), Patience(UPLOAD_TRIES))
         answer = self.post("/v1/studies", {"plan": plan.payload.decode()})
         return RemoteStudy(self, str(answer["study"]), plan)
 
@@ -308,7 +309,8 @@ class Result:
         paths = []
         for part in ("state", "initial"):
             path = folder / f"{part}.safetensors"
-            download(self.federation.connection, Digest(self.document[part]["digest"]), path, Event())
+            stop = Patience()
+            download(self.federation.connection, Digest(self.document[part]["digest"]), path, stop, stop.moved)
             paths.append(path)
         return paths[0], paths[1]
 

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from sqlite3 import DatabaseError
 from typing import IO
 
 from pydantic import ValidationError
@@ -25,7 +26,7 @@ from consilium.site.checking import Checking
 from consilium.site.folder import Folder
 from consilium.site.forkserver import ForkServer
 from consilium.site.inbox import Inbox
-from consilium.site.journal import Journal
+from consilium.site.journal import Journal, damaged
 from consilium.site.line import connect
 from consilium.site.outbox import Outbox
 from consilium.site.pairing import Pairing
@@ -121,7 +122,8 @@ class Agent:
         except Exception as error:
             if self.stop.is_set() and isinstance(error, Unavailable):
                 return  # stopped while it waited for the coordinator
-            words = str(error) if isinstance(error, ConsiliumError) else type(error).__name__
+            told = damaged(self.folder.journal, error) if isinstance(error, DatabaseError) else error
+            words = str(told) if isinstance(told, ConsiliumError) else type(error).__name__
             log.error("the agent ends: %s\n%s", words, where(error))
             self._failed = True
             self.stop.set()

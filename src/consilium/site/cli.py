@@ -145,7 +145,7 @@ def review(study: str, code: Path | None, home: Path, as_json: bool) -> None:
         if code is not None:
             from consilium.site.code import fetch_code
 
-            fetch_code(desk.folder, standing.plan, code)
+            fetch_code(desk, standing.plan, code)
         from consilium.governance import releasing
         from consilium.site import budget, releases, room
 

@@ -63,8 +63,8 @@ def examine(folder: Folder, now: datetime) -> Iterator[Finding]:
             yield from (Finding(name, *found) for found in check(folder, now))
         except ConsiliumError as error:
             yield Finding(name, "problem", error.message, error.remedy or _remedy(error, folder))
-        except DatabaseError:
-            told = damaged(folder.journal)
+        except DatabaseError as error:
+            told = damaged(folder.journal, error)
             yield Finding(name, "problem", told.message, told.remedy)
         except ValidationError:
             yield Finding(name, "problem", "what answers is not a coordinator", "check the address and the proxy")

@@ -103,8 +103,10 @@ BEHIND = "ledger/behind"
 
 
 def damaged(path: Path, error: Exception | None = None) -> Invalid:
-    """The error for a journal that SQLite cannot use; `error` says whether it is the disk."""
+    """The error for a journal that SQLite cannot use; `error` says whether it is the disk, or somebody who holds it."""
     text = str(error).lower()
+    if "locked" in text:
+        return Invalid(f"the journal {path} is in use", "try again; if it stays so, end the command that holds it")
     if "full" in text or "disk i/o" in text:
         return Invalid(f"there is no room for the journal {path}", "make room on its disk; nothing was changed")
     if "readonly" in text or "unable to open" in text:
@@ -153,10 +155,11 @@ class Journal:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield Writing(self._db, self._tip)
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # on a full disk SQLite has ended it: a second error would hide that
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
             self._erases = self._erases or erases
         if erases and not later:
             self.erase()

@@ -43,4 +43,4 @@ def opened(home: Path) -> Iterator[Desk]:
         try:
             yield Desk(folder, journal)
         except DatabaseError as error:
-            raise damaged(folder.journal) from error
+            raise damaged(folder.journal, error) from error

@@ -148,11 +148,16 @@ class Need:
     bytes: int
 
 
+def announced(journal: Journal, plan: Plan) -> tuple[int, int]:
+    """Bytes of a study's initial model and of its wheel, as they were told with its offer; 0: they were not."""
+    row = journal.row("SELECT model, code FROM studies WHERE plan = ?", plan.digest)
+    return (int(row["model"]), int(row["code"])) if row is not None else (0, 0)
+
+
 def of_study(journal: Journal, plan: Plan, limits: Limits) -> Need:
     """What a run of a study takes at most: its initial model and code, three states, sums, an update twice, and what
     is kept of three rounds."""
-    row = journal.row("SELECT model, code FROM studies WHERE plan = ?", plan.digest)
-    model, code = (int(row["model"]), int(row["code"])) if row is not None else (0, 0)
+    model, code = announced(journal, plan)
     study, of = plan.study, copies(plan)
     most = model * (1 + 3 * of.update + 3 * of.state + 3 * of.memory) + code
     if study.privacy.recipe == "secure_sum":

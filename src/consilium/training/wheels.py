@@ -4,6 +4,7 @@ What it may hold is what a person at the hospital can read: files of Python and 
 the path, so that it takes the place of no module that is installed.
 """
 
+import errno
 import hashlib
 import importlib.util
 import sys
@@ -22,6 +23,8 @@ GROUP = "consilium.architectures"
 MOST_BYTES, MOST_FILES = 512 << 20, 20_000
 COMPILED = (".so", ".pyd", ".dll", ".dylib", ".pyc", ".pyo")
 PIECE = 1 << 20
+UNFIT = (None, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ELOOP)
+"""Errors that are of a wheel's bytes (None: bzip2) and names; others, as a full disk, are the machine's."""
 
 
 def unpack(wheel: Path, digest: str, folder: Path) -> Path:
@@ -54,10 +57,13 @@ def unpack(wheel: Path, digest: str, folder: Path) -> Path:
             zlib.error,
             NotImplementedError,
             EOFError,
-            FileExistsError,
-            NotADirectoryError,
+            UnicodeError,
         ) as error:
             raise _refused(f"it cannot be unpacked ({type(error).__name__})") from error
+        except OSError as error:
+            if error.errno not in UNFIT:
+                raise
+            raise _refused(f"it cannot be unpacked ({error.strerror or type(error).__name__})") from error
     return folder
 
 

@@ -28,6 +28,8 @@ READ_S = 30.0
 SOON_S = 4.0
 """What a program that repeats its requests (the agent) waits for an answer: a line that died with the request on it
 costs this much. Every such request may be repeated, and the answer to a repetition is the same."""
+TRIES = 10
+"""Failures in a row after which a command gives up: seconds where nobody listens, a minute where nobody answers."""
 
 
 class Connection:
@@ -200,6 +202,23 @@ def _problem(response: Response, url: str) -> ConsiliumError:
     if kind is Refused:
         return Refused(message, remedy, reason=str(told.get("reason") or "refused"))
     return kind(message, remedy)
+
+
+class Patience(threading.Event):
+    """A stop that comes by itself after so many failures in a row: for commands, before which a person waits."""
+
+    def __init__(self, tries: int = TRIES) -> None:
+        super().__init__()
+        self._most = self._left = tries
+
+    def moved(self, _: int) -> None:
+        """Something came: the next failure is the first again."""
+        self._left = self._most
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the next try; True: there is none."""
+        self._left -= 1
+        return self._left <= 0 or super().wait(timeout)
 
 
 def retrying(act: Callable[[], Result], stop: threading.Event, *, first_s: float = 0.1, most_s: float = 1.0) -> Result:

@@ -1,5 +1,6 @@
 """Wheels: only the approved bytes, only plain files within the folder, only modules of the wheel itself."""
 
+import errno
 import stat
 import sys
 import zipfile
@@ -104,6 +105,34 @@ def test_sizes_are_counted_and_not_believed(wheel: Any, tmp_path: Path, monkeypa
     monkeypatch.setattr(wheels, "MOST_FILES", 3)
     with pytest.raises(Refused, match="more than 3 files"):
         wheels.unpack(*made, tmp_path / "second")
+
+
+def test_a_name_that_no_file_can_have_is_refused(wheel: Any, tmp_path: Path) -> None:
+    for name in ("a" * 300 + ".py", "/".join(["a" * 200] * 30) + ".py"):
+        with pytest.raises(Refused, match="cannot be unpacked"):
+            wheels.unpack(*wheel({name: ""}), tmp_path / name[:30])
+
+
+@pytest.mark.parametrize("packed", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_file_whose_bytes_were_damaged_is_refused(tmp_path: Path, packed: int) -> None:
+    path = tmp_path / "x.whl"
+    with zipfile.ZipFile(path, "w", packed) as archive:
+        archive.writestr("a.py", "x" * 1000)
+    data = bytearray(path.read_bytes())
+    at = data.find(b"a.py") + 4
+    data[at : at + 8] = b"z" * 8
+    path.write_bytes(data)
+    with pytest.raises(Refused, match="cannot be unpacked"):
+        wheels.unpack(path, digest(path.read_bytes()), tmp_path / "code")
+
+
+def test_a_full_disk_is_not_the_wheels_fault(wheel: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(wheels, "_write", full)
+    with pytest.raises(OSError, match="No space left"):
+        unpacked(wheel(HONEST), tmp_path)
 
 
 def test_bytes_that_are_no_wheel_are_refused(tmp_path: Path) -> None:
