@@ -9,6 +9,7 @@ import pytest
 
 from consilium.core.errors import ConsiliumError, DigestMismatch
 from consilium.core.ids import digest
+from consilium.store import incoming
 from consilium.store.blobs import Directory, Stored
 from consilium.testing import stores
 from consilium.testing.stores import LAWS
@@ -44,16 +45,21 @@ class Hasty(Directory):
 
 
 class Shared(Directory):
-    def _piece(self, sender: str, digest: Any) -> Path:
-        return super()._piece("everybody", digest)
+    def _folder(self, sender: str) -> Path:
+        return super()._folder("everybody")
 
 
 class Trusting(Directory):
-    """Whatever comes is appended, wherever it was said to belong and however long it is."""
+    """Whatever comes is appended, wherever it was said to belong, however long it is, and by whomever."""
+
+    def _piece(self, sender: str, name: str) -> Path:
+        folder = self._folder(sender)
+        folder.mkdir(exist_ok=True)
+        return folder / f"{name.removeprefix('sha256:')}-0-0"
 
     @contextmanager
     def append(self, sender: str, name: Any, offset: int, length: int) -> Any:
-        with self._piece(sender, name).open("ab") as file:
+        with self._piece(sender, name).open("ab", buffering=0) as file:
             yield file.write
 
     def complete(self, sender: str, name: Any) -> Stored | None:
@@ -69,8 +75,8 @@ class Stubborn(Directory):
     """Bytes that are not their name stay where they are, and in the way of the right ones."""
 
     def complete(self, sender: str, name: Any) -> Stored | None:
-        piece = self._piece(sender, name)
-        if piece.exists() and digest(piece.read_bytes()) != name and piece.stat().st_size == len(stores.DATA):
+        piece = incoming.found(self._folder(sender), name)
+        if piece and digest(piece.read_bytes()) != name and piece.stat().st_size == len(stores.DATA):
             raise DigestMismatch(f"not {name}", hashlib.sha256(piece.read_bytes()).hexdigest())
         return super().complete(sender, name)
 
@@ -85,6 +91,7 @@ WRONG: list[tuple[Any, type[Directory]]] = [
     (stores.refuses_more_than_was_announced, Trusting),
     (stores.refuses_bytes_that_are_not_their_name, Trusting),
     (stores.refuses_bytes_that_are_not_their_name, Stubborn),
+    (stores.leaves_an_upload_to_the_newest_request, Trusting),
 ]
 
 

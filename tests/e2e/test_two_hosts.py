@@ -127,7 +127,7 @@ def moved(cable: Cable, url: tuple[str, Path], folder: Path, cut_s: float) -> fl
     try:
         if cut_s:
             here = home / "blobs" / "incoming"
-            until(lambda: sum(part.stat().st_size for part in here.iterdir()) > SIZE * 0.4, "40 % have arrived")
+            until(lambda: sum(part.stat().st_size for part in here.glob("*/*")) > SIZE * 0.4, "40 % have arrived")
             cable.cut()
             threading.Event().wait(cut_s)
             cable.mend()

@@ -167,9 +167,9 @@ async def append(call: Call) -> Response:
     try:
         with store.append(sender, digest, offset, length) as write:
             await _pour(call, write)
+        stored = await call.services.to_thread(lambda: store.complete(sender, digest))
     except Conflict as error:
         return problem(error, headers={"Upload-Offset": str(store.offset(sender, digest))})
-    stored = await call.services.to_thread(lambda: store.complete(sender, digest))
     if stored is not None:
         await call.store(lambda tx: _keep(tx, call, stored))
     return Response(status_code=204, headers={"Upload-Offset": str(store_offset(call, digest, stored))})

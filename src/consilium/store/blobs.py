@@ -1,4 +1,4 @@
-"""Blobs by digest, in a directory. Half-sent pieces wait apart, per sender; a blob appears whole and durable."""
+"""Blobs by digest, in a directory. What is half sent waits apart, per sender; a blob appears whole and durable."""
 
 import contextlib
 import fcntl
@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
-from consilium.core.errors import Conflict, DigestMismatch, NotFound, TooLarge
+from consilium.core.errors import Conflict, DigestMismatch, NotFound
 from consilium.core.ids import Digest
 from consilium.core.ids import digest as digest_of
 from consilium.durable import Ahead, AheadFile
+from consilium.store import incoming
+from consilium.store.incoming import Incoming
 
 
 @dataclass(frozen=True)
@@ -50,70 +52,12 @@ class Store(Protocol):
         ...
 
 
-class Incoming:
-    """An upload: bytes are written and hashed as they come."""
-
-    def __init__(self, path: Path, length: int) -> None:
-        self.path = path
-        self.length = length
-        self.size = path.stat().st_size if path.exists() else 0
-        self._hash = hashlib.sha256()
-        self._hashed = 0
-        self._turn = 0
-        self._whole = False
-        self.lock = threading.Lock()
-
-    def take_over(self) -> int:
-        """The turn of a new request: an older one, whose line may be dead without anybody knowing, writes no more.
-
-        Raises: Conflict: all bytes are here and being made durable.
-        """
-        with self.lock:
-            if self._whole:
-                raise Conflict("all bytes of this blob are here, and are being made durable", "ask again soon")
-            self._turn += 1
-            return self._turn
-
-    def close(self) -> bool:
-        """Whether all bytes are here and nobody else completes them; from then on nobody writes."""
-        with self.lock:
-            first = self.size >= self.length and not self._whole
-            self._whole = self._whole or first
-            return first
-
-    def write(self, file: IO[bytes], data: bytes, turn: int, ahead: Ahead) -> None:
-        """Append `data` durably enough for a restart; the fsync comes with the last byte.
-
-        Raises: Conflict: a newer request goes on with this upload.   TooLarge.
-        """
-        with self.lock:
-            if turn != self._turn or self._whole:
-                raise Conflict("a newer request goes on with this upload", "leave it to that one")
-            if self.size + len(data) > self.length:
-                raise TooLarge(f"more than the announced {self.length} bytes were sent", "send the blob again")
-            if self._hashed == self.size:
-                self._hash.update(data)
-                self._hashed += len(data)
-            file.write(data)
-            ahead.wrote(len(data))
-            self.size += len(data)
-
-    def digest(self) -> Digest:
-        """Digest of all bytes; what was written before a restart is read again."""
-        if self._hashed != self.size:
-            self._hash = hashlib.sha256()
-            with self.path.open("rb") as file:
-                while piece := file.read(1 << 20):
-                    self._hash.update(piece)
-        return Digest("sha256:" + self._hash.hexdigest())
-
-
 class Directory:
-    """Blobs as files under `root/ab/<hex>`, incoming pieces under `root/incoming`."""
+    """Blobs as files under `root/ab/<hex>`, uploads under `root/incoming`, by sender."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._incoming: dict[Path, Incoming] = {}
+        self._incoming: dict[tuple[str, Digest], Incoming] = {}
         self._lock = threading.Lock()
         for folder in (root, root / "incoming", root / "making"):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -167,72 +111,82 @@ class Directory:
             finally:
                 os.close(handle)
 
-    def _piece(self, sender: str, digest: Digest) -> Path:
-        return self._root / "incoming" / f"{_name(sender)}-{digest.removeprefix('sha256:')}"
+    def _folder(self, sender: str) -> Path:
+        return self._root / "incoming" / hashlib.sha256(sender.encode()).hexdigest()[:16]
+
+    def _mine(self, sender: str, digest: Digest) -> Incoming | None:
+        """The upload, if this process was the last to go on with it."""
+        incoming = self._incoming.get((sender, digest))
+        return incoming if incoming is not None and incoming.path.exists() else None
 
     def offset(self, sender: str, digest: Digest) -> int:
         """Bytes that `sender` has sent of `digest` so far."""
-        piece = self._piece(sender, digest)
-        return piece.stat().st_size if piece.exists() else 0
+        mine = self._mine(sender, digest)
+        if mine is not None:
+            return mine.size
+        piece = incoming.found(self._folder(sender), digest)
+        return 0 if piece is None else _size(piece)
 
     @contextmanager
     def append(self, sender: str, digest: Digest, offset: int, length: int) -> Iterator[Callable[[bytes], None]]:
         """A context that gives a function which appends pieces; afterwards `complete` may be called.
 
-        The newest request of a sender has the upload: a line that died silently holds nothing up.
+        The newest request of a sender has the upload, whichever process it comes to: a line that died silently holds
+        nothing up, and what still comes of it is refused.
 
         Raises: Conflict: `offset` is not where the upload stands, or all of it is here already.
         """
-        piece = self._piece(sender, digest)
-        with self._lock:
-            incoming = self._incoming.get(piece)
-            if incoming is None:
-                incoming = self._incoming[piece] = Incoming(piece, length)
-            turn = incoming.take_over()
-            if incoming.size != self.offset(sender, digest):  # another process of this coordinator went on with it
-                incoming = self._incoming[piece] = Incoming(piece, length)
-                turn = incoming.take_over()
-        if offset != incoming.size or length != incoming.length:
-            if not incoming.size:  # nothing was ever sent: a refused request leaves nothing behind
-                with self._lock:
-                    self._incoming.pop(piece, None)
-            raise Conflict(f"the upload stands at byte {incoming.size}, not {offset}", "go on from there")
-        with piece.open("ab", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_SH)  # who sweeps wants it alone
-            if not os.fstat(file.fileno()).st_nlink:
-                raise Conflict("what was here of this upload was removed for its age", "send it from the start")
+        mine, turn = self._turn(sender, digest, offset, length)
+        try:
+            file = mine.path.open("r+b", buffering=0)
+        except FileNotFoundError as error:
+            raise Conflict("another process goes on with this upload", incoming.SOON) from error
+        with file:
+            os.utime(file.fileno())  # it is in use: who sweeps leaves it
             ahead = Ahead(file, offset)
-            yield lambda data: incoming.write(file, data, turn, ahead)
+            yield lambda data: mine.write(file, data, turn, ahead)
+
+    def _turn(self, sender: str, digest: Digest, offset: int, length: int) -> tuple[Incoming, int]:
+        with self._lock:
+            mine = self._mine(sender, digest)
+            if mine is None:
+                mine = incoming.taken(self._folder(sender), digest, offset, length)
+                self._incoming[sender, digest] = mine
+            turn = mine.take_over()
+            if offset == mine.size and length == mine.length:
+                return mine, turn
+            if not mine.size:  # nothing was ever sent: a refused request leaves nothing behind
+                self._incoming.pop((sender, digest), None)
+        raise Conflict(f"the upload stands at byte {mine.size}, not {offset}", "go on from there")
 
     def complete(self, sender: str, digest: Digest) -> Stored | None:
         """If all bytes have come: check the digest, make it durable. None while bytes are missing.
 
         Raises: DigestMismatch: the bytes are not what their name says; they are dropped.
+                Conflict: another process goes on with this upload.
         """
-        piece = self._piece(sender, digest)
-        incoming = self._incoming.get(piece)
-        if incoming is None or not incoming.close():
+        mine = self._incoming.get((sender, digest))
+        if mine is None or not mine.close():
             return None
         try:
-            if incoming.digest() != digest:
-                piece.unlink()
-                raise DigestMismatch(f"the bytes sent are not {digest}", "send the blob again from the start")
-            with piece.open("rb") as file:
+            with mine.path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size != mine.length or mine.digest(file) != digest:
+                    mine.path.unlink()
+                    raise DigestMismatch(f"the bytes sent are not {digest}", "send the blob again from the start")
                 os.fsync(file.fileno())
-            self._keep(piece, digest)
+                with incoming.held(file, mine.path):
+                    self._keep(mine.path, digest)
+        except FileNotFoundError as error:
+            raise Conflict("another process goes on with this upload", incoming.SOON) from error
         finally:
             with self._lock:
-                self._incoming.pop(piece, None)
-        return Stored(digest, incoming.size)
+                if self._incoming.get((sender, digest)) is mine:
+                    del self._incoming[sender, digest]
+        return Stored(digest, mine.size)
 
     def begun(self, sender: str, but: Digest) -> int:
         """Bytes of the uploads that `sender` has begun, as long as they were announced to be, of all blobs but one."""
-        found = {path: _size(path) for path in (self._root / "incoming").glob(f"{_name(sender)}-*")}
-        with self._lock:
-            mine = {path: one.length for path, one in self._incoming.items() if path.name.startswith(_name(sender))}
-        found |= mine
-        found.pop(self._piece(sender, but), None)
-        return sum(found.values())
+        return incoming.announced(self._folder(sender), but)
 
     def remove(self, digest: Digest, before: float) -> None:
         """Remove a blob that no row names any more, unless its file is newer: then it was sent again.
@@ -250,19 +204,16 @@ class Directory:
         return [Digest(f"sha256:{path.name}") for path in places if _written(path) < before]
 
     def sweep(self, before: float) -> None:
-        """Remove pieces and unfinished blobs that nobody has written to since, and that no process has open."""
-        for path in (*(self._root / "incoming").iterdir(), *(self._root / "making").iterdir()):
+        """Remove uploads and unfinished blobs that nobody has written to since, and that no process has open."""
+        for path in (*(self._root / "incoming").glob("*/*"), *(self._root / "making").iterdir()):
             if _written(path) >= before:
                 continue
             with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
-                with self._lock:
-                    self._incoming.pop(path, None)
-
-
-def _name(sender: str) -> str:
-    return hashlib.sha256(sender.encode()).hexdigest()[:16]
+                if os.fstat(file.fileno()).st_mtime < before:  # nobody has gone on with it since
+                    path.unlink()
+        with self._lock:
+            self._incoming = {key: one for key, one in self._incoming.items() if one.path.exists()}
 
 
 def _written(path: Path) -> float:

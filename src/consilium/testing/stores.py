@@ -101,8 +101,22 @@ def refuses_bytes_that_are_not_their_name(make: Make) -> None:
     assert _send(store, "site:a", NAME, DATA, 0, len(DATA)) == Stored(NAME, len(DATA))
 
 
+def leaves_an_upload_to_the_newest_request(make: Make) -> None:
+    """What an older one still has, which came to another process, is a Conflict: during the upload and after it."""
+    half, processes = len(DATA) // 2, (make(), make())
+    for older, newer in (processes, processes[::-1]):
+        with older.append("site:a", NAME, 0, len(DATA)) as late:
+            assert _send(newer, "site:a", NAME, DATA, 0, half) is None
+            _refused(Conflict, lambda late=late: late(DATA))  # type: ignore[misc]
+            assert newer.offset("site:a", NAME) == older.offset("site:a", NAME) == half
+            assert _send(newer, "site:a", NAME, DATA, half, len(DATA)) == Stored(NAME, len(DATA))
+            _refused(Conflict, lambda late=late: late(b"?"))  # type: ignore[misc]
+        assert older.complete("site:a", NAME) is None or older.path(NAME).read_bytes() == DATA
+        assert newer.path(NAME).read_bytes() == DATA
+
+
 LAWS: tuple[Callable[[Make], None], ...] = (
     knows_what_it_does_not_have, keeps_what_it_makes, keeps_nothing_of_what_failed, takes_pieces_across_restarts,
     keeps_senders_apart, refuses_a_wrong_offset, refuses_more_than_was_announced,
-    refuses_bytes_that_are_not_their_name,
+    refuses_bytes_that_are_not_their_name, leaves_an_upload_to_the_newest_request,
 )  # fmt: skip
