@@ -26,6 +26,7 @@ from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.core.study import Study
 from consilium.data import compiled
 from consilium.data.base import Asked, Rows
+from consilium.data.bounds import NO_MOMENT
 from consilium.data.omop import charlson, database
 from consilium.data.omop.database import Duck, Postgres
 from consilium.data.omop.source import OmopSource
@@ -55,7 +56,11 @@ SMALL: dict[str, list[tuple[Any, ...]]] = {
         (HIGH, "LOINC", "high", "S", None), (9201, "Visit", "IP", "S", None), (9202, "Visit", "OP", "S", None),
         *((one, "SNOMED", str(one), "S", None) for _, of in charlson.WEIGHTS.values() for one in of),
     ],
-    "concept_ancestor": [(DIABETES, DIABETES), (DIABETES, TYPE_2), (DIABETES, GESTATIONAL), (201820, TYPE_2)],
+    "concept_ancestor": [
+        (DIABETES, TYPE_2), (DIABETES, GESTATIONAL), (201820, TYPE_2),
+        *((one, one) for one in (DIABETES, TYPE_2, GESTATIONAL, METFORMIN, CREATININE, HIGH, 9201, 9202)),
+        *((one, one) for _, of in charlson.WEIGHTS.values() for one in of),
+    ],
     "concept_relationship": [(ICD, TYPE_2, "Maps to", None)],
     "person": [(1, 8532, 1960, 0, 0), (2, 8507, 1970, 0, 0), (3, 8532, 1980, 0, 0), (4, 8507, None, 0, 0)],
     "observation_period": [
@@ -531,6 +536,49 @@ def test_a_schema_that_changed_overnight_is_a_finding(tmp_path: Path, change: st
     with pytest.raises(DataUnusable, match=said) as raised:
         read({"path": str(file)}, {"age": {"family": "age"}}, tmp_path)
     assert "SECRET" not in str(raised.value)
+
+
+EMPTY = [
+    ("DELETE FROM condition_occurrence", BEFORE),
+    ("DELETE FROM condition_era", {"family": "charlson", "window": [None, 0]}),
+    ("UPDATE condition_occurrence SET condition_concept_id = 0", {**BEFORE, "take": "count"}),
+    ("DELETE FROM death", {"family": "death", "window": [0, 365]}),
+]
+
+
+@pytest.mark.parametrize(("change", "column"), EMPTY)
+def test_a_0_wants_a_source_that_would_know(tmp_path: Path, change: str, column: dict[str, Any]) -> None:
+    file = {"path": str(omop.small(tmp_path / "cdm.duckdb", SMALL))}
+    with duckdb.connect(file["path"]) as changing:
+        changing.execute(change)
+    with pytest.raises(DataUnusable, match=r"nobody knows whether 0 is true; .*none_here: true"):
+        read(file, {"c": column}, tmp_path)
+    assert read(file, {"c": {**column, "none_here": True}}, tmp_path).columns["c"] == ["0"] * 4
+
+
+def test_a_vocabulary_without_descendants_is_told_and_a_record_without_a_date_is_no_0(tmp_path: Path) -> None:
+    file = {"path": str(omop.small(tmp_path / "cdm.duckdb", SMALL))}
+    with duckdb.connect(file["path"]) as changing:
+        changing.execute("UPDATE condition_occurrence SET condition_start_date = NULL WHERE person_id IN (1, 3)")
+        changing.execute("INSERT INTO condition_occurrence VALUES (9, 2, 10, NULL, NULL)")
+        changing.execute("UPDATE condition_era SET condition_era_start_date = NULL WHERE person_id = 4")
+        changing.execute("UPDATE measurement SET measurement_date = NULL WHERE measurement_id IN (1, 20)")
+    columns = {
+        "any": BEFORE, "count": {**BEFORE, "take": "count"}, "index": {"family": "charlson", "window": [None, 0]},
+        "min": {**LAB, "take": "min"}, "code": {key: LAB[key] for key in ("family", "concepts", "window")} | {
+            "take": "last", "value": "concept"},
+    }  # fmt: skip
+    found = read(file, columns, tmp_path).columns
+    assert {name: found[name] for name in columns} == {
+        "any": [NO_MOMENT, "1", NO_MOMENT, "0"], "count": [NO_MOMENT, NO_MOMENT, NO_MOMENT, "0"],
+        "index": ["0", "0", "3", NO_MOMENT], "min": [NO_MOMENT, "no number", "0.1", "1.5"],
+        "code": [NO_MOMENT, "40", None, None],
+    }  # fmt: skip
+    with duckdb.connect(file["path"]) as changing:
+        changing.execute("DELETE FROM concept_ancestor")
+    with pytest.raises(DataUnusable, match="concept_ancestor has no concept 10"):
+        read(file, {"c": BEFORE}, tmp_path)
+    assert read(file, {"c": {**BEFORE, "descendants": False}}, tmp_path).columns["c"][3] == "0"
 
 
 @pytest.fixture

@@ -14,6 +14,10 @@ NO_NUMBER = "no number"
 """What stands for a value of another kind, lest its record look as if it had none."""
 NO_TIME = "no time of day"
 """What stands for a first or a last value of which nobody knows which it is: its day has others, and not all a time."""
+NO_MOMENT = "no date"
+"""What stands where some record has no date, and may be one that counts."""
+UNREAD = {NO_TIME: "day", NO_MOMENT: "moment"}
+"""Why such a record cannot be read, as findings have it."""
 STRANGE = "?"
 """Before a value whose operator is none of these: it is no number either."""
 BOUND = re.compile(rf"\s*([{''.join(SIGNS)}])\s*=?\s*(\S.*)", re.DOTALL)

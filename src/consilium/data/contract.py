@@ -15,13 +15,12 @@ from consilium.core.judging import Evaluation
 from consilium.core.timed import TIMED
 from consilium.data import choosing, coded, headers
 from consilium.data.base import Floats, Lost, Rows, Table
-from consilium.data.bounds import NO_TIME, bound
+from consilium.data.bounds import UNREAD, bound
 from consilium.data.choosing import Chosen, Left
 from consilium.data.cohort import fold, held_out, validates
 from consilium.data.counts import hidden
 from consilium.data.doubts import Doubt, of_codes, of_number
 from consilium.data.mapping import FeatureMap, LabelMap, Mapping, RecordsMap, normal, number
-from consilium.data.moments import DAY
 from consilium.data.records import Records, rounded, values
 from consilium.data.traps import Looks, comma, dated, look, placeholder
 from consilium.data.units import conversion
@@ -303,7 +302,7 @@ def _numbers(
             told.dates += dated(text)
             told.commas += comma(text)
             told.bounds.update([text.strip()] if bound(text) else [])
-            told.unread.update([DAY] if text.strip() == NO_TIME else [])
+            told.unread.update([UNREAD[text.strip()]] if text.strip() in UNREAD else [])
             continue
         value = value if resolution is None else rounded(value, resolution)
         seen.append((number(text), value))
@@ -326,9 +325,9 @@ def _codes(texts: list[str | None], gone: frozenset[str], codes: dict[str, float
         elif code in codes:
             found[row] = codes[code]
             told.usable += 1
-        elif code == NO_TIME:
+        elif code in UNREAD:
             told.not_a_number += 1
-            told.unread[DAY] += 1
+            told.unread[UNREAD[code]] += 1
         else:
             told.unmapped[code] += 1
     return found

@@ -58,6 +58,11 @@ class ColumnPart(Part):
     )
     analyte: str | None = Field(None, description="substance, to convert between mass and amount")
     followed: bool = Field(False, description="0 only where a period of observation covers the window; else missing")
+    none_here: bool = Field(
+        False,
+        description="take any or count, charlson: a person has looked: this database would have such records, and has "
+        "none; refused otherwise, for nobody knows whether 0 is true",
+    )
     cohort: CohortPart | None = Field(None, description="family cohort: whose entries are the records")
 
     @property
@@ -103,6 +108,7 @@ class ColumnPart(Part):
             (self.family in VALUED and self.take not in ("any", "count"), ("value",)),
             (self.numeric, ("unit", "units", "analyte")),
             (self.family in (*EVENTS, "cohort") and self.take == "any", ("followed",)),
+            (self.family in (*EVENTS, "charlson") and self.take in ("any", "count"), ("none_here",)),
         ]
 
     def _windowed(self) -> None:

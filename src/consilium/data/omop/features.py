@@ -12,7 +12,7 @@ from typing import Any
 
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.records import CHOSEN
-from consilium.data.bounds import EXACT, NO_NUMBER, NO_TIME, OPERATORS, SIGNS, STRANGE, decides
+from consilium.data.bounds import EXACT, NO_MOMENT, NO_NUMBER, NO_TIME, OPERATORS, SIGNS, STRANGE, decides
 from consilium.data.coded import SEVERAL
 from consilium.data.omop import charlson
 from consilium.data.omop.cohorts import Cohort
@@ -100,15 +100,19 @@ def _texts(database: Database, column: Column, index: Index) -> Texts:
     if column.cohort is not None:
         return _counted(database, column, index, _entries(database, column.cohort, given, index))
     concepts = resolve(database, column.items, column.what, each=not given.concept_set) if column.items else None
+    undated = dict.fromkeys(_undated(database, column, index, concepts, given.family), NO_MOMENT)
     if given.take in ("any", "count"):
+        _recorded(database, column, concepts, given.family)
         found = _there(database, column, index, concepts, given.family)
-        return _counted(database, column, index, (person for person, _ in found))
+        counted = _counted(database, column, index, (person for person, _ in found))
+        some = {person for person in undated if given.take == "any" and counted.get(person) == "1"}
+        return counted | {person: told for person, told in undated.items() if person not in some}
     if given.value == "concept":
-        return _coded(_valued(database, column, index, concepts), given.take)
+        return _coded(_valued(database, column, index, concepts), given.take) | undated
     converted = _converter(database, column, index, concepts)
     away = {int(unit) for unit, means in given.units.items() if means == "missing"}
     valued = (event for event in _valued(database, column, index, concepts) if event.unit not in away)
-    return _taken(valued, given.take, converted)
+    return _taken(valued, given.take, converted) | undated
 
 
 def _cohort(index: Index) -> tuple[str, str]:
@@ -169,10 +173,40 @@ def _records(column: Column, family: str, concepts: Iterable[int] | None) -> str
     """SQL: the records of the persons that count, from FROM on."""
     domain = DOMAINS[family]
     start = f"CAST(e.{domain.start} AS DATE)"
-    of = f" AND e.{domain.concept} IN ({numbers(concepts)})" if concepts is not None else ""
     window = _window(column.given, start, domain.end if domain.lasts else start)
     joined = f"FROM cohort c JOIN {domain.table} e ON e.person_id = c.person_id"
-    return f"{joined} WHERE e.{domain.start} IS NOT NULL{of}{window}"
+    return f"{joined} WHERE e.{domain.start} IS NOT NULL{_of(family, concepts)}{window}"
+
+
+def _of(family: str, concepts: Iterable[int] | None) -> str:
+    """SQL: which records are of these concepts."""
+    return f" AND e.{DOMAINS[family].concept} IN ({numbers(concepts)})" if concepts is not None else ""
+
+
+def _recorded(database: Database, column: Column, concepts: Iterable[int] | None, family: str) -> None:
+    """Raises: DataUnusable: of no person there is such a record, so that nobody knows whether 0 is true."""
+    table = DOMAINS[family].table
+    sql = f"SELECT 1 FROM {table} e WHERE true{_of(family, concepts)} LIMIT 1"
+    if not column.given.none_here and not list(database.query(sql, what=column.what)[1]):
+        raise DataUnusable(
+            f"{column.what}: no record of table {table} is of it, so that nobody knows whether 0 is true",
+            "see whether the table was loaded, and its codes mapped to standard concepts; write `none_here: true` if "
+            "such records would be there, and nobody has one",
+        )
+
+
+def _undated(database: Database, column: Column, index: Index, concepts: Iterable[int] | None, family: str) -> set[int]:
+    """Persons with a record that says something and has no date, so that it may lie within the window."""
+    domain = DOMAINS[family]
+    says = ""
+    if column.given.take not in ("any", "count"):
+        said = (f"NULLIF(TRIM(CAST(e.{name} AS VARCHAR)), '')" for name in domain.said(column.version))
+        some = f"COALESCE(CAST(e.value_as_number AS VARCHAR), {', '.join(said)}) IS NOT NULL"
+        says = f" AND (e.value_as_concept_id > 0 OR {some})"
+    sql = f"""{PERSONS} SELECT DISTINCT e.person_id
+        FROM cohort c JOIN {domain.table} e ON e.person_id = c.person_id
+        WHERE e.{domain.start} IS NULL{_of(family, concepts)}{says}"""
+    return {int(row[0]) for row in database.query(sql, _cohort(index), column.what)[1]}
 
 
 def _there(
@@ -332,10 +366,12 @@ def _charlson(database: Database, column: Column, index: Index) -> Texts:
         items = [Item(concept) for concept in concepts]
         for concept in resolve(database, items, f"{column.what} ({name})", each=True):
             diseases.setdefault(concept, set()).add(name)
+    _recorded(database, column, diseases, "condition_era")
     found: dict[int, set[str]] = {person: set() for person in index}
     for person, concept in _there(database, column, index, diseases, "condition_era"):
         found[person] |= diseases[concept]
-    return {person: str(sum(charlson.WEIGHTS[name][0] for name in of)) for person, of in found.items()}
+    made = {person: str(sum(charlson.WEIGHTS[name][0] for name in of)) for person, of in found.items()}
+    return made | dict.fromkeys(_undated(database, column, index, diseases, "condition_era"), NO_MOMENT)
 
 
 def _entries(database: Database, cohort: Cohort, given: ColumnPart, index: Index) -> Iterator[int]:

@@ -100,7 +100,7 @@ def resolve(database: Database, items: Sequence[Item], what: str, each: bool) ->
     Raises:  DataUnusable: a concept is unknown, or is not a standard one and so stands in no record.
     Source:  OHDSI circe-be, "conceptSetExpression".
     """
-    _known(database, items, what, each)
+    _below(database, _known(database, items, what, each), what, each)
     included = _expanded(database, [item for item in items if not item.excluded], what)
     found = included - _expanded(database, [item for item in items if item.excluded], what)
     if not found:
@@ -108,7 +108,24 @@ def resolve(database: Database, items: Sequence[Item], what: str, each: bool) ->
     return frozenset(found)
 
 
-def _known(database: Database, items: Sequence[Item], what: str, each: bool) -> None:
+def _below(database: Database, above: set[int], what: str, each: bool) -> None:
+    """Raises: DataUnusable: of one of these, or where not `each` of all, table concept_ancestor knows nothing.
+
+    It has each standard concept as a descendant of its own.
+    """
+    if not above:
+        return
+    sql = f"SELECT DISTINCT ancestor_concept_id FROM concept_ancestor WHERE ancestor_concept_id IN ({numbers(above)})"
+    lacking = above - {int(row[0]) for row in database.query(sql, what=what)[1]}
+    if lacking and (each or lacking == above):
+        raise DataUnusable(
+            f"{what}: table concept_ancestor has no concept {min(lacking)}, so that nobody knows its descendants",
+            "load the table with the vocabulary; or write `descendants: false` if they are not to count",
+        )
+
+
+def _known(database: Database, items: Sequence[Item], what: str, each: bool) -> set[int]:
+    """Those of the standard concepts of a set that stand for their descendants, too."""
     wanted = {item.concept for item in items}
     _, rows = database.query(
         "SELECT concept_id, vocabulary_id, concept_code, standard_concept FROM concept"
@@ -127,6 +144,7 @@ def _known(database: Database, items: Sequence[Item], what: str, each: bool) -> 
             f"{what}: concept {strange[0]} ({vocabulary} {code}) is no standard concept, and stands in no record",
             f"take {_mapped(database, strange[0], what)}",
         )
+    return {item.concept for item in items if item.descendants and known[item.concept][2] in ("S", "C")}
 
 
 def _mapped(database: Database, concept: int, what: str) -> str:
