@@ -2,11 +2,13 @@
 
 import asyncio
 import errno
+import fcntl
 import json
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -130,6 +132,24 @@ def _free(host: str, port: int) -> None:
         raise Invalid(f"nothing can listen on port {port} of {host}: {why}", "choose --host and --port") from error
 
 
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Hold the lock of the folder's one process on SQLite: another would take its work for that of a dead one.
+
+    Raises: Conflict: another process holds it.
+    """
+    if not settings.database.startswith("sqlite"):  # processes on PostgreSQL share their work by leases
+        yield
+        return
+    with (settings.home / "coordinator.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            remedy = "end it first; several processes at once want --database with a PostgreSQL URL"
+            raise Conflict(f"a coordinator already runs in {settings.home}", remedy) from error
+        yield
+
+
 @coordinator.command()
 @home_option
 @click.option("--host", default="", help="Address to listen on. Default: all.")
@@ -148,7 +168,8 @@ def run(home: Path, host: str, port: int | None, lease_s: float) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = load(home, host, port or 0, lease_s)
     _free(settings.host, settings.port)
-    asyncio.run(serve(settings))
+    with _alone(settings):
+        asyncio.run(serve(settings))
 
 
 @coordinator.command()
