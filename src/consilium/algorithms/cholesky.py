@@ -37,7 +37,7 @@ class Noise:
 
         Args:    least: what `each` is at least.
         """
-        unit = _unit(packed)
+        unit = unit_of(packed)
         return cls(max(least, TOGETHER * unit if unit < COARSE else 0.0), share)
 
     def within(self, weights: Floats, diagonal: Floats) -> float:
@@ -48,7 +48,7 @@ class Noise:
         return float(2**0.5 * (plain + self.share * scaled))
 
 
-def _unit(values: Floats) -> float:
+def unit_of(values: Floats) -> float:
     """The largest power of two of which all values are multiples; 0 where all are zero."""
     some = values[values != 0]
     if not some.size:

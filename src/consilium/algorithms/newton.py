@@ -15,7 +15,7 @@ from pydantic import Field
 
 from consilium.algorithms import base, cholesky, lasso
 from consilium.algorithms.base import Here, Local, Pass, one, parsed
-from consilium.algorithms.cholesky import Noise
+from consilium.algorithms.cholesky import COARSE, Noise, unit_of
 from consilium.core.errors import Invalid, StudyInvalid
 from consilium.core.study import Study
 from consilium.core.tensors import Array, Tensors, Vector
@@ -32,6 +32,8 @@ WIDE = 4.0
 """By no more standard deviations a hospital's patients lie apart from the mean of all: root of the mean square."""
 SLACK = 1e-8
 """By so much, by its size and by patients, a loss may grow and still be one that did not: sums are rounded."""
+UNITS = 8.0
+"""By so many units to which sums are rounded two losses of the same patients may differ, and be the same."""
 TELLS = 16.0
 """So many times what rounding may do is left of a column that is taken; on the way once is enough."""
 LEFT_OUT, LOST = 1.0, 2.0
@@ -110,7 +112,9 @@ class Newton:
         """Newton's step from where the sums were made; or half of the step that led there.
 
         A step is judged by the loss over the same patients alone: with other hospitals, the sums at hand are taken.
+        Near the optimum it lowers the loss by less than rounding hides: halved there, it would end before the optimum.
 
+        Args:    sums: `off`: how far the loss is off; where it is not there, by the unit that can be seen in the loss.
         Raises: Invalid: sums were beyond their limits at the first model.
         """
         taken, same = float(state["taken"][0]), weight == float(state["patients"][0])
@@ -124,8 +128,8 @@ class Newton:
                 "of the contract allow",
                 "raise privacy.most_patients, or correct the ranges, in a new study",
             )
-        before = float(state["loss"][0])
-        if beyond or (taken >= 2 and same and loss > before + SLACK * (abs(before) + weight)):
+        before, off = float(state["loss"][0]), float(sums["off"][0]) if "off" in sums else rounded(sums["loss"])
+        if beyond or (taken >= 2 and same and loss > before + SLACK * (abs(before) + weight) + UNITS * off):
             step = state["step"] * 0.5
             return {**state, "step": step, "model": (state["at"] + step).astype(state["model"].dtype)}
         anew = taken == 0 or not same
@@ -144,6 +148,12 @@ class Newton:
             "model": (at + step).astype(state["model"].dtype), "at": at, "step": step, "left_out": left_out,
             "hessian": np.array(sums["hessian"]), "loss": one(loss), "patients": one(weight), "taken": one(taken + 1),
         }  # fmt: skip
+
+
+def rounded(loss: Array) -> float:
+    """The unit to which a loss (1,) was rounded, as far as it can be seen; 0 of one that is a round number itself."""
+    unit = unit_of(loss)
+    return unit if unit < COARSE * abs(float(loss[0])) else 0.0
 
 
 def noise_of(hessian: Array, patients: float, times: float = 1.0, least: float = 0.0) -> Noise:

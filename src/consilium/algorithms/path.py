@@ -16,7 +16,7 @@ from pydantic import Field
 
 from consilium.algorithms import base
 from consilium.algorithms.base import Curvature, Here, Local, Pass, one, parsed
-from consilium.algorithms.newton import MOST, Newton, limits
+from consilium.algorithms.newton import MOST, Newton, limits, rounded
 from consilium.core.errors import Invalid, StudyInvalid
 from consilium.core.study import Study
 from consilium.core.tensors import Array, Tensors, Vector
@@ -151,6 +151,7 @@ class NewtonPath:
         hessian[diagonal] += ridge
         loss = float(sums["losses"][number]) + 0.5 * float(np.add.accumulate(ridge * at * at)[-1])
         told = {"update": self._split(sums["gradients"])[number] + ridge * at, "hessian": hessian, "loss": one(loss)}
+        told["off"] = one(rounded(sums["losses"][number : number + 1]))
         lasso = {"lasso": np.where(flags, penalty.l1 * patients, 0.0)} if penalty.l1 else {}
         return {**told, **lasso, "beyond": sums["beyond"][number : number + 1]}
 

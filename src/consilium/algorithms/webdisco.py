@@ -125,7 +125,7 @@ class WebDisco:
             told = {"update": np.zeros(size), "hessian": np.zeros_like(state["hessian"]), "loss": one(0)}
             told["beyond"] = one(max(beyond, 1.0))
         else:
-            told = found.penalised(state, sums) | {"beyond": one(0)}
+            told = found.penalised(state, sums) | {"beyond": one(0), "off": one(float(np.max(found.rounding)))}
         beside = ("starts", "grouped", "centre", "rounding")
         known = {name: array for name, array in state.items() if name not in beside}
         after = self._newton.apply_chunk(known, told, weight)

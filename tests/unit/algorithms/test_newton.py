@@ -48,6 +48,16 @@ def test_a_step_after_which_the_loss_is_larger_is_halved_until_it_is_not() -> No
     assert after(*three[:2], (sums([0, 0], 4.0 + 1e-8), 10.0))["taken"] == 3, "rounding is no growth"
 
 
+def test_a_loss_that_grew_by_no_more_than_rounding_may_halves_nothing() -> None:
+    """Sums of losses are multiples of 2^-13 here: so coarse is a wide range of counts, with many patients allowed."""
+    unit = 2.0**-13
+    two = [(sums([7, 14], 5.0), 10.0), (sums([7, 0], 4.0 + unit), 10.0)]
+    assert after(*two, (sums([0, 0], 4.0 + 4 * unit + unit / 2), 10.0))["taken"] == 3
+    assert after(*two, (sums([0, 0], 4.0 + 64 * unit + unit / 2), 10.0))["taken"] == 2, "which is more"
+    told = sums([0, 0], 4.5) | {"off": np.array([0.1])}
+    assert after(*two, (told, 10.0))["taken"] == 3, "where it was told how far the loss is off"
+
+
 def test_with_other_patients_losses_are_not_compared() -> None:
     state = after((sums([7, 14], 5.0), 10.0), (sums([7, 0], 4.0), 10.0), (sums([0, 0], 40.0), 30.0))
     assert state["taken"] == 3 and state["loss"] == 40.0 and state["patients"] == 30

@@ -158,6 +158,30 @@ def _rounded(time: float, every: int | None) -> float:
     return time if every is None else every * float(np.floor(time / every + 0.5))
 
 
+def test_each_penalty_of_a_path_is_at_the_optimum_of_the_pooled_penalised_likelihood(tmp_path: Path) -> None:
+    """Its slope, by statsmodels, is that of the penalty: on scaled columns, and by patients. Of the same rounds."""
+    sites, _ = cohort("breast")
+    sites = {site: rows[::12] for site, rows in sites.items()}
+    ranges = {name: multicentre.BREAST[name] for name in ("age", "nodes", "pgr", "hormon")}
+    tried = [{"l1": 0.03}, {"l1": 0.01, "l2": 0.02}, {"l2": 0.05}]
+    told = multicentre.study(ranges, 3, strategy={"name": "newton-path", "options": {"penalties": tried}}, rounds=12)
+    fit = ran(told, multicentre.tables(tmp_path / "h", sites, ranges), tmp_path / "run")
+    rows = [row for patients in sites.values() for row in patients]
+    time, event, x = (np.array([[row[name] for name in of] for row in rows]) for of in (["time"], ["event"], ranges))
+    theirs = phreg(time[:, 0], x, status=event[:, 0], ties="efron", strata=strata(sites))
+    half = np.array([(high - low) / 2 for low, high in ranges.values()])
+    zeros = set()
+    for one, penalty in zip(fit.path, tried, strict=True):
+        estimates = np.array(one.estimates)
+        scaled, slope = estimates * half, theirs.score(estimates) / half / len(rows)
+        lasso, off = penalty.get("l1", 0.0), slope - penalty.get("l2", 0.0) * scaled
+        assert one.converged
+        np.testing.assert_allclose(off[scaled != 0], lasso * np.sign(scaled[scaled != 0]), atol=1e-9)
+        assert np.all(np.abs(off) <= lasso + 1e-9)
+        zeros.add(int(np.sum(scaled == 0)))
+    assert len(zeros) > 1, "the more, the stronger the lasso"
+
+
 def in_groups(tmp_path: Path, sites: dict[str, list[Row]], ties: str) -> Fit:
     how = {"model": {"kind": "cox", "options": {"ties": ties}}, "sites": tuple(sites), "rounds": 9}
     told = multicentre.study(multicentre.BREAST, 3, **common(multicentre.EVERY, LAST, 5), **how)

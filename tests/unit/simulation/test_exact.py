@@ -332,6 +332,23 @@ def test_a_lasso_and_an_elastic_net_are_those_of_scikit_learn(kind: str, l1: flo
     assert 0 < sum(estimate == 0 for estimate in estimates) < len(estimates) - 2, "some are zero, and most are not"
 
 
+@pytest.mark.parametrize(("l1", "l2"), [(2.0, 0.5), (0.1, 0.1)])
+def test_an_elastic_net_of_counts_is_at_the_optimum_of_the_pooled_penalised_loss(
+    l1: float, l2: float, tmp_path: Path
+) -> None:
+    """Its slope is that of the penalty. Counts have a wide range: losses are rounded to more than the last steps lower
+    them by, and a step that was halved for it would leave the slope at 2e-5."""
+    how = {"model": {"kind": "poisson", "l2": l2}, "strategy": {"name": "newton", "options": {"l1": l1}}, "rounds": 14}
+    mappings = labelled(tables(tmp_path / "h", DRAWS["poisson"]), "poisson")
+    found = ran(exact("poisson", "secure_sum", **how), mappings, tmp_path / "run")
+    b = np.linalg.solve(scaling(found.study.contract), [term.estimate for term in found.fit.terms])
+    slope = found.x.T @ (found.y - np.exp(found.x @ b)) / len(found.y)
+    off, some = slope[1:] - l2 * b[1:], np.abs(b[1:]) > 1e-12
+    assert found.fit.converged and abs(slope[0]) < 1e-7, "nothing holds the intercept"
+    np.testing.assert_allclose(off[some], l1 * np.sign(b[1:][some]), atol=1e-7)
+    assert np.all(np.abs(off) <= l1 + 1e-7) and np.sum(some) < len(some)
+
+
 def test_a_hospital_with_more_patients_than_the_study_says_is_told(tmp_path: Path) -> None:
     mappings = labelled(tables(tmp_path / "h", DRAWS["logistic"]), "logistic")
     study = exact("logistic", "secure_sum", privacy={"recipe": "secure_sum", "most_patients": 1})
