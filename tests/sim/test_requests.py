@@ -288,6 +288,15 @@ def test_a_sender_beyond_its_quota_is_refused_by_name_and_others_are_not(coordin
     assert sends("north", b"2", 1)[1]["code"] == "quota", "what was announced counts"
 
 
+def test_what_was_begun_is_counted_in_no_transaction(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All who write wait for one, and a sender may have begun ten thousand uploads."""
+    blobs, inside = coordinator.services.blobs, list[bool]()
+    store = coordinator.services.database._own
+    monkeypatch.setattr(blobs, "begun", lambda *_: inside.append(getattr(store, "store", False)) or 0)
+    coordinator.done("rita", "PATCH", f"/v1/blobs/{digest(b'1')}", b"1", Upload_Offset="0", Upload_Length="1")
+    assert inside == [False]
+
+
 def test_a_refused_upload_leaves_nothing_in_memory_and_does_not_fix_its_length(coordinator: Coordinator) -> None:
     data = b"a blob"
     path, blobs = f"/v1/blobs/{digest(data)}", coordinator.services.blobs

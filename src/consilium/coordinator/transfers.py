@@ -102,14 +102,12 @@ def _held(tx: Transaction, call: Call, digest: Digest) -> int | None:
     return size
 
 
-def _wanted(tx: Transaction, call: Call, digest: Digest, length: int) -> int | None:
-    """None if these bytes are wanted; else the size of the blob, which is here. Raises: OverQuota."""
-    size = _held(tx, call, digest)
-    if size is not None:
-        return size
-    begun = call.services.blobs.begun(call.who.subject, digest)
-    room_for(tx, call.who.subject, begun + length, call.services.keeping.quota_gb)
-    return None
+def _wanted(tx: Transaction, call: Call, digest: Digest, more: int) -> bool:
+    """Whether this blob, with which its sender has begun to send `more` bytes, is not here yet. Raises: OverQuota."""
+    if _held(tx, call, digest) is not None:
+        return False
+    room_for(tx, call.who.subject, more, call.services.keeping.quota_gb)
+    return True
 
 
 async def read(call: Call) -> Response:
@@ -162,7 +160,10 @@ async def append(call: Call) -> Response:
     store, sender = call.services.blobs, call.who.subject
     if length > MAX_BLOB:
         raise TooLarge(f"a blob holds at most {MAX_BLOB} bytes", "split it")
-    if await call.store(lambda tx: _wanted(tx, call, digest, length)) is not None:
+    begun = await call.services.to_thread(
+        lambda: store.begun(sender, digest)
+    )  # before the transaction: all wait for it
+    if not await call.store(lambda tx: _wanted(tx, call, digest, begun + length)):
         return Response(status_code=204, headers={"Upload-Offset": str(length)})
     try:
         with store.append(sender, digest, offset, length) as write:

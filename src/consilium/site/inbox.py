@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from consilium.core.errors import ConsiliumError, DigestMismatch, Unavailable
+from consilium.core.errors import ConsiliumError, DigestMismatch, Invalid, NotFound, TooLarge, Unavailable
 from consilium.core.ids import Digest, digest
 from consilium.core.study import Plan
 from consilium.governance import audit
@@ -77,7 +77,7 @@ class Inbox:
         What the coordinator signed but cannot be read is recorded and passed over, and never stops the agent. What it
         did not sign, or not for this place, is recorded and not believed: the true message may still come.
 
-        Raises: Unavailable: not signed for this place; or stopped while fetching a plan.
+        Raises: Unavailable: not signed for this place; and what keeps from fetching a plan.
         """
         data = json.dumps(envelope).encode()
         signed = self._signed(seq, data, now)
@@ -140,16 +140,18 @@ class Inbox:
         raise Unavailable(told, "ask the coordinator's admin whether it was restored from an older copy")
 
     def _plan(self, offer: Offer) -> bytes:
+        """The plan of an offer; nothing where there is none that can be used.
+
+        Raises: Unavailable and others that say nothing of the plan: the offer waits, and is taken the next time.
+        """
         for _ in range(TRIES):
             try:
                 payload = fetch(self.connection, Digest(offer.plan.digest))
                 Plan.load(payload)
                 return payload
-            except Unavailable:
-                raise
             except DigestMismatch:  # altered on the way, perhaps just this once
                 continue
-            except ConsiliumError as error:
+            except (Invalid, NotFound, TooLarge) as error:
                 log.error("the plan of %s cannot be used: %s", offer.study, error)
                 return b""
         log.error("the plan of %s came altered %s times; it is passed over", offer.study, TRIES)

@@ -8,13 +8,23 @@ from typing import Any, cast
 
 import pytest
 
+from consilium.core.errors import (
+    ConsiliumError,
+    NotFound,
+    ProtocolMismatch,
+    Refused,
+    StudyInvalid,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
 from consilium.core.ids import digest
 from consilium.site.inbox import Inbox
 from consilium.site.journal import Journal
 from consilium.site.outbox import Outbox
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import Blob, Closed, Task
+from consilium.wire.messages import Blob, Closed, Offer, Task
 
 NOW = datetime(2030, 6, 1, 12, 0, tzinfo=UTC)
 BLOB = Blob(digest=digest(b"bytes"), size=1)
@@ -59,3 +69,35 @@ def test_an_answer_that_took_part_was_sent_even_when_its_receipt_was_lost(
     assert [(row["run"], row["round"], row["status"]) for row in rows] == [
         ("sums-1", 1, "late"), ("sums-1", 2, became), ("sums-1", 3, "waiting"), ("sums-2", 2, "waiting"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "became"),
+    [
+        (Unavailable("out of reach", ""), None), (Unauthenticated("the clock is wrong", ""), None),
+        (ProtocolMismatch("one side speaks 2", ""), None), (Refused("this site is not admitted", ""), None),
+        (NotFound("not here", ""), "plan"), (TooLarge("too much came", ""), "plan"),
+        (StudyInvalid("no plan", ""), "plan"),
+    ],
+)  # fmt: skip
+def test_an_offer_is_passed_over_for_its_plan_alone_and_else_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: ConsiliumError, became: str | None
+) -> None:
+    """A hospital whose clock was wrong when a study was offered would never see it."""
+
+    def fetch(*_: object) -> bytes:
+        raise error
+
+    monkeypatch.setattr("consilium.site.inbox.fetch", fetch)
+    journal, coordinator = Journal(tmp_path / "journal"), Identity.create(tmp_path / "key")
+    inbox = Inbox("north", coordinator.public, NONE, journal, NONE, NONE, NONE, work=Event(), outbox=NONE, witness=NONE)
+    offer = Offer(study="sums", plan=BLOB, title="", to="north", number=1)
+    envelope = json.loads(seal(offer.TYPE, offer.encode(), coordinator))
+    if became is None:
+        with pytest.raises(type(error)):
+            inbox.take(1, envelope, NOW)
+    else:
+        inbox.take(1, envelope, NOW)
+    told = [json.loads(entry)["body"]["why"] for entry in journal.entries()]
+    assert told == ([became] if became else []) and journal.meta("inbox", "0") == ("1" if became else "0")
+    journal.close()
