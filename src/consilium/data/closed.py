@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from consilium.data import dropping, headers, memory, ordering, zoning
+from consilium.data import dropping, headers, meeting, memory, ordering, zoning
 from consilium.data.asking import Answer, rows_of
 from consilium.data.base import Lost
 from consilium.data.clock import Clock
@@ -53,7 +53,7 @@ class Closed:
             doubts += ordering.checked(lambda: self._by_zone(query, answer), self.interrupt, clock, took_s, DAYS)
         doubts += dropping.checked(self.tables, query, answer, lambda one: _answer(self.tables, one), self.interrupt,
                                    clock, took_s)  # fmt: skip
-        return answer, doubts
+        return answer, doubts + clock.within(lambda: meeting.check(self.tables, query), self.interrupt)
 
     def _by_zone(self, query: str, answer: Answer) -> list[str]:
         asked = {**self.zones, "UTC": self.tables}

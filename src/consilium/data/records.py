@@ -7,7 +7,7 @@ system, it is.
 """
 
 import math
-from collections.abc import Collection, Container, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -23,7 +23,9 @@ from consilium.data import headers
 from consilium.data.base import Floats, Rows
 from consilium.data.bounds import bound, decides
 from consilium.data.choosing import spelt
+from consilium.data.counts import hidden
 from consilium.data.mapping import RecordsMap, RecordsPart, normal, number
+from consilium.data.meeting import apart
 from consilium.data.moments import (
     DAY,
     ZONE,
@@ -191,18 +193,27 @@ def unused(given: RecordsMap, records: Records) -> tuple[str, ...]:
     return tuple(sorted(set(given.local) - there))
 
 
-def of_others(records: Records, patients: Container[str]) -> None:
-    """Raises: DataUnusable: no record is of one of these patients, so that every count of records would be 0."""
+def of_others(records: Records, patients: Set[str]) -> None:
+    """Raises: DataUnusable: no record is of one of these patients, so that every count of records would be 0; or some
+    are of one whose key is written otherwise here.
+    """
     if records.rows.left_out and not len(records.rows):  # all were of who opted out
         return
     if not len(records.rows):
         raise DataUnusable(
             f"{records.where}: there is no record in it", "fetch it anew, or write `absent` for what is made of it"
         )
-    if not any(spelt(patient) in patients for patient in column(records, records.part.patient)):
+    theirs = {spelt(patient) for patient in column(records, records.part.patient)}
+    if theirs.isdisjoint(patients):
         raise DataUnusable(
             f"{records.where}: none of its records is of a patient of the table",
             f"check its column {records.part.patient!r}: keys are spelt as in the table of the patients",
+        )
+    if count := apart(theirs, patients):
+        raise DataUnusable(
+            f"{records.where}: {hidden(count)} keys of its column {records.part.patient!r} are written otherwise than "
+            "those of the table, as 1 and 1.0, and do not meet",
+            "write both alike, in the queries of the sources",
         )
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data import closed, joined, ordering
+from consilium.data import closed, joined, meeting, ordering
 from consilium.data.base import Lost, Rows, Source
 from consilium.data.joined import JoinedSource
 from consilium.data.source import TableSource
@@ -277,3 +277,42 @@ def test_a_query_of_duckdb_names_no_file_that_would_be_looked_for_elsewhere(fold
     gone = whole.replace("persons.", "nobody.")
     with pytest.raises(DataUnusable, match="is not there"):
         SqlSource(TableSource.model_validate({**own, "query": f"SELECT * FROM {gone}"}), folder).rows()
+
+
+@pytest.mark.parametrize(("query", "told"), [
+    ("SELECT p.nr, v FROM persons AS p JOIN visits AS w ON p.nr = w.pid",
+     "persons.nr and visits.pid, in which 12 keys"),
+    ("SELECT nr, v FROM persons, visits WHERE visits.pid = nr", "persons.nr and visits.pid"),
+    ("WITH k AS (SELECT PID AS nr, v FROM visits) SELECT nr, v FROM persons LEFT JOIN k USING (nr)",
+     "persons.nr and visits.pid"),
+    ("SELECT nr FROM persons WHERE nr IN (SELECT pid FROM visits)", "persons.nr and visits.pid"),
+    ("SELECT nr FROM persons AS p WHERE EXISTS (SELECT 1 FROM visits w WHERE w.pid = p.nr)",
+     "persons.nr and visits.pid"),
+    ("SELECT p.nr, v FROM persons p JOIN visits ON lower(p.nr) = pid AND p.ward = v", ""),
+    ("SELECT p.nr, v FROM persons AS p JOIN visits AS w ON nfc_normalize(trim(p.nr)) = w.pid", ""),
+    ("SELECT p.nr, p.ward FROM persons AS p JOIN visits AS w ON p.ward = w.ward", ""),
+])  # fmt: skip
+def test_keys_that_do_not_meet_for_how_they_are_written_are_counted(tmp_path: Path, query: str, told: str) -> None:
+    """A number as a workbook and as a column of doubles has it, a blank, and an accent in two ways."""
+    (tmp_path / "persons.csv").write_text(
+        f"nr,ward\n{chr(10).join(f'{n},{n}' for n in range(20))}\nJos\u00e9,1\nK-2 ,2\n"
+    )
+    visits = [f"{n}.0,A,01" if n < 10 else f"{n},A,1" for n in range(20)]
+    (tmp_path / "visits.csv").write_text("pid,v,ward\n" + "\n".join([*visits, "Jose\u0301,A,2", "K-2,A,3"]) + "\n")
+    found = of(tmp_path, *({"type": "csv", "path": f"{name}.csv"} for name in ("persons", "visits")), query)
+    if not told:
+        assert not found.rows().doubts
+        return
+    with pytest.raises(DataUnusable, match=f"compares {told}.*do not meet; write both alike") as error:
+        found.rows()
+    assert "Jos" not in str(error.value) and "K-2" not in str(error.value)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sets(st.integers(0, 30), max_size=9), st.sets(st.integers(0, 30), max_size=9), st.data())
+def test_keys_that_are_alike_meet_or_are_counted(here: set[int], there: set[int], data: st.DataObject) -> None:
+    """Each table writes each of its keys in one way; counted are those that are in both, in two ways."""
+    ways = st.sampled_from(["{}", "{}.0", " {}", "0{}", "+{}", "{}."])
+    one, other = ({n: data.draw(ways).format(n) for n in keys} for keys in (here, there))
+    assert meeting.apart(one.values(), other.values()) == sum(one[n] != other[n] for n in here & there)
+    assert meeting.apart(other.values(), one.values()) == meeting.apart(one.values(), other.values())

@@ -645,6 +645,20 @@ def test_records_of_nobody_are_a_finding_and_no_count_of_0(tmp_path: Path, lines
         tables.mapped(study, path)
 
 
+def test_records_of_which_some_keys_are_written_otherwise_are_a_finding_with_their_number() -> None:
+    """As where one table is of numbers and the other of text; keys that nobody of the table has are others."""
+    part = Mapping.model_validate(MAPPING).records["labs"]
+    patients = frozenset(str(n) for n in range(40))
+    for keys, told in (([*"12", "99.0"], ""), (["1", *(f"{n}.0" for n in range(2, 16))], "14"), (["1", "02"], "<10")):
+        several = [labs((1, "2160-0", "1", "mg/dL"), patient=key) for key in keys]
+        rows = Rows({name: [one.columns[name][0] for one in several] for name in several[0].columns})
+        if not told:
+            records.of_others(Records(part, rows, "records.labs"), patients)
+            continue
+        with pytest.raises(DataUnusable, match=f"records.labs: {told} keys of its column 'pid' .* do not meet"):
+            records.of_others(Records(part, rows, "records.labs"), patients)
+
+
 HOURS, DAYS = ("-6h", "24h"), ("-1d", "0d")
 
 
