@@ -99,7 +99,7 @@ class _Meaning:
 
     def __init__(self, feature: Feature, means: Means, unnamed: bool) -> None:
         self._known: dict[Code, str] = {
-            (one.system, one.code): name for name, several in feature.values.items() for one in several
+            (uri(one.system), one.code): name for name, several in feature.values.items() for one in several
         }
         self._means, self._plain = means, dict[str, set[str]]()
         for (_, code), name in self._known.items() if unnamed else ():

@@ -12,7 +12,7 @@ from consilium.core.study import Study
 from consilium.core.timed import TIMED
 from consilium.data.bounds import EXACT, NO_NUMBER, OPERATORS, STRANGE
 from consilium.data.records import UNCODED
-from consilium.data.systems import OIDS, SYSTEMS
+from consilium.data.systems import SYSTEMS, spellings, uri
 
 Json = dict[str, Any]
 FORMATS = ("odcs", "croissant", "fhir", "omop", "signature")
@@ -271,9 +271,7 @@ _NUMBER = (
 """A number as text, with the comparator of one that is only a bound: `<5`."""
 
 
-_UCUM = " or ".join(f"{_QUANTITY}.system = '{name}'" for name in (
-    SYSTEMS["UCUM"], *(f"urn:oid:{oid}" for oid, one in OIDS.items() if one == SYSTEMS["UCUM"])
-))  # fmt: skip
+_UCUM = " or ".join(f"{_QUANTITY}.system = '{name}'" for name in spellings(SYSTEMS["UCUM"]))
 _UNIT = (
     f"iif({_QUANTITY}.code.exists(), iif({_QUANTITY}.system.exists().not() or {_UCUM}, {_QUANTITY}.code, "
     f"{_QUANTITY}.system & '|' & {_QUANTITY}.code), {_QUANTITY}.unit)"
@@ -289,8 +287,7 @@ def _codings(of: str, codes: list[tuple[str, str]], unnamed: bool = False) -> st
 
 
 def _of(system: str, unnamed: bool) -> str:
-    names = [system, *(f"urn:oid:{oid}" for oid, one in OIDS.items() if one == system)]
-    told = " or ".join(f"system = {_quoted(name)}" for name in names)
+    told = " or ".join(f"system = {_quoted(name)}" for name in spellings(system))
     return f"({told}{' or system.empty()' if unnamed else ''})"
 
 
@@ -326,12 +323,12 @@ def omop(contract: Contract) -> str:
 
 def _pairs(codes: list[tuple[str, str]]) -> str:
     """SQL: vocabularies and codes. Raises: StudyInvalid: a code system is not known to have a vocabulary."""
-    vocabularies = {uri: name for name, uri in SYSTEMS.items()}
+    vocabularies = {one: name for name, one in SYSTEMS.items()}
     pairs = []
     for system, code in codes:
-        if system not in vocabularies:
+        if uri(system) not in vocabularies:
             raise StudyInvalid(f"{system} is not known as a vocabulary of OMOP", f"known are {', '.join(vocabularies)}")
-        pairs.append(f"({_doubled(vocabularies[system])}, {_doubled(code)})")
+        pairs.append(f"({_doubled(vocabularies[uri(system)])}, {_doubled(code)})")
     return ",\n  ".join(pairs)
 
 

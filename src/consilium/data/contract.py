@@ -22,6 +22,7 @@ from consilium.data.counts import hidden
 from consilium.data.doubts import Doubt, of_codes, of_number
 from consilium.data.mapping import FeatureMap, LabelMap, Mapping, RecordsMap, normal, number
 from consilium.data.records import Records, rounded, values
+from consilium.data.strays import Strays, strays
 from consilium.data.traps import Looks, comma, dated, look, placeholder
 from consilium.data.units import conversion
 
@@ -74,6 +75,7 @@ class Mapped:
     left: Left = field(default_factory=Left)
     listed: int | None = None  # keys of the opt-out list; None: there is no list
     doubts: tuple[str | Lost, ...] = ()  # what is not known of the rows, in words; and what their query lost
+    strays: tuple[Strays, ...] = ()  # records that are nobody's, or of nothing
 
 
 def apply(
@@ -89,6 +91,7 @@ def apply(
     doubts = tuple(dict.fromkeys(doubt for one in (rows, *(each.rows for each in (records or {}).values()))
                                  for doubt in one.doubts))  # fmt: skip
     patients, moments, unsolved = _patients(mapping, rows), _moments(mapping, rows), rows.merged.unsolved
+    lost = strays(records or {}, set(patients))
     if contract.index is not None:
         chosen = choosing.entries(patients, moments, contract.index.entry)
         rows, patients, when = choosing.at(rows, chosen.rows), [patients[row] for row in chosen.rows], chosen.when
@@ -134,7 +137,7 @@ def apply(
     )
     left = Left(opted_out, chosen.others, int(young.sum()), int(away.sum()), chosen.unordered, unsolved)
     lacking, incomplete = considered & ~labelled, considered & labelled & ~complete
-    return Mapped(table, len(rows), int(lacking.sum()), int(incomplete.sum()), counts, told, left, listed, doubts)
+    return Mapped(table, len(rows), int(lacking.sum()), int(incomplete.sum()), counts, told, left, listed, doubts, lost)
 
 
 def _split(patients: list[str], kept: Chosen, asked: Evaluation) -> tuple[Chosen, Chosen, Places | None]:

@@ -4,6 +4,7 @@ Counts below ten are hidden, and so is every count that would give one away by s
 least two possible values for each that is not. ``<10`` is 1 to 9; ``hidden`` is any number.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from consilium.data.base import Lost, Table, least, smallest
 from consilium.data.contract import Column, Mapped
 from consilium.data.counts import MIN_CELL, Count, hidden, shown_counts
 from consilium.data.findings import Finding, Look, of_column
+from consilium.data.strays import Strays
 
 DOUBT_REMEDY = (
     "look at each max, min, arg_max, arg_min, ORDER BY, < and such in it: numbers want CAST(... AS DOUBLE) there, days "
@@ -42,6 +44,18 @@ UNSOLVED = (
     "to several, to a Patient that is not here, or to none",
     "correct the links where they are kept, or export the Patients that are lacking; they are left out until then",
 )
+
+KEYLESS = (
+    "no key of a patient, so that nobody knows whose they are",
+    "complete it in the source's query (in FHIR a reference to the Patient, and not an identifier alone), or leave out "
+    "there what does not count",
+)
+UNCODED = (
+    "no code, so that nobody knows what they are of",
+    "complete the column of codes in the source's query, or leave out there what does not count",
+)
+NOBODYS = 0.05
+"""Share of records of nobody in the table from which on it is told."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +149,7 @@ def check(study: Study, mapped: Mapped) -> Report:
         if away:
             blocks = away >= MIN_CELL and away > gate.not_a_number_max * (mapped.read + away)
             whole.append(Finding("unread", "", hidden(away), *told, gate.blocks("unread") and blocks))
+    whole += [finding for one in mapped.strays for finding in _strays(one, gate)]
     shown = shown_counts([training, test, mapped.without_label, mapped.incomplete, left.immature, left.excluded])
     fits = tuple(_fit(one, mapped.features[one.id], mapped.read, gate) for one in contract.inputs)
     label = _label(contract, mapped, gate)
@@ -159,6 +174,19 @@ def _lost(lost: Lost, gate: Gate) -> Finding:
     )
     blocks = lost.rows >= MIN_CELL and lost.rows > gate.not_a_number_max * lost.of
     return Finding("not-a-number", "", hidden(lost.rows), words, LOST_REMEDY, gate.blocks("not-a-number") and blocks)
+
+
+def _strays(one: Strays, gate: Gate) -> Iterator[Finding]:
+    """Records without a key or a code, which block where there are as many as of what cannot be read; or of others."""
+    for count, (words, remedy) in ((one.keyless, KEYLESS), (one.uncoded, UNCODED)):
+        if count:
+            blocks = count >= MIN_CELL and count > gate.not_a_number_max * one.records
+            words = f"{one.where}: some records have {words}; a patient may have none for it, and a count of 0"
+            yield Finding("unread", "", hidden(count), words, remedy, gate.blocks("unread") and blocks)
+    if one.others >= MIN_CELL and one.others > NOBODYS * one.records:
+        words = f"{one.where}: {one.others / one.records:.0%} of the records are of nobody in the table"
+        remedy = "all is well if other patients are in it, too; else see whether keys are spelt as in the table"
+        yield Finding("of-nobody", "", hidden(one.others), words, remedy, gate.blocks("of-nobody"))
 
 
 def _label(contract: Contract, mapped: Mapped, gate: Gate) -> Fit:

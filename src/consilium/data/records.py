@@ -182,7 +182,7 @@ def _doubted(told: Any, doubts: list[Doubt]) -> None:
 
 def _there(feature: Feature, given: RecordsMap, records: Records) -> bool:
     """Whether some record of the table means the feature: else nobody knows whether the source has such records."""
-    codes, local, part = {(one.system, one.code) for one in feature.codes}, frozenset(given.local), records.part
+    codes, local, part = {(uri(one.system), one.code) for one in feature.codes}, frozenset(given.local), records.part
     pairs = set(zip(column(records, part.code), column(records, part.system)))
     return any(_means(code, system, part, codes, local, records.means) for code, system in pairs)
 
@@ -227,7 +227,7 @@ def within(
     Raises: MappingInvalid: a column is not there.   DataUnusable: no moment of the table can be read.
     """
     part = records.part
-    codes = {(one.system, one.code) for one in feature.codes}
+    codes = {(uri(one.system), one.code) for one in feature.codes}
     local = frozenset(given.local)
     patients, coded, systems = (column(records, name) for name in (part.patient, part.code, part.system))
     when = column(records, part.time or part.offset)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from consilium.core.errors import MappingInvalid
@@ -28,14 +29,30 @@ Means = Mapping[Code, frozenset[Code]]
 """What codes of a hospital mean elsewhere."""
 
 
+@lru_cache(maxsize=1024)
 def uri(system: str) -> str:
-    """The URI of a code system, of its name in OMOP or its OID.
+    """The URI of a code system, of its name in OMOP or its OID; http and without a / at its end, as FHIR has them.
 
-    >>> uri("LOINC"), uri("urn:oid:2.16.840.1.113883.6.96"), uri("urn:ours")
-    ('http://loinc.org', 'http://snomed.info/sct', 'urn:ours')
+    >>> uri("LOINC"), uri("urn:oid:2.16.840.1.113883.6.96"), uri("https://loinc.org/"), uri("urn:ours")
+    ('http://loinc.org', 'http://snomed.info/sct', 'http://loinc.org', 'urn:ours')
     """
     known = SYSTEMS.get(system, system)
-    return OIDS.get(known.removeprefix("urn:oid:"), known)
+    known = OIDS.get(known.removeprefix("urn:oid:"), known).rstrip("/")
+    return f"http{known[5:]}" if known.startswith("https://") else known
+
+
+def spellings(system: str) -> list[str]:
+    """How sources write a code system: those of which `uri` makes the same, but for its name in OMOP.
+
+    >>> spellings("http://loinc.org")[:3], spellings("urn:ours")
+    (['http://loinc.org', 'http://loinc.org/', 'https://loinc.org'], ['urn:ours'])
+    """
+    known = uri(system)
+    oids = [f"urn:oid:{oid}" for oid, one in OIDS.items() if one == known]
+    if not known.startswith("http:"):
+        return list(dict.fromkeys([system, known, *oids]))
+    web = [f"{one}{end}" for one in (known, f"https{known[4:]}") for end in ("", "/")]
+    return list(dict.fromkeys([*web, system, *oids]))
 
 
 def concepts(path: Path, where: str) -> Means:
@@ -53,8 +70,8 @@ def concepts(path: Path, where: str) -> Means:
                 for target in element.get("target", []):
                     if target.get("relationship", target.get("equivalence")) in SAME:
                         systems = found.setdefault(element["code"], {})
-                        means = (str(group["target"]), str(target["code"]))
-                        systems.setdefault(str(group.get("source", "")), set()).add(means)
+                        means = (uri(str(group["target"])), str(target["code"]))
+                        systems.setdefault(uri(str(group.get("source", ""))), set()).add(means)
         return {
             (system, code): frozenset(means)
             for code, systems in found.items()

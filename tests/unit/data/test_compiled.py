@@ -179,6 +179,7 @@ PANEL = {"code": {"text": "a panel"}}
     (FIVE, {"code": {"coding": [{"system": "urn:oid:2.16.840.1.113883.6.1", "code": "2160-0"}]}},
      {"system": "urn:oid:2.16.840.1.113883.6.1", "code": "2160-0"}),
     (FIVE, {"code": {"coding": [{"system": "urn:ours", "code": "2160-0"}]}}, None),
+    (FIVE, {"code": {"coding": [{"system": "https://loinc.org/", "code": "2160-0"}]}}, {"system": "https://loinc.org/"}),
     ({}, {**PANEL, "component": [{"code": CODE, **FIVE}, {"code": {"text": "x"}, "valueInteger": 9}]},
      {"patient": "p", "taken": "2030-05-01T08:00:00Z", "system": LOINC, "code": "2160-0", "value": "5",
       "unit": "mg/dL"}),
@@ -197,6 +198,7 @@ def test_the_view_gives_every_record_of_the_contracts_codes_also_one_that_cannot
 def test_what_has_no_records_or_an_unknown_vocabulary_is_refused() -> None:
     with pytest.raises(StudyInvalid, match="urn:ours"):
         compiled.omop(coded("urn:ours", "1"))
+    assert compiled.omop(coded("https://loinc.org/", "1")) == compiled.omop(coded(LOINC, "1"))
     plain = {**CONTRACT, "features": CONTRACT["features"][:1]}
     for make in (compiled.views, compiled.omop):
         with pytest.raises(StudyInvalid, match="made of records"):

@@ -320,6 +320,7 @@ def test_codes_are_those_of_their_system_or_mean_it_by_a_concept_map(tmp_path: P
     part = {**MAPPING["records"]["labs"], "system": "system"}
     oid = "2.16.840.1.113883.6.1"
     others = (("urn:lab", False), ("SNOMED", False), (f"{oid}9", False), ("urn:oid:1.2", False))
+    others += (("https://loinc.org", True), ("http://loinc.org/", True), ("http://loinc.org/x", False))
     for system, fits in ((LOINC, True), ("LOINC", True), (oid, True), (f"urn:oid:{oid}", True), *others):
         found = labs((1, "2160-0", "1.5", "mg/dL"))
         rows = Rows({**found.columns, "system": [system]})
@@ -328,6 +329,44 @@ def test_codes_are_those_of_their_system_or_mean_it_by_a_concept_map(tmp_path: P
     path.write_text("{}")
     with pytest.raises(MappingInvalid, match=r"map\.json"):
         systems.concepts(path, "records.labs.concept_map")
+
+
+@pytest.mark.parametrize("system", ["https://loinc.org/", "urn:oid:2.16.840.1.113883.6.1"])
+def test_a_system_of_the_contract_or_of_a_concept_map_may_be_spelt_otherwise_too(system: str, tmp_path: Path) -> None:
+    wanted = {"codes": [{"system": system, "code": "2160-0"}]}
+    part = {**MAPPING["records"]["labs"], "system": "system"}
+    element = {"code": "0042", "target": [{"code": "2160-0", "equivalence": "equal"}]}
+    group = [{"source": "https://ours.org/lab/", "target": f"{LOINC}/", "element": [element]}]
+    (tmp_path / "map.json").write_text(json.dumps({"resourceType": "ConceptMap", "group": group}))
+    means = systems.concepts(tmp_path / "map.json", "records.labs.concept_map")
+    for code, own in (("2160-0", LOINC), ("0042", "http://ours.org/lab")):
+        rows = Rows({**labs((1, code, "1.5", "mg/dL")).columns, "system": [own]})
+        assert apply(made(wanted), stays(*ONE), rows, means, records={"labs": part}).features["crea"].usable == 1
+
+
+@pytest.mark.parametrize(("gone", "kind", "blocks", "words"), [
+    ({"pid": None}, "unread", True, "no key of a patient"), ({"pid": " "}, "unread", True, "no key of a patient"),
+    ({"code": ""}, "unread", True, "no code"), ({"pid": "P1"}, "of-nobody", False, "50% of the records are of nobody"),
+])  # fmt: skip
+@pytest.mark.parametrize("take", ["any", "count"])
+def test_records_of_which_nobody_knows_whose_or_of_what_they_are_are_told(
+    take: str, gone: dict[str, str | None], kind: str, blocks: bool, words: str
+) -> None:
+    """Half of the patients have a 0 for it."""
+    features = {"crea": {"records": "labs"}}
+    wanted = made({**COUNTED, "aggregate": take, "range": [0, 9]})
+    main = stays(*((f"p{n}", INDEX.isoformat(), str(n % 2)) for n in range(40)))
+    columns = {"pid": [f"p{n}" for n in range(40)], "when": [INDEX.isoformat()] * 40, "code": ["2160-0"] * 40,
+               "value": ["1"] * 40, "unit": ["mg/dL"] * 40}  # fmt: skip
+    whole = quality.check(_study(wanted), apply(wanted, main, Rows(dict(columns)), features=features))
+    assert not [one for one in whole.findings if one.kind in ("unread", "of-nobody")]
+    for name, text in gone.items():
+        columns[name] = [*([text] * 20), *columns[name][20:]]
+    mapped = apply(wanted, main, Rows(dict(columns)), features=features)
+    assert mapped.table.columns["crea"].mean() == 0.5
+    (finding,) = [one for one in quality.check(_study(wanted), mapped).findings if one.kind in ("unread", "of-nobody")]
+    assert (finding.kind, finding.count, finding.blocks, finding.where) == (kind, 20, blocks, "")
+    assert words in finding.words and "records.labs" in finding.words and "P1" not in str(finding)
 
 
 def test_one_entry_of_each_patient_counts_whose_label_is_old_enough_and_who_is_not_excluded() -> None:
