@@ -89,6 +89,12 @@ def replace_file(path: Path, data: bytes, mode: int = 0o666) -> None:
         settle(path.parent)
 
 
+def own(path: Path, goes_on: bool = False) -> IO[bytes]:
+    """A file to write to that nobody else may read, from its beginning, or on from its end. Raises: OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if goes_on else os.O_TRUNC)
+    return os.fdopen(os.open(path, flags, 0o600), "ab" if goes_on else "wb")
+
+
 def _filled(handle: int, data: bytes) -> None:
     with os.fdopen(handle, "wb") as file:
         file.write(data)

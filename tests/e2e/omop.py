@@ -89,7 +89,13 @@ SCHEMA = {
 
 
 def small(path: Path, rows: dict[str, list[tuple[Any, ...]]], more: Mapping[str, str] = MappingProxyType({})) -> Path:
-    """Write a DuckDB file of these rows, in the order of the columns in SCHEMA and `more`; short ones end in NULL."""
+    """Write a DuckDB file of these rows, in the order of the columns in SCHEMA and `more`; short ones end in NULL.
+
+    Each standard concept is a descendant of its own, as vocabularies have it.
+    """
+    own = {(row[0], row[0]) for row in rows.get("concept", []) if "S" in row[3:4]}
+    below = rows.get("concept_ancestor", [])
+    rows = {**rows, "concept_ancestor": [*below, *sorted(own - set(below))]}
     with duckdb.connect(str(path)) as database:
         for table, names in {**SCHEMA, **more}.items():
             kinds = types(names.split(", "))

@@ -9,13 +9,17 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from consilium.core.errors import DataUnusable
 from consilium.durable import replace_file
@@ -123,13 +127,30 @@ class Extract:
 
 
 @contextmanager
+def ended() -> Iterator[None]:
+    """Within it SIGTERM ends a process as an exception does, so that nothing is left behind."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield  # whoever has set another handler, as the agent does, ends by it
+        return
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
 def held(folder: Path | None, limit_s: float) -> Iterator[Extract]:
     """The extract in a folder; None: in one that is gone afterwards.
 
     Raises: DataUnusable: another process held it all the time.
     """
     if folder is None:
-        with tempfile.TemporaryDirectory(prefix="consilium-") as made:
+        with ended(), tempfile.TemporaryDirectory(prefix="consilium-") as made:
             yield Extract(Path(made))
         return
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -28,6 +28,7 @@ from urllib3.exceptions import HTTPError
 from consilium import __version__
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.data.clock import Clock
+from consilium.durable import own
 
 Result = TypeVar("Result")
 CONNECT_S, SILENT_S = 10.0, 60.0
@@ -307,7 +308,7 @@ def _manager(proxy: str | None, context: ssl.SSLContext) -> urllib3.PoolManager:
 def _written(pieces: Iterator[bytes], into: Path, goes_on: bool) -> bool:
     """Whether all pieces came; those that did are written. Raises: DataUnusable: there is no room."""
     try:
-        with into.open("ab" if goes_on else "wb") as file:
+        with own(into, goes_on) as file:
             while True:
                 try:
                     piece = next(pieces, b"")

@@ -123,9 +123,10 @@ def check(
             assert study_file is not None
             wanted = studyfile.read(study_file)
             path = desk.folder.mapping(wanted.contract.id, mapping)
-            from consilium.site import tables
+            from consilium.site import extracts, tables
 
-            report = tables.check(wanted, path)
+            with extracts.passing(desk.folder) as place:
+                report = tables.check(wanted, path, place)
     if sent:
         ring(Folder.open(home))
     say({**report.to_json(), "sent": sent}, as_json, "") if as_json else showing.report(report, sent)

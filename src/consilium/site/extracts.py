@@ -7,14 +7,16 @@ that was cut is found, and told once more.
 
 import logging
 import shutil
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Row
 
 from consilium.core.errors import DataUnusable
 from consilium.core.ids import digest
-from consilium.data.extracts import INDEX, UNFILTERED, held
+from consilium.data.extracts import INDEX, UNFILTERED, ended, held
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder
 from consilium.site.journal import OPEN, Journal, Writing
@@ -54,6 +56,14 @@ def run_ended(folder: Folder, journal: Journal, run: str, now: datetime) -> None
 def _on(journal: Journal, plan: str, but: str) -> bool:
     asked = f"SELECT seq FROM tasks WHERE plan = ? AND run <> ? AND status IN {OPEN} LIMIT 1"  # noqa: S608
     return journal.row(asked, plan, but) is not None
+
+
+@contextmanager
+def passing(folder: Folder) -> Iterator[Path]:
+    """A place for what a mere check fetches, gone afterwards; one of a process that was killed goes with the others."""
+    folder.extracts.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with ended(), tempfile.TemporaryDirectory(prefix="check-", dir=folder.extracts) as place:
+        yield Path(place)
 
 
 def spill(folder: Folder) -> None:

@@ -2,16 +2,23 @@
 
 import json
 import os
+import signal
+import time
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from consilium import studyfile
 from consilium.api import freeze
+from consilium.console.cli import app
+from consilium.core.errors import DataUnusable
 from consilium.core.study import Plan
 from consilium.data.extracts import INDEX, held
-from consilium.site import extracts
+from consilium.durable import own
+from consilium.site import extracts, tables
 from e2e.federation import study
 from unit.site.test_desk import NOW, Site
 
@@ -83,6 +90,41 @@ def test_without_an_approval_it_stays_for_a_day(site: Site) -> None:
     extracts.sweep(site.folder, site.journal, NOW + timedelta(days=800))  # the approval has expired
     assert [one["study"] for one in removals(site)] == ["other", "sums"]
     assert not list(site.folder.extracts.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["check", "reading"])
+def test_what_a_mere_check_fetched_goes_when_its_process_is_ended(site: Site, kind: str) -> None:
+    """By SIGTERM at once; one that was killed leaves it in the site's folder, where it is found."""
+    before, places = signal.getsignal(signal.SIGTERM), []
+    with (
+        pytest.raises(SystemExit, match="143"),
+        extracts.passing(site.folder) if kind == "check" else nullcontext() as place,
+        held(place, 1) as extract,
+    ):
+        places.append(extract.folder)
+        with own(extract.new / "Patient.ndjson") as file:
+            file.write(b"SECRET-NAME")
+        assert (extract.new / "Patient.ndjson").stat().st_mode & 0o777 == 0o600
+        assert (extract.folder.parent == site.folder.extracts) == (kind == "check")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert not places[0].exists() and signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_check_by_a_study_file_fetches_into_the_sites_folder(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[Path]()
+
+    def checked(study: Any, mapping: Path, place: Path | None = None) -> None:
+        seen.append(place or Path())
+        raise DataUnusable("as far as that", "and no further")
+
+    monkeypatch.setattr(tables, "check", checked)
+    (site.folder.home / "study.yaml").write_text(studyfile.template("sums"))
+    (site.folder.home / "m.yaml").write_text("mapping: 1")
+    files = ["--study-file", str(site.folder.home / "study.yaml"), "--mapping", str(site.folder.home / "m.yaml")]
+    assert app.run(["site", "check", *files, "--home", str(site.folder.home)]) != 0
+    (place,) = seen
+    assert place.parent == site.folder.extracts and not place.exists()
 
 
 def test_halves_that_hold_who_opted_out_go_as_soon_as_nobody_fetches_on(site: Site) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from consilium.data.dicom.images import Found
 from consilium.data.extracts import KEY
-from consilium.durable import replace_file
+from consilium.durable import own, replace_file
 
 TEXTS = ("study", "accession", "patient", "flaw")
 
@@ -75,7 +75,7 @@ class Images:
         there = [one for one in self.pixels if one is not None]
         pixels = np.stack(there) if there else np.zeros((0, size), np.float32)
         arrays: dict[str, Any] = {name: np.array(getattr(self, name), dtype=np.str_) for name in TEXTS}
-        with path.open("wb") as file:
+        with own(path) as file:
             np.savez(file, **arrays, pixels=pixels)
 
     @classmethod

@@ -19,7 +19,7 @@ from consilium.data.fhir import ndjson
 from consilium.data.fhir.search import JSON
 from consilium.data.servers import FhirPart
 from consilium.data.web import Answer, Web, outcome, retry_after
-from consilium.durable import replace_file
+from consilium.durable import own, replace_file
 
 NDJSON = "application/fhir+ndjson"
 POLL_S, OLDEST_S = 5.0, 86_400.0
@@ -221,7 +221,7 @@ class _Job:
 
         most = max(zipped.stat().st_size * MOST_UNPACKED, PIECE)
         try:
-            with gzip.open(zipped, "rb") as source, part.open("wb") as file:
+            with gzip.open(zipped, "rb") as source, own(part) as file:
                 while piece := source.read(PIECE):
                     if not self._web.clock.left_s or file.tell() > most:
                         raise self.wrong("a file unpacks to more than resources do", "see the server's log")

@@ -20,6 +20,7 @@ from consilium.data.fhir.leaving import Leaving
 from consilium.data.fhir.search import search
 from consilium.data.servers import FhirPart
 from consilium.data.web import Web
+from consilium.durable import own
 
 WHERE = "source.url"
 
@@ -113,7 +114,7 @@ def _joined(found: Export, before: list[Path], kinds: list[str], folder: Path) -
     for kind in kinds:
         path = folder / f"{kind}.ndjson"
         known: dict[str, bytes] = {}
-        with path.open("wb") as file:
+        with own(path) as file:
             for of, part in found.files:
                 if of == kind:
                     for line in _lines(part):

@@ -22,6 +22,7 @@ from consilium.data.fhir.links import REFERENCE, SUBJECTS, follow
 from consilium.data.fhir.values import Mismatch, items
 from consilium.data.fhir.views import View, compile_view
 from consilium.data.merging import Merged
+from consilium.durable import own
 
 BY_REFERENCE = re.compile(rf"\s*(?:{'|'.join(SUBJECTS)})\.getReferenceKey\((?:Patient)?\)\s*")
 BY_ID = re.compile(r"\s*(?:id|getResourceKey\(\))\s*")
@@ -109,7 +110,7 @@ class Leaving:
     def take_out(self, path: Path) -> None:
         """Write a file of NDJSON anew, without what is theirs."""
         other = path.with_name(f"{path.name}.left")
-        with path.open("rb") as file, other.open("wb") as made:
+        with path.open("rb") as file, own(other) as made:
             made.writelines(line for line in file if line.isspace() or not self.gone(msgspec.json.decode(line)))
         other.replace(path)
 

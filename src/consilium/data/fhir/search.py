@@ -15,6 +15,7 @@ from consilium.core.errors import DataUnusable
 from consilium.data.fhir import strict
 from consilium.data.servers import FhirPart
 from consilium.data.web import Web, outcome
+from consilium.durable import own
 
 JSON = "application/fhir+json"
 _LINES = bytes.maketrans(b"\r\n", b"  ")
@@ -55,7 +56,7 @@ def search(web: Web, given: FhirPart, kinds: list[str], folder: Path) -> list[Pa
     made = []
     for kind in kinds:
         path = folder / f"{kind}.ndjson"
-        with path.open("wb") as file:
+        with own(path) as file:
             _Search(web, kind, file).run(given)
         made.append(path)
     return made
