@@ -5,8 +5,10 @@ import errno
 import fcntl
 import json
 import logging
+import math
 import os
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -87,11 +89,11 @@ def init(
 
 
 def load(home: Path, host: str = "", port: int = 0, lease_s: float = 30.0) -> Settings:
-    """Settings of the coordinator in `home`. Raises: NotFound; Invalid: its URL is none."""
+    """Settings of the coordinator in `home`. Raises: NotFound; Invalid: a person mistyped what stands in its file."""
     path = home / "coordinator.json"
     if not path.exists():
         raise NotFound(f"{home} holds no coordinator", "make one with `consilium coordinator init`")
-    values = json.loads(path.read_text())
+    values = _values(path)
     return Settings(
         home=home,
         host=host or "0.0.0.0",  # noqa: S104  a server that sites reach
@@ -101,17 +103,54 @@ def load(home: Path, host: str = "", port: int = 0, lease_s: float = 30.0) -> Se
         blobs=Path(values["blobs"]),
         certificate=Path(values["certificate"]),
         key=Path(values["key"]),
-        ca=Path(values["ca"]) if values["ca"] else None,
+        ca=Path(values["ca"]) if values.get("ca") else None,
         lease_s=lease_s,
         keeping=_keeping(values, path),
     )
+
+
+def _values(path: Path) -> dict[str, Any]:
+    """What stands in coordinator.json; never in an error, for it may hold a password. Raises: Invalid."""
+    remedy = "correct it, or write it anew as `consilium coordinator init` does in another --home"
+    try:
+        values = json.loads(path.read_bytes())
+    except ValueError as error:
+        where = f" in line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else ""
+        raise Invalid(f"{path} is not JSON{where}", remedy) from error
+    if not isinstance(values, dict):
+        raise Invalid(f"{path} is not an object of JSON", remedy)
+    texts, kept = ("url", "database", "blobs", "certificate", "key"), [one.name for one in fields(Keeping)]
+    if unknown := sorted(values.keys() - {*texts, "ca", *kept}):
+        raise Invalid(
+            f"{path} holds {unknown[0]!r}, which is no setting", f"known are {', '.join((*texts, 'ca', *kept))}"
+        )
+    for name in texts:
+        if not isinstance(values.get(name), str) or not values[name]:
+            raise Invalid(f"{path} has no text for {name}", remedy)
+    if not isinstance(values.get("ca"), str | None):
+        raise Invalid(f"{path} has neither a text nor null for ca", remedy)
+    return values
+
+
+def _served(settings: Settings) -> None:
+    """Whether TLS can be served with the certificate and the key. Raises: NotFound, Invalid."""
+    for what, path in (("certificate", settings.certificate), ("key of the certificate", settings.key)):
+        if not path.is_file():
+            raise NotFound(
+                f"there is no {what} at {path}", f"put it there, or correct {settings.home}/coordinator.json"
+            )
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.certificate, settings.key, password="")
+    except (OSError, ValueError) as error:
+        what = f"{settings.certificate} and {settings.key} are no certificate and its key in PEM"
+        raise Invalid(what, "both are of one pair, readable here, and the key without a password") from error
 
 
 def _keeping(values: dict[str, Any], path: Path) -> Keeping:
     """What the administrator set of quota and retention. Raises: Invalid."""
     found = {one.name: values.get(one.name, one.default) for one in fields(Keeping)}
     for name, value in found.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
             raise Invalid(f"{name} in {path} is {value!r}", "write a number above 0")
     return Keeping(float(found["quota_gb"]), float(found["keep_minutes"]), int(found["keep_rounds"]))
 
@@ -168,6 +207,7 @@ def run(home: Path, host: str, port: int | None, lease_s: float) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = load(home, host, port or 0, lease_s)
     _free(settings.host, settings.port)
+    _served(settings)
     with _alone(settings):
         asyncio.run(serve(settings))
 

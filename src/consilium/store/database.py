@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, Table, bindparam, create_engine, event, insert, select, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
 
-from consilium.core.errors import Unavailable
+from consilium.core.errors import EXTRA, Invalid, Unavailable
 from consilium.durable import PAGES
 from consilium.store.hot import Hot
 from consilium.store.queue import Asked, Queue, Told, answer
@@ -129,6 +130,7 @@ class Database:
     """SQLite (one process, one writer thread, synchronous=FULL) or PostgreSQL (any number of processes)."""
 
     def __init__(self, url: str, ring: Callable[[str], None]) -> None:
+        """Raises: Invalid: the URL is of no such database.   Unavailable: a package is lacking."""
         self.url = _with_driver(url)
         self.postgres = self.url.startswith("postgresql")
         self._ring = ring
@@ -141,7 +143,23 @@ class Database:
         self._listener: threading.Thread | None = None
 
     def prepare(self) -> None:
-        """Bring the tables to this release; start listening to other coordinator processes (PostgreSQL)."""
+        """Bring the tables to this release; start listening to other coordinator processes (PostgreSQL).
+
+        Raises: Unavailable: the database does not answer.   Invalid: it is none, or of a later release.
+        """
+        try:
+            self._migrate()
+        except OperationalError as error:
+            raise Unavailable("the database does not answer", "check that it runs, its URL and its password") from error
+        except DatabaseError as error:
+            raise Invalid("the database cannot be read", "restore it from your backup, or name another") from error
+        except CommandError as error:
+            raise Invalid("the database is of a later release of Consilium", "update Consilium here") from error
+        if self.postgres:
+            self._listener = threading.Thread(target=self._listen, name="store-listen", daemon=True)
+            self._listener.start()
+
+    def _migrate(self) -> None:
         with self._engine.begin() as connection:
             if self.postgres:
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
@@ -149,9 +167,6 @@ class Database:
             config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-        if self.postgres:
-            self._listener = threading.Thread(target=self._listen, name="store-listen", daemon=True)
-            self._listener.start()
 
     async def run(self, act: Callable[[Transaction], Result]) -> Result:
         """Run `act` in one transaction, in a thread. On SQLite, what comes while it writes shares the next one."""
@@ -300,10 +315,26 @@ def _with_driver(url: str) -> str:
     for prefix in ("postgres://", "postgresql://"):
         if url.startswith(prefix):
             return "postgresql+psycopg://" + url.removeprefix(prefix)
-    return url
+    if url.startswith(("sqlite:", "postgresql+psycopg:")):
+        return url
+    raise _no_url()
+
+
+def _no_url() -> Invalid:
+    # Without its text, which may hold a password.
+    return Invalid("the URL of the database is neither SQLite's nor PostgreSQL's", "postgresql://NAME@HOST/DATABASE")
 
 
 def _engine(url: str, postgres: bool) -> Engine:
+    try:
+        return _made(url, postgres)
+    except (ArgumentError, ValueError) as error:
+        raise _no_url() from error
+    except ModuleNotFoundError as error:
+        raise Unavailable(f"PostgreSQL needs the module {error.name}", EXTRA.format("postgres")) from error
+
+
+def _made(url: str, postgres: bool) -> Engine:
     if postgres:
         return create_engine(url, pool_size=8, pool_pre_ping=True, hide_parameters=True)
     waits = {"check_same_thread": False, "timeout": 30}

@@ -125,3 +125,14 @@ def test_another_key_than_the_known_one_is_refused(tmp_path: Path, log: Json) ->
 def test_a_file_that_is_no_log_is_said(tmp_path: Path) -> None:
     assert verify(tmp_path, {"entries": []}) == 5
     assert app.run(["audit", "verify"]) == 2
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", "7"])
+def test_a_site_whose_name_cannot_be_read_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    home = tmp_path / "site"
+    assert app.run(["site", "init", "--home", str(home)]) == 0
+    (home / "site.json").write_text(text)
+    assert app.run(["audit", "verify", "--home", str(home)]) == 5
+    assert "site.json is damaged" in capsys.readouterr().err

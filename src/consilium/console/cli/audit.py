@@ -158,11 +158,20 @@ def _home(home: Path) -> Log:
     if (home / "coordinator.sqlite").exists():
         return _database(home, home / "coordinator.sqlite", "coordinator", "SELECT envelope FROM checkpoints")
     if (home / "journal.sqlite").exists():
-        member = home / "site.json"
-        name = str(json.loads(member.read_text())["site"]) if member.exists() else "site"
+        name = _named(home / "site.json")
         own = "SELECT envelope FROM outbox WHERE type = 'checkpoint'"
         return _database(home, home / "journal.sqlite", name, "SELECT envelope FROM marks", own)
     raise Invalid(f"{home} holds no audit log", "give the folder of a site, or of a coordinator on SQLite")
+
+
+def _named(member: Path) -> str:
+    """The name of a site, which has none before it joined. Raises: Invalid."""
+    if not member.exists():
+        return "site"
+    try:
+        return str(json.loads(member.read_bytes())["site"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise Invalid(f"{member} is damaged", "restore it from your backup") from error
 
 
 def _database(home: Path, path: Path, name: str, kept: str, own: str = "") -> Log:

@@ -1,0 +1,102 @@
+"""What a person mistyped in coordinator.json, or what is not there, is told in one sentence, without any password."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consilium.console.cli import app
+
+Json = dict[str, Any]
+SECRET = "correct-horse"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("CONSILIUM_DATABASE", raising=False)
+    home = tmp_path / "coordinator"
+    assert app.run(["coordinator", "init", "--home", str(home), "--url", "https://127.0.0.1:9443", "--json"]) == 0
+    return home
+
+
+def told(home: Path, capsys: pytest.CaptureFixture[str], command: str = "people") -> tuple[int, str]:
+    """Exit code and the one sentence of a command that reads the settings."""
+    capsys.readouterr()
+    code, said = app.run(["coordinator", command, "--home", str(home)]), capsys.readouterr()
+    assert "Traceback" not in said.err and SECRET not in said.err and "Next: " in said.err
+    return code, said.err
+
+
+def changed(home: Path, change: Callable[[Json], object]) -> None:
+    path = home / "coordinator.json"
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+CHANGES: dict[str, tuple[Json, str]] = {
+    "a database of another kind": ({"database": f"mysql://nora:{SECRET}@db/x"}, "neither SQLite's nor PostgreSQL's"),
+    "no URL of a database": ({"database": SECRET}, "neither SQLite's nor PostgreSQL's"),
+    "a port that is none": ({"database": f"postgresql://nora:{SECRET}@db:port/x"}, "neither SQLite's nor PostgreSQL's"),
+    "a database that is a number": ({"database": 7}, "has no text for database"),
+    "no address": ({"url": None}, "has no text for url"),
+    "an address that is none": ({"url": "fl.example.org"}, "is not the address of a coordinator"),
+    "a CA that is a number": ({"ca": 7}, "neither a text nor null for ca"),
+    "a setting that is none": ({"quota": 5}, "holds 'quota', which is no setting"),
+    "a quota of nothing": ({"quota_gb": 0}, "quota_gb"),
+    "an endless time": ({"keep_minutes": float("inf")}, "keep_minutes"),
+    "rounds that are no number": ({"keep_rounds": float("nan")}, "keep_rounds"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_mistyped_setting_is_named(home: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    values, words = CHANGES[name]
+    changed(home, lambda known: known.update(values))
+    code, said = told(home, capsys)
+    assert code == 5 and words in said
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"url": "a",\n "database": "' + SECRET + '"\n "key": 1}', b"\xff", ""])
+def test_a_file_of_settings_that_is_none_is_named(
+    home: Path, capsys: pytest.CaptureFixture[str], text: str | bytes
+) -> None:
+    (home / "coordinator.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    code, said = told(home, capsys)
+    assert code == 5 and str(home / "coordinator.json") in said
+
+
+@pytest.mark.parametrize("command", ["people", "run"])
+def test_a_database_that_is_away_is_told(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    pytest.importorskip("psycopg")
+    monkeypatch.setenv("CONSILIUM_DATABASE", f"postgresql://nora:{SECRET}@127.0.0.1:9/consilium")
+    code, said = told(home, capsys, command)
+    assert code == 4 and "the database does not answer" in said
+
+
+def test_a_database_that_is_none_is_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "coordinator.sqlite").write_bytes(b"no database" * 1000)
+    code, said = told(home, capsys)
+    assert code == 5 and "the database cannot be read" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("server.pem", "there is no certificate"), ("server.key", "there is no key")]
+)
+def test_a_certificate_that_is_not_there_is_named(
+    home: Path, capsys: pytest.CaptureFixture[str], name: str, words: str
+) -> None:
+    (home / "tls" / name).unlink()
+    code, said = told(home, capsys, "run")
+    assert code == 5 and f"{words}" in said and str(home / "tls" / name) in said
+
+
+@pytest.mark.parametrize("data", [b"no PEM", b""])
+def test_a_certificate_that_is_none_is_named(home: Path, capsys: pytest.CaptureFixture[str], data: bytes) -> None:
+    (home / "tls" / "server.pem").write_bytes(data)
+    code, said = told(home, capsys, "run")
+    assert code == 5 and str(home / "tls" / "server.pem") in said
