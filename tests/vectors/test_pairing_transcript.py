@@ -62,6 +62,15 @@ def slow(capsules: Json) -> Json:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("releases", [False, True])
+def test_who_means_to_tell_figures_says_so_in_the_keys_and_others_say_nothing_of_it(releases: bool) -> None:
+    secrets = secrets_of("amber")
+    made = Secrets(*(bytes.fromhex(part) for part in secrets.values()))
+    ours = made.keys("study-1", 2, SITES[0], identity_of(SITES[0]), 3, releases)
+    slow = slow_pairing.keys("study-1", 2, SITES[0], identity_of(SITES[0]), 3, secrets, releases)
+    assert ours.encode() == slow_pairing.text(slow) and (b"releases" in ours.encode()) == releases
+
+
 def fast(capsules: Json) -> Json:
     """The transcript, by the package."""
     own = {site: Secrets(*(bytes.fromhex(part) for part in secrets_of(site).values())) for site in SITES}

@@ -38,13 +38,18 @@ def policies(relay: Relay, telling: tuple[str, ...], more: str = "") -> None:
         hospital.folder.policy_file.write_text((TELLS if name in telling else POLICY) + more)
 
 
-def finished(relay: Relay, name: str = "sums", who: tuple[str, ...] = FOUR, **changes: Any) -> Plan:
-    """A run of one round, and one that judges; its end was heard, and what follows from that was done."""
+def finished(relay: Relay, name: str = "sums", who: tuple[str, ...] = FOUR, late: str = "", **changes: Any) -> Plan:
+    """A run of one round, and one that judges; its end was heard, and what follows from that was done.
+
+    Args:    late: the policy of all from the last round on, if it is another then.
+    """
     plan = relay.approved(secure(name, **{**HALF, **changes}))
     relay.paired(plan)
     for number in range(1, plan.study.prepares + plan.study.rounds + 1):
         relay.played(plan, number)
     relay.played(plan, plan.study.prepares + plan.study.rounds + 1, who)
+    for hospital in relay.hospitals.values() if late else ():
+        hospital.folder.policy_file.write_text(late)
     over(relay, plan)
     return plan
 
@@ -122,9 +127,12 @@ def _not_of_another_run(hospital: Hospital, plan: Plan) -> None:
 def test_what_some_tell_leaves_three_or_more_hospitals_together(
     relay: Relay, telling: tuple[str, ...], silent: tuple[str, ...]
 ) -> None:
-    """The sum over all, less what three of four tell, is what the fourth is worth: then nobody tells anything."""
+    """The sum over all, less what three of four tell, is what the fourth is worth: then nobody tells anything.
+
+    Nor does one that changes its mind when the others have counted on it.
+    """
     policies(relay, telling)
-    finished(relay)
+    finished(relay, late=TELLS)
     assert words(relay) == {name: ["withheld" if name in silent else "told"] for name in FOUR}
     assert all(one.common is None for name in silent for one in said(relay[name]))
 
