@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 
 from consilium.console.cli import app
+from consilium.coordinator.app import make_services
+from consilium.coordinator.cli import load
 from consilium.governance import audit as chain
+from consilium.store.database import Transaction
+from consilium.store.schema import audit, inbox, sites
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import Checkpoint
+from consilium.wire.messages import Checkpoint, Offer
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 Json = dict[str, Any]
@@ -115,6 +119,46 @@ def test_what_the_other_end_saw_must_be_there(tmp_path: Path, log: Json, identit
     cut = {**log, "entries": log["entries"][:3], "checkpoints": [mark(log["entries"], 3, identity)]}
     assert verify(tmp_path, cut) == 0, "a log that was cut is whole in itself"
     assert verify(tmp_path, cut, "--against", str(path)) == 1
+
+
+def test_how_many_entries_nobody_signed_yet_is_said(
+    tmp_path: Path, log: Json, identity: Identity, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The newest of them can be written anew by whoever has the log: `intact` alone would promise too much."""
+    for newest in (6, 4):
+        log["checkpoints"] = [mark(log["entries"], 2, identity), mark(log["entries"], newest, identity)]
+        assert verify(tmp_path, log) == 0
+        assert json.loads(capsys.readouterr().out)["beyond"] == 6 - newest
+    assert app.run(["audit", "verify", "--file", str(tmp_path / "audit.json")]) == 0
+    assert "2 of the entries came after the newest signed head" in capsys.readouterr().out
+    assert verify(tmp_path, {**log, "checkpoints": []}) == 0
+    assert json.loads(capsys.readouterr().out)["beyond"] == 6
+
+
+@pytest.mark.parametrize("marked", [0, 3])
+def test_of_a_coordinators_folder_the_heads_count_that_it_sent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], marked: int
+) -> None:
+    home = tmp_path / "coordinator"
+    assert app.run(["coordinator", "init", "--home", str(home), "--url", "https://127.0.0.1:9443"]) == 0
+    services, entries = make_services(load(home)), entries_of(5)
+    envelope = seal(Offer.TYPE, b"{}", services.identity)
+    if marked:
+        envelope = json.dumps(mark(entries, marked, services.identity)).encode()
+
+    def fill(tx: Transaction) -> None:
+        for number, entry in enumerate(entries):
+            tx.put(audit, seq=number + 1, entry=entry.encode())
+        about = {"public_key": "", "about": "", "since": NOW, "last_seen": 0.0, "activity": ""}
+        tx.put(sites, site="north", state="admitted", **about)
+        tx.put(inbox, site="north", seq=1, digest="", envelope=envelope)
+
+    services.database.run_here(fill)
+    services.database.close()
+    capsys.readouterr()
+    assert app.run(["audit", "verify", "--home", str(home), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["checkpoints"], said["beyond"]) == (int(bool(marked)), 5 - marked)
 
 
 def test_another_key_than_the_known_one_is_refused(tmp_path: Path, log: Json) -> None:

@@ -76,6 +76,9 @@ def export(file: Path, as_json: bool) -> None:
 def verify(file: Path | None, home: Path | None, against: tuple[Path, ...], key: str | None, as_json: bool) -> None:
     """Check a log offline: no entry edited, removed or reordered, and none missing that the other end has seen.
 
+    Entries that came after the newest signed head hang together, too; but whoever has the log could have written them
+    anew, and the other end does not hold them yet: how many there are is said.
+
     Exit code 1: it was altered; the message names the first entry that does not fit.
     """
     if (file is None) == (home is None):
@@ -87,8 +90,11 @@ def verify(file: Path | None, home: Path | None, against: tuple[Path, ...], key:
     words = (
         f"The audit log of {log.name} is intact: {fact['entries']} entries, {fact['checkpoints']} of its signed heads "
         f"and {fact['checkpoints_of_the_other_end']} heads that the other end kept agree.\n"
-        f"Its key: {fact['fingerprint']}"
     )
+    if fact["beyond"]:
+        words += f"{fact['beyond']} of the entries came after the newest signed head: the other end does not hold them "
+        words += "yet, and that they were changed could not be seen.\n"
+    words += f"Its key: {fact['fingerprint']}"
     output.say(fact, as_json, words)
 
 
@@ -121,6 +127,7 @@ def _verified(log: Log, others: Iterable[Log]) -> dict[str, Any]:
         "head": head.digest,
         "checkpoints": len(own),
         "checkpoints_of_the_other_end": len(seen),
+        "beyond": head.seq - max((mark.seq for mark in (*own, *seen)), default=0),
         "fingerprint": fingerprint(log.key),
         "intact": True,
     }
@@ -156,7 +163,8 @@ def _file(path: Path) -> Log:
 def _home(home: Path) -> Log:
     """The log in the folder of a site agent, or of a coordinator on SQLite; read, never written."""
     if (home / "coordinator.sqlite").exists():
-        return _database(home, home / "coordinator.sqlite", "coordinator", "SELECT envelope FROM checkpoints")
+        own = "SELECT envelope FROM inbox WHERE instr(envelope, CAST('vnd.consilium.checkpoint' AS BLOB))"
+        return _database(home, home / "coordinator.sqlite", "coordinator", "SELECT envelope FROM checkpoints", own)
     if (home / "journal.sqlite").exists():
         name = _named(home / "site.json")
         own = "SELECT envelope FROM outbox WHERE type = 'checkpoint'"
