@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from consilium.data import dropping, headers, meeting, memory, ordering, zoning
+from consilium.data import ages, dropping, headers, meeting, memory, ordering, zoning
 from consilium.data.asking import Answer, rows_of
 from consilium.data.base import Lost
 from consilium.data.clock import Clock
@@ -51,6 +51,11 @@ class Closed:
         )  # fmt: skip
         if zoning.SPOKEN.search(query):
             doubts += ordering.checked(lambda: self._by_zone(query, answer), self.interrupt, clock, took_s, DAYS)
+        if ages.YEARS.search(query):
+            doubts += ordering.checked(
+                lambda: ages.others(query, answer, lambda one: _answer(self.tables, one)),
+                self.interrupt, clock, took_s, ages.CALENDAR,
+            )  # fmt: skip
         doubts += dropping.checked(self.tables, query, answer, lambda one: _answer(self.tables, one), self.interrupt,
                                    clock, took_s)  # fmt: skip
         return answer, doubts + clock.within(lambda: meeting.check(self.tables, query), self.interrupt)

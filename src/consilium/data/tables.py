@@ -11,6 +11,7 @@ import duckdb
 
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.data import (
+    ages,
     casting,
     collating,
     databases,
@@ -310,6 +311,8 @@ class SqlSource:
         )
         if self._file is not None:
             doubts += self._lost(found, cuts.append, cut, clock, took_s)
+        if self._file is not None and ages.YEARS.search(self._query):
+            doubts += ordering.checked(lambda: self._years(found, cuts.append), cut, clock, took_s, ages.CALENDAR)
         if self._at is not None:
             doubts += ordering.checked(lambda: self._lenient(cuts.append), cut, clock, took_s, casting.LENIENT)
         elif self._zone is None:
@@ -353,6 +356,12 @@ class SqlSource:
             ask = _ask(tables)
             return dropping.checked(tables, self._query, answer_of(found),
                                     lambda query: answer_of(self._of_file(ask, query)), cut, clock, took_s)  # fmt: skip
+
+    def _years(self, found: Rows, begun: Begun) -> list[str]:
+        """Of DuckDB, columns that would be others if whole years were counted. Raises: Undecided."""
+        with _opened(str(self._file), begun, self._zone) as tables:
+            ask = _ask(tables)
+            return ages.others(self._query, answer_of(found), lambda query: answer_of(self._of_file(ask, query)))
 
     def _by_zone(self, found: Rows, begun: Begun) -> list[str]:
         """Of PostgreSQL and DuckDB, columns that would be others in another time zone. Raises: Undecided."""

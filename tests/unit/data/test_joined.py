@@ -316,3 +316,25 @@ def test_keys_that_are_alike_meet_or_are_counted(here: set[int], there: set[int]
     one, other = ({n: data.draw(ways).format(n) for n in keys} for keys in (here, there))
     assert meeting.apart(one.values(), other.values()) == sum(one[n] != other[n] for n in here & there)
     assert meeting.apart(other.values(), one.values()) == meeting.apart(one.values(), other.values())
+
+
+@pytest.mark.parametrize(("age", "told"), [
+    ("date_diff('year', CAST(born AS DATE), CAST(day AS DATE))", True),
+    ("DATEDIFF ( 'years' , CAST(born AS DATE), CAST(day AS DATE))", True),
+    ("year(CAST(day AS DATE)) - year(CAST(born AS DATE))", False),
+    ("date_diff('year', DATE '2000-01-01', CAST(day AS DATE))", False),
+])  # fmt: skip
+def test_years_of_the_calendar_are_refused_where_whole_ones_would_be_others(folder: Path, age: str, told: bool) -> None:
+    """Over tables, and in a file of DuckDB."""
+    query = f"SELECT nr, {age} AS age FROM persons JOIN visits USING (nr)"
+    with duckdb.connect(str(folder / "ages.duckdb")) as database:
+        for name in ("persons", "visits"):
+            database.execute(f"CREATE OR REPLACE TABLE {name} AS FROM '{folder}/{name}.parquet'")
+    own = SqlSource(TableSource.model_validate({"type": "sql", "path": "ages.duckdb", "query": query}), folder)
+    for source in (own, of(folder, *PLACES[1], query)):
+        if not told:
+            found = source.rows()
+            assert len(found) == 3 and not found.doubts
+            continue
+        with pytest.raises(DataUnusable, match=r"year changed .*: others would be age; .*date_sub"):
+            source.rows()
