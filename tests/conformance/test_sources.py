@@ -31,7 +31,10 @@ GIVEN: dict[str, dict[str, Any]] = {
         "omop": {
             "version": "5.4",
             "cohort": {"query": "SELECT person_id, death_date AS cohort_start_date FROM death"},
-            "columns": {"age": {"family": "age"}, "visits": {"family": "visit", "window": [None, 0], "take": "count"}},
+            "columns": {
+                "age": {"family": "age"},
+                "visits": {"family": "visit", "window": [None, 0], "take": "count", "none_here": True},
+            },
         },
     },
 }
