@@ -10,8 +10,6 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import duckdb
-
 from consilium.core.errors import DataUnusable
 from consilium.data.asking import named, quoted
 from consilium.data.choosing import key, spelt
@@ -54,6 +52,8 @@ def _spelt(text: str) -> str:
 
 def check(tables: Any, query: str) -> tuple[str, ...]:
     """That all keys meet; a doubt where nobody knows. Raises: DataUnusable: some do not."""
+    import duckdb  # not with the module, which the agent has before it forks
+
     try:
         pairs = sorted({(min(pair), max(pair)) for pair in _pairs(tables, query, _columns(tables))})
         counts = [apart(_values(tables, one), _values(tables, other)) for one, other in pairs]

@@ -195,3 +195,10 @@ def test_where_the_kernel_tells_less_children_are_programs(told: str | None) -> 
     )
     variables = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60, env=variables)
+
+
+def test_what_is_imported_before_the_fork_has_no_threads_of_its_own() -> None:
+    """duckdb does: a process that was forked beside it ends by SIGABRT."""
+    code = "import sys, consilium.site.agent; sys.exit(str(sorted({'duckdb', 'torch', 'pyarrow'} & set(sys.modules))))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "[]"
