@@ -11,7 +11,7 @@ import click
 
 import consilium
 from consilium import studyfile
-from consilium.config import SETTINGS
+from consilium.config import COORDINATOR, SETTINGS
 from consilium.console.cli.app import EXIT_CODES, exit_code, root
 from consilium.console.cli.plugins import listed
 from consilium.core import errors
@@ -111,9 +111,12 @@ def exit_codes_page() -> str:
 def settings_page() -> str:
     """docs/reference/settings.md."""
     rows = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in sorted(SETTINGS.items()))
+    keys = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in COORDINATOR.items())
     return (
         f"# Settings\n\n{NOTE}\nSettings are options of [commands](commands.md); these environment variables stand for "
-        f"options, or reach all commands.\n\n| Variable | Meaning |\n|---|---|\n{rows}\n"
+        f"options, or reach all commands.\n\n| Variable | Meaning |\n|---|---|\n{rows}\n\n"
+        "## coordinator.json\n\nIn the coordinator's folder, read when the coordinator starts. A key that is not here "
+        f"is refused by name.\n\n| Key | Meaning |\n|---|---|\n{keys}\n"
     )
 
 

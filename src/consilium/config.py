@@ -1,4 +1,7 @@
-"""Settings from the environment: one table, documented and tested. A command's option goes before its variable."""
+"""Settings from the environment, and of a coordinator's file: two tables, documented and tested.
+
+A command's option goes before its variable.
+"""
 
 import os
 from dataclasses import dataclass
@@ -18,6 +21,18 @@ SETTINGS: dict[str, str] = {
     "SSL_CERT_FILE": "PEM file of the institution's own CAs, such as that of an intercepting proxy",
 }
 """Every environment variable that Consilium reads."""
+COORDINATOR: dict[str, str] = {
+    "url": "address that sites and people dial; its port is listened on unless `--port` names another",
+    "database": "database: a URL of SQLite or PostgreSQL; the variable `CONSILIUM_DATABASE` goes before it",
+    "blobs": "folder of blobs",
+    "certificate": "PEM file of the server's certificate",
+    "key": "PEM file of its private key",
+    "ca": "PEM file of the private CA that signed it, which join tokens vouch for; null: a public or institutional one",
+    "quota_gb": "most bytes of one sender that are kept, in GB; by default 100",
+    "keep_minutes": "minutes for which a contribution stays after its round was summed; by default 60",
+    "keep_rounds": "newest rounds of each run whose sums and states stay, two at least; by default 10",
+}
+"""Every setting in the file `coordinator.json` of a coordinator's folder; it is read when the coordinator starts."""
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,21 @@
 """Every command, setting, error code and plug-in is documented; the generated pages are up to date."""
 
+import json
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import ModuleType
 
 import click
 import pytest
 
 from consilium import studyfile
-from consilium.console.cli.app import EXIT_CODES
+from consilium.config import COORDINATOR
+from consilium.console.cli.app import EXIT_CODES, run
+from consilium.coordinator.retention import Keeping
 from consilium.core import errors
 from docs.pages import ROOT, script
 
@@ -75,6 +80,29 @@ def test_every_setting_is_documented() -> None:
     assert read, "the pattern finds nothing"
     missing = sorted(name for name in read if f"`{name}`" not in page)
     assert not missing
+
+
+def test_every_setting_of_a_coordinators_file_is_documented(tmp_path: Path) -> None:
+    page = (REFERENCE / "settings.md").read_text()
+    assert run(["coordinator", "init", "--home", str(tmp_path), "--url", "https://127.0.0.1:9443", "--json"]) == 0
+    written = json.loads((tmp_path / "coordinator.json").read_text())
+    assert written.keys() == COORDINATOR.keys() and [name for name in written if f"| `{name}` | " not in page] == []
+    defaults = {one.name: one.default for one in fields(Keeping)}
+    assert {name: float(COORDINATOR[name].rpartition("by default ")[2]) for name in defaults} == defaults
+
+
+ENDLESS = {"consilium coordinator run", "consilium site run"}
+"""They serve until they are ended: their log is what they say."""
+
+
+def test_every_command_that_comes_to_an_end_takes_json(generate: ModuleType) -> None:
+    """As the help of the root says, and scripts rely on."""
+    without = {
+        path
+        for path, command, _ in generate.every_command()
+        if not isinstance(command, click.Group) and not any("--json" in one.opts for one in command.params)
+    }
+    assert without == ENDLESS
 
 
 @pytest.mark.parametrize("what", studyfile.SCHEMAS)

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import click
 
-from consilium.config import Homes
+from consilium.config import COORDINATOR, Homes
 from consilium.coordinator import accounts, views
 from consilium.coordinator.app import Settings, make_services, serve
 from consilium.coordinator.ledgers import record
@@ -119,11 +119,9 @@ def _values(path: Path) -> dict[str, Any]:
         raise Invalid(f"{path} is not JSON{where}", remedy) from error
     if not isinstance(values, dict):
         raise Invalid(f"{path} is not an object of JSON", remedy)
-    texts, kept = ("url", "database", "blobs", "certificate", "key"), [one.name for one in fields(Keeping)]
-    if unknown := sorted(values.keys() - {*texts, "ca", *kept}):
-        raise Invalid(
-            f"{path} holds {unknown[0]!r}, which is no setting", f"known are {', '.join((*texts, 'ca', *kept))}"
-        )
+    texts = ("url", "database", "blobs", "certificate", "key")
+    if unknown := sorted(values.keys() - COORDINATOR.keys()):
+        raise Invalid(f"{path} holds {unknown[0]!r}, which is no setting", f"known are {', '.join(COORDINATOR)}")
     for name in texts:
         if not isinstance(values.get(name), str) or not values[name]:
             raise Invalid(f"{path} has no text for {name}", remedy)

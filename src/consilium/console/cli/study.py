@@ -91,11 +91,12 @@ def schema(what: str, as_json: bool) -> None:
     "omop: one SELECT of them; signature: inputs and output of a model as an ONNX file.",
 )
 @click.option("--output", "-o", "out", type=File, help="File to write. Default: print it.")
-def contract(file: Path, form: str, out: Path | None) -> None:
+@output.as_json
+def contract(file: Path, form: str, out: Path | None, as_json: bool) -> None:
     """Compile the contract of the study in FILE, for data catalogues and for hospitals.
 
     View and query give one row per record, with columns patient, system, code, taken, value and unit, as `records` of a
-    mapping wants them.
+    mapping wants them. With --json the text stands in `text`, or its file in `file`.
     """
     import json
 
@@ -113,10 +114,10 @@ def contract(file: Path, form: str, out: Path | None) -> None:
         "signature": lambda: json.dumps(signature(study.contract), indent=2, ensure_ascii=False) + "\n",
     }[form]()
     if out is None:
-        click.echo(text, nl=False)
+        output.say({"format": form, "text": text}, as_json, text.removesuffix("\n"))
         return
     create_file(out, text.encode())
-    click.echo(f"Wrote {out}.")
+    output.say({"format": form, "file": str(out)}, as_json, f"Wrote {out}.")
 
 
 @study.command()
