@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.core.errors import MappingInvalid
-from consilium.data import usual
+from consilium.data import units, usual
 from consilium.data.units import ALIASES, ARBITRARY, SPECIAL, UNLIKE, computed, conversion, fault, kin
 from consilium.data.usual import UNITS, lines
 
@@ -106,6 +106,16 @@ def test_what_cannot_be_converted_is_refused_with_what_to_do(
 ) -> None:
     with pytest.raises(MappingInvalid, match=words):
         conversion(unit, wanted, analyte)
+
+
+def test_a_scale_that_is_bent_is_found_though_nobody_has_named_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two points are on a line, whatever they are of: a third one tells."""
+    monkeypatch.setattr(units, "SPECIAL", frozenset())
+    units._parse.cache_clear()
+    for unit, wanted in (("dB", "1"), ("B[V]", "V"), ("Np", "%")):
+        with pytest.raises(MappingInvalid, match="no multiple of the other"):
+            conversion.__wrapped__(unit, wanted, None)
+    units._parse.cache_clear()
 
 
 ESSENCE = Path(__file__).parents[4] / "shared/suites/ucum_tests/ucum-essence.xml"
