@@ -38,6 +38,8 @@ NAMED = re.compile(
     r"(?i)(?:\b(?:read|scan)\w*\s*\(\s*\[?|_scan\s*\(|\b(?:from|join)\s)\s*'(?!/|\w+://)([^']+\.[a-z]{2,7})'"
 )
 """A file in a query of DuckDB, by a path that does not begin at the root: looked for where the agent was started."""
+WRITES = frozenset(("insert", "update", "delete", "merge"))
+"""With which a statement begins that writes."""
 GRACE_S = 5.0
 """After its time, how long a database may take to notice that nobody waits for it."""
 Begun = Callable[[Callable[[], None]], None]
@@ -188,11 +190,13 @@ def _outer(stored: list[tuple[Any, ...]]) -> list[Any]:
 
 
 def _picked(name: str, kind: str, zone: bool) -> str:
-    """SQL of a column; instants as text, by the clock of the hospital.
+    """SQL of a column; instants as text, by the clock of the hospital, and numbers of single precision.
 
     Raises: DataUnusable: the zone of this clock is not known, so that nobody knows of which day an instant is.
     """
     said = named(name)
+    if kind == "FLOAT":  # as it is written in single precision: of 6.9 Python would make 6.900000095367432
+        return f"CAST({said} AS VARCHAR) AS {said}"
     if kind != instants.DUCKDB:
         return said
     if not zone:
@@ -418,10 +422,28 @@ def _pages(size: int, path: Path) -> None:
         raise DataUnusable("the database's file was cut", whole.ANEW)
 
 
+def _writes(query: str) -> bool:
+    """Whether what begins as a SELECT writes: WITH may begin a DELETE, and SELECT ... INTO makes a table, or a file.
+
+    The databases that are read by SQLAlchemy do not all know a transaction for reading alone.
+    """
+    depth, before, begun = 0, "", False
+    for found in casting.TOKEN.finditer(query):
+        if found.lastgroup == "space":
+            continue
+        text = found[0].casefold()
+        depth += {"(": 1, ")": -1}.get(text, 0)
+        if found.lastgroup == "word" and ((text in WRITES and (before == "(" or not (depth or begun)))
+                                          or (text == "into" and not depth)):  # fmt: skip
+            return True
+        begun, before = begun or (text == "select" and not depth), text
+    return False
+
+
 def one_select(query: str, where: str = "source.query") -> str:
     """A query that is one SELECT. Raises: MappingInvalid."""
     bare = query.strip().rstrip(";").strip()
-    if not re.match(r"(?is)^(select|with)\b", bare) or ";" in bare:
+    if not re.match(r"(?is)^(select|with)\b", bare) or ";" in bare or _writes(bare):
         raise MappingInvalid(
             f"{where}: only one SELECT statement is allowed", "write a view in your database if it needs more"
         )

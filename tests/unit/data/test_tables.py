@@ -203,7 +203,11 @@ SLY = [
 
 
 @pytest.mark.parametrize("query", SLY)
-def test_what_looks_like_a_select_changes_nothing(tmp_path: Path, query: str) -> None:
+def test_what_looks_like_a_select_changes_nothing(tmp_path: Path, query: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused as it is read; what would pass there is stopped by the databases that can."""
+    with pytest.raises(MappingInvalid):
+        tables.one_select(query)
+    monkeypatch.setattr(tables, "_writes", lambda query: False)
     paths = sqlite(tmp_path), duck(tmp_path)
     before = [path.read_bytes() for path in paths]
     for make in (by_url, by_path):
@@ -211,6 +215,26 @@ def test_what_looks_like_a_select_changes_nothing(tmp_path: Path, query: str) ->
             with pytest.raises((DataUnusable, MappingInvalid)):
                 getattr(make(tmp_path, query), act)()
     assert [path.read_bytes() for path in paths] == before
+
+
+@pytest.mark.parametrize("query", [
+    "SELECT replace(note, 'a', 'b') AS \"delete\", 'insert into' AS x FROM t WHERE id IN (SELECT id FROM u) FOR UPDATE",
+    "WITH t AS (SELECT 1 AS x) SELECT x AS merge FROM t -- delete\n UNION SELECT (replace('a', 'b', 'c'))",
+])  # fmt: skip
+def test_a_select_with_words_that_write_elsewhere_is_one(query: str) -> None:
+    assert tables.one_select(f"{query};") == query
+
+
+def test_a_number_of_single_precision_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """6.9, at the end of a range, is within it."""
+    texts = ["6.9", "0.1", "16777216.0", "1e-30", "-3.25"]
+    pq.write_table(pa.table({"x": pa.array(list(map(float, texts)), pa.float32())}), tmp_path / "t.parquet")
+    found = ParquetSource(TableSource(type="parquet", path="t.parquet"), tmp_path).rows().columns["x"]
+    assert list(map(float, found)) == list(map(float, texts))  # type: ignore[arg-type]
+    with duckdb.connect(str(tmp_path / "f.duckdb")) as made:
+        made.execute(f"CREATE TABLE t AS FROM '{tmp_path / 't.parquet'}'")
+    source = TableSource(type="sql", path="f.duckdb", query="SELECT x, x * 2 AS y FROM t")
+    assert SqlSource(source, tmp_path).rows().columns["x"] == found
 
 
 RAGGED = {

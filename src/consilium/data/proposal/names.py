@@ -122,8 +122,8 @@ def _likeness(of: Sequence[Term], id_: str, meaning: str) -> float:
 def unit_words(column: str) -> list[tuple[str, str]]:
     """Units with which the name of a column may end, and the words of it that say so; the longest first.
 
-    >>> unit_words("glucose_mg_dl"), unit_words("Temp [°C]")
-    ([('mg/dL', 'mg dl')], [('Cel', 'c')])
+    >>> unit_words("glucose_mg_dl"), unit_words("Temp [°C]"), unit_words("HbA1c_mmol_mol")
+    ([('mg/dL', 'mg dl')], [('Cel', 'c')], [('mmol/mol', 'mmol mol')])
     """
     words = [word.casefold() for word in re.findall(r"[^\W_]+", column)]
     if len(words) < 2:

@@ -141,7 +141,8 @@ UNIT_WORDS = {
     "fahrenheit": "[degF]", "degf": "[degF]", "f": "[degF]", "years": "a", "year": "a", "yrs": "a", "yr": "a",
     "y": "a", "jahre": "a", "j": "a", "months": "mo", "month": "mo", "monate": "mo", "mo": "mo", "weeks": "wk",
     "wk": "wk", "days": "d", "day": "d", "tage": "d", "d": "d", "hours": "h", "hrs": "h", "h": "h", "std": "h",
-    "minutes": "min", "min": "min", "percent": "%", "pct": "%", "prozent": "%", "kul": "10*3/uL", "l": "L", "ml": "mL",
+    "minutes": "min", "min": "min", "percent": "%", "mmolmol": "mmol/mol", "pct": "%", "prozent": "%", "kul": "10*3/uL",
+    "l": "L", "ml": "mL",
 }  # fmt: skip
 """How names of columns end in a unit, without signs between; it counts only where it fits what the contract wants."""
 
