@@ -155,7 +155,7 @@ FAULTS = {
     ),
     "key-old": Fault(
         lambda site: os.utime(site.home / "identity.key", (YEARS_AGO, YEARS_AGO)),
-        ("key",), "older than two years", "fresh key", "warning",
+        ("key",), "older than two years", "under another name", "warning",
     ),
     "policy-expired": Fault(
         lambda site: site.policy(POLICY + "expires: 2020-01-01\n"), ("policy",), "ended on 2020-01-01", "renew it in"

@@ -28,7 +28,7 @@ from consilium.durable import create_file
 from consilium.store.database import Transaction
 from consilium.wire.address import address
 from consilium.wire.identity import Identity
-from consilium.wire.tls import make_authority
+from consilium.wire.tls import make_authority, renew
 
 HERE = "the coordinator's machine"
 """Who it was, in the audit log, where nobody logs in."""
@@ -208,6 +208,24 @@ def run(home: Path, host: str, port: int | None, lease_s: float) -> None:
     _served(settings)
     with _alone(settings):
         asyncio.run(serve(settings))
+
+
+@coordinator.command()
+@home_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def certificate(home: Path, as_json: bool) -> None:
+    """Renew the server's certificate, signed by the coordinator's own CA: hospitals and people notice nothing.
+
+    It is for the same names, and good for 825 days, at most as long as the CA. Start the coordinator again afterwards.
+    """
+    settings = load(home)
+    if settings.ca is None or settings.certificate.parent != settings.ca.parent:
+        remedy = f"put the new one at {settings.certificate}, and start the coordinator again"
+        raise Conflict("this coordinator's certificate is not by a CA of its own", remedy)
+    until = renew(settings.ca.parent, datetime.now(UTC))
+    fact = {"certificate": str(settings.certificate), "until": until.isoformat()}
+    words = f"{settings.certificate} is good until {until:%Y-%m-%d}.\nNext: start the coordinator again."
+    click.echo(json.dumps(fact) if as_json else words)
 
 
 @coordinator.command()

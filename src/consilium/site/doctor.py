@@ -110,7 +110,8 @@ def _key(folder: Folder, now: datetime) -> Iterator[Found]:
     until = made + timedelta(days=KEY_DAYS)
     words = f"made on {made:%Y-%m-%d}, fingerprint {folder.identity().fingerprint}"
     if now > until:
-        yield "warning", f"{words}; it is older than two years", "join anew with a fresh key (`consilium site init`)"
+        remedy = "join under another name with a new folder (`consilium site init --home`), and have this one removed"
+        yield "warning", f"{words}; it is older than two years", remedy
     else:
         yield "ok", f"{words}; renew it by {until:%Y-%m-%d}", ""
 
@@ -267,7 +268,11 @@ def _certificate(folder: Folder, now: datetime) -> Iterator[Found]:
         ends = min(ends, x509.load_pem_x509_certificate(authority.read_bytes()).not_valid_after_utc)
     soon = ends - now < timedelta(days=CERTIFICATE_DAYS)
     words = f"{version}; the coordinator's certificate ends on {ends:%Y-%m-%d}"
-    yield "warning" if soon else "ok", words, "tell the coordinator's admin" if soon else ""
+    yield (
+        "warning" if soon else "ok",
+        words,
+        "tell the coordinator's admin: `consilium coordinator certificate`" if soon else "",
+    )
 
 
 def _data(folder: Folder, now: datetime) -> Iterator[Found]:

@@ -7,9 +7,10 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from consilium.core.errors import Invalid, NotFound
 from consilium.durable import replace_file
 
 CA_YEARS, SERVER_DAYS = 10, 825
@@ -28,20 +29,56 @@ def make_authority(folder: Path, hosts: list[str], now: datetime) -> None:
         .sign(ca_key, hashes.SHA256())
     )
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0][:64])])
-    alternatives = [_alternative(host) for host in dict.fromkeys(hosts)]
-    server = (
-        _builder(name, ca_name, key.public_key(), now, timedelta(days=SERVER_DAYS))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(sign=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
+    alternatives = x509.SubjectAlternativeName([_alternative(host) for host in dict.fromkeys(hosts)])
+    until = now + timedelta(days=SERVER_DAYS)
+    server = _server(name, alternatives, key.public_key(), (ca_name, ca_key), now, until)
     _write(folder / "ca.pem", ca.public_bytes(Encoding.PEM))
     _write(folder / "server.pem", server.public_bytes(Encoding.PEM))
     for path, private in ((folder / "ca.key", ca_key), (folder / "server.key", key)):
         _write(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def renew(folder: Path, now: datetime) -> datetime:
+    """Write server.pem anew for the same names and key, signed by the same CA; until when it is good.
+
+    Who trusts the CA notices nothing. It is never good for longer than the CA.
+
+    Raises: NotFound: there is no CA of ours.   Invalid: a file cannot be read, or the CA itself is over.
+    """
+    try:
+        ca, old = (x509.load_pem_x509_certificate((folder / name).read_bytes()) for name in ("ca.pem", "server.pem"))
+        ca_key = load_pem_private_key((folder / "ca.key").read_bytes(), None)
+        key = load_pem_private_key((folder / "server.key").read_bytes(), None)
+        alternatives = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except FileNotFoundError as error:
+        raise NotFound(
+            f"there is no {error.filename}", "restore it, or renew the certificate where it was made"
+        ) from error
+    except (ValueError, TypeError, x509.ExtensionNotFound) as error:
+        raise Invalid(f"a file in {folder} is not as it was made", "restore it from your backup") from error
+    until = min(now + timedelta(days=SERVER_DAYS), ca.not_valid_after_utc)
+    if not isinstance(ca_key, ec.EllipticCurvePrivateKey) or not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise Invalid(f"a key in {folder} is not as it was made", "restore it from your backup")
+    if until <= now or ca_key.public_key() != ca.public_key():
+        raise Invalid(f"{folder / 'ca.pem'} has ended, or is not of its key", "make a coordinator with a new one")
+    signed = _server(old.subject, alternatives, key.public_key(), (ca.subject, ca_key), now, until)
+    _write(folder / "server.pem", signed.public_bytes(Encoding.PEM))
+    return until
+
+
+def _server(
+    name: x509.Name, alternatives: x509.SubjectAlternativeName, key: ec.EllipticCurvePublicKey,
+    by: tuple[x509.Name, ec.EllipticCurvePrivateKey], now: datetime, until: datetime,
+) -> x509.Certificate:  # fmt: skip
+    return (
+        _builder(name, by[0], key, now, until - now)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(sign=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(alternatives, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(by[1].public_key()), critical=False)
+        .sign(by[1], hashes.SHA256())
+    )
 
 
 def _builder(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,20 @@ def test_a_certificate_that_is_none_is_named(home: Path, capsys: pytest.CaptureF
     (home / "tls" / "server.pem").write_bytes(data)
     code, said = told(home, capsys, "run")
     assert code == 5 and str(home / "tls" / "server.pem") in said
+
+
+def test_a_certificate_of_the_coordinators_own_ca_is_renewed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (home / "tls" / "server.pem").read_bytes()
+    capsys.readouterr()
+    assert app.run(["coordinator", "certificate", "--home", str(home), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["certificate"] == str(home / "tls" / "server.pem") and datetime.fromisoformat(said["until"])
+    assert (home / "tls" / "server.pem").read_bytes() != before
+
+
+def test_a_certificate_of_another_ca_is_left_as_it_is(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (home / "tls" / "server.pem").read_bytes()
+    changed(home, lambda known: known.update({"ca": None}))
+    code, said = told(home, capsys, "certificate")
+    assert code == 6 and str(home / "tls" / "server.pem") in said
+    assert (home / "tls" / "server.pem").read_bytes() == before
