@@ -282,6 +282,11 @@ class SqlSource:
             self._file, self._at = str(self._at.resolve()), None
         self._name = f"{source.path or Path(str(self._file)).name}, by source.query,"
         self._limit_s, self._given, self._zone = source.time_limit_s, Asked(), source.zone
+        if self._zone is not None and self._file is None and not self._url.startswith("postgresql"):
+            raise MappingInvalid(
+                f"source.zone: {re.split('[+:]', self._url)[0]} is not told a time zone",
+                "leave it out, and give the day by the clock of the hospital in the query",
+            )
         if self._file is not None and (named := NAMED.search(self._query)):
             where = "would be looked for where the agent was started, and not beside the mapping"
             raise MappingInvalid(f"source.query: {named[1]} {where}", BESIDE)

@@ -163,3 +163,12 @@ def test_a_query_over_tables_makes_no_day_of_an_instant_by_the_clock_of_the_mach
                 made.rows()
         else:
             assert made.rows().columns["day"] == [wanted] and not made.rows().doubts
+
+
+def test_a_zone_that_would_not_be_heard_is_refused(tmp_path: Path) -> None:
+    sqlite(tmp_path)
+    for url in ("sqlite:///labs.db", "mysql+pymysql://reader:secret@host/research"):
+        given = TableSource(type="sql", url=url, query="SELECT 1 AS a", zone=ZONE)
+        with pytest.raises(MappingInvalid, match=r"source.zone: (sqlite|mysql) is not told.*in the query") as told:
+            SqlSource(given, tmp_path)
+        assert "secret" not in str(told.value)
