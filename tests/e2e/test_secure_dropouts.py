@@ -161,7 +161,7 @@ def stored(made: Federation) -> dict[str, bytes]:
     """Every file of the coordinator, its log, and what stands in its database value by value: a page may cut it."""
     found = {str(path): path.read_bytes() for path in made.coordinator.home.rglob("*") if path.is_file()}
     found["log"] = made.coordinator.process.said.encode()
-    for table in ("steps", "contributions", "inbox"):
+    for table in ("steps", "contributions", "inbox", "released"):
         for index, row in enumerate(made.rows(f"SELECT envelope FROM {table}")):
             found[f"{table} {index}"] = base64.b64decode(json.loads(row[0])["payload"])
     for row in made.rows("SELECT digest, data FROM blobs WHERE data IS NOT NULL"):
@@ -173,7 +173,7 @@ def readings(data: bytes) -> Iterator[np.ndarray[Any, Any]]:
     """Bytes as floats and integers of 4 and 8 bytes, from every alignment."""
     for kind in ("<f4", "<f8", "<i4", "<i8"):
         width = int(kind[-1])
-        for start in range(width):
+        for start in range(min(width, len(data))):
             with np.errstate(all="ignore"):
                 values = np.frombuffer(data, kind, (len(data) - start) // width, start).astype(np.float64)
             yield np.clip(np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0), -1e100, 1e100)
