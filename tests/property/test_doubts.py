@@ -87,8 +87,20 @@ def test_a_column_of_which_some_values_are_in_another_unit_is_told_and_one_of_on
     assert not doubt.write, "nothing that is written in the mapping mends it"
 
 
+@pytest.mark.parametrize(("unit", "other"), [("Cel", "[degF]"), ("[degF]", "Cel")])
+def test_temperatures_in_two_units_are_told_and_those_in_one_are_not(unit: str, other: str) -> None:
+    """Between them lies an offset, and no ratio."""
+    feature = Feature(id="t", meaning="temperature", type="number", unit=unit, range=(10, 120))
+    rng, table = np.random.default_rng(3), FeatureMap(column="t", unit=unit)
+    true = rng.normal(37.0, 0.7, 200) if unit == "Cel" else rng.normal(98.6, 1.2, 200)
+    factor, offset = conversion(unit, other, None)
+    assert list(of_number(feature, table, true)) == []
+    (doubt,) = of_number(feature, table, np.where(np.arange(200) % 5 == 0, true * factor + offset, true))
+    assert doubt.kind == "other-unit" and f"if some were in {other}, and others in {unit}" in doubt.words
+
+
 REAL = Path(__file__).parents[3] / "shared/data"
-MIXED = {"ionized calcium": {"mg/dL", "mmol/L"}, "FiO2": {"1", "%"}}
+MIXED = {"ionized calcium": {"mg/dL", "mmol/L"}, "FiO2": {"1", "%"}, "Temperature": {"Cel", "[degF]"}}
 """What hospitals of the eICU demo have in two units, in truth, and in which."""
 
 

@@ -19,7 +19,7 @@ from consilium.data.bounds import UNREAD, bound
 from consilium.data.choosing import Chosen, Left
 from consilium.data.cohort import fold, held_out, validates
 from consilium.data.counts import hidden
-from consilium.data.doubts import Doubt, of_codes, of_number
+from consilium.data.doubts import Doubt, of_codes, of_number, of_points
 from consilium.data.mapping import FeatureMap, LabelMap, Mapping, RecordsMap, normal, number
 from consilium.data.records import Records, rounded, values
 from consilium.data.strays import Strays, strays
@@ -207,7 +207,7 @@ def _feature(feature: Feature, given: FeatureMap | str, rows: Rows, always: froz
         about = f"{feature.id} {feature.meaning} {given.column}"
         place = f"features.{feature.id}.unit"
         found = _numbers(texts, gone, units, feature.range, told, place, about, feature.resolution)
-        told.doubts = tuple(of_number(feature, given, found))
+        told.doubts = (*of_number(feature, given, found), *of_points(texts, found, feature.range))
         return found
     assert feature.categories is not None and given.codes is not None
     told.doubts = tuple(of_codes(feature, given.column, given.codes))

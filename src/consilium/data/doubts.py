@@ -5,7 +5,8 @@ By units, ranges and general words alone; nothing here knows a data set. A doubt
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,8 @@ MIXED_APART = {"molar": 0.25, "same": 0.5}
 mass and amount, whose ratio is that of a substance, and of one kind, where it may be a plain 10 or 100."""
 MIXED_WIDTH = (0.05, 2.5)
 """How wide, in logarithms, the middle half of a group is at least, and how often as wide as the other's at most."""
+GAP = 5.0
+THOUSANDS = re.compile(r"\s*[-+]?\d{1,3}\.\d{3}\s*", re.ASCII)
 UREA = frozenset(("urea", "bun"))
 """Both are told in words with `urea`."""
 
@@ -100,27 +103,78 @@ def of_number(feature: Feature, given: FeatureMap, found: Floats) -> Iterator[Do
         )  # fmt: skip
 
 
+def of_points(texts: Sequence[str | None], found: Floats, allowed: tuple[float, float] | None) -> Iterator[Doubt]:
+    """A doubt about points that may separate thousands: all values have three digits behind theirs, and a thousand
+    times as much is within the range, too.
+
+    Args:    texts: (n,) as they stand in the table.   found: (n,) in the contract's unit; NaN where there is none.
+
+    >>> [bool(list(of_points(["250.000"] * 20, np.full(20, 250.0), (1, most)))) for most in (1e6, 1e4)]
+    [True, False]
+    """
+    known = ~np.isnan(found)
+    if allowed is None or known.sum() < LEAST or inside(found[known] * 1000, allowed) < ALL:
+        return
+    if all(THOUSANDS.fullmatch(text or "") for text, one in zip(texts, known, strict=True) if one):
+        yield Doubt(
+            "other-unit", "every value has three digits behind its point, as where a point separates thousands",
+            "if 250.000 is a quarter of a million there, write replace(COLUMN, '.', '') in the source's query",
+        )  # fmt: skip
+
+
 def _mixed(
     feature: Feature, column: str, units: tuple[str, str, str | None], values: Floats
 ) -> tuple[str, float] | None:
     """Another unit, in which some of the values may be, and how many times as large these are, or the others."""
-    parts = parted(values)
-    if parts is None:
+    parts, middles = parted(values), gapped(values)
+    ratio, way = (0.0, 1.0) if parts is None else parts[:2]
+    if parts is not None:
+        middles = middles or parts[2]
+    if middles is None:
         return None
-    ratio, way = parts
     known = conversion(*units)
     for unit, _, factor, offset in others(units, feature.range, f"{feature.id} {feature.meaning} {column}"):
-        if offset or known[1] or factor <= 0:
+        if factor <= 0:
             continue
-        near = abs(abs(math.log(factor / known[0])) - math.log(ratio)) < MIXED_NEAR
+        if offset or known[1]:  # such as of temperatures, of which no ratio is that of two units
+            brought = _brought(middles, known, (factor, offset))
+            near = any(abs(math.log(one / two)) < MIXED_NEAR for one, two in brought)
+        else:
+            near = parts is not None and abs(abs(math.log(factor / known[0])) - math.log(ratio)) < MIXED_NEAR
         if near and way >= MIXED_APART.get(kin(unit, units[0]), 1.0):
-            return unit, ratio
+            return unit, ratio or middles[1] / middles[0]
     return None
 
 
-def parted(values: Floats) -> tuple[float, float] | None:
-    """Of values that are of two groups, one many times the other: how many times, by their middles, and which share of
-    the way between these is without values but for a twentieth of each; None: they are not.
+def _brought(middles: tuple[float, float], known: tuple[float, float], other: tuple[float, float]
+             ) -> Iterator[tuple[float, float]]:  # fmt: skip
+    """The middle of one group, as if it stood in another unit, beside that of the other group."""
+    for here, there in (middles, middles[::-1]):
+        as_read = (here - known[1]) / known[0] * other[0] + other[1]
+        if as_read > 0:
+            yield as_read, there
+
+
+def gapped(values: Floats) -> tuple[float, float] | None:
+    """The middles of two groups with a gap between them that is wider than `GAP` times each is; None: there is none.
+
+    >>> gapped(np.concatenate([np.linspace(36, 39, 50), np.linspace(97, 102, 20)]))
+    (37.5, 99.5)
+    """
+    given = np.sort(values)
+    least = max(LEAST, math.ceil(MIXED_SHARE * len(given)))
+    if len(given) < max(MIXED_LEAST, 2 * least):
+        return None
+    gaps = np.diff(given[least - 1 : len(given) - least + 1])
+    at = int(np.argmax(gaps)) + least
+    low, high = given[:at], given[at:]
+    width = max(float(np.subtract(*np.quantile(one, (0.75, 0.25)))) for one in (low, high))
+    return (float(np.median(low)), float(np.median(high))) if low[0] > 0 and gaps.max() > GAP * width else None
+
+
+def parted(values: Floats) -> tuple[float, float, tuple[float, float]] | None:
+    """Of values that are of two groups, one many times the other: how many times, by their middles, which share of the
+    way between these is without values but for a twentieth of each, and the middles; None: they are not.
 
     >>> low, high = np.linspace(4, 9, 50), np.linspace(70, 160, 50)
     >>> parted(low), parted(np.concatenate([low, high]))[0] > 17
@@ -142,7 +196,8 @@ def parted(values: Floats) -> tuple[float, float] | None:
     widths = sorted(float(np.subtract(*np.quantile(one, (0.75, 0.25)))) for one in (low, high))
     if apart < LIKELIER or widths[0] < MIXED_WIDTH[0] or widths[1] > MIXED_WIDTH[1] * widths[0]:
         return None
-    return math.exp(apart), float(np.quantile(high, 0.05) - np.quantile(low, 0.95)) / apart
+    middles = float(np.exp(np.median(low))), float(np.exp(np.median(high)))
+    return math.exp(apart), float(np.quantile(high, 0.05) - np.quantile(low, 0.95)) / apart, middles
 
 
 def _substance(feature: Feature, given: FeatureMap) -> str:

@@ -254,6 +254,15 @@ def test_of_a_first_line_that_may_be_a_patient_nothing_is_told(study: Study, nam
     assert not re.search(r"SECRET|77|AGES", str(caught.value))
 
 
+@pytest.mark.parametrize(("text", "doubts"), [("55.{n:03}", ["other-unit"]), ("55.{n}", []), ("{n}", [])])
+def test_points_that_may_separate_thousands_are_doubted(study: Study, text: str, doubts: list[str]) -> None:
+    wide = study.contract.features[0].model_copy(update={"range": (10.0, 99_000.0)})
+    told = study.contract.model_copy(update={"features": (wide, *study.contract.features[1:])})
+    table = rows(*((f"p{n}", text.format(n=n + 20), "5", "98.6", "1", "1") for n in range(40)))
+    found = apply(study.model_copy(update={"contract": told}), table)
+    assert [one.kind for one in found.features["age"].doubts] == doubts
+
+
 def test_a_unit_that_cannot_be_converted_is_told_with_its_feature(study: Study) -> None:
     features = deepcopy(MAPPING["features"])
     features["glucose"]["unit"] = "mm[Hg]"
