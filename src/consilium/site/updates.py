@@ -149,7 +149,7 @@ class Updates:
         return sources.mapping(self.folder, self.journal, plan)
 
     def _made(self, task: Task, permit: Permit, plan: Plan, now: datetime, sample: bytes) -> Trained:
-        pipeline, paths = self._begun(task, permit, plan, now, sample)
+        pipeline, paths = self._begun(task, permit, plan, now, f"permit-{task.round}.json", sample)
         Ledger(self.folder, self.journal).charge(task, plan, now)  # durable before the first patient is read
         made = pipeline.run(paths)
         if made.harmony is not None:
@@ -166,16 +166,19 @@ class Updates:
 
         Raises: what the pipeline and the state chain raise.
         """
-        pipeline, paths = self._begun(task, permit, plan, now, b"")
+        # Its round is over: what others of its files are called is swept at any moment.
+        pipeline, paths = self._begun(task, permit, plan, now, "alone.json")
         return pipeline.alone(paths)
 
-    def _begun(self, task: Task, permit: Permit, plan: Plan, now: datetime, sample: bytes) -> tuple[Pipeline, Paths]:
-        """The pipeline, and the files of a task."""
+    def _begun(
+        self, task: Task, permit: Permit, plan: Plan, now: datetime, named: str, sample: bytes = b""
+    ) -> tuple[Pipeline, Paths]:
+        """The pipeline, and the files of a task. Args: named: how the file of the permit is called."""
         limits = self.folder.policy().limits
         room.check(task, self.folder, limits, room.copies(plan))
         state = self.states.ensure(task, plan, now)
         folder = self.folder.run(task.run)
-        signed = folder / f"permit-{task.round}.json"  # serves once: after a power cut, another one is given
+        signed = folder / named  # serves once: after a power cut, another one is given
         signed.write_bytes(seal(Permit.TYPE, permit.encode(), self.identity))
         wheel, most = plan.study.model.wheel, int(limits.file_gb * room.GB)
         waits = task.kind == "TRAIN" and plan.study.strategy.name in BUFFERED
