@@ -33,7 +33,7 @@ def mode():
 
 def request(flow):
     note("seen", f"{flow.request.method} {flow.request.path}")
-    if mode() == "upload" and flow.request.path == "/v1/answers":
+    if mode() == "upload" and flow.request.path.startswith("/v1/answers"):
         flow.request.content = flipped(flow.request.content)
         note("altered", "upload")
 

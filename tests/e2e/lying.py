@@ -253,10 +253,17 @@ class _Served(BaseHTTPRequestHandler):
         ]  # what was said is fetched; what the agent finds beside a task is the business of other tests
         self._reply({"items": items})
 
+    def _next(self, query: dict[str, str]) -> None:
+        if "after" in query:
+            self._inbox(int(query["after"]), float(query["wait"]))
+        else:
+            self._reply({"status": "accepted"})
+
     def do_POST(self) -> None:
         """Take something."""
-        body = self._body()
-        match self.path.split("/")[2:]:
+        body, parts = self._body(), urlsplit(self.path)
+        query = {name: one[0] for name, one in parse_qs(parts.query).items()}
+        match parts.path.split("/")[2:]:
             case ["token"]:
                 assertion = parse_qs(body.decode())["client_assertion"][0].split(".")[1]
                 claims = json.loads(base64.urlsafe_b64decode(assertion + "=="))
@@ -266,11 +273,11 @@ class _Served(BaseHTTPRequestHandler):
                 self._reply({"site": site, "state": "admitted", "coordinator_key": key})
             case ["envelopes"]:
                 self.liar.take(self._site, body)
-                self._reply({"status": "accepted"})
+                self._next(query)
             case ["answers"]:
                 envelope, _, vector = body.partition(b"\n")
                 self.liar.take(self._site, envelope, vector)
-                self._reply({"status": "accepted"})
+                self._next(query)
             case _:
                 self._reply({})
 

@@ -23,6 +23,7 @@ IMPORTED = (  # not duckdb, and so not what reads tables: a fork of it ends in `
     "consilium.coordinator.app", "consilium.coordinator.cli", "consilium.site.agent", "consilium.site.cli",
     "consilium.data.contract", "joserfc.jwt", "numpy.ma",
 )  # fmt: skip
+OURS = str(Path(__file__).parents[2] / "src")
 MOST = 1 << 20
 
 
@@ -117,7 +118,7 @@ class Nursery:
         quiet = subprocess.DEVNULL
         self._process = subprocess.Popen(
             command, stdin=quiet, stdout=quiet, pass_fds=[theirs.fileno()], start_new_session=True,
-            env={**os.environ, "PYTHONPATH": "", "OPENBLAS_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONPATH": OURS, "OPENBLAS_NUM_THREADS": "1"},
         )  # fmt: skip
         theirs.close()
         self._of = os.getpid()

@@ -30,14 +30,15 @@ def task(of: Coordinator, site: str) -> Task:
     return Task.decode([one.payload for one in found if one.kind == Task.TYPE][-1])
 
 
-def answers(of: Coordinator, site: str, update: Any) -> tuple[int, Any]:
+def answers(of: Coordinator, site: str, update: Any, query: str = "") -> tuple[int, Any]:
     """A site answers its task with a contribution at hand."""
     asked, data = task(of, site), vectors({"weight": np.array([10.0]), "update": update})
     message = Answer(
         study=asked.study, run=asked.run, plan=asked.plan, round=asked.round, kind=asked.kind, phase=asked.phase,
         state=asked.state.digest, contribution=Blob(digest=digest(data), size=len(data)), recipe="plain",
     )  # fmt: skip
-    return of.ask(site, "POST", "/v1/answers", seal(Answer.TYPE, message.encode(), of.keys[site]) + b"\n" + data)
+    envelope = seal(Answer.TYPE, message.encode(), of.keys[site])
+    return of.ask(site, "POST", f"/v1/answers{query}", envelope + b"\n" + data)
 
 
 def begun(of: Coordinator, **other: Any) -> Any:
@@ -73,6 +74,18 @@ def test_the_last_answer_opens_the_next_round(coordinator: Coordinator) -> None:
     closed = coordinator.done("rita", "GET", "/v1/runs/sums-1")["participation"][0]
     assert closed["took_part"] == ["north", "south"] and closed["performed_by"] == coordinator.services.name
     assert not list(coordinator.services.blobs._root.glob(f"*/{task(coordinator, 'north').state.digest[7:]}"))
+
+
+def test_who_asks_with_an_answer_hears_what_comes_next(coordinator: Coordinator) -> None:
+    nothing = begun(coordinator)
+    newest = coordinator.done("north", "GET", "/v1/inbox")["items"][-1]["seq"]
+    assert answers(coordinator, "north", nothing) == (200, {"status": "accepted"})
+    again = answers(coordinator, "north", nothing, f"?after={newest}")
+    assert again[0] == 200 and again[1]["items"] == [], "an answer that came before is taken once more"
+    status, page = answers(coordinator, "south", nothing, f"?after={newest}&wait=20")
+    assert status == 200 and [one["seq"] for one in page["items"]] == [newest + 1]
+    assert page == coordinator.done("south", "GET", f"/v1/inbox?after={newest}") and page["blobs"]
+    assert answers(coordinator, "south", nothing, "?after=-1")[0] == 422
 
 
 @pytest.mark.parametrize("why", ["it fails", "it is large"])

@@ -92,6 +92,13 @@ class After(Body):
     wait: float = Field(0.0, ge=0, le=MAX_WAIT_S)
 
 
+class Next(Body):
+    """Beside what is sent: what has come after `after` is wanted with the answer, as of `GET /v1/inbox`."""
+
+    after: int | None = Field(None, ge=0, lt=2**31)
+    wait: float = Field(0.0, ge=0, le=MAX_WAIT_S)
+
+
 class Login(Body):
     """A person's name and password."""
 
@@ -296,7 +303,7 @@ async def envelope(call: Call) -> Any:
 
 
 async def take(call: Call, letter: Letter, before: Callable[[Transaction], None]) -> Any:
-    """Take a site's letter in one transaction, after `before`."""
+    """Take a site's letter in one transaction, after `before`; the answer is what comes next, where that was asked."""
     services = call.services
 
     def taken(tx: Transaction) -> list[Conduct]:
@@ -311,7 +318,7 @@ async def take(call: Call, letter: Letter, before: Callable[[Transaction], None]
 
     for conduct in await call.store(taken):
         conduct.remember()
-    return {"status": "accepted"}
+    return {"status": "accepted"} if call.query.after is None else await read_inbox(call)
 
 
 async def heartbeat(call: Call) -> Any:

@@ -28,7 +28,7 @@ from consilium.site.forkserver import ForkServer
 from consilium.site.inbox import Inbox
 from consilium.site.journal import Journal, damaged
 from consilium.site.line import connect
-from consilium.site.outbox import Outbox
+from consilium.site.outbox import Outbox, Outgoing
 from consilium.site.pairing import Pairing
 from consilium.site.pipeline import Pipeline
 from consilium.site.presence import alone, doorbell
@@ -48,6 +48,8 @@ HEARTBEAT_S = 10.0
 WAIT_S, IDLE_WAIT_S, SLACK_S = 3.0, 25.0, 2.0
 """Long-polls: while a run is on (a dead line must be noticed soon), when idle, and what a good line may need beyond."""
 ADMISSION_S = 2.0
+AT_ONCE_S = 0.25
+"""What a task comes to within this time takes the question along what comes next; else it is asked by itself."""
 COLLECT = (20_000, 20, 50)
 """When to look for garbage in cycles: seldom, for each look goes through all that a round made."""
 SWITCH_S = 0.0005
@@ -68,7 +70,7 @@ class Agent:
         self._connection = connect(folder, self._identity)
         self._journal = Journal(folder.journal)
         states = States(folder, self._journal, self._connection, self.stop)
-        outgoing = threading.Event()
+        outgoing = Outgoing()
         veto = Veto(self._member.site, self._identity, folder, self._journal, outgoing)
         self._recall = Recall(self._member.site, self._identity, self._journal, self._connection)
         veto.ledger.recall = self._recall.look
@@ -161,9 +163,9 @@ class Agent:
         after = int(self._journal.meta("inbox", "0"))
         pause, said = 0.1, ""
         while not self.stop.is_set():
-            wait = WAIT_S if self._worker.active else IDLE_WAIT_S
             try:
-                answer = self._connection.read("/v1/inbox", {"after": after, "wait": wait}, limit_s=wait + SLACK_S)
+                answer = self._next(after)
+                self._outbox.wake.expect()
                 for number, envelope in self._inbox.read(answer, after):
                     self._inbox.take(number, envelope, datetime.now(UTC))
                     after = number
@@ -178,6 +180,13 @@ class Agent:
                 said = error.message
                 self.stop.wait(pause)
                 pause = min(pause * 2, 1.0)
+
+    def _next(self, after: int) -> bytes:
+        """What has come after a message; where a task came, what is made for it goes with the question."""
+        wait = WAIT_S if self._worker.active else IDLE_WAIT_S
+        query, limit_s = {"after": after, "wait": wait}, wait + SLACK_S
+        told = self._outbox.along(query, AT_ONCE_S if self._inbox.asked else 0.0, limit_s)
+        return self._connection.read("/v1/inbox", query, limit_s=limit_s) if told is None else told
 
     def _heartbeat(self) -> None:
         while not self.stop.is_set():

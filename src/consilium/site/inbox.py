@@ -37,7 +37,7 @@ CHECKPOINT_EVERY = 10
 
 @dataclass
 class Inbox:
-    """Takes messages in the order in which the coordinator numbered them."""
+    """Takes messages in the order in which the coordinator numbered them. `asked`: the newest is a task."""
 
     site: str
     coordinator_key: str
@@ -49,6 +49,7 @@ class Inbox:
     work: Event
     outbox: Outbox
     witness: Witness
+    asked: bool = False
     _altered: dict[str, Any] | None = None
     _over: list[tuple[str, int]] = field(default_factory=list)
 
@@ -158,6 +159,7 @@ class Inbox:
         return b""
 
     def _after(self, message: Signed) -> None:
+        self.asked = isinstance(message, Task)
         match message:
             case Task():
                 if message.closing is not None:

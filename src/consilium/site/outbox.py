@@ -1,12 +1,16 @@
-"""What leaves the site: bulk first, then the signed message; in the order of the journal, until it is acknowledged."""
+"""What leaves the site: bulk first, then the signed message; in the order of the journal, until it is acknowledged.
+
+What is made within moments of a task goes with the question what comes next: one request of a small round, not two.
+"""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from sqlite3 import Row
-from threading import Event
+from threading import Event, Lock
+from typing import Any
 
 from consilium.core.errors import (
     ConsiliumError,
@@ -27,6 +31,38 @@ from consilium.wire.transfer import deliver, upload
 log = logging.getLogger(__name__)
 NOBODY_WAITS = (OutOfPhase, UnknownSite, Equivocation)
 """What the coordinator says of an answer for which no round waits: it is over, was asked of others, or has one."""
+SENT_S = 0.02
+"""What may wait waits so long for what is being sent."""
+
+
+class Outgoing(Event):
+    """Set where there is more to send. While the thread that receives expects something, it hears of it first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._first, self._expected, self._lock = Event(), False, Lock()
+
+    def set(self) -> None:
+        """There is more."""
+        with self._lock:
+            (self._first.set if self._expected else super().set)()
+
+    def expect(self) -> None:
+        """From now on, until `first`, who receives hears of it and nobody else."""
+        with self._lock:
+            self._expected = True
+
+    def first(self, seconds: float) -> bool:
+        """Whether there is more, within this time."""
+        self._first.wait(seconds)
+        with self._lock:
+            found, self._expected = self._first.is_set(), False
+            self._first.clear()
+        return found
+
+    def pass_on(self) -> None:
+        """Who sends hears of it, too."""
+        super().set()
 
 
 @dataclass
@@ -37,21 +73,72 @@ class Outbox:
     connection: Connection
     veto: Veto
     stop: Event
-    wake: Event
+    wake: Outgoing
     idle: Callable[[], None] = lambda: None
-    _sending: tuple[str, int, Event, int] | None = None
+    _sending: dict[int, tuple[str, int, "_Either"]] = field(default_factory=dict, repr=False)
     _told: str = ""
+    _lock: Lock = field(default_factory=Lock, repr=False)
 
     def run(self) -> None:
         """Send until `stop`."""
         while not self.stop.is_set():
             self.wake.clear()
-            row = self.journal.row("SELECT * FROM outbox WHERE status = 'waiting' ORDER BY id LIMIT 1")
+            row = self._taken()
             if row is None:
+                if self._sending:
+                    self.stop.wait(SENT_S)
                 self.idle()
                 self.wake.wait()
                 continue
             self._send(row)
+
+    def along(self, query: Mapping[str, Any], seconds: float, limit_s: float) -> bytes | None:
+        """Send what was made for the newest task, if it is there within `seconds`, is small, and nothing waits before
+        it; the coordinator's answer is what comes next in the inbox.
+
+        Args:    query: as of `GET /v1/inbox`.   limit_s: of the request.
+        Returns: None: nothing was sent, or it is not known to have arrived, and is sent by `run`.
+        """
+        if not self.wake.first(seconds):
+            return None
+        row = self._taken(small=True)
+        self.wake.pass_on()  # what else waits; and what a round left is removed while it is waited for the next
+        if row is None:
+            return None
+        given_up = self._sending[row["id"]][2]
+        try:
+            self._asked(row, given_up)
+            if given_up.is_set():
+                return None
+            blob = b"\n" + bytes(row["data"]) if row["digest"] else b""
+            path = "/v1/answers" if row["digest"] else "/v1/envelopes"
+            told = self.connection.exchange(path, bytes(row["envelope"]) + blob, query, limit_s=limit_s)
+            if not given_up.is_set():
+                self._settle(row, "sent", "")
+            return told
+        except ConsiliumError as error:
+            log.debug("%s of %s is sent once more: %s", row["type"], row["run"], error.message)
+            return None
+        finally:
+            self._sending.pop(row["id"], None)
+            if self._waits(row["id"]):
+                self.wake.pass_on()
+
+    def _taken(self, *, small: bool = False) -> Row | None:
+        """The next that waits and nobody sends; it is being sent as long as it is in `_sending`.
+
+        Args:    small: only if it was made for a task, and is small; its bytes are `data`.
+        """
+        with self._lock:
+            apart = ", ".join(map(str, list(self._sending)))
+            row = self.journal.row(
+                "SELECT outbox.*, small.data FROM outbox LEFT JOIN small ON small.path = outbox.path"  # noqa: S608
+                f" WHERE status = 'waiting' AND id NOT IN ({apart}) ORDER BY id LIMIT 1"
+            )
+            if row is None or (small and not _is_small(row)):
+                return None
+            self._sending[row["id"]] = (row["run"] or "", row["round"] or 0, _Either(self.stop))
+            return row
 
     def late(self, run: str, number: int) -> None:
         """Rounds of `run` up to `number` are over: what still waits for them is not sent any more."""
@@ -60,15 +147,15 @@ class Outbox:
             return
         with self.journal.write() as tx:
             tx.do(f"UPDATE outbox SET status = 'late' WHERE {these}", run, number)  # noqa: S608
-        sending = self._sending
-        if sending is not None and sending[0] == run and sending[1] <= number:
-            sending[2].set()
+        for of, at, given_up in list(self._sending.values()):
+            if of == run and at <= number:
+                given_up.set()
 
     def recheck(self) -> None:
         """A person may have withdrawn what is being sent: give it up, in the middle of its bytes."""
-        sending = self._sending
-        if sending is not None and not self._waits(sending[3]):
-            sending[2].set()
+        for number, (_, _, given_up) in list(self._sending.items()):
+            if not self._waits(number):
+                given_up.set()
 
     def _waits(self, number: int) -> bool:
         return self.journal.row("SELECT id FROM outbox WHERE id = ? AND status = 'waiting'", number) is not None
@@ -85,8 +172,7 @@ class Outbox:
         return row["type"] not in ("answer", "step") or self.veto.stands(row["run"], row["round"], datetime.now(UTC))
 
     def _send(self, row: Row) -> None:
-        given_up = _Either(self.stop)
-        self._sending = (row["run"] or "", row["round"] or 0, given_up, row["id"])
+        given_up = self._sending[row["id"]][2]
         try:
             self._deliver(row, given_up)
             if not given_up.is_set():
@@ -105,16 +191,18 @@ class Outbox:
             if not given_up.is_set():
                 self._not_taken(row, error)
         finally:
-            self._sending = None
+            self._sending.pop(row["id"], None)
+
+    def _asked(self, row: Row, given_up: "_Either") -> None:
+        if not self._may_leave(row):
+            given_up.set()
 
     def _deliver(self, row: Row, given_up: "_Either") -> None:
         def ask() -> None:
-            if not self._may_leave(row):
-                given_up.set()
+            self._asked(row, given_up)
 
-        small = self._small(row) if row["digest"] else None
-        if small is not None:
-            deliver(self.connection, bytes(row["envelope"]), small, given_up, ask)
+        if row["digest"] and _is_small(row):
+            deliver(self.connection, bytes(row["envelope"]), bytes(row["data"]), given_up, ask)
             return
         try:
             self._one_by_one(row, given_up, ask)
@@ -143,11 +231,6 @@ class Outbox:
             self._told = told
             raise Unavailable(told, "look at the folder") from error
 
-    def _small(self, row: Row) -> bytes | None:
-        """The bytes of a small contribution, as they stand in the journal."""
-        found = self.journal.row("SELECT data FROM small WHERE path = ?", row["path"])
-        return bytes(found["data"]) if found is not None and digest(found["data"]) == row["digest"] else None
-
     def _not_taken(self, row: Row, error: ConsiliumError) -> None:
         """It is not sent again; where a round waits for it, the study's owner hears why it will not come."""
         log.warning("%s of %s was not taken: %s", row["type"], row["run"], error.message)
@@ -161,6 +244,13 @@ class Outbox:
             if status == "refused":
                 body = {"what": row["type"], "run": row["run"], "round": row["round"], "why": note[:200]}
                 tx.record("not-taken", body, datetime.now(UTC))
+
+
+def _is_small(row: Row) -> bool:
+    """Whether this was made for a task, and its contribution, if it has one, stands in the journal."""
+    if row["type"] not in ("answer", "step"):
+        return False
+    return not row["digest"] or (row["data"] is not None and digest(row["data"]) == row["digest"])
 
 
 class _Either(Event):

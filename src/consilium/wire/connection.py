@@ -58,8 +58,7 @@ class Connection:
 
     def read(self, path: str, query: Mapping[str, Any] | None = None, *, limit_s: float | None = None) -> bytes:
         """GET JSON that is parsed elsewhere. Raises: ConsiliumError by code; Unavailable."""
-        text = "&".join(f"{name}={quote(str(value))}" for name, value in (query or {}).items())
-        return self.request("GET", f"{path}?{text}" if text else path, read_s=limit_s).data
+        return self.request("GET", f"{path}?{_text(query)}" if query else path, read_s=limit_s).data
 
     def post(self, path: str, body: Any = None, *, raw: bytes | None = None, form: bool = False) -> Any:
         """POST JSON, bytes as they are (`raw`), or a form. Raises: ConsiliumError by code; Unavailable."""
@@ -68,6 +67,11 @@ class Connection:
             return self._post(path, data, "application/x-www-form-urlencoded")
         data = raw if raw is not None else json.dumps({} if body is None else body).encode()
         return self._post(path, data, "application/json")
+
+    def exchange(self, path: str, data: bytes, query: Mapping[str, Any], *, limit_s: float) -> bytes:
+        """POST bytes as they are; the JSON of the answer is parsed elsewhere. Raises: as `post`."""
+        kind = {"Content-Type": "application/json"}
+        return self.request("POST", f"{path}?{_text(query)}", data, kind, read_s=limit_s).data
 
     def _post(self, path: str, data: bytes, kind: str) -> Any:
         return self._parsed(self.request("POST", path, data, {"Content-Type": kind}).data)
@@ -125,6 +129,10 @@ class Connection:
             if self._secret is None or renew:
                 self._secret = self._token()
             return self._secret
+
+
+def _text(query: Mapping[str, Any]) -> str:
+    return "&".join(f"{name}={quote(str(value))}" for name, value in query.items())
 
 
 def trust(ca: Path | None) -> ssl.SSLContext:

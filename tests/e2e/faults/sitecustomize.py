@@ -265,6 +265,7 @@ def site():
     around(Outbox, "_settle", before=settled)
     sent = ("/v1/envelopes", "/v1/answers")
     around(Connection, "post", before=lambda self, path, *_: path in sent and at("uploaded"))
+    around(Connection, "exchange", before=lambda self, path, *_: at("uploaded"))
     if "FAULTS_SMALL" in os.environ:  # what is larger goes by itself, is made durable by itself, and is fetched
         for module in (journal, pipeline, seats, states, steps, updates):
             module.SMALL = int(os.environ["FAULTS_SMALL"])
@@ -276,7 +277,7 @@ def site():
     def torn_request(self, method, path, data=None, *args, **more):
         if method == "PATCH":
             return request(self, method, path, Torn(data, "upload"), *args, **more)
-        if path == "/v1/answers":
+        if path.startswith("/v1/answers"):
             headers = {**args[0], "Content-Length": str(len(data))}
             return request(self, method, path, Torn(io.BytesIO(data), "upload"), headers, *args[1:], **more)
         response = request(self, method, path, data, *args, **more)

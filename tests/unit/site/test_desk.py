@@ -34,7 +34,7 @@ from consilium.site.deciding import Desk
 from consilium.site.folder import Folder, Membership
 from consilium.site.inbox import Inbox
 from consilium.site.journal import Journal
-from consilium.site.outbox import Outbox
+from consilium.site.outbox import Outbox, Outgoing
 from consilium.site.veto import Veto, reason_of
 from consilium.wire.envelope import Envelope, unseal
 from consilium.wire.messages import Attestation, Blob, Offer, Refusal, Reopened, Task
@@ -433,12 +433,12 @@ def waiting(
                 raise about_us
 
     monkeypatch.setattr("consilium.site.outbox.upload", lambda *_: sent.append("upload"))
-    return Outbox(site.journal, cast(Any, Line()), site.veto, Event(), Event()), sent
+    return Outbox(site.journal, cast(Any, Line()), site.veto, Event(), Outgoing()), sent
 
 
 def settled(site: Site, outbox: Outbox) -> tuple[str, list[str]]:
     """What became of the answer once it was sent, and the reasons of refusals that the study's owner hears."""
-    answer = site.journal.row("SELECT * FROM outbox WHERE type = 'answer'")
+    answer = outbox._taken()
     assert answer is not None
     outbox._send(answer)
     rows = site.journal.rows("SELECT envelope FROM outbox WHERE type = 'refusal'")

@@ -21,7 +21,7 @@ from consilium.core.errors import (
 from consilium.core.ids import digest
 from consilium.site.inbox import Inbox
 from consilium.site.journal import Journal
-from consilium.site.outbox import Outbox
+from consilium.site.outbox import Outbox, Outgoing
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Blob, Closed, Offer, Task
@@ -41,7 +41,7 @@ def test_an_answer_that_took_part_was_sent_even_when_its_receipt_was_lost(
     for run, number in (("sums-1", 1), ("sums-1", 2), ("sums-1", 3), ("sums-2", 2)):
         with journal.write() as tx:
             tx.send("answer", b"{}", {"study": "sums", "run": run, "round": number}, NOW)
-    outbox = Outbox(journal, NONE, NONE, Event(), Event())
+    outbox = Outbox(journal, NONE, NONE, Event(), Outgoing())
     inbox = Inbox(
         "north", coordinator.public, NONE, journal, NONE, NONE, NONE, work=Event(), outbox=outbox, witness=NONE
     )

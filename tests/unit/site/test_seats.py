@@ -18,7 +18,7 @@ from consilium.core.study import Plan
 from consilium.core.tensors import from_safetensors, to_safetensors, unflatten
 from consilium.privacy.secagg import Ready
 from consilium.site import showing
-from consilium.site.outbox import Outbox
+from consilium.site.outbox import Outbox, Outgoing
 from consilium.site.steps import parsed
 from consilium.wire.envelope import seal
 from consilium.wire.messages import Ended, Step, Task
@@ -507,7 +507,7 @@ def test_a_revocation_stops_steps_that_wait(relay: Relay) -> None:
 
 
 def outbox(hospital: Hospital) -> Outbox:
-    return Outbox(hospital.journal, cast(Any, None), hospital.worker.veto, Event(), Event())
+    return Outbox(hospital.journal, cast(Any, None), hospital.worker.veto, Event(), Outgoing())
 
 
 def test_a_policy_that_changed_stops_a_step_before_its_first_byte(relay: Relay) -> None:
