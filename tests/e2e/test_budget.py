@@ -112,6 +112,7 @@ def charges(hospital: Hospital) -> list[bytes]:
     return [bytes(row[0]) for row in hospital.journal("SELECT entry FROM ledger ORDER BY seq")]
 
 
+@pytest.mark.long
 def test_a_restored_older_ledger_trains_nothing_until_a_person_says_what_was_spent(tmp_path: Path) -> None:
     with federation(tmp_path / "federation") as made:
         restored(made, tmp_path / "copy")

@@ -455,7 +455,7 @@ def test_a_query_that_hangs_is_given_up(place: Place, folder: Path) -> None:
 def test_nothing_is_written(place: Place, folder: Path) -> None:
     """Whatever a query is: DuckDB opens the file for reading, and PostgreSQL the transaction."""
     query = "WITH gone AS (DELETE FROM person RETURNING person_id) SELECT person_id FROM gone"
-    with pytest.raises(DataUnusable):
+    with pytest.raises(MappingInvalid, match="only one SELECT"):
         read(place, {"age": {"family": "age"}}, folder, cohort={"query": query})
     duck = "path" in place
     opened = Duck(Path(place["path"]), "x", (), 60.0) if duck else Postgres(place["url"], (), 60.0)

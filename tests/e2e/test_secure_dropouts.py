@@ -204,6 +204,7 @@ def looked_for(made: Federation, sought: np.ndarray[Any, Any], known: Mapping[st
     return most
 
 
+@pytest.mark.long
 def test_the_disk_of_the_coordinator_tells_no_update_and_no_figure_of_a_hospital(made: Federation) -> None:
     for hospital in made.hospitals.values():
         mapped(hospital)
