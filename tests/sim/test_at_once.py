@@ -1,5 +1,6 @@
 """Little is summed in the transaction of the last answer; what fails there, or is large, is left to the driver."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,24 @@ def test_who_asks_with_an_answer_hears_what_comes_next(coordinator: Coordinator)
     assert status == 200 and [one["seq"] for one in page["items"]] == [newest + 1]
     assert page == coordinator.done("south", "GET", f"/v1/inbox?after={newest}") and page["blobs"]
     assert answers(coordinator, "south", nothing, "?after=-1")[0] == 422
+
+
+def test_who_asks_with_an_answer_waits_from_when_it_asked(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long its answer took to be taken: else its patience ends before ours."""
+    nothing, services = begun(coordinator), coordinator.services
+    newest = coordinator.done("north", "GET", "/v1/inbox")["items"][-1]["seq"]
+    take, began = services.ingest.take, time.monotonic()
+
+    def slow(*of: Any) -> Any:
+        passed = time.time() + 10
+        monkeypatch.setattr(type(services), "seconds", lambda _: passed)
+        return take(*of)
+
+    monkeypatch.setattr(services.ingest, "take", slow)
+    status, page = answers(coordinator, "north", nothing, f"?after={newest}&wait=3")
+    assert status == 200 and page["items"] == [] and time.monotonic() - began < 2.5
 
 
 @pytest.mark.parametrize("why", ["it fails", "it is large"])

@@ -152,7 +152,7 @@ def _route(endpoint: Endpoint, services: Services) -> Callable[[Request], Any]:
 
 async def _admit(endpoint: Endpoint, services: Services, request: Request) -> Call:
     _protocol(request)
-    who = accounts.NOBODY
+    who, came = accounts.NOBODY, services.seconds()
     secret = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
     if secret:
         who = await services.gate.who(secret, services.seconds())
@@ -161,7 +161,7 @@ async def _admit(endpoint: Endpoint, services: Services, request: Request) -> Ca
     if not key.isprintable():
         raise NotFound("there is nothing at this address", "see /v1/openapi.json")
     query = _validated(endpoint.query, dict(request.query_params)) if endpoint.query else None
-    return Call(request, services, who, key, await _body(endpoint, request), query)
+    return Call(request, services, who, key, await _body(endpoint, request), query, came)
 
 
 def _protocol(request: Request) -> None:

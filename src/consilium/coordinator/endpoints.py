@@ -49,7 +49,7 @@ Given = ParamSpec("Given")
 
 @dataclass
 class Call:
-    """One request, authenticated and validated. `key` is what stands in the path."""
+    """One request, authenticated and validated. `key`: what stands in the path; `came`: when it began to come, in s."""
 
     request: Request
     services: Services
@@ -57,6 +57,7 @@ class Call:
     key: str
     body: Any
     query: Any
+    came: float
 
     async def store(
         self, act: Callable[Concatenate[Transaction, Given], Result], *given: Given.args, **named: Given.kwargs
@@ -266,7 +267,7 @@ async def _arrived(call: Call) -> tuple[list[tuple[int, bytes]], int | None]:
     newest number, where it is an older one: then this coordinator has lost what the site has taken.
     """
     services, site, after = call.services, call.who.name, call.query.after
-    topic, came, newest = f"inbox:{site}", services.seconds(), after
+    topic, came, newest = f"inbox:{site}", call.came, after  # who asks counts from then as well
 
     def look(tx: Transaction) -> list[tuple[int, bytes]]:
         nonlocal newest

@@ -183,9 +183,10 @@ class Agent:
 
     def _next(self, after: int) -> bytes:
         """What has come after a message; where a task came, what is made for it goes with the question."""
-        wait = WAIT_S if self._worker.active else IDLE_WAIT_S
+        asked, self._inbox.asked = self._inbox.asked, False  # what takes long is not waited for before each question
+        wait = WAIT_S if asked or self._worker.active else IDLE_WAIT_S
         query, limit_s = {"after": after, "wait": wait}, wait + SLACK_S
-        told = self._outbox.along(query, AT_ONCE_S if self._inbox.asked else 0.0, limit_s)
+        told = self._outbox.along(query, AT_ONCE_S if asked else 0.0, limit_s)
         return self._connection.read("/v1/inbox", query, limit_s=limit_s) if told is None else told
 
     def _heartbeat(self) -> None:
@@ -204,9 +205,11 @@ class Agent:
             if ready and bell.read(4096):
                 self._outbox.recheck()
                 self._outbox.wake.set()
+                self._outbox.wake.pass_on()  # a person's decision waits for no task
                 self._worker.wake.set()
         for event in (self._outbox.wake, self._worker.wake, self._worker.changed, self._witness.wake):
             event.set()
+        self._outbox.wake.pass_on()
 
 
 def where(error: BaseException) -> str:

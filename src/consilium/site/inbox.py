@@ -37,7 +37,10 @@ CHECKPOINT_EVERY = 10
 
 @dataclass
 class Inbox:
-    """Takes messages in the order in which the coordinator numbered them. `asked`: the newest is a task."""
+    """Takes messages in the order in which the coordinator numbered them.
+
+    `asked`: the newest is a task, and nobody has used that yet.
+    """
 
     site: str
     coordinator_key: str

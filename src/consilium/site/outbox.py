@@ -97,7 +97,8 @@ class Outbox:
         it; the coordinator's answer is what comes next in the inbox.
 
         Args:    query: as of `GET /v1/inbox`.   limit_s: of the request.
-        Returns: None: nothing was sent, or it is not known to have arrived, and is sent by `run`.
+        Returns: None: nothing was sent; or it is not known to have arrived, and is sent by `run`; or what comes next
+                 was not told with it, as by a coordinator of an earlier release.
         """
         if not self.wake.first(seconds):
             return None
@@ -113,9 +114,10 @@ class Outbox:
             blob = b"\n" + bytes(row["data"]) if row["digest"] else b""
             path = "/v1/answers" if row["digest"] else "/v1/envelopes"
             told = self.connection.exchange(path, bytes(row["envelope"]) + blob, query, limit_s=limit_s)
-            if not given_up.is_set():
-                self._settle(row, "sent", "")
-            return told
+            if not told.startswith(b"{"):
+                raise Unavailable("what came is no answer of the coordinator", "check the proxy")
+            self._settle(row, "sent", "")  # it arrived, whatever people or the coordinator said meanwhile
+            return told if b'"items"' in told else None
         except ConsiliumError as error:
             log.debug("%s of %s is sent once more: %s", row["type"], row["run"], error.message)
             return None

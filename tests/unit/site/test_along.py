@@ -1,22 +1,25 @@
 """What is made within moments of a task goes with the question what comes next; nothing is lost or sent twice by it."""
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from consilium.core.errors import ConsiliumError, Invalid, Unavailable
 from consilium.core.ids import digest
+from consilium.site.agent import AT_ONCE_S, IDLE_WAIT_S, WAIT_S, Agent
 from consilium.site.journal import Journal
 from consilium.site.outbox import Outbox, Outgoing
 
 NOW = datetime(2030, 6, 1, 12, 0, tzinfo=UTC)
 ABOUT = {"study": "sums", "run": "sums-1", "round": 1}
 ASKED = {"after": 4, "wait": 3.0}
-SMALL = b"an update"
+SMALL, PAGE = b"an update", b'{"items":[]}'
 
 
 class Case:
@@ -24,6 +27,7 @@ class Case:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.journal, self.sent = folder, Journal(folder / "journal"), list[tuple[str, bytes, Any]]()
+        self.answer = PAGE
         self.stands, self.error, self.meanwhile = True, cast(ConsiliumError | None, None), cast(Any, lambda: None)
         self.outbox = Outbox(self.journal, cast(Any, self), cast(Any, self), Event(), Outgoing())
         self.veto = self
@@ -33,7 +37,7 @@ class Case:
         self.meanwhile()
         if self.error is not None:
             raise self.error
-        return b"the page"
+        return self.answer
 
     def put(self, kind: str, *, blob: bytes | None = None, held: bool = True) -> None:
         """Made while the thread that receives expects it."""
@@ -74,7 +78,7 @@ def test_a_small_answer_brings_what_comes_next(
     assert not case.outbox.wake.is_set(), "nobody else is woken for it"
     taken: list[Any] = []
     case.meanwhile = lambda: taken.append(case.outbox._taken())
-    assert case.told() == b"the page" and case.sent == [(path, data, ASKED)]
+    assert case.told() == PAGE and case.sent == [(path, data, ASKED)]
     assert taken == [None], "nobody else sends it meanwhile"
     assert case.status() == ["sent"] and case.outbox.wake.is_set(), "what a round left is removed while it is waited"
 
@@ -110,16 +114,29 @@ def test_what_approval_or_policy_no_longer_allow_does_not_leave(case: Case) -> N
     assert case.told() is None and case.sent == [] and case.status() == ["waiting"]
 
 
-def test_what_was_withdrawn_on_its_way_is_not_said_to_be_sent(case: Case) -> None:
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [(b'{"status":"accepted"}', "sent"), (b"<html>Log in to the guests' network</html>", "waiting")],
+)
+def test_an_answer_that_is_no_page_lets_the_question_be_asked_by_itself(case: Case, answer: bytes, status: str) -> None:
+    """A coordinator of an earlier release takes it and tells nothing; who is no coordinator has taken nothing."""
+    case.put("answer", blob=SMALL)
+    case.answer = answer
+    assert case.told() is None and case.status() == [status]
+
+
+@pytest.mark.parametrize("became", ["withdrawn", "late"])
+def test_what_arrived_is_said_to_be_sent_whatever_was_said_meanwhile(case: Case, became: str) -> None:
+    """People must not read that it was withdrawn when the coordinator has it."""
     case.put("answer", blob=SMALL)
 
     def withdrawn() -> None:
         with case.journal.write() as tx:
-            tx.do("UPDATE outbox SET status = 'withdrawn'")
+            tx.do("UPDATE outbox SET status = ?", became)
         case.outbox.recheck()
 
     case.meanwhile = withdrawn
-    assert case.told() == b"the page" and case.status() == ["withdrawn"]
+    assert case.told() == PAGE and case.status() == ["sent"]
 
 
 def test_nobody_misses_that_there_is_more() -> None:
@@ -135,3 +152,39 @@ def test_nobody_misses_that_there_is_more() -> None:
     assert not wake.first(0.0)
     wake.set()
     assert wake.is_set()
+
+
+def agent(wake: Outgoing, stop: Event) -> Any:
+    """What an agent listens with."""
+    outbox = SimpleNamespace(wake=wake, recheck=lambda: None)
+    worker = SimpleNamespace(wake=Event(), changed=Event(), active=False)
+    return SimpleNamespace(stop=stop, _outbox=outbox, _worker=worker, _witness=SimpleNamespace(wake=Event()))
+
+
+@pytest.mark.parametrize("why", ["the agent stops", "a person decided"])
+def test_who_sends_is_woken_by_people_while_what_is_made_for_a_task_is_expected(why: str) -> None:
+    wake, stop = Outgoing(), Event()
+    wake.expect()
+    mine = agent(wake, stop)
+    reads, writes = os.pipe()
+    with os.fdopen(reads, "rb", buffering=0) as bell, os.fdopen(writes, "wb", buffering=0) as rings:
+        if why == "a person decided":
+            rings.write(b"x")
+            woken = list[bool]()
+            mine._worker.wake.set = lambda: (woken.append(wake.is_set()), stop.set())
+        else:
+            stop.set()
+            woken = [True]
+        Agent._listen(mine, bell)
+    assert woken[0] and wake.is_set()
+
+
+def test_a_task_is_waited_for_once_and_what_comes_after_it_is_not_waited_for_long() -> None:
+    """While a site trains for long it asks what comes next without a pause between two questions."""
+    asked = list[tuple[float, float]]()
+    mine = agent(Outgoing(), Event())
+    mine._inbox = SimpleNamespace(asked=True)
+    mine._outbox.along = lambda query, seconds, limit_s: asked.append((seconds, query["wait"]))
+    mine._connection = SimpleNamespace(read=lambda *_, **__: PAGE)
+    assert [Agent._next(mine, 4), Agent._next(mine, 4)] == [PAGE, PAGE]
+    assert asked == [(AT_ONCE_S, WAIT_S), (0.0, IDLE_WAIT_S)]
