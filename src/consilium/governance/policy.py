@@ -124,13 +124,14 @@ class Policy(Part):
         ge=0,
         le=1000,
         description="of so many plans, figures of this hospital alone may be told under `secure_sum`: once each, when "
-        "a run is finished, rounded, with ten held-out patients of each class, and where hospitals that tell none "
-        "are not fewer than a sum has. 0: of none. Under `epsilon` none are told",
+        "a run is finished, rounded, with ten held-out patients of each class, and where all hospitals in the sums "
+        "of the run tell theirs; who says with its keys that it tells has used one up. 0: of none. Under `epsilon` "
+        "none are told",
     )
     own_model: bool = Field(
         False,
         description="whether, when a run is finished, a model is trained here on this hospital's patients alone, and "
-        "judged beside the common one; it stays here, and of its figures what `release_figures` says",
+        "judged beside the common one; it is not kept, and of its figures what `release_figures` says is told",
     )
     min_sites: int = Field(3, ge=3, description="fewest hospitals in a sum that is opened, under `secure_sum`")
     min_cell: int = Field(
@@ -250,7 +251,7 @@ strategies: [fedavg, fedprox, fedavgm, fedadagrad, fedadam, fedyogi, fednova, qf
 min_patients: 20                    # fewest training patients, counted here; a study may ask for more, never for less
 tell_flow: false                    # true: a check that is sent tells how many are left out, and why, in tens
 release_figures: 0                  # of so many plans, rounded figures of this hospital alone may be told
-own_model: false                    # true: after a run, a model is trained on this hospital's patients alone, and kept
+own_model: false                    # true: after a run, a model is trained on this hospital's patients, and judged
 min_sites: 3                        # fewest hospitals in a sum that is opened; a study may ask for more
 min_cell: 5                         # fewest patients of a group of times whose sums are opened (webdisco)
 changing_rosters: warn              # refuse: no sum that earlier ones, over other hospitals, let solve for one

@@ -138,13 +138,12 @@ class Roster:
         """The largest floor that a site asks for."""
         return max(one.min_sites for one in self.keys)
 
-    def released(self, sites: Collection[SiteId], least: int) -> bool:
-        """Whether figures of single sites may be told beside a sum over `sites`, of whom some tell theirs.
+    def released(self, sites: Collection[SiteId]) -> bool:
+        """Whether figures of single sites may be told beside sums over `sites`: where each of them said that it tells.
 
-        What those tell, taken from the sum, leaves a sum over the others: of nobody, or of `least` and more.
+        Whoever is in a sum and not on this roster has not said it.
         """
-        silent = [one.site for one in self.keys if one.site in sites and not one.releases]
-        return not silent or len(silent) >= least
+        return {one.site for one in self.keys if one.releases}.issuperset(sites)
 
     def fingerprint(self, nonces: Mapping[SiteId, bytes]) -> bytes:
         """What people compare, as words: it holds every site's nonce, which nobody knew when the keys were sent."""

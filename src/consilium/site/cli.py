@@ -152,7 +152,9 @@ def review(study: str, code: Path | None, home: Path, as_json: bool) -> None:
 
         need = room.of_study(desk.journal, standing.plan, desk.folder.policy().limits).bytes
         spends, spent = budget.review(desk, standing.plan)
-        alone = releasing.words(standing.plan.study, desk.folder.policy(), len(releases.done(desk.journal)))
+        alone = releasing.words(
+            standing.plan.study, desk.folder.policy(), len(releases.spent(desk.journal) - {standing.plan.digest})
+        )
     plan = standing.plan
     fact = {
         "study": study, "plan": plan.digest, "standing": standing.word, "policy": standing.policy or "allowed",

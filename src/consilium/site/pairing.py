@@ -23,7 +23,7 @@ from consilium.privacy import pairing as protocol
 from consilium.privacy.pairing import Confirmed, Keys, Paired, Roster, Secrets
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal, Writing
-from consilium.site.releases import willing
+from consilium.site.releases import promise, willing
 from consilium.site.steps import Made, Place, Steps, parsed, place
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Step, Task
@@ -64,12 +64,15 @@ class Pairing:
             raise replayed(f"keys for {task.run} were agreed here before")
         secrets = os.urandom(128)
         policy = self.folder.policy()
+        tells = willing(self.journal, policy, plan)
         message = _secrets(secrets).keys(
             task.run, task.attempt, self.site, self.identity.public, policy.floor(plan.study),
-            willing(self.journal, policy, plan),
+            tells,
         )  # fmt: skip
 
         def keep(tx: Writing) -> None:
+            if tells:
+                promise(tx, plan)
             # Earlier rosters stay: by them sums are checked that were opened among them. Their secrets do not.
             tx.do("UPDATE epochs SET secrets = zeroblob(0), capsules = '', roots = '' WHERE run = ?", task.run)
             tx.do("INSERT INTO epochs (run, attempt, secrets) VALUES (?, ?, ?)", task.run, task.attempt, secrets)

@@ -27,16 +27,27 @@ def done(journal: Journal) -> set[str]:
     return {str(row["plan"]) for row in journal.rows("SELECT plan FROM released WHERE word IN ('told', 'too few')")}
 
 
+def spent(journal: Journal) -> set[str]:
+    """Plans that count: of which this hospital said that it will tell, for others count on it, and their sum less what
+    these tell is what this one is worth, whatever it says in the end; and those of which it told.
+    """
+    return {str(row["plan"]) for row in journal.rows("SELECT plan FROM promised")} | done(journal)
+
+
 def willing(journal: Journal, policy: Policy, plan: Plan) -> bool:
     """Whether figures of this hospital alone are to be told of a run of a plan that begins or ends now.
 
     Of each plan once: a second run would tell of the same patients what a nearly equal model is worth; and of as many
     plans as the policy says.
     """
-    if not policy.release_figures or not releasable(plan.study):
+    if not policy.release_figures or not releasable(plan.study) or plan.digest in done(journal):
         return False
-    told = done(journal)
-    return plan.digest not in told and len(told) < policy.release_figures
+    return len(spent(journal) - {plan.digest}) < policy.release_figures
+
+
+def promise(tx: Writing, plan: Plan) -> None:
+    """This hospital says with its keys that it will tell: from now on the plan counts."""
+    tx.do("INSERT OR IGNORE INTO promised VALUES (?)", plan.digest)
 
 
 def judged(tx: Writing, task: Task, study: Study, sums: Mapping[str, Array]) -> None:

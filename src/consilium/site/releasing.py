@@ -5,8 +5,8 @@ Figures of this hospital alone leave as `told` where all of this holds; else the
 now, and said so when keys were agreed, and figures of the plan were not told before   (3) approval and policy still
 stand
 (4) the final state is the one that was judged here, which this site computed   (5) this hospital was in the sum that
-judged it; and of all in that sum, nobody keeps silent, or as many as a sum must have: what the others tell, taken from
-it, would else be the figures of a few who tell none.
+judged it; and all in that sum, and in each that was opened here in this run, mean to tell: what the others tell, taken
+from a sum at nearly the same model, would else be the figures of those who tell none.
 Where one class has fewer than ten patients, `too few` leaves: no more than that.
 """
 
@@ -98,16 +98,14 @@ class Releasing:
             mine = next((one for one in roster.keys if one.site == self.veto.site), None)
             if mine is None or not mine.releases:
                 return "it was not the policy when keys were agreed"
-            opened = {
-                frozenset(map(SiteId, json.loads(one["sites"])))
-                for one in self.journal.rows(
-                    "SELECT sites FROM openings WHERE run = ? AND round = ?", row["run"], row["round"]
-                )
-            }  # fmt: skip
-            sites = opened.pop() if len(opened) == 1 else frozenset[SiteId]()
-            if self.veto.site not in sites:
+            opened = [
+                (one["round"], frozenset(map(SiteId, json.loads(one["sites"]))))
+                for one in self.journal.rows("SELECT round, sites FROM openings WHERE run = ?", row["run"])
+            ]
+            last = {sites for number, sites in opened if number == row["round"]}
+            if len(last) != 1 or self.veto.site not in last.pop():
                 return "this hospital was not in the sum that judged the final model"
-            if not roster.released(sites, max(roster.min_sites, policy.floor(plan.study))):
+            if not roster.released(frozenset[SiteId]().union(*(sites for _, sites in opened))):
                 return "with them, figures of hospitals that tell none could be computed"
         except ConsiliumError as error:
             return error.message

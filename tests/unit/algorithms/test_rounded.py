@@ -89,8 +89,7 @@ def test_the_sum_less_what_others_tell_is_what_a_silent_hospital_is_worth() -> N
     left = all_right - sum(one.accuracy / 100 * 1000 for one in told.values() if one.accuracy is not None)
     truth = (right["d"].hits + right["d"].rejections) / 1000
     assert abs(left / 1000 - truth) < 0.02 < abs(all_right / 4000 - truth), "the leak: to two in a hundred"
-    assert not _roster(silent=1).released(tuple("abcd"), 3) and not _roster(silent=2).released(tuple("abcd"), 3)
-    assert _roster(silent=0).released(tuple("abcd"), 3) and _roster(silent=3).released(tuple("abcd"), 3)
+    assert [_roster(silent).released(tuple("abcd")) for silent in range(5)] == [True, False, False, False, False]
 
 
 def _roster(silent: int) -> Roster:

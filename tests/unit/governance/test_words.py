@@ -313,11 +313,11 @@ def test_the_review_says_whether_figures_of_this_hospital_alone_are_told_and_if_
     silent, tells = Policy(policy=1), Policy(policy=1, release_figures=2, min_sites=4)
     assert "`release_figures: 0`" in releasing.words(secure, silent, 0)
     told = releasing.words(secure, tells, 1)
-    for part in ("`release_figures: 2`; it was done for 1 plans", "in hundredths,", "in tens", "at least 4 do not"):
+    for part in ("`release_figures: 2`; it was said for 1 other", "in hundredths,", "in tens", "only if all hospitals"):
         assert part in told, part
     own = releasing.words(secure, tells.model_copy(update={"own_model": True}), 0)
     assert "a model that is trained on this hospital's patients alone" in own
-    assert "it was done for 2 plans before" in releasing.words(secure, tells, 2)
+    assert "it was said for 2 other plans before" in releasing.words(secure, tells, 2)
     assert releasing.words(make(privacy={"recipe": "plain"}), tells, 0) == ""
     noised = secure.model_copy(update={"privacy": secure.privacy.model_copy(update={"epsilon": 3.0})})
     assert releasing.words(noised, tells, 0).startswith("No figure of this hospital alone is told: it would leave with")

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from consilium.core.ids import Digest
+from consilium.core.ids import Digest, SiteId
 from consilium.core.study import Plan
 from consilium.governance.releasing import releasable
 from consilium.privacy.pairing import Keys, Roster
@@ -18,7 +18,7 @@ from consilium.site import releases, showing
 from consilium.site.outbox import Outbox
 from consilium.wire.envelope import payload_of
 from consilium.wire.messages import Blob, Ended, Figures
-from unit.site.circle import POLICY, Hospital, Relay, circle, secure
+from unit.site.circle import PAIRING, POLICY, Hospital, Relay, circle, secure
 
 FOUR = ("east", "north", "south", "west")
 TELLS = POLICY + "release_figures: 1\n"
@@ -136,36 +136,63 @@ def _not_of_another_run(hospital: Hospital, plan: Plan) -> None:
     """Of a plan figures are told once, whatever the policy says; and of as many plans as it says."""
     policy = hospital.folder.policy()
     other = Plan(plan.payload + b" ", Digest(plan.digest[:-1]), plan.study)
+    third = Plan(plan.payload + b"  ", Digest(plan.digest[:-2]), plan.study)
     assert not releases.willing(hospital.journal, policy, other)
     more = policy.model_copy(update={"release_figures": 2})
     assert releases.willing(hospital.journal, more, other) and not releases.willing(hospital.journal, more, plan)
+    with hospital.journal.write() as tx:
+        releases.promise(tx, other)
+    assert releases.willing(hospital.journal, more, other), "the run for which it was promised, or another of that plan"
+    assert not releases.willing(hospital.journal, more, third), "what was promised counts, whatever came of it"
 
 
-@pytest.mark.parametrize(("telling", "silent"), [(FOUR[:3], FOUR), (FOUR[:1], FOUR[1:])], ids=len)
-def test_what_some_tell_leaves_three_or_more_hospitals_together(
-    relay: Relay, telling: tuple[str, ...], silent: tuple[str, ...]
-) -> None:
-    """The sum over all, less what three of four tell, is what the fourth is worth: then nobody tells anything.
+def test_where_one_is_silent_nobody_tells(relay: Relay) -> None:
+    """The sum over all, less what three of four tell, is what the fourth is worth.
 
-    Nor does one that changes its mind when the others have counted on it.
+    Nor does one tell that changes its mind when the others have counted on it.
     """
-    policies(relay, telling)
+    policies(relay, FOUR[:3])
     finished(relay, late=TELLS)
-    assert words(relay) == {name: ["withheld" if name in silent else "told"] for name in FOUR}
-    assert all(one.common is None for name in silent for one in said(relay[name]))
+    assert words(relay) == every("withheld")
+    assert all(one.common is None for name in FOUR for one in said(relay[name]))
 
 
-def test_a_hospital_that_is_silent_counts_where_it_is_in_the_sum(relay: Relay) -> None:
-    """Three of four keep silent, and one of them is missing in the last round: the sum holds two of them."""
-    policies(relay, FOUR[:1])
+def test_a_silent_one_that_is_missing_in_the_last_round_was_in_sums_at_nearly_that_model(relay: Relay) -> None:
+    policies(relay, FOUR[:3])
     finished(relay, who=FOUR[:3], quorum=3)
     assert words(relay) == {**every("withheld", FOUR[:3]), "west": []}
 
 
+def test_a_coordinator_that_takes_the_silent_one_off_the_roster_hears_nothing(relay: Relay) -> None:
+    """The sum over four is opened; then keys are agreed anew among the three that tell."""
+    policies(relay, FOUR[:3])
+    plan = relay.approved(secure("sums", **HALF, quorum=3))
+    relay.paired(plan)
+    relay.played(plan, 1)
+    relay.played(plan, 2)
+    silent = relay.hospitals.pop("west")
+    for phase in PAIRING:
+        assert set(relay.ask(plan, 0, phase, attempt=2).values()) == {"done"}
+    relay.ask(plan, 2, "READY", attempt=2)
+    over(relay, plan)
+    assert words(relay) == every("withheld", FOUR[:3]) and not said(silent)
+
+
+def test_who_told_of_another_plan_and_has_used_it_up_is_silent(relay: Relay) -> None:
+    """What three told of one plan, and a second over them and a silent one, would show that one by difference."""
+    policies(relay, FOUR[:3])
+    for name in FOUR[:2]:
+        with relay[name].journal.write() as tx:
+            tx.do("INSERT INTO promised VALUES ('sha256:before')")
+    finished(relay)
+    assert words(relay) == every("withheld")
+    assert [hospital.count("promised") for hospital in relay.hospitals.values()] == [1, 1, 1, 0]
+
+
 def test_too_few_is_said_by_those_alone_who_would_tell(relay: Relay) -> None:
-    policies(relay, FOUR[:1])
+    policies(relay, FOUR)
     finished(relay, evaluation={"test_fraction": 0.15})
-    assert words(relay) == {**every("withheld"), "east": ["too few"]}
+    assert words(relay) == every("too few")
     assert {one.positives for hospital in relay.hospitals.values() for one in said(hospital)} == {None}
 
 
@@ -227,7 +254,8 @@ def keys(name: str, releases: bool) -> Keys:
 
 
 @pytest.mark.parametrize("silent", range(8))
-def test_nobody_is_silent_or_three(silent: int) -> None:
+def test_nobody_in_the_sums_is_silent_or_off_the_roster(silent: int) -> None:
     roster = Roster(tuple(keys(f"site-{number}", number >= silent) for number in range(8)))
-    assert roster.released(roster.sites, 3) is (silent == 0 or silent >= 3)
+    assert roster.released(roster.sites) is (silent == 0)
+    assert roster.released(roster.sites[silent:]) and not roster.released([*roster.sites[silent:], SiteId("zoe")])
     assert ("releases" in keys("a", True).model_dump()) and "releases" not in keys("a", False).model_dump()
