@@ -169,13 +169,13 @@ class Directory:
         if mine is None or not mine.close():
             return None
         try:
-            with mine.path.open("rb") as file:
+            # Held from the first byte that is checked: else whoever is asked meanwhile takes it, and checks anew.
+            with mine.path.open("rb") as file, incoming.held(file, mine.path):
                 if os.fstat(file.fileno()).st_size != mine.length or mine.digest(file) != digest:
                     mine.path.unlink()
                     raise DigestMismatch(f"the bytes sent are not {digest}", "send the blob again from the start")
                 os.fsync(file.fileno())
-                with incoming.held(file, mine.path):
-                    self._keep(mine.path, digest)
+                self._keep(mine.path, digest)
         except FileNotFoundError as error:
             raise Conflict("another process goes on with this upload", incoming.SOON) from error
         finally:
@@ -205,8 +205,10 @@ class Directory:
 
     def sweep(self, before: float) -> None:
         """Remove uploads and unfinished blobs that nobody has written to since, and that no process has open."""
-        for path in (*(self._root / "incoming").glob("*/*"), *(self._root / "making").iterdir()):
-            if _written(path) >= before:
+        uploads = self._root / "incoming"
+        earlier = (path for path in uploads.glob("*") if path.is_file())  # of releases that had no folder for a sender
+        for path in (*uploads.glob("*/*"), *earlier, *(self._root / "making").iterdir()):
+            if _written(path) >= before or path.name.startswith("."):  # `.nfs...` is removed by its file system
                 continue
             with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,6 +9,7 @@ another goes on with, nor into what has become a blob.
 import fcntl
 import hashlib
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from consilium.core.ids import Digest
 from consilium.durable import Ahead
 
 SOON = "ask again soon"
+_NAME = re.compile(r"[0-9a-f]{64}-([0-9]+)-[0-9a-f]+")
+"""An upload's; others in its folder are not ours, as `.nfs...` of a network's file system."""
 
 
 class Incoming:
@@ -89,13 +92,18 @@ def _fill(handle: int, data: bytes, at: int) -> None:
 @contextmanager
 def held(file: IO[bytes], path: Path) -> Iterator[None]:
     """Meanwhile no other process writes this file or goes on with it. Raises: Conflict: another has gone on with it."""
+    _still(path)  # at once: who goes on with it may hold it for as long as it takes to check all its bytes
     fcntl.flock(file, fcntl.LOCK_EX)
     try:
-        if not path.exists():
-            raise Conflict("another process goes on with this upload, or it was removed for its age", SOON)
+        _still(path)
         yield
     finally:
         fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _still(path: Path) -> None:
+    if not path.exists():
+        raise Conflict("another process goes on with this upload, or it was removed for its age", SOON)
 
 
 def found(folder: Path, digest: Digest) -> Path | None:
@@ -107,7 +115,8 @@ def found(folder: Path, digest: Digest) -> Path | None:
 def announced(folder: Path, but: Digest) -> int:
     """How long the uploads in a folder will be in all, but for one: what they were announced as."""
     other = _hex(but) + "-"
-    return sum(int(name.split("-")[1]) for name in _names(folder) if not name.startswith(other))
+    named = [_NAME.fullmatch(name) for name in _names(folder) if not name.startswith(other)]
+    return sum(int(name[1]) for name in named if name)
 
 
 def taken(folder: Path, digest: Digest, offset: int, length: int) -> Incoming:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consilium.core.errors import ConsiliumError, DigestMismatch, NotFound
+from consilium.core.errors import Conflict, ConsiliumError, DigestMismatch, NotFound
 from consilium.core.ids import digest
 from consilium.durable import Ahead
 from consilium.store.blobs import Directory, Stored
@@ -137,3 +137,42 @@ def test_what_a_full_disk_took_in_part_is_written_anew_in_its_place(
     with path.open("rb") as file:
         assert upload.digest(file) == NAME
     assert path.read_bytes() == DATA
+
+
+def test_what_one_process_checks_is_not_taken_from_it_however_often_others_are_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else, of two that are asked in turn, none ever completes what takes longer to check than a site waits."""
+    here, other, checked, meanwhile = Directory(tmp_path), Directory(tmp_path), Incoming.digest, list[Conflict]()
+    with here.append("site:north", NAME, 0, len(DATA)) as old:
+        old(DATA[:8])
+        with other.append("site:north", NAME, 8, len(DATA)) as write:
+            write(DATA[8:])
+
+        def checking(self: Incoming, file: Any) -> Any:
+            with pytest.raises(Conflict) as taking, here.append("site:north", NAME, len(DATA), len(DATA)):
+                pass
+            with pytest.raises(Conflict) as writing:
+                old(b"?")  # at once: it may be the thread of all requests
+            meanwhile.extend((taking.value, writing.value))
+            return checked(self, file)
+
+        monkeypatch.setattr(Incoming, "digest", checking)
+        assert other.complete("site:north", NAME) == Stored(NAME, len(DATA))
+    assert [one.remedy for one in meanwhile] == ["ask again soon"] * 2 and here.path(NAME).read_bytes() == DATA
+
+
+def test_files_of_others_are_passed_over_and_uploads_of_earlier_releases_go_with_their_age(tmp_path: Path) -> None:
+    store = Directory(tmp_path)
+    with store.append("site:north", NAME, 0, len(DATA)) as write:
+        write(DATA[:8])
+    (mine,) = tmp_path.glob("incoming/*/*")
+    foreign = [mine.parent / name for name in (".nfs0000000001", "a-b-c", "lost")]
+    earlier = tmp_path / "incoming" / "0123456789abcdef-0123"
+    for path in (*foreign, earlier):
+        path.touch()
+    assert store.begun("site:north", digest(b"another")) == len(DATA) and store.begun("site:north", NAME) == 0
+    store.sweep(0.0)
+    assert mine.exists() and earlier.exists()
+    store.sweep(float("inf"))
+    assert not mine.exists() and not earlier.exists() and foreign[0].exists(), "which is removed by its file system"
