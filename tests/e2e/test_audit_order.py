@@ -68,4 +68,4 @@ def test_what_others_add_in_the_middle_of_an_export_is_in_it_if_the_checkpoint_s
 
 def _call(services: Services) -> Call:
     nothing: Any = None
-    return Call(nothing, services, Who("root", "admin"), "", None, After(after=0))
+    return Call(nothing, services, Who("root", "admin"), "", None, After(after=0), services.seconds())
