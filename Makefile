@@ -9,6 +9,7 @@ SELDOM := torch|torchgen|sympy|networkx|mypy|mypyc|pip|setuptools|pydicom|pygmen
 COMPILE := $(BIN)/python -m compileall -q -j 0 -x 'lib/.*/($(SELDOM))/' .venv/lib src || true
 # most tests wait for processes; those that measure time run alone
 PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder
+IN = export TMPDIR=$$($(BIN)/python tests/folder.py); trap 'rm -rf "$$TMPDIR"' EXIT;
 ALONE = $(shell grep -rlF mark.alone tests --include='*.py') -n 3 --dist loadgroup
 unexport PYTHONDONTWRITEBYTECODE   # hundreds of processes would each compile everything
 
@@ -44,7 +45,7 @@ demo: .venv/ready          ## a federation of hospitals on this machine, on real
 	$(BIN)/consilium demo $(ARGS)
 
 test: environments     ## all tests that finish within 15 minutes
-	$(BIN)/pytest -m "not long and not alone" $(PARALLEL) $(ARGS)
+	$(IN) $(BIN)/pytest -m "not long and not alone" $(PARALLEL) $(ARGS)
 	$(if $(ARGS),,$(BIN)/pytest -m "alone and not long" $(ALONE))
 
 .venv/ready-ray: .venv/ready-dev   # 200 MB, for the tests of one executor
