@@ -4,13 +4,13 @@ from consilium.core.study import GROUPED, Study
 from consilium.governance.policy import Policy
 
 _TOLD = (
-    "When a run is finished, what its final model is worth for this hospital's held-out patients is told, once, as the "
-    "hospital's policy says (`release_figures: {most}`; it was said for {done} other plans so far): AUROC and "
+    "When a run is finished, what its final model is worth for this hospital's held-out patients is told, once, as "
+    "the hospital's policy says (`release_figures: {most}`; it was said for {done} other plans so far): AUROC and "
     "accuracy in hundredths{own}, and of how many patients with the outcome and without, in tens, rounded down; with "
-    "fewer than ten of either, the words `too few`. People with an account see it. It is told only if all hospitals in "
-    "the sums of the run mean to tell theirs: from a sum and what is told the figures of others would follow, nearly. Who "
-    "says so when the run begins counts as one who tells. With each further plan of nearly the same model, a little more "
-    "can be told of the same patients."
+    "fewer than ten of either, the words `too few`. People with an account see it. It is told only if all hospitals "
+    "in the sums of the run mean to tell theirs: from a sum and what is told the figures of others would follow, "
+    "nearly. Who says so when the run begins counts as one who tells. With each further plan of nearly the same "
+    "model, a little more can be told of the same patients."
 )
 _WITHHELD = "No figure of this hospital alone is told: {why}. When a run is finished, the word `withheld` says so."
 _OWN = ", and those of a model that is trained on this hospital's patients alone"
