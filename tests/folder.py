@@ -15,8 +15,10 @@ ROOM = 4 << 30
 
 
 def made(place: Path | None) -> Path:
-    """A fresh folder, in which other accounts may reach what is theirs (PostgreSQL has its own)."""
-    folder = Path(tempfile.mkdtemp(prefix="consilium-tests-", dir=place))
+    """A fresh folder, in which other accounts may reach what is theirs (PostgreSQL has its own). Its name is short, for
+    the path of a socket may be of a hundred signs.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ct-", dir=place))
     folder.chmod(0o711)
     return folder
 
