@@ -12,7 +12,8 @@ from typing import Any
 
 from consilium.data.base import Rows
 from consilium.data.mapping import normal
-from consilium.data.ordering import Slip, Undecided
+from consilium.data.ordering import Slip
+from consilium.data.tree import Undecided
 
 TOKEN = re.compile(
     r"""(?P<space>\s+|--[^\n]*|/\*.*?\*/)

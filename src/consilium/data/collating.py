@@ -12,7 +12,8 @@ from typing import Any
 
 from consilium.data.base import Rows
 from consilium.data.mapping import normal
-from consilium.data.ordering import MONTH_FIRST, Undecided, rank
+from consilium.data.ordering import MONTH_FIRST, rank
+from consilium.data.tree import Undecided
 
 INDEX = re.compile(r"USING (?:COVERING )?INDEX (\S+)(?: \((.*)\))?")
 """An index, in a plan of SQLite, and what is looked up in it."""

@@ -5,7 +5,6 @@ anyhow, or a sign, is none such; nor is what a CASE takes out before, and so say
 """
 
 import copy
-import json
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +15,9 @@ from consilium.core.errors import DataUnusable
 from consilium.data.asking import Answer, quoted
 from consilium.data.base import Lost
 from consilium.data.clock import Clock
-from consilium.data.ordering import AGAIN, AGAIN_S, Undecided, differing
+from consilium.data.ordering import AGAIN, AGAIN_S, differing
 from consilium.data.traps import WORDS
+from consilium.data.tree import Undecided, parsed, written
 
 INSTEAD = {
     "DOUBLE": ("-1e12", "1e12"), "FLOAT": ("-1e12", "1e12"), "DATE": ("1000-01-01", "9000-01-01"),
@@ -32,7 +32,6 @@ PICK = (
     f"AND lower(trim(CAST(x AS VARCHAR))) NOT IN ({', '.join(quoted(word) for word in sorted(WORDS))}) "
     "THEN instead ELSE made END",
 )
-Node = dict[str, Any]
 
 
 def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer], cut: Callable[[], None],
@@ -66,7 +65,7 @@ def lost(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer]) 
 
 def anew(tables: Any, query: str, end: int) -> str:
     """The query with a value, small or large, where TRY_CAST makes nothing of a text. Raises: Undecided."""
-    tree, pattern = (_parsed(tables, one) for one in (query, "SELECT drop_pick(1, 2, 3), 'a'"))
+    tree, pattern = (parsed(tables, one) for one in (query, "SELECT drop_pick(1, 2, 3), 'a'"))
     pick, constant = pattern["statements"][0]["node"]["select_list"]
 
     def of(value: Any) -> Any:
@@ -82,12 +81,4 @@ def anew(tables: Any, query: str, end: int) -> str:
         instead = {**copy.deepcopy(plain), "child": {**constant, "value": {**constant["value"], "value": text}}}
         return {**copy.deepcopy(pick), "children": [plain, copy.deepcopy(plain["child"]), instead], "alias": alias}
 
-    whole = json.dumps(of(tree))
-    return str(tables.execute(f"SELECT json_deserialize_sql({quoted(whole)}::JSON)").fetchone()[0])
-
-
-def _parsed(tables: Any, query: str) -> Node:
-    found: Node = json.loads(tables.execute(f"SELECT json_serialize_sql({quoted(query)})").fetchone()[0])
-    if found.get("error"):
-        raise Undecided
-    return found
+    return written(tables, of(tree))

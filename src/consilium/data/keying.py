@@ -11,7 +11,8 @@ from typing import Any
 
 from consilium.data.asking import answer_of, plain, quoted
 from consilium.data.base import Rows
-from consilium.data.ordering import CENTURY, DAY, MONTH_FIRST, NUMBER, Undecided, differing
+from consilium.data.ordering import CENTURY, DAY, MONTH_FIRST, NUMBER, differing
+from consilium.data.tree import Undecided
 
 TOKEN = re.compile(
     r"""(?P<space>\s+|--[^\n]*|/\*.*?\*/)

@@ -5,15 +5,15 @@ in which such keys do not meet gives patients without their values, and says not
 """
 
 import itertools
-import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from consilium.core.errors import DataUnusable
-from consilium.data.asking import named, quoted
+from consilium.data.asking import named
 from consilium.data.choosing import key, spelt
 from consilium.data.counts import hidden
+from consilium.data.tree import Undecided, parsed
 
 Column = tuple[str, str]
 """A table and its column."""
@@ -59,7 +59,7 @@ def check(tables: Any, query: str) -> tuple[str, ...]:
         counts = [apart(_values(tables, one), _values(tables, other)) for one, other in pairs]
     except duckdb.InterruptException:
         raise
-    except (duckdb.Error, KeyError, TypeError, ValueError, RecursionError):
+    except (Undecided, duckdb.Error, KeyError, TypeError, ValueError, RecursionError):
         return (DOUBT,)
     for (one, other), count in zip(pairs, counts, strict=True):
         if count:
@@ -87,7 +87,7 @@ def _columns(tables: Any) -> dict[Column, Column]:
 
 def _pairs(tables: Any, query: str, columns: dict[Column, Column]) -> Iterator[tuple[Column, Column]]:
     """Columns of different tables that a query compares for equality."""
-    tree = json.loads(tables.execute(f"SELECT json_serialize_sql({quoted(query)})").fetchone()[0])
+    tree = parsed(tables, query)
     nodes = list(_nodes(tree))
     alias, meant = dict[str, str](), dict[str, set[str]]()
     for node in nodes:

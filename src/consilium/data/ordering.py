@@ -7,7 +7,6 @@ two differ tells it. What is cast before is no text any more, and in order in bo
 """
 
 import copy
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ from typing import Any
 import duckdb
 
 from consilium.core.errors import DataUnusable
-from consilium.data.asking import Answer, named, quoted
+from consilium.data.asking import Answer, named
 from consilium.data.clock import Clock
 from consilium.data.mapping import normal
+from consilium.data.tree import Node, Undecided, parsed, written
 
-Node = dict[str, Any]
 NUMBER = r"\s*\+?(-?[0-9]+(?:[.,][0-9]+)?(?:[eE][-+]?[0-9]{1,2})?)(?:\s*[^0-9\s.,:/-][^:]{0,11})?\s*"
 """A number, and what may stand behind it: a unit, or the letter of a grade, as in `2B`."""
 DAY = r"\s*([0-9]{1,2})[./-]([0-9]{1,2})[./-]([0-9]{4}|[0-9]{2})(?:[ T].*)?"
@@ -94,10 +93,6 @@ TEXT = Slip(
     f"compares numbers or days as text{AS_TEXT}", CAST,
     "whether source.query compares numbers or days as text, by which 9 is more than 10, could not be found out",
 )  # fmt: skip
-
-
-class Undecided(Exception):
-    """Nothing is known: the query has a part that is not written anew, or cannot be asked so."""
 
 
 def checked(find: Callable[[], list[str]], cut: Callable[[], None], clock: Clock, took_s: float,
@@ -191,7 +186,7 @@ def _month_first(tables: Any, query: str) -> bool:
     """Whether days of the query's tables have the month first, as some show whose second number is no month."""
     asked = "SELECT table_schema, table_name, column_name FROM information_schema.columns WHERE data_type = 'VARCHAR'"
     columns: dict[str, list[str]] = {}
-    used = frozenset(_tables(_parsed(tables, query)))
+    used = frozenset(_tables(parsed(tables, query)))
     for schema, table, column in tables.execute(asked).fetchall():
         if table.casefold() in used:
             shows = f"bool_or(regexp_full_match({named(column)}, '{MONTH_FIRST}'))"
@@ -212,21 +207,13 @@ def _tables(value: Any) -> Iterator[str]:
 
 def anew(tables: Any, query: str) -> str | None:
     """The query with keys, as SQL; None where it compares nothing. Raises: Undecided, duckdb.Error."""
-    tree = _parsed(tables, query)
-    pattern = _parsed(tables, "SELECT order_key(1)")["statements"][0]["node"]["select_list"][0]
+    tree = parsed(tables, query)
+    pattern = parsed(tables, "SELECT order_key(1)")["statements"][0]["node"]["select_list"][0]
     (statement,) = tree["statements"]
     made = Keyed(pattern).of(_unordered(statement["node"]))
     if made == _unordered(statement["node"]):
         return None
-    whole = json.dumps({**tree, "statements": [{**statement, "node": made}]})
-    return str(tables.execute(f"SELECT json_deserialize_sql({quoted(whole)}::JSON)").fetchone()[0])
-
-
-def _parsed(tables: Any, query: str) -> Node:
-    found: Node = json.loads(tables.execute(f"SELECT json_serialize_sql({quoted(query)})").fetchone()[0])
-    if found.get("error"):
-        raise Undecided
-    return found
+    return written(tables, {**tree, "statements": [{**statement, "node": made}]})
 
 
 def _unordered(node: Node) -> Node:

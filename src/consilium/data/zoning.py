@@ -11,7 +11,8 @@ from typing import Any
 from consilium.data.asking import answer_of, named, plain, quoted
 from consilium.data.base import Rows
 from consilium.data.instants import POSTGRESQL, REMEDY
-from consilium.data.ordering import Slip, Undecided, differing
+from consilium.data.ordering import Slip, differing
+from consilium.data.tree import Undecided
 
 ZONED = [POSTGRESQL, 1185, 1266, 1270]
 """Types of PostgreSQL, by their numbers: instants, times of day with a zone, and arrays of them."""

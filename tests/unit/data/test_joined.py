@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data import closed, joined, meeting, ordering
+from consilium.data import asking, closed, joined, meeting, ordering
 from consilium.data.base import Lost, Rows, Source
 from consilium.data.joined import JoinedSource
 from consilium.data.source import TableSource
@@ -231,7 +231,7 @@ SIGNS = st.text("0123456789.,/-+:eEBTmg? <", max_size=9)
 def test_the_order_is_one_and_the_same_in_both_languages(texts: list[str], month_first: bool) -> None:
     with duckdb.connect() as tables:
         tables.execute(f"CREATE MACRO rank(x) AS {ordering._rank(month_first)}")
-        told = ", ".join(f"rank({ordering.quoted(text)})" for text in texts)
+        told = ", ".join(f"rank({asking.quoted(text)})" for text in texts)
         assert tables.execute(f"SELECT {told}").fetchone() == tuple(ordering.rank(one, month_first) for one in texts)
 
 

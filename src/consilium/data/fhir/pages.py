@@ -14,12 +14,16 @@ from consilium.core.errors import DataUnusable
 from consilium.data.fhir import bundles
 
 
-class _Link(msgspec.Struct):
+class Link(msgspec.Struct):
+    """Where another page is; `relation`: which, such as `next`."""
+
     relation: str = ""
     url: str = ""
 
 
-class _Way(msgspec.Struct):
+class Way(msgspec.Struct):
+    """Why a resource is on a page: it matches, or is included beside one that does."""
+
     mode: str = "match"
 
 
@@ -30,14 +34,14 @@ class _Named(msgspec.Struct):
 
 class _Entry(msgspec.Struct):
     resource: _Named | None = None
-    search: _Way | None = None
+    search: Way | None = None
 
 
 class _Page(msgspec.Struct):
     resourceType: str = ""
     type: str = ""
     total: int | None = None
-    link: list[_Link] = []
+    link: list[Link] = []
     entry: list[_Entry] = []
 
 
@@ -88,7 +92,7 @@ def _told(path: Path, page: _Page) -> _Told:
     matches = [
         (one.resource.resourceType, one.resource.id or f"{path.name} {number}")
         for number, one in enumerate(page.entry)
-        if one.resource is not None and (one.search or _Way()).mode == "match"
+        if one.resource is not None and (one.search or Way()).mode == "match"
         and one.resource.resourceType != "OperationOutcome"
     ]  # fmt: skip
     counts = page.type == "searchset" and page.total is not None and (matches or page.total)

@@ -13,6 +13,7 @@ import msgspec
 
 from consilium.core.errors import DataUnusable
 from consilium.data.fhir import strict
+from consilium.data.fhir.pages import Link, Way
 from consilium.data.servers import FhirPart
 from consilium.data.web import Web, outcome
 from consilium.durable import own
@@ -21,18 +22,9 @@ JSON = "application/fhir+json"
 _LINES = bytes.maketrans(b"\r\n", b"  ")
 
 
-class _Link(msgspec.Struct):
-    relation: str = ""
-    url: str = ""
-
-
-class _Way(msgspec.Struct):
-    mode: str = "match"
-
-
 class _Entry(msgspec.Struct):
     resource: msgspec.Raw = msgspec.Raw()
-    search: _Way | None = None
+    search: Way | None = None
 
 
 class _Named(msgspec.Struct):
@@ -43,7 +35,7 @@ class _Named(msgspec.Struct):
 class _Bundle(msgspec.Struct):
     resourceType: str
     total: int | None = None
-    link: list[_Link] = []
+    link: list[Link] = []
     entry: list[_Entry] = []
 
 
