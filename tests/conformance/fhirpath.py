@@ -16,6 +16,16 @@ from consilium.data.fhir.values import Mismatch, items, text, truth
 FOLDER = Path(__file__).parents[3] / "shared/suites/fhirpath_tests"
 
 
+STRICT = ("testSimpleFail", "testSimpleWithWrongContext", "testPolymorphismB", "testPolymorphicsB")
+"""Of the strict mode, in which names are checked against FHIR's definitions; the suite marks them `mode="strict"`, the
+last one by the comment above it."""
+REFUSED = {
+    "testIif6": "what is no boolean is a wrong condition",
+    "testFHIRPathAsFunction24": "there is no type string1",
+}
+"""Paths that the suite calls wrong, and not for their syntax, and that are refused for what is wrong."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One test: an expression, and what it gives, or that it is invalid."""
@@ -26,6 +36,11 @@ class Case:
     predicate: bool
     file: str
     outputs: tuple[tuple[str, str], ...]
+
+    @property
+    def title(self) -> str:
+        """As the suite calls it."""
+        return self.name.split("/")[1]
 
 
 def cases(release: str) -> Iterator[Case]:
@@ -59,7 +74,9 @@ def fault(release: str, case: Case) -> str | None:
         exact = wants_digits(case.expression)
         path = compile_path(case.expression, Scope(exact=exact))
     except ViewInvalid:
-        return "" if case.invalid == "syntax" else None
+        return "" if case.invalid == "syntax" or case.title in REFUSED else None
+    if case.title in STRICT:
+        return None
     if case.invalid == "syntax":
         return "it is taken for a path"
     node = resource(release, case.file, exact)

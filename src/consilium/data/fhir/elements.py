@@ -3,6 +3,8 @@
 Source: the definitions of FHIR R4 (4.0.1) and R5 (5.0.0), https://hl7.org/fhir (CC0): all of a name together.
 """
 
+import difflib
+
 OPEN = """
     Address Age Annotation Attachment Availability Base64Binary Boolean Canonical Code CodeableConcept
     CodeableReference Coding ContactDetail ContactPoint Contributor Count DataRequirement Date DateTime Decimal
@@ -119,8 +121,29 @@ CHOICES: dict[str, tuple[str, ...]] = {
     **{name: _keys(name, OPEN) for name in ("value", "defaultValue", "fixed", "pattern", "example")},
 }
 """By the name in a path: the names in JSON."""
+SIMPLE = frozenset((
+    "base64Binary", "boolean", "canonical", "code", "date", "dateTime", "decimal", "id", "instant", "integer",
+    "integer64", "markdown", "oid", "positiveInt", "string", "time", "unsignedInt", "uri", "url", "uuid", "xhtml",
+))  # fmt: skip
+"""Types whose values are one text, number or boolean."""
+TYPES = frozenset((*SIMPLE, *(name for name in OPEN.split() if name[0].lower() + name[1:] not in SIMPLE)))
+"""Those, and of the others such as elements of any type may be; types of resources are not among them."""
+NEAR = 0.85
+"""So alike is a slip to what was meant; no type of R4 or R5 is so near to another."""
 DATES = frozenset((
     "approvalDate", "birthDate", "excludingDate", "lastOccurrenceDate", "lastReviewDate", "lockedDate", "nextScheduled",
     "periodDate",
 ))  # fmt: skip
 """Elements that are a date wherever they stand; all others that hold a day may be a dateTime."""
+
+
+def misspelt(name: str) -> str | None:
+    """What to write for a name that is no type; None where it may be one, as of a resource.
+
+    >>> misspelt("Quantiy"), misspelt("Medication"), misspelt("string")
+    ('did you mean Quantity?', None, None)
+    """
+    near = difflib.get_close_matches(name, TYPES, n=1, cutoff=NEAR)
+    if name in TYPES or (name[:1].isupper() and not near):
+        return None
+    return f"did you mean {near[0]}?" if near else f"such types are {', '.join(sorted(SIMPLE))}"

@@ -131,7 +131,6 @@ def edge(value: Any, kind: str, name: str) -> Any:
 PLAIN: dict[str, tuple[Callable[..., Any], int, int, str]] = {
     "empty": (lambda value: not items(value), 0, 0, "boolean"),
     "not": (not_, 0, 0, "boolean"),
-    "hasValue": (lambda value: len(items(value)) == 1 and type(only(value)) is not dict, 0, 0, "boolean"),
     "count": (lambda value: len(items(value)), 0, 0, "integer"),
     "first": (lambda value: at(value, 0), 0, 0, ""),
     "last": (lambda value: at(value, len(items(value)) - 1), 0, 0, ""),

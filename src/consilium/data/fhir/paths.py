@@ -11,7 +11,7 @@ from typing import Any
 
 from consilium.core.errors import ViewInvalid
 from consilium.data.fhir import steps, values
-from consilium.data.fhir.elements import CHOICES, DATES
+from consilium.data.fhir.elements import CHOICES, DATES, SIMPLE, misspelt
 from consilium.data.fhir.functions import PLAIN, edge, exists
 from consilium.data.fhir.moments import Moment
 from consilium.data.fhir.syntax import At, Binary, Call, Constant, Context, Literal, Member, Sign, parse
@@ -25,6 +25,8 @@ FUNCTIONS = tuple(sorted({*PLAIN, *SPECIAL}))
 """Every function of the subset."""
 OPERATORS = ("=", "!=", "<", ">", "<=", ">=", "+", "-", "*", "/", "div", "mod", "&", "|", "and", "or", "xor",
              "implies", "in", "contains")  # fmt: skip
+INSTEAD = {"hasValue": "write exists(): an element that has extensions in place of a value is nothing here"}
+"""What to write for functions that JSON alone cannot answer."""
 URLS = {"sct": "http://snomed.info/sct", "loinc": "http://loinc.org", "ucum": "http://unitsofmeasure.org"}
 """What FHIR says of these constants."""
 
@@ -176,7 +178,7 @@ class _Compiler:
         if name not in SPECIAL:
             near = difflib.get_close_matches(name, FUNCTIONS, n=1)
             hint = f"did you mean {near[0]}()?" if near else f"known are {', '.join(FUNCTIONS)}"
-            raise ViewInvalid(f"{name}() lies outside of the subset", hint)
+            raise ViewInvalid(f"{name}() lies outside of the subset", INSTEAD.get(name, hint))
         return self._special(tree)
 
     def _special(self, tree: Call) -> Path:
@@ -192,6 +194,11 @@ class _Compiler:
                 return source.then(_criteria(name, each), kind)
             case "iif":
                 _check(name, given, 2, 3)
+                if isinstance(given[0], Literal) and type(given[0].value) is not bool:
+                    raise ViewInvalid(
+                        "iif() wants a condition, and has a value that is neither true nor false",
+                        "write a condition such as active = true",
+                    )
                 return _iif(self.made(tree.of).run, [self.made(one) for one in given])
             case "lowBoundary" | "highBoundary":
                 _check(name, given, 0, 0)
@@ -213,6 +220,7 @@ class _Compiler:
         _check(tree.name, tree.given, 1, 1)
         if tree.name == "ofType":
             wanted = _type_name(tree.given[0], "ofType")
+            _told(tree.of, wanted)
             keys, base = _chain(tree)
             if keys:
                 return self._along(base, keys, wanted)
@@ -269,11 +277,22 @@ def _type_of(value: Any) -> str:
     return kinds.get(type(value), "")
 
 
+def _told(of: Any, kind: str) -> None:
+    """Raises: ViewInvalid: JSON does not tell whether an item is of this type, as it tells of a choice by its name."""
+    of = of.of if isinstance(of, Call) and of.name == "ofType" else of
+    if kind in SIMPLE and kind != "boolean" and not (_is_member(of) and of.name in CHOICES):
+        raise ViewInvalid(
+            f"ofType({kind}) is of what is no choice of types: in JSON a code, an id and a string are all text, and "
+            "whole numbers of every type are alike", "leave it out: such an element has one type",
+        )  # fmt: skip
+
+
 def _type_name(tree: Any, function: str) -> str:
-    if isinstance(tree, Member) and isinstance(tree.of, Context):
-        return tree.name
-    if isinstance(tree, Member) and isinstance(tree.of, Member) and tree.of.name == "FHIR":
-        return tree.name
+    of = tree.of if isinstance(tree, Member) else None
+    if isinstance(of, Context) or (isinstance(of, Member) and of.name == "FHIR"):
+        if (hint := misspelt(tree.name)) is not None:
+            raise ViewInvalid(f"{function}() names {tree.name}, which is no FHIR type", hint)
+        return str(tree.name)
     raise ViewInvalid(f"{function}() wants the name of a FHIR type", "such as Quantity or dateTime")
 
 
