@@ -20,13 +20,14 @@ WHEEL = "sha256:" + "ab" * 32
 ASKED = {"recipe": "secure_sum", "epsilon": 8.0, "delta": 1e-4, "expected_patients": 100}
 ALONE = {"noise": "at_each_hospital"}
 TABLE = [
-    # rate, noise, steps: epsilon at delta 1e-5 by privacy loss distributions, and by Renyi orders
+    # rate, noise, steps: epsilon at delta 1e-5 by privacy loss distributions, and by Renyi orders; where the least is
+    # at an order between integers, that of the exact divergence (see test_accountant)
     (0.0025, 1.3, 6000, 0.640111, 0.724223),
     (0.01, 1.1, 6000, 3.899771, 4.246599),
     (256 / 60000, 1.1, 14062, 2.381686, 2.596556),
-    (0.04, 1.5, 2250, 6.768787, None),
-    (0.1, 1.0, 100, 7.046603, None),
-    (0.2, 2.0, 200, 7.372283, None),
+    (0.04, 1.5, 2250, 6.768787, 7.329111),
+    (0.1, 1.0, 100, 7.046603, 7.899255),
+    (0.2, 2.0, 200, 7.372283, 8.010305),
     (1.0, 10.0, 100, 4.377178, 4.728507),
     (1.0, 5.0, 50, 6.572970, 7.077392),
 ]
@@ -46,15 +47,14 @@ def asked(folder: Path, **privacy: Any) -> Study:
 
 @pytest.mark.parametrize(("rate", "noise", "steps", "by_loss", "by_renyi"), TABLE)
 def test_the_table_comes_out_of_a_study_file_and_its_plan(
-    tmp_path: Path, rate: float, noise: float, steps: int, by_loss: float, by_renyi: float | None
+    tmp_path: Path, rate: float, noise: float, steps: int, by_loss: float, by_renyi: float
 ) -> None:
     privacy = {**ASKED, "epsilon": 20.0, "delta": 1e-5, "sampling": rate, "noise_multiplier": noise}
     plan, _ = freeze(studyfile.read(written(tmp_path, privacy, rounds=steps)))
     mechanism = Mechanism.of(Plan.load(plan.payload).study)
     assert mechanism is not None and mechanism.prove() == mechanism
     assert tight(mechanism.event(), mechanism.delta) == pytest.approx(by_loss, abs=1e-4)
-    if by_renyi is not None:
-        assert epsilon(mechanism.rdp(), mechanism.delta) == pytest.approx(by_renyi, abs=1e-4)
+    assert epsilon(mechanism.rdp(), mechanism.delta) == pytest.approx(by_renyi, abs=1e-4)
     # four hospitals open a sum with three, of which one colludes: two shares are the promise, four are there
     assert mechanism.together().noise == pytest.approx(noise * math.sqrt(2))
     assert mechanism.all_honest == rounded_up(tight(mechanism.together(), mechanism.delta)) < by_loss
@@ -62,7 +62,7 @@ def test_the_table_comes_out_of_a_study_file_and_its_plan(
 
 @pytest.mark.parametrize(("rate", "noise", "steps", "by_loss", "by_renyi"), TABLE[1:4])
 def test_at_each_hospital_a_round_is_as_many_steps_as_pass_over_its_patients(
-    tmp_path: Path, rate: float, noise: float, steps: int, by_loss: float, by_renyi: float | None
+    tmp_path: Path, rate: float, noise: float, steps: int, by_loss: float, by_renyi: float
 ) -> None:
     """The same table: what counts is how many steps there are, and not how they are spread over rounds."""
     passes = round(1 / rate)
@@ -84,7 +84,7 @@ def test_at_each_hospital_a_round_is_as_many_steps_as_pass_over_its_patients(
     cost = cost_of(plan.study)
     assert cost is not None and cost.rounds == rounds and np.array_equal(cost.each.curve, cost.honest.curve)
     assert np.allclose(cost.whole.curve, mechanism.rdp())
-    if by_renyi is not None and rest == 0:
+    if rest == 0:
         assert cost.whole.epsilon(1e-5) == pytest.approx(by_renyi, abs=1e-4)
 
 
