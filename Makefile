@@ -37,6 +37,11 @@ unexport PYTHONDONTWRITEBYTECODE   # hundreds of processes would each compile ev
 	.venv-mitmproxy/bin/pip install -q --disable-pip-version-check -r tests/e2e/mitmproxy.txt
 	touch $@
 
+.venv-croissant/ready: tests/unit/data/croissant.txt   # 370 MB, for one of the long tests
+	$(PYTHON) -m venv .venv-croissant
+	.venv-croissant/bin/pip install -q --disable-pip-version-check -r tests/unit/data/croissant.txt
+	touch $@
+
 .PHONY: environments
 environments:             # both of the tests at once
 	@$(MAKE) --no-print-directory -j3 .venv/ready-dev .venv-mitmproxy/ready
@@ -52,7 +57,7 @@ test: environments     ## all tests that finish within 15 minutes
 	$(PIP) -e '.[ray]'
 	touch $@
 
-test-long: environments .venv/ready-ray ## all tests
+test-long: environments .venv/ready-ray .venv-croissant/ready ## all tests
 	$(BIN)/pytest -m "not alone" $(PARALLEL) $(ARGS)
 	$(if $(ARGS),,$(BIN)/pytest -m alone $(ALONE))
 
@@ -98,4 +103,4 @@ format: .venv/ready-dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-mitmproxy .venv-opacus .venv-flower .venv-pfl .venv-sqlonfhir build dist site-docs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-mitmproxy .venv-croissant .venv-opacus .venv-flower .venv-pfl .venv-sqlonfhir build dist site-docs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

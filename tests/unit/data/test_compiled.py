@@ -1,6 +1,7 @@
 """One contract as an ODCS document, as Croissant, as a view and as a query. On real tables: test_three_ways.py."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from consilium.data.fhir.views import compile_view
 from unit.data.icu import CONTRACT, LOINC
 
 SCHEMA = Path(__file__).parents[4] / "shared/suites/schemas/odcs/odcs-json-schema-v3.1.0.json"
+MLCROISSANT = Path(__file__).parents[3] / ".venv-croissant/bin/python"
 SHIPPED = Path(studyfile.__file__).parent / "examples"
 
 
@@ -57,7 +59,6 @@ def test_every_contract_is_an_odcs_document_by_the_official_schema() -> None:
 
 
 def test_croissant_says_what_each_field_means_and_names_no_file_of_a_hospital() -> None:
-    """mlcroissant 1.1.1 finds this form valid; it is not among the packages that tests have."""
     for one in every():
         made = compiled.croissant(one)
         assert made["conformsTo"] == "http://mlcommons.org/croissant/1.1" and made["isLiveDataset"] is True
@@ -68,6 +69,30 @@ def test_croissant_says_what_each_field_means_and_names_no_file_of_a_hospital() 
         assert fields.keys() == meanings.keys() and "contentSize" not in table
         assert all(fields[name]["description"].startswith(meaning) for name, meaning in meanings.items())
         assert all(field["source"]["fileObject"] == {"@id": table["@id"]} for field in fields.values())
+
+
+VALID = """
+import json, sys
+import mlcroissant
+for made in json.load(sys.stdin):
+    try:
+        mlcroissant.Dataset(jsonld=made)
+        print("valid")
+    except mlcroissant.ValidationError as error:
+        print("invalid", str(error).count("Field"))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not MLCROISSANT.exists(), reason="make test-long sets mlcroissant up, in an environment of its own")
+def test_mlcroissant_finds_the_metadata_valid() -> None:
+    made = [compiled.croissant(one) for one in every()]
+    broken = json.loads(json.dumps(made[0]))
+    broken["recordSet"][0]["field"][0]["source"]["fileObject"] = {"@id": "another"}
+    told = subprocess.run([MLCROISSANT, "-c", VALID], input=json.dumps([*made, broken]), text=True, check=True,
+                          stdout=subprocess.PIPE)  # fmt: skip
+    *valid, last = told.stdout.split("\n")[:-1]
+    assert valid == ["valid"] * len(made) and last.startswith("invalid")
 
 
 def coded(system: str, code: str) -> Contract:
