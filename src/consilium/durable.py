@@ -10,6 +10,9 @@ from typing import IO
 PIECE = 8 << 20
 PAGES = "page_size=16384"
 """Of a new SQLite file that holds small models: with its own 4 KiB, one of 100 KB takes four times as many writes."""
+PRAGMAS = (PAGES, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY")
+"""Of any of our SQLite files. What SQLite sets aside while a statement runs goes into no file in `/tmp`: pages of the
+database could be in it."""
 _WRITE = 2  # SYNC_FILE_RANGE_WRITE: begin, and do not wait
 
 

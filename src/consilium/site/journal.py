@@ -14,7 +14,7 @@ from typing import Any
 
 from consilium.core.errors import Invalid
 from consilium.core.ids import digest
-from consilium.durable import PAGES
+from consilium.durable import PRAGMAS
 from consilium.governance import audit
 from consilium.wire.messages import SMALL
 
@@ -132,7 +132,7 @@ class Journal:
         self._lock, self._durable, self._tip = threading.RLock(), True, audit.Tip()
         self._erases = True  # an earlier process may have been killed before it did
         try:
-            for pragma in (PAGES, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=FAST"):
+            for pragma in (*PRAGMAS, "secure_delete=FAST"):
                 self._db.execute(f"PRAGMA {pragma}")
             self._db.executescript(SCHEMA)
         except sqlite3.DatabaseError as error:

@@ -3,6 +3,7 @@
 What is made within moments of a task goes with the question what comes next: one request of a small round, not two.
 """
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -132,10 +133,10 @@ class Outbox:
         Args:    small: only if it was made for a task, and is small; its bytes are `data`.
         """
         with self._lock:
-            apart = ", ".join(map(str, list(self._sending)))
             row = self.journal.row(
-                "SELECT outbox.*, small.data FROM outbox LEFT JOIN small ON small.path = outbox.path"  # noqa: S608
-                f" WHERE status = 'waiting' AND id NOT IN ({apart}) ORDER BY id LIMIT 1"
+                "SELECT outbox.*, small.data FROM outbox LEFT JOIN small ON small.path = outbox.path"
+                " WHERE status = 'waiting' AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT 1",
+                json.dumps(list(self._sending)),
             )
             if row is None or (small and not _is_small(row)):
                 return None

@@ -135,7 +135,9 @@ class States:
         newest = last
         while newest > 0 and self._known(task.run, newest) is None:
             newest -= 1
-        closed = self.journal.rows("SELECT round, aggregate FROM closings WHERE run = ?", task.run)
+        closed = self.journal.rows(
+            "SELECT round, aggregate FROM closings WHERE run = ? AND round > ?", task.run, newest
+        )
         known = {row["round"]: row["aggregate"] for row in closed}
         if task.aggregate is not None:
             known[last] = task.aggregate.digest

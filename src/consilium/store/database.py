@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, Table, bindparam, create_engine, even
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
 
 from consilium.core.errors import EXTRA, Invalid, Unavailable
-from consilium.durable import PAGES
+from consilium.durable import PRAGMAS
 from consilium.store.hot import Hot
 from consilium.store.queue import Asked, Queue, Told, answer
 
@@ -343,7 +343,7 @@ def _made(url: str, postgres: bool) -> Engine:
     @event.listens_for(engine, "connect")
     def _configure(raw: sqlite3.Connection, _: Any) -> None:
         raw.isolation_level = None  # SQLAlchemy's own BEGIN below
-        for pragma in (PAGES, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+        for pragma in (*PRAGMAS, "busy_timeout=30000"):
             raw.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

@@ -1,16 +1,17 @@
 """Small blobs stand or fall with the transaction that keeps them; large ones are files; nobody who reads notices."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from consilium.core.errors import NotFound
 from consilium.core.ids import digest
 from consilium.store.blobs import Directory, Stored
-from consilium.store.database import Database
+from consilium.store.database import Database, Transaction
 from consilium.store.schema import blobs, metadata
 from consilium.store.shelf import Shelf, size_of
 
@@ -62,3 +63,19 @@ def test_memory_holds_few_of_those_made_here(tmp_path: Path) -> None:
     made = [shelf.make(lambda f, n=n: (f.write(bytes([n])), (digest(bytes([n])), 1))[1], 1) for n in range(20)]  # type: ignore[misc]
     known = [shelf.lately(one.digest) for one in made]
     assert known[-1] == bytes([19]) and known[0] is None and sum(one is not None for one in known) < 10
+
+
+def test_what_may_be_undone_is_set_aside_in_no_file_elsewhere(tmp_path: Path, database: Database) -> None:
+    """SQLite keeps the pages that an attempt overwrites: they hold what hospitals sent, and are no matter of `/tmp`."""
+    shelf, seen = Shelf(Directory(tmp_path / "blobs"), 1 << 20), list[str]()
+
+    def attempt(tx: Transaction) -> None:
+        for number in range(4):
+            data = bytes([number]) * 300_000
+            shelf.keep(tx, Stored(digest(data), len(data), data))
+            tx.do(update(blobs).values(size=number))  # over what is there already
+        opened = (Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd"))
+        seen.extend(str(file.readlink()) for file in opened if file.is_symlink() and "etilqs" in str(file.readlink()))
+
+    database.run_here(lambda tx: [attempt(tx), tx.apart(attempt)])
+    assert not seen, "SQLite opened a file of its own, in a folder for temporary files"
