@@ -1,6 +1,5 @@
 """Small blobs stand or fall with the transaction that keeps them; large ones are files; nobody who reads notices."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -74,8 +73,8 @@ def test_what_may_be_undone_is_set_aside_in_no_file_elsewhere(tmp_path: Path, da
             data = bytes([number]) * 300_000
             shelf.keep(tx, Stored(digest(data), len(data), data))
             tx.do(update(blobs).values(size=number))  # over what is there already
-        opened = (Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd"))
-        seen.extend(str(file.readlink()) for file in opened if file.is_symlink() and "etilqs" in str(file.readlink()))
+        opened = [str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
+        seen.extend(name for name in opened if "etilqs" in name)
 
     database.run_here(lambda tx: [attempt(tx), tx.apart(attempt)])
     assert not seen, "SQLite opened a file of its own, in a folder for temporary files"
