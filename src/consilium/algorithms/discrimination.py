@@ -120,6 +120,34 @@ def auprc(positives: Floats, negatives: Floats, confidence: float) -> Figure:
     return share(value, wider * math.sqrt(variance), n, confidence)
 
 
+def of_one(score: Floats, positive: npt.NDArray[np.bool_]) -> Floats:
+    """What a hospital counts of pairs of its own patients (4,), exactly: pairs with the outcome and without, by the
+    number of its patients; those of them in order; the variance of the latter by DeLong; and 1. All are 0 where one
+    class has fewer than ten.
+    """
+    sick, well = np.sort(score[positive]), np.sort(score[~positive])
+    if min(sick.size, well.size) < LEAST:
+        return np.zeros(4)
+    below = _ranks(well, sick) / well.size
+    above = 1 - _ranks(sick, well) / sick.size
+    pairs, value = sick.size * well.size / score.size, float(np.mean(below))
+    variance = float(np.var(below, ddof=1)) / sick.size + float(np.var(above, ddof=1)) / well.size
+    return np.array([pairs, pairs * value, pairs**2 * variance, 1.0])
+
+
+def _ranks(among: Floats, of: Floats) -> Floats:
+    """How many of the sorted values `among` are below each value, ties counted one half."""
+    return np.asarray((np.searchsorted(among, of, "left") + np.searchsorted(among, of, "right")) / 2)
+
+
+def within_hospitals(total: Floats, n: int, confidence: float) -> Figure:
+    """The AUROC of pairs of one hospital, by van Elteren's weights (1960, Bull. Int. Stat. Inst. 37:351).
+
+    Args:    total: (4,) sums over hospitals of `of_one`, of one or more.
+    """
+    return around(float(total[1] / total[0]), float(total[2]) ** 0.5 / float(total[0]), n, confidence, 0.0, 1.0)
+
+
 def order_within(positives: Floats, negatives: Floats) -> float:
     """How far the average precision of the scores themselves may be from that of the histograms, at most."""
     total = float(positives.sum())

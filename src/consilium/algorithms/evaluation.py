@@ -23,6 +23,10 @@ from consilium.core.timed import TIMED, tells_times
 BINS = EDGES
 """Bins of the histograms of groups; those of all patients have `metrics.BINS`."""
 GROUPS = "groups/"
+STRATA = "strata"
+"""What a hospital counts of pairs of its own patients, and that it has ten of each class: see `discrimination`."""
+COMMON = "common/"
+"""Before headline sums of the common model, where hospitals use another one."""
 HOSPITALS = "hospitals"
 """How many hospitals have ten patients or more of each group; behind these, of who is in no group of a feature."""
 MOST = 1e12
@@ -37,16 +41,40 @@ def full(study: Study) -> bool:
     return study.evaluation.figures == "full"
 
 
-def sums(study: Study, kind: str, predicted: Floats, label: Floats, members: Members) -> Sums:
+def both(study: Study, kind: str) -> bool:
+    """Whether in a round of `kind` the common model is judged, too, beside the one that each hospital uses."""
+    return kind == "EVALUATE" and study.personal and study.privacy.epsilon is None
+
+
+def sums(
+    study: Study, kind: str, predicted: Floats, label: Floats, members: Members, common: Floats | None = None
+) -> Sums:
     """What a hospital counts in a round of `kind`, of its held-out patients; it adds up over hospitals.
 
     Args:    predicted, label: (n,), see `metrics.sums`.   members: (n, groups), see `groups.members`.
+             common: (n,) what the common model predicts, where hospitals use another one: see `both`.
     Raises:  Invalid: as `metrics.sums`.
     """
+    beside = _of_common(study, common, label) if both(study, kind) else {}
     if not (kind == "EVALUATE" and full(study)):
-        return _sums(study.contract.label, predicted, label, None, tells_times(study))
+        return {**_sums(study.contract.label, predicted, label, None, tells_times(study)), **beside}
     counted = _sums(study.contract.label, predicted, label, members, tells_times(study))
-    return {**counted, **_hospitals(study, members)}
+    if study.contract.label.type == "binary":
+        beside[STRATA] = discrimination.of_one(predicted, label == 1)
+    return {**counted, **_hospitals(study, members), **beside}
+
+
+def _of_common(study: Study, predicted: Floats | None, label: Floats) -> Sums:
+    if predicted is None:
+        raise Invalid("the common model was not judged beside the one that is used here", "update the agent")
+    return {
+        f"{COMMON}{name}": array for name, array in metrics.sums(study.contract.label.type, predicted, label).items()
+    }
+
+
+def common_of(total: Mapping[str, Array]) -> Sums:
+    """The headline sums of the common model, under their own names; empty where it is the one that is used."""
+    return {name.removeprefix(COMMON): np.array(array) for name, array in total.items() if name.startswith(COMMON)}
 
 
 def _hospitals(study: Study, members: Members) -> Sums:
@@ -105,11 +133,14 @@ def _of_scores(score: Floats, label: Floats) -> dict[str, Floats]:
 
 def nothing(study: Study, kind: str) -> Sums:
     """The sums of a hospital without patients: their names, types and lengths are those of all."""
+    beside = _of_common(study, np.zeros(0), np.zeros(0)) if both(study, kind) else {}
     if not (kind == "EVALUATE" and full(study)):
-        return dict(_nothing(study.contract.label, None, tells_times(study)))
+        return {**_nothing(study.contract.label, None, tells_times(study)), **beside}
     nobody = np.zeros((0, len(groups.asked(study))), dtype=bool)
     counted = _nothing(study.contract.label, nobody.shape[1], tells_times(study))
-    return {**counted, **_hospitals(study, nobody)}
+    if study.contract.label.type == "binary":
+        beside[STRATA] = np.zeros(4)
+    return {**counted, **_hospitals(study, nobody), **beside}
 
 
 @lru_cache(maxsize=64)
@@ -131,18 +162,35 @@ def check(study: Study, kind: str, given: Mapping[str, Array]) -> None:
     }
     if not fits or (len(like) > len(base) and not _possible(of, given, len(groups.asked(study)))):
         raise Invalid("the metrics of this contribution are not sums over patients", "update the agent")
+    if both(study, kind):
+        _check_common(of, given)
+
+
+def _check_common(of: Label, given: Mapping[str, Array]) -> None:
+    """Refuse sums of the common model that are of other patients. Raises: Invalid."""
+    mine = common_of(given)
+    metrics.check(of.type, mine)
+    sizes = [name for name in ("n", "positives", "negatives", "sy", "syy", "pairs") if name in mine]
+    if any(float(mine[name].sum()) != float(given[name].sum()) for name in sizes):
+        raise Invalid("the two models of this contribution were judged on other patients", "update the agent")
 
 
 def _possible(of: Label, given: Mapping[str, Array], count: int) -> bool:
     """Whether some patients can have such sums, all of them and those of each of `count` groups."""
     everybody = float(given["n"][0])
-    whole = {name: array for name, array in given.items() if not name.startswith(GROUPS) and name != HOSPITALS}
+    aside = (GROUPS, COMMON)
+    whole = {name: array for name, array in given.items() if not name.startswith(aside) and name != HOSPITALS}
     parts = (whole, *(part_of(given, at, count) for at in range(count)))
     return all(_of_patients(of, part, everybody) for part in parts) and _of_one(given, count)
 
 
 def _of_one(given: Mapping[str, Array], count: int) -> bool:
-    """Whether one hospital says so of itself, by its patients of each of `count` groups."""
+    """Whether one hospital says so of itself, by its patients of each class and of each of `count` groups."""
+    if (strata := given.get(STRATA)) is not None:
+        sick, well = (float(given[name].sum()) for name in ("positives", "negatives"))
+        pairs, there = sick * well / max(sick + well, 1), min(sick, well) >= LEAST
+        if strata[3] != there or abs(strata[0] - pairs * there) > 1e-9 * (1 + pairs) or strata[1] > strata[0] + 1e-9:
+            return False
     if (here := given.get(HOSPITALS)) is None:
         return True
     enough = given[f"{GROUPS}n"] >= LEAST

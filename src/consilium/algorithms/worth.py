@@ -24,10 +24,11 @@ from consilium.algorithms import (
     figure,
     groups,
     hazards,
+    headline,
     residuals,
 )
 from consilium.algorithms.decisions import Confusion, Counts, Row
-from consilium.algorithms.evaluation import HOSPITALS, part_of
+from consilium.algorithms.evaluation import HOSPITALS, STRATA, common_of, part_of
 from consilium.algorithms.figure import FEW, FEW_PATIENTS, FOLLOWS, LEAST, Figure
 from consilium.algorithms.groups import Spread
 from consilium.core.study import Study
@@ -219,7 +220,8 @@ def judged(
         "confidence": sure,
         "threshold": study.evaluation.threshold,
         "smallest_cell": LEAST,
-        "all": told_of(worth(total, study, whole=True)),
+        "all": told_of(_everybody(study, total, least)),
+        "common": _common(study, total, sites),
         "auroc_within": discrimination.within(total["positives"], total["negatives"]) if binary else None,
         "auprc_within": discrimination.order_within(total["positives"], total["negatives"]) if binary else None,
         "concordance_within": between.within(total),
@@ -237,6 +239,21 @@ def judged(
             "confidence_of_each": _each(sure, made),
         },
     }
+
+
+def _everybody(study: Study, total: Mapping[str, Array], least: int) -> Worth:
+    """What the model is worth for all; and within hospitals, where two or more, and `least`, have ten of each class."""
+    found, strata = worth(total, study, whole=True), total.get(STRATA)
+    if not found.figures or strata is None or strata[3] < max(least, 2):
+        return found
+    within = discrimination.within_hospitals(strata, round(float(total["n"][0])), study.evaluation.confidence)
+    return replace(found, figures={**found.figures, "stratified_auroc": within})
+
+
+def _common(study: Study, total: Mapping[str, Array], sites: Mapping[str, Mapping[str, Array]]) -> Json | None:
+    """Headline figures of the common model where hospitals use another one: `all`, and `sites` by name; else None."""
+    whole = common_of(total)
+    return headline.figures(study, whole, {site: common_of(sums) for site, sums in sites.items()}) if whole else None
 
 
 def _each(confidence: float, made: int) -> float:

@@ -65,17 +65,21 @@ def view(tx: Transaction, run: RunId, study: Study, sites: tuple[SiteId, ...]) -
     found: Json = {site: {"word": "withheld", "figures": {}} for site in sites}
     for row in tx.rows(_OF_RUN, run=run):
         told: Figures = Figures.decode(row.payload)
-        found[row.site] = {"word": told.word, "figures": _figures(told, study.evaluation.confidence)}
+        found[row.site] = {"word": told.word, "figures": _figures(told, study)}
     return found
 
 
-def _figures(told: Figures, confidence: float) -> Json:
+def _figures(told: Figures, study: Study) -> Json:
     if told.positives is None or told.negatives is None:
         return {}
-    models: dict[str, Told | None] = {"federated": told.common, "own": told.own}
+    # `federated` is the model that hospitals use; where that is a personal one, the common one is `shared`.
+    first = {"federated": told.personal, "shared": told.common} if study.personal else {"federated": told.common}
+    models: dict[str, Told | None] = {**first, "own": told.own}
     return {
         name: figure.to_json(
-            rounded.estimates(rounded.Worth(one.auroc, one.accuracy), told.positives, told.negatives, confidence)
+            rounded.estimates(
+                rounded.Worth(one.auroc, one.accuracy), told.positives, told.negatives, study.evaluation.confidence
+            )
         )
         for name, one in models.items()
         if one is not None

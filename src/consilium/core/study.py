@@ -123,6 +123,8 @@ BUFFERED = ("fedbuff",)
 """Strategies whose rounds close as soon as enough sites have answered: updates of the others are counted later."""
 CROSSED = ("fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi", "newton")
 """Strategies by which several models can be trained side by side: they keep nothing at a site."""
+PERSONAL = ("fedper", "fedrep", "fedbn", "ditto")
+"""Strategies by which the model that a hospital uses, or parts of it, stay where they were trained."""
 GROUPED = ("ifca",)
 """Strategies that add up apart what groups of sites send: a group may be smaller than `privacy.min_sites`."""
 
@@ -201,6 +203,11 @@ class Study(Part):
     def exact(self) -> bool:
         """Whether hospitals add up what fits a regression; see `EXACT`."""
         return self.strategy.name in EXACT
+
+    @property
+    def personal(self) -> bool:
+        """Whether the model that a hospital uses, and that is judged, is another than the common one."""
+        return self.strategy.name in PERSONAL and not self.judged_only
 
     @property
     def validates(self) -> bool:

@@ -11,6 +11,8 @@ from consilium.documents.judged import Judged
 FEW = 10
 """A figure with fewer patients of a class than this is not drawn and not compared."""
 
+SHARED = "shared"
+"""The common model, where hospitals use personal ones: those are judged first, in its place."""
 WITHOUT = "without"
 """Among the models of a hospital, the one that was trained without it."""
 
@@ -45,7 +47,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class Hospital:
-    """One hospital. `figures` by model (`federated`, `own`, `pooled`, `without`).
+    """One hospital. `figures` by model (`federated`, `shared`, `own`, `pooled`, `without`).
 
     out: why it takes no part; empty if it does.   told: whether its figures are told by itself, rounded.
     word: why it tells none: `withheld` or `too few`; empty where that is not asked.
@@ -121,6 +123,21 @@ class Facts:
     def crossed(self) -> bool:
         """Whether each patient was judged by a model that was trained without its fold."""
         return self.about is not None and self.about.evaluation.folds is not None
+
+    @property
+    def personal(self) -> bool:
+        """Whether hospitals use models of their own, or parts of them, beside the common one."""
+        return SHARED in self.models or (self.about is not None and self.about.personal)
+
+    @property
+    def used(self) -> str:
+        """What the model is called that hospitals use, and that is judged."""
+        return "personal model" if self.personal else "common model"
+
+    @property
+    def which(self) -> str:
+        """The same, within a sentence."""
+        return "each hospital’s personal model" if self.personal else "the common model"
 
     @property
     def judged_only(self) -> bool:

@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 
 from consilium.documents import plots
 from consilium.documents.estimate import Estimate, Figures
-from consilium.documents.facts import FEW, WITHOUT, Facts, Hospital
-from consilium.documents.findings import enough, leading
+from consilium.documents.facts import FEW, SHARED, WITHOUT, Facts, Hospital
+from consilium.documents.finding import enough
+from consilium.documents.findings import leading
 from consilium.documents.markup import Tag, tag
 from consilium.documents.parts import figure, folded, section, table
 from consilium.documents.terms import METRICS, Metric, interval, number, plain
 
 COMMON = "federated"
-"""The common model, among the models of a report."""
+"""Among the models of a report, the one that hospitals use: the common one, unless they have personal ones."""
 
 
 def known(groups: Sequence[Figures], table: str) -> list[Metric]:
@@ -53,7 +54,7 @@ def _drawn(one: Hospital, model: str, metric: Metric) -> Estimate | None:
 
 
 def by_hospital(facts: Facts) -> Tag:
-    """The common model at each hospital."""
+    """The model that is used, at each hospital."""
     metric, everyone = leading(facts), facts.everyone.get(COMMON, {})
     singles = [one for one in facts.hospitals if one.figures.get(COMMON)]
     told = f"On held-out patients. Figures of single hospitals come from {facts.judged_by}."
@@ -82,7 +83,7 @@ def by_hospital(facts: Facts) -> Tag:
 
 
 def of_hospitals(ident: str, caption: str, which: str, singles: Sequence[Hospital], everyone: Figures) -> object:
-    """A table of the common model's figures, one row per hospital, and what they mean; None without figures."""
+    """A table of figures of the model that is used, one row per hospital, and what they mean; None without figures."""
     metrics = known([everyone, *(one.figures[COMMON] for one in singles)], which)
     if not metrics:
         return None
@@ -100,10 +101,10 @@ def _forest(facts: Facts, metric: Metric, singles: Sequence[Hospital]) -> Tag | 
     rows = [plots.Line(one.name, f"n = {count(one.figures[COMMON])}", (_drawn(one, COMMON, metric),)) for one in drawn]
     over = facts.everyone.get(COMMON, {}).get(metric.id)
     reference = (over.value, f"all: {number(over.value)}") if over and over.value is not None else None
-    title = f"{metric.word} of the common model at each hospital"
+    title = f"{metric.word} of {facts.which if facts.personal else 'the common model at each hospital'}"
     plot = plots.forest(
-        rows, ["common model"], f"{metric.word} (interval at {facts.confidence:.0%})", title,
-        plots.summary(rows, ["common model"]), reference, (0, 1) if metric.share else None,
+        rows, [facts.used], f"{metric.word} (interval at {facts.confidence:.0%})", title,
+        plots.summary(rows, [facts.used]), reference, (0, 1) if metric.share else None,
     )  # fmt: skip
     left = len(singles) - len(drawn)
     words = f" {left} with fewer than {FEW} patients of a class, or withheld, are not drawn." if left else ""
@@ -119,7 +120,11 @@ def _order(one: Hospital, metric: Metric) -> tuple[bool, float, str]:
 
 
 BESIDE = "Beside what each hospital could have had alone"
+AT_WHICH = "At hospitals that did not train it"
+PERSONAL = "Personal beside common"
 TRAINED = {
+    SHARED: "The personal model is the one that a hospital uses: it is trained there, or parts of it are, and stays. "
+    "The common one is what the run’s file of a model holds, and what a hospital gets that did not take part.",
     "own": "A hospital’s own model was trained on its own training patients alone.",
     "pooled": "The pooled one was trained on everybody’s, outside of the federation, from records that lay together.",
     WITHOUT: "Leave one hospital out: for each hospital the study was run anew without it, so that a model is judged "
@@ -130,8 +135,8 @@ TRAINED = {
 def compared(facts: Facts) -> Tag | None:
     """Beside each hospital's own model and the pooled one, where they are known."""
     metric, models = leading(facts), list(facts.models)
-    singles = [one for one in facts.hospitals if len(one.figures) > 1]
-    if metric is None or not singles:
+    singles = [one for one in facts.hospitals if one.figures.keys() - {COMMON}]
+    if metric is None or not (singles or SHARED in facts.everyone):
         return None
     body = [(one.name, count(one.figures.get(COMMON, {})), *_beside(one.figures, models, metric)) for one in singles]
     everyone = _beside(facts.everyone, models, metric)
@@ -139,7 +144,7 @@ def compared(facts: Facts) -> Tag | None:
     told = f"All models are judged on the same held-out patients of a hospital. {' '.join(trained)}"
     columns = ("hospital", "n", *facts.models.values())
     return section(
-        "compared", BESIDE if {"own", "pooled"} & {*models} else "At hospitals that did not train it",
+        "compared", BESIDE if {"own", "pooled"} & {*models} else PERSONAL if SHARED in models else AT_WHICH,
         tag("p", told), _side_by_side(facts, metric, singles),
         table("baselines", f"{metric.word} by model.", columns, body, (1,),
               ("all hospitals", count(facts.everyone.get(COMMON, {})), *everyone)),
@@ -181,7 +186,7 @@ OTHERS = (
 
 
 def over_rounds(facts: Facts) -> Tag | None:
-    """How the common model came about."""
+    """How the model came about."""
     metric = _told_again(facts)
     told = [one for one in facts.rounds if metric is not None and metric.id in one.figures]
     before = 1 + any(one.kind == "PREPARE" for one in facts.rounds)

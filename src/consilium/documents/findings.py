@@ -7,14 +7,14 @@ approximation and with Bonferroni's correction for as many comparisons as were m
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
 
+from consilium.documents import several
 from consilium.documents.estimate import Estimate, Figures
 from consilium.documents.facts import FEW, Facts, Hospital
+from consilium.documents.finding import Finding, Level, enough
 from consilium.documents.judged import HOSPITAL, Judged
 from consilium.documents.terms import METRICS, Metric, interval, number, plain
 
-Level = Literal["warning", "note"]
 SUSPICIOUS = 0.05
 """A hospital that is better than the others by more than this, and not by chance, is one to look into."""
 
@@ -34,16 +34,6 @@ OTHERS, COPIES = "other hospitals", "copies"
 """What hospitals, and their patients, are compared with: see `Findings.made`."""
 Score = tuple[str, Metric, Estimate, float]
 """Where, what, how much, and by how much it may be off without a warning."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing to be seen. `id` names the element of the page; it stays what it is from release to release."""
-
-    id: str
-    level: Level
-    title: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -83,7 +73,7 @@ def findings(facts: Facts) -> Findings:
         *_leaked(facts.hospitals, limit),
         *_miscalibrated(scores, facts.confidence, limit),
         *(_unfair(facts.last) if facts.last is not None else ()),
-        *(_own_is_better(facts, metric) if metric else ()),
+        *several.findings(facts, metric),
         *_participation(facts),
         *_unknown(facts, drawn, metric),
     ]
@@ -124,19 +114,6 @@ def comparable(facts: Facts, metric: Metric, model: str = "federated") -> dict[s
         if estimate is not None and estimate.low is not None and estimate.high is not None and enough(figures):
             found[one.name] = estimate
     return found
-
-
-def enough(figures: Figures) -> bool:
-    """Whether there are ten patients of each class, or, where the label has none, ten patients.
-
-    >>> enough({"prevalence": Estimate(0.5, 0.3, 0.7, 18)})
-    False
-    """
-    prevalence = figures.get("prevalence")
-    if prevalence is None or prevalence.value is None:
-        return max((one.n for one in figures.values()), default=0) >= FEW
-    positives = round(prevalence.value * prevalence.n)
-    return min(positives, prevalence.n - positives) >= FEW
 
 
 def error(estimate: Estimate, confidence: float, share: bool) -> float:
@@ -323,38 +300,6 @@ def _unfair(last: Judged) -> Iterator[Finding]:
         "warning-unfair-groups", "warning", f"It does not serve all groups of patients alike: {of}",
         f"Against others, {told}{more}. That is clear with {last.made} differences looked at together.",
     )  # fmt: skip
-
-
-def _own_is_better(facts: Facts, metric: Metric) -> Iterator[Finding]:
-    """Hospitals whose own model is ahead: on the same patients, so that overlapping intervals do not settle it."""
-    ahead = []
-    for one in facts.hospitals:
-        mine, common = (one.figures.get(model, {}).get(metric.id) for model in ("own", "federated"))
-        if mine is None or common is None or mine.value is None or common.value is None or not _both(one):
-            continue
-        better = mine.value > common.value if metric.more_is_better else mine.value < common.value
-        if better:
-            ahead.append((one.name, mine, common))
-    if ahead:
-        sure = [name for name, mine, common in ahead if _beyond(mine, common, metric)]
-        told = "; ".join(f"{n}: {interval(m)} alone, {interval(c)} together" for n, m, c in ahead)
-        level: Level = "warning" if sure else "note"
-        several = "Some hospitals’ own models are ahead"
-        yield Finding(
-            f"{level}-own-model-better", level,
-            several if len(ahead) > 1 else f"{ahead[0][0]} is ahead with its own model",
-            f"{metric.word} by hospital: {told}. " + ("" if sure else "The intervals overlap."),
-        )  # fmt: skip
-
-
-def _both(one: Hospital) -> bool:
-    return all(enough(one.figures.get(model, {})) for model in ("own", "federated"))
-
-
-def _beyond(mine: Estimate, common: Estimate, metric: Metric) -> bool:
-    if metric.more_is_better:
-        return mine.low is not None and common.high is not None and mine.low > common.high
-    return mine.high is not None and common.low is not None and mine.high < common.low
 
 
 def _participation(facts: Facts) -> Iterator[Finding]:

@@ -8,14 +8,15 @@ from consilium.core.errors import Invalid
 from consilium.core.judging import judged_on
 from consilium.core.study import Study
 from consilium.documents.estimate import Estimate, Figures, Json, figures_of
-from consilium.documents.facts import WITHOUT, Facts, Flow, Hospital, Round
-from consilium.documents.judged import Judged, judged
+from consilium.documents.facts import SHARED, WITHOUT, Facts, Flow, Hospital, Round
+from consilium.documents.judged import ALL, Judged, judged
 
 MODELS = {
-    "federated": "common model", "own": "hospital's own model", "pooled": "all records pooled",
+    "federated": "common model", SHARED: "common model", "own": "hospital's own model", "pooled": "all records pooled",
     WITHOUT: "trained without it",
 }  # fmt: skip
-"""What is compared, the common model first."""
+"""What is compared, first the model that hospitals use: the common one, unless they have personal ones."""
+PERSONAL = "personal model"
 COMMON = next(iter(MODELS))
 WITHHELD = "secure_sum"
 ALONE = "the hospitals that tell them of themselves, rounded, as their policies allow"
@@ -41,7 +42,7 @@ def gathered(document: Json, study: Study | None = None, baseline: Json | None =
         if baseline is not None:
             _demand_the_same_patients(_judged_on(document, study), baseline)
             facts = _beside(facts, baseline)
-        return _judged_last(facts, judged(document.get("evaluation")))
+        return _personal(_judged_last(facts, judged(document.get("evaluation"))))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Invalid("this result is not complete", "write it anew, by this release of consilium") from error
 
@@ -261,6 +262,21 @@ def _judged_last(facts: Facts, last: Judged | None) -> Facts:
     return replace(facts, hospitals=tuple(hospitals), everyone=everyone, last=last)
 
 
+def _personal(facts: Facts) -> Facts:
+    """The same with the common model beside the personal ones, where hospitals use such."""
+    known = {} if facts.last is None else facts.last.common
+    told = {SHARED for one in facts.hospitals if SHARED in one.figures} | ({SHARED} if known else set())
+    if not told and not facts.personal:
+        return facts
+    hospitals = [
+        replace(one, figures={**one.figures, SHARED: known[one.name]}) if one.name in known else one
+        for one in facts.hospitals
+    ]
+    everyone = {**facts.everyone, SHARED: known[ALL]} if known else facts.everyone
+    models = {**_models({*facts.models, *told}), COMMON: PERSONAL}
+    return replace(facts, hospitals=tuple(hospitals), everyone=everyone, models=models)
+
+
 def _judged_on(document: Json, study: Study | None) -> Json | None:
     """By what the result's held-out patients were chosen; None: they are drawn, or it is not known."""
     if "judged_on" in document:
@@ -299,7 +315,8 @@ def _beside(facts: Facts, baseline: Json) -> Facts:
     if baseline["study"] != facts.study:
         raise Invalid(f"the baseline is of the study {str(baseline['study'])[:60]}", f"make one of {facts.study}")
     told = {str(site): given for site, given in baseline["hospitals"].items()}
-    mine = [_compared(one, told.get(one.name)) for one in facts.hospitals]
+    which = SHARED if facts.personal else COMMON  # what a file of a model holds
+    mine = [_compared(one, told.get(one.name), which) for one in facts.hospitals]
     judged_by = facts.judged_by
     if any(COMMON in one.figures for one in mine) and facts.withheld:
         judged_by = "one process outside of the federation"
@@ -314,15 +331,15 @@ def _beside(facts: Facts, baseline: Json) -> Facts:
     )  # fmt: skip
 
 
-def _compared(one: Hospital, given: Json | None) -> Hospital:
+def _compared(one: Hospital, given: Json | None, which: str) -> Hospital:
     if given is None:
         return one
     figures = {key: figures_of(given[key]) for key in ("own", "pooled") if given.get(key)}
-    common = one.figures.get(COMMON) or (figures_of(given["given"]) if given.get("given") else None)
+    common = one.figures.get(which) or (figures_of(given["given"]) if given.get("given") else None)
     unknown: dict[str, Any] = dict.fromkeys((*TOLD, "held_out"))
     flow = replace(one.flow, **unknown, rounded=False) if one.flow.rounded else one.flow
     for name, key in (*((name, name) for name in TOLD), ("held_out", "test")):
         if getattr(flow, name) is None and given.get(key) is not None:
             number: dict[str, Any] = {name: int(given[key])}
             flow = replace(flow, **number)
-    return replace(one, flow=flow, figures={**one.figures, **({COMMON: common} if common else {}), **figures})
+    return replace(one, flow=flow, figures={**one.figures, **({which: common} if common else {}), **figures})

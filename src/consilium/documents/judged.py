@@ -68,7 +68,11 @@ class Gap:
 
 @dataclass(frozen=True)
 class Judged:
-    """All of it. `made` comparisons, each at `each` confidence where they are to hold together."""
+    """All of it. `made` comparisons, each at `each` confidence where they are to hold together.
+
+    off: how far figures may be from those of the pooled patients, at most, for what histograms do not tell.
+    common: figures of the common model, where hospitals use others: of all (`all`), and of hospitals by name.
+    """
 
     threshold: float
     everyone: Worth
@@ -78,6 +82,8 @@ class Judged:
     gaps: tuple[Gap, ...] = field(default=())
     made: int = 0
     each: float = 0.95
+    off: Mapping[str, float] = field(default_factory=dict)
+    common: Mapping[str, Figures] = field(default_factory=dict)
 
 
 def judged(given: Json | None) -> Judged | None:
@@ -94,7 +100,21 @@ def judged(given: Json | None) -> Judged | None:
             for one in given["gaps"]
         ),
         int(compared["made"]), float(compared["confidence_of_each"]),
+        {name: float(off) for name in BOUNDED if (off := given.get(f"{name}_within")) is not None},
+        _of_common(given.get("common") or {}),
     )  # fmt: skip
+
+
+BOUNDED = ("auroc", "auprc", "concordance")
+"""Figures that histograms tell within a bound."""
+ALL = "all"
+
+
+def _of_common(given: Json) -> dict[str, Figures]:
+    if not given:
+        return {}
+    sites = {str(site): figures_of(one) for site, one in (given.get("sites") or {}).items()}
+    return {**{site: one for site, one in sites.items() if one}, ALL: figures_of(given["all"])}
 
 
 def _worth(given: Json) -> Worth:

@@ -1,14 +1,16 @@
 """The report as one page: sections in the order in which a sceptical reader asks."""
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 
 from consilium.documents import figures, judging, markup, people, style
 from consilium.documents.facts import Facts
-from consilium.documents.findings import Finding, Findings, leading
+from consilium.documents.finding import Finding
+from consilium.documents.findings import Findings, leading
 from consilium.documents.markup import Tag, name, tag
 from consilium.documents.parts import section
-from consilium.documents.terms import interval, plain
+from consilium.documents.terms import METRICS, interval, plain
 from consilium.documents.tripod import Item
 
 ORIGIN = {
@@ -161,9 +163,55 @@ def _reading(facts: Facts, found: Findings) -> Tag:
     return section(
         "reading", "How to read the figures",
         tag("p", told),
+        _pairs(facts),
+        _bounds(facts),
         tag("p", many, id="comparisons"),
         tag("p", "“too few”: fewer than ten held-out patients; of an outcome that is yes or no, with it or "
             "without; of times, with the event; or one to nine in a cell: the interval, if there is one, holds "
             "whatever the cell may be. “withheld”: what is too few would follow from it. Such figures are neither "
             "drawn nor compared."),
     )  # fmt: skip
+
+
+def _pairs(facts: Facts) -> Tag | None:
+    """Which patients are compared with which."""
+    figures = facts.everyone.get("federated", {})
+    if "auroc" not in figures:
+        return None
+    models = " Under personal models their scores come of different ones." if facts.personal else ""
+    within = (
+        " “AUROC within hospitals” compares two patients of one hospital alone: of each hospital with ten of each "
+        "class, by the number of such pairs over that of its patients."
+        if "stratified_auroc" in figures
+        else ""
+    )
+    return tag(
+        "p", "AUROC over all hospitals compares each held-out patient with the outcome with each without, of whichever "
+        f"hospital.{models}{within}", id="pairs",
+    )  # fmt: skip
+
+
+def _bounds(facts: Facts) -> Tag | None:
+    """How far figures over all hospitals may be off, for they follow from histograms."""
+    figures = facts.everyone.get("federated", {})
+    off = facts.last.off if facts.last is not None else {}
+    told = [f"{METRICS[name].word} by {_rounded_up(one)}" for name, one in off.items() if name in figures]
+    if not told:
+        return None
+    return tag(
+        "p", f"Figures over all hospitals follow from histograms. From those of one table with all these patients they "
+        f"may differ by what lies within one part of a histogram, and at most: {plain(told)}. As a rule it is far "
+        "less.", id="bounds",
+    )  # fmt: skip
+
+
+def _rounded_up(value: float) -> str:
+    """Two digits that are not below it.
+
+    >>> _rounded_up(0.00123), _rounded_up(0.0361), _rounded_up(0.0)
+    ('0.0013', '0.037', '0')
+    """
+    if value <= 0:
+        return "0"
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return f"{math.ceil(value / step - 1e-9) * step:.2g}"

@@ -76,6 +76,8 @@ def flow(facts: Facts) -> Tag:
         why = f"Numbers are those of each hospital’s signed check, which tells them in tens. {why}".strip()
     if any(one.flow.withheld for one in there):
         why = f"“{WITHHELD}”: under an epsilon a hospital’s signed check tells no number of patients. {why}".strip()
+    if elsewhere := sum(one.flow.elsewhere or 0 for one in there):
+        why = f"{why} {ELSEWHERE.format(elsewhere)}".strip()
     bars = _bars(facts)
     return section(
         "flow", "Hospitals and patients",
@@ -243,6 +245,15 @@ WORDS = {
     "too few": "it has fewer than ten held-out patients of a class",
 }
 """Why a hospital tells no figures of itself."""
+ELSEWHERE = (
+    "{} held-out patients have the very inputs and outcome of a training patient of another hospital: they are alike, "
+    "or one patient is at two hospitals."
+)
+TWICE = (
+    "not looked for: hospitals do not tell who their patients are. One may be trained on at one hospital and held out "
+    "at another"
+)
+ENSEMBLE = "not done: each model would have to leave its hospital by itself, and only sums over hospitals do"
 ASKED = "it was not asked for; `consilium simulate --leave-one-out` trains anew without each hospital"
 
 
@@ -266,6 +277,8 @@ def withheld(facts: Facts) -> Tag:
                 "computed where records may lie together (`consilium baseline`), or where policies say `own_model`",
             )
         )
+    if facts.origin != "simulation":
+        told += [("patients who are at two hospitals", TWICE), ("an ensemble of hospitals’ own models", ENSEMBLE)]
     if not facts.audit:
         told.append(("the audit logs", "none was checked for this report"))
     if facts.about is None:

@@ -30,6 +30,7 @@ METRICS = {
     for one in (
         Metric("auroc", "AUROC", "chance that a patient with the outcome scores higher than one without",
                leads=True, chance=0.5),
+        Metric("stratified_auroc", "AUROC within hospitals", "the same of two patients of one hospital"),
         Metric("concordance", "concordance", "of two patients, chance that the one with the event first has the higher "
                "score", leads=True, chance=0.5),
         Metric("stratified_concordance", "concordance within hospitals", "the same of two patients of one hospital, "

@@ -15,7 +15,7 @@ from consilium.core.errors import EXTRA, Invalid, Refused
 from consilium.core.study import Study
 from consilium.documents import plots
 from consilium.documents.estimate import Estimate, Figures, figures_of
-from consilium.documents.findings import enough
+from consilium.documents.finding import enough
 from consilium.documents.plots import Plot
 from consilium.documents.terms import METRICS, Metric, interval, number
 from consilium.notebook.hospitals import Hospitals, mappings

@@ -222,7 +222,7 @@ def _per_patient(study: Study, name: str) -> float:
     known |= {"deviance_squares": known["deviance"] ** 2, "powers": APART**4 if given else APART**2, "likelihood": 1e3}
     # Each patient is in at most so many pairs; where a plan allows more patients than there are, pairs stay whole.
     known |= dict.fromkeys(("by_cells", "exact"), min(study.privacy.most_patients, COMPARED) / 2)
-    return known.get(name.removeprefix("metrics/").removeprefix("groups/"), 1.0)
+    return known.get(name.removeprefix("metrics/").removeprefix("groups/").removeprefix("common/"), 1.0)
 
 
 def _parts(values: Any) -> Iterator[Any]:

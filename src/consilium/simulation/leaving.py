@@ -12,13 +12,11 @@ import numpy as np
 
 from consilium.coordinator.perform import figures_of
 from consilium.core.errors import Conflict
-from consilium.core.study import Plan, Study
+from consilium.core.study import PERSONAL, Plan, Study
 from consilium.simulation.executors import Asked, Executor, Turn
 from consilium.simulation.rounds import Simulation
 
 ALL = "all"
-STAYING = ("fedper", "fedrep", "fedbn", "ditto")
-"""Strategies by which the model that a hospital uses, or parts of it, stay where they were trained."""
 BETWEEN = ("auroc", "concordance")
 """Figures that compare one patient's score with another's: of two models these are not on one scale."""
 
@@ -34,7 +32,7 @@ def check(study: Study, sites: int) -> None:
             "a hospital is left out by its held-out patients, and a study with `evaluation.folds` holds none out",
             "leave out either `folds` or --leave-one-out",
         )
-    if study.strategy.name in STAYING:
+    if study.strategy.name in PERSONAL:
         raise Conflict(
             f"by {study.strategy.name}, parts of the model stay at hospitals: one that trained nothing has none",
             "choose another strategy, or leave --leave-one-out out",

@@ -21,6 +21,8 @@ from consilium.wire.messages import Task
 Json = dict[str, Any]
 OWN = "own/"
 """Before the names of figures of the hospital's own model."""
+COMMON = evaluation.COMMON
+"""Before those of the common model, where the hospital uses a personal one."""
 HALF = 0.5
 """The threshold of headline figures."""
 
@@ -41,6 +43,10 @@ def judged(study: Study, sums: Mapping[str, Array]) -> Json:
     more = worth.worth(sums, study).figures
     if study.evaluation.threshold != HALF:  # those of the headline are at another one
         found = {name: one for name, one in found.items() if name not in METRICS or METRICS[name].table != "threshold"}
+    if beside := evaluation.common_of(sums):
+        asked, kind = study.evaluation, study.contract.label.type
+        common = metrics.figures(kind, beside, asked.confidence, single=True, threshold=asked.threshold)
+        more = {**more, **{f"{COMMON}{name}": one for name, one in common.items()}}
     # What is too small to be told to others is not hidden from those whose patients they are.
     return figure.to_json({**more, **{name: one for name, one in found.items() if one.value is not None}})
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from consilium.algorithms import rounded
+from consilium.algorithms import evaluation, rounded
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Array
 from consilium.governance.policy import Policy
@@ -56,8 +56,9 @@ def judged(tx: Writing, task: Task, study: Study, sums: Mapping[str, Array]) -> 
     if releasable(study):
         classes = rounded.classes(sums)
         if classes is not None:
-            worth = asdict(rounded.worth(sums, study.evaluation.threshold))
-            made = {"positives": classes[0], "negatives": classes[1], "common": worth}
+            told = {"common": evaluation.common_of(sums), "personal": sums} if study.personal else {"common": sums}
+            worth = {name: asdict(rounded.worth(one, study.evaluation.threshold)) for name, one in told.items()}
+            made = {"positives": classes[0], "negatives": classes[1], **worth}
     tx.do(
         "INSERT INTO released (run, study, plan, round, state, made) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (run)"
         " DO UPDATE SET round = excluded.round, state = excluded.state, made = excluded.made WHERE word = ''",

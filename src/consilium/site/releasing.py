@@ -83,6 +83,8 @@ class Releasing:
         made = json.loads(row["made"])
         if made is None:
             return Figures(**about, word="too few")
+        if not self.folder.policy().own_model:
+            made.pop("personal", None)  # a model of the hospital's own, too
         return Figures(**about, word="told", **made, own=own)
 
     def _objection(self, plan: Plan, task: Task | None, row: Row, now: datetime) -> str:

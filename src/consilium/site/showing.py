@@ -162,14 +162,15 @@ def figures(rows: list[Json]) -> None:
     """What models are worth here, as a table."""
     from consilium.documents.estimate import Estimate
     from consilium.documents.terms import METRICS, interval
-    from consilium.site.figures import OWN
+    from consilium.site.figures import COMMON, OWN
 
+    whose = {OWN: "own model: ", COMMON: "common model: "}
     told = []
     for row in rows:
         for name, one in row["figures"].items():
-            estimate, of = Estimate.of(one), name.removeprefix(OWN)
+            estimate, of = Estimate.of(one), name.removeprefix(OWN).removeprefix(COMMON)
             word = METRICS[of].word if of in METRICS else of
-            word = word if of == name else f"own model: {word}"
+            word = whose.get(name.removesuffix(of), "") + word
             told.append({"run": row["run"], "figure": word, "value": interval(estimate), "n": estimate.n})
     table(told, ("run", "figure", "value", "n"))
 

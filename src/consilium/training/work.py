@@ -317,13 +317,16 @@ class Work:
                 judge = replace(here, state=strategy.part(here.state, at))
                 score[mine] = self._scores(strategy.inner, judge, examples.x[mine])
         members = np.zeros((len(score), 0), dtype=bool) if apart is None else apart[test]
-        found = evaluation.sums(study, kind, score, examples.y[test], members)
+        common = self._predicted(here.model, examples.x[test]) if evaluation.both(study, kind) else None
+        found = evaluation.sums(study, kind, score, examples.y[test], members, common)
         return {f"metrics/{name}": array for name, array in found.items()}
 
     def _scores(self, strategy: Strategy, here: Here, x: Floats) -> Floats:
         """What the model that is used here predicts."""
-        model = unflatten(used(strategy.passes(here)), self.like)
-        return self.trainer.predict(self.plan.study, model, x).astype(np.float64)
+        return self._predicted(used(strategy.passes(here)), x)
+
+    def _predicted(self, model: Vector, x: Floats) -> Floats:
+        return self.trainer.predict(self.plan.study, unflatten(model, self.like), x).astype(np.float64)
 
 
 def divided(study: Study, trainer: Curved, like: Tensors, x: Floats, y: Floats, chooses: Members) -> Validation:

@@ -379,8 +379,9 @@ class Rounded(Message):
 class Figures(Signed):
     """What a run's final model is worth at this hospital alone, on its held-out patients; or why that is not told.
 
-    Said once for each run. Only `told` has numbers: patients of each class in tens, rounded down, the common model, and
-    the hospital's own, where it trained one. A message with a number that is not rounded is none of this type.
+    Said once for each run. Only `told` has numbers: patients of each class in tens, rounded down, the common model,
+    the hospital's own, where it trained one, and the personal one, where the strategy gives each hospital its own. A
+    message with a number that is not rounded is none of this type.
     """
 
     TYPE: ClassVar[str] = "application/vnd.consilium.figures+json"
@@ -394,13 +395,14 @@ class Figures(Signed):
     negatives: Tens | None = None
     common: Rounded | None = None
     own: Rounded | None = None
+    personal: Rounded | None = None
 
     @model_validator(mode="after")
     def _as_said(self) -> "Figures":
         numbers = (self.positives, self.negatives, self.common)
         if self.word == "told" and None in numbers:
             raise ValueError("figures that are told have numbers of both classes, and the common model")
-        if self.word != "told" and (*numbers, self.own) != (None,) * 4:
+        if self.word != "told" and (*numbers, self.own, self.personal) != (None,) * 5:
             raise ValueError("figures that are not told have no numbers")
         return self
 

@@ -77,6 +77,15 @@ def test_it_is_kept_once_and_seen_rounded_and_of_whom_nothing_came_it_is_withhel
 OTHER_RECIPE = Plan.of(study("sums"))
 
 
+def test_where_hospitals_use_personal_models_the_common_one_has_a_name_of_its_own(database: Database) -> None:
+    told(database, SAID.model_copy(update={"personal": SAID.own}))
+    ditto = PLAN.study.model_copy(update={"strategy": PLAN.study.strategy.model_copy(update={"name": "ditto"})})
+    found = database.run_here(lambda tx: released.view(tx, RunId("sums-1"), ditto, (EAST,)))["east"]["figures"]
+    told_ = {name: one["auroc"]["value"] for name, one in found.items()}
+    assert told_ == {"federated": 0.7, "shared": 0.81, "own": 0.7}
+    assert seen(database)["east"]["figures"].keys() == {"federated", "own"}
+
+
 @pytest.mark.parametrize(
     ("said", "site", "of", "code"),
     [

@@ -120,6 +120,22 @@ def test_figures_leave_once_and_rounded_where_all_say_so_and_the_log_has_them_fi
     _not_of_another_run(east, plan)
 
 
+@pytest.mark.long
+def test_a_personal_model_is_not_told_as_the_common_one_but_beside_it_where_own_models_are(relay: Relay) -> None:
+    policies(relay, FOUR)
+    relay["east"].folder.policy_file.write_text(TELLS + "own_model: true\n")
+    finished(relay, strategy={"name": "ditto", "options": {"penalty": 0.0}})
+    for name, hospital in relay.hospitals.items():
+        (told,) = said(hospital)
+        row = hospital.journal.row("SELECT figures FROM figures WHERE run = 'sums-1'")
+        assert row is not None and told.common is not None
+        exact = {key: one["value"] for key, one in json.loads(row["figures"]).items()}
+        assert exact["auroc"] != exact["common/auroc"], "both are judged here, whatever is told"
+        assert abs(told.common.auroc - 100 * exact["common/auroc"]) <= 0.5 + 1e-9
+        assert (told.personal is None) == (name != "east")
+        assert told.personal is None or abs(told.personal.auroc - 100 * exact["auroc"]) <= 0.5 + 1e-9
+
+
 def _not_in_other_words(relay: Relay, plan: Plan) -> None:
     """What was written stands: only for a coordinator that was restored it is sent again, in the same bytes."""
     east, (told,) = relay["east"], said(relay["east"])
