@@ -2,10 +2,13 @@
 
 import contextlib
 import ctypes
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
+
+from consilium.core.errors import Invalid
 
 PIECE = 8 << 20
 PAGES = "page_size=16384"
@@ -57,6 +60,21 @@ class AheadFile:
         """Make all of it durable."""
         self._file.flush()
         os.fsync(self._file.fileno())
+
+
+def locked(file: IO[str]) -> bool:
+    """Hold a file's lock until it is closed, or this process ends; False: another process holds it.
+
+    Raises: Invalid: where it lies there are no locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        told = f"{file.name} cannot be locked: {error.strerror or type(error).__name__}"
+        raise Invalid(told, "put its folder on a disk of this machine, or on one that knows locks") from error
+    return True
 
 
 def create_file(path: Path, data: bytes, mode: int = 0o666) -> None:

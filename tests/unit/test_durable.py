@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from consilium import studyfile
-from consilium.durable import create_file, replace_file
+from consilium.core.errors import Invalid
+from consilium.durable import create_file, locked, replace_file
 from consilium.governance.policy import TEMPLATE
 
 HERE = str(Path(sys.executable).with_name("consilium"))
@@ -87,3 +88,19 @@ def test_a_new_file_takes_no_others_place(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         create_file(path, b"other")
     assert path.read_bytes() == b"mine" and path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_lock_is_one_process_s_and_a_disk_without_locks_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "lock").open("w") as first, (tmp_path / "lock").open("w") as second:
+        assert locked(first) and not locked(second)
+    with (tmp_path / "lock").open("w") as third:
+        assert locked(third), "who held it has closed it"
+
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    with (tmp_path / "lock").open("w") as file, pytest.raises(Invalid, match="cannot be locked: No locks available"):
+        locked(file)

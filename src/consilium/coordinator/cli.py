@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import fcntl
 import json
 import logging
 import math
@@ -24,7 +23,7 @@ from consilium.coordinator.app import Settings, make_services, serve
 from consilium.coordinator.ledgers import record
 from consilium.coordinator.retention import Keeping
 from consilium.core.errors import Conflict, Invalid, NotFound
-from consilium.durable import create_file
+from consilium.durable import create_file, locked
 from consilium.store.database import Transaction
 from consilium.wire.address import address
 from consilium.wire.identity import Identity
@@ -173,17 +172,15 @@ def _free(host: str, port: int) -> None:
 def _alone(settings: Settings) -> Iterator[None]:
     """Hold the lock of the folder's one process on SQLite: another would take its work for that of a dead one.
 
-    Raises: Conflict: another process holds it.
+    Raises: Conflict: another process holds it.   Invalid: where the folder lies there are no locks.
     """
     if not settings.database.startswith("sqlite"):  # processes on PostgreSQL share their work by leases
         yield
         return
     with (settings.home / "coordinator.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not locked(file):
             remedy = "end it first; several processes at once want --database with a PostgreSQL URL"
-            raise Conflict(f"a coordinator already runs in {settings.home}", remedy) from error
+            raise Conflict(f"a coordinator already runs in {settings.home}", remedy)
         yield
 
 

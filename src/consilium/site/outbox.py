@@ -5,6 +5,7 @@ What is made within moments of a task goes with the question what comes next: on
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,6 +33,8 @@ from consilium.wire.transfer import deliver, upload
 log = logging.getLogger(__name__)
 NOBODY_WAITS = (OutOfPhase, UnknownSite, Equivocation)
 """What the coordinator says of an answer for which no round waits: it is over, was asked of others, or has one."""
+AGAIN_S = 1.0
+"""So long what cannot be read waits until it is tried again."""
 SENT_S = 0.02
 """What may wait waits so long for what is being sent."""
 
@@ -77,7 +80,7 @@ class Outbox:
     wake: Outgoing
     idle: Callable[[], None] = lambda: None
     _sending: dict[int, tuple[str, int, "_Either"]] = field(default_factory=dict, repr=False)
-    _told: str = ""
+    _aside: dict[int, float] = field(default_factory=dict, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def run(self) -> None:
@@ -89,7 +92,8 @@ class Outbox:
                 if self._sending:
                     self.stop.wait(SENT_S)
                 self.idle()
-                self.wake.wait()
+                self._aside = {number: until for number, until in self._aside.items() if self._waits(number)}
+                self.wake.wait(AGAIN_S if self._aside else None)
                 continue
             self._send(row)
 
@@ -136,12 +140,17 @@ class Outbox:
             row = self.journal.row(
                 "SELECT outbox.*, small.data FROM outbox LEFT JOIN small ON small.path = outbox.path"
                 " WHERE status = 'waiting' AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT 1",
-                json.dumps(list(self._sending)),
+                json.dumps([*self._sending, *self._resting()]),
             )
             if row is None or (small and not _is_small(row)):
                 return None
             self._sending[row["id"]] = (row["run"] or "", row["round"] or 0, _Either(self.stop))
             return row
+
+    def _resting(self) -> list[int]:
+        """What could not be read a moment ago."""
+        now = time.monotonic()
+        return [number for number, until in self._aside.items() if until > now]
 
     def late(self, run: str, number: int) -> None:
         """Rounds of `run` up to `number` are over: what still waits for them is not sent any more."""
@@ -178,6 +187,7 @@ class Outbox:
         given_up = self._sending[row["id"]][2]
         try:
             self._deliver(row, given_up)
+            self._aside.pop(row["id"], None)
             if not given_up.is_set():
                 self._settle(row, "sent", "")
         except (Unavailable, Unauthenticated):
@@ -190,6 +200,11 @@ class Outbox:
         except FileNotFoundError:
             if not given_up.is_set():  # else it is removed with its round
                 self._not_taken(row, NotFound("its file is gone", "open the round anew"))
+        except OSError as error:  # a disk that is away, or rights that changed: nothing else waits for it
+            if row["id"] not in self._aside:
+                why = error.strerror or type(error).__name__
+                log.warning("%s of %s waits: %s cannot be read: %s", row["type"], row["run"], row["path"], why)
+            self._aside[row["id"]] = time.monotonic() + AGAIN_S
         except ConsiliumError as error:
             if not given_up.is_set():
                 self._not_taken(row, error)
@@ -217,22 +232,10 @@ class Outbox:
     def _one_by_one(self, row: Row, given_up: "_Either", ask: Callable[[], None]) -> None:
         ask()
         if row["digest"] and not given_up.is_set():
-            retrying(lambda: self._upload(row, given_up, ask), given_up)
+            upload(self.connection, Path(row["path"]), Digest(row["digest"]), given_up, ask)
             ask()
         if not given_up.is_set():
             retrying(lambda: self.connection.post("/v1/envelopes", raw=bytes(row["envelope"])), given_up)
-
-    def _upload(self, row: Row, given_up: "_Either", ask: Callable[[], None]) -> None:
-        try:
-            upload(self.connection, Path(row["path"]), Digest(row["digest"]), given_up, ask)
-        except FileNotFoundError:
-            raise
-        except OSError as error:  # too many open files, or a disk that is away: it may be read the next time
-            told = f"{row['path']} cannot be read: {error.strerror or type(error).__name__}"
-            if told != self._told:
-                log.warning("what waits to be sent waits on: %s", told)
-            self._told = told
-            raise Unavailable(told, "look at the folder") from error
 
     def _not_taken(self, row: Row, error: ConsiliumError) -> None:
         """It is not sent again; where a round waits for it, the study's owner hears why it will not come."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from consilium.core.errors import Conflict
+from consilium.durable import locked
 from consilium.site.folder import Folder
 
 GLANCES = 5
@@ -21,23 +22,21 @@ def running(folder: Folder) -> bool:
     with folder.lock.open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             return True
     return False
 
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Hold the lock of a folder's one agent. Raises: Conflict: another agent holds it."""
+    """Hold the lock of a folder's one agent. Raises: Conflict: another agent holds it.   Invalid: no locks there."""
     with path.open("w") as file:
         for last in (*[False] * GLANCES, True):  # a command that asks whether we run holds the lock for a moment
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if locked(file):
                 break
-            except OSError as error:
-                if last:
-                    raise Conflict(f"an agent already runs in {path.parent}", "stop it first") from error
-                time.sleep(0.02)
+            if last:
+                raise Conflict(f"an agent already runs in {path.parent}", "stop it first")
+            time.sleep(0.02)
         yield
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from threading import Event
 from typing import IO
 
-from consilium.core.errors import DigestMismatch, EnvelopeInvalid, TooLarge, Unavailable
+from consilium.core.errors import DigestMismatch, EnvelopeInvalid, Refused, TooLarge, Unavailable
 from consilium.core.ids import Digest
 from consilium.wire.connection import SOON_S, Connection, retrying
-from consilium.wire.http import PIECE
+from consilium.wire.http import PIECE, Response
 from consilium.wire.lines import STALLED_S
 from consilium.wire.messages import MAX_MESSAGE
 
@@ -140,16 +140,19 @@ def download(
     Resumes after every cut.
 
     Raises: NotFound: it is not there for us.   DigestMismatch: the coordinator sent other bytes.
-            TooLarge: more than `most` bytes come; what came of them is removed.
+            TooLarge: more than `most` bytes come; what came of them is removed.   Refused: `disk`: no room for it.
     """
     part = path.with_name(path.name + ".part")
     received, altered, hashed = 0, 0, _Hashed()
 
+    def came(count: int) -> None:
+        nonlocal received
+        received += count
+        moved(count)
+
     def go_on() -> None:
-        nonlocal received, altered
-        for data in _ranged(connection, digest, part, hashed, most):
-            received += data
-            moved(data)
+        nonlocal altered
+        _ranged(connection, digest, part, hashed, most, came)
         if hashed.digest(part) != digest:
             part.unlink()
             altered += 1
@@ -186,34 +189,43 @@ class _Hashed:
         return Digest("sha256:" + self._hash.hexdigest())
 
 
-def _ranged(connection: Connection, digest: Digest, part: Path, hashed: _Hashed, most: int | None) -> "list[int]":
+def _ranged(
+    connection: Connection, digest: Digest, part: Path, hashed: _Hashed, most: int | None, came: Callable[[int], None]
+) -> None:
+    """Fetch what is missing; `came` hears of each piece, also where the next one does not come."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"Range": f"bytes={have}-"} if have else {}
     response = connection.request(
         "GET", f"/v1/blobs/{digest}", None, headers, read_s=STALLED_S, stream=True, passing=(416,)
     )
-    moved: list[int] = []
     try:
         if response.status == 416:  # all bytes are here
-            return moved
+            return
         whole = have + int(response.headers.get("Content-Length", "0"))
         at = have if response.status == 206 else 0
         with part.open("ab" if response.status == 206 else "wb") as file:
-            while data := response.read(PIECE):
+            while data := _piece(response):
                 if most is not None and at + len(data) > most:
                     part.unlink()
                     raise TooLarge(f"more than the {most} bytes that were announced came for {digest}", "report this")
                 file.write(data)
                 hashed.add(data, at)
                 at += len(data)
-                moved.append(len(data))
+                came(len(data))
         if part.stat().st_size < whole and response.status == 206:
             raise Unavailable("the download was cut", "it goes on")
     except OSError as error:
-        raise Unavailable("the download was cut", "it goes on") from error
+        told = f"{part} cannot be written: {error.strerror or type(error).__name__}"
+        raise Refused(told, "make room on its disk, and begin again: it goes on where it was", reason="disk") from error
     finally:
         response.close()
-    return moved
+
+
+def _piece(response: Response) -> bytes | bytearray:
+    try:
+        return response.read(PIECE)
+    except OSError as error:
+        raise Unavailable("the download was cut", "it goes on") from error
 
 
 def file_digest(path: Path) -> Digest:

@@ -496,23 +496,39 @@ def test_what_an_earlier_release_sealed_holds_nothing_up(site: Site, monkeypatch
     assert settled(site, outbox) == ("refused", ["protocol-mismatch"])
 
 
-@pytest.mark.parametrize(
-    ("error", "became"),
-    [
-        (OSError(errno.EMFILE, "Too many open files"), ("sent", [])),
-        (OSError(errno.EACCES, "Permission denied"), ("sent", [])),
-        (FileNotFoundError(errno.ENOENT, "No such file"), ("refused", ["not-found"])),
-    ],
-)
-def test_a_file_that_cannot_be_read_now_is_not_one_that_is_gone(
-    site: Site, monkeypatch: pytest.MonkeyPatch, error: OSError, became: tuple[str, list[str]]
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
+def test_a_file_that_cannot_be_read_now_is_sent_later_and_nothing_waits_for_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int
 ) -> None:
     outbox, _ = waiting(site, monkeypatch)
-    errors = iter((error, error))
+    with site.journal.write() as tx:
+        tx.send("decision", b"{}", {"study": "sums"}, NOW)
+    errors, left = iter([OSError(code, "no")] * 2), list[str]()
 
     def upload(*_: object) -> None:
         if (one := next(errors, None)) is not None:
             raise one
 
+    def idle() -> None:
+        left.append("idle")
+        if "waiting" not in (row["status"] for row in site.journal.rows("SELECT status FROM outbox")):
+            outbox.stop.set()
+            outbox.wake.set()
+
     monkeypatch.setattr("consilium.site.outbox.upload", upload)
-    assert settled(site, outbox) == became
+    monkeypatch.setattr("consilium.site.outbox.AGAIN_S", 0.05)
+    monkeypatch.setattr(outbox.connection, "post", lambda path, raw: left.append(path), raising=False)
+    outbox.idle = idle
+    outbox.run()
+    assert left == ["/v1/envelopes", "idle", "idle", "/v1/envelopes", "idle"], "a person's word went first"
+    assert len([1 for record in caplog.records if "cannot be read: no" in record.message]) == 1, "it is said once"
+
+
+def test_a_file_that_is_gone_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    outbox, _ = waiting(site, monkeypatch)
+
+    def upload(*_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file")
+
+    monkeypatch.setattr("consilium.site.outbox.upload", upload)
+    assert settled(site, outbox) == ("refused", ["not-found"])
