@@ -24,7 +24,7 @@ from consilium.console.cli import app
 from consilium.core.contract import Contract
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.core.study import Study
-from consilium.data import compiled
+from consilium.data import compiled, recorded
 from consilium.data.base import Asked, Rows
 from consilium.data.bounds import NO_MOMENT
 from consilium.data.omop import charlson, database
@@ -724,17 +724,20 @@ def test_the_compiled_query_of_coded_values_gives_on_postgresql_what_it_gives_on
             f"CREATE TABLE {table} (person_id INT, {table}_concept_id INT, {table}_date DATE,"
             f" {table}_datetime TIMESTAMP, value_as_number NUMERIC, value_as_concept_id INT, {text} VARCHAR(50),"
             f" unit_concept_id INT, unit_source_value VARCHAR(50)"
-            f"{', operator_concept_id INT' if table == 'measurement' else ''})"
+            f"{', operator_concept_id INT' if table == 'measurement' else ''}, {table}_source_value VARCHAR(50))"
         )
         operator = ", NULL" if table == "measurement" else ""
         rows = ("2, 'x'", "99, 'x'", "0, 'ex-smoker'", "NULL, NULL")
         made += [
-            f"INSERT INTO {table} VALUES ({at}, 1, '2030-01-01', NULL, NULL, {row}, NULL, NULL{operator})"
+            f"INSERT INTO {table} VALUES ({at}, 1, '2030-01-01', NULL, NULL, {row}, NULL, NULL{operator}, NULL)"
             for at, row in enumerate(rows)
         ]
+        made.append(
+            f"INSERT INTO {table} VALUES (8, 0, '2030-01-01', NULL, 20, 0, NULL, NULL, NULL{operator}, '72166-2^LN')"
+        )
     made += [
         "INSERT INTO measurement VALUES (9, 1, '2030-01-01', '2030-01-01 08:00:00', 20, 0, '20', NULL, NULL,"
-        f" {operator})"
+        f" {operator}, NULL)"
         for operator in ("NULL", 0, 4172703, 4171756, 4171754, 4172704, 4171755, 4171757)
     ]
     url = postgres()
@@ -743,15 +746,16 @@ def test_the_compiled_query_of_coded_values_gives_on_postgresql_what_it_gives_on
             server.execute(statement)
             plain.execute(statement)
         found, other = server.execute(query), plain.execute(query)
-        assert tuple(one[0] for one in found.description or ()) == compiled.CODED
+        assert tuple(one[0] for one in found.description or ()) == recorded.CODED
         rows_ = sorted(found.fetchall(), key=str)
         assert [tuple(map(_text, row)) for row in rows_] == [
             tuple(map(_text, row)) for row in sorted(other.fetchall(), key=str)
         ]
         values = Counter((row[-2], row[-1]) for row in rows_)
-        assert values == {("SNOMED", "8517006"): 2, (None, "99"): 2, (None, "ex-smoker"): 2, (None, None): 10}
+        assert values == {("SNOMED", "8517006"): 2, (None, "99"): 2, (None, "ex-smoker"): 2, (None, None): 12}
         signs = Counter(re.sub(r"20(\.0+)?$", "", row[4]) for row in rows_ if row[4] is not None)
-        assert signs == {"": 3, "<": 1, "<=": 1, ">": 1, ">=": 1, "?": 1, "no number": 6}
+        assert Counter(row[2] for row in rows_ if row[1] is None) == {"72166-2^LN": 2}, "mapped to no concept"
+        assert signs == {"": 5, "<": 1, "<=": 1, ">": 1, ">=": 1, "?": 1, "no number": 6}
 
 
 def _text(value: Any) -> str:

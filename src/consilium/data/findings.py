@@ -57,6 +57,11 @@ _UNREAD = {
         "some records have a code of the contract, and no code system",
         "if they are meant, write the code into `local` of the feature; else give its system in the source's query",
     ),
+    "beside": (
+        "some records have a code of the contract with more beside it in one text, as 2160-0^LN",
+        "give the code alone in the source's query, such as by split_part(code, '^', 1), and its system in a column of "
+        "its own; or write the text into `local` of the feature",
+    ),
 }
 _NONE = "; the patients have no value until then"
 _UNTIL = f"{_NONE}, for such a record may be the one that counts"

@@ -107,6 +107,12 @@ class RecordsPart(Part):
         "mapping",
     )
     missing: tuple[Code, ...] = Field((), description="codes for missing in the column of values, beside those of all")
+    keys: Literal["alike", "exact"] | None = Field(
+        None,
+        description="of keys that are a patient's but for how they are written, as k012 and K-12: `alike`, they are "
+        "that patient's, by letters and digits alone; `exact`, they are another's. None given: reading ends, and says "
+        "so",
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "RecordsPart":

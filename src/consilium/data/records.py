@@ -7,7 +7,8 @@ system, it is.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Set
+import re
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -23,9 +24,7 @@ from consilium.data import headers
 from consilium.data.base import Floats, Rows
 from consilium.data.bounds import bound, decides
 from consilium.data.choosing import spelt
-from consilium.data.counts import hidden
 from consilium.data.mapping import RecordsMap, RecordsPart, normal, number
-from consilium.data.meeting import apart
 from consilium.data.moments import (
     DAY,
     ZONE,
@@ -45,9 +44,11 @@ from consilium.data.systems import Code, Means, uri
 from consilium.data.traps import placeholder
 from consilium.data.units import conversion
 
-MOMENT, SYSTEM, CODE, WORD, BOUND = "moment", "system", "code", "word", "bound"
+MOMENT, SYSTEM, CODE, WORD, BOUND, BESIDE = "moment", "system", "code", "word", "bound", "beside"
 """What keeps a record from being read, beside DAY and ZONE: that it has no such thing; a value that is no number, or
-only a bound of one."""
+only a bound of one; or that its code has more beside it, as 2160-0^LN."""
+AMID = re.compile(r"[\s^|~:#/\\]+")
+"""What stands between a code, its words and its system where they are written in one text, as HL7 v2 does."""
 MONTH, DATE, INDEX = "month", "date", "index"
 """And a moment of which the month or the year alone is known, or that is none; of the index, either of both."""
 UNCODED = "(no code)"
@@ -91,7 +92,7 @@ class Seen:
     """A record of a feature's codes within its window, or one that may be.
 
     row: of the patient.   place: its moment; None: not known.   at: which record it is.   why: what keeps it from being
-    read: MOMENT, DAY, ZONE, MONTH, DATE, SYSTEM, CODE, or nothing.
+    read: MOMENT, DAY, ZONE, MONTH, DATE, SYSTEM, CODE, BESIDE, or nothing.
     """
 
     row: int
@@ -184,37 +185,13 @@ def _there(feature: Feature, given: RecordsMap, records: Records) -> bool:
     """Whether some record of the table means the feature: else nobody knows whether the source has such records."""
     codes, local, part = {(uri(one.system), one.code) for one in feature.codes}, frozenset(given.local), records.part
     pairs = set(zip(column(records, part.code), column(records, part.system)))
-    return any(_means(code, system, part, codes, local, records.means) for code, system in pairs)
+    return any(_means(code, system, part, codes, local, records.means) == "" for code, system in pairs)
 
 
 def unused(given: RecordsMap, records: Records) -> tuple[str, ...]:
     """Codes of the hospital's own that no record of the table has. Raises: MappingInvalid: there is no such column."""
     there = {(code or "").strip() for code in column(records, records.part.code)} if given.local else set()
     return tuple(sorted(set(given.local) - there))
-
-
-def of_others(records: Records, patients: Set[str]) -> None:
-    """Raises: DataUnusable: no record is of one of these patients, so that every count of records would be 0; or some
-    are of one whose key is written otherwise here.
-    """
-    if records.rows.left_out and not len(records.rows):  # all were of who opted out
-        return
-    if not len(records.rows):
-        raise DataUnusable(
-            f"{records.where}: there is no record in it", "fetch it anew, or write `absent` for what is made of it"
-        )
-    theirs = {spelt(patient) for patient in column(records, records.part.patient)}
-    if theirs.isdisjoint(patients):
-        raise DataUnusable(
-            f"{records.where}: none of its records is of a patient of the table",
-            f"check its column {records.part.patient!r}: keys are spelt as in the table of the patients",
-        )
-    if count := apart(theirs, patients):
-        raise DataUnusable(
-            f"{records.where}: {hidden(count)} keys of its column {records.part.patient!r} are written otherwise than "
-            "those of the table, as 1 and 1.0, and do not meet",
-            "write both alike, in the queries of the sources",
-        )
 
 
 def within(
@@ -232,36 +209,42 @@ def within(
     patients, coded, systems = (column(records, name) for name in (part.patient, part.code, part.system))
     when = column(records, part.time or part.offset)
     assert feature.window is not None
+    lacking = dict[tuple[str | None, str | None], str | None]()
     for row, patient in enumerate(patients):
         known = index.get(spelt(patient))
         if known is None or (part.offset is None and (known[1] is None or isinstance(known[1], Days))):
             continue
         uncoded = feature.recorded == "drug" and coded[row] == UNCODED
-        meant = uncoded or _means(coded[row], systems[row], part, codes, local, records.means)
-        if meant is False:
+        pair = coded[row], systems[row]
+        if pair not in lacking:
+            lacking[pair] = _means(*pair, part, codes, local, records.means)
+        lacks = CODE if uncoded else lacking[pair]
+        if lacks is None:
             continue
         place, within_it, why = _placed(records, when[row], known[1], feature)
         if within_it is None:
             yield Seen(known[0], place, row, why)
         elif within_it:
-            yield Seen(known[0], place, row, CODE if uncoded else "" if meant and not why else why or SYSTEM)
+            yield Seen(known[0], place, row, lacks if uncoded else why or lacks)
 
 
 def _means(code: str | None, system: str | None, part: RecordsPart, codes: set[Code], local: frozenset[str],
-           means: Means) -> bool | None:  # fmt: skip
-    """Whether a code means the feature; None: it would, and does not say of which system it is."""
+           means: Means) -> str | None:  # fmt: skip
+    """Whether a code means the feature: "", or what it lacks to be known to; None: it means something else."""
     if code is None:
-        return False
+        return None
     code, system = code.strip(), (system or "").strip()
     if code in local:
-        return True
+        return ""
     full = (uri(system), code)
     if full in codes or not codes.isdisjoint(means.get(full, ())):
-        return True
-    if system or not any(code == one for _, one in codes):
-        return False
-    # A table without a column of systems may hold the contract's own codes, or those of its concept map.
-    return True if part.system is None else None
+        return ""
+    if not system and any(code == one for _, one in codes):
+        # A table without a column of systems may hold the contract's own codes, or those of its concept map.
+        return "" if part.system is None else SYSTEM
+    parts = AMID.split(code)
+    same = (uri(system),) if system else (of for of, _ in codes)
+    return BESIDE if len(parts) > 1 and not codes.isdisjoint((of, one) for of in same for one in parts) else None
 
 
 def _placed(

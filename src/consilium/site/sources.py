@@ -42,7 +42,9 @@ def asked(path: Path) -> Asked:
 @lru_cache(maxsize=16)
 def _asked(path: Path, _: int) -> Asked:
     found = yamlfile.load(path, Mapping, MappingInvalid)
-    records = [[[name, str(part.model_dump(mode="json"))]] for name, part in sorted(found.records.items())]
+    records = [
+        [[name, str(part.model_dump(mode="json", exclude={"keys"}))]] for name, part in sorted(found.records.items())
+    ]
     source = digest(canonical([*_which(found.source, path.parent), *records]))
     return Asked(source, digest(canonical([found.label.column])), found.patients or "")
 

@@ -15,9 +15,10 @@ from consilium.core.ids import canonical
 from consilium.core.study import Study
 from consilium.data import choosing, contract, quality
 from consilium.data.base import Asked, source
+from consilium.data.belonging import of_patients
 from consilium.data.contract import Mapped
 from consilium.data.mapping import Mapping, RecordsMap, load
-from consilium.data.records import Records, of_others
+from consilium.data.records import Records
 from consilium.data.systems import concepts
 
 
@@ -44,8 +45,7 @@ def mapped(study: Study, mapping: Path, extracts: Path | None = None) -> Mapped:
         found = choosing.without(source(part.source, folder, kinds, wanted).rows(), part.patient, out)
         choosing.spelt_alike(found, part.patient, opted is None or opted.nobody_here)
         means = concepts(folder / part.concept_map, f"{where}.concept_map") if part.concept_map else {}
-        records[name] = Records(part, found, where, means)
-        of_others(records[name], patients)
+        records[name] = of_patients(Records(part, found, where, means), patients, out)
     return contract.apply(
         given, study.contract, study.evaluation, rows, records, rows.left_out, None if opted is None else len(out)
     )

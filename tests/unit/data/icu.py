@@ -327,7 +327,8 @@ def omop_hospital(folder: Path, mine: list[Stay], out: frozenset[int]) -> Path:
                 csv.writer(written).writerows(rows)
             database.execute(f"COPY {table} FROM '{file}' (FORMAT csv, HEADER false)")
         for table in ("measurement", "observation"):
-            database.execute(f"ALTER TABLE {table} ADD COLUMN unit_source_value TEXT")
+            for name in ("unit_source_value", f"{table}_source_value"):
+                database.execute(f"ALTER TABLE {table} ADD COLUMN {name} TEXT")
     main = {
         "type": "sql", "path": "cdm.duckdb",
         "query": "SELECT person_id AS patient, visit_start_datetime AS admitted, year(visit_start_datetime) -"

@@ -280,7 +280,8 @@ def as_omop(folder: Path, every: dict[int, list[Value]], contract: Contract) -> 
                 rows = [(*row, None) for row in rows]
             if rows:
                 database.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
-            database.execute(f"ALTER TABLE {table} ADD COLUMN unit_source_value TEXT")
+            for name in ("unit_source_value", f"{table}_source_value"):
+                database.execute(f"ALTER TABLE {table} ADD COLUMN {name} TEXT")
     return hospital(folder, {"type": "sql", "path": "cdm.duckdb", "query": compiled.omop(contract)})
 
 

@@ -15,7 +15,7 @@ from consilium.console.cli import app
 from consilium.core.contract import Contract
 from consilium.core.errors import StudyInvalid
 from consilium.core.study import Study
-from consilium.data import compiled
+from consilium.data import compiled, recorded
 from consilium.data.fhir import definition
 from consilium.data.fhir.views import compile_view
 from unit.data.icu import CONTRACT, LOINC
@@ -101,10 +101,20 @@ def coded(system: str, code: str) -> Contract:
     return Contract.model_validate({**CONTRACT, "features": [changed], "exclude": []})
 
 
+def test_a_contract_of_hundreds_of_codes_has_a_view() -> None:
+    codes = [{"system": LOINC if n % 2 else "urn:ours", "code": f"{n}-0"} for n in range(300)]
+    features = [{**one, "codes": codes} for one in CONTRACT["features"] if one["id"] == "creatinine"]
+    many = Contract.model_validate({**CONTRACT, "features": features, "exclude": []})
+    made = compile_view(definition.check(compiled.view(many)))
+    for n, system, rows in ((299, LOINC, 1), (299, "urn:ours", 0), (298, "urn:ours", 1), (301, LOINC, 0)):
+        resource = observation({"valueInteger": 1}, code={"coding": [{"system": system, "code": f"{n}-0"}]})
+        assert len(made.rows(resource)) == rows
+
+
 OBSERVATIONS = (
     "CREATE TABLE observation (person_id INT, observation_concept_id INT, observation_date DATE, observation_datetime"
     " TIMESTAMP, value_as_number DOUBLE, value_as_concept_id INT, value_as_string TEXT, unit_concept_id INT,"
-    " unit_source_value TEXT)"
+    " unit_source_value TEXT, observation_source_value TEXT)"
 )
 
 
@@ -116,13 +126,14 @@ def test_a_code_with_quotes_is_a_code_and_no_path_or_statement() -> None:
         database.execute("CREATE TABLE measurement (person_id INT, measurement_concept_id INT, measurement_date DATE,"
                          " measurement_datetime TIMESTAMP, value_as_number DOUBLE, unit_concept_id INT,"
                          " operator_concept_id INT, value_as_concept_id INT, value_source_value TEXT,"
-                         " unit_source_value TEXT)")  # fmt: skip
+                         " unit_source_value TEXT, measurement_source_value TEXT)")  # fmt: skip
         database.execute(OBSERVATIONS)
         database.execute("INSERT INTO concept VALUES (1, 'LOINC', ?), (2, 'LOINC', 'x')", [odd])
         database.execute("INSERT INTO measurement VALUES (7, 1, '2030-01-01', NULL, 1.5, NULL, NULL, NULL, '1,5',"
-                         " NULL), (8, 2, '2030-01-01', NULL, 1.5, NULL, NULL, NULL, NULL, NULL)")  # fmt: skip
+                         " NULL, NULL), (8, 2, '2030-01-01', NULL, 1.5, NULL, NULL, NULL, NULL, NULL,"
+                         " 'x')")  # fmt: skip
         found = database.execute(compiled.omop(coded(LOINC, odd)))
-        assert tuple(column[0] for column in found.description) == compiled.COLUMNS
+        assert tuple(column[0] for column in found.description) == recorded.COLUMNS
         assert [row[0] for row in found.fetchall()] == [7]
         operators = {None: "", 0: "", 4172703: "", 4171756: "<", 4171754: "<=", 4172704: ">", 4171755: ">=", 1: "?"}
         for operator, sign in operators.items():
@@ -144,10 +155,18 @@ def test_a_code_with_quotes_is_a_code_and_no_path_or_statement() -> None:
         for moment, day in (("2030-01-01", "2030-01-01"), ("2030-01-01 08:00", "2030-01-01 00:00:00")):
             database.execute("UPDATE measurement SET measurement_datetime = '2030-01-01 00:00:00'")
             database.execute(
-                "INSERT INTO measurement VALUES (9, 1, '2030-01-01', ?, 2, NULL, NULL, NULL, NULL, NULL)", [moment]
+                "INSERT INTO measurement VALUES (9, 1, '2030-01-01', ?, 2, NULL, NULL, NULL, NULL, NULL, NULL)",
+                [moment],
             )
             found = database.execute(f"SELECT patient, taken FROM ({compiled.omop(coded(LOINC, odd))})")
             assert dict(found.fetchall())[7] == day, "midnight is a time where others have one"
+        for said, code in ((odd, odd), (f" {odd}^LN ", f"{odd}^LN"), ("x", None), (f"{odd}1^LN", None)):
+            database.execute(
+                "UPDATE measurement SET measurement_concept_id = 0, measurement_source_value = ? WHERE person_id = 8",
+                [said],
+            )
+            found = database.execute(f"SELECT code, system FROM ({compiled.omop(coded(LOINC, odd))}) WHERE patient = 8")
+            assert found.fetchall() == ([] if code is None else [(code, None)]), "mapped to no concept"
 
 
 def observation(value: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -208,6 +227,9 @@ PANEL = {"code": {"text": "a panel"}}
     ({}, {**PANEL, "component": [{"code": CODE, **FIVE}, {"code": {"text": "x"}, "valueInteger": 9}]},
      {"patient": "p", "taken": "2030-05-01T08:00:00Z", "system": LOINC, "code": "2160-0", "value": "5",
       "unit": "mg/dL"}),
+    (FIVE, {"code": {"coding": [{"system": LOINC, "code": "2160-0^LN"}]}}, {"code": "2160-0^LN", "value": "5"}),
+    (FIVE, {"code": {"coding": [{"code": "2160-0^Crea^LN"}, *CODE["coding"]]}}, {"system": LOINC, "code": "2160-0"}),
+    (FIVE, {"code": {"coding": [{"system": "urn:ours", "code": "2160-0^LN"}]}}, None),
     (FIVE, {"status": "entered-in-error"}, None),
 ])  # fmt: skip
 def test_the_view_gives_every_record_of_the_contracts_codes_also_one_that_cannot_be_read(

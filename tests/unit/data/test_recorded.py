@@ -99,9 +99,11 @@ def as_omop(folder: Path) -> Path:
         database.execute("CREATE TABLE measurement (person_id INT, measurement_concept_id INT, measurement_date DATE,"
                          " measurement_datetime TIMESTAMP, value_as_number DOUBLE, unit_concept_id INT,"
                          " operator_concept_id INT, value_as_concept_id INT, value_source_value TEXT,"
-                         " unit_source_value TEXT)")  # fmt: skip
+                         " unit_source_value TEXT, measurement_source_value TEXT)")  # fmt: skip
         database.execute(OBSERVATIONS)
-        database.execute("INSERT INTO observation VALUES (1, 5, '2030-04-01', NULL, NULL, NULL, NULL, NULL, NULL)")
+        database.execute(
+            "INSERT INTO observation VALUES (1, 5, '2030-04-01', NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
+        )
         rows = {
             ("condition_occurrence", "condition", "condition_start"): [(1, 1, 0), (2, 7, 2), (4, 7, 6)],
             ("procedure_occurrence", "procedure", "procedure"): [(2, 3, 0)],
@@ -109,9 +111,12 @@ def as_omop(folder: Path) -> Path:
         }
         for (table, prefix, start), of in rows.items():
             database.execute(f"CREATE TABLE {table} (person_id INT, {prefix}_concept_id INT, {prefix}_source_concept_id"
-                             f" INT, {start}_date DATE, {start}_datetime TIMESTAMP)")  # fmt: skip
+                             f" INT, {start}_date DATE, {start}_datetime TIMESTAMP,"
+                             f" {prefix}_source_value TEXT)")  # fmt: skip
             for person, concept, source in of:
-                database.execute(f"INSERT INTO {table} VALUES ({person}, {concept}, {source}, '2030-04-01', NULL)")
+                database.execute(
+                    f"INSERT INTO {table} VALUES ({person}, {concept}, {source}, '2030-04-01', NULL, NULL)"
+                )
     return mapping(folder, {"type": "sql", "path": "cdm.duckdb", "query": compiled.omop(contract())})
 
 

@@ -22,7 +22,7 @@ from consilium.core.contract import Contract
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.ids import canonical, digest
 from consilium.core.study import Evaluation, Study
-from consilium.data import choosing, contract, moments, quality, records, systems
+from consilium.data import belonging, choosing, contract, moments, quality, records, systems
 from consilium.data.base import Rows
 from consilium.data.contract import Column, Mapped
 from consilium.data.mapping import Mapping, _problems
@@ -641,12 +641,14 @@ def test_offsets_that_are_no_numbers_are_a_finding(when: str) -> None:
 def test_keys_that_match_nobody_are_found_beside_a_list_of_who_opted_out() -> None:
     """One who opted out and is in the records says nothing of how the others' keys are spelt."""
     of = lambda *keys, left: SimpleNamespace(  # noqa: E731
-        rows=Rows({"pid": list(keys)}, left_out=left), part=SimpleNamespace(patient="pid"), where="records.labs"
+        rows=Rows({"pid": list(keys)}, left_out=left),
+        part=SimpleNamespace(patient="pid", keys=None),
+        where="records.labs",
     )
     with pytest.raises(DataUnusable, match="none of its records is of a patient"):
-        records.of_others(cast(Any, of("1.0", "2.0", left=1)), {"1", "2"})
-    records.of_others(cast(Any, of(left=1)), {"1", "2"})
-    records.of_others(cast(Any, of("2", "9.0", left=1)), {"1", "2"})
+        belonging.of_patients(cast(Any, of("8", "9", left=1)), {"1", "2"})
+    belonging.of_patients(cast(Any, of(left=1)), {"1", "2"})
+    belonging.of_patients(cast(Any, of("2", "9.0", left=1)), {"1", "2"})
 
 
 def test_a_letter_with_an_accent_is_one_however_it_is_written() -> None:
@@ -684,18 +686,74 @@ def test_records_of_nobody_are_a_finding_and_no_count_of_0(tmp_path: Path, lines
         tables.mapped(study, path)
 
 
-def test_records_of_which_some_keys_are_written_otherwise_are_a_finding_with_their_number() -> None:
+def keyed(written: list[str], **more: str) -> Records:
+    part = Mapping.model_validate(MAPPING).records["labs"].model_copy(update=more)
+    several = [labs((1, "2160-0", "1", "mg/dL"), patient=key) for key in written]
+    rows = Rows({name: [one.columns[name][0] for one in several] for name in several[0].columns})
+    return Records(part, rows, "records.labs")
+
+
+PATIENTS = frozenset((*(str(n) for n in range(40)), "K-77", "\u00c4-1"))
+
+
+@pytest.mark.parametrize(("keys", "told"), [
+    ([*"12", "99.0"], ""), (["1", *(f"{n}.0" for n in range(2, 16))], "14"), (["1", "02"], "<10"),
+    (["1", " 12 "], ""), (["1", "12", "012"], "<10"), (["1", "k77"], "<10"), (["1", "K-077"], "<10"),
+    (["1", "k-77 "], "<10"), (["1", "\u00e41"], "<10"), (["1", "K-78"], ""), (["1", "-", ""], ""),
+])  # fmt: skip
+def test_keys_that_are_a_patients_but_for_how_they_are_written_end_the_reading_or_join(
+    keys: list[str], told: str
+) -> None:
     """As where one table is of numbers and the other of text; keys that nobody of the table has are others."""
-    part = Mapping.model_validate(MAPPING).records["labs"]
-    patients = frozenset(str(n) for n in range(40))
-    for keys, told in (([*"12", "99.0"], ""), (["1", *(f"{n}.0" for n in range(2, 16))], "14"), (["1", "02"], "<10")):
-        several = [labs((1, "2160-0", "1", "mg/dL"), patient=key) for key in keys]
-        rows = Rows({name: [one.columns[name][0] for one in several] for name in several[0].columns})
-        if not told:
-            records.of_others(Records(part, rows, "records.labs"), patients)
-            continue
-        with pytest.raises(DataUnusable, match=f"records.labs: {told} keys of its column 'pid' .* do not meet"):
-            records.of_others(Records(part, rows, "records.labs"), patients)
+    exact = belonging.of_patients(keyed(keys, keys="exact"), PATIENTS)
+    assert exact.rows.columns["pid"] == keys
+    joined = belonging.of_patients(keyed(keys, keys="alike"), PATIENTS).rows.columns["pid"]
+    mended = [one for one, before in zip(joined, keys, strict=True) if choosing.spelt(before) not in PATIENTS]
+    assert {choosing.folded(choosing.key(one)) for one in joined} == {
+        choosing.folded(choosing.key(one)) for one in keys
+    }
+    if not told:
+        assert belonging.of_patients(keyed(keys), PATIENTS).rows.columns["pid"] == keys == joined
+        return
+    assert mended and PATIENTS.issuperset(mended)
+    with pytest.raises(DataUnusable, match=f"records.labs: {told} keys of its column 'pid' .* do not meet") as error:
+        belonging.of_patients(keyed(keys), PATIENTS)
+    assert "77" not in str(error.value)
+
+
+def test_a_key_that_is_alike_to_those_of_two_patients_is_joined_to_neither() -> None:
+    with pytest.raises(DataUnusable, match="several patients"):
+        belonging.of_patients(keyed(["A1", "a-1"], keys="alike"), frozenset(("A1", "a1")))
+    with pytest.raises(DataUnusable, match="several patients"):  # the other one opted out
+        belonging.of_patients(keyed(["A1", "a-1"], keys="alike"), frozenset(("A1",)), frozenset(("a1",)))
+
+
+@pytest.mark.parametrize(("code", "system", "why"), [
+    ("2160-0^LN", "", "beside"), ("2160-0^Creatinine^LN", LOINC, "beside"), ("LN:2160-0", "", "beside"),
+    ("loinc|2160-0", "", "beside"), ("2160-0 ", LOINC, ""), ("2160-0", "", "system"), ("2160-0", "urn:ours", None),
+    ("2160-0^LN", "urn:ours", None), ("12160-0^LN", "", None), ("2160-0.1", "", None),
+])  # fmt: skip
+@pytest.mark.parametrize("part", [{}, {"system": "system"}])
+def test_a_code_of_the_contract_with_more_beside_it_is_a_finding_and_no_other_code(
+    code: str, system: str, why: str | None, part: dict[str, str]
+) -> None:
+    """As HL7 v2 writes it. Another record has the code alone: the patient would have its value, and no other."""
+    if not part and (system or why == "system"):
+        return
+    found = labs((1, "2160-0", "1.0", "mg/dL"), (2, code, "9.0", "mg/dL"))
+    rows = Rows({**found.columns, "system": [LOINC, system]})
+    wanted, changed = made(), {"records": {"labs": {**MAPPING["records"]["labs"], **part}}}
+    features = {"crea": {"records": "labs"}}
+    mapped = apply(wanted, stays(*ONE), rows, **changed, features=features)
+    value, told = mapped.table.columns["crea"][0], mapped.features["crea"]
+    if why:
+        assert np.isnan(value) and told.unread == {why: 1} and told.not_a_number == 1
+        (finding,) = [one for one in quality.check(_study(wanted), mapped).findings if one.kind == "unread"]
+        assert "`local`" in finding.remedy and ("beside" in finding.words) == (why == "beside")
+    else:
+        assert value == (1.0 if why is None else 9.0) and not told.unread
+    known = apply(wanted, stays(*ONE), rows, **changed, features={"crea": {"records": "labs", "local": [code.strip()]}})
+    assert known.table.columns["crea"][0] == 9.0
 
 
 HOURS, DAYS = ("-6h", "24h"), ("-1d", "0d")

@@ -12,9 +12,10 @@ from typing import Any
 from consilium.core.errors import ViewInvalid
 from consilium.data.fhir.moments import Moment, moment
 
-LONGEST = 4096
+LONGEST = 1 << 18
 DEEPEST = 60
-"""Characters of a path, and how deep it may nest: a person's path has some dozens, and some."""
+"""Characters of a path, and how deep it may nest: a person's path has some dozens, and some; one that is compiled of a
+contract names each of its codes."""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ WRONG = [
     (view(column("4 'g'")), "is not expected"),
     (view(column("value is Quantity")), "is not expected"),
     (view(column("(" * 70 + "id" + ")" * 70)), "nests too deeply"),
-    (view(column("a" * 5000)), "5000 characters"),
+    (view(column("a" * 300_000)), "300000 characters"),
     (view(column("%ages"), constant=[{"name": "age", "valueInteger": 1}]), "did you mean %age"),
     (view(column("id"), constant=[{"name": "a", "valueInteger": "1"}]), "constant a"),
     (view(column("id"), constant=[{"name": "a", "valueDate": "2018-13"}]), "constant a: is no date"),
