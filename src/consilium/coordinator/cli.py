@@ -216,7 +216,8 @@ def certificate(home: Path, as_json: bool) -> None:
     It is for the same names, and good for 825 days, at most as long as the CA. Start the coordinator again afterwards.
     """
     settings = load(home)
-    if settings.ca is None or settings.certificate.parent != settings.ca.parent:
+    of_ours = () if settings.ca is None else tuple(settings.ca.parent / name for name in ("server.pem", "server.key"))
+    if settings.ca is None or (settings.certificate, settings.key) != of_ours:
         remedy = f"put the new one at {settings.certificate}, and start the coordinator again"
         raise Conflict("this coordinator's certificate is not by a CA of its own", remedy)
     until = renew(settings.ca.parent, datetime.now(UTC))

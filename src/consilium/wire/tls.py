@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
@@ -43,7 +44,7 @@ def renew(folder: Path, now: datetime) -> datetime:
 
     Who trusts the CA notices nothing. It is never good for longer than the CA.
 
-    Raises: NotFound: there is no CA of ours.   Invalid: a file cannot be read, or the CA itself is over.
+    Raises: NotFound: there is no CA of ours.   Invalid: a file cannot be read, is of another, or the CA is over.
     """
     try:
         ca, old = (x509.load_pem_x509_certificate((folder / name).read_bytes()) for name in ("ca.pem", "server.pem"))
@@ -59,11 +60,24 @@ def renew(folder: Path, now: datetime) -> datetime:
     until = min(now + timedelta(days=SERVER_DAYS), ca.not_valid_after_utc)
     if not isinstance(ca_key, ec.EllipticCurvePrivateKey) or not isinstance(key, ec.EllipticCurvePrivateKey):
         raise Invalid(f"a key in {folder} is not as it was made", "restore it from your backup")
+    if not _issued(old, ca) or old.public_key() != key.public_key():
+        raise Invalid(
+            f"{folder / 'server.pem'} is not of {folder / 'server.key'}, or not signed by {folder / 'ca.pem'}",
+            "it is left as it is: renew it where it was made, or restore the files from your backup",
+        )
     if until <= now or ca_key.public_key() != ca.public_key():
         raise Invalid(f"{folder / 'ca.pem'} has ended, or is not of its key", "make a coordinator with a new one")
     signed = _server(old.subject, alternatives, key.public_key(), (ca.subject, ca_key), now, until)
     _write(folder / "server.pem", signed.public_bytes(Encoding.PEM))
     return until
+
+
+def _issued(certificate: x509.Certificate, by: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(by)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def _server(

@@ -112,9 +112,12 @@ def test_a_certificate_of_the_coordinators_own_ca_is_renewed(home: Path, capsys:
     assert (home / "tls" / "server.pem").read_bytes() != before
 
 
-def test_a_certificate_of_another_ca_is_left_as_it_is(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("other", [{"ca": None}, {"certificate": "tls/other.pem"}, {"key": "elsewhere/server.key"}])
+def test_a_certificate_of_another_ca_or_elsewhere_is_left_as_it_is(
+    home: Path, capsys: pytest.CaptureFixture[str], other: dict[str, str | None]
+) -> None:
     before = (home / "tls" / "server.pem").read_bytes()
-    changed(home, lambda known: known.update({"ca": None}))
+    changed(home, lambda known: known.update({name: at and str(home / at) for name, at in other.items()}))
     code, said = told(home, capsys, "certificate")
-    assert code == 6 and str(home / "tls" / "server.pem") in said
+    assert code == 6 and str(home / (other.get("certificate") or "tls/server.pem")) in said
     assert (home / "tls" / "server.pem").read_bytes() == before

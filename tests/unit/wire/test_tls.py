@@ -63,3 +63,13 @@ def test_another_cas_key_signs_nothing(folder: Path, tmp_path: Path) -> None:
     (folder / "ca.key").write_bytes((tmp_path / "other" / "ca.key").read_bytes())
     with pytest.raises(Invalid, match="not of its key"):
         renew(folder, NOW)
+
+
+@pytest.mark.parametrize("name", ["ca.pem", "ca.key", "server.pem", "server.key"])
+def test_what_is_of_another_authority_is_no_reason_to_overwrite_it(folder: Path, tmp_path: Path, name: str) -> None:
+    make_authority(tmp_path / "other", HOSTS, NOW)
+    (folder / name).write_bytes((tmp_path / "other" / name).read_bytes())
+    before = (folder / "server.pem").read_bytes()
+    with pytest.raises(Invalid):
+        renew(folder, NOW)
+    assert (folder / "server.pem").read_bytes() == before
