@@ -1,10 +1,8 @@
 # make demo | test | test-long | check | bench | docs: each sets itself up on a machine with Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/pip install -q --disable-pip-version-check --no-compile -c constraints.txt
-# pip works on one core: what is large goes in beside the rest, each package's own files alone
-LARGE := torch==2.13.0 mypy playwright pyarrow ruff statsmodels
-# pip would compile on one core, too; a site's child, which may run foreign code, writes no bytecode and needs ours
+INSTALL = $(BIN)/python tools/install.py -c constraints.txt
+# what is imported is compiled beforehand, on all cores: a site's child, which may run foreign code, writes no bytecode
 SELDOM := torch|torchgen|sympy|networkx|mypy|mypyc|pip|setuptools|pydicom|pygments|playwright|backrefs|pymdownx|testing|tests?
 COMPILE := $(BIN)/python -m compileall -q -j 0 -x 'lib/.*/($(SELDOM))/' .venv/lib src || true
 # most tests wait for processes; those that measure time run alone
@@ -17,24 +15,21 @@ unexport PYTHONDONTWRITEBYTECODE   # hundreds of processes would each compile ev
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv
+	-$(BIN)/pip install -q --disable-pip-version-check --no-compile -c constraints.txt uv   # else pip does all of it
 
 .venv/ready: pyproject.toml constraints.txt | .venv/bin/pip
-	$(PIP) -e '.[postgres,demo,dp]'
+	$(INSTALL) -e '.[postgres,demo,dp]'
 	$(COMPILE)
 	touch $@
 
-.venv/large: constraints.txt | .venv/bin/pip
-	$(PIP) --no-deps --no-warn-conflicts $(LARGE)
-	touch $@
-
-.venv/ready-dev: .venv/ready .venv/large
-	$(PIP) -e '.[test,check,docs,torch]'
+.venv/ready-dev: pyproject.toml constraints.txt | .venv/bin/pip
+	$(INSTALL) -e '.[test,check,docs,torch]'
 	$(COMPILE)
-	touch $@
+	touch .venv/ready $@
 
-.venv-mitmproxy/ready: tests/e2e/mitmproxy.txt   # the proxy of tests/e2e/test_proxy.py
-	$(PYTHON) -m venv .venv-mitmproxy
-	.venv-mitmproxy/bin/pip install -q --disable-pip-version-check -r tests/e2e/mitmproxy.txt
+.venv-mitmproxy/ready: tests/e2e/mitmproxy.txt | .venv/bin/pip   # the proxy of tests/e2e/test_proxy.py
+	$(PYTHON) -m venv --without-pip .venv-mitmproxy
+	$(BIN)/python tools/install.py --into .venv-mitmproxy/bin/python -r tests/e2e/mitmproxy.txt
 	touch $@
 
 .venv-croissant/ready: tests/unit/data/croissant.txt   # 370 MB, for one of the long tests
@@ -44,7 +39,7 @@ unexport PYTHONDONTWRITEBYTECODE   # hundreds of processes would each compile ev
 
 .PHONY: environments
 environments:             # both of the tests at once
-	@$(MAKE) --no-print-directory -j3 .venv/ready-dev .venv-mitmproxy/ready
+	@$(MAKE) --no-print-directory -j2 .venv/ready-dev .venv-mitmproxy/ready
 
 demo: .venv/ready          ## a federation of hospitals on this machine, on real patients
 	$(BIN)/consilium demo $(ARGS)
@@ -54,7 +49,7 @@ test: environments     ## all tests that finish within 15 minutes
 	$(if $(ARGS),,$(BIN)/pytest -m "alone and not long" $(ALONE))
 
 .venv/ready-ray: .venv/ready-dev   # 200 MB, for the tests of one executor
-	$(PIP) -e '.[ray]'
+	$(INSTALL) -e '.[ray]'
 	touch $@
 
 test-long: environments .venv/ready-ray .venv-croissant/ready ## all tests
