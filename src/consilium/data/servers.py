@@ -70,15 +70,19 @@ class FhirPart(ServerPart):
     incremental: bool = Field(
         False,
         description="bulk: later exports bring what changed (`_since`) and what was deleted; only where the server "
-        "reports deletions, and without `group` and `filters`",
+        "reports deletions, and without `group` and `filters`. search: later ones bring what changed (`_lastUpdated`), "
+        "and all of it where the server's count tells that something was deleted, or it does not count; all of it "
+        "beside an opt-out list, too",
     )
     page: int = Field(500, ge=1, le=10_000, description="search: resources that are asked for at once")
 
     @model_validator(mode="after")
     def _fits(self) -> "FhirPart":
-        if self.read == "search" and (self.group is not None or self.incremental):
-            raise ValueError("`group` and `incremental` belong to read bulk")
-        if self.incremental and (self.group is not None or self.filters):
+        if self.read == "search" and self.group is not None:
+            raise ValueError("`group` belongs to read bulk")
+        if self.read == "search" and self.incremental and any("include" in words for words in self.filters.values()):
+            raise ValueError("`incremental` goes without `_include`: of what is included nobody knows what changed")
+        if self.read == "bulk" and self.incremental and (self.group is not None or self.filters):
             raise ValueError(
                 "`incremental` goes without `group` and `filters`: what no longer fits them is not reported as deleted"
             )

@@ -14,10 +14,10 @@ from consilium.core.ids import canonical, digest
 from consilium.data.access import authority, signed
 from consilium.data.clock import Clock
 from consilium.data.databases import expanded
-from consilium.data.extracts import Extract, held
+from consilium.data.extracts import Extract, Index, held
 from consilium.data.fhir.bulk import Export, export
 from consilium.data.fhir.leaving import Leaving
-from consilium.data.fhir.search import search
+from consilium.data.fhir.search import changed, search
 from consilium.data.servers import FhirPart
 from consilium.data.web import Web
 from consilium.durable import own
@@ -83,7 +83,8 @@ class Endpoint:
             extract.tidy(before.files if before is not None else None)
             if leaving is not None:
                 extract.unfiltered()
-            made = search(web, self._given, self._kinds, extract.new)
+            made, mark = self._searched(web, extract, of, before if leaving is None else None)
+            before = None
         else:
             # A Patient that was taken out and comes no more cannot say whose the resources are that come now.
             alone = leaving is None or (leaving.by_id and before is not None and not before.linked)
@@ -95,6 +96,21 @@ class Endpoint:
         left_out = 0 if leaving is None else _without(made, leaving)
         left_out = max(left_out, before.left_out if before is not None and mark else 0)
         extract.put(of, made, now, mark, left_out, leaving is not None and leaving.linked)
+
+    def _searched(self, web: Web, extract: Extract, of: str, before: Index | None) -> tuple[list[Path], str]:
+        """Files with all resources, by what changed since `before` or by all of it; and up to which moment they go.
+
+        Where who opted out is not in what was here, it tells nothing of how many there were.
+        """
+        if self._given.incremental and before is not None and before.mark:
+            found = changed(web, self._given, self._kinds, extract.new, before.mark)
+            if found is not None:
+                export = Export(found.files, found.mark, frozenset())
+                made = _joined(export, extract.files(of), self._kinds, extract.new)
+                if [found.totals[kind] for kind in self._kinds] == [sum(1 for _ in _lines(path)) for path in made]:
+                    return made, found.mark
+        found = search(web, self._given, self._kinds, extract.new)
+        return [path for _, path in found.files], found.mark
 
 
 def _without(made: list[Path], leaving: Leaving) -> int:

@@ -1,10 +1,17 @@
 """Resources of a FHIR server by REST search, page by page: all that the server says there are, each once.
 
 https://hl7.org/fhir/R4/http.html#search, "paging". A server may pass over a parameter that it does not know, and answer
-with more than was asked for; `Prefer: handling=strict` asks it to refuse.
+with more than was asked for; `Prefer: handling=strict` asks it to refuse. `Cache-Control: no-cache` asks for what is
+there now: HAPI FHIR else answers for a minute as it did before.
+
+A search by `_lastUpdated` brings what was made or changed, and never says what was deleted. But all that is there is
+among what was here and what came: where the server counts as many, it has the same, and else all of it is read.
 """
 
 import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import parse_qsl, urlencode
@@ -20,6 +27,10 @@ from consilium.durable import own
 
 JSON = "application/fhir+json"
 _LINES = bytes.maketrans(b"\r\n", b"  ")
+UNKNOWN = (400, 404, 405, 412, 422, 501)
+"""With which servers refuse a search that they do not know."""
+OVERLAP = timedelta(hours=1)
+"""Before the moment of the last search: what was changed then may have come into the server's index afterwards."""
 
 
 class _Entry(msgspec.Struct):
@@ -27,9 +38,14 @@ class _Entry(msgspec.Struct):
     search: Way | None = None
 
 
+class _Meta(msgspec.Struct):
+    lastUpdated: str = ""
+
+
 class _Named(msgspec.Struct):
     resourceType: str
     id: str = ""
+    meta: _Meta | None = None
 
 
 class _Bundle(msgspec.Struct):
@@ -39,19 +55,51 @@ class _Bundle(msgspec.Struct):
     entry: list[_Entry] = []
 
 
-def search(web: Web, given: FhirPart, kinds: list[str], folder: Path) -> list[Path]:
+@dataclass(frozen=True)
+class Found:
+    """What was found: a file for each type; up to which moment of the server, "" where it does not tell the time; and
+    how many resources of each type there are, where only those are here that changed.
+    """
+
+    files: list[tuple[str, Path]]
+    mark: str
+    totals: dict[str, int]
+
+
+def search(web: Web, given: FhirPart, kinds: list[str], folder: Path) -> Found:
     """Write every resource of each type into `folder`, as NDJSON.
 
     Raises: DataUnusable: a page fails, is no Bundle or comes twice; there are fewer than the server said; a resource
             came in two versions.
     """
-    made = []
+    made, mark = [], ""
     for kind in kinds:
         path = folder / f"{kind}.ndjson"
         with own(path) as file:
-            _Search(web, kind, file).run(given)
-        made.append(path)
-    return made
+            one = _Search(web, kind, file)
+            one.run(given)
+        made.append((kind, path))
+        mark = mark or one.mark
+    return Found(made, mark, {})
+
+
+def changed(web: Web, given: FhirPart, kinds: list[str], folder: Path, since: str) -> Found | None:
+    """The same of resources that were made or changed; None: the server does not count, or does not know when what
+    changed. Counted is before it is searched: what is deleted in between is found by the next one.
+
+    Raises: DataUnusable: as `search`.
+    """
+    made, mark, totals = [], "", dict[str, int]()
+    for kind in kinds:
+        path = folder / f"{kind}.changed"
+        with own(path) as file:
+            one = _Search(web, kind, file)
+            total = one.count(given)
+            if total is None or not one.run(given, since):
+                return None
+        made.append((kind, path))
+        mark, totals[kind] = mark or one.mark, total
+    return Found(made, mark, totals)
 
 
 class _Search:
@@ -61,31 +109,59 @@ class _Search:
         self._web, self._kind, self._file = web, kind, file
         self._known: dict[tuple[str, str], bytes] = {}
         self._matched, self._strict = 0, strict.Decoder(False)
+        self.mark = ""
+        self._since: datetime | None = None
+        self._older = False
 
-    def run(self, given: FhirPart) -> None:
-        """Read page after page into the file, until none is left. Raises: DataUnusable: not all came, or twice."""
+    def count(self, given: FhirPart) -> int | None:
+        """How many resources there are; None: the server does not say."""
+        page = self._page(self._asked(given, ("_summary", "count")), UNKNOWN)
+        return None if page is None else page.total
+
+    def _asked(self, given: FhirPart, *more: tuple[str, str]) -> str:
         asked = parse_qsl(given.filters.get(self._kind, ""), keep_blank_values=True)
-        query = [*asked, ("_count", str(given.page)), ("_total", "accurate")]
-        url, seen = f"{self._kind}?{urlencode(query)}", set[str]()
-        total: int | None = None
+        return f"{self._kind}?{urlencode([*asked, *more])}"
+
+    def run(self, given: FhirPart, since: str = "") -> bool:
+        """Read page after page into the file, until none is left.
+
+        Args:    since: what did not change since then need not come.
+        Returns: false: the server gave what did, or does not say of a resource when it changed.
+        Raises:  DataUnusable: not all came, or twice.
+        """
+        self._since = datetime.fromisoformat(since) if since else None
+        more = [("_lastUpdated", f"ge{since}")] if since else []
+        url = self._asked(given, *more, ("_count", str(given.page)), ("_total", "accurate"))
+        total, seen, passing = None, set[str](), UNKNOWN if since else ()
         while url:
             if url in seen:
                 raise self._wrong("a page leads back to one that was read", "see the server's `next` links")
             seen.add(url)
-            page = self._page(url)
+            page = self._page(url, passing)
+            if page is None:
+                return False
+            passing = ()
             total = page.total if total is None else total
             for number, entry in enumerate(page.entry, 1):
                 self._take(entry, number)
+            if self._older:
+                return False
             url = next((link.url for link in page.link if link.relation == "next" and link.url), "")
         if total is not None and self._matched < total:
             raise self._wrong(
                 "the server said that there are more than came", "it changed, or pages are lacking: try again"
             )
+        return True
 
-    def _page(self, url: str) -> _Bundle:
-        body = self._web.ask(url, JSON, headers={"Prefer": "handling=strict"}).body
+    def _page(self, url: str, passing: tuple[int, ...] = ()) -> _Bundle | None:
+        """A page; None: the server refuses it with one of these statuses."""
+        headers = {"Prefer": "handling=strict", "Cache-Control": "no-cache"}
+        answer = self._web.ask(url, JSON, headers=headers, passing=passing)
+        if answer.status >= 400:
+            return None
+        self.mark = self.mark or _mark(answer.headers.get("Date", ""))
         try:
-            page = msgspec.json.decode(body, type=_Bundle)
+            page = msgspec.json.decode(answer.body, type=_Bundle)
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
             raise self._wrong("a page is no Bundle", "it may have been cut: try again; check the proxy") from error
         if page.resourceType != "Bundle":
@@ -110,6 +186,8 @@ class _Search:
             return
         if mode == "match" and named.resourceType != self._kind:
             raise self._wrong(f"entry {number} of a page is of another type", "see the server's log")
+        if self._since is not None and mode == "match":
+            self._older |= not _since(named.meta, self._since)
         data = bytes(entry.resource).translate(_LINES)  # a line break within a resource is never within a text
         key, told = (named.resourceType, named.id), hashlib.sha256(data).digest()
         before = self._known.setdefault(key, told)
@@ -128,3 +206,21 @@ class _Search:
 
     def _wrong(self, what: str, remedy: str) -> DataUnusable:
         return DataUnusable(f"{self._web.where}: search of {self._kind}: {what}", remedy)
+
+
+def _mark(date: str) -> str:
+    """From when on changes are asked for next time; "" where the server does not tell the time."""
+    try:
+        told = parsedate_to_datetime(date)
+        return (told.astimezone(UTC) - OVERLAP).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError):
+        return ""
+
+
+def _since(meta: _Meta | None, since: datetime) -> bool:
+    """Whether a resource says that it changed since then."""
+    try:
+        told = datetime.fromisoformat(meta.lastUpdated if meta is not None else "")
+        return told.tzinfo is not None and told >= since
+    except ValueError:
+        return False

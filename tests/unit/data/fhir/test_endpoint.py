@@ -5,6 +5,7 @@ import gzip
 import json
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
@@ -93,6 +94,7 @@ def test_every_page_is_read_and_every_resource_once(player: Player, site: Site) 
     asked = dict(parse_qsl(urlsplit(player.paths()[0]).query))
     assert asked == {"organization": "Organization/1", "_tag": "x|y", "_count": "500", "_total": "accurate"}
     assert player.heard[0].headers["Prefer"] == "handling=strict"
+    assert player.heard[0].headers["Cache-Control"] == "no-cache"
 
 
 def test_what_is_fresh_is_not_fetched_again_and_what_was_altered_is(player: Player, site: Site) -> None:
@@ -412,6 +414,67 @@ def test_a_later_export_brings_what_changed_and_what_was_deleted(player: Player,
     site.fails("no Bundle of deletions", **given)
 
 
+class Searched:
+    """A server that is searched as FHIR says, or that lacks something of it (`lacks`)."""
+
+    def __init__(self, player: Player) -> None:
+        self.lacks = ""
+        self.there: dict[str, tuple[str, str]] = {}
+        self.heard = player.heard
+        player.on("/fhir/Patient", self.answer)
+
+    def put(self, key: str, sex: str, hours: float) -> None:
+        """Made or changed so many hours ago."""
+        self.there[key] = sex, (datetime.now(UTC) - timedelta(hours=hours)).isoformat()
+
+    def answer(self, heard: Heard) -> Reply:
+        asked = dict(parse_qsl(urlsplit(heard.path).query))
+        if "_summary" in asked:
+            told = {} if self.lacks == "total" else {"total": len(self.there)}
+            return Reply(400, outcome("invalid")) if self.lacks == "summary" else bundle(**told)
+        if "_lastUpdated" in asked and self.lacks == "since":
+            return Reply(400, outcome("invalid"))
+        since = datetime.fromisoformat(asked.get("_lastUpdated", "ge1970-01-01T00:00:00Z").removeprefix("ge"))
+        return bundle(*(
+            patient(key, sex, **({} if self.lacks == "moments" else {"meta": {"lastUpdated": at}}))
+            for key, (sex, at) in self.there.items() if self.lacks == "heed" or datetime.fromisoformat(at) >= since
+        ))  # fmt: skip
+
+    def read(self, site: Site) -> tuple[dict[str | None, str | None], str]:
+        """What the site has now, and what it asked for: c(ount), s(ince), a(ll)."""
+        self.heard.clear()
+        found = site.read(fresh_h=0, incremental=True).columns
+        marks = {"_summary": "c", "_lastUpdated": "s"}
+        told = [next((mark for name, mark in marks.items() if name in one.path), "a") for one in self.heard]
+        return dict(zip(found["id"], found["sex"], strict=True)), "".join(told)
+
+
+@pytest.mark.parametrize(("lacks", "asked"), [
+    ("", "cs"), ("total", "ca"), ("summary", "ca"), ("since", "csa"), ("moments", "csa"), ("heed", "csa"),
+])  # fmt: skip
+def test_a_later_search_brings_what_changed_and_all_where_the_server_cannot_tell(
+    player: Player, site: Site, lacks: str, asked: str
+) -> None:
+    """What was deleted no search says: the server's count does, and where it is silent all is read."""
+    server = Searched(player)
+    for key in "abc":
+        server.put(key, "female", hours=72)
+    assert server.read(site) == (dict.fromkeys("abc", "female"), "a")
+    server.lacks = lacks
+    server.put("b", "male", hours=0)
+    server.put("d", "male", hours=0)
+    now = {"a": "female", "b": "male", "c": "female", "d": "male"}
+    assert server.read(site) == (now, asked)
+    del server.there["a"]
+    gone = {key: sex for key, sex in now.items() if key != "a"}
+    assert server.read(site) == (gone, "csa" if not lacks else asked)
+    del server.there["c"]
+    server.put("e", "male", hours=0)  # as many as before
+    assert server.read(site)[0] == {"b": "male", "d": "male", "e": "male"}
+    server.put("f", "male", hours=0.5)  # it came into the index late
+    assert server.read(site)[0].keys() == set("bdef")
+
+
 def keys(kind: str, path: Path) -> Any:
     if kind == "RS384":
         made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -492,8 +555,9 @@ def test_two_processes_fetch_one_after_the_other(player: Player, site: Site) -> 
 
 def test_what_a_mapping_says_of_a_server_is_checked(site: Site) -> None:
     site.fails("no view is of type Condition", MappingInvalid, filters={"Condition": "x=y"})
-    for wrong in ({"group": "1"}, {"incremental": True}, {"read": "bulk", "incremental": True, "group": "1"}):
-        with pytest.raises(ValueError, match="group"):
+    for wrong in ({"group": "1"}, {"read": "bulk", "incremental": True, "group": "1"},
+                  {"incremental": True, "filters": {"Patient": "_revinclude=Group:member"}}):  # fmt: skip
+        with pytest.raises(ValueError, match="`group`|`_include`"):
             site.read(**wrong)
     with pytest.raises(ValueError, match="go together"):
         site.read(access={"user": "x"})
