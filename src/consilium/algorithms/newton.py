@@ -34,6 +34,9 @@ SLACK = 1e-8
 """By so much, by its size and by patients, a loss may grow and still be one that did not: sums are rounded."""
 UNITS = 8.0
 """By so many units to which sums are rounded two losses of the same patients may differ, and be the same."""
+SHORT, MUCH = 0.01, 16.0
+"""A step whose coefficients add up to no more is short: of the same patients, it changes the loss by no more than so
+many times s'Hs, as convex as it is, and by far less near the optimum."""
 TELLS = 16.0
 """So many times what rounding may do is left of a column that is taken; on the way once is enough."""
 LEFT_OUT, LOST = 1.0, 2.0
@@ -111,14 +114,14 @@ class Newton:
     def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
         """Newton's step from where the sums were made; or half of the step that led there.
 
-        A step is judged by the loss over the same patients alone: with other hospitals, the sums at hand are taken.
+        A step is judged by the loss over the same patients alone: with other hospitals, the sums at hand are taken;
+        also where these have as many patients, which shows by a loss that a short step cannot have changed so much.
         Near the optimum it lowers the loss by less than rounding hides: halved there, it would end before the optimum.
 
         Args:    sums: `off`: how far the loss is off; where it is not there, by the unit that can be seen in the loss.
         Raises: Invalid: sums were beyond their limits at the first model.
         """
-        taken, same = float(state["taken"][0]), weight == float(state["patients"][0])
-        beyond, loss = float(sums["beyond"][0]) > 0.5, float(sums["loss"][0])
+        taken, beyond, loss = float(state["taken"][0]), float(sums["beyond"][0]) > 0.5, float(sums["loss"][0])
         at = state["model"].astype(np.float64)
         penalty = sums["lasso"].astype(np.float64) if self.l1 else np.zeros(at.size)
         loss = loss + float(np.add.accumulate(penalty * np.abs(at))[-1])
@@ -129,7 +132,9 @@ class Newton:
                 "raise privacy.most_patients, or correct the ranges, in a new study",
             )
         before, off = float(state["loss"][0]), float(sums["off"][0]) if "off" in sums else rounded(sums["loss"])
-        if beyond or (taken >= 2 and same and loss > before + SLACK * (abs(before) + weight) + UNITS * off):
+        slack = SLACK * (abs(before) + weight) + UNITS * off
+        same = weight == float(state["patients"][0]) and not _others(state, abs(loss - before) - slack)
+        if beyond or (taken >= 2 and same and loss > before + slack):
             step = state["step"] * 0.5
             return {**state, "step": step, "model": (state["at"] + step).astype(state["model"].dtype)}
         anew = taken == 0 or not same
@@ -148,6 +153,13 @@ class Newton:
             "model": (at + step).astype(state["model"].dtype), "at": at, "step": step, "left_out": left_out,
             "hessian": np.array(sums["hessian"]), "loss": one(loss), "patients": one(weight), "taken": one(taken + 1),
         }  # fmt: skip
+
+
+def _others(state: Tensors, changed: float) -> bool:
+    """Whether a short step changed a loss, by more than rounding did, as it cannot change that of the same patients."""
+    step, bent = state["step"], cholesky.square(state["hessian"], state["step"].size)
+    length, square = (np.add.accumulate(np.ravel(of))[-1] for of in (np.abs(step), bent * np.outer(step, step)))
+    return bool(length <= SHORT and changed > MUCH * square)
 
 
 def rounded(loss: Array) -> float:

@@ -128,6 +128,7 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
             f"{study.quorum} sites are needed",
             "ask for fewer sites, or draw more patients with --patients",
         )
+    _room(study, {site: len(rows[site]) for site in enough})
     if wanted.leave_one_out:
         leaving.check(study, len(enough))
     told: list[Told] = []
@@ -202,6 +203,17 @@ def _of_others(study: Study, sites: tuple[str, ...]) -> Study:
     if study.cell in (None, 1):
         return study.model_copy(update={"sites": ()})
     return study.model_copy(update={"sites": sites, "quorum": len(sites)})
+
+
+def _room(study: Study, sizes: Mapping[str, int]) -> None:
+    """Raises: Conflict: a hospital of so many patients would refuse, as its agent does."""
+    most = study.privacy.most_patients
+    if study.privacy.recipe == "secure_sum" and (more := [site for site, size in sizes.items() if size > most]):
+        raise Conflict(
+            f"{len(more)} of {len(sizes)} sites have more patients than the {most} for which the study's secure sum "
+            f"has room, such as {more[0]} with {sizes[more[0]]}: a hospital would refuse",
+            "raise privacy.most_patients, or simulate more sites",
+        )
 
 
 def _fits(study: Study, given: Path | None) -> None:

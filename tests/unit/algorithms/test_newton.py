@@ -63,6 +63,36 @@ def test_with_other_patients_losses_are_not_compared() -> None:
     assert state["taken"] == 3 and state["loss"] == 40.0 and state["patients"] == 30
 
 
+def logistic(model: Any, hospitals: tuple[int, ...], flagged: int) -> Tensors:
+    """Sums over hospitals of a hundred patients each, who differ; the third column is of one hospital alone."""
+    w, added = np.asarray(model), [np.zeros(3), np.zeros((3, 3)), 0.0]
+    for hospital in hospitals:
+        rng = np.random.default_rng(hospital)
+        flag = (rng.random(100) < 0.5) * float(hospital == flagged)
+        x = np.column_stack([np.ones(100), rng.uniform(-1, 1, 100), flag])
+        y = (rng.random(100) < 1 / (1 + np.exp(-(2.0 * hospital - 2) * x[:, 1] - flag))).astype(float)
+        score = x @ w
+        chance = 1 / (1 + np.exp(-score))
+        added[0] += x.T @ (chance - y)
+        added[1] += (x * (chance * (1 - chance))[:, None]).T @ x
+        added[2] += float(np.sum(np.logaddexp(0, score) - y * score))
+    return sums(added[0], added[2], added[1][np.tril_indices(3)])
+
+
+@pytest.mark.parametrize("begins", [(0, 1, 2), (1, 2, 3)])
+def test_other_hospitals_with_as_many_patients_are_no_longer_step(begins: tuple[int, ...]) -> None:
+    """Of whom the loss is larger, or smaller: it comes to rest at their optimum, with the columns that they have."""
+    ends, state = (0, 1, 2) if begins[0] else (1, 2, 3), Newton({}).init(np.zeros(3))
+    (new,) = set(ends) - set(begins)
+    for number in range(20):
+        here = begins if number < 8 else ends
+        state = Newton({}).apply_chunk(state, logistic(state["model"], here, new), 300.0)
+        assert bool(state["left_out"][2]) is (number < 8)
+    assert np.max(np.abs(state["step"])) < 1e-9
+    assert np.max(np.abs(logistic(state["model"], ends, new)["update"])) < 1e-9, "its slope is zero there"
+    assert state["loss"] == pytest.approx(logistic(state["model"], ends, new)["loss"][0])
+
+
 def test_a_column_without_patients_stays_where_it_is() -> None:
     state = after((sums([8, 0], 5.0, hessian=[4, 0, 0]), 10.0))
     assert state["model"].tolist() == [-1.0, -2.0] and state["left_out"].tolist() == [0, LEFT_OUT]

@@ -317,6 +317,11 @@ def test_what_cannot_be_simulated_is_told(study: Study, make: Make) -> None:
     hospitals = make(north=(60, None), south=(60, None))
     with pytest.raises(Conflict, match=r"0 of 12 sites have the 10 training patients .* 2 sites are needed"):
         ran(study, hospitals, sites=12)
+    few = {"recipe": "secure_sum", "most_patients": 59}
+    with pytest.raises(
+        Conflict, match=r"2 of 3 sites have more .* the 59 .* such as north with 60.* raise privacy\.most"
+    ):
+        ran(secure(study, privacy=few), {**hospitals, **make(west=(50, None))})
     wheel = {"kind": "torch", "architecture": "own", "wheel": "sha256:" + "0" * 64}
     with pytest.raises(StudyInvalid, match="names a wheel"):
         ran(changed(study, model=wheel), hospitals)
