@@ -10,7 +10,8 @@ of the pairs of one hospital that share one; the fewer these are, the nearer to 
 `within` says how far the figure may be from Harrell's of the pooled patients, whatever the order within spans is.
 
 Times: equal parts of the root of the contract's range. Hazards: quantiles of Student's distribution with two degrees of
-freedom, spread by `SPREAD`, on the scale of logarithms, where most of them lie about 0 and no range is known.
+freedom on the scale of logarithms, about the middle that the model's hazards have, and as wide as they are: by patients
+who never were (`training/spans.py`), so that it is the same at all hospitals.
 """
 
 import math
@@ -27,12 +28,16 @@ from consilium.core.judging import SPANS
 from consilium.core.survival import Floats
 from consilium.core.tensors import Array
 
-SPREAD = 2.0
-"""Of Student's distribution, times the root of two: a quarter of the spans lie above exp(2 / sqrt(3)), or 3.2."""
+Spans = tuple[float, float]
+"""Middle and spread of log hazards: seven of ten spans lie within one spread of the middle."""
+USUAL: Spans = (0.0, 2.0)
+"""Where nothing else is known."""
 FEW = 6.0
 """So many pairs in order in a half are added to those that share a span, by the square of their share of all pairs: the
 smaller spans are, the less their pairs can differ from a half; by a fifth of that share, about."""
 Ends = tuple[float, float]
+SMALLEST = 1e-300
+"""A hazard is none below this."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +62,17 @@ ALL, GROUP = Grid(*SPANS), Grid(24, 64)
 _BY_SIZE = {grid.size: grid for grid in (ALL, GROUP)}
 
 
-def sums(score: Floats, label: Floats, ends: Ends, grid: Grid) -> dict[str, Floats]:
+def sums(score: Floats, label: Floats, ends: Ends, grid: Grid, spans: Spans = USUAL) -> dict[str, Floats]:
     """What a hospital counts of some of its patients.
 
     Args:    score: hazards (n,).   label: (n,), as `core.survival` joins them.   ends: the contract's range of times.
+             spans: of hazards, the same at all hospitals.
     Returns: `cells` (grid.size,); pairs of these patients, as `counted` has them from these cells, `by_cells` (7,); and
              as they are, of those that share a span, `exact` (5,).
     """
     time, event = survival.times(label), survival.events(label)
     span = np.searchsorted(_times(ends, grid.times), time, side="right")
-    place = span * grid.scores + np.searchsorted(_hazards(grid.scores), score, side="right")
+    place = span * grid.scores + np.searchsorted(_hazards(grid.scores, spans), _logarithm(score), side="right")
     cells = np.bincount(place + ~event * (grid.size // 2), minlength=grid.size).astype(np.float64)
     by_cells = counted(cells)
 
@@ -91,10 +97,14 @@ def _times(ends: Ends, spans: int) -> Floats:
 
 
 @lru_cache(16)
-def _hazards(spans: int) -> Floats:
-    """The same of hazards."""
-    at = 2 * np.arange(1, spans) / spans - 1
-    return np.asarray(np.exp(SPREAD * at / np.sqrt(1 - at**2)))
+def _hazards(count: int, spans: Spans) -> Floats:
+    """The same of the logarithms of hazards."""
+    at, (middle, spread) = 2 * np.arange(1, count) / count - 1, spans
+    return np.asarray(middle + spread * at / np.sqrt(1 - at**2))
+
+
+def _logarithm(score: Floats) -> Floats:
+    return np.log(np.maximum(score, SMALLEST))
 
 
 def counted(cells: Array) -> Floats:

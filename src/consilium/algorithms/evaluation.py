@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from consilium.algorithms import between, calibration, discrimination, groups, hazards, metrics, residuals
+from consilium.algorithms.between import USUAL, Spans
 from consilium.algorithms.figure import LEAST
 from consilium.algorithms.groups import Members
 from consilium.algorithms.metrics import Floats, Sums
@@ -47,18 +48,20 @@ def both(study: Study, kind: str) -> bool:
 
 
 def sums(
-    study: Study, kind: str, predicted: Floats, label: Floats, members: Members, common: Floats | None = None
-) -> Sums:
+    study: Study, kind: str, predicted: Floats, label: Floats, members: Members, common: Floats | None = None,
+    spans: Spans = USUAL,
+) -> Sums:  # fmt: skip
     """What a hospital counts in a round of `kind`, of its held-out patients; it adds up over hospitals.
 
     Args:    predicted, label: (n,), see `metrics.sums`.   members: (n, groups), see `groups.members`.
-             common: (n,) what the common model predicts, where hospitals use another one: see `both`.
+             common: (n,) what the common model predicts, where hospitals use another one: see `both`.   spans: of
+             hazards, see `between.sums`.
     Raises:  Invalid: as `metrics.sums`.
     """
     beside = _of_common(study, common, label) if both(study, kind) else {}
     if not (kind == "EVALUATE" and full(study)):
         return {**_sums(study.contract.label, predicted, label, None, tells_times(study)), **beside}
-    counted = _sums(study.contract.label, predicted, label, members, tells_times(study))
+    counted = _sums(study.contract.label, predicted, label, members, tells_times(study), spans)
     if study.contract.label.type == "binary":
         beside[STRATA] = discrimination.of_one(predicted, label == 1)
     return {**counted, **_hospitals(study, members), **beside}
@@ -85,14 +88,16 @@ def _hospitals(study: Study, members: Members) -> Sums:
     return {HOSPITALS: (here >= LEAST).astype(np.float64)}
 
 
-def _sums(of: Label, predicted: Floats, label: Floats, members: Members | None, with_times: bool) -> Sums:
+def _sums(
+    of: Label, predicted: Floats, label: Floats, members: Members | None, with_times: bool, spans: Spans = USUAL
+) -> Sums:
     found = metrics.sums(of.type, predicted, label)
     if members is None:
         return found
     if of.type == TIMED:
         ends = of.range if with_times else None
-        apart = hazards.sums(predicted, label, members, ends) if members.shape[1] else {}
-        whole = {**hazards.alone(predicted, label, ends), **found}
+        apart = hazards.sums(predicted, label, members, ends, spans) if members.shape[1] else {}
+        whole = {**hazards.alone(predicted, label, ends, spans=spans), **found}
         return {**whole, **{f"{GROUPS}{name}": rows for name, rows in apart.items()}}
     terms = _terms(of, predicted, label)
     found |= {name: np.sum(rows, axis=1) for name, rows in terms.items() if name not in found}

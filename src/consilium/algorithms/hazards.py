@@ -15,15 +15,13 @@ import numpy as np
 from numpy.polynomial import chebyshev
 
 from consilium.algorithms import between, concordance
-from consilium.algorithms.between import Ends, Grid
+from consilium.algorithms.between import SMALLEST, USUAL, Ends, Grid, Spans
 from consilium.algorithms.figure import Figure, around, hidden, ratio
 from consilium.core import survival
 from consilium.core.survival import Flags, Floats
 from consilium.core.tensors import Array
 
 NONE = "none had the event, or none was expected to"
-SMALLEST = 1e-300
-"""A hazard is none below this."""
 NODES = 48
 """Values of the likelihood that travel."""
 ENDS = (-1.0, 3.0)
@@ -35,26 +33,28 @@ FARTHEST = 200.0
 """Log hazards lie no farther below the highest."""
 
 
-def alone(score: Floats, label: Floats, ends: Ends | None, grid: Grid = between.ALL) -> dict[str, Floats]:
+def alone(
+    score: Floats, label: Floats, ends: Ends | None, grid: Grid = between.ALL, spans: Spans = USUAL
+) -> dict[str, Floats]:
     """What of patients of one hospital says how they compare: pairs, events (1,), the likelihood, and cells of times.
 
-    Args:    ends: the contract's range of times; None: no cells are asked for.
+    Args:    ends: the contract's range of times; None: no cells are asked for.   spans: see `between.sums`.
     """
     had = np.array([float(np.sum(survival.events(label)))])
-    cells = {} if ends is None else between.sums(score, label, ends, grid)
+    cells = {} if ends is None else between.sums(score, label, ends, grid, spans)
     return {**concordance.sums(score, label), **cells, "events": had, "likelihood": likelihood(score, label)}
 
 
-def sums(score: Floats, label: Floats, members: Flags, ends: Ends | None) -> dict[str, Floats]:
+def sums(score: Floats, label: Floats, members: Flags, ends: Ends | None, spans: Spans = USUAL) -> dict[str, Floats]:
     """What a hospital counts of each group.
 
-    Args:    score: hazards (n,).   label: (n,), as `core.survival` joins them.   members: (n, groups).   ends: as
-             `alone` has them.
+    Args:    score: hazards (n,).   label: (n,), as `core.survival` joins them.   members: (n, groups).
+             ends, spans: as `alone` has them.
     Returns: `n`; `expected`: events, by the hazards of all patients here, and `variance` of the difference; and of each
              group what `alone` gives, one after the other.
     """
     count = members.shape[1]
-    within = [alone(score[inside], label[inside], ends, between.GROUP) for inside in members.T]
+    within = [alone(score[inside], label[inside], ends, between.GROUP, spans) for inside in members.T]
     names = alone(score[:0], label[:0], ends, between.GROUP)
     found = {name: np.concatenate([one[name] for one in within]) if within else np.zeros(0) for name in names}
     expected, variance = _expected(score, label, members) if count else (np.zeros(0), np.zeros(0))

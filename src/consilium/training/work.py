@@ -22,6 +22,7 @@ from consilium.algorithms.base import (
     run,
     used,
 )
+from consilium.algorithms.between import USUAL, Spans
 from consilium.algorithms.crossed import Crossed, without
 from consilium.algorithms.groups import Members
 from consilium.core import state as chain
@@ -29,11 +30,13 @@ from consilium.core.errors import DataUnusable, DigestMismatch, Invalid, StudyIn
 from consilium.core.ids import digest
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Array, Tensors, Vector, flatten, from_safetensors, unflatten
+from consilium.core.timed import tells_times
 from consilium.core.update import Update
 from consilium.training import private, sandbox, wheels
 from consilium.training.base import Curved, Floats, Survival, Trainer
 from consilium.training.initial import check
 from consilium.training.linear import steps
+from consilium.training.spans import spans
 
 Folds = npt.NDArray[np.int64]
 
@@ -244,7 +247,7 @@ class Work:
         here = self._here(arrays, memory, *examples.training)
         noised = self.plan.study.privacy.epsilon is not None
         weight = private.weight(self.plan.study) if noised else self._patients
-        return Update({"weight": weight, **self._metrics("EVALUATE", here, examples)})
+        return Update({"weight": weight, **self._metrics("EVALUATE", here, examples, self._spans(arrays))})
 
     def own(self, state: chain.Source, memory: Mapping[str, Array]) -> Tensors | None:
         """The model that is used here, by name, where it is another than the common one."""
@@ -304,7 +307,15 @@ class Work:
             return None
         return divided(self.plan.study, self._curved, self.like, *examples.training, self.chooses)
 
-    def _metrics(self, kind: str, here: Here, examples: Examples) -> Tensors:
+    def _spans(self, state: Mapping[str, Array]) -> Spans:
+        """Of hazards by the common model, the same at all hospitals."""
+        study = self.plan.study
+        if not tells_times(study):
+            return USUAL
+        model = unflatten(np.array(state["model"]), self.like)
+        return spans(study, self.trainer, model, chain.carried(state))
+
+    def _metrics(self, kind: str, here: Here, examples: Examples, of_hazards: Spans = USUAL) -> Tensors:
         """Sums over those who are held out; or over all, each judged by the model of its fold."""
         study, test, apart = self.plan.study, examples.test, examples.groups
         if examples.fold is None:
@@ -318,7 +329,7 @@ class Work:
                 score[mine] = self._scores(strategy.inner, judge, examples.x[mine])
         members = np.zeros((len(score), 0), dtype=bool) if apart is None else apart[test]
         common = self._predicted(here.model, examples.x[test]) if evaluation.both(study, kind) else None
-        found = evaluation.sums(study, kind, score, examples.y[test], members, common)
+        found = evaluation.sums(study, kind, score, examples.y[test], members, common, of_hazards)
         return {f"metrics/{name}": array for name, array in found.items()}
 
     def _scores(self, strategy: Strategy, here: Here, x: Floats) -> Floats:
