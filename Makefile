@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL = $(BIN)/python tools/install.py -c constraints.txt
 # what is imported is compiled beforehand, on all cores: a site's child, which may run foreign code, writes no bytecode
-SELDOM := torch|torchgen|sympy|networkx|mypy|mypyc|pip|setuptools|pydicom|pygments|playwright|backrefs|pymdownx|testing|tests?
+SELDOM := torch/(_dynamo|_export|_functorch|_inductor|_numpy|_vendor|distributed|onnx|sparse)|sympy|mpmath|networkx|fsspec
+SELDOM := $(SELDOM)|mypy|mypyc|pip|setuptools|pydicom|pygments|playwright/async_api|schemathesis|graphql|werkzeug|onnxruntime
+SELDOM := $(SELDOM)|skl2onnx|babel|material|markdown|jinja2|backrefs|pymdownx|sqlalchemy/orm|testing|tests?
 COMPILE := $(BIN)/python -m compileall -q -j 0 -x 'lib/.*/($(SELDOM))/' .venv/lib src || true
 # most tests wait for processes; those that measure time run alone
 PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder
