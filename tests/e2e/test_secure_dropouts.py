@@ -161,7 +161,7 @@ def stored(made: Federation) -> dict[str, bytes]:
     """Every file of the coordinator, its log, and what stands in its database value by value: a page may cut it."""
     found = {str(path): path.read_bytes() for path in made.coordinator.home.rglob("*") if path.is_file()}
     found["log"] = made.coordinator.process.said.encode()
-    for table in ("steps", "contributions", "inbox", "released"):
+    for table in ("steps", "contributions", "inbox", "declarations"):
         for index, row in enumerate(made.rows(f"SELECT envelope FROM {table}")):
             found[f"{table} {index}"] = base64.b64decode(json.loads(row[0])["payload"])
     for row in made.rows("SELECT digest, data FROM blobs WHERE data IS NOT NULL"):

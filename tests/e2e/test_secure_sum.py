@@ -69,9 +69,9 @@ def test_a_secure_run_gives_the_model_of_the_plain_one(made: Federation) -> None
         assert "AUROC" in hospital.command("figures")
         assert "No figure of this hospital alone is told" in hospital.command("review", "secure")
     silent = {name: {"word": "withheld", "figures": {}} for name in HOSPITALS}
-    said = "SELECT count(*) FROM released WHERE word = 'withheld'"
+    said = "SELECT count(*) FROM declarations WHERE word = 'withheld'"
     until(lambda: made.rows(said)[0][0] == len(HOSPITALS), "every hospital said that it tells nothing")
-    assert made.owner.connection.get(f"/v1/runs/{run}/result")["released"] == silent
+    assert made.owner.connection.get(f"/v1/runs/{run}/result")["declared"] == silent
 
 
 @pytest.mark.long
@@ -131,13 +131,13 @@ def test_hospitals_that_compared_once_need_no_words_again(made: Federation, tmp_
     home = runtime((tmp_path / "model.onnx").read_bytes())
     (said,) = home.run(["prediction"], {name: np.array(values)[:, None] for name, values in rows.items()})
     assert np.allclose(said[:, 0], Exported.read(tmp_path / "model.safetensors").predict(rows), rtol=0, atol=1e-6)
-    said = "SELECT count(*) FROM released WHERE word = 'told'"
+    said = "SELECT count(*) FROM declarations WHERE word = 'told'"
     until(lambda: made.rows(said)[0][0] == len(HOSPITALS), "every hospital told what it is worth there", 60.0)
     result = here.run("again").result()
     for name, hospital in made.hospitals.items():
         (kept,) = hospital.told("figures", "again")
         for model, prefix in (("federated", ""), ("own", "own/")):
-            found, exact = result.document["released"][name]["figures"][model]["auroc"], f"{prefix}auroc"
+            found, exact = result.document["declared"][name]["figures"][model]["auroc"], f"{prefix}auroc"
             assert abs(found["value"] - kept["figures"][exact]["value"]) <= 0.005 + 1e-9 and found["n"] % 10 == 0
         (sent,) = (one for one in hospital.told("sent") if one["what"] == "figures" and one["run"] == run)
         assert sent["became"] == "sent"

@@ -37,14 +37,14 @@ def x25519(scalar: bytes, point: bytes) -> bytes:
 
 
 def keys(
-    run: str, epoch: int, site: str, identity: str, min_sites: int, secrets: Json, releases: bool = False
+    run: str, epoch: int, site: str, identity: str, min_sites: int, secrets: Json, declares: bool = False
 ) -> Json:  # fmt: skip
     exchange = x25519(bytes.fromhex(secrets["x25519"]), (9).to_bytes(32, "little"))
     capsule = MLKEM768PrivateKey.from_seed_bytes(bytes.fromhex(secrets["mlkem768"])).public_key().public_bytes_raw()
     return {
         "study": run, "epoch": epoch, "site": site, "identity": identity, "x25519": exchange.hex(),
         "mlkem768": capsule.hex(), "nonce_hash": h(bytes.fromhex(secrets["nonce"])).hex(), "min_sites": min_sites,
-        **({"releases": True} if releases else {}),
+        **({"declares": True} if declares else {}),
     }  # fmt: skip
 
 

@@ -62,13 +62,13 @@ def slow(capsules: Json) -> Json:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("releases", [False, True])
-def test_who_means_to_tell_figures_says_so_in_the_keys_and_others_say_nothing_of_it(releases: bool) -> None:
+@pytest.mark.parametrize("declares", [False, True])
+def test_who_means_to_tell_figures_says_so_in_the_keys_and_others_say_nothing_of_it(declares: bool) -> None:
     secrets = secrets_of("amber")
     made = Secrets(*(bytes.fromhex(part) for part in secrets.values()))
-    ours = made.keys("study-1", 2, SITES[0], identity_of(SITES[0]), 3, releases)
-    slow = slow_pairing.keys("study-1", 2, SITES[0], identity_of(SITES[0]), 3, secrets, releases)
-    assert ours.encode() == slow_pairing.text(slow) and (b"releases" in ours.encode()) == releases
+    ours = made.keys("study-1", 2, SITES[0], identity_of(SITES[0]), 3, declares)
+    slow = slow_pairing.keys("study-1", 2, SITES[0], identity_of(SITES[0]), 3, secrets, declares)
+    assert ours.encode() == slow_pairing.text(slow) and (b"declares" in ours.encode()) == declares
 
 
 def fast(capsules: Json) -> Json:

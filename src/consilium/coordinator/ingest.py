@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from consilium import plugins
 from consilium.algorithms import layout
-from consilium.coordinator import attesting, released, steps, witness
+from consilium.coordinator import attesting, declarations, steps, witness
 from consilium.coordinator.conduct import OF_SET, Conduct
 from consilium.coordinator.ledgers import record
 from consilium.core import round as machine
@@ -293,7 +293,7 @@ class Ingest:
     def _figures(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:
         told: Figures = letter.message
         conduct = Conduct.load(tx, self.identity, RunId(told.run), now)
-        released.keep(tx, conduct, site, told, letter.envelope.payload, letter.data, now)
+        declarations.keep(tx, conduct, site, told, letter.envelope.payload, letter.data, now)
         return []
 
     def _checkpoint(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:

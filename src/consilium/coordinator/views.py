@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from consilium.coordinator import attesting, released, steps, withheld, witness
+from consilium.coordinator import attesting, declarations, steps, withheld, witness
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core.errors import NotFound
@@ -229,7 +229,7 @@ def result_view(tx: Transaction, run: RunId) -> Json:
     done = [entry for entry in view["participation"] if entry.get("figures")]
     last = next((entry for entry in reversed(done) if entry["figures"]["all"]), None)
     judged = last and {"round": last["round"], "kind": last["kind"], "model_after_round": last["round"] - 1}
-    alone = _released(tx, run, plan)
+    alone = _declared(tx, run, plan)
     return {
         **view,
         "initial": blob_of(tx, str(plan.study.model.initial)),
@@ -237,19 +237,19 @@ def result_view(tx: Transaction, run: RunId) -> Json:
         "judged_on": judged_on(plan.study),
         "figures": last["figures"] if last else None,
         "judged": judged,
-        "released": alone,
+        "declared": alone,
         "evaluation": _evaluation(tx, run, last["round"]) if last and last["kind"] == "EVALUATE" else None,
         "privacy": protects(plan.study) + _but(alone),
         "learns": learns(plan.study),
     }
 
 
-def _released(tx: Transaction, run: RunId, plan: Plan) -> Json:
+def _declared(tx: Transaction, run: RunId, plan: Plan) -> Json:
     """What each hospital of the last round tells of itself alone, or that it does not; under secure sums."""
     _, fold = eventlog.load(tx, run)
     if not steps.secure(plan) or fold.status is not runs.Status.FINISHED:
         return {}
-    return released.view(tx, run, plan.study, fold.took_part.get(fold.number, ()))
+    return declarations.view(tx, run, plan.study, fold.took_part.get(fold.number, ()))
 
 
 def _but(alone: Json) -> str:

@@ -104,9 +104,9 @@ def _of_result(document: Json, study: Study | None) -> Facts:
     decisions = {str(site): dict(said) for site, said in (document.get("decisions") or {}).items()}
     names = {*singles, *map(str, document["sites"]), *decisions, *(site for one in rounds for site in one.asked)}
     checks = document.get("checks") or {}
-    alone = {str(site): dict(told) for site, told in (document.get("released") or {}).items()}
+    alone = {str(site): dict(told) for site, told in (document.get("declared") or {}).items()}
     hospitals = tuple(
-        _releasing(Hospital(
+        _declaring(Hospital(
             site, _attested(_flow(site, rounds, singles.get(site, {})), checks.get(site)),
             {COMMON: singles[site]} if site in singles else {}, _out(site, rounds, decisions),
         ), alone)
@@ -130,7 +130,7 @@ def _of_result(document: Json, study: Study | None) -> Facts:
     )  # fmt: skip
 
 
-def _releasing(one: Hospital, alone: Mapping[str, Json]) -> Hospital:
+def _declaring(one: Hospital, alone: Mapping[str, Json]) -> Hospital:
     """The same with what a hospital tells of itself alone, or with the word for why it tells nothing."""
     told = alone.get(one.name)
     if told is None:

@@ -45,7 +45,7 @@ class Keys(Message):
     """A site's public keys for an epoch, a commitment to its nonce, and its own floor.
 
     `study` names the run; `identity` is the key by which the site signs: what people compare holds it, too.
-    `releases`: whether it means to tell figures of itself alone, when the run is finished; absent where it does not.
+    `declares`: whether it means to tell figures of itself alone, when the run is finished; absent where it does not.
     """
 
     study: str
@@ -56,7 +56,7 @@ class Keys(Message):
     mlkem768: bytes = Field(min_length=1184, max_length=1184)
     nonce_hash: bytes = Field(min_length=32, max_length=32)
     min_sites: int = Field(FLOOR, ge=FLOOR)
-    releases: bool = Field(False, exclude_if=lambda releases: not releases)
+    declares: bool = Field(False, exclude_if=lambda declares: not declares)
 
 
 class Paired(Message):
@@ -85,7 +85,7 @@ class Secrets:
     nonce: bytes
 
     def keys(
-        self, study: str, epoch: int, site: SiteId, identity: str, min_sites: int = FLOOR, releases: bool = False
+        self, study: str, epoch: int, site: SiteId, identity: str, min_sites: int = FLOOR, declares: bool = False
     ) -> Keys:
         """The message that makes the public halves known."""
         exchange = X25519PrivateKey.from_private_bytes(self.x25519).public_key().public_bytes_raw()
@@ -93,7 +93,7 @@ class Secrets:
         return Keys(
             study=study, epoch=epoch, site=site, identity=identity, x25519=exchange, mlkem768=capsule,
             nonce_hash=sha256(self.nonce).digest(), min_sites=min_sites,
-            releases=releases,
+            declares=declares,
         )  # fmt: skip
 
 
@@ -138,12 +138,12 @@ class Roster:
         """The largest floor that a site asks for."""
         return max(one.min_sites for one in self.keys)
 
-    def released(self, sites: Collection[SiteId]) -> bool:
+    def all_declare(self, sites: Collection[SiteId]) -> bool:
         """Whether figures of single sites may be told beside sums over `sites`: where each of them said that it tells.
 
         Whoever is in a sum and not on this roster has not said it.
         """
-        return {one.site for one in self.keys if one.releases}.issuperset(sites)
+        return {one.site for one in self.keys if one.declares}.issuperset(sites)
 
     def fingerprint(self, nonces: Mapping[SiteId, bytes]) -> bytes:
         """What people compare, as words: it holds every site's nonce, which nobody knew when the keys were sent."""

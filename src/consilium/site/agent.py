@@ -23,6 +23,7 @@ from consilium import __version__
 from consilium.core.errors import ConsiliumError, ProtocolMismatch, Unauthenticated, Unavailable
 from consilium.core.ids import SiteId
 from consilium.site.checking import Checking
+from consilium.site.declaring import Declaring
 from consilium.site.folder import Folder
 from consilium.site.forkserver import ForkServer
 from consilium.site.inbox import Inbox
@@ -33,7 +34,6 @@ from consilium.site.pairing import Pairing
 from consilium.site.pipeline import Pipeline
 from consilium.site.presence import alone, doorbell
 from consilium.site.recall import Recall
-from consilium.site.releasing import Releasing
 from consilium.site.seats import Seats
 from consilium.site.states import States
 from consilium.site.steps import Steps
@@ -80,11 +80,11 @@ class Agent:
         states.check = Checking(folder, self._journal, self._connection, steps, self.stop).check
         pairing = Pairing(site, folder, self._identity, self._journal, steps)
         seats = Seats(site, folder, self._journal, steps, pairing, states, updates)
-        releasing = Releasing(
+        declaring = Declaring(
             folder, self._identity, self._journal, veto, updates, pairing, self.stop, outgoing
         )  # fmt: skip
         self._worker = Worker(
-            folder, self._identity, self._journal, states, veto, steps, updates, pairing, seats, releasing, self.stop
+            folder, self._identity, self._journal, states, veto, steps, updates, pairing, seats, declaring, self.stop
         )
         self._witness = Witness(self._identity, self._journal, self._connection, self.stop, threading.Event(), outgoing)
         self._inbox = Inbox(

@@ -147,13 +147,13 @@ def review(study: str, code: Path | None, home: Path, as_json: bool) -> None:
             from consilium.site.code import fetch_code
 
             fetch_code(desk, standing.plan, code)
-        from consilium.governance import releasing
-        from consilium.site import budget, releases, room
+        from consilium.governance import declarable
+        from consilium.site import budget, declarations, room
 
         need = room.of_study(desk.journal, standing.plan, desk.folder.policy().limits).bytes
         spends, spent = budget.review(desk, standing.plan)
-        alone = releasing.words(
-            standing.plan.study, desk.folder.policy(), len(releases.spent(desk.journal) - {standing.plan.digest})
+        alone = declarable.words(
+            standing.plan.study, desk.folder.policy(), len(declarations.spent(desk.journal) - {standing.plan.digest})
         )
     plan = standing.plan
     fact = {

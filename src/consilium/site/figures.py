@@ -1,7 +1,7 @@
 """What a run's final model is worth for this hospital's held-out patients: computed here, and kept here.
 
 By the recipe `secure_sum` nobody else has them, not even the study's owner; the hospital's policy may let a few
-be told, rounded: see `releasing.py`.
+be told, rounded: see `declaring.py`.
 """
 
 import json

@@ -16,7 +16,7 @@ from consilium.core.ids import Digest, digest
 from consilium.core.study import Plan
 from consilium.governance import audit
 from consilium.governance.audit import Head
-from consilium.site import ledger, memories, releases
+from consilium.site import declarations, ledger, memories
 from consilium.site.journal import OPEN, Journal, Writing
 from consilium.site.outbox import Outbox
 from consilium.site.states import States
@@ -243,7 +243,7 @@ class Inbox:
         body = {"study": ended.study, "run": ended.run, "status": ended.status, "reason": ended.reason}
         tx.record("run-ended", {**body, "state": ended.state.digest if ended.state else None}, now)
         ledger.close(tx, ended.run, now)
-        releases.ended(tx, ended)
+        declarations.ended(tx, ended)
         self._checkpoint(tx, ended.study, ended.run, now)
         tx.do("INSERT OR REPLACE INTO meta VALUES (?, 'ended')", f"run/{ended.run}")
         log.info("run %s %s", ended.run, ended.status)
@@ -269,7 +269,7 @@ class Inbox:
         attested = "SELECT max(id) FROM checks WHERE envelope IS NOT NULL GROUP BY study"
         for row in tx.rows(f"SELECT study, envelope FROM checks WHERE id IN ({attested})"):  # noqa: S608
             tx.send("attestation", bytes(row["envelope"]), {"study": row["study"]}, now)
-        releases.again(tx, now)
+        declarations.again(tx, now)
         self._checkpoint(tx, None, None, now, told.kept)
 
     def _checkpoint(

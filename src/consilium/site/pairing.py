@@ -21,9 +21,9 @@ from consilium.core.ids import SiteId
 from consilium.core.study import Plan
 from consilium.privacy import pairing as protocol
 from consilium.privacy.pairing import Confirmed, Keys, Paired, Roster, Secrets
+from consilium.site.declarations import promise, willing
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal, Writing
-from consilium.site.releases import promise, willing
 from consilium.site.steps import Made, Place, Steps, parsed, place
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Step, Task

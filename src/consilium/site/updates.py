@@ -21,7 +21,7 @@ from consilium.core.tensors import Array
 from consilium.durable import replace_file
 from consilium.governance.policy import Limits
 from consilium.privacy.recipe import sample_key
-from consilium.site import figures, memories, releases, room, sources
+from consilium.site import declarations, figures, memories, room, sources
 from consilium.site.folder import Folder
 from consilium.site.guard import Permit
 from consilium.site.journal import Journal, Writing
@@ -211,7 +211,7 @@ class Updates:
             return
         with self.journal.write(durable=False) as tx:  # who comes here again makes them again
             figures.keep(tx, task, found, now)
-            releases.judged(tx, task, plan.study, sums)
+            declarations.judged(tx, task, plan.study, sums)
 
     def _harmony(self, task: Task, made: Path, now: datetime) -> None:
         """Keep by what this hospital's numbers are harmonised: later patients need it when the run's files are gone."""

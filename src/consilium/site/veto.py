@@ -109,7 +109,7 @@ class Veto:
 
         Where they may not, they are withdrawn, and nothing is said in their place.
         """
-        row = self.journal.row("SELECT round, word FROM released WHERE run = ?", run)
+        row = self.journal.row("SELECT round, word FROM declarations WHERE run = ?", run)
         if row is None or row["word"] != "told":
             return True
         found = self._asked(run, row["round"])

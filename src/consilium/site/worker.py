@@ -16,11 +16,11 @@ from consilium.core.study import BUFFERED, Plan
 from consilium.privacy.recipe import protect
 from consilium.site import extracts, told
 from consilium.site.child import Died
+from consilium.site.declaring import Declaring
 from consilium.site.folder import Folder
 from consilium.site.guard import Permit
 from consilium.site.journal import OPEN, Journal, uncompared
 from consilium.site.pairing import Pairing, replayed
-from consilium.site.releasing import Releasing
 from consilium.site.seats import Seats
 from consilium.site.states import States
 from consilium.site.steps import Steps
@@ -57,7 +57,7 @@ class Worker:
     updates: Updates
     pairing: Pairing
     seats: Seats
-    releasing: Releasing
+    declaring: Declaring
     stop: Event
     wake: Event = field(default_factory=Event)
     changed: Event = field(default_factory=Event)
@@ -179,7 +179,7 @@ class Worker:
     def _tell(self, run: str) -> None:
         """Say what a run's model is worth here, or that it is not told; nobody waits for it, and no run ends by it."""
         try:
-            self.releasing.of(run, datetime.now(UTC))
+            self.declaring.of(run, datetime.now(UTC))
         except Exception as error:
             frames = "".join(traceback.format_tb(error.__traceback__))
             log.error("nothing is said of what %s is worth here: %s\n%s", run, type(error).__name__, frames)

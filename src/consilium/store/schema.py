@@ -208,8 +208,8 @@ told = Table(
     Column("sites", Text),
     Index("told_model", "model"),
 )
-released = Table(
-    "released",  # what a hospital told of itself alone, of a finished run: once
+declarations = Table(
+    "declarations",  # what a hospital told of itself alone, of a finished run: once
     metadata,
     Column("run", ForeignKey("runs.run"), primary_key=True),
     Column("site", ForeignKey("sites.site"), primary_key=True),

@@ -89,14 +89,14 @@ def test_the_sum_less_what_others_tell_is_what_a_silent_hospital_is_worth() -> N
     left = all_right - sum(one.accuracy / 100 * 1000 for one in told.values() if one.accuracy is not None)
     truth = (right["d"].hits + right["d"].rejections) / 1000
     assert abs(left / 1000 - truth) < 0.02 < abs(all_right / 4000 - truth), "the leak: to two in a hundred"
-    assert [_roster(silent).released(tuple("abcd")) for silent in range(5)] == [True, False, False, False, False]
+    assert [_roster(silent).all_declare(tuple("abcd")) for silent in range(5)] == [True, False, False, False, False]
 
 
 def _roster(silent: int) -> Roster:
     names = "abcd"
     return Roster(tuple(
         Keys(study="s-1", epoch=1, site=name, identity=name, x25519=bytes(32), mlkem768=bytes(1184),
-             nonce_hash=bytes(32), releases=at >= silent)
+             nonce_hash=bytes(32), declares=at >= silent)
         for at, name in enumerate(names)
     ))  # type: ignore[arg-type]  # fmt: skip
 

@@ -40,7 +40,7 @@ def test_where_the_coordinator_sees_them_they_are_shown() -> None:
 
 def test_what_hospitals_tell_of_themselves_stands_beside_the_words_of_those_that_do_not() -> None:
     found = result({"all": {"auroc": AUROC, "brier": AUROC}, "sites": {}})
-    found.document["released"] = {
+    found.document["declared"] = {
         "east": {"word": "told", "figures": {"federated": {"auroc": {**AUROC, "value": 0.75, "n": 40}}}},
         "north": {"word": "too few", "figures": {}},
     }

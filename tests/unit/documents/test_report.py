@@ -197,10 +197,10 @@ def test_hospitals_that_tell_what_it_is_worth_there_stand_in_the_table_and_other
     """Rounded, as they told it; and a hospital that would be better off alone is seen."""
     document, silent = result(usual(3), "secure_sum"), {"word": "withheld", "figures": {}}
     one, two, three = document["decisions"]
-    none = Report.of({**document, "released": dict.fromkeys((one, two, three), silent)}, NOW, STUDY)
+    none = Report.of({**document, "declared": dict.fromkeys((one, two, three), silent)}, NOW, STUDY)
     assert not [row for row in none.tables()["figures"] if row["hospital"] != "all"]
     assert none.html().count("withheld: its policy, the kind of study") == 3
-    document["released"] = {
+    document["declared"] = {
         one: {"word": "told", "figures": {"federated": alone(0.62), "own": alone(0.81)}},
         two: {"word": "too few", "figures": {}}, three: silent,
     }  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 from consilium import studyfile
 from consilium.core.gate import Kind
 from consilium.core.study import Plan
-from consilium.governance import releasing
+from consilium.governance import declarable
 from consilium.governance.approvals import WEAKER, weaker
 from consilium.governance.learning import learns, protects
 from consilium.governance.policy import Policy
@@ -311,13 +311,15 @@ def test_what_leaves_of_held_out_patients_is_said_by_the_kind_of_outcome_and_so_
 def test_the_review_says_whether_figures_of_this_hospital_alone_are_told_and_if_not_why() -> None:
     secure = make(privacy={"recipe": "secure_sum"}, quorum=3)
     silent, tells = Policy(policy=1), Policy(policy=1, release_figures=2, min_sites=4)
-    assert "`release_figures: 0`" in releasing.words(secure, silent, 0)
-    told = releasing.words(secure, tells, 1)
+    assert "`release_figures: 0`" in declarable.words(secure, silent, 0)
+    told = declarable.words(secure, tells, 1)
     for part in ("`release_figures: 2`; it was said for 1 other", "in hundredths,", "in tens", "only if all hospitals"):
         assert part in told, part
-    own = releasing.words(secure, tells.model_copy(update={"own_model": True}), 0)
+    own = declarable.words(secure, tells.model_copy(update={"own_model": True}), 0)
     assert "a model that is trained on this hospital's patients alone" in own
-    assert "it was said for 2 other plans before" in releasing.words(secure, tells, 2)
-    assert releasing.words(make(privacy={"recipe": "plain"}), tells, 0) == ""
+    assert "it was said for 2 other plans before" in declarable.words(secure, tells, 2)
+    assert declarable.words(make(privacy={"recipe": "plain"}), tells, 0) == ""
     noised = secure.model_copy(update={"privacy": secure.privacy.model_copy(update={"epsilon": 3.0})})
-    assert releasing.words(noised, tells, 0).startswith("No figure of this hospital alone is told: it would leave with")
+    assert declarable.words(noised, tells, 0).startswith(
+        "No figure of this hospital alone is told: it would leave with"
+    )

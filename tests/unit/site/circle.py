@@ -23,11 +23,11 @@ from consilium.privacy import opening, recipe
 from consilium.privacy.secagg import Masked, Open, Ready, Unmask
 from consilium.site import comparing, pipeline, seats
 from consilium.site.deciding import Desk
+from consilium.site.declaring import Declaring
 from consilium.site.folder import Folder, Membership
 from consilium.site.inbox import Inbox
 from consilium.site.journal import Journal
 from consilium.site.pairing import Pairing
-from consilium.site.releasing import Releasing
 from consilium.site.seats import Seats
 from consilium.site.states import States
 from consilium.site.steps import Steps, parsed
@@ -96,12 +96,12 @@ class Hospital:
         updates = Updates(self.folder, self.identity, self.journal, states, stop)
         self.pairing = Pairing(site, self.folder, self.identity, self.journal, self.steps)
         self.seats = Seats(site, self.folder, self.journal, self.steps, self.pairing, states, updates)
-        releasing = Releasing(
+        declaring = Declaring(
             self.folder, self.identity, self.journal, veto, updates, self.pairing, stop, outgoing
         )  # fmt: skip
         self.worker = Worker(
             self.folder, self.identity, self.journal, states, veto, self.steps, updates, self.pairing, self.seats,
-            releasing, stop,
+            declaring, stop,
         )  # fmt: skip
         states.offer(relay_blobs(self.relay))
         self.states = states

@@ -198,7 +198,7 @@ def result_rows(found: Result) -> list[dict[str, str]]:
 
 def _alone(document: Json, site: str, row: dict[str, str], shown: list[str]) -> tuple[dict[str, str], dict[str, str]]:
     """What a hospital tells of itself alone, or the word for why it does not."""
-    told = (document.get("released") or {}).get(site) or {"word": WITHHELD, "figures": {}}
+    told = (document.get("declared") or {}).get(site) or {"word": WITHHELD, "figures": {}}
     common = told["figures"].get("federated")
     if common is None:
         return {**row, "n": told["word"]}, dict.fromkeys(shown, told["word"])

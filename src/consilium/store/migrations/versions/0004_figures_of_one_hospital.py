@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from consilium.store.schema import released
+from consilium.store.schema import declarations
 
 revision = "0004"
 down_revision = "0003"
@@ -10,4 +10,4 @@ down_revision = "0003"
 
 def upgrade() -> None:
     """Make the table; where all tables are made anew, it is there."""
-    released.create(op.get_bind(), checkfirst=True)
+    declarations.create(op.get_bind(), checkfirst=True)

@@ -12,9 +12,9 @@ import pytest
 
 from consilium.core.ids import Digest, SiteId
 from consilium.core.study import Plan
-from consilium.governance.releasing import releasable
+from consilium.governance.declarable import declarable
 from consilium.privacy.pairing import Keys, Roster
-from consilium.site import releases, showing
+from consilium.site import declarations, showing
 from consilium.site.outbox import Outbox
 from consilium.wire.envelope import payload_of
 from consilium.wire.messages import Blob, Ended, Figures
@@ -140,11 +140,11 @@ def _not_in_other_words(relay: Relay, plan: Plan) -> None:
     """What was written stands: only for a coordinator that was restored it is sent again, in the same bytes."""
     east, (told,) = relay["east"], said(relay["east"])
     with east.journal.write() as tx:
-        assert not releases.tell(tx, told.model_copy(update={"positives": 990}), b"other", NOW)
+        assert not declarations.tell(tx, told.model_copy(update={"positives": 990}), b"other", NOW)
         empty = {"positives": np.zeros(5), "negatives": np.zeros(5)}
-        releases.judged(tx, relay.task(plan, 2, "READY", FOUR), plan.study, empty)
-        releases.again(tx, NOW)
-    east.worker.releasing.of("sums-1", NOW)
+        declarations.judged(tx, relay.task(plan, 2, "READY", FOUR), plan.study, empty)
+        declarations.again(tx, NOW)
+    east.worker.declaring.of("sums-1", NOW)
     assert said(east) == [told, told]
 
 
@@ -153,13 +153,17 @@ def _not_of_another_run(hospital: Hospital, plan: Plan) -> None:
     policy = hospital.folder.policy()
     other = Plan(plan.payload + b" ", Digest(plan.digest[:-1]), plan.study)
     third = Plan(plan.payload + b"  ", Digest(plan.digest[:-2]), plan.study)
-    assert not releases.willing(hospital.journal, policy, other)
+    assert not declarations.willing(hospital.journal, policy, other)
     more = policy.model_copy(update={"release_figures": 2})
-    assert releases.willing(hospital.journal, more, other) and not releases.willing(hospital.journal, more, plan)
+    assert declarations.willing(hospital.journal, more, other) and not declarations.willing(
+        hospital.journal, more, plan
+    )
     with hospital.journal.write() as tx:
-        releases.promise(tx, other)
-    assert releases.willing(hospital.journal, more, other), "the run for which it was promised, or another of that plan"
-    assert not releases.willing(hospital.journal, more, third), "what was promised counts, whatever came of it"
+        declarations.promise(tx, other)
+    assert declarations.willing(hospital.journal, more, other), (
+        "the run for which it was promised, or another of that plan"
+    )
+    assert not declarations.willing(hospital.journal, more, third), "what was promised counts, whatever came of it"
 
 
 def test_where_one_is_silent_nobody_tells(relay: Relay) -> None:
@@ -223,8 +227,8 @@ def test_too_few_is_said_by_those_alone_who_would_tell(relay: Relay) -> None:
     ids=["plain", "epsilon", "folds", "groups"],
 )
 def test_of_such_a_study_figures_of_one_hospital_are_never_told(asked: dict[str, Any]) -> None:
-    assert releasable(secure("sums"))
-    assert not releasable(secure("sums", **asked))
+    assert declarable(secure("sums"))
+    assert not declarable(secure("sums", **asked))
 
 
 def test_of_a_run_that_is_not_finished_at_the_judged_state_nothing_is_said(relay: Relay) -> None:
@@ -240,8 +244,8 @@ def test_of_a_run_that_is_not_finished_at_the_judged_state_nothing_is_said(relay
     ):  # fmt: skip
         ended = Ended(study="sums", run=run, status=cast(Any, status), reason="", state=state)
         with east.journal.write() as tx:
-            releases.ended(tx, ended)
-        east.worker.releasing.of("sums-1", NOW)
+            declarations.ended(tx, ended)
+        east.worker.declaring.of("sums-1", NOW)
         assert not said(east), (run, status)
     relay["north"].folder.policy_file.write_text(POLICY)  # it was another when keys were agreed
     over(relay, plan)
@@ -262,16 +266,16 @@ def _withdrawn(relay: Relay) -> None:
         assert hospital.count("outbox WHERE type = 'figures' AND status = 'withdrawn'") == (not may)
 
 
-def keys(name: str, releases: bool) -> Keys:
+def keys(name: str, declares: bool) -> Keys:
     return Keys(
         study="s-1", epoch=1, site=name, identity=name, x25519=bytes(32), mlkem768=bytes(1184), nonce_hash=bytes(32),
-        releases=releases,
+        declares=declares,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("silent", range(8))
 def test_nobody_in_the_sums_is_silent_or_off_the_roster(silent: int) -> None:
     roster = Roster(tuple(keys(f"site-{number}", number >= silent) for number in range(8)))
-    assert roster.released(roster.sites) is (silent == 0)
-    assert roster.released(roster.sites[silent:]) and not roster.released([*roster.sites[silent:], SiteId("zoe")])
-    assert ("releases" in keys("a", True).model_dump()) and "releases" not in keys("a", False).model_dump()
+    assert roster.all_declare(roster.sites) is (silent == 0)
+    assert roster.all_declare(roster.sites[silent:]) and not roster.all_declare([*roster.sites[silent:], SiteId("zoe")])
+    assert ("declares" in keys("a", True).model_dump()) and "declares" not in keys("a", False).model_dump()

@@ -1,7 +1,7 @@
 """A run is finished: train the hospital's own model, where its policy says so, and say what both are worth here.
 
 Figures of this hospital alone leave as `told` where all of this holds; else the word `withheld` leaves:
-(1) the study is one of which such figures may be told (`governance/releasing.py`)   (2) this hospital's policy says so
+(1) the study is one of which such figures may be told (`governance/declarable.py`)   (2) this hospital's policy says so
 now, and said so when keys were agreed, and figures of the plan were not told before   (3) approval and policy still
 stand
 (4) the final state is the one that was judged here, which this site computed   (5) this hospital was in the sum that
@@ -22,8 +22,8 @@ from consilium.algorithms import figure, metrics, rounded
 from consilium.core.errors import ConsiliumError, Refused, Unavailable
 from consilium.core.ids import SiteId
 from consilium.core.study import Plan
-from consilium.governance.releasing import releasable
-from consilium.site import figures, releases
+from consilium.governance.declarable import declarable
+from consilium.site import declarations, figures
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal
 from consilium.site.pairing import Pairing
@@ -38,7 +38,7 @@ Json = dict[str, Any]
 
 
 @dataclass
-class Releasing:
+class Declaring:
     """Says once of each finished run what it is worth here, or that it is not told."""
 
     folder: Folder
@@ -52,7 +52,7 @@ class Releasing:
 
     def of(self, run: str, now: datetime) -> None:
         """Say it of a run, if it is finished, was judged here, and nothing was said of it yet."""
-        row = self.journal.row("SELECT * FROM released WHERE run = ? AND ended AND word = ''", run)
+        row = self.journal.row("SELECT * FROM declarations WHERE run = ? AND ended AND word = ''", run)
         study = row and self.journal.row("SELECT payload FROM studies WHERE plan = ?", row["plan"])
         if row is None or study is None:
             return
@@ -63,7 +63,7 @@ class Releasing:
         message = self._message(plan, task, row, own, now)
         envelope = seal(Figures.TYPE, message.encode(), self.identity)
         with self.journal.write() as tx:
-            releases.tell(tx, message, envelope, now)
+            declarations.tell(tx, message, envelope, now)
         self.outgoing.set()
 
     def _task(self, row: Row) -> Task | None:
@@ -91,14 +91,14 @@ class Releasing:
         """Why figures of this hospital alone are not told of a run; empty where they are."""
         try:
             policy = self.folder.policy()
-            if not releases.willing(self.journal, policy, plan):
+            if not declarations.willing(self.journal, policy, plan):
                 return "the policy, or the kind of study, does not allow it, or it was done before"
             if task is None or task.state.digest != row["state"]:
                 return "another state was judged"
             self.veto.permit(task, now)
             roster = self.pairing.roster(task)
             mine = next((one for one in roster.keys if one.site == self.veto.site), None)
-            if mine is None or not mine.releases:
+            if mine is None or not mine.declares:
                 return "it was not the policy when keys were agreed"
             opened = [
                 (one["round"], frozenset(map(SiteId, json.loads(one["sites"]))))
@@ -107,7 +107,7 @@ class Releasing:
             last = {sites for number, sites in opened if number == row["round"]}
             if len(last) != 1 or self.veto.site not in last.pop():
                 return "this hospital was not in the sum that judged the final model"
-            if not roster.released(frozenset[SiteId]().union(*(sites for _, sites in opened))):
+            if not roster.all_declare(frozenset[SiteId]().union(*(sites for _, sites in opened))):
                 return "with them, figures of hospitals that tell none could be computed"
         except ConsiliumError as error:
             return error.message
@@ -137,6 +137,6 @@ class Releasing:
             return None
         with self.journal.write(durable=False) as tx:  # who comes here again makes it again
             figures.beside(tx, row["run"], figure.to_json({k: v for k, v in found.items() if v.value is not None}))
-        if not releasable(study) or rounded.classes(sums) is None:
+        if not declarable(study) or rounded.classes(sums) is None:
             return None
         return dict(vars(rounded.worth(sums, study.evaluation.threshold)))

@@ -14,12 +14,12 @@ from consilium.core.run import Status
 from consilium.core.study import Study
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
-from consilium.store.schema import released
+from consilium.store.schema import declarations
 from consilium.wire.messages import Figures
 from consilium.wire.messages import Rounded as Told
 
 Json = dict[str, Any]
-_OF_RUN = Hot(select(released).where(released.c.run == bindparam("run")).order_by(released.c.site))
+_OF_RUN = Hot(select(declarations).where(declarations.c.run == bindparam("run")).order_by(declarations.c.site))
 
 
 def keep(
@@ -32,7 +32,7 @@ def keep(
     """
     if told.site != site:
         raise EnvelopeInvalid("the figures name another site", "sign with your own site's name")
-    known = tx.find(released, run=told.run, site=site)
+    known = tx.find(declarations, run=told.run, site=site)
     if known is not None:
         if known.digest == digest(envelope):
             return
@@ -47,13 +47,13 @@ def keep(
     if told.word == "told":
         if study.privacy.recipe != "secure_sum" or study.privacy.epsilon is not None:
             raise Invalid("figures of one hospital are not taken for this study", "they would leave without noise")
-        of_plan = select(released.c.run).where(
-            released.c.site == site, released.c.plan == told.plan, released.c.word == "told"
+        of_plan = select(declarations.c.run).where(
+            declarations.c.site == site, declarations.c.plan == told.plan, declarations.c.word == "told"
         )
         if tx.scalar(of_plan) is not None:
             raise Conflict("figures of this plan were told of another run", "figures of one hospital are told once")
     row = {"site": site, "run": told.run, "plan": told.plan, "word": told.word, "digest": digest(envelope)}
-    tx.put(released, **row, envelope=envelope, payload=payload)
+    tx.put(declarations, **row, envelope=envelope, payload=payload)
     record(tx, "figures", row, now)
 
 

@@ -16,7 +16,7 @@ _WITHHELD = "No figure of this hospital alone is told: {why}. When a run is fini
 _OWN = ", and those of a model that is trained on this hospital's patients alone"
 
 
-def releasable(study: Study) -> bool:
+def declarable(study: Study) -> bool:
     """Whether of a study of this kind figures of one hospital may ever be told beside the sum; see `objection`."""
     return not objection(study)
 

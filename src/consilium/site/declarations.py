@@ -1,7 +1,7 @@
 """What this hospital tells of itself alone, of each run: kept before it leaves, said once, and never in other words.
 
 What may be told is made where the final model is judged, of that round's sums, rounded at once; it waits here until the
-run is finished. Whether it is told is decided in `releasing.py`.
+run is finished. Whether it is told is decided in `declaring.py`.
 """
 
 import json
@@ -13,8 +13,8 @@ from typing import Any
 from consilium.algorithms import evaluation, rounded
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Array
+from consilium.governance.declarable import declarable
 from consilium.governance.policy import Policy
-from consilium.governance.releasing import releasable
 from consilium.site.journal import Journal, Writing
 from consilium.wire.messages import Ended, Figures, Task
 
@@ -24,7 +24,7 @@ TOLD = "told"
 
 def done(journal: Journal) -> set[str]:
     """Plans of which figures of this hospital alone were told, or that its patients are too few."""
-    return {str(row["plan"]) for row in journal.rows("SELECT plan FROM released WHERE word IN ('told', 'too few')")}
+    return {str(row["plan"]) for row in journal.rows("SELECT plan FROM declarations WHERE word IN ('told', 'too few')")}
 
 
 def spent(journal: Journal) -> set[str]:
@@ -40,7 +40,7 @@ def willing(journal: Journal, policy: Policy, plan: Plan) -> bool:
     Of each plan once: a second run would tell of the same patients what a nearly equal model is worth; and of as many
     plans as the policy says.
     """
-    if not policy.release_figures or not releasable(plan.study) or plan.digest in done(journal):
+    if not policy.release_figures or not declarable(plan.study) or plan.digest in done(journal):
         return False
     return len(spent(journal) - {plan.digest}) < policy.release_figures
 
@@ -53,14 +53,14 @@ def promise(tx: Writing, plan: Plan) -> None:
 def judged(tx: Writing, task: Task, study: Study, sums: Mapping[str, Array]) -> None:
     """Keep what may be told of the model of a task that judges it, unless something was told of this run before."""
     made = None
-    if releasable(study):
+    if declarable(study):
         classes = rounded.classes(sums)
         if classes is not None:
             told = {"common": evaluation.common_of(sums), "personal": sums} if study.personal else {"common": sums}
             worth = {name: asdict(rounded.worth(one, study.evaluation.threshold)) for name, one in told.items()}
             made = {"positives": classes[0], "negatives": classes[1], **worth}
     tx.do(
-        "INSERT INTO released (run, study, plan, round, state, made) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (run)"
+        "INSERT INTO declarations (run, study, plan, round, state, made) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (run)"
         " DO UPDATE SET round = excluded.round, state = excluded.state, made = excluded.made WHERE word = ''",
         task.run, task.study, task.plan, task.round, task.state.digest, json.dumps(made),
     )  # fmt: skip
@@ -70,20 +70,20 @@ def ended(tx: Writing, told: Ended) -> None:
     """A run is finished, at the state that was judged here: something is said of it now."""
     if told.status == "finished" and told.state is not None:
         state = told.state.digest
-        tx.do("UPDATE released SET ended = 1 WHERE run = ? AND state = ? AND word = ''", told.run, state)
+        tx.do("UPDATE declarations SET ended = 1 WHERE run = ? AND state = ? AND word = ''", told.run, state)
 
 
 def tell(tx: Writing, figures: Figures, envelope: bytes, now: datetime) -> bool:
     """Keep what is said of a run, and send it; whether it is said now: what was said before stands."""
-    known = tx.row("SELECT word FROM released WHERE run = ?", figures.run)
+    known = tx.row("SELECT word FROM declarations WHERE run = ?", figures.run)
     if known is None or known["word"]:
         return False
-    tx.do("UPDATE released SET word = ?, envelope = ? WHERE run = ?", figures.word, envelope, figures.run)
+    tx.do("UPDATE declarations SET word = ?, envelope = ? WHERE run = ?", figures.word, envelope, figures.run)
     tx.send("figures", envelope, {"study": figures.study, "run": figures.run}, now)
     return True
 
 
 def again(tx: Writing, now: datetime) -> None:
     """Send once more, in the same bytes, what was told: a coordinator that was restored may have lost it."""
-    for row in tx.rows("SELECT study, run, envelope FROM released WHERE word = ?", TOLD):
+    for row in tx.rows("SELECT study, run, envelope FROM declarations WHERE word = ?", TOLD):
         tx.send("figures", bytes(row["envelope"]), {"study": row["study"], "run": row["run"]}, now)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from consilium.coordinator import released
+from consilium.coordinator import declarations
 from consilium.core.errors import ConsiliumError
 from consilium.core.ids import RunId, SiteId, digest
 from consilium.core.run import Status
@@ -52,11 +52,13 @@ def run(
 
 
 def told(database: Database, said: Figures = SAID, site: SiteId = EAST, of: Any = None, envelope: bytes = b"1") -> None:
-    database.run_here(lambda tx: released.keep(tx, cast(Any, of or run()), site, said, said.encode(), envelope, NOW))
+    database.run_here(
+        lambda tx: declarations.keep(tx, cast(Any, of or run()), site, said, said.encode(), envelope, NOW)
+    )
 
 
 def seen(database: Database, name: str = "sums-1") -> Any:
-    return database.run_here(lambda tx: released.view(tx, RunId(name), PLAN.study, (EAST, NORTH)))
+    return database.run_here(lambda tx: declarations.view(tx, RunId(name), PLAN.study, (EAST, NORTH)))
 
 
 def test_it_is_kept_once_and_seen_rounded_and_of_whom_nothing_came_it_is_withheld(database: Database) -> None:
