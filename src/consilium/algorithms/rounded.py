@@ -1,16 +1,18 @@
 """Figures of one hospital as they may leave it: rounded there, and made to estimates again by who reads them.
 
-What leaves are the AUROC and the accuracy in hundredths, and how many held-out patients of each class there are, in
-tens, rounded down: no class has fewer than ten. Intervals follow from these numbers alone, so that they tell nothing
-more; with as many patients as are told, who are fewer than there are, they are a little too wide.
-Sources: Hanley and McNeil 1982 (Radiology 143:29), formula 1; Wilson 1927.
+What leaves is the AUROC in hundredths, and how many held-out patients of each class there are, in tens, rounded down:
+no class has fewer than ten. The interval follows from these numbers alone, so that it tells nothing more; with as many
+patients as are told, who are fewer than there are, it is a little too wide. No accuracy leaves, and no other figure
+that is a mean over patients: the sum over all less what the others tell would be that of a hospital which leaves it
+out, as it must where a cell of its confusion matrix is small. Pairs of patients of one hospital are summed, too (see
+`discrimination.of_one`), but those alone of hospitals with ten of each class: who tells no AUROC is not in that sum.
+Source: Hanley and McNeil 1982 (Radiology 143:29), formula 1.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from consilium.algorithms import decisions, discrimination
-from consilium.algorithms.figure import CELL, LEAST, Figure, around, hidden, proportion
+from consilium.algorithms import discrimination
+from consilium.algorithms.figure import LEAST, Figure, around
 from consilium.core.tensors import Array
 
 HUNDRED = 100
@@ -19,45 +21,27 @@ HALF = 0.005
 """By how much a rounded figure may be off."""
 
 
-@dataclass(frozen=True)
-class Worth:
-    """Of one model, in hundredths; no accuracy where a cell of its confusion matrix has one to nine patients."""
-
-    auroc: int
-    accuracy: int | None
-
-
 def classes(sums: Mapping[str, Array]) -> tuple[int, int] | None:
     """Held-out patients with the outcome, and without, in tens; None: one of both has fewer than ten."""
     counts = [round(float(sums[name].sum())) for name in ("positives", "negatives")]
     return (counts[0] // TENS * TENS, counts[1] // TENS * TENS) if min(counts) >= LEAST else None
 
 
-def worth(sums: Mapping[str, Array], threshold: float) -> Worth:
-    """Of a model, from its histograms over patients of whom there are enough of each class."""
+def auroc(sums: Mapping[str, Array]) -> int:
+    """Of a model, in hundredths, from its histograms over patients of whom there are enough of each class."""
     found = discrimination.auroc(sums["positives"], sums["negatives"], 0.95).value
     assert found is not None
-    accuracy = decisions.confusion(decisions.Counts.at(sums, threshold), threshold, 0.95).figures["accuracy"].value
-    return Worth(_hundredths(found), None if accuracy is None else _hundredths(accuracy))
+    return int(found * HUNDRED + 0.5)
 
 
-def _hundredths(value: float) -> int:
-    return int(value * HUNDRED + 0.5)
+def estimates(told: int, positives: int, negatives: int, confidence: float) -> dict[str, Figure]:
+    """What a reader knows of a model: its AUROC, told in hundredths, and an interval.
 
-
-def estimates(told: Worth, positives: int, negatives: int, confidence: float) -> dict[str, Figure]:
-    """What a reader knows of a model: each figure, and its interval.
-
-    >>> one = estimates(Worth(80, 75), 40, 60, 0.95)["auroc"]
+    >>> one = estimates(80, 40, 60, 0.95)["auroc"]
     >>> one.value, round(one.low, 3), round(one.high, 3), one.n
     (0.8, 0.704, 0.896, 100)
     """
-    n = positives + negatives
-    found = {"auroc": _auroc(told.auroc / HUNDRED, positives, negatives, confidence)}
-    if told.accuracy is None:
-        return {**found, "accuracy": hidden(n, CELL)}
-    share = proportion(told.accuracy / HUNDRED * n, n, confidence)
-    return {**found, "accuracy": Figure(told.accuracy / HUNDRED, share.low, share.high, n)}
+    return {"auroc": _auroc(told / HUNDRED, positives, negatives, confidence)}
 
 
 def _auroc(value: float, positives: int, negatives: int, confidence: float) -> Figure:

@@ -76,11 +76,7 @@ def _figures(told: Figures, study: Study) -> Json:
     first = {"federated": told.personal, "shared": told.common} if study.personal else {"federated": told.common}
     models: dict[str, Told | None] = {**first, "own": told.own}
     return {
-        name: figure.to_json(
-            rounded.estimates(
-                rounded.Worth(one.auroc, one.accuracy), told.positives, told.negatives, study.evaluation.confidence
-            )
-        )
+        name: figure.to_json(rounded.estimates(one.auroc, told.positives, told.negatives, study.evaluation.confidence))
         for name, one in models.items()
         if one is not None
     }

@@ -60,7 +60,8 @@ def by_hospital(facts: Facts) -> Tag:
     told = f"On held-out patients. Figures of single hospitals come from {facts.judged_by}."
     if any(one.told for one in singles):
         told += (
-            " Their patients are counted in tens of each class, rounded down, and intervals follow from what is told."
+            " Patients of those that tell theirs are counted in tens of each class, rounded down, and intervals follow "
+            "from what is told."
         )
     if not singles:
         told = "On all held-out patients together. Figures of single hospitals are withheld."

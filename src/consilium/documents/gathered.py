@@ -20,6 +20,8 @@ PERSONAL = "personal model"
 COMMON = next(iter(MODELS))
 WITHHELD = "secure_sum"
 ALONE = "the hospitals that tell them of themselves, rounded, as their policies allow"
+OUTSIDE = "one process outside of the federation"
+BESIDE = f"of models that they do not tell, from {OUTSIDE}"
 
 
 def gathered(document: Json, study: Study | None = None, baseline: Json | None = None) -> Facts:
@@ -189,8 +191,8 @@ def _of_demo(document: Json, study: Study | None) -> Facts:
     return Facts(
         origin="demo", study=str(document["study"]), run=str(document["run"]), plan=str(document["plan"]),
         status="finished", about=study, confidence=_confidence(study),
-        models=_models(key for one in hospitals for key in one.figures), hospitals=hospitals, everyone=everyone,
-        rounds=rounds, planned=int(document["rounds"]), privacy=str(document["privacy"]),
+        models=_models(key for one in hospitals for key in one.figures), hospitals=hospitals,
+        everyone=everyone, rounds=rounds, planned=int(document["rounds"]), privacy=str(document["privacy"]),
         learns=str(document["learns"]), withheld=False, model=str(document["model"]),
         judged_by=str(document["judged_by"]), audit=tuple(logs),
         budgets=document.get("budgets") or {}, setting={"epochs": document["epochs"]},
@@ -318,8 +320,8 @@ def _beside(facts: Facts, baseline: Json) -> Facts:
     which = SHARED if facts.personal else COMMON  # what a file of a model holds
     mine = [_compared(one, told.get(one.name), which) for one in facts.hospitals]
     judged_by = facts.judged_by
-    if any(COMMON in one.figures for one in mine) and facts.withheld:
-        judged_by = "one process outside of the federation"
+    if facts.withheld and any({COMMON, which} & one.figures.keys() and not (one.told or one.word) for one in mine):
+        judged_by = f"{ALONE}; of others, and {BESIDE}" if any(one.told for one in mine) else OUTSIDE
     everyone = {
         **facts.everyone,
         **({"pooled": figures_of(baseline["all"]["pooled"])} if "pooled" in baseline["all"] else {}),
@@ -335,7 +337,13 @@ def _compared(one: Hospital, given: Json | None, which: str) -> Hospital:
     if given is None:
         return one
     figures = {key: figures_of(given[key]) for key in ("own", "pooled") if given.get(key)}
-    common = one.figures.get(which) or (figures_of(given["given"]) if given.get("given") else None)
+    common = None if one.word else one.figures.get(which)  # a word stands where nobody has them
+    if common is None and given.get("given"):
+        common, one = figures_of(given["given"]), replace(one, word="")
+    elif common is None:
+        common = one.figures.get(which)
+    if one.told:  # what it tells stays as it is told
+        figures |= {key: one.figures[key] for key in ("own",) if key in one.figures}
     unknown: dict[str, Any] = dict.fromkeys((*TOLD, "held_out"))
     flow = replace(one.flow, **unknown, rounded=False) if one.flow.rounded else one.flow
     for name, key in (*((name, name) for name in TOLD), ("held_out", "test")):

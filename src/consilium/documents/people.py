@@ -257,6 +257,13 @@ ENSEMBLE = "not done: each model would have to leave its hospital by itself, and
 ASKED = "it was not asked for; `consilium simulate --leave-one-out` trains anew without each hospital"
 
 
+def _kept(facts: Facts) -> str:
+    """What becomes of models that hospitals' policies have trained beside the common one, and that are not told."""
+    if facts.privacy.startswith("secure_sum"):
+        return ", or told where policies say both `own_model` and `release_figures`"
+    return "; what a policy has trained (`own_model`) stays at its hospital: `consilium site figures`"
+
+
 def withheld(facts: Facts) -> Tag:
     """What is not in the report, and why."""
     told: list[tuple[str, str]] = []
@@ -274,7 +281,7 @@ def withheld(facts: Facts) -> Tag:
         told.append(
             (
                 "each hospital’s own model",
-                "computed where records may lie together (`consilium baseline`), or where policies say `own_model`",
+                f"computed where records may lie together (`consilium baseline`){_kept(facts)}",
             )
         )
     if facts.origin != "simulation":

@@ -5,15 +5,16 @@ from consilium.governance.policy import Policy
 
 _TOLD = (
     "When a run is finished, what its final model is worth for this hospital's held-out patients is told, once, as "
-    "the hospital's policy says (`release_figures: {most}`; it was said for {done} other plans so far): AUROC and "
-    "accuracy in hundredths{own}, and of how many patients with the outcome and without, in tens, rounded down; with "
+    "the hospital's policy says (`release_figures: {most}`; it was said for {done} other plans so far): its "
+    "AUROC in hundredths{own}, and of how many patients with the outcome and without, in tens, rounded down; with "
     "fewer than ten of either, the words `too few`. People with an account see it. It is told only if all hospitals "
     "in the sums of the run mean to tell theirs: from a sum and what is told the figures of others would follow, "
     "nearly. Who says so when the run begins counts as one who tells. With each further plan of nearly the same "
     "model, a little more can be told of the same patients."
 )
 _WITHHELD = "No figure of this hospital alone is told: {why}. When a run is finished, the word `withheld` says so."
-_OWN = ", and those of a model that is trained on this hospital's patients alone"
+_PERSONAL = ", of this hospital's personal model and of the common one"
+_OWN = ", and that of a model that is trained on this hospital's patients alone"
 
 
 def declarable(study: Study) -> bool:
@@ -35,17 +36,23 @@ def objection(study: Study) -> str:
     return next((why for why, holds in reasons.items() if holds), "")
 
 
-def words(study: Study, policy: Policy, done: int) -> str:
-    """What the review says of it. Args: done: for how many other plans this hospital said before that it tells."""
+def words(study: Study, policy: Policy, done: int | None) -> str:
+    """What the review says of it.
+
+    Args:    done: for how many other plans this hospital said before that it tells; None: that was lost.
+    """
     if study.privacy.recipe != "secure_sum":
         return ""
     why = objection(study)
     if not why and not policy.release_figures:
         why = "the hospital's policy says `release_figures: 0`"
-    if not why and done >= policy.release_figures:
+    if not why and done is None:
+        why = "its journal was restored from an older copy, and nobody said yet of how many plans it was promised since"
+    if not why and done is not None and done >= policy.release_figures:
         most = policy.release_figures
         why = f"it was said for {done} other plans before, and the policy says `release_figures: {most}`"
     if why:
         return _WITHHELD.format(why=why)
-    own = _OWN if policy.own_model and not study.judged_only else ""
+    own = _PERSONAL if study.personal else ""
+    own += _OWN if policy.own_model and not study.judged_only else ""
     return _TOLD.format(most=policy.release_figures, done=done, own=own)

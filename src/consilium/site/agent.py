@@ -78,7 +78,7 @@ class Agent:
         site, steps = SiteId(self._member.site), Steps(self._identity, self._journal, self._connection, outgoing)
         updates = Updates(folder, self._identity, self._journal, states, self.stop, partial(Pipeline, forks=forks))
         states.check = Checking(folder, self._journal, self._connection, steps, self.stop).check
-        pairing = Pairing(site, folder, self._identity, self._journal, steps)
+        pairing = Pairing(site, folder, self._identity, self._journal, steps, self._recall.look)
         seats = Seats(site, folder, self._journal, steps, pairing, states, updates)
         declaring = Declaring(
             folder, self._identity, self._journal, veto, updates, pairing, self.stop, outgoing

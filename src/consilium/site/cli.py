@@ -153,7 +153,7 @@ def review(study: str, code: Path | None, home: Path, as_json: bool) -> None:
         need = room.of_study(desk.journal, standing.plan, desk.folder.policy().limits).bytes
         spends, spent = budget.review(desk, standing.plan)
         alone = declarable.words(
-            standing.plan.study, desk.folder.policy(), len(declarations.spent(desk.journal) - {standing.plan.digest})
+            standing.plan.study, desk.folder.policy(), declarations.others(desk.journal, standing.plan)
         )
     plan = standing.plan
     fact = {
@@ -314,16 +314,18 @@ def budget(home: Path, as_json: bool) -> None:
 )
 @click.option("--delta", type=click.FloatRange(0, 1), default=0.0, help="Delta of that epsilon.")
 @click.option("--population", default="", help="Of these patients alone. Default: of each population.")
+@click.option("--figures", type=click.IntRange(0, 1000), help="Plans of which figures may have been promised since.")
 @home_option
 @json_option
 def recount(
-    person: str, epsilon: float | None, delta: float, population: str, home: Path, as_json: bool
+    person: str, epsilon: float | None, delta: float, population: str, figures: int | None, home: Path, as_json: bool
 ) -> None:  # fmt: skip
     """Say that this site was restored from an older copy: its ledger then charges all that the coordinator has of it.
 
-    With --epsilon, charge so much beside it: what was spent by other means, or in a folder that is lost.
+    With --epsilon, charge so much beside it: what was spent by other means, or in a folder that is lost. Figures of
+    this hospital alone are told no more until --figures says of how many plans they may have been promised since.
     """
-    from consilium.site import recall
+    from consilium.site import declarations, recall
     from consilium.site.budget import countable
 
     with opened(home) as desk:
@@ -333,15 +335,14 @@ def recount(
         found = recall.recount(desk.journal, person, now())
         if epsilon is not None:
             recall.said(desk.journal, population, epsilon, delta, person, now())
+        if figures is not None:
+            declarations.counted(desk.journal, figures, person, now())
+        elif epsilon is None:
+            declarations.forget(desk.journal)
+        closed = bool(declarations.forgotten(desk.journal) and desk.folder.policy().release_figures)
     ring(Folder.open(home))
-    words = f"{len(found)} rounds are charged by the coordinator's record."
-    words += f" So is epsilon {epsilon:g}." if epsilon is not None else ""
-    if hidden and epsilon is None:
-        words += (
-            "\nThe log was longer before, and the coordinator names no round that this journal does not have: say with "
-            "--epsilon what you know was spent since the copy."
-        )
-    say({"rounds": found, "epsilon": epsilon}, as_json, words)
+    words = recall.words(found, epsilon, hidden, closed)
+    say({"rounds": found, "epsilon": epsilon, "figures": figures}, as_json, words)
 
 
 @site.command()

@@ -6,20 +6,26 @@ run is finished. Whether it is told is decided in `declaring.py`.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from consilium.algorithms import evaluation, rounded
+from consilium.core.errors import Invalid
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Array
 from consilium.governance.declarable import declarable
 from consilium.governance.policy import Policy
-from consilium.site.journal import Journal, Writing
+from consilium.site.journal import BEHIND, FORGOTTEN, Journal, Writing
+from consilium.site.witness import checkpoint
+from consilium.wire.identity import Identity
 from consilium.wire.messages import Ended, Figures, Task
 
 Json = dict[str, Any]
 TOLD = "told"
+LOST = "lost/"
+"""Before the number of a plan whose name was lost with the journal."""
+MOST = 1000
+"""Plans of which a policy may let figures be told."""
 
 
 def done(journal: Journal) -> set[str]:
@@ -34,20 +40,64 @@ def spent(journal: Journal) -> set[str]:
     return {str(row["plan"]) for row in journal.rows("SELECT plan FROM promised")} | done(journal)
 
 
+def others(journal: Journal, plan: Plan) -> int | None:
+    """How many other plans count; None: a journal that was restored does not know."""
+    return None if forgotten(journal) else len(spent(journal) - {plan.digest})
+
+
+def forgot(tx: Writing) -> None:
+    """This journal was restored from an older copy: of what was promised and told since, it knows nothing."""
+    tx.keep(FORGOTTEN, "1")
+
+
+def forget(journal: Journal) -> None:
+    """The same, as a person says it."""
+    with journal.write() as tx:
+        forgot(tx)
+
+
+def forgotten(journal: Journal) -> bool:
+    """Whether it may have been promised, or told, of plans that this journal does not know."""
+    return bool(journal.meta(BEHIND) or journal.meta(FORGOTTEN))
+
+
+def counted(journal: Journal, plans: int, person: str, now: datetime) -> None:
+    """A person says that since the copy figures were promised of so many plans at most, which count from now on.
+
+    Raises: Invalid: no name, or no such number.
+    """
+    if not person.strip() or not person.isprintable() or not 0 <= plans <= MOST:
+        raise Invalid("who says so has a name, in one line, and a number of plans", "write it with --person")
+    with journal.write() as tx:
+        at = tx.head().seq
+        for number in range(plans):
+            tx.do("INSERT INTO promised VALUES (?)", f"{LOST}{at}/{number}")
+        tx.keep(FORGOTTEN, "")
+        tx.record("promised", {"person": person, "plans": plans}, now)
+
+
 def willing(journal: Journal, policy: Policy, plan: Plan) -> bool:
     """Whether figures of this hospital alone are to be told of a run of a plan that begins or ends now.
 
     Of each plan once: a second run would tell of the same patients what a nearly equal model is worth; and of as many
-    plans as the policy says.
+    plans as the policy says. Of none, while nobody knows how many there were: ask `Recall` before.
     """
+    if forgotten(journal):
+        return False
     if not policy.release_figures or not declarable(plan.study) or plan.digest in done(journal):
         return False
-    return len(spent(journal) - {plan.digest}) < policy.release_figures
+    return (others(journal, plan) or 0) < policy.release_figures
 
 
-def promise(tx: Writing, plan: Plan) -> None:
-    """This hospital says with its keys that it will tell: from now on the plan counts."""
+def promise(tx: Writing, plan: Plan, run: str, identity: Identity, site: str, now: datetime) -> None:
+    """This hospital says with its keys that it will tell: from now on the plan counts.
+
+    The head of the log with this goes to the coordinator: a journal that is restored to before it is found out by that.
+    """
+    about = {"study": plan.study.name, "run": run}
     tx.do("INSERT OR IGNORE INTO promised VALUES (?)", plan.digest)
+    tx.record("promised", {**about, "plan": plan.digest}, now)
+    checkpoint(tx, site, identity, about, now)
 
 
 def judged(tx: Writing, task: Task, study: Study, sums: Mapping[str, Array]) -> None:
@@ -57,7 +107,7 @@ def judged(tx: Writing, task: Task, study: Study, sums: Mapping[str, Array]) -> 
         classes = rounded.classes(sums)
         if classes is not None:
             told = {"common": evaluation.common_of(sums), "personal": sums} if study.personal else {"common": sums}
-            worth = {name: asdict(rounded.worth(one, study.evaluation.threshold)) for name, one in told.items()}
+            worth = {name: {"auroc": rounded.auroc(one)} for name, one in told.items()}
             made = {"positives": classes[0], "negatives": classes[1], **worth}
     tx.do(
         "INSERT INTO declarations (run, study, plan, round, state, made) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (run)"
@@ -84,6 +134,12 @@ def tell(tx: Writing, figures: Figures, envelope: bytes, now: datetime) -> bool:
 
 
 def again(tx: Writing, now: datetime) -> None:
-    """Send once more, in the same bytes, what was told: a coordinator that was restored may have lost it."""
-    for row in tx.rows("SELECT study, run, envelope FROM declarations WHERE word = ?", TOLD):
+    """Send once more, in the same bytes, what was told: a coordinator that was restored may have lost it.
+
+    Not what waits to be sent, nor what was withdrawn before it left: of that nothing is said any more.
+    """
+    sent = "SELECT run FROM outbox WHERE type = 'figures' AND status IN ('sent', 'refused')"
+    kept = "SELECT run FROM outbox WHERE type = 'figures' AND status IN ('waiting', 'withdrawn')"
+    these = f"word = ? AND run IN ({sent}) AND run NOT IN ({kept})"
+    for row in tx.rows(f"SELECT study, run, envelope FROM declarations WHERE {these}", TOLD):  # noqa: S608
         tx.send("figures", bytes(row["envelope"]), {"study": row["study"], "run": row["run"]}, now)

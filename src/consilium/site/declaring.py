@@ -2,11 +2,12 @@
 
 Figures of this hospital alone leave as `told` where all of this holds; else the word `withheld` leaves:
 (1) the study is one of which such figures may be told (`governance/declarable.py`)   (2) this hospital's policy says so
-now, and said so when keys were agreed, and figures of the plan were not told before   (3) approval and policy still
-stand
-(4) the final state is the one that was judged here, which this site computed   (5) this hospital was in the sum that
-judged it; and all in that sum, and in each that was opened here in this run, mean to tell: what the others tell, taken
-from a sum at nearly the same model, would else be the figures of those who tell none.
+now, and said so when keys were agreed, and figures of the plan were not told before, as far as a journal knows that was
+not restored from an older copy   (3) approval and policy still stand   (4) the final state is the one that was judged
+here, which this site computed   (5) this hospital was in the sum that judged it; and all in that sum, and in each that
+was opened here in this run, mean to tell: what the others tell, taken from a sum at nearly the same model, would else
+be the figures of those who tell none.
+So all tell the same figures: one that a hospital could leave out would follow from the sum and what the others tell.
 Where one class has fewer than ten patients, `too few` leaves: no more than that.
 """
 
@@ -50,17 +51,23 @@ class Declaring:
     stop: Event
     outgoing: Event
 
-    def of(self, run: str, now: datetime) -> None:
-        """Say it of a run, if it is finished, was judged here, and nothing was said of it yet."""
+    def of(self, run: str, now: datetime, *, waits: bool = False) -> None:
+        """Say it of a run, if it is finished, was judged here, and nothing was said of it yet.
+
+        Args:    waits: whether it may be said later.
+        Raises:  Unavailable: it waits, for the coordinator does not say now whether the journal is older than it was.
+        """
         row = self.journal.row("SELECT * FROM declarations WHERE run = ? AND ended AND word = ''", run)
         study = row and self.journal.row("SELECT payload FROM studies WHERE plan = ?", row["plan"])
         if row is None or study is None:
             return
+        unsure = self._unsure(now, waits)
         plan, task = Plan.load(bytes(study["payload"])), self._task(row)
         own = self._own(plan, task, row, now)
         if self.stop.is_set() or plan.study.privacy.recipe != "secure_sum":
             return  # cut off: done when the agent is back; or its sums alone went to the coordinator before
-        message = self._message(plan, task, row, own, now)
+        why = unsure or self._objection(plan, task, row, now)
+        message = self._message(row, own, why)
         envelope = seal(Figures.TYPE, message.encode(), self.identity)
         with self.journal.write() as tx:
             declarations.tell(tx, message, envelope, now)
@@ -74,17 +81,25 @@ class Declaring:
         )  # fmt: skip
         return None if found is None else Task.decode(bytes(found["payload"]))
 
-    def _message(self, plan: Plan, task: Task | None, row: Row, own: Json | None, now: datetime) -> Figures:
+    def _unsure(self, now: datetime, waits: bool) -> str:
+        """Why it is not known whether the journal was restored from an older copy; empty where it is, or tells none."""
+        try:
+            if self.folder.policy().release_figures:
+                self.veto.ledger.recall(now)
+        except ConsiliumError as error:
+            if waits and isinstance(error, Unavailable):
+                raise
+            return error.message
+        return ""
+
+    def _message(self, row: Row, own: Json | None, why: str) -> Figures:
         about = {"site": self.veto.site, **{name: row[name] for name in ("study", "run", "plan", "state")}}
-        why = self._objection(plan, task, row, now)
         if why:
             log.info("figures of this hospital alone are not told of %s: %s", row["run"], why)
             return Figures(**about, word="withheld")
         made = json.loads(row["made"])
         if made is None:
             return Figures(**about, word="too few")
-        if not self.folder.policy().own_model:
-            made.pop("personal", None)  # a model of the hospital's own, too
         return Figures(**about, word="told", **made, own=own)
 
     def _objection(self, plan: Plan, task: Task | None, row: Row, now: datetime) -> str:
@@ -92,7 +107,7 @@ class Declaring:
         try:
             policy = self.folder.policy()
             if not declarations.willing(self.journal, policy, plan):
-                return "the policy, or the kind of study, does not allow it, or it was done before"
+                return "policy or study do not allow it, it was done before, or what was done is forgotten"
             if task is None or task.state.digest != row["state"]:
                 return "another state was judged"
             self.veto.permit(task, now)
@@ -139,4 +154,4 @@ class Declaring:
             figures.beside(tx, row["run"], figure.to_json({k: v for k, v in found.items() if v.value is not None}))
         if not declarable(study) or rounded.classes(sums) is None:
             return None
-        return dict(vars(rounded.worth(sums, study.evaluation.threshold)))
+        return {"auroc": rounded.auroc(sums)}

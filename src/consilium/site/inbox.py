@@ -14,18 +14,17 @@ from pydantic import ValidationError
 from consilium.core.errors import ConsiliumError, DigestMismatch, Invalid, NotFound, TooLarge, Unavailable
 from consilium.core.ids import Digest, digest
 from consilium.core.study import Plan
-from consilium.governance import audit
 from consilium.governance.audit import Head
 from consilium.site import declarations, ledger, memories
 from consilium.site.journal import OPEN, Journal, Writing
 from consilium.site.outbox import Outbox
 from consilium.site.states import States
 from consilium.site.steps import Steps
-from consilium.site.witness import Witness, raise_alarm, start_anew
+from consilium.site.witness import Witness, checkpoint, raise_alarm, start_anew
 from consilium.wire.connection import Connection
-from consilium.wire.envelope import Envelope, seal
+from consilium.wire.envelope import Envelope
 from consilium.wire.identity import Identity
-from consilium.wire.messages import INBOX_MESSAGES, LINKS, Checkpoint, Closed, Ended, Offer, Reopened, Signed, Task
+from consilium.wire.messages import INBOX_MESSAGES, Checkpoint, Closed, Ended, Offer, Reopened, Signed, Task
 from consilium.wire.requests import Inbox as Page
 from consilium.wire.transfer import fetch
 
@@ -275,19 +274,7 @@ class Inbox:
     def _checkpoint(
         self, tx: Writing, study: str | None, run: str | None, now: datetime, since: int | None = None
     ) -> None:
-        """Sign the head of our log, and what leads there from the head that was signed before."""
-        if since is None:
-            since = int(tx.meta("checkpoint", "0"))
-        entries = tx.rows("SELECT entry FROM audit WHERE seq > ? ORDER BY seq", since)
-        links = [audit.link(bytes(row["entry"])) for row in entries]
-        for start in range(0, len(links), LINKS):
-            part = tuple(links[start : start + LINKS])
-            head, after = tx.head(since + start + len(part)), since + start
-            mark = Checkpoint(log=self.site, seq=head.seq, head=head.digest, at=now, since=after, links=part)
-            tx.send(
-                "checkpoint", seal(Checkpoint.TYPE, mark.encode(), self.identity), {"study": study, "run": run}, now
-            )
-            tx.keep("checkpoint", str(head.seq))
+        checkpoint(tx, self.site, self.identity, {"study": study, "run": run}, now, since)
 
 
 def _marks(told: Task | Closed) -> bool:

@@ -101,6 +101,8 @@ MADE = "('answer', 'step')"
 """Types of messages that hold what was made of patients' data, or lead to it: they need a standing approval."""
 BEHIND = "ledger/behind"
 """Kept value: why the privacy ledger is known to be older than what left; empty once a person told what was spent."""
+FORGOTTEN = "declarations/forgotten"
+"""Kept value: this journal was restored, and no person has said yet of how many plans figures were promised since."""
 
 
 def damaged(path: Path, error: Exception | None = None) -> Invalid:

@@ -180,7 +180,7 @@ class Outbox:
         if not self._waits(row["id"]):
             return False
         if row["type"] == "figures":
-            return self.veto.tells(row["id"], row["run"], datetime.now(UTC))
+            return self.veto.tells(row, datetime.now(UTC))
         return row["type"] not in ("answer", "step") or self.veto.stands(row["run"], row["round"], datetime.now(UTC))
 
     def _send(self, row: Row) -> None:

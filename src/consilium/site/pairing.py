@@ -7,18 +7,21 @@ the same key with this one. Who else takes part in the run is decided here, and 
 """
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from sqlite3 import Row
 
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
 from pydantic import ValidationError
 
-from consilium.core.errors import Invalid, Refused
+from consilium.core.errors import ConsiliumError, Invalid, Refused, Unavailable
 from consilium.core.ids import SiteId
 from consilium.core.study import Plan
+from consilium.governance.policy import Policy
 from consilium.privacy import pairing as protocol
 from consilium.privacy.pairing import Confirmed, Keys, Paired, Roster, Secrets
 from consilium.site.declarations import promise, willing
@@ -29,19 +32,21 @@ from consilium.wire.identity import Identity
 from consilium.wire.messages import Step, Task
 from consilium.wire.words import WORDS
 
+log = logging.getLogger(__name__)
 SPOKEN = 6
 """Words that people read to each other: 48 bits, over nonces that nobody knew before."""
 
 
 @dataclass
 class Pairing:
-    """The site's keys of each run, in its journal."""
+    """The site's keys of each run, in its journal. `recall`: look whether that was restored from an older copy."""
 
     site: SiteId
     folder: Folder
     identity: Identity
     journal: Journal
     steps: Steps
+    recall: Callable[[datetime], None] = lambda now: None
 
     def step(self, task: Task, plan: Plan) -> Made | None:
         """The answer to a permitted task of kind PAIR; None: it waits for a person.
@@ -64,7 +69,7 @@ class Pairing:
             raise replayed(f"keys for {task.run} were agreed here before")
         secrets = os.urandom(128)
         policy = self.folder.policy()
-        tells = willing(self.journal, policy, plan)
+        tells = self._tells(policy, plan)
         message = _secrets(secrets).keys(
             task.run, task.attempt, self.site, self.identity.public, policy.floor(plan.study),
             tells,
@@ -72,12 +77,25 @@ class Pairing:
 
         def keep(tx: Writing) -> None:
             if tells:
-                promise(tx, plan)
+                promise(tx, plan, task.run, self.identity, self.site, datetime.now(UTC))
             # Earlier rosters stay: by them sums are checked that were opened among them. Their secrets do not.
             tx.do("UPDATE epochs SET secrets = zeroblob(0), capsules = '', roots = '' WHERE run = ?", task.run)
             tx.do("INSERT INTO epochs (run, attempt, secrets) VALUES (?, ?, ?)", task.run, task.attempt, secrets)
 
         return Made(message, keep, erases=newest is not None)
+
+    def _tells(self, policy: Policy, plan: Plan) -> bool:
+        """Whether this hospital says that it will tell figures of itself alone. Raises: Unavailable: ask again."""
+        if not willing(self.journal, policy, plan):
+            return False
+        try:
+            self.recall(datetime.now(UTC))
+        except Unavailable:
+            raise
+        except ConsiliumError as error:  # nobody knows what was promised before
+            log.warning("figures of this hospital alone are not told of %s: %s", plan.study.name, error.message)
+            return False
+        return willing(self.journal, policy, plan)
 
     def _pair(self, task: Task, plan: Plan, epoch: Row) -> Made:
         own = self.steps.own(task.run, place(task)._replace(phase="KEYS"))

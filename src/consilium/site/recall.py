@@ -2,7 +2,8 @@
 
 (1) each checkpoint that this site signed is a head of its log, as it stands here   (2) each answer to a round of
 training that the coordinator has is one that this journal has, by its digest. Until a person has said what was spent,
-no round is trained under a budget, and nothing is given back.
+no round is trained under a budget, and nothing is given back; and until one has said of how many plans figures of this
+hospital alone were promised since, none are told.
 
 The coordinator is believed in nothing but what makes the count larger. What it names beyond what left is charged, too,
 and a person is told before. What it hides it can hide of (2) alone, where it shows our own signature of (1), which it
@@ -23,6 +24,7 @@ from consilium.core.errors import ConsiliumError, Invalid, NotFound, Unavailable
 from consilium.core.ids import digest
 from consilium.core.study import Plan
 from consilium.privacy.ledger import EVERY, Book, Whose
+from consilium.site import declarations
 from consilium.site.journal import BEHIND, MADE, Journal, Writing
 from consilium.site.ledger import close, cost_of, enter, opening, read, sent
 from consilium.wire.connection import Connection
@@ -76,6 +78,7 @@ class Recall:
                 log.error("no round is trained under a privacy budget: %s", why)
                 rounds = [[*round_, len(attempts)] for round_, attempts in _by_round(left).items()]
                 tx.record("ledger-behind", {"why": why, "heads": lost, "rounds": rounds}, now)
+                declarations.forgot(tx)
             tx.keep(BEHIND, json.dumps({"why": why, "heads": lost, "left": left}))
 
     def _mark(self, envelope: dict[str, Any]) -> Checkpoint:
@@ -165,6 +168,7 @@ def recount(journal: Journal, person: str, now: datetime) -> list[dict[str, Any]
         done = [_charged(tx, *of, attempts, now) for of, attempts in _by_round(behind["left"]).items()]
         _hold(tx, now)
         tx.keep(BEHIND, "")
+        declarations.forgot(tx)
         for run in sorted({one["run"] for one in done if one}):
             if tx.meta(f"run/{run}"):  # its end has come again before
                 close(tx, run, now)
@@ -217,6 +221,26 @@ def _hold(tx: Writing, now: datetime) -> None:
             if times > sent(tx, account.run, number) and number not in account.found:
                 body = {"account": account.number, "run": account.run, "round": number, "times": 0, "found": True}
                 enter(tx, "charge", body, now)
+
+
+def words(found: list[dict[str, Any]], epsilon: float | None, hidden: bool, closed: bool) -> str:
+    """What people read when they have said it.
+
+    Args:    hidden: whether what left since is not named by anybody.   closed: whether figures wait for a number.
+    """
+    told = f"{len(found)} rounds are charged by the coordinator's record."
+    told += f" So is epsilon {epsilon:g}." if epsilon is not None else ""
+    if hidden and epsilon is None:
+        told += (
+            "\nThe log was longer before, and the coordinator names no round that this journal does not have: say with "
+            "--epsilon what you know was spent since the copy."
+        )
+    if closed:
+        told += (
+            "\nNo figures of this hospital alone are told until you say with --figures of how many plans they may have "
+            "been promised since the copy."
+        )
+    return told
 
 
 def said(journal: Journal, population: str, epsilon: float, delta: float, person: str, now: datetime) -> None:

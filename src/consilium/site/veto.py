@@ -3,17 +3,19 @@
 import logging
 from dataclasses import dataclass, field
 from datetime import datetime
+from sqlite3 import Row
 from threading import Event
 
 from consilium.core.errors import ConsiliumError, Refused
 from consilium.core.study import Plan
+from consilium.site.declarations import spent
 from consilium.site.folder import Folder
 from consilium.site.guard import Guard, Permit
 from consilium.site.journal import MADE, Journal
 from consilium.site.ledger import Ledger
-from consilium.wire.envelope import seal
+from consilium.wire.envelope import payload_of, seal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import Refusal, Task
+from consilium.wire.messages import Figures, Refusal, Task
 
 log = logging.getLogger(__name__)
 
@@ -104,26 +106,35 @@ class Veto:
             return False
         return True
 
-    def tells(self, number: int, run: str, now: datetime) -> bool:
-        """Whether what is said of this hospital alone may still leave: a word may; numbers, if they may today.
+    def tells(self, sent: Row, now: datetime) -> bool:
+        """Whether what the outbox holds of this hospital alone may still leave: a word may; numbers, if they may today.
 
-        Where they may not, they are withdrawn, and nothing is said in their place.
+        (1) it is the message that the journal holds of its run   (2) policy and approval still let it leave. Whatever
+        cannot be read lets nothing leave. It is withdrawn then, and nothing is said in its place.
         """
-        row = self.journal.row("SELECT round, word FROM declarations WHERE run = ?", run)
-        if row is None or row["word"] != "told":
-            return True
-        found = self._asked(run, row["round"])
+        run, why = str(sent["run"]), ""
         try:
-            if found is not None and self.folder.policy().release_figures:
-                self.permit(found[1], now)
-                return True
-            why = "policy"
+            word = Figures.decode(payload_of(bytes(sent["envelope"]), Figures.TYPE)).word
+            row = self.journal.row("SELECT round, envelope FROM declarations WHERE run = ?", run)
+            if row is None or row["envelope"] is None or bytes(row["envelope"]) != bytes(sent["envelope"]):
+                why = "replayed"
+            elif word == "told":
+                why = self._keeps(run, row["round"], now)
         except ConsiliumError as error:
             why = reason_of(error)
-        with self.journal.write() as tx:
-            tx.do("UPDATE outbox SET status = 'withdrawn', note = ? WHERE id = ?", why, number)
-            tx.record("withdrawn", {"what": "figures", "run": run, "why": why}, now)
-        return False
+        if why:
+            with self.journal.write() as tx:
+                tx.do("UPDATE outbox SET status = 'withdrawn', note = ? WHERE id = ?", why, sent["id"])
+                tx.record("withdrawn", {"what": "figures", "run": run, "why": why}, now)
+        return not why
+
+    def _keeps(self, run: str, number: int, now: datetime) -> str:
+        """Why figures of a run must not leave today; empty where they may. Raises: as `permit`."""
+        found = self._asked(run, number)
+        if found is None or len(spent(self.journal)) > self.folder.policy().release_figures:
+            return "policy"
+        self.permit(found[1], now)
+        return ""
 
     def cannot(self, run: str, number: int, error: ConsiliumError, now: datetime) -> None:
         """Refuse the newest task of a round, whose answer will not leave because of `error`."""

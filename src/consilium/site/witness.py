@@ -7,6 +7,7 @@ acknowledges it.
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event
@@ -22,7 +23,7 @@ from consilium.site.journal import Journal, Writing
 from consilium.wire.connection import Connection, retrying
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import Alarm
+from consilium.wire.messages import LINKS, Alarm, Checkpoint
 from consilium.wire.requests import Links
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,25 @@ def raise_alarm(
     tx.record("alarm", {"why": why, "text": text, "number": number}, now)
     alarm = Alarm(why=why, text=text, number=number, last=last or None, at=now)
     tx.send("alarm", seal(Alarm.TYPE, alarm.encode(), identity), {}, now)
+
+
+def checkpoint(
+    tx: Writing, site: str, identity: Identity, about: Mapping[str, Any], now: datetime, since: int | None = None
+) -> None:
+    """Sign the head of our log, and what leads there from the head that was signed before, or from `since`.
+
+    Args:    about: study and run by which it came to that, or None of both.
+    """
+    if since is None:
+        since = int(tx.meta("checkpoint", "0"))
+    entries = tx.rows("SELECT entry FROM audit WHERE seq > ? ORDER BY seq", since)
+    links = [audit.link(bytes(row["entry"])) for row in entries]
+    for start in range(0, len(links), LINKS):
+        part = tuple(links[start : start + LINKS])
+        head, after = tx.head(since + start + len(part)), since + start
+        mark = Checkpoint(log=site, seq=head.seq, head=head.digest, at=now, since=after, links=part)
+        tx.send("checkpoint", seal(Checkpoint.TYPE, mark.encode(), identity), about, now)
+        tx.keep("checkpoint", str(head.seq))
 
 
 def start_anew(tx: Writing, base: Head | None) -> None:

@@ -40,6 +40,8 @@ WORKS = {"PREPARE": "preparing", "EVALUATE": "evaluating"}
 """What they tell instead of training in rounds of other kinds."""
 SWEEP_S = 60.0
 """So often it is looked for extracts that nothing needs any more: not in each round."""
+TELL_S = 600
+"""So long at most it is waited for the coordinator until it is said what a run's model is worth here."""
 OF_RUN = ("states", "memories", "closings", "steps", "epochs", "chains", "seats", "coins")
 """Tables of what serves one run alone. What was opened is remembered beyond it."""
 
@@ -63,6 +65,7 @@ class Worker:
     changed: Event = field(default_factory=Event)
     activity: str = "idle"
     _swept: float = field(default=-math.inf, repr=False)
+    _waited: int = field(default=0, repr=False)
 
     @property
     def active(self) -> bool:
@@ -176,19 +179,30 @@ class Worker:
                 told.keep(tx, task, asked, alone)
         self.veto.outgoing.set()
 
-    def _tell(self, run: str) -> None:
-        """Say what a run's model is worth here, or that it is not told; nobody waits for it, and no run ends by it."""
+    def _tell(self, run: str) -> bool:
+        """Say what a run's model is worth here, or that it is not told; nobody waits for it, and no run ends by it.
+
+        False: it is to be said later, for the coordinator is out of reach. Not for long: keys wait to be erased.
+        """
         try:
-            self.declaring.of(run, datetime.now(UTC))
+            self.declaring.of(run, datetime.now(UTC), waits=self._waited < TELL_S)
+        except Unavailable:
+            self._waited += 1
+            return False
         except Exception as error:
             frames = "".join(traceback.format_tb(error.__traceback__))
             log.error("nothing is said of what %s is worth here: %s\n%s", run, type(error).__name__, frames)
+        self._waited = 0
+        return True
 
     def _clean(self) -> None:
         """Remove the files of runs that are over."""
         for row in self.journal.rows("SELECT key FROM meta WHERE value = 'ended'"):
             run = row["key"].removeprefix("run/")
-            self._tell(run)
+            if not self._tell(run):
+                self.stop.wait(1.0)
+                self.wake.set()
+                return
             if self.stop.is_set():
                 return  # what a run comes to is said before its files go
             self.close()

@@ -370,10 +370,9 @@ Hundredths = Annotated[int, Field(ge=0, le=100)]
 
 
 class Rounded(Message):
-    """What a model is worth, in hundredths; no accuracy where a cell of its confusion matrix is small."""
+    """What a model is worth, in hundredths; nothing that one hospital may have to leave out where others tell it."""
 
     auroc: Hundredths
-    accuracy: Hundredths | None
 
 
 class Figures(Signed):

@@ -22,7 +22,7 @@ PLAN = Plan.of(study("sums", quorum=3, privacy={"recipe": "secure_sum"}))
 STATE, EAST, NORTH = digest(b"final"), SiteId("east"), SiteId("north")
 SAID = Figures(
     site="east", study="sums", run="sums-1", plan=PLAN.digest, state=STATE, word="told", positives=40, negatives=60,
-    common={"auroc": 81, "accuracy": 74}, own={"auroc": 70, "accuracy": None},  # type: ignore[arg-type]
+    common={"auroc": 81}, own={"auroc": 70},  # type: ignore[arg-type]
 )  # fmt: skip
 
 
@@ -68,7 +68,7 @@ def test_it_is_kept_once_and_seen_rounded_and_of_whom_nothing_came_it_is_withhel
     assert found["north"] == {"word": "withheld", "figures": {}}
     auroc = found["east"]["figures"]["federated"]["auroc"]
     assert (auroc["value"], auroc["n"]) == (0.81, 100) and auroc["low"] < 0.81 < auroc["high"]
-    assert found["east"]["figures"]["own"]["accuracy"]["value"] is None
+    assert found["east"]["figures"]["own"]["auroc"]["value"] == 0.7
     (entry,) = database.run_here(lambda tx: [bytes(row.entry) for row in tx.rows(audit.select())])
     assert b'"word":"told"' in entry and b"81" not in entry.split(b'"body"')[0]
     told(database, SAID.model_copy(update={"site": "north", "word": "too few", "positives": None, "negatives": None,
@@ -82,7 +82,7 @@ OTHER_RECIPE = Plan.of(study("sums"))
 def test_where_hospitals_use_personal_models_the_common_one_has_a_name_of_its_own(database: Database) -> None:
     told(database, SAID.model_copy(update={"personal": SAID.own}))
     ditto = PLAN.study.model_copy(update={"strategy": PLAN.study.strategy.model_copy(update={"name": "ditto"})})
-    found = database.run_here(lambda tx: released.view(tx, RunId("sums-1"), ditto, (EAST,)))["east"]["figures"]
+    found = database.run_here(lambda tx: declarations.view(tx, RunId("sums-1"), ditto, (EAST,)))["east"]["figures"]
     told_ = {name: one["auroc"]["value"] for name, one in found.items()}
     assert told_ == {"federated": 0.7, "shared": 0.81, "own": 0.7}
     assert seen(database)["east"]["figures"].keys() == {"federated", "own"}

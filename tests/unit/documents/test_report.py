@@ -214,6 +214,35 @@ def test_hospitals_that_tell_what_it_is_worth_there_stand_in_the_table_and_other
     assert "tens of each class, rounded down" in page and "0.62" in page
 
 
+def test_beside_a_baseline_each_figure_is_said_to_come_from_where_it_comes_from() -> None:
+    """What a hospital tells stays as it told it; one that tells none is judged outside, if it is judged at all."""
+    document, silent = result(usual(3), "secure_sum"), {"word": "withheld", "figures": {}}
+    one, two, three = document["decisions"]
+    document["declared"] = {
+        one: {"word": "told", "figures": {"federated": alone(0.62), "own": alone(0.81)}}, two: silent, three: silent,
+    }  # fmt: skip
+    outside = baseline(usual(3))
+    outside["hospitals"][two]["given"] = judged(1.2)
+    report = Report.of(document, NOW, STUDY, outside)
+    rows = {(row["hospital"], row["model"], row["metric"]): row for row in report.tables()["figures"]}
+    assert rows[one, "federated", "auroc"]["value"] == 0.62 and rows[one, "own", "auroc"]["value"] == 0.81
+    assert rows[two, "federated", "auroc"]["value"] == judged(1.2)["auroc"]["value"]
+    assert rows[three, "federated", "auroc"]["note"] == "withheld" and rows[three, "own", "auroc"]["value"]
+    page = report.html()
+    assert "as their policies allow; of others, and of models that they do not tell, from one process outside" in page
+    assert f"figures of {three} alone" in page and f"figures of {two} alone" not in page
+    assert "Patients of those that tell theirs are counted in tens" in page
+    del outside["hospitals"][two]["given"]
+    page = Report.of(document, NOW, STUDY, outside).html()
+    assert "rounded, as their policies allow." in page and "of models that they do not tell" not in page
+
+
+def test_what_becomes_of_own_models_is_said_as_the_recipe_has_it() -> None:
+    plain, secure = (Report.of(result(usual(3), recipe), NOW, STUDY).html() for recipe in ("plain", "secure_sum"))
+    assert "(`own_model`) stays at its hospital" in plain and "`release_figures`" not in plain
+    assert "or told where policies say both `own_model` and `release_figures`" in secure
+
+
 def test_the_command_writes_a_page_and_the_same_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, page = tmp_path / "result.json", tmp_path / "report.html"
     source.write_text(json.dumps(simulated({**usual(), "west": judged(-1.2)})))

@@ -80,7 +80,7 @@ def test_hospitals_that_tell_both_models_stand_there_with_both() -> None:
         "federated": {"auroc": told(0.81), "accuracy": told(0.7)},
         "shared": {"auroc": told(0.71), "accuracy": told(0.6)},
     }
-    found["released"] = {
+    found["declared"] = {
         "site-01": {"word": "told", "figures": both},
         "site-02": {"word": "told", "figures": {"shared": both["shared"]}},
         "site-03": {"word": "too few", "figures": {}},

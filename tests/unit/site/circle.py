@@ -94,7 +94,9 @@ class Hospital:
         states = States(self.folder, self.journal, line, stop)
         self.steps = Steps(self.identity, self.journal, line, outgoing)
         updates = Updates(self.folder, self.identity, self.journal, states, stop)
-        self.pairing = Pairing(site, self.folder, self.identity, self.journal, self.steps)
+        self.pairing = Pairing(
+            site, self.folder, self.identity, self.journal, self.steps, lambda now: veto.ledger.recall(now)
+        )
         self.seats = Seats(site, self.folder, self.journal, self.steps, self.pairing, states, updates)
         declaring = Declaring(
             self.folder, self.identity, self.journal, veto, updates, self.pairing, stop, outgoing

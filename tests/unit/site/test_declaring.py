@@ -2,23 +2,30 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import Any, cast
+from unittest import mock
 
 import numpy as np
 import pytest
 
+from consilium.core.errors import Invalid, NotFound, Unavailable
 from consilium.core.ids import Digest, SiteId
 from consilium.core.study import Plan
 from consilium.governance.declarable import declarable
 from consilium.privacy.pairing import Keys, Roster
-from consilium.site import declarations, showing
+from consilium.site import declarations, recall, showing
+from consilium.site.journal import BEHIND
 from consilium.site.outbox import Outbox
+from consilium.site.steps import parsed
+from consilium.site.worker import TELL_S
 from consilium.wire.envelope import payload_of
 from consilium.wire.messages import Blob, Ended, Figures
-from unit.site.circle import PAIRING, POLICY, Hospital, Relay, circle, secure
+from unit.site.circle import PAIRING, POLICY, Hospital, Relay, circle, secure, step_of
+from unit.site.test_ledger import Keeps, copied, restored
 
 FOUR = ("east", "north", "south", "west")
 TELLS = POLICY + "release_figures: 1\n"
@@ -121,28 +128,31 @@ def test_figures_leave_once_and_rounded_where_all_say_so_and_the_log_has_them_fi
 
 
 @pytest.mark.long
-def test_a_personal_model_is_not_told_as_the_common_one_but_beside_it_where_own_models_are(relay: Relay) -> None:
+def test_a_personal_model_is_not_told_as_the_common_one_but_beside_it_by_all(relay: Relay) -> None:
+    """By all who tell: of it the sum over all is known, too, and one that left it out would show it."""
     policies(relay, FOUR)
     relay["east"].folder.policy_file.write_text(TELLS + "own_model: true\n")
     finished(relay, strategy={"name": "ditto", "options": {"penalty": 0.0}})
-    for name, hospital in relay.hospitals.items():
+    for hospital in relay.hospitals.values():
         (told,) = said(hospital)
         row = hospital.journal.row("SELECT figures FROM figures WHERE run = 'sums-1'")
-        assert row is not None and told.common is not None
+        assert row is not None and told.common is not None and told.personal is not None
         exact = {key: one["value"] for key, one in json.loads(row["figures"]).items()}
         assert exact["auroc"] != exact["common/auroc"], "both are judged here, whatever is told"
         assert abs(told.common.auroc - 100 * exact["common/auroc"]) <= 0.5 + 1e-9
-        assert (told.personal is None) == (name != "east")
-        assert told.personal is None or abs(told.personal.auroc - 100 * exact["auroc"]) <= 0.5 + 1e-9
+        assert abs(told.personal.auroc - 100 * exact["auroc"]) <= 0.5 + 1e-9
 
 
 def _not_in_other_words(relay: Relay, plan: Plan) -> None:
     """What was written stands: only for a coordinator that was restored it is sent again, in the same bytes."""
     east, (told,) = relay["east"], said(relay["east"])
     with east.journal.write() as tx:
+        declarations.again(tx, NOW)  # it waits to be sent
+        tx.do("UPDATE outbox SET status = 'sent' WHERE type = 'figures'")
         assert not declarations.tell(tx, told.model_copy(update={"positives": 990}), b"other", NOW)
         empty = {"positives": np.zeros(5), "negatives": np.zeros(5)}
         declarations.judged(tx, relay.task(plan, 2, "READY", FOUR), plan.study, empty)
+        declarations.again(tx, NOW)
         declarations.again(tx, NOW)
     east.worker.declaring.of("sums-1", NOW)
     assert said(east) == [told, told]
@@ -159,7 +169,7 @@ def _not_of_another_run(hospital: Hospital, plan: Plan) -> None:
         hospital.journal, more, plan
     )
     with hospital.journal.write() as tx:
-        declarations.promise(tx, other)
+        declarations.promise(tx, other, "sums-9", hospital.identity, "east", NOW)
     assert declarations.willing(hospital.journal, more, other), (
         "the run for which it was promised, or another of that plan"
     )
@@ -260,10 +270,146 @@ def _withdrawn(relay: Relay) -> None:
     west.desk.revoke("sums", "Vera", "", datetime.now(UTC))
     for name, may in (("south", False), ("west", False), ("east", True), ("north", True)):
         hospital = relay[name]
-        outbox = Outbox(hospital.journal, cast(Any, None), hospital.worker.veto, Event(), Event())
-        row = hospital.journal.row("SELECT * FROM outbox WHERE type = 'figures'")
-        assert row is not None and outbox._may_leave(row) is may
+        assert may_leave(hospital) is may
         assert hospital.count("outbox WHERE type = 'figures' AND status = 'withdrawn'") == (not may)
+    _not_after_it_was_withdrawn(south)
+    _nothing_that_cannot_be_read(relay["east"])
+
+
+def may_leave(hospital: Hospital) -> bool:
+    outbox = Outbox(hospital.journal, cast(Any, None), hospital.worker.veto, cast(Any, Event()), cast(Any, Event()))
+    row = hospital.journal.row("SELECT * FROM outbox WHERE type = 'figures' ORDER BY id DESC LIMIT 1")
+    assert row is not None
+    return outbox._may_leave(row)
+
+
+def _not_after_it_was_withdrawn(hospital: Hospital) -> None:
+    """Not for a coordinator that says it was restored, when the policy is what it was before."""
+    hospital.folder.policy_file.write_text(TELLS)
+    with hospital.journal.write() as tx:
+        declarations.again(tx, NOW)
+    assert not may_leave(hospital) and hospital.count("outbox WHERE type = 'figures'") == 1
+
+
+UNREADABLE = {
+    "nothing is known of the run": "DELETE FROM declarations",
+    "another word is known": "UPDATE declarations SET word = 'withheld', envelope = x'7b7d'",
+    "it was never told": "UPDATE declarations SET word = '', envelope = NULL",
+    "the task is gone": "DELETE FROM tasks",
+    "the task is damaged": "UPDATE tasks SET payload = x'7b7d'",
+    "the plan is gone": "DELETE FROM studies",
+    "what waits is no such message": "UPDATE outbox SET envelope = x'7b7d' WHERE type = 'figures'",
+    "more was promised than may be": "INSERT INTO promised VALUES ('sha256:other')",
+}
+
+
+def _nothing_that_cannot_be_read(hospital: Hospital) -> None:
+    """Whatever of the journal or the policy cannot be read lets no number leave, and a word only if it is one."""
+    policy = hospital.folder.policy_file
+    for name, damage in UNREADABLE.items():
+        assert may_leave(hospital), name
+        with copied_back(hospital):
+            with hospital.journal.write() as tx:
+                tx.do(damage)
+            assert not may_leave(hospital), name
+            assert hospital.count("outbox WHERE type = 'figures' AND status = 'withdrawn'") == 1, name
+    with copied_back(hospital):
+        policy.write_text("policy: [")
+        assert not may_leave(hospital)
+    policy.write_text(TELLS)
+    assert may_leave(hospital)
+
+
+@contextmanager
+def copied_back(hospital: Hospital) -> Iterator[None]:
+    """What happens to the journal meanwhile is undone afterwards."""
+    copy = copied(hospital, hospital.folder.home / "before")
+    yield
+    restored(hospital, copy)
+
+
+def watched(hospital: Hospital) -> Keeps:
+    """From now on the hospital asks a coordinator whether its journal was restored, as the agent does."""
+    keeps = Keeps(hospital)
+    hospital.worker.veto.ledger.recall = keeps.recall().look
+    return keeps
+
+
+def declares(relay: Relay, name: str) -> tuple[Plan, bool]:
+    """Whether east says with its keys that it will tell figures, in a run of a new study."""
+    plan = relay.approved(secure(name, **HALF))
+    assert relay.ask(plan, 0, "KEYS", ("east",)) == {"east": "done"}
+    said = [step_of(data) for data in relay["east"].sent("KEYS")]
+    (mine,) = (parsed(step, Keys) for step in said if step.run == f"{name}-1")
+    return plan, mine.declares
+
+
+def test_a_journal_that_was_restored_from_an_older_copy_tells_nothing_more(relay: Relay, tmp_path: Path) -> None:
+    """It has forgotten what was promised and told: it would tell of one plan more, or of the same once more.
+
+    First the attack, with a coordinator that hides what it keeps; then one that shows it.
+    """
+    policies(relay, FOUR)
+    east = relay["east"]
+    keeps, copy = watched(east), copied(east, tmp_path / "copy")
+    plan, told = declares(relay, "sums")
+    assert told and declares(relay, "second")[1] is False
+    sent = east.journal.rows("SELECT envelope FROM outbox WHERE type = 'checkpoint' ORDER BY id")
+    keeps.heads = [json.loads(bytes(row["envelope"])) for row in sent[:1]]  # that with which it was promised
+    restored(east, copy)
+    assert declares(relay, "hidden")[1], "the attack: the policy says of one plan, and these are two"
+    restored(east, copy)
+    watched(east).heads = keeps.heads
+    assert not declares(relay, "shown")[1] and east.journal.meta(BEHIND)
+    policy = east.folder.policy()
+    assert not declarations.willing(east.journal, policy, plan) and declarations.others(east.journal, plan) is None
+
+    recall.recount(east.journal, "Vera", NOW)
+    assert not declarations.willing(east.journal, policy, plan), "what was spent was said; how often was told was not"
+    declarations.counted(east.journal, 2, "Vera", NOW)
+    more = policy.model_copy(update={"release_figures": 3})
+    assert not declarations.willing(east.journal, policy.model_copy(update={"release_figures": 2}), plan)
+    assert declarations.willing(east.journal, more, plan), "two of which it said so, and one more"
+    declarations.forget(east.journal)
+    assert not declarations.willing(east.journal, more, plan), "who restores a copy says so, whatever was noticed"
+    for wrong in ((-1, "Vera"), (1, " "), (2000, "Vera")):
+        with pytest.raises(Invalid):
+            declarations.counted(east.journal, *wrong, NOW)
+
+
+def test_who_cannot_ask_whether_it_was_restored_says_it_later_and_then_that_it_tells_nothing(relay: Relay) -> None:
+    policies(relay, FOUR)
+    plan = relay.approved(secure("sums", **HALF))
+    relay.paired(plan)
+    relay.played(plan, 1)
+    relay.played(plan, 2)
+    east = relay["east"]
+
+    def away(now: datetime) -> None:
+        raise Unavailable("the coordinator does not answer")
+
+    east.worker.veto.ledger.recall = away
+    declarations.forget(relay["north"].journal)  # it was found since keys were agreed
+    late = {**every("told"), "north": ["withheld"]}
+    with mock.patch.object(east.worker.stop, "wait"):
+        over(relay, plan)
+        assert words(relay) == {**late, "east": []} and east.count("epochs") == 1, "it waits"
+        east.worker._waited = TELL_S
+        east.worker._clean()
+    assert words(relay) == {**late, "east": ["withheld"]} and east.count("epochs") == 0, "and not for ever"
+    with pytest.raises(Unavailable):
+        east.pairing._tells(east.folder.policy().model_copy(update={"release_figures": 9}), moved(plan))
+    east.worker.veto.ledger.recall = older
+    assert not east.pairing._tells(east.folder.policy().model_copy(update={"release_figures": 9}), moved(plan))
+
+
+def older(now: datetime) -> None:
+    """A coordinator of a release that keeps no record."""
+    raise NotFound("there is no such page")
+
+
+def moved(plan: Plan) -> Plan:
+    return Plan(plan.payload + b" ", Digest(plan.digest[:-1]), plan.study)
 
 
 def keys(name: str, declares: bool) -> Keys:

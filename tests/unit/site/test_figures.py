@@ -12,7 +12,7 @@ from consilium.algorithms import evaluation
 from consilium.algorithms.layout import METRICS
 from consilium.core import state as chain
 from consilium.core.study import Study
-from consilium.site import releases
+from consilium.site import declarations
 from consilium.site.figures import judged, sums_of
 from consilium.site.journal import Journal
 from unit.algorithms.judging import Patients, study
@@ -54,8 +54,8 @@ def test_what_is_kept_to_be_told_of_a_personal_model_does_not_stand_under_the_na
     task: Any = SimpleNamespace(run="r-1", study="r", plan="p", round=2, state=SimpleNamespace(digest="d"))
     journal = Journal(tmp_path / "journal.db")
     with journal.write() as tx:
-        releases.judged(tx, cast(Any, task), of, sums)
-    row = journal.row("SELECT made FROM released")
+        declarations.judged(tx, cast(Any, task), of, sums)
+    row = journal.row("SELECT made FROM declarations")
     assert row is not None
     kept = json.loads(row["made"])
     assert abs(kept["common"]["auroc"] - 100 * found["common/auroc"]) <= 0.5 + 1e-9
