@@ -557,7 +557,7 @@ def test_what_a_mapping_says_of_a_server_is_checked(site: Site) -> None:
     site.fails("no view is of type Condition", MappingInvalid, filters={"Condition": "x=y"})
     for wrong in ({"group": "1"}, {"read": "bulk", "incremental": True, "group": "1"},
                   {"incremental": True, "filters": {"Patient": "_revinclude=Group:member"}}):  # fmt: skip
-        with pytest.raises(ValueError, match="`group`|`_include`"):
+        with pytest.raises(ValueError, match=r"`group`|`_include`"):
             site.read(**wrong)
     with pytest.raises(ValueError, match="go together"):
         site.read(access={"user": "x"})
