@@ -54,7 +54,7 @@ def left_out(keys: list[str]) -> int:
 
 def used(names: list[str], asked: Asked) -> list[str]:
     """Of the columns those that are used; all where none is: whoever looks for theirs tells which there are."""
-    return [name for name in names if name in asked.columns] or names
+    return [name for name in names if asked.uses(name)] or names
 
 
 def of_duckdb(ask: Ask, table: str, names: list[str], asked: Asked, sql: Callable[[str], str] = named) -> Rows:
@@ -94,7 +94,7 @@ def of_url(connection: Any, query: str, asked: Asked, zone: bool = True) -> Rows
         return list(answer.keys()), [tuple(row) for row in answer]
 
     key_column, out = asked.without
-    if connection.dialect.name not in TABLES or not (out or asked.columns):
+    if connection.dialect.name not in TABLES or (asked.every and not out):
         found = rows_of(*ask(plain(query), zone)).columns
         wanted = used(list(found), asked)
         return Rows({name: found[name] for name in wanted}, tuple(name for name in found if name not in wanted))

@@ -68,7 +68,8 @@ class Source(Protocol):
 class Asked:
     """What is asked of a source beyond the mapping.
 
-    columns: those that the mapping uses; none named: all. Of others the names alone need be read.   extracts: a folder
+    columns: those that the mapping uses; none named: all. Of others the names alone need be read.   named: the same in
+    small letters, where a query uses them.   extracts: a folder
     of the hospital's own for what is fetched from a server; None: nothing is kept beyond the reading.   image: what the
     contract says of images.   without: column of the patient's key, and who opted out, as `choosing.key` gives them:
     they are in no row, nothing but their key is read of them, and nothing of them is kept.   merged: what another
@@ -80,6 +81,16 @@ class Asked:
     image: Image | None = None
     without: tuple[str, frozenset[str]] = ("", frozenset())
     merged: Merged = field(default=Merged(), repr=False)
+    named: frozenset[str] = frozenset()
+
+    @property
+    def every(self) -> bool:
+        """Whether no column is named, so that nobody knows which are used."""
+        return not self.columns and not self.named
+
+    def uses(self, name: str) -> bool:
+        """Whether a column is one of those."""
+        return name in self.columns or name.casefold() in self.named
 
 
 @runtime_checkable

@@ -157,7 +157,7 @@ def _table(
             f"the first row of {sheet.title} does not name every column", "give each column a name there"
         )
     once(names, sheet.title)
-    wanted = [at for at, name in enumerate(names) if name in asked.columns] or list(range(len(names)))
+    wanted = [at for at, name in enumerate(names) if asked.uses(name)] or list(range(len(names)))
     column, out = asked.without
     patient = names.index(column) if out and column in names else len(names)
     table: list[list[str | None]] = []

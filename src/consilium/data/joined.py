@@ -16,7 +16,7 @@ import duckdb
 
 from consilium import plugins
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data import base, choosing, closed, instants, memory, ordering
+from consilium.data import base, choosing, closed, instants, memory, needed, ordering
 from consilium.data.asking import quoted, rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
@@ -30,6 +30,8 @@ VALUES = (duckdb.DataError, duckdb.InvalidInputException)
 """Faults of a value, whose words hold it."""
 AT_ONCE = 10_000
 """Rows that are handed over at once."""
+TOLD = 30
+"""Columns of a table that are told."""
 TEXT = replace(ordering.TEXT, remedy=f"columns of `tables` are text: {ordering.CAST}")
 WORD = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|[^\W\d]\w*", re.DOTALL)
 """A name in a query; or a remark or a text, which is none."""
@@ -60,13 +62,11 @@ class JoinedSource:
         self._limit_s = source.time_limit_s
         self._extracts: Path | None = None
         self._merged = Merged()
+        self._named = frozenset[str]()
         self._linked = [name for name, given in sorted(source.tables.items()) if given.type == "fhir"]
 
     def told(self, asked: Asked) -> None:
-        """Where what is fetched may be kept, and who opted out: of tables that have the column of the patient's key.
-
-        Of each table all columns are read: the query says which it uses.
-        """
+        """Where what is fetched may be kept, and who opted out: of tables that have the column of the patient's key."""
         self._without, self._columns, self._extracts = asked.without, asked.columns, asked.extracts
         self._merged = asked.merged
         for name in self._tables:
@@ -77,7 +77,7 @@ class JoinedSource:
         one = self._tables[name]
         if isinstance(one, base.Told):
             with _within(name):
-                one.told(Asked(extracts=below, without=self._without, merged=merged))
+                one.told(Asked(extracts=below, without=self._without, merged=merged, named=self._named))
 
     def count(self) -> int:
         """Number of rows."""
@@ -88,15 +88,17 @@ class JoinedSource:
         clock, left_out = Clock(self._limit_s, "source.time_limit_s"), 0
         keys = dict[str, tuple[frozenset[str], bool]]()
         doubts: tuple[str | base.Lost, ...] = ()
-        columns = set[str]()
+        columns, there = set[str](), dict[str, list[str]]()
         try:
             with closed.opened() as asked:
+                self._name(asked.tables)
                 linked, merged = self._of_links()
                 for name in self._tables:
                     found = linked.pop(name, None) or self._read(name, merged)
                     keys[name] = self._keys(found), found.left_out > 0
                     _fill(asked.tables, name, found)
                     columns.update(found.columns)
+                    there[name] = [*found.columns, *found.others]
                     left_out, doubts = max(left_out, found.left_out), (*doubts, *found.doubts)
                 answer, more = asked.answered(self._given, clock, TEXT)
                 doubts += more
@@ -108,13 +110,21 @@ class JoinedSource:
         except (duckdb.Error, ValueError, OverflowError) as error:
             memory.check(error, "source.query")
             words = f": {str(error).splitlines()[0]}" if isinstance(error, SAID) else ""
-            remedy = f"correct it; its tables are {', '.join(self._tables)}"
+            remedy = f"correct it; its tables are {_listed(there) or ', '.join(self._tables)}"
             if "VARCHAR" in words:
                 remedy = "columns of `tables` are text: write CAST(... AS DOUBLE) or CAST(... AS DATE)"
             elif isinstance(error, duckdb.PermissionException):
                 remedy = MEANS
             what = f"source.query does not fit its tables ({type(error).__name__}){words}"
             raise DataUnusable(what, remedy) from error
+
+    def _name(self, tables: Any) -> None:
+        """Tell each table which columns the query can need; all, where that is not known."""
+        used = needed.columns(tables, self._given, self._tables)
+        if used:
+            self._named = used | ({self._without[0].casefold()} - {""})
+            for name in self._tables:
+                self._tell(name, self._merged)
 
     def _of_links(self) -> tuple[dict[str, Rows], Merged]:
         """Sources whose patients may be linked, each read by the links of all; and who was merged."""
@@ -150,6 +160,14 @@ class JoinedSource:
         for name in rows.instants:
             if name.casefold() in words or (EVERY.search(self._given) and name in (self._columns or {name})):
                 raise instants.refused(name)
+
+
+def _listed(there: dict[str, list[str]]) -> str:
+    """Tables with their columns, in words."""
+    return ", ".join(
+        f"{name} ({', '.join(columns[:TOLD])}{', ...' if len(columns) > TOLD else ''})"
+        for name, columns in there.items()
+    )
 
 
 def _unmatched(keys: dict[str, tuple[frozenset[str], bool]]) -> tuple[str, ...]:

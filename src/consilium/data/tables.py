@@ -16,6 +16,7 @@ from consilium.data import (
     collating,
     databases,
     dropping,
+    durations,
     elsewhere,
     headers,
     instants,
@@ -133,9 +134,16 @@ class CsvSource:
         """That the file came whole, and that its columns have names of their own: DuckDB would rename the second."""
         given, name = self._source, str(self._source.path)
         whole.check(self._path, name, given.encoding)
-        named = given.columns or whole.header(self._path, given.encoding, given.delimiter)
+        first, second = [*whole.begins(self._path, given.encoding, given.delimiter, 2), [], []][:2]
+        named = given.columns or first
         if given.header or given.columns:
             headers.once(named, name)
+        if named and len(named) < len(second if given.header else first):  # DuckDB drops one that is always empty
+            raise DataUnusable(
+                f"{name}: lines have {len(named) + 1} fields where {len(named)} columns are named",
+                "end the first line as the others end, or give a name to the column that has none, which may be the "
+                "first: nobody knows which names are of which values",
+            )
 
     def count(self) -> int:
         """Number of rows."""
@@ -172,8 +180,15 @@ class ParquetSource:
             headers.once(_outer(stored), str(self._name))
             _, described = ask(f"DESCRIBE FROM {table}")
             kinds = {str(row[0]): str(row[1]) for row in described}
-            known = self._zone is not None or not self._asked.columns
-            found = of_duckdb(ask, table, list(kinds), self._asked, lambda name: _picked(name, kinds[name], known))
+            known = self._zone is not None or self._asked.every
+            spans = durations.of(ask, path) if "BIGINT" in kinds.values() else {}
+
+            def picked(name: str) -> str:
+                if name in spans:
+                    return durations.picked(name, spans[name], self._asked.every)
+                return _picked(name, kinds[name], known)
+
+            found = of_duckdb(ask, table, list(kinds), self._asked, picked)
             vague = (name for name, kind in kinds.items() if kind == instants.DUCKDB and self._zone is None)
             return replace(found, instants=tuple(vague))
 

@@ -7,6 +7,7 @@ lines nothing tells: the patients that lack are counted by nobody but the hospit
 import csv
 import gzip
 import io
+import itertools
 import zlib
 from pathlib import Path
 from typing import IO
@@ -53,10 +54,10 @@ def _end(path: Path) -> tuple[bytes, int]:
     return last, size
 
 
-def header(path: Path, encoding: str, delimiter: str) -> list[str]:
-    """The names in the first line that holds any; nothing where it cannot be read as such."""
+def begins(path: Path, encoding: str, delimiter: str, count: int) -> list[list[str]]:
+    """The first records that hold any field, as many of them; none where they cannot be read as such."""
     try:
         with opened(path) as file, io.TextIOWrapper(file, encoding=encoding, newline="") as text:
-            return next((record for record in csv.reader(text, delimiter=delimiter) if record), [])
+            return list(itertools.islice(filter(None, csv.reader(text, delimiter=delimiter)), count))
     except (OSError, EOFError, zlib.error, ValueError, TypeError, csv.Error):
         return []

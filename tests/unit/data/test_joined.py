@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data import asking, closed, joined, meeting, ordering
+from consilium.data import asking, closed, joined, meeting, needed, ordering
 from consilium.data.base import Lost, Rows, Source
 from consilium.data.joined import JoinedSource
 from consilium.data.source import TableSource
@@ -93,7 +93,7 @@ def test_values_are_text_as_they_stand(rows: list[tuple[str | None, str | None]]
     ("query", "told"),
     [
         ("SELECT nope FROM persons", 'Referenced column "nope" not found'),
-        ("SELECT * FROM person", "its tables are persons, visits"),
+        ("SELECT * FROM person", "its tables are persons (nr, born, sex), visits (nr, day, glucose)"),
         ("SELECT sum(glucose) FROM visits", "columns of `tables` are text: write CAST"),
         ("SELECT CAST(sex AS DOUBLE) FROM persons", "write TRY_CAST"),
         ("SELECT * FROM read_csv('persons.csv')", "a file is named under `tables`"),
@@ -338,3 +338,41 @@ def test_years_of_the_calendar_are_refused_where_whole_ones_would_be_others(fold
             continue
         with pytest.raises(DataUnusable, match=r"year changed .*: others would be age; .*date_sub"):
             source.rows()
+
+
+QUERIES = {
+    "SELECT nr, max(b) AS w FROM labs JOIN persons USING (nr) GROUP BY nr ORDER BY w": {"nr", "b"},
+    "SELECT p.NR, l.a FROM persons p LEFT JOIN labs l ON l.nr = p.nr": {"nr", "a"},
+    "SELECT nr FROM labs WHERE a IN (SELECT sex FROM persons) QUALIFY row_number() OVER (ORDER BY c) = 1":
+        {"nr", "a", "c", "sex"},
+    "SELECT nr, count(*) AS n FROM labs GROUP BY ALL": {"nr"},
+    **{query: {"nr", "a", "b", "c", "sex"} for query in (
+        "SELECT * FROM labs JOIN persons USING (nr)", "SELECT nr, to_json(labs) AS j FROM labs",
+        "SELECT x.nr FROM labs AS x(a, nr)", "SELECT nr FROM labs NATURAL JOIN persons", "SELECT #1 AS nr FROM labs",
+        "SELECT nr FROM (FROM labs)", "SELECT nr FROM query_table('labs')", "SELECT COLUMNS('n.*') FROM labs",
+    )},
+}  # fmt: skip
+"""And which columns are read for them."""
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_of_each_table_only_what_the_query_can_need_is_read_and_the_answer_is_the_same(
+    tmp_path: Path, query: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "persons.csv").write_text("sex,nr\nf,1\nm,2\nx,3\n")
+    (tmp_path / "labs.csv").write_text("c,a,nr,b\n1,x,1,5\n2,y,2,6\n3,z,2,7\n")
+    read = set[str]()
+    fill = joined._fill
+
+    def seen(tables: Any, name: str, rows: Any) -> None:
+        read.update(rows.columns)
+        fill(tables, name, rows)
+
+    monkeypatch.setattr(joined, "_fill", seen)
+    tables = {name: {"type": "csv", "path": f"{name}.csv"} for name in ("persons", "labs")}
+    source = TableSource.model_validate({"type": "tables", "query": query, "tables": tables})
+    rows = JoinedSource(source, tmp_path).rows()
+    unused = set() if "persons" in query else {"sex"}  # a table of which nothing is used
+    assert read - unused == QUERIES[query] - unused
+    monkeypatch.setattr(needed, "columns", lambda *_: None)
+    assert JoinedSource(source, tmp_path).rows() == rows

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 from consilium import plugins
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data import asking, databases, tables
+from consilium.data import asking, databases, durations, tables
 from consilium.data.base import Asked, Rows, source
 from consilium.data.source import TableSource
 from consilium.data.tables import CsvSource, ParquetSource, SqlSource
@@ -612,3 +613,41 @@ def test_what_nobody_finds_out_of_a_query_of_mysql_is_told(
         found = SqlSource(TableSource.model_validate(given), tmp_path).rows()
         assert len(found.doubts) == doubts, found.doubts
         assert all(database.split("+")[0] in one for one in found.doubts)
+
+
+@given(
+    units=st.lists(st.sampled_from(["s", "ms", "us", "ns", ""]), min_size=1, max_size=6),
+    letters=st.text(st.sampled_from('ab\u00e4 "'), max_size=3),
+)
+@settings(max_examples=30, deadline=None)
+def test_the_unit_of_a_duration_is_read_as_arrow_reads_it(units: list[str], letters: str) -> None:
+    columns = {f"{letters}{at}": pa.duration(unit) if unit else pa.int64() for at, unit in enumerate(units)}
+    schema = pa.schema([*columns.items(), ("l", pa.list_(pa.int8())), ("t", pa.timestamp("us", "UTC"))])
+    wanted = {name: units[at] for at, name in enumerate(columns) if units[at]}
+    assert durations.durations(schema.serialize().to_pybytes()) == wanted
+
+
+def test_a_duration_of_parquet_is_no_number_whose_unit_nobody_knows(tmp_path: Path) -> None:
+    stays = pa.table({"p": ["a", "b"], "los": pa.array([timedelta(hours=3), None], pa.duration("us"))})
+    pq.write_table(stays, tmp_path / "x.parquet")
+
+    def read(*columns: str) -> Rows:
+        source = ParquetSource(TableSource(type="parquet", path="x.parquet"), tmp_path)
+        source.told(Asked(frozenset(columns)))
+        return source.rows()
+
+    assert read("p").columns == {"p": ["a", "b"]} and read().columns["los"] == ["10800000000 us", None]
+    with pytest.raises(DataUnusable, match="'los' holds durations, which are stored in us"):
+        read("p", "los")
+
+
+@pytest.mark.parametrize(("text", "given_"), [
+    ("p,v\na,1,\nb,2,\n", {}), ("v\na,1\nb,\n", {}), ("a,1,\nb,2,\n", {"header": False, "columns": ("p", "v")}),
+])  # fmt: skip
+def test_lines_with_more_fields_than_columns_are_named_are_refused_though_they_are_empty(
+    tmp_path: Path, text: str, given_: dict[str, Any]
+) -> None:
+    """The column without a name may be the last one, or, as R writes it, the first: then all names are shifted."""
+    with pytest.raises(DataUnusable, match="fields"):
+        csv(tmp_path, text, **given_)
+    assert len(csv(tmp_path, "p,v,\na,1,\nb,2,\n").columns["p"]) == 2
