@@ -17,7 +17,13 @@ TABLES = ("sqlite", "postgresql", "mysql", "mariadb")
 """Databases that take any query as a table of another one; of others rows are left out as they come."""
 
 
+BITS = {b"\x00": "0", b"\x01": "1"}
+"""As MySQL gives a BIT(1), in which it keeps what is true."""
+
+
 def _text(value: Any) -> str | None:
+    if isinstance(value, bytes) and value in BITS:
+        return BITS[value]
     return None if value is None else str(value)
 
 

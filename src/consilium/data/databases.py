@@ -25,6 +25,34 @@ LACKING = re.compile(
 )
 """How drivers begin to say that a name of the query is not there."""
 
+TWICE = re.compile(r"\(1060, ")
+"""What MySQL says of a query as a table where two of its columns have one name."""
+
+
+def before(dialect: str, mariadb: bool, limit_s: float) -> tuple[str, ...]:
+    """What is said to a database before the query: that it reads alone, for WITH may begin a DELETE, which SQLite's
+    driver would commit by itself, and a function may write; that what is asked twice is seen at one moment; and that it
+    ends by itself what nobody waits for.
+
+    >>> before("mysql", True, 65.0)[0], before("mysql", False, 65.0)[0]
+    ('SET SESSION max_statement_time = 65', 'SET SESSION max_execution_time = 65000')
+    """
+    seen, ms = "ISOLATION LEVEL REPEATABLE READ, READ ONLY", int(limit_s * 1000)
+    match dialect:
+        case "sqlite":
+            return ("PRAGMA query_only = ON",)
+        case "postgresql":
+            return (f"SET TRANSACTION {seen}", f"SET statement_timeout = {ms}")
+        case "mysql" | "mariadb":
+            ends = f"max_statement_time = {limit_s:g}" if mariadb else f"max_execution_time = {ms}"
+            return (f"SET SESSION {ends}", f"SET SESSION TRANSACTION {seen}")
+    return ()
+
+
+def twice(error: BaseException) -> bool:
+    """Whether a driver says that two columns of the query have one name."""
+    return TWICE.match(str(getattr(error, "orig", None) or error)) is not None
+
 
 def expanded(url: str) -> str:
     """A URL with what the environment has for each ${NAME}. Raises: MappingInvalid."""
@@ -71,12 +99,13 @@ def found(url: str, folder: Path, begins: str = "the folder of the mapping") -> 
 def engine(url: str, path: Path | None = None) -> Any:
     """SQLAlchemy's engine; SQLite opens the file at `path` for reading alone. Raises: what SQLAlchemy does."""
     from sqlalchemy import create_engine, make_url
+    from sqlalchemy.pool import NullPool
 
     made = make_url(url)
     if path is not None and made.get_backend_name() == "sqlite":
         options = {**made.query, "mode": "ro", "uri": "true"}
         made = made.set(database=f"file:{quote(str(path.resolve()))}", query=options)
-    return create_engine(made)
+    return create_engine(made, poolclass=NullPool)  # the hospital's database keeps no connection that nobody uses
 
 
 def is_sqlite(path: Path) -> bool:

@@ -51,12 +51,6 @@ COMPARED = replace(
     "leave such rows out first; and of days as 31.03.2024 "
     "substr(..., 7)||'-'||substr(..., 4, 2)||'-'||substr(..., 1, 2)",
 )
-READ_ONLY = {
-    "sqlite": "PRAGMA query_only = ON",
-    "postgresql": "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-}
-"""Said before the query: WITH may begin a DELETE, which SQLite's driver would commit by itself; what is asked twice is
-seen at one moment."""
 ON_POSTGRESQL = replace(
     ordering.TEXT,
     remedy="within max, min, ORDER BY, < and such write CAST(NULLIF(replace(..., ',', '.'), '') AS numeric), and of "
@@ -412,12 +406,11 @@ class SqlSource:
             with engine.connect() as connection:  # closed without commit: whatever it was, it is rolled back
                 if self._at is not None:
                     _pages(connection.exec_driver_sql("PRAGMA page_size").scalar_one(), self._at)
-                if connection.dialect.name in READ_ONLY:
-                    connection.execute(text(READ_ONLY[connection.dialect.name]))
-                if connection.dialect.name == "postgresql":  # the server ends by itself what nobody waits for
-                    connection.execute(text(f"SET statement_timeout = {int((self._limit_s + GRACE_S) * 1000)}"))
-                    if self._zone is not None:
-                        connection.execute(text("SELECT set_config('TimeZone', :zone, true)"), {"zone": self._zone})
+                mariadb = bool(getattr(connection.dialect, "is_mariadb", False))
+                for said in databases.before(connection.dialect.name, mariadb, self._limit_s + GRACE_S):
+                    connection.execute(text(said))
+                if connection.dialect.name == "postgresql" and self._zone is not None:
+                    connection.execute(text("SELECT set_config('TimeZone', :zone, true)"), {"zone": self._zone})
                 driver = connection.connection.driver_connection
                 begun(getattr(driver, "interrupt", getattr(driver, "cancel", _nothing)))
                 yield connection
@@ -430,6 +423,10 @@ class SqlSource:
         ) as error:  # a port that is no number
             if lacks := databases.lacking(error):
                 raise _lacking(lacks) from error
+            if databases.twice(error):
+                raise DataUnusable(
+                    "the answer to the query has two columns of one name", "give one of them another name, by AS"
+                ) from error
             kind = type(error).__name__
             raise DataUnusable(
                 f"the database cannot be read ({kind})", "check source.url, its driver and the query"

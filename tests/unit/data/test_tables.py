@@ -651,3 +651,27 @@ def test_lines_with_more_fields_than_columns_are_named_are_refused_though_they_a
     with pytest.raises(DataUnusable, match="fields"):
         csv(tmp_path, text, **given_)
     assert len(csv(tmp_path, "p,v,\na,1,\nb,2,\n").columns["p"]) == 2
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql", "mysql", "mariadb"])
+def test_a_database_is_told_to_read_alone_and_a_server_to_end_what_nobody_waits_for(dialect: str) -> None:
+    """Tried on MariaDB 10.11: a function that deletes is refused, and SLEEP(20) ends after the time."""
+    for mariadb in (False, True):
+        said = " ".join(databases.before(dialect, mariadb, 65.5))
+        assert "READ ONLY" in said or "query_only" in said
+        assert dialect == "sqlite" or "= 65500" in said or (mariadb and "= 65.5" in said)
+    assert databases.before("mssql", False, 65.5) == ()
+
+
+def test_what_mysql_answers_in_its_own_way_is_read() -> None:
+    assert asking.rows_of(["b", "t"], [(b"\x01", b"x"), (b"\x00", None)]).columns == {
+        "b": ["1", "0"],
+        "t": ["b'x'", None],
+    }
+    assert databases.twice(OperationalError("SELECT", {}, Exception("(1060, \"Duplicate column name 'nr'\")")))
+    assert not databases.twice(ValueError("nr (1060, "))
+
+
+def test_no_connection_is_kept_that_nobody_uses(tmp_path: Path) -> None:
+    for url in ("sqlite:///x.db", "postgresql+psycopg://reader@host/research"):
+        assert type(databases.engine(url).pool).__name__ == "NullPool"
