@@ -93,6 +93,26 @@ def test_the_sum_less_what_others_tell_is_what_a_silent_hospital_is_worth() -> N
     assert [_roster(silent).all_declare(tuple("abcd")) for silent in range(5)] == [True, False, False, False, False]
 
 
+def test_within_hospitals_too_the_sum_less_what_others_tell_is_the_silent_ones_and_who_has_too_few_is_not_in_it() -> (
+    None
+):
+    """The attack on `stratified_auroc`, whose sums are exact; so each who is in that sum tells, or nobody does."""
+    drawn = {name: np.random.default_rng(at).normal(size=1000) for at, name in enumerate("abcd")}
+    sick = {name: np.arange(1000) < (400 if name != "d" else 300) for name in drawn}
+    for name, scores_ in drawn.items():
+        scores_[sick[name]] += 0.2 if name == "d" else 2.0
+    strata = {name: discrimination.of_one(drawn[name], sick[name]) for name in drawn}
+    total = sum(strata.values())
+    left = np.array(total[:2])
+    for name in "abc":  # their classes are told in tens, here exactly
+        pairs = 400 * 600 / 1000
+        left -= pairs * np.array([1.0, round(float(strata[name][1] / strata[name][0]), 2)])
+    truth = float(strata["d"][1] / strata["d"][0])
+    assert abs(left[1] / left[0] - truth) < 0.02 < abs(total[1] / total[0] - truth), "the leak"
+    few = np.arange(1000) < 9
+    assert not discrimination.of_one(drawn["d"], few).any(), "who says `too few` tells nothing there, either"
+
+
 def _roster(silent: int) -> Roster:
     names = "abcd"
     return Roster(tuple(
