@@ -112,12 +112,17 @@ def auprc(positives: Floats, negatives: Floats, confidence: float) -> Figure:
     more[there], less[there] = (np.sum(weight * of / (hits + alarms) ** 2, axis=1) for of in (alarms, hits))
     above = [np.cumsum(moved[::-1])[::-1] - moved / 2 for moved in (more, less)]
     own = np.sum(weight * precision, axis=1) / mine[there] - value / total
-    by_positives = float(np.dot(mine[there], (own + above[0][there]) ** 2))
-    by_negatives = float(np.dot(others, above[1] ** 2))
+    by_positives = float(np.dot(mine[there], (own + above[0][there]) ** 2)) * _fewer(total)
+    by_negatives = float(np.dot(others, above[1] ** 2)) * _fewer(n - total)
     variance = by_positives + by_negatives
     freedom = variance**2 / (by_positives**2 / max(total - 1, 1) + by_negatives**2 / max(n - total - 1, 1) + 1e-300)
     wider = student.within(confidence, max(freedom, 1.0)) / quantile(confidence)
     return share(value, wider * math.sqrt(variance), n, confidence)
+
+
+def _fewer(n: float) -> float:
+    """By what a variance over n patients is made that of a sample, whose mean is the sample's own, too."""
+    return n / (n - 1) if n > 1 else 1.0
 
 
 def of_one(score: Floats, positive: npt.NDArray[np.bool_]) -> Floats:

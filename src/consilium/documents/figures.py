@@ -128,6 +128,7 @@ TRAINED = {
     "The common one is what the run’s file of a model holds, and what a hospital gets that did not take part.",
     "own": "A hospital’s own model was trained on its own training patients alone.",
     "pooled": "The pooled one was trained on everybody’s, outside of the federation, from records that lay together.",
+    "ensemble": "The ensemble is the mean of what all hospitals’ own models predict, each by its training patients.",
     WITHOUT: "Leave one hospital out: for each hospital the study was run anew without it, so that a model is judged "
     "where nobody trained it.",
 }
@@ -157,7 +158,8 @@ def _beside(figures: Mapping[str, Figures], models: Sequence[str], metric: Metri
 
 
 def _side_by_side(facts: Facts, metric: Metric, singles: Sequence[Hospital]) -> Tag | None:
-    models, headings = list(facts.models), list(facts.models.values())
+    drawn = list(facts.models.items())[: len(plots.SERIES)]
+    models, headings = [key for key, _ in drawn], [heading for _, heading in drawn]
     rows = [
         plots.Line(one.name, f"n = {count(one.figures.get(COMMON, {}))}", marks)
         for one in singles
@@ -170,7 +172,8 @@ def _side_by_side(facts: Facts, metric: Metric, singles: Sequence[Hospital]) -> 
         rows, headings, f"{metric.word} (interval at {facts.confidence:.0%})", title, plots.summary(rows, headings),
         None, (0, 1) if metric.share else None,
     )  # fmt: skip
-    return figure(plot, f"{title}. A hospital with fewer than {FEW} patients of a class is not drawn.")
+    more = " The others stand in the table." if len(facts.models) > len(drawn) else ""
+    return figure(plot, f"{title}. A hospital with fewer than {FEW} patients of a class is not drawn.{more}")
 
 
 def _told_again(facts: Facts) -> Metric | None:

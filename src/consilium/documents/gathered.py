@@ -7,12 +7,14 @@ from typing import Any
 from consilium.core.errors import Invalid
 from consilium.core.judging import judged_on
 from consilium.core.study import Study
+from consilium.documents.cells import hidden
 from consilium.documents.estimate import Estimate, Figures, Json, figures_of
 from consilium.documents.facts import SHARED, WITHOUT, Facts, Flow, Hospital, Round
 from consilium.documents.judged import ALL, Judged, judged
 
 MODELS = {
     "federated": "common model", SHARED: "common model", "own": "hospital's own model", "pooled": "all records pooled",
+    "ensemble": "ensemble of own models",
     WITHOUT: "trained without it",
 }  # fmt: skip
 """What is compared, first the model that hospitals use: the common one, unless they have personal ones."""
@@ -44,7 +46,7 @@ def gathered(document: Json, study: Study | None = None, baseline: Json | None =
         if baseline is not None:
             _demand_the_same_patients(_judged_on(document, study), baseline)
             facts = _beside(facts, baseline)
-        return _personal(_judged_last(facts, judged(document.get("evaluation"))))
+        return hidden(_personal(_judged_last(facts, judged(document.get("evaluation")))))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Invalid("this result is not complete", "write it anew, by this release of consilium") from error
 
@@ -324,7 +326,7 @@ def _beside(facts: Facts, baseline: Json) -> Facts:
         judged_by = f"{ALONE}; of others, and {BESIDE}" if any(one.told for one in mine) else OUTSIDE
     everyone = {
         **facts.everyone,
-        **({"pooled": figures_of(baseline["all"]["pooled"])} if "pooled" in baseline["all"] else {}),
+        **{name: figures_of(baseline["all"][name]) for name in ("pooled", "ensemble") if name in baseline["all"]},
     }
     return replace(
         facts, hospitals=tuple(mine), everyone=everyone, judged_by=judged_by,
@@ -336,7 +338,7 @@ def _beside(facts: Facts, baseline: Json) -> Facts:
 def _compared(one: Hospital, given: Json | None, which: str) -> Hospital:
     if given is None:
         return one
-    figures = {key: figures_of(given[key]) for key in ("own", "pooled") if given.get(key)}
+    figures = {key: figures_of(given[key]) for key in ("own", "pooled", "ensemble") if given.get(key)}
     common = None if one.word else one.figures.get(which)  # a word stands where nobody has them
     if common is None and given.get("given"):
         common, one = figures_of(given["given"]), replace(one, word="")

@@ -253,7 +253,10 @@ TWICE = (
     "not looked for: hospitals do not tell who their patients are. One may be trained on at one hospital and held out "
     "at another"
 )
-ENSEMBLE = "not done: each model would have to leave its hospital by itself, and only sums over hospitals do"
+ENSEMBLE = (
+    "not done: each model would have to leave its hospital by itself, which no recipe lets it. Where records may lie "
+    "together, `consilium baseline --ensemble` does it"
+)
 ASKED = "it was not asked for; `consilium simulate --leave-one-out` trains anew without each hospital"
 
 
@@ -285,7 +288,9 @@ def withheld(facts: Facts) -> Tag:
             )
         )
     if facts.origin != "simulation":
-        told += [("patients who are at two hospitals", TWICE), ("an ensemble of hospitals’ own models", ENSEMBLE)]
+        told.append(("patients who are at two hospitals", TWICE))
+        if "ensemble" not in facts.models:
+            told.append(("an ensemble of hospitals’ own models", ENSEMBLE))
     if not facts.audit:
         told.append(("the audit logs", "none was checked for this report"))
     if facts.about is None:

@@ -138,14 +138,15 @@ def mark(shape: str, x: float, y: float, colour: str, size: float = 5) -> Tag:
 
 
 def legend(series: Sequence[str], x: float, y: float) -> list[Tag]:
-    """What each shape and colour stands for."""
-    parts = []
+    """What each shape and colour stands for; further to the left where it would not end within the plot."""
+    wide = [44 + 7.4 * len(label) for label in series]
+    parts, x = [], max(0.0, min(x, WIDTH - sum(wide)))
     for place, label in enumerate(series):
         parts += [
             mark(SHAPES[place], x + 6, y - 4, SERIES[place]),
             words(x + 17, y, label, size=13),
         ]
-        x += 44 + 7.4 * len(label)
+        x += wide[place]
     return parts
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from consilium.documents.estimate import Estimate, Figures
 from consilium.documents.facts import SHARED, Facts
 from consilium.documents.finding import Finding, Level, enough
-from consilium.documents.terms import Metric, interval
+from consilium.documents.terms import Metric, interval, number
 
 COMMON = "federated"
 EVERYWHERE = "all hospitals"
@@ -49,6 +49,8 @@ def _ahead(
         other, mine = (figures.get(key, {}).get(metric.id) for key in (model, COMMON))
         if other is None or mine is None or other.value is None or mine.value is None or not _both(figures, model):
             continue
+        if number(other.value) == number(mine.value):
+            continue  # as they are printed, nobody is ahead
         if other.value > mine.value if metric.more_is_better else other.value < mine.value:
             ahead.append((where, other, mine))
     if ahead:

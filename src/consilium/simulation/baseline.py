@@ -22,6 +22,7 @@ from consilium.core.judging import judged_on
 from consilium.core.meaning import differences
 from consilium.core.study import Study
 from consilium.core.tensors import Array, Tensors
+from consilium.core.timed import TIMED
 from consilium.data.copies import Copies, copies
 from consilium.exported import Exported
 from consilium.simulation import local, report
@@ -31,6 +32,7 @@ from consilium.training.base import Floats
 from consilium.training.work import Work
 
 Json = dict[str, Any]
+SMALLEST = 1e-300
 LABEL = "trained in one process outside of any federation, from records that lie side by side"
 
 
@@ -50,10 +52,26 @@ class Bench(Alone):
         """Figures of a model on the held-out patients of these hospitals."""
         return self.judged(made.model, *_together(works, made.learned, held_out=True))
 
+    def together_at(self, members: Mapping[str, "Made"], sizes: Mapping[str, int], works: Iterable[Work]) -> Json:
+        """Figures of the ensemble of hospitals' own models on the held-out patients of these hospitals: the mean of
+        what they predict, each by its training patients; of hazards that of their logarithms.
+        """
+        timed, rows = self.study.contract.label.type == TIMED, list(works)
+        mean, y = np.zeros(0), np.zeros(0)
+        for site, made in members.items():
+            x, y = _together(rows, made.learned, held_out=True)
+            told = self.trainer.predict(self.study, made.model, x).astype(np.float64)
+            part = sizes[site] / sum(sizes.values()) * (np.log(np.maximum(told, SMALLEST)) if timed else told)
+            mean = part if not mean.size else mean + part
+        return self._figures(np.exp(mean) if timed else mean, y)
+
     def judged(self, model: Tensors, x: Floats, y: Floats) -> Json:
         """Figures of a model on these patients."""
+        return self._figures(self.trainer.predict(self.study, model, x).astype(np.float64), y)
+
+    def _figures(self, score: Floats, y: Floats) -> Json:
         kind = self.study.contract.label.type
-        sums = metrics.sums(kind, self.trainer.predict(self.study, model, x).astype(np.float64), y)
+        sums = metrics.sums(kind, score, y)
         asked = self.study.evaluation
         return figure.to_json(metrics.figures(kind, sums, asked.confidence, True, asked.threshold))
 
@@ -75,10 +93,11 @@ def prepared(study: Study, works: Iterable[Work]) -> Tensors:
     return preparation.learned(study, total, float(sum(np.sum(~one.test) for one in rows)))
 
 
-def compare(study: Study, hospitals: Mapping[str, Path], given: Path | None = None) -> Json:
+def compare(study: Study, hospitals: Mapping[str, Path], given: Path | None = None, ensemble: bool = False) -> Json:
     """Baselines of a study.
 
     Args:    hospitals: the mapping file of each hospital, by name.   given: a model on file, to be judged, too.
+             ensemble: judge all hospitals' own models together, too.
     Returns: per hospital the number of its patients, its own model judged on its own held-out patients (`own`) and on
              everybody's (`own_on_all`), and the pooled model judged on its held-out patients; and the pooled model
              judged on everybody's (`all`). With a model that was given, the same of that (`given`).
@@ -101,7 +120,7 @@ def compare(study: Study, hospitals: Mapping[str, Path], given: Path | None = No
         "label": LABEL,
         "epochs": study.rounds * study.training.epochs,
         "judged_on": judged_on(plan.study),
-        **_figures(plan.study, works, tables, _given(given, plan.study) if given is not None else None),
+        **_figures(plan.study, works, tables, _given(given, plan.study) if given is not None else None, ensemble),
     }
 
 
@@ -116,7 +135,9 @@ def _given(path: Path, study: Study) -> Made:
     return Made(found.model, found.learned)
 
 
-def _figures(study: Study, works: Mapping[str, Work], tables: Mapping[str, Prepared], given: Made | None) -> Json:
+def _figures(
+    study: Study, works: Mapping[str, Work], tables: Mapping[str, Prepared], given: Made | None, ensemble: bool
+) -> Json:
     first = next(iter(works.values()))
     bench = Bench(study, first.trainer, first.like)
     known = {"pooled": bench.made(works.values())}
@@ -124,16 +145,21 @@ def _figures(study: Study, works: Mapping[str, Work], tables: Mapping[str, Prepa
         known["given"] = given
     everybody, twice = works.values(), _copies(study, works)
     found: Json = {"hospitals": {}, "all": {name: bench.judged_at(made, everybody) for name, made in known.items()}}
+    owns = {site: bench.made([work]) for site, work in works.items()}
+    sizes = {site: int(np.sum(~work.examples.test)) for site, work in works.items()}
+    if ensemble:
+        found["all"]["ensemble"] = bench.together_at(owns, sizes, everybody)
     for site, work in works.items():
-        own = bench.made([work])
+        own = owns[site]
         found["hospitals"][site] = {
-            "training": int(np.sum(~work.examples.test)),
+            "training": sizes[site],
             "test": int(np.sum(work.examples.test)),
             **{name: getattr(tables[site], name) for name in LEFT},
             **{name: getattr(twice[site], name) for name in ("copies", "elsewhere")},
             "own": bench.judged_at(own, [work]),
             "own_on_all": bench.judged_at(own, everybody),
             **{name: bench.judged_at(made, [work]) for name, made in known.items()},
+            **({"ensemble": bench.together_at(owns, sizes, [work])} if ensemble else {}),
         }
     return found
 
@@ -172,19 +198,26 @@ def _together(works: Iterable[Work], learned: Mapping[str, Array], *, held_out: 
     "--model", "given", type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Judge this model, too: a file that `consilium study result --model` wrote.",
 )  # fmt: skip
+@click.option(
+    "--ensemble", is_flag=True,
+    help="Judge all hospitals' own models together, too: the mean of what they predict. Each would have to leave its "
+    "hospital, which no recipe of a federation lets it.",
+)  # fmt: skip
 @output.as_json
-def baseline(study: Path, hospitals: Path, given: Path | None, as_json: bool) -> None:
+def baseline(study: Path, hospitals: Path, given: Path | None, ensemble: bool, as_json: bool) -> None:
     """Train what the study file STUDY is compared with: each hospital's own model, and one of all records together.
 
     This happens in one process, outside of any federation, with the study's trainer, split and seeds, and with as many
     passes over the training patients as the federation makes. It is for data that may lie side by side.
     """
-    found = compare(studyfile.read(study), local.mappings(hospitals), given)
+    found = compare(studyfile.read(study), local.mappings(hospitals), given, ensemble)
     if as_json:
         output.say(found, True)
         return
     rows = [{"hospital": name, **facts} for name, facts in found["hospitals"].items()]
     columns = {"own": "own model", "own_on_all": "own, on all", "pooled": "pooled"}
+    if ensemble:
+        columns["ensemble"] = "ensemble"
     if given is not None:
         columns["given"] = "the model given"
     report.show([*rows, {"hospital": "all", **found["all"]}], columns)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from consilium.documents import plots
 from consilium.documents.page import _rounded_up
 from consilium.documents.report import Report
 from unit.documents.runs import STUDY, baseline, evaluation, judged, result, simulated, told, usual, worth
@@ -124,3 +125,50 @@ def test_patients_at_two_hospitals_and_ensembles_are_said_to_be_unknown_or_count
     found["hospitals"]["site-01"] |= {"copies": 0, "elsewhere": 7}
     made = report(found, STUDY)
     assert "7 held-out patients" in text(made, "flow") and "at two hospitals" not in text(made, "withheld")
+
+
+def few(share: float, positives: int = 100, negatives: int = 200) -> dict[str, Any]:
+    """Headline figures of a model that finds all but a few of those with the outcome."""
+    hits, rejections = round(share * positives), negatives // 2
+    n = positives + negatives
+    counts = {
+        "accuracy": (hits + rejections, n), "sensitivity": (hits, positives), "specificity": (rejections, negatives),
+        "prevalence": (positives, n),
+    }  # fmt: skip
+    return {"auroc": told(0.8, n=n), **{name: told(of / every, n=every) for name, (of, every) in counts.items()}}
+
+
+@pytest.mark.parametrize("model", ["own", "pooled", "ensemble"])
+def test_small_cells_of_a_baseline_are_hidden_and_do_not_follow(model: str) -> None:
+    given = baseline({site: few(0.6) for site in usual(3)})
+    for one in given["hospitals"].values():
+        one |= {"pooled": few(0.6), "ensemble": few(0.6)}
+    given["all"] = {"pooled": few(0.6, 300, 600), "ensemble": few(0.6, 300, 600)}
+    given["hospitals"]["site-02"][model] = few(0.97)
+    given["hospitals"]["site-03"][model] = few(1.0, 4, 296)
+    found = {**result(usual(3), "secure_sum"), "evaluation": None}
+    figures = report({**found, "judged_on": given["judged_on"]}, STUDY, given).facts
+    here = {one.name: one.figures[model] for one in figures.hospitals}
+    assert here["site-01"]["sensitivity"].value == 0.6 and here["site-01"]["accuracy"].value is not None
+    assert here["site-02"]["specificity"].value == 0.5 and here["site-02"]["auroc"].value == 0.8
+    assert [here["site-02"][name].value for name in ("sensitivity", "accuracy")] == [None, None]
+    assert all(one.value is None and one.n == 0 for one in here["site-03"].values()), "a class of four"
+    if model != "own":
+        assert figures.everyone[model]["sensitivity"].value == 0.6, "of two that are hidden none follows"
+        given["hospitals"]["site-03"][model] = few(0.6)
+        alone = report({**found, "judged_on": given["judged_on"]}, STUDY, given).facts.everyone[model]
+        assert (alone["sensitivity"].value, alone["accuracy"].value) == (None, None)
+        assert alone["specificity"].value is not None and alone["auroc"].value is not None
+
+
+def test_more_models_than_there_are_colours_stand_in_the_table() -> None:
+    given = baseline({site: few(0.6) for site in usual(3)})
+    for one in given["hospitals"].values():
+        one |= {"ensemble": few(0.6)}
+    given["all"]["ensemble"] = few(0.6, 300, 600)
+    made = report({**two(0.8, 0.7), "judged_on": given["judged_on"]}, DITTO, given)
+    assert len(made.facts.models) == 5 and "ensemble of own models" in text(made, "compared")
+    assert "The others stand in the table" in text(made, "compared")
+    names = list(made.facts.models.values())[:4]
+    places = [float(dict(one.attributes)["x"]) for one in plots.legend(names, 250, 16) if one.name == "text"]
+    assert places == sorted(places) and places[-1] + 7.4 * len(names[-1]) <= plots.WIDTH, "none is cut off"

@@ -91,6 +91,31 @@ def test_a_model_that_is_given_is_judged_as_every_other(study: Study, make: Make
         baseline.compare(study, hospitals, file)
 
 
+def test_an_ensemble_is_the_mean_of_what_own_models_predict_and_is_judged_only_where_it_is_asked_for(
+    study: Study, make: Make, tmp_path: Path
+) -> None:
+    hospitals = make(north=(120, None), south=(80, None), west=(60, None))
+    here = works(study, hospitals, tmp_path)
+    first = here["north"]
+    bench = baseline.Bench(first.plan.study, first.trainer, first.like)
+    x, y = joined(here, test=True)
+    told = [
+        (int(np.sum(~work.examples.test)), first.trainer.predict(study, bench.made([work]).model, x))
+        for work in here.values()
+    ]
+    mean = sum(size * score for size, score in told) / sum(size for size, _ in told)
+    found = baseline.compare(study, hospitals, ensemble=True)
+    assert found["all"]["ensemble"]["auroc"]["value"] == pytest.approx(roc_auc_score(y, mean), abs=2e-3)
+    assert found["all"]["ensemble"]["brier"]["value"] == pytest.approx(np.mean((mean - y) ** 2), abs=1e-12)
+    assert {site: one["ensemble"]["auroc"]["n"] for site, one in found["hospitals"].items()} == {
+        site: one["test"] for site, one in found["hospitals"].items()
+    }
+    alone = baseline.compare(study, {"north": hospitals["north"]}, ensemble=True)["hospitals"]["north"]
+    assert alone["ensemble"] == alone["own"]
+    without = baseline.compare(study, hospitals)
+    assert "ensemble" not in without["all"]
+
+
 def test_as_many_passes_as_the_federation_makes(study: Study, make: Make, tmp_path: Path) -> None:
     """All patients at once: only the product of rounds and epochs matters."""
     hospitals = make(north=(90, None), south=(60, None))
