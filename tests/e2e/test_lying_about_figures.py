@@ -146,4 +146,9 @@ def test_a_journal_that_was_restored_promises_nothing_where_its_own_signature_is
         two = Play(liar, plan, f"{plan.study.name}-1", HOSPITALS)
         two.ask("KEYS", 0, 1, ("east",))
         assert declare(two)["east"] is tells
-    assert "recount" in str(east.command("status"))
+    assert "recount" in east.command("status")
+    assert "journal was restored from an older copy, and nobody said" in east.command("review", "three")
+    assert "until you say with --figures" in east.command("recount", "--person", "Vera")
+    assert "journal was restored from an older copy, and nobody said" in east.command("review", "three")
+    assert "--figures" not in east.command("recount", "--person", "Vera", "--figures", "2")
+    assert "it was said for 6 other plans before" in east.command("review", "three"), "four that it knows of, and two"
