@@ -63,7 +63,7 @@ def sums(
         return {**_sums(study.contract.label, predicted, label, None, tells_times(study)), **beside}
     counted = _sums(study.contract.label, predicted, label, members, tells_times(study), spans)
     if study.contract.label.type == "binary":
-        beside[STRATA] = discrimination.of_one(predicted, label == 1)
+        beside[STRATA] = discrimination.of_one(predicted, label == 1, least_of(study))
     return {**counted, **_hospitals(study, members), **beside}
 
 
@@ -73,6 +73,15 @@ def _of_common(study: Study, predicted: Floats | None, label: Floats) -> Sums:
     return {
         f"{COMMON}{name}": array for name, array in metrics.sums(study.contract.label.type, predicted, label).items()
     }
+
+
+def least_of(study: Study) -> int:
+    """With so many of each class a hospital's pairs are in the sum of those within hospitals.
+
+    Under `secure_sum` all that there are: were those with few left out, the sum could be that of a single hospital.
+    Where single hospitals' figures are shown, those with few are left out: else what they are worth would follow.
+    """
+    return 1 if study.privacy.recipe == "secure_sum" else LEAST
 
 
 def common_of(total: Mapping[str, Array]) -> Sums:
@@ -165,7 +174,7 @@ def check(study: Study, kind: str, given: Mapping[str, Array]) -> None:
     fits = {name: (array.dtype, array.shape) for name, array in given.items()} == {
         name: (array.dtype, array.shape) for name, array in like.items()
     }
-    if not fits or (len(like) > len(base) and not _possible(of, given, len(groups.asked(study)))):
+    if not fits or (len(like) > len(base) and not _possible(of, given, len(groups.asked(study)), least_of(study))):
         raise Invalid("the metrics of this contribution are not sums over patients", "update the agent")
     if both(study, kind):
         _check_common(of, given)
@@ -180,21 +189,23 @@ def _check_common(of: Label, given: Mapping[str, Array]) -> None:
         raise Invalid("the two models of this contribution were judged on other patients", "update the agent")
 
 
-def _possible(of: Label, given: Mapping[str, Array], count: int) -> bool:
+def _possible(of: Label, given: Mapping[str, Array], count: int, least: int) -> bool:
     """Whether some patients can have such sums, all of them and those of each of `count` groups."""
     everybody = float(given["n"][0])
     aside = (GROUPS, COMMON)
     whole = {name: array for name, array in given.items() if not name.startswith(aside) and name != HOSPITALS}
     parts = (whole, *(part_of(given, at, count) for at in range(count)))
-    return all(_of_patients(of, part, everybody) for part in parts) and _of_one(given, count)
+    return all(_of_patients(of, part, everybody) for part in parts) and _of_one(given, count, least)
 
 
-def _of_one(given: Mapping[str, Array], count: int) -> bool:
+def _of_one(given: Mapping[str, Array], count: int, least: int) -> bool:
     """Whether one hospital says so of itself, by its patients of each class and of each of `count` groups."""
     if (strata := given.get(STRATA)) is not None:
         sick, well = (float(given[name].sum()) for name in ("positives", "negatives"))
-        pairs, there = sick * well / max(sick + well, 1), min(sick, well) >= LEAST
-        if strata[3] != there or abs(strata[0] - pairs * there) > 1e-9 * (1 + pairs) or strata[1] > strata[0] + 1e-9:
+        pairs = sick * well / max(sick + well, 1) * (min(sick, well) >= least)
+        if strata[3] != (min(sick, well) >= LEAST) or abs(strata[0] - pairs) > 1e-9 * (1 + pairs):
+            return False
+        if strata[1] > strata[0] + 1e-9:
             return False
     if (here := given.get(HOSPITALS)) is None:
         return True

@@ -180,8 +180,8 @@ def _pairs(facts: Facts) -> Tag | None:
         return None
     models = " Under personal models their scores come of different ones." if facts.personal else ""
     within = (
-        " “AUROC within hospitals” compares two patients of one hospital alone: of each hospital with ten of each "
-        "class, by the number of such pairs over that of its patients."
+        " “AUROC within hospitals” compares two patients of one hospital alone, each hospital by the number of such "
+        "pairs over that of its patients."
         if "stratified_auroc" in figures
         else ""
     )
