@@ -116,7 +116,7 @@ def answered(site: Site, run: str, number: int, patients: int) -> None:
 
 
 def test_a_stopped_run_shows_the_newest_figures_and_says_of_which_model_they_are(desk: Desk) -> None:
-    _, site = submitted(desk, "early", rounds=5)
+    _, site = submitted(desk, "early", rounds=5, strategy={"name": "ditto"})
     run = desk.told("study", "start", "early")["run"]
     code, said = desk.says("study", "result", run)
     assert code == 5 and "wait for its first round" in said
@@ -135,6 +135,7 @@ def test_a_stopped_run_shows_the_newest_figures_and_says_of_which_model_they_are
     assert code == 0 and rows["all"][1:3] == ["60", "2"] and rows[site.name][1:3] == ["60", "2"]
     assert f"{run} is stopped, round 3 of 5: its newest model was not judged." in said
     assert "The figures are of the model after round 1." in said
+    assert "The model of the run is the common one, which they do not judge" in said
 
 
 def test_a_run_that_was_stopped_before_any_round_is_not_waited_for(desk: Desk) -> None:

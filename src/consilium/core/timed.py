@@ -44,6 +44,8 @@ def unfit(study: "Study") -> str | None:
         return f"`strategy.name` {COMMON} fits a Cox regression: write `model.kind` {COX}"
     if study.cell == 1:
         return None
+    if study.rounds == 1:
+        return f"`rounds` must be 2 or more with {COMMON}: the first one finds groups of times, and fits nothing"
     if study.privacy.recipe == "plain":
         return (
             f"`privacy.recipe` plain shows cells of single hospitals, whatever the groups of {COMMON}: choose "

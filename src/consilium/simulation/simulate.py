@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from consilium import studyfile
-from consilium.console.cli import coefficients, output
+from consilium.console.cli import coefficients, output, watching
 from consilium.core.errors import Conflict, Invalid
 from consilium.core.judging import judged_on
 from consilium.data.copies import Copies
@@ -125,6 +125,8 @@ def command(
     _show(document(found, wanted))
     if found.fit is not None:
         coefficients.show(found.fit)
+    if words := watching.of_which(found.plan.study):
+        click.echo(words)
     if model is not None:
         click.echo(f"The model is in {model}.")
 

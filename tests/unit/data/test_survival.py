@@ -116,6 +116,7 @@ def test_the_check_tells_the_share_with_the_event() -> None:
         ({"privacy": {"epsilon": 3, "expected_patients": 90}}, "`model.kind` cox is not possible under `epsilon`"),
         (COMMON | {"sites": (), "quorum": 3}, "`quorum` must be all of the invited `sites`"),
         (COMMON | {"quorum": 3, "sites": ("a", "b", "c", "d")}, "`quorum` must be all of the invited `sites`"),
+        (COMMON | {"rounds": 1}, "`rounds` must be 2 or more with webdisco"),
         (COMMON | {"privacy": {"recipe": "plain"}}, "`privacy.recipe` plain shows cells of single hospitals"),
         (
             COMMON | {"model": {"kind": "logistic"}, "contract": BINARY},

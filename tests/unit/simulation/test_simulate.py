@@ -368,6 +368,24 @@ def test_the_command_tells_rounds_and_sites_as_words_and_as_data(
     assert "give either --hospitals FOLDER or --mapping FILE" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("strategy", "said"),
+    [
+        ({"name": "fedavg"}, ""),
+        ({"name": "fedper", "options": {"layers": ["weights"]}}, "The model of the run is the common one"),
+        ({"name": "ifca"}, "The model of the run is the first of these"),
+    ],
+)
+def test_figures_of_another_model_than_the_one_that_is_written_are_said_to_be(
+    study: Study, make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], strategy: Any, said: str
+) -> None:
+    make(north=(60, None), south=(60, None))
+    (tmp_path / "study.yaml").write_text(changed(study, strategy=strategy, rounds=1).model_dump_json())
+    assert app.run(["simulate", str(tmp_path / "study.yaml"), "--hospitals", str(tmp_path)]) == 0
+    words = capsys.readouterr().out
+    assert said in words and ("Figures are of the one" in words or "that each hospital uses" in words) is bool(said)
+
+
 def test_a_turn_keeps_nothing_that_a_later_one_needs(study: Study, make: Make, tmp_path: Path) -> None:
     """What a strategy keeps lies in one file for each site, whatever the number of rounds."""
     hospitals = make(north=(90, None), south=(70, None))

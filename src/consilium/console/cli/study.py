@@ -278,8 +278,9 @@ def result(name: str, model: Path | None, as_json: bool) -> None:
         return
     rows = watching.result_rows(found)
     output.table(rows, False, tuple(rows[0]))
-    if of := watching.judged(found.document):
-        click.echo(f"\n{of}")
+    known = run.federation.study(str(found.document["study"])).approved().study
+    for words in filter(None, (watching.judged(found.document), watching.of_which(known))):
+        click.echo(f"\n{words}")
     if fit is not None:
         coefficients.show(fit)
     click.echo(f"\nPrivacy: {found.document['privacy']}.")

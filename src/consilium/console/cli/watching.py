@@ -14,6 +14,7 @@ from rich.text import Text
 
 from consilium.api import RemoteRun, Result
 from consilium.console.cli import output
+from consilium.core.study import GROUPED, Study
 
 Json = Mapping[str, Any]
 HEADLINE = (
@@ -217,6 +218,21 @@ def judged(document: Json) -> str:
     number = of["model_after_round"]
     model = f"the model after round {number}" if number else "the initial model"
     return f"{stands}: its newest model was not judged. The figures are of {model}."
+
+
+def of_which(study: Study) -> str:
+    """Whose figures they are, where a hospital uses another model than that of the run's file; else empty."""
+    if study.personal:
+        return (
+            "Figures are of the model that each hospital uses: it stays there, or parts of it do. The model of the run "
+            "is the common one, which they do not judge; of parts that stay, it has the first values."
+        )
+    if study.strategy.name in GROUPED:
+        return (
+            "Figures are of the one of several models that each hospital takes. The model of the run is the first of "
+            "these; a notebook has all (`result.models()`)."
+        )
+    return ""
 
 
 def _cells(figures: Json | None, shown: list[str]) -> dict[str, str]:
