@@ -678,6 +678,15 @@ def test_a_query_of_postgresql_that_compares_numbers_or_days_as_text_is_refused(
                   "SELECT nr, v FROM lab WHERE v || '' > '10'"):  # fmt: skip
         made = SqlSource(TableSource.model_validate({**place, "query": query}), tmp_path)
         assert len(made.rows().doubts) == 1, query
+    with psycopg.connect(url) as server:  # CHAR(6) has no blanks at its end where it is compared, VARCHAR has
+        server.execute("CREATE TABLE chars AS SELECT CAST('K' || nr AS char(6)) AS nr, v FROM lab")
+        server.execute("CREATE TABLE padded AS SELECT CAST('K' || nr || '  ' AS varchar(6)) AS nr, v FROM lab")
+        server.execute("CREATE TABLE persons AS SELECT CAST('K' || nr AS varchar(6)) AS nr FROM lab")
+    query = "SELECT p.nr, v FROM persons AS p LEFT JOIN chars AS c ON c.nr = p.nr"
+    assert not SqlSource(TableSource.model_validate({**place, "query": query}), tmp_path).rows().doubts
+    made = SqlSource(TableSource.model_validate({**place, "query": query.replace("chars", "padded")}), tmp_path)
+    with pytest.raises(DataUnusable, match=r"compares padded.nr and persons.nr, in which <10 keys"):
+        made.rows()
 
 
 def test_of_instants_of_postgresql_nobody_knows_the_day_before_the_hospital_says_its_zone(

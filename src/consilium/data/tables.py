@@ -21,6 +21,7 @@ from consilium.data import (
     headers,
     instants,
     keying,
+    meeting,
     memory,
     ordering,
     whole,
@@ -335,7 +336,16 @@ class SqlSource:
             doubts += ordering.checked(lambda: self._lenient(cuts.append), cut, clock, took_s, casting.LENIENT)
         elif self._zone is None:
             doubts += ordering.checked(lambda: self._by_zone(found, cuts.append), cut, clock, took_s, zoning.DAYS)
+        doubts += meeting.checked(lambda: self._unmet(cuts.append), self._query, cut, clock, took_s)
         return replace(found, doubts=(*found.doubts, *doubts))
+
+    def _unmet(self, begun: Begun) -> list[tuple[meeting.Column, meeting.Column, int]]:
+        """Columns that the query joins and whose keys do not meet. Raises: Undecided."""
+        if self._file is not None:
+            with _opened(self._file, begun, self._zone) as tables:
+                return meeting.unmet(tables, self._query, meeting.of_duckdb(tables))
+        with memory.opened() as parser, self._connected(begun) as connection:
+            return meeting.unmet(parser, self._query, meeting.of_url(connection))
 
     def _asked(self, begun: Begun) -> Rows:
         if self._file is not None:

@@ -308,6 +308,33 @@ def test_keys_that_do_not_meet_for_how_they_are_written_are_counted(tmp_path: Pa
     assert "Jos" not in str(error.value) and "K-2" not in str(error.value)
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "duckdb"])
+@pytest.mark.parametrize(("query", "told"), [
+    ("SELECT p.nr, v FROM persons p LEFT JOIN visits w ON w.pid = p.nr", True),
+    ("SELECT nr FROM persons WHERE nr IN (SELECT pid FROM visits)", True),
+    ("SELECT p.nr, v FROM persons p LEFT JOIN visits w ON w.pid = trim(p.nr)", False),
+    ("SELECT p.nr, v FROM persons p LEFT JOIN visits w ON w.n = p.n", False), ("SELECT nr FROM persons", False),
+])  # fmt: skip
+def test_keys_of_a_hospitals_own_database_that_do_not_meet_are_counted(
+    tmp_path: Path, kind: str, query: str, told: bool
+) -> None:
+    """As where one table was filled from columns of CHAR(6), whose blanks at the end are part of the text elsewhere."""
+    made: Any = sqlite3.connect(tmp_path / "own.db") if kind == "sqlite" else duckdb.connect(str(tmp_path / "own.db"))
+    made.execute("CREATE TABLE persons (nr VARCHAR, n INTEGER)")
+    made.execute("CREATE TABLE visits (pid VARCHAR, v VARCHAR, n VARCHAR)")
+    made.executemany("INSERT INTO persons VALUES (?, ?)", [(f"K{n:<5}" if n < 12 else f"K{n}", n) for n in range(30)])
+    made.executemany("INSERT INTO visits VALUES (?, 'A', ?)", [(f"K{n}", str(n)) for n in range(30)])
+    made.commit()
+    made.close()
+    place = {"url": "sqlite:///own.db"} if kind == "sqlite" else {"path": "own.db"}
+    source = SqlSource(TableSource.model_validate({"type": "sql", "query": query, **place}), tmp_path)
+    if not told:
+        assert len(source.rows()) == 30 and not source.rows().doubts
+        return
+    with pytest.raises(DataUnusable, match=r"compares persons.nr and visits.pid, in which 12 keys .* do not meet"):
+        source.rows()
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.sets(st.integers(0, 30), max_size=9), st.sets(st.integers(0, 30), max_size=9), st.data())
 def test_keys_that_are_alike_meet_or_are_counted(here: set[int], there: set[int], data: st.DataObject) -> None:
