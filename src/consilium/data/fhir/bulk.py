@@ -149,7 +149,7 @@ class _Job:
             if type(found) is not dict or any(one.get("relation") == "next" for one in found.get("link", [])):
                 raise ValueError
             lists = [_outputs(found.get(name) or []) for name in ("output", "deleted", "error")]
-            return Manifest(_instant(found["transactionTime"]), found["requiresAccessToken"] is True, *lists)
+            return Manifest(_instant(found["transactionTime"]), _needed(found["requiresAccessToken"]), *lists)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise self.wrong("its manifest is none of Bulk Data (STU 2)", "see the server's log") from error
 
@@ -270,6 +270,13 @@ def _outputs(found: list[Any]) -> tuple[Output, ...]:
             raise ValueError
         made.append(Output(one["type"], one["url"], count))
     return tuple(made)
+
+
+def _needed(told: Any) -> bool:
+    """Whether files want the token: Epic and Soarian write it as text. Raises: ValueError: it says neither."""
+    if told not in (True, False, "true", "false"):
+        raise ValueError
+    return told in (True, "true")
 
 
 def _instant(text: Any) -> str:

@@ -131,17 +131,20 @@ class _Search:
         """
         self._since = datetime.fromisoformat(since) if since else None
         more = [("_lastUpdated", f"ge{since}")] if since else []
-        url = self._asked(given, *more, ("_count", str(given.page)), ("_total", "accurate"))
-        total, seen, passing = None, set[str](), UNKNOWN if since else ()
+        plain = self._asked(given, *more, ("_count", str(given.page)))
+        url, total, seen = f"{plain}&_total=accurate", None, set[str]()
+        page = self._page(url, UNKNOWN)
+        if page is None:  # a server that is strict may not know `_total`
+            url = plain
+            page = self._page(url, UNKNOWN if since else ())
         while url:
             if url in seen:
                 raise self._wrong("a page leads back to one that was read", "see the server's `next` links")
+            page = page if not seen else self._page(url)
             seen.add(url)
-            page = self._page(url, passing)
             if page is None:
                 return False
-            passing = ()
-            total = page.total if total is None else total
+            total = total if page.total is None else page.total  # of Google it is an estimate until the last page
             for number, entry in enumerate(page.entry, 1):
                 self._take(entry, number)
             if self._older:

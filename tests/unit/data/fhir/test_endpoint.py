@@ -97,6 +97,23 @@ def test_every_page_is_read_and_every_resource_once(player: Player, site: Site) 
     assert player.heard[0].headers["Cache-Control"] == "no-cache"
 
 
+def test_a_total_that_is_an_estimate_until_the_last_page_lacks_nothing(player: Player, site: Site) -> None:
+    """As Google's: https://docs.cloud.google.com/healthcare-api/docs/how-tos/best-practices-fhir-search."""
+    player.on("/fhir/Patient", bundle(patient("a"), following=f"{player.url}?_page_token=x", total=40))
+    player.on("/fhir", bundle(patient("b"), total=2))
+    assert site.ids() == ["a", "b"]
+    player.on("/fhir", bundle(patient("b"), total=3))
+    site.fails("there are more than came", fresh_h=0)
+
+
+def test_a_strict_server_that_knows_no_total_is_asked_without(player: Player, site: Site) -> None:
+    def answer(heard: Heard) -> Reply:
+        return Reply(400, outcome("not-supported")) if "_total" in heard.path else bundle(patient("a"))
+
+    player.on("/fhir/Patient", answer)
+    assert site.ids() == ["a"] and len(player.heard) == 2
+
+
 def test_what_is_fresh_is_not_fetched_again_and_what_was_altered_is(player: Player, site: Site) -> None:
     pages(player)
     assert site.ids() == site.ids() == ["a", "b", "c"] and len(player.heard) == 2
@@ -284,6 +301,25 @@ def answering(data: bytes, *, after: int) -> Any:
     return play
 
 
+@pytest.mark.parametrize("told", [True, "true", False, "false", "maybe", None])
+def test_whether_files_want_a_token_may_be_a_text(
+    player: Player, site: Site, monkeypatch: pytest.MonkeyPatch, told: Any
+) -> None:
+    """As in manifests of Epic and of Soarian."""
+    bulk = Bulk(player)
+    files = [bulk.output("1", lines(patient("a")))]
+    Bulk(player, *files)
+    player.on("/fhir/jobs/1", bulk.manifest(*files, requiresAccessToken=told))
+    monkeypatch.setenv("FHIR_TOKEN", "SECRET-T")
+    given: dict[str, Any] = {"read": "bulk", "access": {"bearer": "${FHIR_TOKEN}"}}
+    if told in ("maybe", None):
+        site.fails("its manifest is none of Bulk Data", **given)
+        return
+    assert site.ids(**given) == ["a"]
+    (file,) = [one for one in player.heard if one.path.endswith("/files/1")]
+    assert ("Authorization" in file.headers) == (told in (True, "true"))
+
+
 def test_a_file_that_broke_off_is_fetched_on(player: Player, site: Site) -> None:
     bulk, data = Bulk(player), lines(patient("a"), patient("b"))
     Bulk(player, bulk.output("1", data))
@@ -450,7 +486,7 @@ class Searched:
 
 
 @pytest.mark.parametrize(("lacks", "asked"), [
-    ("", "cs"), ("total", "ca"), ("summary", "ca"), ("since", "csa"), ("moments", "csa"), ("heed", "csa"),
+    ("", "cs"), ("total", "ca"), ("summary", "ca"), ("since", "cssa"), ("moments", "csa"), ("heed", "csa"),
 ])  # fmt: skip
 def test_a_later_search_brings_what_changed_and_all_where_the_server_cannot_tell(
     player: Player, site: Site, lacks: str, asked: str
