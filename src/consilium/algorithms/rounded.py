@@ -5,7 +5,8 @@ no class has fewer than ten. The interval follows from these numbers alone, so t
 patients as are told, who are fewer than there are, it is a little too wide. No accuracy leaves, and no other figure
 that is a mean over patients: the sum over all less what the others tell would be that of a hospital which leaves it
 out, as it must where a cell of its confusion matrix is small. Pairs of patients of one hospital are summed, too (see
-`discrimination.of_one`), but those alone of hospitals with ten of each class: who tells no AUROC is not in that sum.
+`discrimination.of_one`): of a hospital that tells no AUROC, for it has fewer than ten of a class, the sum and what all
+others tell leave some hundredths open, and no more (see decision 0044).
 Source: Hanley and McNeil 1982 (Radiology 143:29), formula 1.
 """
 

@@ -370,7 +370,7 @@ Hundredths = Annotated[int, Field(ge=0, le=100)]
 
 
 class Rounded(Message):
-    """What a model is worth, in hundredths; nothing that one hospital may have to leave out where others tell it."""
+    """What a model is worth, in hundredths; no mean over patients, which some would have to leave out."""
 
     auroc: Hundredths
 
