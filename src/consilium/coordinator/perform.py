@@ -222,17 +222,33 @@ def clipped(study: Study, number: int, sites: int, sums: chain.Source) -> int:
     """How many values so many sites cut in round `number`.
 
     Raises: Invalid: more than the plan allows, of those that training makes: of them alone they are counted
-            (`Layout.counted`).
+            (`Layout.counted`); or rounding left nothing of what the first training made.
     """
     arrays = chain.read(sums).arrays
     made = [array.size for name, array in arrays.items() if chain.added(name)]
     count, values = int(arrays[CLAMPED][0]), sum(made or [array.size for array in arrays.values()])
     if count > study.privacy.most_clipped * values * sites:
+        if not made or preparation.SUMS in arrays:
+            raise Invalid(
+                f"{count} sums over patients were beyond what the study has room for in round {number}",
+                "raise privacy.most_patients, or give label and features ranges that hold, in a new study",
+            )
         raise Invalid(
             f"{count} values were beyond privacy.clip in round {number}",
             "raise privacy.clip, or lower training.learning_rate, in a new study",
         )
+    if number == study.prepares + 1 and not study.exact and _nothing(arrays):
+        raise Invalid(
+            f"rounding to integers left nothing of what hospitals changed in round {number}",
+            "lower privacy.most_patients to what a hospital has at most, or write `privacy.bits: 64`, in a new study",
+        )
     return count
+
+
+def _nothing(arrays: Mapping[str, Array]) -> bool:
+    """Whether models were trained, and all changes of them add up to zero."""
+    changes = [array for name, array in arrays.items() if name.rpartition("/")[2].startswith("update")]
+    return bool(changes) and not any(np.any(array) for array in changes)
 
 
 def _size(source: chain.Source) -> int:

@@ -253,6 +253,34 @@ def test_values_that_are_cut_end_a_run_or_are_told_however_many_counts_stand_bes
     assert "values cut" in said and "Values were cut to privacy.clip: raise it" in said
 
 
+def test_changes_that_rounding_hides_end_a_run_at_once_with_what_to_do(study: Study, make: Make) -> None:
+    """By 16 bits, with room for ten million patients of a hospital, no change of a model is left."""
+    hospitals = make(north=(90, None), south=(70, None), west=(130, None))
+    coarse = {"recipe": "secure_sum", "bits": 16, "most_patients": 10**7}
+    for more in ({}, {"prepare": {"numbers": "standardise"}}, {"strategy": {"name": "ifca"}}):
+        first = 2 if "prepare" in more else 1
+        with pytest.raises(Invalid, match=rf"left nothing of what hospitals changed in round {first}; .*most_patients"):
+            ran(secure(study, privacy=coarse, **more), hospitals)
+    ran(secure(study, privacy={**coarse, "most_patients": 130, "clip": 1.0}, rounds=1), hospitals)
+    ran(secure(study, privacy=coarse, strategy={"name": "newton"}, rounds=1), hospitals)  # whose sums have 64 bits
+
+
+def test_sums_of_figures_beyond_their_room_have_a_remedy_of_their_own(study: Study, make: Make) -> None:
+    told = study.model_dump()
+    told["contract"]["label"] |= {"type": "count"}
+    slow = {**told["training"], "learning_rate": 1e-6}
+    counts = Study.model_validate({**told, "model": {"kind": "poisson"}, "rounds": 1, "quorum": 3, "training": slow})
+    hospitals = make(north=(90, None), south=(70, None), west=(130, None))
+    for path in hospitals.values():
+        table = path.with_name("table.csv")
+        table.write_text("".join(f"{line},900000\n" if line[0] == "p" else f"{line},many\n"
+                                 for line in table.read_text().split()))  # fmt: skip
+        path.write_text(path.read_text().replace("{column: large, codes: {'0': 0, '1': 1}}", "{column: many}"))
+    tight = {"recipe": "secure_sum", "clip": 1e6, "most_clipped": 0}
+    with pytest.raises(Invalid, match=r"sums over patients were beyond .* in round 2; .*ranges that hold"):
+        ran(changed(counts, privacy=tight), hospitals)
+
+
 def test_silence_falls_in_every_phase_alike_and_not_without_being_asked_for() -> None:
     phases = [Phase.READY, Phase.MASK, Phase.CONFIRM]
     sites = [f"site-{number}" for number in range(3000)]
