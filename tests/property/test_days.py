@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from consilium.data.base import Rows
 from consilium.data.bounds import NO_NUMBER, NO_TIME
 from consilium.data.coded import SEVERAL
-from consilium.data.omop.features import Event, _coded, _taken
+from consilium.data.omop.events import Event, coded, taken
 from unit.data import test_coded
 from unit.data.test_records import apply, made, stays
 
@@ -65,9 +65,9 @@ def event(patient: int, one: Told, meant: int = 0) -> Event:
 def test_a_number_is_said_where_it_is_the_same_at_every_time_of_the_day(patients: list[list[Told]], take: str) -> None:
     main = stays(*((str(patient), "2030-04-30", "1") for patient in range(len(patients))))
     mapped = apply(made({"aggregate": take, **DAYS}), main, table(patients, "2160-0"))
-    taken = _taken((event(n, one) for n, of in enumerate(patients) for one in of), take, lambda one: float(one.number))
+    texts = taken((event(n, one) for n, of in enumerate(patients) for one in of), take, lambda one: float(one.number))
     for patient, (of, found) in enumerate(zip(patients, mapped.table.columns["crea"].tolist(), strict=True)):
-        text = taken.get(patient, "")
+        text = texts.get(patient, "")
         assert (text == "") == (not of) and (text if text in ("1.0", "2.0") else "nan") == str(found), of
         for edge in edges(of, take):
             assert np.isnan(found) or found == float((min if take == "first" else max)(edge, key=float)), of
@@ -87,9 +87,9 @@ def test_a_code_is_said_where_it_is_the_same_at_every_time_of_the_day(patients: 
     wanted = test_coded.wanted(aggregate=take, window=["-3d", "0d"])
     mapped = apply(wanted, main, table(patients, "72166-2"), records=test_coded.part(value_system="of"),
                    features={"crea": {"records": "labs"}})  # fmt: skip
-    taken = _coded((event(n, one, CATEGORIES[one[2]]) for n, of in enumerate(patients) for one in of), take)
+    taken = coded((event(n, one, CATEGORIES[one[2]]) for n, of in enumerate(patients) for one in of), take)
     for patient, (of, found) in enumerate(zip(patients, mapped.table.columns["crea"].tolist(), strict=True)):
-        text = taken.get(patient, "")
+        text = texts.get(patient, "")
         assert (text in ("1", "2")) == (not np.isnan(found)), of
         assert bool(text in (SEVERAL, NO_TIME)) == bool(of and np.isnan(found)), of
         if text in ("1", "2"):

@@ -14,57 +14,13 @@ from consilium.data.contract import Column
 from consilium.data.counts import MIN_CELL, Count, hidden, part, parts
 from consilium.data.readings import LOOK_UP
 from consilium.data.traps import placeholder
+from consilium.data.unread import NONE, UNREAD, UNTIL
 
 _MEANT = "add them to `codes`, or to `missing` if they mean nothing is known"
 _RECORDED = (
     "add them to `codes` or to the records' `concept_map`, or to `missing` if they mean nothing is known; the patients "
     "have no value until then; of several at one moment, see which of them the source means"
 )
-
-_UNREAD = {
-    "moment": (
-        "some records have no moment, and may lie within the window",
-        "complete the column of moments in the source's query, or leave out there what does not count",
-    ),
-    "day": (
-        "some records have a date without a time of day, and may lie within the window, or be its first or last",
-        "give their time of day, and that of the index moment; or ask the study's owner for a window that ends in "
-        "days, such as `1d` in place of `24h`",
-    ),
-    "zone": (
-        "some records have a moment with a time zone where the index moment or another record has none, or the "
-        "reverse, and may lie within the window, or be its first or last",
-        "write the moments of records and of the index alike in the sources' queries: all with their zone, as "
-        "2030-01-31T08:00+01:00, or all without",
-    ),
-    "month": (
-        "some records have a month or a year for a date, and may lie within the window, or be its first or last",
-        "complete their dates where they are kept; or ask the study's owner for a window that is longer, or has no end",
-    ),
-    "date": (
-        "some records have a moment that cannot be read, and may lie within the window",
-        "write dates in the source's query as 2030-01-31, moments as 2030-01-31T08:00",
-    ),
-    "index": (
-        "the index moments of some patients are a month or a year, or cannot be read, so that they have no window",
-        "complete them where they are kept, or write them in the source's query as 2030-01-31 or 2030-01-31T08:00",
-    ),
-    "code": (
-        "some records of drugs only refer to their drug, and do not say its code",
-        "give them their code in a view or query of your own, such as by a join with Medication",
-    ),
-    "system": (
-        "some records have a code of the contract, and no code system",
-        "if they are meant, write the code into `local` of the feature; else give its system in the source's query",
-    ),
-    "beside": (
-        "some records have a code of the contract with more beside it in one text, as 2160-0^LN",
-        "give the code alone in the source's query, such as by split_part(code, '^', 1), and its system in a column of "
-        "its own; or write the text into `local` of the feature",
-    ),
-}
-_NONE = "; the patients have no value until then"
-_UNTIL = f"{_NONE}, for such a record may be the one that counts"
 
 
 @dataclass(frozen=True)
@@ -297,13 +253,13 @@ def _numbers(look: Look) -> Iterator[Finding]:
     if bounds:
         yield _bounds(look, bounds, each[1])
     for (why, count), hid in zip(told.unread.items(), each[3:], strict=True):
-        words, remedy = _UNREAD[why]
+        words, remedy = UNREAD[why]
         yield look.finding(
-            "unread", count, hid, gate.not_a_number_max, words, remedy + (_NONE if why == "index" else _UNTIL)
+            "unread", count, hid, gate.not_a_number_max, words, remedy + (NONE if why == "index" else UNTIL)
         )
     if rest:
         words, remedy = "some values are not numbers", "add their code to `missing`, or correct the column"
-        remedy += _UNTIL if told.recorded else ""
+        remedy += UNTIL if told.recorded else ""
         if told.dates > rest / 2:
             words = "some values are dates, such as dates of birth, and no numbers"
             remedy = f"compute {look.of.id} of them in the source's query, or where the file is made"

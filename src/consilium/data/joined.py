@@ -21,8 +21,8 @@ from consilium.data.asking import quoted, rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
 from consilium.data.merging import Merged, together
+from consilium.data.selecting import one_select
 from consilium.data.source import EXAMPLES, TableSource
-from consilium.data.tables import one_select
 
 SAID = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
 """Faults of the query itself, whose words hold no value of a row."""

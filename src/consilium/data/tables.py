@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.data import (
     ages,
@@ -23,29 +21,24 @@ from consilium.data import (
     keying,
     meeting,
     memory,
+    opening,
     ordering,
     whole,
     zoning,
 )
-from consilium.data.asking import Answer, Ask, answer_of, named, of_duckdb, of_url, quoted
+from consilium.data.asking import Ask, answer_of, named, of_duckdb, of_url, quoted
 from consilium.data.base import Asked, Lost, Rows
 from consilium.data.clock import Clock
 from consilium.data.flaws import ENCODINGS, flaw
+from consilium.data.selecting import one_select
 from consilium.data.source import EXAMPLES, TableSource
 
-BESIDE = (
-    "name files under `tables` of a source of type tables, where they stand beside the mapping; or write whole paths"
-)
 NAMED = re.compile(
     r"(?i)(?:\b(?:read|scan)\w*\s*\(\s*\[?|_scan\s*\(|\b(?:from|join)\s)\s*'(?!/|\w+://)([^']+\.[a-z]{2,7})'"
 )
 """A file in a query of DuckDB, by a path that does not begin at the root: looked for where the agent was started."""
-WRITES = frozenset(("insert", "update", "delete", "merge"))
-"""With which a statement begins that writes."""
 GRACE_S = 5.0
 """After its time, how long a database may take to notice that nobody waits for it."""
-Begun = Callable[[Callable[[], None]], None]
-"""Is told how to end what has begun."""
 COMPARED = replace(
     ordering.TEXT,
     remedy="within max, min, ORDER BY, < and such write CAST(replace(..., ',', '.') AS REAL), which makes 0 of `<0,5`: "
@@ -116,7 +109,7 @@ class CsvSource:
     def _opened(self) -> Iterator[Ask]:
         given = self._source
         try:
-            with _duckdb(given.path) as ask:
+            with opening.reading(given.path) as ask:
                 yield ask
         except DataUnusable as error:
             found = flaw(self._path, given)
@@ -170,7 +163,7 @@ class ParquetSource:
         """All rows, as text; of columns that are not used no value is read."""
         path = quoted(literal(self._path))
         table = f"read_parquet({path}, hive_partitioning=false)"
-        with _duckdb(self._name, zone=self._zone) as ask:
+        with opening.reading(self._name, zone=self._zone) as ask:
             _, stored = ask(f"SELECT name, num_children FROM parquet_schema({path})")  # noqa: S608  ours
             headers.once(_outer(stored), str(self._name))
             _, described = ask(f"DESCRIBE FROM {table}")
@@ -214,63 +207,6 @@ def _picked(name: str, kind: str, zone: bool) -> str:
     return f"CAST({said} AS VARCHAR) AS {said}"
 
 
-@contextmanager
-def _opened(database: str, begun: Begun, zone: str | None) -> Iterator[Any]:
-    with memory.opened(database, read_only=database != ":memory:") as connection:
-        begun(connection.interrupt)
-        _set_zone(connection, zone or "UTC")
-        yield connection
-
-
-def _ask(connection: Any) -> Ask:
-    def ask(query: str) -> Answer:
-        answer = connection.execute(query)
-        return [column[0] for column in answer.description], answer.fetchall()
-
-    return ask
-
-
-@contextmanager
-def _duckdb(
-    name: str | None, database: str = ":memory:", begun: Begun = lambda cut: None, zone: str | None = None
-) -> Iterator[Ask]:
-    """Raises: DataUnusable: of a query of ours nothing is told; of the hospital's own, which name is not there.
-
-    Args:    zone: by whose clock instants are read; None: by that of Greenwich, and never by the machine's.
-    """
-    try:
-        with _opened(database, begun, zone) as connection:
-            yield _ask(connection)
-    except duckdb.ParserException as error:
-        raise DataUnusable("the query is none that DuckDB knows", "correct source.query") from error
-    except (duckdb.Error, ValueError, OverflowError) as error:  # of a damaged file: names that are no text, too
-        memory.check(error, name or "the query")
-        if database != ":memory:" and (lacks := databases.lacking(error)):
-            raise _lacking(lacks) from error
-        kind = type(error).__name__
-        if "No files found" in str(error):
-            raise DataUnusable(
-                "source.query: a file that it, or a view of the database, reads is not there", BESIDE
-            ) from error
-        remedy = "check path, delimiter, header and query; if they are right, the file may have been cut: fetch it anew"
-        raise DataUnusable(f"{name or 'the query'} cannot be read ({kind})", remedy) from error
-
-
-def _set_zone(connection: Any, zone: str) -> None:
-    try:
-        connection.execute(f"SET TimeZone = {quoted(zone)}")
-    except duckdb.Error:
-        raise MappingInvalid(
-            f"source.zone: there is no time zone {zone}", "such as Europe/Berlin, as IANA has it"
-        ) from None
-
-
-def _lacking(words: str) -> DataUnusable:
-    return DataUnusable(
-        f"source.query: the database has {words}", "correct the query; check that source names the right database"
-    )
-
-
 class SqlSource:
     """One SELECT on a DuckDB file (`path`) or on a database (`url`, SQLAlchemy)."""
 
@@ -299,7 +235,7 @@ class SqlSource:
             )
         if self._file is not None and (named := NAMED.search(self._query)):
             where = "would be looked for where the agent was started, and not beside the mapping"
-            raise MappingInvalid(f"source.query: {named[1]} {where}", BESIDE)
+            raise MappingInvalid(f"source.query: {named[1]} {where}", opening.BESIDE)
 
     def told(self, asked: Asked) -> None:
         """Which columns are used, and who opted out."""
@@ -339,17 +275,17 @@ class SqlSource:
         doubts += meeting.checked(lambda: self._unmet(cuts.append), self._query, cut, clock, took_s)
         return replace(found, doubts=(*found.doubts, *doubts))
 
-    def _unmet(self, begun: Begun) -> list[tuple[meeting.Column, meeting.Column, int]]:
+    def _unmet(self, begun: opening.Begun) -> list[tuple[meeting.Column, meeting.Column, int]]:
         """Columns that the query joins and whose keys do not meet. Raises: Undecided."""
         if self._file is not None:
-            with _opened(self._file, begun, self._zone) as tables:
+            with opening.opened(self._file, begun, self._zone) as tables:
                 return meeting.unmet(tables, self._query, meeting.of_duckdb(tables))
         with memory.opened() as parser, self._connected(begun) as connection:
             return meeting.unmet(parser, self._query, meeting.of_url(connection))
 
-    def _asked(self, begun: Begun) -> Rows:
+    def _asked(self, begun: opening.Begun) -> Rows:
         if self._file is not None:
-            with _duckdb(self._name, self._file, begun, self._zone) as ask:
+            with opening.reading(self._name, self._file, begun, self._zone) as ask:
                 return self._of_file(ask, self._query)
         with self._connected(begun) as connection:
             return of_url(connection, self._query, self._given, self._zone is not None)
@@ -362,12 +298,12 @@ class SqlSource:
         return of_duckdb(ask, f"({query}\n) AS asked", names, self._given,
                          lambda name: _picked(name, kinds[name], known))  # fmt: skip
 
-    def _others(self, found: Rows, begun: Begun) -> list[str]:
+    def _others(self, found: Rows, begun: opening.Begun) -> list[str]:
         """Columns that would be others if numbers and days were compared as such. Raises: Undecided."""
         if self._file is not None:
-            with _opened(self._file, begun, self._zone) as tables:
+            with opening.opened(self._file, begun, self._zone) as tables:
                 tables.execute("SET threads TO 1")  # the same query takes the same of several values
-                ask = _ask(tables)
+                ask = opening.asker(tables)
                 return ordering.others(tables, self._query, answer_of(found),
                                        lambda query: answer_of(self._of_file(ask, query)))  # fmt: skip
         with self._connected(begun) as connection:
@@ -376,37 +312,37 @@ class SqlSource:
                                      lambda query: of_url(connection, query, self._given))  # fmt: skip
             return collating.others(connection, self._query, lambda: of_url(connection, self._query, self._given))
 
-    def _lost(self, found: Rows, begun: Begun, cut: Callable[[], None], clock: Clock, took_s: float
+    def _lost(self, found: Rows, begun: opening.Begun, cut: Callable[[], None], clock: Clock, took_s: float
               ) -> tuple[str | Lost, ...]:  # fmt: skip
         """Of DuckDB, what TRY_CAST of the query makes nothing of."""
-        with _opened(str(self._file), begun, self._zone) as tables:
+        with opening.opened(str(self._file), begun, self._zone) as tables:
             tables.execute("SET threads TO 1")
-            ask = _ask(tables)
+            ask = opening.asker(tables)
             return dropping.checked(tables, self._query, answer_of(found),
                                     lambda query: answer_of(self._of_file(ask, query)), cut, clock, took_s)  # fmt: skip
 
-    def _years(self, found: Rows, begun: Begun) -> list[str]:
+    def _years(self, found: Rows, begun: opening.Begun) -> list[str]:
         """Of DuckDB, columns that would be others if whole years were counted. Raises: Undecided."""
-        with _opened(str(self._file), begun, self._zone) as tables:
-            ask = _ask(tables)
+        with opening.opened(str(self._file), begun, self._zone) as tables:
+            ask = opening.asker(tables)
             return ages.others(self._query, answer_of(found), lambda query: answer_of(self._of_file(ask, query)))
 
-    def _by_zone(self, found: Rows, begun: Begun) -> list[str]:
+    def _by_zone(self, found: Rows, begun: opening.Begun) -> list[str]:
         """Of PostgreSQL and DuckDB, columns that would be others in another time zone. Raises: Undecided."""
         if self._file is not None:
-            with _opened(self._file, begun, None) as tables:
-                ask = _ask(tables)
+            with opening.opened(self._file, begun, None) as tables:
+                ask = opening.asker(tables)
                 return zoning.of_duckdb(tables, self._query, found, lambda: self._of_file(ask, self._query))
         with self._connected(begun) as connection:
             return zoning.of_url(connection, self._query, found, lambda: of_url(connection, self._query, self._given))
 
-    def _lenient(self, begun: Begun) -> list[str]:
+    def _lenient(self, begun: opening.Begun) -> list[str]:
         """Of SQLite, columns that would be others if texts that are no numbers were none. Raises: Undecided."""
         with self._connected(begun) as connection:
             return casting.others(connection, self._query, lambda query: of_url(connection, query, self._given))
 
     @contextmanager
-    def _connected(self, begun: Begun) -> Iterator[Any]:
+    def _connected(self, begun: opening.Begun) -> Iterator[Any]:
         """A connection of its own, for reading alone. Raises: DataUnusable."""
         from sqlalchemy import text
         from sqlalchemy.exc import SQLAlchemyError
@@ -432,7 +368,7 @@ class SqlSource:
             TypeError,
         ) as error:  # a port that is no number
             if lacks := databases.lacking(error):
-                raise _lacking(lacks) from error
+                raise opening.lacking(lacks) from error
             if databases.twice(error):
                 raise DataUnusable(
                     "the answer to the query has two columns of one name", "give one of them another name, by AS"
@@ -447,31 +383,3 @@ def _pages(size: int, path: Path) -> None:
     """That a file of SQLite ends where a page does: of one that was cut, the rest of the last page reads as NULL."""
     if path.stat().st_size % size:
         raise DataUnusable("the database's file was cut", whole.ANEW)
-
-
-def _writes(query: str) -> bool:
-    """Whether what begins as a SELECT writes: WITH may begin a DELETE, and SELECT ... INTO makes a table, or a file.
-
-    The databases that are read by SQLAlchemy do not all know a transaction for reading alone.
-    """
-    depth, before, begun = 0, "", False
-    for found in casting.TOKEN.finditer(query):
-        if found.lastgroup == "space":
-            continue
-        text = found[0].casefold()
-        depth += {"(": 1, ")": -1}.get(text, 0)
-        if found.lastgroup == "word" and ((text in WRITES and (before == "(" or not (depth or begun)))
-                                          or (text == "into" and not depth)):  # fmt: skip
-            return True
-        begun, before = begun or (text == "select" and not depth), text
-    return False
-
-
-def one_select(query: str, where: str = "source.query") -> str:
-    """A query that is one SELECT. Raises: MappingInvalid."""
-    bare = query.strip().rstrip(";").strip()
-    if not re.match(r"(?is)^(select|with)\b", bare) or ";" in bare or _writes(bare):
-        raise MappingInvalid(
-            f"{where}: only one SELECT statement is allowed", "write a view in your database if it needs more"
-        )
-    return bare

@@ -2,7 +2,7 @@
 
 Shapes: searches of HAPI FHIR (`_getpages`), of Google's Healthcare API (a total that is an estimate until the last
 page) and of Microsoft's server (no total unless it is asked for); the manifests of the SMART bulk data server, of Bulk
-Data STU 2 and of Epic (a boolean as text), their OperationOutcomes and 429s; links of an object store that expire, lines
+Data STU 2 and of Epic (a boolean as text), their OperationOutcomes and 429s; links that expire, lines
 that break and servers that say nothing more. They are written by what the makers document, and by issues of theirs.
 """
 

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 from consilium import plugins
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data import asking, databases, durations, tables
+from consilium.data import asking, databases, durations, selecting, tables
 from consilium.data.base import Asked, Rows, source
 from consilium.data.source import TableSource
 from consilium.data.tables import CsvSource, ParquetSource, SqlSource
@@ -207,8 +207,8 @@ SLY = [
 def test_what_looks_like_a_select_changes_nothing(tmp_path: Path, query: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is refused as it is read; what would pass there is stopped by the databases that can."""
     with pytest.raises(MappingInvalid):
-        tables.one_select(query)
-    monkeypatch.setattr(tables, "_writes", lambda query: False)
+        selecting.one_select(query)
+    monkeypatch.setattr(selecting, "_writes", lambda query: False)
     paths = sqlite(tmp_path), duck(tmp_path)
     before = [path.read_bytes() for path in paths]
     for make in (by_url, by_path):
@@ -223,7 +223,7 @@ def test_what_looks_like_a_select_changes_nothing(tmp_path: Path, query: str, mo
     "WITH t AS (SELECT 1 AS x) SELECT x AS merge FROM t -- delete\n UNION SELECT (replace('a', 'b', 'c'))",
 ])  # fmt: skip
 def test_a_select_with_words_that_write_elsewhere_is_one(query: str) -> None:
-    assert tables.one_select(f"{query};") == query
+    assert selecting.one_select(f"{query};") == query
 
 
 def test_a_number_of_single_precision_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from consilium.data.fhir import definition, links, pages, reading, versions
 from consilium.data.fhir.leaving import Leaving
 from consilium.data.fhir.views import View, compile_view
 from consilium.data.merging import Merged, together
+from consilium.data.selecting import one_select
 from consilium.data.source import TableSource
-from consilium.data.tables import one_select
 
 SAID = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
 """Faults of the query itself, whose words hold no value of a row."""

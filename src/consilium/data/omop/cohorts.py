@@ -11,7 +11,7 @@ from consilium.data.omop import circe, entering
 from consilium.data.omop.database import Database
 from consilium.data.omop.definition import CohortPart
 from consilium.data.omop.entering import Persons
-from consilium.data.tables import one_select
+from consilium.data.selecting import one_select
 
 WANTED = ("person_id", "cohort_start_date")
 SAME = {"subject_id": "person_id"}

@@ -4,28 +4,23 @@ The database chooses the records; what is made of them is computed here, so that
 whatever the database, its threads and the order in which it answers.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from typing import Any
+from datetime import date, timedelta
 
 from consilium.core.errors import DataUnusable, MappingInvalid
-from consilium.core.records import CHOSEN
-from consilium.data.bounds import EXACT, NO_MOMENT, NO_NUMBER, NO_TIME, OPERATORS, SIGNS, STRANGE, decides
-from consilium.data.coded import SEVERAL
+from consilium.data.bounds import EXACT, NO_MOMENT, NO_NUMBER, OPERATORS, STRANGE
 from consilium.data.omop import charlson
 from consilium.data.omop.cohorts import Cohort
 from consilium.data.omop.database import Database
 from consilium.data.omop.definition import ColumnPart
+from consilium.data.omop.events import Event, Texts, coded, taken
 from consilium.data.omop.tables import DOMAINS
 from consilium.data.omop.vocabulary import Item, numbers, resolve, units
 from consilium.data.units import conversion
 
 MIN_CELL = 10
 Index = Mapping[int, date]
-Texts = dict[int, str]
-"""By person; a person that is not there has no value."""
 PERSONS = """
     WITH cohort AS (
         SELECT unnest(CAST(string_to_array(?, ',') AS BIGINT[])) AS person_id,
@@ -55,27 +50,6 @@ class Column:
         if self.cohort is not None:
             return self.cohort.domains()
         return {"condition_era"} if self.given.family == "charlson" else DOMAINS.keys() & {self.given.family}
-
-
-@dataclass(frozen=True)
-class Event:
-    """A record: its moment, a date where there is no time of day; what it says, and with which sign: `<` of a bound.
-
-    meant: the concept that is its value, or 0.   sign: NO_NUMBER of a record that says something, and no number.
-    text: the value as it was entered, of a record that has neither number nor concept.
-    """
-
-    person: int
-    when: date
-    number: Any
-    meant: int
-    unit: int
-    sign: str
-    text: str
-
-
-Kept = tuple[float, str]
-"""Of a record: its value and its sign."""
 
 
 def texts(database: Database, column: Column, index: Index) -> Texts:
@@ -108,11 +82,11 @@ def _texts(database: Database, column: Column, index: Index) -> Texts:
         some = {person for person in undated if given.take == "any" and counted.get(person) == "1"}
         return counted | {person: told for person, told in undated.items() if person not in some}
     if given.value == "concept":
-        return _coded(_valued(database, column, index, concepts), given.take) | undated
+        return coded(_valued(database, column, index, concepts), given.take) | undated
     converted = _converter(database, column, index, concepts)
     away = {int(unit) for unit, means in given.units.items() if means == "missing"}
     valued = (event for event in _valued(database, column, index, concepts) if event.unit not in away)
-    return _taken(valued, given.take, converted) | undated
+    return taken(valued, given.take, converted) | undated
 
 
 def _cohort(index: Index) -> tuple[str, str]:
@@ -238,88 +212,6 @@ def _valued(database: Database, column: Column, index: Index, concepts: Iterable
         sign = sign if number is not None else NO_NUMBER
         alone = text if number is None and not int(concept) else None
         yield Event(int(person), moment or day, number, int(concept), int(of), sign, alone or "")
-
-
-def _edges(events: Iterable[Event], take: str) -> dict[int, list[Event]]:
-    """Per person the records of the first, or the last, day that has one."""
-    kept: dict[int, list[Event]] = {}
-    for event in events:
-        of = kept.get(event.person)
-        if of is None or _day(event) == _day(of[0]):
-            kept.setdefault(event.person, []).append(event)
-        elif (_day(event) < _day(of[0])) == (take == "first"):
-            kept[event.person] = [event]
-    return kept
-
-
-def _day(event: Event) -> date:
-    return event.when.date() if isinstance(event.when, datetime) else event.when
-
-
-def _of_one_moment(of: list[Event], take: str) -> list[Event]:
-    """Of the records of a day the first, or the last; nothing where nobody knows, for some have no time and others do.
-
-    Without a time they are of one moment.
-    """
-    timed = [event for event in of if isinstance(event.when, datetime)]
-    if len(timed) not in (0, len(of)):
-        return []
-    edge = (min if take == "first" else max)(event.when for event in of)
-    return [event for event in of if event.when == edge]
-
-
-def _coded(events: Iterable[Event], take: str) -> Texts:
-    """The concept of the first or the last record that has one; of a value that has only a text, this text."""
-    found = {}
-    for person, of in _edges((event for event in events if event.meant or event.text), take).items():
-        said = {str(event.meant) if event.meant else event.text for event in _of_one_moment(of, take)}
-        found[person] = next(iter(said)) if len(said) == 1 else SEVERAL if said else NO_TIME
-    return found
-
-
-def _taken(events: Iterable[Event], take: str, value: Callable[[Event], float]) -> Texts:
-    """What is made of values; where a mere bound of one decides, that bound, such as `<5.0`, which is no number."""
-    if take in CHOSEN:
-        return {person: _chosen(of, take, value) for person, of in _edges(events, take).items()}
-    kept: dict[int, list[Kept]] = {}
-    bounds: dict[int, list[Kept]] = {}
-    for event in events:
-        one = _kept(event, value)
-        of = (bounds if event.sign else kept).setdefault(event.person, [])
-        if take == "mean" or event.sign or not of:
-            of.append(one)
-        elif not math.isnan(of[0][0]):  # no number stays none, whatever comes before or after it
-            of[0] = one if math.isnan(one[0]) else (min if take == "min" else max)(of[0], one)
-    return {person: _text(take, kept.get(person, []), bounds.get(person, [])) for person in kept.keys() | bounds.keys()}
-
-
-def _kept(event: Event, value: Callable[[Event], float]) -> Kept:
-    return math.nan if event.number is None else value(event), event.sign
-
-
-def _chosen(of: list[Event], take: str, value: Callable[[Event], float]) -> str:
-    """Of the records of one day the first, or the last: of several at one moment the smallest, or the largest."""
-    edge = _of_one_moment(of, take)
-    if signed := sorted(_shown(*_kept(event, value)) for event in edge or of if event.sign):
-        return signed[0]
-    numbers = [value(event) for event in edge]
-    if any(map(math.isnan, numbers)):
-        return NO_NUMBER
-    return repr((min if take == "first" else max)(numbers)) if numbers else NO_TIME
-
-
-def _shown(limit: float, sign: str) -> str:
-    return NO_NUMBER if sign == NO_NUMBER else f"{sign}{limit!r}"
-
-
-def _text(take: str, of: list[Kept], bounds: list[Kept]) -> str:
-    best = None if not of else math.fsum(value for value, _ in of) / len(of) if take == "mean" else of[0][0]
-    if any(sign == NO_NUMBER for _, sign in bounds):
-        return NO_NUMBER
-    for limit, sign in sorted(bounds):
-        if take == "mean" or sign == STRANGE or decides(take, SIGNS[sign[0]], limit, best):
-            return _shown(limit, sign)
-    return repr(best)
 
 
 def _converter(

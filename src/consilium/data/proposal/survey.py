@@ -14,8 +14,8 @@ from consilium.core.errors import DataUnusable, MappingInvalid, NotFound
 from consilium.data import databases, memory
 from consilium.data.mapping import normal
 from consilium.data.proposal.profile import LOOKED, MOMENT
+from consilium.data.selecting import one_select
 from consilium.data.source import EXAMPLES, TableSource
-from consilium.data.tables import one_select
 from consilium.data.traps import placeholder
 
 TEXT = (".csv", ".tsv", ".txt", ".data", ".dat", ".csv.gz", ".tsv.gz", ".txt.gz")
