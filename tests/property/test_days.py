@@ -87,7 +87,7 @@ def test_a_code_is_said_where_it_is_the_same_at_every_time_of_the_day(patients: 
     wanted = test_coded.wanted(aggregate=take, window=["-3d", "0d"])
     mapped = apply(wanted, main, table(patients, "72166-2"), records=test_coded.part(value_system="of"),
                    features={"crea": {"records": "labs"}})  # fmt: skip
-    taken = coded((event(n, one, CATEGORIES[one[2]]) for n, of in enumerate(patients) for one in of), take)
+    texts = coded((event(n, one, CATEGORIES[one[2]]) for n, of in enumerate(patients) for one in of), take)
     for patient, (of, found) in enumerate(zip(patients, mapped.table.columns["crea"].tolist(), strict=True)):
         text = texts.get(patient, "")
         assert (text in ("1", "2")) == (not np.isnan(found)), of
