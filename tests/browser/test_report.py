@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page
 
 from consilium.documents.report import Report
 from e2e.processes import CONSILIUM, environment
-from unit.documents.runs import STUDY, baseline, judged, result, simulated, usual
+from unit.documents.runs import STUDY, baseline, evaluation, gap, judged, result, simulated, usual, worth
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 HIGH = 900
@@ -70,6 +70,23 @@ def test_what_is_wrong_is_on_the_first_screen(opened: Opened) -> None:
     page = opened(Report.of(simulated(PLANTED), NOW, STUDY))
     for ident in ("warning-worst-hospital", "warning-swapped-classes", "warning-too-good"):
         box = page.locator(f"#{ident}").bounding_box()
+        assert box is not None and box["y"] + box["height"] <= HIGH, ident
+
+
+def test_four_wrongs_at_once_are_all_on_the_first_screen(opened: Opened) -> None:
+    """A leak, a miscalibrated hospital, a group that is served worse, and a label the wrong way round."""
+    sites = {**usual(6), "swapped": judged(-1.2)}
+    document = simulated(sites)
+    document["hospitals"]["site-03"] |= {"copies": 25, "elsewhere": 0}
+    worths = {site: worth(large=0.8 if site == "site-02" else 0.0) for site in usual(6)}
+    turned = worth()
+    turned["figures"] |= judged(-1.2)
+    last = evaluation(
+        {**worths, "swapped": turned}, {"icu": worth(), "other": worth()}, [gap("icu", "ppv", -0.3, True)]
+    )
+    page = opened(Report.of({**document, "evaluation": last}, NOW, STUDY))
+    for ident in ("swapped-classes", "leak", "miscalibrated", "unfair-groups"):
+        box = page.locator(f"#warning-{ident}").bounding_box()
         assert box is not None and box["y"] + box["height"] <= HIGH, ident
 
 
