@@ -24,6 +24,8 @@ SHOWN = 950
 """A figure of which so many studies say nothing more, for small cells, is not looked at."""
 MANY = 2_000_000
 STUDY = study(threshold=0.3, groups=[{"feature": "sex"}])
+BEYOND = {"numbers of 100": {"r2"}, "counts of 100": {"r2", "gap of deviance"}}
+"""Of some tens of patients, and of skewed errors, what cannot be known well: the page says so."""
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "figures.md"
 POPULATIONS = {
     "44 %": {"intercept": 0.3, "slope": 0.75, "centre": -0.8, "spread": 1.2},
@@ -103,19 +105,22 @@ def held(asked: Study, true: Mapping[str, float], drawn: Drawn, n: int) -> dict[
     for seed in range(STUDIES):
         total = drawn(n, seed + 1).sums(asked)
         found = dict(worth.worth(total, asked).figures)
+        if not found:
+            continue  # fewer than ten of a class
         assert found.keys() == true.keys()
         for gap in worth.judged(asked, total, {})["gaps"]:  # sex has no bearing on anything
             found[f"gap of {gap['name']}"] = Figure(*(gap[name] for name in ("value", "low", "high", "n")))
         for name, one in found.items():
-            if one.low is not None and one.high is not None:
+            if one.value is not None and one.low is not None and one.high is not None:
                 counted.setdefault(name, []).append(one.low <= true.get(name, 0.0) <= one.high)
     return {name: float(np.mean(each)) for name, each in counted.items() if len(each) >= SHOWN}
 
 
 def right(found: Mapping[str, float], column: str) -> None:
-    """Whether all shares are between 93.0 and 97.0 in 100, and are those on the page."""
-    outside = {name: share for name, share in found.items() if not 0.93 <= round(share, 3) <= 0.97}
-    assert not outside, found
+    """Whether all shares are between 93.0 and 97.0 in 100, but those of which the page says so, and stand there."""
+    outside = {name for name, share in found.items() if not 0.93 <= round(share, 3) <= 0.97}
+    assert outside == BEYOND.get(column, set()), found
+    assert all(0.92 <= found[name] <= 0.98 for name in outside), found
     said = on_page(column)
     assert said.keys() == found.keys(), found
     assert all(abs(said[name] - share) < 0.0051 for name, share in found.items()), found
@@ -136,7 +141,10 @@ def on_page(column: str) -> dict[str, float]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("population", "n"), [("44 %", 300), ("44 %", 1000), ("14 %", 1000)])
+@pytest.mark.parametrize(
+    ("population", "n"),
+    [("44 %", 60), ("44 %", 100), ("44 %", 300), ("44 %", 1000), ("14 %", 150), ("14 %", 1000)],
+)
 def test_intervals_hold_the_truth_in_93_to_97_of_100_studies(population: str, n: int) -> None:
     assert len(groups.asked(STUDY)) == 2
     drawn = partial(of_population, **POPULATIONS[population])
@@ -167,13 +175,13 @@ OTHERS: dict[str, tuple[str, Drawn]] = {
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("n", [300, 1000])
+@pytest.mark.parametrize("n", [100, 300, 1000])
 @pytest.mark.parametrize("name", OTHERS)
 def test_intervals_of_numbers_counts_and_times_hold_the_truth_in_93_to_97_of_100_studies(name: str, n: int) -> None:
     kind, drawn = OTHERS[name]
     found = held(study(kind, groups=[{"feature": "sex"}]), truth_of_numbers(name), drawn, n)
     if name == "times":
-        assert found.pop(EXCESS) >= 0.9, "its variance is the model's"
+        assert found.pop(EXCESS, 1.0) >= 0.9, "its variance is the model's"
     right(found, f"{name} of {n:,}")
 
 
