@@ -164,16 +164,28 @@ def _pairs(tables: Any, query: str, columns: dict[Column, Column]) -> Iterator[t
         if node.get("class") == "COLUMN_REF" and node.get("alias"):
             meant.setdefault(node["alias"].casefold(), set()).add(node["column_names"][-1].casefold())
 
+    made = _made(tree, nodes)
+
     def of(names: list[str]) -> set[Column]:
         name = names[-1].casefold()
         exact = (alias.get(names[-2].casefold(), "") if len(names) > 1 else "", name)
         if exact in columns:
             return {columns[exact]}
+        if name in made:  # as trim(nr) AS nr in a WITH: whoever wrote it has seen to it
+            return set()
         all_names = {name, *meant.get(name, ())}
         return {column for (table, one), column in columns.items() if one in all_names and table in alias.values()}
 
     for one, other in itertools.chain.from_iterable(map(_compared, nodes)):
         yield from (pair for pair in itertools.product(of(one), of(other)) if pair[0][0] != pair[1][0])
+
+
+def _made(tree: dict[str, Any], nodes: list[dict[str, Any]]) -> set[str]:
+    """Names of what is computed within the query, in small letters; what its own answer computes nothing joins by."""
+    outer = [id(one) for said in tree["statements"] for one in said["node"].get("select_list", [])]
+    inner = (one for one in nodes if one.get("alias") and one.get("class") not in (None, "COLUMN_REF", "STAR"))
+    found = {str(one["alias"]).casefold() for one in inner if id(one) not in outer}
+    return found | {str(one["key"]).casefold() for node in nodes for one in node.get("replace_list") or ()}
 
 
 def _compared(node: dict[str, Any]) -> Iterator[tuple[list[str], list[str]]]:

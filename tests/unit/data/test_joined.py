@@ -291,6 +291,11 @@ def test_a_query_of_duckdb_names_no_file_that_would_be_looked_for_elsewhere(fold
     ("SELECT p.nr, v FROM persons p JOIN visits ON lower(p.nr) = pid AND p.ward = v", ""),
     ("SELECT p.nr, v FROM persons AS p JOIN visits AS w ON nfc_normalize(trim(p.nr)) = w.pid", ""),
     ("SELECT p.nr, p.ward FROM persons AS p JOIN visits AS w ON p.ward = w.ward", ""),
+    ("WITH k AS (SELECT nfc_normalize(trim(nr)) AS pid FROM persons) SELECT pid, v FROM k JOIN visits USING (pid)", ""),
+    ("SELECT nr, v FROM (SELECT * REPLACE (trim(nr) AS nr) FROM persons) JOIN (SELECT pid AS nr, v FROM visits) "
+     "USING (nr)", ""),
+    ("SELECT trim(nr) AS nr, v FROM persons JOIN (SELECT pid AS nr, v FROM visits) USING (nr)",
+     "persons.nr and visits.pid"),
 ])  # fmt: skip
 def test_keys_that_do_not_meet_for_how_they_are_written_are_counted(tmp_path: Path, query: str, told: str) -> None:
     """A number as a workbook and as a column of doubles has it, a blank, and an accent in two ways."""
