@@ -1,6 +1,9 @@
 """A query that needs more memory than there is ends with what to do, and leaves no value of a patient on disk."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,3 +57,32 @@ def test_what_has_no_room_in_memory_is_put_nowhere_and_told(
         read(tmp_path)
     assert told.value.message.startswith(("source.", "t.duckdb, by source.query,"))
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_readings_of_one_process_share_neither_settings_nor_tables_nor_what_a_file_held(tmp_path: Path) -> None:
+    """They share an instance of DuckDB; a file that is written anew, in the same moment, is read anew."""
+    file, moment = tmp_path / "t.parquet", (10**18, 10**18)
+    with memory.opened() as one, memory.opened() as other:
+        one.execute("SET TimeZone = 'Europe/Berlin'")
+        one.execute("CREATE TEMP TABLE kept AS SELECT 1 AS nr")
+        assert other.execute("SELECT current_setting('TimeZone')").fetchall() != [("Europe/Berlin",)]
+        with pytest.raises(duckdb.CatalogException):
+            other.execute("SELECT * FROM kept")
+    for value in (1, 2):
+        with duckdb.connect() as making:
+            making.execute(f"COPY (SELECT {value} AS nr) TO '{file}' (FORMAT parquet)")
+        os.utime(file, ns=moment)
+        with memory.opened() as reading:
+            assert reading.execute(f"SELECT nr FROM '{file}'").fetchall() == [(value,)]
+
+
+def test_no_thread_of_it_is_left_at_a_fork() -> None:
+    """A child of a process with such threads ends by SIGABRT; `preexec_fn` makes it a fork."""
+    program = (
+        "import os\nfrom consilium.data import memory\nmemory.opened().execute('SELECT 1').close()\n"
+        "threads = lambda: len(os.listdir('/proc/self/task'))\nbefore = threads()\n"
+        "child = os.fork()\nif not child:\n    os._exit(0)\nos.waitpid(child, 0)\n"
+        "assert threads() < before, before"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
