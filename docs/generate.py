@@ -86,7 +86,9 @@ def reasons() -> dict[str, str]:
     """Every reason code that the package raises, with what is said where it is raised."""
     found: dict[str, dict[str, None]] = {}
     for path in sorted(Path(consilium.__file__).parent.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        if "reason=" not in (text := path.read_text()):
+            continue
+        for node in ast.walk(ast.parse(text)):
             for key in node.keywords if isinstance(node, ast.Call) else ():
                 if key.arg == "reason" and isinstance(key.value, ast.Constant) and key.value.value and node.args:
                     found.setdefault(str(key.value.value), {})[_said(node.args[0])] = None
