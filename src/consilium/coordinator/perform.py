@@ -239,7 +239,7 @@ def clipped(study: Study, number: int, sites: int, sums: chain.Source) -> int:
         )
     if number == study.prepares + 1 and not study.exact and _nothing(arrays):
         raise Invalid(
-            f"rounding to integers left nothing of what hospitals changed in round {number}",
+            f"in round {number} hospitals changed nothing of the model, or nothing that rounding to integers leaves",
             "lower privacy.most_patients to what a hospital has at most, or write `privacy.bits: 64`, in a new study",
         )
     return count
