@@ -20,16 +20,20 @@ SMALL = 256
 
 
 def sums(score: Floats, label: Floats) -> dict[str, Floats]:
-    """Pairs of the patients of one hospital, by the number of its patients; so each sum grows as that number does.
+    """Pairs of the patients of one hospital, by the size of that hospital; so each sum grows as its patients do.
+
+    The size is the least power of two that is no smaller than n: what is summed are whole numbers of one part for all,
+    that of the largest. By n itself they would be fractions, and of a few hospitals a sum of fractions has but one set
+    of denominators: it would tell how many patients each has, and then what each adds.
 
     Args:    score: (n,), larger for earlier events.   label: (n,), as `core.survival` joins them.
     Returns: `pairs`, `concordant`: of them; `squares`, `products`, `both`: over patients, of the pairs and the
-             concordant ones that each is part of, by the number of patients: concordant squared, product, pairs
-             squared. Each (1,) and at most n.
+             concordant ones that each is part of, by the size: concordant squared, product, pairs squared. Each (1,)
+             and at most n.
     """
     counted, agreed = compared(score, ranks(label), survival.events(label))
-    n = max(len(score), 1)
-    pairs, concordant = counted / n, agreed / n
+    size = 1 << (max(len(score), 1) - 1).bit_length()
+    pairs, concordant = counted / size, agreed / size
     return {
         "pairs": _total(pairs) / 2, "concordant": _total(concordant) / 2, "squares": _total(concordant**2),
         "products": _total(concordant * pairs), "both": _total(pairs**2),
@@ -37,7 +41,7 @@ def sums(score: Floats, label: Floats) -> dict[str, Floats]:
 
 
 def stratified(total: Mapping[str, Array], n: int, confidence: float) -> Figure:
-    """The concordance of n patients whose pairs were summed, each hospital's by the number of its patients."""
+    """The concordance of n patients whose pairs were summed, each hospital's by its size."""
     pairs = float(total["pairs"][0])
     if pairs <= 0:
         return hidden(n, "no two patients can be compared")

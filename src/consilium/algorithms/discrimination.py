@@ -125,13 +125,13 @@ def _fewer(n: float) -> float:
     return n / (n - 1) if n > 1 else 1.0
 
 
-def of_one(score: Floats, positive: npt.NDArray[np.bool_], least: int) -> Floats:
+def of_one(score: Floats, positive: npt.NDArray[np.bool_]) -> Floats:
     """What a hospital counts of pairs of its own patients (4,), exactly: pairs with the outcome and without, by the
-    number of its patients; those of them in order; the variance of the latter by DeLong; and 1, if there are ten of
-    each class. All are 0 where one class has fewer than `least`.
+    number of its patients; those of them in order; the variance of the latter by DeLong; and 1. All are 0 where one
+    class has fewer than ten.
     """
     sick, well = np.sort(score[positive]), np.sort(score[~positive])
-    if min(sick.size, well.size) < least:
+    if min(sick.size, well.size) < LEAST:
         return np.zeros(4)
     below = _ranks(well, sick) / well.size
     above = 1 - _ranks(sick, well) / sick.size
@@ -139,7 +139,7 @@ def of_one(score: Floats, positive: npt.NDArray[np.bool_], least: int) -> Floats
     one = np.ones_like
     variance = _spread(one(below), below, value, sick.size) / sick.size
     variance += _spread(one(above), above, value, well.size) / well.size
-    return np.array([pairs, pairs * value, pairs**2 * variance, float(min(sick.size, well.size) >= LEAST)])
+    return np.array([pairs, pairs * value, pairs**2 * variance, 1.0])
 
 
 def _ranks(among: Floats, of: Floats) -> Floats:

@@ -25,7 +25,7 @@ BINS = EDGES
 """Bins of the histograms of groups; those of all patients have `metrics.BINS`."""
 GROUPS = "groups/"
 STRATA = "strata"
-"""What a hospital counts of pairs of its own patients, and that it has ten of each class: see `discrimination`."""
+"""What a hospital counts of pairs of its own patients, where single hospitals' sums are seen: see `with_strata`."""
 COMMON = "common/"
 """Before headline sums of the common model, where hospitals use another one."""
 HOSPITALS = "hospitals"
@@ -62,8 +62,8 @@ def sums(
     if not (kind == "EVALUATE" and full(study)):
         return {**_sums(study.contract.label, predicted, label, None, tells_times(study)), **beside}
     counted = _sums(study.contract.label, predicted, label, members, tells_times(study), spans)
-    if study.contract.label.type == "binary":
-        beside[STRATA] = discrimination.of_one(predicted, label == 1, least_of(study))
+    if with_strata(study):
+        beside[STRATA] = discrimination.of_one(predicted, label == 1)
     return {**counted, **_hospitals(study, members), **beside}
 
 
@@ -75,13 +75,13 @@ def _of_common(study: Study, predicted: Floats | None, label: Floats) -> Sums:
     }
 
 
-def least_of(study: Study) -> int:
-    """With so many of each class a hospital's pairs are in the sum of those within hospitals.
+def with_strata(study: Study) -> bool:
+    """Whether pairs of patients of one hospital are summed, each hospital's by the number of its patients.
 
-    Under `secure_sum` all that there are: were those with few left out, the sum could be that of a single hospital.
-    Where single hospitals' figures are shown, those with few are left out: else what they are worth would follow.
+    Not under `secure_sum`: these are fractions, and of a few hospitals a sum of fractions has but one set of
+    denominators; so it would tell how many patients each has, and then what each adds.
     """
-    return 1 if study.privacy.recipe == "secure_sum" else LEAST
+    return study.contract.label.type == "binary" and study.privacy.recipe != "secure_sum"
 
 
 def common_of(total: Mapping[str, Array]) -> Sums:
@@ -152,7 +152,7 @@ def nothing(study: Study, kind: str) -> Sums:
         return {**_nothing(study.contract.label, None, tells_times(study)), **beside}
     nobody = np.zeros((0, len(groups.asked(study))), dtype=bool)
     counted = _nothing(study.contract.label, nobody.shape[1], tells_times(study))
-    if study.contract.label.type == "binary":
+    if with_strata(study):
         beside[STRATA] = np.zeros(4)
     return {**counted, **_hospitals(study, nobody), **beside}
 
@@ -174,7 +174,7 @@ def check(study: Study, kind: str, given: Mapping[str, Array]) -> None:
     fits = {name: (array.dtype, array.shape) for name, array in given.items()} == {
         name: (array.dtype, array.shape) for name, array in like.items()
     }
-    if not fits or (len(like) > len(base) and not _possible(of, given, len(groups.asked(study)), least_of(study))):
+    if not fits or (len(like) > len(base) and not _possible(of, given, len(groups.asked(study)))):
         raise Invalid("the metrics of this contribution are not sums over patients", "update the agent")
     if both(study, kind):
         _check_common(of, given)
@@ -189,23 +189,21 @@ def _check_common(of: Label, given: Mapping[str, Array]) -> None:
         raise Invalid("the two models of this contribution were judged on other patients", "update the agent")
 
 
-def _possible(of: Label, given: Mapping[str, Array], count: int, least: int) -> bool:
+def _possible(of: Label, given: Mapping[str, Array], count: int) -> bool:
     """Whether some patients can have such sums, all of them and those of each of `count` groups."""
     everybody = float(given["n"][0])
     aside = (GROUPS, COMMON)
     whole = {name: array for name, array in given.items() if not name.startswith(aside) and name != HOSPITALS}
     parts = (whole, *(part_of(given, at, count) for at in range(count)))
-    return all(_of_patients(of, part, everybody) for part in parts) and _of_one(given, count, least)
+    return all(_of_patients(of, part, everybody) for part in parts) and _of_one(given, count)
 
 
-def _of_one(given: Mapping[str, Array], count: int, least: int) -> bool:
+def _of_one(given: Mapping[str, Array], count: int) -> bool:
     """Whether one hospital says so of itself, by its patients of each class and of each of `count` groups."""
     if (strata := given.get(STRATA)) is not None:
         sick, well = (float(given[name].sum()) for name in ("positives", "negatives"))
-        pairs = sick * well / max(sick + well, 1) * (min(sick, well) >= least)
-        if strata[3] != (min(sick, well) >= LEAST) or abs(strata[0] - pairs) > 1e-9 * (1 + pairs):
-            return False
-        if strata[1] > strata[0] + 1e-9:
+        pairs, there = sick * well / max(sick + well, 1), min(sick, well) >= LEAST
+        if strata[3] != there or abs(strata[0] - pairs * there) > 1e-9 * (1 + pairs) or strata[1] > strata[0] + 1e-9:
             return False
     if (here := given.get(HOSPITALS)) is None:
         return True

@@ -2,7 +2,7 @@
 
 These travel in every round; the last one has more: `evaluation`. AUROC is exact on the bins of two histograms. Of a
 time-to-event, pairs of patients of one hospital are compared (`concordance`), and the pairs of each hospital count by 1
-over the number of its patients; in the last round those of two hospitals as well (`between`).
+over its size; in the last round those of two hospitals as well (`between`).
 """
 
 from collections.abc import Mapping

@@ -146,6 +146,7 @@ class Simulation:
         assert round_ is not None
         phases = [phase for phase in round_.phases if phase is not Phase.APPLY]
         silent = self.conditions.silent(round_.roster, round_.number, phases)
+        silent = {**silent, **dict.fromkeys(self._untrained(round_), phases[0])}
         seen, limit = _Seen(len(silent)), self.plan.study.deadlines.round_s
         for phase in phases:
             asked = fold.round.asked(phase) if fold.round is not None else frozenset[SiteId]()
@@ -171,6 +172,13 @@ class Simulation:
                 took_s = max(took_s, self.conditions.slow_s if site in late else 0.0)
             seen = replace(seen, lasted_s=seen.lasted_s + took_s)
         return fold, seen
+
+    def _untrained(self, round_: machine.Round) -> frozenset[SiteId]:
+        """Who refuses to judge the common model beside one of its own, because it has none; see `site.updates`."""
+        study = self.plan.study
+        if study.privacy.recipe != "secure_sum" or not evaluation.both(study, round_.kind.value):
+            return frozenset()
+        return round_.roster - self._kept.keys()
 
     def _first(self, round_: machine.Round, asked: frozenset[SiteId], slow: frozenset[str]) -> list[SiteId]:
         """Who answers a round that closes with as many as are enough; sorted."""

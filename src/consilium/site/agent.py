@@ -78,11 +78,11 @@ class Agent:
         site, steps = SiteId(self._member.site), Steps(self._identity, self._journal, self._connection, outgoing)
         updates = Updates(folder, self._identity, self._journal, states, self.stop, partial(Pipeline, forks=forks))
         states.check = Checking(folder, self._journal, self._connection, steps, self.stop).check
-        pairing = Pairing(site, folder, self._identity, self._journal, steps, self._recall.look)
+        pairing = Pairing(site, folder, self._identity, self._journal, steps, self._recall.anew)
         seats = Seats(site, folder, self._journal, steps, pairing, states, updates)
         declaring = Declaring(
-            folder, self._identity, self._journal, veto, updates, pairing, self.stop, outgoing
-        )  # fmt: skip
+            folder, self._identity, self._journal, veto, updates, pairing, self.stop, outgoing, self._recall.anew
+        )
         self._worker = Worker(
             folder, self._identity, self._journal, states, veto, steps, updates, pairing, seats, declaring, self.stop
         )

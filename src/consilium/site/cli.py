@@ -337,7 +337,7 @@ def recount(
             recall.said(desk.journal, population, epsilon, delta, person, now())
         if figures is not None:
             declarations.counted(desk.journal, figures, person, now())
-        elif epsilon is None:
+        else:
             declarations.forget(desk.journal)
         closed = bool(declarations.forgotten(desk.journal) and desk.folder.policy().release_figures)
     ring(Folder.open(home))

@@ -13,6 +13,7 @@ Where one class has fewer than ten patients, `too few` leaves: no more than that
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from sqlite3 import Row
@@ -40,7 +41,10 @@ Json = dict[str, Any]
 
 @dataclass
 class Declaring:
-    """Says once of each finished run what it is worth here, or that it is not told."""
+    """Says once of each finished run what it is worth here, or that it is not told.
+
+    `recall`: look whether the journal was restored from an older copy.
+    """
 
     folder: Folder
     identity: Identity
@@ -50,6 +54,7 @@ class Declaring:
     pairing: Pairing
     stop: Event
     outgoing: Event
+    recall: Callable[[datetime], None] = lambda now: None
 
     def of(self, run: str, now: datetime, *, waits: bool = False) -> None:
         """Say it of a run, if it is finished, was judged here, and nothing was said of it yet.
@@ -85,7 +90,7 @@ class Declaring:
         """Why it is not known whether the journal was restored from an older copy; empty where it is, or tells none."""
         try:
             if self.folder.policy().release_figures:
-                self.veto.ledger.recall(now)
+                self.recall(now)
         except ConsiliumError as error:
             if waits and isinstance(error, Unavailable):
                 raise

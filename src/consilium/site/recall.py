@@ -42,7 +42,7 @@ CHARGED = "ledger/charged"
 
 @dataclass
 class Recall:
-    """One per agent; it looks once."""
+    """One per agent."""
 
     site: str
     identity: Identity
@@ -51,12 +51,15 @@ class Recall:
     done: bool = False
 
     def look(self, now: datetime) -> None:
-        """Compare, unless that was done since this process began.
+        """Compare, unless that was done since this process began. Raises: as `anew`."""
+        if not self.done:
+            self.anew(now)
+
+    def anew(self, now: datetime) -> None:
+        """Compare: a machine may have been set back together with what this process has in memory.
 
         Raises: Unavailable.   Others: the coordinator is of a release that keeps no such record.
         """
-        if self.done:
-            return
         try:
             record = Record.model_validate(self.connection.get("/v1/record"))
         except ValidationError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlite3 import Row
 from threading import Event
 
+from consilium.algorithms import evaluation
 from consilium.algorithms.combat import Harmony
 from consilium.core.errors import Refused
 from consilium.core.ids import Digest, digest
@@ -177,6 +178,8 @@ class Updates:
         limits = self.folder.policy().limits
         room.check(task, self.folder, limits, room.copies(plan))
         state = self.states.ensure(task, plan, now)
+        memory = memories.before(self.journal, task.run, task.round)
+        _trained(task, plan, memory)
         folder = self.folder.run(task.run)
         signed = folder / named  # serves once: after a power cut, another one is given
         signed.write_bytes(seal(Permit.TYPE, permit.encode(), self.identity))
@@ -191,7 +194,7 @@ class Updates:
             state_digest=task.state.digest,
             mapping=self.mapping(plan),
             wheel=self.states.blob(task.run, "code.whl", Digest(wheel), most) if wheel else None,
-            memory=memories.before(self.journal, task.run, task.round),
+            memory=memory,
             late=memories.late(self.journal, task.run, task.round) if waits else None,
             extracts=self.folder.extracts / plan.study.name,
             sample=sample,
@@ -227,6 +230,22 @@ class Updates:
         replace_file(self.folder.models / f"{task.run}.safetensors", model.path.read_bytes())
         with self.journal.write() as tx:
             tx.record("own-model", {"study": task.study, "run": task.run, "model": model.digest}, now)
+
+
+def _trained(task: Task, plan: Plan, memory: Path | None) -> None:
+    """Whether this hospital has a model of its own, where that is judged beside the common one.
+
+    Who has none adds the same to the sums of both models: in their difference it is not there, and those whose sum that
+    is may be fewer than a secure sum opens.
+
+    Raises: Refused: `untrained`.
+    """
+    if memory is None and plan.study.privacy.recipe == "secure_sum" and evaluation.both(plan.study, task.kind):
+        raise Refused(
+            "this hospital was in no round of training, and has no model of its own to judge beside the common one",
+            "it takes part in the training of the next run",
+            reason="untrained",
+        )
 
 
 def _kept(path: Path, data: bytes) -> Path:

@@ -166,7 +166,7 @@ def stratified(hospitals: list[Patients]) -> tuple[float, float]:
 
 
 def concordance(hospitals: list[Patients]) -> tuple[float, float]:
-    """Harrell's, of all pairs; and of pairs of one hospital, each hospital's by the number of its patients."""
+    """Harrell's, of all pairs; and of pairs of one hospital, each hospital's by its size, a power of two."""
 
     def counted(one: Patients) -> np.ndarray:
         time, event = survival.times(one.label), survival.events(one.label)
@@ -174,7 +174,9 @@ def concordance(hospitals: list[Patients]) -> tuple[float, float]:
         higher = (one.score[:, None] > one.score) + 0.5 * (one.score[:, None] == one.score)
         return np.array([np.sum(first * higher), first.sum()])
 
-    every, within = counted(pooled(hospitals)), sum(counted(one) / len(one.label) for one in hospitals)
+    sizes = [2 ** math.ceil(math.log2(len(one.label))) for one in hospitals]
+    of_one = sum(counted(one) / size for one, size in zip(hospitals, sizes, strict=True))
+    every, within = counted(pooled(hospitals)), of_one
     return float(every[0] / every[1]), float(within[0] / within[1])
 
 
@@ -207,7 +209,7 @@ def test_figures_of_times_are_those_of_the_pooled_patients_of_all_and_of_each_gr
 def test_where_a_plan_hides_small_cells_of_times_none_are_counted(least: int, hidden: bool) -> None:
     """Pairs of one hospital are known all the same, and groups are compared by them."""
     options = {"every": 30, "until": 1500, "least": least}
-    plan = TIME.model_dump() | {"strategy": {"name": "webdisco", "options": options}, "sites": NAMES}
+    plan = TIME.model_dump() | {"strategy": {"name": "webdisco", "options": options}, "sites": NAMES, "rounds": 2}
     of, hospitals = Study.model_validate(plan), [times(n, seed) for seed, n in enumerate(SIZES)]
     assert ("cells" in hospitals[0].sums(of)) is not hidden
     found = told(of, hospitals)

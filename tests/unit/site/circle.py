@@ -99,8 +99,8 @@ class Hospital:
         )
         self.seats = Seats(site, self.folder, self.journal, self.steps, self.pairing, states, updates)
         declaring = Declaring(
-            self.folder, self.identity, self.journal, veto, updates, self.pairing, stop, outgoing
-        )  # fmt: skip
+            self.folder, self.identity, self.journal, veto, updates, self.pairing, stop, outgoing, self.pairing.recall
+        )
         self.worker = Worker(
             self.folder, self.identity, self.journal, states, veto, self.steps, updates, self.pairing, self.seats,
             declaring, stop,

@@ -143,6 +143,17 @@ def test_a_personal_model_is_not_told_as_the_common_one_but_beside_it_by_all(rel
         assert abs(told.personal.auroc - 100 * exact["auroc"]) <= 0.5 + 1e-9
 
 
+def test_who_was_in_no_round_of_training_is_in_no_difference_of_two_models(relay: Relay) -> None:
+    """A coordinator trains with some and judges with others: whoever has no model of its own adds the same to the sums
+    of both, and in their difference are the others alone, fewer than a secure sum opens.
+    """
+    plan = relay.approved(secure("sums", **HALF, strategy={"name": "ditto", "options": {"penalty": 0.5}}))
+    relay.paired(plan)
+    relay.played(plan, 1, FOUR[:3])
+    became = relay.ask(plan, 2, "READY", FOUR)
+    assert became == {**dict.fromkeys(FOUR[:3], "done"), FOUR[3]: "untrained"}
+
+
 def _not_in_other_words(relay: Relay, plan: Plan) -> None:
     """What was written stands: only for a coordinator that was restored it is sent again, in the same bytes."""
     east, (told,) = relay["east"], said(relay["east"])
