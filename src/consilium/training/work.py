@@ -310,7 +310,7 @@ class Work:
     def _spans(self, state: Mapping[str, Array]) -> Spans:
         """Of hazards by the common model, the same at all hospitals."""
         study = self.plan.study
-        if not tells_times(study):
+        if not tells_times(study) or study.model.foreign:  # whose code may say another thing each time
             return USUAL
         model = unflatten(np.array(state["model"]), self.like)
         return spans(study, self.trainer, model, chain.carried(state))
