@@ -220,6 +220,8 @@ def _remedy(item: Any) -> str:
             return f"must be one of {item['ctx']['expected']}"
         case "value_error":
             return str(item["ctx"]["error"])
+        case "tuple_type" | "list_type":
+            return 'must be a list, in brackets, as ["-9"]'
         case "string_pattern_mismatch":
             return f"does not have the form {item['ctx']['pattern']}"
     message: str = item["msg"]

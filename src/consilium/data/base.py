@@ -27,12 +27,25 @@ class Lost:
 
 
 @dataclass(frozen=True)
+class Missed:
+    """Patients of a query's table who are in no row of its answer: how many of how many. column: of their keys."""
+
+    column: str
+    patients: int
+    of: int
+
+
+Note = str | Lost | Missed
+"""Of the rows of a source: what is not known of them, in words; what their query lost; and whom it left out."""
+
+
+@dataclass(frozen=True)
 class Rows:
     """Raw columns as a source holds them: text, or None where there is nothing. All of one length.
 
     others: names of columns that are there and were not read, for nobody uses them.   image: values of the image of
     each row, (n, size), NaN where there is none; None: no image was asked for.   left_out: how many of those who opted
-    out are in the source, and in no row.   doubts: what is not known of the rows, in words that hold no value.
+    out are in the source, and in no row.   doubts: see `Note`; no word holds a value.
     merged: patients who stand there in several records, by the keys of the source; of the records of one person one is
     a row.   unmatched: tables in which nobody of who opted out was found, though others have some: their keys are spelt
     otherwise.   instants: columns that hold instants, told by the clock of Greenwich, for no zone is known.
@@ -42,7 +55,7 @@ class Rows:
     others: tuple[str, ...] = ()
     image: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     left_out: int = 0
-    doubts: tuple[str | Lost, ...] = ()
+    doubts: tuple[Note, ...] = ()
     merged: Merged = field(default=Merged(), repr=False)
     unmatched: tuple[str, ...] = ()
     instants: tuple[str, ...] = ()

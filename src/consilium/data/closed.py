@@ -10,7 +10,7 @@ from typing import Any
 
 from consilium.data import ages, dropping, headers, meeting, memory, ordering, zoning
 from consilium.data.asking import Answer, rows_of
-from consilium.data.base import Lost
+from consilium.data.base import Note
 from consilium.data.clock import Clock
 
 CLOSED = {"enable_external_access": "false", "threads": "1"}
@@ -36,7 +36,7 @@ class Closed:
         for one in (self.tables, *self.zones.values()):
             one.interrupt()
 
-    def answered(self, query: str, clock: Clock, text: ordering.Slip) -> tuple[Answer, tuple[str | Lost, ...]]:
+    def answered(self, query: str, clock: Clock, text: ordering.Slip) -> tuple[Answer, tuple[Note, ...]]:
         """The answer to a query, and what is not known of it.
 
         Args:    clock: of the reading.   text: what is said where it compares numbers or days as text.
@@ -45,7 +45,7 @@ class Closed:
         before_s = clock.left_s
         answer = clock.within(lambda: self._asked(query), self.interrupt)
         took_s = before_s - clock.left_s
-        doubts: tuple[str | Lost, ...] = ordering.checked(
+        doubts: tuple[Note, ...] = ordering.checked(
             lambda: ordering.others(self.tables, query, answer, lambda one: _answer(self.tables, one)),
             self.interrupt, clock, took_s, text,
         )  # fmt: skip

@@ -14,7 +14,7 @@ from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.judging import Evaluation
 from consilium.core.timed import TIMED
 from consilium.data import choosing, coded, headers
-from consilium.data.base import Floats, Lost, Rows, Table
+from consilium.data.base import Floats, Note, Rows, Table
 from consilium.data.bounds import UNREAD, bound
 from consilium.data.choosing import Chosen, Left
 from consilium.data.cohort import fold, held_out, validates
@@ -74,7 +74,7 @@ class Mapped:
     label: Column
     left: Left = field(default_factory=Left)
     listed: int | None = None  # keys of the opt-out list; None: there is no list
-    doubts: tuple[str | Lost, ...] = ()  # what is not known of the rows, in words; and what their query lost
+    doubts: tuple[Note, ...] = ()  # of the rows
     strays: tuple[Strays, ...] = ()  # records that are nobody's, or of nothing
 
 

@@ -16,7 +16,7 @@ import duckdb
 
 from consilium import plugins
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data import base, choosing, closed, instants, memory, needed, ordering
+from consilium.data import base, choosing, closed, instants, memory, missed, needed, ordering
 from consilium.data.asking import quoted, rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
@@ -87,7 +87,7 @@ class JoinedSource:
         """All rows, as text."""
         clock, left_out = Clock(self._limit_s, "source.time_limit_s"), 0
         keys = dict[str, tuple[frozenset[str], bool]]()
-        doubts: tuple[str | base.Lost, ...] = ()
+        doubts: tuple[base.Note, ...] = ()
         columns, there = set[str](), dict[str, list[str]]()
         try:
             with closed.opened() as asked:
@@ -103,6 +103,7 @@ class JoinedSource:
                 answer, more = asked.answered(self._given, clock, TEXT)
                 doubts += more
                 made = rows_of(*answer)
+                doubts += self._missed(asked, made, clock)
                 keys["the query's answer"] = self._keys(made), False
                 return replace(made, left_out=left_out, doubts=doubts, merged=merged, unmatched=_unmatched(keys))
         except VALUES as error:
@@ -117,6 +118,12 @@ class JoinedSource:
                 remedy = MEANS
             what = f"source.query does not fit its tables ({type(error).__name__}){words}"
             raise DataUnusable(what, remedy) from error
+
+    def _missed(self, asked: closed.Closed, made: Rows, clock: Clock) -> tuple[base.Missed, ...]:
+        """Who is in the table of the query's patients, and in no row."""
+        key, ask = self._without[0], missed.of_duckdb(asked.tables)
+        find = lambda: missed.missed(asked.tables, self._given, made, key, "duckdb", ask)  # noqa: E731
+        return missed.checked(find, asked.interrupt, clock, 0.0)
 
     def _name(self, tables: Any) -> None:
         """Tell each table which columns the query can need; all, where that is not known."""

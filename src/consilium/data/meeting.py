@@ -16,7 +16,7 @@ from consilium.data.asking import named, plain
 from consilium.data.choosing import key, spelt
 from consilium.data.clock import Clock
 from consilium.data.counts import hidden
-from consilium.data.tree import Undecided, parsed
+from consilium.data.tree import Undecided, parsed, parts
 
 Column = tuple[str, str]
 """A table and its column."""
@@ -156,7 +156,7 @@ def _refuse(found: list[tuple[Column, Column, int]]) -> None:
 def _pairs(tables: Any, query: str, columns: dict[Column, Column]) -> Iterator[tuple[Column, Column]]:
     """Columns of different tables that a query compares for equality."""
     tree = parsed(tables, query)
-    nodes = list(_nodes(tree))
+    nodes = list(parts(tree))
     alias, meant = dict[str, str](), dict[str, set[str]]()
     for node in nodes:
         if node.get("type") == "BASE_TABLE":
@@ -198,11 +198,3 @@ def _compared(node: dict[str, Any]) -> Iterator[tuple[list[str], list[str]]]:
     if len(sides) == 2 and all(one and one.get("class") == "COLUMN_REF" for one in sides):
         yield sides[0]["column_names"], sides[1]["column_names"]
     yield from (([name], [name]) for name in node.get("using_columns") or ())
-
-
-def _nodes(value: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(value, dict):
-        yield value
-        value = list(value.values())
-    for inner in value if isinstance(value, list) else ():
-        yield from _nodes(inner)

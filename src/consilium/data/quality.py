@@ -15,7 +15,7 @@ from consilium.core.contract import Contract, Feature, Label
 from consilium.core.gate import Gate
 from consilium.core.study import Study
 from consilium.core.timed import TIMED
-from consilium.data.base import Lost, Table, least, smallest
+from consilium.data.base import Lost, Missed, Table, least, smallest
 from consilium.data.contract import Column, Mapped
 from consilium.data.counts import MIN_CELL, Count, hidden, shown_counts
 from consilium.data.findings import Finding, Look, of_column
@@ -33,6 +33,10 @@ LOST_REMEDY = (
     "passed over say in a CASE, as CASE WHEN v IN ('hemolytic') THEN NULL ELSE TRY_CAST(v AS DOUBLE) END"
 )
 
+MISSED_REMEDY = (
+    "if that is meant, all is well; else look at its conditions and joins: `consent <> 'no'` leaves out who has an "
+    "empty cell, so write coalesce(consent, '') <> 'no', and JOIN who has no row there, so write LEFT JOIN"
+)
 UNORDERED = (
     "some patients have several entries, and of one of them the moment is a month or a year, cannot be read, is "
     "lacking, or has no time zone where another one has, so that nobody knows which entry counts",
@@ -143,6 +147,9 @@ def check(study: Study, mapped: Mapped) -> Report:
         if isinstance(doubt, Lost):
             whole.append(_lost(doubt, gate))
             continue
+        if isinstance(doubt, Missed):
+            whole.append(_missed(doubt, gate))
+            continue
         whole.append(Finding("text-order", "", 0, doubt, DOUBT_REMEDY, gate.blocks("text-order")))
     left = mapped.left
     for away, told in ((left.unordered, UNORDERED), (left.unsolved, UNSOLVED)):
@@ -174,6 +181,15 @@ def _lost(lost: Lost, gate: Gate) -> Finding:
     )
     blocks = lost.rows >= MIN_CELL and lost.rows > gate.not_a_number_max * lost.of
     return Finding("not-a-number", "", hidden(lost.rows), words, LOST_REMEDY, gate.blocks("not-a-number") and blocks)
+
+
+def _missed(missed: Missed, gate: Gate) -> Finding:
+    """Patients whom a query leaves out: that may be meant."""
+    count = hidden(missed.patients)
+    words = f"source.query leaves out {count} of {hidden(missed.of)} patients of {missed.column}: they are in no row"
+    return Finding(
+        "of-nobody", "", count, words, MISSED_REMEDY, gate.blocks("of-nobody") and missed.patients >= MIN_CELL
+    )
 
 
 def _strays(one: Strays, gate: Gate) -> Iterator[Finding]:

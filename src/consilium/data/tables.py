@@ -21,13 +21,14 @@ from consilium.data import (
     keying,
     meeting,
     memory,
+    missed,
     opening,
     ordering,
     whole,
     zoning,
 )
 from consilium.data.asking import Ask, answer_of, named, of_duckdb, of_url, quoted
-from consilium.data.base import Asked, Lost, Rows
+from consilium.data.base import Asked, Lost, Missed, Note, Rows
 from consilium.data.clock import Clock
 from consilium.data.flaws import ENCODINGS, flaw
 from consilium.data.selecting import one_select
@@ -261,9 +262,7 @@ class SqlSource:
             return replace(found, doubts=elsewhere.doubts(self._query, re.split(r"[+:]", self._url)[0]))
         took_s = before_s - clock.left_s
         slip = ordering.TEXT if self._file is not None else COMPARED if self._at is not None else ON_POSTGRESQL
-        doubts: tuple[str | Lost, ...] = ordering.checked(
-            lambda: self._others(found, cuts.append), cut, clock, took_s, slip
-        )
+        doubts: tuple[Note, ...] = ordering.checked(lambda: self._others(found, cuts.append), cut, clock, took_s, slip)
         if self._file is not None:
             doubts += self._lost(found, cuts.append, cut, clock, took_s)
         if self._file is not None and ages.YEARS.search(self._query):
@@ -273,6 +272,7 @@ class SqlSource:
         elif self._zone is None:
             doubts += ordering.checked(lambda: self._by_zone(found, cuts.append), cut, clock, took_s, zoning.DAYS)
         doubts += meeting.checked(lambda: self._unmet(cuts.append), self._query, cut, clock, took_s)
+        doubts += missed.checked(lambda: self._missed(found, cuts.append), cut, clock, took_s)
         return replace(found, doubts=(*found.doubts, *doubts))
 
     def _unmet(self, begun: opening.Begun) -> list[tuple[meeting.Column, meeting.Column, int]]:
@@ -282,6 +282,16 @@ class SqlSource:
                 return meeting.unmet(tables, self._query, meeting.of_duckdb(tables))
         with memory.opened() as parser, self._connected(begun) as connection:
             return meeting.unmet(parser, self._query, meeting.of_url(connection))
+
+    def _missed(self, found: Rows, begun: opening.Begun) -> Missed | None:
+        """Who is in the table of the query's patients, and in no row. Raises: Undecided."""
+        key = self._given.without[0]
+        if self._file is not None:
+            with opening.opened(self._file, begun, self._zone) as tables:
+                return missed.missed(tables, self._query, found, key, "duckdb", missed.of_duckdb(tables))
+        with memory.opened() as parser, self._connected(begun) as connection:
+            ask = missed.of_url(connection)
+            return missed.missed(parser, self._query, found, key, connection.dialect.name, ask)
 
     def _asked(self, begun: opening.Begun) -> Rows:
         if self._file is not None:

@@ -1,6 +1,7 @@
 """A query as a tree, as DuckDB reads it, and the query of a tree: by which others are asked, nearly the same."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from consilium.data.asking import quoted
@@ -23,3 +24,12 @@ def parsed(tables: Any, query: str) -> Node:
 def written(tables: Any, tree: Node) -> str:
     """The query of a tree, as SQL. Raises: duckdb.Error: it is none."""
     return str(tables.execute(f"SELECT json_deserialize_sql({quoted(json.dumps(tree))}::JSON)").fetchone()[0])
+
+
+def parts(tree: Any) -> Iterator[Node]:
+    """All parts of a tree, each before those within it."""
+    if isinstance(tree, dict):
+        yield tree
+        tree = list(tree.values())
+    for inner in tree if isinstance(tree, list) else ():
+        yield from parts(inner)

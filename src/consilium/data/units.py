@@ -69,14 +69,20 @@ def fault(unit: str) -> str:
     A contract is read by many hospitals: spellings of real tables, which a mapping may have, are refused in it. So is
     C, which is the coulomb in UCUM, and in tables a temperature.
 
-    >>> fault("mm[Hg]"), fault("mmHg")
-    ('', 'must be a UCUM unit; write mm[Hg]')
+    >>> fault("mm[Hg]"), fault("mmHg"), fault("µmol/L")
+    ('', 'must be a UCUM unit; write mm[Hg]', 'must be a UCUM unit; write umol/L')
     """
     if unit in ALIASES:
         return f"must be a UCUM unit; write {ALIASES[unit]}"
     if unit in usual.UNITS:
         return ""
-    return "" if _tree(unit) is not None else f"must be a UCUM unit; write it {SUCH_AS}"
+    return "" if _tree(unit) is not None else f"must be a UCUM unit; {_meant(unit)}"
+
+
+def _meant(unit: str) -> str:
+    """What to write instead: UCUM has no Greek letter."""
+    latin = unit.replace("\u00b5", "u").replace("\u03bc", "u")
+    return f"write {latin}" if latin != unit and _tree(latin) is not None else f"write it {SUCH_AS}"
 
 
 @lru_cache(maxsize=512)
@@ -249,7 +255,7 @@ def _tree(unit: str) -> Any:
 def _parse(unit: str) -> _Unit:
     tree = _tree(unit)
     if tree is None:
-        raise MappingInvalid(f"{unit!r} is not a UCUM unit", f"write it {SUCH_AS}")
+        raise MappingInvalid(f"{unit!r} is not a UCUM unit", _meant(unit))
     over, under, said = Counter[str](), Counter[str](), set[str]()
     _count(tree, 1, over, under, said)
     if unlike := UNLIKE.intersection((*over, *under)):
