@@ -123,8 +123,15 @@ def play(story: Callable[[Resting], Awaitable[None]]) -> None:
         asyncio.run(story(world))  # type: ignore[arg-type]
 
 
+def going(world: Resting) -> runs.Run:
+    """The run, which is not over: who waits for something to come of it would wait for ever."""
+    fold = world.fold()
+    assert fold.status not in runs.OVER, fold.reason
+    return fold
+
+
 async def paired(world: Resting) -> None:
-    while not world.fold().cohort:
+    while not going(world).cohort:
         await world.calm_once()
 
 
@@ -134,7 +141,7 @@ async def begun(world: Resting) -> None:
 
 
 async def after_one_round(world: Resting) -> None:
-    while not world.fold().took_part:
+    while not going(world).took_part:
         await world.calm_once()
 
 

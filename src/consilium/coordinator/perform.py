@@ -237,7 +237,7 @@ def clipped(study: Study, number: int, sites: int, sums: chain.Source) -> int:
             f"{count} values were beyond privacy.clip in round {number}",
             "raise privacy.clip, or lower training.learning_rate, in a new study",
         )
-    if number == study.prepares + 1 and not study.exact and _nothing(arrays):
+    if number == study.prepares + 1 and not study.exact and _nothing(study, arrays):
         raise Invalid(
             f"in round {number} hospitals changed nothing of the model, or nothing that rounding to integers leaves",
             "lower privacy.most_patients to what a hospital has at most, or write `privacy.bits: 64`, in a new study",
@@ -245,10 +245,11 @@ def clipped(study: Study, number: int, sites: int, sums: chain.Source) -> int:
     return count
 
 
-def _nothing(arrays: Mapping[str, Array]) -> bool:
-    """Whether models were trained, and all changes of them add up to zero."""
+def _nothing(study: Study, arrays: Mapping[str, Array]) -> bool:
+    """Whether models were trained, and all changes of them add up to zero; 64 bits leave what there is."""
     changes = [array for name, array in arrays.items() if name.rpartition("/")[2].startswith("update")]
-    return bool(changes) and not any(np.any(array) for array in changes)
+    few = (study.privacy.bits or 8 * max((array.itemsize for array in changes), default=0)) < 64
+    return bool(changes) and few and not any(np.any(array) for array in changes)
 
 
 def _size(source: chain.Source) -> int:
