@@ -16,7 +16,7 @@ from consilium.data.asking import named, plain
 from consilium.data.choosing import key, spelt
 from consilium.data.clock import Clock
 from consilium.data.counts import hidden
-from consilium.data.tree import Undecided, parsed, parts
+from consilium.data.tree import Undecided, meanings, parsed, parts
 
 Column = tuple[str, str]
 """A table and its column."""
@@ -157,13 +157,7 @@ def _pairs(tables: Any, query: str, columns: dict[Column, Column]) -> Iterator[t
     """Columns of different tables that a query compares for equality."""
     tree = parsed(tables, query)
     nodes = list(parts(tree))
-    alias, meant = dict[str, str](), dict[str, set[str]]()
-    for node in nodes:
-        if node.get("type") == "BASE_TABLE":
-            alias[(node["alias"] or node["table_name"]).casefold()] = node["table_name"].casefold()
-        if node.get("class") == "COLUMN_REF" and node.get("alias"):
-            meant.setdefault(node["alias"].casefold(), set()).add(node["column_names"][-1].casefold())
-
+    alias, meant = meanings(nodes)
     made = _made(tree, nodes)
 
     def of(names: list[str]) -> set[Column]:

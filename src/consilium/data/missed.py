@@ -12,7 +12,7 @@ from consilium.data.asking import named, plain
 from consilium.data.base import Missed, Rows
 from consilium.data.clock import Clock
 from consilium.data.meeting import Column
-from consilium.data.tree import Node, Undecided, parsed, parts
+from consilium.data.tree import Node, Undecided, meanings, parsed, parts
 
 COLUMNS = {
     "duckdb": "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal",
@@ -74,12 +74,7 @@ def checked(find: Callable[[], Missed | None], cut: Callable[[], None], clock: C
 
 def _column(tree: Node, key: str, columns: dict[Column, Column]) -> Column | None:
     """Table and column from which a query takes the patient's key."""
-    tables, meant = dict[str, str](), dict[str, set[str]]()
-    for node in parts(tree):
-        if node.get("type") == "BASE_TABLE":
-            tables.setdefault((node["alias"] or node["table_name"]).casefold(), node["table_name"].casefold())
-        if node.get("class") == "COLUMN_REF" and node.get("alias"):
-            meant.setdefault(node["alias"].casefold(), set()).add(node["column_names"][-1].casefold())
+    tables, meant = meanings(parts(tree))
     for table, name in _names(tree, key):
         if (exact := (tables.get(table, ""), name)) in columns:
             return columns[exact]
