@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,19 +67,31 @@ def ran(study: Study, hospitals: dict[str, Path], **wanted: Any) -> Found:
 
 @dataclass
 class Telling:
-    """The plan at sites, which writes where each is made; the process that makes `ends` ends so many times."""
+    """The plan at sites, which writes where each is made; the process that makes `ends` ends so many times.
+
+    Args:    machines: a site waits until so many train: the first one could make all of them before others have begun.
+    """
 
     sites: Sites
     folder: Path
     ends: str = ""
     times: int = 0
+    machines: int = 1
 
     def __call__(self, site: str) -> Work:
         node = ray.get_runtime_context().get_node_id()
         (self.folder / f"{site}-{os.getpid()}").write_text(f"{node} {os.environ.get('CUDA_VISIBLE_DEVICES', '')}")
         if site == self.ends and len(list(self.folder.glob(f"{site}-*"))) <= self.times:
             os.kill(os.getpid(), signal.SIGKILL)
+        until = time.monotonic() + 60
+        while len(self.nodes) < self.machines and time.monotonic() < until:
+            time.sleep(0.05)
         return self.sites(site)
+
+    @property
+    def nodes(self) -> set[str]:
+        """Machines that trained."""
+        return {told[0] for told in self.told if told}  # one may be written just now
 
     @property
     def told(self) -> set[tuple[str, ...]]:
@@ -178,7 +191,7 @@ def test_all_machines_train_and_few_sites_are_begun_ahead(
     forty: tuple[Sites, Asked], machines: Machines, tmp_path: Path
 ) -> None:
     sites, asked = forty
-    works = Telling(sites, tmp_path / "told")
+    works = Telling(sites, tmp_path / "told", machines=2)
     execute = on_ray.Cluster(works, 1, machines.address)
     try:
         given = execute(asked, [Turn(site) for site in sites.rows])
@@ -187,7 +200,7 @@ def test_all_machines_train_and_few_sites_are_begun_ahead(
         same([first, *given], sites, asked)
     finally:
         execute.end()
-    assert len({node for node, *_ in works.told}) == 2
+    assert len(works.nodes) == 2
 
 
 def test_sites_that_take_a_gpu_train_where_there_is_one_and_what_nobody_has_is_refused(
@@ -231,7 +244,7 @@ def test_a_machine_that_ends_in_the_middle_of_a_round_changes_nothing(
 ) -> None:
     sites, asked = forty
     third = machines.add_node(num_cpus=1, **STORE)
-    works = Telling(sites, tmp_path / "told")
+    works = Telling(sites, tmp_path / "told", machines=3)
     execute = on_ray.Cluster(works, 1, machines.address)
     try:
         given = execute(asked, [Turn(site) for site in sites.rows])
@@ -240,7 +253,7 @@ def test_a_machine_that_ends_in_the_middle_of_a_round_changes_nothing(
         same([*found, *given], sites, asked)
     finally:
         execute.end()
-    assert len({node for node, *_ in works.told}) == 3
+    assert len(works.nodes) == 3
 
 
 def test_a_machine_with_another_release_is_refused(
