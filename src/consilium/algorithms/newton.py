@@ -16,7 +16,7 @@ from pydantic import Field
 from consilium.algorithms import base, cholesky, lasso
 from consilium.algorithms.base import Here, Local, Pass, one, parsed
 from consilium.algorithms.cholesky import COARSE, Noise, unit_of
-from consilium.core.errors import Invalid, StudyInvalid
+from consilium.core.errors import Invalid, StudyInvalid, TrainingFailed
 from consilium.core.study import Study
 from consilium.core.tensors import Array, Tensors, Vector
 from consilium.core.timed import COX
@@ -89,9 +89,9 @@ class Newton:
         return (Pass(here.model, trained=False),)
 
     def contribution(self, here: Here, local: Local) -> tuple[Tensors, Tensors]:
-        """Sums at the common model; where one is beyond its limit, a step that led too far is told, and no sum.
+        """Sums at the common model; where one is beyond its limit, that is told, and the sums are of no use: `folded`.
 
-        Raises: StudyInvalid: the kind of model has no Hessian.
+        Raises: StudyInvalid: the kind of model has no Hessian.   TrainingFailed: a sum is no number.
         """
         if local.curvature is None:
             raise StudyInvalid(
@@ -103,11 +103,8 @@ class Newton:
         if self.l1:
             told["lasso"] = np.full(here.model.size, self.l1 * local.patients)
             told["lasso"][here.parts.get("intercept", slice(0))] = 0.0
-        for name, segment in told.items():
-            limit = local.sums[name].limit
-            if not np.all(np.isfinite(segment)) or (limit is not None and np.any(np.abs(segment) > limit)):
-                told = {key: np.zeros_like(array) for key, array in told.items()} | {"beyond": one(1)}
-                break
+        told, beyond = folded(told, local.sums)
+        told["beyond"] = one(beyond)
         told |= {name: told[name].astype(here.model.dtype) for name in ("update", "lasso") if name in told}
         return {**told, "weight": one(local.patients)}, {}
 
@@ -166,6 +163,28 @@ def rounded(loss: Array) -> float:
     """The unit to which a loss (1,) was rounded, as far as it can be seen; 0 of one that is a round number itself."""
     unit = unit_of(loss)
     return unit if unit < COARSE * abs(float(loss[0])) else 0.0
+
+
+def folded(told: Tensors, sums: Mapping[str, Sum]) -> tuple[Tensors, bool]:
+    """Sums of a hospital, of which each number beyond its limit is halved until it is within; and whether any was.
+
+    Nobody uses such a sum, and yet it must be there, and be nothing that others could guess. Zeros in its place, or the
+    limit, leave a sum over the others alone: of three hospitals it would be that of a single one.
+
+    Raises: TrainingFailed: a sum is no number; this hospital adds nothing then, and is not in the sum at all.
+    """
+    found, beyond = dict(told), False
+    for name, segment in told.items():
+        if not np.all(np.isfinite(segment)):
+            raise TrainingFailed(
+                "sums over this hospital's patients grew beyond all numbers",
+                "give features narrower ranges, or a penalty (`model.l2`), in a new study",
+            )
+        limit = sums[name].limit
+        if limit is not None and bool(np.any(np.abs(segment) > limit)):
+            by = np.abs(segment) / limit
+            found[name], beyond = np.where(by > 1, np.ldexp(segment, -np.frexp(by)[1]), segment), True
+    return found, beyond
 
 
 def noise_of(hessian: Array, patients: float, times: float = 1.0, least: float = 0.0) -> Noise:

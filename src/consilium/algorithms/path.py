@@ -15,8 +15,8 @@ import numpy as np
 from pydantic import Field
 
 from consilium.algorithms import base
-from consilium.algorithms.base import Curvature, Here, Local, Pass, one, parsed
-from consilium.algorithms.newton import MOST, Newton, limits, rounded
+from consilium.algorithms.base import Here, Local, Pass, one, parsed
+from consilium.algorithms.newton import MOST, Newton, folded, limits, rounded
 from consilium.core.errors import Invalid, StudyInvalid
 from consilium.core.study import Study
 from consilium.core.tensors import Array, Tensors, Vector
@@ -88,9 +88,9 @@ class NewtonPath:
         return (Pass(here.model, trained=False),)
 
     def contribution(self, here: Here, local: Local) -> tuple[Tensors, Tensors]:
-        """Sums of each fit at its own model; of one whose sums are beyond a limit that is told, and no sum.
+        """Sums of each fit at its own model; of one whose sums are beyond a limit that is told: see `newton.folded`.
 
-        Raises: StudyInvalid: the kind of model has no Hessian.
+        Raises: StudyInvalid: the kind of model has no Hessian.   TrainingFailed: as `newton.folded`.
         """
         if local.curvature is None or local.validation is None:
             raise StudyInvalid(
@@ -103,14 +103,15 @@ class NewtonPath:
             first = float(here.state["taken"][number]) == 0
             found = (local.curvature if number < count else part.curvature)(model, first)
             judged = part.loss(model) if number >= count else 0.0
-            if not _within(found, judged, local.sums):
-                told["beyond"][number] = 1.0
-                continue
-            self._split(told["gradients"])[number][:] = found.gradient
-            self._split(told["hessians"])[number][:] = found.hessian
-            told["losses"][number] = found.loss
+            sent, told["beyond"][number] = folded(
+                {"gradients": found.gradient, "hessians": found.hessian, "losses": one(found.loss),
+                 "validation": one(judged)}, local.sums,
+            )  # fmt: skip
+            self._split(told["gradients"])[number][:] = sent["gradients"]
+            self._split(told["hessians"])[number][:] = sent["hessians"]
+            told["losses"][number] = sent["losses"][0]
             if number >= count:
-                told["validation"][number - count] = judged
+                told["validation"][number - count] = sent["validation"][0]
         told["fitted"] = one(part.fitted)
         penalised = np.full(here.model.size, local.patients, dtype=here.model.dtype)
         penalised[here.parts.get("intercept", slice(0))] = 0.0
@@ -182,18 +183,3 @@ class NewtonPath:
 
 def _pairs(length: int) -> int:
     return length * (length + 1) // 2
-
-
-def _within(found: Curvature, judged: float, sums: Mapping[str, Sum]) -> bool:
-    """Whether all sums of a fit are numbers, and none is beyond its limit."""
-    parts: dict[str, Any] = {
-        "gradients": found.gradient,
-        "hessians": found.hessian,
-        "losses": found.loss,
-        "validation": judged,
-    }
-    for name, part in parts.items():
-        limit = sums[name].limit
-        if not np.all(np.isfinite(part)) or (limit is not None and bool(np.any(np.abs(part) > limit))):
-            return False
-    return True

@@ -165,9 +165,11 @@ def _of_feature(asked: Prepare, feature: Feature, values: Floats) -> Floats:
     low, half = _range(feature)
     if _has_moments(asked, feature):
         scaled = (there - low) / half - 1.0
-        told = float(there.size + hidden)  # whole, to the last bit: a rounded one would tell that some are hidden
-        over = told / max(there.size, 1)
-        sums_ = np.array([told, over * float(np.sum(scaled)), over * float(np.sum(scaled * scaled))])
+        # Who is hidden counts as one of those who are there, at equal distances in their order. All of them together in
+        # their place multiply sums by a fraction, whose denominator tells how many there are, and that some are hidden.
+        places = (2 * np.arange(hidden) + 1) * scaled.size // max(2 * hidden, 1)
+        scaled = np.append(scaled, np.sort(scaled)[places[: scaled.size]])
+        sums_ = np.array([float(scaled.size), float(np.sum(scaled)), float(np.sum(scaled * scaled))])
         parts.append(np.zeros(3) if few else sums_)
     if feature.id in asked.bins:
         cells = np.clip(((there - low) / (2 * half) * GRID).astype(np.int64), 0, GRID - 1)

@@ -23,7 +23,7 @@ from consilium.algorithms.base import Here, Local, Pass, one, parsed
 from consilium.algorithms.cells import Spans, spanned, spans, split
 from consilium.algorithms.cholesky import Noise
 from consilium.algorithms.logarithm import logarithm
-from consilium.algorithms.newton import MOST, Newton, largest
+from consilium.algorithms.newton import MOST, Newton, folded, largest
 from consilium.core.errors import Invalid, StudyInvalid
 from consilium.core.study import Study
 from consilium.core.tensors import Array, Tensors, Vector
@@ -87,7 +87,7 @@ class WebDisco:
     def contribution(self, here: Here, local: Local) -> tuple[Tensors, Tensors]:
         """First, of which spans this site has enough patients; then sums by group, or that they are beyond a limit.
 
-        Raises: StudyInvalid: the kind of model has no times.
+        Raises: StudyInvalid: the kind of model has no times.   TrainingFailed: as `newton.folded`.
         """
         if local.timed is None:
             raise StudyInvalid("strategy.name: webdisco needs a model of times", "use model.kind cox, without epsilon")
@@ -102,8 +102,8 @@ class WebDisco:
             told |= {"update": found.moved, "penalty": one(found.penalty)}
             for name, array in (("events", found.events), ("leaving", found.all), ("tied", found.tied)):
                 told[name][: array.size] = np.ravel(array)
-        if any(_beyond(told[name], of.limit) for name, of in local.sums.items()):
-            told = {name: np.zeros_like(array) for name, array in told.items()} | {"beyond": one(1)}
+        told, beyond = folded(told, local.sums)
+        told["beyond"] = one(beyond)
         told["update"] = told["update"].astype(here.model.dtype)
         return {**told, "weight": one(local.patients)}, {}
 
@@ -256,7 +256,3 @@ def _added(rows: Array) -> Array:
 def _length(width_: int) -> int:
     """Parameters of that `width`."""
     return (isqrt(8 * width_ + 1) - 3) // 2
-
-
-def _beyond(segment: Array, limit: float | None) -> bool:
-    return not np.all(np.isfinite(segment)) or (limit is not None and bool(np.any(np.abs(segment) > limit)))

@@ -18,6 +18,8 @@ from consilium.training import drawn
 from consilium.training.base import Floats
 from consilium.training.linear import steps
 
+LAST = 300.0
+"""Products of columns with an exponential of it are numbers still."""
 TOGETHER = 4096
 """So many patients' products of columns are in memory at once."""
 FARTHEST = 50.0
@@ -157,8 +159,7 @@ class Times:
         """Sums by span; those over products of columns piece by piece."""
         span, (i, j) = self._span(edges), np.tril_indices(self.x.shape[1])
         w: Floats = model.astype(np.float64)
-        with np.errstate(over="ignore"):  # what is beyond all limits is told, and not sent
-            hazard = np.exp((self.x - centre) @ w)
+        hazard = np.exp(np.minimum((self.x - centre) @ w, LAST))  # what is beyond all limits is told, and is a number
         found = np.zeros((2, len(edges), 1 + w.size + i.size))
         for start in range(0, len(span), TOGETHER):
             part = slice(start, start + TOGETHER)

@@ -7,7 +7,7 @@ import pytest
 
 from consilium.algorithms.base import Curvature, Here, Local
 from consilium.algorithms.newton import LEFT_OUT, LOST, MOST, Newton, largest, limits
-from consilium.core.errors import Invalid, StudyInvalid
+from consilium.core.errors import Invalid, StudyInvalid, TrainingFailed
 from consilium.core.study import Study
 from consilium.core.tensors import Tensors
 from consilium.testing.trainers import a_study
@@ -113,13 +113,17 @@ def curved(loss: float, gradient: Any) -> Local:
     return Local((START,), 10.0, 1, 0.1, at, Newton({}).sums(STUDY, 2))
 
 
-def test_sums_that_do_not_fit_are_told_and_not_sent_and_the_step_is_halved() -> None:
+def test_sums_that_do_not_fit_are_told_and_of_no_use_and_the_step_is_halved() -> None:
     here = Here(Newton({}).init(START))
     fine, kept = Newton({}).contribution(here, curved(3.0, [1, 2]))
     assert fine["update"].tolist() == [1, 2] and fine["beyond"] == 0 and fine["weight"] == 10 and kept == {}
-    for local in (curved(float("inf"), [1, 2]), curved(3.0, [1, float("nan")]), curved(3.0, [1, 1e9])):
-        told, _ = Newton({}).contribution(here, local)
-        assert told["beyond"] == 1 and not any(told[name].any() for name in ("update", "hessian", "loss"))
+    for local in (curved(float("inf"), [1, 2]), curved(3.0, [1, float("nan")])):
+        with pytest.raises(TrainingFailed, match="grew beyond all numbers"):
+            Newton({}).contribution(here, local)
+    told, _ = Newton({}).contribution(here, curved(3.0, [1, 1e9]))
+    limit = Newton({}).sums(STUDY, 2)["update"].limit
+    assert told["beyond"] == 1 and told["loss"] == 3 and told["update"][0] == 1
+    assert limit is not None and limit / 2 <= told["update"][1] < limit and 1e9 / told["update"][1] % 2 == 0
     with pytest.raises(Invalid, match="2 hospitals have sums beyond what privacy"):
         after((sums([0, 0], 0.0, beyond=2.0), 10.0))
     one = after((sums([7, 14], 5.0), 10.0))

@@ -105,7 +105,7 @@ def test_sums_beyond_their_limits_are_told_and_the_step_is_halved() -> None:
         state = made.apply_chunk(state, *sums(made, state, [site]))
     far = state | {"model": np.array([400.0, 0, 0])}
     told, weight = sums(made, far, [site])
-    assert told["beyond"] == 1 and not told["leaving"].any()
+    assert told["beyond"] == 1 and told["leaving"].any(), "zeros would leave a sum over the others alone"
     halved = made.apply_chunk(far, told, weight)
     assert np.array_equal(halved["step"], state["step"] / 2) and halved["taken"] == state["taken"]
     nothing = {name: np.zeros_like(array) for name, array in told.items()} | {"events": told["events"] + 1}

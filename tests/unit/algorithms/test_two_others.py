@@ -1,0 +1,87 @@
+"""What one curious hospital computes of two others: it takes its own part off a sum, and two terms are left.
+
+Each is the attack on the integers that are opened, with what was sent before, which tells, and with what is sent now.
+Sums of fractions: `test_fractions`.
+"""
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from consilium.algorithms import preparation
+from consilium.algorithms.base import Here, Local
+from consilium.algorithms.newton import Newton
+from consilium.core.study import Study
+from consilium.core.tensors import Array
+from consilium.core.update import Sum
+from consilium.privacy.quantize import Encoding
+from consilium.testing.trainers import a_study
+from consilium.training.linear import Poisson
+
+SIZES = (320, 207, 154)
+"""Patients of the curious one, and of the two others."""
+Floats = np.ndarray
+
+
+def of_others(parts: list[Mapping[str, Array]], sums: Mapping[str, Sum]) -> dict[str, Floats]:
+    """What the opened integers leave of the two others, for who knows its own part, by segment."""
+    found = {}
+    for name, of in sums.items():
+        encoding = Encoding(64, of.limit or 1e5, len(parts))
+        total = encoding.decode(np.sum([encoding.encode(part[name])[0] for part in parts], axis=0))
+        found[name] = total - parts[0][name]
+    return found
+
+
+def test_a_hospital_whose_sums_are_beyond_leaves_nobody_alone_in_the_sum() -> None:
+    """A step led too far at one hospital. Were it to send zeros, all others' sums would be those of the third one."""
+    study, rng = a_study("count", {"kind": "poisson"}), np.random.default_rng(3)
+    here = Here(Newton({}).init(np.zeros(3)) | {"model": np.array([1.0, 20.0, 0.0]), "taken": np.ones(1)})
+    limits, sent, beyond = Newton({}).sums(study, 3), [], []
+    for n, wide in zip(SIZES, (0.1, 3.0, 0.1), strict=True):
+        x, y = rng.normal(size=(n, 2)) * wide, rng.poisson(2.0, n).astype(float)
+        at = lambda w, first, x=x, y=y: Poisson().curvature(study, {"intercept": w[:1], "weights": w[1:]}, x, y, first)  # noqa: E731
+        sent.append(Newton({}).contribution(here, Local((), float(n), 1, 1.0, at, limits))[0])
+        beyond.append(float(sent[-1]["beyond"][0]))
+    assert beyond == [0, 1, 0]
+    zeros = {name: np.zeros_like(array) for name, array in sent[1].items()}
+    numbers = {name: of for name, of in limits.items() if name != "beyond"}
+    alone = of_others([sent[0], zeros, sent[2]], numbers)
+    assert all(np.allclose(alone[name], sent[2][name], rtol=1e-6) for name in numbers), "the leak"
+    left = of_others(sent, numbers)
+    assert not any(np.any(np.isclose(left[name], sent[2][name], rtol=1e-3)) for name in numbers)
+    assert all(np.all(sent[1][name] != 0) and np.all(np.abs(sent[1][name]) < of.limit) for name, of in numbers.items())
+
+
+AGE = {"id": "age", "meaning": "age", "type": "number", "unit": "a", "range": [18, 100], "missing": "allowed"}
+
+
+def prepared() -> Study:
+    base = a_study("binary", {"kind": "logistic"}).model_dump(mode="json")
+    label = {"id": "y", "meaning": "y", "type": "binary"}
+    contract = {"id": "c", "features": [AGE], "label": label}
+    return Study.model_validate(base | {"contract": contract, "prepare": {"missing": "impute", "hide_below": 5}})
+
+
+def denominator(told: Floats) -> int:
+    """Of sums of ages and of their squares, in halves of their range: of the simplest fractions so near to them."""
+    return math.lcm(*(Fraction(41**power * told[power]).limit_denominator(1000).denominator for power in (1, 2)))
+
+
+def test_few_missing_values_leave_no_fraction_by_those_that_are_there() -> None:
+    """Four of 207 patients have no age, which is hidden. They were taken to be as all others are on average."""
+    study, rng = prepared(), np.random.default_rng(5)
+    ages = [rng.integers(18, 101, n).astype(float) for n in SIZES]
+    ages[1][:4] = np.nan
+    sent = [{"prepare": preparation.statistics(study, {"age": one})} for one in ages]
+    there = (ages[1][4:] - 59) / 41
+    before = np.array([SIZES[1], *(SIZES[1] / there.size * np.sum(there**power) for power in (1, 2))])
+    limits = preparation.sums(study)
+    leak = of_others([sent[0], {"prepare": before}, sent[2]], limits)["prepare"]
+    assert denominator(leak) == there.size, "the leak: how many have an age, and so that four have none"
+    left = of_others(sent, limits)["prepare"]
+    assert left[0] == SIZES[1] + SIZES[2] and denominator(left) == 1
+    assert sent[1]["prepare"] / SIZES[1] == pytest.approx(before / SIZES[1], abs=0.02)
