@@ -108,7 +108,7 @@ def _binary(score: Floats, label: Floats) -> Sums:
         "positives": positives,
         "negatives": negatives,
         "brier": _total((score - label) ** 2),
-        "logloss": _total(-np.where(positive, np.log(certain), np.log1p(-certain))),
+        "logloss": _total(-np.log(np.where(positive, certain, 1 - certain))),
     }
 
 

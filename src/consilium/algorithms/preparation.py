@@ -97,7 +97,7 @@ def advance(
     strategy: chain.Advances,
     before: chain.Source,
     parent: Digest,
-    aggregate: chain.Source,
+    aggregate: chain.Source | chain.Vectors,
     run: str,
     number: int,
     out: IO[bytes],
@@ -108,7 +108,7 @@ def advance(
     """
     if number > study.prepares:
         return chain.advance(strategy, before, parent, aggregate, run, number, out)
-    given = chain.read(aggregate).arrays
+    given = (aggregate if isinstance(aggregate, chain.Vectors) else chain.read(aggregate)).arrays
     total, weight = given.get(SUMS), given.get("weight")
     if total is None or weight is None or total.size != sums(study)[SUMS].length or not float(weight[0]) > 0:
         raise Invalid("the sums are not those of a round of preparation", "check that every site runs one release")

@@ -125,6 +125,10 @@ def read(source: Source) -> Vectors:
     return Vectors(arrays, metadata, whole_file[: 8 + length])
 
 
+def _vectors(source: Source | Vectors) -> Vectors:
+    return source if isinstance(source, Vectors) else read(source)
+
+
 def _map(path: Path) -> bytes | mmap.mmap:
     # numpy.memmap does the same and takes many times longer: it resolves the path, and each of its slices is a memmap.
     with path.open("rb") as file:
@@ -183,13 +187,14 @@ def begin(strategy: Advances, initial: bytes | Path, run: str, out: IO[bytes]) -
 
 
 def advance(
-    strategy: Advances, before: Source, parent: Digest, aggregate: Source, run: str, number: int, out: IO[bytes]
-) -> tuple[Digest, int]:
+    strategy: Advances, before: Source, parent: Digest, aggregate: Source | Vectors, run: str, number: int,
+    out: IO[bytes],
+) -> tuple[Digest, int]:  # fmt: skip
     """Write the state that follows `before` (whose digest is `parent`) under the sums in `aggregate`.
 
     Raises: Invalid: the sums do not fit the state, or their weight is not positive.
     """
-    state, sums = read(before), read(aggregate)
+    state, sums = read(before), _vectors(aggregate)
     weight = sums.arrays.get("weight")
     if weight is None or weight.size != 1 or not float(weight[0]) > 0:
         raise Invalid("the sums have no positive weight", "check that every site has training patients")
@@ -292,7 +297,7 @@ def fold(
              next state follows from it as from a sum. All files are given at once, and a chunk of each is in memory.
     Raises:  Invalid: no files, a segment of unequal layouts, a sum that is not finite, or too few files for `single`.
     """
-    files = [source if isinstance(source, Vectors) else read(source) for source in contributions]
+    files = list(map(_vectors, contributions))
     shared = (
         {name: shape for name, shape in files[0].shape.items() if all(name in f.shape for f in files)} if files else {}
     )

@@ -8,7 +8,7 @@ with as many answers as are enough, all that are free train, and come with what 
 
 import io
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -121,23 +121,23 @@ class Simulation:
             began, (number, kind) = time.perf_counter(), following
             fold, _ = runs.step(fold, runs.Opened(number, kind, tuple(sites), 1, max(study.quorum, least), least))
             fold, seen = self._gathered(fold, slow)
-            took_part = sorted(fold.round.counted) if fold.round is not None else []
+            took_part = self._in_order(fold.round.counted if fold.round is not None else ())
             asked = Asked(kind.value, number, state, self.folder)
             if study.enough and kind is machine.Kind.TRAIN:
                 self._begin(asked, fold, slow)
             single_, alone, summed = self._summed(asked, took_part, len(sites))
-            arrays = chain.read(summed).arrays
+            total = chain.read(summed)
             if kind is not machine.Kind.EVALUATE:
                 after = self.folder / f"state-{number}"
-                step = partial(preparation.advance, study, learns, state, named, summed, self.name, number)
+                step = partial(preparation.advance, study, learns, state, named, total, self.name, number)
                 named = _file(after, step)
                 state.unlink()
                 state = after
             fold, _ = runs.step(fold, Answered(COORDINATOR, Phase.APPLY, named))
-            figures = {"all": figures_of(study, arrays), "sites": single_}
+            figures = {"all": figures_of(study, total.arrays), "sites": single_}
             if kind is machine.Kind.EVALUATE:
-                figures["evaluation"] = judged(study, arrays, alone)
-            self.each(_told(fold, seen, arrays, figures["all"], time.perf_counter() - began))
+                figures["evaluation"] = judged(study, total.arrays, alone)
+            self.each(_told(fold, seen, total.arrays, figures["all"], time.perf_counter() - began))
         return Outcome(state, named, tuple(fold.took_part[fold.number]), figures, summed)
 
     def _gathered(self, fold: Run, slow: frozenset[str]) -> tuple[Run, "_Seen"]:
@@ -154,7 +154,7 @@ class Simulation:
             late = behind if self.conditions.slow_s > limit else frozenset[str]()
             gone = {site for site, at in silent.items() if at is phase}
             there = asked.difference(late, gone)
-            on_time = dict.fromkeys((site for site in self._sorted if site in there), NOTHING)
+            on_time = dict.fromkeys(self._in_order(there), NOTHING)
             if round_.enough:
                 on_time = dict.fromkeys(self._first(round_, asked - gone, slow), NOTHING)
                 late, behind = asked - on_time.keys(), frozenset()
@@ -233,6 +233,11 @@ class Simulation:
     @cached_property
     def _sorted(self) -> list[SiteId]:
         return sorted(SiteId(site) for site in self.sites)
+
+    def _in_order(self, some: Collection[SiteId]) -> list[SiteId]:
+        """Sites, sorted: of many, to sort them takes longer than what else a round does with them."""
+        everybody = self._sorted
+        return everybody if len(some) == len(everybody) else [site for site in everybody if site in some]
 
     @cached_property
     def _single(self) -> Single | None:
