@@ -31,25 +31,40 @@ NO_NUMBERS = """
 
 
 class Compared:
-    """What a query compares. turned: whether some texts are in another order than the numbers or days that they are."""
+    """What a query compares. turned: whether some texts are in another order than the numbers or days that they are.
+
+    A query without an index compares millions of times, most of them for equality, and SQLite does not say which: so
+    each text is read once, and a comparison looks at what was read.
+    """
 
     def __init__(self) -> None:
         self.turned = self._month_first = False
 
     def as_text(self, one: str, other: str) -> int:
         """The order of the database itself."""
-        if not self.turned and one != other:
-            self._month_first |= _shows_month(one) or _shows_month(other)
-            ways = ((rank(one, first), one) < (rank(other, first), other) for first in (False, True))
-            self.turned = any(way != (one < other) for way in ways)
-        elif not self._month_first:
-            self._month_first = _shows_month(one) or _shows_month(other)
-        return (one > other) - (one < other)
+        if one == other:
+            self._month_first = self._month_first or _read(one)[2]
+            return 0
+        less = one < other
+        if not (self.turned and self._month_first):
+            here, here_us, shows = _read(one)
+            there, there_us, also = _read(other)
+            self._month_first = self._month_first or shows or also
+            turned = (here > there or here_us > there_us) if less else (here < there or here_us < there_us)
+            self.turned = self.turned or turned
+        return -1 if less else 1
 
     def in_order(self, one: str, other: str) -> int:
         """That of numbers and days."""
-        here, there = (rank(one, self._month_first), one), (rank(other, self._month_first), other)
+        at = int(self._month_first)
+        here, there = (_read(one)[at], one), (_read(other)[at], other)
         return (here > there) - (here < there)
+
+
+@lru_cache(maxsize=65536)
+def _read(text: str) -> tuple[float, float, bool]:
+    """Its rank, that with the month first, and whether it shows that months stand first."""
+    return rank(text), rank(text, True), bool(re.fullmatch(MONTH_FIRST, text, re.ASCII))
 
 
 def others(connection: Any, query: str, ask: Callable[[], Rows]) -> list[str]:
@@ -89,8 +104,3 @@ def _by_index(connection: Any, query: str) -> bool:
 
 def _sorted(values: list[str | None]) -> list[str]:
     return sorted("" if value is None else normal(value) for value in values)
-
-
-@lru_cache(maxsize=65536)
-def _shows_month(text: str) -> bool:
-    return bool(re.fullmatch(MONTH_FIRST, text, re.ASCII))

@@ -3,6 +3,7 @@
 Nothing is sent, and nothing is read of it for a study before a person has confirmed all of it.
 """
 
+import shlex
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from consilium import studyfile
+from consilium.config import Homes
 from consilium.core.errors import Conflict, ConsiliumError, DataUnusable, Invalid, NotFound
 from consilium.site import questions
 from consilium.site.options import Existing, home_option, json_option, opened, say
@@ -71,7 +73,8 @@ def map_(
     with opened(home) as desk:
         wanted = desk.plan(study).study if study else studyfile.read(study_file or Path())
         contract = wanted.contract
-        path = (output or desk.folder.mappings / f"{contract.id}.yaml").absolute()
+        usual = (desk.folder.mappings / f"{contract.id}.yaml").absolute()
+        path = usual if output is None else output.absolute()
         least = max(MIN_CELL, desk.folder.policy().min_cell)
     if path.exists():
         raise Conflict(f"there is a mapping {path} already", "name another file with --output, or move it away")
@@ -92,7 +95,10 @@ def map_(
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, text.encode())
     waiting = [place for place in document.places(draft.of) if place not in confirmed]
-    say(_fact(draft, path, waiting), as_json, "") if as_json else _words(draft, path, waiting, study or str(study_file))
+    words = ["consilium", "site", "check", *([study] if study else ["--study-file", str(study_file)])]
+    words += [] if path == usual else ["--mapping", str(output)]
+    words += [] if home == Homes.site() else ["--home", str(home)]
+    say(_fact(draft, path, waiting), as_json, "") if as_json else _words(draft, path, waiting, shlex.join(words))
 
 
 def drafted(
@@ -178,7 +184,7 @@ def _line(one: "Proposal") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _words(draft: Draft, path: Path, waiting: list[str], study: str) -> None:
+def _words(draft: Draft, path: Path, waiting: list[str], check: str) -> None:
     from consilium.site import showing
 
     showing.table([_line(one) for one in draft.of.of], ("what", "proposed", "confidence", "why", "to do", "or"))
@@ -193,4 +199,4 @@ def _words(draft: Draft, path: Path, waiting: list[str], study: str) -> None:
     click.echo(f"Wrote {path}, from {draft.table.title}. Nothing was sent.")
     if waiting:
         click.echo(f"{len(waiting)} lines wait for a person: correct them, and remove each name from `unconfirmed`.")
-    click.echo(f"Then: `consilium site check {'STUDY' if '/' in study or '.' in study else study}`.")
+    click.echo(f"Then: `{check}`.")

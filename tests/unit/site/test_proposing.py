@@ -2,6 +2,7 @@
 
 import json
 import random
+import shlex
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -100,13 +101,20 @@ def test_what_is_proposed_waits_for_a_person_and_then_serves(home: Path) -> None
     assert [one.where for one in report.findings if one.blocks] == ["pain"], "what codes mean is not told yet"
 
 
+def leads_on(found: Result) -> None:
+    """What it says to type next finds the study and the mapping that were given."""
+    assert found.exit_code == 0, found.output
+    next_one = found.output.split("Then: `consilium ")[1].split("`")[0]
+    assert "waits for a person" in str(CliRunner().invoke(app.root, shlex.split(next_one)).exception)
+
+
 def test_nothing_is_sent_kept_or_overwritten(home: Path) -> None:
     before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
-    assert proposed(home).exit_code == 0
+    leads_on(proposed(home))
     after = {path: path.read_bytes() for path in home.rglob("*") if path.is_file() and "journal" not in path.name}
     assert after == {path: data for path, data in before.items() if "journal" not in path.name}
     assert isinstance(proposed(home).exception, Conflict)
-    assert proposed(home, "-o", str(home / "mappings" / "sugar.yaml")).exit_code == 0
+    leads_on(proposed(home, "-o", str(home / "mappings" / "sugar.yaml")))
     assert yaml.safe_load((home / "mappings" / "sugar.yaml").read_text())["source"]["path"].startswith("/")
 
 
