@@ -19,7 +19,8 @@ WANTED = (
     "by another name", "What some showed alone", "Another model for each", "Trap weights", "A trap from the beginning",
     "Trap sum", "Keystream reuse", "All but one",
     "Two cohorts", "Leave one out", "rosters that change", "Rows", "late vector", "False shares", "Keys stolen later",
-    "Overflow", "Rollback", "Figures of one hospital", "Sums of fractions", "Two models judged at once",
+    "Overflow", "Rollback", "Figures of one hospital", "Sums of fractions", "A hospital that adds nothing",
+    "Few missing values", "Two models judged at once",
 )  # fmt: skip
 
 
