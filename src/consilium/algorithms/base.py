@@ -96,7 +96,8 @@ class Pass:
 class Curvature:
     """A loss and its derivatives, summed over a site's training patients, at a flat model (d,).
 
-    Args:    loss: never negative.   gradient: (d,).   hessian: its lower triangle, row by row (d (d + 1) / 2,).
+    Args:    loss: may be less the same number at all models, as that of a model without effects.   gradient: (d,).
+             hessian: its lower triangle, row by row (d (d + 1) / 2,).
     """
 
     loss: float
@@ -109,7 +110,7 @@ class Validation:
     """A site's training patients in two parts: those who are fitted, and those by whom is chosen among what was fitted.
 
     Args:    curvature: as that of `Local`, over those who are fitted.   fitted: how many they are.
-             loss: of a flat model, summed over the others, without any penalty.
+             loss: of a flat model, summed over the others, without any penalty; as that of `Curvature`.
     """
 
     curvature: Callable[[Vector, bool], Curvature]

@@ -7,6 +7,9 @@ off, as it counted them by its own cells, and are added as they are (`concordanc
 
 Pairs that share a span of times or of scores are not told apart. Of these, so many count, and so many are in order, as
 of the pairs of one hospital that share one; the fewer these are, the nearer to a half, which chance alone would do.
+Under `secure_sum` a hospital does not tell how many pairs it has, which are a square of how many patients it has: it
+tells the same twelve numbers by patient (`by_patient`). What shares a span follows from them as before; pairs of one
+hospital are then counted by cells, too.
 `within` says how far the figure may be from Harrell's of the pooled patients, whatever the order within spans is.
 
 Times: equal parts of the root of the contract's range. Hazards: quantiles of Student's distribution with two degrees of
@@ -36,6 +39,8 @@ FEW = 6.0
 """So many pairs in order in a half are added to those that share a span, by the square of their share of all pairs: the
 smaller spans are, the less their pairs can differ from a half; by a fifth of that share, about."""
 Ends = tuple[float, float]
+FEWEST = 3.0
+"""In a secure sum there are so many hospitals or more: a hospital has no larger part of all patients, on average."""
 SMALLEST = 1e-300
 """A hazard is none below this."""
 
@@ -88,6 +93,20 @@ def sums(score: Floats, label: Floats, ends: Ends, grid: Grid, spans: Spans = US
     events, both = shared(event), shared(np.ones_like(event))
     exact = np.array([level, *events, both[0] - events[0], both[1] - events[1]])
     return {"cells": cells, "by_cells": by_cells, "exact": exact}
+
+
+BY_PATIENT = "by_patient"
+BOTH = (7, 5)
+"""Lengths of `by_cells` and `exact`, of which this is made."""
+
+
+def by_patient(by_cells: Array, exact: Array, n: Array) -> Floats:
+    """Both by the number of other patients, rounded (12,); of several sets of patients, one after the other.
+
+    Args:    n: (sets,) how many patients there are of each.
+    """
+    both = [np.reshape(of, (-1, length)) for of, length in zip((by_cells, exact), BOTH, strict=True)]
+    return concordance.rounded(np.ravel(np.hstack(both) / np.maximum(n - 1, 1)[:, None]))
 
 
 @lru_cache(16)
@@ -157,9 +176,12 @@ class Told:
     @classmethod
     def of(cls, total: Mapping[str, Array]) -> "Told":
         """From sums over hospitals."""
-        mine, exact = (np.asarray(total[name], dtype=np.float64) for name in ("by_cells", "exact"))
-        apart = np.maximum(counted(total["cells"]) - mine, 0.0)
+        mine, exact = _of_own(total)
         level, two, two_ordered, one, one_ordered = (float(each) for each in exact)
+        apart, own = counted(total["cells"]), (0.0, 0.0)
+        if BY_PATIENT not in total:
+            apart = np.maximum(apart - mine, 0.0)
+            own = (float(mine[0]) + two + one, float(mine[1]) + level + two_ordered + one_ordered)
         events, nones = (two + 1) / (float(mine[3]) + 1), (one + 0.5) / (float(mine[4]) + 1)
         every = float(apart[0] + events * apart[3] + nones * apart[4])
 
@@ -169,7 +191,7 @@ class Told:
 
         guessed = one * float(mine[5] + mine[6] / 2) / max(float(mine[4]), 1.0)
         return cls(
-            apart, (float(mine[0]) + two + one, float(mine[1]) + level + two_ordered + one_ordered), events, nones,
+            apart, own, events, nones,
             (excess(level, float(mine[2]) / 2, float(mine[2]), float(apart[2])),
              excess(two_ordered, two / 2, two, events * float(apart[3])),
              excess(one_ordered, guessed, one, nones * float(apart[4]))),
@@ -223,6 +245,15 @@ class Told:
         return math.sqrt(max(spread, 0.0)) / (size / 2)
 
 
+def _of_own(total: Mapping[str, Array]) -> tuple[Floats, Floats]:
+    """What hospitals counted of pairs of their own patients: `by_cells` and `exact`, or about that."""
+    if BY_PATIENT not in total:
+        return tuple(np.asarray(total[name], dtype=np.float64) for name in ("by_cells", "exact"))  # type: ignore[return-value]
+    others = float(total["n"][0]) / FEWEST
+    found = np.asarray(total[BY_PATIENT], dtype=np.float64) * others
+    return found[: BOTH[0]], found[BOTH[0] :]
+
+
 def _above(cells: Floats) -> Floats:
     """How many have a higher score, by span of times."""
     return np.asarray(cells.sum(axis=1, keepdims=True) - np.cumsum(cells, axis=1))
@@ -262,12 +293,18 @@ def within(total: Mapping[str, Array]) -> float | None:
 def possible(part: Mapping[str, Array]) -> bool:
     """Whether one hospital's patients can have these sums. Args: part: with `n` and `events`; cells are counts."""
     event, none = _laid(part["cells"])
-    by_cells, exact, had = part["by_cells"], part["exact"], float(part["events"][0])
-    wanted, slack = counted(part["cells"]), 1e-9 * (1 + float(part["n"][0]) ** 2)
+    had, n = float(part["events"][0]), float(part["n"][0])
+    wanted, slack = counted(part["cells"]), 1e-9 * (1 + n**2)
+    if BY_PATIENT in part:
+        others = max(n - 1, 1)
+        wanted, slack = wanted / others, 1 / concordance.PARTS
+        by_cells, exact = np.split(part[BY_PATIENT], BOTH[:1])
+    else:
+        by_cells, exact = part["by_cells"], part["exact"]
     level, two, two_ordered, one, one_ordered = (float(each) for each in exact)
     most = (wanted[2], wanted[3], two, wanted[4], one)
     return (
-        (float(event.sum()), float(none.sum())) == (had, float(part["n"][0]) - had)
+        (float(event.sum()), float(none.sum())) == (had, n - had)
         and bool(np.all(np.abs(by_cells - wanted) <= slack))
         and all(-slack <= each <= end + slack for each, end in zip(
             (level, two, two_ordered, one, one_ordered), most, strict=True))

@@ -15,33 +15,45 @@ from consilium.core import survival
 from consilium.core.survival import Flags, Floats
 from consilium.core.tensors import Array
 
+PARTS = 128
+"""Two hospitals of more patients than that, one times the other, have all sums of fractions; the concordance of some
+fifty patients of a hospital moves by a thousandth or less, a fiftieth of its standard error."""
+SUMS = ("pairs", "concordant", "squares", "products", "both")
 SMALL = 256
 """So few patients are compared each with each."""
 
 
 def sums(score: Floats, label: Floats) -> dict[str, Floats]:
-    """Pairs of the patients of one hospital, by the size of that hospital; so each sum grows as its patients do.
+    """Pairs of the patients of one hospital, by the number of others that each of them has: n - 1.
 
-    The size is the least power of two that is no smaller than n: what is summed are whole numbers of one part for all,
-    that of the largest. By n itself they would be fractions, and of a few hospitals a sum of fractions has but one set
-    of denominators: it would tell how many patients each has, and then what each adds.
+    So each sum grows as patients do. Where all have the event, `pairs` is half of n: it tells no more than n does,
+    which is summed beside it. What is told of few hospitals is rounded: see `rounded`.
 
     Args:    score: (n,), larger for earlier events.   label: (n,), as `core.survival` joins them.
     Returns: `pairs`, `concordant`: of them; `squares`, `products`, `both`: over patients, of the pairs and the
-             concordant ones that each is part of, by the size: concordant squared, product, pairs squared. Each (1,)
+             concordant ones that each is part of, by the others: concordant squared, product, pairs squared. Each (1,)
              and at most n.
     """
     counted, agreed = compared(score, ranks(label), survival.events(label))
-    size = 1 << (max(len(score), 1) - 1).bit_length()
-    pairs, concordant = counted / size, agreed / size
+    others = max(len(score) - 1, 1)
+    pairs, concordant = counted / others, agreed / others
     return {
         "pairs": _total(pairs) / 2, "concordant": _total(concordant) / 2, "squares": _total(concordant**2),
         "products": _total(concordant * pairs), "both": _total(pairs**2),
     }  # fmt: skip
 
 
+def rounded(sums: Floats) -> Floats:
+    """Sums by the number of others, to multiples of 1 / `PARTS`, at the hospital.
+
+    They are fractions, and of a few hospitals a sum of fractions has but one set of denominators: it would tell how
+    many patients each has, and then what each adds. Rounded, every number of patients that is not tiny has such a sum.
+    """
+    return np.round(sums * PARTS) / PARTS
+
+
 def stratified(total: Mapping[str, Array], n: int, confidence: float) -> Figure:
-    """The concordance of n patients whose pairs were summed, each hospital's by its size."""
+    """The concordance of n patients whose pairs were summed, each hospital's by the number of its patients less one."""
     pairs = float(total["pairs"][0])
     if pairs <= 0:
         return hidden(n, "no two patients can be compared")

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from consilium.algorithms import between, calibration, discrimination, groups, hazards, metrics, residuals
+from consilium.algorithms import between, calibration, concordance, discrimination, groups, hazards, metrics, residuals
 from consilium.algorithms.between import USUAL, Spans
 from consilium.algorithms.figure import LEAST
 from consilium.algorithms.groups import Members
@@ -60,11 +60,28 @@ def sums(
     """
     beside = _of_common(study, common, label) if both(study, kind) else {}
     if not (kind == "EVALUATE" and full(study)):
-        return {**_sums(study.contract.label, predicted, label, None, tells_times(study)), **beside}
+        return _told(study, {**_sums(study.contract.label, predicted, label, None, tells_times(study)), **beside})
     counted = _sums(study.contract.label, predicted, label, members, tells_times(study), spans)
     if with_strata(study):
         beside[STRATA] = discrimination.of_one(predicted, label == 1)
-    return {**counted, **_hospitals(study, members), **beside}
+    return _told(study, {**counted, **_hospitals(study, members), **beside})
+
+
+def _told(study: Study, counted: Sums) -> Sums:
+    """What of these sums leaves: under `secure_sum` no number of pairs of one hospital, and none that is divided by a
+    number of its patients.
+    """
+    if study.privacy.recipe != "secure_sum" or study.contract.label.type != TIMED:
+        return counted
+    found = dict(counted)
+    for before in ("", GROUPS, COMMON):
+        for name in (*concordance.SUMS, *BESIDE):
+            if before + name in found:
+                found[before + name] = concordance.rounded(np.asarray(found[before + name]))
+        if f"{before}by_cells" in found:
+            pairs = found.pop(f"{before}by_cells"), found.pop(f"{before}exact")
+            found[before + between.BY_PATIENT] = between.by_patient(*pairs, np.asarray(found[f"{before}n"]))
+    return found
 
 
 def _of_common(study: Study, predicted: Floats | None, label: Floats) -> Sums:
@@ -149,12 +166,12 @@ def nothing(study: Study, kind: str) -> Sums:
     """The sums of a hospital without patients: their names, types and lengths are those of all."""
     beside = _of_common(study, np.zeros(0), np.zeros(0)) if both(study, kind) else {}
     if not (kind == "EVALUATE" and full(study)):
-        return {**_nothing(study.contract.label, None, tells_times(study)), **beside}
+        return _told(study, {**_nothing(study.contract.label, None, tells_times(study)), **beside})
     nobody = np.zeros((0, len(groups.asked(study))), dtype=bool)
     counted = _nothing(study.contract.label, nobody.shape[1], tells_times(study))
     if with_strata(study):
         beside[STRATA] = np.zeros(4)
-    return {**counted, **_hospitals(study, nobody), **beside}
+    return _told(study, {**counted, **_hospitals(study, nobody), **beside})
 
 
 @lru_cache(maxsize=64)
@@ -224,7 +241,7 @@ def _of_patients(of: Label, part: Mapping[str, Array], most: float) -> bool:
     if "cells" in part and not between.possible(part):
         return False
     slack = 1e-6 * (1 + n)
-    for name in part.keys() - {"n", "positives", "negatives", "cells", "by_cells", "exact"}:
+    for name in part.keys() - {"n", "positives", "negatives", "cells", "by_cells", "exact", between.BY_PATIENT}:
         low, high = _range(of, name)
         size = most if name in BESIDE else n
         if not np.all((part[name] >= low * size - slack) & (part[name] <= high * size + slack)):
@@ -248,7 +265,7 @@ def _range(of: Label, name: str) -> tuple[Bound, Bound]:
             return -far, far
         return 0.0, {"logloss": far, "logloss_squares": far**2}.get(name, 1.0)
     if of.type == TIMED:
-        return (-LEAST_LIKELY, 0.0) if name == "likelihood" else (0.0, 1.0)
+        return (-LEAST_LIKELY, LEAST_LIKELY) if name == "likelihood" else (0.0, 1.0)
     if name == "powers":
         return residuals.ends(of)
     largest = metrics.LARGEST

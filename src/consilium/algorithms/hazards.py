@@ -84,7 +84,8 @@ def _expected(score: Floats, label: Floats, members: Flags) -> tuple[Floats, Flo
 
 
 def likelihood(score: Floats, label: Floats) -> Floats:
-    """The log partial likelihood (NODES,) of a hospital's patients, where log hazards are multiplied by each node.
+    """The log partial likelihood (NODES,) of a hospital's patients, where log hazards are multiplied by each node, less
+    that where all hazards are alike: this says how many patients are observed, and no slope hangs on it.
 
     Its sum over hospitals is that of a Cox regression, stratified by hospital, on the log hazard, with ties as Efron
     counts them (JASA 1977, 72:557). It is an analytic function of the slope, which the polynomial through `NODES`
@@ -100,13 +101,14 @@ def likelihood(score: Floats, label: Floats) -> Floats:
     observed = np.searchsorted(-time[latest], -when, side="right") - 1  # the last of those observed, from the end on
     first = np.cumsum(deaths) - deaths
     gone = (np.arange(deaths.sum()) - np.repeat(first, deaths)) / np.repeat(deaths, deaths)  # of those tied, the share
+    alike = float(np.sum(np.log(np.repeat(observed + 1, deaths) - gone * np.repeat(deaths, deaths))))
     events, found = x[had][np.argsort(time[had], kind="stable")], np.empty(NODES)
     for part in np.array_split(np.arange(NODES), TOGETHER):
         slopes = _nodes()[part]
         totals = np.cumsum(np.exp(np.outer(slopes, x[latest])), axis=1)[:, observed]
         tied = np.add.reduceat(np.exp(np.outer(slopes, events)), first, axis=1)
         each = np.repeat(totals, deaths, axis=1) - gone * np.repeat(tied, deaths, axis=1)
-        found[part] = slopes * own - np.sum(np.log(each), axis=1)
+        found[part] = slopes * own - np.sum(np.log(each), axis=1) + alike
     return found
 
 

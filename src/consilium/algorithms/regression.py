@@ -2,7 +2,8 @@
 
 Standard errors come from the inverse of the Hessian (for a logistic or Poisson model the information matrix; for a
 linear one times the residual variance, with Student's t). McCullagh and Nelder, 1989, sections 2.5 and 4.4. A Cox
-regression has no intercept, and its deviance is minus twice the log partial likelihood.
+regression has no intercept, and its deviance is minus twice the log partial likelihood; with a baseline of each
+hospital's own, less that of a model without effects.
 """
 
 import math

@@ -65,6 +65,7 @@ NEEDED = {
         "cells",
         "by_cells",
         "exact",
+        "by_patient",
         "likelihood",
     ),
 }

@@ -30,8 +30,6 @@ _WIDTHS: dict[str, Literal[32, 64]] = {"F32": 32, "F64": 64}
 _KINDS = {16: "U16", 32: "U32", 64: "U64"}
 PIECE = 1 << 16
 """Elements per step: they and what is computed of them fit a core's cache; bytes are whole blocks of the cipher."""
-COMPARED = 1_000_000
-"""Room for pairs is that for comparing each patient with so many others."""
 APART = 5.0
 """So many halves of the label's range are predictions and outcomes apart at most: predictions may lie outside of it."""
 
@@ -220,8 +218,6 @@ def _per_patient(study: Study, name: str) -> float:
     known["deviance"] = max(UNKNOWN, 100 * largest)  # of a patient with the largest label and a rate of 1e-12
     known |= {"logloss_squares": 32.0**2, "evidence_of_positives": 32.0, "evidence_expected": 32.0}
     known |= {"deviance_squares": known["deviance"] ** 2, "powers": APART**4 if given else APART**2, "likelihood": 1e3}
-    # Each patient is in at most so many pairs; where a plan allows more patients than there are, pairs stay whole.
-    known |= dict.fromkeys(("by_cells", "exact"), min(study.privacy.most_patients, COMPARED) / 2)
     return known.get(name.removeprefix("metrics/").removeprefix("groups/").removeprefix("common/"), 1.0)
 
 

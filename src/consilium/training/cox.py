@@ -63,6 +63,12 @@ class Risk:
         np.add.at(found, self.passed[self.event] - 1, values[self.event])
         return found
 
+    @property
+    def alike(self) -> float:
+        """Minus the log partial likelihood where all hazards are alike: it depends on how many are observed, alone."""
+        ones = np.ones(len(self.passed))
+        return float(np.sum(np.log(self.observed(ones)[self.at] - self.share * self.tied(ones)[self.at])))
+
     def each(self, values: Floats) -> Floats:
         """Sums (k,) of values (m,) of events."""
         return np.bincount(self.at, weights=values, minlength=len(self.deaths)).astype(np.float64)
@@ -101,10 +107,15 @@ class Cox:
     def loss(self, study: Study, model: Tensors, x: Floats, y: Floats) -> float:
         """Minus the log partial likelihood, by the number of patients."""
         free = study.model_copy(update={"model": study.model.model_copy(update={"l2": 0.0})})
-        return self.curvature(free, model, x, y, False).loss / max(len(y), 1)
+        whole = self.curvature(free, model, x, y, False).loss + Risk.of(y, study.model.ties).alike
+        return max(whole, 0.0) / max(len(y), 1)
 
     def curvature(self, study: Study, model: Tensors, x: Floats, y: Floats, first: bool) -> Curvature:
         """Loss, gradient and Hessian over these patients, each of whom brings a share of the penalty.
+
+        The loss is less that of a model without effects, as in a likelihood ratio: that one says nothing of a model, but
+        how many patients a hospital has: where all have the event it is the logarithm of n!, and the sums of this and
+        of n over two hospitals tell both n.
 
         With s events at one time, Efron's j-th of them compares with all who are observed, but for j/s of the tied
         ones. So what is summed over these s is a sum over the observed, and one over the tied, each times a sum of
@@ -127,8 +138,8 @@ class Cox:
         cross = (means * mixed[:, None]).T @ gone
         hessian = (x * weight[:, None]).T @ x - (means * squared[:, None]).T @ means + cross + cross.T
         hessian += penalty * np.eye(w.size) - (gone * last[:, None]).T @ gone
-        loss = float(np.sum(np.log(total)) + highest * len(total) - np.sum(predictor[risk.event]))
-        return Curvature(max(loss, 0.0) + 0.5 * penalty * float(w @ w), gradient, hessian[np.tril_indices(w.size)])
+        loss = float(np.sum(np.log(total)) + highest * len(total) - np.sum(predictor[risk.event])) - risk.alike
+        return Curvature(loss + 0.5 * penalty * float(w @ w), gradient, hessian[np.tril_indices(w.size)])
 
     def predict(self, study: Study, model: Tensors, x: Floats) -> Floats:
         """Hazards (n,), against that of a patient whose columns are all zero."""

@@ -346,9 +346,11 @@ def divided(study: Study, trainer: Curved, like: Tensors, x: Floats, y: Floats, 
     def curvature(of: Vector, first: bool) -> Curvature:
         return trainer.curvature(study, unflatten(of, like), x[~chooses], y[~chooses], first)
 
+    free = study.model_copy(update={"model": study.model.model_copy(update={"l2": 0.0})})
+
     def loss(of: Vector) -> float:
-        judged = int(np.sum(chooses))
-        return judged * trainer.loss(study, unflatten(of, like), x[chooses], y[chooses]) if judged else 0.0
+        judged = bool(np.any(chooses))
+        return trainer.curvature(free, unflatten(of, like), x[chooses], y[chooses], False).loss if judged else 0.0
 
     return Validation(curvature, float(np.sum(~chooses)), loss)
 

@@ -4,11 +4,14 @@ A curious hospital takes its own part off the sum that it computes anew, and kno
 hospitals, two are unknown; it tries each way to divide those patients among them.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from consilium.algorithms import concordance, evaluation
 from consilium.core import survival
+from consilium.core.study import Study
 from consilium.core.survival import Floats
 from consilium.privacy.quantize import Encoding
 from unit.algorithms.judging import Patients, study
@@ -43,17 +46,39 @@ def by(size: int, part: Patients) -> Floats:
 def test_pairs_by_the_number_of_patients_tell_that_number_and_those_that_are_sent_do_not() -> None:
     parts = [times(n, seed) for seed, n in enumerate(SIZES)]
     assert divided(*of_others([by(len(part.label), part) for part in parts])) == [SIZES[1:]], "the leak"
-    sent = [concordance.sums(part.score, part.label) for part in parts]
-    assert SIZES[1:] not in divided(*of_others([np.array([one["pairs"][0], one["concordant"][0]]) for one in sent]))
-    for name, part in (
-        ("pairs", 2048),
-        ("concordant", 4096),
-        ("squares", 4 << 20),
-        ("products", 4 << 20),
-        ("both", 1 << 20),
-    ):
-        whole = np.sum([one[name] for one in sent]) * part
-        assert whole == np.round(whole), "whole numbers of one part, whoever adds them"
+    of = Study.model_validate(TIME.model_dump() | {"evaluation": {"figures": "headline"}})
+    sent = [part.sums(of) for part in parts]
+    left, unsure = of_others([np.array([one["pairs"][0], one["concordant"][0]]) for one in sent])
+    assert SIZES[1:] not in divided(left, unsure)
+    for name in concordance.SUMS:
+        whole = np.sum([one[name] for one in sent]) * concordance.PARTS
+        assert whole == np.round(whole), "multiples of one part for all"
+
+
+def stays(n: int, seed: int) -> Patients:
+    """All of whom have the event, as at the end of a stay, and no two of them at once."""
+    part = times(n, seed)
+    return replace(part, label=1.0 + np.argsort(np.argsort(np.abs(part.label), kind="stable")))
+
+
+def test_numbers_of_pairs_do_not_tell_numbers_of_patients() -> None:
+    """Where all have the event there are n (n - 1) / 2 of them; by the least power of two above n, as they once were
+    sent, two hospitals' sum still tells both n. By the others of each patient they are half of n."""
+    parts = [stays(n, seed) for seed, n in enumerate(SIZES)]
+
+    def of_pairs(n: int) -> float:
+        return n * (n - 1) / 2 / (1 << (n - 1).bit_length())
+
+    left, unsure = of_others([by(1 << (n - 1).bit_length(), part) for n, part in zip(SIZES, parts, strict=True)])
+    patients = sum(SIZES[1:])
+    ways = [(n, patients - n) for n in range(1, patients // 2 + 1)]
+    found = [way for way in ways if abs(sum(map(of_pairs, way)) - left[0]) < unsure]
+    assert SIZES[1:] in found and len(found) < 3, "the leak"
+    sent = [part.sums(TIME) for part in parts]
+    assert not {"by_cells", "exact"} & {name.rpartition("/")[2] for name in sent[0]}, "pairs are told by patient alone"
+    for part, one in zip(SIZES, sent, strict=True):
+        assert (one["pairs"][0], one["both"][0]) == (part / 2, part), "no more than n tells"
+        assert one["by_patient"][[0, 3, 4]].sum() == pytest.approx(part / 2, abs=3 / concordance.PARTS)
 
 
 @pytest.mark.parametrize("recipe", ["secure_sum", "plain"])

@@ -5,20 +5,23 @@ Sums of fractions: `test_fractions`.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from numpy.polynomial import chebyshev
 
-from consilium.algorithms import preparation
+from consilium.algorithms import hazards, preparation
 from consilium.algorithms.base import Here, Local
 from consilium.algorithms.newton import Newton
+from consilium.core import survival
 from consilium.core.study import Study
 from consilium.core.tensors import Array
 from consilium.core.update import Sum
 from consilium.privacy.quantize import Encoding
 from consilium.testing.trainers import a_study
+from consilium.training.cox import Cox
 from consilium.training.linear import Poisson
 
 SIZES = (320, 207, 154)
@@ -85,3 +88,35 @@ def test_few_missing_values_leave_no_fraction_by_those_that_are_there() -> None:
     left = of_others(sent, limits)["prepare"]
     assert left[0] == SIZES[1] + SIZES[2] and denominator(left) == 1
     assert sent[1]["prepare"] / SIZES[1] == pytest.approx(before / SIZES[1], abs=0.02)
+
+
+def divided(told: float, of: Callable[[int], float], unsure: float) -> list[tuple[int, int]]:
+    """Numbers of patients of the two, of which a number that hangs on nothing else adds up to this."""
+    patients = SIZES[1] + SIZES[2]
+    ways = [(one, patients - one) for one in range(1, patients // 2 + 1)]
+    return [way for way in ways if abs(sum(map(of, way)) - told) < unsure]
+
+
+def a_table(n: int, seed: int) -> tuple[Floats, Floats]:
+    """Columns, and times of patients who all have the event, as of a stay that ends."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 2))
+    return x, survival.joined(np.ceil(rng.exponential(300 * np.exp(-0.5 * x[:, 0]))), np.ones(n, dtype=bool))
+
+
+def test_the_likelihood_of_each_hospital_s_own_baseline_does_not_tell_how_many_patients_it_has() -> None:
+    """At the first model, of zeros, and where all have the event, it is the logarithm of n!."""
+    study, tables = a_study("time-to-event", {"kind": "cox"}), [a_table(n, n) for n in SIZES]
+    here, limits = Here(Newton({}).init(np.zeros(2))), Newton({}).sums(study, 2)
+    sent, before = [], []
+    for x, y in tables:
+        at = lambda w, first, x=x, y=y: Cox().curvature(study, {"weights": w}, x, y, first)  # noqa: E731
+        sent.append(Newton({}).contribution(here, Local((), float(len(y)), 1, 1.0, at, limits))[0])
+        before.append(sent[-1] | {"loss": sent[-1]["loss"] + np.array([math.lgamma(len(y) + 1)])})
+    unsure = 1e-6
+    whole = float(of_others(before, limits)["loss"][0])
+    assert divided(whole, lambda n: math.lgamma(n + 1), unsure) == [SIZES[:0:-1]], "the leak"
+    assert abs(float(of_others(sent, limits)["loss"][0])) < unsure
+    judged = [hazards.likelihood(np.exp(0.1 * x[:, 0]), y) for x, y in tables]
+    alike = [float(chebyshev.chebval(-0.5, hazards._coefficients(one))) for one in judged]  # at a slope of 0
+    assert np.max(np.abs(alike)) < unsure

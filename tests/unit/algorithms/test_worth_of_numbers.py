@@ -23,6 +23,8 @@ from consilium.privacy.layout import Layout
 from unit.algorithms.judging import Patients, added, spoiled, study
 
 NUMBER, COUNT, TIME = (study(of) for of in ("number", "count", "time-to-event"))
+SEEN = Study.model_validate(TIME.model_dump() | {"privacy": {"recipe": "plain"}})
+"""Where each hospital's sums are seen, and are as exact as they are."""
 NAMES = ("north", "south", "west")
 SIZES = (240, 200, 160)
 
@@ -166,7 +168,7 @@ def stratified(hospitals: list[Patients]) -> tuple[float, float]:
 
 
 def concordance(hospitals: list[Patients]) -> tuple[float, float]:
-    """Harrell's, of all pairs; and of pairs of one hospital, each hospital's by its size, a power of two."""
+    """Harrell's, of all pairs; and of pairs of one hospital, each hospital's by its size less one."""
 
     def counted(one: Patients) -> np.ndarray:
         time, event = survival.times(one.label), survival.events(one.label)
@@ -174,16 +176,15 @@ def concordance(hospitals: list[Patients]) -> tuple[float, float]:
         higher = (one.score[:, None] > one.score) + 0.5 * (one.score[:, None] == one.score)
         return np.array([np.sum(first * higher), first.sum()])
 
-    sizes = [2 ** math.ceil(math.log2(len(one.label))) for one in hospitals]
-    of_one = sum(counted(one) / size for one, size in zip(hospitals, sizes, strict=True))
+    of_one = sum(counted(one) / (len(one.label) - 1) for one in hospitals)
     every, within = counted(pooled(hospitals)), of_one
     return float(every[0] / every[1]), float(within[0] / within[1])
 
 
 def test_figures_of_times_are_those_of_the_pooled_patients_of_all_and_of_each_group() -> None:
     hospitals = [times(n, seed) for seed, n in enumerate(SIZES)]
-    found = told(TIME, hospitals)
-    inside = {(part.feature, part.name): part for part in groups.asked(TIME) if part.name in ("female", "40 to 65")}
+    found = told(SEEN, hospitals)
+    inside = {(part.feature, part.name): part for part in groups.asked(SEEN) if part.name in ("female", "40 to 65")}
     parts = {name: [one.of(part.holds(one.columns[name[0]])) for one in hospitals] for name, part in inside.items()}
     for one, patients in (
         (found["all"], hospitals), *((found["groups"][f][name], parts[f, name]) for f, name in parts)
@@ -239,9 +240,9 @@ def test_the_slope_is_where_the_likelihood_is_highest_whoever_the_patients_are()
 def test_where_all_hazards_are_equal_a_group_is_compared_by_the_test_of_log_ranks() -> None:
     one = times(300, 5)
     equal = Patients(np.ones(300), one.label, one.columns)
-    sums = equal.sums(TIME)
-    at = [(part.feature, part.name) for part in groups.asked(TIME)].index(("sex", "male"))
-    male = evaluation.part_of(sums, at, len(groups.asked(TIME)))
+    sums = equal.sums(SEEN)
+    at = [(part.feature, part.name) for part in groups.asked(SEEN)].index(("sex", "male"))
+    male = evaluation.part_of(sums, at, len(groups.asked(SEEN)))
     statistic, _ = survdiff(
         survival.times(one.label), survival.events(one.label).astype(int), one.columns["sex"].astype(int)
     )
@@ -375,14 +376,26 @@ def test_a_secure_sum_keeps_the_digits_that_figures_need(of: Study, drawn: Calla
 
 
 @pytest.mark.parametrize("most", [240, 10**5, 10**9])
-def test_pairs_stay_whole_in_a_secure_sum_however_many_patients_a_plan_allows(most: int) -> None:
+def test_pairs_come_out_of_a_secure_sum_as_they_were_however_many_patients_a_plan_allows(most: int) -> None:
     of = Study.model_validate(TIME.model_dump() | {"privacy": {"recipe": "secure_sum", "most_patients": most}})
     sent = times(240, 1).sums(of)
     layout = Layout.of(of, "EVALUATE", ("F64", 3), {name: ("F64", array.size) for name, array in sent.items()}, 4)
-    for name in ("by_cells", "exact", "cells"):
+    for name in ("by_patient", "pairs", "both", "cells"):
         encoding = layout.encodings[f"metrics/{name}"]
         assert not encoding.clamped(sent[name]), name
         np.testing.assert_array_equal(encoding.decode(encoding.encode(sent[name])[0]), sent[name], name)
+
+
+def test_pairs_that_are_rounded_and_told_by_patient_say_nearly_the_same() -> None:
+    hospitals = [times(n, seed) for seed, n in enumerate(SIZES)]
+    sealed, seen = (worth.judged(of, added([one.sums(of) for one in hospitals]), {}) for of in (TIME, SEEN))
+    for kind, groups_ in {"all": {"all": seen["all"]}, **seen["groups"]}.items():
+        for name, one in groups_.items():
+            other = sealed["all"] if kind == "all" else sealed["groups"][kind][name]
+            for figure, told_ in one["figures"].items():
+                ends = [(told_[end], other["figures"][figure][end]) for end in ("value", "low", "high")]
+                width = (told_["high"] or 0) - (told_["low"] or 0)
+                assert all(a == b or abs(a - b) < 0.05 * width for a, b in ends), (name, figure)
 
 
 def test_sums_of_hospitals_are_the_sums_of_all_their_patients_where_no_patients_are_compared() -> None:

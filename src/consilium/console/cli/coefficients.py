@@ -70,7 +70,8 @@ def _heading(fit: "Fit") -> str:
     if fit.path:
         words += f" The penalty was chosen among {len(fit.path)}, for which no standard error accounts."
     if fit.kind == "cox":
-        return f"{words} Log partial likelihood {-fit.deviance / 2:.2f}."
+        than = "" if fit.groups else ", more than without effects"
+        return f"{words} Log partial likelihood {-fit.deviance / 2:.2f}{than}."
     return f"{words} Deviance {fit.deviance:.2f} on {fit.freedom} degrees of freedom."
 
 
