@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from collections.abc import Mapping as Known
 from dataclasses import dataclass, field
 
@@ -78,13 +79,34 @@ class Mapped:
     strays: tuple[Strays, ...] = ()  # records that are nobody's, or of nothing
 
 
+@dataclass(frozen=True)
+class Made:
+    """What was made of each row, next to the row: with the keys of patients, so it stays with who looks.
+
+    columns, label: in the contract's terms; NaN is missing.   kept: who takes part.   why: of others, each reason in
+    words, and whose it is; the first that holds counts.
+    """
+
+    mapping: Mapping
+    contract: Contract
+    patients: list[str]
+    rows: Rows
+    records: Known[str, Records]
+    columns: dict[str, Floats]
+    label: Floats
+    kept: Chosen
+    why: dict[str, Chosen]
+
+
 def apply(
     mapping: Mapping, contract: Contract, evaluation: Evaluation, rows: Rows,
     records: Known[str, Records] | None = None, opted_out: int = 0, listed: int | None = None,
+    look: Callable[[Made], None] | None = None,
 ) -> Mapped:  # fmt: skip
     """Map rows, and the records beside them.
 
     Args:    opted_out: how many patients are not among them.   listed: how many keys the list of these has.
+             look: sees what was made of each row, for a person at the hospital.
     Raises:  MappingInvalid: a column is not there.   DataUnusable: a patient stands twice, or a patient has no key.
     """
     _check_header(mapping, rows)
@@ -132,6 +154,10 @@ def apply(
     if contract.image is not None:
         complete &= ~np.isnan(columns[contract.image.id][:, 0])
     kept = considered & labelled & complete
+    if look is not None:
+        why = {"its label is too young": young, "the contract excludes it": away, "without the label": ~labelled,
+               "without what must not be missing": ~complete}  # fmt: skip
+        look(Made(mapping, contract, patients, rows, records or {}, columns, label, kept, why))
     table = Table(
         {name: column[kept] for name, column in columns.items()}, label[kept], *_split(patients, kept, evaluation)
     )

@@ -15,10 +15,12 @@ from consilium.core.contract import Contract, Feature, Label
 from consilium.core.gate import Gate
 from consilium.core.study import Study
 from consilium.core.timed import TIMED
+from consilium.data import spread
 from consilium.data.base import Lost, Missed, Table, least, smallest
 from consilium.data.contract import Column, Mapped
 from consilium.data.counts import MIN_CELL, Count, hidden, shown_counts
 from consilium.data.findings import Finding, Look, of_column
+from consilium.data.spread import Spread
 from consilium.data.strays import Strays
 
 DOUBT_REMEDY = (
@@ -78,11 +80,12 @@ class Fit:
     level: str  # ok, note, problem
     advice: tuple[str, ...]
     findings: tuple[Finding, ...]
+    spread: Spread
 
 
 @dataclass(frozen=True)
 class Report:
-    """The whole check."""
+    """The whole check. The spread of a column is for who looks at it here: it is neither remembered nor sent."""
 
     study: str
     contract: str
@@ -158,7 +161,7 @@ def check(study: Study, mapped: Mapped) -> Report:
             whole.append(Finding("unread", "", hidden(away), *told, gate.blocks("unread") and blocks))
     whole += [finding for one in mapped.strays for finding in _strays(one, gate)]
     shown = shown_counts([training, test, mapped.without_label, mapped.incomplete, left.immature, left.excluded])
-    fits = tuple(_fit(one, mapped.features[one.id], mapped.read, gate) for one in contract.inputs)
+    fits = tuple(_fit(one, mapped.features[one.id], mapped, gate) for one in contract.inputs)
     label = _label(contract, mapped, gate)
     return Report(
         study=study.name, contract=contract.id, read=hidden(mapped.read),
@@ -207,7 +210,7 @@ def _strays(one: Strays, gate: Gate) -> Iterator[Finding]:
 
 def _label(contract: Contract, mapped: Mapped, gate: Gate) -> Fit:
     """The label's fit, with what follows where one class of it is lacking: that is no reason not to take part."""
-    found = _fit(contract.label, mapped.label, mapped.read, gate)
+    found = _fit(contract.label, mapped.label, mapped, gate)
     told = _one_class(mapped.table) if contract.label.type == "binary" else ("", "")
     if not told[0]:
         return found
@@ -251,7 +254,8 @@ def _prevalence(contract: Contract, mapped: Mapped) -> str:
     return f"{positives / len(label):.1%}"
 
 
-def _fit(of: Feature | Label, told: Column, rows: int, gate: Gate) -> Fit:
+def _fit(of: Feature | Label, told: Column, mapped: Mapped, gate: Gate) -> Fit:
+    rows = mapped.read
     counts = [told.usable, told.missing, told.out_of_range, told.not_a_number, sum(told.unmapped.values())]
     shown = shown_counts(counts, whole=0)
     share = told.usable / rows if rows else 0.0
@@ -264,6 +268,7 @@ def _fit(of: Feature | Label, told: Column, rows: int, gate: Gate) -> Fit:
         id=of.id, rows=hidden(rows), usable=shown[0], coverage="hidden" if masked else f"{share:.0%}", missing=shown[1],
         out_of_range=shown[2], not_a_number=shown[3], unmapped=unmapped, converted=told.converted,
         level=level, advice=tuple(f"{one.words}: {one.remedy}" for one in findings), findings=findings,
+        spread=spread.of_column(of, told, shown[0], mapped.table),
     )  # fmt: skip
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import click
 
-from consilium import studyfile
 from consilium.core.errors import Conflict
 from consilium.governance.words import explain
 from consilium.site import joining, showing, witness
+from consilium.site.checkup import check
 from consilium.site.folder import Folder
 from consilium.site.history import checks, figures
 from consilium.site.journal import Journal, damaged
@@ -35,7 +35,7 @@ def site() -> None:
     """Take part with a hospital's data: join, check, decide, run. The data stay here."""
 
 
-for command in (map_, checks, figures):
+for command in (map_, check, checks, figures):
     site.add_command(command)
 
 
@@ -88,50 +88,6 @@ def run(home: Path) -> None:
         signal.signal(number, lambda *_: agent.stop.set())
     if not agent.run():
         raise Conflict("the agent ended by itself", "its log says why")
-
-
-@site.command()
-@click.argument("study", required=False)
-@click.option("--study-file", type=Existing, help="A study file, instead of a study that was offered here.")
-@click.option("--mapping", type=Existing, help="Mapping file. Default: the one of the contract, in the site's folder.")
-@click.option("--tell", is_flag=True, help="Send the outcome, signed and coarse, to the study's owner.")
-@home_option
-@json_option
-@click.pass_context
-def check(
-    ctx: click.Context, study: str | None, study_file: Path | None, mapping: Path | None, tell: bool, home: Path,
-    as_json: bool,
-) -> None:  # fmt: skip
-    """Check how the hospital's data fit STUDY, and say what to do. Small counts are hidden.
-
-    Nothing leaves, unless STUDY has a gate, is approved here and would be trained with this mapping, or with --tell:
-    then the outcome is sent, signed, in kinds of findings, percents in steps of five, and tens of patients; under an
-    epsilon in kinds of findings alone.
-    Without --tell percents and tens are those that were told before for the same plan.
-
-    Exit code 1: something stands in the way of training.
-    """
-    if (study is None) == (study_file is None):
-        raise click.UsageError("give either STUDY or --study-file")
-    if tell and study is None:
-        raise click.UsageError("--tell is for a study that was offered here")
-    sent = False
-    with opened(home) as desk:
-        if study is not None:
-            report, sent = desk.checked(study, mapping, tell, now())
-        else:
-            assert study_file is not None
-            wanted = studyfile.read(study_file)
-            path = desk.folder.mapping(wanted.contract.id, mapping)
-            from consilium.site import extracts, tables
-
-            with extracts.passing(desk.folder) as place:
-                report = tables.check(wanted, path, place)
-    if sent:
-        ring(Folder.open(home))
-    say({**report.to_json(), "sent": sent}, as_json, "") if as_json else showing.report(report, sent)
-    if not report.usable:
-        ctx.exit(1)
 
 
 @site.command()

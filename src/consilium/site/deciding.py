@@ -23,6 +23,7 @@ from consilium.wire.messages import Decision
 
 if TYPE_CHECKING:  # it stands on much that most commands do not need
     from consilium.data.quality import Report
+    from consilium.site.tables import Look
 
 
 @dataclass(frozen=True)
@@ -137,11 +138,14 @@ class Desk:
         self._keep(decision, now, chosen if mapping else None)
         return decision
 
-    def checked(self, study: str, mapping: Path | None, tell: bool, now: datetime) -> "tuple[Report, bool]":
+    def checked(
+        self, study: str, mapping: Path | None, tell: bool, now: datetime, look: "Look | None" = None
+    ) -> "tuple[Report, bool]":
         """Check the data against a study that was offered, and remember it; whether what was found is sent, signed.
 
         It is sent where the study asks for a check and is approved here, if the mapping is the one that it is trained
-        with, with numbers that were told before; and else where a person says so (`tell`).
+        with, with numbers that were told before; and else where a person says so (`tell`). What `look` sees of
+        patients is neither remembered nor sent.
 
         Raises: NotFound: no such study, or no mapping.   MappingInvalid, DataUnusable: no table.
         """
@@ -149,7 +153,7 @@ class Desk:
 
         plan = self.plan(study)
         path = self.folder.mapping(plan.study.contract.id, mapping) if mapping else self.mapping(study)
-        report = tables.check(plan.study, path, self.folder.extracts / study)
+        report = tables.check(plan.study, path, self.folder.extracts / study, look)
         asked = plan.study.gate is not None and self.standing(study, now).word == "approved"
         if tell or (asked and self._trains(study, path)):
             self._attest(plan, path, report, now, anew=tell)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # they stand on much that most commands do not need
 Json = dict[str, Any]
 MANY = 20
 """So many features in a row of which the same is said are shown as one."""
+WIDE = 100
+"""More features than so many, such as the values of a signal, are not all shown as mapped; `--json` has them."""
 SIGNS = {
     "ok": ("ok", "green"),
     "note": ("note", "yellow"),
@@ -183,6 +185,19 @@ def _together(rows: list[Json]) -> Iterator[Json]:
         yield from several if len(several) < MANY else [{**several[0], "feature": f"{first} to {last}"}]
 
 
+def _spread(found: "Report") -> None:
+    """Between what values lie, as they were mapped: a tenth of the true median is seen by who knows the patients."""
+    rows = [
+        {"feature": one.id, "as mapped": one.spread.words or other, "in the contract": one.spread.against}
+        for one, other in (*((one, "") for one in found.features), (found.label, found.prevalence))
+        if one.spread.words or other
+    ]
+    click.echo("\nDo your patients look like that? Medians (a tenth, or ten, lie at or beyond each end), and shares:")
+    few = rows if len(rows) <= WIDE else [*rows[:MANY], {"feature": "..."}, *rows[-MANY:]]
+    table(few, ("feature", "as mapped", "in the contract"))
+    click.echo()
+
+
 def report(found: "Report", sent: bool = False) -> None:
     """How the data fit, feature by feature, and what to do."""
     click.echo(f"{found.study}, contract {found.contract}: {found.read} rows read, {found.kept} patients usable")
@@ -205,6 +220,7 @@ def report(found: "Report", sent: bool = False) -> None:
             "not a number": one.not_a_number, "unmapped": unmapped, "unit": one.converted, "verdict": one.level,
         })  # fmt: skip
     table([*_together(rows[:-1]), rows[-1]], tuple(rows[0]))
+    _spread(found)
     for finding in sorted(found.findings, key=lambda one: not one.blocks):
         sign = click.style("blocks", fg="red") if finding.blocks else click.style("note  ", fg="yellow")
         click.echo(f"  {sign} {_cell(finding)} [{finding.kind}, {finding.count}]")

@@ -1,6 +1,7 @@
 """From a hospital's mapping to the table that the child process gets: no identifier of a patient is in it."""
 
 from collections import abc
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -16,16 +17,19 @@ from consilium.core.study import Study
 from consilium.data import choosing, contract, quality
 from consilium.data.base import Asked, source
 from consilium.data.belonging import of_patients
-from consilium.data.contract import Mapped
+from consilium.data.contract import Made, Mapped
 from consilium.data.mapping import Mapping, RecordsMap, load
 from consilium.data.records import Records
 from consilium.data.systems import concepts
 
+Look = Callable[[Made], None]
+"""Sees what was made of each row."""
 
-def mapped(study: Study, mapping: Path, extracts: Path | None = None) -> Mapped:
+
+def mapped(study: Study, mapping: Path, extracts: Path | None = None, look: Look | None = None) -> Mapped:
     """Read the hospital's rows and map them to the study's contract.
 
-    Args:    extracts: where what a server gave is kept for the study; None: it is not.
+    Args:    extracts: where what a server gave is kept for the study; None: it is not.   look: for a person here.
     Raises: MappingInvalid, DataUnusable: say what, where, and what to do.
     """
     given = load(mapping, study.contract)
@@ -47,7 +51,7 @@ def mapped(study: Study, mapping: Path, extracts: Path | None = None) -> Mapped:
         means = concepts(folder / part.concept_map, f"{where}.concept_map") if part.concept_map else {}
         records[name] = of_patients(Records(part, found, where, means), patients, out)
     return contract.apply(
-        given, study.contract, study.evaluation, rows, records, rows.left_out, None if opted is None else len(out)
+        given, study.contract, study.evaluation, rows, records, rows.left_out, None if opted is None else len(out), look
     )
 
 
@@ -72,9 +76,9 @@ def kind(study: Study, mapping: Path) -> str:
     return load(mapping, study.contract).source.type
 
 
-def check(study: Study, mapping: Path, extracts: Path | None = None) -> quality.Report:
+def check(study: Study, mapping: Path, extracts: Path | None = None, look: Look | None = None) -> quality.Report:
     """How well the hospital's data fit."""
-    return quality.check(study, mapped(study, mapping, extracts))
+    return quality.check(study, mapped(study, mapping, extracts, look))
 
 
 def checked(study: Study, mapping: Path, least: int, extracts: Path | None = None) -> tuple[quality.Report, bool]:
