@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select, update
 
+from consilium.coordinator import perform
 from consilium.coordinator.conduct import Conduct
 from consilium.core import run as runs
 from consilium.core import state as chain
@@ -92,8 +93,18 @@ def kept(world: World, tx: Transaction, fold: runs.Run) -> None:
     log.verify(row.entry for row in tx.rows(select(audit).order_by(audit.c.seq)))
 
 
-def test_a_run_of_secure_sums_ends_with_the_sums_of_all() -> None:
-    assert played([]) == (4, 4, 4)
+def test_a_run_of_secure_sums_ends_with_the_sums_of_all_and_tells_of_as_many_as_one_of_them_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """South's policy asks for sums over four; what is told of a group of patients is of as many."""
+    own, floors = Sealing._own, []
+
+    def strict(self: Sealing, task: Task, attempt: int) -> Any:
+        return own(self, task, attempt).model_copy(update={"min_sites": 4 if self.site == "south" else 3})
+
+    monkeypatch.setattr(Sealing, "_own", strict)
+    monkeypatch.setattr(perform, "judged", lambda study, arrays, alone, least: floors.append(least))
+    assert played([]) == (4, 4, 4) and floors == [4]
 
 
 def test_who_sends_false_shares_is_named_and_the_others_open_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,7 +153,8 @@ class Performer:
         told = possible(partial(headline.figures, plan.study, sums_of(arrays), total.alone))
         figures = {**(told or {"all": {}, "sites": {}}), **total.more}
         if needs.kind is machine.Kind.EVALUATE:
-            figures["evaluation"] = possible(partial(judged, plan.study, arrays, total.alone))
+            least = needs.sealed.open.min_sites if needs.sealed else None
+            figures["evaluation"] = possible(partial(judged, plan.study, arrays, total.alone, least))
         return Done(run, needs.number, needs.kind.value, state, total.total, figures, total.opening, models)
 
     def at_once(self, tx: Transaction, conduct: Conduct) -> Conduct:
@@ -301,13 +302,17 @@ def sums_of(arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def judged(
-    study: Study, arrays: Mapping[str, Array], alone: Mapping[SiteId, Mapping[str, Array]]
+    study: Study, arrays: Mapping[str, Array], alone: Mapping[SiteId, Mapping[str, Array]], least: int | None = None
 ) -> dict[str, Any] | None:
-    """What the final model is worth, by the segments of the last round's sum; None where the study asks for less."""
+    """What the final model is worth, by the segments of the last round's sum; None where the study asks for less.
+
+    Args:    least: hospitals at which a group of patients is, where single ones are not shown: the most that one of them
+             asks for in its policy, as all of them agreed (`Roster.min_sites`). None: as the study says.
+    """
     sums = sums_of(arrays)
     if not evaluation.full(study) or not sums:
         return None
     sites = {str(site): counted for site, counted in alone.items() if counted}
     if sites:
         return worth.judged(study, sums, sites)
-    return worth.judged(study, sums, {}, WITHHELD, study.privacy.min_sites)
+    return worth.judged(study, sums, {}, WITHHELD, max(least or 0, study.privacy.min_sites))

@@ -31,9 +31,9 @@ def hospital(seed: int, **counts: tuple[int, ...]) -> Patients:
     return drawn
 
 
-def told(hospitals: list[Patients], of: Study = STUDY) -> worth.Json:
+def told(hospitals: list[Patients], of: Study = STUDY, least: int | None = None) -> worth.Json:
     sums = added([one.sums(of) for one in hospitals])
-    found = judged(of, {f"metrics/{name}": array for name, array in sums.items()}, {})
+    found = judged(of, {f"metrics/{name}": array for name, array in sums.items()}, {}, least)
     assert found is not None
     return found
 
@@ -53,6 +53,13 @@ def test_a_band_of_age_that_one_hospital_has_is_not_told_nor_what_it_follows_fro
     assert ages["40 to 65"]["n"] == 600
     plain = worth.judged(STUDY, added([hospital(at, age=(300, 0, 0)).sums(STUDY) for at in range(1)]), {})
     assert plain["groups"]["age"]["below 40"]["n"] == 300, "where each hospital is shown, nothing of it is hidden so"
+
+
+def test_a_group_is_told_of_as_many_hospitals_as_the_strictest_of_them_asks_for() -> None:
+    """Its policy may say more than the study; a lower number changes nothing."""
+    hospitals = [hospital(at, age=(100, 100, 100) if at < 3 else (0, 200, 100)) for at in range(5)]
+    for least, said in ((None, True), (2, True), (3, True), (4, False)):
+        assert bool(told(hospitals, least=least)["groups"]["age"]["below 40"]["figures"]) is said
 
 
 def test_nor_a_category_that_two_hospitals_have_beside_strays_at_others() -> None:
