@@ -1,7 +1,9 @@
 """FedNova. Wang et al., NeurIPS 2020, https://arxiv.org/abs/2007.07481, equation 9, for plain steps (|a| = steps).
 
 A hospital that makes more steps goes further, and FedAvg then leans towards its optimum: it solves another problem than
-the one that was asked. Here each goes by its mean step, and all together by the mean number of steps.
+the one that was asked. Here each goes by its mean step, and all together by the mean number of steps: the mean over
+hospitals and not, as in the paper, over patients. It is but how far all go. Steps grow as patients do: by patients they
+would be about squares of these, and a sum of squares over few hospitals tells of each how many it has.
 """
 
 from collections.abc import Mapping
@@ -21,22 +23,22 @@ class FedNova(fedavg.FedAvg):
         parsed(Options, options, "fednova")
 
     def sums(self, study: Study, length: int) -> Mapping[str, Sum]:
-        """Weighted mean steps; and the weighted number of steps."""
+        """Weighted mean steps; the number of steps; and of hospitals."""
         training, most = study.training, float(study.privacy.most_patients)
         # Patients per step are at most a batch: the limit is as much smaller as the values are.
         batch = min(float(training.batch_size or most), most)
-        passes = study.noised_steps if study.privacy.local else training.epochs * -(-most // batch)
-        steps = most * passes
-        return {"update": Sum(study.privacy.clip * batch / training.epochs), "steps": Sum(steps, each=False)}
+        steps = study.noised_steps if study.privacy.local else training.epochs * -(-most // batch)
+        counts = {"steps": Sum(steps, each=False), "sites": Sum(1.0, each=False)}
+        return {"update": Sum(study.privacy.clip * batch / training.epochs), **counts}
 
     def contribution(self, here: Here, local: Local) -> tuple[Tensors, Tensors]:
         """The difference, divided by the number of steps that it took; nothing is kept."""
         made = weighted(here.model, local.after[0], local.patients)
         update = made["update"] / made["update"].dtype.type(local.steps)
-        return {**made, "update": update, "steps": one(local.patients * local.steps)}, {}
+        return {**made, "update": update, "steps": one(local.steps), "sites": one(1)}, {}
 
     def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
         """Model plus mean number of steps times mean step."""
         number = state["model"].dtype.type
         step = sums["update"] / number(weight)
-        return {"model": state["model"] + number(float(sums["steps"][0]) / weight) * step}
+        return {"model": state["model"] + number(float(sums["steps"][0]) / float(sums["sites"][0])) * step}

@@ -306,8 +306,8 @@ def judged(
 ) -> dict[str, Any] | None:
     """What the final model is worth, by the segments of the last round's sum; None where the study asks for less.
 
-    Args:    least: hospitals at which a group of patients is, where single ones are not shown: the most that one of them
-             asks for in its policy, as all of them agreed (`Roster.min_sites`). None: as the study says.
+    Args:    least: hospitals at which a group of patients is, where single ones are not shown: the most that a policy
+             asks for, as all of them agreed (`Roster.min_sites`). None: as the study says.
     """
     sums = sums_of(arrays)
     if not evaluation.full(study) or not sums:

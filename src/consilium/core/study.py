@@ -210,6 +210,19 @@ class Study(Part):
         return self.strategy.name in PERSONAL and not self.judged_only
 
     @property
+    def of_hospitals(self) -> bool:
+        """Whether hospitals add up numbers of a hospital as a whole, that are no sums over its patients: powers of its
+        loss, or squares of differences from its own means. Few hospitals' sums of such tell each one's.
+        """
+        name, options = self.strategy.name, self.strategy.options
+        fair = (
+            options.get("q", 1) not in (0, 1)
+            if name == "qfedavg"
+            else name == "afl" and options.get("mixture_rate") != 0
+        )
+        return fair or (self.prepare is not None and self.prepare.harmonise is not None)
+
+    @property
     def validates(self) -> bool:
         """Whether some of the training patients choose among models that are fitted to the others."""
         return self.strategy.name == PATH

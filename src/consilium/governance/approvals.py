@@ -25,6 +25,12 @@ WEAKER: dict[str, str] = {
         "The strategy adds up groups of hospitals apart, and a group may be smaller than `min_sites`: that of one "
         "hospital is its own update. Nobody is told which hospital it is of, but its number of patients may tell."
     ),
+    "hospital-numbers": (
+        "Some of what hospitals add up is of a hospital as a whole: powers of its loss, or squares of differences from "
+        "its own means. Of a sum over few hospitals, one of them that is curious can compute for each other how well "
+        "the model fits there, or how many patients it has and how many of them have a code that is kept; and where "
+        "another one adds nothing, for few there have such a code, all that a single one adds."
+    ),
     "small-cells": (
         "Sums by times of events are opened also where fewer than five patients are behind them: the time of a single "
         "patient's event, or of the end of observation, and that patient's features follow from them."
@@ -80,6 +86,7 @@ def weaker(plan: Plan) -> tuple[str, ...]:
         recipe: recipe in WEAKER,
         "given-model": plan.study.model.start == "given",
         "small-groups": recipe == "secure_sum" and plan.study.strategy.name in GROUPED,
+        "hospital-numbers": recipe == "secure_sum" and plan.study.of_hospitals,
         "small-cells": small_cells(plan.study),
     }
     return tuple(mode for mode, there in modes.items() if there)

@@ -114,6 +114,10 @@ PROTECTS = {
 }
 """What a result says of its recipe, in one line."""
 _CELLS = "; cells of times of fewer than five patients were shown, which each site signed that it accepts"
+_OF_HOSPITALS = (
+    " Some of these sums are of numbers of hospitals as a whole: where few take part, one of them that is curious can "
+    "compute those of each other one."
+)
 _GROUPED = "; of groups of hospitals apart, which may have been of one"
 
 
@@ -130,7 +134,8 @@ def learns(study: Study) -> str:
     sums, bound = (plain, unbounded) if study.privacy.epsilon is None else (_NOISED, _bound(study))
     check = "" if study.gate is None else ", and what it tells of its check"
     told = _SUMS.format(least=study.quorum, honest=study.quorum - 1, sums=sums, bound=bound, check=check)
-    return told + _before(study) + (_APART.format(floor=floor) if study.strategy.name in GROUPED else "")
+    apart = _APART.format(floor=floor) if study.strategy.name in GROUPED else ""
+    return told + _before(study) + apart + (_OF_HOSPITALS if study.of_hospitals else "")
 
 
 def _before(study: Study) -> str:

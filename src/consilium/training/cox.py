@@ -114,7 +114,7 @@ class Cox:
         """Loss, gradient and Hessian over these patients, each of whom brings a share of the penalty.
 
         The loss is less that of a model without effects, as in a likelihood ratio. That one tells nothing of a model,
-        and how many patients a hospital has: where all have the event it is the logarithm of n!, and the sums of this and
+        and how many patients a hospital has: where all have the event it is the logarithm of n!, and the sums of it and
         of n over two hospitals tell both n.
 
         With s events at one time, Efron's j-th of them compares with all who are observed, but for j/s of the tied

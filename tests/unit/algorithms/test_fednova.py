@@ -11,12 +11,12 @@ from unit.algorithms.quadratics import Site, distance, federate, unequal
 
 
 def test_one_round_by_hand() -> None:
-    """Equation 9: w + tau_eff * sum of p_i d_i, with p = 1/4, 3/4; d = [2]/1, [3]/6; tau_eff = 1/4 * 1 + 3/4 * 6."""
+    """Equation 9: w + tau_eff * sum of p_i d_i, with p = 1/4, 3/4; d = [2]/1, [3]/6; here tau_eff = (1 + 6) / 2."""
     here, nova = Here({"model": np.zeros(1)}), FedNova({})
     one, _ = nova.contribution(here, Local((np.array([2.0]),), 10.0, 1, 0.1))
     two, _ = nova.contribution(here, Local((np.array([3.0]),), 30.0, 6, 0.1))
-    after = nova.apply_chunk(here.state, {name: one[name] + two[name] for name in ("update", "steps")}, 40.0)
-    assert np.isclose(after["model"][0], 4.75 * (0.25 * 2.0 + 0.75 * 0.5))
+    after = nova.apply_chunk(here.state, {name: one[name] + two[name] for name in ("update", "steps", "sites")}, 40.0)
+    assert np.isclose(after["model"][0], 3.5 * (0.25 * 2.0 + 0.75 * 0.5))
 
 
 @given(st.integers(1, 50), st.integers(1, 5))

@@ -11,9 +11,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from numpy.polynomial import chebyshev
+from scipy.optimize import brentq
 
-from consilium.algorithms import hazards, preparation
+from consilium.algorithms import combat, hazards, preparation
+from consilium.algorithms.afl import AFL
 from consilium.algorithms.base import Here, Local
+from consilium.algorithms.fednova import FedNova
 from consilium.algorithms.newton import Newton
 from consilium.core import survival
 from consilium.core.study import Study
@@ -26,7 +29,7 @@ from consilium.training.linear import Poisson
 
 SIZES = (320, 207, 154)
 """Patients of the curious one, and of the two others."""
-Floats = np.ndarray
+Floats, Memory = np.ndarray, dict[str, Array]
 
 
 def of_others(parts: list[Mapping[str, Array]], sums: Mapping[str, Sum]) -> dict[str, Floats]:
@@ -120,3 +123,64 @@ def test_the_likelihood_of_each_hospital_s_own_baseline_does_not_tell_how_many_p
     judged = [hazards.likelihood(np.exp(0.1 * x[:, 0]), y) for x, y in tables]
     alike = [float(chebyshev.chebval(-0.5, hazards._coefficients(one))) for one in judged]  # at a slope of 0
     assert np.max(np.abs(alike)) < unsure
+
+
+def test_steps_of_hospitals_do_not_tell_how_many_patients_each_has() -> None:
+    """Steps by patients grow as their squares do. Steps alone leave half of all ways: they tell of last batches."""
+    study = a_study("binary", {"kind": "logistic"}, batch_size=16, epochs=2)
+    limits = FedNova({}).sums(study, 1)
+
+    def steps(n: int) -> int:
+        return 2 * -(-n // 16)
+
+    here = Here(FedNova({}).init(np.zeros(1)))
+    sent = [FedNova({}).contribution(here, Local((np.zeros(1),), float(n), steps(n), 0.1))[0] for n in SIZES]
+    before = [one | {"steps": n * one["steps"]} for n, one in zip(SIZES, sent, strict=True)]
+    wide = {**limits, "steps": Sum(study.privacy.most_patients * (limits["steps"].limit or 0), each=False)}
+    squares = float(of_others(before, wide)["steps"][0])
+    assert divided(squares, lambda n: n * steps(n), 0.5) == [SIZES[:0:-1]], "the leak"
+    left = of_others(sent, limits)
+    assert len(divided(float(left["steps"][0]), steps, 0.5)) > 80 and left["sites"] == 2
+
+
+def test_a_mixture_of_two_others_tells_the_loss_of_each_to_who_knows_their_sizes() -> None:
+    """What hospitals accept as `hospital-numbers`: two sums of exponentials of two losses."""
+    strategy, study, losses = AFL({}), a_study("binary", {"kind": "logistic"}), (1.1, 0.62, 0.97)
+    limits, state, kept = strategy.sums(study, 1), strategy.init(np.zeros(1)), [Memory() for _ in SIZES]
+    for _ in range(2):
+        sent = []
+        for at, (n, loss) in enumerate(zip(SIZES, losses, strict=True)):
+            here = Here(state, kept[at], loss=lambda of, loss=loss: loss)
+            made, kept[at] = strategy.contribution(here, Local((np.zeros(1),), float(n), 1, 0.1))
+            sent.append(made)
+        before, total = state, {name: np.sum([one[name] for one in sent], axis=0) for name in limits}
+        state = strategy.apply_chunk(state, total, float(sum(SIZES)))
+    counts, loss = (float(of_others(sent, limits)[name][0]) for name in ("counts", "loss"))
+
+    def other(one: float) -> float:
+        """The loss of the second of both, as a part of the largest, if that of the first is `one`."""
+        weight = (counts - SIZES[1] * math.exp(one - float(before["loss"][0]))) / SIZES[2]
+        return math.log(weight) + float(before["loss"][0])
+
+    def off(one: float) -> float:
+        weights = (math.exp(part - float(before["loss"][0])) for part in (one, other(one)))
+        return sum(n * w * part for n, w, part in zip(SIZES[1:], weights, (one, other(one)), strict=True)) - loss
+
+    ends = np.linspace(0.01, 0.5, 500)
+    signs = np.sign([off(end) for end in ends])
+    found = [4 * brentq(off, ends[at], ends[at + 1]) for at in np.flatnonzero(signs[:-1] != signs[1:])]
+    assert len(found) <= 2 and min(abs(one - losses[1]) for one in found) < 1e-5, "one of two, which exchange hospitals"
+
+
+def test_squares_about_its_own_means_tell_how_many_patients_and_women_each_of_two_others_has() -> None:
+    """What hospitals accept as `hospital-numbers`. Of k women of n patients they are k (n - k) / n."""
+    women, least = (150, 88, 91), combat.ROOM / Encoding(64, 1e5, 3).scale
+    parts = [{"within": np.array([k * (n - k) / n / combat.ROOM])} for n, k in zip(SIZES, women, strict=True)]
+    told = float(of_others(parts, {"within": Sum(1e5, each=False)})["within"][0]) * combat.ROOM
+    patients, all_women = sum(SIZES[1:]), sum(women[1:])  # counts, which are told beside
+    n, k = np.meshgrid(np.arange(1, patients), np.arange(all_women + 1), indexing="ij")
+    ways = k * (n - k) / n + (all_women - k) * (patients - n - all_women + k) / (patients - n)
+    fits = (np.abs(ways - told) < 2 * least) & (k <= n) & (all_women - k <= patients - n)
+    assert {(int(one), int(other)) for one, other in zip(n[fits], k[fits], strict=True)} == {
+        (SIZES[1], women[1]), (SIZES[2], women[2])
+    }  # fmt: skip

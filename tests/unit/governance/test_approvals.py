@@ -106,12 +106,24 @@ def test_a_weaker_mode_is_known_by_name_and_in_words(study: Study) -> None:
     expected += ("given-model",) if study.model.start == "given" else ()
     grouped = study.privacy.recipe == "secure_sum" and study.strategy.name == "ifca"
     expected += ("small-groups",) if grouped else ()
+    expected += ("hospital-numbers",) if study.privacy.recipe == "secure_sum" and study.of_hospitals else ()
     assert weaker(plan) == expected and all(words.endswith(".") for words in WEAKER.values())
-    assert set(approvals.WEAKER) == {"plain", "given-model", "small-groups", "small-cells"} and weaker(PLAN) == (
-        "plain",
-    )
+    known = {"plain", "given-model", "small-groups", "hospital-numbers", "small-cells"}
+    assert set(approvals.WEAKER) == known and weaker(PLAN) == ("plain",)
     secure = Plan.of(make(privacy={"recipe": "secure_sum"}))
     assert weaker(secure) == () and standing(secure, [said(plan=secure.digest, accepts=())], NOW)
+
+
+@pytest.mark.parametrize(("strategy", "asked"), [
+    ({"name": "afl"}, True), ({"name": "afl", "options": {"mixture_rate": 0}}, False),
+    ({"name": "qfedavg", "options": {"q": 2}}, True), ({"name": "qfedavg", "options": {"q": 1.0}}, False),
+    ({"name": "qfedavg"}, False), ({"name": "fednova"}, False),
+])  # fmt: skip
+def test_sums_of_numbers_of_hospitals_are_accepted_by_name(strategy: dict[str, object], asked: bool) -> None:
+    """A loss to the power of 1 by patients is a sum over patients; to another it is of each hospital."""
+    values = {**make().model_dump(mode="json"), "strategy": strategy, "privacy": {"recipe": "secure_sum"}}
+    assert weaker(Plan.of(Study.model_validate(values))) == (("hospital-numbers",) if asked else ())
+    assert weaker(Plan.of(Study.model_validate(values | {"privacy": {"recipe": "plain"}}))) == ("plain",)
 
 
 def test_groups_that_may_be_small_are_accepted_by_name_where_sums_hide_single_hospitals() -> None:

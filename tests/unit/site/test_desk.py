@@ -404,7 +404,7 @@ def test_a_mode_that_there_is_not_is_told_apart_from_one_that_is_needed(site: Si
     strange = [mode for mode in modes if mode != "plain"]
     assert all(repr(mode) in caught.value.message for mode in strange) and "'plain'" not in caught.value.message
     assert (
-        caught.value.remedy == "--accept takes plain, given-model, small-groups, small-cells"
+        caught.value.remedy == "--accept takes plain, given-model, small-groups, hospital-numbers, small-cells"
         and site.decided() == before
     )
 
