@@ -5,6 +5,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -65,18 +66,44 @@ def test_the_hospitals_tables_give_ages_and_labels_of_first_visits_wherever_they
     firsts = {str(nr): date.fromisoformat(day) for nr, (day, *_) in visits.items()}
     latest = {nr: hba1c(tmp_path, nr, day) for nr, day in firsts.items()}
     assert dict(zip(found["nr"], found["hba1c"], strict=True)) == latest
+    pressure = dict(zip(found["nr"], found["systolic"], strict=True))
+    for nr, day in firsts.items():
+        known = [one for one in laboratory(tmp_path, nr, "rr") if timedelta(0) <= day - one[0] <= timedelta(365)]
+        assert pressure[nr] == (max(known)[1].split("/")[0] if known else None)
+    subprocess.run([sys.executable, "later.py"], cwd=tmp_path, check=True)
+    path.write_text((tmp_path / "mappings/later.yaml").read_text())
+    found = source(load(path, study.contract).source, path.parent, plugins.names("consilium.sources")).rows().columns
+    told = dict(zip(found["nr"], found["dialysis"], strict=True))
+    assert told == {nr: str(dialysed(tmp_path, nr, day)) for nr, day in firsts.items()}
+    assert sum(one == "True" for one in told.values()) > 10
+
+
+def dialysed(folder: Path, patient: str, first: date) -> bool:
+    """Whether within a year after the first visit, under whichever number."""
+    with (folder / "data/merged.csv").open() as file:
+        new = dict(csv.reader(file))
+    with (folder / "data/treatments.csv").open() as file:
+        days = [date.fromisoformat(day) for nr, kind, day in list(csv.reader(file))[1:]
+                if new.get(nr, nr) == patient and kind.upper() in ("HD", "PD")]  # fmt: skip
+    return any(first < day <= first.replace(year=first.year + 1) for day in days)
 
 
 def hba1c(folder: Path, patient: str, first: date) -> str | None:
-    """The latest one of the year that ends with the first visit."""
+    """The latest one of the year that ends with the first visit, in percent."""
+    known = [(day, value, unit) for day, value, unit in laboratory(folder, patient, "hba1c")
+             if timedelta(0) <= first - day <= timedelta(365)]  # fmt: skip
+    if not known:
+        return None
+    _, value, unit = max(known)
+    return value if unit == "%" else str(float(value) * 0.0915 + 2.15)
+
+
+def laboratory(folder: Path, patient: str, test: str) -> Iterator[tuple[date, str, str]]:
+    """Day, value and unit of a test of a patient, however the test is written."""
     with (folder / "data/lab.csv").open(encoding="latin-1") as file:
-        rows = [
-            (datetime.strptime(day, "%d.%m.%Y").date(), value)
-            for nr, test, value, day in csv.reader(file, delimiter=";")
-            if (nr, test) == (patient, "HBA1C")
-        ]
-    known = [(day, value) for day, value in rows if timedelta(0) <= first - day <= timedelta(365)]
-    return max(known)[1].replace(",", ".") if known else None
+        for nr, name, value, unit, day in csv.reader(file, delimiter=";"):
+            if (nr, name.strip().lower()) == (patient, test):
+                yield datetime.strptime(day, "%d.%m.%Y").date(), value.replace(",", "."), unit
 
 
 def aged(born: str, day: str) -> int:
