@@ -35,7 +35,10 @@ def read(path: Path) -> Study:
     for where, (name, group) in named.items():
         if name not in (known := plugins.names(group)):
             line = yamlfile.line(path.read_text(encoding="utf-8"), where)
-            what = f"{path.name}:{line}: {'.'.join(where)}: {name!r}: must be one of {', '.join(known)}"
+            at = f"{path.name}:{line}: {'.'.join(where)}: {name!r}"
+            if name in yamlfile.ELSEWHERE:
+                raise StudyInvalid(f"{at}: {yamlfile.ELSEWHERE[name]}", f"name one of {', '.join(known)} here")
+            what = f"{at}: must be one of {', '.join(known)}"
             raise StudyInvalid(what, f"or install the plug-in that adds it to the {plugins.GROUPS[group]}")
     _check_gate(study, path)
     _check_options(study, path)

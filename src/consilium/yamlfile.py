@@ -16,6 +16,11 @@ from consilium.core.errors import Invalid
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_BYTES = 10 << 20
+ELSEWHERE = {
+    "ensemble": "no study makes one: hospitals' own models would have to leave them, which no recipe lets them. Where "
+    "tables may lie together, `consilium baseline STUDY --ensemble` judges the mean of what these models predict"
+}
+"""What people ask a file for by a name that it does not have, and where it is."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -213,7 +218,7 @@ def _remedy(item: Any) -> str:
         case "model_type" | "model_attributes_type":
             return "must hold `key: value` lines here"
         case "extra_forbidden":
-            return "unknown key; correct its spelling or remove it"
+            return ELSEWHERE.get(str(item["loc"][-1]), "unknown key; correct its spelling or remove it")
         case "missing":
             return "is missing; add it"
         case "literal_error":

@@ -109,6 +109,8 @@ def test_new_never_overwrites(tmp_path: Path) -> None:
     ("old", "new", "named"),
     [
         ("rounds: 20", "rounds: 0", ["rounds", "0"]),
+        ("rounds: 20", "ensemble: true", ["ensemble: 'true'", "consilium baseline STUDY --ensemble"]),
+        ("{name: fedavg}", "{name: ensemble}", ["strategy.name: 'ensemble'", "baseline STUDY --ensemble"]),
         ("rounds: 20", "rounds: many", ["rounds", "many"]),
         ("quorum: 3 ", "quorom: 3 ", ["quorom", "unknown key", "quorum", "is missing"]),
         ("range: [50, 700]", "range: [700, 50]", ["range"]),
