@@ -115,8 +115,8 @@ def test_what_a_mere_check_fetched_goes_when_its_process_is_ended(site: Site, ki
 def test_a_check_by_a_study_file_fetches_into_the_sites_folder(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = list[Path]()
 
-    def checked(study: Any, mapping: Path, place: Path | None = None) -> None:
-        seen.append(place or Path())
+    def checked(study: Any, mapping: Path, place: Path, look: Any) -> None:
+        seen.append(place)
         raise DataUnusable("as far as that", "and no further")
 
     monkeypatch.setattr(tables, "check", checked)
