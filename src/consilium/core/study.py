@@ -212,7 +212,8 @@ class Study(Part):
     @property
     def of_hospitals(self) -> bool:
         """Whether hospitals add up numbers of a hospital as a whole, that are no sums over its patients: powers of its
-        loss, or squares of differences from its own means. Few hospitals' sums of such tell each one's.
+        loss, or a loss that compares its patients; or squares of differences from its own means. Few hospitals' sums of
+        such tell each one's.
         """
         name, options = self.strategy.name, self.strategy.options
         fair = (
@@ -220,6 +221,7 @@ class Study(Part):
             if name == "qfedavg"
             else name == "afl" and options.get("mixture_rate") != 0
         )
+        fair = fair or (name in ("qfedavg", "afl") and self.model.kind == COX)
         return fair or (self.prepare is not None and self.prepare.harmonise is not None)
 
     @property
