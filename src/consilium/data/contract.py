@@ -22,6 +22,7 @@ from consilium.data.cohort import fold, held_out, validates
 from consilium.data.counts import hidden
 from consilium.data.doubts import Doubt, of_codes, of_number, of_points
 from consilium.data.mapping import FeatureMap, LabelMap, Mapping, RecordsMap, normal, number
+from consilium.data.moments import When
 from consilium.data.records import Records, rounded, values
 from consilium.data.strays import Strays, strays
 from consilium.data.traps import Looks, comma, dated, look, placeholder
@@ -84,7 +85,7 @@ class Made:
     """What was made of each row, next to the row: with the keys of patients, so it stays with who looks.
 
     columns, label: in the contract's terms; NaN is missing.   kept: who takes part.   why: of others, each reason in
-    words, and whose it is; the first that holds counts.
+    words, and whose it is; the first that holds counts.   index: of each patient the row, and the index moment.
     """
 
     mapping: Mapping
@@ -92,6 +93,7 @@ class Made:
     patients: list[str]
     rows: Rows
     records: Known[str, Records]
+    index: Known[str, tuple[int, When | None]]
     columns: dict[str, Floats]
     label: Floats
     kept: Chosen
@@ -157,7 +159,7 @@ def apply(
     if look is not None:
         why = {"its label is too young": young, "the contract excludes it": away, "without the label": ~labelled,
                "without what must not be missing": ~complete}  # fmt: skip
-        look(Made(mapping, contract, patients, rows, records or {}, columns, label, kept, why))
+        look(Made(mapping, contract, patients, rows, records or {}, index, columns, label, kept, why))
     table = Table(
         {name: column[kept] for name, column in columns.items()}, label[kept], *_split(patients, kept, evaluation)
     )

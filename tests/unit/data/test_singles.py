@@ -63,16 +63,19 @@ def test_patients_are_found_by_their_keys_however_these_are_written_and_others_a
     assert list(dict.fromkeys(line[0] for line in singles.lines)) == ["007", "k2"] and singles.unknown == 1
 
 
-def test_of_records_is_told_how_many_the_patient_has(study: Study) -> None:
-    mapping, labs = (
-        Mapping.model_validate(test_records.MAPPING),
-        test_records.labs((1, "2160-0", "2", "mg/dL"), (2, "x", "", "")),
-    )
+@pytest.mark.parametrize("others", [0, 12])
+def test_of_records_those_are_shown_of_which_a_value_was_made(study: Study, others: int) -> None:
+    mapping, moments = Mapping.model_validate(test_records.MAPPING), [1, 2, 99, 3]
+    found = [(hour, "2160-0" if hour != 2 else "x", str(hour), "mg/dL") for hour in moments]
+    labs = test_records.labs(*found, *[(4.0, "KREA", "0.5", "mg/dL")] * others)
     table = Records(mapping.records["labs"], labs, "records.labs")
     main, singles = test_records.stays(*test_records.ONE, ("q", test_records.INDEX.isoformat(), "0")), Singles(count=2)
     contract.apply(mapping, test_records.made(), study.evaluation, main, {"labs": table}, look=singles)
-    assert ("p", "crea", "records.labs", "2 records", "2 mg/dL") in singles.lines
-    assert ("q", "crea", "records.labs", "0 records", "") in singles.lines
+    (shown,) = (line for line in singles.lines if line[:2] == ("p", "crea"))
+    begins = "2030-05-01T13:00:00 2160-0 1 mg/dL; 2030-05-01T15:00:00 2160-0 3 mg/dL"
+    assert shown[2::2] == ("records.labs", "3 mg/dL") and shown[3].startswith(begins), "not another code, or too late"
+    assert (shown[3] == begins) == (not others) and shown[3].endswith("; and 4 more") == bool(others)
+    assert ("q", "crea", "records.labs", "", "") in singles.lines
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
