@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from consilium.core.contract import Image
 from consilium.core.errors import MappingInvalid
+from consilium.core.gate import Kind
 from consilium.data.merging import Merged
 from consilium.data.source import TableSource
 
@@ -35,8 +36,22 @@ class Missed:
     of: int
 
 
-Note = str | Lost | Missed
-"""Of the rows of a source: what is not known of them, in words; what their query lost; and whom it left out."""
+@dataclass(frozen=True)
+class Seen:
+    """Something else that is told of a query, and what to do.
+
+    count: how many rows it is of; 0: nobody counted.   of: of so many, where a share of them blocks; 0: any ten do.
+    """
+
+    kind: Kind
+    words: str
+    remedy: str
+    count: int = 0
+    of: int = 0
+
+
+Note = str | Lost | Missed | Seen
+"""Of the rows of a source: what is not known of them, in words; what their query lost; whom it left out; and more."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import duckdb
 
 from consilium import plugins
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data import base, choosing, closed, instants, memory, missed, needed, ordering
+from consilium.data import base, catalogue, choosing, closed, instants, memory, missed, needed, ordering
 from consilium.data.asking import quoted, rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
@@ -119,10 +119,10 @@ class JoinedSource:
             what = f"source.query does not fit its tables ({type(error).__name__}){words}"
             raise DataUnusable(what, remedy) from error
 
-    def _missed(self, asked: closed.Closed, made: Rows, clock: Clock) -> tuple[base.Missed, ...]:
+    def _missed(self, asked: closed.Closed, made: Rows, clock: Clock) -> tuple[base.Note, ...]:
         """Who is in the table of the query's patients, and in no row."""
-        key, ask = self._without[0], missed.of_duckdb(asked.tables)
-        find = lambda: missed.missed(asked.tables, self._given, made, key, "duckdb", ask)  # noqa: E731
+        key, known = self._without[0], catalogue.of_duckdb(asked.tables)
+        find = lambda: missed.missed(asked.tables, self._given, made, key, known)  # noqa: E731
         return missed.checked(find, asked.interrupt, clock, 0.0)
 
     def _name(self, tables: Any) -> None:

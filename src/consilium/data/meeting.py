@@ -5,21 +5,19 @@ such keys do not meet gives patients without their values, and says nothing: of 
 looked for; MySQL compares keys without the blanks at their end.
 """
 
-import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from consilium.core.errors import DataUnusable
-from consilium.data.asking import named, plain
+from consilium.data.catalogue import Catalogue, Column, of_duckdb
 from consilium.data.choosing import key, spelt
 from consilium.data.clock import Clock
 from consilium.data.counts import hidden
-from consilium.data.tree import Undecided, meanings, parsed, parts
+from consilium.data.lineage import Lineage, Origin
+from consilium.data.scopes import Scope, own, references
+from consilium.data.tree import Node, Undecided
 
-Column = tuple[str, str]
-"""A table and its column."""
 SEVERAL = re.compile(r"(?i)\bjoin\b|\bin\s*\(\s*select\b|\bexists\s*\(|\bfrom\b[^()]*,")
 """Of several tables, or of one twice."""
 TENTHS = re.compile(r"(\+?[0-9]+)\.0*")
@@ -56,61 +54,49 @@ def _spelt(text: str) -> str:
     return match[1] if match else text
 
 
-@dataclass(frozen=True)
-class Store:
-    """Where tables stand. columns: of text, by their names in small letters.   values: of a column, each once."""
-
-    columns: dict[Column, Column]
-    values: Callable[[Column], list[str]]
+Apart = tuple[str, str, int]
+"""Two columns that a query compares, or of which it makes what it compares, and how many keys do not meet."""
 
 
-def of_duckdb(tables: Any) -> Store:
-    """Tables of a connection of DuckDB."""
-    found = tables.execute(
-        "SELECT table_name, column_name FROM duckdb_columns() WHERE data_type = 'VARCHAR' AND NOT internal"
-    ).fetchall()
-    return _store(found, lambda query: tables.execute(query).fetchall(), "SELECT DISTINCT {column} FROM {table}")
-
-
-def of_url(connection: Any) -> Store:
-    """Tables of a connection of SQLAlchemy, to SQLite or PostgreSQL, whose CHAR has no blanks at its end as a text."""
-
-    def ask(query: str) -> list[Any]:
-        return list(connection.execute(plain(query)))
-
-    if connection.dialect.name == "sqlite":
-        found = ask(
-            "SELECT t.name, c.name FROM sqlite_master t JOIN pragma_table_info(t.name) c "
-            "WHERE t.type IN ('table', 'view')"
-        )
-        return _store(found, ask, "SELECT DISTINCT {column} FROM {table} WHERE typeof({column}) = 'text'")
-    found = ask(
-        "SELECT table_name, column_name FROM information_schema.columns WHERE"
-        " table_schema = ANY(current_schemas(false)) AND data_type IN ('text', 'character varying', 'character')"
-    )
-    return _store(found, ask, "SELECT DISTINCT CAST({column} AS text) FROM {table}")
-
-
-def _store(found: list[Any], ask: Callable[[str], list[Any]], values: str) -> Store:
-    def read(column: Column) -> list[str]:
-        table, name = map(named, column)
-        return [row[0] for row in ask(values.format(table=table, column=name))]
-
-    return Store({(table.casefold(), name.casefold()): (table, name) for table, name in found}, read)
-
-
-def unmet(parser: Any, query: str, store: Store) -> list[tuple[Column, Column, int]]:
-    """Columns whose keys do not meet, and how many. parser: a connection of DuckDB. Raises: Undecided."""
+def unmet(parser: Any, query: str, catalogue: Catalogue) -> list[Apart]:
+    """What is compared and does not meet. parser: a connection of DuckDB. Raises: Undecided."""
     import duckdb  # not with the module, which the agent has before it forks
 
     try:
-        pairs = sorted({(min(pair), max(pair)) for pair in _pairs(parser, query, store.columns)})
-        counts = [apart(store.values(one), store.values(other)) for one, other in pairs]
+        found, known = list[Apart](), dict[str | Column, list[str]]()
+        lineage = Lineage(parser, query, catalogue)
+
+        def texts(asked: str | Column) -> list[str]:
+            if asked not in known:
+                rows = catalogue.ask(asked) if isinstance(asked, str) else [(one,) for one in catalogue.values(asked)]
+                known[asked] = [row[0] for row in rows if isinstance(row[0], str)]
+            return known[asked]
+
+        for one, other in _pairs(lineage):
+            asked = [[_asked(lineage, catalogue, origin) for origin in side] for side in (one, other)]
+            if not any(None in side for side in asked):
+                count = apart(*([text for each in side if each for text in texts(each)] for side in asked))
+                first, second = sorted((_told(one[0]), _told(other[0])))
+                found += [(first, second, count)] if count else []
     except duckdb.InterruptException:
         raise
     except (duckdb.Error, KeyError, TypeError, ValueError, RecursionError) as error:
         raise Undecided from error
-    return [(one, other, count) for (one, other), count in zip(pairs, counts, strict=True) if count]
+    return sorted(found)
+
+
+def _pairs(lineage: Lineage) -> Iterator[tuple[list[Origin], list[Origin]]]:
+    """Where the two sides of each comparison for equality come from, but for those of one column. Raises: Undecided."""
+    seen = set[frozenset[str]]()
+    for scope in lineage.scopes():
+        for one, other in _compared(lineage, scope):
+            sides = lineage.origins(one, scope), lineage.origins(other, scope)
+            signs = [frozenset(origin.sign for origin in side) for side in sides]
+            tables = [{origin.column and origin.column[0] for origin in side} for side in sides]
+            alone = tables[0] == tables[1] and len(tables[0]) == 1 and None not in tables[0]
+            if all(sides) and not signs[0] & signs[1] and not alone and (both := signs[0] | signs[1]) not in seen:
+                seen.add(both)
+                yield sides
 
 
 def check(tables: Any, query: str) -> tuple[str, ...]:
@@ -122,7 +108,7 @@ def check(tables: Any, query: str) -> tuple[str, ...]:
     return ()
 
 
-def checked(find: Callable[[], list[tuple[Column, Column, int]]], query: str, cut: Callable[[], None], clock: Clock,
+def checked(find: Callable[[], list[Apart]], query: str, cut: Callable[[], None], clock: Clock,
             took_s: float) -> tuple[str, ...]:  # fmt: skip
     """The same of a hospital's own database, which is asked for not much longer than it took to answer.
 
@@ -143,52 +129,36 @@ def checked(find: Callable[[], list[tuple[Column, Column, int]]], query: str, cu
     return ()
 
 
-def _refuse(found: list[tuple[Column, Column, int]]) -> None:
+def _refuse(found: list[Apart]) -> None:
     for one, other, count in found:
-        names = " and ".join(".".join(column) for column in (one, other))
         raise DataUnusable(
-            f"source.query compares {names}, in which {hidden(count)} keys are written otherwise, as 1 and 1.0, with "
-            "blanks at the end, or letters with an accent in two ways: they do not meet",
+            f"source.query compares {one} and {other}, in which {hidden(count)} keys are written otherwise, as 1 and "
+            "1.0, with blanks at the end, or letters with an accent in two ways: they do not meet",
             REMEDY,
         )
 
 
-def _pairs(tables: Any, query: str, columns: dict[Column, Column]) -> Iterator[tuple[Column, Column]]:
-    """Columns of different tables that a query compares for equality."""
-    tree = parsed(tables, query)
-    nodes = list(parts(tree))
-    alias, meant = meanings(nodes)
-    made = _made(tree, nodes)
-
-    def of(names: list[str]) -> set[Column]:
-        name = names[-1].casefold()
-        exact = (alias.get(names[-2].casefold(), "") if len(names) > 1 else "", name)
-        if exact in columns:
-            return {columns[exact]}
-        if name in made:  # as trim(nr) AS nr in a WITH: whoever wrote it has seen to it
-            return set()
-        all_names = {name, *meant.get(name, ())}
-        return {column for (table, one), column in columns.items() if one in all_names and table in alias.values()}
-
-    for one, other in itertools.chain.from_iterable(map(_compared, nodes)):
-        yield from (pair for pair in itertools.product(of(one), of(other)) if pair[0][0] != pair[1][0])
+def _compared(lineage: Lineage, scope: Scope) -> Iterator[tuple[Node, Node]]:
+    """What a SELECT compares for equality."""
+    for node in own(scope.select):
+        if node.get("class") == "COMPARISON" and node.get("type") == "COMPARE_EQUAL":
+            yield node["left"], node["right"]
+        elif node.get("subquery_type") == "ANY" and node.get("comparison_type") == "COMPARE_EQUAL":
+            yield node["child"], {**node, "subquery_type": "SCALAR"}
+        for name in node.get("using_columns") or ():
+            sides = [lineage.holding(node[side], scope, name) for side in ("left", "right")]
+            if sides[0] is not None and sides[1] is not None:
+                yield sides[0], sides[1]
 
 
-def _made(tree: dict[str, Any], nodes: list[dict[str, Any]]) -> set[str]:
-    """Names of what is computed within the query, in small letters; what its own answer computes nothing joins by."""
-    outer = [id(one) for said in tree["statements"] for one in said["node"].get("select_list", [])]
-    inner = (one for one in nodes if one.get("alias") and one.get("class") not in (None, "COLUMN_REF", "STAR"))
-    found = {str(one["alias"]).casefold() for one in inner if id(one) not in outer}
-    return found | {str(one["key"]).casefold() for node in nodes for one in node.get("replace_list") or ()}
+def _asked(lineage: Lineage, catalogue: Catalogue, origin: Origin) -> str | Column | None:
+    """What gives the values; None: they are no text."""
+    if origin.column is not None:
+        return origin.column if origin.column in catalogue.texts else None
+    number = origin.value.get("class") == "CAST" and origin.value["cast_type"]["id"] != "VARCHAR"
+    return None if number else lineage.asked(origin)
 
 
-def _compared(node: dict[str, Any]) -> Iterator[tuple[list[str], list[str]]]:
-    """Names of columns that a part of a query compares for equality."""
-    sides = list[Any]()
-    if node.get("class") == "COMPARISON" and node.get("type") == "COMPARE_EQUAL":
-        sides = [node["left"], node["right"]]
-    elif node.get("subquery_type") == "ANY" and node.get("comparison_type") == "COMPARE_EQUAL":
-        sides = [node["child"], *node["subquery"]["node"].get("select_list", [])]
-    if len(sides) == 2 and all(one and one.get("class") == "COLUMN_REF" for one in sides):
-        yield sides[0]["column_names"], sides[1]["column_names"]
-    yield from (([name], [name]) for name in node.get("using_columns") or ())
+def _told(origin: Origin) -> str:
+    """The column that stands in it, or what it is called in the query."""
+    return ".".join(origin.columns[0] if origin.columns else next(references(origin.value))["column_names"])

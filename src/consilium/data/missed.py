@@ -4,59 +4,53 @@
 meant nobody but a person knows, so it is told. The table is the one from which the query takes the patient's key.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from consilium.core.errors import DataUnusable
-from consilium.data.asking import named, plain
-from consilium.data.base import Missed, Rows
+from consilium.data.base import Missed, Note, Rows, Seen
+from consilium.data.catalogue import COLUMNS, Catalogue
 from consilium.data.clock import Clock
-from consilium.data.meeting import Column
-from consilium.data.tree import Node, Undecided, meanings, parsed, parts
+from consilium.data.lineage import Lineage
+from consilium.data.tree import Undecided
 
-COLUMNS = {
-    "duckdb": "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal",
-    "sqlite": "SELECT t.name, c.name FROM sqlite_master t JOIN pragma_table_info(t.name) c "
-    "WHERE t.type IN ('table', 'view')",
-    "postgresql": "SELECT table_name, column_name FROM information_schema.columns"
-    " WHERE table_schema = ANY(current_schemas(false))",
-}
-"""By database: all tables and their columns."""
-Ask = Callable[[str], list[Any]]
+UNKNOWN = Seen(
+    "of-nobody", "whether source.query leaves patients out could not be found out: their key is made in a way that was "
+    "not followed to a table",
+    "count the patients of the table from which you take them, and compare it with the rows that were read",
+)  # fmt: skip
+KEYED = "trim(CAST(v AS TEXT)) <> ''"
+"""What is a key. In all of the databases."""
 
 
-def of_duckdb(tables: Any) -> Ask:
-    """How a connection of DuckDB is asked."""
-    return lambda query: list(tables.execute(query).fetchall())
+def missed(parser: Any, query: str, found: Rows, key: str, catalogue: Catalogue) -> Missed | None:
+    """Who is in no row of an answer; None: nobody, or no key is named.
 
-
-def of_url(connection: Any) -> Ask:
-    """The same of SQLAlchemy's."""
-    return lambda query: list(connection.execute(plain(query)))
-
-
-def missed(parser: Any, query: str, found: Rows, key: str, database: str, ask: Ask) -> Missed | None:
-    """Who is in no row of an answer; None: nobody, or nobody knows.
-
-    Args:    parser: a connection of DuckDB.   key: the answer's column of the patients' keys.   database: of `COLUMNS`.
-             ask: answers a query of that database.
+    Args:    parser: a connection of DuckDB.   key: the answer's column of the patients' keys.
     Raises:  Undecided; and what the database raises.
     """
-    if key not in found.columns or database not in COLUMNS:
+    if key not in found.columns or catalogue.database not in COLUMNS:
         return None
-    columns = {(table.casefold(), name.casefold()): (table, name) for table, name in ask(COLUMNS[database])}
-    column = _column(parsed(parser, query), key, columns)
-    if column is None:
+    lineage = Lineage(parser, query, catalogue)
+    origins = lineage.of_answer(key)
+    queries = list(dict.fromkeys(lineage.asked(one, every=True) for one in origins))
+    columns = [column for one in origins for column in one.columns]
+    if not columns:
         return None
-    table, name = map(named, column)
-    there = int(ask(f"SELECT count(DISTINCT {name}) FROM {table}")[0][0])  # noqa: S608  as the database names them
+    if not all(one.followed for one in origins):
+        raise Undecided
+    if len(queries) == 1:
+        there = int(catalogue.ask(f"SELECT count(*) FROM ({queries[0]}) AS o WHERE {KEYED}")[0][0])  # noqa: S608
+    else:
+        asked = (f"SELECT v FROM ({one}) AS o WHERE {KEYED}" for one in queries)  # noqa: S608  as lineage writes them
+        there = len({str(row[0]) for one in asked for row in catalogue.ask(one)})
     here = len({text for text in found.columns[key] if text is not None and text.strip()}) + found.left_out
-    return Missed(".".join(column), there - here, there) if there > here else None
+    return Missed(".".join(columns[0]), there - here, there) if there > here else None
 
 
 def checked(find: Callable[[], Missed | None], cut: Callable[[], None], clock: Clock, took_s: float
-            ) -> tuple[Missed, ...]:  # fmt: skip
-    """What `find` finds, if it does so soon: nothing hangs on it.
+            ) -> tuple[Note, ...]:  # fmt: skip
+    """What `find` finds, if it does so soon: nothing hangs on it; or that nobody knows.
 
     Args:    cut: ends that.   clock: of the reading, of which answering took `took_s`.
     """
@@ -68,29 +62,5 @@ def checked(find: Callable[[], Missed | None], cut: Callable[[], None], clock: C
     try:
         found = again.within(find, cut)
     except (Undecided, duckdb.Error, DataUnusable, KeyError, TypeError, ValueError, RecursionError):
-        return ()
+        return (UNKNOWN,)
     return () if found is None else (found,)
-
-
-def _column(tree: Node, key: str, columns: dict[Column, Column]) -> Column | None:
-    """Table and column from which a query takes the patient's key."""
-    tables, meant = meanings(parts(tree))
-    for table, name in _names(tree, key):
-        if (exact := (tables.get(table, ""), name)) in columns:
-            return columns[exact]
-        for one in tables.values():
-            for other in (name, *sorted(meant.get(name, ()))):
-                if (one, other) in columns:
-                    return columns[one, other]
-    return None
-
-
-def _names(tree: Node, key: str) -> Iterator[tuple[str, str]]:
-    """Alias of the table, or "", and column, in small letters, of what stands in the answer as the key."""
-    answer = tree["statements"][0]["node"]
-    for one in answer.get("select_list", ()):
-        used = [node["column_names"] for node in parts(one) if node.get("class") == "COLUMN_REF"]
-        if (one.get("alias") or (used[0][-1] if len(used) == 1 else "")).casefold() == key.casefold():
-            yield from ((path[-2].casefold() if len(path) > 1 else "", path[-1].casefold()) for path in used)
-        elif one.get("class") == "STAR":
-            yield "", key.casefold()

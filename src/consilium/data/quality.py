@@ -16,7 +16,7 @@ from consilium.core.gate import Gate
 from consilium.core.study import Study
 from consilium.core.timed import TIMED
 from consilium.data import spread
-from consilium.data.base import Lost, Missed, Table, least, smallest
+from consilium.data.base import Lost, Missed, Seen, Table, least, smallest
 from consilium.data.contract import Column, Mapped
 from consilium.data.counts import MIN_CELL, Count, hidden, shown_counts
 from consilium.data.findings import Finding, Look, of_column
@@ -153,6 +153,9 @@ def check(study: Study, mapped: Mapped) -> Report:
         if isinstance(doubt, Missed):
             whole.append(_missed(doubt, gate))
             continue
+        if isinstance(doubt, Seen):
+            whole.append(_seen(doubt, gate))
+            continue
         whole.append(Finding("text-order", "", 0, doubt, DOUBT_REMEDY, gate.blocks("text-order")))
     left = mapped.left
     for away, told in ((left.unordered, UNORDERED), (left.unsolved, UNSOLVED)):
@@ -193,6 +196,13 @@ def _missed(missed: Missed, gate: Gate) -> Finding:
     return Finding(
         "of-nobody", "", count, words, MISSED_REMEDY, gate.blocks("of-nobody") and missed.patients >= MIN_CELL
     )
+
+
+def _seen(seen: Seen, gate: Gate) -> Finding:
+    """What else is told of a query."""
+    limit = gate.unmapped_max if seen.kind == "unmapped-codes" else gate.not_a_number_max
+    blocks = seen.count >= MIN_CELL and seen.count > limit * seen.of and gate.blocks(seen.kind)
+    return Finding(seen.kind, "", hidden(seen.count), seen.words, seen.remedy, blocks)
 
 
 def _strays(one: Strays, gate: Gate) -> Iterator[Finding]:

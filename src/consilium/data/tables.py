@@ -11,6 +11,7 @@ from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.data import (
     ages,
     casting,
+    catalogue,
     collating,
     databases,
     dropping,
@@ -275,23 +276,22 @@ class SqlSource:
         doubts += missed.checked(lambda: self._missed(found, cuts.append), cut, clock, took_s)
         return replace(found, doubts=(*found.doubts, *doubts))
 
-    def _unmet(self, begun: opening.Begun) -> list[tuple[meeting.Column, meeting.Column, int]]:
+    def _unmet(self, begun: opening.Begun) -> list[meeting.Apart]:
         """Columns that the query joins and whose keys do not meet. Raises: Undecided."""
         if self._file is not None:
             with opening.opened(self._file, begun, self._zone) as tables:
-                return meeting.unmet(tables, self._query, meeting.of_duckdb(tables))
+                return meeting.unmet(tables, self._query, catalogue.of_duckdb(tables))
         with memory.opened() as parser, self._connected(begun) as connection:
-            return meeting.unmet(parser, self._query, meeting.of_url(connection))
+            return meeting.unmet(parser, self._query, catalogue.of_url(connection))
 
     def _missed(self, found: Rows, begun: opening.Begun) -> Missed | None:
         """Who is in the table of the query's patients, and in no row. Raises: Undecided."""
         key = self._given.without[0]
         if self._file is not None:
             with opening.opened(self._file, begun, self._zone) as tables:
-                return missed.missed(tables, self._query, found, key, "duckdb", missed.of_duckdb(tables))
+                return missed.missed(tables, self._query, found, key, catalogue.of_duckdb(tables))
         with memory.opened() as parser, self._connected(begun) as connection:
-            ask = missed.of_url(connection)
-            return missed.missed(parser, self._query, found, key, connection.dialect.name, ask)
+            return missed.missed(parser, self._query, found, key, catalogue.of_url(connection))
 
     def _asked(self, begun: opening.Begun) -> Rows:
         if self._file is not None:

@@ -1,7 +1,7 @@
 """A query as a tree, as DuckDB reads it, and the query of a tree: by which others are asked, nearly the same."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from consilium.data.asking import quoted
@@ -33,17 +33,3 @@ def parts(tree: Any) -> Iterator[Node]:
         tree = list(tree.values())
     for inner in tree if isinstance(tree, list) else ():
         yield from parts(inner)
-
-
-def meanings(nodes: Iterable[Node]) -> tuple[dict[str, str], dict[str, set[str]]]:
-    """Tables by the names that a query gives them, and columns by theirs, as `nr` of `id AS nr`; in small letters.
-
-    Args:    nodes: `parts` of the query.
-    """
-    tables, columns = dict[str, str](), dict[str, set[str]]()
-    for node in nodes:
-        if node.get("type") == "BASE_TABLE":
-            tables.setdefault((node["alias"] or node["table_name"]).casefold(), node["table_name"].casefold())
-        if node.get("class") == "COLUMN_REF" and node.get("alias"):
-            columns.setdefault(node["alias"].casefold(), set()).add(node["column_names"][-1].casefold())
-    return tables, columns

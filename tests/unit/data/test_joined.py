@@ -279,6 +279,10 @@ def test_a_query_of_duckdb_names_no_file_that_would_be_looked_for_elsewhere(fold
         SqlSource(TableSource.model_validate({**own, "query": f"SELECT * FROM {gone}"}), folder).rows()
 
 
+ALIKE = "coalesce(CAST(TRY_CAST({0} AS DOUBLE) AS VARCHAR), nfc_normalize(trim({0})))"
+"""Of a key what it is compared by, however it is written."""
+
+
 @pytest.mark.parametrize(("query", "told"), [
     ("SELECT p.nr, v FROM persons AS p JOIN visits AS w ON p.nr = w.pid",
      "persons.nr and visits.pid, in which 12 keys"),
@@ -288,12 +292,20 @@ def test_a_query_of_duckdb_names_no_file_that_would_be_looked_for_elsewhere(fold
     ("SELECT nr FROM persons WHERE nr IN (SELECT pid FROM visits)", "persons.nr and visits.pid"),
     ("SELECT nr FROM persons AS p WHERE EXISTS (SELECT 1 FROM visits w WHERE w.pid = p.nr)",
      "persons.nr and visits.pid"),
-    ("SELECT p.nr, v FROM persons p JOIN visits ON lower(p.nr) = pid AND p.ward = v", ""),
-    ("SELECT p.nr, v FROM persons AS p JOIN visits AS w ON nfc_normalize(trim(p.nr)) = w.pid", ""),
+    ("SELECT p.nr, v FROM persons p JOIN visits ON lower(p.nr) = pid AND p.ward = v", "persons.nr and visits.pid"),
+    ("SELECT p.nr, v FROM persons AS p JOIN visits AS w ON nfc_normalize(trim(p.nr)) = w.pid",
+     "persons.nr and visits.pid, in which 11 keys"),
+    ("WITH k AS (SELECT coalesce(pid, v) AS nr, v FROM visits) SELECT nr, v FROM persons LEFT JOIN k USING (nr)",
+     "persons.nr and visits.pid, in which 12 keys"),
+    ("WITH k AS (SELECT lower(CAST(nr AS VARCHAR)) AS pid FROM persons), f AS (SELECT max(pid) AS who FROM k "
+     "GROUP BY pid) SELECT pid, v FROM visits LEFT JOIN f ON pid = upper(who)",
+     "persons.nr and visits.pid, in which 11 keys"),
+    (f"SELECT nr, v FROM persons p JOIN visits w ON {ALIKE.format('nr')} = {ALIKE.format('pid')}", ""),
+    (f"WITH k AS (SELECT {ALIKE.format('nr')} AS nr FROM persons), w AS (SELECT {ALIKE.format('pid')} AS nr, v "
+     "FROM visits) SELECT nr, v FROM k LEFT JOIN w USING (nr)", ""),
     ("SELECT p.nr, p.ward FROM persons AS p JOIN visits AS w ON p.ward = w.ward", ""),
-    ("WITH k AS (SELECT nfc_normalize(trim(nr)) AS pid FROM persons) SELECT pid, v FROM k JOIN visits USING (pid)", ""),
     ("SELECT nr, v FROM (SELECT * REPLACE (trim(nr) AS nr) FROM persons) JOIN (SELECT pid AS nr, v FROM visits) "
-     "USING (nr)", ""),
+     "USING (nr)", "persons.nr and visits.pid, in which 11 keys"),
     ("SELECT trim(nr) AS nr, v FROM persons JOIN (SELECT pid AS nr, v FROM visits) USING (nr)",
      "persons.nr and visits.pid"),
 ])  # fmt: skip
@@ -306,7 +318,7 @@ def test_keys_that_do_not_meet_for_how_they_are_written_are_counted(tmp_path: Pa
     (tmp_path / "visits.csv").write_text("pid,v,ward\n" + "\n".join([*visits, "Jose\u0301,A,2", "K-2,A,3"]) + "\n")
     found = of(tmp_path, *({"type": "csv", "path": f"{name}.csv"} for name in ("persons", "visits")), query)
     if not told:
-        assert not found.rows().doubts
+        assert not [one for one in found.rows().doubts if isinstance(one, str) and "TRY_CAST" not in one]
         return
     with pytest.raises(DataUnusable, match=f"compares {told}.*do not meet; write both alike") as error:
         found.rows()

@@ -1,0 +1,378 @@
+"""Where the values of an expression of a query come from: it is followed through WITH and subqueries to the tables.
+
+`nr` of `WITH k AS (SELECT trim(pat_nr) AS nr FROM pat WHERE ...)` is `trim(pat_nr)` of `pat`. So it can be asked there,
+by the same database, without what the query joins and leaves out.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from consilium.data.catalogue import Catalogue, Column
+from consilium.data.scopes import (
+    Made,
+    Relation,
+    Scope,
+    every_select,
+    joints,
+    leaves,
+    needed_of,
+    references,
+    related,
+    sight,
+)
+from consilium.data.tree import Node, Undecided, parsed, written
+
+OF_FIRST = frozenset((
+    "any_value", "min", "max", "first", "last", "arbitrary", "mode", "arg_min", "arg_max", "argmin", "argmax", "min_by",
+    "max_by", "arg_min_null", "arg_max_null", "first_value", "last_value", "lag", "lead", "nth_value",
+))  # fmt: skip
+"""Functions whose value is one of those that their first argument has."""
+NUMBERS = frozenset((
+    "count", "count_star", "sum", "total", "avg", "mean", "median", "row_number", "rank", "dense_rank", "ntile",
+    "bool_or", "bool_and", "stddev", "date_diff", "date_sub",
+))  # fmt: skip
+"""Functions whose value is no text of a table."""
+OF_MANY = frozenset(("string_agg", "group_concat", "listagg", "list", "array_agg", "histogram"))
+DEEP = 40
+
+
+@dataclass(frozen=True)
+class Origin:
+    """An expression, where its columns are those of tables, or of several parts of one FROM.
+
+    relations: those it has columns of.
+    """
+
+    value: Node
+    scope: Scope
+    relations: tuple[Relation, ...]
+    columns: tuple[Column, ...]
+
+    @property
+    def column(self) -> Column | None:
+        """The column that it is, unchanged."""
+        plain = self.value.get("class") == "COLUMN_REF" and len(self.columns) == 1
+        return self.columns[0] if plain and self.relations[0].table else None
+
+    @property
+    def followed(self) -> bool:
+        """Whether it was followed to tables, or to a join."""
+        return len(self.relations) > 1 or self.relations[0].table is not None
+
+    @property
+    def sign(self) -> str:
+        """The same for what is written alike and comes from the same place."""
+        return json.dumps([_unplaced(self.value), [_unplaced(one.node) for one in self.relations]])
+
+
+class Lineage:
+    """Of one query, and the tables it may read. parser: a connection of DuckDB."""
+
+    def __init__(self, parser: Any, query: str, catalogue: Catalogue) -> None:
+        self._parser, self._known = parser, catalogue
+        (statement,) = parsed(parser, query)["statements"]
+        self.answer = Made(statement["node"], {})
+        self._pattern = parsed(parser, "SELECT DISTINCT 1 FROM t")["statements"][0]["node"]
+        self._check = parsed(parser, "SELECT CASE WHEN 1 THEN 2 END")["statements"][0]["node"]["select_list"][0]
+        self._sub = parsed(parser, "SELECT 1 FROM (SELECT 1) AS s")["statements"][0]["node"]["from_table"]
+
+    def scopes(self) -> Iterator[Scope]:
+        """All SELECTs of the query."""
+        yield from every_select(self.answer.query, {}, None)
+
+    def of_answer(self, name: str) -> list[Origin]:
+        """Where a column of the answer comes from; of a UNION, of each of its parts. Raises: Undecided."""
+        return [one for value, scope in self._defined(self.answer, name.casefold())
+                for one in self.origins(value, scope)]  # fmt: skip
+
+    def origins(self, value: Node, scope: Scope, deep: int = 0) -> list[Origin]:
+        """Where an expression comes from; nowhere, where it is made of no column, or is a number. Raises: Undecided."""
+        if deep > DEEP:
+            raise Undecided
+        if value.get("class") == "SUBQUERY" and value["subquery_type"] == "SCALAR":
+            made = Made(value["subquery"]["node"], scope.within)
+            return [one for inner, at in self._nth(made, 0, scope) for one in self.origins(inner, at, deep + 1)]
+        value = self._one(value)
+        if value.get("class") in ("FUNCTION", "WINDOW") and value["function_name"] in NUMBERS:
+            return []
+        refs = list(references(value))
+        found = [(ref, *self._found(ref, scope)) for ref in refs]
+        for ref, at, relation, meant in found:
+            if relation is None:  # another expression of the same SELECT, by its name
+                assert meant is not None
+                return self.origins(instead(value, {id(ref): meant}), at, deep + 1)
+        if not found:
+            return []
+        at = found[0][1]
+        relations = {relation.alias: relation for _, _, relation, _ in found if relation is not None}
+        if any(one[1].select is not at.select for one in found):
+            raise Undecided
+        (first, *more) = relations.values()
+        if first.made is not None and not more:
+            try:
+                return [one for inner, below in list(self._within(first.made, value, refs))
+                        for one in self.origins(inner, below, deep + 1)]  # fmt: skip
+            except Undecided:
+                pass  # as it is made by the query: of VALUES, by recursion, or of several as a list
+        order = [one.alias for one in related(at.select["from_table"], at.within)]
+        used = [(of, ref) for ref, _, of, _ in found if of is not None]
+        used.sort(key=lambda one: order.index(one[0].alias))
+        columns = tuple(dict.fromkeys(one for of, ref in used for one in self._columns(of, ref, deep)))
+        if first.table is not None and not more:
+            called = self._known.columns
+            value = instead(value, {id(ref): {**ref, "column_names": [called[first.table, _last(ref)][1]]}
+                                     for ref in refs})  # fmt: skip
+        return [Origin(value, at, tuple(relations.values()), columns)]
+
+    def _columns(self, relation: Relation, ref: Node, deep: int) -> Iterator[Column]:
+        """Of tables, from which a column of a part of FROM comes; none where that was not followed."""
+        if relation.table is not None:
+            yield self._known.columns[relation.table, _last(ref)]
+        elif relation.made is not None:
+            try:
+                for value, scope in self._defined(relation.made, _last(ref)):
+                    yield from (column for one in self.origins(value, scope, deep + 1) for column in one.columns)
+            except Undecided:
+                return
+
+    def asked(self, origin: Origin, every: bool = False) -> str:
+        """A query for its values as `v`, each once. every: of who is left out by a condition or a join, too.
+
+        Raises:  Undecided: what it is made of is joined by conditions that stand elsewhere.
+        """
+        source = self._from(origin, every)
+        node = {**self._pattern, "select_list": [{**self._tried(origin.value), "alias": "v"}], "from_table": source}
+        if not (len(origin.relations) == 1 and origin.relations[0].table):
+            made = origin.scope.within
+            entries = [{"key": name, "value": one.entry} for name, one in made.items() if one.entry is not None]
+            node["cte_map"] = {"map": entries}
+        return self.written(node)
+
+    def written(self, node: Node) -> str:
+        """A SELECT as SQL, as other databases take it, too."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, list):
+                return [plain(one) for one in value]
+            if not isinstance(value, dict):
+                return value
+            made = {key: plain(inner) for key, inner in value.items()}
+            if made.get("class") == "FUNCTION" and made.get("schema") == "main" and self._known.database != "duckdb":
+                made["schema"] = ""
+            return made
+
+        return written(self._parser, {"error": False, "statements": [{"node": plain(node), "named_param_map": []}]})
+
+    def _tried(self, value: Node) -> Node:
+        """The expression, of which nothing fails: a row that a condition had left out may have any text."""
+        if self._known.database != "duckdb":
+            return value
+
+        def of(one: Any) -> Any:
+            if isinstance(one, list):
+                return [of(inner) for inner in one]
+            if not isinstance(one, dict):
+                return one
+            made = {key: of(inner) for key, inner in one.items()}
+            if made.get("class") == "CAST":
+                made["try_cast"] = True
+            if made.get("class") == "FUNCTION" and made["function_name"] == "strptime":
+                made["function_name"] = "try_strptime"
+            return made
+
+        found: Node = of(value)
+        return found
+
+    def _one(self, value: Node) -> Node:
+        """The expression without what takes one of several values; a FILTER is a CASE then."""
+        if value.get("class") in ("FUNCTION", "WINDOW"):
+            name = value["function_name"]
+            if (
+                name in OF_FIRST
+                and value.get("children")
+                and (len(value["children"]) == 1 or name not in ("min", "max"))
+            ):
+                inner = self._one(value["children"][0])
+                when = value.get("filter") or value.get("filter_expr")
+                if when is None:
+                    return inner
+                (check,) = self._check["case_checks"]
+                checks = [{**check, "when_expr": when, "then_expr": inner}]
+                return {**self._check, "alias": value.get("alias", ""), "case_checks": checks}
+            if name in OF_MANY or (value["class"] == "WINDOW" and name not in NUMBERS):
+                raise Undecided
+        if value.get("class") == "SUBQUERY":
+            raise Undecided
+
+        def of(one: Any) -> Any:
+            if isinstance(one, list):
+                return [of(inner) for inner in one]
+            if not isinstance(one, dict):
+                return one
+            if one.get("class") in ("FUNCTION", "WINDOW", "SUBQUERY", "STAR", "LAMBDA"):
+                if one["class"] in ("STAR", "LAMBDA"):
+                    raise Undecided
+                return self._one(one)
+            return {key: of(inner) for key, inner in one.items()}
+
+        made: Node = {key: of(inner) for key, inner in value.items()}
+        return made
+
+    def _found(self, ref: Node, scope: Scope) -> tuple[Scope, Relation | None, Node | None]:
+        """In which SELECT a column is looked up, and of what; or which expression is called so. Raises: Undecided."""
+        names = [one.casefold() for one in ref["column_names"]]
+        at: Scope | None = scope
+        while at is not None:
+            relations = list(related(at.select["from_table"], at.within))
+            if len(names) > 1:
+                for one in relations:
+                    if one.alias == names[-2]:
+                        return at, one, None
+            else:
+                for one in relations:
+                    if self._has(one, names[0]):
+                        return at, one, None
+                for said in at.select["select_list"]:
+                    if said.get("alias", "").casefold() == names[0] and said is not ref and ref not in references(said):
+                        return at, None, {**said, "alias": ""}
+                opaque = [one for one in relations if one.table is None and one.made is None]
+                if len(opaque) == 1:
+                    return at, opaque[0], None
+            at = at.outer
+        raise Undecided
+
+    def holding(self, node: Node, scope: Scope, name: str) -> Node | None:
+        """A column of this name, of the first of what is joined that has it."""
+        for one in related(node, scope.within):
+            if self._has(one, name.casefold()):
+                return _column(one.alias, name)
+        return None
+
+    def _has(self, relation: Relation, name: str) -> bool:
+        if relation.table is not None:
+            return (relation.table, name) in self._known.columns
+        try:
+            return relation.made is not None and bool(self._defined(relation.made, name))
+        except Undecided:
+            return False
+
+    def _within(self, made: Made, value: Node, refs: list[Node]) -> Iterator[tuple[Node, Scope]]:
+        """The same expression over what a query within is made of."""
+        meant = [self._defined(made, _last(ref)) for ref in refs]
+        for branch in zip(*meant, strict=True):
+            if any(one[1].select is not branch[0][1].select for one in branch):
+                raise Undecided
+            yield instead(value, {id(ref): one for ref, (one, _) in zip(refs, branch, strict=True)}), branch[0][1]
+
+    def _defined(self, made: Made, name: str) -> list[tuple[Node, Scope]]:
+        """What a column of a query within is, in each SELECT that it is made of. Raises: Undecided."""
+        if made.names:
+            places = [one.casefold() for one in made.names]
+            if name not in places:
+                raise Undecided
+            return self._nth(made, places.index(name), None)
+        leading = leaves(made, None)[0]
+        for place, one in enumerate(leading.select["select_list"]):
+            if one.get("class") == "STAR":
+                break
+            if (one.get("alias") or _called(one)).casefold() == name:
+                return self._nth(made, place, None)
+        return [(self._item(scope, name), scope) for scope in leaves(made, None)]
+
+    def _item(self, scope: Scope, name: str) -> Node:
+        """The column of one SELECT that is called so, maybe one of its `*`."""
+        stars = []
+        for one in scope.select["select_list"]:
+            if one.get("class") == "STAR":
+                stars.append(one)
+            elif (one.get("alias") or _called(one)).casefold() == name:
+                return {**one, "alias": ""}
+        for star in stars:
+            for of in star.get("replace_list") or ():
+                if of["key"].casefold() == name:
+                    return {**of["value"], "alias": ""}
+            if star.get("rename_list") or star.get("expr"):
+                raise Undecided
+            for relation in related(scope.select["from_table"], scope.within):
+                if star.get("relation_name") and star["relation_name"].casefold() != relation.alias:
+                    continue
+                if self._has(relation, name):
+                    return _column(relation.alias, name)
+        raise Undecided
+
+    def _nth(self, made: Made, place: int, outer: Scope | None) -> list[tuple[Node, Scope]]:
+        found = []
+        for scope in leaves(made, outer):
+            said = scope.select["select_list"]
+            if any(one.get("class") == "STAR" for one in said[: place + 1]) or place >= len(said):
+                raise Undecided
+            found.append(({**said[place], "alias": ""}, scope))
+        return found
+
+    def _from(self, origin: Origin, every: bool) -> Node:
+        """FROM, as little of it as the expression needs."""
+        if len(origin.relations) == 1 and (table := origin.relations[0].table):
+            node = origin.relations[0].node
+            called = next(one[0] for (of, _), one in self._known.columns.items() if of == table)
+            return {**node, "alias": "", "table_name": called}
+        node = origin.scope.select["from_table"]
+        needed = {one.alias for one in origin.relations}
+        if any(one.get("ref_type") not in (None, "REGULAR") for one in joints(node)):
+            raise Undecided  # joined by conditions that stand elsewhere
+        while True:
+            pruned = needed_of(node, needed, origin.scope.within)
+            more = {one.alias for one in related(pruned, origin.scope.within)}
+            used = (ref["column_names"] for join in joints(pruned) for ref in references(join["condition"]))
+            named = {names[-2].casefold() for names in used if len(names) > 1}
+            if named <= more:
+                return self._relaxed(pruned, origin.scope.within) if every else pruned
+            needed |= named
+
+    def _relaxed(self, node: Node, within: Mapping[str, Made]) -> Node:
+        """FROM, whose first part is there with all its rows."""
+        if node["type"] == "JOIN":
+            kind = "LEFT" if node["join_type"] == "INNER" else node["join_type"]
+            return {**node, "join_type": kind, "left": self._relaxed(node["left"], within)}
+        (relation,) = related(node, within)
+        made = relation.made
+        if made is None or made.query["type"] != "SELECT_NODE" or made.names:
+            return node
+        select = made.query
+        if any(one.get("ref_type") not in (None, "REGULAR") for one in joints(select["from_table"])):
+            return node
+        inner = {**select, "where_clause": None, "having": None, "qualify": None, "modifiers": [],
+                 "from_table": self._relaxed(select["from_table"], sight(select, made.within))}  # fmt: skip
+        return {**self._sub, "alias": relation.alias, "subquery": {**self._sub["subquery"], "node": inner}}
+
+
+def _last(ref: Node) -> str:
+    return str(ref["column_names"][-1]).casefold()
+
+
+def _called(one: Node) -> str:
+    return str(one["column_names"][-1]) if one.get("class") == "COLUMN_REF" else ""
+
+
+def _column(alias: str, name: str) -> Node:
+    return {"class": "COLUMN_REF", "type": "COLUMN_REF", "alias": "", "column_names": [alias, name]}
+
+
+def instead(value: Any, by: Mapping[int, Node]) -> Any:
+    """The expression with others in place of some of its parts, by their `id`."""
+    if isinstance(value, list):
+        return [instead(one, by) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if id(value) in by:
+        return {**by[id(value)], "alias": value.get("alias", "")}
+    return {key: instead(inner, by) for key, inner in value.items()}
+
+
+def _unplaced(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_unplaced(one) for one in value]
+    if not isinstance(value, dict):
+        return value.casefold() if isinstance(value, str) else value
+    return {key: _unplaced(one) for key, one in value.items() if key not in ("query_location", "alias")}

@@ -1,0 +1,157 @@
+"""The SELECTs of a query, and what each of them reads: tables, or other queries, by the names that it gives them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from consilium.data.tree import Node, Undecided
+
+
+@dataclass(frozen=True)
+class Made:
+    """A query within the query. within: what it sees of WITH.   names: of its columns, where they are given apart."""
+
+    query: Node
+    within: Mapping[str, "Made"]
+    names: tuple[str, ...] = ()
+    entry: Node | None = None
+
+
+@dataclass(frozen=True)
+class Scope:
+    """One SELECT. outer: the one in whose expressions it stands."""
+
+    select: Node
+    within: Mapping[str, Made]
+    outer: "Scope | None" = None
+
+
+@dataclass(frozen=True)
+class Relation:
+    """What stands in FROM: a table, by its name in small letters, or a query; or neither, as of a function."""
+
+    alias: str
+    node: Node
+    table: str | None = None
+    made: Made | None = None
+
+
+def references(value: Any) -> Iterator[Node]:
+    """Columns of an expression, but for those of queries in it."""
+    if isinstance(value, dict):
+        if value.get("class") == "COLUMN_REF":
+            yield value
+            return
+        if value.get("class") == "SUBQUERY":
+            yield from references(value.get("child"))
+            return
+        value = list(value.values())
+    for inner in value if isinstance(value, list) else ():
+        yield from references(inner)
+
+
+def own(select: Node) -> Iterator[Node]:
+    """Parts of a SELECT, each before those within it, but for those of queries in it."""
+    yield from _own({key: value for key, value in select.items() if key != "cte_map"})
+
+
+def _own(value: Any) -> Iterator[Node]:
+    if isinstance(value, dict):
+        yield value
+        value = [inner for key, inner in value.items() if key != "subquery"]
+    for inner in value if isinstance(value, list) else ():
+        yield from _own(inner)
+
+
+def sight(query: Node, within: Mapping[str, Made]) -> dict[str, Made]:
+    """What a query sees of WITH: its own, and what is seen around it."""
+    seen = dict(within)
+    for one in query.get("cte_map", {}).get("map", ()):
+        entry, name = one["value"], one["key"].casefold()
+        if name in seen:
+            raise Undecided  # two of one name
+        seen[name] = Made(entry["query"]["node"], dict(seen), tuple(entry.get("aliases") or ()), entry)
+    return seen
+
+
+def every_select(query: Node, within: Mapping[str, Made], outer: Scope | None) -> Iterator[Scope]:
+    """All SELECTs of a query, those of WITH first."""
+    seen = sight(query, within)
+    for made in list(seen.values())[len(within) :]:
+        yield from every_select(made.query, made.within, None)
+    if query["type"] != "SELECT_NODE":
+        for side in ("left", "right"):
+            if isinstance(query.get(side), dict):
+                yield from every_select(query[side], seen, outer)
+        return
+    scope = Scope(query, seen, outer)
+    yield scope
+    for key, value in query.items():
+        if key != "cte_map":
+            for node in _queries(value):
+                yield from every_select(node, seen, scope)
+
+
+def _queries(value: Any) -> Iterator[Node]:
+    """The next queries within a part of one."""
+    if isinstance(value, dict):
+        if isinstance(value.get("subquery"), dict):
+            yield value["subquery"]["node"]
+            yield from _queries(value.get("child"))
+            return
+        value = list(value.values())
+    for inner in value if isinstance(value, list) else ():
+        yield from _queries(inner)
+
+
+def related(node: Node, within: Mapping[str, Made]) -> Iterator[Relation]:
+    """What stands in a FROM."""
+    match node["type"]:
+        case "JOIN":
+            yield from related(node["left"], within)
+            yield from related(node["right"], within)
+        case "BASE_TABLE":
+            name = node["table_name"].casefold()
+            alias = (node["alias"] or name).casefold()
+            made = None if node.get("schema_name") else within.get(name)
+            if made is not None:
+                names = tuple(node.get("column_name_alias") or ()) or made.names
+                yield Relation(alias, node, made=replace(made, names=names))
+            else:
+                yield Relation(alias, node, None if node.get("column_name_alias") else name)
+        case "SUBQUERY":
+            made = Made(node["subquery"]["node"], within, tuple(node.get("column_name_alias") or ()))
+            yield Relation(node["alias"].casefold() or f"unnamed {id(node)}", node, made=made)
+        case "EMPTY":
+            return
+        case _:
+            yield Relation(str(node.get("alias", "")).casefold(), node)
+
+
+def leaves(made: Made, outer: Scope | None) -> list[Scope]:
+    """The SELECTs of which a query is made by UNION. Raises: Undecided: it is made otherwise."""
+    seen = sight(made.query, made.within)
+    if made.query["type"] == "SELECT_NODE":
+        return [Scope(made.query, seen, outer)]
+    if made.query["type"] != "SET_OPERATION_NODE" or made.query.get("setop_type") != "UNION":
+        raise Undecided
+    return [scope for side in ("left", "right") for scope in leaves(Made(made.query[side], seen), outer)]
+
+
+def joints(node: Node) -> Iterator[Node]:
+    """The joins of a FROM."""
+    if node["type"] == "JOIN":
+        yield node
+        yield from joints(node["left"])
+        yield from joints(node["right"])
+
+
+def needed_of(node: Node, needed: set[str], within: Mapping[str, Made]) -> Node:
+    """FROM without the joins of which no column is needed."""
+    if node["type"] != "JOIN":
+        return node
+    sides = [side for side in ("left", "right")
+             if needed & {one.alias for one in related(node[side], within)}]  # fmt: skip
+    if len(sides) == 1:
+        return needed_of(node[sides[0]], needed, within)
+    return {**node, **{side: needed_of(node[side], needed, within) for side in sides}}
