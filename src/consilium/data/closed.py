@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from consilium.data import ages, dropping, headers, meeting, memory, ordering, zoning
+from consilium.data import ages, hanging, headers, meeting, memory, ordering, zoning
 from consilium.data.asking import Answer, rows_of
 from consilium.data.base import Note
 from consilium.data.clock import Clock
@@ -56,8 +56,8 @@ class Closed:
                 lambda: ages.others(query, answer, lambda one: _answer(self.tables, one)),
                 self.interrupt, clock, took_s, ages.CALENDAR,
             )  # fmt: skip
-        doubts += dropping.checked(self.tables, query, answer, lambda one: _answer(self.tables, one), self.interrupt,
-                                   clock, took_s)  # fmt: skip
+        doubts += hanging.checked(self.tables, query, answer, lambda one: _answer(self.tables, one), self.interrupt,
+                                  clock, took_s)  # fmt: skip
         return answer, doubts + clock.within(lambda: meeting.check(self.tables, query), self.interrupt)
 
     def _by_zone(self, query: str, answer: Answer) -> list[str]:

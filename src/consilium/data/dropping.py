@@ -56,11 +56,15 @@ def lost(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer]) 
     tables.execute(f"CREATE OR REPLACE TEMP MACRO {PICK[0]} AS {PICK[1]}")
     names, rows = set[str](), 0
     for end in (0, 1):
-        other = ask(anew(tables, query, end))
-        names.update(differing(answer, other))
-        mine, others = (Counter(map(str, one[1])) for one in (answer, other))
-        rows = max(rows, (mine - others).total(), (others - mine).total())
+        others, count = changed(answer, ask(anew(tables, query, end)))
+        names, rows = names | others, max(rows, count)
     return Lost(tuple(sorted(names)), rows, len(answer[1])) if names else None
+
+
+def changed(one: Answer, other: Answer) -> tuple[set[str], int]:
+    """Columns in which two answers differ, and how many of their rows do; `the rows`: their number is another."""
+    mine, others = (Counter(map(str, each[1])) for each in (one, other))
+    return set(differing(one, other)), max((mine - others).total(), (others - mine).total())
 
 
 def anew(tables: Any, query: str, end: int) -> str:

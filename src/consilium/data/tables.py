@@ -14,12 +14,13 @@ from consilium.data import (
     catalogue,
     collating,
     databases,
-    dropping,
     durations,
     elsewhere,
+    hanging,
     headers,
     instants,
     keying,
+    lookalikes,
     meeting,
     memory,
     missed,
@@ -29,7 +30,7 @@ from consilium.data import (
     zoning,
 )
 from consilium.data.asking import Ask, answer_of, named, of_duckdb, of_url, quoted
-from consilium.data.base import Asked, Lost, Missed, Note, Rows
+from consilium.data.base import Asked, Missed, Note, Rows
 from consilium.data.clock import Clock
 from consilium.data.flaws import ENCODINGS, flaw
 from consilium.data.selecting import one_select
@@ -264,8 +265,7 @@ class SqlSource:
         took_s = before_s - clock.left_s
         slip = ordering.TEXT if self._file is not None else COMPARED if self._at is not None else ON_POSTGRESQL
         doubts: tuple[Note, ...] = ordering.checked(lambda: self._others(found, cuts.append), cut, clock, took_s, slip)
-        if self._file is not None:
-            doubts += self._lost(found, cuts.append, cut, clock, took_s)
+        doubts += self._lost(found, cuts.append, cut, clock, took_s)
         if self._file is not None and ages.YEARS.search(self._query):
             doubts += ordering.checked(lambda: self._years(found, cuts.append), cut, clock, took_s, ages.CALENDAR)
         if self._at is not None:
@@ -323,13 +323,18 @@ class SqlSource:
             return collating.others(connection, self._query, lambda: of_url(connection, self._query, self._given))
 
     def _lost(self, found: Rows, begun: opening.Begun, cut: Callable[[], None], clock: Clock, took_s: float
-              ) -> tuple[str | Lost, ...]:  # fmt: skip
-        """Of DuckDB, what TRY_CAST of the query makes nothing of."""
-        with opening.opened(str(self._file), begun, self._zone) as tables:
-            tables.execute("SET threads TO 1")
-            ask = opening.asker(tables)
-            return dropping.checked(tables, self._query, answer_of(found),
-                                    lambda query: answer_of(self._of_file(ask, query)), cut, clock, took_s)  # fmt: skip
+              ) -> tuple[Note, ...]:  # fmt: skip
+        """Of DuckDB, what TRY_CAST and CASE of the query make nothing of; of all, what it names in one of its ways."""
+        answer, more = answer_of(found), (cut, clock, took_s)
+        if self._file is not None:
+            with opening.opened(self._file, begun, self._zone) as tables:
+                tables.execute("SET threads TO 1")
+                file = opening.asker(tables)
+                ask = lambda query: answer_of(self._of_file(file, query))  # noqa: E731
+                return hanging.checked(tables, self._query, answer, ask, *more)
+        with memory.opened() as parser, self._connected(begun) as connection:
+            ask = lambda query: answer_of(of_url(connection, query, self._given))  # noqa: E731
+            return lookalikes.checked(parser, self._query, answer, ask, lambda: catalogue.of_url(connection), *more)
 
     def _years(self, found: Rows, begun: opening.Begun) -> list[str]:
         """Of DuckDB, columns that would be others if whole years were counted. Raises: Undecided."""

@@ -1,0 +1,151 @@
+"""Whether the answer of DuckDB hangs on texts for which a CASE of the query has no WHEN and no ELSE, so it is NULL.
+
+`CASE unit WHEN 'mg/dL' THEN 1 WHEN 'mmol/L' THEN 18 END` makes NULL of `mg/dl`, and arg_min takes a later value then.
+Looked at is a CASE that gives several things by the texts of one column: it is asked with a small and with a large
+value in place of this NULL. What is a word for nothing, or a sign, may fall through.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import duckdb
+
+from consilium.core.errors import DataUnusable
+from consilium.data.asking import Answer, quoted
+from consilium.data.base import Seen
+from consilium.data.clock import Clock
+from consilium.data.dropping import changed
+from consilium.data.ordering import AGAIN, AGAIN_S
+from consilium.data.scopes import references
+from consilium.data.traps import WORDS
+from consilium.data.tree import Node, Undecided, parsed, written
+
+UNIT = re.compile(r"(?i)unit|einheit|(?<![a-z])uom(?![a-z])|unidad|unit[eéà]")
+"""Names of columns of units."""
+ENDS = {"VARCHAR": ("'!'", "'~'"), "DATE": ("'1000-01-01'", "'9000-01-01'"), "BOOLEAN": ("'false'", "'true'"),
+        "TIMESTAMP": ("'1000-01-01'", "'9000-01-01'")}  # fmt: skip
+"""By type, what stands in place of NULL; of numbers `NUMBERS`."""
+NUMBERS = ("'-1e12'", "'1e12'")
+FELL = (
+    "fell_through(x)",
+    "typeof(x) = 'VARCHAR' AND regexp_matches(CAST(x AS VARCHAR), '[\\pL\\pN%]') "
+    f"AND lower(trim(CAST(x AS VARCHAR))) NOT IN ({', '.join(quoted(word) for word in sorted(WORDS))})",
+)
+UNKNOWN = "whether source.query drops texts for which a CASE of it has no WHEN and no ELSE could not be found out"
+REMEDY = (
+    "name each text that stands there, of lower(trim(...)) where it is written in several ways; what is to be passed "
+    "over leave out by WHERE or FILTER, or say it by WHEN 'x' THEN NULL, or of all others by ELSE CAST(NULL AS DOUBLE)"
+)
+
+
+def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer], cut: Callable[[], None],
+            clock: Clock, took_s: float) -> tuple[str | Seen, ...]:  # fmt: skip
+    """What of the answer is lost so; or that nobody knows.
+
+    Args:    tables: a connection of DuckDB, on which a macro is made.   ask: answers a query.   cut: ends that.
+             clock: of the reading, of which answering took `took_s`.
+    """
+    if not re.search(r"(?i)\bcase\b", query):
+        return ()
+    again = Clock(min(AGAIN_S + AGAIN * took_s, clock.left_s), "source.time_limit_s")
+    try:
+        found = again.within(lambda: lost(tables, query, len(answer[1]), ask), cut)
+    except (Undecided, duckdb.Error, DataUnusable, KeyError, TypeError, ValueError, RecursionError):
+        return (UNKNOWN,)
+    return (found,) if found is not None else ()
+
+
+def lost(tables: Any, query: str, of: int, ask: Callable[[str], Answer]) -> Seen | None:
+    """The columns that would be others, in how many rows. Raises: Undecided; and what DuckDB raises."""
+    tables.execute(f"CREATE OR REPLACE TEMP MACRO {FELL[0]} AS {FELL[1]}")
+    tree, columns = parsed(tables, query), set[str]()
+    asked = [written(tables, _anew(tables, tree, end, columns)) for end in (None, 0, 1)]
+    if not columns:
+        return None
+    plain, names, rows = ask(asked[0]), set[str](), 0
+    for one in asked[1:]:
+        others, count = changed(plain, ask(one))
+        names, rows = names | others, max(rows, count)
+    if not names:
+        return None
+    words = (
+        f"a CASE in source.query has no WHEN for texts of {' and '.join(sorted(columns))}, and no ELSE, so that they "
+        f"are passed over: others would be {', '.join(sorted(names))}"
+    )
+    return Seen("not-a-number", words, REMEDY, rows, of)
+
+
+def _anew(tables: Any, tree: Node, end: int | None, columns: set[str]) -> Node:
+    """The query with a value, small or large, where a text falls through; None: with a NULL of the same type."""
+
+    def of(value: Any) -> Any:
+        if isinstance(value, list):
+            return [of(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        made = {key: of(inner) for key, inner in value.items()}
+        operand = _operand(value)
+        if operand is None:
+            return made
+        columns.add(next(references(operand))["column_names"][-1])
+        kind = _kind(tables, value)
+        text = "NULL" if end is None else ENDS.get(kind, NUMBERS)[end]
+        kind = kind if kind in ENDS else "DOUBLE"
+        pattern = f"SELECT CASE WHEN fell_through(1) THEN CAST({text} AS {kind}) ELSE CAST(NULL AS {kind}) END"
+        (pick,) = parsed(tables, pattern)["statements"][0]["node"]["select_list"]
+        (check,) = pick["case_checks"]
+        fell = {**check["when_expr"], "children": [{**of(operand), "alias": ""}]}
+        return {**made, "else_expr": {**pick, "case_checks": [{**check, "when_expr": fell}]}}
+
+    found: Node = of(tree)
+    return found
+
+
+def _kind(tables: Any, case: Node) -> str:
+    """Of which type a CASE is; empty where only the tables tell."""
+    given = [one["then_expr"] for one in case["case_checks"]]
+    if any(next(references(one), None) is not None for one in given):
+        return ""
+    pattern = parsed(tables, "SELECT typeof(coalesce(1, 2))")
+    (call,) = pattern["statements"][0]["node"]["select_list"]
+    call["children"][0]["children"] = given
+    return str(tables.execute(written(tables, pattern)).fetchone()[0])
+
+
+def _operand(node: Node) -> Node | None:
+    """Of whose texts a CASE without ELSE gives several things; None: of none."""
+    if node.get("class") != "CASE" or not _null(node["else_expr"]):
+        return None
+    found = [one for check in node["case_checks"] for one in _sides(check["when_expr"])]
+    given = [check["then_expr"] for check in node["case_checks"]]
+    if not found or None in found or len({_plain(one) for one in found}) > 1:
+        return None
+    operand = found[0]
+    constant = all(next(references(one), None) is None for one in given)
+    name = next(references(operand))["column_names"][-1] if operand is not None else ""
+    several = len({_plain(one) for one in given if not _null(one)}) > 1
+    return operand if (several and constant) or UNIT.search(name) else None
+
+
+def _sides(when: Node) -> Iterator[Node | None]:
+    """What a WHEN compares with texts; None: it does something else."""
+    if when.get("type") == "CONJUNCTION_OR":
+        for one in when["children"]:
+            yield from _sides(one)
+        return
+    sides = [when["left"], when["right"]] if when.get("type") == "COMPARE_EQUAL" else []
+    sides = when["children"] if when.get("type") == "COMPARE_IN" else sides
+    values = [one for one in sides if next(references(one), None) is not None]
+    texts = [one for one in sides if one.get("class") == "CONSTANT" and one["value"]["type"]["id"] == "VARCHAR"]
+    yield values[0] if len(values) == 1 and len(values) + len(texts) == len(sides) else None
+
+
+def _null(node: Node) -> bool:
+    return node.get("class") == "CONSTANT" and bool(node["value"]["is_null"])
+
+
+def _plain(node: Any) -> str:
+    if isinstance(node, dict):
+        return str({key: _plain(value) for key, value in node.items() if key not in ("query_location", "alias")})
+    return str([_plain(one) for one in node]) if isinstance(node, list) else str(node)

@@ -1,0 +1,143 @@
+"""Whether the answer hangs on texts that stand in a table nearly as the query has them: Krea and `KREA ` beside KREA.
+
+They differ by case, by blanks, or by letters that look alike, as of µ there are two. The query is asked once more with
+each of them taken for the text that it names; what it names anywhere of the same column is none such.
+"""
+
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from consilium.core.errors import DataUnusable
+from consilium.data.asking import Answer
+from consilium.data.base import Seen
+from consilium.data.catalogue import Catalogue
+from consilium.data.clock import Clock
+from consilium.data.dropping import changed
+from consilium.data.lineage import Lineage, instead
+from consilium.data.ordering import AGAIN, AGAIN_S
+from consilium.data.scopes import Scope, own, references
+from consilium.data.tree import Node, Undecided, parsed
+
+EQUAL = frozenset(("COMPARE_EQUAL", "COMPARE_NOTEQUAL", "COMPARE_DISTINCT_FROM", "COMPARE_NOT_DISTINCT_FROM"))
+LIKE = frozenset(("~~", "!~~"))
+MOST = 20_000
+"""Values of a column that are looked at."""
+TOLD = 3
+REMEDY = (
+    "compare upper(trim(...)), or name each way in which it is written; if in truth the others mean something else, "
+    "name them in the query, too, as by `NOT IN (...)`"
+)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a query compares with which texts."""
+
+    value: Node
+    scope: Scope
+    texts: tuple[str, ...]
+
+
+def folded(text: str) -> str:
+    """What texts that look alike have in common.
+
+    >>> folded(" Krea"), folded("\\u00b5mol/L") == folded("\\u03bcmol/l ")
+    ('krea', True)
+    """
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def checked(parser: Any, query: str, answer: Answer, ask: Callable[[str], Answer], known: Callable[[], Catalogue],
+            cut: Callable[[], None], clock: Clock, took_s: float) -> tuple[Seen, ...]:  # fmt: skip
+    """What of the answer hangs on such texts; nothing where it is not found out soon.
+
+    Args:    parser: a connection of DuckDB.   ask: answers a query.   known: the tables.   cut: ends that.
+             clock: of the reading, of which answering took `took_s`.
+    """
+    if "'" not in query:
+        return ()
+    again = Clock(min(AGAIN_S + AGAIN * took_s, clock.left_s), "source.time_limit_s")
+    try:
+        return tuple(again.within(lambda: list(lookalikes(parser, query, answer, ask, known())), cut))
+    except (Undecided, duckdb.Error, DataUnusable, KeyError, TypeError, ValueError, RecursionError):
+        return ()
+
+
+def lookalikes(parser: Any, query: str, answer: Answer, ask: Callable[[str], Answer], known: Catalogue
+               ) -> Iterator[Seen]:  # fmt: skip
+    """Findings of what the query names of a column, and stands there otherwise, too. Raises: Undecided."""
+    lineage = Lineage(parser, query, known)
+    found: dict[str, tuple[str, str, list[Compared]]] = {}
+    for one in (each for scope in lineage.scopes() for each in _compared(scope)):
+        try:
+            origins = lineage.origins(one.value, one.scope)
+            if len(origins) == 1 and origins[0].columns:
+                (origin,) = origins
+                found.setdefault(origin.sign, (lineage.asked(origin), ".".join(origin.columns[0]), []))[2].append(one)
+        except Undecided:
+            continue
+    for asked, column, several in found.values():
+        texts = {text for one in several for text in one.texts}
+        meant = {folded(text): text for text in sorted(texts) if folded(text)}
+        longest = max(map(len, texts)) + 4
+        there = known.ask(f"SELECT v FROM ({asked}) AS o WHERE length(CAST(v AS TEXT)) <= {longest} LIMIT {MOST}")  # noqa: S608
+        near = sorted(
+            row[0] for row in there if isinstance(row[0], str) and row[0] not in texts and folded(row[0]) in meant
+        )
+        if near:
+            by = {id(one.value): _as(parser, lineage, one, near) for one in several}
+            other = ask(lineage.written(instead(lineage.answer.query, by)))
+            names, rows = changed(answer, other)
+            if names:
+                yield _told(column, sorted({meant[folded(text)] for text in near}), names, rows, len(answer[1]))
+
+
+def _told(column: str, texts: list[str], names: set[str], rows: int, of: int) -> Seen:
+    quoted = ", ".join(f"'{text}'" for text in texts[:TOLD]) + (" and others" if len(texts) > TOLD else "")
+    who = "the rows" in names
+    what = "there would be other patients" if who else f"others would be {', '.join(sorted(names))}"
+    words = (
+        f"source.query compares {column} with {quoted}, which stands there otherwise, too: in capital or small "
+        f"letters, with blanks, or with a letter that looks alike. Were it the same, {what}"
+    )
+    return Seen("unmapped-codes", words, REMEDY, rows, 0 if who else of)
+
+
+def _as(parser: Any, lineage: Lineage, one: Compared, near: list[str]) -> Node:
+    """The expression, with the text that is named in place of what nearly is it."""
+    meant = {folded(text): text for text in one.texts}
+    pairs = [(text, meant[folded(text)]) for text in near if folded(text) in meant]
+    (pattern,) = parsed(parser, "SELECT CASE WHEN 1 = 'a' THEN 'b' ELSE 2 END")["statements"][0]["node"]["select_list"]
+    (check,) = pattern["case_checks"]
+    comparison, constant = check["when_expr"], check["then_expr"]
+
+    def text(value: str) -> Node:
+        return {**constant, "value": {**constant["value"], "value": value}}
+
+    checks = [{"when_expr": {**comparison, "left": one.value, "right": text(written)}, "then_expr": text(named)}
+              for written, named in pairs]  # fmt: skip
+    return {**pattern, "case_checks": checks, "else_expr": one.value} if checks else one.value
+
+
+def _compared(scope: Scope) -> Iterator[Compared]:
+    for node in own(scope.select):
+        sides = list[Node]()
+        if node.get("class") == "COMPARISON" and node.get("type") in EQUAL:
+            sides = [node["left"], node["right"]]
+        elif node.get("type") in ("COMPARE_IN", "COMPARE_NOT_IN") or node.get("function_name") in LIKE:
+            sides = node["children"]
+        texts = [text for one in sides if (text := _text(one))]
+        if node.get("class") == "FUNCTION" and any("%" in text or "_" in text for text in texts):
+            continue
+        values = [one for one in sides if next(references(one), None) is not None]
+        if texts and len(values) == 1 and values[0].get("class") != "SUBQUERY":
+            yield Compared(values[0], scope, tuple(texts))
+
+
+def _text(node: Node) -> str:
+    value = node.get("value") if node.get("class") == "CONSTANT" else None
+    return str(value["value"]) if value and not value["is_null"] and value["type"]["id"] == "VARCHAR" else ""
