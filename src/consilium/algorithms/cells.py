@@ -1,8 +1,8 @@
 """Groups of times of which none has a cell with some, but too few patients, from what single sites say of spans.
 
 Spans are halves of halves of all times, as in a binary tree. A site says of a span whether it has enough patients in it
-itself. Where one has, the sum over all sites has, too; and a group of times that holds such a span is large enough. So
-small counts are added up nowhere.
+itself. Where two have, the sum over all sites but one has, too, whichever it is; and a group of times that holds such a
+span is large enough. So small counts are added up nowhere.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ def spanned(counts: Array) -> Array:
 
 @dataclass(frozen=True)
 class Spans:
-    """Of each span, whether one site alone has enough events, enough patients without, and any site any without."""
+    """Of each span, whether several sites each have enough events, or enough patients without; or any site any."""
 
     events: Array
     censored: Array

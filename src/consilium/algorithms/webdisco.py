@@ -7,7 +7,8 @@ or Breslow's.
 
 Beyond the paper: times are rounded to multiples of `every`, and then grouped so that no sum is opened over fewer than
 `least` patients with the event, or over some but fewer than `least` without it. For that, sites first tell of spans of
-times, each half of one above it, whether they have so many themselves: where one has, the sum over all has, too.
+times, each half of one above it, whether they have so many themselves. Where two have, so has the sum over the others
+of any hospital. One that alone made a cell large enough takes its own part off, and sees single patients of others.
 """
 
 from collections.abc import Mapping
@@ -32,6 +33,8 @@ from consilium.core.update import Sum
 
 LARGEST = 1 << 22
 """Numbers that a site may send in a round: 32 MB."""
+HOSPITALS = 2
+"""So many hospitals each have enough patients for a cell: whoever of them takes its own off has enough left."""
 RISE = 16.0
 """The hazards of a group's patients add up to no more than that of so many times the most patients, all average."""
 
@@ -149,11 +152,12 @@ class WebDisco:
         return found
 
     def _groups(self, told: Array) -> Array:
-        events, censored, some = (flags > 0.5 for flags in told.reshape(3, -1))
-        groups = split(Spans(events, censored, some), 1, 0, spans(self.times) // 2)
+        events, censored, some = told.reshape(3, -1)
+        known = Spans(events > HOSPITALS - 0.5, censored > HOSPITALS - 0.5, some > 0.5)
+        groups = split(known, 1, 0, spans(self.times) // 2)
         if not all(group.fine for group in groups):
             raise Invalid(
-                f"no hospital alone has {self.least} training patients with the event, and as many without it",
+                f"no {HOSPITALS} hospitals have {self.least} training patients with the event, and as many without it",
                 "fit a stratified model (strategy newton), or lower strategy.options.least in a new study, which each "
                 "hospital must allow",
             )

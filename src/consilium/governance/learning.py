@@ -86,9 +86,9 @@ _BY_TIME = (
     "Further of numbers of patients, and of how many pairs of them the score told who had the event first{cells}"
 )
 _HIDDEN = (
-    "Times are put into groups so that in each at least {least} patients had the event, and that observation ended "
-    "without it for at least {least}, or for nobody; for that, hospitals first add up, for spans of times, how many of "
-    "them have so many such patients themselves."
+    "Times are put into groups so that in each at least {least} patients of two hospitals each had the event, and that "
+    "observation ended without it for as many, or for nobody; for that, hospitals first add up, for spans of times, "
+    "how many of them have so many such patients themselves."
 )
 _OPEN = "Groups of fewer patients than five are shown, too: of a single one, the time and each feature follow."
 _TRIED = (

@@ -13,11 +13,12 @@ import pytest
 from numpy.polynomial import chebyshev
 from scipy.optimize import brentq
 
-from consilium.algorithms import combat, hazards, preparation
+from consilium.algorithms import combat, hazards, preparation, webdisco
 from consilium.algorithms.afl import AFL
 from consilium.algorithms.base import Here, Local
 from consilium.algorithms.fednova import FedNova
 from consilium.algorithms.newton import Newton
+from consilium.algorithms.webdisco import WebDisco
 from consilium.core import survival
 from consilium.core.study import Study
 from consilium.core.tensors import Array
@@ -184,3 +185,37 @@ def test_squares_about_its_own_means_tell_how_many_patients_and_women_each_of_tw
     assert {(int(one), int(other)) for one, other in zip(n[fits], k[fits], strict=True)} == {
         (SIZES[1], women[1]), (SIZES[2], women[2])
     }  # fmt: skip
+
+
+LARGE = (900, 40, 41)
+
+
+def in_groups(fewest: float, monkeypatch: pytest.MonkeyPatch) -> tuple[WebDisco, Array, list[Mapping[str, Array]]]:
+    """A common baseline in groups of times: the groups' starts, and what each hospital adds."""
+    monkeypatch.setattr(webdisco, "HOSPITALS", fewest)
+    made, study = WebDisco({"every": 30, "until": 1500, "least": 5}), a_study("time-to-event", {"kind": "cox"})
+    tables = [a_table(n, n) for n in LARGE]
+    state, weight = made.init(np.zeros(2)), float(sum(LARGE))
+    for _ in range(2):
+        sent = []
+        for x, y in tables:
+            local = Local((), float(len(y)), 1, 0.1, sums=made.sums(study, 2), timed=Cox().timed(study, x, y))
+            sent.append(made.contribution(Here(state), local)[0])
+        before, total = state, {name: np.sum([one[name] for one in sent], axis=0) for name in made.sums(study, 2)}
+        state = made.apply_chunk(state, total, weight)
+    return made, before["starts"], sent
+
+
+def test_a_group_of_times_in_which_one_hospital_has_enough_shows_it_no_single_patient_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes its own patients off: where it alone made a group large enough, the columns of a single one are left."""
+    study = a_study("time-to-event", {"kind": "cox"})
+    columns = np.concatenate([a_table(n, n)[0] for n in LARGE[1:]])
+    for fewest, shown in ((1, True), (2, False)):
+        made, _, sent = in_groups(fewest, monkeypatch)
+        left = of_others(sent, made.sums(study, 2))
+        events, rows = np.round(left["events"]), left["leaving"].reshape(len(left["events"]), -1)
+        single = [row[1:3] / row[0] for row in rows[events == 1]]
+        assert bool(single) is shown and all(np.min(np.abs(columns - one).sum(axis=1)) < 1e-6 for one in single)
+        assert shown or np.all((events == 0) | (events >= 5))

@@ -51,14 +51,18 @@ def test_no_cell_is_opened_with_some_but_too_few_patients(sizes: list[int], unti
         state = made.apply_chunk(state, told, weight)
     except Invalid:
         events, ended = ([int((np.signbit(y) == censored).sum()) for _, y in sites] for censored in (False, True))
-        alone = max(events) >= least and (max(ended) >= least or not sum(ended))
-        assert not alone, "hospitals have enough for one group"
+        enough = [sum(count >= least for count in of) > 1 for of in (events, ended)]
+        assert not (enough[0] and (enough[1] or not sum(ended))), "hospitals have enough for one group"
         return
     told, _ = sums(made, state, sites)
     count = len(made.groups(state))
     events = told["events"][:count]
     ended = told["leaving"].reshape(made.times, -1)[:count, 0] - events
-    assert np.all(events >= least) and np.all((np.abs(ended) < 1e-9) | (ended > least - 1e-9))
+    for one in sites:  # who takes its own part off sees no small cell of the others
+        own, _ = sums(made, state, [one])
+        died = events - own["events"][:count]
+        gone = ended + own["events"][:count] - own["leaving"].reshape(made.times, -1)[:count, 0]
+        assert np.all(died >= least) and np.all((np.abs(gone) < 1e-9) | (gone > least - 1e-9))
     assert events.sum() == sum((~np.signbit(y)).sum() for _, y in sites), "nobody is lost"
     assert not told["leaving"].reshape(made.times, -1)[count:].any()
 

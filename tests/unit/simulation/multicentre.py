@@ -25,12 +25,11 @@ LAST, LUNG_LAST = 7100, 1100
 
 EVERY = 30
 GROUPS = (
-    0, 120, 240, 360, 480, 600, 660, 720, 750, 780, 840, 870, 900, 960, 1080, 1110, 1140, 1200, 1230, 1260, 1320,
-    1440, 1500, 1560, 1620, 1650, 1680, 1710, 1740, 1770, 1800, 1860, 1920, 1980, 2010, 2040, 2100, 2160, 2220,
-    2280, 2340, 2400, 2460, 2520, 2580, 2640, 2700, 2760, 2820, 2880, 2940, 3000, 3060, 3120, 3150, 3240, 3360,
-    3480, 3600, 3660, 3720, 3840, 3960, 4320, 4800,
+    0, 480, 960, 1200, 1440, 1620, 1680, 1740, 1800, 1860, 1920, 1980, 2040, 2100, 2160, 2220, 2280, 2400, 2520,
+    2640, 2760, 2880, 3000, 3120, 3240, 3360, 3480, 3600, 3840, 4800,
 )  # fmt: skip
-"""First days of groups of days, rounded to multiples of `EVERY`: those of `breast` in which no cell is below five."""
+"""First days of groups of days, rounded to multiples of `EVERY`: those of `breast` in which two hospitals have
+five patients or more in each cell."""
 
 
 def grouped(sites: dict[str, list[Row]], starts: Sequence[float]) -> dict[str, list[Row]]:
