@@ -24,8 +24,6 @@ SHOWN = 950
 """A figure of which so many studies say nothing more, for small cells, is not looked at."""
 MANY = 2_000_000
 STUDY = study(threshold=0.3, groups=[{"feature": "sex"}])
-BEYOND = {"numbers of 100": {"r2"}, "counts of 100": {"r2", "gap of deviance"}}
-"""Of some tens of patients, and of skewed errors, what cannot be known well: the page says so."""
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "figures.md"
 POPULATIONS = {
     "44 %": {"intercept": 0.3, "slope": 0.75, "centre": -0.8, "spread": 1.2},
@@ -117,10 +115,8 @@ def held(asked: Study, true: Mapping[str, float], drawn: Drawn, n: int) -> dict[
 
 
 def right(found: Mapping[str, float], column: str) -> None:
-    """Whether all shares are between 93.0 and 97.0 in 100, but those of which the page says so, and stand there."""
-    outside = {name for name, share in found.items() if not 0.93 <= round(share, 3) <= 0.97}
-    assert outside == BEYOND.get(column, set()), found
-    assert all(0.92 <= found[name] <= 0.98 for name in outside), found
+    """Whether all shares are between 93.0 and 97.0 in 100, and stand on the page."""
+    assert all(0.93 <= round(share, 3) <= 0.97 for share in found.values()), found
     said = on_page(column)
     assert said.keys() == found.keys(), found
     assert all(abs(said[name] - share) < 0.0051 for name, share in found.items()), found
@@ -183,6 +179,58 @@ def test_intervals_of_numbers_counts_and_times_hold_the_truth_in_93_to_97_of_100
     if name == "times":
         assert found.pop(EXCESS, 1.0) >= 0.9, "its variance is the model's"
     right(found, f"{name} of {n:,}")
+
+
+def linear(share: float, tails: float | None = None) -> Drawn:
+    """Numbers of which a model explains a share; errors are normal, or Student's with so many degrees of freedom."""
+
+    def drawn(n: int, seed: int) -> Patients:
+        rng = np.random.default_rng(seed)
+        predicted = rng.normal(150, 10, n)
+        error = rng.normal(size=n) if tails is None else rng.standard_t(tails, n) * (1 - 2 / tails) ** 0.5
+        return sexed(rng, predicted, predicted + 10 * (1 / share - 1) ** 0.5 * error)
+
+    return drawn
+
+
+def stays(n: int, seed: int) -> Patients:
+    """Lengths of stay: lognormal, and so are the errors."""
+    rng = np.random.default_rng(seed)
+    predicted = 10 * np.exp(rng.normal(0, 0.5, n))
+    return sexed(rng, predicted, predicted * np.exp(rng.normal(-0.08, 0.4, n)))
+
+
+def rare(n: int, seed: int) -> Patients:
+    """Counts of which most are zero, as Poisson's law has them."""
+    rng = np.random.default_rng(seed)
+    rate = rng.gamma(2.0, 0.3, n) + 0.01
+    return sexed(rng, rate, rng.poisson(rate).astype(float))
+
+
+def sexed(rng: np.random.Generator, predicted: np.ndarray, outcome: np.ndarray) -> Patients:
+    """One in four is a woman."""
+    n = len(outcome)
+    return Patients(predicted, outcome, {"age": rng.uniform(18, 100, n), "sex": (np.arange(n) % 4 > 0).astype(float)})
+
+
+MORE: dict[str, tuple[str, Drawn]] = {
+    "a tenth": ("number", linear(0.1)), "a half": ("number", linear(0.5)), "nearly all": ("number", linear(0.99)),
+    "heavy tails": ("number", linear(0.5, 6.0)), "lognormal": ("number", stays), "rare counts": ("count", rare),
+}  # fmt: skip
+LOOKED_AT = ("r2", "gap of mae", "gap of deviance")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("n", [60, 100])
+@pytest.mark.parametrize("name", MORE)
+def test_the_interval_of_r2_and_those_of_gaps_of_unlike_groups_hold_it_in_other_populations(name: str, n: int) -> None:
+    kind, drawn = MORE[name]
+    range_ = [0, 300] if kind == "number" else [0, 60]
+    label = {"type": kind, "range": range_, **({"unit": "mm[Hg]"} if kind == "number" else {})}
+    asked, bare = (study(kind, label, groups=groups) for groups in ([{"feature": "sex"}], []))
+    true = {at: one.value or 0.0 for at, one in worth.worth(drawn(MANY, 99).sums(bare), bare).figures.items()}
+    found = held(asked, true, drawn, n)
+    right({name: share for name, share in found.items() if name in LOOKED_AT}, f"{name}, {n}")
 
 
 def of_scores(patients: Patients) -> dict[str, Any]:

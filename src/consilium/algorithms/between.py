@@ -6,11 +6,13 @@ had the event first, and who has the higher score. So all pairs are counted by c
 off, as it counted them by its own cells, and are added as they are (`concordance`).
 
 Pairs that share a span of times or of scores are not told apart. Of these, so many count, and so many are in order, as
-of the pairs of one hospital that share one; the fewer these are, the nearer to a half, which chance alone would do.
+of the pairs of one hospital that share one; the fewer these are, the nearer to what is to be expected of two that are
+so near: the farther two are apart, the more often they are in order; so in a span that has a share s of all pairs they
+are in 1/2 + s (C - 1/2), where C is that of pairs of two spans. `within` says how far the figure may be from Harrell's
+of the pooled patients, whatever the order within spans is.
 Under `secure_sum` a hospital does not tell how many pairs it has, which are a square of how many patients it has: it
 tells the same twelve numbers by patient (`by_patient`). What shares a span follows from them as before; pairs of one
 hospital are then counted by cells, too.
-`within` says how far the figure may be from Harrell's of the pooled patients, whatever the order within spans is.
 
 Times: equal parts of the root of the contract's range. Hazards: quantiles of Student's distribution with two degrees of
 freedom on the scale of logarithms, about the middle that the model's hazards have, and as wide as they are: by patients
@@ -27,7 +29,7 @@ import numpy as np
 from consilium.algorithms import concordance
 from consilium.algorithms.figure import Figure, around, hidden
 from consilium.core import survival
-from consilium.core.judging import SPANS
+from consilium.core.judging import SPANS, SPANS_OF_GROUPS
 from consilium.core.survival import Floats
 from consilium.core.tensors import Array
 
@@ -36,8 +38,9 @@ Spans = tuple[float, float]
 USUAL: Spans = (0.0, 2.0)
 """Where nothing else is known."""
 FEW = 6.0
-"""So many pairs in order in a half are added to those that share a span, by the square of their share of all pairs: the
-smaller spans are, the less their pairs can differ from a half; by a fifth of that share, about."""
+"""So many pairs, of which what is expected are in order, are added to those that share a span, by the square of their
+share of all pairs: the smaller spans are, the less their pairs can differ from a half; by a fifth of that share, about.
+"""
 Ends = tuple[float, float]
 FEWEST = 3.0
 """In a secure sum there are so many hospitals or more: a hospital has no larger part of all patients, on average."""
@@ -50,7 +53,7 @@ class Grid:
     """So many spans of times and of scores. A cell has a number for patients with the event, and one for those without.
 
     >>> ALL.size, GROUP.size
-    (25600, 3072)
+    (51200, 12288)
     """
 
     times: int
@@ -62,7 +65,7 @@ class Grid:
         return 2 * self.times * self.scores
 
 
-ALL, GROUP = Grid(*SPANS), Grid(24, 64)
+ALL, GROUP = Grid(*SPANS), Grid(*SPANS_OF_GROUPS)
 """Of all patients, and of a group of them."""
 _BY_SIZE = {grid.size: grid for grid in (ALL, GROUP)}
 
@@ -185,9 +188,13 @@ class Told:
         events, nones = (two + 1) / (float(mine[3]) + 1), (one + 0.5) / (float(mine[4]) + 1)
         every = float(apart[0] + events * apart[3] + nones * apart[4])
 
+        beyond = float(apart[1] + apart[2] / 2) / float(apart[0]) - 0.5 if apart[0] > 0 else 0.0  # of those apart
+
         def excess(ordered: float, guessed: float, pairs: float, unsure: float) -> float:
             share = unsure / max(every, 1.0)
-            return (ordered - guessed) / (pairs + FEW / share**2) if share > 1e-9 else 0.0
+            if not share > 1e-9:
+                return 0.0
+            return (ordered - guessed + beyond * FEW / share) / (pairs + FEW / share**2)
 
         guessed = one * float(mine[5] + mine[6] / 2) / max(float(mine[4]), 1.0)
         return cls(

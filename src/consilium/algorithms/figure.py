@@ -7,7 +7,7 @@ reciprocals, whose estimate is nearly symmetric.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from statistics import NormalDist
@@ -25,13 +25,18 @@ CELL = "too few: between one and nine patients in a cell"
 
 @dataclass(frozen=True)
 class Figure:
-    """A value with its interval; `n` patients stand behind it. `note` says why there is none."""
+    """A value with its interval; `n` patients stand behind it. `note` says why there is none.
+
+    freedom: degrees of freedom of its standard error, where the interval is Student's; None: it is a normal variable's.
+    It is not told: `difference` needs it.
+    """
 
     value: float | None
     low: float | None
     high: float | None
     n: int
     note: str = ""
+    freedom: float | None = None
 
 
 def hidden(n: int, why: str) -> Figure:
@@ -89,24 +94,25 @@ def ratio(value: float, error: float, n: int, confidence: float) -> Figure:
     return Figure(value, value / factor, value * factor, n)
 
 
-def reach(error: float, n: float, confidence: float) -> float:
-    """How many standard errors the interval of a mean of `n` positive values reaches to either side.
+def freedom(error: float, n: float) -> float:
+    """Degrees of freedom of the standard error of a mean of `n` positive values.
 
-    Student's t: with few patients, or a few large values, the standard error itself is uncertain, and most often it is
-    too small where the mean is. The degrees of freedom are those that the variance of gamma variables has
-    (Satterthwaite 1946, Biometrics Bulletin 2:110).
+    With few patients, or a few large values, the standard error itself is uncertain, and most often it is too small
+    where the mean is. So the interval is Student's, with the degrees of freedom that the variance of gamma variables
+    has (Satterthwaite 1946, Biometrics Bulletin 2:110).
 
     Args:    error: the standard error, as a share of the mean.
     """
-    return student.within(confidence, max(n / (1 + 3 * n * error * error), 1.0))
+    return max(n / (1 + 3 * n * error * error), 1.0)
 
 
 def average(value: float, error: float, n: int, confidence: float) -> Figure:
     """A mean of values that are never below zero, with the standard error `error`."""
     if value <= 0:
         return around(value, error, n, confidence)
-    width = min(reach(error / value, n, confidence) * error / value, 300.0)
-    return Figure(value, value * math.exp(-width), value * math.exp(width), n)
+    of = freedom(error / value, n)
+    width = min(student.within(confidence, of) * error / value, 300.0)
+    return Figure(value, value * math.exp(-width), value * math.exp(width), n, freedom=of)
 
 
 def root(value: float, error: float, n: int, confidence: float) -> Figure:
@@ -115,9 +121,10 @@ def root(value: float, error: float, n: int, confidence: float) -> Figure:
     The interval is that of the reciprocal. Where it comes near zero, or holds it, the upper end, from twice the value
     on, grows as on the scale of logarithms: so there always is one.
     """
-    width = min(reach(error / value, n, confidence) * error / value, 300.0)
+    of = freedom(error / value, n)
+    width = min(student.within(confidence, of) * error / value, 300.0)
     most = 1 / (1 - width) if width < 0.5 else 2 * math.exp(width - 0.5)
-    return Figure(value**0.5, (value / (1 + width)) ** 0.5, value**0.5 * most**0.5, n)
+    return Figure(value**0.5, (value / (1 + width)) ** 0.5, value**0.5 * most**0.5, n, freedom=of)
 
 
 def share(value: float, error: float, n: int, confidence: float) -> Figure:
@@ -130,10 +137,15 @@ def share(value: float, error: float, n: int, confidence: float) -> Figure:
     return Figure(value, low, high, n)
 
 
-def difference(one: Figure, other: Figure) -> Figure:
+def difference(one: Figure, other: Figure, confidence: float) -> Figure:
     """`one` less `other`, of different patients, with an interval from those of both.
 
-    >>> gap = difference(Figure(0.8, 0.7, 0.9, 50), Figure(0.6, 0.5, 0.7, 50))
+    Of two intervals that are Student's, each is wide for a standard error that alone is not well known. That of the
+    difference is better known: it has Welch's degrees of freedom (1947, Biometrika 34:28), at least as many as the one
+    that has fewer and at most as many as both together. So both are narrowed to these first; else, of fifty patients
+    each, the interval held the truth in 97.5 of 100 instead of 95.
+
+    >>> gap = difference(Figure(0.8, 0.7, 0.9, 50), Figure(0.6, 0.5, 0.7, 50), 0.95)
     >>> round(gap.value, 6), round(gap.low, 6), round(gap.high, 6)
     (0.2, 0.058579, 0.341421)
     """
@@ -143,11 +155,34 @@ def difference(one: Figure, other: Figure) -> Figure:
     value = one.value - other.value
     if one.low is None or one.high is None or other.low is None or other.high is None:
         return plain(value, n)
-    down = math.hypot(one.value - one.low, other.high - other.value)
-    up = math.hypot(one.high - one.value, other.value - other.low)
-    return Figure(value, value - down, value + up, n)
+    down, up = (one.value - one.low, other.value - other.low), (one.high - one.value, other.high - other.value)
+    reaches = [student.within(confidence, each.freedom) for each in (one, other)]
+    errors = [(low**0.5 * high**0.5) / reach for low, high, reach in zip(down, up, reaches, strict=True)]
+    both = welch(errors, (one.freedom, other.freedom))
+    mine, theirs = (student.within(confidence, both) / reach for reach in reaches)
+    low, high = math.hypot(mine * down[0], theirs * up[1]), math.hypot(mine * up[0], theirs * down[1])
+    return Figure(value, value - low, value + high, n, freedom=both)
+
+
+def welch(errors: Sequence[float], freedoms: Sequence[float | None]) -> float | None:
+    """Degrees of freedom of the standard error of a difference, from both errors and theirs; None: it is known.
+
+    >>> [round(welch((1.0, error), (10.0, freedom)), 6) for error, freedom in ((1.0, 10.0), (0.0, 3.0), (1.0, None))]
+    [20.0, 10.0, 40.0]
+    """
+    whole = math.hypot(*errors)
+    if whole <= 0:
+        return None
+    shares = [(error / whole) ** 2 for error in errors]  # of the variance
+    unsure = sum(share**2 / freedom for share, freedom in zip(shares, freedoms, strict=True) if freedom is not None)
+    return 1 / unsure if unsure > 1e-12 else None
+
+
+def told(found: Figure) -> dict[str, Any]:
+    """Plain values of one, as they are told."""
+    return {name: value for name, value in vars(found).items() if name != "freedom"}
 
 
 def to_json(found: Mapping[str, Figure]) -> dict[str, dict[str, Any]]:
     """Plain values for the wire and for files."""
-    return {name: dict(vars(figure)) for name, figure in found.items()}
+    return {name: told(one) for name, one in found.items()}

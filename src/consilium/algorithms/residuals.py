@@ -2,11 +2,12 @@
 
 A hospital sums the monomials of degree one to four in the prediction and in its error, both scaled by the contract's
 range. From these follow the means, variances and covariances of any group of patients, and so the interval of each
-figure: of R² by the delta method, of the calibration line by the sandwich (White 1980, as HC1), which holds
-where errors spread more for some patients than for others. A count whose contract gives no range has degrees one and
-two alone: in a secure sum there would be no digits left for more.
+figure: of R² by the delta method (`_explained`), of the calibration line by the sandwich (White 1980, as HC1), which
+holds where errors spread more for some patients than for others. A count whose contract gives no range has degrees one
+and two alone: in a secure sum there would be no digits left for more.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import comb
@@ -96,7 +97,9 @@ def figures(label: Label, total: Mapping[str, Array], confidence: float) -> dict
         "r2": _explained(known, confidence, count),
         "rmse": _root(known, mse, half, confidence, count),
         "mae": average(mae, far**0.5, count, confidence),
-        "mean_error": Figure(half * mean, half * mean - wide * spread, half * mean + wide * spread, count),
+        "mean_error": Figure(
+            half * mean, half * mean - wide * spread, half * mean + wide * spread, count, freedom=n - 1
+        ),
         **_line(label, known, confidence, count),
     }
 
@@ -113,7 +116,17 @@ def _root(known: Moments, mse: float, half: float, confidence: float, count: int
 
 
 def _explained(known: Moments, confidence: float, count: int) -> Figure:
-    """R²: 1 less the mean squared error by the outcome's variance; the interval is that of this ratio's logarithm."""
+    """R²: 1 less the mean squared error m by the outcome's variance v; the interval is that of log(m / v).
+
+    What one patient moves it by is A - B, with A = e² / m and B = (y - mean(y))² / v. Its variance, V, is estimated
+    as if it had 2 n / (kurtosis - 1) degrees of freedom (Satterthwaite 1946). The kurtosis of A - B is no moment of
+    degree 4; but where A and B are gamma variables of one shape 1 / k, however they go together (Kibble's), their
+    difference is a variance-gamma variable, of kurtosis 3 + 3 k: Kotz, Kozubowski and Podgorski 2001, The Laplace
+    Distribution and Generalizations, 4.1. Where errors and outcomes are normal k is 2, and the kurtosis exactly 9. `k`
+    is the larger of the variances of A and of B, so that there are n / (1 + 1.5 k) degrees.
+
+    The bias of second order is taken off: log(m) is too low by Var(A) / 2 n, and log(v) by Var(B) / 2 n and 1 / n.
+    """
     mse = max(known.means[2, 0], 0.0)
     # y - mean(y) is the sum of both, each less its mean.
     variance = known.central(2, 0) + 2 * known.central(1, 1) + known.central(0, 2)
@@ -122,14 +135,19 @@ def _explained(known: Moments, confidence: float, count: int) -> Figure:
     share = mse / variance
     if known.most < 4:
         return Figure(1 - share, None, None, count, WIDE)
-    fourth = sum(comb(4, i) * known.central(i, 4 - i) for i in range(5))
-    squared = known.means[4, 0] - 2 * share * _squares(known) + share**2 * fourth
     if share <= 0:
         return plain(1 - share, count)
-    error = (max(squared, 0.0) / (known.n - 1)) ** 0.5 / mse
-    left = average(share, share * error, count, confidence)
-    assert left.low is not None and left.high is not None
-    return Figure(1 - share, 1 - left.high, 1 - left.low, count)
+    n, value = known.n, math.log(share)
+    fourth = sum(comb(4, i) * known.central(i, 4 - i) for i in range(5))
+    # Means of A², B² and A B; none is beyond n, for A and B have the mean 1 and are never below zero.
+    squares = (known.means[4, 0] / mse / mse, fourth / variance / variance, _squares(known) / mse / variance)
+    of_errors, of_outcomes, of_both = (min(max(mean, 0.0), n) - 1 for mean in squares)
+    both = of_errors + of_outcomes - 2 * of_both
+    freedom = max(n / (1 + 1.5 * max(of_errors, of_outcomes, 0.0)), 1.0)
+    width = min(student.within(confidence, freedom) * (max(both, 0.0) / (n - 1)) ** 0.5, 300.0)
+    middle = value - 1 / n - (of_outcomes - of_errors) / (2 * n)
+    low, high = (min(middle - width, value), max(middle + width, value))
+    return Figure(1 - share, 1 - math.exp(high), 1 - math.exp(low), count, freedom=freedom)
 
 
 def _squares(known: Moments) -> float:
@@ -145,7 +163,9 @@ def _line(label: Label, known: Moments, confidence: float, count: int) -> dict[s
     """Intercept and slope of the regression of the outcome on the prediction, with Student's t.
 
     The degrees of freedom are those of the variance's estimate (Satterthwaite 1946): a mean of squares of residuals,
-    each times what it weighs, whose tails are as heavy as those of both together.
+    each times what it weighs, whose tails are as heavy as those of both together. Gaps between groups do not have
+    Welch's degrees of freedom (`figure.difference`): of skewed outcomes the sandwich is a little too small, and with
+    these the gap of rare counts held the truth in 92 of 100 studies, and in 95 with the intervals of both as they are.
     """
     n, (middle, half) = known.n, label.scale
     names = ("calibration_intercept", "calibration_slope")
@@ -168,8 +188,8 @@ def _line(label: Label, known: Moments, confidence: float, count: int) -> dict[s
         variance = a**2 * left[0] + 2 * a * b * left[1] + b**2 * left[2]
         fourth = sum(comb(4, k) * a ** (4 - k) * b**k * known.central(0, k) for k in range(5))
         both = tails * fourth / (a**2 + b**2 * spread) ** 2
-        wide = student.within(confidence, min(max(2 * n / max(both - 1, 1e-9), 1.0), n - 2))
-        width = wide * unit * (max(variance, 0.0) / (n - 2)) ** 0.5
+        freedom = min(max(2 * n / max(both - 1, 1e-9), 1.0), n - 2)
+        width = student.within(confidence, freedom) * unit * (max(variance, 0.0) / (n - 2)) ** 0.5
         found[name] = Figure(value, value - width, value + width, count)
     return found
 

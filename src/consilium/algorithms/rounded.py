@@ -40,7 +40,7 @@ def estimates(told: int, positives: int, negatives: int, confidence: float) -> d
 
     >>> one = estimates(80, 40, 60, 0.95)["auroc"]
     >>> one.value, round(one.low, 3), round(one.high, 3), one.n
-    (0.8, 0.704, 0.896, 100)
+    (0.8, 0.702, 0.898, 100)
     """
     return {"auroc": _auroc(told / HUNDRED, positives, negatives, confidence)}
 

@@ -230,7 +230,13 @@ def judged(
         "sites": {site: told_of(one) for site, one in alone.items()},
         "sites_withheld": withheld,
         "gaps": [
-            {"feature": gap.feature, "group": gap.group, "name": gap.name, **vars(gap.figure), "clear": gap.clear}
+            {
+                "feature": gap.feature,
+                "group": gap.group,
+                "name": gap.name,
+                **figure.told(gap.figure),
+                "clear": gap.clear,
+            }
             for gap in found
         ],
         "comparisons": {
@@ -354,7 +360,7 @@ def _compared(
             mine, theirs = (_told_apart(study, part, confidence) for part in (parts[name], rest))
             for key, one in mine.items():
                 here = known[key] if key in known and known[key].value is None else one
-                gap = figure.hidden(0, FOLLOWS) if key in unsaid else figure.difference(here, theirs[key])
+                gap = figure.hidden(0, FOLLOWS) if key in unsaid else figure.difference(here, theirs[key], confidence)
                 found.append(Gap(feature, name, key, gap))
             if "variance" in parts[name]:  # of times: a group beside all others of its hospitals, and none at another
                 hides = told[feature][name].positives is None  # how many had the event would follow, as above
@@ -416,7 +422,7 @@ def told_of(one: Worth) -> Json:
     found: Json = {name: getattr(one, name) for name in ("n", "positives", "negatives", "note")}
     found["figures"] = figure.to_json(one.figures)
     found["confusion"] = one.confusion and _matrix(one.confusion)
-    found["calibration_curve"] = [{**vars(point), "observed": vars(point.observed)} for point in one.curve]
+    found["calibration_curve"] = [{**vars(point), "observed": figure.told(point.observed)} for point in one.curve]
     found["thresholds"] = [
         {**_matrix(row.confusion), **figure.to_json({**row.confusion.figures, "net_benefit_of_all": row.everybody})}
         for row in one.thresholds

@@ -368,9 +368,9 @@ def test_a_share_of_which_a_cell_is_small_has_an_interval_that_holds_every_share
 
 
 def test_a_gap_of_proportions_has_the_interval_of_newcombe() -> None:
-    gap = difference(decisions.proportion(56, 70, 0.95), decisions.proportion(48, 80, 0.95))
+    gap = difference(decisions.proportion(56, 70, 0.95), decisions.proportion(48, 80, 0.95), 0.95)
     assert (gap.value, gap.low, gap.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4), "Newcombe 1998, method 10"
-    assert difference(gap, Figure(None, None, None, 3, "few")).note == "few"
+    assert difference(gap, Figure(None, None, None, 3, "few"), 0.95).note == "few"
 
 
 @settings(max_examples=30, deadline=None)

@@ -252,7 +252,7 @@ def test_a_cox_regression_says_that_patients_are_compared_within_their_hospital(
     assert "or until when it had not happened" in told and "scores order as their times do" in told
     assert "histograms" not in told and "changes of the model" not in told
     spans, less = (
-        "a time and a score in each of 64 by 200 spans",
+        "a time and a score in each of 128 by 200 spans",
         make(**about, strategy={"name": "newton"}, quorum=3, evaluation={"figures": "headline"}),
     )
     assert spans in learns(exact) and told.count(spans) == 2 and "of a training patient" in told
