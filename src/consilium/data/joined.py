@@ -16,7 +16,7 @@ import duckdb
 
 from consilium import plugins
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data import base, catalogue, choosing, closed, instants, memory, missed, needed, ordering
+from consilium.data import base, catalogue, choosing, closed, failing, instants, memory, missed, needed, ordering
 from consilium.data.asking import quoted, rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
@@ -100,14 +100,18 @@ class JoinedSource:
                     columns.update(found.columns)
                     there[name] = [*found.columns, *found.others]
                     left_out, doubts = max(left_out, found.left_out), (*doubts, *found.doubts)
-                answer, more = asked.answered(self._given, clock, TEXT)
+                try:
+                    answer, more = asked.answered(self._given, clock, TEXT)
+                except VALUES as error:
+                    fail = clock.within(lambda: failing.casts(asked.tables, self._given), asked.interrupt)
+                    raise _miscast(error, columns, fail) from error
                 doubts += more
                 made = rows_of(*answer)
                 doubts += self._missed(asked, made, clock)
                 keys["the query's answer"] = self._keys(made), False
                 return replace(made, left_out=left_out, doubts=doubts, merged=merged, unmatched=_unmatched(keys))
         except VALUES as error:
-            raise _miscast(error, columns) from error
+            raise _miscast(error, columns, "") from error
         except (duckdb.Error, ValueError, OverflowError) as error:
             memory.check(error, "source.query")
             words = f": {str(error).splitlines()[0]}" if isinstance(error, SAID) else ""
@@ -186,8 +190,11 @@ def _unmatched(keys: dict[str, tuple[frozenset[str], bool]]) -> tuple[str, ...]:
     return tuple(name for name, (of, some) in keys.items() if spelt and of and not some and of.isdisjoint(spelt))
 
 
-def _miscast(error: duckdb.Error, columns: set[str]) -> DataUnusable:
-    """What a value of the error's words is, told without it: the column, and whether days are written otherwise."""
+def _miscast(error: duckdb.Error, columns: set[str], fails: str) -> DataUnusable:
+    """What a value of the error's words is, told without it: the column, and whether days are written otherwise.
+
+    Args:    fails: which CAST, in words.
+    """
     words = str(error).splitlines()[0]
     named = re.search(r"from source column (\w+)", words)
     of = f" of column {named[1]}" if named and named[1] in columns else ""
@@ -196,7 +203,8 @@ def _miscast(error: duckdb.Error, columns: set[str]) -> DataUnusable:
     cast = "TRY_CAST(... AS DOUBLE) or TRY_CAST(... AS DATE), which gives nothing where there is none"
     remedy = f"{strptime}; else {cast}" if days else f"write {cast}; {strptime}"
     what = f"source.query: some value{of} is not what the query takes it for ({type(error).__name__})"
-    return DataUnusable(what, f"columns of `tables` are text: {remedy}")
+    what += f": {fails}" if fails else ""
+    return DataUnusable(what, f"columns of `tables` are text: {remedy}; {failing.PROTECTS}")
 
 
 @contextmanager

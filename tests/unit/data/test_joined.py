@@ -248,6 +248,24 @@ def test_days_that_are_written_otherwise_are_told_with_strptime_first_and_their_
     assert ("of column said" in str(caught.value)) is cast.startswith("CAST")
 
 
+@pytest.mark.parametrize(("query", "told"), [
+    ("SELECT max(CAST(v AS DOUBLE)) FILTER (WHERE test = 'CRP') AS v, min(CAST(nr AS BIGINT)) AS nr FROM visits",
+     "CAST(v AS DOUBLE) of visits.v fails for 11 texts"),
+    ("WITH k AS (SELECT nr, replace(v, '/', ':') AS w FROM visits) SELECT nr, CAST(trim(w) AS INTEGER) AS v FROM k",
+     "CAST(trim(w) AS INTEGER) of visits.v fails for 11 texts"),
+    ("SELECT nr, strptime(v, '%Y') AS v, CASE WHEN test = 'CRP' THEN CAST(v AS BIGINT) END AS w FROM visits",
+     "strptime(v, '%Y') of visits.v fails for 11 texts"),
+])  # fmt: skip
+def test_the_cast_that_fails_is_named_wherever_it_stands_and_no_value(tmp_path: Path, query: str, told: str) -> None:
+    """Of one test, whose values FILTER leaves out, each value is a pair of numbers."""
+    lines = [f"{nr},{'CRP' if nr < 9 else 'RR'},{nr if nr < 9 else f'{nr}/77'}" for nr in range(20)]
+    (tmp_path / "visits.csv").write_text("\n".join(["nr,test,v", *lines]) + "\n")
+    visits = {"type": "csv", "path": "visits.csv"}
+    with pytest.raises(DataUnusable, match=r"FILTER or WHERE protects no CAST") as caught:
+        of(tmp_path, visits, visits, query).rows()
+    assert f": {told}" in str(caught.value) and "77" not in str(caught.value) and "CASE" not in caught.value.message
+
+
 def test_what_is_wrong_with_a_table_is_told_with_its_name(folder: Path) -> None:
     persons, visits = PLACES[2]
     for wrong, error, told in (
