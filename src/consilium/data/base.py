@@ -41,6 +41,7 @@ class Seen:
     """Something else that is told of a query, and what to do.
 
     count: how many rows it is of; 0: nobody counted.   of: of so many, where a share of them blocks; 0: any ten do.
+    columns: those of the answer that hang on it.
     """
 
     kind: Kind
@@ -48,6 +49,7 @@ class Seen:
     remedy: str
     count: int = 0
     of: int = 0
+    columns: tuple[str, ...] = ()
 
 
 Note = str | Lost | Missed | Seen

@@ -58,6 +58,7 @@ class Column:
     doubts: tuple[Doubt, ...] = ()  # what speaks against the mapping though its values fit
     beside: int = 0  # patients with a value who have records out of range, too
     mostly: int = 0  # those of whose records half are, or more
+    column: str = ""  # of the source
     time: tuple[str, ...] | None = None  # of a time-to-event, of whose time the looks are: its own codes for missing
 
 
@@ -227,7 +228,7 @@ def _feature(feature: Feature, given: FeatureMap | str, rows: Rows, always: froz
     if isinstance(given, str):
         told.missing, told.absent = len(rows), True
         return np.full(len(rows), NAN)
-    texts = rows.columns[given.column]
+    texts, told.column = rows.columns[given.column], given.column
     gone, told.gone = always | frozenset(given.missing), given.missing
     if feature.type == "number":
         assert feature.unit is not None and given.unit is not None
@@ -245,7 +246,7 @@ def _feature(feature: Feature, given: FeatureMap | str, rows: Rows, always: froz
 
 def _label(label: Label, given: LabelMap, rows: Rows, always: frozenset[str], told: Column) -> Floats:
     texts, gone = rows.columns[given.column], always | frozenset(given.missing)
-    told.gone = given.missing
+    told.gone, told.column = given.missing, given.column
     if given.codes is not None and label.type in ("binary", TIMED):
         told.doubts = tuple(of_codes(label, given.column, {code: f"{value:g}" for code, value in given.codes.items()}))
     if label.type == TIMED:

@@ -73,7 +73,7 @@ def lost(tables: Any, query: str, of: int, ask: Callable[[str], Answer]) -> Seen
         f"a CASE in source.query has no WHEN for texts of {' and '.join(sorted(columns))}, and no ELSE, so that they "
         f"are passed over: others would be {', '.join(sorted(names))}"
     )
-    return Seen("not-a-number", words, REMEDY, rows, of)
+    return Seen("not-a-number", words, REMEDY, rows, of, tuple(sorted(names)))
 
 
 def _anew(tables: Any, tree: Node, end: int | None, columns: set[str]) -> Node:

@@ -1,12 +1,14 @@
 """What of DuckDB's answer hangs on texts that its query passes over: TRY_CAST, CASE, or one way of writing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from consilium.data import catalogue, dropping, falling, lookalikes
+from consilium.data import catalogue, dividing, dropping, falling, lookalikes
 from consilium.data.asking import Answer
 from consilium.data.base import Note
 from consilium.data.clock import Clock
+from consilium.data.tree import Undecided
 
 
 def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer], cut: Callable[[], None],
@@ -22,3 +24,28 @@ def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer
         *falling.checked(tables, query, answer, ask, *more),
         *lookalikes.checked(tables, query, answer, ask, lambda: catalogue.of_duckdb(tables), *more),
     )
+
+
+def of_url(parser: Any, connection: Any, query: str, answer: Answer, ask: Callable[[str], Answer],
+           cut: Callable[[], None], clock: Clock, took_s: float) -> tuple[Note, ...]:  # fmt: skip
+    """The same of a connection of SQLAlchemy, as far as it understands the query as DuckDB writes it.
+
+    Args:    parser: a connection of DuckDB.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    def or_nobody_knows(act: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def tried(given: Any) -> Any:
+            try:
+                return act(given)
+            except SQLAlchemyError as error:
+                raise Undecided from error
+
+        return tried
+
+    def known() -> catalogue.Catalogue:
+        found: catalogue.Catalogue = or_nobody_knows(catalogue.of_url)(connection)
+        return replace(found, ask=or_nobody_knows(found.ask))
+
+    given = (parser, query, answer, or_nobody_knows(ask), known, cut, clock, took_s)
+    return (*lookalikes.checked(*given), *dividing.checked(*given))

@@ -104,7 +104,7 @@ def _told(column: str, texts: list[str], names: set[str], rows: int, of: int) ->
         f"source.query compares {column} with {quoted}, which stands there otherwise, too: in capital or small "
         f"letters, with blanks, or with a letter that looks alike. Were it the same, {what}"
     )
-    return Seen("unmapped-codes", words, REMEDY, rows, 0 if who else of)
+    return Seen("unmapped-codes", words, REMEDY, rows, 0 if who else of, tuple(sorted(names)))
 
 
 def _as(parser: Any, lineage: Lineage, one: Compared, near: list[str]) -> Node:

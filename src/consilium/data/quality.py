@@ -12,7 +12,7 @@ import numpy as np
 
 from consilium.core import survival
 from consilium.core.contract import Contract, Feature, Label
-from consilium.core.gate import Gate
+from consilium.core.gate import UNREADABLE, Gate, Kind
 from consilium.core.study import Study
 from consilium.core.timed import TIMED
 from consilium.data import spread
@@ -60,6 +60,13 @@ UNCODED = (
     "no code, so that nobody knows what they are of",
     "complete the column of codes in the source's query, or leave out there what does not count",
 )
+UNLISTED = (
+    "all is well if they are no patients of this table; else look for numbers that were merged: name the number that "
+    "its rows have, too"
+)
+PROPOSED: tuple[Kind, ...] = ("code-for-missing", "unit", "other-unit", "named-unit")
+"""Kinds whose remedy is a guess by the values that were read."""
+FIRST = "but first mend what else is told of this column, and check again: its values may be others then"
 NOBODYS = 0.05
 """Share of records of nobody in the table from which on it is told."""
 
@@ -162,6 +169,8 @@ def check(study: Study, mapped: Mapped) -> Report:
         if away:
             blocks = away >= MIN_CELL and away > gate.not_a_number_max * (mapped.read + away)
             whole.append(Finding("unread", "", hidden(away), *told, gate.blocks("unread") and blocks))
+    if mapped.listed and 0 < left.opted_out < mapped.listed:
+        whole.append(_unlisted(mapped.listed - left.opted_out, mapped.listed, gate))
     whole += [finding for one in mapped.strays for finding in _strays(one, gate)]
     shown = shown_counts([training, test, mapped.without_label, mapped.incomplete, left.immature, left.excluded])
     fits = tuple(_fit(one, mapped.features[one.id], mapped, gate) for one in contract.inputs)
@@ -203,6 +212,26 @@ def _seen(seen: Seen, gate: Gate) -> Finding:
     limit = gate.unmapped_max if seen.kind == "unmapped-codes" else gate.not_a_number_max
     blocks = seen.count >= MIN_CELL and seen.count > limit * seen.of and gate.blocks(seen.kind)
     return Finding(seen.kind, "", hidden(seen.count), seen.words, seen.remedy, blocks)
+
+
+def _unlisted(nowhere: int, listed: int, gate: Gate) -> Finding:
+    """Entries of the opt-out list of whom there is no row: of whom was merged into another number there may be one."""
+    words = f"{hidden(nowhere)} of the opt-out list of {hidden(listed)} are in none of the rows"
+    return Finding("of-nobody", "", hidden(nowhere), words, UNLISTED, gate.blocks("of-nobody") and nowhere >= MIN_CELL)
+
+
+def _withheld(found: tuple[Finding, ...], told: Column, mapped: Mapped) -> tuple[Finding, ...]:
+    """Nothing is proposed of a column of which much is not read, or that a query may have made otherwise: what is left
+    of it tells neither its unit nor what stands for nothing.
+    """
+    hang = {name.casefold() for one in mapped.doubts if isinstance(one, Lost | Seen) for name in one.columns}
+    much = any(one.blocks and one.kind in UNREADABLE and not one.write for one in found)
+    if not much and told.column.casefold() not in hang:
+        return found
+    return tuple(
+        replace(one, place="", write="", remedy=f"{one.remedy}; {FIRST}") if one.write and one.kind in PROPOSED else one
+        for one in found
+    )
 
 
 def _strays(one: Strays, gate: Gate) -> Iterator[Finding]:
@@ -272,7 +301,7 @@ def _fit(of: Feature | Label, told: Column, mapped: Mapped, gate: Gate) -> Fit:
     masked = isinstance(shown[0], str)
     unmapped = _unmapped(told, shown[4])
     look = Look(of, told, rows, gate, shown[4], shown[3], shown[2], shown[0])
-    findings = of_column(look)
+    findings = _withheld(of_column(look), told, mapped)
     level = "problem" if any(one.blocks for one in findings) else "note" if findings else "ok"
     return Fit(
         id=of.id, rows=hidden(rows), usable=shown[0], coverage="hidden" if masked else f"{share:.0%}", missing=shown[1],

@@ -20,7 +20,6 @@ from consilium.data import (
     headers,
     instants,
     keying,
-    lookalikes,
     meeting,
     memory,
     missed,
@@ -334,7 +333,7 @@ class SqlSource:
                 return hanging.checked(tables, self._query, answer, ask, *more)
         with memory.opened() as parser, self._connected(begun) as connection:
             ask = lambda query: answer_of(of_url(connection, query, self._given))  # noqa: E731
-            return lookalikes.checked(parser, self._query, answer, ask, lambda: catalogue.of_url(connection), *more)
+            return hanging.of_url(parser, connection, self._query, answer, ask, *more)
 
     def _years(self, found: Rows, begun: opening.Begun) -> list[str]:
         """Of DuckDB, columns that would be others if whole years were counted. Raises: Undecided."""

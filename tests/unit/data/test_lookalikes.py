@@ -120,3 +120,32 @@ def test_a_hospitals_own_database_is_looked_at_too(tmp_path: Path, kind: str) ->
     source.told(Asked(columns=frozenset(("nr", "v")), without=("nr", frozenset())))
     (found,) = source.rows().doubts
     assert isinstance(found, Seen) and (found.count, found.of) == (20, 40) and "others would be v" in found.words
+
+
+@pytest.mark.parametrize(("query", "told"), [
+    ("SELECT nr, v * CASE code WHEN 'KREA' THEN 1 ELSE 1/88 END AS v FROM lab", True),
+    ("SELECT nr, v * CASE code WHEN 'KREA' THEN 1 ELSE 1.0/88 END AS v FROM lab WHERE upper(code) GLOB 'K*'", False),
+    ("SELECT nr, v / 2.0 AS v FROM lab WHERE code IN ('KREA', 'Krea')", False),
+    ("SELECT nr, n / 7 AS v FROM lab WHERE code IN ('KREA', 'Krea')", True),
+    ("SELECT nr, n / 1 AS v FROM lab", False),
+])  # fmt: skip
+def test_whole_numbers_that_sqlite_divides_are_told_where_the_answer_hangs_on_it(
+    tmp_path: Path, query: str, told: bool
+) -> None:
+    with sqlite3.connect(tmp_path / "own.db") as made:
+        made.execute("CREATE TABLE lab (nr TEXT, code TEXT, v REAL, n INTEGER)")
+        made.executemany("INSERT INTO lab VALUES (?, ?, 5.5, 3)", [(str(nr), WAYS[nr % 2]) for nr in range(40)])
+    source = SqlSource(TableSource.model_validate({"type": "sql", "query": query, "url": "sqlite:///own.db"}), tmp_path)
+    source.told(Asked(columns=frozenset(("nr", "v")), without=("nr", frozenset())))
+    found = [one for one in source.rows().doubts if isinstance(one, Seen) and "divides" in one.words]
+    assert [one.columns for one in found] == ([("v",)] if told else [])
+
+
+def test_what_a_database_does_not_understand_as_it_is_written_anew_stands_in_nobodys_way(tmp_path: Path) -> None:
+    """LIKE becomes ~~, which SQLite has not."""
+    with sqlite3.connect(tmp_path / "own.db") as made:
+        made.execute("CREATE TABLE lab (nr TEXT, code TEXT)")
+        made.executemany("INSERT INTO lab VALUES (?, ?)", [(str(nr), WAYS[nr % 2]) for nr in range(40)])
+    query = "SELECT nr, 4 / 2 AS v FROM lab WHERE nr LIKE '%' AND code <> 'KREA'"
+    source = SqlSource(TableSource.model_validate({"type": "sql", "query": query, "url": "sqlite:///own.db"}), tmp_path)
+    assert len(source.rows()) == 20

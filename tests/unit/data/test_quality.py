@@ -12,7 +12,7 @@ import pytest
 from consilium.core.gate import TOLD, Gate
 from consilium.core.study import Study
 from consilium.data import choosing, contract, quality
-from consilium.data.base import Lost, Table
+from consilium.data.base import Lost, Seen, Table
 from consilium.data.contract import Column, Mapped
 from consilium.data.counts import hidden
 from consilium.data.mapping import Mapping
@@ -239,3 +239,31 @@ def test_what_is_not_known_of_the_rows_is_told_and_stands_in_nobodys_way(study: 
         made = contract.apply(Mapping.model_validate(MAPPING), study.contract, study.evaluation, query_lost)
         (told,) = (one for one in quality.check(study, made).findings if "TRY_CAST" in one.words)
         assert (told.kind, told.count, told.blocks) == ("not-a-number", hidden(lost), blocks) and "krea" in told.words
+
+
+def test_nothing_is_proposed_by_what_is_left_of_a_column_that_is_not_read(study: Study) -> None:
+    """Of a column of which much has a comma, or that hangs on what the query made of it, 0 is no guess."""
+    cells = [("0" if n < 12 else f"{5 + n % 40 / 10}") for n in range(120)]
+    commas = [cell.replace(".", ",") if n > 60 else cell for n, cell in enumerate(cells)]
+    lost = (Seen("text-order", "divides", "mend it", 12, 120, ("GLU",)), Lost(("GLU",), 12, 120))
+    for given, doubts, written in ((cells, (), True), (commas, (), False), *((cells, (one,), False) for one in lost)):
+        table = rows(*((f"p{n}", "50", cell, "98", "12"[n % 2], str(n % 2)) for n, cell in enumerate(given)))
+        mapping = Mapping.model_validate(MAPPING)
+        column = mapping.features["glucose"].column  # type: ignore[union-attr]
+        doubts = tuple(replace(one, columns=(column,)) for one in doubts)
+        made = contract.apply(mapping, study.contract, study.evaluation, replace(table, doubts=doubts))
+        found = [one for one in quality.check(study, made).findings if one.kind == "code-for-missing"]
+        assert [bool(one.write) for one in found if one.where == "glucose"] == [written]
+        assert written or "first mend what else is told" in found[0].remedy
+
+
+@pytest.mark.parametrize(("listed", "out", "told"), [
+    (45, 43, "<10 of the opt-out list of 45 are in none"), (60, 43, "17 of the opt-out list of 60"), (43, 43, ""),
+    (5, 0, ""), (None, 0, ""),
+])  # fmt: skip
+def test_who_of_the_list_is_nowhere_is_told(study: Study, listed: int | None, out: int, told: str) -> None:
+    table = rows(*((f"p{n}", str(20 + n % 60), f"{5 + n % 7}", f"{97 + n % 5}", "12"[n % 2], str(n % 2))
+                   for n in range(40)))  # fmt: skip
+    made = contract.apply(Mapping.model_validate(MAPPING), study.contract, study.evaluation, table, None, out, listed)
+    found = [one for one in quality.check(study, made).findings if one.kind == "of-nobody"]
+    assert [told in one.words and "merged" in one.remedy and not one.blocks for one in found] == [True] * bool(told)

@@ -1,0 +1,57 @@
+"""Whether the answer of SQLite or PostgreSQL hangs on whole numbers that its query divides: of both, 1/88 is 0.
+
+The query is asked with 1.0 beside each number that is divided. DuckDB keeps what is behind the point.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import duckdb
+
+from consilium.core.errors import DataUnusable
+from consilium.data.asking import Answer
+from consilium.data.base import Seen
+from consilium.data.catalogue import Catalogue
+from consilium.data.clock import Clock
+from consilium.data.dropping import changed
+from consilium.data.lineage import Lineage, instead
+from consilium.data.ordering import AGAIN, AGAIN_S
+from consilium.data.scopes import own
+from consilium.data.tree import Node, Undecided, parsed
+
+
+def checked(parser: Any, query: str, answer: Answer, ask: Callable[[str], Answer], known: Callable[[], Catalogue],
+            cut: Callable[[], None], clock: Clock, took_s: float) -> tuple[Seen, ...]:  # fmt: skip
+    """Columns that would be others with what is behind the point; nothing where it is not found out soon.
+
+    Args:    parser: a connection of DuckDB.   ask: answers a query.   known: the tables.   cut: ends that.
+             clock: of the reading, of which answering took `took_s`.
+    """
+    if "/" not in query:
+        return ()
+    again = Clock(min(AGAIN_S + AGAIN * took_s, clock.left_s), "source.time_limit_s")
+    try:
+        names, rows = again.within(lambda: _others(parser, query, answer, ask, known()), cut)
+    except (Undecided, duckdb.Error, DataUnusable, KeyError, TypeError, ValueError, RecursionError):
+        return ()
+    if not names:
+        return ()
+    words = (
+        "source.query divides whole numbers, and its database leaves out what is behind the point, so that 1/88 is 0: "
+        f"others would be {', '.join(sorted(names))}"
+    )
+    remedy = "write 1.0/88, or CAST(... AS REAL) of what is divided; if whole numbers are meant, all is well"
+    return (Seen("text-order", words, remedy, rows, len(answer[1]), tuple(sorted(names))),)
+
+
+def _others(parser: Any, query: str, answer: Answer, ask: Callable[[str], Answer], known: Catalogue
+            ) -> tuple[set[str], int]:  # fmt: skip
+    lineage = Lineage(parser, query, known)
+    (pattern,) = parsed(parser, "SELECT 1 * 1.0")["statements"][0]["node"]["select_list"]
+    by = dict[int, Node]()
+    for scope in lineage.scopes():
+        for node in own(scope.select):
+            if node.get("class") == "FUNCTION" and node["function_name"] == "/":
+                (of, _) = node["children"]
+                by[id(of)] = {**pattern, "children": [of, pattern["children"][1]]}
+    return changed(answer, ask(lineage.written(instead(lineage.answer.query, by)))) if by else (set(), 0)
