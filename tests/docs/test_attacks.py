@@ -21,7 +21,7 @@ WANTED = (
     "Two cohorts", "Leave one out", "rosters that change", "Rows", "late vector", "False shares", "Keys stolen later",
     "Overflow", "Rollback", "Figures of one hospital", "Sums of fractions", "A hospital that adds nothing",
     "Few missing values", "Numbers of pairs", "Steps by patients", "Numbers of a hospital as a whole",
-    "A group of times", "Two models judged at once",
+    "Two sums of the same updates", "A group of times", "Two models judged at once",
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from consilium.algorithms import base
 from consilium.algorithms.base import Here, Local, LocalObjective, Pass, one, parsed, weighted
-from consilium.algorithms.scaffold import added, changed, mean
+from consilium.algorithms.scaffold import added, changed, counted, mean
 from consilium.core.study import Study
 from consilium.core.tensors import Tensors, Vector
 from consilium.core.update import Sum
@@ -51,8 +51,9 @@ class FedDyn:
         number = here.model.dtype.type
         change = (local.after[0] - here.model) * here.moves
         gradient = mean(here.memory, here.model) - number(self._alpha) * change
-        more, kept = changed(here.memory, gradient, local.patients)
-        return {**weighted(here.model, local.after[0], local.patients), **more}, kept
+        patients = counted(here.memory, local)
+        more, kept = changed(here.memory, gradient, patients)
+        return {**weighted(here.model, local.after[0], patients), "weight": one(local.patients), **more}, kept
 
     def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
         """Mean of the local models, less the mean gradient by alpha."""

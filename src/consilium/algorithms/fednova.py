@@ -23,22 +23,35 @@ class FedNova(fedavg.FedAvg):
         parsed(Options, options, "fednova")
 
     def sums(self, study: Study, length: int) -> Mapping[str, Sum]:
-        """Weighted mean steps; the number of steps; and of hospitals."""
-        training, most = study.training, float(study.privacy.most_patients)
-        # Patients per step are at most a batch: the limit is as much smaller as the values are.
-        batch = min(float(training.batch_size or most), most)
-        steps = study.noised_steps if study.privacy.local else training.epochs * -(-most // batch)
-        counts = {"steps": Sum(steps, each=False), "sites": Sum(1.0, each=False)}
-        return {"update": Sum(study.privacy.clip * batch / training.epochs), **counts}
+        """As `stepped`."""
+        return stepped(study)
 
     def contribution(self, here: Here, local: Local) -> tuple[Tensors, Tensors]:
         """The difference, divided by the number of steps that it took; nothing is kept."""
-        made = weighted(here.model, local.after[0], local.patients)
-        update = made["update"] / made["update"].dtype.type(local.steps)
-        return {**made, "update": update, "steps": one(local.steps), "sites": one(1)}, {}
+        return by_step(weighted(here.model, local.after[0], local.patients), local.steps), {}
 
     def apply_chunk(self, state: Tensors, sums: Tensors, weight: float) -> Tensors:
         """Model plus mean number of steps times mean step."""
         number = state["model"].dtype.type
-        step = sums["update"] / number(weight)
-        return {"model": state["model"] + number(float(sums["steps"][0]) / float(sums["sites"][0])) * step}
+        return {"model": state["model"] + number(mean_steps(sums)) * (sums["update"] / number(weight))}
+
+
+def stepped(study: Study) -> dict[str, Sum]:
+    """Weighted mean steps; the number of steps; and of hospitals."""
+    training, most = study.training, float(study.privacy.most_patients)
+    # Patients per step are at most a batch: the limit is as much smaller as the values are.
+    batch = min(float(training.batch_size or most), most)
+    steps = study.noised_steps if study.privacy.local else training.epochs * -(-most // batch)
+    counts = {"steps": Sum(steps, each=False), "sites": Sum(1.0, each=False)}
+    return {"update": Sum(study.privacy.clip * batch / training.epochs), **counts}
+
+
+def by_step(made: Tensors, steps: int) -> Tensors:
+    """A weighted difference, divided by the number of steps that it took; and that number."""
+    update = made["update"] / made["update"].dtype.type(steps)
+    return {**made, "update": update, "steps": one(steps), "sites": one(1)}
+
+
+def mean_steps(sums: Tensors) -> float:
+    """The mean number of steps of the hospitals in a sum."""
+    return float(sums["steps"][0]) / float(sums["sites"][0])

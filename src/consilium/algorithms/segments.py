@@ -45,14 +45,15 @@ EACH: Kinds = {"weight": Of.COUNT, "clamped": Of.CUT, "within": Of.WORD}
 """Of any strategy. `within` is of a study by which hospitals are hidden, and has noise."""
 _SUMMED: Kinds = {"update": Of.PATIENTS, "hessian": Of.PATIENTS, "loss": Of.PATIENTS, "lasso": Of.PATIENTS}
 _AVERAGED: Kinds = {"update": Of.UPDATE}
+_STEPPED: Kinds = {"steps": Of.STEPS, "sites": Of.WORD}
 _CONTROLLED: Kinds = {**_AVERAGED, "control": Of.UPDATE, "patients": Of.COUNT}
 STRATEGIES: Mapping[str, Kinds] = {
     **dict.fromkeys(
         ("fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi", "fedper", "fedrep", "fedbn", "ditto"),
         _AVERAGED,
     ),
-    "fednova": {**_AVERAGED, "steps": Of.STEPS, "sites": Of.WORD},
-    "scaffold": _CONTROLLED,
+    "fednova": {**_AVERAGED, **_STEPPED},
+    "scaffold": {**_CONTROLLED, **_STEPPED},
     "feddyn": _CONTROLLED,
     # To the power of 1 a mean loss by patients is a sum over them; `curvature` is of squares of updates.
     "qfedavg": {**_AVERAGED, "counts": Of.PATIENTS, "loss": Of.PATIENTS, "curvature": Of.UPDATE},

@@ -15,9 +15,11 @@ from scipy.optimize import brentq
 
 from consilium.algorithms import combat, hazards, preparation, webdisco
 from consilium.algorithms.afl import AFL
-from consilium.algorithms.base import Here, Local
+from consilium.algorithms.base import Here, Local, Strategy
+from consilium.algorithms.feddyn import FedDyn
 from consilium.algorithms.fednova import FedNova
 from consilium.algorithms.newton import Newton
+from consilium.algorithms.scaffold import Scaffold
 from consilium.algorithms.webdisco import WebDisco
 from consilium.core import survival
 from consilium.core.study import Study
@@ -219,3 +221,46 @@ def test_a_group_of_times_in_which_one_hospital_has_enough_shows_it_no_single_pa
         single = [row[1:3] / row[0] for row in rows[events == 1]]
         assert bool(single) is shown and all(np.min(np.abs(columns - one).sum(axis=1)) < 1e-6 for one in single)
         assert shown or np.all((events == 0) | (events >= 5))
+
+
+def test_controls_beside_differences_do_not_tell_the_update_of_each_of_two_others() -> None:
+    """A control is a difference by its steps. Of sums of both, and of how many steps each made, each update follows."""
+    study, rng, steps = a_study("binary", {"kind": "logistic"}, batch_size=16), np.random.default_rng(2), (20, 13, 10)
+    strategy, limits, state = Scaffold({}), Scaffold({}).sums(study, 5), Scaffold({}).init(np.zeros(5))
+    ends, kept = rng.normal(size=(2, 3, 5)), [Memory() for _ in SIZES]
+    for round_ in range(2):
+        sent, common = [], state["control"] / max(float(state["patients"][0]), 1)
+        for at, n in enumerate(SIZES):
+            here = Here(state, kept[at])
+            made, kept[at] = strategy.contribution(here, Local((state["model"] + ends[round_, at],), n, steps[at], 0.5))
+            sent.append(made)
+        whole = [one | {"update": one["update"] * k} for one, k in zip(sent, steps, strict=True)]
+        wide = {**limits, "update": Sum(1e6, lasting=True)}
+        for told, leaks in ((whole, True), (sent, False)):
+            left = of_others(told, wide)
+            mean_steps = -0.5 * (left["control"] + (sum(SIZES[1:]) * common if round_ else 0))
+            found = (mean_steps - left["update"] / steps[2]) / (1 / steps[1] - 1 / steps[2])
+            assert np.allclose(found, SIZES[1] * ends[round_, 1], rtol=1e-3) is leaks
+        np.testing.assert_allclose(mean_steps, left["update"], rtol=1e-5, err_msg="both say the same")
+        total = {name: np.sum([one[name] for one in sent], axis=0) for name in limits}
+        state = strategy.apply_chunk(state, total, float(sum(SIZES)))
+
+
+@pytest.mark.parametrize("strategy", [Scaffold({}), FedDyn({})])
+def test_a_table_that_grows_does_not_tell_its_hospital_s_gradient(strategy: Strategy) -> None:
+    """Controls are sums of all but by patients that changed: what changed would be one control, times how many came."""
+    state, kept = strategy.init(np.zeros(2)), [Memory() for _ in SIZES]
+    for round_, more in enumerate((0, 10)):
+        sent = []
+        for at, n in enumerate(SIZES):
+            patients = float(n + more * (at == 1))
+            made, kept[at] = strategy.contribution(
+                Here(state, kept[at]), Local((state["model"] + at + round_ + 1.0,), patients, 2, 0.5)
+            )
+            sent.append(made)
+        total = {name: np.sum([one[name] for one in sent], axis=0) for name in sent[0]}
+        before, state = state, strategy.apply_chunk(state, total, float(total["weight"][0]))
+    assert total["weight"][0] == sum(SIZES) + 10 and total["patients"][0] == 0
+    common = before["control"] / before["patients"] if isinstance(strategy, Scaffold) else 0.0
+    again = -total["update"] / 0.5 if isinstance(strategy, Scaffold) else -0.1 * total["update"]
+    np.testing.assert_allclose(total["control"], again - sum(SIZES) * common, rtol=1e-9, err_msg="what is told twice")
