@@ -14,8 +14,8 @@ from consilium.core.errors import DataUnusable
 from consilium.data import whole
 from consilium.data.source import TableSource
 
-ENCODINGS = ("utf-8", "utf-16", "latin-1")
-"""What DuckDB decodes without extensions, which it would fetch from the network."""
+ENCODINGS = ("utf-8", "utf-16", "latin-1", "cp1252")
+"""What DuckDB decodes without extensions, which it would fetch from the network; and what `recoding` does."""
 Flaw = tuple[str, str]
 """What is wrong, beginning with the line; and the remedy."""
 

@@ -25,6 +25,7 @@ from consilium.data import (
     missed,
     opening,
     ordering,
+    recoding,
     whole,
     zoning,
 )
@@ -73,11 +74,6 @@ def file_of(source: TableSource, folder: Path) -> Path:
     return path
 
 
-def literal(path: Path) -> str:
-    """A path that DuckDB takes as it stands: to it, `labs[1].csv` would be any file of a pattern, such as labs1.csv."""
-    return re.sub(r"([*?\[])", r"[\1]", str(path))
-
-
 class CsvSource:
     """A CSV file, with or without a header line."""
 
@@ -95,24 +91,24 @@ class CsvSource:
         """Which columns are used, and who opted out."""
         self._asked = asked
 
-    def _table(self) -> str:
-        """SQL: the table."""
+    def _table(self, place: str, encoding: str, packed: str) -> str:
+        """SQL: the table, from where its text is."""
         given = self._source
         options = "all_varchar=true, nullstr='', strict_mode=true, sample_size=-1"
         # Said, lest they be guessed: what does not fit a guess is skipped in silence, and a skipped line is a patient.
         options += """, quote='"', escape='"', comment='', skip=0, null_padding=false, ignore_errors=false"""
-        options += f", hive_partitioning=false, compression={'gzip' if self._path.suffix == '.gz' else 'none'!r}"
-        options += f", delim={quoted(given.delimiter)}, header={given.header}, encoding={quoted(given.encoding)}"
+        options += f", hive_partitioning=false, compression={packed!r}"
+        options += f", delim={quoted(given.delimiter)}, header={given.header}, encoding={quoted(encoding)}"
         if given.columns:
             options += f", names=[{', '.join(quoted(name) for name in given.columns)}]"
-        return f"read_csv({quoted(literal(self._path))}, {options})"
+        return f"read_csv({quoted(place)}, {options})"
 
     @contextmanager
-    def _opened(self) -> Iterator[Ask]:
+    def _opened(self) -> Iterator[tuple[Ask, str]]:
         given = self._source
         try:
-            with opening.reading(given.path) as ask:
-                yield ask
+            with recoding.readable(self._path, given.encoding) as text, opening.reading(given.path) as ask:
+                yield ask, self._table(*text)
         except DataUnusable as error:
             found = flaw(self._path, given)
             if found is None:
@@ -141,9 +137,9 @@ class CsvSource:
 
     def rows(self) -> Rows:
         """All rows, as text; of columns that are not used no value is read."""
-        with self._opened() as ask:
-            _, described = ask(f"DESCRIBE FROM {self._table()}")
-            return of_duckdb(ask, self._table(), [str(row[0]) for row in described], self._asked)
+        with self._opened() as (ask, table):
+            _, described = ask(f"DESCRIBE FROM {table}")
+            return of_duckdb(ask, table, [str(row[0]) for row in described], self._asked)
 
 
 class ParquetSource:
@@ -163,7 +159,7 @@ class ParquetSource:
 
     def rows(self) -> Rows:
         """All rows, as text; of columns that are not used no value is read."""
-        path = quoted(literal(self._path))
+        path = quoted(recoding.literal(self._path))
         table = f"read_parquet({path}, hive_partitioning=false)"
         with opening.reading(self._name, zone=self._zone) as ask:
             _, stored = ask(f"SELECT name, num_children FROM parquet_schema({path})")  # noqa: S608  ours

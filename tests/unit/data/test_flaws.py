@@ -1,6 +1,7 @@
 """A CSV file that cannot be read: the error names file, line and cause, and none of its values."""
 
 import csv
+import gzip
 import io
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ def refused(folder: Path, data: bytes, **about: Any) -> ConsiliumError:
 
 QUOTE = "has a quote that opens and is not closed where its field ends"
 FLAWS: dict[str, tuple[bytes, dict[str, Any], str]] = {
+    "no letter of Windows": (b"id,age\np1,5\np\x81,6\n", {"encoding": "cp1252"}, "line 3 is not cp1252"),
     "another encoding": ("id,age\np1,5\nMüller,6\n".encode("latin-1"), {}, "line 3 is not utf-8"),
     "too long": (b"id,age\np1,5\np2,6,7\n", {}, "line 3 has 3 fields where the first line has 2"),
     "too short": (b"id,age\np1,5\np2\n", {}, "line 3 has 1 field where the first line has 2"),
@@ -47,14 +49,31 @@ def test_a_flaw_is_named_with_its_line(tmp_path: Path, name: str) -> None:
     assert isinstance(error, DataUnusable) and error.message == f"t.csv: {words}"
 
 
-@pytest.mark.parametrize("encoding", ["klingon", "cp1252", "UTF8"])
+@pytest.mark.parametrize("encoding", ["klingon", "cp1250", "UTF8"])
 def test_an_encoding_that_is_not_read_is_named_with_those_that_are(tmp_path: Path, encoding: str) -> None:
     error = refused(tmp_path, b"id,age\np1,5\n", encoding=encoding)
     assert isinstance(error, MappingInvalid)
-    assert error.message == f"source.encoding: {encoding!r} is none of utf-8, utf-16, latin-1"
+    assert error.message == f"source.encoding: {encoding!r} is none of utf-8, utf-16, latin-1, cp1252"
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "UTF-8", "utf-16", "latin-1", "Latin-1"])
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.text(st.characters(codec="cp1252", exclude_categories=("Cc", "Cf", "Zs")), min_size=1), min_size=1),
+       st.booleans())  # fmt: skip
+def test_what_windows_writes_is_read_sign_by_sign(
+    tmp_path_factory: pytest.TempPathFactory, towns: list[str], packed: bool
+) -> None:
+    """€, – and quotes of Word, which are no letters of latin-1; in the names of columns, too."""
+    folder = tmp_path_factory.mktemp("windows")
+    written = io.StringIO(newline="")
+    csv.writer(written, quoting=csv.QUOTE_ALL).writerows([("id", "town – €"), *enumerate(towns)])
+    data, name = written.getvalue().encode("cp1252"), "t.csv.gz" if packed else "t.csv"
+    (folder / name).write_bytes(gzip.compress(data) if packed else data)
+    source = CsvSource(TableSource(type="csv", path=name, encoding="cp1252"), folder)
+    assert source.rows().columns == {"id": [str(row) for row in range(len(towns))], "town – €": towns}
+    assert not [one for one in folder.iterdir() if one.name != name]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF-8", "utf-16", "latin-1", "Latin-1", "cp1252", "CP1252"])
 def test_every_encoding_that_is_named_is_read(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "t.csv").write_bytes("id,town\np1,Zürich\n".encode(encoding))
     source = CsvSource(TableSource(type="csv", path="t.csv", encoding=encoding), tmp_path)

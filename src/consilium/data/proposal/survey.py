@@ -156,7 +156,7 @@ def _encoding(data: bytes) -> str:
     try:
         data[: len(data) - 4 if len(data) == HEAD else len(data)].decode("utf-8")
     except UnicodeDecodeError:
-        return "latin-1"
+        return "cp1252" if re.search(rb"[\x80-\x9f]", data) else "latin-1"
     return "utf-8"
 
 
