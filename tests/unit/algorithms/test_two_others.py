@@ -264,3 +264,23 @@ def test_a_table_that_grows_does_not_tell_its_hospital_s_gradient(strategy: Stra
     common = before["control"] / before["patients"] if isinstance(strategy, Scaffold) else 0.0
     again = -total["update"] / 0.5 if isinstance(strategy, Scaffold) else -0.1 * total["update"]
     np.testing.assert_allclose(total["control"], again - sum(SIZES) * common, rtol=1e-9, err_msg="what is told twice")
+
+
+@pytest.mark.parametrize(("begins", "found"), [((0.0, 0.0), [(SIZES[1], 27)]), ((0.3, 0.2), [])])
+def test_a_cox_regression_that_begins_at_zero_tells_of_a_single_patient_where_all_have_the_event(
+    begins: tuple[float, float], found: list[tuple[int, int]]
+) -> None:
+    """What is not defended: hazards are then alike, and the gradient of a code that one patient has is a sum of 1 by
+    how many are observed. These follow, and as which of them that one had the event. Another first model ends it.
+    """
+    study = a_study("time-to-event", {"kind": "cox"})
+    limits, parts = Newton({}).sums(study, 2), []
+    for n, coded in zip(SIZES, (5, 1, 0), strict=True):
+        rng, x = np.random.default_rng(n), np.zeros((n, 2))
+        x[:coded, 0], x[:, 1] = 1, rng.normal(size=n)
+        time = np.insert(rng.permutation(n - 1) + 1.0, 0, 26.5)  # the first patient is the 27th
+        parts.append({"update": Cox().curvature(study, {"weights": np.array(begins)}, x, time, False).gradient})
+    left = float(of_others(parts, {"update": limits["update"]})["update"][0])
+    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, sum(SIZES[1:])))])
+    ways = [(n, at) for n in range(20, sum(SIZES[1:])) for at in range(1, n + 1)]
+    assert [(n, at) for n, at in ways if abs(harmonic[n] - harmonic[n - at] - 1 - left) < 1e-9] == found
