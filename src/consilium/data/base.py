@@ -1,5 +1,6 @@
 """What a data source gives: rows of text by column; and the table that a contract makes of them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
@@ -16,6 +17,10 @@ from consilium.data.merging import Merged
 from consilium.data.source import TableSource
 
 Floats = npt.NDArray[np.float64]
+UNIT = re.compile(
+    r"(?i:(?<![a-z])(?:units?|uom|unit[eéà]|unidad)(?![a-z])|einheit(?!lich))|[a-z](?:Units?|Uom|UOM|UoM)(?![a-z])"
+)
+"""Names of columns of units."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,8 @@ class Asked:
     of the hospital's own for what is fetched from a server; None: nothing is kept beyond the reading.   image: what the
     contract says of images.   without: column of the patient's key, and who opted out, as `choosing.key` gives them:
     they are in no row, nothing but their key is read of them, and nothing of them is kept.   merged: what another
-    source of the hospital says of patients in several records.
+    source of the hospital says of patients in several records.   units: whether columns that are called so are read,
+    too, to see whether there are several.
     """
 
     columns: frozenset[str] = frozenset()
@@ -112,6 +118,7 @@ class Asked:
     without: tuple[str, frozenset[str]] = ("", frozenset())
     merged: Merged = field(default=Merged(), repr=False)
     named: frozenset[str] = frozenset()
+    units: bool = False
 
     @property
     def every(self) -> bool:
@@ -120,7 +127,7 @@ class Asked:
 
     def uses(self, name: str) -> bool:
         """Whether a column is one of those."""
-        return name in self.columns or name.casefold() in self.named
+        return name in self.columns or name.casefold() in self.named or (self.units and UNIT.search(name) is not None)
 
 
 @runtime_checkable

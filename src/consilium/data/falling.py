@@ -13,7 +13,7 @@ import duckdb
 
 from consilium.core.errors import DataUnusable
 from consilium.data.asking import Answer, quoted
-from consilium.data.base import Seen
+from consilium.data.base import UNIT, Seen
 from consilium.data.clock import Clock
 from consilium.data.dropping import changed
 from consilium.data.ordering import AGAIN, AGAIN_S
@@ -21,8 +21,6 @@ from consilium.data.scopes import references
 from consilium.data.traps import WORDS
 from consilium.data.tree import Node, Undecided, parsed, written
 
-UNIT = re.compile(r"(?i)unit|einheit|(?<![a-z])uom(?![a-z])|unidad|unit[eéà]")
-"""Names of columns of units."""
 ENDS = {"VARCHAR": ("'!'", "'~'"), "DATE": ("'1000-01-01'", "'9000-01-01'"), "BOOLEAN": ("'false'", "'true'"),
         "TIMESTAMP": ("'1000-01-01'", "'9000-01-01'")}  # fmt: skip
 """By type, what stands in place of NULL; of numbers `NUMBERS`."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from consilium.data import catalogue, dividing, dropping, falling, lookalikes
+from consilium.data import catalogue, dividing, dropping, falling, lookalikes, unitless
 from consilium.data.asking import Answer
 from consilium.data.base import Note
 from consilium.data.clock import Clock
@@ -23,6 +23,7 @@ def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer
         *dropping.checked(tables, query, answer, ask, *more),
         *falling.checked(tables, query, answer, ask, *more),
         *lookalikes.checked(tables, query, answer, ask, lambda: catalogue.of_duckdb(tables), *more),
+        *unitless.checked(tables, query, answer[0], lambda: catalogue.of_duckdb(tables), *more),
     )
 
 
@@ -48,4 +49,8 @@ def of_url(parser: Any, connection: Any, query: str, answer: Answer, ask: Callab
         return replace(found, ask=or_nobody_knows(found.ask))
 
     given = (parser, query, answer, or_nobody_knows(ask), known, cut, clock, took_s)
-    return (*lookalikes.checked(*given), *dividing.checked(*given))
+    return (
+        *lookalikes.checked(*given),
+        *dividing.checked(*given),
+        *unitless.checked(parser, query, answer[0], known, cut, clock, took_s),
+    )

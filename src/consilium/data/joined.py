@@ -77,7 +77,11 @@ class JoinedSource:
         one = self._tables[name]
         if isinstance(one, base.Told):
             with _within(name):
-                one.told(Asked(extracts=below, without=self._without, merged=merged, named=self._named))
+                one.told(
+                    Asked(
+                        extracts=below, without=self._without, merged=merged, named=self._named, units=bool(self._named)
+                    )
+                )
 
     def count(self) -> int:
         """Number of rows."""

@@ -84,7 +84,7 @@ class Lineage:
 
     def of_answer(self, name: str) -> list[Origin]:
         """Where a column of the answer comes from; of a UNION, of each of its parts. Raises: Undecided."""
-        return [one for value, scope in self._defined(self.answer, name.casefold())
+        return [one for value, scope in self.defined(self.answer, name.casefold())
                 for one in self.origins(value, scope)]  # fmt: skip
 
     def origins(self, value: Node, scope: Scope, deep: int = 0) -> list[Origin]:
@@ -132,7 +132,7 @@ class Lineage:
             yield self._known.columns[relation.table, _last(ref)]
         elif relation.made is not None:
             try:
-                for value, scope in self._defined(relation.made, _last(ref)):
+                for value, scope in self.defined(relation.made, _last(ref)):
                     yield from (column for one in self.origins(value, scope, deep + 1) for column in one.columns)
             except Undecided:
                 return
@@ -250,23 +250,38 @@ class Lineage:
                 return _column(one.alias, name)
         return None
 
+    def behind(self, ref: Node, scope: Scope) -> list[tuple[Node, Scope | Column]]:
+        """What a column is one step further down: an expression and where it stands; or a column of a table.
+
+        Raises:  Undecided: it is neither.
+        """
+        at, relation, meant = self._found(ref, scope)
+        if relation is None:
+            assert meant is not None
+            return [(meant, at)]
+        if relation.table is not None:
+            return [(ref, self._known.columns[relation.table, _last(ref)])]
+        if relation.made is None:
+            raise Undecided
+        return list(self.defined(relation.made, _last(ref)))
+
     def _has(self, relation: Relation, name: str) -> bool:
         if relation.table is not None:
             return (relation.table, name) in self._known.columns
         try:
-            return relation.made is not None and bool(self._defined(relation.made, name))
+            return relation.made is not None and bool(self.defined(relation.made, name))
         except Undecided:
             return False
 
     def _within(self, made: Made, value: Node, refs: list[Node]) -> Iterator[tuple[Node, Scope]]:
         """The same expression over what a query within is made of."""
-        meant = [self._defined(made, _last(ref)) for ref in refs]
+        meant = [self.defined(made, _last(ref)) for ref in refs]
         for branch in zip(*meant, strict=True):
             if any(one[1].select is not branch[0][1].select for one in branch):
                 raise Undecided
             yield instead(value, {id(ref): one for ref, (one, _) in zip(refs, branch, strict=True)}), branch[0][1]
 
-    def _defined(self, made: Made, name: str) -> list[tuple[Node, Scope]]:
+    def defined(self, made: Made, name: str) -> list[tuple[Node, Scope]]:
         """What a column of a query within is, in each SELECT that it is made of. Raises: Undecided."""
         if made.names:
             places = [one.casefold() for one in made.names]

@@ -89,7 +89,7 @@ def _pairs(lineage: Lineage) -> Iterator[tuple[list[Origin], list[Origin]]]:
     """Where the two sides of each comparison for equality come from, but for those of one column. Raises: Undecided."""
     seen = set[frozenset[str]]()
     for scope in lineage.scopes():
-        for one, other in _compared(lineage, scope):
+        for one, other in compared(lineage, scope):
             sides = lineage.origins(one, scope), lineage.origins(other, scope)
             signs = [frozenset(origin.sign for origin in side) for side in sides]
             tables = [{origin.column and origin.column[0] for origin in side} for side in sides]
@@ -138,7 +138,7 @@ def _refuse(found: list[Apart]) -> None:
         )
 
 
-def _compared(lineage: Lineage, scope: Scope) -> Iterator[tuple[Node, Node]]:
+def compared(lineage: Lineage, scope: Scope) -> Iterator[tuple[Node, Node]]:
     """What a SELECT compares for equality."""
     for node in own(scope.select):
         if node.get("class") == "COMPARISON" and node.get("type") == "COMPARE_EQUAL":
