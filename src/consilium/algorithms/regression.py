@@ -31,6 +31,8 @@ CONVERGED = 1e-6
 INTERCEPT = "intercept"
 MOSTLY = 0.1
 """Where coefficients move, those are named that move by this share of the largest step."""
+FINE = 20
+"""With as many groups of times, each with as many events, a coefficient is within 2 per cent of that of the times."""
 PRECISE = 1e-6
 """By no larger share a coefficient or a standard error is off that counts as exact."""
 RING = 2.0**52
@@ -117,7 +119,8 @@ class Fit:
     def baseline(self) -> str:
         """Of a Cox regression, whose baseline hazard it has, as the end of a sentence; else empty."""
         if self.groups:
-            return f"with one baseline hazard for all hospitals, on times in {len(self.groups)} groups"
+            few = ": so few draw coefficients towards 0, as times do that are equal" if len(self.groups) < FINE else ""
+            return f"with one baseline hazard for all hospitals, on times in {len(self.groups)} groups{few}"
         return "each hospital with a baseline hazard of its own" if self.kind == COX else ""
 
     @property

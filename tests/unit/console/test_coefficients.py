@@ -50,8 +50,9 @@ def test_a_cox_regression_tells_hazard_ratios_and_its_likelihood(capsys: pytest.
     )
     assert "hazard ratio" in said and "degrees of freedom" not in said
     coefficients.show(in_groups := replace(FIT, kind="cox", ratio="hazard ratio", terms=(AGE,), groups=(0.0, 30.0)))
-    told = "with one baseline hazard for all hospitals, on times in 2 groups"
-    assert f"{told}. Log" in capsys.readouterr().out and in_groups.to_json()["baseline"] == told
+    told = "with one baseline hazard for all hospitals, on times in 2 groups: so few draw coefficients towards 0"
+    assert f"{told}, as times" in capsys.readouterr().out.replace("\n", " ") and told in in_groups.to_json()["baseline"]
+    assert replace(in_groups, groups=tuple(range(20))).baseline.endswith("on times in 20 groups")
     assert in_groups.to_json()["groups"] == (0.0, 30.0) and FIT.to_json()["baseline"] == ""
 
 
