@@ -32,6 +32,8 @@ REMEDY = (
     "name them in the query, too, as by `NOT IN (...)`"
 )
 
+PATTERN = "look in upper(...) of the column; if in truth the others mean something else, leave them out by a condition"
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -71,6 +73,8 @@ def lookalikes(parser: Any, query: str, answer: Answer, ask: Callable[[str], Ans
                ) -> Iterator[Seen]:  # fmt: skip
     """Findings of what the query names of a column, and stands there otherwise, too. Raises: Undecided."""
     lineage = Lineage(parser, query, known)
+    if known.database == "duckdb":
+        yield from _patterns(parser, lineage, answer, ask)
     found: dict[str, tuple[str, str, list[Compared]]] = {}
     for one in (each for scope in lineage.scopes() for each in _compared(scope)):
         try:
@@ -94,6 +98,29 @@ def lookalikes(parser: Any, query: str, answer: Answer, ask: Callable[[str], Ans
             names, rows = changed(answer, other)
             if names:
                 yield _told(column, sorted({meant[folded(text)] for text in near}), names, rows, len(answer[1]))
+
+
+def _patterns(parser: Any, lineage: Lineage, answer: Answer, ask: Callable[[str], Answer]) -> Iterator[Seen]:
+    """The same of LIKE and regexp_matches: asked once more as if capital and small letters were one."""
+    (letters,) = parsed(parser, "SELECT 'i'")["statements"][0]["node"]["select_list"]
+    by, texts = dict[int, Node](), set[str]()
+    for node in (one for scope in lineage.scopes() for one in own(scope.select)):
+        name, given = node.get("function_name"), node.get("children") or []
+        pattern = _text(given[1]) if node.get("class") == "FUNCTION" and len(given) == 2 else ""
+        if pattern.casefold() == pattern.upper():  # of no letter
+            continue
+        if name in LIKE:
+            by[id(node)] = {**node, "function_name": f"{name}*"}
+        elif name in ("regexp_matches", "regexp_full_match"):
+            by[id(node)] = {**node, "children": [*given, letters]}
+        texts |= {pattern} if id(node) in by else set()
+    names, rows = changed(answer, ask(lineage.written(instead(lineage.answer.query, by)))) if by else (set[str](), 0)
+    if names:
+        what = "there would be other patients" if "the rows" in names else f"others would be {', '.join(sorted(names))}"
+        quoted = " or ".join(f"'{text}'" for text in sorted(texts)[:TOLD])
+        words = f"source.query looks for {quoted}, which stands there in other capital or small letters, too: {what}"
+        yield Seen("unmapped-codes", words, PATTERN, rows, 0 if "the rows" in names else len(answer[1]),
+                   tuple(sorted(names)))  # fmt: skip
 
 
 def _told(column: str, texts: list[str], names: set[str], rows: int, of: int) -> Seen:

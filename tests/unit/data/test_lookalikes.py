@@ -58,6 +58,21 @@ def test_codes_in_other_ways_are_told_if_and_only_if_they_are_there_and_not_name
     assert not any(f"'{way}'" in words for way in WAYS if way not in named)  # nothing but what the query names
 
 
+@pytest.mark.parametrize(("condition", "told"), [
+    ("code LIKE 'E1%'", True), ("code NOT LIKE 'E1%'", True), ("regexp_matches(code, '^E1[0-4]')", True),
+    ("upper(code) LIKE 'E1%'", False), ("regexp_matches(upper(code), '^E1[0-4]')", False), ("code ILIKE 'E1%'", False),
+    ("code LIKE 'I1%'", False), ("code LIKE '%1%'", False), ("regexp_matches(code, '^E1') AND code <> 'e11'", False),
+])  # fmt: skip
+def test_a_pattern_that_small_letters_miss_is_told_where_the_answer_hangs_on_it(condition: str, told: bool) -> None:
+    query = f"SELECT nr, bool_or({condition}) AS v FROM lab GROUP BY nr"
+    codes = ("E11", "e11", "I10")
+    tables, answer, ask = asked([(str(nr), codes[nr % 3], "") for nr in range(60)], query)
+    with tables:
+        found = list(lookalikes.lookalikes(tables, query, answer, ask, catalogue.of_duckdb(tables)))
+    found = [one for one in found if "looks for" in one.words]
+    assert [(one.count, one.of, one.columns) for one in found] == ([(20, 60, ("v",))] if told else [])
+
+
 def test_who_is_left_out_by_one_of_several_ways_is_told_and_blocks() -> None:
     query = "SELECT nr FROM lab GROUP BY nr HAVING count(*) FILTER (WHERE coalesce(code, '') = 'N') = 0"
     tables, answer, ask = asked([(str(nr), "N" if nr < 9 else "n" if nr < 20 else "J", "") for nr in range(400)], query)
