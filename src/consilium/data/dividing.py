@@ -20,7 +20,7 @@ from consilium.data.scopes import own
 from consilium.data.tree import Node, Undecided, parsed
 
 
-def checked(parser: Any, query: str, answer: Answer, ask: Callable[[str], Answer], known: Callable[[], Catalogue],
+def checked(parser: Any, query: str, ask: Callable[[str], Answer], known: Callable[[], Catalogue],
             cut: Callable[[], None], clock: Clock, took_s: float) -> tuple[Seen, ...]:  # fmt: skip
     """Columns that would be others with what is behind the point; nothing where it is not found out soon.
 
@@ -31,7 +31,7 @@ def checked(parser: Any, query: str, answer: Answer, ask: Callable[[str], Answer
         return ()
     again = Clock(min(AGAIN_S + AGAIN * took_s, clock.left_s), "source.time_limit_s")
     try:
-        names, rows = again.within(lambda: _others(parser, query, answer, ask, known()), cut)
+        names, rows, of = again.within(lambda: _others(parser, query, ask, known()), cut)
     except (Undecided, duckdb.Error, DataUnusable, KeyError, TypeError, ValueError, RecursionError):
         return ()
     if not names:
@@ -41,11 +41,11 @@ def checked(parser: Any, query: str, answer: Answer, ask: Callable[[str], Answer
         f"others would be {', '.join(sorted(names))}"
     )
     remedy = "write 1.0/88, or CAST(... AS REAL) of what is divided; if whole numbers are meant, all is well"
-    return (Seen("text-order", words, remedy, rows, len(answer[1]), tuple(sorted(names))),)
+    return (Seen("text-order", words, remedy, rows, of, tuple(sorted(names))),)
 
 
-def _others(parser: Any, query: str, answer: Answer, ask: Callable[[str], Answer], known: Catalogue
-            ) -> tuple[set[str], int]:  # fmt: skip
+def _others(parser: Any, query: str, ask: Callable[[str], Answer], known: Catalogue) -> tuple[set[str], int, int]:
+    """Those columns, in how many rows, of how many."""
     lineage = Lineage(parser, query, known)
     (pattern,) = parsed(parser, "SELECT 1 * 1.0")["statements"][0]["node"]["select_list"]
     by = dict[int, Node]()
@@ -54,4 +54,7 @@ def _others(parser: Any, query: str, answer: Answer, ask: Callable[[str], Answer
             if node.get("class") == "FUNCTION" and node["function_name"] == "/":
                 (of, _) = node["children"]
                 by[id(of)] = {**pattern, "children": [of, pattern["children"][1]]}
-    return changed(answer, ask(lineage.written(instead(lineage.answer.query, by)))) if by else (set(), 0)
+    if not by:
+        return set(), 0, 0
+    plain = ask(lineage.written(lineage.answer.query))
+    return *changed(plain, ask(lineage.written(instead(lineage.answer.query, by)))), len(plain[1])

@@ -54,9 +54,9 @@ def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer
 def lost(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer]) -> Lost | None:
     """The columns that would be others, in how many rows. Raises: Undecided; and what DuckDB raises."""
     tables.execute(f"CREATE OR REPLACE TEMP MACRO {PICK[0]} AS {PICK[1]}")
-    names, rows = set[str](), 0
+    names, rows, plain = set[str](), 0, ask(query)  # of equal moments another one may have been taken before
     for end in (0, 1):
-        others, count = changed(answer, ask(anew(tables, query, end)))
+        others, count = changed(plain, ask(anew(tables, query, end)))
         names, rows = names | others, max(rows, count)
     return Lost(tuple(sorted(names)), rows, len(answer[1])) if names else None
 

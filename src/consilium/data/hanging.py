@@ -22,7 +22,7 @@ def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer
     return (
         *dropping.checked(tables, query, answer, ask, *more),
         *falling.checked(tables, query, answer, ask, *more),
-        *lookalikes.checked(tables, query, answer, ask, lambda: catalogue.of_duckdb(tables), *more),
+        *lookalikes.checked(tables, query, ask, lambda: catalogue.of_duckdb(tables), *more),
         *unitless.checked(tables, query, answer[0], lambda: catalogue.of_duckdb(tables), *more),
     )
 
@@ -48,7 +48,7 @@ def of_url(parser: Any, connection: Any, query: str, answer: Answer, ask: Callab
         found: catalogue.Catalogue = or_nobody_knows(catalogue.of_url)(connection)
         return replace(found, ask=or_nobody_knows(found.ask))
 
-    given = (parser, query, answer, or_nobody_knows(ask), known, cut, clock, took_s)
+    given = (parser, query, or_nobody_knows(ask), known, cut, clock, took_s)
     return (
         *lookalikes.checked(*given),
         *dividing.checked(*given),

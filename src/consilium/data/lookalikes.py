@@ -7,6 +7,7 @@ each of them taken for the text that it names; what it names anywhere of the sam
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -53,7 +54,7 @@ def folded(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def checked(parser: Any, query: str, answer: Answer, ask: Callable[[str], Answer], known: Callable[[], Catalogue],
+def checked(parser: Any, query: str, ask: Callable[[str], Answer], known: Callable[[], Catalogue],
             cut: Callable[[], None], clock: Clock, took_s: float) -> tuple[Seen, ...]:  # fmt: skip
     """What of the answer hangs on such texts; nothing where it is not found out soon.
 
@@ -64,17 +65,18 @@ def checked(parser: Any, query: str, answer: Answer, ask: Callable[[str], Answer
         return ()
     again = Clock(min(AGAIN_S + AGAIN * took_s, clock.left_s), "source.time_limit_s")
     try:
-        return tuple(again.within(lambda: list(lookalikes(parser, query, answer, ask, known())), cut))
+        return tuple(again.within(lambda: list(lookalikes(parser, query, ask, known())), cut))
     except (Undecided, duckdb.Error, DataUnusable, KeyError, TypeError, ValueError, RecursionError):
         return ()
 
 
-def lookalikes(parser: Any, query: str, answer: Answer, ask: Callable[[str], Answer], known: Catalogue
+def lookalikes(parser: Any, query: str, ask: Callable[[str], Answer], known: Catalogue
                ) -> Iterator[Seen]:  # fmt: skip
     """Findings of what the query names of a column, and stands there otherwise, too. Raises: Undecided."""
     lineage = Lineage(parser, query, known)
+    plain = cache(lambda: ask(lineage.written(lineage.answer.query)))  # of equal moments it may take another one
     if known.database == "duckdb":
-        yield from _patterns(parser, lineage, answer, ask)
+        yield from _patterns(parser, lineage, plain, ask)
     found: dict[str, tuple[str, str, list[Compared]]] = {}
     for one in (each for scope in lineage.scopes() for each in _compared(scope)):
         try:
@@ -95,12 +97,13 @@ def lookalikes(parser: Any, query: str, answer: Answer, ask: Callable[[str], Ans
         if near:
             by = {id(one.value): _as(parser, lineage, one, near) for one in several}
             other = ask(lineage.written(instead(lineage.answer.query, by)))
-            names, rows = changed(answer, other)
+            names, rows = changed(plain(), other)
             if names:
-                yield _told(column, sorted({meant[folded(text)] for text in near}), names, rows, len(answer[1]))
+                yield _told(column, sorted({meant[folded(text)] for text in near}), names, rows, len(plain()[1]))
 
 
-def _patterns(parser: Any, lineage: Lineage, answer: Answer, ask: Callable[[str], Answer]) -> Iterator[Seen]:
+def _patterns(parser: Any, lineage: Lineage, plain: Callable[[], Answer], ask: Callable[[str], Answer]
+              ) -> Iterator[Seen]:  # fmt: skip
     """The same of LIKE and regexp_matches: asked once more as if capital and small letters were one."""
     (letters,) = parsed(parser, "SELECT 'i'")["statements"][0]["node"]["select_list"]
     by, texts = dict[int, Node](), set[str]()
@@ -114,12 +117,14 @@ def _patterns(parser: Any, lineage: Lineage, answer: Answer, ask: Callable[[str]
         elif name in ("regexp_matches", "regexp_full_match"):
             by[id(node)] = {**node, "children": [*given, letters]}
         texts |= {pattern} if id(node) in by else set()
-    names, rows = changed(answer, ask(lineage.written(instead(lineage.answer.query, by)))) if by else (set[str](), 0)
+    if not by:
+        return
+    names, rows = changed(plain(), ask(lineage.written(instead(lineage.answer.query, by))))
     if names:
         what = "there would be other patients" if "the rows" in names else f"others would be {', '.join(sorted(names))}"
         quoted = " or ".join(f"'{text}'" for text in sorted(texts)[:TOLD])
         words = f"source.query looks for {quoted}, which stands there in other capital or small letters, too: {what}"
-        yield Seen("unmapped-codes", words, PATTERN, rows, 0 if "the rows" in names else len(answer[1]),
+        yield Seen("unmapped-codes", words, PATTERN, rows, 0 if "the rows" in names else len(plain()[1]),
                    tuple(sorted(names)))  # fmt: skip
 
 

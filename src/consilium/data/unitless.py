@@ -58,6 +58,8 @@ def unitless(parser: Any, query: str, names: list[str], known: Catalogue) -> Ite
     pairs = ((pair, scope) for scope in lineage.scopes() for pair in compared(lineage, scope))
     keys = {column for pair, scope in pairs if all(next(references(side), None) for side in pair)
             for side in pair for column in _used(lineage, side, scope, whole=True)}  # fmt: skip
+    keys |= {column for scope in lineage.scopes() for one in scope.select["group_expressions"]
+             for column in _used(lineage, one, scope)}  # fmt: skip
     for unit in several:
         if _given(lineage, unit):
             continue

@@ -48,9 +48,9 @@ def test_codes_in_other_ways_are_told_if_and_only_if_they_are_there_and_not_name
 ) -> None:
     listed = ", ".join(f"'{way}'" for way in sorted(named))
     query = form.format(f"{'l.c' if 'AS c' in form else 'code'} IN ({listed})")
-    tables, answer, ask = asked([(str(nr), code, "5") for nr, code in enumerate(there)], query)
+    tables, _, ask = asked([(str(nr), code, "5") for nr, code in enumerate(there)], query)
     with tables:
-        found = list(lookalikes.lookalikes(tables, query, answer, ask, catalogue.of_duckdb(tables)))
+        found = list(lookalikes.lookalikes(tables, query, ask, catalogue.of_duckdb(tables)))
     strange = [code for code in there if code in WAYS and code not in named]
     assert [(one.count, one.of) for one in found] == ([(len(strange), len(there))] if strange else [])
     words = "".join(one.words for one in found)
@@ -66,18 +66,18 @@ def test_codes_in_other_ways_are_told_if_and_only_if_they_are_there_and_not_name
 def test_a_pattern_that_small_letters_miss_is_told_where_the_answer_hangs_on_it(condition: str, told: bool) -> None:
     query = f"SELECT nr, bool_or({condition}) AS v FROM lab GROUP BY nr"
     codes = ("E11", "e11", "I10")
-    tables, answer, ask = asked([(str(nr), codes[nr % 3], "") for nr in range(60)], query)
+    tables, _, ask = asked([(str(nr), codes[nr % 3], "") for nr in range(60)], query)
     with tables:
-        found = list(lookalikes.lookalikes(tables, query, answer, ask, catalogue.of_duckdb(tables)))
+        found = list(lookalikes.lookalikes(tables, query, ask, catalogue.of_duckdb(tables)))
     found = [one for one in found if "looks for" in one.words]
     assert [(one.count, one.of, one.columns) for one in found] == ([(20, 60, ("v",))] if told else [])
 
 
 def test_who_is_left_out_by_one_of_several_ways_is_told_and_blocks() -> None:
     query = "SELECT nr FROM lab GROUP BY nr HAVING count(*) FILTER (WHERE coalesce(code, '') = 'N') = 0"
-    tables, answer, ask = asked([(str(nr), "N" if nr < 9 else "n" if nr < 20 else "J", "") for nr in range(400)], query)
+    tables, _, ask = asked([(str(nr), "N" if nr < 9 else "n" if nr < 20 else "J", "") for nr in range(400)], query)
     with tables:
-        (found,) = lookalikes.lookalikes(tables, query, answer, ask, catalogue.of_duckdb(tables))
+        (found,) = lookalikes.lookalikes(tables, query, ask, catalogue.of_duckdb(tables))
     assert (found.count, found.of) == (11, 0) and "there would be other patients" in found.words
     assert quality._seen(found, Gate()).blocks
 
