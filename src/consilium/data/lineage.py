@@ -161,6 +161,8 @@ class Lineage:
             made = {key: plain(inner) for key, inner in value.items()}
             if made.get("class") == "FUNCTION" and made.get("schema") == "main" and self._known.database != "duckdb":
                 made["schema"] = ""
+                if made["function_name"] == "trim" and self._known.database == "postgresql":
+                    made["function_name"] = "btrim"  # which is no word of its grammar
             return made
 
         return written(self._parser, {"error": False, "statements": [{"node": plain(node), "named_param_map": []}]})

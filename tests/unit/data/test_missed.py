@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine
 
 from consilium.core.gate import Gate
-from consilium.data import asking, catalogue, joined, memory, missed, quality, tables
+from consilium.data import asking, catalogue, joined, lineage, memory, missed, quality, tables
 from consilium.data.base import Asked, Missed, Rows
 from consilium.data.source import TableSource
 
@@ -135,6 +135,17 @@ def test_where_the_key_cannot_be_followed_it_is_said(folder: Path) -> None:
     source = joined.JoinedSource(TableSource.model_validate(given("tables", query)), folder)
     source.told(Asked(columns=frozenset(("Nr",)), without=("Nr", frozenset())))
     assert source.rows().doubts == (missed.UNKNOWN,)
+
+
+@pytest.mark.parametrize(("database", "told"), [
+    ("postgresql", "SELECT DISTINCT btrim(Nr) AS v FROM Persons"),
+    ("sqlite", 'SELECT DISTINCT "trim"(Nr) AS v FROM Persons'),
+])  # fmt: skip
+def test_functions_are_written_as_each_database_calls_them(folder: Path, database: str, told: str) -> None:
+    with duckdb.connect(str(folder / "w.duckdb"), read_only=True) as duck:
+        known = replace(catalogue.of_duckdb(duck), database=database)
+        made = lineage.Lineage(duck, "WITH k AS (SELECT trim(Nr) AS nr FROM Persons p) SELECT nr FROM k", known)
+        assert made.asked(*made.of_answer("nr")) == told
 
 
 @pytest.mark.parametrize(("patients", "word"), [(7, "<10"), (97, "97")])
