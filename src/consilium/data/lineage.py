@@ -35,6 +35,7 @@ NUMBERS = frozenset((
 ))  # fmt: skip
 """Functions whose value is no text of a table."""
 OF_MANY = frozenset(("string_agg", "group_concat", "listagg", "list", "array_agg", "histogram"))
+PATTERNS = {"~~": "like", "~~~": "glob"}
 DEEP = 40
 
 
@@ -159,6 +160,8 @@ class Lineage:
             if not isinstance(value, dict):
                 return value
             made = {key: plain(inner) for key, inner in value.items()}
+            if (word := PATTERNS.get(made.get("function_name", ""))) and self._known.database == "sqlite":
+                made |= {"function_name": word, "children": made["children"][::-1], "is_operator": False}
             if made.get("class") == "FUNCTION" and made.get("schema") == "main" and self._known.database != "duckdb":
                 made["schema"] = ""
                 if made["function_name"] == "trim" and self._known.database == "postgresql":

@@ -143,6 +143,7 @@ def test_a_hospitals_own_database_is_looked_at_too(tmp_path: Path, kind: str) ->
     ("SELECT nr, v / 2.0 AS v FROM lab WHERE code IN ('KREA', 'Krea')", False),
     ("SELECT nr, n / 7 AS v FROM lab WHERE code IN ('KREA', 'Krea')", True),
     ("SELECT nr, n / 1 AS v FROM lab", False),
+    ("SELECT nr, n / 7 AS v FROM lab WHERE code LIKE 'k%' AND nr GLOB '[0-9]*'", True),
 ])  # fmt: skip
 def test_whole_numbers_that_sqlite_divides_are_told_where_the_answer_hangs_on_it(
     tmp_path: Path, query: str, told: bool
@@ -157,10 +158,10 @@ def test_whole_numbers_that_sqlite_divides_are_told_where_the_answer_hangs_on_it
 
 
 def test_what_a_database_does_not_understand_as_it_is_written_anew_stands_in_nobodys_way(tmp_path: Path) -> None:
-    """LIKE becomes ~~, which SQLite has not."""
+    """NOT LIKE becomes !~~, which SQLite has not."""
     with sqlite3.connect(tmp_path / "own.db") as made:
         made.execute("CREATE TABLE lab (nr TEXT, code TEXT)")
         made.executemany("INSERT INTO lab VALUES (?, ?)", [(str(nr), WAYS[nr % 2]) for nr in range(40)])
-    query = "SELECT nr, 4 / 2 AS v FROM lab WHERE nr LIKE '%' AND code <> 'KREA'"
+    query = "SELECT nr, 4 / 2 AS v FROM lab WHERE nr NOT LIKE 'x%' AND code <> 'KREA'"
     source = SqlSource(TableSource.model_validate({"type": "sql", "query": query, "url": "sqlite:///own.db"}), tmp_path)
     assert len(source.rows()) == 20
