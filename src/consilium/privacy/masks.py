@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 Integers = npt.NDArray[np.unsignedinteger[Any]]
-BLOCK = 1 << 17
-"""Bytes per step: three of them fit a core's cache, and it is a whole number of the cipher's blocks."""
+BLOCK = 1 << 18
+"""Bytes per step, a whole number of the cipher's blocks: of those from 64 KB to 1 MB masks are laid fastest by it."""
 _ZEROS = bytes(BLOCK)
 _AES_BLOCK = 16
 
