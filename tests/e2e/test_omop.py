@@ -24,7 +24,7 @@ from consilium.console.cli import app
 from consilium.core.contract import Contract
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.core.study import Study
-from consilium.data import compiled, recorded
+from consilium.data import compiled, meeting, recorded
 from consilium.data.base import Asked, Rows
 from consilium.data.bounds import NO_MOMENT
 from consilium.data.omop import charlson, database
@@ -687,6 +687,19 @@ def test_a_query_of_postgresql_that_compares_numbers_or_days_as_text_is_refused(
     made = SqlSource(TableSource.model_validate({**place, "query": query.replace("chars", "padded")}), tmp_path)
     with pytest.raises(DataUnusable, match=r"compares padded.nr and persons.nr, in which <10 keys"):
         made.rows()
+    other = "WITH k AS (SELECT CASE WHEN v > '0' THEN nr ELSE nr END AS nr, v FROM chars) SELECT p.nr, v FROM persons p"
+    for query in (
+        "SELECT p.nr, v FROM persons AS p LEFT JOIN chars AS c ON coalesce(c.nr, 'x') = p.nr",
+        f"{other} LEFT JOIN k ON k.nr = p.nr",
+        "SELECT p.nr, c.v FROM padded AS p JOIN chars AS c ON p.nr = ANY(ARRAY[c.nr || '  ', c.nr])",
+    ):
+        made = SqlSource(TableSource.model_validate({**place, "query": query}), tmp_path)
+        assert not [one for one in made.rows().doubts if one == meeting.DOUBT], query
+    for query in (other.replace("chars", "padded"), "SELECT p.nr FROM persons AS p LEFT JOIN padded AS c ON "):
+        end = "LEFT JOIN k ON k.nr = p.nr" if query.startswith("WITH") else "coalesce(c.nr, c.v) = p.nr"
+        made = SqlSource(TableSource.model_validate({**place, "query": f"{query} {end}"}), tmp_path)
+        with pytest.raises(DataUnusable, match=r"compares padded.nr and persons.nr, in which <10 keys"):
+            made.rows()
 
 
 def test_of_instants_of_postgresql_nobody_knows_the_day_before_the_hospital_says_its_zone(

@@ -5,7 +5,7 @@ by the same database, without what the query joins and leaves out.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from consilium.data.scopes import (
     Made,
     Relation,
     Scope,
+    conditions,
     every_select,
     joints,
     leaves,
@@ -22,7 +23,7 @@ from consilium.data.scopes import (
     related,
     sight,
 )
-from consilium.data.tree import Node, Undecided, parsed, written
+from consilium.data.tree import Node, Undecided, in_words_of, parsed, parts, tried, written
 
 OF_FIRST = frozenset((
     "any_value", "min", "max", "first", "last", "arbitrary", "mode", "arg_min", "arg_max", "argmin", "argmax", "min_by",
@@ -35,7 +36,6 @@ NUMBERS = frozenset((
 ))  # fmt: skip
 """Functions whose value is no text of a table."""
 OF_MANY = frozenset(("string_agg", "group_concat", "listagg", "list", "array_agg", "histogram"))
-PATTERNS = {"~~": "like", "~~~": "glob"}
 DEEP = 40
 
 
@@ -43,7 +43,8 @@ DEEP = 40
 class Origin:
     """An expression, where its columns are those of tables, or of several parts of one FROM.
 
-    relations: those it has columns of.
+    relations: those it has columns of.   columns: of tables, those of which its values are before those on which it
+    only hangs.
     """
 
     value: Node
@@ -65,7 +66,7 @@ class Origin:
     @property
     def sign(self) -> str:
         """The same for what is written alike and comes from the same place."""
-        return json.dumps([_unplaced(self.value), [_unplaced(one.node) for one in self.relations]])
+        return signed([self.value, [one.node for one in self.relations]])
 
 
 class Lineage:
@@ -119,7 +120,8 @@ class Lineage:
                 pass  # as it is made by the query: of VALUES, by recursion, or of several as a list
         order = [one.alias for one in related(at.select["from_table"], at.within)]
         used = [(of, ref) for ref, _, of, _ in found if of is not None]
-        used.sort(key=lambda one: order.index(one[0].alias))
+        hung = {id(ref) for one in parts(value) if "when_expr" in one for ref in references(one["when_expr"])}
+        used.sort(key=lambda one: (id(one[1]) in hung, order.index(one[0].alias)))
         columns = tuple(dict.fromkeys(one for of, ref in used for one in self._columns(of, ref, deep)))
         if first.table is not None and not more:
             called = self._known.columns
@@ -138,13 +140,36 @@ class Lineage:
             except Undecided:
                 return
 
-    def asked(self, origin: Origin, every: bool = False) -> str:
-        """A query for its values as `v`, each once. every: of who is left out by a condition or a join, too.
+    def kept(self, origin: Origin) -> list[Node]:
+        """Conditions of the SELECT which its columns are of, that hang on these parts of FROM alone."""
+        found, aliases = list[Node](), {one.alias for one in origin.relations}
+        for condition, names in conditions(origin.scope.select, origin.scope.within):
+            refs, by = list(references(condition)), dict[int, Node]()
+            try:
+                for ref in refs:
+                    at, relation, _ = self._found(ref, origin.scope)
+                    if at.select is not origin.scope.select or getattr(relation, "alias", None) not in names & aliases:
+                        break
+                    if origin.relations[0].table is not None and len(aliases) == 1:
+                        called = self._known.columns[origin.relations[0].table, _last(ref)][1]
+                        by[id(ref)] = {**ref, "column_names": [called]}
+                else:
+                    found += [instead(condition, by)] if refs else []
+            except (Undecided, KeyError):
+                continue
+        return found
 
+    def asked(self, origin: Origin, every: bool = False, where: Sequence[Node] = ()) -> str:
+        """A query for its values as `v`, each once.
+
+        Args:    every: of who is left out by a condition or a join, too.   where: of rows for which these hold alone.
         Raises:  Undecided: what it is made of is joined by conditions that stand elsewhere.
         """
         source = self._from(origin, every)
         node = {**self._pattern, "select_list": [{**self._tried(origin.value), "alias": "v"}], "from_table": source}
+        if where:
+            node["where_clause"] = {"class": "CONJUNCTION", "type": "CONJUNCTION_AND", "alias": "",
+                                    "children": [self._tried(one) for one in where]}  # fmt: skip
         if not (len(origin.relations) == 1 and origin.relations[0].table):
             made = origin.scope.within
             entries = [{"key": name, "value": one.entry} for name, one in made.items() if one.entry is not None]
@@ -154,41 +179,12 @@ class Lineage:
     def written(self, node: Node) -> str:
         """A SELECT as SQL, as other databases take it, too."""
 
-        def plain(value: Any) -> Any:
-            if isinstance(value, list):
-                return [plain(one) for one in value]
-            if not isinstance(value, dict):
-                return value
-            made = {key: plain(inner) for key, inner in value.items()}
-            if (word := PATTERNS.get(made.get("function_name", ""))) and self._known.database == "sqlite":
-                made |= {"function_name": word, "children": made["children"][::-1], "is_operator": False}
-            if made.get("class") == "FUNCTION" and made.get("schema") == "main" and self._known.database != "duckdb":
-                made["schema"] = ""
-                if made["function_name"] == "trim" and self._known.database == "postgresql":
-                    made["function_name"] = "btrim"  # which is no word of its grammar
-            return made
-
-        return written(self._parser, {"error": False, "statements": [{"node": plain(node), "named_param_map": []}]})
+        said = node if self._known.database == "duckdb" else in_words_of(self._known.database, node)
+        return written(self._parser, {"error": False, "statements": [{"node": said, "named_param_map": []}]})
 
     def _tried(self, value: Node) -> Node:
         """The expression, of which nothing fails: a row that a condition had left out may have any text."""
-        if self._known.database != "duckdb":
-            return value
-
-        def of(one: Any) -> Any:
-            if isinstance(one, list):
-                return [of(inner) for inner in one]
-            if not isinstance(one, dict):
-                return one
-            made = {key: of(inner) for key, inner in one.items()}
-            if made.get("class") == "CAST":
-                made["try_cast"] = True
-            if made.get("class") == "FUNCTION" and made["function_name"] == "strptime":
-                made["function_name"] = "try_strptime"
-            return made
-
-        found: Node = of(value)
-        return found
+        return tried(value) if self._known.database == "duckdb" else value
 
     def _one(self, value: Node) -> Node:
         """The expression without what takes one of several values; a FILTER is a CASE then."""
@@ -388,6 +384,11 @@ def instead(value: Any, by: Mapping[int, Node]) -> Any:
     if id(value) in by:
         return {**by[id(value)], "alias": value.get("alias", "")}
     return {key: instead(inner, by) for key, inner in value.items()}
+
+
+def signed(value: Any) -> str:
+    """The same for what is written alike."""
+    return json.dumps(_unplaced(value))
 
 
 def _unplaced(value: Any) -> Any:

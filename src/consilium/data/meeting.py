@@ -14,7 +14,7 @@ from consilium.data.catalogue import Catalogue, Column, of_duckdb
 from consilium.data.choosing import key, spelt
 from consilium.data.clock import Clock
 from consilium.data.counts import hidden
-from consilium.data.lineage import Lineage, Origin
+from consilium.data.lineage import Lineage, Origin, signed
 from consilium.data.scopes import Scope, own, references
 from consilium.data.tree import Node, Undecided
 
@@ -48,6 +48,17 @@ def apart(one: Iterable[str | None], other: Iterable[str | None]) -> int:
     return len(found)
 
 
+def offered(texts: Iterable[str], met: Iterable[str]) -> set[str]:
+    """Of keys that a query gives in several spellings those in which it meets others, and all of which it meets none.
+
+    >>> sorted(offered(["1", "1.0", "2", "2.0"], ["1.0", "02"]))
+    ['1.0', '2', '2.0']
+    """
+    every, others = set(texts), set(met)
+    done = {key(_spelt(text)) for text in every & others}
+    return {text for text in every if text in others or key(_spelt(text)) not in done}
+
+
 def _spelt(text: str) -> str:
     text = spelt(text)
     match = TENTHS.fullmatch(text)
@@ -68,14 +79,15 @@ def unmet(parser: Any, query: str, catalogue: Catalogue) -> list[Apart]:
 
         def texts(asked: str | Column) -> list[str]:
             if asked not in known:
-                rows = catalogue.ask(asked) if isinstance(asked, str) else [(one,) for one in catalogue.values(asked)]
-                known[asked] = [row[0] for row in rows if isinstance(row[0], str)]
+                rows = _rows(catalogue, asked) if isinstance(asked, str) else catalogue.values(asked)
+                known[asked] = [row for row in rows if isinstance(row, str)]
             return known[asked]
 
-        for one, other in _pairs(lineage):
+        for one, other, several in _pairs(lineage):
             asked = [[_asked(lineage, catalogue, origin) for origin in side] for side in (one, other)]
             if not any(None in side for side in asked):
-                count = apart(*([text for each in side if each for text in texts(each)] for side in asked))
+                here, there = ([text for each in side if each for text in texts(each)] for side in asked)
+                count = apart(here, offered(there, here) if several else there)
                 first, second = sorted((_told(one[0]), _told(other[0])))
                 found += [(first, second, count)] if count else []
     except duckdb.InterruptException:
@@ -85,18 +97,52 @@ def unmet(parser: Any, query: str, catalogue: Catalogue) -> list[Apart]:
     return sorted(found)
 
 
-def _pairs(lineage: Lineage) -> Iterator[tuple[list[Origin], list[Origin]]]:
-    """Where the two sides of each comparison for equality come from, but for those of one column. Raises: Undecided."""
+def _rows(catalogue: Catalogue, asked: str) -> list[Any]:
+    """The values of a query for `v`. What PostgreSQL has as CHAR has no blanks at its end where it is compared."""
+    if catalogue.database != "postgresql":
+        return [row[0] for row in catalogue.ask(asked)]
+    rows = catalogue.ask(f"SELECT v, CAST(pg_typeof(v) AS text) FROM ({asked}) AS o")  # noqa: S608  as lineage wrote it
+    return [value.rstrip(" ") if kind == "character" and value is not None else value for value, kind in rows]
+
+
+def _pairs(lineage: Lineage) -> Iterator[tuple[list[Origin], list[Origin], bool]]:
+    """Where the two sides of each comparison for equality come from, but for those of one column.
+
+    And whether the second is one of several with which the query compares the first. Raises: Undecided.
+    """
     seen = set[frozenset[str]]()
     for scope in lineage.scopes():
-        for one, other in compared(lineage, scope):
-            sides = lineage.origins(one, scope), lineage.origins(other, scope)
-            signs = [frozenset(origin.sign for origin in side) for side in sides]
-            tables = [{origin.column and origin.column[0] for origin in side} for side in sides]
+        for left, right in _sides(lineage, scope):
+            one, other = ([origin for value in side for origin in lineage.origins(value, scope)]
+                          for side in (left, right))  # fmt: skip
+            signs = [frozenset(origin.sign for origin in side) for side in (one, other)]
+            tables = [{origin.column and origin.column[0] for origin in side} for side in (one, other)]
             alone = tables[0] == tables[1] and len(tables[0]) == 1 and None not in tables[0]
-            if all(sides) and not signs[0] & signs[1] and not alone and (both := signs[0] | signs[1]) not in seen:
+            both = frozenset(origin.sign + signed(lineage.kept(origin)) for side in (one, other) for origin in side)
+            if one and other and not signs[0] & signs[1] and not alone and both not in seen:
                 seen.add(both)
-                yield sides
+                yield one, other, len(right) > 1 or right[0].get("comparison_type") == "COMPARE_EQUAL"
+
+
+def _sides(lineage: Lineage, scope: Scope) -> Iterator[tuple[list[Node], list[Node]]]:
+    """What a SELECT compares: one expression, with another or with several of which one is enough."""
+    done = set[int]()
+    for node in own(scope.select):
+        if node.get("type") == "COMPARE_IN" and any(True for one in node["children"][1:] for _ in references(one)):
+            yield node["children"][:1], node["children"][1:]
+        elif node.get("type") == "CONJUNCTION_OR":
+            equal = [one for one in node["children"] if one.get("type") == "COMPARE_EQUAL"]
+            by: dict[str, tuple[list[Node], list[Node], list[int]]] = {}
+            for one in equal:
+                for this, that in (("left", "right"), ("right", "left")):
+                    common, others, whole = by.setdefault(signed(one[this]), ([one[this]], [], []))
+                    others.append(one[that])
+                    whole.append(id(one))
+            for common, others, whole in by.values():
+                if len(others) > 1 and any(True for _ in references(common)):
+                    done |= set(whole)
+                    yield common, others
+    yield from (([one], [other]) for one, other in _compared(lineage, scope, done))
 
 
 def check(tables: Any, query: str) -> tuple[str, ...]:
@@ -140,7 +186,13 @@ def _refuse(found: list[Apart]) -> None:
 
 def compared(lineage: Lineage, scope: Scope) -> Iterator[tuple[Node, Node]]:
     """What a SELECT compares for equality."""
+    yield from _compared(lineage, scope, set())
+
+
+def _compared(lineage: Lineage, scope: Scope, but: set[int]) -> Iterator[tuple[Node, Node]]:
     for node in own(scope.select):
+        if id(node) in but:
+            continue
         if node.get("class") == "COMPARISON" and node.get("type") == "COMPARE_EQUAL":
             yield node["left"], node["right"]
         elif node.get("subquery_type") == "ANY" and node.get("comparison_type") == "COMPARE_EQUAL":
@@ -153,10 +205,11 @@ def compared(lineage: Lineage, scope: Scope) -> Iterator[tuple[Node, Node]]:
 
 def _asked(lineage: Lineage, catalogue: Catalogue, origin: Origin) -> str | Column | None:
     """What gives the values; None: they are no text."""
-    if origin.column is not None:
+    where = lineage.kept(origin)
+    if origin.column is not None and (origin.column not in catalogue.texts or not where):
         return origin.column if origin.column in catalogue.texts else None
     number = origin.value.get("class") == "CAST" and origin.value["cast_type"]["id"] != "VARCHAR"
-    return None if number else lineage.asked(origin)
+    return None if number else lineage.asked(origin, where=where)
 
 
 def _told(origin: Origin) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from consilium.data.tree import Node, Undecided
+from consilium.data.tree import Node, Undecided, parts
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,45 @@ def joints(node: Node) -> Iterator[Node]:
         yield node
         yield from joints(node["left"])
         yield from joints(node["right"])
+
+
+APART = frozenset(("SUBQUERY", "WINDOW", "STAR", "LAMBDA"))
+PADDED = {"LEFT": ("right",), "RIGHT": ("left",), "INNER": (), "SEMI": (), "ANTI": ()}
+"""By kind of join: its sides of which it gives rows of NULL, too; of another, both."""
+REJECT = frozenset(("COMPARE_EQUAL", "COMPARE_NOTEQUAL", "COMPARE_LESSTHAN", "COMPARE_GREATERTHAN", "COMPARE_IN",
+                    "COMPARE_LESSTHANOREQUALTO", "COMPARE_GREATERTHANOREQUALTO"))  # fmt: skip
+
+
+def conditions(select: Node, within: Mapping[str, Made]) -> Iterator[tuple[Node, set[str]]]:
+    """What holds of all rows that a SELECT compares with others, without queries in it; and of which parts of FROM.
+
+    `l.nr IS NULL` after LEFT JOIN is no such: it holds of who was compared in vain.
+    """
+    node = select["from_table"]
+    yield from _held(select.get("where_clause"), node, [node], within)
+    for join in joints(node):
+        sides = {"INNER": ("left", "right"), "LEFT": ("right",), "RIGHT": ("left",)}.get(join["join_type"], ())
+        yield from _held(join.get("condition"), join, [join[side] for side in sides], within)
+
+
+def _held(condition: Node | None, node: Node, of: list[Node], within: Mapping[str, Made]
+          ) -> Iterator[tuple[Node, set[str]]]:  # fmt: skip
+    names = {one.alias for part in of for one in related(part, within)}
+    below = joints(node) if of == [node] else (join for part in of for join in joints(part))
+    padded = {one.alias for join in below for side in PADDED.get(join["join_type"], ("left", "right"))
+              for one in related(join[side], within)}  # fmt: skip
+    for one in _conjuncts(condition):
+        values = one.get("children") or [one.get("left") or {}, one.get("right") or {}]
+        plain = {value.get("class") for value in values} <= {"COLUMN_REF", "CONSTANT"}
+        yield one, names if one.get("type") in REJECT and plain else names - padded
+
+
+def _conjuncts(condition: Node | None) -> Iterator[Node]:
+    if condition is not None and condition.get("type") == "CONJUNCTION_AND":
+        for one in condition["children"]:
+            yield from _conjuncts(one)
+    elif condition is not None and not any(one.get("class") in APART for one in parts(condition)):
+        yield condition
 
 
 def needed_of(node: Node, needed: set[str], within: Mapping[str, Made]) -> Node:

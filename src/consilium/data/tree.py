@@ -7,6 +7,7 @@ from typing import Any
 from consilium.data.asking import quoted
 
 Node = dict[str, Any]
+PATTERNS = {"~~": "like", "~~~": "glob"}
 
 
 class Undecided(Exception):
@@ -33,3 +34,33 @@ def parts(tree: Any) -> Iterator[Node]:
         tree = list(tree.values())
     for inner in tree if isinstance(tree, list) else ():
         yield from parts(inner)
+
+
+def tried(value: Any) -> Any:
+    """The same, of which in DuckDB nothing fails."""
+    if isinstance(value, list):
+        return [tried(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    made = {key: tried(inner) for key, inner in value.items()}
+    if made.get("class") == "CAST":
+        made["try_cast"] = True
+    if made.get("class") == "FUNCTION" and made["function_name"] == "strptime":
+        made["function_name"] = "try_strptime"
+    return made
+
+
+def in_words_of(database: str, value: Any) -> Any:
+    """The same for a database that is not DuckDB, whose schema stands before no function then."""
+    if isinstance(value, list):
+        return [in_words_of(database, one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    made = {key: in_words_of(database, inner) for key, inner in value.items()}
+    if (word := PATTERNS.get(made.get("function_name", ""))) and database == "sqlite":
+        made |= {"function_name": word, "children": made["children"][::-1], "is_operator": False}
+    if made.get("class") == "FUNCTION" and made.get("schema") == "main":
+        made["schema"] = ""
+        if made["function_name"] == "trim" and database == "postgresql":
+            made["function_name"] = "btrim"  # which is no word of its grammar
+    return made

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import create_engine
 
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data import asking, closed, joined, meeting, needed, ordering
+from consilium.data import asking, catalogue, closed, joined, meeting, needed, ordering
 from consilium.data.base import Lost, Rows, Source
 from consilium.data.joined import JoinedSource
 from consilium.data.source import TableSource
@@ -368,6 +369,46 @@ def test_keys_of_a_hospitals_own_database_that_do_not_meet_are_counted(
         return
     with pytest.raises(DataUnusable, match=r"compares persons.nr and visits.pid, in which 12 keys .* do not meet"):
         source.rows()
+
+
+BOTH = [
+    ("SELECT p.nr, v FROM pat p LEFT JOIN (SELECT trim(nr) AS nr, v FROM lab WHERE src = 'x') l ON l.nr = p.nr", True),
+    ("SELECT p.nr FROM pat p WHERE p.nr IN (SELECT trim(l.nr) FROM lab l WHERE l.src = 'x' AND v > 0)", True),
+    ("SELECT p.nr, v FROM pat p LEFT JOIN lab l ON l.nr = p.nr AND coalesce(l.src, '') = 'x'", True),
+    ("SELECT p.nr, v FROM pat p LEFT JOIN lab l ON l.nr = p.nr WHERE l.src = 'x'", True),
+    ("SELECT p.nr, v FROM pat p JOIN lab l ON l.nr IN (SELECT p.nr UNION SELECT p.nr || '.0')", True),
+    ("SELECT p.nr, v FROM pat p, lab l WHERE trim(l.nr) = trim(p.nr) OR trim(l.nr) = trim(p.nr) || '.0'", True),
+    ("SELECT p.nr, v FROM pat p, lab l WHERE l.nr IN (p.nr, p.nr || '.0')", True),
+    ("SELECT nr FROM pat WHERE nr IN (SELECT nr FROM lab)", True),
+    ("SELECT p.nr, v FROM pat p LEFT JOIN (SELECT trim(nr) AS nr, v FROM lab WHERE src = 'old') l ON l.nr = p.nr",
+     False),
+    ("SELECT p.nr FROM pat p LEFT JOIN lab l ON l.nr = p.nr WHERE l.nr IS NULL", False),
+    ("SELECT p.nr FROM pat p LEFT JOIN lab l ON l.nr = p.nr AND p.ward = 'A' JOIN lab k ON k.nr = p.nr", False),
+    ("SELECT p.nr FROM pat p LEFT JOIN lab l ON l.nr = p.nr WHERE coalesce(l.src, 'x') = 'x'", False),
+    ("SELECT p.nr, v FROM pat p, lab l WHERE l.nr IN (p.nr, p.nr || '.00')", False),
+    ("SELECT p.nr, v FROM pat p, lab l WHERE trim(l.nr) = trim(p.nr) OR trim(l.nr) = trim(p.nr) || '.00'", False),
+    ("SELECT p.nr, v FROM pat p, lab l WHERE trim(l.nr) = trim(p.nr) OR l.v = 7", False),
+    ("SELECT l.nr FROM lab l WHERE l.nr IN (SELECT nr FROM pat)", False),
+]  # fmt: skip
+"""Queries over keys of which one source of one table writes some otherwise, and whether they meet all the same."""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "duckdb"])
+def test_keys_that_the_query_leaves_out_or_gives_in_both_spellings_meet(tmp_path: Path, kind: str) -> None:
+    made: Any = sqlite3.connect(tmp_path / "own.db") if kind == "sqlite" else duckdb.connect(str(tmp_path / "own.db"))
+    made.execute("CREATE TABLE pat (nr VARCHAR, ward VARCHAR)")
+    made.execute("CREATE TABLE lab (nr VARCHAR, v REAL, src VARCHAR)")
+    made.executemany("INSERT INTO pat VALUES (?, 'B')", [(str(n),) for n in range(30)])
+    made.executemany("INSERT INTO lab VALUES (?, 1, 'x')", [(str(n),) for n in range(20)])
+    made.executemany("INSERT INTO lab VALUES (?, 1, 'old')", [(f"{n}.0",) for n in range(12)])
+    made.commit()
+    made.close()
+    both = [("SELECT p.nr, v FROM pat p JOIN lab l ON l.nr = ANY([p.nr, p.nr || '.0'])", True)] * (kind == "duckdb")
+    parser = duckdb.connect() if kind == "sqlite" else duckdb.connect(str(tmp_path / "own.db"))
+    with parser, create_engine(f"sqlite:///{tmp_path}/own.db").connect() as connection:
+        known = catalogue.of_url(connection) if kind == "sqlite" else catalogue.of_duckdb(parser)
+        for query, meet in [*BOTH, *both]:
+            assert meeting.unmet(parser, query, known) == ([] if meet else [("lab.nr", "pat.nr", 12)]), query
 
 
 @settings(max_examples=40, deadline=None)
