@@ -14,10 +14,10 @@ from consilium.data.base import Seen
 from consilium.data.catalogue import Catalogue
 from consilium.data.clock import Clock
 from consilium.data.dropping import changed
-from consilium.data.lineage import Lineage, instead
+from consilium.data.lineage import Lineage
 from consilium.data.ordering import AGAIN, AGAIN_S
 from consilium.data.scopes import own
-from consilium.data.tree import Node, Undecided, parsed
+from consilium.data.tree import Node, Undecided, instead, parsed
 
 
 def checked(parser: Any, query: str, ask: Callable[[str], Answer], known: Callable[[], Catalogue],

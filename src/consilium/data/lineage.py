@@ -4,7 +4,6 @@
 by the same database, without what the query joins and leaves out.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +22,7 @@ from consilium.data.scopes import (
     related,
     sight,
 )
-from consilium.data.tree import Node, Undecided, in_words_of, parsed, parts, tried, written
+from consilium.data.tree import Node, Undecided, in_words_of, instead, parsed, parts, signed, tried, written
 
 OF_FIRST = frozenset((
     "any_value", "min", "max", "first", "last", "arbitrary", "mode", "arg_min", "arg_max", "argmin", "argmax", "min_by",
@@ -95,7 +94,11 @@ class Lineage:
             raise Undecided
         if value.get("class") == "SUBQUERY" and value["subquery_type"] == "SCALAR":
             made = Made(value["subquery"]["node"], scope.within)
-            return [one for inner, at in self._nth(made, 0, scope) for one in self.origins(inner, at, deep + 1)]
+            return [
+                one
+                for inner, at in self._nth(made, value.get("place", 0), scope)
+                for one in self.origins(inner, at, deep + 1)
+            ]
         value = self._one(value)
         if value.get("class") in ("FUNCTION", "WINDOW") and value["function_name"] in NUMBERS:
             return []
@@ -251,6 +254,11 @@ class Lineage:
                 return _column(one.alias, name)
         return None
 
+    def names(self) -> set[str]:
+        """What columns may be called in the query, in small letters."""
+        return {name for _, name in self._known.columns} | {
+            one["alias"].casefold() for one in parts(self.answer.query) if one.get("alias")}  # fmt: skip
+
     def behind(self, ref: Node, scope: Scope) -> list[tuple[Node, Scope | Column]]:
         """What a column is one step further down: an expression and where it stands; or a column of a table.
 
@@ -373,27 +381,3 @@ def _called(one: Node) -> str:
 
 def _column(alias: str, name: str) -> Node:
     return {"class": "COLUMN_REF", "type": "COLUMN_REF", "alias": "", "column_names": [alias, name]}
-
-
-def instead(value: Any, by: Mapping[int, Node]) -> Any:
-    """The expression with others in place of some of its parts, by their `id`."""
-    if isinstance(value, list):
-        return [instead(one, by) for one in value]
-    if not isinstance(value, dict):
-        return value
-    if id(value) in by:
-        return {**by[id(value)], "alias": value.get("alias", "")}
-    return {key: instead(inner, by) for key, inner in value.items()}
-
-
-def signed(value: Any) -> str:
-    """The same for what is written alike."""
-    return json.dumps(_unplaced(value))
-
-
-def _unplaced(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_unplaced(one) for one in value]
-    if not isinstance(value, dict):
-        return value.casefold() if isinstance(value, str) else value
-    return {key: _unplaced(one) for key, one in value.items() if key not in ("query_location", "alias")}

@@ -18,10 +18,10 @@ from consilium.data.base import Seen
 from consilium.data.catalogue import Catalogue
 from consilium.data.clock import Clock
 from consilium.data.dropping import changed
-from consilium.data.lineage import Lineage, instead
+from consilium.data.lineage import Lineage
 from consilium.data.ordering import AGAIN, AGAIN_S
 from consilium.data.scopes import Scope, own, references
-from consilium.data.tree import Node, Undecided, parsed
+from consilium.data.tree import Node, Undecided, instead, parsed
 
 EQUAL = frozenset(("COMPARE_EQUAL", "COMPARE_NOTEQUAL", "COMPARE_DISTINCT_FROM", "COMPARE_NOT_DISTINCT_FROM"))
 LIKE = frozenset(("~~", "!~~"))

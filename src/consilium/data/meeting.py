@@ -14,12 +14,13 @@ from consilium.data.catalogue import Catalogue, Column, of_duckdb
 from consilium.data.choosing import key, spelt
 from consilium.data.clock import Clock
 from consilium.data.counts import hidden
-from consilium.data.lineage import Lineage, Origin, signed
-from consilium.data.scopes import Scope, own, references
-from consilium.data.tree import Node, Undecided
+from consilium.data.lineage import Lineage, Origin
+from consilium.data.scopes import Scope, equalities, own, references, row
+from consilium.data.tree import Node, Undecided, signed
 
-SEVERAL = re.compile(r"(?i)\bjoin\b|\bin\s*\(\s*select\b|\bexists\s*\(|\bfrom\b[^()]*,")
+SEVERAL = re.compile(r"(?is)\bjoin\b|\bselect\b.*\bselect\b|\bfrom\b[^()]*,")
 """Of several tables, or of one twice."""
+EQUAL = frozenset(("COMPARE_EQUAL", "COMPARE_NOT_DISTINCT_FROM"))
 TENTHS = re.compile(r"(\+?[0-9]+)\.0*")
 DOUBT = "whether keys that source.query joins are written alike in its tables could not be found out"
 REMEDY = (
@@ -131,7 +132,9 @@ def _sides(lineage: Lineage, scope: Scope) -> Iterator[tuple[list[Node], list[No
         if node.get("type") == "COMPARE_IN" and any(True for one in node["children"][1:] for _ in references(one)):
             yield node["children"][:1], node["children"][1:]
         elif node.get("type") == "CONJUNCTION_OR":
-            equal = [one for one in node["children"] if one.get("type") == "COMPARE_EQUAL"]
+            equal = [one for one in node["children"] if one.get("type") in EQUAL]
+            done |= {id(one) for one in equal if len(list(equalities(one))) != 1}  # each part holds of other rows alone
+            equal = [one for one in equal if id(one) not in done]
             by: dict[str, tuple[list[Node], list[Node], list[int]]] = {}
             for one in equal:
                 for this, that in (("left", "right"), ("right", "left")):
@@ -193,14 +196,16 @@ def _compared(lineage: Lineage, scope: Scope, but: set[int]) -> Iterator[tuple[N
     for node in own(scope.select):
         if id(node) in but:
             continue
-        if node.get("class") == "COMPARISON" and node.get("type") == "COMPARE_EQUAL":
-            yield node["left"], node["right"]
+        if node.get("class") == "COMPARISON" and node.get("type") in EQUAL:
+            yield from equalities(node)
         elif node.get("subquery_type") == "ANY" and node.get("comparison_type") == "COMPARE_EQUAL":
-            yield node["child"], {**node, "subquery_type": "SCALAR"}
-        for name in node.get("using_columns") or ():
-            sides = [lineage.holding(node[side], scope, name) for side in ("left", "right")]
-            if sides[0] is not None and sides[1] is not None:
-                yield sides[0], sides[1]
+            for place, one in enumerate(row(node["child"])):
+                yield one, {**node, "subquery_type": "SCALAR", "place": place}
+        names = lineage.names() if node.get("ref_type") == "NATURAL" else node.get("using_columns") or ()
+        for name in names:
+            left, right = (lineage.holding(node[side], scope, name) for side in ("left", "right"))
+            if left is not None and right is not None:
+                yield left, right
 
 
 def _asked(lineage: Lineage, catalogue: Catalogue, origin: Origin) -> str | Column | None:

@@ -182,7 +182,20 @@ def _conjuncts(condition: Node | None) -> Iterator[Node]:
         for one in condition["children"]:
             yield from _conjuncts(one)
     elif condition is not None and not any(one.get("class") in APART for one in parts(condition)):
-        yield condition
+        pairs = equalities(condition) if condition.get("type") == "COMPARE_EQUAL" else ()
+        yield from [{**condition, "left": one, "right": other} for one, other in pairs] or [condition]
+
+
+def row(node: Node) -> list[Node]:
+    """The parts of (a, b); else itself."""
+    found: list[Node] = node["children"] if node.get("function_name") == "row" else [node]
+    return found
+
+
+def equalities(node: Node) -> list[tuple[Node, Node]]:
+    """What a comparison compares: of (a, b) = (c, d) each of two pairs."""
+    left, right = row(node["left"]), row(node["right"])
+    return list(zip(left, right, strict=True)) if len(left) == len(right) else []
 
 
 def needed_of(node: Node, needed: set[str], within: Mapping[str, Made]) -> Node:

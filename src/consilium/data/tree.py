@@ -1,7 +1,7 @@
 """A query as a tree, as DuckDB reads it, and the query of a tree: by which others are asked, nearly the same."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from consilium.data.asking import quoted
@@ -64,3 +64,27 @@ def in_words_of(database: str, value: Any) -> Any:
         if made["function_name"] == "trim" and database == "postgresql":
             made["function_name"] = "btrim"  # which is no word of its grammar
     return made
+
+
+def instead(value: Any, by: Mapping[int, Node]) -> Any:
+    """The expression with others in place of some of its parts, by their `id`."""
+    if isinstance(value, list):
+        return [instead(one, by) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if id(value) in by:
+        return {**by[id(value)], "alias": value.get("alias", "")}
+    return {key: instead(inner, by) for key, inner in value.items()}
+
+
+def signed(value: Any) -> str:
+    """The same for what is written alike."""
+    return json.dumps(_unplaced(value))
+
+
+def _unplaced(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_unplaced(one) for one in value]
+    if not isinstance(value, dict):
+        return value.casefold() if isinstance(value, str) else value
+    return {key: _unplaced(one) for key, one in value.items() if key not in ("query_location", "alias")}

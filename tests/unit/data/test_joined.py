@@ -348,6 +348,7 @@ def test_keys_that_do_not_meet_for_how_they_are_written_are_counted(tmp_path: Pa
 @pytest.mark.parametrize(("query", "told"), [
     ("SELECT p.nr, v FROM persons p LEFT JOIN visits w ON w.pid = p.nr", True),
     ("SELECT nr FROM persons WHERE nr IN (SELECT pid FROM visits)", True),
+    ("SELECT nr, (SELECT max(v) FROM visits w WHERE w.pid = p.nr) AS v FROM persons p", True),
     ("SELECT p.nr, v FROM persons p LEFT JOIN visits w ON w.pid = trim(p.nr)", False),
     ("SELECT p.nr, v FROM persons p LEFT JOIN visits w ON w.n = p.n", False), ("SELECT nr FROM persons", False),
 ])  # fmt: skip
@@ -389,6 +390,14 @@ BOTH = [
     ("SELECT p.nr, v FROM pat p, lab l WHERE trim(l.nr) = trim(p.nr) OR trim(l.nr) = trim(p.nr) || '.00'", False),
     ("SELECT p.nr, v FROM pat p, lab l WHERE trim(l.nr) = trim(p.nr) OR l.v = 7", False),
     ("SELECT l.nr FROM lab l WHERE l.nr IN (SELECT nr FROM pat)", False),
+    ("SELECT p.nr, v FROM pat p, lab l WHERE l.nr IS NOT DISTINCT FROM p.nr", False),
+    ("SELECT p.nr, v FROM pat p NATURAL JOIN lab l", False),
+    ("SELECT who FROM (SELECT nr AS who FROM pat) AS p NATURAL JOIN (SELECT trim(nr) AS who FROM lab) AS l", False),
+    ("SELECT p.nr, v FROM pat p, lab l WHERE (l.nr, l.src) = (p.nr, 'old')", False),
+    ("SELECT l.nr, v FROM lab l WHERE (l.src, l.nr) IN (SELECT ward, nr FROM pat)", False),
+    ("SELECT p.nr, v FROM pat p, lab l WHERE (l.nr, l.src) = (p.nr, 'x')", True),
+    ("SELECT p.nr, v FROM pat p, lab l WHERE (l.src, l.nr) = ('old', p.nr || '.0') OR (l.src, l.nr) = ('x', p.nr)",
+     True),
 ]  # fmt: skip
 """Queries over keys of which one source of one table writes some otherwise, and whether they meet all the same."""
 
