@@ -168,8 +168,10 @@ def rounded(loss: Array) -> float:
 def folded(told: Tensors, sums: Mapping[str, Sum]) -> tuple[Tensors, bool]:
     """Sums of a hospital, of which each number beyond its limit is halved until it is within; and whether any was.
 
-    Nobody uses such a sum, and yet it must be there, and be nothing that others could guess. Zeros in its place, or the
-    limit, leave a sum over the others alone: of three hospitals it would be that of a single one.
+    Nobody uses such a sum, and yet it must be there. Zeros in its place, or the limit, leave a sum over the others
+    alone: of three hospitals it would be that of a single one. What stands there hides that one as far as nobody can
+    guess it: not where it follows from a whole number, as where a rate is cut at its largest for all who add to it.
+    Newton's own steps were not seen to lead there; and by chance, the same patients would give other sums each time.
 
     Raises: TrainingFailed: a sum is no number; this hospital adds nothing then, and is not in the sum at all.
     """

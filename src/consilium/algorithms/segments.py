@@ -27,7 +27,8 @@ class Of(StrEnum):
     GROUP = "count of patients of the hospitals that took one of several models"
     """Accepted by name (`small-groups`)."""
     COMPARED = "sum over patients, each compared with others of the same hospital"
-    """Logarithms and shares of hazards: of as many real numbers as there are events, less what hangs on n alone."""
+    """Logarithms and shares of hazards: of as many real numbers as there are events, less what hangs on n alone. Where
+    these take few values (at zeros, or by a code alone), they are of few whole numbers; nothing ends that."""
     PAIRS = "sum over pairs of patients of one hospital, by patient, rounded"
     """Linear in n where all are compared, and multiples of one part for all: see `concordance.rounded`."""
     WORD = "yes or no of each hospital"
@@ -85,6 +86,8 @@ JUDGED: Mapping[str, Kinds] = {
 """Of held-out patients, by type of the label; of groups and of the common model the same."""
 HOSPITALS = "hospitals"
 PREPARED = "prepare"
+_NUMBERS = (Of.COUNT, Of.WORD, Of.STEPS, Of.GROUP, Of.CUT)
+"""Kinds of what is told of a hospital whose patients add nothing, too."""
 
 
 def kind(study: Study, name: str) -> Of:
@@ -116,3 +119,11 @@ def _kind(study: Study, name: str) -> Of | None:
         return Of.HOSPITAL
     compared = study.model.kind == COX and study.strategy.name in ("newton", "newton-path") and own != "lasso"
     return Of.COMPARED if found is Of.PATIENTS and compared else found
+
+
+def tells(study: Study, name: str) -> bool:
+    """Whether a segment of a round of training is of what patients are like: not of how many, nor of who is held out.
+
+    What nobody has declared, of a plug-in's strategy, is taken for that.
+    """
+    return name not in EACH and not name.startswith("metrics/") and _kind(study, name) not in _NUMBERS

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from consilium.core import state as chain
-from consilium.core.errors import TrainingFailed
+from consilium.core.errors import Refused, TrainingFailed
 from consilium.core.tensors import Array
 from consilium.core.update import Segments, Update
 from consilium.training.limits import end_with
@@ -54,13 +54,14 @@ class Sent:
     """What came of some sites, of one or of many at once.
 
     Args:    rows: per segment (sites, length), a row for each.   added: segments that were added up over them already.
-             kept: what a strategy keeps at a site from now on.
+             kept: what a strategy keeps at a site from now on.   refuses: why these are in no sum.
     """
 
     sites: tuple[str, ...]
     rows: Mapping[str, Array]
     added: Segments = field(default_factory=dict)
     kept: Mapping[str, Path] = field(default_factory=dict)
+    refuses: str = ""
 
 
 class Executor(Protocol):
@@ -73,7 +74,11 @@ class Executor(Protocol):
 
 def one(work: Work, asked: Asked, turn: Turn) -> Sent:
     """One site's turn, as its child process would take it."""
-    return sent(asked, turn.site, update(work, asked.kind, asked.number, asked.state, turn))
+    try:
+        made = update(work, asked.kind, asked.number, asked.state, turn)
+    except Refused as refusal:
+        return Sent((turn.site,), {}, refuses=refusal.message)
+    return sent(asked, turn.site, made)
 
 
 def update(work: Work, kind: str, number: int, state: chain.Source, turn: Turn) -> Update:

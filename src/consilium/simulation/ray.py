@@ -129,6 +129,8 @@ class Cluster:
         try:
             return sent(asked, site, ray.get(reference))
         except RayTaskError as error:
+            if isinstance(error.cause, Refused):
+                return Sent((site,), {}, refuses=error.cause.message)
             if isinstance(error.cause, ConsiliumError):
                 raise error.cause from error
             raise TrainingFailed(f"{site} could not train on the cluster ({error.cause!r})", SAME) from error

@@ -37,6 +37,8 @@ from consilium.site.seats import layout_of
 Figures = dict[str, Any]
 Alone = dict[SiteId, dict[str, Array]]
 """What each site counted of its held-out patients."""
+Refusals = Mapping[SiteId, str]
+"""Who refuses to be in a sum, and why."""
 NOTHING = digest(b"")
 """What stands for the digest of an answer: no bytes travel here."""
 
@@ -120,12 +122,17 @@ class Simulation:
         while (following := fold.following) is not None:
             began, (number, kind) = time.perf_counter(), following
             fold, _ = runs.step(fold, runs.Opened(number, kind, tuple(sites), 1, max(study.quorum, least), least))
-            fold, seen = self._gathered(fold, slow)
-            took_part = self._in_order(fold.round.counted if fold.round is not None else ())
-            asked = Asked(kind.value, number, state, self.folder)
-            if study.enough and kind is machine.Kind.TRAIN:
-                self._begin(asked, fold, slow)
-            single_, alone, summed = self._summed(asked, took_part, len(sites))
+            opened, refusing = fold, self._untrained(fold.round)
+            while True:  # a site may refuse once it has trained: then the round is as if it had said so before
+                fold, seen = self._gathered(opened, slow, refusing)
+                took_part = self._in_order(fold.round.counted if fold.round is not None else ())
+                asked = Asked(kind.value, number, state, self.folder)
+                if study.enough and kind is machine.Kind.TRAIN:
+                    self._begin(asked, fold, slow)
+                single_, alone, summed, against = self._summed(asked, took_part, len(sites))
+                if not against:
+                    break
+                refusing = {**refusing, **against}
             total = chain.read(summed)
             if kind is not machine.Kind.EVALUATE:
                 after = self.folder / f"state-{number}"
@@ -140,14 +147,26 @@ class Simulation:
             self.each(_told(fold, seen, total.arrays, figures["all"], time.perf_counter() - began))
         return Outcome(state, named, tuple(fold.took_part[fold.number]), figures, summed)
 
-    def _gathered(self, fold: Run, slow: frozenset[str]) -> tuple[Run, "_Seen"]:
-        """Every phase that asks sites, until the coordinator is asked for the sum."""
+    def _gathered(self, fold: Run, slow: frozenset[str], refusing: Refusals) -> tuple[Run, "_Seen"]:
+        """Every phase that asks sites, until the coordinator is asked for the sum.
+
+        Raises: Conflict: too few are left where some refuse, for whom a run of a federation would wait.
+        """
         round_ = fold.round
         assert round_ is not None
+        for site, why in sorted(refusing.items()):
+            fold, _ = runs.step(fold, machine.Withdrew(site, why))
+        if refusing and fold.round is not None and fold.round.short:
+            who = {why: [site for site in sorted(refusing) if refusing[site] == why] for why in refusing.values()}
+            raise Conflict(
+                f"round {round_.number} has {len(fold.round.roster)} of the {round_.quorum} hospitals that it needs; "
+                + "; ".join(f"what {', '.join(sites)} said: {why}" for why, sites in who.items()),
+                "lower `quorum` as far as `privacy.min_sites` allows, or ask other hospitals",
+            )
         phases = [phase for phase in round_.phases if phase is not Phase.APPLY]
         silent = self.conditions.silent(round_.roster, round_.number, phases)
-        silent = {**silent, **dict.fromkeys(self._untrained(round_), phases[0])}
-        seen, limit = _Seen(len(silent)), self.plan.study.deadlines.round_s
+        silent = {site: phase for site, phase in silent.items() if site not in refusing}
+        seen, limit = _Seen(len(silent) + len(refusing)), self.plan.study.deadlines.round_s
         for phase in phases:
             asked = fold.round.asked(phase) if fold.round is not None else frozenset[SiteId]()
             behind = asked & slow if phase is phases[0] else frozenset[str]()
@@ -173,12 +192,12 @@ class Simulation:
             seen = replace(seen, lasted_s=seen.lasted_s + took_s)
         return fold, seen
 
-    def _untrained(self, round_: machine.Round) -> frozenset[SiteId]:
+    def _untrained(self, round_: machine.Round | None) -> Refusals:
         """Who refuses to judge the common model beside one of its own, because it has none; see `site.updates`."""
         study = self.plan.study
-        if study.privacy.recipe != "secure_sum" or not evaluation.both(study, round_.kind.value):
-            return frozenset()
-        return round_.roster - self._kept.keys()
+        if round_ is None or study.privacy.recipe != "secure_sum" or not evaluation.both(study, round_.kind.value):
+            return {}
+        return dict.fromkeys(round_.roster - self._kept.keys(), "this hospital was in no round of training")
 
     def _first(self, round_: machine.Round, asked: frozenset[SiteId], slow: frozenset[str]) -> list[SiteId]:
         """Who answers a round that closes with as many as are enough; sorted."""
@@ -198,31 +217,39 @@ class Simulation:
                 rounds = rounds_late(self.conditions.slow_s, limit) if site in slow else 1
                 self._buffer.waits[site] = Waiting(made, asked.number + max(rounds, 1))
 
-    def _summed(self, asked: Asked, sites: Sequence[str], cohort: int) -> tuple[Figures, Alone, bytes]:
-        """Let these train or judge, and add up what comes of it.
+    def _summed(self, asked: Asked, sites: Sequence[str], cohort: int) -> tuple[Figures, Alone, bytes, Refusals]:
+        """Let these train or judge, and add up what comes of it; or who refuses to be in the sum, and then nothing.
 
         When the model is judged, figures of single sites, and the sums of each, as far as they are asked for.
         """
         study, found, summed = self.plan.study, Figures(), io.BytesIO()
         alone: Alone = {}
+        kept, refusing = dict[str, Path](), dict[SiteId, str]()
         total = self._sum(asked, cohort)
         for sent in self.execute(asked, self._turns(sites)):
+            if sent.refuses:
+                refusing |= dict.fromkeys(map(SiteId, sent.sites), sent.refuses)
+            if refusing:
+                continue
             total.add(sent)
-            for site, path in sent.kept.items():
-                if (before := self._kept.get(site)) is not None:
-                    before.unlink()
-                self._kept[site] = path
+            kept |= sent.kept
             if asked.kind == "EVALUATE":
                 for at, site in enumerate(sent.sites):
                     mine = {name: rows[at] for name, rows in sent.rows.items()}
                     found[site] = figures_of(study, mine, single=True)
                     if evaluation.full(study):
                         alone[SiteId(site)] = sums_of(mine)
+        if refusing:
+            return {}, {}, b"", refusing
+        for site, path in kept.items():
+            if (before := self._kept.get(site)) is not None:
+                before.unlink()
+            self._kept[site] = path
         self._buffer.counted(sites if asked.kind == "TRAIN" else ())
         total.write({"run": self.name, "round": str(asked.number), "kind": asked.kind}, summed)
         if study.privacy.recipe == "secure_sum":
             clipped(study, asked.number, len(sites), summed.getvalue())  # a run of a federation would end here, too
-        return found, alone, summed.getvalue()
+        return found, alone, summed.getvalue(), {}
 
     def _sum(self, asked: Asked, cohort: int) -> sums.Sum:
         if self.plan.study.privacy.recipe == "secure_sum":

@@ -69,6 +69,10 @@ class Survival(Protocol):
         """What these patients add to such sums."""
         ...
 
+    def compares(self, x: Floats, y: Floats) -> bool:
+        """Whether any of these had the event while patients who differ were observed: else they tell of no model."""
+        ...
+
 
 @runtime_checkable
 class Given(Protocol):

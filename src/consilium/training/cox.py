@@ -149,6 +149,12 @@ class Cox:
         """What these patients add to a model with a common baseline."""
         return Times(x, survival.times(y), survival.events(y), study.model.ties, study.model.l2 * len(y))
 
+    def compares(self, x: Floats, y: Floats) -> bool:
+        """Who is observed at the first event is all that anybody is compared with: at others it is some of these."""
+        time, event = survival.times(y), survival.events(y)
+        observed = x[time >= np.min(time[event], initial=np.inf)]
+        return bool(np.any(observed != observed[:1]))
+
 
 @dataclass(frozen=True)
 class Times:

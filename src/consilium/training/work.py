@@ -32,7 +32,7 @@ from consilium.core.study import Plan, Study
 from consilium.core.tensors import Array, Tensors, Vector, flatten, from_safetensors, unflatten
 from consilium.core.timed import tells_times
 from consilium.core.update import Update
-from consilium.training import private, sandbox, wheels
+from consilium.training import private, sandbox, silence, wheels
 from consilium.training.base import Curved, Floats, Survival, Trainer
 from consilium.training.initial import check
 from consilium.training.linear import steps
@@ -187,18 +187,24 @@ class Work:
         Under an epsilon training is on clipped gradients of patients who are drawn by the key `sample`, and nothing
         travels along. It is one step, to which noise is added later, or several with all their noise. Where the unit is
         a hospital, training is as ever, and the strategy clips what comes of it. `memory`, `late`: see `Here`.
+
+        Raises: Refused: it would add nothing to a secure sum (`nothing`); and what training raises.
         """
         study, arrays = self.plan.study, self.arrays(state)
         examples = self.at(arrays)
         x, y = examples.training
         here = replace(self._here(arrays, memory, x, y), number=number, late=late or {})
+        silence.compared(study, self.trainer, x, y)
         if examples.fold is not None:
             return Update({**self._crossed(here, examples, examples.fold), **self._metrics("TRAIN", here, examples)})
         if study.privacy.shared and not study.privacy.whole:
             return Update(private.step(study, self.trainer, unflatten(here.model, self.like), x, y, sample))
         if study.privacy.local:
             return Update(*private.several(study, self.trainer, self.strategy, here, self.like, x, y, sample))
+        if self.chooses is not None:
+            silence.compared(study, self.trainer, x[~self.chooses], y[~self.chooses])
         segments, kept = self._segments(self.strategy, here, x, y, number, self._divided(examples))
+        silence.heard(study, segments)
         if study.privacy.weight is not None:
             return Update(segments, kept)  # figures would leave without noise
         return Update({**segments, **self._metrics("TRAIN", here, examples)}, kept)
@@ -209,8 +215,10 @@ class Work:
         for at in range(strategy.folds + 1):
             rows = without(fold, at)
             x, y = examples.x[rows], examples.y[rows]
+            silence.compared(self.plan.study, self.trainer, x, y)
             mine = self._known(replace(here, state=strategy.part(here.state, at)), x, y)
             parts.append(self._segments(strategy.inner, mine, x, y, here.number)[0])
+            silence.heard(self.plan.study, parts[-1])
         return strategy.joined(parts)
 
     @property

@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 
 from consilium.algorithms import combat, hazards, preparation, webdisco
 from consilium.algorithms.afl import AFL
-from consilium.algorithms.base import Here, Local, Strategy
+from consilium.algorithms.base import Here, Local, LocalObjective, Strategy
 from consilium.algorithms.feddyn import FedDyn
 from consilium.algorithms.fednova import FedNova
 from consilium.algorithms.newton import Newton
@@ -266,21 +266,69 @@ def test_a_table_that_grows_does_not_tell_its_hospital_s_gradient(strategy: Stra
     np.testing.assert_allclose(total["control"], again - sum(SIZES) * common, rtol=1e-9, err_msg="what is told twice")
 
 
-@pytest.mark.parametrize(("begins", "found"), [((0.0, 0.0), [(SIZES[1], 27)]), ((0.3, 0.2), [])])
-def test_a_cox_regression_that_begins_at_zero_tells_of_a_single_patient_where_all_have_the_event(
-    begins: tuple[float, float], found: list[tuple[int, int]]
-) -> None:
-    """What is not defended: hazards are then alike, and the gradient of a code that one patient has is a sum of 1 by
-    how many are observed. These follow, and as which of them that one had the event. Another first model ends it.
+def with_a_single_one() -> list[tuple[Floats, Floats]]:
+    """Columns and times of three hospitals, all of whose patients have the event: the third has no patient with a code,
+    the curious one five, and the second a single one, the 27th to have it. The other column is a number.
     """
-    study = a_study("time-to-event", {"kind": "cox"})
-    limits, parts = Newton({}).sums(study, 2), []
+    found = []
     for n, coded in zip(SIZES, (5, 1, 0), strict=True):
         rng, x = np.random.default_rng(n), np.zeros((n, 2))
         x[:coded, 0], x[:, 1] = 1, rng.normal(size=n)
-        time = np.insert(rng.permutation(n - 1) + 1.0, 0, 26.5)  # the first patient is the 27th
-        parts.append({"update": Cox().curvature(study, {"weights": np.array(begins)}, x, time, False).gradient})
+        found.append((x, np.insert(rng.permutation(n - 1) + 1.0, 0, 26.5)))
+    return found
+
+
+def ways_to(left: float, each: Floats, last: float) -> list[tuple[int, int]]:
+    """How many patients there are, and as which of them one had the event, by terms of how many are observed (m,)."""
+    upto, all_ = np.concatenate([[0.0], np.cumsum(each)]), range(20, sum(SIZES[1:]))
+    return [(n, at) for n in all_ for at in range(1, n + 1) if abs(upto[n] - upto[n - at] + last - left) < 1e-6]
+
+
+def test_a_feature_that_few_have_at_one_hospital_is_prepared_by_the_others_alone() -> None:
+    """What is not defended: four patients with a value are hidden, zeros stand in their place, and what the curious one
+    has left is the number, the sum and the squares of the third.
+    """
+    study, rng = prepared(), np.random.default_rng(1)
+    ages = [rng.integers(18, 101, n).astype(float) for n in SIZES]
+    ages[1][4:] = np.nan
+    parts = [{"prepare": preparation.statistics(study, {"age": age})} for age in ages]
+    np.testing.assert_allclose(of_others(parts, preparation.sums(study))["prepare"], parts[2]["prepare"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("steps", [False, True])
+@pytest.mark.parametrize(
+    ("begins", "found"), [((0.0, 0.0), [(SIZES[1], 27)]), ((0.3, 0.2), []), ((0.3, 0.0), [(SIZES[1], 27)])]
+)
+def test_a_cox_regression_at_a_known_model_tells_of_a_single_patient_where_all_have_the_event(
+    begins: tuple[float, float], found: list[tuple[int, int]], steps: bool
+) -> None:
+    """What is not defended. At zeros hazards are alike, and the gradient of a code that one patient has is a sum of 1
+    by how many are observed. These follow, and as which of them that one had the event. At another model it is the same
+    where hazards take few values; a number that they hang on ends it. A step of all patients, as `fedavg`
+    counts it, is that gradient.
+    """
+    training = {"batch_size": 0, "epochs": 1, "learning_rate": 0.5}
+    study, w = a_study("time-to-event", {"kind": "cox"}, **training), np.array(begins)
+    limits, parts = Newton({}).sums(study, w.size), []
+    for x, time in with_a_single_one():
+        gradient = Cox().curvature(study, {"weights": w}, x, time, False).gradient
+        if steps:
+            after = Cox().train(study, {"weights": w}, x, time, LocalObjective(), 1)["weights"]
+            gradient = len(x) * (after - w) / -0.5
+        parts.append({"update": gradient})
     left = float(of_others(parts, {"update": limits["update"]})["update"][0])
-    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, sum(SIZES[1:])))])
-    ways = [(n, at) for n in range(20, sum(SIZES[1:])) for at in range(1, n + 1)]
-    assert [(n, at) for n, at in ways if abs(harmonic[n] - harmonic[n - at] - 1 - left) < 1e-9] == found
+    hazard, observed = math.exp(begins[0]), np.arange(1, sum(SIZES[1:]))
+    assert ways_to(left, hazard / (observed - 1 + hazard), -1.0) == found
+
+
+def test_the_likelihood_of_a_model_of_codes_tells_of_a_single_patient_where_all_have_the_event() -> None:
+    """The same of held-out patients, and not defended: logarithms are of real numbers where hazards are. By a code
+    alone they take two values; a hospital where nobody has it adds nothing, and of one where a single patient has it
+    follow how many there are and as which that one had the event.
+    """
+    parts = [{"likelihood": hazards.likelihood(np.exp(0.7 * x[:, 0]), time)} for x, time in with_a_single_one()]
+    of = Sum(1e3 * 100_000, each=False)
+    left, at = float(of_others(parts, {"likelihood": of})["likelihood"][-1]), hazards._nodes()[-1]
+    observed, effect = np.arange(1, sum(SIZES[1:])), 0.7 * at
+    each = np.log(observed) - np.log(observed - 1 + math.exp(effect))
+    assert ways_to(left, each, effect) == [(SIZES[1], 27)]

@@ -11,6 +11,7 @@ import pytest
 from consilium.algorithms.regression import EVENTLESS, NARROW, Fit, fitted
 from consilium.api import freeze
 from consilium.core import state as chain
+from consilium.core.errors import Conflict
 from consilium.core.study import Study
 from consilium.core.tensors import to_safetensors
 from consilium.core.timed import TIES
@@ -92,7 +93,10 @@ def test_without_any_event_nothing_is_fitted_and_that_is_said(tmp_path: Path) ->
     sites, features = cohort("lung")
     alive = {site: [{**row, "event": 0} for row in rows] for site, rows in sites.items()}
     told = multicentre.study(features, len(sites)) | {"rounds": 2}
-    fit = ran(told, multicentre.tables(tmp_path / "h", alive, features), tmp_path / "run")
+    mapped = multicentre.tables(tmp_path / "h", alive, features)
+    with pytest.raises(Conflict, match="add nothing to the sum"):
+        ran(told, mapped, tmp_path / "sum")
+    fit = ran(told | {"privacy": {"recipe": "plain"}}, mapped, tmp_path / "run")
     assert {term.note for term in fit.terms} == {EVENTLESS}
     assert fit.problem.startswith("Nothing could be fitted: no training patient had the event")
 
