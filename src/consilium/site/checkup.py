@@ -1,14 +1,17 @@
 """`consilium site check`: how the hospital's data fit a study, and, to who asks here, what became of single patients.
 
 Of single patients keys and values are shown: on a terminal, or in a file of the person's that nobody else reads. They
-are in no report, log, journal or message; where output goes to another program or to a log, they are refused.
+are in no report, journal or message, and in no log of Consilium's; where output is no terminal, they are refused.
+Whether something else keeps a terminal, as `docker run -t` and `script` do, nobody here can see.
 """
 
+import codecs
 import csv
 import os
+import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:  # it stands on much that most commands do not need
 
 ROWS = 100_000
 """Patients that are looked at, at most."""
+FORMULA, NUMBER = tuple("=+-@\t\r"), re.compile(r"[-+]?[0-9.,]+(?:[eE][-+]?[0-9]+)?")
 
 
 @click.command()
@@ -35,7 +39,7 @@ ROWS = 100_000
     "--rows", type=click.IntRange(1, ROWS), help="Show so many patients: what the source has, what was made of it."
 )
 @click.option(
-    "--patients", type=click.File(), help="Show these: a file with a key on each line; - reads what you type."
+    "--patients", type=click.File("rb"), help="Show these: a file with a key on each line; - reads what you type."
 )
 @click.option(
     "--to", type=click.Path(dir_okay=False, path_type=Path),
@@ -46,7 +50,7 @@ ROWS = 100_000
 @click.pass_context
 def check(
     ctx: click.Context, study: str | None, study_file: Path | None, mapping: Path | None, tell: bool,
-    rows: int | None, patients: TextIO | None, to: Path | None, home: Path, as_json: bool,
+    rows: int | None, patients: BinaryIO | None, to: Path | None, home: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Check how the hospital's data fit STUDY, and say what to do. Small counts are hidden.
 
@@ -86,7 +90,7 @@ def check(
         ctx.exit(1)
 
 
-def _asked(rows: int | None, patients: TextIO | None, to: Path | None, as_json: bool) -> "Singles | None":
+def _asked(rows: int | None, patients: BinaryIO | None, to: Path | None, as_json: bool) -> "Singles | None":
     """Who is to be looked at. Raises: UsageError.   Invalid: it would be shown where others read.   Conflict."""
     if rows is None and patients is None:
         if to is not None:
@@ -97,11 +101,31 @@ def _asked(rows: int | None, patients: TextIO | None, to: Path | None, as_json: 
             "single patients are shown on a terminal alone: what is printed elsewhere may be kept in a log",
             "type the command in a terminal, without --json, or name a new file with --to",
         )
+    if to is not None and str(to) == "-":
+        raise click.UsageError("--to names a file; without it patients are shown on the terminal")
+    if to is not None and not (to.parent.is_dir() and os.access(to.parent, os.W_OK)):
+        raise Invalid(f"there is no folder {to.parent} in which you may write", "name another file with --to")
     if to is not None and os.path.lexists(to):
         raise Conflict(f"there is a file {to} already", "name a new one with --to")
     from consilium.data.singles import Singles
 
-    return Singles(rows or 0, [line for line in patients or () if line.strip()])
+    keys = "" if patients is None else _text(patients.read())
+    return Singles(rows or 0, [line for line in keys.splitlines() if line.strip()])
+
+
+def _text(written: bytes) -> str:
+    """As an editor of Windows writes it, too."""
+    if written.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return written.decode("utf-16", errors="replace")
+    try:
+        return written.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return written.decode("cp1252", errors="replace")
+
+
+def _cell(text: str) -> str:
+    """Of a spreadsheet, in which a text of the source is no formula that is computed as the file is opened."""
+    return f"'{text}" if text.startswith(FORMULA) and not NUMBER.fullmatch(text) else text
 
 
 def _shown(singles: "Singles", to: Path | None) -> None:
@@ -113,7 +137,7 @@ def _shown(singles: "Singles", to: Path | None) -> None:
     else:
         file = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(file, "w", newline="", encoding="utf-8") as text:
-            csv.writer(text).writerows([COLUMNS, *singles.lines])
+            csv.writer(text).writerows([COLUMNS, *(map(_cell, line) for line in singles.lines)])
     where = "" if to is None else f" They are in {to}, which only you can read: remove it once you have looked."
     click.echo(f"These are patients: nothing of it was kept or sent.{where}", err=True)
     if singles.unknown:

@@ -63,6 +63,32 @@ def test_where_output_may_be_kept_in_a_log_no_patient_is_shown(
     assert "on a terminal alone" in told.err and PLANTED not in told.out + told.err
 
 
+@pytest.mark.parametrize("written", [
+    f"{PLANTED}\nM\u00fcller\n".encode("cp1252"), f"\ufeff{PLANTED}\r\nM\u00fcller\r\n".encode(),
+    f"{PLANTED}\nM\u00fcller\n".encode("utf-16"),
+], ids=["windows-1252", "with-a-mark", "utf-16"])  # fmt: skip
+def test_keys_are_read_as_windows_writes_them_and_no_cell_of_the_file_is_a_formula(
+    site: Site, tmp_path: Path, written: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "keys.txt").write_bytes(written)
+    table = site.mapping.parent / "table.csv"
+    table.write_text(f"{table.read_text()}M\u00fcller,=1+1,-0.5,1\n")
+    assert said(site, "--to", str(tmp_path / "mine.csv")) == 0
+    assert "are in no row" not in capsys.readouterr().err
+    shown = (tmp_path / "mine.csv").read_text(encoding="utf-8")
+    assert f"{PLANTED},x,x," in shown and ",'=1+1," in shown and ",=" not in shown and ",-0.5," in shown
+
+
+@pytest.mark.parametrize(("to", "told"), [("-", "--to names a file"), ("nowhere/mine.csv", "there is no folder")])
+def test_where_patients_cannot_be_written_nothing_is_looked_at_or_sent(
+    site: Site, tmp_path: Path, to: str, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert said(site, "--tell", "--to", to) != 0 and told in capsys.readouterr().err
+    assert site.journal.row("SELECT count(*) AS n FROM outbox")["n"] == 0  # type: ignore[index]
+    assert not (tmp_path / "-").exists()
+
+
 class Terminal(io.StringIO):
     """What a person sees."""
 
