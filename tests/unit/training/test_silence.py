@@ -1,5 +1,8 @@
 """Who would add nothing to a secure sum: by what it adds, and, where patients are compared, by who they are."""
 
+import io
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +12,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from consilium import plugins
+from consilium.api import freeze
+from consilium.core import state as chain
 from consilium.core import survival
 from consilium.core.errors import Refused
 from consilium.core.study import Study
+from consilium.core.tensors import flatten, from_safetensors
 from consilium.testing.trainers import a_study
 from consilium.training import silence
 from consilium.training.cox import Cox
 from consilium.training.linear import Logistic
+from consilium.training.work import Examples, Work
 from unit.algorithms.test_segments import SUMMED, of
 
 TIES = [a_study("time-to-event", {"kind": "cox", "options": {"ties": ties}}) for ties in ("efron", "breslow")]
@@ -77,3 +84,24 @@ def test_only_models_that_compare_patients_are_asked_whether_they_do() -> None:
     silence.compared(secret, Logistic(), one, np.ones(1))
     with pytest.raises(Refused, match="add nothing to the sum"):
         silence.compared(secret, Cox(), one, np.ones(1))
+
+
+@pytest.mark.parametrize(("name", "more"), [("newton", {"evaluation": {"folds": 5}}), ("newton-path", {})])
+def test_each_of_several_models_in_a_sum_has_patients_to_compare(name: str, more: dict[str, Any]) -> None:
+    """A fold, or the patients who choose among penalties, may hold the only events of a hospital: of models that are
+    fitted without them the sums would be those of the others alone.
+    """
+    told = of("time-to-event", name, **more)
+    assert told is not None
+    plan, weights = freeze(told)
+    like, n = from_safetensors(weights), 30
+    x, time = np.random.default_rng(1).normal(size=(n, flatten(like).size)), np.arange(n) + 1.0
+    state = io.BytesIO()
+    chain.begin(plugins.strategy_of(plan.study), weights, "sums-1", state)
+    part = np.arange(n) % 5
+    for had, refuses in ((part == 0, True), (np.ones(n, dtype=bool), False)):
+        examples = Examples(x, survival.joined(time, had), np.zeros(n, dtype=bool))
+        of_part = {"fold": part} if "evaluation" in more else {"validation": part == 0}
+        work = Work(plan, Cox(), plugins.strategy_of(plan.study), like, replace(examples, **of_part))
+        with pytest.raises(Refused, match="add nothing to the sum") if refuses else nullcontext():
+            work.train(state.getvalue(), 1)
