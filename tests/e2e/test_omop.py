@@ -25,7 +25,7 @@ from consilium.core.contract import Contract
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.core.study import Study
 from consilium.data import compiled, meeting, recorded
-from consilium.data.base import Asked, Rows
+from consilium.data.base import Asked, Missed, Rows
 from consilium.data.bounds import NO_MOMENT
 from consilium.data.omop import charlson, database
 from consilium.data.omop.database import Duck, Postgres
@@ -695,6 +695,16 @@ def test_a_query_of_postgresql_that_compares_numbers_or_days_as_text_is_refused(
     ):
         made = SqlSource(TableSource.model_validate({**place, "query": query}), tmp_path)
         assert not [one for one in made.rows().doubts if one == meeting.DOUBT], query
+    with psycopg.connect(url) as server:  # of which a cast fails that the query does not come to
+        server.execute("CREATE TABLE said (nr text, src text)")
+        server.execute("INSERT INTO said VALUES ('01', 'x'), ('2', 'x'), ('none', 'y')")
+    cast = "WITH k AS (SELECT CAST(CAST(nr AS integer) AS text) AS nr FROM said WHERE src = 'x')"
+    made = SqlSource(
+        TableSource.model_validate({**place, "query": f"{cast} SELECT k.nr FROM k LEFT JOIN persons p ON p.nr = k.nr"}),
+        tmp_path,
+    )
+    made.told(Asked(frozenset(("nr",)), without=("nr", frozenset())))
+    assert made.rows().doubts == (Missed("said.nr", 1, 3),)
     for query in (other.replace("chars", "padded"), "SELECT p.nr FROM persons AS p LEFT JOIN padded AS c ON "):
         end = "LEFT JOIN k ON k.nr = p.nr" if query.startswith("WITH") else "coalesce(c.nr, c.v) = p.nr"
         made = SqlSource(TableSource.model_validate({**place, "query": f"{query} {end}"}), tmp_path)

@@ -1,6 +1,7 @@
 """Which tables and columns a database has, and how it is asked: DuckDB, SQLite or PostgreSQL."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,14 @@ def of_duckdb(tables: Any) -> Catalogue:
 
 def of_url(connection: Any) -> Catalogue:
     """Of SQLAlchemy's; of a database that is none of `COLUMNS`, of nothing."""
-    return _catalogue(connection.dialect.name, lambda query: list(connection.execute(plain(query))))
+    database = connection.dialect.name
+
+    def ask(query: str) -> list[Any]:
+        # after what fails PostgreSQL answers nothing, unless it goes back to before
+        with connection.begin_nested() if database == "postgresql" else nullcontext():
+            return list(connection.execute(plain(query)))
+
+    return _catalogue(database, ask)
 
 
 def _catalogue(database: str, ask: Ask) -> Catalogue:

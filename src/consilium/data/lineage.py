@@ -36,6 +36,8 @@ NUMBERS = frozenset((
 """Functions whose value is no text of a table."""
 OF_MANY = frozenset(("string_agg", "group_concat", "listagg", "list", "array_agg", "histogram"))
 DEEP = 40
+MOST = 5_000
+"""Expressions and columns that are followed of one query: a large mapping has a hundred. Each takes up to 0.2 ms."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Lineage:
     """Of one query, and the tables it may read. parser: a connection of DuckDB."""
 
     def __init__(self, parser: Any, query: str, catalogue: Catalogue) -> None:
-        self._parser, self._known = parser, catalogue
+        self._parser, self._known, self._left = parser, catalogue, MOST
         (statement,) = parsed(parser, query)["statements"]
         self.answer = Made(statement["node"], {})
         self._pattern = parsed(parser, "SELECT DISTINCT 1 FROM t")["statements"][0]["node"]
@@ -92,6 +94,7 @@ class Lineage:
         """Where an expression comes from; nowhere, where it is made of no column, or is a number. Raises: Undecided."""
         if deep > DEEP:
             raise Undecided
+        self._spent(1)
         if value.get("class") == "SUBQUERY" and value["subquery_type"] == "SCALAR":
             made = Made(value["subquery"]["node"], scope.within)
             return [
@@ -103,6 +106,7 @@ class Lineage:
         if value.get("class") in ("FUNCTION", "WINDOW") and value["function_name"] in NUMBERS:
             return []
         refs = list(references(value))
+        self._spent(len(refs))
         found = [(ref, *self._found(ref, scope)) for ref in refs]
         for ref, at, relation, meant in found:
             if relation is None:  # another expression of the same SELECT, by its name
@@ -120,7 +124,7 @@ class Lineage:
                 return [one for inner, below in list(self._within(first.made, value, refs))
                         for one in self.origins(inner, below, deep + 1)]  # fmt: skip
             except Undecided:
-                pass  # as it is made by the query: of VALUES, by recursion, or of several as a list
+                self._spent(0)  # else as it is made by the query: of VALUES, by recursion, or of several as a list
         order = [one.alias for one in related(at.select["from_table"], at.within)]
         used = [(of, ref) for ref, _, of, _ in found if of is not None]
         hung = {id(ref) for one in parts(value) if "when_expr" in one for ref in references(one["when_expr"])}
@@ -131,6 +135,12 @@ class Lineage:
             value = instead(value, {id(ref): {**ref, "column_names": [called[first.table, _last(ref)][1]]}
                                      for ref in refs})  # fmt: skip
         return [Origin(value, at, tuple(relations.values()), columns)]
+
+    def _spent(self, steps: int) -> None:
+        """Raises: Undecided: more than `MOST` in all; the query grows as it is followed."""
+        self._left -= steps
+        if self._left < 0:
+            raise Undecided
 
     def _columns(self, relation: Relation, ref: Node, deep: int) -> Iterator[Column]:
         """Of tables, from which a column of a part of FROM comes; none where that was not followed."""
@@ -168,6 +178,7 @@ class Lineage:
         Args:    every: of who is left out by a condition or a join, too.   where: of rows for which these hold alone.
         Raises:  Undecided: what it is made of is joined by conditions that stand elsewhere.
         """
+        self._spent(0)
         source = self._from(origin, every)
         node = {**self._pattern, "select_list": [{**self._tried(origin.value), "alias": "v"}], "from_table": source}
         if where:
@@ -292,6 +303,7 @@ class Lineage:
 
     def defined(self, made: Made, name: str) -> list[tuple[Node, Scope]]:
         """What a column of a query within is, in each SELECT that it is made of. Raises: Undecided."""
+        self._spent(1)
         if made.names:
             places = [one.casefold() for one in made.names]
             if name not in places:
@@ -340,7 +352,7 @@ class Lineage:
         if len(origin.relations) == 1 and (table := origin.relations[0].table):
             node = origin.relations[0].node
             called = next(one[0] for (of, _), one in self._known.columns.items() if of == table)
-            return {**node, "alias": "", "table_name": called}
+            return {**node, "alias": "", "table_name": called, "sample": None}
         node = origin.scope.select["from_table"]
         needed = {one.alias for one in origin.relations}
         if any(one.get("ref_type") not in (None, "REGULAR") for one in joints(node)):
@@ -362,11 +374,11 @@ class Lineage:
         (relation,) = related(node, within)
         made = relation.made
         if made is None or made.query["type"] != "SELECT_NODE" or made.names:
-            return node
+            return {**node, "sample": None}
         select = made.query
         if any(one.get("ref_type") not in (None, "REGULAR") for one in joints(select["from_table"])):
             return node
-        inner = {**select, "where_clause": None, "having": None, "qualify": None, "modifiers": [],
+        inner = {**select, "where_clause": None, "having": None, "qualify": None, "modifiers": [], "sample": None,
                  "from_table": self._relaxed(select["from_table"], sight(select, made.within))}  # fmt: skip
         return {**self._sub, "alias": relation.alias, "subquery": {**self._sub["subquery"], "node": inner}}
 

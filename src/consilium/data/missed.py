@@ -5,13 +5,14 @@ meant nobody but a person knows, so it is told. The table is the one from which 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from consilium.core.errors import DataUnusable
 from consilium.data.base import Missed, Note, Rows, Seen
 from consilium.data.catalogue import COLUMNS, Catalogue
 from consilium.data.clock import Clock
-from consilium.data.lineage import Lineage
+from consilium.data.lineage import Lineage, Origin
 from consilium.data.tree import Undecided
 
 UNKNOWN = Seen(
@@ -40,12 +41,34 @@ def missed(parser: Any, query: str, found: Rows, key: str, catalogue: Catalogue)
     if not all(one.followed for one in origins):
         raise Undecided
     if len(queries) == 1:
-        there = int(catalogue.ask(f"SELECT count(*) FROM ({queries[0]}) AS o WHERE {KEYED}")[0][0])  # noqa: S608
+        there = _keys(catalogue, lineage, origins[0], queries[0])
     else:
         asked = (f"SELECT v FROM ({one}) AS o WHERE {KEYED}" for one in queries)  # noqa: S608  as lineage writes them
         there = len({str(row[0]) for one in asked for row in catalogue.ask(one)})
     here = len({text for text in found.columns[key] if text is not None and text.strip()}) + found.left_out
     return Missed(".".join(columns[0]), there - here, there) if there > here else None
+
+
+def _keys(catalogue: Catalogue, lineage: Lineage, origin: Origin, query: str) -> int:
+    """How many there are; where a cast fails, as for somebody whom a condition leaves out, those of its column."""
+    counted = "SELECT count(*) FROM ({}) AS o WHERE " + KEYED  # noqa: S608  as lineage writes it
+    if catalogue.database != "postgresql" or not (column := _cast(origin)):
+        return int(catalogue.ask(counted.format(query))[0][0])
+    from sqlalchemy.exc import DataError  # only where such a database is
+
+    try:
+        return int(catalogue.ask(counted.format(query))[0][0])
+    except DataError:
+        return int(catalogue.ask(counted.format(lineage.asked(column, every=True)))[0][0])
+
+
+def _cast(origin: Origin) -> Origin | None:
+    """The column of which it is nothing but casts."""
+    value = origin.value
+    while value.get("class") == "CAST":
+        value = value["child"]
+    plain = replace(origin, value=value)
+    return plain if value is not origin.value and plain.column else None
 
 
 def checked(find: Callable[[], Missed | None], cut: Callable[[], None], clock: Clock, took_s: float

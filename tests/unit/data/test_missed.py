@@ -1,6 +1,7 @@
 """Patients whom a query leaves out in silence are counted, whatever it looks like and wherever its tables stand."""
 
 import sqlite3
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from consilium.core.gate import Gate
 from consilium.data import asking, catalogue, joined, lineage, memory, missed, quality, tables
 from consilium.data.base import Asked, Missed, Rows
 from consilium.data.source import TableSource
+from consilium.data.tree import Undecided
 
 PERSONS = [(str(nr), "J" if nr % 7 == 0 else None if nr % 2 else "N") for nr in range(1, 101)]
 """100 persons; of 14 `consent` says J, of 43 nothing, and of the others N."""
@@ -113,6 +115,28 @@ def test_however_the_key_is_made_the_same_patients_are_missed(folder: Path, data
         rows = asking.rows_of(["nr", "consent"], duck.execute(query).fetchall())
         found = missed.missed(duck, query, rows, "nr", catalogue.of_duckdb(duck))
     assert found == Missed("Persons.Nr", 57, 100), query
+
+
+def test_a_sample_leaves_patients_out_too(folder: Path) -> None:
+    with duckdb.connect(str(folder / "w.duckdb"), read_only=True) as duck:
+        for query in ("SELECT Nr FROM Persons TABLESAMPLE reservoir(10)", "SELECT Nr FROM Persons USING SAMPLE 10 ROWS",
+                      "SELECT coalesce(m.old, p.Nr) AS Nr FROM (SELECT * FROM Persons TABLESAMPLE reservoir(10)) AS p "
+                      "LEFT JOIN Moved m ON m.old = p.Nr"):  # fmt: skip
+            rows = asking.rows_of(["Nr"], duck.execute(query).fetchall())
+            found = missed.missed(duck, query, rows, "Nr", catalogue.of_duckdb(duck))
+            assert found is not None and (found.patients, found.of) == (90, 100), query
+
+
+@pytest.mark.parametrize("made", ["SELECT nr FROM {0} UNION ALL SELECT nr FROM {0}", "FROM {0} UNION ALL FROM {0}",
+                                  "SELECT nr || nr AS nr FROM {0}"])  # fmt: skip
+def test_a_query_that_grows_without_end_as_it_is_followed_is_left_soon(folder: Path, made: str) -> None:
+    layers = ", ".join(f"k{n} AS ({made.format(f'k{n - 1}')})" for n in range(1, 25))
+    query = f"WITH k0 AS (SELECT Nr AS nr FROM Persons), {layers} SELECT nr FROM k24"
+    with duckdb.connect(str(folder / "w.duckdb"), read_only=True) as duck:
+        before = time.process_time()
+        with pytest.raises(Undecided):
+            missed.missed(duck, query, Rows({"nr": ["1"]}), "nr", catalogue.of_duckdb(duck))
+        assert time.process_time() - before < 5
 
 
 def test_who_opted_out_is_left_out_by_the_list_and_not_by_the_query(folder: Path) -> None:
