@@ -4,12 +4,16 @@
 by the same database, without what the query joins and leaves out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from consilium.data.catalogue import Catalogue, Column
+from consilium.data.origins import Origin
 from consilium.data.scopes import (
+    APART,
+    NUMBERS,
+    OF_FIRST,
+    OF_MANY,
     Made,
     Relation,
     Scope,
@@ -20,54 +24,26 @@ from consilium.data.scopes import (
     needed_of,
     references,
     related,
-    sight,
+    relaxed,
 )
-from consilium.data.tree import Node, Undecided, in_words_of, instead, parsed, parts, signed, tried, written
+from consilium.data.tree import (
+    Node,
+    Undecided,
+    column_of,
+    in_words_of,
+    instead,
+    last_of,
+    name_of,
+    parsed,
+    parts,
+    tried,
+    written,
+)
 
-OF_FIRST = frozenset((
-    "any_value", "min", "max", "first", "last", "arbitrary", "mode", "arg_min", "arg_max", "argmin", "argmax", "min_by",
-    "max_by", "arg_min_null", "arg_max_null", "first_value", "last_value", "lag", "lead", "nth_value",
-))  # fmt: skip
-"""Functions whose value is one of those that their first argument has."""
-NUMBERS = frozenset((
-    "count", "count_star", "sum", "total", "avg", "mean", "median", "row_number", "rank", "dense_rank", "ntile",
-    "bool_or", "bool_and", "stddev", "date_diff", "date_sub",
-))  # fmt: skip
-"""Functions whose value is no text of a table."""
-OF_MANY = frozenset(("string_agg", "group_concat", "listagg", "list", "array_agg", "histogram"))
+SUMS = OF_FIRST | NUMBERS | OF_MANY
 DEEP = 40
 MOST = 5_000
 """Expressions and columns that are followed of one query: a large mapping has a hundred. Each takes up to 0.2 ms."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """An expression, where its columns are those of tables, or of several parts of one FROM.
-
-    relations: those it has columns of.   columns: of tables, those of which its values are before those on which it
-    only hangs.
-    """
-
-    value: Node
-    scope: Scope
-    relations: tuple[Relation, ...]
-    columns: tuple[Column, ...]
-
-    @property
-    def column(self) -> Column | None:
-        """The column that it is, unchanged."""
-        plain = self.value.get("class") == "COLUMN_REF" and len(self.columns) == 1
-        return self.columns[0] if plain and self.relations[0].table else None
-
-    @property
-    def followed(self) -> bool:
-        """Whether it was followed to tables, or to a join."""
-        return len(self.relations) > 1 or self.relations[0].table is not None
-
-    @property
-    def sign(self) -> str:
-        """The same for what is written alike and comes from the same place."""
-        return signed([self.value, [one.node for one in self.relations]])
 
 
 class Lineage:
@@ -90,7 +66,7 @@ class Lineage:
         return [one for value, scope in self.defined(self.answer, name.casefold())
                 for one in self.origins(value, scope)]  # fmt: skip
 
-    def origins(self, value: Node, scope: Scope, deep: int = 0) -> list[Origin]:
+    def origins(self, value: Node, scope: Scope, deep: int = 0, held: Sequence[Node] = ()) -> list[Origin]:
         """Where an expression comes from; nowhere, where it is made of no column, or is a number. Raises: Undecided."""
         if deep > DEEP:
             raise Undecided
@@ -111,18 +87,24 @@ class Lineage:
         for ref, at, relation, meant in found:
             if relation is None:  # another expression of the same SELECT, by its name
                 assert meant is not None
-                return self.origins(instead(value, {id(ref): meant}), at, deep + 1)
+                return self.origins(instead(value, {id(ref): meant}), at, deep + 1, held)
         if not found:
             return []
         at = found[0][1]
+        held = held if at.select is scope.select else ()
         relations = {relation.alias: relation for _, _, relation, _ in found if relation is not None}
         if any(one[1].select is not at.select for one in found):
             raise Undecided
         (first, *more) = relations.values()
         if first.made is not None and not more:
             try:
-                return [one for inner, below in list(self._within(first.made, value, refs))
-                        for one in self.origins(inner, below, deep + 1)]  # fmt: skip
+                whole = [*held, *(one for one, names in conditions(at.select, at.within) if first.alias in names)]
+                below_it = list(self._within(first.made, value, refs))
+                return [
+                    one
+                    for place, (inner, below) in enumerate(below_it)
+                    for one in self.origins(inner, below, deep + 1, self._lower(whole, at, first, place))
+                ]
             except Undecided:
                 self._spent(0)  # else as it is made by the query: of VALUES, by recursion, or of several as a list
         order = [one.alias for one in related(at.select["from_table"], at.within)]
@@ -132,9 +114,9 @@ class Lineage:
         columns = tuple(dict.fromkeys(one for of, ref in used for one in self._columns(of, ref, deep)))
         if first.table is not None and not more:
             called = self._known.columns
-            value = instead(value, {id(ref): {**ref, "column_names": [called[first.table, _last(ref)][1]]}
+            value = instead(value, {id(ref): {**ref, "column_names": [called[first.table, last_of(ref)][1]]}
                                      for ref in refs})  # fmt: skip
-        return [Origin(value, at, tuple(relations.values()), columns)]
+        return [Origin(value, at, tuple(relations.values()), columns, tuple(held))]
 
     def _spent(self, steps: int) -> None:
         """Raises: Undecided: more than `MOST` in all; the query grows as it is followed."""
@@ -145,18 +127,41 @@ class Lineage:
     def _columns(self, relation: Relation, ref: Node, deep: int) -> Iterator[Column]:
         """Of tables, from which a column of a part of FROM comes; none where that was not followed."""
         if relation.table is not None:
-            yield self._known.columns[relation.table, _last(ref)]
+            yield self._known.columns[relation.table, last_of(ref)]
         elif relation.made is not None:
             try:
-                for value, scope in self.defined(relation.made, _last(ref)):
+                for value, scope in self.defined(relation.made, last_of(ref)):
                     yield from (column for one in self.origins(value, scope, deep + 1) for column in one.columns)
             except Undecided:
                 return
 
+    def _lower(self, held: list[Node], at: Scope, of: Relation, place: int) -> list[Node]:
+        """Conditions on a query within, as they are in one of the SELECTs of which it is made; those that are some."""
+        assert of.made is not None
+        found = list[Node]()
+        for condition in held:
+            by = dict[int, Node]()
+            try:
+                for ref in references(condition):
+                    where, relation, _ = self._found(ref, at)
+                    if where.select is not at.select or relation is None or relation.alias != of.alias:
+                        raise Undecided
+                    by[id(ref)], below = self.defined(of.made, last_of(ref))[place]
+                    if below.select["group_expressions"]:
+                        raise Undecided
+            except (Undecided, IndexError):
+                continue
+            lower = instead(condition, by)
+            each = list(parts(lower))
+            if by and not any(one.get("class") in APART or one.get("function_name") in SUMS for one in each):
+                found.append(lower)
+        return found
+
     def kept(self, origin: Origin) -> list[Node]:
         """Conditions of the SELECT which its columns are of, that hang on these parts of FROM alone."""
         found, aliases = list[Node](), {one.alias for one in origin.relations}
-        for condition, names in conditions(origin.scope.select, origin.scope.within):
+        above = [(one, aliases) for one in origin.held]
+        for condition, names in [*above, *conditions(origin.scope.select, origin.scope.within)]:
             refs, by = list(references(condition)), dict[int, Node]()
             try:
                 for ref in refs:
@@ -164,7 +169,7 @@ class Lineage:
                     if at.select is not origin.scope.select or getattr(relation, "alias", None) not in names & aliases:
                         break
                     if origin.relations[0].table is not None and len(aliases) == 1:
-                        called = self._known.columns[origin.relations[0].table, _last(ref)][1]
+                        called = self._known.columns[origin.relations[0].table, last_of(ref)][1]
                         by[id(ref)] = {**ref, "column_names": [called]}
                 else:
                     found += [instead(condition, by)] if refs else []
@@ -262,7 +267,7 @@ class Lineage:
         """A column of this name, of the first of what is joined that has it."""
         for one in related(node, scope.within):
             if self._has(one, name.casefold()):
-                return _column(one.alias, name)
+                return column_of(one.alias, name)
         return None
 
     def names(self) -> set[str]:
@@ -280,10 +285,10 @@ class Lineage:
             assert meant is not None
             return [(meant, at)]
         if relation.table is not None:
-            return [(ref, self._known.columns[relation.table, _last(ref)])]
+            return [(ref, self._known.columns[relation.table, last_of(ref)])]
         if relation.made is None:
             raise Undecided
-        return list(self.defined(relation.made, _last(ref)))
+        return list(self.defined(relation.made, last_of(ref)))
 
     def _has(self, relation: Relation, name: str) -> bool:
         if relation.table is not None:
@@ -295,7 +300,7 @@ class Lineage:
 
     def _within(self, made: Made, value: Node, refs: list[Node]) -> Iterator[tuple[Node, Scope]]:
         """The same expression over what a query within is made of."""
-        meant = [self.defined(made, _last(ref)) for ref in refs]
+        meant = [self.defined(made, last_of(ref)) for ref in refs]
         for branch in zip(*meant, strict=True):
             if any(one[1].select is not branch[0][1].select for one in branch):
                 raise Undecided
@@ -313,7 +318,7 @@ class Lineage:
         for place, one in enumerate(leading.select["select_list"]):
             if one.get("class") == "STAR":
                 break
-            if (one.get("alias") or _called(one)).casefold() == name:
+            if (one.get("alias") or name_of(one)).casefold() == name:
                 return self._nth(made, place, None)
         return [(self._item(scope, name), scope) for scope in leaves(made, None)]
 
@@ -323,7 +328,7 @@ class Lineage:
         for one in scope.select["select_list"]:
             if one.get("class") == "STAR":
                 stars.append(one)
-            elif (one.get("alias") or _called(one)).casefold() == name:
+            elif (one.get("alias") or name_of(one)).casefold() == name:
                 return {**one, "alias": ""}
         for star in stars:
             for of in star.get("replace_list") or ():
@@ -335,7 +340,7 @@ class Lineage:
                 if star.get("relation_name") and star["relation_name"].casefold() != relation.alias:
                     continue
                 if self._has(relation, name):
-                    return _column(relation.alias, name)
+                    return column_of(relation.alias, name)
         raise Undecided
 
     def _nth(self, made: Made, place: int, outer: Scope | None) -> list[tuple[Node, Scope]]:
@@ -363,33 +368,5 @@ class Lineage:
             used = (ref["column_names"] for join in joints(pruned) for ref in references(join["condition"]))
             named = {names[-2].casefold() for names in used if len(names) > 1}
             if named <= more:
-                return self._relaxed(pruned, origin.scope.within) if every else pruned
+                return relaxed(pruned, origin.scope.within, self._sub) if every else pruned
             needed |= named
-
-    def _relaxed(self, node: Node, within: Mapping[str, Made]) -> Node:
-        """FROM, whose first part is there with all its rows."""
-        if node["type"] == "JOIN":
-            kind = "LEFT" if node["join_type"] == "INNER" else node["join_type"]
-            return {**node, "join_type": kind, "left": self._relaxed(node["left"], within)}
-        (relation,) = related(node, within)
-        made = relation.made
-        if made is None or made.query["type"] != "SELECT_NODE" or made.names:
-            return {**node, "sample": None}
-        select = made.query
-        if any(one.get("ref_type") not in (None, "REGULAR") for one in joints(select["from_table"])):
-            return node
-        inner = {**select, "where_clause": None, "having": None, "qualify": None, "modifiers": [], "sample": None,
-                 "from_table": self._relaxed(select["from_table"], sight(select, made.within))}  # fmt: skip
-        return {**self._sub, "alias": relation.alias, "subquery": {**self._sub["subquery"], "node": inner}}
-
-
-def _last(ref: Node) -> str:
-    return str(ref["column_names"][-1]).casefold()
-
-
-def _called(one: Node) -> str:
-    return str(one["column_names"][-1]) if one.get("class") == "COLUMN_REF" else ""
-
-
-def _column(alias: str, name: str) -> Node:
-    return {"class": "COLUMN_REF", "type": "COLUMN_REF", "alias": "", "column_names": [alias, name]}

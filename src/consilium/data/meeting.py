@@ -14,7 +14,8 @@ from consilium.data.catalogue import Catalogue, Column, of_duckdb
 from consilium.data.choosing import key, spelt
 from consilium.data.clock import Clock
 from consilium.data.counts import hidden
-from consilium.data.lineage import Lineage, Origin
+from consilium.data.lineage import Lineage
+from consilium.data.origins import Origin
 from consilium.data.scopes import Scope, equalities, own, references, row
 from consilium.data.tree import Node, Undecided, signed
 

@@ -12,7 +12,8 @@ from consilium.core.errors import DataUnusable
 from consilium.data.base import Missed, Note, Rows, Seen
 from consilium.data.catalogue import COLUMNS, Catalogue
 from consilium.data.clock import Clock
-from consilium.data.lineage import Lineage, Origin
+from consilium.data.lineage import Lineage
+from consilium.data.origins import Origin
 from consilium.data.tree import Undecided
 
 UNKNOWN = Seen(

@@ -6,6 +6,18 @@ from typing import Any
 
 from consilium.data.tree import Node, Undecided, parts
 
+OF_FIRST = frozenset((
+    "any_value", "min", "max", "first", "last", "arbitrary", "mode", "arg_min", "arg_max", "argmin", "argmax", "min_by",
+    "max_by", "arg_min_null", "arg_max_null", "first_value", "last_value", "lag", "lead", "nth_value",
+))  # fmt: skip
+"""Functions whose value is one of those that their first argument has."""
+NUMBERS = frozenset((
+    "count", "count_star", "sum", "total", "avg", "mean", "median", "row_number", "rank", "dense_rank", "ntile",
+    "bool_or", "bool_and", "stddev", "date_diff", "date_sub",
+))  # fmt: skip
+"""Functions whose value is no text of a table."""
+OF_MANY = frozenset(("string_agg", "group_concat", "listagg", "list", "array_agg", "histogram"))
+
 
 @dataclass(frozen=True)
 class Made:
@@ -207,3 +219,20 @@ def needed_of(node: Node, needed: set[str], within: Mapping[str, Made]) -> Node:
     if len(sides) == 1:
         return needed_of(node[sides[0]], needed, within)
     return {**node, **{side: needed_of(node[side], needed, within) for side in sides}}
+
+
+def relaxed(node: Node, within: Mapping[str, Made], sub: Node) -> Node:
+    """FROM, whose first part is there with all its rows. sub: that of a query within."""
+    if node["type"] == "JOIN":
+        kind = "LEFT" if node["join_type"] == "INNER" else node["join_type"]
+        return {**node, "join_type": kind, "left": relaxed(node["left"], within, sub)}
+    (relation,) = related(node, within)
+    made = relation.made
+    if made is None or made.query["type"] != "SELECT_NODE" or made.names:
+        return {**node, "sample": None}
+    select = made.query
+    if any(one.get("ref_type") not in (None, "REGULAR") for one in joints(select["from_table"])):
+        return node
+    inner = {**select, "where_clause": None, "having": None, "qualify": None, "modifiers": [], "sample": None,
+             "from_table": relaxed(select["from_table"], sight(select, made.within), sub)}  # fmt: skip
+    return {**sub, "alias": relation.alias, "subquery": {**sub["subquery"], "node": inner}}

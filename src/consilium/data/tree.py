@@ -88,3 +88,18 @@ def _unplaced(value: Any) -> Any:
     if not isinstance(value, dict):
         return value.casefold() if isinstance(value, str) else value
     return {key: _unplaced(one) for key, one in value.items() if key not in ("query_location", "alias")}
+
+
+def last_of(ref: Node) -> str:
+    """The name of a column, in small letters."""
+    return str(ref["column_names"][-1]).casefold()
+
+
+def name_of(one: Node) -> str:
+    """Its name, if it is a column."""
+    return str(one["column_names"][-1]) if one.get("class") == "COLUMN_REF" else ""
+
+
+def column_of(alias: str, name: str) -> Node:
+    """A column of a part of FROM."""
+    return {"class": "COLUMN_REF", "type": "COLUMN_REF", "alias": "", "column_names": [alias, name]}

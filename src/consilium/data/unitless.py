@@ -14,10 +14,10 @@ from consilium.data.asking import named
 from consilium.data.base import UNIT, Seen
 from consilium.data.catalogue import Catalogue, Column
 from consilium.data.clock import Clock
-from consilium.data.lineage import NUMBERS, OF_FIRST, Lineage
+from consilium.data.lineage import Lineage
 from consilium.data.lookalikes import folded
 from consilium.data.meeting import compared
-from consilium.data.scopes import Scope, references
+from consilium.data.scopes import NUMBERS, OF_FIRST, Scope, references
 from consilium.data.tree import Node, Undecided
 
 NUMBER = re.compile(r"\s*[<>]?\s*-?\d+([.,]\d+)?\s*")

@@ -392,6 +392,16 @@ BOTH = [
     ("SELECT l.nr FROM lab l WHERE l.nr IN (SELECT nr FROM pat)", False),
     ("SELECT p.nr, v FROM pat p, lab l WHERE l.nr IS NOT DISTINCT FROM p.nr", False),
     ("SELECT p.nr, v FROM pat p NATURAL JOIN lab l", False),
+    ("WITH k AS (SELECT trim(nr) AS nr, v, upper(src) AS s FROM lab), l AS (SELECT * FROM k WHERE s = 'X') "
+     "SELECT p.nr, l.v FROM pat p LEFT JOIN l ON l.nr = p.nr", True),
+    ("WITH k AS (SELECT nr, v, src AS s FROM lab) SELECT p.nr, k.v FROM pat p LEFT JOIN k ON k.nr = p.nr AND s = 'x'",
+     True),
+    ("WITH k AS (SELECT nr, min(src) AS s FROM lab GROUP BY nr) SELECT 1 FROM pat p, k WHERE k.nr = p.nr AND s = 'x'",
+     False),
+    ("WITH k AS (SELECT nr, src AS s FROM lab), l AS (SELECT * FROM k WHERE s = 'x' UNION ALL SELECT nr, s FROM k) "
+     "SELECT p.nr FROM pat p LEFT JOIN l ON l.nr = p.nr", False),
+    ("WITH l AS (SELECT p.nr, l.nr AS n FROM pat p LEFT JOIN lab l ON l.nr = p.nr) SELECT nr FROM l WHERE n IS NULL",
+     False),
     ("SELECT who FROM (SELECT nr AS who FROM pat) AS p NATURAL JOIN (SELECT trim(nr) AS who FROM lab) AS l", False),
     ("SELECT p.nr, v FROM pat p, lab l WHERE (l.nr, l.src) = (p.nr, 'old')", False),
     ("SELECT l.nr, v FROM lab l WHERE (l.src, l.nr) IN (SELECT ward, nr FROM pat)", False),
