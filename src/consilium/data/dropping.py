@@ -17,7 +17,7 @@ from consilium.data.base import Lost
 from consilium.data.clock import Clock
 from consilium.data.ordering import AGAIN, AGAIN_S, differing
 from consilium.data.traps import WORDS
-from consilium.data.tree import Undecided, parsed, written
+from consilium.data.tree import Node, Undecided, parsed, rebuilt, written
 
 INSTEAD = {
     "DOUBLE": ("-1e12", "1e12"), "FLOAT": ("-1e12", "1e12"), "DATE": ("1000-01-01", "9000-01-01"),
@@ -72,12 +72,7 @@ def anew(tables: Any, query: str, end: int) -> str:
     tree, pattern = (parsed(tables, one) for one in (query, "SELECT drop_pick(1, 2, 3), 'a'"))
     pick, constant = pattern["statements"][0]["node"]["select_list"]
 
-    def of(value: Any) -> Any:
-        if isinstance(value, list):
-            return [of(one) for one in value]
-        if not isinstance(value, dict):
-            return value
-        made = {key: of(inner) for key, inner in value.items()}
+    def change(_: Node, made: Node) -> Node:
         if made.get("class") != "CAST" or not made.get("try_cast"):
             return made
         text = INSTEAD.get(made["cast_type"]["id"], SMALL)[end]
@@ -85,4 +80,4 @@ def anew(tables: Any, query: str, end: int) -> str:
         instead = {**copy.deepcopy(plain), "child": {**constant, "value": {**constant["value"], "value": text}}}
         return {**copy.deepcopy(pick), "children": [plain, copy.deepcopy(plain["child"]), instead], "alias": alias}
 
-    return written(tables, of(tree))
+    return written(tables, rebuilt(tree, change))

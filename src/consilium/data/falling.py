@@ -19,7 +19,7 @@ from consilium.data.dropping import changed
 from consilium.data.ordering import AGAIN, AGAIN_S
 from consilium.data.scopes import references
 from consilium.data.traps import WORDS
-from consilium.data.tree import Node, Undecided, parsed, written
+from consilium.data.tree import Node, Undecided, parsed, rebuilt, written
 
 ENDS = {"VARCHAR": ("'!'", "'~'"), "DATE": ("'1000-01-01'", "'9000-01-01'"), "BOOLEAN": ("'false'", "'true'"),
         "TIMESTAMP": ("'1000-01-01'", "'9000-01-01'")}  # fmt: skip
@@ -81,26 +81,21 @@ def lost(tables: Any, query: str, of: int, ask: Callable[[str], Answer]) -> Seen
 def _anew(tables: Any, tree: Node, end: int | None, columns: set[str]) -> Node:
     """The query with a value, small or large, where a text falls through; None: with a NULL of the same type."""
 
-    def of(value: Any) -> Any:
-        if isinstance(value, list):
-            return [of(one) for one in value]
-        if not isinstance(value, dict):
-            return value
-        made = {key: of(inner) for key, inner in value.items()}
-        operand = _operand(value)
+    def change(case: Node, made: Node) -> Node:
+        operand = _operand(case)
         if operand is None:
             return made
         columns.add(next(references(operand))["column_names"][-1])
-        kind = _kind(tables, value)
+        kind = _kind(tables, case)
         text = "NULL" if end is None else ENDS.get(kind, NUMBERS)[end]
         kind = kind if kind in ENDS else "DOUBLE"
         pattern = f"SELECT CASE WHEN fell_through(1) THEN CAST({text} AS {kind}) ELSE CAST(NULL AS {kind}) END"
         (pick,) = parsed(tables, pattern)["statements"][0]["node"]["select_list"]
         (check,) = pick["case_checks"]
-        fell = {**check["when_expr"], "children": [{**of(operand), "alias": ""}]}
+        fell = {**check["when_expr"], "children": [{**rebuilt(operand, change), "alias": ""}]}
         return {**made, "else_expr": {**pick, "case_checks": [{**check, "when_expr": fell}]}}
 
-    found: Node = of(tree)
+    found: Node = rebuilt(tree, change)
     return found
 
 

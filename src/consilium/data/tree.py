@@ -1,7 +1,7 @@
 """A query as a tree, as DuckDB reads it, and the query of a tree: by which others are asked, nearly the same."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from consilium.data.asking import quoted
@@ -36,34 +36,41 @@ def parts(tree: Any) -> Iterator[Node]:
         yield from parts(inner)
 
 
-def tried(value: Any) -> Any:
-    """The same, of which in DuckDB nothing fails."""
+def rebuilt(value: Any, change: Callable[[Node, Node], Node]) -> Any:
+    """The same tree, each part of which is as `change` makes it: as it was, and with those within changed."""
     if isinstance(value, list):
-        return [tried(one) for one in value]
+        return [rebuilt(one, change) for one in value]
     if not isinstance(value, dict):
         return value
-    made = {key: tried(inner) for key, inner in value.items()}
-    if made.get("class") == "CAST":
-        made["try_cast"] = True
-    if made.get("class") == "FUNCTION" and made["function_name"] == "strptime":
-        made["function_name"] = "try_strptime"
-    return made
+    return change(value, {key: rebuilt(inner, change) for key, inner in value.items()})
+
+
+def tried(value: Any) -> Any:
+    """The same, of which in DuckDB nothing fails."""
+
+    def change(_: Node, made: Node) -> Node:
+        if made.get("class") == "CAST":
+            made["try_cast"] = True
+        if made.get("class") == "FUNCTION" and made["function_name"] == "strptime":
+            made["function_name"] = "try_strptime"
+        return made
+
+    return rebuilt(value, change)
 
 
 def in_words_of(database: str, value: Any) -> Any:
     """The same for a database that is not DuckDB, whose schema stands before no function then."""
-    if isinstance(value, list):
-        return [in_words_of(database, one) for one in value]
-    if not isinstance(value, dict):
-        return value
-    made = {key: in_words_of(database, inner) for key, inner in value.items()}
-    if (word := PATTERNS.get(made.get("function_name", ""))) and database == "sqlite":
-        made |= {"function_name": word, "children": made["children"][::-1], "is_operator": False}
-    if made.get("class") == "FUNCTION" and made.get("schema") == "main":
-        made["schema"] = ""
-        if made["function_name"] == "trim" and database == "postgresql":
-            made["function_name"] = "btrim"  # which is no word of its grammar
-    return made
+
+    def change(_: Node, made: Node) -> Node:
+        if (word := PATTERNS.get(made.get("function_name", ""))) and database == "sqlite":
+            made |= {"function_name": word, "children": made["children"][::-1], "is_operator": False}
+        if made.get("class") == "FUNCTION" and made.get("schema") == "main":
+            made["schema"] = ""
+            if made["function_name"] == "trim" and database == "postgresql":
+                made["function_name"] = "btrim"  # which is no word of its grammar
+        return made
+
+    return rebuilt(value, change)
 
 
 def instead(value: Any, by: Mapping[int, Node]) -> Any:
