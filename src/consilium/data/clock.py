@@ -8,6 +8,8 @@ from typing import TypeVar
 from consilium.core.errors import DataUnusable
 
 Result = TypeVar("Result")
+AGAIN_S, AGAIN = 10.0, 10.0
+"""To find out what a query compares, it is asked again: for so many seconds, and as many times as long as it took."""
 
 
 class Clock:
@@ -23,6 +25,10 @@ class Clock:
         if left <= 0:
             raise self.over()
         return left
+
+    def again(self, took_s: float) -> "Clock":
+        """Of what is asked once more, where a first answer took so many seconds. Raises: DataUnusable: none is left."""
+        return Clock(min(AGAIN_S + AGAIN * took_s, self.left_s), self._setting)
 
     def over(self) -> DataUnusable:
         """That the time is over."""

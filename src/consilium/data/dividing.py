@@ -15,7 +15,6 @@ from consilium.data.catalogue import Catalogue
 from consilium.data.clock import Clock
 from consilium.data.dropping import changed
 from consilium.data.lineage import Lineage
-from consilium.data.ordering import AGAIN, AGAIN_S
 from consilium.data.scopes import own
 from consilium.data.tree import Node, Undecided, instead, parsed
 
@@ -29,7 +28,7 @@ def checked(parser: Any, query: str, ask: Callable[[str], Answer], known: Callab
     """
     if "/" not in query:
         return ()
-    again = Clock(min(AGAIN_S + AGAIN * took_s, clock.left_s), "source.time_limit_s")
+    again = clock.again(took_s)
     try:
         names, rows, of = again.within(lambda: _others(parser, query, ask, known()), cut)
     except (Undecided, duckdb.Error, DataUnusable, KeyError, TypeError, ValueError, RecursionError):

@@ -15,7 +15,7 @@ from consilium.core.errors import DataUnusable
 from consilium.data.asking import Answer, quoted
 from consilium.data.base import Lost
 from consilium.data.clock import Clock
-from consilium.data.ordering import AGAIN, AGAIN_S, differing
+from consilium.data.ordering import differing
 from consilium.data.traps import WORDS
 from consilium.data.tree import Node, Undecided, parsed, rebuilt, written
 
@@ -43,7 +43,7 @@ def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer
     """
     if "try_cast" not in query.casefold():
         return ()
-    again = Clock(min(AGAIN_S + AGAIN * took_s, clock.left_s), "source.time_limit_s")
+    again = clock.again(took_s)
     try:
         found = again.within(lambda: lost(tables, query, answer, ask), cut)
     except (Undecided, duckdb.Error, DataUnusable, KeyError, TypeError, ValueError, RecursionError):

@@ -16,7 +16,6 @@ from consilium.data.asking import Answer, quoted
 from consilium.data.base import UNIT, Seen
 from consilium.data.clock import Clock
 from consilium.data.dropping import changed
-from consilium.data.ordering import AGAIN, AGAIN_S
 from consilium.data.scopes import references
 from consilium.data.traps import WORDS
 from consilium.data.tree import Node, Undecided, parsed, rebuilt, written
@@ -50,7 +49,7 @@ def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer
     """
     if not re.search(r"(?i)\bcase\b", query):
         return ()
-    again = Clock(min(AGAIN_S + AGAIN * took_s, clock.left_s), "source.time_limit_s")
+    again = clock.again(took_s)
     try:
         found = again.within(lambda: lost(tables, query, len(answer[1]), ask), cut)
     except (Undecided, duckdb.Error, DataUnusable, KeyError, TypeError, ValueError, RecursionError):

@@ -19,7 +19,6 @@ from consilium.data.catalogue import Catalogue
 from consilium.data.clock import Clock
 from consilium.data.dropping import changed
 from consilium.data.lineage import Lineage
-from consilium.data.ordering import AGAIN, AGAIN_S
 from consilium.data.scopes import Scope, own, references
 from consilium.data.tree import Node, Undecided, instead, parsed
 
@@ -63,7 +62,7 @@ def checked(parser: Any, query: str, ask: Callable[[str], Answer], known: Callab
     """
     if "'" not in query:
         return ()
-    again = Clock(min(AGAIN_S + AGAIN * took_s, clock.left_s), "source.time_limit_s")
+    again = clock.again(took_s)
     try:
         return tuple(again.within(lambda: list(lookalikes(parser, query, ask, known())), cut))
     except (Undecided, duckdb.Error, DataUnusable, KeyError, TypeError, ValueError, RecursionError):

@@ -166,11 +166,9 @@ def checked(find: Callable[[], list[Apart]], query: str, cut: Callable[[], None]
     """
     import duckdb
 
-    from consilium.data.ordering import AGAIN, AGAIN_S  # which has duckdb, too
-
     if not SEVERAL.search(query):
         return ()
-    again = Clock(min(AGAIN_S + AGAIN * took_s, clock.left_s), "source.time_limit_s")
+    again = clock.again(took_s)
     try:
         found = again.within(find, cut)
     except (Undecided, duckdb.InterruptException, DataUnusable):

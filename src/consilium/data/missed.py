@@ -80,9 +80,7 @@ def checked(find: Callable[[], Missed | None], cut: Callable[[], None], clock: C
     """
     import duckdb  # not with the module, which the agent has before it forks
 
-    from consilium.data.ordering import AGAIN, AGAIN_S  # which has duckdb, too
-
-    again = Clock(min(AGAIN_S + AGAIN * took_s, clock.left_s), "source.time_limit_s")
+    again = clock.again(took_s)
     try:
         found = again.within(find, cut)
     except (Undecided, duckdb.Error, DataUnusable, KeyError, TypeError, ValueError, RecursionError):

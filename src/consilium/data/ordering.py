@@ -71,8 +71,6 @@ MACROS = {
 }  # fmt: skip
 
 
-AGAIN_S, AGAIN = 10.0, 10.0
-"""To find out what a query compares, it is asked again: for so many seconds, and as many times as long as it took."""
 AS_TEXT = ", by which 9 is more than 10, and 31.01.2024 later than 01.02.2024"
 CAST = (
     "within max, min, arg_max, arg_min, ORDER BY, < and such write TRY_CAST(... AS DOUBLE), where needed of "
@@ -103,7 +101,7 @@ def checked(find: Callable[[], list[str]], cut: Callable[[], None], clock: Clock
              `took_s`.
     Raises:  DataUnusable.
     """
-    again = Clock(min(AGAIN_S + AGAIN * took_s, clock.left_s), "source.time_limit_s")
+    again = clock.again(took_s)
     try:
         found = again.within(find, cut)
     except (Undecided, duckdb.InterruptException, DataUnusable):

@@ -39,9 +39,8 @@ def checked(parser: Any, query: str, names: list[str], known: Callable[[], Catal
     Args:    parser: a connection of DuckDB.   names: columns of the answer.   known: the tables.   cut: ends that.
              clock: of the reading, of which answering took `took_s`.
     """
-    from consilium.data.ordering import AGAIN, AGAIN_S
 
-    again = Clock(min(AGAIN_S + AGAIN * took_s, clock.left_s), "source.time_limit_s")
+    again = clock.again(took_s)
     try:
         return tuple(again.within(lambda: list(unitless(parser, query, names, known())), cut))
     except (Undecided, duckdb.Error, DataUnusable, KeyError, TypeError, ValueError, RecursionError):
