@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from consilium.algorithms import evaluation, preparation
 from consilium.algorithms.base import Single
+from consilium.algorithms.layout import METRICS
 from consilium.coordinator.perform import clipped, figures_of, judged, single, strategy, sums_of
 from consilium.core import round as machine
 from consilium.core import run as runs
@@ -24,7 +25,7 @@ from consilium.core.errors import Conflict
 from consilium.core.ids import COORDINATOR, Digest, SiteId, digest
 from consilium.core.round import Answered, DeadlinePassed, Phase
 from consilium.core.run import Run
-from consilium.core.study import Plan
+from consilium.core.study import Plan, Study
 from consilium.core.tensors import Array
 from consilium.core.threshold import threshold
 from consilium.privacy.layout import CLAMPED
@@ -49,11 +50,12 @@ class Told:
 
     Args:    took_part: whose values are in the sum.   silent: who fell silent, late ones apart (`late`).
              waited: how many of them came back, because the round was below its quorum.   weight: of the sum: training
-             patients, but under an epsilon.   figures: of the model at which the round began.
+             patients, but under an epsilon.   counted: sums over held-out patients.
              clamped: values that were cut to `privacy.clip`.   seconds: that this round took here.
              lasted_s: that it would have lasted between hospitals, by what `Conditions` says of slow ones.
     """
 
+    study: Study = field(repr=False)
     number: int
     kind: str
     took_part: tuple[str, ...]
@@ -61,10 +63,15 @@ class Told:
     late: int
     waited: int
     weight: float
-    figures: Figures
+    counted: Mapping[str, Array] = field(repr=False)
     clamped: int
     seconds: float
     lasted_s: float
+
+    @cached_property
+    def figures(self) -> Figures:
+        """Of the model at which the round began; they are worked out when somebody looks."""
+        return figures_of(self.study, self.counted)
 
 
 @dataclass(frozen=True)
@@ -141,10 +148,10 @@ class Simulation:
                 state.unlink()
                 state = after
             fold, _ = runs.step(fold, Answered(COORDINATOR, Phase.APPLY, named))
-            figures = {"all": figures_of(study, total.arrays), "sites": single_}
             if kind is machine.Kind.EVALUATE:
+                figures = {"all": figures_of(study, total.arrays), "sites": single_}
                 figures["evaluation"] = judged(study, total.arrays, alone)
-            self.each(_told(fold, seen, total.arrays, figures["all"], time.perf_counter() - began))
+            self.each(_told(study, fold, seen, total.arrays, time.perf_counter() - began))
         return Outcome(state, named, tuple(fold.took_part[fold.number]), figures, summed)
 
     def _gathered(self, fold: Run, slow: frozenset[str], refusing: Refusals) -> tuple[Run, "_Seen"]:
@@ -293,11 +300,12 @@ class _Seen:
     lasted_s: float = 0.0
 
 
-def _told(fold: Run, seen: _Seen, arrays: Mapping[str, Array], figures: Figures, seconds: float) -> Told:
+def _told(study: Study, fold: Run, seen: _Seen, arrays: Mapping[str, Array], seconds: float) -> Told:
     assert fold.round is not None
+    counted = {name: array.copy() for name, array in arrays.items() if name.startswith(METRICS)}
     return Told(
-        fold.round.number, fold.round.kind.value, fold.took_part[fold.round.number], seen.silent, seen.late,
-        seen.waited, float(arrays["weight"][0]), figures, int(arrays[CLAMPED][0]) if CLAMPED in arrays else 0,
+        study, fold.round.number, fold.round.kind.value, fold.took_part[fold.round.number], seen.silent, seen.late,
+        seen.waited, float(arrays["weight"][0]), counted, int(arrays[CLAMPED][0]) if CLAMPED in arrays else 0,
         seconds, seen.lasted_s,
     )  # fmt: skip
 

@@ -34,7 +34,7 @@ SIMPLER = "choose --executor inline or processes"
 
 @dataclass(frozen=True)
 class Stack:
-    """Sites of n training patients each: design (sites, n, d), with the column of ones first; label (sites, n)."""
+    """Sites of n training patients each: design (d, sites, n), with ones first; label (sites, n)."""
 
     names: tuple[str, ...]
     design: Floats
@@ -141,7 +141,7 @@ def _stacked(sites: Sites, learned: Mapping[str, Array]) -> tuple[list[Stack], H
             some = names[start : start + TOGETHER]
             mine = patients.at(np.concatenate([_trained(sites, site) for site in some]))
             x = encode.encode(study.contract, mine.columns, study.prepare, learned)
-            design = np.column_stack([np.ones(len(x)), x]).reshape(len(some), size, -1)
+            design = np.vstack([np.ones(len(x)), x.T]).reshape(-1, len(some), size)
             stacks.append(Stack(tuple(some), design, mine.label.reshape(len(some), size)))
     held = [rows[patients.test[rows]] for rows in sites.rows.values()]
     mine = patients.at(np.concatenate(held))
@@ -161,4 +161,4 @@ def _of(stack: Stack, names: set[str]) -> Stack:
     at = [index for index, name in enumerate(stack.names) if name in names]
     if len(at) == len(stack.names):
         return stack
-    return Stack(tuple(stack.names[index] for index in at), stack.design[at], stack.label[at])
+    return Stack(tuple(stack.names[index] for index in at), stack.design[:, at], stack.label[at])

@@ -14,8 +14,8 @@ from consilium.privacy import clip
 from consilium.training import drawn
 from consilium.training.base import Floats
 
-CACHED = 1 << 20
-"""Bytes of patients' inputs at once, where many sites are trained: a core's cache holds them from step to step."""
+CACHED = 2 << 20
+"""Bytes of patients' inputs at once, where many sites are trained: a cache holds them from step to step."""
 Mean = Callable[[Floats], Floats]
 Loss = Callable[[Floats, Floats], Floats]
 """Of each patient, from the linear predictor and the label."""
@@ -84,14 +84,15 @@ class Regression:
     ) -> Floats:
         """The same at many sites of equally many patients at once, each from `start` (d,): (sites, d), flat.
 
-        Args:    design: (sites, n, d), with the column of ones first.   y: (sites, n).
+        Args:    design: (d, sites, n), with ones first: feature by feature, so that products run along patients.
+                 y: (sites, n).
         Raises:  TrainingFailed: the parameters of a site ran away.
         """
         w: Floats = np.tile(start.astype(np.float64), (len(y), 1))
-        some = max(1, CACHED // design[0].nbytes) if len(y) else 1
+        some = max(1, CACHED // design[:, 0].nbytes) if len(y) else 1
         for at in range(0, len(y), some):
             here = slice(at, at + some)
-            w[here] = self._train_some(study, w[here], design[here], y[here], objective, number)
+            w[here] = self._train_some(study, w[here], design[:, here], y[here], objective, number)
         if not np.all(np.isfinite(w)):
             raise TrainingFailed("the parameters grew without bound", "lower training.learning_rate in the study")
         return w
@@ -102,10 +103,11 @@ class Regression:
         penalty = np.full(w.shape[1], study.model.l2)
         penalty[0] = 0.0
         for batch in batches(study, y.shape[1], number):
-            part, label = (design, y) if batch is None else (design[:, batch], y[:, batch])
-            residuals = self.mean(np.matmul(part, w[:, :, None])[:, :, 0])
+            part, label = (design, y) if batch is None else (design[:, :, batch], y[:, batch])
+            each = part.transpose(1, 0, 2)  # (sites, d, n)
+            residuals = self.mean(np.matmul(w[:, None, :], each)[:, 0, :])
             residuals -= label
-            gradient = np.matmul(residuals[:, None, :], part)[:, 0, :] / label.shape[1] + penalty * w
+            gradient = np.matmul(each, residuals[:, :, None])[:, :, 0] / label.shape[1] + penalty * w
             w = w - objective.step(study.training.learning_rate * (gradient + objective.gradient(w)))
         return w
 
