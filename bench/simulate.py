@@ -4,10 +4,10 @@
 
 13 features, 50 training patients a site, one step of all of them, all sites in each round: the same patients and the
 same step for everybody (`simulate_case.py`). Ours goes through the round machine, writes each state to disk and hashes
-it, and in every round sums over five more patients of each site what they say of the model, of which figures are made
-where somebody looks; pfl and Flower only train. pfl has its model in numpy; Flower runs on Ray. Each peer has an environment of its own, and its model is compared with ours. Ours, with
-all sites at once, and pfl take turns; Flower, and ours one site after the other, have one turn each. At 10,000 sites
-only ours is measured.
+it, and in every round adds up what five more patients of each site say of the model (figures are made of such sums
+where somebody looks); pfl and Flower only train. pfl has its model in numpy; Flower runs on Ray. Each peer has an
+environment of its own, and its model is compared with ours. Ours, with all sites at once, and pfl take turns; Flower,
+and ours one site after the other, have one turn each. At 10,000 sites only ours is measured.
 """
 
 import argparse
