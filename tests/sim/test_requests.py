@@ -42,6 +42,10 @@ class Coordinator:
 
     def ask(self, who: str, method: str, path: str, body: Any = None, **headers: str) -> Reply:
         """One request; status and answer."""
+        return asyncio.run(self.asks(who, method, path, body, **headers))
+
+    async def asks(self, who: str, method: str, path: str, body: Any = None, **headers: str) -> Reply:
+        """The same, beside others."""
         data = body if isinstance(body, bytes) else json.dumps({} if body is None else body).encode()
         lines = [(name.replace("_", "-").lower().encode(), value.encode()) for name, value in headers.items()]
         if who:
@@ -58,7 +62,7 @@ class Coordinator:
             status = message.get("status", status)
             found.extend(message.get("body", b""))
 
-        asyncio.run(application(self.services)(scope, receive, send))
+        await application(self.services)(scope, receive, send)
         return status, json.loads(bytes(found) or b"null")
 
     def done(self, who: str, method: str, path: str, body: Any = None, **headers: str) -> Any:
@@ -288,13 +292,33 @@ def test_a_sender_beyond_its_quota_is_refused_by_name_and_others_are_not(coordin
     assert sends("north", b"2", 1)[1]["code"] == "quota", "what was announced counts"
 
 
+def test_uploads_that_begin_in_one_moment_share_the_quota(coordinator: Coordinator) -> None:
+    """Each of them is small enough, and was asked about before any other was announced."""
+    coordinator.services = replace(coordinator.services, keeping=Keeping(quota_gb=10 / (1 << 30)))
+    coordinator.site("north")
+    parts = [b"%06d" % number for number in range(6)]
+
+    async def all_at_once() -> list[Reply]:
+        headers = {"Upload_Offset": "0", "Upload_Length": "6"}
+        return await asyncio.gather(
+            *(coordinator.asks("north", "PATCH", f"/v1/blobs/{digest(part)}", part, **headers) for part in parts)
+        )
+
+    told = asyncio.run(all_at_once())
+    assert sum(status == 204 for status, _ in told) <= 1
+    assert {body["code"] for status, body in told if status != 204} == {"quota"}
+    assert coordinator.services.blobs.begun("site:north", NOTHING) == 0, "what was refused is not announced any more"
+    headers = {"Upload_Offset": "0", "Upload_Length": "4"}
+    assert coordinator.ask("north", "PATCH", f"/v1/blobs/{digest(b'4444')}", b"4444", **headers)[0] == 204
+
+
 def test_what_was_begun_is_counted_in_no_transaction(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
     """All who write wait for one, and a sender may have begun ten thousand uploads."""
     blobs, inside = coordinator.services.blobs, list[bool]()
     store = coordinator.services.database._own
     monkeypatch.setattr(blobs, "begun", lambda *_: inside.append(getattr(store, "store", False)) or 0)
     coordinator.done("rita", "PATCH", f"/v1/blobs/{digest(b'1')}", b"1", Upload_Offset="0", Upload_Length="1")
-    assert inside == [False]
+    assert inside == [False, False]
 
 
 def test_a_refused_upload_leaves_nothing_in_memory_and_does_not_fix_its_length(coordinator: Coordinator) -> None:

@@ -15,7 +15,16 @@ from consilium.coordinator.endpoints import Call, take
 from consilium.coordinator.ingest import Letter
 from consilium.coordinator.problems import problem
 from consilium.coordinator.retention import room_for
-from consilium.core.errors import Conflict, DigestMismatch, EnvelopeInvalid, Invalid, NotFound, TooLarge, Unavailable
+from consilium.core.errors import (
+    Conflict,
+    DigestMismatch,
+    EnvelopeInvalid,
+    Invalid,
+    NotFound,
+    OverQuota,
+    TooLarge,
+    Unavailable,
+)
 from consilium.core.ids import Digest, is_digest
 from consilium.core.ids import digest as digest_of
 from consilium.store.blobs import Stored
@@ -102,12 +111,32 @@ def _held(tx: Transaction, call: Call, digest: Digest) -> int | None:
     return size
 
 
-def _wanted(tx: Transaction, call: Call, digest: Digest, more: int) -> bool:
-    """Whether this blob, with which its sender has begun to send `more` bytes, is not here yet. Raises: OverQuota."""
-    if _held(tx, call, digest) is not None:
-        return False
-    room_for(tx, call.who.subject, more, call.services.keeping.quota_gb)
-    return True
+async def _wanted(call: Call, digest: Digest, length: int) -> bool:
+    """Whether this blob is not here yet, and its sender may have so many bytes more. Raises: OverQuota."""
+    sender, store = call.who.subject, call.services.blobs
+    begun = await call.services.to_thread(
+        lambda: store.begun(sender, digest)
+    )  # before the transaction: all wait for it
+
+    def act(tx: Transaction) -> bool:
+        if _held(tx, call, digest) is not None:
+            return False
+        room_for(tx, sender, begun + length, call.services.keeping.quota_gb)
+        return True
+
+    return await call.store(act)
+
+
+async def _still_wanted(call: Call, digest: Digest, length: int) -> None:
+    """Ask once more, now that others see what this upload will come to: many may have begun in one moment.
+
+    Raises: OverQuota: and nothing of it is left.
+    """
+    try:
+        await _wanted(call, digest, length)
+    except OverQuota:
+        call.services.blobs.drop(call.who.subject, digest)
+        raise
 
 
 async def read(call: Call) -> Response:
@@ -160,13 +189,12 @@ async def append(call: Call) -> Response:
     store, sender = call.services.blobs, call.who.subject
     if length > MAX_BLOB:
         raise TooLarge(f"a blob holds at most {MAX_BLOB} bytes", "split it")
-    begun = await call.services.to_thread(
-        lambda: store.begun(sender, digest)
-    )  # before the transaction: all wait for it
-    if not await call.store(lambda tx: _wanted(tx, call, digest, begun + length)):
+    if not await _wanted(call, digest, length):
         return Response(status_code=204, headers={"Upload-Offset": str(length)})
     try:
         with store.append(sender, digest, offset, length) as write:
+            if offset == 0:
+                await _still_wanted(call, digest, length)
             await _pour(call, write)
         stored = await call.services.to_thread(lambda: store.complete(sender, digest))
     except Conflict as error:

@@ -188,6 +188,14 @@ class Directory:
         """Bytes of the uploads that `sender` has begun, as long as they were announced to be, of all blobs but one."""
         return incoming.announced(self._folder(sender), but)
 
+    def drop(self, sender: str, digest: Digest) -> None:
+        """Forget an upload of which nothing has come."""
+        with self._lock:
+            mine = self._mine(sender, digest)
+            if mine is not None and not mine.size:
+                mine.path.unlink(missing_ok=True)
+                del self._incoming[sender, digest]
+
     def remove(self, digest: Digest, before: float) -> None:
         """Remove a blob that no row names any more, unless its file is newer: then it was sent again.
 
