@@ -6,9 +6,11 @@ Its clock is that of Greenwich, whatever the machine's is.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from consilium.data import ages, hanging, headers, meeting, memory, ordering, zoning
+from consilium.data.anew import Anew
 from consilium.data.asking import Answer, rows_of
 from consilium.data.base import Note
 from consilium.data.clock import Clock
@@ -44,20 +46,15 @@ class Closed:
         """
         before_s = clock.left_s
         answer = clock.within(lambda: self._asked(query), self.interrupt)
-        took_s = before_s - clock.left_s
+        anew, ask = Anew(clock, before_s - clock.left_s, self.interrupt), partial(_answer, self.tables)
         doubts: tuple[Note, ...] = ordering.checked(
-            lambda: ordering.others(self.tables, query, answer, lambda one: _answer(self.tables, one)),
-            self.interrupt, clock, took_s, text,
-        )  # fmt: skip
+            lambda: ordering.others(self.tables, query, answer, ask), anew, text
+        )
         if zoning.SPOKEN.search(query):
-            doubts += ordering.checked(lambda: self._by_zone(query, answer), self.interrupt, clock, took_s, DAYS)
+            doubts += ordering.checked(lambda: self._by_zone(query, answer), anew, DAYS)
         if ages.YEARS.search(query):
-            doubts += ordering.checked(
-                lambda: ages.others(query, answer, lambda one: _answer(self.tables, one)),
-                self.interrupt, clock, took_s, ages.CALENDAR,
-            )  # fmt: skip
-        doubts += hanging.checked(self.tables, query, answer, lambda one: _answer(self.tables, one), self.interrupt,
-                                  clock, took_s)  # fmt: skip
+            doubts += ordering.checked(lambda: ages.others(query, answer, ask), anew, ages.CALENDAR)
+        doubts += hanging.checked(self.tables, query, answer, ask, anew)
         return answer, doubts + clock.within(lambda: meeting.check(self.tables, query), self.interrupt)
 
     def _by_zone(self, query: str, answer: Answer) -> list[str]:

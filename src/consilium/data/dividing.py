@@ -6,33 +6,25 @@ The query is asked with 1.0 beside each number that is divided. DuckDB keeps wha
 from collections.abc import Callable
 from typing import Any
 
-import duckdb
-
-from consilium.core.errors import DataUnusable
+from consilium.data.anew import Anew
 from consilium.data.asking import Answer
 from consilium.data.base import Seen
 from consilium.data.catalogue import Catalogue
-from consilium.data.clock import Clock
 from consilium.data.dropping import changed
 from consilium.data.lineage import Lineage
 from consilium.data.scopes import own
-from consilium.data.tree import Node, Undecided, instead, parsed
+from consilium.data.tree import Node, instead, parsed
 
 
-def checked(parser: Any, query: str, ask: Callable[[str], Answer], known: Callable[[], Catalogue],
-            cut: Callable[[], None], clock: Clock, took_s: float) -> tuple[Seen, ...]:  # fmt: skip
+def checked(parser: Any, query: str, ask: Callable[[str], Answer], known: Callable[[], Catalogue], anew: Anew
+            ) -> tuple[Seen, ...]:  # fmt: skip
     """Columns that would be others with what is behind the point; nothing where it is not found out soon.
 
-    Args:    parser: a connection of DuckDB.   ask: answers a query.   known: the tables.   cut: ends that.
-             clock: of the reading, of which answering took `took_s`.
+    Args:    parser: a connection of DuckDB.   ask: answers a query.   known: the tables.
     """
     if "/" not in query:
         return ()
-    again = clock.again(took_s)
-    try:
-        names, rows, of = again.within(lambda: _others(parser, query, ask, known()), cut)
-    except (Undecided, duckdb.Error, DataUnusable, KeyError, TypeError, ValueError, RecursionError):
-        return ()
+    names, rows, of = anew.found(lambda: _others(parser, query, ask, known()), (set[str](), 0, 0))
     if not names:
         return ()
     words = (

@@ -9,15 +9,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import duckdb
-
-from consilium.core.errors import DataUnusable
+from consilium.data.anew import Anew
 from consilium.data.asking import Answer, quoted
 from consilium.data.base import Lost
-from consilium.data.clock import Clock
 from consilium.data.ordering import differing
 from consilium.data.traps import WORDS
-from consilium.data.tree import Node, Undecided, parsed, rebuilt, written
+from consilium.data.tree import Node, parsed, rebuilt, written
 
 INSTEAD = {
     "DOUBLE": ("-1e12", "1e12"), "FLOAT": ("-1e12", "1e12"), "DATE": ("1000-01-01", "9000-01-01"),
@@ -34,20 +31,15 @@ PICK = (
 )
 
 
-def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer], cut: Callable[[], None],
-            clock: Clock, took_s: float) -> tuple[str | Lost, ...]:  # fmt: skip
+def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer], once_more: Anew
+            ) -> tuple[str | Lost, ...]:  # fmt: skip
     """What of the answer is lost so; or that nobody knows.
 
-    Args:    tables: a connection of DuckDB, on which a macro is made.   ask: answers a query.   cut: ends that.
-             clock: of the reading, of which answering took `took_s`.
+    Args:    tables: a connection of DuckDB, on which a macro is made.   ask: answers a query.
     """
     if "try_cast" not in query.casefold():
         return ()
-    again = clock.again(took_s)
-    try:
-        found = again.within(lambda: lost(tables, query, answer, ask), cut)
-    except (Undecided, duckdb.Error, DataUnusable, KeyError, TypeError, ValueError, RecursionError):
-        return (UNKNOWN,)
+    found = once_more.found(lambda: lost(tables, query, answer, ask), UNKNOWN)
     return (found,) if found is not None else ()
 
 

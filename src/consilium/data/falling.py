@@ -9,16 +9,13 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import duckdb
-
-from consilium.core.errors import DataUnusable
+from consilium.data.anew import Anew
 from consilium.data.asking import Answer, quoted
 from consilium.data.base import UNIT, Seen
-from consilium.data.clock import Clock
 from consilium.data.dropping import changed
 from consilium.data.scopes import references
 from consilium.data.traps import WORDS
-from consilium.data.tree import Node, Undecided, parsed, rebuilt, written
+from consilium.data.tree import Node, parsed, rebuilt, written
 
 ENDS = {"VARCHAR": ("'!'", "'~'"), "DATE": ("'1000-01-01'", "'9000-01-01'"), "BOOLEAN": ("'false'", "'true'"),
         "TIMESTAMP": ("'1000-01-01'", "'9000-01-01'")}  # fmt: skip
@@ -40,20 +37,15 @@ UNKNOWN = Seen(
 )  # fmt: skip
 
 
-def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer], cut: Callable[[], None],
-            clock: Clock, took_s: float) -> tuple[Seen, ...]:  # fmt: skip
+def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer], once_more: Anew
+            ) -> tuple[Seen, ...]:  # fmt: skip
     """What of the answer is lost so; or that nobody knows.
 
-    Args:    tables: a connection of DuckDB, on which a macro is made.   ask: answers a query.   cut: ends that.
-             clock: of the reading, of which answering took `took_s`.
+    Args:    tables: a connection of DuckDB, on which a macro is made.   ask: answers a query.
     """
     if not re.search(r"(?i)\bcase\b", query):
         return ()
-    again = clock.again(took_s)
-    try:
-        found = again.within(lambda: lost(tables, query, len(answer[1]), ask), cut)
-    except (Undecided, duckdb.Error, DataUnusable, KeyError, TypeError, ValueError, RecursionError):
-        return (UNKNOWN,)
+    found = once_more.found(lambda: lost(tables, query, len(answer[1]), ask), UNKNOWN)
     return (found,) if found is not None else ()
 
 

@@ -5,30 +5,28 @@ from dataclasses import replace
 from typing import Any
 
 from consilium.data import catalogue, dividing, dropping, falling, lookalikes, unitless
+from consilium.data.anew import Anew
 from consilium.data.asking import Answer
 from consilium.data.base import Note
-from consilium.data.clock import Clock
 from consilium.data.tree import Undecided
 
 
-def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer], cut: Callable[[], None],
-            clock: Clock, took_s: float) -> tuple[Note, ...]:  # fmt: skip
+def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer], anew: Anew
+            ) -> tuple[Note, ...]:  # fmt: skip
     """What is lost so, or nearly named; or that nobody knows.
 
-    Args:    tables: a connection of DuckDB, on which macros are made.   ask: answers a query.   cut: ends that.
-             clock: of the reading, of which answering took `took_s`.
+    Args:    tables: a connection of DuckDB, on which macros are made.   ask: answers a query.
     """
-    more = (cut, clock, took_s)
     return (
-        *dropping.checked(tables, query, answer, ask, *more),
-        *falling.checked(tables, query, answer, ask, *more),
-        *lookalikes.checked(tables, query, ask, lambda: catalogue.of_duckdb(tables), *more),
-        *unitless.checked(tables, query, answer[0], lambda: catalogue.of_duckdb(tables), *more),
+        *dropping.checked(tables, query, answer, ask, anew),
+        *falling.checked(tables, query, answer, ask, anew),
+        *lookalikes.checked(tables, query, ask, lambda: catalogue.of_duckdb(tables), anew),
+        *unitless.checked(tables, query, answer[0], lambda: catalogue.of_duckdb(tables), anew),
     )
 
 
 def of_url(parser: Any, connection: Any, query: str, answer: Answer, ask: Callable[[str], Answer],
-           cut: Callable[[], None], clock: Clock, took_s: float) -> tuple[Note, ...]:  # fmt: skip
+           anew: Anew) -> tuple[Note, ...]:  # fmt: skip
     """The same of a connection of SQLAlchemy, as far as it understands the query as DuckDB writes it.
 
     Args:    parser: a connection of DuckDB.
@@ -48,9 +46,9 @@ def of_url(parser: Any, connection: Any, query: str, answer: Answer, ask: Callab
         found: catalogue.Catalogue = or_nobody_knows(catalogue.of_url)(connection)
         return replace(found, ask=or_nobody_knows(found.ask))
 
-    given = (parser, query, or_nobody_knows(ask), known, cut, clock, took_s)
+    given = (parser, query, or_nobody_knows(ask), known, anew)
     return (
         *lookalikes.checked(*given),
         *dividing.checked(*given),
-        *unitless.checked(parser, query, answer[0], known, cut, clock, took_s),
+        *unitless.checked(parser, query, answer[0], known, anew),
     )

@@ -17,6 +17,7 @@ import duckdb
 from consilium import plugins
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.data import base, catalogue, choosing, closed, failing, instants, memory, missed, needed, ordering
+from consilium.data.anew import Anew
 from consilium.data.asking import quoted, rows_of
 from consilium.data.base import Asked, Rows
 from consilium.data.clock import Clock
@@ -131,7 +132,7 @@ class JoinedSource:
         """Who is in the table of the query's patients, and in no row."""
         key, known = self._without[0], catalogue.of_duckdb(asked.tables)
         find = lambda: missed.missed(asked.tables, self._given, made, key, known)  # noqa: E731
-        return missed.checked(find, asked.interrupt, clock, 0.0)
+        return missed.checked(find, Anew(clock, 0.0, asked.interrupt))
 
     def _name(self, tables: Any) -> None:
         """Tell each table which columns the query can need; all, where that is not known."""

@@ -10,13 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import duckdb
-
-from consilium.core.errors import DataUnusable
+from consilium.data.anew import Anew
 from consilium.data.asking import Answer
 from consilium.data.base import Seen
 from consilium.data.catalogue import Catalogue
-from consilium.data.clock import Clock
 from consilium.data.dropping import changed
 from consilium.data.lineage import Lineage
 from consilium.data.scopes import Scope, own, references
@@ -53,20 +50,15 @@ def folded(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def checked(parser: Any, query: str, ask: Callable[[str], Answer], known: Callable[[], Catalogue],
-            cut: Callable[[], None], clock: Clock, took_s: float) -> tuple[Seen, ...]:  # fmt: skip
+def checked(parser: Any, query: str, ask: Callable[[str], Answer], known: Callable[[], Catalogue], anew: Anew
+            ) -> tuple[Seen, ...]:  # fmt: skip
     """What of the answer hangs on such texts; nothing where it is not found out soon.
 
-    Args:    parser: a connection of DuckDB.   ask: answers a query.   known: the tables.   cut: ends that.
-             clock: of the reading, of which answering took `took_s`.
+    Args:    parser: a connection of DuckDB.   ask: answers a query.   known: the tables.
     """
     if "'" not in query:
         return ()
-    again = clock.again(took_s)
-    try:
-        return tuple(again.within(lambda: list(lookalikes(parser, query, ask, known())), cut))
-    except (Undecided, duckdb.Error, DataUnusable, KeyError, TypeError, ValueError, RecursionError):
-        return ()
+    return anew.found(lambda: tuple(lookalikes(parser, query, ask, known())), ())
 
 
 def lookalikes(parser: Any, query: str, ask: Callable[[str], Answer], known: Catalogue

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from consilium.core.errors import DataUnusable
+from consilium.data.anew import Anew
 from consilium.data.catalogue import Catalogue, Column, of_duckdb
 from consilium.data.choosing import key, spelt
-from consilium.data.clock import Clock
 from consilium.data.counts import hidden
 from consilium.data.lineage import Lineage
 from consilium.data.origins import Origin
@@ -158,20 +158,12 @@ def check(tables: Any, query: str) -> tuple[str, ...]:
     return ()
 
 
-def checked(find: Callable[[], list[Apart]], query: str, cut: Callable[[], None], clock: Clock,
-            took_s: float) -> tuple[str, ...]:  # fmt: skip
-    """The same of a hospital's own database, which is asked for not much longer than it took to answer.
-
-    Args:    find: `unmet`, which `cut` ends.   clock: of the reading, of which answering took `took_s`.
-    """
-    import duckdb
-
+def checked(find: Callable[[], list[Apart]], query: str, anew: Anew) -> tuple[str, ...]:
+    """The same of a hospital's own database. Args: find: `unmet`."""
     if not SEVERAL.search(query):
         return ()
-    again = clock.again(took_s)
-    try:
-        found = again.within(find, cut)
-    except (Undecided, duckdb.InterruptException, DataUnusable):
+    found = anew.found(find, None)
+    if found is None:
         return (DOUBT,)
     _refuse(found)
     return ()

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from consilium.core.errors import DataUnusable
+from consilium.data.anew import Anew
 from consilium.data.base import Missed, Note, Rows, Seen
 from consilium.data.catalogue import COLUMNS, Catalogue
-from consilium.data.clock import Clock
 from consilium.data.lineage import Lineage
 from consilium.data.origins import Origin
 from consilium.data.tree import Undecided
@@ -72,17 +71,7 @@ def _cast(origin: Origin) -> Origin | None:
     return plain if value is not origin.value and plain.column else None
 
 
-def checked(find: Callable[[], Missed | None], cut: Callable[[], None], clock: Clock, took_s: float
-            ) -> tuple[Note, ...]:  # fmt: skip
-    """What `find` finds, if it does so soon: nothing hangs on it; or that nobody knows.
-
-    Args:    cut: ends that.   clock: of the reading, of which answering took `took_s`.
-    """
-    import duckdb  # not with the module, which the agent has before it forks
-
-    again = clock.again(took_s)
-    try:
-        found = again.within(find, cut)
-    except (Undecided, duckdb.Error, DataUnusable, KeyError, TypeError, ValueError, RecursionError):
-        return (UNKNOWN,)
+def checked(find: Callable[[], Missed | None], anew: Anew) -> tuple[Note, ...]:
+    """What `find` finds, if it does so soon: nothing hangs on it; or that nobody knows."""
+    found = anew.found(find, UNKNOWN)
     return () if found is None else (found,)

@@ -16,8 +16,8 @@ from typing import Any
 import duckdb
 
 from consilium.core.errors import DataUnusable
+from consilium.data.anew import Anew
 from consilium.data.asking import Answer, named
-from consilium.data.clock import Clock
 from consilium.data.mapping import normal
 from consilium.data.tree import Node, Undecided, parsed, written
 
@@ -93,18 +93,14 @@ TEXT = Slip(
 )  # fmt: skip
 
 
-def checked(find: Callable[[], list[str]], cut: Callable[[], None], clock: Clock, took_s: float,
-            slip: Slip) -> tuple[str, ...]:  # fmt: skip
+def checked(find: Callable[[], list[str]], once_more: Anew, slip: Slip) -> tuple[str, ...]:
     """That nothing of an answer is so by this mistake; a doubt where nobody knows.
 
-    Args:    find: columns that would be others.   cut: ends that.   clock: of the reading, of which answering took
-             `took_s`.
+    Args:    find: columns that would be others.
     Raises:  DataUnusable.
     """
-    again = clock.again(took_s)
-    try:
-        found = again.within(find, cut)
-    except (Undecided, duckdb.InterruptException, DataUnusable):
+    found = once_more.found(find, None)
+    if found is None:
         return (slip.doubt,)
     if found:
         raise DataUnusable(f"source.query {slip.words}: others would be {', '.join(found)}", slip.remedy)

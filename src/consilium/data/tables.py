@@ -29,6 +29,7 @@ from consilium.data import (
     whole,
     zoning,
 )
+from consilium.data.anew import Anew
 from consilium.data.asking import Ask, answer_of, named, of_duckdb, of_url, quoted
 from consilium.data.base import Asked, Missed, Note, Rows
 from consilium.data.clock import Clock
@@ -257,18 +258,18 @@ class SqlSource:
         found = clock.within(lambda: self._asked(cuts.append), cut)
         if self._at is None and self._file is None and not self._url.startswith("postgresql"):
             return replace(found, doubts=elsewhere.doubts(self._query, re.split(r"[+:]", self._url)[0]))
-        took_s = before_s - clock.left_s
+        anew = Anew(clock, before_s - clock.left_s, cut)
         slip = ordering.TEXT if self._file is not None else COMPARED if self._at is not None else ON_POSTGRESQL
-        doubts: tuple[Note, ...] = ordering.checked(lambda: self._others(found, cuts.append), cut, clock, took_s, slip)
-        doubts += self._lost(found, cuts.append, cut, clock, took_s)
+        doubts: tuple[Note, ...] = ordering.checked(lambda: self._others(found, cuts.append), anew, slip)
+        doubts += self._lost(found, cuts.append, anew)
         if self._file is not None and ages.YEARS.search(self._query):
-            doubts += ordering.checked(lambda: self._years(found, cuts.append), cut, clock, took_s, ages.CALENDAR)
+            doubts += ordering.checked(lambda: self._years(found, cuts.append), anew, ages.CALENDAR)
         if self._at is not None:
-            doubts += ordering.checked(lambda: self._lenient(cuts.append), cut, clock, took_s, casting.LENIENT)
+            doubts += ordering.checked(lambda: self._lenient(cuts.append), anew, casting.LENIENT)
         elif self._zone is None:
-            doubts += ordering.checked(lambda: self._by_zone(found, cuts.append), cut, clock, took_s, zoning.DAYS)
-        doubts += meeting.checked(lambda: self._unmet(cuts.append), self._query, cut, clock, took_s)
-        doubts += missed.checked(lambda: self._missed(found, cuts.append), cut, clock, took_s)
+            doubts += ordering.checked(lambda: self._by_zone(found, cuts.append), anew, zoning.DAYS)
+        doubts += meeting.checked(lambda: self._unmet(cuts.append), self._query, anew)
+        doubts += missed.checked(lambda: self._missed(found, cuts.append), anew)
         return replace(found, doubts=(*found.doubts, *doubts))
 
     def _unmet(self, begun: opening.Begun) -> list[meeting.Apart]:
@@ -317,19 +318,18 @@ class SqlSource:
                                      lambda query: of_url(connection, query, self._given))  # fmt: skip
             return collating.others(connection, self._query, lambda: of_url(connection, self._query, self._given))
 
-    def _lost(self, found: Rows, begun: opening.Begun, cut: Callable[[], None], clock: Clock, took_s: float
-              ) -> tuple[Note, ...]:  # fmt: skip
+    def _lost(self, found: Rows, begun: opening.Begun, anew: Anew) -> tuple[Note, ...]:
         """Of DuckDB, what TRY_CAST and CASE of the query make nothing of; of all, what it names in one of its ways."""
-        answer, more = answer_of(found), (cut, clock, took_s)
+        answer = answer_of(found)
         if self._file is not None:
             with opening.opened(self._file, begun, self._zone) as tables:
                 tables.execute("SET threads TO 1")
                 file = opening.asker(tables)
                 ask = lambda query: answer_of(self._of_file(file, query))  # noqa: E731
-                return hanging.checked(tables, self._query, answer, ask, *more)
+                return hanging.checked(tables, self._query, answer, ask, anew)
         with memory.opened() as parser, self._connected(begun) as connection:
             ask = lambda query: answer_of(of_url(connection, query, self._given))  # noqa: E731
-            return hanging.of_url(parser, connection, self._query, answer, ask, *more)
+            return hanging.of_url(parser, connection, self._query, answer, ask, anew)
 
     def _years(self, found: Rows, begun: opening.Begun) -> list[str]:
         """Of DuckDB, columns that would be others if whole years were counted. Raises: Undecided."""

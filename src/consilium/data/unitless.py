@@ -7,13 +7,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import duckdb
-
-from consilium.core.errors import DataUnusable
+from consilium.data.anew import Anew
 from consilium.data.asking import named
 from consilium.data.base import UNIT, Seen
 from consilium.data.catalogue import Catalogue, Column
-from consilium.data.clock import Clock
 from consilium.data.lineage import Lineage
 from consilium.data.lookalikes import folded
 from consilium.data.meeting import compared
@@ -32,19 +29,13 @@ REMEDY = (
 )
 
 
-def checked(parser: Any, query: str, names: list[str], known: Callable[[], Catalogue], cut: Callable[[], None],
-            clock: Clock, took_s: float) -> tuple[Seen, ...]:  # fmt: skip
+def checked(parser: Any, query: str, names: list[str], known: Callable[[], Catalogue], anew: Anew
+            ) -> tuple[Seen, ...]:  # fmt: skip
     """A note of each table of which that is so; none where it is not found out soon.
 
-    Args:    parser: a connection of DuckDB.   names: columns of the answer.   known: the tables.   cut: ends that.
-             clock: of the reading, of which answering took `took_s`.
+    Args:    parser: a connection of DuckDB.   names: columns of the answer.   known: the tables.
     """
-
-    again = clock.again(took_s)
-    try:
-        return tuple(again.within(lambda: list(unitless(parser, query, names, known())), cut))
-    except (Undecided, duckdb.Error, DataUnusable, KeyError, TypeError, ValueError, RecursionError):
-        return ()
+    return anew.found(lambda: tuple(unitless(parser, query, names, known())), ())
 
 
 def unitless(parser: Any, query: str, names: list[str], known: Catalogue) -> Iterator[Seen]:

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from consilium.core.gate import Gate
 from consilium.data import catalogue, falling, lookalikes, quality
+from consilium.data.anew import Anew
 from consilium.data.asking import Answer
 from consilium.data.base import Asked, Seen
+from consilium.data.clock import Clock
 from consilium.data.source import TableSource
 from consilium.data.tables import SqlSource
 
@@ -117,7 +119,7 @@ def test_what_a_case_says_it_passes_over_is_not_told(case: str, told: bool) -> N
     query = f"SELECT nr, {case} AS v FROM (SELECT *, code AS code_unit FROM lab)"
     tables, answer, ask = asked([(str(nr), "ac"[nr % 2], "5") for nr in range(40)], query)
     with tables:
-        found = falling.checked(tables, query, answer, ask, tables.interrupt, falling.Clock(60, "s"), 1.0)
+        found = falling.checked(tables, query, answer, ask, Anew(Clock(60, "s"), 1.0, tables.interrupt))
     assert [one.count for one in found] == ([20] if told else [])
     assert all(quality._seen(one, Gate()).blocks for one in found)
 
