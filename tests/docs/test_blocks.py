@@ -22,8 +22,9 @@ from consilium.core.contract import Contract
 from consilium.core.errors import Invalid
 from consilium.core.gate import Asked
 from consilium.core.judging import Evaluation
+from consilium.core.model import Model
 from consilium.core.preparing import Prepare
-from consilium.core.study import Model, Strategy, Study
+from consilium.core.study import Strategy, Study
 from consilium.data.fhir.views import compile_view
 from consilium.data.mapping import Mapping, RecordsPart, load
 from consilium.data.source import TableSource

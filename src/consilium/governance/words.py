@@ -5,7 +5,8 @@ from typing import Any
 
 from consilium.core.contract import Contract, Feature, Image
 from consilium.core.gate import Gate
-from consilium.core.study import ONNX, Plan, Study
+from consilium.core.model import ONNX
+from consilium.core.study import Plan, Study
 from consilium.core.timed import TIMED
 from consilium.governance.approvals import meant, weaker
 from consilium.governance.learning import cells_of_times, learns, of_preparation

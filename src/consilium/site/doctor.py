@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from consilium import __version__
 from consilium.core.errors import AuditBroken, ConsiliumError, PolicyInvalid
-from consilium.core.study import ONNX
+from consilium.core.model import ONNX
 from consilium.governance import audit
 from consilium.site import budget, ledger, room, tables
 from consilium.site.deciding import Desk

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from consilium import plugins, yamlfile
 from consilium.core.errors import PolicyInvalid, Refused
-from consilium.core.study import EXACT, ONNX, Study
+from consilium.core.model import ONNX
+from consilium.core.study import EXACT, Study
 from consilium.governance.policy import TEMPLATE, Policy
 from unit.governance.conftest import WHEEL, by_time, make
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from consilium.core.errors import Refused
 from consilium.core.ids import digest
-from consilium.core.study import Model, Strategy
+from consilium.core.model import Model
+from consilium.core.study import Strategy
 from consilium.governance.policy import Limits
 from consilium.site import room
 from consilium.site.folder import Folder
