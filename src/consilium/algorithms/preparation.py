@@ -11,7 +11,7 @@ Small counts are hidden where they arise: a hospital tells none of fewer than `h
 to it elsewhere. What is below is added to its largest count or left out; sums over patients go with their counts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import IO, Any
 
 import numpy as np
@@ -54,6 +54,29 @@ def statistics(study: Study, columns: Mapping[str, Floats]) -> Floats:
     return np.concatenate([np.zeros(0), *parts, combat.statistics(study, columns, asked.hide_below)])
 
 
+def lacking(study: Study, segment: Array) -> tuple[str, ...]:
+    """Ids of the features of which these sums (length,) have nothing: fewer than `hide_below` patients have a value."""
+    return tuple(sorted({feature.id for feature, part in _parts(study) if not np.any(segment[part])}))
+
+
+def without(study: Study, segment: Array, names: Collection[str]) -> Array:
+    """Sums (..., length) with zeros where these features are. Of none of them is anything learned then."""
+    found: Array = np.array(segment)
+    for feature, part in _parts(study):
+        if feature.id in names:
+            found[..., part] = 0
+    return found
+
+
+def _parts(study: Study) -> Iterator[tuple[Feature, slice]]:
+    """Where in the segment each feature is of which anything is summed by itself."""
+    at = 0
+    for feature in _each(study):
+        if length := _length(study, feature):
+            yield feature, slice(at, at + length)
+        at += length
+
+
 def learned(study: Study, total: Array, patients: float) -> Tensors:
     """What follows from the sums over all hospitals, as arrays of the state.
 
@@ -74,7 +97,8 @@ def learned(study: Study, total: Array, patients: float) -> Tensors:
         if feature.type == "category":
             counts = part if length else np.zeros(len(feature.categories or {}))
             scales.append((0.0, 1.0, float(np.argmax(counts))))
-            kept += [1.0 if not asked.rare_below or count >= asked.rare_below else 0.0 for count in counts]
+            rare = asked.rare_below if np.any(counts) else 0  # of none of them is anything known
+            kept += [1.0 if count >= rare else 0.0 for count in counts]
             continue
         moments = part[:3] if _has_moments(asked, feature) else np.zeros(3)
         scales.append(_scale(asked, feature, moments, patients))

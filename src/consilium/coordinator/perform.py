@@ -14,7 +14,7 @@ from consilium import plugins
 from consilium.algorithms import evaluation, figure, headline, metrics, preparation, worth
 from consilium.algorithms.base import Single, fits
 from consilium.algorithms.layout import METRICS
-from consilium.coordinator import before, steps
+from consilium.coordinator import before, steps, withheld
 from consilium.coordinator.conduct import Conduct
 from consilium.core import round as machine
 from consilium.core import run as runs
@@ -139,6 +139,7 @@ class Performer:
         if false := sealed.false_holders:  # others' shares served
             log.warning("round %s of %s: false shares came from %s", needs.number, stamp["run"], ", ".join(false))
             figures["false_shares"] = list(false)
+        figures |= withheld.lacking(sealed.open, sealed.active.values(), plan.study)
         return Sum(made, figures, (sealed.open.attempt, steps.written(opened)))
 
     def apply(self, plan: Plan, run: RunId, needs: Needs, total: "Sum", before: chain.Source) -> Done:
@@ -150,11 +151,14 @@ class Performer:
             state = self.shelf.make(step, needs.state_size)
             models = self._models(plan, needs.number + 1, state)
         arrays = chain.read(sums).arrays
-        told = possible(partial(headline.figures, plan.study, sums_of(arrays), total.alone))
+        told, hidden = None, withheld.KEY in total.more
+        if not hidden:
+            told = possible(partial(headline.figures, plan.study, sums_of(arrays), total.alone))
         figures = {**(told or {"all": {}, "sites": {}}), **total.more}
         if needs.kind is machine.Kind.EVALUATE:
             least = needs.sealed.open.min_sites if needs.sealed else None
-            figures["evaluation"] = possible(partial(judged, plan.study, arrays, total.alone, least))
+            worth_ = partial(judged, plan.study, arrays, total.alone, least)
+            figures["evaluation"] = None if hidden else possible(worth_)
         return Done(run, needs.number, needs.kind.value, state, total.total, figures, total.opening, models)
 
     def at_once(self, tx: Transaction, conduct: Conduct) -> Conduct:

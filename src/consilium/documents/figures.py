@@ -189,14 +189,31 @@ OTHERS = (
 )
 
 
+NONE = "After {} rounds of training there are no figures, {}."
+
+
+def _without(facts: Facts, before: int) -> Tag | None:
+    """Why rounds have no figures, or why these are not told; the number of each is `before` that of its training."""
+    by = dict[str, list[str]]()
+    for one in facts.rounds:
+        if one.withheld:
+            by.setdefault(one.withheld, []).append(str(one.number - before))
+    told = [
+        OTHERS.format(plain(rounds), "s were" if len(rounds) > 1 else " was")
+        if "over other hospitals" in why
+        else NONE.format(plain(rounds), why)
+        for why, rounds in by.items()
+    ]
+    return tag("p", " ".join(told)) if told else None
+
+
 def over_rounds(facts: Facts) -> Tag | None:
     """How the model came about."""
     metric = _told_again(facts)
     told = [one for one in facts.rounds if metric is not None and metric.id in one.figures]
     before = 1 + any(one.kind == "PREPARE" for one in facts.rounds)
     points = [(float(one.number - before), one.figures[metric.id]) for one in told] if metric else []
-    without = [str(one.number - before) for one in facts.rounds if one.withheld]
-    words = tag("p", OTHERS.format(plain(without), "s were" if len(without) > 1 else " was")) if without else None
+    words = _without(facts, before)
     if metric is None or sum(one.value is not None for _, one in points) < 2:
         return section("rounds", "How it came about", words) if words else None
     first, last = points[0][1], points[-1][1]

@@ -165,7 +165,9 @@ def _out(site: str, rounds: Iterable[Round], decisions: Mapping[str, Json]) -> s
 def _judged(document: Json) -> str:
     of = document.get("judged")
     if of is None:
-        return "No hospital has sent figures yet."
+        rounds = document.get("participation") or []
+        why = [one["figures"]["withheld"] for one in rounds if (one.get("figures") or {}).get("withheld")]
+        return f"There are no figures: {why[-1]}." if why else "No hospital has sent figures yet."
     if of["kind"] == "EVALUATE":
         return ""
     number = of["model_after_round"]

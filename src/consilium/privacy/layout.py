@@ -4,7 +4,7 @@ Values are multiplied, clamped and rounded so that no sum over the cohort can le
 clamped is counted, and the count is one more segment.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Literal
 
@@ -24,6 +24,7 @@ from consilium.privacy.noise import integers
 from consilium.privacy.quantize import DTYPES, Encoding, Noised
 from consilium.privacy.secagg import Segment
 
+Blank = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 CLAMPED = "clamped"
 """The segment that counts clamped values."""
 _WIDTHS: dict[str, Literal[32, 64]] = {"F32": 32, "F64": 64}
@@ -116,16 +117,23 @@ class Layout:
         return chain.read(source).shape == self.masked
 
     def cover(
-        self, update: chain.Source, layers: Sequence[tuple[bytes, int]], out: IO[bytes], noise: bytes = b""
+        self,
+        update: chain.Source,
+        layers: Sequence[tuple[bytes, int]],
+        out: IO[bytes],
+        noise: bytes = b"",
+        blank: Blank = lambda arrays: arrays,
     ) -> tuple[Digest, int]:
         """Write an update as integers, with this site's noise and under masks, chunk by chunk; nothing else is written.
 
         Args:    layers: key and sign of each mask.   noise: key of this site's share of noise, where the plan has some.
+                 blank: gives the segments with zeros where nobody adds anything.
         Raises:  Invalid: the update has other segments, or a value that is not finite; there is no key for the noise.
         """
         arrays = chain.read(update).arrays
         if {name: (chain.kind(array), array.size) for name, array in arrays.items()} != self.given:
             raise Invalid("the update's segments are not those of the plan", "update the agent")
+        arrays = blank(arrays)
         clamped = sum(self._clamped(name, part) for name in self.counted for part in _parts(arrays[name]))
         writer = Writer(out)
         writer.write(chain.header(self.masked))

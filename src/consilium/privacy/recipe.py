@@ -13,7 +13,7 @@ from consilium.core.errors import Refused
 from consilium.core.ids import Digest, canonical
 from consilium.core.update import Contribution
 from consilium.privacy import opening, secagg
-from consilium.privacy.layout import Layout
+from consilium.privacy.layout import Blank, Layout
 from consilium.privacy.masks import expand
 from consilium.privacy.opening import Opened
 from consilium.privacy.secagg import Seat
@@ -29,18 +29,18 @@ def protect(recipe: str, update: Path, digest: Digest, size: int) -> Contributio
     return Contribution(update, digest, size, recipe)
 
 
-def mask(seat: Seat, layout: Layout, update: Path, covered: Path) -> Contribution:
+def mask(seat: Seat, layout: Layout, update: Path, covered: Path, blank: Blank = lambda arrays: arrays) -> Contribution:
     """The contribution of `secure_sum`: integers with this seat's noise and under its masks, written to `covered`.
 
     The noise follows from the seat's coins, which are bound to the update, and from its OPEN: a retry has the same, and
-    a new attempt another.
+    a new attempt another. `blank`: see `Layout.cover`; it hangs on the roll-call, as masks do.
 
     Raises: Refused: the seat's round has other segments.   Invalid: the update has.
     """
     if seat.open.segments != layout.segments or not seat.active:
         raise Refused("the round has other segments than the plan", "compare both audit logs", reason="segments")
     with covered.open("wb", buffering=1 << 20) as out:
-        digest, size = layout.cover(update, secagg.layers(seat), out, noise_key(seat.coins, seat.ctx))
+        digest, size = layout.cover(update, secagg.layers(seat), out, noise_key(seat.coins, seat.ctx), blank)
     return Contribution(covered, digest, size, "secure_sum")
 
 

@@ -64,6 +64,7 @@ class Ready(Message):
     """The site has trained and is there: late roll-call, so that few drop out once masks are laid.
 
     `shown`: it has shown its part at this model alone before, under `plain`; it stands in the message where it is so.
+    `lacks`: to which parts of the sum it would add zeros; see `algorithms/absence.py`.
     """
 
     ctx: bytes
@@ -71,6 +72,7 @@ class Ready(Message):
     nonce: bytes
     own_hash: bytes
     shown: bool = Field(False, exclude_if=lambda shown: not shown)
+    lacks: tuple[str, ...] = Field((), exclude_if=lambda lacks: not lacks)
 
 
 class Masked(Message):
@@ -180,18 +182,20 @@ def _moved(seat: Seat, *same: str, **changes: Any) -> Seat:
 
 
 def ready(
-    site: SiteId, keys: Mapping[SiteId, bytes], coins: bytes, asked: Open, own: Expected, shown: bool = False
-) -> tuple[Seat, Ready]:
+    site: SiteId, keys: Mapping[SiteId, bytes], coins: bytes, asked: Open, own: Expected, shown: bool = False,
+    lacks: tuple[str, ...] = (),
+) -> tuple[Seat, Ready]:  # fmt: skip
     """Answer an OPEN, after training.
 
     Args:    keys: with every other site of the roster, of this opening (`pairing.ratchet`).   coins: 32 bytes, fresh
-             for every (round, attempt) and every update, and durable.   shown: as in `Ready`.
+             for every (round, attempt) and every update, and durable.   shown, lacks: as in `Ready`.
     Raises:  as `follows`.
     """
     follows(asked, own, site)
     seat = Seat(site, keys, coins, asked)
     nonce = expand(coins, canonical(["flsa/1 nonce", seat.ctx.hex()]))
-    return seat, Ready(ctx=seat.ctx, site=site, nonce=nonce, own_hash=commitment(seat.ctx, seat.own), shown=shown)
+    own_hash = commitment(seat.ctx, seat.own)
+    return seat, Ready(ctx=seat.ctx, site=site, nonce=nonce, own_hash=own_hash, shown=shown, lacks=lacks)
 
 
 def follows(asked: Open, own: Expected, site: SiteId) -> None:

@@ -61,4 +61,7 @@ def run(
     """
     enough = {site: table for site, table in prepared.items() if table.counted >= plan.study.min_patients}
     here = works(plan, initial, enough, folder)
-    return Simulation(plan, initial, tuple(here), Inline(here.__getitem__), folder, name, coins).run()
+    return Simulation(
+        plan, initial, tuple(here), Inline(here.__getitem__), folder, name, coins,
+        lacks=lambda site, kind: here[site].lacks(kind),
+    ).run()  # fmt: skip

@@ -146,10 +146,17 @@ class Sites:
 
     def __call__(self, site: str) -> Work:
         """The plan at one site. Raises: Refused: as `Work.load`."""
+        examples, rows = examined(self.plan.study, self._of(site))
+        return replace(self.anywhere, examples=examples, rows=rows)
+
+    def lacks(self, site: str, kind: str) -> tuple[str, ...]:
+        """Of what a site adds nothing to a sum of a round of `kind`: see `absence.of`."""
+        return self._of(site).lacks(self.plan.study, kind)
+
+    def _of(self, site: str) -> Rows:
         mine = self.patients.at(self.rows[site])
         validation = mine.validation if self.plan.study.validates else None
-        examples, rows = examined(self.plan.study, Rows(mine.columns, mine.label, mine.test, validation, mine.fold))
-        return replace(self.anywhere, examples=examples, rows=rows)
+        return Rows(mine.columns, mine.label, mine.test, validation, mine.fold)
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process gets: all but what it makes of it."""

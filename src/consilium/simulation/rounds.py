@@ -14,7 +14,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any
 
-from consilium.algorithms import evaluation, preparation
+from consilium.algorithms import absence, evaluation, preparation
 from consilium.algorithms.base import Single
 from consilium.algorithms.layout import METRICS
 from consilium.coordinator.perform import clipped, figures_of, judged, single, strategy, sums_of
@@ -32,12 +32,14 @@ from consilium.privacy.layout import CLAMPED
 from consilium.simulation import sums
 from consilium.simulation.buffer import Buffer, Waiting, rounds_late
 from consilium.simulation.conditions import Conditions
-from consilium.simulation.executors import Asked, Executor, Turn
+from consilium.simulation.executors import Asked, Executor, Sent, Turn
 from consilium.site.seats import layout_of
 
 Figures = dict[str, Any]
 Alone = dict[SiteId, dict[str, Array]]
 """What each site counted of its held-out patients."""
+Lacks = Callable[[SiteId, str], Collection[str]]
+"""Of what a site adds nothing to a sum of a round of a kind: see `absence.of`."""
 Refusals = Mapping[SiteId, str]
 """Who refuses to be in a sum, and why."""
 NOTHING = digest(b"")
@@ -51,7 +53,8 @@ class Told:
     Args:    took_part: whose values are in the sum.   silent: who fell silent, late ones apart (`late`).
              waited: how many of them came back, because the round was below its quorum.   weight: of the sum: training
              patients, but under an epsilon.   counted: sums over held-out patients.
-             clamped: values that were cut to `privacy.clip`.   seconds: that this round took here.
+             clamped: values that were cut to `privacy.clip`.   withheld: parts to which nobody added anything, see
+             `absence.withheld`.   seconds: that this round took here.
              lasted_s: that it would have lasted between hospitals, by what `Conditions` says of slow ones.
     """
 
@@ -65,13 +68,14 @@ class Told:
     weight: float
     counted: Mapping[str, Array] = field(repr=False)
     clamped: int
+    withheld: frozenset[str]
     seconds: float
     lasted_s: float
 
     @cached_property
     def figures(self) -> Figures:
-        """Of the model at which the round began; they are worked out when somebody looks."""
-        return figures_of(self.study, self.counted)
+        """Of the model at which the round began; they are worked out when somebody looks. Empty where withheld."""
+        return {} if absence.HELD_OUT in self.withheld else figures_of(self.study, self.counted)
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,8 @@ class Simulation:
     """One run of a plan at these sites.
 
     Args:    name: stands in the state, as a run's name does.   coins: gives so many bytes by chance: by them patients
-             are drawn and noise is added, under an epsilon.   each: is told of every round.
+             are drawn and noise is added, under an epsilon.   each: is told of every round.   lacks: None: every site
+             has something of all that is summed.
     """
 
     plan: Plan
@@ -106,9 +111,11 @@ class Simulation:
     coins: Callable[[int], bytes]
     conditions: Conditions = field(default_factory=Conditions)
     each: Callable[[Told], None] = lambda told: None
+    lacks: Lacks | None = None
     _kept: dict[str, Path] = field(default_factory=dict)
     _same: tuple[Sequence[str], Sequence[Turn]] = ((), ())
     _buffer: Buffer = field(default_factory=Buffer)
+    _lacking: dict[str, dict[SiteId, Collection[str]]] = field(default_factory=dict)
 
     def run(self) -> Outcome:
         """Train the plan's rounds and judge the final model.
@@ -133,10 +140,10 @@ class Simulation:
             while True:  # a site may refuse once it has trained: then the round is as if it had said so before
                 fold, seen = self._gathered(opened, slow, refusing)
                 took_part = self._in_order(fold.round.counted if fold.round is not None else ())
-                asked = Asked(kind.value, number, state, self.folder)
+                asked, withheld = Asked(kind.value, number, state, self.folder), self._withheld(fold)
                 if study.enough and kind is machine.Kind.TRAIN:
                     self._begin(asked, fold, slow)
-                single_, alone, summed, against = self._summed(asked, took_part, len(sites))
+                single_, alone, summed, against = self._summed(asked, took_part, len(sites), withheld)
                 if not against:
                     break
                 refusing = {**refusing, **against}
@@ -149,9 +156,10 @@ class Simulation:
                 state = after
             fold, _ = runs.step(fold, Answered(COORDINATOR, Phase.APPLY, named))
             if kind is machine.Kind.EVALUATE:
-                figures = {"all": figures_of(study, total.arrays), "sites": single_}
-                figures["evaluation"] = judged(study, total.arrays, alone)
-            self.each(_told(study, fold, seen, total.arrays, time.perf_counter() - began))
+                hidden = absence.HELD_OUT in withheld
+                figures = {"all": {} if hidden else figures_of(study, total.arrays), "sites": single_}
+                figures["evaluation"] = None if hidden else judged(study, total.arrays, alone)
+            self.each(_told(study, fold, seen, total.arrays, withheld, time.perf_counter() - began))
         return Outcome(state, named, tuple(fold.took_part[fold.number]), figures, summed)
 
     def _gathered(self, fold: Run, slow: frozenset[str], refusing: Refusals) -> tuple[Run, "_Seen"]:
@@ -199,6 +207,19 @@ class Simulation:
             seen = replace(seen, lasted_s=seen.lasted_s + took_s)
         return fold, seen
 
+    def _withheld(self, fold: Run) -> frozenset[str]:
+        """To which parts of a secure sum nobody adds anything; see `site.seats.unsaid`."""
+        round_, study = fold.round, self.plan.study
+        if round_ is None or self.lacks is None or study.privacy.recipe != "secure_sum":
+            return frozenset()
+        of = "PREPARE" if round_.kind is machine.Kind.PREPARE else "EVALUATE"
+        if of not in self._lacking:
+            every = {site: self.lacks(site, of) for site in self._sorted}
+            self._lacking[of] = {site: names for site, names in every.items() if names}
+        called = round_.answered(Phase.READY)
+        lacking = [names for site, names in self._lacking[of].items() if site in called]
+        return absence.withheld(lacking, round_.quorum, study.privacy.min_sites)
+
     def _untrained(self, round_: machine.Round | None) -> Refusals:
         """Who refuses to judge the common model beside one of its own, because it has none; see `site.updates`."""
         study = self.plan.study
@@ -224,7 +245,9 @@ class Simulation:
                 rounds = rounds_late(self.conditions.slow_s, limit) if site in slow else 1
                 self._buffer.waits[site] = Waiting(made, asked.number + max(rounds, 1))
 
-    def _summed(self, asked: Asked, sites: Sequence[str], cohort: int) -> tuple[Figures, Alone, bytes, Refusals]:
+    def _summed(
+        self, asked: Asked, sites: Sequence[str], cohort: int, withheld: Collection[str]
+    ) -> tuple[Figures, Alone, bytes, Refusals]:
         """Let these train or judge, and add up what comes of it; or who refuses to be in the sum, and then nothing.
 
         When the model is judged, figures of single sites, and the sums of each, as far as they are asked for.
@@ -238,7 +261,7 @@ class Simulation:
                 refusing |= dict.fromkeys(map(SiteId, sent.sites), sent.refuses)
             if refusing:
                 continue
-            total.add(sent)
+            total.add(self._said(sent, withheld))
             kept |= sent.kept
             if asked.kind == "EVALUATE":
                 for at, site in enumerate(sent.sites):
@@ -257,6 +280,11 @@ class Simulation:
         if study.privacy.recipe == "secure_sum":
             clipped(study, asked.number, len(sites), summed.getvalue())  # a run of a federation would end here, too
         return found, alone, summed.getvalue(), {}
+
+    def _said(self, sent: Sent, withheld: Collection[str]) -> Sent:
+        study = self.plan.study
+        rows, added = (absence.blanked(study, of, withheld) for of in (sent.rows, sent.added))
+        return replace(sent, rows=rows, added=added) if withheld else sent
 
     def _sum(self, asked: Asked, cohort: int) -> sums.Sum:
         if self.plan.study.privacy.recipe == "secure_sum":
@@ -300,13 +328,15 @@ class _Seen:
     lasted_s: float = 0.0
 
 
-def _told(study: Study, fold: Run, seen: _Seen, arrays: Mapping[str, Array], seconds: float) -> Told:
+def _told(
+    study: Study, fold: Run, seen: _Seen, arrays: Mapping[str, Array], withheld: frozenset[str], seconds: float
+) -> Told:
     assert fold.round is not None
     counted = {name: array.copy() for name, array in arrays.items() if name.startswith(METRICS)}
     return Told(
         study, fold.round.number, fold.round.kind.value, fold.took_part[fold.round.number], seen.silent, seen.late,
         seen.waited, float(arrays["weight"][0]), counted, int(arrays[CLAMPED][0]) if CLAMPED in arrays else 0,
-        seconds, seen.lasted_s,
+        withheld, seconds, seen.lasted_s,
     )  # fmt: skip
 
 

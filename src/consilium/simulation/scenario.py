@@ -143,7 +143,9 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
 
             def run(among: list[str], place: Path, tell: Callable[[Told], None] = each) -> Simulation:
                 name = f"{study.name}-1"
-                return Simulation(plan, initial, among, execute, place, name, os.urandom, wanted.conditions, tell)
+                return Simulation(
+                    plan, initial, among, execute, place, name, os.urandom, wanted.conditions, tell, sites.lacks
+                )
 
             outcome = run(enough, folder, heard).run()
             without = leaving.one_by_one(plan, enough, folder, run, execute) if wanted.leave_one_out else {}

@@ -174,7 +174,7 @@ def _round(told: Told) -> Json:
     return {
         "round": told.number, "kind": told.kind, "took_part": len(told.took_part), "silent": told.silent,
         "late": told.late, "waited": told.waited, "weight": told.weight, "clamped": told.clamped,
-        "seconds": told.seconds, "lasted_s": told.lasted_s, "figures": told.figures,
+        "seconds": told.seconds, "lasted_s": told.lasted_s, "figures": told.figures, "withheld": sorted(told.withheld),
     }  # fmt: skip
 
 
@@ -217,6 +217,11 @@ def _show(told: Json) -> None:
         "\nFigures are of the model at which a round begins, on all patients held out; the last round judges the final "
         "model."
     )
+    if names := sorted({name for one in rounds for name in one["withheld"]}):
+        click.echo(
+            f"Nothing is summed of: {', '.join(names)}. Too few sites have some, so that one of them could read "
+            "another's; see the record of decisions, 0048."
+        )
     if cut:
         click.echo("Values were cut to privacy.clip: raise it, or lower training.learning_rate, in the study.")
     for name, spread in told["figures"]["between_sites"].items():

@@ -23,6 +23,7 @@ from consilium.core.tensors import Array, Tensors, Vector, unflatten
 from consilium.data.base import Floats
 from consilium.simulation.executors import Asked, Sent, Turn, one
 from consilium.simulation.patients import Sites
+from consilium.training import silence
 from consilium.training.linear import Regression
 
 AVERAGING = (FedAvg, FedProx, FedAvgM, FedOpt)
@@ -96,7 +97,12 @@ class Vectorised:
                 self._study, only.start, part.design, part.label, only.objective, asked.number
             )
             weights = np.full((len(part.names), 1), float(part.label.shape[1]))
-            yield Sent(part.names, {"update": weights * (after - here.model), "weight": weights}, added)
+            moved = weights * (after - here.model)
+            silent = () if not silence.asked(self._study) else _named(part.names, ~np.any(moved, axis=1))
+            if silent:
+                yield Sent(silent, {}, refuses=silence.nothing().message)
+                continue  # nothing of this round is added up: it is as if these had said so before
+            yield Sent(part.names, {"update": moved, "weight": weights}, added)
             added = {name: np.zeros_like(array) for name, array in added.items()}
 
     def _here(self, asked: Asked) -> Here:
@@ -155,6 +161,10 @@ def _trained(sites: Sites, site: str) -> npt.NDArray[np.int64]:
     rows = sites.rows[site]
     found: npt.NDArray[np.int64] = rows[~sites.patients.test[rows]]
     return found
+
+
+def _named(names: tuple[str, ...], which: Members) -> tuple[str, ...]:
+    return tuple(name for name, chosen in zip(names, which, strict=True) if chosen)
 
 
 def _of(stack: Stack, names: set[str]) -> Stack:

@@ -11,12 +11,12 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from sqlite3 import Row
 
 from consilium import plugins
-from consilium.algorithms import evaluation
+from consilium.algorithms import absence, evaluation
 from consilium.core import state as chain
 from consilium.core.errors import Refused
 from consilium.core.ids import Digest, SiteId
@@ -93,7 +93,8 @@ class Seats:
             made = self.updates.of(task, permit, plan, now)
         # Coins may come back, in a journal that was set back: masks and noise are of this update, and of no other.
         coins = recipe.bound(coins, made.digest)
-        seat, message = secagg.ready(self.site, keys, coins, asked, own, shown)
+        lacks = absence.of(plan.study, chain.read(made.path).arrays)
+        seat, message = secagg.ready(self.site, keys, coins, asked, own, shown, lacks)
         self._held = (coins, asked.encode(), "", b"", False), seat
 
         def keep(tx: Writing) -> None:
@@ -165,7 +166,10 @@ class Seats:
         drawing = self.updates.coins(task, task.attempt) if noised(plan, task) else b""
         update = self.updates.same(task, permit, plan, now, drawing)
         covered = self.folder.run(task.run) / f"masked-{task.round}-{task.attempt}.safetensors"
-        made = recipe.mask(seat, layout(plan, task, self.states.ensure(task, plan, now)), update.path, covered)
+        of, names = layout(plan, task, self.states.ensure(task, plan, now)), unsaid(plan, seat)
+        if names:
+            log.info("%s: nobody adds to what too few hospitals have: %s", task.run, ", ".join(sorted(names)))
+        made = recipe.mask(seat, of, update.path, covered, partial(absence.blanked, plan.study, names=names))
         durable_digest(covered, made.digest, SMALL)
         said = self.steps.own(task.run, place(task))
         if said is not None and said.vector is not None and said.vector.digest != made.digest:
@@ -268,6 +272,13 @@ def _solved(sites: Iterable[SiteId]) -> str:
 def noised(plan: Plan, task: Task) -> bool:
     """Whether a share of noise is added in the task's round."""
     return plan.study.privacy.shared and task.kind == "TRAIN"
+
+
+def unsaid(plan: Plan, seat: Seat) -> frozenset[str]:
+    """To which parts of the sum nobody adds anything, by what those have nothing of who were called up."""
+    return absence.withheld(
+        (one.lacks for one in seat.active), max(seat.open.needed, plan.study.quorum), seat.open.min_sites
+    )
 
 
 def layout(plan: Plan, task: Task, state: Path) -> Layout:

@@ -22,7 +22,7 @@ def heard(study: Study, told: Mapping[str, Array]) -> None:
 
     Raises: Refused: `nothing`.
     """
-    if _asked(study) and not any(np.any(array) for name, array in told.items() if tells(study, name)):
+    if asked(study) and not any(np.any(array) for name, array in told.items() if tells(study, name)):
         raise nothing()
 
 
@@ -35,11 +35,12 @@ def compared(study: Study, trainer: Trainer, x: Floats, y: Floats) -> None:
     Raises: Refused: `nothing`.
     """
     alone = isinstance(trainer, Survival) and not trainer.compares(x, y)
-    if alone and _asked(study):
+    if alone and asked(study):
         raise nothing()
 
 
-def _asked(study: Study) -> bool:
+def asked(study: Study) -> bool:
+    """Whether who adds nothing to a round of training refuses."""
     # With a common baseline patients of all hospitals are compared, and each is in the sums; but in the first round,
     # in which there is a yes or no of each hospital, and nothing else.
     common = study.strategy.name == COMMON

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium import plugins
-from consilium.algorithms import combat, encode, evaluation, groups, preparation
+from consilium.algorithms import absence, combat, encode, evaluation, groups, preparation
 from consilium.algorithms.base import (
     Curvature,
     Here,
@@ -85,6 +85,12 @@ class Rows:
     def sums(self, study: Study) -> Floats:
         """What a round of preparation adds up, over training patients."""
         return preparation.statistics(study, self._training)
+
+    def lacks(self, study: Study, kind: str) -> tuple[str, ...]:
+        """Of what these patients add nothing to a sum of a round of `kind`: see `absence.of`."""
+        if kind == "PREPARE":
+            return absence.of(study, {preparation.SUMS: self.sums(study)})
+        return absence.of_held_out(study, self.y[self.test] if self.fold is None else self.y)
 
     def harmony(self, study: Study, learned: Mapping[str, Array]) -> combat.Harmony | None:
         """This hospital's shifts and scales, by its training patients; None where nothing is harmonised."""
@@ -173,6 +179,12 @@ class Work:
         if self.rows is None:
             raise Invalid("the study prepares nothing", "take the next task")
         return Update({preparation.SUMS: self.rows.sums(self.plan.study), "weight": self._patients})
+
+    def lacks(self, kind: str) -> tuple[str, ...]:
+        """Of what this site adds nothing to a sum of a round of `kind`: see `absence.of`."""
+        of = self.examples
+        rows = self.rows or Rows({}, of.y, of.test, of.validation, of.fold)
+        return rows.lacks(self.plan.study, kind)
 
     def train(
         self,

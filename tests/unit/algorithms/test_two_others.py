@@ -192,12 +192,10 @@ def test_squares_about_its_own_means_tell_how_many_patients_and_women_each_of_tw
 LARGE = (900, 40, 41)
 
 
-def in_groups(fewest: float, monkeypatch: pytest.MonkeyPatch) -> tuple[WebDisco, Array, list[Mapping[str, Array]]]:
+def in_groups(tables: list[tuple[Floats, Floats]]) -> tuple[WebDisco, Array, list[Mapping[str, Array]]]:
     """A common baseline in groups of times: the groups' starts, and what each hospital adds."""
-    monkeypatch.setattr(webdisco, "HOSPITALS", fewest)
     made, study = WebDisco({"every": 30, "until": 1500, "least": 5}), a_study("time-to-event", {"kind": "cox"})
-    tables = [a_table(n, n) for n in LARGE]
-    state, weight = made.init(np.zeros(2)), float(sum(LARGE))
+    state, weight = made.init(np.zeros(2)), float(sum(len(y) for _, y in tables))
     for _ in range(2):
         sent = []
         for x, y in tables:
@@ -215,12 +213,30 @@ def test_a_group_of_times_in_which_one_hospital_has_enough_shows_it_no_single_pa
     study = a_study("time-to-event", {"kind": "cox"})
     columns = np.concatenate([a_table(n, n)[0] for n in LARGE[1:]])
     for fewest, shown in ((1, True), (2, False)):
-        made, _, sent = in_groups(fewest, monkeypatch)
+        monkeypatch.setattr(webdisco, "HOSPITALS", fewest)
+        made, _, sent = in_groups([a_table(n, n) for n in LARGE])
         left = of_others(sent, made.sums(study, 2))
         events, rows = np.round(left["events"]), left["leaving"].reshape(len(left["events"]), -1)
         single = [row[1:3] / row[0] for row in rows[events == 1]]
         assert bool(single) is shown and all(np.min(np.abs(columns - one).sum(axis=1)) < 1e-6 for one in single)
         assert shown or np.all((events == 0) | (events >= 5))
+
+
+def test_of_a_common_baseline_events_are_of_two_hospitals_where_the_third_has_none() -> None:
+    """What is not defended: the curious one reads, by group of times, how many of the other's patients had the event,
+    and their columns in sum; five or more of each group, for both of them make it.
+    """
+    rng, tables = np.random.default_rng(4), list[tuple[Floats, Floats]]()
+    for n, chance in zip(SIZES, (0.7, 0.0, 0.7), strict=True):
+        x, y = a_table(n, n)
+        tables.append((x, survival.joined(survival.times(y), rng.random(n) < chance)))
+    made, _, sent = in_groups(tables)
+    left = of_others(sent, made.sums(a_study("time-to-event", {"kind": "cox"}), 2))
+    for name in ("update", "events", "tied"):
+        np.testing.assert_allclose(left[name], sent[2][name], atol=1e-4)
+    groups = np.round(left["events"][left["events"] > 0.5])
+    assert groups.sum() == survival.events(tables[2][1]).sum() and len(groups) > 1 and np.all(groups >= 5)
+    assert not np.allclose(left["leaving"], sent[2]["leaving"], rtol=1e-2), "who was observed is of both"
 
 
 def test_controls_beside_differences_do_not_tell_the_update_of_each_of_two_others() -> None:
@@ -282,17 +298,6 @@ def ways_to(left: float, each: Floats, last: float) -> list[tuple[int, int]]:
     """How many patients there are, and as which of them one had the event, by terms of how many are observed (m,)."""
     upto, all_ = np.concatenate([[0.0], np.cumsum(each)]), range(20, sum(SIZES[1:]))
     return [(n, at) for n in all_ for at in range(1, n + 1) if abs(upto[n] - upto[n - at] + last - left) < 1e-6]
-
-
-def test_a_feature_that_few_have_at_one_hospital_is_prepared_by_the_others_alone() -> None:
-    """What is not defended: four patients with a value are hidden, zeros stand in their place, and what the curious one
-    has left is the number, the sum and the squares of the third.
-    """
-    study, rng = prepared(), np.random.default_rng(1)
-    ages = [rng.integers(18, 101, n).astype(float) for n in SIZES]
-    ages[1][4:] = np.nan
-    parts = [{"prepare": preparation.statistics(study, {"age": age})} for age in ages]
-    np.testing.assert_allclose(of_others(parts, preparation.sums(study))["prepare"], parts[2]["prepare"], rtol=1e-9)
 
 
 @pytest.mark.parametrize("steps", [False, True])

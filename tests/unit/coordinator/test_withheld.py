@@ -8,9 +8,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consilium.coordinator.withheld import OTHERS, over_others
+from consilium.console.cli import watching
+from consilium.coordinator.withheld import KEY, OTHERS, lacking, over_others
 from consilium.documents.report import Report
-from unit.documents.runs import judged, result, usual
+from consilium.privacy.secagg import Open, Ready
+from unit.documents.runs import STUDY, judged, result, usual
 
 SITES = ("east", "north", "south", "upland", "west")
 ROUND = st.sets(st.sampled_from(SITES), min_size=3)
@@ -48,3 +50,27 @@ def test_the_report_says_of_which_rounds_nothing_is_told_and_why() -> None:
     rounds = report.tables()["rounds"]
     assert [row["round"] for row in rounds if row.get("note") == OTHERS] == [1, 2]
     assert {row["n"] for row in rounds if row.get("metric") == "auroc"} == {2000}
+
+
+def called(*lacks: tuple[str, ...]) -> dict[str, Any]:
+    """What a round says of its sum, whose hospitals lack these."""
+    none, sites = "sha256:" + "0" * 64, SITES[: len(lacks)]
+    asked = Open.model_construct(cohort=sites, min_sites=3, state=none)
+    ready = [
+        Ready(ctx=b"", site=site, nonce=b"", own_hash=b"", lacks=of) for site, of in zip(sites, lacks, strict=True)
+    ]
+    return lacking(asked, ready, STUDY)
+
+
+def test_a_round_without_figures_says_why_and_so_do_result_and_report() -> None:
+    assert called((), ("held-out",), (), (), ()) == {} == called(("held-out",), (), (), (), ())  # four open a sum
+    assert called((), ("age",), ("age",), (), ()) == {"not_learned": ["age"]}
+    few = called((), ("held-out",), ())
+    assert few[KEY].startswith("withheld: of fewer than 3 hospitals")
+    document = result(usual(), "secure_sum")
+    for one in document["participation"]:
+        one["figures"] = {"all": {}, "sites": {}, **few}
+    document |= {"figures": None, "judged": None, "evaluation": None}
+    page = Report.of(document, datetime(2030, 1, 1, tzinfo=UTC)).html()
+    assert "rounds of training there are no figures, withheld: of fewer than 3" in page and "can subtract" not in page
+    assert few[KEY] in watching.judged(document)

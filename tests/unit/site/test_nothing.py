@@ -81,7 +81,7 @@ def test_of_three_hospitals_the_sum_is_that_of_one_where_another_adds_nothing(
 ) -> None:
     """The attack, with agents that do not look at what they add: east takes its own part off, and reads south's."""
     plan, three = begun(relay, of), FOUR[:3]
-    with mock.patch.object(silence, "_asked", return_value=False):
+    with mock.patch.object(silence, "asked", return_value=False):
         for phase in SEALED:
             assert set(relay.ask(plan, 1, phase, three).values()) == {"done"}
     east, south = (

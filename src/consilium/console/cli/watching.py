@@ -214,7 +214,9 @@ def judged(document: Json) -> str:
         return ""
     stands = f"{document['run']} is {document['status']}, {_where(document)}"
     if of is None:
-        return f"{stands}; no hospital has sent figures."
+        rounds = document.get("participation") or []
+        why = [one["figures"][WITHHELD] for one in rounds if (one.get("figures") or {}).get(WITHHELD)]
+        return f"{stands}; figures are {why[-1]}." if why else f"{stands}; no hospital has sent figures."
     number = of["model_after_round"]
     model = f"the model after round {number}" if number else "the initial model"
     return f"{stands}: its newest model was not judged. The figures are of {model}."
