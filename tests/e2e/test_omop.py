@@ -671,7 +671,7 @@ def test_a_query_of_postgresql_that_compares_numbers_or_days_as_text_is_refused(
             assert not made.rows().doubts, query
             continue
         with pytest.raises(
-            DataUnusable, match=f"as text, by which 9 is more than 10.*: others would be {differs}; within"
+            DataUnusable, match=f"as text, by which 9 is more than 10.*: other values would stand in {differs}; within"
         ):
             made.rows()
     for query in ("SELECT nr, greatest(v, '8') AS v FROM lab", "SELECT nr, max(v) OVER (PARTITION BY nr) AS v FROM lab",
@@ -732,7 +732,9 @@ def test_of_instants_of_postgresql_nobody_knows_the_day_before_the_hospital_says
         with pytest.raises(DataUnusable, match=r"column 'taken' holds instants.*source\.zone"):
             read("SELECT nr, taken FROM lab", columns)
     for query in ("SELECT * FROM days", "SELECT nr, to_char(taken, 'YYYY-MM-DD') AS day FROM lab"):
-        with pytest.raises(DataUnusable, match=r"makes days .* of instants.*others would be day; write .*source\.zone"):
+        with pytest.raises(
+            DataUnusable, match=r"makes days .* of instants.*other values would stand in day; write .*source\.zone"
+        ):
             read(query, "nr day")
         found = read(query, "nr day", "America/New_York")
         assert sorted(map(str, found.columns["day"])) == ["2024-03-31", "None"] and not found.doubts

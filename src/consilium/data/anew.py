@@ -17,17 +17,21 @@ Other = TypeVar("Other")
 
 @dataclass(frozen=True)
 class Anew:
-    """A source that has answered in `took_s`. Args: clock: of the reading.   cut: ends what the source is asked."""
+    """A source that has answered in `took_s`.
+
+    Args:    clock: of the reading.   cut: ends what the source is asked.   here: it is asked within this process.
+    """
 
     clock: Clock
     took_s: float
     cut: Callable[[], None]
+    here: bool = True
 
     def found(self, find: Callable[[], Result], otherwise: Other) -> Result | Other:
         """What `find` finds; `otherwise` where nobody knows. Raises: DataUnusable: the reading's own time is over."""
         import duckdb  # not with the module, which the agent has before it forks
 
-        again = self.clock.again(self.took_s)
+        again = self.clock.again(self.took_s, self.here)
         try:
             return again.within(find, self.cut)
         except (Undecided, duckdb.Error, DataUnusable, KeyError, TypeError, ValueError, RecursionError):

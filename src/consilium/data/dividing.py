@@ -29,7 +29,7 @@ def checked(parser: Any, query: str, ask: Callable[[str], Answer], known: Callab
         return ()
     words = (
         "source.query divides whole numbers, and its database leaves out what is behind the point, so that 1/88 is 0: "
-        f"others would be {', '.join(sorted(names))}"
+        f"other values would stand in {', '.join(sorted(names))}"
     )
     remedy = "write 1.0/88, or CAST(... AS REAL) of what is divided; if whole numbers are meant, all is well"
     return (Seen("text-order", words, remedy, rows, of, tuple(sorted(names))),)

@@ -64,7 +64,7 @@ def lost(tables: Any, query: str, of: int, ask: Callable[[str], Answer]) -> Seen
         return None
     words = (
         f"a CASE in source.query has no WHEN for texts of {' and '.join(sorted(columns))}, and no ELSE, so that they "
-        f"are passed over: others would be {', '.join(sorted(names))}"
+        f"are passed over: other values would stand in {', '.join(sorted(names))}"
     )
     return Seen("not-a-number", words, REMEDY, rows, of, tuple(sorted(names)))
 

@@ -119,6 +119,7 @@ class JoinedSource:
             raise _miscast(error, columns, "") from error
         except (duckdb.Error, ValueError, OverflowError) as error:
             memory.check(error, "source.query")
+            memory.failed(error)
             words = f": {str(error).splitlines()[0]}" if isinstance(error, SAID) else ""
             remedy = f"correct it; its tables are {_listed(there) or ', '.join(self._tables)}"
             if "VARCHAR" in words:

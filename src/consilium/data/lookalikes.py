@@ -112,7 +112,11 @@ def _patterns(parser: Any, lineage: Lineage, plain: Callable[[], Answer], ask: C
         return
     names, rows = changed(plain(), ask(lineage.written(instead(lineage.answer.query, by))))
     if names:
-        what = "there would be other patients" if "the rows" in names else f"others would be {', '.join(sorted(names))}"
+        what = (
+            "there would be other patients"
+            if "the rows" in names
+            else f"other values would stand in {', '.join(sorted(names))}"
+        )
         quoted = " or ".join(f"'{text}'" for text in sorted(texts)[:TOLD])
         words = f"source.query looks for {quoted}, which stands there in other capital or small letters, too: {what}"
         yield Seen("unmapped-codes", words, PATTERN, rows, 0 if "the rows" in names else len(plain()[1]),
@@ -122,7 +126,7 @@ def _patterns(parser: Any, lineage: Lineage, plain: Callable[[], Answer], ask: C
 def _told(column: str, texts: list[str], names: set[str], rows: int, of: int) -> Seen:
     quoted = ", ".join(f"'{text}'" for text in texts[:TOLD]) + (" and others" if len(texts) > TOLD else "")
     who = "the rows" in names
-    what = "there would be other patients" if who else f"others would be {', '.join(sorted(names))}"
+    what = "there would be other patients" if who else f"other values would stand in {', '.join(sorted(names))}"
     words = (
         f"source.query compares {column} with {quoted}, which stands there otherwise, too: in capital or small "
         f"letters, with blanks, or with a letter that looks alike. Were it the same, {what}"

@@ -103,7 +103,7 @@ def checked(find: Callable[[], list[str]], once_more: Anew, slip: Slip) -> tuple
     if found is None:
         return (slip.doubt,)
     if found:
-        raise DataUnusable(f"source.query {slip.words}: others would be {', '.join(found)}", slip.remedy)
+        raise DataUnusable(f"source.query {slip.words}: other values would stand in {', '.join(found)}", slip.remedy)
     return ()
 
 

@@ -191,8 +191,8 @@ def check(study: Study, mapped: Mapped) -> Report:
 def _lost(lost: Lost, gate: Gate) -> Finding:
     """Texts of which the query makes nothing: as many as would block if they stood in a column."""
     words = (
-        "TRY_CAST in source.query makes nothing of texts such as <5 or 7,5, and passes over them: others would be "
-        f"{', '.join(lost.columns)}"
+        "TRY_CAST in source.query makes nothing of texts such as <5 or 7,5, and passes over them: other "
+        f"values would stand in {', '.join(lost.columns)}"
     )
     blocks = lost.rows >= MIN_CELL and lost.rows > gate.not_a_number_max * lost.of
     return Finding("not-a-number", "", hidden(lost.rows), words, LOST_REMEDY, gate.blocks("not-a-number") and blocks)

@@ -258,7 +258,7 @@ class SqlSource:
         found = clock.within(lambda: self._asked(cuts.append), cut)
         if self._at is None and self._file is None and not self._url.startswith("postgresql"):
             return replace(found, doubts=elsewhere.doubts(self._query, re.split(r"[+:]", self._url)[0]))
-        anew = Anew(clock, before_s - clock.left_s, cut)
+        anew = Anew(clock, before_s - clock.left_s, cut, here=self._file is not None or self._at is not None)
         slip = ordering.TEXT if self._file is not None else COMPARED if self._at is not None else ON_POSTGRESQL
         doubts: tuple[Note, ...] = ordering.checked(lambda: self._others(found, cuts.append), anew, slip)
         doubts += self._lost(found, cuts.append, anew)

@@ -156,7 +156,9 @@ def test_a_query_that_compares_numbers_or_days_as_text_is_refused_and_says_what_
         made = found.rows()
         assert len(made) == 2 and all(isinstance(one, Lost) for one in made.doubts)
         return
-    with pytest.raises(DataUnusable, match=rf"as text, by which 9 is more than 10.*: others would be ({differs})"):
+    with pytest.raises(
+        DataUnusable, match=rf"as text, by which 9 is more than 10.*: other values would stand in ({differs})"
+    ):
         found.rows()
 
 
@@ -205,7 +207,7 @@ def test_days_with_the_month_first_are_read_so_where_one_of_them_shows_it(tmp_pa
         if fits:
             assert found.rows().columns["last"] == ["03/11/2024"]
         else:
-            with pytest.raises(DataUnusable, match="others would be last"):
+            with pytest.raises(DataUnusable, match="other values would stand in last"):
                 found.rows()
 
 
@@ -458,7 +460,7 @@ def test_years_of_the_calendar_are_refused_where_whole_ones_would_be_others(fold
             found = source.rows()
             assert len(found) == 3 and not found.doubts
             continue
-        with pytest.raises(DataUnusable, match=r"year changed .*: others would be age; .*date_sub"):
+        with pytest.raises(DataUnusable, match=r"year changed .*: other values would stand in age; .*date_sub"):
             source.rows()
 
 

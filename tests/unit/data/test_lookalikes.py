@@ -56,7 +56,7 @@ def test_codes_in_other_ways_are_told_if_and_only_if_they_are_there_and_not_name
     strange = [code for code in there if code in WAYS and code not in named]
     assert [(one.count, one.of) for one in found] == ([(len(strange), len(there))] if strange else [])
     words = "".join(one.words for one in found)
-    assert not strange or ("others would be v" in words and "lab.code" in words)
+    assert not strange or ("other values would stand in v" in words and "lab.code" in words)
     assert not any(f"'{way}'" in words for way in WAYS if way not in named)  # nothing but what the query names
 
 
@@ -100,7 +100,7 @@ def test_texts_that_fall_through_a_case_are_counted_if_and_only_if_the_answer_ha
         found = falling.lost(tables, query, len(answer[1]), ask)
     lost = 0 if filtered else sum(unit in UNITS[:5] and unit not in named for unit in there)
     assert (found.count if found else 0) == lost
-    assert found is None or ("texts of code" in found.words and "others would be v" in found.words)
+    assert found is None or ("texts of code" in found.words and "other values would stand in v" in found.words)
 
 
 @pytest.mark.parametrize(("case", "told"), [
@@ -136,7 +136,11 @@ def test_a_hospitals_own_database_is_looked_at_too(tmp_path: Path, kind: str) ->
     source = SqlSource(TableSource.model_validate({"type": "sql", "query": query, **place}), tmp_path)
     source.told(Asked(columns=frozenset(("nr", "v")), without=("nr", frozenset())))
     (found,) = source.rows().doubts
-    assert isinstance(found, Seen) and (found.count, found.of) == (20, 40) and "others would be v" in found.words
+    assert (
+        isinstance(found, Seen)
+        and (found.count, found.of) == (20, 40)
+        and "other values would stand in v" in found.words
+    )
 
 
 @pytest.mark.parametrize(("query", "told"), [

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,19 @@ import duckdb
 import pytest
 
 from consilium.core.errors import DataUnusable
-from consilium.data import joined, memory, tables
+from consilium.data import closed, joined, memory, tables
 from consilium.data.fhir import source as fhir
 from consilium.data.omop import database
 from consilium.data.source import TableSource
+
+
+@pytest.fixture(autouse=True)
+def anew() -> Iterator[None]:
+    """No DuckDB of another test, whose settings were others."""
+    memory._instance.cache_clear()
+    yield
+    memory._instance.cache_clear()
+
 
 LARGE = "SELECT md5(CAST(range AS VARCHAR)) AS a, md5(CAST(range + 1 AS VARCHAR)) AS b FROM range(400000)"
 VIEW = {"resource": "Patient", "select": [{"column": [{"name": "id", "path": "id"}]}]}
@@ -86,3 +95,32 @@ def test_no_thread_of_it_is_left_at_a_fork() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_range_beside_the_first_of_each_is_answered(tmp_path: Path) -> None:
+    """DuckDB 1.5 fails by itself there, in an optimizer that is left out."""
+    (tmp_path / "t.csv").write_text("nr,day,v\n" + "".join(f"{i % 5},2024-01-{i + 1:02},{i}\n" for i in range(20)))
+    table = f"read_csv('{tmp_path / 't.csv'}', all_varchar=true)"
+    query = f"""
+        WITH t AS (SELECT nr, v, day AS d, CAST(day AS DATE) AS t FROM {table})
+        SELECT nr, v FROM t WHERE t BETWEEN DATE '2024-01-03' AND DATE '2024-01-15'
+        QUALIFY row_number() OVER (PARTITION BY nr ORDER BY d) = 1 ORDER BY ALL
+    """
+    with memory.opened() as tables:
+        assert tables.execute(query).fetchall() == [("0", "5"), ("1", "6"), ("2", "2"), ("3", "3"), ("4", "4")]
+
+
+@pytest.mark.parametrize("read", [of_tables, of_fhir])
+def test_where_duckdb_fails_by_itself_it_is_not_said_of_the_query(
+    read: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise duckdb.InternalException("INTERNAL Error: a text of a patient")
+
+    before = memory.opened()
+    monkeypatch.setattr(closed.Closed, "answered", fails)
+    with pytest.raises(DataUnusable, match=r"DuckDB failed by itself .*; the query may well be right") as told:
+        read(tmp_path)
+    assert "patient" not in f"{told.value.message} {told.value.remedy}".replace("DuckDB", "")
+    assert memory._instance.cache_info().currsize == 0, "after that it answers nobody: another one is begun"
+    before.close()

@@ -489,7 +489,9 @@ def test_a_query_of_sqlite_that_compares_numbers_or_days_as_text_is_refused(
         found = made.rows()
         assert len(found) == 2 and not found.doubts
         return
-    with pytest.raises(DataUnusable, match=rf"as text, by which 9 is more than 10.*: others would be ({differs})"):
+    with pytest.raises(
+        DataUnusable, match=rf"as text, by which 9 is more than 10.*: other values would stand in ({differs})"
+    ):
         made.rows()
 
 
@@ -519,7 +521,7 @@ def test_a_query_of_a_file_of_duckdb_that_compares_numbers_or_days_as_text_is_re
         assert len(found) == 2 and not found.doubts and found.left_out == 1
         return
     with pytest.raises(
-        DataUnusable, match=rf"as text, by which 9 is more than 10.*: others would be {differs}; within"
+        DataUnusable, match=rf"as text, by which 9 is more than 10.*: other values would stand in {differs}; within"
     ):
         made.rows()
     own = SqlSource(TableSource.model_validate({"type": "sql", "path": "lab.duckdb", "query": query}), tmp_path)
@@ -567,7 +569,9 @@ def test_a_query_of_sqlite_that_takes_texts_for_numbers_that_are_none_is_refused
     if not differs:
         assert not made.rows().doubts
         return
-    with pytest.raises(DataUnusable, match=rf"takes texts for numbers .* 7 of 7,5.*: others would be ({differs}); let"):
+    with pytest.raises(
+        DataUnusable, match=rf"takes texts for numbers .* 7 of 7,5.*: other values would stand in ({differs}); let"
+    ):
         made.rows()
 
 

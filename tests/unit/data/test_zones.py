@@ -113,7 +113,7 @@ def test_of_instants_nobody_knows_the_day_before_the_hospital_says_its_zone(tmp_
     for query in ('SELECT pid, CAST("when" AS DATE) AS day FROM labs', "SELECT * FROM days"):
         own = {"type": "sql", "path": "labs.duckdb", "query": query}
         with pytest.raises(
-            DataUnusable, match=r"makes days .* of instants .*others would be day; write .*source\.zone"
+            DataUnusable, match=r"makes days .* of instants .*other values would stand in day; write .*source\.zone"
         ):
             SqlSource(TableSource.model_validate(own), tmp_path).rows()
         found = SqlSource(TableSource.model_validate({**own, "zone": ZONE}), tmp_path).rows()
@@ -159,7 +159,9 @@ def test_a_query_over_tables_makes_no_day_of_an_instant_by_the_clock_of_the_mach
         given = {"type": "tables", "tables": {"labs": labs}, "query": query}
         made = JoinedSource(TableSource.model_validate(given), tmp_path)
         if wanted is None:
-            with pytest.raises(DataUnusable, match=r"makes days or hours .*: others would be day; .* AT TIME ZONE"):
+            with pytest.raises(
+                DataUnusable, match=r"makes days or hours .*: other values would stand in day; .* AT TIME ZONE"
+            ):
                 made.rows()
         else:
             assert made.rows().columns["day"] == [wanted] and not made.rows().doubts

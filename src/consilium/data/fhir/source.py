@@ -104,6 +104,7 @@ class FhirSource:
                 return replace(rows_of(*answer), left_out=left_out, doubts=doubts, merged=merged)
         except (duckdb.Error, ValueError, OverflowError) as error:
             memory.check(error, "source.query")
+            memory.failed(error)
             words = f": {str(error).splitlines()[0]}" if isinstance(error, SAID) else ""
             raise DataUnusable(
                 f"source.query does not fit the views ({type(error).__name__}){words}",

@@ -248,7 +248,9 @@ def test_a_query_over_views_that_compares_numbers_as_text_is_refused(tmp_path: P
         found = made.rows()
         assert float(str(found.columns["most"][0])) == 10.5 and not found.doubts
         return
-    with pytest.raises(DataUnusable, match=rf"as text, by which 9 is more than 10.*: others would be {differs}"):
+    with pytest.raises(
+        DataUnusable, match=rf"as text, by which 9 is more than 10.*: other values would stand in {differs}"
+    ):
         made.rows()
 
 
