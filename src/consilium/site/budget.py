@@ -139,6 +139,11 @@ def _shown(value: float) -> str:
     return f"{value:g}" if value < MOST else "without bound"
 
 
+def _asked(row: Json, delta: float) -> str:
+    """What a study claims, beside its delta where that is not the budget's: a smaller one makes a larger epsilon."""
+    return f"{row['asked']:g}" if row["at"] == delta else f"{row['asked']:g} at delta {row['at']:g}"
+
+
 def words(fact: Json) -> None:
     """The same, for people."""
     if fact["behind"]:
@@ -165,6 +170,7 @@ def words(fact: Json) -> None:
                     **row,
                     "rounds": f"{row['rounds']} of {row['of']}" if row["run"] else "",
                     "spent": _shown(row["spent"]),
+                    "asked": _asked(row, one["delta"]),
                 }
                 for row in one["studies"]
             ]

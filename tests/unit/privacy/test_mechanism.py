@@ -14,6 +14,7 @@ from consilium.core.errors import Refused, StudyInvalid
 from consilium.core.study import Plan, Study
 from consilium.privacy.accountant import Sampled, curve, epsilon, tight
 from consilium.privacy.mechanism import Mechanism, pinned, rounded_up
+from consilium.site import budget
 from consilium.site.ledger import cost_of
 
 WHEEL = "sha256:" + "ab" * 32
@@ -244,3 +245,15 @@ def test_what_noise_cannot_bound_is_refused_at_its_line(
     line = int(error.value.message.split(":")[1])
     assert key in path.read_text().splitlines()[line - 1], error.value.message
     assert words in error.value.message and error.value.message.startswith("study.yaml:")
+
+
+@pytest.mark.parametrize(("delta", "counts"), [(1e-5, 2.17), (1e-4, 2.54)])
+def test_a_budget_counts_more_than_a_study_claims_and_by_its_own_delta(
+    tmp_path: Path, delta: float, counts: float
+) -> None:
+    """As docs/how-to/keep-a-privacy-budget.md has it."""
+    cost = cost_of(freeze(asked(tmp_path, epsilon=2.0, delta=delta))[0].study)
+    assert cost is not None and (cost.epsilon, cost.delta) == (pytest.approx(2.0), delta)
+    assert cost.whole.epsilon(1e-5) == pytest.approx(counts, abs=0.006)
+    row = {"asked": cost.epsilon, "at": cost.delta}
+    assert budget._asked(row, 1e-5) == ("2" if delta == 1e-5 else "2 at delta 0.0001")
