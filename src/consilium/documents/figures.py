@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from consilium.documents import plots
-from consilium.documents.estimate import Estimate, Figures
+from consilium.documents.estimate import Estimate, Figures, Json
 from consilium.documents.facts import FEW, SHARED, WITHOUT, Facts, Hospital
 from consilium.documents.finding import enough
 from consilium.documents.findings import leading
 from consilium.documents.markup import Tag, tag
 from consilium.documents.parts import figure, folded, section, table
-from consilium.documents.terms import METRICS, Metric, interval, number, plain
+from consilium.documents.terms import METRICS, Metric, fine, interval, number, plain, ratio
 
 COMMON = "federated"
 """Among the models of a report, the one that hospitals use: the common one, unless they have personal ones."""
@@ -238,22 +238,24 @@ def coefficients(facts: Facts) -> Tag | None:
     fit = facts.regression
     if fit is None:
         return None
-    ratio = str(fit.get("ratio") or "")
-    rows = []
-    for term in fit["terms"]:
-        ends = term.get("ratio") if ratio else [term.get("estimate"), term.get("low"), term.get("high")]
-        value, low, high = ends if isinstance(ends, list | tuple) and len(ends) == 3 else (None, None, None)
-        shown = interval(Estimate.of({"value": value, "low": low, "high": high, "note": term.get("note")}), 3)
-        p = term.get("p")
-        rows.append(
-            (str(term["words"]), shown, "" if p is None else "below 0.001" if p < 0.001 else f"{p:.3f}",
-             number(term.get("estimate"), 3), number(term.get("error"), 3))
-        )  # fmt: skip
+    named = str(fit.get("ratio") or "")
+    rows = [_term(term, named) for term in fit["terms"]]
     told = f"{str(fit['kind']).capitalize()} regression of {fit['patients']} patients, exact: as if in one table"
     told += f", {fit['baseline']}." if fit.get("baseline") else "."
     return section(
         "coefficients", "Coefficients",
         table("coefficients-table", told,
-              ("term", f"{ratio or 'coefficient'} (interval)", "p", "coefficient", "standard error"), rows, (3, 4)),
+              ("term", f"{named or 'coefficient'} (interval)", "p", "coefficient", "standard error"), rows, (3, 4)),
         tag("p", str(fit["problem"])) if fit.get("problem") else None,
+    )  # fmt: skip
+
+
+def _term(term: Json, named: str) -> tuple[object, ...]:
+    """A row: the ratio, or the coefficient where that has no ratio of a name; p; the coefficient and its error."""
+    first = (term.get("ratio") or {}) if named else {**term, "value": term.get("estimate")}
+    shown, p = Estimate.of({**first, "note": term.get("note") or "–"}), term.get("p")
+    return (
+        str(term["words"]), interval(shown, ratio if named else fine),
+        "" if p is None else "below 0.001" if p < 0.001 else f"{p:.3f}",
+        fine(term.get("estimate")), fine(term.get("error")),
     )  # fmt: skip

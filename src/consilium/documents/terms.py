@@ -1,6 +1,7 @@
 """Metrics and numbers as people read them."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from consilium.documents.estimate import Estimate
@@ -79,7 +80,30 @@ def number(value: float | None, digits: int = 2) -> str:
     return text.replace("-", "" if float(text) == 0 else "−")
 
 
-def interval(one: Estimate, digits: int = 2) -> str:
+def fine(value: float | None) -> str:
+    """A coefficient or a ratio, which may be of any size: three digits at least that are no zeros before others.
+
+    >>> fine(1.0131), fine(-0.000301), fine(0.04), fine(None)
+    ('1.013', '−0.000301', '0.04', '')
+    """
+    if value is None:
+        return ""
+    text = f"{value:.3f}" if 0.1 <= abs(value) < 1e4 or value == 0 else f"{value:.3g}"
+    return text.replace("-", "−")
+
+
+def ratio(value: float | None) -> str:
+    """A ratio, of which the digits are seen by which it differs from 1.
+
+    >>> ratio(1.0131), ratio(0.999699), ratio(0.0123), ratio(1.0)
+    ('1.013', '0.99970', '0.0123', '1.000')
+    """
+    if value is None or value == 1 or abs(value - 1) >= 0.001:
+        return fine(value)
+    return f"{value:.{min(1 - math.floor(math.log10(abs(value - 1))), 8)}f}"
+
+
+def interval(one: Estimate, told: Callable[[float | None], str] = number) -> str:
     """A figure with its interval; why there is none.
 
     >>> interval(Estimate(0.914, 0.85, 0.97, 100)), interval(Estimate(None, note="one class only"))
@@ -88,8 +112,8 @@ def interval(one: Estimate, digits: int = 2) -> str:
     if one.value is None:
         return one.note or "not known"
     if one.low is None or one.high is None:
-        return number(one.value, digits)
-    return f"{number(one.value, digits)} ({number(one.low, digits)} to {number(one.high, digits)})"
+        return told(one.value)
+    return f"{told(one.value)} ({told(one.low)} to {told(one.high)})"
 
 
 def plain(words: Sequence[str]) -> str:

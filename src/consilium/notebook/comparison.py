@@ -5,6 +5,7 @@ import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -173,7 +174,7 @@ class Comparison:
         rows = [head]
         for name, row in zip(self.ways, self.rows(of.id)):
             way = self.ways[name]
-            over = interval(way.figures[ALL].get(of.id, Estimate(None)), 3)
+            over = interval(way.figures[ALL].get(of.id, Estimate(None)), partial(number, digits=3))
             if sites:
                 middle = [number(one.value, 3) if (one := _drawn(way, site, of)) else FEWER for site in sites]
             else:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from consilium.algorithms.regression import Fit, Term
 from consilium.console.cli.app import run
 from consilium.core.errors import Invalid, Refused
 from consilium.core.judging import judged_on
@@ -149,6 +150,32 @@ def test_what_is_withheld_is_not_there() -> None:
     assert {row["hospital"] for row in report.tables()["figures"]} == {"all"}
     assert "a single hospital’s figures stay there" in report.html()
     assert "not done" in report.html(), "leave-one-hospital-out"
+
+
+def coefficients(*terms: Term, ratio: str) -> list[list[str]]:
+    """Cells of the table of coefficients, of a regression as the program itself writes it."""
+    fit = Fit("cox", terms, (), 2087, 0, -422.6, 0.95, ratio, 0.0)
+    page = Report.of({**simulated(usual(3)), "regression": json.loads(json.dumps(fit.to_json()))}, NOW, STUDY).html()
+    body = page[page.index('id="coefficients-table"') :].split("</table>")[0]
+    rows = re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
+    return [[re.sub("<.*?>", "", one) for one in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
+
+
+def test_a_regression_tells_its_ratios_and_small_coefficients_with_digits_that_say_something() -> None:
+    age = Term("age", "age, per 1 a", 0.0130, 0.0045, 0.0041, 0.0218, 0.0041, (1.0131, 1.0041, 1.0221))
+    pgr = Term("pgr", "pgr, per 1 fmol/mg", -0.000301, 0.00014, -0.00057, -2.7e-05, 0.031, (0.9997, 0.99943, 0.99997))
+    lasso = Term("nodes", "nodes, per 1", 0.08, ratio=(1.0833, None, None))
+    out = Term("grade=g4", "grade g4, against g2", note="left out: no patient has it")
+    heading, *rows = coefficients(age, pgr, lasso, out, ratio="hazard ratio")
+    assert heading[1] == "hazard ratio (interval)"
+    assert rows == [
+        ["age, per 1 a", "1.013 (1.004 to 1.022)", "0.004", "0.013", "0.0045"],
+        ["pgr, per 1 fmol/mg", "0.99970 (0.99943 to 0.999970)", "0.031", "−0.000301", "0.00014"],
+        ["nodes, per 1", "1.083", "", "0.08", ""],
+        ["grade g4, against g2", "left out: no patient has it", "", "", ""],
+    ]
+    heading, row = coefficients(pgr, ratio="")
+    assert heading[1] == "coefficient (interval)" and row[1] == "−0.000301 (−0.00057 to −2.7e−05)"
 
 
 @pytest.mark.parametrize(

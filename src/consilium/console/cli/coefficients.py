@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from consilium.console.cli import output
+from consilium.documents.terms import fine
 
 if TYPE_CHECKING:  # who prints computes nothing
     from consilium.algorithms.regression import Fit, Term
@@ -76,7 +77,7 @@ def _heading(fit: "Fit") -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}" if 0.1 <= abs(value) < 1e4 or value == 0 else f"{value:.3g}"
+    return fine(value).replace("−", "-")
 
 
 def _chance(p: float | None) -> str:
