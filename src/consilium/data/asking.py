@@ -68,13 +68,19 @@ def of_duckdb(ask: Ask, table: str, names: list[str], asked: Asked, sql: Callabl
 
     Args:    table: SQL that stands after FROM.   names: of its columns.   sql: what is read of a column.
     """
-    (column, out), wanted = asked.without, used(names, asked)
-    text, away = f"CAST({named(column)} AS VARCHAR)", list[str]()
-    if out and column in names:
-        away = opted_out(ask(f"SELECT DISTINCT {text} FROM {table}"), out)  # noqa: S608  names are quoted
-    where = f" WHERE {named(column)} IS NULL OR {text} NOT IN ({', '.join(map(quoted, away))})" if away else ""
+    wanted, (where, away) = used(names, asked), staying(ask, table, names, asked)
     found = rows_of(*ask(f"SELECT {', '.join(map(sql, wanted))} FROM {table}{where}"))  # noqa: S608
     return Rows(found.columns, tuple(name for name in names if name not in wanted), left_out=left_out(away))
+
+
+def staying(ask: Ask, table: str, names: list[str], asked: Asked) -> tuple[str, list[str]]:
+    """WHERE of a table of DuckDB, for all but those who opted out; and their keys."""
+    column, out = asked.without
+    if not out or column not in names:
+        return "", []
+    text = f"CAST({named(column)} AS VARCHAR)"
+    away = opted_out(ask(f"SELECT DISTINCT {text} FROM {table}"), out)  # noqa: S608  names are quoted
+    return f" WHERE {named(column)} IS NULL OR {text} NOT IN ({', '.join(map(quoted, away))})" if away else "", away
 
 
 def plain(query: str) -> Any:

@@ -57,7 +57,17 @@ class Seen:
     columns: tuple[str, ...] = ()
 
 
-Note = str | Lost | Missed | Seen
+@dataclass(frozen=True)
+class Beside:
+    """Columns of a table that a query never looks at and that may say whether a row counts, with their numbers of
+    different values; 0: nobody counted.
+    """
+
+    table: str
+    columns: tuple[tuple[str, int], ...]
+
+
+Note = str | Lost | Missed | Seen | Beside
 """Of the rows of a source: what is not known of them, in words; what their query lost; whom it left out; and more."""
 
 
@@ -71,6 +81,7 @@ class Rows:
     merged: patients who stand there in several records, by the keys of the source; of the records of one person one is
     a row.   unmatched: tables in which nobody of who opted out was found, though others have some: their keys are spelt
     otherwise.   instants: columns that hold instants, told by the clock of Greenwich, for no zone is known.
+    beside: of `others`, as `Beside` has them, where they were looked for.
     """
 
     columns: dict[str, list[str | None]]
@@ -81,10 +92,16 @@ class Rows:
     merged: Merged = field(default=Merged(), repr=False)
     unmatched: tuple[str, ...] = ()
     instants: tuple[str, ...] = ()
+    beside: tuple[tuple[str, int], ...] = ()
 
     def __len__(self) -> int:
         """Number of rows."""
         return len(next(iter(self.columns.values()), []))
+
+    def passed(self, table: str, query: str) -> tuple[Beside, ...]:
+        """The columns at which a query does not look, as a note of a table that is called so there."""
+        read = re.search(rf"(?i)\b{re.escape(table)}\b", query) is not None
+        return (Beside(table, self.beside),) if self.beside and read else ()
 
 
 class Source(Protocol):
@@ -109,7 +126,7 @@ class Asked:
     contract says of images.   without: column of the patient's key, and who opted out, as `choosing.key` gives them:
     they are in no row, nothing but their key is read of them, and nothing of them is kept.   merged: what another
     source of the hospital says of patients in several records.   units: whether columns that are called so are read,
-    too, to see whether there are several.
+    too, to see whether there are several; and of the others the different values are counted.
     """
 
     columns: frozenset[str] = frozenset()

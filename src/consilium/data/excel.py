@@ -22,6 +22,7 @@ from consilium.data.choosing import key
 from consilium.data.headers import once
 from consilium.data.source import TableSource
 from consilium.data.tables import file_of
+from consilium.data.unlooked import of_name
 
 LARGEST = 2 << 30
 """Bytes of an unpacked workbook: a small file may hold any number."""
@@ -56,7 +57,9 @@ class ExcelSource:
             with closing(self._book(values=False)) as book:
                 self._no_formula(book[title], lacking)
         columns = {names[at]: [row[place] for row in table] for place, at in enumerate(wanted)}
-        return Rows(columns, tuple(name for name in names if name not in columns), left_out=left_out(away))
+        others = tuple(name for name in names if name not in columns)
+        beside = tuple((name, 0) for name in others if self._asked.units and of_name(name))
+        return Rows(columns, others, left_out=left_out(away), beside=beside)
 
     def _book(self, *, values: bool) -> Any:
         try:

@@ -1,10 +1,13 @@
-"""What of DuckDB's answer hangs on texts that its query passes over: TRY_CAST, CASE, or one way of writing."""
+"""What of DuckDB's answer hangs on texts that its query passes over: TRY_CAST, CASE, or one way of writing.
+
+And at which columns of its tables it never looks.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from consilium.data import catalogue, dividing, dropping, falling, lookalikes, unitless
+from consilium.data import catalogue, dividing, dropping, falling, lookalikes, unitless, unlooked
 from consilium.data.anew import Anew
 from consilium.data.asking import Answer
 from consilium.data.base import Note
@@ -22,6 +25,7 @@ def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer
         *falling.checked(tables, query, answer, ask, anew),
         *lookalikes.checked(tables, query, ask, lambda: catalogue.of_duckdb(tables), anew),
         *unitless.checked(tables, query, answer[0], lambda: catalogue.of_duckdb(tables), anew),
+        *unlooked.checked(tables, query, answer[0], lambda: catalogue.of_duckdb(tables), anew),
     )
 
 
@@ -51,4 +55,5 @@ def of_url(parser: Any, connection: Any, query: str, answer: Answer, ask: Callab
         *lookalikes.checked(*given),
         *dividing.checked(*given),
         *unitless.checked(parser, query, answer[0], known, anew),
+        *unlooked.checked(parser, query, answer[0], known, anew),
     )

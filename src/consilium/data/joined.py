@@ -104,7 +104,10 @@ class JoinedSource:
                     _fill(asked.tables, name, found)
                     columns.update(found.columns)
                     there[name] = [*found.columns, *found.others]
-                    left_out, doubts = max(left_out, found.left_out), (*doubts, *found.doubts)
+                    left_out, doubts = (
+                        max(left_out, found.left_out),
+                        (*doubts, *found.doubts, *found.passed(name, self._given)),
+                    )
                 try:
                     answer, more = asked.answered(self._given, clock, TEXT)
                 except VALUES as error:

@@ -26,6 +26,7 @@ from consilium.data import (
     opening,
     ordering,
     recoding,
+    unlooked,
     whole,
     zoning,
 )
@@ -140,7 +141,8 @@ class CsvSource:
         """All rows, as text; of columns that are not used no value is read."""
         with self._opened() as (ask, table):
             _, described = ask(f"DESCRIBE FROM {table}")
-            return of_duckdb(ask, table, [str(row[0]) for row in described], self._asked)
+            found = of_duckdb(ask, table, [str(row[0]) for row in described], self._asked)
+            return unlooked.beside(ask, table, found, self._asked)
 
 
 class ParquetSource:
@@ -177,6 +179,7 @@ class ParquetSource:
 
             found = of_duckdb(ask, table, list(kinds), self._asked, picked)
             vague = (name for name, kind in kinds.items() if kind == instants.DUCKDB and self._zone is None)
+            found = unlooked.beside(ask, table, found, self._asked)
             return replace(found, instants=tuple(vague))
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine
 
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.data import asking, catalogue, closed, joined, meeting, needed, ordering
-from consilium.data.base import Lost, Rows, Source
+from consilium.data.base import Beside, Lost, Rows, Source
 from consilium.data.joined import JoinedSource
 from consilium.data.source import TableSource
 from consilium.data.tables import SqlSource
@@ -195,7 +195,8 @@ def test_texts_of_which_try_cast_makes_nothing_are_counted(
         source = JoinedSource(
             TableSource.model_validate({"type": "tables", "tables": tables, "query": query}), tmp_path
         )
-    assert source.rows().doubts == (() if lost is None else (Lost(*lost, 40),))
+    found = [one for one in source.rows().doubts if not isinstance(one, Beside)]
+    assert found == ([] if lost is None else [Lost(*lost, 40)])
 
 
 def test_days_with_the_month_first_are_read_so_where_one_of_them_shows_it(tmp_path: Path) -> None:
