@@ -1,23 +1,28 @@
 """Hospitals of a simulation: folders on file, or tables in memory, such as pandas data frames."""
 
 import csv
+import io
 import json
 import math
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from consilium.core.errors import DataUnusable
+from consilium.core.errors import DataUnusable, Invalid
 from consilium.core.study import Study
 from consilium.core.timed import TIMED
+from consilium.durable import naming, own
 from consilium.simulation import local
 
 Hospitals = str | Path | Mapping[str, Any]
 """A folder with one folder per hospital; or by hospital its mapping file, or its table in memory."""
 PATIENT = "patient"
-TABLE = "patients.csv"
+MAPPING, TABLE = "mapping.yaml", "patients.csv"
+LONGEST = 200
+"""Bytes of a hospital's name, which is the name of its folder, and a part of names of files."""
 
 
 def write_hospitals(folder: str | Path, study: Study, tables: Mapping[str, Any]) -> Path:
@@ -27,15 +32,50 @@ def write_hospitals(folder: str | Path, study: Study, tables: Mapping[str, Any])
              the contract: one for each feature, and one for the label, 0 or 1 where it is binary. A time to event has
              its time beside it, in a column `LABEL_time`. A column `patient` says who a row is; a feature without a
              column is one that the hospital does not have; None and NaN are missing.
-    Returns: the folder.
-    Raises:  DataUnusable: a table lacks the label, or columns differ in length.
+    Returns: the folder. What is written there nobody but you may read.
+    Raises:  Invalid: a hospital's name is none for a folder.
+             DataUnusable: a table lacks the label, or columns differ in length. Nothing is written then.
     """
-    for name, table in tables.items():
-        home = Path(folder) / str(name)
-        home.mkdir(parents=True, exist_ok=True)
-        (home / "mapping.yaml").write_text(json.dumps(_mapping(study, str(name), table), indent=1), encoding="utf-8")
-        _write(home / TABLE, str(name), table)
-    return Path(folder)
+    home = Path(folder)
+    made = {
+        name: (json.dumps(_mapping(study, name, table), indent=1), _text(name, table))
+        for name, table in named(tables).items()
+    }
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name, (mapping, patients) in made.items():
+        (home / name).mkdir(mode=0o700, exist_ok=True)
+        for file, text in ((MAPPING, mapping), (TABLE, patients)):
+            with naming(home / name / file), own(home / name / file) as out:
+                os.fchmod(out.fileno(), 0o600)  # also of one that lay there
+                out.write(text.encode())
+    return home
+
+
+def named(hospitals: Mapping[Any, Any]) -> dict[str, Any]:
+    """The same by name as text, each of which can be the name of a folder, and of one alone. Raises: Invalid."""
+    found: dict[str, Any] = {}
+    for key, one in hospitals.items():
+        name = str(key)
+        if flaw := _flaw(name):
+            raise Invalid(
+                f"{name!r} cannot be the name of a hospital: {flaw}",
+                "name it by letters, digits, blanks, - and _, such as 'St Mary-West'",
+            )
+        if name in found:
+            raise Invalid(f"two hospitals have the name {name!r}", "give each a name of its own")
+        found[name] = one
+    return found
+
+
+def _flaw(name: str) -> str:
+    """Why a folder cannot have this name; empty if it can."""
+    if not name.strip():
+        return "it is empty"
+    if strange := next((letter for letter in name if letter in "/\\" or not letter.isprintable()), None):
+        return f"it holds {strange!r}"
+    if name.startswith("."):
+        return "it begins with a dot"
+    return f"it is longer than {LONGEST} bytes" if len(name.encode()) > LONGEST else ""
 
 
 @contextmanager
@@ -45,11 +85,12 @@ def mappings(study: Study, hospitals: Hospitals) -> Iterator[dict[str, Path]]:
         path = Path(hospitals)
         yield local.mappings(path) if path.is_dir() else {"all": path}
         return
-    files = {str(name): Path(one) for name, one in hospitals.items() if isinstance(one, str | Path)}
-    tables = {str(name): one for name, one in hospitals.items() if str(name) not in files}
+    given = named(hospitals)
+    files = {name: Path(one) for name, one in given.items() if isinstance(one, str | Path)}
+    tables = {name: one for name, one in given.items() if name not in files}
     with tempfile.TemporaryDirectory(prefix="consilium-hospitals-") as folder:
-        write_hospitals(folder, study, tables)
-        yield {**files, **(local.mappings(Path(folder)) if tables else {})}
+        home = write_hospitals(folder, study, tables)
+        yield {**files, **{name: home / name / MAPPING for name in tables}}
 
 
 def _mapping(study: Study, name: str, table: Any) -> dict[str, Any]:
@@ -81,14 +122,15 @@ def _mapping(study: Study, name: str, table: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _write(path: Path, name: str, table: Any) -> None:
+def _text(name: str, table: Any) -> str:
     columns = {str(column): list(table[column]) for column in table.keys()}  # noqa: SIM118  a data frame's are its columns
     if len({len(values) for values in columns.values()}) > 1:
         raise DataUnusable(f"the columns of {name} differ in length", "give one value for each patient")
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows([_cell(value) for value in row] for row in zip(*columns.values(), strict=True))
+    out = io.StringIO(newline="")
+    writer = csv.writer(out)
+    writer.writerow(columns)
+    writer.writerows([_cell(value) for value in row] for row in zip(*columns.values(), strict=True))
+    return out.getvalue()
 
 
 def _cell(value: Any) -> str:

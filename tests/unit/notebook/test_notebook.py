@@ -92,6 +92,47 @@ def test_a_table_without_a_label_or_of_unequal_columns_is_refused(study: Study) 
         notebook.simulate(study, {"north": {"x": [1], "y": [2, 3], "large": [1]}})
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("St. Mary/West", "holds '/'"), ("../x", "holds '/'"), ("a\\b", "holds"), ("/tmp/x", "holds '/'"),
+        ("", "is empty"), ("  ", "is empty"), (".", "begins with a dot"), ("..", "begins with a dot"),
+        (".west", "begins with a dot"), ("a\nb", "holds"), ("w" * 201, "is longer than 200"),
+    ],
+)  # fmt: skip
+def test_a_hospital_whose_name_is_none_for_a_folder_is_refused_before_anything_is_written(
+    study: Study, tables: dict[str, Any], tmp_path: Path, name: str, why: str
+) -> None:
+    given = {**tables, name: tables["west"]}
+    with pytest.raises(Invalid, match=f"cannot be the name of a hospital: it {why}") as error:
+        notebook.write_hospitals(tmp_path / "made" / "hospitals", study, given)
+    assert repr(name) in error.value.message and list(tmp_path.iterdir()) == []
+    for hospitals in (given, {name: tmp_path / "mapping.yaml"}):  # a name is a part of names of files, there too
+        with pytest.raises(Invalid, match="cannot be the name of a hospital"):
+            notebook.simulate(study, hospitals)
+
+
+def test_two_names_that_are_one_as_text_are_refused_and_names_in_any_script_are_taken(
+    study: Study, tables: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(Invalid, match="two hospitals have the name '1'"):
+        notebook.simulate(study, {1: tables["north"], "1": tables["south"]})
+    given = {"Krankenhaus Süd": tables["north"], "東": tables["south"], 3: tables["west"]}
+    folder = notebook.write_hospitals(tmp_path, study, given)
+    assert {path.name for path in folder.iterdir()} == {"Krankenhaus Süd", "東", "3"}
+
+
+def test_patients_on_file_are_their_owners_alone_and_a_table_that_is_refused_leaves_none(
+    study: Study, tables: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = notebook.write_hospitals(tmp_path / "hospitals", study, tables)
+    for path in (folder, *folder.rglob("*")):
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
+    with pytest.raises(DataUnusable):
+        notebook.write_hospitals(tmp_path / "others", study, {**tables, "zurich": {"x": [1]}})
+    assert not (tmp_path / "others").exists()
+
+
 def test_a_comparison_does_not_see_who_is_held_out(study: Study, tables: dict[str, Any]) -> None:
     """Their outcomes are turned round: the comparison stays, and what is judged on them does not."""
     ways = {"one round": {"rounds": 1}}
