@@ -120,6 +120,17 @@ class Facts:
     last: Judged | None = None
 
     @property
+    def evaluated(self) -> int | None:
+        """How many patients the model was judged on, at all hospitals; None where that is not known.
+
+        The sum over hospitals where all of them tell theirs: else it would be the sum over some.
+        """
+        known = [one.flow.evaluated for one in self.hospitals if not one.out]
+        if known and None not in known:
+            return sum(one or 0 for one in known)
+        return max((one.n for one in self.everyone.get("federated", {}).values()), default=0) or None
+
+    @property
     def crossed(self) -> bool:
         """Whether each patient was judged by a model that was trained without its fold."""
         return self.about is not None and self.about.evaluation.folds is not None

@@ -25,6 +25,11 @@ OUT = (
 )  # fmt: skip
 """Why patients are left out, each for one reason."""
 WITHHELD = "withheld"
+STAY = "a hospital’s numbers of patients stay there under this recipe, or by its policy"
+UNTOLD = {
+    "federation": STAY, "demo": STAY, "simulation": "too few to be shown, or what is too few would follow from it",
+}  # fmt: skip
+"""Why a number of patients of a hospital is not told, by where the facts come from."""
 
 
 def _told(value: object, word: str = "not told") -> object:
@@ -65,13 +70,11 @@ def flow(facts: Facts) -> Tag:
     steps = [(key, word) for key, word in STEPS if _is_told(facts.hospitals, key)]
     total = len({one.number for one in facts.rounds})
     rows = [(one.name, *(_count(one.flow, key) for key, _ in steps), _rounds(one, total)) for one in facts.hospitals]
-    sums = [_together([one.flow for one in there], key) for key, _ in steps]
+    sums = [facts.evaluated if key == "evaluated" else _together([one.flow for one in there], key) for key, _ in steps]
     last = ("all that took part", *(_told(one) for one in sums), "")
     columns = ("hospital", *(word for _, word in steps), "rounds")
     hidden = any(getattr(one.flow, key) is None for one in there for key, _ in steps)
-    why = (
-        "“not told”: a hospital’s numbers of patients stay there under this recipe, or by its policy." if hidden else ""
-    )
+    why = f"“not told”: {UNTOLD[facts.origin]}." if hidden else ""
     if any(one.flow.rounded for one in there):
         why = f"Numbers are those of each hospital’s signed check, which tells them in tens. {why}".strip()
     if any(one.flow.withheld for one in there):
@@ -107,8 +110,7 @@ def _boxes(facts: Facts, there: Sequence[Hospital]) -> Tag:
         boxes.append(plots.Box((f"{sums['training']} patients trained the model", f"in {_trained(facts)} rounds")))
     held = [f"{sums['held_out']} patients were held out"] if sums["held_out"] is not None else []
     held = [] if facts.judged_only or facts.crossed else held
-    everyone = max((one.n for one in facts.everyone.get("federated", {}).values()), default=0)
-    judged = sums["evaluated"] if sums["evaluated"] is not None else everyone
+    judged = facts.evaluated or 0
     which = "" if facts.judged_only or facts.crossed else "held-out "
     by = ("each by a model that was trained without them",) if facts.crossed else ()
     boxes.append(plots.Box((*held, f"{judged} {which}patients judged it", *by)))

@@ -219,13 +219,9 @@ def _data(facts: Facts, found: Findings) -> str:
 
 
 def _participants(facts: Facts, found: Findings) -> str:
-    known = [one.flow for one in facts.hospitals if one.flow.evaluated is not None]
-    total = _sum(known, "evaluated")
-    everyone = facts.everyone.get("federated", {})
-    prevalence = everyone.get("prevalence")
-    if total is None and not everyone:
+    prevalence, n = facts.everyone.get("federated", {}).get("prevalence"), facts.evaluated
+    if n is None:
         return ""
-    n = total if total is not None else max((one.n for one in everyone.values()), default=0)
     cases = f", {interval(prevalence)} of them with the outcome" if prevalence and prevalence.value is not None else ""
     return f"{n} held-out patients were evaluated{cases}. The flow per hospital, as far as it is known, stands above."
 

@@ -91,6 +91,18 @@ def test_what_the_last_round_hides_is_shown_nowhere() -> None:
     assert "note-few-patients" in seen(made)
 
 
+def test_patients_of_hospitals_that_are_not_told_are_counted_in_the_whole() -> None:
+    """A number for a paper: not the sum over the hospitals that are shown, with the share of all."""
+    document = simulated(usual(3))
+    document["evaluation"] = evaluation({**ALIKE, "site-03": HIDDEN}, {}, [])
+    made = Report.of(document, NOW, STUDY)
+    (flow,) = (one.answer for one in made.items if one.number == "20a")
+    assert flow.startswith("500 held-out patients were evaluated, 0.40")
+    table = made.html().partition('id="flow-table"')[2].partition("</table>")[0]
+    assert re.findall(r">(\d+)<", table.partition('class="all"')[2])[-1] == "500"
+    assert "stay there under this recipe" not in made.html(), "it is a simulation"
+
+
 def test_nor_is_it_by_a_baseline() -> None:
     """The hospital's own model, and the pooled one, are judged on the very patients of whom nothing is told."""
     document = {**result(usual(3)), "evaluation": evaluation({**ALIKE, "site-03": HIDDEN}, {}, [])}
