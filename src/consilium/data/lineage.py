@@ -39,6 +39,7 @@ from consilium.data.tree import (
     tried,
     written,
 )
+from consilium.data.unbracketed import unbracketed
 
 SUMS = OF_FIRST | NUMBERS | OF_MANY
 DEEP = 40
@@ -136,10 +137,13 @@ class Lineage:
                 return
 
     def _lower(self, held: list[Node], at: Scope, of: Relation, place: int) -> list[Node]:
-        """Conditions on a query within, as they are in one of the SELECTs of which it is made; those that are some."""
+        """Conditions on a query within, as they are in one of the SELECTs of which it is made; those that are some.
+
+        None of a recursion's rows: what holds of those of one turn does not of those before, which they are made of.
+        """
         assert of.made is not None
         found = list[Node]()
-        for condition in held:
+        for condition in () if of.made.again else held:
             by = dict[int, Node]()
             try:
                 for ref in references(condition):
@@ -197,9 +201,9 @@ class Lineage:
 
     def written(self, node: Node) -> str:
         """A SELECT as SQL, as other databases take it, too."""
-
         said = node if self._known.database == "duckdb" else in_words_of(self._known.database, node)
-        return written(self._parser, {"error": False, "statements": [{"node": said, "named_param_map": []}]})
+        query = written(self._parser, {"error": False, "statements": [{"node": said, "named_param_map": []}]})
+        return unbracketed(query) if self._known.database == "sqlite" else query
 
     def _tried(self, value: Node) -> Node:
         """The expression, of which nothing fails: a row that a condition had left out may have any text."""

@@ -16,17 +16,23 @@ NUMBERS = frozenset((
     "bool_or", "bool_and", "stddev", "date_diff", "date_sub",
 ))  # fmt: skip
 """Functions whose value is no text of a table."""
+RECURSIVE = "RECURSIVE_CTE_NODE"
+"""Of WITH RECURSIVE, a UNION of rows to begin with, and of those that each turn makes of those before."""
 OF_MANY = frozenset(("string_agg", "group_concat", "listagg", "list", "array_agg", "histogram"))
 
 
 @dataclass(frozen=True)
 class Made:
-    """A query within the query. within: what it sees of WITH.   names: of its columns, where they are given apart."""
+    """A query within the query. within: what it sees of WITH.   names: of its columns, where they are given apart.
+
+    again: whether it stands for the rows that a recursion made before, as its own second part sees them.
+    """
 
     query: Node
     within: Mapping[str, "Made"]
     names: tuple[str, ...] = ()
     entry: Node | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,9 +98,10 @@ def every_select(query: Node, within: Mapping[str, Made], outer: Scope | None) -
     for made in list(seen.values())[len(within) :]:
         yield from every_select(made.query, made.within, None)
     if query["type"] != "SELECT_NODE":
-        for side in ("left", "right"):
+        beside = _turned(Made(query, within), seen)
+        for side, there in (("left", seen), ("right", beside)):
             if isinstance(query.get(side), dict):
-                yield from every_select(query[side], seen, outer)
+                yield from every_select(query[side], there, outer)
         return
     scope = Scope(query, seen, outer)
     yield scope
@@ -141,13 +148,28 @@ def related(node: Node, within: Mapping[str, Made]) -> Iterator[Relation]:
 
 
 def leaves(made: Made, outer: Scope | None) -> list[Scope]:
-    """The SELECTs of which a query is made by UNION. Raises: Undecided: it is made otherwise."""
-    seen = sight(made.query, made.within)
-    if made.query["type"] == "SELECT_NODE":
+    """The SELECTs of which a query is made by UNION or by recursion. Raises: Undecided: it is made otherwise."""
+    seen, kind = sight(made.query, made.within), made.query["type"]
+    if kind == "SELECT_NODE":
         return [Scope(made.query, seen, outer)]
-    if made.query["type"] != "SET_OPERATION_NODE" or made.query.get("setop_type") != "UNION":
+    if kind != RECURSIVE and (kind != "SET_OPERATION_NODE" or made.query.get("setop_type") != "UNION"):
         raise Undecided
-    return [scope for side in ("left", "right") for scope in leaves(Made(made.query[side], seen), outer)]
+    sides = (("left", seen), ("right", _turned(made, seen)))
+    return [scope for side, there in sides for scope in leaves(Made(made.query[side], there), outer)]
+
+
+def _turned(made: Made, seen: Mapping[str, Made]) -> Mapping[str, Made]:
+    """What the second part of a query sees: of a recursion its own rows, too, as two turns make them.
+
+    So a column that each turn takes from another one is followed, as of numbers that were merged again and again.
+    """
+    query = made.query
+    if query["type"] != RECURSIVE:
+        return seen
+    entry = {"aliases": query["aliases"], "query": {"node": query, "named_param_map": []},
+             "materialized": "CTE_MATERIALIZE_DEFAULT", "key_targets": query["key_targets"]}  # fmt: skip
+    node, within = (query["left"], seen) if made.again else (query, made.within)
+    return {**seen, query["cte_name"].casefold(): Made(node, within, tuple(query["aliases"]), entry, again=True)}
 
 
 def joints(node: Node) -> Iterator[Node]:
@@ -228,7 +250,7 @@ def relaxed(node: Node, within: Mapping[str, Made], sub: Node) -> Node:
         return {**node, "join_type": kind, "left": relaxed(node["left"], within, sub)}
     (relation,) = related(node, within)
     made = relation.made
-    if made is None or made.query["type"] != "SELECT_NODE" or made.names:
+    if made is None or made.query["type"] != "SELECT_NODE" or made.names or made.again:
         return {**node, "sample": None}
     select = made.query
     if any(one.get("ref_type") not in (None, "REGULAR") for one in joints(select["from_table"])):

@@ -411,6 +411,12 @@ BOTH = [
     ("SELECT p.nr, v FROM pat p, lab l WHERE (l.nr, l.src) = (p.nr, 'x')", True),
     ("SELECT p.nr, v FROM pat p, lab l WHERE (l.src, l.nr) = ('old', p.nr || '.0') OR (l.src, l.nr) = ('x', p.nr)",
      True),
+    *((f"WITH RECURSIVE c AS (SELECT nr, v AS step FROM lab WHERE src = '{src}' UNION ALL SELECT c.nr, step + 1 FROM c "
+       f"WHERE step < 9) SELECT p.nr FROM pat p JOIN c ON c.nr = p.nr{only}", src == "x")
+      for src in ("x", "old") for only in ("", " AND c.step = 5")),
+    ("WITH RECURSIVE c(nr, was, step) AS (SELECT 'old', 'old', 1 UNION SELECT l.nr, c.nr, step + 1 FROM c JOIN "
+     "lab l ON l.src = c.nr WHERE step < 3), k AS (SELECT max(was) AS who FROM c GROUP BY was) SELECT p.nr FROM pat p "
+     "JOIN k ON who = p.nr", False),
 ]  # fmt: skip
 """Queries over keys of which one source of one table writes some otherwise, and whether they meet all the same."""
 

@@ -17,6 +17,8 @@ FORMS = {
     "WITH l AS (SELECT nr, trim(v) AS w, unit AS u FROM lab) SELECT l.nr, arg_min(w, u) AS a, "
     "any_value(replace(w, ',', '.')) AS b FROM l GROUP BY l.nr": ["b"],
     "SELECT p.nr, (SELECT 1) AS one, l.v FROM ward AS p LEFT JOIN lab AS l ON l.nr = p.nr": ["v"],
+    "WITH RECURSIVE k AS (SELECT nr, 1 AS n FROM ward UNION SELECT k.nr, n + 1 FROM k WHERE n < 3) SELECT k.nr, "
+    "max(v) AS v FROM k JOIN lab ON lab.nr = k.nr GROUP BY k.nr": ["v"],
     "SELECT nr, sum(CAST(v AS DOUBLE) * CASE unit WHEN 'g' THEN 1000 ELSE 1 END) AS v FROM lab GROUP BY nr": [],
     "SELECT nr, v, unit FROM lab": [],
     "SELECT * FROM lab": [],
