@@ -19,6 +19,7 @@ from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core.errors import OutOfPhase
 from consilium.core.ids import COORDINATOR, Digest, RunId, SiteId, canonical
+from consilium.core.refusing import OF_SET
 from consilium.core.study import Plan
 from consilium.store import eventlog
 from consilium.store.database import Transaction
@@ -35,8 +36,6 @@ CHECKPOINT_EVERY = 10
 """Rounds between two checkpoints of the audit log that sites keep; one more goes at the end of a run."""
 
 _PLAN = Hot(select(studies.c.payload).join(run_table).where(run_table.c.run == bindparam("run")))
-OF_SET = frozenset({"difference", "rosters", "quorum"})
-"""Reasons that are about over whom a sum would be: with other sites, those who refused it may take part."""
 
 
 @dataclass

@@ -11,13 +11,14 @@ from sqlalchemy import bindparam, delete, func, insert, select, update
 from consilium import plugins
 from consilium.algorithms import layout
 from consilium.coordinator import attesting, declarations, steps, witness
-from consilium.coordinator.conduct import OF_SET, Conduct
+from consilium.coordinator.conduct import Conduct
 from consilium.coordinator.ledgers import record
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core import state as chain
 from consilium.core.errors import Conflict, ConsiliumError, EnvelopeInvalid, Invalid, NotFound, OutOfPhase, Refused
 from consilium.core.ids import Digest, RunId, SiteId, digest
+from consilium.core.refusing import OF_SET
 from consilium.core.study import Plan
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot

@@ -12,6 +12,7 @@ from consilium.core import run as runs
 from consilium.core.errors import NotFound
 from consilium.core.ids import Digest, RunId
 from consilium.core.judging import judged_on
+from consilium.core.refusing import goes_on
 from consilium.core.study import Plan
 from consilium.governance.learning import learns, protects
 from consilium.store import eventlog
@@ -112,7 +113,7 @@ def run_view(tx: Transaction, run: RunId, since: int = 0) -> Json:
     behind = "" if fold.status in runs.OVER else witness.behind(tx)
     return {
         "run": run, "study": row.study, "plan": row.plan, "status": fold.status.value,
-        "reason": "; ".join(filter(None, (_reason(fold, told), _unchecked(tx, fold, row), behind))),
+        "reason": "; ".join(filter(None, (_reason(row.study, fold, told), _unchecked(tx, fold, row), behind))),
         "round": fold.number, "rounds": fold.prepares + fold.rounds,
         "kind": fold.round.kind.value if fold.round else None,
         "waiting_for": _waiting_for(fold), "state": blob_of(tx, fold.state) if fold.state else None,
@@ -122,11 +123,12 @@ def run_view(tx: Transaction, run: RunId, since: int = 0) -> Json:
     }  # fmt: skip
 
 
-def _reason(fold: runs.Run, told: list[Json]) -> str:
+def _reason(study: str, fold: runs.Run, told: list[Json]) -> str:
     """Why the run stands where it stands, with those that refused the round in which it is paused, the newest."""
     refused = told[-1]["refused"] if told and fold.status is runs.Status.PAUSED else {}
     whom = ", ".join(f"{site} ({reason})" for site, reason in sorted(refused.items()))
-    return f"{fold.reason}; it was refused by {whom}" if whom else fold.reason
+    refusal = f"it was refused by {whom}" if whom else ""
+    return "; ".join(filter(None, (fold.reason, refusal, goes_on(study, refused.values()))))
 
 
 def _unchecked(tx: Transaction, fold: runs.Run, row: Any) -> str:

@@ -14,7 +14,7 @@ from consilium.core.ids import Digest
 from consilium.core.study import Plan
 from consilium.governance.approvals import WEAKER, Said, meant, weaker
 from consilium.governance.policy import Policy
-from consilium.site import sources
+from consilium.site import refused, sources
 from consilium.site.folder import Folder
 from consilium.site.guard import Guard
 from consilium.site.journal import MADE, OPEN, Journal
@@ -244,7 +244,9 @@ class Desk:
             body = {"study": decision.study, "plan": decision.plan, "person": decision.person}
             tx.record(decision.decision, {**body, "accepts": list(decision.accepts), "reason": decision.reason}, now)
             tx.send("decision", envelope, {"study": decision.study}, now)
-            if decision.decision != "approve":
+            if decision.decision == "approve":
+                refused.taken_back(tx, decision.plan)
+            else:
                 mine = "run IN (SELECT run FROM tasks WHERE plan = ?)"
                 tx.do(
                     f"UPDATE outbox SET status = 'withdrawn' WHERE status = 'waiting' AND type IN {MADE} AND {mine}",  # noqa: S608

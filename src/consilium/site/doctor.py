@@ -20,7 +20,7 @@ from consilium import __version__
 from consilium.core.errors import AuditBroken, ConsiliumError, PolicyInvalid
 from consilium.core.model import ONNX
 from consilium.governance import audit
-from consilium.site import budget, ledger, room, tables
+from consilium.site import budget, ledger, refused, room, tables
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal, damaged
@@ -305,6 +305,16 @@ def _read(desk: Desk, study: str, wanted: int, folder: Folder) -> Found:
     return "ok", f"{study}: {report.read} rows read, training patients: {report.training}", ""
 
 
+def _refused(folder: Folder, now: datetime) -> Iterator[Found]:
+    with closing(Journal(folder.journal)) as journal:
+        if not journal.sound():
+            yield UNREAD
+            return
+        for one in refused.standing(journal):
+            words = f"round {one['round']} of {one['run']} was refused here ({one['reason']})"
+            yield "warning", words, one["next"]
+
+
 def _agent(folder: Folder, now: datetime) -> Iterator[Found]:
     if running(folder):
         yield "ok", "the agent runs", ""
@@ -314,5 +324,5 @@ def _agent(folder: Folder, now: datetime) -> Iterator[Found]:
 
 CHECKS: tuple[Callable[[Folder, datetime], Iterator[Found]], ...] = (
     _versions, _permissions, _key, _disk, _policy, _confinement, _journal, _budget, _proxy, _certificate, _coordinator,
-    _data, _agent,
+    _data, _refused, _agent,
 )  # fmt: skip

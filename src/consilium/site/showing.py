@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consilium.core.ids import digest
+from consilium.site import refused
 from consilium.site.deciding import Desk
 from consilium.site.journal import BEHIND, Journal, uncompared
 from consilium.site.witness import OPEN
@@ -102,6 +103,7 @@ def status(desk: Desk, runs: bool, now: datetime) -> Json:
         ],
         "tasks": [dict(row) for row in tasks],
         "compare": uncompared(journal),
+        "refused": refused.standing(journal),
         "waiting": int(waiting["n"]) if waiting else 0,
         "alarms": [dict(row) for row in journal.rows(OPEN)],
         "behind": json.loads(journal.meta(BEHIND, '{"why": ""}') or '{"why": ""}')["why"],
@@ -124,6 +126,10 @@ def status_words(fact: Json) -> None:
     table(fact["studies"], ("study", "standing", "expires", "policy", "title"))
     for run in fact["compare"]:
         click.echo(f"\n{run} waits for its words to be compared: `consilium site compare {run}`")
+    for one in fact["refused"]:
+        click.echo(f"\nround {one['round']} of {one['run']} was refused here ({one['reason']})")
+        if one["next"]:
+            click.echo(f"Next: {one['next']}")
     if fact["tasks"]:
         click.echo("\nNewest tasks")
         table(fact["tasks"], ("run", "round", "kind", "status", "note"))

@@ -7,6 +7,7 @@ from sqlite3 import Row
 from threading import Event
 
 from consilium.core.errors import ConsiliumError, Refused
+from consilium.core.refusing import goes_on
 from consilium.core.study import Plan
 from consilium.site.declarations import spent
 from consilium.site.folder import Folder
@@ -149,7 +150,8 @@ class Veto:
 
     def refuse(self, task: Task, seq: int, reason: str, text: str, now: datetime) -> None:
         """Record a refusal and send it; nothing that was made for this task leaves any more."""
-        log.warning("round %s of %s is refused (%s): %s", task.round, task.run, reason, text)
+        way = goes_on(task.study, [reason]).replace("at that hospital", "here")
+        log.warning("round %s of %s is refused (%s): %s%s", task.round, task.run, reason, text, way and f"; {way}")
         refusal = Refusal(
             study=task.study, plan=task.plan, run=task.run, round=task.round, attempt=task.attempt, reason=reason,
             text=OURS.get(reason, text)[:4000],

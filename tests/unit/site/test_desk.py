@@ -28,7 +28,7 @@ from consilium.core.errors import (
 from consilium.core.ids import digest
 from consilium.core.study import Plan
 from consilium.privacy.mechanism import pinned
-from consilium.site import showing, tables
+from consilium.site import doctor, showing, tables
 from consilium.site.attesting import history
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder, Membership
@@ -533,3 +533,32 @@ def test_a_file_that_is_gone_is_refused(site: Site, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("consilium.site.outbox.upload", upload)
     assert settled(site, outbox) == ("refused", ["not-found"])
+
+
+def test_a_refusal_whose_cause_is_gone_says_that_an_approval_lets_the_run_go_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = Plan.of(study("r6"))
+    site.offer(plan, "r6")
+    site.approve("r6")
+    asked = site.asked(site.task(plan))
+    way = "once the cause is gone, `consilium site approve r6` here lets the run go on"
+
+    def told() -> tuple[str, list[tuple[str, str, str]]]:
+        showing.status_words(showing.status(site.desk, True, NOW))
+        return capsys.readouterr().out, list(doctor._refused(site.folder, NOW))
+
+    assert "refused" not in told()[0] and told()[1] == []
+    site.veto.refuse(asked, 1, "disk", "there is no room", NOW)
+    words = "round 1 of r6-1 was refused here (disk)"
+    assert caplog.messages[-1].endswith(f"there is no room; {way}")
+    shown, found = told()
+    assert f"{words}\nNext: {way}" in shown
+    assert found == [("warning", words, way)]
+    site.approve("r6")
+    assert words not in told()[0] and told()[1] == [], "it was taken back"
+    site.veto.refuse(site.asked(asked), 2, "difference", "of others", NOW)
+    assert told()[1] == [("warning", words.replace("disk", "difference"), "")], "approving changes nothing of that"
+    with site.journal.write() as tx:
+        tx.keep("run/r6-1", "removed")
+    assert told()[1] == [], "the run is over"
