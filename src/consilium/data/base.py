@@ -46,7 +46,8 @@ class Seen:
     """Something else that is told of a query, and what to do.
 
     count: how many rows it is of; 0: nobody counted.   of: of so many, where a share of them blocks; 0: any ten do.
-    columns: those of the answer that hang on it.
+    columns: those of the answer that hang on it.   unknown: it is said that nobody knows, which blocks where its kind
+    does, whatever was counted.
     """
 
     kind: Kind
@@ -55,6 +56,7 @@ class Seen:
     count: int = 0
     of: int = 0
     columns: tuple[str, ...] = ()
+    unknown: bool = False
 
 
 @dataclass(frozen=True)

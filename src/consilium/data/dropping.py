@@ -11,7 +11,7 @@ from typing import Any
 
 from consilium.data.anew import Anew
 from consilium.data.asking import Answer, quoted
-from consilium.data.base import Lost
+from consilium.data.base import Lost, Seen
 from consilium.data.ordering import differing
 from consilium.data.traps import WORDS
 from consilium.data.tree import Node, parsed, rebuilt, written
@@ -22,7 +22,12 @@ INSTEAD = {
 }  # fmt: skip
 """By type, what stands in place of nothing; of other numbers `SMALL`."""
 SMALL = ("0", "99")
-UNKNOWN = "whether source.query drops texts of which TRY_CAST makes nothing, such as <5 or 7,5, could not be found out"
+UNKNOWN = Seen(
+    "text-order",
+    "whether source.query drops texts of which TRY_CAST makes nothing, such as <5 or 7,5, could not be found out",
+    "count in each table the texts of which it makes nothing: WHERE v IS NOT NULL AND TRY_CAST(v AS DOUBLE) IS NULL",
+    unknown=True,
+)  # fmt: skip
 PICK = (
     "drop_pick(made, x, instead)",
     "CASE WHEN made IS NULL AND typeof(x) = 'VARCHAR' AND regexp_matches(CAST(x AS VARCHAR), '[\\pL\\pN]') "
@@ -32,7 +37,7 @@ PICK = (
 
 
 def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer], once_more: Anew
-            ) -> tuple[str | Lost, ...]:  # fmt: skip
+            ) -> tuple[Seen | Lost, ...]:  # fmt: skip
     """What of the answer is lost so; or that nobody knows.
 
     Args:    tables: a connection of DuckDB, on which a macro is made.   ask: answers a query.

@@ -29,6 +29,12 @@ REMEDY = (
     "name them in the query, too, as by `NOT IN (...)`"
 )
 
+UNKNOWN = Seen(
+    "text-order",
+    "whether texts that source.query names stand in its tables in other spellings, too, could not be found out",
+    f"list what stands in each column that it compares with a text, and how often; where one has several {REMEDY}",
+    unknown=True,
+)  # fmt: skip
 PATTERN = "look in upper(...) of the column; if in truth the others mean something else, leave them out by a condition"
 
 
@@ -52,13 +58,13 @@ def folded(text: str) -> str:
 
 def checked(parser: Any, query: str, ask: Callable[[str], Answer], known: Callable[[], Catalogue], anew: Anew
             ) -> tuple[Seen, ...]:  # fmt: skip
-    """What of the answer hangs on such texts; nothing where it is not found out soon.
+    """What of the answer hangs on such texts; or that nobody knows.
 
     Args:    parser: a connection of DuckDB.   ask: answers a query.   known: the tables.
     """
     if "'" not in query:
         return ()
-    return anew.found(lambda: tuple(lookalikes(parser, query, ask, known())), ())
+    return anew.found(lambda: tuple(lookalikes(parser, query, ask, known())), (UNKNOWN,))
 
 
 def lookalikes(parser: Any, query: str, ask: Callable[[str], Answer], known: Catalogue

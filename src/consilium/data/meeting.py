@@ -11,6 +11,7 @@ from typing import Any
 
 from consilium.core.errors import DataUnusable
 from consilium.data.anew import Anew
+from consilium.data.base import Seen
 from consilium.data.catalogue import Catalogue, Column, of_duckdb
 from consilium.data.choosing import key, spelt
 from consilium.data.counts import hidden
@@ -23,12 +24,16 @@ SEVERAL = re.compile(r"(?is)\bjoin\b|\bselect\b.*\bselect\b|\bfrom\b[^()]*,")
 """Of several tables, or of one twice."""
 EQUAL = frozenset(("COMPARE_EQUAL", "COMPARE_NOT_DISTINCT_FROM"))
 TENTHS = re.compile(r"(\+?[0-9]+)\.0*")
-DOUBT = "whether keys that source.query joins are written alike in its tables could not be found out"
 REMEDY = (
     "write both alike in the query: of whole numbers CAST(CAST(... AS DOUBLE) AS BIGINT), else nfc_normalize("
     "trim(...)), or where there is no such function trim(...); so also where other keys than those of patients are "
     "compared"
 )
+DOUBT = Seen(
+    "text-order", "whether keys that source.query compares are written alike in its tables could not be found out",
+    f"count the keys of each table that the query does not find in the other, and where they differ {REMEDY}",
+    unknown=True,
+)  # fmt: skip
 
 
 def apart(one: Iterable[str | None], other: Iterable[str | None]) -> int:
@@ -149,7 +154,7 @@ def _sides(lineage: Lineage, scope: Scope) -> Iterator[tuple[list[Node], list[No
     yield from (([one], [other]) for one, other in _compared(lineage, scope, done))
 
 
-def check(tables: Any, query: str) -> tuple[str, ...]:
+def check(tables: Any, query: str) -> tuple[Seen, ...]:
     """That all keys of tables of DuckDB meet; a doubt where nobody knows. Raises: DataUnusable: some do not."""
     try:
         _refuse(unmet(tables, query, of_duckdb(tables)))
@@ -158,7 +163,7 @@ def check(tables: Any, query: str) -> tuple[str, ...]:
     return ()
 
 
-def checked(find: Callable[[], list[Apart]], query: str, anew: Anew) -> tuple[str, ...]:
+def checked(find: Callable[[], list[Apart]], query: str, anew: Anew) -> tuple[Seen, ...]:
     """The same of a hospital's own database. Args: find: `unmet`."""
     if not SEVERAL.search(query):
         return ()

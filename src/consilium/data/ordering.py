@@ -18,6 +18,7 @@ import duckdb
 from consilium.core.errors import DataUnusable
 from consilium.data.anew import Anew
 from consilium.data.asking import Answer, named
+from consilium.data.base import Seen
 from consilium.data.mapping import normal
 from consilium.data.tree import Node, Undecided, parsed, written
 
@@ -93,7 +94,7 @@ TEXT = Slip(
 )  # fmt: skip
 
 
-def checked(find: Callable[[], list[str]], once_more: Anew, slip: Slip) -> tuple[str, ...]:
+def checked(find: Callable[[], list[str]], once_more: Anew, slip: Slip) -> tuple[Seen, ...]:
     """That nothing of an answer is so by this mistake; a doubt where nobody knows.
 
     Args:    find: columns that would be others.
@@ -101,7 +102,7 @@ def checked(find: Callable[[], list[str]], once_more: Anew, slip: Slip) -> tuple
     """
     found = once_more.found(find, None)
     if found is None:
-        return (slip.doubt,)
+        return (Seen("text-order", slip.doubt, f"look whether it does: {slip.remedy}", unknown=True),)
     if found:
         raise DataUnusable(f"source.query {slip.words}: other values would stand in {', '.join(found)}", slip.remedy)
     return ()

@@ -214,7 +214,8 @@ def _missed(missed: Missed, gate: Gate) -> Finding:
 def _seen(seen: Seen, gate: Gate) -> Finding:
     """What else is told of a query."""
     limit = gate.unmapped_max if seen.kind == "unmapped-codes" else gate.not_a_number_max
-    blocks = seen.count >= MIN_CELL and seen.count > limit * seen.of and gate.blocks(seen.kind)
+    many = seen.count >= MIN_CELL and seen.count > limit * seen.of
+    blocks = gate.blocks(seen.kind) and (many or seen.unknown)
     return Finding(seen.kind, "", hidden(seen.count), seen.words, seen.remedy, blocks)
 
 

@@ -27,21 +27,35 @@ REMEDY = (
     "convert each by a CASE of its unit, or leave out other units by a condition; all is well where something else "
     "tells the unit, such as the code"
 )
+UNKNOWN = "whether source.query looks at the units of the numbers that it takes could not be found out"
 
 
 def checked(parser: Any, query: str, names: list[str], known: Callable[[], Catalogue], anew: Anew
             ) -> tuple[Seen, ...]:  # fmt: skip
-    """A note of each table of which that is so; none where it is not found out soon.
+    """A note of each table of which that is so; or that nobody knows of those where several units stand.
 
     Args:    parser: a connection of DuckDB.   names: columns of the answer.   known: the tables.
     """
-    return anew.found(lambda: tuple(unitless(parser, query, names, known())), ())
+    several = anew.found(lambda: mixed(known()), None)
+    if several is None:
+        return (_unknown(UNKNOWN),)
+    if not several:
+        return ()
+    where = f"{UNKNOWN}: several stand in {' and '.join('.'.join(unit) for unit in several)}"
+    return anew.found(lambda: tuple(unitless(parser, query, names, known(), several)), (_unknown(where),))
 
 
-def unitless(parser: Any, query: str, names: list[str], known: Catalogue) -> Iterator[Seen]:
+def _unknown(words: str) -> Seen:
+    return Seen("text-order", words, f"look whether it does; else {REMEDY}", unknown=True)
+
+
+def mixed(known: Catalogue) -> list[Column]:
+    """Columns of units in which there are several."""
+    return [unit for unit in sorted(known.columns.values()) if UNIT.search(unit[1]) and _several(known, unit)]
+
+
+def unitless(parser: Any, query: str, names: list[str], known: Catalogue, several: list[Column]) -> Iterator[Seen]:
     """The notes. Raises: Undecided; and what the database raises."""
-    units = [column for column in sorted(known.columns.values()) if UNIT.search(column[1])]
-    several = [unit for unit in units if _several(known, unit)] if units else []
     if not several:
         return
     lineage = Lineage(parser, query, known)

@@ -234,6 +234,13 @@ def test_what_is_not_known_of_the_rows_is_told_and_stands_in_nobodys_way(study: 
     made = contract.apply(Mapping.model_validate(MAPPING), study.contract, study.evaluation, doubted)
     (told,) = (one for one in quality.check(study, made).findings if not one.where and one.kind != "few-patients")
     assert (told.kind, told.words, told.blocks) == ("text-order", "nobody knows", False)
+    for asked, blocks in (({}, False), ({"blocking": ("text-order",)}, True)):
+        unknown = Seen("text-order", "nobody knows of keys", "count them", unknown=True)
+        made = contract.apply(
+            Mapping.model_validate(MAPPING), study.contract, study.evaluation, replace(table, doubts=(unknown,))
+        )
+        found = quality.check(study.model_copy(update={"gate": Gate(**asked)}), made).findings
+        assert [(one.remedy, one.blocks) for one in found if "of keys" in one.words] == [("count them", blocks)]
     for lost, blocks in ((1, False), (12, True)):
         query_lost = replace(table, doubts=(Lost(("krea",), lost, 40),))
         made = contract.apply(Mapping.model_validate(MAPPING), study.contract, study.evaluation, query_lost)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consilium.data import catalogue, unitless
+from consilium.data import catalogue, lookalikes, meeting, unitless
 from consilium.data.base import Asked, Seen
 from consilium.data.joined import JoinedSource
 from consilium.data.source import TableSource
@@ -39,10 +39,28 @@ def test_numbers_without_a_look_at_their_units_are_told_if_and_only_if_there_are
         tables.execute("CREATE TABLE ward (nr VARCHAR, age VARCHAR)")
         rows = [(str(nr), f"{nr}.5", unit) for nr, unit in enumerate(units)]
         tables.executemany("INSERT INTO lab VALUES (?, 'CRP', ?, ?)", rows)
+        known = catalogue.of_duckdb(tables)
         names = [row[0] for row in tables.execute(f"DESCRIBE {query}").fetchall()]
-        found = list(unitless.unitless(tables, query, names, catalogue.of_duckdb(tables)))
+        found = list(unitless.unitless(tables, query, names, known, unitless.mixed(known)))
     several, told = len({(one or "").strip().lower() for one in units} - {""}) > 1, FORMS[query]
     assert [one.words.split(":")[0].split(", ") for one in found] == ([told] if several and told else [])
+
+
+def test_what_could_not_be_looked_at_is_named_each_with_its_own_advice(tmp_path: Path) -> None:
+    """Of two queries of one name within each other it is not known which one a name means."""
+    rows = [f"{nr},CRP,{nr}.5,{'mg' if nr % 2 else 'g'}" for nr in range(20)]
+    (tmp_path / "lab.csv").write_text("\n".join(["nr,code,v,unit", *rows, ""]))
+    query = (
+        "WITH k AS (SELECT DISTINCT nr FROM lab), l AS (WITH k AS (SELECT * FROM lab WHERE code = 'CRP') "
+        "SELECT nr, v FROM k) SELECT k.nr, l.v FROM k JOIN l ON l.nr = k.nr"
+    )
+    given_ = {"type": "tables", "tables": {"lab": {"type": "csv", "path": "lab.csv"}}, "query": query}
+    found = JoinedSource(TableSource.model_validate(given_), tmp_path).rows().doubts
+    told = {one.words: one.remedy for one in found if isinstance(one, Seen) and one.unknown}
+    assert set(told) == {
+        lookalikes.UNKNOWN.words, f"{unitless.UNKNOWN}: several stand in lab.unit", meeting.DOUBT.words,
+    }  # fmt: skip
+    assert "trim(" in told[meeting.DOUBT.words] and "max, min" not in told[meeting.DOUBT.words]
 
 
 @pytest.mark.parametrize("unit", ["einheit", "Lab_Unit", "valueUnit", "community"])
