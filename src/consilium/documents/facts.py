@@ -7,6 +7,7 @@ from typing import Any, Literal
 from consilium.core.study import Study
 from consilium.documents.estimate import Figures, Json
 from consilium.documents.judged import Judged
+from consilium.documents.noise import Noise
 
 FEW = 10
 """A figure with fewer patients of a class than this is not drawn and not compared."""
@@ -89,7 +90,7 @@ class Facts:
     withheld: whether the recipe hides single hospitals' figures from the coordinator.   judged_by: who told figures of
     single hospitals.   judged: which model the figures are of, if not the final one.   weaker: modes that hospitals
     accepted by name.   audit: of each log that was checked, what came of it.
-    last: what the last round says of the final model.
+    last: what the last round says of the final model.   noise: what was added to it while it was trained.
     """
 
     origin: Origin
@@ -118,6 +119,7 @@ class Facts:
     regression: Json | None = None
     setting: Json = field(default_factory=dict)
     last: Judged | None = None
+    noise: Noise | None = None
 
     @property
     def evaluated(self) -> int | None:

@@ -68,6 +68,7 @@ def findings(facts: Facts) -> Findings:
     limit = beyond_chance(facts.confidence, sum(made.values()))
     found = [
         *_of_the_run(facts),
+        *_noised(facts),
         *(_by_chance(metric, ranked, facts.confidence, limit) if metric else ()),
         *(_apart(metric, drawn, facts.confidence, limit) if metric and compared else ()),
         *_leaked(facts.hospitals, limit),
@@ -300,6 +301,11 @@ def _unfair(last: Judged) -> Iterator[Finding]:
         "warning-unfair-groups", "warning", f"It does not serve all groups of patients alike: {of}",
         f"Against others, {told}{more}. That is clear with {last.made} differences looked at together.",
     )  # fmt: skip
+
+
+def _noised(facts: Facts) -> Iterator[Finding]:
+    if facts.noise is not None:
+        yield Finding("note-noise", "note", "Noise was added to the model on purpose", facts.noise.words)
 
 
 def _participation(facts: Facts) -> Iterator[Finding]:

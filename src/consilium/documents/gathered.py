@@ -11,6 +11,7 @@ from consilium.documents.cells import hidden
 from consilium.documents.estimate import Estimate, Figures, Json, figures_of
 from consilium.documents.facts import SHARED, WITHOUT, Facts, Flow, Hospital, Round
 from consilium.documents.judged import ALL, Judged, judged
+from consilium.documents.noise import Noise
 
 MODELS = {
     "federated": "common model", SHARED: "common model", "own": "hospital's own model", "pooled": "all records pooled",
@@ -46,6 +47,7 @@ def gathered(document: Json, study: Study | None = None, baseline: Json | None =
         if baseline is not None:
             _demand_the_same_patients(_judged_on(document, study), baseline)
             facts = _beside(facts, baseline)
+        facts = replace(facts, noise=Noise.read(document["noise"]) if document.get("noise") else Noise.of(study))
         return hidden(_personal(_judged_last(facts, judged(document.get("evaluation")))))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Invalid("this result is not complete", "write it anew, by this release of consilium") from error

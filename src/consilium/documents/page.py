@@ -123,12 +123,7 @@ def _cards(facts: Facts, found: Findings) -> Tag:
         cards.append(("Model", "given", "judged, and not trained"))
     else:
         cards.append(("Rounds of training", str(done), f"of {facts.planned} planned"))
-    epsilon = facts.about.privacy.epsilon if facts.about is not None else None
-    recipe = facts.privacy.partition(":")[0]
-    if facts.origin == "simulation":
-        cards.append(("Protection", "none", f"simulated: {recipe}"))
-    else:
-        cards.append(("Protection", recipe.replace("_", " "), f"epsilon {epsilon:g}" if epsilon else "no noise added"))
+    cards.append(("Protection", *_protection(facts)))
     if facts.audit:
         whole = all(log.get("intact") for log in facts.audit)
         cards.append(("Audit logs", "intact" if whole else "altered", f"{len(facts.audit)} checked"))
@@ -136,6 +131,16 @@ def _cards(facts: Facts, found: Findings) -> Tag:
         "dl", (tag("div", tag("dt", label), tag("dd", value, tag("small", more))) for label, value, more in cards),
         class_="cards", id="headline",
     )  # fmt: skip
+
+
+def _protection(facts: Facts) -> tuple[str, str]:
+    """What protects patients, and the small words below it."""
+    recipe, noise = facts.privacy.partition(":")[0], facts.noise
+    bound = f"epsilon {noise.epsilon:g}, delta {noise.delta:g}" if noise else ""
+    if facts.origin == "simulation":
+        return ("noise", f"{bound}; simulated: {recipe}") if noise else ("none", f"simulated: {recipe}")
+    known = "" if "differential privacy" in facts.privacy else "no noise added"  # if only the run's words are at hand
+    return recipe.replace("_", " "), f"noise added: {bound}" if noise else known
 
 
 def _contents(sections: Sequence[Tag]) -> Tag:

@@ -227,6 +227,7 @@ def privacy(facts: Facts) -> Tag:
     return section(
         "privacy", "Who can learn what",
         tag("p", tag("strong", f"{facts.privacy}.")),
+        tag("p", f"Noise: {facts.noise.bound}; {facts.noise.how}.", id="noise") if facts.noise else None,
         tag("p", facts.learns) if facts.learns else None,
         tag("p", "Weaker modes that each hospital accepted by name, with a signed decision: ",
             tag("strong", plain(list(facts.weaker))), ".", id="weaker-modes") if facts.weaker else None,

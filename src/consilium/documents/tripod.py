@@ -143,14 +143,24 @@ def _handled(study: Study) -> str:
     )
 
 
-def _method(study: Study) -> str:
+def _method(facts: Facts, found: Findings) -> str:
+    study, noise = facts.about, facts.noise
+    if study is None:
+        return ""
     kind = f"{study.model.kind} ({study.model.architecture})" if study.model.architecture else study.model.kind
     if study.judged_only:
         return f"A {kind} model that was made elsewhere. How is for the authors."
+    if study.exact:
+        how = f"fitted by {study.strategy.name} in up to {study.rounds} rounds, exactly as on one table of all patients"
+    else:
+        steps = f" of {study.training.epochs} passes" if noise is None else ""
+        how = f"trained by {study.strategy.name} in up to {study.rounds} rounds{steps}, learning rate "
+        how += f"{study.training.learning_rate:g}"
+    validation = "one split by patient" if study.evaluation.folds is None else f"{study.evaluation.folds} folds"
     return (
-        f"A {kind} model, trained by {study.strategy.name} in up to {study.rounds} rounds of {study.training.epochs} "
-        f"passes, learning rate {study.training.learning_rate:g}, L2 penalty {study.model.l2:g}. Rounds and rates were "
-        "fixed in the plan beforehand. Internal validation: one split by patient. Why this model is for the authors."
+        f"A {kind} model, {how}, L2 penalty {study.model.l2:g}. Rounds and rates were fixed in the plan beforehand. "
+        + (f"So that little can be learned of one {noise.unit} ({noise.bound}), {noise.how}. " if noise else "")
+        + f"Internal validation: {validation}. Why this model is for the authors."
     )
 
 
@@ -334,7 +344,7 @@ _FILLED: dict[str, Fill] = {
     "11": _with(_missing),
     "12a": _with(_split),
     "12b": _with(_handled),
-    "12c": _with(_method),
+    "12c": _method,
     "12d": _heterogeneity,
     "12e": _measures,
     "12f": _updated,

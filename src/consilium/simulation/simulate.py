@@ -16,6 +16,7 @@ from consilium.core.errors import Conflict, Invalid
 from consilium.core.judging import judged_on
 from consilium.data.copies import Copies
 from consilium.data.quality import whom
+from consilium.documents.noise import Noise
 from consilium.durable import naming
 from consilium.simulation import local
 from consilium.simulation.conditions import Conditions
@@ -122,7 +123,7 @@ def command(
     if as_json:
         output.say(document(found, wanted), True)
         return
-    _show(document(found, wanted))
+    show(document(found, wanted))
     if found.fit is not None:
         coefficients.show(found.fit)
     if words := watching.of_which(found.plan.study):
@@ -133,12 +134,12 @@ def command(
 
 def document(found: Found, wanted: Wanted) -> Json:
     """What came of a simulation, as data."""
-    study, figures = found.plan.study, found.outcome.figures
+    study, figures, noise = found.plan.study, found.outcome.figures, Noise.of(found.plan.study)
     training = [count for count, _ in found.sizes.values()]
     held_out = 0 if study.evaluation.folds else sum(test for _, test in found.sizes.values())
     return {
         "study": study.name, "study_file": found.asked, "plan": found.plan.digest,
-        "recipe": study.privacy.recipe, "strategy": study.strategy.name,
+        "recipe": study.privacy.recipe, "noise": noise.to_json() if noise else None, "strategy": study.strategy.name,
         "partition": str(wanted.partition), "seed": wanted.seed, "executor": wanted.executor,
         "drop": wanted.conditions.drop, "slow": wanted.conditions.slow, "slow_s": wanted.conditions.slow_s,
         "sites": {
@@ -191,7 +192,8 @@ def _between(sites: Mapping[str, Json]) -> Json:
     return {name: _spread(values) for name, values in told.items() if values}
 
 
-def _show(told: Json) -> None:
+def show(told: Json) -> None:
+    """Print what came of a simulation, from `document`."""
     sites, sizes = told["sites"], told["sites"]["training"]
     out = f"; {sites['left_out']} of them have too few patients and take no part" if sites["left_out"] else ""
     click.echo(
@@ -217,6 +219,8 @@ def _show(told: Json) -> None:
         "\nFigures are of the model at which a round begins, on all patients held out; the last round judges the final "
         "model."
     )
+    if told["noise"]:
+        click.echo(f"Noise was added to the model on purpose. {Noise.read(told['noise']).words}")
     if names := sorted({name for one in rounds for name in one["withheld"]}):
         click.echo(
             f"Nothing is summed of: {', '.join(names)}. Too few sites have some, so that one of them could read "

@@ -14,6 +14,8 @@ from consilium.console.cli.app import run
 from consilium.core.errors import Invalid, Refused
 from consilium.core.judging import judged_on
 from consilium.core.preparing import Prepare
+from consilium.core.privacy import Privacy
+from consilium.documents.noise import Noise
 from consilium.documents.report import Report
 from consilium.documents.tripod import items
 from unit.documents.runs import STUDY, Json, baseline, judged, result, simulated, usual
@@ -264,6 +266,38 @@ def test_beside_a_baseline_each_figure_is_said_to_come_from_where_it_comes_from(
     assert "rounded, as their policies allow." in page and "of models that they do not tell" not in page
 
 
+NOISED = STUDY.model_copy(
+    update={
+        "privacy": Privacy(epsilon=2.0, delta=1e-4, sampling=0.25, expected_patients=200, noise_multiplier=9.4997),
+    }
+)
+
+
+@pytest.mark.parametrize("document", [result(usual(3), "secure_sum"), simulated(usual(3))])
+def test_noise_is_told_first_and_where_a_paper_wants_it_in_words_for_a_clinician(document: Json) -> None:
+    made = Report.of(document, NOW, NOISED)
+    (note,) = (one for one in made.findings.found if one.id == "note-noise")
+    assert "on purpose" in note.title and "epsilon 2 at delta 0.0001" in note.text
+    assert "noise of 9.5 times" in note.text and "0.25 of the patients drawn" in note.text and "secure_sum" in note.text
+    page = made.html()
+    headline = page.partition('id="headline"')[2].partition("</dl>")[0]
+    assert "epsilon 2" in headline and "<dd>none" not in headline and "no noise" not in headline
+    assert "epsilon 2 at delta 0.0001" in page.partition('id="noise"')[2].partition("</p>")[0]
+    (method,) = (one.answer for one in made.items if one.number == "12c")
+    assert "epsilon 2 at delta 0.0001" in method and "noise of 9.5 times" in method and "passes" not in method
+    without = Report.of(document, NOW, STUDY)
+    assert not {"note-noise"} & {one.id for one in without.findings.found} and "epsilon" not in without.html()
+
+
+def test_noise_is_told_where_no_study_file_is_at_hand() -> None:
+    noise = Noise.of(NOISED)
+    assert noise is not None
+    made = Report.of({**simulated(usual(3)), "noise": json.loads(json.dumps(noise.to_json()))}, NOW)
+    assert "note-noise" in {one.id for one in made.findings.found} and "epsilon 2" in made.html()
+    told = {**result(usual(3), "secure_sum"), "privacy": "secure_sum: x; differential privacy per patient, epsilon 2"}
+    assert "no noise added" not in Report.of(told, NOW).html()
+
+
 def test_what_becomes_of_own_models_is_said_as_the_recipe_has_it() -> None:
     plain, secure = (Report.of(result(usual(3), recipe), NOW, STUDY).html() for recipe in ("plain", "secure_sum"))
     assert "(`own_model`) stays at its hospital" in plain and "`release_figures`" not in plain
@@ -287,7 +321,7 @@ def test_the_page_on_reports_names_every_element() -> None:
     named = set(re.findall(r'f?"((?:warning|note|\{level\})-[a-z-]+)"', source))
     wanted = {one.replace("{level}", level) for one in named for level in ("warning", "note")}
     page = (root / "docs/how-to/report-a-study.md").read_text()
-    assert len(wanted) == 23 and [one for one in sorted(wanted) if f"`{one}`" not in page] == []
+    assert len(wanted) == 24 and [one for one in sorted(wanted) if f"`{one}`" not in page] == []
 
 
 @pytest.mark.parametrize(

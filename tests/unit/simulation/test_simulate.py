@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from consilium.core.study import Plan, Study
 from consilium.core.tensors import flatten, from_safetensors
 from consilium.core.threshold import threshold
 from consilium.simulation import local, rounds, sums
+from consilium.simulation import simulate as command
 from consilium.simulation.conditions import Conditions
 from consilium.simulation.executors import AHEAD, Asked, Processes, Sent, Turn
 from consilium.simulation.partition import Rule
@@ -389,6 +391,12 @@ def test_the_command_tells_rounds_and_sites_as_words_and_as_data(
     assert app.run([*words, "--sites", "5", "--partition", "even", "--slow", "0.5:60"]) == 0
     said = capsys.readouterr().out
     assert "5 sites by even, 290 patients" in said and "would last" in said and "60 s" in said
+    assert told["noise"] is None and "Noise" not in said
+    asked = {"recipe": "secure_sum", "epsilon": 9, "expected_patients": 70, "noise_multiplier": 1.5, "all_honest": 7}
+    epochs = {**study.training.model_dump(), "epochs": 1, "batch_size": 0}
+    noised = command.document(replace(found, plan=Plan.of(secure(study, privacy=asked, training=epochs))), Wanted())
+    command.show(noised)
+    assert noised["noise"]["multiplier"] == 1.5 and "Noise was added to the model on" in capsys.readouterr().out
     one = ["simulate", str(tmp_path / "study.yaml"), "--mapping", str(tmp_path / "west" / "mapping.yaml")]
     assert app.run([*one, "--sites", "3", "--partition", "label:1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["sites"]["patients"] == 130
