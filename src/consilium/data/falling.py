@@ -9,18 +9,22 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import duckdb
+
 from consilium.data.anew import Anew
 from consilium.data.asking import Answer, quoted
 from consilium.data.base import UNIT, Seen
 from consilium.data.dropping import changed
 from consilium.data.scopes import references
 from consilium.data.traps import WORDS
-from consilium.data.tree import Node, parsed, rebuilt, written
+from consilium.data.tree import Node, Undecided, instead, parsed, parts, rebuilt, written
 
 ENDS = {"VARCHAR": ("'!'", "'~'"), "DATE": ("'1000-01-01'", "'9000-01-01'"), "BOOLEAN": ("'false'", "'true'"),
         "TIMESTAMP": ("'1000-01-01'", "'9000-01-01'")}  # fmt: skip
 """By type, what stands in place of NULL; of numbers `NUMBERS`."""
 NUMBERS = ("'-1e12'", "'1e12'")
+KINDS = ("DOUBLE", "DATE", "BOOLEAN", "VARCHAR")
+"""What a CASE may give of which only the tables tell: numbers, moments, or the text as it stands there."""
 FELL = (
     "fell_through(x)",
     "typeof(x) = 'VARCHAR' AND regexp_matches(CAST(x AS VARCHAR), '[\\pL\\pN%]') "
@@ -53,10 +57,13 @@ def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer
 def lost(tables: Any, query: str, of: int, ask: Callable[[str], Answer]) -> Seen | None:
     """The columns that would be others, in how many rows. Raises: Undecided; and what DuckDB raises."""
     tables.execute(f"CREATE OR REPLACE TEMP MACRO {FELL[0]} AS {FELL[1]}")
-    tree, columns = parsed(tables, query), set[str]()
-    asked = [written(tables, _anew(tables, tree, end, columns)) for end in (None, 0, 1)]
-    if not columns:
+    tree = parsed(tables, query)
+    cases = [one for one in parts(tree) if _operand(one) is not None]
+    if not cases:
         return None
+    columns = {str(next(references(_operand(one)))["column_names"][-1]) for one in cases}
+    kinds = {id(one): _kind(tables, one) or _bound(tables, tree, one) for one in cases}
+    asked = [written(tables, _anew(tables, tree, end, kinds)) for end in (None, 0, 1)]
     plain, names, rows = ask(asked[0]), set[str](), 0
     for one in asked[1:]:
         others, count = changed(plain, ask(one))
@@ -70,15 +77,14 @@ def lost(tables: Any, query: str, of: int, ask: Callable[[str], Answer]) -> Seen
     return Seen("not-a-number", words, REMEDY, rows, of, tuple(sorted(names)))
 
 
-def _anew(tables: Any, tree: Node, end: int | None, columns: set[str]) -> Node:
+def _anew(tables: Any, tree: Node, end: int | None, kinds: dict[int, str]) -> Node:
     """The query with a value, small or large, where a text falls through; None: with a NULL of the same type."""
 
     def change(case: Node, made: Node) -> Node:
         operand = _operand(case)
         if operand is None:
             return made
-        columns.add(next(references(operand))["column_names"][-1])
-        kind = _kind(tables, case)
+        kind = kinds[id(case)]
         text = "NULL" if end is None else ENDS.get(kind, NUMBERS)[end]
         kind = kind if kind in ENDS else "DOUBLE"
         pattern = f"SELECT CASE WHEN fell_through(1) THEN CAST({text} AS {kind}) ELSE CAST(NULL AS {kind}) END"
@@ -100,6 +106,18 @@ def _kind(tables: Any, case: Node) -> str:
     (call,) = pattern["statements"][0]["node"]["select_list"]
     call["children"][0]["children"] = given
     return str(tables.execute(written(tables, pattern)).fetchone()[0])
+
+
+def _bound(tables: Any, tree: Node, case: Node) -> str:
+    """The same where its texts are columns: of which type its ELSE may be. Raises: Undecided: of none of `KINDS`."""
+    for kind in KINDS:
+        (none,) = parsed(tables, f"SELECT CAST(NULL AS {kind})")["statements"][0]["node"]["select_list"]
+        try:
+            tables.execute(f"DESCRIBE {written(tables, instead(tree, {id(case): {**case, 'else_expr': none}}))}")
+        except duckdb.BinderException:
+            continue
+        return kind
+    raise Undecided
 
 
 def _operand(node: Node) -> Node | None:

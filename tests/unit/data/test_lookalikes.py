@@ -114,6 +114,10 @@ def test_texts_that_fall_through_a_case_are_counted_if_and_only_if_the_answer_ha
     ("CASE WHEN code = 'a' OR code IN ('b') THEN 'x' WHEN code = 'd' THEN 'y' ELSE NULL END", True),
     ("CASE trim(code) WHEN 'a' THEN DATE '2024-01-01' WHEN 'b' THEN DATE '2024-01-02' END", True),
     ("CAST(v AS DOUBLE) * CASE code_unit WHEN 'a' THEN CAST(v AS INTEGER) END", True),
+    *((f"CASE code_unit WHEN 'a' THEN {made} END", True)
+      for made in ("v", "strptime('0' || v, '%m')", "v = '5'", "CAST(v AS DECIMAL(9, 2))")),
+    ("(CASE code_unit WHEN 'a' THEN v END) || (CASE code_unit WHEN 'a' THEN CAST(v AS BIGINT) END)", True),
+    ("CASE code_unit WHEN 'a' THEN v WHEN 'c' THEN code END", False),
 ])  # fmt: skip
 def test_what_a_case_says_it_passes_over_is_not_told(case: str, told: bool) -> None:
     query = f"SELECT nr, {case} AS v FROM (SELECT *, code AS code_unit FROM lab)"
