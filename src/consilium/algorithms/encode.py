@@ -48,10 +48,11 @@ def encode(
              of an image (n, size).
              prepare, learned: what the study asks for, and what was learned of it (`preparation.learned`).
     Returns: (n, p). A number becomes (x - middle) / (half the range), by the contract's `typical` range if it has one;
-             the first category is the reference; a missing value is 0 everywhere, with 1 in its flag `<id>?` where the
-             contract allows it to be missing. Standardised, a number becomes (x - mean) / standard deviation; one that
-             is cut into bins has a column for each but the first; a value that is imputed has no flag. A number that is
-             harmonised comes as it is then (`combat.harmonised`), and becomes (x - centre) / spread.
+             the category whose code sorts first, a plan's first, is the reference; a missing value is 0 everywhere,
+             with 1 in its flag `<id>?` where the contract allows it to be missing. Standardised, a number becomes
+             (x - mean) / standard deviation; one that is cut into bins has a column for each but the first; a value
+             that is imputed has no flag. A number that is harmonised comes as it is then (`combat.harmonised`), and
+             becomes (x - centre) / spread.
     """
     asked = prepare or PLAIN
     parts: list[Floats] = []

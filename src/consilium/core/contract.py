@@ -34,7 +34,11 @@ class Feature(Part):
         description="what most patients lie between, by public knowledge such as a laboratory's reference range: "
         "numbers are scaled so that it becomes [-1, 1]; none given: `range` does",
     )
-    categories: dict[Identifier, Shown] | None = Field(None, description="code: meaning")
+    categories: dict[Identifier, Shown] | None = Field(
+        None,
+        description="code: meaning. The category whose code sorts first is the reference, with which others are "
+        "compared: a plan keeps no order of lines",
+    )
     missing: Literal["allowed", "forbidden"] = Field(
         "allowed", description="whether a patient without it may take part"
     )
@@ -316,6 +320,11 @@ class Contract(Part):
     def size(self) -> int:
         """How many values that is."""
         return len(self.features) + (0 if self.image is None else self.image.size)
+
+    @property
+    def references(self) -> dict[str, str]:
+        """By feature, the category with which the others are compared: the first of a plan, whose keys are sorted."""
+        return {one.id: min(one.categories) for one in self.features if one.categories is not None}
 
     @property
     def digest(self) -> Digest:

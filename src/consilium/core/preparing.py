@@ -44,7 +44,10 @@ class Prepare(Part):
         default_factory=dict, description="number: into how many bins of equally many patients it is cut, by quantiles"
     )
     rare_below: int = Field(
-        0, ge=0, description="categories that fewer patients have, all hospitals together, count as the first one"
+        0,
+        ge=0,
+        description="categories that fewer patients have, all hospitals together, count as the reference: "
+        "the category whose code sorts first",
     )
     harmonise: Harmonise | None = Field(
         None, description="numbers that scanners or laboratories shift and scale; none given: they stay as they are"
@@ -79,7 +82,9 @@ class Prepare(Part):
                 f"here and stay here: {', '.join(self.harmonise.numbers)}"
             )
         if self.rare_below:
-            told.append(f"categories of fewer than {self.rare_below} patients are joined with the first one")
+            told.append(
+                f"categories of fewer than {self.rare_below} patients are joined with the one whose code sorts first"
+            )
         return told
 
 

@@ -31,6 +31,23 @@ def line_of(text: str, part: str) -> int:
     return next(number for number, line in enumerate(text.splitlines(), 1) if part in line)
 
 
+def test_a_study_of_a_regression_is_told_with_which_categories_others_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By their codes: no order of lines is in a plan, so that the file has no other meaning with another one."""
+    codes = ("{female: female, male: male}", "{male: male, female: female}")
+    assert codes[0] in GOOD
+    for written in codes:
+        text = GOOD.replace(codes[0], written)
+        assert app.run(["study", "validate", str(write(tmp_path, text))]) == 0
+        assert "compared with" not in capsys.readouterr().out
+        path = str(write(tmp_path, text.replace("{name: fedavg}", "{name: newton}")))
+        assert app.run(["study", "validate", path]) == 0
+        assert "compared with those whose codes sort first: sex female" in " ".join(capsys.readouterr().out.split())
+        assert app.run(["study", "validate", path, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["references"]["sex"] == "female"
+
+
 def test_the_template_is_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "study.yaml"
     assert app.run(["study", "new", str(path), "--name", "heart"]) == 0

@@ -133,6 +133,23 @@ def test_patients_on_file_are_their_owners_alone_and_a_table_that_is_refused_lea
     assert not (tmp_path / "others").exists()
 
 
+@pytest.mark.parametrize("codes", [("pre", "post"), ("post", "pre")])
+def test_a_term_is_against_the_category_whose_code_sorts_first_wherever_it_stands_in_the_file(
+    study: Study, tables: dict[str, Any], codes: tuple[str, str]
+) -> None:
+    """Patients with `pre` have the outcome more often: its coefficient is above 0, against `post`."""
+    feature = {"id": "meno", "meaning": "menopause", "type": "category", "categories": dict.fromkeys(codes, "some")}
+    contract = {"features": [*TOLD["contract"]["features"][:2], feature]}
+    asked = changed(study, {"contract": contract, "strategy": {"name": "newton"}, "rounds": 6, "model": {"l2": 0.0}})
+    rows = {name: one.rename(columns={"ward": "meno"}) for name, one in tables.items()}
+    for one in rows.values():
+        one["meno"] = np.where(one["large"] + np.linspace(-1, 1, len(one)) > 0.5, "pre", "post")
+    fit = notebook.simulate(asked, rows).regression
+    assert asked.contract.references == {"meno": "post"} and fit is not None
+    (term,) = [one for one in fit.terms if one.term == "meno=pre"]
+    assert term.words == "meno pre, against post" and term.estimate is not None and term.estimate > 1
+
+
 def test_a_comparison_does_not_see_who_is_held_out(study: Study, tables: dict[str, Any]) -> None:
     """Their outcomes are turned round: the comparison stays, and what is judged on them does not."""
     ways = {"one round": {"rounds": 1}}

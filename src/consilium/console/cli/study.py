@@ -57,6 +57,10 @@ def validate(file: Path, as_json: bool) -> None:
         "plan": Plan.of(read).digest,
     }
     words = f"{file} is a valid study: {read.name}, {read.contract.size} features, {read.rounds} rounds."
+    if read.exact and (known := read.contract.references):
+        fact["references"] = known
+        told = ", ".join(f"{feature} {code}" for feature, code in known.items())
+        words += f" Categories are compared with those whose codes sort first: {told}."
     if (asked := read.privacy).epsilon is not None:
         fact |= {name: getattr(asked, name) for name in ("epsilon", "delta", "noise_multiplier", "all_honest")}
         words += (
