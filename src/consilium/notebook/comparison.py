@@ -19,12 +19,11 @@ from consilium.documents.estimate import Estimate, Figures, figures_of
 from consilium.documents.finding import enough
 from consilium.documents.plots import Plot
 from consilium.documents.terms import METRICS, Metric, interval, number
+from consilium.notebook.asked import in_words_of_the_api, wanted
 from consilium.notebook.hospitals import Hospitals, mappings
 from consilium.notebook.simulated import ran
 from consilium.notebook.studies import changed
-from consilium.simulation.conditions import Conditions
-from consilium.simulation.partition import Rule
-from consilium.simulation.scenario import Found, Wanted
+from consilium.simulation.scenario import Found
 
 if TYPE_CHECKING:  # an extra, and only for who wants frames
     import pandas as pd
@@ -227,17 +226,21 @@ def compare(
     asked = ways if isinstance(ways, Mapping) else {name: name for name in ways}
     if not asked:
         raise Invalid("there is nothing to compare", "name a strategy or two")
-    studies = {name: changed(study, changes) for name, changes in asked.items()}  # before anything is trained
-    wanted = Wanted(
-        sites, Rule.parse(partition), patients, least, executor, workers, Conditions.of(seed, drop, slow), seed, None,
-        not held_out, cluster, gpus,
-    )  # fmt: skip
-    done = {}
-    with mappings(study, hospitals) as known:
-        for name, one in studies.items():
-            began = time.perf_counter()
-            found = ran(one, known, wanted, name, progress)
-            done[name] = Way(one, _judged(found), time.perf_counter() - began)
+    studies, done = {}, {}
+    for name, changes in asked.items():  # before anything is trained
+        with in_words_of_the_api(name):
+            studies[name] = changed(study, changes)
+    with in_words_of_the_api():
+        of = wanted(
+            sites=sites, partition=partition, patients=patients, least=least, executor=executor, workers=workers,
+            cluster=cluster, gpus=gpus, drop=drop, slow=slow, seed=seed, set_aside=not held_out,
+        )  # fmt: skip
+        with mappings(study, hospitals) as known:
+            for name, one in studies.items():
+                began = time.perf_counter()
+                with in_words_of_the_api(name):
+                    found = ran(one, known, of, name, progress)
+                done[name] = Way(one, _judged(found), time.perf_counter() - began)
     return Comparison(done, not held_out)
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from consilium.core.errors import DataUnusable, Invalid
+from consilium.core.errors import DataUnusable, Invalid, NotFound
 from consilium.core.study import Study
 from consilium.core.timed import TIMED
 from consilium.durable import naming, own
@@ -21,6 +21,7 @@ Hospitals = str | Path | Mapping[str, Any]
 """A folder with one folder per hospital; or by hospital its mapping file, or its table in memory."""
 PATIENT = "patient"
 MAPPING, TABLE = "mapping.yaml", "patients.csv"
+GIVE = "give a folder of hospitals; or by name each one's data frame, dict of columns, or mapping file"
 LONGEST = 200
 """Bytes of a hospital's name, which is the name of its folder, and a part of names of files."""
 
@@ -82,15 +83,30 @@ def _flaw(name: str) -> str:
 def mappings(study: Study, hospitals: Hospitals) -> Iterator[dict[str, Path]]:
     """The mapping file of each hospital, as long as it is needed."""
     if not isinstance(hospitals, Mapping):
-        path = Path(hospitals)
+        path = _path(hospitals)
         yield local.mappings(path) if path.is_dir() else {"all": path}
         return
     given = named(hospitals)
-    files = {name: Path(one) for name, one in given.items() if isinstance(one, str | Path)}
+    if not given:
+        raise Invalid("hospitals: there is none", GIVE)
+    for name, one in given.items():
+        if not isinstance(one, str | os.PathLike | Mapping) and not hasattr(one, "keys"):
+            raise Invalid(f"hospitals: that of {name} is of type {type(one).__name__}, and no table", GIVE)
+    files = {name: Path(one) for name, one in given.items() if isinstance(one, str | os.PathLike)}
     tables = {name: one for name, one in given.items() if name not in files}
     with tempfile.TemporaryDirectory(prefix="consilium-hospitals-") as folder:
         home = write_hospitals(folder, study, tables)
         yield {**files, **{name: home / name / MAPPING for name in tables}}
+
+
+def _path(hospitals: Any) -> Path:
+    """Of a folder or a file. Raises: Invalid, NotFound."""
+    if not isinstance(hospitals, str | os.PathLike):
+        raise Invalid(f"hospitals: something of type {type(hospitals).__name__} holds none", GIVE)
+    path = Path(hospitals)
+    if not path.exists():
+        raise NotFound(f"hospitals: there is no {path}", GIVE)
+    return path
 
 
 def _mapping(study: Study, name: str, table: Any) -> dict[str, Any]:

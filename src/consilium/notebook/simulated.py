@@ -11,13 +11,12 @@ from consilium.core.study import Study
 from consilium.core.tensors import Tensors, from_safetensors
 from consilium.documents.plots import Plot
 from consilium.durable import naming
+from consilium.notebook.asked import in_words_of_the_api, wanted
 from consilium.notebook.hospitals import Hospitals, mappings
 from consilium.progress import bar
 from consilium.reportfile import Page
 from consilium.simulation import baseline as baselines
 from consilium.simulation import scenario
-from consilium.simulation.conditions import Conditions
-from consilium.simulation.partition import Rule
 from consilium.simulation.rounds import Told
 from consilium.simulation.scenario import Found, Wanted
 from consilium.simulation.simulate import document
@@ -95,14 +94,16 @@ def simulate(
     Args:    hospitals: a folder with one folder per hospital; or by hospital its mapping file or its table, such as a
              pandas data frame (see `write_hospitals`).   progress: False shows no bar.   The others are the options of
              `consilium simulate`.
-    Raises:  what the study, the hospitals' data and the partition may raise; Conflict: fewer sites than the quorum.
+    Raises:  Invalid: an argument cannot be what it is, or there is no hospital.   NotFound: a file is not there.
+             What the study, the hospitals' data and the partition may raise; Conflict: fewer sites than the quorum.
     """
-    wanted = Wanted(
-        sites, Rule.parse(partition), patients, least, executor, workers, Conditions.of(seed, drop, slow), seed,
-        None if given is None else Path(given), cluster=cluster, gpus=gpus, leave_one_out=leave_one_out,
-    )  # fmt: skip
-    found = ran(study, hospitals, wanted, study.name, progress)
-    return Simulated(found, document(found, wanted))
+    with in_words_of_the_api():
+        asked = wanted(
+            sites=sites, partition=partition, patients=patients, least=least, executor=executor, workers=workers,
+            cluster=cluster, gpus=gpus, drop=drop, slow=slow, seed=seed, given=given, leave_one_out=leave_one_out,
+        )  # fmt: skip
+        found = ran(study, hospitals, asked, study.name, progress)
+        return Simulated(found, document(found, asked))
 
 
 def ran(study: Study, hospitals: Hospitals, wanted: Wanted, what: str, progress: bool | None) -> Found:
@@ -121,5 +122,5 @@ def baseline(study: Study, hospitals: Hospitals) -> Json:
 
     Raises: MappingInvalid, DataUnusable: a hospital's data do not serve.   TrainingFailed.
     """
-    with mappings(study, hospitals) as known:
+    with in_words_of_the_api(), mappings(study, hospitals) as known:
         return baselines.compare(study, known)

@@ -29,7 +29,7 @@ def load(source: str | Path | Mapping[str, Any]) -> Study:
             return studyfile.read(path)
         except StudyInvalid as error:  # nobody has seen the lines of this file
             told = re.sub(rf"^{NAME}:\d+: ", "", error.message, flags=re.MULTILINE)
-            raise StudyInvalid(told, error.remedy) from error
+            raise StudyInvalid(told, error.remedy) from None
 
 
 def changed(study: Study, changes: str | Mapping[str, Any]) -> Study:

@@ -154,7 +154,9 @@ class Processes:
                 yield begun.popleft().result()
         except BrokenProcessPool as error:
             raise TrainingFailed(
-                "a process of the simulation ended before its time", "ask for fewer with --workers: memory may lack"
+                "a process of the simulation ended before its time",
+                "ask for fewer with --workers: memory may lack; a script, which each process reads anew, does what it "
+                "does below `if __name__ == '__main__':`",
             ) from error
         finally:
             for future in begun:

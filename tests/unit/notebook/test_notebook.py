@@ -1,6 +1,7 @@
 """Studies from a notebook: the same as the command line's, whichever way hospitals are given; choices see no test."""
 
 import json
+import re
 import sys
 import types
 import webbrowser
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 from consilium import notebook, progress
 from consilium.api import Federation, RemoteRun
 from consilium.console.cli import app
-from consilium.core.errors import DataUnusable, Invalid, StudyInvalid
+from consilium.core.errors import Conflict, ConsiliumError, DataUnusable, Invalid, StudyInvalid
 from consilium.core.study import Study
 from consilium.documents.estimate import figures_of
 from consilium.notebook.comparison import Way
@@ -214,6 +215,60 @@ def test_hospitals_with_few_patients_of_a_class_are_not_compared(study: Study, t
         "north": False, "south": False, "west": True, "all": False,
     }  # fmt: skip
     assert "west" not in compared.rows()[0].values() and "too few" in str(compared)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message", "remedy"),
+    [
+        ({"executor": "gpu"}, "executor: there is no 'gpu'", "choose one of inline"),
+        ({"executor": None}, "executor: None is not a text", ""),
+        ({"drop": 1.5}, "drop: 1.5 is not a number, from 0 to below 1", "give"), ({"drop": -1}, "drop: -1", ""),
+        ({"drop": float("nan")}, "drop: nan", ""), ({"drop": "much"}, "drop: 'much'", ""),
+        ({"seed": "abc"}, "seed: 'abc' is not a whole number, 0 or more", "give"), ({"seed": -1}, "seed: -1", ""),
+        ({"seed": True}, "seed: True", ""), ({"workers": -3, "executor": "processes"}, "workers: -3", ""),
+        ({"workers": 0}, "workers: 0 is not a whole number, 1 or more", ""), ({"sites": 2.5}, "sites: 2.5", ""),
+        ({"least": -1}, "least: -1", ""), ({"patients": 0}, "patients: 0", ""), ({"gpus": -1}, "gpus: -1", ""),
+        ({"slow": 0.2}, "slow: 0.2 is not a text", ""), ({"slow": "often"}, "`slow`: 'often'", "SHARE:SECONDS"),
+        ({"partition": "natural:3"}, "takes no number", "write `partition='natural'`"),
+        ({"partition": 3}, "partition: 3 is not a text", ""), ({"given": 5}, "given: 5 is not the path", ""),
+        ({"given": "no.onnx"}, "given: there is no file no.onnx", "give the file of the model"),
+        ({"gpus": 1}, "has no cluster and no GPUs", "choose `executor='ray'`"),
+        ({"sites": 700}, "patients cannot give 700 sites", "draw more patients with `patients`"),
+    ],
+)  # fmt: skip
+def test_an_argument_that_the_command_refuses_is_refused_in_words_of_the_api(
+    study: Study, tables: dict[str, Any], asked: dict[str, Any], message: str, remedy: str
+) -> None:
+    with pytest.raises(ConsiliumError) as error:
+        notebook.simulate(study, tables, **asked)
+    assert message in error.value.message and remedy in error.value.remedy and "--" not in str(error.value)
+    if "given" not in asked:
+        with pytest.raises(ConsiliumError, match=re.escape(message)):
+            notebook.compare(study, tables, ["fedavg"], **asked)
+
+
+@pytest.mark.parametrize(
+    ("hospitals", "message"),
+    [
+        ([1, 2], "something of type list"), (None, "something of type NoneType"), ({}, "hospitals: there is none"),
+        ("nowhere", "there is no nowhere"), ({"north": [1, 2]}, "that of north is of type list, and no table"),
+    ],
+)  # fmt: skip
+def test_what_are_no_hospitals_is_said(study: Study, hospitals: Any, message: str) -> None:
+    for ask in (notebook.simulate, notebook.baseline):
+        with pytest.raises(ConsiliumError, match=message) as error:
+            ask(study, hospitals)
+        assert error.value.remedy.startswith("give a folder of hospitals")
+
+
+def test_an_impossible_way_is_named_and_no_other_error_stands_behind_it(study: Study, tables: dict[str, Any]) -> None:
+    ways = {"longer": {"rounds": 5}, "mine": {"quorum": 0}}
+    with pytest.raises(StudyInvalid, match="^mine: quorum") as error:
+        notebook.compare(study, tables, ways)
+    assert error.value.__suppress_context__ and error.value.__cause__ is None
+    with pytest.raises(Conflict, match="^all four: 3 of 3 sites") as late:
+        notebook.compare(study, tables, {"all four": {"quorum": 4}})
+    assert "--" not in str(late.value)
 
 
 def test_nothing_to_compare_and_a_way_that_is_not_possible_are_refused_before_training(
