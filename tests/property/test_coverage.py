@@ -163,7 +163,6 @@ def five(n: int, seed: int) -> AtHospitals:
     ])  # fmt: skip
 
 
-EXCESS = "gap of calibration_in_the_large"
 OTHERS: dict[str, tuple[str, Drawn]] = {
     "numbers": ("number", numbers), "counts": ("count", counts), "times": ("time-to-event", times),
     "right times": ("time-to-event", RIGHT), "times at five hospitals": ("time-to-event", five),
@@ -176,8 +175,6 @@ OTHERS: dict[str, tuple[str, Drawn]] = {
 def test_intervals_of_numbers_counts_and_times_hold_the_truth_in_93_to_97_of_100_studies(name: str, n: int) -> None:
     kind, drawn = OTHERS[name]
     found = held(study(kind, groups=[{"feature": "sex"}]), truth_of_numbers(name), drawn, n)
-    if name == "times":
-        assert found.pop(EXCESS, 1.0) >= 0.9, "its variance is the model's"
     right(found, f"{name} of {n:,}")
 
 

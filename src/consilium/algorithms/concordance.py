@@ -43,13 +43,13 @@ def sums(score: Floats, label: Floats) -> dict[str, Floats]:
     }  # fmt: skip
 
 
-def rounded(sums: Floats) -> Floats:
-    """Sums by the number of others, to multiples of 1 / `PARTS`, at the hospital.
+def rounded(sums: Floats, parts: int = PARTS) -> Floats:
+    """Sums by the number of others, to multiples of 1 / `parts`, at the hospital.
 
     They are fractions, and of a few hospitals a sum of fractions has but one set of denominators: it would tell how
     many patients each has, and then what each adds. Rounded, every number of patients that is not tiny has such a sum.
     """
-    return np.round(sums * PARTS) / PARTS
+    return np.round(sums * parts) / parts
 
 
 def stratified(total: Mapping[str, Array], n: int, confidence: float) -> Figure:

@@ -9,7 +9,17 @@ from functools import lru_cache
 
 import numpy as np
 
-from consilium.algorithms import between, calibration, concordance, discrimination, groups, hazards, metrics, residuals
+from consilium.algorithms import (
+    between,
+    calibration,
+    concordance,
+    discrimination,
+    groups,
+    hazards,
+    metrics,
+    peto,
+    residuals,
+)
 from consilium.algorithms.between import USUAL, Spans
 from consilium.algorithms.figure import LEAST
 from consilium.algorithms.groups import Members
@@ -34,6 +44,8 @@ MOST = 1e12
 """A patient's deviance is squared as if it were no larger."""
 LEAST_LIKELY = 1000.0
 """No event is less likely than by so much, on the logarithm's scale."""
+MOVES = 1e4
+"""So much of what a patient moves may be, squared: see `peto.MOST`."""
 Bound = float | Floats
 
 
@@ -77,7 +89,8 @@ def _told(study: Study, counted: Sums) -> Sums:
     for before in ("", GROUPS, COMMON):
         for name in (*concordance.SUMS, *BESIDE):
             if before + name in found:
-                found[before + name] = concordance.rounded(np.asarray(found[before + name]))
+                parts = peto.PARTS.get(name, concordance.PARTS)
+                found[before + name] = concordance.rounded(np.asarray(found[before + name]), parts)
         if f"{before}by_cells" in found:
             pairs = found.pop(f"{before}by_cells"), found.pop(f"{before}exact")
             found[before + between.BY_PATIENT] = between.by_patient(*pairs, np.asarray(found[f"{before}n"]))
@@ -249,7 +262,7 @@ def _of_patients(of: Label, part: Mapping[str, Array], most: float) -> bool:
     return True
 
 
-BESIDE = ("expected", "variance")
+BESIDE = tuple(peto.PARTS)
 """Of times, what hangs on patients who are not of the group."""
 
 
@@ -265,7 +278,8 @@ def _range(of: Label, name: str) -> tuple[Bound, Bound]:
             return -far, far
         return 0.0, {"logloss": far, "logloss_squares": far**2}.get(name, 1.0)
     if of.type == TIMED:
-        return (-LEAST_LIKELY, LEAST_LIKELY) if name == "likelihood" else (0.0, 1.0)
+        signed = {"likelihood": LEAST_LIKELY, "moved": MOVES}.get(name)
+        return (0.0, 1.0) if signed is None else (-signed, signed)
     if name == "powers":
         return residuals.ends(of)
     largest = metrics.LARGEST

@@ -1,12 +1,7 @@
-"""Whether groups of patients have events as often as a model says, beside the others of their hospital.
+"""How far apart the hazards of patients are, and what a hospital counts of times until an event.
 
-A model of hazards says how patients compare, and each hospital has a baseline of its own. So at each time of an event
-the chance that it is one of a group is that group's share of the hazards of all who are still observed there. Summed
-over events this is how many the group is expected to have: the log-rank test (Mantel 1966, Cancer Chemotherapy Reports
-50:163), with the model's hazards in the place of equal ones. By how much a group's hazard exceeds what is expected is
-Peto's one-step estimate (Yusuf et al. 1985, Progress in Cardiovascular Diseases 27:335).
-
-Whether hazards are as far apart as a model says is the slope of a Cox regression on their logarithm.
+Whether hazards are as far apart as a model says is the slope of a Cox regression on their logarithm. How often groups
+of patients have events beside the others of their hospital: `peto`.
 """
 
 from collections.abc import Mapping
@@ -14,14 +9,13 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.polynomial import chebyshev
 
-from consilium.algorithms import between, concordance
+from consilium.algorithms import between, concordance, peto
 from consilium.algorithms.between import SMALLEST, USUAL, Ends, Grid, Spans
-from consilium.algorithms.figure import Figure, around, hidden, ratio
+from consilium.algorithms.figure import Figure, around, hidden
 from consilium.core import survival
 from consilium.core.survival import Flags, Floats
 from consilium.core.tensors import Array
 
-NONE = "none had the event, or none was expected to"
 NODES = 48
 """Values of the likelihood that travel."""
 ENDS = (-1.0, 3.0)
@@ -50,37 +44,12 @@ def sums(score: Floats, label: Floats, members: Flags, ends: Ends | None, spans:
 
     Args:    score: hazards (n,).   label: (n,), as `core.survival` joins them.   members: (n, groups).
              ends, spans: as `alone` has them.
-    Returns: `n`; `expected`: events, by the hazards of all patients here, and `variance` of the difference; and of each
-             group what `alone` gives, one after the other.
+    Returns: `n`; what `peto.sums` gives; and of each group what `alone` gives, one after the other.
     """
-    count = members.shape[1]
     within = [alone(score[inside], label[inside], ends, between.GROUP, spans) for inside in members.T]
     names = alone(score[:0], label[:0], ends, between.GROUP)
     found = {name: np.concatenate([one[name] for one in within]) if within else np.zeros(0) for name in names}
-    expected, variance = _expected(score, label, members) if count else (np.zeros(0), np.zeros(0))
-    return {
-        "n": np.sum(members, axis=0).astype(np.float64), "expected": expected, "variance": variance, **found,
-    }  # fmt: skip
-
-
-def _expected(score: Floats, label: Floats, members: Flags) -> tuple[Floats, Floats]:
-    """Expected events of each group and the variance (groups,), over the distinct times of events."""
-    time, had = survival.times(label), survival.events(label)
-    when, deaths = np.unique(time[had], return_counts=True)
-    if not when.size:
-        return np.zeros(members.shape[1]), np.zeros(members.shape[1])
-    hazard = np.maximum(score / max(float(np.max(score)), SMALLEST), SMALLEST)
-    passed = np.searchsorted(when, time, side="right")  # who is censored at the time of an event was still observed
-
-    def observed(values: Floats) -> Floats:
-        """Sums over those who are still observed, by time."""
-        left: Floats = np.bincount(passed, weights=values, minlength=when.size + 1).astype(np.float64)
-        return np.cumsum(left[::-1])[::-1][1:]
-
-    patients, whole = observed(np.ones_like(hazard)), observed(hazard)
-    tied = deaths * np.where(patients > 1, (patients - deaths) / np.maximum(patients - 1, 1), 0.0)
-    shares = [observed(np.where(inside, hazard, 0.0)) / whole for inside in members.T]
-    return np.array([deaths @ share for share in shares]), np.array([tied @ (share * (1 - share)) for share in shares])
+    return {"n": np.sum(members, axis=0).astype(np.float64), **peto.sums(score, label, members), **found}
 
 
 def likelihood(score: Floats, label: Floats) -> Floats:
@@ -146,20 +115,3 @@ def _coefficients(values: Array) -> Floats:
     found: Floats = 2 / NODES * np.cos(np.outer(np.arange(NODES), angle)) @ values
     found[0] /= 2
     return found
-
-
-def observed_to_expected(total: Mapping[str, Array], confidence: float) -> Figure:
-    """Events of a group for each one that is expected of it beside the other patients of its hospitals."""
-    had, expected, n = (float(total[name][0]) for name in ("events", "expected", "n"))
-    if had <= 0 or expected <= 1e-9:
-        return hidden(round(n), NONE)
-    return ratio(had / expected, max(float(total["variance"][0]), 0.0) ** 0.5 / expected, round(n), confidence)
-
-
-def excess(total: Mapping[str, Array], confidence: float) -> Figure:
-    """By how much the log hazard of a group exceeds what is expected, against all other patients of its hospitals."""
-    variance, n = float(total["variance"][0]), round(float(total["n"][0]))
-    if variance <= 1e-9:
-        return hidden(n, NONE)
-    more = float(total["events"][0]) - float(total["expected"][0])
-    return around(more / variance, variance**-0.5, n, confidence)

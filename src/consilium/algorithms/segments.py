@@ -30,7 +30,8 @@ class Of(StrEnum):
     """Logarithms and shares of hazards: of as many real numbers as there are events, less what hangs on n alone. Where
     these take few values (at zeros, or by a code alone), they are of few whole numbers; nothing ends that."""
     PAIRS = "sum over pairs of patients of one hospital, by patient, rounded"
-    """Linear in n where all are compared, and multiples of one part for all: see `concordance.rounded`."""
+    """Linear in n where all are compared, and multiples of one part for all: see `concordance.rounded`; of what is
+    expected of a group, and of its variance, coarser: `peto.PARTS`."""
     WORD = "yes or no of each hospital"
     """How many say yes is known; of two others, of whom both or none do, what each says. So it is asked of little."""
     STEPS = "steps of each hospital"
@@ -80,7 +81,7 @@ JUDGED: Mapping[str, Kinds] = {
     "number": {"n": Of.COUNT, **dict.fromkeys(_POWERS, Of.PATIENTS)},
     "count": {"n": Of.COUNT, **dict.fromkeys((*_POWERS, "deviance", "deviance_squares"), Of.PATIENTS)},
     TIMED: dict.fromkeys(("n", "events", "cells"), Of.COUNT) | dict.fromkeys((
-        "pairs", "concordant", "squares", "products", "both", "by_patient", "expected", "variance",
+        "pairs", "concordant", "squares", "products", "both", "by_patient", "expected", "variance", "moved",
     ), Of.PAIRS) | {"likelihood": Of.COMPARED},
 }  # fmt: skip
 """Of held-out patients, by type of the label; of groups and of the common model the same."""

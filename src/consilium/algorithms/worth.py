@@ -25,6 +25,7 @@ from consilium.algorithms import (
     groups,
     hazards,
     headline,
+    peto,
     residuals,
 )
 from consilium.algorithms.decisions import Confusion, Counts, Row
@@ -49,7 +50,7 @@ GAPS = {
     "count": ("mean_error", "deviance", "calibration_slope"),
     TIMED: ("concordance", "calibration_slope"),
 }
-"""Figures that are compared between groups, by type of label; of times there is one more, see `hazards.excess`."""
+"""Figures that are compared between groups, by type of label; of times there is one more, see `peto.excess`."""
 NEEDED = {
     "binary": ("n", "positives", "negatives", "expected", "evidence_of_positives", "evidence_expected", "moments"),
     "number": ("n", "sae", "powers"),
@@ -169,7 +170,7 @@ def _figures(study: Study, total: Mapping[str, Array], confidence: float) -> dic
             **between.figures(total, round(float(total["n"][0])), confidence),
             "calibration_slope": hazards.slope(total, confidence),
         }
-        return found | ({EXPECTED: hazards.observed_to_expected(total, confidence)} if "expected" in total else {})
+        return found | ({EXPECTED: peto.observed_to_expected(total, confidence)} if "expected" in total else {})
     found = residuals.figures(label, total, confidence)
     if label.type == "count":
         found["deviance"] = _mean(total, "deviance", confidence)
@@ -364,7 +365,7 @@ def _compared(
                 found.append(Gap(feature, name, key, gap))
             if "variance" in parts[name]:  # of times: a group beside all others of its hospitals, and none at another
                 hides = told[feature][name].positives is None  # how many had the event would follow, as above
-                gap = figure.hidden(0, FOLLOWS) if hides else hazards.excess(parts[name], confidence)
+                gap = figure.hidden(0, FOLLOWS) if hides else peto.excess(parts[name], confidence)
                 found.append(Gap(feature, name, LARGE, gap))
     return found
 

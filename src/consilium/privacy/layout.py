@@ -225,7 +225,12 @@ def _per_patient(study: Study, name: str) -> float:
     known = {"logloss": 32.0, "sy": largest, "syy": largest**2, "sae": beyond, "sse": beyond**2}
     known["deviance"] = max(UNKNOWN, 100 * largest)  # of a patient with the largest label and a rate of 1e-12
     known |= {"logloss_squares": 32.0**2, "evidence_of_positives": 32.0, "evidence_expected": 32.0}
-    known |= {"deviance_squares": known["deviance"] ** 2, "powers": APART**4 if given else APART**2, "likelihood": 1e3}
+    known |= {
+        "deviance_squares": known["deviance"] ** 2,
+        "powers": APART**4 if given else APART**2,
+        "likelihood": 1e3,
+        "moved": 1e4,
+    }
     return known.get(name.removeprefix("metrics/").removeprefix("groups/").removeprefix("common/"), 1.0)
 
 

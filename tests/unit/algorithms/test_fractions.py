@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from consilium.algorithms import concordance, evaluation
+from consilium.algorithms import concordance, evaluation, peto
 from consilium.core import survival
 from consilium.core.study import Study
 from consilium.core.survival import Floats
@@ -79,6 +79,33 @@ def test_numbers_of_pairs_do_not_tell_numbers_of_patients() -> None:
     for part, one in zip(SIZES, sent, strict=True):
         assert (one["pairs"][0], one["both"][0]) == (part / 2, part), "no more than n tells"
         assert one["by_patient"][[0, 3, 4]].sum() == pytest.approx(part / 2, abs=3 / concordance.PARTS)
+
+
+def last(n: int) -> Floats:
+    """What the excess of a group goes by, where its one patient outlives all others, whose hazards are the same."""
+    label, last = survival.joined(np.arange(1.0, n + 1), np.ones(n, dtype=bool)), np.arange(n) == n - 1
+    found = peto.sums(np.ones(n), label, last[:, None])
+    return np.concatenate([found[name] for name in ("expected", "variance", "moved")])
+
+
+def test_what_the_excess_of_a_group_goes_by_hardly_tells_numbers_of_patients() -> None:
+    """Equal hazards make fractions by how many are observed: who knows even which patient it is tries all divisions."""
+    patients = sum(SIZES[1:])
+    known = {n: last(n) for n in range(200, patients - 199)}
+    ways = [(n, patients - n) for n in range(200, patients // 2 + 1)]
+
+    def alone(parts: Floats) -> float:
+        """In what share of the divisions the sum has no other one."""
+        sent = {n: np.round(each * parts) for n, each in known.items()}
+        left = np.array([sent[one] + sent[other] for one, other in ways])
+        return float(np.sum(np.unique(left, axis=0, return_counts=True)[1] == 1)) / len(ways)
+
+    names = np.repeat(list(peto.PARTS), [1, 1, peto.MOVED])
+    assert alone(np.full(len(names), float(concordance.PARTS))) > 0.9, "the leak"
+    assert alone(np.array([float(peto.PARTS[name]) for name in names])) < 0.15
+    one = times(90, 1).sums(TIME)
+    for name, parts in peto.PARTS.items():
+        assert np.array_equal(one[f"groups/{name}"] * parts, np.round(one[f"groups/{name}"] * parts)), name
 
 
 @pytest.mark.parametrize("recipe", ["secure_sum", "plain"])

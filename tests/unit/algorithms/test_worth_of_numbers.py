@@ -14,7 +14,7 @@ from sklearn import metrics as judge
 from statsmodels.duration.hazard_regression import PHReg
 from statsmodels.duration.survfunc import survdiff
 
-from consilium.algorithms import evaluation, groups, hazards, residuals, worth
+from consilium.algorithms import evaluation, groups, hazards, peto, residuals, worth
 from consilium.core import state as chain
 from consilium.core import survival
 from consilium.core.errors import Invalid
@@ -278,7 +278,7 @@ def test_where_all_hazards_are_equal_a_group_is_compared_by_the_test_of_log_rank
     )
     more = float(male["events"][0] - male["expected"][0])
     assert more**2 / float(male["variance"][0]) == pytest.approx(statistic, rel=1e-9)
-    excess = hazards.excess(male, 0.95)
+    excess = peto.excess(male, 0.95)
     assert excess.value == pytest.approx(more / float(male["variance"][0])) and excess.low < excess.value
 
 
