@@ -153,6 +153,11 @@ class Facts:
         return "each hospital’s personal model" if self.personal else "the common model"
 
     @property
+    def whom(self) -> str:
+        """What patients are called on whom it is judged: of a model that was made elsewhere nobody was held out."""
+        return "patients" if self.judged_only else "held-out patients"
+
+    @property
     def judged_only(self) -> bool:
         """Whether a model that was made elsewhere was judged, and none was trained."""
         return self.planned == 0

@@ -57,14 +57,14 @@ def by_hospital(facts: Facts) -> Tag:
     """The model that is used, at each hospital."""
     metric, everyone = leading(facts), facts.everyone.get(COMMON, {})
     singles = [one for one in facts.hospitals if one.figures.get(COMMON)]
-    told = f"On held-out patients. Figures of single hospitals come from {facts.judged_by}."
+    told = f"On {facts.whom}. Figures of single hospitals come from {facts.judged_by}."
     if any(one.told for one in singles):
         told += (
             " Patients of those that tell theirs are counted in tens of each class, rounded down, and intervals follow "
             "from what is told."
         )
     if not singles:
-        told = "On all held-out patients together. Figures of single hospitals are withheld."
+        told = f"On all {facts.whom} together. Figures of single hospitals are withheld."
     if facts.crossed and facts.about is not None:
         folds = facts.about.evaluation.folds
         told += (
@@ -109,7 +109,7 @@ def _forest(facts: Facts, metric: Metric, singles: Sequence[Hospital]) -> Tag | 
     )  # fmt: skip
     left = len(singles) - len(drawn)
     words = f" {left} with fewer than {FEW} patients of a class, or withheld, are not drawn." if left else ""
-    return figure(plot, f"{title}, best first; the dashed line is that of all held-out patients together.{words}")
+    return figure(plot, f"{title}, best first; the dashed line is that of all {facts.whom} together.{words}")
 
 
 def _order(one: Hospital, metric: Metric) -> tuple[bool, float, str]:
@@ -143,7 +143,7 @@ def compared(facts: Facts) -> Tag | None:
     body = [(one.name, count(one.figures.get(COMMON, {})), *_beside(one.figures, models, metric)) for one in singles]
     everyone = _beside(facts.everyone, models, metric)
     trained = [TRAINED[model] for model in models if model in TRAINED]
-    told = f"All models are judged on the same held-out patients of a hospital. {' '.join(trained)}"
+    told = f"All models are judged on the same {facts.whom} of a hospital. {' '.join(trained)}"
     columns = ("hospital", "n", *facts.models.values())
     return section(
         "compared", BESIDE if {"own", "pooled"} & {*models} else PERSONAL if SHARED in models else AT_WHICH,

@@ -342,7 +342,7 @@ def _unknown(facts: Facts, drawn: Mapping[str, Estimate], metric: Metric | None)
     if few:
         yield Finding(
             "note-few-patients", "note", "Some hospitals are not compared",
-            f"{plain(few[:20])}{' and others' if len(few) > 20 else ''}: fewer than {FEW} held-out patients with, or "
+            f"{plain(few[:20])}{' and others' if len(few) > 20 else ''}: fewer than {FEW} {facts.whom} with, or "
             "without, the outcome; or no interval; or withheld, so that figures of such a hospital do not follow. "
             "Their figures are not drawn.",
         )  # fmt: skip

@@ -29,8 +29,8 @@ def calibration(facts: Facts) -> Tag | None:
     ]
     return section(
         "calibration", "Whether its chances come true" if chances else "Whether its predictions come true",
-        _calibration_plot(last.everyone, facts.which) if last.everyone.curve else None,
-        table("calibration-curve", "Held-out patients by their scores.",
+        _calibration_plot(last.everyone, facts) if last.everyone.curve else None,
+        table("calibration-curve", f"{facts.whom.capitalize()} by their scores.",
               ("score", "n", "mean score", "with the outcome"), rows, (1, 2)) if rows else None,
         _calibration_forest(facts) if singles and chances else None,
         of_hospitals("calibration-table", _ideals(last.everyone.figures), "calibration", singles,
@@ -45,15 +45,15 @@ def _ideals(figures: Figures) -> str:
     return f"Calibration; of a model that is calibrated, {told}."
 
 
-def _calibration_plot(everyone: Worth, which: str) -> Tag:
+def _calibration_plot(everyone: Worth, facts: Facts) -> Tag:
     bars = tuple((one.predicted, one.observed) for one in everyone.curve)
     points = tuple((x, float(one.value)) for x, one in bars if one.value is not None)
     told = "; ".join(f"of a score of {x:.2f}, {interval(one)} have the outcome" for x, one in bars)
     plot = curves.plane(
-        [Curve("held-out patients", points, bars)], "mean score", "share with the outcome", "Calibration curve",
+        [Curve(facts.whom, points, bars)], "mean score", "share with the outcome", "Calibration curve",
         f"{told}.", xs=(0, 1), ys=(0, 1), diagonal="as predicted",
     )  # fmt: skip
-    return figure(plot, f"Calibration of {which} on all held-out patients, in groups of about as many each.")
+    return figure(plot, f"Calibration of {facts.which} on all {facts.whom}, in groups of about as many each.")
 
 
 def _calibration_forest(facts: Facts) -> Tag | None:
@@ -87,7 +87,7 @@ def discrimination(facts: Facts) -> Tag | None:
     rows = [(f"{one.threshold:g}", number(one.sensitivity), number(1 - one.false_positive_rate)) for one in cuts]
     return section(
         "roc", "Whom it tells apart",
-        figure(plot, f"ROC curve of {facts.which} on all held-out patients; AUROC {interval(area)}."),
+        figure(plot, f"ROC curve of {facts.which} on all {facts.whom}; AUROC {interval(area)}."),
         folded("All points of the curve", table("roc-table", "Points of the ROC curve.",
                ("threshold", "sensitivity", "specificity"), rows, (1, 2))),
     )  # fmt: skip
@@ -105,14 +105,14 @@ def decisions(facts: Facts) -> Tag | None:
     ]
     return section(
         "decisions", "What a threshold brings",
-        _confusion(last.everyone.confusion) if last.everyone.confusion is not None else None,
-        _decision_plot(rows, facts.used),
-        folded("Every threshold", table("thresholds", "Thresholds of the plan, on all held-out patients.",
+        _confusion(last.everyone.confusion, facts) if last.everyone.confusion is not None else None,
+        _decision_plot(rows, facts),
+        folded("Every threshold", table("thresholds", f"Thresholds of the plan, on all {facts.whom}.",
                ("threshold", *(one.word for one in metrics), "net benefit of flagging all"), body)),
     )  # fmt: skip
 
 
-def _decision_plot(rows: Sequence[Row], used: str) -> Tag | None:
+def _decision_plot(rows: Sequence[Row], facts: Facts) -> Tag | None:
     def through(key: str) -> tuple[tuple[float, float], ...]:
         return tuple(
             (one.threshold, float(v)) for one in rows if (v := one.figures.get(key, Estimate(None)).value) is not None
@@ -126,17 +126,18 @@ def _decision_plot(rows: Sequence[Row], used: str) -> Tag | None:
     better = [x for x, y in model if y > max(0.0, dict(everybody).get(x, 0.0)) + 1e-9]
     told = f"Above both from {min(better):g} to {max(better):g}." if better else "Nowhere above both."
     plot = curves.plane(
-        [Curve(used, model), Curve("flag everybody", tuple((x, y) for x, y in everybody if y > -0.1 * top)),
+        [Curve(facts.used, model), Curve("flag everybody", tuple((x, y) for x, y in everybody if y > -0.1 * top)),
          Curve("flag nobody", ((min(ends), 0.0), (max(ends), 0.0)))],
         "threshold", "net benefit per patient", "Decision curve", told, xs=(0, 1), ys=None,
     )  # fmt: skip
-    return figure(plot, f"Decision curve on all held-out patients, beside flagging all or none. {told}")
+    return figure(plot, f"Decision curve on all {facts.whom}, beside flagging all or none. {told}")
 
 
-def _confusion(one: Row) -> Tag:
+def _confusion(one: Row, facts: Facts) -> Tag:
     hits, misses, alarms, rejections = ("fewer than 10" if count is None else str(count) for count in one.counts)
     return table(
-        "confusion", f"Held-out patients at threshold {one.threshold:g}.", ("score", "with the outcome", "without"),
+        "confusion", f"{facts.whom.capitalize()} at threshold {one.threshold:g}.",
+        ("score", "with the outcome", "without"),
         [("at or above", hits, alarms), ("below", misses, rejections)], (1, 2),
     )  # fmt: skip
 
@@ -148,7 +149,7 @@ def groups(facts: Facts) -> Tag | None:
         return None
     parts, metrics = list[object](), _of_groups(last)
     for at, (feature, found) in enumerate(last.groups.items()):
-        parts += [tag("h3", "By ", name(feature)), _group_forest(feature, found, metrics[0], facts.used)]
+        parts += [tag("h3", "By ", name(feature)), _group_forest(feature, found, metrics[0], facts)]
         parts.append(_group_table(at, feature, found, metrics))
     gaps = [one for one in last.gaps if one.feature != HOSPITAL]
     parts.append(_gaps(last, gaps) if gaps else None)
@@ -171,7 +172,7 @@ def _of_groups(last: Judged) -> list[Metric]:
     return [METRICS[key] for key in names]
 
 
-def _group_forest(feature: str, found: Mapping[str, Worth], metric: Metric, used: str) -> Tag | None:
+def _group_forest(feature: str, found: Mapping[str, Worth], metric: Metric, facts: Facts) -> Tag | None:
     rows = [
         plots.Line(group, f"n = {worth.n}", (one,))
         for group, worth in found.items()
@@ -180,9 +181,9 @@ def _group_forest(feature: str, found: Mapping[str, Worth], metric: Metric, used
     if not rows:
         return None
     title, limits = f"{metric.word} by {feature}", (0, 1) if metric.share else None
-    told = plots.summary(rows, [used])
-    plot = plots.forest(rows, [used], metric.word, title, told, None, limits)
-    return figure(plot, f"{title}, on all held-out patients.")
+    told = plots.summary(rows, [facts.used])
+    plot = plots.forest(rows, [facts.used], metric.word, title, told, None, limits)
+    return figure(plot, f"{title}, on all {facts.whom}.")
 
 
 def _group_table(at: int, feature: str, found: Mapping[str, Worth], metrics: Sequence[Metric]) -> Tag:

@@ -110,7 +110,7 @@ def _cards(facts: Facts, found: Findings) -> Tag:
         value, _, ends = interval(one).partition(" (")
         cards.append(
             (
-                f"{metric.word}, all held-out patients",
+                f"{metric.word}, all {facts.whom}",
                 value,
                 f"{ends.rstrip(')')}, n = {one.n}" if ends else f"n = {one.n}",
             )
@@ -171,7 +171,7 @@ def _reading(facts: Facts, found: Findings) -> Tag:
         _pairs(facts),
         _bounds(facts),
         tag("p", many, id="comparisons"),
-        tag("p", "“too few”: fewer than ten held-out patients; of an outcome that is yes or no, with it or "
+        tag("p", "“too few”: fewer than ten of these patients; of an outcome that is yes or no, with it or "
             "without; of times, with the event; or one to nine in a cell: the interval, if there is one, holds "
             "whatever the cell may be. “withheld”: what is too few would follow from it. Such figures are neither "
             "drawn nor compared."),
@@ -191,7 +191,7 @@ def _pairs(facts: Facts) -> Tag | None:
         else ""
     )
     return tag(
-        "p", "AUROC over all hospitals compares each held-out patient with the outcome with each without, of whichever "
+        "p", "AUROC over all hospitals compares each patient with the outcome with each without, of whichever "
         f"hospital.{models}{within}", id="pairs",
     )  # fmt: skip
 

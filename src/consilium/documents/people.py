@@ -67,7 +67,7 @@ def _is_told(hospitals: Sequence[Hospital], key: str) -> bool:
 def flow(facts: Facts) -> Tag:
     """The flow of hospitals and of their patients."""
     there = [one for one in facts.hospitals if not one.out]
-    steps = [(key, word) for key, word in STEPS if _is_told(facts.hospitals, key)]
+    steps = [(key, word) for key, word in _steps(facts) if _is_told(facts.hospitals, key)]
     total = len({one.number for one in facts.rounds})
     rows = [(one.name, *(_count(one.flow, key) for key, _ in steps), _rounds(one, total)) for one in facts.hospitals]
     sums = [facts.evaluated if key == "evaluated" else _together([one.flow for one in there], key) for key, _ in steps]
@@ -81,7 +81,7 @@ def flow(facts: Facts) -> Tag:
         why = f"“{WITHHELD}”: under an epsilon a hospital’s signed check tells no number of patients. {why}".strip()
     if elsewhere := sum(one.flow.elsewhere or 0 for one in there):
         why = f"{why} {ELSEWHERE.format(elsewhere)}".strip()
-    bars = _bars(facts)
+    bars = None if facts.judged_only else _bars(facts)
     return section(
         "flow", "Hospitals and patients",
         figure(_boxes(facts, there), "From hospitals that could take part to patients on whom the model was judged."),
@@ -90,6 +90,13 @@ def flow(facts: Facts) -> Tag:
               tuple(range(1, len(steps) + 1)), last),
         tag("p", why, class_="quiet") if why else None,
     )  # fmt: skip
+
+
+def _steps(facts: Facts) -> list[tuple[str, str]]:
+    """What becomes of patients, and in which words: where nobody is trained on, nobody is held out."""
+    if not facts.judged_only:
+        return [*STEPS]
+    return [(key, "with all it asks for" if key == "held_out" else word) for key, word in STEPS if key != "training"]
 
 
 def _rounds(one: Hospital, total: int) -> str:
@@ -111,9 +118,9 @@ def _boxes(facts: Facts, there: Sequence[Hospital]) -> Tag:
     held = [f"{sums['held_out']} patients were held out"] if sums["held_out"] is not None else []
     held = [] if facts.judged_only or facts.crossed else held
     judged = facts.evaluated or 0
-    which = "" if facts.judged_only or facts.crossed else "held-out "
+    whom = "patients" if facts.crossed else facts.whom
     by = ("each by a model that was trained without them",) if facts.crossed else ()
-    boxes.append(plots.Box((*held, f"{judged} {which}patients judged it", *by)))
+    boxes.append(plots.Box((*held, f"{judged} {whom} judged it", *by)))
     told = "; then ".join(", ".join(box.lines) for box in boxes)
     return plots.flow(boxes, "Flow of hospitals and patients", f"{told}.")
 
@@ -245,7 +252,7 @@ WITHOUT_ONE = {
 POLICY = "it stays at each hospital whose policy does not say `tell_flow`; those told are in tens, and none below ten"
 WORDS = {
     "withheld": "its policy, the kind of study, or that those of others would follow, does not let it tell them",
-    "too few": "it has fewer than ten held-out patients of a class",
+    "too few": "it has fewer than ten such patients of a class",
 }
 """Why a hospital tells no figures of itself."""
 ELSEWHERE = (

@@ -44,7 +44,7 @@ METRICS = {
         Metric("rmse", "RMSE", "root of the mean squared error, in the label's unit", share=False,
                more_is_better=False),
         Metric("mae", "MAE", "mean absolute error, in the label's unit", share=False, more_is_better=False),
-        Metric("prevalence", "prevalence", "share of held-out patients with the outcome"),
+        Metric("prevalence", "prevalence", "share of patients with the outcome"),
         Metric("sensitivity", "sensitivity", "of those with the outcome, share at or above the threshold", "threshold"),
         Metric("specificity", "specificity", "of those without, share below it", "threshold"),
         Metric("ppv", "PPV", "of those at or above it, share with the outcome", "threshold"),

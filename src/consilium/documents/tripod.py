@@ -11,6 +11,8 @@ from consilium.documents.facts import WITHOUT, Facts, Flow
 from consilium.documents.findings import OTHERS, Findings, leading
 from consilium.documents.terms import METRICS, interval, plain
 
+RAW = ("onnx", "xgboost")
+"""Kinds of models that take values as they are."""
 Fill = Callable[[Facts, Findings], str]
 
 
@@ -89,8 +91,19 @@ def _preparation(study: Study) -> str:
         f"Each hospital maps its table to one contract: {contract.size - categories} numbers in fixed UCUM units and "
         "plausible ranges, "
         f"{categories} categories with fixed codes. What is out of range or unmapped counts "
-        f"as missing. {_learned(study) or 'Numbers are scaled by ranges of the contract, not by the data.'}"
+        f"as missing. {_scaled(study)}"
     )
+
+
+def _raw(study: Study) -> bool:
+    """Whether the model takes values as they are in the contract, and what it does with them is inside of it."""
+    return study.model.kind in RAW
+
+
+def _scaled(study: Study) -> str:
+    if _raw(study):
+        return "The model takes them as they are: what it does to them first is part of it."
+    return _learned(study) or "Numbers are scaled by ranges of the contract, not by the data."
 
 
 def _learned(study: Study) -> str:
@@ -116,6 +129,8 @@ def _missing(study: Study) -> str:
     allowed = len(study.contract.inputs) - demanded
     filled = study.prepare is not None and study.prepare.missing == "impute"
     how = "filled in by the patients of all hospitals" if filled else "encoded as such"
+    if _raw(study):
+        how = "given to the model as missing, which deals with it by itself"
     return (
         f"For {allowed} of {len(study.contract.inputs)} predictors a patient without a value takes part, and the "
         f"missing value is {how}; a patient without one of the other {demanded} is excluded."
@@ -137,6 +152,11 @@ def _split(study: Study) -> str:
 
 
 def _handled(study: Study) -> str:
+    if _raw(study):
+        return (
+            "In the contract’s units and codes; a missing value is missing there, too. Whether the model scales "
+            "or fills them in, and how, is inside of it, and for the authors."
+        )
     return _learned(study) or (
         "Numbers are scaled so that the contract's typical (or plausible) range becomes −1 to 1; categories become "
         "indicators, and a missing value has an indicator of its own."
@@ -233,7 +253,7 @@ def _participants(facts: Facts, found: Findings) -> str:
     if n is None:
         return ""
     cases = f", {interval(prevalence)} of them with the outcome" if prevalence and prevalence.value is not None else ""
-    return f"{n} held-out patients were evaluated{cases}. The flow per hospital, as far as it is known, stands above."
+    return f"{n} {facts.whom} were evaluated{cases}. The flow per hospital, as far as it is known, stands above."
 
 
 def _sum(flows: list[Flow], name: str) -> int | None:
@@ -260,9 +280,7 @@ def _performance(facts: Facts, found: Findings) -> str:
     one = facts.everyone.get("federated", {}).get(metric.id) if metric else None
     if metric is None or one is None:
         return ""
-    return (
-        f"{metric.word} {interval(one)} on {one.n} held-out patients at {facts.confidence:.0%}; all others stand above."
-    )
+    return f"{metric.word} {interval(one)} on {one.n} {facts.whom} at {facts.confidence:.0%}; all others stand above."
 
 
 def _clusters(facts: Facts, found: Findings) -> str:

@@ -214,3 +214,18 @@ def test_a_cross_validation_says_so_and_counts_nobody_twice() -> None:
     assert "each by a model that was trained without them" in page and "held out</text>" not in page
     assert "leave-one-hospital-out" in page and "not done" in page
     assert "judged by one of" not in Report.of(simulated(usual(3)), NOW, STUDY).html()
+
+
+def test_of_a_model_that_was_made_elsewhere_nothing_is_told_of_scales_and_nobody_was_held_out() -> None:
+    """An ONNX file takes values as they are, and what is missing as missing: what becomes of them is inside of it."""
+    made_elsewhere = {"kind": "onnx", "start": "given", "options": {"inputs": {"x": ["age", "ward=icu"]}}}
+    told = STUDY.model_dump() | {"model": made_elsewhere, "rounds": 0, "evaluation": {"test_fraction": 1}}
+    document = simulated(usual(3), rounds=0) | {"evaluation": evaluation(ALIKE, {"icu": worth(), "other": worth()}, [])}
+    made = Report.of(document, NOW, Study.model_validate(told))
+    answers = {one.number: one.answer for one in made.items}
+    said = " ".join(answers[item] for item in ("7", "11", "12b"))
+    assert not re.search("scaled|encoded|indicator", said), said
+    assert "as missing" in answers["11"] and "inside of it" in answers["12b"]
+    page = made.html()
+    assert not re.search("held[- ]out", page.partition("<main")[2].partition('id="withheld"')[0], re.IGNORECASE)
+    assert "held-out patients" in report(ALIKE).html()
