@@ -223,7 +223,7 @@ def compare(run: str, heard: str | None, person: str | None, home: Path, as_json
             raise click.UsageError("name who compares with --person")
         found = comparing.compare(desk.journal, run, heard, person, now())
     ring(Folder.open(home))
-    say({**found.to_json(), "compared": person}, as_json, f"The words agree: {run} goes on with these hospitals.")
+    say({**found.to_json(), "compared": person}, as_json, found.agreed(now()))
 
 
 @site.command()

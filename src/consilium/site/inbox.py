@@ -15,7 +15,7 @@ from consilium.core.errors import ConsiliumError, DigestMismatch, Invalid, NotFo
 from consilium.core.ids import Digest, digest
 from consilium.core.study import Plan
 from consilium.governance.audit import Head
-from consilium.site import declarations, ledger, memories
+from consilium.site import declarations, ledger, leftout, memories
 from consilium.site.journal import OPEN, Journal, Writing
 from consilium.site.outbox import Outbox
 from consilium.site.states import States
@@ -209,6 +209,7 @@ class Inbox:
     def _task(self, tx: Writing, seq: int, task: Task, data: bytes, payload: bytes, now: datetime) -> None:
         if (closed := task.closed()) is not None:
             self._closed(tx, seq, closed, data, payload, now)
+        leftout.asked_again(tx, task)
         tx.do(f"UPDATE tasks SET status = 'over' WHERE run = ? AND status IN {OPEN}", task.run)  # noqa: S608
         tx.do(
             "INSERT OR IGNORE INTO tasks (seq, plan, run, round, kind, payload, status)"
@@ -217,6 +218,7 @@ class Inbox:
         )  # fmt: skip
 
     def _closed(self, tx: Writing, seq: int, closed: Closed, data: bytes, payload: bytes, now: datetime) -> None:
+        leftout.keep(tx, closed, self.site, now)
         tx.do(
             f"UPDATE tasks SET status = 'over' WHERE run = ? AND round <= ? AND status IN {OPEN}",  # noqa: S608
             closed.run,

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consilium.core.ids import digest
-from consilium.site import refused
+from consilium.site import leftout, refused
 from consilium.site.deciding import Desk
 from consilium.site.journal import BEHIND, Journal, uncompared
 from consilium.site.witness import OPEN
@@ -104,6 +104,7 @@ def status(desk: Desk, runs: bool, now: datetime) -> Json:
         "tasks": [dict(row) for row in tasks],
         "compare": uncompared(journal),
         "refused": refused.standing(journal),
+        "left_out": [one.to_json() for one in leftout.going_on(journal)],
         "waiting": int(waiting["n"]) if waiting else 0,
         "alarms": [dict(row) for row in journal.rows(OPEN)],
         "behind": json.loads(journal.meta(BEHIND, '{"why": ""}') or '{"why": ""}')["why"],
@@ -130,6 +131,9 @@ def status_words(fact: Json) -> None:
         click.echo(f"\nround {one['round']} of {one['run']} was refused here ({one['reason']})")
         if one["next"]:
             click.echo(f"Next: {one['next']}")
+    for one in fact["left_out"]:
+        click.echo(f"\n{click.style('left out', fg='red')} {_cell(leftout.LeftOut(**one).text)}")
+        click.echo(f"         Next: {leftout.NEXT}.")
     if fact["tasks"]:
         click.echo("\nNewest tasks")
         table(fact["tasks"], ("run", "round", "kind", "status", "note"))
@@ -141,6 +145,8 @@ def comparison_words(found: "Comparison") -> None:
     rows = [dict(zip(("site", "fingerprint", "known"), member, strict=True)) for member in found.members]
     table(rows, ("site", "known", "fingerprint"))
     click.echo(f"\nRead these words to another hospital, on a line that you trust, and hear theirs:\n  {found.words}")
+    if found.time:
+        click.echo(f"\n{found.time}")
 
 
 def finding(found: "Finding") -> None:

@@ -14,7 +14,7 @@ from consilium.core.errors import ConsiliumError, Unauthenticated, Unavailable
 from consilium.core.ids import SiteId
 from consilium.core.study import BUFFERED, Plan
 from consilium.privacy.recipe import protect
-from consilium.site import extracts, told
+from consilium.site import extracts, leftout, told
 from consilium.site.child import Died
 from consilium.site.declaring import Declaring
 from consilium.site.folder import Folder
@@ -102,7 +102,9 @@ class Worker:
         if runs:
             self.activity = f"waits for the words of the roster of {runs[0]} to be compared"
             if before != self.activity:
-                log.info("%s: `consilium site compare %s`", self.activity, runs[0])
+                until = leftout.until(self.journal, runs[0])
+                when = "" if until is None else f", until {leftout.spoken(until.isoformat())}"
+                log.info("%s%s: `consilium site compare %s`", self.activity, when, runs[0])
                 self.changed.set()
 
     def _perform(self, row: Row, task: Task) -> None:

@@ -2,22 +2,24 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from consilium.console.cli.app import run as consilium
 from consilium.core.errors import Invalid, NotFound, Refused
 from consilium.core.ids import SiteId
 from consilium.core.study import Plan
 from consilium.privacy import pairing as protocol
 from consilium.privacy.pairing import Keys, Secrets
-from consilium.site import comparing
+from consilium.site import comparing, leftout
 from consilium.site.journal import uncompared
 from consilium.site.pairing import roster_of
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import Step
+from consilium.wire.messages import Closed, Ended, Step
 from unit.site.circle import Envelopes, Relay, circle, secure, step_of
 
 THREE = ("east", "north", "south")
@@ -77,6 +79,93 @@ def test_other_words_are_refused_recorded_and_pin_nothing(relay: Relay, plan: Pl
         relay["east"].compare("sums-1", " ".join(words[:5]))
     with pytest.raises(NotFound):
         relay["east"].compare("sums-2", " ".join(words))
+
+
+def said(relay: Relay, command: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command of south's prints."""
+    capsys.readouterr()
+    consilium([*command.split(" "), "--home", str(relay.folder / "south")])
+    told = capsys.readouterr()
+    return told.out + told.err
+
+
+def asked_for_words(relay: Relay, plan: Plan, **changes: Any) -> list[str]:
+    """Everybody waits for people, and those of the first two compare; the command that compares at south."""
+    for phase in ("KEYS", "PAIR", "PROVE"):
+        relay.ask(plan, 0, phase, **changes)
+    words = relay["east"].words("sums-1")
+    for name in ("east", "north"):
+        relay[name].compare("sums-1", words)
+    return words.split()
+
+
+def test_who_compares_in_time_is_told_until_when_the_others_have(
+    relay: Relay, plan: Plan, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    words, when = asked_for_words(relay, plan, deadline=until), f"{until:%Y-%m-%d %H:%M:%S} UTC"
+    caplog.set_level("INFO")
+    relay["south"].worker._rest()
+    assert f"until {when}: `consilium site compare sums-1`" in caplog.text
+    assert f"at {when} it goes on without those that have not" in said(relay, "site compare sums-1", capsys)
+    told = said(relay, f"site compare sums-1 --person Vera --words {','.join(words)}", capsys)
+    assert "The words agree" in told and f"at {when} it goes on without those that have not, for good" in told
+
+
+def test_who_compares_after_the_deadline_is_not_told_that_the_run_goes_on_with_it(
+    relay: Relay, plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    until = datetime.now(UTC) - timedelta(seconds=5)
+    words = asked_for_words(relay, plan, deadline=until)
+    told = said(relay, f"site compare sums-1 --person Vera --words {','.join(words)}", capsys)
+    assert f"But there was time until {until:%Y-%m-%d %H:%M:%S} UTC" in told
+    assert "goes on with " not in told and "`consilium site status`" in told
+
+
+def test_a_run_that_went_on_without_a_hospital_whose_words_were_not_compared_says_so_there(
+    relay: Relay, plan: Plan, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was told `The words agree: it goes on with these hospitals`, or that there is no such roster."""
+    until = datetime.now(UTC) - timedelta(seconds=5)
+    words, south = asked_for_words(relay, plan, deadline=until), relay["south"]
+    assert "left out" not in said(relay, "site status", capsys)
+    closed = Closed(
+        to="south", number=1, study="sums", run="sums-1", round=0, kind="PAIR", took_part=("east", "north"),
+        aggregate=None, state=relay.states["sums-1", 0],
+    )  # fmt: skip
+    south.told(closed)
+    late = (
+        "sums-1 goes on without this hospital: its words were not compared here in time; there was time until "
+        f"{until:%Y-%m-%d %H:%M:%S} UTC"
+    )
+    assert late in caplog.text and "next run" in caplog.text
+    status = said(relay, "site status", capsys)
+    assert late in status and "left out: its words were not compared here in time" in status
+    assert "waits for its words" not in status and uncompared(south.journal) == []
+    assert late in said(relay, "site compare sums-1", capsys)
+    told = said(relay, f"site compare sums-1 --person Vera --words {','.join(words)}", capsys)
+    assert "The words agree" in told and late in told and "next run" in told and south.count("pins") == 3
+    for name in ("east", "north"):
+        relay[name].told(closed)
+        assert "left out" not in str([dict(row) for row in relay[name].journal.rows("SELECT note FROM tasks")])
+    ended = Ended(to="south", number=2, study="sums", run="sums-1", status="finished", reason="", state=None)
+    south.told(ended)
+    south.worker._clean()
+    told = said(relay, f"site compare sums-1 --person Vera --words {','.join(words)}", capsys)
+    assert "too late" in told and late.replace("goes on", "ended") in told and "no roster" not in told
+    assert late not in said(relay, "site status", capsys), "it is over"
+
+
+def test_who_is_asked_for_keys_again_is_not_left_out_any_more(relay: Relay, plan: Plan) -> None:
+    asked_for_words(relay, plan)
+    south, about = relay["south"], {"study": "sums", "run": "sums-1", "round": 0, "kind": "PAIR"}
+    place: dict[str, Any] = {"to": "south", "number": 1, "aggregate": None, "state": relay.states["sums-1", 0], **about}
+    south.told(Closed(took_part=("east", "north"), **place))
+    assert [one.run for one in leftout.going_on(south.journal)] == ["sums-1"]
+    assert relay.ask(plan, 0, "KEYS", ("south",), attempt=2) == {"south": "done"}
+    assert leftout.going_on(south.journal) == []
+    south.told(Closed(took_part=("north", "south"), attempt=2, **place))
+    assert leftout.going_on(south.journal) == []
 
 
 class Between:
