@@ -66,7 +66,7 @@ def site(sound: Hospital, confines: str | None, tmp_path: Path, monkeypatch: pyt
 
 CHECKS = (
     "versions", "permissions", "key", "disk", "policy", "confinement", "journal", "budget", "proxy", "certificate",
-    "coordinator", "data", "agent",
+    "coordinator", "data", "refused", "agent",
 )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from consilium import __version__
 from consilium.core.errors import ConsiliumError, ProtocolMismatch, Unauthenticated, Unavailable
 from consilium.core.ids import SiteId
+from consilium.site import plans
 from consilium.site.checking import Checking
 from consilium.site.declaring import Declaring
 from consilium.site.folder import Folder
@@ -105,6 +106,8 @@ class Agent:
         with alone(self.folder.lock), doorbell(self.folder.bell) as bell:
             self._admitted()
             self._recalled()
+            if not self.stop.is_set():
+                plans.mend(self._journal, self._connection, datetime.now(UTC))
             beats = (self._receive, self._worker.run, self._outbox.run, self._heartbeat, self._witness.run)
             threads = [
                 threading.Thread(target=self._guarded, args=(beat,), name=beat.__name__, daemon=True) for beat in beats

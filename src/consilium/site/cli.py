@@ -98,20 +98,17 @@ def run(home: Path) -> None:
 def review(study: str, code: Path | None, home: Path, as_json: bool) -> None:
     """Show STUDY in plain words: purpose, what is read, what is done, what leaves, and what the policy says."""
     with opened(home) as desk:
-        standing = desk.standing(study, now())
+        plan, standing = desk.plan(study), desk.standing(study, now())
         if code is not None:
             from consilium.site.code import fetch_code
 
-            fetch_code(desk, standing.plan, code)
+            fetch_code(desk, plan, code)
         from consilium.governance import declarable
         from consilium.site import budget, declarations, room
 
-        need = room.of_study(desk.journal, standing.plan, desk.folder.policy().limits).bytes
-        spends, spent = budget.review(desk, standing.plan)
-        alone = declarable.words(
-            standing.plan.study, desk.folder.policy(), declarations.others(desk.journal, standing.plan)
-        )
-    plan = standing.plan
+        need = room.of_study(desk.journal, plan, desk.folder.policy().limits).bytes
+        spends, spent = budget.review(desk, plan)
+        alone = declarable.words(plan.study, desk.folder.policy(), declarations.others(desk.journal, plan))
     fact = {
         "study": study, "plan": plan.digest, "standing": standing.word, "policy": standing.policy or "allowed",
         "words": explain(plan), "content": plan.study.model_dump(mode="json"), "disk_bytes": need, "budget": spends,

@@ -14,7 +14,7 @@ from consilium.core.ids import Digest
 from consilium.core.study import Plan
 from consilium.governance.approvals import WEAKER, Said, meant, weaker
 from consilium.governance.policy import Policy
-from consilium.site import refused, sources
+from consilium.site import plans, refused, sources
 from consilium.site.folder import Folder
 from consilium.site.guard import Guard
 from consilium.site.journal import MADE, OPEN, Journal
@@ -28,14 +28,15 @@ if TYPE_CHECKING:  # it stands on much that most commands do not need
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a study stands at this hospital. `word`: open, approved, declined, revoked, expired or changed.
+    """Where a study stands at this hospital. `word`: open, approved, declined, revoked, expired, changed or altered.
 
     changed: another plan was offered under the name of an approved one, whose approval stands.
+    altered: its plan was changed in the journal here; what was decided on it stands.   plan: as it was offered.
     """
 
     study: str
     title: str
-    plan: Plan
+    plan: Digest
     word: str
     said: Said | None
     policy: str
@@ -54,33 +55,42 @@ class Desk:
         return [str(row["study"]) for row in rows]
 
     def plan(self, study: str) -> Plan:
-        """The newest plan offered under a name. Raises: NotFound."""
-        row = self.journal.row("SELECT payload FROM studies WHERE study = ? ORDER BY id DESC LIMIT 1", study)
+        """The newest plan offered under a name. Raises: NotFound.   Refused: it was changed in the journal."""
+        return plans.whole(self._row(study))
+
+    def _row(self, study: str) -> Row:
+        row = self.journal.row("SELECT * FROM studies WHERE study = ? ORDER BY id DESC LIMIT 1", study)
         if row is None:
             known = ", ".join(self.offered())
             raise NotFound(
                 f"no study {study} was offered to this hospital",
                 f"offered are: {known}" if known else "let the agent run (`consilium site run`), then look again",
             )
-        return Plan.load(bytes(row["payload"]))
+        return row
 
     def standing(self, study: str, now: datetime) -> Standing:
         """Where a study stands. Raises: NotFound."""
-        plan = self.plan(study)
-        said = self._said(study)
+        row, said = self._row(study), self._said(study)
         newest = said[-1] if said else None
-        word = "open"
+        if plans.altered(row):
+            return Standing(study, row["title"], row["plan"], "altered", newest, "the plan here is not the one offered")
+        plan, word = plans.whole(row), "open"
         if newest is not None and newest.plan != plan.digest:
             word = "changed" if newest.decision == "approve" else "open"
         elif newest is not None:
             word = {"approve": "approved", "decline": "declined", "revoke": "revoked"}[newest.decision]
             if word == "approved" and newest.expires is not None and now >= newest.expires:
                 word = "expired"
-        return Standing(study, plan.study.title, plan, word, newest, self.objection(plan, now))
+        return Standing(study, plan.study.title, plan.digest, word, newest, self.objection(plan, now))
 
     def approved(self, now: datetime) -> list[str]:
         """Studies with an approval to revoke, whichever plan it is for; oldest first."""
-        return [name for name in self.offered() if self.standing(name, now).word in ("approved", "changed")]
+        found = [self.standing(name, now) for name in self.offered()]
+        words = ("approved", "changed")
+        return [
+            one.study for one in found
+            if one.word in words or (one.word == "altered" and one.said is not None and one.said.decision == "approve")
+        ]  # fmt: skip
 
     def objection(self, plan: Plan, now: datetime) -> str:
         """What in the hospital's policy or privacy budget forbids the plan; empty when nothing does."""

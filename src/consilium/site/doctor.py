@@ -20,7 +20,7 @@ from consilium import __version__
 from consilium.core.errors import AuditBroken, ConsiliumError, PolicyInvalid
 from consilium.core.model import ONNX
 from consilium.governance import audit
-from consilium.site import budget, ledger, refused, room, tables
+from consilium.site import budget, ledger, plans, refused, room, tables
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal, damaged
@@ -175,6 +175,8 @@ def _journal(folder: Folder, now: datetime) -> Iterator[Found]:
             yield "problem", "the journal is damaged", "restore it from your backup; keep the damaged file"
             return
         head = audit.verify(journal.entries())
+        for study in plans.changed(journal):
+            yield "problem", f"the plan of {study} is not the one that was offered: it was changed here", plans.WAY
         yield "ok", f"whole; its audit log has {head.seq} entries and no gap", ""
     finally:
         journal.close()
@@ -287,15 +289,16 @@ def _data(folder: Folder, now: datetime) -> Iterator[Found]:
         if not approved:
             yield "ok", f"{len(studies)} studies offered, none approved: no table is read", ""
         for one in approved:
-            yield _read(desk, one.study, one.plan.study.min_patients, folder)
+            yield _read(desk, one.study, folder)
     finally:
         journal.close()
 
 
-def _read(desk: Desk, study: str, wanted: int, folder: Folder) -> Found:
-    least, ask = max(wanted, folder.policy().min_patients), f"`consilium site check {study}` says why"
+def _read(desk: Desk, study: str, folder: Folder) -> Found:
+    ask, plan = f"`consilium site check {study}` says why", desk.plan(study).study
+    least = max(plan.min_patients, folder.policy().min_patients)
     try:
-        report, enough = tables.checked(desk.plan(study).study, desk.mapping(study), least, folder.extracts / study)
+        report, enough = tables.checked(plan, desk.mapping(study), least, folder.extracts / study)
     except ConsiliumError as error:
         return "problem", f"{study}: {error.message}", error.remedy
     if not enough:
@@ -306,13 +309,17 @@ def _read(desk: Desk, study: str, wanted: int, folder: Folder) -> Found:
 
 
 def _refused(folder: Folder, now: datetime) -> Iterator[Found]:
-    with closing(Journal(folder.journal)) as journal:
-        if not journal.sound():
-            yield UNREAD
-            return
-        for one in refused.standing(journal):
-            words = f"round {one['round']} of {one['run']} was refused here ({one['reason']})"
-            yield "warning", words, one["next"]
+    try:
+        with closing(Journal(folder.journal)) as journal:
+            found = refused.standing(journal)
+    except (ConsiliumError, DatabaseError):  # its own check says why
+        yield "ok", "not looked at: the journal cannot be read", ""
+        return
+    if not found:
+        yield "ok", "no run waits because of what was refused here", ""
+    for one in found:
+        words = f"round {one['round']} of {one['run']} was refused here ({one['reason']})"
+        yield "warning" if one["next"] else "ok", words, one["next"]
 
 
 def _agent(folder: Folder, now: datetime) -> Iterator[Found]:

@@ -96,7 +96,7 @@ def status(desk: Desk, runs: bool, now: datetime) -> Json:
         "agent": "runs" if runs else "does not run",
         "studies": [
             {
-                "study": one.study, "title": one.title, "plan": one.plan.digest, "standing": one.word,
+                "study": one.study, "title": one.title, "plan": one.plan, "standing": one.word,
                 "expires": one.said.expires if one.said else None, "policy": one.policy or "allowed",
             }
             for one in studies

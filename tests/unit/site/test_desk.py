@@ -23,12 +23,13 @@ from consilium.core.errors import (
     ProtocolMismatch,
     Refused,
     StudyInvalid,
+    Unavailable,
     UnknownSite,
 )
 from consilium.core.ids import digest
 from consilium.core.study import Plan
 from consilium.privacy.mechanism import pinned
-from consilium.site import doctor, showing, tables
+from consilium.site import doctor, plans, showing, tables
 from consilium.site.attesting import history
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder, Membership
@@ -548,7 +549,8 @@ def test_a_refusal_whose_cause_is_gone_says_that_an_approval_lets_the_run_go_on(
         showing.status_words(showing.status(site.desk, True, NOW))
         return capsys.readouterr().out, list(doctor._refused(site.folder, NOW))
 
-    assert "refused" not in told()[0] and told()[1] == []
+    none = [("ok", "no run waits because of what was refused here", "")]
+    assert "refused" not in told()[0] and told()[1] == none
     site.veto.refuse(asked, 1, "disk", "there is no room", NOW)
     words = "round 1 of r6-1 was refused here (disk)"
     assert caplog.messages[-1].endswith(f"there is no room; {way}")
@@ -556,9 +558,44 @@ def test_a_refusal_whose_cause_is_gone_says_that_an_approval_lets_the_run_go_on(
     assert f"{words}\nNext: {way}" in shown
     assert found == [("warning", words, way)]
     site.approve("r6")
-    assert words not in told()[0] and told()[1] == [], "it was taken back"
+    assert words not in told()[0] and told()[1] == none, "it was taken back"
     site.veto.refuse(site.asked(asked), 2, "difference", "of others", NOW)
-    assert told()[1] == [("warning", words.replace("disk", "difference"), "")], "approving changes nothing of that"
+    assert told()[1] == [("ok", words.replace("disk", "difference"), "")], "approving changes nothing of that"
     with site.journal.write() as tx:
         tx.keep("run/r6-1", "removed")
-    assert told()[1] == [], "the run is over"
+    assert told()[1] == none, "the run is over"
+
+
+def test_a_plan_that_was_changed_in_the_journal_is_found_never_approved_and_fetched_anew(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = Plan.of(study("r4"))
+    site.offer(plan, "r4")
+    site.approve("r4")
+    assert plans.changed(site.journal) == []
+    with site.journal.write() as tx:
+        tx.do("UPDATE studies SET payload = ?", plan.payload.replace(b'"rounds":', b'"rounds":1'))
+    decided = site.decided()
+    for act in (lambda: site.approve("r4"), lambda: site.desk.plan("r4")):
+        with pytest.raises(Refused, match="not the one that was offered") as caught:
+            act()
+        assert "consilium site run" in caught.value.remedy
+    assert site.decided() == decided, "nothing was signed"
+    ((level, words, remedy), *_) = doctor._journal(site.folder, NOW)
+    assert (level, remedy) == ("problem", plans.WAY) and "the plan of r4" in words
+    assert site.refused(site.task(plan)) == "plan-changed"
+    showing.status_words(showing.status(site.desk, True, NOW))
+    assert "altered" in capsys.readouterr().out
+    assert site.desk.approved(NOW) == ["r4"], "it can be revoked all the same"
+
+    def away(*_: object) -> bytes:
+        raise Unavailable("the coordinator does not answer", "wait")
+
+    for fetch in (away, lambda _, name: {plan.digest: plan.payload}[name]):
+        monkeypatch.setattr(plans, "fetch", fetch)
+        plans.mend(site.journal, cast(Any, None), NOW)
+    assert site.desk.plan("r4") == plan and site.desk.standing("r4", NOW).word == "approved"
+    assert json.loads(site.journal.entries()[-1])["kind"] == "plan-restored"
+    with site.journal.write() as tx:
+        tx.do("UPDATE studies SET payload = x'00'")
+    assert site.desk.revoke("r4", "Vera", "", NOW).plan == plan.digest
