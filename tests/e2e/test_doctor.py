@@ -347,8 +347,18 @@ PROBLEM = ("coordinator", "problem")
 SAYS: dict[str, tuple[Says, tuple[str, str] | None, str, str]] = {
     "honest": (HONEST, None, "", ""),
     "a-little-ahead": (replace(HONEST, skew_s=25), None, "", ""),
-    "ahead": (replace(HONEST, skew_s=35), PROBLEM, "this clock differs by 35 s", "set the clock by NTP"),
-    "behind": (replace(HONEST, skew_s=-86400), PROBLEM, "this clock differs by -86400 s", "set the clock by NTP"),
+    "ahead": (
+        replace(HONEST, skew_s=35),
+        PROBLEM,
+        "this clock is 35 s behind the coordinator's",
+        "set the clock by NTP",
+    ),
+    "behind": (
+        replace(HONEST, skew_s=-86400),
+        PROBLEM,
+        "this clock is 86400 s ahead of the coordinator's",
+        "set the clock by NTP",
+    ),
     "newer": (replace(HONEST, protocols=(98, 99)), PROBLEM, "99", ""),
     "pending": (replace(HONEST, state="pending"), ("coordinator", "warning"), "is pending", "read the fingerprint"),
     "not-one": (replace(HONEST, hello={"hello": "world"}), PROBLEM, "not a coordinator", "proxy"),

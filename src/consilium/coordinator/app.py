@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from granian.constants import HTTPModes, Interfaces
@@ -28,6 +29,7 @@ from consilium.store.database import Database
 from consilium.store.shelf import Shelf
 from consilium.wire.identity import Identity
 from consilium.wire.messages import SMALL
+from consilium.wire.tls import ending
 
 log = logging.getLogger(__name__)
 COLLECT = (20_000, 20, 50)
@@ -100,6 +102,8 @@ async def serve(settings: Settings) -> None:
     keeping = asyncio.create_task(retention.watch(stop))
     serving = asyncio.create_task(server.serve())
     stopping = asyncio.create_task(stop.wait())
+    if words := ending(settings.certificate, datetime.now(UTC)):
+        log.warning("%s", words)
     log.info("listening on https://%s:%s", settings.host, settings.port)
     done, _ = await asyncio.wait({driving, serving, stopping, keeping}, return_when=asyncio.FIRST_COMPLETED)
     stop.set()

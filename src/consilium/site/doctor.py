@@ -28,7 +28,7 @@ from consilium.site.line import connect
 from consilium.site.presence import running
 from consilium.training import sandbox
 from consilium.wire.address import address
-from consilium.wire.connection import Connection, proxy_for, trust
+from consilium.wire.connection import Connection, out_of_date, proxy_for, trust
 from consilium.wire.lines import Proxy
 from consilium.wire.messages import PROTOCOLS, mismatch
 from consilium.wire.requests import Hello
@@ -234,7 +234,8 @@ def _coordinator(folder: Folder, now: datetime) -> Iterator[Found]:
         return
     yield "ok", f"{member.url} answers over TLS with its pinned key; release {hello.version}", ""
     if abs(skew) > CLOCK_S:
-        yield "problem", f"this clock differs by {skew:.0f} s from the coordinator's", "set the clock by NTP"
+        how = f"{abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'}"
+        yield "problem", f"this clock is {how} the coordinator's", "set the clock by NTP"
     else:
         yield "ok", f"the clocks differ by {abs(skew):.1f} s", ""
     state = connect(folder, folder.identity()).get("/v1/site", limit_s=LIMIT_S)["state"]
@@ -262,7 +263,7 @@ def _certificate(folder: Folder, now: datetime) -> Iterator[Found]:
             found = line.getpeercert(binary_form=True)
             version = line.version()
     except (OSError, ssl.SSLError) as error:
-        yield "problem", f"TLS fails: {error}", "check the address, the CA and SSL_CERT_FILE"
+        yield "problem", f"TLS fails: {error}", out_of_date(error) or "check the address, the CA and SSL_CERT_FILE"
         return
     ends = x509.load_der_x509_certificate(found or b"").not_valid_after_utc
     authority = folder.authority()

@@ -28,6 +28,8 @@ READ_S = 30.0
 SOON_S = 4.0
 """What a program that repeats its requests (the agent) waits for an answer: a line that died with the request on it
 costs this much. Every such request may be repeated, and the answer to a repetition is the same."""
+UNTRUSTED = "if a proxy of your institution opens TLS, name its CA in SSL_CERT_FILE; else trust nothing here"
+"""What to do where a certificate is of a CA that is not known here."""
 TRIES = 10
 """Failures in a row after which a command gives up: seconds where nobody listens, a minute where nobody answers."""
 
@@ -190,9 +192,21 @@ def _why(error: Exception) -> str:
     return text[:200] or type(error).__name__
 
 
+def out_of_date(error: Exception) -> str:
+    """What to do where TLS fails for the dates of a certificate; empty where it fails for something else."""
+    if "has expired" in str(error):
+        return (
+            "the coordinator's certificate has ended, and its administrator renews it (`consilium coordinator "
+            "certificate`); or this machine's clock is ahead"
+        )
+    if "not yet valid" in str(error):
+        return "check this machine's clock: by it, the coordinator's certificate has not begun"
+    return ""
+
+
 def _remedy(error: Exception) -> str:
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return "if a proxy of your institution opens TLS, name its CA in SSL_CERT_FILE; else trust nothing here"
+        return out_of_date(error) or UNTRUSTED
     if "407" in str(error):
         return "the proxy wants a name and a password: HTTPS_PROXY=http://NAME:PASSWORD@HOST:PORT"
     return "check network, proxy and CA"

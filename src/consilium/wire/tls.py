@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from consilium.core.errors import Invalid, NotFound
 from consilium.durable import replace_file
 
-CA_YEARS, SERVER_DAYS = 10, 825
+CA_YEARS, SERVER_DAYS, SOON_DAYS = 10, 825, 30
 
 
 def make_authority(folder: Path, hosts: list[str], now: datetime) -> None:
@@ -70,6 +70,21 @@ def renew(folder: Path, now: datetime) -> datetime:
     signed = _server(old.subject, alternatives, key.public_key(), (ca.subject, ca_key), now, until)
     _write(folder / "server.pem", signed.public_bytes(Encoding.PEM))
     return until
+
+
+def ending(path: Path, now: datetime) -> str:
+    """What is to be said of a server's certificate that has ended or ends soon; empty where it is good for longer."""
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        return ""  # it is told elsewhere, before anything is served with it
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    way = "renew it with `consilium coordinator certificate`, or where it is from, and start the coordinator again"
+    if now < begins:
+        return f"the certificate {path} begins on {begins:%Y-%m-%d}: check this machine's clock"
+    if now >= ends:
+        return f"the certificate {path} ended on {ends:%Y-%m-%d}, and nobody can connect: {way}"
+    return f"the certificate {path} ends on {ends:%Y-%m-%d}: {way}" if ends - now < timedelta(days=SOON_DAYS) else ""
 
 
 def _issued(certificate: x509.Certificate, by: x509.Certificate) -> bool:

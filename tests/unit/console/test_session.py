@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from consilium.console.cli import session
-from consilium.core.errors import Invalid, Unauthenticated
+from consilium.console.cli import app, session
+from consilium.core.errors import Invalid, Unauthenticated, Unavailable
+from consilium.wire.connection import UNTRUSTED
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +48,17 @@ def test_a_damaged_file_is_said(home: Path, text: str) -> None:
     session.store(KEPT).write_text(text)
     with pytest.raises(Invalid, match="log in again"):
         session.load()
+
+
+@pytest.mark.parametrize(("remedy", "named"), [(UNTRUSTED, True), ("check this machine's clock", False)])
+def test_who_does_not_know_the_coordinators_ca_is_told_of_the_option(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], remedy: str, named: bool
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise Unavailable("the certificate is not trusted", remedy)
+
+    monkeypatch.setattr(session.Federation, "login", refuse)
+    monkeypatch.setenv("CONSILIUM_PASSWORD", "secret-word")
+    assert app.run(["login", "https://fl.example.org", "--name", "nora"]) != 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert remedy in said and ("its file with --ca" in said) is named

@@ -8,7 +8,8 @@ import pytest
 from cryptography import x509
 
 from consilium.core.errors import Invalid, NotFound
-from consilium.wire.tls import CA_YEARS, SERVER_DAYS, make_authority, renew
+from consilium.wire.connection import _remedy
+from consilium.wire.tls import CA_YEARS, SERVER_DAYS, ending, make_authority, renew
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 HOSTS = ["fl.example.org", "localhost", "127.0.0.1"]
@@ -73,3 +74,46 @@ def test_what_is_of_another_authority_is_no_reason_to_overwrite_it(folder: Path,
     with pytest.raises(Invalid):
         renew(folder, NOW)
     assert (folder / "server.pem").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("day", "words"),
+    [
+        (-1, "begins on 2029-12-31: check this machine's clock"), (0, ""), (SERVER_DAYS - 31, ""),
+        (SERVER_DAYS - 29, "ends on 2032-04-05: renew it"),
+        (SERVER_DAYS, "ended on 2032-04-05, and nobody can connect"),
+    ],
+)  # fmt: skip
+def test_a_certificate_that_serves_no_longer_or_not_for_long_is_told(folder: Path, day: int, words: str) -> None:
+    said = ending(folder / "server.pem", NOW + timedelta(days=day))
+    assert words in said and bool(said) is bool(words)
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (-SERVER_DAYS - 1, "the coordinator's certificate has ended"), (0, None), (1, "check this machine's clock"),
+        (None, "name its CA in SSL_CERT_FILE"),
+    ],
+)  # fmt: skip
+def test_a_certificate_that_is_not_taken_for_its_dates_is_told_as_such(
+    tmp_path: Path, made: int | None, words: str | None
+) -> None:
+    """As OpenSSL says it, in a handshake without a line; None: it is of another CA."""
+    for name, day in (("here", made or 0), ("other", 0)):
+        make_authority(tmp_path / name, HOSTS, datetime.now(UTC) + timedelta(days=day))
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    server.load_cert_chain(tmp_path / "here" / "server.pem", tmp_path / "here" / "server.key")
+    client.load_verify_locations(tmp_path / ("other" if made is None else "here") / "ca.pem")
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = client.wrap_bio(back, there, server_hostname=HOSTS[0]), server.wrap_bio(there, back, server_side=True)
+    why = ""
+    for end in (*ends, *ends):
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+        except ssl.SSLError as error:
+            why = _remedy(error)
+            break
+    assert words in why if words else not why

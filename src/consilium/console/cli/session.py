@@ -9,9 +9,10 @@ import click
 
 from consilium.api import Federation
 from consilium.config import Homes
-from consilium.core.errors import Invalid, Unauthenticated
+from consilium.core.errors import Invalid, Unauthenticated, Unavailable
 from consilium.durable import replace_file
 from consilium.wire.address import address
+from consilium.wire.connection import UNTRUSTED
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,12 @@ def login(url: str, name: str, ca: Path | None, password_file: Path | None, as_j
             password = file.read().strip()
     password = password or click.prompt("Password", hide_input=True, err=True)
     authority = str(ca.resolve()) if ca else None
-    federation = Federation.login(url, name, password, ca=authority)
+    try:
+        federation = Federation.login(url, name, password, ca=authority)
+    except Unavailable as error:
+        if error.remedy != UNTRUSTED or ca is not None:
+            raise
+        raise Unavailable(error.message, f"if its CA is a private one, give its file with --ca; {UNTRUSTED}") from error
     path = store(Session(url, name, federation.token, authority))
     if as_json:
         click.echo(json.dumps({"url": url, "name": name, "session": str(path)}))
