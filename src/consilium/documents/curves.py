@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from consilium.documents.estimate import Estimate
 from consilium.documents.markup import Tag, tag
@@ -25,11 +26,30 @@ COLOURS = (BLUE, ORANGE, BLACK)
 
 @dataclass(frozen=True)
 class Curve:
-    """A line through points; `bars` are estimates that stand on their own, each with its interval."""
+    """A line through points, with a gap where one is None; `bars` stand on their own, each with its interval.
+
+    marks: whether each point has a mark: between two of them nothing is known.
+    """
 
     label: str
-    points: tuple[tuple[float, float], ...] = ()
+    points: tuple[tuple[float, float | None], ...] = ()
     bars: tuple[tuple[float, Estimate], ...] = field(default=())
+    marks: bool = False
+
+    @property
+    def known(self) -> list[tuple[float, float]]:
+        """Its points."""
+        return [(x, y) for x, y in self.points if y is not None]
+
+    @property
+    def pieces(self) -> list[list[tuple[float, float]]]:
+        """Points in a row, from gap to gap.
+
+        >>> Curve("model", ((0.1, 0.3), (0.2, None), (0.3, 0.2), (0.4, 0.1))).pieces
+        [[(0.1, 0.3)], [(0.3, 0.2), (0.4, 0.1)]]
+        """
+        rows = groupby(self.points, lambda point: point[1] is None)
+        return [[(x, y) for x, y in row if y is not None] for gap, row in rows if not gap]
 
 
 def plane(
@@ -43,14 +63,16 @@ def plane(
     square = bool(diagonal)
     left, top, bottom = 70, 34, 414 if square else 300
     right = left + (bottom - top) if square else WIDTH - 20
-    across_ = _axis([x for one in curves for x, _ in one.points], left, right, xs)
-    up_ = _axis([y for one in curves for _, y in one.points], bottom, top, ys)
+    across_ = _axis([x for one in curves for x, _ in one.known], left, right, xs)
+    up_ = _axis([y for one in curves for _, y in one.known], bottom, top, ys)
     parts: list[object] = _frame(across_, up_, across, up)
     if diagonal:
         parts.append(_line([(across_.low, up_.low), (across_.high, up_.high)], across_, up_, QUIET, "3 4", 1.5))
     for place, one in enumerate(curves):
-        if len(one.points) > 1:
-            parts.append(_line(one.points, across_, up_, COLOURS[place], DASHES[place], 2.2))
+        lines = [piece for piece in one.pieces if len(piece) > 1]
+        parts += [_line(piece, across_, up_, COLOURS[place], DASHES[place], 2.2) for piece in lines]
+        if one.marks:
+            parts += [mark("circle", across_.at(x), up_.at(y), COLOURS[place], 4) for x, y in one.known]
         parts += [part for x, estimate in one.bars for part in _bar(x, estimate, across_, up_, COLOURS[place])]
     labels = [(one.label, COLOURS[at], DASHES[at], bool(one.points)) for at, one in enumerate(curves)]
     parts += _legend([*labels, *([(diagonal, QUIET, "3 4", True)] if diagonal else [])], left)

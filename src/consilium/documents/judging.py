@@ -1,6 +1,7 @@
 """Whether scores come true, what a threshold brings, and for which groups of patients it is worth less."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 from consilium.documents import curves, plots
 from consilium.documents.curves import Curve
@@ -113,24 +114,53 @@ def decisions(facts: Facts) -> Tag | None:
 
 
 def _decision_plot(rows: Sequence[Row], facts: Facts) -> Tag | None:
-    def through(key: str) -> tuple[tuple[float, float], ...]:
-        return tuple(
-            (one.threshold, float(v)) for one in rows if (v := one.figures.get(key, Estimate(None)).value) is not None
-        )
-
-    model, everybody = through(BENEFIT), through(BENEFIT_OF_ALL)
-    if len(model) < 2:
+    """The curve, with gaps where nothing is told: what lies between two thresholds follows from neither."""
+    model = _through(rows, BENEFIT)
+    if all(y is None for _, y in model):
         return None
-    ends = [x for x, _ in model]
-    top = max(y for _, y in (*model, *everybody))
-    better = [x for x, y in model if y > max(0.0, dict(everybody).get(x, 0.0)) + 1e-9]
-    told = f"Above both from {min(better):g} to {max(better):g}." if better else "Nowhere above both."
+    everybody = [(x, y) for x, y in _through(rows, BENEFIT_OF_ALL) if y is not None]
+    prevalence = facts.everyone.get(COMMON, {}).get("prevalence")
+    if prevalence is not None and prevalence.value is not None and everybody and everybody[0][0] > 0:
+        everybody = [(0.0, prevalence.value), *everybody]  # at a threshold of 0 nobody is flagged in vain
+    low = -0.1 * max(y for _, y in (*model, *everybody) if y is not None)
+    told, last = _worthwhile(model, dict(everybody)), max(x for x, _ in model)
     plot = curves.plane(
-        [Curve(facts.used, model), Curve("flag everybody", tuple((x, y) for x, y in everybody if y > -0.1 * top)),
-         Curve("flag nobody", ((min(ends), 0.0), (max(ends), 0.0)))],
+        [Curve(facts.used, model, marks=True), Curve("flag everybody", _down_to(everybody, low)),
+         Curve("flag nobody", ((0.0, 0.0), (last, 0.0)))],
         "threshold", "net benefit per patient", "Decision curve", told, xs=(0, 1), ys=None,
     )  # fmt: skip
     return figure(plot, f"Decision curve on all {facts.whom}, beside flagging all or none. {told}")
+
+
+def _through(rows: Sequence[Row], key: str) -> tuple[tuple[float, float | None], ...]:
+    return tuple((one.threshold, one.figures.get(key, Estimate(None)).value) for one in rows)
+
+
+def _down_to(points: Sequence[tuple[float, float]], low: float) -> tuple[tuple[float, float], ...]:
+    """A falling line as far as `low`: below it nothing is drawn."""
+    shown = tuple((x, y) for x, y in points if y >= low)
+    if not shown or len(shown) == len(points):
+        return shown
+    (x, y), (after, under) = shown[-1], points[len(shown)]
+    return (*shown, (x + (after - x) * (y - low) / (y - under), low))
+
+
+def _worthwhile(model: Sequence[tuple[float, float | None]], everybody: Mapping[float, float]) -> str:
+    """At which thresholds it is better to act on it than to flag all or nobody, of those at which that is known."""
+    known = sum(y is not None for _, y in model)
+    rows = groupby(model, lambda one: one[1] is not None and one[1] > max(0.0, everybody.get(one[0], 0.0)) + 1e-9)
+    places = [place for better, row in rows if better for place in _span([x for x, _ in row])]
+    told = f"Above both at {plain(places)}." if places else "Nowhere above both."
+    if known == len(model):
+        return told
+    return (
+        f"It is known at {known} of the plan’s {len(model)} thresholds, which have marks; where too few patients are "
+        f"on one side the line has gaps. {told}"
+    )
+
+
+def _span(run: Sequence[float]) -> list[str]:
+    return [f"{x:g}" for x in run] if len(run) < 3 else [f"{run[0]:g} to {run[-1]:g}"]
 
 
 def _confusion(one: Row, facts: Facts) -> Tag:

@@ -10,11 +10,12 @@ import pytest
 from consilium.algorithms import figure, metrics
 from consilium.algorithms import worth as algorithm
 from consilium.core.study import Study
+from consilium.documents.plots import BLACK, BLUE, ORANGE
 from consilium.documents.report import Report
 from consilium.documents.terms import number
 from unit.algorithms.judging import Patients, added, study
 from unit.algorithms.test_worth_of_numbers import counts, numbers, times
-from unit.documents.runs import STUDY, Json, baseline, evaluation, gap, result, simulated, usual, worth
+from unit.documents.runs import STUDY, Json, baseline, evaluation, gap, result, simulated, told, usual, worth
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 HIDDEN = {"n": None, "positives": None, "negatives": None, "note": "too few: fewer than ten positives or negatives",
@@ -229,3 +230,35 @@ def test_of_a_model_that_was_made_elsewhere_nothing_is_told_of_scales_and_nobody
     page = made.html()
     assert not re.search("held[- ]out", page.partition("<main")[2].partition('id="withheld"')[0], re.IGNORECASE)
     assert "held-out patients" in report(ALIKE).html()
+
+
+def decision_curve(known: dict[float, float | None]) -> str:
+    """The section on thresholds, of a model with such net benefits; a share of 0.1 has the outcome."""
+    few: Json = {"value": None, "low": None, "high": None, "n": 0, "note": "too few: between one and nine patients"}
+    given = evaluation(ALIKE, {}, [])
+    given["all"]["figures"]["prevalence"] = told(0.1)
+    given["all"]["thresholds"] = [
+        {"threshold": at, "hits": None, "misses": None, "alarms": None, "rejections": None,
+         "net_benefit": few if value is None else told(value), "net_benefit_of_all": told(0.1 - 0.9 * at / (1 - at))}
+        for at, value in known.items()
+    ]  # fmt: skip
+    page = Report.of({**result(usual(3)), "evaluation": given}, NOW, STUDY).html()
+    return page.partition('<section id="decisions"')[2].partition("</section>")[0]
+
+
+def test_a_decision_curve_has_gaps_where_nothing_is_told_and_says_at_which_thresholds_it_is_worth_it() -> None:
+    part = decision_curve({0.05: None, 0.1: 0.02, 0.2: 0.016, 0.25: None, 0.3: 0.01, 0.5: None, 0.7: 0.0, 0.8: 0.0})
+    lines = re.findall(r'<polyline points="(.*?)"[^>]*stroke="(.*?)"', part)
+    model, everybody = ([line for line, colour in lines if colour == of] for of in (BLUE, ORANGE))
+    assert [line.count(",") for line in model] == [2, 2], "0.1 to 0.2, and 0.7 to 0.8: nothing across a gap"
+    assert part.count("<circle") == 5, "each that is known has a mark"
+    (drawn,) = everybody
+    points = [tuple(map(float, one.split(","))) for one in drawn.split()]
+    nobody = float(next(line for line, colour in lines if colour == BLACK).split()[0].split(",")[1])
+    assert points[0][1] < nobody < points[-1][1], "from above nobody to below"
+    caption = part.partition("<figcaption>")[2].partition("</figcaption>")[0]
+    assert "known at 5 of the plan’s 8 thresholds" in caption
+    assert "Above both at 0.1, 0.2 and 0.3." in caption
+    whole = decision_curve({0.1: 0.05, 0.2: 0.04, 0.3: 0.02, 0.4: 0.0})
+    assert "Above both at 0.1 to 0.3." in whole and "gaps" not in whole
+    assert "<svg" not in decision_curve({0.1: None, 0.2: None})
