@@ -25,11 +25,15 @@ UNIT = re.compile(
 
 @dataclass(frozen=True)
 class Lost:
-    """Of texts of which a query makes nothing: columns of its answer that hang on them, in how many of its rows."""
+    """Of texts of which a query makes nothing: columns of its answer that hang on them, in how many of its rows.
+
+    by: functions of the query that do so.
+    """
 
     columns: tuple[str, ...]
     rows: int
     of: int
+    by: tuple[str, ...] = ("TRY_CAST",)
 
 
 @dataclass(frozen=True)

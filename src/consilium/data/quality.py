@@ -30,9 +30,20 @@ DOUBT_REMEDY = (
     "number"
 )
 
+LOST = {
+    "TRY_CAST": (
+        "<5 or 7,5",
+        "of 7,5 take replace(v, ',', '.'); of a bound such as <5 ask the study's owner what stands for it",
+    ),
+    "try_strptime": (
+        "31/03/2024 or 930",
+        "give every way in which days and hours are written, as try_strptime(v, ['%d.%m.%Y', '%d/%m/%Y']), and of "
+        "hours such as 930 lpad(v, 4, '0')",
+    ),
+}
+"""Of functions that make nothing of a text, such texts, and what to do."""
 LOST_REMEDY = (
-    "of 7,5 take replace(v, ',', '.'); of a bound such as <5 ask the study's owner what stands for it; what is to be "
-    "passed over say in a CASE, as CASE WHEN v IN ('hemolytic') THEN NULL ELSE TRY_CAST(v AS DOUBLE) END"
+    "what is to be passed over say in a CASE, as CASE WHEN v IN ('hemolytic') THEN NULL ELSE TRY_CAST(v AS DOUBLE) END"
 )
 
 MISSED_REMEDY = (
@@ -194,12 +205,14 @@ def check(study: Study, mapped: Mapped) -> Report:
 
 def _lost(lost: Lost, gate: Gate) -> Finding:
     """Texts of which the query makes nothing: as many as would block if they stood in a column."""
+    told = [LOST[name] for name in lost.by]
     words = (
-        "TRY_CAST in source.query makes nothing of texts such as <5 or 7,5, and passes over them: other "
-        f"values would stand in {', '.join(lost.columns)}"
+        f"{' or '.join(lost.by)} in source.query makes nothing of texts such as {' or '.join(one for one, _ in told)}, "
+        f"and passes over them: other values would stand in {', '.join(lost.columns)}"
     )
+    remedy = "; ".join((*(one for _, one in told), LOST_REMEDY))
     blocks = lost.rows >= MIN_CELL and lost.rows > gate.not_a_number_max * lost.of
-    return Finding("not-a-number", "", hidden(lost.rows), words, LOST_REMEDY, gate.blocks("not-a-number") and blocks)
+    return Finding("not-a-number", "", hidden(lost.rows), words, remedy, gate.blocks("not-a-number") and blocks)
 
 
 def _missed(missed: Missed, gate: Gate) -> Finding:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine
 
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
-from consilium.data import asking, catalogue, closed, joined, meeting, needed, ordering
+from consilium.core.gate import Gate
+from consilium.data import asking, catalogue, closed, joined, meeting, needed, ordering, quality
 from consilium.data.base import Beside, Lost, Rows, Seen, Source
 from consilium.data.joined import JoinedSource
 from consilium.data.source import TableSource
@@ -197,6 +198,37 @@ def test_texts_of_which_try_cast_makes_nothing_are_counted(
         )
     found = [one for one in source.rows().doubts if not isinstance(one, Beside)]
     assert found == ([] if lost is None else [Lost(*lost, 40)])
+
+
+YEAR = "DATE '2024-01-01' AND DATE '2024-12-31'"
+
+
+@pytest.mark.parametrize(("made", "by"), [
+    ("max(try_strptime(day, '%d.%m.%Y'))", ("try_strptime",)),
+    (f"count(*) FILTER (WHERE try_strptime(day, '%d.%m.%Y') BETWEEN {YEAR})", ("try_strptime",)),
+    ("count(CASE WHEN TRY_CAST(day AS DATE) >= DATE '2024-01-01' AND TRY_CAST(day AS DATE) < DATE '2025-01-01' "
+     "THEN 1 END)", ("TRY_CAST",)),
+    ("max(coalesce(try_strptime(day, '%d.%m.%Y'), TRY_CAST(day AS DATE)))", ()),
+    (f"count(*) FILTER (WHERE coalesce(try_strptime(day, '%d.%m.%Y'), try_strptime(day, '%Y-%m-%d')) BETWEEN {YEAR})",
+     ()),
+    ("max(coalesce(try_strptime(day, '%d.%m.%Y'), try_strptime(day, '%d/%m/%Y'), DATE '1999-01-01'))",
+     ("try_strptime",)),
+    ("max(try_strptime(day, ['%d.%m.%Y', '%Y-%m-%d']))", ()),
+    ("max(CASE WHEN day LIKE '%-%' THEN NULL ELSE try_strptime(day, '%d.%m.%Y') END)", ()),
+    (f"count(*) FILTER (WHERE DATE '9999-12-31' > DATE '2024-01-01' AND strptime(nr, '%j') BETWEEN {YEAR})", ()),
+])  # fmt: skip
+def test_days_of_which_a_query_makes_nothing_are_counted_in_a_window_too(
+    tmp_path: Path, made: str, by: tuple[str, ...]
+) -> None:
+    """Of half of the patients a day is written otherwise, of one not at all, and of one by a word for nothing."""
+    days = [f"{nr},{f'2024-03-{nr:02}' if nr % 2 else f'{nr:02}.03.2024'}" for nr in range(1, 31)]
+    (tmp_path / "visits.csv").write_text("\n".join(["nr,day", *days, "31,", "32,unknown", ""]))
+    visits = {"type": "csv", "path": "visits.csv"}
+    doubts = of(tmp_path, visits, visits, f"SELECT nr, {made} AS k FROM visits GROUP BY nr").rows().doubts
+    assert doubts == ((Lost(("k",), 15, 32, by),) if by else ())
+    if by:
+        found = quality._lost(doubts[0], Gate())  # type: ignore[arg-type]
+        assert found.blocks and by[0] in found.words and ("lpad" in found.remedy) is (by == ("try_strptime",))
 
 
 def test_days_with_the_month_first_are_read_so_where_one_of_them_shows_it(tmp_path: Path) -> None:
