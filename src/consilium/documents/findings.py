@@ -70,7 +70,7 @@ def findings(facts: Facts) -> Findings:
         *_of_the_run(facts),
         *_noised(facts),
         *(_by_chance(metric, ranked, facts.confidence, limit) if metric else ()),
-        *(_apart(metric, drawn, facts.confidence, limit) if metric and compared else ()),
+        *(_apart(metric, drawn, facts.confidence, limit, _among(facts, drawn)) if metric and compared else ()),
         *_leaked(facts.hospitals, limit),
         *_miscalibrated(scores, facts.confidence, limit),
         *(_unfair(facts.last) if facts.last is not None else ()),
@@ -186,7 +186,17 @@ def _listed(metric: Metric, drawn: Mapping[str, Estimate], sites: Iterable[str])
     return "; ".join(f"{site}: {metric.word} {interval(drawn[site])}, n = {drawn[site].n}" for site in sites)
 
 
-def _apart(metric: Metric, drawn: Mapping[str, Estimate], confidence: float, limit: float) -> Iterator[Finding]:
+def _among(facts: Facts, drawn: Mapping[str, Estimate]) -> str:
+    """Among which hospitals one is the worst."""
+    there = sum(not one.out for one in facts.hospitals)
+    return (
+        f"all {there} hospitals" if len(drawn) == there else f"the {len(drawn)} of {there} hospitals that are compared"
+    )
+
+
+def _apart(
+    metric: Metric, drawn: Mapping[str, Estimate], confidence: float, limit: float, among: str
+) -> Iterator[Finding]:
     """The hospital with the least, if that is no chance; and those far above all others."""
     others = {site: tuple(one for name, one in drawn.items() if name != site) for site in drawn}
     sign = 1 if metric.more_is_better else -1
@@ -197,13 +207,13 @@ def _apart(metric: Metric, drawn: Mapping[str, Estimate], confidence: float, lim
         also = [site for site, (_, z) in sorted(apart_by.items()) if site != worst and sign * z < -limit]
         more = f" Below the others are also {plain(also)}." if also else ""
         yield Finding(
-            "warning-worst-hospital", "warning", f"The model is worth less at {worst}",
+            "warning-worst-hospital", "warning", f"Of {among} the model is worth less at {worst}",
             f"{told}; that is {number(abs(apart_by[worst][0]))} from the other hospitals, and not by chance.{more} "
             "An average over hospitals hides that.",
         )  # fmt: skip
     else:
         yield Finding(
-            "note-worst-hospital", "note", f"It is worth least at {worst}",
+            "note-worst-hospital", "note", f"Of {among} it is worth least at {worst}",
             f"{told}. No hospital lies below the others by more than chance may explain.",
         )  # fmt: skip
     better = sorted(s for s, (by, z) in apart_by.items() if sign * z > limit and sign * by > SUSPICIOUS)

@@ -262,3 +262,19 @@ def test_a_decision_curve_has_gaps_where_nothing_is_told_and_says_at_which_thres
     whole = decision_curve({0.1: 0.05, 0.2: 0.04, 0.3: 0.02, 0.4: 0.0})
     assert "Above both at 0.1 to 0.3." in whole and "gaps" not in whole
     assert "<svg" not in decision_curve({0.1: None, 0.2: None})
+
+
+def test_a_title_says_among_how_many_hospitals_one_is_the_worst() -> None:
+    """A title alone must not say more than is known: of those with few patients nothing is."""
+    sites = usual(5)
+    few = dict.fromkeys(("site-03", "site-04", "site-05"), HIDDEN)
+    for worths, among in (
+        ({s: worth() for s in sites}, "all 5 hospitals"),
+        ({**ALIKE, **few}, "the 2 of 5 hospitals that"),
+    ):
+        for auroc, ident in (0.75, "note"), (0.5, "warning"):
+            planted = {**worths, "site-02": worth(auroc)}
+            given = {**result(sites), "evaluation": evaluation(planted, {}, [])}
+            titles = {one.id: one.title for one in Report.of(given, NOW, STUDY).findings.found}
+            title = titles[f"{ident}-worst-hospital"]
+            assert title.startswith(f"Of {among}") and title.endswith("at site-02"), title
