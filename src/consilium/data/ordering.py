@@ -74,7 +74,7 @@ MACROS = {
 
 AS_TEXT = ", by which 9 is more than 10, and 31.01.2024 later than 01.02.2024"
 CAST = (
-    "within max, min, arg_max, arg_min, ORDER BY, < and such write TRY_CAST(... AS DOUBLE), where needed of "
+    "within max, min, greatest, arg_max, arg_min, ORDER BY, < and such write TRY_CAST(... AS DOUBLE), where needed of "
     "replace(..., ',', '.'), and of days strptime(..., '%d.%m.%Y')"
 )
 

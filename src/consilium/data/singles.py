@@ -17,14 +17,17 @@ from consilium.data.contract import Made
 from consilium.data.mapping import RecordsMap
 from consilium.data.records import within
 
-COLUMNS = ("patient", "what", "column", "in the source", "mapped")
+COLUMNS = ("patient", "what", "column", "as read", "mapped")
 YES = "takes part"
 MOST = 10
 """Records of a patient that are shown of a feature."""
 Recorded = defaultdict[tuple[str, int], list[str]]
 """By feature and row: records, as the source has them."""
 Line = tuple[str, str, str, str, str]
-"""As `COLUMNS`: the key, the feature or label, its column in the source, what stands there, and what was made of it."""
+"""As `COLUMNS`: the key, the feature or label, its column in the source, what that gave, and what was made of it.
+
+Of a source with a query it is the query's answer, and not what stands in its tables.
+"""
 
 
 @dataclass
