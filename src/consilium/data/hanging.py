@@ -1,13 +1,13 @@
 """What of DuckDB's answer hangs on texts that its query passes over: TRY_CAST, CASE, or one way of writing.
 
-And at which columns of its tables it never looks.
+And which of several rows it takes by chance, and at which columns of its tables it never looks.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from consilium.data import catalogue, dividing, dropping, falling, lookalikes, unitless, unlooked
+from consilium.data import catalogue, dividing, dropping, falling, lookalikes, ties, unitless, unlooked
 from consilium.data.anew import Anew
 from consilium.data.asking import Answer
 from consilium.data.base import Note
@@ -23,6 +23,7 @@ def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer
     return (
         *dropping.checked(tables, query, answer, ask, anew),
         *falling.checked(tables, query, answer, ask, anew),
+        *ties.checked(tables, query, answer, ask, anew),
         *lookalikes.checked(tables, query, ask, lambda: catalogue.of_duckdb(tables), anew),
         *unitless.checked(tables, query, answer[0], lambda: catalogue.of_duckdb(tables), anew),
         *unlooked.checked(tables, query, answer[0], lambda: catalogue.of_duckdb(tables), anew),

@@ -237,7 +237,7 @@ class Keyed:
             value = {**value, "modifiers": list(_named(value))}
         made = {key: self.of(inner) for key, inner in value.items()}
         for orders in ("orders", "arg_orders"):
-            if isinstance(made.get(orders), list) and not _ranged(made):
+            if isinstance(made.get(orders), list) and not ranged(made):
                 made[orders] = [
                     {**one, "expression": self._call("order_key", one["expression"])} for one in made[orders]
                 ]
@@ -281,7 +281,7 @@ def _compares(subquery: Node) -> bool:
     return subquery.get("subquery_type") == "ANY" and subquery.get("comparison_type") in LESS
 
 
-def _ranged(window: Node) -> bool:
+def ranged(window: Node) -> bool:
     """Whether the order of a window is measured, as by RANGE BETWEEN 3 PRECEDING, which is none of text."""
     return any("EXPR" in str(window.get(end)) and "RANGE" in str(window.get(end)) for end in ("start", "end"))
 
