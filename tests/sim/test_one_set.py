@@ -423,3 +423,57 @@ def test_what_an_earlier_run_was_over_is_a_guess_that_hospitals_may_contradict()
         assert fold.took_part and set(fold.took_part.values()) == {THREE}, fold.reason
 
     play(story)
+
+
+class Unread(Resting):
+    """Nobody at west compares the words of the roster."""
+
+    def do_work(self, name: str) -> None:
+        task = self.sites[SiteId(name)].task
+        if name != "west" or task is None or task.phase != "PROVE":
+            super().do_work(name)
+
+
+def test_who_compared_no_words_in_time_is_told_as_left_out_and_why() -> None:
+    """It was asked, answered, waited for its people, and stood nowhere: not in the view, not in the report."""
+
+    async def story(world: Resting) -> None:
+        while not going(world).took_part:
+            await world.hours(1)
+        (told,), (lost, agreed) = world.view()["left_out"], world.view()["pairing"]
+        assert (told["site"], told["since"]) == ("west", 0)
+        assert "answered for keys, and nobody there is known to have compared the words" in told["why"]
+        assert "by 2030-03-17 " in told["why"] and "round_s" in told["next"] and "next run" in told["next"]
+        assert lost["cancelled"] and lost["took_part"] == [] and lost["answered"] == list(THREE)
+        assert agreed["took_part"] == list(THREE) and "cancelled" not in agreed
+        (run,) = world.look(lambda tx: views.study_view(tx, "sim"))["runs"]
+        assert run["left_out"] == [told]
+        world.do_decide("west", "revoke")
+        await world.hours(1)
+        assert "approve the study no more" in world.view()["left_out"][0]["why"]
+
+    with living(Unread) as world:
+        asyncio.run(story(world))
+
+
+def test_an_attempt_that_was_given_up_counts_nowhere_and_who_is_refused_is_told_once() -> None:
+    """West was told as taking part in rounds, of which each was opened without it after the others had refused."""
+
+    async def story(world: Resting) -> None:
+        world.sites = {name: world.sites[name] for name in sorted(world.sites, reverse=True)}  # west masks first
+        await begun(world)
+        world.earlier(THREE, study="before")
+        assert world.view()["left_out"] == []
+        while len(going(world).took_part) < 2:
+            await world.hours(1)
+        view = world.view()
+        given_up = [one for one in view["participation"] if "cancelled" in one]
+        assert given_up and all(one["took_part"] == [] and one["refused"] for one in given_up)
+        assert "west" in given_up[0]["roster"] and "west" in given_up[0]["answered"]
+        (told,) = view["left_out"]
+        assert (told["site"], told["since"]) == ("west", 1) and "`start: drawn`" in told["next"]
+        assert told["why"].endswith("refused a sum with it (difference)")
+        assert {site: one["rounds"] for site, one in view["sites"].items() if site in THREE} == dict.fromkeys(THREE, 2)
+        assert view["sites"]["west"]["rounds"] == 0 and view["sites"]["west"]["bytes"] > 0
+
+    play(story)

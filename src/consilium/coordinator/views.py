@@ -1,12 +1,13 @@
 """What people see of sites, studies and runs: plain JSON from rows."""
 
 import json
+from collections import Counter
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
 
-from consilium.coordinator import attesting, declarations, steps, withheld, witness
+from consilium.coordinator import attesting, declarations, leftout, steps, withheld, witness
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core.errors import NotFound
@@ -68,6 +69,14 @@ def _runs(tx: Transaction, study: str) -> list[Json]:
     return [{"run": row.run, "status": row.status} for row in rows]
 
 
+def _runs_told(tx: Transaction, study: str) -> list[Json]:
+    """The same, and of the newest one who is left out of it."""
+    found = sorted(_runs(tx, study), key=lambda one: (len(one["run"]), one["run"]))
+    for one in found[-1:]:
+        one["left_out"] = leftout.left_out(tx, study, one["run"], eventlog.load(tx, one["run"])[1])
+    return found
+
+
 def study_view(tx: Transaction, study: str) -> Json:
     """One study: who decided what, who refused why, which runs there are. Raises: NotFound."""
     row = study_row(tx, study)
@@ -87,7 +96,7 @@ def study_view(tx: Transaction, study: str) -> Json:
     ]
     return {
         "study": study, "plan": row.plan, "title": plan.study.title, "owner": row.owner,
-        "sites": standing, "refusals": refused, "runs": _runs(tx, study), "checks": attesting.view(tx, plan),
+        "sites": standing, "refusals": refused, "runs": _runs_told(tx, study), "checks": attesting.view(tx, plan),
     }  # fmt: skip
 
 
@@ -117,7 +126,8 @@ def run_view(tx: Transaction, run: RunId, since: int = 0) -> Json:
         "round": fold.number, "rounds": fold.prepares + fold.rounds,
         "kind": fold.round.kind.value if fold.round else None,
         "waiting_for": _waiting_for(fold), "state": blob_of(tx, fold.state) if fold.state else None,
-        "phase": fold.round.phase if fold.round else None, "sites": _site_totals(tx, run),
+        "phase": fold.round.phase if fold.round else None, "sites": _site_totals(tx, run, fold),
+        "left_out": leftout.left_out(tx, row.study, run, fold),
         "participation": [entry for entry in told if entry["kind"] != machine.Kind.PAIR],
         "pairing": [entry for entry in told if entry["kind"] == machine.Kind.PAIR],
     }  # fmt: skip
@@ -162,7 +172,8 @@ def blob_of(tx: Transaction, digest: Digest | str) -> Json:
 def participation(tx: Transaction, run: RunId, since: int = 0) -> list[Json]:
     """Per round, and per attempt at it, as they were opened: who was asked, took part, withdrew and why; figures.
 
-    From the round on that was the newest at event `since`: of those before it nothing changes any more.
+    In an attempt that was given up (`cancelled`) nobody took part: who had answered it is in `answered`. Of rounds
+    before the one that was the newest at event `since` nothing changes any more: they are left out.
     """
     opened = select(events.c.seq).where(events.c.run == run, events.c.kind == "Opened", events.c.seq <= since)
     newest = tx.row(opened.order_by(events.c.seq.desc()).limit(1))
@@ -173,15 +184,21 @@ def participation(tx: Transaction, run: RunId, since: int = 0) -> list[Json]:
     told = {row.round: row for row in tx.rows(select(results).where(results.c.run == run, results.c.round >= first))}
     found: list[Json] = []
     current: Json = {}
+    keys: set[str] = set()
     for kind, at, body in happened:
         if kind == "Opened":
             if current.get("kind") == machine.Kind.PAIR and current["closed"] is None:
                 current["closed"] = _text(at)  # nothing is computed in it: the next one opens at its end
+                if keys != set(current["took_part"]):
+                    current |= _given_up(current, "keys are agreed anew, without those who are lost")
+            keys = set()
             current = {
                 "round": body["number"], "kind": body["kind"], "attempt": body["attempt"], "roster": body["roster"],
                 "opened": _text(at), "took_part": [], "refused": {}, "closed": None,
             }  # fmt: skip
             found.append(current)
+        elif kind == "Answered" and body["phase"] == machine.Phase.KEYS:
+            keys.add(body["site"])
         elif kind == "Answered" and body["phase"] in TOOK_PART:
             current["took_part"] = sorted([*current["took_part"], body["site"]])
         elif kind == "Answered" and body["phase"] == machine.Phase.APPLY:
@@ -192,20 +209,27 @@ def participation(tx: Transaction, run: RunId, since: int = 0) -> list[Json]:
         elif kind == "Withdrew":
             current["refused"] = {**current["refused"], body["site"]: body["reason"]}
         elif kind == "Cancelled":
-            current |= {"closed": _text(at), "cancelled": body["reason"]}
+            current |= {"closed": _text(at), **_given_up(current, body["reason"])}
     return found
 
 
-def _site_totals(tx: Transaction, run: RunId) -> Json:
+def _given_up(attempt: Json, reason: str) -> Json:
+    """What an attempt that came to nothing says instead of who took part."""
+    return {"cancelled": reason, "answered": attempt["took_part"], "took_part": []}
+
+
+def _site_totals(tx: Transaction, run: RunId, fold: runs.Run) -> Json:
+    """Per hospital: rounds whose sum it is in, and bytes that came from it, also for attempts that were given up."""
+    rounds = Counter(site for sites_ in fold.took_part.values() for site in sites_)
     grouped = (
-        select(contributions.c.site, func.count().label("rounds"), func.sum(contributions.c.size).label("bytes"))
+        select(contributions.c.site, func.sum(contributions.c.size).label("bytes"))
         .where(contributions.c.run == run)
         .group_by(contributions.c.site)
     )
     seen = {row.site: row for row in tx.rows(select(sites))}
     return {
         row.site: {
-            "rounds": row.rounds,
+            "rounds": rounds[row.site],
             "bytes": int(row.bytes),
             "last_seen": seen[row.site].last_seen,
             "activity": seen[row.site].activity,

@@ -86,6 +86,7 @@ class Run:
     `cohort` holds keys with one another; it is empty where the recipe needs none, and until they do. `pairings` counts
     how often keys were agreed: rounds of kind PAIR are all number 0, and leave `number` and `attempt` as they are.
     `awaits`: who must take part in the next round and cannot be asked.
+    `lost`: who was asked for keys and holds none: at which of the `pairings`, and which phase it has not answered.
     `prepares` says how many rounds of kind PREPARE come before the `rounds` of training, of which each closes with
     `enough` answers; 0: with those of all.
     """
@@ -105,6 +106,7 @@ class Run:
     prepares: int = 0
     enough: int = 0
     awaits: tuple[SiteId, ...] = ()
+    lost: Mapping[SiteId, tuple[int, machine.Phase]] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def current(self) -> tuple[int, int]:
@@ -254,17 +256,32 @@ def _settled(run: Run, effects: list[machine.Effect]) -> Run:
             case machine.Ask():
                 return replace(run, status=Status.RUNNING, reason="")
             case machine.Close(outcome=None):
-                return replace(run, status=Status.PAUSED, reason=effect.reason)
+                return replace(run, status=Status.PAUSED, reason=effect.reason, lost=_lost(run))
             case machine.Close():
                 return _completed(run, effect)
     return run
+
+
+def _lost(run: Run, holding: Collection[SiteId] = ()) -> Mapping[SiteId, tuple[int, machine.Phase]]:
+    """Who was asked for keys and holds none, once a round in which they are agreed has closed."""
+    assert run.round is not None
+    if run.round.kind is not Kind.PAIR:
+        return run.lost
+    silent = {
+        site: (run.pairings, phase)
+        for site in run.round.began
+        for phase in reversed(run.round.phases)
+        if site not in run.round.answered(phase)
+    }
+    asked = {**run.lost, **silent}
+    return MappingProxyType({site: asked[site] for site in sorted(asked) if site not in holding})
 
 
 def _completed(run: Run, effect: machine.Close) -> Run:
     assert run.round is not None
     took_part = tuple(sorted(run.round.counted))
     if run.round.kind is Kind.PAIR:
-        return replace(run, cohort=took_part, status=Status.RUNNING, reason="")
+        return replace(run, cohort=took_part, status=Status.RUNNING, reason="", lost=_lost(run, took_part))
     done = replace(run, took_part=MappingProxyType({**run.took_part, run.number: took_part}))
     if run.round.kind is Kind.EVALUATE:
         # where nothing was trained, this round's state is the first: the model that was given

@@ -1,5 +1,6 @@
 """What people see of a run: one line for each round; keys agreed; figures, or that they are withheld."""
 
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from consilium.api import Result
 from consilium.console.cli import watching
@@ -114,3 +116,42 @@ def test_while_keys_are_agreed_no_round_is_counted() -> None:
     watching.display(after, bar)
     assert bar.tasks[0].completed == 2, "an attempt that was given up is no round that is done"
     assert watching._line(after).startswith("r-1: running, round 3 of 5 · took part in round 2")
+
+
+OUT = {"site": "west", "since": 1, "why": "east, north refused a sum with it (difference)", "next": "start: drawn"}
+
+
+def test_an_attempt_that_was_given_up_is_no_round_in_which_anybody_took_part() -> None:
+    """Also where an older coordinator tells who had answered it as taking part."""
+    lost = {"round": 1, "kind": "TRAIN", "closed": True, "cancelled": "lost its quorum", "took_part": ["west"]}
+    seen = view(0) | {"participation": [lost, *view(0)["participation"]]}
+    assert watching._line(seen) == "r-1: running, round 1 of 5"
+    seen = view(1) | {"participation": [lost, *view(1)["participation"]]}
+    assert watching._line(seen).endswith("took part in round 1: north, south")
+
+
+def test_who_is_left_out_is_told_once_with_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = [view(done) | {"left_out": [OUT]} for done in (1, 2, 3, ROUNDS + 1)]
+    watch(Run(seen), False)  # type: ignore[arg-type]
+    line = "r-1: west is left out since round 1: east, north refused a sum with it (difference). Next: start: drawn"
+    assert capsys.readouterr().out.splitlines().count(line) == 1
+    assert watching.left_out(view(1) | {"left_out": [OUT | {"since": 0}]})[0].startswith(
+        "r-1: west is left out for want of keys: "
+    )
+    terminal = Console(width=200, record=True, file=io.StringIO())
+    terminal.print(watching.display(seen[0], watching._bar()))
+    assert line in terminal.export_text()
+
+
+def test_a_refusal_that_is_repeated_is_one_row() -> None:
+    told = [
+        {"site": site, "run": "r-1", "round": number, "reason": "difference", "text": "it would show"}
+        for number in range(1, 32) for site in ("va", "east", "north")
+    ]  # fmt: skip
+    odd = [{"site": "va", "run": "r-1", "round": number, "reason": "disk", "text": "full"} for number in (2, 5)]
+    early = {"site": "va", "run": None, "round": None, "reason": "expired", "text": ""}
+    rows = watching.refusals([*told, *odd, early])
+    assert [(row["reason"], row["sites"], row["times"], row["rounds"]) for row in rows] == [
+        ("expired", "va", "1", ""), ("difference", "east, north, va", "93", "1 to 31"),
+        ("disk", "va", "2", "2 to 5, 2 of them"),
+    ]  # fmt: skip

@@ -150,7 +150,10 @@ def list_(as_json: bool) -> None:
 @click.argument("name")
 @output.as_json
 def show(name: str, as_json: bool) -> None:
-    """Show one study: its plan, each hospital's decision, its runs."""
+    """Show one study: its plan, each hospital's decision, its runs, and who was left out of the newest one, and why.
+
+    What hospitals refused is told once for each reason, with how often and in which rounds; --json has each refusal.
+    """
     fact = federation().study(name).show()
     if as_json:
         output.say(fact, True)
@@ -161,7 +164,9 @@ def show(name: str, as_json: bool) -> None:
     output.table(rows, False, ("site", "decision", *check, "person", "at", "expires", "reason"))
     if fact.get("refusals"):
         click.echo("\nRefusals")
-        output.table(fact["refusals"], False, ("site", "run", "round", "reason", "text"))
+        output.table(watching.refusals(fact["refusals"]), False, ("run", "reason", "sites", "times", "rounds", "text"))
+    for line in (line for run in fact["runs"] for line in watching.left_out(run)):
+        click.echo(f"\n{line}")
 
 
 @study.command()

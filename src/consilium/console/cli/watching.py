@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any
 
 import click
@@ -57,8 +58,10 @@ def _changed(before: list[Json], after: list[Json]) -> list[Json]:
 
 def _plain(run: RemoteRun) -> Json:
     last: Json = {}
-    said, told = "", 0
+    said, told, out = "", 0, set[str]()
     for last in run.views():
+        for line in left_out(last, out):
+            click.echo(line)
         for view in _round_by_round(last, told):
             text = _line(view)
             if text != said:
@@ -68,10 +71,46 @@ def _plain(run: RemoteRun) -> Json:
     return last
 
 
+def left_out(view: Json, said: set[str] | None = None) -> list[str]:
+    """Who is in no sum of the run since some round, why, and what can be done: a line each, once if `said` is kept."""
+    lines = []
+    for one in view.get("left_out") or []:
+        since = f"since round {one['since']}" if one["since"] else "for want of keys"
+        about = f"{view['run']}: {one['site']} is left out {since}"
+        if said is None or about not in said:
+            lines.append(output.plain(f"{about}: {one['why']}. Next: {one['next']}").plain)
+            if said is not None:
+                said.add(about)
+    return lines
+
+
+def refusals(told: list[Json]) -> list[dict[str, str]]:
+    """What hospitals refused: a row for each run, reason and sentence, whose it is, how often and in which rounds."""
+    rows = []
+    for (run, reason, text), same in groupby(sorted(told, key=_sentence), key=_sentence):
+        several = list(same)
+        numbers = sorted({one["round"] for one in several if one["round"] is not None})
+        spans = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else ", ".join(map(str, numbers))
+        gaps = f", {len(numbers)} of them" if numbers and len(numbers) <= numbers[-1] - numbers[0] else ""
+        sites = ", ".join(sorted({one["site"] for one in several}))
+        rows.append({
+            "run": run, "reason": reason, "sites": sites, "times": str(len(several)), "rounds": spans + gaps,
+            "text": text,
+        })  # fmt: skip
+    return rows
+
+
+def _sentence(one: Json) -> tuple[str, str, str]:
+    return str(one["run"] or ""), str(one["reason"]), str(one["text"])
+
+
 def _done(view: Json) -> list[int]:
-    """Places, in `participation`, of the rounds that are done."""
+    """Places, in `participation`, of the rounds that are done; an attempt that was given up is none."""
     rounds = view.get("participation") or []
-    return [place for place, entry in enumerate(rounds) if entry.get("closed") and entry.get("took_part")]
+    return [
+        place for place, entry in enumerate(rounds)
+        if entry.get("closed") and entry.get("took_part") and not entry.get("cancelled")
+    ]  # fmt: skip
 
 
 def _round_by_round(view: Json, told: int) -> list[Json]:
@@ -134,6 +173,7 @@ def display(view: Json, bar: Progress) -> RenderableType:
     if view.get("reason"):
         parts.append(Text(str(view["reason"]), style="yellow"))
     parts.append(_sites(view))
+    parts += [Text(line, style="yellow") for line in left_out(view)]
     figures = latest(view)
     words = [f"{name} {output.figure(figures[name])}" for name in HEADLINE if name in figures]
     if words:
