@@ -5,13 +5,14 @@ import io
 import json
 import math
 import os
+import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from consilium.core.errors import DataUnusable, Invalid, NotFound
+from consilium.core.errors import ConsiliumError, DataUnusable, Invalid, NotFound
 from consilium.core.study import Study
 from consilium.core.timed import TIMED
 from consilium.durable import naming, own
@@ -96,7 +97,20 @@ def mappings(study: Study, hospitals: Hospitals) -> Iterator[dict[str, Path]]:
     tables = {name: one for name, one in given.items() if name not in files}
     with tempfile.TemporaryDirectory(prefix="consilium-hospitals-") as folder:
         home = write_hospitals(folder, study, tables)
-        yield {**files, **{name: home / name / MAPPING for name in tables}}
+        with of_tables(tables):
+            yield {**files, **{name: home / name / MAPPING for name in tables}}
+
+
+@contextmanager
+def of_tables(names: Iterable[str]) -> Iterator[None]:
+    """Errors of these hospitals cite no mapping: nobody wrote one."""
+    try:
+        yield
+    except ConsiliumError as error:
+        of = "|".join(re.escape(name) for name in names)
+        said = re.sub(rf"^((?:{of}): )?{re.escape(MAPPING)}(?::\d+)?: ", r"\1", error.message, flags=re.MULTILINE)
+        error.message, error.args = said, (said,)
+        raise
 
 
 def _path(hospitals: Any) -> Path:

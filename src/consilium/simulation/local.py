@@ -12,6 +12,7 @@ from pathlib import Path
 
 from consilium.core.errors import DataUnusable
 from consilium.core.study import Plan, Study
+from consilium.simulation import fitness
 from consilium.simulation.executors import Inline
 from consilium.simulation.rounds import Outcome, Simulation
 from consilium.site.tables import Prepared, prepare
@@ -34,7 +35,8 @@ def tables(study: Study, mapped: Mapping[str, Path], folder: Path) -> dict[str, 
     prepared = {}
     for site, mapping in sorted(mapped.items()):
         (folder / site).mkdir(parents=True, exist_ok=True)
-        prepared[site] = prepare(study, mapping, folder / site)
+        with fitness.of(site, mapped):
+            prepared[site] = prepare(study, mapping, folder / site)
     return prepared
 
 

@@ -16,6 +16,7 @@ from consilium.core.study import Plan, Study
 from consilium.core.tensors import from_safetensors
 from consilium.data.base import Floats, least, smallest
 from consilium.data.copies import Copies, copies
+from consilium.simulation import fitness
 from consilium.simulation.partition import Chance, Pool
 from consilium.simulation.partition import Rows as Places
 from consilium.site.tables import mapped
@@ -51,7 +52,10 @@ class Patients:
 
         Raises: MappingInvalid, DataUnusable: a hospital's data do not serve, or there is no patient at all.
         """
-        found = {name: mapped(study, path) for name, path in sorted(mappings.items())}
+        found = {}
+        for name, path in sorted(mappings.items()):
+            with fitness.of(name, mappings):
+                found[name] = mapped(study, path)
         tables = {name: one.table for name, one in found.items()}
         sizes = [len(table.label) for table in tables.values()]
         if not sum(sizes):

@@ -15,10 +15,11 @@ from click.testing import CliRunner
 from consilium import notebook, progress
 from consilium.api import Federation, RemoteRun
 from consilium.console.cli import app
-from consilium.core.errors import Conflict, ConsiliumError, DataUnusable, Invalid, StudyInvalid
+from consilium.core.errors import Conflict, ConsiliumError, DataUnusable, Invalid, MappingInvalid, StudyInvalid
 from consilium.core.study import Study
 from consilium.documents.estimate import figures_of
 from consilium.notebook.comparison import Way
+from consilium.notebook.hospitals import of_tables
 from consilium.notebook.studies import changed
 
 pandas: Any = pytest.importorskip("pandas")
@@ -132,6 +133,21 @@ def test_patients_on_file_are_their_owners_alone_and_a_table_that_is_refused_lea
     with pytest.raises(DataUnusable):
         notebook.write_hospitals(tmp_path / "others", study, {**tables, "zurich": {"x": [1]}})
     assert not (tmp_path / "others").exists()
+
+
+def test_an_error_of_a_table_in_memory_names_the_hospital_and_cites_no_file(
+    study: Study, tables: dict[str, Any]
+) -> None:
+    twice = tables["west"].copy()
+    twice["patient"] = "p1"
+    for asked in ({**tables, "west": twice}, {"west": twice}):
+        with pytest.raises(DataUnusable, match="more than one row") as error:
+            notebook.simulate(study, asked)
+        assert error.value.message.startswith("west: ") == (len(asked) > 1) and ".yaml" not in error.value.message
+    said = MappingInvalid("west: mapping.yaml: features.x: what\nnorth: mapping.yaml:3: y: what\nwest: mapping.yaml: z")
+    with pytest.raises(MappingInvalid) as told, of_tables(["west"]):
+        raise said
+    assert told.value.message == "west: features.x: what\nnorth: mapping.yaml:3: y: what\nwest: z"
 
 
 @pytest.mark.parametrize("codes", [("pre", "post"), ("post", "pre")])
@@ -263,10 +279,10 @@ def test_what_are_no_hospitals_is_said(study: Study, hospitals: Any, message: st
 
 def test_an_impossible_way_is_named_and_no_other_error_stands_behind_it(study: Study, tables: dict[str, Any]) -> None:
     ways = {"longer": {"rounds": 5}, "mine": {"quorum": 0}}
-    with pytest.raises(StudyInvalid, match="^mine: quorum") as error:
+    with pytest.raises(StudyInvalid, match=r"^mine: quorum") as error:
         notebook.compare(study, tables, ways)
     assert error.value.__suppress_context__ and error.value.__cause__ is None
-    with pytest.raises(Conflict, match="^all four: 3 of 3 sites") as late:
+    with pytest.raises(Conflict, match=r"^all four: 3 of 3 sites") as late:
         notebook.compare(study, tables, {"all four": {"quorum": 4}})
     assert "--" not in str(late.value)
 

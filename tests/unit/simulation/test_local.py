@@ -9,11 +9,12 @@ import pytest
 
 from consilium.api import freeze
 from consilium.core import state as chain
-from consilium.core.errors import Conflict, DataUnusable
+from consilium.core.errors import Conflict, DataUnusable, MappingInvalid
 from consilium.core.study import Study
 from consilium.core.tensors import flatten
 from consilium.simulation import local
 from consilium.simulation.baseline import Bench
+from consilium.simulation.patients import Patients
 
 Make = Callable[..., dict[str, Path]]
 
@@ -161,6 +162,26 @@ def test_for_hospitals_as_a_whole_a_model_is_learned_under_a_bound_that_moves(
     update = site.train(tmp_path / "begun", 1).segments
     assert update.keys() == {"update", "weight", "within"}, "no figure, and no number of patients"
     assert np.linalg.norm(update["update"]) <= 1 and update["within"] == 0.5 and update["weight"] == 1
+
+
+def test_an_error_of_a_mapping_or_of_rows_names_the_hospital_of_several(
+    study: Study, make: Make, tmp_path: Path
+) -> None:
+    hospitals = make(north=(60, None), south=(60, None), west=(60, None))
+    said, rows = hospitals["south"].read_text(), hospitals["west"].parent / "table.csv"
+    for wrong in (said.replace("column: x,", "column: xx,"), said.replace("  x:", "  xx:").replace("{x:", "{xx:")):
+        hospitals["south"].write_text(wrong)
+        for read in (lambda these: Patients.read(study, these), lambda these: local.tables(study, these, tmp_path)):
+            with pytest.raises(MappingInvalid) as error:
+                read(hospitals)
+            assert all(line.startswith("south: ") for line in error.value.message.splitlines())
+            with pytest.raises(MappingInvalid) as alone:
+                read({"all": hospitals["south"]})
+            assert "all: " not in alone.value.message
+    hospitals["south"].write_text(said)
+    rows.write_text(rows.read_text().replace("p7,", "p6,"))
+    with pytest.raises(DataUnusable, match=r"^west: .*more than one row"):
+        Patients.read(study, hospitals)
 
 
 def test_a_folder_without_hospitals_is_named(tmp_path: Path) -> None:
