@@ -1,6 +1,7 @@
 """Hospitals of a simulation: folders on file, or tables in memory, such as pandas data frames."""
 
 import csv
+import difflib
 import io
 import json
 import math
@@ -33,10 +34,11 @@ def write_hospitals(folder: str | Path, study: Study, tables: Mapping[str, Any])
     Args:    tables: by hospital, a pandas data frame or a dict of columns. Columns have the names, units and codes of
              the contract: one for each feature, and one for the label, 0 or 1 where it is binary. A time to event has
              its time beside it, in a column `LABEL_time`. A column `patient` says who a row is; a feature without a
-             column is one that the hospital does not have; None and NaN are missing.
+             column is one that the hospital does not have, unless there is one that differs by case or signs alone,
+             as `WBC` does from `wbc`; None and NaN are missing.
     Returns: the folder. What is written there nobody but you may read.
     Raises:  Invalid: a hospital's name is none for a folder.
-             DataUnusable: a table lacks the label, or columns differ in length. Nothing is written then.
+             DataUnusable: a table lacks what it must have, or columns differ in length. Nothing is written then.
     """
     home = Path(folder)
     made = {
@@ -127,8 +129,14 @@ def _mapping(study: Study, name: str, table: Any) -> dict[str, Any]:
     contract, columns = study.contract, set(map(str, table.keys()))
     label = contract.label.id
     wanted = [label, f"{label}_time"] if contract.label.type == TIMED else [label]
+    unused = columns - {one.id for one in contract.features} - {*wanted, PATIENT}
     if lacking := [column for column in wanted if column not in columns]:
-        raise DataUnusable(f"the table of {name} has no column {lacking[0]}", "name columns as the contract does")
+        raise _lacks(name, lacking[0], unused)
+    for column in (PATIENT, *(one.id for one in contract.features)):
+        if column not in columns and any(_plain(one) == _plain(column) for one in unused):
+            raise _lacks(name, column, unused)
+    if lacking := [one.id for one in contract.features if one.id not in columns and one.missing == "forbidden"]:
+        raise _lacks(name, lacking[0], unused, ", and the contract does not allow a patient without it")
     said: dict[str, Any] = {"column": label}
     if contract.label.type in ("binary", TIMED):
         said["codes"] = {"0": 0, "1": 1}
@@ -150,6 +158,24 @@ def _mapping(study: Study, name: str, table: Any) -> dict[str, Any]:
         "mapping": 1, "contract": contract.id, "source": source, "patient": patient, "features": features,
         "label": said,
     }  # fmt: skip
+
+
+def _plain(column: str) -> str:
+    """A name as far as its letters and digits go, in whichever case."""
+    return re.sub(r"[\W_]", "", column.casefold())
+
+
+def _lacks(name: str, column: str, unused: Iterable[str], why: str = "") -> DataUnusable:
+    """That a table lacks a column; with the one that is called nearly so, and that nothing uses."""
+    near = {_plain(one): one for one in sorted(unused)}
+    found = difflib.get_close_matches(_plain(column), near, 1)
+    message = f"the table of {name} has no column {column}{why}"
+    if not found:
+        return DataUnusable(message, "name columns as the contract does")
+    return DataUnusable(
+        f"{message}; there is one {near[found[0]]!r}",
+        f"call it {column}, or leave it out of the table if it is not that",
+    )
 
 
 def _text(name: str, table: Any) -> str:

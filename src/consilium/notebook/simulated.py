@@ -1,5 +1,6 @@
 """A study simulated on this machine, and what came of it."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from consilium.notebook.hospitals import Hospitals, mappings
 from consilium.progress import bar
 from consilium.reportfile import Page
 from consilium.simulation import baseline as baselines
-from consilium.simulation import scenario
+from consilium.simulation import fitness, scenario
 from consilium.simulation.rounds import Told
 from consilium.simulation.scenario import Found, Wanted
 from consilium.simulation.simulate import document
@@ -51,6 +52,11 @@ class Simulated:
         Empty unless `leave_one_out` was asked for.
         """
         return dict(self.document.get("without") or {})
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be known of hospitals' data: what a federation would keep one out for, and what one lacks."""
+        return notes(self.found)
 
     @property
     def regression(self) -> Fit | None:
@@ -107,14 +113,22 @@ def simulate(
 
 
 def ran(study: Study, hospitals: Hospitals, wanted: Wanted, what: str, progress: bool | None) -> Found:
-    """Simulate, with a bar for who looks on."""
+    """Simulate, with a bar for who looks on, and a warning of each thing that is to be known of hospitals' data."""
     total = study.prepares + study.rounds + 1
     with mappings(study, hospitals) as known, bar(what, progress) as tell:
 
         def each(told: Told) -> None:
             tell(told.number, total, f"rounds, {told.seconds:.2g} s the last")
 
-        return scenario.simulate(study, known, wanted, each)
+        found = scenario.simulate(study, known, wanted, each)
+    for one in notes(found):
+        warnings.warn(one, stacklevel=3)
+    return found
+
+
+def notes(found: Found) -> list[str]:
+    """What is to be known of hospitals' data: what a federation would keep one out for, and what one does not have."""
+    return fitness.told(fitness.as_data(found.blocked), found.absent)
 
 
 def baseline(study: Study, hospitals: Hospitals) -> Json:

@@ -16,6 +16,7 @@ from consilium.core.study import Plan, Study
 from consilium.core.tensors import from_safetensors
 from consilium.data.base import Floats, least, smallest
 from consilium.data.copies import Copies, copies
+from consilium.data.findings import Finding
 from consilium.simulation import fitness
 from consilium.simulation.partition import Chance, Pool
 from consilium.simulation.partition import Rows as Places
@@ -35,6 +36,8 @@ class Patients:
     validation: (n,) by that key, who of the others chooses among models, where a study asks for that.
     fold: (n,) the part of each, by that key, where a study has folds.
     left: by hospital, how many rows were read, and how many were left out and why.
+    blocked, absent: by hospital, where there are any, what a federation's gate would keep it out for, and features that
+    it does not have.
     """
 
     columns: Mapping[str, Floats]
@@ -45,6 +48,8 @@ class Patients:
     left: Mapping[str, Json] = field(default_factory=dict)
     validation: npt.NDArray[np.bool_] | None = None
     fold: Places | None = None
+    blocked: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
+    absent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, study: Study, mappings: Mapping[str, Path]) -> "Patients":
@@ -81,7 +86,9 @@ class Patients:
         hospital = np.repeat(np.arange(len(sizes)), sizes)
         parts = [table.fold for table in tables.values() if table.fold is not None]
         fold = np.concatenate(parts) if parts else None
-        return cls(columns, label, test, hospital, tuple(tables), left, validation, fold)
+        blocked = {name: told for name, one in found.items() if (told := fitness.blocking(study, one))}
+        absent = {name: lacks for name, one in found.items() if (lacks := fitness.absent(one))}
+        return cls(columns, label, test, hospital, tuple(tables), left, validation, fold, blocked, absent)
 
     def __len__(self) -> int:
         """Number of patients."""
@@ -108,9 +115,10 @@ class Patients:
         columns = {name: values[rows] for name, values in self.columns.items()}
         validation = None if self.validation is None else self.validation[rows]
         fold = None if self.fold is None else self.fold[rows]
-        return Patients(
-            columns, self.label[rows], self.test[rows], self.hospital[rows], self.names, self.left, validation, fold
-        )
+        return replace(
+            self, columns=columns, label=self.label[rows], test=self.test[rows], hospital=self.hospital[rows],
+            validation=validation, fold=fold,
+        )  # fmt: skip
 
     def set_aside(self, fraction: float, chance: Chance) -> "Patients":
         """Those who are not held out, of whom about `fraction` are held out now, by chance."""

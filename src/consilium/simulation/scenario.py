@@ -18,6 +18,7 @@ from consilium.core.ids import Digest
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import from_safetensors, to_safetensors, unflatten
 from consilium.data.copies import Copies
+from consilium.data.findings import Finding
 from consilium.data.quality import whom
 from consilium.exported import origin
 from consilium.simulation import leaving
@@ -83,6 +84,8 @@ class Found:
              counted: of them, those of whom the study wants so many.   left_out: sites with too few of these to take
              part.   copies: by site, of patients who are there twice.   left: by site, rows that were read and left
              out, where sites are the hospitals themselves.   fit: the table of an exact regression.
+             blocked, absent: by hospital, where there are any, what a federation's gate would keep it out for, and
+             features that it does not have.
              without: by site, figures of the model that was trained without it; and of all of them, as `all`.
     """
 
@@ -98,6 +101,8 @@ class Found:
     copies: dict[str, Copies]
     left: Mapping[str, dict[str, Any]]
     without: Mapping[str, dict[str, Any]]
+    blocked: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
+    absent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: Callable[[Told], None]) -> Found:
@@ -159,6 +164,7 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
     return Found(
         asked.digest, plan, outcome, written, sizes, counted, len(rows) - len(enough), tuple(told), fit,
         {} if folds else patients.copies(plan.study, rows), patients.left if whole else {}, without,
+        patients.blocked, patients.absent,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from consilium.data.copies import Copies
 from consilium.data.quality import whom
 from consilium.documents.noise import Noise
 from consilium.durable import naming
-from consilium.simulation import local
+from consilium.simulation import fitness, local
 from consilium.simulation.conditions import Conditions
 from consilium.simulation.leaving import ALL
 from consilium.simulation.partition import DEFAULTS, Rule
@@ -99,7 +99,8 @@ def command(
 
     The rounds, the strategy, the sums and the figures are those of a federation: with the hospitals' own tables, and
     without noise, it ends in the very bytes. Nobody's records are kept apart here: it is for data that may lie side by
-    side. What is drawn by chance follows from --seed, but for noise under an epsilon.
+    side. No gate keeps a hospital out: what a federation would not let it train for is told, and it takes part all the
+    same. What is drawn by chance follows from --seed, but for noise under an epsilon.
     """
     if (hospitals is None) == (mapping is None):
         raise Invalid("give either --hospitals FOLDER or --mapping FILE", "the patients come from one of them")
@@ -146,7 +147,9 @@ def document(found: Found, wanted: Wanted) -> Json:
             "simulated": len(found.sizes), "left_out": found.left_out, "training": _spread(training),
             "patients": sum(training) + held_out,
         },
-        "hospitals": _hospitals(found), "rounds": [_round(told) for told in found.rounds],
+        "hospitals": _hospitals(found), "blocked": fitness.as_data(found.blocked),
+        "absent": {site: list(names) for site, names in found.absent.items()},
+        "rounds": [_round(told) for told in found.rounds],
         "figures": {"all": figures["all"], "sites": figures["sites"], "between_sites": _between(figures["sites"])},
         **({"without": dict(found.without)} if found.without else {}),
         "evaluation": figures["evaluation"], "model": found.outcome.digest,
@@ -201,6 +204,8 @@ def show(told: Json) -> None:
         f"Training patients of a site: {sizes['least']:.0f} to {sizes['most']:.0f}, half of them up to "
         f"{sizes['median']:.0f}.\n"
     )
+    if said := fitness.told(told["blocked"], told["absent"]):
+        click.echo("\n".join(said) + "\n")
     rounds = told["rounds"]
     names = [name for name in HEADLINE if any(name in one["figures"] for one in rounds)][:2]
     disturbed = told["drop"] > 0 or told["slow"] > 0

@@ -150,6 +150,32 @@ def test_an_error_of_a_table_in_memory_names_the_hospital_and_cites_no_file(
     assert told.value.message == "west: features.x: what\nnorth: mapping.yaml:3: y: what\nwest: z"
 
 
+def test_a_column_that_a_table_lacks_is_told_and_one_that_is_called_nearly_so_is_not_passed_over(
+    study: Study, tables: dict[str, Any]
+) -> None:
+    """`ward` may be missing, `x` may not. A table without the column is one of a hospital that does not have it."""
+
+    def asked(**names: str) -> dict[str, Any]:
+        return {**tables, "west": tables["west"].rename(columns=names)}
+
+    for names, message in (
+        ({"ward": "Ward"}, "west has no column ward; there is one 'Ward'"),
+        ({"ward": " WARD "}, "west has no column ward; there is one ' WARD '"),
+        ({"patient": "Patient"}, "west has no column patient; there is one 'Patient'"),
+        ({"large": "larg"}, "west has no column large; there is one 'larg'"),
+        ({"x": "X"}, "west has no column x; there is one 'X'"),
+        ({"x": "height"}, "west has no column x, and the contract does not allow a patient without it"),
+    ):
+        with pytest.raises(DataUnusable) as error:
+            notebook.simulate(study, asked(**names))
+        assert message in error.value.message
+    with pytest.warns(UserWarning, match=r"^west has no ward\.$"):
+        simulated = notebook.simulate(study, asked(ward="unit"))
+    assert simulated.document["absent"] == {"west": ["ward"]} and simulated.notes == ["west has no ward."]
+    whole = notebook.simulate(study, tables)
+    assert whole.notes == [] and whole.document["absent"] == whole.document["blocked"] == {}
+
+
 @pytest.mark.parametrize("codes", [("pre", "post"), ("post", "pre")])
 def test_a_term_is_against_the_category_whose_code_sorts_first_wherever_it_stands_in_the_file(
     study: Study, tables: dict[str, Any], codes: tuple[str, str]

@@ -363,6 +363,27 @@ def test_what_cannot_be_simulated_is_told(study: Study, make: Make) -> None:
     assert Conditions.of(1, 0.1, "0.2:60") == Conditions(1, 0.1, 0.2, 60.0)
 
 
+def test_what_a_gate_would_keep_a_hospital_out_for_is_told_and_the_simulation_goes_on(
+    study: Study, make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A code of the label that one mapping has wrong: its patients with the outcome are passed over, as before."""
+    hospitals = make(north=(90, None), south=(70, None), west=(130, None))
+    wrong = hospitals["west"].read_text().replace("'1': 1", "'one': 1")
+    hospitals["west"].write_text(wrong)
+    (tmp_path / "study.yaml").write_text(study.model_dump_json())
+    words = ["simulate", str(tmp_path / "study.yaml"), "--hospitals", str(tmp_path)]
+    assert app.run([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one["kind"] for one in told["blocked"]["west"]] == ["label-codes"] and set(told["blocked"]) == {"west"}
+    assert told["hospitals"]["west"]["without_label"] > 30 and told["absent"] == {}
+    assert app.run(words) == 0
+    assert "west: a federation would not let it train, by the study's gate; here it does. large: some codes" in (
+        " ".join(capsys.readouterr().out.split())
+    )
+    assert ran(changed(study, gate=None), hospitals).blocked == {}, "who asks for no gate is kept out by none"
+    assert ran(study, hospitals, sites=4, partition=Rule("even")).blocked.keys() == {"west"}, "whoever has them then"
+
+
 def test_invited_sites_are_those_of_the_study_where_they_are_here(study: Study, make: Make) -> None:
     hospitals = make(north=(90, None), south=(70, None), west=(130, None))
     invited = changed(study, sites=["north", "west"])
