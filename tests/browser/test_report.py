@@ -82,7 +82,7 @@ def test_four_wrongs_at_once_are_all_on_the_first_screen(opened: Opened) -> None
     turned = worth()
     turned["figures"] |= judged(-1.2)
     last = evaluation(
-        {**worths, "swapped": turned}, {"icu": worth(), "other": worth()}, [gap("icu", "ppv", -0.3, True)]
+        {**worths, "swapped": turned}, {"icu": worth(), "other": worth()}, [gap("icu", "auroc", -0.3, True)]
     )
     page = opened(Report.of({**document, "evaluation": last}, NOW, STUDY))
     for ident in ("swapped-classes", "leak", "miscalibrated", "unfair-groups"):

@@ -8,28 +8,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from consilium.documents import several
-from consilium.documents.estimate import Estimate, Figures
+from consilium.documents import several, unequal
+from consilium.documents.estimate import Estimate
 from consilium.documents.facts import FEW, Facts, Hospital
 from consilium.documents.finding import Finding, Level, enough
-from consilium.documents.judged import HOSPITAL, Judged
 from consilium.documents.terms import METRICS, Metric, interval, number, plain
+from consilium.documents.unequal import CALIBRATION, much
 
 SUSPICIOUS = 0.05
 """A hospital that is better than the others by more than this, and not by chance, is one to look into."""
 
 
-OFF = 0.2
-"""Calibration in the large, or a slope, off by less than this is not warned of, however sure: it changes little."""
-APART = 0.05
-"""Nor is a gap between groups by less than this share."""
-TYPICAL = {"mean_error": "rmse", "mae": "mae", "deviance": "deviance"}
-"""A figure in the label's unit is off, or apart, by much where it is so by `OFF` times this one."""
 ALIKE = 3.0
 """Patients of one hospital are alike this many times as often as those of two, at most, without being the same."""
-CALIBRATION = ("calibration_in_the_large", "calibration_slope", "mean_error")
 COMMON = "federated"
-EVERYWHERE = "all hospitals"
+EVERYWHERE = "all hospitals together"
 OTHERS, COPIES = "other hospitals", "copies"
 """What hospitals, and their patients, are compared with: see `Findings.made`."""
 Score = tuple[str, Metric, Estimate, float]
@@ -73,7 +66,7 @@ def findings(facts: Facts) -> Findings:
         *(_apart(metric, drawn, facts.confidence, limit, _among(facts, drawn)) if metric and compared else ()),
         *_leaked(facts.hospitals, limit),
         *_miscalibrated(scores, facts.confidence, limit),
-        *(_unfair(facts.last) if facts.last is not None else ()),
+        *(unequal.findings(facts.last, facts.confidence) if facts.last is not None else ()),
         *several.findings(facts, metric),
         *_participation(facts),
         *_unknown(facts, drawn, metric),
@@ -259,16 +252,8 @@ def _calibrations(facts: Facts) -> list[Score]:
         for name in CALIBRATION
         if (found := figures.get(name)) is not None
         and found.value is not None and found.low is not None and found.high is not None
-        and (least := _much(name, figures)) is not None
+        and (least := much(name, figures)) is not None
     ]  # fmt: skip
-
-
-def _much(name: str, figures: Figures) -> float | None:
-    """By how much a figure must be off, or apart, to be warned of; None where that is not known."""
-    if name in TYPICAL:
-        usual = figures.get(TYPICAL[name])
-        return None if usual is None or usual.value is None else OFF * abs(usual.value)
-    return OFF if name in CALIBRATION else APART
 
 
 def _miscalibrated(scores: Sequence[Score], confidence: float, limit: float) -> Iterator[Finding]:
@@ -280,37 +265,26 @@ def _miscalibrated(scores: Sequence[Score], confidence: float, limit: float) -> 
     if off:
         told = "; ".join(f"{where}: {plain(found)}" for where, found in list(off.items())[:6])
         more = f"; and {len(off) - 6} more" if len(off) > 6 else ""
-        places = [*off][:4] + (["others"] if len(off) > 4 else [])
         chances = any(metric.id == CALIBRATION[0] for _, metric, *_ in scores)
-        what = "chances" if chances else "predictions"
-        acts = "Who acts on a chance of 20 % there acts on another one; it" if chances else "It"
+        what = "predicted risks" if chances else "predictions"
+        acts = "Who acts on a risk of 20 % there acts on another one; it" if chances else "It"
         yield Finding(
-            "warning-miscalibrated", "warning", f"Its {what} do not come true at {plain(places)}",
-            f"Calibration at {told}{more}. {acts} can be recalibrated at the hospital, on patients of its own.",
+            "warning-miscalibrated", "warning", f"{_where(off)} its {what} are off",
+            f"Calibration: {told}{more}. {acts} can be recalibrated at the hospital, on patients of its own.",
         )  # fmt: skip
 
 
-def _unfair(last: Judged) -> Iterator[Finding]:
-    """Groups for which it is worth less, as far as that is clear with all gaps looked at together."""
-    found = [
-        (abs(one.estimate.value) / least, one) for one in last.gaps
-        if one.clear and one.feature != HOSPITAL and one.estimate.value is not None
-        and (least := _much(one.name, last.everyone.figures)) and abs(one.estimate.value) > least
-    ]  # fmt: skip
-    if not found:
-        return
-    worst = [one for _, one in sorted(found, key=lambda pair: -pair[0])]
-    told = "; ".join(
-        f"{one.feature} {one.group}: {METRICS[one.name].word if one.name in METRICS else one.name} differs by "
-        f"{interval(one.estimate)}"
-        for one in worst[:4]
-    )
-    more = f"; and {len(worst) - 4} more" if len(worst) > 4 else ""
-    of = plain(sorted({one.feature for one in worst}))
-    yield Finding(
-        "warning-unfair-groups", "warning", f"It does not serve all groups of patients alike: {of}",
-        f"Against others, {told}{more}. That is clear with {last.made} differences looked at together.",
-    )  # fmt: skip
+def _where(places: Iterable[str]) -> str:
+    """The beginning of a sentence. Over all together is not at each of them.
+
+    >>> _where([EVERYWHERE, "north", "south"]), _where(["north"])
+    ('Over all hospitals together, and at north and south,', 'At north')
+    """
+    named = [one for one in places if one != EVERYWHERE]
+    at = f"at {plain([*named[:4], *(['others'] if len(named) > 4 else [])])}" if named else ""
+    if EVERYWHERE not in places:
+        return f"A{at[1:]}"
+    return f"Over {EVERYWHERE}{f', and {at},' if at else ''}"
 
 
 def _noised(facts: Facts) -> Iterator[Finding]:

@@ -54,11 +54,32 @@ def test_what_is_off_by_little_or_by_chance_is_not_warned_of() -> None:
 
 
 def test_a_group_that_is_served_worse_is_named() -> None:
-    gaps = [gap("icu", "sensitivity", -0.3, True), gap("icu", "auroc", -0.1, False), gap("other", "ppv", -0.01, True)]
-    made = report(ALIKE, gaps=gaps)
-    told = seen(made)["warning-unfair-groups"]
-    assert f"ward icu: sensitivity differs by {number(-0.3)}" in told and "AUROC" not in told and "PPV" not in told
+    gaps = [gap("icu", "auroc", -0.1, True), gap("icu", "sensitivity", -0.3, False), gap("other", "ppv", -0.01, True)]
+    told = seen(report(ALIKE, gaps=gaps))["warning-unfair-groups"]
+    assert f"ward icu: AUROC differs by {number(-0.1)}" in told and "sensitivity" not in told and "PPV" not in told
+    assert "at 95% each" in told and "at the 99.00% of each at which all 5" in told, "which interval it is"
     assert "warning-unfair-groups" not in seen(report(ALIKE, gaps=gaps[1:]))
+
+
+@pytest.mark.parametrize("name", ["sensitivity", "specificity", "ppv"])
+def test_a_threshold_that_treats_groups_otherwise_is_told_and_is_no_fault_of_the_model(name: str) -> None:
+    made = report(ALIKE, gaps=[gap("icu", name, -0.3, True)])
+    assert "warning-unfair-groups" not in seen(made) and 'id="no-warnings"' in made.html()
+    told = seen(made)["note-groups-at-threshold"]
+    assert "ward icu" in told and number(-0.3) in told and "At 0.5" in told
+    both = seen(report(ALIKE, gaps=[gap("icu", name, -0.3, True), gap("icu", "calibration_in_the_large", 0.8, True)]))
+    assert "in the large" in both["warning-unfair-groups"] and name not in both["warning-unfair-groups"]
+
+
+def test_a_title_cannot_be_read_as_not_at_all_hospitals() -> None:
+    given = evaluation({**ALIKE, "site-02": worth(slope=0.4)}, {}, [])
+    (alone,) = (one for one in report({**ALIKE, "site-02": worth(slope=0.4)}).findings.warnings)
+    assert alone.title == "At site-02 its predicted risks are off"
+    given["all"] |= {"figures": worth(slope=0.5)["figures"]}
+    made = Report.of({**result(usual(3)), "evaluation": given}, NOW, STUDY)
+    (warning,) = (one for one in made.findings.found if one.id == "warning-miscalibrated")
+    assert warning.title == "Over all hospitals together, and at site-02, its predicted risks are off"
+    assert "all hospitals together: slope 0.5" in warning.text
 
 
 def test_curves_and_tables_are_there_and_in_the_data() -> None:

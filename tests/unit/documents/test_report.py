@@ -317,11 +317,13 @@ def test_the_command_writes_a_page_and_the_same_as_data(tmp_path: Path, capsys: 
 
 def test_the_page_on_reports_names_every_element() -> None:
     root = Path(__file__).parents[3]
-    source = "".join((root / f"src/consilium/documents/{name}.py").read_text() for name in ("findings", "several"))
+    source = "".join(
+        (root / f"src/consilium/documents/{name}.py").read_text() for name in ("findings", "several", "unequal")
+    )
     named = set(re.findall(r'f?"((?:warning|note|\{level\})-[a-z-]+)"', source))
     wanted = {one.replace("{level}", level) for one in named for level in ("warning", "note")}
     page = (root / "docs/how-to/report-a-study.md").read_text()
-    assert len(wanted) == 24 and [one for one in sorted(wanted) if f"`{one}`" not in page] == []
+    assert len(wanted) == 25 and [one for one in sorted(wanted) if f"`{one}`" not in page] == []
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_nothing_is_wrong_with_tables_as_they_are(study: Study, make: Make) -> N
 
 def test_a_model_that_was_not_trained_to_the_end_is_seen(study: Study, make: Make) -> None:
     told = seen(study, make(**HERE))
-    assert told.keys() == {"warning-miscalibrated"} and "all hospitals: slope" in told["warning-miscalibrated"]
+    assert told.keys() == {"warning-miscalibrated"} and "all hospitals together: slope" in told["warning-miscalibrated"]
 
 
 def test_patients_who_are_there_under_two_keys_are_seen(study: Study, make: Make) -> None:
