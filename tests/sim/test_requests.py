@@ -20,6 +20,7 @@ from consilium.coordinator.retention import Keeping
 from consilium.coordinator.services import Services
 from consilium.core.errors import Refused, Unauthenticated
 from consilium.core.ids import canonical, digest
+from consilium.site.line import GRANT
 from consilium.store.database import Transaction
 from consilium.store.schema import people
 from consilium.wire.envelope import seal
@@ -328,3 +329,21 @@ def test_a_refused_upload_leaves_nothing_in_memory_and_does_not_fix_its_length(c
     assert not blobs._incoming
     coordinator.done("rita", "PATCH", path, data, Upload_Offset="0", Upload_Length=str(len(data)))
     assert blobs.path(digest(data)).read_bytes() == data
+
+
+def test_a_hospital_that_was_removed_hears_that_and_nobody_else_does(coordinator: Coordinator) -> None:
+    coordinator.site("north")
+    now, other = coordinator.services.now(), Identity.create(coordinator.services.blobs._root / "other.key")
+
+    def refused(name: str, key: Identity) -> str:
+        assertion = key.assertion(name, accounts.AUDIENCE, now, f"{name}-{now}")
+        status, told = coordinator.ask(
+            "", "POST", "/v1/token",
+            f"grant_type=client_credentials&client_assertion_type={GRANT}&client_assertion={assertion}".encode(),
+        )  # fmt: skip
+        return "" if status == 200 else str(told["message"])
+
+    coordinator.done("root", "POST", "/v1/sites/north/remove")
+    assert "has removed north" in refused("north", coordinator.keys["north"])
+    for name, key in (("north", other), ("south", other)):
+        assert refused(name, key) == "the assertion is not valid"

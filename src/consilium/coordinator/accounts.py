@@ -129,14 +129,21 @@ def _issue(tx: Transaction, subject: str, role: str, now: float, seconds: int) -
     return secret
 
 
+REMOVED = (
+    "ask the administrator; to come back, join under another name with a new folder (`consilium site init --home`)"
+)
+
+
 def site_token(tx: Transaction, assertion: str, now: float) -> tuple[str, int]:
     """A token for a site that proves its key (RFC 7523). Raises: Unauthenticated."""
     refusal = Unauthenticated("the assertion is not valid", "check the site's key and clock")
     name = subject_of(assertion)
     row = tx.row(select(sites).where(sites.c.site == name))
-    if row is None or row.state == "removed":
+    if row is None:
         raise refusal
     claims = verify_assertion(assertion, row.public_key, AUDIENCE, datetime.fromtimestamp(now, UTC))
+    if row.state == "removed":  # told to nobody but the holder of its key
+        raise Unauthenticated(f"the coordinator's administrator has removed {name}: it takes part in nothing", REMOVED)
     tx.do(delete(assertions).where(assertions.c.expires < now))
     jti = _hash(f"{name}/{claims['jti']}")
     if tx.scalar(select(assertions.c.jti).where(assertions.c.jti == jti)) is not None:

@@ -24,6 +24,7 @@ from consilium.core.errors import ConsiliumError, ProtocolMismatch, Unauthentica
 from consilium.core.ids import SiteId
 from consilium.site import plans
 from consilium.site.checking import Checking
+from consilium.site.contact import Contact
 from consilium.site.declaring import Declaring
 from consilium.site.folder import Folder
 from consilium.site.forkserver import ForkServer
@@ -69,7 +70,7 @@ class Agent:
         self._identity = folder.identity()
         self._member = folder.membership()
         self._connection = connect(folder, self._identity)
-        self._journal = Journal(folder.journal)
+        self._journal, self._contact = Journal(folder.journal), Contact(folder)
         states = States(folder, self._journal, self._connection, self.stop)
         outgoing = Outgoing()
         veto = Veto(self._member.site, self._identity, folder, self._journal, outgoing)
@@ -144,8 +145,10 @@ class Agent:
             try:
                 state = Joined.model_validate(self._connection.get("/v1/site")).state
             except (Unavailable, Unauthenticated, ValidationError) as error:
-                log.warning("%s", error)
+                self._contact.lost(str(error))
                 state = None
+            else:
+                self._contact.heard(datetime.now(UTC))
             if state == "admitted":
                 log.info("%s is admitted at %s", self._member.site, self._member.url)
                 return
@@ -164,7 +167,7 @@ class Agent:
 
     def _receive(self) -> None:
         after = int(self._journal.meta("inbox", "0"))
-        pause, said = 0.1, ""
+        pause = 0.1
         while not self.stop.is_set():
             try:
                 answer = self._next(after)
@@ -174,13 +177,12 @@ class Agent:
                     after = number
                 if not self._worker.active:  # else what the round left is removed once its answer has been sent
                     self._inbox.tidy()
-                pause, said = 0.1, ""
+                self._contact.heard(datetime.now(UTC))
+                pause = 0.1
             except ProtocolMismatch:
                 raise
             except ConsiliumError as error:  # whatever answers there, it may be another one next time
-                if error.message != said:  # once: it is tried again every second
-                    log.warning("nothing is received: %s", error)
-                said = error.message
+                self._contact.lost(str(error))
                 self.stop.wait(pause)
                 pause = min(pause * 2, 1.0)
 

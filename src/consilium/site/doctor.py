@@ -24,7 +24,7 @@ from consilium.site import budget, ledger, plans, refused, room, tables
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal, damaged
-from consilium.site.line import connect
+from consilium.site.line import ANOTHER, CLOCK_S, NTP, connect, differs
 from consilium.site.presence import running
 from consilium.training import sandbox
 from consilium.wire.address import address
@@ -34,8 +34,6 @@ from consilium.wire.messages import PROTOCOLS, mismatch
 from consilium.wire.requests import Hello
 
 Level = Literal["ok", "warning", "problem"]
-CLOCK_S = 30.0
-"""Beyond this the coordinator does not accept the site's assertions."""
 DISK_BYTES = 2 << 30
 CERTIFICATE_DAYS, KEY_DAYS = 30, 730
 LIMIT_S = 5.0
@@ -226,7 +224,7 @@ def _coordinator(folder: Folder, now: datetime) -> Iterator[Found]:
     hello = Hello.model_validate(Connection(member.url, folder.authority()).get("/v1/hello", limit_s=LIMIT_S))
     skew = (hello.now - (before + (datetime.now(UTC) - before) / 2)).total_seconds()
     if hello.public_key != member.coordinator_key:
-        yield "problem", "it has another key than when this site joined", "ask its admin before anything else"
+        yield "problem", "it has another key than when this site joined", ANOTHER
         return
     common = set(PROTOCOLS) & set(hello.protocols)
     if not common:
@@ -234,8 +232,7 @@ def _coordinator(folder: Folder, now: datetime) -> Iterator[Found]:
         return
     yield "ok", f"{member.url} answers over TLS with its pinned key; release {hello.version}", ""
     if abs(skew) > CLOCK_S:
-        how = f"{abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'}"
-        yield "problem", f"this clock is {how} the coordinator's", "set the clock by NTP"
+        yield "problem", differs(skew), NTP
     else:
         yield "ok", f"the clocks differ by {abs(skew):.1f} s", ""
     state = connect(folder, folder.identity()).get("/v1/site", limit_s=LIMIT_S)["state"]

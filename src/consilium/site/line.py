@@ -5,14 +5,34 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from consilium.core.errors import Unavailable
-from consilium.site.folder import Folder
+from consilium.core.errors import ConsiliumError, Unauthenticated, Unavailable
+from consilium.site.folder import Folder, Membership
 from consilium.wire.connection import SOON_S, Connection
 from consilium.wire.identity import Identity
-from consilium.wire.requests import AccessToken
+from consilium.wire.requests import AccessToken, Hello
 
 AUDIENCE = "consilium-coordinator"
+CLOCK_S = 30.0
+"""Beyond this the coordinator does not accept the site's assertions."""
+ANOTHER, NTP = "ask its admin before anything else", "set the clock by NTP"
 GRANT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+
+def why(member: Membership, anonymous: Connection, now: datetime) -> Unauthenticated | None:
+    """What a refused token comes from, where the coordinator's greeting tells: another key, or the clocks."""
+    try:
+        hello = Hello.model_validate(anonymous.get("/v1/hello"))
+    except (ConsiliumError, ValidationError):
+        return None
+    if hello.public_key != member.coordinator_key:
+        return Unauthenticated(f"{member.url} has another key than when this site joined", ANOTHER)
+    ahead = (hello.now - now).total_seconds()
+    return Unauthenticated(differs(ahead), NTP) if abs(ahead) > CLOCK_S else None
+
+
+def differs(ahead: float) -> str:
+    """How far this clock is from the coordinator's, which is so many seconds `ahead`."""
+    return f"this clock is {abs(ahead):.0f} s {'behind' if ahead > 0 else 'ahead of'} the coordinator's"
 
 
 def connect(folder: Folder, identity: Identity) -> Connection:
@@ -26,6 +46,8 @@ def connect(folder: Folder, identity: Identity) -> Connection:
         form = {"grant_type": "client_credentials", "client_assertion_type": GRANT, "client_assertion": assertion}
         try:
             return AccessToken.model_validate(anonymous.post("/v1/token", form, form=True)).access_token
+        except Unauthenticated as error:
+            raise why(member, anonymous, now) or error from error
         except ValidationError as error:
             raise Unavailable("what came is not an access token", "check the proxy") from error
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consilium.core.ids import digest
-from consilium.site import leftout, refused
+from consilium.site import contact, leftout, refused
 from consilium.site.deciding import Desk
 from consilium.site.journal import BEHIND, Journal, uncompared
 from consilium.site.witness import OPEN
@@ -88,12 +88,15 @@ def status(desk: Desk, runs: bool, now: datetime) -> Json:
     studies = [desk.standing(name, now) for name in desk.offered()] if member else []
     tasks = journal.rows("SELECT run, round, kind, status, note FROM tasks ORDER BY seq DESC LIMIT 5")
     waiting = journal.row("SELECT count(*) AS n FROM outbox WHERE status = 'waiting'")
+    heard, trouble = contact.told(folder)
     return {
         "home": str(folder.home),
         "site": member.site if member else None,
         "coordinator": member.url if member else None,
         "fingerprint": folder.identity().fingerprint,
         "agent": "runs" if runs else "does not run",
+        "heard": heard or None,
+        "trouble": trouble if runs else "",
         "studies": [
             {
                 "study": one.study, "title": one.title, "plan": one.plan, "standing": one.word,
@@ -115,6 +118,10 @@ def status_words(fact: Json) -> None:
     """The same, for people."""
     where = f"{fact['site']} at {fact['coordinator']}" if fact["site"] else "not joined yet"
     click.echo(f"{where}; the agent {fact['agent']}; {fact['waiting']} messages wait to be sent")
+    if fact["heard"]:
+        click.echo(f"the coordinator was heard last at {fact['heard'][:19]} UTC")
+    if fact["trouble"]:
+        click.echo(f"{click.style('since then', fg='red')} nothing is received: {_cell(fact['trouble'])}")
     click.echo(f"key {fact['fingerprint']}\n")
     for alarm in fact["alarms"]:
         click.echo(f"{click.style('alarm', fg='red')} {alarm['at'][:19]}: {_cell(alarm['text'])}")
