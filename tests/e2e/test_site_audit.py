@@ -99,7 +99,7 @@ def test_a_log_that_was_cut_at_its_end_is_found_by_what_the_other_end_keeps(
     assert verify(mine) == 0, "a chain that was cut is whole in itself"
     capsys.readouterr()
     assert verify(mine, other) == 1
-    assert "but the other end saw entry" in capsys.readouterr().err
+    assert "but what the other end saw is of entry" in capsys.readouterr().err
 
 
 def test_sent_lists_every_byte_string_that_reached_the_coordinator(ended: Ended) -> None:

@@ -117,27 +117,42 @@ def compare(base: Head, kept: Iterable[Head], shown: Head, links: Sequence[Diges
     return None
 
 
-def verify(entries: Iterable[bytes], marks: Iterable[Head] = ()) -> Head:
-    """Check a whole log, from its first entry on, and that it contains every head in `marks`.
+OWN, OTHER = "a head that the log's own end signed, which came with the log", "what the other end saw"
+"""What entries are compared with, in the words of what does not fit."""
+_NEXT = (
+    "keep it as it is; ask its owner for the log again, and compare it with what the other end keeps of it: "
+    "`consilium audit verify --against`"
+)
 
-    Raises: AuditBroken: names the first entry that does not follow from the one before, or the mark that is missing.
+
+def verify(entries: Iterable[bytes], marks: Iterable[Head] = (), own: Iterable[Head] = ()) -> Head:
+    """Check a whole log, from its first entry on, and that it contains every head that was signed.
+
+    Args:    marks: what the other end kept.   own: what came with the log itself.
+    Raises:  AuditBroken: names the first entry that does not follow from the one before, or the head that is missing,
+             and whose that is.
     """
     head = START
-    wanted: dict[int, set[Digest]] = {}
-    for mark in marks:
-        wanted.setdefault(mark.seq, set()).add(mark.digest)
+    wanted: dict[int, dict[Digest, str]] = {}
+    for whose, heads in ((OTHER, marks), (OWN, own)):
+        for mark in heads:
+            wanted.setdefault(mark.seq, {})[mark.digest] = whose
     for data in entries:
         entry = _parsed(data, head.seq + 1)
         if entry["seq"] != head.seq + 1:
-            raise AuditBroken(f"entry {head.seq + 1} is missing: entry {entry['seq']} stands in its place")
+            raise AuditBroken(f"entry {head.seq + 1} is missing: entry {entry['seq']} stands in its place", _NEXT)
         if entry["prev"] != head.digest:
-            raise AuditBroken(f"entry {entry['seq']} does not follow from entry {head.seq}: one of them was altered")
+            words = f"entry {entry['seq']} does not follow from entry {head.seq}: one of them was altered"
+            raise AuditBroken(words, _NEXT)
         head = _next(head, link(data))
-        if wanted.get(head.seq, set()) - {head.digest}:
-            raise AuditBroken(f"entry {head.seq} is not the one that the other end saw: the log was written anew")
-    beyond = [seq for seq in wanted if seq > head.seq]
+        for whose in (whose for digest_, whose in wanted.get(head.seq, {}).items() if digest_ != head.digest):
+            words = f"entry {head.seq} does not fit {whose}: it was altered, or the log was written anew up to there"
+            raise AuditBroken(words, _NEXT)
+    beyond = max((seq for seq in wanted if seq > head.seq), default=0)
     if beyond:
-        raise AuditBroken(f"the log ends at entry {head.seq}, but the other end saw entry {max(beyond)}")
+        (whose, *_) = wanted[beyond].values()
+        words = f"the log ends at entry {head.seq}, but {whose} is of entry {beyond}: its end was cut"
+        raise AuditBroken(words, _NEXT)
     return head
 
 
@@ -150,7 +165,7 @@ def _parsed(data: bytes, number: int | str) -> dict[str, Any]:
             and canonical(entry) == data
         )
     except (ValueError, AttributeError, RecursionError) as error:
-        raise AuditBroken(f"entry {number} is not an entry of this log: it was altered") from error
+        raise AuditBroken(f"entry {number} is not an entry of this log: it was altered", _NEXT) from error
     if not whole:
-        raise AuditBroken(f"entry {number} is not in its canonical form: it was altered")
+        raise AuditBroken(f"entry {number} is not in its canonical form: it was altered", _NEXT)
     return dict(entry)

@@ -1,18 +1,19 @@
 """`consilium audit`: take a log home, and check it offline."""
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
 from consilium.console.cli import output
 from consilium.console.cli.session import federation
-from consilium.core.errors import AuditBroken, EnvelopeInvalid, Invalid
+from consilium.core.errors import AuditBroken, Conflict, EnvelopeInvalid, Invalid
 from consilium.core.ids import Digest
 from consilium.durable import naming
 from consilium.governance import audit as chain
@@ -43,7 +44,9 @@ def audit() -> None:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @output.as_json
 def export(file: Path, as_json: bool) -> None:
-    """Write the coordinator's whole audit log to FILE, with its signed head and the hospitals' checkpoints it keeps."""
+    """Write the coordinator's whole audit log, its signed head, and the checkpoints of hospitals, to the new FILE."""
+    if os.path.lexists(file):
+        raise _there(file)
     here = federation()
     entries: list[str] = []
     while True:
@@ -59,10 +62,22 @@ def export(file: Path, as_json: bool) -> None:
         "checkpoints": [page["checkpoint"]] if page["checkpoint"] else [],
         "kept": [one["envelope"] for one in kept],
     }
-    with naming(file):
-        file.write_text(json.dumps(log, indent=1, ensure_ascii=False) + "\n")
+    with naming(file), _new(file) as out:
+        out.write(json.dumps(log, indent=1, ensure_ascii=False).encode() + b"\n")
     fact = {"file": str(file), "entries": len(entries), "fingerprint": fingerprint(page["key"])}
     output.say(fact, as_json, f"Wrote {len(entries)} entries to {file}.")
+
+
+def _new(file: Path) -> IO[bytes]:
+    """A new file of this person's alone. Raises: Conflict: there is one.   OSError."""
+    try:
+        return os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+    except FileExistsError as error:
+        raise _there(file) from error
+
+
+def _there(file: Path) -> Conflict:
+    return Conflict(f"there is a file {file} already, and a log may be evidence", "name a new one")
 
 
 @audit.command()
@@ -120,7 +135,7 @@ def _read(path: Path) -> Log:
 def _verified(log: Log, others: Iterable[Log]) -> dict[str, Any]:
     """Check one log against its own signed heads and those that others kept. Raises: AuditBroken."""
     own, seen = list(_heads(log, log.marks)), list(_heads(log, [kept for other in others for kept in other.kept]))
-    head = chain.verify(log.entries, [*own, *seen])
+    head = chain.verify(log.entries, seen, own)
     return {
         "log": log.name,
         "entries": head.seq,
