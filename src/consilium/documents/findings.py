@@ -61,6 +61,7 @@ def findings(facts: Facts) -> Findings:
     limit = beyond_chance(facts.confidence, sum(made.values()))
     found = [
         *_of_the_run(facts),
+        *(_unjudged(facts, metric) if metric and not facts.judged else ()),
         *_noised(facts),
         *(_by_chance(metric, ranked, facts.confidence, limit) if metric else ()),
         *(_apart(metric, drawn, facts.confidence, limit, _among(facts, drawn)) if metric and compared else ()),
@@ -150,6 +151,19 @@ def _of_the_run(facts: Facts) -> Iterator[Finding]:
     if broken:
         text = f"The audit log of {plain(broken)} does not hold together: what it says of this run may be untrue."
         yield Finding("warning-audit", "warning", "An audit log was altered", text)
+
+
+def _unjudged(facts: Facts, metric: Metric) -> Iterator[Finding]:
+    """That there is no figure of what it is worth: then nothing can contradict, and no warning would mislead."""
+    one = facts.everyone.get(COMMON, {}).get(metric.id)
+    if one is None or one.value is None:
+        why = one.note.partition(": ")[2] or one.note if one is not None else ""
+        yield Finding(
+            "warning-nothing-judged", "warning", "Nothing can be judged: whether the model is any good is not known",
+            f"There is no {metric.word} over all hospitals: {why or 'it is not told'}. If all patients seem to have "
+            "the outcome, or none, look at the codes of the label in each mapping (`consilium site check`) before anything "
+            "else; else more patients have to be held out.",
+        )  # fmt: skip
 
 
 def _by_chance(metric: Metric, drawn: Mapping[str, Estimate], confidence: float, limit: float) -> Iterator[Finding]:

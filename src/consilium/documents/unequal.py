@@ -54,8 +54,8 @@ def findings(last: Judged, confidence: float) -> Iterator[Finding]:
             "note-groups-at-threshold", "note",
             f"At one threshold groups of patients differ: {plain(sorted({one.feature for one in other}))}",
             f"At {last.threshold:g}, against others, {_listed(other)}. {sure} Any model does that where more patients "
-            "of one group have the outcome than of another, even if each risk is right: whether the model is worse for a "
-            "group, its AUROC and calibration say. Whether one threshold is right for all is for who uses it.",
+            "of one group have the outcome than of another, even if each risk is right: whether the model is worse for "
+            "a group, its AUROC and calibration say. Whether one threshold is right for all is for who uses it.",
         )  # fmt: skip
 
 

@@ -149,6 +149,20 @@ def test_with_too_few_patients_in_all_nothing_is_shown_nor_drawn() -> None:
     assert not re.search(r"0\.\d\d", page[page.index('id="worth"') :].split("</section>")[0])
 
 
+def test_where_nothing_can_be_judged_that_is_the_first_warning() -> None:
+    """All labels alike, by a code that is misspelt or the wrong column: nothing contradicts, of course."""
+    nobody: Json = {"value": None, "low": None, "high": None, "n": 600, "note": "one class only"}
+    headline = result(usual(3), "secure_sum")
+    headline["figures"] = {"all": {**headline["figures"]["all"], "auroc": nobody}, "sites": {}}
+    last = {**result(usual(3), "secure_sum"), "evaluation": evaluation({}, {}, []) | {"all": {**HIDDEN, "n": 600}}}
+    for document, why in (headline, "one class only"), (last, "fewer than ten positives or negatives"):
+        made = Report.of(document, NOW, STUDY)
+        first = made.findings.found[0]
+        assert first.id == "warning-nothing-judged" and why in first.text and "codes of the label" in first.text
+        assert 'id="no-warnings"' not in made.html()
+    assert "warning-nothing-judged" not in seen(report(ALIKE))
+
+
 def test_a_table_at_a_threshold_names_that_of_the_plan() -> None:
     told = Study.model_validate(STUDY.model_dump() | {"evaluation": {"figures": "headline", "threshold": 0.2}})
     assert "At a threshold of 0.2, by the plan" in Report.of(result(usual(3)), NOW, told).html()
