@@ -161,8 +161,8 @@ def _unjudged(facts: Facts, metric: Metric) -> Iterator[Finding]:
         yield Finding(
             "warning-nothing-judged", "warning", "Nothing can be judged: whether the model is any good is not known",
             f"There is no {metric.word} over all hospitals: {why or 'it is not told'}. If all patients seem to have "
-            "the outcome, or none, look at the codes of the label in each mapping (`consilium site check`) before anything "
-            "else; else more patients have to be held out.",
+            "the outcome, or none, look at the codes of the label in each mapping (`consilium site check`) before "
+            "anything else; else more patients have to be held out.",
         )  # fmt: skip
 
 

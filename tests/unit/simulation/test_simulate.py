@@ -416,6 +416,11 @@ def test_the_command_tells_rounds_and_sites_as_words_and_as_data(
     asked = {"recipe": "secure_sum", "epsilon": 9, "expected_patients": 70, "noise_multiplier": 1.5, "all_honest": 7}
     epochs = {**study.training.model_dump(), "epochs": 1, "batch_size": 0}
     noised = command.document(replace(found, plan=Plan.of(secure(study, privacy=asked, training=epochs))), Wanted())
+    within = {"stratified_concordance": {"value": 0.7, "low": 0.6, "high": 0.8}}
+    last = {**noised["rounds"][-1], "figures": {**within, "concordance": {"value": 0.71, "low": 0.6, "high": 0.8}}}
+    command.show({**told, "rounds": [{**one, "figures": within} for one in noised["rounds"][:-1]] + [last]})
+    said = capsys.readouterr().out
+    assert "0.710 (" in said and "one class only" not in said, "over hospitals it is computed in the last round alone"
     command.show(noised)
     assert noised["noise"]["multiplier"] == 1.5 and "Noise was added to the model on" in capsys.readouterr().out
     one = ["simulate", str(tmp_path / "study.yaml"), "--mapping", str(tmp_path / "west" / "mapping.yaml")]

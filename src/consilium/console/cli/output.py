@@ -80,13 +80,13 @@ def size(count: float) -> str:
 
 
 def figure(value: Mapping[str, Any] | None, digits: int = 3) -> str:
-    """A figure with its interval, or why there is none.
+    """A figure with its interval, or why there is none; None: it was not computed.
 
     >>> figure({"value": 0.9, "low": 0.85, "high": 0.95})
     '0.900 (0.850 to 0.950)'
     """
     if value is None:
-        return "one class only"
+        return "–"
     if value.get("value") is None:
         return str(value.get("note") or "").partition(":")[0]
     text = f"{value['value']:.{digits}f}"
