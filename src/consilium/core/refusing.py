@@ -1,6 +1,9 @@
 """Refusals of a round: which of them stand until people at the hospital decide anew, and how those hear of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 OF_SET = frozenset({"difference", "rosters", "quorum"})
 """Reasons that are about over whom a sum would be: with other sites, those who refused it may take part."""
@@ -24,3 +27,32 @@ def goes_on(study: str, reasons: Iterable[str]) -> str:
         return ""
     when = "" if why <= _DECIDED else "once the cause is gone, "
     return f"{when}`consilium site approve {study}` at that hospital lets the run go on"
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """One sentence that hospitals refused with in a run: whose it is, how often it was said, in which rounds."""
+
+    run: str
+    reason: str
+    sites: tuple[str, ...]
+    times: int
+    rounds: str
+    text: str
+
+
+def once(told: Iterable[Mapping[str, Any]]) -> list[Repeated]:
+    """Refusals, each reason and sentence of a run told once, however many rounds and hospitals it was said in."""
+
+    def sentence(one: Mapping[str, Any]) -> tuple[str, str, str]:
+        return str(one.get("run") or ""), str(one.get("reason") or ""), str(one.get("text") or "")
+
+    found = []
+    for (run, reason, text), same in groupby(sorted(told, key=sentence), key=sentence):
+        several = list(same)
+        numbers = sorted({int(one["round"]) for one in several if one.get("round") is not None})
+        spans = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else ", ".join(map(str, numbers))
+        gaps = f", {len(numbers)} of them" if numbers and len(numbers) <= numbers[-1] - numbers[0] else ""
+        sites = tuple(sorted({str(one["site"]) for one in several}))
+        found.append(Repeated(run, reason, sites, len(several), spans + gaps, text))
+    return found

@@ -91,6 +91,8 @@ class Facts:
     single hospitals.   judged: which model the figures are of, if not the final one.   weaker: modes that hospitals
     accepted by name.   audit: of each log that was checked, what came of it.
     last: what the last round says of the final model.   noise: what was added to it while it was trained.
+    left_out: who approved, and was left out though it was asked: `site`, `since` which round (0: it got no keys),
+    `why`, and `next`, what can be done.
     """
 
     origin: Origin
@@ -120,6 +122,7 @@ class Facts:
     setting: Json = field(default_factory=dict)
     last: Judged | None = None
     noise: Noise | None = None
+    left_out: tuple[Json, ...] = ()
 
     @property
     def evaluated(self) -> int | None:

@@ -318,11 +318,24 @@ def _participation(facts: Facts) -> Iterator[Finding]:
             f"{level}-participation", level, "Not every hospital was in every round",
             f"Of {total} rounds missed: {told}{' and others' if len(missed) > 20 else ''}.",
         )  # fmt: skip
+    if facts.left_out:
+        told = "; ".join(f"{one['site']}, {_from(int(one['since']))}: {one['why']}" for one in facts.left_out[:20])
+        few = len(facts.left_out) == 1
+        yield Finding(
+            "warning-left-out", "warning",
+            f"{'A hospital' if few else 'Hospitals'} that approved {'was' if few else 'were'} left out",
+            f"{told}{'; and others' if len(facts.left_out) > 20 else ''}. Patients there are in no sum from then on. "
+            f"What helps: {facts.left_out[0]['next']}.",
+        )  # fmt: skip
     if out:
         yield Finding(
             "note-left-out", "note", f"{len(out)} of {len(facts.hospitals)} hospitals took no part",
             f"{plain(out[:20])}{' and others' if len(out) > 20 else ''}; the reasons stand in the flow of patients.",
         )  # fmt: skip
+
+
+def _from(since: int) -> str:
+    return f"from round {since} on" if since else "from the first round on"
 
 
 def _unknown(facts: Facts, drawn: Mapping[str, Estimate], metric: Metric | None) -> Iterator[Finding]:

@@ -24,6 +24,8 @@ COMMON = next(iter(MODELS))
 WITHHELD = "secure_sum"
 ALONE = "the hospitals that tell them of themselves, rounded, as their policies allow"
 OUTSIDE = "one process outside of the federation"
+TRIED = "approved and was asked, but is in no sum"
+KEYLESS = "approved and was asked for keys, but is in no round"
 BESIDE = f"of models that they do not tell, from {OUTSIDE}"
 
 
@@ -108,13 +110,14 @@ def _of_result(document: Json, study: Study | None) -> Facts:
     figures = document.get("figures") or {}
     singles = {str(site): figures_of(given) for site, given in (figures.get("sites") or {}).items()}
     decisions = {str(site): dict(said) for site, said in (document.get("decisions") or {}).items()}
+    tried = _in_vain(document)
     names = {*singles, *map(str, document["sites"]), *decisions, *(site for one in rounds for site in one.asked)}
     checks = document.get("checks") or {}
     alone = {str(site): dict(told) for site, told in (document.get("declared") or {}).items()}
     hospitals = tuple(
         _declaring(Hospital(
             site, _attested(_flow(site, rounds, singles.get(site, {})), checks.get(site)),
-            {COMMON: singles[site]} if site in singles else {}, _out(site, rounds, decisions),
+            {COMMON: singles[site]} if site in singles else {}, _out(site, rounds, decisions, tried),
         ), alone)
         for site in sorted(names)
     )  # fmt: skip
@@ -133,6 +136,10 @@ def _of_result(document: Json, study: Study | None) -> Facts:
         decisions=tuple({"site": site, **said} for site, said in sorted(decisions.items())),
         refusals=tuple(document.get("refusals") or ()), audit=tuple(document.get("audit") or ()),
         regression=document.get("regression"), setting={"reason": document.get("reason") or ""},
+        left_out=tuple(
+            one for one in document.get("left_out") or ()
+            if (decisions.get(str(one["site"])) or {}).get("decision") in ("approve", None)
+        ),
     )  # fmt: skip
 
 
@@ -152,11 +159,21 @@ def _silent(one: Hospital) -> Hospital:
     return replace(one, figures={COMMON: _hidden({"auroc": Estimate(None)}, one.word)}) if one.word else one
 
 
-def _out(site: str, rounds: Iterable[Round], decisions: Mapping[str, Json]) -> str:
+def _in_vain(document: Json) -> dict[str, str]:
+    """Who is in no round though it approved and was asked: for keys, or in attempts that were given up."""
+    given_up = [one for one in document["participation"] if one.get("cancelled")]
+    word = {site: TRIED for one in given_up for site in one.get("roster") or ()}
+    keyless = {site: KEYLESS for one in document.get("pairing") or () for site in one.get("roster") or ()}
+    return {**keyless, **word}
+
+
+def _out(site: str, rounds: Iterable[Round], decisions: Mapping[str, Json], tried: Mapping[str, str]) -> str:
     """Why a hospital is in no round; empty if it is in one."""
     if any(site in one.asked for one in rounds):
         return ""
     said = decisions.get(site)
+    if site in tried and (said is None or said.get("decision") == "approve"):
+        return tried[site]
     if said is None:
         return "was asked in no round"
     reason = f": {said['reason']}" if said.get("reason") else ""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from consilium.core.contract import Feature
+from consilium.core.refusing import once
 from consilium.documents import plots
 from consilium.documents.facts import WITHOUT, Facts, Flow, Hospital, Round
 from consilium.documents.findings import comparable, leading
@@ -86,8 +87,8 @@ def flow(facts: Facts) -> Tag:
         "flow", "Hospitals and patients",
         figure(_boxes(facts, there), "From hospitals that could take part to patients on whom the model was judged."),
         figure(bars, "Patients of each hospital, by what they were used for.") if bars is not None else None,
-        table("flow-table", "What became of each hospital’s patients, and in how many rounds it was.", columns, rows,
-              tuple(range(1, len(steps) + 1)), last),
+        table("flow-table", "What became of each hospital’s patients, and in how many rounds it was, with the judging.",
+              columns, rows, tuple(range(1, len(steps) + 1)), last),
         tag("p", why, class_="quiet") if why else None,
     )  # fmt: skip
 
@@ -338,8 +339,8 @@ def audit(facts: Facts) -> Tag:
         for one in facts.decisions
     ]  # fmt: skip
     refused = [
-        (str(one["site"]), str(one.get("run") or ""), str(one.get("round") or ""), name(str(one.get("text") or "")))
-        for one in facts.refusals
+        (", ".join(one.sites), one.run, str(one.times), one.rounds, one.reason, name(one.text))
+        for one in once(facts.refusals)
     ]
     return section(
         "audit", "Audit and decisions",
@@ -348,7 +349,8 @@ def audit(facts: Facts) -> Tag:
         tag("p", "No audit log was checked for this report."),
         table("approvals", "What each hospital decided on this plan.",
               ("hospital", "decision", "person", "at", "expires", "reason"), said) if said else None,
-        table("refusals", "What hospitals refused.", ("hospital", "run", "round", "why"), refused) if refused else None,
+        table("refusals", "What hospitals refused, each sentence once.",
+              ("hospitals", "run", "times", "rounds", "reason", "why"), refused, (2,)) if refused else None,
         facts_of(_origin(facts)),
     )  # fmt: skip
 

@@ -152,6 +152,6 @@ def test_a_refusal_that_is_repeated_is_one_row() -> None:
     early = {"site": "va", "run": None, "round": None, "reason": "expired", "text": ""}
     rows = watching.refusals([*told, *odd, early])
     assert [(row["reason"], row["sites"], row["times"], row["rounds"]) for row in rows] == [
-        ("expired", "va", "1", ""), ("difference", "east, north, va", "93", "1 to 31"),
-        ("disk", "va", "2", "2 to 5, 2 of them"),
+        ("expired", "va", 1, ""), ("difference", "east, north, va", 93, "1 to 31"),
+        ("disk", "va", 2, "2 to 5, 2 of them"),
     ]  # fmt: skip

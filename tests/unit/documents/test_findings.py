@@ -131,6 +131,44 @@ def test_who_missed_rounds_is_named() -> None:
     assert "site-03 3" in seen(Report.of(document, NOW, STUDY))["note-participation"]
 
 
+@pytest.mark.parametrize("since", [0, 1])
+def test_a_hospital_that_was_asked_and_is_in_no_sum_is_warned_of_and_why(since: int) -> None:
+    """Of one that had answered for keys, and of one in 31 attempts that were given up: `asked in no round`."""
+    document, left = (
+        result(usual(3), "secure_sum"),
+        {"site": "west", "since": since, "why": "so it was", "next": "wait"},
+    )
+    document["decisions"]["west"] = dict(document["decisions"]["site-01"])
+    assert "warning-left-out" not in seen(Report.of(document, NOW, STUDY))
+    lost = {**document["participation"][0], "cancelled": "lost", "took_part": ["west"]}
+    lost["roster"] = ["west", *lost["roster"]]
+    if since:
+        document["participation"].insert(0, lost)
+        document["sites"]["west"] = {"rounds": 0, "bytes": 10}
+    else:
+        document["pairing"] = [{**lost, "kind": "PAIR", "round": 0}]
+    document["left_out"] = [left]
+    report = Report.of(document, NOW, STUDY)
+    told = seen(report)["warning-left-out"]
+    assert told.startswith(f"west, from {'round 1' if since else 'the first round'} on: so it was.") and "wait" in told
+    (west,) = (row for row in report.tables()["patients"] if row["hospital"] == "west")
+    assert west["out"].startswith("approved and was asked") and "asked in no" not in report.html()
+    assert "3 of 3 hospitals were part of all 4 rounds" in report.html()
+    document["decisions"]["west"]["decision"] = "revoke"
+    report = Report.of(document, NOW, STUDY)
+    assert "warning-left-out" not in seen(report) and "revoked its approval" in report.html()
+
+
+def test_a_refusal_of_each_round_is_one_row_of_the_report() -> None:
+    document = result(usual(3), "secure_sum")
+    document["refusals"] = [
+        {"site": site, "run": "sepsis-1", "round": number, "reason": "difference", "text": "it would show single parts"}
+        for number in range(1, 32) for site in ("site-01", "site-02", "site-03")
+    ]  # fmt: skip
+    page = Report.of(document, NOW, STUDY).html()
+    assert page.count("it would show single parts") == 1 and "1 to 31" in page and "difference" in page
+
+
 def test_figures_that_the_federation_withheld_are_said_to_come_from_elsewhere() -> None:
     """A baseline beside a secure sum judges single hospitals, where their records lie together."""
     own = {site: judged(1.0) for site in usual(3)}

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Mapping
-from itertools import groupby
 from typing import Any
 
 import click
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from consilium.api import RemoteRun, Result
 from consilium.console.cli import output
+from consilium.core.refusing import once
 from consilium.core.study import GROUPED, Study
 
 Json = Mapping[str, Any]
@@ -84,24 +84,9 @@ def left_out(view: Json, said: set[str] | None = None) -> list[str]:
     return lines
 
 
-def refusals(told: list[Json]) -> list[dict[str, str]]:
-    """What hospitals refused: a row for each run, reason and sentence, whose it is, how often and in which rounds."""
-    rows = []
-    for (run, reason, text), same in groupby(sorted(told, key=_sentence), key=_sentence):
-        several = list(same)
-        numbers = sorted({one["round"] for one in several if one["round"] is not None})
-        spans = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else ", ".join(map(str, numbers))
-        gaps = f", {len(numbers)} of them" if numbers and len(numbers) <= numbers[-1] - numbers[0] else ""
-        sites = ", ".join(sorted({one["site"] for one in several}))
-        rows.append({
-            "run": run, "reason": reason, "sites": sites, "times": str(len(several)), "rounds": spans + gaps,
-            "text": text,
-        })  # fmt: skip
-    return rows
-
-
-def _sentence(one: Json) -> tuple[str, str, str]:
-    return str(one["run"] or ""), str(one["reason"]), str(one["text"])
+def refusals(told: list[Json]) -> list[dict[str, Any]]:
+    """What hospitals refused: a row for each run, reason and sentence."""
+    return [{**vars(one), "sites": ", ".join(one.sites)} for one in once(told)]
 
 
 def _done(view: Json) -> list[int]:
