@@ -92,6 +92,13 @@ def follows(run: runs.Run, event: runs.RunEvent, after: runs.Run, effects: list[
         assert run.round is None or run.round.closed, "and never within a round"
     if after.round != run.round and after.round is not None and after.round.kind is Kind.PAIR:
         assert (after.number, after.attempt) == (run.number, run.attempt), "agreeing on keys leaves the count as it is"
+    assert not set(after.cohort) & after.lost.keys(), "who holds keys is not told as without"
+    if after.round is not None and after.round.kind is Kind.PAIR and after.round.closed:
+        silent = after.round.began - after.round.counted.keys()
+        assert silent == after.round.began & after.lost.keys(), (
+            "who was asked for keys holds some, or is told as without"
+        )
+        assert all(site not in after.round.answered(after.lost[site][1]) for site in silent), "with what is lacking"
     for number in after.took_part.keys() - run.took_part.keys():
         assert len(after.took_part[number]) >= run.quorum, "a round that counts had its quorum"
         assert not run.secure or set(after.took_part[number]) <= set(run.cohort), "of those who hold keys"
