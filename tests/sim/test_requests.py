@@ -347,3 +347,12 @@ def test_a_hospital_that_was_removed_hears_that_and_nobody_else_does(coordinator
     assert "has removed north" in refused("north", coordinator.keys["north"])
     for name, key in (("north", other), ("south", other)):
         assert refused(name, key) == "the assertion is not valid"
+
+
+def test_whom_a_role_does_not_suffice_for_hears_what_it_was_and_for_whom(coordinator: Coordinator) -> None:
+    for method, path, words, whom in (
+        ("POST", "/v1/sites/north/acknowledge", "A person has seen the alarms about a site", "the role admin:"),
+        ("GET", "/v1/audit", "Entries of the audit log", "the role auditor or admin:"),
+    ):
+        status, told = coordinator.ask("rita", method, path)
+        assert status == 403 and words in told["message"] and whom in told["remedy"], told

@@ -1,5 +1,7 @@
 """Who may do what: THE table. A test walks every endpoint with every role and sees exactly these accesses."""
 
+import re
+
 from consilium.core.errors import Refused, Unauthenticated
 
 ANYONE, SITE, PENDING, RESEARCHER, AUDITOR, ADMIN = "anyone", "site", "pending", "researcher", "auditor", "admin"
@@ -51,8 +53,8 @@ ACCESS: dict[str, frozenset[str]] = {
 """Beside the role, an owner rule holds: a researcher starts and stops own studies only; a blob needs a grant."""
 
 
-def check(endpoint: str, role: str) -> None:
-    """Whether `role` may call `endpoint`.
+def check(endpoint: str, role: str, what: str = "") -> None:
+    """Whether `role` may call `endpoint`, which does `what`: its first words are told.
 
     Raises: Unauthenticated: nobody is logged in.   Refused: the role does not allow it.
     """
@@ -60,4 +62,7 @@ def check(endpoint: str, role: str) -> None:
         return
     if role == ANYONE:
         raise Unauthenticated("this needs a token", "log in, or ask for a token with the site's key")
-    raise Refused(f"the role {role} does not allow {endpoint}", "ask the coordinator's admin", reason="role")
+    who = " or ".join([one for one in PEOPLE if one in ACCESS[endpoint]] or sorted(ACCESS[endpoint]))
+    does = re.split(r"[.:;]", what, maxsplit=1)[0].strip()
+    words = f"the role {role} does not allow this: {does} ({endpoint})"
+    raise Refused(words, f"it is for the role {who}: ask the coordinator's admin", reason="role")

@@ -156,7 +156,7 @@ async def _admit(endpoint: Endpoint, services: Services, request: Request) -> Ca
     secret = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
     if secret:
         who = await services.gate.who(secret, services.seconds())
-    access.check(endpoint.name, who.role)
+    access.check(endpoint.name, who.role, endpoint.act.__doc__ or "")
     key = next(iter(request.path_params.values()), "")
     if not key.isprintable():
         raise NotFound("there is nothing at this address", "see /v1/openapi.json")

@@ -184,7 +184,7 @@ def _inside(asked: str, size: int) -> bool:
 
 
 async def append(call: Call) -> Response:
-    """Append bytes at Upload-Offset of Upload-Length; the last piece completes the blob."""
+    """Send a file: append bytes at Upload-Offset of Upload-Length; the last piece completes the blob."""
     digest, (offset, length) = _digest(call), _numbers(call)
     store, sender = call.services.blobs, call.who.subject
     if length > MAX_BLOB:

@@ -20,7 +20,7 @@ from typing import IO
 from pydantic import ValidationError
 
 from consilium import __version__
-from consilium.core.errors import ConsiliumError, ProtocolMismatch, Unauthenticated, Unavailable
+from consilium.core.errors import ConsiliumError, PolicyInvalid, ProtocolMismatch, Unauthenticated, Unavailable
 from consilium.core.ids import SiteId
 from consilium.site import plans
 from consilium.site.checking import Checking
@@ -105,6 +105,7 @@ class Agent:
         gc.freeze()
         gc.set_threshold(*COLLECT)
         with alone(self.folder.lock), doorbell(self.folder.bell) as bell:
+            self._policy()
             self._admitted()
             self._recalled()
             if not self.stop.is_set():
@@ -138,6 +139,16 @@ class Agent:
         """All has been sent: what need not hold a round up is done now."""
         self._inbox.tidy()
         self._journal.erase()
+
+    def _policy(self) -> None:
+        """A policy that nobody can read, or that has ended, is said at once, and not when a study is refused."""
+        try:
+            ended = self.folder.policy().expires
+        except PolicyInvalid as error:
+            log.error("every study is refused until the policy can be read: %s", error)
+            return
+        if ended is not None and datetime.now(UTC).date() > ended:
+            log.error("every study is refused: the policy ended on %s; renew it in %s", ended, self.folder.policy_file)
 
     def _admitted(self) -> None:
         said = False

@@ -148,7 +148,7 @@ def words(fact: Json) -> None:
     """The same, for people."""
     if fact["behind"]:
         click.echo(f"{click.style('No round is trained under a budget', fg='red')}: {fact['behind']}.")
-        click.echo("Next: `consilium site recount`, by a person who knows that this site was restored.\n")
+        click.echo("Next: `consilium site recount --person NAME`, by a person who knows that this site was restored.\n")
     for one in fact["populations"]:
         what = "all patients that the policy does not name apart" if one["population"] == EVERYBODY else "named apart"
         click.echo(f"{one['population']} ({what}): epsilon {one['epsilon']:g} at delta {one['delta']:g}")

@@ -82,11 +82,22 @@ def willing(journal: Journal, policy: Policy, plan: Plan) -> bool:
     Of each plan once: a second run would tell of the same patients what a nearly equal model is worth; and of as many
     plans as the policy says. Of none, while nobody knows how many there were: ask `Recall` before.
     """
+    return not unwilling(journal, policy, plan)
+
+
+def unwilling(journal: Journal, policy: Policy, plan: Plan) -> str:
+    """Why they are not; empty where they are."""
     if forgotten(journal):
-        return False
-    if not policy.release_figures or not declarable(plan.study) or plan.digest in done(journal):
-        return False
-    return (others(journal, plan) or 0) < policy.release_figures
+        return "this journal was restored, and no person has said since of how many plans they were promised"
+    if not policy.release_figures:
+        return "the policy tells none (`release_figures`)"
+    if not declarable(plan.study):
+        return "of such a study none are told"
+    if plan.digest in done(journal):
+        return "they were promised of this plan before"
+    if (others(journal, plan) or 0) >= policy.release_figures:
+        return "they were promised of as many plans as the policy says (`release_figures`)"
+    return ""
 
 
 def promise(tx: Writing, plan: Plan, run: str, identity: Identity, site: str, now: datetime) -> None:

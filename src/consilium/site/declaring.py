@@ -111,8 +111,8 @@ class Declaring:
         """Why figures of this hospital alone are not told of a run; empty where they are."""
         try:
             policy = self.folder.policy()
-            if not declarations.willing(self.journal, policy, plan):
-                return "policy or study do not allow it, it was done before, or what was done is forgotten"
+            if why := declarations.unwilling(self.journal, policy, plan):
+                return why
             if task is None or task.state.digest != row["state"]:
                 return "another state was judged"
             self.veto.permit(task, now)

@@ -137,7 +137,8 @@ def _needs(folder: Folder, free: int, have: int, now: datetime) -> Iterator[Foun
         words = f"{told}; the policy gives them {room.size(most)}"
         yield "problem", words, f"raise limits.disk_gb in {folder.policy_file}"
     elif need - have > free - room.LEFT_BYTES:
-        yield "problem", f"{told}; that is more than the disk has", "make room on it, or revoke one"
+        words = f"{told}, and {room.size(room.LEFT_BYTES)} is left free beside it; that is more than the disk has"
+        yield "problem", words, "make room on it, or revoke one"
     else:
         yield "ok", f"{told}; the policy gives them {room.size(most)}", ""
 
@@ -191,7 +192,11 @@ def _budget(folder: Folder, now: datetime) -> Iterator[Found]:
         yield "ok", "not looked at: the policy or the journal cannot be read", ""
         return
     if fact["behind"]:
-        yield "problem", f"the privacy ledger is not to be relied on: {fact['behind']}", "`consilium site recount`"
+        yield (
+            "problem",
+            f"the privacy ledger is not to be relied on: {fact['behind']}",
+            "`consilium site recount --person NAME`",
+        )
         return
     told = [f"{one['population']}: {one['left']:g} of {one['epsilon']:g} left" for one in fact["populations"]]
     yield "ok", f"the privacy ledger is whole ({entries} entries); epsilon of {'; '.join(told)}", ""
@@ -200,7 +205,7 @@ def _budget(folder: Folder, now: datetime) -> Iterator[Found]:
             words = f"the budget of {one['population']} is spent: studies with `epsilon` are refused"
             yield "warning", words, "`consilium site budget` says by which studies"
     for words in fact["warnings"].values():
-        yield "warning", words, "`consilium site recount --population ...`, by a person who knows"
+        yield "warning", words, "`consilium site recount --person NAME --population ...`, by a person who knows"
 
 
 def _proxy(folder: Folder, now: datetime) -> Iterator[Found]:

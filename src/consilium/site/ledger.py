@@ -151,7 +151,7 @@ class Ledger:
         if told := self.journal.meta(BEHIND):
             raise Refused(
                 f"this hospital's ledger is older than what left it: {json.loads(told)['why']}",
-                "say at the hospital what was spent, with `consilium site recount`",
+                "say at the hospital what was spent, with `consilium site recount --person NAME`",
                 reason="ledger",
             )
 

@@ -28,6 +28,7 @@ from consilium.core.ids import Digest, digest
 from consilium.site.journal import MADE, Journal
 from consilium.site.veto import Veto
 from consilium.wire.connection import Connection, retrying
+from consilium.wire.envelope import Envelope
 from consilium.wire.transfer import deliver, upload
 
 log = logging.getLogger(__name__)
@@ -239,7 +240,7 @@ class Outbox:
 
     def _not_taken(self, row: Row, error: ConsiliumError) -> None:
         """It is not sent again; where a round waits for it, the study's owner hears why it will not come."""
-        log.warning("%s of %s was not taken: %s", row["type"], row["run"], error.message)
+        log.warning("%s of %s was not taken: %s", row["type"], _about(row), error)
         if row["type"] in ("answer", "step") and not isinstance(error, NOBODY_WAITS):
             self.veto.cannot(row["run"], row["round"], error, datetime.now(UTC))
         self._settle(row, "refused", error.message)
@@ -250,6 +251,16 @@ class Outbox:
             if status == "refused":
                 body = {"what": row["type"], "run": row["run"], "round": row["round"], "why": note[:200]}
                 tx.record("not-taken", body, datetime.now(UTC))
+
+
+def _about(row: Row) -> str:
+    """Of what a message is: its run, or the study of one that is of no run."""
+    if row["run"]:
+        return str(row["run"])
+    try:
+        return str(json.loads(Envelope.parse(bytes(row["envelope"])).payload)["study"])
+    except (ConsiliumError, ValueError, KeyError, TypeError):
+        return "this hospital"
 
 
 def _is_small(row: Row) -> bool:

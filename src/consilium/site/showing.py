@@ -127,10 +127,10 @@ def status_words(fact: Json) -> None:
         click.echo(f"{click.style('alarm', fg='red')} {alarm['at'][:19]}: {_cell(alarm['text'])}")
         click.echo(f"      {_cell(alarm['note']) or 'Ask the coordinator, by another way, what happened.'}")
     if fact["alarms"]:
-        click.echo("Next: `consilium site acknowledge`, when you know what it was.\n")
+        click.echo("Next: `consilium site acknowledge --person NAME`, when you know what it was.\n")
     if fact["behind"]:
         click.echo(f"{click.style('ledger', fg='red')} {fact['behind']}: nothing is trained under a privacy budget.")
-        click.echo("Next: `consilium site recount`, by a person who knows that this site was restored.\n")
+        click.echo("Next: `consilium site recount --person NAME`, by a person who knows that this site was restored.\n")
     table(fact["studies"], ("study", "standing", "expires", "policy", "title"))
     for run in fact["compare"]:
         click.echo(f"\n{run} waits for its words to be compared: `consilium site compare {run}`")

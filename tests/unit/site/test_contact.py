@@ -97,3 +97,20 @@ def test_a_token_that_is_refused_for_another_key_or_clock_says_so(
     assert told is None if words is None else isinstance(told, Unauthenticated) and words in told.message
     anonymous = SimpleNamespace(get=lambda path: {})
     assert line.why(folder.membership(), anonymous, NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ("policy: 1\nnonsense: 1\n", "every study is refused until the policy can be read"),
+        ("policy: 1\nexpires: 2020-01-01\n", "every study is refused: the policy ended on 2020-01-01"),
+        ("policy: 1\n", None),
+    ],
+)
+def test_a_policy_that_lets_nothing_through_is_said_when_the_agent_starts(
+    folder: Folder, caplog: pytest.LogCaptureFixture, policy: str, words: str | None
+) -> None:
+    folder.policy_file.write_text(policy)
+    Agent._policy(cast(Any, SimpleNamespace(folder=folder)))
+    assert [one for one in caplog.messages if words is None or words not in one] == []
+    assert bool(caplog.messages) is (words is not None)

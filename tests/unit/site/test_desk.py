@@ -599,3 +599,15 @@ def test_a_plan_that_was_changed_in_the_journal_is_found_never_approved_and_fetc
     with site.journal.write() as tx:
         tx.do("UPDATE studies SET payload = x'00'")
     assert site.desk.revoke("r4", "Vera", "", NOW).plan == plan.digest
+
+
+def test_what_is_not_taken_is_named_by_its_study_where_it_is_of_no_run(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.put(Plan.of(study("r6")))
+    site.approve("r6")
+    outbox = Outbox(site.journal, cast(Any, None), site.veto, Event(), Outgoing())
+    row = outbox._taken()
+    assert row is not None
+    outbox._not_taken(row, NotFound("study r6 has no such plan", "review the study again"))
+    assert caplog.messages[-1].startswith("decision of r6 was not taken: study r6 has no such plan; review")
