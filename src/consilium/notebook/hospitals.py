@@ -38,7 +38,8 @@ def write_hospitals(folder: str | Path, study: Study, tables: Mapping[str, Any])
              as `WBC` does from `wbc`; None and NaN are missing.
     Returns: the folder. What is written there nobody but you may read.
     Raises:  Invalid: a hospital's name is none for a folder.
-             DataUnusable: a table lacks what it must have, or columns differ in length. Nothing is written then.
+             DataUnusable: a table lacks what it must have, a label is neither 0 nor 1, or columns differ in
+             length. Nothing is written then.
     """
     home = Path(folder)
     made = {
@@ -137,8 +138,14 @@ def _mapping(study: Study, name: str, table: Any) -> dict[str, Any]:
             raise _lacks(name, column, unused)
     if lacking := [one.id for one in contract.features if one.id not in columns and one.missing == "forbidden"]:
         raise _lacks(name, lacking[0], unused, ", and the contract does not allow a patient without it")
+    codes = contract.label.type in ("binary", TIMED)
+    if codes and (strange := sum(_cell(value) not in ("", "0", "1") for value in table[label])):
+        raise DataUnusable(
+            f"the table of {name}: in its column {label} {strange} values are neither 0 nor 1",
+            "write 1 for who has the outcome, 0 for who has not, and None where nobody knows",
+        )
     said: dict[str, Any] = {"column": label}
-    if contract.label.type in ("binary", TIMED):
+    if codes:
         said["codes"] = {"0": 0, "1": 1}
     if contract.label.type == TIMED:
         said["time"] = {"column": f"{label}_time", "unit": contract.label.unit}
@@ -191,7 +198,7 @@ def _text(name: str, table: Any) -> str:
 
 def _cell(value: Any) -> str:
     """One value as text; a truth value or whole number as digits, for a label is told by codes."""
-    if value is None:
+    if value is None or str(value) == "<NA>":  # of pandas, which is no number and equals nothing
         return ""
     try:
         number = float(value)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any
 
-from consilium.core.errors import ConsiliumError
+from consilium.core.errors import ConsiliumError, DataUnusable
 from consilium.core.study import Study
 from consilium.data import quality
 from consilium.data.contract import Mapped
@@ -37,6 +37,17 @@ def blocking(study: Study, found: Mapped) -> tuple[Finding, ...]:
 def absent(found: Mapped) -> tuple[str, ...]:
     """Features of which the mapping says that the hospital has none."""
     return tuple(name for name, column in found.features.items() if column.absent)
+
+
+def nobody(site: str, study: Study, found: Mapped) -> DataUnusable:
+    """Of whose rows none takes part, and why, as far as the check knows: first by the label."""
+    findings = [one for one in quality.check(study, found).findings if one.kind != FEW]
+    findings.sort(key=lambda one: (one.where != study.contract.label.id, not one.blocks))
+    said = f"{site}: of {found.read} rows none takes part"
+    if not findings:
+        return DataUnusable(said, "see `consilium site check` of its mapping")
+    first = findings[0]
+    return DataUnusable(f"{said}: {first.where or 'the table'}: {first.words}", first.remedy)
 
 
 def told(blocked: Mapping[str, Sequence[Json]], absent: Mapping[str, Sequence[str]]) -> list[str]:

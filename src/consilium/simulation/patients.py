@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from consilium import plugins
 from consilium.algorithms.encode import encode
-from consilium.core.errors import DataUnusable
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import from_safetensors
 from consilium.data.base import Floats, least, smallest
@@ -52,10 +51,11 @@ class Patients:
     absent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, study: Study, mappings: Mapping[str, Path]) -> "Patients":
+    def read(cls, study: Study, mappings: Mapping[str, Path], whole: bool = False) -> "Patients":
         """The patients of every hospital, by its mapping; `study` as a plan has it, by which categories are numbered.
 
-        Raises: MappingInvalid, DataUnusable: a hospital's data do not serve, or there is no patient at all.
+        Args:    whole: whether each hospital has to have a patient.
+        Raises:  MappingInvalid, DataUnusable: a hospital's data do not serve, or there is no patient at all.
         """
         found = {}
         for name, path in sorted(mappings.items()):
@@ -63,8 +63,9 @@ class Patients:
                 found[name] = mapped(study, path)
         tables = {name: one.table for name, one in found.items()}
         sizes = [len(table.label) for table in tables.values()]
-        if not sum(sizes):
-            raise DataUnusable("no row has all that the contract demands", "see `consilium site check` of each mapping")
+        empty = [name for name, table in tables.items() if not len(table.label)]
+        if empty and (whole or not sum(sizes)):
+            raise fitness.nobody(empty[0], study, found[empty[0]])
         columns = {
             feature.id: np.concatenate([table.columns[feature.id] for table in tables.values()])
             for feature in study.contract.inputs

@@ -172,7 +172,7 @@ def _patients(
     study: Study, mappings: Mapping[str, Path], wanted: Wanted, chance: np.random.Generator
 ) -> Patients:  # fmt: skip
     """Those of all hospitals, or as many as are wanted, or the training patients alone. Raises: Conflict."""
-    patients = Patients.read(study, mappings)
+    patients = Patients.read(study, mappings, wanted.partition.name == "natural" and wanted.least > 0)
     if wanted.set_aside and study.evaluation.folds:
         raise Conflict(
             "ways are compared on training patients that are set aside, and a study with `evaluation.folds` judges all",

@@ -176,6 +176,34 @@ def test_a_column_that_a_table_lacks_is_told_and_one_that_is_called_nearly_so_is
     assert whole.notes == [] and whole.document["absent"] == whole.document["blocked"] == {}
 
 
+@pytest.mark.parametrize("codes", [("no", "yes"), (1, 2), (0.5, 1), (False, "True")])
+def test_a_label_that_is_neither_0_nor_1_is_refused_by_the_name_of_its_column(
+    study: Study, tables: dict[str, Any], codes: tuple[Any, Any]
+) -> None:
+    west = tables["west"].assign(large=tables["west"]["large"].map(dict(enumerate(codes))).astype(object))
+    with pytest.raises(DataUnusable, match=r"west: in its column large \d+ values are neither 0 nor 1"):
+        notebook.simulate(study, {**tables, "west": west})
+
+
+def test_truth_values_and_numbers_that_may_lack_are_labels(
+    study: Study, tables: dict[str, Any], tmp_path: Path
+) -> None:
+    whole = tables["west"]["large"]
+    given = {
+        "a": whole.astype(bool),
+        "b": whole.astype("Int64").where(whole.index > 0),
+        "c": whole.map("{:.0f}".format),
+    }
+    folder = notebook.write_hospitals(
+        tmp_path, study, {name: tables["west"].assign(large=one) for name, one in given.items()}
+    )
+    first, *rest = {
+        name: [line.rsplit(",", 1)[1] for line in (folder / name / "patients.csv").read_text().splitlines()[1:]]
+        for name in given
+    }.values()
+    assert first == rest[1] and set(first) == {"0", "1"} and rest[0] == ["", *first[1:]]
+
+
 @pytest.mark.parametrize("codes", [("pre", "post"), ("post", "pre")])
 def test_a_term_is_against_the_category_whose_code_sorts_first_wherever_it_stands_in_the_file(
     study: Study, tables: dict[str, Any], codes: tuple[str, str]

@@ -14,7 +14,7 @@ from consilium import plugins
 from consilium.api import freeze
 from consilium.console.cli import app
 from consilium.core import state as chain
-from consilium.core.errors import Conflict, Invalid, StudyInvalid
+from consilium.core.errors import Conflict, DataUnusable, Invalid, StudyInvalid
 from consilium.core.round import Phase
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import flatten, from_safetensors
@@ -382,6 +382,19 @@ def test_what_a_gate_would_keep_a_hospital_out_for_is_told_and_the_simulation_go
     )
     assert ran(changed(study, gate=None), hospitals).blocked == {}, "who asks for no gate is kept out by none"
     assert ran(study, hospitals, sites=4, partition=Rule("even")).blocked.keys() == {"west"}, "whoever has them then"
+
+
+def test_a_hospital_of_whose_rows_none_takes_part_is_told_why(study: Study, make: Make) -> None:
+    hospitals = make(north=(90, None), south=(70, None), west=(130, None))
+    hospitals["west"].write_text(hospitals["west"].read_text().replace("{'0': 0, '1': 1}", "{'no': 0, 'yes': 1}"))
+    why = r"^west: of 130 rows none takes part: large: .*codes"
+    for asked in ({}, {"sites": 4}):
+        with pytest.raises(DataUnusable, match=why) as error:
+            ran(study, hospitals, **asked)
+        assert "--least" not in error.value.remedy and "codes" in error.value.remedy
+    with pytest.raises(DataUnusable, match=why):
+        ran(study, {"west": hospitals["west"]}, partition=Rule("even"))
+    assert ran(study, hospitals, least=0).sizes["west"] == (0, 0), "who asks for it gets it"
 
 
 def test_invited_sites_are_those_of_the_study_where_they_are_here(study: Study, make: Make) -> None:
