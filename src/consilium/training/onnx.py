@@ -29,6 +29,12 @@ VALUES = 1 << 20
 """Inputs that are laid out for a graph at once."""
 TRIED = 100
 """Made-up patients on whom a file is tried when it is read."""
+DOUBLE = 11
+"""TensorProto.DataType.DOUBLE."""
+SINGLE = (
+    "export it anew with inputs of single precision, such as `to_onnx(model, X[:1].astype('float32'), ...)`: of double "
+    "precision the runtime knows few operators of models, and no imputer"
+)
 NEAR = 1e-4
 """How far, absolutely and relatively, float32 may differ between patients who go together and who go alone."""
 
@@ -101,7 +107,13 @@ def _loaded(study: Study, data: bytes) -> tuple[Any, Ports]:
     try:
         return runtime(graph.SerializeToString()), ports
     except Exception as error:
-        raise Invalid(f"the graph cannot be loaded: {str(error).strip()[:200]}", "export it anew") from error
+        told = f"the graph cannot be loaded: {str(error).strip()[:200]}"
+        raise Invalid(told, SINGLE if _double(graph) else "export it anew") from error
+
+
+def _double(graph: Any) -> bool:
+    """Whether it takes numbers of double precision, for which the runtime lacks operators of models."""
+    return any(value.type.tensor_type.elem_type == DOUBLE for value in graph.graph.input)
 
 
 def _said(study: Study, session: Any, ports: Ports, x: Floats, alone: bool) -> Floats:

@@ -65,12 +65,14 @@ def seen(of: Study, x: np.ndarray) -> np.ndarray:
 
 def known(name: str) -> Any:
     from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+    from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     return {
         "logistic": lambda: make_pipeline(StandardScaler(), LogisticRegression()),
+        "imputed": lambda: make_pipeline(SimpleImputer(), RandomForestClassifier(n_estimators=8, random_state=1)),
         "boosting": lambda: GradientBoostingClassifier(n_estimators=8, random_state=1),
         "forest": lambda: RandomForestClassifier(n_estimators=8, max_depth=4, random_state=1),
     }[name]()
@@ -78,7 +80,7 @@ def known(name: str) -> Any:
 
 @pytest.mark.long  # with what skl2onnx wrote once: tests/vectors/test_sklearn_onnx.py
 @pytest.mark.parametrize("zipmap", [True, False])
-@pytest.mark.parametrize("name", ["logistic", "boosting", "forest"])
+@pytest.mark.parametrize("name", ["logistic", "boosting", "forest", "imputed"])
 @pytest.mark.parametrize("classes", [(0, 1), ("well", "died")])
 def test_a_classifier_of_scikit_learn_predicts_here_what_it_predicts_there(
     name: str, zipmap: bool, classes: tuple[Any, Any]
@@ -87,7 +89,7 @@ def test_a_classifier_of_scikit_learn_predicts_here_what_it_predicts_there(
     skl2onnx: Any = pytest.importorskip("skl2onnx", reason="of the extra `test`")
     x, y = patients()
     model = known(name).fit(x, np.array(classes, dtype=object)[y] if classes[0] == "well" else y)
-    data = skl2onnx.to_onnx(model, x[:1], options={"zipmap": zipmap}).SerializeToString()
+    data = skl2onnx.to_onnx(model, x[:1].astype("float32"), options={"zipmap": zipmap}).SerializeToString()
     positive = {} if classes == (0, 1) else {"positive": "died"}  # sorted: the first of two columns
     of = judged(WHOLE, inputs=MATRIX, **positive)
     sent = from_safetensors(to_safetensors(Graph().read(of, data)))
@@ -193,6 +195,21 @@ def test_a_plain_graph_is_read() -> None:
     found = Graph().predict(of, model, encode.encode(of.contract, {"age": np.array([20.0, 90.0])}))
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-np.array([20.0, 90.0]))), atol=1e-6)
     assert Graph().predict(of, model, np.zeros((0, 1))).shape == (0,)
+
+
+def test_a_graph_of_double_precision_for_which_the_runtime_lacks_an_operator_is_told_what_to_do() -> None:
+    """skl2onnx writes a pipeline with an imputer so, where it is shown a matrix of float64."""
+    nodes = [
+        helper.make_node("Imputer", ["age"], ["q"], domain="ai.onnx.ml", imputed_value_floats=[50.0]),
+        helper.make_node("Sigmoid", ["q"], ["p"]),
+    ]
+    for kind, said in ((DOUBLE, "astype\\('float32'\\)"), (FLOAT, "")):
+        model = graph(nodes, {"age": (kind, ["N", 1])}, {"p": (kind, ["N", 1])})
+        if said:
+            with pytest.raises(Invalid, match=f"the graph cannot be loaded: .*Imputer.*{said}"):
+                Graph().read(judged([WHOLE[0]]), model.SerializeToString())
+        else:
+            Graph().read(judged([WHOLE[0]]), model.SerializeToString())
 
 
 def test_a_study_that_would_train_a_graph_is_told_before_it_is_sent() -> None:
