@@ -116,6 +116,11 @@ class Fit:
         return not self.moving
 
     @property
+    def likelihood_ratio(self) -> float | None:
+        """Statistic of the likelihood ratio test against no effects; None: the deviance is of another kind."""
+        return -self.deviance if self.kind == COX and not (self.groups or self.l1 or self.l2) else None
+
+    @property
     def baseline(self) -> str:
         """Of a Cox regression, whose baseline hazard it has, as the end of a sentence; else empty."""
         if self.groups:
@@ -168,7 +173,8 @@ class Fit:
             {**vars(term), "ratio": dict(zip(("value", "low", "high"), term.ratio)) if term.ratio else None}
             for term in self.terms
         ]
-        said = {"converged": self.converged, "problem": self.problem, "baseline": self.baseline}
+        said: dict[str, Any] = {"converged": self.converged, "problem": self.problem, "baseline": self.baseline}
+        said["likelihood_ratio"] = self.likelihood_ratio
         return {**told, **said, "terms": terms, "path": [vars(tried) for tried in self.path]}
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from consilium.core.errors import EXTRA, Invalid, Refused
+from consilium.core.errors import Invalid
 from consilium.core.study import Study
 from consilium.documents import plots
 from consilium.documents.estimate import Estimate, Figures, figures_of
@@ -20,6 +20,7 @@ from consilium.documents.finding import enough
 from consilium.documents.plots import Plot
 from consilium.documents.terms import METRICS, Metric, interval, number
 from consilium.notebook.asked import in_words_of_the_api, wanted
+from consilium.notebook.frames import frame as frame_of
 from consilium.notebook.hospitals import Hospitals, mappings
 from consilium.notebook.simulated import ran
 from consilium.notebook.studies import changed
@@ -99,11 +100,11 @@ class Comparison:
 
         Raises: Refused: pandas, an extra, is not installed.
         """
-        return {name: _frame(rows) for name, rows in self.tables().items()}
+        return {name: frame_of(rows) for name, rows in self.tables().items()}
 
     def frame(self, metric: str | None = None) -> "pd.DataFrame":
         """`rows` as a pandas data frame, one line for each way. Raises: as `rows` and `frames`."""
-        return _frame(self.rows(metric)).set_index("way")
+        return frame_of(self.rows(metric)).set_index("way")
 
     def plot(self, metric: str | None = None, ways: Sequence[str] | None = None) -> Plot:
         """The figure at each hospital and over all, with its interval, of up to four ways.
@@ -156,6 +157,9 @@ class Comparison:
     def __str__(self) -> str:
         """By the metric that leads."""
         return self.text()
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         head, *body = [[html.escape(cell) for cell in row] for row in self._cells(self.metric)]
@@ -254,11 +258,3 @@ def _drawn(way: Way, site: str, of: Metric) -> Estimate | None:
     figures = way.figures.get(site, {})
     found = figures.get(of.id)
     return found if found is not None and found.value is not None and enough(figures) else None
-
-
-def _frame(rows: list[Row]) -> "pd.DataFrame":
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise Refused("data frames need pandas", EXTRA.format("notebook"), reason="extra") from error
-    return pd.DataFrame(rows)

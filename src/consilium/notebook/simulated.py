@@ -4,15 +4,20 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consilium.algorithms.regression import Fit
+from consilium.core.errors import Invalid
 from consilium.core.study import Study
 from consilium.core.tensors import Tensors, from_safetensors
+from consilium.documents.estimate import figures_of
 from consilium.documents.plots import Plot
+from consilium.documents.terms import METRICS, interval, number
 from consilium.durable import naming
 from consilium.notebook.asked import in_words_of_the_api, wanted
+from consilium.notebook.frames import frame
 from consilium.notebook.hospitals import Hospitals, mappings
 from consilium.progress import bar
 from consilium.reportfile import Page
@@ -26,6 +31,9 @@ if TYPE_CHECKING:  # an extra, and only for who wants frames
     import pandas as pd
 
 Json = dict[str, Any]
+THREE = partial(number, digits=3)
+COEFFICIENT = ("term", "words", "estimate", "error", "low", "high", "p")
+"""Of a term of a regression, what its line in a data frame begins with."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,14 @@ class Simulated:
 
     found: Found
     document: Json
+
+    def __repr__(self) -> str:
+        """What was simulated, the figure that leads, and what is to be known of hospitals' data."""
+        known, rounds = figures_of(self.document["figures"]["all"]), self.study.rounds
+        leads = next((one for name, one in METRICS.items() if one.leads and name in known), None)
+        told = f" {leads.word} {interval(known[leads.id], THREE)}, n = {known[leads.id].n}." if leads else ""
+        head = f"{self.study.name}: {self.study.strategy.name}, {rounds} rounds, {len(self.found.sizes)} sites."
+        return "\n".join([head + told, *self.notes])
 
     @property
     def study(self) -> Study:
@@ -62,6 +78,19 @@ class Simulated:
     def regression(self) -> Fit | None:
         """The table of coefficients, if the strategy is newton, newton-path or webdisco."""
         return self.found.fit
+
+    def coefficients(self) -> "pd.DataFrame":
+        """That table as a data frame, one line for each term; None where there is none of it.
+
+        Raises: Invalid: the strategy fits no regression.   Refused: pandas is not installed.
+        """
+        if self.found.fit is None:
+            raise Invalid(f"{self.study.strategy.name} fits no table of coefficients", "see `strategy: {name: newton}`")
+        rows = []
+        for one in self.found.fit.terms:
+            ratio = dict(zip(("ratio", "ratio_low", "ratio_high"), one.ratio or (None, None, None), strict=True))
+            rows.append({**{name: getattr(one, name) for name in COEFFICIENT}, **ratio, "note": one.note})
+        return frame(rows).set_index("term")
 
     def model(self) -> Tensors:
         """The final model as named arrays."""

@@ -43,12 +43,17 @@ def test_a_fit_that_did_not_come_to_rest_is_told(capsys: pytest.CaptureFixture[s
 
 
 def test_a_cox_regression_tells_hazard_ratios_and_its_likelihood(capsys: pytest.CaptureFixture[str]) -> None:
-    coefficients.show(replace(FIT, kind="cox", ratio="hazard ratio", terms=(AGE,)))
+    coefficients.show(cox := replace(FIT, kind="cox", ratio="hazard ratio", terms=(AGE, WARD), deviance=-422.575))
     said = capsys.readouterr().out
-    assert "each hospital with a baseline hazard of its own. Log partial likelihood -255.75, more than" in said.replace(
-        "\n", " "
+    likelihood = (
+        "each hospital with a baseline hazard of its own. Log partial likelihood 211.29 above that without effects"
     )
-    assert "hazard ratio" in said and "degrees of freedom" not in said
+    statistic = "likelihood ratio statistic 422.57 on 1 degree of freedom."
+    assert f"{likelihood}: {statistic}" in said.replace("\n", " ") and "hazard ratio" in said
+    assert cox.likelihood_ratio == cox.to_json()["likelihood_ratio"] == 422.575 and FIT.likelihood_ratio is None
+    coefficients.show(penalised := replace(cox, l2=0.1))
+    assert "above that without effects. " in capsys.readouterr().out.replace("\n", " ") + " "
+    assert penalised.likelihood_ratio is None and replace(cox, groups=(0.0, 30.0)).likelihood_ratio is None
     coefficients.show(in_groups := replace(FIT, kind="cox", ratio="hazard ratio", terms=(AGE,), groups=(0.0, 30.0)))
     told = "with one baseline hazard for all hospitals, on times in 2 groups: so few draw coefficients towards 0"
     assert f"{told}, as times" in capsys.readouterr().out.replace("\n", " ") and told in in_groups.to_json()["baseline"]

@@ -172,7 +172,15 @@ def test_a_column_that_a_table_lacks_is_told_and_one_that_is_called_nearly_so_is
     with pytest.warns(UserWarning, match=r"^west has no ward\.$"):
         simulated = notebook.simulate(study, asked(ward="unit"))
     assert simulated.document["absent"] == {"west": ["ward"]} and simulated.notes == ["west has no ward."]
+    assert repr(simulated).endswith("\nwest has no ward.")
     whole = notebook.simulate(study, tables)
+    over = whole.figures["all"]["auroc"]
+    assert repr(whole) == (
+        f"sums: fedavg, 3 rounds, 3 sites. AUROC {over['value']:.3f} ({over['low']:.3f} to {over['high']:.3f}), "
+        f"n = {over['n']}."
+    )
+    with pytest.raises(Invalid, match="fedavg fits no table"):
+        whole.coefficients()
     assert whole.notes == [] and whole.document["absent"] == whole.document["blocked"] == {}
 
 
@@ -215,10 +223,15 @@ def test_a_term_is_against_the_category_whose_code_sorts_first_wherever_it_stand
     rows = {name: one.rename(columns={"ward": "meno"}) for name, one in tables.items()}
     for one in rows.values():
         one["meno"] = np.where(one["large"] + np.linspace(-1, 1, len(one)) > 0.5, "pre", "post")
-    fit = notebook.simulate(asked, rows).regression
+    fit = (simulated := notebook.simulate(asked, rows)).regression
     assert asked.contract.references == {"meno": "post"} and fit is not None
     (term,) = [one for one in fit.terms if one.term == "meno=pre"]
     assert term.words == "meno pre, against post" and term.estimate is not None and term.estimate > 1
+    frame = simulated.coefficients()
+    assert list(frame.index) == [one.term for one in fit.terms] and frame.loc["meno=pre", "estimate"] == term.estimate
+    assert (
+        frame.loc["meno=pre", "ratio"] == pytest.approx(np.exp(term.estimate)) and frame.loc["intercept", "note"] == ""
+    )
 
 
 def test_a_comparison_does_not_see_who_is_held_out(study: Study, tables: dict[str, Any]) -> None:
@@ -258,6 +271,7 @@ def test_ways_stand_side_by_side(study: Study, tables: dict[str, Any]) -> None:
         assert of[row["worst_hospital"]] == row["worst"]
     assert [one["hospital"] for one in compared.by_hospital()] == ["north", "south", "west", "all"]
     text = compared.text("logloss")
+    assert repr(compared) == str(compared) == compared.text()
     assert "log loss, all" in text and "long <b>" in text and f"{frame.loc['few', 'value']:.3f}" in text
     assert "3 ways on a part of the training patients" in " ".join(text.split())
     assert "<td>" in compared._repr_html_() and "long &lt;b&gt;" in compared._repr_html_()

@@ -79,6 +79,7 @@ def test_stratified_by_hospital_it_is_that_of_lifelines_and_statsmodels(name: st
     assert theirs.llf == pytest.approx(known["log_likelihood"], rel=RTOL)
     without = theirs.model.loglike(np.zeros_like(theirs.params))
     assert fit.deviance == pytest.approx(-2 * (known["log_likelihood"] - without), rel=RTOL), "less that of no effects"
+    assert fit.likelihood_ratio == -fit.deviance
     np.testing.assert_allclose([term.p for term in fit.terms], known["p"], rtol=1e-4, atol=1e-12)
     for term in fit.terms:
         assert term.ratio is not None and term.ratio == pytest.approx(

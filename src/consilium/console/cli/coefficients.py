@@ -71,8 +71,13 @@ def _heading(fit: "Fit") -> str:
     if fit.path:
         words += f" The penalty was chosen among {len(fit.path)}, for which no standard error accounts."
     if fit.kind == "cox":
-        than = "" if fit.groups else ", more than without effects"
-        return f"{words} Log partial likelihood {-fit.deviance / 2:.2f}{than}."
+        likelihood = f"{words} Log partial likelihood {-fit.deviance / 2:.2f}"
+        if fit.likelihood_ratio is None:
+            return f"{likelihood}." if fit.groups else f"{likelihood} above that without effects."
+        count = sum(term.estimate is not None for term in fit.terms)
+        freedom = f"{count} degree{'s' if count != 1 else ''} of freedom"
+        statistic = f"likelihood ratio statistic {fit.likelihood_ratio:.2f} on {freedom}"
+        return f"{likelihood} above that without effects: {statistic}."
     return f"{words} Deviance {fit.deviance:.2f} on {fit.freedom} degrees of freedom."
 
 
