@@ -52,6 +52,8 @@ class Hospital:
 
     out: why it takes no part; empty if it does.   told: whether its figures are told by itself, rounded.
     word: why it tells none: `withheld` or `too few`; empty where that is not asked.
+    unsaid: figures that are not told, for those of others would follow: of them nothing is shown but that a label may
+    be the wrong way round.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Hospital:
     out: str = ""
     told: bool = False
     word: str = ""
+    unsaid: Figures = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

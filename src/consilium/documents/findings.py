@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from consilium.documents import several, unequal
+from consilium.documents import chance, several, unequal
 from consilium.documents.estimate import Estimate
 from consilium.documents.facts import FEW, Facts, Hospital
-from consilium.documents.finding import Finding, Level, enough
+from consilium.documents.finding import EVERYWHERE, Finding, Level, enough, error, listed
 from consilium.documents.terms import METRICS, Metric, interval, number, plain
 from consilium.documents.unequal import CALIBRATION, much
 
@@ -22,7 +22,6 @@ SUSPICIOUS = 0.05
 ALIKE = 3.0
 """Patients of one hospital are alike this many times as often as those of two, at most, without being the same."""
 COMMON = "federated"
-EVERYWHERE = "all hospitals together"
 OTHERS, COPIES = "other hospitals", "copies"
 """What hospitals, and their patients, are compared with: see `Findings.made`."""
 Score = tuple[str, Metric, Estimate, float]
@@ -55,7 +54,7 @@ def findings(facts: Facts) -> Findings:
     ranked = (drawn or _together(facts, metric)) if metric is not None and metric.chance is not None else {}
     scores = _calibrations(facts)
     made = {
-        OTHERS: compared, "chance": len(ranked), "what calibration should be": len(scores),
+        OTHERS: compared, "chance": len(ranked) + len(chance.unsaid(facts)), "what calibration should be": len(scores),
         COPIES: sum(one.flow.copies is not None for one in facts.hospitals),
     }  # fmt: skip
     limit = beyond_chance(facts.confidence, sum(made.values()))
@@ -63,7 +62,7 @@ def findings(facts: Facts) -> Findings:
         *_of_the_run(facts),
         *(_unjudged(facts, metric) if metric and not facts.judged else ()),
         *_noised(facts),
-        *(_by_chance(metric, ranked, facts.confidence, limit) if metric else ()),
+        *(chance.findings(facts, metric, ranked, limit) if metric else ()),
         *(_apart(metric, drawn, facts.confidence, limit, _among(facts, drawn)) if metric and compared else ()),
         *_leaked(facts.hospitals, limit),
         *_miscalibrated(scores, facts.confidence, limit),
@@ -111,20 +110,6 @@ def comparable(facts: Facts, metric: Metric, model: str = "federated") -> dict[s
     return found
 
 
-def error(estimate: Estimate, confidence: float, share: bool) -> float:
-    """The standard error behind an interval; of a share never less than that of Agresti and Coull (1998).
-
-    An AUROC of 1 has an interval without width, which says nothing of how sure it is.
-    """
-    assert estimate.value is not None and estimate.low is not None and estimate.high is not None
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    told = max(estimate.value - estimate.low, estimate.high - estimate.value) / z
-    if not share or estimate.n == 0:
-        return told
-    centre = (estimate.value * estimate.n + 2) / (estimate.n + 4)
-    return float(max(told, (centre * (1 - centre) / estimate.n) ** 0.5))
-
-
 def apart(one: Estimate, others: tuple[Estimate, ...], metric: Metric, confidence: float) -> tuple[float, float]:
     """By how much a figure differs from the others' mean, and by how many standard errors."""
     weights = [1 / max(error(other, confidence, metric.share), 1e-9) ** 2 for other in others]
@@ -166,33 +151,6 @@ def _unjudged(facts: Facts, metric: Metric) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _by_chance(metric: Metric, drawn: Mapping[str, Estimate], confidence: float, limit: float) -> Iterator[Finding]:
-    """Where it ranks patients the wrong way round: most often 0 and 1 are swapped in a mapping; or ranks them not."""
-    chance = metric.chance or 0.0
-    apart_by = {s: (float(one.value or 0) - chance) / error(one, confidence, metric.share) for s, one in drawn.items()}
-    below = sorted(site for site, z in apart_by.items() if z < -limit)
-    if below:
-        wrong = "without" if metric.id == "auroc" else "in whom it comes later"
-        where = "at hospitals, or in the model" if EVERYWHERE in below else "at a hospital"
-        yield Finding(
-            "warning-swapped-classes", "warning", f"Classes may be swapped {where}",
-            f"{_listed(metric, drawn, below)}. Patients with the outcome get lower scores there than those {wrong}. "
-            "Look at the codes of the label in the mapping before anything else: the model may be right, and the label "
-            "the wrong way round.",
-        )  # fmt: skip
-    useless = [site for site, one in sorted(drawn.items()) if site not in below and (one.low or 0) <= chance]
-    if useless:
-        yield Finding(
-            "warning-no-better-than-chance", "warning",
-            ("It" if EVERYWHERE in useless else "At some hospitals it") + " may be no better than chance",
-            f"{_listed(metric, drawn, useless)}: not surely above {chance:g}, which is what guessing gives.",
-        )  # fmt: skip
-
-
-def _listed(metric: Metric, drawn: Mapping[str, Estimate], sites: Iterable[str]) -> str:
-    return "; ".join(f"{site}: {metric.word} {interval(drawn[site])}, n = {drawn[site].n}" for site in sites)
-
-
 def _among(facts: Facts, drawn: Mapping[str, Estimate]) -> str:
     """Among which hospitals one is the worst."""
     there = sum(not one.out for one in facts.hospitals)
@@ -209,7 +167,7 @@ def _apart(
     sign = 1 if metric.more_is_better else -1
     apart_by = {site: apart(drawn[site], rest, metric, confidence) for site, rest in others.items()}
     worst = min(drawn, key=lambda site: (sign * float(drawn[site].value or 0), site))
-    told = _listed(metric, drawn, [worst])
+    told = listed(metric, drawn, [worst])
     if sign * apart_by[worst][1] < -limit:
         also = [site for site, (_, z) in sorted(apart_by.items()) if site != worst and sign * z < -limit]
         more = f" Below the others are also {plain(also)}." if also else ""
@@ -227,7 +185,7 @@ def _apart(
     if better and metric.share:
         yield Finding(
             "warning-too-good", "warning", "A hospital is too good to be believed unseen",
-            f"{_listed(metric, drawn, better)}; the others are {metric.word} {_range(drawn, set(better))}. Held-out "
+            f"{listed(metric, drawn, better)}; the others are {metric.word} {_range(drawn, set(better))}. Held-out "
             "patients may have been among the training patients, under another key or as copies, or an input may hold "
             "the outcome. See that this is not so before it is told.",
         )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 from consilium.core.errors import Invalid
 from consilium.core.judging import judged_on
 from consilium.core.study import Study
-from consilium.documents.cells import hidden
+from consilium.documents.cells import FOLLOWS, hidden
 from consilium.documents.estimate import Estimate, Figures, Json, figures_of
 from consilium.documents.facts import SHARED, WITHOUT, Facts, Flow, Hospital, Round
 from consilium.documents.judged import ALL, Judged, judged
@@ -273,7 +273,8 @@ def _judged_last(facts: Facts, last: Judged | None) -> Facts:
             one = replace(one, figures={**one.figures, COMMON: worth.figures})
         elif worth is not None:
             figures = {model: _hidden(of_model, worth.note) for model, of_model in one.figures.items()}
-            one = replace(one, figures=figures, flow=replace(one.flow, evaluated=None))
+            kept = one.figures.get(COMMON, {}) if worth.note == FOLLOWS else {}
+            one = replace(one, figures=figures, flow=replace(one.flow, evaluated=None), unsaid=kept)
         hospitals.append(one)
     everyone = {**facts.everyone, COMMON: {**facts.everyone.get(COMMON, {}), **last.everyone.figures}}
     if not last.everyone.figures and last.everyone.note:  # nor of any other model, nor by any round

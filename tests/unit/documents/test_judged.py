@@ -313,3 +313,52 @@ def test_a_title_says_among_how_many_hospitals_one_is_the_worst() -> None:
             titles = {one.id: one.title for one in Report.of(given, NOW, STUDY).findings.found}
             title = titles[f"{ident}-worst-hospital"]
             assert title.startswith(f"Of {among}") and title.endswith("at site-02"), title
+
+
+FOLLOWS = {**HIDDEN, "note": "withheld: what is too small to be shown would follow from it"}
+
+
+def rare(auroc: float, share: float, n: int, apart: float) -> dict[str, Json]:
+    """Headline figures of a hospital where such a share has the outcome."""
+    return {"auroc": told(auroc, apart, n), "prevalence": told(share, 0.02, n)}
+
+
+def turned(origin: Callable[[dict[str, Json]], Json], west: dict[str, Json], hidden: bool) -> Report:
+    """Of 600 patients a fifth have the outcome; figures of one hospital of three are hidden, or not."""
+    sites = {"north": rare(0.7, 0.07, 250, 0.1), "south": rare(0.68, 0.06, 250, 0.1), "west": west}
+    known = {site: worth() | {"figures": figures} for site, figures in sites.items()}
+    last = evaluation({**known, "west": FOLLOWS if hidden else known["west"]}, {}, [])
+    last["all"]["figures"] |= {"prevalence": told(0.2, 0.02, 600)}
+    return Report.of({**origin(sites), "evaluation": last}, NOW, STUDY)
+
+
+SWAPPED = rare(0.33, 0.88, 100, 0.17)
+"""Not surely below chance, with a dozen patients without the outcome: but nearly all have it."""
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_rare_outcome_that_is_the_wrong_way_round_is_seen_first(hidden: bool) -> None:
+    """In a simulation the hospital is named, and no more is told of it than that."""
+    made = turned(simulated, SWAPPED, hidden)
+    first = made.findings.found[0]
+    assert (
+        first.id == "warning-swapped-classes" and "west: AUROC" in first.text and "as lack it elsewhere" in first.text
+    )
+    assert "north" not in first.text and "south" not in first.text
+    page = made.html()
+    assert ("0.33" in page) is not hidden and "0.88" not in first.text and ("0.88" in page) is not hidden
+
+
+def test_of_a_federation_it_is_said_of_one_that_is_not_told_without_its_name() -> None:
+    made = turned(result, SWAPPED, hidden=True)
+    first = made.findings.found[0]
+    assert (
+        first.id == "warning-swapped-classes" and "1 of the hospitals that are not told: AUROC below 0.5" in first.text
+    )
+    assert "west" not in first.text and "0.33" not in made.html() and "0.88" not in made.html()
+
+
+@pytest.mark.parametrize("west", [rare(0.7, 0.88, 100, 0.1), rare(0.45, 0.12, 100, 0.17), rare(0.45, 0.45, 100, 0.17)])
+def test_a_hospital_with_other_patients_or_a_model_of_little_worth_is_none_with_a_swapped_label(west: Json) -> None:
+    for hidden in (True, False):
+        assert "warning-swapped-classes" not in seen(turned(simulated, west, hidden))

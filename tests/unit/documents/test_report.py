@@ -318,7 +318,8 @@ def test_the_command_writes_a_page_and_the_same_as_data(tmp_path: Path, capsys: 
 def test_the_page_on_reports_names_every_element() -> None:
     root = Path(__file__).parents[3]
     source = "".join(
-        (root / f"src/consilium/documents/{name}.py").read_text() for name in ("findings", "several", "unequal")
+        (root / f"src/consilium/documents/{name}.py").read_text()
+        for name in ("findings", "several", "unequal", "chance")
     )
     named = set(re.findall(r'f?"((?:warning|note|\{level\})-[a-z-]+)"', source))
     wanted = {one.replace("{level}", level) for one in named for level in ("warning", "note")}
