@@ -185,9 +185,9 @@ def _apart(
     if better and metric.share:
         yield Finding(
             "warning-too-good", "warning", "A hospital is too good to be believed unseen",
-            f"{listed(metric, drawn, better)}; the others are {metric.word} {_range(drawn, set(better))}. Held-out "
-            "patients may have been among the training patients, under another key or as copies, or an input may hold "
-            "the outcome. See that this is not so before it is told.",
+            f"{listed(metric, drawn, better)}; the others are {metric.word} {_range(drawn, set(better))}. These "
+            "patients may have been among those on whom it was trained, under another key or as copies, or an input may "
+            "hold the outcome. See that this is not so before it is told.",
         )  # fmt: skip
 
 

@@ -88,9 +88,9 @@ def _preparation(study: Study) -> str:
     contract = study.contract
     categories = sum(one.type == "category" for one in contract.features)
     return (
-        f"Each hospital maps its table to one contract: {contract.size - categories} numbers in fixed UCUM units and "
-        "plausible ranges, "
-        f"{categories} categories with fixed codes. What is out of range or unmapped counts "
+        f"Each hospital maps its table to one contract: {_counted(contract.size - categories, 'number')} in fixed UCUM "
+        "units and plausible ranges, "
+        f"{_counted(categories, 'category')} with fixed codes. What is out of range or unmapped counts "
         f"as missing. {_scaled(study)}"
     )
 
@@ -118,10 +118,20 @@ def _outcome(study: Study) -> str:
     return f"{label.id} ({label.type}): {label.meaning}. The time horizon and how it was assessed are for the authors."
 
 
+def _counted(count: int, noun: str) -> str:
+    """A number of things.
+
+    >>> _counted(1, "category"), _counted(2, "category")
+    ('1 category', '2 categories')
+    """
+    return f"{count} {noun if count == 1 else f'{noun[:-1]}ies' if noun.endswith('y') else f'{noun}s'}"
+
+
 def _predictors(study: Study) -> str:
     names = [one.id for one in study.contract.inputs]
     shown = plain(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
-    return f"{len(names)} predictors, chosen before training and the same everywhere: {shown}."
+    chosen = "those that the model asks for" if study.judged_only else "chosen before training and the same everywhere"
+    return f"{_counted(len(names), 'predictor')}, {chosen}: {shown}."
 
 
 def _missing(study: Study) -> str:
@@ -131,9 +141,13 @@ def _missing(study: Study) -> str:
     how = "filled in by the patients of all hospitals" if filled else "encoded as such"
     if _raw(study):
         how = "given to the model as missing, which deals with it by itself"
+    told = (
+        f"For {allowed} of {_counted(allowed + demanded, 'predictor')} a patient without a value takes part, and the "
+    )
+    told += f"missing value is {how}"
+    needed = [one.id for one in study.contract.inputs if one.missing == "forbidden"]
     return (
-        f"For {allowed} of {len(study.contract.inputs)} predictors a patient without a value takes part, and the "
-        f"missing value is {how}; a patient without one of the other {demanded} is excluded."
+        f"{told}; a patient without {plain(needed).replace(' and ', ' or ')} is excluded." if demanded else f"{told}."
     )
 
 
@@ -169,7 +183,7 @@ def _method(facts: Facts, found: Findings) -> str:
         return ""
     kind = f"{study.model.kind} ({study.model.architecture})" if study.model.architecture else study.model.kind
     if study.judged_only:
-        return f"A {kind} model that was made elsewhere. How is for the authors."
+        return f"A model that was made elsewhere (kind: {kind}). How is for the authors."
     if study.exact:
         how = f"fitted by {study.strategy.name} in up to {study.rounds} rounds, exactly as on one table of all patients"
     else:

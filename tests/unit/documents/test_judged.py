@@ -262,6 +262,8 @@ def test_of_a_model_that_was_made_elsewhere_nothing_is_told_of_scales_and_nobody
     said = " ".join(answers[item] for item in ("7", "11", "12b"))
     assert not re.search("scaled|encoded|indicator", said), said
     assert "as missing" in answers["11"] and "inside of it" in answers["12b"]
+    assert "1 number in" in answers["7"] and "1 category with" in answers["7"] and "excluded" not in answers["11"]
+    assert answers["9a"].startswith("2 predictors, those that the model asks for") and "kind: onnx" in answers["12c"]
     page = made.html()
     assert not re.search("held[- ]out", page.partition("<main")[2].partition('id="withheld"')[0], re.IGNORECASE)
     assert "held-out patients" in report(ALIKE).html()
