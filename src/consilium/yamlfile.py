@@ -13,6 +13,8 @@ from yaml.constructor import SafeConstructor
 from yaml.resolver import Resolver
 
 from consilium.core.errors import Invalid
+from consilium.core.ids import SLUG
+from consilium.core.parts import IDENTIFIER, STUDY_NAME
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_BYTES = 10 << 20
@@ -21,6 +23,14 @@ ELSEWHERE = {
     "tables may lie together, `consilium baseline STUDY --ensemble` judges the mean of what these models predict"
 }
 """What people ask a file for by a name that it does not have, and where it is."""
+
+
+FORMS = {
+    IDENTIFIER: "must begin with a letter, and hold nothing but letters from a to z, digits and _, 63 at most",
+    STUDY_NAME: "must hold small letters from a to z, digits and - alone, not begin with -, and be 50 long at most",
+    SLUG: "must hold small letters from a to z, digits and - alone, not begin with -, and be 63 long at most",
+}
+"""What names look like, in words."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -215,20 +225,29 @@ def _at(name: str, node: yaml.Node | None, path: list[Any], known: int, remedy: 
 
 def _remedy(item: Any) -> str:
     match item["type"]:
-        case "model_type" | "model_attributes_type":
+        case "model_type" | "model_attributes_type" | "dict_type":
             return "must hold `key: value` lines here"
         case "extra_forbidden":
             return ELSEWHERE.get(str(item["loc"][-1]), "unknown key; correct its spelling or remove it")
         case "missing":
             return "is missing; add it"
         case "literal_error":
-            return f"must be one of {item['ctx']['expected']}"
+            expected = item["ctx"]["expected"]
+            return f"must be {'one of ' if ' or ' in expected else ''}{expected}"
         case "value_error":
             return str(item["ctx"]["error"])
         case "tuple_type" | "list_type":
+            if item["loc"][-1] in ("range", "typical"):
+                return "must be two numbers, in brackets, as [18, 100]"
             return 'must be a list, in brackets, as ["-9"]'
+        case "too_short":
+            least, count = item["ctx"]["min_length"], item["ctx"]["actual_length"]
+            return f"must have {least} or more entries, and has {count}"
+        case "string_type" if item["loc"][-1] == "[key]":
+            return "is a number, and no word; if it may be one, quote it: " + f'"{item["input"]}"'
         case "string_pattern_mismatch":
-            return f"does not have the form {item['ctx']['pattern']}"
+            pattern = item["ctx"]["pattern"]
+            return FORMS.get(pattern, f"does not have the form {pattern}")
     message: str = item["msg"]
     return message[:1].lower() + message[1:]
 

@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from consilium.core.ids import SLUG
 
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
-Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
+IDENTIFIER = r"^[A-Za-z][A-Za-z0-9_]{0,62}$"
+Identifier = Annotated[str, StringConstraints(pattern=IDENTIFIER)]
 STUDY_NAME = r"^[a-z0-9][a-z0-9-]{0,49}$"
 StudyName = Annotated[str, StringConstraints(pattern=STUDY_NAME)]
 """A slug that leaves room for the number of a run: `NAME-1` is a name, too."""

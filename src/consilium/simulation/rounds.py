@@ -125,7 +125,10 @@ class Simulation:
         study, secure = self.plan.study, self.plan.study.privacy.recipe == "secure_sum"
         sites = self._sorted
         if len(sites) < study.quorum:
-            raise Conflict(f"{len(sites)} hospitals have enough patients; {study.quorum} are needed")
+            raise Conflict(
+                f"{len(sites)} hospitals have enough patients, and the study's `quorum` is {study.quorum}",
+                "lower `quorum` or `min_patients` in the study",
+            )
         slow, learns = self.conditions.slow_ones(sites), strategy(study)
         fold, least = Run(study.rounds, study.quorum, secure, prepares=study.prepares, enough=study.enough), 1
         if secure:

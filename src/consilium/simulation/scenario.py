@@ -128,11 +128,7 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
     counted = {site: sites.counted(site) for site in rows}
     enough = [site for site in rows if counted[site] >= study.min_patients]
     if len(enough) < study.quorum:
-        raise Conflict(
-            f"{len(enough)} of {len(rows)} sites have the {study.min_patients} {whom(study)} that it asks for; "
-            f"{study.quorum} sites are needed",
-            "ask for fewer sites, or draw more patients with --patients",
-        )
+        raise _too_few(study, len(enough), len(rows))
     _room(study, {site: len(rows[site]) for site in enough})
     if wanted.leave_one_out:
         leaving.check(study, len(enough))
@@ -204,6 +200,18 @@ def _on_ray(wanted: Wanted, sites: Sites) -> "Cluster":
     if wanted.cluster and wanted.workers:
         raise Conflict("a cluster has as many processes as its machines have cores", "leave --workers out")
     return Cluster(sites, wanted.processes, wanted.cluster, wanted.gpus)
+
+
+def _too_few(study: Study, enough: int, simulated: int) -> Conflict:
+    """Fewer sites than the quorum: because there are no more, or because some have too few patients."""
+    quorum = f"the study's `quorum` is {study.quorum}"
+    if simulated < study.quorum:
+        told = f"{simulated} {'site is' if simulated == 1 else 'sites are'} simulated, and {quorum}"
+        return Conflict(told, "lower `quorum` in the study, or simulate as many with --sites")
+    return Conflict(
+        f"{enough} of {simulated} sites have the {study.min_patients} {whom(study)} that it asks for, and {quorum}",
+        "lower `quorum` or `min_patients` in the study, ask for fewer sites, or draw more patients with --patients",
+    )
 
 
 def _of_others(study: Study, sites: tuple[str, ...]) -> Study:

@@ -232,7 +232,7 @@ def show(told: Json) -> None:
             "another's; see the record of decisions, 0048."
         )
     if cut:
-        click.echo("Values were cut to privacy.clip: raise it, or lower training.learning_rate, in the study.")
+        click.echo("Values were cut to privacy.clip: lower training.learning_rate, or raise it, in the study.")
     for name, spread in told["figures"]["between_sites"].items():
         click.echo(
             f"{HEADLINE[name]} at {spread['n']} single sites: {spread['least']:.3f} to {spread['most']:.3f}, half of "

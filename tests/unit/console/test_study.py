@@ -6,10 +6,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, get_args
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from consilium import studyfile, yamlfile
 from consilium.console.cli import app
@@ -62,6 +62,14 @@ def test_a_code_that_looks_like_something_else_stays_a_code(given: str) -> None:
         codes: dict[str, int]
 
     assert yamlfile.parse(f"codes: {{{given}: 1}}", Told, Invalid, "f").codes == {given: 1}
+
+
+def test_an_empty_list_is_told_how_many_entries_it_must_have() -> None:
+    class Told(BaseModel):
+        edges: Annotated[tuple[float, ...], Field(min_length=1)]
+
+    with pytest.raises(Invalid, match=r"^f:1: edges: must have 1 or more entries, and has 0$"):
+        yamlfile.parse("edges: []", Told, Invalid, "f")
 
 
 def test_a_number_may_be_written_as_one_writes_it() -> None:
@@ -153,6 +161,17 @@ def test_new_never_overwrites(tmp_path: Path) -> None:
         ("gate: {}", "gate: nome", ["gate: 'nome'", "must be 'none'"]),
         ("gate: {}", "gate: no", ["gate: 'no'", "must be 'none'"]),
         ("{female: female", "{true: female", ["categories.true", "quote it"]),
+        ("{female: female", "{1: female", ["categories.1", "is a number, and no word", 'quote it: "1"']),
+        ("{female: female", '{"1": female', ["categories.1", "must begin with a letter"]),
+        ("{female: female, male: male}", "[female, male]", ["categories: must hold `key: value` lines"]),
+        ("range: [50, 700]", "range: 50", ["range: '50': must be two numbers, in brackets, as [18, 100]"]),
+        ("consilium: 1", "consilium: 2", ["consilium: '2': must be 1"]),
+        ("name: heart", "name: My heart", ["name: 'My heart': must hold small letters"]),
+        (
+            "label: {id: disease",
+            "label: {id: the disease",
+            ["'the disease': must begin with a letter, and hold nothing"],
+        ),
         ("{kind: logistic,", "{kind: torch, architecture: mpl,", ["model.architecture", "no 'mpl'"]),
         ("{kind: logistic,", "{kind: torch, architecture: mlp, options: {hidden: many},", ["model.options.hidden"]),
         (

@@ -350,7 +350,7 @@ def test_an_impossible_way_is_named_and_no_other_error_stands_behind_it(study: S
     with pytest.raises(StudyInvalid, match=r"^mine: quorum") as error:
         notebook.compare(study, tables, ways)
     assert error.value.__suppress_context__ and error.value.__cause__ is None
-    with pytest.raises(Conflict, match=r"^all four: 3 of 3 sites") as late:
+    with pytest.raises(Conflict, match=r"^all four: 3 sites are simulated") as late:
         notebook.compare(study, tables, {"all four": {"quorum": 4}})
     assert "--" not in str(late.value)
 

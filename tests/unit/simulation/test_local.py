@@ -72,7 +72,7 @@ def test_a_hospital_with_too_few_patients_takes_no_part(study: Study, make: Make
 
 
 def test_below_quorum_nothing_is_trained(study: Study, make: Make, tmp_path: Path) -> None:
-    with pytest.raises(Conflict, match="1 hospitals have enough patients; 2 are needed"):
+    with pytest.raises(Conflict, match="1 hospitals have enough patients, and the study's `quorum` is 2"):
         ran(study, make(north=(90, None), tiny=(8, None)), tmp_path / "run")
 
 

@@ -129,7 +129,7 @@ def test_a_hospital_with_few_validation_patients_takes_no_part(study: Study, mak
     hospitals = make(**SIZES)
     chosen = sum(validates(f"p{n}") and not judges(f"p{n}", study) for n in range(100))
     enough, more = (asked(study, "secure_sum", min_patients=least, rounds=1) for least in (chosen, chosen + 1))
-    with pytest.raises(Conflict, match="2 hospitals have enough patients; 3 are needed"):
+    with pytest.raises(Conflict, match="2 hospitals have enough patients, and the study's `quorum` is 3"):
         ran(more, hospitals, tmp_path / "more")
     with pytest.raises(Conflict, match=rf"2 of 3 sites have the {chosen + 1} validation patients"):
         simulate(more, hospitals, Wanted(), lambda told: None)

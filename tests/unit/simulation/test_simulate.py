@@ -252,7 +252,7 @@ def test_values_that_are_cut_end_a_run_or_are_told_however_many_counts_stand_bes
     (tmp_path / "study.yaml").write_text(asked.model_dump_json())
     assert app.run(["simulate", str(tmp_path / "study.yaml"), "--hospitals", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "values cut" in said and "Values were cut to privacy.clip: raise it" in said
+    assert "values cut" in said and "Values were cut to privacy.clip: lower training.learning_rate, or raise it" in said
 
 
 def test_changes_that_rounding_hides_end_a_run_at_once_with_what_to_do(study: Study, make: Make) -> None:
@@ -345,8 +345,16 @@ def test_patients_that_are_drawn_twice_are_held_out_at_both_sites_or_at_none(stu
 
 def test_what_cannot_be_simulated_is_told(study: Study, make: Make) -> None:
     hospitals = make(north=(60, None), south=(60, None))
-    with pytest.raises(Conflict, match=r"0 of 12 sites have the 10 training patients .* 2 sites are needed"):
+    many = r"0 of 12 sites have the 10 training patients .* `quorum` is 2; lower `quorum` or `min_patients`"
+    with pytest.raises(Conflict, match=many):
         ran(study, hospitals, sites=12)
+    with pytest.raises(
+        Conflict, match=r"^2 sites are simulated, .*`quorum` is 50; lower `quorum` in the study"
+    ) as error:
+        ran(changed(study, quorum=50), hospitals)
+    assert "--patients" not in error.value.remedy
+    with pytest.raises(Conflict, match=r"^1 site is simulated, and the study's `quorum` is 2"):
+        ran(study, {"north": hospitals["north"]})
     few = {"recipe": "secure_sum", "most_patients": 59}
     with pytest.raises(
         Conflict, match=r"2 of 3 sites have more .* the 59 .* such as north with 60.* raise privacy\.most"
