@@ -186,8 +186,8 @@ def _apart(
         yield Finding(
             "warning-too-good", "warning", "A hospital is too good to be believed unseen",
             f"{listed(metric, drawn, better)}; the others are {metric.word} {_range(drawn, set(better))}. These "
-            "patients may have been among those on whom it was trained, under another key or as copies, or an input may "
-            "hold the outcome. See that this is not so before it is told.",
+            "patients may have been among those on whom it was trained, under another key or as copies, or an input "
+            "may hold the outcome. See that this is not so before it is told.",
         )  # fmt: skip
 
 
