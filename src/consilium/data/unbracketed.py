@@ -1,7 +1,5 @@
 """A query without brackets around the SELECTs of which a UNION is made: DuckDB writes them, and SQLite has none."""
 
-from consilium.data.casting import TOKEN
-
 BETWEEN = frozenset(("union", "intersect", "except"))
 
 
@@ -13,6 +11,8 @@ def unbracketed(query: str) -> str:
     >>> unbracketed("SELECT * FROM t WHERE a IN ((SELECT 1) UNION ((SELECT 2) EXCEPT (SELECT 3)))")
     'SELECT * FROM t WHERE a IN (SELECT 1 UNION (SELECT 2 EXCEPT SELECT 3))'
     """
+    from consilium.data.casting import TOKEN  # it stands on DuckDB, which an agent does not load
+
     found = list(TOKEN.finditer(query))
     words = {at: one[0].casefold() for at, one in enumerate(found) if one.lastgroup != "space"}
     places = list(words)
