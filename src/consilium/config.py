@@ -23,8 +23,9 @@ SETTINGS: dict[str, str] = {
 """Every environment variable that Consilium reads."""
 COORDINATOR: dict[str, str] = {
     "url": "address that sites and people dial; its port is listened on unless `--port` names another",
-    "database": "database: a URL of SQLite or PostgreSQL; the variable `CONSILIUM_DATABASE` goes before it",
-    "blobs": "folder of blobs",
+    "database": "database: a URL of SQLite, whose path is from the folder on, or of PostgreSQL; the variable "
+    "`CONSILIUM_DATABASE` goes before it",
+    "blobs": "folder of blobs; this and the next are from the coordinator's folder on, or whole paths",
     "certificate": "PEM file of the server's certificate",
     "key": "PEM file of its private key",
     "ca": "PEM file of the private CA that signed it, which join tokens vouch for; null: a public or institutional one",

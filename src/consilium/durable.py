@@ -141,3 +141,9 @@ def settle(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def present(database: Path) -> bool:
+    """Whether a database of SQLite holds anything: what was just made may stand in its log beside it alone."""
+    logged = database.with_name(f"{database.name}-wal")
+    return any(one.is_file() and one.stat().st_size > 0 for one in (database, logged) if database.is_file())

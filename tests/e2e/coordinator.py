@@ -12,6 +12,7 @@ from typing import Any
 import urllib3
 from sqlalchemy import text
 
+from consilium.coordinator.home import load
 from consilium.core.errors import ConsiliumError, Unavailable
 from consilium.core.ids import Digest, digest
 from consilium.store.database import Database
@@ -114,7 +115,7 @@ class Coordinator:
 
     def in_database(self, statement: str) -> None:
         """Execute SQL, for what would otherwise take days to come about."""
-        database = Database(json.loads((self.home / "coordinator.json").read_text())["database"], lambda topic: None)
+        database = Database(load(self.home).database, lambda topic: None)
         database.run_here(lambda tx: tx.do(text(statement)))
         database.close()
 

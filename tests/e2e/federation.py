@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from consilium.coordinator.home import load
 from consilium.core.study import Plan, Study
 from consilium.store.database import Database
 from consilium.training.child import NAME
@@ -236,8 +237,7 @@ class Federation:
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         """What stands in the coordinator's database."""
-        about = json.loads((self.coordinator.home / "coordinator.json").read_text())
-        database = Database(about["database"], lambda topic: None)
+        database = Database(load(self.coordinator.home).database, lambda topic: None)
         try:
             return database.run_here(lambda tx: [tuple(row) for row in tx.connection.exec_driver_sql(statement)])
         finally:

@@ -40,15 +40,16 @@ def test_after_a_full_disk_a_study_is_not_there(most: int, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("most", "name"),
-    [(60, "identity.key"), *(pytest.param(most, "policy.yaml", marks=pytest.mark.long) for most in (0, 200))],
+    [(60, "journal.sqlite"), *(pytest.param(most, "policy.yaml", marks=pytest.mark.long) for most in (0, 200))],
 )
 def test_after_a_full_disk_a_site_is_made_by_the_same_command(most: int, name: str, tmp_path: Path) -> None:
     home = tmp_path / "site"
-    if name == "identity.key":  # the policy stands already
+    if name == "journal.sqlite":  # the policy stands already
         home.mkdir()
         (home / "policy.yaml").write_text(TEMPLATE)
     told = run(most, "site", "init", "--home", str(home))
-    assert told.returncode == 5 and f"{home / name}: File too large" in told.stderr
+    words = f"{home / name}: File too large" if name == "policy.yaml" else f"no room for the journal {home / name}"
+    assert told.returncode == 5 and words in told.stderr
     assert not (home / "identity.key").exists()
     assert run(4 << 20, "site", "init", "--home", str(home)).returncode == 0
     assert (home / "policy.yaml").read_text() == TEMPLATE

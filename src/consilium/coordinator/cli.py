@@ -4,27 +4,26 @@ import asyncio
 import errno
 import json
 import logging
-import math
-import os
 import socket
-import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
+from sqlalchemy.exc import DatabaseError
 
-from consilium.config import COORDINATOR, Homes
+from consilium.config import Homes
 from consilium.coordinator import accounts, views
 from consilium.coordinator.app import Settings, make_services, serve
+from consilium.coordinator.home import DATABASE, FILE, SQLITE, load, served, there, within
 from consilium.coordinator.ledgers import record
 from consilium.coordinator.retention import Keeping
-from consilium.core.errors import Conflict, Invalid, NotFound
+from consilium.core.errors import Conflict, Invalid
 from consilium.durable import create_file, locked
-from consilium.store.database import Transaction
+from consilium.store.database import Database, Transaction, unreadable
 from consilium.wire.address import address
 from consilium.wire.identity import Identity
 from consilium.wire.tls import make_authority, renew
@@ -64,7 +63,7 @@ def init(
 ) -> None:  # fmt: skip
     """Make the folder: signing key, private CA and certificate (unless given), settings."""
     host = address(url).host
-    if (home / "coordinator.json").exists():
+    if (home / FILE).exists():
         raise Conflict(f"{home} holds a coordinator already", "choose another --home, or run it")
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     key_file = home / "identity.key"
@@ -73,83 +72,22 @@ def init(
         make_authority(home / "tls", [host, "localhost", "127.0.0.1"], datetime.now(UTC))
     settings = {
         "url": url.rstrip("/"),
-        "database": database or f"sqlite:///{home.resolve() / 'coordinator.sqlite'}",
-        "blobs": str((blobs or home / "blobs").resolve()),
-        "certificate": str((certificate or home / "tls" / "server.pem").resolve()),
-        "key": str((key or home / "tls" / "server.key").resolve()),
-        "ca": None if certificate else str((home / "tls" / "ca.pem").resolve()),
+        "database": database or DATABASE,
+        "blobs": within(home, blobs or home / "blobs"),
+        "certificate": within(home, certificate or home / "tls" / "server.pem"),
+        "key": within(home, key or home / "tls" / "server.key"),
+        "ca": None if certificate else within(home, home / "tls" / "ca.pem"),
         **asdict(Keeping(quota_gb=quota_gb)),
     }
-    path = home / "coordinator.json"
+    if database is None:  # from now on it is there, or it was lost
+        made = Database(f"{SQLITE}{home.resolve() / 'coordinator.sqlite'}", lambda topic: None)
+        made.prepare()
+        made.close()
+    path = home / FILE
     text = json.dumps(settings, indent=2) + "\n"
     create_file(path, text.encode(), 0o600)  # a database URL may hold a password
     told = {"home": str(home), "url": settings["url"], "fingerprint": identity.fingerprint}
     click.echo(json.dumps(told) if as_json else f"coordinator in {home}\nfingerprint: {identity.fingerprint}")
-
-
-def load(home: Path, host: str = "", port: int = 0, lease_s: float = 30.0) -> Settings:
-    """Settings of the coordinator in `home`. Raises: NotFound; Invalid: a person mistyped what stands in its file."""
-    path = home / "coordinator.json"
-    if not path.exists():
-        raise NotFound(f"{home} holds no coordinator", "make one with `consilium coordinator init`")
-    values = _values(path)
-    return Settings(
-        home=home,
-        host=host or "0.0.0.0",  # noqa: S104  a server that sites reach
-        port=port or address(values["url"]).port,
-        url=values["url"],
-        database=os.environ.get("CONSILIUM_DATABASE", values["database"]),
-        blobs=Path(values["blobs"]),
-        certificate=Path(values["certificate"]),
-        key=Path(values["key"]),
-        ca=Path(values["ca"]) if values.get("ca") else None,
-        lease_s=lease_s,
-        keeping=_keeping(values, path),
-    )
-
-
-def _values(path: Path) -> dict[str, Any]:
-    """What stands in coordinator.json; never in an error, for it may hold a password. Raises: Invalid."""
-    remedy = "correct it, or write it anew as `consilium coordinator init` does in another --home"
-    try:
-        values = json.loads(path.read_bytes())
-    except ValueError as error:
-        where = f" in line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else ""
-        raise Invalid(f"{path} is not JSON{where}", remedy) from error
-    if not isinstance(values, dict):
-        raise Invalid(f"{path} is not an object of JSON", remedy)
-    texts = ("url", "database", "blobs", "certificate", "key")
-    if unknown := sorted(values.keys() - COORDINATOR.keys()):
-        raise Invalid(f"{path} holds {unknown[0]!r}, which is no setting", f"known are {', '.join(COORDINATOR)}")
-    for name in texts:
-        if not isinstance(values.get(name), str) or not values[name]:
-            raise Invalid(f"{path} has no text for {name}", remedy)
-    if not isinstance(values.get("ca"), str | None):
-        raise Invalid(f"{path} has neither a text nor null for ca", remedy)
-    return values
-
-
-def _served(settings: Settings) -> None:
-    """Whether TLS can be served with the certificate and the key. Raises: NotFound, Invalid."""
-    for what, path in (("certificate", settings.certificate), ("key of the certificate", settings.key)):
-        if not path.is_file():
-            raise NotFound(
-                f"there is no {what} at {path}", f"put it there, or correct {settings.home}/coordinator.json"
-            )
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.certificate, settings.key, password="")
-    except (OSError, ValueError) as error:
-        what = f"{settings.certificate} and {settings.key} are no certificate and its key in PEM"
-        raise Invalid(what, "both are of one pair, readable here, and the key without a password") from error
-
-
-def _keeping(values: dict[str, Any], path: Path) -> Keeping:
-    """What the administrator set of quota and retention. Raises: Invalid."""
-    found = {one.name: values.get(one.name, one.default) for one in fields(Keeping)}
-    for name, value in found.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise Invalid(f"{name} in {path} is {value!r}", "write a number above 0")
-    return Keeping(float(found["quota_gb"]), float(found["keep_minutes"]), int(found["keep_rounds"]))
 
 
 def _free(host: str, port: int) -> None:
@@ -179,7 +117,7 @@ def _alone(settings: Settings) -> Iterator[None]:
         return
     with (settings.home / "coordinator.lock").open("w") as file:
         if not locked(file):
-            remedy = "end it first; several processes at once want --database with a PostgreSQL URL"
+            remedy = "end it first; several processes at once want PostgreSQL, see `docs/how-to/use-postgresql.md`"
             raise Conflict(f"a coordinator already runs in {settings.home}", remedy)
         yield
 
@@ -201,10 +139,14 @@ def run(home: Path, host: str, port: int | None, lease_s: float) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = load(home, host, port or 0, lease_s)
+    there(settings)
     _free(settings.host, settings.port)
-    _served(settings)
+    served(settings)
     with _alone(settings):
-        asyncio.run(serve(settings))
+        try:
+            asyncio.run(serve(settings))
+        except DatabaseError as error:
+            raise unreadable(error) from error
 
 
 @coordinator.command()
@@ -287,8 +229,12 @@ def disable(home: Path, name: str, as_json: bool) -> None:
 
 def _in_store(home: Path, act: Callable[[Transaction], Result]) -> Result:
     """Run `act` in one transaction of the coordinator in `home`, whether it runs or not."""
-    services = make_services(load(home))
+    settings = load(home)
+    there(settings)
+    services = make_services(settings)
     try:
         return services.database.run_here(act)
+    except DatabaseError as error:
+        raise unreadable(error) from error
     finally:
         services.database.close()

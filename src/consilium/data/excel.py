@@ -18,11 +18,11 @@ from typing import Any
 from consilium.core.errors import EXTRA, DataUnusable, MappingInvalid
 from consilium.data.asking import left_out
 from consilium.data.base import Asked, Rows
+from consilium.data.beside import of_name
 from consilium.data.choosing import key
 from consilium.data.headers import once
 from consilium.data.source import TableSource
 from consilium.data.tables import file_of
-from consilium.data.unlooked import of_name
 
 LARGEST = 2 << 30
 """Bytes of an unpacked workbook: a small file may hold any number."""

@@ -15,7 +15,7 @@ from consilium.core.contract import Contract, Feature, Label
 from consilium.core.gate import UNREADABLE, Gate, Kind
 from consilium.core.study import Study
 from consilium.core.timed import TIMED
-from consilium.data import spread, unlooked
+from consilium.data import beside, spread
 from consilium.data.base import Beside, Lost, Missed, Seen, Table, least, smallest
 from consilium.data.contract import Column, Mapped
 from consilium.data.counts import MIN_CELL, Count, hidden, shown_counts
@@ -177,8 +177,8 @@ def check(study: Study, mapped: Mapped) -> Report:
         if isinstance(doubt, Beside):
             continue
         whole.append(Finding("text-order", "", 0, doubt, DOUBT_REMEDY, gate.blocks("text-order")))
-    if beside := [one for one in mapped.doubts if isinstance(one, Beside)]:
-        whole.append(Finding("unread", "", 0, *unlooked.told(beside), blocks=False))
+    if unused := [one for one in mapped.doubts if isinstance(one, Beside)]:
+        whole.append(Finding("unread", "", 0, *beside.told(unused), blocks=False))
     left = mapped.left
     for away, told in ((left.unordered, UNORDERED), (left.unsolved, UNSOLVED)):
         if away:

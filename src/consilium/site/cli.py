@@ -79,11 +79,12 @@ def run(home: Path) -> None:
     from consilium.site.child import environment
     from consilium.site.forkserver import ForkServer
 
+    folder = Folder.open(home)
     forks = ForkServer.start(environment())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     if forks is None:
         log.info("children are programs of their own here: they begin more slowly")
-    agent = Agent(Folder.open(home), forks)
+    agent = Agent(folder, forks)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop.set())
     if not agent.run():

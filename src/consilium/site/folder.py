@@ -8,8 +8,9 @@ from pathlib import Path
 
 from consilium import yamlfile
 from consilium.core.errors import Conflict, Invalid, NotFound, PolicyInvalid
-from consilium.durable import replace_file
+from consilium.durable import present, replace_file
 from consilium.governance.policy import TEMPLATE, Policy
+from consilium.site.journal import Journal
 from consilium.wire.identity import Identity
 
 
@@ -30,7 +31,7 @@ class Folder:
 
     @classmethod
     def create(cls, home: Path) -> "Folder":
-        """Make the folder, its key and a policy to be edited.
+        """Make the folder, its journal, a policy to be edited and, last, its key.
 
         Raises: Conflict: there is a site here already; nothing is changed.
         """
@@ -41,6 +42,7 @@ class Folder:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not folder.policy_file.exists():
             replace_file(folder.policy_file, TEMPLATE.encode())
+        Journal(folder.journal).close()  # from now on it is there, or it was lost
         Identity.create(folder.key)
         return folder
 
@@ -49,7 +51,17 @@ class Folder:
         """An existing folder. Raises: NotFound."""
         folder = cls(home.absolute())
         if not folder.key.exists():
-            raise NotFound(f"{home} holds no site", "make one with `consilium site init`")
+            raise NotFound(
+                f"{home} holds no site",
+                "make one with `consilium site init`; if it was here, see whether its disk is mounted: with a new key "
+                "it would be another site",
+            )
+        if not present(folder.journal):
+            raise NotFound(
+                f"there is no journal at {folder.journal}: approvals, keys and the privacy ledger stood in it",
+                "see whether its disk is mounted; else restore it from your backup, as "
+                "docs/how-to/back-up-and-restore.md says",
+            )
         with suppress(OSError):  # where it cannot be written, what needs it says so
             folder.work.mkdir(exist_ok=True, mode=0o700)  # a backup may lack it
         return folder

@@ -18,7 +18,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, Table, bindparam, create_engine, event, insert, select, text
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
 
-from consilium.core.errors import EXTRA, Invalid, Unavailable
+from consilium.core.errors import EXTRA, ConsiliumError, Invalid, Unavailable
 from consilium.durable import PRAGMAS
 from consilium.store.hot import Hot
 from consilium.store.queue import Asked, Queue, Told, answer
@@ -152,7 +152,7 @@ class Database:
         except OperationalError as error:
             raise Unavailable("the database does not answer", "check that it runs, its URL and its password") from error
         except DatabaseError as error:
-            raise Invalid("the database cannot be read", "restore it from your backup, or name another") from error
+            raise unreadable(error) from error
         except CommandError as error:
             raise Invalid("the database is of a later release of Consilium", "update Consilium here") from error
         if self.postgres:
@@ -284,6 +284,13 @@ class Database:
         if self._listener is not None:
             self._listener.join()
         self._engine.dispose()
+
+
+def unreadable(error: DatabaseError) -> ConsiliumError:
+    """What to say of a database that fails; of SQLAlchemy's words, which hold values, nothing."""
+    if isinstance(error, OperationalError):
+        return Unavailable("the database does not answer", "see that it runs, and that its disk is there and has room")
+    return Invalid("the database cannot be read", "keep its file, and restore it from your backup, or name another")
 
 
 def _passes(error: DBAPIError, attempt: int) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from consilium.console.cli import app
 from consilium.coordinator.app import make_services
-from consilium.coordinator.cli import load
+from consilium.coordinator.home import load
 from consilium.governance import audit as chain
 from consilium.store.database import Transaction
 from consilium.store.schema import audit, inbox, sites

@@ -1,7 +1,12 @@
 """What a person mistyped in coordinator.json, or what is not there, is told in one sentence, without any password."""
 
 import json
+import shutil
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -121,3 +126,66 @@ def test_a_certificate_of_another_ca_or_elsewhere_is_left_as_it_is(
     code, said = told(home, capsys, "certificate")
     assert code == 6 and str(home / (other.get("certificate") or "tls/server.pem")) in said
     assert (home / "tls" / "server.pem").read_bytes() == before
+
+
+def copied(home: Path, before: Path) -> Json:
+    """What a copy of the folder changes in the folder itself: accounts in its database, and its files."""
+    shutil.copytree(home, before)
+    assert app.run(["coordinator", "person", "ghost", "--role", "auditor", "--home", str(before)]) == 0
+    assert app.run(["coordinator", "certificate", "--home", str(before)]) == 0
+    return {one.name: one.read_bytes() for one in (home / "tls").iterdir()}
+
+
+def test_a_copy_of_the_folder_is_a_coordinator_by_itself(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONSILIUM_PASSWORD", SECRET)
+    files = {one.name: one.read_bytes() for one in (home / "tls").iterdir()}
+    assert copied(home, tmp_path / "backup") == files
+    capsys.readouterr()
+    assert app.run(["coordinator", "people", "--home", str(home)]) == 0 and capsys.readouterr().out == "None.\n"
+    moved = home.rename(tmp_path / "moved")
+    assert app.run(["coordinator", "people", "--home", str(moved)]) == 0
+
+
+@pytest.mark.parametrize("command", ["people", "run", "certificate"])
+@pytest.mark.parametrize("name", ["database", "blobs", "certificate", "key", "ca"])
+def test_a_copy_that_names_another_coordinators_files_is_refused(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
+) -> None:
+    """As those that were made before paths were from the folder on."""
+    places = {"database": "coordinator.sqlite", "ca": "tls/ca.pem"}
+    place = home / {**places, "certificate": "tls/server.pem", "key": "tls/server.key", "blobs": "blobs"}[name]
+    changed(home, lambda known: known.update({name: f"sqlite:///{place}" if name == "database" else str(place)}))
+    assert app.run(["coordinator", "people", "--home", str(home)]) == 0, "in its own folder it is its own"
+    shutil.copytree(home, tmp_path / "backup")
+    code, said = told(tmp_path / "backup", capsys, command)
+    assert code == 6 and f"its {name} lies in {home}, the folder of another coordinator" in said
+
+
+@pytest.mark.parametrize("command", ["people", "run"])
+def test_a_database_that_is_gone_is_not_made_anew(home: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    for file in home.glob("coordinator.sqlite*"):
+        file.unlink()
+    for _ in range(2):
+        code, said = told(home, capsys, command)
+        assert code == 5 and "there is no database" in said and "backup" in said
+        (home / "coordinator.sqlite").touch()
+
+
+@pytest.mark.parametrize("command", ["people", "run"])
+def test_a_database_that_is_damaged_further_on_is_told(home: Path, command: str) -> None:
+    file = home / "coordinator.sqlite"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        roots = "SELECT rootpage FROM sqlite_schema WHERE rootpage > 0 AND tbl_name != 'alembic_version'"
+        pages = [row[0] for row in database.execute(roots)]
+        size = database.execute("PRAGMA page_size").fetchone()[0]
+    with file.open("r+b") as raw:
+        for page in pages:
+            raw.seek((page - 1) * size)
+            raw.write(b"\xff" * size)
+    words = ["consilium", "coordinator", command, "--home", str(home)]
+    done = subprocess.run([str(Path(sys.executable).parent / words[0]), *words[1:]], capture_output=True, text=True)
+    assert done.returncode == 5 and "Error (invalid): the database cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr

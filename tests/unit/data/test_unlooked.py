@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consilium.data import catalogue, unlooked
+from consilium.data import beside, catalogue, unlooked
 from consilium.data.base import Asked, Beside
 from consilium.data.joined import JoinedSource
 from consilium.data.source import TableSource
@@ -123,6 +123,6 @@ def test_it_is_told_wherever_the_table_stands_and_nothing_is_read_of_who_opted_o
     (found,) = [one for one in made.rows().doubts if isinstance(one, Beside)]
     wanted = (("Befundstatus", 2), ("comment", 40), ("device", 2))
     assert found == Beside("lab", (("Befundstatus", 0), ("comment", 0), ("kind", 0)) if form == "excel" else wanted)
-    words, _ = unlooked.told([found, Beside("visits", (("Storno", 2),)), Beside("lab", (("comment", 40),))])
+    words, _ = beside.told([found, Beside("visits", (("Storno", 2),)), Beside("lab", (("comment", 40),))])
     assert words.count("lab:") == words.count("comment") == 1 and "visits: Storno (2 values)" in words
     assert "secret" not in words

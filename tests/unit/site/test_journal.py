@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from consilium.console.cli import app
 from consilium.core.errors import Invalid
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal
@@ -57,3 +58,20 @@ def test_a_journal_that_somebody_holds_is_not_called_damaged(tmp_path: Path) -> 
     ):
         desk.journal._db.execute("PRAGMA busy_timeout=10")
         write(desk.journal, 1)
+
+
+@pytest.mark.parametrize("command", ["status", "run", "doctor", "sent", "revoke --all --person Vera"])
+def test_a_folder_whose_journal_is_gone_is_no_new_site(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty one in its place would have forgotten what was revoked, spent and promised, and take each task anew."""
+    home = tmp_path / "site"
+    assert app.run(["site", "init", "--home", str(home)]) == 0
+    for file in home.glob("journal.sqlite*"):
+        file.unlink()
+    for _ in range(2):
+        capsys.readouterr()
+        assert app.run(["site", *command.split(), "--home", str(home)]) == 5
+        assert "there is no journal" in (said := capsys.readouterr().err) and "backup" in said
+        assert not (home / "journal.sqlite").exists() or not (home / "journal.sqlite").stat().st_size
+        (home / "journal.sqlite").touch()
