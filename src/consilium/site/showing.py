@@ -151,9 +151,10 @@ def comparison_words(found: "Comparison") -> None:
     click.echo(f"The hospitals of {found.run}, and the fingerprints of their keys:\n")
     rows = [dict(zip(("site", "fingerprint", "known"), member, strict=True)) for member in found.members]
     table(rows, ("site", "known", "fingerprint"))
-    click.echo(f"\nRead these words to another hospital, on a line that you trust, and hear theirs:\n  {found.words}")
     if found.time:
         click.echo(f"\n{found.time}")
+    # Last, where scripts find them, too.
+    click.echo(f"\nRead these words to another hospital, on a line that you trust, and hear theirs:\n  {found.words}")
 
 
 def finding(found: "Finding") -> None:
