@@ -97,8 +97,7 @@ def learned(study: Study, total: Array, patients: float) -> Tensors:
         if feature.type == "category":
             counts = part if length else np.zeros(len(feature.categories or {}))
             scales.append((0.0, 1.0, float(np.argmax(counts))))
-            rare = asked.rare_below if np.any(counts) else 0  # of none of them is anything known
-            kept += [1.0 if count >= rare else 0.0 for count in counts]
+            kept += [1.0 if count >= asked.rare_below else 0.0 for count in counts]  # of none known: none, as rare ones
             continue
         moments = part[:3] if _has_moments(asked, feature) else np.zeros(3)
         scales.append(_scale(asked, feature, moments, patients))

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DatabaseError
 from consilium.config import Homes
 from consilium.coordinator import accounts, views
 from consilium.coordinator.app import Settings, make_services, serve
-from consilium.coordinator.home import DATABASE, FILE, SQLITE, load, served, there, within
+from consilium.coordinator.home import DATABASE, FILE, load, served, sqlite, there, whole, within
 from consilium.coordinator.ledgers import record
 from consilium.coordinator.retention import Keeping
 from consilium.core.errors import Conflict, Invalid
@@ -79,8 +79,8 @@ def init(
         "ca": None if certificate else within(home, home / "tls" / "ca.pem"),
         **asdict(Keeping(quota_gb=quota_gb)),
     }
-    if database is None:  # from now on it is there, or it was lost
-        made = Database(f"{SQLITE}{home.resolve() / 'coordinator.sqlite'}", lambda topic: None)
+    if sqlite(held := whole(home, str(settings["database"]))) is not None:  # from now on it is there, or it was lost
+        made = Database(held, lambda topic: None)
         made.prepare()
         made.close()
     path = home / FILE

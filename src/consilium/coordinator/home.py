@@ -45,7 +45,7 @@ def load(home: Path, host: str = "", port: int = 0, lease_s: float = 30.0) -> Se
         )
     values = _values(path)
     places = {name: home / values[name] for name in ("blobs", "certificate", "key", "ca") if values.get(name)}
-    database = os.environ.get("CONSILIUM_DATABASE") or _database(home, values["database"])
+    database = os.environ.get("CONSILIUM_DATABASE") or whole(home, values["database"])
     for name, place in {**places, **({"database": file} if (file := sqlite(database)) else {})}.items():
         _own(home, name, place)
     return Settings(
@@ -63,14 +63,14 @@ def load(home: Path, host: str = "", port: int = 0, lease_s: float = 30.0) -> Se
     )
 
 
-def _database(home: Path, url: str) -> str:
+def whole(home: Path, url: str) -> str:
     """The URL, of a file in the folder with its whole path."""
     return f"{SQLITE}{home.resolve() / url.removeprefix(SQLITE)}" if url.startswith(SQLITE) else url
 
 
 def sqlite(url: str) -> Path | None:
     """The file of an SQLite database."""
-    return Path(url.removeprefix(SQLITE)) if url.startswith(SQLITE) else None
+    return Path(url.removeprefix(SQLITE).partition("?")[0]) if url.startswith(SQLITE) else None
 
 
 def _own(home: Path, name: str, place: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 OF_SET = frozenset({"difference", "rosters", "quorum"})
 """Reasons that are about over whom a sum would be: with other sites, those who refused it may take part."""
 _LEFT = frozenset({"removed"})
+_ALTERED = frozenset({"forged", "replayed", "state-mismatch", "tampered", "roster", "segments"})
+"""Reasons that somebody in between may have brought about: to approve anew is no answer to them by itself."""
 _DECIDED = frozenset({"not-approved", "declined", "revoked", "approval-expired"})
 
 
@@ -21,10 +23,17 @@ def goes_on(study: str, reasons: Iterable[str]) -> str:
     'once the cause is gone, `consilium site approve heart` at that hospital lets the run go on'
     >>> goes_on("heart", ["difference"])
     ''
+    >>> goes_on("heart", ["forged"]).split(":")[0]
+    'messages may have been altered'
     """
     why = set(reasons) - OF_SET - _LEFT
     if not why:
         return ""
+    if why & _ALTERED:
+        return (
+            "messages may have been altered: compare both audit logs (`consilium audit verify`) before "
+            f"`consilium site approve {study}` at that hospital lets the run go on"
+        )
     when = "" if why <= _DECIDED else "once the cause is gone, "
     return f"{when}`consilium site approve {study}` at that hospital lets the run go on"
 

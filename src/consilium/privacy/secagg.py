@@ -15,11 +15,11 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import Annotated, Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from consilium.core.errors import OutOfPhase, Refused
 from consilium.core.ids import Digest, SiteId, canonical
@@ -60,6 +60,10 @@ class Open(Message):
         return max(threshold(len(self.cohort)), self.min_sites)
 
 
+Part = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
+"""Of a sum: other hospitals' logs and the record of a round tell it."""
+
+
 class Ready(Message):
     """The site has trained and is there: late roll-call, so that few drop out once masks are laid.
 
@@ -72,7 +76,7 @@ class Ready(Message):
     nonce: bytes
     own_hash: bytes
     shown: bool = Field(False, exclude_if=lambda shown: not shown)
-    lacks: tuple[str, ...] = Field((), exclude_if=lambda lacks: not lacks)
+    lacks: tuple[Part, ...] = Field((), exclude_if=lambda lacks: not lacks)
 
 
 class Masked(Message):

@@ -186,7 +186,9 @@ class Desk:
 
     def decline(self, study: str, person: str, reason: str, now: datetime) -> Decision:
         """Decline a study."""
-        decision = self._decision("decline", study, person, now, reason=reason)
+        known = self.journal.row("SELECT plan FROM studies WHERE study = ? LIMIT 1", study)  # altered or not
+        plan = Digest(known["plan"]) if known is not None else None
+        decision = self._decision("decline", study, person, now, reason=reason, plan=plan)
         self._keep(decision, now)
         self._forget(study, "declined", now)
         return decision

@@ -43,8 +43,11 @@ class LeftOut:
 
 
 def spoken(moment: str) -> str:
-    """A moment in ISO 8601, to the second, in UTC, for people."""
-    return f"{datetime.fromisoformat(moment).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    """A moment in ISO 8601, to the second, in UTC, for people; as it is, where no year of UTC holds it."""
+    try:
+        return f"{datetime.fromisoformat(moment).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except OverflowError:
+        return moment
 
 
 def keep(tx: Writing, closed: Closed, site: str, now: datetime) -> None:
@@ -63,9 +66,8 @@ def keep(tx: Writing, closed: Closed, site: str, now: datetime) -> None:
 
 
 def asked_again(tx: Writing, task: Task) -> None:
-    """Keys are agreed anew, with this hospital."""
-    if task.kind == "PAIR":
-        tx.do("DELETE FROM meta WHERE key = ?", f"{KEY}{task.run}")
+    """Keys are agreed anew, with this hospital; or it is in a round, whatever the coordinator's closing said."""
+    tx.do("DELETE FROM meta WHERE key = ?", f"{KEY}{task.run}")
 
 
 def found(journal: Journal, run: str) -> LeftOut | None:

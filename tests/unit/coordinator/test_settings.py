@@ -189,3 +189,9 @@ def test_a_database_that_is_damaged_further_on_is_told(home: Path, command: str)
     done = subprocess.run([str(Path(sys.executable).parent / words[0]), *words[1:]], capture_output=True, text=True)
     assert done.returncode == 5 and "Error (invalid): the database cannot be read" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_database_of_sqlite_may_lie_elsewhere(tmp_path: Path) -> None:
+    words = ["coordinator", "init", "--home", str(tmp_path / "c"), "--url", "https://127.0.0.1:9443"]
+    assert app.run([*words, "--database", f"sqlite:///{tmp_path / 'own.sqlite'}?timeout=5"]) == 0
+    assert app.run(["coordinator", "people", "--home", str(tmp_path / "c")]) == 0 and (tmp_path / "own.sqlite").exists()

@@ -166,6 +166,15 @@ def test_who_is_asked_for_keys_again_is_not_left_out_any_more(relay: Relay, plan
     assert leftout.going_on(south.journal) == []
     south.told(Closed(took_part=("north", "south"), attempt=2, **place))
     assert leftout.going_on(south.journal) == []
+    south.told(Closed(took_part=("east", "north"), attempt=2, **place))
+    assert [one.run for one in leftout.going_on(south.journal)] == ["sums-1"]
+    relay.ask(plan, 1, "READY", ("south",), state=relay.states["sums-1", 0])
+    assert leftout.going_on(south.journal) == [], "it is asked for a round: the closing was not true"
+
+
+def test_a_moment_that_utc_cannot_say_is_told_as_it_is() -> None:
+    assert leftout.spoken("0001-01-01T00:00:00+14:00") == "0001-01-01T00:00:00+14:00"
+    assert leftout.spoken("2030-01-01T01:00:00+01:00") == "2030-01-01 00:00:00 UTC"
 
 
 class Between:
