@@ -140,9 +140,10 @@ SIMULATE = """\
 A logistic model of 13 features, 50 training patients a site, one step of all of them, all sites in each round, in one
 run (`make bench-simulate`): ours with `--executor vectorised`, by turns with pfl {pfl}, which has its model in numpy;
 then Flower {flower}'s simulator on Ray, and ours with `inline`, one site after the other. Ours goes through the
-machine of a round, writes and hashes each state, and adds up what 5 more patients of each site say of the model (figures
-are made of such sums where somebody looks); pfl and Flower only train. Models differ from ours by at most {apart:.0e}. The first round of each is left out. *Processor*: pfl's time
-by ours of the processor, which others at work on the machine stretch less. Our memory is that of the whole process at
+machine of a round, writes and hashes each state, and adds up what 5 more patients of each site say of the model (of
+which figures are made where somebody looks); pfl and Flower only train. Models differ from ours by at most
+{apart:.0e}. The first round of each is left out. *Processor*: pfl's time by ours of the processor, which others at work
+on the machine stretch less. Our memory is that of the whole process at
 its peak, patients and Python included; in brackets, before the run. {load}
 
 | Sites | Ours | pfl | Flower | Faster peer : ours | Processor | Ours, inline | Our memory |
