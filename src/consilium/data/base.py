@@ -64,7 +64,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Beside:
+class Unused:
     """Columns of a table that a query never looks at and that may say whether a row counts, with their numbers of
     different values; 0: nobody counted.
     """
@@ -73,7 +73,7 @@ class Beside:
     columns: tuple[tuple[str, int], ...]
 
 
-Note = str | Lost | Missed | Seen | Beside
+Note = str | Lost | Missed | Seen | Unused
 """Of the rows of a source: what is not known of them, in words; what their query lost; whom it left out; and more."""
 
 
@@ -87,7 +87,7 @@ class Rows:
     merged: patients who stand there in several records, by the keys of the source; of the records of one person one is
     a row.   unmatched: tables in which nobody of who opted out was found, though others have some: their keys are spelt
     otherwise.   instants: columns that hold instants, told by the clock of Greenwich, for no zone is known.
-    beside: of `others`, as `Beside` has them, where they were looked for.
+    unused: of `others`, as `Unused` has them, where they were looked for.
     """
 
     columns: dict[str, list[str | None]]
@@ -98,16 +98,16 @@ class Rows:
     merged: Merged = field(default=Merged(), repr=False)
     unmatched: tuple[str, ...] = ()
     instants: tuple[str, ...] = ()
-    beside: tuple[tuple[str, int], ...] = ()
+    unused: tuple[tuple[str, int], ...] = ()
 
     def __len__(self) -> int:
         """Number of rows."""
         return len(next(iter(self.columns.values()), []))
 
-    def passed(self, table: str, query: str) -> tuple[Beside, ...]:
+    def passed(self, table: str, query: str) -> tuple[Unused, ...]:
         """The columns at which a query does not look, as a note of a table that is called so there."""
         read = re.search(rf"(?i)\b{re.escape(table)}\b", query) is not None
-        return (Beside(table, self.beside),) if self.beside and read else ()
+        return (Unused(table, self.unused),) if self.unused and read else ()
 
 
 class Source(Protocol):

@@ -18,11 +18,11 @@ from typing import Any
 from consilium.core.errors import EXTRA, DataUnusable, MappingInvalid
 from consilium.data.asking import left_out
 from consilium.data.base import Asked, Rows
-from consilium.data.beside import of_name
 from consilium.data.choosing import key
 from consilium.data.headers import once
 from consilium.data.source import TableSource
 from consilium.data.tables import file_of
+from consilium.data.unused import of_name
 
 LARGEST = 2 << 30
 """Bytes of an unpacked workbook: a small file may hold any number."""
@@ -58,8 +58,8 @@ class ExcelSource:
                 self._no_formula(book[title], lacking)
         columns = {names[at]: [row[place] for row in table] for place, at in enumerate(wanted)}
         others = tuple(name for name in names if name not in columns)
-        beside = tuple((name, 0) for name in others if self._asked.units and of_name(name))
-        return Rows(columns, others, left_out=left_out(away), beside=beside)
+        unused = tuple((name, 0) for name in others if self._asked.units and of_name(name))
+        return Rows(columns, others, left_out=left_out(away), unused=unused)
 
     def _book(self, *, values: bool) -> Any:
         try:

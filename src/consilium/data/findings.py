@@ -14,7 +14,7 @@ from consilium.data.contract import Column
 from consilium.data.counts import MIN_CELL, Count, hidden, part, parts
 from consilium.data.readings import LOOK_UP
 from consilium.data.traps import placeholder
-from consilium.data.unread import NONE, UNREAD, UNTIL
+from consilium.data.unreadable import NONE, UNREAD, UNTIL
 
 _MEANT = "add them to `codes`, or to `missing` if they mean nothing is known"
 _RECORDED = (

@@ -15,8 +15,8 @@ from consilium.core.contract import Contract, Feature, Label
 from consilium.core.gate import UNREADABLE, Gate, Kind
 from consilium.core.study import Study
 from consilium.core.timed import TIMED
-from consilium.data import beside, spread
-from consilium.data.base import Beside, Lost, Missed, Seen, Table, least, smallest
+from consilium.data import spread, unused
+from consilium.data.base import Lost, Missed, Seen, Table, Unused, least, smallest
 from consilium.data.contract import Column, Mapped
 from consilium.data.counts import MIN_CELL, Count, hidden, shown_counts
 from consilium.data.findings import Finding, Look, of_column
@@ -174,11 +174,11 @@ def check(study: Study, mapped: Mapped) -> Report:
         if isinstance(doubt, Seen):
             whole.append(_seen(doubt, gate))
             continue
-        if isinstance(doubt, Beside):
+        if isinstance(doubt, Unused):
             continue
         whole.append(Finding("text-order", "", 0, doubt, DOUBT_REMEDY, gate.blocks("text-order")))
-    if unused := [one for one in mapped.doubts if isinstance(one, Beside)]:
-        whole.append(Finding("unread", "", 0, *beside.told(unused), blocks=False))
+    if passed := [one for one in mapped.doubts if isinstance(one, Unused)]:
+        whole.append(Finding("unread", "", 0, *unused.told(passed), blocks=False))
     left = mapped.left
     for away, told in ((left.unordered, UNORDERED), (left.unsolved, UNSOLVED)):
         if away:

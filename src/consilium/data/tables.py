@@ -26,7 +26,7 @@ from consilium.data import (
     opening,
     ordering,
     recoding,
-    unlooked,
+    unused,
     whole,
     zoning,
 )
@@ -142,7 +142,7 @@ class CsvSource:
         with self._opened() as (ask, table):
             _, described = ask(f"DESCRIBE FROM {table}")
             found = of_duckdb(ask, table, [str(row[0]) for row in described], self._asked)
-            return unlooked.beside(ask, table, found, self._asked)
+            return unused.noted(ask, table, found, self._asked)
 
 
 class ParquetSource:
@@ -179,7 +179,7 @@ class ParquetSource:
 
             found = of_duckdb(ask, table, list(kinds), self._asked, picked)
             vague = (name for name, kind in kinds.items() if kind == instants.DUCKDB and self._zone is None)
-            found = unlooked.beside(ask, table, found, self._asked)
+            found = unused.noted(ask, table, found, self._asked)
             return replace(found, instants=tuple(vague))
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import create_engine
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.core.gate import Gate
 from consilium.data import asking, catalogue, closed, joined, meeting, needed, ordering, quality
-from consilium.data.base import Beside, Lost, Rows, Seen, Source
+from consilium.data.base import Lost, Rows, Seen, Source, Unused
 from consilium.data.joined import JoinedSource
 from consilium.data.source import TableSource
 from consilium.data.tables import SqlSource
@@ -196,7 +196,7 @@ def test_texts_of_which_try_cast_makes_nothing_are_counted(
         source = JoinedSource(
             TableSource.model_validate({"type": "tables", "tables": tables, "query": query}), tmp_path
         )
-    found = [one for one in source.rows().doubts if not isinstance(one, Beside)]
+    found = [one for one in source.rows().doubts if not isinstance(one, Unused)]
     assert found == ([] if lost is None else [Lost(*lost, 40)])
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import create_engine
 
 from consilium.core.gate import Gate
 from consilium.data import asking, catalogue, joined, lineage, memory, missed, quality, tables
-from consilium.data.base import Asked, Beside, Missed, Rows
+from consilium.data.base import Asked, Missed, Rows, Unused
 from consilium.data.source import TableSource
 from consilium.data.tree import Undecided
 
@@ -161,7 +161,7 @@ def test_where_the_key_cannot_be_followed_it_is_said(folder: Path) -> None:
     query = "SELECT unnest(list(Nr)) AS Nr FROM Persons"
     source = joined.JoinedSource(TableSource.model_validate(given("tables", query)), folder)
     source.told(Asked(columns=frozenset(("Nr",)), without=("Nr", frozenset())))
-    assert [one for one in source.rows().doubts if not isinstance(one, Beside)] == [missed.UNKNOWN]
+    assert [one for one in source.rows().doubts if not isinstance(one, Unused)] == [missed.UNKNOWN]
 
 
 @pytest.mark.parametrize(("database", "told"), [

@@ -1,23 +1,31 @@
-"""Columns of tables that a query reads, which it never looks at, and which may say whether a row counts.
+"""Columns of tables at which a query never looks, and which may say whether a row counts: found, and told.
 
 That a laboratory's value was cancelled, a document replaced by a later version, or a product is another one, stands in
 a column of few different values, or of such a name. Which of them says so nobody but a person knows.
 """
 
+import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from consilium.data.anew import Anew
 from consilium.data.asking import Ask, named, staying
-from consilium.data.base import UNIT, Asked, Beside, Rows
-from consilium.data.beside import of_name
+from consilium.data.base import UNIT, Asked, Rows, Unused
 from consilium.data.catalogue import Catalogue, Column
 from consilium.data.counts import MIN_CELL
 from consilium.data.lineage import Lineage
 from consilium.data.scopes import Scope, own, related
 from consilium.data.tree import Node, Undecided, last_of, parts
 
+NAMED = re.compile(
+    r"status|statut|storn|cancel|annul|anulad|loesch|losch|delet|supprim|elimin|geannul|version|revision|produ[cktz]|"
+    r"prodott|comment|kommentar|coment|bemerk|opmerk|remark|osserv|observ|gultig|gueltig|valid|ersetz|replac|remplac|"
+    r"\b(?:etat|estado|stato|state|stat|zustand|typ|type|tipo|soort|art|kind|nature|note|nota|void|flag|active|aktiv|"
+    r"actif|activo|attivo|final|vorlaeufig|vorlaufig|kennzeichen)\b"
+)
+"""In names of columns, without accents and in words: what may say whether a row counts, in the usual languages."""
 FEW = 12
 """Different values at most, of a column that is called otherwise; an empty cell is one of them."""
 LOOKED = 20_000
@@ -27,23 +35,27 @@ SELDOM = 0.01
 TOLD = 8
 """Columns of a table that are told; of more that are only of few values, as of a register, none."""
 DEEP = 40
+REMEDY = (
+    "if one of them says that a row was cancelled, replaced by a later one, is not valid yet or of another kind "
+    "than is asked for, add a condition on it to the query; else all is well"
+)
 
 
 def checked(parser: Any, query: str, names: Sequence[str], known: Callable[[], Catalogue], anew: Anew
-            ) -> tuple[Beside, ...]:  # fmt: skip
+            ) -> tuple[Unused, ...]:  # fmt: skip
     """Such columns of each table; none where it is not found out soon.
 
     Args:    parser: a connection of DuckDB.   names: columns of the answer that are used.   known: the tables.
     """
-    return anew.found(lambda: tuple(unlooked(parser, query, names, known())), ())
+    return anew.found(lambda: tuple(unused(parser, query, names, known())), ())
 
 
-def unlooked(parser: Any, query: str, names: Sequence[str], known: Catalogue) -> Iterator[Beside]:
+def unused(parser: Any, query: str, names: Sequence[str], known: Catalogue) -> Iterator[Unused]:
     """The same. Raises: Undecided; and what the database raises."""
     for table, columns in _unused(Lineage(parser, query, known), names, known).items():
         found = counted(lambda asked: ([], known.ask(asked)), named(table), columns)
         if found:
-            yield Beside(table, found)
+            yield Unused(table, found)
 
 
 def counted(ask: Ask, table: str, columns: Sequence[str]) -> tuple[tuple[str, int], ...]:
@@ -69,12 +81,12 @@ def counted(ask: Ask, table: str, columns: Sequence[str]) -> tuple[tuple[str, in
     return (*told, *(others if len(others) <= TOLD else ()))
 
 
-def beside(ask: Ask, table: str, found: Rows, asked: Asked) -> Rows:
+def noted(ask: Ask, table: str, found: Rows, asked: Asked) -> Rows:
     """The rows of a table of DuckDB, with those columns of which nothing was read; of nobody who opted out."""
     if not asked.units or not found.others:
         return found
     where, _ = staying(ask, table, [*found.columns, *found.others], asked)
-    return replace(found, beside=counted(ask, f"{table}{where}", found.others))
+    return replace(found, unused=counted(ask, f"{table}{where}", found.others))
 
 
 def _unused(lineage: Lineage, names: Sequence[str], known: Catalogue) -> dict[str, list[str]]:
@@ -140,3 +152,29 @@ def _whole(node: Node) -> bool:
         or (node.get("class") == "STAR" and bool(node.get("columns") or node.get("expr")))
         or (node.get("class") in ("FUNCTION", "WINDOW") and any(one.get("class") == "STAR" for one in node["children"]))
     )
+
+
+def of_name(name: str) -> bool:
+    """Whether a column is called so.
+
+    >>> [of_name(name) for name in ("ÉTAT", "LabStatus", "Befundbemerkung", "visit_type", "Artery", "typical")]
+    [True, True, True, True, False, False]
+    """
+    plain = unicodedata.normalize("NFKD", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)).casefold()
+    words = re.sub(r"[^a-z]+", " ", "".join(one for one in plain if not unicodedata.combining(one)))
+    return NAMED.search(words) is not None
+
+
+def told(passed: Sequence[Unused]) -> tuple[str, str]:
+    """In words, and what to do."""
+    by = dict[str, dict[str, int]]()
+    for one in passed:
+        by.setdefault(one.table, {}).update(one.columns)
+    listed = "; ".join(f"{table}: {', '.join(_shown(one) for one in columns.items())}"
+                       for table, columns in sorted(by.items()))  # fmt: skip
+    return f"source.query never reads these columns, which may say whether a row counts: {listed}", REMEDY
+
+
+def _shown(column: tuple[str, int]) -> str:
+    name, values = column
+    return f"{name} ({values} values)" if values else name

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consilium.data import beside, catalogue, unlooked
-from consilium.data.base import Asked, Beside
+from consilium.data import catalogue, unused
+from consilium.data.base import Asked, Unused
 from consilium.data.joined import JoinedSource
 from consilium.data.source import TableSource
 from consilium.data.tables import SqlSource
@@ -45,7 +45,7 @@ def test_what_a_query_does_not_look_at_is_told_of_its_own_table(query: str) -> N
         tables.execute("CREATE TABLE ward AS SELECT nr, status FROM lab")
         names = [row[0] for row in tables.execute(f"DESCRIBE {query}").fetchall()]
         found = {one.table: dict(one.columns)
-                 for one in unlooked.unlooked(tables, query, names, catalogue.of_duckdb(tables))}  # fmt: skip
+                 for one in unused.unused(tables, query, names, catalogue.of_duckdb(tables))}  # fmt: skip
     wanted = {"status", "device"} - READ[query]
     assert found.get("lab", {}) == dict.fromkeys(sorted(wanted), 2)
 
@@ -57,7 +57,7 @@ def test_where_it_is_not_seen_at_what_a_query_looks_nothing_is_told(query: str) 
         tables.execute("CREATE TABLE lab (nr INT, v INT, status INT)")
         tables.execute("CREATE TABLE ward (nr INT, status INT)")
         with pytest.raises(Undecided):
-            list(unlooked.unlooked(tables, query, ["v"], catalogue.of_duckdb(tables)))
+            list(unused.unused(tables, query, ["v"], catalogue.of_duckdb(tables)))
 
 
 @settings(max_examples=40, deadline=None)
@@ -71,7 +71,7 @@ def test_told_is_what_has_several_values_and_of_a_name_that_says_nothing_few_of_
     with sqlite3.connect(":memory:") as database:
         database.execute(f"CREATE TABLE t ({name} TEXT)")
         database.executemany("INSERT INTO t VALUES (?)", [(one,) for one in texts])
-        found = unlooked.counted(lambda query: ([], database.execute(query).fetchall()), "t", [name])
+        found = unused.counted(lambda query: ([], database.execute(query).fetchall()), "t", [name])
     database.close()
     assert found == (((name, values),) if told else ())
 
@@ -79,8 +79,8 @@ def test_told_is_what_has_several_values_and_of_a_name_that_says_nothing_few_of_
 def test_of_a_register_of_many_columns_those_of_such_a_name_alone_are_told() -> None:
     names = [f"q{at}" for at in range(9)]
     rows = [(20, *[20, 2] * 10)]
-    assert unlooked.counted(lambda _: ([], rows), "t", [*names, "Storno"]) == (("Storno", 2),)
-    assert len(unlooked.counted(lambda _: ([], [(20, *[20, 2] * 9)]), "t", [*names[:8], "Storno"])) == 9
+    assert unused.counted(lambda _: ([], rows), "t", [*names, "Storno"]) == (("Storno", 2),)
+    assert len(unused.counted(lambda _: ([], [(20, *[20, 2] * 9)]), "t", [*names[:8], "Storno"])) == 9
 
 
 LINES = [(nr, f"{nr}.5", "FC"[nr % 4 == 0], "xy"[nr % 2], f"note {nr}", "same") for nr in range(40)]
@@ -120,9 +120,9 @@ def test_it_is_told_wherever_the_table_stands_and_nothing_is_read_of_who_opted_o
             tmp_path,
         )
     made.told(Asked(columns=frozenset(("nr", "v")), without=("nr", frozenset(("99",)))))
-    (found,) = [one for one in made.rows().doubts if isinstance(one, Beside)]
+    (found,) = [one for one in made.rows().doubts if isinstance(one, Unused)]
     wanted = (("Befundstatus", 2), ("comment", 40), ("device", 2))
-    assert found == Beside("lab", (("Befundstatus", 0), ("comment", 0), ("kind", 0)) if form == "excel" else wanted)
-    words, _ = beside.told([found, Beside("visits", (("Storno", 2),)), Beside("lab", (("comment", 40),))])
+    assert found == Unused("lab", (("Befundstatus", 0), ("comment", 0), ("kind", 0)) if form == "excel" else wanted)
+    words, _ = unused.told([found, Unused("visits", (("Storno", 2),)), Unused("lab", (("comment", 40),))])
     assert words.count("lab:") == words.count("comment") == 1 and "visits: Storno (2 values)" in words
     assert "secret" not in words
