@@ -18,7 +18,7 @@ WANTED = (
     "A sum over one", "An approved plan", "several sets of hospitals",
     "by another name", "What some showed alone", "Another model for each", "Trap weights", "A trap from the beginning",
     "Trap sum", "Keystream reuse", "All but one",
-    "Two cohorts", "Leave one out", "rosters that change", "Rows", "late vector", "False shares", "Keys stolen later",
+    "Two cohorts", "Leave one out", "rosters that change", "who comes for another", "Rows", "late vector", "False shares", "Keys stolen later",
     "Overflow", "Rollback", "Figures of one hospital", "Sums of fractions", "A hospital that adds nothing",
     "A hospital whose patients add nothing", "Zeros in figures", "Zeros in preparation",
     "Few missing values", "Numbers of pairs", "Steps by patients", "Numbers of a hospital as a whole",

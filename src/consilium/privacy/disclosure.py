@@ -7,10 +7,11 @@ and each of these hospitals was in two. By this rule, each opened sum holds the 
 are in no other.
 
 And where sites' updates change little from round to round, sums over rosters that change can be solved for single sites
-(So et al., AAAI 2023, arXiv 2106.03328).
+(So et al., AAAI 2023, arXiv 2106.03328). Who adds nothing to a part of a sum hides nobody there: it is counted by part,
+among those who have it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from consilium.core.errors import Refused
@@ -90,6 +91,48 @@ def alone(rosters: Iterable[frozenset[SiteId]]) -> frozenset[SiteId]:
         row = {site: value * unit % PRIME for site, value in row.items()}
         rows = {first: _less(known, row, known.get(pivot, 0)) for first, known in rows.items()} | {pivot: row}
     return frozenset(first for first, row in rows.items() if len(row) == 1)
+
+
+WHOLE = ""
+"""What stands for all of a sum, among its parts."""
+
+
+@dataclass(frozen=True)
+class Summed:
+    """A sum of several parts, over `sites`: who says that it lacks which (`lacking`), and to which nobody adds.
+
+    Who lacks a part adds zeros to it, or to some of what it is made of; nobody else knows to which.
+    """
+
+    sites: frozenset[SiteId]
+    lacking: frozenset[tuple[str, SiteId]] = frozenset()
+    withheld: frozenset[str] = frozenset()
+
+    def having(self, part: str, but: SiteId | None = None) -> frozenset[SiteId]:
+        """Who adds to a part, and `but`, who may add to some of it."""
+        return self.sites - {site for name, site in self.lacking if name == part and site != but}
+
+
+def solved(sums: Collection[Summed]) -> frozenset[tuple[str, SiteId]]:
+    """Parts (`WHOLE`: all) with the sites whose own follows from these sums, as if nobody's changed between them.
+
+    Of those who lack a part each may add to some of it to which the others add nothing: the more add zeros, the more
+    can be solved, so that it is looked for where all the others do.
+
+    >>> rosters = frozenset("abcd"), frozenset("abce")
+    >>> sorted(solved([Summed(one) for one in rosters]))
+    []
+    >>> sorted(solved([Summed(one, frozenset({("age", "e")}) if "e" in one else frozenset()) for one in rosters]))
+    [('age', 'd')]
+    """
+    found = {(WHOLE, site) for site in alone(one.sites for one in sums)}
+    for part in {name for one in sums for name, _ in one.lacking}:
+        there = [one for one in sums if part not in one.withheld]
+        found |= {(part, site) for site in alone(one.having(part) for one in there)}
+        for site in {site for one in sums for name, site in one.lacking if name == part}:
+            if site in alone(one.having(part, site) for one in there):
+                found.add((part, site))
+    return frozenset(found)
 
 
 def _less(row: dict[SiteId, int], other: dict[SiteId, int], times: int) -> dict[SiteId, int]:

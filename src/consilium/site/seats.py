@@ -22,7 +22,7 @@ from consilium.core.errors import Refused
 from consilium.core.ids import Digest, SiteId
 from consilium.core.study import Plan
 from consilium.privacy import disclosure, recipe, secagg
-from consilium.privacy.disclosure import Opening
+from consilium.privacy.disclosure import Opening, Summed
 from consilium.privacy.layout import Layout
 from consilium.privacy.pairing import Roster
 from consilium.privacy.secagg import Confirm, Expected, Masked, Open, Ready, Seat
@@ -162,7 +162,7 @@ class Seats:
         if row["active"] not in ("", active):  # its own mask would cover two vectors
             raise replayed(f"attempt {task.attempt} of round {task.round} was masked for another roll-call before")
         self._disclosed(row, seat, ready)
-        self._hidden(task, plan, row, ready)
+        self._hidden(task, plan, row, summed(plan, seat, ready))
         drawing = self.updates.coins(task, task.attempt) if noised(plan, task) else b""
         update = self.updates.same(task, permit, plan, now, drawing)
         covered = self.folder.run(task.run) / f"masked-{task.round}-{task.attempt}.safetensors"
@@ -189,7 +189,7 @@ class Seats:
         survivors = self._survivors(task, roster)
         seat, message = secagg.confirm(seat, survivors, parsed(own, Masked))
         quorate(plan, len(survivors))
-        self._hidden(task, plan, row, survivors)
+        self._hidden(task, plan, row, summed(plan, seat, survivors))
         self._hold(row, seat, row["active"], seat.survivors)
         return Made(message, lambda tx: self._put(tx, task, "survivors = ?", seat.survivors))
 
@@ -207,16 +207,17 @@ class Seats:
         proofs = self._heard(task, "CONFIRM", roster, Confirm)
         seat, message = secagg.unmask(seat, survivors, proofs.values())
         quorate(plan, len(survivors))
-        self._hidden(task, plan, row, survivors)  # once more: another run may have opened a sum since CONFIRM
-        openings, shown = self._disclosed(row, seat, survivors), self._alone(task, plan, row, survivors)
+        now = summed(plan, seat, survivors)
+        self._hidden(task, plan, row, now)  # once more: another run may have opened a sum since CONFIRM
+        openings, shown = self._disclosed(row, seat, survivors), self._alone(task, plan, row, now)
 
         def keep(tx: Writing) -> None:
             self._put(tx, task, "opened = ?", 1)
             if shown:
                 log.warning("%s: %s, as far as updates change little between rounds", task.run, _solved(shown))
-                body = {"run": task.run, "study": task.study, "round": task.round, "sites": sorted(shown)}
+                body = {"run": task.run, "study": task.study, "round": task.round, **_who(shown)}
                 tx.record("solved", body, datetime.now(UTC))
-            told.keep(tx, task, json.loads(row["about"]), openings)
+            told.keep(tx, task, json.loads(row["about"]), openings, summed=now)
 
         return Made(message, keep)
 
@@ -234,14 +235,14 @@ class Seats:
             raise disclosure.apart(about["objective"])
         return told.check(self.journal, about, sites)
 
-    def _hidden(self, task: Task, plan: Plan, row: Row, sites: Iterable[SiteId]) -> None:
-        """Whether a sum over these sites may be opened, as far as the policy minds that rosters change.
+    def _hidden(self, task: Task, plan: Plan, row: Row, now: Summed) -> None:
+        """Whether this sum may be opened, as far as the policy minds that rosters change.
 
         Raises: Refused: with earlier sums of the study it could be solved for a site (`rosters`).
         """
         if self.folder.policy().changing_rosters == "warn":
             return
-        shown = self._alone(task, plan, row, sites)
+        shown = self._alone(task, plan, row, now)
         if shown:
             raise Refused(
                 f"with earlier ones of {task.study}, {_solved(shown)}",
@@ -249,24 +250,31 @@ class Seats:
                 reason="rosters",
             )
 
-    def _alone(self, task: Task, plan: Plan, row: Row, sites: Iterable[SiteId]) -> frozenset[SiteId]:
-        """Sites for which the study's sums could be solved with one over these, and could not be without it."""
+    def _alone(self, task: Task, plan: Plan, row: Row, now: Summed) -> frozenset[tuple[str, SiteId]]:
+        """Parts, and sites for which the study's sums could be solved there with this one, and could not without it."""
         if plan.study.privacy.epsilon is not None:
             return frozenset()
-        about = json.loads(row["about"])
-        before = [
-            frozenset(SiteId(site) for site in json.loads(one["sites"]))
-            for one in self.journal.rows(
-                "SELECT DISTINCT sites FROM openings WHERE study = ? AND source = ? AND objective = ?",
-                task.study, about["source"], about["objective"],
-            )
-        ]  # fmt: skip
-        now = frozenset(sites)
-        return frozenset() if now in before else disclosure.alone([*before, now]) - disclosure.alone(before)
+        before = told.sums(self.journal, task.study, json.loads(row["about"]))
+        return frozenset() if now in before else disclosure.solved([*before, now]) - disclosure.solved(before)
 
 
-def _solved(sites: Iterable[SiteId]) -> str:
-    return f"sums over hospitals that change can be solved for {', '.join(sorted(sites))} alone"
+def _who(shown: Iterable[tuple[str, SiteId]]) -> dict[str, list[str]]:
+    """Which sites these are; and `parts`, where it is not all that they add."""
+    sites, parts = (sorted({one[at] for one in shown}) for at in (1, 0))
+    return {"sites": sites} if disclosure.WHOLE in parts else {"sites": sites, "parts": parts}
+
+
+def _solved(shown: Iterable[tuple[str, SiteId]]) -> str:
+    who = _who(shown)
+    of = f", of what some lack: {', '.join(who['parts'])}" if "parts" in who else ""
+    return f"sums over hospitals that change can be solved for {', '.join(who['sites'])} alone{of}"
+
+
+def summed(plan: Plan, seat: Seat, sites: Iterable[SiteId]) -> Summed:
+    """The sum over these sites, with what those of them lack."""
+    over = frozenset(sites)
+    lacking = frozenset((part, one.site) for one in seat.active if one.site in over for part in one.lacks)
+    return Summed(over, lacking, unsaid(plan, seat))
 
 
 def noised(plan: Plan, task: Task) -> bool:

@@ -16,7 +16,7 @@ from consilium.core.ids import EVERYBODY, Digest, SiteId, canonical, digest
 from consilium.core.study import Study
 from consilium.governance.policy import Policy
 from consilium.privacy import disclosure, ledger
-from consilium.privacy.disclosure import Opening
+from consilium.privacy.disclosure import Opening, Summed
 from consilium.privacy.question import models
 from consilium.site import sources
 from consilium.site.journal import Journal, Writing
@@ -136,8 +136,35 @@ def check(journal: Journal, asked: Question, sites: Iterable[SiteId]) -> list[Op
     return [_opening(asked, one, over) for one in sorted({one for group in groups for one in group})]
 
 
-def keep(tx: Writing, task: Task, asked: Question, told: Sequence[Opening], answer: int | None = None) -> None:
-    """Remember what is told in a task's round. Args: answer: the outbox's number of what shows it alone."""
+def sums(journal: Journal, study: str, asked: Question) -> list[Summed]:
+    """The sums of a study that this hospital helped to open, of the same patients and label, at any model.
+
+    Of those that were opened by releases of before nobody knows who lacked what: they count as of all.
+    """
+    rows = journal.rows(
+        "SELECT DISTINCT sites, coalesce(lacking, '[]') AS lacking, coalesce(withheld, '[]') AS withheld FROM openings"
+        " LEFT JOIN opened_without ON opened_without.opening = openings.id"
+        " WHERE study = ? AND source = ? AND objective = ?",
+        study, asked["source"], asked["objective"],
+    )  # fmt: skip
+    return [
+        Summed(
+            frozenset(map(SiteId, json.loads(row["sites"]))),
+            frozenset((part, SiteId(site)) for part, site in json.loads(row["lacking"])),
+            frozenset(json.loads(row["withheld"])),
+        )
+        for row in rows
+    ]
+
+
+def keep(
+    tx: Writing, task: Task, asked: Question, told: Sequence[Opening], answer: int | None = None,
+    summed: Summed | None = None,
+) -> None:  # fmt: skip
+    """Remember what is told in a task's round.
+
+    Args: answer: the outbox's number of what shows it alone.   summed: the sum that is opened, with who lacks what.
+    """
     these = "FROM openings WHERE run = ? AND round = ? AND model = ? AND source = ? AND objective = ?"
     for one in told:
         about = task.run, task.round, one.state, asked["source"], asked["objective"]
@@ -150,6 +177,9 @@ def keep(tx: Writing, task: Task, asked: Question, told: Sequence[Opening], answ
             whose = asked.get("population", ledger.EVERY), asked.get("patients", "")
             tx.do(f"INSERT INTO opened_of SELECT id, ?, ? {these}", *whose, *about)
             tx.do(f"INSERT INTO opened_as SELECT id, ? {these}", asked.get("exactly", ""), *about)
+            if summed is not None and summed.lacking:
+                parts = json.dumps(sorted(summed.lacking)), json.dumps(sorted(summed.withheld))
+                tx.do(f"INSERT INTO opened_without SELECT id, ?, ? {these}", *parts, *about)
         if answer is not None:
             tx.do(f"INSERT INTO shown (opening, answer) SELECT id, ? {these}", answer, *about)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from consilium.core.errors import Refused
 from consilium.core.ids import digest
 from consilium.core.threshold import threshold
-from consilium.privacy.disclosure import Opening, alone, check
+from consilium.privacy.disclosure import WHOLE, Opening, Summed, alone, check, solved
 
 SITES = "abcdefgh"
 ROSTER = st.frozensets(st.sampled_from(SITES), min_size=3)
@@ -116,3 +116,19 @@ def test_nobody_is_alone_while_the_roster_stays_and_all_are_once_each_was_missin
     assert alone([whole, whole - {"c"}]) == {"c"}
     assert alone([whole - {site} for site in SITES]) == whole  # type: ignore[arg-type]
     assert alone([frozenset("abcd"), frozenset("efgh")]) == frozenset()
+
+
+@given(
+    st.lists(st.frozensets(st.sampled_from(SITES), min_size=1), max_size=8),
+    st.frozensets(st.sampled_from(SITES), max_size=4), st.frozensets(st.sampled_from(SITES)),
+)  # fmt: skip
+def test_who_is_alone_where_others_add_zeros_is_said_whichever_of_those_who_lack_a_part_do(
+    rosters: list[frozenset[str]], lack: frozenset[str], zeros: frozenset[str]
+) -> None:
+    """Who holds out nobody with the outcome adds to the sum of those without it: `held-out` does not say which."""
+    sums = [Summed(one, frozenset(("held-out", site) for site in one & lack)) for one in rosters]  # type: ignore[arg-type, misc]
+    said = solved(sums)
+    assert {site for part, site in said if part == WHOLE} == alone(rosters)  # type: ignore[arg-type]
+    assert alone([one - (zeros & lack) for one in rosters]) <= {site for _, site in said}  # type: ignore[arg-type]
+    hidden = [Summed(one.sites, one.lacking, frozenset({"held-out"})) for one in sums]
+    assert solved(hidden) == {(WHOLE, site) for site in alone(rosters)}, "nobody adds to it"  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from consilium.data.cohort import held_out
 from consilium.privacy.secagg import Ready
 from consilium.simulation import local
 from consilium.site.steps import parsed
-from unit.site.circle import SEALED, circle, secure, step_of
+from unit.site.circle import POLICY, SEALED, circle, secure, step_of
 
 NUMBER = {"type": "number", "unit": "1", "range": [-10, 10], "missing": "allowed"}
 CONTRACT = {
@@ -61,3 +62,32 @@ def test_of_three_hospitals_nobody_adds_to_what_one_lacks_and_the_run_goes_on_as
         for name, array in chain.read(outcome.sums).arrays.items():
             assert np.array_equal(array, total[name]), name
         assert bool(outcome.figures["all"]) is not few and (outcome.figures["evaluation"] is None) is few
+
+
+def test_where_hospitals_change_places_what_one_of_them_lacks_is_not_what_hides_the_other(tmp_path: Path) -> None:
+    """Five hospitals, four in a round: north is there for east. Nobody is alone in the difference of the two sums, but
+    north holds out nobody with the outcome. So it shows how many of east's have it, and their scores.
+    """
+    names = ("east", "north", "south", "west", "young")
+    before, after = (tuple(name for name in names if name != away) for away in ("north", "east"))
+    with circle(tmp_path, *names) as relay:
+        without(relay["north"].mapping)
+        plan = relay.approved(secure("places", contract=CONTRACT, rounds=2, quorum=4))
+        relay.paired(plan)
+        relay.played(plan, 1, before)
+        for name in names:
+            relay[name].folder.policy_file.write_text(POLICY + "changing_rosters: refuse\n")
+        assert set(relay.ask(plan, 2, "READY", after).values()) == {"done"}
+        masked = relay.ask(plan, 2, "MASK", after)
+        assert masked == {**dict.fromkeys(after, "rosters"), "north": "done"}, "who opened the first sum minds"
+        for name in names:
+            relay[name].folder.policy_file.write_text(POLICY)
+        relay.played(plan, 2, after, attempt=2)
+        first, second = (chain.read(relay.blobs[relay.sums["places-1", of].digest]).arrays for of in (1, 2))
+        shown = np.sum(first["metrics/positives"]) - np.sum(second["metrics/positives"])
+        _, *rows = csv.reader(io.StringIO((relay["east"].mapping.parent / "table.csv").read_text()))
+        alone = sum(row[3] == "1" for row in rows if held_out(row[0], 1, 0.3))
+        assert alone > 0 and shown == pytest.approx(alone), "what it shows where nobody minds"
+        for name in set(before) & set(after):
+            (told,) = (json.loads(one)["body"] for one in relay[name].journal.entries() if b'"solved"' in one)
+            assert (told["sites"], told["parts"]) == (["east"], ["held-out"])
