@@ -170,7 +170,9 @@ rounds: 20
 quorum: 3                           # answers that let a round close at its deadline; with fewer the run pauses.
                                     # Of three hospitals nobody may be missing under secure_sum, of four one
 min_patients: 10                    # a hospital's own policy may ask for more, never for less
-deadlines: {round_s: 3600}
+deadlines:                          # in seconds
+  round_s: 3600                     # each phase of each round
+  compare_s: 604800                 # under secure_sum, once in a run: people compare the words of the roster; 7 days
 evaluation: {test_fraction: 0.3, split_seed: 1, confidence: 0.95}
                                     # threshold: 0.5           from which score on the model says yes
                                     # groups: [{feature: sex}]  who is judged apart; without: sex and age, if there

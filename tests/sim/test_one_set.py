@@ -22,7 +22,7 @@ from consilium.store.database import Transaction
 from consilium.store.schema import events, sites, studies, told
 from consilium.store.schema import runs as run_table
 from consilium.wire.messages import Refusal, Task
-from sim.world import ROUNDS, RUN, SEALED, World, living
+from sim.world import COMPARE_S, ROUND_S, ROUNDS, RUN, SEALED, World, living
 
 THREE = SEALED[:3]
 EARLIER = RunId("sim-0")
@@ -438,12 +438,20 @@ def test_who_compared_no_words_in_time_is_told_as_left_out_and_why() -> None:
     """It was asked, answered, waited for its people, and stood nowhere: not in the view, not in the report."""
 
     async def story(world: Resting) -> None:
+        began = world.now
+        for _ in range(5):
+            await world.calm_once()
+        told = world.view()["comparing"]
+        assert list(told["sites"]) == ["west"], "the others have compared"
+        until = datetime.fromisoformat(told["until"]).timestamp()
+        assert began + COMPARE_S <= until < began + COMPARE_S + ROUND_S, "people have other deadlines than machines"
         while not going(world).took_part:
             await world.hours(1)
+        assert world.now > until and world.view()["comparing"] is None
         (told,), (lost, agreed) = world.view()["left_out"], world.view()["pairing"]
         assert (told["site"], told["since"]) == ("west", 0)
         assert "answered for keys, and nobody there is known to have compared the words" in told["why"]
-        assert "by 2030-03-17 " in told["why"] and "round_s" in told["next"] and "next run" in told["next"]
+        assert "by 2030-03-17 " in told["why"] and "compare_s" in told["next"] and "next run" in told["next"]
         assert lost["cancelled"] and lost["took_part"] == [] and lost["answered"] == list(THREE)
         assert agreed["took_part"] == list(THREE) and "cancelled" not in agreed
         (run,) = world.look(lambda tx: views.study_view(tx, "sim"))["runs"]

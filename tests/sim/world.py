@@ -48,7 +48,8 @@ NAMES = ("east", "north", "south")
 SEALED = ("east", "north", "south", "west")
 """The sites of a secure sum: it opens with three of them."""
 RUN = RunId("sim-1")
-QUORUM, ROUNDS, ROUND_S, LEASE_S = 2, 2, 600.0, 30.0
+QUORUM, ROUNDS, ROUND_S, COMPARE_S, LEASE_S = 2, 2, 600.0, 1500.0, 30.0
+DEADLINES = {"round_s": ROUND_S, "compare_s": COMPARE_S}
 BEGIN = 1_900_000_000.0
 Operation = tuple[Any, ...]
 Kind = TypeVar("Kind", bound="World")
@@ -176,9 +177,7 @@ def beginning(recipe: str) -> tuple[Path, Plan, bytes]:
     """A folder with a coordinator whose study is approved by all and whose run was just started; made once."""
     names, quorum = (NAMES, QUORUM) if recipe == "plain" else (SEALED, 3)
     folder = Path(tempfile.mkdtemp(prefix="consilium-sim-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
-    plan, weights = freeze(
-        study("sim", rounds=ROUNDS, quorum=quorum, deadlines={"round_s": ROUND_S}, privacy={"recipe": recipe})
-    )
+    plan, weights = freeze(study("sim", rounds=ROUNDS, quorum=quorum, deadlines=DEADLINES, privacy={"recipe": recipe}))
     blobs, identity = Directory(folder / "blobs"), Identity.create(folder / "identity.key")
     database = Database(f"sqlite:///{folder / 'db.sqlite'}", lambda topic: None)
     database.prepare()

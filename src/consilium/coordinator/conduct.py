@@ -181,7 +181,9 @@ class Conduct:
         if effect.phase is machine.Phase.UNMASK:
             assert self.fold.round is not None
             before.opening(self.tx, self.run, number, self.fold.round.counted)
-        deadline = self.now + timedelta(seconds=self.plan.study.deadlines.round_s)
+        waits = self.plan.study.deadlines
+        by_people = effect.phase is machine.Phase.PROVE  # they call each other: what waits for machines is no measure
+        deadline = self.now + timedelta(seconds=waits.compare_s if by_people else waits.round_s)
         task = self._task(effect.phase, effect.roster, deadline)
         if self.closing is not None:  # before the task or with it: what a site has to do ends with a closing
             follows = number == self.closing.round + 1

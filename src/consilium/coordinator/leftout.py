@@ -25,7 +25,7 @@ LOST: Mapping[Phase, tuple[str, str]] = {
     Phase.PAIR: ("it sent keys, and fell silent while they were agreed", "see that its agent runs"),
     Phase.PROVE: (
         "it answered for keys, and nobody there is known to have compared the words of the roster",
-        "compare them there all the same (`consilium site compare`), or give people more time (`deadlines.round_s`)",
+        "compare them there all the same (`consilium site compare`), or give people more time (`deadlines.compare_s`)",
     ),
 }
 """What a hospital has not done, and what helps the next run, by the phase in which it was lost."""

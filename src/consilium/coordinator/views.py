@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import func, select
@@ -18,7 +18,18 @@ from consilium.core.study import Plan
 from consilium.governance.learning import learns, protects
 from consilium.store import eventlog
 from consilium.store.database import Transaction
-from consilium.store.schema import blobs, contributions, decisions, events, people, refusals, results, sites, studies
+from consilium.store.schema import (
+    blobs,
+    contributions,
+    decisions,
+    effects,
+    events,
+    people,
+    refusals,
+    results,
+    sites,
+    studies,
+)
 from consilium.store.schema import runs as run_table
 from consilium.wire.identity import fingerprint
 from consilium.wire.messages import Decision
@@ -127,7 +138,7 @@ def run_view(tx: Transaction, run: RunId, since: int = 0) -> Json:
         "kind": fold.round.kind.value if fold.round else None,
         "waiting_for": _waiting_for(fold), "state": blob_of(tx, fold.state) if fold.state else None,
         "phase": fold.round.phase if fold.round else None, "sites": _site_totals(tx, run, fold),
-        "left_out": leftout.left_out(tx, row.study, run, fold),
+        "left_out": leftout.left_out(tx, row.study, run, fold), "comparing": _comparing(tx, run, fold),
         "participation": [entry for entry in told if entry["kind"] != machine.Kind.PAIR],
         "pairing": [entry for entry in told if entry["kind"] == machine.Kind.PAIR],
     }  # fmt: skip
@@ -162,6 +173,18 @@ def _waiting_for(fold: runs.Run) -> list[str]:
     if round_ is None or round_.phase is None or round_.phase in machine.ASKED_OF_COORDINATOR:
         return []
     return sorted(round_.asked(round_.phase) - round_.answered(round_.phase).keys())
+
+
+def _comparing(tx: Transaction, run: RunId, fold: runs.Run) -> Json | None:
+    """Until when people have to compare the words of the roster, and when each hospital was heard that has not."""
+    if fold.round is None or fold.round.phase is not machine.Phase.PROVE:
+        return None
+    row = tx.find(effects, key=f"{run}/deadline/0/{fold.current[1]}/{machine.Phase.PROVE.value}")
+    if row is None:
+        return None
+    heard = {one.site: one.last_seen for one in tx.rows(select(sites.c.site, sites.c.last_seen))}
+    until = _text(datetime.fromtimestamp(row.due, UTC))
+    return {"until": until, "sites": {site: heard.get(site, 0.0) for site in _waiting_for(fold)}}
 
 
 def blob_of(tx: Transaction, digest: Digest | str) -> Json:

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import (
     Field,
@@ -78,7 +78,22 @@ class Training(Part):
 class Deadlines(Part):
     """How long a phase waits, in seconds."""
 
-    round_s: float = Field(3600.0, gt=0, le=30 * 86400, description="one round, in seconds")
+    round_s: float = Field(3600.0, gt=0, le=30 * 86400, description="one phase of a round, in seconds")
+    compare_s: float = Field(
+        7 * 86400.0,
+        gt=0,
+        le=90 * 86400,
+        description="under `secure_sum`, once in a run, instead of `round_s`: how long people at the hospitals have to "
+        "compare the words of the roster, in seconds",
+    )
+
+    @staticmethod
+    def of_plan(told: dict[str, Any]) -> dict[str, Any]:
+        """What a plan says, as it was meant: one that was made before people had days gave them those of a round."""
+        asked = told.get("deadlines")
+        if not isinstance(asked, dict) or "compare_s" in asked:
+            return told
+        return {**told, "deadlines": {**asked, "compare_s": asked.get("round_s", Deadlines().round_s)}}
 
 
 class Study(Part):
@@ -366,7 +381,8 @@ class Plan:
 def _plan(payload: bytes) -> Plan:
     try:
         told = json.loads(payload)
-        study = Study.model_validate(of_plan(told) if isinstance(told, dict) else told, context=AS_IT_WAS)
+        told = Deadlines.of_plan(of_plan(told)) if isinstance(told, dict) else told
+        study = Study.model_validate(told, context=AS_IT_WAS)
     except (ValidationError, ValueError, RecursionError) as error:
         raise StudyInvalid("these bytes are not a plan of format 1", "ask the study's owner for it") from error
     return Plan(payload, digest(payload), study)

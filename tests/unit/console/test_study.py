@@ -15,7 +15,7 @@ from consilium import studyfile, yamlfile
 from consilium.console.cli import app
 from consilium.core.errors import Invalid, StudyInvalid
 from consilium.core.gate import Gate, Kind
-from consilium.core.ids import canonical
+from consilium.core.ids import canonical, digest
 from consilium.core.study import Plan
 
 GOOD = studyfile.template("heart")
@@ -101,6 +101,27 @@ def test_a_plan_that_was_made_before_there_was_a_gate_asks_for_none_as_it_did(tm
     del told["gate"]
     plan = Plan.load(canonical(told))
     assert plan.study.gate is None and plan.payload == canonical(told)
+
+
+@pytest.mark.parametrize("days", [None, 2])
+def test_people_have_the_days_of_the_plan_and_in_one_of_before_those_of_a_round(
+    tmp_path: Path, days: int | None
+) -> None:
+    line = "  compare_s: 604800"
+    assert line in GOOD
+    asked = GOOD.replace("round_s: 3600", "round_s: 60").replace(line, f"  compare_s: {days * 86400}" if days else "")
+    plan = Plan.of(studyfile.read(write(tmp_path, asked)))
+    told = json.loads(plan.payload)
+    assert told["deadlines"].pop("compare_s") == (days or 7) * 86400 and plan == Plan.load(plan.payload)
+    before = Plan.load(canonical(told))
+    assert before.study.deadlines.compare_s == 60 and before.payload == canonical(told)
+    assert before.digest == digest(canonical(told))
+
+
+@pytest.mark.parametrize("wrong", ["0", "7776001", "a week", ".inf"])
+def test_days_for_the_words_have_bounds(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(StudyInvalid, match=r"study.yaml:\d+: deadlines.compare_s"):
+        studyfile.read(write(tmp_path, GOOD.replace("compare_s: 604800", f"compare_s: {wrong}")))
 
 
 def test_a_finding_that_came_after_a_plan_does_not_stop_it(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -110,6 +111,11 @@ def test_while_keys_are_agreed_no_round_is_counted() -> None:
     watching.display(waiting, bar)
     assert bar.tasks[0].completed == 0 and bar.tasks[0].total == ROUNDS + 1
     assert watching._line(waiting) == f"r-1: paused, agreeing on keys · {reason}"
+    heard = {"basel": time.time(), "va": time.time() - 3600}
+    waiting |= {"comparing": {"until": "2026-12-06T21:49:07Z", "sites": heard}}
+    assert watching._line(waiting) == f"r-1: paused, agreeing on keys · {reason}", "the time is over"
+    asked = "whose words are to be compared by 2026-12-06 21:49 UTC at basel, va (its agent is not heard)"
+    assert watching._line(waiting | {"status": "running", "reason": ""}).endswith(f"agreeing on keys, {asked}")
     lost = {"round": 3, "kind": "TRAIN", "closed": True, "cancelled": "lost its quorum", "took_part": []}
     after = view(2) | {"pairing": [pairing | {"closed": True}]}
     after["participation"] = [*after["participation"][:2], lost]

@@ -22,6 +22,8 @@ HEADLINE = (
     "auroc", "accuracy", "concordance", "stratified_concordance", "r2", "rmse", "mae", "deviance", "brier", "logloss",
 )  # fmt: skip
 """Metrics worth a column, in this order."""
+AWAY_S = 60.0
+"""An agent that is there is heard every ten seconds."""
 WITHHELD = "withheld"
 """In place of a figure of one hospital, where only sums were opened."""
 
@@ -125,10 +127,23 @@ def _line(view: Json) -> str:
 def _where(view: Json) -> str:
     """The round; the one after the last judges the final model, and in the one before the first keys are agreed."""
     if any(not entry.get("closed") for entry in view.get("pairing") or []):
-        return "agreeing on keys"
+        return f"agreeing on keys{_words(view.get('comparing')) if view['status'] == 'running' else ''}"
     if view["round"] > view["rounds"]:
         return "final model judged" if view["status"] == "finished" else "judging the final model"
     return f"round {view['round']} of {view['rounds']}"
+
+
+def _words(compared: Json | None) -> str:
+    """At which hospitals people have still to compare the words of the roster, until when, and whose agent is away."""
+    if not compared or not compared["sites"]:
+        return ""
+    now = time.time()
+    away = {
+        site: " (its agent is not heard)" if now - heard > AWAY_S else "" for site, heard in compared["sites"].items()
+    }
+    until = str(compared["until"])[:16].replace("T", " ")
+    whom = ", ".join(f"{site}{told}" for site, told in sorted(away.items()))
+    return f", whose words are to be compared by {until} UTC at {whom}"
 
 
 def latest(view: Json) -> Json:
@@ -157,6 +172,8 @@ def display(view: Json, bar: Progress) -> RenderableType:
     parts: list[RenderableType] = [bar]
     if view.get("reason"):
         parts.append(Text(str(view["reason"]), style="yellow"))
+    elif view.get("comparing"):
+        parts.append(Text(_where(view), style="yellow"))
     parts.append(_sites(view))
     parts += [Text(line, style="yellow") for line in left_out(view)]
     figures = latest(view)
