@@ -122,7 +122,7 @@ class Adversary:
             self.seats[name, asked.sha256] = seat
             own = secagg.commitment(seat.ctx, seat.own)
             nonce = secagg.expand(seat.coins, secagg.canonical(["flsa/1 nonce", seat.ctx.hex()]))
-            self.keep(self.readies, asked.sha256, Ready(ctx=seat.ctx, site=name, nonce=nonce, own_hash=own))
+            self.keep(self.readies, asked.sha256, Ready(ctx=seat.ctx, site=name, nonce=nonce, own_hash=own, lacks=()))
 
     def newest(self, where: dict[bytes, list]) -> bytes:  # type: ignore[type-arg]
         """Mostly the newest attempt, sometimes an old one."""

@@ -73,7 +73,7 @@ class SlowSite:
     def ready(self) -> Json:
         nonce = expand(self.coins, text(["flsa/1 nonce", self.ctx.hex()]))
         own = commitment(self.ctx, self.b)
-        return {"ctx": self.ctx.hex(), "site": self.name, "nonce": nonce.hex(), "own_hash": own.hex()}
+        return {"ctx": self.ctx.hex(), "site": self.name, "nonce": nonce.hex(), "own_hash": own.hex(), "lacks": []}
 
     def call(self, active: list[Json]) -> None:
         active = sorted(active, key=lambda one: one["site"])

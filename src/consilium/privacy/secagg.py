@@ -68,7 +68,8 @@ class Ready(Message):
     """The site has trained and is there: late roll-call, so that few drop out once masks are laid.
 
     `shown`: it has shown its part at this model alone before, under `plain`; it stands in the message where it is so.
-    `lacks`: to which parts of the sum it would add zeros; see `algorithms/absence.py`.
+    `lacks`: to which parts of the sum it would add zeros; see `algorithms/absence.py`. It stands there where it is
+    nothing, too: of a site that does not say it, as of a release of before, nobody knows.
     """
 
     ctx: bytes
@@ -76,7 +77,7 @@ class Ready(Message):
     nonce: bytes
     own_hash: bytes
     shown: bool = Field(False, exclude_if=lambda shown: not shown)
-    lacks: tuple[Part, ...] = Field((), exclude_if=lambda lacks: not lacks)
+    lacks: tuple[Part, ...]
 
 
 class Masked(Message):

@@ -192,7 +192,8 @@ def parsed(step: Step, kind: type[Kind]) -> Kind:
     try:
         return kind.model_validate_json(canonical(step.body))
     except ValidationError as error:
-        raise forged(f"a message of phase {step.phase} in round {step.round} is malformed") from error
+        what = f"a message of phase {step.phase} in round {step.round} is malformed, or of another release"
+        raise forged(what) from error
 
 
 def forged(what: str) -> Refused:

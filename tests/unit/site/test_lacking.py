@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from consilium.coordinator import steps
 from consilium.core import state as chain
+from consilium.core.errors import EnvelopeInvalid, Refused
 from consilium.data.cohort import held_out
 from consilium.privacy.secagg import Ready
 from consilium.simulation import local
 from consilium.site.steps import parsed
+from consilium.wire.messages import Step
 from unit.site.circle import POLICY, SEALED, circle, secure, step_of
 
 NUMBER = {"type": "number", "unit": "1", "range": [-10, 10], "missing": "allowed"}
@@ -62,6 +65,20 @@ def test_of_three_hospitals_nobody_adds_to_what_one_lacks_and_the_run_goes_on_as
         for name, array in chain.read(outcome.sums).arrays.items():
             assert np.array_equal(array, total[name]), name
         assert bool(outcome.figures["all"]) is not few and (outcome.figures["evaluation"] is None) is few
+
+
+def test_who_says_nothing_of_what_it_lacks_is_in_no_sum_at_either_end() -> None:
+    """An agent of before adds zeros without a word: counted as lacking nothing it would hide nobody."""
+    said = {"ctx": "00", "site": "north", "nonce": "00", "own_hash": "00"}
+    for body in ({**said, "lacks": []}, {**said, "lacks": ["age"]}):
+        step = Step.model_construct(phase="READY", round=1, body=body)
+        assert parsed(step, Ready) == steps.read(step) and list(parsed(step, Ready).lacks) == body["lacks"]
+    silent = Step.model_construct(phase="READY", round=1, body=said)
+    with pytest.raises(Refused, match="of another release"):
+        parsed(silent, Ready)
+    with pytest.raises(EnvelopeInvalid) as caught:
+        steps.read(silent)
+    assert caught.value.remedy == "update the agent"
 
 
 def test_where_hospitals_change_places_what_one_of_them_lacks_is_not_what_hides_the_other(tmp_path: Path) -> None:
