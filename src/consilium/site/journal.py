@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS tasks (
     payload BLOB NOT NULL, status TEXT NOT NULL, note TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS tasks_plan ON tasks (plan, run);
 CREATE INDEX IF NOT EXISTS tasks_run ON tasks (run, seq, plan);
+CREATE INDEX IF NOT EXISTS tasks_status ON tasks (status, seq, run);
 CREATE TABLE IF NOT EXISTS states (
     run TEXT NOT NULL, round INTEGER NOT NULL, digest TEXT NOT NULL, path TEXT NOT NULL, PRIMARY KEY (run, round));
 CREATE TABLE IF NOT EXISTS answers (
@@ -77,7 +78,13 @@ CREATE TABLE IF NOT EXISTS openings (
     id INTEGER PRIMARY KEY, source TEXT NOT NULL, model TEXT NOT NULL, objective TEXT NOT NULL, sites TEXT NOT NULL,
     study TEXT NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS openings_model ON openings (model);
+CREATE INDEX IF NOT EXISTS openings_study ON openings (study);
 CREATE TABLE IF NOT EXISTS opened_of (opening INTEGER PRIMARY KEY, population TEXT NOT NULL, patients TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS opened_from (
+    source TEXT NOT NULL, population TEXT NOT NULL, patients TEXT NOT NULL, PRIMARY KEY (source, population, patients));
+CREATE TRIGGER IF NOT EXISTS opened_from_grows AFTER INSERT ON opened_of
+    BEGIN INSERT OR IGNORE INTO opened_from
+        SELECT source, NEW.population, NEW.patients FROM openings WHERE id = NEW.opening; END;
 CREATE TABLE IF NOT EXISTS opened_as (opening INTEGER PRIMARY KEY, exactly TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS opened_without (
     opening INTEGER PRIMARY KEY, lacking TEXT NOT NULL, withheld TEXT NOT NULL);
@@ -96,6 +103,9 @@ CREATE TABLE IF NOT EXISTS alarms (
     note TEXT NOT NULL DEFAULT '', settled TEXT);
 """
 
+_OPENED_FROM = (
+    "INSERT INTO opened_from SELECT DISTINCT source, population, patients FROM openings JOIN opened_of ON opening = id"
+)
 
 OPEN = "('todo', 'waits')"
 """Statuses of a task that is still to be answered; `waits`: until a person has compared the words of a roster."""
@@ -139,6 +149,8 @@ class Journal:
             for pragma in (*PRAGMAS, "secure_delete=FAST"):
                 self._db.execute(f"PRAGMA {pragma}")
             self._db.executescript(SCHEMA)
+            if self.row("SELECT source FROM opened_from LIMIT 1") is None:  # a release of before did not keep it
+                self._db.execute(_OPENED_FROM)
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise damaged(path, error) from error

@@ -23,10 +23,8 @@ from consilium.site.journal import Journal, Writing
 from consilium.wire.messages import Task
 
 log = logging.getLogger(__name__)
-_TABLES = (
-    "SELECT DISTINCT source, coalesce(population, '') AS population, coalesce(patients, '') AS patients"
-    " FROM openings LEFT JOIN opened_of ON opened_of.opening = openings.id"
-)
+_TABLES = "SELECT source, population, patients FROM opened_from"
+"""From which table something of which population was told: as few rows as there are such, however much was told."""
 _AT = (
     "SELECT openings.id, model, source, objective, sites, run, coalesce(exactly, '') AS exactly,"
     " coalesce(population, '') AS population, coalesce(patients, '') AS patients"

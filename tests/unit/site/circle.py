@@ -131,7 +131,8 @@ class Hospital:
 
     def go_on(self, seq: int = 0) -> str:
         """Perform the newest task, or the one of this number."""
-        row = self.journal.row("SELECT * FROM tasks ORDER BY seq = ? DESC, seq DESC LIMIT 1", seq)
+        newest = "SELECT * FROM tasks WHERE seq = coalesce(nullif(?, 0), (SELECT max(seq) FROM tasks))"
+        row = self.journal.row(newest, seq)
         assert row is not None
         self.worker._perform(row, Task.decode(bytes(row["payload"])))
         after = self.journal.row("SELECT status, note FROM tasks WHERE seq = ?", row["seq"])

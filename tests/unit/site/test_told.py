@@ -341,6 +341,21 @@ def test_what_an_earlier_release_remembers_still_counts(memory: Memory) -> None:
     memory.opened(THREE, model=(0.5, 2.5))
 
 
+def test_from_which_tables_a_release_told_that_kept_no_list_of_them_still_counts(memory: Memory) -> None:
+    """Patients of a population of their own, one of whom came from the table that all others come from."""
+    memory.policy = Policy.model_validate({"policy": 1, "privacy": {"populations": {"heart": {}}}})
+    memory.opened(FOUR)
+    memory.mapped(patients="heart")
+    memory.opened(FOUR, model=(0.5, 1.5))
+    with memory.journal.write() as tx:
+        tx.do("DROP TRIGGER opened_from_grows")
+        tx.do("DROP TABLE opened_from")
+    memory.journal.close()
+    memory.journal = Journal(memory.folder / "journal.sqlite")
+    refused(memory, THREE)
+    assert len(memory.journal.rows("SELECT * FROM opened_from")) == 2
+
+
 def test_a_large_model_is_known_by_its_bytes_alone() -> None:
     large = np.ones(question.MOST + 1, dtype=np.float32)
     assert len(question._of(large)) == 1 and len(question._of(large[:9])) == 2
