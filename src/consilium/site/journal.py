@@ -103,6 +103,8 @@ CREATE TABLE IF NOT EXISTS alarms (
     note TEXT NOT NULL DEFAULT '', settled TEXT);
 """
 
+_NOT_LISTED = "SELECT opening FROM opened_of WHERE NOT EXISTS (SELECT source FROM opened_from) LIMIT 1"
+"""Something, where a release of before told something, and kept no list of which tables it came from."""
 _OPENED_FROM = (
     "INSERT INTO opened_from SELECT DISTINCT source, population, patients FROM openings JOIN opened_of ON opening = id"
 )
@@ -149,7 +151,7 @@ class Journal:
             for pragma in (*PRAGMAS, "secure_delete=FAST"):
                 self._db.execute(f"PRAGMA {pragma}")
             self._db.executescript(SCHEMA)
-            if self.row("SELECT source FROM opened_from LIMIT 1") is None:  # a release of before did not keep it
+            if self.row(_NOT_LISTED) is not None:
                 self._db.execute(_OPENED_FROM)
         except sqlite3.DatabaseError as error:
             self._db.close()
