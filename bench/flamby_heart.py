@@ -194,7 +194,10 @@ def federated(strategy: str, seed: int, dealt: Mapping[str, Centre]) -> dict[str
         works[site] = Work(plan, trainer, plugins.strategy_of(plan.study), like, Examples(x, one.label, one.test))
     with tempfile.TemporaryDirectory() as folder:
         each = Inline(works.__getitem__)
-        run = Simulation(plan, to_safetensors(like), tuple(works), each, Path(folder), "flamby-1", os.urandom).run()
+        run = Simulation(
+            plan, to_safetensors(like), tuple(works), each, Path(folder), "flamby-1", os.urandom,
+            lambda site, kind: works[site].lacks(kind),
+        ).run()  # fmt: skip
         model = unflatten(np.array(chain.read(run.state).arrays["model"]), like)
     training = np.concatenate([one.x[~one.test] for one in dealt.values()])
     told = {}
@@ -237,7 +240,10 @@ def exact(dealt: Mapping[str, Centre]) -> Exact:
         works[site] = Work(plan, trainer, plugins.strategy_of(plan.study), like, examples, rows)
     with tempfile.TemporaryDirectory() as folder:
         each = Inline(works.__getitem__)
-        run = Simulation(plan, initial, tuple(works), each, Path(folder), "flamby-1", os.urandom).run()
+        run = Simulation(
+            plan, initial, tuple(works), each, Path(folder), "flamby-1", os.urandom,
+            lambda site, kind: works[site].lacks(kind),
+        ).run()  # fmt: skip
         arrays = {name: np.array(array) for name, array in chain.read(run.state).arrays.items()}
     model = unflatten(arrays["model"], like)
     names = [name for name in COLUMNS if name in NUMBERS]

@@ -119,7 +119,11 @@ def measured(name: str, dealt: dict[str, Examples], seed: int, ask: argparse.Nam
     works = {site: Work(plan, trainer, plugins.strategy_of(plan.study), like, one) for site, one in dealt.items()}
     with tempfile.TemporaryDirectory() as folder:
         each, weights = Inline(works.__getitem__), to_safetensors(like)
-        figures = Simulation(plan, weights, tuple(works), each, Path(folder), "skew-1", os.urandom).run().figures
+        run = Simulation(
+            plan, weights, tuple(works), each, Path(folder), "skew-1", os.urandom,
+            lambda site, kind: works[site].lacks(kind),
+        )  # fmt: skip
+        figures = run.run().figures
     return {
         "auroc": figures["all"]["auroc"]["value"],
         "brier": figures["all"]["brier"]["value"],

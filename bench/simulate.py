@@ -70,11 +70,12 @@ def ours(executor: str, sites: int, rounds: int) -> dict[str, object]:
     everybody = Patients(columns, y, held_out, np.zeros(len(y), dtype=np.int64), ("all",))
     plan, weights = freeze(Plan.load(Plan.of(study(rounds + 1)).payload).study)
     rows = {f"site-{site:05d}": np.arange(site * size, (site + 1) * size) for site in range(sites)}
-    made = EXECUTORS[executor](Sites(plan, weights, everybody, rows))
+    hospitals = Sites(plan, weights, everybody, rows)
+    made = EXECUTORS[executor](hospitals)
     told, before = [], _peak()
     with tempfile.TemporaryDirectory() as folder:
         run = Simulation(
-            plan, weights, tuple(rows), made, Path(folder), "many-1", os.urandom, Conditions(),
+            plan, weights, tuple(rows), made, Path(folder), "many-1", os.urandom, hospitals.lacks, Conditions(),
             lambda round_: told.append((round_, time.process_time())),
         )  # fmt: skip
         model = np.array(chain.read(run.run().state).arrays["model"])

@@ -65,5 +65,5 @@ def run(
     here = works(plan, initial, enough, folder)
     return Simulation(
         plan, initial, tuple(here), Inline(here.__getitem__), folder, name, coins,
-        lacks=lambda site, kind: here[site].lacks(kind),
+        lambda site, kind: here[site].lacks(kind),
     ).run()  # fmt: skip

@@ -98,8 +98,8 @@ class Simulation:
     """One run of a plan at these sites.
 
     Args:    name: stands in the state, as a run's name does.   coins: gives so many bytes by chance: by them patients
-             are drawn and noise is added, under an epsilon.   each: is told of every round.   lacks: None: every site
-             has something of all that is summed.
+             are drawn and noise is added, under an epsilon.   lacks: of what a site adds nothing; nobody adds to it
+             where few do, under `secure_sum`, as in a federation.   each: is told of every round.
     """
 
     plan: Plan
@@ -109,9 +109,9 @@ class Simulation:
     folder: Path
     name: str
     coins: Callable[[int], bytes]
+    lacks: Lacks
     conditions: Conditions = field(default_factory=Conditions)
     each: Callable[[Told], None] = lambda told: None
-    lacks: Lacks | None = None
     _kept: dict[str, Path] = field(default_factory=dict)
     _same: tuple[Sequence[str], Sequence[Turn]] = ((), ())
     _buffer: Buffer = field(default_factory=Buffer)
@@ -213,7 +213,7 @@ class Simulation:
     def _withheld(self, fold: Run) -> frozenset[str]:
         """To which parts of a secure sum nobody adds anything; see `site.seats.unsaid`."""
         round_, study = fold.round, self.plan.study
-        if round_ is None or self.lacks is None or study.privacy.recipe != "secure_sum":
+        if round_ is None or study.privacy.recipe != "secure_sum":
             return frozenset()
         of = "PREPARE" if round_.kind is machine.Kind.PREPARE else "EVALUATE"
         if of not in self._lacking:

@@ -145,7 +145,7 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
             def run(among: list[str], place: Path, tell: Callable[[Told], None] = each) -> Simulation:
                 name = f"{study.name}-1"
                 return Simulation(
-                    plan, initial, among, execute, place, name, os.urandom, wanted.conditions, tell, sites.lacks
+                    plan, initial, among, execute, place, name, os.urandom, sites.lacks, wanted.conditions, tell
                 )
 
             outcome = run(enough, folder, heard).run()

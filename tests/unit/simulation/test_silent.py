@@ -48,8 +48,8 @@ def test_who_adds_zeros_refuses_whichever_way_sites_train(executor: type[Inline 
         sites, told, folder = sites_of(names), list[Told](), tmp_path / names
         folder.mkdir()
         run = Simulation(
-            sites.plan, sites.initial, tuple(names), executor(sites), folder, "sums-1", bytes, each=told.append,
-            lacks=sites.lacks,
+            sites.plan, sites.initial, tuple(names), executor(sites), folder, "sums-1", bytes, sites.lacks,
+            each=told.append,
         )  # fmt: skip
         if names == "abc":
             with pytest.raises(Conflict, match=r"2 of the 3 hospitals.*b said: .*add nothing to the sum"):
@@ -63,6 +63,8 @@ def test_who_adds_zeros_refuses_whichever_way_sites_train(executor: type[Inline 
             and found.figures["evaluation"] is None
             and not chain.read(found.sums).arrays["metrics/n"]
         )
-        three = Simulation(sites.plan, sites.initial, ("a", "c", "d"), Inline(sites), folder, "sums-1", bytes)
+        three = Simulation(
+            sites.plan, sites.initial, ("a", "c", "d"), Inline(sites), folder, "sums-1", bytes, sites.lacks
+        )
         wanted = chain.read(three.run().state).arrays["model"]
         np.testing.assert_allclose(chain.read(found.state).arrays["model"], wanted, rtol=1e-9)

@@ -155,7 +155,7 @@ def counted(study: Study, folder: Path, sites: int, conditions: Conditions) -> t
     plan, weights = freeze(study)
     execute, told = Counts(3), list[Told]()
     names = [f"site-{number:03d}" for number in range(sites)]
-    Simulation(plan, weights, names, execute, folder, "sums-1", bytes, conditions, told.append).run()
+    Simulation(plan, weights, names, execute, folder, "sums-1", bytes, lambda *_: (), conditions, told.append).run()
     return execute, told
 
 
