@@ -48,8 +48,9 @@ class Closed:
         answer = clock.within(lambda: self._asked(query), self.interrupt)
         anew, ask = Anew(clock, before_s - clock.left_s, self.interrupt), partial(_answer, self.tables)
         doubts: tuple[Note, ...] = ordering.checked(
-            lambda: ordering.others(self.tables, query, answer, ask), anew, text
-        )
+            lambda: ordering.others(self.tables, query, answer, ask), anew, text,
+            lambda: ordering.place(self.tables, query, answer, ask),
+        )  # fmt: skip
         if zoning.SPOKEN.search(query):
             doubts += ordering.checked(lambda: self._by_zone(query, answer), anew, DAYS)
         if ages.YEARS.search(query):

@@ -28,7 +28,8 @@ class Finding:
     """What is wrong (`kind`, `words`), where, how much, and what to do.
 
     where: the feature, or the label; empty: the table as a whole.   write: what, in YAML, to write at `place` of the
-    mapping; empty where a person has to look first.
+    mapping; empty where a person has to look first.   undone: nothing was found, for the check could not be done: a
+    person has to do it.
     """
 
     kind: Kind
@@ -39,6 +40,7 @@ class Finding:
     blocks: bool
     place: str = ""
     write: str = ""
+    undone: bool = False
 
     def __str__(self) -> str:
         """In one line."""

@@ -19,6 +19,7 @@ UNKNOWN = Seen(
     "of-nobody", "whether source.query leaves patients out could not be found out: their key is made in a way that was "
     "not followed to a table",
     "count the patients of the table from which you take them, and compare it with the rows that were read",
+    unknown=True,
 )  # fmt: skip
 KEYED = "trim(CAST(v AS TEXT)) <> ''"
 """What is a key. In all of the databases."""

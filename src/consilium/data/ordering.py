@@ -8,7 +8,7 @@ two differ tells it. What is cast before is no text any more, and in order in bo
 
 import copy
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,7 +19,10 @@ from consilium.core.errors import DataUnusable
 from consilium.data.anew import Anew
 from consilium.data.asking import Answer, named
 from consilium.data.base import Seen
+from consilium.data.catalogue import of_duckdb
+from consilium.data.lineage import Lineage
 from consilium.data.mapping import normal
+from consilium.data.scopes import own, references
 from consilium.data.tree import Node, Undecided, parsed, written
 
 NUMBER = r"\s*\+?(-?[0-9]+(?:[.,][0-9]+)?(?:[eE][-+]?[0-9]{1,2})?)(?:\s*[^0-9\s.,:/-][^:]{0,11})?\s*"
@@ -33,6 +36,10 @@ LESS = {
     "COMPARE_LESSTHANOREQUALTO": ("order_at_most", False), "COMPARE_GREATERTHANOREQUALTO": ("order_at_most", True),
 }  # fmt: skip
 """What comparisons are written as, and whether the sides change places."""
+SIGNS = {"COMPARE_LESSTHAN": "<", "COMPARE_GREATERTHAN": ">", "COMPARE_LESSTHANOREQUALTO": "<=",
+         "COMPARE_GREATERTHANOREQUALTO": ">="}  # fmt: skip
+Place = tuple[str, list[Node]]
+"""What compares, and columns of what is compared."""
 ENDS = {"max": "arg_max", "min": "arg_min"}
 BY = frozenset(("arg_max", "arg_min", "argmax", "argmin", "max_by", "min_by", "arg_max_null", "arg_min_null"))
 """Of two columns, the one by the end of the other."""
@@ -94,17 +101,22 @@ TEXT = Slip(
 )  # fmt: skip
 
 
-def checked(find: Callable[[], list[str]], once_more: Anew, slip: Slip) -> tuple[Seen, ...]:
+def checked(find: Callable[[], list[str]], once_more: Anew, slip: Slip,
+            place: Callable[[], str] = str) -> tuple[Seen, ...]:  # fmt: skip
     """That nothing of an answer is so by this mistake; a doubt where nobody knows.
 
-    Args:    find: columns that would be others.
+    Args:    find: columns that would be others.   place: of the query, in words, at which it is so; empty: not known.
     Raises:  DataUnusable.
     """
     found = once_more.found(find, None)
     if found is None:
         return (Seen("text-order", slip.doubt, f"look whether it does: {slip.remedy}", unknown=True),)
     if found:
-        raise DataUnusable(f"source.query {slip.words}: other values would stand in {', '.join(found)}", slip.remedy)
+        where = once_more.found(place, "")
+        where = f", in {where}" if where else ""
+        raise DataUnusable(
+            f"source.query {slip.words}{where}: other values would stand in {', '.join(found)}", slip.remedy
+        )
     return ()
 
 
@@ -129,6 +141,24 @@ def others(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer]
         raise
     except (duckdb.Error, KeyError, TypeError, ValueError, RecursionError) as error:
         raise Undecided from error
+
+
+def place(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer]) -> str:
+    """Where the query does so, in words, such as `greatest of salle.PAS_H0`; of several places, at one of them.
+
+    Args:    as of `others`, after it.
+    Raises:  Undecided; and what DuckDB raises.
+    """
+    every, _ = _keyed(tables, query)
+    _define(tables, _rank(_month_first(tables, query)))
+    left = range(len(every))
+    while len(left) > 1:
+        half = len(left) // 2
+        sql = _keyed(tables, query, frozenset(left[:half]))[1]
+        left = left[:half] if sql is not None and differing(answer, ask(sql)) else left[half:]
+    what, refs = every[left[0]]
+    names = dict.fromkeys(_called(tables, query, refs))
+    return f"{what} of {', '.join(names)}" if names else what
 
 
 def differing(one: Answer, other: Answer, names: list[str] | None = None) -> list[str]:
@@ -202,13 +232,32 @@ def _tables(value: Any) -> Iterator[str]:
 
 def anew(tables: Any, query: str) -> str | None:
     """The query with keys, as SQL; None where it compares nothing. Raises: Undecided, duckdb.Error."""
+    return _keyed(tables, query)[1]
+
+
+def _keyed(tables: Any, query: str, only: frozenset[int] | None = None) -> tuple[list[Place], str | None]:
+    """The places at which it compares, and the query with keys at all of them, or at some."""
     tree = parsed(tables, query)
     pattern = parsed(tables, "SELECT order_key(1)")["statements"][0]["node"]["select_list"][0]
     (statement,) = tree["statements"]
-    made = Keyed(pattern).of(_unordered(statement["node"]))
+    keyed = Keyed(pattern, only)
+    made = keyed.of(_unordered(statement["node"]))
     if made == _unordered(statement["node"]):
-        return None
-    return written(tables, {**tree, "statements": [{**statement, "node": made}]})
+        return keyed.places, None
+    return keyed.places, written(tables, {**tree, "statements": [{**statement, "node": made}]})
+
+
+def _called(tables: Any, query: str, refs: Iterable[Node]) -> Iterator[str]:
+    """Columns of tables that columns of a query are, or else as they are called there."""
+    lineage = Lineage(tables, query, of_duckdb(tables))
+    stand = {one.get("query_location"): (one, scope) for scope in lineage.scopes() for one in own(scope.select)
+             if one.get("class") == "COLUMN_REF"}  # fmt: skip
+    for ref in refs:
+        try:
+            origins = lineage.origins(*stand[ref.get("query_location")])
+        except (Undecided, KeyError):
+            origins = []
+        yield from [".".join(one) for origin in origins for one in origin.columns] or [".".join(ref["column_names"])]
 
 
 def _unordered(node: Node) -> Node:
@@ -220,10 +269,11 @@ def _unordered(node: Node) -> Node:
 
 
 class Keyed:
-    """What writes a parsed query anew. pattern: a call of a function, as it is parsed."""
+    """What writes a parsed query anew. pattern: a call of a function, as it is parsed.   only: at these places."""
 
-    def __init__(self, pattern: Node) -> None:
-        self._pattern = pattern
+    def __init__(self, pattern: Node, only: frozenset[int] | None = None) -> None:
+        self.places = list[Place]()
+        self._pattern, self._only = pattern, only
 
     def of(self, value: Any) -> Any:
         """A part of the query, with all that is in it. Raises: Undecided."""
@@ -237,7 +287,8 @@ class Keyed:
             value = {**value, "modifiers": list(_named(value))}
         made = {key: self.of(inner) for key, inner in value.items()}
         for orders in ("orders", "arg_orders"):
-            if isinstance(made.get(orders), list) and not ranged(made):
+            by = [one["expression"] for one in made.get(orders) or ()]
+            if by and not ranged(made) and self._here("ORDER BY", by):
                 made[orders] = [
                     {**one, "expression": self._call("order_key", one["expression"])} for one in made[orders]
                 ]
@@ -248,8 +299,9 @@ class Keyed:
         if made.get("class") == "COMPARISON" and made["type"] in LESS:
             name, turned = LESS[made["type"]]
             sides = (made["right"], made["left"]) if turned else (made["left"], made["right"])
-            return self._call(name, *sides, alias=made.get("alias", ""))
-        if made.get("class") == "BETWEEN":
+            here = self._here(SIGNS[made["type"]], sides)
+            return self._call(name, *sides, alias=made.get("alias", "")) if here else made
+        if made.get("class") == "BETWEEN" and self._here("BETWEEN", (made["input"], made["lower"], made["upper"])):
             return self._call("order_between", made["input"], made["lower"], made["upper"], alias=made.get("alias", ""))
         if made.get("class") in ("FUNCTION", "WINDOW"):
             return self._function(made)
@@ -257,19 +309,26 @@ class Keyed:
 
     def _function(self, made: Node) -> Node:
         name, given = made.get("function_name", ""), made.get("children", [])
-        if name in ENDS and given:
+        compares = (given and name in (ENDS.keys() | SORTED)) or (len(given) > 1 and name in (BY | OF_TWO.keys()))
+        if not compares or not self._here(name, given[1:2] if name in BY else given):
+            return made
+        if name in ENDS:
             children = [given[0], self._call("order_key", given[0]), *given[1:]]
             return {**made, "function_name": ENDS[name], "children": children}
-        if name in BY and len(given) > 1:
+        if name in BY:
             return {**made, "children": [given[0], self._call("order_key", given[1]), *given[2:]]}
-        if name in OF_TWO and len(given) > 1:
+        if name in OF_TWO:
             folded = given[0]
             for one in given[1:]:
                 folded = self._call(OF_TWO[name], folded, one)
             return {**folded, "alias": made.get("alias", "")}
-        if name in SORTED and given:
-            return {**made, "children": [self._call("order_known", given[0]), *given[1:]]}
-        return made
+        return {**made, "children": [self._call("order_known", given[0]), *given[1:]]}
+
+    def _here(self, what: str, of: Iterable[Node]) -> bool:
+        """Whether keys are written at this place, the next one."""
+        at = len(self.places)
+        self.places.append((what, [ref for one in of for ref in references(one)]))
+        return self._only is None or at in self._only
 
     def _call(self, name: str, *given: Node, alias: str = "") -> Node:
         plain = [{**copy.deepcopy(one), "alias": ""} for one in given]

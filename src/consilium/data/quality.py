@@ -129,9 +129,14 @@ class Report:
         """Whether nothing stands in the way of training."""
         return not any(finding.blocks for finding in self.findings)
 
+    @property
+    def undone(self) -> int:
+        """How many checks could not be done."""
+        return sum(finding.undone for finding in self.findings)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {**asdict(self), "usable": self.usable}
+        return {**asdict(self), "usable": self.usable, "undone": self.undone}
 
 
 def counted(study: Study, table: Table) -> int:
@@ -176,7 +181,7 @@ def check(study: Study, mapped: Mapped) -> Report:
             continue
         if isinstance(doubt, Unused):
             continue
-        whole.append(Finding("text-order", "", 0, doubt, DOUBT_REMEDY, gate.blocks("text-order")))
+        whole.append(Finding("text-order", "", 0, doubt, DOUBT_REMEDY, gate.blocks("text-order"), undone=True))
     if passed := [one for one in mapped.doubts if isinstance(one, Unused)]:
         whole.append(Finding("unread", "", 0, *unused.told(passed), blocks=False))
     left = mapped.left
@@ -229,7 +234,7 @@ def _seen(seen: Seen, gate: Gate) -> Finding:
     limit = gate.unmapped_max if seen.kind == "unmapped-codes" else gate.not_a_number_max
     many = seen.count >= MIN_CELL and seen.count > limit * seen.of
     blocks = gate.blocks(seen.kind) and (many or seen.unknown)
-    return Finding(seen.kind, "", hidden(seen.count), seen.words, seen.remedy, blocks)
+    return Finding(seen.kind, "", hidden(seen.count), seen.words, seen.remedy, blocks, undone=seen.unknown)
 
 
 def _unlisted(nowhere: int, listed: int, gate: Gate) -> Finding:

@@ -263,7 +263,8 @@ class SqlSource:
             return replace(found, doubts=elsewhere.doubts(self._query, re.split(r"[+:]", self._url)[0]))
         anew = Anew(clock, before_s - clock.left_s, cut, here=self._file is not None or self._at is not None)
         slip = ordering.TEXT if self._file is not None else COMPARED if self._at is not None else ON_POSTGRESQL
-        doubts: tuple[Note, ...] = ordering.checked(lambda: self._others(found, cuts.append), anew, slip)
+        where = (lambda: self._place(found, cuts.append)) if self._file is not None else str
+        doubts: tuple[Note, ...] = ordering.checked(lambda: self._others(found, cuts.append), anew, slip, where)
         doubts += self._lost(found, cuts.append, anew)
         if self._file is not None and ages.YEARS.search(self._query):
             doubts += ordering.checked(lambda: self._years(found, cuts.append), anew, ages.CALENDAR)
@@ -320,6 +321,14 @@ class SqlSource:
                 return keying.others(connection, self._query, list(found.columns),
                                      lambda query: of_url(connection, query, self._given))  # fmt: skip
             return collating.others(connection, self._query, lambda: of_url(connection, self._query, self._given))
+
+    def _place(self, found: Rows, begun: opening.Begun) -> str:
+        """Of DuckDB, a place of the query at which it does so. Raises: Undecided."""
+        with opening.opened(str(self._file), begun, self._zone) as tables:
+            tables.execute("SET threads TO 1")
+            ask = opening.asker(tables)
+            return ordering.place(tables, self._query, answer_of(found),
+                                   lambda query: answer_of(self._of_file(ask, query)))  # fmt: skip
 
     def _lost(self, found: Rows, begun: opening.Begun, anew: Anew) -> tuple[Note, ...]:
         """Of DuckDB, what TRY_CAST and CASE of the query make nothing of; of all, what it names in one of its ways."""

@@ -33,7 +33,8 @@ def write_hospitals(folder: str | Path, study: Study, tables: Mapping[str, Any])
 
     Args:    tables: by hospital, a pandas data frame or a dict of columns. Columns have the names, units and codes of
              the contract: one for each feature, and one for the label, 0 or 1 where it is binary. A time to event has
-             its time beside it, in a column `LABEL_time`. A column `patient` says who a row is; a feature without a
+             its time beside it, in a column `LABEL_time`. A column `patient` says who a row is, unless the contract
+             calls a feature or its label so: then each row is a patient. A feature without a
              column is one that the hospital does not have, unless there is one that differs by case or signs alone,
              as `WBC` does from `wbc`; None and NaN are missing.
     Returns: the folder. What is written there nobody but you may read.
@@ -159,7 +160,8 @@ def _mapping(study: Study, name: str, table: Any) -> dict[str, Any]:
             features[one.id] = {"column": one.id, "unit": one.unit}
         else:
             features[one.id] = {"column": one.id, "codes": {code: code for code in one.categories}}
-    patient = {"column": PATIENT} if PATIENT in columns else {"row": True}
+    other = PATIENT in (*wanted, *(one.id for one in contract.features))  # then the column is no key, but that
+    patient = {"column": PATIENT} if PATIENT in columns and not other else {"row": True}
     source = {"type": "csv", "path": TABLE}
     return {
         "mapping": 1, "contract": contract.id, "source": source, "patient": patient, "features": features,

@@ -218,6 +218,20 @@ def _spread(found: "Report") -> None:
     click.echo()
 
 
+def concluded(usable: bool, undone: int) -> str:
+    """The end of a check. Args: undone: checks that could not be done.
+
+    >>> concluded(True, 0), concluded(False, 0)
+    ('Ready for training.', 'Not ready: mend what blocks.')
+    """
+    several = undone > 1
+    lacks = f"{undone} check{'s' if several else ''} could not be done"
+    mend = f"do by hand what {'they say' if several else 'it says'} (`undone` above), or write the query more plainly"
+    if usable:
+        return f"Ready for training, but {lacks}: {mend}." if undone else "Ready for training."
+    return f"Not ready: mend what blocks. And {lacks}: {mend}." if undone else "Not ready: mend what blocks."
+
+
 def report(found: "Report", sent: bool = False) -> None:
     """How the data fit, feature by feature, and what to do."""
     click.echo(f"{found.study}, contract {found.contract}: {found.read} rows read, {found.kept} patients usable")
@@ -242,10 +256,11 @@ def report(found: "Report", sent: bool = False) -> None:
     table([*_together(rows[:-1]), rows[-1]], tuple(rows[0]))
     _spread(found)
     for finding in sorted(found.findings, key=lambda one: not one.blocks):
-        sign = click.style("blocks", fg="red") if finding.blocks else click.style("note  ", fg="yellow")
+        note = click.style("undone" if finding.undone else "note  ", fg="yellow")
+        sign = click.style("blocks", fg="red") if finding.blocks else note
         click.echo(f"  {sign} {_cell(finding)} [{finding.kind}, {finding.count}]")
         if finding.write:
             click.echo(f"         write {finding.place}: {_cell(finding.write)}")
-    click.echo("\nReady for training." if found.usable else "\nNot ready: mend what blocks.")
+    click.echo(f"\n{concluded(found.usable, found.undone)}")
     if sent:
         click.echo("The outcome is sent to the study's owner, signed, without counts and codes.")

@@ -1,6 +1,7 @@
 """Tables of several files are one by a query over their names, which reads nothing else."""
 
 import csv
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -159,8 +160,11 @@ def test_a_query_that_compares_numbers_or_days_as_text_is_refused_and_says_what_
         return
     with pytest.raises(
         DataUnusable, match=rf"as text, by which 9 is more than 10.*: other values would stand in ({differs})"
-    ):
+    ) as error:
         found.rows()
+    what, columns = re.search(r"later than 01.02.2024, in (\S+|ORDER BY) of ([\w., ]+): ", str(error.value)).groups()  # type: ignore[union-attr]
+    assert what.casefold() in query.casefold(), "where it is so is told: by which function, and of which columns"
+    assert all(one.split(".")[-1] in header for one in columns.split(", "))
 
 
 LABS = [(nr, f"{90 + nr},5" if nr % 2 else "<5" if nr % 4 else "n.d.", nr % 3) for nr in range(40)]

@@ -232,20 +232,24 @@ def test_what_is_not_known_of_the_rows_is_told_and_stands_in_nobodys_way(study: 
     )
     doubted = choosing.at(replace(table, doubts=("nobody knows",)), list(range(30)))
     made = contract.apply(Mapping.model_validate(MAPPING), study.contract, study.evaluation, doubted)
-    (told,) = (one for one in quality.check(study, made).findings if not one.where and one.kind != "few-patients")
-    assert (told.kind, told.words, told.blocks) == ("text-order", "nobody knows", False)
+    report = quality.check(study, made)
+    (told,) = (one for one in report.findings if not one.where and one.kind != "few-patients")
+    assert (told.kind, told.words, told.blocks, told.undone) == ("text-order", "nobody knows", False, True)
+    assert report.undone == report.to_json()["undone"] == 1
     for asked, blocks in (({}, False), ({"blocking": ("text-order",)}, True)):
         unknown = Seen("text-order", "nobody knows of keys", "count them", unknown=True)
         made = contract.apply(
             Mapping.model_validate(MAPPING), study.contract, study.evaluation, replace(table, doubts=(unknown,))
         )
         found = quality.check(study.model_copy(update={"gate": Gate(**asked)}), made).findings
-        assert [(one.remedy, one.blocks) for one in found if "of keys" in one.words] == [("count them", blocks)]
+        said = [(one.remedy, one.blocks, one.undone) for one in found if "of keys" in one.words]
+        assert said == [("count them", blocks, True)]
     for lost, blocks in ((1, False), (12, True)):
         query_lost = replace(table, doubts=(Lost(("krea",), lost, 40),))
         made = contract.apply(Mapping.model_validate(MAPPING), study.contract, study.evaluation, query_lost)
         (told,) = (one for one in quality.check(study, made).findings if "TRY_CAST" in one.words)
         assert (told.kind, told.count, told.blocks) == ("not-a-number", hidden(lost), blocks) and "krea" in told.words
+        assert not told.undone
 
 
 def test_nothing_is_proposed_by_what_is_left_of_a_column_that_is_not_read(study: Study) -> None:

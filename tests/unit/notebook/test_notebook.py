@@ -87,6 +87,14 @@ def test_values_arrive_as_the_table_has_them(study: Study, tables: dict[str, Any
     assert {line.split(",")[3] for line in lines[1:]} == {"a", "b", ""}
 
 
+def test_a_feature_that_the_contract_calls_patient_is_no_key(tmp_path: Path) -> None:
+    features = [{**one, "id": "patient"} if one["id"] == "x" else one for one in TOLD["contract"]["features"]]
+    study = notebook.load({**TOLD, "contract": {**TOLD["contract"], "features": features}})
+    notebook.write_hospitals(tmp_path, study, {"north": {"patient": [1, 1], "y": [2, 3], "large": [1, 0]}})
+    made = json.loads((tmp_path / "north" / "mapping.yaml").read_text())
+    assert made["patient"] == {"row": True} and made["features"]["patient"]["column"] == "patient"
+
+
 def test_a_table_without_a_label_or_of_unequal_columns_is_refused(study: Study) -> None:
     with pytest.raises(DataUnusable, match="north has no column large"):
         notebook.simulate(study, {"north": {"x": [1], "y": [2]}})

@@ -12,6 +12,7 @@ import pytest
 
 from consilium.console.cli import app
 from consilium.core.study import Plan
+from consilium.site.showing import concluded
 from e2e.federation import study
 from unit.site.test_desk import Site
 
@@ -110,3 +111,10 @@ def test_between_what_values_lie_is_shown_and_does_not_leave(site: Site, capsys:
     assert spread["low"] < spread["median"] < spread["high"] and spread["against"] == "range -10 to 10"
     kept = site.journal.row("SELECT report, envelope FROM checks")
     assert kept is not None and b"median" not in bytes(kept["envelope"]) and "median" not in kept["report"]
+
+
+def test_what_could_not_be_done_stands_in_the_last_line() -> None:
+    assert concluded(True, 0) == "Ready for training."
+    assert concluded(True, 1).startswith("Ready for training, but 1 check could not be done: do by hand what it says")
+    assert concluded(True, 2).startswith("Ready for training, but 2 checks could not be done: do by hand what they say")
+    assert concluded(False, 1).startswith("Not ready: mend what blocks. And 1 check could not be done")
