@@ -3,7 +3,6 @@
 ::
 
     from consilium.api import Federation
-
     federation = Federation.login("https://coordinator.example.org:8443", "nora", password, ca="ca.pem")
     run = federation.submit("study.yaml").start()
     result = run.watch().result()
@@ -122,7 +121,7 @@ class Federation:
         if wheel is not None:
             upload(self.connection, wheel, file_digest(wheel), Patience(UPLOAD_TRIES))
         answer = self.post("/v1/studies", {"plan": plan.payload.decode()})
-        return RemoteStudy(self, str(answer["study"]), plan)
+        return RemoteStudy(self, str(answer["study"]), plan, tuple(answer.get("missing") or ()))
 
     def studies(self) -> list[Json]:
         """All studies that this account may see."""
@@ -153,11 +152,12 @@ class Federation:
 
 @dataclass(frozen=True)
 class RemoteStudy:
-    """A study at the coordinator."""
+    """A study at the coordinator; `missing`, as it was submitted: whom it invites and who has not joined, and why."""
 
     federation: Federation
     name: str
     plan: Plan | None = None
+    missing: tuple[Json, ...] = ()
 
     def show(self) -> Json:
         """Its plan's digest, owner, status, each site's decision, and its runs."""

@@ -1,6 +1,7 @@
 """What people type at the coordinator: who asks twice is told that nothing was done; who is put out stays out."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from consilium import studyfile
 from consilium.algorithms import metrics
 from consilium.console.cli import app
 from consilium.core.errors import Refused, Unauthenticated
 from consilium.core.study import Plan
 from consilium.wire.identity import Identity
-from consilium.wire.messages import PROTOCOL
+from consilium.wire.messages import PROTOCOL, Offer
 from e2e import studies
 from e2e.coordinator import PASSWORD, Coordinator, Party, Site, refusal
 from e2e.processes import until
@@ -64,6 +66,29 @@ def submitted(desk: Desk, name: str, **changes: Any) -> tuple[Plan, Site]:
     plan = studies.submit(desk.coordinator.admin, studies.study(name, sites=[site.name], **changes))
     site.send(studies.decision(site, plan))
     return plan, site
+
+
+# who is invited
+
+
+def test_a_hospital_that_is_not_there_is_named_wherever_one_looks(desk: Desk, tmp_path: Path) -> None:
+    """A study went to the end without it, and nobody was told that its name was wrong."""
+    there = desk.coordinator.join("bologna")
+    path = tmp_path / "study.yaml"
+    text = studyfile.template("misspelt").replace("sites: []", "sites: [bolonga, bologna, milano]")
+    path.write_text(text.replace("recipe: secure_sum", "recipe: plain").replace("quorum: 3", "quorum: 1"))
+    code, said = desk.says("study", "submit", path)
+    assert code == 0 and said.count("Warning: ") == 2
+    assert "bolonga is invited and never joined: misspelt goes on without it" in said
+    fact = desk.told("study", "submit", path)
+    assert [one["site"] for one in fact["missing"]] == ["bolonga", "milano"]
+    desk.told("study", "start", "misspelt")
+    view = desk.told("study", "show", "misspelt")
+    assert view["missing"] == fact["missing"] == desk.coordinator.admin.connection.get("/v1/runs/misspelt-1")["missing"]
+    assert re.search(r"milano +never joined", desk.says("study", "show", "misspelt")[1])
+    desk.coordinator.join("milano")
+    assert [one["site"] for one in desk.told("study", "show", "misspelt")["missing"]] == ["bolonga"]
+    assert [one.study for one in there.inbox() if isinstance(one, Offer)] == ["misspelt"]
 
 
 # asked twice

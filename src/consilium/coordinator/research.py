@@ -7,7 +7,7 @@ from pydantic import Field
 from sqlalchemy import func, insert, select
 from starlette.responses import Response
 
-from consilium.coordinator import views
+from consilium.coordinator import invited, views
 from consilium.coordinator.conduct import Conduct
 from consilium.coordinator.endpoints import Body, Call, offer, when_there
 from consilium.coordinator.ledgers import checkpoint, record
@@ -51,7 +51,8 @@ async def submit(call: Call) -> Any:
         raise Invalid("the plan names no initial model", "submit it with `consilium study submit`")
     await services.to_thread(lambda: services.blobs.make_bytes(plan.payload))
     await call.store(_keep_study, call, plan)
-    return {"study": plan.study.name, "plan": plan.digest}
+    absent = await call.store(invited.missing, plan)
+    return {"study": plan.study.name, "plan": plan.digest, "missing": absent}
 
 
 def _keep_study(tx: Transaction, call: Call, plan: Plan) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from consilium.coordinator import attesting, declarations, leftout, steps, withheld, witness
+from consilium.coordinator import attesting, declarations, invited, leftout, steps, withheld, witness
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core.errors import NotFound
@@ -108,6 +108,7 @@ def study_view(tx: Transaction, study: str) -> Json:
     return {
         "study": study, "plan": row.plan, "title": plan.study.title, "owner": row.owner,
         "sites": standing, "refusals": refused, "runs": _runs_told(tx, study), "checks": attesting.view(tx, plan),
+        "missing": invited.missing(tx, plan),
     }  # fmt: skip
 
 
@@ -139,6 +140,7 @@ def run_view(tx: Transaction, run: RunId, since: int = 0) -> Json:
         "waiting_for": _waiting_for(fold), "state": blob_of(tx, fold.state) if fold.state else None,
         "phase": fold.round.phase if fold.round else None, "sites": _site_totals(tx, run, fold),
         "left_out": leftout.left_out(tx, row.study, run, fold), "comparing": _comparing(tx, run, fold),
+        "missing": invited.missing(tx, Plan.load(row.payload)),
         "participation": [entry for entry in told if entry["kind"] != machine.Kind.PAIR],
         "pairing": [entry for entry in told if entry["kind"] == machine.Kind.PAIR],
     }  # fmt: skip

@@ -110,8 +110,11 @@ def _of_result(document: Json, study: Study | None) -> Facts:
     figures = document.get("figures") or {}
     singles = {str(site): figures_of(given) for site, given in (figures.get("sites") or {}).items()}
     decisions = {str(site): dict(said) for site, said in (document.get("decisions") or {}).items()}
-    tried = _in_vain(document)
-    names = {*singles, *map(str, document["sites"]), *decisions, *(site for one in rounds for site in one.asked)}
+    absent = {str(one["site"]): f"invited, and {one['why']}" for one in document.get("missing") or ()}
+    tried = {**absent, **_in_vain(document)}
+    names = {
+        *singles, *absent, *map(str, document["sites"]), *decisions, *(site for one in rounds for site in one.asked)
+    }  # fmt: skip
     checks = document.get("checks") or {}
     alone = {str(site): dict(told) for site, told in (document.get("declared") or {}).items()}
     hospitals = tuple(

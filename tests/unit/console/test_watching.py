@@ -161,3 +161,11 @@ def test_a_refusal_that_is_repeated_is_one_row() -> None:
         ("expired", "va", 1, ""), ("difference", "east, north, va", 93, "1 to 31"),
         ("disk", "va", 2, "2 to 5, 2 of them"),
     ]  # fmt: skip
+
+
+def test_who_is_invited_and_not_there_is_told_once_before_the_rounds(capsys: pytest.CaptureFixture[str]) -> None:
+    absent = {"site": "clevland", "why": "never joined", "near": ["cleveland"], "next": "is the name right?"}
+    watch(Run([view(done) | {"study": "r", "missing": [absent]} for done in (0, 1, ROUNDS + 1)]), False)  # type: ignore[arg-type]
+    lines = capsys.readouterr().out.splitlines()
+    told = "clevland is invited and never joined (there is cleveland): r goes on without it. Next: is the name right?"
+    assert lines[0] == told and lines.count(told) == 1

@@ -67,6 +67,15 @@ def test_the_flow_of_patients_adds_up() -> None:
     assert "2400 patients trained the model" in page
 
 
+def test_who_is_invited_and_was_never_there_is_counted_as_taking_no_part() -> None:
+    """It said `all of those that there are` of a study that also invited a name that nobody has."""
+    absent = {"site-1": "never joined", "site-03": "was removed from the federation"}  # of whom one was there, then
+    given = result(usual(3)) | {"missing": [{"site": site, "why": why} for site, why in absent.items()]}
+    page = Report.of(given, NOW, STUDY).html()
+    assert "1 more took no part" in page and "invited, and never joined" in page
+    assert "all of those that there are" in Report.of(result(usual(3)), NOW, STUDY).html()
+
+
 def test_who_was_left_out_stands_in_the_flow_by_reason() -> None:
     document = simulated(usual(2))
     left = {"read": 1000, "without_label": 60, "incomplete": 30, "immature": 0, "excluded": 10}

@@ -133,8 +133,13 @@ def submit(file: Path, wheel: Path | None, model: Path | None, as_json: bool) ->
     """Send the study in FILE, with its initial model; every invited hospital then decides on it."""
     sent = federation().submit(file, wheel=wheel, model=model)
     assert sent.plan is not None
-    fact = {"study": sent.name, "plan": sent.plan.digest, "initial": sent.plan.study.model.initial}
-    output.say(fact, as_json, f"Submitted {sent.name} as plan {sent.plan.digest}. Hospitals can now review it.")
+    fact = {
+        "study": sent.name, "plan": sent.plan.digest, "initial": sent.plan.study.model.initial,
+        "missing": list(sent.missing),
+    }  # fmt: skip
+    absent = [f"\nWarning: {line}" for line in watching.missing(fact)]
+    words = f"Submitted {sent.name} as plan {sent.plan.digest}. Hospitals can now review it."
+    output.say(fact, as_json, "".join([words, *absent]))
 
 
 @study.command("list")
@@ -159,13 +164,15 @@ def show(name: str, as_json: bool) -> None:
         output.say(fact, True)
         return
     click.echo(f"{fact['study']}: {fact['title']}\nplan {fact['plan']}\nowner {fact['owner']}\nruns {_runs(fact)}\n")
-    rows = [{"site": site, **decision} for site, decision in sorted(fact["sites"].items())]
+    known = {**{one["site"]: {"decision": one["why"]} for one in fact.get("missing") or ()}, **fact["sites"]}
+    rows = [{"site": site, **decision} for site, decision in sorted(known.items())]
     check = ("check",) if any("check" in row for row in rows) else ()
     output.table(rows, False, ("site", "decision", *check, "person", "at", "expires", "reason"))
     if fact.get("refusals"):
         click.echo("\nRefusals")
         output.table(watching.refusals(fact["refusals"]), False, ("run", "reason", "sites", "times", "rounds", "text"))
-    for line in (line for run in fact["runs"] for line in watching.left_out(run)):
+    told = [*watching.missing(fact), *(line for run in fact["runs"] for line in watching.left_out(run))]
+    for line in told:
         click.echo(f"\n{line}")
 
 

@@ -62,6 +62,8 @@ def _plain(run: RemoteRun) -> Json:
     last: Json = {}
     said, told, out = "", 0, set[str]()
     for last in run.views():
+        for line in missing(last) if not said else ():
+            click.echo(line)
         for line in left_out(last, out):
             click.echo(line)
         for view in _round_by_round(last, told):
@@ -84,6 +86,21 @@ def left_out(view: Json, said: set[str] | None = None) -> list[str]:
             if said is not None:
                 said.add(about)
     return lines
+
+
+def missing(told: Json) -> list[str]:
+    """Whom a study invites and who cannot take part yet, why, and what can be done: a line each."""
+    return [
+        output.plain(
+            f"{one['site']} is invited and {one['why']}{_like(one['near'])}: {told['study']} goes on without it. "
+            f"Next: {one['next']}"
+        ).plain
+        for one in told.get("missing") or []
+    ]  # fmt: skip
+
+
+def _like(names: list[str]) -> str:
+    return f" (there is {' and '.join(names)})" if names else ""
 
 
 def refusals(told: list[Json]) -> list[dict[str, Any]]:
@@ -175,7 +192,7 @@ def display(view: Json, bar: Progress) -> RenderableType:
     elif view.get("comparing"):
         parts.append(Text(_where(view), style="yellow"))
     parts.append(_sites(view))
-    parts += [Text(line, style="yellow") for line in left_out(view)]
+    parts += [Text(line, style="yellow") for line in (*missing(view), *left_out(view))]
     figures = latest(view)
     words = [f"{name} {output.figure(figures[name])}" for name in HEADLINE if name in figures]
     if words:

@@ -1,0 +1,26 @@
+"""Whom a study invites and who is not there is said by name, with what it may have been meant for; nobody else is."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consilium.coordinator.invited import NEVER, NEXT, WORDS, told
+
+STATES = st.dictionaries(
+    st.text("abc", min_size=1, max_size=6), st.sampled_from(["admitted", "pending", "removed"]), max_size=8
+)
+
+
+@given(st.sets(st.text("abc", min_size=1, max_size=6), max_size=8), STATES)
+def test_exactly_who_is_invited_and_not_admitted_is_missing(invited: set[str], states: dict[str, str]) -> None:
+    found = told(invited, states)
+    assert [one["site"] for one in found] == sorted(site for site in invited if states.get(site) != "admitted")
+    for one in found:
+        assert one["why"] == WORDS.get(states.get(one["site"], ""), NEVER) and one["why"] in NEXT
+        assert not set(one["near"]) & invited, "what is invited anyway was not meant"
+        assert all(states[name] != "removed" for name in one["near"])
+
+
+def test_a_name_that_is_misspelt_is_told_with_the_one_that_there_is() -> None:
+    (one,) = told(["clevland", "va"], {"cleveland": "admitted", "hungary": "admitted", "va": "admitted"})
+    assert (one["site"], one["why"], one["near"]) == ("clevland", NEVER, ["cleveland"])
+    assert "`consilium sites token clevland`" in one["next"]
