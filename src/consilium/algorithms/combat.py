@@ -12,7 +12,7 @@ over the numbers towards what these have in common (empirical Bayes), which take
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ from consilium.core.study import Study
 from consilium.core.tensors import Array, Tensors
 
 Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
 SLOPES = "prepare/slopes"
 """What of a state is learned beside centre and spread: of each kept column, for each number, in spreads."""
 VARIES = "prepare/varies"
@@ -34,6 +35,8 @@ ROOM = 4.0
 """A product of two differences from means is at most this, for values in [-1, 1]."""
 CONSTANT = 1e-9
 """A variance, in units of half the range squared, from which on a number counts as one that varies."""
+HARMONISED = "to-harmonise"
+"""What a hospital lacks that adds nothing; with `-ID`: one at which a feature does not vary. See `absence`."""
 NEAR, TRIES = 1e-10, 1000
 """Shrinking ends where nothing moves by a larger share."""
 
@@ -94,6 +97,33 @@ def statistics(study: Study, columns: Mapping[str, Floats], least: int) -> Float
     ]
     parts = [np.array([float(len(y))]), y.sum(axis=0), x.sum(axis=0), *(part / ROOM for part in within)]
     return np.concatenate(parts)
+
+
+def parts(study: Study) -> Iterator[tuple[str, Places, Places]]:
+    """Parts of these sums by name, with the places by which one sees that there is something, and all that it is.
+
+    Where a kept feature does not vary at a hospital, as all its patients are women, sums of products with it are of the
+    others alone; and so are squares of a number that does not vary. Of single codes of several it is not looked for.
+    """
+    asked = asked_of(study)
+    if asked is None:
+        return
+    numbers, kept = len(asked.numbers), _width(study, asked)
+    ends = np.cumsum([1, numbers, kept, numbers, kept * numbers])
+    squares, products, own = ends[2] + np.arange(numbers), ends[3] + np.arange(kept * numbers), ends[4]
+    row, column = np.tril_indices(kept)
+    yield HARMONISED, np.arange(1), np.arange(length(study))
+    for at, name in enumerate(asked.numbers):
+        yield f"{HARMONISED}-{name}", squares[at : at + 1], np.append(squares[at], products[at::numbers])
+    start = 0
+    for name in asked.keep:
+        mine = np.arange(start, start := start + _columns(_feature(study, name)))
+        if not mine.size:
+            continue
+        within = own + np.flatnonzero(np.isin(row, mine) | np.isin(column, mine))
+        beside = products.reshape(kept, numbers)[mine].ravel()
+        varies = own + np.flatnonzero((row == column) & np.isin(row, mine))
+        yield f"{HARMONISED}-{name}", varies, np.concatenate([ends[1] + mine, beside, within])
 
 
 def learned(study: Study, total: Array) -> tuple[Floats, Floats, Tensors]:
@@ -216,8 +246,12 @@ def _kept(study: Study, asked: Harmonise, columns: Mapping[str, Floats]) -> Floa
 
 
 def _width(study: Study, asked: Harmonise) -> int:
-    features = [_feature(study, name) for name in asked.keep]
-    return sum(1 if one.type == "number" else len(one.categories or {}) - 1 for one in features)
+    return sum(_columns(_feature(study, name)) for name in asked.keep)
+
+
+def _columns(feature: Feature) -> int:
+    """Columns of what is kept by a feature: one for each code but the first."""
+    return 1 if feature.type == "number" else len(feature.categories or {}) - 1
 
 
 def _few(study: Study, name: str, columns: Mapping[str, Floats], least: int) -> bool:

@@ -28,6 +28,7 @@ from consilium.core.tensors import Array, Tensors
 from consilium.core.update import Sum
 
 Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
 SUMS = "prepare"
 """The segment of a round of kind PREPARE."""
 GRID = 200
@@ -55,26 +56,33 @@ def statistics(study: Study, columns: Mapping[str, Floats]) -> Floats:
 
 
 def lacking(study: Study, segment: Array) -> tuple[str, ...]:
-    """Ids of the features of which these sums (length,) have nothing: fewer than `hide_below` patients have a value."""
-    return tuple(sorted({feature.id for feature, part in _parts(study) if not np.any(segment[part])}))
+    """Of which parts these sums (length,) have nothing: ids of features, of which fewer than `hide_below` patients have
+    a value; and what of `combat.parts` they lack.
+    """
+    return tuple(sorted({name for name, seen, _ in parts(study) if not np.any(segment[seen] > CONSTANT)}))
 
 
 def without(study: Study, segment: Array, names: Collection[str]) -> Array:
-    """Sums (..., length) with zeros where these features are. Of none of them is anything learned then."""
+    """Sums (..., length) with zeros where these parts are. Of none of them is anything learned then."""
     found: Array = np.array(segment)
-    for feature, part in _parts(study):
-        if feature.id in names:
-            found[..., part] = 0
+    for name, _, places in parts(study):
+        if name in names:
+            found[..., places] = 0
     return found
 
 
-def _parts(study: Study) -> Iterator[tuple[Feature, slice]]:
-    """Where in the segment each feature is of which anything is summed by itself."""
+def parts(study: Study) -> Iterator[tuple[str, Places, Places]]:
+    """What of the segment a hospital may lack, as `combat.parts` has it: each feature of which anything is summed by
+    itself; one of an image has several places, each by itself.
+    """
     at = 0
     for feature in _each(study):
         if length := _length(study, feature):
-            yield feature, slice(at, at + length)
+            places = np.arange(at, at + length)
+            yield feature.id, places, places
         at += length
+    for name, seen, places in combat.parts(study):
+        yield name, at + seen, at + places
 
 
 def learned(study: Study, total: Array, patients: float) -> Tensors:

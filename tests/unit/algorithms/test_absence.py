@@ -134,7 +134,7 @@ def test_a_feature_that_few_have_at_one_hospital_is_prepared_by_nobody(prepare: 
     columns[1]["age"][4:] = np.nan
     parts = [{"prepare": preparation.statistics(study, here)} for here in columns]
     sums = preparation.sums(study)
-    of = {feature.id: part for feature, part in preparation._parts(study)}
+    of = {name: places for name, _, places in preparation.parts(study)}
     age = of.pop("age")
     leak = of_others(parts, sums)["prepare"]
     np.testing.assert_allclose(leak[age], parts[2]["prepare"][age], rtol=1e-9, err_msg="the leak")
@@ -148,6 +148,68 @@ def test_a_feature_that_few_have_at_one_hospital_is_prepared_by_nobody(prepare: 
     assert (learned["prepare/centre"][0], learned["prepare/spread"][0]) == (59, 41), "the contract's range"
     both = np.concatenate([here["weight"] for here in columns])
     assert learned["prepare/fill"][0] == 59 and learned["prepare/fill"][1] == pytest.approx(both.mean())
+
+
+KEPT = ("to-harmonise-kind", "to-harmonise-sex")
+"""Of what is kept the single codes are not looked for: of `kind` a hospital may lack one of three."""
+
+
+def harmonising(**prepare: Any) -> tuple[Study, list[dict[str, Floats]]]:
+    """A study that harmonises two numbers, but for a sex and a kind; and columns of three hospitals."""
+    base, rng = prepared().model_dump(mode="json"), np.random.default_rng(3)
+    number = {**base["contract"]["features"][0], "missing": "forbidden"}
+    codes = {"type": "category", "missing": "forbidden"}
+    made = [{**number, "id": name} for name in ("age", "weight")]
+    made += [{**codes, "id": "sex", "meaning": "sex", "categories": {"f": "f", "m": "m", "x": "nobody has it"}}]
+    made += [{**codes, "id": "kind", "meaning": "kind", "categories": {"a": "a", "b": "b", "c": "c"}}]
+    asked = {"harmonise": {"numbers": ["age", "weight"], "keep": ["sex", "kind"]}, "hide_below": 5, **prepare}
+    study = Study.model_validate(base | {"contract": {**base["contract"], "features": made}, "prepare": asked})
+    columns = [
+        {name: rng.integers(18, 101, n).astype(float) for name in ("age", "weight")}
+        | {"sex": rng.integers(0, 2, n).astype(float), "kind": rng.integers(0, 3, n).astype(float)}
+        for n in SIZES
+    ]
+    return study, columns
+
+
+@pytest.mark.parametrize(
+    ("changes", "lacks"),
+    [
+        ({"sex": 4}, ("to-harmonise", "to-harmonise-age", *KEPT, "to-harmonise-weight")),
+        ({"sex": 0}, ("to-harmonise-sex",)), ({"age": 0}, ("to-harmonise-age",)),
+    ],
+)  # fmt: skip
+def test_what_a_hospital_does_not_add_to_be_harmonised_is_of_two_and_then_of_nobody(
+    changes: dict[str, int], lacks: tuple[str, ...]
+) -> None:
+    """Four patients with a code, and a hospital adds nothing; one code for all, and what goes with it is of the others.
+    The curious one reads the number of patients of the third, its means and its squares.
+    """
+    study, columns = harmonising()
+    for name, few in changes.items():
+        columns[1][name] = (np.arange(SIZES[1]) < few) + (0.0 if name == "sex" else 40.1)
+    parts = [{"prepare": preparation.statistics(study, here)} for here in columns]
+    sums, places = preparation.sums(study), {name: found for name, _, found in preparation.parts(study)}
+    said = [absence.of(study, part) for part in parts]
+    assert said == [(), lacks, ()], "what nobody has, as a code of the contract, is of nobody"
+    shown, hidden = np.unique(np.concatenate([places[name] for name in lacks])), absence.withheld(said, 3, 3)
+    leak, alone = of_others(parts, sums)["prepare"], parts[2]["prepare"]
+    there = [at for at in shown if alone[at] and abs(parts[1]["prepare"][at]) < 1e-9]
+    assert there and np.allclose(leak[there], alone[there], rtol=1e-9), "the leak"
+    blank = [dict(absence.blanked(study, part, hidden)) for part in parts]
+    left = of_others(blank, sums)["prepare"]
+    rest = np.setdiff1d(np.arange(left.size), shown)
+    assert not np.any(left[shown]) and np.array_equal(left[rest], leak[rest])
+    total = np.sum([part["prepare"] for part in blank], axis=0)
+    learned = preparation.learned(study, total, float(sum(SIZES)))
+    assert all(np.all(np.isfinite(array)) for array in learned.values())
+    slopes = learned["prepare/slopes"].reshape(4, 2)
+    if "to-harmonise" in lacks:
+        assert not learned["prepare/varies"].any() and not slopes.any(), "numbers stay as they are"
+    else:
+        assert list(learned["prepare/varies"]) == [0.0 if "age" in changes else 1.0, 1.0]
+        assert bool(slopes[0, 1]) is ("sex" not in changes) and slopes[2, 1], "kind is kept"
+    assert absence.withheld([*said, ()], 4, 3) == frozenset()
 
 
 def test_of_a_category_of_which_nobody_tells_no_code_counts() -> None:
