@@ -91,6 +91,38 @@ def test_a_hospital_that_is_not_there_is_named_wherever_one_looks(desk: Desk, tm
     assert [one.study for one in there.inbox() if isinstance(one, Offer)] == ["misspelt"]
 
 
+# what the operator reads
+
+
+def test_the_log_tells_who_came_what_runs_came_to_and_who_guesses(desk: Desk) -> None:
+    process, secret = desk.coordinator.process, "typed-in-the-wrong-place"
+    _, site = submitted(desk, "told")
+    desk.told("study", "start", "told")
+    desk.told("study", "stop", "told", "--reason", "enough\nof it")
+    for name, password in ((secret, PASSWORD), *[("admin", secret)] * 2):
+        body = {"name": name, "password": password}
+        assert isinstance(
+            refusal(lambda body=body: desk.coordinator.connection().post("/v1/login", body)), Unauthenticated
+        )  # type: ignore[misc]
+    desk.told("sites", "remove", site.name)
+    lines = {line.split(" ", 2)[2] for line in process.said.splitlines() if "consilium.coordinator.news" in line}
+    expected = [
+        f"INFO consilium.coordinator.news {line}" for line in (
+            f"{site.name} joined, and waits for admission", f"{site.name} is admitted by admin",
+            "study told is submitted by admin", f"{site.name} says approve to study told",
+            "run told-1 is started by admin",
+            f"{site.name} is removed by admin", "run told-1 is stopped by admin",
+        )
+    ] + [
+        f"WARNING consilium.coordinator.news {line}" for line in (
+            "run told-1 stopped: enough of it", "wrong password for admin, from 127.0.0.1",
+            "wrong password for an account that is not there or disabled, from 127.0.0.1",
+        )
+    ]  # fmt: skip
+    assert set(expected) <= lines and not any("?" in line for line in lines)
+    assert secret not in process.said and PASSWORD not in process.said
+
+
 # asked twice
 
 

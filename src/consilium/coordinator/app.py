@@ -106,6 +106,7 @@ async def serve(settings: Settings) -> None:
         log.warning("%s", words)
     log.info("listening on https://%s:%s", settings.host, settings.port)
     done, _ = await asyncio.wait({driving, serving, stopping, keeping}, return_when=asyncio.FIRST_COMPLETED)
+    log.info("ends%s", ", as it was asked to" if stopping in done else " by itself")
     stop.set()
     services.bell.close()
     server.stop()

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, select
 
-from consilium.coordinator import before, steps
+from consilium.coordinator import before, news, steps
 from consilium.coordinator.ledgers import checkpoint, post_all, record
 from consilium.coordinator.whom import Whom
 from consilium.core import round as machine
@@ -77,6 +77,8 @@ class Conduct:
         """
         before = self.fold
         self.version, self.fold, following = eventlog.append(self.tx, self.run, self.version, before, event, self.now)
+        if before.status is runs.Status.PAUSED and self.fold.status is runs.Status.RUNNING:
+            news.tell(self.tx, "run-goes-on", {"run": self.run, "round": self.fold.current[0]})
         for effect in following:
             self._plan_effect(effect)
         if self.fold.status in runs.OVER and before.status not in runs.OVER:

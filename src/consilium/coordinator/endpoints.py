@@ -19,7 +19,7 @@ from consilium.coordinator.ingest import Letter
 from consilium.coordinator.ledgers import post, record
 from consilium.coordinator.services import Services
 from consilium.core import run as run_machine
-from consilium.core.errors import NotFound, OutOfPhase, ProtocolMismatch, Unauthenticated
+from consilium.core.errors import NotFound, OutOfPhase, ProtocolMismatch, Refused, Unauthenticated
 from consilium.core.ids import Digest, RunId, SiteId
 from consilium.core.study import Plan
 from consilium.store.database import Transaction
@@ -64,6 +64,11 @@ class Call:
     ) -> Result:
         """Run `act` in one transaction, with what is given."""
         return await self.services.database.run(lambda tx: act(tx, *given, **named))
+
+    def refused(self, what: str) -> None:
+        """Let the operator know what is refused, and to which address: no secret, and nothing that was typed."""
+        client = self.request.client
+        self.services.refusals.add(what, client.host if client else "an unknown address", self.came)
 
 
 class Body(BaseModel):
@@ -144,7 +149,11 @@ async def join(call: Call) -> Any:
     ask: requests.Join = call.body
     if ask.protocol not in messages.PROTOCOLS:
         raise ProtocolMismatch(*messages.mismatch(ask.protocol))
-    state = await call.store(_join, call)
+    try:
+        state = await call.store(_join, call)
+    except Refused as error:
+        call.refused(f"a join as {ask.site} is refused ({error.message})")
+        raise
     return requests.Joined(site=ask.site, state=state, coordinator_key=call.services.identity.public)
 
 
@@ -160,9 +169,13 @@ def _join(tx: Transaction, call: Call) -> str:
 
 async def token(call: Call) -> Any:
     """A site's access token for a signed assertion."""
-    secret, seconds = await call.store(
-        lambda tx: accounts.site_token(tx, call.body.client_assertion, call.services.seconds())
-    )
+    try:
+        secret, seconds = await call.store(
+            lambda tx: accounts.site_token(tx, call.body.client_assertion, call.services.seconds())
+        )
+    except Unauthenticated as error:
+        call.refused(f"a hospital's key is not taken ({error.message})")
+        raise
     return requests.AccessToken(access_token=secret, expires_in=seconds)
 
 
@@ -170,9 +183,17 @@ async def login(call: Call) -> Any:
     """A person's access token."""
     ask: Login = call.body
     services, now = call.services, call.services.seconds()
-    services.gate.may_try(ask.name, now)
+    try:
+        services.gate.may_try(ask.name, now)
+    except Refused as error:
+        call.refused(f"a login is refused ({error.message})")
+        raise
     kept = await call.store(lambda tx: accounts.stored(tx, ask.name))
     if not await services.gate.right(ask.name, ask.password, kept, now):
+        whom = (
+            "an account that is not there or disabled" if kept == accounts.UNFIT else ask.name
+        )  # some type a password there
+        call.refused(f"wrong password for {whom}")
         raise Unauthenticated("name or password is wrong", "try again, or ask the coordinator's admin")
     secret, seconds = await call.store(lambda tx: accounts.person_token(tx, ask.name, kept, now))
     return requests.AccessToken(access_token=secret, expires_in=seconds)

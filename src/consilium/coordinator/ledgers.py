@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, select, text
 
+from consilium.coordinator import news
 from consilium.core.ids import SiteId, canonical, digest
 from consilium.governance import audit as chain
 from consilium.store.database import Transaction
@@ -27,12 +28,13 @@ _NEWEST = Hot(
 
 
 def record(tx: Transaction, kind: str, body: dict[str, Any], now: datetime) -> None:
-    """Append one entry to the audit log."""
+    """Append one entry to the audit log; what an operator should know is logged, too."""
     if tx.connection.dialect.name == "postgresql":
         tx.connection.execute(text("LOCK TABLE audit IN SHARE ROW EXCLUSIVE MODE"))
     last = tx.row(_LAST)
     entry = _TIP.append(None if last is None else last.entry, kind=kind, body=body, at=now)
     tx.put(audit, seq=entry.seq, entry=entry.data)
+    news.tell(tx, kind, body)
 
 
 def checkpoint(tx: Transaction, now: datetime) -> Checkpoint:

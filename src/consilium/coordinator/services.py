@@ -14,6 +14,7 @@ from consilium.coordinator import steps
 from consilium.coordinator.bell import Bell
 from consilium.coordinator.gate import Gate
 from consilium.coordinator.ingest import Ingest
+from consilium.coordinator.news import Refusals
 from consilium.coordinator.perform import Performer
 from consilium.coordinator.retention import Keeping
 from consilium.core.ids import Digest, canonical
@@ -49,6 +50,7 @@ class Services:
     url: str
     ca: bytes | None
     keeping: Keeping = field(default_factory=Keeping)
+    refusals: Refusals = field(default_factory=Refusals)
     uploads: set[object] = field(default_factory=set, repr=False)
     heard: dict[tuple[str, int, int, str], bytes] = field(default_factory=dict, repr=False)
     _openings: dict[tuple[str, int], bytes] = field(default_factory=dict, repr=False)

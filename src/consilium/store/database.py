@@ -41,7 +41,8 @@ TWICE = "23505"
 
 @dataclass
 class Transaction:
-    """One transaction. `topics` are rung after the commit; what was `posted` is kept in memory then, by inbox.
+    """One transaction. `topics` are rung after the commit, and `after` is done; what was `posted` is kept in memory
+    then, by inbox.
 
     `placed`: number of the newest message of an inbox, and digest of its payload, where it is of this transaction.
     `forget`: inboxes of which messages were removed: what memory holds of them is not true any more.
@@ -52,6 +53,7 @@ class Transaction:
     posted: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
     forget: set[str] = field(default_factory=set)
     placed: dict[str, tuple[int, str]] = field(default_factory=dict)
+    after: list[Callable[[], None]] = field(default_factory=list)
 
     def apart(self, act: "Callable[[Transaction], Any]") -> "Told":
         """Do something that, if it is refused, is undone, and nothing else of this transaction with it.
@@ -72,6 +74,7 @@ class Transaction:
         self.topics |= inner.topics
         self.placed |= inner.placed
         self.forget |= inner.forget
+        self.after += inner.after
         for inbox in inner.forget:
             self.posted.pop(inbox, None)
         for inbox, messages in inner.posted.items():
@@ -81,6 +84,10 @@ class Transaction:
     def ring(self, topic: str) -> None:
         """Wake whoever waits for `topic`, once this is committed."""
         self.topics.add(topic)
+
+    def then(self, act: Callable[[], None]) -> None:
+        """Do this once this is committed; of what is undone it is not done. It must not fail."""
+        self.after.append(act)
 
     def rows(self, statement: Any, **values: Any) -> list[Any]:
         """All rows of a statement; `values` are those of a `Hot` one."""
@@ -249,6 +256,8 @@ class Database:
             self._posted[inbox] = (self._posted.get(inbox, []) + messages)[-LATELY:]
         for topic in transaction.topics:
             self._ring(topic)
+        for then in transaction.after:
+            then()
         return result
 
     @contextmanager
