@@ -24,6 +24,7 @@ from consilium.core.errors import Invalid
 from consilium.core.preparing import Harmonise
 from consilium.core.study import Study
 from consilium.core.tensors import Array, Tensors
+from consilium.core.unlearned import HARMONISED
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
@@ -35,8 +36,6 @@ ROOM = 4.0
 """A product of two differences from means is at most this, for values in [-1, 1]."""
 CONSTANT = 1e-9
 """A variance, in units of half the range squared, from which on a number counts as one that varies."""
-HARMONISED = "to-harmonise"
-"""What a hospital lacks that adds nothing; with `-ID`: one at which a feature does not vary. See `absence`."""
 NEAR, TRIES = 1e-10, 1000
 """Shrinking ends where nothing moves by a larger share."""
 

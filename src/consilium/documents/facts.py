@@ -94,6 +94,7 @@ class Facts:
     single hospitals.   judged: which model the figures are of, if not the final one.   weaker: modes that hospitals
     accepted by name.   audit: of each log that was checked, what came of it.
     last: what the last round says of the final model.   noise: what was added to it while it was trained.
+    unlearned: of what nothing was learned before training, see `core.unlearned`.
     left_out: who approved, and was left out though it was asked: `site`, `since` which round (0: it got no keys),
     `why`, and `next`, what can be done.
     """
@@ -126,6 +127,7 @@ class Facts:
     last: Judged | None = None
     noise: Noise | None = None
     left_out: tuple[Json, ...] = ()
+    unlearned: tuple[str, ...] = ()
 
     @property
     def evaluated(self) -> int | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from consilium.core.unlearned import HARMONISED, sentences
 from consilium.documents import chance, several, unequal
 from consilium.documents.estimate import Estimate
 from consilium.documents.facts import FEW, Facts, Hospital
@@ -62,6 +63,7 @@ def findings(facts: Facts) -> Findings:
         *_of_the_run(facts),
         *(_unjudged(facts, metric) if metric and not facts.judged else ()),
         *_noised(facts),
+        *_unlearned(facts),
         *(chance.findings(facts, metric, ranked, limit) if metric else ()),
         *(_apart(metric, drawn, facts.confidence, limit, _among(facts, drawn)) if metric and compared else ()),
         *_leaked(facts.hospitals, limit),
@@ -262,6 +264,13 @@ def _where(places: Iterable[str]) -> str:
 def _noised(facts: Facts) -> Iterator[Finding]:
     if facts.noise is not None:
         yield Finding("note-noise", "note", "Noise was added to the model on purpose", facts.noise.words)
+
+
+def _unlearned(facts: Facts) -> Iterator[Finding]:
+    if told := sentences(facts.unlearned):
+        level: Level = "warning" if any(name.startswith(HARMONISED) for name in facts.unlearned) else "note"
+        title = "Hospitals have too little of a feature for anything to be learned of it"
+        yield Finding(f"{level}-not-learned", level, title, " ".join(told))
 
 
 def _participation(facts: Facts) -> Iterator[Finding]:

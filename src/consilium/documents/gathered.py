@@ -143,7 +143,13 @@ def _of_result(document: Json, study: Study | None) -> Facts:
             one for one in document.get("left_out") or ()
             if (decisions.get(str(one["site"])) or {}).get("decision") in ("approve", None)
         ),
+        unlearned=_unlearned((one.get("figures") or {}).get("not_learned") for one in document["participation"]),
     )  # fmt: skip
+
+
+def _unlearned(rounds: Iterable[Iterable[str] | None]) -> tuple[str, ...]:
+    """Of what rounds say that nothing was learned of it."""
+    return tuple(sorted({str(name) for names in rounds for name in names or ()}))
 
 
 def _declaring(one: Hospital, alone: Mapping[str, Json]) -> Hospital:
@@ -247,6 +253,7 @@ def _of_simulation(document: Json, study: Study | None) -> Facts:
         learns="Nobody's records were kept apart: this was a simulation, in which all records lay together.",
         withheld=False, model=str(document["model"]), judged_by="the simulation",
         regression=document.get("regression"),
+        unlearned=_unlearned(one.get("withheld") for one in document["rounds"] if one["kind"] == "PREPARE"),
         setting={key: document[key] for key in ("partition", "seed", "executor", "drop", "slow", "slow_s")},
     )  # fmt: skip
 

@@ -126,7 +126,7 @@ class Report:
             "consilium_report": VERSION,
             "made": self.made.isoformat(),
             **{name: getattr(facts, name) for name in PLAIN},
-            "weaker": list(facts.weaker),
+            "weaker": list(facts.weaker), "unlearned": list(facts.unlearned),
             "audit": [dict(one) for one in facts.audit], "comparisons": self.findings.comparisons,
             **self.tables(),
         }  # fmt: skip

@@ -12,8 +12,8 @@ _SUMS = (
     "of an outcome, next to no values of a feature that is prepared, or nothing by which one is harmonised. That "
     "holds even if the coordinator lies, as long as people compared the words of the roster on a line that it does not "
     "control, hospitals keep their keys, and at most one hospital works with it: honest hospitals in any opened sum: "
-    "{honest}. With fewer than {least} hospitals a round waits. A second sum at the same model, over other hospitals, is refused at "
-    "each hospital that opened the first. {bound}"
+    "{honest}. With fewer than {least} hospitals a round waits. A second sum at the same model, over other hospitals, "
+    "is refused at each hospital that opened the first. {bound}"
 )
 _APART = (
     " Groups of hospitals that learn a model of their own are summed apart. Such a group may be of fewer than {floor} "

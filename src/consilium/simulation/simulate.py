@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from consilium import studyfile
+from consilium.algorithms.absence import HELD_OUT
 from consilium.console.cli import coefficients, output, watching
 from consilium.core.errors import Conflict, Invalid
 from consilium.core.judging import judged_on
+from consilium.core.unlearned import sentences
 from consilium.data.copies import Copies
 from consilium.data.quality import whom
 from consilium.documents.noise import Noise
@@ -226,11 +228,14 @@ def show(told: Json) -> None:
     )
     if told["noise"]:
         click.echo(f"Noise was added to the model on purpose. {Noise.read(told['noise']).words}")
-    if names := sorted({name for one in rounds for name in one["withheld"]}):
+    lacked = {name for one in rounds for name in one["withheld"]}
+    if HELD_OUT in lacked:
         click.echo(
-            f"Nothing is summed of: {', '.join(names)}. Too few sites have some, so that one of them could read "
-            "another's; see the record of decisions, 0048."
+            "Rounds have no figures: so few sites hold out patients of each outcome that one could read another's. "
+            "Hold out more (`evaluation.test_fraction`), or cross-validate (`evaluation.folds`)."
         )
+    for line in sentences(lacked):
+        click.echo(line)
     if cut:
         click.echo("Values were cut to privacy.clip: lower training.learning_rate, or raise it, in the study.")
     for name, spread in told["figures"]["between_sites"].items():

@@ -136,6 +136,14 @@ def test_an_attempt_that_was_given_up_is_no_round_in_which_anybody_took_part() -
     assert watching._line(seen).endswith("took part in round 1: north, south")
 
 
+def test_of_what_nothing_is_learned_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = [view(done) for done in (1, 2, 3, ROUNDS + 1)]
+    for one in seen:
+        one["participation"][0] |= {"figures": {"all": {}, "not_learned": ["age"]}}
+    watch(Run(seen), False)  # type: ignore[arg-type]
+    assert capsys.readouterr().out.count("r-1: Nothing is learned of age: so few hospitals have values of it") == 1
+
+
 def test_who_is_left_out_is_told_once_with_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
     seen = [view(done) | {"left_out": [OUT]} for done in (1, 2, 3, ROUNDS + 1)]
     watch(Run(seen), False)  # type: ignore[arg-type]

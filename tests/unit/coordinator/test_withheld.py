@@ -4,12 +4,17 @@ import json
 from datetime import UTC, datetime
 from itertools import combinations
 from typing import Any
+from unittest import mock
 
+import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consilium.console.cli import study as commands
 from consilium.console.cli import watching
 from consilium.coordinator.withheld import KEY, OTHERS, lacking, over_others
+from consilium.core.unlearned import sentences
 from consilium.documents.report import Report
 from consilium.privacy.secagg import Open, Ready
 from unit.documents.runs import STUDY, judged, result, usual
@@ -60,6 +65,36 @@ def called(*lacks: tuple[str, ...]) -> dict[str, Any]:
         Ready(ctx=b"", site=site, nonce=b"", own_hash=b"", lacks=of) for site, of in zip(sites, lacks, strict=True)
     ]
     return lacking(asked, ready, STUDY)
+
+
+def test_of_what_nothing_is_learned_is_said_in_words_where_people_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a round of preparation tells by name: once as it is watched, with a result, and first in the report."""
+    document = result(usual(), "secure_sum")
+    plain = Report.of(document, datetime(2030, 1, 1, tzinfo=UTC))
+    assert watching.unlearned(document) == [] and "learned of" not in plain.html() and not plain.to_json()["unlearned"]
+    few = ("age", "to-harmonise-sex"), (), ("age", "bmi", "to-harmonise-sex")
+    first = entry(1, {"east", "north", "south"}, kind="PREPARE", roster=["east", "north", "south"], closed=True)
+    first["figures"] |= called(*few)
+    document["participation"] = [first | {"took_part": first["roster"]}, *document["participation"]]
+    told = watching.unlearned(document, said := set())
+    assert len(told) == 2 and not watching.unlearned(document, said), "once"
+    assert (
+        "Nothing is learned of age, bmi: so few hospitals have values" in told[0]
+        and "by the contract's range" in told[0]
+    )
+    assert "harmonised without sex: " in told[1] and "or ask more hospitals." in told[1]
+    here, figures = mock.Mock(), document["figures"]
+    here.run().result.return_value = mock.Mock(document=document, figures=figures, sites={}, regression=lambda: None)
+    here.run().federation.study().approved().study = STUDY
+    monkeypatch.setattr(commands, "federation", lambda: here)
+    shown = CliRunner().invoke(commands.result, ["heart-1"])
+    assert shown.exit_code == 0 and all(line in shown.output for line in told), shown
+    report = Report.of(document, datetime(2030, 1, 1, tzinfo=UTC))
+    (found,) = (one for one in report.findings.found if one.id == "warning-not-learned")
+    assert all(line.removeprefix(f"{document['run']}: ") in found.text for line in told)
+    assert report.to_json()["unlearned"] == ["age", "bmi", "to-harmonise-sex"]
+    all_of_it = called(*[("to-harmonise", "to-harmonise-sex")] * 3)["not_learned"]
+    assert [one.partition(":")[0] for one in sentences(all_of_it)] == ["Numbers are not harmonised"]
 
 
 def test_a_round_without_figures_says_why_and_so_do_result_and_report() -> None:

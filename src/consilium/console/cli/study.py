@@ -295,7 +295,8 @@ def result(name: str, model: Path | None, as_json: bool) -> None:
     rows = watching.result_rows(found)
     output.table(rows, False, tuple(rows[0]))
     known = run.federation.study(str(found.document["study"])).approved().study
-    for words in filter(None, (watching.judged(found.document), watching.of_which(known))):
+    about = watching.judged(found.document), watching.of_which(known), *watching.unlearned(found.document)
+    for words in filter(None, about):
         click.echo(f"\n{words}")
     if fit is not None:
         coefficients.show(fit)

@@ -16,6 +16,7 @@ from consilium.api import RemoteRun, Result
 from consilium.console.cli import output
 from consilium.core.refusing import once
 from consilium.core.study import GROUPED, Study
+from consilium.core.unlearned import sentences
 
 Json = Mapping[str, Any]
 HEADLINE = (
@@ -64,7 +65,7 @@ def _plain(run: RemoteRun) -> Json:
     for last in run.views():
         for line in missing(last) if not said else ():
             click.echo(line)
-        for line in left_out(last, out):
+        for line in (*left_out(last, out), *unlearned(last, out)):
             click.echo(line)
         for view in _round_by_round(last, told):
             text = _line(view)
@@ -86,6 +87,16 @@ def left_out(view: Json, said: set[str] | None = None) -> list[str]:
             if said is not None:
                 said.add(about)
     return lines
+
+
+def unlearned(view: Json, said: set[str] | None = None) -> list[str]:
+    """Of what nothing was learned before training, and what became of it: a line each, once if `said` is kept."""
+    rounds = view.get("participation") or []
+    lines = sentences(name for one in rounds for name in (one.get("figures") or {}).get("not_learned") or ())
+    new = [line for line in lines if said is None or line not in said]
+    if said is not None:
+        said.update(new)
+    return [output.plain(f"{view['run']}: {line}").plain for line in new]
 
 
 def missing(told: Json) -> list[str]:
@@ -192,7 +203,7 @@ def display(view: Json, bar: Progress) -> RenderableType:
     elif view.get("comparing"):
         parts.append(Text(_where(view), style="yellow"))
     parts.append(_sites(view))
-    parts += [Text(line, style="yellow") for line in (*missing(view), *left_out(view))]
+    parts += [Text(line, style="yellow") for line in (*missing(view), *left_out(view), *unlearned(view))]
     figures = latest(view)
     words = [f"{name} {output.figure(figures[name])}" for name in HEADLINE if name in figures]
     if words:
