@@ -17,9 +17,10 @@ from consilium.coordinator.conduct import Conduct
 from consilium.coordinator.whom import TRIES
 from consilium.core import run as runs
 from consilium.core.ids import Digest, RunId, SiteId, digest
+from consilium.governance import participation
 from consilium.privacy import question
 from consilium.store.database import Transaction
-from consilium.store.schema import events, sites, studies, told
+from consilium.store.schema import audit, events, sites, studies, told
 from consilium.store.schema import runs as run_table
 from consilium.wire.messages import Refusal, Task
 from sim.world import COMPARE_S, ROUND_S, ROUNDS, RUN, SEALED, World, living
@@ -100,6 +101,14 @@ class Resting(World):
     def view(self) -> dict[str, Any]:
         return dict(self.look(lambda tx: views.run_view(tx, RUN)))
 
+    def attended(self) -> participation.Run:
+        """The run, as its entries in the audit log tell it."""
+        rows = self.look(lambda tx: tx.rows(select(audit.c.entry).order_by(audit.c.seq)))
+        told = [{"kind": "study", "at": "", "body": {"study": "sim", "plan": self.plan.digest, "by": "olga"}},
+                {"kind": "run", "at": "", "body": {"run": RUN, "by": "olga"}}]  # fmt: skip
+        (found,) = participation.attended([*told, *(json.loads(row.entry) for row in rows)])
+        return found.runs[0]
+
     def opened(self, kind: str) -> list[list[str]]:
         """Rosters of the rounds of a kind, in order."""
         rows = self.look(lambda tx: tx.rows(select(events.c.body).where(events.c.kind == "Opened")))
@@ -121,6 +130,11 @@ async def agreed_without_west(world: Resting) -> None:
 def play(story: Callable[[Resting], Awaitable[None]]) -> None:
     with living(Resting) as world:
         asyncio.run(story(world))  # type: ignore[arg-type]
+        told = {one.hospital: set(one.part_of) for one in world.attended().hospitals}
+        ours = world.fold().took_part
+        assert set().union(*told.values()) <= set(ours)
+        for number, over in ours.items():
+            assert {site for site, numbers in told.items() if number in numbers} == set(over), "the log tells the same"
 
 
 def going(world: Resting) -> runs.Run:
@@ -459,6 +473,8 @@ def test_who_compared_no_words_in_time_is_told_as_left_out_and_why() -> None:
         world.do_decide("west", "revoke")
         await world.hours(1)
         assert "approve the study no more" in world.view()["left_out"][0]["why"]
+        (west,) = (one for one in world.attended().hospitals if one.hospital == "west")
+        assert (west.keys, west.part_of) == (False, ()) and west.left_out[0].why == participation.KEYLESS
 
     with living(Unread) as world:
         asyncio.run(story(world))

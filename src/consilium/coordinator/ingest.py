@@ -266,7 +266,7 @@ class Ingest:
         }
         tx.do(insert(decisions).values(**row))
         body = {"site": site, "study": decision.study, "plan": decision.plan, "decision": decision.decision}
-        record(tx, "decision", body, now)
+        record(tx, "decision", {**body, "person": decision.person}, now)
         return self._moved(
             tx, site, decision.study, now, None if decision.decision == "approve" else f"{decision.decision}d"
         )

@@ -180,3 +180,40 @@ def test_a_site_whose_name_cannot_be_read_is_told(
     (home / "site.json").write_text(text)
     assert app.run(["audit", "verify", "--home", str(home)]) == 5
     assert "site.json is damaged" in capsys.readouterr().err
+
+
+def test_who_took_part_is_told_offline_of_an_intact_log_alone(
+    tmp_path: Path, log: Json, identity: Identity, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head, entries = chain.START, []
+    told: list[tuple[str, Json]] = [
+        ("study", {"study": "heart", "plan": "sha256:0", "by": "nora"}),
+        *(("decision", {"site": site, "study": "heart", "plan": "sha256:0", "decision": "approve", "person": "Vera\n"})
+          for site in ("basel", "va")),
+        ("run", {"run": "heart-1", "plan": "sha256:0", "by": "nora"}),
+        *((kind, {"run": "heart-1", "round": number, **body}) for number in (1, 2, 3) for kind, body in (
+            ("round-opened", {"roster": ["basel", "va"]}),
+            ("round-closed", {"took_part": ["basel", "va"][: 1 + (number == 1)]}),
+        )),
+        ("run-ended", {"run": "heart-1", "status": "finished", "reason": ""}),
+    ]  # fmt: skip
+    for kind, body in told:
+        entry = chain.append(head, kind=kind, body=body, at=NOW)
+        head = entry.head
+        entries.append(entry.data.decode())
+    path = tmp_path / "audit.json"
+    path.write_text(json.dumps({**log, "entries": entries, "checkpoints": [mark(entries, 5, identity)]}))
+    asks = ["audit", "participation", "--file", str(path)]
+    assert app.run(asks) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "  basel: approve 2026-01-02 03:04 UTC by Vera " in said
+    assert "    basel: in 3 rounds (1-3)" in said
+    assert any(line.startswith("    va: in 1 round (1); not in 2-3, since 2026-01-02 03:04 UTC: ") for line in said)
+    assert app.run([*asks, "--study", "heart", "--json"]) == 0
+    (study,) = json.loads(capsys.readouterr().out)["studies"]
+    assert [one["part_of"] for one in study["runs"][0]["hospitals"]] == [[1, 2, 3], [1]]
+    assert app.run([*asks, "--study", "lung"]) == 5
+    path.write_text(json.dumps({**log, "entries": entries[:3] + entries[4:]}))
+    assert app.run(asks) == 1, "of a log that was altered nothing is told"
+    path.write_text(json.dumps({**log, "log": "basel"}))
+    assert app.run(asks) == 5 and "log of basel" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import click
 
-from consilium.console.cli import output
+from consilium.console.cli import output, participating
 from consilium.console.cli.session import federation
 from consilium.core.errors import AuditBroken, Conflict, EnvelopeInvalid, Invalid
 from consilium.core.ids import Digest
@@ -22,6 +22,8 @@ from consilium.wire.identity import Identity, fingerprint
 from consilium.wire.messages import Checkpoint
 
 Existing = click.Path(exists=True, path_type=Path)
+COORDINATOR = "coordinator"
+"""Name of the coordinator's log."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,15 @@ def export(file: Path, as_json: bool) -> None:
     """Write the coordinator's whole audit log, its signed head, and the checkpoints of hospitals, to the new FILE."""
     if os.path.lexists(file):
         raise _there(file)
+    log = _fetched()
+    with naming(file), _new(file) as out:
+        out.write(json.dumps(log, indent=1, ensure_ascii=False).encode() + b"\n")
+    fact = {"file": str(file), "entries": len(log["entries"]), "fingerprint": fingerprint(log["key"])}
+    output.say(fact, as_json, f"Wrote {fact['entries']} entries to {file}.")
+
+
+def _fetched() -> dict[str, Any]:
+    """The coordinator's log, as it is exported."""
     here = federation()
     entries: list[str] = []
     while True:
@@ -55,17 +66,13 @@ def export(file: Path, as_json: bool) -> None:
         if not page["entries"]:
             break
     kept = here.get("/v1/checkpoints")["checkpoints"]
-    log = {
-        "log": "coordinator",
+    return {
+        "log": COORDINATOR,
         "key": page["key"],
         "entries": entries,
         "checkpoints": [page["checkpoint"]] if page["checkpoint"] else [],
         "kept": [one["envelope"] for one in kept],
     }
-    with naming(file), _new(file) as out:
-        out.write(json.dumps(log, indent=1, ensure_ascii=False).encode() + b"\n")
-    fact = {"file": str(file), "entries": len(entries), "fingerprint": fingerprint(page["key"])}
-    output.say(fact, as_json, f"Wrote {len(entries)} entries to {file}.")
 
 
 def _new(file: Path) -> IO[bytes]:
@@ -111,6 +118,26 @@ def verify(file: Path | None, home: Path | None, against: tuple[Path, ...], key:
         words += "yet, and that they were changed could not be seen.\n"
     words += f"Its key: {fact['fingerprint']}"
     output.say(fact, as_json, words)
+
+
+@audit.command()
+@click.option("--file", type=Existing, help="The coordinator's log, exported. Default: ask the coordinator for it.")
+@click.option("--home", type=Existing, help="Folder of a coordinator on SQLite.")
+@click.option("--study", "name", help="This study alone.")
+@output.as_json
+def participation(file: Path | None, home: Path | None, name: str | None, as_json: bool) -> None:
+    """Tell who took part in what, from the coordinator's log: what each hospital decided on each study, when and by
+    whom, and of each run in which rounds it was, and in which not, since when and why.
+
+    The log is checked first, as `audit verify` does without `--against`; exit code 1: it was altered.
+    """
+    if file is not None and home is not None:
+        raise click.UsageError("give --file or --home, not both")
+    log = _parsed(_fetched()) if (path := file or home) is None else _read(path)
+    if log.name != COORDINATOR:
+        remedy = "export the coordinator's: `consilium audit export`"
+        raise Invalid(f"this is the log of {log.name}, and who took part stands in the coordinator's", remedy)
+    output.say(*participating.told(log.entries, _verified(log, []), name, as_json))
 
 
 def checked(paths: Iterable[Path]) -> list[dict[str, Any]]:
@@ -163,23 +190,26 @@ def _heads(log: Log, envelopes: Iterable[bytes]) -> Iterable[chain.Head]:
 
 def _file(path: Path) -> Log:
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
-        return Log(
-            str(found["log"]),
-            str(found["key"]),
-            tuple(str(entry).encode() for entry in found["entries"]),
-            tuple(json.dumps(one).encode() for one in found["checkpoints"]),
-            tuple(json.dumps(one).encode() for one in found["kept"]),
-        )
+        return _parsed(json.loads(path.read_text()))
     except (ValueError, KeyError, TypeError) as error:
         raise Invalid(f"{path} is not an exported audit log", "make one with `consilium audit export`") from error
+
+
+def _parsed(found: Any) -> Log:
+    return Log(
+        str(found["log"]),
+        str(found["key"]),
+        tuple(str(entry).encode() for entry in found["entries"]),
+        tuple(json.dumps(one).encode() for one in found["checkpoints"]),
+        tuple(json.dumps(one).encode() for one in found["kept"]),
+    )
 
 
 def _home(home: Path) -> Log:
     """The log in the folder of a site agent, or of a coordinator on SQLite; read, never written."""
     if (home / "coordinator.sqlite").exists():
         own = "SELECT envelope FROM inbox WHERE instr(envelope, CAST('vnd.consilium.checkpoint' AS BLOB))"
-        return _database(home, home / "coordinator.sqlite", "coordinator", "SELECT envelope FROM checkpoints", own)
+        return _database(home, home / "coordinator.sqlite", COORDINATOR, "SELECT envelope FROM checkpoints", own)
     if (home / "journal.sqlite").exists():
         name = _named(home / "site.json")
         own = "SELECT envelope FROM outbox WHERE type = 'checkpoint'"
