@@ -14,6 +14,7 @@ import pytest
 from consilium import plugins
 from consilium.algorithms.regression import fitted
 from consilium.core import state as chain
+from consilium.core.errors import Refused
 from consilium.core.ids import digest
 from consilium.core.study import BUFFERED, SINGLE, Plan
 from consilium.core.tensors import Tensors, flatten, from_safetensors
@@ -298,19 +299,23 @@ def timed(relay: Relay, folder: Path) -> None:
         )
 
 
+NUMBER = {"type": "number", "unit": "1", "range": [-10, 10], "missing": "forbidden"}
+TIMES = {
+    "id": "times", "features": [{"id": "x", "meaning": "x", **NUMBER}],
+    "label": {"id": "death", "meaning": "death", "type": "time-to-event", "unit": "d", "range": [0, 400]},
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(("name", "options"), [("newton", {}), ("webdisco", {"every": 7, "until": 365})])
 def test_a_cox_regression_between_sites_ends_in_the_bytes_of_a_simulation(
     tmp_path: Path, name: str, options: dict[str, Any]
 ) -> None:
-    number = {"type": "number", "unit": "1", "range": [-10, 10], "missing": "forbidden"}
-    label = {"id": "death", "meaning": "death", "type": "time-to-event", "unit": "d", "range": [0, 400]}
-    about = {"id": "times", "features": [{"id": "x", "meaning": "x", **number}], "label": label}
     with circle(tmp_path / "relay", *THREE) as relay:
         timed(relay, tmp_path)
         for hospital in sites(relay):
             hospital.folder.policy_file.write_text(f"policy: 1\nmin_patients: 10\nstrategies: [{name}]\n")
         plan = relay.approved(secure(
-            "times", contract=about, model={"kind": "cox"}, strategy={"name": name, "options": options}, rounds=3,
+            "times", contract=TIMES, model={"kind": "cox"}, strategy={"name": name, "options": options}, rounds=3,
             sites=THREE,
         ))  # fmt: skip
         relay.paired(plan)
@@ -323,6 +328,29 @@ def test_a_cox_regression_between_sites_ends_in_the_bytes_of_a_simulation(
         fit = fitted(plan.study, chain.read(alone.state).arrays)
         assert fit is not None and 0.5 < (fit.terms[0].estimate or 0) < 1.5, "a hazard of exp(x)"
         assert (len(fit.groups) > 2) is (name == "webdisco")
+
+
+def test_of_a_common_baseline_nobody_masks_where_too_few_hospitals_have_the_event(tmp_path: Path) -> None:
+    """North has none, and its patients are in sums of who was observed; east would read south's steps."""
+    with circle(tmp_path / "relay", *THREE) as relay:
+        timed(relay, tmp_path)
+        table = relay[THREE[1]].mapping.parent / "table.csv"
+        head, *rows = table.read_text().splitlines()
+        table.write_text("\n".join([head, *(f"{row.rpartition(',')[0]},0" for row in rows)]) + "\n")
+        for hospital in sites(relay):
+            hospital.folder.policy_file.write_text("policy: 1\nmin_patients: 10\nstrategies: [webdisco]\n")
+        options = {"every": 7, "until": 365}
+        plan = relay.approved(secure(
+            "few", contract=TIMES, model={"kind": "cox"}, strategy={"name": "webdisco", "options": options}, rounds=3,
+            sites=THREE,
+        ))  # fmt: skip
+        relay.paired(plan)
+        relay.played(plan, 1)
+        assert set(relay.ask(plan, 2, "READY").values()) == {"done"}
+        assert relay.ask(plan, 2, "MASK") == dict.fromkeys(THREE, "nothing")
+        (tmp_path / "alone").mkdir()
+        with pytest.raises(Refused, match="so few hospitals have training patients with the event"):
+            simulated(relay, plan, tmp_path / "alone")
 
 
 def test_what_harmonises_a_hospitals_numbers_is_kept_there_and_leaves_in_nothing(

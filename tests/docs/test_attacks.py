@@ -21,7 +21,8 @@ WANTED = (
     "Two cohorts", "Leave one out", "rosters that change", "who comes for another", "Rows",
     "late vector", "False shares", "Keys stolen later",
     "Overflow", "Rollback", "Figures of one hospital", "Sums of fractions", "A hospital that adds nothing",
-    "A hospital whose patients add nothing", "Zeros in figures", "Zeros in preparation", "Zeros in what is harmonised",
+    "A hospital whose patients add nothing", "Events of a common baseline", "Zeros in figures", "Zeros in preparation",
+    "Zeros in what is harmonised",
     "Few missing values", "Numbers of pairs", "Steps by patients", "Numbers of a hospital as a whole",
     "Two sums of the same updates", "A group of times", "Two models judged at once",
 )  # fmt: skip

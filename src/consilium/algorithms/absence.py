@@ -3,7 +3,8 @@
 Of three hospitals of which one adds zeros a sum is one of two, and each of these two reads the other's. So each says
 with READY what it has nothing of, and to a part of a sum nobody adds anything, unless in whatever sum may be opened
 enough hospitals have something there. What training makes has another rule: who adds zeros to that is in no sum
-(`training/silence.py`). See docs/decisions/0048-what-a-hospital-lacks.md.
+(`training/silence.py`); but of a common baseline nobody is in one where too few have patients with the event. See
+docs/decisions/0048-what-a-hospital-lacks.md.
 """
 
 from collections import Counter
@@ -14,12 +15,17 @@ import numpy.typing as npt
 
 from consilium.algorithms import evaluation, preparation
 from consilium.algorithms.layout import METRICS
+from consilium.core.errors import Refused
 from consilium.core.study import Study
 from consilium.core.tensors import Array
-from consilium.core.timed import TIMED
+from consilium.core.timed import COMMON, TIMED
 
 HELD_OUT = "held-out"
 """What lacks of the figures, beside ids of features, which have no hyphen."""
+EVENTS = "with-event"
+"""What lacks where no training patient had the event, of a common baseline. The others of that hospital are in sums of
+who was observed, so that it is not left out; but the rest is the steps of those who have some.
+"""
 JUDGES: Mapping[str, tuple[str, ...]] = {
     "binary": ("positives", "negatives"), "number": ("n",), "count": ("sy",), TIMED: ("pairs",),
 }  # fmt: skip
@@ -28,10 +34,23 @@ some with a count above zero; two who can be compared, of whom one had the event
 
 
 def of(study: Study, segments: Mapping[str, Array]) -> tuple[str, ...]:
-    """What an update has nothing of: `HELD_OUT` and ids of features, sorted; empty where it is all there."""
+    """What an update has nothing of, sorted: `HELD_OUT`, `EVENTS`, parts of preparation; or nothing is lacking."""
     found = list(preparation.lacking(study, segments[preparation.SUMS])) if preparation.SUMS in segments else []
+    if study.strategy.name == COMMON and np.any(segments.get("leaving", 0)) and not np.any(segments["events"]):
+        found.append(EVENTS)
     told = [segments[METRICS + name] for name in JUDGES[study.contract.label.type] if METRICS + name in segments]
     return tuple(sorted([*found, HELD_OUT] if any(not np.any(array) for array in told) else found))
+
+
+def trains(names: Collection[str]) -> None:
+    """Whether there is something to train by without these. Raises: Refused: `nothing`."""
+    if EVENTS in names:
+        raise Refused(
+            "so few hospitals have training patients with the event that, of a common baseline, one could read "
+            "another's",
+            "fit a stratified model (strategy newton), or ask more hospitals",
+            reason="nothing",
+        )
 
 
 def of_held_out(study: Study, label: npt.NDArray[np.float64]) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from consilium.core.run import Run
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Array
 from consilium.core.threshold import threshold
+from consilium.core.timed import COMMON
 from consilium.privacy.layout import CLAMPED
 from consilium.simulation import sums
 from consilium.simulation.buffer import Buffer, Waiting, rounds_late
@@ -257,6 +258,7 @@ class Simulation:
         """
         study, found, summed = self.plan.study, Figures(), io.BytesIO()
         alone: Alone = {}
+        lacking: list[Collection[str]] = []
         kept, refusing = dict[str, Path](), dict[SiteId, str]()
         total = self._sum(asked, cohort)
         for sent in self.execute(asked, self._turns(sites)):
@@ -266,6 +268,11 @@ class Simulation:
                 continue
             total.add(self._said(sent, withheld))
             kept |= sent.kept
+            if asked.kind == "TRAIN" and study.strategy.name == COMMON and study.privacy.recipe == "secure_sum":
+                lacking += [
+                    absence.of(study, {name: rows[at] for name, rows in sent.rows.items()})
+                    for at in range(len(sent.sites))
+                ]
             if asked.kind == "EVALUATE":
                 for at, site in enumerate(sent.sites):
                     mine = {name: rows[at] for name, rows in sent.rows.items()}
@@ -274,6 +281,7 @@ class Simulation:
                         alone[SiteId(site)] = sums_of(mine)
         if refusing:
             return {}, {}, b"", refusing
+        absence.trains(absence.withheld(lacking, len(lacking), study.privacy.min_sites))  # all of its quorum are there
         for site, path in kept.items():
             if (before := self._kept.get(site)) is not None:
                 before.unlink()

@@ -167,6 +167,7 @@ class Seats:
         update = self.updates.same(task, permit, plan, now, drawing)
         covered = self.folder.run(task.run) / f"masked-{task.round}-{task.attempt}.safetensors"
         of, names = layout(plan, task, self.states.ensure(task, plan, now)), unsaid(plan, seat)
+        absence.trains(names)
         if names:
             log.info("%s: nobody adds to what too few hospitals have: %s", task.run, ", ".join(sorted(names)))
         made = recipe.mask(seat, of, update.path, covered, partial(absence.blanked, plan.study, names=names))

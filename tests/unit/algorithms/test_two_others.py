@@ -13,7 +13,7 @@ import pytest
 from numpy.polynomial import chebyshev
 from scipy.optimize import brentq
 
-from consilium.algorithms import combat, hazards, preparation, webdisco
+from consilium.algorithms import absence, combat, hazards, preparation, webdisco
 from consilium.algorithms.afl import AFL
 from consilium.algorithms.base import Here, Local, LocalObjective, Strategy
 from consilium.algorithms.feddyn import FedDyn
@@ -22,6 +22,7 @@ from consilium.algorithms.newton import Newton
 from consilium.algorithms.scaffold import Scaffold
 from consilium.algorithms.webdisco import WebDisco
 from consilium.core import survival
+from consilium.core.errors import Refused
 from consilium.core.study import Study
 from consilium.core.tensors import Array
 from consilium.core.update import Sum
@@ -223,8 +224,8 @@ def test_a_group_of_times_in_which_one_hospital_has_enough_shows_it_no_single_pa
 
 
 def test_of_a_common_baseline_events_are_of_two_hospitals_where_the_third_has_none() -> None:
-    """What is not defended: the curious one reads, by group of times, how many of the other's patients had the event,
-    and their columns in sum; five or more of each group, for both of them make it.
+    """The curious one reads, by group of times, how many of the other's patients had the event, and their columns in
+    sum; five or more of each group, for both of them make it. So nobody trains there; in the first round all do.
     """
     rng, tables = np.random.default_rng(4), list[tuple[Floats, Floats]]()
     for n, chance in zip(SIZES, (0.7, 0.0, 0.7), strict=True):
@@ -237,6 +238,16 @@ def test_of_a_common_baseline_events_are_of_two_hospitals_where_the_third_has_no
     groups = np.round(left["events"][left["events"] > 0.5])
     assert groups.sum() == survival.events(tables[2][1]).sum() and len(groups) > 1 and np.all(groups >= 5)
     assert not np.allclose(left["leaving"], sent[2]["leaving"], rtol=1e-2), "who was observed is of both"
+    study = a_study("time-to-event", {"kind": "cox"})
+    study = study.model_copy(update={"strategy": study.strategy.model_copy(update={"name": "webdisco"})})
+    said = [absence.of(study, one) for one in sent]
+    assert said == [(), (absence.EVENTS,), ()]
+    with pytest.raises(Refused) as caught:
+        absence.trains(absence.withheld(said, 3, 3))
+    assert caught.value.reason == "nothing"
+    absence.trains(absence.withheld([*said, ()], 4, 3))
+    first = Local((), 90.0, 1, 0.1, sums=made.sums(study, 2), timed=Cox().timed(study, *tables[1]))
+    assert absence.of(study, made.contribution(Here(made.init(np.zeros(2))), first)[0]) == ()
 
 
 def test_controls_beside_differences_do_not_tell_the_update_of_each_of_two_others() -> None:
