@@ -2,7 +2,8 @@
 
 `CASE unit WHEN 'mg/dL' THEN 1 WHEN 'mmol/L' THEN 18 END` makes NULL of `mg/dl`, and arg_min takes a later value then.
 Looked at is a CASE that gives several things by the texts of one column: it is asked with a small and with a large
-value in place of this NULL. What is a word for nothing, or a sign, may fall through.
+value in place of this NULL. What is a word for nothing, or a sign, may fall through. So is a CASE by patterns of digits
+and signs, as `WHEN regexp_matches(v, '^[0-9]+[+][0-9]$')`, through which `39 SA + 4` falls: of it, texts with a digit.
 """
 
 import re
@@ -30,6 +31,10 @@ FELL = (
     "typeof(x) = 'VARCHAR' AND regexp_matches(CAST(x AS VARCHAR), '[\\pL\\pN%]') "
     f"AND lower(trim(CAST(x AS VARCHAR))) NOT IN ({', '.join(quoted(word) for word in sorted(WORDS))})",
 )
+OF_DIGITS = ("fell_number(x)", "typeof(x) = 'VARCHAR' AND regexp_matches(CAST(x AS VARCHAR), '[0-9]')")
+MATCHES = frozenset(("regexp_matches", "regexp_full_match"))
+SHAPE = re.compile(r"(?:\[(?:[^\]a-zA-Z]|\\[dsDS])*\]|\\[dsDS.+*?()-]|\{[0-9,]*\}|[^\w\\\[{])+")
+"""A pattern without a letter or a digit of its own, as of numbers; `^E1[0-4]` is one of codes."""
 REMEDY = (
     "name each text that stands there, of lower(trim(...)) where it is written in several ways; what is to be passed "
     "over leave out by WHERE or FILTER, or say it by WHEN 'x' THEN NULL, or of all others by ELSE CAST(NULL AS DOUBLE)"
@@ -56,7 +61,8 @@ def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer
 
 def lost(tables: Any, query: str, of: int, ask: Callable[[str], Answer]) -> Seen | None:
     """The columns that would be others, in how many rows. Raises: Undecided; and what DuckDB raises."""
-    tables.execute(f"CREATE OR REPLACE TEMP MACRO {FELL[0]} AS {FELL[1]}")
+    for signature, body in (FELL, OF_DIGITS):
+        tables.execute(f"CREATE OR REPLACE TEMP MACRO {signature} AS {body}")
     tree = parsed(tables, query)
     cases = [one for one in parts(tree) if _operand(one) is not None]
     if not cases:
@@ -87,11 +93,12 @@ def _anew(tables: Any, tree: Node, end: int | None, kinds: dict[int, str]) -> No
         kind = kinds[id(case)]
         text = "NULL" if end is None else ENDS.get(kind, NUMBERS)[end]
         kind = kind if kind in ENDS else "DOUBLE"
-        pattern = f"SELECT CASE WHEN fell_through(1) THEN CAST({text} AS {kind}) ELSE CAST(NULL AS {kind}) END"
+        fell = "fell_number" if _shaped(case) is not None else "fell_through"
+        pattern = f"SELECT CASE WHEN {fell}(1) THEN CAST({text} AS {kind}) ELSE CAST(NULL AS {kind}) END"
         (pick,) = parsed(tables, pattern)["statements"][0]["node"]["select_list"]
         (check,) = pick["case_checks"]
-        fell = {**check["when_expr"], "children": [{**rebuilt(operand, change), "alias": ""}]}
-        return {**made, "else_expr": {**pick, "case_checks": [{**check, "when_expr": fell}]}}
+        of = {**check["when_expr"], "children": [{**rebuilt(operand, change), "alias": ""}]}
+        return {**made, "else_expr": {**pick, "case_checks": [{**check, "when_expr": of}]}}
 
     found: Node = rebuilt(tree, change)
     return found
@@ -124,6 +131,8 @@ def _operand(node: Node) -> Node | None:
     """Of whose texts a CASE without ELSE gives several things; None: of none."""
     if node.get("class") != "CASE" or not _null(node["else_expr"]):
         return None
+    if (shaped := _shaped(node)) is not None:
+        return shaped
     found = [one for check in node["case_checks"] for one in _sides(check["when_expr"])]
     given = [check["then_expr"] for check in node["case_checks"]]
     if not found or None in found or len({_plain(one) for one in found}) > 1:
@@ -133,6 +142,19 @@ def _operand(node: Node) -> Node | None:
     name = next(references(operand))["column_names"][-1] if operand is not None else ""
     several = len({_plain(one) for one in given if not _null(one)}) > 1
     return operand if (several and constant) or UNIT.search(name) else None
+
+
+def _shaped(case: Node) -> Node | None:
+    """Of whose texts a CASE gives something by patterns of numbers alone; None: of none."""
+    found = list[Node]()
+    for when in (check["when_expr"] for check in case["case_checks"]):
+        given = when.get("children") or []
+        if when.get("function_name") not in MATCHES or len(given) != 2 or given[1].get("class") != "CONSTANT":
+            return None
+        if not SHAPE.fullmatch(str(given[1]["value"].get("value"))) or next(references(given[0]), None) is None:
+            return None
+        found.append(given[0])
+    return found[0] if len({_plain(one) for one in found}) == 1 else None
 
 
 def _sides(when: Node) -> Iterator[Node | None]:

@@ -7,7 +7,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from consilium.data import catalogue, dividing, dropping, falling, lookalikes, ties, unitless, unused
+from consilium.data import (
+    catalogue,
+    dividing,
+    dropping,
+    falling,
+    lookalikes,
+    renumbered,
+    ties,
+    unitless,
+    unmatched,
+    unused,
+)
 from consilium.data.anew import Anew
 from consilium.data.asking import Answer
 from consilium.data.base import Note
@@ -22,10 +33,12 @@ def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer
     """
     return (
         *dropping.checked(tables, query, answer, ask, anew),
+        *unmatched.checked(tables, query, answer, ask, anew),
         *falling.checked(tables, query, answer, ask, anew),
         *ties.checked(tables, query, answer, ask, anew),
         *lookalikes.checked(tables, query, ask, lambda: catalogue.of_duckdb(tables), anew),
         *unitless.checked(tables, query, answer[0], lambda: catalogue.of_duckdb(tables), anew),
+        *renumbered.checked(tables, query, lambda: catalogue.of_duckdb(tables), anew),
         *unused.checked(tables, query, answer[0], lambda: catalogue.of_duckdb(tables), anew),
     )
 
@@ -56,5 +69,6 @@ def of_url(parser: Any, connection: Any, query: str, answer: Answer, ask: Callab
         *lookalikes.checked(*given),
         *dividing.checked(*given),
         *unitless.checked(parser, query, answer[0], known, anew),
+        *renumbered.checked(parser, query, known, anew),
         *unused.checked(parser, query, answer[0], known, anew),
     )

@@ -76,7 +76,7 @@ class Lineage:
             made = Made(value["subquery"]["node"], scope.within)
             return [
                 one
-                for inner, at in self._nth(made, value.get("place", 0), scope)
+                for inner, at in self.nth(made, value.get("place", 0), scope)
                 for one in self.origins(inner, at, deep + 1)
             ]
         value = self._one(value)
@@ -317,13 +317,13 @@ class Lineage:
             places = [one.casefold() for one in made.names]
             if name not in places:
                 raise Undecided
-            return self._nth(made, places.index(name), None)
+            return self.nth(made, places.index(name), None)
         leading = leaves(made, None)[0]
         for place, one in enumerate(leading.select["select_list"]):
             if one.get("class") == "STAR":
                 break
             if (one.get("alias") or name_of(one)).casefold() == name:
-                return self._nth(made, place, None)
+                return self.nth(made, place, None)
         return [(self._item(scope, name), scope) for scope in leaves(made, None)]
 
     def _item(self, scope: Scope, name: str) -> Node:
@@ -347,7 +347,8 @@ class Lineage:
                     return column_of(relation.alias, name)
         raise Undecided
 
-    def _nth(self, made: Made, place: int, outer: Scope | None) -> list[tuple[Node, Scope]]:
+    def nth(self, made: Made, place: int, outer: Scope | None) -> list[tuple[Node, Scope]]:
+        """What a column of a query within is, by its place, in each SELECT of which it is made. Raises: Undecided."""
         found = []
         for scope in leaves(made, outer):
             said = scope.select["select_list"]

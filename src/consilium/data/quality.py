@@ -40,6 +40,11 @@ LOST = {
         "give every way in which days and hours are written, as try_strptime(v, ['%d.%m.%Y', '%d/%m/%Y']), and of "
         "hours such as 930 lpad(v, 4, '0')",
     ),
+    "regexp_extract": (
+        "G1 P0, where the pattern wants G1P0",
+        "widen the pattern by what is written there otherwise, such as blanks by ' *', or take blanks out first by "
+        "replace(v, ' ', '')",
+    ),
 }
 """Of functions that make nothing of a text, such texts, and what to do."""
 LOST_REMEDY = (

@@ -61,17 +61,17 @@ def unitless(parser: Any, query: str, names: list[str], known: Catalogue, severa
     lineage = Lineage(parser, query, known)
     pairs = ((pair, scope) for scope in lineage.scopes() for pair in compared(lineage, scope))
     keys = {column for pair, scope in pairs if all(next(references(side), None) for side in pair)
-            for side in pair for column in _used(lineage, side, scope, whole=True)}  # fmt: skip
+            for side in pair for column in used(lineage, side, scope, whole=True)}  # fmt: skip
     keys |= {column for scope in lineage.scopes() for one in scope.select["group_expressions"]
-             for column in _used(lineage, one, scope)}  # fmt: skip
+             for column in used(lineage, one, scope)}  # fmt: skip
     for unit in several:
         if _given(lineage, unit):
             continue
         found, of = list[str](), set[str]()
         for name in names:
             at = lineage.defined(lineage.answer, name.casefold())
-            given = {column for value, scope in at for column in _used(lineage, value, scope)} - keys
-            every = {column for value, scope in at for column in _used(lineage, value, scope, whole=True)}
+            given = {column for value, scope in at for column in used(lineage, value, scope)} - keys
+            every = {column for value, scope in at for column in used(lineage, value, scope, whole=True)}
             beside = {column for column in given if column[0] == unit[0] and column != unit and _number(known, column)}
             if beside and unit not in every:
                 found.append(name)
@@ -90,7 +90,7 @@ def _given(lineage: Lineage, unit: Column) -> bool:
         at = lineage.defined(lineage.answer, unit[1].casefold())
     except Undecided:
         return False
-    return any(unit in _used(lineage, value, scope) for value, scope in at)
+    return any(unit in used(lineage, value, scope) for value, scope in at)
 
 
 def _several(known: Catalogue, unit: Column) -> bool:
@@ -106,7 +106,7 @@ def _number(known: Catalogue, column: Column) -> bool:
     return 2 * sum(bool(NUMBER.fullmatch(str(row[0]))) for row in there) > len(there)
 
 
-def _used(lineage: Lineage, value: Node, scope: Scope, whole: bool = False, deep: int = 0) -> Iterator[Column]:
+def used(lineage: Lineage, value: Node, scope: Scope, whole: bool = False, deep: int = 0) -> Iterator[Column]:
     """Columns of tables that a value is made of; whole: those of its conditions, too."""
     if deep > DEEP:
         raise Undecided
@@ -114,7 +114,7 @@ def _used(lineage: Lineage, value: Node, scope: Scope, whole: bool = False, deep
         try:
             for inner, at in lineage.behind(ref, scope):
                 if isinstance(at, Scope):
-                    yield from _used(lineage, inner, at, whole, deep + 1)
+                    yield from used(lineage, inner, at, whole, deep + 1)
                 else:
                     yield at
         except Undecided:
