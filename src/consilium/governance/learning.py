@@ -9,10 +9,11 @@ _SUMS = (
     "The coordinator, people with an account and the other hospitals learn, of each round, sums over at least {least} "
     "hospitals: {sums}; and who took part. Of a single hospital they learn what such a sum says of it{check}; its "
     "figures are withheld, but for those that its own policy lets it tell; and it says if it has no held-out patients "
-    "of an outcome, next to no values of a feature that is prepared, or nothing by which one is harmonised. That "
-    "holds even if the coordinator lies, as long as people compared the words of the roster on a line that it does not "
-    "control, hospitals keep their keys, and at most one hospital works with it: honest hospitals in any opened sum: "
-    "{honest}. With fewer than {least} hospitals a round waits. A second sum at the same model, over other hospitals, "
+    "of an outcome, next to no values of a feature that is prepared, nothing by which one is harmonised, or, with a "
+    "common baseline, no patient with the event. That holds even if the coordinator lies, as long as people compared "
+    "the words of the roster on a line that it does not control, hospitals keep their keys, and at most one hospital "
+    "works with it: honest hospitals in any opened sum: {honest}. With fewer than {least} hospitals a round waits. A "
+    "second sum at the same model, over other hospitals, "
     "is refused at each hospital that opened the first. {bound}"
 )
 _APART = (

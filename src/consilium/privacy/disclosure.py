@@ -79,18 +79,7 @@ def alone(rosters: Iterable[frozenset[SiteId]]) -> frozenset[SiteId]:
     >>> sorted(alone([frozenset("abcd"), frozenset("abc")]))
     ['d']
     """
-    rows: dict[SiteId, dict[SiteId, int]] = {}  # reduced echelon form: by a site that no other row has
-    for roster in sorted(map(sorted, set(rosters))):
-        row = dict.fromkeys(roster, 1)
-        for first, known in rows.items():
-            row = _less(row, known, row.get(first, 0))
-        if not row:
-            continue
-        pivot = min(row)
-        unit = pow(row[pivot], -1, PRIME)
-        row = {site: value * unit % PRIME for site, value in row.items()}
-        rows = {first: _less(known, row, known.get(pivot, 0)) for first, known in rows.items()} | {pivot: row}
-    return frozenset(first for first, row in rows.items() if len(row) == 1)
+    return _alone((roster, frozenset()) for roster in rosters)
 
 
 WHOLE = ""
@@ -108,10 +97,6 @@ class Summed:
     lacking: frozenset[tuple[str, SiteId]] = frozenset()
     withheld: frozenset[str] = frozenset()
 
-    def having(self, part: str, but: SiteId | None = None) -> frozenset[SiteId]:
-        """Who adds to a part, and `but`, who may add to some of it."""
-        return self.sites - {site for name, site in self.lacking if name == part and site != but}
-
 
 def solved(sums: Collection[Summed]) -> frozenset[tuple[str, SiteId]]:
     """Parts (`WHOLE`: all) with the sites whose own follows from these sums, as if nobody's changed between them.
@@ -128,13 +113,41 @@ def solved(sums: Collection[Summed]) -> frozenset[tuple[str, SiteId]]:
     found = {(WHOLE, site) for site in alone(one.sites for one in sums)}
     for part in {name for one in sums for name, _ in one.lacking}:
         there = [one for one in sums if part not in one.withheld]
-        found |= {(part, site) for site in alone(one.having(part) for one in there)}
-        for site in {site for one in sums for name, site in one.lacking if name == part}:
-            if site in alone(one.having(part, site) for one in there):
-                found.add((part, site))
+        without = [frozenset(site for name, site in one.lacking if name == part) for one in there]
+        rosters = ((one.sites - lacking, lacking) for one, lacking in zip(there, without, strict=True))
+        found |= {(part, site) for site in _alone(rosters)}
     return frozenset(found)
 
 
-def _less(row: dict[SiteId, int], other: dict[SiteId, int], times: int) -> dict[SiteId, int]:
+Column = tuple[bool, SiteId]
+"""A site; True: where it lacks the part."""
+
+
+def _alone(rosters: Iterable[tuple[frozenset[SiteId], frozenset[SiteId]]]) -> frozenset[SiteId]:
+    """Whose part follows, of those who have it, where all who lack it (the second of a pair) add zeros; and of each of
+    these, where all the others do.
+    """
+    rows: dict[Column, dict[Column, int]] = {}  # reduced echelon form: by a site that no other row has
+    found = set[SiteId]()
+    for having, lacking in sorted({(tuple(sorted(has)), tuple(sorted(lack))) for has, lack in rosters}):
+        row = dict.fromkeys([(False, site) for site in having] + [(True, site) for site in lacking], 1)
+        for first in row.keys() & rows.keys():
+            row = _less(row, rows[first], row[first])
+        if not row:
+            continue
+        pivot = min(row)
+        if pivot[0]:  # nothing is left of those who have it: each of these, if the others add zeros
+            found |= {site for _, site in row}
+            continue
+        unit = pow(row[pivot], -1, PRIME)
+        row = {site: value * unit % PRIME for site, value in row.items()}
+        rows = {
+            first: _less(known, row, known[pivot]) if pivot in known else known for first, known in rows.items()
+        } | {pivot: row}
+    single = ([site for lacks, site in row if not lacks] for row in rows.values())
+    return frozenset(found | {sites[0] for sites in single if len(sites) == 1})
+
+
+def _less(row: dict[Column, int], other: dict[Column, int], times: int) -> dict[Column, int]:
     found = {site: (row.get(site, 0) - times * other.get(site, 0)) % PRIME for site in {**row, **other}}
     return {site: value for site, value in found.items() if value}
