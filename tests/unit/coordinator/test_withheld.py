@@ -17,7 +17,7 @@ from consilium.coordinator.withheld import KEY, OTHERS, lacking, over_others
 from consilium.core.unlearned import sentences
 from consilium.documents.report import Report
 from consilium.privacy.secagg import Open, Ready
-from unit.documents.runs import STUDY, judged, result, usual
+from unit.documents.runs import STUDY, judged, result, simulated, usual
 
 SITES = ("east", "north", "south", "upland", "west")
 ROUND = st.sets(st.sampled_from(SITES), min_size=3)
@@ -93,6 +93,10 @@ def test_of_what_nothing_is_learned_is_said_in_words_where_people_look(monkeypat
     (found,) = (one for one in report.findings.found if one.id == "warning-not-learned")
     assert all(line.removeprefix(f"{document['run']}: ") in found.text for line in told)
     assert report.to_json()["unlearned"] == ["age", "bmi", "to-harmonise-sex"]
+    document = simulated(usual())
+    document["rounds"][0] |= {"kind": "PREPARE", "withheld": ["age", "held-out"]}
+    report = Report.of(document, datetime(2030, 1, 1, tzinfo=UTC))
+    assert [one.id for one in report.findings.found if "learned" in one.text] == ["note-not-learned"]
     all_of_it = called(*[("to-harmonise", "to-harmonise-sex")] * 3)["not_learned"]
     assert [one.partition(":")[0] for one in sentences(all_of_it)] == ["Numbers are not harmonised"]
 
