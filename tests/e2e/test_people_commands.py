@@ -123,6 +123,22 @@ def test_the_log_tells_who_came_what_runs_came_to_and_who_guesses(desk: Desk) ->
     assert secret not in process.said and PASSWORD not in process.said
 
 
+def test_a_hospital_of_which_two_agents_run_stands_in_the_list_until_a_person_has_looked(desk: Desk) -> None:
+    site = desk.coordinator.join("copied")
+
+    def beat(agent: int) -> Any:
+        return site.connection.post("/v1/heartbeat", {"version": "1", "instance": f"{agent:016x}"})["twin"]
+
+    assert [beat(agent) for agent in (1, 2, 1, 2, 1, 2)] == [False] * 4 + [True] * 2
+    assert site.connection.post("/v1/heartbeat", {"version": "1"}) == {"twin": False}, (
+        "an agent of before says no number"
+    )
+    code, said = desk.says("sites", "list")
+    assert code == 0 and "two agents run under the key of copied" in said
+    assert desk.told("sites", "acknowledge", "copied")["alarms"] == 1
+    assert "two agents" not in desk.says("sites", "list")[1]
+
+
 # asked twice
 
 

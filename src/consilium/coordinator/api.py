@@ -76,7 +76,7 @@ ENDPOINTS = (
     Endpoint("GET /v1/runs/{run}/opening", E.opening, query=E.OfRound, reply=requests.Opening),
     Endpoint("POST /v1/envelopes", E.envelope, query=E.Next, raw=True),
     Endpoint("POST /v1/answers", transfers.answer, query=E.Next, raw=True),
-    Endpoint("POST /v1/heartbeat", E.heartbeat, requests.Heartbeat),
+    Endpoint("POST /v1/heartbeat", E.heartbeat, requests.Heartbeat, reply=requests.Beaten),
     Endpoint("HEAD /v1/blobs/{digest}", transfers.head),
     Endpoint("PATCH /v1/blobs/{digest}", transfers.append, raw=True),
     Endpoint("GET /v1/blobs/{digest}", transfers.read),

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from consilium import __version__
-from consilium.coordinator import accounts, ledgers, steps
+from consilium.coordinator import accounts, ledgers, steps, twins
 from consilium.coordinator.accounts import Who
 from consilium.coordinator.conduct import Conduct, grant
 from consilium.coordinator.ingest import Letter
@@ -345,20 +345,22 @@ async def take(call: Call, letter: Letter, before: Callable[[Transaction], None]
 
 async def heartbeat(call: Call) -> Any:
     """The site lives; a run that is paused without it is opened again with it."""
-    for conduct in await call.store(_beat, call):
+    back, twin = await call.store(_beat, call)
+    for conduct in back:
         conduct.remember()
-    return {}
+    return requests.Beaten(twin=twin)
 
 
-def _beat(tx: Transaction, call: Call) -> list[Conduct]:
-    """Runs that are paused, each of which the site may have come back to."""
-    services = call.services
+def _beat(tx: Transaction, call: Call) -> tuple[list[Conduct], bool]:
+    """Runs that are paused, each of which the site may have come back to; and whether it has another agent."""
+    services, own = call.services, call.body.instance
+    twin = own is not None and twins.beats(tx, SiteId(call.who.name), own, services.seconds())
     _seen(tx, call, services.seconds(), activity=call.body.activity)
     paused = tx.rows(select(runs.c.run).where(runs.c.status == run_machine.Status.PAUSED.value))
     found = [Conduct.load(tx, services.identity, RunId(row.run), services.now()) for row in paused]
     for conduct in found:
         conduct.returned(SiteId(call.who.name))
-    return found
+    return found, twin
 
 
 def offer(tx: Transaction, services: Services, plan: Plan, to: list[SiteId]) -> None:

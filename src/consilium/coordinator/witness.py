@@ -23,6 +23,13 @@ Json = dict[str, Any]
 LOST = ("inbox-went-back", "inbox-rewritten")
 """Alarms that end when an administrator opens the site's inbox again."""
 _STANDING = Hot(select(checkpoints).where(checkpoints.c.site == bindparam("site"), checkpoints.c.stands == 1))
+TWINS = "two-agents"
+AHEAD = (
+    " took messages that this coordinator does not know of: if it was restored from an older copy, its administrator "
+    "says so with `consilium sites reopen`"
+)
+TWICE = "two agents ran at once of "
+TWICE_NEXT = ", which does no task until one is stopped: ask there, then `consilium sites acknowledge`"
 MOST = 100
 """Open alarms of one site; more of them tell nothing new."""
 
@@ -73,6 +80,14 @@ def told(tx: Transaction, site: SiteId, alarm: Alarm, now: datetime) -> None:
     _raise(tx, about, alarm.text, now)
 
 
+def twins(tx: Transaction, site: SiteId, now: datetime) -> None:
+    """Two agents of a site run at once: an alarm, until a person has looked and acknowledged it."""
+    text = (
+        f"two agents run under the key of {site}, each with a copy of one folder: none does a task until one is stopped"
+    )
+    _raise(tx, {"site": site, "of": site, "why": TWINS, "number": 0, "last": None}, text, now)
+
+
 def _raise(tx: Transaction, about: Json, text: str, now: datetime) -> None:
     """Record an alarm, once while it is open."""
     rows = _open(tx, about["site"])
@@ -104,13 +119,8 @@ def lost(tx: Transaction, site: str) -> int | None:
 
 def behind(tx: Transaction) -> str:
     """Why runs wait for sites that take nothing; empty where none does."""
-    sites = sorted({row.site for row in _open(tx) if row.why in LOST})
-    if not sites:
-        return ""
-    return (
-        f"{', '.join(sites)} took messages that this coordinator does not know of: if it was restored from an older "
-        "copy, its administrator says so with `consilium sites reopen`"
-    )
+    lost, double = (", ".join(sorted({row.site for row in _open(tx) if row.why in whys})) for whys in (LOST, (TWINS,)))
+    return "; ".join(filter(None, (lost and lost + AHEAD, double and TWICE + double + TWICE_NEXT)))
 
 
 def settle(tx: Transaction, site: str, by: str, now: datetime) -> int:

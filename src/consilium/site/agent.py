@@ -6,6 +6,7 @@ what is to be sent is in the journal before it leaves.
 
 import gc
 import logging
+import secrets
 import select
 import sys
 import threading
@@ -20,7 +21,7 @@ from typing import IO
 from pydantic import ValidationError
 
 from consilium import __version__
-from consilium.core.errors import ConsiliumError, PolicyInvalid, ProtocolMismatch, Unauthenticated, Unavailable
+from consilium.core.errors import ConsiliumError, Invalid, PolicyInvalid, ProtocolMismatch, Unauthenticated, Unavailable
 from consilium.core.ids import SiteId
 from consilium.site import plans
 from consilium.site.checking import Checking
@@ -66,7 +67,7 @@ class Agent:
     def __init__(self, folder: Folder, forks: ForkServer | None = None) -> None:
         self.folder = folder
         self.stop = threading.Event()
-        self._failed = False
+        self._failed, self._instance = False, secrets.token_hex(8)
         self._identity = folder.identity()
         self._member = folder.membership()
         self._connection = connect(folder, self._identity)
@@ -208,12 +209,23 @@ class Agent:
     def _heartbeat(self) -> None:
         while not self.stop.is_set():
             try:
-                body = {"version": __version__, "activity": self._worker.activity}
-                self._connection.post("/v1/heartbeat", body)
+                self._beat()
             except ConsiliumError as error:
                 log.debug("heartbeat: %s", error.message)
             self._worker.changed.wait(HEARTBEAT_S)
             self._worker.changed.clear()
+
+    def _beat(self) -> None:
+        body = {"version": __version__, "activity": self._worker.activity}
+        try:
+            told = self._connection.post("/v1/heartbeat", {**body, "instance": self._instance})
+        except Invalid:  # a coordinator of before, which does not look for other agents
+            told = self._connection.post("/v1/heartbeat", body)
+        twin = bool(told.get("twin"))
+        self._contact.beaten(twin, datetime.now(UTC))
+        if twin != self._worker.held:
+            self._worker.held = twin
+            self._worker.wake.set()
 
     def _listen(self, bell: IO[bytes]) -> None:
         while not self.stop.is_set():

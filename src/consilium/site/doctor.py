@@ -20,7 +20,7 @@ from consilium import __version__
 from consilium.core.errors import AuditBroken, ConsiliumError, PolicyInvalid
 from consilium.core.model import ONNX
 from consilium.governance import audit
-from consilium.site import budget, ledger, plans, refused, room, tables
+from consilium.site import budget, contact, ledger, plans, refused, room, tables
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal, damaged
@@ -327,7 +327,7 @@ def _refused(folder: Folder, now: datetime) -> Iterator[Found]:
 
 def _agent(folder: Folder, now: datetime) -> Iterator[Found]:
     if running(folder):
-        yield "ok", "the agent runs", ""
+        yield ("problem", contact.TWIN, contact.TWIN_NEXT) if contact.twin(folder) else ("ok", "the agent runs", "")
     else:
         yield "warning", "no agent runs in this folder", "start it with `consilium site run`"
 

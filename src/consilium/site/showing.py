@@ -97,6 +97,7 @@ def status(desk: Desk, runs: bool, now: datetime) -> Json:
         "agent": "runs" if runs else "does not run",
         "heard": heard or None,
         "trouble": trouble if runs else "",
+        "twin": contact.twin(folder) if runs else "",
         "studies": [
             {
                 "study": one.study, "title": one.title, "plan": one.plan, "standing": one.word,
@@ -122,6 +123,9 @@ def status_words(fact: Json) -> None:
         click.echo(f"the coordinator was heard last at {fact['heard'][:19]} UTC")
     if fact["trouble"]:
         click.echo(f"{click.style('since then', fg='red')} nothing is received: {_cell(fact['trouble'])}")
+    if fact["twin"]:
+        click.echo(f"{click.style('held', fg='red')} since {fact['twin'][:19]} UTC: {contact.TWIN}.")
+        click.echo(f"Next: {contact.TWIN_NEXT}.")
     click.echo(f"key {fact['fingerprint']}\n")
     for alarm in fact["alarms"]:
         click.echo(f"{click.style('alarm', fg='red')} {alarm['at'][:19]}: {_cell(alarm['text'])}")

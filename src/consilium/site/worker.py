@@ -38,6 +38,7 @@ DOES = {
 """What heartbeats tell of a phase."""
 WORKS = {"PREPARE": "preparing", "EVALUATE": "evaluating"}
 """What they tell instead of training in rounds of other kinds."""
+HELD = "held: two agents of this hospital run"
 SWEEP_S = 60.0
 """So often it is looked for extracts that nothing needs any more: not in each round."""
 TELL_S = 600
@@ -48,7 +49,10 @@ OF_RUN = ("states", "memories", "closings", "steps", "epochs", "chains", "seats"
 
 @dataclass
 class Worker:
-    """Performs one task at a time. `activity` is what heartbeats tell; `changed` is set when it should be told soon."""
+    """Performs one task at a time. `activity` is what heartbeats tell; `changed` is set when it should be told soon.
+
+    held: another agent of this hospital runs; two that answer would say different things under one key.
+    """
 
     folder: Folder
     identity: Identity
@@ -64,6 +68,7 @@ class Worker:
     wake: Event = field(default_factory=Event)
     changed: Event = field(default_factory=Event)
     activity: str = "idle"
+    held: bool = False
     _swept: float = field(default=-math.inf, repr=False)
     _waited: int = field(default=0, repr=False)
 
@@ -77,6 +82,11 @@ class Worker:
         """Work until `stop`."""
         while not self.stop.is_set():
             self.wake.clear()
+            if self.held:
+                self.activity = HELD
+                self.changed.set()
+                self.wake.wait()
+                continue
             self._clean()
             row = self.journal.row("SELECT * FROM tasks WHERE status = 'todo' ORDER BY seq LIMIT 1")
             if row is None:

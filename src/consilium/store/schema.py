@@ -237,6 +237,15 @@ checkpoints = Table(
     Column("stands", Integer, nullable=False),  # 1: later ones must extend it
     UniqueConstraint("site", "seq", "head"),
 )
+agents = Table(
+    "agents",  # starts of a site's agent: one that comes back after a newer one was heard runs beside it
+    metadata,
+    Column("site", ForeignKey("sites.site"), primary_key=True),
+    Column("instance", String(16), primary_key=True),
+    Column("since", Float, nullable=False),  # when it became the newest that was heard; in seconds since the epoch
+    Column("returned", Float, nullable=False),  # when it last came back after another one
+    Column("before", Float, nullable=False),  # and the time before that
+)
 alarms = Table(
     "alarms",  # what contradicts what was kept: of a site's log, or of ours, as the site says
     metadata,

@@ -116,6 +116,15 @@ class Heartbeat(Message):
     activity: Short = "idle"
     run: Name | None = None
     round: Number | None = None
+    instance: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] | None = Field(
+        None, description="number of this start of the agent: two that are heard in turn run at once"
+    )
+
+
+class Beaten(Message):
+    """A heartbeat was heard. `twin`: another agent of the same site runs, too."""
+
+    twin: bool = False
 
 
 class Problem(Message):

@@ -6,19 +6,21 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from consilium.core.errors import ConsiliumError, Unauthenticated, Unavailable
-from consilium.site import contact, line, showing
+from consilium.core.errors import ConsiliumError, Invalid, Unauthenticated, Unavailable
+from consilium.site import contact, doctor, line, showing
 from consilium.site.agent import Agent
 from consilium.site.contact import Contact
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder, Membership
 from consilium.site.journal import Journal
+from consilium.site.presence import alone
+from consilium.site.worker import HELD, Worker
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -114,3 +116,55 @@ def test_a_policy_that_lets_nothing_through_is_said_when_the_agent_starts(
     Agent._policy(cast(Any, SimpleNamespace(folder=folder)))
     assert [one for one in caplog.messages if words is None or words not in one] == []
     assert bool(caplog.messages) is (words is not None)
+
+
+def test_two_agents_of_one_hospital_do_no_task_and_say_so_wherever_one_looks(
+    folder: Folder, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    answers: list[Any] = [{}, Invalid("unknown key"), {}, {"twin": True}, {"twin": True}, {"twin": False}]
+    asked: list[dict[str, Any]] = []
+
+    def post(path: str, body: dict[str, Any]) -> Any:
+        asked.append(body)
+        if isinstance(answer := answers.pop(0), Exception):
+            raise answer
+        return answer
+
+    worker = SimpleNamespace(activity="idle", held=False, wake=Event())
+    agent = cast(Agent, SimpleNamespace(
+        _connection=SimpleNamespace(post=post), _worker=worker, _instance="0" * 16, _contact=Contact(folder),
+    ))  # fmt: skip
+    for _ in range(2):
+        Agent._beat(agent)
+    assert not worker.held and "instance" not in asked[-1], "a coordinator of before is told what it knows"
+    for _ in range(2):
+        Agent._beat(agent)
+    assert worker.held and worker.wake.is_set() and asked[-1]["instance"] == "0" * 16
+    said = status(folder, capsys)
+    assert "held since" in said and "no task is done here or there" in said
+    with alone(folder.lock):
+        assert [one.level for one in doctor.examine(folder, NOW) if one.check == "agent"] == ["problem"]
+    Agent._beat(agent)
+    assert not worker.held and "held" not in status(folder, capsys)
+    told = [record.levelname for record in caplog.records if record.name == contact.__name__]
+    assert told == ["ERROR"], "once"
+
+
+def test_an_agent_that_is_held_takes_no_task() -> None:
+    looked = Event()
+    journal = SimpleNamespace(row=lambda *_: looked.set())
+    parts = dict.fromkeys(("identity", "states", "veto", "steps", "updates", "pairing", "seats", "declaring"))
+    worker = Worker(folder=cast(Any, None), journal=cast(Any, journal), stop=Event(), **cast(Any, parts))
+    worker.held = True
+    for rest in ("_clean", "_rest"):
+        setattr(worker, rest, lambda: None)
+    thread = Thread(target=worker.run)
+    thread.start()
+    assert worker.changed.wait(5) and worker.activity == HELD and not looked.wait(0.05)
+    worker.held = False
+    worker.wake.set()
+    assert looked.wait(5)
+    worker.stop.set()
+    worker.wake.set()
+    thread.join(5)
+    assert not thread.is_alive()
