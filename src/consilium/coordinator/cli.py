@@ -30,6 +30,7 @@ from consilium.wire.tls import make_authority, renew
 
 HERE = "the coordinator's machine"
 """Who it was, in the audit log, where nobody logs in."""
+NO_ACCOUNT = "There is no account yet: `consilium coordinator person NAME --role admin` adds one."
 Result = TypeVar("Result")
 home_option = click.option(
     "--home", type=click.Path(path_type=Path), default=Homes.coordinator, show_default="~/.consilium/coordinator",
@@ -200,7 +201,7 @@ def person(home: Path, name: str, role: str, password: str, as_json: bool) -> No
 def people(home: Path, as_json: bool) -> None:
     """List the accounts and their roles; on the coordinator's own machine."""
     found = _in_store(home, views.person_list)
-    words = "\n".join(f"{one['name']} is {one['role']}, since {one['since'][:10]}" for one in found) or "None."
+    words = "\n".join(f"{one['name']} is {one['role']}, since {one['since'][:10]}" for one in found) or NO_ACCOUNT
     click.echo(json.dumps(found) if as_json else words)
 
 

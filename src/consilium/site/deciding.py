@@ -1,5 +1,6 @@
 """A person at the hospital decides on a study: what was offered, what the policy says, and the signed decision."""
 
+import json
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
@@ -100,7 +101,16 @@ class Desk:
                 self._afford(plan)
         except Refused as error:
             return error.message
-        return ""
+        return self._too_few(plan)
+
+    def _too_few(self, plan: Plan) -> str:
+        """That the newest check of the plan counted too few training patients for the policy as it is now; or empty."""
+        row = self.journal.row("SELECT at, report FROM checks WHERE plan = ? ORDER BY id DESC LIMIT 1", plan.digest)
+        least = self.folder.policy().threshold(plan.study)
+        counted = None if row is None else json.loads(row["report"])["training"]
+        if row is None or not isinstance(counted, int) or counted >= least:
+            return ""
+        return f"fewer than {least} training patients, at the check of {row['at'][:16].replace('T', ' ')} UTC"
 
     def _afford(self, plan: Plan, mapping: Path | None = None) -> None:
         if plan.study.privacy.epsilon is not None:

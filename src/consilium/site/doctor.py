@@ -37,6 +37,7 @@ Level = Literal["ok", "warning", "problem"]
 DISK_BYTES = 2 << 30
 CERTIFICATE_DAYS, KEY_DAYS = 30, 730
 LIMIT_S = 5.0
+ASK = "`consilium site check {study}` says why"
 
 
 @dataclass(frozen=True)
@@ -291,24 +292,28 @@ def _data(folder: Folder, now: datetime) -> Iterator[Found]:
         approved = [one for one in studies if one.word == "approved"]
         if not approved:
             yield "ok", f"{len(studies)} studies offered, none approved: no table is read", ""
+        found: dict[Found, list[str]] = {}
         for one in approved:
-            yield _read(desk, one.study, folder)
+            found.setdefault(_read(desk, one.study, folder), []).append(one.study)
+        for (level, words, remedy), names in found.items():
+            yield level, f"{', '.join(names)}: {words}", remedy.format(study=names[0]) if remedy == ASK else remedy
     finally:
         journal.close()
 
 
 def _read(desk: Desk, study: str, folder: Folder) -> Found:
-    ask, plan = f"`consilium site check {study}` says why", desk.plan(study).study
+    """How the data are for one study, without its name: what is so for several is told once."""
+    plan = desk.plan(study).study
     least = max(plan.min_patients, folder.policy().min_patients)
     try:
         report, enough = tables.checked(plan, desk.mapping(study), least, folder.extracts / study)
     except ConsiliumError as error:
-        return "problem", f"{study}: {error.message}", error.remedy
+        return "problem", error.message, error.remedy
     if not enough:
-        return "problem", f"{study}: fewer than {least} training patients", ask
+        return "problem", f"fewer than {least} training patients", ASK
     if not report.usable:
-        return "warning", f"{study}: some of the data do not fit", ask
-    return "ok", f"{study}: {report.read} rows read, training patients: {report.training}", ""
+        return "warning", "some of the data do not fit", ASK
+    return "ok", f"{report.read} rows read, training patients: {report.training}", ""
 
 
 def _refused(folder: Folder, now: datetime) -> Iterator[Found]:

@@ -40,10 +40,10 @@ def _console() -> Console:
     return terminal if terminal.is_terminal else Console(highlight=False, width=200)
 
 
-def table(rows: list[Json], columns: tuple[str, ...]) -> None:
-    """Rows under their columns, as others than this hospital may have written them."""
+def table(rows: list[Json], columns: tuple[str, ...], empty: str = "There is none.") -> None:
+    """Rows under their columns, as others than this hospital may have written them; `empty` where there are none."""
     if not rows:
-        click.echo("None.")
+        click.echo(empty)
         return
     shown = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
@@ -75,6 +75,7 @@ def sent_words(rows: list[Json]) -> None:
     table(
         [{**row, "at": row["at"][:19], "what": f"{row['what']} {row.get('phase', '')}".strip()} for row in rows],
         ("at", "what", "study", "run", "round", "size", "became", "digest"),
+        "Nothing has left this hospital yet.",
     )
     click.echo(
         f"\n{len(rows)} things, {sum(row['size'] for row in rows):,} bytes. No record of a patient is among them."
@@ -135,7 +136,8 @@ def status_words(fact: Json) -> None:
     if fact["behind"]:
         click.echo(f"{click.style('ledger', fg='red')} {fact['behind']}: nothing is trained under a privacy budget.")
         click.echo("Next: `consilium site recount --person NAME`, by a person who knows that this site was restored.\n")
-    table(fact["studies"], ("study", "standing", "expires", "policy", "title"))
+    none = "No study was offered to this hospital yet: its agent hears of those to come (`consilium site run`)."
+    table(fact["studies"], ("study", "standing", "expires", "policy", "title"), none)
     for run in fact["compare"]:
         click.echo(f"\n{run} waits for its words to be compared: `consilium site compare {run}`")
     for one in fact["refused"]:
@@ -181,6 +183,7 @@ def checks(rows: list[Json]) -> None:
             for row in rows
         ],
         ("at", "study", "outcome", "sent", "training", "advisory", "blocking"),
+        "No check was made here yet: `consilium site check STUDY` makes one.",
     )  # fmt: skip
 
 
@@ -198,7 +201,7 @@ def figures(rows: list[Json]) -> None:
             word = METRICS[of].word if of in METRICS else of
             word = whose.get(name.removesuffix(of), "") + word
             told.append({"run": row["run"], "figure": word, "value": interval(estimate), "n": estimate.n})
-    table(told, ("run", "figure", "value", "n"))
+    table(told, ("run", "figure", "value", "n"), "No final model was judged here yet.")
 
 
 def _together(rows: list[Json]) -> Iterator[Json]:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from consilium.console.cli import app
+from consilium.coordinator import cli
 
 Json = dict[str, Any]
 SECRET = "correct-horse"
@@ -143,7 +144,10 @@ def test_a_copy_of_the_folder_is_a_coordinator_by_itself(
     files = {one.name: one.read_bytes() for one in (home / "tls").iterdir()}
     assert copied(home, tmp_path / "backup") == files
     capsys.readouterr()
-    assert app.run(["coordinator", "people", "--home", str(home)]) == 0 and capsys.readouterr().out == "None.\n"
+    assert (
+        app.run(["coordinator", "people", "--home", str(home)]) == 0
+        and capsys.readouterr().out == f"{cli.NO_ACCOUNT}\n"
+    )
     moved = home.rename(tmp_path / "moved")
     assert app.run(["coordinator", "people", "--home", str(moved)]) == 0
 

@@ -331,6 +331,47 @@ def test_rounds_of_all_runs_count_and_a_retry_is_none(site: Site) -> None:
     site.veto.permit(site.asked(judge), NOW)
 
 
+def test_a_policy_that_became_stricter_says_so_wherever_one_looks(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`site status` said `allowed` of a study that the agent, and the doctor, refused for want of patients."""
+    showing.status_words(showing.status(site.desk, False, NOW))
+    assert "No study was offered to this hospital yet" in capsys.readouterr().out
+    site.put(Plan.of(study("sums", gate={})))
+    site.approve("sums")
+    counted = history(site.journal)[-1]["training"]
+
+    def verdict(least: int) -> str:
+        site.folder.policy_file.write_text(f"policy: 1\nmin_patients: {least}\n")
+        (one,) = showing.status(site.desk, False, NOW)["studies"]
+        return str(one["policy"])
+
+    assert verdict(counted) == "allowed"
+    assert verdict(counted + 1) == f"fewer than {counted + 1} training patients, at the check of 2030-06-01 12:00 UTC"
+    assert verdict(counted) == "allowed"
+
+
+def test_the_doctor_says_once_what_is_so_for_several_studies(site: Site) -> None:
+    names = ["a", "b", "c"]
+    for name in names:
+        site.put(Plan.of(study(name, rounds=2 + len(name))))
+        site.approve(name)
+
+    def found() -> list[doctor.Found]:
+        return list(doctor._data(site.folder, NOW))
+
+    ((level, words, _),) = found()
+    assert level == "ok" and words.startswith("a, b, c: 80 rows read")
+    site.put(Plan.of(study("d", min_patients=70)))
+    site.folder.policy_file.write_text("policy: 1\nmin_patients: 60\n")
+    assert [(one[0], one[1].partition(":")[0], one[2]) for one in found()] == [
+        ("problem", "a, b, c", "`consilium site check a` says why")
+    ]
+    next(site.mapping.parent.glob("*.csv")).unlink()
+    ((level, words, remedy),) = found()
+    assert level == "problem" and words.startswith("a, b, c: ") and remedy
+
+
 @pytest.mark.parametrize("title", ["[/red]", "[link=https://evil.example]click", "[bold", "two\nlines", "\x1b[2J"])
 def test_a_title_is_shown_as_it_is(title: str, capsys: pytest.CaptureFixture[str]) -> None:
     showing.table([{"title": title}], ("title",))

@@ -29,13 +29,18 @@ def say(fact: Mapping[str, Any], as_json: bool, words: str = "") -> None:
     click.echo(json.dumps(fact, indent=2, ensure_ascii=False, default=str) if as_json else words)
 
 
-def table(rows: Sequence[Mapping[str, Any]], as_json: bool, columns: Sequence[str] = ()) -> None:
-    """Print rows as a JSON array or as a table of these columns (all of the first row when none is named)."""
+def table(
+    rows: Sequence[Mapping[str, Any]], as_json: bool, columns: Sequence[str] = (), empty: str = "There is none."
+) -> None:
+    """Print rows as a JSON array or as a table of these columns (all of the first row when none is named).
+
+    Args:    empty: what is said where there are none: what there would be, and how to come to it.
+    """
     if as_json:
         click.echo(json.dumps(list(rows), indent=2, ensure_ascii=False, default=str))
         return
     if not rows:
-        click.echo("None.")
+        click.echo(empty)
         return
     shown = Table(*(columns or tuple(rows[0])), box=None, pad_edge=False, header_style="bold")
     for row in rows:

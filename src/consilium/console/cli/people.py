@@ -22,7 +22,7 @@ def list_(as_json: bool) -> None:
     found = federation().sites()
     columns = ("site", "state", "fingerprint", "activity", "last_seen", "about")
     shown = found if as_json else [{**one, "last_seen": output.moment(one["last_seen"])} for one in found]
-    output.table(shown, as_json, columns)
+    output.table(shown, as_json, columns, "No hospital has joined yet: `consilium sites token SITE` lets one.")
     for one in [] if as_json else found:
         for alarm in one.get("alarms", []):
             click.echo(output.plain(f"\nalarm ({alarm['why']}, {alarm['at'][:19]}): {alarm['text']}"))
@@ -44,7 +44,7 @@ def tokens(as_json: bool) -> None:
     """List the join tokens that nobody has used: for which hospital, and until when. Their text is not kept."""
     rows = federation().connection.get("/v1/tokens")
     shown = rows if as_json else [{**one, "expires": output.moment(one["expires"])} for one in rows]
-    output.table(shown, as_json, ("site", "expires"))
+    output.table(shown, as_json, ("site", "expires"), "No join token is unused.")
 
 
 @sites.command()

@@ -18,6 +18,8 @@ from consilium.governance.learning import ENOUGH
 
 File = click.Path(dir_okay=False, path_type=Path)
 Existing = click.Path(exists=True, dir_okay=False, path_type=Path)
+NO_STUDY = "No study was submitted yet: `consilium study submit FILE` sends one."
+UNDECIDED = "No hospital has decided on it, or checked its data, yet."
 
 
 @click.group()
@@ -148,7 +150,7 @@ def list_(as_json: bool) -> None:
     """List the studies that you may see."""
     found = federation().studies()
     rows = found if as_json else [{**one, "runs": _runs(one)} for one in found]
-    output.table(rows, as_json, ("study", "title", "owner", "plan", "runs"))
+    output.table(rows, as_json, ("study", "title", "owner", "plan", "runs"), NO_STUDY)
 
 
 @study.command()
@@ -167,7 +169,7 @@ def show(name: str, as_json: bool) -> None:
     known = {**{one["site"]: {"decision": one["why"]} for one in fact.get("missing") or ()}, **fact["sites"]}
     rows = [{"site": site, **decision} for site, decision in sorted(known.items())]
     check = ("check",) if any("check" in row for row in rows) else ()
-    output.table(rows, False, ("site", "decision", *check, "person", "at", "expires", "reason"))
+    output.table(rows, False, ("site", "decision", *check, "person", "at", "expires", "reason"), UNDECIDED)
     if fact.get("refusals"):
         click.echo("\nRefusals")
         output.table(watching.refusals(fact["refusals"]), False, ("run", "reason", "sites", "times", "rounds", "text"))
@@ -200,7 +202,7 @@ def checks(name: str, as_json: bool) -> None:
         for site, told in found.items()
     ]  # fmt: skip
     rows += [{"site": site, "check": "none"} for site in sorted(fact["sites"]) if site not in found]
-    output.table(rows, False, ("site", "check", "at", "source", "patients", "checks", "blocking"))
+    output.table(rows, False, ("site", "check", "at", "source", "patients", "checks", "blocking"), UNDECIDED)
     if any(told["coverage"] for told in found.values()):
         click.echo("\nPatients who have a value, in percent")
         output.table(_coverage(found), False, ("feature", *found))
