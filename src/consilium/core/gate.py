@@ -11,6 +11,7 @@ Kind = Literal[
     "few-patients", "label-codes", "unmapped-codes", "not-a-number", "out-of-range", "unit", "code-for-missing",
     "no-values", "sparse", "constant", "one-class", "empty-category", "bound",
     "unread", "other-unit", "named-unit", "swapped-codes", "text-order", "of-nobody",
+    "window",
 ]  # fmt: skip
 """What a check can find, as stable codes."""
 FIRST: tuple[Kind, ...] = (

@@ -73,7 +73,16 @@ class Unused:
     columns: tuple[tuple[str, int], ...]
 
 
-Note = str | Lost | Missed | Seen | Unused
+@dataclass(frozen=True)
+class Unnamed:
+    """Codes that stand in a column of a table, beside those that a query names, with the number of their rows."""
+
+    column: str
+    named: tuple[str, ...]
+    others: tuple[tuple[str, int], ...]
+
+
+Note = str | Lost | Missed | Seen | Unused | Unnamed
 """Of the rows of a source: what is not known of them, in words; what their query lost; whom it left out; and more."""
 
 
@@ -132,7 +141,8 @@ class Asked:
     contract says of images.   without: column of the patient's key, and who opted out, as `choosing.key` gives them:
     they are in no row, nothing but their key is read of them, and nothing of them is kept.   merged: what another
     source of the hospital says of patients in several records.   units: whether columns that are called so are read,
-    too, to see whether there are several; and of the others the different values are counted.
+    too, to see whether there are several; and of the others the different values are counted.   meant: what the
+    contract says of each column, and under "" of the study.
     """
 
     columns: frozenset[str] = frozenset()
@@ -142,6 +152,7 @@ class Asked:
     merged: Merged = field(default=Merged(), repr=False)
     named: frozenset[str] = frozenset()
     units: bool = False
+    meant: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def every(self) -> bool:

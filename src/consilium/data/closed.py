@@ -17,6 +17,7 @@ from consilium.data.clock import Clock
 
 CLOSED = {"enable_external_access": "false", "threads": "1"}
 """With one thread the same query takes the same of several values, where it leaves that open."""
+EMPTY: Mapping[str, str] = {}
 DAYS = replace(
     zoning.DAYS,
     words="makes days or hours of instants (TIMESTAMPTZ), or instants of days, by a time zone that it does not say",
@@ -38,10 +39,12 @@ class Closed:
         for one in (self.tables, *self.zones.values()):
             one.interrupt()
 
-    def answered(self, query: str, clock: Clock, text: ordering.Slip) -> tuple[Answer, tuple[Note, ...]]:
+    def answered(self, query: str, clock: Clock, text: ordering.Slip, meant: Mapping[str, str] = EMPTY
+                 ) -> tuple[Answer, tuple[Note, ...]]:  # fmt: skip
         """The answer to a query, and what is not known of it.
 
-        Args:    clock: of the reading.   text: what is said where it compares numbers or days as text.
+        Args:    clock: of the reading.   text: what is said where it compares numbers or days as text.   meant: as
+                 `Asked` has it.
         Raises:  DataUnusable; and what DuckDB raises.
         """
         before_s = clock.left_s
@@ -55,7 +58,7 @@ class Closed:
             doubts += ordering.checked(lambda: self._by_zone(query, answer), anew, DAYS)
         if ages.YEARS.search(query):
             doubts += ordering.checked(lambda: ages.others(query, answer, ask), anew, ages.CALENDAR)
-        doubts += hanging.checked(self.tables, query, answer, ask, anew)
+        doubts += hanging.checked(self.tables, query, answer, ask, meant, anew)
         return answer, doubts + clock.within(lambda: meeting.check(self.tables, query), self.interrupt)
 
     def _by_zone(self, query: str, answer: Answer) -> list[str]:

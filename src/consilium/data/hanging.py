@@ -3,7 +3,7 @@
 And which of several rows it takes by chance, and at which columns of its tables it never looks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +14,13 @@ from consilium.data import (
     falling,
     lookalikes,
     renumbered,
+    spans,
     ties,
     unitless,
     unmatched,
+    unnamed,
     unused,
+    windows,
 )
 from consilium.data.anew import Anew
 from consilium.data.asking import Answer
@@ -25,11 +28,12 @@ from consilium.data.base import Note
 from consilium.data.tree import Undecided
 
 
-def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer], anew: Anew
-            ) -> tuple[Note, ...]:  # fmt: skip
+def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer],
+            meant: Mapping[str, str], anew: Anew) -> tuple[Note, ...]:  # fmt: skip
     """What is lost so, or nearly named; or that nobody knows.
 
-    Args:    tables: a connection of DuckDB, on which macros are made.   ask: answers a query.
+    Args:    tables: a connection of DuckDB, on which macros are made.   ask: answers a query.   meant: as `Asked` has
+             it.
     """
     return (
         *dropping.checked(tables, query, answer, ask, anew),
@@ -39,12 +43,15 @@ def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer
         *lookalikes.checked(tables, query, ask, lambda: catalogue.of_duckdb(tables), anew),
         *unitless.checked(tables, query, answer[0], lambda: catalogue.of_duckdb(tables), anew),
         *renumbered.checked(tables, query, lambda: catalogue.of_duckdb(tables), anew),
+        *windows.checked(tables, query, ask, lambda: catalogue.of_duckdb(tables), anew),
+        *spans.checked(tables, query, lambda: catalogue.of_duckdb(tables), meant, anew),
+        *(unnamed.checked(tables, query, lambda: catalogue.of_duckdb(tables), anew) if meant else ()),
         *unused.checked(tables, query, answer[0], lambda: catalogue.of_duckdb(tables), anew),
     )
 
 
 def of_url(parser: Any, connection: Any, query: str, answer: Answer, ask: Callable[[str], Answer],
-           anew: Anew) -> tuple[Note, ...]:  # fmt: skip
+           meant: Mapping[str, str], anew: Anew) -> tuple[Note, ...]:  # fmt: skip
     """The same of a connection of SQLAlchemy, as far as it understands the query as DuckDB writes it.
 
     Args:    parser: a connection of DuckDB.
@@ -70,5 +77,8 @@ def of_url(parser: Any, connection: Any, query: str, answer: Answer, ask: Callab
         *dividing.checked(*given),
         *unitless.checked(parser, query, answer[0], known, anew),
         *renumbered.checked(parser, query, known, anew),
+        *windows.checked(*given),
+        *spans.checked(parser, query, known, meant, anew),
+        *(unnamed.checked(parser, query, known, anew) if meant else ()),
         *unused.checked(parser, query, answer[0], known, anew),
     )

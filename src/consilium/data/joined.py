@@ -6,7 +6,7 @@ that can open no file and no network. All columns are text, as in a CSV file.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +61,7 @@ class JoinedSource:
                 self._tables[name] = base.source(given, folder, kinds)
         self._given, self._without, self._columns = one_select(source.query), ("", frozenset[str]()), frozenset[str]()
         self._limit_s = source.time_limit_s
+        self._meant: Mapping[str, str] = {}
         self._extracts: Path | None = None
         self._merged = Merged()
         self._named = frozenset[str]()
@@ -69,7 +70,7 @@ class JoinedSource:
     def told(self, asked: Asked) -> None:
         """Where what is fetched may be kept, and who opted out: of tables that have the column of the patient's key."""
         self._without, self._columns, self._extracts = asked.without, asked.columns, asked.extracts
-        self._merged = asked.merged
+        self._merged, self._meant = asked.merged, asked.meant
         for name in self._tables:
             self._tell(name, asked.merged)
 
@@ -109,7 +110,7 @@ class JoinedSource:
                         (*doubts, *found.doubts, *found.passed(name, self._given)),
                     )
                 try:
-                    answer, more = asked.answered(self._given, clock, TEXT)
+                    answer, more = asked.answered(self._given, clock, TEXT, self._meant)
                 except VALUES as error:
                     fail = clock.within(lambda: failing.casts(asked.tables, self._given), asked.interrupt)
                     raise _miscast(error, columns, fail) from error

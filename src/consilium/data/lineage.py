@@ -267,6 +267,11 @@ class Lineage:
             at = at.outer
         raise Undecided
 
+    def place(self, ref: Node, scope: Scope) -> tuple[int, str]:
+        """Of which part of which FROM a column is. Raises: Undecided."""
+        at, relation, _ = self._found(ref, scope)
+        return id(at.select), relation.alias if relation is not None else ""
+
     def holding(self, node: Node, scope: Scope, name: str) -> Node | None:
         """A column of this name, of the first of what is joined that has it."""
         for one in related(node, scope.within):

@@ -75,7 +75,7 @@ def lookalikes(parser: Any, query: str, ask: Callable[[str], Answer], known: Cat
     if known.database == "duckdb":
         yield from _patterns(parser, lineage, plain, ask)
     found: dict[str, tuple[str, str, list[Compared]]] = {}
-    for one in (each for scope in lineage.scopes() for each in _compared(scope)):
+    for one in (each for scope in lineage.scopes() for each in compared(scope)):
         try:
             origins = lineage.origins(one.value, one.scope)
             if len(origins) == 1 and origins[0].columns:
@@ -156,7 +156,8 @@ def _as(parser: Any, lineage: Lineage, one: Compared, near: list[str]) -> Node:
     return {**pattern, "case_checks": checks, "else_expr": one.value} if checks else one.value
 
 
-def _compared(scope: Scope) -> Iterator[Compared]:
+def compared(scope: Scope) -> Iterator[Compared]:
+    """Columns and such of a SELECT that are compared with texts."""
     for node in own(scope.select):
         sides = list[Node]()
         if node.get("class") == "COMPARISON" and node.get("type") in EQUAL:

@@ -16,7 +16,7 @@ from consilium.core.gate import UNREADABLE, Gate, Kind
 from consilium.core.study import Study
 from consilium.core.timed import TIMED
 from consilium.data import spread, unused
-from consilium.data.base import Lost, Missed, Seen, Table, Unused, least, smallest
+from consilium.data.base import Lost, Missed, Seen, Table, Unnamed, Unused, least, smallest
 from consilium.data.contract import Column, Mapped
 from consilium.data.counts import MIN_CELL, Count, hidden, shown_counts
 from consilium.data.findings import Finding, Look, of_column
@@ -108,7 +108,9 @@ class Fit:
 
 @dataclass(frozen=True)
 class Report:
-    """The whole check. The spread of a column is for who looks at it here: it is neither remembered nor sent."""
+    """The whole check. The spread of a column, and codes that a query does not name, are for who looks here: they are
+    neither remembered nor sent.
+    """
 
     study: str
     contract: str
@@ -128,6 +130,7 @@ class Report:
     label: Fit
     advice: tuple[str, ...]
     findings: tuple[Finding, ...]
+    unnamed: tuple[Unnamed, ...] = ()
 
     @property
     def usable(self) -> bool:
@@ -141,7 +144,8 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {**asdict(self), "usable": self.usable, "undone": self.undone}
+        told = {**asdict(self), "usable": self.usable, "undone": self.undone}
+        return {name: value for name, value in told.items() if name != "unnamed"}
 
 
 def counted(study: Study, table: Table) -> int:
@@ -184,7 +188,7 @@ def check(study: Study, mapped: Mapped) -> Report:
         if isinstance(doubt, Seen):
             whole.append(_seen(doubt, gate))
             continue
-        if isinstance(doubt, Unused):
+        if isinstance(doubt, Unused | Unnamed):
             continue
         whole.append(Finding("text-order", "", 0, doubt, DOUBT_REMEDY, gate.blocks("text-order"), undone=True))
     if passed := [one for one in mapped.doubts if isinstance(one, Unused)]:
@@ -210,6 +214,7 @@ def check(study: Study, mapped: Mapped) -> Report:
         prevalence=_prevalence(contract, mapped), features=fits, label=label,
         advice=tuple(one.words for one in whole),
         findings=(*whole, *(finding for fit in (*fits, label) for finding in fit.findings)),
+        unnamed=tuple(one for one in mapped.doubts if isinstance(one, Unnamed)),
     )  # fmt: skip
 
 

@@ -338,10 +338,10 @@ class SqlSource:
                 tables.execute("SET threads TO 1")
                 file = opening.asker(tables)
                 ask = lambda query: answer_of(self._of_file(file, query))  # noqa: E731
-                return hanging.checked(tables, self._query, answer, ask, anew)
+                return hanging.checked(tables, self._query, answer, ask, self._given.meant, anew)
         with memory.opened() as parser, self._connected(begun) as connection:
             ask = lambda query: answer_of(of_url(connection, query, self._given))  # noqa: E731
-            return hanging.of_url(parser, connection, self._query, answer, ask, anew)
+            return hanging.of_url(parser, connection, self._query, answer, ask, self._given.meant, anew)
 
     def _years(self, found: Rows, begun: opening.Begun) -> list[str]:
         """Of DuckDB, columns that would be others if whole years were counted. Raises: Undecided."""

@@ -225,6 +225,21 @@ def _spread(found: "Report") -> None:
     click.echo()
 
 
+def _unnamed(found: "Report") -> None:
+    """Codes beside those that a query names, for a person who knows what they mean."""
+    if not found.unnamed:
+        return
+    rows = [
+        {"column": one.column, "named": ", ".join(one.named),
+         "beside them": ", ".join(f"{text} ({count})" for text, count in one.others[:MANY])
+         + (", ..." if len(one.others) > MANY else "")}
+        for one in found.unnamed
+    ]  # fmt: skip
+    click.echo("Is one of the codes forgotten? What source.query names, and what stands there beside it (rows):")
+    table(rows, ("column", "named", "beside them"))
+    click.echo()
+
+
 def concluded(usable: bool, undone: int) -> str:
     """The end of a check. Args: undone: checks that could not be done.
 
@@ -262,6 +277,7 @@ def report(found: "Report", sent: bool = False) -> None:
         })  # fmt: skip
     table([*_together(rows[:-1]), rows[-1]], tuple(rows[0]))
     _spread(found)
+    _unnamed(found)
     for finding in sorted(found.findings, key=lambda one: not one.blocks):
         note = click.style("undone" if finding.undone else "note  ", fg="yellow")
         sign = click.style("blocks", fg="red") if finding.blocks else note

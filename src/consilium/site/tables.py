@@ -37,7 +37,8 @@ def mapped(study: Study, mapping: Path, extracts: Path | None = None, look: Look
     opted = given.opt_out
     lines = dict[str, int]() if opted is None else choosing.opted_out(folder / opted.path)
     out, key = frozenset(lines), given.patient.column or ""
-    asked = Asked(given.columns, extracts, study.contract.image, (key, out))
+    meant = {column: said for column, said in _meant(given, study) if column}
+    asked = Asked(given.columns, extracts, study.contract.image, (key, out), meant={**meant, "": study.purpose.text})
     rows = choosing.without(source(given.source, folder, kinds, asked).rows(), key, out)
     patients = {choosing.spelt(one) for one in rows.columns.get(key, [])}
     choosing.matched(lines, rows, key, opted is None or opted.nobody_here, opted is None or opted.others_alike)
@@ -53,6 +54,13 @@ def mapped(study: Study, mapping: Path, extracts: Path | None = None, look: Look
     return contract.apply(
         given, study.contract, study.evaluation, rows, records, rows.left_out, None if opted is None else len(out), look
     )
+
+
+def _meant(given: Mapping, study: Study) -> abc.Iterator[tuple[str | None, str]]:
+    """What the contract says of the columns that a mapping names."""
+    for feature in study.contract.features:
+        yield getattr(given.features.get(feature.id), "column", None), feature.meaning
+    yield given.label.column, study.contract.label.meaning
 
 
 def stamp(mapping: Path) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ import pytest
 from consilium.core.gate import TOLD, Gate
 from consilium.core.study import Study
 from consilium.data import choosing, contract, quality
-from consilium.data.base import Lost, Seen, Table
+from consilium.data.base import Lost, Seen, Table, Unnamed
 from consilium.data.contract import Column, Mapped
 from consilium.data.counts import hidden
 from consilium.data.mapping import Mapping
@@ -236,6 +236,12 @@ def test_what_is_not_known_of_the_rows_is_told_and_stands_in_nobodys_way(study: 
     (told,) = (one for one in report.findings if not one.where and one.kind != "few-patients")
     assert (told.kind, told.words, told.blocks, told.undone) == ("text-order", "nobody knows", False, True)
     assert report.undone == report.to_json()["undone"] == 1
+    beside = Unnamed("lab.test", ("HB",), (("CRP", 12),))
+    made = contract.apply(
+        Mapping.model_validate(MAPPING), study.contract, study.evaluation, replace(table, doubts=(beside,))
+    )
+    shown = quality.check(study, made)
+    assert shown.unnamed == (beside,) and "unnamed" not in shown.to_json() and not shown.undone
     for asked, blocks in (({}, False), ({"blocking": ("text-order",)}, True)):
         unknown = Seen("text-order", "nobody knows of keys", "count them", unknown=True)
         made = contract.apply(
