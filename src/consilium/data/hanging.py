@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from consilium.data import (
+    cancelled,
     catalogue,
     dividing,
     dropping,
@@ -43,9 +44,11 @@ def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer
         *lookalikes.checked(tables, query, ask, lambda: catalogue.of_duckdb(tables), anew),
         *unitless.checked(tables, query, answer[0], lambda: catalogue.of_duckdb(tables), anew),
         *renumbered.checked(tables, query, lambda: catalogue.of_duckdb(tables), anew),
+        *cancelled.checked(tables, query, ask, lambda: catalogue.of_duckdb(tables), anew),
         *windows.checked(tables, query, ask, lambda: catalogue.of_duckdb(tables), anew),
         *spans.checked(tables, query, lambda: catalogue.of_duckdb(tables), meant, anew),
         *(unnamed.checked(tables, query, lambda: catalogue.of_duckdb(tables), anew) if meant else ()),
+        *unused.idle(tables, query, anew),
         *unused.checked(tables, query, answer[0], lambda: catalogue.of_duckdb(tables), anew),
     )
 
@@ -77,8 +80,10 @@ def of_url(parser: Any, connection: Any, query: str, answer: Answer, ask: Callab
         *dividing.checked(*given),
         *unitless.checked(parser, query, answer[0], known, anew),
         *renumbered.checked(parser, query, known, anew),
+        *cancelled.checked(*given),
         *windows.checked(*given),
         *spans.checked(parser, query, known, meant, anew),
         *(unnamed.checked(parser, query, known, anew) if meant else ()),
+        *unused.idle(parser, query, anew),
         *unused.checked(parser, query, answer[0], known, anew),
     )

@@ -12,12 +12,12 @@ from typing import Any
 
 from consilium.data.anew import Anew
 from consilium.data.asking import Ask, named, staying
-from consilium.data.base import UNIT, Asked, Rows, Unused
+from consilium.data.base import UNIT, Asked, Rows, Seen, Unused
 from consilium.data.catalogue import Catalogue, Column
 from consilium.data.counts import MIN_CELL
 from consilium.data.lineage import Lineage
 from consilium.data.scopes import Scope, own, related
-from consilium.data.tree import Node, Undecided, last_of, parts
+from consilium.data.tree import Node, Undecided, last_of, parsed, parts
 
 NAMED = re.compile(
     r"status|statut|storn|cancel|annul|anulad|loesch|losch|delet|supprim|elimin|geannul|version|revision|produ[cktz]|"
@@ -39,6 +39,10 @@ REMEDY = (
     "if one of them says that a row was cancelled, replaced by a later one, is not valid yet or of another kind "
     "than is asked for, add a condition on it to the query; else all is well"
 )
+IDLE = (
+    "if it says who or what does not count, such as who objected, the condition on it is forgotten, as "
+    "`nr NOT IN (SELECT nr FROM ...)`; else leave it out"
+)
 
 
 def checked(parser: Any, query: str, names: Sequence[str], known: Callable[[], Catalogue], anew: Anew
@@ -48,6 +52,26 @@ def checked(parser: Any, query: str, names: Sequence[str], known: Callable[[], C
     Args:    parser: a connection of DuckDB.   names: columns of the answer that are used.   known: the tables.
     """
     return anew.found(lambda: tuple(unused(parser, query, names, known())), ())
+
+
+def idle(parser: Any, query: str, anew: Anew) -> tuple[Seen, ...]:
+    """That a query makes something by WITH, and never uses it.
+
+    Args:    parser: a connection of DuckDB.
+    """
+    names = anew.found(lambda: tuple(_idle(parsed(parser, query))), ())
+    if not names:
+        return ()
+    return (Seen("unread", f"source.query makes {' and '.join(names)} by WITH, and never uses it", IDLE),)
+
+
+def _idle(tree: Node) -> Iterator[str]:
+    made = {one["key"].casefold(): one for node in parts(tree) for one in node.get("cte_map", {}).get("map", ())}
+    for name, entry in made.items():
+        used = sum(one.get("type") == "BASE_TABLE" and one["table_name"].casefold() == name for one in parts(tree))
+        own = sum(one.get("type") == "BASE_TABLE" and one["table_name"].casefold() == name for one in parts(entry))
+        if used == own:
+            yield entry["key"]
 
 
 def unused(parser: Any, query: str, names: Sequence[str], known: Catalogue) -> Iterator[Unused]:

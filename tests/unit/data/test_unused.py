@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.data import catalogue, unused
+from consilium.data.anew import Anew
 from consilium.data.base import Asked, Unused
+from consilium.data.clock import Clock
 from consilium.data.joined import JoinedSource
 from consilium.data.source import TableSource
 from consilium.data.tables import SqlSource
@@ -58,6 +60,18 @@ def test_where_it_is_not_seen_at_what_a_query_looks_nothing_is_told(query: str) 
         tables.execute("CREATE TABLE ward (nr INT, status INT)")
         with pytest.raises(Undecided):
             list(unused.unused(tables, query, ["v"], catalogue.of_duckdb(tables)))
+
+
+@pytest.mark.parametrize(("query", "idle"), [
+    ("WITH a AS (SELECT nr FROM lab), B AS (SELECT nr FROM lab WHERE v > 1) SELECT nr FROM a", ["B"]),
+    ("WITH a AS (SELECT nr FROM lab), b AS (SELECT nr FROM A) SELECT v FROM lab WHERE nr NOT IN (SELECT nr FROM b)", []),
+    ("WITH RECURSIVE c AS (SELECT 1 AS k UNION ALL SELECT k + 1 FROM c WHERE k < 3) SELECT nr FROM lab", ["c"]),
+    ("SELECT nr FROM lab", []),
+])  # fmt: skip
+def test_what_a_query_makes_and_never_uses_is_told(query: str, idle: list[str]) -> None:
+    with duckdb.connect() as tables:
+        found = unused.idle(tables, query, Anew(Clock(60, "s"), 1.0, tables.interrupt))
+    assert [one.words for one in found] == [f"source.query makes {name} by WITH, and never uses it" for name in idle]
 
 
 @settings(max_examples=40, deadline=None)
