@@ -87,7 +87,7 @@ def truth_of_numbers(name: str) -> dict[str, float]:
     kind, drawn = OTHERS[name]
     if kind == "time-to-event":
         census = drawn(200_000, 99)
-        found = worth.worth(census.sums(study(kind, groups=[])), study(kind, groups=[]))
+        found = worth.worth(added([census.sums(study(kind, groups=[]))]), study(kind, groups=[]))
         true = {figure: float(one.value or 0) for figure, one in found.figures.items()}
         if isinstance(census, AtHospitals):
             true["concordance"] = metrics.figures(kind, census.pooled(), 0.95, single=True)["concordance"].value or 0.0
@@ -101,7 +101,7 @@ def held(asked: Study, true: Mapping[str, float], drawn: Drawn, n: int) -> dict[
     """In what share of the studies the interval of each figure, and of each gap between the sexes, holds the truth."""
     counted = dict[str, list[bool]]()
     for seed in range(STUDIES):
-        total = drawn(n, seed + 1).sums(asked)
+        total = added([drawn(n, seed + 1).sums(asked)])
         found = dict(worth.worth(total, asked).figures)
         if not found:
             continue  # fewer than ten of a class

@@ -11,8 +11,10 @@ so near: the farther two are apart, the more often they are in order; so in a sp
 are in 1/2 + s (C - 1/2), where C is that of pairs of two spans. `within` says how far the figure may be from Harrell's
 of the pooled patients, whatever the order within spans is.
 Under `secure_sum` a hospital does not tell how many pairs it has, which are a square of how many patients it has: it
-tells the same twelve numbers by patient (`by_patient`). What shares a span follows from them as before; pairs of one
-hospital are then counted by cells, too.
+tells the same twelve numbers by patient (`by_patient`). What shares a span follows from them as before. Of hospitals of
+one size, times how many patients another one of them has they are the pairs of one hospital (`of_hospitals`); where
+sizes differ that is the multiple by which their sum tells most of those pairs. So all pairs are counted by cells, and
+by so much more or fewer are in order.
 
 Times: equal parts of the root of the contract's range. Hazards: quantiles of Student's distribution with two degrees of
 freedom on the scale of logarithms, about the middle that the model's hazards have, and as wide as they are: by patients
@@ -42,8 +44,6 @@ FEW = 6.0
 share of all pairs: the smaller spans are, the less their pairs can differ from a half; by a fifth of that share, about.
 """
 Ends = tuple[float, float]
-FEWEST = 3.0
-"""In a secure sum there are so many hospitals or more: a hospital has no larger part of all patients, on average."""
 SMALLEST = 1e-300
 """A hazard is none below this."""
 
@@ -53,7 +53,7 @@ class Grid:
     """So many spans of times and of scores. A cell has a number for patients with the event, and one for those without.
 
     >>> ALL.size, GROUP.size
-    (51200, 12288)
+    (51200, 12800)
     """
 
     times: int
@@ -112,6 +112,21 @@ def by_patient(by_cells: Array, exact: Array, n: Array) -> Floats:
     return concordance.rounded(np.ravel(np.hstack(both) / np.maximum(n - 1, 1)[:, None]))
 
 
+OWN = "of_hospitals"
+
+
+def of_hospitals(by_patient: Array, n: Array, hospitals: int) -> Floats:
+    """Pairs of one hospital (12,), as their sum by patient has them of hospitals of one size; of several sets as above.
+
+    What a hospital has of unsure pairs is off by chance, and by as much as its square root, which is as n. Therefore no
+    multiple of the sum by patient leaves less to chance than by n / hospitals, whatever their sizes are.
+
+    Args:    by_patient: summed.   n: (sets,) how many patients there are of each, in so many `hospitals`.
+    """
+    others = np.maximum(n / hospitals - 1, 0.0)
+    return np.ravel(np.reshape(by_patient, (-1, sum(BOTH))) * others[:, None])
+
+
 @lru_cache(16)
 def _times(ends: Ends, spans: int) -> Floats:
     """Where spans of times begin, but for the first (spans - 1,)."""
@@ -164,10 +179,11 @@ def _below(cells: Floats) -> Floats:
 class Told:
     """What the sums of hospitals say of pairs.
 
-    Args:    apart: as `counted` has them, of patients of two hospitals.   own: pairs of one hospital, and those in
-             order.   events, nones: shares of the pairs that share a span of times that count, by `counted`.
-             excess: by how much a pair is more often in order than by cells: of pairs that share a span of scores, and
-             of both kinds that share one of times.
+    Args:    apart: as `counted` has them, of patients of two hospitals; where pairs are told by patient, of all.
+             own: pairs of one hospital beside these, and those in order.   events, nones: shares of the pairs that
+             share a span of times that count, by `counted`.   excess: by how much a pair is more often in order than by
+             cells: of pairs that share a span of scores, and of both kinds that share one of times.   more: by so many
+             more are in order than follows from these, as pairs of one hospital say.
     """
 
     apart: Floats
@@ -175,34 +191,36 @@ class Told:
     events: float
     nones: float
     excess: tuple[float, float, float]
+    more: float = 0.0
 
     @classmethod
     def of(cls, total: Mapping[str, Array]) -> "Told":
         """From sums over hospitals."""
-        mine, exact = _of_own(total)
+        certain = "exact" in total
+        mine, exact = (total["by_cells"], total["exact"]) if certain else np.split(total[OWN], BOTH[:1])
         level, two, two_ordered, one, one_ordered = (float(each) for each in exact)
         apart, own = counted(total["cells"]), (0.0, 0.0)
-        if BY_PATIENT not in total:
+        if certain:
             apart = np.maximum(apart - mine, 0.0)
             own = (float(mine[0]) + two + one, float(mine[1]) + level + two_ordered + one_ordered)
         events, nones = (two + 1) / (float(mine[3]) + 1), (one + 0.5) / (float(mine[4]) + 1)
         every = float(apart[0] + events * apart[3] + nones * apart[4])
-
         beyond = float(apart[1] + apart[2] / 2) / float(apart[0]) - 0.5 if apart[0] > 0 else 0.0  # of those apart
-
-        def excess(ordered: float, guessed: float, pairs: float, unsure: float) -> float:
-            share = unsure / max(every, 1.0)
-            if not share > 1e-9:
-                return 0.0
-            return (ordered - guessed + beyond * FEW / share) / (pairs + FEW / share**2)
-
         guessed = one * float(mine[5] + mine[6] / 2) / max(float(mine[4]), 1.0)
-        return cls(
-            apart, own, events, nones,
-            (excess(level, float(mine[2]) / 2, float(mine[2]), float(apart[2])),
-             excess(two_ordered, two / 2, two, events * float(apart[3])),
-             excess(one_ordered, guessed, one, nones * float(apart[4]))),
-        )  # fmt: skip
+        # Of pairs that share a span: those of one hospital, by how many more are in order than by cells; and all.
+        unsure = (
+            (float(mine[2]), level - float(mine[2]) / 2, float(apart[2])),
+            (two, two_ordered - two / 2, events * float(apart[3])),
+            (one, one_ordered - guessed, nones * float(apart[4])),
+        )
+
+        def excess(pairs: float, ordered: float, alike: float) -> float:
+            share = alike / max(every, 1.0)
+            return (ordered + beyond * FEW / share) / (pairs + FEW / share**2) if share > 1e-9 else 0.0
+
+        first, second, third = (excess(*each) for each in unsure)
+        more = sum(each[1] - each[0] * of for each, of in zip(unsure, (first, second, third), strict=True))
+        return cls(apart, own, events, nones, (first, second, third), 0.0 if certain else more)
 
     @property
     def value(self) -> float | None:
@@ -212,7 +230,7 @@ class Told:
         if not pairs > 0:
             return None
         ordered = self.own[1] + float(apart[1] + apart[2] * (0.5 + level) + self.events * apart[3] * (0.5 + two))
-        ordered += self.nones * float(apart[5] + apart[6] / 2 + apart[4] * one)
+        ordered += self.nones * float(apart[5] + apart[6] / 2 + apart[4] * one) + self.more
         least, most = self.ends
         return min(max(ordered / pairs, least), most)
 
@@ -250,15 +268,6 @@ class Told:
         moved = zip((event, none), pairs, ordered, strict=True)
         spread = sum(float(np.sum(n * (o - value * p) ** 2)) for n, p, o in moved)
         return math.sqrt(max(spread, 0.0)) / (size / 2)
-
-
-def _of_own(total: Mapping[str, Array]) -> tuple[Floats, Floats]:
-    """What hospitals counted of pairs of their own patients: `by_cells` and `exact`, or about that."""
-    if BY_PATIENT not in total:
-        return tuple(np.asarray(total[name], dtype=np.float64) for name in ("by_cells", "exact"))  # type: ignore[return-value]
-    others = float(total["n"][0]) / FEWEST
-    found = np.asarray(total[BY_PATIENT], dtype=np.float64) * others
-    return found[: BOTH[0]], found[BOTH[0] :]
 
 
 def _above(cells: Floats) -> Floats:

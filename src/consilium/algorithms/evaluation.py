@@ -97,6 +97,15 @@ def _told(study: Study, counted: Sums) -> Sums:
     return found
 
 
+def among(total: Mapping[str, Array], hospitals: int) -> Sums:
+    """Sums over so many hospitals, with the pairs of one hospital that they told by patient: `between.of_hospitals`."""
+    found = {name: np.asarray(array) for name, array in total.items()}
+    for before in ("", GROUPS):
+        if (told := found.pop(before + between.BY_PATIENT, None)) is not None:
+            found[before + between.OWN] = between.of_hospitals(told, found[f"{before}n"], hospitals)
+    return found
+
+
 def _of_common(study: Study, predicted: Floats | None, label: Floats) -> Sums:
     if predicted is None:
         raise Invalid("the common model was not judged beside the one that is used here", "update the agent")

@@ -66,7 +66,7 @@ NEEDED = {
         "cells",
         "by_cells",
         "exact",
-        "by_patient",
+        "of_hospitals",
         "likelihood",
     ),
 }

@@ -153,11 +153,12 @@ class Performer:
         arrays = chain.read(sums).arrays
         told, hidden = None, withheld.KEY in total.more
         if not hidden:
-            told = possible(partial(headline.figures, plan.study, sums_of(arrays), total.alone))
+            whole = sums_of(arrays, len(needs.contributions))
+            told = possible(partial(headline.figures, plan.study, whole, total.alone))
         figures = {**(told or {"all": {}, "sites": {}}), **total.more}
         if needs.kind is machine.Kind.EVALUATE:
             least = needs.sealed.open.min_sites if needs.sealed else None
-            worth_ = partial(judged, plan.study, arrays, total.alone, least)
+            worth_ = partial(judged, plan.study, arrays, total.alone, len(needs.contributions), least)
             figures["evaluation"] = None if hidden else possible(worth_)
         return Done(run, needs.number, needs.kind.value, state, total.total, figures, total.opening, models)
 
@@ -288,32 +289,40 @@ def possible(figures: Callable[[], Any]) -> Any:
         return None
 
 
-def figures_of(study: Study, arrays: Mapping[str, Array], single: bool = False) -> dict[str, Any]:
-    """Figures from the metrics segments of a file of sums, of patients who lie together: nothing is hidden."""
-    sums = sums_of(arrays)
+def figures_of(study: Study, arrays: Mapping[str, Array], hospitals: int | None = None) -> dict[str, Any]:
+    """Figures from the metrics segments of a file of sums, of patients who lie together: nothing is hidden.
+
+    Args:    hospitals: of how many they are sums; None: they are one hospital's own.
+    """
+    sums = sums_of(arrays, hospitals or 1)
     if not sums:
         return {}
     asked = study.evaluation
     found: dict[str, Any] = figure.to_json(
-        metrics.figures(study.contract.label.type, sums, asked.confidence, single, asked.threshold)
+        metrics.figures(study.contract.label.type, sums, asked.confidence, hospitals is None, asked.threshold)
     )
     return found
 
 
-def sums_of(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """The metrics among segments, under their own names."""
-    return {name.removeprefix(METRICS): np.array(array) for name, array in arrays.items() if name.startswith(METRICS)}
+def sums_of(arrays: Mapping[str, Array], hospitals: int = 1) -> dict[str, Array]:
+    """The metrics among segments that so many hospitals added up, under their own names."""
+    found = {name.removeprefix(METRICS): np.array(array) for name, array in arrays.items() if name.startswith(METRICS)}
+    return evaluation.among(found, hospitals)
 
 
 def judged(
-    study: Study, arrays: Mapping[str, Array], alone: Mapping[SiteId, Mapping[str, Array]], least: int | None = None
+    study: Study,
+    arrays: Mapping[str, Array],
+    alone: Mapping[SiteId, Mapping[str, Array]],
+    hospitals: int,
+    least: int | None = None,
 ) -> dict[str, Any] | None:
     """What the final model is worth, by the segments of the last round's sum; None where the study asks for less.
 
-    Args:    least: hospitals at which a group of patients is, where single ones are not shown: the most that a policy
-             asks for, as all of them agreed (`Roster.min_sites`). None: as the study says.
+    Args:    hospitals: whose sums these are.   least: at so many a group of patients must be, where single ones are not
+             shown: the most that a policy asks for, as all agreed (`Roster.min_sites`). None: as the study says.
     """
-    sums = sums_of(arrays)
+    sums = sums_of(arrays, hospitals)
     if not evaluation.full(study) or not sums:
         return None
     sites = {str(site): counted for site, counted in alone.items() if counted}

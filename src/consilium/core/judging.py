@@ -15,11 +15,12 @@ AGES = (18.0, 40.0, 65.0, 80.0)
 """Where bands of age end, in years."""
 EDGES = 200
 """Thresholds are multiples of one by this: edges of the histograms from which counts follow."""
-SPANS, SPANS_OF_GROUPS = (128, 200), (48, 128)
+SPANS, SPANS_OF_GROUPS = (128, 200), (64, 100)
 """Spans of times and of scores: how many patients are in each two says how those of all hospitals compare.
 
 Of a range of ten years a span of times is four weeks wide after two and a half years, and eight at the end; registries
-publish months. What more spans would tell, and how much nearer figures would be: decision 0042.
+publish months. What more spans would tell, and how much nearer figures would be: decision 0042. Spans of groups are two
+of these each, so that a group's cells say of a patient nothing finer than those of all.
 """
 PARTS = 20
 """Shares of patients are multiples of one by this: those of two that differ by less differ by a few patients."""

@@ -60,7 +60,7 @@ def one_by_one(
         asked = Asked("EVALUATE", plan.study.prepares + plan.study.rounds + 1, ended.state, here)
         (sent,) = execute(asked, [Turn(site)])
         mine = {name: rows[0] for name, rows in sent.rows.items()}
-        found[site] = figures_of(plan.study, mine, single=True)
+        found[site] = figures_of(plan.study, mine)
         added = {name: array + added.get(name, 0.0) for name, array in mine.items()}
-    together = figures_of(plan.study, added)
+    together = figures_of(plan.study, added, len(sites))
     return {**found, ALL: {name: figure for name, figure in together.items() if name not in BETWEEN}}

@@ -76,7 +76,7 @@ class Told:
     @cached_property
     def figures(self) -> Figures:
         """Of the model at which the round began; they are worked out when somebody looks. Empty where withheld."""
-        return {} if absence.HELD_OUT in self.withheld else figures_of(self.study, self.counted)
+        return {} if absence.HELD_OUT in self.withheld else figures_of(self.study, self.counted, len(self.took_part))
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,8 @@ class Simulation:
             fold, _ = runs.step(fold, Answered(COORDINATOR, Phase.APPLY, named))
             if kind is machine.Kind.EVALUATE:
                 hidden = absence.HELD_OUT in withheld
-                figures = {"all": {} if hidden else figures_of(study, total.arrays), "sites": single_}
-                figures["evaluation"] = None if hidden else judged(study, total.arrays, alone)
+                figures = {"all": {} if hidden else figures_of(study, total.arrays, len(took_part)), "sites": single_}
+                figures["evaluation"] = None if hidden else judged(study, total.arrays, alone, len(took_part))
             self.each(_told(study, fold, seen, total.arrays, withheld, time.perf_counter() - began))
         return Outcome(state, named, tuple(fold.took_part[fold.number]), figures, summed)
 
@@ -276,7 +276,7 @@ class Simulation:
             if asked.kind == "EVALUATE":
                 for at, site in enumerate(sent.sites):
                     mine = {name: rows[at] for name, rows in sent.rows.items()}
-                    found[site] = figures_of(study, mine, single=True)
+                    found[site] = figures_of(study, mine)
                     if evaluation.full(study):
                         alone[SiteId(site)] = sums_of(mine)
         if refusing:

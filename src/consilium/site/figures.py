@@ -40,7 +40,7 @@ def judged(study: Study, sums: Mapping[str, Array]) -> Json:
     found = metrics.figures(study.contract.label.type, sums, study.evaluation.confidence, single=True)
     if not evaluation.full(study):
         return figure.to_json(found)
-    more = worth.worth(sums, study).figures
+    more = worth.worth(evaluation.among(sums, 1), study).figures
     if study.evaluation.threshold != HALF:  # those of the headline are at another one
         found = {name: one for name, one in found.items() if name not in METRICS or METRICS[name].table != "threshold"}
     if beside := evaluation.common_of(sums):

@@ -1,6 +1,7 @@
 """Concordance over hospitals is Harrell's of the pooled patients, within the bound that is told, and near it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consilium.algorithms import between, concordance, metrics
+from consilium.algorithms import between, concordance, evaluation, metrics
 from consilium.algorithms.between import ALL, GROUP, Grid
 from consilium.core import survival
 from unit.simulation import multicentre
@@ -27,6 +28,19 @@ def harrells(hospitals: list[Hospital]) -> float | None:
 def total(hospitals: list[Hospital], last: float, grid: Grid = ALL) -> dict[str, np.ndarray]:
     parts = [{**concordance.sums(*one), **between.sums(*one, (0.0, last), grid)} for one in hospitals]
     return {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
+
+
+def sealed(hospitals: list[Hospital], last: float, grid: Grid = ALL) -> dict[str, np.ndarray]:
+    """The same as a secure sum has it: pairs of one hospital by patient."""
+    found = dict[str, np.ndarray]()
+    for score, label in hospitals:
+        part, n = between.sums(score, label, (0.0, last), grid), np.array([float(len(score))])
+        told = {
+            "n": n, "cells": part["cells"],
+            between.BY_PATIENT: between.by_patient(part["by_cells"], part["exact"], n),
+        }  # fmt: skip
+        found = {name: array + found.get(name, 0.0) for name, array in told.items()}
+    return evaluation.among(found, len(hospitals))
 
 
 def drawn(n: int, seed: int, hospitals: int, spread: float = 0.7, centre: float = 0.0) -> list[Hospital]:
@@ -51,13 +65,14 @@ def lies_within_the_bound(given_: list[list[tuple[int, bool, int]]], last: float
          survival.joined(np.array([t for t, *_ in one], dtype=float), np.array([e for _, e, _ in one], dtype=bool)))
         for one in given_
     ]  # fmt: skip
-    sums, true = total(hospitals, last, grid), harrells(hospitals)
-    value, bound = between.Told.of(sums).value, between.within(sums)
-    if true is None or value is None or bound is None:
-        assert true is None or value is not None, "pairs are not lost"
-        return
-    assert 0 <= value <= 1 and abs(value - true) <= bound + 1e-12
-    assert bound < 1e-12 or len(hospitals) > 1
+    true = harrells(hospitals)
+    for sums in (total(hospitals, last, grid), sealed(hospitals, last, grid)):
+        value, bound = between.Told.of(sums).value, between.within(sums)
+        if true is None or value is None or bound is None:
+            assert true is None or value is not None, "pairs are not lost"
+            return
+        assert 0 <= value <= 1 and abs(value - true) <= bound + 1e-12
+        assert bound < 1e-12 or len(hospitals) > 1 or "exact" not in sums
 
 
 @settings(max_examples=25, deadline=None)
@@ -97,6 +112,46 @@ def test_of_three_hundred_patients_it_is_within_a_thousandth_in_nearly_all_studi
         off.append((between.Told.of(total(hospitals, 4000.0)).value or 0) - (harrells(hospitals) or 0))
     assert np.mean(np.abs(off) <= 1e-3) >= 0.95 and np.max(np.abs(off)) < 2e-3
     assert abs(np.mean(off)) < 3 * np.std(off) / len(off) ** 0.5
+
+
+def test_pairs_of_hospitals_of_one_size_are_known_under_a_secure_sum_as_if_each_had_told_them() -> None:
+    """Whatever the grid, to what rounding leaves; and of one alone the concordance is that of its patients."""
+    for seed, count in enumerate((1, 1, 2, 3, 5, 10, 1, 3, 4, 8)):
+        hospitals = [drawn(30, 10 * seed + at, 1, centre=-3.0 * (seed > 5))[0] for at in range(count)]
+        one, other = (sums(hospitals, 4000.0, ALL if seed % 2 else GROUP) for sums in (total, sealed))
+        n, every = 30 * count, np.concatenate([one["by_cells"], one["exact"]])
+        assert np.max(np.abs(other[between.OWN] - every)) <= n / 2 / concordance.PARTS + 1e-9
+        told, known = between.Told.of(other), between.Told.of(one)
+        assert told.value == pytest.approx(known.value, abs=2e-3 / count**0.5)
+        if count == 1:
+            assert known.value == pytest.approx(harrells(hospitals), abs=1e-12)
+
+
+def test_what_hospitals_know_of_their_own_pairs_brings_the_concordance_nearer_whatever_their_sizes_are() -> None:
+    """Of 1 to 3 times as many patients, and of one size; beside that of pairs that are counted by cells alone."""
+    for sizes in ((50, 100, 150), (100, 100, 100), (230, 40, 30)):
+        off = []
+        for seed in range(40):
+            hospitals = [drawn(n, 100 * seed + at, 1)[0] for at, n in enumerate(sizes)]
+            told, true = between.Told.of(sealed(hospitals, 4000.0, GROUP)), harrells(hospitals)
+            off.append([(each.value or 0) - (true or 0) for each in (told, replace(told, more=0.0))])
+        now, by_cells = np.mean(np.square(off), axis=0) ** 0.5
+        assert now < 0.92 * by_cells, sizes
+
+
+def test_cells_of_a_group_say_nothing_finer_than_those_of_all_patients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With spans that do not lie within one another, two patients whom a cell of all holds stood in two of a group."""
+    other = Grid(48, 128)
+    monkeypatch.setitem(between._BY_SIZE, other.size, other)
+    for seed, middle in enumerate((0.0, 0.0, -1.0, 2.5, 0.0, 1.0, -4.0, 0.0, 0.3, 0.0)):
+        (only,), spans = drawn(200, seed, 1), (middle, 0.5 + seed)
+        ends = (10.0 * seed, 900.0 + 77.7 * seed)
+        cells = {grid: between.sums(*only, ends, grid, spans)["cells"] for grid in (ALL, GROUP, other)}
+        halves = cells[ALL].reshape(2, GROUP.times, 2, GROUP.scores, 2)
+        assert np.array_equal(halves.sum(axis=(2, 4)).ravel(), cells[GROUP])
+    label = survival.joined(np.array([440.0, 448.0]), np.ones(2, dtype=bool))
+    found = {grid: np.max(between.sums(np.ones(2), label, (0.0, 4000.0), grid)["cells"]) for grid in cells}
+    assert found[ALL] == found[GROUP] == 2 and found[other] == 1, "the leak"
 
 
 def test_where_no_hospital_has_a_pair_those_that_share_a_span_are_in_order_as_others_say_that_are_as_near() -> None:

@@ -33,7 +33,7 @@ def hospital(seed: int, **counts: tuple[int, ...]) -> Patients:
 
 def told(hospitals: list[Patients], of: Study = STUDY, least: int | None = None) -> worth.Json:
     sums = added([one.sums(of) for one in hospitals])
-    found = judged(of, {f"metrics/{name}": array for name, array in sums.items()}, {}, least)
+    found = judged(of, {f"metrics/{name}": array for name, array in sums.items()}, {}, len(hospitals), least)
     assert found is not None
     return found
 

@@ -64,7 +64,7 @@ def pooled(hospitals: list[Patients]) -> Patients:
 
 def told(of: Study, hospitals: list[Patients]) -> worth.Json:
     sums = {name: one.sums(of) for name, one in zip(NAMES, hospitals, strict=True)}
-    return worth.judged(of, added(list(sums.values())), sums)
+    return worth.judged(of, added(list(sums.values())), {name: added([one]) for name, one in sums.items()})
 
 
 def near(figure: worth.Json, value: float, low: float, high: float, bound: float = 1e-6) -> None:
@@ -312,7 +312,7 @@ def test_a_gap_does_not_tell_of_a_group_that_is_withheld(of: Study, drawn: Calla
     """200 women and 97 men, and of three nobody knows it: with the women's figure, the gap would give the men's."""
     one = drawn(300, 3)
     one.columns["sex"][:] = np.repeat([0.0, 1.0, np.nan], [200, 97, 3])
-    found = worth.judged(of, one.sums(of), {})
+    found = worth.judged(of, added([one.sums(of)]), {})
     assert found["groups"]["sex"]["male"]["note"] == worth.FOLLOWS and found["groups"]["sex"]["female"]["figures"]
     gaps = {gap["name"]: gap["value"] for gap in found["gaps"] if gap["feature"] == "sex"}
     assert gaps and {gaps[name] for name in worth.GAPS[of.contract.label.type]} == {None}
@@ -328,7 +328,7 @@ def test_where_the_number_of_events_is_hidden_it_does_not_follow_from_how_many_a
     for lived, hides in ((5, True), (20, False)):
         had[female[:lived]] = False
         total = Patients(one.score, survival.joined(survival.times(one.label), had), one.columns).sums(TIME)
-        found = worth.judged(TIME, total, {})
+        found = worth.judged(TIME, added([total]), {})
         mine = found["groups"]["sex"]["female"]
         gaps = {gap["name"]: gap for gap in found["gaps"] if gap["feature"] == "sex"}
         assert (mine["positives"] is None, mine["figures"]["concordance"]["value"] is None) == (hides, False)
@@ -347,12 +347,12 @@ def test_of_a_group_that_is_too_small_nothing_is_said_nor_follows(
     hers = np.flatnonzero(survival.events(one.label))[:9] if of is TIME else np.arange(9)
     one.columns["sex"][:] = 1.0
     one.columns["sex"][hers] = 0.0
-    found = worth.judged(of, one.sums(of), {})
+    found = worth.judged(of, added([one.sums(of)]), {})
     female, male = found["groups"]["sex"]["female"], found["groups"]["sex"]["male"]
     assert few in female["note"] and not female["figures"] and female["n"] is None
     assert male["note"] == worth.FOLLOWS and not male["figures"], "hers are the whole less his"
     assert found["all"]["figures"] and not [gap for gap in found["gaps"] if gap["feature"] == "sex"]
-    nobody = worth.judged(of, drawn(9, 1).sums(of), {})
+    nobody = worth.judged(of, added([drawn(9, 1).sums(of)]), {})
     assert nobody["all"]["n"] is None and few in nobody["all"]["note"] and not nobody["all"]["figures"]
 
 
@@ -362,7 +362,7 @@ def test_no_number_of_one_to_nine_with_or_without_the_event_is_told(n: int, seed
     one = times(n, seed)
     event = np.random.default_rng(seed).random(n) < share
     total = Patients(one.score, survival.joined(survival.times(one.label), event), one.columns).sums(TIME)
-    found = worth.judged(TIME, total, {"a": total})
+    found = worth.judged(TIME, added([total]), {"a": added([total])})
     for parts in (*found["groups"].values(), found["sites"]):
         known = [x for x in parts.values() if x["n"] is not None]
         left = [n - sum(x["n"] for x in known)]
@@ -386,7 +386,7 @@ def test_whatever_a_site_sends_is_refused_or_gives_figures(of: Study, n: int, da
     except Invalid:
         return
     total = added([sent, drawn(120, 2).sums(of)])
-    json.dumps(worth.judged(of, total, {"a": sent}), allow_nan=False)
+    json.dumps(worth.judged(of, total, {"a": added([sent])}), allow_nan=False)
 
 
 @pytest.mark.parametrize(("of", "drawn"), [(NUMBER, numbers), (COUNT, counts), (TIME, times)])
@@ -398,7 +398,7 @@ def test_a_secure_sum_keeps_the_digits_that_figures_need(of: Study, drawn: Calla
         encoding = layout.encodings[f"metrics/{name}"]
         assert not sum(encoding.clamped(part[name]) for part in parts), name
         total[name] = encoding.decode(sum(encoding.encode(part[name])[0] for part in parts))
-    sealed, plain = (worth.judged(of, each, {}) for each in (total, added(parts)))
+    sealed, plain = (worth.judged(of, each, {}) for each in (evaluation.among(total, len(parts)), added(parts)))
     for group, one in plain["groups"]["sex"].items():
         for name, figure in one["figures"].items():
             ends = (figure[end] for end in ("value", "low", "high"))
