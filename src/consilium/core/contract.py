@@ -305,9 +305,10 @@ class Contract(Part):
                     one.pop(name, None)
         if self.version == 1:
             told = {key: value for key, value in told.items() if key not in ("index", "exclude")}
-            told["features"] = [
-                {key: value for key, value in one.items() if key not in NEWER} for one in told["features"]
-            ]
+            if "features" in told:  # not where defaults are left out, and there is an image alone
+                told["features"] = [
+                    {key: value for key, value in one.items() if key not in NEWER} for one in told["features"]
+                ]
             told["label"] = {key: value for key, value in told["label"].items() if key != "maturity_days"}
         return told
 

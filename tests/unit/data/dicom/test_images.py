@@ -420,6 +420,9 @@ def test_an_image_of_the_contract_is_so_many_inputs_and_a_plan_names_none_of_the
     assert encode.names(study.contract) == [f"pixel_{n}" for n in range(6)]
     (one,) = study.contract.inputs
     assert (one.id, one.unit, one.range, one.missing) == ("pixel", "1", (0.0, 255.0), "forbidden")
+    assert (
+        Study.model_validate(study.model_dump(mode="json", exclude_defaults=True)) == study
+    )  # as a notebook changes it
     plan = Plan.of(study)
     assert Plan.load(plan.payload).study == study and Plan.of(Plan.load(plan.payload).study).digest == plan.digest
     assert b"pixel_" not in plan.payload
