@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.core import survival
-from consilium.core.contract import Contract, Feature, Image, Label
+from consilium.core.contract import Contract, Feature, Label
 from consilium.core.errors import DataUnusable, MappingInvalid
 from consilium.core.judging import Evaluation
 from consilium.core.timed import TIMED
-from consilium.data import choosing, coded, headers
+from consilium.data import choosing, coded, headers, pictures
 from consilium.data.base import Floats, Note, Rows, Table
 from consilium.data.bounds import UNREAD, bound
 from consilium.data.choosing import Chosen, Left
@@ -23,6 +23,7 @@ from consilium.data.counts import hidden
 from consilium.data.doubts import Doubt, of_codes, of_number, of_points
 from consilium.data.mapping import FeatureMap, LabelMap, Mapping, RecordsMap, normal, number
 from consilium.data.moments import When
+from consilium.data.pictures import Pictures
 from consilium.data.records import Records, rounded, values
 from consilium.data.strays import Strays, strays
 from consilium.data.traps import Looks, comma, dated, look, placeholder
@@ -59,6 +60,7 @@ class Column:
     beside: int = 0  # patients with a value who have records out of range, too
     mostly: int = 0  # those of whose records half are, or more
     column: str = ""  # of the source
+    pictures: Pictures | None = None  # of images: what is seen of them
     time: tuple[str, ...] | None = None  # of a time-to-event, of whose time the looks are: its own codes for missing
 
 
@@ -143,8 +145,9 @@ def apply(
             columns[one.id] = _feature(one, given, rows, always, told)
         told.categories = {name: int((columns[one.id] == at).sum()) for at, name in enumerate(one.categories or ())}
     if contract.image is not None:
-        told = counts[contract.image.id] = Column()
-        columns[contract.image.id] = _image(contract.image, rows, told)
+        assert rows.image is not None
+        columns[contract.image.id], seen = pictures.looked(contract.image, rows.image.astype(np.float64))
+        counts[contract.image.id] = Column(seen.inside, seen.missing, seen.outside, pictures=seen)
     told = Column()
     label = _label(contract.label, mapping.label, rows, always, told)
     young = choosing.immature(contract, when, mapping.as_of)
@@ -210,18 +213,6 @@ def _check_header(mapping: Mapping, rows: Rows) -> None:
     for where, name in wanted.items():
         if name not in rows.columns:
             raise headers.lacking(where, name, there, wanted.values())
-
-
-def _image(wanted: Image, rows: Rows, told: Column) -> Floats:
-    """(n, size) values of each patient's image; NaN where there is none, or where a value is outside of the range."""
-    assert rows.image is not None
-    found = rows.image.astype(np.float64)
-    there = ~np.isnan(found[:, 0])
-    inside = there & (found.min(axis=1) >= wanted.range[0]) & (found.max(axis=1) <= wanted.range[1])
-    found[~inside] = NAN
-    told.usable, told.missing = int(inside.sum()), int((~there).sum())
-    told.out_of_range = int((there & ~inside).sum())
-    return found
 
 
 def _feature(feature: Feature, given: FeatureMap | str, rows: Rows, always: frozenset[str], told: Column) -> Floats:

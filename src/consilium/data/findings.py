@@ -12,6 +12,7 @@ from consilium.core.contract import Feature, Label
 from consilium.core.gate import Gate, Kind
 from consilium.data.contract import Column
 from consilium.data.counts import MIN_CELL, Count, hidden, part, parts
+from consilium.data.pictures import NARROW, Pictures
 from consilium.data.readings import LOOK_UP
 from consilium.data.traps import placeholder
 from consilium.data.unreadable import NONE, UNREAD, UNTIL
@@ -99,6 +100,8 @@ def _found(look: Look) -> tuple[Finding, ...]:
     told, nothing = look.told, _nothing(look.told)
     if told.missing + sum(nothing.values()) == look.rows and not told.usable:
         return (*_unused(look), _absent(look, nothing))
+    if told.pictures is not None:
+        return tuple(_pictures(look, told.pictures))
     found = [*_unused(look), *_codes(look), *_categories(look), *_numbers(look)]
     found += _doubts(look, known=any(one.kind == "unit" for one in found))
     if isinstance(look.of, Feature) and 0 < told.usable < look.rows / 2 and not any(one.blocks for one in found):
@@ -107,6 +110,25 @@ def _found(look: Look) -> tuple[Finding, ...]:
         words, remedy = "every value is the same", "check that the column is the right one; if it is so, all is well"
         found.append(look.finding("constant", told.usable, look.usable, 0, words, remedy))
     return tuple(found)
+
+
+def _pictures(look: Look, seen: Pictures) -> Iterator[Finding]:
+    """Images that do not look like any. That most are faint blocks only where a plan names it: it came later."""
+    whole = look.told.usable
+    if isinstance(look.of, Feature) and whole < look.rows / 2:
+        yield from _sparse(look, look.of)
+    if seen.blank:
+        yield look.finding(
+            "constant", seen.blank, part(seen.blank, whole, look.usable), 0, "these images have one value everywhere",
+            "look at them: they may be blank, or their pixels were lost; take them out of the table, or correct them",
+        )  # fmt: skip
+    if seen.faint > whole / 2:
+        words = f"the values of most images lie within {NARROW:.0%} of the contract's range"
+        yield look.finding(
+            "other-unit", seen.faint, part(seen.faint, whole, look.usable), 0, words,
+            "look at some: Bits Stored may say more bits than the device uses, such as 16 of 12, or the pixels are of "
+            "another scale; correct them; if other hospitals' images are as faint, all is well",
+        )  # fmt: skip
 
 
 def _sparse(look: Look, of: Feature) -> Iterator[Finding]:
@@ -140,6 +162,12 @@ def _absent(look: Look, nothing: dict[str, int]) -> Finding:
         )  # fmt: skip
     if not isinstance(look.of, Feature):
         return look.finding("no-values", 0, 0, 0, words, "check the column and its codes")
+    if look.told.pictures is not None:
+        return look.finding(
+            "no-values", look.rows, hidden(look.rows), 0, "no row has an image",
+            "without one no patient can take part: see whether the table writes accession numbers as the images have "
+            "them, with zeros before them, too, and whether there are images of the contract's modality and view",
+        )  # fmt: skip
     if look.of.missing == "forbidden":
         remedy = "without it no patient can take part; check the column"
         return look.finding("no-values", look.rows, hidden(look.rows), 0, words, remedy)

@@ -4,7 +4,7 @@ For a person at the hospital: nothing of it is kept or sent. No value of a singl
 patients and more to either side, in three digits, and categories of ten and more are shares in percent.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from consilium.data.base import Floats, Table
 from consilium.data.contract import Column
 from consilium.data.counts import MIN_CELL, Count, parts
 
+MEAN = "mean of each image"
 TENTH = 10
 """One part in so many of the patients lies at, or beyond, the low and the high value."""
 
@@ -51,8 +52,10 @@ def of_column(of: Feature | Label, told: Column, usable: Count, table: Table) ->
     if isinstance(of, Feature) and of.categories:
         return _shares(told.categories, usable, told.usable)
     values = table.columns.get(of.id) if isinstance(of, Feature) else table.label
-    if values is None or values.ndim > 1 or of.type == "binary":
+    if values is None or of.type == "binary":
         return Spread()
+    if values.ndim > 1:
+        return replace(found := _ends(of, values.mean(axis=1)), unit=f"{found.unit}, {MEAN}".removeprefix("1, "))
     return _ends(of, survival.times(values) if of.type == TIMED else values[~np.isnan(values)])
 
 
