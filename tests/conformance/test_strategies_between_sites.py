@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 
 from consilium import plugins
+from consilium.algorithms.made_up import made_up
 from consilium.algorithms.regression import fitted
+from consilium.console.cli.taking import whose
 from consilium.core import state as chain
 from consilium.core.errors import Refused
 from consilium.core.ids import digest
 from consilium.core.study import BUFFERED, SINGLE, Plan
 from consilium.core.tensors import Tensors, flatten, from_safetensors
 from consilium.core.timed import COMMON
+from consilium.exported import Exported
 from consilium.simulation import local
 from consilium.site import memories, showing
 from consilium.site.seats import layout_of
@@ -279,6 +282,12 @@ def test_a_hospital_has_its_own_model_when_the_run_is_over(relay: Relay) -> None
                     if one["kind"] == "own-model" and one["body"]["run"] == f"own-{name}-1"
                 ]
                 assert model == digest(path.read_bytes())
+                home = Exported.read(path)
+                assert home.study == plan.study and home.metadata["personal"] == "true"
+                rows = made_up(home.study.contract, 9, np.random.default_rng(1))
+                assert np.isfinite(home.predict(rows)).all()
+                common_one = {key: value for key, value in home.metadata.items() if key != "personal"}
+                assert not whose(home.metadata) and "nobody trained" in whose(common_one)
 
 
 def timed(relay: Relay, folder: Path) -> None:

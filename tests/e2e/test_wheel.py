@@ -146,8 +146,11 @@ def assert_same_model(made: Federation, run: str) -> None:
     one, same = (from_safetensors(made.model(name)) for name in (run, other))
     assert one.keys() == same.keys() and all(np.array_equal(one[name], same[name]) for name in one)
     for name in ("north", "south"):
-        own = [(made.hospitals[name].home / "models" / f"{of}.safetensors").read_bytes() for of in (run, other)]
-        assert own[0] == own[1]
+        one, same = (
+            from_safetensors((made.hospitals[name].home / "models" / f"{of}.safetensors").read_bytes())
+            for of in (run, other)
+        )
+        assert one.keys() == same.keys() and all(np.array_equal(one[part], same[part]) for part in one)
 
 
 def test_where_code_is_allowed_but_cannot_be_confined_the_doctor_says_so(made: Federation) -> None:

@@ -15,11 +15,13 @@ from threading import Event
 
 from consilium.algorithms import evaluation
 from consilium.algorithms.combat import Harmony
+from consilium.core import state as chain
 from consilium.core.errors import Refused
 from consilium.core.ids import Digest, digest
 from consilium.core.study import BUFFERED, Plan
-from consilium.core.tensors import Array
+from consilium.core.tensors import Array, from_safetensors, to_safetensors
 from consilium.durable import replace_file
+from consilium.exported import origin
 from consilium.governance.policy import Limits
 from consilium.privacy.recipe import sample_key
 from consilium.site import declarations, figures, memories, room, sources
@@ -159,7 +161,7 @@ class Updates:
             self._judged(task, plan, made.path, now)
         if task.kind != "EVALUATE" or made.memory is None:
             return made
-        self._own(task, made.memory, now)
+        self._own(task, plan, made.memory, paths.state, now)
         return replace(made, memory=None)
 
     def alone(self, task: Task, permit: Permit, plan: Plan, now: datetime) -> dict[str, Array]:
@@ -225,11 +227,15 @@ class Updates:
         with self.journal.write() as tx:
             tx.record("harmony", {"study": task.study, "run": task.run, "harmony": digest(data)}, now)
 
-    def _own(self, task: Task, model: memories.Kept, now: datetime) -> None:
-        """Keep the model that this site has for itself at the end of a run. It stays when the run's files go."""
-        replace_file(self.folder.models / f"{task.run}.safetensors", model.path.read_bytes())
+    def _own(self, task: Task, plan: Plan, model: memories.Kept, state: Path, now: datetime) -> None:
+        """Keep the model that this site has for itself at the end of a run, with its origin, so that it can be applied
+        to raw rows as the common one can. It stays when the run's files go."""
+        own = from_safetensors(model.path.read_bytes())
+        told = origin(plan, task.run, task.state.digest, own, chain.read(state).arrays)
+        data = to_safetensors(own, {**told, "personal": "true"})
+        replace_file(self.folder.models / f"{task.run}.safetensors", data)
         with self.journal.write() as tx:
-            tx.record("own-model", {"study": task.study, "run": task.run, "model": model.digest}, now)
+            tx.record("own-model", {"study": task.study, "run": task.run, "model": digest(data)}, now)
 
 
 def _trained(task: Task, plan: Plan, memory: Path | None) -> None:

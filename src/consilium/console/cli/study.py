@@ -356,4 +356,4 @@ def export(name: str | None, source: Path | None, form: str, file: Path, as_json
     else:
         found = federation().run(str(name)).result()
         fact = {"file": str(file), "format": form, "digest": found.save(file, form), "metadata": found.metadata()}
-    output.say(fact, as_json, f"Wrote {file}, {fact['digest']}.")
+    output.say(fact, as_json, f"Wrote {file}, {fact['digest']}.{taking.whose(fact['metadata'])}")

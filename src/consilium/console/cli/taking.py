@@ -1,5 +1,6 @@
 """A model that lies here as safetensors, written anew in another form, with the origin that it names."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,3 +24,15 @@ def written(source: Path, form: str, file: Path) -> dict[str, Any]:
     with naming(file):
         file.write_bytes(data)
     return {"file": str(file), "format": form, "digest": digest(data), "metadata": model.metadata}
+
+
+def whose(told: Mapping[str, str]) -> str:
+    """What is to be known of a model by its file's metadata: that hospitals use others, where they do; else empty."""
+    from consilium.core.study import Plan
+
+    if "personal" in told or not Plan.load(told["payload"].encode()).study.personal:
+        return ""
+    return (
+        "\nIt is the common model: each hospital uses one of its own, which lies in its folder `models`. Of parts that "
+        "stay there this file has the first values, which nobody trained."
+    )
