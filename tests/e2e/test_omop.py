@@ -25,7 +25,7 @@ from consilium.core.contract import Contract
 from consilium.core.errors import ConsiliumError, DataUnusable, MappingInvalid
 from consilium.core.study import Study
 from consilium.data import compiled, meeting, recorded
-from consilium.data.base import Asked, Missed, Rows
+from consilium.data.base import Asked, Missed, Rows, Seen
 from consilium.data.bounds import NO_MOMENT
 from consilium.data.omop import charlson, database
 from consilium.data.omop.database import Duck, Postgres
@@ -705,6 +705,27 @@ def test_a_query_of_postgresql_that_compares_numbers_or_days_as_text_is_refused(
     )
     made.told(Asked(frozenset(("nr",)), without=("nr", frozenset())))
     assert made.rows().doubts == (Missed("said.nr", 1, 3),)
+    with psycopg.connect(url) as server:
+        server.execute("CREATE TABLE took (nr int, day date, v int, status text)")
+        server.execute("INSERT INTO took VALUES (1, '2024-01-01', 1, 'final'), (1, '2024-01-01', 2, 'cancelled'), "
+                       "(2, '2024-01-02', 3, 'final'), (2, '2024-02-02', 4, 'final')")  # fmt: skip
+    beside = "SELECT a.nr, sum(b.v) AS v FROM took AS a JOIN took AS b ON b.nr = a.nr AND b.status = 'final' AND "
+    for query, kinds in (
+        (
+            "SELECT DISTINCT ON (nr) nr, v FROM took WHERE status IN ('final', 'cancelled') ORDER BY nr, day",
+            "text-order",
+        ),
+        (
+            "SELECT nr, v FROM (SELECT *, row_number() OVER (PARTITION BY nr ORDER BY day) AS k FROM took "
+            "WHERE status <> 'cancelled') AS s WHERE k = 1",
+            "",
+        ),
+        ("SELECT nr, sum(v) AS v FROM took GROUP BY nr", "unread"),
+        (f"{beside} b.day >= a.day - INTERVAL '9 days' WHERE a.status <> 'cancelled' GROUP BY a.nr", "window"),
+        (f"{beside} b.day BETWEEN a.day - INTERVAL '9 days' AND a.day WHERE a.status <> 'cancelled' GROUP BY a.nr", ""),
+    ):
+        made = SqlSource(TableSource.model_validate({**place, "query": query}), tmp_path)
+        assert [one.kind for one in made.rows().doubts if isinstance(one, Seen)] == kinds.split(), query
     for query in (other.replace("chars", "padded"), "SELECT p.nr FROM persons AS p LEFT JOIN padded AS c ON "):
         end = "LEFT JOIN k ON k.nr = p.nr" if query.startswith("WITH") else "coalesce(c.nr, c.v) = p.nr"
         made = SqlSource(TableSource.model_validate({**place, "query": f"{query} {end}"}), tmp_path)

@@ -4,6 +4,7 @@ And which of several rows it takes by chance, and at which columns of its tables
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -74,12 +75,18 @@ def of_url(parser: Any, connection: Any, query: str, answer: Answer, ask: Callab
         found: catalogue.Catalogue = or_nobody_knows(catalogue.of_url)(connection)
         return replace(found, ask=or_nobody_knows(found.ask))
 
-    given = (parser, query, or_nobody_knows(ask), known, anew)
+    def again(asked: str) -> Answer:
+        # after what fails PostgreSQL answers nothing, unless it goes back to before
+        with connection.begin_nested() if connection.dialect.name == "postgresql" else nullcontext():
+            return ask(asked)
+
+    given = (parser, query, or_nobody_knows(again), known, anew)
     return (
         *lookalikes.checked(*given),
         *dividing.checked(*given),
         *unitless.checked(parser, query, answer[0], known, anew),
         *renumbered.checked(parser, query, known, anew),
+        *ties.of_url(parser, query, answer, *given[2:]),
         *cancelled.checked(*given),
         *windows.checked(*given),
         *spans.checked(parser, query, known, meant, anew),

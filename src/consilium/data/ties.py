@@ -1,26 +1,31 @@
-"""Whether the answer of DuckDB hangs on which of several rows comes first that are equal in what a query orders by.
+"""Whether an answer hangs on which of several rows comes first that are equal in what a query orders by.
 
 `row_number() OVER (PARTITION BY nr ORDER BY day) = 1` takes one of two rows of a day, and which is chance; so do
 DISTINCT ON, ORDER BY with LIMIT, arg_min and arg_max. The query is asked twice, with what ties in order by all that
-stands in its row, upwards and downwards. Rows that are equal in all of that make no difference.
+stands in its row, upwards and downwards. Rows that are equal in all of that make no difference. DuckDB is asked so, and
+PostgreSQL and SQLite, as far as the query is understood.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from consilium.data.anew import Anew
 from consilium.data.asking import Answer
 from consilium.data.base import Seen
+from consilium.data.catalogue import Catalogue
 from consilium.data.dropping import changed
+from consilium.data.lineage import Lineage
 from consilium.data.ordering import BY, ranged
-from consilium.data.scopes import references, related
-from consilium.data.tree import Node, column_of, parsed, written
+from consilium.data.scopes import Scope, leaves, references, related
+from consilium.data.tree import Node, column_of, name_of, parsed, written
 
 PLACED = frozenset(("row_number", "first_value", "last_value", "nth_value", "lag", "lead", "ntile"))
 """Functions of a window whose value hangs on the place of a row among those that tie."""
 SPOKEN = re.compile(rf"(?i)\b(?:{'|'.join(sorted(BY | PLACED))}|distinct\s+on|limit|order\s+by)\b")
 WAYS = ("ASCENDING", "DESCENDING")
+Name = tuple[str, ...]
+RowsOf = Callable[[Node], tuple[Name, ...]]
 MOST = 8
 """Places of a query of which it is asked by which of them the answer hangs."""
 DIGITS = 9
@@ -43,13 +48,34 @@ def checked(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer
     return (found,) if found is not None else ()
 
 
+def of_url(parser: Any, query: str, answer: Answer, ask: Callable[[str], Answer], known: Callable[[], Catalogue],
+           once_more: Anew) -> tuple[Seen, ...]:  # fmt: skip
+    """The same of PostgreSQL or SQLite. Args: parser: a connection of DuckDB.   known: the tables."""
+    if not SPOKEN.search(query):
+        return ()
+    found = once_more.found(lambda: tied_in(parser, query, answer, ask, known()), None)
+    return (found,) if found is not None else ()
+
+
+def tied_in(parser: Any, query: str, answer: Answer, ask: Callable[[str], Answer], known: Catalogue) -> Seen | None:
+    """The same. Raises: Undecided; and what the database raises."""
+    lineage = Lineage(parser, query, known)
+    within = {id(scope.select): tuple(_columns(known, scope)) for scope in lineage.scopes()}
+    return _tied(parser, lineage.answer.query, answer, lambda node: ask(lineage.written(node)),
+                 lambda select: within.get(id(select), ()))  # fmt: skip
+
+
 def tied(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer]) -> Seen | None:
     """The columns that would be others, in how many rows. Raises: Undecided; and what DuckDB raises."""
-    tree, every = parsed(tables, query), Broken(tables, WAYS[0])
+    return _tied(tables, parsed(tables, query), answer, lambda tree: ask(written(tables, tree)), _whole)
+
+
+def _tied(tables: Any, tree: Node, answer: Answer, ask: Callable[[Node], Answer], rows_of: RowsOf) -> Seen | None:
+    every = Broken(tables, WAYS[0], rows_of)
     every.of(tree)
 
     def differ(only: Iterable[int]) -> tuple[set[str], int]:
-        one, other = (ask(written(tables, Broken(tables, way, frozenset(only)).of(tree))) for way in WAYS)
+        one, other = (ask(Broken(tables, way, rows_of, frozenset(only)).of(tree)) for way in WAYS)
         return changed((answer[0], _rounded(one)), (answer[0], _rounded(other)))
 
     if not every.places:
@@ -83,27 +109,28 @@ def _plain(value: Any) -> Any:
 class Broken:
     """What writes a query anew, with what ties in one order.
 
-    Args:    way: of `WAYS`.   only: the places at which it does so, by their numbers; None: all.
+    Args:    way: of `WAYS`.   rows_of: all that stands in a row of a SELECT.   only: the places at which it does so,
+             by their numbers; None: all.
     """
 
-    def __init__(self, tables: Any, way: str, only: frozenset[int] | None = None) -> None:
+    def __init__(self, tables: Any, way: str, rows_of: RowsOf, only: frozenset[int] | None = None) -> None:
         self.places = list[list[str]]()
         """By what is put in order at each."""
-        self._way, self._only = way, only
+        self._way, self._rows_of, self._only = way, rows_of, only
         first = (
             "SELECT first(1 ORDER BY 2 ASC, 3 DESC) FILTER (WHERE 4 IS NOT NULL AND 5 IS NOT NULL) FROM t ORDER BY 1"
         )
         (statement,) = parsed(tables, first)["statements"]
         self._first, self._modifier = statement["node"]["select_list"][0], statement["node"]["modifiers"][0]
 
-    def of(self, value: Any, rows: tuple[str, ...] = ()) -> Any:
-        """A part of the query. rows: names of what stands in FROM, where each row of it is one."""
+    def of(self, value: Any, rows: tuple[Name, ...] = ()) -> Any:
+        """A part of the query. rows: names of all that stands in a row of FROM, where each row of it is one."""
         if isinstance(value, list):
             return [self.of(one, rows) for one in value]
         if not isinstance(value, dict):
             return value
         if value.get("type") == "SELECT_NODE":
-            rows = _rows(value)
+            rows = () if _grouped(value) else self._rows_of(value)
         made = {key: self.of(inner, rows) for key, inner in value.items()}
         if value.get("type") == "SELECT_NODE" and rows:
             made["modifiers"] = self._select(made["modifiers"], rows)
@@ -113,7 +140,7 @@ class Broken:
             return self._aggregate(made)
         return made
 
-    def _select(self, modifiers: list[Node], rows: tuple[str, ...]) -> list[Node]:
+    def _select(self, modifiers: list[Node], rows: tuple[Name, ...]) -> list[Node]:
         """Of DISTINCT ON, and of LIMIT with ORDER BY."""
         kinds = {one["type"]: one for one in modifiers}
         on = (kinds.get("DISTINCT_MODIFIER") or {}).get("distinct_on_targets") or []
@@ -158,15 +185,36 @@ class Broken:
         self.places.append(list(dict.fromkeys(names)) or ["nothing"])
         return self._only is None or at in self._only
 
-    def _ties(self, rows: tuple[str, ...]) -> list[Node]:
+    def _ties(self, rows: tuple[Name, ...]) -> list[Node]:
         (pattern,) = self._modifier["orders"]
-        return [{**pattern, "type": self._way, "expression": {**column_of("", one), "column_names": [one]}}
+        return [{**pattern, "type": self._way, "expression": {**column_of("", one[-1]), "column_names": list(one)}}
                 for one in rows]  # fmt: skip
 
 
-def _rows(select: Node) -> tuple[str, ...]:
-    """Names of what stands in FROM; none where rows are of groups."""
-    if select["group_expressions"] or select.get("aggregate_handling") != "STANDARD_HANDLING":
-        return ()
-    return tuple(one.alias for one in related(select["from_table"], {})
+def _grouped(select: Node) -> bool:
+    """Whether its rows are of groups."""
+    return bool(select["group_expressions"]) or select.get("aggregate_handling") != "STANDARD_HANDLING"
+
+
+def _whole(select: Node) -> tuple[Name, ...]:
+    """Names of what stands in FROM, of which DuckDB takes each for a whole row."""
+    return tuple((one.alias,) for one in related(select["from_table"], {})
                  if (one.table or one.made) and not one.alias.startswith("unnamed "))  # fmt: skip
+
+
+def _columns(known: Catalogue, scope: Scope) -> Iterator[Name]:
+    """Names of all columns of what stands in FROM, as far as they are known."""
+    for one in related(scope.select["from_table"], scope.within):
+        if one.table is not None:
+            yield from ((one.alias, called[1]) for (table, _), called in known.columns.items() if table == one.table)
+        elif one.made is not None and not one.alias.startswith("unnamed "):
+            yield from ((one.alias, name) for name in one.made.names or _given(known, leaves(one.made, None)[0]))
+
+
+def _given(known: Catalogue, scope: Scope) -> Iterator[str]:
+    """Names of the columns that a SELECT gives."""
+    for one in scope.select["select_list"]:
+        if one.get("class") == "STAR":
+            yield from (name[-1] for name in _columns(known, scope))
+        elif name := one.get("alias") or name_of(one):
+            yield name

@@ -1,5 +1,6 @@
 """Where a query takes one of several rows that tie, and its answer hangs on which, that is told: and only there."""
 
+import sqlite3
 from functools import lru_cache
 from typing import Any
 
@@ -7,8 +8,9 @@ import duckdb
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import create_engine, text
 
-from consilium.data import ties
+from consilium.data import catalogue, ties
 from consilium.data.asking import Answer
 from consilium.data.base import Seen
 
@@ -60,6 +62,32 @@ def tied(rows: list[tuple[int, int, int]], query: str) -> Seen | None:
     return ties.tied(tables, query, ask(query), ask)
 
 
+IN_SQLITE = (
+    "SELECT s.nr, s.v FROM (SELECT *, row_number() OVER (PARTITION BY nr ORDER BY day{}) AS k FROM lab) AS s "
+    "WHERE k = 1",
+    "WITH l AS (SELECT nr, day AS d, v FROM lab), r AS (SELECT *, row_number() OVER (PARTITION BY nr ORDER BY d{}) "
+    "AS k FROM l) SELECT r.nr, r.v FROM r WHERE k = 1",
+    "SELECT DISTINCT nr, first_value(v) OVER (PARTITION BY nr ORDER BY day{}) AS v FROM lab",
+    "SELECT p.nr, (SELECT l.v FROM lab AS l WHERE l.nr = p.nr ORDER BY l.day{} LIMIT 1) AS v FROM ward AS p",
+)
+
+
+def tied_in_sqlite(rows: list[tuple[int, int, int]], queries: list[str]) -> list[Seen | None]:
+    with sqlite3.connect(":memory:") as lite:
+        lite.execute("CREATE TABLE lab (Nr INT, day INT, v INT)")
+        lite.execute("CREATE VIEW ward AS SELECT DISTINCT nr FROM lab")
+        lite.executemany("INSERT INTO lab VALUES (?, ?, ?)", rows)
+        lite.commit()
+        with create_engine("sqlite://", creator=lambda: lite).connect() as connection:
+
+            def ask(query: str) -> Answer:
+                found = connection.execute(text(query))
+                return list(found.keys()), [tuple(row) for row in found]
+
+            known = catalogue.of_url(connection)
+            return [ties.tied_in(database(), query, ask(query), ask, known) for query in queries]
+
+
 ROWS = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(1, 2)), min_size=1, max_size=9)
 
 
@@ -77,6 +105,17 @@ def test_told_is_of_how_many_patients_the_first_row_is_chance(rows: list[tuple[i
         told = None if found is None else (found.count, found.of, found.columns)
         assert told == ((chance, len(first), ("v",)) if chance else None), query
         assert found is None or "equal in day" in found.words or "equal in nr, day" in found.words
+
+
+@settings(max_examples=3, deadline=None)
+@given(ROWS)
+@example([(1, 1, 1), (1, 1, 2), (1, 2, 3), (2, 1, 1), (2, 2, 1), (2, 2, 2), (3, 1, 1), (3, 1, 1)])
+def test_so_it_is_in_sqlite_which_takes_no_row_for_a_whole(rows: list[tuple[int, int, int]]) -> None:
+    first = {nr: min(day for other, day, _ in rows if other == nr) for nr, _, _ in rows}
+    chance = sum(len({v for other, day, v in rows if (other, day) == (nr, first[nr])}) > 1 for nr in first)
+    for found in tied_in_sqlite(rows, [query.format("") for query in IN_SQLITE]):
+        assert (found and (found.count, found.columns)) == ((chance, ("v",)) if chance else None)
+    assert tied_in_sqlite(rows, [query.format(", v") for query in IN_SQLITE]) == [None] * len(IN_SQLITE)
 
 
 @settings(max_examples=2, deadline=None)

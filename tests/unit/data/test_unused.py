@@ -64,7 +64,7 @@ def test_where_it_is_not_seen_at_what_a_query_looks_nothing_is_told(query: str) 
 
 @pytest.mark.parametrize(("query", "idle"), [
     ("WITH a AS (SELECT nr FROM lab), B AS (SELECT nr FROM lab WHERE v > 1) SELECT nr FROM a", ["B"]),
-    ("WITH a AS (SELECT nr FROM lab), b AS (SELECT nr FROM A) SELECT v FROM lab WHERE nr NOT IN (SELECT nr FROM b)", []),
+    ("WITH a AS (SELECT nr FROM lab), b AS (SELECT nr FROM A) SELECT v FROM lab WHERE nr IN (SELECT nr FROM b)", []),
     ("WITH RECURSIVE c AS (SELECT 1 AS k UNION ALL SELECT k + 1 FROM c WHERE k < 3) SELECT nr FROM lab", ["c"]),
     ("SELECT nr FROM lab", []),
 ])  # fmt: skip
