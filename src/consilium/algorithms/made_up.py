@@ -3,10 +3,12 @@
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from consilium.core.contract import Contract, Feature
 
 Row = float | str | None
+Floats = npt.NDArray[np.float64]
 
 
 def made_up(contract: Contract, n: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -17,6 +19,18 @@ def made_up(contract: Contract, n: int, rng: np.random.Generator) -> dict[str, A
     if (image := contract.image) is not None:
         values = np.array(_values(image.feature, n * image.size, rng), dtype=np.float64)
         found[image.id] = values.reshape(n, image.rows, image.columns)
+    return found
+
+
+def coded(contract: Contract, rows: dict[str, Any]) -> dict[str, Floats]:
+    """Such rows as `encode` takes them: numbers, places of categories, NaN for None; of an image (n, size)."""
+    found: dict[str, Floats] = {}
+    for feature in contract.features:
+        codes = {code: float(place) for place, code in enumerate(feature.categories or ())}
+        told = [codes.get(str(value), value) for value in rows[feature.id]]
+        found[feature.id] = np.array([np.nan if value is None else float(value) for value in told])
+    if (image := contract.image) is not None:
+        found[image.id] = rows[image.id].reshape(-1, image.size)
     return found
 
 

@@ -15,7 +15,7 @@ from consilium.core.meaning import differences, meaning_digest
 from consilium.core.study import Study
 from consilium.core.tensors import Array, Tensors, from_safetensors, metadata, to_safetensors
 from consilium.exported import Exported
-from consilium.training import wheels
+from consilium.training import rehearsal, wheels
 from consilium.training.base import Given, Trainer
 
 
@@ -86,7 +86,7 @@ def _as_named(what: str, file: Path | None, named: bool, words: str) -> None:
 
 
 def from_seed(study: Study, wheel: Path | None = None) -> Tensors:
-    """The model that follows from the study's seed. Raises: StudyInvalid."""
+    """The model that follows from the study's seed; a wheel's is tried on made-up patients. Raises: StudyInvalid."""
     names = encode.names(study.contract, study.prepare)
     kind = plugins.load("consilium.trainers", study.model.kind)
     if wheel is None:
@@ -94,9 +94,12 @@ def from_seed(study: Study, wheel: Path | None = None) -> Tensors:
         return trainer.initial(study, names)
     with tempfile.TemporaryDirectory() as folder:
         code = Path(folder).resolve() / "code"
-        with wheels.opened(wheel, str(study.model.wheel), str(study.model.architecture), code) as build:
+        named = str(study.model.wheel), str(study.model.architecture)
+        with rehearsal.heard(), wheels.opened(wheel, *named, code) as build:
             trainer = kind(build)
-            return trainer.initial(study, names)
+            made = trainer.initial(study, names)
+            rehearsal.rehearse(study, trainer, made)
+            return made
 
 
 def check(study: Study, trainer: Trainer, model: Tensors) -> None:

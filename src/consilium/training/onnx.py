@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from consilium.algorithms import encode
-from consilium.algorithms.made_up import made_up
+from consilium.algorithms.made_up import coded, made_up
 from consilium.core.errors import EXTRA, Invalid, Refused, StudyInvalid
 from consilium.core.meaning import raw_differences
 from consilium.core.study import Plan, Study
@@ -55,15 +55,7 @@ class Graph(Judged):
         whole = {name for port in ports.inputs if port.kind in WHOLE for name in port.columns}
         contract = study.contract
         rows = made_up(contract, max(min(TRIED, 10 * VALUES // contract.size), 2), np.random.default_rng(1))
-        columns: dict[str, Floats] = {}
-        for feature in contract.features:
-            codes = {code: float(place) for place, code in enumerate(feature.categories or ())}
-            told = [codes.get(str(value), value) for value in rows[feature.id]]
-            values = np.array([np.nan if value is None else float(value) for value in told])
-            columns[feature.id] = np.rint(values) if feature.id in whole else values
-        if (image := contract.image) is not None:
-            values = rows[image.id].reshape(-1, image.size)
-            columns[image.id] = values
+        columns = {name: np.rint(values) if name in whole else values for name, values in coded(contract, rows).items()}
         x = encode.encode(contract, columns)
         try:
             session, ports = _loaded(study, data)

@@ -180,7 +180,10 @@ class TorchTrainer:
         if study.model.wheel is not None and self.build is None:
             raise StudyInvalid("the architecture is in a wheel, which is not here", "submit with --wheel FILE")
         if self.build is not None:
-            return self.build(inputs, dict(study.model.options))
+            made = self.build(inputs, dict(study.model.options))
+            if not isinstance(made, torch.nn.Module):
+                raise StudyInvalid("the function of the wheel returns no torch.nn.Module", "return one")
+            return made
         catalogue.check(study)
         return catalogue.named(str(study.model.architecture))(inputs, dict(study.model.options))
 

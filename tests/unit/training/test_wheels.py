@@ -177,7 +177,7 @@ def test_the_author_makes_the_initial_model_and_nothing_of_the_wheel_stays(wheel
         ({}, "other", "no entry point 'other' in consilium.architectures; it has: net"),
         ({"heartnet-1.0.dist-info/entry_points.txt": "[other]\nnet = heartnet.model:net\n"}, "net", "it has: none"),
         ({"heartnet-1.0.dist-info/entry_points.txt": POINTS.replace("heartnet.model", "json")}, "net", "'json'"),
-        ({"heartnet/model.py": "import a_package_that_is_not_there"}, "net", "cannot be imported"),
+        ({"heartnet/model.py": "import a_package_that_is_not_there"}, "net", "No module named 'a_package_that_is_not"),
         ({"heartnet/model.py": "nets = 1"}, "net", "cannot be imported"),
     ],
 )
@@ -189,6 +189,51 @@ def test_an_entry_point_that_the_wheel_does_not_serve_is_refused_by_name(
     with pytest.raises(StudyInvalid) as refusal:
         initial_model(study(named, name), path)
     assert said in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("return lambda x: x", "returns no torch.nn.Module"),
+        (
+            "return nn.Sequential(nn.Linear(inputs, 2))",
+            "made-up patients of the contract: the architecture does not give one number",
+        ),
+        ("return nn.Linear(inputs + 1, 1)", "the wheel's code failed: RuntimeError: mat1 and mat2"),
+        ("return nn.Linear(inputs, options['wide'])", "the wheel's code failed: KeyError: 'wide'"),
+        (
+            "return nn.Sequential(nn.Linear(inputs, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 1))",
+            "more than 1 value per channel",
+        ),
+        (
+            "m = nn.Linear(inputs, 1); m.forward = lambda x: (x - x.mean(0)).sum(1) * m.weight[0, 0]; return m",
+            "depends on other",
+        ),
+        (
+            "m = nn.Linear(inputs, 1); m.forward = lambda x: x[:, 0] * float('nan') * m.weight[0, 0]; return m",
+            "no number",
+        ),
+        ("m = nn.Linear(inputs, 1); m.forward = lambda x: x[:, 0] / 0 * m.weight[0, 0]; return m", "in one small step"),
+        ("m = nn.Linear(inputs, 1); m.forward = lambda x: x[:, 0].detach(); return m", "code failed: RuntimeError"),
+    ],
+)
+def test_what_fails_on_made_up_patients_is_told_before_a_hospital_is_asked(wheel: Any, code: str, said: str) -> None:
+    pytest.importorskip("torch")
+    path, named = wheel(
+        {**HONEST, "heartnet/model.py": f"from torch import nn\n\ndef net(inputs, options):\n    {code}\n"}
+    )
+    with pytest.raises(StudyInvalid) as refusal:
+        initial_model(study(named), path)
+    assert said in str(refusal.value) and refusal.value.remedy
+
+
+def test_a_norm_of_a_batch_is_no_fault(wheel: Any) -> None:
+    pytest.importorskip("torch")
+    made = "nn.Sequential(nn.Linear(inputs, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 1))"
+    path, named = wheel(
+        {**HONEST, "heartnet/model.py": f"from torch import nn\n\ndef net(inputs, options):\n    return {made}\n"}
+    )
+    assert initial_model(study(named), path) == initial_model(study(named), path)
 
 
 def test_a_wheel_takes_the_place_of_no_installed_module(wheel: Any, tmp_path: Path) -> None:
