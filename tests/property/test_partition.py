@@ -117,10 +117,15 @@ def test_too_few_patients_are_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["dirichlet:0", "dirichlet:x", "label:0", "label:1.5", "shift:2", "even:1", "other", "quantity:nan"]
-)
-def test_what_is_no_partition_is_refused(text: str) -> None:
-    with pytest.raises(Invalid):
+    ("text", "words"),
+    [
+        ("dirichlet:0", "takes a number above 0"), ("dirichlet:x", "by 'x'"), ("label:0", "takes a whole number"),
+        ("label:1.5", "takes a whole number"), ("shift:2", "up to 1;"), ("even:1", "takes no number"),
+        ("other", "no partition"), ("quantity:nan", "takes a number above 0"),
+    ],
+)  # fmt: skip
+def test_what_is_no_partition_is_refused_with_what_would_be_one(text: str, words: str) -> None:
+    with pytest.raises(Invalid, match=words):
         Rule.parse(text)
 
 

@@ -25,7 +25,9 @@ class Conditions:
 
     @classmethod
     def of(cls, seed: int, drop: float, slow: str | None) -> "Conditions":
-        """From `--drop P` and `--slow SHARE:SECONDS`. Raises: Invalid: `slow` is not written so."""
+        """From `--drop P` and `--slow SHARE:SECONDS`. Raises: Invalid: one of them is not that."""
+        if not 0 <= drop < 1:  # nan, too, with which nobody would fall silent
+            raise Invalid(f"--drop: {drop:g} is no chance", "write a number from 0 to below 1, such as 0.1")
         if slow is None:
             return cls(seed, drop)
         share, colon, seconds = slow.partition(":")

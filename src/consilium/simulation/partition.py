@@ -33,6 +33,15 @@ DEFAULTS: Mapping[str, float | None] = MappingProxyType(
     {"natural": None, "even": None, "dirichlet": 0.5, "label": 1.0, "quantity": 0.5, "shift": 1.0}
 )
 """The rules, and the number of each if none is given; None: it takes none."""
+FITS: Mapping[str, str] = MappingProxyType(
+    {
+        "dirichlet": "a number above 0, up to a million",
+        "label": "a whole number, 1 or more",
+        "quantity": "a number above 0, up to a million",
+        "shift": "a number above 0, up to 1",
+    }
+)
+"""Which numbers a rule takes, in words."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,10 @@ class Rule:
             "label": number >= 1 and number == number // 1,
         }  # fmt: skip
         if not fits[name]:
-            raise Invalid(f"{told!r} is no number for the partition {name}", f"such as {name}:{DEFAULTS[name]:g}")
+            raise Invalid(
+                f"the partition {name} cannot be by {told!r}: it takes {FITS[name]}",
+                f"write --partition {name}:{DEFAULTS[name]:g}, for instance",
+            )
         return cls(name, number)
 
     def __str__(self) -> str:

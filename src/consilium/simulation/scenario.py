@@ -13,7 +13,7 @@ import numpy as np
 from consilium.algorithms.regression import Fit, fitted
 from consilium.api import freeze
 from consilium.core import state as chain
-from consilium.core.errors import Conflict, StudyInvalid
+from consilium.core.errors import Conflict, Invalid, StudyInvalid
 from consilium.core.ids import Digest
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import from_safetensors, to_safetensors, unflatten
@@ -197,6 +197,8 @@ def _executor(wanted: Wanted, sites: Sites) -> Iterator[Executor]:
 def _on_ray(wanted: Wanted, sites: Sites) -> "Cluster":
     from consilium.simulation.ray import Cluster  # an extra
 
+    if not 0 <= wanted.gpus < float("inf"):
+        raise Invalid(f"--gpus: {wanted.gpus:g} is no number of GPUs", "write how many a site takes, such as 0.5")
     if wanted.cluster and wanted.workers:
         raise Conflict("a cluster has as many processes as its machines have cores", "leave --workers out")
     return Cluster(sites, wanted.processes, wanted.cluster, wanted.gpus)

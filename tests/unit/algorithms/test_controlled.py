@@ -45,6 +45,8 @@ def test_scaffold_by_hand() -> None:
     state = played(strategy, state, memories, [2.0, 4.0])
     assert state["model"] == 3.5 and state["control"] / state["patients"] == -2
     assert [memory["control"] / memory["patients"] for memory in memories] == [4.0, -4.0]
+    half = Scaffold({"server_learning_rate": 0.5})
+    assert played(half, half.init(np.zeros(1)), [{}, {}], [1.0, 3.0])["model"] == 1.25, "eta_g of the way to 2.5"
 
 
 def test_feddyn_by_hand() -> None:

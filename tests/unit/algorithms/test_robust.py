@@ -54,6 +54,8 @@ def test_krum_by_hand() -> None:
     changes = [[0.0], [1.0], [1.5], [3.0], [50.0]]
     assert step(Krum({"liars": 1}), changes) == 1.0
     assert np.isclose(step(Krum({"liars": 1, "keep": 2}), changes)[0], 1.25)
+    far = [[0.0], [10.0], [10.1], [2.0], [3.0]]
+    assert step(Krum({"liars": 1}), far) == 2.0, "by the nearest alone, two who say nearly the same would be chosen"
 
 
 @pytest.mark.parametrize("name", SEVERAL)
@@ -79,6 +81,15 @@ def test_the_geometric_median_is_the_point_of_least_distances() -> None:
 
         best = minimize(total, np.mean(changes, axis=0), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12})
         assert total(found) <= best.fun + 1e-9
+
+
+def test_a_change_beyond_all_bounds_takes_no_digit_from_the_others_wherever_it_stands() -> None:
+    """It is the same median, to 1e-9, as with a liar who is a thousand times as far as they are."""
+    changes = np.random.default_rng(7).normal(size=(6, 4)).tolist()
+    wanted = step(GeometricMedian({}), [*changes, [1e9] * 4])
+    for lie, place in ((1e9, 0), (1e100, 0), (1e100, 3), (1e300, 6)):
+        found = step(GeometricMedian({}), [*changes[:place], [lie] * 4, *changes[place:]])
+        np.testing.assert_allclose(found, wanted, atol=1e-9)
 
 
 def test_the_geometric_median_of_a_triangle_by_hand() -> None:

@@ -15,7 +15,7 @@ import pytest
 from consilium import plugins
 from consilium.api import freeze
 from consilium.core import state as chain
-from consilium.core.errors import Conflict, TrainingFailed, Unavailable
+from consilium.core.errors import Conflict, Invalid, TrainingFailed, Unavailable
 from consilium.core.study import Study
 from consilium.simulation.executors import AHEAD, Asked, Inline, Sent, Turn
 from consilium.simulation.partition import Rule
@@ -277,3 +277,5 @@ def test_a_cluster_that_is_none_and_options_that_do_not_go_together_are_refused(
         ran(study, hospitals, executor="ray", cluster="127.0.0.1:9", workers=2)
     with pytest.raises(Conflict, match="the executor inline has no cluster and no GPUs"):
         ran(study, hospitals, gpus=1.0)
+    with pytest.raises(Invalid, match="--gpus: nan is no number of GPUs"):
+        ran(study, hospitals, executor="ray", gpus=float("nan"))

@@ -293,6 +293,18 @@ def test_silence_falls_in_every_phase_alike_and_not_without_being_asked_for() ->
     assert Conditions(5).silent(sites, 4, phases) == {}
 
 
+@pytest.mark.parametrize(
+    ("drop", "slow", "words"),
+    [
+        (float("nan"), None, "--drop: nan is no chance"), (1.0, None, "--drop: 1 is no chance"),
+        (0.0, "0.2", "no share and time"), (0.0, "nan:60", "no share and time"), (0.0, "0.2:inf", "no share and time"),
+    ],
+)  # fmt: skip
+def test_what_is_no_condition_is_refused(drop: float, slow: str | None, words: str) -> None:
+    with pytest.raises(Invalid, match=words):
+        Conditions.of(1, drop, slow)
+
+
 def test_a_sum_holds_one_sum_whatever_the_number_of_sites() -> None:
     """Memory at its highest, of 10 and of 200 updates of 400 kB each."""
     peaks = []
