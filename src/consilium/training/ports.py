@@ -32,7 +32,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    inputs: dict[str, tuple[str, ...]] = Field({}, description="input of the graph: its columns, in order")
+    inputs: dict[str, tuple[str, ...]] = Field(
+        {}, description="input of the graph: its columns, in order; an image's name stands for its values"
+    )
     output: str | None = Field(None, description="the output that predicts; none given: the only one that can")
     positive: int | str | None = Field(
         None, description="the class that is the label's 1, or the column of two, where no class is told"
@@ -141,7 +143,8 @@ class Ports:
         least, most = 0.0 if label != "number" else -np.inf, 1.0 if label == "binary" else np.inf
         if np.any(values < least - SLACK) or np.any(values > most + SLACK):
             raise Invalid(
-                f"the graph gives what no {label} label can have", "name the output of probabilities or rates"
+                f"the graph gives what no {label} label can have",
+                "name the output of probabilities or rates, or let the graph end in them, by a Sigmoid or Softmax",
             )
         return np.clip(values, least, most)
 
@@ -163,13 +166,17 @@ def _port(contract: Contract, value: Any, columns: tuple[str, ...] | None) -> Po
     kind = KINDS.get(value.type.tensor_type.elem_type) if value.type.HasField("tensor_type") else None
     if kind is None or not value.type.tensor_type.HasField("shape"):
         raise StudyInvalid(f"the graph's input {name} is no tensor of numbers or texts with a shape", "export it anew")
-    given = columns or _usual(contract, name, texts if kind == TEXT else known)
+    given = _whole_image(contract, columns) or _usual(contract, name, texts if kind == TEXT else known)
     shape = _shape(value, given)
     if given is None or len(given) != int(np.prod(shape)):
         said = "the study does not say which" if given is None else f"{len(given)} are named"
+        image = contract.image
+        one, order = (
+            (image.id, "for the contract's image") if image else ("first, second", "in the order of its columns")
+        )
         raise StudyInvalid(
             f"the graph's input {name} takes {int(np.prod(shape))} values of a patient, and {said}",
-            f"write `model: {{options: {{inputs: {{{name}: [first, second]}}}}}}`, in the order of its columns",
+            f"write `model: {{options: {{inputs: {{{name}: [{one}]}}}}}}`, {order}",
         )
     if double := [one for one in given if given.count(one) > 1]:
         raise StudyInvalid(f"the graph's input {name} is given {double[0]} twice", "name each of its columns once")
@@ -191,6 +198,14 @@ def _port(contract: Contract, value: Any, columns: tuple[str, ...] | None) -> Po
             "export it with floating-point inputs, or write `resolution: 1` in the contract",
         )
     return Port(name, kind, shape, given)
+
+
+def _whole_image(contract: Contract, columns: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Columns, where an image's name stands for all its values."""
+    image = contract.image
+    if columns is None or image is None or image.id not in columns:
+        return columns
+    return tuple(name for one in columns for name in (image.names if one == image.id else (one,)))
 
 
 def _whole(contract: Contract) -> set[str]:

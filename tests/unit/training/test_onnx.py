@@ -475,6 +475,25 @@ def test_a_graph_that_does_not_fit_the_contract_is_refused_in_words(name: str) -
     refused(make(), words, judged([WHOLE[0]], **options))
 
 
+@pytest.mark.parametrize("sides", [[2, 3], [1, 2, 3], [6]])
+def test_an_image_fills_an_input_of_any_name(sides: list[int]) -> None:
+    image = {"id": "px", "meaning": "chest", "modality": ["CR"], "rows": 2, "columns": 3, "range": [0, 1]}
+    contract = {"id": "c", "image": image, "label": {"id": "y", "meaning": "y", "type": "binary"}}
+    axes = list(range(1, len(sides) + 1))
+    mean = helper.make_node("ReduceMean", ["xray"], ["p"], axes=axes, keepdims=0)
+    model = graph([mean], {"xray": (FLOAT, ["N", *sides])}, {"p": (FLOAT, ["N"])})
+    wanted = {"kind": "onnx", "start": "given", "options": {"inputs": {"xray": ["px"]}}}
+    evaluation = {"test_fraction": 1}
+    of = study([], wanted, "binary", rounds=0, evaluation=evaluation, contract=contract)
+    x = np.random.default_rng(1).uniform(size=(3, 6))
+    found = Graph().predict(of, Graph().read(of, model.SerializeToString()), encode.encode(of.contract, {"px": x}))
+    np.testing.assert_allclose(found, x.mean(axis=1), atol=1e-6)
+    unsaid = study([], {**wanted, "options": {}}, "binary", rounds=0, evaluation=evaluation, contract=contract)
+    with pytest.raises(StudyInvalid, match="takes 6 values") as refusal:
+        Graph().read(unsaid, model.SerializeToString())
+    assert "{inputs: {xray: [px]}}" in str(refusal.value.remedy)
+
+
 def rounded(**change: Any) -> Study:
     told = judged([WHOLE[0]]).model_dump(mode="json", exclude_none=True)
     contract = {**told["contract"], "version": 2, "features": [{**WHOLE[0], **change}]}
