@@ -109,6 +109,17 @@ def by_feature(
     return edges, kept
 
 
+def rare(contract: Contract, asked: Prepare, learned: Mapping[str, Array] | None) -> frozenset[str]:
+    """Columns of codes that count as the reference, because too few patients have them."""
+    _, kept = by_feature(contract, asked, learned)
+    return frozenset(
+        f"{contract.features[place].id}={code}"
+        for place, own in kept.items()
+        for code, counts in zip(contract.features[place].categories or {}, own, strict=True)
+        if counts == 0
+    )
+
+
 def decode(contract: Contract, x: Floats) -> dict[str, Floats]:
     """What `encode` was given, where nothing was learned: per feature (n,), NaN where missing; of an image (n, size).
 

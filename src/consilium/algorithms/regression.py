@@ -38,6 +38,7 @@ PRECISE = 1e-6
 RING = 2.0**52
 """Integers of all sites together stay below it in a secure sum."""
 NARROW = "left out: beside the terms above its values differ by nothing, or by too little for its range"
+RARE = "left out: few patients have it, so that it counts as the reference (`prepare.rare_below`)"
 EVENTLESS = "left out: no training patient had the event while others were observed"
 RATIO = {"logistic": "odds ratio", "poisson": "rate ratio", COX: "hazard ratio"}
 """What the exponential of a coefficient is called."""
@@ -319,7 +320,8 @@ def _note(study: Study, state: Mapping[str, Array], index: int) -> str:
     number = terms(study)[index] in {one.id for one in study.contract.features if one.type == "number"}
     alone = np.eye(len(diagonal))[index]
     if not diagonal[index] > noise.within(alone, diagonal):
-        return NARROW if number else "left out: no patient has it"
+        rare = encode.rare(study.contract, study.prepare or encode.PLAIN, state)
+        return NARROW if number else RARE if terms(study)[index] in rare else "left out: no patient has it"
     if number:
         if study.model.kind != COX:
             alone[0] = -hessian[index, 0] / hessian[0, 0]

@@ -100,6 +100,9 @@ def test_rare_categories_count_as_the_first_one() -> None:
     asked = study(rare_below=int(counts[2]) + 1)
     found = encode(asked.contract, POOLED, asked.prepare, of_all(asked))
     assert counts[1] > counts[2] and not np.any(found[:, 4]) and np.array_equal(found[:, 3], POOLED["ward"] == 1)
+    asked = study(rare_below=int(counts[2]))
+    kept = encode(asked.contract, POOLED, asked.prepare, of_all(asked))
+    assert np.array_equal(kept[:, 4], POOLED["ward"] == 2), "with as many patients as that it is none of them"
 
 
 def test_what_is_not_asked_for_is_not_summed() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from consilium.algorithms import preparation
 from consilium.algorithms.combat import Harmony
-from consilium.algorithms.regression import scaling
+from consilium.algorithms.regression import RARE, scaling
 from consilium.api import freeze
 from consilium.console.cli.app import run
 from consilium.core import state as chain
@@ -65,6 +65,13 @@ def test_the_exact_model_after_preparation_is_theirs_after_theirs(recipe: str, h
     np.testing.assert_allclose([term.error for term in found.fit.terms], errors, rtol=RTOL)
     assert [told.kind for told in found.rounds] == ["PREPARE", *["TRAIN"] * 10, "EVALUATE"]
     assert found.rounds[0].figures == {} and found.rounds[0].weight == len(label)
+
+
+def test_a_rare_code_is_told_apart_from_one_that_nobody_has(hospitals: dict[str, Path]) -> None:
+    study = exact("logistic", "plain", prepare={"rare_below": 10_000, "hide_below": 1}, rounds=2)
+    found = ran(study, hospitals)
+    assert found.fit is not None
+    assert {term.term: term.note for term in found.fit.terms if term.note} == dict.fromkeys(("ward=b", "ward=c"), RARE)
 
 
 @pytest.mark.parametrize("recipe", ["plain", "secure_sum"])
