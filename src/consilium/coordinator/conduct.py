@@ -78,7 +78,9 @@ class Conduct:
         before = self.fold
         self.version, self.fold, following = eventlog.append(self.tx, self.run, self.version, before, event, self.now)
         if before.status is runs.Status.PAUSED and self.fold.status is runs.Status.RUNNING:
-            news.tell(self.tx, "run-goes-on", {"run": self.run, "round": self.fold.current[0]})
+            number = self.fold.current[0]
+            what = f"round {number}" if number else "hospitals agree on keys"
+            news.tell(self.tx, "run-goes-on", {"run": self.run, "what": what})
         for effect in following:
             self._plan_effect(effect)
         if self.fold.status in runs.OVER and before.status not in runs.OVER:

@@ -19,7 +19,7 @@ LINES: Mapping[str, str] = {
     "run": "run {run} is started by {by}",
     "stop": "run {run} is stopped by {by}",
     "run-waits": "run {run} waits: {reason}",
-    "run-goes-on": "run {run} goes on with round {round}",
+    "run-goes-on": "run {run} goes on: {what}",
     "run-ended": "run {run} {status}{because}",
     "decision": "{site} says {decision} to study {study}",
     "refusal": "{site} refuses round {round} of run {run} of study {study}: {reason}",
