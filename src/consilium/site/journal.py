@@ -80,11 +80,6 @@ CREATE TABLE IF NOT EXISTS openings (
 CREATE INDEX IF NOT EXISTS openings_model ON openings (model);
 CREATE INDEX IF NOT EXISTS openings_study ON openings (study);
 CREATE TABLE IF NOT EXISTS opened_of (opening INTEGER PRIMARY KEY, population TEXT NOT NULL, patients TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS opened_from (
-    source TEXT NOT NULL, population TEXT NOT NULL, patients TEXT NOT NULL, PRIMARY KEY (source, population, patients));
-CREATE TRIGGER IF NOT EXISTS opened_from_grows AFTER INSERT ON opened_of
-    BEGIN INSERT OR IGNORE INTO opened_from
-        SELECT source, NEW.population, NEW.patients FROM openings WHERE id = NEW.opening; END;
 CREATE TABLE IF NOT EXISTS opened_as (opening INTEGER PRIMARY KEY, exactly TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS opened_without (
     opening INTEGER PRIMARY KEY, lacking TEXT NOT NULL, withheld TEXT NOT NULL);
@@ -103,11 +98,18 @@ CREATE TABLE IF NOT EXISTS alarms (
     note TEXT NOT NULL DEFAULT '', settled TEXT);
 """
 
-_NOT_LISTED = "SELECT opening FROM opened_of WHERE NOT EXISTS (SELECT source FROM opened_from) LIMIT 1"
-"""Something, where a release of before told something, and kept no list of which tables it came from."""
-_OPENED_FROM = (
-    "INSERT INTO opened_from SELECT DISTINCT source, population, patients FROM openings JOIN opened_of ON opening = id"
+OPENED_FROM = (
+    "CREATE TABLE IF NOT EXISTS opened_from (source TEXT NOT NULL, population TEXT NOT NULL, patients TEXT NOT NULL,"
+    " PRIMARY KEY (source, population, patients))",
+    "INSERT OR IGNORE INTO opened_from SELECT source, population, patients FROM openings"
+    " JOIN opened_of ON opening = id",
+    "CREATE TRIGGER IF NOT EXISTS opened_from_grows AFTER INSERT ON opened_of BEGIN"
+    " INSERT OR IGNORE INTO opened_from SELECT source, NEW.population, NEW.patients FROM openings"
+    " WHERE id = NEW.opening; END",
 )
+"""From which tables something was told, of whom: a list that is whole from the moment in which it grows by itself, also
+where releases of before, which know nothing of it, told something and tell more."""
+_GROWS = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name = 'opened_from_grows'"
 
 OPEN = "('todo', 'waits')"
 """Statuses of a task that is still to be answered; `waits`: until a person has compared the words of a roster."""
@@ -151,8 +153,10 @@ class Journal:
             for pragma in (*PRAGMAS, "secure_delete=FAST"):
                 self._db.execute(f"PRAGMA {pragma}")
             self._db.executescript(SCHEMA)
-            if self.row(_NOT_LISTED) is not None:
-                self._db.execute(_OPENED_FROM)
+            if self.row(_GROWS) is None:
+                with self.write() as tx:  # all of it, whoever else opens this at the same moment
+                    for statement in OPENED_FROM:
+                        tx.do(statement)
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise damaged(path, error) from error

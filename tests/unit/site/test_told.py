@@ -2,6 +2,7 @@
 
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -341,19 +342,30 @@ def test_what_an_earlier_release_remembers_still_counts(memory: Memory) -> None:
     memory.opened(THREE, model=(0.5, 2.5))
 
 
-def test_from_which_tables_a_release_told_that_kept_no_list_of_them_still_counts(memory: Memory) -> None:
-    """Patients of a population of their own, one of whom came from the table that all others come from."""
+@pytest.mark.parametrize("lost", [("TRIGGER opened_from_grows", "TABLE opened_from"), ("TRIGGER opened_from_grows",)])
+def test_from_which_tables_a_release_told_that_kept_no_list_of_them_still_counts(
+    memory: Memory, lost: tuple[str, ...]
+) -> None:
+    """Patients of a population of their own, some of whom came from the table that all others come from. And if it was
+    ended while it made the list, or that of before told more since.
+    """
     memory.policy = Policy.model_validate({"policy": 1, "privacy": {"populations": {"heart": {}}}})
     memory.opened(FOUR)
-    memory.mapped(patients="heart")
-    memory.opened(FOUR, model=(0.5, 1.5))
     with memory.journal.write() as tx:
-        tx.do("DROP TRIGGER opened_from_grows")
-        tx.do("DROP TABLE opened_from")
+        for what in lost:
+            tx.do(f"DROP {what}")
+    with memory.journal.write() as tx:  # as that release does
+        tx.do(
+            "INSERT INTO openings SELECT 99, source, 'another', objective, sites, study, run, 9 FROM openings LIMIT 1"
+        )
+        tx.do("INSERT INTO opened_of VALUES (99, 'heart', 'heart')")
     memory.journal.close()
-    memory.journal = Journal(memory.folder / "journal.sqlite")
-    refused(memory, THREE)
+    with ThreadPoolExecutor(8) as pool:  # the agent, and people's commands
+        opened = list(pool.map(lambda _: Journal(memory.folder / "journal.sqlite"), range(8)))
+    memory.journal = opened[0]
     assert len(memory.journal.rows("SELECT * FROM opened_from")) == 2
+    memory.mapped(patients="heart", source={"type": "csv", "path": "hearts.csv"})
+    refused(memory, THREE)
 
 
 def test_a_large_model_is_known_by_its_bytes_alone() -> None:
