@@ -3,8 +3,10 @@
 They may join later, and are offered the study then: nothing is refused, but it is said to who submits and watches.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from heapq import nlargest
 from typing import Any
 
 from sqlalchemy import select
@@ -24,22 +26,45 @@ NEXT = {
 """What helps, by why it cannot take part."""
 
 
+LIKED, LIKELY = 20, 20
+"""Of so many missing names at most it is looked which others are like them, and of so many others each: a plan names as
+many hospitals as its owner likes, and to compare names letter by letter is slow.
+"""
+
+
 def missing(tx: Transaction, plan: Plan) -> list[Json]:
-    """Whom the plan invites and who is not admitted, sorted: `site`, `why`, `near`, names like it, and `next`."""
-    if not plan.study.sites:
-        return []
-    return told(plan.study.sites, {row.site: row.state for row in tx.rows(select(sites.c.site, sites.c.state))})
+    """Whom the plan invites and who is not admitted, sorted: `site`, `why`, and `next`."""
+    return told(plan.study.sites, known(tx)) if plan.study.sites else []
 
 
-def told(invited: Iterable[str], states: dict[str, str]) -> list[Json]:
+def known(tx: Transaction) -> dict[str, str]:
+    """The state of each site that there is."""
+    return {row.site: row.state for row in tx.rows(select(sites.c.site, sites.c.state))}
+
+
+def told(invited: Iterable[str], states: Mapping[str, str]) -> list[Json]:
     """The same, of the names that are invited, by the state of each site that there is."""
-    wanted, found = set(invited), []
-    for site in sorted(wanted):
+    found = []
+    for site in sorted(set(invited)):
         state = states.get(site)
-        if state == "admitted":
-            continue
-        why = NEVER if state is None else WORDS[state]
-        others = [one for one, known in sorted(states.items()) if known != "removed" and one not in wanted]
-        near = get_close_matches(site, others, cutoff=0.5) if state is None else []
-        found.append({"site": site, "why": why, "near": near, "next": NEXT[why].format(site=site)})
+        if state != "admitted":
+            why = NEVER if state is None else WORDS[state]
+            found.append({"site": site, "why": why, "next": NEXT[why].format(site=site)})
     return found
+
+
+def liked(invited: Iterable[str], states: Mapping[str, str]) -> list[Json]:
+    """The same, each with `near`: names like it, of sites that there are and that are not invited; not within a
+    transaction.
+    """
+    wanted = set(invited)
+    others = [one for one, state in sorted(states.items()) if state != "removed" and one not in wanted]
+    found = told(wanted, states)
+    asked = {one["site"] for one in [one for one in found if one["why"] == NEVER][:LIKED]}
+    return [{**one, "near": _like(one["site"], others) if one["site"] in asked else []} for one in found]
+
+
+def _like(name: str, others: list[str]) -> list[str]:
+    letters: Counter[str] = Counter(name)
+    likely = nlargest(LIKELY, others, lambda one: 2 * (letters & Counter(one)).total() - len(one))
+    return get_close_matches(name, likely, cutoff=0.5)

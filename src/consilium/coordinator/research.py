@@ -51,7 +51,8 @@ async def submit(call: Call) -> Any:
         raise Invalid("the plan names no initial model", "submit it with `consilium study submit`")
     await services.to_thread(lambda: services.blobs.make_bytes(plan.payload))
     await call.store(_keep_study, call, plan)
-    absent = await call.store(invited.missing, plan)
+    states = await call.store(invited.known)
+    absent = await services.to_thread(lambda: invited.liked(plan.study.sites, states))
     return {"study": plan.study.name, "plan": plan.digest, "missing": absent}
 
 

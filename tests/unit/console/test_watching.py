@@ -177,3 +177,15 @@ def test_who_is_invited_and_not_there_is_told_once_before_the_rounds(capsys: pyt
     lines = capsys.readouterr().out.splitlines()
     told = "clevland is invited and never joined (there is cleveland): r goes on without it. Next: is the name right?"
     assert lines[0] == told and lines.count(told) == 1
+
+
+def test_of_a_run_that_is_over_nobody_is_said_to_be_gone_without() -> None:
+    """A hospital that was in every round, and was removed after it, was said to be missing in it."""
+    fact = {"study": "r", "missing": [{"site": "va", "why": "was removed", "next": "submit another"}]}
+    for over in ("finished", "failed", "stopped"):
+        assert not watching.missing(fact | {"status": over}) and not watching.missing(
+            fact | {"runs": [{"status": over}]}
+        )
+    told = ["va is invited and was removed: r goes on without it. Next: submit another"]
+    assert watching.missing(fact | {"status": "paused"}) == watching.missing(fact | {"runs": []}) == told
+    assert watching.missing(fact | {"runs": [{"status": "finished"}, {"status": "running"}]}) == told

@@ -15,6 +15,7 @@ from rich.text import Text
 from consilium.api import RemoteRun, Result
 from consilium.console.cli import output
 from consilium.core.refusing import once
+from consilium.core.run import OVER
 from consilium.core.study import GROUPED, Study
 from consilium.core.unlearned import sentences
 
@@ -100,11 +101,17 @@ def unlearned(view: Json, said: set[str] | None = None) -> list[str]:
 
 
 def missing(told: Json) -> list[str]:
-    """Whom a study invites and who cannot take part yet, why, and what can be done: a line each."""
+    """Whom a study invites and who cannot take part yet, why, and what can be done: a line each, until its run is over.
+
+    After it the report says of each hospital why it was in no round: one may have been in all, and is removed since.
+    """
+    status = told["runs"][-1]["status"] if told.get("runs") else told.get("status")
+    if status in OVER:
+        return []
     return [
         output.plain(
-            f"{one['site']} is invited and {one['why']}{_like(one['near'])}: {told['study']} goes on without it. "
-            f"Next: {one['next']}"
+            f"{one['site']} is invited and {one['why']}{_like(one.get('near') or [])}: {told['study']} goes on without "
+            f"it. Next: {one['next']}"
         ).plain
         for one in told.get("missing") or []
     ]  # fmt: skip
