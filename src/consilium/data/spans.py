@@ -29,6 +29,8 @@ NAMED = re.compile(
 """A span of time in words of a contract that say of which moments something is."""
 SAID = re.compile(rf"(?i)([0-9]+(?:\.[0-9]+)?)\s*({'|'.join(SECONDS)})s?\b")
 DAY = re.compile(r"\b(?:19|20)\d\d-\d\d-\d\d\b")
+PERIOD = re.compile(rf"{DAY.pattern}[^.;]{{1,20}}?{DAY.pattern}")
+"""Two days of a study that are the ends of a time; another one may be that of a vote."""
 NEAR = 0.02
 """By such a share a month of 30 days is another one than a twelfth of a year."""
 CHOOSES = (OF_FIRST - {"any_value", "arbitrary", "mode"}) | OF_MANY | {
@@ -78,7 +80,7 @@ def checked(parser: Any, query: str, known: Callable[[], Catalogue], meant: Mapp
     Args:    parser: a connection of DuckDB.   known: the tables.   meant: what the contract says of each column of the
              answer, and under "" of all.
     """
-    if not any(NAMED.search(text) or DAY.search(text) for text in meant.values()):
+    if not any(NAMED.search(text) or PERIOD.search(text) for text in meant.values()):
         return ()
     return anew.found(lambda: tuple(unsaid(parser, query, known(), meant)), ())
 
@@ -100,7 +102,8 @@ def unsaid(parser: Any, query: str, known: Catalogue, meant: Mapping[str, str]) 
 
 def _days(query: str, meant: Mapping[str, str]) -> Iterator[Seen]:
     """Days of the study that a query does not have, which has others of them; either is the last, or the one after."""
-    wanted = sorted({day for text in meant.values() for day in map(_day, DAY.findall(text)) if day is not None})
+    ends = (day for text in meant.values() for said in PERIOD.findall(text) for day in DAY.findall(said))
+    wanted = sorted({day for day in map(_day, ends) if day is not None})
     there = {day for day in map(_day, DAY.findall(query)) if day is not None}
     lacks = [day for day in wanted if there.isdisjoint(day + timedelta(days=one) for one in (-1, 0, 1))]
     if lacks and len(lacks) < len(wanted):

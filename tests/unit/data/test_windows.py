@@ -88,7 +88,7 @@ def test_so_it_is_in_sqlite() -> None:
 
 
 MEANT = {"v": "largest value, drawn at most 42 days before the birth", "nr": "who it is",
-         "": "births from 2022-01-01 to 2024-12-31"}  # fmt: skip
+         "": "births from 2022-01-01 to 2024-12-31; the board agreed on 2026-02-03"}  # fmt: skip
 SAID = {
     "l.day >= b.day - INTERVAL 42 DAY": [], "l.day > b.day - INTERVAL '43 days'": [],
     "date_diff('hour', l.day, b.day) <= 1008": [], "l.day >= b.day - INTERVAL 6 WEEK": [],
