@@ -8,7 +8,7 @@ two differ tells it. What is cast before is no text any more, and in order in bo
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -144,18 +144,25 @@ def others(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer]
 
 
 def place(tables: Any, query: str, answer: Answer, ask: Callable[[str], Answer]) -> str:
-    """Where the query does so, in words, such as `greatest of salle.PAS_H0`; of several places, at one of them.
+    """Where the query does so, in words, such as `greatest of salle.PAS_H0`; of several places, at one of them. Empty:
+    at no place alone, as of `a < b AND c < d`, where both would have to be others.
 
     Args:    as of `others`, after it.
     Raises:  Undecided; and what DuckDB raises.
     """
+
+    def differs(at: Sequence[int]) -> bool:
+        sql = _keyed(tables, query, frozenset(at))[1]
+        return sql is not None and bool(differing(answer, ask(sql)))
+
     every, _ = _keyed(tables, query)
     _define(tables, _rank(_month_first(tables, query)))
     left = range(len(every))
     while len(left) > 1:
         half = len(left) // 2
-        sql = _keyed(tables, query, frozenset(left[:half]))[1]
-        left = left[:half] if sql is not None and differing(answer, ask(sql)) else left[half:]
+        left = left[:half] if differs(left[:half]) else left[half:]
+    if not differs(left):  # to halve them takes it that one place suffices
+        return ""
     what, refs = every[left[0]]
     names = dict.fromkeys(_called(tables, query, refs))
     return f"{what} of {', '.join(names)}" if names else what

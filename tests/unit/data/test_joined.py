@@ -167,6 +167,26 @@ def test_a_query_that_compares_numbers_or_days_as_text_is_refused_and_says_what_
     assert all(one.split(".")[-1] in header for one in columns.split(", "))
 
 
+@pytest.mark.parametrize(("made", "told"), [
+    ("CASE WHEN lo < hi AND a < b THEN 1 ELSE 0 END AS y, ward > 'A' AS w", ""),
+    ("CASE WHEN ward > 'A' AND lo < hi THEN 1 ELSE 0 END AS y, a = b AS w", "< of lab.lo, lab.hi"),
+    ("ward > 'A' AS w, CASE WHEN a < b THEN 1 ELSE 0 END AS y, lo = hi AS x", "< of lab.a, lab.b"),
+])  # fmt: skip
+def test_a_place_is_named_only_if_the_answer_hangs_on_it_alone(made: str, told: str) -> None:
+    """Of two that only together make another answer, a third was named, at which nothing is wrong."""
+    query = f"SELECT nr, {made} FROM lab"
+    with duckdb.connect(config={"threads": "1"}) as tables:
+        tables.execute("CREATE TABLE lab (nr TEXT, lo TEXT, hi TEXT, a TEXT, b TEXT, ward TEXT)")
+        tables.execute("INSERT INTO lab VALUES ('1', '9', '10', '8', '12', 'A'), ('2', '9', '11', '7', '13', 'B')")
+
+        def ask(asked: str) -> asking.Answer:
+            found = tables.execute(asked)
+            return [column[0] for column in found.description], found.fetchall()
+
+        assert ordering.others(tables, query, ask(query), ask) == ["y"]
+        assert ordering.place(tables, query, ask(query), ask) == told
+
+
 LABS = [(nr, f"{90 + nr},5" if nr % 2 else "<5" if nr % 4 else "n.d.", nr % 3) for nr in range(40)]
 
 
