@@ -74,7 +74,15 @@ def _swapped(
     How many have the outcome there is not told, nor elsewhere: what is withheld would follow.
     """
     wrong = "without" if metric.id == "auroc" else "in whom it comes later"
-    where = "at hospitals, or in the model" if EVERYWHERE in below else "at a hospital"
+    whole = EVERYWHERE in below or (len(below) > 1 and drawn.keys() <= set(below))
+    where = "at hospitals, or in the model" if whole else "at a hospital"
+    look = (
+        "which class the model calls 1 (of an ONNX model `positive`), and at the codes of the label in the mappings, "
+        "before anything else: the one or the others may be the wrong way round"
+        if whole
+        else "the codes of the label in the mapping before anything else: the model may be right, and the label the "
+        "wrong way round"
+    )
     named = secret if facts.origin != "federation" else []
     told = [listed(metric, drawn, below)] if below else []
     if secret:
@@ -85,7 +93,6 @@ def _swapped(
     share = f" At {plain(seen)} about as many have the outcome as lack it elsewhere." if seen else ""
     return Finding(
         "warning-swapped-classes", "warning", f"Classes may be swapped {where}",
-        f"{'. '.join(told)}. Patients with the outcome get lower scores there than those {wrong}.{share} Look at the "
-        "codes of the label in the mapping before anything else: the model may be right, and the label the wrong way "
-        "round. If it was trained on them, what else is warned of may come of it.",
+        f"{'. '.join(told)}. Patients with the outcome get lower scores there than those {wrong}.{share} Look at "
+        f"{look}. If it was trained on them, what else is warned of may come of it.",
     )  # fmt: skip

@@ -61,6 +61,13 @@ def test_a_swapped_hospital_is_not_told_as_one_without_use() -> None:
     assert "warning-no-better-than-chance" not in told
 
 
+def test_where_all_hospitals_are_swapped_the_model_may_be() -> None:
+    one = seen(Report.of(simulated({**usual(), "west": judged(-1.2)}), NOW, STUDY))["warning-swapped-classes"]
+    every = {name: judged(-1.2, seed=at) for at, name in enumerate(usual())}
+    told = seen(Report.of(simulated(every), NOW, STUDY))["warning-swapped-classes"]
+    assert "`positive`" in told and "`positive`" not in one and "in the mapping before" in one
+
+
 def test_few_patients_are_not_compared() -> None:
     report = Report.of(simulated({**usual(), "west": judged(-3.0, patients=18)}), NOW, STUDY)
     assert "west" in seen(report)["note-few-patients"] and report.findings.warnings == ()
