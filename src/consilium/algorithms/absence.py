@@ -42,9 +42,25 @@ def of(study: Study, segments: Mapping[str, Array]) -> tuple[str, ...]:
     return tuple(sorted([*found, HELD_OUT] if any(not np.any(array) for array in told) else found))
 
 
-def trains(names: Collection[str]) -> None:
+def names(study: Study, kind: str) -> frozenset[str]:
+    """Of what a hospital can lack anything in a round of this kind. Whoever says another name lies, or is of another
+    release; were it counted, it would stand in every record, and cost work, at whoever reads it.
+    """
+    if kind == "PREPARE":
+        return frozenset(name for name, _, _ in preparation.parts(study))
+    told = evaluation.nothing(study, kind)
+    figures = {HELD_OUT} if any(name in told for name in JUDGES[study.contract.label.type]) else set()
+    return frozenset(figures | ({EVENTS} if kind == "TRAIN" and study.strategy.name == COMMON else set()))
+
+
+def sound(study: Study, kind: str, lacks: tuple[str, ...]) -> bool:
+    """Whether a hospital can lack these in a round of this kind: each is of the study, and stands there once."""
+    return len(set(lacks)) == len(lacks) and names(study, kind).issuperset(lacks)
+
+
+def trains(study: Study, kind: str, withheld: Collection[str]) -> None:
     """Whether there is something to train by without these. Raises: Refused: `nothing`."""
-    if EVENTS in names:
+    if EVENTS in names(study, kind).intersection(withheld):
         raise Refused(
             "so few hospitals have training patients with the event that, of a common baseline, one could read "
             "another's",

@@ -164,7 +164,7 @@ class Ingest:
         current = None if round_ is None else (*conduct.fold.current, round_.kind.value)
         if (step.round, step.attempt, step.kind) != current:
             raise OutOfPhase(f"round {step.round} is over or has not begun", "take the next task")
-        steps.fits(site, step, str(tx.find(sites, site=site).public_key))
+        steps.fits(site, step, str(tx.find(sites, site=site).public_key), conduct.plan.study)
         if step.vector is not None:
             self._check_vector(tx, site, letter, conduct)
         conduct.take(machine.Answered(site, machine.Phase(step.phase), named))

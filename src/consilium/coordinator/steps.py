@@ -14,14 +14,14 @@ from pydantic import ValidationError
 from sqlalchemy import bindparam, func, select
 
 from consilium import plugins
-from consilium.algorithms import evaluation
+from consilium.algorithms import absence, evaluation
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core import state as chain
 from consilium.core.errors import EnvelopeInvalid, Invalid, NotFound
 from consilium.core.ids import Digest, SiteId, canonical, digest
 from consilium.core.round import Kind, Phase
-from consilium.core.study import Plan
+from consilium.core.study import Plan, Study
 from consilium.core.threshold import threshold
 from consilium.privacy import opening as protocol
 from consilium.privacy import pairing, secagg
@@ -200,11 +200,13 @@ def secure(plan: Plan) -> bool:
     return plan.study.privacy.recipe == "secure_sum"
 
 
-def fits(site: SiteId, step: Step, public_key: str) -> None:
+def fits(site: SiteId, step: Step, public_key: str, study: Study) -> None:
     """What a step says of itself must be true. Raises: EnvelopeInvalid."""
     body: Any = read(step)
     if body.site != site or (step.vector is not None) != (step.phase == Phase.MASK):
         raise EnvelopeInvalid(f"this is no message of {site} in phase {step.phase}", "update the agent")
+    if step.phase == Phase.READY and not absence.sound(study, step.kind, body.lacks):  # no other site would mask then
+        raise EnvelopeInvalid(f"{site} says that it lacks what nothing is of in this round", "update the agent")
     if step.phase == Phase.MASK and cast(secagg.Masked, body).vector != step.vector.digest:  # type: ignore[union-attr]
         raise EnvelopeInvalid("the step names another vector than its message", "update the agent")
     if (step.kind == Kind.PAIR) != (step.phase in machine.PAIRING):

@@ -46,5 +46,5 @@ def lacking(asked: Open, called: Iterable[Ready], study: Study) -> Json:
     least = max(asked.needed, study.quorum)
     names = absence.withheld((one.lacks for one in called), least, asked.min_sites)
     told: Json = {KEY: FEW_JUDGE.format(asked.min_sites)} if absence.HELD_OUT in names else {}
-    features = sorted(names - {absence.HELD_OUT})
+    features = sorted(names & absence.names(study, asked.kind)) if asked.kind == "PREPARE" else []
     return told | ({"not_learned": features} if features else {})

@@ -143,7 +143,10 @@ def _of_result(document: Json, study: Study | None) -> Facts:
             one for one in document.get("left_out") or ()
             if (decisions.get(str(one["site"])) or {}).get("decision") in ("approve", None)
         ),
-        unlearned=_unlearned((one.get("figures") or {}).get("not_learned") for one in document["participation"]),
+        unlearned=_unlearned(
+            (one.get("figures") or {}).get("not_learned")
+            for one in document["participation"] if one["kind"] == "PREPARE"
+        ),
     )  # fmt: skip
 
 

@@ -111,12 +111,19 @@ def solved(sums: Collection[Summed]) -> frozenset[tuple[str, SiteId]]:
     [('age', 'd')]
     """
     found = {(WHOLE, site) for site in alone(one.sites for one in sums)}
-    for part in {name for one in sums for name, _ in one.lacking}:
-        there = [one for one in sums if part not in one.withheld]
-        without = [frozenset(site for name, site in one.lacking if name == part) for one in there]
-        rosters = ((one.sites - lacking, lacking) for one, lacking in zip(there, without, strict=True))
-        found |= {(part, site) for site in _alone(rosters)}
+    by_part = [(one, _by_part(one.lacking)) for one in sums]
+    for part in {name for _, lacking in by_part for name in lacking}:
+        without = [(one.sites, lacking.get(part, frozenset())) for one, lacking in by_part if part not in one.withheld]
+        found |= {(part, site) for site in _alone((sites - lacking, lacking) for sites, lacking in without)}
     return frozenset(found)
+
+
+def _by_part(lacking: Iterable[tuple[str, SiteId]]) -> dict[str, frozenset[SiteId]]:
+    """Who lacks each part."""
+    found: dict[str, set[SiteId]] = {}
+    for part, site in lacking:
+        found.setdefault(part, set()).add(site)
+    return {part: frozenset(sites) for part, sites in found.items()}
 
 
 Column = tuple[bool, SiteId]

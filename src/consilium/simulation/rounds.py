@@ -281,7 +281,8 @@ class Simulation:
                         alone[SiteId(site)] = sums_of(mine)
         if refusing:
             return {}, {}, b"", refusing
-        absence.trains(absence.withheld(lacking, len(lacking), study.privacy.min_sites))  # all of its quorum are there
+        few = absence.withheld(lacking, len(lacking), study.privacy.min_sites)  # all of its quorum are there
+        absence.trains(study, asked.kind, few)
         for site, path in kept.items():
             if (before := self._kept.get(site)) is not None:
                 before.unlink()

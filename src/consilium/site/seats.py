@@ -8,7 +8,7 @@ was opened, and over whom (`privacy/disclosure.py`), across runs and studies.
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -156,6 +156,7 @@ class Seats:
     def _mask(self, task: Task, permit: Permit, plan: Plan, roster: Roster, now: datetime) -> Made:
         seat, row = self._seat(task, roster)
         ready = self._heard(task, "READY", roster, Ready)
+        _known(task, plan, ready)
         seat, boxes = secagg.mask(seat, ready.values())
         quorate(plan, len(ready))
         active = json.dumps([one.model_dump(mode="json") for one in seat.active])
@@ -167,9 +168,10 @@ class Seats:
         update = self.updates.same(task, permit, plan, now, drawing)
         covered = self.folder.run(task.run) / f"masked-{task.round}-{task.attempt}.safetensors"
         of, names = layout(plan, task, self.states.ensure(task, plan, now)), unsaid(plan, seat)
-        absence.trains(names)
         if names:
-            log.info("%s: nobody adds to what too few hospitals have: %s", task.run, ", ".join(sorted(names)))
+            who = "; ".join(f"{one.site} lacks {', '.join(one.lacks)}" for one in seat.active if one.lacks)
+            log.info("%s: nobody adds to what too few have: %s (%s)", task.run, ", ".join(sorted(names)), who)
+        absence.trains(plan.study, task.kind, names)
         made = recipe.mask(seat, of, update.path, covered, partial(absence.blanked, plan.study, names=names))
         durable_digest(covered, made.digest, SMALL)
         said = self.steps.own(task.run, place(task))
@@ -269,6 +271,16 @@ def _solved(shown: Iterable[tuple[str, SiteId]]) -> str:
     who = _who(shown)
     of = f", of what some lack: {', '.join(who['parts'])}" if "parts" in who else ""
     return f"sums over hospitals that change can be solved for {', '.join(who['sites'])} alone{of}"
+
+
+def _known(task: Task, plan: Plan, ready: Mapping[SiteId, Ready]) -> None:
+    """Whether all lack what the round is of, if anything. Raises: Refused: `roll-call`: somebody says other things."""
+    if false := [site for site, one in ready.items() if not absence.sound(plan.study, task.kind, one.lacks)]:
+        raise Refused(
+            f"{', '.join(sorted(false))} said in READY of round {task.round} to lack what nothing is of in it",
+            "update the agent there, or ask the coordinator's admin to; no coordinator of this release relays that",
+            reason="roll-call",
+        )
 
 
 def summed(plan: Plan, seat: Seat, sites: Iterable[SiteId]) -> Summed:

@@ -139,7 +139,7 @@ def test_an_attempt_that_was_given_up_is_no_round_in_which_anybody_took_part() -
 def test_of_what_nothing_is_learned_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
     seen = [view(done) for done in (1, 2, 3, ROUNDS + 1)]
     for one in seen:
-        one["participation"][0] |= {"figures": {"all": {}, "not_learned": ["age"]}}
+        one["participation"][0] |= {"kind": "PREPARE", "figures": {"all": {}, "not_learned": ["age"]}}
     watch(Run(seen), False)  # type: ignore[arg-type]
     assert capsys.readouterr().out.count("r-1: Nothing is learned of age: so few hospitals have values of it") == 1
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from consilium.console.cli import study as commands
 from consilium.console.cli import watching
 from consilium.coordinator.withheld import KEY, OTHERS, lacking, over_others
+from consilium.core.study import Study
 from consilium.core.unlearned import sentences
 from consilium.documents.report import Report
 from consilium.privacy.secagg import Open, Ready
@@ -57,14 +58,34 @@ def test_the_report_says_of_which_rounds_nothing_is_told_and_why() -> None:
     assert {row["n"] for row in rounds if row.get("metric") == "auroc"} == {2000}
 
 
-def called(*lacks: tuple[str, ...]) -> dict[str, Any]:
+NUMBER = {"type": "number", "unit": "1", "range": [0, 100]}
+PREPARED = Study.model_validate({
+    **STUDY.model_dump(mode="json", by_alias=True, exclude_none=True), "contract": {
+        "id": "some", "features": [
+            *({"id": name, "meaning": name, **NUMBER, "missing": "allowed"} for name in ("age", "bmi")),
+            {"id": "dose", "meaning": "dose", **NUMBER, "missing": "forbidden"},
+            {
+                "id": "sex", "meaning": "sex", "type": "category", "categories": {"f": "f", "m": "m"},
+                "missing": "forbidden",
+            },
+        ],
+        "label": {"id": "ill", "meaning": "ill", "type": "binary"},
+    },
+    "prepare": {
+        "numbers": "standardise", "missing": "impute",
+        "harmonise": {"numbers": ["dose"], "keep": ["sex"], "empirical_bayes": False},
+    },
+})  # fmt: skip
+
+
+def called(*lacks: tuple[str, ...], kind: str = "PREPARE") -> dict[str, Any]:
     """What a round says of its sum, whose hospitals lack these."""
     none, sites = "sha256:" + "0" * 64, SITES[: len(lacks)]
-    asked = Open.model_construct(cohort=sites, min_sites=3, state=none)
+    asked = Open.model_construct(cohort=sites, min_sites=3, state=none, kind=kind)
     ready = [
         Ready(ctx=b"", site=site, nonce=b"", own_hash=b"", lacks=of) for site, of in zip(sites, lacks, strict=True)
     ]
-    return lacking(asked, ready, STUDY)
+    return lacking(asked, ready, PREPARED)
 
 
 def test_of_what_nothing_is_learned_is_said_in_words_where_people_look(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +125,9 @@ def test_of_what_nothing_is_learned_is_said_in_words_where_people_look(monkeypat
 def test_a_round_without_figures_says_why_and_so_do_result_and_report() -> None:
     assert called((), ("held-out",), (), (), ()) == {} == called(("held-out",), (), (), (), ())  # four open a sum
     assert called((), ("age",), ("age",), (), ()) == {"not_learned": ["age"]}
+    strange = ("age", "All_figures_are_wrong", "to-harmonise-All-is-wrong", "with-event")
+    assert called(*[strange] * 3) == {"not_learned": ["age"]}, "of names that the study has, and no words of others"
+    assert called(*[strange] * 3, kind="TRAIN") == {}, "and of rounds that learn it"
     few = called((), ("held-out",), ())
     assert few[KEY].startswith("withheld: of fewer than 3 hospitals")
     document = result(usual(), "secure_sum")

@@ -11,10 +11,12 @@ import pytest
 from consilium.coordinator import steps
 from consilium.core import state as chain
 from consilium.core.errors import EnvelopeInvalid, Refused
+from consilium.core.ids import SiteId
 from consilium.data.cohort import held_out
 from consilium.privacy.secagg import Ready
 from consilium.simulation import local
 from consilium.site.steps import parsed
+from consilium.wire.envelope import seal
 from consilium.wire.messages import Step
 from unit.site.circle import POLICY, SEALED, circle, secure, step_of
 
@@ -79,6 +81,29 @@ def test_who_says_nothing_of_what_it_lacks_is_in_no_sum_at_either_end() -> None:
     with pytest.raises(EnvelopeInvalid) as caught:
         steps.read(silent)
     assert caught.value.remedy == "update the agent"
+
+
+LIES = ("with-event",), ("x",), ("held-out", "held-out"), tuple(f"n{at}" for at in range(100_000))
+"""What nobody lacks in a round of training of a study without times, or says twice."""
+
+
+def test_who_says_to_lack_what_the_study_has_not_is_refused_by_name_and_alone(tmp_path: Path) -> None:
+    """Any hospital stopped a study for ever: by "with-event" of a study without events, by names without end."""
+    names = ("east", "north", "south", "west")
+    with circle(tmp_path, *names) as relay:
+        plan = relay.approved(secure("lies", contract=CONTRACT, quorum=3))
+        relay.paired(plan)
+        assert set(relay.ask(plan, 1, "READY").values()) == {"done"}
+        said = step_of(relay["west"].sent("READY")[-1])
+        steps.fits(SiteId("west"), said, "", plan.study)
+        for lie in LIES:
+            false = said.model_copy(update={"body": {**said.body, "lacks": list(lie)}})
+            with pytest.raises(EnvelopeInvalid, match="west says"):
+                steps.fits(SiteId("west"), false, "", plan.study)
+        false = said.model_copy(update={"body": {**said.body, "lacks": list(LIES[0])}})
+        envelope = seal(Step.TYPE, false.encode(), relay["west"].identity)
+        relay.said["lies-1", 1, 1, "READY"]["west"] = json.loads(envelope)
+        assert relay.ask(plan, 1, "MASK", names[:3]) == dict.fromkeys(names[:3], "roll-call")
 
 
 def test_where_hospitals_change_places_what_one_of_them_lacks_is_not_what_hides_the_other(tmp_path: Path) -> None:

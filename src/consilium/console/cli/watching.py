@@ -93,7 +93,8 @@ def left_out(view: Json, said: set[str] | None = None) -> list[str]:
 def unlearned(view: Json, said: set[str] | None = None) -> list[str]:
     """Of what nothing was learned before training, and what became of it: a line each, once if `said` is kept."""
     rounds = view.get("participation") or []
-    lines = sentences(name for one in rounds for name in (one.get("figures") or {}).get("not_learned") or ())
+    prepared = [one.get("figures") or {} for one in rounds if one["kind"] == "PREPARE"]
+    lines = sentences(name for one in prepared for name in one.get("not_learned") or ())
     new = [line for line in lines if said is None or line not in said]
     if said is not None:
         said.update(new)
