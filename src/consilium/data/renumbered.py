@@ -23,6 +23,16 @@ from consilium.data.tree import Node, Undecided, parts
 from consilium.data.unitless import used
 
 EITHER = re.compile(r"(?i)\b(?:coalesce|ifnull|nvl)\b")
+SEVERAL = re.compile(r"(?is)\bjoin\b|\bfrom\b.*(?:,|\bfrom\b)")
+"""What a query of one table alone has nothing of."""
+UNKNOWN = Seen(
+    "of-nobody",
+    "whether source.query forgets in one of its tables that numbers were merged into others, of which it speaks in "
+    "another one, could not be found out",
+    "where coalesce takes the new number of somebody in place of the old one, look whether it does so of each table, "
+    "and whether a new number was merged again",
+    unknown=True,
+)  # fmt: skip
 Columns = frozenset[Column]
 
 
@@ -38,13 +48,13 @@ class Pair:
 
 
 def checked(parser: Any, query: str, known: Callable[[], Catalogue], anew: Anew) -> tuple[Seen, ...]:
-    """A note of each table of which that is so; none where it is not found out soon.
+    """A note of each table of which that is so; or that nobody knows.
 
     Args:    parser: a connection of DuckDB.   known: the tables.
     """
-    if not EITHER.search(query):
+    if not EITHER.search(query) or not SEVERAL.search(query):
         return ()
-    return anew.found(lambda: tuple(renumbered(parser, query, known())), ())
+    return anew.found(lambda: tuple(renumbered(parser, query, known())), (UNKNOWN,))
 
 
 def renumbered(parser: Any, query: str, known: Catalogue) -> Iterator[Seen]:

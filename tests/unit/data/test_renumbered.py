@@ -9,8 +9,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine
 
-from consilium.data import catalogue, renumbered
+from consilium.core.errors import DataUnusable
+from consilium.core.gate import Gate
+from consilium.data import catalogue, quality, renumbered
+from consilium.data.anew import Anew
 from consilium.data.base import Seen
+from consilium.data.clock import Clock
+from consilium.data.tree import Undecided
 
 NUMBERS = st.integers(1, 9)
 ROWS = st.lists(st.tuples(NUMBERS, st.integers(1, 3)), max_size=9)
@@ -89,3 +94,24 @@ def test_a_number_that_was_merged_again_is_followed_or_that_it_is_not_is_told() 
     found = told(queries, [(1, 1)], [], [(1, 2), (2, 3), (5, 6), (7, 7)], False)
     assert [[one.count for one in each] for each in found] == [[1], [], []]
     assert told(queries, [(1, 1)], [], [(2, 3), (5, 6), (7, 7)], False) == [[], [], []]
+
+
+def test_where_it_is_not_found_out_it_is_said_that_nobody_knows() -> None:
+    """A query that the database could not answer in time was one that forgets nobody."""
+    with duckdb.connect(config={"threads": "1"}) as parser:
+
+        def checked(query: str, fails: Exception | None) -> tuple[Seen, ...]:
+            def known() -> catalogue.Catalogue:
+                if fails is not None:
+                    raise fails
+                return catalogue.of_duckdb(parser)
+
+            return renumbered.checked(parser, query, known, Anew(Clock(60, "s"), 1.0, parser.interrupt))
+
+        for name, columns in {"lab": "nr TEXT, v TEXT", "ward": "nr TEXT", "merged": "old TEXT, new TEXT"}.items():
+            parser.execute(f"CREATE TABLE {name} ({columns})")
+        assert not any(checked(query, None) for query in RIGHT)
+        for fails in (Undecided(), duckdb.InterruptException("late"), DataUnusable("late", "wait")):
+            assert all(checked(query, fails) == (renumbered.UNKNOWN,) for query in RIGHT)
+            assert not checked("SELECT nr, coalesce(v, '0') AS v FROM lab", fails), "of one table it is not asked"
+    assert quality._seen(renumbered.UNKNOWN, Gate()).undone
