@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from consilium.core.errors import DataUnusable
-from consilium.data.fhir import arrow
+from consilium.data.fhir import arrow, strict
 from consilium.data.fhir.views import compile_view
 from property.resources import JSON, PATIENT
 
@@ -79,3 +79,39 @@ def test_rows_of_files_together_are_those_of_each(one: list[Any], other: list[An
         assert both is None
     else:
         assert both is not None and both.to_pylist() == first.to_pylist() + second.to_pylist()
+
+
+PAIRS = st.recursive(
+    st.none() | st.integers(0, 20) | st.sampled_from([0.5, 1e30, "a", ":", '"a":1', "\u00e9"]),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.lists(st.tuples(st.sampled_from("ab:"), inner), max_size=3).map(tuple)
+    ),
+    max_leaves=8,
+)
+"""JSON, of which an object is a tuple of names and values, and may have a name twice."""
+
+
+def _written(value: Any, colon: str) -> str:
+    if type(value) is tuple:
+        return "{" + ",".join(json.dumps(name) + colon + _written(one, colon) for name, one in value) + "}"
+    if type(value) is list:
+        return "[" + ",".join(_written(one, colon) for one in value) + "]"
+    return json.dumps(value, ensure_ascii=colon != ":")
+
+
+def _twice(value: Any) -> bool:
+    names = [name for name, _ in value] if type(value) is tuple else []
+    inner = [one for _, one in value] if type(value) is tuple else value if type(value) is list else []
+    return len(set(names)) < len(names) or any(map(_twice, inner))
+
+
+@settings(max_examples=80)
+@given(PAIRS, st.sampled_from([":", " : "]), st.sampled_from(["", "\n", " \r\n"]))
+@example((("a", 1), ("a", ((":", 2),))), ":", "")
+def test_a_name_that_stands_twice_is_found_however_it_is_written(value: Any, colon: str, end: str) -> None:
+    try:
+        strict.Decoder(exact=False).decode((_written(value, colon) + end).encode())
+    except strict.Twice:
+        assert _twice(value)
+    else:
+        assert not _twice(value)
