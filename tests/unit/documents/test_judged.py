@@ -174,8 +174,8 @@ def of_outcome(kind: str, drawn: Callable[[int, int], Patients]) -> Report:
     of, parts = study(kind), {f"site-{at}": drawn(260, at) for at in (1, 2, 3)}
     sums = {site: one.sums(of) for site, one in parts.items()}
     total = added(list(sums.values()))
-    figures = {name: figure.to_json(metrics.figures(kind, one, 0.95)) for name, one in {"all": total, **sums}.items()}
-    told = {"all": figures.pop("all"), "sites": figures}
+    figures = {name: figure.to_json(metrics.figures(kind, one, 0.95, single=True)) for name, one in sums.items()}
+    told = {"all": figure.to_json(metrics.figures(kind, total, 0.95)), "sites": figures}
     document = {**result(figures), "figures": told, "evaluation": algorithm.judged(of, total, sums)}
     return Report.of(document, NOW, of)
 
