@@ -172,8 +172,8 @@ def test_a_table_at_a_threshold_names_that_of_the_plan() -> None:
 def of_outcome(kind: str, drawn: Callable[[int, int], Patients]) -> Report:
     """The report of three hospitals with patients who were drawn so."""
     of, parts = study(kind), {f"site-{at}": drawn(260, at) for at in (1, 2, 3)}
-    sums = {site: one.sums(of) for site, one in parts.items()}
-    total = added(list(sums.values()))
+    total = added([one.sums(of) for one in parts.values()])
+    sums = {site: added([one.sums(of)]) for site, one in parts.items()}
     figures = {name: figure.to_json(metrics.figures(kind, one, 0.95, single=True)) for name, one in sums.items()}
     told = {"all": figure.to_json(metrics.figures(kind, total, 0.95)), "sites": figures}
     document = {**result(figures), "figures": told, "evaluation": algorithm.judged(of, total, sums)}
