@@ -96,6 +96,8 @@ def test_natural_hospitals_stay_as_they_are_and_are_cut_within() -> None:
         assert {given_.names[given_.hospital[row]] for row in rows} == {
             name.rpartition("-")[0] if name.count("-") > 1 else name
         }
+    parts = [sum(name.startswith(f"{one}-") or name == one for name in cut) for one in given_.names]
+    assert sum(parts) == 7 and max(parts) - min(parts) <= 1, "of hospitals alike, none is cut into many more"
     with pytest.raises(Invalid, match="3 hospitals are no 2 sites"):
         divide(Rule("natural"), given_, 2, 1, np.random.default_rng(0))
     without = Pool(np.where(given_.hospital == 2, 0, given_.hospital), given_.names, given_.label, given_.x)

@@ -106,6 +106,9 @@ def test_many_sites_at_once_agree_with_one_after_the_other(
         assert (told.took_part, told.weight, told.clamped) == (other.took_part, other.weight, other.clamped)
         for name in ("auroc", "accuracy", "brier"):
             assert told.figures[name]["value"] == pytest.approx(other.figures[name]["value"], rel=1e-6)
+            assert told.figures[name]["n"] == other.figures[name]["n"], (
+                "each is counted once, however sites are stacked"
+            )
     for site, figures in one.outcome.figures["sites"].items():
         single = many.outcome.figures["sites"][site]
         assert figures["brier"]["value"] == pytest.approx(single["brier"]["value"], rel=1e-6)
