@@ -31,6 +31,8 @@ from consilium.store.schema import effects
 from consilium.wire.identity import Identity
 
 log = logging.getLogger(__name__)
+Needed = tuple[Conduct | None, Needs | None]
+"""The run of an effect, and what APPLY of its open round works on; nothing, of what needs none."""
 _NOW: BindParameter[float] = bindparam("now")
 _KEY = effects.c.key == bindparam("of")
 _DUE = Hot(
@@ -78,20 +80,21 @@ class Driver:
                     await bell.wait(wait)
 
     async def _round_trip(self) -> tuple[bool, float]:
-        leased, conduct, needs, wait = await self.database.run(self._next)
+        leased, needs, wait = await self.database.run(self._next)
         if leased is None:
             return False, wait
-        await self._perform(leased, conduct, needs)
+        await self._perform(leased, needs)
         return True, 0.0
 
-    def _next(self, tx: Transaction) -> tuple[Any, Conduct | None, Needs | None, float]:
-        """What is due, leased, with what it needs; or how long there is nothing."""
+    def _next(self, tx: Transaction) -> tuple[Any, Needed | BaseException, float]:
+        """What is due, leased, with what it needs, or why that cannot be had; or how long there is nothing."""
         leased = self._lease(tx)
         if leased is None:
-            return None, None, None, self._until_next(tx)
+            return None, (None, None), self._until_next(tx)
         if leased.kind == "deadline":
-            return leased, None, None, 0.0
-        return leased, *self._needs(tx, leased), 0.0
+            return leased, (None, None), 0.0
+        needs, error = tx.apart(partial(self._needs, effect=leased))  # else it is due first for ever, before all runs'
+        return leased, error or needs, 0.0
 
     def _lease(self, tx: Transaction) -> Any:
         now = self.clock()
@@ -105,10 +108,12 @@ class Driver:
         at = tx.scalar(_SOONEST)
         return IDLE_S if at is None else min(max(float(at) - self.clock(), 0.05), IDLE_S)
 
-    async def _perform(self, effect: Any, conduct: Conduct | None, needs: Needs | None) -> None:
+    async def _perform(self, effect: Any, needs: Needed | BaseException) -> None:
         renewing = asyncio.create_task(self._renew(effect.key))
         try:
-            await self._act(effect, conduct, needs)
+            if isinstance(needs, BaseException):
+                raise needs
+            await self._act(effect, *needs)
         except Invalid as error:  # it will not become right by trying again
             await self.database.run(partial(self._fail, effect=effect, reason=_told(error)))
         except ConsiliumError as error:
@@ -163,7 +168,7 @@ class Driver:
         shelf = self.performer.shelf
         return await self.database.run(lambda tx: [shelf.read(tx, digest) for digest in digests])
 
-    def _needs(self, tx: Transaction, effect: Any) -> tuple[Conduct, Needs | None]:
+    def _needs(self, tx: Transaction, effect: Any) -> Needed:
         conduct = Conduct.load(tx, self.identity, RunId(effect.run), _now(self.clock))
         round_ = conduct.fold.round
         if effect.kind != "apply" or round_ is None or conduct.fold.status in runs.OVER:

@@ -170,17 +170,17 @@ class Performer:
         round_ = conduct.fold.round
         if round_ is None or round_.phase is not machine.Phase.APPLY or conduct.fold.status in runs.OVER:
             return conduct
-        needs = Needs(tx, conduct, self.shelf)
-        if len(needs.contributions) * needs.largest > LITTLE or max(needs.largest, needs.state_size) > self.shelf.small:
-            return conduct
-        done, error = tx.apart(partial(self._at_once, conduct, needs))
+        done, error = tx.apart(partial(self._at_once, conduct))
         if error is not None:
-            log.warning("the sum of round %s of %s is left to the driver: %s", needs.number, conduct.run, error)
+            log.warning("the sum of round %s of %s is left to the driver: %s", round_.number, conduct.run, error)
             return conduct
         after: Conduct = done
         return after
 
-    def _at_once(self, conduct: Conduct, needs: Needs, tx: Transaction) -> Conduct:
+    def _at_once(self, conduct: Conduct, tx: Transaction) -> Conduct:
+        needs = Needs(tx, conduct, self.shelf)
+        if len(needs.contributions) * needs.largest > LITTLE or max(needs.largest, needs.state_size) > self.shelf.small:
+            return conduct
         parts = [self.shelf.read(tx, digest) for _, digest in needs.contributions]
         total = self.sum(conduct.plan, conduct.run, needs, None, [site for site, _ in needs.contributions], parts)
         done = self.apply(conduct.plan, conduct.run, needs, total, self.shelf.read(tx, needs.state))

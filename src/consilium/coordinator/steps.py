@@ -146,7 +146,14 @@ class Sealed:
 
         def of(phase: Phase) -> dict[SiteId, Any]:
             heard = said(tx, run, round_.number, fold.attempt, phase)
-            return {site: _read(heard[site]) for site in round_.answered(phase)}
+            try:
+                return {site: _read(heard[site]) for site in round_.answered(phase)}
+            except EnvelopeInvalid as error:  # sites may have opened the sum: there is no second attempt
+                raise Invalid(
+                    f"what sites said in {phase} of round {round_.number} is of another release than this coordinator, "
+                    "which was updated meanwhile, so that the sum cannot be opened",
+                    "update all agents to the coordinator's release, and start the study's next run",
+                ) from error
 
         return cls(asked, found, of(Phase.READY), of(Phase.MASK), of(Phase.UNMASK))
 
