@@ -3,6 +3,7 @@
 What is not in an entry is not guessed: of a log of before, who approved is not told, for its entries name no person.
 """
 
+from bisect import bisect
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,10 +17,26 @@ SILENT = "it was asked, and gave no answer in time"
 FAILED = "the newest check of its data did not pass"
 UNASKED = "it was not asked: it was away, or its approval had ended"
 
+SHAPES: Mapping[str, Mapping[str, type]] = {
+    "study": {"study": str, "plan": str, "by": str},
+    "run": {"run": str, "by": str},
+    "admit": {"site": str},
+    "remove": {"site": str},
+    "decision": {"study": str, "site": str, "decision": str},
+    "attestation": {"study": str, "site": str, "passed": bool},
+    "round-opened": {"run": str, "round": int, "roster": list},
+    "round-closed": {"run": str, "round": int, "took_part": list},
+    "refusal": {"site": str, "reason": str},
+    "run-ended": {"run": str, "status": str, "reason": str},
+}
+"""Kinds of entries that are looked at, and what must stand in each."""
+
 
 @dataclass(frozen=True)
 class Decided:
-    """What a hospital decided on a study's plan, when, and who there signed it; empty: the entry does not say."""
+    """What a hospital decided on a study's plan, when, and who there signed it, as the coordinator says; empty: the
+    entry does not say.
+    """
 
     hospital: str
     decision: str
@@ -101,17 +118,17 @@ class _Run:
         every = tuple(
             Hospital(
                 site, None if self.cohort is None else site in self.cohort, len(self.asked_ever.get(site, ())),
-                tuple(sorted(set(self.part_of.get(site, ())))), _gaps(self.out.get(site, [])),
+                part_of := tuple(sorted(set(self.part_of.get(site, ())))), _gaps(self.out.get(site, []), part_of),
             )
             for site in sites
         )  # fmt: skip
         return Run(self.run, self.by, self.started, self.status, self.ended, self.reason, len(self.closed), every)
 
 
-def _gaps(missed: list[tuple[int, str, str]]) -> tuple[Gap, ...]:
+def _gaps(missed: list[tuple[int, str, str]], part_of: tuple[int, ...]) -> tuple[Gap, ...]:
     found: list[Gap] = []
     for number, why, at in missed:
-        if found and found[-1].why == why:
+        if found and found[-1].why == why and bisect(part_of, found[-1].rounds[-1]) == bisect(part_of, number):
             found[-1] = Gap((*found[-1].rounds, number), why, found[-1].since)
         else:
             found.append(Gap((number,), why, at))
@@ -131,14 +148,29 @@ class _Study:
 
 
 def attended(entries: Iterable[Json]) -> tuple[Study, ...]:
-    """The studies of a log, in the order in which they came; `entries` as they are parsed, in order, from the first."""
+    """The studies of a log, in the order in which they came; `entries` as they are parsed, in order, from the first.
+
+    Raises:  KeyError, TypeError: an entry is another one than of its kind.
+    """
     fold = _Fold()
     for entry in entries:
-        fold.take(str(entry["kind"]), entry["body"], str(entry["at"]))
+        kind, body = str(entry["kind"]), entry["body"]
+        if kind in SHAPES:
+            _check(kind, body)
+            fold.take(kind, body, str(entry["at"]))
     return tuple(
         Study(one.study, one.plan, one.by, one.at, tuple(one.decisions), tuple(run.done() for run in one.runs.values()))
         for one in fold.studies.values()
     )
+
+
+def _check(kind: str, body: Any) -> None:
+    for name, shape in SHAPES[kind].items():
+        names: Any = body[name] if shape is list else ()
+        if type(body[name]) is not shape or not all(isinstance(one, str) for one in names):
+            raise TypeError(f"{name} of {kind} is no {shape.__name__}")
+    if kind == "refusal" and type(body.get("round")) not in (int, type(None)):
+        raise TypeError("round of refusal is no int")
 
 
 @dataclass
@@ -148,7 +180,7 @@ class _Fold:
     removed: set[str] = field(default_factory=set)
 
     def take(self, kind: str, body: Json, at: str) -> None:
-        """One more entry; kinds that say nothing of who took part are passed over."""
+        """One more entry."""
         study = self.whose.get(str(body.get("run"))) or self.studies.get(str(body.get("study")))
         if kind == "study":
             self.studies.setdefault(body["study"], _Study(body["study"], body["plan"], body["by"], at))

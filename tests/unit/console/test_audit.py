@@ -213,6 +213,17 @@ def test_who_took_part_is_told_offline_of_an_intact_log_alone(
     (study,) = json.loads(capsys.readouterr().out)["studies"]
     assert [one["part_of"] for one in study["runs"][0]["hospitals"]] == [[1, 2, 3], [1]]
     assert app.run([*asks, "--study", "lung"]) == 5
+    assert "is the coordinator's word" in said[-1] and "audit verify --against" in said[-1]
+    for odd in ({"run": ["heart-1"]}, {"run": "heart-1", "round": "1", "took_part": ["va"]}):
+        bad = chain.append(head, kind="round-closed", body=odd, at=NOW)
+        path.write_text(json.dumps({**log, "entries": [*entries, bad.data.decode()], "checkpoints": []}))
+        assert app.run(asks) == 5 and "read otherwise" in capsys.readouterr().err
+    moving = "heart\x1b]0;owned\x07\n  va: approve\x9b2J"
+    bad = chain.append(head, kind="study", body={"study": moving, "plan": moving, "by": moving}, at=NOW)
+    path.write_text(json.dumps({**log, "entries": [*entries, bad.data.decode()], "checkpoints": []}))
+    assert app.run(asks) == 0
+    shown = capsys.readouterr().out
+    assert all(letter.isprintable() or letter == "\n" for letter in shown) and shown.count("\n  va: approve") == 1
     path.write_text(json.dumps({**log, "entries": entries[:3] + entries[4:]}))
     assert app.run(asks) == 1, "of a log that was altered nothing is told"
     path.write_text(json.dumps({**log, "log": "basel"}))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consilium.governance.participation import FAILED, KEYLESS, REMOVED, SILENT, UNASKED, Gap, attended
+from consilium.governance.participation import FAILED, KEYLESS, REMOVED, SHAPES, SILENT, UNASKED, Gap, attended
 
 Json = dict[str, Any]
 SITES = ("east", "north", "west")
@@ -83,5 +83,27 @@ def test_every_round_that_closed_counts_once_for_each_hospital(rounds: Any, othe
     assert run.rounds == len(rounds)
     for one in run.hospitals:
         out = [number for gap in one.left_out for number in gap.rounds]
+        assert not any(set(one.part_of) & set(range(gap.rounds[0], gap.rounds[-1])) for gap in one.left_out)
         assert sorted([*one.part_of, *out]) == list(range(1, len(rounds) + 1))
         assert set(one.part_of) == {n for n, (took_part, _) in enumerate(rounds, 1) if one.hospital in took_part}
+
+
+ODD: list[Any] = [None, True, 1, 1.5, "1", [], [1], ["east"], {}]
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_an_entry_that_is_another_than_of_its_kind_is_refused(kind: str) -> None:
+    """Of a body that is a list, and of rounds as text, what is told was made of anything."""
+    whole = {str: "s-1", int: 1, bool: True, list: ["east"]}
+    right = {name: whole[shape] for name, shape in SHAPES[kind].items()}
+    attended([*begun(), entry(kind, **right)])
+    for wrong in (*ODD, *({**right, name: odd} for name, shape in SHAPES[kind].items() for odd in ODD
+                          if type(odd) is not shape or odd == [1])):  # fmt: skip
+        with pytest.raises((KeyError, TypeError)):
+            attended([*begun(), {**entry(kind), "body": wrong}])
+    assert attended([*begun(), {**entry("later"), "body": [1]}]) == attended(begun()), "other kinds are passed over"
+
+
+def test_rounds_with_a_hospital_between_them_are_no_gap() -> None:
+    log = begun(*(one for number in (1, 2, 3, 4) for one in closed(number, SITES[: 3 if number in (2, 3) else 2])))
+    assert [gap.rounds for gap in attended(log)[0].runs[0].hospitals[-1].left_out] == [(1,), (4,)]

@@ -129,7 +129,8 @@ def participation(file: Path | None, home: Path | None, name: str | None, as_jso
     """Tell who took part in what, from the coordinator's log: what each hospital decided on each study, when and by
     whom, and of each run in which rounds it was, and in which not, since when and why.
 
-    The log is checked first, as `audit verify` does without `--against`; exit code 1: it was altered.
+    The log is checked first, as `audit verify` does without `--against`; exit code 1: it was altered. What a hospital
+    decided, and who signed it there, is the coordinator's word: the hospital's own log has it, too.
     """
     if file is not None and home is not None:
         raise click.UsageError("give --file or --home, not both")

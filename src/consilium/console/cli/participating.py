@@ -8,6 +8,11 @@ from consilium.console.cli import output
 from consilium.core.errors import Invalid, NotFound
 from consilium.governance.participation import Gap, Hospital, Run, Study, attended
 
+WORD = (
+    "What hospitals decided, and who signed it there, is the coordinator's word. That its log is the one of which they "
+    "keep heads shows `consilium audit verify --against`; who signed stands in each hospital's own log, too."
+)
+
 
 def told(
     entries: Iterable[bytes], log: Mapping[str, Any], name: str | None, as_json: bool
@@ -19,29 +24,29 @@ def told(
     """
     try:
         found = attended(json.loads(entry) for entry in entries)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise Invalid("the log has entries that are read otherwise", "update Consilium here") from error
     shown = [one for one in found if name in (None, one.study)]
     if name is not None and not shown:
-        raise NotFound(f"the log has no study {name}", f"it has {', '.join(one.study for one in found) or 'none'}")
-    words = [_study(one) for one in shown] or ["No study was submitted."]
-    words.append(f"From {log['entries']} entries of the coordinator's log, head {log['head']}, which hang together.")
-    return {**log, "studies": [one.to_json() for one in shown]}, as_json, "\n\n".join(words)
+        others = output.plain(", ".join(one.study for one in found) or "none").plain
+        raise NotFound(f"the log has no study {name}", f"it has {others}")
+    words = [line for one in shown for line in (*_study(one), "")] or ["No study was submitted.", ""]
+    words += [f"From {log['entries']} entries of the coordinator's log, head {log['head']}, which hang together.", WORD]
+    said = "\n".join(output.plain(line).plain for line in words)  # line by line: others wrote what is in them
+    return {**log, "studies": [one.to_json() for one in shown]}, as_json, said
 
 
-def _study(one: Study) -> str:
+def _study(one: Study) -> list[str]:
     head = f"{one.study}: plan {one.plan}, submitted {_at(one.at)} by {one.by}"
     said = [f"  {each.hospital}: {each.decision} {_at(each.at)}{_by(each.person)}" for each in one.decisions]
-    return "\n".join(
-        [head, *(said or ["  No hospital has decided."]), *(line for run in one.runs for line in _run(run))]
-    )
+    return [head, *(said or ["  No hospital has decided."]), *(line for run in one.runs for line in _run(run))]
 
 
 def _run(run: Run) -> list[str]:
     ended = f"{run.status} {_at(run.ended)}" if run.ended else run.status
-    why = f" ({output.plain(run.reason).plain})" if run.reason else ""
-    head = f"\n  {run.run}: started {_at(run.started)} by {run.by}, {ended}{why}; {run.rounds} rounds closed"
-    return [head, *(f"    {_hospital(one)}" for one in run.hospitals)]
+    why = f" ({run.reason})" if run.reason else ""
+    head = f"  {run.run}: started {_at(run.started)} by {run.by}, {ended}{why}; {run.rounds} rounds closed"
+    return ["", head, *(f"    {_hospital(one)}" for one in run.hospitals)]
 
 
 def _hospital(one: Hospital) -> str:
@@ -55,7 +60,7 @@ def _gap(gap: Gap) -> str:
 
 
 def _by(person: str) -> str:
-    return f" by {output.plain(person).plain}" if person else ""
+    return f" by {person}" if person else ""
 
 
 def _at(moment: str) -> str:
