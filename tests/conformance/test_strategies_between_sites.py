@@ -362,6 +362,30 @@ def test_of_a_common_baseline_nobody_masks_where_too_few_hospitals_have_the_even
             simulated(relay, plan, tmp_path / "alone")
 
 
+@pytest.mark.long
+def test_of_a_common_baseline_no_sum_of_the_same_hospitals_is_one_over_others(tmp_path: Path) -> None:
+    """Where one of five has no event. In the first round, in which they agree on times, nobody adds to who had it: as
+    one to which all add it would be solved with those of later rounds, and `refuse` stopped the same five.
+    """
+    five = ("east", "north", "south", "west", "young")
+    with circle(tmp_path / "relay", *five) as relay:
+        timed(relay, tmp_path)
+        table = relay["north"].mapping.parent / "table.csv"
+        head, *rows = table.read_text().splitlines()
+        table.write_text("\n".join([head, *(f"{row.rpartition(',')[0]},0" for row in rows)]) + "\n")
+        for name in five:
+            words = "policy: 1\nmin_patients: 10\nstrategies: [webdisco]\nchanging_rosters: refuse\n"
+            relay[name].folder.policy_file.write_text(words)
+        plan = relay.approved(secure(
+            "five", contract=TIMES, model={"kind": "cox"}, rounds=2, sites=five, quorum=5,
+            strategy={"name": "webdisco", "options": {"every": 7, "until": 365}},
+        ))  # fmt: skip
+        relay.paired(plan)
+        for number_ in (1, 2, 3):
+            relay.played(plan, number_)
+        assert not any(b'"solved"' in one for name in five for one in relay[name].journal.entries())
+
+
 def test_what_harmonises_a_hospitals_numbers_is_kept_there_and_leaves_in_nothing(
     discreet: Relay, tmp_path: Path
 ) -> None:

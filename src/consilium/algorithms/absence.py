@@ -53,6 +53,14 @@ def names(study: Study, kind: str) -> frozenset[str]:
     return frozenset(figures | ({EVENTS} if kind == "TRAIN" and study.strategy.name == COMMON else set()))
 
 
+def parts(study: Study, kind: str, segments: Mapping[str, Array]) -> frozenset[str]:
+    """Of which of these a sum has anything, by one hospital's update for it: in rounds in which hospitals only agree on
+    times (`webdisco`) nobody adds anything to who had the event, and everybody has some of everything else.
+    """
+    found = names(study, kind)
+    return found if np.any(segments.get("leaving", 0)) else found - {EVENTS}
+
+
 def sound(study: Study, kind: str, lacks: tuple[str, ...]) -> bool:
     """Whether a hospital can lack these in a round of this kind: each is of the study, and stands there once."""
     return len(set(lacks)) == len(lacks) and names(study, kind).issuperset(lacks)

@@ -88,12 +88,14 @@ WHOLE = ""
 
 @dataclass(frozen=True)
 class Summed:
-    """A sum of several parts, over `sites`: who says that it lacks which (`lacking`), and to which nobody adds.
+    """A sum of `parts`, over `sites`: who says that it lacks which (`lacking`), and to which nobody adds.
 
-    Who lacks a part adds zeros to it, or to some of what it is made of; nobody else knows to which.
+    Who lacks a part adds zeros to it, or to some of what it is made of; nobody else knows to which. In a sum that does
+    not have a part nobody adds to it either, and nobody says so.
     """
 
     sites: frozenset[SiteId]
+    parts: frozenset[str] = frozenset()
     lacking: frozenset[tuple[str, SiteId]] = frozenset()
     withheld: frozenset[str] = frozenset()
 
@@ -107,13 +109,15 @@ def solved(sums: Collection[Summed]) -> frozenset[tuple[str, SiteId]]:
     >>> rosters = frozenset("abcd"), frozenset("abce")
     >>> sorted(solved([Summed(one) for one in rosters]))
     []
-    >>> sorted(solved([Summed(one, frozenset({("age", "e")}) if "e" in one else frozenset()) for one in rosters]))
+    >>> lacking, parts = frozenset({("age", "e")}), frozenset({"age"})
+    >>> sorted(solved([Summed(one, parts, lacking if "e" in one else frozenset()) for one in rosters]))
     [('age', 'd')]
     """
     found = {(WHOLE, site) for site in alone(one.sites for one in sums)}
     by_part = [(one, _by_part(one.lacking)) for one in sums]
     for part in {name for _, lacking in by_part for name in lacking}:
-        without = [(one.sites, lacking.get(part, frozenset())) for one, lacking in by_part if part not in one.withheld]
+        there = [(one.sites, lacking) for one, lacking in by_part if part in one.parts - one.withheld]
+        without = [(sites, lacking.get(part, frozenset())) for sites, lacking in there]
         found |= {(part, site) for site in _alone((sites - lacking, lacking) for sites, lacking in without)}
     return frozenset(found)
 

@@ -93,7 +93,9 @@ class Seats:
             made = self.updates.of(task, permit, plan, now)
         # Coins may come back, in a journal that was set back: masks and noise are of this update, and of no other.
         coins = recipe.bound(coins, made.digest)
-        lacks = absence.of(plan.study, chain.read(made.path).arrays)
+        arrays = chain.read(made.path).arrays
+        lacks = absence.of(plan.study, arrays)
+        about |= {"parts": sorted(absence.parts(plan.study, task.kind, arrays))}
         seat, message = secagg.ready(self.site, keys, coins, asked, own, shown, lacks)
         self._held = (coins, asked.encode(), "", b"", False), seat
 
@@ -163,7 +165,7 @@ class Seats:
         if row["active"] not in ("", active):  # its own mask would cover two vectors
             raise replayed(f"attempt {task.attempt} of round {task.round} was masked for another roll-call before")
         self._disclosed(row, seat, ready)
-        self._hidden(task, plan, row, summed(plan, seat, ready))
+        self._hidden(task, plan, row, summed(plan, row, seat, ready))
         drawing = self.updates.coins(task, task.attempt) if noised(plan, task) else b""
         update = self.updates.same(task, permit, plan, now, drawing)
         covered = self.folder.run(task.run) / f"masked-{task.round}-{task.attempt}.safetensors"
@@ -192,7 +194,7 @@ class Seats:
         survivors = self._survivors(task, roster)
         seat, message = secagg.confirm(seat, survivors, parsed(own, Masked))
         quorate(plan, len(survivors))
-        self._hidden(task, plan, row, summed(plan, seat, survivors))
+        self._hidden(task, plan, row, summed(plan, row, seat, survivors))
         self._hold(row, seat, row["active"], seat.survivors)
         return Made(message, lambda tx: self._put(tx, task, "survivors = ?", seat.survivors))
 
@@ -210,7 +212,7 @@ class Seats:
         proofs = self._heard(task, "CONFIRM", roster, Confirm)
         seat, message = secagg.unmask(seat, survivors, proofs.values())
         quorate(plan, len(survivors))
-        now = summed(plan, seat, survivors)
+        now = summed(plan, row, seat, survivors)
         self._hidden(task, plan, row, now)  # once more: another run may have opened a sum since CONFIRM
         openings, shown = self._disclosed(row, seat, survivors), self._alone(task, plan, row, now)
 
@@ -283,11 +285,11 @@ def _known(task: Task, plan: Plan, ready: Mapping[SiteId, Ready]) -> None:
         )
 
 
-def summed(plan: Plan, seat: Seat, sites: Iterable[SiteId]) -> Summed:
-    """The sum over these sites, with what those of them lack."""
-    over = frozenset(sites)
+def summed(plan: Plan, row: Row, seat: Seat, sites: Iterable[SiteId]) -> Summed:
+    """The sum over these sites, with what those of them lack. Of a seat of a release of before no parts are known."""
+    over, parts = frozenset(sites), frozenset(json.loads(row["about"]).get("parts", ()))
     lacking = frozenset((part, one.site) for one in seat.active if one.site in over for part in one.lacks)
-    return Summed(over, lacking, unsaid(plan, seat))
+    return Summed(over, parts, lacking, unsaid(plan, seat))
 
 
 def noised(plan: Plan, task: Task) -> bool:

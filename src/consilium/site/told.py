@@ -137,17 +137,20 @@ def check(journal: Journal, asked: Question, sites: Iterable[SiteId]) -> list[Op
 def sums(journal: Journal, study: str, asked: Question) -> list[Summed]:
     """The sums of a study that this hospital helped to open, of the same patients and label, at any model.
 
-    Of those that were opened by releases of before nobody knows who lacked what: they count as of all.
+    Of those that were opened by releases of before nobody knows which parts they had: they are looked at as a whole.
     """
     rows = journal.rows(
-        "SELECT DISTINCT sites, coalesce(lacking, '[]') AS lacking, coalesce(withheld, '[]') AS withheld FROM openings"
+        "SELECT DISTINCT sites, coalesce(lacking, '[]') AS lacking, coalesce(withheld, '[]') AS withheld,"
+        " coalesce(parts, '[]') AS parts FROM openings"
         " LEFT JOIN opened_without ON opened_without.opening = openings.id"
+        " LEFT JOIN opened_parts ON opened_parts.opening = openings.id"
         " WHERE study = ? AND source = ? AND objective = ?",
         study, asked["source"], asked["objective"],
     )  # fmt: skip
     return [
         Summed(
             frozenset(map(SiteId, json.loads(row["sites"]))),
+            frozenset(json.loads(row["parts"])),
             frozenset((part, SiteId(site)) for part, site in json.loads(row["lacking"])),
             frozenset(json.loads(row["withheld"])),
         )
@@ -175,6 +178,8 @@ def keep(
             whose = asked.get("population", ledger.EVERY), asked.get("patients", "")
             tx.do(f"INSERT INTO opened_of SELECT id, ?, ? {these}", *whose, *about)
             tx.do(f"INSERT INTO opened_as SELECT id, ? {these}", asked.get("exactly", ""), *about)
+            if summed is not None and summed.parts:
+                tx.do(f"INSERT INTO opened_parts SELECT id, ? {these}", json.dumps(sorted(summed.parts)), *about)
             if summed is not None and summed.lacking:
                 parts = json.dumps(sorted(summed.lacking)), json.dumps(sorted(summed.withheld))
                 tx.do(f"INSERT INTO opened_without SELECT id, ?, ? {these}", *parts, *about)

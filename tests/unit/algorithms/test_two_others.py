@@ -243,11 +243,16 @@ def test_of_a_common_baseline_events_are_of_two_hospitals_where_the_third_has_no
     said = [absence.of(study, one) for one in sent]
     assert said == [(), (absence.EVENTS,), ()]
     with pytest.raises(Refused) as caught:
-        absence.trains(absence.withheld(said, 3, 3))
+        absence.trains(study, "TRAIN", absence.withheld(said, 3, 3))
     assert caught.value.reason == "nothing"
-    absence.trains(absence.withheld([*said, ()], 4, 3))
+    absence.trains(study, "TRAIN", absence.withheld([*said, ()], 4, 3))
+    absence.trains(study, "EVALUATE", absence.withheld(said, 3, 3))
+    absence.trains(a_study("time-to-event", {"kind": "cox"}), "TRAIN", absence.withheld(said, 3, 3))
     first = Local((), 90.0, 1, 0.1, sums=made.sums(study, 2), timed=Cox().timed(study, *tables[1]))
-    assert absence.of(study, made.contribution(Here(made.init(np.zeros(2))), first)[0]) == ()
+    times = made.contribution(Here(made.init(np.zeros(2))), first)[0]
+    assert absence.of(study, times) == ()
+    every = absence.names(study, "TRAIN")
+    assert [absence.parts(study, "TRAIN", one) for one in (*sent, times)] == [*[every] * 3, every - {absence.EVENTS}]
 
 
 def test_controls_beside_differences_do_not_tell_the_update_of_each_of_two_others() -> None:

@@ -1,10 +1,11 @@
 """Sums at one model: however they are added and subtracted, they show no fewer sites than one sum does."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.core.errors import Refused
@@ -18,6 +19,9 @@ ROSTER = st.frozensets(st.sampled_from(SITES), min_size=3)
 
 def opening(sites: frozenset[str], **changes: str) -> Opening:
     return Opening(**{"source": "ehr", "state": digest(b"w"), "objective": "TRAIN", **changes}, sites=sites)  # type: ignore[arg-type]
+
+
+PART = frozenset({"held-out"})
 
 
 def held(rosters: list[frozenset[str]], sites: frozenset[str]) -> int:
@@ -126,9 +130,31 @@ def test_who_is_alone_where_others_add_zeros_is_said_whichever_of_those_who_lack
     rosters: list[frozenset[str]], lack: frozenset[str], zeros: frozenset[str]
 ) -> None:
     """Who holds out nobody with the outcome adds to the sum of those without it: `held-out` does not say which."""
-    sums = [Summed(one, frozenset(("held-out", site) for site in one & lack)) for one in rosters]  # type: ignore[arg-type, misc]
+    sums = [Summed(one, PART, frozenset(("held-out", site) for site in one & lack)) for one in rosters]  # type: ignore[arg-type, misc]
     said = solved(sums)
     assert {site for part, site in said if part == WHOLE} == alone(rosters)  # type: ignore[arg-type]
     assert alone([one - (zeros & lack) for one in rosters]) <= {site for _, site in said}  # type: ignore[arg-type]
-    hidden = [Summed(one.sites, one.lacking, frozenset({"held-out"})) for one in sums]
+    hidden = [replace(one, withheld=PART) for one in sums]
     assert solved(hidden) == {(WHOLE, site) for site in alone(rosters)}, "nobody adds to it"  # type: ignore[arg-type]
+
+
+ANY = st.frozensets(st.sampled_from(SITES), min_size=1)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(ANY, st.frozensets(st.sampled_from(SITES))), max_size=8), st.lists(ANY, max_size=4))
+def test_a_part_is_looked_for_among_sums_that_have_it_whoever_lacks_it_in_which_of_them(
+    told: list[tuple[frozenset[str], frozenset[str]]], others: list[frozenset[str]]
+) -> None:
+    """Sums without a part, as those in which hospitals agree on times, say nothing of it: a study whose roster never
+    changed was refused, for a sum that has it, after one that has not, counted as one to which all add.
+    """
+    sums = [Summed(one, PART, frozenset(("held-out", site) for site in one & lack)) for one, lack in told]  # type: ignore[arg-type, misc]
+    parts = {one for one in solved(sums) if one[0] != WHOLE}
+    of_all = alone(one for one, _ in told)  # type: ignore[misc]
+    having = alone(one - lack for one, lack in told)  # type: ignore[misc]
+    if any(one.lacking for one in sums):
+        assert having <= {site for _, site in parts}, "where all who lack it add zeros"
+    assert {site for part, site in solved(sums) if part == WHOLE} == of_all
+    more = solved([*sums, *(Summed(one) for one in others)])  # type: ignore[arg-type]
+    assert {one for one in more if one[0] != WHOLE} == parts
