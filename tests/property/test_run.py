@@ -92,6 +92,8 @@ def follows(run: runs.Run, event: runs.RunEvent, after: runs.Run, effects: list[
         assert run.round is None or run.round.closed, "and never within a round"
     if after.round != run.round and after.round is not None and after.round.kind is Kind.PAIR:
         assert (after.number, after.attempt) == (run.number, run.attempt), "agreeing on keys leaves the count as it is"
+    assert all(others <= after.compared[site] for site, others in run.compared.items()), "what was compared stays so"
+    assert all(set(after.cohort) <= after.compared[site] for site in after.cohort), "who holds keys has compared"
     assert not set(after.cohort) & after.lost.keys(), "who holds keys is not told as without"
     if after.round is not None and after.round.kind is Kind.PAIR and after.round.closed:
         silent = after.round.began - after.round.counted.keys()

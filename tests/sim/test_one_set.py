@@ -20,7 +20,7 @@ from consilium.core.ids import Digest, RunId, SiteId, digest
 from consilium.governance import participation
 from consilium.privacy import question
 from consilium.store.database import Transaction
-from consilium.store.schema import audit, events, sites, studies, told
+from consilium.store.schema import audit, effects, events, sites, studies, told
 from consilium.store.schema import runs as run_table
 from consilium.wire.messages import Refusal, Task
 from sim.world import COMPARE_S, ROUND_S, ROUNDS, RUN, SEALED, World, living
@@ -448,6 +448,46 @@ class Unread(Resting):
             super().do_work(name)
 
 
+def proving(world: World, attempt: int, phase: str = "PROVE") -> tuple[float, list[str]]:
+    """Until when keys are proved, in seconds since the epoch, and whose people are waited for."""
+    row = world.look(lambda tx: tx.find(effects, key=f"{RUN}/deadline/0/{attempt}/{phase}"))
+    return row.due, json.loads(row.body)["people"]
+
+
+def test_who_falls_silent_where_all_have_compared_before_is_waited_for_as_long_as_for_machines() -> None:
+    """It held a run for days, and people were asked to compare what they had compared."""
+
+    async def story(world: Resting) -> None:
+        def keep(tx: Transaction) -> None:
+            tx.put(run_table, run=EARLIER, study="sim", version=0, status=runs.Status.FINISHED.value)
+            told = [("Opened", {"kind": "PAIR", "roster": list(SEALED)})]
+            told += [
+                ("Answered", {"phase": phase, "site": one}) for phase in ("KEYS", "PAIR", "PROVE") for one in SEALED
+            ]
+            at = datetime.fromtimestamp(world.now - 1, UTC)
+            rows = ((seq, kind, json.dumps(body)) for seq, (kind, body) in enumerate(told, 1))
+            tx.put(
+                events,
+                *({"run": EARLIER, "seq": seq, "at": at, "kind": kind, "body": body} for seq, kind, body in rows),
+            )
+
+        world.look(keep)
+        began = world.now
+        for _ in range(5):
+            await world.calm_once()
+        assert world.view()["phase"] == "PROVE" and world.view()["waiting_for"] == ["west"]
+        assert world.view()["comparing"] is None
+        due, people = proving(world, 1)
+        assert due < began + 2 * ROUND_S < began + COMPARE_S and people == []
+        while not going(world).took_part:
+            await world.hours(1)
+        (told,) = world.view()["left_out"]
+        assert told["site"] == "west" and "fell silent" in told["why"] and "compare" not in told["why"] + told["next"]
+
+    with living(Unread) as world:
+        asyncio.run(story(world))
+
+
 def test_who_compared_no_words_in_time_is_told_as_left_out_and_why() -> None:
     """It was asked, answered, waited for its people, and stood nowhere: not in the view, not in the report."""
 
@@ -466,6 +506,10 @@ def test_who_compared_no_words_in_time_is_told_as_left_out_and_why() -> None:
         assert (told["site"], told["since"]) == ("west", 0)
         assert "answered for keys, and nobody there is known to have compared the words" in told["why"]
         assert "by 2030-03-17 " in told["why"] and "compare_s" in told["next"] and "next run" in told["next"]
+        (first, people), (second, nobody) = (proving(world, attempt) for attempt in (1, 2))
+        assert first == until and people == list(SEALED) and nobody == []
+        within = second - proving(world, 2, "PAIR")[0]
+        assert within <= 700 < COMPARE_S - ROUND_S, "the others have compared: machines alone are waited for"
         assert lost["cancelled"] and lost["took_part"] == [] and lost["answered"] == list(THREE)
         assert agreed["took_part"] == list(THREE) and "cancelled" not in agreed
         (run,) = world.look(lambda tx: views.study_view(tx, "sim"))["runs"]

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import bindparam, select
 
 from consilium.coordinator import before, news, steps
+from consilium.coordinator.compared import strangers
 from consilium.coordinator.ledgers import checkpoint, post_all, record
 from consilium.coordinator.whom import Whom
 from consilium.core import round as machine
@@ -99,11 +100,12 @@ class Conduct:
             case machine.Close():
                 self._closed()
 
-    def due(self, kind: str, what: str, at: datetime) -> None:
-        """Record work for the driver, once per key."""
+    def due(self, kind: str, what: str, at: datetime, people: Iterable[SiteId] = ()) -> None:
+        """Record work for the driver, once per key; and whose people it waits for."""
         key = f"{self.run}/{kind}/{what}"
         if self.tx.find(effects, key=key) is None:
-            row = {"key": key, "run": self.run, "kind": kind, "body": json.dumps({"what": what}), "due": at.timestamp()}
+            row = {"key": key, "run": self.run, "kind": kind, "due": at.timestamp()}
+            row["body"] = json.dumps({"what": what, "people": list(people)})
             self.tx.put(effects, **row, leased_until=0.0, attempts=0)
         if at.timestamp() - self.now.timestamp() < IDLE_S:  # else the driver finds it when it looks next
             self.soon = self.soon | {key}
@@ -186,15 +188,16 @@ class Conduct:
             assert self.fold.round is not None
             before.opening(self.tx, self.run, number, self.fold.round.counted)
         waits = self.plan.study.deadlines
-        by_people = effect.phase is machine.Phase.PROVE  # they call each other: what waits for machines is no measure
-        deadline = self.now + timedelta(seconds=waits.compare_s if by_people else waits.round_s)
+        people = strangers(self.tx, self.run, self.fold) if effect.phase is machine.Phase.PROVE else []
+        # these call each other: what waits for machines is no measure
+        deadline = self.now + timedelta(seconds=waits.compare_s if people else waits.round_s)
         task = self._task(effect.phase, effect.roster, deadline)
         if self.closing is not None:  # before the task or with it: what a site has to do ends with a closing
             follows = number == self.closing.round + 1
             task = task.model_copy(update={"closing": self.closing.closing}) if follows else task
             self._tell_closed(effect.roster if follows else ())
         post_all(self.tx, self.identity, sorted(effect.roster), task)
-        self.due("deadline", f"{number}/{attempt}/{phase}", deadline)
+        self.due("deadline", f"{number}/{attempt}/{phase}", deadline, people)
         assert self.fold.round is not None
         body = {"run": self.run, "round": number, "roster": sorted(effect.roster)}
         body |= {"phase": phase} if self.fold.round.at else {}

@@ -63,6 +63,8 @@ def _keyless(tx: Transaction, run: RunId, site: SiteId, pairing: int, phase: Pha
     if reasons := sorted({row.reason for row in said if row.site == site and row.round == 0}):
         why, then = f"it refused to agree on keys ({', '.join(reasons)})", "its people know why"
     elif (row := tx.find(effects, key=f"{run}/deadline/0/{pairing}/{phase.value}")) is not None:
+        if phase is Phase.PROVE and site not in json.loads(row.body).get("people", [site]):
+            why, then = LOST[Phase.PAIR]  # its people had nothing to compare
         why += f", by {datetime.fromtimestamp(row.due, UTC):%Y-%m-%d %H:%M:%S} UTC"
     return {"site": site, "since": 0, "why": why, "next": f"{AGAIN}: {then}"}
 

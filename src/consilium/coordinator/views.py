@@ -178,15 +178,18 @@ def _waiting_for(fold: runs.Run) -> list[str]:
 
 
 def _comparing(tx: Transaction, run: RunId, fold: runs.Run) -> Json | None:
-    """Until when people have to compare the words of the roster, and when each hospital was heard that has not."""
+    """Until when people have to compare the words of the roster, and when each hospital was heard that has not; None:
+    nobody has to, for all who are waited for have done so before.
+    """
     if fold.round is None or fold.round.phase is not machine.Phase.PROVE:
         return None
     row = tx.find(effects, key=f"{run}/deadline/0/{fold.current[1]}/{machine.Phase.PROVE.value}")
-    if row is None:
+    people = _waiting_for(fold) if row is None else json.loads(row.body).get("people", _waiting_for(fold))
+    if row is None or not (whom := sorted({*people} & {*_waiting_for(fold)})):
         return None
     heard = {one.site: one.last_seen for one in tx.rows(select(sites.c.site, sites.c.last_seen))}
     until = _text(datetime.fromtimestamp(row.due, UTC))
-    return {"until": until, "sites": {site: heard.get(site, 0.0) for site in _waiting_for(fold)}}
+    return {"until": until, "sites": {site: heard.get(site, 0.0) for site in whom}}
 
 
 def blob_of(tx: Transaction, digest: Digest | str) -> Json:

@@ -86,6 +86,7 @@ class Run:
     `cohort` holds keys with one another; it is empty where the recipe needs none, and until they do. `pairings` counts
     how often keys were agreed: rounds of kind PAIR are all number 0, and leave `number` and `attempt` as they are.
     `awaits`: who must take part in the next round and cannot be asked.
+    `compared`: with whom the people of each site have compared words, as its answers to PROVE say.
     `lost`: who was asked for keys and holds none: at which of the `pairings`, and which phase it has not answered.
     `prepares` says how many rounds of kind PREPARE come before the `rounds` of training, of which each closes with
     `enough` answers; 0: with those of all.
@@ -107,6 +108,7 @@ class Run:
     enough: int = 0
     awaits: tuple[SiteId, ...] = ()
     lost: Mapping[SiteId, tuple[int, machine.Phase]] = field(default_factory=lambda: MappingProxyType({}))
+    compared: Mapping[SiteId, frozenset[SiteId]] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def current(self) -> tuple[int, int]:
@@ -256,7 +258,9 @@ def _settled(run: Run, effects: list[machine.Effect]) -> Run:
             case machine.Ask():
                 return replace(run, status=Status.RUNNING, reason="")
             case machine.Close(outcome=None):
-                return replace(run, status=Status.PAUSED, reason=effect.reason, lost=_lost(run))
+                return replace(
+                    run, status=Status.PAUSED, reason=effect.reason, lost=_lost(run), compared=_compared(run)
+                )
             case machine.Close():
                 return _completed(run, effect)
     return run
@@ -277,11 +281,24 @@ def _lost(run: Run, holding: Collection[SiteId] = ()) -> Mapping[SiteId, tuple[i
     return MappingProxyType({site: asked[site] for site in sorted(asked) if site not in holding})
 
 
+def _compared(run: Run) -> Mapping[SiteId, frozenset[SiteId]]:
+    """With whom each has compared words, once a round in which keys are agreed has closed, or was given up."""
+    assert run.round is not None
+    if run.round.kind is not Kind.PAIR:
+        return run.compared
+    roster = frozenset(run.round.answered(machine.Phase.PAIR))
+    proved = run.round.answered(machine.Phase.PROVE)
+    return MappingProxyType(
+        {**run.compared, **{site: run.compared.get(site, frozenset()) | roster for site in sorted(proved)}}
+    )
+
+
 def _completed(run: Run, effect: machine.Close) -> Run:
     assert run.round is not None
     took_part = tuple(sorted(run.round.counted))
     if run.round.kind is Kind.PAIR:
-        return replace(run, cohort=took_part, status=Status.RUNNING, reason="", lost=_lost(run, took_part))
+        agreed = replace(run, cohort=took_part, status=Status.RUNNING, reason="")
+        return replace(agreed, lost=_lost(run, took_part), compared=_compared(run))
     done = replace(run, took_part=MappingProxyType({**run.took_part, run.number: took_part}))
     if run.round.kind is Kind.EVALUATE:
         # where nothing was trained, this round's state is the first: the model that was given

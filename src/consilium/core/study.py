@@ -83,8 +83,8 @@ class Deadlines(Part):
         7 * 86400.0,
         gt=0,
         le=90 * 86400,
-        description="under `secure_sum`, once in a run, instead of `round_s`: how long people at the hospitals have to "
-        "compare the words of the roster, in seconds",
+        description="under `secure_sum`, instead of `round_s`: how long people at the hospitals have to compare the "
+        "words of the roster, in seconds; where none have to, for they have compared them before, `round_s`",
     )
 
     @staticmethod
