@@ -103,7 +103,7 @@ def test_a_run_of_secure_sums_ends_with_the_sums_of_all_and_tells_of_as_many_as_
         return own(self, task, attempt).model_copy(update={"min_sites": 4 if self.site == "south" else 3})
 
     monkeypatch.setattr(Sealing, "_own", strict)
-    monkeypatch.setattr(perform, "judged", lambda study, arrays, alone, least: floors.append(least))
+    monkeypatch.setattr(perform, "judged", lambda study, arrays, alone, hospitals, least: floors.append(least))
     assert played([]) == (4, 4, 4) and floors == [4]
 
 
