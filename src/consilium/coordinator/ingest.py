@@ -164,7 +164,15 @@ class Ingest:
         current = None if round_ is None else (*conduct.fold.current, round_.kind.value)
         if (step.round, step.attempt, step.kind) != current:
             raise OutOfPhase(f"round {step.round} is over or has not begun", "take the next task")
-        steps.fits(site, step, str(tx.find(sites, site=site).public_key), conduct.plan.study)
+        try:
+            steps.fits(site, step, str(tx.find(sites, site=site).public_key), conduct.plan.study)
+        except steps.Outdated as error:  # else all wait for it until the round's deadline
+            refused = Refusal(
+                study=step.study, plan=step.plan, run=step.run, round=step.round, attempt=step.attempt,
+                reason="release",
+                text=f"the coordinator does not take what {site} says: {error.message}; {error.remedy} there",
+            )  # fmt: skip
+            return self._refused(tx, site, refused, now)
         if step.vector is not None:
             self._check_vector(tx, site, letter, conduct)
         conduct.take(machine.Answered(site, machine.Phase(step.phase), named))
@@ -219,7 +227,9 @@ class Ingest:
         return self._models[state]
 
     def _refusal(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:
-        refusal: Refusal = letter.message
+        return self._refused(tx, site, letter.message, now)
+
+    def _refused(self, tx: Transaction, site: SiteId, refusal: Refusal, now: datetime) -> list[Conduct]:
         if tx.scalar(select(studies.c.plan).where(studies.c.study == refusal.study)) is None:
             raise NotFound(f"there is no study {refusal.study}", "check the name")
         about = {"site": site, "study": refusal.study, "run": refusal.run, "round": refusal.round}

@@ -51,9 +51,15 @@ _SENT = Hot(
 _PAIRED = Hot(select(func.max(steps.c.attempt)).where(_OF["run"], steps.c.round == 0))
 
 
+class Outdated(EnvelopeInvalid):
+    """A site that says READY runs another release: no other one would mask with it."""
+
+
 def read(step: Step) -> Any:
-    """The protocol's message in a step. Raises: EnvelopeInvalid: it is none of its phase."""
+    """The protocol's message in a step. Raises: EnvelopeInvalid: it is none of its phase; Outdated."""
     kind = BODIES.get(step.phase)
+    if step.phase == Phase.READY and "lacks" not in step.body:
+        raise Outdated("READY says nothing of what the hospital lacks, as in a release of before", "update the agent")
     try:
         if kind is None:
             raise EnvelopeInvalid(f"nothing is said in phase {step.phase} by a step", "update the agent")
@@ -208,12 +214,12 @@ def secure(plan: Plan) -> bool:
 
 
 def fits(site: SiteId, step: Step, public_key: str, study: Study) -> None:
-    """What a step says of itself must be true. Raises: EnvelopeInvalid."""
+    """What a step says of itself must be true. Raises: EnvelopeInvalid; Outdated."""
     body: Any = read(step)
     if body.site != site or (step.vector is not None) != (step.phase == Phase.MASK):
         raise EnvelopeInvalid(f"this is no message of {site} in phase {step.phase}", "update the agent")
     if step.phase == Phase.READY and not absence.sound(study, step.kind, body.lacks):  # no other site would mask then
-        raise EnvelopeInvalid(f"{site} says that it lacks what nothing is of in this round", "update the agent")
+        raise Outdated(f"{site} says that it lacks what nothing is of in this round", "update the agent")
     if step.phase == Phase.MASK and cast(secagg.Masked, body).vector != step.vector.digest:  # type: ignore[union-attr]
         raise EnvelopeInvalid("the step names another vector than its message", "update the agent")
     if (step.kind == Kind.PAIR) != (step.phase in machine.PAIRING):

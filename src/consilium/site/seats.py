@@ -32,7 +32,7 @@ from consilium.site.guard import Permit, quorate
 from consilium.site.journal import Journal, Writing
 from consilium.site.pairing import Pairing, replayed, signers
 from consilium.site.states import States
-from consilium.site.steps import Kind, Made, Steps, forged, parsed, place
+from consilium.site.steps import Kind, Made, Steps, forged, outdated, parsed, place
 from consilium.site.updates import Updates
 from consilium.wire.messages import SMALL, Task
 from consilium.wire.transfer import durable_digest
@@ -144,6 +144,8 @@ class Seats:
         of = bytes(row["coins"]), bytes(row["open"]), row["active"], bytes(row["survivors"]), bool(row["opened"])
         if self._held is None or self._held[0] != of:
             asked, active = Open.model_validate_json(row["open"]), json.loads(row["active"] or "[]")
+            if silent := [str(one.get("site")) for one in active if "lacks" not in one]:  # kept before an update here
+                raise outdated(", ".join(silent), asked.round)
             keys, called = self.pairing.keys(row["run"], asked.opening), tuple(map(Ready.model_validate, active))
             self._held = of, Seat(self.site, keys, of[0], asked, called, of[3], of[4])
         return self._held[1]

@@ -188,12 +188,25 @@ def place(task: Task) -> Place:
 
 
 def parsed(step: Step, kind: type[Kind]) -> Kind:
-    """The protocol's message in a step. Raises: Refused: it is none (`forged`)."""
+    """The protocol's message in a step. Raises: Refused: it is none (`forged`), or a READY of a release of before
+    (`release`).
+    """
+    if step.phase == "READY" and "lacks" not in step.body:
+        raise outdated(str(step.body.get("site")), step.round)
     try:
         return kind.model_validate_json(canonical(step.body))
     except ValidationError as error:
         what = f"a message of phase {step.phase} in round {step.round} is malformed, or of another release"
         raise forged(what) from error
+
+
+def outdated(site: str, number: int) -> Refused:
+    """The refusal of a roll-call in which a hospital does not say what it lacks: nobody knows whom it would hide."""
+    return Refused(
+        f"{site} runs a release of before, which does not say in READY of round {number} what the hospital lacks",
+        f"ask {site} to update its agent",
+        reason="release",
+    )
 
 
 def forged(what: str) -> Refused:

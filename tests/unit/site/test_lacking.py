@@ -4,6 +4,8 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any, cast
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,10 +13,11 @@ import pytest
 from consilium.coordinator import steps
 from consilium.core import state as chain
 from consilium.core.errors import EnvelopeInvalid, Refused
-from consilium.core.ids import SiteId
+from consilium.core.ids import SiteId, digest
 from consilium.data.cohort import held_out
-from consilium.privacy.secagg import Ready
+from consilium.privacy.secagg import Open, Ready
 from consilium.simulation import local
+from consilium.site.seats import Seats
 from consilium.site.steps import parsed
 from consilium.wire.envelope import seal
 from consilium.wire.messages import Step
@@ -76,11 +79,19 @@ def test_who_says_nothing_of_what_it_lacks_is_in_no_sum_at_either_end() -> None:
         step = Step.model_construct(phase="READY", round=1, body=body)
         assert parsed(step, Ready) == steps.read(step) and list(parsed(step, Ready).lacks) == body["lacks"]
     silent = Step.model_construct(phase="READY", round=1, body=said)
-    with pytest.raises(Refused, match="of another release"):
+    with pytest.raises(Refused, match="north runs a release of before") as refused:
         parsed(silent, Ready)
+    assert (refused.value.reason, refused.value.remedy) == ("release", "ask north to update its agent")
     with pytest.raises(EnvelopeInvalid) as caught:
         steps.read(silent)
     assert caught.value.remedy == "update the agent"
+    asked = Open(
+        study="s", run="s-1", plan=digest(b""), roster=bytes(32), opening=0, round=1, attempt=1, kind="TRAIN",
+        cohort=("north",), state=digest(b""), segments=(),
+    )  # fmt: skip
+    kept = {"coins": b"", "open": asked.encode(), "active": json.dumps([said]), "survivors": b"", "opened": 0}
+    with pytest.raises(Refused, match="north runs a release of before"):  # it was updated between MASK and CONFIRM
+        Seats(*[mock.Mock()] * 7)._sat(cast(Any, kept))
 
 
 LIES = ("with-event",), ("x",), ("held-out", "held-out"), tuple(f"n{at}" for at in range(100_000))
