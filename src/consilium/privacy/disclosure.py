@@ -114,9 +114,9 @@ def solved(sums: Collection[Summed]) -> frozenset[tuple[str, SiteId]]:
     [('age', 'd')]
     """
     found = {(WHOLE, site) for site in alone(one.sites for one in sums)}
-    by_part = [(one, _by_part(one.lacking)) for one in sums]
-    for part in {name for _, lacking in by_part for name in lacking}:
-        there = [(one.sites, lacking) for one, lacking in by_part if part in one.parts - one.withheld]
+    by_part = [(one.sites, one.parts - one.withheld, _by_part(one.lacking)) for one in sums]
+    for part in {name for _, _, lacking in by_part for name in lacking}:
+        there = [(sites, lacking) for sites, parts, lacking in by_part if part in parts]
         without = [(sites, lacking.get(part, frozenset())) for sites, lacking in there]
         found |= {(part, site) for site in _alone((sites - lacking, lacking) for sites, lacking in without)}
     return frozenset(found)
