@@ -9,21 +9,27 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from consilium.core.errors import ViewInvalid
+from consilium.data.fhir.chains import gather
 from consilium.data.fhir.paths import FUNCTIONS, OPERATORS, Scope, compile_path
-from consilium.data.fhir.steps import Typed, gather, walk
+from consilium.data.fhir.steps import Made, Typed, along, where_text
 from consilium.data.fhir.values import Mismatch, items
 from property.resources import JSON, PATHS, PATIENT
 
-KEYS = st.sampled_from(["a", "b", "value", "valueString", 0, 1, Typed("value", "string"), Typed("value", "Quantity")])
+MADE = [Made("count()", lambda value: len(items(value))), Made("where(a = 'a')", where_text("a", "a"))]
+KEYS = st.sampled_from(
+    ["a", "b", "value", "valueString", 0, 1, Typed("value", "string"), Typed("value", "Quantity"), *MADE]
+)
 
 
 @settings(max_examples=200)
-@given(JSON, st.lists(st.lists(KEYS, max_size=4).map(tuple), min_size=1, max_size=6))
+@given(st.lists(JSON, max_size=4), st.lists(st.lists(KEYS, max_size=4).map(tuple), min_size=1, max_size=6))
 @example([[{"a": 1}]], [("a",), (0, "a")])
-@example({"value": "x"}, [("valueString", 0), (Typed("value", "string"), 0)])
-@example({"a": [None, {"b": 1}]}, [("a", "b"), ("a", 0), ("a",)])
-def test_chains_together_find_what_each_finds_alone(node: Any, chains: list[tuple[Any, ...]]) -> None:
-    assert gather(chains)(node) == [walk(keys)(node) for keys in chains]
+@example([{"value": "x"}], [("valueString", 0), (Typed("value", "string"), 0)])
+@example([{"a": [None, {"b": 1}]}], [("a", "b"), ("a", 0), ("a",)])
+@example([{"a": 1}, [{"a": 2}, {"a": 3}]], [("a",), ("a", 0)])
+@example([[None]], [(), ("a",)])
+def test_chains_together_find_what_each_finds_alone(nodes: list[Any], chains: list[tuple[Any, ...]]) -> None:
+    assert gather(chains)(nodes) == [[along(keys)(node) for node in nodes] for keys in chains]
 
 
 def _ours(path: str, resource: Any) -> Any:

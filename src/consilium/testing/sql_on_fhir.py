@@ -50,7 +50,7 @@ def _answer(resources: list[Any], given: Any) -> tuple[list[str], list[dict[str,
         path.write_text("".join(json.dumps(resource) + "\n" for resource in resources))
         rows = [
             dict(zip(batch.columns, row))
-            for batch in view.batches(ndjson.resources(path, view.exact), path.name, size=2)
+            for batch in view.batches(ndjson.pages(path, view.exact), path.name, size=2)
             for row in zip(*batch.columns.values())
         ]
     return [column.name for column in view.columns], rows

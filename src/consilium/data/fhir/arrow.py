@@ -1,6 +1,7 @@
 """A view over resources in files as Arrow record batches, in bounded memory. Needs the extra `fhir` (pyarrow)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,8 +10,10 @@ from consilium.core.errors import DataUnusable
 from consilium.data.fhir import reading
 from consilium.data.fhir.leaving import Leaving
 from consilium.data.fhir.links import followed
+from consilium.data.fhir.reading import Page
+from consilium.data.fhir.rows import Column
 from consilium.data.fhir.versions import Older, Seen, current
-from consilium.data.fhir.views import Batch, Column, View
+from consilium.data.fhir.views import Batch, View
 from consilium.data.merging import Merged
 
 TYPES: dict[str, pa.DataType] = {
@@ -18,6 +21,9 @@ TYPES: dict[str, pa.DataType] = {
     "unsignedInt": pa.int32(), "integer64": pa.int64(),
 }  # fmt: skip
 """By FHIR type; every other type is text as FHIR writes it, dates and times too: they are known to some precision."""
+STRICT = (pa.string(), pa.bool_())
+"""Types of which Arrow takes the same values as a column does, and no others: to look at each is to do it twice."""
+MISFITS = (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError)
 
 
 def schema(view: View) -> pa.Schema:
@@ -42,27 +48,44 @@ def batches(
     """
     wanted = schema(view)
     for file in reading.files(path):
-        resources, place = reading.resources(file, view.exact, view.resource)
-        # Versions first: one that does not count any more may be another patient's than the one that does.
-        if seen is not None:
-            resources = seen.noted(resources, view.resource)
-        if older and file in older:
-            resources = current(resources, older[file])
-        if merged is not None:
-            resources = followed(resources, merged)
-        if leaving is not None:
-            resources = leaving.kept(resources)
-        for batch in view.batches(resources, place, size):
+        pages, place = reading.pages(file, view.exact, view.resource)
+        passed = older.get(file, ()) if older else ()
+        for batch in view.batches(
+            (_counting(page, view.resource, seen, passed, leaving, merged) for page in pages), place, size
+        ):
             yield _batch(batch, wanted, file.name)
 
 
+def _counting(
+    page: Page, kind: str, seen: Seen | None, older: Sequence[int], leaving: Leaving | None, merged: Merged | None
+) -> Page:
+    """What counts of a page."""
+    if seen is not None:
+        seen.note(page, kind)
+    # Versions first: one that does not count any more may be another patient's than the one that does.
+    if older:
+        page = current(page, older)
+    if merged is not None:
+        page = list(followed(page, merged))
+    return list(leaving.kept(page)) if leaving is not None else page
+
+
 def _batch(batch: Batch, wanted: pa.Schema, name: str) -> pa.RecordBatch:
-    made = []
-    for field, values in zip(wanted, batch.columns.values()):
-        try:
-            made.append(pa.array(values, field.type))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-            raise DataUnusable(
-                f"{name}: column {field.name} has a value that is no {field.type}", "correct its path or its type"
-            ) from error
+    made: list[pa.Array] = []
+    try:
+        for field in wanted:
+            made.append(_array(batch, len(made), field.type))
+    except MISFITS as error:
+        _ = batch.columns  # what does not fit a column is told before what does not fit Arrow
+        field = wanted[len(made)]
+        raise DataUnusable(
+            f"{name}: column {field.name} has a value that is no {field.type}", "correct its path or its type"
+        ) from error
     return pa.RecordBatch.from_arrays(made, schema=wanted)
+
+
+def _array(batch: Batch, number: int, wanted: pa.DataType) -> pa.Array:
+    if wanted in STRICT:
+        with suppress(*MISFITS):
+            return pa.array(batch.found[number], wanted)
+    return pa.array(batch.values(number), wanted)

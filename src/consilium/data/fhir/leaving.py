@@ -8,6 +8,7 @@ person: who opted out by the key of one record is left out with all.
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ class Leaving:
         for file in files:
             for kind, views in self._views.items():
                 exact = any(view.exact for view in views)
-                for _, resource in reading.resources(file, exact, kind)[0]:
+                for _, resource in chain.from_iterable(reading.pages(file, exact, kind)[0]):
                     for patient in _patients(resource):
                         self._know(self.merged.of(patient), self._in_views(resource))
 

@@ -8,6 +8,7 @@ import re
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -15,9 +16,12 @@ import msgspec
 
 from consilium.core.errors import DataUnusable
 from consilium.data.fhir import strict
+from consilium.data.fhir.reading import Page
 
 LONGEST = 64 * 2**20
 """Bytes of one line."""
+PAGE = 2**15
+"""Bytes of lines that are read before any of them is gone on with, or one line that is longer."""
 BOM = b"\xef\xbb\xbf"
 ANEW = "fetch the file anew: it may have been cut or altered"
 TWICE = "see what made the file: of two values of one name one would be lost"
@@ -27,15 +31,38 @@ _TYPE = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]+)"')
 
 
 def resources(path: Path, exact: bool = False, kind: str = "", data: bool = True) -> Iterator[tuple[int, Any]]:
-    """Every resource of a file, with the number of its line.
+    """Every resource of a file, with the number of its line; the same as `pages`, one by one."""
+    return chain.from_iterable(pages(path, exact, kind, data))
+
+
+def pages(path: Path, exact: bool = False, kind: str = "", data: bool = True) -> Iterator[Page]:
+    """Every resource of a file, with the number of its line, some at a time; before a fault is told, those before it.
 
     Args:    exact: whether numbers keep their digits, as Decimal.
              kind: lines of other resource types may be left out unread; all of them where it is "".
              data: whether these are patients' resources, where a Bundle, and a report that some are lacking, is none.
     Raises:  DataUnusable: a line is no resource, or the file cannot be read; says which, and no value.
     """
+    page: Page = []
+    size = 0
+    try:
+        for one, length in _read(path, exact, kind, data):
+            page.append(one)
+            size += length
+            if size >= PAGE:
+                yield page
+                page, size = [], 0
+    except DataUnusable:
+        yield page
+        raise
+    yield page
+
+
+def _read(path: Path, exact: bool, kind: str, data: bool) -> Iterator[tuple[tuple[int, Any], int]]:
+    """Numbered resources, and the bytes of the line of each."""
     decoder = strict.Decoder(exact)
     number, name, wanted = 0, path.name, f'"{kind}"'.encode() if kind else b""
+    usual = kind if kind not in REPORTS else ""
     try:
         with _opened(path) as file:
             while line := file.readline(LONGEST):
@@ -44,19 +71,24 @@ def resources(path: Path, exact: bool = False, kind: str = "", data: bool = True
                 if line.isspace() or (wanted not in line and _other(line, kind)):
                     continue
                 found = decoder.decode(line)
-                if type(found) is not dict or type(found.get("resourceType")) is not str:
-                    raise DataUnusable(f"{name} line {number}: is no FHIR resource", "give one resource on each line")
-                if kind and strict.almost(found["resourceType"], kind):
-                    raise DataUnusable(f"{name} line {number}: its type is almost {kind}", ANEW)
-                if data and found["resourceType"] in REPORTS:
-                    _refuse(found, f"{name} line {number}")
-                yield number, found
+                if type(found) is not dict or found.get("resourceType") != usual:
+                    _check(found, f"{name} line {number}", kind, data)
+                yield (number, found), len(line)
     except strict.Twice:
         raise DataUnusable(f"{name} line {number}: has a name twice in one object", TWICE) from None
     except strict.FAULTS as error:
         raise DataUnusable(f"{name} line {number}: is no JSON", ANEW) from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataUnusable(f"{name} cannot be read after line {number}", "fetch the file anew") from error
+
+
+def _check(found: Any, place: str, kind: str, data: bool) -> None:
+    if type(found) is not dict or type(found.get("resourceType")) is not str:
+        raise DataUnusable(f"{place}: is no FHIR resource", "give one resource on each line")
+    if kind and strict.almost(found["resourceType"], kind):
+        raise DataUnusable(f"{place}: its type is almost {kind}", ANEW)
+    if data and found["resourceType"] in REPORTS:
+        _refuse(found, place)
 
 
 def _refuse(found: dict[str, Any], place: str) -> None:

@@ -4,7 +4,7 @@ Arguments are read from the context of the path, criteria (`where`, `exists`, `a
 """
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -14,6 +14,7 @@ from consilium.data.fhir import steps, values
 from consilium.data.fhir.elements import CHOICES, DATES, SIMPLE, misspelt
 from consilium.data.fhir.functions import PLAIN, edge, exists
 from consilium.data.fhir.moments import Moment
+from consilium.data.fhir.operators import is_text, operator
 from consilium.data.fhir.syntax import At, Binary, Call, Constant, Context, Literal, Member, Sign, parse
 from consilium.data.fhir.values import Mismatch, Run, items, only, packed, truth
 
@@ -45,34 +46,34 @@ class Scope:
 class Path:
     """A compiled path, and the FHIR type of its value where the path tells it.
 
-    `keys`, where they are known, are the steps that it begins with, and `rest` is what it makes of what they find.
+    keys: its steps, where it is a chain of some.   counts: whether its value hangs on the index of the present row.
     """
 
     run: Run
     type: str
     keys: steps.Keys | None = None
-    rest: Run | None = None
+    counts: bool = False
 
-    def then(self, made: Run, kind: str) -> "Path":
-        """The path whose value is made from the value of this one alone, whatever the context."""
-        rest = None if self.keys is None else made if self.rest is None else _after(self.rest, made)
-        return Path(_after(self.run, made), kind, self.keys, rest)
-
-
-def _after(first: Run, second: Run) -> Run:
-    return lambda node: second(first(node))
+    def then(self, kind: str, *keys: steps.Key | steps.Made) -> "Path":
+        """The path that goes on by these steps."""
+        if self.keys is not None:
+            return Path(steps.along((*self.keys, *keys)), kind, (*self.keys, *keys))
+        first, second = self.run, steps.along(keys)
+        return Path(lambda node: second(first(node)), kind)
 
 
 def wants_digits(text: str) -> bool:
     """Whether a path asks for the precision of a number. Raises: ViewInvalid."""
+    return any(isinstance(one, Call) and one.name in ("lowBoundary", "highBoundary") for one in _within(parse(text)))
 
-    def among(tree: Any) -> bool:
-        if isinstance(tree, Call) and tree.name in ("lowBoundary", "highBoundary"):
-            return True
-        parts = vars(tree).values() if hasattr(tree, "__dataclass_fields__") else ()
-        return any(among(one) for part in parts for one in (part if isinstance(part, tuple) else (part,)))
 
-    return among(parse(text))
+def _within(*trees: Any) -> Iterator[Any]:
+    """All that is in trees, in their order: nodes, names, values, and how many arguments a call has."""
+    waiting = [*reversed(trees)]
+    while waiting:
+        yield (one := waiting.pop())
+        for part in reversed(vars(one).values()) if hasattr(one, "__dataclass_fields__") else ():
+            waiting += [*reversed(part), len(part)] if type(part) is tuple else [part]
 
 
 def compile_path(text: str, scope: Scope) -> Path:
@@ -85,10 +86,13 @@ def compile_path(text: str, scope: Scope) -> Path:
     'Ann'
     """
     try:
-        return _Compiler(scope).made(parse(text))
+        tree = parse(text)
+        path = _Compiler(scope).made(tree)
     except ViewInvalid as error:
         said = error.message if repr(text) in error.message else f"path {text!r}: {error.message}"
         raise ViewInvalid(said, error.remedy) from None
+    # What hangs on the row is made context by context, and not step by step for many of them.
+    return Path(path.run, path.type, None, counts=True) if Constant("rowIndex") in _within(tree) else path
 
 
 class _Compiler:
@@ -128,8 +132,7 @@ class _Compiler:
         return self._along(base, keys, "date" if tree.name in DATES else "")
 
     def _along(self, base: Any, keys: steps.Keys, kind: str) -> Path:
-        run = steps.walk(keys)
-        return Path(run, kind, keys) if isinstance(base, Context) else self.made(base).then(run, kind)
+        return self.made(base).then(kind, *keys)
 
     def _at(self, tree: At) -> Path:
         if isinstance(tree.index, Literal) and type(tree.index.value) is int:
@@ -157,8 +160,8 @@ class _Compiler:
         elif sign in ("&", "|"):
             kind = "string" if sign == "&" else ""
         if sign == "=" and isinstance(tree.right, Literal) and type(tree.right.value) is str:
-            return Path(_is_text(left.run, tree.right.value), kind)
-        return Path(_operator(sign, left.run, right.run), kind)
+            return Path(is_text(left.run, tree.right.value), kind)
+        return Path(operator(sign, left.run, right.run), kind)
 
     def _call(self, tree: Call) -> Path:
         name, given = tree.name, tree.given
@@ -172,7 +175,7 @@ class _Compiler:
             values_of = [self.made(one).run for one in given]
             if all(isinstance(one, Literal) for one in given):
                 known = [one(None) for one in values_of]
-                return source.then(lambda value: function(value, *known), kind or source.type)
+                return source.then(kind or source.type, _step(tree, lambda value: function(value, *known)))
             run = source.run
             return Path(lambda node: function(run(node), *[one(node) for one in values_of]), kind or source.type)
         if name not in SPECIAL:
@@ -186,12 +189,12 @@ class _Compiler:
         match name:
             case "where" | "all" | "select" | "exists":
                 _check(name, given, 0 if name == "exists" else 1, 1)
-                source, is_text = self.made(tree.of), _member_is_text(given[0]) if given else None
-                if name == "where" and is_text:
-                    return source.then(steps.where_text(*is_text), source.type)
+                source, text = self.made(tree.of), _member_is_text(given[0]) if given else None
+                if name == "where" and text:
+                    return source.then(source.type, _step(tree, steps.where_text(*text)))
                 each = self.made(given[0]).run if given else None
                 kind = {"where": source.type, "select": ""}.get(name, "boolean")
-                return source.then(_criteria(name, each), kind)
+                return source.then(kind, _step(tree, _criteria(name, each)))
             case "iif":
                 _check(name, given, 2, 3)
                 if isinstance(given[0], Literal) and type(given[0].value) is not bool:
@@ -204,7 +207,7 @@ class _Compiler:
                 _check(name, given, 0, 0)
                 source = self.made(tree.of)
                 hint = source.type or self._scope.hint
-                return source.then(lambda value: edge(value, hint, name), source.type)
+                return source.then(source.type, _step(tree, lambda value: edge(value, hint, name), hint))
             case "getResourceKey":
                 _check(name, given, 0, 0)
                 keys, base = _chain(Member(tree.of, "id"))
@@ -212,7 +215,7 @@ class _Compiler:
             case "getReferenceKey":
                 _check(name, given, 0, 1)
                 wanted = _type_name(given[0], name) if given else None
-                return self.made(tree.of).then(steps.reference_key(wanted), "string")
+                return self.made(tree.of).then("string", _step(tree, steps.reference_key(wanted)))
         return self._beside(tree)
 
     def _beside(self, tree: Call) -> Path:
@@ -224,14 +227,20 @@ class _Compiler:
             keys, base = _chain(tree)
             if keys:
                 return self._along(base, keys, wanted)
-            return self.made(tree.of).then(steps.of_type(wanted), wanted)
+            return self.made(tree.of).then(wanted, _step(tree, steps.of_type(wanted)))
         base, member = tree.of, None
         if isinstance(base, Member) and not base.name[:1].isupper():
             base, member = base.of, base.name
         url = self.made(tree.given[0]).run(None) if isinstance(tree.given[0], Literal | Constant) else None
         if type(url) is not str:
             raise ViewInvalid("extension() wants the URL of the extension", "write it as a text in quotes")
-        return self.made(base).then(steps.extension(member, url), "")
+        return self.made(base).then("", _step(tree, steps.extension(member, url), member))
+
+
+def _step(tree: Call, run: Run, *beside: str | None) -> steps.Made:
+    """A call as a step; beside: what it hangs on but for its name and what it is given."""
+    told = [type(one).__name__ if hasattr(one, "__dataclass_fields__") else one for one in _within(*tree.given)]
+    return steps.Made(repr((tree.name, beside, told)), run)
 
 
 def _chain(tree: Any) -> tuple[steps.Keys, Any]:
@@ -323,76 +332,3 @@ def _iif(source: Run, given: list[Path]) -> Path:
         return (yes if truth(condition(here)) else no).run(here)
 
     return Path(run, yes.type if yes.type == no.type else "")
-
-
-def _is_text(left: Run, wanted: str) -> Run:
-    def run(node: Any) -> Any:
-        value = left(node)
-        if type(value) is str:
-            return value == wanted
-        return values.equal(value, wanted)
-
-    return run
-
-
-def _operator(sign: str, left: Run, right: Run) -> Run:
-    match sign:
-        case "=":
-            return lambda node: values.equal(left(node), right(node))
-        case "!=":
-            return lambda node: None if (found := values.equal(left(node), right(node))) is None else not found
-        case "<":
-            return lambda node: None if (found := values.order(left(node), right(node))) is None else found < 0
-        case ">":
-            return lambda node: None if (found := values.order(left(node), right(node))) is None else found > 0
-        case "<=":
-            return lambda node: None if (found := values.order(left(node), right(node))) is None else found <= 0
-        case ">=":
-            return lambda node: None if (found := values.order(left(node), right(node))) is None else found >= 0
-        case "and" | "or" | "xor" | "implies":
-            return _logic(sign, left, right)
-        case "in":
-            return lambda node: values.within(left(node), right(node))
-        case "contains":
-            return lambda node: values.within(right(node), left(node))
-        case "|":
-            return lambda node: packed(values.distinct([*items(left(node)), *items(right(node))]))
-        case "&":
-            return lambda node: (_said(left(node)) or "") + (_said(right(node)) or "")
-        case _:
-            return lambda node: values.calculate(sign, left(node), right(node))
-
-
-def _said(value: Any) -> str | None:
-    found = only(value)
-    if found is not None and type(found) is not str:
-        raise Mismatch("has a value that is no text where & wants text")
-    return found
-
-
-def _logic(sign: str, left: Run, right: Run) -> Run:
-    """Three-valued: what is not known decides nothing that it need not."""
-    if sign == "and":
-        return lambda node: _and(truth(left(node)), truth(right(node)))
-    if sign == "or":
-        return lambda node: _or(truth(left(node)), truth(right(node)))
-    if sign == "implies":
-        return lambda node: _or(None if (one := truth(left(node))) is None else not one, truth(right(node)))
-
-    def xor(node: Any) -> bool | None:
-        one, other = truth(left(node)), truth(right(node))
-        return None if one is None or other is None else one is not other
-
-    return xor
-
-
-def _and(one: bool | None, other: bool | None) -> bool | None:
-    if one is False or other is False:
-        return False
-    return None if one is None or other is None else True
-
-
-def _or(one: bool | None, other: bool | None) -> bool | None:
-    if one or other:
-        return True
-    return None if one is None or other is None else False

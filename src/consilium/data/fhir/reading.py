@@ -1,6 +1,7 @@
 """The resources of a folder: NDJSON as Bulk Data exports have it, Bundles and single resources as servers answer."""
 
 from collections.abc import Collection, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ def files(place: Path) -> list[Path]:
     return found
 
 
+Page = list[tuple[int, Any]]
+"""Some resources of a file, each with its number."""
+MANY = 64
+"""Resources of a Bundle in a page."""
 Raw = bytes | dict[str, Any]
 """A resource, read or not yet."""
 
@@ -68,12 +73,13 @@ def place(path: Path) -> str:
     return f"{path.name} {'entry' if path.name.endswith(WHOLE) else 'line'}"
 
 
-def resources(path: Path, exact: bool, kind: str) -> tuple[Iterator[tuple[int, Any]], str]:
+def pages(path: Path, exact: bool, kind: str) -> tuple[Iterator[Page], str]:
     """Every resource of type `kind` of a file (others may be among them), numbered, and what the numbers are of."""
     if path.name.endswith(WHOLE):
         from consilium.data.fhir import bundles
 
-        return bundles.resources(path, exact, kind), place(path)
+        every = bundles.resources(path, exact, kind)
+        return iter(lambda: list(islice(every, MANY)), []), place(path)
     from consilium.data.fhir import ndjson
 
-    return ndjson.resources(path, exact, kind), place(path)
+    return ndjson.pages(path, exact, kind), place(path)

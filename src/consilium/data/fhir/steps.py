@@ -1,10 +1,9 @@
-"""Steps along a resource: members, choices of type, indexes. The rest of a path is made of them.
+"""Steps along a resource: members, choices of type, indexes, and functions. Paths are made of them.
 
-That is where the time of a view goes: a chain of members is one closure with a loop, and the chains of all columns of a
-select go together along what they have in common (`gather`). A list of one item is as good as its item.
+A list of one item is as good as its item.
 """
 
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -26,19 +25,52 @@ class Typed(str):
         return made
 
 
+@dataclass(frozen=True)
+class Made:
+    """A step that makes a value of the one before it, and of nothing else: two are one where the same is told."""
+
+    told: str
+    run: Run = field(compare=False)
+
+
 Key = str | int
 """A member (or one of its types), or an index."""
-Keys = tuple[Key, ...]
+Keys = tuple[Key | Made, ...]
+NAMES = {name: frozenset(names) for name, names in CHOICES.items()}
 
 
-def walk(keys: Keys) -> Run:
-    """A chain of steps, from the context."""
+def along(keys: Keys) -> Run:
+    """A chain of steps, from the context: what the one finds, the next one takes."""
+    parts: list[Run] = []
+    walked: list[Key] = []
+    for key in keys:
+        if isinstance(key, Made):
+            parts += [*([walk(*walked)] if walked else []), key.run]
+            walked = []
+        else:
+            walked.append(key)
+    if walked or not parts:
+        parts.append(walk(*walked))
+    return parts[0] if len(parts) == 1 else _after(parts)
+
+
+def _after(parts: list[Run]) -> Run:
+    def run(node: Any) -> Any:
+        for part in parts:
+            node = part(node)
+        return node
+
+    return run
+
+
+def walk(*keys: Key) -> Run:
+    """Members and indexes, one after the other."""
 
     def run(node: Any) -> Any:
         for key in keys:
             if type(node) is dict:
                 found = node.get(key)
-                node = found if found is not None else _else(node, key)
+                node = found if found is not None else instead(node, key)
             elif type(node) is list:
                 node = at(node, key) if type(key) is int else _each(node, key)
             elif type(key) is int and key == 0:
@@ -50,25 +82,28 @@ def walk(keys: Keys) -> Run:
     return run
 
 
-def _else(node: dict[str, Any], key: Key) -> Any:
+def instead(node: dict[str, Any], key: Key) -> Any:
     """Where there is no member of its name: any type of a choice; for a type, a member that is no choice."""
-    if type(key) is int:
+    if isinstance(key, int):
         return node if key == 0 else None
     if type(key) is Typed:
         found = node.get(key.member)
         return None if found is None else packed([item for item in items(found) if of_kind(item, key.kind)])
-    return next((node[name] for name in CHOICES.get(str(key), ()) if node.get(name) is not None), None)
+    names = CHOICES.get(key)
+    if names is None or NAMES[key].isdisjoint(node):
+        return None
+    return next((node[name] for name in names if node.get(name) is not None), None)
 
 
 def _each(nodes: list[Any], key: Key) -> Any:
     if len(nodes) == 1 and type(nodes[0]) is dict:
         found = nodes[0].get(key)
-        return found if found is not None else _else(nodes[0], key)
+        return found if found is not None else instead(nodes[0], key)
     every: list[Any] = []
     for node in nodes:
         if type(node) is dict:
             found = node.get(key)
-            every.extend(items(found if found is not None else _else(node, key)))
+            every.extend(items(found if found is not None else instead(node, key)))
     return packed(every)
 
 
@@ -76,82 +111,6 @@ def at(value: Any, index: int) -> Any:
     """The item at an index, from 0."""
     found = items(value)
     return found[index] if 0 <= index < len(found) else None
-
-
-Gathering = Callable[[Any, list[Any]], None]
-
-
-def gather(chains: Sequence[Keys]) -> Callable[[Any], list[Any]]:
-    """What `walk` finds along each of the chains, in one go."""
-    count, branch = len(chains), _branch([(keys, slot) for slot, keys in enumerate(chains)])
-
-    def run(node: Any) -> list[Any]:
-        found: list[Any] = [None] * count
-        branch(node, found)
-        return found
-
-    return run
-
-
-def _branch(chains: list[tuple[Keys, int]]) -> Gathering:
-    here = [slot for keys, slot in chains if not keys]
-    ends = [(keys[0], slot) for keys, slot in chains if len(keys) == 1]
-    leaves = [(str(key), slot) for key, slot in ends if type(key) is str and key not in CHOICES]
-    choices = [(str(key), _member(key), key, slot) for key, slot in ends if type(key) is Typed or key in CHOICES]
-    onward: dict[tuple[Key, type], list[tuple[Keys, int]]] = {}  # by type too: valueString may be a name, or a choice
-    for keys, slot in chains:
-        if len(keys) > 1 or (keys and type(keys[0]) is int):
-            onward.setdefault((keys[0], type(keys[0])), []).append((keys[1:], slot))
-    inner = [(str(key), _member(key), key, _onto(more)) for (key, _), more in onward.items() if type(key) is not int]
-    first = _branch(onward[0, int]) if (0, int) in onward else None
-    walks = [(walk(keys), slot) for keys, slot in chains]
-
-    def run(node: Any, found: list[Any]) -> None:
-        """Put what each chain leads to from `node`, parsed JSON, into its slot of `found`; None where nothing is."""
-        if type(node) is list and len(node) == 1 and type(node[0]) is dict and not here:
-            node = node[0]
-        if type(node) is not dict:
-            for along, slot in walks:
-                found[slot] = along(node)
-            return
-        for slot in here:
-            found[slot] = node
-        get = node.get
-        for name, slot in leaves:
-            found[slot] = get(name)
-        for name, member, key, slot in choices:
-            value = get(name)
-            if value is None and (member is None or member in node):
-                value = _else(node, key)
-            found[slot] = value
-        for name, member, onto, branch in inner:
-            value = get(name)
-            if value is None and (member is None or member in node):
-                value = _else(node, onto)
-            if value is not None:
-                branch(value, found)
-        if first is not None:
-            first(node, found)
-
-    return run
-
-
-def _onto(chains: list[tuple[Keys, int]]) -> Gathering:
-    """A branch, or a walk where one chain alone goes on."""
-    if len(chains) > 1:
-        return _branch(chains)
-    ((keys, slot),) = chains
-    along = walk(keys)
-
-    def run(node: Any, found: list[Any]) -> None:
-        found[slot] = along(node)
-
-    return run
-
-
-def _member(key: Key) -> str | None:
-    """What must be there for a step to find something that has not its name; None: one of many."""
-    return key.member if type(key) is Typed else None if key in CHOICES else ""
 
 
 SIMPLE: dict[str, tuple[type, ...]] = {
@@ -176,14 +135,14 @@ def of_type(kind: str) -> Run:
 
 def extension(member: str | None, url: str) -> Run:
     """`member.extension(url)`; what extends a simple value stands beside it, as `_member`."""
-    inner = walk(("extension",))
+    inner = walk("extension")
 
     def among(value: Any) -> list[Any]:
         return [one for one in items(inner(value)) if type(one) is dict and one.get("url") == url]
 
     if member is None:
         return lambda value: packed(among(value))
-    named, beside = walk((member,)), walk(("_" + member,))
+    named, beside = walk(member), walk("_" + member)
     return lambda value: packed(among(named(value)) + among(beside(value)))
 
 

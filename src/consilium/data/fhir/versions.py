@@ -10,7 +10,8 @@ Memory: eight bytes for each resource, and the versions of no more than `MOST` r
 import hashlib
 import math
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +24,7 @@ import numpy.typing as npt
 
 from consilium.core.errors import DataUnusable
 from consilium.data.fhir import reading
+from consilium.data.fhir.reading import Page
 
 Older = Mapping[Path, Sequence[int]]
 """By file, the numbers of resources that do not count, ascending."""
@@ -36,14 +38,10 @@ class Seen:
     def __init__(self) -> None:
         self._hashes = array("q")
 
-    def noted(self, resources: Iterable[tuple[int, Any]], kind: str) -> Iterator[tuple[int, Any]]:
-        """The resources, of which those of a type are noted as they go by."""
-        note = self._hashes.append
-        for item in resources:
-            one = item[1]
-            if one.get("resourceType") == kind and type(key := one.get("id")) is str:
-                note(hash((kind, key)))
-            yield item
+    def note(self, page: Page, kind: str) -> None:
+        """Note those of a type that are on a page."""
+        keys = [one.get("id") for _, one in page if one.get("resourceType") == kind]
+        self._hashes.extend([hash((kind, key)) for key in keys if type(key) is str])
 
     @property
     def twice(self) -> bool:
@@ -91,15 +89,11 @@ def older(files: Sequence[Path], kinds: Collection[str]) -> Older:
     return {file: array("q", sorted(numbers)) for file, numbers in found.items()}
 
 
-def current(resources: Iterable[tuple[int, Any]], older: Sequence[int]) -> Iterator[tuple[int, Any]]:
-    """The resources of a file that count. older: numbers of the others, ascending."""
-    waiting = iter(older)
-    passed = next(waiting, 0)
-    for number, resource in resources:
-        while 0 < passed < number:
-            passed = next(waiting, 0)
-        if passed != number:
-            yield number, resource
+def current(page: Page, older: Sequence[int]) -> Page:
+    """The resources of a page that count. older: numbers of others in its file, ascending."""
+    first, end = (bisect_left(older, page[at][0] + past) for at, past in ((0, 0), (-1, 1))) if page else (0, 0)
+    passed = frozenset(older[first:end])
+    return [one for one in page if one[0] not in passed]
 
 
 def _versions(

@@ -3,24 +3,22 @@
 What a view asks for is checked before any resource is read: names of columns, branches of unions, constants, paths.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from consilium.core.errors import DataUnusable, ViewInvalid
 from consilium.data.bounds import bound
-from consilium.data.fhir.definition import ColumnPart, Definition, SelectPart, WherePart, check
+from consilium.data.fhir.chains import Columns
+from consilium.data.fhir.definition import Definition, SelectPart, WherePart, check
 from consilium.data.fhir.moments import Moment, moment
-from consilium.data.fhir.paths import Path, Scope, compile_path, wants_digits
-from consilium.data.fhir.steps import gather
-from consilium.data.fhir.values import Mismatch, Run, items
+from consilium.data.fhir.paths import Scope, compile_path, wants_digits
+from consilium.data.fhir.reading import Page
+from consilium.data.fhir.rows import Column, Contexts, Rows, Values, compile_rows, compile_values
+from consilium.data.fhir.values import Mismatch, items
 
 Row = tuple[Any, ...]
-Rows = Callable[[Any], list[Row]]
-"""From a context to its rows."""
-MOST_REPEATED = 100_000
-"""Items of one resource that `repeat` may find: a path such as `$this` finds itself for ever."""
 TEMPORAL = ("date", "dateTime", "instant", "time")
 CONSTANTS = {
     "Base64Binary": str, "Boolean": bool, "Canonical": str, "Code": str, "Date": str, "DateTime": str, "Decimal": float,
@@ -38,20 +36,27 @@ TEXT = frozenset({str, type(None)})
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of a view; `type` is a FHIR type, or "" where neither definition nor path tell one."""
-
-    name: str
-    type: str
-    collection: bool
-
-
-@dataclass(frozen=True)
 class Batch:
-    """Some rows of a view, as columns: JSON values, and lists of them where a column is a collection."""
+    """Some rows of a view, by column as paths gave them, and by row the number of its resource."""
 
-    columns: dict[str, Sequence[Any]]
-    rows: int
+    of: tuple[Column, ...]
+    found: Columns
+    lines: list[int]
+    place: str
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return len(self.lines)
+
+    @property
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """By name, as `values`."""
+        return {column.name: self.values(number) for number, column in enumerate(self.of)}
+
+    def values(self, number: int) -> Sequence[Any]:
+        """JSON values of a column, and lists of them if it is a collection. Raises: DataUnusable: no such value."""
+        return _values(self.of[number], self.found[number], self.lines, self.place)
 
 
 class View:
@@ -61,7 +66,7 @@ class View:
     """
 
     def __init__(
-        self, resource: str, columns: tuple[Column, ...], rows: Rows, where: list[Run], exact: bool, marked: bool
+        self, resource: str, columns: tuple[Column, ...], rows: Rows, where: list[Values], exact: bool, marked: bool
     ) -> None:
         self.resource, self.columns, self.exact, self._marked = resource, columns, exact, marked
         self._rows, self._where = rows, where
@@ -71,50 +76,64 @@ class View:
 
         Raises: Mismatch: the data are not what a path demands.
         """
-        if type(resource) is not dict or resource.get("resourceType") != self.resource:
-            return []
-        for condition in self._where:
-            found = condition(resource)
-            if type(found) is list:
-                found = found[0] if len(found) == 1 else found
-            if found is not True:
-                if found is None or found is False:
-                    return []
-                raise Mismatch("has a value that is not true or false where `where` wants one")
-        return self._rows(resource)
+        return list(zip(*self._table([resource])[0]))
 
-    def batches(self, resources: Iterable[tuple[int, Any]], place: str, size: int = 4096) -> Iterator[Batch]:
+    def batches(self, pages: Iterable[Page], place: str, size: int = 4096) -> Iterator[Batch]:
         """Rows of many resources, some thousands at a time; none where there are none.
 
-        Args:    resources: each with its number, which follows `place` in messages, such as "Patient.ndjson line".
-        Raises:  DataUnusable: says line, column and remedy, and no value.
+        Args:    pages: resources, each with its number, which follows `place` in messages, such as "p.ndjson line".
+        Raises:  DataUnusable: says line and remedy, and no value; and so does a batch, and the column.
         """
-        found: list[Row] = []
+        found: Columns = [[] for _ in self.columns]
         lines: list[int] = []
-        for line, resource in resources:
+        for page in pages:
             if self._marked:
-                mark(resource)
-            try:
-                more = self.rows(resource)
-            except Mismatch as error:
-                where = f"{place} {line}: {self.resource}"
-                raise DataUnusable(f"{where} {error}", "correct the path, or the resource") from None
-            found += more
-            lines += [line] * len(more)
-            if len(found) >= size:
-                yield self._batch(found, lines, place)
-                found, lines = [], []
-        if found:
-            yield self._batch(found, lines, place)
+                for _, resource in page:
+                    mark(resource)
+            columns, of = self._page(page, place)
+            for column, more in zip(found, columns):
+                column += more
+            lines += [page[number][0] for number in of]
+            if len(lines) >= size:
+                yield Batch(self.columns, found, lines, place)
+                found, lines = [[] for _ in self.columns], []
+        if lines:
+            yield Batch(self.columns, found, lines, place)
 
-    def _batch(self, found: list[Row], lines: list[int], place: str) -> Batch:
-        columns = {
-            column.name: _values(column, values, lines, place) for column, values in zip(self.columns, zip(*found))
-        }
-        return Batch(columns, len(found))
+    def _page(self, page: Page, place: str) -> tuple[Columns, Sequence[int]]:
+        try:
+            return self._table([resource for _, resource in page])
+        except Mismatch as error:
+            for one in page if len(page) > 1 else ():
+                self._page([one], place)  # of the first that does not fit is told
+            where = f"{place} {page[0][0]}: {self.resource}"
+            raise DataUnusable(f"{where} {error}", "correct the path, or the resource") from None
+
+    def _table(self, resources: list[Any]) -> tuple[Columns, Sequence[int]]:
+        """Columns, and by row which of the resources it is of."""
+        kind = self.resource
+        kept = [at for at, one in enumerate(resources) if type(one) is dict and one.get("resourceType") == kind]
+        for condition in self._where:
+            found = condition(_contexts(resources, kept))
+            kept = [at for at, value in zip(kept, found) if _holds(value)]
+        columns, of = self._rows(_contexts(resources, kept))
+        return columns, kept if of is None else [kept[number] for number in of]
 
 
-def _values(column: Column, values: Row, lines: list[int], place: str) -> Sequence[Any]:
+def _contexts(resources: list[Any], kept: list[int]) -> Contexts:
+    nodes = resources if len(kept) == len(resources) else [resources[at] for at in kept]
+    return Contexts(nodes, [0] * len(kept))
+
+
+def _holds(found: Any) -> bool:
+    if type(found) is list:
+        found = found[0] if len(found) == 1 else found
+    if found is not None and type(found) is not bool:
+        raise Mismatch("has a value that is not true or false where `where` wants one")
+    return found is True
+
+
+def _values(column: Column, values: list[Any], lines: list[int], place: str) -> Sequence[Any]:
     """The values of a column, checked: of its type, and one each unless it is a collection."""
     accepted = ACCEPTED.get(column.type, TEXT) if column.type else None
     if not column.collection and accepted is not None and accepted.issuperset(map(type, values)):
@@ -179,7 +198,7 @@ def compile_view(given: Definition | Any, marked: bool = False) -> View:
     exact = exact or any(wants_digits(part.path) for part in definition.where)
     scope = Scope({}, exact)
     scope.constants = _constants(definition)
-    rows, columns = _all(definition.select, scope)
+    rows, columns = compile_rows(definition.select, scope)
     names = [column.name for column in columns]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
@@ -198,9 +217,9 @@ def _paths(part: SelectPart) -> Iterator[str]:
         yield from _paths(inner)
 
 
-def _conditions(parts: list[WherePart], scope: Scope) -> list[Run]:
+def _conditions(parts: list[WherePart], scope: Scope) -> list[Values]:
     scope.hint = ""
-    return [compile_path(part.path, scope).run for part in parts]
+    return [compile_values(compile_path(part.path, scope), scope) for part in parts]
 
 
 def _constants(definition: Definition) -> dict[str, Any]:
@@ -227,117 +246,3 @@ def _constant(name: str, kind: str, value: Any) -> Any:
     if read is None:
         raise ViewInvalid(f"constant {name}: is no {kind}", "write it as FHIR does, such as 2018-03-01T10:30:00Z")
     return read
-
-
-def _all(parts: list[SelectPart], scope: Scope) -> tuple[Rows, list[Column]]:
-    """Every combination of the rows of several selects."""
-    made = [_select(part, scope) for part in parts]
-    return _product([rows for rows, _ in made]), [column for _, columns in made for column in columns]
-
-
-def _product(parts: list[Rows]) -> Rows:
-    if len(parts) == 1:
-        return parts[0]
-
-    def run(node: Any) -> list[Row]:
-        found: list[Row] = [()]
-        for part in parts:
-            more = part(node)
-            found = [(*one, *other) for one in found for other in more]
-        return found
-
-    return run
-
-
-def _select(part: SelectPart, scope: Scope) -> tuple[Rows, list[Column]]:
-    """The rows of one select: its columns, then its selects, then its union, for each item that it goes along."""
-    parts: list[Rows] = []
-    columns: list[Column] = []
-    if part.column:
-        rows, told = _columns(part.column, scope)
-        parts.append(rows)
-        columns += told
-    if part.select:
-        rows, told = _all(part.select, scope)
-        parts.append(rows)
-        columns += told
-    if part.union:
-        rows, told = _union(part.union, scope)
-        parts.append(rows)
-        columns += told
-    scope.hint = ""
-    inner = _product(parts) if parts else (lambda node: [()])
-    if part.repeat:
-        return _each(_repeat([compile_path(path, scope).run for path in part.repeat]), inner, False, scope), columns
-    path = part.each if part.each is not None else part.each_or_null
-    if path is None:
-        return inner, columns
-    found = compile_path(path, scope).run
-    return _each(lambda node: items(found(node)), inner, part.each is None, scope), columns
-
-
-def _columns(parts: list[ColumnPart], scope: Scope) -> tuple[Rows, list[Column]]:
-    paths: list[Path] = []
-    columns: list[Column] = []
-    for part in parts:
-        scope.hint = part.type or ""
-        path = compile_path(part.path, scope)
-        paths.append(path)
-        columns.append(Column(part.name, part.type or path.type, part.collection))
-    together = gather([path.keys or () for path in paths])
-    rests = [(slot, path.rest) for slot, path in enumerate(paths) if path.keys is not None and path.rest is not None]
-    alone = [(slot, path.run) for slot, path in enumerate(paths) if path.keys is None]
-
-    def rows(node: Any) -> list[Row]:
-        found = together(node)
-        for slot, rest in rests:
-            found[slot] = rest(found[slot])
-        for slot, run in alone:
-            found[slot] = run(node)
-        return [tuple(found)]
-
-    return rows, columns
-
-
-def _union(parts: list[SelectPart], scope: Scope) -> tuple[Rows, list[Column]]:
-    made = [_select(part, scope) for part in parts]
-    names = [[column.name for column in columns] for _, columns in made]
-    if any(other != names[0] for other in names):
-        raise ViewInvalid("unionAll: its branches have not the same columns in the same order", "name them alike")
-    branches = [rows for rows, _ in made]
-    return (lambda node: [row for branch in branches for row in branch(node)]), made[0][1]
-
-
-def _each(found: Callable[[Any], Sequence[Any]], inner: Rows, or_null: bool, scope: Scope) -> Rows:
-    """The rows of each item, with its index as `%rowIndex`; where there is none, those of an empty one if `or_null`."""
-
-    def run(node: Any) -> list[Row]:
-        every = found(node)
-        if not every and or_null:
-            every = ({},)
-        before, rows = scope.row, []
-        try:
-            for scope.row, item in enumerate(every):
-                rows += inner(item)
-        finally:
-            scope.row = before
-        return rows
-
-    return run
-
-
-def _repeat(paths: list[Run]) -> Callable[[Any], list[Any]]:
-    """Every item that is reached by the paths again and again, each before those that are reached from it."""
-
-    def run(node: Any) -> list[Any]:
-        found: list[Any] = []
-        waiting = [item for path in reversed(paths) for item in reversed(items(path(node)))]
-        while waiting:
-            item = waiting.pop()
-            found.append(item)
-            if len(found) > MOST_REPEATED:
-                raise Mismatch("has no end where `repeat` goes along")
-            waiting += [inner for path in reversed(paths) for inner in reversed(items(path(item)))]
-        return found
-
-    return run

@@ -3,6 +3,7 @@
 import gzip
 import json
 import tracemalloc
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from consilium.core.errors import DataUnusable, ViewInvalid
 from consilium.data.fhir import arrow, definition, ndjson
-from consilium.data.fhir.views import compile_view
+from consilium.data.fhir.views import ACCEPTED, TEXT, compile_view
 
 
 def view(*columns: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -25,7 +26,9 @@ def column(path: str, kind: str | None = "string", name: str = "c", **more: Any)
 def values(given: Any, *resources: dict[str, Any]) -> list[Any]:
     every = [{"resourceType": "Patient", **resource} for resource in resources]
     made = compile_view(given)
-    return [value for batch in made.batches(enumerate(every, 1), "p.ndjson line") for value in batch.columns["c"]]
+    return [
+        value for batch in made.batches([list(enumerate(every, 1))], "p.ndjson line") for value in batch.columns["c"]
+    ]
 
 
 def write(path: Path, *lines: bytes) -> Path:
@@ -100,6 +103,32 @@ def test_data_that_do_not_fit_end_in_a_finding_with_its_line_and_no_value(
         values(view(given), {}, resource)
     assert "p.ndjson line 2" in str(raised.value) and "SECRET" not in str(raised.value)
     assert raised.value.remedy
+
+
+def test_of_several_faults_the_first_is_told(tmp_path: Path) -> None:
+    given = view(column("gender + 5", name="a"), column("birthDate + 5", name="b"))
+    day, text, broken = ({"birthDate": "1970"}, {"gender": "male"}, "{")
+    for order, said in (((day, text, broken), 2), ((text, day, broken), 2), ((broken, day, text), 2)):
+        lines = [one if one is broken else json.dumps({"resourceType": "Patient", **one}) for one in order]
+        path = write(tmp_path / "p.ndjson", PERSON, *(line.encode() for line in lines))
+        with pytest.raises(DataUnusable, match=f"line {said}: {'is no JSON' if order[0] is broken else 'Patient has'}"):
+            list(arrow.batches(compile_view(given), path))
+
+
+VALUES = ["a", "", 1, 0, 1.5, True, False, [], ["a"], {}, {"a": 1}, Decimal("1.5"), 2**70]
+
+
+@pytest.mark.parametrize("kind", ["string", "boolean"])
+def test_arrow_takes_what_a_column_takes_and_nothing_else(kind: str) -> None:
+    """So that one of both looks at the values (`arrow.STRICT`)."""
+    accepted = ACCEPTED.get(kind, TEXT)
+    for value in VALUES:
+        for before in ([], [None], [True if kind == "boolean" else "a"]):
+            try:
+                taken = pa.array([*before, value], arrow.TYPES.get(kind, pa.string())) is not None
+            except arrow.MISFITS:
+                taken = False
+            assert taken == (type(value) in accepted), value
 
 
 def test_a_repeat_without_an_end_is_a_finding() -> None:
