@@ -326,7 +326,7 @@ def test_counts_of_single_sites_are_kept_only_where_figures_are_drawn_from_them(
     study: Study, make: Make, monkeypatch: pytest.MonkeyPatch, figures: str, kept: int
 ) -> None:
     seen = list[int]()
-    monkeypatch.setattr(rounds, "judged", lambda study, arrays, alone: seen.append(len(alone)))
+    monkeypatch.setattr(rounds, "judged", lambda study, arrays, alone, hospitals: seen.append(len(alone)))
     ran(changed(study, rounds=1, evaluation={"figures": figures}), make(north=(90, None), south=(70, None)))
     assert seen == [kept]
 
