@@ -64,7 +64,11 @@ class Path:
 
 def wants_digits(text: str) -> bool:
     """Whether a path asks for the precision of a number. Raises: ViewInvalid."""
-    return any(isinstance(one, Call) and one.name in ("lowBoundary", "highBoundary") for one in _within(parse(text)))
+    return _has_edges(parse(text))
+
+
+def _has_edges(*trees: Any) -> bool:
+    return any(isinstance(one, Call) and one.name in ("lowBoundary", "highBoundary") for one in _within(*trees))
 
 
 def _within(*trees: Any) -> Iterator[Any]:
@@ -194,7 +198,8 @@ class _Compiler:
                     return source.then(source.type, _step(tree, steps.where_text(*text)))
                 each = self.made(given[0]).run if given else None
                 kind = {"where": source.type, "select": ""}.get(name, "boolean")
-                return source.then(kind, _step(tree, _criteria(name, each)))
+                edges = (self._scope.hint,) if _has_edges(*given) else ()  # of which type, its column may say
+                return source.then(kind, _step(tree, _criteria(name, each), *edges))
             case "iif":
                 _check(name, given, 2, 3)
                 if isinstance(given[0], Literal) and type(given[0].value) is not bool:

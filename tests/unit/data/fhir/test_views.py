@@ -160,6 +160,14 @@ def test_a_day_is_a_date_where_its_element_always_is_one() -> None:
     assert values(view(column("name.period.start.lowBoundary()")), start) == ["1970-06-01T00:00:00.000+14:00"]
 
 
+def test_the_ends_of_a_time_are_those_of_each_columns_own_type_though_paths_are_alike() -> None:
+    path = "extension('u').value.select($this.lowBoundary())"
+    day, moment = (column(path, kind, name) for kind, name in (("date", "day"), ("dateTime", "c")))
+    given = {"extension": [{"url": "u", "valueString": "1970-06"}]}
+    for columns in ((day, moment), (moment, day)):
+        assert values(view(*columns), given) == ["1970-06-01T00:00:00.000+14:00"]
+
+
 def test_codes_of_a_contract_by_constants_and_sets() -> None:
     path = "name.where(use in ('official' | 'usual')).family.first()"
     assert values(view(column(path)), {"name": [{"use": "old", "family": "a"}, {"use": "usual", "family": "b"}]}) == [
