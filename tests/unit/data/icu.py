@@ -290,12 +290,13 @@ def omop_hospital(folder: Path, mine: list[Stay], out: frozenset[int]) -> Path:
     units = {"mg/dL": 8840, "mm[Hg]": 8876, "[degF]": 9289}
     concepts = [(number, "LOINC", code) for code, number in loinc.items()]
     concepts += [(number, "UCUM", code) for code, number in units.items()]
-    people = {stay.patient: {"Female": 8532, "Male": 8507}.get(stay.sex, 0) for stay in mine}
-    visits, values = [], []
+    people, visits, values = dict[int, tuple[int, int, int | None]](), [], []
+    for stay in sorted(mine, key=lambda one: one.admitted, reverse=True):  # ages are those of each patient's first stay
+        born = None if stay.age is None else stay.admitted.year - stay.age
+        people[stay.patient] = stay.patient, {"Female": 8532, "Male": 8507}.get(stay.sex, 0), born
     for stay in mine:
         ends = {"Expired": 4216643, "Alive": 581476}
-        born = None if stay.age is None else stay.admitted.year - stay.age
-        visits.append((stay.number, stay.patient, born, stay.admitted, ends.get(stay.died)))
+        visits.append((stay.number, stay.patient, stay.admitted, ends.get(stay.died)))
         for one in stay.records:
             unit, value = UNITS[one.name], one.value
             if one.name == "temperature":
@@ -304,8 +305,8 @@ def omop_hospital(folder: Path, mine: list[Stay], out: frozenset[int]) -> Path:
             values.append((stay.patient, loinc[one.code], when.date(), when, value, units[unit], None, None, None))
     with duckdb.connect(str(folder / "cdm.duckdb")) as database:
         database.execute("CREATE TABLE concept (concept_id INT, vocabulary_id TEXT, concept_code TEXT)")
-        database.execute("CREATE TABLE person (person_id BIGINT, gender_concept_id INT)")
-        database.execute("CREATE TABLE visit_occurrence (visit_occurrence_id INT, person_id BIGINT, year_of_birth INT,"
+        database.execute("CREATE TABLE person (person_id BIGINT, gender_concept_id INT, year_of_birth INT)")
+        database.execute("CREATE TABLE visit_occurrence (visit_occurrence_id INT, person_id BIGINT,"
                          " visit_start_datetime TIMESTAMP, discharged_to_concept_id INT)")  # fmt: skip
         database.execute("CREATE TABLE measurement (person_id INT, measurement_concept_id INT, measurement_date DATE,"
                          " measurement_datetime TIMESTAMP, value_as_number DOUBLE, unit_concept_id INT,"
@@ -317,7 +318,7 @@ def omop_hospital(folder: Path, mine: list[Stay], out: frozenset[int]) -> Path:
         )
         many = (
             ("concept", concepts),
-            ("person", list(people.items())),
+            ("person", list(people.values())),
             ("visit_occurrence", visits),
             ("measurement", values),
         )
