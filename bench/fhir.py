@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import aims
 import fhir_peer
 import place
 from consilium.data.fhir import arrow, definition, ndjson, versions
@@ -103,6 +104,7 @@ def main() -> None:
     }  # fmt: skip
     print(json.dumps(found, indent=1))
     place.keep(ask.json, "fhir", {"machine": place.machine(), **found})
+    sys.exit(aims.verdict(aims.of_views(found)))
 
 
 if __name__ == "__main__":

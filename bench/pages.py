@@ -106,7 +106,7 @@ turns; sqlonfhir 0.0.2 with fhirpathpy on the same file. {same} The machine's lo
 | JSON decoded, and nothing else | {decode_per_s:,} | |
 | sqlonfhir | {peer_per_s:,} | {peer_peak_mb:.0f} MB |
 
-Ours : sqlonfhir is {ratio:.0f}.
+Ours : sqlonfhir is {ratio:.0f}. Wanted are {wanted}.
 """
 SKEW = """\
 ## Strategies where hospitals differ
@@ -369,7 +369,8 @@ def page(results: dict) -> str:
     if "fhir" in results:
         found = results["fhir"]
         same = "Their rows are equal." if not found["differing"] else f"{found['differing']} of their rows differ."
-        text += FHIR.format(same=same, ratio=found["per_s"] / found["peer_per_s"], **found) + _machine(found["machine"])
+        ratio, wanted = found["per_s"] / found["peer_per_s"], ", ".join(one.cell for one in aims.of_views(found))
+        text += FHIR.format(same=same, ratio=ratio, wanted=wanted, **found) + _machine(found["machine"])
     if "simulate" in results:
         text += _simulate(results["simulate"]) + _machine(results["simulate"]["machine"])
     if "scale" in results:
