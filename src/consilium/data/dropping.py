@@ -106,6 +106,7 @@ def anew(tables: Any, query: str, end: int, near: bool = False) -> str:
         return {**copy.deepcopy(pick), "children": [plain, copy.deepcopy(of), instead], "alias": made.get("alias", "")}
 
     def change(was: Node, made: Node) -> Node:
+        """What drops a text in silence takes its end instead; what such a value may be compared with lets it pass."""
         if made.get("class") == "CAST" and made.get("try_cast"):
             text = INSTEAD.get(made["cast_type"]["id"], SMALL)[end]
             plain = copy.deepcopy({**made, "alias": ""})

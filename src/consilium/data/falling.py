@@ -87,6 +87,7 @@ def _anew(tables: Any, tree: Node, end: int | None, kinds: dict[int, str]) -> No
     """The query with a value, small or large, where a text falls through; None: with a NULL of the same type."""
 
     def change(case: Node, made: Node) -> Node:
+        """A CASE without ELSE gets one, where what falls through is counted."""
         operand = _operand(case)
         if operand is None:
             return made

@@ -89,10 +89,7 @@ class Contact:
     def _write(self) -> None:
         self._written = time.monotonic()
         path, fact = place(self.folder), {"heard": self._heard, "trouble": self.trouble, "twin": self.twin}
-        with (
-            self._writes,
-            suppress(OSError),
-        ):  # after a power cut it may be an older one: no round waits for the disk here
+        with self._writes, suppress(OSError):  # no round waits for the disk: after a power cut it may be an older one
             with own(path.with_suffix(".new")) as file:
                 file.write(json.dumps(fact).encode())
             path.with_suffix(".new").replace(path)

@@ -91,6 +91,7 @@ def _members(chains: list[Chain]) -> Gathering:
     whatever = any(type(key) is Made for keys, _ in chains for key in keys)  # may be a value where nothing is
 
     def run(nodes: list[Any], found: Columns) -> None:
+        """All at once where nodes are alike; the odd ones among them one by one."""
         if not whatever and not any(nodes):
             for _, slot in chains:
                 found[slot] = [None] * len(nodes)
