@@ -31,10 +31,11 @@ def histograms(score: Floats, positive: npt.NDArray[np.bool_], bins: int) -> tup
 
 def places(score: Floats, bins: int) -> npt.NDArray[np.int64]:
     """The bin of each score: the last one whose lower edge, k / bins, is not above it."""
-    place = np.clip((score * bins).astype(np.int64), 0, bins - 1)
-    place += (place + 1 < bins) & ((place + 1) / bins <= score)  # the product was rounded down
+    place = np.floor(score * bins)
+    place += (place + 1) / bins <= score  # the product was rounded down
     place -= place / bins > score
-    return np.clip(place, 0, bins - 1)
+    whole = place.astype(np.int64)
+    return np.minimum(np.maximum(whole, 0, out=whole), bins - 1, out=whole)
 
 
 def auroc(positives: Floats, negatives: Floats, confidence: float) -> Figure:

@@ -126,7 +126,7 @@ def learned(study: Study, total: Array, patients: float) -> Tensors:
 def advance(
     study: Study,
     strategy: chain.Advances,
-    before: chain.Source,
+    before: chain.Source | chain.Vectors,
     parent: Digest,
     aggregate: chain.Source | chain.Vectors,
     run: str,

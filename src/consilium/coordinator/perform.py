@@ -135,7 +135,8 @@ class Performer:
         """The sum of masked vectors, opened."""
         opened = sealed.recover()
         made = self.shelf.make(lambda out: recipe.recover(sealed.layout, parts, opened, stamp, out), needs.largest)
-        figures: dict[str, Any] = {"clipped": clipped(plan.study, needs.number, len(parts), self._source(made))}
+        cut = clipped(plan.study, needs.number, len(parts), chain.read(self._source(made)).arrays)
+        figures: dict[str, Any] = {"clipped": cut}
         if false := sealed.false_holders:  # others' shares served
             log.warning("round %s of %s: false shares came from %s", needs.number, stamp["run"], ", ".join(false))
             figures["false_shares"] = list(false)
@@ -224,13 +225,12 @@ class Sum:
     alone: dict[SiteId, dict[str, Array]] = field(default_factory=dict)
 
 
-def clipped(study: Study, number: int, sites: int, sums: chain.Source) -> int:
-    """How many values so many sites cut in round `number`.
+def clipped(study: Study, number: int, sites: int, arrays: Mapping[str, Array]) -> int:
+    """How many values so many sites cut in round `number`, by the segments of its sum.
 
     Raises: Invalid: more than the plan allows, of those that training makes: of them alone they are counted
             (`Layout.counted`); or rounding left nothing of what the first training made.
     """
-    arrays = chain.read(sums).arrays
     made = [array.size for name, array in arrays.items() if chain.added(name)]
     count, values = int(arrays[CLAMPED][0]), sum(made or [array.size for array in arrays.values()])
     if count > study.privacy.most_clipped * values * sites:

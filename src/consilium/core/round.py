@@ -247,7 +247,7 @@ def together(before: Round, phase: Phase, answers: Mapping[SiteId, Digest]) -> t
     if phase != before.phase or before.overdue or more:
         raise OutOfPhase(f"round {before.number} does not wait for all of {phase}", "answer one by one")
     known = before.answered(phase)
-    if not answers.keys() <= before.asked(phase) - known.keys():
+    if not (answers.keys() <= before.asked(phase) and answers.keys().isdisjoint(known)):
         raise UnknownSite(f"not all of these were asked in round {before.number}, or some have answered before")
     gathered = {**before.answers, phase: MappingProxyType({**known, **answers})}
     return _settle(replace(before, answers=MappingProxyType(gathered)))

@@ -187,19 +187,19 @@ def begin(strategy: Advances, initial: bytes | Path, run: str, out: IO[bytes]) -
 
 
 def advance(
-    strategy: Advances, before: Source, parent: Digest, aggregate: Source | Vectors, run: str, number: int,
+    strategy: Advances, before: Source | Vectors, parent: Digest, aggregate: Source | Vectors, run: str, number: int,
     out: IO[bytes],
 ) -> tuple[Digest, int]:  # fmt: skip
     """Write the state that follows `before` (whose digest is `parent`) under the sums in `aggregate`.
 
     Raises: Invalid: the sums do not fit the state, or their weight is not positive.
     """
-    state, sums = read(before), _vectors(aggregate)
+    state, sums = _vectors(before), _vectors(aggregate)
     weight = sums.arrays.get("weight")
     if weight is None or weight.size != 1 or not float(weight[0]) > 0:
         raise Invalid("the sums have no positive weight", "check that every site has training patients")
     update, model = sums.arrays.get("update"), state.arrays.get("model")
-    whole = isinstance(strategy, Whole)
+    whole = hasattr(strategy, "most")  # it is `Whole`; to ask a protocol takes longer than this step
     if model is None or not (whole or _fit(own(state.arrays), model.size)):
         raise Invalid("the state has no model, or arrays of another length beside it", "fetch the state again")
     summed = {name: array for name, array in sums.arrays.items() if added(name)}
@@ -223,10 +223,10 @@ def advance(
 
 
 def extend(
-    before: Source, more: Mapping[str, Array], metadata: Mapping[str, str], out: IO[bytes]
+    before: Source | Vectors, more: Mapping[str, Array], metadata: Mapping[str, str], out: IO[bytes]
 ) -> tuple[Digest, int]:
     """Write a state as it is, with more arrays to be carried from then on; their names begin with `CARRIED`."""
-    return write({**read(before).arrays, **more}, metadata, out)
+    return write({**_vectors(before).arrays, **more}, metadata, out)
 
 
 def carried(arrays: Mapping[str, Array]) -> Tensors:
@@ -310,10 +310,22 @@ def fold(
     for name, (_, size) in sorted(shared.items()):
         parts = _added_up(files, name, size) if single is None or name != "update" else _combined(files, size, single)
         for total in parts:
-            if not np.all(np.isfinite(total)):
-                raise Invalid(f"the sum of segment {name!r} is not finite", "lower the learning rate of the study")
+            _demand_finite(name, total)
             writer.write(raw(total))
     return writer.digest(), writer.size
+
+
+def demand_finite(sums: Vectors) -> None:
+    """Refuse sums of a round as `fold` does. Raises: Invalid: nothing was added up, or a sum is not finite."""
+    if not sums.arrays:
+        raise Invalid("there are no contributions to this round", "check that every site runs one release")
+    for name, array in sums.arrays.items():
+        _demand_finite(name, array)
+
+
+def _demand_finite(name: str, total: Array) -> None:
+    if not np.isfinite(total).all():
+        raise Invalid(f"the sum of segment {name!r} is not finite", "lower the learning rate of the study")
 
 
 FARTHEST = 1e140

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -47,6 +48,15 @@ class Asked:
     number: int
     state: Path
     folder: Path
+
+    @cached_property
+    def begins(self) -> chain.Vectors:
+        """The state, which is mapped once in a process."""
+        return chain.read(self.state)
+
+    def __reduce__(self) -> tuple[type["Asked"], tuple[str, int, Path, Path]]:
+        """What is mapped here does not go to another process."""
+        return Asked, (self.kind, self.number, self.state, self.folder)
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ class Simulation:
         if secure:
             fold = _paired(fold, sites)
             least = max(threshold(len(sites)), study.privacy.min_sites)
-        state, figures, summed = self.folder / "state-0", dict[str, Any](), b""
+        state, figures, sums_ = self.folder / "state-0", dict[str, Any](), io.BytesIO()
         named = _file(state, partial(chain.begin, learns, self.initial, self.name))
         while (following := fold.following) is not None:
             began, (number, kind) = time.perf_counter(), following
@@ -147,24 +147,24 @@ class Simulation:
                 asked, withheld = Asked(kind.value, number, state, self.folder), self._withheld(fold)
                 if study.enough and kind is machine.Kind.TRAIN:
                     self._begin(asked, fold, slow)
-                single_, alone, summed, against = self._summed(asked, took_part, len(sites), withheld)
+                single_, alone, total, against = self._summed(asked, took_part, len(sites), withheld)
                 if not against:
                     break
                 refusing = {**refusing, **against}
-            total = chain.read(summed)
             if kind is not machine.Kind.EVALUATE:
                 after = self.folder / f"state-{number}"
-                step = partial(preparation.advance, study, learns, state, named, total, self.name, number)
+                step = partial(preparation.advance, study, learns, asked.begins, named, total, self.name, number)
                 named = _file(after, step)
                 state.unlink()
                 state = after
             fold, _ = runs.step(fold, Answered(COORDINATOR, Phase.APPLY, named))
             if kind is machine.Kind.EVALUATE:
                 hidden = absence.HELD_OUT in withheld
+                chain.write(total.arrays, total.metadata, sums_)
                 figures = {"all": {} if hidden else figures_of(study, total.arrays, len(took_part)), "sites": single_}
                 figures["evaluation"] = None if hidden else judged(study, total.arrays, alone, len(took_part))
             self.each(_told(study, fold, seen, total.arrays, withheld, time.perf_counter() - began))
-        return Outcome(state, named, tuple(fold.took_part[fold.number]), figures, summed)
+        return Outcome(state, named, tuple(fold.took_part[fold.number]), figures, sums_.getvalue())
 
     def _gathered(self, fold: Run, slow: frozenset[str], refusing: Refusals) -> tuple[Run, "_Seen"]:
         """Every phase that asks sites, until the coordinator is asked for the sum.
@@ -191,7 +191,7 @@ class Simulation:
             behind = asked & slow if phase is phases[0] else frozenset[str]()
             late = behind if self.conditions.slow_s > limit else frozenset[str]()
             gone = {site for site, at in silent.items() if at is phase}
-            there = asked.difference(late, gone)
+            there = asked.difference(late, gone) if late or gone else asked
             on_time = dict.fromkeys(self._in_order(there), NOTHING)
             if round_.enough:
                 on_time = dict.fromkeys(self._first(round_, asked - gone, slow), NOTHING)
@@ -202,7 +202,7 @@ class Simulation:
             if fold.round is not None and fold.round.phase is phase:
                 fold, _ = runs.step(fold, DeadlinePassed(phase))
                 took_s = limit
-            for site in sorted(asked - on_time.keys()):
+            for site in sorted(asked - on_time.keys()) if len(on_time) < len(asked) else ():
                 if fold.round is None or fold.round.phase is not phase:
                     break
                 fold, _ = runs.step(fold, Answered(site, phase, NOTHING))
@@ -251,22 +251,22 @@ class Simulation:
 
     def _summed(
         self, asked: Asked, sites: Sequence[str], cohort: int, withheld: Collection[str]
-    ) -> tuple[Figures, Alone, bytes, Refusals]:
+    ) -> tuple[Figures, Alone, chain.Vectors, Refusals]:
         """Let these train or judge, and add up what comes of it; or who refuses to be in the sum, and then nothing.
 
         When the model is judged, figures of single sites, and the sums of each, as far as they are asked for.
         """
-        study, found, summed = self.plan.study, Figures(), io.BytesIO()
+        study, found = self.plan.study, Figures()
         alone: Alone = {}
         lacking: list[Collection[str]] = []
         kept, refusing = dict[str, Path](), dict[SiteId, str]()
-        total = self._sum(asked, cohort)
+        growing = self._sum(asked, cohort)
         for sent in self.execute(asked, self._turns(sites)):
             if sent.refuses:
                 refusing |= dict.fromkeys(map(SiteId, sent.sites), sent.refuses)
             if refusing:
                 continue
-            total.add(self._said(sent, withheld))
+            growing.add(self._said(sent, withheld))
             kept |= sent.kept
             if asked.kind == "TRAIN" and study.strategy.name == COMMON and study.privacy.recipe == "secure_sum":
                 lacking += [
@@ -280,7 +280,7 @@ class Simulation:
                     if evaluation.full(study):
                         alone[SiteId(site)] = sums_of(mine)
         if refusing:
-            return {}, {}, b"", refusing
+            return {}, {}, chain.Vectors({}, {}, b""), refusing
         few = absence.withheld(lacking, len(lacking), study.privacy.min_sites)  # all of its quorum are there
         absence.trains(study, asked.kind, few)
         for site, path in kept.items():
@@ -288,10 +288,10 @@ class Simulation:
                 before.unlink()
             self._kept[site] = path
         self._buffer.counted(sites if asked.kind == "TRAIN" else ())
-        total.write({"run": self.name, "round": str(asked.number), "kind": asked.kind}, summed)
+        total = growing.total({"run": self.name, "round": str(asked.number), "kind": asked.kind})
         if study.privacy.recipe == "secure_sum":
-            clipped(study, asked.number, len(sites), summed.getvalue())  # a run of a federation would end here, too
-        return found, alone, summed.getvalue(), {}
+            clipped(study, asked.number, len(sites), total.arrays)  # a run of a federation would end here, too
+        return found, alone, total, {}
 
     def _said(self, sent: Sent, withheld: Collection[str]) -> Sent:
         study = self.plan.study

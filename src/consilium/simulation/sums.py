@@ -8,7 +8,7 @@ away. For strategies that look at single updates these are kept on file, side by
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -29,8 +29,8 @@ class Sum(Protocol):
         """Add what came of the next sites."""
         ...
 
-    def write(self, stamp: Stamp, out: IO[bytes]) -> None:
-        """Write the sum, as the coordinator has it. Raises: Invalid: nothing was added, or it is not finite."""
+    def total(self, stamp: Stamp) -> chain.Vectors:
+        """The sum, as the coordinator has it. Raises: Invalid: nothing was added, or it is not finite."""
         ...
 
 
@@ -38,21 +38,23 @@ class Plain:
     """Values as they are."""
 
     def __init__(self) -> None:
-        self._total: Tensors | None = None
+        self._added: Tensors | None = None
 
     def add(self, sent: Sent) -> None:
         """Add each row; a segment that one site lacks is left out, as `state.fold` does."""
         added = {**{name: _over(rows) for name, rows in sent.rows.items()}, **sent.added}
-        if self._total is None:
-            self._total = {name: np.array(array) for name, array in added.items()}
+        if self._added is None:
+            self._added = {name: np.array(array) for name, array in added.items()}
             return
-        self._total = {name: total for name, total in self._total.items() if name in added}
-        for name, total in self._total.items():
+        self._added = {name: total for name, total in self._added.items() if name in added}
+        for name, total in self._added.items():
             total += added[name]
 
-    def write(self, stamp: Stamp, out: IO[bytes]) -> None:
-        """By `state.fold`, which refuses what is not finite."""
-        chain.fold([chain.Vectors(self._total or {}, {}, b"")], stamp, out)
+    def total(self, stamp: Stamp) -> chain.Vectors:
+        """What `state.fold` would write."""
+        found = chain.Vectors(self._added or {}, stamp, b"")
+        chain.demand_finite(found)
+        return found
 
 
 class Sealed:
@@ -90,11 +92,12 @@ class Sealed:
             scaled = np.floor(array * self._layout.encodings[name].scale + 0.5)
             self._total[name] += scaled.astype(np.int64).astype(self._total[name].dtype)
 
-    def write(self, stamp: Stamp, out: IO[bytes]) -> None:
+    def total(self, stamp: Stamp) -> chain.Vectors:
         """As they are opened."""
-        whole = io.BytesIO()
+        whole, out = io.BytesIO(), io.BytesIO()
         chain.write(self._total, {}, whole)
         recipe.recover(self._layout, [whole.getvalue()], Opened({}, {}), stamp, out)
+        return chain.read(out.getvalue())
 
 
 class Apart:
@@ -111,11 +114,13 @@ class Apart:
                 chain.write({name: rows[index] for name, rows in sent.rows.items()}, {}, file)
             self._paths.append(path)
 
-    def write(self, stamp: Stamp, out: IO[bytes]) -> None:
+    def total(self, stamp: Stamp) -> chain.Vectors:
         """By `state.fold`; the files are removed."""
+        out = io.BytesIO()
         chain.fold(list(self._paths), stamp, out, self._single)
         for path in self._paths:
             path.unlink()
+        return chain.read(out.getvalue())
 
 
 def _over(rows: Array) -> Array:

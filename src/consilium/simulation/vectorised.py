@@ -80,7 +80,7 @@ class Vectorised:
             yield from (one(self._sites(turn.site), asked, turn) for turn in turns)
             return
         if self._study.prepares and asked.number == self._study.prepares + 1:
-            self._stacks, self._held_out = _stacked(self._sites, chain.read(asked.state).arrays)
+            self._stacks, self._held_out = _stacked(self._sites, asked.begins.arrays)
         here = self._here(asked)
         (only,) = self._work.strategy.passes(here)
         assert only.start is not None
@@ -106,7 +106,7 @@ class Vectorised:
             added = {name: np.zeros_like(array) for name, array in added.items()}
 
     def _here(self, asked: Asked) -> Here:
-        arrays = chain.own(chain.read(asked.state).arrays)
+        arrays = chain.own(asked.begins.arrays)
         return Here({**arrays, "model": np.array(arrays["model"])}, {}, parts_of(self._work.like))
 
     def _judged(self, model: Vector, names: set[str] | None) -> Tensors:
