@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from consilium import plugins, studyfile
+from consilium import studyfile
 from consilium.core.errors import Conflict, DigestMismatch, NotFound, Unavailable
 from consilium.core.ids import Digest, digest
 from consilium.core.run import OVER
@@ -50,8 +50,9 @@ def freeze(study: Study, wheel: Path | None = None, model: Path | None = None) -
     study starts that says `start: given`. For a study with an epsilon, the noise that gives it is found here, once: it
     is in the plan that hospitals approve.
 
-    Raises: StudyInvalid: a model or a strategy cannot do what the study asks of it.
+    Raises: StudyInvalid: a model or a strategy cannot do what the study asks of it.   Invalid: no sum has room for it.
     """
+    from consilium import feasible
     from consilium.core.tensors import from_safetensors
     from consilium.privacy.mechanism import pinned
     from consilium.training.initial import initial_model
@@ -59,21 +60,11 @@ def freeze(study: Study, wheel: Path | None = None, model: Path | None = None) -
     # A plan is canonical JSON, whose keys are sorted: what follows from the order of keys is made from the plan.
     sorted_ = Plan.load(Plan.of(pinned(study)).payload).study
     weights = initial_model(sorted_, wheel, model)
-    _fits(sorted_, from_safetensors(weights))
+    made = from_safetensors(weights)
+    feasible.starts(sorted_, made)
+    feasible.sums(sorted_, made)
     named = sorted_.model.model_copy(update={"initial": digest(weights)})
     return Plan.of(sorted_.model_copy(update={"model": named})), weights
-
-
-def _fits(study: Study, model: "Tensors") -> None:
-    """Whether the strategy, if it is installed here, can begin at the model. Raises: StudyInvalid."""
-    from consilium.algorithms.base import Strategy, begins, fits
-    from consilium.training import private
-
-    if study.strategy.name in plugins.names("consilium.strategies"):
-        strategy: Strategy = plugins.strategy_of(study)
-        fits(study, strategy)
-        begins(strategy, model)
-        private.check(study, strategy, model)
 
 
 class Federation:

@@ -63,10 +63,9 @@ def _check_options(study: Study, path: Path) -> None:
     A strategy whose options are about the model, such as names of its parts, is shown the one that it would begin at.
     """
     try:
-        from consilium.algorithms.base import begins, fits  # with numpy: most commands read no study file
+        from consilium import feasible  # with numpy: most commands read no study file
 
-        strategy = plugins.strategy_of(study)
-        fits(study, strategy)
+        feasible.starts(study, None)
         if study.model.kind == "torch" and study.model.wheel is None:
             from consilium.training import catalogue  # torch, an extra
 
@@ -74,7 +73,7 @@ def _check_options(study: Study, path: Path) -> None:
         if study.model.wheel is None and not study.judged_only:
             from consilium.training.initial import from_seed
 
-            begins(strategy, from_seed(study))
+            feasible.starts(study, from_seed(study))
     except ModuleNotFoundError:
         return  # who has no torch cannot submit the study, and is told so then
     except StudyInvalid as error:

@@ -11,12 +11,13 @@ from typing import Annotated, get_args
 import pytest
 from pydantic import BaseModel, Field
 
-from consilium import studyfile, yamlfile
+from consilium import plugins, studyfile, yamlfile
+from consilium.api import freeze
 from consilium.console.cli import app
 from consilium.core.errors import Invalid, StudyInvalid
 from consilium.core.gate import Gate, Kind
 from consilium.core.ids import canonical, digest
-from consilium.core.study import Plan
+from consilium.core.study import EXACT, Plan, Study
 
 GOOD = studyfile.template("heart")
 
@@ -298,6 +299,38 @@ def test_what_nobody_can_train_is_refused_by_line(
     assert text != GOOD and app.run(["study", "validate", str(write(tmp_path, text))]) == 5
     told = capsys.readouterr().err
     assert f"study.yaml:{line_of(text, wrong)}: " in told and known in told
+
+
+@pytest.mark.parametrize("name", [name for name in plugins.names("consilium.strategies") if name not in EXACT])
+def test_what_submit_refuses_of_noise_at_each_hospital_is_refused_by_line_before(name: str, tmp_path: Path) -> None:
+    """`freeze` is what `submit` sends: a file that can be read is one that it takes, and the reverse."""
+    asked = "{noise: at_each_hospital, epsilon: 8, delta: 1e-4, expected_patients: 100, noise_multiplier: 9}"
+    options = {"fedper": ", options: {layers: [intercept]}", "fedrep": ", options: {layers: [intercept]}"}.get(name, "")
+    text = re.sub(r"\nprivacy:\n(  .*\n)+", f"\nprivacy: {asked}\n", GOOD).replace(
+        "{name: fedavg}", f"{{name: {name}{options}}}"
+    )
+    path, told = write(tmp_path, text.replace("rounds: 20", "rounds: 1")), []
+    known = yamlfile.load
+    for tried in (lambda: studyfile.read(path), lambda: freeze(known(path, Study, StudyInvalid))):
+        try:
+            tried()
+            told.append("")
+        except StudyInvalid as error:
+            told.append(error.message)
+    assert told[0].endswith(told[1]) and bool(told[0]) == bool(told[1]), told
+    if name in ("ditto", "fedrep", "qfedavg", "afl", "ifca"):
+        line = line_of(path.read_text(), f"{{name: {name}")
+        assert told[0].startswith(f"study.yaml:{line}: strategy.name: {name} "), told
+
+
+def test_a_sum_without_room_for_its_hospitals_is_refused_before_anybody_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """16 bits have room for fewer than 2^15 terms."""
+    for quorum, code in ((30_000, 0), (40_000, 5)):
+        text = GOOD.replace("# most_patients: 100000 ", "bits: 16 ").replace("quorum: 3 ", f"quorum: {quorum} ")
+        assert app.run(["study", "validate", str(write(tmp_path, text))]) == code
+    assert "16 bits are too few for 40000 sites" in capsys.readouterr().err
 
 
 def test_every_unit_that_is_not_ucum_is_refused_by_line_with_how_to_write_it(

@@ -12,7 +12,7 @@ from consilium.console.cli import coefficients, output, reporting, taking, watch
 from consilium.console.cli.session import federation
 from consilium.core.errors import Invalid, TrainingFailed
 from consilium.core.parts import STUDY_NAME
-from consilium.core.study import Plan
+from consilium.core.study import Plan, Study
 from consilium.durable import create_file
 from consilium.governance.learning import ENOUGH
 
@@ -45,12 +45,16 @@ def new(file: Path, name: str, as_json: bool) -> None:
 
 @study.command()
 @click.argument("file", type=Existing)
+@click.option("--wheel", type=Existing, help="As `study submit` takes it: its code is tried here.")
+@click.option("--model", type=Existing, help="As `study submit` takes it.")
 @output.as_json
-def validate(file: Path, as_json: bool) -> None:
-    """Check the study in FILE; errors name the line, the value and the remedy."""
-    from consilium.privacy.mechanism import pinned  # with what finds noise, which other commands need not
+def validate(file: Path, wheel: Path | None, model: Path | None, as_json: bool) -> None:
+    """Check the study in FILE as `study submit` does; errors name the line, the value and the remedy.
 
-    read = pinned(studyfile.current(studyfile.read(file), datetime.now(UTC).date()))
+    A study that names a wheel, or starts from a given model, is checked without what hangs on these, unless they are
+    given.
+    """
+    read = _checked(studyfile.current(studyfile.read(file), datetime.now(UTC).date()), wheel, model)
     fact = {
         "valid": True,
         "study": read.name,
@@ -76,6 +80,22 @@ def validate(file: Path, as_json: bool) -> None:
         else:
             words += f"; while a quorum hold keys, and all of them add their noise, epsilon is {asked.all_honest:g}."
     output.say(fact, as_json, words)
+
+
+def _checked(study: Study, wheel: Path | None, model: Path | None) -> Study:
+    """The study with its noise, as a plan has it. Raises: as `api.freeze`, as far as what it needs is here."""
+    from consilium.api import freeze  # with what finds noise and makes models, which other commands need not
+    from consilium.privacy.mechanism import pinned
+
+    given = wheel is not None or model is not None
+    if not given and (study.model.wheel is not None or study.model.start == "given"):
+        return pinned(study)
+    try:
+        return freeze(study, wheel, model)[0].study
+    except ModuleNotFoundError:
+        if given:
+            raise
+        return pinned(study)  # who has no torch cannot submit the study, and is told so then
 
 
 @study.command()
