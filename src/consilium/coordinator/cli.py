@@ -20,9 +20,10 @@ from consilium.coordinator import accounts, views
 from consilium.coordinator.app import Settings, make_services, serve
 from consilium.coordinator.home import DATABASE, FILE, load, served, sqlite, there, whole, within
 from consilium.coordinator.ledgers import record
-from consilium.coordinator.retention import Keeping
+from consilium.coordinator.retention import MOST, Keeping
 from consilium.core.errors import Conflict, Invalid
 from consilium.durable import create_file, locked
+from consilium.number import Number
 from consilium.store.database import Database, Transaction, unreadable
 from consilium.wire.address import address
 from consilium.wire.identity import Identity
@@ -52,7 +53,7 @@ def coordinator() -> None:
 @click.option("--key", type=click.Path(path_type=Path, exists=True), help="Its private key (PEM).")
 @click.option(
     "--quota-gb",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(0, MOST, min_open=True),
     default=Keeping.quota_gb,
     show_default=True,
     help="Most bytes of one sender that are kept here, in GB; later: in coordinator.json.",
@@ -130,7 +131,7 @@ def _alone(settings: Settings) -> Iterator[None]:
 @click.option(
     "--lease",
     "lease_s",
-    type=float,
+    type=Number(1, 3600),
     default=30.0,
     show_default=True,
     help="Seconds after which the work of a dead process is taken over.",

@@ -5,7 +5,6 @@ and a folder that was moved never reach for what is another's.
 """
 
 import json
-import math
 import os
 import ssl
 from dataclasses import fields
@@ -14,7 +13,7 @@ from typing import Any
 
 from consilium.config import COORDINATOR
 from consilium.coordinator.app import Settings
-from consilium.coordinator.retention import Keeping
+from consilium.coordinator.retention import MOST, Keeping
 from consilium.core.errors import Conflict, Invalid, NotFound
 from consilium.durable import present
 from consilium.wire.address import address
@@ -134,6 +133,8 @@ def _keeping(values: dict[str, Any], path: Path) -> Keeping:
     """What the administrator set of quota and retention. Raises: Invalid."""
     found = {one.name: values.get(one.name, one.default) for one in fields(Keeping)}
     for name, value in found.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise Invalid(f"{name} in {path} is {value!r}", "write a number above 0")
+        kinds = int if name == "keep_rounds" else int | float
+        if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value <= MOST:
+            what = "whole number" if kinds is int else "number"
+            raise Invalid(f"{name} in {path} is {repr(value)[:60]}", f"write a {what} above 0, at most {MOST:.0f}")
     return Keeping(float(found["quota_gb"]), float(found["keep_minutes"]), int(found["keep_rounds"]))

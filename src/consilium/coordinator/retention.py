@@ -38,6 +38,8 @@ GB = 1 << 30
 DAY_S = 86400.0
 EVERY_S = 600.0
 CHUNK = 500
+MOST = 1e9
+"""No quota, time or number of rounds is meant beyond."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """What the parts of a study file are made of: frozen models, names, and words that are shown to people."""
 
+from math import isfinite
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 from consilium.core.ids import SLUG
 
@@ -16,7 +17,21 @@ SHOWN = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$"
 """What is shown to people who decide: no control characters, which would move the cursor or the order of words."""
 Shown = Annotated[str, StringConstraints(pattern=SHOWN)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4000, strip_whitespace=True, pattern=SHOWN)]
-Json = dict[str, Any]
+
+
+def _finite(value: Any, where: str = "") -> Any:
+    """Raises: ValueError: a number in it is none that JSON has, so that the plan would say something else."""
+    if isinstance(value, dict | list):
+        for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            _finite(inner, f"{where}.{name}".removeprefix("."))
+    elif isinstance(value, float) and not isfinite(value):
+        raise ValueError(f"{where} is no finite number")
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError(f"{where} is too large a number")
+    return value
+
+
+Json = Annotated[dict[str, Any], AfterValidator(_finite)]
 
 
 class Part(BaseModel):

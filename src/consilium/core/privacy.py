@@ -15,7 +15,9 @@ class Privacy(Part):
         description="secure_sum: the coordinator learns sums over at least `min_sites` sites and nothing of one; "
         "plain: it sees each site's update",
     )
-    min_sites: int = Field(3, ge=3, description="fewest sites in a sum that is opened; a site may ask for more")
+    min_sites: int = Field(
+        3, ge=3, le=10**6, description="fewest sites in a sum that is opened; a site may ask for more"
+    )
     clip: float = Field(
         8.0, gt=0, le=1e6, description="largest change of one parameter in a round; what is beyond is cut, and counted"
     )
@@ -70,6 +72,7 @@ class Privacy(Part):
     colluding: int = Field(
         1,
         ge=0,
+        le=10**6,
         description="hospitals that may tell the coordinator what they added to shared noise: without theirs there is "
         "enough",
     )

@@ -70,7 +70,7 @@ class Training(Part):
     """Local training within one round."""
 
     epochs: int = Field(1, ge=1, le=10_000, description="passes over the site's training patients")
-    batch_size: int = Field(0, ge=0, description="patients per step; 0 takes all")
+    batch_size: int = Field(0, ge=0, le=10**9, description="patients per step; 0 takes all")
     learning_rate: float = Field(0.1, gt=0, description="step size")
     seed: int = Field(1, ge=0, lt=2**31, description="seed of the initial model and of the order of patients")
 
@@ -117,10 +117,11 @@ class Study(Part):
     )
     quorum: int = Field(
         ge=1,
+        le=10**6,
         description="answers that let a round close at its deadline; with fewer the run pauses, and no hospital takes "
         "part in a secure sum",
     )
-    min_patients: int = Field(10, ge=1, description="a site with fewer training patients takes no part")
+    min_patients: int = Field(10, ge=1, le=10**9, description="a site with fewer training patients takes no part")
     deadlines: Deadlines = Field(Deadlines(), description="how long a round waits")
     evaluation: Evaluation = Field(Evaluation(), description="on whom the model is judged")
     gate: Asked = Field(

@@ -44,16 +44,16 @@ class Preparation(Part):
 class Limits(Part):
     """What training may use; 1 GB is 2^30 bytes, and 1 MB is 2^20."""
 
-    memory_gb: float = Field(16.0, gt=0, description="memory of the process that trains")
-    file_gb: float = Field(16.0, gt=0, description="largest file that it may write")
-    disk_gb: float = Field(50.0, gt=0, description="disk that the runs of all studies may take together")
+    memory_gb: float = Field(16.0, gt=0, le=1e6, description="memory of the process that trains")
+    file_gb: float = Field(16.0, gt=0, le=1e6, description="largest file that it may write")
+    disk_gb: float = Field(50.0, gt=0, le=1e6, description="disk that the runs of all studies may take together")
     check_mb: float = Field(
         16.0,
         ge=0,
         description="masked vectors up to this size: their sum is computed anew here, for which the vectors of all "
         "hospitals are fetched; larger sums are believed",
     )
-    round_minutes: float = Field(24 * 60.0, gt=0, description="training of one round is ended after this long")
+    round_minutes: float = Field(24 * 60.0, gt=0, le=1e6, description="training of one round is ended after this long")
 
 
 """The population of all sources that are not named apart; `privacy/ledger.py` means the same by it."""
@@ -145,7 +145,7 @@ class Policy(Part):
         "without `epsilon` that other hospitals took part in",
     )
     max_rounds: int = Field(500, ge=1, description="most training rounds of one study")
-    max_approval_days: int = Field(365, ge=1, description="an approval ends after this long at the latest")
+    max_approval_days: int = Field(365, ge=1, le=36_500, description="an approval ends after this long at the latest")
     expires: date | None = Field(None, description="last day of this policy; the hospital then renews it")
     preparation: Preparation = Field(Preparation(), description="sums by which a study scales and fills in inputs")
     code: Code = Field(Code(), description="a study's own code")

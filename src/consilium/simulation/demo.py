@@ -14,6 +14,7 @@ import click
 
 from consilium.core.errors import Conflict
 from consilium.governance.learning import PROTECTS
+from consilium.number import Number
 from consilium.simulation import federation, hospitals, report
 from consilium.simulation.federation import NOT_YET, Shell
 from consilium.simulation.processes import demand_port, ended_at_last, free_port
@@ -58,7 +59,7 @@ class Example:
     help="How updates are protected.",
 )  # fmt: skip
 @click.option(
-    "--epsilon", type=click.FloatRange(0, 100, min_open=True),
+    "--epsilon", type=Number(0, 100, min_open=True),
     help="Bound what the model says of one patient: with noise, by differential privacy.",
 )  # fmt: skip
 @click.option("--home", type=click.Path(file_okay=False, path_type=Path), help="Keep everything in this new folder.")

@@ -20,6 +20,7 @@ from consilium.data.copies import Copies
 from consilium.data.quality import whom
 from consilium.documents.noise import Noise
 from consilium.durable import naming
+from consilium.number import Number
 from consilium.simulation import fitness, local
 from consilium.simulation.conditions import Conditions
 from consilium.simulation.leaving import ALL
@@ -72,10 +73,10 @@ QUARTERS = {"least": 0.0, "quarter": 0.25, "median": 0.5, "three_quarters": 0.75
     "--cluster", metavar="ADDRESS", help="Of Ray's cluster, or `auto`. Default: one begins on this machine, and ends."
 )
 @click.option(
-    "--gpus", type=click.FloatRange(0), default=0.0, show_default=True, help="GPUs that a site's training takes on Ray."
+    "--gpus", type=Number(0), default=0.0, show_default=True, help="GPUs that a site's training takes on Ray."
 )
 @click.option(
-    "--drop", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
+    "--drop", type=Number(0, 1, max_open=True), default=0.0, show_default=True,
     help="Chance that a site falls silent in a round.",
 )  # fmt: skip
 @click.option("--slow", metavar="SHARE:SECONDS", help="This share of sites trains so much longer in every round.")

@@ -16,6 +16,7 @@ import click
 
 from consilium.core.errors import Conflict
 from consilium.governance.words import explain
+from consilium.number import Number
 from consilium.site import joining, showing, witness
 from consilium.site.checkup import check
 from consilium.site.folder import Folder
@@ -263,10 +264,8 @@ def budget(home: Path, as_json: bool) -> None:
 
 @site.command()
 @person_option
-@click.option(
-    "--epsilon", type=click.FloatRange(0, 1000), help="Spent beside what the coordinator has. 0: nothing was."
-)
-@click.option("--delta", type=click.FloatRange(0, 1), default=0.0, help="Delta of that epsilon.")
+@click.option("--epsilon", type=Number(0, 1000), help="Spent beside what the coordinator has. 0: nothing was.")
+@click.option("--delta", type=Number(0, 1), default=0.0, help="Delta of that epsilon.")
 @click.option("--population", default="", help="Of these patients alone. Default: of each population.")
 @click.option("--figures", type=click.IntRange(0, 1000), help="Plans of which figures may have been promised since.")
 @home_option

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import click
 import pytest
 
 from consilium.console.cli import app, output
 from consilium.core import errors
+from consilium.number import Number
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +45,29 @@ def test_a_good_command_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
     listed = json.loads(capsys.readouterr().out)
     assert {"group", "name", "object", "package"} <= listed[0].keys()
     assert ("strategies", "fedavg") in {(row["group"], row["name"]) for row in listed}
+
+
+def test_no_number_of_a_command_is_nan_or_without_bounds(capsys: pytest.CaptureFixture[str]) -> None:
+    """All commands are walked: a quota of nan GB refused every upload, and nobody was told why."""
+    waiting, asked = [((), app.root)], 0
+    while waiting:
+        words, command = waiting.pop()
+        context = click.Context(command)
+        if isinstance(command, click.Group):
+            found = ((name, command.get_command(context, name)) for name in command.list_commands(context))
+            waiting += [((*words, name), one) for name, one in found if one is not None]
+        for one in command.params:
+            if not isinstance(one.type, click.types.FloatParamType | click.types.IntParamType):
+                continue
+            assert isinstance(one.type, Number | click.IntRange) and one.type.min is not None, (words, one.name)
+            assert one.type.min >= 0
+            for given in ("nan", "-1", "inf", "-inf", "1e999"):
+                asked += 1
+                with pytest.raises(click.BadParameter):
+                    one.type.convert(given, one, context)
+    assert asked > 50
+    assert app.run(["coordinator", "init", "--url", "https://a.example:1", "--quota-gb", "nan"]) == 2
+    assert "--quota-gb" in capsys.readouterr().err
 
 
 def test_a_mistyped_command_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:

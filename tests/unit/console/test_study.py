@@ -206,6 +206,13 @@ def test_new_never_overwrites(tmp_path: Path) -> None:
         ("{name: fedavg}", "{name: fedadam, options: {learning_rate: high}}", ["strategy.options.learning_rate"]),
         ("{name: fedavg}", "{name: fedper, options: {layers: [head]}}", ["options.layers: none of", "called head"]),
         ("{name: fedavg}", "{name: fedrep, options: {layers: ['*', tail]}}", ["options.layers: none", "called tail"]),
+        (
+            "{kind: logistic,",
+            f"{{kind: torch, architecture: a, wheel: 'sha256:{'ab' * 32}', options: {{a: [.nan]}},",
+            ["model.options", "a.0 is no finite number"],
+        ),
+        ("{name: fedavg}", f"{{name: fedadam, options: {{learning_rate: {'9' * 400}}}}}", ["too large a number"]),
+        ("min_patients: 10", f"min_patients: {'9' * 400}", ["less than or equal to 1000000000"]),
         ("{name: fedavg}", "{name: fedper, options: {layers: ['*']}}", ["options.layers: all of the model's parts"]),
         ("{name: fedavg}", "{name: fedbn}", ["strategy.options.layers: none", "called *norm* or *bn*"]),
     ],

@@ -54,6 +54,9 @@ CHANGES: dict[str, tuple[Json, str]] = {
     "a setting that is none": ({"quota": 5}, "holds 'quota', which is no setting"),
     "a quota of nothing": ({"quota_gb": 0}, "quota_gb"),
     "an endless time": ({"keep_minutes": float("inf")}, "keep_minutes"),
+    "a negative quota": ({"quota_gb": -1}, "quota_gb"),
+    "a quota with more digits than any disk": ({"quota_gb": 10**400}, "write a number above 0, at most 1000000000"),
+    "half a round": ({"keep_rounds": 2.5}, "write a whole number above 0"),
     "rounds that are no number": ({"keep_rounds": float("nan")}, "keep_rounds"),
 }
 
