@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from consilium.algorithms import calibration, discrimination, groups, metrics, residuals, worth
+from consilium.algorithms import appraisal, calibration, discrimination, groups, metrics, residuals, worth
 from consilium.algorithms.calibration import expit
 from consilium.algorithms.figure import Figure
 from consilium.core.study import Study
@@ -106,7 +106,7 @@ def held(asked: Study, true: Mapping[str, float], drawn: Drawn, n: int) -> dict[
         if not found:
             continue  # fewer than ten of a class
         assert found.keys() == true.keys()
-        for gap in worth.judged(asked, total, {})["gaps"]:  # sex has no bearing on anything
+        for gap in appraisal.judged(asked, total, {})["gaps"]:  # sex has no bearing on anything
             found[f"gap of {gap['name']}"] = Figure(*(gap[name] for name in ("value", "low", "high", "n")))
         for name, one in found.items():
             if one.value is not None and one.low is not None and one.high is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import bindparam, select, update
 
 from consilium import plugins
-from consilium.algorithms import evaluation, figure, headline, metrics, preparation, worth
+from consilium.algorithms import appraisal, evaluation, figure, headline, metrics, preparation
 from consilium.algorithms.base import Single, fits
 from consilium.algorithms.layout import METRICS
 from consilium.coordinator import before, steps, withheld
@@ -327,5 +327,5 @@ def judged(
         return None
     sites = {str(site): counted for site, counted in alone.items() if counted}
     if sites:
-        return worth.judged(study, sums, sites)
-    return worth.judged(study, sums, {}, WITHHELD, max(least or 0, study.privacy.min_sites))
+        return appraisal.judged(study, sums, sites)
+    return appraisal.judged(study, sums, {}, WITHHELD, max(least or 0, study.privacy.min_sites))

@@ -1,7 +1,7 @@
 """Small cells of what was judged where records lay together: such a command hides nothing, and its report does.
 
-What the last round tells is hidden where it is made (`algorithms/worth.py`). Figures of a hospital's own model, of the
-pooled one, or of one that was trained without a hospital come from `baseline` and `simulate` as they are.
+What the last round tells is hidden where it is made (`algorithms/appraisal.py`). Figures of a hospital's own model, of
+the pooled one, or of one that was trained without a hospital come from `baseline` and `simulate` as they are.
 """
 
 from collections.abc import Mapping

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from consilium.algorithms import discrimination, evaluation, worth
+from consilium.algorithms import appraisal, discrimination, evaluation
 from consilium.core.errors import Invalid
 from consilium.core.study import Study
 from unit.algorithms.judging import Patients, added, delong, study
@@ -22,8 +22,8 @@ def hospitals(sizes: tuple[int, ...] = (400, 250, 150), apart: float = 1.5) -> l
     return [Patients.drawn(n, at, centre=apart * at - 1.5, spread=0.7) for at, n in enumerate(sizes)]
 
 
-def judged(parts: list[Patients], of: Study = STUDY, **given: Any) -> worth.Json:
-    return worth.judged(of, added([one.sums(of) for one in parts]), {}, **given)
+def judged(parts: list[Patients], of: Study = STUDY, **given: Any) -> appraisal.Json:
+    return appraisal.judged(of, added([one.sums(of) for one in parts]), {}, **given)
 
 
 def test_within_hospitals_the_auroc_is_that_of_pairs_of_one_hospital_and_stands_beside_that_of_all() -> None:
@@ -58,7 +58,7 @@ def test_hospitals_with_few_of_a_class_are_not_in_it() -> None:
         evaluation.check(STUDY, "EVALUATE", sent[-1])
     large, total = sent[0][evaluation.STRATA], added(sent)[evaluation.STRATA]
     assert np.array_equal(total, large) and total[3] == 1
-    assert "stratified_auroc" not in worth.judged(STUDY, added(sent), {}, "", 3)["all"]["figures"]
+    assert "stratified_auroc" not in appraisal.judged(STUDY, added(sent), {}, "", 3)["all"]["figures"]
 
 
 def test_a_class_of_nine_patients_has_no_pairs() -> None:
@@ -111,9 +111,9 @@ def test_where_hospitals_use_models_of_their_own_the_common_one_is_judged_on_the
     rng = np.random.default_rng(5)
     worse = [rng.permutation(one.score) for one in parts]
     total = added([sums(study_, one, score) for one, score in zip(parts, worse, strict=True)])
-    found = worth.judged(study_, total, {}, "withheld", 3)
-    alone = worth.judged(of, added([sums(of, one, None) for one in parts]), {}, "withheld", 3)
-    same = worth.judged(study_, added([sums(study_, one, one.score) for one in parts]), {}, "withheld", 3)
+    found = appraisal.judged(study_, total, {}, "withheld", 3)
+    alone = appraisal.judged(of, added([sums(of, one, None) for one in parts]), {}, "withheld", 3)
+    same = appraisal.judged(study_, added([sums(study_, one, one.score) for one in parts]), {}, "withheld", 3)
     assert {**found, "common": None} == alone, "what hospitals use is judged as ever"
     assert found["common"]["all"][metric]["value"] != same["common"]["all"][metric]["value"]
     assert found["common"]["sites"] == {} and alone["common"] is None
@@ -124,7 +124,7 @@ def test_where_hospitals_use_models_of_their_own_the_common_one_is_judged_on_the
 def test_the_common_model_is_judged_on_no_other_patients_and_small_cells_are_hidden_there_too() -> None:
     of, parts = personal(STUDY), [Patients.drawn(200, seed) for seed in range(3)]
     sent = [sums(of, one, np.clip(one.score, 0.501 * one.label, 1)) for one in parts]
-    told = worth.judged(of, added(sent), dict(zip("abc", sent, strict=True)))["common"]
+    told = appraisal.judged(of, added(sent), dict(zip("abc", sent, strict=True)))["common"]
     assert told["sites"].keys() == {"a", "b", "c"} and told["all"]["auroc"]["value"] is not None
     few = {**sent[0], "common/positives": np.roll(sent[0]["common/positives"], 1)}
     few["common/positives"][-1] += 1

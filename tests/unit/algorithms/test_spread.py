@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from consilium.algorithms import evaluation, groups, worth
+from consilium.algorithms import appraisal, evaluation, groups
 from consilium.algorithms.groups import Spread
 from consilium.coordinator.perform import judged
 from consilium.core.errors import Invalid
@@ -31,7 +31,7 @@ def hospital(seed: int, **counts: tuple[int, ...]) -> Patients:
     return drawn
 
 
-def told(hospitals: list[Patients], of: Study = STUDY, least: int | None = None) -> worth.Json:
+def told(hospitals: list[Patients], of: Study = STUDY, least: int | None = None) -> appraisal.Json:
     sums = added([one.sums(of) for one in hospitals])
     found = judged(of, {f"metrics/{name}": array for name, array in sums.items()}, {}, len(hospitals), least)
     assert found is not None
@@ -47,11 +47,11 @@ def spread(counts: np.ndarray) -> bool:
 def test_a_band_of_age_that_one_hospital_has_is_not_told_nor_what_it_follows_from() -> None:
     found = told([hospital(at, age=(300, 0, 0) if at == 0 else (0, 200, 100)) for at in range(4)])
     ages = found["groups"]["age"]
-    assert ages["below 40"]["note"] == worth.FEW_HOSPITALS.format(3)
+    assert ages["below 40"]["note"] == appraisal.FEW_HOSPITALS.format(3)
     assert ages["below 40"]["n"] is None and ages["below 40"]["confusion"] is None and not ages["below 40"]["figures"]
-    assert ages["65 and above"]["note"] == worth.FOLLOWS, "else the young are the whole without all others"
+    assert ages["65 and above"]["note"] == appraisal.FOLLOWS, "else the young are the whole without all others"
     assert ages["40 to 65"]["n"] == 600
-    plain = worth.judged(STUDY, added([hospital(at, age=(300, 0, 0)).sums(STUDY) for at in range(1)]), {})
+    plain = appraisal.judged(STUDY, added([hospital(at, age=(300, 0, 0)).sums(STUDY) for at in range(1)]), {})
     assert plain["groups"]["age"]["below 40"]["n"] == 300, "where each hospital is shown, nothing of it is hidden so"
 
 

@@ -9,8 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as judge
 
-from consilium.algorithms import calibration, decisions, discrimination, evaluation, groups, worth
+from consilium.algorithms import appraisal, calibration, decisions, discrimination, evaluation, groups, worth
 from consilium.algorithms.figure import CELL, FEW, Figure, difference
+from consilium.algorithms.gaps import GAPS
 from consilium.core.errors import Invalid
 from unit.algorithms.judging import Patients, added, delong, fitted, spoiled, study, theirs
 
@@ -36,12 +37,12 @@ INTERVAL = {"calibration_in_the_large": 1e-3}
 
 
 @pytest.fixture(scope="module")
-def found() -> worth.Json:
+def found() -> appraisal.Json:
     sums = {name: one.sums(STUDY) for name, one in zip(NAMES, HOSPITALS, strict=True)}
-    return worth.judged(STUDY, added(list(sums.values())), sums)
+    return appraisal.judged(STUDY, added(list(sums.values())), sums)
 
 
-def same(told: worth.Json, patients: Patients) -> None:
+def same(told: appraisal.Json, patients: Patients) -> None:
     """Whether what is told is what other packages find on these patients."""
     figures = told["figures"]
     for name, value in theirs(patients.score, patients.label, 0.3).items():
@@ -57,7 +58,7 @@ def same(told: worth.Json, patients: Patients) -> None:
     assert (told["n"], told["positives"]) == (len(patients.label), patients.label.sum())
 
 
-def test_figures_of_all_are_those_of_the_pooled_patients(found: worth.Json) -> None:
+def test_figures_of_all_are_those_of_the_pooled_patients(found: appraisal.Json) -> None:
     same(found["all"], POOLED)
     exact = judge.average_precision_score(POOLED.label, POOLED.score)
     assert found["all"]["figures"]["auprc"]["value"] == pytest.approx(exact, abs=2e-4)
@@ -65,17 +66,19 @@ def test_figures_of_all_are_those_of_the_pooled_patients(found: worth.Json) -> N
 
 
 @pytest.mark.parametrize("group", PARTS, ids=lambda of: of[1].replace(" ", "-"))
-def test_figures_of_a_group_are_those_of_its_patients_with_200_bins(found: worth.Json, group: tuple[str, str]) -> None:
+def test_figures_of_a_group_are_those_of_its_patients_with_200_bins(
+    found: appraisal.Json, group: tuple[str, str]
+) -> None:
     chosen = PARTS[group].holds(POOLED.columns[group[0]])
     same(found["groups"][group[0]][group[1]], POOLED.of(chosen))
 
 
 @pytest.mark.parametrize(("name", "patients"), list(zip(NAMES, HOSPITALS, strict=True)), ids=NAMES)
-def test_figures_of_a_hospital_are_those_of_its_patients(found: worth.Json, name: str, patients: Patients) -> None:
+def test_figures_of_a_hospital_are_those_of_its_patients(found: appraisal.Json, name: str, patients: Patients) -> None:
     same(found["sites"][name], patients)
 
 
-def test_the_table_of_thresholds_and_the_decision_curve_are_those_of_the_pooled_patients(found: worth.Json) -> None:
+def test_the_table_of_thresholds_and_the_decision_curve_are_those_of_the_pooled_patients(found: appraisal.Json) -> None:
     rows = [row for row in found["all"]["thresholds"] if row["net_benefit"]["value"] is not None]
     assert len(rows) >= 12 and 0.3 in {row["threshold"] for row in rows}
     n, share = len(POOLED.label), POOLED.label.mean()
@@ -88,7 +91,7 @@ def test_the_table_of_thresholds_and_the_decision_curve_are_those_of_the_pooled_
         assert row["hits"] + row["misses"] + row["alarms"] + row["rejections"] == n
 
 
-def test_the_curve_has_the_observed_shares_of_the_pooled_patients(found: worth.Json) -> None:
+def test_the_curve_has_the_observed_shares_of_the_pooled_patients(found: appraisal.Json) -> None:
     points = found["all"]["calibration_curve"]
     assert len(points) >= 8 and sum(point["n"] for point in points) == len(POOLED.label)
     for point in points:
@@ -97,7 +100,7 @@ def test_the_curve_has_the_observed_shares_of_the_pooled_patients(found: worth.J
         assert point["predicted"] == pytest.approx(POOLED.score[inside].mean(), abs=0.0005)
 
 
-def test_gaps_between_groups_are_those_of_their_patients_and_are_counted(found: worth.Json) -> None:
+def test_gaps_between_groups_are_those_of_their_patients_and_are_counted(found: appraisal.Json) -> None:
     female = POOLED.columns["sex"] == 0
     parts = [POOLED.of(chosen) for chosen in (female, ~female)]
     apart = [theirs(part.score, part.label, 0.3) for part in parts]
@@ -106,7 +109,7 @@ def test_gaps_between_groups_are_those_of_their_patients_and_are_counted(found: 
         assert gaps[name]["value"] == pytest.approx(apart[0][name] - apart[1][name], abs=2e-3)
         assert gaps[name]["low"] < gaps[name]["value"] < gaps[name]["high"]
     made = sum(gap["low"] is not None for gap in found["gaps"])
-    assert found["comparisons"]["made"] == made == (4 + 1 + 3) * len(worth.GAPS["binary"]), (
+    assert found["comparisons"]["made"] == made == (4 + 1 + 3) * len(GAPS["binary"]), (
         "four bands, two sexes, three hospitals"
     )
     assert found["comparisons"]["confidence_of_each"] == pytest.approx(1 - 0.05 / made)
@@ -122,7 +125,9 @@ def test_an_unfair_model_has_a_clear_gap_and_a_fair_one_has_none() -> None:
     for patients, expected in ((fair, False), (Patients(score, fair.label, fair.columns), True)):
         total = patients.sums(STUDY)
         gaps = [
-            gap for gap in worth.judged(STUDY, total, {})["gaps"] if gap["name"] == "auroc" and gap["feature"] == "sex"
+            gap
+            for gap in appraisal.judged(STUDY, total, {})["gaps"]
+            if gap["name"] == "auroc" and gap["feature"] == "sex"
         ]
         assert [gap["clear"] for gap in gaps] == [expected]
 
@@ -131,16 +136,16 @@ def test_fewer_than_ten_of_a_class_are_not_drawn_nor_compared() -> None:
     patients = POOLED.of(np.arange(300))
     few = np.flatnonzero((patients.columns["sex"] == 0) & (patients.label == 1))[9:]
     patients.label[few] = 0
-    told = worth.judged(STUDY, patients.sums(STUDY), {})
+    told = appraisal.judged(STUDY, patients.sums(STUDY), {})
     female = told["groups"]["sex"]["female"]
     assert female["note"] == FEW and not female["figures"] and female["n"] is None and female["positives"] is None
     male = told["groups"]["sex"]["male"]
-    assert male["note"] == worth.FOLLOWS and not male["figures"], "the women's are the whole without the men's"
+    assert male["note"] == appraisal.FOLLOWS and not male["figures"], "the women's are the whole without the men's"
     assert told["all"]["figures"]["auroc"]["value"] is not None
     assert not [gap for gap in told["gaps"] if gap["feature"] == "sex"]
 
 
-def lacking(*sizes: int) -> worth.Json:
+def lacking(*sizes: int) -> appraisal.Json:
     """What is told of patients, two in three of them women, of whom the sex of these is unknown: of positives at and
     above the threshold and below it, and of negatives likewise.
     """
@@ -149,10 +154,10 @@ def lacking(*sizes: int) -> worth.Json:
     above, sick = drawn.score >= STUDY.evaluation.threshold, drawn.label == 1
     for inside, size in zip((sick & above, sick & ~above, ~sick & above, ~sick & ~above), sizes, strict=True):
         drawn.columns["sex"][np.flatnonzero(inside)[:size]] = np.nan
-    return worth.judged(STUDY, drawn.sums(STUDY), {})
+    return appraisal.judged(STUDY, drawn.sums(STUDY), {})
 
 
-def sex(told: worth.Json) -> dict[str, float | None]:
+def sex(told: appraisal.Json) -> dict[str, float | None]:
     return {gap["name"]: gap["value"] for gap in told["gaps"] if gap["feature"] == "sex"}
 
 
@@ -160,7 +165,7 @@ def sex(told: worth.Json) -> dict[str, float | None]:
 def test_a_gap_does_not_tell_of_a_group_that_is_withheld(sizes: tuple[int, ...]) -> None:
     """With the women's figure it would be the men's; the whole less both is of fewer than ten with unknown sex."""
     told = lacking(*sizes)
-    assert told["groups"]["sex"]["male"]["note"] == worth.FOLLOWS and told["groups"]["sex"]["female"]["figures"]
+    assert told["groups"]["sex"]["male"]["note"] == appraisal.FOLLOWS and told["groups"]["sex"]["female"]["figures"]
     assert set(sex(told).values()) == {None}
 
 
@@ -174,22 +179,22 @@ def test_with_fewer_than_ten_of_a_class_in_all_nothing_is_drawn() -> None:
     patients = Patients(
         POOLED.score[:60], (np.arange(60) < 9).astype(float), {k: v[:60] for k, v in POOLED.columns.items()}
     )
-    told = worth.judged(STUDY, patients.sums(STUDY), {})
+    told = appraisal.judged(STUDY, patients.sums(STUDY), {})
     assert told["all"]["note"] == FEW and told["all"]["figures"] == {} and told["all"]["n"] == 60
     assert told["all"]["positives"] is None and not told["all"]["thresholds"] and not told["all"]["cuts"]
     assert all(one["note"] for parts in told["groups"].values() for one in parts.values())
 
 
 def test_withheld_hospitals_are_said_to_be() -> None:
-    told = worth.judged(STUDY, added([one.sums(STUDY) for one in HOSPITALS]), {}, "nobody knows them")
+    told = appraisal.judged(STUDY, added([one.sums(STUDY) for one in HOSPITALS]), {}, "nobody knows them")
     assert told["sites"] == {} and told["sites_withheld"] == "nobody knows them"
-    assert not [gap for gap in told["gaps"] if gap["feature"] == worth.HOSPITAL]
+    assert not [gap for gap in told["gaps"] if gap["feature"] == appraisal.HOSPITAL]
 
 
 CELLS = ("hits", "misses", "alarms", "rejections")
 
 
-def parted(told: worth.Json, bins: int) -> list[int]:
+def parted(told: appraisal.Json, bins: int) -> list[int]:
     """At which edges of a histogram all that is told of all patients parts them: matrix, table, and both curves."""
     rows = [row for row in (told["confusion"], *told["thresholds"]) if row["hits"] is not None is not row["alarms"]]
     scores = [0.0, 1.0, *(row["threshold"] for row in rows), *(cut["threshold"] for cut in told["cuts"])]
@@ -204,7 +209,7 @@ def parted(told: worth.Json, bins: int) -> list[int]:
 def test_no_cell_of_one_to_nine_patients_is_shown_nor_follows_by_subtraction(n: int, seed: int, centre: float) -> None:
     patients = Patients.drawn(n, seed, centre=centre)
     total = patients.sums(STUDY)
-    told = worth.judged(STUDY, total, {"a": total})
+    told = appraisal.judged(STUDY, total, {"a": total})
     everybody = told["all"]
     tables = [everybody["confusion"], *everybody["thresholds"], *(x["confusion"] for x in told["sites"].values())]
     tables += [x["confusion"] for parts in told["groups"].values() for x in parts.values()]
@@ -242,7 +247,7 @@ def test_a_count_is_hidden_with_that_of_another_group_from_which_it_would_follow
     columns = {"sex": np.tile([0.0, 1.0], 120), "age": np.full(240, 50.0)}
     columns["sex"][60:120] = 1.0
     columns["sex"][60:63] = 0.0
-    told = worth.judged(STUDY, Patients(score, label, columns).sums(STUDY), {})
+    told = appraisal.judged(STUDY, Patients(score, label, columns).sums(STUDY), {})
     female, male = (told["groups"]["sex"][name]["confusion"] for name in ("female", "male"))
     assert [female[cell] for cell in CELLS] == [None, None, 30, 30] == [male[cell] for cell in CELLS]
     assert told["all"]["confusion"]["misses"] == 60, "of which all but three are men"
@@ -383,7 +388,7 @@ def test_whatever_a_site_sends_is_refused_or_gives_figures(n: int, data: st.Data
     except Invalid:
         return
     total = added([sent, Patients.drawn(120, 2).sums(STUDY)])
-    json.dumps(worth.judged(STUDY, total, {"a": sent}), allow_nan=False)
+    json.dumps(appraisal.judged(STUDY, total, {"a": sent}), allow_nan=False)
 
 
 def test_sums_of_another_form_are_refused() -> None:

@@ -14,7 +14,8 @@ from sklearn import metrics as judge
 from statsmodels.duration.hazard_regression import PHReg
 from statsmodels.duration.survfunc import survdiff
 
-from consilium.algorithms import evaluation, groups, hazards, peto, residuals, worth
+from consilium.algorithms import appraisal, evaluation, groups, hazards, peto, residuals
+from consilium.algorithms.gaps import GAPS
 from consilium.core import state as chain
 from consilium.core import survival
 from consilium.core.errors import Invalid
@@ -62,12 +63,12 @@ def pooled(hospitals: list[Patients]) -> Patients:
     )  # fmt: skip
 
 
-def told(of: Study, hospitals: list[Patients]) -> worth.Json:
+def told(of: Study, hospitals: list[Patients]) -> appraisal.Json:
     sums = {name: one.sums(of) for name, one in zip(NAMES, hospitals, strict=True)}
-    return worth.judged(of, added(list(sums.values())), {name: added([one]) for name, one in sums.items()})
+    return appraisal.judged(of, added(list(sums.values())), {name: added([one]) for name, one in sums.items()})
 
 
-def near(figure: worth.Json, value: float, low: float, high: float, bound: float = 1e-6) -> None:
+def near(figure: appraisal.Json, value: float, low: float, high: float, bound: float = 1e-6) -> None:
     got = (figure["value"], figure["low"], figure["high"])
     assert got == pytest.approx((value, low, high), rel=bound, abs=bound)
 
@@ -76,7 +77,7 @@ def line(score: np.ndarray, label: np.ndarray) -> sm.regression.linear_model.Reg
     return sm.OLS(label, sm.add_constant(score)).fit(cov_type="HC1", use_t=True)
 
 
-def same_numbers(one: worth.Json, patients: Patients) -> None:
+def same_numbers(one: appraisal.Json, patients: Patients) -> None:
     """Whether figures are those of scikit-learn and statsmodels, and their intervals by definition."""
     score, label, found = patients.score, patients.label, one["figures"]
     n, error = len(label), label - score
@@ -120,7 +121,7 @@ def relative(values: np.ndarray, n: int) -> float:
     return float(stats.t.isf(0.025, n / (1 + 3 * n * error**2)) * error)
 
 
-def each(of: Study, one: worth.Json, patients: Patients, same: Callable[[worth.Json, Patients], None]) -> None:
+def each(of: Study, one: appraisal.Json, patients: Patients, same: Callable[[appraisal.Json, Patients], None]) -> None:
     same(one["all"], patients)
     for part in groups.asked(of):
         same(one["groups"][part.feature][part.name], patients.of(part.holds(patients.columns[part.feature])))
@@ -141,7 +142,7 @@ def test_the_interval_of_a_gap_of_means_is_welchs() -> None:
         one.columns["sex"][:] = np.arange(len(one.label)) % 4 > 0
         error, female = one.label - one.score, one.columns["sex"] == 0
         theirs = stats.ttest_ind(error[female], error[~female], equal_var=False).confidence_interval(0.95)
-        gaps = {(g["feature"], g["name"]): g for g in worth.judged(NUMBER, one.sums(NUMBER), {})["gaps"]}
+        gaps = {(g["feature"], g["name"]): g for g in appraisal.judged(NUMBER, one.sums(NUMBER), {})["gaps"]}
         near(gaps["sex", "mean_error"], error[female].mean() - error[~female].mean(), *theirs)
 
 
@@ -161,7 +162,7 @@ def test_what_a_patient_moves_r2_by_has_the_tails_that_its_degrees_of_freedom_su
 
 
 def test_figures_of_counts_are_those_of_the_pooled_patients_of_all_and_of_each_group() -> None:
-    def same(one: worth.Json, patients: Patients) -> None:
+    def same(one: appraisal.Json, patients: Patients) -> None:
         same_numbers(one, patients)
         score, label, n = patients.score, patients.label, len(patients.label)
         deviance = 2 * (np.where(label > 0, label * np.log(np.maximum(label, 1e-9) / score), 0) - (label - score))
@@ -312,10 +313,10 @@ def test_a_gap_does_not_tell_of_a_group_that_is_withheld(of: Study, drawn: Calla
     """200 women and 97 men, and of three nobody knows it: with the women's figure, the gap would give the men's."""
     one = drawn(300, 3)
     one.columns["sex"][:] = np.repeat([0.0, 1.0, np.nan], [200, 97, 3])
-    found = worth.judged(of, added([one.sums(of)]), {})
-    assert found["groups"]["sex"]["male"]["note"] == worth.FOLLOWS and found["groups"]["sex"]["female"]["figures"]
+    found = appraisal.judged(of, added([one.sums(of)]), {})
+    assert found["groups"]["sex"]["male"]["note"] == appraisal.FOLLOWS and found["groups"]["sex"]["female"]["figures"]
     gaps = {gap["name"]: gap["value"] for gap in found["gaps"] if gap["feature"] == "sex"}
-    assert gaps and {gaps[name] for name in worth.GAPS[of.contract.label.type]} == {None}
+    assert gaps and {gaps[name] for name in GAPS[of.contract.label.type]} == {None}
 
 
 def test_where_the_number_of_events_is_hidden_it_does_not_follow_from_how_many_are_expected() -> None:
@@ -328,7 +329,7 @@ def test_where_the_number_of_events_is_hidden_it_does_not_follow_from_how_many_a
     for lived, hides in ((5, True), (20, False)):
         had[female[:lived]] = False
         total = Patients(one.score, survival.joined(survival.times(one.label), had), one.columns).sums(TIME)
-        found = worth.judged(TIME, added([total]), {})
+        found = appraisal.judged(TIME, added([total]), {})
         mine = found["groups"]["sex"]["female"]
         gaps = {gap["name"]: gap for gap in found["gaps"] if gap["feature"] == "sex"}
         assert (mine["positives"] is None, mine["figures"]["concordance"]["value"] is None) == (hides, False)
@@ -347,12 +348,12 @@ def test_of_a_group_that_is_too_small_nothing_is_said_nor_follows(
     hers = np.flatnonzero(survival.events(one.label))[:9] if of is TIME else np.arange(9)
     one.columns["sex"][:] = 1.0
     one.columns["sex"][hers] = 0.0
-    found = worth.judged(of, added([one.sums(of)]), {})
+    found = appraisal.judged(of, added([one.sums(of)]), {})
     female, male = found["groups"]["sex"]["female"], found["groups"]["sex"]["male"]
     assert few in female["note"] and not female["figures"] and female["n"] is None
-    assert male["note"] == worth.FOLLOWS and not male["figures"], "hers are the whole less his"
+    assert male["note"] == appraisal.FOLLOWS and not male["figures"], "hers are the whole less his"
     assert found["all"]["figures"] and not [gap for gap in found["gaps"] if gap["feature"] == "sex"]
-    nobody = worth.judged(of, added([drawn(9, 1).sums(of)]), {})
+    nobody = appraisal.judged(of, added([drawn(9, 1).sums(of)]), {})
     assert nobody["all"]["n"] is None and few in nobody["all"]["note"] and not nobody["all"]["figures"]
 
 
@@ -362,7 +363,7 @@ def test_no_number_of_one_to_nine_with_or_without_the_event_is_told(n: int, seed
     one = times(n, seed)
     event = np.random.default_rng(seed).random(n) < share
     total = Patients(one.score, survival.joined(survival.times(one.label), event), one.columns).sums(TIME)
-    found = worth.judged(TIME, added([total]), {"a": added([total])})
+    found = appraisal.judged(TIME, added([total]), {"a": added([total])})
     for parts in (*found["groups"].values(), found["sites"]):
         known = [x for x in parts.values() if x["n"] is not None]
         left = [n - sum(x["n"] for x in known)]
@@ -386,7 +387,7 @@ def test_whatever_a_site_sends_is_refused_or_gives_figures(of: Study, n: int, da
     except Invalid:
         return
     total = added([sent, drawn(120, 2).sums(of)])
-    json.dumps(worth.judged(of, total, {"a": added([sent])}), allow_nan=False)
+    json.dumps(appraisal.judged(of, total, {"a": added([sent])}), allow_nan=False)
 
 
 @pytest.mark.parametrize(("of", "drawn"), [(NUMBER, numbers), (COUNT, counts), (TIME, times)])
@@ -398,7 +399,7 @@ def test_a_secure_sum_keeps_the_digits_that_figures_need(of: Study, drawn: Calla
         encoding = layout.encodings[f"metrics/{name}"]
         assert not sum(encoding.clamped(part[name]) for part in parts), name
         total[name] = encoding.decode(sum(encoding.encode(part[name])[0] for part in parts))
-    sealed, plain = (worth.judged(of, each, {}) for each in (evaluation.among(total, len(parts)), added(parts)))
+    sealed, plain = (appraisal.judged(of, each, {}) for each in (evaluation.among(total, len(parts)), added(parts)))
     for group, one in plain["groups"]["sex"].items():
         for name, figure in one["figures"].items():
             ends = (figure[end] for end in ("value", "low", "high"))
@@ -418,7 +419,7 @@ def test_pairs_come_out_of_a_secure_sum_as_they_were_however_many_patients_a_pla
 
 def test_pairs_that_are_rounded_and_told_by_patient_say_nearly_the_same() -> None:
     hospitals = [times(n, seed) for seed, n in enumerate(SIZES)]
-    sealed, seen = (worth.judged(of, added([one.sums(of) for one in hospitals]), {}) for of in (TIME, SEEN))
+    sealed, seen = (appraisal.judged(of, added([one.sums(of) for one in hospitals]), {}) for of in (TIME, SEEN))
     for kind, groups_ in {"all": {"all": seen["all"]}, **seen["groups"]}.items():
         for name, one in groups_.items():
             other = sealed["all"] if kind == "all" else sealed["groups"][kind][name]

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from consilium.algorithms import appraisal as algorithm
 from consilium.algorithms import figure, metrics
-from consilium.algorithms import worth as algorithm
+from consilium.algorithms.gaps import GAPS
 from consilium.core.study import Study
 from consilium.documents.plots import BLACK, BLUE, ORANGE
 from consilium.documents.report import Report
@@ -200,7 +201,7 @@ def test_groups_of_patients_are_shown_whatever_the_outcome_is(
     assert all(f">{word}</th>" in part for word in calibrated) and "Whether its predictions come true" in page
     rows = [row for row in tables["groups"] if (row["feature"], row["group"]) == ("sex", "female")]
     assert all(row["low"] < row["value"] < row["high"] for row in rows) and len(rows) >= 3
-    assert {row["metric"] for row in tables["gaps"]} >= {*algorithm.GAPS[kind]}
+    assert {row["metric"] for row in tables["gaps"]} >= {*GAPS[kind]}
     assert len(made.frames()["groups"]) == len(tables["groups"]) and json.dumps(made.to_json())
     (fairness,) = (one for one in made.items if one.number == "14")
     assert "sex" in fairness.answer
