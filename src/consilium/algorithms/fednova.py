@@ -39,8 +39,8 @@ class FedNova(fedavg.FedAvg):
 def stepped(study: Study) -> dict[str, Sum]:
     """Weighted mean steps; the number of steps; and of hospitals."""
     training, most = study.training, float(study.privacy.most_patients)
-    # Patients per step are at most a batch: the limit is as much smaller as the values are.
-    batch = min(float(training.batch_size or most), most)
+    # Patients per step are at most a batch, and one who was left over: the limit is as much smaller as the values are.
+    batch = min(float(training.batch_size or most) + (study.model.wheel is not None), most)
     steps = study.noised_steps if study.privacy.local else training.epochs * -(-most // batch)
     counts = {"steps": Sum(steps, each=False), "sites": Sum(1.0, each=False)}
     return {"update": Sum(study.privacy.clip * batch / training.epochs), **counts}

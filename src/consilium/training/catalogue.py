@@ -88,6 +88,12 @@ class CnnOptions(Options):
         odd = [number for number in self.channels if number % self.groups]
         if odd:
             raise ValueError(f"`groups` {self.groups} must divide each of `channels`, and does not divide {odd[0]}")
+        for number, width in enumerate(self.channels):
+            if width // self.groups * math.prod(side // self.pool**number for side in self.shape[1:]) == 1:
+                raise ValueError(
+                    f"`groups` {self.groups} leaves one value in each group of convolution {number + 1}, which "
+                    "normalised alone is always 0; use fewer `groups`, or a smaller `pool`"
+                )
         if 0 in self.sides:
             raise ValueError(
                 f"nothing is left of {list(self.shape[1:])} after {len(self.channels)} times `pool` {self.pool}; "

@@ -152,7 +152,26 @@ class Regression:
 def steps(study: Study, n: int) -> int:
     """How many `batches` a round has."""
     size = study.training.batch_size
-    return study.training.epochs * (1 if size == 0 else -(-n // size))
+    return study.training.epochs * (1 if size == 0 else len(_ends(study, n)))
+
+
+def _ends(study: Study, n: int) -> list[int]:
+    """Where the batches of an epoch end.
+
+    One patient who would be left over for a batch alone joins the one before where a wheel brings the layers: such as
+    normalise over a batch, of which one patient has nothing, fail of it. Who uses PyTorch leaves such a batch out
+    (`drop_last`); here every patient counts once in an epoch.
+    """
+    size = study.training.batch_size
+    ends = [*range(size, n, size), n]
+    alone = study.model.wheel is not None and 1 < size < n and n % size == 1
+    return [*ends[:-2], n] if alone else ends
+
+
+def fewest(study: Study) -> int:
+    """Patients of the smallest batch that any hospital of a study may train on."""
+    size = study.training.batch_size
+    return min(study.min_patients, 2 if size > 1 else size or study.min_patients)
 
 
 def batches(study: Study, n: int, number: int) -> "Iterator[np.ndarray | None]":
@@ -164,8 +183,10 @@ def batches(study: Study, n: int, number: int) -> "Iterator[np.ndarray | None]":
     rng = np.random.default_rng([study.training.seed, number])
     for _ in range(study.training.epochs):
         order = rng.permutation(n)
-        for start in range(0, n, size):
-            yield order[start : start + size]
+        start = 0
+        for end in _ends(study, n):
+            yield order[start:end]
+            start = end
 
 
 def Linear() -> Regression:

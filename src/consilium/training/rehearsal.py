@@ -15,6 +15,7 @@ from consilium.core.errors import ConsiliumError, StudyInvalid, TrainingFailed
 from consilium.core.study import Study
 from consilium.core.tensors import Tensors
 from consilium.training.base import Floats, Trainer
+from consilium.training.linear import fewest
 
 MOST, VALUES = 16, 1 << 20
 """Patients, and their inputs together: fewer patients where an image is large."""
@@ -47,9 +48,10 @@ def heard() -> Iterator[None]:
 
 
 def rehearse(study: Study, trainer: Trainer, model: Tensors) -> None:
-    """One prediction and one step of training on made-up patients.
+    """One prediction and one step of training on made-up patients, and one on the fewest that a batch may have.
 
-    Raises: StudyInvalid: a prediction is no number, or hangs on who else is predicted.   TrainingFailed: as `train`.
+    Raises: StudyInvalid: a prediction is no number, or hangs on who else is predicted; or training needs more patients.
+            TrainingFailed: as `train`.
     """
     chance = np.random.default_rng(1)
     x = _rows(study, max(2, min(MOST, VALUES // max(1, study.contract.size))), chance)
@@ -62,10 +64,23 @@ def rehearse(study: Study, trainer: Trainer, model: Tensors) -> None:
             "a prediction depends on other patients: of those who were made up it is another one for each alone",
             "let the module predict for each patient on its own in its mode of inference (`eval`)",
         )
+    for some in (len(x), *(one for one in [fewest(study)] if one < len(x))):
+        _step(study, trainer, model, x[:some])
+
+
+def _step(study: Study, trainer: Trainer, model: Tensors, x: Floats) -> None:
     gently = study.training.model_copy(update={"epochs": 1, "batch_size": 0, "learning_rate": SLOW})
     label = np.arange(len(x), dtype=np.float64) % 2
     try:
         trainer.train(study.model_copy(update={"training": gently}), model, x, label, LocalObjective(), 1)
+    except ValueError as error:
+        if len(x) > 1:
+            raise
+        raise StudyInvalid(
+            f"one patient alone cannot be trained on, and a batch may be one: {str(error)[:LENGTH]}",
+            "write `training.batch_size` and `min_patients` 2 or more; or use layers that take each patient alone, "
+            "such as LayerNorm or GroupNorm",
+        ) from error
     except TrainingFailed as error:
         raise TrainingFailed(f"in one small step of training {error.message}", "see its forward in training") from error
 

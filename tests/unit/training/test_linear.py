@@ -11,7 +11,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRe
 from consilium.algorithms.base import Curvature, LocalObjective
 from consilium.core.errors import TrainingFailed
 from consilium.testing.trainers import a_study
-from consilium.training.linear import Linear, Logistic, Poisson, Regression, batches
+from consilium.training.linear import Linear, Logistic, Poisson, Regression, batches, fewest, steps
 
 KINDS: dict[str, tuple[Callable[[], Regression], str]] = {
     "linear": (Linear, "number"),
@@ -98,6 +98,20 @@ def test_every_epoch_sees_every_patient_once(size: int) -> None:
         return
     seen = Counter(int(patient) for batch in told if batch is not None for patient in batch)
     assert seen == Counter(dict.fromkeys(range(30), 3)) and max(len(b) for b in told if b is not None) == size
+
+
+@pytest.mark.parametrize("n", range(1, 14))
+def test_no_batch_of_a_wheel_is_one_patient_who_was_left_over(n: int) -> None:
+    """And as many steps are made as are told, whoever trains."""
+    for size in (1, 2, 3, 5, 12):
+        wheel = {"kind": "torch", "architecture": "net", "wheel": "sha256:" + "ab" * 32}
+        for model in ({"kind": "logistic"}, wheel):
+            study = a_study("binary", model, epochs=2, batch_size=size)
+            told = [n if batch is None else len(batch) for batch in batches(study, n, number=1)]
+            assert sum(told) == 2 * n and len(told) == steps(study, n)
+            assert max(told) <= size + (model is wheel and size > 1)
+            if model is wheel:
+                assert min(told) >= min(n, fewest(study))
 
 
 def test_the_order_follows_from_seed_and_round_alone() -> None:

@@ -174,6 +174,7 @@ def test_numbers_and_counts_are_learnt_on_their_own_scale() -> None:
         ("cnn", SMALL | {"shape": [1, 3]}, ["model.options.shape", "3 values", "2 features"]),
         ("cnn", SMALL | {"kernel": 4}, ["`kernel` 4 must be odd"]),
         ("cnn", SMALL | {"groups": 3}, ["`groups` 3", "does not divide 8"]),
+        ("cnn", SMALL | {"shape": [2, 1], "groups": 8}, ["`groups` 8 leaves one value in each group of convolution 1"]),
         ("cnn", SMALL | {"pool": 3}, ["nothing is left of [2]"]),
         ("cnn", SMALL | {"places": "some"}, ["model.options.places"]),
     ],

@@ -233,7 +233,14 @@ def test_a_norm_of_a_batch_is_no_fault(wheel: Any) -> None:
     path, named = wheel(
         {**HONEST, "heartnet/model.py": f"from torch import nn\n\ndef net(inputs, options):\n    return {made}\n"}
     )
-    assert initial_model(study(named), path) == initial_model(study(named), path)
+    for size, least in ((0, 10), (0, 2), (2, 10), (16, 10)):
+        asked = study(named).model_dump(mode="json")
+        asked |= {"training": {"batch_size": size}, "min_patients": least}
+        assert initial_model(Study.model_validate(asked), path) == initial_model(study(named), path)
+    for size, least in ((1, 10), (0, 1), (16, 1)):
+        asked |= {"training": {"batch_size": size}, "min_patients": least}
+        with pytest.raises(StudyInvalid, match="one patient alone cannot be trained on"):
+            initial_model(Study.model_validate(asked), path)
 
 
 def test_a_wheel_takes_the_place_of_no_installed_module(wheel: Any, tmp_path: Path) -> None:
