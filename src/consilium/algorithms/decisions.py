@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from consilium.algorithms import groups
 from consilium.algorithms.edges import Edges
-from consilium.algorithms.figure import CELL, LEAST, Figure, around, cell, hidden, proportion
+from consilium.algorithms.figure import CELL, FOLLOWS, LEAST, Figure, around, cell, hidden, proportion
 from consilium.core.tensors import Array
 
 
@@ -65,7 +65,7 @@ def confusion(
     sick = hide[0] or small(counts.hits) or small(counts.misses)
     well = hide[1] or small(counts.alarms) or small(counts.rejections)
     positives, negatives, n = counts.hits + counts.misses, counts.alarms + counts.rejections, counts.n
-    both = sick or well
+    both = (CELL if any(small(c) for c in vars(counts).values()) else FOLLOWS) if sick or well else ""
     figures = {
         "sensitivity": _split(counts.hits, positives, confidence, hide[0]),
         "specificity": _split(counts.rejections, negatives, confidence, hide[1]),
@@ -94,18 +94,21 @@ def counted(
 
 
 def _split(count: float, n: float, confidence: float, hide: bool) -> Figure:
-    return hidden(round(n), CELL) if hide and not small(count) and not small(n - count) else cell(count, n, confidence)
+    if hide and not small(count) and not small(n - count):
+        return hidden(round(n), FOLLOWS)
+    return cell(count, n, confidence)
 
 
-def _of_flagged(count: float, n: float, confidence: float, hide: bool) -> Figure:
-    if hide:
-        return hidden(0, CELL)
+def _of_flagged(count: float, n: float, confidence: float, why: str) -> Figure:
+    """Args: why: it is hidden; empty where it is not."""
+    if why:
+        return hidden(0, why)
     return proportion(count, n, confidence) if n else hidden(0, "no patient is on this side of the threshold")
 
 
-def _benefit(counts: Counts, threshold: float, confidence: float, hide: bool) -> Figure:
-    if hide:
-        return hidden(0, CELL)
+def _benefit(counts: Counts, threshold: float, confidence: float, why: str) -> Figure:
+    if why:
+        return hidden(0, why)
     n, weight = counts.n, threshold / (1 - threshold)
     value = (counts.hits - weight * counts.alarms) / n
     variance = (counts.hits + weight**2 * counts.alarms) / n - value**2
@@ -129,7 +132,7 @@ def table(total: Mapping[str, Array], thresholds: Sequence[float], edges: Edges,
     return tuple(
         Row(
             confusion(Counts.at(total, at), at, confidence, hide=(at not in edges,) * 2),
-            _benefit(Counts(positives, 0.0, negatives, 0.0), at, confidence, False),
+            _benefit(Counts(positives, 0.0, negatives, 0.0), at, confidence, ""),
         )
         for at in sorted(thresholds)
     )

@@ -1,6 +1,6 @@
 """Where a model ranks patients the wrong way round, most often because a label is so; or ranks them not at all."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from consilium.documents.estimate import Estimate, Figures
 from consilium.documents.facts import Facts
@@ -14,6 +14,9 @@ RARE = 0.3
 
 def findings(facts: Facts, metric: Metric, drawn: Mapping[str, Estimate], limit: float) -> Iterator[Finding]:
     """Args:    drawn: figures of hospitals that may be compared, or of all together.   limit: in standard errors."""
+    if not metric.share:  # R² is below 0 where predictions are far off, in whichever order they put patients
+        yield from _useless(metric, drawn, ())
+        return
     chance, hidden = metric.chance or 0.0, unsaid(facts) if drawn else {}
     turned = _mirrored(facts, metric)
     below = {
@@ -25,13 +28,21 @@ def findings(facts: Facts, metric: Metric, drawn: Mapping[str, Estimate], limit:
     }  # fmt: skip
     if below or secret:
         yield _swapped(facts, metric, drawn, sorted(below), sorted(secret), turned)
-    useless = [site for site, one in sorted(drawn.items()) if site not in below and (one.low or 0) <= chance]
-    if useless:
-        yield Finding(
-            "warning-no-better-than-chance", "warning",
-            ("It" if EVERYWHERE in useless else "At some hospitals it") + " may be no better than chance",
-            f"{listed(metric, drawn, useless)}: not surely above {chance:g}, which is what guessing gives.",
-        )  # fmt: skip
+    yield from _useless(metric, drawn, below)
+
+
+def _useless(metric: Metric, drawn: Mapping[str, Estimate], but: Collection[str]) -> Iterator[Finding]:
+    """Where the figure may be that of a model that knows nothing. Args: but: hospitals of which more is known."""
+    chance = metric.chance or 0.0
+    found = [site for site, one in sorted(drawn.items()) if site not in but and (one.low or 0) <= chance]
+    if not found:
+        return
+    gives = "guessing" if metric.share else "predicting their mean for everybody"
+    yield Finding(
+        "warning-no-better-than-chance", "warning",
+        ("It" if EVERYWHERE in found else "At some hospitals it") + " may be no better than chance",
+        f"{listed(metric, drawn, found)}: not surely above {chance:g}, which is what {gives} gives.",
+    )  # fmt: skip
 
 
 def unsaid(facts: Facts) -> dict[str, Figures]:

@@ -9,7 +9,7 @@ from consilium.documents.finding import enough
 from consilium.documents.findings import leading
 from consilium.documents.markup import Tag, tag
 from consilium.documents.parts import figure, folded, section, table
-from consilium.documents.terms import METRICS, Metric, fine, interval, number, plain, ratio
+from consilium.documents.terms import METRICS, Metric, fine, interval, number, plain, ratio, shrunk
 
 COMMON = "federated"
 """Among the models of a report, the one that hospitals use: the common one, unless they have personal ones."""
@@ -242,12 +242,25 @@ def coefficients(facts: Facts) -> Tag | None:
     rows = [_term(term, named) for term in fit["terms"]]
     told = f"{str(fit['kind']).capitalize()} regression of {fit['patients']} patients, exact: as if in one table"
     told += f", {fit['baseline']}." if fit.get("baseline") else "."
+    tried = fit.get("path") or ()
+    told += shrunk(float(fit.get("l1") or 0), float(fit.get("l2") or 0), len(tried))
     return section(
         "coefficients", "Coefficients",
         table("coefficients-table", told,
               ("term", f"{named or 'coefficient'} (interval)", "p", "coefficient", "standard error"), rows, (3, 4)),
+        table("path-table",
+              f"Penalties, by the loss on {fit.get('judged')} validation patients, who are none of the held-out ones.",
+              ("L1", "L2", "loss", "coefficients that are not 0", "note"), [_tried(one) for one in tried], (2, 3))
+        if tried else None,
         tag("p", str(fit["problem"])) if fit.get("problem") else None,
     )  # fmt: skip
+
+
+def _tried(one: Json) -> tuple[object, ...]:
+    """A row: a penalty, what it came to, and whether it is the one."""
+    rest = "" if one.get("converged") else "did not come to rest"
+    said = ", ".join(filter(None, ("chosen" if one.get("chosen") else "", rest)))
+    return f"{one['l1']:g}", f"{one['l2']:g}", fine(one.get("loss")), int(one["coefficients"]), said
 
 
 def _term(term: Json, named: str) -> tuple[object, ...]:

@@ -195,7 +195,8 @@ def _apart(
 
 def _range(drawn: Mapping[str, Estimate], without: set[str]) -> str:
     values = sorted(float(one.value or 0) for site, one in drawn.items() if site not in without)
-    return f"{values[0]:.2f} to {values[-1]:.2f}" if values else "none"
+    ends = dict.fromkeys(number(value) for value in (values[0], values[-1])) if values else {"none": None}
+    return " to ".join(ends)
 
 
 def _leaked(hospitals: Sequence[Hospital], limit: float) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 
-from consilium.documents import figures, judging, markup, people, style
+from consilium.documents import figures, judging, markup, people, style, untold
 from consilium.documents.facts import Facts
 from consilium.documents.finding import Finding
 from consilium.documents.findings import Findings, leading
@@ -37,7 +37,7 @@ def sections(facts: Facts, found: Findings, items: Sequence[Item]) -> list[Tag]:
             people.attendance(facts),
             people.predictors(facts),
             people.privacy(facts),
-            people.withheld(facts),
+            untold.withheld(facts),
             people.audit(facts),
             _reading(facts, found),
             people.tripod(items),

@@ -1,12 +1,11 @@
-"""Who took part, what became of patients, who can learn what, what was withheld, and what the authors still owe."""
+"""Who took part, what became of patients, who can learn what, and what the authors still owe."""
 
 from collections.abc import Sequence
 
 from consilium.core.contract import Feature
 from consilium.core.refusing import once
 from consilium.documents import plots
-from consilium.documents.facts import WITHOUT, Facts, Flow, Hospital, Round
-from consilium.documents.findings import comparable, leading
+from consilium.documents.facts import Facts, Flow, Hospital, Round
 from consilium.documents.markup import Tag, name, tag
 from consilium.documents.parts import facts_of, figure, folded, section, table
 from consilium.documents.terms import plain
@@ -31,6 +30,12 @@ UNTOLD = {
     "federation": STAY, "demo": STAY, "simulation": "too few to be shown, or what is too few would follow from it",
 }  # fmt: skip
 """Why a number of patients of a hospital is not told, by where the facts come from."""
+
+
+ELSEWHERE = (
+    "the very inputs and outcome of a training patient of another hospital: they are alike, or one patient is at "
+    "two hospitals."
+)
 
 
 def _told(value: object, word: str = "not told") -> object:
@@ -81,7 +86,8 @@ def flow(facts: Facts) -> Tag:
     if any(one.flow.withheld for one in there):
         why = f"“{WITHHELD}”: under an epsilon a hospital’s signed check tells no number of patients. {why}".strip()
     if elsewhere := sum(one.flow.elsewhere or 0 for one in there):
-        why = f"{why} {ELSEWHERE.format(elsewhere)}".strip()
+        whose = "1 held-out patient has" if elsewhere == 1 else f"{elsewhere} held-out patients have"
+        why = f"{why} {whose} {ELSEWHERE}".strip()
     bars = None if facts.judged_only else _bars(facts)
     return section(
         "flow", "Hospitals and patients",
@@ -242,88 +248,6 @@ def privacy(facts: Facts) -> Tag:
         table("budgets", "What the study took of each hospital’s privacy budget, by its own ledger.",
               ("hospital", "epsilon spent", "delta"), budgets) if budgets else None,
     )  # fmt: skip
-
-
-WITHOUT_ONE = {
-    True: "the difference of two sums that differ by one hospital is that hospital’s part",
-    False: "it takes a run without each hospital; a study whose `sites` leave one out, and one of no rounds that "
-    "judges its model there, do it where hospitals allow both",
-}
-"""Why no model was judged at a hospital that did not train it, by whether sums are secure."""
-POLICY = "it stays at each hospital whose policy does not say `tell_flow`; those told are in tens, and none below ten"
-WORDS = {
-    "withheld": "its policy, the kind of study, or that those of others would follow, does not let it tell them",
-    "too few": "it has fewer than ten such patients of a class",
-}
-"""Why a hospital tells no figures of itself."""
-ELSEWHERE = (
-    "{} held-out patients have the very inputs and outcome of a training patient of another hospital: they are alike, "
-    "or one patient is at two hospitals."
-)
-TWICE = (
-    "not looked for: hospitals do not tell who their patients are. One may be trained on at one hospital and held out "
-    "at another"
-)
-ENSEMBLE = (
-    "not done: each model would have to leave its hospital by itself, which no recipe lets it. Where records may lie "
-    "together, `consilium baseline --ensemble` does it"
-)
-ASKED = "it was not asked for; `consilium simulate --leave-one-out` trains anew without each hospital"
-
-
-def _kept(facts: Facts) -> str:
-    """What becomes of models that hospitals' policies have trained beside the common one, and that are not told."""
-    if facts.privacy.startswith("secure_sum"):
-        return ", or told where policies say both `own_model` and `release_figures`"
-    return "; what a policy has trained (`own_model`) stays at its hospital: `consilium site figures`"
-
-
-def withheld(facts: Facts) -> Tag:
-    """What is not in the report, and why."""
-    told: list[tuple[str, str]] = []
-    if facts.origin != "simulation" and facts.privacy.startswith("secure_sum"):
-        why = "the recipe secure_sum opens sums over at least three hospitals; a single hospital’s figures stay there"
-        if any(one.figures for one in facts.hospitals):
-            why = f"the recipe secure_sum; those that stand here are told by {facts.judged_by}"
-        told += [("figures of single hospitals, by the federation", why)]
-        told += [
-            (f"figures of {one.name} alone", f"{one.word}: {WORDS[one.word]}") for one in facts.hospitals if one.word
-        ]
-    if facts.origin == "federation" and any(one.flow.read is None for one in facts.hospitals if not one.out):
-        told.append(("how many patients hospitals left out, and why", POLICY))
-    if facts.origin == "federation" and not any("own" in one.figures for one in facts.hospitals):
-        told.append(
-            (
-                "each hospital’s own model",
-                f"computed where records may lie together (`consilium baseline`){_kept(facts)}",
-            )
-        )
-    if facts.origin != "simulation":
-        told.append(("patients who are at two hospitals", TWICE))
-        if "ensemble" not in facts.models:
-            told.append(("an ensemble of hospitals’ own models", ENSEMBLE))
-    if not facts.audit:
-        told.append(("the audit logs", "none was checked for this report"))
-    if facts.about is None:
-        told.append(("purpose, contract and methods", "the study file was not at hand"))
-    told += [(f"{one.name} in plots", "its figures have too few patients, or no interval") for one in _undrawn(facts)]
-    if not facts.judged_only and WITHOUT not in facts.models:
-        why = ASKED if facts.origin == "simulation" else WITHOUT_ONE[facts.privacy.startswith("secure_sum")]
-        told.append(("leave-one-hospital-out", f"not done: {why}"))
-    rows = [(what, why) for what, why in told]
-    return section(
-        "withheld", "What was withheld, and why",
-        table("withheld-table", "Not in this report.", ("what", "why"), rows) if rows else
-        tag("p", "Nothing that is known of this run was withheld."),
-    )  # fmt: skip
-
-
-def _undrawn(facts: Facts) -> list[Hospital]:
-    metric = leading(facts)
-    if metric is None:
-        return []
-    drawn = comparable(facts, metric)
-    return [one for one in facts.hospitals if one.figures.get("federated") and one.name not in drawn]
 
 
 def audit(facts: Facts) -> Tag:

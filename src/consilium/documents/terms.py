@@ -116,6 +116,30 @@ def interval(one: Estimate, told: Callable[[float | None], str] = number) -> str
     return f"{told(one.value)} ({told(one.low)} to {told(one.high)})"
 
 
+def penalty(l1: float, l2: float) -> str:
+    """Penalties of a model.
+
+    >>> penalty(0.1, 0.0), penalty(0.0, 0.0), penalty(0.1, 0.02)
+    ('L1 penalty 0.1', 'L2 penalty 0', 'L1 penalty 0.1 and L2 penalty 0.02')
+    """
+    told = [*([f"L1 penalty {l1:g}"] if l1 else []), *([f"L2 penalty {l2:g}"] if l2 or not l1 else [])]
+    return plain(told)
+
+
+def shrunk(l1: float, l2: float, tried: int) -> str:
+    """What penalties do to coefficients of a regression, and who chose them; empty without any.
+
+    Args:    tried: how many penalties there were to choose among; 0: the plan has one.
+
+    >>> shrunk(0.1, 0.0, 0)
+    ' With a lasso penalty of 0.1: coefficients lean towards zero, and have no standard errors.'
+    """
+    known = {"a ridge": l2, "a lasso": l1}
+    which = " and ".join(f"{name} penalty of {size:g}" for name, size in known.items() if size)
+    told = f" With {which}: coefficients lean towards zero, and have no standard errors." if which else ""
+    return f"{told} The penalty was chosen among {tried}, for which no standard error accounts." if tried else told
+
+
 def plain(words: Sequence[str]) -> str:
     """Words in a row.
 

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from consilium.core.study import Study
 from consilium.documents.facts import WITHOUT, Facts, Flow
 from consilium.documents.findings import OTHERS, Findings, leading
+from consilium.documents.methods import counted, handled, method, missing, scaled
 from consilium.documents.terms import METRICS, interval, plain
 
-RAW = ("onnx", "xgboost")
-"""Kinds of models that take values as they are."""
 Fill = Callable[[Facts, Findings], str]
 
 
@@ -88,29 +87,11 @@ def _preparation(study: Study) -> str:
     contract = study.contract
     categories = sum(one.type == "category" for one in contract.features)
     return (
-        f"Each hospital maps its table to one contract: {_counted(contract.size - categories, 'number')} in fixed UCUM "
+        f"Each hospital maps its table to one contract: {counted(contract.size - categories, 'number')} in fixed UCUM "
         "units and plausible ranges, "
-        f"{_counted(categories, 'category')} with fixed codes. What is out of range or unmapped counts "
-        f"as missing. {_scaled(study)}"
+        f"{counted(categories, 'category')} with fixed codes. What is out of range or unmapped counts "
+        f"as missing. {scaled(study)}"
     )
-
-
-def _raw(study: Study) -> bool:
-    """Whether the model takes values as they are in the contract, and what it does with them is inside of it."""
-    return study.model.kind in RAW
-
-
-def _scaled(study: Study) -> str:
-    if _raw(study):
-        return "The model takes them as they are: what it does to them first is part of it."
-    return _learned(study) or "Numbers are scaled by ranges of the contract, not by the data."
-
-
-def _learned(study: Study) -> str:
-    """How inputs were prepared by the patients of all hospitals; empty where they were not."""
-    if study.prepare is None:
-        return ""
-    return f"By sums over all hospitals, in a round before training: {'; '.join(study.prepare.steps)}."
 
 
 def _outcome(study: Study) -> str:
@@ -118,37 +99,11 @@ def _outcome(study: Study) -> str:
     return f"{label.id} ({label.type}): {label.meaning}. The time horizon and how it was assessed are for the authors."
 
 
-def _counted(count: int, noun: str) -> str:
-    """A number of things.
-
-    >>> _counted(1, "category"), _counted(2, "category")
-    ('1 category', '2 categories')
-    """
-    return f"{count} {noun if count == 1 else f'{noun[:-1]}ies' if noun.endswith('y') else f'{noun}s'}"
-
-
 def _predictors(study: Study) -> str:
     names = [one.id for one in study.contract.inputs]
     shown = plain(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
     chosen = "those that the model asks for" if study.judged_only else "chosen before training and the same everywhere"
-    return f"{_counted(len(names), 'predictor')}, {chosen}: {shown}."
-
-
-def _missing(study: Study) -> str:
-    demanded = sum(one.missing == "forbidden" for one in study.contract.inputs)
-    allowed = len(study.contract.inputs) - demanded
-    filled = study.prepare is not None and study.prepare.missing == "impute"
-    how = "filled in by the patients of all hospitals" if filled else "encoded as such"
-    if _raw(study):
-        how = "given to the model as missing, which deals with it by itself"
-    told = (
-        f"For {allowed} of {_counted(allowed + demanded, 'predictor')} a patient without a value takes part, and the "
-    )
-    told += f"missing value is {how}"
-    needed = [one.id for one in study.contract.inputs if one.missing == "forbidden"]
-    return (
-        f"{told}; a patient without {plain(needed).replace(' and ', ' or ')} is excluded." if demanded else f"{told}."
-    )
+    return f"{counted(len(names), 'predictor')}, {chosen}: {shown}."
 
 
 def _split(study: Study) -> str:
@@ -162,39 +117,6 @@ def _split(study: Study) -> str:
     return (
         f"At each hospital {study.evaluation.test_fraction:.0%} of the patients are held out, chosen by a hash of the "
         f"patient's key and the seed {study.evaluation.split_seed}, and are used for nothing but the figures."
-    )
-
-
-def _handled(study: Study) -> str:
-    if _raw(study):
-        return (
-            "In the contract’s units and codes; a missing value is missing there, too. Whether the model scales "
-            "or fills them in, and how, is inside of it, and for the authors."
-        )
-    return _learned(study) or (
-        "Numbers are scaled so that the contract's typical (or plausible) range becomes −1 to 1; categories become "
-        "indicators, and a missing value has an indicator of its own."
-    )
-
-
-def _method(facts: Facts, found: Findings) -> str:
-    study, noise = facts.about, facts.noise
-    if study is None:
-        return ""
-    kind = f"{study.model.kind} ({study.model.architecture})" if study.model.architecture else study.model.kind
-    if study.judged_only:
-        return f"A model that was made elsewhere (kind: {kind}). How is for the authors."
-    if study.exact:
-        how = f"fitted by {study.strategy.name} in up to {study.rounds} rounds, exactly as on one table of all patients"
-    else:
-        steps = f" of {study.training.epochs} passes" if noise is None else ""
-        how = f"trained by {study.strategy.name} in up to {study.rounds} rounds{steps}, learning rate "
-        how += f"{study.training.learning_rate:g}"
-    validation = "one split by patient" if study.evaluation.folds is None else f"{study.evaluation.folds} folds"
-    return (
-        f"A {kind} model, {how}, L2 penalty {study.model.l2:g}. Rounds and rates were fixed in the plan beforehand. "
-        + (f"So that little can be learned of one {noise.unit} ({noise.bound}), {noise.how}. " if noise else "")
-        + f"Internal validation: {validation}. Why this model is for the authors."
     )
 
 
@@ -267,6 +189,8 @@ def _participants(facts: Facts, found: Findings) -> str:
     if n is None:
         return ""
     cases = f", {interval(prevalence)} of them with the outcome" if prevalence and prevalence.value is not None else ""
+    if not cases and facts.last is not None and facts.last.everyone.positives is not None:  # of times
+        cases = f", {facts.last.everyone.positives} of them with the event"
     return f"{n} {facts.whom} were evaluated{cases}. The flow per hospital, as far as it is known, stands above."
 
 
@@ -373,10 +297,10 @@ _FILLED: dict[str, Fill] = {
             "Definitions, units and ranges stand in the table of inputs. When they were measured is for the authors."
         )
     ),
-    "11": _with(_missing),
+    "11": _with(missing),
     "12a": _with(_split),
-    "12b": _with(_handled),
-    "12c": _method,
+    "12b": _with(handled),
+    "12c": lambda facts, found: method(facts),
     "12d": _heterogeneity,
     "12e": _measures,
     "12f": _updated,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as judge
 
 from consilium.algorithms import appraisal, calibration, decisions, discrimination, evaluation, groups, worth
-from consilium.algorithms.figure import CELL, FEW, Figure, difference
+from consilium.algorithms.figure import CELL, FEW, FOLLOWS, Figure, difference
 from consilium.algorithms.gaps import GAPS
 from consilium.core.errors import Invalid
 from unit.algorithms.judging import Patients, added, delong, fitted, spoiled, study, theirs
@@ -251,6 +251,9 @@ def test_a_count_is_hidden_with_that_of_another_group_from_which_it_would_follow
     female, male = (told["groups"]["sex"][name]["confusion"] for name in ("female", "male"))
     assert [female[cell] for cell in CELLS] == [None, None, 30, 30] == [male[cell] for cell in CELLS]
     assert told["all"]["confusion"]["misses"] == 60, "of which all but three are men"
+    why = {name: told["groups"]["sex"][name]["figures"] for name in ("female", "male")}
+    assert {why["female"][name]["note"] for name in ("sensitivity", "ppv", "net_benefit")} == {CELL}
+    assert {why["male"][name]["note"] for name in ("sensitivity", "ppv", "net_benefit")} == {FOLLOWS}, "60 are not few"
 
 
 @settings(max_examples=100, deadline=None)

@@ -112,6 +112,10 @@ def test_what_the_last_round_hides_is_shown_nowhere() -> None:
     confusion = page[page.index('id="confusion"') :].split("</table>")[0]
     assert "fewer than 10" in confusion and "150" in confusion
     assert "note-few-patients" in seen(made)
+    untold = re.sub("<.*?>", " ", page.partition('<table id="withheld-table"')[2].partition("</table>")[0])
+    assert re.search(rf"site-03 in plots\W+{HIDDEN['note']}", untold) and re.search(
+        rf"ward other\W+{HIDDEN['note']}", untold
+    )
 
 
 def test_patients_of_hospitals_that_are_not_told_are_counted_in_the_whole() -> None:
@@ -229,6 +233,20 @@ def test_a_hospital_whose_values_are_predicted_too_low_is_named() -> None:
     assert "predictions" in warning.title and "site-2" in warning.title and "mean error" in warning.text
     assert "site-1" not in warning.text and "20 %" not in warning.text
     assert "warning-miscalibrated" not in seen(of_outcome("number", numbers))
+
+
+def test_predictions_that_are_worse_than_the_mean_are_named_and_have_no_classes_that_could_be_swapped() -> None:
+    def far_off(n: int, seed: int) -> Patients:
+        one = numbers(n, seed)
+        one.label[:] += 60.0 * (seed == 2)
+        return one
+
+    told = seen(of_outcome("number", far_off))
+    assert (
+        "site-2: R² −" in told["warning-no-better-than-chance"]
+        and "their mean" in told["warning-no-better-than-chance"]
+    )
+    assert "site-1" not in told["warning-no-better-than-chance"] and "warning-swapped-classes" not in told
 
 
 def test_what_is_too_small_to_be_shown_is_not_shown_of_a_model_that_left_it_out_either() -> None:

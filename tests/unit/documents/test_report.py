@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from consilium.algorithms.regression import Fit, Term
+from consilium.algorithms.regression import Fit, Term, Tried
 from consilium.console.cli.app import run
 from consilium.core.errors import Invalid, Refused
 from consilium.core.judging import judged_on
 from consilium.core.preparing import Prepare
 from consilium.core.privacy import Privacy
+from consilium.core.study import Study
 from consilium.documents.noise import Noise
 from consilium.documents.report import Report
 from consilium.documents.tripod import items
@@ -187,6 +188,49 @@ def test_a_regression_tells_its_ratios_and_small_coefficients_with_digits_that_s
     ]
     heading, row = coefficients(pgr, ratio="")
     assert heading[1] == "coefficient (interval)" and row[1] == "−0.000301 (−0.00057 to −2.7e−05)"
+
+
+def study_by(strategy: str, kind: str = "logistic", **options: object) -> Study:
+    """The study, fitted by a strategy; all of its inputs are demanded."""
+    given = STUDY.model_dump(mode="json") | {"strategy": {"name": strategy, "options": options}}
+    given["model"] = {"kind": kind}
+    for one in given["contract"]["features"]:
+        one["missing"] = "forbidden"
+    if kind == "cox":
+        given["contract"]["label"] |= {"type": "time-to-event", "unit": "d", "range": [0, 4000]}
+        given["sites"] = ["a", "b", "c"]
+    return Study.model_validate(given)
+
+
+def answers(study: Study, fit: Fit | None = None) -> dict[str, str]:
+    """What the items of TRIPOD+AI say of a study; and under `page` its coefficients' section."""
+    document = simulated(usual(3)) | ({"regression": json.loads(json.dumps(fit.to_json()))} if fit else {})
+    report = Report.of(document, NOW, study)
+    page = report.html().partition('<section id="coefficients"')[2].partition("</section>")[0]
+    return {one.number: one.answer for one in report.items} | {"page": re.sub("<.*?>", "|", page)}
+
+
+def test_a_penalty_and_who_chose_it_are_told_beside_the_coefficients_and_in_the_methods() -> None:
+    age = Term("age", "age, per 1 a", 0.013)
+    tried = tuple(Tried(l1, l2, 0.4, (0.013,), 1, l1 < 0.2, l1 == 0.1) for l1, l2 in ((0.5, 0.0), (0.1, 0.02)))
+    fit = Fit("logistic", (age,), (), 500, 498, 400.0, 0.95, "", 0.02, l1=0.1, path=tried, judged=120)
+    path = answers(study_by("newton-path", penalties=[{"l1": 0.5}, {"l1": 0.1, "l2": 0.02}]), fit)
+    assert "one of 2 penalties" in path["12c"] and path["12c"].count("L1 penalty 0.1 and L2 penalty 0.02") == 1
+    assert "no standard errors" in path["page"] and "120 validation patients" in path["page"]
+    assert re.search(r"0\.5\W+0\W+0\.400\W+1\W+did not come to rest", path["page"])
+    assert re.search(r"0\.1\W+0\.02\W+0\.400\W+1\W+chosen\W", path["page"])
+    lasso = answers(study_by("newton", l1=0.1))
+    assert "L1 penalty 0.1." in lasso["12c"] and "L2 penalty 0" not in lasso["12c"]
+    assert "L2 penalty 0." in answers(study_by("fedavg"))["12c"]
+
+
+def test_methods_say_of_times_and_of_missing_values_what_was_done() -> None:
+    common = answers(study_by("webdisco", "cox", every=30, until=3650))["12c"]
+    assert "one baseline hazard" in common and "rounded to multiples of 30 d" in common
+    told = answers(study_by("newton", "cox"))
+    assert "each hospital with a baseline hazard of its own" in told["12c"]
+    assert told["11"] == "No value is missing: a patient without age or ward is excluded."
+    assert "missing" not in told["12b"] and "an indicator of its own" in answers(STUDY)["12b"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from consilium.console.cli import output
-from consilium.documents.terms import fine
+from consilium.documents.terms import fine, shrunk
 
 if TYPE_CHECKING:  # who prints computes nothing
     from consilium.algorithms.regression import Fit, Term
@@ -64,12 +64,7 @@ def _row(fit: "Fit", term: "Term", interval: str) -> dict[str, str]:
 def _heading(fit: "Fit") -> str:
     words = f"{fit.kind.capitalize()} regression of {fit.patients} patients, exact: as if they were in one table"
     words += f", {fit.baseline}." if fit.baseline else "."
-    if fit.l2 or fit.l1:
-        known = {"a ridge": fit.l2, "a lasso": fit.l1}
-        told = " and ".join(f"{name} penalty of {size:g}" for name, size in known.items() if size)
-        words += f" With {told}: coefficients lean towards zero, and have no standard errors."
-    if fit.path:
-        words += f" The penalty was chosen among {len(fit.path)}, for which no standard error accounts."
+    words += shrunk(fit.l1, fit.l2, len(fit.path))
     if fit.kind == "cox":
         likelihood = f"{words} Log partial likelihood {-fit.deviance / 2:.2f}"
         if fit.likelihood_ratio is None:
