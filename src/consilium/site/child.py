@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from consilium.core.errors import ConsiliumError, Refused, TrainingFailed, every
 from consilium.governance.policy import Limits
+from consilium.site.failures import LOG
 from consilium.site.forkserver import Ended, Forked, ForkServer
 from consilium.site.room import used
 from consilium.training.limits import ONE_THREAD
@@ -31,6 +32,8 @@ OF_FOREIGN = {
     "training-failed": "the study's own code or model failed",
 }
 """Reasons that a child with foreign code may give, in our words: in its own it could tell what it saw of patients."""
+LOG_MOST = 1 << 20
+"""Bytes of what a child prints that stay."""
 LOOK_S = 1.0
 """How often it is looked at what foreign code writes."""
 OUT_OF_MEMORY = "it may have used more memory than limits.memory_gb allows"
@@ -56,7 +59,8 @@ class Child:
 
     def __init__(self, folder: Path, limits: Limits, *, foreign: bool = False, forks: ForkServer | None = None) -> None:
         self._limits, self._foreign, self._folder = limits, foreign, folder
-        self._log = (folder / "child.log").open("ab")
+        self._log = os.fdopen(os.open(folder / LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+        self._shorten()
         gigabyte = 1 << 30
         sizes = [int(limits.memory_gb * gigabyte), int(limits.file_gb * gigabyte)]
         self._process = self._forked(None if foreign else forks, sizes) or self._started(sizes)
@@ -100,9 +104,10 @@ class Child:
         message, remedy = str(told.get("message")), str(told.get("remedy", ""))
         if self._foreign:
             self._log.write(f"{message!r}\n".encode())
+            self._log.flush()
             found = next((name for name in (reason, code) if name in OF_FOREIGN), "training-failed")
             code, reason = ("refused" if found == reason else found), found
-            message, remedy = OF_FOREIGN[found], "the hospital's log of the run says more"
+            message, remedy = OF_FOREIGN[found], "at the hospital `consilium site log` shows what it said"
         kind = every().get(code, TrainingFailed)
         return Refused(message, remedy, reason=reason) if kind is Refused else kind(message, remedy)
 
@@ -129,14 +134,24 @@ class Child:
 
     def _fits(self) -> None:
         """Whether what foreign code writes stays within the disk that the policy gives. Raises: TrainingFailed."""
+        self._shorten()
         if used(self._folder.parent) > self._limits.disk_gb * (1 << 30):
             self._process.kill()
             raise TrainingFailed("the study's code filled the disk beyond limits.disk_gb", "look into the study's code")
+
+    def _shorten(self) -> None:
+        """Keep the end of a log that has grown too long; who appends to it goes on behind that."""
+        file = self._log.fileno()
+        if (size := os.fstat(file).st_size) > LOG_MOST:
+            end = os.pread(file, LOG_MOST // 2, size - LOG_MOST // 2)
+            os.ftruncate(file, 0)
+            os.write(file, b"[what was said before was cut]\n" + end)
 
     def close(self) -> None:
         """End the child."""
         self._process.kill()
         self._process.wait()
+        self._shorten()
         for stream in (self._process.stdin, self._process.stdout, self._log):
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):  # what it died before reading

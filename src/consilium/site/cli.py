@@ -17,7 +17,7 @@ import click
 from consilium.core.errors import Conflict
 from consilium.governance.words import explain
 from consilium.number import Number
-from consilium.site import joining, showing, witness
+from consilium.site import failures, joining, showing, witness
 from consilium.site.checkup import check
 from consilium.site.folder import Folder
 from consilium.site.history import checks, figures
@@ -309,6 +309,24 @@ def sent(study: str | None, home: Path, as_json: bool) -> None:
             raise damaged(desk.folder.journal)
         rows = [row for row in showing.sent(desk.journal) if study in (None, row.get("study"))]
     say(rows, as_json, "") if as_json else showing.sent_words(rows)
+
+
+@site.command("log")
+@click.argument("run", required=False)
+@home_option
+@json_option
+def log_(run: str | None, home: Path, as_json: bool) -> None:
+    """Show what the process that trains said when RUN failed here, or of which runs that is kept.
+
+    A traceback of a study's own code may quote patients: it stays in this site's folder, and nothing of it is sent.
+    """
+    folder = Folder.open(home)
+    if run is None:
+        found = failures.kept(folder)
+        say(found, True, "") if as_json else showing.table(found, ("run", "about"), "No run has failed here.")
+        return
+    text = failures.said(folder, run)
+    say({"run": run, "text": text}, as_json, text)
 
 
 @site.command()

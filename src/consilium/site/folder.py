@@ -86,6 +86,11 @@ class Folder:
         """What was fetched from the hospital's servers, by study."""
         return self.home / "extracts"
 
+    @property
+    def failures(self) -> Path:
+        """What processes that train said when they failed, by run; it may quote patients."""
+        return self.home / "failures"
+
     @cached_property
     def models(self) -> Path:
         """Models that this site trained for itself, by run: they are nobody else's."""

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consilium.core.ids import digest
-from consilium.site import contact, leftout, refused
+from consilium.site import contact, failures, leftout, refused
 from consilium.site.deciding import Desk
 from consilium.site.journal import BEHIND, Journal, uncompared
 from consilium.site.witness import OPEN
@@ -109,6 +109,7 @@ def status(desk: Desk, runs: bool, now: datetime) -> Json:
         "tasks": [dict(row) for row in tasks],
         "compare": uncompared(journal),
         "refused": refused.standing(journal),
+        "failures": [one["run"] for one in failures.kept(folder)],
         "left_out": [one.to_json() for one in leftout.going_on(journal)],
         "waiting": int(waiting["n"]) if waiting else 0,
         "alarms": [dict(row) for row in journal.rows(OPEN)],
@@ -144,6 +145,8 @@ def status_words(fact: Json) -> None:
         click.echo(f"\nround {one['round']} of {one['run']} was refused here ({one['reason']})")
         if one["next"]:
             click.echo(f"Next: {one['next']}")
+        if one["run"] in fact["failures"]:
+            click.echo(f"What the process that trains said: `consilium site log {one['run']}`")
     for one in fact["left_out"]:
         click.echo(f"\n{click.style('left out', fg='red')} {_cell(leftout.LeftOut(**one).text)}")
         click.echo(f"         Next: {leftout.NEXT}.")

@@ -14,7 +14,7 @@ from consilium.core.errors import ConsiliumError, Unauthenticated, Unavailable
 from consilium.core.ids import SiteId
 from consilium.core.study import BUFFERED, Plan
 from consilium.privacy.recipe import protect
-from consilium.site import extracts, leftout, told
+from consilium.site import extracts, failures, leftout, told
 from consilium.site.child import Died
 from consilium.site.declaring import Declaring
 from consilium.site.folder import Folder
@@ -118,6 +118,7 @@ class Worker:
                 self.changed.set()
 
     def _perform(self, row: Row, task: Task) -> None:
+        began = time.time()
         try:
             permit, plan = self.veto.permit(task, datetime.now(UTC))
             self.veto.ledger.reserve(task, plan, datetime.now(UTC))
@@ -132,6 +133,7 @@ class Worker:
         except ConsiliumError as error:
             if (self.stop.is_set() and isinstance(error, Died)) or self._over(row):
                 return  # ended with the agent, and done when it is back; or nobody waits for it any more
+            self._heard(task, error, began)
             self.veto.refuse(task, row["seq"], reason_of(error), error.message, datetime.now(UTC))
         except Exception as error:
             if self.stop.is_set() or self._over(row):
@@ -140,6 +142,16 @@ class Worker:
             log.error("round %s of %s: %s\n%s", task.round, task.run, type(error).__name__, frames)
             text = f"the agent failed ({type(error).__name__}); its log says where"
             self.veto.refuse(task, row["seq"], "site-failure", text, datetime.now(UTC))
+
+    def _heard(self, task: Task, error: ConsiliumError, began: float) -> None:
+        """Keep what the process that trains said as it failed: its folder goes with the run."""
+        about = f"round {task.round} of {task.run} was refused here ({reason_of(error)}): {error.message}"
+        path = failures.keep(self.folder, task.run, about, began - 1, datetime.now(UTC))
+        if path is not None:
+            log.warning(
+                "what the process that trains said is in %s, and may quote patients: `consilium site log %s` shows it",
+                path, task.run,
+            )  # fmt: skip
 
     def _over(self, row: Row) -> bool:
         """Whether the round closed in the meantime: its files may be gone, and what it comes to is of no interest."""

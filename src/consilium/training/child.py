@@ -5,6 +5,7 @@ late, keep}, ``evaluate`` {state, out, memory, keep}, ``alone`` {state, out}: se
 the strategy kept at this site, ``late`` of what it kept with an answer that was not counted, ``keep`` where to write
 what it keeps now, if anything: after ``evaluate`` the model that is used here, if it is not the common one. What goes
 back is ``{"ok": true}`` or a safe error {"code", "message", "remedy"}: never a value of a patient, never a traceback.
+What foreign code failed with goes whole to the log of the run, which is the hospital's own (`consilium site log`).
 
 A study with code or a graph of its own adds to ``load`` {confine: {read: [folder], write: [folder]}}, and one with code
 its {wheel}: states are read from the one folder, and ``out`` lies in the other. Whoever asks must believe nothing that
@@ -29,6 +30,8 @@ from consilium.training.limits import end_with, keep_memory, limit, named
 from consilium.training.work import Foreign, Work
 
 MEMORY_BYTES, FILE_BYTES = 64 << 30, 64 << 30
+SAID = 32 << 10
+"""Characters of what foreign code failed with that are told at once."""
 NAME = "consilium-train"
 """What `ps` and `top` call the process."""
 
@@ -42,28 +45,40 @@ def serve(memory_bytes: int = MEMORY_BYTES, file_bytes: int = FILE_BYTES, parent
     keep_memory()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a model prints goes to the site's log, and is not taken for an answer
-    work: Work | None = None
+    work, foreign = None, False
     for line in os.fdopen(os.dup(0), "rb"):
         try:
             ask = json.loads(line)
             if ask["do"] == "load":
+                foreign = "confine" in ask
                 work = Work.load(Path(ask["plan"]), Path(ask["initial"]), Path(ask["table"]), _foreign(ask))
                 told: dict[str, Any] = {"ok": True}
             else:
                 assert work is not None
                 told = _act(work, ask)
         except ConsiliumError as error:
+            if foreign:
+                _say(error)
             told = {"code": error.code, "message": error.message, "remedy": error.remedy}
             told |= {"reason": error.reason} if isinstance(error, Refused) else {}
         except MemoryError:
             told = _failed("training needs more memory than the site allows", "lower training.batch_size")
         except Exception as error:
-            traceback.print_tb(error.__traceback__)  # to the site's log: where, and no value of anything
+            if foreign:
+                _say(error)
+            else:
+                traceback.print_tb(error.__traceback__)  # to the site's log: where, and no value of anything
             told = _failed(
                 f"training failed ({type(error).__name__})", "run `consilium site check`; the cause is local"
             )
         answers.write(json.dumps(told) + "\n")
         answers.flush()
+
+
+def _say(error: Exception) -> None:
+    """What it was, and where, with all that led to it, to the log of the run: its author wrote what fails."""
+    sys.stderr.write("".join(traceback.format_exception(error))[-SAID:])
+    sys.stderr.flush()
 
 
 def _foreign(ask: dict[str, Any]) -> Foreign | None:

@@ -1,17 +1,27 @@
 """What a child process says: one answer in time, of bounded length; and of foreign code, nothing in its own words."""
 
 import json
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from threading import Event
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from consilium.console.cli import app
 from consilium.core.errors import ConsiliumError, Refused, TrainingFailed
 from consilium.governance.policy import Limits
-from consilium.site.child import MOST, OF_FOREIGN, Child
+from consilium.site import failures
+from consilium.site.child import LOG_MOST, MOST, OF_FOREIGN, Child
+from consilium.site.failures import LOG
+from consilium.site.folder import Folder
+from consilium.site.worker import Worker
 
 SECRET = "patient 4711, born 1950-01-01, has the disease"
 SECONDS = 0.5 / 60
@@ -76,6 +86,48 @@ def test_foreign_code_tells_nobody_what_it_saw(tmp_path: Path, told: dict[str, A
     else:
         assert isinstance(error, TrainingFailed)
     assert "4711" in (tmp_path / "child.log").read_text()
+
+
+def test_what_foreign_code_failed_with_is_read_at_the_hospital_and_leaves_in_no_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its traceback may quote patients: it is the site's user's alone, and outlives the files of the run."""
+    site = Folder.create(tmp_path / "site")
+    run = site.run("heart-1")
+    child = Child(run, Limits(), foreign=True)
+    lost = tmp_path / "of patient 4711\x1b[2J"
+    load = {"do": "load", "plan": str(lost), "initial": "", "table": "", "confine": {"read": [], "write": []}}
+    try:
+        with pytest.raises(TrainingFailed) as caught:
+            child.ask(load)
+    finally:
+        child.close()
+    assert caught.value.message == OF_FOREIGN["training-failed"] and "4711" not in str(caught.value)
+    assert (run / LOG).stat().st_mode & 0o777 == 0o600
+    parts: Any = dict.fromkeys(("identity", "journal", "states", "veto", "steps", "updates", "pairing", "seats"))
+    task: Any = SimpleNamespace(run="heart-1", round=3)
+    Worker(folder=site, stop=Event(), declaring=cast(Any, None), **parts)._heard(task, caught.value, 0.0)
+    (path,) = site.failures.iterdir()
+    assert str(path) in caplog.text and "consilium site log heart-1" in caplog.text and "4711" not in caplog.text
+    assert path.stat().st_mode & 0o777 == 0o600 and site.failures.stat().st_mode & 0o077 == 0
+    assert failures.keep(site, "heart-1", "round 4", time.time() + 60, datetime.now(UTC)) is None, "said before"
+    shutil.rmtree(run)
+    assert app.run(["site", "log", "--home", str(site.home)]) == 0
+    assert "round 3 of heart-1 was refused here" in capsys.readouterr().out
+    assert app.run(["site", "log", "heart-1", "--home", str(site.home)]) == 0
+    said = capsys.readouterr().out
+    assert "Traceback" in said and "FileNotFoundError" in said and "4711" in said and "\x1b" not in said
+    assert app.run(["site", "log", "../heart-1", "--home", str(site.home)]) == 5
+
+
+def test_what_a_child_prints_without_end_fills_no_disk(tmp_path: Path) -> None:
+    child = Talker(tmp_path, Limits(), foreign=True)
+    with (tmp_path / LOG).open("ab") as file:
+        file.write(b"x" * LOG_MOST + b"\nthe end")
+        child.close()
+        file.write(b", and what was printed after it was cut")
+    said = (tmp_path / LOG).read_bytes()
+    assert len(said) < LOG_MOST and said.endswith(b"the end, and what was printed after it was cut")
 
 
 def test_our_own_child_is_believed(tmp_path: Path) -> None:
