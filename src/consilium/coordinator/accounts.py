@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, literal, select, update
 
-from consilium.core.errors import Conflict, Invalid, NotFound, Refused, Unauthenticated
+from consilium.core.errors import Conflict, Invalid, NotFound, Refused, Removed, Unauthenticated
 from consilium.core.ids import SLUG, SiteId
 from consilium.store.database import Transaction
 from consilium.store.schema import access_tokens, assertions, join_tokens, people, sites
@@ -130,7 +130,8 @@ def _issue(tx: Transaction, subject: str, role: str, now: float, seconds: int) -
 
 
 REMOVED = (
-    "ask the administrator; to come back, join under another name with a new folder (`consilium site init --home`)"
+    "ask the administrator, or stop this agent; to come back, join under another name with a new folder (`consilium "
+    "site init --home`)"
 )
 
 
@@ -143,7 +144,7 @@ def site_token(tx: Transaction, assertion: str, now: float) -> tuple[str, int]:
         raise refusal
     claims = verify_assertion(assertion, row.public_key, AUDIENCE, datetime.fromtimestamp(now, UTC))
     if row.state == "removed":  # told to nobody but the holder of its key
-        raise Unauthenticated(f"the coordinator's administrator has removed {name}: it takes part in nothing", REMOVED)
+        raise Removed(f"the coordinator's administrator has removed {name}: it takes part in nothing", REMOVED)
     tx.do(delete(assertions).where(assertions.c.expires < now))
     jti = _hash(f"{name}/{claims['jti']}")
     if tx.scalar(select(assertions.c.jti).where(assertions.c.jti == jti)) is not None:

@@ -13,6 +13,7 @@
     │   └── DigestMismatch    bytes that are not what their name says
     ├── Refused               allowed to no one, or not to you; `reason` is a stable code
     ├── Unauthenticated       who asks is not known
+    │   └── Removed           a hospital that was removed from the federation
     ├── NotFound
     ├── Conflict              it does not fit the present state
     │   ├── OutOfPhase        the phase is over, or has not begun
@@ -110,6 +111,12 @@ class Unauthenticated(ConsiliumError):
     """Who asks is not known."""
 
     code = "unauthenticated"
+
+
+class Removed(Unauthenticated):
+    """The coordinator's administrator has removed this hospital: asking again soon is of no use."""
+
+    code = "removed"
 
 
 class NotFound(ConsiliumError):

@@ -129,6 +129,7 @@ class Connection:
         assert self._token is not None
         with self._lock:
             if self._secret is None or renew:
+                self._secret = None  # no request goes out with one that was refused, if there is no other
                 self._secret = self._token()
             return self._secret
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from consilium.core.errors import ConsiliumError, Invalid, Unauthenticated, Unavailable
+from consilium.core.errors import ConsiliumError, Invalid, Removed, Unauthenticated, Unavailable
 from consilium.site import contact, doctor, line, showing
 from consilium.site.agent import Agent
 from consilium.site.contact import Contact
@@ -21,6 +21,8 @@ from consilium.site.folder import Folder, Membership
 from consilium.site.journal import Journal
 from consilium.site.presence import alone
 from consilium.site.worker import HELD, Worker
+from consilium.wire.lines import Lines
+from consilium.wire.messages import HEADER
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -99,6 +101,33 @@ def test_a_token_that_is_refused_for_another_key_or_clock_says_so(
     assert told is None if words is None else isinstance(told, Unauthenticated) and words in told.message
     anonymous = SimpleNamespace(get=lambda path: {})
     assert line.why(folder.membership(), anonymous, NOW) is None
+
+
+def test_a_site_that_was_removed_dials_once_in_minutes_whatever_asks(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its threads each dialled every second, for ever."""
+    asked, clock = [], [1000.0]
+    said: list[tuple[int, dict[str, Any]]] = [(200, {"access_token": "a", "expires_in": 300}), (200, {})]
+
+    def ask(_: object, method: str, path: str, *__: object) -> Any:
+        asked.append(path)
+        status, told = said.pop(0) if said else (401, {"code": "removed", "message": "north is out", "remedy": "leave"})
+        headers = {HEADER: "1"}
+        return SimpleNamespace(status=status, headers=headers, data=json.dumps(told).encode(), close=lambda: None)
+
+    monkeypatch.setattr(Lines, "ask", ask)
+    monkeypatch.setattr(line, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    connection = line.connect(folder, folder.identity())
+    assert connection.get("/v1/inbox") == {} and asked == ["/v1/token", "/v1/inbox"]
+    for _ in range(9):
+        with pytest.raises(Removed, match="north is out; leave[.] The agent asks again every 10 minutes"):
+            connection.get("/v1/inbox")
+        clock[0] += 60.0
+    assert asked[2:] == ["/v1/inbox", "/v1/token"], "with the token that it had, and for another one"
+    clock[0] += 61.0
+    said += [(200, {"access_token": "b", "expires_in": 300}), (200, {})]
+    assert connection.get("/v1/inbox") == {}, "whoever is let in again is heard"
 
 
 @pytest.mark.parametrize(
