@@ -30,10 +30,15 @@ WIDTH = 5.0
 """x / WIDTH is what tanh is taken of."""
 LEAST_CHANCE = 1e-12
 """Scores are kept this far from 0 and 1, where logits end."""
+STEEP = 0.5
+"""A step is halved where the likelihood falls at its end by more than this share of how it rose at its beginning."""
+LEAST_EXPECTED = 1e-6
+"""A model that expects fewer than so many of a patient to have the outcome expects nobody."""
 STEPS = 60
 FAR = 30.0
 """A slope or intercept beyond this is not told: the polynomials do not carry it. The scores part the classes, and there
 is none; or they differ by next to nothing, as those of a model that was hardly trained."""
+BEYOND = f"beyond {FAR:g}: scores part the classes, hardly differ, or are 0 and 1"
 POINTS = 10
 """Points of the curve, and bins of the expected calibration error."""
 
@@ -113,7 +118,7 @@ def fit(
     for free in wanted:
         fitted = _newton(total, points, len(free))
         if fitted is None:
-            found |= {name: hidden(n, f"beyond {FAR:g}: scores part the classes, or hardly differ") for name in free}
+            found |= {name: hidden(n, BEYOND) for name in free}
             continue
         for at, name in enumerate(free):
             found[name] = around(float(fitted[0][at]), float(fitted[1][at]), n, confidence)
@@ -121,7 +126,11 @@ def fit(
 
 
 def _newton(total: Mapping[str, Array], points: Points, free: int) -> tuple[Floats, Floats] | None:
-    """Estimates and standard errors of the first `free` of (intercept, slope); None where there is no fit."""
+    """Estimates and standard errors of the first `free` of (intercept, slope); None where there is no fit.
+
+    Far from the best values Newton's steps go too far, and on and on between two places: so a step is halved until the
+    likelihood, which is concave, does not fall along it more steeply than it rose.
+    """
     at = np.array([0.0, 1.0])
     positives = float(total["positives"].sum())
     exact = np.array([
@@ -129,23 +138,37 @@ def _newton(total: Mapping[str, Array], points: Points, free: int) -> tuple[Floa
         float(total["evidence_of_positives"][0]) - float(total["evidence_expected"][0]),
     ])  # fmt: skip
     x, here = points.x, expit(points.x)
-    inverse: Floats | None = None
+
+    def rising(at: Floats) -> Floats:
+        apart = points.weight * (expit(at[0] + at[1] * x) - here)
+        found: Floats = (exact - np.array([apart.sum(), apart @ x]))[:free]
+        return found
+
+    inverse, gradient, rest = None, rising(at), False
     for _ in range(STEPS):
         chance = expit(at[0] + at[1] * x)
-        gradient = exact - np.array([points.weight @ (chance - here), points.weight @ (x * (chance - here))])
         curved = points.weight * chance * (1 - chance)
         cross = float(curved @ x)
         hessian = np.array([[float(curved.sum()), cross], [cross, float(curved @ x**2)]])[:free, :free]
         inverse = _inverse(hessian)
         if inverse is None:
             return None
-        step = inverse @ gradient[:free]
-        at[:free] += step * min(1.0, 2.0 / max(float(np.max(np.abs(step))), 1e-300))
+        step = inverse @ gradient
+        step *= min(1.0, 2.0 / max(float(np.max(np.abs(step))), 1e-300))
+        rest = bool(np.max(np.abs(step)) < 1e-9)
+        slope, before = float(gradient @ step), at.copy()
+        for _ in range(STEPS):
+            at[:free] = before[:free] + step
+            gradient = rising(at)
+            if rest or float(gradient @ step) >= -STEEP * slope:
+                break
+            step = step / 2
+            slope /= 2
         if np.max(np.abs(at)) > FAR:
             return None
-        if np.max(np.abs(step)) < 1e-12:
+        if rest:
             break
-    if inverse is None:
+    if inverse is None or not rest:
         return None
     if free == 1:
         chance = expit(at[0] + logit((np.arange(total["positives"].size) + 0.5) / total["positives"].size))
@@ -171,6 +194,8 @@ def observed_to_expected(total: Mapping[str, Array], confidence: float) -> Figur
     n = round(float(total["n"][0]))
     if positives == 0 or expected <= 0:
         return hidden(n, "one class only")
+    if expected < LEAST_EXPECTED * n:
+        return hidden(n, "the model expects nobody to have the outcome")
     variance = (
         1 / positives
         - 2 * float(total["expected_of_positives"][0]) / (positives * expected)

@@ -10,7 +10,7 @@ from statistics import NormalDist
 
 from consilium.core.unlearned import HARMONISED, sentences
 from consilium.documents import chance, several, unequal
-from consilium.documents.estimate import Estimate
+from consilium.documents.estimate import Estimate, Figures
 from consilium.documents.facts import FEW, Facts, Hospital
 from consilium.documents.finding import EVERYWHERE, Finding, Level, enough, error, listed
 from consilium.documents.terms import METRICS, Metric, interval, number, plain
@@ -23,6 +23,7 @@ SUSPICIOUS = 0.05
 ALIKE = 3.0
 """Patients of one hospital are alike this many times as often as those of two, at most, without being the same."""
 COMMON = "federated"
+DISTANCE = "calibration_error"
 OTHERS, COPIES = "other hospitals", "copies"
 """What hospitals, and their patients, are compared with: see `Findings.made`."""
 Score = tuple[str, Metric, Estimate, float]
@@ -183,7 +184,11 @@ def _apart(
             "note-worst-hospital", "note", f"Of {among} it is worth least at {worst}",
             f"{told}. No hospital lies below the others by more than chance may explain.",
         )  # fmt: skip
-    better = sorted(s for s, (by, z) in apart_by.items() if sign * z > limit and sign * by > SUSPICIOUS)
+    # Beside a hospital where it is worth little any other one is far better: that one is told of, and is left out here.
+    less = {site for site, (_, z) in apart_by.items() if sign * z < -limit}
+    usual = {site: tuple(one for name, one in drawn.items() if name not in less | {site}) for site in drawn}
+    above = {site: apart(drawn[site], usual[site] or others[site], metric, confidence) for site in drawn}
+    better = sorted(s for s, (by, z) in above.items() if sign * z > limit and sign * by > SUSPICIOUS)
     if better and metric.share:
         yield Finding(
             "warning-too-good", "warning", "A hospital is too good to be believed unseen",
@@ -218,17 +223,27 @@ def _leaked(hospitals: Sequence[Hospital], limit: float) -> Iterator[Finding]:
 
 
 def _calibrations(facts: Facts) -> list[Score]:
-    """Figures of calibration that can be compared with what they should be, of all patients and of each hospital."""
+    """Figures of calibration that can be compared with what they should be, of all patients and of each hospital.
+
+    Where log odds have no end, as of a model that says 0 or 1, it is the mean distance that tells, if not by chance.
+    """
     places = [(EVERYWHERE, facts.everyone.get(COMMON, {}))]
     places += [(one.name, one.figures.get(COMMON, {})) for one in facts.hospitals]
     return [
         (where, METRICS[name], found, least)
         for where, figures in places
-        for name in CALIBRATION
+        for name in _told_by(figures)
         if (found := figures.get(name)) is not None
         and found.value is not None and found.low is not None and found.high is not None
         and (least := much(name, figures)) is not None
     ]  # fmt: skip
+
+
+def _told_by(figures: Figures) -> Sequence[str]:
+    """By which figures it is told whether predictions come true."""
+    large, distance = figures.get(CALIBRATION[0]), figures.get(DISTANCE)
+    lost = large is not None and large.value is None and distance is not None and (distance.low or 0) > 0
+    return (*CALIBRATION, DISTANCE) if lost else CALIBRATION
 
 
 def _miscalibrated(scores: Sequence[Score], confidence: float, limit: float) -> Iterator[Finding]:
@@ -240,7 +255,7 @@ def _miscalibrated(scores: Sequence[Score], confidence: float, limit: float) -> 
     if off:
         told = "; ".join(f"{where}: {plain(found)}" for where, found in list(off.items())[:6])
         more = f"; and {len(off) - 6} more" if len(off) > 6 else ""
-        chances = any(metric.id == CALIBRATION[0] for _, metric, *_ in scores)
+        chances = any(metric.id in (CALIBRATION[0], DISTANCE) for _, metric, *_ in scores)
         what = "predicted risks" if chances else "predictions"
         acts = "Who acts on a risk of 20 % there acts on another one; it" if chances else "It"
         yield Finding(

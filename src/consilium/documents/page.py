@@ -154,9 +154,12 @@ def _contents(sections: Sequence[Tag]) -> Tag:
 
 def _reading(facts: Facts, found: Findings) -> Tag:
     """How intervals, comparisons and what is not drawn are to be read."""
+    scores = "auroc" in facts.everyone.get("federated", {})
+    whose = ": DeLong’s for AUROC, Wilson’s for shares" if scores else ""
     told = (
-        f"Intervals are at {facts.confidence:.0%}, each by itself: DeLong’s for AUROC, Wilson’s for shares. They say "
-        "how sure a figure is of these patients, and not how it would be at another hospital."
+        f"Intervals are at {facts.confidence:.0%}, each by itself{whose}. They say how sure a figure is of these "
+        "patients, and not how it would be at another hospital."
+        + (" Log odds and log loss take a score as no nearer to 0 or 1 than 1e-12." if scores else "")
     )
     compared = plain([of for of, count in found.made.items() if count])
     many = (

@@ -62,7 +62,7 @@ METRICS = {
         Metric("calibration_slope", "slope", "below 1: predictions are too far apart; above: too close", "calibration",
                share=False, ideal=1.0),
         Metric("calibration_error", "mean distance", "of scores from what comes true, over ten groups of patients",
-               "calibration", more_is_better=False),
+               "calibration", more_is_better=False, ideal=0.0),
     )
 }  # fmt: skip
 """In the order of a table."""

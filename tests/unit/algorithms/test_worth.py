@@ -323,6 +323,29 @@ def test_calibration_follows_from_sums_for_slopes_from_04_to_2(seed: int) -> Non
             assert (figure.low, figure.high) == pytest.approx(theirs_[name][1:], abs=INTERVAL.get(name, 1e-6))
 
 
+@pytest.mark.parametrize("apart", [3.0, 5.0])
+def test_calibration_follows_where_predictions_are_far_too_extreme(apart: float) -> None:
+    """As those of a model that was fitted to noise: a first step of Newton's then goes far beyond the best values."""
+    for seed, spread in ((0, 1.0), (1, 1.3), (2, 1.3), (3, 2.0)):
+        rng = np.random.default_rng(seed)
+        x = spread * rng.normal(size=900) - 0.4
+        label = (rng.random(900) < calibration.expit(x)).astype(float)
+        patients = Patients(calibration.expit(apart * x), label, {"age": np.full(900, 50.0), "sex": np.zeros(900)})
+        found = calibration.fit(patients.sums(STUDY), 0.95)
+        for name, expected in fitted(patients.score, patients.label).items():
+            assert found[name].value == pytest.approx(expected[0], abs=2e-3), (name, seed)
+
+
+def test_a_model_that_says_0_or_1_has_no_log_odds_and_one_that_expects_nobody_no_ratio() -> None:
+    label, columns = np.tile([0.0, 1.0, 1.0, 1.0], 25), {"age": np.full(100, 50.0), "sex": np.zeros(100)}
+    sure = Patients(np.repeat([0.0, 1.0], 50), label, columns).sums(STUDY)
+    assert {one.note for one in calibration.fit(sure, 0.95).values()} == {calibration.BEYOND}
+    assert calibration.observed_to_expected(sure, 0.95).value == pytest.approx(1.5)
+    assert (calibration.distance(sure, 0.95).low or 0) > 0.3, "the only figure that tells it"
+    never = calibration.observed_to_expected(Patients(np.zeros(100), label, columns).sums(STUDY), 0.95)
+    assert never.value is None and "expects nobody" in never.note
+
+
 def test_scores_that_part_the_classes_have_no_slope_and_it_is_said() -> None:
     label = np.repeat([0.0, 1.0], 50)
     columns = {"age": np.full(100, 50.0), "sex": np.zeros(100)}

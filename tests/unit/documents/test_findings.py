@@ -56,6 +56,14 @@ def test_a_leak_is_named_and_patients_who_are_alike_by_chance_are_not() -> None:
     assert "site-03: 25 of 300" in told and "site-04" not in told and "site-05" not in told
 
 
+@pytest.mark.parametrize("apart", [0.0, -1.2])
+def test_beside_a_hospital_where_it_is_useless_or_swapped_no_other_one_is_too_good(apart: float) -> None:
+    told = seen(Report.of(simulated({**usual(2), "west": judged(apart, 900)}), NOW, STUDY))
+    assert "west" in told["warning-worst-hospital"] and "warning-too-good" not in told
+    two = seen(Report.of(simulated({**usual(2), "west": judged(4.0, 900)}), NOW, STUDY))["warning-too-good"]
+    assert two.startswith("west") and "site-01" not in two
+
+
 def test_a_swapped_hospital_is_not_told_as_one_without_use() -> None:
     told = seen(Report.of(simulated({**usual(), "west": judged(-1.2)}), NOW, STUDY))
     assert "warning-no-better-than-chance" not in told

@@ -45,6 +45,16 @@ def test_a_miscalibrated_hospital_is_named_and_the_others_are_not() -> None:
         assert page.index('id="warning-miscalibrated"') < page.index('id="worth"')
 
 
+def test_where_a_model_says_0_or_1_the_mean_distance_tells_that_it_is_off() -> None:
+    none = {**told(0.0), "value": None, "low": None, "high": None, "note": "beyond 30"}
+    for distance, named in ((told(0.3), True), ({**told(0.06), "low": 0.0}, False), (told(0.3) | {"low": 0.0}, False)):
+        sure = worth()
+        sure["figures"] |= {"calibration_in_the_large": none, "calibration_slope": none, "calibration_error": distance}
+        found = seen(report({**ALIKE, "site-02": sure}))
+        assert ("warning-miscalibrated" in found) is named
+        assert not named or "site-02: mean distance 0.30" in found["warning-miscalibrated"]
+
+
 def test_what_is_off_by_little_or_by_chance_is_not_warned_of() -> None:
     sure_but_small = worth(large=0.15)
     large_but_unsure = worth(large=0.5)
