@@ -8,6 +8,7 @@ from typing import Any
 OF_SET = frozenset({"difference", "rosters", "quorum"})
 """Reasons that are about over whom a sum would be: with other sites, those who refused it may take part."""
 _LEFT = frozenset({"removed"})
+_LATE = frozenset({"missed-rounds"})
 _ALTERED = frozenset({"forged", "replayed", "state-mismatch", "tampered", "roster", "segments"})
 """Reasons that somebody in between may have brought about: to approve anew is no answer to them by itself."""
 _DECIDED = frozenset({"not-approved", "declined", "revoked", "approval-expired"})
@@ -23,6 +24,8 @@ def goes_on(study: str, reasons: Iterable[str]) -> str:
     'once the cause is gone, `consilium site approve heart` at that hospital lets the run go on'
     >>> goes_on("heart", ["difference"])
     ''
+    >>> goes_on("heart", ["missed-rounds"]).split(",")[0]
+    'who came too late into this run'
     >>> goes_on("heart", ["forged"]).split(":")[0]
     'messages may have been altered'
     """
@@ -33,6 +36,11 @@ def goes_on(study: str, reasons: Iterable[str]) -> str:
         return (
             "messages may have been altered: compare both audit logs (`consilium audit verify`) before "
             f"`consilium site approve {study}` at that hospital lets the run go on"
+        )
+    if not (why := why - _LATE):
+        return (
+            "who came too late into this run, or was away for long, cannot compute its model: it goes on with a quorum "
+            "of the others, and a new run takes all"
         )
     when = "" if why <= _DECIDED else "once the cause is gone, "
     return f"{when}`consilium site approve {study}` at that hospital lets the run go on"

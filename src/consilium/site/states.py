@@ -50,7 +50,8 @@ class States:
     def ensure(self, task: Task, plan: Plan, now: datetime) -> Path:
         """The file of the state at which the task trains.
 
-        Raises: Refused: the state that the coordinator names is not the one that follows (`state-mismatch`).
+        Raises: Refused: the state that the coordinator names is not the one that follows (`state-mismatch`); or this
+                site came too late into a secure run to know what follows (`missed-rounds`).
         """
         number, wanted = task.round - 1, Digest(task.state.digest)
         known = self._known(task.run, number)
@@ -61,7 +62,7 @@ class States:
                 raise Refused(
                     f"this site missed rounds before {task.round}, and the sums of them are not known here",
                     "a state that it cannot compute itself is not trained under secure_sum: begin a new run",
-                    reason="state-mismatch",
+                    reason="missed-rounds",
                 )
             known = known or self._adopted(task)
             self._keep(task, number, known[0], known[1], how, now)
