@@ -21,6 +21,7 @@ from consilium.algorithms import evaluation, groups
 from consilium.core import state as chain
 from consilium.core.errors import ConsiliumError, Invalid, Refused
 from consilium.core.study import Study
+from consilium.privacy import layout as pieces
 from consilium.privacy import recipe, secagg
 from consilium.privacy.layout import CLAMPED, Layout
 from consilium.privacy.opening import Opened
@@ -75,11 +76,11 @@ def contribution(found: Layout, rng: np.random.Generator, beyond: float = 2.0) -
 
 @contextmanager
 def chunks(size: int) -> Iterator[None]:
-    kept, chain.CHUNK = chain.CHUNK, size
+    kept, pieces.PIECE = pieces.PIECE, size
     try:
         yield
     finally:
-        chain.CHUNK = kept
+        pieces.PIECE = kept
 
 
 @contextmanager

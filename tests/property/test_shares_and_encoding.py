@@ -32,6 +32,7 @@ def test_fewer_shares_fit_any_secret(secret: bytes, other: bytes, coins: bytes, 
     parts = shares.split(secret, t, t, coins)
     known = {x: int.from_bytes(parts[x - 1], "big") for x in range(1, t)}
     points = {0: int.from_bytes(other, "big"), **known}
+    assert _through(known, 0) % shares.PRIME != int.from_bytes(secret, "big"), "it is on no curve of fewer shares"
     last = _through(points, t) % shares.PRIME
     found = {**{x: parts[x - 1] for x in range(1, t)}, t: last.to_bytes(33, "big")}
     assert shares.combine(found, t) == other
@@ -57,6 +58,20 @@ def test_a_share_that_is_none_never_passes_for_a_secret_unnoticed(secret: bytes,
     except Invalid:
         return
     assert found != secret
+
+
+def test_shares_of_what_is_no_secret_are_refused_and_end_nothing() -> None:
+    """Their author chose them: a value of the field that is longer than a secret, and shares that are of no holder."""
+    beyond = (shares.PRIME - 1).to_bytes(shares.SHARE_BYTES, "big")
+    good = shares.split(bytes(32), 2, 3, bytes(32))
+    for wrong in (
+        {1: beyond, 2: beyond},
+        {0: good[0], 1: good[0]},
+        {1: good[0], 2: b"\0" + good[1]},
+        {1: good[0], 2: b"\xff" * 33},
+    ):
+        with pytest.raises(Invalid, match="not of one secret"):
+            shares.combine(wrong, 2)
 
 
 @st.composite

@@ -10,7 +10,8 @@ import pytest
 
 from consilium.core.errors import ConsiliumError, Invalid, OutOfPhase
 from consilium.core.ids import digest
-from consilium.privacy import opening, secagg
+from consilium.core.threshold import threshold
+from consilium.privacy import opening, secagg, shares
 from consilium.privacy.inline import expected
 from consilium.privacy.secagg import Confirm, Masked, Open, Ready, Seat, Segment
 
@@ -120,6 +121,20 @@ def test_a_false_roll_call_is_refused() -> None:
         assert reason(lambda c=calls: secagg.mask(table.seats["a"], c)) == "roll-call"  # type: ignore[misc]
 
 
+def test_where_a_hospital_asks_for_more_than_the_threshold_no_fewer_are_in_any_set() -> None:
+    """Four of five open a sum; one of these hospitals says that it is in none of fewer than five."""
+    table = Table()
+    table.open = table.open.model_copy(update={"min_sites": 5})
+    table.ready()
+    assert reason(lambda: secagg.mask(table.seats["a"], [table.readies[site] for site in "abcd"])) == "roll-call"
+    table.mask()
+    fewer = {site: table.masked[site] for site in "abcd"}
+    assert reason(lambda: secagg.confirm(table.seats["a"], fewer, fewer["a"])) == "survivors"
+    proofs = table.confirm()
+    assert reason(lambda: secagg.unmask(table.seats["a"], table.masked, proofs[:4])) == "proofs"
+    assert secagg.unmask(table.seats["a"], table.masked, proofs)[0].opened
+
+
 def test_where_some_have_shown_their_part_alone_nobody_masks_and_where_all_have_they_do() -> None:
     """Who has not could be read off the sum, less those who have. What nobody says is not in the message."""
     table = Table().ready()
@@ -209,6 +224,8 @@ def test_a_corrupt_share_is_found_and_others_serve() -> None:
     whole = Table().ready().mask()
     answers = answers_of(whole)
     lied = answers[0].model_copy(update={"own": {site: bytes(33) for site in SITES}})
+    earlier = [one.model_copy(update={"ctx2": bytes(32), "own": {}}) for one in answers]  # of another attempt
+    assert opened(whole, [*answers, *earlier]).tolist() == [10, 100, 2**32 - 10]
     assert opened(whole, [lied, *answers[1:]]).tolist() == [10, 100, 2**32 - 10]
     assert opening.false_holders(whole.open, whole.masked, answers) == ()
     assert opening.false_holders(whole.open, whole.masked, [lied, *answers[1:]]) == (lied.site,)
@@ -226,6 +243,54 @@ def test_false_shares_of_masks_with_a_lost_site_are_found_and_an_altered_box_is_
     boxed.masked["b"] = boxed.masked["b"].model_copy(update={"boxes": {**boxed.masked["b"].boxes, "a": b"x" * 200}})
     honest = answers_of(boxed)
     assert "b" not in honest[0].own and opening.false_holders(boxed.open, boxed.masked, honest) == ()
+
+
+def lied_about(table: Table, author: str, subject: str) -> Table:
+    """This author shares another key than the one with which it masked, and hashes what it shares."""
+    false = shares.split(bytes(32), threshold(len(SITES)), len(SITES), bytes(32))
+    seat = table.seats[author]
+    vars(seat)["shares"] = {**seat.shares, subject: false}
+    boxes = {holder: secagg._box(seat, holder) for holder in SITES}
+    table.masked[author] = secagg.masked(seat, table.masked[author].vector, boxes)
+    return table
+
+
+@pytest.mark.parametrize("subject", ["b", "e"], ids=["its own mask", "its mask with a lost site"])
+def test_who_shares_another_key_than_it_committed_to_is_named_and_nothing_opens(subject: str) -> None:
+    table = lied_about(Table().ready().mask("e"), "b", subject)
+    with pytest.raises(Invalid, match=r"the mask of b .*committed to"):
+        opened(table, answers_of(table))
+
+
+def test_only_the_keys_that_were_committed_to_open_a_sum_for_who_checks_it() -> None:
+    """A coordinator that may choose one key of a stream chooses what the sum is: it need not know any update."""
+    table = Table().ready().mask("e")
+    good = opening.recover(table.open, table.readies.values(), table.masked, answers_of(table))
+    opening.check(table.open, table.readies.values(), table.masked, good)
+    extra = {**good.pairs, ("a", "b"): table.seats["a"].pair("b")}
+    for own, pairs in (
+        ({**good.own, "a": bytes(32)}, good.pairs),
+        ({**good.own, "a": good.own["b"]}, good.pairs),
+        (good.own, {**good.pairs, ("a", "e"): bytes(32)}),
+        (good.own, {**good.pairs, ("a", "e"): good.pairs["b", "e"]}),
+        ({site: key for site, key in good.own.items() if site != "a"}, good.pairs),
+        (good.own, {pair: key for pair, key in good.pairs.items() if pair != ("a", "e")}),
+        (good.own, extra),
+        (good.own, {}),
+    ):
+        with pytest.raises(Invalid, match="do not open"):
+            opening.check(table.open, table.readies.values(), table.masked, opening.Opened(own, pairs))
+
+
+def test_who_is_sent_a_share_that_is_not_the_one_hashed_leaves_it_out_and_is_not_blamed() -> None:
+    """Sealed well, and false: the author lies, and the holder would have signed it."""
+    table = Table().ready().mask()
+    honest = table.masked["b"]
+    lied = lied_about(table, "b", "b").masked["b"]
+    table.masked["b"] = lied.model_copy(update={"share_hashes": honest.share_hashes})
+    answers = answers_of(table)
+    assert [one.site for one in answers if "b" in one.own] == ["b"]
+    assert opening.false_holders(table.open, table.masked, answers) == ("b",)
 
 
 def test_a_box_that_was_altered_is_left_out() -> None:
