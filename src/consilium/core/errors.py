@@ -174,9 +174,17 @@ class Unavailable(ConsiliumError):
 
 
 class DataUnusable(ConsiliumError):
-    """A data source cannot serve the study."""
+    """A data source cannot serve the study.
+
+    `which`: names of what it is about, as of files. They may tell of patients: they are in no message, and are shown on
+    the hospital's own terminal alone.
+    """
 
     code = "data-unusable"
+
+    def __init__(self, message: str, remedy: str = "", *, which: tuple[str, ...] = ()) -> None:
+        super().__init__(message, remedy)
+        self.which = which
 
 
 class TrainingFailed(ConsiliumError):

@@ -10,14 +10,16 @@ import csv
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from consilium import studyfile
-from consilium.core.errors import Conflict, Invalid
-from consilium.site import showing
+from consilium.core.errors import Conflict, DataUnusable, Invalid
+from consilium.site import failures, showing
 from consilium.site.folder import Folder
 from consilium.site.options import Existing, home_option, json_option, now, opened, say
 from consilium.site.presence import ring
@@ -25,6 +27,8 @@ from consilium.site.presence import ring
 if TYPE_CHECKING:  # it stands on much that most commands do not need
     from consilium.data.singles import Singles
 
+NAMED = 100
+"""So many damaged files are named at most."""
 ROWS = 100_000
 """Patients that are looked at, at most."""
 FORMULA, NUMBER = tuple("=+-@\t\r"), re.compile(r"[-+]?[0-9.,]+(?:[eE][-+]?[0-9]+)?")
@@ -70,7 +74,7 @@ def check(
         raise click.UsageError("--tell is for a study that was offered here")
     singles = _asked(rows, patients, to, as_json)
     sent = False
-    with opened(home) as desk:
+    with _naming(not as_json and sys.stdout.isatty()), opened(home) as desk:
         if study is not None:
             report, sent = desk.checked(study, mapping, tell, now(), singles)
         else:
@@ -88,6 +92,18 @@ def check(
         _shown(singles, to)
     if not report.usable:
         ctx.exit(1)
+
+
+@contextmanager
+def _naming(terminal: bool) -> Iterator[None]:
+    """What an error is about is named on a terminal, where nobody keeps it: a file's name may be a patient's."""
+    try:
+        yield
+    except DataUnusable as error:
+        if terminal and error.which:
+            more = f"\nand {len(error.which) - NAMED} more" if len(error.which) > NAMED else ""
+            click.echo("\n".join(failures.plain(one) for one in error.which[:NAMED]) + more)
+        raise
 
 
 def _asked(rows: int | None, patients: BinaryIO | None, to: Path | None, as_json: bool) -> "Singles | None":

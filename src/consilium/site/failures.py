@@ -38,13 +38,17 @@ def keep(folder: Folder, run: str, about: str, since: float, now: datetime) -> P
             said = file.read(MOST).decode(errors="replace")
     except OSError:
         return None
-    shown = _UNSEEN.sub(lambda found: repr(found[0])[1:-1], said)
     folder.failures.mkdir(exist_ok=True, mode=0o700)
     path = folder.failures / f"{run}.log"
-    replace_file(path, f"{now:%Y-%m-%d %H:%M:%S} UTC, {about}\n\n{shown}".encode(), 0o600)
+    replace_file(path, f"{now:%Y-%m-%d %H:%M:%S} UTC, {about}\n\n{plain(said)}".encode(), 0o600)
     for _, old in sorted((one.stat().st_mtime, one) for one in folder.failures.glob("*.log"))[:-RUNS]:
         old.unlink(missing_ok=True)
     return path
+
+
+def plain(text: str) -> str:
+    """Text that others wrote, without what would move the cursor."""
+    return _UNSEEN.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def kept(folder: Folder) -> list[dict[str, Any]]:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from consilium.console.cli import app
+from consilium.core.errors import DataUnusable
 from consilium.core.study import Plan
+from consilium.site.checkup import NAMED, _naming
 from consilium.site.showing import concluded
 from e2e.federation import study
 from unit.site.test_desk import Site
@@ -95,6 +97,16 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+def test_files_are_named_on_a_terminal_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    names = tuple(f"/pacs/{PLANTED}-{number}\x1b[2J.dcm" for number in range(NAMED + 3))
+    for terminal in (False, True):
+        with pytest.raises(DataUnusable), _naming(terminal):
+            raise DataUnusable("3 files", "look", which=names)
+        said = capsys.readouterr().out
+        assert said.count(PLANTED) == NAMED * terminal and "\x1b" not in said
+    assert said.endswith("and 3 more\n")
 
 
 def test_on_a_terminal_patients_are_shown(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

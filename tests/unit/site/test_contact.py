@@ -121,7 +121,7 @@ def test_a_site_that_was_removed_dials_once_in_minutes_whatever_asks(
     connection = line.connect(folder, folder.identity())
     assert connection.get("/v1/inbox") == {} and asked == ["/v1/token", "/v1/inbox"]
     for _ in range(9):
-        with pytest.raises(Removed, match="north is out; leave[.] The agent asks again every 10 minutes"):
+        with pytest.raises(Removed, match=r"north is out; leave[.] The agent asks again every 10 minutes"):
             connection.get("/v1/inbox")
         clock[0] += 60.0
     assert asked[2:] == ["/v1/inbox", "/v1/token"], "with the token that it had, and for another one"

@@ -230,7 +230,9 @@ def _read(files: list[bytes], wanted: Image, study: dicomweb.Study) -> list[Foun
         one = read(data, wanted)
         if one is None or (one.study, one.accession) != (study.uid, study.accession):
             raise DataUnusable(
-                f"{WHERE}: a study holds a file that is no DICOM, or of another study", "see the server's log"
+                f"{WHERE}: a study holds a file that is no DICOM, or of another study",
+                "`consilium site check`, in a terminal, names it; see the server's log",
+                which=(f"StudyInstanceUID {study.uid}",),
             )
         found.append(one)
     found.sort(key=lambda one: one.order)
@@ -242,18 +244,20 @@ def _of_folder(place: Path, wanted: Image, orders: frozenset[str], key: bytes) -
     if not place.is_dir():
         raise DataUnusable("there is no folder of images beside the mapping", "correct source.path")
     found: list[Found] = []
-    damaged = 0
+    damaged: list[str] = []
     for path in sorted(place.rglob("*")):
         if path.is_file() and path.name != "DICOMDIR":
             try:
                 one = read(path.read_bytes(), wanted)
             except OSError:
                 one = None
-            damaged += one is None
+            damaged += [str(path)] if one is None else []
             found += [one] if one is not None and one.accession in orders else []
     if damaged:
         raise DataUnusable(
-            f"source.path: {hidden(damaged)} files are no DICOM, or were cut", "copy them anew, or take them out"
+            f"source.path: {hidden(len(damaged))} files are no DICOM, or were cut",
+            "`consilium site check`, in a terminal, names them: copy them anew, or take them out",
+            which=tuple(damaged),
         )
     images = Images()
     for one in sorted(found, key=lambda one: one.order):

@@ -236,6 +236,9 @@ def test_what_is_wrong_with_table_or_folder_is_said(hospital: Hospital) -> None:
     assert set(hospital.rows(image=None).columns) == {"patient_no", "accession_no", "pneumonia", "NAME"}
     (hospital.folder / "images" / "cut.dcm").write_bytes(dicom(PICTURE, 2)[:300])
     hospital.fails("<10 files are no DICOM, or were cut")
+    with pytest.raises(DataUnusable) as caught:
+        hospital.rows()
+    assert caught.value.which == (str(hospital.folder / "images" / "cut.dcm"),) and "cut.dcm" not in str(caught.value)
     (hospital.folder / "labels.csv").write_text(TABLE.replace("ACC-5523-2", "ACC-5523-1"))
     hospital.fails("an accession number stands twice")
     with pytest.raises(MappingInvalid, match="is a table, and no images"):
