@@ -151,7 +151,8 @@ class Child:
         """End the child."""
         self._process.kill()
         self._process.wait()
-        self._shorten()
+        if not self._log.closed:  # it may have been ended before
+            self._shorten()
         for stream in (self._process.stdin, self._process.stdout, self._log):
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):  # what it died before reading
