@@ -93,7 +93,10 @@ def slope(total: Mapping[str, Array], confidence: float) -> Figure:
     first, second = chebyshev.chebder(value), chebyshev.chebder(value, 2)
     low, high, at, curved = -1.0, 1.0, 0.0, 0.0  # on the polynomials' own scale
     if not chebyshev.chebval(low, first) > 0 > chebyshev.chebval(high, first):
-        return hidden(n, "there is no fit: log hazards say nothing, or part who has the event from who has not")
+        return hidden(
+            n,
+            f"beyond {ENDS[0]:g} to {ENDS[1]:g}: log hazards say nothing, are far too close, or part who has the event",
+        )
     for _ in range(STEPS):
         rising, curved = float(chebyshev.chebval(at, first)), -float(chebyshev.chebval(at, second))
         low, high = (at, high) if rising > 0 else (low, at)

@@ -65,6 +65,14 @@ class Hospital:
     unsaid: Figures = field(default_factory=dict)
 
 
+HELD_OUT = "held-out"
+"""What a simulated round says to have nothing of, where it has no figures."""
+FEW_JUDGE = (
+    "withheld: so few sites hold out patients of each outcome that one could read another's; hold out more "
+    "(`evaluation.test_fraction`), cross-validate (`folds`), or ask more hospitals"
+)
+
+
 @dataclass(frozen=True)
 class Round:
     """One round: who was asked, took part, refused and why; `figures` of the model at which it began.

@@ -146,11 +146,15 @@ def _unjudged(facts: Facts, metric: Metric) -> Iterator[Finding]:
     one = facts.everyone.get(COMMON, {}).get(metric.id)
     if one is None or one.value is None:
         why = one.note.partition(": ")[2] or one.note if one is not None else ""
+        look = (
+            "If all patients seem to have the outcome, or none, look at the codes of the label in each mapping"
+            if metric.share
+            else "If all patients seem to have one outcome, look at the column of the label in each mapping"
+        )
         yield Finding(
             "warning-nothing-judged", "warning", "Nothing can be judged: whether the model is any good is not known",
-            f"There is no {metric.word} over all hospitals: {why or 'it is not told'}. If all patients seem to have "
-            "the outcome, or none, look at the codes of the label in each mapping (`consilium site check`) before "
-            "anything else; else more patients have to be held out.",
+            f"There is no {metric.word} over all hospitals: {why or 'it is not told'}. {look} (`consilium "
+            "site check`) before anything else; else more patients have to be held out.",
         )  # fmt: skip
 
 
@@ -333,10 +337,11 @@ def _unknown(facts: Facts, drawn: Mapping[str, Estimate], metric: Metric | None)
         one.name for one in facts.hospitals
         if metric and metric.id in one.figures.get("federated", {}) and one.name not in drawn
     ]  # fmt: skip
-    if few:
+    if few and metric:
+        least = {"auroc": " with, or without, the outcome", "r2": "", "deviance": ""}.get(metric.id, " with the event")
         yield Finding(
             "note-few-patients", "note", "Some hospitals are not compared",
-            f"{plain(few[:20])}{' and others' if len(few) > 20 else ''}: fewer than {FEW} {facts.whom} with, or "
-            "without, the outcome; or no interval; or withheld, so that figures of such a hospital do not follow. "
+            f"{plain(few[:20])}{' and others' if len(few) > 20 else ''}: fewer than {FEW} {facts.whom}{least}; or no "
+            "interval; or withheld, so that figures of such a hospital do not follow. "
             "Their figures are not drawn.",
         )  # fmt: skip

@@ -9,7 +9,7 @@ from consilium.core.judging import judged_on
 from consilium.core.study import Study
 from consilium.documents.cells import FOLLOWS, hidden
 from consilium.documents.estimate import Estimate, Figures, Json, figures_of
-from consilium.documents.facts import SHARED, WITHOUT, Facts, Flow, Hospital, Round
+from consilium.documents.facts import FEW_JUDGE, HELD_OUT, SHARED, WITHOUT, Facts, Flow, Hospital, Round
 from consilium.documents.judged import ALL, Judged, judged
 from consilium.documents.noise import Noise
 
@@ -236,9 +236,12 @@ def _of_demo(document: Json, study: Study | None) -> Facts:
 
 def _of_simulation(document: Json, study: Study | None) -> Facts:
     rounds = tuple(
-        Round(int(one["round"]), str(one["kind"]), (), (), int(one["took_part"]), {}, figures_of(one["figures"]))
+        Round(
+            int(one["round"]), str(one["kind"]), (), (), int(one["took_part"]), {}, figures_of(one["figures"]),
+            FEW_JUDGE if HELD_OUT in (one.get("withheld") or ()) else "",
+        )
         for one in document["rounds"]
-    )
+    )  # fmt: skip
     singles = {str(site): figures_of(given) for site, given in document["figures"]["sites"].items()}
     known = {str(site): facts for site, facts in (document.get("hospitals") or {}).items()}
     without = {str(site): figures_of(given) for site, given in (document.get("without") or {}).items()}
@@ -255,6 +258,7 @@ def _of_simulation(document: Json, study: Study | None) -> Facts:
         planned=sum(one.kind == "TRAIN" for one in rounds), privacy=str(document["recipe"]),
         learns="Nobody's records were kept apart: this was a simulation, in which all records lay together.",
         withheld=False, model=str(document["model"]), judged_by="the simulation",
+        judged=f"There are no figures: {FEW_JUDGE}." if rounds and rounds[-1].withheld else "",
         regression=document.get("regression"),
         unlearned=_unlearned(one.get("withheld") for one in document["rounds"] if one["kind"] == "PREPARE"),
         setting={key: document[key] for key in ("partition", "seed", "executor", "drop", "slow", "slow_s")},

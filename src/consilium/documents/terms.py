@@ -61,7 +61,7 @@ METRICS = {
                "calibration", share=False, ideal=0.0),
         Metric("calibration_slope", "slope", "below 1: predictions are too far apart; above: too close", "calibration",
                share=False, ideal=1.0),
-        Metric("calibration_error", "mean distance", "of scores from what comes true, over ten groups of patients",
+        Metric("calibration_error", "mean distance", "of scores from what comes true, over ten equal spans of scores",
                "calibration", more_is_better=False, ideal=0.0),
     )
 }  # fmt: skip

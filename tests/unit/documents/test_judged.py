@@ -176,6 +176,20 @@ def test_where_nothing_can_be_judged_that_is_the_first_warning() -> None:
         assert first.id == "warning-nothing-judged" and why in first.text and "codes of the label" in first.text
         assert 'id="no-warnings"' not in made.html()
     assert "warning-nothing-judged" not in seen(report(ALIKE))
+    lacking = simulated(usual(3))
+    lacking["rounds"][-1] |= {"figures": {}, "withheld": ["held-out"]}
+    lacking["figures"]["all"] = {}
+    found = seen(Report.of(lacking, NOW, STUDY))
+    assert "one could read another's" in found["warning-not-judged"] and "warning-nothing-judged" not in found
+
+    def alike(n: int, seed: int) -> Patients:
+        one = numbers(n, seed)
+        one.label[:] = 50.0
+        return one
+
+    one_value = seen(of_outcome("number", alike))
+    assert "one outcome" in one_value["warning-nothing-judged"] and "codes" not in one_value["warning-nothing-judged"]
+    assert "with, or without" not in one_value["note-few-patients"]
 
 
 def test_a_table_at_a_threshold_names_that_of_the_plan() -> None:
