@@ -43,12 +43,14 @@ UPLOAD_TRIES = 30
 """Requests of one upload that may fail, each of which goes on where the one before was cut."""
 
 
-def freeze(study: Study, wheel: Path | None = None, model: Path | None = None) -> tuple[Plan, bytes]:
+def freeze(
+    study: Study, wheel: Path | None = None, model: Path | None = None, seed: "Callable[..., Tensors] | None" = None
+) -> tuple[Plan, bytes]:
     """The plan of a study, and the initial model (safetensors bytes) that the plan names by its digest.
 
-    The architecture of `wheel` runs here, in this process, to make the initial model; `model` is the one from which a
-    study starts that says `start: given`. For a study with an epsilon, the noise that gives it is found here, once: it
-    is in the plan that hospitals approve.
+    The architecture of `wheel` runs here, in this process, to make the initial model, or where `seed` lets it, which is
+    as `training.initial.from_seed`; `model` is the one from which a study starts that says `start: given`. For a study
+    with an epsilon, the noise that gives it is found here, once: it is in the plan that hospitals approve.
 
     Raises: StudyInvalid: a model or a strategy cannot do what the study asks of it.   Invalid: no sum has room for it.
     """
@@ -59,7 +61,7 @@ def freeze(study: Study, wheel: Path | None = None, model: Path | None = None) -
 
     # A plan is canonical JSON, whose keys are sorted: what follows from the order of keys is made from the plan.
     sorted_ = Plan.load(Plan.of(pinned(study)).payload).study
-    weights = initial_model(sorted_, wheel, model)
+    weights = initial_model(sorted_, wheel, model, seed)
     made = from_safetensors(weights)
     feasible.starts(sorted_, made)
     feasible.sums(sorted_, made)

@@ -25,10 +25,11 @@ OPTION = re.compile(rf"--({'|'.join(NAMES)})\b(?: (FILE|natural|inline|ray|\d+)\
 def wanted(
     *, sites: Any, partition: Any, patients: Any, least: Any, executor: Any, workers: Any, cluster: Any, gpus: Any,
     drop: Any, slow: Any, seed: Any, given: Any = None, set_aside: bool = False, leave_one_out: bool = False,
+    wheel: Any = None,
 ) -> Wanted:  # fmt: skip
     """What is simulated, by the options of `consilium simulate`; anything may have been given for each.
 
-    Raises: Invalid: names the argument, and what it may be.   NotFound: there is no file `given`.
+    Raises: Invalid: names the argument, and what it may be.   NotFound: there is no file `given`, or `wheel`.
     """
     for name, value in (("partition", partition), ("executor", executor)):
         if not isinstance(value, str):
@@ -44,7 +45,7 @@ def wanted(
     return Wanted(
         _some("sites", sites), Rule.parse(partition), _some("patients", patients), _whole("least", least, 0), executor,
         _some("workers", workers), Conditions.of(chance, silent, slow), chance, _file(given), set_aside, cluster, cards,
-        leave_one_out,
+        leave_one_out, _file(wheel, "wheel"),
     )  # fmt: skip
 
 
@@ -109,12 +110,13 @@ def _share(drop: Any) -> float:
     return found
 
 
-def _file(given: Any) -> Path | None:
+def _file(given: Any, name: str = "given") -> Path | None:
     if given is None:
         return None
     if not isinstance(given, str | os.PathLike):
-        raise _wrong("given", given, "the path of a file")
+        raise _wrong(name, given, "the path of a file")
     path = Path(given)
     if not path.is_file():
-        raise NotFound(f"given: there is no file {path}", "give the file of the model from which the study starts")
+        what = "of the wheel that the study names" if name == "wheel" else "of the model from which the study starts"
+        raise NotFound(f"{name}: there is no file {path}", f"give the file {what}")
     return path

@@ -122,7 +122,8 @@ def simulate(
     study: Study, hospitals: Hospitals, *, sites: int | None = None, partition: str = "natural",
     patients: int | None = None, least: int = 1, executor: str = "inline", workers: int | None = None,
     cluster: str | None = None, gpus: float = 0.0, drop: float = 0.0, slow: str | None = None, seed: int = 1,
-    given: str | Path | None = None, leave_one_out: bool = False, progress: bool | None = None,
+    given: str | Path | None = None, leave_one_out: bool = False, wheel: str | Path | None = None,
+    progress: bool | None = None,
 ) -> Simulated:  # fmt: skip
     """Run a study among simulated sites, with the code that runs it among hospitals; as `consilium simulate` does.
 
@@ -136,6 +137,7 @@ def simulate(
         asked = wanted(
             sites=sites, partition=partition, patients=patients, least=least, executor=executor, workers=workers,
             cluster=cluster, gpus=gpus, drop=drop, slow=slow, seed=seed, given=given, leave_one_out=leave_one_out,
+            wheel=wheel,
         )  # fmt: skip
         found = ran(study, hospitals, asked, study.name, progress)
         return Simulated(found, document(found, asked))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from consilium import plugins
 from consilium.algorithms.encode import encode
 from consilium.core.study import Plan, Study
-from consilium.core.tensors import from_safetensors
+from consilium.core.tensors import Array, from_safetensors
 from consilium.data.base import Floats, least, smallest
 from consilium.data.copies import Copies, copies
 from consilium.data.findings import Finding
@@ -161,6 +161,14 @@ class Sites:
         """The plan at one site. Raises: Refused: as `Work.load`."""
         examples, rows = examined(self.plan.study, self._of(site))
         return replace(self.anywhere, examples=examples, rows=rows)
+
+    def table(self, site: str) -> dict[str, Array]:
+        """What a site's agent would give its child: by name, no identifier of a patient."""
+        mine = self._of(site)
+        parts = {"validation": mine.validation, "fold": mine.fold}
+        known = {name: part for name, part in parts.items() if part is not None}
+        features = {f"feature/{name}": values for name, values in mine.columns.items()}
+        return {**features, "label": mine.y, "test": mine.test, **known}
 
     def lacks(self, site: str, kind: str) -> tuple[str, ...]:
         """Of what a site adds nothing to a sum of a round of `kind`: see `absence.of`."""

@@ -21,7 +21,7 @@ from consilium.data.copies import Copies
 from consilium.data.findings import Finding
 from consilium.data.quality import whom
 from consilium.exported import origin
-from consilium.simulation import leaving
+from consilium.simulation import confined, leaving
 from consilium.simulation.conditions import Conditions
 from consilium.simulation.executors import Executor, Inline, Processes
 from consilium.simulation.partition import Rule, divide
@@ -42,7 +42,7 @@ class Wanted:
     Args:    sites: how many; None: as many as there are hospitals.   patients: so many, drawn with replacement; None:
              those that there are.   least: fewest patients of a site.   workers: processes; None: one per core.
              seed: of drawing and dividing patients.   given: the model from which a study starts that says
-             `start: given`.
+             `start: given`.   wheel: with the code of a study that names one.
              set_aside: leave the study's held-out patients out, and judge on as large a part of the others: what is
              chosen by such figures is not chosen by the patients who judge it in the end.
              leave_one_out: train anew without each site, too, and judge each such model on those whom it holds out.
@@ -63,6 +63,7 @@ class Wanted:
     cluster: str | None = None
     gpus: float = 0.0
     leave_one_out: bool = False
+    wheel: Path | None = None
 
     @property
     def others(self) -> bool:
@@ -112,7 +113,7 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
 
     Raises: what the study, the mappings and the partition may raise; Conflict: fewer sites than the quorum.
     """
-    _fits(study, wanted.given)
+    _fits(study, wanted)
     asked = Plan.of(study)
     study = Plan.load(asked.payload).study  # in whose categories the codes count: in a plan they are sorted
     chance = np.random.default_rng([wanted.seed, 0])
@@ -122,7 +123,7 @@ def simulate(study: Study, mappings: Mapping[str, Path], wanted: Wanted, each: C
         invited = set(study.sites) <= rows.keys()
         rows = {site: rows[site] for site in sorted(study.sites)} if invited else rows
         study = study if invited else _of_others(study, tuple(rows))
-    plan, initial = freeze(study, model=wanted.given)
+    plan, initial = freeze(study, wanted.wheel, wanted.given, confined.first if wanted.wheel is not None else None)
     sites = Sites(plan, initial, patients, rows)
     training = {site: sites.training(site) for site in rows}
     counted = {site: sites.counted(site) for site in rows}
@@ -184,6 +185,13 @@ def _executor(wanted: Wanted, sites: Sites) -> Iterator[Executor]:
     """Raises: Conflict: options that do not go together; and what the executor may raise."""
     if wanted.executor != "ray" and (wanted.cluster or wanted.gpus):
         raise Conflict(f"the executor {wanted.executor} has no cluster and no GPUs", "choose --executor ray")
+    if wanted.wheel is not None:
+        own = confined.Confined(sites, wanted.wheel, wanted.processes if wanted.executor == "processes" else 1)
+        try:
+            yield own
+        finally:
+            own.end()
+        return
     if wanted.executor in ("inline", "vectorised"):
         yield Inline(sites) if wanted.executor == "inline" else Vectorised(sites)
         return
@@ -234,9 +242,16 @@ def _room(study: Study, sizes: Mapping[str, int]) -> None:
         )
 
 
-def _fits(study: Study, given: Path | None) -> None:
-    """Raises: StudyInvalid: code or a model of the study's own is not there."""
-    if study.model.wheel is not None:
-        raise StudyInvalid("the study names a wheel, whose code nothing confines here", "simulate a built-in model")
-    if study.model.start == "given" and given is None:
+def _fits(study: Study, wanted: Wanted) -> None:
+    """Raises: StudyInvalid: code or a model of the study's own is not there.   Conflict: nothing would confine it."""
+    if (study.model.wheel is not None) != (wanted.wheel is not None):
+        if wanted.wheel is not None:
+            raise StudyInvalid("a wheel is given, but the study names none", "name its digest as model.wheel")
+        raise StudyInvalid(f"the study names the wheel {study.model.wheel}", "give it with --wheel FILE")
+    if wanted.wheel is not None and wanted.executor not in ("inline", "processes"):
+        raise Conflict(
+            f"the executor {wanted.executor} confines no code of a study's own",
+            "choose --executor inline or processes",
+        )
+    if study.model.start == "given" and wanted.given is None:
         raise StudyInvalid("the study starts from a given model, which is not here", "give it with --given FILE")

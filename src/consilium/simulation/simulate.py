@@ -92,11 +92,15 @@ QUARTERS = {"least": 0.0, "quarter": 0.25, "median": 0.5, "three_quarters": 0.75
     "--given", type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The model of a study that says `model: {start: given}`.",
 )  # fmt: skip
+@click.option(
+    "--wheel", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The wheel of a study that names one: its code trains in processes that are confined, as at a hospital.",
+)  # fmt: skip
 @output.as_json
 def command(
     study: Path, hospitals: Path | None, mapping: Path | None, sites: int | None, partition: str, patients: int | None,
     least: int, executor: str, workers: int | None, cluster: str | None, gpus: float, drop: float, slow: str | None,
-    leave_one_out: bool, seed: int, model: Path | None, given: Path | None, as_json: bool,
+    leave_one_out: bool, seed: int, model: Path | None, given: Path | None, wheel: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run the study file STUDY among simulated sites on this machine, with the code that runs it among hospitals.
 
@@ -112,7 +116,7 @@ def command(
     mappings = local.mappings(hospitals) if hospitals else {"all": mapping} if mapping else {}
     wanted = Wanted(
         sites, Rule.parse(partition), patients, least, executor, workers, Conditions.of(seed, drop, slow), seed, given,
-        cluster=cluster, gpus=gpus, leave_one_out=leave_one_out,
+        cluster=cluster, gpus=gpus, leave_one_out=leave_one_out, wheel=wheel,
     )  # fmt: skip
     known = studyfile.read(study)
     with Console(stderr=True).status("The patients are read and divided.") as status:

@@ -33,17 +33,22 @@ def keep(folder: Folder, run: str, about: str, since: float, now: datetime) -> P
     try:
         if not log.stat().st_size or log.stat().st_mtime < since:
             return None
-        with log.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - MOST))
-            said = file.read(MOST).decode(errors="replace")
+        said = tail(log)
     except OSError:
         return None
     folder.failures.mkdir(exist_ok=True, mode=0o700)
     path = folder.failures / f"{run}.log"
-    replace_file(path, f"{now:%Y-%m-%d %H:%M:%S} UTC, {about}\n\n{plain(said)}".encode(), 0o600)
+    replace_file(path, f"{now:%Y-%m-%d %H:%M:%S} UTC, {about}\n\n{said}".encode(), 0o600)
     for _, old in sorted((one.stat().st_mtime, one) for one in folder.failures.glob("*.log"))[:-RUNS]:
         old.unlink(missing_ok=True)
     return path
+
+
+def tail(log: Path) -> str:
+    """The end of what was said, to be read. Raises: OSError."""
+    with log.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - MOST))
+        return plain(file.read(MOST).decode(errors="replace"))
 
 
 def plain(text: str) -> str:

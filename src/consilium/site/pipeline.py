@@ -17,7 +17,7 @@ from consilium.algorithms import layout
 from consilium.core import state as chain
 from consilium.core.errors import Invalid, Refused
 from consilium.core.ids import Digest, digest
-from consilium.core.study import Plan
+from consilium.core.study import Plan, Study
 from consilium.core.tensors import Array
 from consilium.governance.policy import Limits
 from consilium.privacy import recipe
@@ -173,20 +173,7 @@ class Pipeline:
 
         Raises: Refused: `contribution`.
         """
-        try:
-            vectors, model = chain.read(made), self._model(permit.run, state)
-            study, asked = plan.study, plan.study.privacy
-            sums = plugins.sums_of(study, permit.kind, model[1])
-            update = ("F64", model[1]) if asked.shared else model  # as exact as noise is added to it
-            layout.check(vectors, update, permit.kind, study, sums, judged=True, weight=asked.weight)
-            if plan.study.model.foreign and not chain.finite(vectors):  # our own trainers see to that
-                raise Invalid("a value of the contribution is not finite")
-        except Invalid as error:
-            raise Refused(
-                f"what was trained here does not leave: {error.message}",
-                "look into the code that trains, or lower the learning rate; the file stays in the folder of the run",
-                reason="contribution",
-            ) from error
+        fits(plan.study, permit.kind, self._model(permit.run, state), made)
 
     def _model(self, run: str, state: Path) -> layout.Shape:
         """Type and length of a run's model: those of its first state, for a state that follows has the same arrays."""
@@ -251,6 +238,23 @@ class Pipeline:
         if self._warm is not None:
             self._warm[1].close()
             self._warm = None
+
+
+def fits(study: Study, kind: str, model: layout.Shape, made: Path) -> None:
+    """Whether what was made in a round of a kind is an update of a model, and nothing more. Raises: Refused."""
+    try:
+        vectors, asked = chain.read(made), study.privacy
+        sums = plugins.sums_of(study, kind, model[1])
+        update = ("F64", model[1]) if asked.shared else model  # as exact as noise is added to it
+        layout.check(vectors, update, kind, study, sums, judged=True, weight=asked.weight)
+        if study.model.foreign and not chain.finite(vectors):  # our own trainers see to that
+            raise Invalid("a value of the contribution is not finite")
+    except Invalid as error:
+        raise Refused(
+            f"what was trained here does not leave: {error.message}",
+            "look into the code that trains, or lower the learning rate; the file stays in the folder of the run",
+            reason="contribution",
+        ) from error
 
 
 def _stamp(mapping: Path) -> tuple[str, tuple[int, ...]]:

@@ -8,9 +8,9 @@ back is ``{"ok": true}`` or a safe error {"code", "message", "remedy"}: never a 
 What foreign code failed with goes whole to the log of the run, which is the hospital's own (`consilium site log`).
 
 A study with code or a graph of its own adds to ``load`` {confine: {read: [folder], write: [folder]}}, and one with code
-its {wheel}: states are read from the one folder, and ``out`` lies in the other. Whoever asks must believe nothing that
-this process says from there on, and must start it with ``python -P``, so that no file in a folder that foreign code
-wrote is taken for a module.
+its {wheel}; ``first`` {plan, wheel, confine, out} makes its first model, and reads no patient. States are read from the
+one folder, and ``out`` lies in the other. Whoever asks must believe nothing that this process says from there on, and
+must start it with ``python -P``, so that no file in a folder that foreign code wrote is taken for a module.
 """
 
 import json
@@ -27,7 +27,7 @@ from consilium.core.update import Update
 from consilium.durable import AheadFile
 from consilium.training import alone
 from consilium.training.limits import end_with, keep_memory, limit, named
-from consilium.training.work import Foreign, Work
+from consilium.training.work import Foreign, Work, first
 
 MEMORY_BYTES, FILE_BYTES = 64 << 30, 64 << 30
 SAID = 32 << 10
@@ -49,10 +49,14 @@ def serve(memory_bytes: int = MEMORY_BYTES, file_bytes: int = FILE_BYTES, parent
     for line in os.fdopen(os.dup(0), "rb"):
         try:
             ask = json.loads(line)
+            foreign = foreign or "confine" in ask
             if ask["do"] == "load":
-                foreign = "confine" in ask
                 work = Work.load(Path(ask["plan"]), Path(ask["initial"]), Path(ask["table"]), _foreign(ask))
                 told: dict[str, Any] = {"ok": True}
+            elif ask["do"] == "first":
+                made = first(Path(ask["plan"]), _foreign(ask))
+                Path(ask["out"]).write_bytes(to_safetensors(made))
+                told = {"ok": True}
             else:
                 assert work is not None
                 told = _act(work, ask)

@@ -4,6 +4,7 @@ One that is given as safetensors is tied to the study by what its file says of i
 """
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,12 @@ from consilium.training import rehearsal, wheels
 from consilium.training.base import Given, Trainer
 
 
-def initial_model(study: Study, wheel: Path | None = None, model: Path | None = None) -> bytes:
+def initial_model(
+    study: Study, wheel: Path | None = None, model: Path | None = None, seed: Callable[..., Tensors] | None = None
+) -> bytes:
     """Safetensors bytes of the initial model: from the plan's seed, or `model` where the study starts from a given one.
 
-    The code of `wheel` runs here, as its author's own.
+    The code of `wheel` runs here, as its author's own; or where `seed` lets it, which is as `from_seed`.
 
     Raises: StudyInvalid: the study names a wheel, or starts from a given model, and none is given, or the reverse; or
             the model is of another shape, or its inputs mean something else than the study's; or it does not say what
@@ -37,7 +40,7 @@ def initial_model(study: Study, wheel: Path | None = None, model: Path | None = 
             if study.model.untied:
                 raise StudyInvalid(f"a model of kind {study.model.kind} names its inputs itself", "leave `untied` out")
             return to_safetensors(trainer.read(study, model.read_bytes()))
-    made = from_seed(study, wheel)
+    made = (seed or from_seed)(study, wheel)
     if model is None:
         return to_safetensors(made)
     data = model.read_bytes()

@@ -36,6 +36,7 @@ from consilium.training import private, sandbox, silence, wheels
 from consilium.training.base import Curved, Floats, Survival, Trainer
 from consilium.training.initial import check
 from consilium.training.linear import steps
+from consilium.training.rehearsal import rehearse
 from consilium.training.spans import spans
 
 Folds = npt.NDArray[np.int64]
@@ -373,6 +374,18 @@ def divided(study: Study, trainer: Curved, like: Tensors, x: Floats, y: Floats, 
         return trainer.curvature(free, unflatten(of, like), x[chooses], y[chooses], False).loss if judged else 0.0
 
     return Validation(curvature, float(np.sum(~chooses)), loss)
+
+
+def first(plan: Path, foreign: Foreign | None) -> Tensors:
+    """The model that follows from the seed of a plan, by code of its own, which is tried on made-up patients as well.
+
+    Raises: as `Work.load`, and StudyInvalid: the code does not what a study needs.
+    """
+    study = Plan.load(plan.read_bytes()).study
+    trainer = _trainer(study, foreign)
+    made = trainer.initial(study, encode.names(study.contract, study.prepare))
+    rehearse(study, trainer, made)
+    return made
 
 
 def _trainer(study: Study, foreign: Foreign | None) -> Trainer:

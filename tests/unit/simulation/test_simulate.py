@@ -376,8 +376,13 @@ def test_what_cannot_be_simulated_is_told(study: Study, make: Make) -> None:
     ):
         ran(secure(study, privacy=few), {**hospitals, **make(west=(50, None))})
     wheel = {"kind": "torch", "architecture": "own", "wheel": "sha256:" + "0" * 64}
-    with pytest.raises(StudyInvalid, match="names a wheel"):
+    with pytest.raises(StudyInvalid, match=r"names the wheel sha256:0.*--wheel FILE"):
         ran(changed(study, model=wheel), hospitals)
+    with pytest.raises(StudyInvalid, match="a wheel is given, but the study names none"):
+        ran(study, hospitals, wheel=hospitals["north"])
+    for executor in ("vectorised", "ray"):
+        with pytest.raises(Conflict, match="confines no code of a study's own; choose --executor inline or processes"):
+            ran(changed(study, model=wheel), hospitals, wheel=hospitals["north"], executor=executor)
     with pytest.raises(StudyInvalid, match="starts from a given model"):
         ran(changed(study, model={"kind": "logistic", "start": "given"}), hospitals)
     for text in ("0.2", "x:1", "2:1", "0.1:-1", "0.1:inf"):

@@ -125,6 +125,7 @@ def test_what_a_child_prints_without_end_fills_no_disk(tmp_path: Path) -> None:
     with (tmp_path / LOG).open("ab") as file:
         file.write(b"x" * LOG_MOST + b"\nthe end")
         child.close()
+        child.close()
         file.write(b", and what was printed after it was cut")
     said = (tmp_path / LOG).read_bytes()
     assert len(said) < LOG_MOST and said.endswith(b"the end, and what was printed after it was cut")
