@@ -9,7 +9,7 @@ from consilium.documents.finding import enough
 from consilium.documents.findings import leading
 from consilium.documents.markup import Tag, tag
 from consilium.documents.parts import figure, folded, section, table
-from consilium.documents.terms import METRICS, Metric, fine, interval, number, plain, ratio, shrunk
+from consilium.documents.terms import METRICS, Metric, fine, interval, number, percent, plain, ratio, shrunk
 
 COMMON = "federated"
 """Among the models of a report, the one that hospitals use: the common one, unless they have personal ones."""
@@ -104,7 +104,7 @@ def _forest(facts: Facts, metric: Metric, singles: Sequence[Hospital]) -> Tag | 
     reference = (over.value, f"all: {number(over.value)}") if over and over.value is not None else None
     title = f"{metric.word} of {facts.which if facts.personal else 'the common model at each hospital'}"
     plot = plots.forest(
-        rows, [facts.used], f"{metric.word} (interval at {facts.confidence:.0%})", title,
+        rows, [facts.used], f"{metric.word} (interval at {percent(facts.confidence)})", title,
         plots.summary(rows, [facts.used]), reference, (0, 1) if metric.share else None,
     )  # fmt: skip
     left = len(singles) - len(drawn)
@@ -169,7 +169,8 @@ def _side_by_side(facts: Facts, metric: Metric, singles: Sequence[Hospital]) -> 
         return None
     title = f"{metric.word} of {plain(headings)} at each hospital"
     plot = plots.forest(
-        rows, headings, f"{metric.word} (interval at {facts.confidence:.0%})", title, plots.summary(rows, headings),
+        rows, headings, f"{metric.word} (interval at {percent(facts.confidence)})", title,
+        plots.summary(rows, headings),
         None, (0, 1) if metric.share else None,
     )  # fmt: skip
     more = " The others stand in the table." if len(facts.models) > len(drawn) else ""
@@ -242,12 +243,13 @@ def coefficients(facts: Facts) -> Tag | None:
     rows = [_term(term, named) for term in fit["terms"]]
     told = f"{str(fit['kind']).capitalize()} regression of {fit['patients']} patients, exact: as if in one table"
     told += f", {fit['baseline']}." if fit.get("baseline") else "."
-    tried = fit.get("path") or ()
+    tried, sure = fit.get("path") or (), percent(float(fit.get("confidence") or facts.confidence))
     told += shrunk(float(fit.get("l1") or 0), float(fit.get("l2") or 0), len(tried))
     return section(
         "coefficients", "Coefficients",
         table("coefficients-table", told,
-              ("term", f"{named or 'coefficient'} (interval)", "p", "coefficient", "standard error"), rows, (3, 4)),
+              ("term", f"{named or 'coefficient'} ({sure} interval)", "p", "coefficient", "standard error"),
+              rows, (3, 4)),
         table("path-table",
               f"Penalties, by the loss on {fit.get('judged')} validation patients, who are none of the held-out ones.",
               ("L1", "L2", "loss", "coefficients that are not 0", "note"), [_tried(one) for one in tried], (2, 3))

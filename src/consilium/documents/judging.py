@@ -11,7 +11,7 @@ from consilium.documents.figures import COMMON, brief, cells, known, of_hospital
 from consilium.documents.judged import HOSPITAL, Gap, Judged, Row, Worth
 from consilium.documents.markup import Tag, name, tag
 from consilium.documents.parts import figure, folded, section, table
-from consilium.documents.terms import METRICS, Metric, interval, number, plain
+from consilium.documents.terms import METRICS, Metric, interval, number, percent, plain
 
 LARGE, SLOPE = "calibration_in_the_large", "calibration_slope"
 BENEFIT, BENEFIT_OF_ALL = "net_benefit", "net_benefit_of_all"
@@ -234,7 +234,7 @@ def _gaps(last: Judged, gaps: Sequence[Gap]) -> list[object]:
     ]
     told = (
         f"{last.made} differences were looked at, those between hospitals among them. A difference is clear if its "
-        f"interval leaves out 0 at a confidence of {last.each:.4g} each, at which all hold together."
+        f"interval leaves out 0 at {percent(last.each)} each, at which all hold together."
     )
     body = table("gaps", "Each group against the others of its kind.", ("group", "figure", "difference", "clear"), rows)
     return [

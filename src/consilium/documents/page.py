@@ -10,7 +10,7 @@ from consilium.documents.finding import Finding
 from consilium.documents.findings import Findings, leading
 from consilium.documents.markup import Tag, name, tag
 from consilium.documents.parts import section
-from consilium.documents.terms import METRICS, interval, plain
+from consilium.documents.terms import METRICS, interval, percent, plain
 from consilium.documents.tripod import Item
 
 ORIGIN = {
@@ -157,14 +157,14 @@ def _reading(facts: Facts, found: Findings) -> Tag:
     scores = "auroc" in facts.everyone.get("federated", {})
     whose = ": DeLong’s for AUROC, Wilson’s for shares" if scores else ""
     told = (
-        f"Intervals are at {facts.confidence:.0%}, each by itself{whose}. They say how sure a figure is of these "
+        f"Intervals are at {percent(facts.confidence)}, each by itself{whose}. They say how sure a figure is of these "
         "patients, and not how it would be at another hospital."
         + (" Log odds and log loss take a score as no nearer to 0 or 1 than 1e-12." if scores else "")
     )
     compared = plain([of for of, count in found.made.items() if count])
     many = (
         f"{found.comparisons} comparisons were made, with {compared}. A warning needs a difference beyond the "
-        f"{facts.confidence:.0%} limit of Bonferroni’s correction for that many."
+        f"{percent(facts.confidence)} limit of Bonferroni’s correction for that many."
         if found.comparisons
         else "No comparisons were made."
     )

@@ -80,6 +80,16 @@ def number(value: float | None, digits: int = 2) -> str:
     return text.replace("-", "" if float(text) == 0 else "−")
 
 
+def percent(share: float) -> str:
+    """A confidence, with the digits by which it differs from 1.
+
+    >>> percent(0.95), percent(0.975), percent(0.9983870967741936), percent(0.99996)
+    ('95%', '97.5%', '99.84%', '99.996%')
+    """
+    digits = 2 if share >= 1 else max(2, 1 - math.floor(math.log10(100 * (1 - share))))
+    return f"{round(100 * share, digits):.15g}%"
+
+
 def fine(value: float | None) -> str:
     """A coefficient or a ratio, which may be of any size: three digits at least that are no zeros before others.
 

@@ -10,7 +10,7 @@ from consilium.core.study import Study
 from consilium.documents.facts import WITHOUT, Facts, Flow
 from consilium.documents.findings import OTHERS, Findings, leading
 from consilium.documents.methods import counted, handled, method, missing, scaled
-from consilium.documents.terms import METRICS, interval, plain
+from consilium.documents.terms import METRICS, interval, percent, plain
 
 Fill = Callable[[Facts, Findings], str]
 
@@ -209,6 +209,8 @@ def _developed(facts: Facts, found: Findings) -> str:
 
 
 def _specified(facts: Facts, found: Findings) -> str:
+    if facts.personal:
+        return f"Each hospital’s personal model stays there; the common one is the file with the state {facts.model}."
     where = "Its coefficients stand above; t" if facts.regression else "T"
     return f"{where}he whole model is the file with the state {facts.model}."
 
@@ -218,7 +220,9 @@ def _performance(facts: Facts, found: Findings) -> str:
     one = facts.everyone.get("federated", {}).get(metric.id) if metric else None
     if metric is None or one is None:
         return ""
-    return f"{metric.word} {interval(one)} on {one.n} {facts.whom} at {facts.confidence:.0%}; all others stand above."
+    whose = f" of {facts.which}" if facts.personal else ""
+    told = f"{metric.word}{whose} {interval(one)} on {one.n} {facts.whom} at {percent(facts.confidence)}"
+    return f"{told}; all others stand above."
 
 
 def _clusters(facts: Facts, found: Findings) -> str:

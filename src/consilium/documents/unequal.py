@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from consilium.documents.estimate import Figures
 from consilium.documents.finding import Finding
 from consilium.documents.judged import HOSPITAL, Gap, Judged
-from consilium.documents.terms import METRICS, interval, plain
+from consilium.documents.terms import METRICS, interval, percent, plain
 
 OFF = 0.2
 """Calibration in the large, or a slope, off by less than this is not warned of, however sure: it changes little."""
@@ -40,8 +40,8 @@ def findings(last: Judged, confidence: float) -> Iterator[Finding]:
     worse = [one for one in ranked if not _at_threshold(one)]
     other = [one for one in ranked if _at_threshold(one)]
     sure = (
-        f"Intervals are at {confidence:.0%} each; these differences are clear also at the {last.each:.2%} of each at "
-        f"which all {last.made} that were looked at hold together."
+        f"Intervals are at {percent(confidence)} each; these differences are clear also at the {percent(last.each)} of "
+        f"each at which all {last.made} that were looked at hold together."
     )
     if worse:
         yield Finding(

@@ -179,7 +179,7 @@ def test_a_regression_tells_its_ratios_and_small_coefficients_with_digits_that_s
     lasso = Term("nodes", "nodes, per 1", 0.08, ratio=(1.0833, None, None))
     out = Term("grade=g4", "grade g4, against g2", note="left out: no patient has it")
     heading, *rows = coefficients(age, pgr, lasso, out, ratio="hazard ratio")
-    assert heading[1] == "hazard ratio (interval)"
+    assert heading[1] == "hazard ratio (95% interval)"
     assert rows == [
         ["age, per 1 a", "1.013 (1.004 to 1.022)", "0.004", "0.013", "0.0045"],
         ["pgr, per 1 fmol/mg", "0.99970 (0.99943 to 0.999970)", "0.031", "−0.000301", "0.00014"],
@@ -187,7 +187,7 @@ def test_a_regression_tells_its_ratios_and_small_coefficients_with_digits_that_s
         ["grade g4, against g2", "left out: no patient has it", "", "", ""],
     ]
     heading, row = coefficients(pgr, ratio="")
-    assert heading[1] == "coefficient (interval)" and row[1] == "−0.000301 (−0.00057 to −2.7e−05)"
+    assert heading[1] == "coefficient (95% interval)" and row[1] == "−0.000301 (−0.00057 to −2.7e−05)"
 
 
 def study_by(strategy: str, kind: str = "logistic", **options: object) -> Study:

@@ -50,6 +50,10 @@ def test_figures_of_personal_models_are_not_told_as_those_of_the_common_one(site
     beside = text(made, "compared")
     assert "Personal beside common" in beside and "0.80" in beside and "0.70" in beside
     assert ("site-01" in beside) == sites
+    items = {one.number: one.answer for one in made.items}
+    assert "of each hospital’s personal model 0.80" in items["23a"] and items["22"].startswith(
+        "Each hospital’s personal"
+    )
     for ident in ("calibration", "roc", "decisions"):
         assert "common model" not in text(made, ident) and "personal model" in text(made, ident)
     rows = {(row["hospital"], row["model"]) for row in made.tables()["figures"] if row["metric"] == "auroc"}
