@@ -216,6 +216,8 @@ class Image(Part):
             raise ValueError(f"`rows` x `columns` is {self.size}, more than {MOST_VALUES} values")
         if not self.range[0] < self.range[1]:
             raise ValueError("`range` must be [smaller, larger]")
+        if self.spacing_mm is not None and not 0 <= self.spacing_mm[0] <= self.spacing_mm[1] > 0:
+            raise ValueError("`spacing_mm` must be [smaller, larger], of distances in millimetres")
         return self
 
     @property

@@ -50,6 +50,7 @@ class Limits(Part):
     check_mb: float = Field(
         16.0,
         ge=0,
+        le=1e6,
         description="masked vectors up to this size: their sum is computed anew here, for which the vectors of all "
         "hospitals are fetched; larger sums are believed",
     )

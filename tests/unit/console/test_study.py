@@ -5,8 +5,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import pytest
 from pydantic import BaseModel, Field
@@ -18,6 +19,7 @@ from consilium.core.errors import Invalid, StudyInvalid
 from consilium.core.gate import Gate, Kind
 from consilium.core.ids import canonical, digest
 from consilium.core.study import EXACT, Plan, Study
+from consilium.studyfile import SCHEMAS
 
 GOOD = studyfile.template("heart")
 
@@ -306,6 +308,27 @@ def test_what_nobody_can_train_is_refused_by_line(
     assert text != GOOD and app.run(["study", "validate", str(write(tmp_path, text))]) == 5
     told = capsys.readouterr().err
     assert f"study.yaml:{line_of(text, wrong)}: " in told and known in told
+
+
+VALUES = {"range", "typical", "below", "above", "edges", "codes", "spacing_mm", "bits", "folds", "version", *SCHEMAS}
+"""Numbers that are values of patients, which may be of any size; or one of a few; or of a format."""
+
+
+@pytest.mark.parametrize("what", SCHEMAS)
+def test_every_number_that_people_write_has_a_least_one(what: str) -> None:
+    """So that no limit, rate or count is negative; that none is nan or without end, their models see to."""
+
+    def unbounded(node: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        parts = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+        kind = node.get("type") if isinstance(node, dict) else None
+        if kind in ("number", "integer") and not {"minimum", "exclusiveMinimum"} & node.keys():
+            yield path
+        for name, inner in parts:
+            yield from unbounded(inner, (*path, str(name)))
+
+    found = list(unbounded(studyfile.json_schema(what), ()))
+    left = [path for path in found if not {*VALUES, "consilium"} & set(path)]
+    assert found and not left, left
 
 
 @pytest.mark.parametrize("name", [name for name in plugins.names("consilium.strategies") if name not in EXACT])

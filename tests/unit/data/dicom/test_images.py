@@ -110,6 +110,13 @@ def test_an_image_that_does_not_fit_has_a_flaw_and_no_values(flaw: Flaw, given: 
     assert (found.flaw, found.pixels, found.passed) == (flaw, None, False) and flaw in FLAWS
 
 
+@pytest.mark.parametrize("given", [[-1, 3], [3, 1], [0, 0], [1, float("inf")], [float("nan"), 1]])
+def test_distances_of_pixels_that_none_can_have_are_refused(given: list[float]) -> None:
+    """Each image would have a flaw, and nobody would say why."""
+    with pytest.raises(ValueError, match="spacing_mm"):
+        Image.model_validate({**WANTED, "spacing_mm": given})
+
+
 def test_images_of_another_kind_are_passed_over() -> None:
     for given in ({"Modality": "MR"}, {"ViewPosition": "LL"}, {"Modality": "US", "BurnedInAnnotation": "YES"}):
         assert image(dicom(PICTURE, 1, **given)).passed
