@@ -39,7 +39,11 @@ def places(score: Floats, bins: int) -> npt.NDArray[np.int64]:
 
 
 def auroc(positives: Floats, negatives: Floats, confidence: float) -> Figure:
-    """The chance that a positive has the higher score, with DeLong's interval."""
+    """The chance that a positive has the higher score, with DeLong's interval.
+
+    That has no width where all pairs are in order, or none is. There the interval is exact: min(m, n) pairs have no
+    patient in common, and all of them are in order by a chance of AUROC ** min(m, n) at most.
+    """
     m, n = float(positives.sum()), float(negatives.sum())
     if m == 0 or n == 0:
         return hidden(round(m + n), "one class only")
@@ -48,6 +52,9 @@ def auroc(positives: Floats, negatives: Floats, confidence: float) -> Figure:
     value = float(np.dot(positives, below)) / m
     variance = _spread(positives, below, value, m) / m + _spread(negatives, above, value, n) / n
     found = around(value, variance**0.5, round(m + n), confidence, 0.0, 1.0)
+    if value in (0.0, 1.0):
+        sure = (1 - confidence) ** (1 / min(m, n))
+        found = replace(found, low=min(value, sure), high=max(value, 1 - sure))
     if min(m, n) < LEAST:
         return replace(found, note="fewer than ten of a class: read with care")
     off = within(positives, negatives)

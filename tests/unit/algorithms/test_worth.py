@@ -323,6 +323,17 @@ def test_calibration_follows_from_sums_for_slopes_from_04_to_2(seed: int) -> Non
             assert (figure.low, figure.high) == pytest.approx(theirs_[name][1:], abs=INTERVAL.get(name, 1e-6))
 
 
+@pytest.mark.parametrize(("m", "n"), [(12, 30), (200, 40)])
+def test_an_auroc_of_1_or_0_is_no_surer_than_its_patients_let_it_be(m: int, n: int) -> None:
+    high, low = np.zeros(1000), np.zeros(1000)
+    high[900], low[100] = m, n
+    one, none = discrimination.auroc(high, low, 0.95), discrimination.auroc(low, high, 0.95)
+    assert (one.value, one.high, none.value, none.low) == (1.0, 1.0, 0.0, 0.0)
+    assert one.low is not None and one.low ** min(m, n) == pytest.approx(0.05)
+    assert none.high == pytest.approx(1 - one.low)
+    assert discrimination.auroc(high, high, 0.95).low == 0.5, "all scores alike say nothing, for sure"
+
+
 @pytest.mark.parametrize("apart", [3.0, 5.0])
 def test_calibration_follows_where_predictions_are_far_too_extreme(apart: float) -> None:
     """As those of a model that was fitted to noise: a first step of Newton's then goes far beyond the best values."""
