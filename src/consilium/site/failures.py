@@ -28,6 +28,7 @@ def keep(folder: Folder, run: str, about: str, since: float, now: datetime) -> P
     """Keep what the process of a run has said; None: it has said nothing since, in seconds of the clock.
 
     Args:    about: a line of our own that goes before.
+    Raises:  OSError: it cannot be written.
     """
     log = folder.work / run / LOG
     try:

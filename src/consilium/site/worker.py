@@ -146,7 +146,11 @@ class Worker:
     def _heard(self, task: Task, error: ConsiliumError, began: float) -> None:
         """Keep what the process that trains said as it failed: its folder goes with the run."""
         about = f"round {task.round} of {task.run} was refused here ({reason_of(error)}): {error.message}"
-        path = failures.keep(self.folder, task.run, about, began - 1, datetime.now(UTC))
+        try:
+            path = failures.keep(self.folder, task.run, about, began - 1, datetime.now(UTC))
+        except OSError as lost:  # a full disk may be why it failed: the round is refused all the same
+            log.warning("what the process that trains said cannot be kept: %s", lost.strerror)
+            return
         if path is not None:
             log.warning(
                 "what the process that trains said is in %s, and may quote patients: `consilium site log %s` shows it",

@@ -89,8 +89,9 @@ def test_foreign_code_tells_nobody_what_it_saw(tmp_path: Path, told: dict[str, A
 
 
 def test_what_foreign_code_failed_with_is_read_at_the_hospital_and_leaves_in_no_word(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """Its traceback may quote patients: it is the site's user's alone, and outlives the files of the run."""
     site = Folder.create(tmp_path / "site")
     run = site.run("heart-1")
@@ -110,6 +111,10 @@ def test_what_foreign_code_failed_with_is_read_at_the_hospital_and_leaves_in_no_
     (path,) = site.failures.iterdir()
     assert str(path) in caplog.text and "consilium site log heart-1" in caplog.text and "4711" not in caplog.text
     assert path.stat().st_mode & 0o777 == 0o600 and site.failures.stat().st_mode & 0o077 == 0
+    with monkeypatch.context() as full:
+        full.setattr(failures, "replace_file", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+        Worker(folder=site, stop=Event(), declaring=cast(Any, None), **parts)._heard(task, caught.value, 0.0)
+    assert "cannot be kept: No space left" in caplog.text
     assert failures.keep(site, "heart-1", "round 4", time.time() + 60, datetime.now(UTC)) is None, "said before"
     shutil.rmtree(run)
     assert app.run(["site", "log", "--home", str(site.home)]) == 0
