@@ -141,8 +141,6 @@ class Child:
 
     def _shorten(self) -> None:
         """Keep the end of a log that has grown too long; who appends to it goes on behind that."""
-        if self._log.closed:
-            return
         file = self._log.fileno()
         if (size := os.fstat(file).st_size) > LOG_MOST:
             end = os.pread(file, LOG_MOST // 2, size - LOG_MOST // 2)
