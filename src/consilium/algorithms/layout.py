@@ -54,7 +54,7 @@ def check(
              segments, who reads the file has seen.
     """
     shape = contribution.shape
-    if contribution.head != chain.header(shape):
+    if contribution.head != chain.plain_header(tuple(shape.items())):
         raise Invalid("the contribution's file holds more than its segments", "update the agent")
     added = {name: of.shape(model) for name, of in sums.items()}
     wanted = {"weight": ("F64", 1), **(added if kind != "EVALUATE" else {})}

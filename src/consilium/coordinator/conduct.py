@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, text
 
 from consilium.coordinator import before, news, steps
 from consilium.coordinator.compared import strangers
@@ -25,7 +25,7 @@ from consilium.core.study import Plan
 from consilium.store import eventlog
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
-from consilium.store.schema import effects, grants, results, studies
+from consilium.store.schema import effects, results, studies
 from consilium.store.schema import runs as run_table
 from consilium.store.shelf import size_of
 from consilium.wire.identity import Identity
@@ -36,6 +36,7 @@ IDLE_S = 30.0
 CHECKPOINT_EVERY = 10
 """Rounds between two checkpoints of the audit log that sites keep; one more goes at the end of a run."""
 
+_GRANT = Hot(text("INSERT INTO grants (digest, subject) VALUES (:digest, :subject) ON CONFLICT DO NOTHING"))
 _PLAN = Hot(select(studies.c.payload).join(run_table).where(run_table.c.run == bindparam("run")))
 
 
@@ -394,6 +395,4 @@ class Conduct:
 def grant(tx: Transaction, digest: str, subjects: Iterable[str]) -> None:
     """Let these subjects read a blob."""
     for subject in subjects:
-        row = {"digest": digest, "subject": subject}
-        if tx.find(grants, **row) is None:
-            tx.put(grants, **row)
+        tx.do(_GRANT, digest=digest, subject=subject)

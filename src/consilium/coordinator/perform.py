@@ -123,10 +123,11 @@ class Performer:
         stamp = {"run": run, "round": str(needs.number), "kind": needs.kind.value}
         if needs.sealed is not None:
             return self._opened(plan, needs, needs.sealed, stamp, parts)
-        total = [self._source(before.total), *parts] if before else parts
+        files = list(map(chain.read, parts))
+        total = [chain.read(self._source(before.total)), *files] if before else files
         made = self.shelf.make(lambda out: chain.fold(total, stamp, out, needs.single), needs.largest)
         # `plain` shows each hospital's sums to the coordinator, and each hospital signed that it knows.
-        alone = {site: sums_of(chain.read(part).arrays) for site, part in zip(sites, parts, strict=True)}
+        alone = {site: sums_of(file.arrays) for site, file in zip(sites, files, strict=True)}
         return Sum(made, alone={**(before.alone if before else {}), **alone})
 
     def _opened(
@@ -145,13 +146,14 @@ class Performer:
 
     def apply(self, plan: Plan, run: RunId, needs: Needs, total: "Sum", before: chain.Source) -> Done:
         """Advance the state by the sum of the round."""
-        state, sums, models = Stored(needs.state, needs.state_size), self._source(total.total), tuple[Digest, ...]()
+        state, models = Stored(needs.state, needs.state_size), tuple[Digest, ...]()
+        sums = chain.read(self._source(total.total))
         if needs.kind is not machine.Kind.EVALUATE:
             study = plan.study
             step = partial(preparation.advance, study, strategy(study), before, needs.state, sums, run, needs.number)
             state = self.shelf.make(step, needs.state_size)
             models = self._models(plan, needs.number + 1, state)
-        arrays = chain.read(sums).arrays
+        arrays = sums.arrays
         told, hidden = None, withheld.KEY in total.more
         if not hidden:
             whole = sums_of(arrays, len(needs.contributions))

@@ -7,7 +7,7 @@ after the newest number that the site has seen, with what stands now: offers, an
 
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from consilium.coordinator import witness
 from consilium.coordinator.conduct import Conduct
@@ -19,19 +19,20 @@ from consilium.core.ids import Digest, RunId, SiteId
 from consilium.core.study import Plan
 from consilium.governance.audit import link
 from consilium.store.database import Transaction
+from consilium.store.hot import Hot
 from consilium.store.schema import audit, sites, studies
 from consilium.store.schema import runs as run_table
 from consilium.wire.messages import Reopened
 from consilium.wire.requests import Links
 
 PAGE = 200
+_LINKS = Hot(select(audit.c.entry).where(audit.c.seq > bindparam("after")).order_by(audit.c.seq).limit(PAGE))
 
 
 async def links(call: Call) -> Any:
     """Digests of the audit log's entries after a number: what leads from one of its signed heads to a later one."""
     after = call.query.after
-    page = select(audit.c.entry).where(audit.c.seq > after).order_by(audit.c.seq).limit(PAGE)
-    rows = await call.store(lambda tx: tx.rows(page))
+    rows = await call.store(lambda tx: tx.rows(_LINKS, after=after))
     return Links(after=after, links=tuple(link(row.entry) for row in rows))
 
 

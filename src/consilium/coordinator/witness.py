@@ -48,7 +48,7 @@ def checkpoint(tx: Transaction, site: SiteId, mark: Checkpoint, envelope: bytes,
     base = chain.START if mark.since == 0 else next((head for head in kept if head.seq == mark.since), None)
     found = _compared(base, kept, shown, mark)
     row = {"site": site, "seq": shown.seq, "head": shown.digest, "envelope": envelope, "stands": int(found is None)}
-    tx.do(insert(checkpoints).values(row))
+    tx.put(checkpoints, **row)
     if found is not None:
         text = f"{site}'s audit log contradicts what it signed: {found.words}"
         _raise(tx, {"site": site, "of": site, "why": found.why, "number": 0, "last": None}, text, now)

@@ -1,6 +1,7 @@
 """The site's folder: key, policy, mappings, journal, work. Everything in it belongs to the hospital."""
 
 import json
+import stat
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
@@ -159,18 +160,29 @@ class Folder:
     def mapping(self, contract: str, chosen: Path | None) -> Path:
         """The mapping file for a contract. Raises: NotFound."""
         path = chosen or self.mappings / f"{contract}.yaml"
-        if not path.is_file():
+        try:
+            about = path.stat()
+        except OSError:
+            about = None
+        if about is None or not stat.S_ISREG(about.st_mode):
             raise NotFound(
                 f"there is no mapping {path}",
                 f"write one for the contract {contract}, there or elsewhere, and name it with --mapping",
             )
-        return path.resolve()
+        return _resolved(str(path), about.st_dev, about.st_ino)
 
     def run(self, run: str) -> Path:
         """Folder of one run."""
         path = self.work / run
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.is_dir():
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
         return path
+
+
+@lru_cache(maxsize=16)
+def _resolved(path: str, device: int, inode: int) -> Path:
+    """Where a file lies that has been looked at: every round asks, and to look at each folder above takes longer."""
+    return Path(path).resolve()
 
 
 @lru_cache(maxsize=4)

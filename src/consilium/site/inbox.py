@@ -30,6 +30,8 @@ from consilium.wire.transfer import fetch
 
 log = logging.getLogger(__name__)
 TRIES = 3
+TIDY_EVERY = 8
+"""Rounds of a small model after which what they left is removed."""
 CHECKPOINT_EVERY = 10
 """Rounds between two checkpoints of the audit log; one more goes at the end of a run."""
 
@@ -187,7 +189,9 @@ class Inbox:
         """Remove what rounds that are over have left; the task that came with their end does not wait for it."""
         with contextlib.suppress(IndexError):  # whoever else tidies took the last one
             while self._over:
-                self.states.forget(*self._over.pop())
+                run, number = self._over.pop()
+                if number % TIDY_EVERY == 0 or not self.states.may_stay(run):
+                    self.states.forget(run, number)
 
     def _offer(self, tx: Writing, seq: int, offer: Offer, data: bytes, payload: bytes, now: datetime) -> None:
         if not payload:

@@ -25,6 +25,8 @@ from consilium.wire.messages import Task
 GB, MB = 1 << 30, 1 << 20
 WIDEST = 2
 """How many times as wide as a model's value a masked one is at most: 64 bits."""
+LITTLE, LATELY_S = 16 * MB, 30.0
+"""Bytes of a task for which nothing is measured anew within so many seconds."""
 LEFT_BYTES = 1 << 30
 """What training leaves free on the disk: the journal, which says what left, needs some, and so does the host."""
 
@@ -116,6 +118,25 @@ def check(task: Task, folder: Folder, limits: Limits, copies: Copies = Copies())
         )
 
 
+class Room:
+    """The same of task after task: what is small is added to what was found lately, and no file is looked at for it."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder, self._until, self._have, self._left = folder, 0.0, 0, 0
+
+    def check(self, task: Task, limits: Limits, copies: Copies, now: float) -> None:
+        """See `check`. Args: now: seconds of a clock that never goes back. Raises: Refused: `reason` is `disk`."""
+        most = _most(task, copies, limits)
+        self._have, self._left = self._have + most, self._left - most
+        if most > LITTLE or now > self._until or not self._fits(limits):
+            check(task, self._folder, limits, copies)
+            self._have, self._left = used(self._folder.work) + most, free(self._folder.work) - most
+            self._until = now + LATELY_S
+
+    def _fits(self, limits: Limits) -> bool:
+        return self._have <= int(limits.disk_gb * GB) and self._left >= LEFT_BYTES
+
+
 def _needed(task: Task, folder: Path, copies: Copies, limits: Limits) -> int:
     """Bytes that a task adds: what it fetches or computes and is not there yet, and its update twice, for a copy, as
     is what it keeps."""
@@ -123,10 +144,16 @@ def _needed(task: Task, folder: Path, copies: Copies, limits: Limits) -> int:
     files = {"initial": task.initial.size, f"state-{before}": task.state.size}
     if task.aggregate is not None:
         files[f"sums-{before}"] = task.aggregate.size
-    missing = sum(size for name, size in files.items() if not (folder / f"{name}.safetensors").exists())
+    there = sum(size for name, size in files.items() if (folder / f"{name}.safetensors").exists())
+    return _most(task, copies, limits) - there
+
+
+def _most(task: Task, copies: Copies, limits: Limits) -> int:
+    """The same where none of it is there."""
+    fetched = task.initial.size + task.state.size + (task.aggregate.size if task.aggregate is not None else 0)
     train = 2 * task.initial.size * (copies.update + copies.memory) if task.kind == "TRAIN" else 0
     sealed = _sealed(copies.update * task.initial.size, len(task.cohort), limits) if task.cohort else 0
-    return missing + train + sealed
+    return fetched + train + sealed
 
 
 def checked(vector: int, limits: Limits) -> bool:

@@ -28,10 +28,13 @@ from consilium.wire.transfer import download, file_digest
 
 _NEWEST = "(SELECT max(round) FROM states WHERE run = ?)"
 _OLD = f"run = ? AND round < ? AND round < {_NEWEST}"
+INITIAL = "initial.safetensors"
+"""The file of a run's initial model."""
 STAMP = 4096
 """Bytes by which the headers of two sums may differ: they name their rounds."""
 Check = Callable[[Task, Plan, int, Path, Digest, Path], chain.Source | None]
 """The sums of a round, if they were computed anew; see `Checking.check`."""
+Sums = chain.Source | chain.Vectors
 Write = Callable[[IO[bytes]], tuple[Digest, int]]
 
 
@@ -44,7 +47,7 @@ class States:
     connection: Connection
     stop: Event
     check: Check | None = None
-    _seen: set[Path] = field(default_factory=set, repr=False)
+    _seen: set[str] = field(default_factory=set, repr=False)
     _offered: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     def ensure(self, task: Task, plan: Plan, now: datetime) -> Path:
@@ -78,14 +81,15 @@ class States:
         row = self.journal.row("SELECT digest, path FROM states WHERE run = ? AND round = ?", run, number)
         if row is None:
             return None
-        found = Digest(row["digest"]), Path(row["path"])
-        there = found[1].exists()
-        if found[1] not in self._seen:  # the disk may have changed it since an earlier process wrote it
-            there = there and file_digest(found[1]) == found[0]
-        if not there and not self.journal.restore(found[1], found[0]):
+        digest, name = Digest(row["digest"]), str(row["path"])
+        path = Path(name)
+        there = path.exists()
+        if name not in self._seen:  # the disk may have changed it since an earlier process wrote it
+            there = there and file_digest(path) == digest
+        if not there and not self.journal.restore(path, digest):
             return None
-        self._seen.add(found[1])
-        return found
+        self._seen.add(name)
+        return digest, path
 
     def _computed(self, task: Task, plan: Plan) -> tuple[Digest, Path] | None:
         strategy = plugins.strategy_of(plan.study)
@@ -101,7 +105,7 @@ class States:
         for past, named in enumerate(missed, number + 1):
             digest = Digest(str(named))
             mine = self._checked(task, plan, past, state[1], digest) if replays else None
-            sums = self._sums(task, past, digest) if mine is None else mine
+            sums: Sums = self._sums(task, past, digest) if mine is None else mine
             before, state = state, self._advanced(plan, strategy, task, past, state, sums)
             if past - 1 > number or not kept:  # on the way only, and in no journal
                 before[1].unlink()
@@ -151,7 +155,7 @@ class States:
         return self.folder.run(run) / f"sums-{number}.safetensors"
 
     def _advanced(
-        self, plan: Plan, strategy: Any, task: Task, number: int, before: tuple[Digest, Path], sums: chain.Source
+        self, plan: Plan, strategy: Any, task: Task, number: int, before: tuple[Digest, Path], sums: Sums
     ) -> tuple[Digest, Path]:
         run = task.run
         step: Write = lambda out: preparation.advance(  # noqa: E731
@@ -159,10 +163,10 @@ class States:
         )
         return self._written(self._path(run, number), step)
 
-    def _sums(self, task: Task, number: int, digest: Digest) -> chain.Source:
+    def _sums(self, task: Task, number: int, digest: Digest) -> chain.Vectors:
         offered = self._offered.get(digest)  # it came with the task: no file is needed
-        sums = self._sums_file(task, number, digest) if offered is None else offered
-        stamp = chain.read(sums).metadata
+        sums = chain.read(self._sums_file(task, number, digest) if offered is None else offered)
+        stamp = sums.metadata
         if (stamp.get("run"), stamp.get("round")) != (task.run, str(number)):
             raise Refused(
                 "the sums that the coordinator sent are of another round", "report this", reason="state-mismatch"
@@ -171,11 +175,11 @@ class States:
 
     def _sums_file(self, task: Task, number: int, digest: Digest) -> Path:
         path, newest = self._sums_path(task.run, number), task.aggregate
-        if path not in self._seen or not path.exists():
+        if str(path) not in self._seen or not path.exists():
             # Not made durable, and fetched again by a later process: only the state that comes of it is kept.
             most = newest.size + STAMP if newest is not None else None  # sums of all rounds have the same segments
             download(self.connection, digest, path, self.stop, durable=False, most=most)
-            self._seen.add(path)
+            self._seen.add(str(path))
         return path
 
     def _adopted(self, task: Task) -> tuple[Digest, Path]:
@@ -190,7 +194,7 @@ class States:
 
     def initial(self, task: Task, plan: Plan) -> Path:
         """The initial model that the plan names."""
-        return self.blob(task.run, "initial.safetensors", Digest(str(plan.study.model.initial)), task.initial.size)
+        return self.blob(task.run, INITIAL, Digest(str(plan.study.model.initial)), task.initial.size)
 
     def blob(self, run: str, name: str, digest: Digest, most: int) -> Path:
         """A blob of the plan, of at most `most` bytes, in the run's folder; `download` checks its digest."""
@@ -215,7 +219,7 @@ class States:
             if size > SMALL:  # else it becomes durable with the journal's transaction that names it
                 ahead.end()
         fresh.replace(path)
-        self._seen.add(path)
+        self._seen.add(str(path))
         return digest, path
 
     def _keep(self, task: Task, number: int, digest: Digest, path: Path, how: str, now: datetime) -> None:
@@ -225,14 +229,24 @@ class States:
             body = {"run": task.run, "study": task.study, "round": number, "state": digest, "how": how}
             tx.record("state", body, now)
 
+    def may_stay(self, run: str) -> bool:
+        """Whether what a round of a run left may stay for some rounds: it is little, and nothing of a secure sum."""
+        try:
+            little = (self.folder.work / run / INITIAL).stat().st_size <= SMALL
+        except OSError:
+            return False
+        return little and not self._sealed(run)
+
+    def _sealed(self, run: str) -> bool:
+        return self.journal.row("SELECT run FROM seats WHERE run = ? LIMIT 1", run) is not None
+
     def forget(self, run: str, before: int) -> None:
         """Remove states, sums, updates and permits of rounds that nothing needs any more; `before` is over, too.
 
         The newest state stays: one that is missed later is computed from it. What was made in a secure sum does not
         outlast its round.
         """
-        sealed = self.journal.row("SELECT run FROM seats WHERE run = ? LIMIT 1", run) is not None
-        folder, gone = self.folder.work / run, []
+        sealed, folder, gone = self._sealed(run), self.folder.work / run, list[Path]()
         try:
             there = list(folder.iterdir())
         except FileNotFoundError:  # the run has ended, and what works here has removed its folder

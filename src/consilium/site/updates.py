@@ -6,6 +6,7 @@ What was made for a round is known by its state: a retry finds it again, or trai
 import json
 import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -50,6 +51,10 @@ class Updates:
     stop: Event
     begin: Callable[[str, Limits, Event], Pipeline] = Pipeline
     _pipeline: Pipeline | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Nothing is measured yet."""
+        self._room = room.Room(self.folder)
 
     @property
     def warm(self) -> bool:
@@ -178,7 +183,7 @@ class Updates:
     ) -> tuple[Pipeline, Paths]:
         """The pipeline, and the files of a task. Args: named: how the file of the permit is called."""
         limits = self.folder.policy().limits
-        room.check(task, self.folder, limits, room.copies(plan))
+        self._room.check(task, limits, room.copies(plan), time.monotonic())
         state = self.states.ensure(task, plan, now)
         memory = memories.before(self.journal, task.run, task.round)
         _trained(task, plan, memory)

@@ -92,13 +92,13 @@ class Transaction:
     def rows(self, statement: Any, **values: Any) -> list[Any]:
         """All rows of a statement; `values` are those of a `Hot` one."""
         if isinstance(statement, Hot):
-            return statement.execute(self.connection, values).rows
+            return statement.execute(self.connection, values)[0]
         return list(self.connection.execute(statement))
 
     def row(self, statement: Any, **values: Any) -> Any:
         """The first row, or None."""
         if isinstance(statement, Hot):
-            rows = statement.execute(self.connection, values).rows
+            rows, _ = statement.execute(self.connection, values)
             return rows[0] if rows else None
         return self.connection.execute(statement).first()
 
@@ -119,7 +119,7 @@ class Transaction:
     def do(self, statement: Any, **values: Any) -> int:
         """Execute; the number of rows that changed."""
         if isinstance(statement, Hot):
-            return statement.execute(self.connection, values).count
+            return statement.execute(self.connection, values)[1]
         return int(self.connection.execute(statement).rowcount)
 
 

@@ -7,12 +7,16 @@ answer it. Types are converted by the same functions of SQLAlchemy as elsewhere.
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import ClauseElement, Connection
 from sqlalchemy.exc import DBAPIError
 
 Convert = Callable[[Any], Any]
+Found = tuple[list[Any], int]
+"""Rows, and how many there are or were changed."""
 
 
 class Hot:
@@ -22,18 +26,12 @@ class Hot:
         self._statement = statement
         self._compiled: dict[str, _Compiled] = {}
 
-    def execute(self, connection: Connection, *rows: dict[str, Any]) -> "_Found":
+    def execute(self, connection: Connection, *rows: dict[str, Any]) -> Found:
         """Execute it with the values in each of `rows`. Raises: DBAPIError."""
         compiled = self._compiled.get(connection.dialect.name)
         if compiled is None:
             compiled = self._compiled[connection.dialect.name] = _compile(self._statement, connection)
         return compiled.execute(connection, rows)
-
-
-@dataclass(frozen=True)
-class _Found:
-    rows: list[Any]
-    count: int
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,12 @@ class _Compiled:
     positional: bool
     fixed: dict[str, Any]
     given: dict[str, Convert]
+    pick: Callable[[dict[str, Any]], tuple[Any, ...]]
     row: Any
     types: list[Any]
     told: list[Convert | None] = field(default_factory=list)
 
-    def execute(self, connection: Connection, rows: tuple[dict[str, Any], ...]) -> _Found:
+    def execute(self, connection: Connection, rows: tuple[dict[str, Any], ...]) -> Found:
         """Execute it once for each of `rows`, by the driver alone. Raises: DBAPIError, as SQLAlchemy would."""
         raw: Any = connection.connection.dbapi_connection
         cursor = raw.cursor()
@@ -56,7 +55,7 @@ class _Compiled:
                 cursor.execute(self.text, self._values(rows[0]))
             else:
                 cursor.executemany(self.text, [self._values(row) for row in rows])
-            return _Found(self._rows(connection, cursor) if self.row is not None else [], cursor.rowcount)
+            return self._rows(connection, cursor) if self.row is not None else [], cursor.rowcount
         except connection.dialect.loaded_dbapi.Error as error:
             base = connection.dialect.loaded_dbapi.Error
             raise DBAPIError.instance(self.text, None, error, base, dialect=connection.dialect) from error
@@ -64,11 +63,12 @@ class _Compiled:
             cursor.close()
 
     def _values(self, given: dict[str, Any]) -> Any:
-        convert, fixed = self.given, self.fixed
-        values = [given[name] if name in given else fixed[name] for name in self.names]
-        if convert:
-            pairs = zip(self.names, values, strict=True)
-            values = [convert[name](value) if name in convert else value for name, value in pairs]
+        every = {**self.fixed, **given} if self.fixed else given
+        if self.given:
+            every = dict(every)
+            for name, convert in self.given.items():
+                every[name] = convert(every[name])
+        values = self.pick(every)
         return values if self.positional else dict(zip(self.names, values, strict=True))
 
     def _rows(self, connection: Connection, cursor: Any) -> list[Any]:
@@ -78,8 +78,8 @@ class _Compiled:
             self.told[:] = [kind.dialect_impl(dialect).result_processor(dialect, about[1]) for kind, about in of]
         make, told, rows = self.row, self.told, cursor.fetchall()
         if not any(told):
-            return [make(*row) for row in rows]
-        return [make(*(v if how is None else how(v) for how, v in zip(told, row, strict=True))) for row in rows]
+            return list(map(make, rows))
+        return [make([v if how is None else how(v) for how, v in zip(told, row, strict=True)]) for row in rows]
 
 
 def _compile(statement: ClauseElement, connection: Connection) -> _Compiled:
@@ -88,8 +88,17 @@ def _compile(statement: ClauseElement, connection: Connection) -> _Compiled:
     fixed = {name: value for name, value in compiled.params.items() if value is not None}
     names = tuple(compiled.positiontup) if compiled.positional else tuple(compiled.params)
     columns = list(getattr(statement, "selected_columns", ()))
-    row = namedtuple("Row", [column.name for column in columns]) if columns else None  # an attribute per column
+    row: Any = namedtuple("Row", [column.name for column in columns]) if columns else None  # an attribute per column
+    make = None if row is None else partial(tuple.__new__, row)
     given = dict(compiled._bind_processors)
     return _Compiled(
-        str(compiled), names, bool(compiled.positional), fixed, given, row, [column.type for column in columns]
-    )
+        str(compiled), names, bool(compiled.positional), fixed, given, _picking(names), make,
+        [column.type for column in columns],
+    )  # fmt: skip
+
+
+def _picking(names: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    """What takes the values of these names out of a dictionary, in one call."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda given: tuple(given[name] for name in names)

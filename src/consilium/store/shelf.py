@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import LargeBinary, bindparam, select, text, update
 
 from consilium.core.ids import Digest
 from consilium.store.blobs import Directory, Stored
@@ -24,6 +24,12 @@ LATELY = 8
 """Small blobs made here that are kept in memory: every site asks for the newest of them."""
 _SIZE = Hot(select(blobs.c.size).where(blobs.c.digest == bindparam("digest")))
 _TOUCH = Hot(update(blobs).where(blobs.c.digest == bindparam("of")).values(touched=bindparam("at")))
+_KEEP = Hot(
+    text(
+        "INSERT INTO blobs (digest, size, data, sender, touched) VALUES (:digest, :size, :data, :sender, :touched)"
+        " ON CONFLICT (digest) DO UPDATE SET touched = excluded.touched"
+    ).bindparams(bindparam("data", type_=LargeBinary()))
+)
 _DATA = Hot(select(blobs.c.data).where(blobs.c.digest == bindparam("digest")))
 
 
@@ -59,9 +65,8 @@ class Shelf:
 
         One that is known has been touched: it stays for its time anew. `sender`: for whose quota it counts.
         """
-        if not touch(tx, stored.digest):
-            row = {"digest": stored.digest, "size": stored.size, "data": stored.data}
-            tx.put(blobs, **row, sender=sender, touched=time.time())
+        row = {"digest": stored.digest, "size": stored.size, "data": stored.data}
+        tx.do(_KEEP, **row, sender=sender, touched=time.time())
 
     def read(self, tx: Transaction, digest: Digest) -> bytes | Path:
         """The bytes of a small blob, or the file of a large one. Raises: NotFound."""

@@ -118,3 +118,31 @@ def test_the_disk_is_not_filled_to_its_last_byte(folder: Folder, monkeypatch: py
     with pytest.raises(Refused, match="left free") as caught:
         room.check(asked, folder, Limits())
     assert caught.value.reason == "disk"
+
+
+def test_small_tasks_are_added_up_and_never_exceed_what_there_is(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred tasks of 4 MB, of which each stays: 64 fit, whenever the disk was looked at; it is, seldom."""
+    for path in folder.work.rglob("*.safetensors"):
+        path.unlink()
+    there, looked, limits = [0], [0], Limits(disk_gb=256 / 1024)
+
+    def used(_: Path) -> int:
+        looked[0] += 1
+        return there[0]
+
+    monkeypatch.setattr(room, "used", used)
+    monkeypatch.setattr(room, "free", lambda folder: 1 << 50)
+    asked, done = task("EVALUATE", 4 << 20, 0, None, number=9), room.Room(folder)
+    for _ in range(64):
+        done.check(asked, limits, room.Copies(), 1.0)
+        there[0] += 4 << 20
+    assert looked[0] == 2, "once to decide, once to know from then on"
+    for seconds in (1.0, 1000.0):
+        with pytest.raises(Refused):
+            done.check(asked, limits, room.Copies(), seconds)
+    there[0] = 0
+    done.check(asked, limits, room.Copies(), 1000.0)
+    with pytest.raises(Refused):
+        done.check(asked, Limits(disk_gb=1 / 1024), room.Copies(), 1000.0)
