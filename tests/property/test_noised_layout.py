@@ -145,6 +145,17 @@ def test_without_a_key_nothing_is_written_and_another_key_gives_other_noise() ->
             found.cover(file(here, "figures", with_figures), (), out, b"a" * 32)
 
 
+def test_how_many_values_of_a_noised_sum_were_cut_is_told_to_nobody() -> None:
+    """The count would be exact, and of patients: it has no noise."""
+    found = layout(noised(), 50, 3)
+    beyond = {**part(np.random.default_rng(1), 50), "update": np.full(50, 7 * encoding(found).limit)}
+    with folder() as here:
+        with (here / "vector").open("wb") as out:
+            found.cover(file(here, "update", beyond), (), out, b"a" * 32)
+        sums = uncovered(found, [here / "vector"], Opened({}, {}))
+    assert sums["clamped"] == 0 and np.all(sums["update"] < 2 * encoding(found).limit)
+
+
 def test_a_long_vector_has_noise_of_its_own_in_each_piece() -> None:
     size = (1 << 16) + 4096
     found = layout(noised(bits=64), size, 3)

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from consilium.core.errors import Invalid
@@ -100,10 +100,13 @@ def test_a_sum_of_integers_is_the_sum_of_the_clamped_values(case: tuple[Encoding
 
 
 @given(st.sampled_from([16, 32, 64]), st.integers(1, 200), st.floats(1e-6, 1e6), st.booleans())
+@example(64, 2, 2.0**51 - 1, True)  # beside so large a value a chance of nearly one is rounded to one
 def test_all_sites_at_the_limit_do_not_overflow(bits: int, sites: int, limit: float, high: bool) -> None:
     encoding = Encoding(bits, limit, sites)
     sign = 1 if high else -1
-    part, _ = encoding.encode(np.array([sign * limit * 7]), np.array([0.999999 if high else 0.0]))
+    part, _ = encoding.encode(np.array([sign * limit * 7]), np.array([np.nextafter(1.0, 0.0) if high else 0.0]))
+    within, _ = encoding.encode(np.array([sign * limit]), np.array([np.nextafter(1.0, 0.0) if high else 0.0]))
+    assert all(abs(int(one.view(f"<i{bits // 8}")[0])) <= encoding.top for one in (part, within))
     total = np.zeros(1, dtype=part.dtype)
     for _ in range(sites):
         total += part

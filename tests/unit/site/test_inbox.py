@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
@@ -24,7 +25,7 @@ from consilium.site.journal import Journal
 from consilium.site.outbox import Outbox, Outgoing
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import Blob, Closed, Offer, Task
+from consilium.wire.messages import Blob, Checkpoint, Closed, Offer, Task
 
 NOW = datetime(2030, 6, 1, 12, 0, tzinfo=UTC)
 BLOB = Blob(digest=digest(b"bytes"), size=1)
@@ -100,4 +101,56 @@ def test_an_offer_is_passed_over_for_its_plan_alone_and_else_waits(
         inbox.take(1, envelope, NOW)
     told = [json.loads(entry)["body"]["why"] for entry in journal.entries()]
     assert told == ([became] if became else []) and journal.meta("inbox", "0") == ("1" if became else "0")
+    journal.close()
+
+
+def test_what_is_not_the_coordinators_word_for_this_place_is_not_believed(tmp_path: Path) -> None:
+    """Whoever is in between holds what the coordinator said to others, before, or elsewhere; and keys of its own."""
+    journal, (coordinator, mine, thief) = Journal(tmp_path / "journal"), (Identity.create(tmp_path / n) for n in "cmt")
+    outbox = Outbox(journal, NONE, NONE, Event(), Outgoing())
+    inbox = Inbox(
+        "north", coordinator.public, mine, journal, NONE, NONE, NONE, work=Event(), outbox=outbox, witness=Mock()
+    )
+
+    def said(number: int, before: str | None, to: str = "north", by: Identity = coordinator) -> dict[str, Any]:
+        mark = Checkpoint(log="coordinator", seq=number, head=BLOB.digest, at=NOW, to=to, number=number, before=before)
+        return dict(json.loads(seal(Checkpoint.TYPE, mark.encode(), by)))
+
+    def refused(envelope: dict[str, Any]) -> str:
+        with pytest.raises(Unavailable):
+            inbox.take(2, envelope, NOW)
+        assert journal.meta("inbox") == "1" and len(journal.rows("SELECT seq FROM marks")) == 1
+        bodies = [json.loads(entry)["body"] for entry in journal.entries()]
+        return str([body["why"] for body in bodies if "why" in body][-1])
+
+    inbox.take(1, said(1, None), NOW)
+    before = journal.meta("inbox/last")
+    unsigned = {**said(2, before), "signatures": []}
+    elsewhere = (said(2, before, to="south"), said(3, before), said(1, None))
+    assert [refused(one) for one in (said(2, before, by=thief), unsigned, {})] == ["not-signed"] * 3
+    assert [refused(one) for one in elsewhere] == ["out-of-place"] * 3
+    assert [refused(said(2, other)) for other in (None, digest(b"another"))] == ["inbox-rewritten"] * 2
+    inbox.take(2, said(2, before), NOW)
+    assert journal.meta("inbox") == "2" and [row["why"] for row in journal.rows("SELECT why FROM alarms")] == [
+        "inbox-rewritten"
+    ]
+    journal.close()
+
+
+def test_no_message_is_passed_over_and_a_coordinator_that_went_back_is_told_of(tmp_path: Path) -> None:
+    journal, mine = Journal(tmp_path / "journal"), Identity.create(tmp_path / "key")
+    outbox = Outbox(journal, NONE, NONE, Event(), Outgoing())
+    inbox = Inbox("north", "", mine, journal, NONE, Mock(), Mock(), work=Event(), outbox=outbox, witness=NONE)
+
+    def page(*numbers: int, **more: Any) -> bytes:
+        return json.dumps({"items": [{"seq": one, "envelope": {}} for one in numbers], **more}).encode()
+
+    assert [seq for seq, _ in inbox.read(page(4, 5), 3)] == [4, 5] and inbox.read(page(), 3) == []
+    for wrong in (page(5), page(4, 6), page(3, 4), page(5, 4), page(4, 4), b"[]"):
+        with pytest.raises(Unavailable):
+            inbox.read(wrong, 3)
+    assert inbox.read(page(newest=3), 3) == [] and journal.rows("SELECT why FROM alarms") == []
+    with pytest.raises(Unavailable, match="knows of 2 only"):
+        inbox.read(page(newest=2), 3)
+    assert [row["why"] for row in journal.rows("SELECT why FROM alarms")] == ["inbox-went-back"]
     journal.close()
