@@ -29,18 +29,32 @@ def protect(recipe: str, update: Path, digest: Digest, size: int) -> Contributio
     return Contribution(update, digest, size, recipe)
 
 
-def mask(seat: Seat, layout: Layout, update: Path, covered: Path, blank: Blank = lambda arrays: arrays) -> Contribution:
+def mask(
+    seat: Seat, layout: Layout, update: Path, covered: Path, blank: Blank = lambda arrays: arrays,
+    before: Digest | None = None,
+) -> Contribution:  # fmt: skip
     """The contribution of `secure_sum`: integers with this seat's noise and under its masks, written to `covered`.
 
     The noise follows from the seat's coins, which are bound to the update, and from its OPEN: a retry has the same, and
     a new attempt another. `blank`: see `Layout.cover`; it hangs on the roll-call, as masks do.
 
-    Raises: Refused: the seat's round has other segments.   Invalid: the update has.
+    Args:    before: what these masks were laid over before: over anything else they would fall away in the difference,
+             and nothing else stands under the name of what may be sending now.
+    Raises:  Refused: the seat's round has other segments; or it is not what was masked `before` (`replayed`).
+             Invalid: the update has.
     """
     if seat.open.segments != layout.segments or not seat.active:
         raise Refused("the round has other segments than the plan", "compare both audit logs", reason="segments")
-    with covered.open("wb", buffering=1 << 20) as out:
+    fresh = covered.with_suffix(".new")
+    with fresh.open("wb", buffering=1 << 20) as out:
         digest, size = layout.cover(update, secagg.layers(seat), out, noise_key(seat.coins, seat.ctx), blank)
+    if before not in (None, digest):
+        fresh.unlink()
+        raise Refused(
+            f"attempt {seat.open.attempt} of round {seat.open.round} was masked here before, over other values",
+            "compare both audit logs", reason="replayed",
+        )  # fmt: skip
+    fresh.replace(covered)
     return Contribution(covered, digest, size, "secure_sum")
 
 

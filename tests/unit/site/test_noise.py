@@ -1,8 +1,11 @@
 """Rounds with noise at hospitals: fresh chance for each attempt, the same bytes again, and the sum with its noise."""
 
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from consilium.privacy import masks, noise, recipe
 from consilium.privacy.quantize import Noised
 from consilium.privacy.secagg import Open
 from consilium.site import seats
+from consilium.site.journal import Journal, Writing
 from consilium.site.tables import prepare
 from consilium.training.work import Work
 from unit.site.circle import Hospital, Relay, circle, secure
@@ -23,8 +27,38 @@ PRIVACY = {"recipe": "secure_sum", "epsilon": 4.0, "delta": 1e-4, "expected_pati
 PRIVACY |= {"noise_multiplier": 8.0}  # more than is needed: a search for the least takes its time
 
 
+OUTLASTS = {"coins", "ledger", "seats", "steps", "openings", "epochs", "chains", "pins", "answers"}
+"""Tables of what must survive a power cut before anything follows from it: chance, charges, what was said."""
+Put = set[tuple[str, bool]]
+"""Tables into which something was put, and whether it is durable once it is committed."""
+
+
 @pytest.fixture
-def relay(tmp_path: Path) -> Iterator[Relay]:
+def put() -> Iterator[Put]:
+    seen: Put = set()
+    write = Journal.write
+
+    @contextmanager
+    def watching(self: Journal, **how: Any) -> Iterator[Writing]:
+        with write(self, **how) as tx:
+            do = tx.do
+
+            def noted(text: str, *values: Any) -> int:
+                found = re.match(r"(?:INSERT(?: OR \w+)? INTO|UPDATE) (\w+)", text)
+                if found:
+                    seen.add((found[1], how.get("durable", True)))
+                return do(text, *values)
+
+            with mock.patch.object(tx, "do", noted):
+                yield tx
+
+    with mock.patch.object(Journal, "write", watching):
+        yield seen
+    assert not OUTLASTS & {table for table, durable in seen if not durable}
+
+
+@pytest.fixture
+def relay(tmp_path: Path, put: Put) -> Iterator[Relay]:
     with circle(tmp_path, *FOUR) as found:
         yield found
 
@@ -53,7 +87,7 @@ def coins(hospital: Hospital, number: int, attempt: int) -> list[bytes]:
     return [bytes(row["coins"]) for row in rows if row is not None]
 
 
-def test_a_run_is_the_sum_of_updates_and_of_the_noise_of_their_coins(relay: Relay) -> None:
+def test_a_run_is_the_sum_of_updates_and_of_the_noise_of_their_coins(relay: Relay, put: Put) -> None:
     plan = begun(relay, sampling=0.5)
     for number in (1, 2, 3):
         for phase in ("READY", "MASK"):
@@ -81,6 +115,7 @@ def test_a_run_is_the_sum_of_updates_and_of_the_noise_of_their_coins(relay: Rela
     judged = chain.read(relay.file(relay.sums["noised-1", 4])).arrays
     assert judged["weight"] == 100.0, "the number of training patients leaves in no round"
     assert judged["metrics/n"] > 0
+    assert {table for table, durable in put if durable} >= OUTLASTS, "else the fixture sees nothing"
 
 
 def test_another_attempt_draws_other_patients_and_has_other_noise(relay: Relay) -> None:

@@ -13,10 +13,10 @@ from consilium.core.errors import Invalid, NotFound, Refused
 from consilium.core.ids import SiteId
 from consilium.core.study import Plan
 from consilium.privacy import pairing as protocol
-from consilium.privacy.pairing import Keys, Secrets
+from consilium.privacy.pairing import Keys, Roster, Secrets
 from consilium.site import comparing, leftout
 from consilium.site.journal import uncompared
-from consilium.site.pairing import roster_of
+from consilium.site.pairing import known, roster_of
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Closed, Ended, Step
@@ -65,6 +65,14 @@ def test_those_who_compared_once_need_not_again(relay: Relay, plan: Plan) -> Non
     second = relay.approved(secure("second"))
     for phase in ("KEYS", "PAIR", "PROVE"):
         assert relay.ask(second, 0, phase) == everybody("done")
+    journal = relay["east"].journal
+    row = journal.row("SELECT * FROM epochs WHERE run = 'sums-1'")
+    assert row is not None
+    east, north, south = roster_of(row).keys
+    assert known(journal, Roster((east, north, south)), SiteId("east"))
+    in_anothers_place = south.model_copy(update={"identity": north.identity})
+    for lied in ((east, north, in_anothers_place), (east, in_anothers_place)):
+        assert not known(journal, Roster(lied), SiteId("east")), "under the same name, and not under any"
 
 
 def test_other_words_are_refused_recorded_and_pin_nothing(relay: Relay, plan: Plan) -> None:

@@ -22,7 +22,7 @@ from consilium.site.outbox import Outbox, Outgoing
 from consilium.site.steps import parsed
 from consilium.wire.envelope import seal
 from consilium.wire.messages import Ended, Step, Task
-from unit.site.circle import SEALED, Envelopes, Hospital, Relay, circle, secure, step_of
+from unit.site.circle import POLICY, SEALED, Envelopes, Hospital, Relay, circle, secure, step_of
 
 FOUR = ("east", "north", "south", "west")
 PATH: dict[str, Any] = {
@@ -78,6 +78,8 @@ def test_a_run_is_the_sum_over_hospitals_and_leaves_nothing_readable_behind(rela
             assert hospital.count("small WHERE path LIKE '%update%' OR path LIKE '%masked%'") == 0
             assert hospital.count("(SELECT DISTINCT run, round FROM openings)") == number
             assert hospital.count("chains WHERE opening = ?", number - 1) == 3
+    with pytest.raises(Refused, match="it is past"):
+        relay["east"].pairing.keys("sums-1", 1)
 
 
 def test_what_leaves_is_listed_and_the_update_is_not_among_it(relay: Relay) -> None:
@@ -117,10 +119,13 @@ def test_no_hospital_speaks_in_the_name_of_another(relay: Relay) -> None:
     plan = begun(relay)
     until(relay, plan, "READY")
     step = step_of(relay["south"].sent("READY")[0])
-    other = step.model_copy(update={"body": {**step.body, "site": "west"}})
-    signed = json.loads(seal(Step.TYPE, other.encode(), relay["south"].identity))
-    relay.lie = lambda to, phase, said: {**{n: one for n, one in said.items() if n != "west"}, "south": signed}
-    assert relay.ask(plan, 1, "MASK", ("east", "north")) == {"east": "forged", "north": "forged"}
+    in_its_name: dict[str, Any] = {"body": {**step.body, "site": "west"}}
+    for changes in (in_its_name, {"plan": plan.study.model.initial}, {"study": "another"}, {"kind": "EVALUATE"}):
+        other = step.model_copy(update=changes)
+        signed = json.loads(seal(Step.TYPE, other.encode(), relay["south"].identity))
+        shown = {**{n: one for n, one in relay.said["sums-1", 1, 1, "READY"].items() if n != "west"}, "south": signed}
+        relay.lie = lambda to, phase, said, shown=shown: shown  # type: ignore[misc]
+        assert relay.ask(plan, 1, "MASK", ("east",)) == {"east": "forged"}, changes
 
 
 def test_a_roll_call_without_enough_or_without_us_is_refused(relay: Relay) -> None:
@@ -397,6 +402,35 @@ def test_nor_is_a_sum_opened_after_what_was_shown_since_it_was_masked(relay: Rel
     assert relay["east"].count("openings WHERE run = 'sums-1'") == 0
 
 
+def test_a_sum_that_another_run_has_made_solvable_since_is_neither_confirmed_nor_opened(relay: Relay) -> None:
+    """West is called lost. While this run waits, another run of the study opens a sum over all four."""
+
+    def opened_elsewhere(hospital: Hospital) -> None:
+        row = hospital.journal.row("SELECT about FROM seats LIMIT 1")
+        about = json.loads(row["about"]) if row else {}
+        with hospital.journal.write() as tx:
+            tx.do(
+                "INSERT INTO openings (run, round, model, source, objective, sites, study)"
+                " VALUES ('sums-2', 1, 'another', ?, ?, ?, 'sums')",
+                about["source"], about["objective"], json.dumps(FOUR),
+            )  # fmt: skip
+
+    for hospital in relay.hospitals.values():
+        hospital.folder.policy_file.write_text(POLICY + "changing_rosters: refuse\n")
+    plan, three = begun(relay), FOUR[:3]
+    lost = lambda to, phase, said: {n: one for n, one in said.items() if phase != "MASK" or n != "west"}  # noqa: E731
+    until(relay, plan, "MASK")
+    relay.lie = lost
+    assert relay.ask(plan, 1, "CONFIRM", three) == dict.fromkeys(three, "done")
+    for name in three:
+        opened_elsewhere(relay[name])
+    assert relay.ask(plan, 1, "UNMASK", three) == dict.fromkeys(three, "rosters")
+    relay.lie = lambda to, phase, said: said
+    until(relay, plan, "MASK", attempt=2)
+    relay.lie = lost
+    assert relay.ask(plan, 1, "CONFIRM", three, attempt=2) == dict.fromkeys(three, "rosters")
+
+
 def test_no_round_goes_on_over_fewer_than_the_approved_plans_quorum(relay: Relay) -> None:
     """Three of four would open the sum, and the plan that everybody approved says four."""
     plan, three = begun(relay, quorum=4), FOUR[:3]
@@ -491,6 +525,11 @@ def test_after_a_crash_and_with_its_files_lost_a_hospital_says_the_same(relay: R
     (hospital.folder.run("sums-1") / "masked-1-1.safetensors").unlink()
     with hospital.journal.write() as tx:
         tx.do("DELETE FROM small WHERE path = ?", str(covered))
+    hospital.again()
+    other = relay["west"].seats.updates._known(relay.task(plan, 1, "MASK", FOUR))
+    with mock.patch.object(hospital.seats.updates, "same", lambda *given: other):
+        assert relay.ask(plan, 1, "MASK", ("east",)) == {"east": "replayed"}, "no other values are masked"
+    assert not list(covered.parent.glob("masked*")), "what has the masks of what left is in no file, not for a moment"
     hospital.again()
     relay.lie = lambda to, phase, said: {name: one for name, one in said.items() if name != "west"}
     assert relay.ask(plan, 1, "MASK", ("east",)) == {"east": "replayed"}, "no other roll-call is masked for"
