@@ -15,7 +15,7 @@ from math import comb
 import numpy as np
 import numpy.typing as npt
 
-from consilium.algorithms import student
+from consilium.algorithms import coarse, student
 from consilium.algorithms.figure import Figure, average, hidden, plain, ratio, root
 from consilium.core.contract import Label
 from consilium.core.tensors import Array
@@ -57,19 +57,26 @@ def ends(label: Label) -> tuple[Floats, Floats]:
 class Moments:
     """Means of monomials of the error e (outcome less prediction) and the prediction p, both scaled, over n patients.
 
-    most: the highest degree that is known.
+    most: the highest degree that is known.   off: by how much rounding moves a mean.
     """
 
     n: float
     means: Mapping[tuple[int, int], float]
     most: int
+    off: float = 0.0
 
     @classmethod
-    def of(cls, label: Label, total: Mapping[str, Array]) -> "Moments":
-        """From sums of `terms`."""
+    def of(cls, label: Label, total: Mapping[str, Array], off: float = 0.0) -> "Moments":
+        """From sums of `terms`. Args: off: by how much rounding moves each of these."""
         most, n = degree(label), float(total["n"][0])
         known = dict(zip(powers(most), (total["powers"] / n).tolist(), strict=True))
-        return cls(n, {(0, 0): 1.0, **known}, most)
+        return cls(n, {(0, 0): 1.0, **known}, most, off / n)
+
+    def doubt(self, i: int, j: int) -> float:
+        """By about how much `central(i, j)` may be off: what patients have in common falls out by subtraction."""
+        common = (1 + abs(self.means[1, 0])) ** i * (1 + abs(self.means[0, 1])) ** j
+        lost = coarse.EPSILON * max(self.means[2, 0], 0.0) ** (i / 2) * (1 + abs(self.means[0, 1])) ** j if j else 0.0
+        return self.off * common + lost
 
     def around(self, i: int, j: int, error: float, prediction: float) -> float:
         """The mean of (e - `error`)^i (p - `prediction`)^j."""
@@ -84,24 +91,27 @@ class Moments:
         return self.around(i, j, self.means[1, 0], self.means[0, 1])
 
 
-def figures(label: Label, total: Mapping[str, Array], confidence: float) -> dict[str, Figure]:
-    """Figures of at least three patients, from sums of `terms`."""
-    known, count = Moments.of(label, total), round(float(total["n"][0]))
+def figures(label: Label, total: Mapping[str, Array], confidence: float, off: float = 0.0) -> dict[str, Figure]:
+    """Figures of at least three patients, from sums of `terms`. Args: off: by how much rounding moves each of these."""
+    known, count = Moments.of(label, total, off), round(float(total["n"][0]))
     n, (_, half) = known.n, label.scale
     mean, mse = known.means[1, 0], max(known.means[2, 0], 0.0)
     wide = student.within(confidence, n - 1)
     spread = half * (max(mse - mean**2, 0.0) / (n - 1)) ** 0.5
     mae = float(total["sae"][0]) / n
     far = max(half**2 * mse - mae**2, 0.0) / (n - 1)
-    return {
+    of_mae = half**2 * known.off <= coarse.WIDTH * far * (n - 1)
+    of_mean = known.doubt(2, 0) <= coarse.WIDTH * (mse - mean**2)
+    found = {
         "r2": _explained(known, confidence, count),
         "rmse": _root(known, mse, half, confidence, count),
-        "mae": average(mae, far**0.5, count, confidence),
+        "mae": coarse.told(average(mae, far**0.5, count, confidence), True, of_mae),
         "mean_error": Figure(
             half * mean, half * mean - wide * spread, half * mean + wide * spread, count, freedom=n - 1
         ),
         **_line(label, known, confidence, count),
     }
+    return {**found, "mean_error": coarse.told(found["mean_error"], True, of_mean)}
 
 
 def _root(known: Moments, mse: float, half: float, confidence: float, count: int) -> Figure:
@@ -110,9 +120,10 @@ def _root(known: Moments, mse: float, half: float, confidence: float, count: int
     if known.most < 4:
         return Figure(value, None, None, count, WIDE)
     if mse <= 0:
-        return plain(value, count)
+        return hidden(count, coarse.COARSE) if known.off else plain(value, count)
     error = (max(known.means[4, 0] - mse**2, 0.0) / (known.n - 1)) ** 0.5
-    return root(half**2 * mse, half**2 * error, count, confidence)
+    found = root(half**2 * mse, half**2 * error, count, confidence)
+    return coarse.told(found, known.off <= coarse.VALUE * mse, known.off <= coarse.WIDTH * mse**2)
 
 
 def _explained(known: Moments, confidence: float, count: int) -> Figure:
@@ -130,14 +141,21 @@ def _explained(known: Moments, confidence: float, count: int) -> Figure:
     mse = max(known.means[2, 0], 0.0)
     # y - mean(y) is the sum of both, each less its mean.
     variance = known.central(2, 0) + 2 * known.central(1, 1) + known.central(0, 2)
-    if not variance > 1e-15 * (known.means[2, 0] + known.means[0, 2]):
+    alike = not variance > 1e-15 * (known.means[2, 0] + known.means[0, 2])
+    if alike and not known.off:
         return hidden(count, "one value only")
+    doubt = known.doubt(2, 0) + 2 * known.doubt(1, 1) + known.doubt(0, 2)
+    if alike or doubt > coarse.VALUE * variance or known.off > coarse.VALUE * mse:
+        return hidden(count, coarse.COARSE)
     share = mse / variance
     if known.most < 4:
         return Figure(1 - share, None, None, count, WIDE)
     if share <= 0:
         return plain(1 - share, count)
     n, value = known.n, math.log(share)
+    doubts = [sum(comb(4, i) * known.doubt(i, 4 - i) for i in range(5)) / variance**2, known.off / mse**2]
+    if max(doubts) > coarse.WIDTH:
+        return Figure(1 - share, None, None, count, coarse.COARSE)
     fourth = sum(comb(4, i) * known.central(i, 4 - i) for i in range(5))
     # Means of A², B² and A B; none is beyond n, for A and B have the mean 1 and are never below zero.
     squares = (known.means[4, 0] / mse / mse, fourth / variance / variance, _squares(known) / mse / variance)
@@ -170,6 +188,8 @@ def _line(label: Label, known: Moments, confidence: float, count: int) -> dict[s
     n, (middle, half) = known.n, label.scale
     names = ("calibration_intercept", "calibration_slope")
     spread = known.central(0, 2)
+    if known.off and max(known.doubt(0, 2), known.doubt(1, 1)) > coarse.VALUE * spread:
+        return dict.fromkeys(names, hidden(count, coarse.COARSE))
     if not spread > 1e-12 * known.means[0, 2] or spread < 1e-18 or n < 3:
         return dict.fromkeys(names, hidden(count, ALIKE))
     more = known.central(1, 1) / spread
@@ -180,6 +200,13 @@ def _line(label: Label, known: Moments, confidence: float, count: int) -> dict[s
     left = [  # means of the squared residual times the centred prediction to the power of 0, 1, 2
         known.central(2, k) - 2 * more * known.central(1, k + 1) + more**2 * known.central(0, k + 2) for k in range(3)
     ]
+    doubts = [
+        known.doubt(2, k) + 2 * abs(more) * known.doubt(1, k + 1) + more**2 * known.doubt(0, k + 2) for k in (0, 2)
+    ]
+    if any(doubt > coarse.WIDTH * left[k] for doubt, k in zip(doubts, (0, 2), strict=True)):
+        return {
+            name: Figure(value, None, None, count, coarse.COARSE) for name, value in zip(names, values, strict=True)
+        }
     # An estimate is a mean of residuals, each times a + b (p - mean(p)).
     factors = ((1.0, -at / spread), (0.0, 1 / spread))
     tails = sum(comb(4, k) * (-more) ** k * known.central(4 - k, k) for k in range(5)) / max(left[0] ** 2, 1e-300)
@@ -194,9 +221,9 @@ def _line(label: Label, known: Moments, confidence: float, count: int) -> dict[s
     return found
 
 
-def observed_to_expected(label: Label, total: Mapping[str, Array], confidence: float) -> Figure:
+def observed_to_expected(label: Label, total: Mapping[str, Array], confidence: float, off: float = 0.0) -> Figure:
     """Outcomes for each one that was expected, of counts; the logarithm's variance is that of a ratio of means."""
-    known, count = Moments.of(label, total), round(float(total["n"][0]))
+    known, count = Moments.of(label, total, off), round(float(total["n"][0]))
     middle, half = label.scale
     expected = known.means[0, 1] + middle / half
     observed = expected + known.means[1, 0]
@@ -206,4 +233,6 @@ def observed_to_expected(label: Label, total: Mapping[str, Array], confidence: f
     rest = share - 1  # outcome less `share` times the prediction is the error less `rest` times it; its mean is 0
     squared = known.central(2, 0) - 2 * rest * known.central(1, 1) + rest**2 * known.central(0, 2)
     error = (max(squared, 0.0) / max(known.n - 1, 1)) ** 0.5 / observed
-    return ratio(share, error, count, confidence)
+    doubt = known.doubt(2, 0) + 2 * abs(rest) * known.doubt(1, 1) + rest**2 * known.doubt(0, 2)
+    sure = known.off <= coarse.VALUE * min(expected, observed)
+    return coarse.told(ratio(share, error, count, confidence), sure, doubt <= coarse.WIDTH * squared)

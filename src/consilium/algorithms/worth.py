@@ -11,6 +11,7 @@ from typing import Any
 from consilium.algorithms import (
     between,
     calibration,
+    coarse,
     decisions,
     discrimination,
     edges,
@@ -117,10 +118,11 @@ def figures(study: Study, total: Mapping[str, Array], confidence: float) -> dict
             "calibration_slope": hazards.slope(total, confidence),
         }
         return found | ({EXPECTED: peto.observed_to_expected(total, confidence)} if "expected" in total else {})
-    found = residuals.figures(label, total, confidence)
+    off = coarse.of_powers(study)
+    found = residuals.figures(label, total, confidence, off)
     if label.type == "count":
-        found["deviance"] = _mean(total, "deviance", confidence)
-        found["observed_to_expected"] = residuals.observed_to_expected(label, total, confidence)
+        found["deviance"] = coarse.of_mean(study, total, _mean(total, "deviance", confidence))
+        found["observed_to_expected"] = residuals.observed_to_expected(label, total, confidence, off)
     return found
 
 

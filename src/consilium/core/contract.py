@@ -127,6 +127,8 @@ class Feature(Part):
 
 UNKNOWN = 1e4
 """Magnitude of a label whose contract gives no range."""
+APART = 5.0
+"""So many halves of the label's range are predictions and outcomes apart at most: predictions may lie outside of it."""
 
 
 class Label(Part):
@@ -156,6 +158,11 @@ class Label(Part):
         if self.range is None:
             return 0.0, UNKNOWN
         return (self.range[0] + self.range[1]) / 2, (self.range[1] - self.range[0]) / 2
+
+    @property
+    def most_deviance(self) -> float:
+        """Of a count, that of a patient with the largest label and a rate of 1e-12."""
+        return max(UNKNOWN, 100 * max(map(abs, self.range))) if self.range else 100 * UNKNOWN
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> "Label":

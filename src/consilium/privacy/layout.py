@@ -11,7 +11,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from consilium.core import state as chain
-from consilium.core.contract import UNKNOWN
+from consilium.core.contract import APART, UNKNOWN
 from consilium.core.errors import Invalid
 from consilium.core.ids import Digest
 from consilium.core.study import Study
@@ -31,8 +31,6 @@ _WIDTHS: dict[str, Literal[32, 64]] = {"F32": 32, "F64": 64}
 _KINDS = {16: "U16", 32: "U32", 64: "U64"}
 PIECE = 1 << 16
 """Elements per step: they and what is computed of them fit a core's cache; bytes are whole blocks of the cipher."""
-APART = 5.0
-"""So many halves of the label's range are predictions and outcomes apart at most: predictions may lie outside of it."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +221,7 @@ def _per_patient(study: Study, name: str) -> float:
     largest = max(1.0, abs(given[0]), abs(given[1])) if given else UNKNOWN
     beyond = 4 * largest  # what a model predicts may lie outside the label's range
     known = {"logloss": 32.0, "sy": largest, "syy": largest**2, "sae": beyond, "sse": beyond**2}
-    known["deviance"] = max(UNKNOWN, 100 * largest)  # of a patient with the largest label and a rate of 1e-12
+    known["deviance"] = study.contract.label.most_deviance
     known |= {"logloss_squares": 32.0**2, "evidence_of_positives": 32.0, "evidence_expected": 32.0}
     known |= {
         "deviance_squares": known["deviance"] ** 2,

@@ -14,7 +14,8 @@ from sklearn import metrics as judge
 from statsmodels.duration.hazard_regression import PHReg
 from statsmodels.duration.survfunc import survdiff
 
-from consilium.algorithms import appraisal, evaluation, groups, hazards, peto, residuals
+from consilium.algorithms import appraisal, coarse, evaluation, groups, hazards, peto, residuals, worth
+from consilium.algorithms.figure import Figure
 from consilium.algorithms.gaps import GAPS
 from consilium.core import state as chain
 from consilium.core import survival
@@ -404,6 +405,44 @@ def test_a_secure_sum_keeps_the_digits_that_figures_need(of: Study, drawn: Calla
         for name, figure in one["figures"].items():
             ends = (figure[end] for end in ("value", "low", "high"))
             near(sealed["groups"]["sex"][group]["figures"][name], *ends, bound=1e-5)
+
+
+def secured(of: Study, parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The sums of hospitals as they come out of a secure sum."""
+    shapes = {name: (chain.kind(array), array.size) for name, array in parts[0].items()}
+    ways = Layout.of(of, "EVALUATE", ("F64", 3), shapes, len(parts)).encodings
+    return {
+        name: ways[f"metrics/{name}"].decode(sum(ways[f"metrics/{name}"].encode(part[name])[0] for part in parts))
+        for name in shapes
+    }
+
+
+@pytest.mark.parametrize("drawn", [numbers, counts])
+@pytest.mark.parametrize("recipe", ["plain", "secure_sum"])
+def test_no_figure_and_no_interval_is_told_that_rounding_has_moved(
+    drawn: Callable[[int, int], Patients], recipe: str
+) -> None:
+    """Of labels whose range is up to a hundred thousand times as wide as their values."""
+    kind, told = ("number" if drawn is numbers else "count"), set[int]()
+    hospitals = [drawn(n, seed) for seed, n in enumerate(SIZES)]
+    label = {"id": "y", "meaning": "outcome", "type": kind, "unit": "1"}
+    right: dict[str, Figure] | None = None
+    for at, wide in enumerate(300.0 * 10.0 ** np.arange(0, 5.5, 0.5)):
+        of = study(kind, label | {"range": [0, float(wide)]})
+        of = Study.model_validate(of.model_dump() | {"privacy": {"recipe": recipe}})
+        parts = [one.sums(of) for one in hospitals]
+        found = worth.figures(of, secured(of, parts) if recipe == "secure_sum" else added(parts), 0.95)
+        right = right or worth.figures(of, added(parts), 0.95)
+        for name, one in found.items():
+            true = right[name]
+            assert true.low is not None and true.high is not None and true.value is not None
+            if one.value is None or one.low is None:
+                assert at and one.note in (coarse.COARSE, residuals.ALIKE), name
+            width = true.high - true.low
+            assert one.value is None or abs(one.value - true.value) < 0.1 * width, (name, wide)
+            assert one.low is None or (one.high or 0) - one.low == pytest.approx(width, rel=0.2), (name, wide)
+            told |= {at} if one.low is None else set()
+    assert told or recipe == "plain", "there is something to hide"
 
 
 @pytest.mark.parametrize("most", [240, 10**5, 10**9])
