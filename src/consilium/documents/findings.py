@@ -96,10 +96,12 @@ def beyond_chance(confidence: float, comparisons: int) -> float:
 
 
 def leading(facts: Facts) -> Metric | None:
-    """The metric by which hospitals are compared: the first that this kind of label has."""
-    known = {name for figures in facts.everyone.values() for name in figures}
-    known |= {name for one in facts.hospitals for figures in one.figures.values() for name in figures}
-    return next((metric for name, metric in METRICS.items() if metric.leads and name in known), None)
+    """The metric by which hospitals are compared: the first that such a label has, with an interval if any has."""
+    every = [*facts.everyone.values(), *(figures for one in facts.hospitals for figures in one.figures.values())]
+    known = {name for figures in every for name in figures}
+    sure = {name for figures in every for name, one in figures.items() if one.low is not None}
+    leads = [metric for name, metric in METRICS.items() if metric.leads and name in known]
+    return next((metric for metric in leads if metric.id in sure), leads[0] if leads else None)
 
 
 def comparable(facts: Facts, metric: Metric, model: str = "federated") -> dict[str, Estimate]:

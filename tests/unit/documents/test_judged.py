@@ -198,9 +198,9 @@ def test_a_table_at_a_threshold_names_that_of_the_plan() -> None:
     assert "At a threshold of 0.5, by the plan" in Report.of(result(usual(3)), NOW, STUDY).html()
 
 
-def of_outcome(kind: str, drawn: Callable[[int, int], Patients]) -> Report:
+def of_outcome(kind: str, drawn: Callable[[int, int], Patients], label: Json | None = None) -> Report:
     """The report of three hospitals with patients who were drawn so."""
-    of, parts = study(kind), {f"site-{at}": drawn(260, at) for at in (1, 2, 3)}
+    of, parts = study(kind, label), {f"site-{at}": drawn(260, at) for at in (1, 2, 3)}
     total = added([one.sums(of) for one in parts.values()])
     sums = {site: added([one.sums(of)]) for site, one in parts.items()}
     figures = {name: figure.to_json(metrics.figures(kind, one, 0.95, single=True)) for name, one in sums.items()}
@@ -257,6 +257,13 @@ def test_a_hospital_whose_values_are_predicted_too_low_is_named() -> None:
     assert "predictions" in warning.title and "site-2" in warning.title and "mean error" in warning.text
     assert "site-1" not in warning.text and "20 %" not in warning.text
     assert "warning-miscalibrated" not in seen(of_outcome("number", numbers))
+
+
+def test_hospitals_are_compared_by_a_figure_that_has_an_interval() -> None:
+    """Of counts without a range R² has none; deviance has."""
+    made = of_outcome("count", counts, {"id": "y", "meaning": "outcome", "type": "count"})
+    assert "deviance" in seen(made)["note-worst-hospital"] and "note-few-patients" not in seen(made)
+    assert "R²" in seen(of_outcome("count", counts))["note-worst-hospital"]
 
 
 def test_predictions_that_are_worse_than_the_mean_are_named_and_have_no_classes_that_could_be_swapped() -> None:
