@@ -12,10 +12,14 @@ RARE = 0.3
 """A share of patients with the outcome, or without, up to which its mirror image at one hospital is no case mix."""
 
 
-def findings(facts: Facts, metric: Metric, drawn: Mapping[str, Estimate], limit: float) -> Iterator[Finding]:
-    """Args:    drawn: figures of hospitals that may be compared, or of all together.   limit: in standard errors."""
+def findings(
+    facts: Facts, metric: Metric, drawn: Mapping[str, Estimate], limit: float, over: Mapping[str, Estimate]
+) -> Iterator[Finding]:
+    """Args:    drawn: figures of hospitals that may be compared, or of all together.   limit: in standard errors.
+    over: of all together, if there is one.
+    """
     if not metric.share:  # R² is below 0 where predictions are far off, in whichever order they put patients
-        yield from _useless(metric, drawn, ())
+        yield from _useless(metric, {**over, **drawn}, ())
         return
     chance, hidden = metric.chance or 0.0, unsaid(facts) if drawn else {}
     turned = _mirrored(facts, metric)
@@ -28,7 +32,7 @@ def findings(facts: Facts, metric: Metric, drawn: Mapping[str, Estimate], limit:
     }  # fmt: skip
     if below or secret:
         yield _swapped(facts, metric, drawn, sorted(below), sorted(secret), turned)
-    yield from _useless(metric, drawn, below)
+    yield from _useless(metric, {**over, **drawn}, below | (over.keys() if below else frozenset()))
 
 
 def _useless(metric: Metric, drawn: Mapping[str, Estimate], but: Collection[str]) -> Iterator[Finding]:

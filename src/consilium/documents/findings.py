@@ -53,7 +53,9 @@ def findings(facts: Facts) -> Findings:
     metric = leading(facts)
     drawn = comparable(facts, metric) if metric else {}
     compared = len(drawn) if len(drawn) > 1 else 0
-    ranked = (drawn or _together(facts, metric)) if metric is not None and metric.chance is not None else {}
+    ranks = metric is not None and metric.chance is not None
+    over = _together(facts, metric) if metric is not None and ranks else {}
+    ranked = (drawn or over) if ranks else {}
     scores = _calibrations(facts)
     made = {
         OTHERS: compared, "chance": len(ranked) + len(chance.unsaid(facts)), "what calibration should be": len(scores),
@@ -65,7 +67,7 @@ def findings(facts: Facts) -> Findings:
         *(_unjudged(facts, metric) if metric and not facts.judged else ()),
         *_noised(facts),
         *_unlearned(facts),
-        *(chance.findings(facts, metric, ranked, limit) if metric else ()),
+        *(chance.findings(facts, metric, ranked, limit, over) if metric else ()),
         *(_apart(metric, drawn, facts.confidence, limit, _among(facts, drawn)) if metric and compared else ()),
         *_leaked(facts.hospitals, limit),
         *_miscalibrated(scores, facts.confidence, limit),

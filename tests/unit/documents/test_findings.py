@@ -64,6 +64,14 @@ def test_beside_a_hospital_where_it_is_useless_or_swapped_no_other_one_is_too_go
     assert two.startswith("west") and "site-01" not in two
 
 
+def test_a_model_that_may_be_of_no_use_over_all_is_named_though_hospitals_are_few() -> None:
+    document = simulated({"north": judged(1.2, 60), "south": judged(0.6, 18), "west": judged(0.0, 18)})
+    assert "warning-no-better-than-chance" not in seen(Report.of(document, NOW, STUDY))
+    document["figures"]["all"] = judged(0.1, 90)
+    told = seen(Report.of(document, NOW, STUDY))["warning-no-better-than-chance"]
+    assert told.startswith("all hospitals together: AUROC 0.") and "north" not in told
+
+
 def test_a_swapped_hospital_is_not_told_as_one_without_use() -> None:
     told = seen(Report.of(simulated({**usual(), "west": judged(-1.2)}), NOW, STUDY))
     assert "warning-no-better-than-chance" not in told
