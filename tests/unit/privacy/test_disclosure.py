@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from consilium.core.errors import Refused
@@ -89,6 +89,8 @@ def test_what_was_hidden_in_a_sum_is_not_shown_alone() -> None:
         check(opening(mine), [opening(whole)])
     check(opening(whole), [opening(mine)])  # the others are asked, too: see `secagg.mask`
     check(opening(mine), [opening(mine), opening(whole)])
+    with pytest.raises(Refused):
+        check(opening(frozenset("abd")), [opening(mine), opening(whole)])
 
 
 def test_another_label_is_the_same_matter() -> None:
@@ -126,6 +128,7 @@ def test_nobody_is_alone_while_the_roster_stays_and_all_are_once_each_was_missin
     st.lists(st.frozensets(st.sampled_from(SITES), min_size=1), max_size=8),
     st.frozensets(st.sampled_from(SITES), max_size=4), st.frozensets(st.sampled_from(SITES)),
 )  # fmt: skip
+@example([frozenset("abc"), frozenset("abcde")], frozenset("de"), frozenset("e"))  # of those that lack it two are left
 def test_who_is_alone_where_others_add_zeros_is_said_whichever_of_those_who_lack_a_part_do(
     rosters: list[frozenset[str]], lack: frozenset[str], zeros: frozenset[str]
 ) -> None:

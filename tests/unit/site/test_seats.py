@@ -571,6 +571,22 @@ def test_steps_of_a_round_that_is_over_are_not_sent_any_more(relay: Relay) -> No
     assert not hospital.sent("MASK")
 
 
+def test_what_is_made_when_a_round_is_over_is_not_kept_as_said(relay: Relay) -> None:
+    """North is slow, and others opened the sum: its shares are not there for whoever would open another one by them."""
+    plan, north = begun(relay), relay["north"]
+    until(relay, plan, "CONFIRM")
+    step = north.seats.step
+
+    def slowly(*given: Any) -> Any:
+        made = step(*given)
+        relay.closed(plan, 1, ("east", "south", "west"), to=("north",))
+        return made
+
+    with mock.patch.object(north.seats, "step", slowly):
+        assert relay.ask(plan, 1, "UNMASK", ("north",)) == {"north": "over"}
+    assert not north.sent("UNMASK") and north.count("steps WHERE phase = 'UNMASK'") == north.count("openings") == 0
+
+
 def test_a_step_that_names_another_vector_than_its_message_is_refused(relay: Relay) -> None:
     """One hospital's own signature does not make it good: the others refuse it."""
     plan = begun(relay)

@@ -145,6 +145,9 @@ def test_patients_whom_the_policy_names_apart_are_others_unless_they_come_from_o
     refused(memory, THREE)
     memory.mapped(source={"type": "csv", "path": "heart.csv"})
     refused(memory, THREE)
+    memory.policy = Policy.model_validate({"policy": 1, "privacy": {"populations": {"lung": budget, "heart": budget}}})
+    memory.mapped(source={"type": "csv", "path": "later.csv"}, patients="heart")
+    refused(memory, THREE)  # they were told of before they were named apart
 
 
 def test_what_hangs_on_no_model_is_one_question_at_any(memory: Memory) -> None:
@@ -178,6 +181,8 @@ def test_the_first_hessian_of_a_poisson_regression_hangs_on_no_model(memory: Mem
     out = io.BytesIO()
     chain.write(later, {}, out)
     assert not any(question.NOTHING in one for one in question.models(rates, "TRAIN", out.getvalue()))
+    folds = {"fold-1/taken": np.ones(2), "fold-2/taken": np.array([1.0, 0.0])}
+    assert question.constant(rates, folds) and not question.constant(rates, {"fold-1/taken": np.ones(2)})
     memory.opened(FOUR, rates)
     refused(memory, THREE, rates, model=(0.3, 0.1, 0.7))
     refused(memory, THREE, study("two"), kind="PREPARE")
@@ -338,6 +343,10 @@ def test_what_an_earlier_release_remembers_still_counts(memory: Memory) -> None:
             tx.do(f"DROP TABLE {table}")
     memory.journal = Journal(memory.folder / "journal.sqlite")
     refused(memory, THREE, model=(0.5, 1.5))
+    memory.policy = Policy.model_validate({"policy": 1, "privacy": {"populations": {"heart": {}}}})
+    memory.mapped(source={"type": "csv", "path": "heart.csv"}, patients="heart")
+    refused(memory, THREE, model=(0.5, 1.5))  # nobody knows whose it was
+    memory.mapped()
     memory.opened(FOUR, model=(0.5, 1.5))
     memory.opened(THREE, model=(0.5, 2.5))
 
@@ -366,6 +375,22 @@ def test_from_which_tables_a_release_told_that_kept_no_list_of_them_still_counts
     assert len(memory.journal.rows("SELECT * FROM opened_from")) == 2
     memory.mapped(patients="heart", source={"type": "csv", "path": "hearts.csv"})
     refused(memory, THREE)
+
+
+def test_models_of_folds_and_of_groups_of_hospitals_are_each_one_at_which_something_is_told() -> None:
+    """Another study could begin at any of them, over almost the same hospitals."""
+    others = {
+        "fold-1/model": (1.0, 2.0),
+        "fold-2/model": (1.0, 3.0),
+        "model-2": (3.0, 4.0),
+        "models": (5.0, 6.0, 7.0, 8.0),
+    }
+    arrays = {"model": np.array([0.5, 1.5]), **{name: np.array(values) for name, values in others.items()}}
+    found = {one for group in question.models(study("one"), "TRAIN", to_safetensors(arrays)) for one in group}
+    for model in ((0.5, 1.5), (1.0, 2.0), (1.0, 3.0), (3.0, 4.0), (5.0, 6.0), (7.0, 8.0)):
+        (alone,) = question.models(study("two"), "TRAIN", to_safetensors({"model": np.array(model)}))
+        assert found.issuperset(alone), model
+    assert len(found) == 6
 
 
 def test_a_large_model_is_known_by_its_bytes_alone() -> None:
