@@ -259,6 +259,15 @@ def test_an_altered_ledger_is_found(tmp_path: Path) -> None:
             tx.do("DELETE FROM ledger WHERE seq = 3")
         with pytest.raises(AuditBroken, match="entry 3"):
             ledger.verify(journal)
+        head, less = audit.START, {**body, "epsilon": 0.1}
+        with journal.write() as tx:  # all of it anew, each entry chained to the one before
+            tx.do("DELETE FROM ledger")
+            for _ in range(3):
+                entry = audit.append(head, kind="said", body=less, at=NOW)
+                head = audit.head_of(entry.data)
+                tx.do("INSERT INTO ledger VALUES (?, ?)", entry.seq, entry.data)
+        with pytest.raises(AuditBroken, match="entry 1"):
+            ledger.verify(journal)
 
 
 def test_the_policy_names_populations_apart() -> None:

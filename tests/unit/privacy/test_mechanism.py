@@ -1,6 +1,7 @@
 """From a study file's epsilon to noise in the plan: the table of privacy loss, calibration, and what is refused."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,7 @@ def test_each_share_is_enough_for_the_cohort_as_it_is(tmp_path: Path) -> None:
     for sites, honest in ((3, 2), (4, 2), (5, 3), (10, 6), (30, 20)):
         assert mechanism.shares(sites).of_one(4.0) == pytest.approx(4.0 / math.sqrt(honest))
     assert mechanism.shares() == mechanism.shares(4)
+    assert replace(mechanism, min_sites=5).shares(5).of_one(4.0) == 2.0, "five open it, where four would do"
     assert mechanism.bound == 0.5, "one patient's clipped gradient, times the learning rate"
 
 

@@ -378,6 +378,9 @@ def test_a_copy_of_a_charge_before_anything_was_sent_counts_what_was_sent_since(
     for shown, end in product(("both", "record", "heads"), ("before", "after")):
         keeps.heads, keeps.sent = [] if shown == "record" else heads, [] if shown == "heads" else sent
         restored(north, copy)
+        with north.journal.write() as tx:
+            for _ in range(100):  # by then it is longer than what was signed, and another one
+                tx.record("since", {}, NOW)
         keeps.recall().look(NOW)
         assert north.journal.meta(BEHIND) != ""
         if end == "before":
@@ -428,10 +431,15 @@ def test_a_copy_with_fewer_attempts_of_a_round_counts_those_that_followed(relay:
 
 def test_what_somebody_else_signed_is_no_checkpoint_of_ours(relay: Relay) -> None:
     keeps = Keeps(relay["north"])
+    looks = keeps.recall()  # until it has compared: who spoils an answer once has not spared himself the rest
     mark = Checkpoint(log="north", seq=70, head=audit.START.digest, at=NOW)
     keeps.heads = [json.loads(seal(Checkpoint.TYPE, mark.encode(), relay["south"].identity))]
     with pytest.raises(Unavailable, match="not signed here"):
-        keeps.recall().look(NOW)
+        looks.look(NOW)
+    elsewhere = mark.model_copy(update={"log": "south"})
+    keeps.heads = [json.loads(seal(Checkpoint.TYPE, elsewhere.encode(), relay["north"].identity))]
+    with pytest.raises(Unavailable, match="of another log"):
+        looks.look(NOW)
     assert relay["north"].journal.meta(BEHIND) == ""
 
 
