@@ -81,7 +81,6 @@ class Recall:
                 log.error("no round is trained under a privacy budget: %s", why)
                 rounds = [[*round_, len(attempts)] for round_, attempts in _by_round(left).items()]
                 tx.record("ledger-behind", {"why": why, "heads": lost, "rounds": rounds}, now)
-                declarations.forgot(tx)
             tx.keep(BEHIND, json.dumps({"why": why, "heads": lost, "left": left}))
 
     def _mark(self, envelope: dict[str, Any]) -> Checkpoint:

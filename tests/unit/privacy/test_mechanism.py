@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import yaml
 
-from consilium import studyfile
+from consilium import plugins, studyfile
 from consilium.api import freeze
 from consilium.core.errors import Refused, StudyInvalid
 from consilium.core.study import Plan, Study
 from consilium.privacy.accountant import Sampled, curve, epsilon, tight
+from consilium.privacy.layout import Layout
 from consilium.privacy.mechanism import Mechanism, pinned, rounded_up
+from consilium.privacy.quantize import Noised
 from consilium.site import budget
 from consilium.site.ledger import cost_of
 
@@ -131,8 +133,13 @@ def test_for_hospitals_as_a_whole_the_same_table_holds_and_patients_are_charged_
 def test_the_number_of_hospitals_below_the_bound_takes_its_part_of_the_noise(tmp_path: Path) -> None:
     """Andrew et al. 2021, theorem 1, by numbers: the count has a deviation of 10, and z is 1: changes get 1.00125."""
     asked = {**ASKED, **WHOLE, "noise_multiplier": 1.0, "all_honest": 50.0, "epsilon": 50.0, "clip_quantile": 0.5}
-    mechanism = Mechanism.of(studyfile.read(written(tmp_path, asked, quorum=200, rounds=2)))
+    plan = studyfile.read(written(tmp_path, asked, quorum=200, rounds=2))
+    mechanism = Mechanism.of(plan)
     assert mechanism is not None and mechanism.counting == 20.0
+    sums = Layout.of(plan, "TRAIN", ("F64", 3), {}, 250, plugins.sums_of(plan, "TRAIN", 3)).encodings
+    shares = [one.share for name in ("update", "within") if isinstance(one := sums[name], Noised)]
+    honest = math.sqrt(167 - 1)  # of 250 who hold keys 167 open it, of whom one colludes
+    assert shares == pytest.approx([mechanism.of_update / honest, 20.0 / honest])
     assert mechanism.of_update == pytest.approx(1.0012523, abs=1e-7)
     parts = sum(curve(Sampled(noise, 1.0, 1)) for noise in (mechanism.of_update, mechanism.counting))
     assert np.allclose(parts, curve(Sampled(1.0, 1.0, 1))), "both together are one mechanism of the promised noise"
