@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import consilium
-from consilium.core.errors import Refused
+from consilium.core.errors import Refused, Unavailable
 from consilium.core.ids import digest
 from consilium.core.study import Plan
 from consilium.governance.policy import Policy
@@ -262,6 +263,16 @@ def test_a_wheel_that_the_policy_allows_is_named_in_the_permit(
 ) -> None:
     case = Case(*keys, study={"model": TORCH}, policy={"code": {"allowed": True, "wheels": wheels}})
     assert case.check().wheel == WHEEL
+
+
+def test_where_no_accountant_is_installed_no_epsilon_is_believed(keys: tuple[Identity, Identity]) -> None:
+    privacy = {**SECURE["privacy"], "epsilon": 4.0, "delta": 1e-4, "expected_patients": 50}  # type: ignore[dict-item]
+    noised = {**SECURE, "privacy": {**privacy, "noise_multiplier": 8.0, "all_honest": 4.0}, "training": {"epochs": 1}}
+    task = {"phase": "READY", "roster": THREE}
+    case = Case(*keys, study=noised, task=task, said=[{"accepts": ()}])
+    for fault, reason in ((None, ""), (Unavailable("it is not installed", "install it"), "accountant")):
+        with mock.patch("consilium.privacy.mechanism.tight", side_effect=fault, return_value=3.9):
+            assert case.refused() == reason if fault else case.check()
 
 
 def test_what_stands_is_decided_last(keys: tuple[Identity, Identity]) -> None:
