@@ -571,6 +571,22 @@ def test_steps_of_a_round_that_is_over_are_not_sent_any_more(relay: Relay) -> No
     assert not hospital.sent("MASK")
 
 
+def test_a_run_is_of_one_plan_and_other_runs_bring_no_new_rounds(relay: Relay) -> None:
+    """The coordinator names runs. What was never asked for here does not leave either."""
+    plan, second, north = begun(relay), relay.approved(secure("second")), relay["north"]
+    assert relay.ask(second, 1, "READY", ("north",), run="sums-1") == {"north": "plan-changed"}
+    assert not north.worker.veto.stands("sums-9", 1, datetime.now(UTC))
+    north.folder.policy_file.write_text(POLICY + f"max_rounds: {plan.study.rounds}\n")
+    with north.journal.write() as tx:
+        tx.do("INSERT INTO tasks VALUES (-1, ?, 'sums-0', 1, 'TRAIN', x'', 'over', '')", plan.digest)
+        for number in range(plan.study.rounds):
+            tx.do("INSERT INTO answers VALUES ('sums-0', ?, 'TRAIN', '', '', 1, '', 'secure_sum')", number + 1)
+    assert relay.ask(plan, 1, "READY", ("north",)) == {"north": "rounds"}
+    with north.journal.write() as tx:
+        tx.do("DELETE FROM answers WHERE run = 'sums-0' AND round = 1")
+    assert relay.ask(plan, 1, "READY", ("north",)) == {"north": "done"}
+
+
 def test_what_is_made_when_a_round_is_over_is_not_kept_as_said(relay: Relay) -> None:
     """North is slow, and others opened the sum: its shares are not there for whoever would open another one by them."""
     plan, north = begun(relay), relay["north"]

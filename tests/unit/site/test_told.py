@@ -18,6 +18,7 @@ from consilium.core.study import Study
 from consilium.core.tensors import to_safetensors
 from consilium.governance.policy import Policy
 from consilium.privacy import question
+from consilium.privacy.disclosure import Summed
 from consilium.site import told
 from consilium.site.journal import Journal
 from consilium.training import drawn
@@ -391,6 +392,15 @@ def test_models_of_folds_and_of_groups_of_hospitals_are_each_one_at_which_someth
         (alone,) = question.models(study("two"), "TRAIN", to_safetensors({"model": np.array(model)}))
         assert found.issuperset(alone), model
     assert len(found) == 6
+
+
+def test_a_sum_is_remembered_with_who_lacked_what_and_what_nobody_added_to(memory: Memory) -> None:
+    task, asked = memory.asked(study("one"), "TRAIN", (0.0, 0.0, 0.0))
+    lacking = frozenset({("x", SiteId("west")), ("y", SiteId("east"))})
+    now = Summed(FOUR, frozenset({"x", "y", "held-out"}), lacking, frozenset({"y"}))
+    with memory.journal.write() as tx:
+        told.keep(tx, task, asked, told.check(memory.journal, asked, FOUR), summed=now)
+    assert told.sums(memory.journal, "one", asked) == [now] and told.sums(memory.journal, "two", asked) == []
 
 
 def test_a_large_model_is_known_by_its_bytes_alone() -> None:
