@@ -50,13 +50,15 @@ def by_site(study: Study, total: Sums, sites: Mapping[Any, Sums]) -> Json:
     shown = groups.apart(cells, _cells(total), LEAST)
     sick, well = decisions.counted(counted, total, study.evaluation.threshold) if binary else (shown, shown)
     found: Json = {site: {} for site in sites}
+    names: Json = {}  # of figures: what is hidden is not worked out for each hospital
     for site, sums in counted.items():
-        hide = (site not in sick, site not in well) if binary else (False, False)
-        told = alone(study, sums, hide=hide if site in shown else (False, False))
-        if site not in shown and float(sums["n"][0]):
-            note = FOLLOWS if min(cells[site]) >= LEAST else FEW if binary else FEW_PATIENTS
-            told = figure.to_json(dict.fromkeys(told, figure.hidden(0, note)))
-        found[site] = told
+        if site in shown or not float(sums["n"][0]):
+            hide = (site not in sick, site not in well) if binary and site in shown else (False, False)
+            found[site] = alone(study, sums, hide=hide)
+            continue
+        names = names or alone(study, sums)
+        note = FOLLOWS if min(cells[site]) >= LEAST else FEW if binary else FEW_PATIENTS
+        found[site] = figure.to_json(dict.fromkeys(names, figure.hidden(0, note)))
     return found
 
 

@@ -6,10 +6,11 @@ The diagram in the docs is drawn from `PHASES` and `diagram()`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
+from consilium.core.changed import changed
 from consilium.core.errors import Equivocation, Invalid, OutOfPhase, UnknownSite
 from consilium.core.ids import COORDINATOR, Digest, SiteId
 
@@ -230,11 +231,11 @@ def step(before: Round, event: Event) -> tuple[Round, list[Effect]]:
         case DeadlinePassed():
             if event.phase != before.phase or before.overdue:
                 return before, []
-            return _settle(replace(before, overdue=True))
+            return _settle(changed(before, overdue=True))
         case Cancelled():
             if before.closed or before.opening:
                 return before, []  # a sum that some sites have opened has no second attempt
-            return replace(before, closed=True), [Close(None, event.reason)]
+            return changed(before, closed=True), [Close(None, event.reason)]
 
 
 def together(before: Round, phase: Phase, answers: Mapping[SiteId, Digest]) -> tuple[Round, list[Effect]]:
@@ -250,7 +251,7 @@ def together(before: Round, phase: Phase, answers: Mapping[SiteId, Digest]) -> t
     if not (answers.keys() <= before.asked(phase) and answers.keys().isdisjoint(known)):
         raise UnknownSite(f"not all of these were asked in round {before.number}, or some have answered before")
     gathered = {**before.answers, phase: MappingProxyType({**known, **answers})}
-    return _settle(replace(before, answers=MappingProxyType(gathered)))
+    return _settle(changed(before, answers=MappingProxyType(gathered)))
 
 
 def _answered(before: Round, event: Answered) -> tuple[Round, list[Effect]]:
@@ -267,16 +268,16 @@ def _answered(before: Round, event: Answered) -> tuple[Round, list[Effect]]:
         raise Equivocation(f"{event.site} already answered round {before.number} with other bytes")
     gathered = {**before.answered(event.phase), event.site: event.digest}
     answers = {**before.answers, event.phase: MappingProxyType(gathered)}
-    return _settle(replace(before, answers=MappingProxyType(answers)))
+    return _settle(changed(before, answers=MappingProxyType(answers)))
 
 
 def _withdrew(before: Round, event: Withdrew) -> tuple[Round, list[Effect]]:
     if before.closed or event.site not in before.roster or event.site in before.answered(Phase.SUBMIT):
         return before, []  # what it has sent stays in the sum; it is out from the next round on
     # What it has masked stays in the sum, too, but it is not waited for any more: others open it.
-    after = replace(before, roster=before.roster - {event.site})
+    after = changed(before, roster=before.roster - {event.site})
     if event.site in before.answered(Phase.KEYS):  # the others' keys are bound to a roster with it in
-        return replace(after, closed=True), [Close(None, f"{event.site} left while keys were agreed")]
+        return changed(after, closed=True), [Close(None, f"{event.site} left while keys were agreed")]
     if before.phase in ASKED_OF_COORDINATOR:
         return after, []
     return _settle(after)
@@ -293,11 +294,11 @@ def _settle(round_: Round) -> tuple[Round, list[Effect]]:
     if not everyone and not round_.overdue:
         return round_, []
     if phase in _BY_ALL and not everyone:
-        return replace(round_, closed=True), [Close(None, f"round {round_.number} is opened again, without the silent")]
+        return changed(round_, closed=True), [Close(None, f"round {round_.number} is opened again, without the silent")]
     if round_.at + 1 == len(round_.phases):
         outcome = next(iter(gathered.values()))
-        return replace(round_, closed=True), [Close(outcome)]
-    opened = replace(round_, at=round_.at + 1, overdue=False)
+        return changed(round_, closed=True), [Close(outcome)]
+    opened = changed(round_, at=round_.at + 1, overdue=False)
     following = opened.phases[opened.at]
     return opened, [Ask(following, opened.asked(following))]
 

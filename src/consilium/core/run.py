@@ -1,11 +1,12 @@
 """Rounds in a row: which round comes next, when the run pauses, when it ends."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
 from consilium.core import round as machine
+from consilium.core.changed import changed
 from consilium.core.errors import Conflict, Invalid, OutOfPhase
 from consilium.core.ids import Digest, SiteId
 from consilium.core.round import Kind, Roster, Round
@@ -147,19 +148,19 @@ def step(before: Run, event: RunEvent) -> tuple[Run, list[machine.Effect]]:
             return _opened(before, event)
         case Lacking():
             awaits = event.awaits if before.following is not None else ()
-            return replace(before, status=Status.PAUSED, reason=_lacks(before, event), awaits=awaits), []
+            return changed(before, status=Status.PAUSED, reason=_lacks(before, event), awaits=awaits), []
         case Parted():
             if before.round is not None and not before.round.closed:
                 raise Conflict("a round is open", "close it first")
-            return replace(before, cohort=(), status=Status.PAUSED, reason=event.reason, awaits=()), []
+            return changed(before, cohort=(), status=Status.PAUSED, reason=event.reason, awaits=()), []
         case Stopped():
             status = Status.FAILED if event.failed else Status.STOPPED
-            return replace(before, status=status, reason=event.reason, awaits=()), []
+            return changed(before, status=status, reason=event.reason, awaits=()), []
         case _:
             if before.round is None:
                 raise OutOfPhase("no round is open", "wait for a task")
             inner, effects = machine.step(before.round, event)
-            return _settled(replace(before, round=inner), effects), effects
+            return _settled(changed(before, round=inner), effects), effects
 
 
 def together(before: Run, phase: machine.Phase, answers: Mapping[SiteId, Digest]) -> tuple[Run, list[machine.Effect]]:
@@ -167,7 +168,7 @@ def together(before: Run, phase: machine.Phase, answers: Mapping[SiteId, Digest]
     if before.round is None or before.status in OVER:
         raise OutOfPhase("no round is open", "wait for a task")
     inner, effects = machine.together(before.round, phase, answers)
-    return _settled(replace(before, round=inner), effects), effects
+    return _settled(changed(before, round=inner), effects), effects
 
 
 def _after_the_end(before: Run, event: RunEvent) -> tuple[Run, list[machine.Effect]]:
@@ -190,10 +191,10 @@ def _opened(before: Run, event: Opened) -> tuple[Run, list[machine.Effect]]:
         _sound(before, roster, event.least)
     enough = before.enough if event.kind is Kind.TRAIN else 0
     fresh, effects = machine.begin(event.number, event.kind, phases, roster, quorum, event.least, enough, event.whole)
-    opened = replace(before, round=fresh, status=Status.RUNNING, reason="", awaits=())
+    opened = changed(before, round=fresh, status=Status.RUNNING, reason="", awaits=())
     if event.kind is Kind.PAIR:
-        return replace(opened, pairings=event.attempt), effects
-    return replace(opened, number=event.number, attempt=event.attempt), effects
+        return changed(opened, pairings=event.attempt), effects
+    return changed(opened, number=event.number, attempt=event.attempt), effects
 
 
 def _sound(run: Run, roster: Roster, least: int) -> None:
@@ -250,15 +251,15 @@ def _settled(run: Run, effects: list[machine.Effect]) -> Run:
         match effect:
             case machine.Wait() if run.round is not None and run.round.whole and effect.phase in machine.TAKING_PART:
                 reason = _waits(run.current[0], run.round.kind, run.round.lacks)
-                return replace(run, status=Status.PAUSED, reason=reason)
+                return changed(run, status=Status.PAUSED, reason=reason)
             case machine.Wait():
                 what = f"round {run.current[0]}" if run.current[0] else "agreeing on keys"
                 reason = f"{what}: {effect.answered} of the {effect.quorum} needed sites {_DID[effect.phase]}"
-                return replace(run, status=Status.PAUSED, reason=reason)
+                return changed(run, status=Status.PAUSED, reason=reason)
             case machine.Ask():
-                return replace(run, status=Status.RUNNING, reason="")
+                return changed(run, status=Status.RUNNING, reason="")
             case machine.Close(outcome=None):
-                return replace(
+                return changed(
                     run, status=Status.PAUSED, reason=effect.reason, lost=_lost(run), compared=_compared(run)
                 )
             case machine.Close():
@@ -297,10 +298,10 @@ def _completed(run: Run, effect: machine.Close) -> Run:
     assert run.round is not None
     took_part = tuple(sorted(run.round.counted))
     if run.round.kind is Kind.PAIR:
-        agreed = replace(run, cohort=took_part, status=Status.RUNNING, reason="")
-        return replace(agreed, lost=_lost(run, took_part), compared=_compared(run))
-    done = replace(run, took_part=MappingProxyType({**run.took_part, run.number: took_part}))
+        agreed = changed(run, cohort=took_part, status=Status.RUNNING, reason="")
+        return changed(agreed, lost=_lost(run, took_part), compared=_compared(run))
+    done = changed(run, took_part=MappingProxyType({**run.took_part, run.number: took_part}))
     if run.round.kind is Kind.EVALUATE:
         # where nothing was trained, this round's state is the first: the model that was given
-        return replace(done, status=Status.FINISHED, reason="", state=done.state or effect.outcome)
-    return replace(done, state=effect.outcome)
+        return changed(done, status=Status.FINISHED, reason="", state=done.state or effect.outcome)
+    return changed(done, state=effect.outcome)

@@ -173,10 +173,16 @@ class Folder:
 
     def run(self, run: str) -> Path:
         """Folder of one run."""
-        path = self.work / run
+        path = self._runs.get(run)
+        if path is None:
+            path = self._runs[run] = self.work / run
         if not path.is_dir():
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         return path
+
+    @cached_property
+    def _runs(self) -> dict[str, Path]:
+        return {}
 
 
 @lru_cache(maxsize=16)

@@ -202,8 +202,9 @@ class Journal:
 
     def row(self, query: str, *values: Any) -> sqlite3.Row | None:
         """The first row, or None."""
-        found = self.rows(query, *values)
-        return found[0] if found else None
+        with self._lock:
+            found: sqlite3.Row | None = self._db.execute(query, values).fetchone()
+        return found
 
     def meta(self, key: str, default: str = "") -> str:
         """A kept value."""

@@ -136,8 +136,9 @@ class Pipeline:
         harmony = paths.folder / "harmony.json"
         for one in (keep, harmony):
             one.unlink(missing_ok=True)  # of an attempt that was cut off
-        there = paths.folder / "out" if foreign else paths.folder
-        made, remembered, shifts = there / out.name, there / keep.name, there / harmony.name
+        made, remembered, shifts = out, keep, harmony
+        if foreign:
+            made, remembered, shifts = (paths.folder / "out" / one.name for one in (out, keep, harmony))
         if paths.memory is not None:
             command["memory"] = str(paths.memory)
         if paths.late is not None:

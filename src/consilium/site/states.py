@@ -47,7 +47,7 @@ class States:
     connection: Connection
     stop: Event
     check: Check | None = None
-    _seen: set[str] = field(default_factory=set, repr=False)
+    _seen: dict[str, Path] = field(default_factory=dict, repr=False)
     _offered: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     def ensure(self, task: Task, plan: Plan, now: datetime) -> Path:
@@ -82,13 +82,13 @@ class States:
         if row is None:
             return None
         digest, name = Digest(row["digest"]), str(row["path"])
-        path = Path(name)
+        path = self._seen.get(name) or Path(name)
         there = path.exists()
         if name not in self._seen:  # the disk may have changed it since an earlier process wrote it
             there = there and file_digest(path) == digest
         if not there and not self.journal.restore(path, digest):
             return None
-        self._seen.add(name)
+        self._seen[name] = path
         return digest, path
 
     def _computed(self, task: Task, plan: Plan) -> tuple[Digest, Path] | None:
@@ -179,7 +179,7 @@ class States:
             # Not made durable, and fetched again by a later process: only the state that comes of it is kept.
             most = newest.size + STAMP if newest is not None else None  # sums of all rounds have the same segments
             download(self.connection, digest, path, self.stop, durable=False, most=most)
-            self._seen.add(str(path))
+            self._seen[str(path)] = path
         return path
 
     def _adopted(self, task: Task) -> tuple[Digest, Path]:
@@ -219,7 +219,7 @@ class States:
             if size > SMALL:  # else it becomes durable with the journal's transaction that names it
                 ahead.end()
         fresh.replace(path)
-        self._seen.add(str(path))
+        self._seen[str(path)] = path
         return digest, path
 
     def _keep(self, task: Task, number: int, digest: Digest, path: Path, how: str, now: datetime) -> None:
@@ -266,3 +266,4 @@ class States:
                 tx.do("DELETE FROM small WHERE path = ?", str(path))
         for path in gone:
             path.unlink(missing_ok=True)
+            self._seen.pop(str(path), None)

@@ -44,6 +44,7 @@ class _Compiled:
     pick: Callable[[dict[str, Any]], tuple[Any, ...]]
     row: Any
     types: list[Any]
+    simple: bool
     told: list[Convert | None] = field(default_factory=list)
 
     def execute(self, connection: Connection, rows: tuple[dict[str, Any], ...]) -> Found:
@@ -52,7 +53,7 @@ class _Compiled:
         cursor = raw.cursor()
         try:
             if len(rows) == 1:
-                cursor.execute(self.text, self._values(rows[0]))
+                cursor.execute(self.text, self.pick(rows[0]) if self.simple else self._values(rows[0]))
             else:
                 cursor.executemany(self.text, [self._values(row) for row in rows])
             return self._rows(connection, cursor) if self.row is not None else [], cursor.rowcount
@@ -93,7 +94,7 @@ def _compile(statement: ClauseElement, connection: Connection) -> _Compiled:
     given = dict(compiled._bind_processors)
     return _Compiled(
         str(compiled), names, bool(compiled.positional), fixed, given, _picking(names), make,
-        [column.type for column in columns],
+        [column.type for column in columns], bool(compiled.positional) and not fixed and not given,
     )  # fmt: skip
 
 
@@ -101,4 +102,7 @@ def _picking(names: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[Any, ..
     """What takes the values of these names out of a dictionary, in one call."""
     if len(names) > 1:
         return itemgetter(*names)
-    return lambda given: tuple(given[name] for name in names)
+    if names:
+        (only,) = names
+        return lambda given: (given[only],)
+    return lambda given: ()

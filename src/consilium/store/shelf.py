@@ -22,6 +22,7 @@ from consilium.store.schema import blobs
 
 LATELY = 8
 """Small blobs made here that are kept in memory: every site asks for the newest of them."""
+_sizes: dict[str, int] = {}
 _SIZE = Hot(select(blobs.c.size).where(blobs.c.digest == bindparam("digest")))
 _TOUCH = Hot(update(blobs).where(blobs.c.digest == bindparam("of")).values(touched=bindparam("at")))
 _KEEP = Hot(
@@ -82,5 +83,10 @@ def touch(tx: Transaction, digest: str) -> bool:
 
 
 def size_of(tx: Transaction, digest: str) -> int:
-    """Size of a recorded blob in bytes."""
-    return int(tx.scalar(_SIZE, digest=digest))
+    """Size of a recorded blob in bytes: what a digest names has but one."""
+    if (known := _sizes.get(digest)) is None:
+        known = int(tx.scalar(_SIZE, digest=digest))
+        if len(_sizes) >= LATELY:
+            _sizes.clear()
+        _sizes[digest] = known
+    return known
