@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, select, text
+from sqlalchemy import select, text
 
 from consilium.coordinator import before, news, steps
 from consilium.coordinator.compared import strangers
@@ -25,8 +25,7 @@ from consilium.core.study import Plan
 from consilium.store import eventlog
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
-from consilium.store.schema import effects, results, studies
-from consilium.store.schema import runs as run_table
+from consilium.store.schema import effects, results
 from consilium.store.shelf import size_of
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Blob, Closed, Ended, Task
@@ -37,7 +36,6 @@ CHECKPOINT_EVERY = 10
 """Rounds between two checkpoints of the audit log that sites keep; one more goes at the end of a run."""
 
 _GRANT = Hot(text("INSERT INTO grants (digest, subject) VALUES (:digest, :subject) ON CONFLICT DO NOTHING"))
-_PLAN = Hot(select(studies.c.payload).join(run_table).where(run_table.c.run == bindparam("run")))
 
 
 @dataclass
@@ -58,9 +56,8 @@ class Conduct:
     @classmethod
     def load(cls, tx: Transaction, identity: Identity, run: RunId, now: datetime) -> "Conduct":
         """Load a run by replay. Raises: NotFound."""
-        version, fold = eventlog.load(tx, run)
-        payload = tx.scalar(_PLAN, run=run)
-        return cls(tx, identity, run, Plan.load(payload), version, fold, now)
+        plan, version, fold = eventlog.of_plan(tx, run)
+        return cls(tx, identity, run, plan, version, fold, now)
 
     @property
     def study(self) -> str:

@@ -143,7 +143,8 @@ class Ingest:
         self._check(tx, site, letter, conduct)
         conduct.take(event)
         row = {"run": answer.run, "round": answer.round, "site": site, "digest": sent}
-        tx.do(_EARLIER, run=answer.run, round=answer.round, site=site)  # of an earlier opening
+        if conduct.fold.attempt > 1:
+            tx.do(_EARLIER, run=answer.run, round=answer.round, site=site)  # of an earlier opening
         tx.put(contributions, **row, size=answer.contribution.size, envelope=letter.data)
         body = {"run": answer.run, "round": answer.round, "site": site, "contribution": sent}
         record(tx, "answer", body, now)
@@ -178,7 +179,8 @@ class Ingest:
         conduct.take(machine.Answered(site, machine.Phase(step.phase), named))
         steps.keep(tx, site, step, letter.data)
         if step.vector is not None:
-            tx.do(_EARLIER, run=step.run, round=step.round, site=site)  # of an earlier opening
+            if conduct.fold.attempt > 1:
+                tx.do(_EARLIER, run=step.run, round=step.round, site=site)  # of an earlier opening
             row = {"run": step.run, "round": step.round, "site": site, "digest": step.vector.digest}
             tx.put(contributions, **row, size=step.vector.size, envelope=letter.data)
         record(tx, "step", {**place, "digest": named}, now)
@@ -203,8 +205,10 @@ class Ingest:
     def _check(self, tx: Transaction, site: SiteId, letter: Letter, conduct: Conduct) -> None:
         """(1) it was trained at our state (2) the bytes are here, sent by this site (3) their layout fits the model."""
         answer: Answer = letter.message
-        result = tx.find(results, run=answer.run, round=answer.round - 1)
-        state = result and result.state
+        state = conduct.fold.state  # after the round before; of the first one no event tells
+        if state is None:
+            result = tx.find(results, run=answer.run, round=answer.round - 1)
+            state = result and result.state
         if answer.state != state:
             raise Conflict("the answer was trained at another state", "take the task again")
         if tx.find(grants, digest=answer.contribution.digest, subject=f"site:{site}") is None:

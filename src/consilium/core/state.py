@@ -119,16 +119,19 @@ def read(source: Source) -> Vectors:
         raise refusal
     text = whole_file[8 : 8 + length]
     data = np.frombuffer(whole_file, np.uint8)[8 + length :]
+    arrays, spans, at = dict[str, Array](), list[list[int]](), 0
     try:
         described = json.loads(text)
         metadata = described.pop("__metadata__", {})
-        whole = all(isinstance(value, str) for value in metadata.values())
-        arrays = {name: _mapped(data, entry) for name, entry in described.items()}
-        spans = sorted(entry["data_offsets"] for entry in described.values())
+        whole = set(map(type, metadata.values())) <= {str}
+        for name, entry in described.items():  # one loop, and few calls: each round reads a dozen files
+            arrays[name] = _mapped(data, entry)
+            spans.append(entry["data_offsets"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise refusal from error
-    ends = [0, *(end for _, end in spans)]
-    if not whole or ends[-1] != data.size or [start for start, _ in spans] != ends[:-1]:
+    for start, end in sorted(spans):
+        whole, at = whole and start == at, end
+    if not whole or at != data.size:
         raise refusal  # a hole or an overlap: bytes that no segment names, or that two do
     return Vectors(arrays, metadata, whole_file[: 8 + length])
 

@@ -57,21 +57,25 @@ def decode(kind: str, body: str) -> runs.RunEvent:
 
 
 def load(tx: Transaction, run: RunId) -> tuple[int, runs.Run]:
-    """The run and its version.
+    """The run's version, and the run. Raises: NotFound: there is no such run."""
+    _, version, fold = of_plan(tx, run)
+    return version, fold
 
-    Raises: NotFound: there is no such run.
-    """
+
+def of_plan(tx: Transaction, run: RunId) -> tuple[Plan, int, runs.Run]:
+    """The same, with the plan before it. Raises: NotFound: there is no such run."""
     row = tx.row(_RUN, run=run)
     if row is None:
         raise NotFound(f"there is no run {run}", "`consilium study list` shows what there is")
+    plan = Plan.load(row.payload)
     known, fold = _folds.get(run, (0, None))
     if fold is None or known > row.version:
-        study = Plan.load(row.payload).study
+        study = plan.study
         known, secure = 0, study.privacy.recipe == "secure_sum"
         fold = runs.Run(study.rounds, study.quorum, secure, prepares=study.prepares, enough=study.enough)
     for event in tx.rows(_NEW, run=run, known=known) if row.version > known else ():
         fold, _ = runs.step(fold, decode(event.kind, event.body))
-    return row.version, fold
+    return plan, row.version, fold
 
 
 def append(
