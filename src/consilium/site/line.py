@@ -46,6 +46,7 @@ def connect(folder: Folder, identity: Identity) -> Connection:
     gone: dict[str, Any] = {"until": 0.0}  # for so long it is believed that this site was removed
 
     def token() -> str:
+        """A token for this site. Raises: Removed: the coordinator has removed it; Unauthenticated, Unavailable."""
         now = datetime.now(UTC)
         if time.monotonic() < gone["until"]:
             raise Removed(gone["message"], gone["remedy"])
