@@ -58,16 +58,12 @@ POPULATIONS = {
     "with an excess": Population(more=0.7), "with an excess, and farther apart": Population(0.7, 0.7),
     "at five hospitals": Population(hospitals=5), "at five, and farther apart": Population(0.8, hospitals=5),
     "at five, with an excess": Population(more=0.7, hospitals=5),
+    "at five, three times as high": Population(more=1.1, hospitals=5),
+    "at five, half as high": Population(more=-0.7, hospitals=5),
+    "at five, one in four, with an excess": Population(more=0.7, women=0.25, hospitals=5),
+    "at fifteen, with an excess": Population(more=0.7, hospitals=15),
 }  # fmt: skip
 NAMES = {"excess": peto.excess, "O:E": peto.observed_to_expected}
-
-
-FEW = {
-    ("O:E", "with an excess, and farther apart", 100): 0.91, ("O:E", "at five, with an excess", 100): 0.85,
-    ("O:E", "at five, with an excess", 300): 0.91,
-}  # fmt: skip
-"""Where so few patients of a hospital are compared that an excess moves what is expected: it is this or more. Of what
-such hospitals have in the mean it is 93 to 97 of 100."""
 
 
 def women(parts: list[Patients]) -> Mapping[str, np.ndarray]:
@@ -97,28 +93,27 @@ def test_what_is_added_up_is_what_hospitals_tell() -> None:
 
 
 @cache
-def totals(name: str, n: int) -> list[Mapping[str, np.ndarray]]:
+def totals(name: str, n: int, studies: int) -> list[Mapping[str, np.ndarray]]:
     """What the hospitals of each study add up."""
-    return [women(POPULATIONS[name].drawn(n, seed + 1)) for seed in range(STUDIES)]
+    return [women(POPULATIONS[name].drawn(n, seed + 1)) for seed in range(studies)]
 
 
-def kept(name: str, n: int, figure: str, true: float) -> float:
-    """In what share of the studies the interval of a figure holds this."""
-    intervals = [(one.low, one.high) for one in (NAMES[figure](total, 0.95) for total in totals(name, n))]
-    found = [low <= true <= high for low, high in intervals if low is not None and high is not None]
-    assert len(found) == STUDIES, name
-    return float(np.mean(found))
+def kept(name: str, n: int, figure: str, studies: int = STUDIES) -> float:
+    """In what share of the studies the interval of a figure holds the truth."""
+    found = [NAMES[figure](total, 0.95) for total in totals(name, n, studies)]
+    intervals = [(one.low, one.high) for one in found if one.low is not None and one.high is not None]
+    assert len(intervals) == studies, name
+    return float(np.mean([low <= truth(name)[figure] <= high for low, high in intervals]))
+
+
+def test_an_excess_is_seen_whole_also_where_hospitals_have_twenty_patients_each() -> None:
+    """By what is seen beside so few patients, the interval held it in 87 of 100 studies."""
+    assert 0.92 <= kept("at five, with an excess", 100, "O:E", 250) <= 0.98
 
 
 def held(name: str, n: int) -> dict[str, float]:
     """In what share of the studies the interval of each figure holds the truth."""
-    return {figure: kept(name, n, figure, truth(name)[figure]) for figure in NAMES}
-
-
-def of_such(name: str, n: int) -> float:
-    """Observed to expected of the same hospitals, by the means over many of them."""
-    had, expected = (sum(float(total[of][0]) for total in totals(name, n)) for of in ("events", "expected"))
-    return had / expected
+    return {figure: kept(name, n, figure) for figure in NAMES}
 
 
 @pytest.mark.long
@@ -126,8 +121,4 @@ def of_such(name: str, n: int) -> float:
 def test_intervals_of_a_groups_events_hold_the_truth_in_93_to_97_of_100_studies(n: int) -> None:
     found = {name: held(name, n) for name in POPULATIONS}
     for figure in NAMES:
-        told = {name: one[figure] for name, one in found.items()}
-        for name in [name for name in POPULATIONS if (figure, name, n) in FEW]:
-            assert told.pop(name) >= FEW[figure, name, n]
-            assert 0.93 <= kept(name, n, figure, of_such(name, n)) <= 0.97, name
-        right(told, f"{figure} of {n:,}")
+        right({name: one[figure] for name, one in found.items()}, f"{figure} of {n:,}")

@@ -12,6 +12,13 @@ is too small, or too large. So intervals go by how much each patient moves the f
 chance; it is made larger by the squares of single hazards' shares, as by leverages in a linear regression (HC2:
 MacKinnon and White 1985, Journal of Econometrics 29:305). Where hazards are equal the sum then is that of the test of
 log ranks, ties included, in the mean over all ways to say who is in the group.
+
+Beside few patients part of an excess does not show. How many are expected goes by the square of a group's hazards over
+those of all who are observed, and the mean of such a ratio is above the ratio of the means: of twenty patients, half of
+them with twice the hazard, 1.35 events are seen for each that is expected, where very many such patients show 1.46. By
+how much it is above, a jackknife tells (Quenouille 1956, Biometrika 43:353), which has a sum here: by how much each one
+moves the share, squared, over the others' part of hazards. What is expected too much is to the excess that is seen as
+this sum is to `variance`, however high the group's hazards are. `of_many` is both together.
 """
 
 from collections.abc import Mapping
@@ -24,14 +31,17 @@ from consilium.core import survival
 from consilium.core.survival import Flags, Floats
 from consilium.core.tensors import Array
 
-PARTS: Mapping[str, int] = {"expected": 8, "variance": 8, "moved": 2}
+PARTS: Mapping[str, int] = {"expected": 8, "variance": 8, "of_many": 8, "moved": 2}
 """In a secure sum these are rounded to multiples of 1 by so many, as tens of events allow. Where hazards are equal they
 are fractions: finer, they would tell how many patients each of few hospitals has (`test_fractions.py`)."""
 NONE = "none had the event, or none was expected to"
+FEW = "too few: beside so few patients of each hospital so large an excess does not show; hold out more, or use folds"
 MOVED = 5
 """Numbers of a group in `moved`."""
 MOST_ALONE = 0.75
 """So much of what an event adds is taken for the part of those who moved the shares themselves, at most."""
+LEAST_LEFT = 0.25
+"""So much of what is expected is left, at least, where what few patients add to it is taken off."""
 MOST = 45.0
 """Of so many events that a model expects of one patient, no more count in `moved`: twice that and the patient's own,
 squared, is below 10,000."""
@@ -42,20 +52,21 @@ def sums(score: Floats, label: Floats, members: Flags) -> dict[str, Floats]:
 
     Args:    score: hazards (n,).   label: (n,), as `core.survival` joins them.   members: (n, groups).
     Returns: `expected`: events, (groups,); `variance`: of the difference, by the test of log ranks, (groups,);
+             `of_many`: what `variance` would be if the hospital had very many such patients, (groups,);
              `moved`: sums over all patients of u u, u b, b b, u v and v v, one group after the other, where u, b and v
              are what a patient adds to the difference, to what is expected, and to `variance`; (MOVED * groups,).
     """
     found = [_of_group(score, label, inside) for inside in members.T]
-    expected, variance, moved = (np.array([one[at] for one in found]) for at in range(3))
-    return {"expected": expected, "variance": variance, "moved": moved.ravel()}
+    names = ("expected", "variance", "of_many", "moved")
+    return {name: np.array([one[at] for one in found]).ravel() for at, name in enumerate(names)}
 
 
-def _of_group(score: Floats, label: Floats, inside: Flags) -> tuple[float, float, Floats]:
-    """Expected events of a group, the variance, and `moved` (MOVED,), over the distinct times of events."""
+def _of_group(score: Floats, label: Floats, inside: Flags) -> tuple[float, float, float, Floats]:
+    """Expected events of a group, both variances, and `moved` (MOVED,), over the distinct times of events."""
     time, had = survival.times(label), survival.events(label)
     when, deaths = np.unique(time[had], return_counts=True)
     if not when.size:
-        return 0.0, 0.0, np.zeros(MOVED)
+        return 0.0, 0.0, 0.0, np.zeros(MOVED)
     hazard, member = np.maximum(score / max(float(np.max(score)), SMALLEST), SMALLEST), inside.astype(np.float64)
     passed = np.searchsorted(when, time, side="right")  # who is censored at the time of an event was still observed
     own = np.minimum(np.searchsorted(when, time), when.size - 1)
@@ -71,6 +82,9 @@ def _of_group(score: Floats, label: Floats, inside: Flags) -> tuple[float, float
     spread, mine = share * (1 - share), observed(hazard**2 * member)
     alone = (mine * (1 - share) ** 2 + (observed(hazard**2) - mine) * share**2) / whole**2
     more = (1 - np.minimum(alone / np.maximum(spread, SMALLEST), MOST_ALONE)) ** -0.5
+    top = np.zeros(when.size + 1)
+    np.maximum.at(top, passed, hazard)
+    others = 1 - np.maximum.accumulate(top[::-1])[::-1][1:] / whole  # hazards but the highest, of all
 
     def passing(weight: Floats) -> Floats:
         """Sums over the events that a patient was observed at, of hazards by those of all."""
@@ -86,17 +100,33 @@ def _of_group(score: Floats, label: Floats, inside: Flags) -> tuple[float, float
     expects = had * share[own] + drift(np.ones_like(share))
     varies = had * spread[own] + drift(1 - 2 * share)
     pairs = ((differs, differs), (differs, expects), (expects, expects), (differs, varies), (varies, varies))
-    return float(deaths @ share), float(tied @ spread), np.array([float(one @ other) for one, other in pairs])
+    moved = np.array([float(one @ other) for one, other in pairs])
+    return float(deaths @ share), float(tied @ spread), _of_many(spread, alone, others, deaths, tied), moved
+
+
+def _of_many(spread: Floats, alone: Floats, others: Floats, deaths: Array, tied: Array) -> float:
+    """The variance with what few patients hide of it, by time: the jackknife's, or more where one is far above others.
+
+    Events that nobody outlived tell nothing, and count as the other ones do.
+    """
+    hid = np.minimum(alone / np.maximum(others, 1e-9), 0.25)
+    told = float(deaths @ (tied > 0))
+    return float(tied @ (spread + hid)) * float(deaths.sum()) / max(told, 1.0)
 
 
 def observed_to_expected(total: Mapping[str, Array], confidence: float) -> Figure:
-    """Events of a group for each one that is expected of it beside the other patients of its hospitals."""
-    had, expected, n = (float(total[name][0]) for name in ("events", "expected", "n"))
+    """Events of a group for each one that is expected of it beside very many such patients as its hospitals have."""
+    had, expected, within, of_many = (float(total[name][0]) for name in ("events", "expected", "variance", "of_many"))
+    n = round(float(total["n"][0]))
     if had <= 0 or expected <= 1e-9:
-        return hidden(round(n), NONE)
-    value, moved = had / expected, [float(each) for each in total["moved"]]
-    variance = moved[0] + 2 * (1 - value) * moved[1] + (1 - value) ** 2 * moved[2]
-    return ratio(value, max(variance, 0.0) ** 0.5 / had, round(n), confidence)
+        return hidden(n, NONE)
+    seen, moved = had / expected, [float(each) for each in total["moved"]]
+    variance = moved[0] + 2 * (1 - seen) * moved[1] + (1 - seen) ** 2 * moved[2]
+    more = max(of_many / within, 1.0) if within > 1e-9 else 1.0
+    left = 1 - (more - 1) * (seen - 1)  # of what is expected
+    if left < LEAST_LEFT:
+        return hidden(n, FEW)
+    return ratio(seen / left, more / left * max(variance, 0.0) ** 0.5 / had, n, confidence)
 
 
 def excess(total: Mapping[str, Array], confidence: float) -> Figure:

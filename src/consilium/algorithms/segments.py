@@ -81,7 +81,7 @@ JUDGED: Mapping[str, Kinds] = {
     "number": {"n": Of.COUNT, **dict.fromkeys(_POWERS, Of.PATIENTS)},
     "count": {"n": Of.COUNT, **dict.fromkeys((*_POWERS, "deviance", "deviance_squares"), Of.PATIENTS)},
     TIMED: dict.fromkeys(("n", "events", "cells"), Of.COUNT) | dict.fromkeys((
-        "pairs", "concordant", "squares", "products", "both", "by_patient", "expected", "variance", "moved",
+        "pairs", "concordant", "squares", "products", "both", "by_patient", "expected", "variance", "of_many", "moved",
     ), Of.PAIRS) | {"likelihood": Of.COMPARED},
 }  # fmt: skip
 """Of held-out patients, by type of the label; of groups and of the common model the same."""

@@ -85,7 +85,7 @@ def last(n: int) -> Floats:
     """What the excess of a group goes by, where its one patient outlives all others, whose hazards are the same."""
     label, last = survival.joined(np.arange(1.0, n + 1), np.ones(n, dtype=bool)), np.arange(n) == n - 1
     found = peto.sums(np.ones(n), label, last[:, None])
-    return np.concatenate([found[name] for name in ("expected", "variance", "moved")])
+    return np.concatenate([found[name] for name in peto.PARTS])
 
 
 def test_what_the_excess_of_a_group_goes_by_hardly_tells_numbers_of_patients() -> None:
@@ -100,7 +100,7 @@ def test_what_the_excess_of_a_group_goes_by_hardly_tells_numbers_of_patients() -
         left = np.array([sent[one] + sent[other] for one, other in ways])
         return float(np.sum(np.unique(left, axis=0, return_counts=True)[1] == 1)) / len(ways)
 
-    names = np.repeat(list(peto.PARTS), [1, 1, peto.MOVED])
+    names = np.repeat(list(peto.PARTS), [1, 1, 1, peto.MOVED])
     assert alone(np.full(len(names), float(concordance.PARTS))) > 0.9, "the leak"
     assert alone(np.array([float(peto.PARTS[name]) for name in names])) < 0.15
     one = times(90, 1).sums(TIME)

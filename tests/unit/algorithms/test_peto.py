@@ -64,6 +64,54 @@ def test_a_group_of_everybody_or_of_nobody_tells_nothing_but_how_many_had_the_ev
     had = float(survival.events(one.label).sum())
     assert found["expected"] == pytest.approx([had, 0.0], abs=1e-9)
     assert found["moved"] == pytest.approx([0, 0, had, 0, 0, 0, 0, 0, 0, 0], abs=1e-9)
+    assert found["variance"] == pytest.approx([0, 0], abs=1e-9) == found["of_many"]
+
+
+def jackknifed(score: np.ndarray, label: np.ndarray, member: np.ndarray) -> float:
+    """Sum over events, none of which is tied, of s less the jackknife's bias of s - s (1 - s), where s is the share."""
+    found, time = 0.0, survival.times(label)
+    for at in time[survival.events(label)]:
+        h, m = score[time >= at], member[time >= at].astype(float)
+        if h.size > 1:
+            share, squared = h @ m / h.sum(), [np.delete(h * m, i).sum() ** 2 / (h.sum() - h[i]) for i in range(h.size)]
+            found += share - (h.size * share**2 - sum(squared) / h.sum())
+    return found
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_few_patients_hide_is_what_a_jackknife_says_or_somewhat_more(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, spread = int(rng.integers(5, 40)), 1.5 * (seed % 2)
+    score, member = np.exp(spread * rng.normal(size=n)), rng.random(n) < rng.uniform(0.2, 0.8)
+    label = survival.joined(rng.permutation(n) + 1.0, (rng.random(n) < 0.7) & (np.arange(n) < n - 1))
+    label = label[np.argsort(survival.times(label))]
+    label[-1] = survival.joined(np.array([float(n)]), np.array([False]))[0]
+    found, wanted = peto.sums(score, label, member[:, None])["of_many"][0], jackknifed(score, label, member)
+    assert wanted - 1e-9 <= found <= wanted * (1.3 if spread else 1) + 1e-9
+    last = survival.joined(np.array([float(n)]), np.array([True]))
+    also, events = peto.sums(score, np.append(label[:-1], last), member[:, None]), float(survival.events(label).sum())
+    if events:
+        assert also["of_many"][0] == pytest.approx(found * (events + 1) / events), "the last is compared with nobody"
+
+
+def test_of_very_many_patients_nothing_is_hidden() -> None:
+    one = times(200, 3)
+    member = one.columns["sex"] == 0
+    few, many = (total(one.of(np.repeat(np.arange(200), times)), np.repeat(member, times)) for times in (1, 100))
+    assert few["of_many"][0] > 1.005 * few["variance"][0]
+    assert many["of_many"][0] / many["variance"][0] == pytest.approx(1, abs=5e-4)
+    assert peto.observed_to_expected(many, 0.95).value == pytest.approx(
+        many["events"][0] / many["expected"][0], rel=2e-4
+    )
+
+
+def test_an_excess_that_so_few_patients_cannot_show_is_not_told() -> None:
+    sums = {"n": 60.0, "events": 40.0, "expected": 10.0, "variance": 8.0, "of_many": 9.0}
+    told = {name: np.array([each]) for name, each in sums.items()} | {"moved": np.array([8.0, 0.0, 10.0, 0.0, 0.0])}
+    found = peto.observed_to_expected(told, 0.95)
+    assert found.value == pytest.approx(4 / (1 - 3 / 8)) and found.low is not None, "an eighth of 30 is not expected"
+    found = peto.observed_to_expected(told | {"of_many": np.array([10.1])}, 0.95)
+    assert (found.value, found.low, found.note) == (None, None, peto.FEW)
 
 
 @pytest.mark.parametrize("farthest", [1e3, 1e200])
@@ -73,8 +121,9 @@ def test_no_patient_moves_more_than_travels_however_far_apart_hazards_are(farthe
     label = survival.joined(np.ceil(np.where(score > 1, 5000, 1000) * rng.random(n)), rng.random(n) < 0.9)
     score[0] = farthest**1.5  # who is expected to have all of the events, and has none
     label[:1] = survival.joined(np.array([1e5]), np.array([False]))
-    moved = peto.sums(score, label, rng.random((n, 4)) < 0.3)["moved"]
-    assert np.all(np.isfinite(moved)) and np.max(np.abs(moved)) < 1e4 * n
+    found = peto.sums(score, label, rng.random((n, 4)) < 0.3)
+    assert np.all(np.isfinite(found["moved"])) and np.max(np.abs(found["moved"])) < 1e4 * n
+    assert np.all((found["variance"] <= found["of_many"]) & (found["of_many"] <= n / 2)), "nor is more hidden"
 
 
 def test_where_a_model_says_nothing_the_gap_still_holds_the_truth() -> None:
