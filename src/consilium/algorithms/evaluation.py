@@ -26,13 +26,13 @@ from consilium.algorithms.groups import Members
 from consilium.algorithms.metrics import Floats, Sums
 from consilium.core.contract import Label
 from consilium.core.errors import Invalid
-from consilium.core.judging import EDGES
 from consilium.core.study import Study
 from consilium.core.tensors import Array
 from consilium.core.timed import TIMED, tells_times
 
-BINS = EDGES
-"""Bins of the histograms of groups; those of all patients have `metrics.BINS`."""
+BINS = metrics.BINS
+"""Bins of the histograms of groups: as fine as those of all patients, and no finer. With a fifth of them the AUROC of a
+quarter of groups of a hundred patients was off by more than 0.001."""
 GROUPS = "groups/"
 STRATA = "strata"
 """What a hospital counts of pairs of its own patients, where single hospitals' sums are seen: see `with_strata`."""

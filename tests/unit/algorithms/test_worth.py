@@ -66,11 +66,19 @@ def test_figures_of_all_are_those_of_the_pooled_patients(found: appraisal.Json) 
 
 
 @pytest.mark.parametrize("group", PARTS, ids=lambda of: of[1].replace(" ", "-"))
-def test_figures_of_a_group_are_those_of_its_patients_with_200_bins(
-    found: appraisal.Json, group: tuple[str, str]
-) -> None:
+def test_figures_of_a_group_are_those_of_its_patients(found: appraisal.Json, group: tuple[str, str]) -> None:
     chosen = PARTS[group].holds(POOLED.columns[group[0]])
     same(found["groups"][group[0]][group[1]], POOLED.of(chosen))
+
+
+def test_the_auroc_of_a_group_of_a_hundred_patients_is_that_of_their_scores_to_a_thousandth() -> None:
+    near, of = [], study(groups=[{"feature": "sex"}])
+    for seed in range(100):
+        one = Patients.drawn(200, seed)
+        mine, told = one.of(one.columns["sex"] == 0), evaluation.part_of(one.sums(of), 0, 2)
+        value = discrimination.auroc(told["positives"], told["negatives"], 0.95).value
+        near.append(value == pytest.approx(judge.roc_auc_score(mine.label, mine.score), abs=1e-3))
+    assert np.mean(near) >= 0.95
 
 
 @pytest.mark.parametrize(("name", "patients"), list(zip(NAMES, HOSPITALS, strict=True)), ids=NAMES)
