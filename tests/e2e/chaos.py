@@ -44,15 +44,16 @@ SITE = {
     "model save": ("state.fsync", "state.rename", "state.renamed"),
     "download": ("download", "download.rename", "download.renamed"),  # the sums are fetched anew, not made durable
 }
-PHASES = ("KEYS", "PAIR", "PROVE", "READY", "MASK", "CONFIRM", "UNMASK")
-"""Of agreeing on keys, which comes once in a run, and of a secure sum, which comes in each round."""
-SECURE_COORDINATOR = {
-    phase: (f"{phase}.taken", f"{phase}.before-commit", f"{phase}.committed", f"{phase}.relayed") for phase in PHASES
-} | {"UNMASK": ("UNMASK.taken", "UNMASK.before-commit", "UNMASK.committed"), "opening": ("opening", "opened")}
-SECURE_SITE = {
-    phase: tuple(f"{phase}.{what}" for what in ("begun", "made", "before-commit", "committed", "acknowledged"))
-    for phase in PHASES
-}
+PHASES = ("KEYS", "PAIR", "PROVE", "READY", "MASK", "UNMASK")
+"""Of agreeing on keys, which comes once in a run, and of a secure sum, which comes in each round. CONFIRM comes where
+somebody is lost (`test_secure_dropouts.py`): here nobody is, who is back before the deadline.
+"""
+AT_COORDINATOR = ("taken", "before-commit", "committed", "relayed")
+AT_SITE = ("begun", "made", "before-commit", "committed", "acknowledged")
+SECURE_COORDINATOR = {phase: tuple(f"{phase}.{what}" for what in AT_COORDINATOR) for phase in PHASES} | {
+    "UNMASK": ("UNMASK.taken", "UNMASK.before-commit", "UNMASK.committed"), "opening": ("opening", "opened")
+}  # fmt: skip
+SECURE_SITE = {phase: tuple(f"{phase}.{what}" for what in AT_SITE) for phase in PHASES}
 NEVER_SMALL = {"download", "download.rename", "download.renamed", "state.fsync"}
 """Points to which a hospital never comes of which everything is small."""
 NEVER_ROWS = {"save.write", "save.fsync", "save.rename", "save.renamed", "leased", "deliver"}

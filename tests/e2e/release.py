@@ -15,7 +15,7 @@ def become(speaks: str, understood: str) -> None:
     spec = importlib.util.find_spec(NAME)
     assert spec is not None and spec.origin is not None
     text = Path(spec.origin).read_text()
-    for line, other in (("PROTOCOL = 1", f"PROTOCOL = {speaks}"), ("PROTOCOLS = (1,)", f"PROTOCOLS = ({understood},)")):
+    for line, other in (("PROTOCOL = 2", f"PROTOCOL = {speaks}"), ("PROTOCOLS = (2,)", f"PROTOCOLS = ({understood},)")):
         assert text.count(f"\n{line}\n") == 1, f"{NAME} has no line {line}"
         text = text.replace(f"\n{line}\n", f"\n{other}\n")
     module = importlib.util.module_from_spec(spec)

@@ -154,22 +154,22 @@ def test_a_query_out_of_bounds_is_refused(victim: Victim, query: str) -> None:
     assert victim.ask("GET", f"/v1/audit?{query}", by=victim.admin)[0] == 422
 
 
-@pytest.mark.parametrize("spoken", ["2", "0", "999999", "-1", "1.0", "one", "1, 2", "٣", "1" * 5000])
+@pytest.mark.parametrize("spoken", ["3", "1", "0", "999999", "-1", "2.0", "one", "1, 2", "٣", "1" * 5000])
 def test_another_protocol_is_refused_with_one_clear_sentence(victim: Victim, spoken: str) -> None:
     headers = {HEADER: spoken.encode()}
     told = victim.pool.request("GET", f"{victim.coordinator.url}/v1/hello", headers=headers)  # type: ignore[arg-type]
     problem = Problem.model_validate_json(told.data)
     assert (told.status, problem.code) == (426, "protocol-mismatch")
-    assert problem.message.startswith("one side speaks protocol 1 and the other side speaks ")
+    assert problem.message.startswith("one side speaks protocol 2 and the other side speaks ")
     assert problem.remedy.startswith(("update the side that speaks ", "check that both"))
 
 
 def test_an_older_and_a_newer_side_are_told_who_must_update(victim: Victim) -> None:
     remedies = []
-    for spoken in ("0", "2"):
+    for spoken in ("1", "3"):
         told = victim.pool.request("GET", f"{victim.coordinator.url}/v1/hello", headers={HEADER: spoken})
         remedies.append(Problem.model_validate_json(told.data).remedy)
-    assert remedies == ["update the side that speaks 0", "update the side that speaks 1"]
+    assert remedies == ["update the side that speaks 1", "update the side that speaks 2"]
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from e2e.federation import Federation, Hospital, federation, study
 from e2e.processes import PATIENCE_S, Process, environment, until
 
 RELEASE = Path(__file__).with_name("release.py")
-OURS_TO_THEIRS = "one side speaks protocol 1 and the other side speaks 2"
-THEIRS_TO_OURS = "one side speaks protocol 2 and the other side speaks 1"
+OURS_TO_THEIRS = "one side speaks protocol 2 and the other side speaks 3"
+THEIRS_TO_OURS = "one side speaks protocol 3 and the other side speaks 2"
 
 
 def other(speaks: str, understands: str, *words: str | Path) -> list[str | Path]:
@@ -61,9 +61,9 @@ def ticket(made: Federation, name: str) -> str:
 
 def test_a_newer_agent_is_refused_by_our_coordinator(made: Federation, tmp_path: Path) -> None:
     home, token = tmp_path / "site", ticket(made, "east")
-    assert says(other("2", "2", "site", "init", "--home", home))[0] == 0
-    code, said = says(other("2", "2", "site", "join", token, "--home", home))
-    assert code == 6 and said.count("\n") <= 3 and OURS_TO_THEIRS in said and "update the side that speaks 1" in said
+    assert says(other("3", "3", "site", "init", "--home", home))[0] == 0
+    code, said = says(other("3", "3", "site", "join", token, "--home", home))
+    assert code == 6 and said.count("\n") <= 3 and OURS_TO_THEIRS in said and "update the side that speaks 2" in said
     assert "Traceback" not in said
     assert "east" not in {site["site"] for site in made.coordinator.admin.connection.get("/v1/sites")}
 
@@ -71,16 +71,16 @@ def test_a_newer_agent_is_refused_by_our_coordinator(made: Federation, tmp_path:
 def test_a_newer_agent_that_still_understands_us_works_with_our_coordinator(made: Federation, tmp_path: Path) -> None:
     """The next release speaks our protocol until the last site has it: so both keep working while sites update."""
     home, token = tmp_path / "site", ticket(made, "west")
-    assert says(other("1", "1, 2", "site", "init", "--home", home))[0] == 0
-    assert says(other("1", "1, 2", "site", "join", token, "--home", home)) == (0, "")
+    assert says(other("2", "2, 3", "site", "init", "--home", home))[0] == 0
+    assert says(other("2", "2, 3", "site", "join", token, "--home", home)) == (0, "")
 
 
 def test_our_agent_trains_with_a_newer_coordinator_that_still_understands_it(made: Federation) -> None:
     coordinator, south = made.coordinator, made.hospitals["south"]
     assert coordinator.stop() == 0
-    process = newer(coordinator, "1", "1, 2")
+    process = newer(coordinator, "2", "2, 3")
     try:
-        assert coordinator.connection().get("/v1/hello")["protocols"] == [1, 2]
+        assert coordinator.connection().get("/v1/hello")["protocols"] == [2, 3]
         plan = made.submit(study("sums", rounds=1, quorum=1))
         south.approve(plan)
         made.until(made.start(plan), "finished")
@@ -93,7 +93,7 @@ def test_our_agent_is_refused_by_a_newer_coordinator_and_says_so(made: Federatio
     coordinator, south = made.coordinator, made.hospitals["south"]
     token = ticket(made, "north")
     assert coordinator.stop() == 0
-    process = newer(coordinator, "2", "2")
+    process = newer(coordinator, "3", "3")
     try:
         error = refusal(lambda: coordinator.connection().get("/v1/hello"))
         assert isinstance(error, ProtocolMismatch) and str(error).startswith(THEIRS_TO_OURS)
@@ -125,4 +125,4 @@ def refused_at_the_door(made: Federation, token: str) -> None:
 def told(said: str) -> bool:
     """Whether the sentence stands there, and no traceback."""
     plain = " ".join(said.split())
-    return THEIRS_TO_OURS in plain and "update the side that speaks 1" in plain and "Traceback" not in plain
+    return THEIRS_TO_OURS in plain and "update the side that speaks 2" in plain and "Traceback" not in plain

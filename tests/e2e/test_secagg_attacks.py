@@ -17,6 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from consilium.core import state as chain
+from consilium.core.errors import Invalid
 from consilium.core.study import Plan, Study
 from consilium.privacy.pairing import Secrets
 from consilium.wire.envelope import seal
@@ -319,6 +320,24 @@ def test_confirmations_that_the_coordinator_makes_up_open_nothing(liar: Liar, ru
     all_refuse(run.ask("UNMASK", 1, masked, ("north",), lie), "forged")
     copied = run.ask("UNMASK", 1, masked, ("south",), lambda _, said: {**said, "west": east})
     all_refuse(copied, "forged")
+
+
+def test_who_opens_at_once_and_who_confirms_fewer_open_nothing_together(liar: Liar, run: Play) -> None:
+    """One half is told that all have masked, and opens their sum; the other half that west is lost."""
+    made = play(liar, liar.approved(study("halves", **SECURE)))
+    made.paired()
+    made.through("MASK", 1, 1)
+    fewer = lambda _, said: {site: said[site] for site in REST}  # noqa: E731
+    made.show(1, 1, "MASK", ("north",), fewer)
+    all_refuse(made.ask("UNMASK", 1, 1, ("north",)), "out-of-phase")
+    told = made.ask("UNMASK", 1, 1, ("south", "west"))
+    assert not any(of for one in told.values() for of in message(one).pairs.values()), "of no mask with another"  # type: ignore[arg-type]
+    assert isinstance(made.ask("CONFIRM", 1, 1, ("east",), fewer)["east"], bytes)
+    all_refuse(made.ask("CONFIRM", 1, 1, ("south", "west"), fewer), "survivors")
+    all_refuse(made.ask("UNMASK", 1, 1, ("east",)), "proofs")
+    for survivors in (HOSPITALS, REST):
+        with pytest.raises(Invalid):
+            made.opened(1, 1, survivors)
 
 
 def test_confirmations_of_too_few_open_nothing(run: Play, masked: int) -> None:

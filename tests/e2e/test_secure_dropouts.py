@@ -90,12 +90,12 @@ def averaged(first: np.ndarray[Any, Any], updates: Iterable[Mapping[str, Any]]) 
 
 
 LATER = pytest.mark.long  # the test below the threshold dies in UNMASK, too
-PHASES = ["MASK", *(pytest.param(phase, marks=LATER) for phase in ("READY", "CONFIRM", "UNMASK"))]
+PHASES = ["MASK", *(pytest.param(phase, marks=LATER) for phase in ("READY", "UNMASK"))]
 
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_round_closes_over_those_who_stay(made: Federation, phase: str) -> None:
-    west, counted = made.hospitals["west"], phase in ("CONFIRM", "UNMASK")  # its vector is there: the sum holds it
+    west, counted = made.hospitals["west"], phase == "UNMASK"  # its vector is there: the sum holds it
     plan, first = approved(made, study(f"dies-in-{phase}".lower(), rounds=1, **SECURE))
     gone = armed(west, f"{phase}.begun")
     run = made.start(plan)
@@ -133,6 +133,46 @@ def test_below_the_threshold_the_run_pauses_and_finishes_when_sites_return(made:
     two[1].process.start()
     view = made.until(run, "finished", 120.0)
     assert [entry["attempt"] for entry in view["participation"]] == [1, 1], "nothing was asked a second time"
+    assert np.allclose(from_safetensors(made.model(run))["model"], averaged(first, updates.values()), atol=1e-8)
+
+
+@pytest.fixture(scope="module")
+def dying(made: Federation) -> Path:
+    """The coordinator may be told to die, too: by a file here."""
+    folder = made.folder / "faults-coordinator"
+    assert made.coordinator.stop() == 0
+    made.coordinator.process.variables |= chaos.bench(folder)
+    made.coordinator.start()
+    return folder / "armed"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("who", "what"),
+    [*(("west", what) for what in chaos.AT_SITE), *(("coordinator", what) for what in chaos.AT_COORDINATOR)],
+)
+def test_who_dies_while_survivors_are_confirmed_is_back_and_the_sum_is_theirs(
+    made: Federation, dying: Path, who: str, what: str
+) -> None:
+    """Upland is lost in MASK, so the others confirm who has masked; one of these dies meanwhile, or the coordinator."""
+    upland = made.hospitals["upland"]
+    plan, first = approved(made, study(f"confirms-{who}-{what}", rounds=1, **SECURE))
+    gone = armed(upland, "MASK.begun")
+    fault: dict[str, Any] = {"point": f"CONFIRM.{what}", "nth": 1, "delay": 0, "rows": True}
+    process = made.hospitals[who].process if who == "west" else made.coordinator.process
+    later = armed(made.hospitals[who], fault["point"]) if who == "west" else dying
+    later.write_text(json.dumps(fault))
+    run = made.start(plan)
+    dead(upland, gone)
+    answered(made, run, {"upland"})
+    updates = trained(made, run, (name for name in HOSPITALS if name != "upland"))
+    overdue(made, run)
+    until(lambda: not later.exists() and not process.alive, f"{who} dies", 60.0)
+    process.start()
+    until(lambda: closed(made, run), f"round 1 of {run} closes", 60.0)
+    upland.process.start()
+    view = made.until(run, "finished", 120.0)
+    assert view["participation"][0]["took_part"] == sorted(updates) and view["participation"][0]["attempt"] == 1
     assert np.allclose(from_safetensors(made.model(run))["model"], averaged(first, updates.values()), atol=1e-8)
 
 
@@ -211,7 +251,7 @@ def test_the_disk_of_the_coordinator_tells_no_update_and_no_figure_of_a_hospital
     west = made.hospitals["west"]
     wanted = wards("disk", **{**SECURE, "quorum": 5})
     plan, _ = approved(made, wanted)
-    gone = armed(west, "CONFIRM.begun")
+    gone = armed(west, "UNMASK.begun")
     run = made.start(plan)
     dead(west, gone)  # everybody has masked: updates are still at the hospitals
     updates = [h.home / "work" / run / "update-1.safetensors" for h in made.hospitals.values()]

@@ -7,6 +7,7 @@ messages again, and messages that it makes itself for the sites that collude.
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import combinations, permutations
 
 from consilium.core.errors import ConsiliumError
 from consilium.core.ids import Digest, SiteId, digest
@@ -32,6 +33,7 @@ class Honest:
     masked: dict[bytes, Masked] = field(default_factory=dict)
     sent: list[tuple[Open, bytes, frozenset[str], Unmask]] = field(default_factory=list)
     told: list[Opening] = field(default_factory=list)
+    called: dict[bytes, frozenset[str]] = field(default_factory=dict)
 
     def expects(self, asked: Open) -> Expected:
         return Expected(KNOWN, bytes(32), self.cohort, self.state, 0, (), 3, self.last, self.opened_round)
@@ -57,10 +59,15 @@ class Honest:
         return answer
 
     def unmask(self, ctx: bytes, survivors: dict[str, Masked], proofs: list[Confirm]) -> Unmask:
-        seat, answer = secagg.unmask(self.seats[ctx], survivors, proofs)
+        """Where it has confirmed nothing, it opens the sum over all who were called, or none."""
+        if self.seats[ctx].survivors:
+            seat, answer = secagg.unmask(self.seats[ctx], survivors, proofs)
+        else:
+            seat, answer = secagg.whole(self.seats[ctx], survivors, self.masked[ctx])
         self.told.append(self.disclosed(seat, survivors))
         self.seats, self.opened_round = {}, seat.open.round
         self.sent.append((seat.open, seat.ctx2, frozenset(survivors), answer))
+        self.called[seat.ctx2] = frozenset(one.site for one in seat.active)
         return answer
 
     def disclosed(self, seat: Seat, sites: Iterable[str]) -> Opening:
@@ -96,9 +103,11 @@ class Adversary:
     def go(self, steps: int) -> None:
         """Whole attempts in their order, with lies in the midst of them, and single messages out of order."""
         order = (self.open, self.call, self.show, self.prove)
+        direct = (self.open, self.call, self.straight)
+        halves = (self.open, self.call, self.straight, self.show, self.prove, self.straight)
         while steps > 0:
             whole = self.rng.random() < 0.8
-            for act in order if whole else (self.rng.choice(order),):
+            for act in self.rng.choice((order, direct, halves)) if whole else (self.rng.choice(halves),):
                 act()
                 steps -= 1
 
@@ -172,6 +181,25 @@ class Adversary:
                 confirms += [Confirm(ctx2=ctx2, site=name, survivors=seen) for name in self.bad]
             self.keep(self.shown, ctx, (chosen, confirms))
 
+    def straight(self) -> None:
+        """Ask some to open what all have masked, without CONFIRM; or what it says that all have.
+
+        At best, to each it calls as many lost as may be, each time others of the same few: of these both masks would
+        be known, if it were believed.
+        """
+        if not self.masked:
+            return
+        ctx = self.newest(self.masked)
+        latest = {one.site: one for one in self.masked[ctx]}
+        many, turns = len(self.sites) - threshold(len(self.sites)), self.rng.random() < 0.3
+        few = self.rng.sample(sorted(self.honest), min(many + 1, len(self.honest)))
+        for at, site in enumerate(self.some(list(self.honest.values()))):
+            told = latest if self.rng.random() < 0.8 else {one.site: one for one in self.some(list(latest.values()))}
+            if turns:
+                lost = [few[(at + step) % len(few)] for step in range(many)]
+                told = {name: one for name, one in latest.items() if name not in lost or name == site.name}
+            self.attempt(lambda s=site, t=told: s.unmask(ctx, dict(t), []))
+
     def prove(self) -> None:
         if not self.shown:
             return
@@ -181,6 +209,30 @@ class Adversary:
             proofs = confirms if self.rng.random() < 0.7 else everybody
             for site in self.some(list(self.honest.values())):
                 self.attempt(lambda s=site, c=chosen, p=proofs: s.unmask(ctx, c, p))
+
+    def sums(self) -> dict[int, set[tuple[bytes, frozenset[str]]]]:
+        """By round: over which honest sites sums can be opened, by the shares that were sent, of whatever survivors.
+
+        Of masked vectors with one roll-call (`ctx2`). What covers the sum of some of them are their own masks, and
+        those of each of them with each of the others; with `t` shares of a key, one polynomial's, it is known.
+        """
+        t, found = threshold(len(self.sites)), dict[int, set[tuple[bytes, frozenset[str]]]]()
+        sent = [(asked, ctx2, answer) for site in self.honest.values() for asked, ctx2, _, answer in site.sent]
+        called = {ctx2: all_ for site in self.honest.values() for ctx2, all_ in site.called.items()}
+        for number, ctx2 in {(asked.round, ctx2) for asked, ctx2, _ in sent}:
+            answers, good = [answer for _, of, answer in sent if of == ctx2], sorted(called[ctx2] - self.bad.keys())
+            enough = t - len(self.bad)
+            own = {one for one in good if sum(one in answer.own for answer in answers) >= enough}
+            pairs = {
+                frozenset((one, other))
+                for one, other in permutations(good, 2)
+                if sum(other in answer.pairs.get(one, ()) for answer in answers) >= enough
+            }
+            for size in range(1, len(good) + 1):
+                for some in map(frozenset, combinations(good, size)):
+                    if some <= own and all(frozenset((a, b)) in pairs for a in some for b in set(good) - some):
+                        found.setdefault(number, set()).add((ctx2, some))
+        return found
 
     def openings(self) -> dict[tuple[int, str, bytes, frozenset[str]], set[str]]:
         """Who of the honest sent shares for which sum: (round, state, ctx2, survivors)."""

@@ -28,6 +28,10 @@ def judge(count: int, colluding: int, seed: int, steps: int) -> int:
     made = Adversary(count, colluding, seed)
     made.go(steps)
     t, openable = threshold(count), 0
+    if count < 8:  # every set of sites is looked at
+        for number, sums in made.sums().items():
+            assert len(sums) == 1, f"two sums of round {number} can be computed: seed {seed}"
+            assert all(len(some) >= t - colluding for _, some in sums), f"and one of too few: seed {seed}"
     rounds: dict[int, int] = {}
     models: dict[str, list[frozenset[str]]] = {}
     for (number, state, _, survivors), honest in made.openings().items():

@@ -74,12 +74,12 @@ def seen(state: Round) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("phases", **names)
 @settings(max_examples=400, deadline=None)
-@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 5), st.integers(0, 5), draws)
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 5), st.integers(0, 5), draws, st.booleans())
 def test_laws_of_the_round(
-    phases: tuple[Phase, ...], members: int, quorum: int, least: int, first: int, sequence: Draws
+    phases: tuple[Phase, ...], members: int, quorum: int, least: int, first: int, sequence: Draws, direct: bool
 ) -> None:
     """What breaks a law is shrunk to the shortest sequence that does."""
-    laws_hold(phases, members, quorum, least, sequence, first)
+    laws_hold(phases, members, quorum, least, sequence, first, direct)
 
 
 @pytest.mark.parametrize("phases", **names)
@@ -89,18 +89,20 @@ def test_laws_of_the_round_over_10_000_sequences(phases: tuple[Phase, ...]) -> N
     for _ in range({PLAIN: 3_000, SECURE_SUM: 4_000, PAIRING: 3_000}[phases]):
         sequence = [chance.getrandbits(16) for _ in range(chance.randint(0, 60))]
         first = chance.choice([0, 0, 0, 2, 4])
-        ends[laws_hold(phases, *(chance.randint(1, 5) for _ in range(3)), sequence, first)] += 1
+        sites, quorum, least = (chance.randint(1, 5) for _ in range(3))
+        ends[laws_hold(phases, sites, quorum, least, sequence, first, chance.random() < 0.5)] += 1
     wanted = {*phases, "done", "cancelled"}
     assert ends.keys() == wanted and min(ends.values()) > 50, f"the sequences do not reach every phase: {ends}"
 
 
 def laws_hold(
-    phases: tuple[Phase, ...], members: int, quorum: int, least: int, sequence: Draws, enough: int = 0
+    phases: tuple[Phase, ...], members: int, quorum: int, least: int, sequence: Draws, enough: int, direct: bool
 ) -> str:
     """Check every law along a sequence; the phase in which it ends, or how it closed."""
     quorum = min(quorum, members)
     least, enough = min(least, quorum), max(enough, quorum) if enough else 0
-    first, effects = machine.begin(1, RECIPES[phases], phases, frozenset(SITES[:members]), quorum, least, enough)
+    roster = frozenset(SITES[:members])
+    first, effects = machine.begin(1, RECIPES[phases], phases, roster, quorum, least, enough, direct=direct)
     assert effects == [Ask(phases[0], first.roster)]
     state, accepted, end = first, [], ""
     for number in sequence:
@@ -149,6 +151,13 @@ def follows(state: Round, event: Event, after: Round, effects: list[Effect]) -> 
             "before its deadline a phase waits for everybody, or for as many as are enough"
         )
         assert not after.overdue, "and the next has a deadline of its own"
+        whole = state.direct and after.answered(Phase.MASK).keys() == after.answered(Phase.READY).keys()
+        left = (Phase.CONFIRM,) if whole and state.phase is Phase.MASK else ()
+        assert after.phases == tuple(one for one in state.phases if one not in left), (
+            "nobody confirms survivors where nobody was lost, and else they do"
+        )
+    else:
+        assert after.phases == state.phases
     assert not are_enough(after, after.phase), "and for nobody else"
     for one, next_ in zip(after.phases, after.phases[1:], strict=False):
         if next_ is not Phase.APPLY:
@@ -171,7 +180,7 @@ def passed(after: Round, phase: Phase) -> None:
 
 def arrived(state: Round, event: Event, after: Round, effects: list[Effect]) -> None:
     """What each kind of event may do."""
-    opening = state.phases[state.at] in (Phase.UNMASK, Phase.APPLY) and state.phases == SECURE_SUM
+    opening = state.phases[state.at] in (Phase.UNMASK, Phase.APPLY) and Phase.UNMASK in state.phases
     match event:
         case Answered():
             again = state.answered(event.phase).get(event.site) == event.digest
@@ -207,7 +216,7 @@ def closed(state: Round, after: Round, effects: list[Effect]) -> None:
         passed(after, phase)
     assert closing[0].outcome in after.answered(after.phases[-1]).values()
     assert len(after.counted) >= after.quorum, "whose values count are a quorum"
-    where = {PLAIN: Phase.SUBMIT, SECURE_SUM: Phase.MASK, PAIRING: Phase.PROVE}[after.phases]
+    where = {Phase.SUBMIT: Phase.SUBMIT, Phase.READY: Phase.MASK, Phase.KEYS: Phase.PROVE}[after.phases[0]]
     assert after.counted == after.answered(where)
 
 

@@ -129,8 +129,11 @@ class Sealing:
 
     def _unmask(self, task: Task) -> tuple[Any, None]:
         seat, own, _ = self._masking(task)
-        seat, _ = secagg.confirm(seat, self._said(task, "MASK"), own)
-        return secagg.unmask(seat, self._said(task, "MASK"), self._said(task, "CONFIRM").values())[1], None
+        masked, proofs = self._said(task, "MASK"), self._said(task, "CONFIRM")
+        if not proofs:  # it was left out, for all have masked
+            return secagg.whole(seat, masked, own)[1], None
+        seat, _ = secagg.confirm(seat, masked, own)
+        return secagg.unmask(seat, masked, proofs.values())[1], None
 
 
 def vector_of(envelope: bytes) -> str | None:

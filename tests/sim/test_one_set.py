@@ -228,7 +228,7 @@ def test_who_is_lost_between_phases_of_such_a_round_is_waited_for() -> None:
 def test_who_masked_and_went_away_was_in_the_sum_though_others_opened_it() -> None:
     async def story(world: Resting) -> None:
         await paired(world)
-        while world.fold().round.phase != "CONFIRM":  # type: ignore[union-attr]
+        while world.fold().round.phase != "UNMASK":  # type: ignore[union-attr]
             await world.calm_once()
         world.away = frozenset({"west"})
         while not world.fold().took_part:

@@ -51,6 +51,11 @@ def proved(site: SlowSite, masked: Json, confirms: list[Json], seen: str) -> str
     return "" if len(same & set(masked)) >= max(t_of(len(site.opened["cohort"])), 3) else "proofs"
 
 
+def opened_whole(site: SlowSite, masked: Json, own: Json) -> str:
+    """UNMASK where nobody was asked to confirm."""
+    return survived(site, masked, own) if set(masked) == set(site.active) else "out-of-phase"
+
+
 def listed(told: Json, site: str, mine: Json) -> str:
     """The roster. `mine`: the keys that this site sent."""
     once = all(len({one[what] for one in told.values()}) == len(told) for what in ("x25519", "mlkem768", "identity"))

@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from consilium.core.errors import Refused
+from consilium.core.errors import ConsiliumError
 from consilium.privacy import pairing, secagg
 from consilium.privacy.inline import expected
 from consilium.privacy.pairing import Confirmed, Keys, Paired, Roster, Secrets
@@ -90,6 +90,19 @@ def secagg_by_description(good: Json, bad: Json, site: str, phase: str) -> str:
     return slow_refusals.proved(seat, bad["masked"], list(bad["confirm"].values()), good["confirm"][site]["survivors"])
 
 
+def whole_by_package(good: Json, bad: Json, site: str, phase: str) -> None:
+    asked = Open.model_validate(good["open"])
+    seat, _ = secagg.ready(site, keys_of(site), bytes_of("coins", site), asked, expected(asked))
+    seat, _ = secagg.mask(seat, messages(Ready, good["ready"]).values())
+    secagg.whole(seat, messages(Masked, bad["masked"]), Masked.model_validate(good["masked"][site]))
+
+
+def whole_by_description(good: Json, bad: Json, site: str, phase: str) -> str:
+    seat = SlowSite(site, keys_of(site), bytes_of("coins", site), good["open"])
+    seat.call(list(good["ready"].values()))
+    return slow_refusals.opened_whole(seat, bad["masked"], good["masked"][site])
+
+
 def pairing_by_package(good: Json, bad: Json, site: str, phase: str) -> None:
     own = Secrets(*(bytes.fromhex(part) for part in good["secrets"][site].values()))
     roster = Roster.of(messages(Keys, bad["keys"]), Keys.model_validate(good["keys"][site]))
@@ -111,6 +124,7 @@ def pairing_by_description(good: Json, bad: Json, site: str, phase: str) -> str:
 
 PLAYED: dict[str, Any] = {
     "secagg": (secagg_by_package, secagg_by_description, ("READY", "MASK", "CONFIRM", "UNMASK")),
+    "whole": (whole_by_package, whole_by_description, ("UNMASK",)),
     "pairing": (pairing_by_package, pairing_by_description, ("ROSTER", "PAIR", "CONFIRM")),
 }
 
@@ -131,6 +145,11 @@ def test_a_bad_round_is_refused_for_its_reason(case: Json) -> None:
     refused("secagg", case)
 
 
+@pytest.mark.parametrize("case", cases("whole_bad.json"))
+def test_a_bad_opening_without_confirm_is_refused_for_its_reason(case: Json) -> None:
+    refused("whole", case)
+
+
 @pytest.mark.parametrize("case", cases("pairing_bad.json"))
 def test_a_bad_agreement_on_keys_is_refused_for_its_reason(case: Json) -> None:
     refused("pairing", case)
@@ -140,7 +159,7 @@ def refused(protocol: str, case: Json) -> None:
     package, description, _ = PLAYED[protocol]
     good = read(f"{protocol}_transcript.json")
     bad = patched(good, case["changes"])
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ConsiliumError) as caught:
         package(good, bad, case["site"], case["phase"])
-    assert caught.value.reason == case["reason"]
+    assert getattr(caught.value, "reason", caught.value.code) == case["reason"]
     assert description(good, bad, case["site"], case["phase"]) == case["reason"]

@@ -135,7 +135,7 @@ class Conduct:
         attempt = self.fold.attempt + 1 if number == self.fold.number else 1
         if kind is machine.Kind.PAIR:
             attempt = self.fold.pairings + 1
-        self.take(runs.Opened(number, kind, tuple(roster), attempt, quorum, least, whole))
+        self.take(runs.Opened(number, kind, tuple(roster), attempt, quorum, least, whole, bool(self.fold.cohort)))
 
     def _open_among_cohort(self, number: int, kind: machine.Kind) -> None:
         """Open a secure sum among those that hold keys; if they are too few, those that go on agree on keys anew."""

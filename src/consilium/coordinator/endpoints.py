@@ -21,6 +21,7 @@ from consilium.coordinator.services import Services
 from consilium.core import run as run_machine
 from consilium.core.errors import NotFound, OutOfPhase, ProtocolMismatch, Refused, Unauthenticated
 from consilium.core.ids import Digest, RunId, SiteId
+from consilium.core.round import Phase
 from consilium.core.study import Plan
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
@@ -247,6 +248,8 @@ async def _of_task(services: Services, task: Any) -> tuple[bytes, bytes, bytes]:
     before = steps.before(task["phase"])
     if before is not None:
         said = await services.said(task["run"], task["round"], task["attempt"], before)
+        if not said and before is Phase.CONFIRM:  # it was left out
+            said = await services.said(task["run"], task["round"], task["attempt"], Phase.MASK)
         return b"", said if len(said) <= messages.SMALL else b"", b""
     blob = task["aggregate"] or task["initial"]
     if task["phase"] == "READY" and task["aggregate"]:

@@ -34,7 +34,8 @@ class Phase(StrEnum):
 
     SUBMIT: each site sends its contribution. APPLY: the coordinator computes the next state. KEYS, PAIR, PROVE: public
     keys; what was encapsulated to each other; proof of the same keys, once people have compared the roster's words.
-    READY: the site has trained. MASK: its masked vector. CONFIRM: whose vectors it saw. UNMASK: what opens their sum.
+    READY: the site has trained. MASK: its masked vector. CONFIRM: whose vectors it saw; left out where nobody was lost
+    (`Round.direct`). UNMASK: what opens their sum.
     """
 
     SUBMIT = "SUBMIT"
@@ -133,7 +134,7 @@ class Round:
 
     `quorum` sites take part at least; `least` of them open a sum. With `enough` answers SUBMIT closes before its
     deadline, whoever else is asked; 0: it waits for all. `began` is the roster as it was opened; `whole`: its sum is of
-    all of these, or there is none.
+    all of these, or there is none. `direct`: where all who called READY have masked, nobody confirms who did.
     """
 
     number: int
@@ -149,6 +150,7 @@ class Round:
     enough: int = 0
     began: Roster = frozenset()
     whole: bool = False
+    direct: bool = False
 
     @property
     def phase(self) -> Phase | None:
@@ -202,7 +204,7 @@ class Round:
 
 def begin(
     number: int, kind: Kind, phases: tuple[Phase, ...], roster: Roster, quorum: int, least: int = 1, enough: int = 0,
-    whole: bool = False,
+    whole: bool = False, direct: bool = False,
 ) -> tuple[Round, list[Effect]]:  # fmt: skip
     """Open a round and ask its first phase. Where it is `whole`, its quorum is the roster.
 
@@ -214,7 +216,8 @@ def begin(
     if enough and enough < quorum:
         raise Invalid(f"{enough} answers are no quorum of {quorum}", "raise `enough`, or lower `quorum`")
     quorum = len(roster) if whole else quorum
-    fresh = Round(number, kind, phases, roster, quorum, least, enough=enough, began=roster, whole=whole)
+    more = {"enough": enough, "began": roster, "whole": whole, "direct": direct}
+    fresh = Round(number, kind, phases, roster, quorum, least, **more)  # type: ignore[arg-type]
     return fresh, [Ask(phases[0], fresh.asked(phases[0]))]
 
 
@@ -298,9 +301,17 @@ def _settle(round_: Round) -> tuple[Round, list[Effect]]:
     if round_.at + 1 == len(round_.phases):
         outcome = next(iter(gathered.values()))
         return changed(round_, closed=True), [Close(outcome)]
-    opened = changed(round_, at=round_.at + 1, overdue=False)
+    opened = changed(round_, at=round_.at + 1, overdue=False, phases=_left(round_))
     following = opened.phases[opened.at]
     return opened, [Ask(following, opened.asked(following))]
+
+
+def _left(round_: Round) -> tuple[Phase, ...]:
+    """Its phases, without CONFIRM where the survivors are all who were called: then nobody is told of others."""
+    masked = round_.phases[round_.at] is Phase.MASK and round_.answered(Phase.MASK).keys()
+    if not (round_.direct and masked == round_.answered(Phase.READY).keys()):
+        return round_.phases
+    return tuple(phase for phase in round_.phases if phase is not Phase.CONFIRM)
 
 
 def diagram(phases: tuple[Phase, ...]) -> str:

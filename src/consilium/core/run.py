@@ -38,6 +38,7 @@ class Opened:
 
     Args:    quorum: how many must take part; 0: the plan's number.   least: how many open a sum.
              whole: there was a sum over these sites at the round's model, and there is none over others.
+             direct: see `round.Round`. It was never so in protocol 1.
     """
 
     number: int
@@ -47,6 +48,7 @@ class Opened:
     quorum: int = 0
     least: int = 1
     whole: bool = False
+    direct: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,9 @@ def _opened(before: Run, event: Opened) -> tuple[Run, list[machine.Effect]]:
     if before.secure and event.kind is not Kind.PAIR:
         _sound(before, roster, event.least)
     enough = before.enough if event.kind is Kind.TRAIN else 0
-    fresh, effects = machine.begin(event.number, event.kind, phases, roster, quorum, event.least, enough, event.whole)
+    fresh, effects = machine.begin(
+        event.number, event.kind, phases, roster, quorum, event.least, enough, event.whole, event.direct
+    )
     opened = changed(before, round=fresh, status=Status.RUNNING, reason="", awaits=())
     if event.kind is Kind.PAIR:
         return changed(opened, pairings=event.attempt), effects

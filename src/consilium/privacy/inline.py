@@ -53,20 +53,31 @@ def run_secagg(asked: Open, parties: Mapping[SiteId, Party]) -> tuple[dict[str, 
             name = digest(b"".join(vectors[site][one].tobytes() for one in sorted(vectors[site])))
             masked[site] = secagg.masked(seats[site], name, boxes)
     _enough(asked, masked, "MASK")
+    told = (
+        _whole(parties, seats, masked) if masked.keys() == readies.keys() else _unmasked(asked, parties, seats, masked)
+    )
+    opened = opening.recover(asked, readies.values(), masked, told)
+    total = {one.name: sum(vectors[site][one.name] for site in sorted(masked)) for one in asked.segments}
+    opening.uncover(total, opened)  # type: ignore[arg-type]
+    return total, tuple(sorted(masked))  # type: ignore[return-value]
+
+
+def _whole(parties: Mapping[SiteId, Party], seats: dict[SiteId, Seat], masked: Mapping[SiteId, Masked]) -> list[Unmask]:
+    """What opens the sum over all who called READY; who falls silent in CONFIRM is not there for UNMASK, either."""
+    stay = [site for site in masked if parties[site].leaves not in ("CONFIRM", "UNMASK")]
+    return [secagg.whole(seats[site], masked, masked[site])[1] for site in stay]
+
+
+def _unmasked(
+    asked: Open, parties: Mapping[SiteId, Party], seats: dict[SiteId, Seat], masked: Mapping[SiteId, Masked]
+) -> list[Unmask]:
     confirms = {}
     for site in masked:
         if parties[site].leaves != "CONFIRM":
             seats[site], confirms[site] = secagg.confirm(seats[site], masked, masked[site])
     _enough(asked, confirms, "CONFIRM")
-    told: list[Unmask] = []
-    for site in confirms:
-        if parties[site].leaves != "UNMASK":
-            seats[site], answer = secagg.unmask(seats[site], masked, confirms.values())
-            told.append(answer)
-    opened = opening.recover(asked, readies.values(), masked, told)
-    total = {one.name: sum(vectors[site][one.name] for site in sorted(masked)) for one in asked.segments}
-    opening.uncover(total, opened)  # type: ignore[arg-type]
-    return total, tuple(sorted(masked))  # type: ignore[return-value]
+    stay = [site for site in confirms if parties[site].leaves != "UNMASK"]
+    return [secagg.unmask(seats[site], masked, confirms.values())[1] for site in stay]
 
 
 def _enough(asked: Open, answered: Mapping[SiteId, object], phase: str) -> None:

@@ -1,11 +1,11 @@
 """Secure aggregation, the site's half: the coordinator learns the sum over the sites that answered, and nothing of one.
 
 Double masking with a consistency check, after Bonawitz et al., CCS 2017, https://doi.org/10.1145/3133956.3133982, with
-keys that live for a study, after Flamingo (Ma et al., S&P 2023). One round is READY, MASK, CONFIRM, UNMASK; `opening`
-is the coordinator's half. Each function checks what came and gives the seat as it then is, with what is to be sent. It
-is a pure function of its keys, of 32 fresh bytes (`coins`) and of what it received:
-a retry sends the same bytes. Signatures are checked before anything comes here, and `Seat.opened` is durable before
-the answer of UNMASK leaves.
+keys that live for a study, after Flamingo (Ma et al., S&P 2023). One round is READY, MASK, CONFIRM, UNMASK; CONFIRM is
+left out where all who called READY have masked (`whole`). `opening` is the coordinator's half. Each function checks
+what came and gives the seat as it then is, with what is to be sent. It is a pure function of its keys, of 32 fresh
+bytes (`coins`) and of what it received: a retry sends the same bytes. Signatures are checked before anything comes
+here, and `Seat.opened` is durable before the answer of UNMASK leaves.
 
 Threshold t = floor(2n/3) + 1 of the n sites of the cohort of an OPEN, for every attempt of its round, so that two
 openings would need two sets of honest sites that do not overlap, of which there is no room for in n.
@@ -150,9 +150,6 @@ class Seat:
         """The key of this site's own mask."""
         return expand(self.coins, canonical(["flsa/1 own", self.ctx.hex()]))
 
-    def _coins(self, *label: str) -> bytes:
-        return expand(self.coins, canonical([f"flsa/1 {label[0]}", self.ctx2.hex(), *label[1:]]))
-
     def others(self) -> list[SiteId]:
         """The other active sites."""
         return [one.site for one in self.active if one.site != self.site]
@@ -167,10 +164,10 @@ class Seat:
 
         A holder's share stands at its place in the cohort, so that it is the same whoever else is active.
         """
-        t, n = threshold(len(self.open.cohort)), len(self.open.cohort)
+        t, n, label = threshold(len(self.open.cohort)), len(self.open.cohort), ("flsa/1 shares", self.ctx2.hex())
         secrets = {self.site: self.own} | {other: self.pair(other) for other in self.others()}
         return {
-            subject: shares.split(secret, t, n, self._coins("shares", subject))
+            subject: shares.split(secret, t, n, expand(self.coins, canonical([*label, subject])))
             for subject, secret in sorted(secrets.items())
         }
 
@@ -268,7 +265,7 @@ def layers(seat: Seat) -> list[tuple[bytes, int]]:
 
 
 def masked(seat: Seat, vector: Digest, boxes: Mapping[SiteId, bytes]) -> Masked:
-    """The message for a masked vector that is a blob of this digest."""
+    """The message for a masked vector that is a blob."""
     hashes = {subject: tuple(sha256(share).digest() for share in parts) for subject, parts in seat.shares.items()}
     return Masked(
         ctx2=seat.ctx2, site=seat.site, vector=vector, boxes=dict(boxes), share_hashes=hashes,
@@ -277,10 +274,10 @@ def masked(seat: Seat, vector: Digest, boxes: Mapping[SiteId, bytes]) -> Masked:
 
 
 def _box(seat: Seat, holder: SiteId) -> bytes:
-    place = seat.open.cohort.index(holder)
-    inside = b"".join(parts[place] for _, parts in sorted(seat.shares.items()))
     if holder == seat.site:
         return b""  # its own share it makes again
+    place = seat.open.cohort.index(holder)
+    inside = b"".join(parts[place] for _, parts in sorted(seat.shares.items()))
     key, context = _sealing(seat.keys[holder], seat.ctx2, seat.site, holder)
     return AESGCM(key).encrypt(bytes(12), inside, context)  # one message under this key, ever: its nonce may be zero
 
@@ -293,8 +290,14 @@ def _sealing(key: bytes, ctx2: bytes, sender: SiteId, holder: SiteId) -> tuple[b
 def confirm(seat: Seat, survivors: Mapping[SiteId, Masked], own: Masked) -> tuple[Seat, Confirm]:
     """Say which survivors this site saw.
 
-    Raises: Refused: `survivors`: too few, somebody who was not active, or our own message is missing or altered.
+    Raises: Refused: `survivors`: too few or others than before, somebody who was not active, or our own is altered.
     """
+    seen = _seen(seat, survivors, own)
+    return _moved(seat, *_CALLED, survivors=seen), Confirm(ctx2=seat.ctx2, site=seat.site, survivors=seen)
+
+
+def _seen(seat: Seat, survivors: Mapping[SiteId, Masked], own: Masked) -> bytes:
+    """What CONFIRM is about, if this site sees nothing wrong with it. Raises: Refused, as `confirm`."""
     active = {one.site for one in seat.active}
     sound = (
         len(survivors) >= seat.open.needed
@@ -307,13 +310,24 @@ def confirm(seat: Seat, survivors: Mapping[SiteId, Masked], own: Masked) -> tupl
     seen = survivors_hash(survivors)
     if seat.survivors not in (b"", seen):
         raise Refused("other survivors were shown before", "compare both audit logs", reason="survivors")
-    return _moved(seat, *_CALLED, survivors=seen), Confirm(ctx2=seat.ctx2, site=seat.site, survivors=seen)
+    return seen
+
+
+def whole(seat: Seat, survivors: Mapping[SiteId, Masked], own: Masked) -> tuple[Seat, Unmask]:
+    """Open the sum over all who called READY, once and without CONFIRM. Make the seat durable before this is sent.
+
+    Of no mask with another site shares are sent: a sum over fewer needs t sites that were shown fewer, and so does this
+    one that were not, and each opens once.
+
+    Raises: OutOfPhase: somebody is lost, and nobody confirmed who.   Refused: `survivors`: as `confirm`.
+    """
+    if survivors.keys() != {one.site for one in seat.active}:
+        raise OutOfPhase("this site has confirmed no survivors", "wait for CONFIRM")
+    return _opened(_moved(seat, *_CALLED, survivors=_seen(seat, survivors, own)), survivors)
 
 
 def unmask(seat: Seat, survivors: Mapping[SiteId, Masked], proofs: Iterable[Confirm]) -> tuple[Seat, Unmask]:
     """Open what must fall away, once: t sites saw the same survivors. Make the seat durable before this is sent.
-
-    A share that does not open or is not the one that its author hashed is left out: others' shares serve.
 
     Raises: Refused: `proofs`: too few confirm what this site confirmed.   OutOfPhase: nothing was confirmed here.
     """
@@ -322,6 +336,11 @@ def unmask(seat: Seat, survivors: Mapping[SiteId, Masked], proofs: Iterable[Conf
     told = {one.site for one in proofs if one.ctx2 == seat.ctx2 and one.survivors == seat.survivors}
     if survivors_hash(survivors) != seat.survivors or len(told & survivors.keys()) < seat.open.needed:
         raise Refused("too few sites saw the same survivors", "wait for more", reason="proofs")
+    return _opened(seat, survivors)
+
+
+def _opened(seat: Seat, survivors: Mapping[SiteId, Masked]) -> tuple[Seat, Unmask]:
+    # A share that does not open or is not the one that its author hashed is left out: others' shares serve.
     gone = {one.site for one in seat.active} - survivors.keys()
     own: dict[SiteId, bytes] = {}
     pairs: dict[SiteId, dict[SiteId, bytes]] = {}

@@ -190,15 +190,19 @@ class Seats:
 
     def _confirm(self, task: Task, plan: Plan, roster: Roster) -> Made:
         seat, row = self._seat(task, roster)
-        own = self.steps.own(task.run, place(task)._replace(phase="MASK"))
-        if own is None:
-            raise replayed(f"this site has masked nothing in attempt {task.attempt} of round {task.round}")
         survivors = self._survivors(task, roster)
-        seat, message = secagg.confirm(seat, survivors, parsed(own, Masked))
+        seat, message = secagg.confirm(seat, survivors, self._masked(task))
         quorate(plan, len(survivors))
         self._hidden(task, plan, row, summed(plan, row, seat, survivors))
         self._hold(row, seat, row["active"], seat.survivors)
         return Made(message, lambda tx: self._put(tx, task, "survivors = ?", seat.survivors))
+
+    def _masked(self, task: Task) -> Masked:
+        """What this site masked. Raises: Refused: nothing (`replayed`)."""
+        own = self.steps.own(task.run, place(task)._replace(phase="MASK"))
+        if own is None:
+            raise replayed(f"this site has masked nothing in attempt {task.attempt} of round {task.round}")
+        return parsed(own, Masked)
 
     def _survivors(self, task: Task, roster: Roster) -> dict[SiteId, Masked]:
         found = self._heard(task, "MASK", roster, Masked)
@@ -211,15 +215,18 @@ class Seats:
     def _unmask(self, task: Task, plan: Plan, roster: Roster) -> Made:
         seat, row = self._seat(task, roster)
         survivors = self._survivors(task, roster)
-        proofs = self._heard(task, "CONFIRM", roster, Confirm)
-        seat, message = secagg.unmask(seat, survivors, proofs.values())
+        if seat.survivors:
+            proofs = self._heard(task, "CONFIRM", roster, Confirm)
+            seat, message = secagg.unmask(seat, survivors, proofs.values())
+        else:
+            seat, message = secagg.whole(seat, survivors, self._masked(task))
         quorate(plan, len(survivors))
         now = summed(plan, row, seat, survivors)
         self._hidden(task, plan, row, now)  # once more: another run may have opened a sum since CONFIRM
         openings, shown = self._disclosed(row, seat, survivors), self._alone(task, plan, row, now)
 
         def keep(tx: Writing) -> None:
-            self._put(tx, task, "opened = ?", 1)
+            self._put(tx, task, "opened = 1, survivors = ?", seat.survivors)
             if shown:
                 log.warning("%s: %s, as far as updates change little between rounds", task.run, _solved(shown))
                 body = {"run": task.run, "study": task.study, "round": task.round, **_who(shown)}

@@ -13,10 +13,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from consilium.core.errors import EnvelopeInvalid, ProtocolMismatch
 from consilium.core.ids import DIGEST, SLUG, canonical
 
-PROTOCOL = 1
-"""Version that this release speaks by choice."""
-PROTOCOLS = (1,)
+PROTOCOL = 2
+"""Version that this release speaks by choice. In 2, a sum over all who called READY is opened without CONFIRM."""
+PROTOCOLS = (2,)
 """All versions that this release understands."""
+SIGNED = (1, 2)
+"""Versions of messages that are read: what was signed in an earlier one is kept, and may wait to be sent."""
 HEADER = "Consilium-Protocol"
 MAX_MESSAGE = 1 << 20
 """Largest JSON body, in bytes; bulk travels as blobs."""
@@ -72,12 +74,12 @@ class Signed(Message):
             message = cls.model_validate_json(payload)
         except ValidationError as error:
             spoken = _spoken(payload)  # another protocol has other keys: the version is what explains them
-            if spoken is not None and spoken not in PROTOCOLS:
+            if spoken is not None and spoken not in SIGNED:
                 raise ProtocolMismatch(*mismatch(spoken)) from error
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"]) or "payload"
             raise EnvelopeInvalid(f"{cls.__name__.lower()}: {where}: {first['msg']}") from error
-        if message.protocol not in PROTOCOLS:
+        if message.protocol not in SIGNED:
             raise ProtocolMismatch(*mismatch(message.protocol))
         return message
 

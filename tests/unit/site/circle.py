@@ -297,7 +297,7 @@ class Relay:
         run, place = f"{plan.study.name}-1", (f"{plan.study.name}-1", number, attempt)
         said = {
             phase: {SiteId(name): step_of(json.dumps(one).encode()) for name, one in self.said[(*place, phase)].items()}
-            for phase in SEALED
+            for phase in ("READY", "MASK", "UNMASK")
         }
         ready = [parsed(step, Ready) for step in said["READY"].values()]
         masked = {site: parsed(step, Masked) for site, step in said["MASK"].items()}

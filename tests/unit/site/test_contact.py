@@ -93,7 +93,7 @@ def test_a_token_that_is_refused_for_another_key_or_clock_says_so(
 ) -> None:
     key = "A" * 43 if other else folder.identity().public
     hello = {
-        "name": "consilium-coordinator", "version": "1", "protocols": [1], "public_key": key,
+        "name": "consilium-coordinator", "version": "1", "protocols": [2], "public_key": key,
         "now": (NOW + timedelta(seconds=ahead_s)).isoformat(),
     }  # fmt: skip
     anonymous: Any = SimpleNamespace(get=lambda path: json.loads(json.dumps(hello)))

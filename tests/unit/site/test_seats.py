@@ -626,7 +626,23 @@ def test_coins_are_fresh_for_every_attempt_and_durable_with_it(relay: Relay) -> 
     assert first == second
 
 
-def test_nothing_opens_before_it_was_confirmed(relay: Relay) -> None:
+def test_nothing_opens_over_fewer_than_were_called_before_it_was_confirmed(relay: Relay) -> None:
+    plan, three = begun(relay), FOUR[:3]
+    until(relay, plan, "MASK")
+    relay.lie = lambda to, phase, said: {n: one for n, one in said.items() if phase != "MASK" or n != "west"}
+    assert relay.ask(plan, 1, "UNMASK", three) == dict.fromkeys(three, "out-of-phase")
+
+
+def test_where_all_who_were_called_have_masked_it_opens_without_confirm(relay: Relay) -> None:
+    """Each sees the same sum as with it; and what opens another one leaves nobody any more."""
     plan = begun(relay)
     until(relay, plan, "MASK")
-    assert relay.ask(plan, 1, "UNMASK") == everybody("out-of-phase")
+    assert relay.ask(plan, 1, "UNMASK") == everybody("done")
+    for hospital in relay.hospitals.values():
+        told = step_of(hospital.sent("UNMASK")[0]).body
+        assert set(told["own"]) == set(FOUR) and not any(told["pairs"].values()), "of no mask with another hospital"
+        assert hospital.count("openings WHERE run = 'sums-1' AND round = 1")
+    assert relay.ask(plan, 1, "CONFIRM") == everybody("survivors")
+    relay.opened(plan, 1)
+    relay.closed(plan, 1, FOUR)
+    assert relay.ask(plan, 2, "READY") == everybody("done"), "each has checked the sum"

@@ -71,7 +71,7 @@ def test_an_unknown_key_and_a_missing_one_are_refused_by_name(kind: type[Signed]
                 kind.decode(canonical({key: value for key, value in good.items() if key != name}))
 
 
-@pytest.mark.parametrize("spoken", [0, 2, 99, -1, 10**30])
+@pytest.mark.parametrize("spoken", [0, 3, 99, -1, 10**30])
 @pytest.mark.parametrize("more", [{}, {"a-key-of-that-protocol": 1}])
 def test_another_protocol_is_told_as_such_even_where_its_keys_are_not_ours(
     kind: type[Signed], good: dict[str, Any], spoken: int, more: dict[str, Any]
@@ -91,7 +91,7 @@ def test_the_sentence_names_who_must_update_at_either_end() -> None:
     assert PROTOCOL in PROTOCOLS
     assert mismatch(0) == (f"one side speaks protocol {PROTOCOL} and the other side speaks 0",
                            "update the side that speaks 0")  # fmt: skip
-    assert mismatch(2)[1] == f"update the side that speaks {PROTOCOL}"
+    assert mismatch(3)[1] == f"update the side that speaks {PROTOCOL}"
     assert mismatch("an unknown protocol")[1] == "check that both are releases of Consilium"
 
 
