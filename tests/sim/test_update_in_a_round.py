@@ -72,7 +72,7 @@ async def updated(world: World) -> None:
         await driven(world)
     at_work(world)
     assert world.look(lambda tx: as_of_before(world, tx)) > 2
-    steps._read.cache_clear()
+    steps._known.clear()
     arrive(world)
     assert not world.refused, "all answers are taken"
     await driven(world)

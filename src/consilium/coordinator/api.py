@@ -8,9 +8,9 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl
 
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
@@ -29,6 +29,7 @@ from consilium.wire.messages import HEADER, MAX_MESSAGE, PROTOCOL, PROTOCOLS
 from consilium.wire.requests import Problem
 
 log = logging.getLogger(__name__)
+_SPOKEN = frozenset(map(str, PROTOCOLS))
 OFTEN = ("GET /v1/inbox", "POST /v1/answers", "POST /v1/envelopes")
 """What every site asks in every round goes past the layers of the framework, which cost more than the answer."""
 
@@ -160,13 +161,13 @@ async def _admit(endpoint: Endpoint, services: Services, request: Request) -> Ca
     key = next(iter(request.path_params.values()), "")
     if not key.isprintable():
         raise NotFound("there is nothing at this address", "see /v1/openapi.json")
-    query = _validated(endpoint.query, dict(request.query_params)) if endpoint.query else None
+    query = _queried(endpoint.query, request.scope["query_string"]) if endpoint.query else None
     return Call(request, services, who, key, await _body(endpoint, request), query, came)
 
 
 def _protocol(request: Request) -> None:
     spoken = request.headers.get(HEADER)
-    if spoken is None or spoken in {str(version) for version in PROTOCOLS}:
+    if spoken is None or spoken in _SPOKEN:
         return
     theirs: int | str = (
         int(spoken) if spoken.isascii() and spoken.isdigit() and len(spoken) < 6 else "an unknown protocol"
@@ -203,6 +204,11 @@ async def _whole(request: Request) -> bytes:
 
 def _form(data: bytes) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(data.decode(), max_num_fields=20).items()}
+
+
+@lru_cache(32)  # all sites of a phase ask with the same one; what is refused is not kept
+def _queried(model: type[BaseModel], query: bytes) -> BaseModel:
+    return _validated(model, dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
 
 
 def _validated(model: type[BaseModel], values: Any) -> BaseModel:

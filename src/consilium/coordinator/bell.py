@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 
 class Bell:
@@ -22,14 +22,18 @@ class Bell:
         """Say which loop the waiters live in."""
         self._loop = loop
 
-    def ring(self, topic: str) -> None:
-        """Wake the waiters of `topic`; may be called from any thread."""
-        if self._loop is None or self._loop.is_closed():
+    def ring(self, topics: Collection[str]) -> None:
+        """Wake the waiters of these topics; may be called from any thread.
+
+        The loop is woken once for all of them, and not at all where nobody waits: whoever begins to has yet to look.
+        """
+        heard = [one for one in topics if one == "*" or one in self._waiting or one in self._calls]
+        if not heard or self._loop is None or self._loop.is_closed():
             return
         with self._lock:
-            self._due.append(topic)
-            first = len(self._due) == 1
-        if first:  # the loop is woken once for all topics of a transaction
+            first = not self._due
+            self._due += heard
+        if first:
             self._loop.call_soon_threadsafe(self._ring_due)
 
     def _ring_due(self) -> None:
@@ -88,7 +92,8 @@ class Listening:
         if self._closed.is_set():
             return False
         try:
-            await asyncio.wait_for(self._event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
         except TimeoutError:
             return False
         self._event.clear()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from consilium.coordinator import before, news, steps
 from consilium.coordinator.compared import strangers
@@ -24,8 +24,7 @@ from consilium.core.refusing import OF_SET
 from consilium.core.study import Plan
 from consilium.store import eventlog
 from consilium.store.database import Transaction
-from consilium.store.hot import Hot
-from consilium.store.schema import effects, results
+from consilium.store.schema import effects, grants, results
 from consilium.store.shelf import size_of
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Blob, Closed, Ended, Task
@@ -34,8 +33,6 @@ IDLE_S = 30.0
 """The driver looks for work this often, whether it is woken or not."""
 CHECKPOINT_EVERY = 10
 """Rounds between two checkpoints of the audit log that sites keep; one more goes at the end of a run."""
-
-_GRANT = Hot(text("INSERT INTO grants (digest, subject) VALUES (:digest, :subject) ON CONFLICT DO NOTHING"))
 
 
 @dataclass
@@ -101,10 +98,9 @@ class Conduct:
     def due(self, kind: str, what: str, at: datetime, people: Iterable[SiteId] = ()) -> None:
         """Record work for the driver, once per key; and whose people it waits for."""
         key = f"{self.run}/{kind}/{what}"
-        if self.tx.find(effects, key=key) is None:
-            row = {"key": key, "run": self.run, "kind": kind, "due": at.timestamp()}
-            row["body"] = json.dumps({"what": what, "people": list(people)})
-            self.tx.put(effects, **row, leased_until=0.0, attempts=0)
+        row = {"key": key, "run": self.run, "kind": kind, "due": at.timestamp()}
+        row["body"] = json.dumps({"what": what, "people": list(people)})
+        self.tx.put_once(effects, **row, leased_until=0.0, attempts=0)
         if at.timestamp() - self.now.timestamp() < IDLE_S:  # else the driver finds it when it looks next
             self.soon = self.soon | {key}
             self.tx.ring("effects")
@@ -373,10 +369,8 @@ class Conduct:
         """
         if number > 0 and not self.applies(number):
             raise OutOfPhase(f"round {number} does not wait for its sum any more", "another process was faster")
-        known = self.tx.find(results, run=self.run, round=number)
-        if known is None:
-            row = {"run": self.run, "round": number, "kind": kind, "state": state, "aggregate": aggregate}
-            self.tx.put(results, **row, figures=canonical(figures).decode(), performed_by=by)
+        row = {"run": self.run, "round": number, "kind": kind, "state": state, "aggregate": aggregate}
+        self.tx.put_once(results, **row, figures=canonical(figures).decode(), performed_by=by)
         for digest in filter(None, (state, aggregate)):
             grant(self.tx, digest, [f"study:{self.study}"])
         if number == 0:
@@ -392,4 +386,4 @@ class Conduct:
 def grant(tx: Transaction, digest: str, subjects: Iterable[str]) -> None:
     """Let these subjects read a blob."""
     for subject in subjects:
-        tx.do(_GRANT, digest=digest, subject=subject)
+        tx.put_once(grants, digest=digest, subject=subject)

@@ -30,6 +30,8 @@ from consilium.store.shelf import size_of
 from consilium.wire import messages, requests
 
 MAX_WAIT_S = 60.0
+SHORT = 16 << 10
+"""An envelope of at most so many bytes is read before a thread would have begun to."""
 _HEARD = Hot(
     update(sites)
     .where(sites.c.site == bindparam("of"), sites.c.last_seen < bindparam("at"))
@@ -323,7 +325,10 @@ async def when_there(call: Call, topic: str, act: Callable[[Transaction], list[A
 
 async def envelope(call: Call) -> Any:
     """A signed message of a site: decision, answer, refusal, checkpoint."""
-    letter = await call.services.to_thread(lambda: call.services.ingest.letter(call.body))
+    services, data = call.services, call.body
+    letter = Letter.read(data) if len(data) <= SHORT else await services.to_thread(lambda: Letter.read(data))
+    if isinstance(letter.message, messages.Answer):
+        letter = await services.to_thread(lambda: services.ingest.holding(letter))
     return await take(call, letter, lambda tx: None)
 
 
@@ -337,6 +342,8 @@ async def take(call: Call, letter: Letter, before: Callable[[Transaction], None]
         before(tx)
         moved = services.ingest.take(tx, SiteId(call.who.name), letter, services.now())
         moved = [services.performer.at_once(tx, conduct) for conduct in moved]
+        for conduct in moved:
+            services.ahead(tx, conduct)
         if not any(conduct.soon for conduct in moved):  # the driver needs not be woken for what is done
             tx.topics.discard("effects")
         return moved

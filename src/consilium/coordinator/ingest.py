@@ -16,6 +16,7 @@ from consilium.coordinator.ledgers import record
 from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core import state as chain
+from consilium.core.changed import changed
 from consilium.core.errors import Conflict, ConsiliumError, EnvelopeInvalid, Invalid, NotFound, OutOfPhase, Refused
 from consilium.core.ids import Digest, RunId, SiteId, digest
 from consilium.core.refusing import OF_SET
@@ -55,7 +56,7 @@ class Letter:
     """What a site sent, as it claims to be: nothing is verified yet.
 
     `vectors` are those of the contribution that an answer names, if it is at hand; `sound` says whether each of their
-    values is a number.
+    values is a number. `key`: whose signature it has, once that is verified.
     """
 
     data: bytes
@@ -63,6 +64,7 @@ class Letter:
     message: Any
     vectors: chain.Vectors | None = None
     sound: bool = True
+    key: str = ""
 
     @classmethod
     def read(cls, data: bytes) -> "Letter":
@@ -90,15 +92,10 @@ class Ingest:
     shelf: Shelf
     _models: dict[str, layout.Shape] = field(default_factory=dict)
 
-    def letter(self, data: bytes) -> Letter:
-        """Read an envelope, and look through the file that it names; before any transaction, for it takes its time.
-
-        Raises: EnvelopeInvalid, ProtocolMismatch.
-        """
-        letter = Letter.read(data)
-        if isinstance(letter.message, Answer):
-            with contextlib.suppress(NotFound):
-                return letter.holding(self.shelf.files.path(Digest(letter.message.contribution.digest)))
+    def holding(self, letter: Letter) -> Letter:
+        """An answer, with the file that it names looked through; before any transaction, for it takes its time."""
+        with contextlib.suppress(NotFound):
+            return letter.holding(self.shelf.files.path(Digest(letter.message.contribution.digest)))
         return letter
 
     def take(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:
@@ -124,7 +121,7 @@ class Ingest:
             Checkpoint: self._checkpoint,
             Alarm: self._alarm,
         }
-        return take[kind](tx, site, letter, now)
+        return take[kind](tx, site, changed(letter, key=row.public_key), now)
 
     def _answer(self, tx: Transaction, site: SiteId, letter: Letter, now: datetime) -> list[Conduct]:
         answer: Answer = letter.message
@@ -156,17 +153,17 @@ class Ingest:
         if step.plan != conduct.plan.digest or step.study != conduct.study or not steps.secure(conduct.plan):
             raise Conflict("the step is of another plan", "take the next task")
         place = {"run": step.run, "round": step.round, "attempt": step.attempt, "phase": step.phase, "site": site}
-        known, named = tx.find(step_table, **place), digest(letter.data)
-        if known is not None and known.digest == named:
-            return []  # an exact retry, at any time
-        round_ = conduct.fold.round
+        named, round_ = digest(letter.data), conduct.fold.round
         if round_ is not None and round_.answered(machine.Phase(step.phase)).get(site) == named:
-            return []  # the same, of a run that is over: what was said in it is dropped
+            return []  # an exact retry, also of a run that is over, of which what was said is dropped
         current = None if round_ is None else (*conduct.fold.current, round_.kind.value)
         if (step.round, step.attempt, step.kind) != current:
+            known = tx.find(step_table, **place)
+            if known is not None and known.digest == named:
+                return []  # the same, of a round of before
             raise OutOfPhase(f"round {step.round} is over or has not begun", "take the next task")
         try:
-            steps.fits(site, step, str(tx.find(sites, site=site).public_key), conduct.plan.study)
+            body = steps.fits(site, step, letter.key, conduct.plan.study)
         except steps.Outdated as error:  # else all wait for it until the round's deadline
             refused = Refusal(
                 study=step.study, plan=step.plan, run=step.run, round=step.round, attempt=step.attempt,
@@ -177,7 +174,7 @@ class Ingest:
         if step.vector is not None:
             self._check_vector(tx, site, letter, conduct)
         conduct.take(machine.Answered(site, machine.Phase(step.phase), named))
-        steps.keep(tx, site, step, letter.data)
+        steps.keep(tx, {**place, "digest": named, "envelope": letter.data}, body)
         if step.vector is not None:
             if conduct.fold.attempt > 1:
                 tx.do(_EARLIER, run=step.run, round=step.round, site=site)  # of an earlier opening
@@ -193,7 +190,7 @@ class Ingest:
         if tx.find(grants, digest=step.vector.digest, subject=f"site:{site}") is None:
             raise NotFound(f"{step.vector.digest} was not sent by this site", "send the blob, then the step")
         vectors = letter.vectors or chain.read(self.shelf.read(tx, Digest(step.vector.digest)))
-        model = self._model(tx, Digest(tx.find(results, run=step.run, round=step.round - 1).state))
+        model = self._model(tx, self._before(tx, conduct))
         layout_ = steps.layout(conduct.plan, step.kind, model, len(conduct.fold.cohort))
         if vectors.shape != layout_.masked:
             raise Invalid("the vector's segments are not those of the plan", "update the agent")
@@ -205,15 +202,12 @@ class Ingest:
     def _check(self, tx: Transaction, site: SiteId, letter: Letter, conduct: Conduct) -> None:
         """(1) it was trained at our state (2) the bytes are here, sent by this site (3) their layout fits the model."""
         answer: Answer = letter.message
-        state = conduct.fold.state  # after the round before; of the first one no event tells
-        if state is None:
-            result = tx.find(results, run=answer.run, round=answer.round - 1)
-            state = result and result.state
+        state = self._before(tx, conduct)
         if answer.state != state:
             raise Conflict("the answer was trained at another state", "take the task again")
         if tx.find(grants, digest=answer.contribution.digest, subject=f"site:{site}") is None:
             raise NotFound(f"{answer.contribution.digest} was not sent by this site", "send the blob, then the answer")
-        study, model = conduct.plan.study, self._model(tx, Digest(state))
+        study, model = conduct.plan.study, self._model(tx, state)
         vectors = letter.vectors
         if vectors is None:
             vectors = chain.read(self.shelf.read(tx, Digest(answer.contribution.digest)))
@@ -221,6 +215,13 @@ class Ingest:
                 raise Invalid("a value of the contribution is not finite", "lower the learning rate of the study")
         sums = plugins.sums_of(study, answer.kind, model[1])
         layout.check(vectors, model, answer.kind, study, sums, weight=study.privacy.weight)
+
+    def _before(self, tx: Transaction, conduct: Conduct) -> Digest:
+        """The state after the round before the open one; of the first one no event tells."""
+        known = conduct.fold.state
+        return (
+            Digest(tx.find(results, run=conduct.run, round=conduct.fold.number - 1).state) if known is None else known
+        )
 
     def _model(self, tx: Transaction, state: Digest) -> layout.Shape:
         """Type and length of the model in a state; what is named by its digest does not change."""

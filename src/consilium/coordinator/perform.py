@@ -207,9 +207,9 @@ class Performer:
         for stored in filter(None, (done.state, done.aggregate)):
             self.shelf.keep(conduct.tx, stored)
         outcome = done.aggregate.digest if done.aggregate else None
-        if done.opening is not None and conduct.tx.find(openings, run=done.run, round=done.number) is None:
+        if done.opening is not None:
             attempt, body = done.opening
-            conduct.tx.put(openings, run=done.run, round=done.number, attempt=attempt, body=body)
+            conduct.tx.put_once(openings, run=done.run, round=done.number, attempt=attempt, body=body)
         before.expect(conduct.tx, done.run, done.number + 1, done.models)
         conduct.performed(done.number, done.kind, done.state.digest, outcome, done.figures, self._name)
 

@@ -2,24 +2,30 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from consilium.coordinator import steps
 from consilium.coordinator.bell import Bell
+from consilium.coordinator.conduct import Conduct
 from consilium.coordinator.gate import Gate
 from consilium.coordinator.ingest import Ingest
 from consilium.coordinator.news import Refusals
 from consilium.coordinator.perform import Performer
 from consilium.coordinator.retention import Keeping
-from consilium.core.ids import Digest, canonical
+from consilium.core import round as machine
+from consilium.core.errors import NotFound
+from consilium.core.ids import Digest, SiteId, canonical
 from consilium.store.blobs import Directory
-from consilium.store.database import Database
+from consilium.store.database import Database, Transaction
 from consilium.store.shelf import Shelf
 from consilium.wire.identity import Identity
 
@@ -55,6 +61,7 @@ class Services:
     heard: dict[tuple[str, int, int, str], bytes] = field(default_factory=dict, repr=False)
     _openings: dict[tuple[str, int], bytes] = field(default_factory=dict, repr=False)
     _members: dict[Digest, bytes] = field(default_factory=dict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _making: dict[object, asyncio.Task[bytes]] = field(default_factory=dict, repr=False)
 
     def seconds(self) -> float:
@@ -97,11 +104,7 @@ class Services:
         return await self._once(key, lambda: self._said(key)) if found is None else found
 
     async def _said(self, key: tuple[str, int, int, str]) -> bytes:
-        told = await self.database.run(lambda tx: steps.said(tx, *key))
-        found = self.heard[key] = b",".join(b'"%b":%b' % (site.encode(), said) for site, said in told.items())
-        while len(self.heard) > HEARD:
-            self.heard.pop(next(iter(self.heard)), None)
-        return found
+        return self._kept(self.heard, HEARD, key, _members(await self.database.run(lambda tx: steps.said(tx, *key))))
 
     async def opening(self, run: str, number: int) -> bytes:
         """What opened the sum of a round, as JSON: every site of it asks. With the vectors, where they are small.
@@ -114,9 +117,33 @@ class Services:
 
     async def _opening(self, key: tuple[str, int]) -> bytes:
         found = await self.database.run(lambda tx: steps.opening(tx, self.shelf, *key))
-        while len(self._openings) >= OPENINGS:
-            self._openings.pop(next(iter(self._openings)), None)
-        self._openings[key] = found
+        return self._kept(self._openings, OPENINGS, key, found)
+
+    def ahead(self, tx: Transaction, conduct: Conduct) -> None:
+        """Have at hand, once this is committed, what goes with the tasks of a phase that opens with it: all sites of it
+        ask at once.
+        """
+        round_, (number, attempt) = conduct.fold.round, conduct.fold.current
+        if round_ is None or round_.phase is None or round_.answered(round_.phase):
+            return
+        before = steps.before(round_.phase)
+        if before is not None:
+            for of in {before, round_.phases[round_.at - 1]}:  # of CONFIRM it is known, too, that it was left out
+                said = (conduct.run, number, attempt, of.value)
+                tx.then(partial(self._kept, self.heard, HEARD, said, _members(steps.said(tx, *said))))
+        elif round_.phase is machine.Phase.READY and number > 1:
+            opened = (conduct.run, number - 1)
+            with contextlib.suppress(NotFound):
+                found = steps.opening(tx, self.shelf, *opened)
+                tx.then(partial(self._kept, self._openings, OPENINGS, opened, found))
+
+    def _kept(self, known: dict[Any, bytes], most: int, key: object, found: bytes) -> bytes:
+        """Keep what was read, and the newest of the others; in whichever thread."""
+        with self._lock:
+            known.pop(key, None)
+            while len(known) >= most:
+                del known[next(iter(known))]
+            known[key] = found
         return found
 
     def join_string(self, site: str, secret: str) -> str:
@@ -124,3 +151,8 @@ class Services:
         ca = hashlib.sha256(self.ca).hexdigest() if self.ca else ""
         told = {"url": self.url, "ca": ca, "key": self.identity.public, "site": site, "secret": secret}
         return JOIN_PREFIX + base64.urlsafe_b64encode(canonical(told)).decode()
+
+
+def _members(told: dict[SiteId, bytes]) -> bytes:
+    """Envelopes by site, as members of a JSON object."""
+    return b",".join(b'"%b":%b' % (site.encode(), said) for site, said in told.items())

@@ -19,7 +19,7 @@ from consilium.core import round as machine
 from consilium.core import run as runs
 from consilium.core import state as chain
 from consilium.core.errors import EnvelopeInvalid, Invalid, NotFound
-from consilium.core.ids import Digest, SiteId, canonical, digest
+from consilium.core.ids import Digest, SiteId, canonical
 from consilium.core.round import Kind, Phase
 from consilium.core.study import Plan, Study
 from consilium.core.threshold import threshold
@@ -48,7 +48,16 @@ _SENT = Hot(
     .where(contributions.c.run == bindparam("run"), contributions.c.round == bindparam("round"))
     .order_by(contributions.c.site)
 )
-_PAIRED = Hot(select(func.max(steps.c.attempt)).where(_OF["run"], steps.c.round == 0))
+_NEWEST = select(func.max(steps.c.attempt)).where(_OF["run"], steps.c.round == 0).scalar_subquery()
+_KEYS = Hot(
+    select(steps.c.envelope)
+    .where(_OF["run"], steps.c.round == 0, steps.c.attempt == _NEWEST, steps.c.phase == Phase.KEYS.value)
+    .order_by(steps.c.site)
+)
+_ALL_SAID = Hot(select(steps.c.phase, steps.c.site, steps.c.envelope).where(_OF["run"], _OF["round"], _OF["attempt"]))
+KNOWN = 1024
+_known: dict[bytes, Any] = {}
+"""Messages that were kept or read lately, by their envelopes: each is read as it comes, and not again at the end."""
 
 
 class Outdated(EnvelopeInvalid):
@@ -68,15 +77,22 @@ def read(step: Step) -> Any:
         raise EnvelopeInvalid(f"this is no message of phase {step.phase}", "update the agent") from error
 
 
-@lru_cache(maxsize=1024)
 def _read(envelope: bytes) -> Any:
-    return read(Step.decode(payload_of(envelope, Step.TYPE)))
+    found = _known.get(envelope)
+    return _know(envelope, read(Step.decode(payload_of(envelope, Step.TYPE)))) if found is None else found
 
 
-def keep(tx: Transaction, site: SiteId, step: Step, envelope: bytes) -> None:
-    """Keep what a site said; it is relayed to the others when the phase is over."""
-    row = {"run": step.run, "round": step.round, "attempt": step.attempt, "phase": step.phase, "site": site}
-    tx.put(steps, **row, digest=digest(envelope), envelope=envelope)
+def _know(envelope: bytes, body: Any) -> Any:
+    if len(_known) >= KNOWN:
+        _known.clear()
+    _known[envelope] = body
+    return body
+
+
+def keep(tx: Transaction, row: dict[str, Any], body: Any) -> None:
+    """Keep what a site said, a row of `steps`, and the message in it; it is relayed when the phase is over."""
+    tx.put(steps, row)
+    _know(row["envelope"], body)
 
 
 def said(tx: Transaction, run: str, number: int, attempt: int, phase: str) -> dict[SiteId, bytes]:
@@ -104,8 +120,12 @@ def relayed(fold: runs.Run, number: int, attempt: int, phase: str) -> bool:
 
 def roster(tx: Transaction, run: str) -> Roster:
     """The keys on which the cohort of a run agreed."""
-    attempt = tx.scalar(_PAIRED, run=run)
-    return Roster(tuple(_read(envelope) for envelope in said(tx, run, 0, attempt, Phase.KEYS).values()))
+    return _roster(tuple(row.envelope for row in tx.rows(_KEYS, run=run)))
+
+
+@lru_cache(maxsize=64)
+def _roster(envelopes: tuple[bytes, ...]) -> Roster:
+    return Roster(tuple(map(_read, envelopes)))
 
 
 def needed(tx: Transaction, run: str, plan: Plan, cohort: tuple[SiteId, ...]) -> tuple[int, int]:
@@ -144,6 +164,8 @@ class Sealed:
         round_, keys = fold.round, roster(tx, run)
         assert round_ is not None
         found = layout(plan, round_.kind.value, model, len(fold.cohort))
+        rows = tx.rows(_ALL_SAID, run=run, round=round_.number, attempt=fold.attempt)
+        heard = {(row.phase, row.site): row.envelope for row in rows}
         asked = Open(
             study=plan.study.name, run=run, plan=plan.digest, roster=keys.digest, opening=round_.number - 1,
             round=round_.number, attempt=fold.attempt, kind=round_.kind.value, cohort=fold.cohort, state=state,
@@ -151,9 +173,8 @@ class Sealed:
         )  # fmt: skip
 
         def of(phase: Phase) -> dict[SiteId, Any]:
-            heard = said(tx, run, round_.number, fold.attempt, phase)
             try:
-                return {site: _read(heard[site]) for site in round_.answered(phase)}
+                return {site: _read(heard[phase.value, site]) for site in round_.answered(phase)}
             except EnvelopeInvalid as error:  # sites may have opened the sum: there is no second attempt
                 raise Invalid(
                     f"what sites said in {phase} of round {round_.number} is of another release than this coordinator, "
@@ -213,8 +234,8 @@ def secure(plan: Plan) -> bool:
     return plan.study.privacy.recipe == "secure_sum"
 
 
-def fits(site: SiteId, step: Step, public_key: str, study: Study) -> None:
-    """What a step says of itself must be true. Raises: EnvelopeInvalid; Outdated."""
+def fits(site: SiteId, step: Step, public_key: str, study: Study) -> Any:
+    """The protocol's message in a step: what it says of itself must be true. Raises: EnvelopeInvalid; Outdated."""
     body: Any = read(step)
     if body.site != site or (step.vector is not None) != (step.phase == Phase.MASK):
         raise EnvelopeInvalid(f"this is no message of {site} in phase {step.phase}", "update the agent")
@@ -226,3 +247,4 @@ def fits(site: SiteId, step: Step, public_key: str, study: Study) -> None:
         raise EnvelopeInvalid(f"there is no phase {step.phase} in a round of kind {step.kind}", "update the agent")
     if step.phase == Phase.KEYS and (body.identity, body.study, body.epoch) != (public_key, step.run, step.attempt):
         raise EnvelopeInvalid("the keys are of another site, run or attempt", "update the agent")
+    return body

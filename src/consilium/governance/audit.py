@@ -80,7 +80,8 @@ def link(data: bytes) -> Digest:
 
 def _next(head: Head, link: Digest) -> Head:
     seq = head.seq + 1
-    return Head(seq, digest(canonical({"entry": link, "prev": head.digest, "seq": seq})))
+    # Canonical JSON of `entry`, `prev` and `seq`: digests and a number need no encoder to be written as one.
+    return Head(seq, digest(f'{{"entry":"{link}","prev":"{head.digest}","seq":{seq}}}'.encode()))
 
 
 @dataclass(frozen=True)

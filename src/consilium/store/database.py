@@ -4,7 +4,7 @@ import asyncio
 import select as polling
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ FORGET = "forget:"
 """Topics by which processes tell each other of inboxes whose messages were removed."""
 _NOTIFY = text("SELECT pg_notify(:channel, topic) FROM unnest(CAST(:topics AS text[])) AS topic")
 _SAVE, _UNDO, _RELEASE = (Hot(text(f"{word} apart")) for word in ("SAVEPOINT", "ROLLBACK TO SAVEPOINT", "RELEASE"))
-_BEGIN = Hot(text("BEGIN IMMEDIATE"))
+_BEGIN, _COMMIT = Hot(text("BEGIN IMMEDIATE")), Hot(text("COMMIT"))
 MIGRATION_LOCK = 0x436F6E73
 RETRIES, AWAY = 20, 6
 LATELY = 8
@@ -41,7 +41,7 @@ TWICE = "23505"
 
 @dataclass
 class Transaction:
-    """One transaction. `topics` are rung after the commit, and `after` is done; what was `posted` is kept in memory
+    """One transaction. After the commit `after` is done, and `topics` are rung; what was `posted` is kept in memory
     then, by inbox.
 
     `placed`: number of the newest message of an inbox, and digest of its payload, where it is of this transaction.
@@ -53,7 +53,7 @@ class Transaction:
     posted: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
     forget: set[str] = field(default_factory=set)
     placed: dict[str, tuple[int, str]] = field(default_factory=dict)
-    after: list[Callable[[], None]] = field(default_factory=list)
+    after: list[Callable[[], object]] = field(default_factory=list)
 
     def apart(self, act: "Callable[[Transaction], Any]") -> "Told":
         """Do something that, if it is refused, is undone, and nothing else of this transaction with it.
@@ -85,7 +85,7 @@ class Transaction:
         """Wake whoever waits for `topic`, once this is committed."""
         self.topics.add(topic)
 
-    def then(self, act: Callable[[], None]) -> None:
+    def then(self, act: Callable[[], object]) -> None:
         """Do this once this is committed; of what is undone it is not done. It must not fail."""
         self.after.append(act)
 
@@ -116,6 +116,10 @@ class Transaction:
         rows = rows or (row,)
         _inserting(table, tuple(rows[0])).execute(self.connection, *rows)
 
+    def put_once(self, table: Table, **row: Any) -> None:
+        """Insert a row, unless there is one with its key: that one stands."""
+        _inserting_once(table, tuple(row)).execute(self.connection, row)
+
     def do(self, statement: Any, **values: Any) -> int:
         """Execute; the number of rows that changed."""
         if isinstance(statement, Hot):
@@ -133,11 +137,22 @@ def _inserting(table: Table, columns: tuple[str, ...]) -> Hot:
     return Hot(insert(table).values({name: bindparam(name) for name in columns}).inline())
 
 
+@cache
+def _inserting_once(table: Table, columns: tuple[str, ...]) -> Hot:
+    given = (bindparam(name, type_=table.c[name].type) for name in columns)
+    into, values = ", ".join(columns), ", ".join(f":{name}" for name in columns)
+    words = f"INSERT INTO {table.name} ({into}) VALUES ({values}) ON CONFLICT DO NOTHING"  # noqa: S608  names of ours
+    return Hot(text(words).bindparams(*given))
+
+
 class Database:
     """SQLite (one process, one writer thread, synchronous=FULL) or PostgreSQL (any number of processes)."""
 
-    def __init__(self, url: str, ring: Callable[[str], None]) -> None:
-        """Raises: Invalid: the URL is of no such database.   Unavailable: a package is lacking."""
+    def __init__(self, url: str, ring: Callable[[Collection[str]], None]) -> None:
+        """ring: is told the topics of each transaction that is committed.
+
+        Raises: Invalid: the URL is of no such database.   Unavailable: a package is lacking.
+        """
         self.url = _with_driver(url)
         self.postgres = self.url.startswith("postgresql")
         self._ring = ring
@@ -254,10 +269,9 @@ class Database:
             self._posted.pop(inbox, None)
         for inbox, messages in transaction.posted.items():
             self._posted[inbox] = (self._posted.get(inbox, []) + messages)[-LATELY:]
-        for topic in transaction.topics:
-            self._ring(topic)
         for then in transaction.after:
             then()
+        self._ring(transaction.topics)
         return result
 
     @contextmanager
@@ -267,22 +281,31 @@ class Database:
                 yield connection
             return
         if not hasattr(self._own, "connection"):  # SQLite's does not break, and to get one takes a while
-            self._own.connection = self._engine.connect()
-        with self._own.connection.begin():
-            yield self._own.connection
+            connection = self._engine.connect()
+            connection.begin()  # for SQLAlchemy it goes on for ever; what it does at each takes longer than SQLite does
+            _COMMIT.execute(connection, {})
+            self._own.connection = connection
+        connection = self._own.connection
+        _BEGIN.execute(connection, {})
+        try:
+            yield connection
+            _COMMIT.execute(connection, {})
+        except BaseException:
+            connection.connection.rollback()  # nothing, where SQLite has done it itself
+            raise
 
     def _listen(self) -> None:
         while not self._closing.is_set():
             try:
                 with _listening(self._engine) as raw:
                     self._posted.clear()  # and what was removed
-                    self._ring("*")  # what was rung while nobody listened
+                    self._ring(("*",))  # what was rung while nobody listened
                     while not self._closing.is_set():
                         if polling.select([raw.fileno()], [], [], 1.0)[0]:
                             for notice in raw.notifies(timeout=0):
                                 if notice.payload.startswith(FORGET):
                                     self._posted.pop(notice.payload.removeprefix(FORGET), None)
-                                self._ring(notice.payload)
+                                self._ring((notice.payload,))
             except (DBAPIError, OSError, _psycopg_errors()):
                 self._closing.wait(0.5)
 

@@ -50,18 +50,16 @@ class _Compiled:
     def execute(self, connection: Connection, rows: tuple[dict[str, Any], ...]) -> Found:
         """Execute it once for each of `rows`, by the driver alone. Raises: DBAPIError, as SQLAlchemy would."""
         raw: Any = connection.connection.dbapi_connection
-        cursor = raw.cursor()
         try:
             if len(rows) == 1:
-                cursor.execute(self.text, self.pick(rows[0]) if self.simple else self._values(rows[0]))
+                cursor = raw.execute(self.text, self.pick(rows[0]) if self.simple else self._values(rows[0]))
             else:
+                cursor = raw.cursor()
                 cursor.executemany(self.text, [self._values(row) for row in rows])
             return self._rows(connection, cursor) if self.row is not None else [], cursor.rowcount
         except connection.dialect.loaded_dbapi.Error as error:
             base = connection.dialect.loaded_dbapi.Error
             raise DBAPIError.instance(self.text, None, error, base, dialect=connection.dialect) from error
-        finally:
-            cursor.close()
 
     def _values(self, given: dict[str, Any]) -> Any:
         every = {**self.fixed, **given} if self.fixed else given

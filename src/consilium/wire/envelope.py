@@ -16,6 +16,7 @@ from consilium.core.errors import EnvelopeInvalid
 from consilium.wire.identity import Identity, keyid_of, verifier
 
 MAX_ENVELOPE = 1 << 20
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
@@ -36,7 +37,7 @@ def seal(payload_type: str, payload: bytes, identity: Identity) -> bytes:
         "payloadType": payload_type,
         "signatures": [{"keyid": identity.keyid, "sig": signature}],
     }
-    return json.dumps(envelope, separators=(",", ":")).encode()
+    return _ENCODER.encode(envelope).encode()
 
 
 @dataclass(frozen=True)

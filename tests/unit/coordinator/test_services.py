@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,11 @@ import pytest
 from consilium.coordinator import steps
 from consilium.coordinator.app import Settings, make_services
 from consilium.coordinator.services import Services
-from consilium.core.errors import NotFound
+from consilium.core import round as machine
+from consilium.core.changed import changed
+from consilium.core.errors import NotFound, Refused
+from consilium.core.round import Phase
+from consilium.store.database import Transaction
 from consilium.wire.identity import Identity
 
 
@@ -58,3 +63,56 @@ def test_what_is_not_there_is_asked_for_again(services: Services, monkeypatch: p
         return await services.opening("r", 3)
 
     assert asyncio.run(ask()) == b"there"
+
+
+def opens(phase: Phase, *answered: str) -> Any:
+    """A run whose round 3 is in this phase, which these sites have answered."""
+    roster = frozenset("abc")
+    at = machine.SECURE_SUM.index(phase)
+    before = {one: dict.fromkeys(roster, "x") for one in machine.SECURE_SUM[:at]} | {phase: dict.fromkeys(answered)}
+    round_ = machine.Round(3, machine.Kind.TRAIN, machine.SECURE_SUM, roster, 3, at=at, answers=before)  # type: ignore[arg-type]
+    return SimpleNamespace(run="r", fold=SimpleNamespace(round=round_, current=(3, 1)))
+
+
+def test_that_nothing_was_confirmed_is_known_without_asking_for_it(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sites that are asked to open are shown who masked, where CONFIRM was left out."""
+    monkeypatch.setattr(steps, "said", lambda tx, run, number, attempt, of: {"a": b"1"} if of == Phase.MASK else {})
+    conduct = opens(Phase.CONFIRM)
+    left = tuple(phase for phase in machine.SECURE_SUM if phase is not Phase.CONFIRM)
+    conduct.fold.round = changed(conduct.fold.round, phases=left)
+    services.database.run_here(lambda tx: services.ahead(tx, conduct))
+    assert services.heard == {("r", 3, 1, Phase.MASK): b'"a":1', ("r", 3, 1, Phase.CONFIRM): b""}
+
+
+@pytest.mark.parametrize("phase", [Phase.READY, Phase.MASK])
+def test_what_goes_with_the_tasks_of_a_phase_is_at_hand_once_it_has_opened(
+    services: Services, phase: Phase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not before: of what is undone nothing is kept, and nobody is woken who would not find it."""
+    made = list[str]()
+    monkeypatch.setattr(steps, "opening", lambda tx, shelf, run, number: made.append("opening") or b"%d" % number)
+    monkeypatch.setattr(steps, "said", lambda tx, run, number, attempt, of: made.append(of) or {"a": b"1"})
+    monkeypatch.setattr(services.database, "_ring", lambda topics: made.append(f"{len(services.heard)}"))
+
+    async def ask() -> bytes:
+        return await (services.opening("r", 2) if phase is Phase.READY else services.said("r", 3, 1, "READY"))
+
+    def undone(tx: Transaction) -> None:
+        services.ahead(tx, opens(phase))
+        raise Refused("no", "never", reason="test")
+
+    with pytest.raises(Refused):
+        services.database.run_here(undone)
+    asyncio.run(ask())
+    assert len(made) == 3, "it was read once in vain, and once more, in a transaction of its own"
+    services.heard.clear()
+    services._openings.clear()
+    services.database.run_here(lambda tx: services.ahead(tx, opens(phase)))
+    assert made[3:] == (["opening", "0"] if phase is Phase.READY else ["READY", "1"]), (
+        "it is there before the bell rings"
+    )
+    services.database.run_here(lambda tx: services.ahead(tx, opens(phase, "a")))
+    assert asyncio.run(ask()) == (b"2" if phase is Phase.READY else b'"a":1')
+    assert made[5:] == made[4:5], "what is open already is read once"

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from consilium.core.errors import Refused
 from consilium.store.database import Database, Transaction
-from consilium.store.schema import assertions, metadata
+from consilium.store.schema import assertions, effects, metadata
 
 HOW = st.lists(st.sampled_from(["keeps", "refused", "broken", "nested"]), min_size=2, max_size=8)
 
@@ -36,7 +36,7 @@ def rung() -> list[str]:
 
 @pytest.fixture
 def database(tmp_path: Path, rung: list[str]) -> Iterator[Counting]:
-    made = Counting(f"sqlite:///{tmp_path / 'db.sqlite'}", rung.append)
+    made = Counting(f"sqlite:///{tmp_path / 'db.sqlite'}", rung.extend)
     made.run_here(lambda tx: metadata.create_all(tx.connection))
     yield made
     made.close()
@@ -132,3 +132,27 @@ def test_a_commit_that_fails_is_tried_again_one_by_one(database: Counting, monke
     monkeypatch.setattr(Counting, "_once", once)
     assert together(database, ["keeps", "keeps"]) == ["0", "1"]
     assert failed and rows(database) == {"0", "1"}
+
+
+def test_a_row_with_a_known_key_is_put_once(database: Counting) -> None:
+    for expires in (1.0, 2.0):
+        database.run_here(lambda tx, at=expires: tx.put_once(assertions, jti="one", expires=at))  # type: ignore[misc]
+    assert database.run_here(lambda tx: [row.expires for row in tx.rows(select(assertions))]) == [1.0]
+
+
+def test_a_transaction_whose_commit_fails_is_undone_and_the_next_goes_on(database: Counting) -> None:
+    """In the thread that keeps its connection: what a constraint forbids that SQLite looks at when all is written."""
+    orphan = {"key": "e", "run": "nowhere", "kind": "apply", "body": "", "due": 1.0, "leased_until": 0.0, "attempts": 0}
+
+    def breaks(tx: Transaction) -> None:
+        tx.do(text("PRAGMA defer_foreign_keys=ON"))
+        tx.put(effects, orphan)
+
+    async def ask() -> None:
+        with pytest.raises(IntegrityError):
+            await database.run(breaks)
+        await database.run(lambda tx: act("keeps", "next", tx))
+        assert await database.run(lambda tx: tx.find(effects, key="e")) is None
+
+    asyncio.run(ask())
+    assert rows(database) == {"next"}
