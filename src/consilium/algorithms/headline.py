@@ -4,13 +4,14 @@ What is hidden of one hospital does not follow from the others and from all of t
 more of the same patients, by the same rules and at the same threshold.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from consilium.algorithms import decisions, figure, groups, metrics
 from consilium.algorithms.figure import FEW, FEW_PATIENTS, FOLLOWS, LEAST
 from consilium.core.study import Study
 from consilium.core.tensors import Array
+from consilium.core.timed import TIMED
 
 Sums = Mapping[str, Array]
 Json = dict[str, Any]
@@ -21,8 +22,9 @@ def figures(study: Study, total: Sums, sites: Mapping[Any, Sums] | None = None) 
 
     Args:    total: sums over all hospitals.   sites: of each, as far as anybody has them.
     """
-    told = dict(sites or {})
-    return {"all": alone(study, total, False), "sites": by_site(study, total, told)}
+    everybody = alone(study, total, False)
+    names = ("concordance",) if study.contract.label.type == TIMED else tuple(everybody)  # of one hospital that is all
+    return {"all": everybody, "sites": by_site(study, total, dict(sites or {}), names)}
 
 
 def alone(study: Study, sums: Sums, single: bool = True, hide: tuple[bool, bool] = (False, False)) -> Json:
@@ -41,22 +43,23 @@ def alone(study: Study, sums: Sums, single: bool = True, hide: tuple[bool, bool]
     return figure.to_json(found)
 
 
-def by_site(study: Study, total: Sums, sites: Mapping[Any, Sums]) -> Json:
-    """The figures of each hospital: of some none, lest those of others follow from the whole."""
+def by_site(study: Study, total: Sums, sites: Mapping[Any, Sums], names: Iterable[str]) -> Json:
+    """The figures of each hospital: of some none, lest those of others follow from the whole.
+
+    Args:    names: of its figures.
+    """
     binary, counted = study.contract.label.type == "binary", {site: sums for site, sums in sites.items() if sums}
     if not counted or not total:
         return {site: {} for site in sites}
     cells = {site: _cells(sums) for site, sums in counted.items()}
     shown = groups.apart(cells, _cells(total), LEAST)
-    sick, well = decisions.counted(counted, total, study.evaluation.threshold) if binary else (shown, shown)
+    sick, well = decisions.counted(counted, total, study.evaluation.threshold) if binary and shown else (shown, shown)
     found: Json = {site: {} for site in sites}
-    names: Json = {}  # of figures: what is hidden is not worked out for each hospital
     for site, sums in counted.items():
         if site in shown or not float(sums["n"][0]):
             hide = (site not in sick, site not in well) if binary and site in shown else (False, False)
             found[site] = alone(study, sums, hide=hide)
             continue
-        names = names or alone(study, sums)
         note = FOLLOWS if min(cells[site]) >= LEAST else FEW if binary else FEW_PATIENTS
         found[site] = figure.to_json(dict.fromkeys(names, figure.hidden(0, note)))
     return found

@@ -29,7 +29,7 @@ from consilium.wire.messages import HEADER, MAX_MESSAGE, PROTOCOL, PROTOCOLS
 from consilium.wire.requests import Problem
 
 log = logging.getLogger(__name__)
-_SPOKEN = frozenset(map(str, PROTOCOLS))
+_SPOKEN, _OURS = frozenset(map(str, PROTOCOLS)), (HEADER.lower().encode(), str(PROTOCOL).encode())
 OFTEN = ("GET /v1/inbox", "POST /v1/answers", "POST /v1/envelopes")
 """What every site asks in every round goes past the layers of the framework, which cost more than the answer."""
 
@@ -222,7 +222,7 @@ def _validated(model: type[BaseModel], values: Any) -> BaseModel:
 
 def _response(reply: Any) -> Response:
     if isinstance(reply, Response):
-        reply.headers[HEADER] = str(PROTOCOL)
+        reply.raw_headers.append(_OURS)
         return reply
     content = reply.model_dump(mode="json") if isinstance(reply, BaseModel) else reply
     return JSONResponse(content, headers={HEADER: str(PROTOCOL), "Cache-Control": "no-store"})

@@ -139,12 +139,12 @@ class Conduct:
         if (whole := self.whom.whole(number, quorum)) is not None:
             self._open_over(number, kind, whole.sites, least)
             return
-        refusing, roster = self.whom.refusing(number), self.whom.chosen(number, quorum)
+        roster = self.whom.chosen(number, quorum)
         if len(roster) >= quorum:
             self._open(number, kind, roster, quorum, least)
         elif self.whom.apart(number):
             self._part(number, quorum, len(roster))
-        elif len(set(self.whom.approving()) - refusing) >= self.fold.quorum:
+        elif len(set(self.whom.approving()) - self.whom.refusing(number)) >= self.fold.quorum:
             self.take(runs.Parted(f"{len(roster)} of the {quorum} needed sites that hold keys go on"))
             self.open_next()
         else:

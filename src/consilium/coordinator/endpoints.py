@@ -225,9 +225,10 @@ async def read_inbox(call: Call) -> Any:
     # `requests.Inbox`, put together from the bytes at hand: they are JSON already, and every site asks for them.
     items = b",".join(b'{"seq":%d,"envelope":%b}' % row for row in rows)
     blobs, said, opening = await _beside(call, rows[-1][1]) if rows else NOTHING
-    more = b"" if newest is None else b',"newest":%d' % newest
-    more += b',"opening":%b' % opening if opening else b""
-    body = b'{"items":[%b],"blobs":{%b},"said":{%b}%b}' % (items, blobs, said, more)
+    parts = [b'{"items":[', items, b'],"blobs":{', blobs, b'},"said":{', said, b"}"]
+    parts += [] if newest is None else [b',"newest":%d' % newest]
+    parts += [b',"opening":', opening] if opening else []
+    body = b"".join([*parts, b"}"])  # in one piece at once, for some of it is large
     return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 

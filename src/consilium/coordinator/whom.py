@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 
 from sqlalchemy import bindparam, func, select
 
@@ -26,7 +27,11 @@ TRIES = 2
 """So often a site is asked for keys, for a round that is over it, too; then once more when its people decide."""
 _ADMITTED = select(sites.c.site).where(sites.c.state == "admitted")
 _STUDY = decisions.c.study == bindparam("study")
-_DECISIONS = Hot(select(decisions).where(_STUDY, decisions.c.site.in_(_ADMITTED)).order_by(decisions.c.id))
+_DECISIONS = Hot(
+    select(decisions.c.site, decisions.c.payload)
+    .where(_STUDY, decisions.c.site.in_(_ADMITTED))
+    .order_by(decisions.c.id)
+)
 _DECIDED = Hot(_ADMITTED.where(sites.c.site.in_(select(decisions.c.site).where(_STUDY))))
 _LAST_AT = Hot(select(events.c.at).where(events.c.run == bindparam("run")).order_by(events.c.seq.desc()).limit(1))
 _NEWEST = select(func.max(decisions.c.id)).where(decisions.c.site == refusals.c.site, _STUDY).scalar_subquery()
@@ -41,7 +46,10 @@ _SEEN = Hot(select(sites.c.site, sites.c.last_seen))
 
 @dataclass(frozen=True)
 class Whom:
-    """The sites of one run, as they stand. `came`: one that has just decided, or was heard of again."""
+    """The sites of one run, as they stand. `came`: one that has just decided, or was heard of again.
+
+    Make it anew after each event, as `Conduct.whom` does: who approves is read once.
+    """
 
     tx: Transaction
     run: RunId
@@ -60,6 +68,10 @@ class Whom:
 
         Where the study has a gate, those alone whose newest check passed.
         """
+        return list(self._approving)
+
+    @cached_property
+    def _approving(self) -> list[SiteId]:
         invited, attested = set(self.plan.study.sites), attesting.lacking(self.tx, self.plan)
         newest: dict[str, Decision] = {}
         for row in self.tx.rows(_DECISIONS, study=self.study):

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -20,8 +21,8 @@ from consilium.store.database import Transaction
 from consilium.store.hot import Hot
 from consilium.store.schema import blobs
 
-LATELY = 8
-"""Small blobs made here that are kept in memory: every site asks for the newest of them."""
+LATELY = 16
+"""Small blobs that are kept in memory: all sites ask for the newest that were made, and those sent are summed soon."""
 _sizes: dict[str, int] = {}
 _SIZE = Hot(select(blobs.c.size).where(blobs.c.digest == bindparam("digest")))
 _TOUCH = Hot(update(blobs).where(blobs.c.digest == bindparam("of")).values(touched=bindparam("at")))
@@ -51,14 +52,19 @@ class Shelf:
         if size > self.small:
             return self.files.make_bytes(out.getvalue())
         stored = Stored(name, size, out.getvalue())
-        with self._lock:  # before it is kept: nobody asks for it before a message names it, and a digest is one content
-            self._lately[name] = stored.data or b""
-            while len(self._lately) > LATELY:
-                self._lately.popitem(last=False)
+        self._remember(stored)  # before it is kept: nobody asks for it before a message names it
         return stored
 
+    def _remember(self, stored: Stored) -> None:
+        """Its bytes and its size: what a digest names has but one of each."""
+        assert stored.data is not None
+        with self._lock:
+            self._lately[stored.digest] = stored.data
+            while len(self._lately) > LATELY:
+                self._lately.popitem(last=False)
+
     def lately(self, digest: Digest) -> bytes | None:
-        """A small blob that was made here lately, from memory."""
+        """A small blob that was made or kept here lately, from memory."""
         return self._lately.get(digest)
 
     def keep(self, tx: Transaction, stored: Stored, sender: str = "") -> None:
@@ -68,6 +74,8 @@ class Shelf:
         """
         row = {"digest": stored.digest, "size": stored.size, "data": stored.data}
         tx.do(_KEEP, **row, sender=sender, touched=time.time())
+        if stored.data is not None:
+            tx.then(partial(self._remember, stored))
 
     def read(self, tx: Transaction, digest: Digest) -> bytes | Path:
         """The bytes of a small blob, or the file of a large one. Raises: NotFound."""

@@ -76,3 +76,19 @@ def test_of_whom_there_are_no_sums_there_are_no_figures() -> None:
     assert headline.figures(STUDY, {}, {"north": {}}) == {"all": {}, "sites": {"north": {}}}
     told = headline.figures(STUDY, counted((20, 20, 20, 20)))
     assert told["all"]["auroc"]["n"] == 80 and told["sites"] == {}
+
+
+@pytest.mark.parametrize("kind", ["binary", "number", "count", "time-to-event"])
+@pytest.mark.parametrize("sizes", [(5, 40, 50), (5, 6, 7), (2, 2, 3)])
+def test_what_is_hidden_of_a_hospital_has_the_names_of_what_would_be_told(kind: str, sizes: tuple[int, ...]) -> None:
+    rng, of = np.random.default_rng(1), study(kind)
+    labels = {"binary": lambda n: np.arange(n) % 2.0, "time-to-event": lambda n: rng.normal(0, 900, n).round()}
+    sites = {
+        f"site-{n}": metrics.sums(
+            kind, rng.uniform(0.1, 0.9, n), labels.get(kind, lambda n: rng.poisson(3, n) * 1.0)(n)
+        )
+        for n in sizes
+    }
+    told = headline.figures(of, added(list(sites.values())), sites)["sites"]
+    for site, sums in sites.items():
+        assert told[site].keys() == headline.alone(of, sums).keys()
