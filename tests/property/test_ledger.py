@@ -142,14 +142,14 @@ class Machine(RuleBasedStateMachine):
         """Kill the process at the n-th statement of the writer; it begins again from its files."""
         count = 0
 
-        def counted(writing: Any, text: str, *values: Any) -> int:
+        def counted(writing: Any, text: str, values: tuple[Any, ...]) -> Any:
             nonlocal count
             count += 1
             if count == statement:
                 raise Killed
-            return int(writing._db.execute(text, values).rowcount)
+            return writing._db.execute(text, values)
 
-        with mock.patch("consilium.site.journal.Writing.do", counted):
+        with mock.patch("consilium.site.journal.Writing.put", counted):
             try:
                 yield
             except Killed:

@@ -136,7 +136,8 @@ def read(source: Source) -> Vectors:
     return Vectors(arrays, metadata, whole_file[: 8 + length])
 
 
-def _vectors(source: Source | Vectors) -> Vectors:
+def vectors(source: Source | Vectors) -> Vectors:
+    """The same of a file that may have been read already. Raises: as `read`."""
     return source if isinstance(source, Vectors) else read(source)
 
 
@@ -205,7 +206,7 @@ def advance(
 
     Raises: Invalid: the sums do not fit the state, or their weight is not positive.
     """
-    state, sums = _vectors(before), _vectors(aggregate)
+    state, sums = vectors(before), vectors(aggregate)
     weight = sums.arrays.get("weight")
     if weight is None or weight.size != 1 or not float(weight[0]) > 0:
         raise Invalid("the sums have no positive weight", "check that every site has training patients")
@@ -237,7 +238,7 @@ def extend(
     before: Source | Vectors, more: Mapping[str, Array], metadata: Mapping[str, str], out: IO[bytes]
 ) -> tuple[Digest, int]:
     """Write a state as it is, with more arrays to be carried from then on; their names begin with `CARRIED`."""
-    return write({**_vectors(before).arrays, **more}, metadata, out)
+    return write({**vectors(before).arrays, **more}, metadata, out)
 
 
 def carried(arrays: Mapping[str, Array]) -> Tensors:
@@ -312,7 +313,7 @@ def fold(
              next state follows from it as from a sum. All files are given at once, and a chunk of each is in memory.
     Raises:  Invalid: no files, a segment of unequal layouts, a sum that is not finite, or too few files for `single`.
     """
-    files = list(map(_vectors, contributions))
+    files = list(map(vectors, contributions))
     first, *others = [file.shape for file in files] or [{}]
     shared = {name: shape for name, shape in first.items() if all(name in other for other in others)}
     if not shared or any(other[name] != shape for other in others for name, shape in shared.items()):

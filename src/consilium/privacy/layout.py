@@ -6,6 +6,7 @@ clamped is counted, and the count is one more segment.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import IO, Any, Literal
 
 import numpy as np
@@ -76,43 +77,43 @@ class Layout:
         encodings[CLAMPED] = Encoding(64, float(counted), sites)
         return cls(shape, encodings)
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Names of the segments, sorted."""
         return sorted(self.shape)
 
-    @property
+    @cached_property
     def given(self) -> dict[str, tuple[str, int]]:
         """Type and length of what a site's update on file has: sums over patients are kept as exact as they are."""
         shape = {name: of for name, of in self.shape.items() if name != CLAMPED}
         noised = {name: ("F64", of[1]) for name, of in shape.items() if isinstance(self.encodings[name], Noised)}
         return {**shape, **noised}
 
-    @property
+    @cached_property
     def segments(self) -> tuple[Segment, ...]:
         """The segments as an OPEN names them."""
         return tuple(Segment(name=n, length=self.shape[n][1], bits=self.encodings[n].bits) for n in self.names)
 
-    @property
+    @cached_property
     def masked(self) -> dict[str, tuple[str, int]]:
         """Type and length of each segment of a file of integers."""
         return {name: (_KINDS[self.encodings[name].bits], self.shape[name][1]) for name in self.names}
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes of a file of integers."""
         values = sum(length * chain.dtype(kind).itemsize for kind, length in self.masked.values())
         return len(chain.header(self.masked)) + values
 
-    @property
+    @cached_property
     def counted(self) -> list[str]:
         """Segments whose clamped values are counted: what training makes; where nothing is trained, all."""
         named = [name for name in self.names if name != CLAMPED]
         return [name for name in named if chain.added(name)] or named
 
-    def fits(self, source: chain.Source) -> bool:
+    def fits(self, source: chain.Source | chain.Vectors) -> bool:
         """Whether a file holds these segments as integers, and no other. Raises: Invalid: it is no such file."""
-        return chain.read(source).shape == self.masked
+        return chain.vectors(source).shape == self.masked
 
     def cover(
         self,
@@ -165,7 +166,7 @@ class Layout:
 
     def uncover(
         self,
-        vectors: Sequence[chain.Source],
+        vectors: Sequence[chain.Source | chain.Vectors],
         layers: Iterable[tuple[bytes, int]],
         stamp: Mapping[str, str],
         out: IO[bytes],
@@ -174,7 +175,7 @@ class Layout:
 
         Args:    layers: key and sign of each mask that the sum still holds.   stamp: metadata of the file.
         """
-        files, keys = [chain.read(path).arrays for path in vectors], list(layers)
+        files, keys = [chain.vectors(one).arrays for one in vectors], list(layers)
         writer = Writer(out)
         writer.write(chain.header(self.shape, stamp))
         for name in self.names:

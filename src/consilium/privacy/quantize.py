@@ -5,6 +5,7 @@ Values are clamped to [-limit, limit] and scaled so that n sites, each at the li
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -34,12 +35,12 @@ class Encoding:
         if self.top < 1:
             raise Invalid(f"{self.bits} bits are too few for {self.sites} sites", "use 32 or 64 bits")
 
-    @property
+    @cached_property
     def top(self) -> int:
         """The largest integer of one site: `sites` of them are less than half of the ring."""
         return int(((1 << (min(self.bits, EXACT) - 1)) - 1) // self.sites)
 
-    @property
+    @cached_property
     def scale(self) -> float:
         """Integers per unit: the largest power of two that keeps the limit below `top`, so that scaling is exact."""
         scale = float(2.0 ** np.floor(np.log2(self.top / self.limit)))
@@ -113,7 +114,7 @@ class Noised(Encoding):
                 "write `privacy.bits: 64`, or lower `privacy.most_patients` to what a hospital has at most",
             )
 
-    @property
+    @cached_property
     def scale(self) -> float:
         """Integers per unit, a power of two: as many as the noise needs, and fewer where there is no room for them.
 

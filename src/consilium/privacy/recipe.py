@@ -77,7 +77,11 @@ def sample_key(coins: bytes) -> bytes:
 
 
 def recover(
-    layout: Layout, vectors: Sequence[chain.Source], opened: Opened, stamp: Mapping[str, str], out: IO[bytes]
+    layout: Layout,
+    vectors: Sequence[chain.Source | chain.Vectors],
+    opened: Opened,
+    stamp: Mapping[str, str],
+    out: IO[bytes],
 ) -> tuple[Digest, int]:
     """The sums of masked vectors, in sorted order of sites, once their masks are known; see `Layout.uncover`."""
     return layout.uncover(vectors, opening.streams(opened), stamp, out)

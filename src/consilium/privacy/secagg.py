@@ -156,7 +156,12 @@ class Seat:
 
     def pair(self, other: SiteId) -> bytes:
         """The key of the mask with another site."""
-        return expand(self.keys[other], canonical(["flsa/1 mask", self.ctx2.hex()]))
+        return self._pairs[other]
+
+    @cached_property
+    def _pairs(self) -> dict[SiteId, bytes]:
+        label = canonical(["flsa/1 mask", self.ctx2.hex()])
+        return {other: expand(self.keys[other], label) for other in self.others()}
 
     @cached_property
     def shares(self) -> dict[SiteId, tuple[bytes, ...]]:
@@ -172,7 +177,7 @@ class Seat:
         }
 
 
-_CALLED = ("ctx", "ctx2", "shares")
+_CALLED = ("ctx", "ctx2", "_pairs", "shares")
 """What follows from the OPEN and the roll-call alone."""
 
 

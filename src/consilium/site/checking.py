@@ -79,9 +79,10 @@ class Checking:
             opening.check(asked, active, masked, opened)
             these = [Digest(blob.digest) for _, (_, blob) in sorted(survivors.items())]
             vectors = [self._vector(task.run, number, one, told.data, layout.size) for one in these]
-            sound = all(layout.fits(vector) for vector in vectors)
+            read = [chain.read(vector) for vector in vectors]
+            sound = all(layout.fits(one) for one in read)
             stamp = {"run": task.run, "round": str(number), "kind": asked.kind}
-            made = partial(recipe.recover, layout, vectors, opened, stamp)
+            made = partial(recipe.recover, layout, read, opened, stamp)
             found, sums = _written(made, into if layout.size > IN_MEMORY else None) if sound else (None, b"")
         except Invalid as error:
             raise _another(number) from error

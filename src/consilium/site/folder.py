@@ -126,7 +126,8 @@ class Folder:
     def policy(self) -> Policy:
         """The policy as it stands now. Raises: PolicyInvalid."""
         try:
-            return _policy(self.policy_file.read_bytes(), self.policy_file.name)
+            with self.policy_file.open("rb", buffering=0) as file:  # each task asks twice
+                return _policy(file.read(), self.policy_file.name)
         except (OSError, UnicodeDecodeError) as error:
             raise PolicyInvalid(f"{self.policy_file} cannot be read", "give it back, in UTF-8") from error
 

@@ -291,5 +291,7 @@ def _marks(told: Task | Closed) -> bool:
 
 def _keep(tx: Writing, seq: int, payload: bytes) -> None:
     """How far we have come: the number of the last message, and what it was."""
-    tx.keep("inbox", str(seq))
-    tx.keep("inbox/last", digest(payload))
+    put = (
+        "INSERT INTO meta VALUES ('inbox', ?), ('inbox/last', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+    )
+    tx.do(put, str(seq), digest(payload))

@@ -244,9 +244,17 @@ class Writing:
     def __init__(self, db: sqlite3.Connection, tip: audit.Tip) -> None:
         self._db, self._tip = db, tip
 
+    def put(self, statement: str, values: tuple[Any, ...]) -> sqlite3.Cursor:
+        """Execute what writes."""
+        return self._db.execute(statement, values)
+
     def do(self, statement: str, *values: Any) -> int:
         """Execute; the number of rows that changed."""
-        return self._db.execute(statement, values).rowcount
+        return self.put(statement, values).rowcount
+
+    def add(self, statement: str, *values: Any) -> int:
+        """Insert one row; its number."""
+        return int(self.put(statement, values).lastrowid or 0)
 
     def row(self, query: str, *values: Any) -> sqlite3.Row | None:
         """The first row, or None, as this transaction sees it."""
@@ -296,11 +304,8 @@ class Writing:
             body = {"what": "contribution", "digest": blob["digest"], "size": blob["size"], **told}
             self.record("send", body, now)
         self.record("send", {"what": kind, "digest": digest(envelope), "size": len(envelope), **told}, now)
-        put = self._db.execute(
+        return self.add(
             "INSERT INTO outbox (type, envelope, digest, path, run, round) VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                kind, envelope, blob["digest"] if blob else None, blob["path"] if blob else None,
-                about.get("run"), about.get("round"),
-            ),
+            kind, envelope, blob["digest"] if blob else None, blob["path"] if blob else None,
+            about.get("run"), about.get("round"),
         )  # fmt: skip
-        return int(put.lastrowid or 0)

@@ -112,7 +112,7 @@ class Outbox:
         self.wake.pass_on()  # what else waits; and what a round left is removed while it is waited for the next
         if row is None:
             return None
-        given_up = self._sending[row["id"]][2]
+        given_up, settled = self._sending[row["id"]][2], False
         try:
             self._asked(row, given_up)
             if given_up.is_set():
@@ -123,13 +123,14 @@ class Outbox:
             if not told.startswith(b"{"):
                 raise Unavailable("what came is no answer of the coordinator", "check the proxy")
             self._settle(row, "sent", "")  # it arrived, whatever people or the coordinator said meanwhile
+            settled = True
             return told if b'"items"' in told else None
         except ConsiliumError as error:
             log.debug("%s of %s is sent once more: %s", row["type"], row["run"], error.message)
             return None
         finally:
             self._sending.pop(row["id"], None)
-            if self._waits(row["id"]):
+            if not settled and self._waits(row["id"]):
                 self.wake.pass_on()
 
     def _taken(self, *, small: bool = False) -> Row | None:

@@ -244,10 +244,11 @@ class Seats:
     def _disclosed(self, row: Row, seat: Seat, sites: Iterable[SiteId]) -> list[Opening]:
         """The openings over these sites, if what was told here before allows them. Raises: Refused (`difference`)."""
         about = json.loads(row["about"])
+        known = told.before(self.journal, about)
         (mine,) = (one for one in seat.active if one.site == self.site)
-        if told.alone(self.journal, about) and not mine.shown:  # since the roll was called
+        if told.alone(self.journal, about, known) and not mine.shown:  # since the roll was called
             raise disclosure.apart(about["objective"])
-        return told.check(self.journal, about, sites)
+        return told.check(self.journal, about, sites, known)
 
     def _hidden(self, task: Task, plan: Plan, row: Row, now: Summed) -> None:
         """Whether this sum may be opened, as far as the policy minds that rosters change.

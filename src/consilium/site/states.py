@@ -4,6 +4,8 @@ A site that missed rounds computes them from the sums that their closings name. 
 adopt the coordinator's snapshot; it says so in its audit log, and goes on from there.
 """
 
+import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -246,24 +248,24 @@ class States:
         The newest state stays: one that is missed later is computed from it. What was made in a secure sum does not
         outlast its round.
         """
-        sealed, folder, gone = self._sealed(run), self.folder.work / run, list[Path]()
+        sealed, folder, gone = self._sealed(run), str(self.folder.work / run), list[str]()
         try:
-            there = list(folder.iterdir())
+            with os.scandir(folder) as found:
+                there = [one.name for one in found]
         except FileNotFoundError:  # the run has ended, and what works here has removed its folder
             there = []
         for row in self.journal.rows(f"SELECT round, path FROM states WHERE {_OLD}", run, before - 1, run):  # noqa: S608
-            gone += [Path(row["path"]), folder / f"sums-{row['round']}.safetensors"]
-        for path in there:
-            what, _, number = path.stem.partition("-")
+            gone += [row["path"], f"{folder}/sums-{row['round']}.safetensors"]
+        for name in there:
+            what, _, number = name.partition(".")[0].partition("-")
             if what in ("update", "permit", "masked") and int(number.split("-")[0]) < before + sealed:
-                gone.append(path)
+                gone.append(f"{folder}/{name}")
         with self.journal.write(durable=False) as tx:
             for table in ("steps", "seats"):  # of rounds whose sum was checked; those of round 0 are of the whole run
                 tx.do(f"DELETE FROM {table} WHERE run = ? AND round > 0 AND round < {_NEWEST}", run, run)  # noqa: S608
             tx.do(f"DELETE FROM states WHERE {_OLD}", run, before - 1, run)  # noqa: S608
-            gone += memories.forget(tx, run, before)
-            for path in gone:
-                tx.do("DELETE FROM small WHERE path = ?", str(path))
+            gone += map(str, memories.forget(tx, run, before))
+            tx.do("DELETE FROM small WHERE path IN (SELECT value FROM json_each(?))", json.dumps(gone))
         for path in gone:
-            path.unlink(missing_ok=True)
-            self._seen.pop(str(path), None)
+            Path(path).unlink(missing_ok=True)
+            self._seen.pop(path, None)

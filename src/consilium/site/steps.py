@@ -27,6 +27,8 @@ from consilium.wire.messages import SMALL, Blob, Step, Task
 from consilium.wire.requests import Opening, Said
 
 Kind = TypeVar("Kind", bound=Message)
+_NONE = dict.fromkeys(("digest", "size", "path"))
+"""Of a contribution, where there is none."""
 AT_HAND = 4
 """Phases whose verified answers are kept in memory: UNMASK needs those of MASK once more."""
 
@@ -138,7 +140,8 @@ class Steps:
             return False
         with self.journal.write() as tx:
             if _asked(tx, seq):
-                self._post(tx, seq, task, row, now)
+                blob = {name: row[name] for name in _NONE} if row["path"] else None
+                self._post(tx, seq, task, bytes(row["envelope"]), blob, now)
         self.outgoing.set()
         return True
 
@@ -164,21 +167,21 @@ class Steps:
             if not _asked(tx, seq):
                 return
             made.keep(tx)
-            blob = (part.digest, part.size, str(part.path)) if part else (None, None, None)
+            blob = {"digest": part.digest, "size": part.size, "path": str(part.path)} if part else None
             tx.do(
                 "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                task.run, task.round, task.attempt, task.phase, envelope, *blob,
+                task.run, task.round, task.attempt, task.phase, envelope, *(blob or _NONE).values(),
             )  # fmt: skip
             if part is not None:
                 tx.hold(part.path)
-            self._post(tx, seq, task, self._row(task.run, place(task)), now)
+            self._post(tx, seq, task, envelope, blob, now)
         self.outgoing.set()
 
-    def _post(self, tx: Writing, seq: int, task: Task, row: Row | None, now: datetime) -> None:
-        assert row is not None
+    def _post(
+        self, tx: Writing, seq: int, task: Task, envelope: bytes, blob: Mapping[str, Any] | None, now: datetime
+    ) -> None:
         about = {"study": task.study, "run": task.run, "round": task.round, "phase": task.phase}
-        blob = {name: row[name] for name in ("digest", "size", "path")} if row["path"] else None
-        tx.send("step", bytes(row["envelope"]), about, now, blob)
+        tx.send("step", envelope, about, now, blob)
         tx.do("UPDATE tasks SET status = 'done' WHERE seq = ?", seq)
 
 

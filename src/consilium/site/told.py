@@ -79,18 +79,24 @@ def _exactly(task: Task, study: Study, mapping: Path) -> Digest:
     return digest(canonical([task.kind, number, told, digest(mapping.read_bytes())]))
 
 
-def alone(journal: Journal, asked: Question) -> bool:
+def before(journal: Journal, asked: Question) -> list[list[Told]]:
+    """What was told of the same patients before: for each model of the question, at what stands for it."""
+    return [_before(journal, asked, group) for group in _groups(asked)]
+
+
+def alone(journal: Journal, asked: Question, known: Sequence[Sequence[Told]] | None = None) -> bool:
     """Whether this hospital has shown exactly this alone, at all models of the question; False: nothing there, at none.
 
     It has, where the coordinator took the answer. Where it waited and was given up, some of it may have left, or all.
+    `known`: what `before` has just given.
 
     Raises: Refused: `difference`: it has at some of the models, or may have; or what it has is of another label, of
             other inputs or from another table, and nobody knows how much of this it tells.
     """
-    before = [_before(journal, asked, group) for group in _groups(asked)]
-    found = {_shown(journal, one) for one in before}
+    known = before(journal, asked) if known is None else known
+    found = {_shown(journal, one) for one in known}
     if len(found) > 1 or None in found:
-        runs = sorted({one.run for group in before for one in group if one.opening.alone})
+        runs = sorted({one.run for group in known for one in group if one.opening.alone})
         log.warning(
             "of these patients something was shown alone at some of these models, and nobody knows whether it is what "
             "is asked now, or whether it left: %s",
@@ -112,19 +118,21 @@ def _shown(journal: Journal, before: Sequence[Told]) -> bool | None:
     return True if any(journal.row(sent, one.number) is not None for one in exact) else None
 
 
-def check(journal: Journal, asked: Question, sites: Iterable[SiteId]) -> list[Opening]:
+def check(
+    journal: Journal, asked: Question, sites: Iterable[SiteId], known: Sequence[Sequence[Told]] | None = None
+) -> list[Opening]:
     """The sums over these sites, one for each model, if they may be told, or this hospital's own answer; after what was
-    told before.
+    told before, which may be `known`.
 
     Raises: Refused: `difference`. The log, which stays here, says after which run.
     """
     groups, over = _groups(asked), frozenset(sites)
-    for group in groups:
-        wanted, before = _opening(asked, group[0], over, EXACTLY), _before(journal, asked, group)
+    for group, told in zip(groups, before(journal, asked) if known is None else known, strict=True):
+        wanted = _opening(asked, group[0], over, EXACTLY)
         try:
-            disclosure.check(wanted, [one.opening for one in before])
+            disclosure.check(wanted, [one.opening for one in told])
         except Refused:
-            runs = sorted({one.run for one in before if one.opening.sites != over})
+            runs = sorted({one.run for one in told if one.opening.sites != over})
             log.warning(
                 "at this model something of these patients was told before, of other hospitals together: %s; if they "
                 "are others, name them in the mapping (`patients`) and in the policy (`privacy.populations`)",
@@ -166,25 +174,30 @@ def keep(
 
     Args: answer: the outbox's number of what shows it alone.   summed: the sum that is opened, with who lacks what.
     """
-    these = "FROM openings WHERE run = ? AND round = ? AND model = ? AND source = ? AND objective = ?"
     for one in told:
         about = task.run, task.round, one.state, asked["source"], asked["objective"]
-        if tx.row(f"SELECT id {these}", *about) is None:
-            tx.do(
-                "INSERT INTO openings (run, round, model, source, objective, sites, study)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                *about, json.dumps(sorted(one.sites)), task.study,
-            )  # fmt: skip
-            whose = asked.get("population", ledger.EVERY), asked.get("patients", "")
-            tx.do(f"INSERT INTO opened_of SELECT id, ?, ? {these}", *whose, *about)
-            tx.do(f"INSERT INTO opened_as SELECT id, ? {these}", asked.get("exactly", ""), *about)
-            if summed is not None and summed.parts:
-                tx.do(f"INSERT INTO opened_parts SELECT id, ? {these}", json.dumps(sorted(summed.parts)), *about)
-            if summed is not None and summed.lacking:
-                parts = json.dumps(sorted(summed.lacking)), json.dumps(sorted(summed.withheld))
-                tx.do(f"INSERT INTO opened_without SELECT id, ?, ? {these}", *parts, *about)
+        known = tx.row(
+            "SELECT id FROM openings WHERE run = ? AND round = ? AND model = ? AND source = ? AND objective = ?", *about
+        )
+        number = _kept(tx, about, one, task, asked, summed) if known is None else int(known["id"])
         if answer is not None:
-            tx.do(f"INSERT INTO shown (opening, answer) SELECT id, ? {these}", answer, *about)
+            tx.do("INSERT INTO shown (opening, answer) VALUES (?, ?)", number, answer)
+
+
+def _kept(tx: Writing, about: tuple[Any, ...], one: Opening, task: Task, asked: Question, summed: Summed | None) -> int:
+    number = tx.add(
+        "INSERT INTO openings (run, round, model, source, objective, sites, study) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        *about, json.dumps(sorted(one.sites)), task.study,
+    )  # fmt: skip
+    whose = asked.get("population", ledger.EVERY), asked.get("patients", "")
+    tx.do("INSERT INTO opened_of VALUES (?, ?, ?)", number, *whose)
+    tx.do("INSERT INTO opened_as VALUES (?, ?)", number, asked.get("exactly", ""))
+    if summed is not None and summed.parts:
+        tx.do("INSERT INTO opened_parts VALUES (?, ?)", number, json.dumps(sorted(summed.parts)))
+    if summed is not None and summed.lacking:
+        parts = json.dumps(sorted(summed.lacking)), json.dumps(sorted(summed.withheld))
+        tx.do("INSERT INTO opened_without VALUES (?, ?, ?)", number, *parts)
+    return number
 
 
 def _groups(asked: Question) -> list[list[str]]:

@@ -21,6 +21,10 @@ from consilium.wire.messages import Figures, Refusal, Task
 log = logging.getLogger(__name__)
 
 
+_STUDY = (
+    "SELECT payload, (SELECT plan FROM tasks WHERE run = ? ORDER BY seq LIMIT 1) AS first FROM studies WHERE plan = ?"
+)
+"""The plan, and that of a run's first task."""
 OURS = {
     "mapping-invalid": "the hospital's mapping cannot be used as it stands; `consilium site check` says why, there",
     "view-invalid": "the hospital's view of its resources cannot be used as it stands; `consilium site check` says why",
@@ -57,7 +61,7 @@ class Veto:
 
     def permit(self, task: Task, now: datetime) -> tuple[Permit, Plan]:
         """The permit for a task. Raises: Refused, PolicyInvalid."""
-        study = self.journal.row("SELECT payload FROM studies WHERE plan = ?", task.plan)
+        study = self.journal.row(_STUDY, task.run, task.plan)
         if study is None:
             raise Refused(
                 "this plan was never offered to this hospital", "submit the study anew", reason="not-approved"
@@ -67,19 +71,20 @@ class Veto:
         policy = self.folder.policy()
         guard = Guard(self.site, self.identity.public, policy)
         permit = guard.check(task, payload, [bytes(row["envelope"]) for row in said], now)
-        self._run(task, policy.max_rounds)
+        self._run(task, study["first"], policy.max_rounds)
         plan = Plan.load(payload)
         self.ledger.allow(task, plan)
         return permit, plan
 
-    def _run(self, task: Task, most: int) -> None:
+    def _run(self, task: Task, first: str | None, most: int) -> None:
         """Whether the run is of the task's plan, and what all its runs trained here leaves room for this round.
 
         The coordinator names runs. What was made in one, for its plan, must not leave by the approval of another; and
         rounds that begin at 1 again in each new run are rounds all the same.
+
+        Args:    first: the plan of the run's first task.   most: rounds that the policy allows.
         """
-        first = self.journal.row("SELECT plan FROM tasks WHERE run = ? ORDER BY seq LIMIT 1", task.run)
-        if first is not None and first["plan"] != task.plan:
+        if first not in (None, task.plan):
             raise Refused(f"{task.run} is a run of another plan", "ask the study's owner", reason="plan-changed")
         if task.kind != "TRAIN":
             return

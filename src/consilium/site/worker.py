@@ -87,9 +87,9 @@ class Worker:
                 self.changed.set()
                 self.wake.wait()
                 continue
-            self._clean()
             row = self.journal.row("SELECT * FROM tasks WHERE status = 'todo' ORDER BY seq LIMIT 1")
             if row is None:
+                self._clean()
                 self._rest()
                 self.wake.wait()
                 continue

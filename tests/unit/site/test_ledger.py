@@ -123,9 +123,9 @@ def killed(statement: int) -> Iterator[None]:
         if count == statement:
             raise Killed
 
-    def written(writing: Any, text: str, *values: Any) -> int:
+    def written(writing: Any, text: str, values: tuple[Any, ...]) -> Any:
         step()
-        return int(writing._db.execute(text, values).rowcount)
+        return writing._db.execute(text, values)
 
     def asked(here: Here, command: dict[str, Any], ask: Any = Here.ask) -> dict[str, Any]:
         told = ask(here, command)
@@ -133,7 +133,7 @@ def killed(statement: int) -> Iterator[None]:
         return dict(told)
 
     with (
-        mock.patch("consilium.site.journal.Writing.do", written),
+        mock.patch("consilium.site.journal.Writing.put", written),
         mock.patch.object(Here, "ask", asked),
         contextlib.suppress(Killed),
     ):

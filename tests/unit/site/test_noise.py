@@ -41,15 +41,15 @@ def put() -> Iterator[Put]:
     @contextmanager
     def watching(self: Journal, **how: Any) -> Iterator[Writing]:
         with write(self, **how) as tx:
-            do = tx.do
+            put = tx.put
 
-            def noted(text: str, *values: Any) -> int:
+            def noted(text: str, values: tuple[Any, ...]) -> Any:
                 found = re.match(r"(?:INSERT(?: OR \w+)? INTO|UPDATE) (\w+)", text)
                 if found:
                     seen.add((found[1], how.get("durable", True)))
-                return do(text, *values)
+                return put(text, values)
 
-            with mock.patch.object(tx, "do", noted):
+            with mock.patch.object(tx, "put", noted):
                 yield tx
 
     with mock.patch.object(Journal, "write", watching):
