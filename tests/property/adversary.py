@@ -163,15 +163,23 @@ class Adversary:
                     if len(called) >= threshold(len(self.sites))
                     else (None, {})
                 )
-                if seat is not None:
-                    self.keep(self.masked, ctx, secagg.masked(seat, digest(b"bad"), boxes))
+                if seat is not None:  # of some it makes two, of other vectors
+                    for _ in range(self.rng.choice((1, 1, 2))):
+                        self.keep(self.masked, ctx, secagg.masked(seat, digest(self.rng.randbytes(8)), boxes))
+
+    def relayed(self, ctx: bytes) -> dict[str, Masked]:
+        """What all have masked: of sites that collude the newest vector, or now and then any that they have signed."""
+        latest = {one.site: one for one in self.masked[ctx]}
+        if self.rng.random() < 0.1:
+            latest |= {one.site: one for one in self.rng.sample(self.masked[ctx], len(self.masked[ctx]))}
+        return latest
 
     def show(self) -> None:
         if not self.masked:
             return
         ctx = self.newest(self.masked)
         for _ in range(self.rng.randint(1, 3)):
-            latest = {one.site: one for one in self.masked[ctx]}
+            latest = self.relayed(ctx)
             chosen = {one.site: one for one in self.some(list(latest.values()), 2)}
             confirms: list[Confirm] = []
             for site in self.some(list(self.honest.values())):
@@ -190,10 +198,10 @@ class Adversary:
         if not self.masked:
             return
         ctx = self.newest(self.masked)
-        latest = {one.site: one for one in self.masked[ctx]}
         many, turns = len(self.sites) - threshold(len(self.sites)), self.rng.random() < 0.3
         few = self.rng.sample(sorted(self.honest), min(many + 1, len(self.honest)))
         for at, site in enumerate(self.some(list(self.honest.values()))):
+            latest = self.relayed(ctx)
             told = latest if self.rng.random() < 0.8 else {one.site: one for one in self.some(list(latest.values()))}
             if turns:
                 lost = [few[(at + step) % len(few)] for step in range(many)]

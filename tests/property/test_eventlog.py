@@ -40,6 +40,8 @@ stored: dict[type, st.SearchStrategy[runs.RunEvent]] = {
         st.integers(1),
         st.integers(0),
         st.integers(1),
+        st.booleans(),
+        st.booleans(),
     ),
     runs.Parted: st.builds(runs.Parted, texts),
     runs.Lacking: st.builds(runs.Lacking, st.integers(0)),
@@ -57,6 +59,11 @@ def test_an_event_survives_its_stored_form(event: runs.RunEvent) -> None:
     again = eventlog.decode(type(event).__name__, canonical(asdict(event)).decode())
     assert again == event and type(again) is type(event)
     assert [type(value) for value in vars(again).values()] == [type(value) for value in vars(event).values()]
+
+
+def test_a_round_that_a_release_of_before_opened_is_confirmed_as_it_began() -> None:
+    body = '{"attempt":1,"kind":"TRAIN","least":3,"number":1,"quorum":3,"roster":["a","b","c"]}'
+    assert eventlog.decode("Opened", body) == runs.Opened(1, machine.Kind.TRAIN, ("a", "b", "c"), 1, 3, 3, direct=False)  # type: ignore[arg-type]
 
 
 RUN, NOW = RunId("s-1"), datetime(2030, 1, 1, tzinfo=UTC)
@@ -104,7 +111,8 @@ def _any(run: runs.Run, chance: random.Random, sites: tuple[str, ...]) -> runs.R
         return runs.Lacking(0, awaits=sites[:1])
     if run.following is not None:
         roster = sites if run.secure else chance.choice([sites, sites[:2]])
-        return runs.Opened(*run.following, roster, run.attempt + 1, least=3 if run.secure else 1)
+        direct = run.secure and chance.random() < 0.5
+        return runs.Opened(*run.following, roster, run.attempt + 1, least=3 if run.secure else 1, direct=direct)
     phase = run.round.phase if run.round is not None and run.round.phase is not None else machine.Phase.SUBMIT
     if phase is machine.Phase.APPLY and chance.random() < 0.7:
         return machine.Answered(machine.COORDINATOR, machine.Phase.APPLY, digest(b"state"))

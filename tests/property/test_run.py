@@ -148,7 +148,8 @@ def moving(run: runs.Run, chance: random.Random) -> runs.RunEvent:
     if following is not None:
         roster = chance.sample(run.cohort or SITES, min(len(run.cohort or SITES), 3 if run.secure else 2))
         whole, least = chance.random() < 0.3, threshold(len(roster)) if run.secure else 1
-        return runs.Opened(*following, tuple(roster), run.attempt + 1, least=least, whole=whole)
+        direct = chance.random() < 0.5
+        return runs.Opened(*following, tuple(roster), run.attempt + 1, least=least, whole=whole, direct=direct)
     if run.round is None or run.round.phase is None:
         return runs.Lacking(1)
     phase = run.round.phase

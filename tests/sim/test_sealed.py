@@ -102,9 +102,12 @@ def test_a_run_of_secure_sums_ends_with_the_sums_of_all_and_tells_of_as_many_as_
     def strict(self: Sealing, task: Task, attempt: int) -> Any:
         return own(self, task, attempt).model_copy(update={"min_sites": 4 if self.site == "south" else 3})
 
+    asked, ask = list[Phase](), Conduct._ask
+    monkeypatch.setattr(Conduct, "_ask", lambda self, effect: asked.append(effect.phase) or ask(self, effect))  # type: ignore[func-returns-value]
     monkeypatch.setattr(Sealing, "_own", strict)
     monkeypatch.setattr(perform, "judged", lambda study, arrays, alone, hospitals, least: floors.append(least))
     assert played([]) == (4, 4, 4) and floors == [4]
+    assert Phase.CONFIRM not in asked and asked.count(Phase.UNMASK) == 3, "nobody was lost"
 
 
 def test_who_sends_false_shares_is_named_and_the_others_open_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """The opened sum is computed anew here, from all masked vectors: what the coordinator says of it is not believed.
 
 A coordinator that alters a sum steers the common model, and with it what later updates show. What is checked: (1) the
-survivors are those that this site confirmed   (2) what opened the sum is what each of them committed to   (3) the sum
+survivors are those that this site opened for   (2) what opened the sum is what each of them committed to   (3) the sum
 of their vectors, as each of them signed it, without the masks, is the file that the coordinator names, to the last bit.
 """
 
@@ -94,7 +94,7 @@ class Checking:
         return sums
 
     def _survivors(self, task: Task, seat: Row, asked: Open) -> dict[SiteId, tuple[Masked, Blob]]:
-        """What the survivors masked, as this site confirmed it. Raises: Refused (`sum`): others are shown now."""
+        """What the survivors masked, as it was seen here in UNMASK. Raises: Refused (`sum`): others are shown now."""
         epochs = self.journal.rows(
             "SELECT * FROM epochs WHERE run = ? AND length(roster) ORDER BY attempt DESC", task.run
         )

@@ -14,6 +14,7 @@ from consilium import plugins
 from consilium.algorithms import preparation
 from consilium.api import freeze
 from consilium.coordinator import perform
+from consilium.coordinator.steps import written
 from consilium.core import state as chain
 from consilium.core.ids import Digest, SiteId, digest
 from consilium.core.study import EXACT, Plan, Study
@@ -39,6 +40,7 @@ from consilium.training.work import Work
 from consilium.wire.envelope import payload_of, seal
 from consilium.wire.identity import Identity
 from consilium.wire.messages import Blob, Closed, Ended, Step, Task
+from consilium.wire.requests import Opening
 from e2e.federation import study, table
 
 Envelopes = dict[str, dict[str, Any]]
@@ -292,8 +294,8 @@ class Relay:
         self.summed(plan, number, out.getvalue())
         self.closed(plan, number, asked)
 
-    def opened(self, plan: Plan, number: int, attempt: int = 1) -> None:
-        """Open the sum of a round, and advance the state: the coordinator's half."""
+    def opened(self, plan: Plan, number: int, attempt: int = 1) -> Opening:
+        """Open the sum of a round, and advance the state: the coordinator's half. What it tells of that."""
         run, place = f"{plan.study.name}-1", (f"{plan.study.name}-1", number, attempt)
         said = {
             phase: {SiteId(name): step_of(json.dumps(one).encode()) for name, one in self.said[(*place, phase)].items()}
@@ -310,8 +312,17 @@ class Relay:
         vectors = [self[site].folder.run(run) / f"masked-{number}-{attempt}.safetensors" for site in sorted(masked)]
         found = seats.layout(plan, self.task(plan, number, "READY", ()), before)
         out = io.BytesIO()
-        recipe.recover(found, vectors, keys, {"run": run, "round": str(number)}, out)
+        kind = self.task(plan, number, "READY", ()).kind
+        recipe.recover(found, vectors, keys, {"run": run, "round": str(number), "kind": kind}, out)
         self.summed(plan, number, out.getvalue())
+        data = {site: path.read_bytes() for site, path in zip(sorted(masked), vectors, strict=True)}
+        named = {site: Blob(digest=digest(one), size=len(one)) for site, one in data.items()}
+        return Opening(
+            attempt=attempt,
+            **json.loads(written(keys)),
+            vectors=named,
+            data={digest(one): one for one in data.values()},
+        )
 
     def summed(self, plan: Plan, number: int, sums: bytes) -> None:
         """These are the sums of a round: the state after it."""

@@ -13,11 +13,12 @@ import pytest
 
 from consilium.core import state as chain
 from consilium.core.errors import NotFound, Refused
-from consilium.core.ids import Digest
+from consilium.core.ids import Digest, digest
 from consilium.core.study import Plan
 from consilium.core.tensors import from_safetensors, to_safetensors, unflatten
 from consilium.privacy.secagg import Ready
 from consilium.site import showing
+from consilium.site.checking import Checking
 from consilium.site.outbox import Outbox, Outgoing
 from consilium.site.steps import parsed
 from consilium.wire.envelope import seal
@@ -612,6 +613,11 @@ def test_a_step_that_names_another_vector_than_its_message_is_refused(relay: Rel
     signed = json.loads(seal(Step.TYPE, other.encode(), relay["south"].identity))
     relay.lie = lambda to, phase, said: {**said, "south": signed}
     assert relay.ask(plan, 1, "CONFIRM", ("east", "north")) == {"east": "forged", "north": "forged"}
+    assert relay.ask(plan, 1, "UNMASK", ("west",)) == {"west": "forged"}
+    other = step.model_copy(update={"vector": relay.blob(b"a"), "body": {**step.body, "vector": digest(b"a")}})
+    own = json.loads(seal(Step.TYPE, other.encode(), relay["south"].identity))
+    relay.lie = lambda to, phase, said: {**said, "south": own}
+    assert relay.ask(plan, 1, "UNMASK", ("south",)) == {"south": "survivors"}, "it knows what it has masked"
 
 
 def test_coins_are_fresh_for_every_attempt_and_durable_with_it(relay: Relay) -> None:
@@ -643,6 +649,23 @@ def test_where_all_who_were_called_have_masked_it_opens_without_confirm(relay: R
         assert set(told["own"]) == set(FOUR) and not any(told["pairs"].values()), "of no mask with another hospital"
         assert hospital.count("openings WHERE run = 'sums-1' AND round = 1")
     assert relay.ask(plan, 1, "CONFIRM") == everybody("survivors")
-    relay.opened(plan, 1)
+
+
+def test_who_opens_without_confirm_is_bound_to_the_vectors_that_it_saw(relay: Relay) -> None:
+    """South signs a second vector, which north alone is shown: the sum that the others opened is none for north."""
+    plan, south = begun(relay), relay["south"]
+    until(relay, plan, "MASK")
+    step, data = step_of(south.sent("MASK")[0]), (south.folder.run("sums-1") / "masked-1-1.safetensors").read_bytes()
+    other = relay.blob(data[:-1] + bytes([data[-1] ^ 1]))
+    second = step.model_copy(update={"vector": other, "body": {**step.body, "vector": other.digest}})
+    signed = json.loads(seal(Step.TYPE, second.encode(), south.identity))
+    relay.lie = lambda to, phase, said: {**said, "south": signed} if (to, phase) == ("north", "MASK") else said
+    assert relay.ask(plan, 1, "UNMASK") == everybody("done")
+    told = relay.opened(plan, 1)
     relay.closed(plan, 1, FOUR)
-    assert relay.ask(plan, 2, "READY") == everybody("done"), "each has checked the sum"
+    lie = {"vectors": {**told.vectors, "south": other}, "data": {**told.data, other.digest: relay.blobs[other.digest]}}
+    for name, hospital in relay.hospitals.items():
+        beside = told.model_copy(update=lie if name == "north" else {})
+        line: Any = mock.Mock(read=lambda path, query, one=beside: one.model_dump_json().encode())
+        hospital.states.check = Checking(hospital.folder, hospital.journal, line, hospital.steps, Event()).check
+    assert relay.ask(plan, 2, "READY") == {**everybody("done"), "north": "sum"}

@@ -81,6 +81,12 @@ def test_another_protocol_is_told_as_such_even_where_its_keys_are_not_ours(
     assert str(told.value) == "; ".join(mismatch(spoken)) and "\n" not in str(told.value)
 
 
+def test_what_was_signed_in_an_earlier_protocol_is_read(kind: type[Signed], good: dict[str, Any]) -> None:
+    """It is in journals, inboxes and outboxes; what speaks that protocol is refused all the same."""
+    before = canonical({**good, "protocol": 1})
+    assert 1 not in PROTOCOLS and kind.decode(before).encode() == before
+
+
 @pytest.mark.parametrize("spoken", [None, "two", 1.5, [2], {}])
 def test_a_protocol_that_is_no_number_is_refused(kind: type[Signed], good: dict[str, Any], spoken: object) -> None:
     with pytest.raises(ConsiliumError):
