@@ -84,8 +84,7 @@ class Inbox:
 
         Raises: Unavailable: not signed for this place; and what keeps from fetching a plan.
         """
-        data = json.dumps(envelope).encode()
-        signed = self._signed(seq, data, now)
+        signed = self._signed(seq, envelope, now)
         try:
             kind = INBOX_MESSAGES[signed.kind]
             message = kind.decode(signed.payload)
@@ -100,6 +99,7 @@ class Inbox:
             Reopened: self._reopened,
         }  # fmt: skip
         payload = self._plan(message) if isinstance(message, Offer) else signed.payload
+        data = json.dumps(envelope).encode() if isinstance(message, Checkpoint) else b""
         # Tasks and closings are asked for again after a power cut, for the number of the last one is lost with them.
         again = isinstance(message, Task | Closed) and not _marks(message)
         with self.journal.write(durable=not again) as tx:
@@ -107,13 +107,13 @@ class Inbox:
             _keep(tx, seq, signed.payload)
         self._after(message)
 
-    def _signed(self, seq: int, data: bytes, now: datetime) -> Envelope:
+    def _signed(self, seq: int, envelope: dict[str, Any], now: datetime) -> Envelope:
         """The envelope. (1) the coordinator's pinned key signed it   (2) for this site   (3) under this number   (4) it
         follows the message that was taken last: only one that opens the inbox again need not name that.
         """
         why, signed = "not-signed", None
         try:
-            signed = Envelope.parse(data)
+            signed = Envelope.of(envelope)
             place = json.loads(signed.verified(signed.kind, [self.coordinator_key]))
             why = "" if (place.get("to"), place.get("number")) == (self.site, seq) else "out-of-place"
         except (ConsiliumError, ValueError, AttributeError, RecursionError) as error:

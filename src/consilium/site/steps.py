@@ -4,7 +4,6 @@ The coordinator relays what others said and is believed in nothing: each step ca
 exactly the study, run, plan, round, attempt, kind and phase that is asked about.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -232,7 +231,7 @@ class _Given:
     @classmethod
     def read(cls, told: Any) -> "_Given":
         try:
-            envelope = Envelope.parse(json.dumps(told).encode())
+            envelope = Envelope.of(told)
             return cls(envelope, Step.decode(envelope.payload) if envelope.kind == Step.TYPE else None)
         except (ConsiliumError, ValueError):
             return cls()

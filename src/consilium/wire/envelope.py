@@ -51,7 +51,12 @@ class Envelope:
     @classmethod
     def parse(cls, data: bytes) -> "Envelope":
         """Read an envelope; nothing is verified yet. Raises: EnvelopeInvalid."""
-        told = _parse(data)
+        return cls.of(_parse(data))
+
+    @classmethod
+    def of(cls, given: Any) -> "Envelope":
+        """The same of an envelope whose JSON was read with what is around it. Raises: EnvelopeInvalid."""
+        told = _formed(given)
         signatures = tuple((one["keyid"], _decode(one["sig"])) for one in told["signatures"])
         return cls(told["payloadType"], _decode(told["payload"]), signatures)
 
@@ -110,13 +115,16 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _parse(data: bytes) -> dict[str, Any]:
+def _parse(data: bytes) -> Any:
     if len(data) > MAX_ENVELOPE:
         raise EnvelopeInvalid(f"an envelope holds at most {MAX_ENVELOPE} bytes", "send bulk as a blob")
     try:
-        envelope = json.loads(data, object_pairs_hook=_once)
+        return json.loads(data, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise EnvelopeInvalid("the envelope is not JSON") from error
+
+
+def _formed(envelope: Any) -> dict[str, Any]:
     if not isinstance(envelope, dict) or envelope.keys() != {"payload", "payloadType", "signatures"}:
         raise EnvelopeInvalid("an envelope has exactly payload, payloadType and signatures")
     signatures = envelope["signatures"]
