@@ -1,9 +1,10 @@
 """What sites send: check the envelope, commit the event with what follows from it, acknowledge. Retries are no-ops."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
@@ -21,6 +22,7 @@ from consilium.core.errors import Conflict, ConsiliumError, EnvelopeInvalid, Inv
 from consilium.core.ids import Digest, RunId, SiteId, digest
 from consilium.core.refusing import OF_SET
 from consilium.core.study import Plan
+from consilium.core.update import Sum
 from consilium.store.database import Transaction
 from consilium.store.hot import Hot
 from consilium.store.schema import contributions, decisions, grants, refusals, results, sites, studies
@@ -49,6 +51,11 @@ _EARLIER = Hot(
         contributions.c.site == bindparam("site"),
     )
 )  # fmt: skip
+
+
+@lru_cache(maxsize=64)  # each answer to a round is compared with it
+def _sums(plan: bytes, kind: str, length: int) -> Mapping[str, Sum]:
+    return plugins.sums_of(Plan.load(plan).study, kind, length)
 
 
 @dataclass(frozen=True)
@@ -213,7 +220,7 @@ class Ingest:
             vectors = chain.read(self.shelf.read(tx, Digest(answer.contribution.digest)))
             if not chain.finite(vectors):
                 raise Invalid("a value of the contribution is not finite", "lower the learning rate of the study")
-        sums = plugins.sums_of(study, answer.kind, model[1])
+        sums = _sums(conduct.plan.payload, answer.kind, model[1])
         layout.check(vectors, model, answer.kind, study, sums, weight=study.privacy.weight)
 
     def _before(self, tx: Transaction, conduct: Conduct) -> Digest:

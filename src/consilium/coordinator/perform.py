@@ -82,7 +82,8 @@ class Needs:
         self.largest = max(row.size for row in rows.values())
         self.state: Digest = tx.find(results, run=conduct.run, round=self.number - 1).state
         self.state_size = size_of(tx, self.state)
-        self.single = single(conduct.plan.study)
+        self.strategy = strategy(conduct.plan.study)
+        self.single = single(self.strategy)
         self.sealed: steps.Sealed | None = None
         if steps.secure(conduct.plan):
             model = chain.read(shelf.read(tx, self.state)).shape["model"]
@@ -150,8 +151,8 @@ class Performer:
         sums = chain.read(self._source(total.total))
         if needs.kind is not machine.Kind.EVALUATE:
             study = plan.study
-            step = partial(preparation.advance, study, strategy(study), before, needs.state, sums, run, needs.number)
-            state = self.shelf.make(step, needs.state_size)
+            how = (study, needs.strategy, before, needs.state, sums, run, needs.number)
+            state = self.shelf.make(partial(preparation.advance, *how), needs.state_size)
             models = self._models(plan, needs.number + 1, state)
         arrays = sums.arrays
         told, hidden = None, withheld.KEY in total.more
@@ -271,9 +272,8 @@ def strategy(study: Study) -> Any:
     return made
 
 
-def single(study: Study) -> Single | None:
-    """The study's strategy, if it looks at single updates."""
-    made = strategy(study)
+def single(made: Any) -> Single | None:
+    """A strategy, if it looks at single updates."""
     return made if isinstance(made, Single) else None
 
 

@@ -315,7 +315,7 @@ class Simulation:
 
     @cached_property
     def _single(self) -> Single | None:
-        return single(self.plan.study)
+        return single(strategy(self.plan.study))
 
     def _turns(self, sites: Sequence[str]) -> Sequence[Turn]:
         """What each does: the same as before, where nothing is drawn or kept, and nobody comes late."""

@@ -290,7 +290,7 @@ class Relay:
         assert set(became.values()) == {"done"}, became
         sent = [self[name].folder.run(run) / f"update-{number}.safetensors" for name in asked]
         out = io.BytesIO()
-        chain.fold(sent, {"run": run, "round": str(number)}, out, perform.single(plan.study))
+        chain.fold(sent, {"run": run, "round": str(number)}, out, perform.single(perform.strategy(plan.study)))
         self.summed(plan, number, out.getvalue())
         self.closed(plan, number, asked)
 
