@@ -139,7 +139,8 @@ class Simulation:
         named = _file(state, partial(chain.begin, learns, self.initial, self.name))
         while (following := fold.following) is not None:
             began, (number, kind) = time.perf_counter(), following
-            fold, _ = runs.step(fold, runs.Opened(number, kind, tuple(sites), 1, max(study.quorum, least), least))
+            quorum = max(study.quorum, least)
+            fold, _ = runs.step(fold, runs.Opened(number, kind, tuple(sites), 1, quorum, least, direct=secure))
             opened, refusing = fold, self._untrained(fold.round)
             while True:  # a site may refuse once it has trained: then the round is as if it had said so before
                 fold, seen = self._gathered(opened, slow, refusing)
@@ -186,11 +187,15 @@ class Simulation:
         silent = self.conditions.silent(round_.roster, round_.number, phases)
         silent = {site: phase for site, phase in silent.items() if site not in refusing}
         seen, limit = _Seen(len(silent) + len(refusing)), self.plan.study.deadlines.round_s
+        left = frozenset[Phase]()
         for phase in phases:
-            asked = fold.round.asked(phase) if fold.round is not None else frozenset[SiteId]()
+            if fold.round is None or phase not in fold.round.phases:
+                left |= {phase}  # CONFIRM (`Round.direct`): who would have been silent there is in the next
+                continue
+            asked = fold.round.asked(phase)
             behind = asked & slow if phase is phases[0] else frozenset[str]()
             late = behind if self.conditions.slow_s > limit else frozenset[str]()
-            gone = {site for site, at in silent.items() if at is phase}
+            gone = {site for site, at in silent.items() if at in left | {phase}}
             there = asked.difference(late, gone) if late or gone else asked
             on_time = dict.fromkeys(self._in_order(there), NOTHING)
             if round_.enough:

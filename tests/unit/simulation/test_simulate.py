@@ -173,6 +173,20 @@ def test_who_is_silent_is_not_in_the_sum_and_does_not_train(study: Study, tmp_pa
         assert one.lasted_s == asked.deadlines.round_s, "the others waited until the deadline"
 
 
+@pytest.mark.parametrize(("last", "most", "waits"), [(Phase.UNMASK, 9, 1), (Phase.MASK, 8, 2)])
+def test_who_falls_silent_once_all_have_masked_is_waited_for_once(
+    study: Study, make: Make, monkeypatch: pytest.MonkeyPatch, last: Phase, most: int, waits: int
+) -> None:
+    """Nobody is asked to confirm then, between hospitals or here: who would not have, does not open."""
+    monkeypatch.setattr(
+        Conditions, "silent", lambda self, sites, *_: dict(zip(sorted(sites), (Phase.CONFIRM, last), strict=False))
+    )
+    asked = secure(study, rounds=1)
+    found = ran(asked, make(north=(300, None)), sites=9, partition=Rule("even"))
+    whole = [(len(one.took_part), one.lasted_s) for one in found.rounds]
+    assert whole == [(most, waits * asked.deadlines.round_s)] * 2
+
+
 def test_below_quorum_a_round_waits_for_as_many_as_it_needs(study: Study, tmp_path: Path) -> None:
     _, told = counted(changed(study, rounds=5, quorum=40), tmp_path, 50, Conditions(7, drop=0.5))
     assert all(len(one.took_part) == 40 for one in told) and all(one.waited > 0 for one in told)
