@@ -1,7 +1,6 @@
 """One coordinator process: API and driver on one HTTPS port."""
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
@@ -32,6 +31,8 @@ from consilium.wire.messages import SMALL
 from consilium.wire.tls import ending
 
 log = logging.getLogger(__name__)
+END_S = 10.0
+"""What the server and what works beside it get to end by themselves."""
 COLLECT = (20_000, 20, 50)
 """When to look for garbage in cycles: seldom, for each look goes through all that a request made."""
 SWITCH_S = 0.0005
@@ -112,9 +113,10 @@ async def serve(settings: Settings) -> None:
     server.stop()
     driving.cancel()
     keeping.cancel()
-    for task in (driving, serving, keeping):
-        with contextlib.suppress(asyncio.CancelledError, TimeoutError):
-            await asyncio.wait_for(task, 10)
+    ended, late = await asyncio.wait({driving, serving, keeping}, timeout=END_S)
+    for task in late:
+        task.cancel()
     services.database.close()
-    for task in done - {stopping}:
-        task.result()  # an error of the driver or of the server ends the process with it
+    failed = [task for task in ended if not task.cancelled() and task.exception() is not None]
+    for task in sorted(failed, key=lambda task: task not in done):  # the first ends the process; others failed by it
+        task.result()

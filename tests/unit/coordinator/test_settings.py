@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -196,6 +197,38 @@ def test_a_database_that_is_damaged_further_on_is_told(home: Path, command: str)
     done = subprocess.run([str(Path(sys.executable).parent / words[0]), *words[1:]], capture_output=True, text=True)
     assert done.returncode == 5 and "Error (invalid): the database cannot be read" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+BOTH_FAIL = """
+import sqlite3
+import sys
+from granian.server.embed import Server
+from sqlalchemy.exc import DatabaseError
+from consilium.console.cli.app import main
+from consilium.coordinator.driver import Driver
+from consilium.coordinator.retention import Retention
+
+async def fails(*given):
+    raise DatabaseError("SELECT 1", None, sqlite3.DatabaseError("malformed"))
+
+async def served(server, serve=Server.serve):
+    await serve(server)
+    print("the server has ended", file=sys.stderr)
+
+Driver.drive, Retention.watch, Server.serve = fails, fails, served
+main()
+"""
+
+
+def test_what_two_tasks_meet_at_the_same_moment_is_told_once(home: Path) -> None:
+    """What works and what tidies both read the database that is damaged. It is told when the server has ended, too: one
+    that is cut off as it stops says so with a traceback, now and then."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+    words = ["coordinator", "run", "--home", str(home), "--host", "127.0.0.1", "--port", str(port)]
+    done = subprocess.run([sys.executable, "-c", BOTH_FAIL, *words], capture_output=True, text=True)
+    assert done.returncode == 5 and done.stderr.count("the database cannot be read") == 1
+    assert "Traceback" not in done.stderr and "the server has ended" in done.stderr
 
 
 def test_a_database_of_sqlite_may_lie_elsewhere(tmp_path: Path) -> None:
