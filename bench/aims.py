@@ -7,6 +7,8 @@ SMALL_MB, LARGE_MB = 0.1, 100.0
 OVERHEAD_MS, TIMES = 50.0, 2.0
 MASKING, SECURE_MS, SECURE_TIMES = 3.0, 150.0, 2.0
 """GB/s of one core that lays masks; a secure round of a small model; one of a large model, to our plain one."""
+DENSE_TIMES, PLACES_TIMES = 5.0, 1.3
+"""How many times as fast as Opacus's fastest mode private steps are to be: of dense layers, and of convolutions."""
 VIEWS_PER_S, VIEWS_TIMES = 50_000.0, 20.0
 """Resources per second that a view of 17 columns turns into Arrow on one core; and how many times those of the peer."""
 FASTER, FASTER_AT = 50.0, 1000
@@ -70,6 +72,15 @@ def of_secure(one: dict) -> Aim | None:
     if one["model_mb"] == LARGE_MB:
         return Aim(f"{name}, to plain", own / one["plain_s"]["median"], SECURE_TIMES, "times")
     return None
+
+
+def of_dp(one: dict) -> Aim | None:
+    """Of one model of `dp.py`; None where dense layers' products alone take more time than that would leave."""
+    products, peer = one["products"], one["per_s"][one["fastest"]]
+    if products is not None and products < DENSE_TIMES * peer:
+        return None
+    bound = PLACES_TIMES if products is None else DENSE_TIMES
+    return Aim(f"{one['model']}, to Opacus", one["times"]["median"], bound, "times", least=True)
 
 
 def of_scale(one: dict) -> Aim:

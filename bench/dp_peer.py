@@ -52,7 +52,7 @@ class Peer:
                 self.backward(*next(self.batches))
             else:
                 chosen = torch.from_numpy(self.rng.integers(0, models.PATIENTS, models.EXPECTED))
-                self.backward(self.x[chosen], self.y[chosen])
+                self.backward(self.x.index_select(0, chosen), self.y.index_select(0, chosen))
             self.optimizer.step()
             found.append(time.process_time() - began)
         return found

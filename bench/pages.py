@@ -78,8 +78,10 @@ DP = """\
 Patients per second of the processor, of steps that clip {expected} patients' gradients, add noise and move the model,
 on one core: ours, without privacy (torch), and by Opacus in its fastest mode for the model, by turns in one run
 (`make bench-dp`). First with batches that are drawn at once, then (*sampled*) with each one's own Poisson sampling,
-which the guarantee needs. Clipped gradients differ from Opacus's by at most {apart:.0e} of the largest value. Our noise
-and samples are of AES-256-CTR in float64; Opacus's of torch's generator in float32, which an adversary can predict.
+which the guarantee needs. Speeds are of the fastest turn; how many times as fast ours is, is of each turn, in which
+the machine is the same for both: the median, the least and the most. Clipped gradients differ from Opacus's by at most
+{apart:.0e} of the largest value. Our noise and samples are of AES-256-CTR in float64; Opacus's of torch's generator in
+float32, which an adversary can predict.
 Opacus gets images as its own example has them; with channels last in memory, which ours arranges for itself, its `ew`
 was 1.1 times as fast. Load while measured: {load}.
 
@@ -88,8 +90,8 @@ with privacy or without. So `wide-mlp`, whose products are large, cannot be five
 done; nor can a network of convolutions be much faster than a step without privacy, which has the same convolutions.
 *At most*: Opacus's time by that of the products, or of a step without privacy where there are convolutions.
 
-| Model | Values | Products | No privacy | Ours | Opacus | Ratio | At most | Ours, sampled | Opacus, sampled | Ratio |
-|---|---|---|---|---|---|---|---|---|---|---|
+| Model | Values | Products | No privacy | Ours | Opacus | Ratio | At most | Aim | Ours, *sampled* | Opacus | Ratio |
+|---|---|---|---|---|---|---|---|---|---|---|---|
 """
 FHIR = """\
 ## Views of FHIR resources
@@ -350,12 +352,15 @@ def page(results: dict) -> str:
         text += DP.format(expected=found["expected"], apart=apart, load=load)
         for one in found["models"]:
             speed, mode, bare = one["per_s"], one["fastest"], one["products"]
-            most = (bare or speed["none"]) / speed[mode]
+            most, aim = (bare or speed["none"]) / speed[mode], aims.of_dp(one)
+            drawn, own = (
+                f"{of['median']:.1f} [{of['least']:.1f}-{of['most']:.1f}]" for of in (one["times"], one["times+"])
+            )
             text += (
                 f"| `{one['model']}` | {one['parameters']:,} | {f'{bare:,.0f}' if bare else ''} "
                 f"| {speed['none']:,.0f} | {speed['ours']:,.0f} | {speed[mode]:,.0f} (`{mode}`) "
-                f"| {speed['ours'] / speed[mode]:.1f} | {most:.1f} | {speed['ours+']:,.0f} "
-                f"| {speed[f'{mode}+']:,.0f} | {speed['ours+'] / speed[f'{mode}+']:.1f} |\n"
+                f"| {drawn} | {most:.1f} | {aim.cell if aim else ''} | {speed['ours+']:,.0f} "
+                f"| {speed[f'{mode}+']:,.0f} | {own} |\n"
             )
         text += _machine(found["machine"])
     if "dp_accuracy" in results:

@@ -90,6 +90,18 @@ def test_masks_are_laid_at_least_so_fast(
     assert "at least 3 GB/s wanted" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("times", "products", "holds"),
+    [(5.01, 900, True), (4.99, 900, False), (2, 499, None), (1.31, None, True), (1.29, None, False)],
+)
+def test_private_steps_are_held_to_what_their_products_allow(
+    bench: Any, times: float, products: float | None, holds: bool | None
+) -> None:
+    one = {"model": "m", "products": products, "fastest": "ew", "per_s": {"ew": 100}, "times": {"median": times}}
+    aim = bench.aims.of_dp(one)
+    assert aim is None if holds is None else bench.aims.verdict([aim]) == (0 if holds else 1)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("words", SMALLEST)
 def test_each_runs_its_smallest_case(words: str) -> None:

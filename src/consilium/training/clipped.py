@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from consilium.core.errors import Invalid, StudyInvalid, TrainingFailed
 from consilium.privacy import clip
-from consilium.training import singly
+from consilium.training import grouped, singly
 from consilium.training.catalogue import Block
 
 MAX_RATE = 50.0
@@ -79,22 +79,24 @@ def _convolution(layer: Any, given: Any, delta: Any) -> Part:
     """
     columns = _unfolded(layer, given)  # (n, places, kernel times inputs)
     rows = delta.flatten(2).mT  # (n, places, outputs)
-    bias = rows.sum(1)
-    single = None if rows.shape[2] > ROOM * rows.shape[1] else torch.bmm(rows.mT, columns).flatten(1)
-    if single is None:
-        squares = (torch.bmm(columns, columns.mT) * torch.bmm(rows, rows.mT)).sum((1, 2))
+    bias, wide = rows.sum(1), columns.shape[2] > rows.shape[2]
+    single = None
+    if rows.shape[2] <= ROOM * rows.shape[1]:  # what is wider comes last, in up to a tenth of the time
+        single = torch.bmm(rows.mT, columns) if wide else torch.bmm(columns.mT, rows)
+        squares = _squares(single.flatten(1))
     else:
-        squares = _squares(single)
+        squares = (torch.bmm(columns, columns.mT) * torch.bmm(rows, rows.mT)).sum((1, 2))
     if layer.bias is not None:
         squares = squares + _squares(bias)
 
     def totals(scale: Any) -> tuple[Any, Any]:
         if single is not None:
-            weight = scale @ single
+            weight = (scale @ single.flatten(1)).view(single.shape[1:])
+            weight = weight if wide else weight.T
         else:
             weight = (rows * scale[:, None, None]).flatten(0, 1).T @ columns.flatten(0, 1)
         shape = layer.weight.shape
-        return weight.view(shape[0], *shape[2:], shape[1]).movedim(-1, 1), scale @ bias
+        return weight.unflatten(1, (*shape[2:], shape[1])).movedim(-1, 1), scale @ bias
 
     return Part(squares, totals)
 
@@ -112,7 +114,10 @@ def _flat(signals: Any) -> Any:
 
 
 def _unfolded(layer: Any, given: Any) -> Any:
-    """What each place of the kernel sees; channels come last, as they do in memory, where the copy is then faster."""
+    """What each place of the kernel sees; channels come last, as they do in memory, where the copy is then faster.
+
+    Of one channel, and step by step, places come last: what is copied at once is a row of an image, not of the kernel.
+    """
     flat = isinstance(layer, nn.Conv1d)
     size, step, apart, beside = (
         (unit, *told) if flat else told
@@ -123,17 +128,18 @@ def _unfolded(layer: Any, given: Any) -> Any:
     whole = functional.pad(_last(given.unsqueeze(2)) if flat else given, (beside[1], beside[1], beside[0], beside[0]))
     out = [(whole.shape[2 + i] - apart[i] * (size[i] - 1) - 1) // step[i] + 1 for i in (0, 1)]
     n, channel, row, column = whole.stride()
-    seen = whole.as_strided(
-        (len(whole), *out, *size, whole.shape[1]),
-        (n, row * step[0], column * step[1], row * apart[0], column * apart[1], channel),
-    )
+    places, kernel = (row * step[0], column * step[1]), (row * apart[0], column * apart[1])
+    if whole.shape[1] == step[1] == 1:
+        seen = whole.as_strided((len(whole), *size, *out), (n, *kernel, *places))
+        return seen.reshape(len(whole), size[0] * size[1], -1).contiguous().mT
+    seen = whole.as_strided((len(whole), *out, *size, whole.shape[1]), (n, *places, *kernel, channel))
     return seen.reshape(len(whole), out[0] * out[1], -1).contiguous()  # of one row it would be a view that overlaps
 
 
 def _norm(layer: Any, given: Any, delta: Any) -> Part:
     """Scale and shift of a normalisation within one patient: as many values as channels, so each patient's are made."""
     if isinstance(layer, nn.GroupNorm):
-        weight, bias = _grouped(layer, given, delta)
+        weight, bias = grouped.gradients(layer, delta)
     else:
         even = functional.layer_norm(given, layer.normalized_shape, eps=layer.eps)
         about = tuple(range(1, given.dim() - len(layer.normalized_shape)))
@@ -143,24 +149,6 @@ def _norm(layer: Any, given: Any, delta: Any) -> Part:
         squares = squares + _squares(bias)
     shape = layer.weight.shape
     return Part(squares, lambda scale: ((scale @ weight).view(shape), (scale @ bias).view(shape)))
-
-
-def _normalised(layer: Any, given: Any) -> Any:
-    """A group normalisation that keeps its means and spreads; channels first in memory, in half of the time."""
-    n, channels, *places = given.shape
-    shape = n, channels, math.prod(places), layer.num_groups
-    out, mean, spread = torch.native_group_norm(given.contiguous(), layer.weight, layer.bias, *shape, layer.eps)
-    layer.measured = mean.detach(), spread.detach()
-    return out
-
-
-def _grouped(layer: Any, given: Any, delta: Any) -> tuple[Any, Any]:
-    """Sums over places, (n, channels), of normalised input times delta, and of delta, as torch's own derivative."""
-    about, each = tuple(range(2, given.dim())), given.shape[1] // layer.num_groups
-    mean, spread = (of.repeat_interleave(each, 1) for of in layer.measured)
-    along = given * delta
-    along, bias = (along.sum(about), delta.sum(about)) if about else (along, delta)
-    return (along - mean * bias) * spread, bias
 
 
 KNOWN: Mapping[type, Callable[[Any, Any, Any], Part]] = {
@@ -219,7 +207,7 @@ class Clipper:
             elif self._known and type(layer) is nn.MaxPool1d:
                 layer.register_forward_pre_hook(lambda _, given: (_flat(given[0]),))
             elif self._known and type(layer) is nn.GroupNorm and layer.affine:
-                layer.forward = partial(_normalised, layer)
+                layer.forward = partial(grouped.normalised, layer)
         self._chain = _chain(self.module) if self._known and self._layers else []
         self._names = {
             name: [f"{name}.{own}".lstrip(".") for own, part in layer.named_parameters()]

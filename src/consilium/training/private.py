@@ -134,7 +134,7 @@ def _summed(
 ) -> tuple[Floats, Floats]:
     """The sum of clipped gradients over whom the key draws, and the gradient of what depends on no patient; (d,)."""
     drawn = noise.drawn(sample, len(y), study.privacy.sampling)
-    total, rest = trainer.clipped(study, model, x[drawn], y[drawn], study.privacy.clip_norm)
+    total, rest = trainer.clipped(study, model, x.take(drawn, axis=0), y.take(drawn), study.privacy.clip_norm)
     assert total.shape == rest.shape == (flatten(model).size,)
     return total.astype(np.float64), rest.astype(np.float64)
 

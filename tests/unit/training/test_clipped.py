@@ -76,6 +76,20 @@ ARCHITECTURES: dict[str, tuple[Any, tuple[int, ...]]] = {
         (2, 27),
     ),
     "groups of an mlp": (lambda: nn.Sequential(nn.Linear(5, 6), nn.GroupNorm(2, 6), nn.ReLU(), nn.Linear(6, 1)), (5,)),
+    "groups at first": (lambda: nn.Sequential(nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(20, 1)), (4, 5)),
+    "an image of one channel": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 12, 3, padding=1), nn.GroupNorm(3, 12), nn.MaxPool2d(2), nn.ReLU(),
+            nn.Conv2d(12, 4, 3, padding=1), nn.GroupNorm(4, 4), nn.Flatten(), nn.Linear(64, 1),
+        ),
+        (1, 8, 8),
+    ),
+    "a signal of one channel": (
+        lambda: nn.Sequential(
+            nn.Conv1d(1, 5, 3, 1, 1, dilation=2), nn.GroupNorm(1, 5), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(20, 1),
+        ),
+        (1, 10),
+    ),
     "a norm over rows": (
         lambda: nn.Sequential(nn.Conv1d(2, 3, 3), nn.LayerNorm(8), nn.Flatten(), nn.Linear(24, 1)),
         (2, 10),
