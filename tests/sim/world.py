@@ -5,6 +5,7 @@ refuse, revoke and come back are moved by one list of operations, so that a fail
 """
 
 import asyncio
+import atexit
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -177,6 +178,7 @@ def beginning(recipe: str) -> tuple[Path, Plan, bytes]:
     """A folder with a coordinator whose study is approved by all and whose run was just started; made once."""
     names, quorum = (NAMES, QUORUM) if recipe == "plain" else (SEALED, 3)
     folder = Path(tempfile.mkdtemp(prefix="consilium-sim-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     plan, weights = freeze(study("sim", rounds=ROUNDS, quorum=quorum, deadlines=DEADLINES, privacy={"recipe": recipe}))
     blobs, identity = Directory(folder / "blobs"), Identity.create(folder / "identity.key")
     database = Database(f"sqlite:///{folder / 'db.sqlite'}", lambda topic: None)
