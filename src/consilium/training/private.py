@@ -133,8 +133,8 @@ def _summed(
     study: Study, trainer: Trainer, model: Tensors, x: Floats, y: Floats, sample: bytes
 ) -> tuple[Floats, Floats]:
     """The sum of clipped gradients over whom the key draws, and the gradient of what depends on no patient; (d,)."""
-    drawn = noise.drawn(sample, len(y), study.privacy.sampling)
-    total, rest = trainer.clipped(study, model, x.take(drawn, axis=0), y.take(drawn), study.privacy.clip_norm)
+    who = np.flatnonzero(noise.drawn(sample, len(y), study.privacy.sampling))  # places: `take` reads a mask as 0 and 1
+    total, rest = trainer.clipped(study, model, x.take(who, axis=0), y.take(who), study.privacy.clip_norm)
     assert total.shape == rest.shape == (flatten(model).size,)
     return total.astype(np.float64), rest.astype(np.float64)
 
