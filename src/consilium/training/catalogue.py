@@ -29,7 +29,10 @@ class Options(BaseModel):
         return None
 
 
-DROPOUT: Any = Field(0.0, ge=0, lt=1, description="how often a hidden unit is left out in training, by chance")
+DROPOUT: Any = Field(
+    0.0, ge=0, lt=1,
+    description="how often a hidden unit is left out in training, by chance; 0 under an `epsilon` of patients",
+)  # fmt: skip
 
 
 class LogisticOptions(Options):
@@ -185,11 +188,19 @@ def named(name: str) -> Architecture:
 
 
 def check(study: Study) -> None:
-    """That a study's architecture is of the catalogue, knows its options, and takes what the contract's features are.
+    """That a study's architecture is of the catalogue, knows its options, and takes what the contract's features are;
+    and that under an epsilon it leaves each patient alone.
 
     Raises: StudyInvalid: it does not.
     """
-    wanted = options(str(study.model.architecture), study.model.options).inputs
+    asked = options(str(study.model.architecture), study.model.options)
+    if study.privacy.epsilon is not None and not study.privacy.whole and getattr(asked, "dropout", 0.0) > 0:
+        raise StudyInvalid(
+            "model.options.dropout: not possible under `epsilon`: who is left out hangs on how many patients stand "
+            "before, so that one patient more would change the parts of all others, which no noise hides",
+            "write 0, or leave it out",
+        )
+    wanted = asked.inputs
     if wanted is None:
         return
     other = [one.id for one in study.contract.features if one.type != "number" or one.missing == "allowed"]

@@ -339,7 +339,7 @@ def _chain(module: Any) -> list[Link]:
             cut = False
         elif type(layer) is nn.ReLU and found:
             cut = True
-        elif not (type(layer) is nn.Dropout and layer.p == 0):
+        elif type(layer) is not nn.Dropout:  # one that leaves nothing out: others are not known here
             return []
     return [] if cut else found
 
@@ -355,7 +355,7 @@ def _factors(squares: list[Any], bound: float) -> Any:
 def _known(layer: Any) -> bool:
     """Whether what a layer adds is found here without single patients' gradients."""
     trained = {part.requires_grad for part in layer.parameters(recurse=False)}
-    if len(trained) > 1 or getattr(layer, "inplace", False):
+    if len(trained) > 1 or getattr(layer, "inplace", False) or (type(layer) is nn.Dropout and layer.p > 0):
         return False
     if isinstance(layer, nn.Conv1d | nn.Conv2d) and (
         layer.groups != 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str)

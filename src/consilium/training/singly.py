@@ -9,8 +9,10 @@ patient, is refused by name.
 from collections.abc import Mapping
 from typing import Any
 
+from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from consilium.core.errors import StudyInvalid
 from consilium.training.catalogue import Block
@@ -23,6 +25,8 @@ def unfit(layer: Any) -> str | None:
     """Why a layer, apart from those within it, cannot be passed by one patient alone; None: it can."""
     if isinstance(layer, _BatchNorm):
         return "mixes patients"
+    if (isinstance(layer, _DropoutNd) and layer.p > 0) or isinstance(layer, nn.RReLU):
+        return "goes by chance, of which a patient's part hangs on how many stand before"
     if next(layer.buffers(recurse=False), None) is not None:
         return "keeps values from patient to patient"
     if not type(layer).__module__.startswith("torch.nn.modules.") and type(layer) is not Block:
@@ -42,7 +46,7 @@ def gradients(module: Any, trained: Mapping[str, Any], inputs: Any) -> tuple[Any
         return out.sum(), out
 
     try:
-        each, out = vmap(grad(alone, has_aux=True), in_dims=(None, 0), randomness="different")(dict(trained), inputs)
+        each, out = vmap(grad(alone, has_aux=True), in_dims=(None, 0), randomness="error")(dict(trained), inputs)
     except RuntimeError as error:
         raise StudyInvalid(
             "torch cannot pass patients through this model one by one: their gradients cannot be clipped",

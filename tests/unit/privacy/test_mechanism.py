@@ -235,6 +235,12 @@ def test_without_an_epsilon_there_is_no_mechanism_and_without_noise_no_plan(tmp_
         ({"unit": "hospital", "sampling": 0.5}, {}, "sampling:", "hospitals are not drawn"),
         ({"unit": "hospital", "delta": 0.3}, {}, "delta:", "below 1/4: one over all hospitals"),
         ({"clip_quantile": 0.5}, {}, "clip_quantile:", "is for `unit: hospital`"),
+        (
+            {},
+            {"model": {"kind": "torch", "architecture": "mlp", "options": {"dropout": 0.1}}},
+            "dropout:",
+            "of all others",
+        ),
         (ALONE, {"training": {"batch_size": 32}}, "batch_size:", "draw patients with `privacy.sampling`"),
         (ALONE, {"model": {"kind": "their-own"}}, "kind:", "their-own is not possible"),
         (

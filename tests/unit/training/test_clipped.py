@@ -280,6 +280,9 @@ REFUSED = {
     "mixes patients": nn.BatchNorm1d(4),
     "mixes patients, and keeps nothing": nn.BatchNorm1d(4, track_running_stats=False),
     "mixes patients of other processes": nn.SyncBatchNorm(4),
+    "goes by chance": nn.Dropout(0.1),
+    "goes by chance of other places": nn.AlphaDropout(0.1),
+    "goes by chance, bounded": nn.RReLU(),
     "keeps values from patient to patient": nn.InstanceNorm1d(4, track_running_stats=True),
     "is no layer of torch's own": Twice(nn.Linear(4, 4)),
 }
