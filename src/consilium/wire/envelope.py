@@ -16,6 +16,7 @@ from consilium.core.errors import EnvelopeInvalid
 from consilium.wire.identity import Identity, keyid_of, verifier
 
 MAX_ENVELOPE = 1 << 20
+UNKNOWN_KEY = "no signature is by a known key"
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
@@ -80,7 +81,7 @@ class Envelope:
                     "the signature does not fit the payload", "send the message as it was signed"
                 ) from error
             return self.payload
-        raise EnvelopeInvalid("no signature is by a known key", "check who signed it, and with which key")
+        raise EnvelopeInvalid(UNKNOWN_KEY, "check who signed it, and with which key")
 
 
 def peek(data: bytes) -> str:

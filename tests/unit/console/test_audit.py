@@ -121,6 +121,22 @@ def test_what_the_other_end_saw_must_be_there(tmp_path: Path, log: Json, identit
     assert verify(tmp_path, cut, "--against", str(path)) == 1
 
 
+def test_a_log_written_anew_under_another_key_does_not_pass_for_one_of_which_nothing_was_kept(
+    tmp_path: Path, log: Json, identity: Identity, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its owner makes a key and signs it all once more: what the other end kept is signed by the key of before."""
+    other = {"log": "north", "key": Identity.create(tmp_path / "n").public, "entries": [], "checkpoints": []}
+    path, another = tmp_path / "other.json", Identity.create(tmp_path / "another.key")
+    path.write_text(json.dumps({**other, "kept": [mark(log["entries"], 4, identity)]}))
+    rewrite(log)
+    forged = {**log, "key": another.public, "checkpoints": [mark(log["entries"], 6, another)]}
+    assert verify(tmp_path, forged) == 0, "it is whole in itself, and its key is shown to be compared"
+    capsys.readouterr()
+    assert verify(tmp_path, forged, "--against", str(path)) == 1
+    assert "by another key" in json.loads(capsys.readouterr().err)["error"]["message"]
+    assert verify(tmp_path, {**forged, "log": "south"}, "--against", str(path)) == 0, "that is of another's log"
+
+
 def test_how_many_entries_nobody_signed_yet_is_said(
     tmp_path: Path, log: Json, identity: Identity, capsys: pytest.CaptureFixture[str]
 ) -> None:

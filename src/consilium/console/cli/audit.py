@@ -17,7 +17,7 @@ from consilium.core.errors import AuditBroken, Conflict, EnvelopeInvalid, Invali
 from consilium.core.ids import Digest
 from consilium.durable import naming
 from consilium.governance import audit as chain
-from consilium.wire.envelope import unseal
+from consilium.wire.envelope import UNKNOWN_KEY, payload_of, unseal
 from consilium.wire.identity import Identity, fingerprint
 from consilium.wire.messages import Checkpoint
 
@@ -177,16 +177,26 @@ def _verified(log: Log, others: Iterable[Log]) -> dict[str, Any]:
 
 
 def _heads(log: Log, envelopes: Iterable[bytes]) -> Iterable[chain.Head]:
-    """The heads of this log that its owner signed; a signature by another key belongs to another log."""
+    """The heads of this log that its owner signed; those of other logs are passed over.
+
+    Raises: AuditBroken: one is damaged, or of this log and signed by another key: who has a log can make a key anew.
+    """
     for envelope in envelopes:
         try:
-            mark = Checkpoint.decode(unseal(envelope, Checkpoint.TYPE, [log.key]))
-        except EnvelopeInvalid as error:
-            if error.message == "no signature is by a known key":
+            mark = Checkpoint.decode(payload_of(envelope, Checkpoint.TYPE))
+            if mark.log != log.name:
                 continue
+            unseal(envelope, Checkpoint.TYPE, [log.key])
+        except EnvelopeInvalid as error:
+            if error.message == UNKNOWN_KEY:
+                raise AuditBroken(
+                    f"the log comes with the key {fingerprint(log.key)}, but a head of the log of {log.name} that was "
+                    f"kept, at entry {mark.seq}, is signed by another key",
+                    "compare both fingerprints with the one that its owner reads out: the log was written anew under "
+                    "a key of its own, or is of another federation",
+                ) from error
             raise AuditBroken(f"a checkpoint of the log is damaged: {error.message}") from error
-        if mark.log == log.name:
-            yield chain.Head(mark.seq, Digest(mark.head))
+        yield chain.Head(mark.seq, Digest(mark.head))
 
 
 def _file(path: Path) -> Log:
