@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from consilium.core.errors import AuditBroken
@@ -92,6 +93,18 @@ class Contradiction:
     kept: Head
     shown: Head
     words: str
+
+
+def ordered(signed: Sequence[Head]) -> Contradiction | None:
+    """Whether heads of a log, in the order in which they were signed, are of one that only grew; None when they are."""
+    for kept, shown in pairwise(signed):
+        if shown.seq < kept.seq:
+            words = f"its head at entry {shown.seq} was signed after the one at entry {kept.seq}"
+            return Contradiction("log-went-back", kept, shown, words)
+        if shown.seq == kept.seq and shown.digest != kept.digest:
+            words = f"two heads were signed at entry {kept.seq}: the log up to there was written anew"
+            return Contradiction("log-rewritten", kept, shown, words)
+    return None
 
 
 def compare(base: Head, kept: Iterable[Head], shown: Head, links: Sequence[Digest]) -> Contradiction | None:
