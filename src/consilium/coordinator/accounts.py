@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import bindparam, delete, func, insert, literal, select, update
 
 from consilium.core.errors import Conflict, Invalid, NotFound, Refused, Removed, Unauthenticated
-from consilium.core.ids import SLUG, SiteId
+from consilium.core.ids import COORDINATOR, SLUG, SiteId
 from consilium.store.database import Transaction
 from consilium.store.schema import access_tokens, assertions, join_tokens, people, sites
 from consilium.wire.identity import subject_of, verify_assertion
@@ -175,7 +175,9 @@ def who(tx: Transaction, secret: str, now: float) -> tuple[Who, float]:
 
 
 def join_token(tx: Transaction, site: str, now: float) -> tuple[str, float]:
-    """A one-time token with which `site` may join. Raises: Conflict: the name is taken."""
+    """A one-time token with which `site` may join. Raises: Conflict: the name is taken.   Invalid: it is ours."""
+    if site == COORDINATOR:  # heads of two logs would stand under one name
+        raise Invalid(f"{COORDINATOR} is the name of the coordinator's own log", "choose another name")
     if tx.scalar(select(sites.c.site).where(sites.c.site == site)) is not None:
         raise Conflict(f"a site named {site} has joined already", "choose another name")
     secret = secrets.token_urlsafe(32)
