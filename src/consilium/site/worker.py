@@ -121,6 +121,8 @@ class Worker:
         began = time.time()
         try:
             permit, plan = self.veto.permit(task, datetime.now(UTC))
+            if self.journal.meta(f"run/{task.run}"):
+                raise replayed(f"{task.run} is over")
             self.veto.ledger.reserve(task, plan, datetime.now(UTC))
             if task.phase == "SUBMIT":
                 self._submit(row, task, permit, plan)
@@ -163,8 +165,6 @@ class Worker:
 
     def _step(self, row: Row, task: Task, permit: Permit, plan: Plan) -> None:
         now = datetime.now(UTC)
-        if self.journal.meta(f"run/{task.run}"):
-            raise replayed(f"{task.run} is over")
         if self.steps.again(row["seq"], task, now):
             return
         made = self.pairing.step(task, plan) if task.kind == "PAIR" else self.seats.step(task, permit, plan, now)

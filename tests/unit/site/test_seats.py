@@ -230,14 +230,17 @@ def test_more_patients_than_the_sum_has_room_for_are_refused(relay: Relay) -> No
 
 
 def test_without_keys_no_round_begins_and_after_the_end_none_does(relay: Relay) -> None:
-    plan = relay.approved(secure("sums"))
+    plan, plain = relay.approved(secure("sums")), relay.approved(secure("open", privacy={"recipe": "plain"}))
     assert relay.ask(plan, 1, "READY") == everybody("pairing")
     relay.paired(plan)
     for hospital in relay.hospitals.values():
-        hospital.told(Ended(study="sums", run="sums-1", status="stopped", reason="", state=None))
+        for name in ("sums", "open"):
+            hospital.told(Ended(study=name, run=f"{name}-1", status="stopped", reason="", state=None))
         hospital.worker._clean()
     for phase, number in (("READY", 1), ("KEYS", 0)):
         assert relay.ask(plan, number, phase) == everybody("replayed")
+    assert relay.ask(plain, 1, "SUBMIT") == everybody("replayed"), "nor is anything trained that nobody would clear"
+    assert not any((hospital.folder.work / "open-1").exists() for hospital in relay.hospitals.values())
 
 
 def again(relay: Relay, name: str, **changes: Any) -> Plan:
