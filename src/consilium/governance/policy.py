@@ -3,7 +3,7 @@
 Nothing that a coordinator sends can lower what stands here: a study may only ask for more.
 """
 
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
@@ -229,6 +229,11 @@ class Policy(Part):
             return
         if not self.code.allowed or (self.code.wheels and wheel not in self.code.wheels):
             raise Refused(f"the hospital does not run the wheel {wheel}", "ask the hospital", reason="code")
+
+    def ends(self, approved: datetime, until: datetime | None) -> datetime:
+        """When an approval ends: as was signed, or earlier where this policy lets none last so long."""
+        latest = approved + timedelta(days=self.max_approval_days)
+        return latest if until is None else min(until, latest)
 
     def threshold(self, study: Study) -> int:
         """Fewest training patients: the larger of the hospital's and the study's number."""

@@ -2,7 +2,7 @@
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from sqlite3 import Row
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from consilium.core.errors import Invalid, MappingInvalid, NotFound, Refused
+from consilium.core.errors import Invalid, MappingInvalid, NotFound, PolicyInvalid, Refused
 from consilium.core.ids import Digest
 from consilium.core.study import Plan
 from consilium.governance.approvals import WEAKER, Said, meant, weaker
@@ -72,7 +72,7 @@ class Desk:
     def standing(self, study: str, now: datetime) -> Standing:
         """Where a study stands. Raises: NotFound."""
         row, said = self._row(study), self._said(study)
-        newest = said[-1] if said else None
+        newest = self._by_policy(said[-1]) if said else None
         if plans.altered(row):
             return Standing(study, row["title"], row["plan"], "altered", newest, "the plan here is not the one offered")
         plan, word = plans.whole(row), "open"
@@ -84,6 +84,13 @@ class Desk:
                 word = "expired"
         return Standing(study, plan.study.title, plan.digest, word, newest, self.objection(plan, now))
 
+    def _by_policy(self, said: Said) -> Said:
+        """A decision that ends when the policy lets it; as it was signed, where nobody can read the policy."""
+        if said.decision == "approve":
+            with suppress(PolicyInvalid):
+                return replace(said, expires=self.folder.policy().ends(said.at, said.expires))
+        return said
+
     def approved(self, now: datetime) -> list[str]:
         """Studies with an approval to revoke, whichever plan it is for; oldest first."""
         found = [self.standing(name, now) for name in self.offered()]
@@ -94,14 +101,17 @@ class Desk:
         ]  # fmt: skip
 
     def objection(self, plan: Plan, now: datetime) -> str:
-        """What in the hospital's policy or privacy budget forbids the plan; empty when nothing does."""
+        """What in the hospital's policy or privacy budget forbids the plan; empty when nothing does.
+
+        A policy that nobody can read forbids every plan, and keeps nobody from revoking one.
+        """
         try:
             self.folder.policy().check(plan.study, now.date())
             with suppress(NotFound, MappingInvalid):  # what it would read is not known yet
                 self._afford(plan)
-        except Refused as error:
+            return self._too_few(plan)
+        except (Refused, PolicyInvalid) as error:
             return error.message
-        return self._too_few(plan)
 
     def _too_few(self, plan: Plan) -> str:
         """That the newest check of the plan counted too few training patients for the policy as it is now; or empty."""

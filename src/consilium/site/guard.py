@@ -1,15 +1,15 @@
 """The guard: the hospital's veto. It gives a Permit, signed and on file, or refuses with a stable reason.
 
 (1) the plan's bytes have the digest that the task names   (2) a person here approved exactly this plan, signed with
-this site's key, not expired, not revoked   (3) the policy, read anew, allows purpose, algorithm, rounds, code   (4) the
-round is one of the plan's, and its phase one of the plan's recipe   (5) the site is on the roster, and where keys are
-agreed, as many hospitals as it and the plan ask for are   (6) the plan's noise gives the epsilon that the plan says:
-that is computed anew here. The number of patients is counted in the pipeline, where the data are, against the threshold
-in the permit. Nothing that the coordinator sends can lower that threshold.
+this site's key, not expired (as signed, and by the policy now), not revoked   (3) the policy, read anew, allows
+purpose, algorithm, rounds, code   (4) the round is one of the plan's, and its phase one of the plan's recipe   (5) the
+site is on the roster, and where keys are agreed, as many hospitals as it and the plan ask for   (6) the plan's noise
+gives the epsilon that the plan says: that is computed anew here. The number of patients is counted in the pipeline,
+where the data are, against the threshold in the permit. Nothing that the coordinator sends can lower that threshold.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -67,7 +67,8 @@ class Guard:
         plan = Plan.load(payload)
         if plan.study.name != task.study:
             raise Refused("the plan is of another study", "ask the study's owner", reason="plan-changed")
-        approvals.standing(plan, self.said(decisions), now)
+        said = [replace(one, expires=self.policy.ends(one.at, one.expires)) for one in self.said(decisions)]
+        approvals.standing(plan, said, now)
         self.policy.check(plan.study, now.date())
         _check_round(task, plan)
         _check_noise(plan)

@@ -263,7 +263,7 @@ class Inbox:
         note = f"{told.by} said at the coordinator that it was restored from an older copy"
         tx.do("UPDATE alarms SET note = ? WHERE settled IS NULL AND why LIKE 'inbox-%'", note)
         start_anew(tx, Head(told.seq, Digest(told.head)))
-        tx.do("UPDATE tasks SET status = 'over' WHERE status = 'todo'")
+        tx.do(f"UPDATE tasks SET status = 'over' WHERE status IN {OPEN}")  # noqa: S608
         for row in tx.rows("SELECT DISTINCT run FROM tasks"):
             if row["run"] not in told.runs:
                 tx.do("INSERT OR IGNORE INTO meta VALUES (?, 'ended')", f"run/{row['run']}")

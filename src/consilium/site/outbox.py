@@ -188,9 +188,9 @@ class Outbox:
     def _send(self, row: Row) -> None:
         given_up = self._sending[row["id"]][2]
         try:
-            self._deliver(row, given_up)
+            arrived = self._deliver(row, given_up)
             self._aside.pop(row["id"], None)
-            if not given_up.is_set():
+            if arrived:  # whatever people or the coordinator said meanwhile
                 self._settle(row, "sent", "")
         except (Unavailable, Unauthenticated):
             if not given_up.is_set():
@@ -217,27 +217,33 @@ class Outbox:
         if not self._may_leave(row):
             given_up.set()
 
-    def _deliver(self, row: Row, given_up: "_Either") -> None:
+    def _deliver(self, row: Row, given_up: "_Either") -> bool:
+        """Whether the coordinator acknowledged it; else it was given up before its last request."""
+
         def ask() -> None:
             self._asked(row, given_up)
 
         if row["digest"] and _is_small(row):
             deliver(self.connection, bytes(row["envelope"]), bytes(row["data"]), given_up, ask)
-            return
+            return True
         try:
-            self._one_by_one(row, given_up, ask)
+            return self._one_by_one(row, given_up, ask)
         except NotFound:
             if not row["digest"]:
                 raise
-            self._one_by_one(row, given_up, ask)  # the line was dead for so long that what was uploaded was dropped
+            return self._one_by_one(
+                row, given_up, ask
+            )  # the line was dead for so long that what was uploaded was dropped
 
-    def _one_by_one(self, row: Row, given_up: "_Either", ask: Callable[[], None]) -> None:
+    def _one_by_one(self, row: Row, given_up: "_Either", ask: Callable[[], None]) -> bool:
         ask()
         if row["digest"] and not given_up.is_set():
             upload(self.connection, Path(row["path"]), Digest(row["digest"]), given_up, ask)
             ask()
-        if not given_up.is_set():
-            retrying(lambda: self.connection.post("/v1/envelopes", raw=bytes(row["envelope"])), given_up)
+        if given_up.is_set():
+            return False
+        retrying(lambda: self.connection.post("/v1/envelopes", raw=bytes(row["envelope"])), given_up)
+        return True
 
     def _not_taken(self, row: Row, error: ConsiliumError) -> None:
         """It is not sent again; where a round waits for it, the study's owner hears why it will not come."""

@@ -1,6 +1,7 @@
 """What the commands of a site print for people, and the facts behind it."""
 
 import json
+from collections import deque
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import groupby
@@ -58,16 +59,17 @@ def _cell(value: object) -> Text:
 
 
 def sent(journal: Journal) -> list[Json]:
-    """Everything that ever left, oldest first, from the audit log; with what became of it, from the outbox."""
-    became: dict[str, str] = {}
-    for row in journal.rows("SELECT digest, envelope, status FROM outbox"):
-        became[digest(bytes(row["envelope"]))] = became[str(row["digest"])] = str(row["status"])
+    """Everything that ever left, oldest first, from the audit log; with what became of it, from the outbox.
+
+    The same bytes may be sent several times, and each time something else becomes of them: both are in one order.
+    """
+    became: dict[str, deque[str]] = {}
+    for row in journal.rows("SELECT digest, envelope, status FROM outbox ORDER BY id"):
+        for name in filter(None, (row["digest"], digest(bytes(row["envelope"])))):
+            became.setdefault(name, deque()).append(str(row["status"]))
     entries = (json.loads(entry) for entry in journal.entries())
-    return [
-        {"at": entry["at"], **entry["body"], "became": became.get(entry["body"]["digest"], "sent")}
-        for entry in entries
-        if entry["kind"] == "send"
-    ]
+    bodies = [{"at": entry["at"], **entry["body"]} for entry in entries if entry["kind"] == "send"]
+    return [{**body, "became": known.popleft() if (known := became.get(body["digest"])) else "sent"} for body in bodies]
 
 
 def sent_words(rows: list[Json]) -> None:

@@ -239,9 +239,14 @@ def test_a_coordinator_that_lost_it_is_told_the_newest_check_anew(site: Site) ->
     site.approve("sums")
     site.desk.checked("sums", None, False, NOW + timedelta(days=1))
     lost = Reopened(by="root", at=NOW, seq=1, head=digest(b"a head"), kept=0, runs=())
+    for _ in ("todo", "waits"):
+        site.asked(site.task(site_plan()))
     with site.journal.write() as tx:
+        tx.do("UPDATE tasks SET status = 'waits' WHERE seq = 2")
         Inbox._reopened(cast(Any, SimpleNamespace(_checkpoint=lambda *_: None)), tx, 1, lost, b"", b"", NOW)
     assert [one.at for one in attested(site)] == [NOW, NOW + timedelta(days=1), NOW + timedelta(days=1)]
+    status = [row["status"] for row in site.journal.rows("SELECT status FROM tasks")]
+    assert status == ["over"] * 2, "also one that waits for its words to be compared: nobody asks for it any more"
 
 
 def test_data_that_do_not_pass_are_neither_approved_nor_trained_unless_the_study_lets_them(site: Site) -> None:
@@ -290,6 +295,16 @@ def test_an_approval_is_revoked_also_when_another_plan_came_under_its_name(site:
     assert site.desk.revoke("sums", "Vera", "", NOW).plan == plan.digest
     assert site.refused(task) == "revoked"
     assert site.desk.approved(NOW) == []
+
+
+def test_an_approval_is_revoked_or_declined_whatever_has_become_of_the_policy(site: Site) -> None:
+    """Who wrote something wrong into the policy, and sees that nothing works, must still be able to say no."""
+    site.put(Plan.of(study("sums")))
+    site.approve("sums")
+    site.folder.policy_file.write_text("policy: 1\nmin_patients: many\n")
+    assert "min_patients: 'many'" in showing.status(site.desk, False, NOW)["studies"][0]["policy"]
+    assert site.desk.revoke("sums", "Vera", "", NOW).decision == "revoke"
+    assert site.desk.decline("sums", "Vera", "", NOW).decision == "decline"
 
 
 def test_a_name_stands_for_one_plan(site: Site) -> None:
@@ -349,6 +364,24 @@ def test_a_policy_that_became_stricter_says_so_wherever_one_looks(
     assert verdict(counted) == "allowed"
     assert verdict(counted + 1) == f"fewer than {counted + 1} training patients, at the check of 2030-06-01 12:00 UTC"
     assert verdict(counted) == "allowed"
+    site.folder.policy_file.write_text("policy: 1\nmax_approval_days: 30\n")
+    later = [showing.status(site.desk, False, NOW + timedelta(days=past))["studies"][0] for past in (29, 30)]
+    assert [(one["standing"], one["expires"]) for one in later] == [
+        (word, NOW + timedelta(days=30)) for word in ("approved", "expired")
+    ]
+
+
+def test_each_time_something_left_is_told_by_what_became_of_that_time(site: Site) -> None:
+    """The same answer is made for a second attempt: that it was withdrawn then does not undo that it left before."""
+    blob = {"digest": digest(b"sums"), "size": 4, "path": "sums"}
+    with site.journal.write() as tx:
+        for status in ("sent", "withdrawn", "waiting"):
+            number = tx.send("answer", b"{}", {"study": "sums", "run": "sums-1", "round": 1}, NOW, blob)
+            tx.do("UPDATE outbox SET status = ? WHERE id = ?", status, number)
+    found = [(one["what"], one["became"]) for one in showing.sent(site.journal)]
+    assert found == [
+        (what, became) for became in ("sent", "withdrawn", "waiting") for what in ("contribution", "answer")
+    ]
 
 
 def test_the_doctor_says_once_what_is_so_for_several_studies(site: Site) -> None:
@@ -511,6 +544,26 @@ def test_an_answer_that_is_not_taken_is_refused_with_its_reason_where_a_round_wa
     assert settled(site, outbox) == ("refused", reasons)
     kinds = [json.loads(entry)["kind"] for entry in site.journal.entries()]
     assert kinds.count("not-taken") == 1 and kinds.count("refusal") == len(reasons)
+
+
+@pytest.mark.parametrize("word", ["withdrawn", "late"])
+@pytest.mark.parametrize("small", [False, True])
+def test_what_arrived_while_somebody_withdrew_it_is_said_to_be_sent(
+    site: Site, monkeypatch: pytest.MonkeyPatch, word: str, small: bool
+) -> None:
+    """`withdrawn` says that it never left, or was cut: not of what the coordinator acknowledged."""
+    outbox, _ = waiting(site, monkeypatch)
+    if small:
+        with site.journal.write() as tx:
+            tx.do("INSERT INTO small VALUES ('update', ?)", b"an update")
+
+    def post(*_: object, **__: object) -> None:
+        with site.journal.write() as tx:
+            tx.do("UPDATE outbox SET status = ? WHERE type = 'answer'", word)
+        outbox.recheck()
+
+    monkeypatch.setattr(outbox.connection, "post", post, raising=False)
+    assert settled(site, outbox) == ("sent", [])
 
 
 def test_what_was_dropped_before_its_answer_came_is_uploaded_once_more(

@@ -111,6 +111,13 @@ def of_another_plan(case: Case) -> None:
         one["plan"] = OTHER
 
 
+def stale(case: Case) -> None:
+    """The hospital shortened how long an approval lasts, after it was given."""
+    case.policy["max_approval_days"] = 30
+    for one in case.said:
+        one["at"] = NOW - timedelta(days=30)
+
+
 FAULTS: list[dict[str, tuple[str, Fault]]] = [
     {
         "bytes": ("plan-changed", put_to("payload", lambda payload: payload.replace(b'"rounds":2', b'"rounds":3'))),
@@ -132,6 +139,7 @@ FAULTS: list[dict[str, tuple[str, Fault]]] = [
     },
     {
         "policy ended": ("policy-expired", put("policy", expires="2030-05-31")),
+        "approved longer ago than lasts": ("approval-expired", stale),
         "study ended": (
             "study-expired",
             put("study", purpose={"code": "research", "text": "t", "requester": "r", "expires": "2030-05-31"}),
