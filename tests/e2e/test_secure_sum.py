@@ -43,12 +43,23 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
         made.close()
 
 
-def test_a_secure_run_gives_the_model_of_the_plain_one(made: Federation) -> None:
+@pytest.fixture(scope="module")
+def secure(made: Federation) -> tuple[str, str]:
+    """A plain run, and a secure one at which people compared words: once, for whatever comes after it.
+
+    In this order: what a secure sum was over, no hospital shows alone any more.
+    """
     plain = made.start(made.approved(study("plain", rounds=3)))
     made.until(plain, "finished")
     run = made.start(made.approved(study("secure", rounds=3, **SECURE)))
     made.compared(run)
-    view = made.until(run, "finished")
+    made.until(run, "finished")
+    return plain, run
+
+
+def test_a_secure_run_gives_the_model_of_the_plain_one(made: Federation, secure: tuple[str, str]) -> None:
+    plain, run = secure
+    view = made.view(run)
     assert [entry["took_part"] for entry in view["participation"]] == [list(HOSPITALS)] * 4
     wanted, found = (from_safetensors(made.model(one)) for one in (plain, run))
     assert np.allclose(found["model"], wanted["model"], rtol=0, atol=1e-8)
@@ -75,6 +86,7 @@ def test_a_secure_run_gives_the_model_of_the_plain_one(made: Federation) -> None
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("secure")
 def test_three_of_them_train_a_linear_model_of_their_own_from_a_start_that_is_drawn(
     made: Federation, tmp_path: Path
 ) -> None:
@@ -112,6 +124,7 @@ def test_three_of_them_train_a_linear_model_of_their_own_from_a_start_that_is_dr
     assert np.allclose(found, chain.read(alone.state).arrays["model"], rtol=0, atol=1e-6), "as from zero"
 
 
+@pytest.mark.usefixtures("secure")
 def test_hospitals_that_compared_once_need_no_words_again(made: Federation, tmp_path: Path) -> None:
     """And what they trained is taken home, as an ONNX file that says the same of the same rows.
 
@@ -150,6 +163,7 @@ def test_hospitals_that_compared_once_need_no_words_again(made: Federation, tmp_
     assert told["east"]["held_out"] in (30, 40, 50) and told["east"]["without_label"] == 0
 
 
+@pytest.mark.usefixtures("secure")
 @pytest.mark.parametrize(("kind", "file", "options"), GIVEN)
 def test_a_model_that_was_trained_elsewhere_is_judged_at_every_hospital(
     made: Federation, kind: str, file: Path, options: dict[str, Any]
