@@ -249,7 +249,8 @@ class Clipper:
         for start in range(0, len(inputs), piece):
             here = slice(start, min(start + piece, len(inputs)))
             for name, more in one(inputs[here], lambda score, here=here: slopes(score, here), bound).items():  # type: ignore[misc]
-                total[name] = total[name] + more if name in total else more
+                # In float32 a sum of very many would be off by more, the more they are, and otherwise without one of them.
+                total[name] = total[name].add_(more) if name in total else more.double()
         return total
 
     def _recorded(self, inputs: Any, slopes: Callable[[Any], Any], bound: float) -> dict[str, Any]:

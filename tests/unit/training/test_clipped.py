@@ -216,6 +216,21 @@ def test_patients_come_in_pieces_and_none_twice(name: str, patients: int) -> Non
         np.testing.assert_allclose(value.numpy(), total.numpy(), atol=1e-5 * max(1.0, float(total.abs().max())))
 
 
+def test_of_very_many_one_more_adds_no_more_than_the_bound() -> None:
+    """All of one label: where sums are largest, what is rounded off them must not show who is there."""
+    x = torch.rand(60_000, 2, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    clipper = Clipper(nn.Sequential(nn.Linear(2, 1)))
+
+    def total(inputs: Any) -> Any:
+        found = clipper.sum(inputs, lambda score, _: torch.sigmoid(score) - 1, 0.1)
+        return torch.cat([found[part].double().ravel() for part in sorted(found)])
+
+    whole = total(x)
+    for at in (2, 100, 30_000):
+        alone = torch.linalg.vector_norm(whole - total(torch.cat([x[:at], x[at + 1 :]])))
+        assert alone <= 0.1 * 1.001, "a rounding to integers, which is paid for, is four times as much"
+
+
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_gradients_of_single_patients_are_made_where_a_layer_needs_them(
     name: str, monkeypatch: pytest.MonkeyPatch
