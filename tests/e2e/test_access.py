@@ -170,6 +170,19 @@ def test_a_site_decides_for_itself_alone(federation: Federation) -> None:
     assert list(federation.people["admin"].connection.get("/v1/studies/heart")["sites"]) == ["north"]
 
 
+def test_a_site_that_a_study_does_not_invite_learns_nothing_of_it_by_deciding(federation: Federation) -> None:
+    """The plan's digest is no secret: with a decision came what the study's hospitals say, and news of its runs."""
+    south, plan = federation.south, federation.plan
+    for word in ("decline", "approve"):
+        assert isinstance(refusal(lambda w=word: south.send(studies.decision(south, plan, decision=w))), NotFound)  # type: ignore[misc]
+    for path in (
+        f"/v1/runs/{federation.run}/opening?round=1",
+        f"/v1/runs/{federation.run}/said?round=1&attempt=1&of=READY",
+    ):
+        assert isinstance(refusal(lambda p=path: south.connection.get(p)), NotFound)  # type: ignore[misc]
+    assert list(federation.people["admin"].connection.get("/v1/studies/heart")["sites"]) == ["north"]
+
+
 def test_a_pending_site_sends_nothing(federation: Federation) -> None:
     error = refusal(lambda: federation.newcomer.send(studies.decision(federation.newcomer, federation.plan)))
     assert isinstance(error, Refused) and error.reason == "role"

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, insert, select
 
+from consilium.coordinator.invited import invites
 from consilium.coordinator.ledgers import record
 from consilium.core.errors import EnvelopeInvalid, NotFound
 from consilium.core.ids import SiteId, digest
@@ -23,7 +24,7 @@ _OF_STUDY = Hot(
 def keep(tx: Transaction, site: SiteId, told: Attestation, payload: bytes, envelope: bytes, now: datetime) -> bool:
     """Keep an attestation; whether it is news that a run may wait for: new, and of a study that asks for it.
 
-    Raises: EnvelopeInvalid: it is of another site.   NotFound: no study has this plan and this contract.
+    Raises: EnvelopeInvalid: it is of another site.   NotFound: no study that invites it has this plan and contract.
     """
     if told.site != site:
         raise EnvelopeInvalid("the attestation names another site", "sign with your own site's name")
@@ -31,7 +32,8 @@ def keep(tx: Transaction, site: SiteId, told: Attestation, payload: bytes, envel
         return False
     known = tx.scalar(select(studies.c.payload).where(studies.c.study == told.study))
     plan = Plan.load(known) if known is not None else None
-    if plan is None or (plan.digest, plan.study.contract.digest) != (told.plan, told.contract):
+    wanted = (told.plan, told.contract)
+    if plan is None or (plan.digest, plan.study.contract.digest) != wanted or not invites(plan, site):
         raise NotFound(f"study {told.study} has no such plan and contract", "check the data against it again")
     row = {"site": site, "study": told.study, "payload": payload, "envelope": envelope, "digest": digest(envelope)}
     tx.do(insert(attestations).values(**row))

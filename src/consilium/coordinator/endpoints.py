@@ -16,6 +16,7 @@ from consilium.coordinator import accounts, ledgers, steps, twins
 from consilium.coordinator.accounts import Who
 from consilium.coordinator.conduct import Conduct, grant
 from consilium.coordinator.ingest import Letter
+from consilium.coordinator.invited import invites
 from consilium.coordinator.ledgers import post, record
 from consilium.coordinator.services import Services
 from consilium.core import run as run_machine
@@ -376,12 +377,11 @@ def _beat(tx: Transaction, call: Call) -> tuple[list[Conduct], bool]:
 
 def offer(tx: Transaction, services: Services, plan: Plan, to: list[SiteId]) -> None:
     """Offer a study to those of `to` that it invites."""
-    invited = set(plan.study.sites)
     blob = messages.Blob(digest=plan.digest, size=len(plan.payload))
     model, code = (size_of(tx, name) if name else 0 for name in (plan.study.model.initial, plan.study.model.wheel))
     message = messages.Offer(study=plan.study.name, plan=blob, title=plan.study.title, model=model, code=code)
     for site in sorted(to):
-        if not invited or site in invited:
+        if invites(plan, site):
             post(tx, services.identity, site, message)
             readable = [plan.digest, plan.study.model.initial, plan.study.model.wheel]
             for digest in filter(None, readable):

@@ -13,6 +13,7 @@ from consilium import plugins
 from consilium.algorithms import layout
 from consilium.coordinator import attesting, declarations, steps, witness
 from consilium.coordinator.conduct import Conduct
+from consilium.coordinator.invited import invites
 from consilium.coordinator.ledgers import record
 from consilium.core import round as machine
 from consilium.core import run as runs
@@ -276,8 +277,10 @@ class Ingest:
             raise EnvelopeInvalid("the decision names another site", "sign with your own site's name")
         if tx.scalar(select(decisions.c.id).where(decisions.c.digest == digest(data))) is not None:
             return []
-        plan = tx.scalar(select(studies.c.payload).where(studies.c.study == decision.study))
-        if plan is None or Plan.load(plan).digest != decision.plan:
+        payload = tx.scalar(select(studies.c.payload).where(studies.c.study == decision.study))
+        plan = None if payload is None else Plan.load(payload)
+        # Who decides on a study reads what its hospitals say: nobody does whom it does not invite.
+        if plan is None or plan.digest != decision.plan or not invites(plan, site):
             raise NotFound(f"study {decision.study} has no such plan", "review the study again")
         row = {
             "site": site,

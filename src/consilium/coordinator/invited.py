@@ -32,6 +32,11 @@ many hospitals as its owner likes, and to compare names letter by letter is slow
 """
 
 
+def invites(plan: Plan, site: str) -> bool:
+    """Whether a plan is offered to a site: to all, or to those that it names."""
+    return not plan.study.sites or site in plan.study.sites
+
+
 def missing(tx: Transaction, plan: Plan) -> list[Json]:
     """Whom the plan invites and who is not admitted, sorted: `site`, `why`, and `next`."""
     return told(plan.study.sites, known(tx)) if plan.study.sites else []

@@ -130,7 +130,11 @@ def review(study: str, code: Path | None, home: Path, as_json: bool) -> None:
 @person_option
 @click.option("--accept", "accepts", multiple=True, help="A weaker mode that the hospital accepts, such as plain.")
 @click.option("--until", help="Last day of the approval, as 2030-12-31. Default: the longest that the policy allows.")
-@click.option("--mapping", type=Existing, help="Mapping file. Default: the one of the contract, in the site's folder.")
+@click.option(
+    "--mapping",
+    type=Existing,
+    help="Mapping file. Default: that of an approval before, or the contract's in the site's folder.",
+)
 @home_option
 @json_option
 def approve(

@@ -140,7 +140,8 @@ class Desk:
     ) -> Decision:  # fmt: skip
         """Approve the newest plan of a study, at the longest until the policy's last day for it.
 
-        Nothing is signed that could never train: the patients are counted as the pipeline will count them.
+        Nothing is signed that could never train: the patients are counted as the pipeline will count them, by the same
+        mapping: the one given, or that of an approval before.
 
         Raises: Refused: the policy forbids it, a weaker mode was not accepted by name, there are too few patients, the
                 data do not pass the study's check, or the privacy budget has no room for a run.
@@ -158,7 +159,7 @@ class Desk:
                 f"if the hospital accepts that, say so: {' '.join('--accept ' + mode for mode in missing)}",
                 reason="recipe",
             )
-        chosen = self.folder.mapping(plan.study.contract.id, mapping)
+        chosen = self.folder.mapping(plan.study.contract.id, mapping) if mapping else self.mapping(study)
         expires = self._expiry(plan, policy, until, now)
         self._afford(plan, chosen)
         report = _enough(plan, policy, chosen, self.folder.extracts / plan.study.name)

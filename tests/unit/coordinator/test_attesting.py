@@ -20,6 +20,7 @@ from e2e.federation import study
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 EAST, NORTH, SOUTH, WEST = map(SiteId, ("east", "north", "south", "west"))
 GATED, FREE = Plan.of(study("gated", gate={"blocking": []})), Plan.of(study("free"))
+CLOSED = Plan.of(study("closed", gate={"blocking": []}, sites=["north", "south"]))
 OTHER = Plan.of(study("gated", gate={"blocking": []}, min_patients=11))
 
 
@@ -30,7 +31,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
     def fill(tx: Any) -> None:
         tx.put(people, name="Vera", role="researcher", password="", since=NOW)
-        for plan in (GATED, FREE):
+        for plan in (GATED, FREE, CLOSED):
             named = {"study": plan.study.name, "plan": plan.digest, "payload": plan.payload}
             tx.put(studies, **named, owner="Vera", since=NOW)
         for site in (EAST, NORTH, SOUTH, WEST):
@@ -91,6 +92,7 @@ def test_who_approves_a_study_without_a_gate_is_asked(database: Database) -> Non
         (NotFound, {"contract": digest(b"another contract")}),
         (NotFound, {"study": "unknown"}),
         (NotFound, {"study": "free"}),
+        (NotFound, {"study": "closed", "plan": CLOSED.digest}),  # which does not invite it
     ],
 )
 def test_a_check_of_another_site_plan_or_contract_is_refused(

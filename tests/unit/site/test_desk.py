@@ -234,6 +234,20 @@ def test_a_check_of_another_mapping_than_the_one_that_trains_leaves_only_where_a
     ]
 
 
+def test_what_is_checked_when_a_study_is_approved_anew_is_what_it_is_trained_with(site: Site) -> None:
+    """The mapping that was named with an approval stays; another one in the usual place is no longer meant."""
+    plan = gated(site)
+    site.approve("sums")
+    site.desk.revoke("sums", "Vera", "", NOW)
+    usual = site.folder.mappings / f"{plan.study.contract.id}.yaml"
+    usual.write_text("mapping: 1\n")
+    site.desk.approve("sums", "Vera", ("plain",), None, None, NOW)
+    usual.unlink()
+    site.desk.approve("sums", "Vera", ("plain",), None, None, NOW)
+    assert site.desk.mapping("sums") == site.mapping.resolve()
+    assert [one.passed for one in attested(site)] == [True] * 3
+
+
 def test_a_coordinator_that_lost_it_is_told_the_newest_check_anew(site: Site) -> None:
     gated(site)
     site.approve("sums")
