@@ -23,7 +23,7 @@ from consilium.core.errors import Conflict, DigestMismatch, NotFound, Unavailabl
 from consilium.core.ids import Digest, digest
 from consilium.core.run import OVER
 from consilium.core.study import Plan, Study
-from consilium.durable import naming
+from consilium.durable import form_of, naming
 from consilium.governance.approvals import weaker
 from consilium.progress import bar
 from consilium.wire.connection import Connection, Patience
@@ -373,17 +373,17 @@ class Result:
         run, state = str(self.document["run"]), str(self.document["state"]["digest"])
         return models["model"], origin(plan, run, state, models["model"], arrays)
 
-    def save(self, path: str | Path, form: str = "safetensors") -> Digest:
+    def save(self, path: str | Path, form: str | None = None) -> Digest:
         """Write the model with its origin as metadata; returns the digest of the file.
 
         Args:    form: safetensors, which `consilium.exported.Exported` reads and applies to raw rows; or onnx, which
-                 takes raw rows by itself.
+                 takes raw rows by itself; None: onnx for a name that ends in .onnx, else safetensors.
         Raises:  Refused: the extra `onnx` is not installed.   Invalid: this kind of model has no form in ONNX here.
         """
         from consilium.core.tensors import to_safetensors
 
         data = to_safetensors(*self._written())
-        if form == "onnx":
+        if (form or form_of(Path(path))) == "onnx":
             from consilium.exported import Exported
             from consilium.onnxfile import to_onnx
 

@@ -139,7 +139,7 @@ def test_hospitals_that_compared_once_need_no_words_again(made: Federation, tmp_
     here = api.Federation.login(made.coordinator.url, "olga", PASSWORD, ca=made.coordinator.ca)
     result = here.run("again").result()
     result.save(tmp_path / "model.safetensors")
-    result.save(tmp_path / "model.onnx", "onnx")
+    result.save(tmp_path / "model.onnx")
     rows: dict[str, Any] = {"x": [1.5, -0.7, 9.9], "y": [0.1, 0.2, -9.9]}
     home = runtime((tmp_path / "model.onnx").read_bytes())
     (said,) = home.run(["prediction"], {name: np.array(values)[:, None] for name, values in rows.items()})

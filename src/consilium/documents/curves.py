@@ -22,6 +22,8 @@ from consilium.documents.plots import (
 
 DASHES = (None, "7 4", "2 3")
 COLOURS = (BLUE, ORANGE, BLACK)
+LEGEND, LETTER = 58, 7.4
+"""How wide an entry of the legend is without its words, and each letter of them."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,10 @@ def plane(
             parts += [mark("circle", across_.at(x), up_.at(y), COLOURS[place], 4) for x, y in one.known]
         parts += [part for x, estimate in one.bars for part in _bar(x, estimate, across_, up_, COLOURS[place])]
     labels = [(one.label, COLOURS[at], DASHES[at], bool(one.points)) for at, one in enumerate(curves)]
-    parts += _legend([*labels, *([(diagonal, QUIET, "3 4", True)] if diagonal else [])], left)
-    return drawing(WIDTH, bottom + 48, title, told, parts)
+    labels += [(diagonal, QUIET, "3 4", True)] if diagonal else []
+    parts += _legend(labels, left)
+    wide = max(right + 20, left + sum(LEGEND + LETTER * len(label) for label, *_ in labels))
+    return drawing(min(wide, WIDTH), bottom + 48, title, told, parts)
 
 
 def _axis(values: Sequence[float], begin: float, end: float, given: tuple[float, float] | None) -> Axis:
@@ -132,5 +136,5 @@ def _legend(labels: Sequence[tuple[str, str, str | None, bool]], x: float) -> li
             if line else mark("circle", x + 12, 14, colour)
         )  # fmt: skip
         parts += [shape, words(x + 31, 18, label)]
-        x += 58 + 7.4 * len(label)
+        x += LEGEND + LETTER * len(label)
     return parts

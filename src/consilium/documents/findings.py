@@ -43,6 +43,18 @@ class Findings:
         return sum(self.made.values())
 
     @property
+    def calm(self) -> str:
+        """What it means that there is no warning: where hospitals were not compared, it says nothing of any of them."""
+        if self.made.get(OTHERS):
+            return (
+                "nothing in these figures contradicts, and no hospital that is compared lies apart by more than chance."
+            )
+        return (
+            "nothing in these figures contradicts. Hospitals were not compared with one another: whether the model is "
+            "worth less at one of them is not known here."
+        )
+
+    @property
     def warnings(self) -> tuple[Finding, ...]:
         """Those that are no mere notes."""
         return tuple(one for one in self.found if one.level == "warning")

@@ -3,11 +3,15 @@
 Read from `evaluation` of a result, whose shape `docs/explanation/figures.md` gives.
 """
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from consilium.documents.estimate import Estimate, Figures, Json, figures_of
 
+NUMBER = r"-?[\d.]+(?:e[-+]?\d+)?"
+BAND = re.compile(rf"below {NUMBER}|{NUMBER} to {NUMBER}|{NUMBER} and above")
 HOSPITAL = "hospital"
 """What stands in a gap between hospitals instead of a feature."""
 
@@ -93,7 +97,7 @@ def judged(given: Json | None) -> Judged | None:
     compared = given["comparisons"]
     return Judged(
         float(given["threshold"]), _worth(given["all"]),
-        {str(f): {str(name): _worth(one) for name, one in parts.items()} for f, parts in given["groups"].items()},
+        {str(feature): _in_order(parts) for feature, parts in given["groups"].items()},
         {str(site): _worth(one) for site, one in given["sites"].items()}, str(given.get("sites_withheld") or ""),
         tuple(
             Gap(str(one["feature"]), str(one["group"]), str(one["name"]), Estimate.of(one), bool(one["clear"]))
@@ -115,6 +119,22 @@ def _of_common(given: Json) -> dict[str, Figures]:
         return {}
     sites = {str(site): figures_of(one) for site, one in (given.get("sites") or {}).items()}
     return {**{site: one for site, one in sites.items() if one}, ALL: figures_of(given["all"])}
+
+
+def _in_order(parts: Json) -> dict[str, Worth]:
+    """Groups as people read them: bands of a number from the lowest on, where JSON has them by the alphabet."""
+    return {str(name): _worth(parts[name]) for name in sorted(parts, key=lambda name: _begins(str(name)))}
+
+
+def _begins(name: str) -> float:
+    """Where a band begins; what is no band keeps its place.
+
+    >>> sorted(["40 to 65", "80 and above", "9 to 40", "below 9"], key=_begins)
+    ['below 9', '9 to 40', '40 to 65', '80 and above']
+    """
+    if BAND.fullmatch(name) is None:
+        return math.inf
+    return -math.inf if name.startswith("below ") else float(name.split()[0])
 
 
 def _worth(given: Json) -> Worth:

@@ -225,13 +225,16 @@ def _group_table(at: int, feature: str, found: Mapping[str, Worth], metrics: Seq
     return table(f"groups-{at}", f"By {feature}.", ("group", "n", *(one.word for one in metrics)), rows, (1,))
 
 
+def _clear(one: Gap) -> str:
+    """Whether it is no chance; of what is not told nobody knows."""
+    return "yes" if one.clear else "no" if one.estimate.value is not None else "not known"
+
+
 def _gaps(last: Judged, gaps: Sequence[Gap]) -> list[object]:
     def word(one: Gap) -> str:
         return METRICS[one.name].word if one.name in METRICS else one.name
 
-    rows = [
-        (f"{one.feature} {one.group}", word(one), interval(one.estimate), "yes" if one.clear else "no") for one in gaps
-    ]
+    rows = [(f"{one.feature} {one.group}", word(one), interval(one.estimate), _clear(one)) for one in gaps]
     told = (
         f"{last.made} differences were looked at, those between hospitals among them. A difference is clear if its "
         f"interval leaves out 0 at {percent(last.each)} each, at which all hold together."

@@ -8,7 +8,7 @@ from consilium.documents import plots
 from consilium.documents.facts import Facts, Flow, Hospital, Round
 from consilium.documents.markup import Tag, name, tag
 from consilium.documents.parts import facts_of, figure, folded, section, table
-from consilium.documents.terms import plain
+from consilium.documents.terms import minute, plain, spoken
 from consilium.documents.tripod import Item
 
 STEPS = (
@@ -202,9 +202,10 @@ def _listed(states: str, numbers: Sequence[int], wanted: str) -> str:
 
 def _allowed(one: Feature) -> str:
     """A number's range and unit, or the categories."""
-    return (
-        f"{one.range[0]:g} to {one.range[1]:g} {one.unit}" if one.range else plain([*(one.categories or {}).values()])
-    )
+    if one.type == "category":
+        return plain([*(one.categories or {}).values()])
+    unit = spoken(str(one.unit))
+    return f"{one.range[0]:g} to {one.range[1]:g} {unit}".rstrip() if one.range else f"any number, {unit or 'pure'}"
 
 
 def predictors(facts: Facts) -> Tag | None:
@@ -258,8 +259,8 @@ def audit(facts: Facts) -> Tag:
         for log in facts.audit
     ]  # fmt: skip
     said = [
-        (str(one["site"]), str(one.get("decision") or ""), name(str(one.get("person") or "")), str(one.get("at") or ""),
-         str(one.get("expires") or ""), name(str(one.get("reason") or "")))
+        (str(one["site"]), str(one.get("decision") or ""), name(str(one.get("person") or "")), minute(one.get("at")),
+         minute(one.get("expires")), name(str(one.get("reason") or "")))
         for one in facts.decisions
     ]  # fmt: skip
     refused = [

@@ -102,7 +102,8 @@ def spanning(values: Sequence[float], begin: float, end: float, limits: tuple[fl
 def drawing(width: float, height: float, title: str, told: str, *parts: object) -> Tag:
     """One SVG with its text alternative."""
     return tag(
-        "svg", parts, viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=f"{title}. {told}", class_="plot",
+        "svg", parts, viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=f"{title}. {told}",
+        class_="plot" if width >= WIDTH else "plot narrow",
         preserveAspectRatio="xMidYMid meet",
     )  # fmt: skip
 

@@ -44,6 +44,7 @@ figure{margin:1rem 0 1.5rem}
 figcaption{font-size:.9rem;margin-top:.35rem}
 .scroll{overflow-x:auto;max-width:100%}
 .plot{display:block;width:100%;height:auto;min-width:36rem;font-family:inherit}
+.narrow{max-width:38rem;min-width:20rem}
 table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;font-size:.9rem;padding:.25rem 0 .5rem}
 th,td{text-align:left;vertical-align:top;padding:.4rem .7rem .4rem 0;border-bottom:1px solid var(--line)}
@@ -64,6 +65,10 @@ footer p{border-top:1px solid var(--line);padding-top:.75rem}
 body{font-size:15px}
 h1{font-size:1.5rem}
 nav ol{columns:1}
+caption{max-width:calc(100vw - 2.5rem)}
+.scroll{background:linear-gradient(90deg,#fff 40%,#fff0) 0/2rem 100% no-repeat local,
+linear-gradient(270deg,#fff 40%,#fff0) 100%/2rem 100% no-repeat local,
+linear-gradient(90deg,#0004,#0000) 0/.7rem 100% no-repeat,linear-gradient(270deg,#0004,#0000) 100%/.7rem 100% no-repeat}
 .facts{grid-template-columns:1fr}
 .facts dd{margin-bottom:.4rem}
 }
@@ -79,6 +84,7 @@ figure,.findings li,.cards>div,tr{break-inside:avoid}
 thead{display:table-header-group}
 .scroll{overflow:visible}
 .plot{min-width:0}
+.narrow{max-width:33rem}
 table{font-size:.88rem}
 .cards{grid-template-columns:repeat(auto-fit,minmax(9rem,1fr))}
 details::details-content{content-visibility:visible;display:block}

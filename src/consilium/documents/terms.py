@@ -1,8 +1,10 @@
 """Metrics and numbers as people read them."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from consilium.documents.estimate import Estimate
 
@@ -148,6 +150,40 @@ def shrunk(l1: float, l2: float, tried: int) -> str:
     which = " and ".join(f"{name} penalty of {size:g}" for name, size in known.items() if size)
     told = f" With {which}: coefficients lean towards zero, and have no standard errors." if which else ""
     return f"{told} The penalty was chosen among {tried}, for which no standard error accounts." if tried else told
+
+
+SPOKEN = {
+    "1": "", "a": "years", "mo": "months", "wk": "weeks", "d": "days", "h": "hours", "mm[Hg]": "mmHg", "Cel": "°C",
+    "[degF]": "°F", "m2": "m²", "kg/m2": "kg/m²", "/min": "per minute", "1/min": "per minute",
+}  # fmt: skip
+"""Units of UCUM that readers of a report write otherwise."""
+
+
+def spoken(unit: str) -> str:
+    """A unit of UCUM as people write it; one that nobody here knows stands as it is.
+
+    >>> spoken("a"), spoken("mm[Hg]"), spoken("umol/L"), spoken("10*9/L"), spoken("[IU]/L")
+    ('years', 'mmHg', 'µmol/L', '10⁹/L', 'IU/L')
+    """
+    if unit in SPOKEN:
+        return SPOKEN[unit]
+    text = re.sub(r"\bu(?=mol|g\b|L\b|\[IU\])", "µ", unit).replace("[IU]", "IU")
+    return re.sub(r"\b10\*(\d+)", lambda found: f"10{found[1].translate(RAISED)}", text)
+
+
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def minute(at: object) -> str:
+    """A moment for people, of one that JSON has; what is none stays as it is.
+
+    >>> minute("2030-01-31T08:05:40.370366Z"), minute(None)
+    ('2030-01-31 08:05 UTC', '')
+    """
+    try:
+        return f"{datetime.fromisoformat(str(at or '')).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return str(at or "")
 
 
 def plain(words: Sequence[str]) -> str:

@@ -141,6 +141,11 @@ def _measures(facts: Facts, found: Findings) -> str:
 def _fairness(facts: Facts, found: Findings) -> str:
     if facts.last is None or not facts.last.groups:
         return ""
+    if not any(worth.figures for parts in facts.last.groups.values() for worth in parts.values()):
+        return (
+            f"Figures by {plain(list(facts.last.groups))} were asked for, and all of them are too few or withheld: how "
+            "the model serves these groups is not known."
+        )
     return (
         f"Figures are told by {plain(list(facts.last.groups))}, and {facts.last.made} differences were looked at at "
         "once. What else was done for fairness, and why, is for the authors."

@@ -128,6 +128,18 @@ def test_what_the_last_round_hides_is_shown_nowhere() -> None:
     )
 
 
+def test_where_no_group_is_told_nobody_says_that_it_is_and_bands_are_in_order() -> None:
+    gaps = [{**gap("icu", "auroc", 0.0, False), "value": None, "low": None, "high": None, "note": "too few: cells"}]
+    names = {"9 to 40": HIDDEN, "40 to 65": HIDDEN, "80 and above": HIDDEN, "below 9": HIDDEN}
+    made = report(ALIKE, dict(sorted(names.items())), gaps)
+    page = made.html()
+    (fairness,) = (one.answer for one in made.items if one.number == "14")
+    assert "not known" in fairness and "are told by" not in fairness
+    body = page.partition('<table id="groups-0"')[2].partition("</table>")[0]
+    assert re.findall(r"<bdi>(.*?)</bdi>", body) == ["below 9", "9 to 40", "40 to 65", "80 and above"]
+    assert "not known" in page.partition('<table id="gaps"')[2].partition("</table>")[0]
+
+
 def test_patients_of_hospitals_that_are_not_told_are_counted_in_the_whole() -> None:
     """A number for a paper: not the sum over the hospitals that are shown, with the share of all."""
     document = simulated(usual(3))

@@ -160,7 +160,12 @@ def test_a_round_that_prepares_inputs_is_none_of_training_and_the_report_says_wh
 def test_what_is_withheld_is_not_there() -> None:
     report = Report.of(result(usual(3), "secure_sum"), NOW, STUDY)
     assert {row["hospital"] for row in report.tables()["figures"]} == {"all"}
-    assert "a single hospital’s figures stay there" in report.html()
+    page = report.html()
+    assert "a single hospital’s figures stay there" in page
+    calm = page.partition('id="no-warnings"')[2].partition("</p>")[0]
+    assert "Hospitals were not compared" in calm and "lies apart" not in calm
+    assert "lies apart" in Report.of(result(usual(3)), NOW, STUDY).findings.calm
+    assert "0 to 120 years" in page and "2030-01-01 00:00 UTC" in page and "00:00:00Z" not in page
     assert "not done" in report.html(), "leave-one-hospital-out"
 
 

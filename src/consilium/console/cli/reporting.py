@@ -60,7 +60,7 @@ def tell(made: "Report") -> None:
         if one.level == "warning":
             click.echo(output.plain(f"Warning: {one.title}. {one.text}").plain)
     if not made.findings.warnings:
-        click.echo("No warning.")
+        click.echo(f"No warning: {made.findings.calm}")
 
 
 def _at_the_coordinator(name: str, given: Given) -> "Report":

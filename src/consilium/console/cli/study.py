@@ -1,6 +1,7 @@
 """`consilium study`: write a study, send it, start it, watch it, take the model home."""
 
 import re
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from consilium.console.cli.session import federation
 from consilium.core.errors import Invalid, TrainingFailed
 from consilium.core.parts import STUDY_NAME
 from consilium.core.study import Plan, Study
-from consilium.durable import create_file
+from consilium.durable import create_file, form_of
 from consilium.governance.learning import ENOUGH
 
 File = click.Path(dir_okay=False, path_type=Path)
@@ -39,7 +40,9 @@ def new(file: Path, name: str, as_json: bool) -> None:
         raise Invalid(f"{name[:60]!r} is no name of a study", "use a-z, 0-9 and hyphens, at most 50, as in heart-2030")
     create_file(file, studyfile.template(name).encode())
     output.say(
-        {"file": str(file)}, as_json, f"Wrote {file}. Edit it, then check it with `consilium study validate {file}`."
+        {"file": str(file)},
+        as_json,
+        f"Wrote {file}. Edit it, then check it with `{shlex.join(['consilium', 'study', 'validate', str(file)])}`.",
     )
 
 
@@ -361,16 +364,16 @@ def report(
     "--format",
     "form",
     type=click.Choice(["safetensors", "onnx"]),
-    default="safetensors",
-    show_default=True,
-    help="onnx: a graph that takes raw rows in the contract's units and codes, with the plan's preparation inside.",
+    help="onnx: a graph that takes raw rows in the contract's units and codes, with the plan's preparation inside. "
+    "Default: onnx for a file whose name ends in .onnx, else safetensors.",
 )
 @click.option("--output", "-o", "file", type=File, required=True, help="File to write.")
 @output.as_json
-def export(name: str | None, source: Path | None, form: str, file: Path, as_json: bool) -> None:
+def export(name: str | None, source: Path | None, form: str | None, file: Path, as_json: bool) -> None:
     """Write the model of a run (or of the newest run of a study), with its origin as metadata."""
     if (name is None) == (source is None):
         raise Invalid("give either NAME or --from FILE", "the model comes from one of them")
+    form = form or form_of(file)
     if source is not None:
         fact = taking.written(source, form, file)
     else:
