@@ -231,8 +231,10 @@ class Inbox:
         aggregate = closed.aggregate.digest if closed.aggregate else None
         row = (closed.run, closed.round, aggregate, closed.state.digest)
         tx.do("INSERT OR REPLACE INTO closings VALUES (?, ?, ?, ?)", *row)
-        memories.closed(tx, closed.run, closed.round, counted=self.site in closed.took_part)
-        if self.site in closed.took_part:  # it arrived, though whether the coordinator's word of it did is not known
+        of, counted = (tx, closed.run, closed.round), self.site in closed.took_part
+        if memories.closed(*of, counted=counted) and counted and ledger.unsent(*of):
+            memories.closed(*of, counted=False)  # later rounds would tell of it, and its charge is given back
+        if counted:  # it arrived, though whether the coordinator's word of it did is not known
             tx.do(
                 "UPDATE outbox SET status = 'sent' WHERE status = 'waiting' AND run = ? AND round = ?"
                 " AND type IN ('answer', 'step')",

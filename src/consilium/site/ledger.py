@@ -186,12 +186,18 @@ def close(tx: Writing, run: str, now: datetime) -> None:
     """
     behind = bool(tx.meta(BEHIND))
     for account in read(Book(), tx).of_run(run):
-        unsent = []
-        for number, times in sorted(account.charged.items()):
-            left = max(times - sent(tx, run, number), 0)
-            if left and number not in account.found and not behind:
-                unsent.append([number, left])
-        enter(tx, "close", {"account": account.number, "run": run, "unsent": unsent}, now)
+        left = [] if behind else [[number, _unsent(tx, account, number)] for number in sorted(account.charged)]
+        enter(tx, "close", {"account": account.number, "run": run, "unsent": [one for one in left if one[1]]}, now)
+
+
+def unsent(tx: Writing, run: str, number: int) -> bool:
+    """Whether a charge of a round would be given back if its run ended now: nothing that it paid for has left."""
+    return any(_unsent(tx, account, number) for account in read(Book(), tx).of_run(run))
+
+
+def _unsent(tx: Writing, account: Account, number: int) -> int:
+    left = account.charged.get(number, 0) - sent(tx, account.run, number)
+    return 0 if number in account.found else max(left, 0)
 
 
 def enter(tx: Writing, kind: str, body: dict[str, Any], now: datetime) -> int:

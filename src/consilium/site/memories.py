@@ -81,9 +81,9 @@ def keep(tx: Writing, run: str, number: int, made: Kept) -> None:
     )  # fmt: skip
 
 
-def closed(tx: Writing, run: str, number: int, *, counted: bool) -> None:
-    """A round is over: what was kept in it holds if this site was counted."""
-    tx.do("UPDATE memories SET counted = ? WHERE run = ? AND round = ?", counted, run, number)
+def closed(tx: Writing, run: str, number: int, *, counted: bool) -> bool:
+    """A round is over: what was kept in it holds if this site was counted. Whether anything was kept."""
+    return tx.do("UPDATE memories SET counted = ? WHERE run = ? AND round = ?", counted, run, number) > 0
 
 
 def forget(tx: Writing, run: str, number: int) -> list[Path]:

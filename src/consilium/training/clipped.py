@@ -249,7 +249,7 @@ class Clipper:
         for start in range(0, len(inputs), piece):
             here = slice(start, min(start + piece, len(inputs)))
             for name, more in one(inputs[here], lambda score, here=here: slopes(score, here), bound).items():  # type: ignore[misc]
-                # In float32 a sum of very many would be off by more, the more they are, and otherwise without one of them.
+                # In float32 the sum of very many is off by more, the more they are; and otherwise without one of them.
                 total[name] = total[name].add_(more) if name in total else more.double()
         return total
 

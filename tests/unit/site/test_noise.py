@@ -16,10 +16,11 @@ from consilium.core.study import Plan
 from consilium.privacy import masks, noise, recipe
 from consilium.privacy.quantize import Noised
 from consilium.privacy.secagg import Open
-from consilium.site import seats
+from consilium.site import memories, seats
 from consilium.site.journal import Journal, Writing
 from consilium.site.tables import prepare
 from consilium.training.work import Work
+from consilium.wire.messages import Ended
 from unit.site.circle import Hospital, Relay, circle, secure
 
 FOUR = ("east", "north", "south", "west")
@@ -210,6 +211,28 @@ def test_an_update_that_is_lost_after_it_left_is_made_with_other_noise_and_charg
     relay.ask(plan, 1, "READY", attempt=3)
     assert not np.array_equal(update(north, plan)["update"], first)
     assert charged(north) == [2]
+
+
+def test_what_was_kept_in_a_round_of_which_nothing_left_is_used_by_no_other(relay: Relay) -> None:
+    """A coordinator says that it was counted: its charge is given back, and the next update would tell of it."""
+    wanted = secure(
+        "noised", privacy={**PRIVACY, **LOCALLY}, strategy={"name": "scaffold"},
+        training={"epochs": 1, "learning_rate": 1.0}, rounds=3,
+    )  # fmt: skip
+    plan, north = relay.approved(wanted), relay["north"]
+    relay.paired(plan)
+    relay.ask(plan, 1, "READY")
+    for phase in ("MASK", "CONFIRM", "UNMASK"):
+        relay.ask(plan, 1, phase, ("east", "south", "west"))
+    relay.opened(plan, 1)
+    relay.closed(plan, 1, FOUR)
+    assert memories.of(north.journal, "noised-1", 1) is not None
+    assert memories.before(north.journal, "noised-1", 2) is None, "nothing of it left"
+    assert memories.before(relay["east"].journal, "noised-1", 2) is not None
+    relay.played(plan, 2)
+    assert memories.before(north.journal, "noised-1", 3) is not None and charged(north) == [2]
+    north.told(Ended(study="noised", run="noised-1", status="stopped", reason="", state=None))
+    assert charged(north) == [1], "so that one charge is enough"
 
 
 def test_all_noise_at_each_hospital_serves_without_a_secure_sum(relay: Relay, tmp_path: Path) -> None:
