@@ -21,6 +21,8 @@ UNIT = re.compile(
     r"(?i:(?<![a-z])(?:units?|uom|unit[eéà]|unidad)(?![a-z])|einheit(?!lich))|[a-z](?:Units?|Uom|UOM|UoM)(?![a-z])"
 )
 """Names of columns of units."""
+IN_A_QUERY = "in the source's query (a single file gets one by `type: tables`)"
+"""Where a person computes what no column holds."""
 
 
 @dataclass(frozen=True)

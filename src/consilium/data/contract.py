@@ -204,15 +204,17 @@ def _check_header(mapping: Mapping, rows: Rows) -> None:
     wanted |= {"label.time.column": label.time.column} if label.time is not None else {}
     for one, given in mapping.features.items():
         wanted |= {f"features.{one}.column": given.column} if isinstance(given, FeatureMap) else {}
-    there = [*rows.columns, *rows.others]
+    there, query = [*rows.columns, *rows.others], bool(mapping.source.query)
     if not {name.casefold() for name in wanted.values()} & {name.casefold() for name in there}:
         raise MappingInvalid(
             "the table has none of the columns of this mapping",
-            "correct their names, or write `header: false` and `columns` if its first line is a patient",
+            "correct their names, or let the source's query give them"
+            if query
+            else "correct their names, or write `header: false` and `columns` if its first line is a patient",
         )
     for where, name in wanted.items():
         if name not in rows.columns:
-            raise headers.lacking(where, name, there, wanted.values())
+            raise headers.lacking(where, name, there, wanted.values(), query)
 
 
 def _feature(feature: Feature, given: FeatureMap | str, rows: Rows, always: frozenset[str], told: Column) -> Floats:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from consilium.core.contract import Feature, Label
 from consilium.core.gate import Gate, Kind
+from consilium.data.base import IN_A_QUERY
 from consilium.data.contract import Column
 from consilium.data.counts import MIN_CELL, Count, hidden, part, parts
 from consilium.data.pictures import NARROW, Pictures
@@ -292,10 +293,10 @@ def _numbers(look: Look) -> Iterator[Finding]:
         remedy += UNTIL if told.recorded else ""
         if told.dates > rest / 2:
             words = "some values are dates, such as dates of birth, and no numbers"
-            remedy = f"compute {look.of.id} of them in the source's query, or where the file is made"
+            remedy = f"compute {look.of.id} of them {IN_A_QUERY}, or where the file is made"
         elif told.commas > rest / 2:
             words = "some values have a comma where a number has a point, such as 7,5"
-            remedy = "write replace(COLUMN, ',', '.') in the source's query, or a point where the file is made"
+            remedy = f"write replace(COLUMN, ',', '.') {IN_A_QUERY}, or a point where the file is made"
         yield look.finding("not-a-number", rest, each[2], gate.not_a_number_max, words, remedy)
     yield from _missing(look, told.looks.inside, told.usable, look.usable, 0.0)
     yield from _missing(look, told.looks.outside, told.out_of_range, look.out_of_range, gate.out_of_range_max)
@@ -349,8 +350,8 @@ def _years(look: Look, outside: int) -> Finding:
     return look.finding(
         "unit", whole, part(whole, look.told.out_of_range if outside else whole, shown), 0.0,
         "these look like years of the calendar, such as years of birth, which no unit mends",
-        f"compute {look.of.id} in the source's query, such as `year_of_visit - year_of_birth AS {look.of.id}`, or where"
-        " the file is made",
+        f"compute {look.of.id} {IN_A_QUERY}, such as `year_of_visit - year_of_birth AS {look.of.id}`, or where the "
+        "file is made",
     )  # fmt: skip
 
 

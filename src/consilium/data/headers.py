@@ -8,18 +8,24 @@ from consilium.core.errors import DataUnusable, MappingInvalid
 
 SHOWN = 30
 NO_HEADER = "or write `header: false` and `columns` if its first line is no header"
+NO_QUERY = "or let the source's query give it: name it in its SELECT"
 
 
-def lacking(where: str, name: str, there: Collection[str], wanted: Collection[str]) -> MappingInvalid:
-    """That a column is not there; what there is only where more than half of those that are wanted are."""
+def lacking(
+    where: str, name: str, there: Collection[str], wanted: Collection[str], query: bool = False
+) -> MappingInvalid:
+    """That a column is not there; what there is only where more than half of those that are wanted are.
+
+    Args:    query: whether the table is what a query gives, and has no first line.
+    """
     folded = {one.casefold() for one in there}
     if 2 * sum(one.casefold() in folded for one in wanted) <= len(wanted):
-        remedy = f"correct its name, {NO_HEADER}"
+        remedy = f"correct its name, {NO_QUERY if query else NO_HEADER}"
     elif near := difflib.get_close_matches(name, there, n=3, cutoff=0.5):
         remedy = f"did you mean {' or '.join(near)}?"
     else:
-        remedy = f"it has {', '.join(list(there)[:SHOWN])}"
-    return MappingInvalid(f"{where}: the table has no column {name!r}", remedy)
+        remedy = f"it has {', '.join(list(there)[:SHOWN])}" + (f"; {NO_QUERY[3:]}" if query else "")
+    return MappingInvalid(f"{where}: {'what the query gives' if query else 'the table'} has no column {name!r}", remedy)
 
 
 def once(names: Iterable[Any], name: str) -> None:

@@ -103,8 +103,7 @@ def drawing(width: float, height: float, title: str, told: str, *parts: object) 
     """One SVG with its text alternative."""
     return tag(
         "svg", parts, viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=f"{title}. {told}",
-        class_="plot" if width >= WIDTH else "plot narrow",
-        preserveAspectRatio="xMidYMid meet",
+        class_="plot" if width >= WIDTH else "plot narrow", preserveAspectRatio="xMidYMid meet",
     )  # fmt: skip
 
 

@@ -86,7 +86,8 @@ def map_(
     if sys.stdin.isatty() and not as_json:
         of, confirmed = questions.asked(draft.table.title, draft.of, least)
         draft = replace(draft, of=of)
-    used = [one.chosen.column for one in draft.of.of if one.chosen]
+    used = [one.chosen.column for one in draft.of.of if one.chosen]  # and what a person may write in place of it
+    used += [other.column for one in draft.of.of if one.want.place not in confirmed for other in one.others]
     kept = draft.table.kept(sorted({*used, *filter(None, [draft.of.key])}))
     moved = {key: document.beside(value, path.parent) for key in ("path", "url") if (value := getattr(kept, key))}
     kept = kept.model_copy(update=moved)

@@ -24,6 +24,10 @@ NEAR = 1e-4
 SLOW = 1e-6
 """Learning rate: whether the study's own one is too large, made-up patients do not tell."""
 LENGTH = 300
+LARGE = np.float32(30.0)
+"""Times the first weights: beyond it what is not bounded lies outside of 0 to 1."""
+TWICE = 0.732
+"""A little more than the sigmoid of 1."""
 
 
 @contextmanager
@@ -64,8 +68,22 @@ def rehearse(study: Study, trainer: Trainer, model: Tensors) -> None:
             "a prediction depends on other patients: of those who were made up it is another one for each alone",
             "let the module predict for each patient on its own in its mode of inference (`eval`)",
         )
+    if study.model.wheel is not None and study.contract.label.type == "binary":
+        _unbounded(study, trainer, model, x)
     for some in (len(x), *(one for one in [fewest(study)] if one < len(x))):
         _step(study, trainer, model, x[:some])
+
+
+def _unbounded(study: Study, trainer: Trainer, model: Tensors, x: Floats) -> None:
+    """That it gives log odds. With a sigmoid of its own no weights, however large, leave 0 to 1, of which the one that
+    is applied here makes 0.5 to 0.73; without one they do, unless a last layer begins at zero: then all are 0.5."""
+    found = trainer.predict(study, {name: LARGE * array for name, array in model.items()}, x)
+    if np.all((found >= 0.5) & (found <= TWICE)) and np.any(found != 0.5):
+        raise StudyInvalid(
+            "the architecture gives values from 0 to 1, as after a sigmoid, which is applied to what it gives: every "
+            "probability would lie between 0.5 and 0.73",
+            "let it give the log odds: leave out its last sigmoid or softmax",
+        )
 
 
 def _step(study: Study, trainer: Trainer, model: Tensors, x: Floats) -> None:

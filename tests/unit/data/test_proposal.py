@@ -381,6 +381,15 @@ def test_years_and_dates_of_birth_are_no_age_and_the_column_is_told_with_what_to
     assert feature(chosen)["unit"] == "a" and chosen.confidence == "low" and "no unit mends" in " ".join(chosen.reasons)
 
 
+def test_a_column_of_numbers_with_commas_is_told_and_not_called_absent_without_a_word() -> None:
+    wanted = contract(number("age", "age at visit", "a", 18, 110))
+    rows = Rows({"Alter": [f"{25 + row % 60},5" for row in range(80)], "died": ["0", "1"] * 40})
+    of = propose(wanted, rows, LEAST)
+    assert feature(of.of[0]) == "absent" and "Alter is named so, and has numbers with a comma" in written(of, wanted)
+    chosen = with_column(of, "features.age", "Alter", LEAST).of[0]
+    assert chosen.confidence == "low" and "a comma" in " ".join(chosen.reasons)
+
+
 def test_no_unit_is_proposed_that_nobody_writes_an_age_in() -> None:
     wanted = contract(number("age", "age at visit", "a", 18, 110))
     weeks = Rows({"age": [f"{1000.5 + 45 * row}" for row in range(80)], "died": ["0", "1"] * 40})

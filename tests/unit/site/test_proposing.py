@@ -157,12 +157,22 @@ def ward(home: Path) -> Path:
 
 def test_of_a_database_it_is_said_that_one_table_serves_and_how_to_join(home: Path) -> None:
     path = ward(home)
+    with sqlite3.connect(path) as database:  # whose name says nothing: it is told beside TODO
+        database.execute("ALTER TABLE patienten ADD COLUMN q7 INTEGER")
+        database.execute("UPDATE patienten SET q7 = PatNr % 2")
     found = proposed(home, "--source", str(path))
     assert found.exit_code == 0, found.output
     text = (home.parent / "mapping.yaml").read_text()
     assert "One table serves: patienten, and not labor" in found.output and "--query" in found.output
     assert "# One table serves." in text and "# others: labor" in text
-    assert yaml.safe_load(text)["source"]["url"] == "sqlite:///ward.db", "beside the mapping"
+    source = yaml.safe_load(text)["source"]
+    assert source["url"] == "sqlite:///ward.db", "beside the mapping"
+    assert "# or: q7" in text and "q7" in source["query"], "who writes it need not mend the query"
+    written = text.replace("label: {column: TODO}", 'label: {column: DM, codes: {"0": 0, "1": 1}}')
+    (home.parent / "mapping.yaml").write_text("\n".join(one for one in written.split("\n") if "unconf" not in one))
+    with pytest.raises(MappingInvalid, match="what the query gives has no column 'DM'") as refusal:
+        tables.check(studyfile.read(home.parent / "study.yaml"), home.parent / "mapping.yaml")
+    assert "header" not in refusal.value.remedy
 
 
 def test_a_query_that_joins_is_looked_at_and_kept(home: Path) -> None:

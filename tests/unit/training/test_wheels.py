@@ -213,6 +213,7 @@ def test_an_entry_point_that_the_wheel_does_not_serve_is_refused_by_name(
             "m = nn.Linear(inputs, 1); m.forward = lambda x: x[:, 0] * float('nan') * m.weight[0, 0]; return m",
             "no number",
         ),
+        ("return nn.Sequential(nn.Linear(inputs, 1), nn.Sigmoid())", "between 0.5 and 0.73"),
         ("m = nn.Linear(inputs, 1); m.forward = lambda x: x[:, 0] / 0 * m.weight[0, 0]; return m", "in one small step"),
         ("m = nn.Linear(inputs, 1); m.forward = lambda x: x[:, 0].detach(); return m", "code failed: RuntimeError"),
     ],
@@ -230,6 +231,11 @@ def test_what_fails_on_made_up_patients_is_told_before_a_hospital_is_asked(wheel
 def test_a_norm_of_a_batch_is_no_fault(wheel: Any) -> None:
     pytest.importorskip("torch")
     made = "nn.Sequential(nn.Linear(inputs, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 1))"
+    zero = "m = nn.Linear(inputs, 1); nn.init.zeros_(m.weight); nn.init.zeros_(m.bias); return m"  # nor that it is zero
+    path, named = wheel(
+        {**HONEST, "heartnet/model.py": f"from torch import nn\n\ndef net(inputs, options):\n    {zero}\n"}
+    )
+    assert initial_model(study(named), path)
     path, named = wheel(
         {**HONEST, "heartnet/model.py": f"from torch import nn\n\ndef net(inputs, options):\n    return {made}\n"}
     )

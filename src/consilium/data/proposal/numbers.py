@@ -39,7 +39,7 @@ class Number:
 
     worth: 0 to 1, how well it fits.   named: whether the column's name says the unit.   ends: the words of it that do.
     others: units that are as plausible.   missing: codes for nothing measured.   inside: share within the range.
-    years: its values are years of the calendar, or days, and a time is wanted.
+    years: its values are years of the calendar, or days, and a time is wanted.   commas: it has 7,5 where 7.5 is meant.
     """
 
     unit: str
@@ -53,6 +53,7 @@ class Number:
     empty: bool = False
     strange: bool = False
     years: bool = False
+    commas: bool = False
 
 
 @lru_cache(maxsize=1024)  # units are slow to convert, and a table has many columns
@@ -96,6 +97,8 @@ def number(column: Profile, of: Wanted, least: int) -> Number:
     told = _same(hint[0], of)
     if column.moments > 0.5 and timed(of.unit):
         return Number(of.unit, "", 0.0, 0.0, ends=hint[1], years=True)
+    if column.commas + column.numeric > 0.5 and column.commas > 0.05:
+        return Number(of.unit, "", 0.0, 0.0, ends=hint[1], commas=True)
     if not len(column.numbers):
         return Number(of.unit, "", 0.0 if column.filled else 0.5, 0.0, ends=hint[1], empty=not column.filled)
     if _years(column, of):

@@ -11,7 +11,7 @@ import numpy as np
 from consilium.data.base import Floats
 from consilium.data.mapping import normal
 from consilium.data.proposal.words import KEYS, folded
-from consilium.data.traps import apart, placeholder
+from consilium.data.traps import apart, comma, placeholder
 
 LOOKED = 100_000
 """Rows of a table that are looked at."""
@@ -28,6 +28,7 @@ class Profile:
 
     filled: rows with a value.   numbers: those that are numbers.   codes: how many have which; empty of too many.
     distinct: how many different values.   nothing: what stands where nothing is known.   moments: share of ISO dates.
+    commas: share of numbers with a comma, such as 7,5.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Profile:
     distinct: int
     nothing: frozenset[str]
     moments: float
+    commas: float = 0.0
 
     @property
     def numeric(self) -> float:
@@ -87,9 +89,10 @@ def profile(name: str, texts: list[str | None]) -> Profile:
     values = np.repeat([value for value, _ in numbers], [count for _, count in numbers]) if numbers else np.zeros(0)
     filled = known.total()
     dates = sum(count for code, count in known.items() if MOMENT.fullmatch(code))
+    commas = sum(count for code, count in known.items() if comma(code))
     return Profile(
         name, len(texts), filled, np.sort(values.astype(float)), known if len(known) <= MANY else Counter(), len(known),
-        nothing, dates / filled if filled else 0.0,
+        nothing, dates / filled if filled else 0.0, commas / filled if filled else 0.0,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from consilium.core.contract import Contract, Feature, Label
 from consilium.core.timed import TIMED
-from consilium.data.base import Rows
+from consilium.data.base import IN_A_QUERY, Rows
 from consilium.data.proposal.assignment import assigned
 from consilium.data.proposal.codes import Coding, coding
 from consilium.data.proposal.names import likeness
@@ -220,7 +220,7 @@ def _proposal(want: Want, row: Sequence[Candidate], at: int | None, taken: set[s
         near = others  # whichever column could be it: no name says which
     if chosen is not None and _says_nothing(chosen) and (near or want.label):
         words = "no name speaks for a column" + (", and several could be it" if near else "")
-        return Proposal(want, None, "none", (words,), tuple(_told(want, [chosen, *near])))
+        return Proposal(want, None, "none", (words, *_computed(row)), tuple(_told(want, [chosen, *near])))
     if chosen is None:
         words = "no column's name and values speak for it"
         return Proposal(want, None, "none", (words, *_computed(row)), tuple(_told(want, near)))
@@ -229,11 +229,14 @@ def _proposal(want: Want, row: Sequence[Candidate], at: int | None, taken: set[s
 
 
 def _computed(row: Sequence[Candidate]) -> Iterator[str]:
-    """Columns of which an age may be made: years or days of the calendar, whose name says that they are of birth."""
+    """Columns of which a query may make it: of years or days of birth an age, of 7,5 a number."""
     years = [one for one in row if isinstance(one.read, Number) and one.read.years]
     for one in sorted(years, key=lambda one: (-likeness(one.column, "birth", BIRTH), one.column))[:MOST_TOLD]:
         if likeness(one.column, "birth", BIRTH) >= NAMELESS:
-            yield f"{one.column} holds years or days of the calendar: compute it of them in the source's query"
+            yield f"{one.column} holds years or days of the calendar: compute it of them {IN_A_QUERY}"
+    with_commas = [one for one in row if isinstance(one.read, Number) and one.read.commas and one.likeness >= NAMELESS]
+    for one in sorted(with_commas, key=lambda one: (-one.likeness, one.column))[:1]:
+        yield f"{one.column} is named so, and has numbers with a comma: make points of them {IN_A_QUERY}"
 
 
 def _told(want: Want, near: Sequence[Candidate]) -> list[Candidate]:
@@ -286,7 +289,9 @@ def _reasons(want: Want, one: Candidate) -> list[str]:
 def _of_number(want: Want, read: Number) -> list[str]:
     assert want.number is not None
     if read.years:
-        return ["it holds years or days of the calendar, which no unit mends: compute it in the source's query"]
+        return [f"it holds years or days of the calendar, which no unit mends: compute it {IN_A_QUERY}"]
+    if read.commas:
+        return [f"it has numbers with a comma, such as 7,5: make points of them {IN_A_QUERY}"]
     if read.empty:
         return ["it holds no measurement, only signs that nothing was measured" if read.missing else "it is empty"]
     found = []
