@@ -131,6 +131,7 @@ FAULTS: list[dict[str, tuple[str, Fault]]] = [
         "declined": ("declined", then(decision="decline")),
         "revoked": ("revoked", then(decision="revoke")),
         "ended this instant": ("approval-expired", then(expires=NOW)),
+        "approved longer ago than an approval lasts now": ("approval-expired", stale),
         "plain not accepted": ("recipe", then(accepts=())),
         "a newer plan was decided on": ("plan-changed", then(plan=OTHER)),
         "another key signed": ("tampered", put_to("signer", "thief")),
@@ -139,7 +140,6 @@ FAULTS: list[dict[str, tuple[str, Fault]]] = [
     },
     {
         "policy ended": ("policy-expired", put("policy", expires="2030-05-31")),
-        "approved longer ago than lasts": ("approval-expired", stale),
         "study ended": (
             "study-expired",
             put("study", purpose={"code": "research", "text": "t", "requester": "r", "expires": "2030-05-31"}),
