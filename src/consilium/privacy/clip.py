@@ -2,6 +2,8 @@
 
 A gradient of a linear model is residual times input, and one of a dense layer is delta times activation (Goodfellow,
 arXiv 1510.01799): norms of single patients follow without their gradients, and the clipped sum is one product.
+
+Whose gradient is not finite adds nothing. To refuse would say, without noise, that there is such a patient.
 """
 
 import numpy as np
@@ -30,6 +32,8 @@ def linear_sum(inputs: Floats, residuals: Floats, bound: float) -> Floats:
     Args:    residuals: the loss's derivative by each patient's score, (n,).
     """
     norms = np.abs(residuals) * np.sqrt(np.einsum("ij,ij->i", inputs, inputs))
+    if not np.all(told := np.isfinite(norms)):
+        return linear_sum(inputs[told], residuals[told], bound)
     return inputs.T @ (residuals * factors(norms, bound))
 
 
@@ -46,7 +50,10 @@ def dense_norms(inputs: list[Floats], deltas: list[Floats]) -> Floats:
 
 def dense_sum(inputs: list[Floats], deltas: list[Floats], bound: float) -> list[tuple[Floats, Floats]]:
     """Sums over patients of clipped gradients, per layer: weights (in, out) and biases (out,)."""
-    scale = factors(dense_norms(inputs, deltas), bound).astype(deltas[0].dtype)
+    norms = dense_norms(inputs, deltas)
+    if not np.all(told := np.isfinite(norms)):
+        return dense_sum([one[told] for one in inputs], [one[told] for one in deltas], bound)
+    scale = factors(norms, bound).astype(deltas[0].dtype)
     return [
         (((delta * scale[:, None]).T @ given).T, scale @ delta) for given, delta in zip(inputs, deltas, strict=True)
     ]

@@ -157,8 +157,17 @@ KNOWN: Mapping[type, Callable[[Any, Any, Any], Part]] = {
 """Layers with parameters, and how their parts are found."""
 
 
-Slopes = Callable[[Any, slice], Any]
-"""Of scores (n,) of the patients of a slice: the derivative of each patient's loss by its own score, (n,)."""
+Slopes = Callable[[Any, Any], Any]
+"""Of scores (n,) of the patients of a slice, or of some places: derivatives of each one's loss by its own score, (n,).
+"""
+
+
+class _Beyond(Exception):
+    """Some patients' gradients are not finite. `others`: (n,) whose are."""
+
+    def __init__(self, others: Any) -> None:
+        super().__init__()
+        self.others = others
 
 
 def slope(kind: str, score: Any, label: Any) -> Any:
@@ -231,14 +240,14 @@ class Clipper:
     def sum(self, inputs: Any, slopes: Slopes, bound: float) -> dict[str, Any]:
         """The sum over patients of gradients clipped to `bound` in Euclidean norm, by name of the parameter.
 
+        Whose gradient is not finite adds nothing: to refuse would say, without noise, that there is such a patient.
+
         Args:    inputs: (n, ...).
-        Raises:  Invalid: no bound.   TrainingFailed: scores or slopes are not one per patient, or not finite.
+        Raises:  Invalid: no bound.   TrainingFailed: scores or slopes are not one per patient.
         """
         if not 0 < bound < float("inf"):
             raise Invalid(f"{bound} is no bound", "choose a positive one")
-        if not len(inputs):  # so few patients were drawn: their sum is zero
-            return {name: torch.zeros_like(part) for name, part in self._trained.items()}
-        total: dict[str, Any] = {}
+        total = {name: torch.zeros_like(part, dtype=torch.float64) for name, part in self._trained.items()}
         if not self._known:
             size = sum(part.numel() for part in self._trained.values())
             one, piece = self._alone, max(1, min(PIECE, singly.MOST // size))
@@ -248,10 +257,18 @@ class Clipper:
             one, piece, inputs = self._recorded, PIECE, _last(inputs)
         for start in range(0, len(inputs), piece):
             here = slice(start, min(start + piece, len(inputs)))
-            for name, more in one(inputs[here], lambda score, here=here: slopes(score, here), bound).items():  # type: ignore[misc]
+            for name, more in self._finite(one, inputs, slopes, here, bound).items():
                 # In float32 the sum of very many is off by more, the more they are; and otherwise without one of them.
-                total[name] = total[name].add_(more) if name in total else more.double()
+                total[name] += more
         return total
+
+    def _finite(self, one: Callable[..., dict[str, Any]], inputs: Any, slopes: Slopes, here: Any, bound: float) -> Any:
+        """The sum over a piece, of those whose gradients are finite."""
+        try:
+            return one(inputs[here], lambda score: slopes(score, here), bound)
+        except _Beyond as found:
+            rest = torch.arange(len(inputs))[here][found.others]
+            return self._finite(one, inputs, slopes, rest, bound) if len(rest) else {}
 
     def _recorded(self, inputs: Any, slopes: Callable[[Any], Any], bound: float) -> dict[str, Any]:
         """The sum from what the hooks saw, and from torch's own derivatives by the outputs of each layer."""
@@ -295,10 +312,7 @@ class Clipper:
                 delta = delta @ one.weight.numpy()
                 if one.cut:
                     delta *= given > 0
-        try:
-            found = clip.dense_sum(inside, deltas[::-1], bound * (1 - SLACK))
-        except Invalid as error:
-            raise TrainingFailed(error.message, "lower the learning rate of the study") from error
+        found = clip.dense_sum(inside, deltas[::-1], bound * (1 - SLACK))
         made = (torch.from_numpy(part) for weight, bias in found for part in (weight.T, bias))
         return dict(zip((name for one in self._chain for name in one.names), made, strict=True))
 
@@ -348,7 +362,7 @@ def _chain(module: Any) -> list[Link]:
 def _factors(squares: list[Any], bound: float) -> Any:
     norms = torch.sqrt(sum(squares[1:], start=squares[0]))
     if not math.isfinite(float(norms.max())):  # which one value that is no number is, too
-        raise TrainingFailed("a gradient is not finite", "lower the learning rate of the study")
+        raise _Beyond(torch.isfinite(norms))
     most = bound * (1 - SLACK)
     return most / norms.clamp_(min=most)
 

@@ -114,13 +114,13 @@ class Regression:
     def clipped(self, study: Study, model: Tensors, x: Floats, y: Floats, bound: float) -> tuple[Floats, Floats]:
         """Sum over patients of gradients, each of a norm of at most `bound`; and the gradient of the penalty; flat.
 
-        Raises: TrainingFailed: the parameters ran away.
+        Raises: TrainingFailed: the parameters ran away, whoever the patients are.
         """
         w = flatten(model)
+        if not np.all(np.isfinite(w)):
+            raise TrainingFailed("the parameters grew without bound", "lower training.learning_rate in the study")
         design = np.column_stack([np.ones(len(x)), x])
         residuals = self.mean(design @ w) - y
-        if not np.all(np.isfinite(residuals)):
-            raise TrainingFailed("the parameters grew without bound", "lower training.learning_rate in the study")
         penalty = np.array(study.model.l2 * w)
         penalty[0] = 0.0
         return clip.linear_sum(design, residuals, bound), penalty

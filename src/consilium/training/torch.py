@@ -141,8 +141,11 @@ class TorchTrainer:
     def clipped(self, study: Study, model: Tensors, x: Floats, y: Floats, bound: float) -> tuple[Floats, Floats]:
         """Sum over patients of gradients, each of a norm of at most `bound`; and the gradient of the penalty; flat.
 
-        Raises: TrainingFailed: the parameters ran away.   StudyInvalid: a layer is not known to treat patients alone.
+        Raises: TrainingFailed: the parameters ran away, whoever the patients are.
+                StudyInvalid: a layer is not known to treat patients alone.
         """
+        if not np.all(np.isfinite(flatten(model))):
+            raise TrainingFailed("the parameters grew without bound", "lower training.learning_rate in the study")
         inputs, labels = torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y.astype(np.float32))
         kind = study.contract.label.type
         with _settled(study.training.seed):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consilium.core.errors import Invalid
-from consilium.privacy.clip import SLACK, dense_norms, dense_sum, factors
+from consilium.privacy.clip import SLACK, dense_norms, dense_sum, factors, linear_sum
 
 
 @given(st.integers(1, 20), st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4)), min_size=1, max_size=3),
@@ -34,3 +34,12 @@ def test_nothing_is_enlarged_and_nothing_strange_passes() -> None:
     for norms, bound in (([1.0], 0.0), ([1.0], np.inf), ([np.nan], 1.0), ([np.inf], 1.0)):
         with pytest.raises(Invalid):
             factors(np.array(norms), bound)
+
+
+def test_whose_gradient_is_not_finite_adds_nothing() -> None:
+    """Nor is it refused, which would tell of one patient without noise."""
+    x, delta = np.array([[1.0, 2.0], [1.0, 1e200], [1.0, np.inf], [1.0, 3.0]]), np.array([0.5, 1.0, 0.0, np.nan])
+    with np.errstate(all="ignore"):
+        assert np.array_equal(linear_sum(x, delta, 1.0), linear_sum(x[:1], delta[:1], 1.0))
+        found, wanted = (dense_sum([x[:n]], [delta[:n, None]], 1.0)[0] for n in (4, 1))
+    assert all(map(np.array_equal, found, wanted))

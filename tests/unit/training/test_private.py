@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consilium.core.errors import ConsiliumError, Invalid
+from consilium.core.errors import Invalid
 from consilium.core.study import Study
 from consilium.core.tensors import Tensors, flatten, unflatten
 from consilium.privacy import noise
@@ -46,10 +46,7 @@ def test_one_patient_adds_at_most_the_bound_whatever_the_values(
 ) -> None:
     trainer, study = made(kind)
     with np.errstate(all="ignore"):
-        try:
-            total, _ = trainer.clipped(study, model(w), np.array([x]), np.array([y]), bound)
-        except ConsiliumError:
-            return  # not finite: nothing leaves
+        total, _ = trainer.clipped(study, model(w), np.array([x]), np.array([y]), bound)
     assert np.linalg.norm(total) <= bound
 
 
