@@ -108,8 +108,9 @@ def test_what_is_not_known_to_have_arrived_is_sent_by_who_sends(case: Case, erro
     assert row is not None and row["status"] == "waiting"
 
 
-def test_what_approval_or_policy_no_longer_allow_does_not_leave(case: Case) -> None:
-    case.put("answer", blob=SMALL)
+@pytest.mark.parametrize(("kind", "blob"), [("answer", SMALL), ("step", SMALL), ("step", None)])
+def test_what_approval_or_policy_no_longer_allow_does_not_leave(case: Case, kind: str, blob: bytes | None) -> None:
+    case.put(kind, blob=blob)
     case.stands = False
     assert case.told() is None and case.sent == [] and case.status() == ["waiting"]
 

@@ -311,6 +311,28 @@ def test_an_approval_is_revoked_also_when_another_plan_came_under_its_name(site:
     assert site.desk.approved(NOW) == []
 
 
+@pytest.mark.parametrize("word", ["revoke", "decline"])
+def test_what_waits_to_be_done_or_sent_is_withdrawn_with_the_approval_and_nothing_else_is(
+    site: Site, word: str
+) -> None:
+    mine, other = Plan.of(study("sums")), Plan.of(study("other"))
+    for plan in (mine, other):
+        site.put(plan)
+        site.approve(plan.study.name)
+        site.asked(site.task(plan))
+        with site.journal.write() as tx:
+            tx.do("UPDATE tasks SET status = 'waits' WHERE plan = ?", mine.digest)
+            for kind in ("answer", "step", "refusal"):
+                tx.send(kind, b"{}", {"study": plan.study.name, "run": f"{plan.study.name}-1", "round": 1}, NOW)
+    getattr(site.desk, word)("sums", "Vera", "", NOW)
+    rows = site.journal.rows("SELECT run, type FROM outbox WHERE status = 'withdrawn' ORDER BY id")
+    assert [tuple(row) for row in rows] == [("sums-1", "answer"), ("sums-1", "step")]
+    assert [row["status"] for row in site.journal.rows("SELECT status FROM tasks ORDER BY seq")] == [
+        "withdrawn",
+        "todo",
+    ]
+
+
 def test_an_approval_is_revoked_or_declined_whatever_has_become_of_the_policy(site: Site) -> None:
     """Who wrote something wrong into the policy, and sees that nothing works, must still be able to say no."""
     site.put(Plan.of(study("sums")))

@@ -21,6 +21,7 @@ from consilium.site.pipeline import LIVES, Paths, Pipeline
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
 from e2e.federation import study, table
+from unit.site.circle import Here
 
 STATE, ANOTHER = digest(b"the state"), digest(b"another")
 
@@ -45,6 +46,12 @@ class Site:
 
     def sign(self, permit: Permit, identity: Identity, kind: str = Permit.TYPE) -> None:
         (self.folder / "permit.json").write_bytes(seal(kind, permit.encode(), identity))
+
+    def begun(self) -> None:
+        """The initial model and the first state."""
+        (self.folder / "initial").write_bytes(self.weights)
+        with (self.folder / "state").open("wb") as file:
+            chain.begin(strategy(self.plan.study), self.weights, "sums-1", file)
 
     def paths(self, state: str = STATE) -> Paths:
         files = {name: self.folder / name for name in ("initial", "state")}
@@ -112,6 +119,21 @@ def test_patients_are_counted_here_and_the_number_in_the_permit_is_kept(site: Si
     assert isinstance(error, Refused) and error.reason == "too-few-patients"
 
 
+def test_a_policy_that_asks_for_more_patients_holds_for_a_child_that_has_them_already(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two rounds the child stays warm: each permit is counted against, not only the first."""
+    site.begun()
+    monkeypatch.setattr(pipeline, "Child", Here)
+    warm = Pipeline(site.identity.public, Limits(), Event())
+    assert warm.run(site.paths()).size
+    site.sign(site.permit.model_copy(update={"min_patients": 1000}), site.identity)
+    for act in (warm.run, warm.alone):
+        with pytest.raises(Refused) as caught:
+            act(site.paths())
+        assert caught.value.reason == "too-few-patients"
+
+
 class Mortal(Child):
     """A child that is killed as it is asked something, `deaths` times in all; then its successors live."""
 
@@ -129,9 +151,7 @@ def test_children_may_be_killed_in_one_task_and_the_next_one_gives_the_same_byte
     site: Site, monkeypatch: pytest.MonkeyPatch, deaths: int
 ) -> None:
     """Whoever kills: a person, a supervisor, a machine that is short of memory for a moment."""
-    (site.folder / "initial").write_bytes(site.weights)
-    with (site.folder / "state").open("wb") as file:
-        chain.begin(strategy(site.plan.study), site.weights, "sums-1", file)
+    site.begun()
     monkeypatch.setattr(pipeline, "Child", Mortal)
 
     def made(deaths: int) -> str:
