@@ -247,7 +247,7 @@ class Clipper:
         """
         if not 0 < bound < float("inf"):
             raise Invalid(f"{bound} is no bound", "choose a positive one")
-        total = {name: torch.zeros_like(part, dtype=torch.float64) for name, part in self._trained.items()}
+        total: dict[str, Any] = {}
         if not self._known:
             size = sum(part.numel() for part in self._trained.values())
             one, piece = self._alone, max(1, min(PIECE, singly.MOST // size))
@@ -259,8 +259,8 @@ class Clipper:
             here = slice(start, min(start + piece, len(inputs)))
             for name, more in self._finite(one, inputs, slopes, here, bound).items():
                 # In float32 the sum of very many is off by more, the more they are; and otherwise without one of them.
-                total[name] += more
-        return total
+                total[name] = total[name].double() + more if name in total else more
+        return total or {name: torch.zeros_like(part) for name, part in self._trained.items()}
 
     def _finite(self, one: Callable[..., dict[str, Any]], inputs: Any, slopes: Slopes, here: Any, bound: float) -> Any:
         """The sum over a piece, of those whose gradients are finite."""
