@@ -370,7 +370,7 @@ def _beside(facts: Facts, baseline: Json) -> Facts:
     return replace(
         facts, hospitals=tuple(mine), everyone=everyone, judged_by=judged_by,
         models=_models(key for one in mine for key in one.figures) or facts.models,
-        setting={**facts.setting, "epochs": baseline.get("epochs")},
+        setting={**facts.setting, "epochs of the baseline": baseline.get("epochs")},
     )  # fmt: skip
 
 

@@ -311,8 +311,10 @@ def sent(study: str | None, home: Path, as_json: bool) -> None:
     with opened(home) as desk:
         if not desk.journal.sound():
             raise damaged(desk.folder.journal)
-        rows = [row for row in showing.sent(desk.journal) if study in (None, row.get("study"))]
-    say(rows, as_json, "") if as_json else showing.sent_words(rows)
+        every = showing.sent(desk.journal)
+    rows = [row for row in every if study in (None, row.get("study"))]
+    known = {str(row["study"]) for row in every if row.get("study")}
+    say(rows, as_json, "") if as_json else showing.sent_words(rows, study, known)
 
 
 @site.command("log")

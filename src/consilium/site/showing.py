@@ -2,7 +2,7 @@
 
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -72,12 +72,17 @@ def sent(journal: Journal) -> list[Json]:
     return [{**body, "became": known.popleft() if (known := became.get(body["digest"])) else "sent"} for body in bodies]
 
 
-def sent_words(rows: list[Json]) -> None:
-    """As a table, with the sum at its end."""
+def sent_words(rows: list[Json], study: str | None = None, studies: Collection[str] = ()) -> None:
+    """As a table, with the sum at its end.
+
+    Args:    study: the one that was asked for.   studies: those for which something was sent.
+    """
     table(
         [{**row, "at": row["at"][:19], "what": f"{row['what']} {row.get('phase', '')}".strip()} for row in rows],
         ("at", "what", "study", "run", "round", "size", "became", "digest"),
-        "Nothing has left this hospital yet.",
+        "Nothing has left this hospital yet."
+        if study is None or not studies
+        else f"Nothing was sent for a study {study}. Something was for: {', '.join(sorted(studies))}.",
     )
     click.echo(
         f"\n{len(rows)} things, {sum(row['size'] for row in rows):,} bytes. No record of a patient is among them."
@@ -140,7 +145,9 @@ def status_words(fact: Json) -> None:
         click.echo(f"{click.style('ledger', fg='red')} {fact['behind']}: nothing is trained under a privacy budget.")
         click.echo("Next: `consilium site recount --person NAME`, by a person who knows that this site was restored.\n")
     none = "No study was offered to this hospital yet: its agent hears of those to come (`consilium site run`)."
-    table(fact["studies"], ("study", "standing", "expires", "policy", "title"), none)
+    ends = [one["expires"] and f"{one['expires']:%Y-%m-%d %H:%M} UTC" for one in fact["studies"]]
+    studies = [{**one, "expires": end} for one, end in zip(fact["studies"], ends, strict=True)]
+    table(studies, ("study", "standing", "expires", "policy", "title"), none)
     for run in fact["compare"]:
         click.echo(f"\n{run} waits for its words to be compared: `consilium site compare {run}`")
     for one in fact["refused"]:
@@ -203,7 +210,7 @@ def figures(rows: list[Json]) -> None:
     for row in rows:
         for name, one in row["figures"].items():
             estimate, of = Estimate.of(one), name.removeprefix(OWN).removeprefix(COMMON)
-            word = METRICS[of].word if of in METRICS else of
+            word = METRICS[of].word if of in METRICS else of.replace("_", " ")
             word = whose.get(name.removesuffix(of), "") + word
             told.append({"run": row["run"], "figure": word, "value": interval(estimate), "n": estimate.n})
     table(told, ("run", "figure", "value", "n"), "No final model was judged here yet.")

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from click.testing import CliRunner
 
 from consilium.core.errors import (
     Conflict,
@@ -31,6 +32,7 @@ from consilium.core.study import Plan
 from consilium.privacy.mechanism import pinned
 from consilium.site import doctor, plans, showing, tables
 from consilium.site.attesting import history
+from consilium.site.cli import sent
 from consilium.site.deciding import Desk
 from consilium.site.folder import Folder, Membership
 from consilium.site.inbox import Inbox
@@ -418,6 +420,8 @@ def test_each_time_something_left_is_told_by_what_became_of_that_time(site: Site
     assert found == [
         (what, became) for became in ("sent", "withdrawn", "waiting") for what in ("contribution", "answer")
     ]
+    said = CliRunner().invoke(sent, ["--study", "sumz", "--home", str(site.folder.home)]).output
+    assert "Nothing was sent for a study sumz. Something was for: sums." in said and "this hospital yet" not in said
 
 
 def test_the_doctor_says_once_what_is_so_for_several_studies(site: Site) -> None:

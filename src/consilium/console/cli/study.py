@@ -176,6 +176,13 @@ def list_(as_json: bool) -> None:
     output.table(rows, as_json, ("study", "title", "owner", "plan", "runs"), NO_STUDY)
 
 
+def _when(decision: dict[str, Any]) -> dict[str, str]:
+    """Its moments, as a person reads them."""
+    from consilium.documents.terms import minute
+
+    return {name: minute(decision[name]) for name in ("at", "expires") if decision.get(name)}
+
+
 @study.command()
 @click.argument("name")
 @output.as_json
@@ -190,7 +197,7 @@ def show(name: str, as_json: bool) -> None:
         return
     click.echo(f"{fact['study']}: {fact['title']}\nplan {fact['plan']}\nowner {fact['owner']}\nruns {_runs(fact)}\n")
     known = {**{one["site"]: {"decision": one["why"]} for one in fact.get("missing") or ()}, **fact["sites"]}
-    rows = [{"site": site, **decision} for site, decision in sorted(known.items())]
+    rows = [{"site": site, **decision, **_when(decision)} for site, decision in sorted(known.items())]
     check = ("check",) if any("check" in row for row in rows) else ()
     output.table(rows, False, ("site", "decision", *check, "person", "at", "expires", "reason"), UNDECIDED)
     if fact.get("refusals"):
