@@ -26,7 +26,7 @@ from consilium.core.study import Plan, Study
 from consilium.durable import form_of, naming
 from consilium.governance.approvals import weaker
 from consilium.progress import bar
-from consilium.wire.connection import Connection, Patience
+from consilium.wire.connection import UNTRUSTED, Connection, Patience
 from consilium.wire.transfer import download, file_digest, upload
 
 if TYPE_CHECKING:  # most commands compute nothing: what computes is imported where it does
@@ -84,7 +84,13 @@ class Federation:
         Raises: Unauthenticated: unknown name or wrong password.   Unavailable: out of reach.
         """
         anonymous = Connection(url, Path(ca) if ca else None)
-        answer = anonymous.post("/v1/login", {"name": name, "password": password})
+        try:
+            answer = anonymous.post("/v1/login", {"name": name, "password": password})
+        except Unavailable as error:
+            if error.remedy != UNTRUSTED or ca is not None:
+                raise
+            told = f"if its CA is a private one, give its file as `ca`; {UNTRUSTED}"
+            raise Unavailable(error.message, told) from error
         return cls(url, token=str(answer["access_token"]), ca=ca)
 
     def get(self, path: str, **query: Any) -> Json:

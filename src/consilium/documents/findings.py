@@ -151,6 +151,10 @@ def _of_the_run(facts: Facts) -> Iterator[Finding]:
             "order, in these units and on these scales, and predicts this label, is the word of who gave it: figures "
             "are of the model only if that is so.",
         )  # fmt: skip
+    if facts.regression is not None and (told := str(facts.regression.get("problem") or "")):
+        rests = bool(facts.regression.get("converged"))
+        title = "Some coefficients have few sure digits" if rests else "Coefficients of the regression are not final"
+        yield Finding("note-regression" if rests else "warning-regression", "note" if rests else "warning", title, told)
     broken = [str(log.get("log")) for log in facts.audit if not log.get("intact")]
     if broken:
         text = f"The audit log of {plain(broken)} does not hold together: what it says of this run may be untrue."

@@ -106,21 +106,23 @@ def _attested(flow: Flow, check: Json | None) -> Flow:
 
 
 def _of_result(document: Json, study: Study | None) -> Facts:
-    rounds = tuple(_round(entry) for entry in document["participation"] if not entry.get("cancelled"))
+    begun = [one for one in document["participation"] if not one.get("cancelled")]
+    # One that is open, as where a run was stopped amid it, nobody has missed, and no model came of it.
+    asked, rounds = (tuple(map(_round, some)) for some in (begun, (one for one in begun if one.get("closed"))))
     figures = document.get("figures") or {}
     singles = {str(site): figures_of(given) for site, given in (figures.get("sites") or {}).items()}
     decisions = {str(site): dict(said) for site, said in (document.get("decisions") or {}).items()}
     absent = {str(one["site"]): f"invited, and {one['why']}" for one in document.get("missing") or ()}
     tried = {**absent, **_in_vain(document)}
     names = {
-        *singles, *absent, *map(str, document["sites"]), *decisions, *(site for one in rounds for site in one.asked)
+        *singles, *absent, *map(str, document["sites"]), *decisions, *(site for one in asked for site in one.asked)
     }  # fmt: skip
     checks = document.get("checks") or {}
     alone = {str(site): dict(told) for site, told in (document.get("declared") or {}).items()}
     hospitals = tuple(
         _declaring(Hospital(
             site, _attested(_flow(site, rounds, singles.get(site, {})), checks.get(site)),
-            {COMMON: singles[site]} if site in singles else {}, _out(site, rounds, decisions, tried),
+            {COMMON: singles[site]} if site in singles else {}, _out(site, asked, decisions, tried),
         ), alone)
         for site in sorted(names)
     )  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 
 from consilium.console.cli import app, session
 from consilium.core.errors import Invalid, Unauthenticated, Unavailable
-from consilium.wire.connection import UNTRUSTED
+from consilium.wire.connection import UNTRUSTED, Connection
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +62,12 @@ def test_who_does_not_know_the_coordinators_ca_is_told_of_the_option(
     assert app.run(["login", "https://fl.example.org", "--name", "nora"]) != 0
     said = " ".join(capsys.readouterr().err.split())
     assert remedy in said and ("its file with --ca" in said) is named
+
+
+def test_so_is_who_writes_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise Unavailable("the certificate is not trusted", UNTRUSTED)
+
+    monkeypatch.setattr(Connection, "post", refuse)
+    with pytest.raises(Unavailable, match="its file as `ca`"):
+        session.Federation.login("https://fl.example.org", "nora", "secret-word")

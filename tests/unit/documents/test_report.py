@@ -77,6 +77,16 @@ def test_who_is_invited_and_was_never_there_is_counted_as_taking_no_part() -> No
     assert "all of those that there are" in Report.of(result(usual(3)), NOW, STUDY).html()
 
 
+def test_a_round_amid_which_a_run_was_stopped_is_none_that_hospitals_missed() -> None:
+    given = result(usual(3)) | {"status": "stopped"}
+    amid = {**given["participation"][2], "round": 4, "closed": None, "took_part": [], "figures": {}}
+    made = Report.of({**given, "participation": [*given["participation"][:3], amid]}, NOW, STUDY)
+    assert "participation" not in " ".join(one.id for one in made.findings.found)
+    cards = made.html().partition('class="cards"')[2].partition("</dl>")[0]
+    assert re.search(r"Rounds of training</dt><dd>3<", cards)
+    assert len(made.facts.hospitals) == 3 and not any(one.out for one in made.facts.hospitals)
+
+
 def test_who_was_left_out_stands_in_the_flow_by_reason() -> None:
     document = simulated(usual(2))
     left = {"read": 1000, "without_label": 60, "incomplete": 30, "immature": 0, "excluded": 10}
@@ -223,6 +233,11 @@ def test_a_penalty_and_who_chose_it_are_told_beside_the_coefficients_and_in_the_
     assert "one of 2 penalties" in path["12c"] and path["12c"].count("L1 penalty 0.1 and L2 penalty 0.02") == 1
     assert "no standard errors" in path["page"] and "120 validation patients" in path["page"]
     assert re.search(r"0\.5\W+0\W+0\.400\W+1\W+did not come to rest", path["page"])
+    given = {**simulated(usual(3)), "regression": {"problem": "age still moved", "terms": [], "kind": "logistic"}}
+    for rests, ident in ((False, "warning-regression"), (True, "note-regression")):
+        given["regression"] |= {"converged": rests, "patients": 9}
+        found = Report.of(given, NOW, STUDY).findings.found
+        assert [one.text for one in found if one.id == ident] == ["age still moved"]
     assert re.search(r"0\.1\W+0\.02\W+0\.400\W+1\W+chosen\W", path["page"])
     lasso = answers(study_by("newton", l1=0.1))
     assert "L1 penalty 0.1." in lasso["12c"] and "L2 penalty 0" not in lasso["12c"]
@@ -382,7 +397,7 @@ def test_the_page_on_reports_names_every_element() -> None:
     named = set(re.findall(r'f?"((?:warning|note|\{level\})-[a-z-]+)"', source))
     wanted = {one.replace("{level}", level) for one in named for level in ("warning", "note")}
     page = (root / "docs/how-to/report-a-study.md").read_text()
-    assert len(wanted) == 29 and [one for one in sorted(wanted) if f"`{one}`" not in page] == []
+    assert len(wanted) == 31 and [one for one in sorted(wanted) if f"`{one}`" not in page] == []
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def login(url: str, name: str, ca: Path | None, password_file: Path | None, as_j
     try:
         federation = Federation.login(url, name, password, ca=authority)
     except Unavailable as error:
-        if error.remedy != UNTRUSTED or ca is not None:
+        if not error.remedy.endswith(UNTRUSTED) or ca is not None:
             raise
         raise Unavailable(error.message, f"if its CA is a private one, give its file with --ca; {UNTRUSTED}") from error
     path = store(Session(url, name, federation.token, authority))
