@@ -16,7 +16,7 @@ from consilium.core.ids import Digest, digest
 from consilium.core.study import Plan
 from consilium.governance.audit import Head
 from consilium.site import declarations, ledger, leftout, memories
-from consilium.site.journal import OPEN, Journal, Writing
+from consilium.site.journal import OPEN, REOPENED, Journal, Writing
 from consilium.site.outbox import Outbox
 from consilium.site.states import States
 from consilium.site.steps import Steps
@@ -270,6 +270,8 @@ class Inbox:
             if row["run"] not in told.runs:
                 tx.do("INSERT OR IGNORE INTO meta VALUES (?, 'ended')", f"run/{row['run']}")
                 ledger.close(tx, row["run"], now)
+        for run in told.runs:  # the end of some may be what was lost
+            tx.do("UPDATE meta SET value = ? WHERE key = ?", REOPENED, f"run/{run}")
         newest = "SELECT study, envelope FROM decisions WHERE id IN (SELECT max(id) FROM decisions GROUP BY study)"
         for row in tx.rows(newest):
             tx.send("decision", bytes(row["envelope"]), {"study": row["study"]}, now)

@@ -19,7 +19,7 @@ from consilium.site.child import Died
 from consilium.site.declaring import Declaring
 from consilium.site.folder import Folder
 from consilium.site.guard import Permit
-from consilium.site.journal import OPEN, Journal, uncompared
+from consilium.site.journal import OPEN, REOPENED, Journal, uncompared
 from consilium.site.pairing import Pairing, replayed
 from consilium.site.seats import Seats
 from consilium.site.states import States
@@ -121,7 +121,8 @@ class Worker:
         began = time.time()
         try:
             permit, plan = self.veto.permit(task, datetime.now(UTC))
-            if self.journal.meta(f"run/{task.run}"):
+            over = self.journal.meta(f"run/{task.run}")
+            if over and (over, task.phase) != (REOPENED, "SUBMIT"):  # the keys of secure sums are gone for good
                 raise replayed(f"{task.run} is over")
             self.veto.ledger.reserve(task, plan, datetime.now(UTC))
             if task.phase == "SUBMIT":

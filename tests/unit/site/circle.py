@@ -39,7 +39,7 @@ from consilium.training import child
 from consilium.training.work import Work
 from consilium.wire.envelope import payload_of, seal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import Blob, Closed, Ended, Step, Task
+from consilium.wire.messages import Blob, Closed, Ended, Reopened, Step, Task
 from consilium.wire.requests import Opening
 from e2e.federation import study, table
 
@@ -147,10 +147,10 @@ class Hospital:
         found = [(bytes(row["envelope"]), step_of(bytes(row["envelope"]))) for row in rows]
         return [data for data, step in found if (step.phase, step.attempt) == (phase, attempt)]
 
-    def told(self, message: Closed | Ended) -> None:
-        """A round closed, or a run ended."""
+    def told(self, message: Closed | Ended | Reopened) -> None:
+        """A round closed, a run ended, or the coordinator was restored."""
         inbox = cast(Any, mock.Mock(site=self.name, identity=self.identity))
-        act = Inbox._closed if isinstance(message, Closed) else Inbox._ended
+        act: Any = {Closed: Inbox._closed, Ended: Inbox._ended, Reopened: Inbox._reopened}[type(message)]
         with self.journal.write() as tx:
             act(inbox, tx, 1, cast(Any, message), b"", b"", datetime.now(UTC))
         if isinstance(message, Closed):

@@ -22,7 +22,7 @@ from consilium.site.checking import Checking
 from consilium.site.outbox import Outbox, Outgoing
 from consilium.site.steps import parsed
 from consilium.wire.envelope import seal
-from consilium.wire.messages import Ended, Step, Task
+from consilium.wire.messages import Ended, Reopened, Step, Task
 from unit.site.circle import POLICY, SEALED, Envelopes, Hospital, Relay, circle, secure, step_of
 
 FOUR = ("east", "north", "south", "west")
@@ -241,6 +241,13 @@ def test_without_keys_no_round_begins_and_after_the_end_none_does(relay: Relay) 
         assert relay.ask(plan, number, phase) == everybody("replayed")
     assert relay.ask(plain, 1, "SUBMIT") == everybody("replayed"), "nor is anything trained that nobody would clear"
     assert not any((hospital.folder.work / "open-1").exists() for hospital in relay.hospitals.values())
+    restored = Reopened(
+        by="root", at=datetime.now(UTC), seq=1, head=digest(b"a head"), kept=0, runs=("open-1", "sums-1")
+    )
+    for hospital in relay.hospitals.values():
+        hospital.told(restored)  # from before they ended
+    assert relay.ask(plain, 1, "SUBMIT") == everybody("done"), "what was sent is made again, and is the same"
+    assert relay.ask(plan, 1, "READY") == everybody("replayed"), "of secure sums nothing is there any more"
 
 
 def again(relay: Relay, name: str, **changes: Any) -> Plan:
