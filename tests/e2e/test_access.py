@@ -206,6 +206,9 @@ def test_only_a_site_that_was_asked_answers_and_only_once(federation: Federation
     error = refusal(lambda: north.send(studies.answer(asked, sent, len(blob))))
     assert isinstance(error, NotFound), "north has not sent these bytes, though south has"
     north.send_blob(blob)
+    for of in ({"plan": digest(b"another plan")}, {"study": "lung"}):
+        other_plan = studies.answer(asked, sent, len(blob)).model_copy(update=of)
+        assert isinstance(refusal(lambda said=other_plan: north.send(said)), Conflict)  # type: ignore[misc]
     north.send(studies.answer(asked, sent, len(blob)))
     north.send(studies.answer(asked, sent, len(blob)))
     again = north.send_blob(other)

@@ -313,6 +313,24 @@ def test_an_approval_is_revoked_also_when_another_plan_came_under_its_name(site:
     assert site.desk.approved(NOW) == []
 
 
+@pytest.mark.parametrize(
+    ("study_ends", "policy_ends", "days", "ends"),
+    [
+        ("2030-06-10", None, 365, "2030-06-10"), (None, "2030-06-20", 365, "2030-06-20"),
+        ("2030-06-10", "2030-06-20", 5, "2030-06-06"), ("2030-06-30", "2030-06-20", 365, "2030-06-20"),
+    ],
+)  # fmt: skip
+def test_an_approval_ends_with_the_study_the_policy_or_its_longest_time_whichever_is_first(
+    site: Site, study_ends: str | None, policy_ends: str | None, days: int, ends: str
+) -> None:
+    told = {"code": "research", "text": "t", "requester": "r", **({"expires": study_ends} if study_ends else {})}
+    site.put(Plan.of(study("sums", purpose=told)))
+    last = f"expires: {policy_ends}\n" if policy_ends else ""
+    site.folder.policy_file.write_text(f"policy: 1\nmax_approval_days: {days}\n{last}")
+    said = site.desk.approve("sums", "Vera", ("plain",), None, site.mapping, NOW)
+    assert said.expires is not None and said.expires.date().isoformat() == ends
+
+
 @pytest.mark.parametrize("word", ["revoke", "decline"])
 def test_what_waits_to_be_done_or_sent_is_withdrawn_with_the_approval_and_nothing_else_is(
     site: Site, word: str
