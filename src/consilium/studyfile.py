@@ -39,7 +39,9 @@ def read(path: Path) -> Study:
             if name in yamlfile.ELSEWHERE:
                 raise StudyInvalid(f"{at}: {yamlfile.ELSEWHERE[name]}", f"name one of {', '.join(known)} here")
             what = f"{at}: must be one of {', '.join(known)}"
-            raise StudyInvalid(what, f"or install the plug-in that adds it to the {plugins.GROUPS[group]}")
+            net = "write a network as `kind: torch` with `architecture: mlp`, or another one of the catalogue; "
+            plug = f"or install the plug-in that adds it to the {plugins.GROUPS[group]}"
+            raise StudyInvalid(what, net + plug if where == ("model", "kind") else plug)
     _check_gate(study, path)
     _check_options(study, path)
     _check_units(study, path)

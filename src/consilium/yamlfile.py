@@ -23,6 +23,8 @@ ELSEWHERE = {
     "tables may lie together, `consilium baseline STUDY --ensemble` judges the mean of what these models predict"
 }
 """What people ask a file for by a name that it does not have, and where it is."""
+WITH_OPTIONS = ("model", "strategy")
+"""Parts of a study file that hold options of what they name, which people write beside its name."""
 
 
 FORMS = {
@@ -228,7 +230,11 @@ def _remedy(item: Any) -> str:
         case "model_type" | "model_attributes_type" | "dict_type":
             return "must hold `key: value` lines here"
         case "extra_forbidden":
-            return ELSEWHERE.get(str(item["loc"][-1]), "unknown key; correct its spelling or remove it")
+            of = item["loc"][0] if len(item["loc"]) > 1 else ""
+            within = f", write it in `options` of `{of}`," if of in WITH_OPTIONS else ""
+            return ELSEWHERE.get(str(item["loc"][-1]), f"unknown key; correct its spelling{within} or remove it")
+        case "string_too_long" if item["loc"][-1] == "delimiter":
+            return 'must be one character; a tab is written "\\t", in quotes'
         case "missing":
             return "is missing; add it"
         case "literal_error":

@@ -197,6 +197,8 @@ def test_new_never_overwrites(tmp_path: Path) -> None:
             ["'the disease': must begin with a letter, and hold nothing"],
         ),
         ("{kind: logistic,", "{kind: torch, architecture: mpl,", ["model.architecture", "no 'mpl'"]),
+        ("{kind: logistic,", "{kind: mlp,", ["must be one of", "architecture: mlp"]),
+        ("{kind: logistic,", "{kind: torch, architecture: mlp, hidden: [3],", ["write it in `options` of `model`"]),
         ("{kind: logistic,", "{kind: torch, architecture: mlp, options: {hidden: many},", ["model.options.hidden"]),
         (
             "{kind: logistic,",
@@ -229,7 +231,7 @@ def test_an_error_names_line_value_and_remedy(
     error = json.loads(capsys.readouterr().err)["error"]
     assert error["code"] == "study-invalid"
     for word in named:
-        assert word in error["message"], error
+        assert word in f"{error['message']} {error.get('remedy')}", error
     assert re.match(r"study\.yaml:\d+: \S+: .{10}", error["message"]), error
 
 
