@@ -7,7 +7,7 @@ from consilium.documents.estimate import Estimate, Figures, Json
 from consilium.documents.facts import FEW, SHARED, WITHOUT, Facts, Hospital
 from consilium.documents.finding import enough
 from consilium.documents.findings import leading
-from consilium.documents.markup import Tag, tag
+from consilium.documents.markup import Tag, prose, tag
 from consilium.documents.parts import figure, folded, section, table
 from consilium.documents.terms import METRICS, Metric, fine, interval, number, percent, plain, ratio, shrunk
 
@@ -254,7 +254,7 @@ def coefficients(facts: Facts) -> Tag | None:
               f"Penalties, by the loss on {fit.get('judged')} validation patients, who are none of the held-out ones.",
               ("L1", "L2", "loss", "coefficients that are not 0", "note"), [_tried(one) for one in tried], (2, 3))
         if tried else None,
-        tag("p", str(fit["problem"])) if fit.get("problem") else None,
+        tag("p", prose(str(fit["problem"]))) if fit.get("problem") else None,
     )  # fmt: skip
 
 

@@ -77,6 +77,16 @@ def name(text: str) -> Tag:
     return tag("bdi", text)
 
 
+def prose(text: str) -> list[Tag | str]:
+    """Text in which what stands between backticks is to be typed, as a command or a key of a file.
+
+    >>> "".join(map(written, prose("see `site <figures>`, or `rounds")))
+    'see <code>site &lt;figures&gt;</code>, or `rounds'
+    """
+    parts = re.split(r"`([a-z][^`\n]{0,60})`", text)
+    return [tag("code", part) if place % 2 else part for place, part in enumerate(parts)]
+
+
 def seen(text: str) -> str:
     """Text without what moves, hides or reorders letters; line breaks become blanks.
 

@@ -8,7 +8,7 @@ from consilium.documents import figures, judging, markup, people, style, untold
 from consilium.documents.facts import Facts
 from consilium.documents.finding import Finding
 from consilium.documents.findings import Findings, leading
-from consilium.documents.markup import Tag, name, tag
+from consilium.documents.markup import Tag, name, prose, tag
 from consilium.documents.parts import section
 from consilium.documents.terms import METRICS, interval, percent, plain
 from consilium.documents.tripod import Item
@@ -95,7 +95,7 @@ def _finding(one: Finding) -> Tag:
     return tag(
         "li",
         tag("span", "Warning" if one.level == "warning" else "Note", class_="level"), " ",
-        tag("strong", one.title), tag("p", one.text), id=one.id, data_level=one.level,
+        tag("strong", one.title), tag("p", prose(one.text)), id=one.id, data_level=one.level,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from consilium.core.contract import Feature
 from consilium.core.refusing import once
 from consilium.documents import plots
 from consilium.documents.facts import Facts, Flow, Hospital, Round
-from consilium.documents.markup import Tag, name, tag
+from consilium.documents.markup import Tag, name, prose, tag
 from consilium.documents.parts import facts_of, figure, folded, section, table
 from consilium.documents.terms import minute, plain, spoken
 from consilium.documents.tripod import Item
@@ -243,7 +243,7 @@ def privacy(facts: Facts) -> Tag:
         "privacy", "Who can learn what",
         tag("p", tag("strong", f"{facts.privacy}.")),
         tag("p", f"Noise: {facts.noise.bound}; {facts.noise.how}.", id="noise") if facts.noise else None,
-        tag("p", facts.learns) if facts.learns else None,
+        tag("p", prose(facts.learns)) if facts.learns else None,
         tag("p", "Weaker modes that each hospital accepted by name, with a signed decision: ",
             tag("strong", plain(list(facts.weaker))), ".", id="weaker-modes") if facts.weaker else None,
         table("budgets", "What the study took of each hospital’s privacy budget, by its own ledger.",

@@ -3,7 +3,7 @@
 from consilium.documents.facts import WITHOUT, Facts, Hospital
 from consilium.documents.findings import comparable, leading
 from consilium.documents.judged import Judged
-from consilium.documents.markup import Tag, tag
+from consilium.documents.markup import Tag, prose, tag
 from consilium.documents.parts import section, table
 from consilium.documents.terms import METRICS, plain
 
@@ -71,7 +71,7 @@ def withheld(facts: Facts) -> Tag:
     if not facts.judged_only and WITHOUT not in facts.models:
         why = ASKED if facts.origin == "simulation" else WITHOUT_ONE[facts.privacy.startswith("secure_sum")]
         told.append(("leave-one-hospital-out", f"not done: {why}"))
-    rows = [(what, why) for what, why in told]
+    rows = [(what, prose(why)) for what, why in told]
     return section(
         "withheld", "What was withheld, and why",
         table("withheld-table", "Not in this report.", ("what", "why"), rows) if rows else

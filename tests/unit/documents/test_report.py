@@ -373,8 +373,8 @@ def test_noise_is_told_where_no_study_file_is_at_hand() -> None:
 
 def test_what_becomes_of_own_models_is_said_as_the_recipe_has_it() -> None:
     plain, secure = (Report.of(result(usual(3), recipe), NOW, STUDY).html() for recipe in ("plain", "secure_sum"))
-    assert "(`own_model`) stays at its hospital" in plain and "`release_figures`" not in plain
-    assert "or told where policies say both `own_model` and `release_figures`" in secure
+    assert "(<code>own_model</code>) stays at its hospital" in plain and "<code>release_figures</code>" not in plain
+    assert "policies say both <code>own_model</code> and <code>release_figures</code>" in secure
 
 
 def test_the_command_writes_a_page_and_the_same_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
