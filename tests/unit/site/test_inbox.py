@@ -25,7 +25,7 @@ from consilium.site.journal import Journal
 from consilium.site.outbox import Outbox, Outgoing
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import Blob, Checkpoint, Closed, Offer, Task
+from consilium.wire.messages import Blob, Checkpoint, Closed, Offer, Reopened, Task
 
 NOW = datetime(2030, 6, 1, 12, 0, tzinfo=UTC)
 BLOB = Blob(digest=digest(b"bytes"), size=1)
@@ -134,6 +134,14 @@ def test_what_is_not_the_coordinators_word_for_this_place_is_not_believed(tmp_pa
     assert journal.meta("inbox") == "2" and [row["why"] for row in journal.rows("SELECT why FROM alarms")] == [
         "inbox-rewritten"
     ]
+    # The one message that need not name the one before it: and it, too, holds for its own place alone.
+    lost = Reopened(by="root", at=NOW, seq=2, head=BLOB.digest, kept=0, runs=(), to="north", number=3, before=None)
+    opened = dict(json.loads(seal(Reopened.TYPE, lost.encode(), coordinator)))
+    inbox.take(3, opened, NOW)
+    assert journal.meta("inbox") == "3"
+    with pytest.raises(Unavailable):
+        inbox.take(4, opened, NOW)
+    assert journal.meta("inbox") == "3"
     journal.close()
 
 
