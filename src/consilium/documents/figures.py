@@ -47,6 +47,11 @@ def count(figures: Figures) -> int | str:
     return max((one.n for one in figures.values()), default=0) or ""
 
 
+def _patients(one: Hospital) -> int | str:
+    """How many patients all its models are judged on: those of the common one, and where that is not told, of others."""
+    return count(one.figures[COMMON] if COMMON in one.figures else next(iter(one.figures.values()), {}))
+
+
 def _drawn(one: Hospital, model: str, metric: Metric) -> Estimate | None:
     figures = one.figures.get(model, {})
     found = figures.get(metric.id)
@@ -140,7 +145,7 @@ def compared(facts: Facts) -> Tag | None:
     singles = [one for one in facts.hospitals if one.figures.keys() - {COMMON}]
     if metric is None or not (singles or SHARED in facts.everyone):
         return None
-    body = [(one.name, count(one.figures.get(COMMON, {})), *_beside(one.figures, models, metric)) for one in singles]
+    body = [(one.name, _patients(one), *_beside(one.figures, models, metric)) for one in singles]
     everyone = _beside(facts.everyone, models, metric)
     trained = [TRAINED[model] for model in models if model in TRAINED]
     told = f"All models are judged on the same {facts.whom} of a hospital. {' '.join(trained)}"
@@ -161,7 +166,7 @@ def _side_by_side(facts: Facts, metric: Metric, singles: Sequence[Hospital]) -> 
     drawn = list(facts.models.items())[: len(plots.SERIES)]
     models, headings = [key for key, _ in drawn], [heading for _, heading in drawn]
     rows = [
-        plots.Line(one.name, f"n = {count(one.figures.get(COMMON, {}))}", marks)
+        plots.Line(one.name, f"n = {_patients(one)}", marks)
         for one in singles
         if any(marks := tuple(_drawn(one, key, metric) for key in models))
     ]

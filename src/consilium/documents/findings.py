@@ -346,7 +346,7 @@ def _from(since: int) -> str:
 
 
 def _unknown(facts: Facts, drawn: Mapping[str, Estimate], metric: Metric | None) -> Iterator[Finding]:
-    if facts.withheld and not any(one.figures for one in facts.hospitals):
+    if facts.withheld and not any(COMMON in one.figures for one in facts.hospitals):
         yield Finding(
             "note-withheld", "note", "What it is worth at single hospitals is not in this report",
             "The recipe secure_sum shows sums over hospitals alone: a hospital for which the model is useless cannot "

@@ -175,6 +175,9 @@ def test_what_is_withheld_is_not_there() -> None:
     calm = page.partition('id="no-warnings"')[2].partition("</p>")[0]
     assert "Hospitals were not compared" in calm and "lies apart" not in calm
     assert "lies apart" in Report.of(result(usual(3)), NOW, STUDY).findings.calm
+    beside = Report.of(result(usual(3), "secure_sum"), NOW, STUDY, baseline(usual(3)))
+    assert "note-withheld" in {one.id for one in beside.findings.found}, "own models say nothing of the common one"
+    assert "n = 300<" in beside.html() and "n = <" not in beside.html()
     assert "0 to 120 years" in page and "2030-01-01 00:00 UTC" in page and "00:00:00Z" not in page
     assert "not done" in report.html(), "leave-one-hospital-out"
 
