@@ -48,7 +48,7 @@ def count(figures: Figures) -> int | str:
 
 
 def _patients(one: Hospital) -> int | str:
-    """How many patients all its models are judged on: those of the common one, and where that is not told, of others."""
+    """How many patients its models are judged on: those of the common one, and where that is not told, of others."""
     return count(one.figures[COMMON] if COMMON in one.figures else next(iter(one.figures.values()), {}))
 
 
