@@ -113,9 +113,9 @@ where releases of before, which know nothing of it, told something and tell more
 _GROWS = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name = 'opened_from_grows'"
 
 OPEN = "('todo', 'waits')"
+"""Statuses of a task that is still to be answered; `waits`: until a person has compared the words of a roster."""
 REOPENED = "reopened"
 """Of a run that was over here (`ended`, then `removed`), and goes on at a coordinator that was restored."""
-"""Statuses of a task that is still to be answered; `waits`: until a person has compared the words of a roster."""
 MADE = "('answer', 'step')"
 """Types of messages that hold what was made of patients' data, or lead to it: they need a standing approval."""
 BEHIND = "ledger/behind"
