@@ -111,6 +111,13 @@ def test_calibration_gives_the_least_noise() -> None:
     assert tight(Sampled(noise, 1.0, 30), 1e-4) <= 8.0 < tight(Sampled(noise * 0.995, 1.0, 30), 1e-4)
 
 
+def test_an_epsilon_that_no_noise_gives_is_refused_and_not_looked_for_without_end() -> None:
+    """At the largest order a curve of no divergence at all has an epsilon above it."""
+    with pytest.raises(Invalid, match="no noise gives epsilon 0.005"):
+        calibrated(0.005, 1e-5, 1.0, 1)
+    assert 1e3 < calibrated(0.01, 1e-5, 1.0, 20, precision=0.5) < 1e6
+
+
 @given(st.integers(1, 200), st.data())
 def test_the_promised_noise_is_there_without_dropouts_and_liars(sites: int, data: st.DataObject) -> None:
     opening = data.draw(st.integers(1, sites))

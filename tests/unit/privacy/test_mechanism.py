@@ -225,6 +225,8 @@ def test_without_an_epsilon_there_is_no_mechanism_and_without_noise_no_plan(tmp_
         ({}, {"model": {"kind": "their-own"}}, "kind:", "their-own is not possible"),
         ({}, {"model": {"kind": "torch", "architecture": "a", "wheel": WHEEL}}, "wheel:", "what foreign code adds up"),
         ({"recipe": "plain"}, {}, "recipe:", "noise: at_each_hospital"),
+        ({"noise_multiplier": 0.19}, {}, "noise_multiplier:", "0.2"),
+        ({"noise_multiplier": 1.1e6}, {}, "noise_multiplier:", "1000000"),
         ({**ALONE, "epsilon": None}, {}, "noise:", "needs `privacy.epsilon`"),
         ({**ALONE, "delta": 0.01}, {}, "delta:", "below 1/100"),
         ({**ALONE, "most_patients": 99}, {}, "expected_patients:", "more than the 99"),

@@ -198,18 +198,29 @@ def test_a_stricter_budget_holds_from_the_next_round_on(relay: Relay) -> None:
     assert relay.ask(plan, 2, "READY", ("north",)) == {"north": "done"}
 
 
+def test_a_round_that_is_trained_once_more_is_refused_where_the_budget_has_no_room_for_it(relay: Relay) -> None:
+    for hospital in relay.hospitals.values():
+        policy(hospital, rounds(2))
+    plan = begun(relay, rounds=2)
+    with mock.patch.object(Updates, "of", Updates.anew):  # as where each attempt has noise of its own
+        for phase in ("READY", "MASK"):
+            assert set(relay.ask(plan, 1, phase).values()) == {"done"}
+        assert relay.ask(plan, 1, "READY", ("north",), attempt=2) == {"north": "budget"}
+    assert spent(relay["north"]) == 1
+
+
 def test_at_the_end_of_a_run_what_was_never_sent_is_given_back_and_nothing_else(relay: Relay) -> None:
-    plan, north = begun(relay, rounds=5), relay["north"]
+    plan = begun(relay, rounds=5)
     relay.played(plan, 1)
-    for phase in ("READY", "MASK"):
-        relay.ask(plan, 2, phase)
-    relay.ask(plan, 3, "READY", ("north",), state=relay.states["sums-1", 1])  # ready, and never asked for more
-    held = [one.held for one in north.worker.veto.ledger.book.accounts.values()]
-    north.told(ended(plan))
-    (account,) = north.worker.veto.ledger.book.accounts.values()
-    assert {number for number, times in account.charged.items() if times} == {1, 2} and not account.open
-    assert account.held.epsilon(1e-5) < held[0].epsilon(1e-5)
-    assert account.held.epsilon(1e-5) == (ONE * 2).epsilon(1e-5)
+    assert set(relay.ask(plan, 2, "READY").values()) == {"done"}
+    assert set(relay.ask(plan, 2, "MASK", ("east", "north")).values()) == {"done"}  # south was ready, and no more
+    for name, kept in (("north", {1, 2}), ("south", {1})):
+        (before,) = relay[name].worker.veto.ledger.book.accounts.values()
+        assert before.trainings == 2
+        relay[name].told(ended(plan))
+        (account,) = relay[name].worker.veto.ledger.book.accounts.values()
+        assert {number for number, times in account.charged.items() if times} == kept and not account.open
+        assert account.held.epsilon(1e-5) == (ONE * len(kept)).epsilon(1e-5) < before.held.epsilon(1e-5)
 
 
 PATIENTS = "patient: {column: id}\n"
