@@ -113,7 +113,7 @@ def test_calibration_gives_the_least_noise() -> None:
 
 def test_an_epsilon_that_no_noise_gives_is_refused_and_not_looked_for_without_end() -> None:
     """At the largest order a curve of no divergence at all has an epsilon above it."""
-    with pytest.raises(Invalid, match="no noise gives epsilon 0.005"):
+    with pytest.raises(Invalid, match=r"no noise gives epsilon 0\.005"):
         calibrated(0.005, 1e-5, 1.0, 1)
     assert 1e3 < calibrated(0.01, 1e-5, 1.0, 20, precision=0.5) < 1e6
 
