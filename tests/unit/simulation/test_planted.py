@@ -25,7 +25,12 @@ def seen(study: Study, hospitals: dict[str, Path]) -> dict[str, str]:
 
 
 def test_nothing_is_wrong_with_tables_as_they_are(study: Study, make: Make) -> None:
-    fitted = {**study.model_dump(mode="json"), "model": {"kind": "logistic"}, "strategy": {"name": "newton"}}
+    fitted = {
+        **study.model_dump(mode="json"),
+        "model": {"kind": "logistic"},
+        "strategy": {"name": "newton"},
+        "rounds": 8,
+    }
     assert seen(Study.model_validate(fitted), make(**HERE)) == {}
 
 
