@@ -43,9 +43,10 @@ and the most in brackets. {load}
 SECURE = """\
 ## Secure aggregation
 
-Masking on one core, in processor time: the bare cipher (AES-256-CTR) {aes:.1f} GB/s; one mask laid on integers of 16,
-32 and 64 bits {mask_16:.1f}, {mask_32:.1f} and {mask_64:.1f} GB/s. What a site does with a whole float32 update among
-four sites (encode, {masks} masks, hash) {cover:.2f} GB/s; the same without masks {without_masks:.2f} GB/s; four vectors
+Masking on one core, in processor time of one thread, by {turns} turns: the median, and the least and the most in
+brackets, for what shares the core still counts. The bare cipher (AES-256-CTR) {aes} GB/s; one mask laid on integers
+of 16, 32 and 64 bits {mask_16}, {mask_32} and {mask_64} GB/s. What a site does with a whole float32 update among four
+sites (encode, {masks} masks, hash) {cover:.2f} GB/s; the same without masks {without_masks:.2f} GB/s; four vectors
 summed and opened {uncover:.2f} GB/s of update.
 
 Rounds with {sites} sites, plain and secure by turns in one federation; the mean of the models is checked. The machine's
@@ -193,6 +194,15 @@ AUROC, is {difference:g} in every one; mean accuracy {accuracy}, mean AUROC {aur
 """
 
 
+def _streams(found: dict) -> dict:
+    """What was found, each spread in words."""
+    told = {
+        name: f"{of['median']:.1f} [{of['least']:.1f}-{of['most']:.1f}]" for name, of in found.items()
+        if isinstance(of, dict)
+    }  # fmt: skip
+    return {**found, **told, "turns": found["aes"]["n"]}
+
+
 def _masking(found: dict) -> str:
     missed = [one.of for one in aims.of_masking(found) if not one.holds]
     return f"Masks are to be laid at {aims.MASKING:.0f} GB/s at least: {'**missed**' if missed else 'holds'}."
@@ -321,7 +331,7 @@ def page(results: dict) -> str:
     if "secure" in results:
         found = results["secure"]
         text += SECURE.format(
-            sites=found["sites"], load=found["load"], aim=_masking(found["masking"]), **found["masking"]
+            sites=found["sites"], load=found["load"], aim=_masking(found["masking"]), **_streams(found["masking"])
         )
         for one in (*found["sizes"], *found.get("many", ())):
             plain, secure, sites = one["plain_s"], one["secure_s"], one.get("sites", found["sites"])
