@@ -23,7 +23,7 @@ from consilium.core.errors import Conflict, DigestMismatch, NotFound, Unavailabl
 from consilium.core.ids import Digest, digest
 from consilium.core.run import OVER
 from consilium.core.study import Plan, Study
-from consilium.durable import form_of, naming
+from consilium.durable import naming
 from consilium.governance.approvals import weaker
 from consilium.progress import bar
 from consilium.wire.connection import UNTRUSTED, Connection, Patience
@@ -387,10 +387,10 @@ class Result:
         Raises:  Refused: the extra `onnx` is not installed.   Invalid: this kind of model has no form in ONNX here.
         """
         from consilium.core.tensors import to_safetensors
+        from consilium.exported import Exported, form_of
 
         data = to_safetensors(*self._written())
         if (form or form_of(Path(path))) == "onnx":
-            from consilium.exported import Exported
             from consilium.onnxfile import to_onnx
 
             data = to_onnx(Exported.load(data))

@@ -147,12 +147,3 @@ def present(database: Path) -> bool:
     """Whether a database of SQLite holds anything: what was just made may stand in its log beside it alone."""
     logged = database.with_name(f"{database.name}-wal")
     return any(one.is_file() and one.stat().st_size > 0 for one in (database, logged) if database.is_file())
-
-
-def form_of(file: Path) -> str:
-    """The form of a model's file, where nobody named one: as its name ends.
-
-    >>> form_of(Path("model.ONNX")), form_of(Path("model.bin"))
-    ('onnx', 'safetensors')
-    """
-    return "onnx" if file.suffix.casefold() == ".onnx" else "safetensors"

@@ -28,6 +28,17 @@ from consilium.core.study import Plan, Study
 from consilium.core.tensors import Array, Tensors, content, from_safetensors, metadata
 
 Floats = npt.NDArray[np.float64]
+
+
+def form_of(file: Path) -> str:
+    """The form of a model's file, where nobody named one: as its name ends.
+
+    >>> form_of(Path("model.ONNX")), form_of(Path("model.bin"))
+    ('onnx', 'safetensors')
+    """
+    return "onnx" if file.suffix.casefold() == ".onnx" else "safetensors"
+
+
 ENOUGH = 20
 """Fewest patients by whom a hospital's shifts and scales are told."""
 NOBODY = (

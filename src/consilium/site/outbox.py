@@ -231,9 +231,8 @@ class Outbox:
         except NotFound:
             if not row["digest"]:
                 raise
-            return self._one_by_one(
-                row, given_up, ask
-            )  # the line was dead for so long that what was uploaded was dropped
+            # the line was dead for so long that what was uploaded was dropped
+            return self._one_by_one(row, given_up, ask)
 
     def _one_by_one(self, row: Row, given_up: "_Either", ask: Callable[[], None]) -> bool:
         ask()

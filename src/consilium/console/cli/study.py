@@ -14,7 +14,7 @@ from consilium.console.cli.session import federation
 from consilium.core.errors import Invalid, TrainingFailed
 from consilium.core.parts import STUDY_NAME
 from consilium.core.study import Plan, Study
-from consilium.durable import create_file, form_of
+from consilium.durable import create_file
 from consilium.governance.learning import ENOUGH
 
 File = click.Path(dir_okay=False, path_type=Path)
@@ -380,6 +380,8 @@ def export(name: str | None, source: Path | None, form: str | None, file: Path, 
     """Write the model of a run (or of the newest run of a study), with its origin as metadata."""
     if (name is None) == (source is None):
         raise Invalid("give either NAME or --from FILE", "the model comes from one of them")
+    from consilium.exported import form_of
+
     form = form or form_of(file)
     if source is not None:
         fact = taking.written(source, form, file)
