@@ -79,13 +79,26 @@ class Ledger:
     def allow(self, task: Task, plan: Plan) -> None:
         """Whether a round may be trained: what its run has reserved stays within the budget as it stands now.
 
+        Figures of a judged model carry no noise. So that a coordinator can ask for no more of them than the budget has
+        room for, models are judged in runs alone in which something is charged for good.
+
         Raises: Refused: as `check`.
         """
         cost = cost_of(plan.study)
-        if cost is None or task.kind == "EVALUATE":
+        if cost is None:
+            return
+        book = self.book
+        if task.kind == "EVALUATE":
+            if not _paid(self.journal, book, task.run):
+                raise Refused(
+                    f"nothing of {task.run} was charged here, and under an epsilon a hospital judges the models of "
+                    "those runs alone that its patients trained in",
+                    "the run is judged by the hospitals that trained in it",
+                    reason="budget",
+                )
             return
         self._stands()
-        book, whose = self.book, self.whose(plan)
+        whose = self.whose(plan)
         known = _of(book, task.run, whose)
         self._admit(book, whose, cost.whole if known is None else NOTHING)
 
@@ -195,8 +208,14 @@ def unsent(tx: Writing, run: str, number: int) -> bool:
     return any(_unsent(tx, account, number) for account in read(Book(), tx).of_run(run))
 
 
-def _unsent(tx: Writing, account: Account, number: int) -> int:
-    left = account.charged.get(number, 0) - sent(tx, account.run, number)
+def _paid(at: Journal | Writing, book: Book, run: str) -> bool:
+    """Whether a charge of a run stands that is never given back."""
+    accounts = [one for one in book.accounts.values() if one.run == run]
+    return any(times > _unsent(at, one, number) for one in accounts for number, times in one.charged.items())
+
+
+def _unsent(at: Journal | Writing, account: Account, number: int) -> int:
+    left = account.charged.get(number, 0) - sent(at, account.run, number)
     return 0 if number in account.found else max(left, 0)
 
 

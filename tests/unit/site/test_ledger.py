@@ -198,6 +198,17 @@ def test_a_stricter_budget_holds_from_the_next_round_on(relay: Relay) -> None:
     assert relay.ask(plan, 2, "READY", ("north",)) == {"north": "done"}
 
 
+def test_only_a_run_that_costs_something_for_good_is_judged(relay: Relay) -> None:
+    """A coordinator may begin as many runs as it likes, and figures of held-out patients carry no noise."""
+    plan = begun(relay, rounds=1)
+    assert set(relay.ask(plan, 2, "READY").values()) == {"budget"}
+    assert set(relay.ask(plan, 1, "READY").values()) == {"done"}
+    assert spent(relay["north"]) == 1
+    assert set(relay.ask(plan, 2, "READY").values()) == {"budget"}, "what left for nothing yet is given back at the end"
+    relay.played(plan, 1, attempt=2)
+    assert set(relay.ask(plan, 2, "READY").values()) == {"done"}
+
+
 def test_a_round_that_is_trained_once_more_is_refused_where_the_budget_has_no_room_for_it(relay: Relay) -> None:
     for hospital in relay.hospitals.values():
         policy(hospital, rounds(2))
