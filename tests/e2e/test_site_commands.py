@@ -89,7 +89,8 @@ def test_joining_again_with_the_same_token_is_a_no_op(made: Federation) -> None:
     assert hospital.told("join", token) == first
     made.coordinator.admin.connection.post("/v1/sites/twice/admit", {"fingerprint": first["fingerprint"]})
     said = hospital.command("join", f"  {token}\n")
-    assert "as twice (admitted)" in said and "fingerprint" not in said and "Next: `consilium site run`" in said
+    assert "as twice (admitted)" in said and "fingerprint" not in said
+    assert f"Next: `consilium site run --home {hospital.home}`" in said
     assert contents(hospital.home) == before
 
 

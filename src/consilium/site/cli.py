@@ -17,7 +17,7 @@ import click
 from consilium.core.errors import Conflict
 from consilium.governance.words import explain
 from consilium.number import Number
-from consilium.site import failures, joining, showing, witness
+from consilium.site import failures, joining, options, showing, witness
 from consilium.site.checkup import check
 from consilium.site.folder import Folder
 from consilium.site.history import checks, figures
@@ -50,7 +50,8 @@ def init(home: Path, as_json: bool) -> None:
         tx.record("init", {"public_key": folder.identity().public}, now())
     fact = {"home": str(home), "policy": str(folder.policy_file), "fingerprint": folder.identity().fingerprint}
     words = f"Site in {home}. Fingerprint of its key: {fact['fingerprint']}\n"
-    say(fact, as_json, words + f"Next: edit {folder.policy_file}, then `consilium site join TOKEN`.")
+    words += f"Next: edit {folder.policy_file}, then `consilium site join TOKEN{options.in_home(home)}`."
+    say(fact, as_json, words)
 
 
 @site.command()
@@ -68,7 +69,7 @@ def join(token: str, about: str, ca: Path | None, home: Path, as_json: bool) -> 
     words = f"Joined {member.url} as {member.site} ({state}).\n"
     if state != "admitted":
         words += f"Read this to the coordinator's admin, who admits the site: {fingerprint}\n"
-    say(fact, as_json, words + "Next: `consilium site run`.")
+    say(fact, as_json, words + f"Next: `consilium site run{options.in_home(home)}`.")
 
 
 @site.command()

@@ -1,6 +1,7 @@
 """What the commands of a site have in common: their options, how they speak, and the desk that they open."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from sqlite3 import DatabaseError
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from consilium.config import Homes
 from consilium.site.deciding import Desk
@@ -28,6 +30,12 @@ reason_option = click.option("--reason", default="", help="Why; the study's owne
 def now() -> datetime:
     """Now, with time zone."""
     return datetime.now(UTC)
+
+
+def in_home(home: Path) -> str:
+    """What a command that is printed needs to be retyped: the folder, where this one was given it by hand."""
+    given = click.get_current_context().get_parameter_source("home") is ParameterSource.COMMANDLINE
+    return f" --home {shlex.quote(str(home))}" if given else ""
 
 
 def say(fact: Any, as_json: bool, words: str) -> None:

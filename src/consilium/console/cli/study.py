@@ -260,13 +260,16 @@ def _runs(fact: dict[str, Any]) -> str:
 @click.argument("name")
 @output.as_json
 def start(name: str, as_json: bool) -> None:
-    """Start a run of study NAME; below its quorum of approvals it waits and says for what.
+    """Start a run of study NAME, from the beginning; below its quorum of approvals it waits and says for what.
 
     While a run is on, no other is started: it says so, with exit code 0 and `"started": false`.
     """
     run = federation().study(name).start()
     fact = {"study": name, "run": run.name, "started": run.started}
-    words = f"Started {run.name}." if run.started else f"{run.name} is on already: nothing was started."
+    words = f"{run.name} is on already: nothing was started."
+    if run.started:
+        words = f"Started {run.name}"
+        words += ", from the beginning; what earlier runs reached stays." if run.name != f"{name}-1" else "."
     output.say(fact, as_json, f"{words} Watch it: consilium study watch {name}")
 
 
