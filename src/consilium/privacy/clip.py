@@ -14,6 +14,7 @@ from consilium.core.errors import Invalid
 Floats = npt.NDArray[np.float64]
 SLACK = 1e-9
 """By so much more is clipped than it should be: more than the rounding of a norm over a million values."""
+_BEYOND = np.errstate(over="ignore", invalid="ignore")  # whose values are beyond all numbers is left out
 
 
 def factors(norms: Floats, bound: float) -> Floats:
@@ -26,12 +27,13 @@ def factors(norms: Floats, bound: float) -> Floats:
     return most / np.maximum(norms, most)
 
 
+@_BEYOND
 def linear_sum(inputs: Floats, residuals: Floats, bound: float) -> Floats:
     """Sum over patients of clipped gradients (d,) of a linear model. inputs: (n, d), with the intercept's ones.
 
     Args:    residuals: the loss's derivative by each patient's score, (n,).
     """
-    norms = np.abs(residuals) * np.sqrt(np.einsum("ij,ij->i", inputs, inputs))
+    norms = np.abs(residuals) * np.sqrt(np.vecdot(inputs, inputs))
     if not np.all(told := np.isfinite(norms)):
         return linear_sum(inputs[told], residuals[told], bound)
     return inputs.T @ (residuals * factors(norms, bound))
@@ -44,10 +46,11 @@ def dense_norms(inputs: list[Floats], deltas: list[Floats]) -> Floats:
     """
     squares = np.zeros(len(inputs[0]))
     for given, delta in zip(inputs, deltas, strict=True):
-        squares += np.einsum("ij,ij->i", delta, delta) * (1.0 + np.einsum("ij,ij->i", given, given))
+        squares += np.vecdot(delta, delta) * (1.0 + np.vecdot(given, given))
     return np.sqrt(squares)
 
 
+@_BEYOND
 def dense_sum(inputs: list[Floats], deltas: list[Floats], bound: float) -> list[tuple[Floats, Floats]]:
     """Sums over patients of clipped gradients, per layer: weights (in, out) and biases (out,)."""
     norms = dense_norms(inputs, deltas)

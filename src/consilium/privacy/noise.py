@@ -21,8 +21,8 @@ Words = npt.NDArray[np.int64]
 BLOCK = 1 << 13
 """Values per step: they and what is computed of them fit a core's cache. The values do not depend on it."""
 _ZEROS = bytes(8 * BLOCK)
-
-
+FEW = 64
+"""So many undecided values are looked at one by one. The values do not depend on it, either."""
 LAYERS = 1 << 10
 TAIL = 4.038849846109504
 """Where the lowest layer ends and the tail begins, if so many layers have one area."""
@@ -75,6 +75,11 @@ def _heights() -> Floats:
     return np.exp(-np.square(_ends()) / 2)
 
 
+@cache
+def _lists() -> tuple[list[float], list[float], list[float]]:
+    return _steps().tolist(), _ends().tolist(), _heights().tolist()
+
+
 def _places(words: Words, out: Floats) -> tuple[Words, Words]:
     """Write a place in its layer for each word; which of them are beyond the layer above, and of which layers."""
     layer = words & (LAYERS - 1)
@@ -106,26 +111,55 @@ def _decide(stream: _Stream, found: Floats, at: Words, layer: Words) -> None:
 
     Beyond the end of the lowest layer they are of the tail (Marsaglia, Technometrics 6, 1964), whichever is drawn.
     """
-    heights = _heights()
     while at.size:
-        value = found[at]
-        first, second = stream.uniform(2 * at.size).reshape(2, -1)
-        stays = heights[layer] + first * (heights[layer + 1] - heights[layer]) < np.exp(-value * value / 2)
-        for one in np.flatnonzero(layer == 0):  # fifty in a million
-            far = -math.log(first[one]) / TAIL
-            stays[one] = -2 * math.log(second[one]) >= far * far
-            if stays[one]:
-                found[at[one]] = math.copysign(TAIL + far, value[one])
-        at, layer = at[~stays], layer[~stays]
-        anew = np.flatnonzero(layer)
-        drawn, left = np.empty(anew.size), layer == 0
-        for start in range(0, anew.size, BLOCK):
-            part = slice(start, start + BLOCK)
-            beyond, of = _places(stream.words(anew[part].size), drawn[part])
-            left[anew[part][beyond]] = True
-            layer[anew[part][beyond]] = of
-        found[at[anew]] = drawn
-        at, layer = at[left], layer[left]
+        at, layer = (_few if at.size <= FEW else _many)(stream, found, at, layer)
+
+
+def _many(stream: _Stream, found: Floats, at: Words, layer: Words) -> tuple[Words, Words]:
+    """Decide once; which places are still to be decided on, and of which layers they are."""
+    heights, value = _heights(), found[at]
+    first, second = stream.uniform(2 * at.size).reshape(2, -1)
+    stays = heights[layer] + first * (heights[layer + 1] - heights[layer]) < np.exp(-value * value / 2)
+    for one in np.flatnonzero(layer == 0):  # fifty in a million
+        far = -math.log(first[one]) / TAIL
+        stays[one] = -2 * math.log(second[one]) >= far * far
+        if stays[one]:
+            found[at[one]] = math.copysign(TAIL + far, value[one])
+    at, layer = at[~stays], layer[~stays]
+    anew = np.flatnonzero(layer)
+    drawn, left = np.empty(anew.size), layer == 0
+    for start in range(0, anew.size, BLOCK):
+        part = slice(start, start + BLOCK)
+        beyond, of = _places(stream.words(anew[part].size), drawn[part])
+        left[anew[part][beyond]] = True
+        layer[anew[part][beyond]] = of
+    found[at[anew]] = drawn
+    return at[left], layer[left]
+
+
+def _few(stream: _Stream, found: Floats, at: Words, layer: Words) -> tuple[Words, Words]:
+    """The same, to the bit, one by one: of few, numpy needs more time for each of its calls."""
+    (steps, ends, heights), value = _lists(), found[at]
+    chance, density = stream.uniform(2 * at.size).tolist(), np.exp(-value * value / 2).tolist()
+    places, layers = at.tolist(), layer.tolist()
+    anew, left = [], []
+    for one, of in enumerate(layers):
+        if of:
+            if not heights[of] + chance[one] * (heights[of + 1] - heights[of]) < density[one]:
+                anew.append(one)
+            continue
+        far = -math.log(chance[one]) / TAIL
+        if -2 * math.log(chance[len(places) + one]) >= far * far:
+            found[places[one]] = math.copysign(TAIL + far, value[one])
+        else:
+            left.append(one)
+    for one, word in zip(anew, stream.words(len(anew)).tolist(), strict=True):
+        of = layers[one] = word & (LAYERS - 1)
+        found[places[one]] = place = (word >> 10) * steps[of]
+        if abs(place) >= ends[of + 1]:
+            left.append(one)
+    left.sort()
+    return np.array([places[one] for one in left], dtype=np.int64), np.array([layers[one] for one in left], np.int64)
 
 
 def integers(key: bytes, size: int, deviation: float) -> npt.NDArray[np.int64]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -297,19 +298,23 @@ class Clipper:
         scale = told * _factors([_squares(part.flatten(1) * told[:, None]) for part in each.values()], bound)
         return {name: (scale @ part.flatten(1)).view(part.shape[1:]) for name, part in each.items()}
 
+    @np.errstate(over="ignore", invalid="ignore")  # whose values are beyond all numbers is left out
     def _chained(self, inputs: Any, slopes: Callable[[Any], Any], bound: float) -> dict[str, Any]:
-        """The sum for dense layers one after the other, mostly in numpy: small ones wait for torch's bookkeeping."""
-        given: Any = inputs
+        """The sum for dense layers one after the other, in numpy: small ones wait for torch's bookkeeping."""
+        given = inputs.numpy()
         inside, deltas = [], []
-        for one in self._chain:
-            given = torch.relu_(given) if one.cut else given
-            inside.append(given.numpy())
-            given = functional.linear(given, one.weight, one.bias)
-        delta = _each(slopes, given, len(inputs)).numpy()
-        for given, one in zip(reversed(inside), reversed(self._chain), strict=True):
+        weights = [one.weight.numpy() for one in self._chain]
+        for one, weight in zip(self._chain, weights, strict=True):
+            if one.cut:
+                np.maximum(given, 0, out=given)
+            inside.append(given)
+            given = given @ weight.T
+            given += one.bias.numpy()
+        delta = _each(slopes, torch.from_numpy(given), len(inputs)).numpy()
+        for given, one, weight in zip(reversed(inside), reversed(self._chain), reversed(weights), strict=True):
             deltas.append(delta)
             if given is not inside[0]:
-                delta = delta @ one.weight.numpy()
+                delta = delta * weight if delta.shape[1] == 1 else delta @ weight
                 if one.cut:
                     delta *= given > 0
         found = clip.dense_sum(inside, deltas[::-1], bound * (1 - SLACK))

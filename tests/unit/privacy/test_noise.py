@@ -1,6 +1,7 @@
 """The noise is normal, unpredictable without its key, and the same with it; samples are Poisson samples."""
 
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from scipy import stats
 
 from consilium.core.errors import Invalid
+from consilium.privacy import noise
 from consilium.privacy.noise import BLOCK, TAIL, _decide, _ends, _heights, _Stream, drawn, integers, normal, uniform
 
 KEY = bytes(range(32))
@@ -106,6 +108,19 @@ def _layers() -> list[float]:
         )
         low, high = (low, middle) if enough and top <= 1 else (middle, high)
     return [*piled(high), 0.0]
+
+
+@pytest.mark.parametrize("lowest", [False, True])
+def test_few_undecided_values_are_decided_as_many_are(lowest: bool) -> None:
+    rng = np.random.default_rng(3)
+    layers = rng.integers(0, 1 if lowest else 1024, 3000)
+    begun = rng.uniform(_ends()[layers + 1], _ends()[layers]) * rng.choice([-1, 1], 3000)
+    found = []
+    for few in (0, 3000):
+        with mock.patch.object(noise, "FEW", few):
+            _decide(_Stream(KEY), values := begun.copy(), np.arange(3000), layers.copy())
+        found.append(values)
+    assert np.array_equal(*found) and np.count_nonzero(found[0] != begun) > 1000
 
 
 def test_the_tail_is_that_of_the_normal_law_on_either_side() -> None:
