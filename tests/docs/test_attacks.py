@@ -17,7 +17,7 @@ WANTED = (
     "A1", "A2", "A3", "A4", "A5", "A6", "A8", "Keys swapped", "Invented", "Lies about who dropped out",
     "A sum over one", "An approved plan", "several sets of hospitals",
     "by another name", "What some showed alone", "Another model for each", "Trap weights", "A trap from the beginning",
-    "Trap sum", "Keystream reuse", "All but one",
+    "Trap sum", "round that never was", "Keystream reuse", "All but one",
     "Two cohorts", "Leave one out", "rosters that change", "who comes for another", "Rows",
     "late vector", "False shares", "Keys stolen later",
     "Overflow", "Rollback", "Figures of one hospital", "Sums of fractions", "A hospital that adds nothing",

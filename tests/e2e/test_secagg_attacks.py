@@ -460,9 +460,37 @@ def steered(liar: Liar, plan: Plan) -> Play:
     return made
 
 
+def invented(liar: Liar, plan: Plan, last: str = "") -> Play:
+    """A run whose round 1 ends with `last`, or never begins; its sum is made up all the same."""
+    made = play(liar, plan)
+    made.paired()
+    for phase in ("READY", "MASK")[: 0 if not last else 1 if last == "READY" else 2]:
+        found = made.ask(phase, 1, 1)
+        assert all(isinstance(one, bytes) for one in found.values()), found
+    made.made_up(1)
+    return made
+
+
 def test_a_state_that_follows_from_an_altered_sum_is_refused(liar: Liar) -> None:
     made = steered(liar, liar.approved(study("steered", **SECURE)))
     all_refuse(made.ask("READY", 2, 1), "sum")
+
+
+def test_a_round_that_never_was_has_no_sum(liar: Liar, plan: Plan) -> None:
+    """The coordinator names a sum, and the state that follows from it, of a round of which it asked nobody."""
+    made = invented(liar, plan)
+    all_refuse(made.ask("READY", 2, 1), "not-found")
+
+
+def test_a_round_that_nobody_opened_has_no_sum(liar: Liar, plan: Plan) -> None:
+    """Of which it asked only for READY; of which nobody opened what was masked; or it signs as if it were they."""
+    all_refuse(invented(liar, plan, "READY").ask("READY", 2, 1), "sum")
+    all_refuse(invented(liar, plan, "MASK").ask("READY", 2, 1), "sum")
+    made, by = invented(liar, plan, "READY"), thief(liar)
+    said = made.heard[1, 1, "READY"]
+    for phase, of in (("READY", said), ("MASK", {})):
+        made.show(1, 1, phase, made.sites, lambda _, __, of=of: {s: forged(o, by) for s, o in of.items()})  # type: ignore[misc]
+    all_refuse(made.ask("READY", 2, 1), "not-found")
 
 
 def test_a_second_run_over_one_hospital_less_shows_nothing(liar: Liar, opened: Play) -> None:

@@ -158,6 +158,13 @@ def test_without_its_own_sums_a_hospital_trains_wherever_the_coordinator_steers(
     assert all(isinstance(one, bytes) for one in run.ask("READY", 2, 1).values())
 
 
+def test_without_them_a_hospital_trains_at_a_state_of_a_round_that_never_was(liar: Liar) -> None:
+    without(liar, "sum")
+    run = play(liar)
+    run.made_up(1)
+    assert all(isinstance(one, bytes) for one in run.ask("READY", 2, 1).values())
+
+
 def test_a_round_that_is_opened_twice_shows_who_was_left_out(liar: Liar) -> None:
     without(liar, "twice")
     run = play(liar)

@@ -116,8 +116,9 @@ def test_what_was_said_is_kept_for_the_rounds_whose_sums_are_and_for_no_run_that
 
     def fill(tx: Transaction) -> None:
         for number, attempt in product(rounds, attempts):
-            place = {"run": RUN, "round": number, "attempt": attempt, "phase": "MASK", "site": "east"}
-            tx.put(steps, **place, digest="", envelope=b"")
+            for phase in ("MASK",) if number else ("KEYS", "PROVE"):
+                place = {"run": RUN, "round": number, "attempt": attempt, "phase": phase, "site": "east"}
+                tx.put(steps, **place, digest="", envelope=b"")
         for number in rounds:
             tx.put(results, run=RUN, round=number, kind="TRAIN", state="", figures="{}", performed_by="")
         for number in rounds[1:]:
@@ -129,7 +130,9 @@ def test_what_was_said_is_kept_for_the_rounds_whose_sums_are_and_for_no_run_that
     with living(Sealed) as world:
         world.look(fill)
         world.look(lambda tx: forget_said(tx, KEEPING))
-        assert kept(steps) == {(0, 2), *product((4, 5), attempts)}, "what replaced keys were made of is gone, too"
+        assert kept(steps) == {*product((0, 4, 5), attempts)}
+        agreed = {(row.attempt, row.phase) for row in world.look(lambda tx: tx.rows(select(steps))) if not row.round}
+        assert agreed == {(1, "KEYS"), (2, "KEYS"), (2, "PROVE")}, "by replaced keys who signed is known"
         assert kept(openings) == {(4, 1), (5, 1)}
         world.look(lambda tx: tx.do(update(runs_table).values(status=runs.Status.STOPPED.value)))
         world.look(lambda tx: forget_said(tx, KEEPING))

@@ -27,6 +27,7 @@ from consilium.coordinator.ledgers import record
 from consilium.core import run as runs
 from consilium.core.errors import OverQuota, Unavailable
 from consilium.core.ids import Digest
+from consilium.core.round import Phase
 from consilium.core.study import Plan
 from consilium.store.blobs import Directory
 from consilium.store.database import Database, Transaction
@@ -127,7 +128,10 @@ def forget(tx: Transaction, keeping: Keeping, now: float, after: str = "") -> tu
 
 
 def forget_said(tx: Transaction, keeping: Keeping) -> None:
-    """Remove what was said in secure sums that nobody checks any more, and in agreements on keys that were replaced."""
+    """Remove what was said in secure sums that nobody checks any more, and in agreements on keys that were replaced.
+
+    Not the keys: by these it is checked who signed in rounds before.
+    """
     over = select(run_table.c.run).where(run_table.c.status.in_([status.value for status in runs.OVER]))
     for table in (steps, openings):
         newest = select(func.max(results.c.round)).where(results.c.run == table.c.run).scalar_subquery()
@@ -135,7 +139,7 @@ def forget_said(tx: Transaction, keeping: Keeping) -> None:
         tx.do(delete(table).where(or_(table.c.run.in_(over), old)))
     later = steps.alias()
     anew = exists().where(later.c.run == steps.c.run, later.c.round == 0, later.c.attempt > steps.c.attempt)
-    tx.do(delete(steps).where(steps.c.round == 0, anew))
+    tx.do(delete(steps).where(steps.c.round == 0, steps.c.phase != Phase.KEYS.value, anew))
 
 
 def _needed(tx: Transaction, names: list[str], rounds: int) -> set[str]:

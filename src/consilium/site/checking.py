@@ -1,8 +1,9 @@
 """The opened sum is computed anew here, from all masked vectors: what the coordinator says of it is not believed.
 
-A coordinator that alters a sum steers the common model, and with it what later updates show. What is checked: (1) the
-survivors are those that this site opened for   (2) what opened the sum is what each of them committed to   (3) the sum
-of their vectors, as each of them signed it, without the masks, is the file that the coordinator names, to the last bit.
+A coordinator that alters a sum, or makes one up, steers the common model, and with it what later updates show. What is
+checked: (1) the survivors are those that this site opened for; where it did not open the sum, those who signed that
+they masked for it (`vouched.py`)   (2) what opened the sum is what each of them committed to   (3) the sum of their
+vectors, as each of them signed it, without the masks, is the file that the coordinator names, to the last bit.
 """
 
 import io
@@ -18,11 +19,12 @@ from typing import IO, cast
 from pydantic import ValidationError
 
 from consilium.core import state as chain
-from consilium.core.errors import Invalid, Refused, Unavailable
+from consilium.core.errors import Invalid, Unavailable
 from consilium.core.ids import Digest, SiteId, digest
 from consilium.core.study import Plan
 from consilium.privacy import opening, recipe
 from consilium.privacy.opening import Opened
+from consilium.privacy.pairing import Roster
 from consilium.privacy.secagg import Masked, Open, Ready, survivors_hash
 from consilium.site.folder import Folder
 from consilium.site.journal import Journal
@@ -30,10 +32,11 @@ from consilium.site.pairing import roster_of, signers
 from consilium.site.room import checked
 from consilium.site.seats import layout_of
 from consilium.site.steps import Place, Steps
+from consilium.site.vouched import Signed, made_up, signed
 from consilium.wire.connection import Connection
-from consilium.wire.messages import Blob, Task
+from consilium.wire.messages import Task
 from consilium.wire.requests import Opening
-from consilium.wire.transfer import download
+from consilium.wire.transfer import download, file_digest
 
 IN_MEMORY = 16 << 20
 """Bytes of one masked vector up to which sums are made in memory, and not in a file."""
@@ -54,64 +57,73 @@ class Checking:
     ) -> chain.Source | None:
         """The sums of round `number` of the task's run, computed anew: they are the ones that are `named`.
 
-        None: this site did not open them, or they are larger than its policy says (`limits.check_mb`): `t` others
-        opened them, and each checks what its own policy says.
+        None: they are larger than this site's policy says (`limits.check_mb`).
 
         Args:    before: the state at which the round trained.   into: the file of large sums, made of them.
-        Raises:  Refused: they are other sums (`sum`).   Unavailable.
+        Raises:  Refused: they are other sums, or nobody's (`sum`).   NotFound: what they are made of is not there any
+                 more.   Unavailable.
         """
         seat = self.journal.row(
             "SELECT * FROM seats WHERE run = ? AND round = ? AND opened ORDER BY attempt DESC LIMIT 1", task.run, number
         )
         if seat is None:
-            return None
-        asked = Open.model_validate_json(seat["open"])
-        active = [Ready.model_validate(one) for one in json.loads(seat["active"])]
-        survivors = self._survivors(task, seat, asked)
+            told = self._fetched(task.run, number)
+            at, state = (number, told.attempt), (before, file_digest(before))
+            found = signed(self.steps, task, plan, at, state, self._rosters(task.run))
+        else:
+            found = self._seen(task, seat)
+            told = self._told(task.run, number, {blob.digest for _, blob in found.survivors.values()})
+        asked, survivors = found.open, found.survivors
         layout = layout_of(plan, asked.kind, before, len(asked.cohort))
         limits = self.folder.policy().limits
         if not checked(layout.size, limits):  # by the plan, and not by what others sign of theirs
             return None
-        told = self._told(task.run, number, {blob.digest for _, blob in survivors.values()})
         opened = _opened(told)
         masked = {site: message for site, (message, _) in survivors.items()}
         try:
-            opening.check(asked, active, masked, opened)
+            opening.check(asked, found.active, masked, opened)
             these = [Digest(blob.digest) for _, (_, blob) in sorted(survivors.items())]
             vectors = [self._vector(task.run, number, one, told.data, layout.size) for one in these]
             read = [chain.read(vector) for vector in vectors]
             sound = all(layout.fits(one) for one in read)
             stamp = {"run": task.run, "round": str(number), "kind": asked.kind}
             made = partial(recipe.recover, layout, read, opened, stamp)
-            found, sums = _written(made, into if layout.size > IN_MEMORY else None) if sound else (None, b"")
+            named_here, sums = _written(made, into if layout.size > IN_MEMORY else None) if sound else (None, b"")
         except Invalid as error:
-            raise _another(number) from error
+            raise made_up(number) from error
         for vector in vectors:
             if isinstance(vector, Path):
                 vector.unlink(missing_ok=True)
-        if found != named:
-            raise _another(number)
+        if named_here != named:
+            raise made_up(number)
         return sums
 
-    def _survivors(self, task: Task, seat: Row, asked: Open) -> dict[SiteId, tuple[Masked, Blob]]:
-        """What the survivors masked, as it was seen here in UNMASK. Raises: Refused (`sum`): others are shown now."""
-        epochs = self.journal.rows(
-            "SELECT * FROM epochs WHERE run = ? AND length(roster) ORDER BY attempt DESC", task.run
-        )
-        roster = next((one for one in map(roster_of, epochs) if one.digest == asked.roster), None)
+    def _seen(self, task: Task, seat: Row) -> Signed:
+        """What this site saw of a round that it opened. Raises: Refused (`sum`): other survivors are shown now."""
+        asked = Open.model_validate_json(seat["open"])
+        roster = next((one for one in self._rosters(task.run) if one.digest == asked.roster), None)
         if roster is None:
-            raise _another(asked.round)
+            raise made_up(asked.round)
         of = Place(asked.kind, asked.round, asked.attempt, "MASK")
         found = self.steps.messages(task, of, signers(roster), Masked)
         if survivors_hash(found) != bytes(seat["survivors"]):
-            raise _another(asked.round)
+            raise made_up(asked.round)
         heard = self.steps.heard(task, of, signers(roster))
-        return {site: (found[site], step.vector) for site, step in heard.items() if step.vector is not None}
+        survivors = {site: (found[site], step.vector) for site, step in heard.items() if step.vector is not None}
+        return Signed(asked, [Ready.model_validate(one) for one in json.loads(seat["active"])], survivors)
+
+    def _rosters(self, run: str) -> list[Roster]:
+        """Those that this site accepted, the newest first."""
+        wanted = "SELECT * FROM epochs WHERE run = ? AND length(roster) ORDER BY attempt DESC"
+        return [roster_of(one) for one in self.journal.rows(wanted, run)]
 
     def _told(self, run: str, number: int, vectors: set[str]) -> Opening:
         beside = self.steps.opening  # with the task, where it is small; whether it is of this round, its vectors tell
         if beside is not None and {blob.digest for blob in beside.vectors.values()} == vectors:
             return beside
+        return self._fetched(run, number)
+
+    def _fetched(self, run: str, number: int) -> Opening:
         try:
             return Opening.model_validate_json(self.connection.read(f"/v1/runs/{run}/opening", {"round": number}))
         except ValidationError as error:
@@ -124,7 +136,7 @@ class Checking:
             download(self.connection, named, path, self.stop, durable=False, most=size)
             return path
         if digest(data) != named:
-            raise _another(number)
+            raise made_up(number)
         return data
 
 
@@ -141,11 +153,3 @@ def _opened(told: Opening) -> Opened:
     pairs = {(SiteId(site), SiteId(lost)): key for site, of in told.pairs.items() for lost, key in of.items()}
     own = {SiteId(site): bytes.fromhex(key) for site, key in told.own.items()}
     return Opened(own, {pair: bytes.fromhex(key) for pair, key in pairs.items()})
-
-
-def _another(number: int) -> Refused:
-    return Refused(
-        f"what the coordinator names as the sum of round {number} is not the sum of what the sites sent",
-        "stop the run, and compare the audit logs: the coordinator computed wrongly, or lies",
-        reason="sum",
-    )

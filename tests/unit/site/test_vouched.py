@@ -1,0 +1,106 @@
+"""Sums of rounds that a hospital did not open: it believes them by what others signed, and by nothing else."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+from unittest import mock
+
+import pytest
+
+from consilium.core.study import Plan
+from consilium.site import vouched
+from consilium.site.checking import Checking
+from consilium.wire.envelope import seal
+from consilium.wire.requests import Opening
+from unit.site.circle import PAIRING, SEALED, Envelopes, Relay, circle, secure, step_of
+
+FIVE = ("east", "north", "south", "upper", "west")
+FOUR, THREE = FIVE[:4], FIVE[:3]
+RUN = "sums-1"
+
+
+@pytest.fixture
+def relay(tmp_path: Path) -> Iterator[Relay]:
+    with circle(tmp_path, *FIVE) as found:
+        yield found
+
+
+def paired(relay: Relay, plan: Plan, who: tuple[str, ...], attempt: int) -> None:
+    """These agree on keys."""
+    for phase in PAIRING:
+        became = relay.ask(plan, 0, phase, who, attempt=attempt, roster=who)
+        for name in (name for name, word in became.items() if word == "waits"):
+            relay[name].compare(RUN, relay[who[0]].words(RUN))
+            relay[name].go_on()
+            relay.gather(relay.task(plan, 0, phase, who, attempt=attempt), name)
+
+
+def played(relay: Relay, plan: Plan, who: tuple[str, ...], cohort: tuple[str, ...]) -> Opening:
+    """Round 1 over these: what opened its sum."""
+    for phase in SEALED:
+        became = relay.ask(plan, 1, phase, who, cohort=cohort)
+        assert set(became.values()) == {"done"}, (phase, became)
+    with mock.patch.object(relay, "hospitals", {name: relay[name] for name in cohort}):
+        told = relay.opened(plan, 1)
+    relay.closed(plan, 1, who)
+    return told
+
+
+def asked(relay: Relay, plan: Plan, name: str, told: Opening, cohort: tuple[str, ...], attempt: int = 1) -> str:
+    """What comes of round 2 at a hospital that checks the sum of round 1."""
+    one, line = relay[name], mock.Mock(read=lambda path, query: told.model_dump_json().encode())
+    one.again()
+    one.states.check = Checking(one.folder, one.journal, line, one.steps, Event()).check
+    return relay.ask(plan, 2, "READY", (name,), cohort=cohort, attempt=attempt)[name]
+
+
+def test_who_missed_a_round_computes_its_sum_of_what_others_signed(relay: Relay) -> None:
+    plan = relay.approved(secure("sums", quorum=3))
+    paired(relay, plan, FOUR, 1)
+    told = played(relay, plan, THREE, FOUR)
+    lies = {
+        "another attempt": told.model_copy(update={"attempt": 2}),
+        "another key": told.model_copy(update={"own": {**told.own, "east": "00" * 32}}),
+        "one vector less": told.model_copy(update={"own": {name: told.own[name] for name in ("east", "north")}}),
+    }
+    found = {what: asked(relay, plan, "upper", lie, FOUR) for what, lie in lies.items()}
+    assert found == {"another attempt": "not-found", "another key": "sum", "one vector less": "sum"}
+
+    masked = dict(relay.said[RUN, 1, 1, "MASK"])
+    for fewer in (("east", "north"), ()):
+        relay.lie = lambda to, phase, said, fewer=fewer: {  # type: ignore[misc]
+            name: one for name, one in said.items() if phase != "MASK" or name in fewer
+        }
+        assert asked(relay, plan, "upper", told, FOUR) == "sum"
+    step = step_of(json.dumps(masked["south"]).encode())
+    elsewhere = step.model_copy(update={"body": {**step.body, "ctx2": "00" * 32}})
+    other = json.loads(seal(type(step).TYPE, elsewhere.encode(), relay["south"].identity))
+    relay.lie = lambda to, phase, said: {**said, "south": other} if phase == "MASK" else said
+    assert asked(relay, plan, "upper", told, FOUR) == "sum"
+    relay.lie = lambda to, phase, said: said
+    assert asked(relay, plan, "upper", told, FOUR) == "done"
+
+
+def test_who_came_when_keys_were_agreed_anew_believes_those_with_whom_it_holds_keys(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, later = relay.approved(secure("sums", quorum=3)), ("east", "north", "west")
+    paired(relay, plan, THREE, 1)
+    told = played(relay, plan, THREE, THREE)
+    paired(relay, plan, later, 2)
+    monkeypatch.setattr(vouched, "VOUCH", 3)
+    assert asked(relay, plan, "west", told, later) == "sum", "two of those who masked are on its roster"
+    monkeypatch.undo()
+
+    def other_keys(to: str, phase: str, said: Envelopes) -> Envelopes:
+        shown = {name: dict(one) for name, one in said.items()}
+        return (
+            {n: relay.forged(o, identity=relay.identity.public) for n, o in shown.items()} if phase == "KEYS" else said
+        )
+
+    relay.lie = other_keys
+    assert asked(relay, plan, "west", told, later) == "not-found"
+    relay.lie = lambda to, phase, said: said
+    assert asked(relay, plan, "west", told, later) == "done"
+    assert asked(relay, plan, "east", told, later) == "done"
