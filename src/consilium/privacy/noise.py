@@ -181,4 +181,8 @@ def drawn(key: bytes, size: int, rate: float) -> npt.NDArray[np.bool_]:
     """
     if not 0 < rate <= 1:
         raise Invalid(f"a sampling rate of {rate} is not in (0, 1]", "correct the study")
-    return uniform(key, size) < rate
+    stream, found, below = _Stream(key), np.empty(size, dtype=np.bool_), np.uint64(math.ceil(rate * 2.0**53 - 0.5))
+    for start in range(0, size, BLOCK):
+        part = found[start : start + BLOCK]
+        np.less(stream.words(part.size).view("<u8") >> np.uint64(11), below, out=part)
+    return found

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
@@ -238,7 +239,7 @@ class Clipper:
 
         return seen
 
-    def sum(self, inputs: Any, slopes: Slopes, bound: float) -> dict[str, Any]:
+    def sum(self, inputs: Any, slopes: Slopes, bound: float) -> dict[str, NDArray[Any]]:
         """The sum over patients of gradients clipped to `bound` in Euclidean norm, by name of the parameter.
 
         Whose gradient is not finite adds nothing: to refuse would say, without noise, that there is such a patient.
@@ -260,8 +261,8 @@ class Clipper:
             here = slice(start, min(start + piece, len(inputs)))
             for name, more in self._finite(one, inputs, slopes, here, bound).items():
                 # In float32 the sum of very many is off by more, the more they are; and otherwise without one of them.
-                total[name] = total[name].double() + more if name in total else more
-        return total or {name: torch.zeros_like(part) for name, part in self._trained.items()}
+                total[name] = total[name].astype(np.float64) + more if name in total else more
+        return total or {name: np.zeros(tuple(part.shape), np.float32) for name, part in self._trained.items()}
 
     def _finite(self, one: Callable[..., dict[str, Any]], inputs: Any, slopes: Slopes, here: Any, bound: float) -> Any:
         """The sum over a piece, of those whose gradients are finite."""
@@ -286,7 +287,7 @@ class Clipper:
             self._seen = {}
         scale = _factors([part.squares for part in parts.values()], bound)
         return {
-            name: one
+            name: one.numpy()
             for layer, names in self._names.items()
             for name, one in zip(names, parts[layer].totals(scale), strict=False)  # a layer may lack a bias
         }
@@ -296,7 +297,7 @@ class Clipper:
         out, each = singly.gradients(self.module, self._trained, inputs)
         told = _each(slopes, out, len(inputs)).reshape(-1)
         scale = told * _factors([_squares(part.flatten(1) * told[:, None]) for part in each.values()], bound)
-        return {name: (scale @ part.flatten(1)).view(part.shape[1:]) for name, part in each.items()}
+        return {name: (scale @ part.flatten(1)).view(part.shape[1:]).numpy() for name, part in each.items()}
 
     @np.errstate(over="ignore", invalid="ignore")  # whose values are beyond all numbers is left out
     def _chained(self, inputs: Any, slopes: Callable[[Any], Any], bound: float) -> dict[str, Any]:
@@ -318,8 +319,8 @@ class Clipper:
                 if one.cut:
                     delta *= given > 0
         found = clip.dense_sum(inside, deltas[::-1], bound * (1 - SLACK))
-        made = (torch.from_numpy(part) for weight, bias in found for part in (weight.T, bias))
-        return dict(zip((name for one in self._chain for name in one.names), made, strict=True))
+        parts = (part for weight, bias in found for part in (weight.T, bias))
+        return dict(zip((name for one in self._chain for name in one.names), parts, strict=True))
 
 
 def _each(slopes: Callable[[Any], Any], out: Any, patients: int) -> Any:

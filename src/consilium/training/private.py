@@ -52,7 +52,7 @@ def train(
         drawing = expand(_key(chance), canonical(["local 1", "sample", number]))
         total, rest = _summed(study, trainer, unflatten(w, model), x, y, drawing)
         whole, _ = grid.encode(total)
-        hidden = sha256(whole.tobytes()).hexdigest()  # another machine may sum to other last bits
+        hidden = sha256(whole.data).hexdigest()  # another machine may sum to other last bits
         hiding = expand(chance, canonical(["local 1", "noise", number, hidden]))
         whole += noise.integers(hiding, w.size, grid.deviation).view(whole.dtype)
         mean = grid.decode(whole) / study.privacy.expected_batch
@@ -135,7 +135,7 @@ def _summed(
     """The sum of clipped gradients over whom the key draws, and the gradient of what depends on no patient; (d,)."""
     who = np.flatnonzero(noise.drawn(sample, len(y), study.privacy.sampling))  # places: `take` reads a mask as 0 and 1
     total, rest = trainer.clipped(study, model, x.take(who, axis=0), y.take(who), study.privacy.clip_norm)
-    assert total.shape == rest.shape == (flatten(model).size,)
+    assert total.shape == rest.shape == (sum(values.size for values in model.values()),)
     return total.astype(np.float64), rest.astype(np.float64)
 
 

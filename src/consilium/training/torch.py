@@ -6,11 +6,12 @@ file of torch's own format is read or written: values come and go as named array
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from consilium.algorithms.base import LocalObjective
 from consilium.core.errors import EXTRA, Refused, StudyInvalid, TrainingFailed
@@ -33,17 +34,27 @@ VALUES = 1 << 20
 
 @contextmanager
 def _settled(*seed: int) -> Iterator[None]:
-    """One thread, deterministic operations and chance from `seed` alone; torch's own state is as before afterwards."""
+    """As `_steady`, with the processor's chance from `seed` alone; torch's own state is as before afterwards."""
+    with torch.random.fork_rng(devices=[]), _steady():
+        torch.default_generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        yield
+
+
+@contextmanager
+def _steady() -> Iterator[None]:
+    """One thread, deterministic operations."""
     threads, strictness = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    with torch.random.fork_rng(devices=[]):
-        torch.set_num_threads(1)
-        torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True), without loading a compiler
-        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-        try:
-            yield
-        finally:
-            torch.set_deterministic_debug_mode(strictness)
-            torch.set_num_threads(threads)
+    torch.set_num_threads(1)
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True), without loading a compiler
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(strictness)
+        torch.set_num_threads(threads)
+
+
+def _size(model: Tensors) -> int:
+    return sum(values.size for values in model.values())
 
 
 def _parts(module: Any) -> dict[str, Any]:
@@ -69,15 +80,15 @@ class _Flat:
         self.moves = torch.zeros(size)
         self.decays = torch.zeros(size)
         at = 0
-        for name, part in parts.items():
+        for part in parts.values():
             here = slice(at, at + part.numel())
             at = here.stop
-            self.values[here] = torch.from_numpy(np.ravel(model[name]).astype(np.float32))
             part.data = self.values[here].view(part.shape)
             if part.requires_grad:
                 part.grad = self.gradient[here].view(part.shape)
                 self.moves[here] = 1.0
                 self.decays[here] = float(part.dim() > 1)
+        self.values[:] = torch.from_numpy(flatten(model).astype(np.float32))
 
     def tensors(self) -> Tensors:
         """Values as named arrays. Read from the module: a layer may have replaced a buffer."""
@@ -85,10 +96,24 @@ class _Flat:
 
 
 @dataclass(frozen=True)
+class _Clipped:
+    """A study's module, made once: there are many steps, and a small one takes less time than this.
+
+    Args:    values, decays: (d,) float32: where its parameters lie, and their penalties.
+    """
+
+    study: Study
+    values: NDArray[np.float32]
+    decays: NDArray[np.float32]
+    clipper: Clipper
+
+
+@dataclass(frozen=True)
 class TorchTrainer:
     """Trains the architecture that the study names: one of the catalogue, or `build`, which came with its wheel."""
 
     build: Architecture | None = None
+    _idle: list[_Clipped] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def initial(self, study: Study, names: list[str]) -> Tensors:
         """The architecture's own initial values, drawn from the plan's seed.
@@ -144,16 +169,29 @@ class TorchTrainer:
         Raises: TrainingFailed: the parameters ran away, whoever the patients are.
                 StudyInvalid: a layer is not known to treat patients alone.
         """
-        if not np.all(np.isfinite(flatten(model))):
+        w = flatten(model).astype(np.float32)
+        if not np.all(np.isfinite(w)):
             raise TrainingFailed("the parameters grew without bound", "lower training.learning_rate in the study")
         inputs, labels = torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y.astype(np.float32))
         kind = study.contract.label.type
+        one = self._clipper(study, x.shape[1], model)
+        one.values[:] = w
+        with _steady():  # no layer goes by chance that clips
+            known = one.clipper.sum(inputs, lambda score, here: slope(kind, score, labels[here]), bound)
+        self._idle[:] = [one]
+        parts = [known[name].ravel() if name in known else np.zeros(model[name].size) for name in sorted(model)]
+        return np.concatenate(parts, dtype=np.float64), (one.decays * w).astype(np.float64)
+
+    def _clipper(self, study: Study, inputs: int, model: Tensors) -> _Clipped:
+        """What clips; nobody else has it meanwhile."""
+        with suppress(IndexError):
+            one = self._idle.pop()
+            if one.study is study and one.values.size == _size(model):
+                return one
         with _settled(study.training.seed):
-            flat = _Flat(self._module(study, x.shape[1]), model)
-            found = Clipper(flat.module).sum(inputs, lambda score, here: slope(kind, score, labels[here]), bound)
-        known = {name: value.numpy() for name, value in found.items()}
-        total = flatten({name: known.get(name, np.zeros_like(value)) for name, value in model.items()})
-        return total.astype(np.float64), (study.model.l2 * flat.decays * flat.values).numpy().astype(np.float64)
+            flat = _Flat(self._module(study, inputs), model)
+        decays = (study.model.l2 * flat.decays).numpy()
+        return _Clipped(study, flat.values.numpy(), decays, Clipper(flat.module))
 
     def loss(self, study: Study, model: Tensors, x: Floats, y: Floats) -> float:
         """Mean loss over patients, with nothing left out at random; of a count, above the least that it can be."""

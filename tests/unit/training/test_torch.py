@@ -258,6 +258,23 @@ def test_a_model_that_runs_away_is_no_update(toy: Any) -> None:
         TorchTrainer().train(a_study, begin(a_study), *toy, PLAIN, 1)
 
 
+def test_a_step_hangs_on_nothing_that_was_clipped_before(toy: Any) -> None:
+    """A module is kept from step to step: each is that of one made anew, whatever came between, errors too."""
+    x, y = toy
+    studies = [study(l2=0.1), study(options={"hidden": [3]}, l2=0.2), study(l2=0.3, label=NUMBER)]
+    kept = TorchTrainer()
+    models = [kept.initial(one, ["a", "b"]) for one in studies]
+    for times, at in enumerate((0, 0, 2, 0, 1, 1, 0, 2, 2, 1)):
+        one, model = studies[at], {name: (1 + times) * values for name, values in models[at].items()}
+        found, anew = (by.clipped(one, model, x[times:90], y[times:90], 0.7) for by in (kept, TorchTrainer()))
+        assert [part.tobytes() for part in found] == [part.tobytes() for part in anew]
+        if times > 5:
+            with pytest.raises(TrainingFailed, match="initial model"):
+                kept.clipped(one, {"0.bias": model["0.bias"]}, x, y, 0.7)
+            with pytest.raises(TrainingFailed, match="without bound"):
+                kept.clipped(one, {name: values * np.inf for name, values in model.items()}, x, y, 0.7)
+
+
 def test_a_model_of_another_layout_is_refused(toy: Any) -> None:
     with pytest.raises(TrainingFailed, match="not those of the initial model"):
         TorchTrainer().train(study(), begin(study("logistic")), *toy, PLAIN, 1)
