@@ -78,9 +78,10 @@ DP = """\
 
 Patients per second of the processor, of steps that clip {expected} patients' gradients, add noise and move the model,
 on one core: ours, without privacy (torch), and by Opacus in its fastest mode for the model, by turns in one run
-(`make bench-dp`). First with batches that are drawn at once, then (*sampled*) with each one's own Poisson sampling,
-which the guarantee needs. Speeds are of the fastest turn; how many times as fast ours is, is of each turn, in which
-the machine is the same for both: the median, the least and the most. Clipped gradients differ from Opacus's by at most
+(`make bench-dp`). First with batches that are drawn at once; then *as used*: with each one's own Poisson sampling,
+which the guarantee needs, ours as a hospital trains, with noise in integers that is bound to what it hides. Speeds are
+of the fastest turn; how many times as fast ours is, is of each turn, in which the machine is the same for both: the
+median, the least and the most. Clipped gradients differ from Opacus's by at most
 {apart:.0e} of the largest value. Our noise and samples are of AES-256-CTR in float64; Opacus's of torch's generator in
 float32, which an adversary can predict.
 Opacus gets images as its own example has them; with channels last in memory, which ours arranges for itself, its `ew`
@@ -91,7 +92,7 @@ with privacy or without. So `wide-mlp`, whose products are large, cannot be five
 done; nor can a network of convolutions be much faster than a step without privacy, which has the same convolutions.
 *At most*: Opacus's time by that of the products, or of a step without privacy where there are convolutions.
 
-| Model | Values | Products | No privacy | Ours | Opacus | Ratio | At most | Aim | Ours, *sampled* | Opacus | Ratio |
+| Model | Values | Products | No privacy | Ours | Opacus | Ratio | At most | Aim | Ours, *as used* | Opacus | Ratio |
 |---|---|---|---|---|---|---|---|---|---|---|---|
 """
 FHIR = """\

@@ -6,6 +6,8 @@ arXiv 1510.01799): norms of single patients follow without their gradients, and 
 Whose gradient is not finite adds nothing. To refuse would say, without noise, that there is such a patient.
 """
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,27 +16,27 @@ from consilium.core.errors import Invalid
 Floats = npt.NDArray[np.float64]
 SLACK = 1e-9
 """By so much more is clipped than it should be: more than the rounding of a norm over a million values."""
-_BEYOND = np.errstate(over="ignore", invalid="ignore")  # whose values are beyond all numbers is left out
 
 
 def factors(norms: Floats, bound: float) -> Floats:
     """By how much each patient's gradient is multiplied: (n,) in (0, 1]. Raises: Invalid: no bound, or not finite."""
-    if not (bound > 0 and np.isfinite(bound)):
+    if not 0 < bound < math.inf:
         raise Invalid(f"{bound} is no bound", "choose a positive one")
-    if not np.all(np.isfinite(norms)):
+    if not math.isfinite(norms.max(initial=0.0)):
         raise Invalid("a gradient is not finite", "lower the learning rate of the study")
     most = bound * (1 - SLACK)
     return most / np.maximum(norms, most)
 
 
-@_BEYOND
+@np.errstate(over="ignore", invalid="ignore")  # whose values are beyond all numbers is left out
 def linear_sum(inputs: Floats, residuals: Floats, bound: float) -> Floats:
     """Sum over patients of clipped gradients (d,) of a linear model. inputs: (n, d), with the intercept's ones.
 
     Args:    residuals: the loss's derivative by each patient's score, (n,).
     """
     norms = np.abs(residuals) * np.sqrt(np.vecdot(inputs, inputs))
-    if not np.all(told := np.isfinite(norms)):
+    if not math.isfinite(norms.max(initial=0.0)):
+        told = np.isfinite(norms)
         return linear_sum(inputs[told], residuals[told], bound)
     return inputs.T @ (residuals * factors(norms, bound))
 
@@ -50,11 +52,11 @@ def dense_norms(inputs: list[Floats], deltas: list[Floats]) -> Floats:
     return np.sqrt(squares)
 
 
-@_BEYOND
 def dense_sum(inputs: list[Floats], deltas: list[Floats], bound: float) -> list[tuple[Floats, Floats]]:
     """Sums over patients of clipped gradients, per layer: weights (in, out) and biases (out,)."""
     norms = dense_norms(inputs, deltas)
-    if not np.all(told := np.isfinite(norms)):
+    if not math.isfinite(norms.max(initial=0.0)):
+        told = np.isfinite(norms)
         return dense_sum([one[told] for one in inputs], [one[told] for one in deltas], bound)
     scale = factors(norms, bound).astype(deltas[0].dtype)
     return [

@@ -304,18 +304,17 @@ class Clipper:
         """The sum for dense layers one after the other, in numpy: small ones wait for torch's bookkeeping."""
         given = inputs.numpy()
         inside, deltas = [], []
-        weights = [one.weight.numpy() for one in self._chain]
-        for one, weight in zip(self._chain, weights, strict=True):
+        for one in self._chain:
             if one.cut:
                 np.maximum(given, 0, out=given)
             inside.append(given)
-            given = given @ weight.T
-            given += one.bias.numpy()
+            given = given @ one.weight.T
+            given += one.bias
         delta = _each(slopes, torch.from_numpy(given), len(inputs)).numpy()
-        for given, one, weight in zip(reversed(inside), reversed(self._chain), reversed(weights), strict=True):
+        for given, one in zip(reversed(inside), reversed(self._chain), strict=True):
             deltas.append(delta)
             if given is not inside[0]:
-                delta = delta * weight if delta.shape[1] == 1 else delta @ weight
+                delta = delta * one.weight if delta.shape[1] == 1 else delta @ one.weight
                 if one.cut:
                     delta *= given > 0
         found = clip.dense_sum(inside, deltas[::-1], bound * (1 - SLACK))
@@ -337,11 +336,11 @@ def _each(slopes: Callable[[Any], Any], out: Any, patients: int) -> Any:
 
 @dataclass(frozen=True)
 class Link:
-    """A dense layer of a chain: names of its parameters, these, and whether a rectifier stands before it."""
+    """A dense layer of a chain: names of its parameters, where these lie, and whether a rectifier stands before it."""
 
     names: tuple[str, str]
-    weight: Any
-    bias: Any
+    weight: NDArray[Any]
+    bias: NDArray[Any]
     cut: bool
 
 
@@ -356,7 +355,8 @@ def _chain(module: Any) -> list[Link]:
         return []
     for name, layer in module.named_children():
         if type(layer) is nn.Linear and layer.bias is not None and layer.weight.requires_grad:
-            found.append(Link((f"{name}.weight", f"{name}.bias"), layer.weight, layer.bias, cut))
+            weight, bias = (part.detach().numpy() for part in (layer.weight, layer.bias))
+            found.append(Link((f"{name}.weight", f"{name}.bias"), weight, bias, cut))
             cut = False
         elif type(layer) is nn.ReLU and found:
             cut = True
