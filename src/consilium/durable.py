@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -16,6 +17,10 @@ PAGES = "page_size=16384"
 PRAGMAS = (PAGES, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY")
 """Of any of our SQLite files. What SQLite sets aside while a statement runs goes into no file in `/tmp`: pages of the
 database could be in it."""
+REST_NS = 100_000_000
+"""Who saves a file empties it first, or writes it in parts: one that nobody has changed for so long is whole."""
+RESTS = 20
+"""What is changed again and again is not waited for any longer than that many times."""
 _WRITE = 2  # SYNC_FILE_RANGE_WRITE: begin, and do not wait
 
 
@@ -108,6 +113,34 @@ def replace_file(path: Path, data: bytes, mode: int = 0o666) -> None:
             fresh.unlink(missing_ok=True)
             raise
         settle(path.parent)
+
+
+def rest(path: Path) -> int:
+    """When a file that people write was changed last, in ns; one that is just being saved is waited for.
+
+    Raises: OSError.
+    """
+    for _ in range(RESTS):
+        changed = path.stat().st_mtime_ns
+        left = REST_NS - abs(time.time_ns() - changed)
+        if left <= 0:
+            break
+        time.sleep(left / 1e9)
+    return changed
+
+
+def rested(path: Path) -> bytes:
+    """The bytes of a small file that people write: of one that is just being saved, those that it has then.
+
+    Raises: OSError.
+    """
+    for _ in range(RESTS):
+        changed = rest(path)
+        with path.open("rb", buffering=0) as file:
+            data = file.read()
+        if path.stat().st_mtime_ns == changed:
+            break
+    return data
 
 
 def own(path: Path, goes_on: bool = False) -> IO[bytes]:

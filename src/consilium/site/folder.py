@@ -9,7 +9,7 @@ from pathlib import Path
 
 from consilium import yamlfile
 from consilium.core.errors import Conflict, Invalid, NotFound, PolicyInvalid
-from consilium.durable import present, replace_file
+from consilium.durable import present, replace_file, rested
 from consilium.governance.policy import TEMPLATE, Policy
 from consilium.site.journal import Journal
 from consilium.wire.identity import Identity
@@ -126,8 +126,7 @@ class Folder:
     def policy(self) -> Policy:
         """The policy as it stands now. Raises: PolicyInvalid."""
         try:
-            with self.policy_file.open("rb", buffering=0) as file:  # each task asks twice
-                return _policy(file.read(), self.policy_file.name)
+            return _policy(rested(self.policy_file), self.policy_file.name)
         except (OSError, UnicodeDecodeError) as error:
             raise PolicyInvalid(f"{self.policy_file} cannot be read", "give it back, in UTF-8") from error
 

@@ -21,6 +21,7 @@ from consilium.data.contract import Made, Mapped
 from consilium.data.mapping import Mapping, RecordsMap, load
 from consilium.data.records import Records
 from consilium.data.systems import concepts
+from consilium.durable import rest
 
 Look = Callable[[Made], None]
 """Sees what was made of each row."""
@@ -65,10 +66,10 @@ def _meant(given: Mapping, study: Study) -> abc.Iterator[tuple[str | None, str]]
 
 def stamp(mapping: Path) -> tuple[int, ...]:
     """What changes when the mapping does, or the list of those who opted out. Raises: MappingInvalid, DataUnusable."""
-    changed = mapping.stat().st_mtime_ns
+    changed = rest(mapping)
     out = _opt_out(mapping, changed)
     try:
-        return (changed,) if out is None else (changed, out.stat().st_mtime_ns)
+        return (changed,) if out is None else (changed, rest(out))
     except OSError as error:
         raise DataUnusable(f"the opt-out list {out} cannot be read", "correct opt_out.path") from error
 
