@@ -26,7 +26,7 @@ from consilium.algorithms.between import USUAL, Spans
 from consilium.algorithms.crossed import Crossed, without
 from consilium.algorithms.groups import Members
 from consilium.core import state as chain
-from consilium.core.errors import DataUnusable, DigestMismatch, Invalid, StudyInvalid
+from consilium.core.errors import DataUnusable, DigestMismatch, Invalid, StudyInvalid, TrainingFailed
 from consilium.core.ids import digest
 from consilium.core.study import Plan, Study
 from consilium.core.tensors import Array, Tensors, Vector, flatten, from_safetensors, unflatten
@@ -246,7 +246,13 @@ class Work:
         study, trainer, passes, curved = self.plan.study, self.trainer, strategy.passes(here), self._curved
 
         def train(start: Vector, objective: LocalObjective) -> Vector:
-            return flatten(trainer.train(study, unflatten(start, self.like), x, y, objective, number))
+            try:
+                return flatten(trainer.train(study, unflatten(start, self.like), x, y, objective, number))
+            except TrainingFailed:
+                # That somebody's patients lead it astray would be said without noise, if the hospital were to refuse.
+                if not study.privacy.whole or not np.all(np.isfinite(start)):
+                    raise
+                return start
 
         def curvature(of: Vector, first: bool) -> Curvature:
             assert curved is not None
