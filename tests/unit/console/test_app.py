@@ -1,5 +1,6 @@
 """The command line: one sentence per error, JSON with --json, and the exit codes that are documented."""
 
+import io
 import json
 from pathlib import Path
 
@@ -130,6 +131,16 @@ def test_nobody_is_asked_to_compare_the_fingerprint_of_who_has_not_joined(
     assert app.run(["sites", "admit", "nosuch"]) == 5
     said = capsys.readouterr().err
     assert "no hospital has joined as nosuch" in said and "Fingerprint" not in said
+
+
+def test_who_hears_other_words_is_told_what_that_may_be_and_admits_nobody(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("consilium.console.cli.people.federation", Listing)  # nothing can be posted to it
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    assert app.run(["sites", "admit", "north"]) == 3
+    said = capsys.readouterr().err
+    assert "north is not admitted" in said and "consilium sites remove north" in said and "Interrupted" not in said
 
 
 def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import click
 
 from consilium.console.cli import output
 from consilium.console.cli.session import federation
-from consilium.core.errors import NotFound
+from consilium.core.errors import NotFound, Refused
 
 
 @click.group()
@@ -70,7 +70,13 @@ def admit(site: str, fingerprint: str | None, as_json: bool) -> None:
             raise NotFound(f"no hospital has joined as {site}", remedy)
         fingerprint = known[site]
         click.echo(f"Fingerprint of {site}: {fingerprint}", err=True)
-        click.confirm("Does the hospital read the same to you?", abort=True, err=True)
+        if not click.confirm("Does the hospital read the same to you?", err=True):
+            raise Refused(
+                f"{site} is not admitted: the hospital reads other words",
+                f"compare again; if they stay different, somebody else has used its token: `consilium sites remove "
+                f"{site}`, and call the hospital",
+                reason="fingerprint",
+            )
     here.post(f"/v1/sites/{site}/admit", {"fingerprint": fingerprint})
     output.say({"site": site, "state": "admitted"}, as_json, f"Admitted {site}.")
 
