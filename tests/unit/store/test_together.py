@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from consilium.core.errors import Refused
 from consilium.store.database import Database, Transaction
+from consilium.store.queue import Asked, answer
 from consilium.store.schema import assertions, effects, metadata
 
 HOW = st.lists(st.sampled_from(["keeps", "refused", "broken", "nested"]), min_size=2, max_size=8)
@@ -156,3 +157,13 @@ def test_a_transaction_whose_commit_fails_is_undone_and_the_next_goes_on(databas
 
     asyncio.run(ask())
     assert rows(database) == {"next"}
+
+
+def test_of_those_that_are_answered_together_one_that_went_away_holds_nobody_up() -> None:
+    async def ask() -> object:
+        gone, stays = (asyncio.get_running_loop().create_future() for _ in range(2))
+        gone.cancel()
+        answer([Asked(str, gone), Asked(str, stays)], [("gone", None), ("stays", None)])
+        return await asyncio.wait_for(stays, 5)
+
+    assert asyncio.run(ask()) == "stays"

@@ -18,6 +18,8 @@ DATA = bytes(range(256)) * 16
 class Cutting:
     """Sends a blob, and cuts the line after so many pieces of 256 bytes."""
 
+    ends: bytes | OSError = OSError("cut")
+
     def __init__(self, pieces: int) -> None:
         self.pieces, self.asked = pieces, list[int]()
 
@@ -25,7 +27,7 @@ class Cutting:
         at = int(headers.get("Range", "bytes=0-")[6:-1])
         self.asked.append(at)
         left = [DATA[one : one + 256] for one in range(at, len(DATA), 256)]
-        parts = iter([*left[: self.pieces], *([OSError("cut")] if len(left) > self.pieces else []), b""])
+        parts = iter([*left[: self.pieces], *([self.ends] if len(left) > self.pieces else []), b""])
 
         def read(_: int) -> bytes:
             if isinstance(part := next(parts), OSError):
@@ -47,6 +49,24 @@ def test_what_comes_before_each_cut_counts(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(Unavailable):
         download(cast(Connection, dead), digest(DATA), tmp_path / "other", stop := Patience(2), stop.moved)
     assert len(dead.asked) == 2
+
+
+def test_what_an_earlier_process_fetched_is_read_again_and_not_fetched(tmp_path: Path) -> None:
+    (tmp_path / "blob.part").write_bytes(DATA[:1024])
+    line = Cutting(1 << 20)
+    assert download(cast(Connection, line), digest(DATA), tmp_path / "blob", Event()) == len(DATA) - 1024
+    assert (tmp_path / "blob").read_bytes() == DATA and line.asked == [1024]
+
+
+def test_what_ends_early_without_a_word_goes_on_where_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("threading.Event.wait", lambda *_: False)
+    (tmp_path / "blob.part").write_bytes(DATA[:1024])
+    line = Cutting(1)
+    line.ends = b""
+    download(cast(Connection, line), digest(DATA), tmp_path / "blob", Event())
+    assert (tmp_path / "blob").read_bytes() == DATA and line.asked == list(range(1024, len(DATA), 256))
 
 
 def test_a_full_disk_is_no_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
