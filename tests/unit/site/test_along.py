@@ -14,7 +14,7 @@ from consilium.core.errors import ConsiliumError, Invalid, Unavailable
 from consilium.core.ids import digest
 from consilium.site.agent import AT_ONCE_S, IDLE_WAIT_S, WAIT_S, Agent
 from consilium.site.journal import Journal
-from consilium.site.outbox import Outbox, Outgoing
+from consilium.site.outbox import Outbox, Outgoing, _Either
 
 NOW = datetime(2030, 6, 1, 12, 0, tzinfo=UTC)
 ABOUT = {"study": "sums", "run": "sums-1", "round": 1}
@@ -38,6 +38,9 @@ class Case:
         if self.error is not None:
             raise self.error
         return self.answer
+
+    def post(self, path: str, body: Any = None, *, raw: bytes = b"") -> None:
+        self.sent.append((path, raw, None))
 
     def put(self, kind: str, *, blob: bytes | None = None, held: bool = True) -> None:
         """Made while the thread that receives expects it."""
@@ -63,7 +66,7 @@ class Case:
 @pytest.fixture
 def case(tmp_path: Path) -> Case:
     made = Case(tmp_path)
-    made.outbox.veto = cast(Any, type("Stands", (), {"stands": lambda _, *of: made.stands})())
+    made.outbox.veto = cast(Any, type("Stands", (), dict.fromkeys(("stands", "tells"), lambda _, *of: made.stands))())
     return made
 
 
@@ -112,6 +115,58 @@ def test_what_is_not_known_to_have_arrived_is_sent_by_who_sends(case: Case, erro
 def test_what_approval_or_policy_no_longer_allow_does_not_leave(case: Case, kind: str, blob: bytes | None) -> None:
     case.put(kind, blob=blob)
     case.stands = False
+    assert case.told() is None and case.sent == [] and case.status() == ["waiting"]
+
+
+@pytest.mark.parametrize("kind", ["answer", "figures", "decision"])
+@pytest.mark.parametrize("became", ["withdrawn", "late"])
+def test_what_is_withdrawn_once_it_was_taken_to_be_sent_does_not_leave(
+    case: Case, monkeypatch: pytest.MonkeyPatch, became: str, kind: str
+) -> None:
+    """By either way, and whatever approval and policy say."""
+    case.put(kind, blob=SMALL if kind == "answer" else None)
+    row = case.outbox._taken()
+    assert row is not None
+    with case.journal.write() as tx:
+        tx.do("UPDATE outbox SET status = ?", became)
+    monkeypatch.setattr(case.outbox, "_taken", lambda **_: row)
+    assert case.told() is None and case.sent == []
+    case.outbox._sending[row["id"]] = ("sums-1", 1, _Either(Event()))
+    case.outbox._send(row)
+    assert case.sent == [] and case.status() == [became]
+
+
+def test_what_is_withdrawn_while_its_bytes_are_sent_is_not_answered_with(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.put("answer", blob=SMALL, held=False)
+    row = case.outbox._taken()
+
+    def sent(*_: Any) -> None:
+        with case.journal.write() as tx:
+            tx.do("UPDATE outbox SET status = 'withdrawn'")
+
+    monkeypatch.setattr("consilium.site.outbox.upload", sent)
+    assert row is not None
+    case.outbox._send(row)
+    assert case.sent == [] and case.status() == ["withdrawn"]
+
+
+@pytest.mark.parametrize(("run", "number", "ends"), [("sums-1", 1, True), ("sums-1", 0, False), ("sums-2", 1, False)])
+def test_what_is_being_sent_for_a_round_that_is_over_is_given_up(
+    case: Case, run: str, number: int, ends: bool
+) -> None:
+    case.put("answer", blob=SMALL)
+    row = case.outbox._taken()
+    assert row is not None
+    case.outbox.late(run, number)
+    assert case.outbox._sending[row["id"]][2].is_set() == ends and case.status() == ["late" if ends else "waiting"]
+
+
+def test_bytes_that_changed_in_the_journal_are_not_sent_as_what_they_were(case: Case) -> None:
+    case.put("answer", blob=SMALL)
+    with case.journal.write() as tx:
+        tx.do("UPDATE small SET data = ?", b"another one")
     assert case.told() is None and case.sent == [] and case.status() == ["waiting"]
 
 

@@ -1,11 +1,12 @@
 """What the coordinator says of a round that is over tells what became of the answer to it."""
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import Any, cast
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import pytest
 
@@ -20,12 +21,12 @@ from consilium.core.errors import (
     Unavailable,
 )
 from consilium.core.ids import digest
-from consilium.site.inbox import Inbox
+from consilium.site.inbox import CHECKPOINT_EVERY, Inbox
 from consilium.site.journal import Journal
 from consilium.site.outbox import Outbox, Outgoing
 from consilium.wire.envelope import seal
 from consilium.wire.identity import Identity
-from consilium.wire.messages import Blob, Checkpoint, Closed, Offer, Reopened, Task
+from consilium.wire.messages import Blob, Checkpoint, Closed, Ended, Offer, Reopened, Task
 
 NOW = datetime(2030, 6, 1, 12, 0, tzinfo=UTC)
 BLOB = Blob(digest=digest(b"bytes"), size=1)
@@ -162,3 +163,70 @@ def test_no_message_is_passed_over_and_a_coordinator_that_went_back_is_told_of(t
         inbox.read(page(newest=2), 3)
     assert [row["why"] for row in journal.rows("SELECT why FROM alarms")] == ["inbox-went-back"]
     journal.close()
+
+
+class Hearing:
+    """A hospital's inbox; `says` lets the coordinator say something, and gives whether it was kept durably."""
+
+    def __init__(self, folder: Path) -> None:
+        self.journal, self.coordinator = Journal(folder / "journal"), Identity.create(folder / "key")
+        outbox = Outbox(self.journal, NONE, NONE, Event(), Outgoing())
+        of: Any = {"work": Event(), "outbox": outbox, "witness": Mock()}
+        mine = Identity.create(folder / "mine")
+        self.inbox = Inbox("north", self.coordinator.public, mine, self.journal, NONE, Mock(), Mock(), **of)
+        self.number, self.before = 0, cast(str | None, None)
+
+    def says(self, kind: Any, /, **more: Any) -> bool:
+        self.number += 1
+        message = kind(**more, to="north", number=self.number, before=self.before)
+        write, durable = self.journal.write, list[bool]()
+
+        def written(**how: bool) -> Any:
+            durable.append(how.get("durable", True))
+            return write(**how)
+
+        with patch.object(self.journal, "write", written):
+            self.inbox.take(self.number, json.loads(seal(kind.TYPE, message.encode(), self.coordinator)), NOW)
+        self.before = self.journal.meta("inbox/last")
+        return durable == [True]
+
+    def tasks(self, run: str, number: int) -> bool:
+        of: Any = {"study": "sums", "plan": BLOB.digest, "run": run, "round": number, "kind": "TRAIN"}
+        of |= {"phase": "SUBMIT", "roster": ("north",), "initial": BLOB, "state": BLOB, "aggregate": None}
+        return self.says(Task, deadline=NOW, **of)
+
+    def closes(self, run: str, number: int, *took_part: str) -> bool:
+        of: Any = {"study": "sums", "run": run, "round": number, "kind": "TRAIN", "took_part": took_part}
+        return self.says(Closed, aggregate=BLOB, state=BLOB, **of)
+
+    def open(self) -> list[tuple[str, int]]:
+        return [(row["run"], row["round"]) for row in self.journal.rows("SELECT * FROM tasks WHERE status = 'todo'")]
+
+
+@pytest.fixture
+def hearing(tmp_path: Path) -> Iterator[Hearing]:
+    made = Hearing(tmp_path)
+    yield made
+    made.journal.close()
+
+
+def test_a_task_takes_the_place_of_the_one_before_of_its_run_and_of_no_other(hearing: Hearing) -> None:
+    for run, number in (("sums-1", 1), ("sums-2", 1), ("sums-1", 1), ("sums-1", 2)):
+        hearing.tasks(run, number)
+    assert hearing.open() == [("sums-2", 1), ("sums-1", 2)]
+
+
+def test_what_is_told_once_is_kept_at_once_and_what_is_asked_again_need_not_be(hearing: Hearing) -> None:
+    assert not hearing.tasks("sums-1", 1) and not hearing.closes("sums-1", 1, "north")
+    assert hearing.closes("sums-1", CHECKPOINT_EVERY, "north"), "its head goes to the coordinator"
+    told: Any = {"study": "sums", "run": "sums-1", "status": "finished", "reason": "", "state": BLOB}
+    assert hearing.says(Ended, **told) and hearing.says(Checkpoint, log="coordinator", seq=1, head=BLOB.digest, at=NOW)
+
+
+def test_a_run_that_goes_on_after_a_loss_gives_nothing_back(hearing: Hearing, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = list[str]()
+    monkeypatch.setattr("consilium.site.inbox.ledger.close", lambda tx, run, now: closed.append(run))
+    for run in ("sums-1", "sums-2"):
+        hearing.tasks(run, 1)
+    hearing.says(Reopened, by="root", at=NOW, seq=2, head=BLOB.digest, kept=0, runs=("sums-1",))
+    assert closed == ["sums-2"] and hearing.open() == []
