@@ -153,9 +153,7 @@ def test_what_is_withdrawn_while_its_bytes_are_sent_is_not_answered_with(
 
 
 @pytest.mark.parametrize(("run", "number", "ends"), [("sums-1", 1, True), ("sums-1", 0, False), ("sums-2", 1, False)])
-def test_what_is_being_sent_for_a_round_that_is_over_is_given_up(
-    case: Case, run: str, number: int, ends: bool
-) -> None:
+def test_what_is_being_sent_for_a_round_that_is_over_is_given_up(case: Case, run: str, number: int, ends: bool) -> None:
     case.put("answer", blob=SMALL)
     row = case.outbox._taken()
     assert row is not None

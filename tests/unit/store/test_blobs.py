@@ -1,4 +1,4 @@
-"""A blob is there whole and durable, or not at all; what is in use is not swept; an upload is what it was announced as."""
+"""A blob is there whole and durable, or not at all; an upload is as long as it was announced, and not swept in use."""
 
 import os
 import time
@@ -28,7 +28,7 @@ def test_a_blob_is_durable_before_it_has_its_name_and_its_name_before_anybody_he
     fsync, replace = os.fsync, Path.replace
 
     def synced(handle: int) -> None:
-        place = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        place = Path(f"/proc/self/fd/{handle}").readlink()
         did.append("." if place == tmp_path else place.name if place.is_dir() else "bytes")
         fsync(handle)
 

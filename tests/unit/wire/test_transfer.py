@@ -58,9 +58,7 @@ def test_what_an_earlier_process_fetched_is_read_again_and_not_fetched(tmp_path:
     assert (tmp_path / "blob").read_bytes() == DATA and line.asked == [1024]
 
 
-def test_what_ends_early_without_a_word_goes_on_where_it_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_ends_early_without_a_word_goes_on_where_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("threading.Event.wait", lambda *_: False)
     (tmp_path / "blob.part").write_bytes(DATA[:1024])
     line = Cutting(1)
