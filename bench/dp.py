@@ -72,7 +72,7 @@ class Torch:
 
     def gradient(self, chosen: np.ndarray) -> dict:
         """The sum of clipped gradients."""
-        labels = torch.from_numpy(self.y.take(chosen))
+        labels = self.y.take(chosen)
         inputs = torch.from_numpy(self.x.take(chosen, axis=0))
         return self.clipper.sum(inputs, lambda out, here: slope("binary", out, labels[here]), models.BOUND)
 

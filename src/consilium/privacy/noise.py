@@ -84,7 +84,7 @@ def _places(words: Words, out: Floats) -> tuple[Words, Words]:
     """Write a place in its layer for each word; which of them are beyond the layer above, and of which layers."""
     layer = words & (LAYERS - 1)
     np.multiply(words >> 10, _steps().take(layer), out=out)
-    beyond = np.flatnonzero(np.abs(out) >= _ends()[1:].take(layer))
+    (beyond,) = (np.abs(out) >= _ends()[1:].take(layer)).nonzero()
     return beyond, layer[beyond]
 
 
@@ -93,15 +93,14 @@ def normal(key: bytes, size: int, deviation: float) -> Floats:
     if not (deviation >= 0 and np.isfinite(deviation)):
         raise Invalid(f"{deviation} is no standard deviation", "calibrate the noise")
     stream, found = _Stream(key), np.empty(size)
-    undecided = []
+    at, layers = [], []
     for start in range(0, size, BLOCK):
         part = found[start : start + BLOCK]
         beyond, layer = _places(stream.words(part.size), part)
-        if beyond.size:
-            undecided.append((beyond + start, layer))
-    if undecided:
-        at, layers = (np.concatenate(parts) for parts in zip(*undecided, strict=True))
-        _decide(stream, found, at, layers)
+        at.append(beyond + start)
+        layers.append(layer)
+    if at:
+        _decide(stream, found, np.concatenate(at), np.concatenate(layers))
     found *= deviation
     return found
 
@@ -145,7 +144,8 @@ def _few(stream: _Stream, found: Floats, at: Words, layer: Words) -> tuple[Words
     anew, left = [], []
     for one, of in enumerate(layers):
         if of:
-            if not heights[of] + chance[one] * (heights[of + 1] - heights[of]) < density[one]:
+            low = heights[of]
+            if low + chance[one] * (heights[of + 1] - low) >= density[one]:
                 anew.append(one)
             continue
         far = -math.log(chance[one]) / TAIL

@@ -159,7 +159,7 @@ KNOWN: Mapping[type, Callable[[Any, Any, Any], Part]] = {
 """Layers with parameters, and how their parts are found."""
 
 
-Slopes = Callable[[Any, Any], Any]
+Slopes = Callable[[NDArray[Any], Any], Any]
 """Of scores (n,) of the patients of a slice, or of some places: derivatives of each one's loss by its own score, (n,).
 """
 
@@ -172,15 +172,15 @@ class _Beyond(Exception):
         self.others = others
 
 
-def slope(kind: str, score: Any, label: Any) -> Any:
+def slope(kind: str, score: NDArray[Any], label: NDArray[Any]) -> Any:
     """The derivative of the loss of a label's type by the score; all (n,). Losses are those of `training/torch.py`."""
     match kind:
         case "binary":
-            return torch.sigmoid(score) - label
+            return 1 / (1 + np.exp(-score)) - label
         case "number":
             return 2 * (score - label)
         case "count":
-            return (torch.exp(score) - label) * (score <= MAX_RATE)
+            return (np.exp(score) - label) * (score <= MAX_RATE)
     raise StudyInvalid(f"a label of type {kind} has no loss that can be clipped", "use binary, number or count")
 
 
@@ -239,6 +239,7 @@ class Clipper:
 
         return seen
 
+    @np.errstate(over="ignore", invalid="ignore")  # whose values are beyond all numbers is left out
     def sum(self, inputs: Any, slopes: Slopes, bound: float) -> dict[str, NDArray[Any]]:
         """The sum over patients of gradients clipped to `bound` in Euclidean norm, by name of the parameter.
 
@@ -257,8 +258,9 @@ class Clipper:
             one, piece = self._chained, MANY
         else:
             one, piece, inputs = self._recorded, PIECE, _last(inputs)
-        for start in range(0, len(inputs), piece):
-            here = slice(start, min(start + piece, len(inputs)))
+        patients = inputs.shape[0]  # `len` of a tensor takes longer
+        for start in range(0, patients, piece):
+            here = slice(start, min(start + piece, patients))
             for name, more in self._finite(one, inputs, slopes, here, bound).items():
                 # In float32 the sum of very many is off by more, the more they are; and otherwise without one of them.
                 total[name] = total[name].astype(np.float64) + more if name in total else more
@@ -269,7 +271,7 @@ class Clipper:
         try:
             return one(inputs[here], lambda score: slopes(score, here), bound)
         except _Beyond as found:
-            rest = torch.arange(len(inputs))[here][found.others]
+            rest = np.arange(len(inputs))[here][found.others]
             return self._finite(one, inputs, slopes, rest, bound) if len(rest) else {}
 
     def _recorded(self, inputs: Any, slopes: Callable[[Any], Any], bound: float) -> dict[str, Any]:
@@ -278,7 +280,7 @@ class Clipper:
         try:
             with torch.enable_grad():
                 out = self.module(inputs)
-            told = _each(slopes, out, len(inputs))
+            told = torch.from_numpy(_each(slopes, out.detach().numpy(), len(inputs)))
             deltas = torch.autograd.grad(out, [one for _, one in self._seen.values()], told)
             parts = {}
             for (name, (given, _)), delta in zip(self._seen.items(), deltas, strict=True):
@@ -295,11 +297,10 @@ class Clipper:
     def _alone(self, inputs: Any, slopes: Callable[[Any], Any], bound: float) -> dict[str, Any]:
         """The sum of what is made for each patient."""
         out, each = singly.gradients(self.module, self._trained, inputs)
-        told = _each(slopes, out, len(inputs)).reshape(-1)
+        told = torch.from_numpy(_each(slopes, out.detach().numpy(), len(inputs))).reshape(-1)
         scale = told * _factors([_squares(part.flatten(1) * told[:, None]) for part in each.values()], bound)
         return {name: (scale @ part.flatten(1)).view(part.shape[1:]).numpy() for name, part in each.items()}
 
-    @np.errstate(over="ignore", invalid="ignore")  # whose values are beyond all numbers is left out
     def _chained(self, inputs: Any, slopes: Callable[[Any], Any], bound: float) -> dict[str, Any]:
         """The sum for dense layers one after the other, in numpy: small ones wait for torch's bookkeeping."""
         given = inputs.numpy()
@@ -310,7 +311,7 @@ class Clipper:
             inside.append(given)
             given = given @ one.weight.T
             given += one.bias
-        delta = _each(slopes, torch.from_numpy(given), len(inputs)).numpy()
+        delta = _each(slopes, given, len(inside[0]))
         for given, one in zip(reversed(inside), reversed(self._chain), strict=True):
             deltas.append(delta)
             if given is not inside[0]:
@@ -318,20 +319,22 @@ class Clipper:
                 if one.cut:
                     delta *= given > 0
         found = clip.dense_sum(inside, deltas[::-1], bound * (1 - SLACK))
-        parts = (part for weight, bias in found for part in (weight.T, bias))
-        return dict(zip((name for one in self._chain for name in one.names), parts, strict=True))
+        made = {}
+        for one, (weight, bias) in zip(self._chain, found, strict=True):
+            made[one.names[0]], made[one.names[1]] = weight.T, bias
+        return made
 
 
-def _each(slopes: Callable[[Any], Any], out: Any, patients: int) -> Any:
+def _each(slopes: Callable[[NDArray[Any]], Any], score: NDArray[Any], patients: int) -> NDArray[Any]:
     """Slopes in the shape of the module's output."""
-    score = out.detach()
-    told = slopes(score.view(-1)) if score.shape in ((patients,), (patients, 1)) else score
-    if tuple(told.shape) != (patients,):
+    fits = score.shape in ((patients,), (patients, 1))
+    told = slopes(score.reshape(-1)) if fits else score
+    if not fits or told.shape != (patients,):
         raise TrainingFailed(
-            f"{patients} patients have scores of shape {tuple(score.shape)} and slopes of shape {tuple(told.shape)}",
+            f"{patients} patients have scores of shape {score.shape} and slopes of shape {told.shape}",
             "give one number per patient: what depends on several of them cannot be clipped",
         )
-    return told.view(score.shape)
+    return told.astype(score.dtype, copy=False).reshape(score.shape)
 
 
 @dataclass(frozen=True)
@@ -368,7 +371,7 @@ def _chain(module: Any) -> list[Link]:
 def _factors(squares: list[Any], bound: float) -> Any:
     norms = torch.sqrt(sum(squares[1:], start=squares[0]))
     if not math.isfinite(float(norms.max())):  # which one value that is no number is, too
-        raise _Beyond(torch.isfinite(norms))
+        raise _Beyond(torch.isfinite(norms).numpy())
     most = bound * (1 - SLACK)
     return most / norms.clamp_(min=most)
 

@@ -172,8 +172,7 @@ class TorchTrainer:
         w = flatten(model).astype(np.float32)
         if not np.all(np.isfinite(w)):
             raise TrainingFailed("the parameters grew without bound", "lower training.learning_rate in the study")
-        inputs, labels = torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y.astype(np.float32))
-        kind = study.contract.label.type
+        inputs, labels, kind = torch.from_numpy(x.astype(np.float32)), y.astype(np.float32), study.contract.label.type
         one = self._clipper(study, x.shape[1], model)
         one.values[:] = w
         with _steady():  # no layer goes by chance that clips
