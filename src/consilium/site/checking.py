@@ -69,7 +69,7 @@ class Checking:
         if seat is None:
             told = self._fetched(task.run, number)
             at, state = (number, told.attempt), (before, file_digest(before))
-            found = signed(self.steps, task, plan, at, state, self._rosters(task.run))
+            found = signed(self.steps, task, plan, at, state, self._rosters(task.run, proved=True))
         else:
             found = self._seen(task, seat)
             told = self._told(task.run, number, {blob.digest for _, blob in found.survivors.values()})
@@ -112,10 +112,11 @@ class Checking:
         survivors = {site: (found[site], step.vector) for site, step in heard.items() if step.vector is not None}
         return Signed(asked, [Ready.model_validate(one) for one in json.loads(seat["active"])], survivors)
 
-    def _rosters(self, run: str) -> list[Roster]:
-        """Those that this site accepted, the newest first."""
-        wanted = "SELECT * FROM epochs WHERE run = ? AND length(roster) ORDER BY attempt DESC"
-        return [roster_of(one) for one in self.journal.rows(wanted, run)]
+    def _rosters(self, run: str, *, proved: bool = False) -> list[Roster]:
+        """Those that this site accepted, the newest first. `proved`: on which it has agreed: people compared them."""
+        rows = self.journal.rows("SELECT * FROM epochs WHERE run = ? AND length(roster) ORDER BY attempt DESC", run)
+        said = {row["attempt"] for row in rows if self.steps.said(run, Place("PAIR", 0, row["attempt"], "PROVE"))}
+        return [roster_of(row) for row in rows if not proved or row["attempt"] in said]
 
     def _told(self, run: str, number: int, vectors: set[str]) -> Opening:
         beside = self.steps.opening  # with the task, where it is small; whether it is of this round, its vectors tell

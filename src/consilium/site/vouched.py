@@ -2,8 +2,8 @@
 
 A coordinator could else make up a round: name a sum that nobody opened, and the state that follows from it. What must
 hold: (1) as many as open a sum signed READY and MASK of one attempt, at the state from which this site goes on, under
-keys that stand on a roster here   (2) where the round was over a roster on which this site is not, for keys were agreed
-anew since, some who hold keys with it masked: they accepted that roster, and one of them is honest.
+keys of a roster that people here have compared   (2) where the round was over a roster on which this site is not, for
+keys were agreed anew since, some who hold keys with it masked: they compared that roster, and one of them is honest.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,8 +44,8 @@ def signed(
 ) -> Signed:
     """What was signed in a round.
 
-    Args:    at: the round, and its attempt.   before: the state at which it trained.   mine: rosters that this site
-             accepted, the newest first.
+    Args:    at: the round, and its attempt.   before: the state at which it trained.   mine: rosters on which this site
+             has agreed, the newest first.
     Raises:  Refused: too few signed that they masked at this state (`sum`).   NotFound: what was said, or by whom, is
              not there any more.   Unavailable.
     """

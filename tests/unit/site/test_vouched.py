@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 
 from consilium.core.study import Plan
+from consilium.privacy import pairing
 from consilium.site import vouched
 from consilium.site.checking import Checking
 from consilium.wire.envelope import seal
@@ -26,11 +27,11 @@ def relay(tmp_path: Path) -> Iterator[Relay]:
         yield found
 
 
-def paired(relay: Relay, plan: Plan, who: tuple[str, ...], attempt: int) -> None:
-    """These agree on keys."""
+def paired(relay: Relay, plan: Plan, who: tuple[str, ...], attempt: int, but: str = "") -> None:
+    """These agree on keys, but for one whose people have not compared the words."""
     for phase in PAIRING:
         became = relay.ask(plan, 0, phase, who, attempt=attempt, roster=who)
-        for name in (name for name, word in became.items() if word == "waits"):
+        for name in (name for name, word in became.items() if word == "waits" and name != but):
             relay[name].compare(RUN, relay[who[0]].words(RUN))
             relay[name].go_on()
             relay.gather(relay.task(plan, 0, phase, who, attempt=attempt), name)
@@ -104,3 +105,17 @@ def test_who_came_when_keys_were_agreed_anew_believes_those_with_whom_it_holds_k
     relay.lie = lambda to, phase, said: said
     assert asked(relay, plan, "west", told, later) == "done"
     assert asked(relay, plan, "east", told, later) == "done"
+
+
+def test_a_roster_that_nobody_here_has_compared_vouches_for_nothing(relay: Relay) -> None:
+    """Hospitals that the coordinator invents agree with it on keys, and mask; no person at west has heard of them."""
+    plan, invented, true = (
+        relay.approved(secure("sums", quorum=3)),
+        ("north", "south", "upper"),
+        ("east", "south", "west"),
+    )
+    paired(relay, plan, (*invented, "west"), 1, but="west")
+    with mock.patch.object(pairing, "check"):  # what west has not proved they know, too
+        told = played(relay, plan, invented, (*invented, "west"))
+    paired(relay, plan, true, 2)
+    assert asked(relay, plan, "west", told, true) == "sum"
