@@ -144,6 +144,8 @@ def test_a_token_that_lies_is_refused_leaves_no_trace_and_does_not_spoil_the_tru
     lie = LIES[name]
     error = refused(hospital, "join", changed(token, **lie.values(made)), code=lie.code)
     assert error.get("reason", error["code"]) == lie.reason
+    left = [(one["what"], one["size"] > 100) for one in hospital.told("sent")]
+    assert left == [("join", True)] * (2 if lie.reason == "token" else 0), "asked twice, of its coordinator alone"
     assert hospital.told("join", token)["state"] == "pending"
 
 

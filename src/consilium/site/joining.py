@@ -4,9 +4,11 @@ import base64
 import hashlib
 import json
 import tempfile
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -69,14 +71,13 @@ def join(folder: Folder, token: str, about: str, ca: Path | None, now: datetime)
     with tempfile.TemporaryDirectory(dir=folder.work) as place:  # until the coordinator proves true, nothing is kept
         fetched = Path(place) / "ca.pem"
         fetched.write_bytes(pem or b"")
-        answer = _answered(ticket, body, ca or (fetched if pem else None))
+        connection = _reached(ticket, ca or (fetched if pem else None))
+        if not folder.joined():  # before it leaves: it may be refused, or its answer lost
+            _record(folder, "send", {"what": "join", "digest": digest(body), "size": len(body)}, now)
+        answer = _answered(connection, ticket, body)
     folder.keep_authority(ca.read_bytes() if ca else pem)
     if not folder.joined():
-        journal = Journal(folder.journal)
-        with journal.write() as tx:
-            tx.record("join", {"site": ticket.site, "url": ticket.url, "coordinator_key": ticket.key}, now)
-            tx.record("send", {"what": "join", "digest": digest(body), "size": len(body)}, now)
-        journal.close()
+        _record(folder, "join", {"site": ticket.site, "url": ticket.url, "coordinator_key": ticket.key}, now)
     folder.keep_membership(Membership(ticket.site, ticket.url, ticket.key))
     return answer.state
 
@@ -92,16 +93,33 @@ def _asked(ticket: Ticket, key: str, about: str) -> bytes:
     return ask.encode()
 
 
-def _answered(ticket: Ticket, body: bytes, ca: Path | None) -> Joined:
-    """The coordinator's answer. The secret is sent only to who claims the key in the token."""
+def _record(folder: Folder, kind: str, body: dict[str, Any], now: datetime) -> None:
+    with closing(Journal(folder.journal)) as journal, journal.write() as tx:
+        tx.record(kind, body, now)
+
+
+def _reached(ticket: Ticket, ca: Path | None) -> Connection:
+    """The way to who claims the key in the token: to nobody else is the secret sent."""
     connection = Connection(ticket.url, ca)
     try:
         _same_key(Hello.model_validate(connection.get("/v1/hello")).public_key, ticket)
-        answer = Joined.model_validate(connection.post("/v1/join", raw=body))
-        _same_key(answer.coordinator_key, ticket)
     except ValidationError as error:
-        raise Unavailable("what came is not a coordinator's answer", "check address and proxy") from error
+        raise _strange() from error
+    return connection
+
+
+def _answered(connection: Connection, ticket: Ticket, body: bytes) -> Joined:
+    """The coordinator's answer."""
+    try:
+        answer = Joined.model_validate(connection.post("/v1/join", raw=body))
+    except ValidationError as error:
+        raise _strange() from error
+    _same_key(answer.coordinator_key, ticket)
     return answer
+
+
+def _strange() -> Unavailable:
+    return Unavailable("what came is not a coordinator's answer", "check address and proxy")
 
 
 def _authority(ticket: Ticket) -> bytes:
