@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from consilium.coordinator.perform import strategy
 from consilium.core import run as runs
@@ -208,3 +208,21 @@ FAILED: dict[str, list[Operation]] = {
 @pytest.mark.parametrize("law", FAILED)
 def test_what_failed_once(law: str) -> None:
     played(FAILED[law])
+
+
+@pytest.mark.parametrize("died", ["", "before it leased anything", "with a lease", "after a failure"])
+def test_a_clock_that_is_set_back_holds_up_no_work(died: str) -> None:
+    """As where the coordinator's machine begins with a wrong clock, or two of them differ: work is done at once."""
+
+    async def all_of_it() -> list[Any]:
+        with living(World) as world:
+            if died == "with a lease":
+                await world.play([("drive", 0, ""), ("drive", 0, ""), ("crash", 0)])
+            if died == "after a failure":
+                far = update(effects).values(due=world.now + 30.0)  # as `_postpone` does at most
+                world.look(lambda tx: tx.do(far))
+            world.do_clock(-3600.0)
+            await world.play([("drive", 1, "")] * 8)
+            return world.look(lambda tx: tx.rows(select(effects.c.kind, effects.c.done)))
+
+    assert [(row.kind, row.done is None) for row in asyncio.run(all_of_it())] == [("begin", False)]

@@ -2,6 +2,7 @@
 
 Several coordinator processes share the work: a lease is a row update that only one of them wins, and it runs out by
 itself when its holder dies. Performing twice is harmless: the same bytes, and the round takes the same answer once.
+Clocks may be wrong, set back, or differ between processes: that holds up no work, and moves deadlines alone.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import BindParameter, bindparam, case, func, select, update
+from sqlalchemy import BindParameter, and_, bindparam, case, func, or_, select, update
 
 from consilium.coordinator.bell import Bell
 from consilium.coordinator.conduct import IDLE_S, Conduct
@@ -35,9 +36,16 @@ Needed = tuple[Conduct | None, Needs | None]
 """The run of an effect, and what APPLY of its open round works on; nothing, of what needs none."""
 _NOW: BindParameter[float] = bindparam("now")
 _KEY = effects.c.key == bindparam("of")
+_FAR: BindParameter[float] = bindparam("far")
+FAR_S = 60.0
+"""But for deadlines nothing is due so much later than a lease lasts, nor leased: a clock was ahead that said so."""
 _DUE = Hot(
     select(effects)
-    .where(effects.c.done.is_(None), effects.c.due <= _NOW, effects.c.leased_until <= _NOW)
+    .where(
+        effects.c.done.is_(None),
+        or_(effects.c.due <= _NOW, and_(effects.c.due > _FAR, effects.c.kind != "deadline")),
+        or_(effects.c.leased_until <= _NOW, effects.c.leased_until > _FAR),
+    )
     .order_by(effects.c.due).limit(1).with_for_update(skip_locked=True)
 )  # fmt: skip
 _LEASE = Hot(
@@ -98,7 +106,7 @@ class Driver:
 
     def _lease(self, tx: Transaction) -> Any:
         now = self.clock()
-        row = tx.row(_DUE, now=now)
+        row = tx.row(_DUE, now=now, far=now + self.lease_s + FAR_S)
         if row is not None:
             lease = {"leased_by": self.name, "leased_until": now + self.lease_s, "attempts": row.attempts + 1}
             tx.do(_LEASE, of=row.key, **lease)
