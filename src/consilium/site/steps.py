@@ -110,6 +110,12 @@ class Steps:
             known = self._read[task.run, of] = {site: parsed(step, kind) for site, step in heard.items()}
         return cast(dict[SiteId, Kind], known)
 
+    def unheard(self, run: str, *places: Place) -> None:
+        """Forget what was heard there: it is to be verified under other keys."""
+        for of in places:
+            self._heard.pop((run, of), None)
+            self._read.pop((run, of), None)
+
     def _fetched(self, run: str, of: Place) -> Mapping[str, Any]:
         query = {"round": of.round, "attempt": of.attempt, "of": of.phase}
         try:

@@ -52,6 +52,7 @@ def signed(
     kind = "PREPARE" if at[0] <= plan.study.prepares else "TRAIN"
     ready, masked = (Place(kind, *at, phase) for phase in ("READY", "MASK"))
     for roster in chain(mine, _earlier(steps, task, mine)):
+        steps.unheard(task.run, ready, masked)  # what others of that name signed, on another roster, is not theirs
         try:
             active = list(steps.messages(task, ready, signers(roster), Ready).values())
         except Refused:  # somebody is not on this roster, or by another key
@@ -109,8 +110,8 @@ def _sound(
 
 
 def _earlier(steps: Steps, task: Task, mine: Sequence[Roster]) -> Iterator[Roster]:
-    """Rosters of this run on which this site is not; of who is on one here, too, the key is the same."""
-    known, newest = {one.site: one.identity for one in mine[0].keys}, mine[0].keys[0].epoch
+    """Rosters of this run before the newest, as they are told now: nobody here has compared them."""
+    newest = mine[0].keys[0].epoch
     for attempt in range(newest - 1, max(newest - PAIRINGS, 1) - 1, -1):
         try:
             of = Place("PAIR", 0, attempt, "KEYS")
@@ -118,6 +119,5 @@ def _earlier(steps: Steps, task: Task, mine: Sequence[Roster]) -> Iterator[Roste
         except ConsiliumError:
             continue
         keys = tuple(said[site] for site in sorted(said))
-        same = all(known.get(one.site, one.identity) == one.identity for one in keys)
-        if len(keys) >= FLOOR and same and all((one.study, one.epoch) == (task.run, attempt) for one in keys):
+        if len(keys) >= FLOOR and all((one.study, one.epoch) == (task.run, attempt) for one in keys):
             yield Roster(keys)

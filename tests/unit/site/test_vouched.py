@@ -4,16 +4,21 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
+from typing import Any
 from unittest import mock
 
 import pytest
 
+from consilium.core.errors import Refused
 from consilium.core.study import Plan
 from consilium.privacy import pairing
 from consilium.site import vouched
 from consilium.site.checking import Checking
+from consilium.site.pairing import roster_of
 from consilium.wire.envelope import seal
+from consilium.wire.messages import Blob
 from consilium.wire.requests import Opening
+from consilium.wire.transfer import file_digest
 from unit.site.circle import PAIRING, SEALED, Envelopes, Relay, circle, secure, step_of
 
 FIVE = ("east", "north", "south", "upper", "west")
@@ -68,37 +73,59 @@ def test_who_missed_a_round_computes_its_sum_of_what_others_signed(relay: Relay)
     found = {what: asked(relay, plan, "upper", lie, FOUR) for what, lie in lies.items()}
     assert found == {"another attempt": "not-found", "another key": "sum", "one vector less": "sum"}
 
-    masked = dict(relay.said[RUN, 1, 1, "MASK"])
-    for fewer in (("east", "north"), ()):
-        relay.lie = lambda to, phase, said, fewer=fewer: {  # type: ignore[misc]
-            name: one for name, one in said.items() if phase != "MASK" or name in fewer
-        }
-        assert asked(relay, plan, "upper", told, FOUR) == "sum"
-    step = step_of(json.dumps(masked["south"]).encode())
-    elsewhere = step.model_copy(update={"body": {**step.body, "ctx2": "00" * 32}})
-    other = json.loads(seal(type(step).TYPE, elsewhere.encode(), relay["south"].identity))
-    relay.lie = lambda to, phase, said: {**said, "south": other} if phase == "MASK" else said
-    assert asked(relay, plan, "upper", told, FOUR) == "sum"
-    relay.lie = lambda to, phase, said: said
     assert asked(relay, plan, "upper", told, FOUR) == "done"
+
+
+def test_what_was_signed_is_of_as_many_as_open_a_sum_and_of_one_roll_call(relay: Relay) -> None:
+    plan = relay.approved(secure("sums", quorum=3))
+    paired(relay, plan, FOUR, 1)
+    played(relay, plan, THREE, FOUR)
+    upper = relay["upper"]
+    said, before = relay.said[RUN, 1, 1, "MASK"], upper.folder.run(RUN) / "state-0.safetensors"
+    before.write_bytes(relay.blobs[relay.states[RUN, 0].digest])
+    epoch = upper.journal.row("SELECT * FROM epochs")
+    assert epoch is not None
+    mine, task = [roster_of(epoch)], relay.task(plan, 2, "READY", ("upper",), cohort=FOUR)
+
+    def found() -> set[str]:
+        told = vouched.signed(upper.steps, task, plan, (1, 1), (before, file_digest(before)), mine)
+        return set(told.survivors)
+
+    def altered(name: str, by: str, vector: Blob | None = None, **body: Any) -> dict[str, Any]:
+        step = step_of(json.dumps(said[name]).encode())
+        changed = step.model_copy(update={"body": {**step.body, **body}, "vector": vector or step.vector})
+        return dict(json.loads(seal(type(step).TYPE, changed.encode(), relay[by].identity)))
+
+    lies: dict[str, Envelopes] = {
+        "two": {name: said[name] for name in ("east", "north")},
+        "nobody": {},
+        "of another roll-call": {**said, "south": altered("south", "south", ctx2="00" * 32)},
+        "of who did not call": {**said, "upper": altered("south", "upper", site="upper")},
+        "of another vector": {**said, "south": altered("south", "south", relay.blob(b"another"))},
+    }
+    for what, lie in lies.items():
+        relay.lie = lambda to, phase, told, lie=lie: lie if phase == "MASK" else told  # type: ignore[misc]
+        with pytest.raises(Refused) as refusal:
+            found()
+        assert refusal.value.reason == ("forged" if what == "of another vector" else "sum"), what
+    relay.lie = lambda to, phase, told: told
+    assert found() == set(THREE)
 
 
 def test_who_came_when_keys_were_agreed_anew_believes_those_with_whom_it_holds_keys(
     relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, later = relay.approved(secure("sums", quorum=3)), ("east", "north", "west")
+    plan, later = relay.approved(secure("sums", quorum=3)), (*THREE, "west")
     paired(relay, plan, THREE, 1)
     told = played(relay, plan, THREE, THREE)
     paired(relay, plan, later, 2)
-    monkeypatch.setattr(vouched, "VOUCH", 3)
-    assert asked(relay, plan, "west", told, later) == "sum", "two of those who masked are on its roster"
+    monkeypatch.setattr(vouched, "VOUCH", 4)
+    assert asked(relay, plan, "west", told, later) == "sum", "three of those who masked are on its roster"
     monkeypatch.undo()
 
     def other_keys(to: str, phase: str, said: Envelopes) -> Envelopes:
-        shown = {name: dict(one) for name, one in said.items()}
-        return (
-            {n: relay.forged(o, identity=relay.identity.public) for n, o in shown.items()} if phase == "KEYS" else said
-        )
+        mine = relay.identity.public
+        return {name: relay.forged(one, identity=mine) for name, one in said.items()} if phase == "KEYS" else said
 
     relay.lie = other_keys
     assert asked(relay, plan, "west", told, later) == "not-found"
