@@ -264,5 +264,5 @@ def test_the_script_that_reads_the_log_reads_it(here: Federation, tmp_path: Path
     )
     entries = here.hospitals["south"].journal("SELECT entry FROM audit ORDER BY seq")
     kinds = [json.loads(entry)["kind"] for (entry,) in entries]
-    assert [line.split(" ")[2] for line in done.stdout.splitlines()] == kinds and kinds[:2] == ["init", "join"]
+    assert [line.split(" ")[2] for line in done.stdout.splitlines()] == kinds and kinds[:3] == ["init", "send", "join"]
     assert os.environ.get("HOME") != str(tmp_path)
